@@ -1,0 +1,212 @@
+"""The payment as the app sends it: wire format and domain model in one.
+
+A `Transaction` exists only if every rule holds. Its canonical form (sorted keys, UTC, unset fields left out) gives the body
+identity, on which idempotency rests: equal identity means the same attempt, whatever the spelling of the JSON was.
+"""
+
+import hashlib
+import ipaddress
+import json
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_serializer,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fraud.errors import Fault, InvalidRequestError
+
+MAX_AHEAD = timedelta(minutes=5)
+"""How far a payment's own time may lie ahead of ours: clocks differ."""
+
+MAX_AGE = timedelta(hours=12)
+"""How late a payment may arrive and still be counted: the counters of a day are closed after that."""
+
+MAX_BODY_BYTES = 65_536
+"""More than any valid body needs; bounds the work and the answer for an invalid one."""
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class Admission(NamedTuple):
+    """What the stack accepts at this instant: its one currency, and the time against which `occurred_at` is held."""
+
+    currency: str
+    now: datetime
+
+
+def instant(value: object) -> datetime:
+    """Parse an RFC 3339 time with offset into UTC.
+
+    >>> instant("2026-01-02T03:04:05+09:00").isoformat()
+    '2026-01-01T18:04:05+00:00'
+
+    Raises PydanticCustomError `rfc3339` for anything else, a number included: an epoch has no agreed unit.
+    """
+    if isinstance(value, str) and _RFC3339.fullmatch(value.upper()):
+        try:
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass  # a date that does not exist, or that leaves the calendar in UTC: the same fault as a malformed one
+    elif isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    raise PydanticCustomError("rfc3339", "must be an RFC 3339 time with an offset, such as 2026-01-02T03:04:05Z")
+
+
+def _address(value: str) -> str:
+    try:
+        if "%" in value:  # a zone index means something on one host only
+            raise ValueError
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise PydanticCustomError("ip_address", "must be an IPv4 or IPv6 address") from None
+
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+Instant = Annotated[
+    datetime, BeforeValidator(instant), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
+]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=140)]
+TransactionType = Literal["p2p", "merchant", "cash_out", "top_up"]
+
+NEEDS_PAYEE: frozenset[str] = frozenset({"p2p", "merchant"})
+"""Types whose counterparty is the payee; the others move money between an account and an instrument."""
+
+
+class Transaction(BaseModel):
+    """One attempt to pay. Amounts are integer minor units of `currency`; `occurred_at` is the event's own time in UTC."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    transaction_id: Id = Field(description="The idempotency key.")
+    type: TransactionType
+    payer_id: Id
+    instrument_id: Id | None = Field(None, validate_default=True, description="Required for cash_out and top_up.")
+    payee_id: Id | None = Field(None, validate_default=True, description="Required for p2p and merchant.")
+    amount: int = Field(ge=1, le=10**11, description="Minor units of the currency.")
+    currency: Currency = Field(description="ISO 4217; must be the stack's.")
+    occurred_at: Instant = Field(description="At most 5 minutes ahead and 12 hours back.")
+    device_id: Id | None = None
+    ip: Annotated[str, AfterValidator(_address)] | None = None
+    channel: Literal["app", "web", "qr", "api"] | None = None
+    campaign_id: Id | None = None
+    payer_name: Name | None = None
+    payee_name: Name | None = None
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] | None = Field(None, description="ISO 3166-1.")
+    attempt_of: Id | None = Field(None, description="The transaction_id of the first try of the same intent.")
+    metadata: (
+        Annotated[
+            dict[
+                Annotated[str, StringConstraints(min_length=1, max_length=64)],
+                Annotated[str, StringConstraints(max_length=256)],
+            ],
+            Field(max_length=20),
+        ]
+        | None
+    ) = Field(None, description="Stored with the decision, not used.")
+
+    @classmethod
+    def parse(cls, body: str | bytes, admission: Admission) -> Self:
+        """Read a request body. Raises InvalidRequestError with every fault at once."""
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidRequestError((Fault("body", "too_large", f"must be at most {MAX_BODY_BYTES} bytes"),))
+        try:
+            return cls.model_validate_json(body, context=admission)
+        except ValidationError as error:
+            raise InvalidRequestError(faults_of(error)) from None
+
+    @field_validator("payee_id", "instrument_id")
+    @classmethod
+    def _counterparty_is_there(cls, value: str | None, info: ValidationInfo) -> str | None:
+        kind, payer = info.data.get("type"), info.data.get("payer_id")
+        if kind is None:  # the type itself is faulty and reported: nothing can be said about its counterparty
+            return value
+        if (info.field_name == "payee_id") == (kind in NEEDS_PAYEE):
+            if value is None:
+                raise PydanticCustomError("missing", "is required for this type")
+            if value == payer and info.field_name == "payee_id":
+                raise PydanticCustomError("same_as_payer", "must differ from payer_id")
+        return value
+
+    @field_validator("attempt_of")
+    @classmethod
+    def _is_another_attempt(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value == info.data.get("transaction_id"):
+            raise PydanticCustomError("same_as_transaction_id", "must name an earlier transaction")
+        return value
+
+    @field_validator("currency")
+    @classmethod
+    def _is_the_stacks(cls, value: str, info: ValidationInfo) -> str:
+        if isinstance(info.context, Admission) and value != info.context.currency:
+            raise PydanticCustomError("currency_not_supported", "must be the currency of this system")
+        return value
+
+    @field_validator("occurred_at")
+    @classmethod
+    def _is_not_ahead(cls, value: datetime, info: ValidationInfo) -> datetime:
+        if isinstance(info.context, Admission) and value > info.context.now + MAX_AHEAD:
+            raise PydanticCustomError("occurred_at_ahead", "must be at most 5 minutes ahead")
+        return value
+
+    @field_serializer("occurred_at")
+    def _utc(self, value: datetime) -> str:
+        return utc(value)
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The canonical JSON: sorted keys, UTC, unset fields left out."""
+        fields = self.model_dump(exclude_none=True)
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+
+    @cached_property
+    def identity(self) -> bytes:
+        """SHA-256 of the canonical form, 32 bytes."""
+        return hashlib.sha256(self.canonical).digest()
+
+    @cached_property
+    def epoch(self) -> int:
+        """Whole seconds of `occurred_at` since 1970-01-01 UTC."""
+        return math.floor(self.occurred_at.timestamp())
+
+    @property
+    def counterparty(self) -> str:
+        """The other side: the payee, or for cash_out and top_up the instrument."""
+        other = self.payee_id if self.type in NEEDS_PAYEE else self.instrument_id
+        assert other is not None  # noqa: S101 - the validators above guarantee it
+        return other
+
+
+def utc(value: datetime) -> str:
+    """An aware time as RFC 3339 in UTC, always with microseconds: one instant, one spelling.
+
+    >>> utc(datetime(2026, 1, 2, tzinfo=UTC))
+    '2026-01-02T00:00:00.000000Z'
+    """
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def faults_of(error: ValidationError) -> tuple[Fault, ...]:
+    """Every fault in a validation error, without values; a name that the caller made up is cut to 64 characters."""
+
+    def fault(detail: Any) -> Fault:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict
+        field = ".".join(str(part)[:64] for part in detail["loc"]) or "body"
+        rule = "unknown_field" if detail["type"] == "extra_forbidden" else detail["type"]
+        return Fault(field, rule, detail["msg"])
+
+    return tuple(map(fault, error.errors(include_url=False, include_context=False, include_input=False)))
