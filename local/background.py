@@ -16,14 +16,16 @@ class BackgroundError(Exception):
 
 
 @contextmanager
-def background(command: Sequence[str | Path], *, ready: str, log: Path, env: Mapping[str, str]) -> Iterator[None]:
+def background(
+    command: Sequence[str | Path], *, ready: str, log: Path, env: Mapping[str, str], cwd: Path | None = None
+) -> Iterator[None]:
     """Run `command` while the block lasts, which begins when its output (kept in `log`) contains `ready`.
 
     It gets a session of its own, so that Ctrl-C reaches the caller alone and servers end in the order they nest: by
     SIGTERM, and after a minute by SIGKILL. Raises BackgroundError.
     """
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd, start_new_session=True)
     try:
         await_line(process, ready, log)
         yield

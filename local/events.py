@@ -20,7 +20,7 @@ def of_handler(handler: str) -> list[Path]:
     Cases that succeed come first, then by name: what a case reads or contradicts is written by one that sorts before it.
     """
     module, function = handler.split(".")
-    return sorted((EVENTS / module).glob(f"{function}.*.json"), key=lambda path: (named_fault(path) or 0, path.name))
+    return sorted((EVENTS / module).glob(f"{function}.*.json"), key=lambda path: (announced_fault(path) or 0, path.name))
 
 
 def load(path: Path, now: datetime) -> dict[str, Any]:
@@ -29,10 +29,10 @@ def load(path: Path, now: datetime) -> dict[str, Any]:
     return event
 
 
-def named_fault(path: Path) -> int | None:
+def announced_fault(path: Path) -> int | None:
     """Return the HTTP status of a refusal that the case's name announces; None when it announces success.
 
-    >>> named_fault(Path("handler.bad_amount.json")), named_fault(Path("handler.decide.json"))
+    >>> announced_fault(Path("handler.bad_amount.json")), announced_fault(Path("handler.decide.json"))
     (400, None)
     """
     case = path.name.split(".")[1]
@@ -45,5 +45,5 @@ def answered_as_named(path: Path, status: int) -> bool:
     >>> answered_as_named(Path("handler.decide.json"), 201), answered_as_named(Path("handler.missing_id.json"), 200)
     (True, False)
     """
-    announced = named_fault(path)
+    announced = announced_fault(path)
     return 200 <= status < 300 if announced is None else status == announced

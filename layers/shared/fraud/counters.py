@@ -1,8 +1,9 @@
 """Counters of attempts, as data: which items a payment moves, and what the moved items say about it.
 
-Every name derives from the payment's own time and identity, so an update commutes with every other and meets its own mark when
-it comes twice. `updates` and `reads` say what to do, `measure` what the result means; DynamoDB (store) and `InMemoryCounters`
-only carry it out. docs/architecture.md draws the layout; buckets pack count and sum into one integer, so that one ADD moves both.
+Every name derives from the payment's own time and identity, so an update commutes with every other and meets its own
+mark when it comes twice. `updates` and `reads` say what to do, `measure` what the result means; DynamoDB (store) and
+`InMemoryCounters` only carry it out. docs/architecture.md draws the layout; buckets pack count and sum into one
+integer, so that one ADD moves both.
 """
 
 import functools
@@ -27,10 +28,14 @@ DISTINCT: tuple[float, ...] = tuple(
     round(-SLOTS * math.log(1 - min(filled, SLOTS - 1) / SLOTS), 2) if filled < SLOTS else 615.0
     for filled in range(SLOTS + 1)
 )
-"""Linear counting (Whang, Vander-Zanden, Taylor 1990): distinct values by slots filled, -n ln(1 - filled/n), capped when full."""
+"""Linear counting (Whang, Vander-Zanden, Taylor 1990): distinct values by slots filled, -n ln(1 - filled/n), capped
+when full.
+"""
 
 SCALES: dict[str, int] = {"s": 10, "m": 300, "h": 3600, "b": DAY}
-"""Width in seconds of a bucket, by the letter that its attribute begins with; the number behind counts within the item."""
+"""Width in seconds of a bucket, by the letter that its attribute begins with; the number behind counts within the
+item.
+"""
 
 HALF_LIFE_HOURS = 6
 DECAY: tuple[float, ...] = tuple(2.0 ** (-age / HALF_LIFE_HOURS) for age in range(24))
@@ -45,7 +50,9 @@ FOLD_SLICES = 64
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """How one kind of entity is laid out: seconds per item, bucket scales, seconds per set of marks, its side of a profile."""
+    """How one kind of entity is laid out: seconds per item, bucket scales, seconds per set of marks, its side of a
+    profile.
+    """
 
     name: str
     period: int = DAY
@@ -82,10 +89,12 @@ class Key(NamedTuple):
 
     @property
     def pk(self) -> str:
+        """Partition key."""
         return self.kind.key(self.entity)
 
     @property
     def sk(self) -> str:
+        """Sort key: a letter for the length of the period, and its number since the epoch."""
         return f"{self.kind.sk}{self.period}"
 
 
@@ -136,7 +145,9 @@ class Item:
     marks: dict[int, set[bytes]] = field(default_factory=dict)
 
     def apply(self, update: Update) -> bool:
-        """Move one attempt in. False, and nothing moved, when its mark is there already: exactly DynamoDB's condition."""
+        """Move one attempt in. False, and nothing moved, when its mark is there already: exactly DynamoDB's
+        condition.
+        """
         marks = self.marks.setdefault(update.marks, set())
         if update.mark in marks:
             return False
@@ -159,7 +170,9 @@ Profile = Mapping[str, Any]
 
 @dataclass
 class State:
-    """What the state step found: live items, profiles by `<kind>#<value>`, and whether the attempt was counted before."""
+    """What the state step found: live items, profiles by `<kind>#<value>`, and whether the attempt was counted
+    before.
+    """
 
     items: dict[Key, Item]
     profiles: dict[str, Profile]
@@ -169,7 +182,8 @@ class State:
 class Counters(Protocol):
     """Counts an attempt once, then reads what the decision needs. DynamoDB and memory obey it alike."""
 
-    def count(self, transaction: Transaction) -> State: ...
+    def count(self, transaction: Transaction) -> State:
+        """Count the attempt once and read all items and profiles that `measure` looks at."""
 
 
 def _hash(value: str) -> int:
@@ -270,7 +284,9 @@ ABSENT: dict[str, float] = {name: IDLE_CAP if name.endswith("_idle") else 0 for 
 
 
 def measure(transaction: Transaction, state: State) -> dict[str, float]:
-    """Every counter of NAMES for one payment: THE definition, online and offline. Counts and sums are exact integers."""
+    """Every counter of NAMES for one payment: THE definition, online and offline. Counts and sums are exact
+    integers.
+    """
     values = dict(ABSENT)
     roles = profiles(transaction)
     for kind, entity, _ in sides(transaction):
@@ -326,10 +342,10 @@ def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: in
     values["pair_age_days"] = max(days, default=0)
 
 
-def _by_age(
-    columns: Mapping[int, Mapping[int, int]], kind: Kind, now: int, width: int = 3600
-) -> dict[int, int]:
-    """Values of one letter by age in buckets of `width` seconds; those later than `now` (an index since the epoch) left out."""
+def _by_age(columns: Mapping[int, Mapping[int, int]], kind: Kind, now: int, width: int = 3600) -> dict[int, int]:
+    """Values of one letter by age in buckets of `width` seconds; those later than `now` (an index since the epoch)
+    left out.
+    """
     per_item = kind.period // width
     return {
         age: value
@@ -366,14 +382,24 @@ def _bitmap(profile: Profile, prefix: str, days: range) -> int:
 
 
 def _seen(items: Mapping[int, Item], kind: Kind, profile: Profile, epoch: int) -> tuple[int, int | None]:
-    """Start of the first and of the last non-empty 10 s bucket; the last skips the payment's own when it is alone there."""
-    width = SCALES["s"]
-    now = epoch // width
-    ages = _by_age({period: item.buckets["s"] for period, item in items.items()}, kind, now, width)
-    alone = ages.get(0, 0) < 2 * PACK
-    starts = [(now - age) * width for age in ages if age or not alone]
-    lasts = [*starts, *(profile[name] for name in (f"{kind.side}last",) if name in profile)]
-    return min([*starts, now * width, profile.get(f"{kind.side}first", epoch)]), max(lasts, default=None)
+    """Start of the first and of the last non-empty bucket; the last skips the payment's own when it is alone there.
+
+    10 s buckets in the payment's own item, hours in the one before: that one is read without its fine buckets.
+    """
+    period = epoch // kind.period
+    own = epoch // SCALES["s"] * SCALES["s"]
+    fine = _starts(items, kind, "s", period)
+    alone = fine.get(own, 0) < 2 * PACK
+    before = [start for start in fine if start < own or (start == own and not alone)]
+    before += _starts(items, kind, "h", period - 1)
+    lasts = [*before, *(profile[name] for name in (f"{kind.side}last",) if name in profile)]
+    return min([*before, own, profile.get(f"{kind.side}first", own)]), max(lasts, default=None)
+
+
+def _starts(items: Mapping[int, Item], kind: Kind, scale: str, period: int) -> dict[int, int]:
+    """Packed buckets of one item's scale by the epoch second at which they start."""
+    buckets = items[period].buckets[scale] if period in items else {}
+    return {period * kind.period + index * SCALES[scale]: total for index, total in buckets.items()}
 
 
 def _device_new(items: Mapping[int, Item], profile: Profile, slot: int, day: int) -> int:
@@ -384,7 +410,9 @@ def _device_new(items: Mapping[int, Item], profile: Profile, slot: int, day: int
 
 
 class InMemoryCounters:
-    """The same counters in a dictionary: training, backtests and tests replay history through it, in order of arrival."""
+    """The same counters in a dictionary: training, backtests and tests replay history through it, in order of
+    arrival.
+    """
 
     def __init__(self) -> None:
         self.items: dict[Key, Item] = defaultdict(Item)

@@ -1,13 +1,17 @@
-"""What can be wrong with a request, as exceptions that carry everything the caller needs to mend it.
+"""What can go wrong with a request, as exceptions, and how each is answered (RFC 9457, application/problem+json).
 
-Every fault names a field and the rule it broke, never the value: answers and logs may be read by people who must not see it.
+Every fault names a field and the rule it broke, never the value: answers and logs may be read by people who must not
+see it.
 """
 
-from typing import NamedTuple
+import json
+from typing import Any, ClassVar, NamedTuple
 
 
 class Fault(NamedTuple):
-    """One broken rule: `field` is a dotted path (`body` for the whole), `rule` a stable name, `message` words for a developer."""
+    """One broken rule: `field` is a dotted path (`body` for the whole), `rule` a stable name, `message` words for a
+    developer.
+    """
 
     field: str
     rule: str
@@ -15,20 +19,59 @@ class Fault(NamedTuple):
 
 
 class FraudError(Exception):
-    """Root of what this library raises on purpose."""
+    """Root of what this library raises on purpose; `status` and `title` are how HTTP says it."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    faults: tuple[Fault, ...] = ()
 
 
 class InvalidRequestError(FraudError):
     """The request breaks one or more rules; `faults` lists every one of them. Retrying the same bytes cannot help."""
+
+    status = 400
+    title = "The request breaks one or more rules"
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         super().__init__(", ".join(f"{fault.field}: {fault.rule}" for fault in faults))
         self.faults = faults
 
 
+class NotFoundError(FraudError):
+    """Nothing is kept under this name."""
+
+    status = 404
+    title = "Not found"
+
+
 class ConflictingBodyError(FraudError):
-    """A different body is already decided under this transaction id."""
+    """A different body is already decided under this transaction id. A new attempt needs an id of its own."""
+
+    status = 409
+    title = "Another body is decided under this transaction_id"
+
+
+class UnavailableError(FraudError):
+    """A service that the request needs does not answer. Nothing is lost: the same request may be sent again."""
+
+    status = 503
+    title = "Temporarily unavailable; send the same request again"
 
 
 class UndecidableError(FraudError):
-    """A rule book, model or setting cannot be loaded: the function must not start with it."""
+    """A policy, model or setting cannot be loaded: the function must not start with it."""
+
+
+def problem(error: FraudError) -> dict[str, Any]:
+    """The error as an API Gateway answer (payload format 2.0).
+
+    >>> problem(NotFoundError())["statusCode"]
+    404
+    """
+    body: dict[str, Any] = {"type": "about:blank", "title": error.title, "status": error.status}
+    if error.faults:
+        body["errors"] = [fault._asdict() for fault in error.faults]
+    headers = {"content-type": "application/problem+json"}
+    if isinstance(error, UnavailableError):
+        headers["retry-after"] = "1"
+    return {"statusCode": error.status, "headers": headers, "body": json.dumps(body)}

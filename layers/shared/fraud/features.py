@@ -1,8 +1,8 @@
 """The feature vector: the only definition of what the model sees, online and in training.
 
-`FEATURES` is an ordered table of name and function over a `Payment` (transaction and counters). `vector` evaluates it and rounds
-to float32, because xgboost compares in float32 and an unrounded twin would take another branch. `fingerprint` says which
-definition a model was trained with; a model with another one must not score.
+`FEATURES` is an ordered table of name and function over a `Payment` (transaction and counters). `vector` evaluates it
+and rounds to float32, because xgboost compares in float32 and an unrounded twin would take another branch.
+`fingerprint` says which definition a model was trained with; a model with another one must not score.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ class Payment(NamedTuple):
     receiver: str
 
     def payer(self, counter: str) -> float:
+        """A payer counter."""
         return self.counters[f"payer_{counter}"]
 
     def device(self, counter: str) -> float:
@@ -118,7 +119,9 @@ def unpack(snapshot: bytes) -> Vector:
 
 @cache
 def fingerprint() -> str:
-    """16 hex digits over the names and over the vectors of a probe history: a changed definition, here or in counters, shows."""
+    """16 hex digits over the names and over the vectors of a probe history: a changed definition, here or in
+    counters, shows.
+    """
     counters = InMemoryCounters()
     digest = hashlib.sha256(" ".join(NAMES).encode())
     for probe in _probes():
@@ -147,7 +150,7 @@ def _probes() -> list[Transaction]:
                     "currency": "JPY",
                     "occurred_at": start,
                     "device_id": f"device-{n % 3}" if n % 6 else None,
-                    "attempt_of": f"probe-{n - 1}" if n % 9 == 8 else None,
+                    "attempt_of": f"probe-{n - 1}" if n and not n % 9 else None,
                 }
             )
         )

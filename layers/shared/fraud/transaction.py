@@ -1,7 +1,8 @@
 """The payment as the app sends it: wire format and domain model in one.
 
-A `Transaction` exists only if every rule holds. Its canonical form (sorted keys, UTC, unset fields left out) gives the body
-identity, on which idempotency rests: equal identity means the same attempt, whatever the spelling of the JSON was.
+A `Transaction` exists only if every rule holds. Its canonical form (sorted keys, UTC, unset fields left out) gives the
+body identity, on which idempotency rests: equal identity means the same attempt, whatever the spelling of the JSON
+was.
 """
 
 import hashlib
@@ -67,7 +68,12 @@ def instant(value: object) -> datetime:
     raise PydanticCustomError("rfc3339", "must be an RFC 3339 time with an offset, such as 2026-01-02T03:04:05Z")
 
 
-def _address(value: str) -> str:
+def address(value: str) -> str:
+    """An IP address in its canonical spelling. Raises PydanticCustomError `ip_address`.
+
+    >>> address("2001:DB8:0::1")
+    '2001:db8::1'
+    """
     try:
         if "%" in value:  # a zone index means something on one host only
             raise ValueError
@@ -89,7 +95,9 @@ NEEDS_PAYEE: frozenset[str] = frozenset({"p2p", "merchant"})
 
 
 class Transaction(BaseModel):
-    """One attempt to pay. Amounts are integer minor units of `currency`; `occurred_at` is the event's own time in UTC."""
+    """One attempt to pay. Amounts are integer minor units of `currency`; `occurred_at` is the event's own time in
+    UTC.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
@@ -102,7 +110,7 @@ class Transaction(BaseModel):
     currency: Currency = Field(description="ISO 4217; must be the stack's.")
     occurred_at: Instant = Field(description="At most 5 minutes ahead and 12 hours back.")
     device_id: Id | None = None
-    ip: Annotated[str, AfterValidator(_address)] | None = None
+    ip: Annotated[str, AfterValidator(address)] | None = None
     channel: Literal["app", "web", "qr", "api"] | None = None
     campaign_id: Id | None = None
     payer_name: Name | None = None

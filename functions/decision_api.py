@@ -1,0 +1,56 @@
+"""POST /decisions and GET /decisions/{transaction_id}: the payment app asks, inside its own transaction path.
+
+Routes are looked up by hand and logs written by hand: on this path a router and a logger cost more than the decision's
+rules.
+"""
+
+import base64
+from typing import Any
+
+from fraud import assembly, decision, settings, telemetry
+from fraud.errors import FraudError, NotFoundError, problem
+from fraud.settings import Settings
+from fraud.transaction import Admission, Transaction
+
+DOOR = "api"
+Event = dict[str, Any]
+
+_settings = Settings.from_environment()
+_evaluator = assembly.evaluator(_settings)
+
+
+def handler(event: Event, _context: object) -> dict[str, Any]:
+    """API Gateway HTTP API, payload format 2.0."""
+    try:
+        body = ROUTES[event["routeKey"]](event)
+    except FraudError as error:
+        telemetry.refused(error, error.status, DOOR)
+        return problem(error)
+    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": body.decode()}
+
+
+def decide(event: Event) -> bytes:
+    """Decide the payment in the body, or repeat its decision."""
+    transaction = Transaction.parse(_body(event), Admission(_settings.currency, settings.clock()))
+    evaluation = _evaluator.evaluate(transaction)
+    if evaluation.decision is None:
+        telemetry.repeated(DOOR)
+    else:
+        telemetry.decided(evaluation.decision, DOOR)
+    return evaluation.answer
+
+
+def show(event: Event) -> bytes:
+    """The decision of an id, and what has become of it."""
+    stored = _evaluator.store.find(event["pathParameters"]["transaction_id"])
+    if stored is None:
+        raise NotFoundError
+    return decision.view(stored)
+
+
+def _body(event: Event) -> str | bytes:
+    body = event.get("body") or ""
+    return base64.b64decode(body) if event.get("isBase64Encoded") else body
+
+
+ROUTES = {"POST /decisions": decide, "GET /decisions/{transaction_id}": show}

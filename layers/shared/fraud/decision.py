@@ -1,0 +1,171 @@
+"""The decision: what is answered, stored and shown, and how hits and score become one outcome.
+
+The stored body is the answer, byte for byte, for as long as the decision is kept; so everything that shaped it
+(versions, degradation, step times) is in it. Only `advice` is meant for the payer: reasons would teach a fraudster.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fraud.transaction import Id, Instant, Transaction
+
+
+class Outcome(StrEnum):
+    """What the app should do, from mildest to most severe; the most severe of all opinions wins.
+
+    >>> max(Outcome.DECLINE, Outcome.APPROVE, key=Outcome.severity)
+    <Outcome.DECLINE: 'decline'>
+    """
+
+    APPROVE = "approve"
+    CHALLENGE = "challenge"
+    REVIEW = "review"
+    DECLINE = "decline"
+
+    def severity(self) -> int:
+        """Rank from 0, the mildest."""
+        return list(Outcome).index(self)
+
+
+Advice = Literal["none", "verify_identity", "contact_support"]
+ADVICE: dict[Outcome, Advice] = {
+    Outcome.APPROVE: "none",
+    Outcome.CHALLENGE: "verify_identity",
+    Outcome.REVIEW: "none",
+    Outcome.DECLINE: "contact_support",
+}
+"""What the payer may be told. A payment under review waits for us, not for the payer."""
+
+PENDING: frozenset[Outcome] = frozenset({Outcome.CHALLENGE, Outcome.REVIEW})
+"""Outcomes that somebody has still to settle."""
+
+Thresholds = Mapping[str, float]
+
+
+class Hit(NamedTuple):
+    """One opinion: a rule that matched, or the model above a threshold. `retryable`: a later attempt may fare
+    better.
+    """
+
+    outcome: Outcome
+    source: str
+    reasons: tuple["Reason", ...]
+    retryable: bool
+
+
+class Reason(BaseModel):
+    """Why, for analysts. `source` is `model` or the rule with its version; `contribution` is the model's, in log
+    odds.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    text: str
+    source: str
+    contribution: float | None = None
+
+
+class ModelUsed(BaseModel):
+    """The model whose score and thresholds decided."""
+
+    version: str
+
+
+class Steps(BaseModel):
+    """Milliseconds spent in each step before the commit."""
+
+    state: float
+    model: float
+    rules: float
+
+
+class Decision(BaseModel):
+    """The answer of POST /decisions."""
+
+    transaction_id: Id
+    outcome: Outcome
+    score: float | None = Field(ge=0, le=1, description="Probability of fraud; null where the segment skips the model.")
+    reasons: list[Reason] = Field(description="Internal: never shown to the payer.")
+    advice: Advice = Field(description="The only field meant for the payer.")
+    segment: str
+    model: ModelUsed
+    degraded: list[str] = Field(description="What was missing: `rule:<id>` for a rule or segment that failed.")
+    recounted: bool = Field(description="The attempt had been counted by an earlier try that left no decision.")
+    policy_version: str
+    retryable: bool = Field(description="False: no new id will help.")
+    decided_at: Instant
+    steps_ms: Steps
+
+
+class Turn(BaseModel):
+    """One step in the life of a decision."""
+
+    at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    outcome: Outcome
+    by: str
+
+
+class DecisionView(BaseModel):
+    """The answer of GET /decisions/{transaction_id}: the decision as it was given, and what has become of it."""
+
+    decision: Decision
+    status: Literal["final", "pending"]
+    outcome_now: Outcome
+    history: list[Turn]
+
+
+class Record(NamedTuple):
+    """What one commit stores: the answer and all that is needed to replay it."""
+
+    transaction: Transaction
+    answer: bytes
+    outcome: Outcome
+    decided_at: datetime
+    counters: Mapping[str, float]
+    features: bytes
+    fingerprint: str
+
+
+class Stored(NamedTuple):
+    """A decision as the table holds it: whose body it answered, and the answer's bytes."""
+
+    identity: bytes
+    answer: bytes
+
+
+def by_score(score: float, thresholds: Thresholds) -> Outcome:
+    """The most severe outcome whose threshold the score reaches.
+
+    >>> by_score(0.4, {"challenge": 0.1, "review": 0.3, "decline": 0.8})
+    <Outcome.REVIEW: 'review'>
+    """
+    reached = [Outcome(name) for name, threshold in thresholds.items() if score >= threshold]
+    return worst(reached)
+
+
+def worst(outcomes: Sequence[Outcome]) -> Outcome:
+    """The most severe outcome; approve where there is none."""
+    return max(outcomes, key=Outcome.severity, default=Outcome.APPROVE)
+
+
+def retryable(outcome: Outcome, hits: Sequence[Hit]) -> bool:
+    """A new attempt may fare better only if every opinion as severe as the outcome says so of itself."""
+    return outcome is not Outcome.APPROVE and all(hit.retryable for hit in hits if hit.outcome is outcome)
+
+
+def view(stored: Stored) -> bytes:
+    """The answer of GET: the stored bytes unchanged inside, status and history around them."""
+    decision = json.loads(stored.answer)
+    outcome = Outcome(decision["outcome"])
+    around = {
+        "status": "pending" if outcome in PENDING else "final",
+        "outcome_now": outcome,
+        "history": [{"at": decision["decided_at"], "outcome": outcome, "by": "decision"}],
+    }
+    return b'{"decision":' + stored.answer + b"," + json.dumps(around, separators=(",", ":")).encode()[1:]

@@ -1,0 +1,157 @@
+"""The story of one payment: read state, segment, features, score, rules, decision, commit.
+
+Pure, because everything that touches a network or a clock is an argument; the Protocols below are what it asks of
+them. Three sequential network steps at most: state (count and read), model, commit.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from time import perf_counter
+from typing import NamedTuple, Protocol
+
+from fraud import counters, features, rules
+from fraud.counters import State
+from fraud.decision import (
+    ADVICE,
+    Decision,
+    Hit,
+    ModelUsed,
+    Outcome,
+    Reason,
+    Record,
+    Steps,
+    Stored,
+    Thresholds,
+    by_score,
+    retryable,
+    worst,
+)
+from fraud.errors import ConflictingBodyError, Fault, InvalidRequestError
+from fraud.rules import RuleBook
+from fraud.transaction import MAX_AGE, Transaction
+
+REASONS_OF_THE_MODEL = 4
+"""How many reason codes the model may give: an analyst reads the strongest, not thirty."""
+
+
+class Sight(NamedTuple):
+    """What the state step brings: the counters' state, and the decision if this transaction id has one."""
+
+    state: State
+    stored: Stored | None
+
+
+class Store(Protocol):
+    """Counts attempts, keeps decisions."""
+
+    def count(self, transaction: Transaction) -> Sight:
+        """Count the attempt once and read all that the decision needs, in one round trip."""
+
+    def find(self, transaction_id: str) -> Stored | None:
+        """The decision under this id, read consistently; nothing is counted."""
+
+    def commit(self, record: Record) -> Stored | None:
+        """Store the decision unless the id has one. Returns None, or the decision that was there first."""
+
+
+class Scorer(Protocol):
+    """A model: probability of fraud, and why."""
+
+    version: str
+    thresholds: Thresholds
+
+    def score(self, vector: features.Vector) -> float:
+        """Probability of fraud in [0, 1]."""
+
+    def explain(self, vector: features.Vector) -> Sequence[tuple[str, float]]:
+        """Features that raised the score, with their contribution in log odds, largest first."""
+
+
+class Evaluation(NamedTuple):
+    """The answer's bytes, and the decision behind them; None when an earlier answer is repeated."""
+
+    answer: bytes
+    decision: Decision | None
+
+
+class Evaluator:
+    """Decides payments. One instance serves every request of its process."""
+
+    def __init__(self, store: Store, scorer: Scorer, rule_book: RuleBook, clock: Callable[[], datetime]) -> None:
+        self.store = store
+        self.scorer = scorer
+        self.rule_book = rule_book
+        self.clock = clock
+
+    def evaluate(self, transaction: Transaction) -> Evaluation:
+        """Decide one payment, or repeat its decision.
+
+        Raises ConflictingBodyError when another body is decided under its id, InvalidRequestError when it is too old.
+        """
+        now, started = self.clock(), perf_counter()
+        if transaction.occurred_at < now - MAX_AGE:
+            return _answer_late(transaction, self.store.find(transaction.transaction_id))
+        state, stored = self.store.count(transaction)
+        if stored is not None:
+            return _repeat(transaction, stored)
+        counted = perf_counter()
+
+        values = counters.measure(transaction, state)
+        vector = features.vector(transaction, values)
+        ruling = self.rule_book.judge(rules.inputs(transaction, values, vector, state))
+        judged = perf_counter()
+        score = self.scorer.score(vector) if ruling.segment.model else None
+        hits = ruling.hits if score is None else (*ruling.hits, *self._opinion(score, vector))
+        scored = perf_counter()
+
+        outcome = worst([hit.outcome for hit in hits])
+        decision = Decision(
+            transaction_id=transaction.transaction_id,
+            outcome=outcome,
+            score=score,
+            reasons=_reasons(hits),
+            advice=ADVICE[outcome],
+            segment=ruling.segment.id,
+            model=ModelUsed(version=self.scorer.version),
+            degraded=[f"rule:{name}" for name in ruling.failed],
+            recounted=state.recounted,
+            policy_version=self.rule_book.version,
+            retryable=retryable(outcome, hits),
+            decided_at=now,
+            steps_ms=Steps(state=_ms(started, counted), model=_ms(judged, scored), rules=_ms(counted, judged)),
+        )
+        answer = decision.model_dump_json().encode()
+        winner = self.store.commit(
+            Record(transaction, answer, outcome, now, values, features.pack(vector), features.fingerprint())
+        )
+        return Evaluation(answer, decision) if winner is None else _repeat(transaction, winner)
+
+    def _opinion(self, score: float, vector: features.Vector) -> tuple[Hit, ...]:
+        """The model as one more hit; exact contributions cost milliseconds, so only where there is something to
+        explain.
+        """
+        outcome = by_score(score, self.scorer.thresholds)
+        return () if outcome is Outcome.APPROVE else (self.rule_book.explain(outcome, self.scorer.explain(vector)),)
+
+
+def _reasons(hits: Sequence[Hit]) -> list[Reason]:
+    """Reasons of the most severe opinions first; the model's are its strongest few."""
+    ordered = sorted(hits, key=lambda hit: -hit.outcome.severity())
+    return [reason for hit in ordered for reason in hit.reasons[:REASONS_OF_THE_MODEL]]
+
+
+def _repeat(transaction: Transaction, stored: Stored) -> Evaluation:
+    if stored.identity != transaction.identity:
+        raise ConflictingBodyError
+    return Evaluation(stored.answer, None)
+
+
+def _answer_late(transaction: Transaction, stored: Stored | None) -> Evaluation:
+    """Too old to be counted: a stored decision is still the answer, a new one would rest on closed counters."""
+    if stored is None:
+        raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
+    return _repeat(transaction, stored)
+
+
+def _ms(start: float, end: float) -> float:
+    return round((end - start) * 1000, 3)

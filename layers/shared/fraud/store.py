@@ -1,0 +1,222 @@
+"""The hot tables: counters, profiles and decisions, as `evaluation.Store`.
+
+It turns the updates and reads that `counters` names into DynamoDB requests and their answers back into items. One
+attempt is one UpdateItem per entity, refused as a whole when the item holds the attempt's mark; a decision is one
+PutItem, refused when the id has one. So every call may be repeated.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from fraud import counters
+from fraud.counters import DAY, PAIR, SCALES, Item, Profile, State, Update
+from fraud.decision import Record, Stored
+from fraud.errors import UnavailableError
+from fraud.evaluation import Sight
+from fraud.transaction import Transaction, utc
+from fraud.wire import Answer, Refused, Request
+
+READ_ATTEMPTS = 4
+"""How often keys that DynamoDB left unprocessed are asked for again."""
+
+DECISION = "body_identity, answer"
+
+
+class Transport(Protocol):
+    """Sends requests together and gathers their answers."""
+
+    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answers in the order of the requests. Raises UnavailableError if one of them cannot be had."""
+
+
+class Tables(NamedTuple):
+    """Names of the hot tables."""
+
+    counters: str
+    profiles: str
+    decisions: str
+
+
+class DynamoStore:
+    """`evaluation.Store` on DynamoDB."""
+
+    def __init__(self, transport: Transport, tables: Tables, retention_days: int) -> None:
+        self._transport = transport
+        self._tables = tables
+        self._retention = retention_days * DAY
+
+    def count(self, transaction: Transaction) -> Sight:
+        """Every update and one BatchGetItem, sent together: the counters, the other items, profiles and decision."""
+        moved = counters.updates(transaction)
+        earlier = counters.reads(moved)
+        keys = {
+            self._tables.counters: {
+                "Keys": [{"pk": {"S": key.pk}, "sk": {"S": key.sk}} for key in earlier],
+                "ProjectionExpression": projection(transaction),
+            },
+            self._tables.profiles: {
+                "Keys": [{"pk": {"S": pk}} for pk in sorted(set(counters.profiles(transaction).values()))]
+            },
+            self._tables.decisions: {
+                "Keys": [{"pk": {"S": transaction.transaction_id}}],
+                "ProjectionExpression": DECISION,
+            },
+        }
+        requests = [self._update(update) for update in moved]
+        *counted, read = self._transport.gather([*requests, Request("batch_get_item", {"RequestItems": keys})])
+        found = self._complete(read)
+
+        items = {update.key: item_of(_attributes(answer)) for update, answer in zip(moved, counted, strict=True)}
+        by_key = {(key.pk, key.sk): key for key in earlier}
+        for attributes in found.get(self._tables.counters, ()):
+            items[by_key[attributes["pk"]["S"], attributes["sk"]["S"]]] = item_of(attributes)
+        profiles = {row["pk"]["S"]: profile_of(row) for row in found.get(self._tables.profiles, ())}
+        decisions = found.get(self._tables.decisions, ())
+        recounted = any(isinstance(answer, Refused) for answer in counted)
+        return Sight(State(items, profiles, recounted), _stored(decisions[0]) if decisions else None)
+
+    def find(self, transaction_id: str) -> Stored | None:
+        """Read the decision of an id consistently. Raises UnavailableError."""
+        payload = {
+            "TableName": self._tables.decisions,
+            "Key": {"pk": {"S": transaction_id}},
+            "ProjectionExpression": DECISION,
+            "ConsistentRead": True,
+        }
+        (answer,) = self._transport.gather([Request("get_item", payload)])
+        item = _attributes(answer, "Item")
+        return _stored(item) if item else None
+
+    def commit(self, record: Record) -> Stored | None:
+        """Store the decision unless the id has one; the one that was there is returned. Raises UnavailableError."""
+        transaction = record.transaction
+        item = {
+            "pk": {"S": transaction.transaction_id},
+            "body_identity": {"B": transaction.identity},
+            "answer": {"S": record.answer.decode()},
+            "transaction": {"S": transaction.canonical.decode()},
+            "outcome": {"S": record.outcome.value},
+            "decided_at": {"S": utc(record.decided_at)},
+            "counters": {"S": json.dumps([record.counters[name] for name in counters.NAMES], separators=(",", ":"))},
+            "features": {"B": record.features},
+            "fingerprint": {"S": record.fingerprint},
+            "ttl": {"N": str(int(record.decided_at.timestamp()) + self._retention)},
+        }
+        payload = {
+            "TableName": self._tables.decisions,
+            "Item": item,
+            "ConditionExpression": "attribute_not_exists(pk)",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        (answer,) = self._transport.gather([Request("put_item", payload)])
+        return _stored(answer.item) if isinstance(answer, Refused) else None
+
+    def _update(self, update: Update) -> Request:
+        return Request("update_item", {"TableName": self._tables.counters, **expression(update)})
+
+    def _complete(self, answer: Answer) -> dict[str, list[Mapping[str, Any]]]:
+        """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed."""
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for attempt in range(READ_ATTEMPTS):
+            for table, rows in _attributes(answer, "Responses").items():
+                found.setdefault(table, []).extend(rows)
+            left = _attributes(answer, "UnprocessedKeys")
+            if not left:
+                return found
+            time.sleep(0.01 * 2**attempt)
+            (answer,) = self._transport.gather([Request("batch_get_item", {"RequestItems": left})])
+        raise UnavailableError("UnprocessedKeys")
+
+
+def expression(update: Update) -> dict[str, Any]:
+    """The one UpdateItem of an attempt: buckets, slots and marks move together, or nothing does."""
+    adds = [f"{scale}{index} :v" for scale, index in update.buckets]
+    values: dict[str, Any] = {
+        ":v": {"N": str(update.value)},
+        ":ttl": {"N": str(update.ttl)},
+        ":marks": {"BS": [update.mark]},  # ADD wants a set,
+        ":mark": {"B": update.mark},  # contains() a scalar: with the set it would never match and duplicates would pass
+    }
+    sets, names = ["#ttl = if_not_exists(#ttl, :ttl)"], {"#ttl": "ttl"}
+    if update.slot is not None:
+        adds.append(f"d{update.hour} :slots")
+        values[":slots"] = {"NS": [str(update.slot)]}
+    if update.device is not None:
+        adds.append(f"e{update.device} :one")
+        values[":one"] = {"N": "1"}
+    if update.fold is not None:
+        sets.append("#fold = if_not_exists(#fold, :fold)")
+        names["#fold"] = "fold"
+        values[":fold"] = {"S": update.fold}
+    removes = [f"r{closed}" for closed in update.closed]
+    return {
+        "Key": {"pk": {"S": update.key.pk}, "sk": {"S": update.key.sk}},
+        "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(adds)}, r{update.marks} :marks"
+        + (f" REMOVE {', '.join(removes)}" if removes else ""),
+        "ConditionExpression": f"NOT contains(r{update.marks}, :mark)",
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def projection(transaction: Transaction) -> str:
+    """Attributes of earlier items that `measure` may look at: hours, slots, days, its device, fine buckets over
+    midnight.
+    """
+    names = ["pk", "sk", *(f"{letter}{hour}" for letter in "hd" for hour in range(24))]
+    names += [f"b{day}" for day in range(PAIR.period // DAY)]
+    if transaction.device_id is not None:
+        names.append(f"e{counters.slot_of(transaction.device_id)}")
+    for scale, length in counters.WINDOWS.values():
+        per_day = DAY // SCALES[scale]
+        reach_back = length - 1 - transaction.epoch % DAY // SCALES[scale]
+        names += [f"{scale}{index}" for index in range(per_day - max(reach_back, 0), per_day)]
+    return ", ".join(names)
+
+
+def item_of(attributes: Mapping[str, Any]) -> Item:
+    """A counters item from DynamoDB's attributes; marks, needed by the condition only, stay behind."""
+    item = Item()
+    for name, value in attributes.items():
+        letter, number = name[0], name[1:]
+        if not number.isdecimal():
+            continue  # pk, sk, ttl, fold
+        if letter in SCALES:
+            item.buckets[letter][int(number)] = int(value["N"])
+        elif letter == "d":
+            item.slots[int(number)] = sum(1 << int(slot) for slot in value["NS"])
+        elif letter == "e":
+            item.devices[int(number)] = int(value["N"])
+    return item
+
+
+def profile_of(attributes: Mapping[str, Any]) -> Profile:
+    """A profile as plain values: integers, strings, bytes, booleans and maps of them."""
+    return {name: _plain(value) for name, value in attributes.items()}
+
+
+def _plain(value: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an attribute has one of many types
+    ((kind, content),) = value.items()
+    match kind:
+        case "N":
+            return int(content)
+        case "B":
+            return bytes(content)
+        case "M":
+            return profile_of(content)
+        case "NULL":
+            return None
+        case _:
+            return content
+
+
+def _attributes(answer: Answer, field: str = "Attributes") -> Mapping[str, Any]:
+    return answer.item if isinstance(answer, Refused) else answer.get(field, {})
+
+
+def _stored(attributes: Mapping[str, Any]) -> Stored:
+    return Stored(bytes(attributes["body_identity"]["B"]), attributes["answer"]["S"].encode())

@@ -1,0 +1,206 @@
+"""The tables that people write to, with PynamoDB: the deny list on profiles, and the audit trail of every change.
+
+A change and its audit row are one DynamoDB transaction, conditioned on what was read: two people at once lose nothing,
+and a change that changes nothing leaves no row. Each writer touches only its own top-level attribute of a profile.
+"""
+
+import random
+import time
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+from pynamodb.attributes import MapAttribute, UnicodeAttribute
+from pynamodb.connection import Connection
+from pynamodb.exceptions import PynamoDBException, TransactWriteError
+from pynamodb.models import Model
+from pynamodb.transactions import TransactWrite
+
+from fraud.errors import Fault, InvalidRequestError, NotFoundError, UnavailableError
+from fraud.settings import Settings
+from fraud.transaction import Id, Instant, address, faults_of, utc
+
+ATTEMPTS = 6
+"""How often a change that met another one is read and tried again."""
+
+LISTED = ("account", "device", "instrument", "ip")
+"""Kinds of value that a list can hold: the kinds of profile."""
+
+
+class DenyOrder(BaseModel):
+    """The body of PUT /lists/deny/{kind}/{value}."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    expires_at: Instant | None = Field(None, description="Null: until it is taken off the list.")
+
+    @field_validator("expires_at")
+    @classmethod
+    def _is_ahead(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
+        if value is not None and isinstance(info.context, datetime) and value <= info.context:
+            raise PydanticCustomError("expires_at_past", "must lie ahead")
+        return value
+
+    @classmethod
+    def parse(cls, body: str | bytes, now: datetime) -> Self:
+        """Read a request body. Raises InvalidRequestError with every fault."""
+        try:
+            return cls.model_validate_json(body, context=now)
+        except ValidationError as error:
+            raise InvalidRequestError(faults_of(error)) from None
+
+
+class Entry(BaseModel):
+    """One value on the deny list."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    reason: str
+    expires_at: str | None
+    set_by: str
+    set_at: str
+
+
+class Change(BaseModel):
+    """One row of the audit trail; no entry before: put on the list, none after: taken off."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    at: str
+    by: str
+    before: Entry | None
+    after: Entry | None
+
+
+class ListView(BaseModel):
+    """The answer of GET /lists/deny/{kind}/{value}; `active` is false once the entry has expired or been taken off."""
+
+    kind: str
+    value: str
+    active: bool
+    entry: Entry | None
+    history: list[Change]
+
+
+class EntryAttribute(MapAttribute[str, Any]):
+    """An `Entry` as DynamoDB keeps it."""
+
+    reason = UnicodeAttribute()
+    expires_at = UnicodeAttribute(null=True)
+    set_by = UnicodeAttribute()
+    set_at = UnicodeAttribute()
+
+
+class Profile(Model):
+    """The part of a profile that lists own; folds, labels and account status have attributes of their own."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to name a table
+        table_name = "profiles"
+
+    pk = UnicodeAttribute(hash_key=True)
+    deny = EntryAttribute(null=True)
+
+
+class AuditRow(Model):
+    """Who changed what, when: pk `deny#<kind>#<value>`, sk the time. Rows are only ever added."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to name a table
+        table_name = "audit"
+
+    pk = UnicodeAttribute(hash_key=True)
+    at = UnicodeAttribute(range_key=True, attr_name="sk")
+    by = UnicodeAttribute()
+    before = EntryAttribute(null=True)
+    after = EntryAttribute(null=True)
+
+
+class Listed:
+    """One value that may be on the deny list. Raises InvalidRequestError for a kind or value that cannot exist."""
+
+    def __init__(self, kind: str, value: str) -> None:
+        if kind not in LISTED:
+            raise InvalidRequestError((Fault("kind", "enum", f"must be one of {', '.join(LISTED)}"),))
+        try:
+            self.value = address(value) if kind == "ip" else TypeAdapter(Id).validate_python(value)
+        except (ValidationError, PydanticCustomError):
+            raise InvalidRequestError(
+                (Fault("value", "format", f"must be an identifier of this kind: {kind}"),)
+            ) from None
+        self.kind = kind
+        self.profile = f"{kind}#{self.value}"
+        self.trail = f"deny#{self.profile}"
+
+
+class DenyList:
+    """The deny list: what the hot path reads as `deny` of a profile."""
+
+    def __init__(self, settings: Settings) -> None:
+        Profile.Meta.table_name = settings.profiles_table
+        AuditRow.Meta.table_name = settings.audit_table
+
+    def put(self, listed: Listed, order: DenyOrder, by: str, now: datetime) -> None:
+        """Put a value on the list, or change its entry. The same reason and expiry again changes nothing."""
+        expires_at = None if order.expires_at is None else utc(order.expires_at)
+        self._change(
+            listed, EntryAttribute(reason=order.reason, expires_at=expires_at, set_by=by, set_at=utc(now)), by, now
+        )
+
+    def delete(self, listed: Listed, by: str, now: datetime) -> None:
+        """Take a value off the list; it need not be there."""
+        self._change(listed, None, by, now)
+
+    def view(self, listed: Listed, now: datetime) -> ListView:
+        """The entry and every change there ever was. Raises NotFoundError when there never was any."""
+        entry = _read(listed)
+        rows = [Change.model_validate(row) for row in AuditRow.query(listed.trail, consistent_read=True)]
+        if not rows:
+            raise NotFoundError
+        active = entry is not None and (entry.expires_at is None or entry.expires_at > utc(now))
+        view = Entry.model_validate(entry) if entry is not None else None
+        return ListView(kind=listed.kind, value=listed.value, active=active, entry=view, history=rows)
+
+    def _change(self, listed: Listed, after: EntryAttribute | None, by: str, now: datetime) -> None:
+        for attempt in range(ATTEMPTS):
+            before = _read(listed)
+            if _says(before) == _says(after):
+                return
+            try:
+                _write(listed, before, after, AuditRow(listed.trail, utc(now), by=by, before=before, after=after))
+            except TransactWriteError as error:
+                if not error.cancellation_reasons:
+                    raise UnavailableError(error.cause_response_code) from error
+                time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
+            except PynamoDBException as error:
+                raise UnavailableError(error.cause_response_code) from error
+            else:
+                return
+        raise UnavailableError("TransactionConflict")
+
+
+def _read(listed: Listed) -> EntryAttribute | None:
+    rows = Profile.batch_get([listed.profile], consistent_read=True, attributes_to_get=["pk", "deny"])
+    return next((row.deny for row in rows), None)
+
+
+def _write(listed: Listed, before: EntryAttribute | None, after: EntryAttribute | None, row: AuditRow) -> None:
+    unchanged = Profile.deny.does_not_exist() if before is None else Profile.deny == before
+    action = Profile.deny.remove() if after is None else Profile.deny.set(after)
+    with TransactWrite(connection=Connection()) as transaction:
+        transaction.update(Profile(listed.profile), actions=[action], condition=unchanged)
+        transaction.save(row, condition=AuditRow.pk.does_not_exist())
+
+
+def _says(entry: EntryAttribute | None) -> tuple[str, str | None] | None:
+    """What an entry means, apart from who set it and when."""
+    return None if entry is None else (entry.reason, entry.expires_at)
