@@ -4,6 +4,7 @@ A function's pool leases a warm environment or starts another, up to a cap. `loc
 environment variables that the template gives the function, those that Lambda adds, and nothing of this process's own.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -45,7 +46,11 @@ class Environment:
                 env=variables(function) | credentials,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
-        self._next_line(INIT_S)
+        try:
+            self._next_line(INIT_S)
+        except FunctionError:
+            self.close()
+            raise
 
     def invoke(self, event: Any, instant: datetime | None) -> Any:  # noqa: ANN401 - JSON
         """Raises FunctionError; `alive` tells whether the environment can take another event."""
@@ -74,12 +79,15 @@ class Environment:
     def close(self) -> None:
         """End the process: it stops when its input does."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(self._function.timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process.stdout.close()
 
     def _next_line(self, seconds: float) -> bytes:
         output = self._process.stdout
@@ -114,6 +122,8 @@ class Pool:
             finally:
                 if environment.alive:
                     self._warm.append(environment)
+                else:
+                    environment.close()
 
     def close(self) -> None:
         while self._warm:
@@ -148,6 +158,8 @@ def variables(function: Function) -> dict[str, str]:
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_VERSION": "1",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": "box",
         "LAMBDA_TASK_ROOT": function.path[0],
         "LANG": "C.UTF-8",
         "PATH": os.defpath,

@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate, count
 from typing import Any, Literal, NamedTuple, TypeVar
 
-PaymentType = Literal["p2p", "merchant", "cash_out", "top_up"]
+from fraud.transaction import TransactionType
+
 T = TypeVar("T")
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000  # simulated time is integer milliseconds since EPOCH
@@ -141,7 +142,7 @@ class Payment:
     """One attempt to pay. `tactic` and `reported_at` are the truth about it and never reach `body`."""
 
     at: int
-    type: PaymentType
+    type: TransactionType
     payer: Account
     amount: int
     access: Access
@@ -180,7 +181,7 @@ class Payment:
 class Habit:
     """One type of payment: its share of ordinary life, its amounts (multiples of a step, up to a limit), its hours."""
 
-    type: PaymentType
+    type: TransactionType
     share: float
     usual: Around
     steps: tuple[int, ...]

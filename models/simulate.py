@@ -8,7 +8,6 @@ same bytes on every Python.
 import argparse
 import json
 import math
-import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import Counter
@@ -19,6 +18,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
+from fraud.transaction import TransactionType
 from models.population import (
     ANY_TIME,
     DAY,
@@ -34,7 +34,6 @@ from models.population import (
     Around,
     Draw,
     Payment,
-    PaymentType,
     World,
     home_access,
     instant,
@@ -106,7 +105,7 @@ class Spree(Story):
 
     payments: tuple[int, int]
     new_device: float
-    outlets: tuple[PaymentType, ...] = ("p2p", "p2p", "p2p", "p2p", "cash_out", "merchant")
+    outlets: tuple[TransactionType, ...] = ("p2p", "p2p", "p2p", "p2p", "cash_out", "merchant")
     unopened: float  # payees opened for the purpose
     known_mule: float = 0.0  # payees that served a recent fraud
 
@@ -267,8 +266,7 @@ def simulate(seed: int, start: datetime, days: int, payers: int, currency: str =
     Raises ValueError for a start without offset, a negative length, or fewer than FEWEST_PAYERS payers.
     """
     if start.tzinfo is None or days < 0 or payers < FEWEST_PAYERS:
-        message = f"start needs an offset, days >= 0, payers >= {FEWEST_PAYERS}: not {start}, {days}, {payers}"
-        raise ValueError(message)
+        raise ValueError(f"start needs an offset, days >= 0, payers >= {FEWEST_PAYERS}: not {start}, {days}, {payers}")
     opening = (start - EPOCH) // timedelta(milliseconds=1)
     return (labelled(payment, currency) for payment in numbered(seed, in_order(seed, opening, days, payers)))
 
@@ -329,7 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             kinds[each.tactic or each.label] += 1
             payments.write(json_line(each.transaction))
             labels.write(json_line(label_row(each)))
-    sys.stdout.writelines(f"{number:>9,} {kind}\n" for kind, number in kinds.most_common())
+    for kind, number in kinds.most_common():
+        print(f"{number:>9,} {kind}")
 
 
 def label_row(each: Labelled) -> dict[str, str | None]:
