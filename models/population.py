@@ -42,6 +42,7 @@ class Draw:
         self.uniform = random.Random("/".join(map(str, seed))).random  # noqa: S311 - a simulation guards no secret
 
     def chance(self, probability: float) -> bool:
+        """True with this probability."""
         return self.uniform() < probability
 
     def between(self, low: int, high: int) -> int:
@@ -49,6 +50,7 @@ class Draw:
         return low + int(self.uniform() * (high - low + 1))
 
     def pick(self, items: Sequence[T]) -> T:
+        """Any of the items, each as likely."""
         return items[int(self.uniform() * len(items))]
 
     def favourite(self, items: Sequence[T]) -> T:
@@ -65,7 +67,7 @@ class Draw:
         return quantity.median * math.exp(quantity.sigma * radius * math.cos(math.tau * self.uniform()))
 
     def poisson(self, mean: float) -> int:
-        """Knuth, The Art of Computer Programming, 3.4.1: time grows with the mean."""
+        """Knuth, The Art of Computer Programming, 3.4.1: for means below 700, in time that grows with the mean."""
         floor, product, events = math.exp(-mean), self.uniform(), 0
         while product > floor:
             product *= self.uniform()
@@ -79,6 +81,7 @@ def stepped(amount: float, step: int, limit: int) -> int:
 
 
 def instant(at: int) -> datetime:
+    """Simulated time as an aware datetime in UTC."""
     return EPOCH + timedelta(milliseconds=at)
 
 
@@ -106,6 +109,8 @@ def moment(draw: Draw, hours: Sequence[int], opening: int, late_hours: int = 0) 
 
 @dataclass(slots=True, eq=False)
 class Shop:
+    """A merchant."""
+
     party_id: str
     name: str
     price: float  # against the usual prices
@@ -114,6 +119,8 @@ class Shop:
 
 @dataclass(slots=True, eq=False)
 class Account:
+    """A user of the app with its habits; what it comes to know and own changes as it lives."""
+
     party_id: str
     name: str
     phone: str
@@ -189,6 +196,7 @@ class Habit:
     hours: tuple[int, ...]
 
     def amount(self, draw: Draw, usual: Around) -> int:
+        """Minor units, around `usual`, within this type's steps and limit."""
         return stepped(draw.around(usual), draw.pick(self.steps), self.limit)
 
 
@@ -234,6 +242,7 @@ class World:
             account.friends = [friend for friend in dict.fromkeys(near) if friend is not account]
 
     def mint(self, kind: str) -> str:
+        """A new id: d device, i instrument, m merchant, u account."""
         return f"{kind}{next(self._minted):07d}"
 
     def _open_shop(self, draw: Draw) -> Shop:
@@ -246,7 +255,7 @@ class World:
             name=f"{draw.pick(SURNAMES)} {draw.pick(GIVEN_NAMES)}",
             phone=self.mint("d"),
             computer=self.mint("d"),
-            ip=address(draw),
+            ip=_address(draw),
             bank=self.mint("i"),
             card=self.mint("i"),
             pace=draw.around(Around(1.2, 0.6)),
@@ -257,6 +266,7 @@ class World:
         )
 
     def popular_shop(self, draw: Draw) -> Shop:
+        """A shop, the well-known ones more often."""
         return self.shops[draw.weighted(self._popularity)]
 
     def somebody(self, draw: Draw, unopened: float = 0.0, but: Account | None = None) -> Account:
@@ -267,7 +277,8 @@ class World:
         return found if found is not but else next(other for other in self.accounts if other is not but)
 
     def new_device(self, draw: Draw) -> Access:
-        return Access(self.mint("d"), address(draw), "app", draw.pick(ABROAD) if draw.chance(0.15) else "JP")
+        """A device not seen before, at an address of its own, now and then abroad."""
+        return Access(self.mint("d"), _address(draw), "app", draw.pick(ABROAD) if draw.chance(0.15) else "JP")
 
     def turn_day(self, draw: Draw) -> None:
         """People join and replace their phones."""
@@ -279,7 +290,8 @@ class World:
             draw.pick(self.accounts).phone = self.mint("d")
 
 
-def address(draw: Draw) -> str:
+def _address(draw: Draw) -> str:
+    """A private IPv4 address: no real one appears in the data."""
     return f"10.{draw.between(0, 255)}.{draw.between(0, 255)}.{draw.between(1, 254)}"
 
 
@@ -293,22 +305,22 @@ def ordinary_day(world: World, draw: Draw, opening: int) -> Iterator[Payment]:
         for _ in range(draw.poisson(account.pace * pace)):
             habit = HABITS[draw.weighted(HABIT_SHARES)]
             at = moment(draw, habit.hours, opening, account.late_hours)
-            yield from with_retry(draw, ordinary_payment(world, draw, account, habit, at), TRIED_AGAIN)
+            yield from with_retry(draw, _ordinary_payment(world, draw, account, habit, at), TRIED_AGAIN)
 
 
-def ordinary_payment(world: World, draw: Draw, payer: Account, habit: Habit, at: int) -> Payment:
+def _ordinary_payment(world: World, draw: Draw, payer: Account, habit: Habit, at: int) -> Payment:
     scale = payer.spend * (SPLURGE_FACTOR if draw.chance(SPLURGE) else 1.0)
     usual = Around(habit.usual.median * scale, habit.usual.sigma)
     if habit.type == "merchant":
-        shop = met(draw, payer.shops, world.popular_shop(draw) if draw.chance(NEW_SHOP) else None, MOST_SHOPS)
+        shop = _met(draw, payer.shops, world.popular_shop(draw) if draw.chance(NEW_SHOP) else None, MOST_SHOPS)
         card = payer.card if draw.chance(ON_CARD) else None
         amount = habit.amount(draw, Around(usual.median * shop.price, usual.sigma))
-        return Payment(at, "merchant", payer, amount, shopping_access(world, draw, payer, shop), shop, card)
+        return Payment(at, "merchant", payer, amount, _shopping_access(world, draw, payer, shop), shop, card)
     access = home_access(world, draw, payer)
     amount = habit.amount(draw, usual)
     if habit.type == "p2p":
         stranger = world.somebody(draw, but=payer) if draw.chance(NEW_FRIEND) or not payer.friends else None
-        friend = met(draw, payer.friends, stranger, MOST_FRIENDS)
+        friend = _met(draw, payer.friends, stranger, MOST_FRIENDS)
         memo = draw.pick(MEMOS) if draw.chance(WITH_MEMO) else None
         return Payment(at, "p2p", payer, amount, access, friend, memo=memo)
     if draw.chance(NEW_INSTRUMENT):  # another bank account or card
@@ -316,7 +328,7 @@ def ordinary_payment(world: World, draw: Draw, payer: Account, habit: Habit, at:
     return Payment(at, habit.type, payer, amount, access, instrument_id=payer.bank)
 
 
-def met(draw: Draw, known: list[T], stranger: T | None, most: int) -> T:
+def _met(draw: Draw, known: list[T], stranger: T | None, most: int) -> T:
     """A favourite of the known; or the stranger, from now on known, who may push out the least favoured."""
     if stranger is None:
         return draw.favourite(known)
@@ -326,14 +338,15 @@ def met(draw: Draw, known: list[T], stranger: T | None, most: int) -> T:
 
 
 def home_access(world: World, draw: Draw, payer: Account) -> Access:
+    """The payer's own phone or browser; a browser without its cookies is a new device."""
     if draw.chance(WEB):
         return Access(world.mint("d") if draw.chance(CLEARED_COOKIES) else payer.computer, payer.ip, "web")
     if draw.chance(TRAVELLING):
-        return Access(payer.phone, address(draw), "app", draw.pick(ABROAD))
+        return Access(payer.phone, _address(draw), "app", draw.pick(ABROAD))
     return Access(payer.phone, payer.ip, "app")
 
 
-def shopping_access(world: World, draw: Draw, payer: Account, shop: Shop) -> Access:
+def _shopping_access(world: World, draw: Draw, payer: Account, shop: Shop) -> Access:
     if not shop.online:
         return Access(payer.phone, payer.ip, "qr")
     if draw.chance(SUBSCRIPTION):

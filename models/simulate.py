@@ -81,7 +81,7 @@ class Story(ABC):
 
     def tell(self, world: World, draw: Draw, opening: int) -> list[Payment]:
         """The story's payments, beginning in the 24 hours from `opening`; of a tactic, with the truth about each."""
-        played = self.play(world, draw, moment(draw, self.hours, opening))
+        played = self._play(world, draw, moment(draw, self.hours, opening))
         payments = [attempt for payment in played for attempt in with_retry(draw, payment, self.tried_again)]
         if self.reports:
             # Whoever was wronged finds out once and then reports all of it.
@@ -92,10 +92,10 @@ class Story(ABC):
         return payments
 
     @abstractmethod
-    def play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
+    def _play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
         """The payments of one telling that begins at `at`."""
 
-    def wait(self, draw: Draw) -> int:
+    def _wait(self, draw: Draw) -> int:
         return int(draw.around(self.gap) * MINUTE)
 
 
@@ -109,13 +109,13 @@ class Spree(Story):
     unopened: float  # payees opened for the purpose
     known_mule: float = 0.0  # payees that served a recent fraud
 
-    def play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
+    def _play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
         payer = draw.pick(world.accounts)
         access = world.new_device(draw) if draw.chance(self.new_device) else home_access(world, draw, payer)
         usual = Around(self.amount.median * math.sqrt(payer.spend), self.amount.sigma)
-        payee = self.payee(world, draw, payer)
+        payee = self._payee(world, draw, payer)
         for _ in range(draw.between(*self.payments)):
-            at += self.wait(draw)
+            at += self._wait(draw)
             outlet = draw.pick(self.outlets)
             amount = HABIT_OF[outlet].amount(draw, usual)
             if outlet == "cash_out":
@@ -124,9 +124,9 @@ class Spree(Story):
                 yield Payment(at, outlet, payer, amount, access, draw.pick(world.online))
             else:
                 yield Payment(at, outlet, payer, amount, access, payee)
-                payee = payee if draw.chance(SAME_PAYEE) else self.payee(world, draw, payer)
+                payee = payee if draw.chance(SAME_PAYEE) else self._payee(world, draw, payer)
 
-    def payee(self, world: World, draw: Draw, payer: Account) -> Account:
+    def _payee(self, world: World, draw: Draw, payer: Account) -> Account:
         known = [mule for mule in world.mules if mule is not payer]
         if known and draw.chance(self.known_mule):
             return draw.favourite(known)
@@ -148,11 +148,11 @@ class Collection(Story):
     cash_out: float  # the probability that the payee does
     kept: Around  # minutes until the money leaves
 
-    def play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
+    def _play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
         payee = world.somebody(draw, self.unopened)
         asked, total = Around(draw.around(self.amount), self.spread), 0
-        for payer in self.crowd(world, draw, payee):
-            at += self.wait(draw)
+        for payer in self._crowd(world, draw, payee):
+            at += self._wait(draw)
             access = world.new_device(draw) if draw.chance(self.hijacked) else home_access(world, draw, payer)
             amount = HABIT_OF["p2p"].amount(draw, asked)
             yield Payment(at, "p2p", payer, amount, access, payee)
@@ -165,7 +165,7 @@ class Collection(Story):
             amount = stepped(total * part, 1, HABIT_OF["cash_out"].limit)
             yield Payment(at, "cash_out", payee, amount, home_access(world, draw, payee), instrument_id=payee.bank)
 
-    def crowd(self, world: World, draw: Draw, payee: Account) -> list[Account]:
+    def _crowd(self, world: World, draw: Draw, payee: Account) -> list[Account]:
         """Different payers, in the order they pay."""
         friends = payee.friends if self.friends else []
         drawn = (
@@ -186,12 +186,12 @@ class Burst(Story):
     new_card: float  # purchases with a card not seen before
     shops: tuple[int, int] = (1, 1)
 
-    def play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
+    def _play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
         payers = [world.somebody(draw, self.unopened) for _ in range(draw.between(*self.payers))]
         shops = [draw.pick(world.online) for _ in range(draw.between(*self.shops))]
         access = world.new_device(draw) if draw.chance(self.new_device) else home_access(world, draw, payers[0])
         for turn in range(draw.between(*self.payments)):
-            at += self.wait(draw)
+            at += self._wait(draw)
             payer = payers[turn % len(payers)]
             card = world.mint("i") if draw.chance(self.new_card) else payer.card
             amount = HABIT_OF["merchant"].amount(draw, self.amount)
@@ -268,10 +268,10 @@ def simulate(seed: int, start: datetime, days: int, payers: int, currency: str =
     if start.tzinfo is None or days < 0 or payers < FEWEST_PAYERS:
         raise ValueError(f"start needs an offset, days >= 0, payers >= {FEWEST_PAYERS}: not {start}, {days}, {payers}")
     opening = (start - EPOCH) // timedelta(milliseconds=1)
-    return (labelled(payment, currency) for payment in numbered(seed, in_order(seed, opening, days, payers)))
+    return (_labelled(payment, currency) for payment in _numbered(seed, _in_order(seed, opening, days, payers)))
 
 
-def in_order(seed: int, opening: int, days: int, payers: int) -> Iterator[Payment]:
+def _in_order(seed: int, opening: int, days: int, payers: int) -> Iterator[Payment]:
     """The payments sorted day by day; what a story plans for later days waits."""
     world = World(Draw(seed, "world"), payers)
     life, plot = Draw(seed, "life"), [(story, Draw(seed, "story", place)) for place, story in enumerate(STORIES)]
@@ -292,14 +292,14 @@ def in_order(seed: int, opening: int, days: int, payers: int) -> Iterator[Paymen
         world.turn_day(life)
 
 
-def numbered(seed: int, payments: Iterable[Payment]) -> Iterator[Payment]:
+def _numbered(seed: int, payments: Iterable[Payment]) -> Iterator[Payment]:
     """Gives ids in event order, so that an id tells nothing; a first try always has its own before it is named."""
     for number, payment in enumerate(payments, 1):
         payment.transaction_id = f"s{seed}-{number:08d}"
         yield payment
 
 
-def labelled(payment: Payment, currency: str) -> Labelled:
+def _labelled(payment: Payment, currency: str) -> Labelled:
     transaction = payment.body(currency)
     if payment.reported_at is None:
         return Labelled(transaction, "legitimate", None, instant(payment.at + COMPLAINT_WINDOW))
@@ -325,13 +325,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with options.out.open("w", encoding="utf-8") as payments, options.labels.open("w", encoding="utf-8") as labels:
         for each in run:
             kinds[each.tactic or each.label] += 1
-            payments.write(json_line(each.transaction))
-            labels.write(json_line(label_row(each)))
+            payments.write(_json_line(each.transaction))
+            labels.write(_json_line(_label_row(each)))
     for kind, number in kinds.most_common():
         print(f"{number:>9,} {kind}")
 
 
-def label_row(each: Labelled) -> dict[str, str | None]:
+def _label_row(each: Labelled) -> dict[str, str | None]:
     return {
         "transaction_id": each.transaction["transaction_id"],
         "label": each.label,
@@ -340,7 +340,7 @@ def label_row(each: Labelled) -> dict[str, str | None]:
     }
 
 
-def json_line(row: dict[str, Any]) -> str:
+def _json_line(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 

@@ -4,18 +4,30 @@ Every fault names a field and the rule it broke, never the value: answers and lo
 see it.
 """
 
-import json
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
 
 
-class Fault(NamedTuple):
-    """One broken rule: `field` is a dotted path (`body` for the whole), `rule` a stable name, `message` words for a
+@dataclass(frozen=True)
+class Fault:
+    """One broken rule: `field` is a dotted path (`body` for the whole), `rule` a stable name, `message` for a
     developer.
     """
 
     field: str
     rule: str
     message: str
+
+
+class Problem(BaseModel):
+    """Why a request was not answered (RFC 9457): every faulty field and rule at once, never a value."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    errors: list[Fault] = []
 
 
 class FraudError(Exception):
@@ -68,10 +80,8 @@ def problem(error: FraudError) -> dict[str, Any]:
     >>> problem(NotFoundError())["statusCode"]
     404
     """
-    body: dict[str, Any] = {"type": "about:blank", "title": error.title, "status": error.status}
-    if error.faults:
-        body["errors"] = [fault._asdict() for fault in error.faults]
+    body = Problem(title=error.title, status=error.status, errors=list(error.faults))
     headers = {"content-type": "application/problem+json"}
     if isinstance(error, UnavailableError):
         headers["retry-after"] = "1"
-    return {"statusCode": error.status, "headers": headers, "body": json.dumps(body)}
+    return {"statusCode": error.status, "headers": headers, "body": body.model_dump_json()}

@@ -1,0 +1,54 @@
+# Every target sets up what it needs by itself: Debian, python3 >= 3.11, make and the package registries are enough.
+.DEFAULT_GOAL := demo
+.PHONY: setup demo up test check sam acceptance model generated lock
+
+# The Lambda runtime is python3.13: used where it is there (pyenv's shim wants to be told), any python3 >= 3.11 otherwise.
+PYTHON ?= $(shell PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
+BIN := .venv/bin
+READY := .venv/ready
+
+setup: $(READY)
+
+$(READY): requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: $(READY) ## 1,000 simulated payments through the whole house, on the embedded default
+	$(BIN)/python -m local.demo
+
+up: $(READY) ## the AWS account in a box, until Ctrl-C
+	$(BIN)/python -m local
+
+test: $(READY) ## every test, with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term --doctest-modules
+
+check: $(READY) ## style, types, walls, template, doctests, contracts, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/cfn-lint template.yaml
+	$(BIN)/python -m pytest --quiet --doctest-modules layers/shared/fraud tests/contract
+	$(BIN)/python -m local.openapi --check
+	$(BIN)/python -m models.train --check
+
+sam: $(READY) ## sam validate, build, invoke, start-lambda and start-api on a real Docker engine
+	$(BIN)/python -m local.sam
+
+acceptance: $(READY) ## the acceptance runs at full size; CI runs them small
+	$(BIN)/python -m local.acceptance
+
+model: $(READY) ## train the packaged model again, bit for bit
+	$(BIN)/python -m models.train
+
+generated: $(READY) ## write every generated file again
+	$(BIN)/python -m local.openapi
+	$(BIN)/python -m models.train
+
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate
+lock: $(READY) ## pin all requirements anew; no file may name a registry's host
+	$(COMPILE) --upgrade --universal --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --upgrade --universal --python-version 3.11 requirements-sam.in -o requirements-sam.txt

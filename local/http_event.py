@@ -1,0 +1,135 @@
+"""What API Gateway's HTTP APIs hand to a function and make of its answer: payload format 2.0, as its developer guide defines it.
+
+Pure functions between a request as it came and an event, and between a handler's answer and a response. The guide is silent on
+two things that are seen on AWS: the path arrives decoded, and a body is text only when its content type says so.
+"""
+
+import base64
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from email.message import Message
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+ACCOUNT_ID = "123456789012"
+API_ID = "box"
+
+TEXT = re.compile(r"text/.*|application/(json|javascript|xml|([\w.-]+\+)?(json|xml))")
+"""Content types whose body an event carries as text; any other is base64, which includes a form and no type at all."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it came: `target` is the path, still encoded, and the query behind it."""
+
+    method: str
+    target: str
+    headers: Message
+    body: bytes
+    source_ip: str
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
+
+@dataclass(frozen=True)
+class Response:
+    """What goes back to the caller."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+def message(status: HTTPStatus, words: str, *headers: tuple[str, str]) -> Response:
+    """An answer of the gateway's own."""
+    return Response(status, (("content-type", "application/json"), *headers), json.dumps({"message": words}).encode())
+
+
+def event(
+    request: Request, route_key: str, parameters: Mapping[str, str], authorizer: Mapping[str, Any] | None, now: datetime
+) -> dict[str, Any]:
+    """The event of payload format 2.0; `authorizer` is what the route's authoriser found out about the caller."""
+    fields = {name.lower() for name in request.headers}
+    headers = {name: ",".join(request.headers.get_all(name, [])) for name in sorted(fields - {"cookie"})}
+    body, encoded = _body(request.body, headers.get("content-type", ""))
+    cookies = request.headers.get_all("cookie", [])
+    query = _joined(parse_qsl(request.query, keep_blank_values=True))
+    optional = {
+        "cookies": [cookie.strip() for header in cookies for cookie in header.split(";")],
+        "queryStringParameters": query,
+        "pathParameters": dict(parameters),
+        "body": body,
+    }
+    path = unquote(request.path)
+    context: dict[str, Any] = {
+        "accountId": ACCOUNT_ID,
+        "apiId": API_ID,
+        "domainName": headers.get("host", ""),
+        "domainPrefix": API_ID,
+        "http": {
+            "method": request.method,
+            "path": path,
+            "protocol": "HTTP/1.1",
+            "sourceIp": request.source_ip,
+            "userAgent": headers.get("user-agent", ""),
+        },
+        "requestId": uuid.uuid4().hex[:16],
+        "routeKey": route_key,
+        "stage": "$default",
+        "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
+        "timeEpoch": int(now.timestamp() * 1000),
+    }
+    if authorizer:
+        context["authorizer"] = authorizer
+    return {
+        "version": "2.0",
+        "routeKey": route_key,
+        "rawPath": path,
+        "rawQueryString": request.query,
+        "headers": headers,
+        "requestContext": context,
+        "isBase64Encoded": encoded,
+        **{name: value for name, value in optional.items() if value},
+    }
+
+
+def response(answer: Any) -> Response:  # noqa: ANN401 - JSON
+    """A handler's answer as a response; one without a status is the body of a 200. Raises ValueError when it is malformed."""
+    if not (isinstance(answer, dict) and "statusCode" in answer):
+        return Response(200, (("content-type", "application/json"),), json.dumps(answer).encode())
+    body = answer.get("body", "")
+    if not isinstance(body, str):
+        raise ValueError(f"body is {type(body).__name__}, not a string")  # noqa: TRY004 - one error for all malformed answers
+    headers = {name.lower(): str(value) for name, value in (answer.get("headers") or {}).items()}
+    headers.setdefault("content-type", "text/plain;charset=utf-8")
+    cookies = [("set-cookie", cookie) for cookie in answer.get("cookies") or []]
+    content = base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode()
+    return Response(int(answer["statusCode"]), (*headers.items(), *cookies), content)
+
+
+def _body(body: bytes, content_type: str) -> tuple[str, bool]:
+    if not body or TEXT.fullmatch(content_type.partition(";")[0].strip().lower()):
+        try:
+            return body.decode(), False
+        except UnicodeDecodeError:
+            pass
+    return base64.b64encode(body).decode(), True
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Repeated names become one value, comma between."""
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        values[name] = f"{values[name]},{value}" if name in values else value
+    return values
