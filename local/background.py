@@ -1,4 +1,4 @@
-"""Servers that live as long as a block of code: started, awaited by the line that says they are ready, ended, whatever happens."""
+"""A server that lives as long as a block of code: started, awaited by its line that says `ready`, ended in any case."""
 
 import subprocess
 import time
@@ -7,40 +7,41 @@ from contextlib import contextmanager
 from pathlib import Path
 
 POLL_S = 0.05
-READY_WITHIN_S = 90.0
-ENDED_WITHIN_S = 60.0
+READY_S = 120.0
+ENDED_S = 60.0
 
 
 class BackgroundError(Exception):
-    """A server ended or stayed silent before it was ready; the message ends with what it printed last."""
+    """The server ended or stayed silent before it was ready; the message ends with what it printed last."""
 
 
 @contextmanager
-def background(
-    command: Sequence[str | Path], *, ready: str, log: Path, env: Mapping[str, str], cwd: Path | None = None
-) -> Iterator[None]:
-    """Run `command` while the block lasts, which begins when its output (kept in `log`) contains `ready`.
+def background(command: Sequence[str], *, ready: str, log: Path, env: Mapping[str, str], cwd: Path) -> Iterator[None]:
+    """Run `command` while the block lasts, which begins once its output (kept in `log`) contains `ready`.
 
-    It gets a session of its own, so that Ctrl-C reaches the caller alone and servers end in the order they nest: by
-    SIGTERM, and after a minute by SIGKILL. Raises BackgroundError.
+    It gets a session of its own, so that Ctrl-C reaches the caller alone and nested servers end from the inside out: by
+    SIGTERM, and by SIGKILL if that takes more than a minute. Raises BackgroundError.
     """
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd, start_new_session=True)
-    try:
-        await_line(process, ready, log)
-        yield
-    finally:
-        process.terminate()
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command, env=env, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        ) as server,
+    ):
         try:
-            process.wait(ENDED_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _await_line(server, ready, log)
+            yield
+        finally:
+            server.terminate()
+            try:
+                server.wait(ENDED_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
-def await_line(process: subprocess.Popen[bytes], ready: str, log: Path) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while ready not in (said := log.read_text(errors="replace")):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise BackgroundError(f"no {ready!r} from {process.args!r}:\n{said[-3000:]}")
+def _await_line(server: subprocess.Popen[bytes], ready: str, log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while ready not in (printed := log.read_text(encoding="utf-8", errors="replace")):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise BackgroundError(f"no {ready!r} from {server.args!r}:\n{printed[-3000:]}")
         time.sleep(POLL_S)

@@ -1,7 +1,7 @@
-"""A Docker engine for the time of a block: the one that runs, else one of our own, started and undone without a trace.
+"""A Docker engine for the length of a block: one of our own, on a machine where none runs, undone without a trace.
 
-Our own keeps everything in a scratch directory and leaves the firewall and IP forwarding alone: containers only ever talk
-to this machine over the bridge, which needs neither.
+It keeps everything in a scratch directory and leaves firewall and IP forwarding alone: the containers only ever talk to
+this machine, over the bridge, and that needs neither.
 """
 
 import os
@@ -14,6 +14,8 @@ from pathlib import Path
 from local.background import background
 
 BRIDGE = "docker0"
+PROGRAMS = {"dockerd": "docker.io", "containerd": "docker.io", "runc": "docker.io", "ip": "iproute2"}  # Debian packages
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
 def runs(env: Mapping[str, str]) -> bool:
@@ -22,36 +24,48 @@ def runs(env: Mapping[str, str]) -> bool:
 
 
 def missing() -> list[str]:
-    """Return what this machine lacks for an engine of our own, in words for the person at the keyboard."""
-    programs = {"dockerd": "docker.io", "containerd": "docker.io", "runc": "docker.io", "ip": "iproute2"}
-    lacks = [f"`{name}` (Debian: apt-get install {package})" for name, package in programs.items() if not find(name)]
-    return lacks if os.geteuid() == 0 else [*lacks, "root, to start an engine"]
-
-
-def find(program: str) -> str | None:
-    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    """Return what this machine lacks to run an engine of our own, in words for the person at the keyboard."""
+    lacks = [
+        f"`{program}` (Debian: apt-get install {package})"
+        for program, package in PROGRAMS.items()
+        if not shutil.which(program, path=PATH)
+    ]
+    return lacks if os.geteuid() == 0 else [*lacks, "a running Docker engine, or root to start one"]
 
 
 @contextmanager
 def own_engine(scratch: Path, env: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Run an engine under `scratch` (absolute); yields `env` with the address the docker client finds it at."""
+    """Run an engine with its files under `scratch` (absolute); yields `env` with the address clients find it at."""
     socket = f"unix://{scratch}/docker.sock"
-    command = [find("dockerd") or "dockerd", "--host", socket, "--data-root", scratch / "data", "--exec-root", scratch / "exec"]
-    command += ["--pidfile", scratch / "dockerd.pid", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
-    had_bridge = address_of_bridge() is not None
+    places = {"host": socket, "data-root": scratch / "data", "exec-root": scratch / "exec", "pidfile": scratch / "pid"}
+    flags = [f"--{option}={place}" for option, place in places.items()]
+    flags += ["--iptables=false", "--ip6tables=false", "--ip-forward=false"]
+    there_before = bridge_address()
     try:
-        with background(command, ready="API listen on", log=scratch / "dockerd.log", env=env):
+        with background(
+            ["dockerd", *flags],
+            ready="API listen on",
+            log=scratch / "dockerd.log",
+            env={**env, "PATH": PATH},
+            cwd=scratch,
+        ):
             yield {**env, "DOCKER_HOST": socket}
     finally:
-        if not had_bridge:
-            subprocess.run([find("ip") or "ip", "link", "delete", BRIDGE], capture_output=True, check=False)
+        if there_before is None:
+            _ip("link", "delete", BRIDGE)
 
 
-def address_of_bridge() -> str | None:
-    """Return this machine's address on the engine's bridge, where containers reach its servers.
+def bridge_address() -> str | None:
+    """Return this machine's address on the engine's bridge, at which containers reach its servers.
 
-    None where there is no such bridge: Docker Desktop forwards `host.docker.internal` to loopback instead.
+    None where there is no bridge: Docker Desktop leads `host.docker.internal` to loopback.
     """
-    ip = find("ip")
-    shown = subprocess.run([ip, "-4", "-oneline", "address", "show", BRIDGE], capture_output=True, check=False, text=True).stdout if ip else ""
-    return shown.split()[3].split("/")[0] if shown else None
+    shown = _ip("-4", "-oneline", "address", "show", BRIDGE)
+    return shown.split()[3].partition("/")[0] if shown else None
+
+
+def _ip(*arguments: str) -> str:
+    program = shutil.which("ip", path=PATH)
+    if program is None:
+        return ""
+    return subprocess.run([program, *arguments], capture_output=True, check=False, text=True).stdout

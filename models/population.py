@@ -62,7 +62,7 @@ class Draw:
         return bisect_right(running, self.uniform() * running[-1], hi=len(running) - 1)
 
     def around(self, quantity: Around) -> float:
-        """Box and Muller (1958), one of the pair."""
+        """Box and Muller (1958), one of the pair. C libraries may differ in the last bit, which rounding hides."""
         radius = math.sqrt(-2 * math.log(1 - self.uniform()))
         return quantity.median * math.exp(quantity.sigma * radius * math.cos(math.tau * self.uniform()))
 
@@ -313,6 +313,8 @@ def _ordinary_payment(world: World, draw: Draw, payer: Account, habit: Habit, at
     usual = Around(habit.usual.median * scale, habit.usual.sigma)
     if habit.type == "merchant":
         shop = _met(draw, payer.shops, world.popular_shop(draw) if draw.chance(NEW_SHOP) else None, MOST_SHOPS)
+        if draw.chance(NEW_INSTRUMENT):  # a card was replaced
+            payer.card = world.mint("i")
         card = payer.card if draw.chance(ON_CARD) else None
         amount = habit.amount(draw, Around(usual.median * shop.price, usual.sigma))
         return Payment(at, "merchant", payer, amount, _shopping_access(world, draw, payer, shop), shop, card)
@@ -323,7 +325,7 @@ def _ordinary_payment(world: World, draw: Draw, payer: Account, habit: Habit, at
         friend = _met(draw, payer.friends, stranger, MOST_FRIENDS)
         memo = draw.pick(MEMOS) if draw.chance(WITH_MEMO) else None
         return Payment(at, "p2p", payer, amount, access, friend, memo=memo)
-    if draw.chance(NEW_INSTRUMENT):  # another bank account or card
+    if draw.chance(NEW_INSTRUMENT):  # another bank account
         payer.bank = world.mint("i")
     return Payment(at, habit.type, payer, amount, access, instrument_id=payer.bank)
 

@@ -322,7 +322,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     kinds: Counter[str] = Counter()
-    with options.out.open("w", encoding="utf-8") as payments, options.labels.open("w", encoding="utf-8") as labels:
+    text = {"mode": "w", "encoding": "utf-8", "newline": "\n"}
+    with options.out.open(**text) as payments, options.labels.open(**text) as labels:
         for each in run:
             kinds[each.tactic or each.label] += 1
             payments.write(_json_line(each.transaction))

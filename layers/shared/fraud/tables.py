@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pynamodb.attributes import MapAttribute, UnicodeAttribute
 from pynamodb.connection import Connection
-from pynamodb.exceptions import PynamoDBException, TransactWriteError
+from pynamodb.exceptions import DoesNotExist, PynamoDBException, TransactWriteError
 from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
@@ -189,8 +189,10 @@ class DenyList:
 
 
 def _read(listed: Listed) -> EntryAttribute | None:
-    rows = Profile.batch_get([listed.profile], consistent_read=True, attributes_to_get=["pk", "deny"])
-    return next((row.deny for row in rows), None)
+    try:
+        return Profile.get(listed.profile, consistent_read=True, attributes_to_get=["pk", "deny"]).deny
+    except DoesNotExist:
+        return None
 
 
 def _write(listed: Listed, before: EntryAttribute | None, after: EntryAttribute | None, row: AuditRow) -> None:
