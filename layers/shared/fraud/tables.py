@@ -6,6 +6,8 @@ and a change that changes nothing leaves no row. Each writer touches only its ow
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -143,7 +145,7 @@ class Listed:
 
 
 class DenyList:
-    """The deny list: what the hot path reads as `deny` of a profile."""
+    """The deny list: what the hot path reads as `deny` of a profile. Every method raises UnavailableError when it must."""
 
     def __init__(self, settings: Settings) -> None:
         Profile.Meta.table_name = settings.profiles_table
@@ -152,40 +154,47 @@ class DenyList:
     def put(self, listed: Listed, order: DenyOrder, by: str, now: datetime) -> None:
         """Put a value on the list, or change its entry. The same reason and expiry again changes nothing."""
         expires_at = None if order.expires_at is None else utc(order.expires_at)
-        self._change(
-            listed, EntryAttribute(reason=order.reason, expires_at=expires_at, set_by=by, set_at=utc(now)), by, now
-        )
+        _change(listed, EntryAttribute(reason=order.reason, expires_at=expires_at, set_by=by, set_at=utc(now)), by, now)
 
     def delete(self, listed: Listed, by: str, now: datetime) -> None:
         """Take a value off the list; it need not be there."""
-        self._change(listed, None, by, now)
+        _change(listed, None, by, now)
 
     def view(self, listed: Listed, now: datetime) -> ListView:
         """The entry and every change there ever was. Raises NotFoundError when there never was any."""
-        entry = _read(listed)
-        rows = [Change.model_validate(row) for row in AuditRow.query(listed.trail, consistent_read=True)]
+        with _answering():
+            entry = _read(listed)
+            rows = [Change.model_validate(row) for row in AuditRow.query(listed.trail, consistent_read=True)]
         if not rows:
             raise NotFoundError
         active = entry is not None and (entry.expires_at is None or entry.expires_at > utc(now))
         view = Entry.model_validate(entry) if entry is not None else None
         return ListView(kind=listed.kind, value=listed.value, active=active, entry=view, history=rows)
 
-    def _change(self, listed: Listed, after: EntryAttribute | None, by: str, now: datetime) -> None:
-        for attempt in range(ATTEMPTS):
+
+def _change(listed: Listed, after: EntryAttribute | None, by: str, now: datetime) -> None:
+    for attempt in range(ATTEMPTS):
+        with _answering():
             before = _read(listed)
             if _says(before) == _says(after):
                 return
             try:
                 _write(listed, before, after, AuditRow(listed.trail, utc(now), by=by, before=before, after=after))
             except TransactWriteError as error:
-                if not error.cancellation_reasons:
-                    raise UnavailableError(error.cause_response_code) from error
-                time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
-            except PynamoDBException as error:
-                raise UnavailableError(error.cause_response_code) from error
+                if not error.cancellation_reasons:  # not another writer, but the service
+                    raise
             else:
                 return
-        raise UnavailableError("TransactionConflict")
+        time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
+    raise UnavailableError("TransactionConflict")
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except PynamoDBException as error:
+        raise UnavailableError(error.cause_response_code) from error
 
 
 def _read(listed: Listed) -> EntryAttribute | None:
