@@ -16,6 +16,13 @@ $(READY): requirements-dev.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
+# sam-cli pins boto3 and friends, so it lives apart.
+SAM_READY := .sam-venv/ready
+$(SAM_READY): requirements-sam.txt | $(READY)
+	$(PYTHON) -m venv --clear .sam-venv
+	$(BIN)/uv pip install --quiet --python .sam-venv/bin/python --require-hashes -r requirements-sam.txt
+	@touch $@
+
 demo: $(READY) ## 1,000 simulated payments through the whole house, on the embedded default
 	$(BIN)/python -m local.demo
 
@@ -29,13 +36,13 @@ check: $(READY) ## style, types, walls, template, doctests, contracts, generated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/cfn-lint template.yaml
 	$(BIN)/python -m pytest --quiet --doctest-modules layers/shared/fraud tests/contract
 	$(BIN)/python -m local.openapi --check
 	$(BIN)/python -m models.train --check
 
-sam: $(READY) ## sam validate, build, invoke, start-lambda and start-api on a real Docker engine
+sam: $(READY) $(SAM_READY) ## sam validate, build, invoke, start-lambda and start-api on a real Docker engine
 	$(BIN)/python -m local.sam
 
 acceptance: $(READY) ## the acceptance runs at full size; CI runs them small
@@ -52,3 +59,6 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-anno
 lock: $(READY) ## pin all requirements anew; no file may name a registry's host
 	$(COMPILE) --upgrade --universal --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.txt
 	$(COMPILE) --upgrade --universal --python-version 3.11 requirements-sam.in -o requirements-sam.txt
+	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements-dev.txt \
+	  requirements-runtime.in -o requirements-runtime.txt
+	$(MAKE) -C layers/dependencies lock UV=$(CURDIR)/$(BIN)/uv

@@ -224,7 +224,12 @@ def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def _members(expression: str) -> set[tuple[str, str]]:
     """(root, member) for every read; the member is empty where a root stands alone."""
-    return set(_MEMBER.findall(_LITERAL.sub("''", expression)))
+    return set(_MEMBER.findall(_bare(expression)))
+
+
+def _bare(expression: str) -> str:
+    """The expression with every string empty: what is left is code."""
+    return _LITERAL.sub("''", expression)
 
 
 def _compile(id_: str, expression: str) -> cel.Program:
@@ -233,7 +238,7 @@ def _compile(id_: str, expression: str) -> cel.Program:
         _check_bounds(expression)
         program = cel.compile(expression)
         members = _members(expression)
-        _check_names(members, {*program.functions(), *_CALL.findall(_LITERAL.sub("''", expression))}, program)
+        _check_names(members, {*program.functions(), *_CALL.findall(_bare(expression))}, program.variables())
         for sample in _samples(members):
             if not isinstance(program.execute(cel.Context(sample)), bool):
                 raise ValueError("the result is not true or false")  # noqa: TRY004 - one kind of error for the author
@@ -243,19 +248,19 @@ def _compile(id_: str, expression: str) -> cel.Program:
 
 
 def _check_bounds(expression: str) -> None:
-    depths = itertools.accumulate((char in "([") - (char in ")]") for char in _LITERAL.sub("''", expression))
+    depths = itertools.accumulate((char in "([") - (char in ")]") for char in _bare(expression))
     if len(expression) > MAX_LENGTH:
         raise ValueError(f"longer than {MAX_LENGTH} characters")
-    if any(sign in expression for sign in ("\\", "'''", '"""')) or "//" in _LITERAL.sub("''", expression):
+    if any(sign in expression for sign in ("\\", "'''", '"""')) or "//" in _bare(expression):
         raise ValueError("backslashes, triple quotes and comments would hide names from the checks")
     if max(depths, default=0) > MAX_NESTING:
         raise ValueError(f"nested deeper than {MAX_NESTING}")
 
 
-def _check_names(members: set[tuple[str, str]], program: cel.Program) -> None:
+def _check_names(members: set[tuple[str, str]], calls: set[str], variables: Iterable[str]) -> None:
     unknown = {f"{root}.{name}" for root, name in members if name not in MEMBERS[root]}
-    unknown |= {name for name in program.variables() if name not in MEMBERS}
-    unknown |= set(program.functions()) - FUNCTIONS
+    unknown |= {name for name in variables if name not in MEMBERS}
+    unknown |= calls - FUNCTIONS - {"has", "in"}
     if unknown:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
 

@@ -119,12 +119,14 @@ class DynamoStore:
     def _complete(self, answer: Answer) -> dict[str, list[Mapping[str, Any]]]:
         """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed."""
         found: dict[str, list[Mapping[str, Any]]] = {}
-        for attempt in range(READ_ATTEMPTS):
+        for attempt in range(READ_ATTEMPTS + 1):
             for table, rows in _attributes(answer, "Responses").items():
                 found.setdefault(table, []).extend(rows)
             left = _attributes(answer, "UnprocessedKeys")
             if not left:
                 return found
+            if attempt == READ_ATTEMPTS:
+                break
             time.sleep(0.01 * 2**attempt)
             (answer,) = self._transport.gather([Request("batch_get_item", {"RequestItems": left})])
         raise UnavailableError("UnprocessedKeys")
