@@ -9,8 +9,8 @@ READY := .venv/ready
 
 setup: $(READY)
 
-$(READY): requirements-dev.txt pyproject.toml
-	$(PYTHON) -m venv --clear .venv
+$(READY): requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
@@ -19,7 +19,7 @@ $(READY): requirements-dev.txt pyproject.toml
 # sam-cli pins boto3 and friends, so it lives apart.
 SAM_READY := .sam-venv/ready
 $(SAM_READY): requirements-sam.txt | $(READY)
-	$(PYTHON) -m venv --clear .sam-venv
+	test -x .sam-venv/bin/python || $(PYTHON) -m venv .sam-venv
 	$(BIN)/uv pip install --quiet --python .sam-venv/bin/python --require-hashes -r requirements-sam.txt
 	@touch $@
 
@@ -46,7 +46,7 @@ sam: $(READY) $(SAM_READY) ## sam validate, build, invoke, start-lambda and star
 	$(BIN)/python -m local.sam
 
 acceptance: $(READY) ## the acceptance runs at full size; CI runs them small
-	$(BIN)/python -m local.acceptance
+	$(BIN)/python -m local.acceptance $(if $(HANDBOOK),--handbook $(HANDBOOK))
 
 model: $(READY) ## train the packaged model again, bit for bit
 	$(BIN)/python -m models.train

@@ -167,7 +167,10 @@ class Jwt:
         bearer = BEARER.fullmatch(authorization)
         if bearer is None:
             raise jwt.InvalidTokenError("no token")
-        key = jwt.PyJWKSet.from_dict(self._keys.jwks)[jwt.get_unverified_header(bearer[1]).get("kid", "")]
+        try:
+            key = jwt.PyJWKSet.from_dict(self._keys.jwks)[jwt.get_unverified_header(bearer[1]).get("kid", "")]
+        except KeyError:
+            raise jwt.InvalidKeyError("the token is signed with an unknown key") from None
         claims = jwt.decode(
             bearer[1],
             key,

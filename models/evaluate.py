@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-import fraud
 from fraud import rules
 from fraud.decision import Outcome
 from fraud.rules import RuleBook
@@ -26,7 +25,7 @@ from fraud.trees import OUTCOMES, Trees
 from models.dataset import Row, replay
 from models.simulate import DEFAULT_START, Labelled, simulate
 
-LIBRARY = Path(fraud.__file__).parent
+LIBRARY = Path(rules.__file__).parent
 
 
 class Cost(NamedTuple):
