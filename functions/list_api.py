@@ -1,5 +1,6 @@
 """PUT, DELETE and GET /lists/deny/{kind}/{value}: who and what must not pay or be paid, with reason and expiry."""
 
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -26,14 +27,14 @@ def put(kind: str, value: str) -> Response[str]:
     """Put a value on the list or change its entry; repeating it changes nothing."""
     listed, now = Listed(kind, value), settings.clock()
     order = DenyOrder.parse(_app.current_event.decoded_body or "", now)
-    _deny.put(listed, order, _caller(), now)
+    _deny.put(listed, order, _caller(), _now)
     return _shown(listed)
 
 
 @_app.delete("/lists/deny/<kind>/<value>")
 def delete(kind: str, value: str) -> Response[str]:
     """Take a value off the list."""
-    _deny.delete(Listed(kind, value), _caller(), settings.clock())
+    _deny.delete(Listed(kind, value), _caller(), _now)
     return Response(HTTPStatus.NO_CONTENT)
 
 
@@ -49,6 +50,10 @@ def refuse(error: FraudError) -> Response[str]:
     telemetry.refused(error, error.status, DOOR)
     answer = problem(error)
     return Response(answer["statusCode"], answer["headers"].pop("content-type"), answer["body"], answer["headers"])
+
+
+def _now() -> datetime:
+    return settings.clock()  # looked up each time: the local box replaces it
 
 
 def _shown(listed: Listed) -> Response[str]:

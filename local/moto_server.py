@@ -1,7 +1,8 @@
-"""moto behind one address, for `local.emulator`: `python -m local.moto_server HOST PORT` prints its URL when it answers.
+"""moto behind one address, for `local.emulator`: `python -m local.moto_server HOST PORT` prints its URL once it
+answers.
 
-A process of its own, because moto takes seconds to import and its threads would share the gateway's interpreter. It serves as
-long as its standard input is open: whatever becomes of the parent, the pipe closes and the server ends.
+A process of its own, because moto takes seconds to import and would share the gateway's interpreter. It serves as long
+as its standard input is open: whatever becomes of the parent, the pipe closes and the server ends.
 """
 
 import base64
@@ -35,7 +36,9 @@ def one_dynamodb_request_at_a_time(application: Application) -> Application:
 
 
 class AttributeValues(JSONSerializer):  # type: ignore[misc] # moto's types are not followed
-    """Writes DynamoDB's values for what they are: moto asks each for all ten types it might be, a quarter of its time."""
+    """Writes DynamoDB's values for what they are: moto asks each for all ten types it might be, a fourth of its
+    time.
+    """
 
     def _serialize_type_structure(self, serialized: dict[str, Any], value: Any, shape: Any, key: str) -> None:  # noqa: ANN401
         if shape.name == "AttributeValue":
@@ -64,6 +67,7 @@ def _base64(content: str | bytes) -> str:
 
 
 def main() -> None:
+    """Serve until standard input ends."""
     host, port = sys.argv[1], int(sys.argv[2])
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}

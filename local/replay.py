@@ -1,8 +1,8 @@
 """Payments of a file through the API in event order, and what came of them: `python -m local.replay FILE --via api`.
 
-A row is one payment in the fields of POST /decisions, sent at its own time on the box's event clock. Afterwards every decision
-is read and a sample delivered again: an answer that is not stored is lost; one that differs from what is stored, or from what its
-second delivery gets, byte for byte, was decided twice.
+A row is one payment in the fields of POST /decisions, sent at its own time on the box's event clock. Afterwards every
+decision is read and a sample delivered again: an answer that is not stored is lost; one that differs from what is
+stored, or by a byte from what its second delivery gets, was decided twice.
 """
 
 import argparse
@@ -67,6 +67,7 @@ class Report:
 
     @property
     def decided(self) -> int:
+        """Payments that got a decision."""
         return self.outcomes.total()
 
     @property

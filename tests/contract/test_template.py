@@ -9,9 +9,9 @@ import moto.dynamodb.models.dynamo_type
 import moto.server
 import pytest
 from botocore.session import get_session
+
 from fraud import tables
 from fraud.settings import Settings
-
 from local import stack
 from local.environments import Environment
 from local.stack import Function
@@ -85,7 +85,9 @@ def test_change_of_a_layer_alone_publishes_a_new_version_of_every_function(tmp_p
 
 def test_every_function_is_called_through_its_published_alias() -> None:
     aliases = [alias["Properties"] for alias in of_type("AWS::Lambda::Alias").values()]
-    assert {(alias["FunctionName"]["Ref"], alias["Name"]) for alias in aliases} == {(name, "live") for name in FUNCTIONS}
+    assert {(alias["FunctionName"]["Ref"], alias["Name"]) for alias in aliases} == {
+        (name, "live") for name in FUNCTIONS
+    }
     for api in of_type("AWS::ApiGatewayV2::Api").values():
         assert json.dumps(api).count("functions/${") == json.dumps(api).count("Aliaslive}/invocations")
 
@@ -138,10 +140,7 @@ def test_no_policy_of_ours_reaches_beyond_named_resources() -> None:
 def test_every_route_has_an_authoriser() -> None:
     apis = of_type("AWS::ApiGatewayV2::Api").values()
     operations = [
-        operation
-        for api in apis
-        for path in api["Properties"]["Body"]["paths"].values()
-        for operation in path.values()
+        operation for api in apis for path in api["Properties"]["Body"]["paths"].values() for operation in path.values()
     ]
     assert len(operations) == 5
     assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations)
@@ -153,8 +152,13 @@ def test_every_route_has_an_authoriser() -> None:
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:
     declared = {key["KeyType"]: key["AttributeName"] for key in TABLES[table]["Properties"]["KeySchema"]}
     attributes = model.get_attributes().values()
-    modelled = {"HASH": [a.attr_name for a in attributes if a.is_hash_key], "RANGE": [a.attr_name for a in attributes if a.is_range_key]}
-    assert {kind: [name] for kind, name in declared.items()} == {kind: names for kind, names in modelled.items() if names}
+    modelled = {
+        "HASH": [a.attr_name for a in attributes if a.is_hash_key],
+        "RANGE": [a.attr_name for a in attributes if a.is_range_key],
+    }
+    assert {kind: [name] for kind, name in declared.items()} == {
+        kind: names for kind, names in modelled.items() if names
+    }
 
 
 def test_fold_index_holds_keys_only() -> None:

@@ -48,7 +48,7 @@ ANSWERS: dict[str, Any] = {
     "no-status": {"what": 1},
     "plain": {"statusCode": 201, "body": "done"},
     "binary": {"statusCode": 200, "body": base64.b64encode(b"\x00\xff").decode(), "isBase64Encoded": True},
-    "headers": {"statusCode": 204, "headers": {"X-One": 1}, "cookies": ["a=1", "b=2"]},
+    "headers": {"statusCode": 204, "body": None, "headers": {"X-One": 1}, "cookies": ["a=1", "b=2"]},
     "no-string": {"statusCode": 200, "body": {"a": 1}},
 }
 
@@ -171,7 +171,9 @@ def test_request_that_cannot_be_read_is_refused(gateway: Gateway, headers: str, 
         assert connection.makefile("rb").readline().split()[1] == str(status).encode()
 
 
-def signed(gateway: Gateway, target: str, body: bytes, key: Credentials = KEY, service: str = "execute-api") -> AWSRequest:
+def signed(
+    gateway: Gateway, target: str, body: bytes, key: Credentials = KEY, service: str = "execute-api"
+) -> AWSRequest:
     request = AWSRequest("POST", gateway.url + target, headers={"content-type": "application/json"}, data=body)
     SigV4Auth(key, service, REGION).add_auth(request)
     return request

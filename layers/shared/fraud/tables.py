@@ -6,9 +6,9 @@ and a change that changes nothing leaves no row. Each writer touches only its ow
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -34,6 +34,8 @@ from fraud.transaction import Id, Instant, address, faults_of, utc
 
 ATTEMPTS = 6
 """How often a change that met another one is read and tried again."""
+
+Clock = Callable[[], datetime]
 
 LISTED = ("account", "device", "instrument", "ip")
 """Kinds of value that a list can hold: the kinds of profile."""
@@ -145,20 +147,22 @@ class Listed:
 
 
 class DenyList:
-    """The deny list: what the hot path reads as `deny` of a profile. Every method raises UnavailableError when it must."""
+    """The deny list: what the hot path reads as `deny` of a profile. Every method raises UnavailableError when it
+    must.
+    """
 
     def __init__(self, settings: Settings) -> None:
         Profile.Meta.table_name = settings.profiles_table
         AuditRow.Meta.table_name = settings.audit_table
 
-    def put(self, listed: Listed, order: DenyOrder, by: str, now: datetime) -> None:
-        """Put a value on the list, or change its entry. The same reason and expiry again changes nothing."""
-        expires_at = None if order.expires_at is None else utc(order.expires_at)
-        _change(listed, EntryAttribute(reason=order.reason, expires_at=expires_at, set_by=by, set_at=utc(now)), by, now)
+    def put(self, listed: Listed, order: DenyOrder, by: str, clock: Clock) -> None:
+        """Put a value on the list, or change its entry. The same order again changes nothing."""
+        said = order.model_dump() | {"expires_at": None if order.expires_at is None else utc(order.expires_at)}
+        _change(listed, said, by, clock)
 
-    def delete(self, listed: Listed, by: str, now: datetime) -> None:
+    def delete(self, listed: Listed, by: str, clock: Clock) -> None:
         """Take a value off the list; it need not be there."""
-        _change(listed, None, by, now)
+        _change(listed, None, by, clock)
 
     def view(self, listed: Listed, now: datetime) -> ListView:
         """The entry and every change there ever was. Raises NotFoundError when there never was any."""
@@ -172,14 +176,16 @@ class DenyList:
         return ListView(kind=listed.kind, value=listed.value, active=active, entry=view, history=rows)
 
 
-def _change(listed: Listed, after: EntryAttribute | None, by: str, now: datetime) -> None:
+def _change(listed: Listed, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
     for attempt in range(ATTEMPTS):
         with _answering():
             before = _read(listed)
-            if _says(before) == _says(after):
+            if _says(before) == said:
                 return
+            at = _instant(clock(), before, attempt)
+            after = None if said is None else EntryAttribute(**said, set_by=by, set_at=at)
             try:
-                _write(listed, before, after, AuditRow(listed.trail, utc(now), by=by, before=before, after=after))
+                _write(listed, before, after, AuditRow(listed.trail, at, by=by, before=before, after=after))
             except TransactWriteError as error:
                 if not error.cancellation_reasons:  # not another writer, but the service
                     raise
@@ -187,6 +193,12 @@ def _change(listed: Listed, after: EntryAttribute | None, by: str, now: datetime
                 return
         time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
     raise UnavailableError("TransactionConflict")
+
+
+def _instant(now: datetime, before: EntryAttribute | None, attempt: int) -> str:
+    """When a change is made: after the one it changes, and at an instant that no other row of the trail has."""
+    earliest = now if before is None else max(now, datetime.fromisoformat(before.set_at) + timedelta(microseconds=1))
+    return utc(earliest + timedelta(microseconds=attempt))
 
 
 @contextmanager
@@ -212,6 +224,6 @@ def _write(listed: Listed, before: EntryAttribute | None, after: EntryAttribute 
         transaction.save(row, condition=AuditRow.pk.does_not_exist())
 
 
-def _says(entry: EntryAttribute | None) -> tuple[str, str | None] | None:
+def _says(entry: EntryAttribute | None) -> dict[str, Any] | None:
     """What an entry means, apart from who set it and when."""
-    return None if entry is None else (entry.reason, entry.expires_at)
+    return None if entry is None else {"reason": entry.reason, "expires_at": entry.expires_at}
