@@ -1,11 +1,14 @@
 # Every target sets up what it needs by itself: Debian, python3 >= 3.11, make and the package registries are enough.
 .DEFAULT_GOAL := demo
-.PHONY: setup demo up test check same-model sam acceptance model generated lock
+.PHONY: help setup demo up test check same-model sam acceptance model generated lock
 
 # The Lambda runtime is python3.13: used where it is there (pyenv's shim wants to be told), any python3 >= 3.11 otherwise.
 PYTHON ?= $(shell PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 BIN := .venv/bin
 READY := .venv/ready
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 setup: $(READY)
 

@@ -81,7 +81,8 @@ def main() -> int:
     worlds = {"simulator": simulated(options.payments)}
     if options.handbook is not None:
         worlds["handbook"] = from_handbook(options.handbook, options.payments)
-    return int(not all([parity(name, payments) for name, payments in worlds.items()]))
+    sound = [parity(name, payments) for name, payments in worlds.items()]
+    return int(not all(sound))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""The account in a box as one context manager: emulator, execution environments and gateway, all of it from
-template.yaml.
-"""
+"""The account in a box: emulator, execution environments and gateway, all from template.yaml, while a block lasts."""
 
 import tempfile
 from collections.abc import Mapping

@@ -1,5 +1,4 @@
-"""What API Gateway's HTTP APIs hand to a function and make of its answer: payload format 2.0, as its developer guide
-says.
+"""What HTTP APIs hand to a function and make of its answer: payload format 2.0, as API Gateway's guide defines it.
 
 Pure functions between a request as it came and an event, and between a handler's answer and a response. The guide is
 silent on two things that are seen on AWS: the path arrives decoded, and a body is text only when its type says so.

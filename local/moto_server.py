@@ -1,5 +1,4 @@
-"""moto behind one address, for `local.emulator`: `python -m local.moto_server HOST PORT` prints its URL once it
-answers.
+"""moto behind one address, for `local.emulator`: `python -m local.moto_server HOST PORT` prints its URL when up.
 
 A process of its own, because moto takes seconds to import and would share the gateway's interpreter. It serves as long
 as its standard input is open: whatever becomes of the parent, the pipe closes and the server ends.

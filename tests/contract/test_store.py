@@ -67,14 +67,20 @@ def tables(emulator: Emulator) -> Tables:
     return Tables(*(variables[f"{name}_TABLE"] for name in ("COUNTERS", "PROFILES", "DECISIONS")))
 
 
-@pytest.fixture(scope="module")
-def transport(emulator: Emulator) -> Iterator[BotoTransport]:
+@pytest.fixture(scope="module", autouse=True)
+def environment(emulator: Emulator) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", emulator.url)
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         environment.setenv("AWS_ACCESS_KEY_ID", "local")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "local")
-        yield BotoTransport()
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def transport(environment: pytest.MonkeyPatch) -> BotoTransport:
+    del environment
+    return BotoTransport()
 
 
 @pytest.fixture(scope="module")
@@ -471,7 +477,7 @@ def test_what_dynamodb_refuses_makes_the_store_unavailable(transport):
         missing.count(payment())
 
 
-def test_a_dynamodb_that_does_not_answer_makes_the_store_unavailable(transport, tables, monkeypatch):
+def test_a_dynamodb_that_does_not_answer_makes_the_store_unavailable(tables, monkeypatch):
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unheard.getsockname()[1]}")

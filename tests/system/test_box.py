@@ -78,6 +78,27 @@ def test_payment_is_decided_repeated_and_found(box: Box) -> None:
     assert box.client("dynamodb").get_item(TableName="DecisionsTable", Key={"pk": {"S": "box-1"}})["Item"]
 
 
+def test_no_log_names_a_person_an_address_or_what_the_caller_attached(box: Box) -> None:
+    now = box.clock.instant or START
+    secrets = {
+        "payer_name": "Nomura-Secret",
+        "payee_name": "Sato-Secret",
+        "ip": "203.0.113.77",
+        "metadata": {"k": "v-Secret"},
+    }
+    private = PAYMENT | secrets | {"transaction_id": "box-2", "occurred_at": now.isoformat()}
+    bodies = [private, private | {"amount": 7}, private | {"amount": "Secret"}, private | {"Secret": 1}]
+    with box.connect() as client:
+        statuses = [client.request("POST", "/decisions", json.dumps(body).encode(), now).status for body in bodies]
+        statuses.append(client.request("POST", "/decisions", b'{"payer_name": "Secret', now).status)
+        statuses.append(client.request("PUT", "/lists/deny/ip/203.0.113.77", b'{"reason": "x", "Secret": 1}').status)
+    assert statuses == [200, 409, 400, 400, 400, 400]
+    logged = "".join(log.read_text() for log in box.logs.glob("*.log"))
+    assert "box-2" in logged
+    assert "Secret" not in logged
+    assert "203.0.113.77" not in logged
+
+
 def test_value_is_put_on_the_deny_list_and_taken_off(box: Box) -> None:
     with box.connect() as client:
         put = client.request("PUT", "/lists/deny/device/box-device", b'{"reason": "stolen"}')

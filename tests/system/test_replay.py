@@ -5,14 +5,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from local.box import Box
 from local.client import Answer
@@ -42,10 +41,10 @@ class FakeApi:
         self.seen: list[tuple[str, datetime]] = []
         self.calls = 0
 
-    def __call__(self) -> "FakeApi":
+    def __call__(self) -> Self:
         return self
 
-    def __enter__(self) -> "FakeApi":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,7 +123,7 @@ def test_empty_report_has_a_table() -> None:
 
 
 @pytest.fixture(params=["jsonl", "csv", "parquet"])
-def file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / f"payments.{request.param}"
     crowd = [one | {"metadata": {"order": "7"}} for one in payments(3, f"file-{request.param}")]
     match request.param:
@@ -137,13 +136,13 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
                 writer.writerows(one | {"metadata": json.dumps(one["metadata"])} for one in crowd)
         case "parquet":
             at = [datetime.fromisoformat(one["occurred_at"]) for one in crowd]
-            table = pyarrow.Table.from_pylist(
+            table = pa.Table.from_pylist(
                 [one | {"occurred_at": t, "ip": None} for one, t in zip(crowd, at, strict=True)]
             )
-            metadata = pyarrow.array([[("order", "7")]] * 3, pyarrow.map_(pyarrow.string(), pyarrow.string()))
+            metadata = pa.array([[("order", "7")]] * 3, pa.map_(pa.string(), pa.string()))
             table = table.set_column(table.column_names.index("metadata"), "metadata", metadata)
-            pyarrow.parquet.write_table(table, path)
-    yield path
+            parquet.write_table(table, path)
+    return path
 
 
 def test_every_format_says_the_same(file: Path) -> None:

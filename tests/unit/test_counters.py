@@ -356,6 +356,12 @@ def test_who_takes_no_part_is_absent():
     assert values["device_idle"] == IDLE_CAP
 
 
+def test_a_state_without_items_measures_as_if_nobody_had_been_seen():
+    values = measure(payment(), State({}, {}))
+    assert values == ABSENT | {"device_new": 1}
+    assert list(values) == list(NAMES)
+
+
 def test_distinct_is_linear_counting_capped_at_615():
     assert [DISTINCT[n] for n in (0, 1, 2, 64)] == [0, 1.0, 2.02, round(127 * math.log(127 / 63), 2)]
     assert DISTINCT[126] == DISTINCT[127] == 615

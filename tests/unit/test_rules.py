@@ -19,8 +19,9 @@ from fraud.transaction import Transaction, utc
 from tests.fakes import rule, rule_book
 from tests.payments import NOON, SIDES_OF_TYPE, payment
 
-PACKAGED: dict[str, Any] = json.loads(POLICY.read_bytes())
-BOOK = RuleBook.load(POLICY.read_bytes())
+TEXT = POLICY.read_bytes()
+PACKAGED: dict[str, Any] = json.loads(TEXT)
+BOOK = RuleBook.load(TEXT)
 RULES = {rule["id"]: rule for rule in PACKAGED["rules"]}
 
 FIRST = {
@@ -163,16 +164,18 @@ def test_a_quiet_payment_of_any_type_meets_no_rule_and_no_failure(kind, device):
     assert ruling.segment.model
 
 
-KNOWN = {"pair_count_30d": 3, "device_new": 0, "payer_count_1h": 3}
+KNOWN = {"pair_count_30d": 3, "pair_age_days": 2, "device_new": 0, "payer_count_1h": 3, "device_count_1h": 3}
 
 
 @pytest.mark.parametrize(
     ("counters", "fields", "small"),
     [
-        (KNOWN, {"amount": 2000}, True),
-        (KNOWN, {"amount": 2000} | MERCHANT, True),
-        (KNOWN, {"amount": 2001}, False),
-        (KNOWN, {"amount": 2000} | TOP_UP, False),
+        (KNOWN, {"amount": 3000}, True),
+        (KNOWN, {"amount": 3000} | MERCHANT, True),
+        (KNOWN, {"amount": 3001}, False),
+        (KNOWN, {"amount": 3000} | TOP_UP, False),
+        (KNOWN | {"pair_age_days": 1}, {}, False),
+        (KNOWN | {"device_count_1h": 4}, {}, False),
         (KNOWN | {"pair_count_30d": 2}, {}, False),
         (KNOWN | {"device_new": 1}, {}, False),
         (KNOWN | {"payer_count_1h": 4}, {}, False),
@@ -184,9 +187,9 @@ def test_small_repeated_payments_to_a_known_payee_skip_the_model(counters, field
 
 
 def test_the_version_names_the_policy_and_its_very_bytes():
-    other = RuleBook.load(POLICY.read_bytes() + b"\n")
-    assert BOOK.version.startswith("packaged-1-")
-    assert len({BOOK.version, other.version, RuleBook.load(POLICY.read_bytes()).version}) == 2
+    other = RuleBook.load(TEXT + b"\n")
+    assert BOOK.version.startswith(f"{PACKAGED['name']}-")
+    assert BOOK.version == RuleBook.load(TEXT).version != other.version
 
 
 # --- what loading refuses ---------------------------------------------------------------------------------------------

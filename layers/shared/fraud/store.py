@@ -118,18 +118,17 @@ class DynamoStore:
 
     def _complete(self, answer: Answer) -> dict[str, list[Mapping[str, Any]]]:
         """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed."""
+        answers = [answer]
+        while left := _attributes(answers[-1], "UnprocessedKeys"):
+            if len(answers) > READ_ATTEMPTS:
+                raise UnavailableError("UnprocessedKeys")
+            time.sleep(0.005 * 2 ** len(answers))
+            answers += self._transport.gather([Request("batch_get_item", {"RequestItems": left})])
         found: dict[str, list[Mapping[str, Any]]] = {}
-        for attempt in range(READ_ATTEMPTS + 1):
-            for table, rows in _attributes(answer, "Responses").items():
+        for part in answers:
+            for table, rows in _attributes(part, "Responses").items():
                 found.setdefault(table, []).extend(rows)
-            left = _attributes(answer, "UnprocessedKeys")
-            if not left:
-                return found
-            if attempt == READ_ATTEMPTS:
-                break
-            time.sleep(0.01 * 2**attempt)
-            (answer,) = self._transport.gather([Request("batch_get_item", {"RequestItems": left})])
-        raise UnavailableError("UnprocessedKeys")
+        return found
 
 
 def expression(update: Update) -> dict[str, Any]:
