@@ -20,7 +20,7 @@ from models import evaluate
 from models.simulate import DEFAULT_START, Labelled, simulate
 
 PAYMENTS = 1_000
-SEED, DAYS, PAYERS = 13, 7, 80
+SEED, DAYS, PAYERS = 13, 9, 80
 """A small world whose first thousand payments hold every tactic."""
 
 UNSEEN = ["--days", "3", "--payers", "600"]

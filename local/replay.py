@@ -112,7 +112,7 @@ def replay(
     connect: Callable[[], Client],
     labels: Mapping[str, str] | None = None,
     concurrency: int = 1,
-    repeats: int = 200,
+    repeats: int = 100,
 ) -> Report:
     """Send payments in event order, read every decision, and deliver `repeats` of them, evenly spread, again.
 

@@ -5,7 +5,7 @@ import random
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -39,6 +39,9 @@ from tests.fakes import FixedScorer, rule_book
 from tests.payments import NOON, SIDES_OF_TYPE, arrivals, payment
 
 RETENTION_DAYS = 400
+
+EVE = datetime(2026, 3, 31, 12, tzinfo=UTC)
+"""Half a day before a midnight at which pairs begin a new item, too."""
 
 
 class Recorded:
@@ -155,12 +158,12 @@ def typed(value: object) -> dict[str, Any]:
 
 def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, tables, dynamodb):
     memory = InMemoryCounters()
-    memory.profiles = {f"account#person-{n}": folded(f"person-{n}", int(NOON.timestamp()) // DAY) for n in range(4)}
+    memory.profiles = {f"account#person-{n}": folded(f"person-{n}", int(EVE.timestamp()) // DAY) for n in range(4)}
     for pk, profile in memory.profiles.items():
         row = {"pk": {"S": pk}} | {name: typed(value) for name, value in profile.items()}
         dynamodb.put_item(TableName=tables.profiles, Item=row)
 
-    payments = list(chain.from_iterable(arrivals(random.Random(5), rounds=4, size=60)))
+    payments = list(chain.from_iterable(arrivals(random.Random(5), rounds=4, size=60, start=EVE)))
     recounted = 0
     for transaction in payments:
         found, stored = store.count(transaction)
@@ -180,7 +183,7 @@ def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, tables
         recounted += found.recounted
     assert recounted > 15
     assert {key.kind.name for key in memory.items} == set(KINDS)
-    assert len({transaction.epoch // DAY for transaction in payments}) == 2
+    assert len({transaction.epoch // PAIR.period for transaction in payments}) == 2
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
@@ -306,7 +309,7 @@ def test_the_update_of_a_pair_removes_closed_days_and_has_no_slots():
 
 def test_a_projection_keeps_all_that_measure_looks_at():
     memory = InMemoryCounters()
-    for transaction in chain.from_iterable(arrivals(random.Random(9), rounds=9, size=120)):
+    for transaction in chain.from_iterable(arrivals(random.Random(9), rounds=9, size=120, start=EVE)):
         state = memory.count(transaction)
         values = measure(transaction, state)
         assert measure(transaction, as_stored(transaction, state)) == values

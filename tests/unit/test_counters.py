@@ -152,8 +152,8 @@ def add_slot(profile: dict[str, Any], name: str, value: str) -> None:
 def test_months_of_history_measure_the_same_however_far_the_fold_has_come():
     rng = random.Random(40)
     days = [
-        [crowd_payment(rng, MIDNIGHT + timedelta(days=n + rng.random()), 100 * n + i, people=8) for i in range(20)]
-        for n in range(48)
+        [crowd_payment(rng, MIDNIGHT + timedelta(days=n + rng.random()), 100 * n + i, people=8) for i in range(14)]
+        for n in range(46)
     ]
     due, early = Folded(), Folded()  # one folded through the day before yesterday, one through yesterday
     attempts = oracle.Attempts(folded=True)
