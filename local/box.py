@@ -23,7 +23,7 @@ class Box:
     api_url       where the template's routes are served
     endpoint_url  every AWS service, by the emulator; `client` makes boto3 clients of it
     stack         functions and routes, as the template declares them
-    credentials   the one key that the API accepts and the functions hold; `connect` makes callers with it
+    credentials   the one key that the API accepts; `connect` makes callers with it
     issuer        signs tokens that the API's JWT authorizers accept
     clock         the event clock; real time until it is set
     logs          directory with one log file per function, and the emulator's
@@ -43,8 +43,7 @@ class Box:
             self.logs = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="box-")))
             account = undo.enter_context(Emulator(self.logs / "emulator.log", self._template, self._parameters))
             self.endpoint_url, self.stack, self.client = account.url, account.stack, account.client
-            keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "HOME": str(self.logs)}
-            environments = undo.enter_context(Environments(self.stack.functions, keys, self.logs))
+            environments = undo.enter_context(Environments(self.stack.functions, self.logs))
             authorisers = Authorisers(self.credentials, self.issuer)
             gateway = Gateway(self.stack.routes, authorisers, environments.invoke, self.clock, self._port)
             self.api_url = undo.enter_context(gateway).url

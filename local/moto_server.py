@@ -5,33 +5,81 @@ as its standard input is open: whatever becomes of the parent, the pipe closes a
 """
 
 import base64
+import io
+import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import boto3
 import moto.cloudformation.parsing  # noqa: F401 - every model there is, before the first request needs them
+from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from local.permissions import Statement, refusal
+
+OWNER = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+
+SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/")
+"""Whose key signed a request, and for which region; the signature itself is not checked."""
+
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def one_dynamodb_request_at_a_time(application: Application) -> Application:
-    """DynamoDB's writes are atomic; moto loses updates when threads meet in one item, unless they take turns."""
-    turn = threading.Lock()
+class DynamoDB:
+    """The application, with two things about DynamoDB as they are on AWS.
 
-    def taking_turns(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
-            return application(environ, start_response)
-        with turn:
-            return [b"".join(application(environ, start_response))]
+    Requests take turns, for writes are atomic, and moto loses updates when threads meet in one item. And a function,
+    known by its name as access key id, may do what its role allows; any other key is the account's owner.
+    """
 
-    return taking_turns
+    def __init__(self, application: Application, url: str) -> None:
+        self._application = application
+        self._url = url
+        self._turn = threading.Lock()
+        self._roles: dict[str, list[Statement] | None] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """WSGI."""
+        target = environ.get("HTTP_X_AMZ_TARGET", "")
+        if not target.startswith("DynamoDB_"):
+            return self._application(environ, start_response)
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        environ["wsgi.input"] = io.BytesIO(body)
+        with self._turn:
+            if denied := self._denied(target.partition(".")[2], body, environ.get("HTTP_AUTHORIZATION", "")):
+                start_response("400 Bad Request", [("content-type", "application/x-amz-json-1.0")])
+                return [json.dumps({"__type": "AccessDeniedException", "Message": denied}).encode()]
+            return [b"".join(self._application(environ, start_response))]
+
+    def _denied(self, operation: str, body: bytes, authorization: str) -> str | None:
+        scope = SCOPE.search(authorization)
+        if scope is None:
+            return None
+        if scope["key"] not in self._roles:
+            self._roles[scope["key"]] = statements(scope["key"], scope["region"], self._url)
+        granted = self._roles[scope["key"]]
+        tables = f"arn:aws:dynamodb:{scope['region']}:{DEFAULT_ACCOUNT_ID}:table/"
+        return None if granted is None else refusal(operation, json.loads(body), granted, tables)
+
+
+def statements(function: str, region: str, url: str) -> list[Statement] | None:
+    """What the role of a function says, in its inline policies; None when there is no function of this name."""
+    lambdas, iam = (boto3.client(name, region, endpoint_url=url, **OWNER) for name in ("lambda", "iam"))
+    try:
+        role = lambdas.get_function_configuration(FunctionName=function)["Role"].rpartition("/")[2]
+    except lambdas.exceptions.ResourceNotFoundException:
+        return None
+    names = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    policies = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
+    return [statement for policy in policies for statement in policy["Statement"]]
 
 
 class AttributeValues(JSONSerializer):  # type: ignore[misc] # moto's types are not followed
@@ -70,10 +118,12 @@ def main() -> None:
     host, port = sys.argv[1], int(sys.argv[2])
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
-    application = one_dynamodb_request_at_a_time(DomainDispatcherApplication(create_backend_app))
+    application = DomainDispatcherApplication(create_backend_app)
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
+    url = f"http://{host}:{server.server_port}"
+    server.app = DynamoDB(application, url)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(f"http://{host}:{server.server_port}", flush=True)
+    print(url, flush=True)
     sys.stdin.buffer.read()
     os._exit(0)  # nothing to keep: taking moto's modules down in order would take longer than most tests
 

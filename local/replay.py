@@ -1,8 +1,8 @@
 """Payments of a file through the API in event order, and what came of them: `python -m local.replay FILE --via api`.
 
-A row is one payment in the fields of POST /decisions, sent at its own time on the box's event clock. Afterwards every
-decision is read and a sample delivered again: an answer that is not stored is lost; one that differs from what is
-stored, or by a byte from what its second delivery gets, was decided twice.
+A row is one payment in the fields of POST /decisions, sent at its own time on the box's event clock, every tenth
+twice in a row. Afterwards every decision is read: an answer that is not stored is lost; one that differs from what is
+stored, or by a byte from the second answer, was decided twice.
 """
 
 import argparse
@@ -43,11 +43,17 @@ BACKOFF_S = 0.1
 
 
 class Delivery(NamedTuple):
-    """One payment's answer, None when the API could not be reached, and the seconds it took with all attempts."""
+    """What one payment was answered, and again, if it was delivered twice; None when the API could not be reached.
+
+    seconds  how long the first answer took, all attempts together
+    stored   the decision that the API shows afterwards, None when it knows none
+    """
 
     transaction_id: str
     answer: Answer | None
+    again: Answer | None
     seconds: float
+    stored: Any = None
 
 
 @dataclass
@@ -85,7 +91,7 @@ class Report:
             "frauds": self._frauds(),
             "latency": self._latency(),
             "lost": f"{self.lost:,}",
-            "decided twice": f"{self.twice:,} (all compared with what is stored, {self.repeated:,} delivered again)",
+            "decided twice": f"{self.twice:,} (all compared with what is stored, {self.repeated:,} delivered twice)",
         }
         return "\n".join(f"{name:<14} {words}" for name, words in lines.items() if words)
 
@@ -112,9 +118,9 @@ def replay(
     connect: Callable[[], Client],
     labels: Mapping[str, str] | None = None,
     concurrency: int = 1,
-    repeats: int = 100,
+    every: int = 10,
 ) -> Report:
-    """Send payments in event order, read every decision, and deliver `repeats` of them, evenly spread, again.
+    """Send payments in event order, every tenth (`every`) twice in a row, then read every decision.
 
     `labels` maps transaction ids to `fraud` or `legitimate`. With more than one payment in flight neighbours overtake
     each other: event order wants `concurrency` 1.
@@ -128,51 +134,53 @@ def replay(
                 local.client = connections.enter_context(connect())
             return cast("Client", local.client)
 
-        def each(what: str, do: Callable[[Client, Row], T], payments: Sequence[Row]) -> list[T]:
-            done = threads.map(lambda payment: do(client(), payment), payments)
-            return list(tqdm(done, what, total=len(payments), unit=" payments"))
+        def each(what: str, do: Callable[[Client, T], Delivery], of: Sequence[T]) -> list[Delivery]:
+            done = threads.map(lambda one: do(client(), one), of)
+            return list(tqdm(done, what, total=len(of), unit=" payments"))
 
-        first = each("decide", deliver, ordered)
-        stored = each("look up", look_up, ordered)
-        sample = ordered[:: max(1, len(ordered) // repeats)] if repeats else []
-        again = {delivery.transaction_id: delivery.answer for delivery in each("repeat", deliver, sample)}
-    return report(first, stored, again, labels or {})
+        def decide(client: Client, numbered: tuple[int, Row]) -> Delivery:
+            return deliver(client, numbered[1], twice=numbered[0] % every == 0)
+
+        deliveries = each("look up", look_up, each("decide", decide, list(enumerate(ordered))))
+    return report(deliveries, labels or {}, repeated=len(ordered[::every]))
 
 
-def deliver(client: Client, payment: Row) -> Delivery:
-    """POST one payment, again while the API is out of breath or reach."""
-    body, at, started = (
-        json.dumps(payment).encode(),
-        datetime.fromisoformat(payment["occurred_at"]),
-        time.perf_counter(),
-    )
+def deliver(client: Client, payment: Row, *, twice: bool) -> Delivery:
+    """POST a payment at its own time and, if `twice`, once more."""
+    body, at = json.dumps(payment).encode(), datetime.fromisoformat(payment["occurred_at"])
+    started = time.perf_counter()
+    answer = patiently(lambda: client.request("POST", "/decisions", body, at))
+    seconds = time.perf_counter() - started
+    again = patiently(lambda: client.request("POST", "/decisions", body, at)) if twice else answer
+    return Delivery(payment["transaction_id"], answer, again, seconds)
+
+
+def look_up(client: Client, delivery: Delivery) -> Delivery:
+    """Add the decision that is stored."""
+    found = patiently(lambda: client.request("GET", f"/decisions/{delivery.transaction_id}"))
+    if found is None or found.status != HTTPStatus.OK:
+        return delivery
+    return delivery._replace(stored=json.loads(found.body)["decision"])
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer | None:
+    """Ask again, after growing random pauses, while the API is out of breath or reach; None if it stays unreached."""
     answer = None
     for attempt in range(ATTEMPTS):
         try:
-            answer = client.request("POST", "/decisions", body, at)
+            answer = ask()
         except (OSError, http.client.HTTPException):
             answer = None
         if answer is not None and answer.status not in TRANSIENT:
             break
         time.sleep(random.uniform(0, BACKOFF_S * 2**attempt))  # noqa: S311 - jitter
-    return Delivery(payment["transaction_id"], answer, time.perf_counter() - started)
+    return answer
 
 
-def look_up(client: Client, payment: Row) -> Any:  # noqa: ANN401 - JSON
-    """The stored decision of a payment, None when there is none."""
-    answer = client.request("GET", f"/decisions/{payment['transaction_id']}")
-    return json.loads(answer.body)["decision"] if answer.status == HTTPStatus.OK else None
-
-
-def report(
-    first: Sequence[Delivery],
-    stored: Sequence[Any],
-    again: Mapping[str, Answer | None],
-    labels: Mapping[str, str],
-) -> Report:
-    """Compare each payment's answer with what is stored and, where it was delivered again, with its second answer."""
-    result = Report(sent=len(first), repeated=len(again), seconds=[delivery.seconds for delivery in first])
-    for (transaction_id, answer, _), kept in zip(first, stored, strict=True):
+def report(deliveries: Sequence[Delivery], labels: Mapping[str, str], repeated: int) -> Report:
+    """Compare each payment's answer with what is stored and with its second answer."""
+    result = Report(sent=len(deliveries), repeated=repeated, seconds=[delivery.seconds for delivery in deliveries])
+    for transaction_id, answer, again, _, stored in deliveries:
         if answer is None or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             result.failed += 1
             continue
@@ -181,8 +189,8 @@ def report(
             continue
         decision = json.loads(answer.body)
         result.outcomes[decision["outcome"]] += 1
-        result.lost += kept is None
-        result.twice += kept not in (None, decision) or again.get(transaction_id, answer) != answer
+        result.lost += stored is None
+        result.twice += stored not in (None, decision) or again != answer
         if label := labels.get(transaction_id):
             result.verdicts[label, decision["outcome"] != "approve"] += 1
     return result
@@ -238,6 +246,8 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a box of our own is taken down
     payments = in_event_order(map(payment_of, rows(arguments.file)))[: arguments.limit]
+    if not payments:
+        parser.error(f"{arguments.file} holds no payment")
     labels = labels_of(arguments.labels) if arguments.labels else None
     with ExitStack() as undo:
         if arguments.url:

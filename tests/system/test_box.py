@@ -12,12 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 
 from local.box import Box
 from local.client import Client
 from local.emulator import Emulator, EmulatorError
+from local.stack import REGION
 
 UNKNOWN_RESOURCE = """
 Transform: AWS::Serverless-2016-10-31
@@ -106,6 +109,23 @@ def test_value_is_put_on_the_deny_list_and_taken_off(box: Box) -> None:
         assert client.request("DELETE", "/lists/deny/device/box-device").status == 204
         shown = json.loads(client.request("GET", "/lists/deny/device/box-device").body)
     assert (shown["active"], len(shown["history"])) == (False, 2)
+
+
+def test_function_may_do_what_its_role_allows_and_nothing_else(box: Box) -> None:
+    function = boto3.Session("DecisionApi", "any", region_name=REGION).client("dynamodb", endpoint_url=box.endpoint_url)
+    key = {"pk": {"S": "nobody"}}
+    assert "Item" not in function.get_item(TableName="DecisionsTable", Key=key)
+    writes: list[dict[str, Any]] = [{"Put": {"TableName": "AuditTable", "Item": key | {"sk": {"S": "x"}}}}]
+    for forbidden in (
+        lambda: function.delete_item(TableName="DecisionsTable", Key=key),
+        lambda: function.scan(TableName="ProfilesTable"),
+        lambda: function.transact_write_items(TransactItems=writes),
+        lambda: function.batch_get_item(
+            RequestItems={"DecisionsTable": {"Keys": [key]}, "AuditTable": {"Keys": [key]}}
+        ),
+    ):
+        with pytest.raises(ClientError, match="AccessDeniedException.*not authorized to perform: dynamodb:"):
+            forbidden()
 
 
 def test_no_update_is_lost_when_many_meet_in_one_item(box: Box) -> None:
