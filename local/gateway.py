@@ -91,7 +91,8 @@ class Gateway(ThreadingHTTPServer):
             parameters = entrance.parameters(request)
             handed = event(request, route.key, parameters, caller, instant or datetime.now(UTC))
             return response(self._invoke(route.function, handed, instant))
-        except (FunctionError, ValueError):  # what it was is in the function's log
+        except (FunctionError, ValueError) as error:
+            print(f"{route.key}: {error}", file=sys.stderr)
             return message(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error")
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import boto3
 import moto.cloudformation.parsing  # noqa: F401 - every model there is, before the first request needs them
+from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
 from moto.dynamodb.models.dynamo_type import DynamoType
@@ -24,8 +24,6 @@ from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_
 from werkzeug.serving import make_server
 
 from local.permissions import Statement, refusal
-
-OWNER = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
 
 SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/")
 """Whose key signed a request, and for which region; the signature itself is not checked."""
@@ -40,9 +38,8 @@ class DynamoDB:
     known by its name as access key id, may do what its role allows; any other key is the account's owner.
     """
 
-    def __init__(self, application: Application, url: str) -> None:
+    def __init__(self, application: Application) -> None:
         self._application = application
-        self._url = url
         self._turn = threading.Lock()
         self._roles: dict[str, list[Statement] | None] = {}
 
@@ -55,6 +52,7 @@ class DynamoDB:
         environ["wsgi.input"] = io.BytesIO(body)
         with self._turn:
             if denied := self._denied(target.partition(".")[2], body, environ.get("HTTP_AUTHORIZATION", "")):
+                print(denied, file=sys.stderr, flush=True)
                 start_response("400 Bad Request", [("content-type", "application/x-amz-json-1.0")])
                 return [json.dumps({"__type": "AccessDeniedException", "Message": denied}).encode()]
             return [b"".join(self._application(environ, start_response))]
@@ -64,22 +62,22 @@ class DynamoDB:
         if scope is None:
             return None
         if scope["key"] not in self._roles:
-            self._roles[scope["key"]] = statements(scope["key"], scope["region"], self._url)
+            self._roles[scope["key"]] = statements(scope["key"], scope["region"])
         granted = self._roles[scope["key"]]
         tables = f"arn:aws:dynamodb:{scope['region']}:{DEFAULT_ACCOUNT_ID}:table/"
-        return None if granted is None else refusal(operation, json.loads(body), granted, tables)
+        denied = None if granted is None else refusal(operation, json.loads(body), granted, tables)
+        return denied and f"{scope['key']} is {denied}"
 
 
-def statements(function: str, region: str, url: str) -> list[Statement] | None:
+def statements(function: str, region: str) -> list[Statement] | None:
     """What the role of a function says, in its inline policies; None when there is no function of this name."""
-    lambdas, iam = (boto3.client(name, region, endpoint_url=url, **OWNER) for name in ("lambda", "iam"))
-    try:
-        role = lambdas.get_function_configuration(FunctionName=function)["Role"].rpartition("/")[2]
-    except lambdas.exceptions.ResourceNotFoundException:
+    roles = {
+        each.function_name: each.role for each in get_backend("lambda")[DEFAULT_ACCOUNT_ID][region].list_functions()
+    }
+    if function not in roles:
         return None
-    names = iam.list_role_policies(RoleName=role)["PolicyNames"]
-    policies = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
-    return [statement for policy in policies for statement in policy["Statement"]]
+    role = get_backend("iam")[DEFAULT_ACCOUNT_ID]["aws"].get_role_by_arn(roles[function])
+    return [statement for policy in role.policies.values() for statement in policy["Statement"]]
 
 
 class AttributeValues(JSONSerializer):  # type: ignore[misc] # moto's types are not followed
@@ -118,12 +116,10 @@ def main() -> None:
     host, port = sys.argv[1], int(sys.argv[2])
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
-    application = DomainDispatcherApplication(create_backend_app)
+    application = DynamoDB(DomainDispatcherApplication(create_backend_app))
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
-    url = f"http://{host}:{server.server_port}"
-    server.app = DynamoDB(application, url)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(url, flush=True)
+    print(f"http://{host}:{server.server_port}", flush=True)
     sys.stdin.buffer.read()
     os._exit(0)  # nothing to keep: taking moto's modules down in order would take longer than most tests
 
