@@ -1,66 +1,65 @@
 """PUT, DELETE and GET /lists/deny/{kind}/{value}: who and what must not pay or be paid, with reason and expiry."""
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from fraud import settings, telemetry
 from fraud.errors import FraudError, problem
 from fraud.settings import Settings
 from fraud.tables import DenyList, DenyOrder, Listed
+from fraud.transaction import body_of
 
 DOOR = "lists"
 
-_app = APIGatewayHttpResolver()
 _deny = DenyList(Settings.from_environment())
 
 
-def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """API Gateway HTTP API, payload format 2.0."""
-    return _app.resolve(event, context)
+    try:
+        return ROUTES[event["routeKey"].partition(" ")[0]](APIGatewayProxyEventV2(event))
+    except FraudError as error:
+        telemetry.refused(error, error.status, DOOR)
+        return problem(error)
 
 
-@_app.put("/lists/deny/<kind>/<value>")
-def put(kind: str, value: str) -> Response[str]:
+def put(event: APIGatewayProxyEventV2) -> dict[str, Any]:
     """Put a value on the list or change its entry; repeating it changes nothing."""
-    listed, now = Listed(kind, value), settings.clock()
-    order = DenyOrder.parse(_app.current_event.decoded_body or "", now)
-    _deny.put(listed, order, _caller(), _now)
+    listed = _listed(event)
+    _deny.put(listed, DenyOrder.parse(body_of(event.raw_event), _now()), _caller(event), _now)
     return _shown(listed)
 
 
-@_app.delete("/lists/deny/<kind>/<value>")
-def delete(kind: str, value: str) -> Response[str]:
+def delete(event: APIGatewayProxyEventV2) -> dict[str, Any]:
     """Take a value off the list."""
-    _deny.delete(Listed(kind, value), _caller(), _now)
-    return Response(HTTPStatus.NO_CONTENT)
+    _deny.delete(_listed(event), _caller(event), _now)
+    return {"statusCode": 204}
 
 
-@_app.get("/lists/deny/<kind>/<value>")
-def get(kind: str, value: str) -> Response[str]:
+def get(event: APIGatewayProxyEventV2) -> dict[str, Any]:
     """The entry and its history."""
-    return _shown(Listed(kind, value))
+    return _shown(_listed(event))
 
 
-@_app.exception_handler(FraudError)
-def refuse(error: FraudError) -> Response[str]:
-    """Every error of the library as problem+json."""
-    telemetry.refused(error, error.status, DOOR)
-    answer = problem(error)
-    return Response(answer["statusCode"], answer["headers"].pop("content-type"), answer["body"], answer["headers"])
+ROUTES = {"PUT": put, "DELETE": delete, "GET": get}
+
+
+def _listed(event: APIGatewayProxyEventV2) -> Listed:
+    return Listed(event.path_parameters["kind"], event.path_parameters["value"])
+
+
+def _shown(listed: Listed) -> dict[str, Any]:
+    view = _deny.view(listed, _now())
+    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": view.model_dump_json()}
 
 
 def _now() -> datetime:
     return settings.clock()  # looked up each time: the local box replaces it
 
 
-def _shown(listed: Listed) -> Response[str]:
-    return Response(HTTPStatus.OK, "application/json", _deny.view(listed, settings.clock()).model_dump_json())
-
-
-def _caller() -> str:
+def _caller(event: APIGatewayProxyEventV2) -> str:
     """The ARN that API Gateway authenticated."""
-    arn: str = _app.current_event.raw_event["requestContext"]["authorizer"]["iam"]["userArn"]
+    arn: str = event.raw_event["requestContext"]["authorizer"]["iam"]["userArn"]
     return arn

@@ -84,7 +84,7 @@ class Gateway(ThreadingHTTPServer):
             self._set_clock(request)
         except RefusedError as refused:
             return refused.response
-        except ValueError:
+        except (ValueError, OverflowError):
             return message(HTTPStatus.BAD_REQUEST, f"{CLOCK_HEADER} is not an RFC 3339 time with an offset")
         instant = self._clock.instant
         try:

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from fraud import features
 from fraud.counters import (
@@ -29,11 +30,11 @@ from fraud.counters import (
     updates,
 )
 from fraud.decision import Outcome, Record, Stored
-from fraud.errors import ConflictingBodyError, UnavailableError
+from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
 from fraud.evaluation import Evaluator
 from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, expression, item_of, projection
 from fraud.transaction import NEEDS_PAYEE, Transaction
-from fraud.wire import Answer, BotoTransport, Refused, Request
+from fraud.wire import Answer, BotoTransport, Refused, Request, failure
 from local.emulator import Emulator
 from tests.fakes import FixedScorer, rule_book
 from tests.payments import NOON, SIDES_OF_TYPE, arrivals, payment
@@ -472,12 +473,29 @@ def test_a_race_of_eight_requests_is_decided_once_and_a_conflict_is_refused(stor
 # --- the wire ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_dynamodb_refuses_makes_the_store_unavailable(transport):
+def test_what_dynamodb_refuses_is_an_error_that_no_retry_mends(transport):
     missing = DynamoStore(transport, Tables("no-such", "no-such-profiles", "no-such-decisions"), RETENTION_DAYS)
-    with pytest.raises(UnavailableError, match="ResourceNotFoundException"):
+    with pytest.raises(ServiceError, match="ResourceNotFoundException") as refused:
         missing.find("t-1")
-    with pytest.raises(UnavailableError):
+    assert not isinstance(refused.value, UnavailableError)
+    with pytest.raises(ServiceError):
         missing.count(payment())
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("ThrottlingException", 400, UnavailableError),
+        ("ProvisionedThroughputExceededException", 400, UnavailableError),
+        ("InternalServerError", 500, UnavailableError),
+        ("AccessDeniedException", 400, ServiceError),
+        ("ValidationException", 400, ServiceError),
+    ],
+)
+def test_only_what_passes_is_worth_sending_again(code, status, kind):
+    error = ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "UpdateItem")
+    assert type(failure(error)) is kind
+    assert failure(error).code == code
 
 
 def test_a_dynamodb_that_does_not_answer_makes_the_store_unavailable(tables, monkeypatch):

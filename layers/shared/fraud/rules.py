@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 import cel
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from fraud import counters, features
 from fraud.counters import Profile, State
@@ -208,16 +209,25 @@ def standing(transaction: Transaction, state: State) -> dict[str, Any]:
     """Who is denied and whose account is not active, at the payment's own time."""
     held = {role: state.profiles.get(pk, {}) for role, pk in counters.profiles(transaction).items()}
     denied = {f"{role}_denied": denies(held.get(role, {}), transaction.occurred_at) for role in ROLES}
-    status = {
-        f"{role}_status": held.get(role, {}).get("status", {}).get("state", "active") for role in ("payer", "payee")
-    }
+    status = {f"{role}_status": _status(held.get(role, {})) for role in ("payer", "payee")}
     return denied | status
+
+
+def _status(profile: Profile) -> str:
+    """An account's state; whoever wrote something else than a state meant no good, so it counts as not active."""
+    held = profile.get("status", {"state": "active"})
+    return str(held.get("state")) if isinstance(held, Mapping) else "unreadable"
 
 
 def denies(profile: Profile, at: datetime) -> bool:
     """Whether a profile carries a deny entry in force at `at`: one that never expires, or not yet."""
     entry = profile.get("deny")
-    return entry is not None and (entry.get("expires_at") is None or instant(entry["expires_at"]) > at)
+    if entry is None:
+        return False
+    try:
+        return entry.get("expires_at") is None or instant(entry["expires_at"]) > at
+    except (AttributeError, PydanticCustomError):
+        return True  # an entry that cannot be read was still put there to deny
 
 
 def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fraud.decision import Decision
+from fraud.errors import ServiceError
 
 NAMESPACE = "Fraud"
 
@@ -40,7 +41,8 @@ def repeated(door: str) -> None:
 
 def refused(error: Exception, status: int, door: str) -> None:
     """One request not answered with a decision; the kind of error says enough, its text could quote the request."""
-    _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status})
+    cause = {"code": error.code} if isinstance(error, ServiceError) else {}
+    _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status} | cause)
 
 
 def _emit(dimensions: Mapping[str, str], metrics: Mapping[str, float], fields: Mapping[str, Any]) -> None:
