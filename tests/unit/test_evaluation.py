@@ -255,7 +255,7 @@ def test_reasons_stand_in_order_of_severity_and_the_model_gives_its_strongest_fo
     answer = decide(
         rule("true", id="mild", outcome="challenge"),
         rule("true", id="severe", outcome="decline", code="DENY_LIST"),
-        rule("true", id="second", outcome="decline", code="LIMIT_P2P"),
+        rule("true", id="second", outcome="decline", code="LIMIT_AMOUNT"),
         rule("false", id="silent", outcome="decline"),
         scorer=FixedScorer(0.6, contributions),
     )
