@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud import features
-from fraud.counters import DAY, InMemoryCounters, State, measure
+from fraud.counters import DAY, InMemoryCounters, State
 from fraud.features import Vector
 from fraud.transaction import MAX_AGE, Transaction
+from fraud.windows import measure
 from models.simulate import DEFAULT_START, Labelled, simulate
 
 FILE = "dataset.npz"

@@ -16,14 +16,12 @@ from fraud import features
 from fraud.counters import (
     DAY,
     KINDS,
-    NAMES,
     PAIR,
     SCALES,
     InMemoryCounters,
     Item,
     Key,
     State,
-    measure,
     pair_of,
     reads,
     slot_of,
@@ -34,6 +32,7 @@ from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
 from fraud.evaluation import Evaluator
 from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, expression, item_of, projection
 from fraud.transaction import NEEDS_PAYEE, Transaction
+from fraud.windows import NAMES, measure
 from fraud.wire import Answer, BotoTransport, Refused, Request, failure
 from local.emulator import Emulator
 from tests.fakes import FixedScorer, rule_book

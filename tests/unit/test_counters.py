@@ -14,24 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.counters import (
-    ABSENT,
-    DISTINCT,
-    IDLE_CAP,
-    KINDS,
-    NAMES,
-    PACK,
-    PAIR,
-    InMemoryCounters,
-    Key,
-    State,
-    measure,
-    pair_of,
-    reads,
-    slot_of,
-    updates,
-)
+from fraud.counters import KINDS, PACK, PAIR, InMemoryCounters, Key, State, pair_of, reads, slot_of, updates
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
+from fraud.windows import ABSENT, DISTINCT, IDLE_CAP, NAMES, measure
 from tests import oracle
 from tests.payments import NOON, SIDES_OF_TYPE, arrivals, crowd_payment, payment
 

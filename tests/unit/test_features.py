@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import re
 import struct
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ from types import ModuleType
 import pytest
 
 import fraud
-from fraud.counters import ABSENT, DAY, InMemoryCounters, measure
+from fraud.counters import DAY, InMemoryCounters
 from fraud.features import FEATURES, NAMES, Table, fingerprint, pack, probed, unpack, vector
+from fraud.windows import ABSENT, measure
 from tests.payments import SIDES_OF_TYPE, payment
 
 COUNTERS = ABSENT | {
@@ -240,7 +242,9 @@ COUNTER_CHANGES = {
     ),
     "instruments' history forgotten": ('profile="instrument", side="u"', 'profile="instrument", side="v"'),
 }
-"""Text of counters.py and what a careless hand might make of it."""
+"""Text of counters.py or windows.py and what a careless hand might make of it."""
+
+MODULES = ("counters", "windows", "features")
 
 
 def load(name: str, text: str) -> ModuleType:
@@ -253,27 +257,29 @@ def load(name: str, text: str) -> ModuleType:
     return module
 
 
-def fingerprint_of(counters: str) -> str:
-    """The fingerprint with this text in the place of counters.py."""
-    text = (SOURCE / "features.py").read_text().replace("from fraud.counters import", "from changed_counters import")
+def fingerprint_of(before: str = "", after: str = "") -> str:
+    """The fingerprint with other words in the counters; every module is loaded anew, on top of the changed ones."""
+    texts = {name: (SOURCE / f"{name}.py").read_text() for name in MODULES}
+    assert any(before in text for text in texts.values())
     try:
-        load("changed_counters", counters)
-        return load("changed_features", text).fingerprint()
+        for name, text in texts.items():
+            changed = text if name == "features" else text.replace(before, after)
+            module = load(
+                f"changed_{name}", re.sub(r"from fraud\.(counters|windows) import", r"from changed_\1 import", changed)
+            )
+        return str(module.fingerprint())
     finally:
-        sys.modules.pop("changed_counters", None)
-        sys.modules.pop("changed_features", None)
+        for name in MODULES:
+            sys.modules.pop(f"changed_{name}", None)
 
 
 def test_the_fingerprint_does_not_depend_on_where_the_code_lies():
-    assert fingerprint_of((SOURCE / "counters.py").read_text()) == fingerprint()
+    assert fingerprint_of() == fingerprint()
 
 
 @pytest.mark.parametrize("change", COUNTER_CHANGES)
 def test_any_changed_counter_changes_the_fingerprint(change):
-    before, after = COUNTER_CHANGES[change]
-    text = (SOURCE / "counters.py").read_text()
-    assert before in text
-    assert fingerprint_of(text.replace(before, after)) != fingerprint()
+    assert fingerprint_of(*COUNTER_CHANGES[change]) != fingerprint()
 
 
 def test_a_day_has_the_length_of_a_day():

@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
-from fraud.counters import DAY, PACK, RECEIVING, InMemoryCounters, measure, slot_of
+from fraud.counters import DAY, PACK, RECEIVING, InMemoryCounters, slot_of
 from fraud.transaction import NEEDS_PAYEE, Transaction
+from fraud.windows import measure
 
 NAN = math.nan
 Counts = Mapping[str, float]
