@@ -1,17 +1,13 @@
-"""Counters of attempts, as data: which items a payment moves, and what the moved items say about it.
+"""Counters of attempts, as data: which items a payment moves, and which it reads.
 
 Every name derives from the payment's own time and identity, so an update commutes with every other and meets its own
-mark when it comes twice. `updates` and `reads` say what to do, `measure` what the result means; DynamoDB (store) and
-`InMemoryCounters` only carry it out. docs/architecture.md draws the layout; buckets pack count and sum into one
-integer, so that one ADD moves both.
+mark when it comes twice. `updates` and `reads` say what to do, `windows.measure` what the result means; DynamoDB
+(store) and `memory.InMemoryCounters` only carry it out. docs/architecture.md draws the layout; buckets pack count and
+sum into one integer, so that one ADD moves both.
 """
 
-import functools
 import hashlib
-import math
-import operator
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -24,22 +20,10 @@ PACK = 10**18
 SLOTS = 127
 """Size of the linear-counting bitmap: a prime that fits 16 bytes."""
 
-DISTINCT: tuple[float, ...] = tuple(
-    round(-SLOTS * math.log(1 - min(filled, SLOTS - 1) / SLOTS), 2) if filled < SLOTS else 615.0
-    for filled in range(SLOTS + 1)
-)
-"""Linear counting (Whang, Vander-Zanden, Taylor 1990): distinct values by slots filled, -n ln(1 - filled/n), capped
-when full.
-"""
-
 SCALES: dict[str, int] = {"s": 10, "m": 300, "h": 3600, "b": DAY}
 """Width in seconds of a bucket, by the letter that its attribute begins with; the number behind counts within the
 item.
 """
-
-HALF_LIFE_HOURS = 6
-DECAY: tuple[float, ...] = tuple(2.0 ** (-age / HALF_LIFE_HOURS) for age in range(24))
-"""Weight of an hour bucket by its age: exponential decay over the same buckets that the windows use."""
 
 HORIZON_DAYS = 30
 KEEP_DAYS = 35
@@ -50,12 +34,20 @@ FOLD_SLICES = 64
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """How one kind of entity is laid out: seconds per item, bucket scales, seconds per set of marks, its side of a
-    profile.
+    """How one kind of entity is laid out.
+
+    period   seconds that one item spans
+    live     how many periods are read as items, the payment's own included; older ones come from the profile
+    sk       letter of the sort key
+    scales   letters of its buckets
+    marks    seconds that one set of marks spans
+    profile  kind of the profile that its items are folded into; None: never folded
+    side     prefix of its attributes there
     """
 
     name: str
     period: int = DAY
+    live: int = 2
     sk: str = "d"
     scales: tuple[str, ...] = ("s", "m", "h")
     marks: int = 600
@@ -69,7 +61,7 @@ class Kind:
 
 PAYER = Kind("payer", profile="account", side="o")
 PAYEE = Kind("payee", profile="account", side="i")
-MERCHANT = Kind("merchant", profile="account", side="m")
+MERCHANT = Kind("merchant", period=3600, live=16, sk="h", profile="account", side="m")
 DEVICE = Kind("device", profile="device", side="u")
 INSTRUMENT = Kind("instrument", profile="instrument", side="u")
 PAIR = Kind("pair", period=32 * DAY, sk="b", scales=("b",), marks=DAY)
@@ -164,7 +156,6 @@ class Item:
         return True
 
 
-NOTHING = Item()
 Profile = Mapping[str, Any]
 
 
@@ -234,8 +225,12 @@ def updates(transaction: Transaction) -> tuple[Update, ...]:
 
 
 def reads(moved: Sequence[Update]) -> tuple[Key, ...]:
-    """The items beside the moved ones: each entity's previous period."""
-    return tuple(Key(kind, entity, period - 1) for kind, entity, period in (update.key for update in moved))
+    """The items beside the moved ones: each entity's earlier live periods."""
+    return tuple(
+        Key(kind, entity, earlier)
+        for kind, entity, period in (update.key for update in moved)
+        for earlier in range(period - 1, period - kind.live, -1)
+    )
 
 
 def profiles(transaction: Transaction) -> dict[str, str]:
@@ -248,183 +243,3 @@ def profiles(transaction: Transaction) -> dict[str, str]:
         "ip": ("ip", transaction.ip),
     }
     return {role: f"{kind}#{value}" for role, (kind, value) in roles.items() if value is not None}
-
-
-WINDOWS: dict[str, tuple[str, int]] = {"1m": ("s", 6), "1h": ("m", 12)}
-"""Short windows: scale and number of whole buckets, the payment's own included."""
-
-HOUR_WINDOWS: dict[str, int] = {"2h": 2, "24h": 24}
-"""Windows of clock hours, this one included; counts and sums use the longer one only."""
-
-DAY_WINDOWS: dict[str, int] = {"7d": 7, "30d": 30}
-"""Windows of whole days: today's hours so far, yesterday's item, older days from the profile."""
-
-PAIR_WINDOWS: dict[str, int] = {"2d": 2, "7d": 7, "30d": 30}
-
-
-def _names() -> Iterator[str]:
-    for kind in ENTITIES:
-        for aggregation in ("count", "sum"):
-            yield from (f"{kind.name}_{aggregation}_{window}" for window in (*WINDOWS, "24h", *DAY_WINDOWS))
-        yield from (f"{kind.name}_distinct_{window}" for window in (*HOUR_WINDOWS, *DAY_WINDOWS))
-        yield from (f"{kind.name}_{aggregation}" for aggregation in ("decayed_sum_6h", "age", "idle"))
-    for aggregation in ("count", "sum"):
-        yield from (f"pair_{aggregation}_{window}" for window in PAIR_WINDOWS)
-    yield from ("pair_age_days", "device_new")
-
-
-NAMES: tuple[str, ...] = tuple(_names())
-"""Every counter, in the order in which a decision's snapshot stores them. Ages and idle times are seconds."""
-
-IDLE_CAP = HORIZON_DAYS * DAY
-"""Idle seconds of an entity that was not seen within the horizon: nothing older is kept."""
-
-ABSENT: dict[str, float] = {name: IDLE_CAP if name.endswith("_idle") else 0 for name in NAMES}
-"""What the counters say of an entity that takes no part in the payment."""
-
-
-def measure(transaction: Transaction, state: State) -> dict[str, float]:
-    """Every counter of NAMES for one payment: THE definition, online and offline. Counts and sums are exact
-    integers.
-    """
-    values = dict(ABSENT)
-    roles = profiles(transaction)
-    for kind, entity, _ in sides(transaction):
-        period = transaction.epoch // kind.period
-        items = {p: state.items[key] for p in (period, period - 1) if (key := Key(kind, entity, p)) in state.items}
-        if kind is PAIR:
-            _measure_pair(values, items, transaction.epoch // DAY)
-            continue
-        profile = state.profiles.get(roles[kind.name if kind.name in roles else "payee"], {})
-        _measure_entity(values, kind, items, profile, transaction.epoch)
-        if kind is PAYER and transaction.device_id is not None:
-            values["device_new"] = _device_new(items, profile, slot_of(transaction.device_id), period)
-    return values
-
-
-def _measure_entity(
-    values: dict[str, float], kind: Kind, items: Mapping[int, Item], profile: Profile, epoch: int
-) -> None:
-    hours = _by_age({period: item.buckets["h"] for period, item in items.items()}, kind, epoch // 3600)
-    slots = _by_age({period: item.slots for period, item in items.items()}, kind, epoch // 3600)
-    older = {window: range(epoch // DAY - days + 1, epoch // DAY - 1) for window, days in DAY_WINDOWS.items()}
-
-    totals = {window: _total(items, kind, scale, epoch, length) for window, (scale, length) in WINDOWS.items()}
-    totals["24h"] = sum(total for age, total in hours.items() if age < HOUR_WINDOWS["24h"])
-    live = sum(hours.values())
-    totals |= {window: live + _folded(profile, kind.side, days) for window, days in older.items()}
-    for window, total in totals.items():
-        values[f"{kind.name}_count_{window}"], values[f"{kind.name}_sum_{window}"] = divmod(total, PACK)
-
-    unions = {
-        window: _union(bitmap for age, bitmap in slots.items() if age < length)
-        for window, length in HOUR_WINDOWS.items()
-    }
-    live = _union(slots.values())
-    unions |= {window: live | _bitmap(profile, f"{kind.side}b", days) for window, days in older.items()}
-    for window, union in unions.items():
-        values[f"{kind.name}_distinct_{window}"] = DISTINCT[union.bit_count()]
-
-    # fsum is exact, so the order in which a store returns its attributes cannot show in the last bit.
-    values[f"{kind.name}_decayed_sum_6h"] = math.fsum(
-        DECAY[age] * (total % PACK) for age, total in hours.items() if age < len(DECAY)
-    )
-    first, last = _seen(items, kind, profile, epoch)
-    values[f"{kind.name}_age"] = epoch - first
-    values[f"{kind.name}_idle"] = IDLE_CAP if last is None else min(epoch - last, IDLE_CAP)
-
-
-def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: int) -> None:
-    days = _by_age({period: item.buckets["b"] for period, item in items.items()}, PAIR, today, DAY)
-    for window, length in PAIR_WINDOWS.items():
-        total = sum(total for age, total in days.items() if age < length)
-        values[f"pair_count_{window}"], values[f"pair_sum_{window}"] = divmod(total, PACK)
-    values["pair_age_days"] = max(days, default=0)
-
-
-def _by_age(columns: Mapping[int, Mapping[int, int]], kind: Kind, now: int, width: int = 3600) -> dict[int, int]:
-    """Values of one letter by age in buckets of `width` seconds; those later than `now` (an index since the epoch)
-    left out.
-    """
-    per_item = kind.period // width
-    return {
-        age: value
-        for period, column in columns.items()
-        for index, value in column.items()
-        if (age := now - period * per_item - index) >= 0
-    }
-
-
-def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length: int) -> int:
-    """Sum of the last `length` packed buckets of a fine scale: looked up, for a busy item holds thousands of them."""
-    period, last = divmod(epoch // SCALES[scale], kind.period // SCALES[scale])
-    first = last - length + 1
-    total = 0
-    if period in items:
-        column = items[period].buckets[scale]
-        total += sum(column.get(index, 0) for index in range(max(first, 0), last + 1))
-    if first < 0 and period - 1 in items:
-        column, per_item = items[period - 1].buckets[scale], kind.period // SCALES[scale]
-        total += sum(column.get(index, 0) for index in range(first + per_item, per_item))
-    return total
-
-
-def _union(bitmaps: Iterable[int]) -> int:
-    return functools.reduce(operator.or_, bitmaps, 0)
-
-
-def _folded(profile: Profile, side: str, days: range) -> int:
-    return sum(profile.get(f"{side}{day}", 0) for day in days) if profile else 0
-
-
-def _bitmap(profile: Profile, prefix: str, days: range) -> int:
-    return _union(int.from_bytes(profile.get(f"{prefix}{day}", b"")) for day in days) if profile else 0
-
-
-def _seen(items: Mapping[int, Item], kind: Kind, profile: Profile, epoch: int) -> tuple[int, int | None]:
-    """Start of the first and of the last non-empty bucket; the last skips the payment's own when it is alone there.
-
-    10 s buckets in the payment's own item, hours in the one before: that one is read without its fine buckets.
-    """
-    period = epoch // kind.period
-    own = epoch // SCALES["s"] * SCALES["s"]
-    fine = _starts(items, kind, "s", period)
-    alone = fine.get(own, 0) < 2 * PACK
-    before = [start for start in fine if start < own or (start == own and not alone)]
-    before += _starts(items, kind, "h", period - 1)
-    lasts = [*before, *(profile[name] for name in (f"{kind.side}last",) if name in profile)]
-    return min([*before, own, profile.get(f"{kind.side}first", own)]), max(lasts, default=None)
-
-
-def _starts(items: Mapping[int, Item], kind: Kind, scale: str, period: int) -> dict[int, int]:
-    """Packed buckets of one item's scale by the epoch second at which they start."""
-    buckets = items[period].buckets[scale] if period in items else {}
-    return {period * kind.period + index * SCALES[scale]: total for index, total in buckets.items()}
-
-
-def _device_new(items: Mapping[int, Item], profile: Profile, slot: int, day: int) -> int:
-    """1 when this is today's only payment from the device's slot and the 29 days before have none."""
-    today, yesterday = (items[period].devices.get(slot, 0) if period in items else 0 for period in (day, day - 1))
-    older = _bitmap(profile, "oe", range(day - HORIZON_DAYS + 1, day - 1))
-    return int(today <= 1 and not yesterday and not older >> slot & 1)
-
-
-class InMemoryCounters:
-    """The same counters in a dictionary: training, backtests and tests replay history through it, in order of
-    arrival.
-    """
-
-    def __init__(self) -> None:
-        self.items: dict[Key, Item] = defaultdict(Item)
-        self.profiles: dict[str, dict[str, Any]] = {}
-
-    def count(self, transaction: Transaction) -> State:
-        """Count the attempt once, then read: the contract of `Counters`."""
-        moved = updates(transaction)
-        counted = [self.items[update.key].apply(update) for update in moved]
-        keys = (*(update.key for update in moved), *reads(moved))
-        return State(
-            items={key: self.items[key] for key in keys if key in self.items},
-            profiles={pk: self.profiles[pk] for pk in profiles(transaction).values() if pk in self.profiles},
-            recounted=not all(counted),
-        )

@@ -9,7 +9,7 @@ from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
-from fraud import counters, features, rules
+from fraud import features, rules, windows
 from fraud.counters import State
 from fraud.decision import (
     ADVICE,
@@ -96,7 +96,7 @@ class Evaluator:
             return _repeat(transaction, stored)
         counted = perf_counter()
 
-        values = counters.measure(transaction, state)
+        values = windows.measure(transaction, state)
         vector = features.vector(transaction, values)
         ruling = self.rule_book.judge(rules.inputs(transaction, values, vector, state))
         judged = perf_counter()

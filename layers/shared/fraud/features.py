@@ -13,8 +13,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
-from fraud.counters import DAY, RECEIVING, InMemoryCounters, measure
+from fraud.counters import DAY, RECEIVING
+from fraud.memory import InMemoryCounters
 from fraud.transaction import Transaction
+from fraud.windows import measure
 
 NAN = math.nan
 Counts = Mapping[str, float]

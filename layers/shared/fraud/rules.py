@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, Self
 import cel
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from fraud import counters, features
+from fraud import counters, features, windows
 from fraud.counters import Profile, State
 from fraud.decision import Hit, Outcome, Reason
 from fraud.errors import UndecidableError
@@ -27,7 +27,7 @@ STANDING: tuple[str, ...] = (*(f"{role}_denied" for role in ROLES), "payer_statu
 
 MEMBERS: dict[str, frozenset[str]] = {
     "transaction": frozenset(Transaction.model_fields) - {"metadata"},
-    "counters": frozenset(counters.NAMES),
+    "counters": frozenset(windows.NAMES),
     "features": frozenset(features.NAMES),
     "standing": frozenset(STANDING),
 }

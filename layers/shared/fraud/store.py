@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from fraud import counters
+from fraud import counters, windows
 from fraud.counters import DAY, PAIR, SCALES, Item, Profile, State, Update
 from fraud.decision import Record, Stored
 from fraud.errors import UnavailableError
@@ -99,7 +99,7 @@ class DynamoStore:
             "transaction": {"S": transaction.canonical.decode()},
             "outcome": {"S": record.outcome.value},
             "decided_at": {"S": utc(record.decided_at)},
-            "counters": {"S": json.dumps([record.counters[name] for name in counters.NAMES], separators=(",", ":"))},
+            "counters": {"S": json.dumps([record.counters[name] for name in windows.NAMES], separators=(",", ":"))},
             "features": {"B": record.features},
             "fingerprint": {"S": record.fingerprint},
             "ttl": {"N": str(int(record.decided_at.timestamp()) + self._retention)},
@@ -171,7 +171,7 @@ def projection(transaction: Transaction) -> str:
     names += [f"b{day}" for day in range(PAIR.period // DAY)]
     if transaction.device_id is not None:
         names.append(f"e{counters.slot_of(transaction.device_id)}")
-    for scale, length in counters.WINDOWS.values():
+    for scale, length in windows.WINDOWS.values():
         per_day = DAY // SCALES[scale]
         reach_back = length - 1 - transaction.epoch % DAY // SCALES[scale]
         names += [f"{scale}{index}" for index in range(per_day - max(reach_back, 0), per_day)]

@@ -145,7 +145,9 @@ class Listed:
 
 
 class DenyList:
-    """The deny list: what the hot path reads as `deny` of a profile. Every method raises UnavailableError when it must."""
+    """The deny list: what the hot path reads as `deny` of a profile. Every method raises UnavailableError when it
+    must.
+    """
 
     def __init__(self, settings: Settings) -> None:
         Profile.Meta.table_name = settings.profiles_table
