@@ -156,7 +156,12 @@ class Jwt:
         held = _words(claims.get("scope", claims.get("scp", "")))
         if scopes and not held & set(scopes):
             raise RefusedError(_refusal(HTTPStatus.FORBIDDEN, scopes, "insufficient_scope", "the token lacks a scope"))
-        return {"jwt": {"claims": {name: _claim(value) for name, value in claims.items()}, "scopes": sorted(held & set(scopes)) or None}}
+        return {
+            "jwt": {
+                "claims": {name: _claim(value) for name, value in claims.items()},
+                "scopes": sorted(held & set(scopes)) or None,
+            }
+        }
 
     def _claims(self, authorization: str) -> dict[str, Any]:
         bearer = BEARER.fullmatch(authorization)

@@ -4,11 +4,13 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 from botocore.credentials import Credentials
 
 from local.authorisers import Authorisers, Issuer
+from local.client import Client
 from local.clock import EventClock
 from local.emulator import KEY_ID, LOCAL, SECRET, TEMPLATE, Emulator
 from local.environments import Environments
@@ -50,5 +52,11 @@ class Box:
             self._undo = undo.pop_all()
         return self
 
-    def __exit__(self, *raised: Any) -> None:  # noqa: ANN401 - as ExitStack has it
-        self._undo.__exit__(*raised)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.__exit__(kind, error, trace)
+
+    def connect(self) -> Client:
+        """A caller of the API who holds the box's key."""
+        return Client(self.api_url, self.credentials)

@@ -4,7 +4,7 @@ import http.client
 from datetime import datetime
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from botocore.auth import SigV4Auth

@@ -1,4 +1,4 @@
-"""A Docker engine for the length of a block: one of our own, on a machine where none runs, undone without a trace.
+"""A Docker engine for the length of a block: one of our own, on a machine where none runs, undone afterwards.
 
 It keeps everything in a scratch directory and leaves firewall and IP forwarding alone: the containers only ever talk to
 this machine, over the bridge, and that needs neither.
@@ -14,7 +14,7 @@ from pathlib import Path
 from local.background import background
 
 BRIDGE = "docker0"
-PROGRAMS = {"dockerd": "docker.io", "containerd": "docker.io", "runc": "docker.io", "ip": "iproute2"}  # Debian packages
+PROGRAMS = {"dockerd": "docker.io", "ip": "iproute2"}  # and the Debian packages that bring them
 PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 

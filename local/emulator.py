@@ -25,7 +25,7 @@ from local.stack import REGION, Stack, Template, created, described, expand
 TEMPLATE = Path(__file__).parent.parent / "template.yaml"
 LOCAL = {"Stage": "local"}
 
-KEY_ID, SECRET = "local", "local"  # noqa: S105 - no account is behind them
+KEY_ID, SECRET = "local", "local"
 STACK = "fraud"
 
 
@@ -37,7 +37,11 @@ class Emulator:
     """The stack of a template on moto; `url` is the endpoint of every service, `stack` what is to be hosted in front of it."""
 
     def __init__(
-        self, log: Path, template: Path = TEMPLATE, parameters: Mapping[str, str] = LOCAL, address: tuple[str, int] = ("127.0.0.1", 0)
+        self,
+        log: Path,
+        template: Path = TEMPLATE,
+        parameters: Mapping[str, str] = LOCAL,
+        address: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.template = template
         self.parameters = parameters
@@ -89,7 +93,8 @@ class Emulator:
             StackName=STACK,
             TemplateBody=json.dumps(wanted),
             Parameters=[
-                {"ParameterKey": name, "ParameterValue": parameters[name]} for name in parameters.keys() & expanded["Parameters"].keys()
+                {"ParameterKey": name, "ParameterValue": parameters[name]}
+                for name in parameters.keys() & expanded["Parameters"].keys()
             ],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )

@@ -43,7 +43,7 @@ class Environment:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 cwd=function.path[0],
-                env=variables(function) | credentials,
+                env={**variables(function), **credentials},
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         try:
@@ -134,7 +134,9 @@ class Environments:
     """Every function's pool, as a context manager that ends all processes."""
 
     def __init__(self, functions: Iterable[Function], credentials: Mapping[str, str], logs: Path) -> None:
-        self._pools = {function.name: Pool(function, credentials, logs / f"{function.name}.log") for function in functions}
+        self._pools = {
+            function.name: Pool(function, credentials, logs / f"{function.name}.log") for function in functions
+        }
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from the event. Everything else is as an HTTP API answers it.
 """
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -72,7 +73,7 @@ class Gateway(ThreadingHTTPServer):
         else:
             return message(HTTPStatus.NOT_FOUND, "Not Found")
         try:
-            caller = authoriser and authoriser.identify(request, route.scopes)
+            caller = authoriser.identify(request, route.scopes) if authoriser else None
             self._set_clock(request)
         except RefusedError as refused:
             return refused.response
@@ -84,6 +85,11 @@ class Gateway(ThreadingHTTPServer):
             return response(self._invoke(route.function, handed, instant))
         except (FunctionError, ValueError):  # what it was is in the function's log
             return message(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error")
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's
+        """A caller that hangs up is no error of ours."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def _set_clock(self, request: Request) -> None:
         """Raises ValueError."""
@@ -103,11 +109,14 @@ class Exchange(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # and at once: 1 ms instead of 48
 
     def exchange(self) -> None:
-        length = int(self.headers.get("content-length", 0))
-        if self.headers.get("transfer-encoding") or length > LARGEST_BODY:
+        length = self.headers.get("content-length", "0")
+        if not length.isdecimal() or self.headers.get("transfer-encoding"):
+            self.close_connection = True
+            return self.send(message(HTTPStatus.BAD_REQUEST, "Bad Request"))
+        if int(length) > LARGEST_BODY:
             self.close_connection = True
             return self.send(message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request Entity Too Large"))
-        request = Request(self.command, self.path, self.headers, self.rfile.read(length), self.client_address[0])
+        request = Request(self.command, self.path, self.headers, self.rfile.read(int(length)), self.client_address[0])
         return self.send(cast("Gateway", self.server).answer(request))
 
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = exchange  # noqa: N815 - http.server's names
@@ -124,7 +133,8 @@ def _entrance(route: Route, authorisers: Authorisers) -> Entrance:
     """`{name}` matches one segment, `{name+}` the rest."""
     parts = re.split(r"\{([\w.-]+\+?)\}", route.path)
     pattern = "".join(
-        re.escape(part) if index % 2 == 0 else "(.+)" if part.endswith("+") else "([^/]+)" for index, part in enumerate(parts)
+        re.escape(part) if index % 2 == 0 else "(.+)" if part.endswith("+") else "([^/]+)"
+        for index, part in enumerate(parts)
     )
     return Entrance(route, re.compile(pattern), [name.rstrip("+") for name in parts[1::2]], authorisers.of(route))
 

@@ -147,11 +147,12 @@ def one_payment(port: int) -> Iterator[Invocation]:
     payment = json.loads(json.loads(sample(decide))["body"]) | {"transaction_id": "decided-by-start-api"}
     body = json.dumps(payment).encode()
     status, decision = request(port, "POST", "/decisions", body)
-    yield Invocation("start-api POST /decisions", "" if status == HTTPStatus.OK else f"{status} {decision!r}")
+    decided = status == HTTPStatus.OK and json.loads(decision).get("transaction_id") == payment["transaction_id"]
+    yield Invocation("start-api POST /decisions", "" if decided else f"{status} {decision!r}")
     again = request(port, "POST", "/decisions", body)
     yield Invocation("start-api POST /decisions, again", "" if again == (status, decision) else f"other: {again}")
     status, read = request(port, "GET", f"/decisions/{payment['transaction_id']}")
-    agrees = status == HTTPStatus.OK and json.loads(read)["decision"] == json.loads(decision)
+    agrees = status == HTTPStatus.OK and json.loads(read).get("decision") == json.loads(decision)
     yield Invocation("start-api GET /decisions/{transaction_id}", "" if agrees else f"{status} {read!r}")
 
 

@@ -152,7 +152,9 @@ def _routes(expanded: Template) -> Iterator[Template]:
                     yield {
                         "method": "ANY" if method.startswith("x-") else method.upper(),
                         "path": path,
-                        "function": _function_behind(operation["x-amazon-apigateway-integration"], expanded["Resources"]),
+                        "function": _function_behind(
+                            operation["x-amazon-apigateway-integration"], expanded["Resources"]
+                        ),
                         "authorizer": None if scheme == "NONE" else schemes[scheme],
                         "scopes": scopes,
                     }

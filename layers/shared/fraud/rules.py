@@ -54,11 +54,12 @@ OPERATORS = {
 }
 FUNCTIONS = OPERATORS | {"_?_:_", "@in", "size", "startsWith", "endsWith", "contains", "matches"}
 FUNCTIONS |= {"int", "double", "string", "getHours", "getDayOfWeek"}
-"""Operators and functions that an expression may call. Loops (exists, map, ...) need a name of their own: unknown,
-so refused.
+"""Operators and functions that an expression may call. Loops (exists, map, ...) are not among them: the engine expands
+them before it names the functions, so calls are looked up in the text too.
 """
 
-_LITERAL = re.compile(r"""[rRbB]?("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
+_LITERAL = re.compile(r""""[^"]*"|'[^']*'""")
+_CALL = re.compile(r"(\w+)\s*\(")
 _MEMBER = re.compile(rf"(?<![\w.])({'|'.join(MEMBERS)})\b(?:\s*\.\s*(\w+))?")
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -232,7 +233,7 @@ def _compile(id_: str, expression: str) -> cel.Program:
         _check_bounds(expression)
         program = cel.compile(expression)
         members = _members(expression)
-        _check_names(members, program)
+        _check_names(members, {*program.functions(), *_CALL.findall(_LITERAL.sub("''", expression))}, program)
         for sample in _samples(members):
             if not isinstance(program.execute(cel.Context(sample)), bool):
                 raise ValueError("the result is not true or false")  # noqa: TRY004 - one kind of error for the author
@@ -245,6 +246,8 @@ def _check_bounds(expression: str) -> None:
     depths = itertools.accumulate((char in "([") - (char in ")]") for char in _LITERAL.sub("''", expression))
     if len(expression) > MAX_LENGTH:
         raise ValueError(f"longer than {MAX_LENGTH} characters")
+    if any(sign in expression for sign in ("\\", "'''", '"""')) or "//" in _LITERAL.sub("''", expression):
+        raise ValueError("backslashes, triple quotes and comments would hide names from the checks")
     if max(depths, default=0) > MAX_NESTING:
         raise ValueError(f"nested deeper than {MAX_NESTING}")
 

@@ -1,0 +1,251 @@
+"""Payments of a file through the API in event order, and what came of them: `python -m local.replay FILE --via api`.
+
+A row is one payment in the fields of POST /decisions. Each is sent at its own time on the box's event clock, then everything is
+delivered a second time: an id whose answer is not stored is lost, one that gets other bytes than before was decided twice.
+"""
+
+import argparse
+import csv
+import http.client
+import json
+import random
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+import botocore.session
+import pyarrow.parquet
+from tqdm import tqdm
+
+from local.box import Box
+from local.client import Answer, Client
+from local.stack import REGION
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+TRANSIENT = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+ATTEMPTS = 7
+BACKOFF_S = 0.1
+"""A payment is sent up to seven times, pauses drawn from below 0.1, 0.2, ... 3.2 s."""
+
+
+class Delivery(NamedTuple):
+    """One payment's answer, None when the API could not be reached, and the seconds it took with all attempts."""
+
+    transaction_id: str
+    answer: Answer | None
+    seconds: float
+
+
+@dataclass
+class Report:
+    """What a replay has shown. `refused` counts answers below 500 by status, `failed` everything worse."""
+
+    sent: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    refused: Counter[int] = field(default_factory=Counter)
+    failed: int = 0
+    lost: int = 0
+    twice: int = 0
+    verdicts: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    """By label and whether the payment was anything but approved."""
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def decided(self) -> int:
+        return self.outcomes.total()
+
+    @property
+    def sound(self) -> bool:
+        """Every payment got an answer, the same one each time."""
+        return not (self.failed or self.lost or self.twice)
+
+    def table(self) -> str:
+        """The report in words and figures, a line each."""
+        refused = self.refused.total()
+        lines = {
+            "payments": f"{self.sent:,} sent, {self.decided:,} decided, {refused:,} refused, {self.failed:,} failed",
+            "outcomes": ", ".join(f"{outcome} {count:,}" for outcome, count in self.outcomes.most_common()),
+            "refused": ", ".join(f"{status}: {count:,}" for status, count in sorted(self.refused.items())),
+            "frauds": self._frauds(),
+            "latency": self._latency(),
+            "lost": f"{self.lost:,}",
+            "decided twice": f"{self.twice:,}",
+        }
+        return "\n".join(f"{name:<14} {words}" for name, words in lines.items() if words)
+
+    def _frauds(self) -> str:
+        caught, missed, alarms = (
+            self.verdicts[key] for key in (("fraud", True), ("fraud", False), ("legitimate", True))
+        )
+        if not self.verdicts:
+            return ""
+        recall, precision = (f"{caught / of:.1%}" if of else "-" for of in (caught + missed, caught + alarms))
+        return (
+            f"{caught:,} caught, {missed:,} missed (recall {recall}), {alarms:,} false alarms (precision {precision})"
+        )
+
+    def _latency(self) -> str:
+        if len(self.seconds) < 2:  # noqa: PLR2004 - quantiles need two
+            return ""
+        cuts = statistics.quantiles(self.seconds, n=100, method="inclusive")
+        return ", ".join(f"p{percent} {cuts[percent - 1] * 1000:.1f} ms" for percent in (50, 95, 99))
+
+
+def replay(
+    payments: Iterable[Row],
+    connect: Callable[[], Client],
+    labels: Mapping[str, str] | None = None,
+    concurrency: int = 1,
+) -> Report:
+    """Send payments in event order, deliver all again, and read every decision.
+
+    `labels` maps transaction ids to `fraud` or `legitimate`. With more than one payment in flight neighbours overtake
+    each other: event order wants `concurrency` 1.
+    """
+    ordered = in_event_order(payments)
+    local = threading.local()
+    with ExitStack() as connections, ThreadPoolExecutor(concurrency) as threads:
+
+        def client() -> Client:
+            if not hasattr(local, "client"):
+                local.client = connections.enter_context(connect())
+            return cast("Client", local.client)
+
+        def each(what: str, do: Callable[[Client, Row], T]) -> list[T]:
+            done = threads.map(lambda payment: do(client(), payment), ordered)
+            return list(tqdm(done, what, total=len(ordered), unit=" payments"))
+
+        first, again, stored = each("decide", deliver), each("repeat", deliver), each("look up", look_up)
+    return report(first, again, stored, labels or {})
+
+
+def deliver(client: Client, payment: Row) -> Delivery:
+    """POST one payment, again while the API is out of breath or reach."""
+    body, at, started = (
+        json.dumps(payment).encode(),
+        datetime.fromisoformat(payment["occurred_at"]),
+        time.perf_counter(),
+    )
+    answer = None
+    for attempt in range(ATTEMPTS):
+        try:
+            answer = client.request("POST", "/decisions", body, at)
+        except (OSError, http.client.HTTPException):
+            answer = None
+        if answer is not None and answer.status not in TRANSIENT:
+            break
+        time.sleep(random.uniform(0, BACKOFF_S * 2**attempt))  # noqa: S311 - jitter
+    return Delivery(payment["transaction_id"], answer, time.perf_counter() - started)
+
+
+def look_up(client: Client, payment: Row) -> Any:  # noqa: ANN401 - JSON
+    """The stored decision of a payment, None when there is none."""
+    answer = client.request("GET", f"/decisions/{payment['transaction_id']}")
+    return json.loads(answer.body)["decision"] if answer.status == HTTPStatus.OK else None
+
+
+def report(
+    first: Sequence[Delivery], again: Sequence[Delivery], stored: Sequence[Any], labels: Mapping[str, str]
+) -> Report:
+    """Compare what each payment was answered first, what it was answered again and what is stored."""
+    result = Report(sent=len(first), seconds=[delivery.seconds for delivery in first])
+    for delivery, repeated, kept in zip(first, again, stored, strict=True):
+        answer = delivery.answer
+        if answer is None or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            result.failed += 1
+            continue
+        if answer.status != HTTPStatus.OK:
+            result.refused[answer.status] += 1
+            continue
+        decision = json.loads(answer.body)
+        result.outcomes[decision["outcome"]] += 1
+        result.lost += kept is None
+        result.twice += kept not in (None, decision) or repeated.answer != answer
+        if label := labels.get(delivery.transaction_id):
+            result.verdicts[label, decision["outcome"] != "approve"] += 1
+    return result
+
+
+def in_event_order(payments: Iterable[Row]) -> list[Row]:
+    """By the time they happened, not as text: offsets may differ."""
+    return sorted(payments, key=lambda payment: datetime.fromisoformat(payment["occurred_at"]))
+
+
+def rows(path: Path) -> list[Row]:
+    """Rows of a .parquet, .csv or .jsonl file, fields without a value left out."""
+    match path.suffix:
+        case ".parquet":
+            read: Iterable[Row] = pyarrow.parquet.read_table(path).to_pylist(maps_as_pydicts="strict")
+        case ".csv":
+            with path.open(newline="", encoding="utf-8") as file:
+                read = list(csv.DictReader(file))
+        case ".jsonl":
+            with path.open(encoding="utf-8") as file:
+                read = [json.loads(line) for line in file]
+        case other:
+            raise ValueError(f"{path}: not .parquet, .csv or .jsonl but {other!r}")
+    return [{name: value for name, value in row.items() if value not in (None, "")} for row in read]
+
+
+def payment_of(row: Row) -> Row:
+    """A row as the body of POST /decisions: what a file format cannot say (numbers, times, maps) is made so."""
+    payment = dict(row)
+    if isinstance(payment["occurred_at"], datetime):
+        payment["occurred_at"] = payment["occurred_at"].isoformat()
+    if isinstance(payment["amount"], str):
+        payment["amount"] = int(payment["amount"])
+    if isinstance(payment.get("metadata"), str):
+        payment["metadata"] = json.loads(payment["metadata"])
+    return payment
+
+
+def labels_of(path: Path) -> dict[str, str]:
+    """Labels by transaction id."""
+    return {row["transaction_id"]: row["label"] for row in rows(path)}
+
+
+def main() -> int:
+    """Replay a file against `--url` or a box of its own; the exit status says whether the report is sound."""
+    parser = argparse.ArgumentParser(prog="python -m local.replay", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE.parquet|.csv|.jsonl")
+    parser.add_argument("--via", choices=("api",), required=True)
+    parser.add_argument("--limit", type=int, help="only the first N payments in event order")
+    parser.add_argument("--labels", type=Path, help="file with transaction_id and label: fraud or legitimate")
+    parser.add_argument("--url", help="an API that is up, signed for with the AWS credentials of the environment")
+    parser.add_argument("--concurrency", type=int, default=1, help="payments in flight; above 1 neighbours may swap")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a box of our own is taken down
+    payments = in_event_order(map(payment_of, rows(arguments.file)))[: arguments.limit]
+    labels = labels_of(arguments.labels) if arguments.labels else None
+    with ExitStack() as undo:
+        if arguments.url:
+            connect = caller_of(arguments.url)
+        else:
+            connect = undo.enter_context(Box(parameters={"Currency": payments[0]["currency"]})).connect
+        result = replay(payments, connect, labels, arguments.concurrency)
+    print(result.table())
+    return int(not result.sound)
+
+
+def caller_of(url: str) -> Callable[[], Client]:
+    """Connections to `url` with the credentials and region that boto3 would use."""
+    session = botocore.session.get_session()
+    credentials, region = session.get_credentials(), session.get_config_variable("region") or REGION
+    return lambda: Client(url, credentials, region)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Training data: payments replayed through the counters and features that decide online, joined with what was known of them.
+
+One pass in event order, one payment in memory at a time; what is kept is 31 float32 and a few numbers a payment. A label
+exists only from the moment it was reported: whoever trains says when "now" is.
+"""
+
+import argparse
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud import features
+from fraud.counters import DAY, InMemoryCounters, State, measure
+from fraud.features import Vector
+from fraud.transaction import MAX_AGE, Transaction
+from models.simulate import DEFAULT_START, Labelled, simulate
+
+FILE = "dataset.npz"
+
+
+class Row(NamedTuple):
+    """A payment as the decision sees it: the arguments of `fraud.rules.inputs`."""
+
+    transaction: Transaction
+    counters: Mapping[str, float]
+    vector: Vector
+    state: State
+
+
+def replay(payments: Iterable[Labelled]) -> Iterator[tuple[Labelled, Row]]:
+    """Count each payment, then measure it, as the decision does; `payments` in order of arrival."""
+    counters = InMemoryCounters()
+    today = None
+    for payment in payments:
+        transaction = Transaction.model_validate(payment.transaction)
+        if today != transaction.epoch // DAY:
+            today = transaction.epoch // DAY
+            _forget(counters, transaction.epoch)
+        state = counters.count(transaction)
+        values = measure(transaction, state)
+        yield payment, Row(transaction, values, features.vector(transaction, values), state)
+
+
+def _forget(counters: InMemoryCounters, now: int) -> None:
+    """Drop the items that no payment reads any more: it reads its own period and the one before."""
+    oldest = now - MAX_AGE.total_seconds()
+    for key in [key for key in counters.items if (key.period + 2) * key.kind.period <= oldest]:
+        del counters.items[key]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Columns over n payments in event order; times are epoch seconds, amounts minor units.
+
+    `fraud` and `tactic` (empty for an honest payment) are the truth. A model may be fitted only to `labels`.
+    """
+
+    features: NDArray[np.float32]  # n x len(features.NAMES), NaN where missing
+    occurred_at: NDArray[np.int64]
+    reported_at: NDArray[np.int64]
+    amount: NDArray[np.int64]
+    fraud: NDArray[np.bool_]
+    tactic: NDArray[np.str_]
+
+    @classmethod
+    def build(cls, payments: Iterable[Labelled]) -> Self:
+        """Replay and collect."""
+        vectors, columns, tactics = array("f"), tuple(array("q") for _ in range(4)), []
+        for payment, row in replay(payments):
+            vectors.extend(row.vector)
+            numbers = (row.transaction.epoch, _epoch(payment.reported_at), row.transaction.amount, payment.label == "fraud")
+            for column, number in zip(columns, numbers, strict=True):
+                column.append(number)
+            tactics.append(payment.tactic or "")
+        occurred_at, reported_at, amount, fraud = (np.array(column, np.int64) for column in columns)
+        table = np.array(vectors, np.float32).reshape(-1, len(features.NAMES))
+        return cls(table, occurred_at, reported_at, amount, fraud.astype(np.bool_), np.array(tactics, np.str_))
+
+    def __len__(self) -> int:
+        return len(self.occurred_at)
+
+    def labels(self, cutoff: int) -> NDArray[np.bool_]:
+        """What was known at `cutoff` (epoch seconds): fraud that had been reported. The rest passes for honest."""
+        return self.fraud & (self.reported_at <= cutoff)
+
+    def between(self, start: int, end: int) -> Self:
+        """The payments with start <= occurred_at < end (epoch seconds)."""
+        inside = (self.occurred_at >= start) & (self.occurred_at < end)
+        return type(self)(*(getattr(self, column.name)[inside] for column in fields(self)))
+
+    def save(self, directory: Path) -> None:
+        """Write FILE with the features' fingerprint; numbers and text only, nothing that would execute when read."""
+        directory.mkdir(parents=True, exist_ok=True)
+        columns = {column.name: getattr(self, column.name) for column in fields(self)}
+        np.savez(directory / FILE, allow_pickle=False, fingerprint=np.array(features.fingerprint()), **columns)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read FILE. Raises ValueError when its features are defined otherwise than here."""
+        with np.load(directory / FILE, allow_pickle=False) as stored:
+            if str(stored["fingerprint"]) != features.fingerprint():
+                raise ValueError(f"{directory / FILE} holds other features than this code computes: build it anew")
+            return cls(*(stored[column.name] for column in fields(cls)))
+
+
+def _epoch(time: datetime) -> int:
+    """The first whole second at which it has happened: a label is never known too early."""
+    return -int(-time.timestamp() // 1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate, replay, write the dataset: what a training job reads as its `train` channel."""
+    parser = argparse.ArgumentParser(prog="python -m models.dataset", description=main.__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")
+    parser.add_argument("--days", type=int, required=True)
+    parser.add_argument("--payers", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIRECTORY")
+    options = parser.parse_args(arguments)
+    dataset = Dataset.build(simulate(options.seed, options.start, options.days, options.payers))
+    dataset.save(options.out)
+    sys.stdout.write(f"{len(dataset):,} payments, {int(dataset.fraud.sum()):,} of them fraud: {options.out / FILE}\n")
+
+
+if __name__ == "__main__":
+    main()
