@@ -77,12 +77,17 @@ class _Entry(_Strict):
 
 
 class Rule(_Entry):
-    """When `expression` holds, the outcome is at least `outcome`. `retryable`: the cause passes with time."""
+    """When `expression` holds, the outcome is at least `outcome`.
+
+    `retryable`: the cause passes with time. `protected`: a deny entry, a status or a legal limit, which no allow entry
+    silences.
+    """
 
     version: int = Field(ge=1)
     outcome: Annotated[Outcome, Field(strict=False)]
     code: Code
     retryable: bool = False
+    protected: bool = False
 
 
 class Segment(_Entry):
@@ -175,7 +180,7 @@ class RuleBook:
 
     def _hit(self, rule: Rule) -> Hit:
         reason = Reason(code=rule.code, text=self.policy.reasons[rule.code], source=f"{rule.id}@{rule.version}")
-        return Hit(rule.outcome, "rule", (reason,), rule.retryable)
+        return Hit(rule.outcome, "rule", (reason,), rule.retryable, rule.protected)
 
     def explain(self, outcome: Outcome, contributions: Iterable[tuple[str, float]]) -> Hit:
         """The model's opinion: its features' contributions (log odds, largest first) in words, one reason per code."""
@@ -212,9 +217,20 @@ def standing(transaction: Transaction, state: State) -> dict[str, Any]:
     return denied | status
 
 
+def silenced(transaction: Transaction, state: State) -> frozenset[str]:
+    """Rule codes (and `model`) that allow entries in force of anyone involved silence at the payment's own time."""
+    entries = (state.profiles.get(pk, {}).get("allow") for pk in counters.profiles(transaction).values())
+    return frozenset(
+        code for entry in entries if _in_force(entry, transaction.occurred_at) for code in entry["silences"]
+    )
+
+
 def denies(profile: Profile, at: datetime) -> bool:
     """Whether a profile carries a deny entry in force at `at`: one that never expires, or not yet."""
-    entry = profile.get("deny")
+    return _in_force(profile.get("deny"), at)
+
+
+def _in_force(entry: Mapping[str, Any] | None, at: datetime) -> bool:
     return entry is not None and (entry.get("expires_at") is None or instant(entry["expires_at"]) > at)
 
 

@@ -29,6 +29,9 @@ class Settings(BaseModel):
     profiles_table: Table
     decisions_table: Table
     audit_table: Table
+    archive_bucket: str
+    undecidable_queue_url: str
+    event_bus_name: str
     decision_retention_days: int = Field(ge=1)
     aws_endpoint_url: str | None = None
 

@@ -9,13 +9,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from fraud.decision import Decision
+from fraud.evaluation import Evaluation
 
 NAMESPACE = "Fraud"
 
 
-def decided(decision: Decision, door: str) -> None:
-    """One payment decided."""
+def evaluated(evaluation: Evaluation, door: str) -> None:
+    """One payment decided, or answered with a decision made earlier."""
+    decision = evaluation.decision
+    if decision is None:
+        _emit({"Outcome": "repeat", "Door": door}, {"Decisions": 1}, {})
+        return
     steps = decision.steps_ms
     _emit(
         {"Outcome": decision.outcome.value, "Door": door},
@@ -31,11 +35,6 @@ def decided(decision: Decision, door: str) -> None:
             "policy": decision.policy_version,
         },
     )
-
-
-def repeated(door: str) -> None:
-    """One request answered with a decision made earlier."""
-    _emit({"Outcome": "repeat", "Door": door}, {"Decisions": 1}, {})
 
 
 def refused(error: Exception, status: int, door: str) -> None:
