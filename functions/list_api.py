@@ -1,19 +1,25 @@
-"""PUT, DELETE and GET /lists/deny/{kind}/{value}: who and what must not pay or be paid, with reason and expiry."""
+"""PUT, DELETE and GET /lists/{deny,allow}/{kind}/{value}: who must not pay, and whom which rules leave in peace.
 
+Every entry has a reason and may expire; every change leaves an audit row. An allow entry never silences a deny entry,
+an account's status or a legal limit.
+"""
+
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
-from fraud import settings, telemetry
+from fraud import assembly, settings, telemetry
 from fraud.errors import FraudError, problem
 from fraud.settings import Settings
-from fraud.tables import DenyList, DenyOrder, Listed
+from fraud.tables import ORDERS, Listed, Lists, Moment
 
 DOOR = "lists"
 
 _app = APIGatewayHttpResolver()
-_deny = DenyList(Settings.from_environment())
+_lists = Lists(Settings.from_environment())
+_silenceable = assembly.rule_book().silenceable
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
@@ -21,26 +27,26 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
     return _app.resolve(event, context)
 
 
-@_app.put("/lists/deny/<kind>/<value>")
-def put(kind: str, value: str) -> Response[str]:
+@_app.put("/lists/<name>/<kind>/<value>")
+def put(name: str, kind: str, value: str) -> Response[str]:
     """Put a value on the list or change its entry; repeating it changes nothing."""
-    listed, now = Listed(kind, value), settings.clock()
-    order = DenyOrder.parse(_app.current_event.decoded_body or "", now)
-    _deny.put(listed, order, _caller(), now)
+    listed, now = Listed(name, kind, value), settings.clock()
+    order = ORDERS[name].parse(_app.current_event.decoded_body or "", Moment(now, _silenceable))
+    _lists.put(listed, order, _caller(), _now)
     return _shown(listed)
 
 
-@_app.delete("/lists/deny/<kind>/<value>")
-def delete(kind: str, value: str) -> Response[str]:
+@_app.delete("/lists/<name>/<kind>/<value>")
+def delete(name: str, kind: str, value: str) -> Response[str]:
     """Take a value off the list."""
-    _deny.delete(Listed(kind, value), _caller(), settings.clock())
+    _lists.delete(Listed(name, kind, value), _caller(), _now)
     return Response(HTTPStatus.NO_CONTENT)
 
 
-@_app.get("/lists/deny/<kind>/<value>")
-def get(kind: str, value: str) -> Response[str]:
+@_app.get("/lists/<name>/<kind>/<value>")
+def get(name: str, kind: str, value: str) -> Response[str]:
     """The entry and its history."""
-    return _shown(Listed(kind, value))
+    return _shown(Listed(name, kind, value))
 
 
 @_app.exception_handler(FraudError)
@@ -51,8 +57,12 @@ def refuse(error: FraudError) -> Response[str]:
     return Response(answer["statusCode"], answer["headers"].pop("content-type"), answer["body"], answer["headers"])
 
 
+def _now() -> datetime:
+    return settings.clock()  # looked up each time: the local box replaces it
+
+
 def _shown(listed: Listed) -> Response[str]:
-    return Response(HTTPStatus.OK, "application/json", _deny.view(listed, settings.clock()).model_dump_json())
+    return Response(HTTPStatus.OK, "application/json", _lists.view(listed, settings.clock()).model_dump_json())
 
 
 def _caller() -> str:

@@ -30,6 +30,7 @@ KEEP_DAYS = 35
 """How long an item outlives its period: reads reach back 30 days, repairs a little further."""
 
 FOLD_SLICES = 64
+"""Into how many parts the entities of a period are dealt, each folded on its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,22 @@ RECEIVING: dict[str, Kind] = {"p2p": PAYEE, "merchant": MERCHANT, "cash_out": IN
 """The kind under which a type's counterparty is counted."""
 
 
+class Slice(NamedTuple):
+    """A part of the entities whose kinds share a sort key letter: what one worker folds, period after period."""
+
+    sk: str
+    number: int
+
+    def key(self, period: int) -> str:
+        """Key of the fold's index: the slice's items of one period."""
+        return f"{self.sk}{period}#{self.number}"
+
+    @property
+    def pk(self) -> str:
+        """Key of its watermark in the profiles table."""
+        return f"fold#{self.sk}#{self.number}"
+
+
 class Key(NamedTuple):
     """One item of the counters table."""
 
@@ -88,6 +105,11 @@ class Key(NamedTuple):
     def sk(self) -> str:
         """Sort key: a letter for the length of the period, and its number since the epoch."""
         return f"{self.kind.sk}{self.period}"
+
+    @property
+    def slice(self) -> Slice | None:
+        """The slice of the fold that will carry the item into its profile; None for pairs, which are read directly."""
+        return None if self.kind.profile is None else Slice(self.kind.sk, _hash(self.pk) % FOLD_SLICES)
 
 
 class Update(NamedTuple):
@@ -115,10 +137,9 @@ class Update(NamedTuple):
 
     @property
     def fold(self) -> str | None:
-        """The slice of the nightly fold that will carry the item into its profile; pairs are read directly instead."""
-        if self.key.kind.profile is None:
-            return None
-        return f"{self.key.sk}#{_hash(self.key.pk) % FOLD_SLICES}"
+        """Key of the fold's index, under which the item waits for its fold."""
+        part = self.key.slice
+        return None if part is None else part.key(self.key.period)
 
 
 @dataclass(slots=True, eq=False)
@@ -161,13 +182,14 @@ Profile = Mapping[str, Any]
 
 @dataclass
 class State:
-    """What the state step found: live items, profiles by `<kind>#<value>`, and whether the attempt was counted
-    before.
+    """What the state step found: live items, profiles by `<kind>#<value>`, whether the attempt was counted before, and
+    whether the fold is behind what is read from a profile.
     """
 
     items: dict[Key, Item]
     profiles: dict[str, Profile]
     recounted: bool = False
+    stale: bool = False
 
 
 class Counters(Protocol):

@@ -126,7 +126,7 @@ class Evaluator:
             advice=ADVICE[outcome],
             segment=ruling.segment.id,
             model=ModelUsed(version=self.scorer.version),
-            degraded=[f"rule:{name}" for name in ruling.failed],
+            degraded=[*(["profile"] if state.stale else []), *(f"rule:{name}" for name in ruling.failed)],
             recounted=state.recounted,
             policy_version=self.rule_book.version,
             retryable=retryable(outcome, hits),

@@ -1,8 +1,8 @@
-"""The fold: a closed period's item carried into its entity's profile, where windows of 7 and 30 days are read.
+"""The fold: a closed period's items carried into the profiles, where windows of 7 and 30 days are read.
 
-A fold SETs what the items say, so folding early, twice or again after a repair is harmless; it is conditioned on what
-it read, of two at once the staler fails and reads again. `plan` is pure; InMemoryCounters and the fold's function
-carry it out. A period closes when no payment of its time can be counted any more.
+A fold SETs what the items say, so folding late, twice, out of order or again after a repair is harmless; each raises
+its side's version and holds only while nobody else's did, so of two at once the staler reads again. How far a slice is
+folded is its watermark; `stale` says when a payment reads beyond it. Pure: memory and folding carry it out.
 """
 
 import functools
@@ -11,30 +11,74 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from fraud.counters import DAY, PAYER, Item, Kind, Profile
+from fraud.counters import DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, PAYER, SLOTS, Item, Key, Kind, Profile, Slice
+
+PERIODS: dict[str, int] = {kind.sk: kind.period for kind in ENTITIES}
+"""Seconds of a period, by the sort key letter of the kinds that are folded."""
+
+SLICES: tuple[Slice, ...] = tuple(Slice(sk, number) for sk in PERIODS for number in range(FOLD_SLICES))
 
 LAG = 12 * 3600 + 15 * 60
-"""Seconds after a period's end at which it is folded: payments are counted up to 12 hours late."""
+"""Seconds after a period's end at which it closes: payments are counted up to 12 hours late, and have then reached the
+index.
+"""
 
-KEEP_DAYS = 33
-KEEP_HOURS = 48
-"""What a profile keeps: as far as windows reach, and a little for late repairs."""
+PROFILE_DAYS = 33
+PROFILE_HOURS = 48
+"""What a profile keeps: as far as windows reach from the latest payment that may still come, and a little more."""
+
+READ: dict[str, int] = {"h": 24, "d": 24, "e": SLOTS}
+"""What a fold looks at in an item: letters of attributes, and how many numbers there may be behind each."""
 
 BITMAP_BYTES = 16
 _NAME = re.compile(r"([oimu])([bhge]?)(\d+)")
 
 
 class Fold(NamedTuple):
-    """One UpdateItem on a profile: `expected` are the attributes it was computed from (None: absent)."""
+    """One UpdateItem on a profile, valid only while its attribute `version` is what it `was` (None: absent)."""
 
     sets: dict[str, Any]
     removes: tuple[str, ...]
-    expected: dict[str, Any]
+    version: str
+    was: int | None
 
 
-def closable(kind: Kind, now: int) -> int:
-    """The latest period of a kind that is closed at `now`, epoch seconds."""
-    return (now - LAG) // kind.period - 1
+class Due(NamedTuple):
+    """What a tick found: the seconds that the oldest closed period has waited for its fold, and the slices behind."""
+
+    lag_seconds: int
+    slices: int
+
+
+class Done(NamedTuple):
+    """What a worker did: items folded, and periods of its slice finished."""
+
+    items: int
+    periods: int
+
+
+def closable(sk: str, now: int) -> int:
+    """The latest period of a letter that is closed at `now`, epoch seconds: no payment of its time can be counted."""
+    return (now - LAG) // PERIODS[sk] - 1
+
+
+def waiting(sk: str, folded_through: int, now: int) -> int:
+    """For how many seconds the oldest period beyond a watermark has been closed; 0 when there is none."""
+    return max(0, now - LAG - (folded_through + 2) * PERIODS[sk])
+
+
+def beginning(sk: str, now: int, *, fresh: bool) -> int:
+    """The watermark of a slice that has none: nothing to fold in a fresh stack, else all that windows reach."""
+    return closable(sk, now) - (0 if fresh else HORIZON_DAYS * DAY // PERIODS[sk])
+
+
+def stale(keys: Iterable[Key], folded_through: Mapping[Slice, int]) -> bool:
+    """Whether the windows of payments in these items reach periods that are not folded. No watermark: not folded."""
+    return any(
+        part not in folded_through or folded_through[part] < key.period - key.kind.live
+        for key in keys
+        if (part := key.slice) is not None
+    )
 
 
 def sources(kind: Kind, period: int) -> range:
@@ -45,24 +89,29 @@ def sources(kind: Kind, period: int) -> range:
 
 
 def plan(kind: Kind, period: int, items: Mapping[int, Item], profile: Profile) -> Fold:
-    """What folding one period of one entity changes, from the items of `sources` and the profile as read."""
-    day = period * kind.period // DAY
+    """What folding one period of one entity changes.
+
+    `items` are those of `sources`, read consistently and after `profile`: whoever repairs an item and folds it again
+    in between has raised the version.
+    """
+    side, day = kind.side, period * kind.period // DAY
+    version = f"{side}v"
     sets: dict[str, Any] = {
-        f"{kind.side}{day}": sum(sum(item.buckets["h"].values()) for item in items.values()),
-        f"{kind.side}b{day}": _bitmap(bits for item in items.values() for bits in item.slots.values()),
+        version: profile.get(version, 0) + 1,
+        f"{side}{day}": sum(sum(item.buckets["h"].values()) for item in items.values()),
+        f"{side}b{day}": _bitmap(bits for item in items.values() for bits in item.slots.values()),
     }
     own = items.get(period, Item())
     if kind.period < DAY:
-        sets[f"{kind.side}h{period}"] = sum(own.buckets["h"].values())
-        sets[f"{kind.side}g{period}"] = _bitmap(own.slots.values())
+        sets[f"{side}h{period}"] = sum(own.buckets["h"].values())
+        sets[f"{side}g{period}"] = _bitmap(own.slots.values())
     if kind is PAYER:
-        sets[f"oe{day}"] = _bitmap(1 << slot for slot in own.devices)
-    starts = [period * kind.period + hour * 3600 for hour in own.buckets["h"]]
-    first, last = f"{kind.side}first", f"{kind.side}last"
-    if starts:
-        sets[first] = min([*starts, *(profile[name] for name in (first,) if name in profile)])
-        sets[last] = max([*starts, *(profile[name] for name in (last,) if name in profile)])
-    return Fold(sets, _expired(kind, period, day, profile), {name: profile.get(name) for name in sets})
+        sets[f"{side}e{day}"] = _bitmap(1 << slot for slot in own.devices)
+    if starts := [period * kind.period + hour * 3600 for hour in own.buckets["h"]]:
+        first, last = f"{side}first", f"{side}last"
+        sets[first] = min([*starts, profile.get(first, starts[0])])
+        sets[last] = max([*starts, profile.get(last, starts[0])])
+    return Fold(sets, _expired(kind, period, day, profile), version, profile.get(version))
 
 
 def _bitmap(bits: Iterable[int]) -> bytes:
@@ -71,14 +120,6 @@ def _bitmap(bits: Iterable[int]) -> bytes:
 
 def _expired(kind: Kind, period: int, day: int, profile: Profile) -> tuple[str, ...]:
     """Attributes of this side that no window reaches any more."""
-    oldest = {"": day - KEEP_DAYS, "b": day - KEEP_DAYS}
-    if kind.period < DAY:
-        oldest |= {"h": period - KEEP_HOURS, "g": period - KEEP_HOURS}
-    if kind is PAYER:
-        oldest["e"] = day - KEEP_DAYS
+    until = dict.fromkeys(("", "b", "e"), day - PROFILE_DAYS) | dict.fromkeys(("h", "g"), period - PROFILE_HOURS)
     found = ((name, _NAME.fullmatch(name)) for name in profile)
-    return tuple(
-        name
-        for name, match in found
-        if match and match[1] == kind.side and match[2] in oldest and int(match[3]) <= oldest[match[2]]
-    )
+    return tuple(name for name, match in found if match and match[1] == kind.side and int(match[3]) <= until[match[2]])

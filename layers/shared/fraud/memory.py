@@ -8,11 +8,13 @@ from fraud.fold import plan, sources
 from fraud.transaction import Transaction
 
 FORGET_DAYS = 3
-"""Days after which a folded item is dropped: no duplicate and no late payment can ask for it any more."""
+"""Days after which a folded day's items are dropped: no duplicate and no late payment can ask for them any more."""
 
 
 class InMemoryCounters:
-    """`counters.Counters` in memory. A period is folded when the first payment comes that reads it from the profile."""
+    """`counters.Counters` in memory. A period is folded when the first payment comes that reads it from the profile,
+    and again when it has changed since.
+    """
 
     def __init__(self) -> None:
         self.items: dict[Key, Item] = {}
@@ -24,12 +26,11 @@ class InMemoryCounters:
         moved = updates(transaction)
         counted = []
         for update in moved:
-            if update.key not in self.items:
-                self.items[update.key] = Item()
-                self._folded[update.key[:2]][update.key.period] = False
-            counted.append(self.items[update.key].apply(update))
-            if update.key.kind.profile is not None:
-                self._fold(update.key)
+            key = update.key
+            counted.append(self.items.setdefault(key, Item()).apply(update))
+            if key.kind.profile is not None:
+                self._folded[key.kind, key.entity][key.period] = False
+                self._fold(key)
         keys = (*(update.key for update in moved), *reads(moved))
         return State(
             items={key: self.items[key] for key in keys if key in self.items},
@@ -43,7 +44,7 @@ class InMemoryCounters:
         profile[f"{prefix}{day}"] = profile.get(f"{prefix}{day}", 0) + change
 
     def _fold(self, key: Key) -> None:
-        """Fold every period that a payment of `key`'s period reads from the profile."""
+        """Fold every period that a payment of `key`'s period reads from the profile, then drop what is long folded."""
         kind, entity, now = key
         folded = self._folded[kind, entity]
         for period in sorted(period for period, done in folded.items() if not done and period <= now - kind.live):
@@ -55,5 +56,6 @@ class InMemoryCounters:
             for name in change.removes:
                 del profile[name]
             folded[period] = True
-        for period in [period for period in folded if (now - period) * kind.period > FORGET_DAYS * DAY]:
+        today = now * kind.period // DAY
+        for period in [period for period in folded if today - period * kind.period // DAY > FORGET_DAYS]:
             del folded[period], self.items[Key(kind, entity, period)]

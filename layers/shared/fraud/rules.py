@@ -162,6 +162,12 @@ class RuleBook:
             raise UndecidableError(f"policy: {faults}") from None
         return cls(policy, f"{policy.name}-{hashlib.sha256(text).hexdigest()[:8]}")
 
+    @property
+    def silenceable(self) -> frozenset[str]:
+        """What an allow entry may name: codes that no protected rule uses, and `model`."""
+        protected = {rule.code for rule in self.policy.rules if rule.protected}
+        return frozenset({"model", *(rule.code for rule in self.policy.rules)} - protected)
+
     def judge(self, inputs: Inputs) -> Ruling:
         """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
         context = cel.Context({root: _pick(inputs[root], names) for root, names in self._reads.items()})
@@ -220,18 +226,18 @@ def standing(transaction: Transaction, state: State) -> dict[str, Any]:
 def silenced(transaction: Transaction, state: State) -> frozenset[str]:
     """Rule codes (and `model`) that allow entries in force of anyone involved silence at the payment's own time."""
     entries = (state.profiles.get(pk, {}).get("allow") for pk in counters.profiles(transaction).values())
-    return frozenset(
-        code for entry in entries if _in_force(entry, transaction.occurred_at) for code in entry["silences"]
-    )
+    in_force = (entry for entry in entries if entry is not None and _in_force(entry, transaction.occurred_at))
+    return frozenset(code for entry in in_force for code in entry["silences"])
 
 
 def denies(profile: Profile, at: datetime) -> bool:
     """Whether a profile carries a deny entry in force at `at`: one that never expires, or not yet."""
-    return _in_force(profile.get("deny"), at)
+    entry = profile.get("deny")
+    return entry is not None and _in_force(entry, at)
 
 
-def _in_force(entry: Mapping[str, Any] | None, at: datetime) -> bool:
-    return entry is not None and (entry.get("expires_at") is None or instant(entry["expires_at"]) > at)
+def _in_force(entry: Mapping[str, Any], at: datetime) -> bool:
+    return entry.get("expires_at") is None or instant(entry["expires_at"]) > at
 
 
 def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -240,7 +246,12 @@ def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def _members(expression: str) -> set[tuple[str, str]]:
     """(root, member) for every read; the member is empty where a root stands alone."""
-    return set(_MEMBER.findall(_LITERAL.sub("''", expression)))
+    return set(_MEMBER.findall(_bare(expression)))
+
+
+def _bare(expression: str) -> str:
+    """The expression with every string empty: what is left is code."""
+    return _LITERAL.sub("''", expression)
 
 
 def _compile(id_: str, expression: str) -> cel.Program:
@@ -249,7 +260,7 @@ def _compile(id_: str, expression: str) -> cel.Program:
         _check_bounds(expression)
         program = cel.compile(expression)
         members = _members(expression)
-        _check_names(members, {*program.functions(), *_CALL.findall(_LITERAL.sub("''", expression))}, program)
+        _check_names(members, {*program.functions(), *_CALL.findall(_bare(expression))}, program.variables())
         for sample in _samples(members):
             if not isinstance(program.execute(cel.Context(sample)), bool):
                 raise ValueError("the result is not true or false")  # noqa: TRY004 - one kind of error for the author
@@ -259,19 +270,19 @@ def _compile(id_: str, expression: str) -> cel.Program:
 
 
 def _check_bounds(expression: str) -> None:
-    depths = itertools.accumulate((char in "([") - (char in ")]") for char in _LITERAL.sub("''", expression))
+    depths = itertools.accumulate((char in "([") - (char in ")]") for char in _bare(expression))
     if len(expression) > MAX_LENGTH:
         raise ValueError(f"longer than {MAX_LENGTH} characters")
-    if any(sign in expression for sign in ("\\", "'''", '"""')) or "//" in _LITERAL.sub("''", expression):
+    if any(sign in expression for sign in ("\\", "'''", '"""')) or "//" in _bare(expression):
         raise ValueError("backslashes, triple quotes and comments would hide names from the checks")
     if max(depths, default=0) > MAX_NESTING:
         raise ValueError(f"nested deeper than {MAX_NESTING}")
 
 
-def _check_names(members: set[tuple[str, str]], program: cel.Program) -> None:
+def _check_names(members: set[tuple[str, str]], calls: set[str], variables: Iterable[str]) -> None:
     unknown = {f"{root}.{name}" for root, name in members if name not in MEMBERS[root]}
-    unknown |= {name for name in program.variables() if name not in MEMBERS}
-    unknown |= set(program.functions()) - FUNCTIONS
+    unknown |= {name for name in variables if name not in MEMBERS}
+    unknown |= calls - FUNCTIONS - {"has", "in"}
     if unknown:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
 

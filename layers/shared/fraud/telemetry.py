@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from fraud.evaluation import Evaluation
+from fraud.fold import Done, Due
 
 NAMESPACE = "Fraud"
+UNITS = {"Ms": "Milliseconds", "Seconds": "Seconds"}
+"""Unit of a metric by the end of its name; anything else is counted."""
 
 
 def evaluated(evaluation: Evaluation, door: str) -> None:
@@ -42,11 +45,25 @@ def refused(error: Exception, status: int, door: str) -> None:
     _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status})
 
 
+def fold_due(due: Due) -> None:
+    """One look at the watermarks: nothing said for long is an alarm too."""
+    _emit({"Door": "fold"}, {"FoldLagSeconds": due.lag_seconds, "FoldSlicesBehind": due.slices}, {})
+
+
+def folded(done: Done) -> None:
+    """One message of the fold's queue worked off."""
+    _emit({"Door": "fold"}, {"FoldedItems": done.items, "FoldedPeriods": done.periods}, {})
+
+
 def _emit(dimensions: Mapping[str, str], metrics: Mapping[str, float], fields: Mapping[str, Any]) -> None:
     definition = {
         "Namespace": NAMESPACE,
         "Dimensions": [list(dimensions)],
-        "Metrics": [{"Name": name, "Unit": "Milliseconds" if name.endswith("Ms") else "Count"} for name in metrics],
+        "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics],
     }
     stamp = {"_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [definition]}}
     print(json.dumps({**stamp, **dimensions, **metrics, **fields}, separators=(",", ":")), flush=True)  # noqa: T201 - stdout is the log
+
+
+def _unit(metric: str) -> str:
+    return next((unit for ending, unit in UNITS.items() if metric.endswith(ending)), "Count")

@@ -1,0 +1,282 @@
+"""The fold carried out on DynamoDB, at the pace of a queue.
+
+`tick` holds the slices' watermarks against the clock and queues those that have something to do; `work` folds the slice
+of one message, page by page and period by period. How far a slice has come lies in its watermark item, never in a
+message, and each step is conditioned on the one before: messages may come late, twice or not at all, a worker may end
+anywhere, and of two on one slice the slower stops.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from fraud import fold
+from fraud.counters import KINDS, Item, Key, Profile, Slice
+from fraud.errors import UnavailableError
+from fraud.fold import Done, Due, Fold
+from fraud.store import (
+    Tables,
+    Transport,
+    attributes_of,
+    completed,
+    item_of,
+    profile_of,
+    watermark_requests,
+    watermarks_of,
+)
+from fraud.wire import Answer, Refused, Request
+
+INDEX = "fold"
+
+PAGE = 50
+"""Items folded between two steps of a watermark: what is repeated after a crash, at most."""
+
+RESERVE_MS = 10_000
+"""A worker with less time than this begins no page; it queues its slice again."""
+
+ATTEMPTS = 6
+"""How often a fold that was overtaken, or met a label's transaction on its profile, reads again."""
+
+KEYS_PER_READ = 100
+"""What BatchGetItem takes."""
+
+READ_OF_ITEM = ", ".join(
+    ("pk", "sk", *(f"{letter}{n}" for letter, numbers in fold.READ.items() for n in range(numbers)))
+)
+
+Message = Mapping[str, Any]
+
+
+class Queue(Protocol):
+    """The queue whose messages come back to `Folding.work`."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Queue the messages. Raises UnavailableError; some are queued then, and all may be sent again."""
+
+
+class Progress(NamedTuple):
+    """A watermark: every period up to `through` is folded, and of the next one the items up to this `pk`."""
+
+    through: int
+    reached: str = ""
+
+
+class Folding:
+    """Every method raises UnavailableError when it must, and may then be called again."""
+
+    def __init__(self, transport: Transport, tables: Tables, queue: Queue, clock: Callable[[], datetime]) -> None:
+        self._transport = transport
+        self._tables = tables
+        self._queue = queue
+        self._clock = clock
+
+    def tick(self) -> Due:
+        """Queue every slice that is behind the clock; a slice without a watermark is given one first."""
+        now = self._now()
+        answers = self._transport.gather(watermark_requests(self._tables.profiles, consistent=True))
+        through = watermarks_of(self._transport, answers)
+        through |= self._begin([part for part in fold.SLICES if part not in through], now)
+        behind = [part for part in fold.SLICES if through[part] < fold.closable(part.sk, now)]
+        self._queue.send([_message(part) for part in behind])
+        return Due(max(fold.waiting(part.sk, through[part], now) for part in fold.SLICES), len(behind))
+
+    def work(self, message: Message, remaining_ms: Callable[[], int]) -> Done:
+        """Do what a message says: fold a slice as far as it is closed and time allows, or one item again."""
+        if "pk" in message:
+            self._fold([_key(message["pk"], message["sk"])])
+            return Done(1, 0)
+        return self._fold_slice(Slice(message["letter"], message["slice"]), remaining_ms)
+
+    def refold(self, key: Key) -> None:
+        """Have an item folded again after its repair; nothing to do if its fold is still to come, or never comes."""
+        if key.slice is not None and key.period <= fold.closable(key.slice.sk, self._now()):
+            self._queue.send([{"pk": key.pk, "sk": key.sk}])
+
+    def _now(self) -> int:
+        return int(self._clock().timestamp())
+
+    def _begin(self, missing: Sequence[Slice], now: int) -> dict[Slice, int]:
+        """Give slices their first watermark, unless somebody else just did."""
+        if not missing:
+            return {}
+        scan = self._one("scan", {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": 1})
+        fresh = not attributes_of(scan, "Items") and not attributes_of(scan, "LastEvaluatedKey")
+        starts = {part: fold.beginning(part.sk, now, fresh=fresh) for part in missing}
+        steps = [step(part, None, Progress(start)) for part, start in starts.items()]
+        answers = self._transport.gather([self._update(payload) for payload in steps])
+        return {
+            part: int(answer.item["folded_through"]["N"]) if isinstance(answer, Refused) else starts[part]
+            for part, answer in zip(missing, answers, strict=True)
+        }
+
+    def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> Done:
+        closable = fold.closable(part.sk, self._now())
+        progress = self._progress(part)
+        items = periods = 0
+        while progress is not None and progress.through < closable:
+            if remaining_ms() < RESERVE_MS:
+                self._queue.send([_message(part)])
+                break
+            keys, reached = self._page(part, progress)
+            self._fold(keys)
+            ahead = Progress(progress.through, reached) if reached else Progress(progress.through + 1)
+            (answer,) = self._transport.gather([self._update(step(part, progress, ahead))])
+            items += len(keys)
+            periods += ahead.through - progress.through
+            progress = None if isinstance(answer, Refused) else ahead
+        return Done(items, periods)
+
+    def _progress(self, part: Slice) -> Progress | None:
+        key = {"pk": {"S": part.pk}}
+        answer = self._one("get_item", {"TableName": self._tables.profiles, "Key": key, "ConsistentRead": True})
+        item = profile_of(attributes_of(answer, "Item"))
+        return Progress(item["folded_through"], item["reached"]) if item else None
+
+    def _page(self, part: Slice, progress: Progress) -> tuple[list[Key], str]:
+        """The next items of the period after `progress`, and the `pk` reached; empty at the period's end."""
+        index_key = {"S": part.key(progress.through + 1)}
+        start = {"pk": {"S": progress.reached}, "sk": {"S": f"{part.sk}{progress.through + 1}"}, "fold": index_key}
+        payload = {
+            "TableName": self._tables.counters,
+            "IndexName": INDEX,
+            "KeyConditionExpression": "#fold = :fold",
+            "ExpressionAttributeNames": {"#fold": "fold"},
+            "ExpressionAttributeValues": {":fold": index_key},
+            "Limit": PAGE,
+        }
+        answer = self._one("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {}))
+        last = attributes_of(answer, "LastEvaluatedKey")
+        keys = [_key(row["pk"]["S"], row["sk"]["S"]) for row in attributes_of(answer, "Items")]
+        return keys, last["pk"]["S"] if last else ""
+
+    def _fold(self, keys: Sequence[Key]) -> None:
+        """Fold items into their profiles. One that was overtaken by another fold, or refused, is read again."""
+        for attempt in range(ATTEMPTS):
+            if attempt > 1:  # once at once
+                time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
+            try:
+                keys = self._overtaken(keys)
+            except UnavailableError:  # a label's transaction is writing to the same profile
+                if attempt == ATTEMPTS - 1:
+                    raise
+            if not keys:
+                return
+        raise UnavailableError("FoldOvertaken")
+
+    def _overtaken(self, keys: Sequence[Key]) -> list[Key]:
+        """Fold each item once, all together; returns those whose profile somebody else folded into meanwhile."""
+        wanted = {key: {p: Key(key.kind, key.entity, p) for p in fold.sources(key.kind, key.period)} for key in keys}
+        profiles = self._profiles(keys)  # before the items, as `plan` wants it
+        items = self._items([source for sources in wanted.values() for source in sources.values()])
+        requests = []
+        for key, sources in wanted.items():
+            found = {period: items[source] for period, source in sources.items() if source in items}
+            pk = f"{key.kind.profile}#{key.entity}"
+            change = fold.plan(key.kind, key.period, found, profiles.get(pk, {}))
+            requests.append(self._update(expression(pk, change)))
+        answers = self._transport.gather(requests)
+        return [key for key, answer in zip(wanted, answers, strict=True) if isinstance(answer, Refused)]
+
+    def _profiles(self, keys: Sequence[Key]) -> dict[str, Profile]:
+        pks = dict.fromkeys(f"{key.kind.profile}#{key.entity}" for key in keys)
+        rows = self._read(self._tables.profiles, [{"pk": {"S": pk}} for pk in pks])
+        return {row["pk"]["S"]: profile_of(row) for row in rows}
+
+    def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
+        by_key = {(key.pk, key.sk): key for key in keys}
+        wanted = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in by_key]
+        rows = self._read(self._tables.counters, wanted, ProjectionExpression=READ_OF_ITEM)
+        return {by_key[row["pk"]["S"], row["sk"]["S"]]: item_of(row) for row in rows}
+
+    def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str) -> list[Mapping[str, Any]]:
+        """The rows of a table that there are, read consistently, in as many calls as it takes."""
+        calls = [
+            {table: {"Keys": keys[start : start + KEYS_PER_READ], "ConsistentRead": True, **how}}
+            for start in range(0, len(keys), KEYS_PER_READ)
+        ]
+        answers = self._transport.gather([Request("batch_get_item", {"RequestItems": call}) for call in calls])
+        return [row for answer in answers for row in completed(self._transport, answer).get(table, ())]
+
+    def _update(self, payload: Mapping[str, Any]) -> Request:
+        return Request("update_item", {"TableName": self._tables.profiles, **payload})
+
+    def _one(self, operation: str, payload: Mapping[str, Any]) -> Answer:
+        (answer,) = self._transport.gather([Request(operation, payload)])
+        return answer
+
+
+def expression(pk: str, change: Fold) -> dict[str, Any]:
+    """The one UpdateItem of a fold, refused when another fold of the same side came between."""
+    sets = ", ".join(f"{name} = :{n}" for n, name in enumerate(change.sets))
+    values = {f":{n}": _typed(value) for n, value in enumerate(change.sets.values())}
+    condition = f"attribute_not_exists({change.version})"
+    if change.was is not None:
+        condition = f"{change.version} = :was"
+        values[":was"] = _typed(change.was)
+    return {
+        "Key": {"pk": {"S": pk}},
+        "UpdateExpression": f"SET {sets}" + (f" REMOVE {', '.join(change.removes)}" if change.removes else ""),
+        "ConditionExpression": condition,
+        "ExpressionAttributeValues": values,
+    }
+
+
+def step(part: Slice, before: Progress | None, after: Progress) -> dict[str, Any]:
+    """The UpdateItem that moves a watermark, refused when it is not where it was read; None: there was none."""
+    values = {":through": _typed(after.through), ":reached": {"S": after.reached}}
+    condition = "attribute_not_exists(folded_through)"
+    if before is not None:
+        condition = "folded_through = :before AND reached = :from"
+        values |= {":before": _typed(before.through), ":from": {"S": before.reached}}
+    return {
+        "Key": {"pk": {"S": part.pk}},
+        "UpdateExpression": "SET folded_through = :through, reached = :reached",
+        "ConditionExpression": condition,
+        "ExpressionAttributeValues": values,
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def _typed(value: int | bytes) -> dict[str, Any]:
+    return {"B": value} if isinstance(value, bytes) else {"N": str(value)}
+
+
+def _key(pk: str, sk: str) -> Key:
+    kind, _, entity = pk.partition("#")
+    return Key(KINDS[kind], entity, int(sk[1:]))
+
+
+def _message(part: Slice) -> Message:
+    return {"letter": part.sk, "slice": part.number}
+
+
+class SqsQueue:
+    """`Queue` on SQS."""
+
+    MESSAGES_PER_CALL = 10
+
+    def __init__(self, url: str) -> None:
+        self._client = boto3.client("sqs")
+        self._url = url
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Queue the messages, ten a call."""
+        for start in range(0, len(messages), self.MESSAGES_PER_CALL):
+            entries = [
+                {"Id": str(n), "MessageBody": json.dumps(message)}
+                for n, message in enumerate(messages[start : start + self.MESSAGES_PER_CALL])
+            ]
+            try:
+                answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
+            except ClientError as error:
+                raise UnavailableError(error.response["Error"]["Code"]) from error
+            except BotoCoreError as error:
+                raise UnavailableError(type(error).__name__) from error
+            if failed := answer.get("Failed"):
+                raise UnavailableError(failed[0]["Code"])
