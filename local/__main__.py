@@ -1,29 +1,28 @@
-"""`make up`: the account in a box on fixed ports, until Ctrl-C or SIGTERM."""
+"""`make up`: the account in a box, until Ctrl-C or SIGTERM."""
 
 import argparse
-import signal
 import sys
-import threading
 
 from local.box import Box
+from local.emulator import told_to_end
 from local.stack import REGION
 
 PORT = 8080
 
 
 def main() -> int:
+    """Take the box up, say where everything is, and wait to be told to end."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     parser.add_argument("--port", type=int, default=PORT, help="of the API")
     arguments = parser.parse_args()
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ended = told_to_end()
     with Box(port=arguments.port) as box:
+        key_id, secret = box.credentials.access_key, box.credentials.secret_key
         print(
             f"API       {box.api_url}",
             f"emulator  {box.endpoint_url}",
             f"logs      {box.logs}",
-            f"export AWS_ACCESS_KEY_ID={box.credentials.access_key} AWS_SECRET_ACCESS_KEY={box.credentials.secret_key} AWS_REGION={REGION}",
+            f"export AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret} AWS_REGION={REGION}",
             "up: end it with Ctrl-C",
             sep="\n",
             flush=True,

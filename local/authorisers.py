@@ -1,8 +1,8 @@
-"""The two authorisers that HTTP APIs have without code: AWS_IAM, checked with botocore's own signer, and JWT, with a local issuer.
+"""The two authorisers that HTTP APIs have without code: AWS_IAM, checked with botocore's own signer, and JWT.
 
-Each is built from a route's security scheme and says who called, in the words of the event's `requestContext.authorizer`, or
-refuses as API Gateway does. The box has one key pair of each sort; what the template declares about issuer, audience and scopes
-is enforced.
+Each is built from a route's security scheme and says who called, in the words of `requestContext.authorizer`, or
+refuses as API Gateway does. The box has one IAM key and one key pair that signs tokens for every issuer; what the
+template declares about issuer, audience and scopes is enforced.
 """
 
 import hashlib
@@ -29,7 +29,9 @@ from local.stack import REGION, Route, UnsupportedError
 SERVICE = "execute-api"
 VALID = timedelta(minutes=5)
 AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=(?P<scope>[^ ,]+),\s*SignedHeaders=(?P<headers>[^ ,]+),\s*Signature=(?P<signature>[0-9a-f]{64})"
+    r"AWS4-HMAC-SHA256 Credential=(?P<scope>[^ ,]+),\s*"
+    r"SignedHeaders=(?P<headers>[^ ,]+),\s*"
+    r"Signature=(?P<signature>[0-9a-f]{64})"
 )
 BEARER = re.compile(r"(?:Bearer\s+)?(\S+)", re.IGNORECASE)
 
@@ -45,7 +47,8 @@ class RefusedError(Exception):
 class Authoriser(Protocol):
     """Decides who calls."""
 
-    def identify(self, request: Request, scopes: Sequence[str]) -> dict[str, Any]: ...
+    def identify(self, request: Request, scopes: Sequence[str]) -> dict[str, Any]:
+        """What the event says about the caller. Raises RefusedError."""
 
 
 class Authorisers:
@@ -83,12 +86,13 @@ class Iam:
         self._signer = _Recorded(credentials, SERVICE, REGION)
 
     def identify(self, request: Request, scopes: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - IAM knows none
-        """Raises RefusedError for a signature that is missing, wrong, of another key, scope or body, or not of this minute."""
+        """Raises RefusedError unless this key has signed this request within the last minutes."""
         if not self._signed(request):
             raise RefusedError(message(HTTPStatus.FORBIDDEN, "Forbidden"))
         user = f"arn:aws:iam::{ACCOUNT_ID}:user/{self._key_id}"
-        return {"iam": {"accessKey": self._key_id, "accountId": ACCOUNT_ID, "callerId": self._key_id, "cognitoIdentity": None,
-                        "principalOrgId": None, "userArn": user, "userId": self._key_id}}  # fmt: skip
+        unknown = {"cognitoIdentity": None, "principalOrgId": None}
+        who = {"accessKey": self._key_id, "callerId": self._key_id, "userArn": user, "userId": self._key_id}
+        return {"iam": {"accountId": ACCOUNT_ID, **who, **unknown}}
 
     def _signed(self, request: Request) -> bool:
         said = AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
@@ -125,18 +129,18 @@ class Issuer:
     def _key(self) -> rsa.RSAPrivateKey:
         return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
-    @cached_property
-    def key_id(self) -> str:
-        return uuid.uuid4().hex
+    def __init__(self) -> None:
+        self._key_id = uuid.uuid4().hex
 
     @cached_property
     def jwks(self) -> dict[str, Any]:
         """The public keys, as an identity provider publishes them."""
         key = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self._key.public_key()))
-        return {"keys": [key | {"kid": self.key_id, "alg": "RS256", "use": "sig"}]}
+        return {"keys": [key | {"kid": self._key_id, "alg": "RS256", "use": "sig"}]}
 
     def token(self, claims: Mapping[str, Any]) -> str:
-        return jwt.encode(dict(claims), self._key, algorithm="RS256", headers={"kid": self.key_id})
+        """A signed token that claims just this."""
+        return jwt.encode(dict(claims), self._key, algorithm="RS256", headers={"kid": self._key_id})
 
 
 class Jwt:
@@ -167,7 +171,10 @@ class Jwt:
         bearer = BEARER.fullmatch(authorization)
         if bearer is None:
             raise jwt.InvalidTokenError("no token")
-        key = jwt.PyJWKSet.from_dict(self._keys.jwks)[jwt.get_unverified_header(bearer[1]).get("kid", "")]
+        try:
+            key = jwt.PyJWKSet.from_dict(self._keys.jwks)[jwt.get_unverified_header(bearer[1]).get("kid", "")]
+        except KeyError:
+            raise jwt.InvalidKeyError("the token is signed with an unknown key") from None
         claims = jwt.decode(
             bearer[1],
             key,

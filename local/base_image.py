@@ -38,8 +38,10 @@ exec {INTERPRETER} -m awslambdaric "$_HANDLER"
 CONFIG = (
     "ENV LANG=C.UTF-8",
     "ENV PATH=/var/lang/bin:/usr/local/bin:/usr/bin:/bin:/opt/bin",
-    "ENV LD_LIBRARY_PATH=/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:"
-    "/var/task:/var/task/lib:/opt/lib",
+    (
+        "ENV LD_LIBRARY_PATH=/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:"
+        "/var/task:/var/task/lib:/opt/lib"
+    ),
     "ENV LAMBDA_TASK_ROOT=/var/task",
     "ENV LAMBDA_RUNTIME_DIR=/var/runtime",
     "WORKDIR /var/task",
@@ -53,17 +55,8 @@ def build(tag: str, *, python: Path, lock: Path, env: Mapping[str, str]) -> None
     `python` has pip and this interpreter's version; `lock` lists what goes to /var/runtime. Raises CalledProcessError.
     """
     with tempfile.TemporaryDirectory() as runtime:
-        pip = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--require-hashes",
-        ]
-        subprocess.run([*pip, "--target", runtime, "-r", str(lock)], check=True)
+        pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*pip, "--require-hashes", "-r", str(lock), "--target", runtime], check=True)
         command = ["docker", "import", *(f"--change={line}" for line in CONFIG), "-", tag]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=env) as engine:
             assert engine.stdin is not None

@@ -1,4 +1,4 @@
-"""The account in a box: emulator, execution environments and gateway as one context manager, all of it from template.yaml."""
+"""The account in a box: emulator, execution environments and gateway, all from template.yaml, while a block lasts."""
 
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from botocore.credentials import Credentials
 from local.authorisers import Authorisers, Issuer
 from local.client import Client
 from local.clock import EventClock
-from local.emulator import KEY_ID, LOCAL, SECRET, TEMPLATE, Emulator
+from local.emulator import DEFAULTS, KEY_ID, SECRET, TEMPLATE, Emulator
 from local.environments import Environments
 from local.gateway import Gateway
 
@@ -21,8 +21,9 @@ class Box:
     """A template, up and running while the block lasts.
 
     api_url       where the template's routes are served
-    endpoint_url  every AWS service, by the emulator
-    credentials   the one key that the API accepts and the functions hold
+    endpoint_url  every AWS service, by the emulator; `client` makes boto3 clients of it
+    stack         functions and routes, as the template declares them
+    credentials   the one key that the API accepts and the functions hold; `connect` makes callers with it
     issuer        signs tokens that the API's JWT authorizers accept
     clock         the event clock; real time until it is set
     logs          directory with one log file per function, and the emulator's
@@ -30,9 +31,9 @@ class Box:
 
     credentials = Credentials(KEY_ID, SECRET)
 
-    def __init__(self, template: Path = TEMPLATE, parameters: Mapping[str, str] | None = None, port: int = 0) -> None:
+    def __init__(self, template: Path = TEMPLATE, parameters: Mapping[str, str] = DEFAULTS, port: int = 0) -> None:
         self._template = template
-        self._parameters = {**LOCAL, **(parameters or {})}
+        self._parameters = parameters
         self._port = port
         self.clock = EventClock()
         self.issuer = Issuer()
@@ -40,15 +41,13 @@ class Box:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             self.logs = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="box-")))
-            emulator = undo.enter_context(Emulator(self.logs / "emulator.log", self._template, self._parameters))
+            account = undo.enter_context(Emulator(self.logs / "emulator.log", self._template, self._parameters))
+            self.endpoint_url, self.stack, self.client = account.url, account.stack, account.client
             keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "HOME": str(self.logs)}
-            environments = undo.enter_context(Environments(emulator.stack.functions, keys, self.logs))
+            environments = undo.enter_context(Environments(self.stack.functions, keys, self.logs))
             authorisers = Authorisers(self.credentials, self.issuer)
-            gateway = Gateway(emulator.stack.routes, authorisers, environments.invoke, self.clock, self._port)
+            gateway = Gateway(self.stack.routes, authorisers, environments.invoke, self.clock, self._port)
             self.api_url = undo.enter_context(gateway).url
-            self.endpoint_url = emulator.url
-            self.client = emulator.client
-            self.stack = emulator.stack
             self._undo = undo.pop_all()
         return self
 

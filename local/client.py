@@ -32,6 +32,7 @@ class Client:
         self._url = url.rstrip("/")
         self._signer = SigV4Auth(credentials, SERVICE, region)
         parts = urlsplit(self._url)
+        self._base = parts.path
         connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = connection(parts.netloc, timeout=TIMEOUT_S)
 
@@ -50,7 +51,7 @@ class Client:
             signed.headers[CLOCK_HEADER] = at.isoformat()
         self._signer.add_auth(signed)
         try:
-            self._connection.request(method, urlsplit(signed.url).path, body, dict(signed.headers.items()))
+            self._connection.request(method, self._base + path, body, dict(signed.headers.items()))
             response = self._connection.getresponse()
             return Answer(HTTPStatus(response.status), response.read())
         except (OSError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""The box's event clock: past data is replayed on its own time, so that limits, windows and expiry mean what they meant then."""
+"""The box's event clock: past data is replayed on its own time, so limits and windows mean what they meant then."""
 
 import threading
 from datetime import datetime

@@ -1,21 +1,22 @@
 """The stack of template.yaml on moto: every AWS service of the box at one address, tables made.
 
-`Emulator` holds it while a block of code runs; `python -m local.emulator --host H --port P` until it is told to stop, and
-says `ready` with its address. moto's own CloudFormation creates the resources, so conditions and references mean what they mean
-on AWS; what it does not know it passes over, so what was created is compared with what was declared.
+`Emulator` holds it while a block of code runs; `python -m local.emulator --host H --port P` until it is told to stop,
+and says `ready` with its address. moto's own CloudFormation creates the resources, so conditions and references mean
+what they mean on AWS; what it does not know it passes over, so what was created is compared with what was declared.
 """
 
 import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from subprocess import PIPE, Popen
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import boto3
@@ -23,10 +24,9 @@ import boto3
 from local.stack import REGION, Stack, Template, created, described, expand
 
 TEMPLATE = Path(__file__).parent.parent / "template.yaml"
-LOCAL = {"Stage": "local"}
-
-KEY_ID, SECRET = "local", "local"
 STACK = "fraud"
+KEY_ID, SECRET = "local", "local"
+DEFAULTS: Mapping[str, str] = MappingProxyType({})
 
 
 class EmulatorError(Exception):
@@ -34,49 +34,40 @@ class EmulatorError(Exception):
 
 
 class Emulator:
-    """The stack of a template on moto; `url` is the endpoint of every service, `stack` what is to be hosted in front of it."""
+    """An emulated AWS account while the block lasts: `url` is every service's endpoint, `stack` what serves in front
+    of it.
+
+    `log` keeps what moto complains about; `parameters` are the template's. Entering raises EmulatorError.
+    """
 
     def __init__(
         self,
         log: Path,
         template: Path = TEMPLATE,
-        parameters: Mapping[str, str] = LOCAL,
+        parameters: Mapping[str, str] = DEFAULTS,
         address: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
-        self.template = template
-        self.parameters = parameters
-        self.address = address
-        self.log = log
+        self._log = log
+        self._template = template
+        self._parameters = parameters
+        self._address = address
 
     def __enter__(self) -> Self:
-        host, port = self.address
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "local.moto_server", host, str(port)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=os.environ | {"VALIDATE_LAMBDA_S3": "false"},  # code stays where it is: there is no bucket
-                start_new_session=True,  # Ctrl-C is the parent's to handle
-            )
-        try:
-            expanded = expand(self.template, self.parameters)  # while moto imports
-            assert self._process.stdout is not None
-            self.url = self._process.stdout.readline().decode().strip()
+        with ExitStack() as undo:
+            server = undo.enter_context(self._server())
+            expanded = expand(self._template, self._parameters)  # while moto imports
+            assert server.stdout is not None
+            self.url = server.stdout.readline().decode().strip()
             if not self.url:
-                raise EmulatorError(self.log.read_text(errors="replace")[-3000:])
+                raise EmulatorError(self._log.read_text(errors="replace")[-3000:])
             self.stack = self._create(expanded)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._undo.__exit__(kind, error, trace)
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no static types
         """A boto3 client of the emulated account."""
@@ -84,18 +75,28 @@ class Emulator:
             service, REGION, endpoint_url=self.url, aws_access_key_id=KEY_ID, aws_secret_access_key=SECRET
         )
 
+    def _server(self) -> Popen[bytes]:
+        """Start moto in a process that lives by its pipe, in a session of its own: Ctrl-C is its parent's to handle."""
+        host, port = self._address
+        variables = os.environ | {"VALIDATE_LAMBDA_S3": "false"}  # code stays where it is: there is no bucket
+        with self._log.open("wb") as errors:
+            return Popen(
+                [sys.executable, "-m", "local.moto_server", host, str(port)],
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=errors,
+                env=variables,
+                start_new_session=True,
+            )
+
     def _create(self, expanded: Template) -> Stack:
-        """Let moto's CloudFormation create the stack, and check that it did: moto passes over what it does not know."""
+        """Let moto's CloudFormation create the stack, and check that it did."""
         wanted = created(expanded)
-        parameters = {"EndpointUrl": self.url, **self.parameters}
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
             StackName=STACK,
             TemplateBody=json.dumps(wanted),
-            Parameters=[
-                {"ParameterKey": name, "ParameterValue": parameters[name]}
-                for name in parameters.keys() & expanded["Parameters"].keys()
-            ],
+            Parameters=self._given(expanded.get("Parameters", {})),
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
         pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=STACK)
@@ -103,7 +104,14 @@ class Emulator:
         if missing := {name: wanted["Resources"][name]["Type"] for name in wanted["Resources"].keys() - there}:
             raise EmulatorError(f"the emulator cannot create {missing}")
         (output,) = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
-        return described(json.loads(output["OutputValue"]), self.template.parent)
+        return described(json.loads(output["OutputValue"]), self._template.parent)
+
+    def _given(self, declared: Template) -> list[dict[str, str]]:
+        """The stack's parameters: the caller's, and the two that make it local where the template declares them."""
+        if unknown := self._parameters.keys() - declared.keys():
+            raise EmulatorError(f"the template has no parameter {', '.join(unknown)}")
+        local = {name: value for name, value in {"Stage": "local", "EndpointUrl": self.url}.items() if name in declared}
+        return [{"ParameterKey": k, "ParameterValue": v} for k, v in {**local, **self._parameters}.items()]
 
 
 def main() -> None:
@@ -112,13 +120,21 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
+    ended = told_to_end()
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Emulator(Path(scratch) / "log", address=(arguments.host, arguments.port)) as emulator,
+    ):
+        print(f"emulator ready: {emulator.url}", flush=True)
+        ended.wait()
+
+
+def told_to_end() -> threading.Event:
+    """An event that SIGTERM and Ctrl-C set, instead of ending the process where it stands."""
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with tempfile.TemporaryDirectory() as scratch:
-        with Emulator(Path(scratch) / "emulator.log", address=(arguments.host, arguments.port)) as emulator:
-            print(f"emulator ready: {emulator.url}", flush=True)
-            ended.wait()
+    return ended
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Lambda's side of an invocation: execution environments, one process each, one event at a time, kept warm and reused.
 
-A function's pool leases a warm environment or starts another, up to a cap. `local.host` is what runs in the process; it has the
-environment variables that the template gives the function, those that Lambda adds, and nothing of this process's own.
+A function's pool leases a warm environment or starts another, up to a cap. `local.host` is what runs in the process; it
+has the variables that the template gives the function, those that Lambda adds, and nothing of this process's own. Only
+the third-party layer is not the template's: its packages come from the interpreter, which holds the same versions.
 """
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -74,6 +76,7 @@ class Environment:
 
     @property
     def alive(self) -> bool:
+        """Whether the process is still there."""
         return self._process.poll() is None
 
     def close(self) -> None:
@@ -107,11 +110,12 @@ class Pool:
     """The environments of one function."""
 
     def __init__(self, function: Function, credentials: Mapping[str, str], log: Path) -> None:
-        self._new = lambda: Environment(function, credentials, log)
+        self._new = functools.partial(Environment, function, credentials, log)
         self._free = threading.BoundedSemaphore(CAP)
         self._warm: list[Environment] = []
 
     def invoke(self, event: Any, instant: datetime | None) -> Any:  # noqa: ANN401 - JSON
+        """Lease an environment for one event. Raises FunctionError."""
         with self._free:
             try:
                 environment = self._warm.pop()
@@ -126,6 +130,7 @@ class Pool:
                     environment.close()
 
     def close(self) -> None:
+        """End every environment."""
         while self._warm:
             self._warm.pop().close()
 

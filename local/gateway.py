@@ -1,7 +1,7 @@
-"""API Gateway for one machine: the template's routes over HTTP, authorisers enforced, functions invoked with their events.
+"""API Gateway for one machine: the template's routes over HTTP, authorisers enforced, functions invoked.
 
-One header is the box's own: `x-event-clock: <RFC 3339>` moves the event clock forward before the request is handled, and is gone
-from the event. Everything else is as an HTTP API answers it.
+One header is the box's own: `x-event-clock: <RFC 3339>` moves the event clock forward before the request is handled,
+and is gone from the event. Everything else is as an HTTP API answers it.
 """
 
 import re
@@ -36,6 +36,15 @@ class Entrance(NamedTuple):
     variables: Sequence[str]
     authoriser: Authoriser | None
 
+    def leads(self, request: Request) -> bool:
+        """Whether the request may come in here."""
+        return self.route.method in (request.method, "ANY") and self.pattern.fullmatch(request.path) is not None
+
+    def parameters(self, request: Request) -> dict[str, str]:
+        """The path's variables, decoded."""
+        found = self.pattern.fullmatch(request.path)
+        return dict(zip(self.variables, map(unquote, found.groups()), strict=True)) if found else {}
+
 
 class Gateway(ThreadingHTTPServer):
     """Serves `routes` while the block lasts; `url` is where."""
@@ -66,12 +75,10 @@ class Gateway(ThreadingHTTPServer):
 
     def answer(self, request: Request) -> Response:
         """Route, authorise, set the clock, invoke: each step may end it with an answer of the gateway's own."""
-        for route, pattern, variables, authoriser in self._entrances:
-            if route.method in (request.method, "ANY") and (found := pattern.fullmatch(request.path)):
-                parameters = dict(zip(variables, map(unquote, found.groups()), strict=True))
-                break
-        else:
+        entrance = next((entrance for entrance in self._entrances if entrance.leads(request)), None)
+        if entrance is None:
             return message(HTTPStatus.NOT_FOUND, "Not Found")
+        route, authoriser = entrance.route, entrance.authoriser
         try:
             caller = authoriser.identify(request, route.scopes) if authoriser else None
             self._set_clock(request)
@@ -81,6 +88,7 @@ class Gateway(ThreadingHTTPServer):
             return message(HTTPStatus.BAD_REQUEST, f"{CLOCK_HEADER} is not an RFC 3339 time with an offset")
         instant = self._clock.instant
         try:
+            parameters = entrance.parameters(request)
             handed = event(request, route.key, parameters, caller, instant or datetime.now(UTC))
             return response(self._invoke(route.function, handed, instant))
         except (FunctionError, ValueError):  # what it was is in the function's log
@@ -109,6 +117,7 @@ class Exchange(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # and at once: 1 ms instead of 48
 
     def exchange(self) -> None:
+        """Read one request and answer it; what cannot be read ends the connection."""
         length = self.headers.get("content-length", "0")
         if not length.isdecimal() or self.headers.get("transfer-encoding"):
             self.close_connection = True
@@ -122,6 +131,7 @@ class Exchange(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = exchange  # noqa: N815 - http.server's names
 
     def send(self, answer: Response) -> None:
+        """Write an answer."""
         self.send_response_only(answer.status)
         for name, value in (*answer.headers, ("content-length", str(len(answer.body)))):
             self.send_header(name, value)

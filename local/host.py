@@ -1,8 +1,8 @@
-"""The process behind one of Lambda's execution environments: `python -m local.host` imports a handler once, then serves events.
+"""The process behind one execution environment: `python -m local.host` imports a handler once, then serves events.
 
-Events come on standard input and answers leave on standard output, one JSON line each, until the input ends; what the handler
-prints goes to standard error, the function's log. Everything else it knows comes from its environment variables, as on Lambda.
-Standard library only: what a handler imports must come from the function and its layers.
+Events come on standard input and answers leave on standard output, one JSON line each, until the input ends; what the
+handler prints goes to standard error, the function's log. Everything else it knows comes from its environment
+variables, as on Lambda. Standard library only: whatever else a handler imports must be its own doing.
 """
 
 import importlib
@@ -38,10 +38,12 @@ class Context:
     client_context: None = None
 
     def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until the function's timeout."""
         return max(0, self.deadline_ms - time.time_ns() // 1_000_000)
 
 
 def main() -> None:
+    """Serve events until standard input ends."""
     events, answers = taken_over()
     module, _, function = os.environ["_HANDLER"].rpartition(".")
     handler = getattr(importlib.import_module(module.replace("/", ".")), function)
@@ -60,7 +62,7 @@ def taken_over() -> tuple[TextIO, TextIO]:
 
 
 def answer(handler: Handler, invocation: dict[str, Any]) -> str:
-    """Run the handler; an exception becomes what Lambda makes of it, logged and reported, and the environment lives on."""
+    """Run the handler; an exception is logged and reported, as by Lambda's runtime, and the environment lives on."""
     if invocation["instant"] is not None:
         turn_clock(datetime.fromisoformat(invocation["instant"]))
     context = Context(invocation["request_id"], invocation["deadline_ms"], invoked_function_arn=invocation["arn"])

@@ -1,7 +1,7 @@
-"""What API Gateway's HTTP APIs hand to a function and make of its answer: payload format 2.0, as its developer guide defines it.
+"""What HTTP APIs hand to a function and make of its answer: payload format 2.0, as API Gateway's guide defines it.
 
-Pure functions between a request as it came and an event, and between a handler's answer and a response. The guide is silent on
-two things that are seen on AWS: the path arrives decoded, and a body is text only when its content type says so.
+Pure functions between a request as it came and an event, and between a handler's answer and a response. The guide is
+silent on two things that are seen on AWS: the path arrives decoded, and a body is text only when its type says so.
 """
 
 import base64
@@ -35,10 +35,12 @@ class Request:
 
     @property
     def path(self) -> str:
+        """Still encoded."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> str:
+        """Still encoded; empty when there is none."""
         return self.target.partition("?")[2]
 
 
@@ -105,10 +107,12 @@ def event(
 
 
 def response(answer: Any) -> Response:  # noqa: ANN401 - JSON
-    """A handler's answer as a response; one without a status is the body of a 200. Raises ValueError when it is malformed."""
+    """A handler's answer as a response; one without a status is the body of a 200. Raises ValueError for a
+    malformed one.
+    """
     if not (isinstance(answer, dict) and "statusCode" in answer):
         return Response(200, (("content-type", "application/json"),), json.dumps(answer).encode())
-    body = answer.get("body", "")
+    body = "" if answer.get("body") is None else answer["body"]
     if not isinstance(body, str):
         raise ValueError(f"body is {type(body).__name__}, not a string")  # noqa: TRY004 - one error for all malformed answers
     headers = {name.lower(): str(value) for name, value in (answer.get("headers") or {}).items()}

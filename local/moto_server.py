@@ -1,9 +1,10 @@
-"""moto behind one address, for `local.emulator`: `python -m local.moto_server HOST PORT` prints its URL when it answers.
+"""moto behind one address, for `local.emulator`: `python -m local.moto_server HOST PORT` prints its URL when up.
 
-A process of its own, because moto takes seconds to import and its threads would share the gateway's interpreter. It serves as
-long as its standard input is open: whatever becomes of the parent, the pipe closes and the server ends.
+A process of its own, because moto takes seconds to import and would share the gateway's interpreter. It serves as long
+as its standard input is open: whatever becomes of the parent, the pipe closes and the server ends.
 """
 
+import base64
 import logging
 import os
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import moto.cloudformation.parsing  # noqa: F401 - every model there is, before the first request needs them
+from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
@@ -31,9 +34,42 @@ def one_dynamodb_request_at_a_time(application: Application) -> Application:
     return taking_turns
 
 
+class AttributeValues(JSONSerializer):  # type: ignore[misc] # moto's types are not followed
+    """Writes DynamoDB's values for what they are: moto asks each for all ten types it might be, a fourth of its
+    time.
+    """
+
+    def _serialize_type_structure(self, serialized: dict[str, Any], value: Any, shape: Any, key: str) -> None:  # noqa: ANN401
+        if shape.name == "AttributeValue":
+            serialized[key] = attribute_value(value)
+        else:
+            super()._serialize_type_structure(serialized, value, shape, key)
+
+
+def attribute_value(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a dictionary of one type, or moto's object for it
+    """The JSON of one value, binary as base64."""
+    kind, content = (value.type, value.value) if isinstance(value, DynamoType) else next(iter(value.items()))
+    match kind:
+        case "B":
+            content = _base64(content)
+        case "BS":
+            content = [_base64(element) for element in content]
+        case "L":
+            content = [attribute_value(element) for element in content]
+        case "M":
+            content = {name: attribute_value(element) for name, element in content.items()}
+    return {kind: content}
+
+
+def _base64(content: str | bytes) -> str:
+    return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
+
+
 def main() -> None:
+    """Serve until standard input ends."""
     host, port = sys.argv[1], int(sys.argv[2])
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
+    SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
     application = one_dynamodb_request_at_a_time(DomainDispatcherApplication(create_backend_app))
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

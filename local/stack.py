@@ -1,8 +1,8 @@
 """template.yaml as the box needs it: one expansion by SAM's own translator, read three ways.
 
-The resources that the emulator creates; the functions that `local.host` hosts; the routes that `local.gateway` serves. This is
-the box's only knowledge of them: there is no second list. Intrinsic functions are left in place for the emulator's
-CloudFormation, which resolves them against what it has really created.
+The resources that the emulator creates; the functions that `local.environments` runs; the routes that `local.gateway`
+serves. This is the box's only knowledge of them: there is no second list. Intrinsic functions are left in place for the
+emulator's CloudFormation, which resolves them against what it has really created.
 """
 
 import json
@@ -22,7 +22,7 @@ Template = dict[str, Any]
 REGION = "us-east-1"
 
 CODE = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
-"""Where a resource names a directory beside the template; `sam package` would upload it and put an s3 address in its place."""
+"""Where a resource names a directory beside the template: `sam package` would upload it and put an s3 address there."""
 
 BUCKET = "s3://template/"
 
@@ -43,7 +43,7 @@ class UnsupportedError(Exception):
 
 @dataclass(frozen=True)
 class Function:
-    """A function as its runtime sees it: handler, seconds, MB, environment, and the directories its imports come from."""
+    """A function as its runtime sees it: handler, timeout in s, memory in MB, variables, directories to import from."""
 
     name: str
     handler: str
@@ -65,6 +65,7 @@ class Route:
 
     @property
     def key(self) -> str:
+        """The route key, as API Gateway writes it."""
         return f"{self.method} {self.path}"
 
 

@@ -1,7 +1,7 @@
-"""Training data: payments replayed through the counters and features that decide online, joined with what was known of them.
+"""Training data: payments replayed through the counters and features that decide online, joined with their labels.
 
-One pass in event order, one payment in memory at a time; what is kept is 31 float32 and a few numbers a payment. A label
-exists only from the moment it was reported: whoever trains says when "now" is.
+One pass in order of arrival, one payment in memory at a time; what is kept of it is its vector and a few numbers. A
+label exists only from the moment it was reported: whoever trains says when "now" is.
 """
 
 import argparse
@@ -72,15 +72,14 @@ class Dataset:
     @classmethod
     def build(cls, payments: Iterable[Labelled]) -> Self:
         """Replay and collect."""
-        vectors, columns, tactics = array("f"), tuple(array("q") for _ in range(4)), []
-        for payment, row in replay(payments):
-            vectors.extend(row.vector)
-            numbers = (row.transaction.epoch, _epoch(payment.reported_at), row.transaction.amount, payment.label == "fraud")
-            for column, number in zip(columns, numbers, strict=True):
-                column.append(number)
+        vectors, numbers, tactics = array("f"), array("q"), []
+        for payment, (transaction, _, vector, _) in replay(payments):
+            vectors.extend(vector)
+            known_at = _epoch(payment.reported_at)
+            numbers.extend((transaction.epoch, known_at, transaction.amount, payment.label == "fraud"))
             tactics.append(payment.tactic or "")
-        occurred_at, reported_at, amount, fraud = (np.array(column, np.int64) for column in columns)
         table = np.array(vectors, np.float32).reshape(-1, len(features.NAMES))
+        occurred_at, reported_at, amount, fraud = np.array(numbers, np.int64).reshape(-1, 4).T.copy()
         return cls(table, occurred_at, reported_at, amount, fraud.astype(np.bool_), np.array(tactics, np.str_))
 
     def __len__(self) -> int:
@@ -92,8 +91,11 @@ class Dataset:
 
     def between(self, start: int, end: int) -> Self:
         """The payments with start <= occurred_at < end (epoch seconds)."""
-        inside = (self.occurred_at >= start) & (self.occurred_at < end)
-        return type(self)(*(getattr(self, column.name)[inside] for column in fields(self)))
+        return self.take((self.occurred_at >= start) & (self.occurred_at < end))
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
+        """The payments at these places."""
+        return type(self)(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
     def save(self, directory: Path) -> None:
         """Write FILE with the features' fingerprint; numbers and text only, nothing that would execute when read."""

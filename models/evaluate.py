@@ -1,8 +1,8 @@
 """What a model is worth: its ranking, what each threshold catches of each tactic, and what its decisions cost.
 
-Money is the yardstick: thresholds are where the expected cost of all decisions is least, never at 0.5. The costs are data
-below; a user with other costs changes them and trains again. `python -m models.evaluate` measures the packaged model on a
-world it has never seen, the policy's pre-filter included.
+Money is the yardstick: thresholds are where the expected cost of all decisions is least, never at 0.5. The costs are
+data below; a user with other costs changes them and trains again. `python -m models.evaluate` measures the packaged
+model in a world it has never seen, the policy's pre-filter included.
 """
 
 import argparse
@@ -12,14 +12,12 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-import fraud
 from fraud import rules
 from fraud.decision import Outcome
 from fraud.rules import RuleBook
@@ -27,11 +25,11 @@ from fraud.trees import OUTCOMES, Trees
 from models.dataset import Row, replay
 from models.simulate import DEFAULT_START, Labelled, simulate
 
-LIBRARY = Path(fraud.__file__).parent
+LIBRARY = Path(rules.__file__).parent
 
 
 class Cost(NamedTuple):
-    """What one outcome costs, in minor units (yen): of any payment, of an honest one, and the part of a fraud's loss that stays."""
+    """What an outcome costs in minor units: any payment, an honest one; and the part of a fraud's loss that stays."""
 
     handling: int
     friction: int
@@ -55,7 +53,7 @@ GRID: tuple[float, ...] = tuple(round(1 / (1 + math.exp(-step / 8)), 4) for step
 
 @dataclass(frozen=True)
 class Scored:
-    """Columns over scored payments: score, amount in minor units, the truth and its tactic (empty for an honest payment)."""
+    """Columns over scored payments: score, amount (minor units), the truth and its tactic (empty for an honest one)."""
 
     score: NDArray[np.float64]
     amount: NDArray[np.int64]
@@ -68,12 +66,9 @@ class Scored:
 
 def costs(fraud: NDArray[np.bool_], amount: NDArray[np.int64]) -> NDArray[np.float64]:
     """Cost of each outcome (rows, in the order of Outcome) for each payment (columns), in minor units."""
-    return np.array(
-        [
-            cost.handling + np.where(fraud, cost.escape * (amount + COMPLAINT), cost.friction)
-            for cost in (COSTS[outcome] for outcome in Outcome)
-        ]
-    )
+    in_order = (COSTS[outcome] for outcome in Outcome)
+    lost = amount + COMPLAINT
+    return np.array([cost.handling + np.where(fraud, cost.escape * lost, cost.friction) for cost in in_order])
 
 
 def total_cost(scored: Scored, thresholds: Mapping[str, float]) -> float:
@@ -88,14 +83,15 @@ def cheapest(scored: Scored) -> dict[str, float]:
     running = np.cumsum(costs(scored.fraud[order], scored.amount[order]), axis=1)
     below = np.searchsorted(scored.score[order], GRID)  # payments below each score of the grid
     approve, challenge, review, decline = np.pad(running, ((0, 0), (1, 0)))[:, below]
-    # Cost as a sum over the three cuts: below a cut the milder outcome is paid for, above it the more severe one.
-    cuts = ((approve - challenge).tolist(), (challenge - review).tolist(), (review - decline).tolist())
-
-    def cost(places: tuple[int, ...]) -> float:
-        return sum(cut[place] for cut, place in zip(cuts, places, strict=True))
-
-    best = min(combinations_with_replacement(range(len(GRID)), len(OUTCOMES)), key=cost)
-    return {outcome: GRID[place] for outcome, place in zip(OUTCOMES, best, strict=True)}
+    # The cost is a sum over three cuts: below a cut the milder outcome is paid for, above it the more severe one. The
+    # first two cuts are best chosen below the third, so running minima find all three in one pass.
+    first = approve - challenge
+    second = challenge - review + np.minimum.accumulate(first)
+    third = review - decline + np.minimum.accumulate(second)
+    severest = int(third.argmin())
+    middle = int(second[: severest + 1].argmin())
+    mildest = int(first[: middle + 1].argmin())
+    return {outcome: GRID[cut] for outcome, cut in zip(OUTCOMES, (mildest, middle, severest), strict=True)}
 
 
 # ---- what is caught ------------------------------------------------------------------------------------------------
@@ -103,8 +99,10 @@ def cheapest(scored: Scored) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Catch:
-    """One tactic (or `all`) at one threshold. An alert cannot be blamed on a tactic, so a tactic's precision counts every
-    false alert and only its own frauds: it is what the precision would be were this the only tactic.
+    """One tactic (or `all`) at one threshold.
+
+    False alerts belong to no tactic, so each tactic's precision counts all of them and only its own frauds: it is what
+    the precision would be were this the only tactic.
     """
 
     outcome: str
@@ -132,7 +130,7 @@ class Report:
 def average_precision(score: NDArray[np.float64], fraud: NDArray[np.bool_]) -> float:
     """Sum of precision times gain in recall over all thresholds; equal scores are one step. NaN without fraud."""
     order = np.argsort(-score, kind="stable")
-    steps = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # noqa: FBT003
+    steps = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
     caught = np.cumsum(fraud[order])[steps]
     return _part((np.diff(caught, prepend=0) * caught / (steps + 1)).sum(), fraud.sum())
 
@@ -211,8 +209,8 @@ def prefilter_cost(scored: Scored, thresholds: Mapping[str, float], skipped: Seq
 
 def table(rows: Sequence[Any]) -> str:
     """Rows of one dataclass as text, a column per field."""
-    names = list(vars(rows[0]))
-    cells = [[name.replace("_", " ") for name in names], *([_cell(value) for value in vars(row).values()] for row in rows)]
+    names = [name.replace("_", " ") for name in vars(rows[0])]
+    cells = [names, *([_cell(value) for value in vars(row).values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(map(str.rjust, row, widths)).rstrip() for row in cells)
     return "\n".join(lines) + "\n"

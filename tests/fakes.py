@@ -1,31 +1,42 @@
-"""Fakes that obey the Protocols of `fraud.evaluation`, for tests that need no AWS."""
+"""Fakes that obey the Protocols of `fraud.evaluation`, and small policies, for tests that need no AWS."""
 
-from collections.abc import Sequence
+import copy
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fraud.counters import InMemoryCounters
+from fraud.assembly import POLICY
+from fraud.counters import InMemoryCounters, State
 from fraud.decision import Record, Stored
 from fraud.evaluation import Sight
 from fraud.features import Vector
+from fraud.rules import RuleBook
 from fraud.transaction import Transaction
 
 
 class InMemoryStore:
-    """`evaluation.Store` in dictionaries, with the conditions of the real one."""
+    """`evaluation.Store` in dictionaries, with the conditions of the real one; a call is atomic, its answer a copy."""
 
     def __init__(self) -> None:
         self.counters = InMemoryCounters()
         self.decisions: dict[str, Record] = {}
+        self._turn = threading.Lock()
 
     def count(self, transaction: Transaction) -> Sight:
-        return Sight(self.counters.count(transaction), self.find(transaction.transaction_id))
+        with self._turn:
+            found = self.counters.count(transaction)
+            items = {key: copy.deepcopy(item) for key, item in found.items.items()}
+        return Sight(State(items, found.profiles, found.recounted), self.find(transaction.transaction_id))
 
     def find(self, transaction_id: str) -> Stored | None:
         record = self.decisions.get(transaction_id)
         return None if record is None else Stored(record.transaction.identity, record.answer)
 
     def commit(self, record: Record) -> Stored | None:
-        winner = self.find(record.transaction.transaction_id)
-        self.decisions.setdefault(record.transaction.transaction_id, record)
+        with self._turn:
+            winner = self.find(record.transaction.transaction_id)
+            self.decisions.setdefault(record.transaction.transaction_id, record)
         return winner
 
 
@@ -47,3 +58,14 @@ class FixedScorer:
     def explain(self, vector: Vector) -> Sequence[tuple[str, float]]:
         del vector
         return self.reasons
+
+
+def rule(expression: str, **fields: Any) -> dict[str, Any]:
+    """One rule of a policy file."""
+    return {"id": "tested", "version": 3, "expression": expression, "outcome": "review", "code": "VELOCITY"} | fields
+
+
+def rule_book(*rules: Mapping[str, Any], **changes: Any) -> RuleBook:
+    """A policy of these rules, with no segments and the words of the packaged one unless `changes` say otherwise."""
+    packaged = json.loads(POLICY.read_bytes())
+    return RuleBook.load(json.dumps(packaged | {"segments": [], "rules": rules} | changes).encode())

@@ -1,12 +1,22 @@
-"""Payments for tests: a valid body with whatever a test cares about put over it."""
+"""Payments for tests: a valid body with whatever a test cares about put over it, and crowds of random ones."""
 
 import json
-from datetime import UTC, datetime
+import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fraud.transaction import Transaction
+from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction, utc
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
+
+TYPES = ("p2p",) * 6 + ("merchant",) * 3 + ("cash_out", "top_up")
+SIDES_OF_TYPE: dict[str, dict[str, str | None]] = {
+    "p2p": {"type": "p2p", "payee_id": "payee-1"},
+    "merchant": {"type": "merchant", "payee_id": "payee-1"},
+    "cash_out": {"type": "cash_out", "payee_id": None, "instrument_id": "instrument-1"},
+    "top_up": {"type": "top_up", "payee_id": None, "instrument_id": "instrument-1"},
+}
+"""What each type needs over `body`."""
 
 
 def body(**fields: Any) -> dict[str, Any]:
@@ -25,5 +35,59 @@ def body(**fields: Any) -> dict[str, Any]:
 
 
 def payment(**fields: Any) -> Transaction:
-    """A parsed payment."""
-    return Transaction.model_validate_json(json.dumps(body(**fields), default=str))
+    """A parsed payment; `occurred_at` may be a datetime."""
+    return Transaction.model_validate_json(json.dumps(body(**fields), default=utc))
+
+
+def crowd_payment(rng: random.Random, moment: datetime, number: int, people: int = 40) -> Transaction:
+    """One payment among `people`, of whom the first pay and are paid most: some items are busy, many nearly empty."""
+
+    def one_of(name: str, count: int) -> str:
+        return f"{name}-{int(count * rng.random() ** 2)}"
+
+    kind = rng.choice(TYPES)
+    payer = one_of("person", people)
+    payee = one_of("person", people) if kind == "p2p" else one_of("shop", 5)
+    while payee == payer:
+        payee = one_of("person", people)
+    return Transaction(
+        transaction_id=f"t-{number}",
+        type=kind,  # type: ignore[arg-type]
+        payer_id=payer,
+        payee_id=payee if kind in {"p2p", "merchant"} else None,
+        instrument_id=one_of("card", 6) if kind in {"cash_out", "top_up"} else None,
+        amount=min(10**11, int(rng.lognormvariate(8, 2)) + 1),
+        currency="JPY",
+        occurred_at=moment,
+        device_id=one_of("device", people) if rng.random() < 0.8 else None,
+    )
+
+
+def arrivals(rng: random.Random, rounds: int, size: int, start: datetime = NOON) -> list[list[Transaction]]:
+    """Payments as they may arrive, in rounds five hours apart: within a round from 12 hours late to 5 minutes ahead.
+
+    A third lie seconds from another one, some on the very limits, and every tenth repeats one that is still young
+    enough to be counted.
+    """
+    known: list[Transaction] = []
+    arriving = []
+    for n in range(rounds):
+        now = start + n * timedelta(hours=5)
+        young = [one for one in known if one.occurred_at >= now - MAX_AGE]
+        this_round = []
+        for number in range(n * size, (n + 1) * size):
+            if young and rng.random() < 0.1:
+                this_round.append(rng.choice(young))
+                continue
+            moment = now + MAX_AHEAD - rng.random() * (MAX_AGE + MAX_AHEAD)
+            if young and rng.random() < 1 / 3:
+                near = rng.choice(young).occurred_at + timedelta(seconds=rng.uniform(-20, 20))
+                moment = min(max(near, now - MAX_AGE), now + MAX_AHEAD)
+            elif rng.random() < 0.02:
+                moment = rng.choice((now - MAX_AGE, now + MAX_AHEAD, now.replace(hour=0)))
+                moment = max(moment, now - MAX_AGE)
+            this_round.append(crowd_payment(rng, moment, number))
+            young.append(this_round[-1])
+        known += this_round
+        arriving.append(this_round)
+    return arriving

@@ -8,14 +8,14 @@ and rounds to float32, because xgboost compares in float32 and an unrounded twin
 import hashlib
 import math
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
-from fraud.counters import DAY, RECEIVING
+from fraud.counters import DAY, PACK, RECEIVING, slot_of
 from fraud.memory import InMemoryCounters
-from fraud.transaction import Transaction
+from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import measure
 
 NAN = math.nan
@@ -59,7 +59,9 @@ def _day_angle(payment: Payment) -> float:
     return payment.transaction.epoch % DAY * (2 * math.pi / DAY)
 
 
-FEATURES: tuple[tuple[str, Callable[[Payment], float]], ...] = (
+Table = tuple[tuple[str, Callable[[Payment], float]], ...]
+
+FEATURES: Table = (
     # The payment itself, against what this payer and this receiver are used to.
     ("amount_log", lambda p: math.log1p(p.transaction.amount)),
     ("amount_to_payer_normal_30d", lambda p: _against_others(p, p.payer, "30d")),
@@ -103,10 +105,10 @@ _FLOATS = struct.Struct(f"<{len(FEATURES)}f")
 Vector = tuple[float, ...]
 
 
-def vector(transaction: Transaction, counters: Counts) -> Vector:
+def vector(transaction: Transaction, counters: Counts, table: Table = FEATURES) -> Vector:
     """The features in the order of NAMES, each rounded to float32; missing is NaN."""
     payment = Payment(transaction, counters, RECEIVING[transaction.type].name)
-    return _FLOATS.unpack(_FLOATS.pack(*(feature(payment) for _, feature in FEATURES)))
+    return _FLOATS.unpack(_FLOATS.pack(*(feature(payment) for _, feature in table)))
 
 
 def pack(values: Vector) -> bytes:
@@ -120,40 +122,68 @@ def unpack(snapshot: bytes) -> Vector:
 
 
 @cache
-def fingerprint() -> str:
+def fingerprint(table: Table = FEATURES) -> str:
     """16 hex digits over the names and over the vectors of a probe history: a changed definition, here or in
     counters, shows.
     """
-    counters = InMemoryCounters()
-    digest = hashlib.sha256(" ".join(NAMES).encode())
-    for probe in _probes():
-        digest.update(pack(vector(probe, measure(probe, counters.count(probe)))))
+    digest = hashlib.sha256(" ".join(name for name, _ in table).encode())
+    for values in probed(table):
+        digest.update(pack(values))
     return digest.hexdigest()[:16]
 
 
+def probed(table: Table = FEATURES) -> Iterator[Vector]:
+    """The vectors of the probe history, with a payment on both sides of every edge of the definition."""
+    counters = InMemoryCounters()
+    counters.profiles.update(dict.fromkeys(("account#payer", "account#payee", "instrument#card"), _probe_profile()))
+    for probe in _probes():
+        yield vector(probe, measure(probe, counters.count(probe)), table)
+
+
+PRESENT = datetime(2026, 1, 5, 21, 50, 7, tzinfo=UTC)
+"""The probes' present; everything in their history is at an age."""
+
+EDGES = (DAY, DAY - 3600, 7200, 3600, 3300, 60, 50, 0)
+"""Ages in seconds on both sides of the edge of every short window."""
+
+
+def _probe_profile() -> dict[str, int | bytes]:
+    """Days on both sides of the edge of the long window, for each side of an account and for an instrument."""
+    now = int(PRESENT.timestamp())
+    profile: dict[str, int | bytes] = {}
+    for n, side in enumerate("oimu", start=1):
+        profile |= {f"{side}{now // DAY - age}": (PACK + 900) * n * age for age in (2, 29, 30)}
+        profile |= {f"{side}first": now - 90 * n * DAY, f"{side}last": now - 2 * n * DAY}
+    return profile | {f"oe{now // DAY - age}": (1 << slot_of(f"device-{age}")).to_bytes(16) for age in (29, 30)}
+
+
 def _probes() -> list[Transaction]:
-    """A small history in which every feature takes several values, the missing one included."""
-    start = datetime(2026, 1, 5, 21, 50, 7, tzinfo=UTC)
-    types = ("p2p", "merchant", "p2p", "p2p", "cash_out", "merchant", "top_up")
-    gaps = (0, 4, 31, 290, 9, 2_000, 61_000)
-    probes = []
-    for n in range(28):
-        start += timedelta(seconds=gaps[n * 5 % 7] + n)
-        kind = types[n % 7]
-        probes.append(
-            Transaction.model_validate(
-                {
-                    "transaction_id": f"probe-{n}",
-                    "type": kind,
-                    "payer_id": f"payer-{n * n % 5 % 3}",
-                    "payee_id": f"payee-{n % 2}" if kind in {"p2p", "merchant"} else None,
-                    "instrument_id": f"card-{n % 2}" if kind in {"cash_out", "top_up"} else None,
-                    "amount": 100 + 7_919 * n % 5_000,
-                    "currency": "JPY",
-                    "occurred_at": start,
-                    "device_id": f"device-{n % 3}" if n % 6 else None,
-                    "attempt_of": f"probe-{n - 1}" if n and not n % 9 else None,
-                }
-            )
+    """The history, told as (type, payer, counterparty, device, age)."""
+    story: list[tuple[str, str, str, str | None, int]] = []
+    story += [("p2p", "friend-1", "friend-2", None, days * DAY) for days in (43, 30, 29)]
+    for age in EDGES:
+        story += [
+            ("p2p", "payer", f"payee-{age}", f"device-{age // DAY}", age),
+            ("p2p", f"payer-{age}", "payee", None, age),
+            ("p2p", f"guest-{age}", f"host-{age}", "device", age),
+        ]
+    story += [("p2p", "payer", "stranger", f"device-{days}", 0) for days in (1, 29, 30, 30)]
+    story += [("p2p", payer, payee, None, 0) for payer, payee in (("friend-1", "friend-2"), ("payee", "payer-0"))]
+    story += [(kind, "payer", "payee", None, -2) for kind in ("merchant", "p2p", "merchant")]
+    story += [(kind, "stranger", "card", None, -2) for kind in ("cash_out", "top_up", "cash_out")]
+    return [
+        Transaction.model_validate(
+            {
+                "transaction_id": f"probe-{n}",
+                "type": kind,
+                "payer_id": payer,
+                "payee_id" if kind in NEEDS_PAYEE else "instrument_id": counterparty,
+                "amount": 100 + 7_919 * n % 5_000,
+                "currency": "JPY",
+                "occurred_at": PRESENT - timedelta(seconds=age),
+                "device_id": device,
+                "attempt_of": f"probe-{n - 1}" if n % 9 == 1 else None,
+            }
         )
-    return probes
+        for n, (kind, payer, counterparty, device, age) in enumerate(story)
+    ]

@@ -175,10 +175,12 @@ class RuleBook:
 
         def holds(entry: Rule | Segment, program: cel.Program) -> bool:
             try:
-                return program.execute(context) is True
+                held = program.execute(context)
             except Exception:  # noqa: BLE001 - whatever an expression does wrong, the payment is decided without it
+                held = None
+            if not isinstance(held, bool):
                 failed.append(entry.id)
-                return False
+            return held is True
 
         segment = next((segment for segment, program in self._segments if holds(segment, program)), STANDARD)
         hits = tuple(self._hit(rule) for rule, program in self._rules if holds(rule, program))

@@ -163,16 +163,17 @@ def completed(transport: Transport, answer: Answer) -> dict[str, list[Mapping[st
 
     Raises UnavailableError when something is left in the end.
     """
+    answers = [answer]
+    while left := attributes_of(answers[-1], "UnprocessedKeys"):
+        if len(answers) > READ_ATTEMPTS:
+            raise UnavailableError("UnprocessedKeys")
+        time.sleep(0.005 * 2 ** len(answers))
+        answers += transport.gather([Request("batch_get_item", {"RequestItems": left})])
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for attempt in range(READ_ATTEMPTS):
-        for table, rows in attributes_of(answer, "Responses").items():
+    for part in answers:
+        for table, rows in attributes_of(part, "Responses").items():
             found.setdefault(table, []).extend(rows)
-        left = attributes_of(answer, "UnprocessedKeys")
-        if not left:
-            return found
-        time.sleep(0.01 * 2**attempt)
-        (answer,) = transport.gather([Request("batch_get_item", {"RequestItems": left})])
-    raise UnavailableError("UnprocessedKeys")
+    return found
 
 
 def watermark_requests(profiles: str, *, consistent: bool = False) -> list[Request]:

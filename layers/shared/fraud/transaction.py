@@ -40,7 +40,7 @@ MAX_AGE = timedelta(hours=12)
 MAX_BODY_BYTES = 65_536
 """More than any valid body needs; bounds the work and the answer for an invalid one."""
 
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:[0-5]\d)", re.ASCII)
 
 
 class Admission(NamedTuple):
@@ -69,15 +69,18 @@ def instant(value: object) -> datetime:
 
 
 def address(value: str) -> str:
-    """An IP address in its canonical spelling. Raises PydanticCustomError `ip_address`.
+    """An IP address in its canonical spelling, an IPv4 address in IPv6 clothes as IPv4: a deny list must meet both.
 
-    >>> address("2001:DB8:0::1")
-    '2001:db8::1'
+    >>> address("2001:DB8:0::1"), address("::ffff:192.0.2.1")
+    ('2001:db8::1', '192.0.2.1')
+
+    Raises PydanticCustomError `ip_address`.
     """
     try:
         if "%" in value:  # a zone index means something on one host only
             raise ValueError
-        return str(ipaddress.ip_address(value))
+        parsed = ipaddress.ip_address(value)
+        return str(getattr(parsed, "ipv4_mapped", None) or parsed)
     except ValueError:
         raise PydanticCustomError("ip_address", "must be an IPv4 or IPv6 address") from None
 

@@ -1,14 +1,14 @@
-"""The embedded model: boosted trees walked in plain Python, without numpy and without executing anything that was stored.
+"""The embedded model: boosted trees walked in plain Python, without numpy and without executing what was stored.
 
-It scores like xgboost (models/train.py exports and checks it) and explains a score exactly. `Forest` and `Manifest` are the two
-packaged files; a model that is damaged, or that was trained on other features than `features` defines now, is refused.
+It scores like xgboost (models/train.py exports and checks it) and explains a score exactly. `Forest` and `Manifest` are
+the two packaged files; a damaged model, or one trained on other features than `features` defines now, is refused.
 """
 
 import hashlib
 import json
 import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -68,13 +68,13 @@ def version(sha256: str, thresholds: Mapping[str, float]) -> str:
 
 
 class Forest(_Packaged):
-    """All trees as columns over their nodes in pre-order: a left child follows its parent, `right` says where the right one is.
+    """All trees as columns over their nodes in pre-order: a left child comes right behind its parent.
 
     base          log odds before any tree
     roots         first node of each tree
     feature       index into features.NAMES; 0 for a leaf
-    value         threshold of a split: left is below it; log odds that a leaf adds. Shortest text of a float32
-    right         0 for a leaf
+    value         of a split its threshold (left is below), of a leaf the log odds it adds; shortest text of a float32
+    right         the right child; 0 for a leaf
     missing_left  1 where a missing value goes left
     cover         weight of the training rows that came by (sum of hessians)
     """
@@ -102,13 +102,8 @@ class Forest(_Packaged):
         return self
 
 
-class Effect(NamedTuple):
-    """What one feature does to a leaf's worth: its factor at both quadrature points, and its derivative relative to that."""
-
-    early: float
-    late: float
-    early_slope: float
-    late_slope: float
+Effect = tuple[float, float, float, float]
+"""What a feature does to a leaf's worth: its factor at both quadrature points, and its slope over twice each factor."""
 
 
 class Branch(NamedTuple):
@@ -143,7 +138,7 @@ class Trees:
         self._base = forest.base
         self._roots = forest.roots
         self._right = forest.right
-        # xgboost compares in float32. The file holds the shortest text, which reads as that float32 only after rounding.
+        # xgboost compares in float32: the shortest text of one becomes that float32 again only by rounding.
         self._value = array("f", forest.value).tolist()
         # A missing value is -inf in the first half of what `score` reads and +inf in the second: it goes left or right.
         self._reads = [
@@ -160,7 +155,7 @@ class Trees:
 
     @classmethod
     def load(cls, trees: bytes, manifest: bytes) -> Self:
-        """Read trees.json and manifest.json. Raises UndecidableError with what is wrong; nothing half valid is ever used."""
+        """Read trees.json and manifest.json. Raises UndecidableError with what is wrong; nothing half valid is used."""
         try:
             described = Manifest.model_validate_json(manifest)
             if hashlib.sha256(trees).hexdigest() != described.sha256:
@@ -190,23 +185,24 @@ class Trees:
     def contributions(self, vector: Vector) -> tuple[float, ...]:
         """Exact Shapley value of each feature in log odds: `expected` plus their sum is the margin.
 
-        The game is path-dependent TreeSHAP's (Lundberg et al. 2020, algorithm 1): a leaf is worth its value times, for each
-        feature on its path, 1 or 0 when the feature is known and `share` when it is not. That is a multilinear function, and
-        Shapley values are the integral of its gradient along the diagonal (Owen 1972): for up to four features a polynomial of
-        degree three in one variable, which two points of Gauss-Legendre integrate exactly, in time linear in the path.
+        The game is path-dependent TreeSHAP's (Lundberg et al. 2020): a leaf is worth its value times, for each feature
+        on its path, 1 or 0 when the feature is known and `share` when it is not. Shapley values are the integral of the
+        gradient of that multilinear function along the diagonal (Owen 1972). With up to four features the gradient is a
+        polynomial of degree three in one variable: two points of Gauss-Legendre integrate it exactly, in linear time.
         """
         totals = [0.0] * len(vector)
         for value, branches in self._leaves:
-            early = late = value
-            effects = []
+            at_early = at_late = value
+            slopes = []
             for feature, low, high, missing, _, kept, left in branches:
                 x = vector[feature]
-                effect = kept if low <= x < high or (missing and x != x) else left  # noqa: PLR0124
-                early *= effect.early
-                late *= effect.late
-                effects.append((feature, effect))
-            for feature, effect in effects:
-                totals[feature] += early * effect.early_slope + late * effect.late_slope
+                inside = low <= x < high or (missing and x != x)  # noqa: PLR0124 - only NaN differs from itself
+                early, late, early_slope, late_slope = kept if inside else left
+                at_early *= early
+                at_late *= late
+                slopes.append((feature, early_slope, late_slope))
+            for feature, early_slope, late_slope in slopes:
+                totals[feature] += at_early * early_slope + at_late * late_slope
         return tuple(totals)
 
     def explain(self, vector: Vector) -> list[tuple[str, float]]:
@@ -224,30 +220,28 @@ def _logistic(margin: float) -> float:
     return 0.5 + 0.5 * math.tanh(margin / 2)
 
 
-def _leaves(forest: Forest, values: list[float], node: int, path: dict[int, Branch]) -> Iterator[Leaf]:
-    """The leaves below a node; splits by one feature, met again and again on a path, are one branch."""
+def _leaves(forest: Forest, values: Sequence[float], node: int, path: dict[int, Branch]) -> list[Leaf]:
+    """Every leaf below a node. However often a path asks about one feature, it has one branch for it."""
     right = forest.right[node]
     if not right:
-        yield Leaf(values[node], tuple(path.values()))
-        return
+        return [Leaf(values[node], tuple(path.values()))]
     feature, threshold, missing_left = forest.feature[node], values[node], bool(forest.missing_left[node])
-    so_far = path.get(feature) or _branch(feature, -math.inf, math.inf, missing=True, share=1.0)
-    for child, low, high, missing in (
-        (node + 1, so_far.low, min(so_far.high, threshold), missing_left),
-        (right, max(so_far.low, threshold), so_far.high, not missing_left),
-    ):
-        share = so_far.share * forest.cover[child] / forest.cover[node]
-        branch = _branch(feature, low, high, missing=so_far.missing and missing, share=share)
-        yield from _leaves(forest, values, child, path | {feature: branch})
+    _, low, high, missing, share, _, _ = path.get(feature) or _branch(feature, -math.inf, math.inf, True, 1.0)  # noqa: FBT003
+    share /= forest.cover[node]
+    left = node + 1
+    below = _branch(feature, low, min(high, threshold), missing and missing_left, share * forest.cover[left])
+    above = _branch(feature, max(low, threshold), high, missing and not missing_left, share * forest.cover[right])
+    return [
+        *_leaves(forest, values, left, path | {feature: below}),
+        *_leaves(forest, values, right, path | {feature: above}),
+    ]
 
 
-def _branch(feature: int, low: float, high: float, *, missing: bool, share: float) -> Branch:
-    kept, left = _effect(1.0, share), _effect(0.0, share)
-    return Branch(feature, low, high, missing, share, kept, left)
+def _branch(feature: int, low: float, high: float, missing: bool, share: float) -> Branch:  # noqa: FBT001 - a column
+    return Branch(feature, low, high, missing, share, _effect(1 - share, share), _effect(-share, share))
 
 
-def _effect(known: float, share: float) -> Effect:
-    """Along the diagonal a feature's factor is share + (known - share) t; quadrature weights are in the slopes."""
-    slope = known - share
+def _effect(slope: float, share: float) -> Effect:
+    """Along the diagonal a feature's factor is share + slope * t. Halved: the weight of a quadrature point."""
     early, late = share + slope * EARLY, share + slope * LATE
-    return Effect(early, late, slope / early / 2, slope / late / 2)
+    return early, late, slope / early / 2, slope / late / 2

@@ -30,7 +30,7 @@ from fraud.counters import (
 from fraud.transaction import Transaction
 
 DISTINCT: tuple[float, ...] = tuple(
-    round(-SLOTS * math.log(1 - min(filled, SLOTS - 1) / SLOTS), 2) if filled < SLOTS else 615.0
+    round(min(SLOTS * math.log(SLOTS / (SLOTS - filled)), 615.0), 2) if filled < SLOTS else 615.0
     for filled in range(SLOTS + 1)
 )
 """Linear counting (Whang, Vander-Zanden, Taylor 1990): distinct values by slots filled, -n ln(1 - filled/n), capped

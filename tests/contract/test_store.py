@@ -1,0 +1,485 @@
+"""DynamoStore against a DynamoDB emulator, held to what InMemoryCounters says; and what it does when DynamoDB balks."""
+
+import json
+import random
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from fraud import features
+from fraud.counters import (
+    DAY,
+    KINDS,
+    NAMES,
+    PAIR,
+    SCALES,
+    InMemoryCounters,
+    Item,
+    Key,
+    State,
+    measure,
+    pair_of,
+    reads,
+    slot_of,
+    updates,
+)
+from fraud.decision import Outcome, Record, Stored
+from fraud.errors import ConflictingBodyError, UnavailableError
+from fraud.evaluation import Evaluator
+from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, expression, item_of, projection
+from fraud.transaction import NEEDS_PAYEE, Transaction
+from fraud.wire import Answer, BotoTransport, Refused, Request
+from local.emulator import Emulator
+from tests.fakes import FixedScorer, rule_book
+from tests.payments import NOON, SIDES_OF_TYPE, arrivals, payment
+
+RETENTION_DAYS = 400
+
+
+class Recorded:
+    """A transport that remembers what it was asked and what was answered."""
+
+    def __init__(self, transport: BotoTransport) -> None:
+        self._transport = transport
+        self.requests: list[Request] = []
+        self.answers: list[Answer] = []
+
+    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+        self.requests = list(requests)
+        self.answers = self._transport.gather(requests)
+        return self.answers
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with Emulator(tmp_path_factory.mktemp("emulator") / "log") as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def tables(emulator: Emulator) -> Tables:
+    variables = emulator.stack.functions[0].environment
+    return Tables(*(variables[f"{name}_TABLE"] for name in ("COUNTERS", "PROFILES", "DECISIONS")))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(emulator: Emulator) -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", emulator.url)
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("AWS_ACCESS_KEY_ID", "local")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "local")
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def transport(environment: pytest.MonkeyPatch) -> BotoTransport:
+    del environment
+    return BotoTransport()
+
+
+@pytest.fixture(scope="module")
+def dynamodb(emulator: Emulator) -> Any:
+    return emulator.client("dynamodb")
+
+
+@pytest.fixture(scope="module")
+def store(transport: BotoTransport, tables: Tables) -> DynamoStore:
+    return DynamoStore(transport, tables, RETENTION_DAYS)
+
+
+def own(name: str, kind: str = "p2p", **fields: Any) -> Transaction:
+    """A payment whose parties no other test knows."""
+    receiver = "payee_id" if kind in NEEDS_PAYEE else "instrument_id"
+    names = {field: f"{name}-{field}" for field in ("transaction_id", "payer_id", "device_id", receiver)}
+    return payment(**SIDES_OF_TYPE[kind] | names | fields)
+
+
+def plain(item: Item) -> tuple[object, ...]:
+    """Everything of an item but its marks, which a store does not read."""
+    return item.buckets, item.slots, item.devices
+
+
+def projected(item: Item, names: frozenset[str]) -> Item:
+    """What a projection leaves of an item."""
+
+    def kept(letter: str, column: Mapping[int, int]) -> dict[int, int]:
+        return {number: value for number, value in column.items() if f"{letter}{number}" in names}
+
+    buckets = {scale: kept(scale, item.buckets[scale]) for scale in SCALES}
+    return Item(buckets, kept("d", item.slots), kept("e", item.devices))
+
+
+def as_stored(transaction: Transaction, state: State) -> State:
+    """The state of memory as a store would have found it: earlier items as far as they are projected."""
+    names = frozenset(projection(transaction).split(", "))
+    earlier = set(reads(updates(transaction)))
+    items = {key: projected(item, names) if key in earlier else item for key, item in state.items.items()}
+    return State(items, state.profiles, state.recounted)
+
+
+# --- counting ---------------------------------------------------------------------------------------------------------
+
+
+def folded(account: str, day: int) -> dict[str, Any]:
+    """A profile as a fold, a list and an account's history would leave it."""
+    bitmap = (1 << slot_of("device-0") | 1 << slot_of("person-1")).to_bytes(16, "big")
+    numbers = {f"{side}{day - age}": age * 10**18 + 700 for side in "oim" for age in (2, 8, 29)}
+    bitmaps = {f"{side}b{day - 3}": bitmap for side in "oim"} | {f"oe{day - 3}": bitmap}
+    seen = {"ofirst": (day - 40) * DAY, "olast": (day - 2) * DAY, "ifirst": (day - 30) * DAY}
+    entry = {"reason": f"told by {account}", "expires_at": None, "known": True}
+    return numbers | bitmaps | seen | {"deny": entry, "status": {"state": "hold", "version": 3}}
+
+
+def typed(value: object) -> dict[str, Any]:
+    """A plain value as DynamoDB writes it."""
+    match value:
+        case None:
+            return {"NULL": True}
+        case bool():
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case bytes():
+            return {"B": value}
+        case dict():
+            return {"M": {name: typed(each) for name, each in value.items()}}
+        case _:
+            return {"S": value}
+
+
+def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, tables, dynamodb):
+    memory = InMemoryCounters()
+    memory.profiles = {f"account#person-{n}": folded(f"person-{n}", int(NOON.timestamp()) // DAY) for n in range(4)}
+    for pk, profile in memory.profiles.items():
+        row = {"pk": {"S": pk}} | {name: typed(value) for name, value in profile.items()}
+        dynamodb.put_item(TableName=tables.profiles, Item=row)
+
+    payments = list(chain.from_iterable(arrivals(random.Random(5), rounds=4, size=60)))
+    recounted = 0
+    for transaction in payments:
+        found, stored = store.count(transaction)
+        kept = memory.count(transaction)
+        expected = as_stored(transaction, kept)
+        assert {key: plain(item) for key, item in found.items.items()} == {
+            key: plain(item) for key, item in expected.items.items()
+        }
+        assert {pk: {**profile, "pk": pk} for pk, profile in expected.profiles.items()} == found.profiles
+        assert (found.recounted, stored) == (expected.recounted, None)
+        values, online = measure(transaction, kept), measure(transaction, found)
+        assert online == values
+        assert list(map(type, online.values())) == list(map(type, values.values()))
+        assert features.pack(features.vector(transaction, online)) == features.pack(
+            features.vector(transaction, values)
+        )
+        recounted += found.recounted
+    assert recounted > 15
+    assert {key.kind.name for key in memory.items} == set(KINDS)
+    assert len({transaction.epoch // DAY for transaction in payments}) == 2
+
+
+@pytest.mark.parametrize("kind", SIDES_OF_TYPE)
+def test_a_repeat_is_refused_by_every_kind_and_answered_with_its_item(transport, tables, kind):
+    recorded = Recorded(transport)
+    store = DynamoStore(recorded, tables, RETENTION_DAYS)
+    transaction = own(f"repeat-{kind}", kind)
+    first = store.count(transaction).state
+    written = [answer["Attributes"] for answer in recorded.answers[:-1]]
+    store.count(own(f"repeat-{kind}", kind, transaction_id="later"))
+    again = store.count(transaction).state
+
+    *refused, _ = recorded.answers
+    assert len(refused) == len(updates(transaction)) == 4
+    assert all(isinstance(answer, Refused) for answer in refused)
+    assert not first.recounted
+    assert again.recounted
+    for before, answer in zip(written, refused, strict=True):
+        assert before.keys() == answer.item.keys()
+        assert len(answer.item[next(name for name in before if name.startswith("r"))]["BS"]) == 2
+    assert measure(transaction, again)["payer_count_1m"] == 2
+
+
+def test_eight_writers_count_every_attempt_once_in_every_item(store, tables, dynamodb):
+    rng = random.Random(8)
+    attempts = [
+        own("hot", transaction_id=f"hot-{n}", amount=10**11 - n, occurred_at=NOON + timedelta(seconds=n % 25))
+        for n in range(30)
+    ]
+    tries = rng.sample(attempts * 3, 90)
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(store.count, tries))
+    memory = InMemoryCounters()
+    for attempt in attempts:
+        memory.count(attempt)
+    for key, item in memory.items.items():
+        raw = dynamodb.get_item(TableName=tables.counters, Key={"pk": {"S": key.pk}, "sk": {"S": key.sk}})["Item"]
+        assert plain(item_of(raw)) == plain(item)
+        marks = {bytes(mark) for name, value in raw.items() if name[0] == "r" for mark in value["BS"]}
+        assert marks == set().union(*item.marks.values())
+        assert len(marks) == 30
+
+
+def test_an_item_expires_and_is_listed_for_the_fold_by_the_first_write(store, tables, dynamodb):
+    transaction = own("fold")
+    store.count(transaction)
+    store.count(own("fold", transaction_id="fold-2", occurred_at=NOON + timedelta(hours=1)))
+    for update in updates(transaction):
+        key = {"pk": {"S": update.key.pk}, "sk": {"S": update.key.sk}}
+        raw = dynamodb.get_item(TableName=tables.counters, Key=key)["Item"]
+        assert int(raw["ttl"]["N"]) == update.ttl
+        assert ("fold" in raw) is (update.key.kind is not PAIR)
+        if update.fold is not None:
+            listed = dynamodb.query(
+                TableName=tables.counters,
+                IndexName="fold",
+                KeyConditionExpression="#fold = :fold AND pk = :pk",
+                ExpressionAttributeNames={"#fold": "fold"},
+                ExpressionAttributeValues={":fold": {"S": update.fold}, ":pk": {"S": update.key.pk}},
+            )
+            assert [set(row) for row in listed["Items"]] == [{"pk", "sk", "fold"}]
+
+
+def test_a_pair_drops_the_marks_of_closed_days(store, tables, dynamodb):
+    start = datetime.fromtimestamp(642 * 32 * DAY, tz=NOON.tzinfo)
+    days = [own("closed", transaction_id=f"closed-{n}", occurred_at=start + timedelta(days=n)) for n in range(4)]
+    for transaction in days:
+        store.count(transaction)
+    key = Key(PAIR, pair_of(days[0]), 642)
+    raw = dynamodb.get_item(TableName=tables.counters, Key={"pk": {"S": key.pk}, "sk": {"S": key.sk}})["Item"]
+    assert sorted(name for name in raw if name[0] == "r") == [f"r{642 * 32 + n}" for n in (2, 3)]
+    assert store.count(days[2]).state.recounted
+    assert measure(days[3], store.count(days[3]).state)["pair_count_7d"] == 4
+
+
+def test_nothing_of_a_payment_but_identifiers_reaches_the_counters(store, tables, dynamodb):
+    store.count(
+        own("quiet", payer_name="SECRET 花子", payee_name="SECRET", ip="192.0.2.9", metadata={"SECRET": "SECRET"})
+    )
+    rows = dynamodb.scan(TableName=tables.counters)["Items"]
+    assert "SECRET" not in str(rows)
+    assert "192.0.2.9" not in str(rows)
+
+
+def test_the_update_of_a_payer_is_one_expression():
+    payer, *_ = updates(payment())
+    day, identity = int(NOON.timestamp()) // DAY, payment().identity
+    assert expression(payer) == {
+        "Key": {"pk": {"S": "payer#payer-1"}, "sk": {"S": f"d{day}"}},
+        "UpdateExpression": (
+            "SET #ttl = if_not_exists(#ttl, :ttl), #fold = if_not_exists(#fold, :fold)"
+            f" ADD s4320 :v, m144 :v, h12 :v, d12 :slots, e{slot_of('device-1')} :one, r{day * 144 + 72} :marks"
+        ),
+        "ConditionExpression": f"NOT contains(r{day * 144 + 72}, :mark)",
+        "ExpressionAttributeNames": {"#ttl": "ttl", "#fold": "fold"},
+        "ExpressionAttributeValues": {
+            ":v": {"N": "1000000000000001200"},
+            ":ttl": {"N": str((day + 36) * DAY)},
+            ":marks": {"BS": [identity[:6]]},
+            ":mark": {"B": identity[:6]},
+            ":slots": {"NS": [str(slot_of("payee-1"))]},
+            ":one": {"N": "1"},
+            ":fold": {"S": payer.fold},
+        },
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def test_the_update_of_a_pair_removes_closed_days_and_has_no_slots():
+    day = int(NOON.timestamp()) // DAY
+    request = expression(updates(payment())[2])
+    removed = ", ".join(f"r{closed}" for closed in range(day // 32 * 32, day - 1))
+    assert removed.count("r") == 3
+    assert request["UpdateExpression"] == (
+        f"SET #ttl = if_not_exists(#ttl, :ttl) ADD b{day % 32} :v, r{day} :marks REMOVE {removed}"
+    )
+    assert request["Key"] == {"pk": {"S": "pair#payer-1|payee-1"}, "sk": {"S": f"b{day // 32}"}}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_projection_keeps_all_that_measure_looks_at():
+    memory = InMemoryCounters()
+    for transaction in chain.from_iterable(arrivals(random.Random(9), rounds=9, size=120)):
+        state = memory.count(transaction)
+        values = measure(transaction, state)
+        assert measure(transaction, as_stored(transaction, state)) == values
+        assert list(values) == list(NAMES)
+
+
+@pytest.mark.parametrize("second", [0, 9, 10, 49, 59, 60, 299, 300, 3299, 3300, 3599, 3600, 86_399])
+def test_a_projection_reaches_over_midnight_exactly_as_far_as_the_windows(second):
+    midnight = NOON.replace(hour=0)
+    before = [midnight - timedelta(seconds=10 * n - 5) for n in range(1, 8)]
+    before += [midnight - timedelta(minutes=5 * n - 1) for n in range(1, 14)]
+    memory = InMemoryCounters()
+    for n, moment in enumerate(before):
+        memory.count(payment(transaction_id=f"t-{n}", occurred_at=moment))
+    transaction = payment(occurred_at=midnight + timedelta(seconds=second))
+    state = memory.count(transaction)
+    assert measure(transaction, as_stored(transaction, state)) == measure(transaction, state)
+    fine = [name for name in projection(transaction).split(", ") if name[0] in "sm" and name[1:].isdecimal()]
+    assert len(fine) == max(5 - second // 10, 0) + max(11 - second // 300, 0)
+
+
+def test_a_projection_names_no_marks_and_only_the_payments_own_device():
+    names = projection(payment()).split(", ")
+    assert len(names) == len(set(names))
+    assert {name for name in names if name[0] in "re"} == {f"e{slot_of('device-1')}"}
+    assert not any(name[0] == "e" for name in projection(payment(device_id=None)).split(", "))
+
+
+class Scripted:
+    """A transport that gives prepared answers to reads and none to updates."""
+
+    def __init__(self, reads: Sequence[Mapping[str, Any]]) -> None:
+        self._reads = iter(reads)
+        self.asked: list[Any] = []
+
+    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+        *moved, read = requests
+        assert read.operation == "batch_get_item"
+        self.asked.append(read.payload["RequestItems"])
+        return [*({} for _ in moved), next(self._reads)]
+
+
+FAKE = Tables("c", "p", "d")
+
+
+def leftover(n: int) -> dict[str, Any]:
+    return {"p": {"Keys": [{"pk": {"S": f"left-{n}"}}]}}
+
+
+def read_with(answers: Sequence[Mapping[str, Any]]) -> tuple[Scripted, DynamoStore]:
+    transport = Scripted(answers)
+    return transport, DynamoStore(transport, FAKE, RETENTION_DAYS)
+
+
+def test_keys_left_unprocessed_are_asked_for_again_and_all_answers_are_kept():
+    transaction = payment()
+    earlier = reads(updates(transaction))[0]
+    row = {"pk": {"S": earlier.pk}, "sk": {"S": earlier.sk}, "h3": {"N": str(10**18 + 5)}}
+    decision = {"body_identity": {"B": bytes(32)}, "answer": {"S": "kept"}}
+    answers: list[dict[str, Any]] = [
+        {"Responses": {"c": [row]}, "UnprocessedKeys": leftover(1)},
+        {"Responses": {"p": [{"pk": {"S": "account#payer-1"}, "o5": {"N": "7"}}]}, "UnprocessedKeys": leftover(2)},
+        {"Responses": {}, "UnprocessedKeys": leftover(3)},
+        {"Responses": {"p": [{"pk": {"S": "device#device-1"}}]}, "UnprocessedKeys": leftover(4)},
+        {"Responses": {"d": [decision]}, "UnprocessedKeys": {}},
+    ]
+    assert len(answers) == READ_ATTEMPTS + 1
+    transport, store = read_with(answers)
+    state, stored = store.count(transaction)
+    assert transport.asked[1:] == [leftover(n) for n in (1, 2, 3, 4)]
+    assert state.items[earlier].buckets["h"] == {3: 10**18 + 5}
+    assert state.profiles == {
+        "account#payer-1": {"pk": "account#payer-1", "o5": 7},
+        "device#device-1": {"pk": "device#device-1"},
+    }
+    assert stored == Stored(bytes(32), b"kept")
+
+
+def test_keys_that_stay_unprocessed_make_the_store_unavailable():
+    transport, store = read_with([{"Responses": {}, "UnprocessedKeys": leftover(0)}] * 9)
+    with pytest.raises(UnavailableError):
+        store.count(payment())
+    assert len(transport.asked) == READ_ATTEMPTS + 1
+
+
+def test_one_batch_asks_for_earlier_items_profiles_and_the_decision():
+    transport, store = read_with([{"Responses": {}}])
+    transaction = payment(ip="192.0.2.1", instrument_id="card-1")
+    state, stored = store.count(transaction)
+    (asked,) = transport.asked
+    assert [key["pk"]["S"] for key in asked["c"]["Keys"]] == [update.key.pk for update in updates(transaction)]
+    assert [key["pk"]["S"] for key in asked["p"]["Keys"]] == [
+        *("account#payee-1", "account#payer-1", "device#device-1", "instrument#card-1", "ip#192.0.2.1"),
+    ]
+    assert asked["d"] == {"Keys": [{"pk": {"S": "t-1"}}], "ProjectionExpression": "body_identity, answer"}
+    assert (state.recounted, stored) == (False, None)
+
+
+def test_one_account_on_both_sides_of_a_card_payment_is_asked_for_once():
+    transport, store = read_with([{"Responses": {}}])
+    store.count(payment(**SIDES_OF_TYPE["top_up"] | {"payee_id": "payer-1"}))
+    keys = [key["pk"]["S"] for key in transport.asked[0]["p"]["Keys"]]
+    assert len(keys) == len(set(keys))
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+def record(transaction: Transaction, answer: bytes = b'{"outcome":"approve"}') -> Record:
+    state = InMemoryCounters().count(transaction)
+    values = measure(transaction, state)
+    snapshot = features.pack(features.vector(transaction, values))
+    return Record(transaction, answer, Outcome.APPROVE, NOON, values, snapshot, features.fingerprint())
+
+
+def test_a_decision_is_kept_with_all_that_a_replay_needs(store, tables, dynamodb):
+    transaction = own("kept", payer_name="花子")
+    assert store.commit(record(transaction)) is None
+    raw = dynamodb.get_item(TableName=tables.decisions, Key={"pk": {"S": transaction.transaction_id}})["Item"]
+    assert Transaction.model_validate_json(raw["transaction"]["S"]).identity == transaction.identity
+    assert dict(zip(NAMES, json.loads(raw["counters"]["S"]), strict=True)) == record(transaction).counters
+    assert bytes(raw["features"]["B"]) == record(transaction).features
+    assert raw["fingerprint"]["S"] == features.fingerprint()
+    assert (raw["outcome"]["S"], raw["decided_at"]["S"]) == ("approve", "2026-03-04T12:00:00.000000Z")
+    assert int(raw["ttl"]["N"]) == int(NOON.timestamp()) + RETENTION_DAYS * DAY
+
+
+def test_the_first_decision_stays_and_later_ones_are_told_it(store):
+    transaction, answer = own("first"), '{"text":"花子"}'.encode()
+    assert store.find(transaction.transaction_id) is None
+    assert store.commit(record(transaction, answer)) is None
+    kept = Stored(transaction.identity, answer)
+    assert store.commit(record(own("first", amount=7), b"another")) == kept
+    assert store.find(transaction.transaction_id) == kept
+    assert store.count(transaction).stored == kept
+
+
+def test_a_race_of_eight_commits_has_one_winner_whose_bytes_all_others_get(store):
+    transaction = own("race")
+    with ThreadPoolExecutor(8) as racers:
+        winners = list(racers.map(lambda n: store.commit(record(transaction, b"%d" % n)), range(8)))
+    assert winners.count(None) == 1
+    kept = Stored(transaction.identity, b"%d" % winners.index(None))
+    assert [winner for winner in winners if winner is not None] == [kept] * 7
+
+
+def test_a_race_of_eight_requests_is_decided_once_and_a_conflict_is_refused(store):
+    evaluator = Evaluator(store, FixedScorer(0.6), rule_book(), lambda: NOON)
+    transaction = own("asked")
+    with ThreadPoolExecutor(8) as racers:
+        evaluations = list(racers.map(evaluator.evaluate, [transaction] * 8))
+    assert len({evaluation.answer for evaluation in evaluations}) == 1
+    assert sum(evaluation.decision is not None for evaluation in evaluations) == 1
+    assert evaluator.evaluate(transaction).answer == evaluations[0].answer
+    with pytest.raises(ConflictingBodyError):
+        evaluator.evaluate(own("asked", amount=7))
+    assert measure(transaction, store.count(transaction).state)["payer_count_1h"] == 2
+
+
+# --- the wire ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_dynamodb_refuses_makes_the_store_unavailable(transport):
+    missing = DynamoStore(transport, Tables("no-such", "no-such-profiles", "no-such-decisions"), RETENTION_DAYS)
+    with pytest.raises(UnavailableError, match="ResourceNotFoundException"):
+        missing.find("t-1")
+    with pytest.raises(UnavailableError):
+        missing.count(payment())
+
+
+def test_a_dynamodb_that_does_not_answer_makes_the_store_unavailable(tables, monkeypatch):
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unheard.getsockname()[1]}")
+        with pytest.raises(UnavailableError, match="EndpointConnectionError"):
+            DynamoStore(BotoTransport(), tables, RETENTION_DAYS).find("t-1")

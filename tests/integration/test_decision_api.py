@@ -1,0 +1,194 @@
+"""POST and GET of decisions through the door: repeats, races, conflicts, malformed bodies, and what the log may
+hold.
+"""
+
+import base64
+import itertools
+import json
+import logging
+import random
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from local.emulator import Emulator
+from tests.payments import body
+
+NUMBERS = itertools.count()
+NAME, IP, NOTE = "Hanako Q Zzyzx", "203.0.113.77", "zebra-metadata"
+
+
+def fresh(**fields: Any) -> dict[str, Any]:
+    """A payment of now under an id that no other test uses."""
+    number = next(NUMBERS)
+    now = datetime.now(UTC).isoformat()
+    return body(**{"transaction_id": f"api-{number}", "payer_id": f"api-payer-{number}", "occurred_at": now} | fields)
+
+
+def post(door: Any, payment: Any, **event: Any) -> tuple[int, Any]:
+    text = payment if isinstance(payment, str) else json.dumps(payment)
+    answer = door.handler({"routeKey": "POST /decisions", "body": text, "isBase64Encoded": False} | event, None)
+    return answer["statusCode"], answer["body"]
+
+
+def get(door: Any, transaction_id: str) -> tuple[int, Any]:
+    event = {"routeKey": "GET /decisions/{transaction_id}", "pathParameters": {"transaction_id": transaction_id}}
+    answer = door.handler(event, None)
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def test_a_payment_is_decided_and_its_repeat_gets_the_same_bytes(decision_api):
+    payment = fresh()
+    status, first = post(decision_api, payment)
+    assert status == 200
+    decision = json.loads(first)
+    assert decision["transaction_id"] == payment["transaction_id"]
+    assert decision["recounted"] is False
+    assert decision["degraded"] == []
+    assert set(decision["steps_ms"]) == {"state", "model", "rules"}
+    spelled = json.dumps(dict(reversed(payment.items())), indent=3)
+    assert post(decision_api, spelled) == (200, first)
+    assert post(decision_api, base64.b64encode(spelled.encode()).decode(), isBase64Encoded=True) == (200, first)
+
+
+def test_another_body_under_a_stored_id_is_a_conflict(decision_api):
+    payment = fresh()
+    assert post(decision_api, payment)[0] == 200
+    status, answer = post(decision_api, payment | {"amount": 7})
+    assert status == 409
+    assert json.loads(answer)["status"] == 409
+
+
+def test_eight_equal_requests_at_once_get_one_decision(decision_api, emulator: Emulator):
+    payment = fresh()
+    with ThreadPoolExecutor(8) as threads:
+        answers = set(threads.map(lambda _: post(decision_api, payment), range(8)))
+    assert len(answers) == 1
+    (status, _), *_ = answers
+    assert status == 200
+    table = emulator.stack.functions[0].environment["COUNTERS_TABLE"]
+    items = emulator.client("dynamodb").query(
+        TableName=table,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": f"payer#{payment['payer_id']}"}},
+    )["Items"]
+    hours = [value["N"] for item in items for name, value in item.items() if name[0] == "h"]
+    assert hours == [str(10**18 + payment["amount"])]
+
+
+def test_a_decision_is_shown_as_it_was_given(decision_api):
+    payment = fresh(amount=900_000)
+    _, given = post(decision_api, payment)
+    status, shown = get(decision_api, payment["transaction_id"])
+    assert status == 200
+    assert shown["decision"] == json.loads(given)
+    assert shown["outcome_now"] == shown["decision"]["outcome"] == "decline"
+    assert shown["status"] == "final"
+    assert [turn["outcome"] for turn in shown["history"]] == ["decline"]
+
+
+def test_an_unknown_decision_is_not_found(decision_api):
+    assert get(decision_api, "api-never")[0] == 404
+
+
+def test_a_late_payment_is_refused_but_a_late_repeat_is_answered(decision_api, monkeypatch):
+    payment = fresh()
+    _, first = post(decision_api, payment)
+    later = datetime.now(UTC) + timedelta(hours=13)
+    monkeypatch.setattr("fraud.settings.clock", lambda: later)  # the one seam that the box uses, too
+    assert post(decision_api, payment) == (200, first)
+    status, answer = post(decision_api, payment | {"transaction_id": "api-late"})
+    assert status == 400
+    assert [fault["rule"] for fault in json.loads(answer)["errors"]] == ["occurred_at_too_old"]
+
+
+def test_another_currency_and_every_other_fault_are_named_at_once(decision_api):
+    status, answer = post(decision_api, fresh(currency="USD", amount=0, payee_id="a b", colour="red"))
+    assert status == 400
+    rules = {fault["field"]: fault["rule"] for fault in json.loads(answer)["errors"]}
+    assert rules["currency"] == "currency_not_supported"
+    assert rules.keys() == {"currency", "amount", "payee_id", "colour"}
+
+
+JUNK: list[Any] = [
+    None,
+    True,
+    -1,
+    1.5,
+    10**30,
+    "",
+    " ",
+    "x" * 70_000,
+    "\u0000",
+    "ﬁ",
+    [],
+    [[]],
+    {},
+    {"a": {}},
+    "2026-01-01",
+]
+
+
+def test_300_malformed_bodies_are_each_refused_with_their_fields(decision_api):
+    rng = random.Random(5)
+    refused = 0
+    while refused < 300:
+        payment = fresh()
+        spoiled = rng.sample(sorted(payment), rng.randint(1, 3))
+        for name in spoiled:
+            payment[name] = rng.choice([junk for junk in JUNK if junk is not None or name != "device_id"])
+        text = json.dumps(payment)
+        kind = rng.randrange(6)
+        if kind == 0:
+            text = text[: rng.randrange(len(text))]
+        elif kind == 1:
+            text = text.replace(":", rng.choice("=;,"), 1)
+        status, answer = post(decision_api, text)
+        if status == 200:  # junk that happens to be valid, such as another amount
+            continue
+        faults = json.loads(answer)["errors"]
+        assert status == 400, answer
+        assert faults
+        assert all(fault["field"] and fault["rule"] and fault["message"] for fault in faults)
+        refused += 1
+
+
+def test_no_log_line_names_a_person(decision_api, capsys, caplog):
+    caplog.set_level(logging.DEBUG, "fraud")
+    personal = {"payer_name": NAME, "payee_name": NAME, "ip": IP, "metadata": {NOTE: NOTE}}
+    payment = fresh(**personal)
+    assert post(decision_api, payment)[0] == 200
+    post(decision_api, payment)
+    post(decision_api, payment | {"amount": 5})
+    post(decision_api, payment | {"amount": NOTE, "ip": NAME, "metadata": {NOTE: 1}, NOTE: NOTE})
+    post(decision_api, json.dumps(payment)[:-1])
+    printed = "".join(capsys.readouterr()) + caplog.text
+    assert payment["transaction_id"] in printed
+    for secret in (NAME, IP, NOTE, payment["payer_id"], payment["payee_id"]):
+        assert secret not in printed
+
+
+def test_a_table_that_is_away_is_answered_503_and_the_retry_decides(decision_api, monkeypatch):
+    monkeypatch.setattr(
+        decision_api._evaluator.store, "_tables", decision_api._evaluator.store._tables._replace(decisions="gone")
+    )
+    payment = fresh()
+    event = {"routeKey": "POST /decisions", "body": json.dumps(payment)}
+    answer = decision_api.handler(event, None)
+    assert answer["statusCode"] == 503
+    assert answer["headers"]["retry-after"] == "1"
+    monkeypatch.undo()
+    assert post(decision_api, payment)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [("cash_out", "instrument_id"), ("top_up", "instrument_id"), ("merchant", "payee_id")]
+)
+def test_every_type_needs_its_counterparty(decision_api, kind, field):
+    status, answer = post(decision_api, fresh(type=kind, payee_id=None))
+    assert status == 400
+    assert [fault["field"] for fault in json.loads(answer)["errors"]] == [field]
+    complete = fresh(type=kind, payee_id=None) | {field: "other-1"}
+    assert post(decision_api, complete)[0] == 200

@@ -1,0 +1,26 @@
+"""Every sample event under events/ against its handler: the same files that `make sam` sends and the docs point to."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+from local import events
+from local.emulator import Emulator
+
+
+def test_every_sample_event_is_answered_as_its_name_announces(emulator: Emulator, doors: dict[str, ModuleType]):
+    answered = []
+    for function in emulator.stack.functions:
+        module, name = function.handler.split(".")
+        for path in events.of_handler(function.handler):
+            answer = getattr(doors[function.name], name)(events.load(path, datetime.now(UTC)), None)
+            assert events.answered_as_announced(path, answer["statusCode"]), (path, answer)
+            answered.append(path)
+        assert {path.parent.name for path in answered} >= {module}
+    assert sorted(answered) == sorted(path for path in events.EVENTS.rglob("*.json"))
+
+
+def test_a_token_stands_for_the_moment_of_loading(tmp_path: Path):
+    path = tmp_path / "handler.case.json"
+    path.write_text('{"body": "{{now}}"}')
+    assert events.load(path, datetime(2026, 1, 2, tzinfo=UTC)) == {"body": "2026-01-02T00:00:00.000+00:00"}

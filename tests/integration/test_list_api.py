@@ -1,0 +1,122 @@
+"""The deny list through its door: entries, audit, expiry, and what the hot path makes of them."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.integration.test_decision_api import fresh, post
+
+ARN = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana"
+
+
+def call(door: Any, method: str, kind: str, value: str, order: Any = None) -> tuple[int, Any]:
+    event = {
+        "version": "2.0",
+        "routeKey": f"{method} /lists/deny/{{kind}}/{{value}}",
+        "rawPath": f"/lists/deny/{kind}/{value}",
+        "rawQueryString": "",
+        "headers": {"content-type": "application/json"},
+        "pathParameters": {"kind": kind, "value": value},
+        "requestContext": {"http": {"method": method}, "stage": "$default", "authorizer": {"iam": {"userArn": ARN}}},
+        "body": order if isinstance(order, str) else json.dumps(order),
+        "isBase64Encoded": False,
+    }
+    answer = door.handler(event, None)
+    return answer["statusCode"], json.loads(answer["body"]) if answer.get("body") else None
+
+
+def rules_of(answer: Any) -> list[str]:
+    return [fault["rule"] for fault in answer["errors"]]
+
+
+def test_an_entry_is_set_changed_shown_and_taken_off_with_its_trail(list_api):
+    status, view = call(list_api, "PUT", "device", "lost-1", {"reason": "stolen phone"})
+    assert (status, view["active"], view["entry"]["reason"]) == (200, True, "stolen phone")
+    assert view["entry"]["set_by"] == ARN
+    call(list_api, "PUT", "device", "lost-1", {"reason": "stolen phone"})  # the same again leaves no row
+    call(list_api, "PUT", "device", "lost-1", {"reason": "stolen, case 4", "expires_at": "2099-01-01T00:00:00Z"})
+    assert call(list_api, "DELETE", "device", "lost-1") == (204, None)
+    assert call(list_api, "DELETE", "device", "lost-1") == (204, None)
+    status, view = call(list_api, "GET", "device", "lost-1")
+    assert (status, view["active"], view["entry"]) == (200, False, None)
+    reasons = [(row["before"] or {}).get("reason") for row in view["history"]]
+    assert reasons == [None, "stolen phone", "stolen, case 4"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "field"),
+    [("account", "bad-payer", "payer_id"), ("device", "bad-device", "device_id"), ("ip", "2001:db8::5", "ip")],
+)
+def test_a_denied_value_declines_until_the_entry_is_gone(list_api, decision_api, kind, value, field):
+    call(list_api, "PUT", kind, value, {"reason": "case 9"})
+    status, answer = post(decision_api, fresh(**{field: value}))
+    assert status == 200
+    decision = json.loads(answer)
+    assert (decision["outcome"], decision["retryable"]) == ("decline", False)
+    assert "DENY_LIST" in {reason["code"] for reason in decision["reasons"]}
+    call(list_api, "DELETE", kind, value)
+    codes = {reason["code"] for reason in json.loads(post(decision_api, fresh(**{field: value}))[1])["reasons"]}
+    assert "DENY_LIST" not in codes
+
+
+def test_an_expired_entry_denies_nothing(list_api, decision_api, monkeypatch):
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    call(list_api, "PUT", "account", "expiring", {"reason": "short", "expires_at": soon.isoformat()})
+    before = json.loads(post(decision_api, fresh(payer_id="expiring"))[1])
+    assert "DENY_LIST" in {reason["code"] for reason in before["reasons"]}
+    after = json.loads(
+        post(decision_api, fresh(payer_id="expiring", occurred_at=(soon + timedelta(minutes=1)).isoformat()))[1]
+    )
+    assert "DENY_LIST" not in {reason["code"] for reason in after["reasons"]}
+    later = soon + timedelta(minutes=2)
+    monkeypatch.setattr("fraud.settings.clock", lambda: later)
+    assert call(list_api, "GET", "account", "expiring")[1]["active"] is False
+
+
+def test_two_analysts_at_once_lose_no_change(list_api):
+    with ThreadPoolExecutor(4) as threads:
+        statuses = threads.map(
+            lambda n: call(list_api, "PUT", "account", "contested", {"reason": f"case {n}"})[0], range(4)
+        )
+        assert list(statuses) == [200] * 4
+    history = call(list_api, "GET", "account", "contested")[1]["history"]
+    assert sorted(row["after"]["reason"] for row in history) == [f"case {n}" for n in range(4)]
+    assert [row["before"] for row in history[1:]] == [row["after"] for row in history[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "order", "rules"),
+    [
+        ("colour", "red", {"reason": "x"}, ["enum"]),
+        ("ip", "300.1.1.1", {"reason": "x"}, ["format"]),
+        ("account", "a b", {"reason": "x"}, ["format"]),
+        ("account", "a", {}, ["missing"]),
+        ("account", "a", "", ["json_invalid"]),
+        (
+            "account",
+            "a",
+            {"reason": "", "expires_at": "yesterday", "why": 1},
+            ["string_too_short", "rfc3339", "unknown_field"],
+        ),
+        ("account", "a", {"reason": "x", "expires_at": "2020-01-01T00:00:00Z"}, ["expires_at_past"]),
+    ],
+)
+def test_a_faulty_order_is_refused_with_every_rule(list_api, kind, value, order, rules):
+    status, answer = call(list_api, "PUT", kind, value, order)
+    assert status == 400
+    assert sorted(rules_of(answer)) == sorted(rules)
+
+
+def test_a_value_that_never_was_on_the_list_is_not_found(list_api):
+    assert call(list_api, "GET", "account", "innocent")[0] == 404
+
+
+def test_a_table_that_is_away_is_answered_503(list_api, monkeypatch):
+    from fraud.tables import Profile  # noqa: PLC0415 - imported with its environment set
+
+    monkeypatch.setattr(Profile.Meta, "table_name", "gone")
+    monkeypatch.setattr(Profile, "_connection", None)
+    assert call(list_api, "PUT", "account", "a", {"reason": "x"})[0] == 503

@@ -1,0 +1,184 @@
+"""The account in a box is what template.yaml says: its tables, its routes, its functions, one process tree."""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.credentials import Credentials
+
+from local.box import Box
+from local.client import Client
+from local.emulator import Emulator, EmulatorError
+
+UNKNOWN_RESOURCE = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Stage: {Type: String}
+Resources:
+  Known: {Type: AWS::SQS::Queue}
+  Unknown: {Type: AWS::Timestream::Database}
+"""
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PAYMENT = {"type": "p2p", "payer_id": "box-payer", "payee_id": "box-payee", "amount": 1200, "currency": "JPY"}
+
+
+def test_tables_are_those_of_the_template(box: Box) -> None:
+    dynamodb = box.client("dynamodb")
+    names = set(dynamodb.list_tables()["TableNames"])
+    assert names == {"CountersTable", "ProfilesTable", "DecisionsTable", "AuditTable"}
+    stream = dynamodb.describe_table(TableName="DecisionsTable")["Table"]["StreamSpecification"]
+    assert stream == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    (index,) = dynamodb.describe_table(TableName="CountersTable")["Table"]["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == "fold"
+
+
+def test_functions_are_given_what_the_template_gives_them(box: Box) -> None:
+    for function in box.stack.functions:
+        assert function.environment["COUNTERS_TABLE"] == "CountersTable"
+        assert function.environment["AWS_ENDPOINT_URL"] == box.endpoint_url
+        assert function.environment["STAGE"] == "local"
+        assert all(Path(part).is_dir() for part in function.path[::2])
+
+
+def test_routes_are_those_of_the_template(box: Box) -> None:
+    assert {route.key for route in box.stack.routes} == {
+        "POST /decisions",
+        "GET /decisions/{transaction_id}",
+        "PUT /lists/deny/{kind}/{value}",
+        "DELETE /lists/deny/{kind}/{value}",
+        "GET /lists/deny/{kind}/{value}",
+    }
+
+
+def test_no_route_answers_a_stranger(box: Box) -> None:
+    with Client(box.api_url, Credentials("stranger", "guess")) as stranger:
+        for route in box.stack.routes:
+            answer = stranger.request(route.method, re.sub(r"\{\w+\}", "x", route.path), b"{}")
+            assert (answer.status, answer.body) == (403, b'{"message": "Forbidden"}')
+
+
+def test_payment_is_decided_repeated_and_found(box: Box) -> None:
+    now = box.clock.instant or START
+    body = json.dumps(PAYMENT | {"transaction_id": "box-1", "occurred_at": now.isoformat()}).encode()
+    with box.connect() as client:
+        first = client.request("POST", "/decisions", body, now)
+        again = client.request("POST", "/decisions", body)
+        found = client.request("GET", "/decisions/box-1")
+    assert (first.status, again) == (200, first)
+    assert json.loads(found.body)["decision"] == json.loads(first.body)
+    assert box.client("dynamodb").get_item(TableName="DecisionsTable", Key={"pk": {"S": "box-1"}})["Item"]
+
+
+def test_no_log_names_a_person_an_address_or_what_the_caller_attached(box: Box) -> None:
+    now = box.clock.instant or START
+    secrets = {
+        "payer_name": "Nomura-Secret",
+        "payee_name": "Sato-Secret",
+        "ip": "203.0.113.77",
+        "metadata": {"k": "v-Secret"},
+    }
+    private = PAYMENT | secrets | {"transaction_id": "box-2", "occurred_at": now.isoformat()}
+    bodies = [private, private | {"amount": 7}, private | {"amount": "Secret"}, private | {"Secret": 1}]
+    with box.connect() as client:
+        statuses = [client.request("POST", "/decisions", json.dumps(body).encode(), now).status for body in bodies]
+        statuses.append(client.request("POST", "/decisions", b'{"payer_name": "Secret', now).status)
+        statuses.append(client.request("PUT", "/lists/deny/ip/203.0.113.77", b'{"reason": "x", "Secret": 1}').status)
+    assert statuses == [200, 409, 400, 400, 400, 400]
+    logged = "".join(log.read_text() for log in box.logs.glob("*.log"))
+    assert "box-2" in logged
+    assert "Secret" not in logged
+    assert "203.0.113.77" not in logged
+
+
+def test_value_is_put_on_the_deny_list_and_taken_off(box: Box) -> None:
+    with box.connect() as client:
+        put = client.request("PUT", "/lists/deny/device/box-device", b'{"reason": "stolen"}')
+        assert put.status == 200
+        assert client.request("DELETE", "/lists/deny/device/box-device").status == 204
+        shown = json.loads(client.request("GET", "/lists/deny/device/box-device").body)
+    assert (shown["active"], len(shown["history"])) == (False, 2)
+
+
+def test_no_update_is_lost_when_many_meet_in_one_item(box: Box) -> None:
+    def add(number: int) -> None:
+        dynamodb.update_item(
+            TableName="CountersTable",
+            Key={"pk": {"S": "meeting"}, "sk": {"S": "point"}},
+            UpdateExpression="ADD payments :one, marks :mark",
+            ExpressionAttributeValues={":one": {"N": "1"}, ":mark": {"BS": [number.to_bytes(2)]}},
+        )
+
+    dynamodb = box.client("dynamodb")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(add, range(200)))
+    item = dynamodb.get_item(TableName="CountersTable", Key={"pk": {"S": "meeting"}, "sk": {"S": "point"}})["Item"]
+    assert (item["payments"]["N"], len(item["marks"]["BS"])) == ("200", 200)
+
+
+def test_every_type_of_value_comes_back_as_it_went(box: Box) -> None:
+    scalars: dict[str, Any] = {
+        "s": {"S": ""},
+        "n": {"N": "1.5"},
+        "b": {"B": b"\x00"},
+        "t": {"BOOL": False},
+        "0": {"NULL": True},
+    }
+    sets = {"ss": {"SS": ["a"]}, "ns": {"NS": ["1"]}, "bs": {"BS": [b"\xff"]}}
+    nested = {"l": {"L": [*scalars.values(), {"M": scalars}]}, "m": {"M": {**scalars, **sets}}, "empty": {"L": []}}
+    item = {"pk": {"S": "types"}, **scalars, **sets, **nested}
+    dynamodb = box.client("dynamodb")
+    dynamodb.put_item(TableName="ProfilesTable", Item=item)
+    key = {"pk": {"S": "types"}}
+    assert dynamodb.get_item(TableName="ProfilesTable", Key=key)["Item"] == item
+    assert dynamodb.batch_get_item(RequestItems={"ProfilesTable": {"Keys": [key]}})["Responses"]["ProfilesTable"] == [
+        item
+    ]
+    assert dynamodb.delete_item(TableName="ProfilesTable", Key=key, ReturnValues="ALL_OLD")["Attributes"] == item
+
+
+def test_resource_that_the_emulator_cannot_make_is_named(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(UNKNOWN_RESOURCE)
+    with (
+        pytest.raises(EmulatorError, match=r"Unknown.*AWS::Timestream::Database"),
+        Emulator(tmp_path / "log", template),
+    ):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_every_process_ends_however_its_parent_does(end: signal.Signals) -> None:
+    command = [sys.executable, "-m", "local", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        printed = "".join(iter(up.stdout.readline, "up: end it with Ctrl-C\n"))
+        url, key, secret = re.findall(r"API +(\S+)|KEY_ID=(\S+)|ACCESS_KEY=(\S+)", printed)
+        with Client(url[0], Credentials(key[1], secret[2])) as client:
+            assert client.request("GET", "/decisions/none").status == 404
+        children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
+        watched = [os.pidfd_open(int(child)) for child in children]
+        up.send_signal(end)
+        assert up.wait(30) == (-end if end == signal.SIGKILL else 0)
+    assert len(children) >= 1
+    for descriptor in watched:
+        assert select.select([descriptor], [], [], 30)[0], "a child outlived its parent"
+        os.close(descriptor)
+
+
+def test_emulator_alone_says_when_it_is_ready() -> None:
+    command = [sys.executable, "-m", "local.emulator", "--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
+        assert emulator.stdout is not None
+        assert emulator.stdout.readline().startswith("emulator ready: http://127.0.0.1:")
+        emulator.terminate()
+        assert emulator.wait(30) == 0

@@ -1,0 +1,431 @@
+"""The counters against the brute-force oracle, and the properties that make them safe to repeat and reorder."""
+
+import math
+import random
+import sys
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud.counters import (
+    ABSENT,
+    DISTINCT,
+    IDLE_CAP,
+    KINDS,
+    NAMES,
+    PACK,
+    PAIR,
+    InMemoryCounters,
+    Key,
+    State,
+    measure,
+    pair_of,
+    reads,
+    slot_of,
+    updates,
+)
+from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
+from tests import oracle
+from tests.payments import NOON, SIDES_OF_TYPE, arrivals, crowd_payment, payment
+
+DAY = 86_400
+MIDNIGHT = NOON.replace(hour=0)
+
+
+def differences(transaction: Transaction, state: State, attempts: oracle.Attempts) -> dict[str, tuple[float, float]]:
+    """(measured, expected) of every counter that is not what the oracle says."""
+    measured, expected = measure(transaction, state), attempts.measure(transaction)
+    assert set(measured) == set(expected) == set(NAMES)
+    return {name: (measured[name], expected[name]) for name in NAMES if measured[name] != expected[name]}
+
+
+def count_all(transactions: Iterable[Transaction]) -> InMemoryCounters:
+    counters = InMemoryCounters()
+    for transaction in transactions:
+        counters.count(transaction)
+    return counters
+
+
+def read(counters: InMemoryCounters, transaction: Transaction) -> dict[str, float]:
+    """Count and measure."""
+    return measure(transaction, counters.count(transaction))
+
+
+def contents(counters: InMemoryCounters) -> dict[Key, tuple[object, ...]]:
+    return {key: (item.buckets, item.slots, item.devices, item.marks) for key, item in counters.items.items()}
+
+
+class SharedCounters(InMemoryCounters):
+    """One table for many writers: an update is atomic, as in DynamoDB, an attempt of several updates is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = threading.Lock()
+        self.applied = 0
+
+    def write(self, transaction: Transaction) -> None:
+        for update in updates(transaction):
+            with self.turn:
+                self.applied += self.items[update.key].apply(update)
+
+    def look(self, transaction: Transaction) -> State:
+        """What is there, without counting: most are too old to come again, and pairs drop the marks of closed days."""
+        moved = updates(transaction)
+        keys = (*(update.key for update in moved), *reads(moved))
+        return State({key: self.items[key] for key in keys if key in self.items}, {})
+
+
+def test_sixteen_writers_leave_what_the_oracle_says_in_every_counter():
+    rounds = arrivals(random.Random(16), rounds=10, size=200)
+    counters, attempts = SharedCounters(), oracle.Attempts()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(16) as writers:
+            for arriving in rounds:
+                list(writers.map(counters.write, arriving))
+    finally:
+        sys.setswitchinterval(interval)
+    payments = list(chain.from_iterable(rounds))
+    distinct = [transaction for transaction in payments if attempts.accept(transaction)]
+    assert len(payments) == 2000
+    assert len(distinct) < 1850
+    assert counters.applied == sum(len(updates(transaction)) for transaction in distinct)
+    for transaction in distinct:
+        assert differences(transaction, counters.look(transaction), attempts) == {}
+
+
+def test_every_payment_sees_what_the_oracle_says_of_those_counted_before_it():
+    counters, attempts = InMemoryCounters(), oracle.Attempts()
+    repeats = 0
+    for transaction in chain.from_iterable(arrivals(random.Random(3), rounds=10, size=100)):
+        new = attempts.accept(transaction)
+        state = counters.count(transaction)
+        assert state.recounted is not new
+        assert differences(transaction, state, attempts) == {}
+        repeats += not new
+    assert repeats > 75
+
+
+class Folded(InMemoryCounters):
+    """Profiles as the fold leaves them, in whole days; written from payments, not from items.
+
+    First and last are starts of hours, as in an item of the day before: so a profile may already hold yesterday.
+    """
+
+    SIDES: ClassVar = {
+        "payer": ("account", "o"),
+        "payee": ("account", "i"),
+        "merchant": ("account", "m"),
+        "device": ("device", "u"),
+        "instrument": ("instrument", "u"),
+    }
+
+    def fold(self, transactions: Iterable[Transaction]) -> None:
+        for transaction in transactions:
+            day, hour = transaction.epoch // DAY, transaction.epoch // 3600 * 3600
+            for kind, (entity, other) in oracle.parties(transaction).items():
+                if kind == "pair":
+                    continue
+                name, side = self.SIDES[kind]
+                profile = self.profiles.setdefault(f"{name}#{entity}", {})
+                profile[f"{side}{day}"] = profile.get(f"{side}{day}", 0) + PACK + transaction.amount
+                add_slot(profile, f"{side}b{day}", other)
+                if kind == "payer" and transaction.device_id is not None:
+                    add_slot(profile, f"oe{day}", transaction.device_id)
+                profile[f"{side}first"] = min(hour, profile.get(f"{side}first", hour))
+                profile[f"{side}last"] = max(hour, profile.get(f"{side}last", hour))
+
+
+def add_slot(profile: dict[str, Any], name: str, value: str) -> None:
+    bitmap = int.from_bytes(profile.get(name, b""), "big") | 1 << oracle.slot(value)
+    profile[name] = bitmap.to_bytes(16, "big")
+
+
+def test_months_of_history_measure_the_same_however_far_the_fold_has_come():
+    rng = random.Random(40)
+    days = [
+        [crowd_payment(rng, MIDNIGHT + timedelta(days=n + rng.random()), 100 * n + i, people=8) for i in range(20)]
+        for n in range(48)
+    ]
+    due, early = Folded(), Folded()  # one folded through the day before yesterday, one through yesterday
+    attempts = oracle.Attempts(folded=True)
+    for n, today in enumerate(days):
+        due.fold(days[n - 2] if n > 1 else [])
+        early.fold(days[n - 1] if n else [])
+        for transaction in rng.sample(today, len(today)):
+            attempts.accept(transaction)
+            state = due.count(transaction)
+            assert differences(transaction, state, attempts) == {}
+            assert measure(transaction, early.count(transaction)) == measure(transaction, state)
+
+
+@pytest.mark.parametrize("kind", SIDES_OF_TYPE)
+def test_a_repeat_is_refused_by_every_kind_of_item(kind):
+    transaction = payment(**SIDES_OF_TYPE[kind])
+    counters = InMemoryCounters()
+    assert not counters.count(transaction).recounted
+    before = read(counters, transaction)
+    assert all(counters.items[update.key].apply(update) is False for update in updates(transaction))
+    assert read(counters, transaction) == before
+
+
+def test_every_kind_is_moved_by_some_type():
+    moved = {update.key.kind.name for sides in SIDES_OF_TYPE.values() for update in updates(payment(**sides))}
+    assert moved == set(KINDS)
+
+
+def test_a_crash_between_two_updates_leaves_a_retry_that_completes_the_attempt():
+    transaction = payment()
+    counters = InMemoryCounters()
+    first, *_ = updates(transaction)
+    counters.items[first.key].apply(first)
+    state = counters.count(transaction)
+    assert state.recounted
+    assert measure(transaction, state) == read(InMemoryCounters(), transaction)
+
+
+def test_a_changed_body_is_an_attempt_of_its_own():
+    counters = count_all([payment(amount=100)])
+    assert read(counters, payment(amount=200))["payer_sum_1m"] == 300
+
+
+def test_windows_reach_over_midnight():
+    counters = count_all(
+        [
+            payment(transaction_id="hours", occurred_at=MIDNIGHT - timedelta(hours=23), amount=1),
+            payment(transaction_id="minutes", occurred_at=MIDNIGHT - timedelta(minutes=50), amount=10),
+            payment(transaction_id="seconds", occurred_at=MIDNIGHT - timedelta(microseconds=1), amount=100),
+        ]
+    )
+    values = read(counters, payment(transaction_id="first-of-the-day", occurred_at=MIDNIGHT, amount=1000))
+    sums = [values[f"payer_sum_{window}"] for window in ("1m", "1h", "24h", "7d", "30d")]
+    assert sums == [1100, 1110, 1111, 1111, 1111]
+    assert values["payer_idle"] == 3600  # of yesterday only hours are read
+    assert (values["pair_count_2d"], values["pair_age_days"]) == (4, 1)
+
+
+def test_later_buckets_are_ignored_except_within_todays_pair():
+    counters = count_all(
+        [
+            payment(transaction_id="ahead", occurred_at=NOON + MAX_AHEAD, amount=1),
+            payment(transaction_id="later-hour", occurred_at=NOON + timedelta(hours=1), amount=10),
+        ]
+    )
+    values = read(counters, payment(amount=100))
+    assert (values["payer_count_1m"], values["payer_count_1h"], values["payer_sum_24h"]) == (1, 1, 101)
+    assert (values["payer_idle"], values["pair_sum_2d"]) == (IDLE_CAP, 111)
+
+
+def test_a_payment_twelve_hours_late_counts_where_it_belongs():
+    counters = count_all([payment(transaction_id="on-time", occurred_at=NOON)])
+    late = payment(transaction_id="late", occurred_at=NOON - MAX_AGE)
+    assert read(counters, late)["payer_count_24h"] == 1
+    assert read(counters, payment(transaction_id="now", occurred_at=NOON))["payer_count_24h"] == 3
+
+
+BORDER = datetime.fromtimestamp(641 * 32 * DAY, tz=NOON.tzinfo)
+"""Where one pair item ends and the next begins."""
+
+
+@pytest.mark.parametrize(
+    ("age", "seen"), [(0, (2, 2, 2)), (1, (2, 2, 2)), (2, (1, 2, 2)), (7, (1, 1, 2)), (30, (1, 1, 1))]
+)
+def test_pair_windows_reach_over_the_border_of_an_item(age, seen):
+    counters = count_all([payment(transaction_id="before", occurred_at=BORDER + timedelta(hours=2, days=-age))])
+    values = read(counters, payment(transaction_id="now", occurred_at=BORDER + timedelta(hours=3)))
+    assert (values["pair_count_2d"], values["pair_count_7d"], values["pair_count_30d"]) == seen
+    assert values["pair_age_days"] == age
+
+
+def test_a_pair_remembers_two_items_and_no_more():
+    start = BORDER - timedelta(days=32)
+    counters = count_all([payment(transaction_id="first", occurred_at=start)])
+    last = BORDER + timedelta(days=31, hours=23)
+    assert read(counters, payment(transaction_id="63-days", occurred_at=last))["pair_age_days"] == 63
+    next_item = payment(transaction_id="64-days", occurred_at=BORDER + timedelta(days=32))
+    assert read(counters, next_item)["pair_age_days"] == 1
+
+
+def test_a_pair_drops_the_marks_of_closed_days_and_keeps_yesterdays():
+    days = [payment(transaction_id=f"day-{n}", occurred_at=BORDER + timedelta(days=n, hours=1)) for n in range(10)]
+    counters = count_all(days)
+    item = counters.items[Key(PAIR, pair_of(days[-1]), 641)]
+    today = days[-1].epoch // DAY
+    assert sorted(item.marks) == [today - 1, today]
+    assert sorted(item.buckets["b"]) == list(range(10))
+    yesterday = payment(transaction_id="day-8", occurred_at=BORDER + timedelta(days=8, hours=1))
+    assert counters.count(yesterday).recounted
+    assert item.buckets["b"][8] == PACK + 1200
+
+
+def test_an_instrument_is_not_an_account_of_the_same_name():
+    account = payment(payee_id="x")
+    card = payment(**SIDES_OF_TYPE["top_up"] | {"instrument_id": "x"})
+    assert pair_of(account) != pair_of(card)
+    assert pair_of(account) == pair_of(payment(type="merchant", payee_id="x"))
+
+
+def with_profile(**attributes: object) -> dict[str, float]:
+    """Counters of the payment at NOON whose payer has this profile."""
+    counters = InMemoryCounters()
+    counters.profiles["account#payer-1"] = attributes
+    return read(counters, payment(amount=1))
+
+
+TODAY = int(NOON.timestamp()) // DAY
+
+
+@pytest.mark.parametrize(
+    ("age", "in_7d", "in_30d"),
+    [(0, 0, 0), (1, 0, 0), (2, 1, 1), (6, 1, 1), (7, 0, 1), (29, 0, 1), (30, 0, 0)],
+)
+def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age, in_7d, in_30d):
+    day = TODAY - age
+    bitmap = (1 << (slot_of("payee-1") + 1) % 127).to_bytes(16, "big")
+    values = with_profile(**{f"o{day}": 3 * PACK + 500, f"ob{day}": bitmap})
+    assert (values["payer_count_7d"], values["payer_sum_7d"]) == ((4, 501) if in_7d else (1, 1))
+    assert (values["payer_count_30d"], values["payer_sum_30d"]) == ((4, 501) if in_30d else (1, 1))
+    assert values["payer_distinct_7d"] == DISTINCT[2 if in_7d else 1]
+    assert values["payer_distinct_30d"] == DISTINCT[2 if in_30d else 1]
+    assert (values["payer_count_24h"], values["payer_distinct_24h"]) == (1, 1.0)
+
+
+@pytest.mark.parametrize(("age", "new"), [(1, 1), (2, 0), (29, 0), (30, 1)])
+def test_a_device_is_old_if_the_profile_holds_its_slot_within_thirty_days(age, new):
+    bitmap = (1 << slot_of("device-1")).to_bytes(16, "big")
+    assert with_profile(**{f"oe{TODAY - age}": bitmap})["device_new"] == new  # yesterday's is read from its item
+    assert with_profile(**{f"oe{TODAY - age}": bytes(16)})["device_new"] == 1
+
+
+@pytest.mark.parametrize(("hours", "new"), [(-36, 0), (-13, 0), (0, 0), (1, 0), (-37, 1)])
+def test_a_device_is_old_if_it_paid_today_or_yesterday(hours, new):
+    counters = count_all([payment(transaction_id="other", occurred_at=NOON + timedelta(hours=hours))])
+    assert read(counters, payment())["device_new"] == new
+
+
+def test_a_device_is_new_to_each_payer():
+    counters = count_all([payment(transaction_id="other", payer_id="payer-2")])
+    values = read(counters, payment())
+    assert (values["device_new"], values["device_distinct_2h"]) == (1, DISTINCT[2])
+    assert read(counters, payment(device_id=None, transaction_id="t-3"))["device_new"] == 0
+
+
+def test_age_and_idle_come_from_the_profile_when_nothing_newer_is_known():
+    epoch = int(NOON.timestamp())
+    values = with_profile(ofirst=epoch - 90 * DAY, olast=epoch - 9 * DAY)
+    assert (values["payer_age"], values["payer_idle"]) == (90 * DAY, 9 * DAY)
+    assert with_profile(ofirst=epoch - 90 * DAY, olast=epoch - 40 * DAY)["payer_idle"] == IDLE_CAP
+    assert with_profile(ifirst=5, ilast=5)["payer_age"] == 0  # another side of the account
+
+
+def test_a_profile_belongs_to_a_side():
+    counters = InMemoryCounters()
+    epoch = int(NOON.timestamp())
+    counters.profiles |= {
+        "account#payee-1": {f"i{TODAY - 3}": PACK + 7, f"m{TODAY - 3}": 2 * PACK + 70, "ifirst": epoch - 3 * DAY},
+        "device#device-1": {f"u{TODAY - 3}": 3 * PACK},
+        "instrument#instrument-1": {f"u{TODAY - 3}": 4 * PACK},
+    }
+    person = read(counters, payment(amount=1))
+    assert (person["payee_sum_7d"], person["payee_age"], person["device_count_7d"]) == (8, 3 * DAY, 4)
+    shop = read(counters, payment(**SIDES_OF_TYPE["merchant"], amount=1))
+    assert (shop["merchant_sum_7d"], shop["merchant_age"]) == (71, 0)
+    card = read(counters, payment(**SIDES_OF_TYPE["cash_out"]))
+    assert card["instrument_count_7d"] == 5
+
+
+def test_idle_skips_the_payments_own_bucket_only_when_it_is_alone_there():
+    counters = count_all([payment(transaction_id="minutes", occurred_at=NOON - timedelta(minutes=7))])
+    assert read(counters, payment(transaction_id="first", occurred_at=NOON + timedelta(seconds=3)))["payer_idle"] == 423
+    assert read(counters, payment(transaction_id="second", occurred_at=NOON + timedelta(seconds=8)))["payer_idle"] == 8
+
+
+def test_who_takes_no_part_is_absent():
+    values = read(InMemoryCounters(), payment(device_id=None))
+    others = {name for name in NAMES if name.split("_")[0] in {"device", "merchant", "instrument"}}
+    assert others
+    assert {name: values[name] for name in others} == {name: ABSENT[name] for name in others}
+    assert values["device_idle"] == IDLE_CAP
+
+
+def test_a_state_without_items_measures_as_if_nobody_had_been_seen():
+    values = measure(payment(), State({}, {}))
+    assert values == ABSENT | {"device_new": 1}
+    assert list(values) == list(NAMES)
+
+
+def test_distinct_is_linear_counting_capped_at_615():
+    assert [DISTINCT[n] for n in (0, 1, 2, 64)] == [0, 1.0, 2.02, round(127 * math.log(127 / 63), 2)]
+    assert DISTINCT[126] == DISTINCT[127] == 615
+    assert sorted(DISTINCT) == list(DISTINCT)
+
+
+def test_a_hot_payees_distinct_count_fills_up():
+    counters, attempts = InMemoryCounters(), oracle.Attempts()
+    for n in range(1500):
+        one = payment(transaction_id=f"t-{n}", payer_id=f"payer-{n}", occurred_at=NOON + timedelta(seconds=n % 60))
+        attempts.accept(one)
+        state = counters.count(one)
+    assert measure(one, state)["payee_distinct_2h"] == 615
+    assert differences(one, state, attempts) == {}
+
+
+@pytest.mark.parametrize(("payments", "amount"), [(10**6, 10**11), (10**9, 10**8)])
+def test_counts_and_sums_stay_exact_at_the_limits(payments, amount):
+    one = payment(amount=amount)
+    counters = InMemoryCounters()
+    for update in updates(one):
+        counters.items[update.key].buckets |= {scale: {n: (payments - 1) * update.value} for scale, n in update.buckets}
+    values = read(counters, one)
+    assert (values["payer_count_1m"], values["pair_count_30d"]) == (payments, payments)
+    assert values["payer_sum_30d"] == values["pair_sum_30d"] == payments * amount
+
+
+def test_items_expire_after_everything_that_reads_them():
+    horizon = timedelta(days=30) + MAX_AGE
+    for update in updates(payment()):
+        end = (update.key.period + 1) * update.key.kind.period
+        assert update.ttl >= end + horizon.total_seconds()
+
+
+def test_the_fold_finds_every_item_but_pairs_in_one_of_64_slices():
+    slices = {n: updates(payment(payer_id=f"payer-{n}"))[0].fold for n in range(500)}
+    assert {name.split("#")[0] for name in slices.values()} == {f"d{TODAY}"}
+    assert {int(name.split("#")[1]) for name in slices.values()} == set(range(64))
+    assert [update.fold is None for update in updates(payment())] == [
+        update.key.kind is PAIR for update in updates(payment())
+    ]
+
+
+CROWD = [crowd_payment(random.Random(n), NOON + timedelta(minutes=7 * n - 300), n, people=4) for n in range(60)]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.permutations(CROWD))
+def test_any_order_of_arrival_gives_the_same_items(order):
+    assert contents(count_all(order)) == contents(count_all(CROWD))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from(CROWD), st.integers(0, len(CROWD)))))
+def test_repeats_anywhere_change_nothing(repeats):
+    order = list(CROWD)
+    for transaction, place in repeats:
+        order.insert(place, transaction)
+    assert contents(count_all(order)) == contents(count_all(CROWD))
+
+
+def test_whole_buckets_stay_close_to_exact_windows():
+    """The table that `python -m tests.oracle` prints, on a smaller crowd."""
+    errors = {name: oracle.relative(pairs) for name, pairs in oracle.errors(3000, people=80).items()}
+    assert max(errors["count", window] for window in ("1m", "1h", "24h", "30d")) < 0.05
+    assert errors["count", "7d"] < 0.1  # six whole days and the hours of today: half a day short on average
+    assert errors["distinct", "30d"] < 0.15

@@ -1,0 +1,55 @@
+"""Errors as answers: status, content type and faults, and never more than that."""
+
+import json
+
+import pytest
+
+from fraud import errors
+from fraud.errors import (
+    ConflictingBodyError,
+    Fault,
+    FraudError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+    problem,
+)
+
+STATUS = {
+    InvalidRequestError((Fault("amount", "missing", "is required"),)): 400,
+    NotFoundError("account#secret"): 404,
+    ConflictingBodyError("secret"): 409,
+    errors.UndecidableError("secret"): 500,
+    FraudError("secret"): 500,
+    UnavailableError("secret"): 503,
+}
+
+
+@pytest.mark.parametrize(("error", "status"), STATUS.items(), ids=[type(error).__name__ for error in STATUS])
+def test_every_error_is_a_problem_with_its_own_status(error, status):
+    answer = problem(error)
+    body = json.loads(answer["body"])
+    assert answer["statusCode"] == body["status"] == status
+    assert answer["headers"]["content-type"] == "application/problem+json"
+    assert (body["type"], body["title"]) == ("about:blank", error.title)
+    assert bool(body["errors"]) is (status == 400)
+    assert "secret" not in answer["body"]
+
+
+def test_every_error_of_the_library_is_known_here():
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FraudError)}
+    assert kinds == {type(error) for error in STATUS}
+    assert len({kind.title for kind in kinds - {errors.UndecidableError}}) == len(kinds) - 1
+
+
+def test_only_what_may_pass_says_when_to_try_again():
+    assert [type(error) for error in STATUS if "retry-after" in problem(error)["headers"]] == [UnavailableError]
+
+
+def test_every_fault_is_listed_with_field_rule_and_message():
+    error = InvalidRequestError((Fault("amount", "missing", "is required"), Fault("ip", "ip_address", "must be one")))
+    assert json.loads(problem(error)["body"])["errors"] == [
+        {"field": "amount", "rule": "missing", "message": "is required"},
+        {"field": "ip", "rule": "ip_address", "message": "must be one"},
+    ]
+    assert str(error) == "amount: missing, ip: ip_address"

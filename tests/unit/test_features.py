@@ -1,0 +1,283 @@
+"""Each feature's value on a payment worked out by hand, and that the fingerprint notices any change of definition."""
+
+import importlib.util
+import math
+import struct
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import fraud
+from fraud.counters import ABSENT, DAY, InMemoryCounters, measure
+from fraud.features import FEATURES, NAMES, Table, fingerprint, pack, probed, unpack, vector
+from tests.payments import SIDES_OF_TYPE, payment
+
+COUNTERS = ABSENT | {
+    "payer_count_1m": 2,
+    "payer_count_1h": 3,
+    "payer_count_24h": 4,
+    "payer_count_30d": 11,
+    "payer_sum_24h": 6000,
+    "payer_sum_30d": 41_200,
+    "payer_decayed_sum_6h": 2345.5,
+    "payer_distinct_2h": 2.02,
+    "payer_distinct_24h": 3.05,
+    "payer_idle": 75,
+    "payer_age": 86_399,
+    "pair_count_30d": 5,
+    "pair_age_days": 12,
+    "device_new": 1,
+    "device_count_1h": 6,
+    "device_distinct_24h": 2.02,
+    "payee_count_1h": 7,
+    "payee_count_24h": 9,
+    "payee_count_30d": 101,
+    "payee_sum_24h": 90_000,
+    "payee_sum_30d": 601_200,
+    "payee_distinct_2h": 6.15,
+    "payee_distinct_24h": 8.26,
+    "payee_age": 7200,
+    "payee_idle": 30,
+}
+PAYMENT = payment(occurred_at="2026-03-04T06:00:00Z")  # 1200 of payer-1 to payee-1, a quarter of the day gone
+
+EXPECTED = {
+    "amount_log": math.log(1201),
+    "amount_to_payer_normal_30d": 1200 / ((41_200 - 1200) / 10),
+    "amount_to_counterparty_normal_30d": 1200 / ((601_200 - 1200) / 100),
+    "amount_share_of_payer_24h": 1200 / 6000,
+    "is_merchant": 0,
+    "is_cash_out": 0,
+    "is_top_up": 0,
+    "is_retry": 0,
+    "time_of_day_sin": 1,
+    "time_of_day_cos": 6.123233995736766e-17,
+    "payer_count_1m": 2,
+    "payer_count_1h": 3,
+    "payer_count_24h": 4,
+    "payer_count_24h_share_of_30d": 4 / 11,
+    "payer_decayed_sum_6h_log": math.log(2346.5),
+    "payer_distinct_2h": 2.02,
+    "payer_distinct_24h": 3.05,
+    "payer_idle_log": math.log(76),
+    "payer_age_log": math.log(86_400),
+    "pair_count_30d": 5,
+    "pair_age_days": 12,
+    "device_new": 1,
+    "device_count_1h": 6,
+    "device_distinct_24h": 2.02,
+    "counterparty_count_1h": 7,
+    "counterparty_distinct_2h": 6.15,
+    "counterparty_distinct_24h": 8.26,
+    "counterparty_sum_24h_log": math.log(90_001),
+    "counterparty_mean_24h_log": math.log(10_001),
+    "counterparty_age_log": math.log(7201),
+    "counterparty_idle_log": math.log(31),
+}
+MISSING_WITHOUT_DEVICE = {"device_new", "device_count_1h", "device_distinct_24h"}
+
+
+def float32(value: float) -> float:
+    (rounded,) = struct.unpack("<f", struct.pack("<f", value))
+    return rounded
+
+
+def named(values: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(NAMES, values, strict=True))
+
+
+def missing(values: tuple[float, ...]) -> set[str]:
+    return {name for name, value in named(values).items() if math.isnan(value)}
+
+
+def test_every_feature_is_what_its_name_says_in_the_order_of_names():
+    assert list(EXPECTED) == list(NAMES)
+    assert named(vector(PAYMENT, COUNTERS)) == pytest.approx(EXPECTED, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", SIDES_OF_TYPE)
+def test_the_receivers_counters_are_those_of_its_kind(kind):
+    receiver = {"p2p": "payee", "merchant": "merchant"}.get(kind, "instrument")
+    counters = ABSENT | {f"{receiver}_count_1h": 42}
+    values = named(vector(payment(**SIDES_OF_TYPE[kind]), counters))
+    assert values["counterparty_count_1h"] == 42
+    assert [values[f"is_{name}"] for name in ("merchant", "cash_out", "top_up")] == [
+        kind == name for name in ("merchant", "cash_out", "top_up")
+    ]
+
+
+def test_a_retry_is_known_by_its_first_attempt():
+    assert named(vector(payment(attempt_of="t-0"), COUNTERS))["is_retry"] == 1
+
+
+def test_a_first_payment_has_nothing_to_compare_its_amount_with():
+    first = payment()
+    values = vector(first, measure(first, InMemoryCounters().count(first)))
+    assert missing(values) == {"amount_to_payer_normal_30d", "amount_to_counterparty_normal_30d"}
+    assert named(values)["amount_share_of_payer_24h"] == 1
+
+
+def test_a_payment_without_a_device_has_no_device_features():
+    assert missing(vector(payment(device_id=None), COUNTERS)) == MISSING_WITHOUT_DEVICE
+
+
+def test_a_repeat_that_met_no_counters_is_missing_rather_than_divided_by_zero():
+    assert missing(vector(PAYMENT, ABSENT)) >= {"amount_share_of_payer_24h", "payer_count_24h_share_of_30d"}
+
+
+def test_values_are_float32_and_survive_the_snapshot():
+    values = vector(payment(device_id=None), COUNTERS)
+    assert all(math.isnan(value) or value == float32(value) for value in values)
+    assert named(values)["payer_distinct_2h"] == float32(2.02) != 2.02
+    assert len(pack(values)) == 4 * len(NAMES)
+    assert pack(unpack(pack(values))) == pack(values)
+    assert missing(unpack(pack(values))) == MISSING_WITHOUT_DEVICE
+
+
+def test_a_snapshot_of_another_length_is_refused():
+    with pytest.raises(struct.error):
+        unpack(bytes(4 * len(NAMES) - 4))
+
+
+def test_names_are_unique_and_about_thirty():
+    assert len(set(NAMES)) == len(NAMES)
+    assert 25 <= len(NAMES) <= 31
+
+
+# --- fingerprint ------------------------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_is_sixteen_digits_and_the_tables_own():
+    assert fingerprint() == fingerprint(FEATURES) == fingerprint(tuple(FEATURES))
+    assert len(fingerprint()) == 16
+    assert int(fingerprint(), 16) > 0
+
+
+def with_entry(place: int, name: str, function) -> Table:
+    return (*FEATURES[:place], (name, function), *FEATURES[place + 1 :])
+
+
+PROBED = tuple(probed())
+
+
+def changed(place: int) -> dict[str, Table]:
+    """The table with one entry changed in different ways, each of which shows in some probe."""
+    name, function = FEATURES[place]
+    seen = [probe[place] for probe in PROBED if not math.isnan(probe[place])]
+    middle = (min(seen) + max(seen)) / 2
+    changes = {
+        "constant": lambda _: seen[0],
+        "a little more": lambda p: function(p) * 1.000001 + 1e-6,
+        "capped": lambda p: min(function(p), middle),
+        "other sign": lambda p: -function(p),
+        "missing instead": lambda p: math.nan if function(p) > middle else function(p),
+    }
+    if len(seen) < len(PROBED):
+        changes["never missing"] = lambda p: 0.0 if math.isnan(function(p)) else function(p)
+    tables = {how: (*FEATURES[:place], (name, change), *FEATURES[place + 1 :]) for how, change in changes.items()}
+    tables["other name"] = (*FEATURES[:place], (f"{name}_", function), *FEATURES[place + 1 :])
+    return tables
+
+
+@pytest.mark.parametrize("place", range(len(FEATURES)), ids=NAMES)
+def test_any_changed_feature_changes_the_fingerprint(place):
+    same = {how for how, table in changed(place).items() if fingerprint(table) == fingerprint()}
+    assert same == set()
+
+
+def test_another_order_changes_the_fingerprint():
+    assert fingerprint((*FEATURES[1:], FEATURES[0])) != fingerprint()
+
+
+def test_the_probes_give_every_feature_several_values_and_missing_ones_where_there_can_be():
+    columns = dict(zip(NAMES, zip(*PROBED, strict=True), strict=True))
+    assert {name for name, column in columns.items() if len({*column}) < 2} == set()
+    gaps = {name for name, column in columns.items() if any(map(math.isnan, column))}
+    assert gaps == MISSING_WITHOUT_DEVICE | {"amount_to_payer_normal_30d", "amount_to_counterparty_normal_30d"}
+
+
+SOURCE = Path(fraud.__path__[0])
+COUNTER_CHANGES = {
+    "shorter minute": ('"1m": ("s", 6)', '"1m": ("s", 5)'),
+    "longer minute": ('"1m": ("s", 6)', '"1m": ("s", 7)'),
+    "shorter hour": ('"1h": ("m", 12)', '"1h": ("m", 11)'),
+    "longer hour": ('"1h": ("m", 12)', '"1h": ("m", 13)'),
+    "shorter two hours": ('"2h": 2', '"2h": 1'),
+    "longer two hours": ('"2h": 2', '"2h": 3'),
+    "shorter day": ('"24h": 24', '"24h": 23'),
+    "longer day": ('"24h": 24', '"24h": 25'),
+    "shorter month": ('"7d": 7, "30d": 30}\n"""Windows of whole days', '"7d": 7, "30d": 29}\n"""Windows of whole days'),
+    "longer month": ('"7d": 7, "30d": 30}\n"""Windows of whole days', '"7d": 7, "30d": 31}\n"""Windows of whole days'),
+    "shorter month of pairs": ('"2d": 2, "7d": 7, "30d": 30', '"2d": 2, "7d": 7, "30d": 29'),
+    "longer month of pairs": ('"2d": 2, "7d": 7, "30d": 30', '"2d": 2, "7d": 7, "30d": 31'),
+    "shorter memory of pairs": ('PAIR = Kind("pair", period=32 * DAY', 'PAIR = Kind("pair", period=16 * DAY'),
+    "wider fine buckets": ('"s": 10', '"s": 20'),
+    "wider minute buckets": ('"m": 300', '"m": 600'),
+    "other half-life": ("HALF_LIFE_HOURS = 6", "HALF_LIFE_HOURS = 7"),
+    "longer decay": ("range(24)", "range(25)"),
+    "more slots": ("SLOTS = 127", "SLOTS = 131"),
+    "unrounded distinct": ("615.0), 2)", "615.0), 9)"),
+    "idle counts itself": ("fine.get(own, 0) < 2 * PACK", "fine.get(own, 0) < 1"),
+    "idle skips its company": ("fine.get(own, 0) < 2 * PACK", "fine.get(own, 0) < 9 * PACK"),
+    "shorter idle": ("IDLE_CAP = HORIZON_DAYS * DAY", "IDLE_CAP = DAY"),
+    "first of the profile ignored": ("side}first", "side}fist"),
+    "last of the profile ignored": ("side}last", "side}lost"),
+    "shorter memory of devices": ("HORIZON_DAYS + 1, day - 1", "HORIZON_DAYS + 2, day - 1"),
+    "longer memory of devices": ("HORIZON_DAYS + 1, day - 1", "HORIZON_DAYS, day - 1"),
+    "no memory of yesterday's devices": ("not yesterday and", ""),
+    "a device stays new all day": ("today <= 1 and", ""),
+    "pairs without direction": ('f"{transaction.payer_id}|{other}"', '"|".join(sorted((transaction.payer_id, other)))'),
+    "devices by payee": (
+        "yield DEVICE, transaction.device_id, transaction.payer_id",
+        "yield DEVICE, transaction.device_id, transaction.type",
+    ),
+    "merchants as payees": ('"merchant": MERCHANT', '"merchant": PAYEE'),
+    "payers' history as payees'": (
+        'PAYEE = Kind("payee", profile="account", side="i")',
+        'PAYEE = Kind("payee", profile="account", side="o")',
+    ),
+    "instruments' history forgotten": ('profile="instrument", side="u"', 'profile="instrument", side="v"'),
+}
+"""Text of counters.py and what a careless hand might make of it."""
+
+
+def load(name: str, text: str) -> ModuleType:
+    """A module of this source, beside the real one."""
+    spec = importlib.util.spec_from_loader(name, loader=None)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    exec(compile(text, name, "exec"), module.__dict__)  # noqa: S102 - the library's own text
+    return module
+
+
+def fingerprint_of(counters: str) -> str:
+    """The fingerprint with this text in the place of counters.py."""
+    text = (SOURCE / "features.py").read_text().replace("from fraud.counters import", "from changed_counters import")
+    try:
+        load("changed_counters", counters)
+        return load("changed_features", text).fingerprint()
+    finally:
+        sys.modules.pop("changed_counters", None)
+        sys.modules.pop("changed_features", None)
+
+
+def test_the_fingerprint_does_not_depend_on_where_the_code_lies():
+    assert fingerprint_of((SOURCE / "counters.py").read_text()) == fingerprint()
+
+
+@pytest.mark.parametrize("change", COUNTER_CHANGES)
+def test_any_changed_counter_changes_the_fingerprint(change):
+    before, after = COUNTER_CHANGES[change]
+    text = (SOURCE / "counters.py").read_text()
+    assert before in text
+    assert fingerprint_of(text.replace(before, after)) != fingerprint()
+
+
+def test_a_day_has_the_length_of_a_day():
+    noon, quarter = payment(), payment(occurred_at="2026-03-04T06:00:00Z")
+    assert named(vector(noon, COUNTERS))["time_of_day_cos"] == -1
+    assert named(vector(quarter, COUNTERS))["time_of_day_sin"] == 1
+    assert quarter.epoch % DAY == DAY / 4

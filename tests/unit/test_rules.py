@@ -1,0 +1,438 @@
+"""The policy: what loading refuses, what each packaged rule says on both sides of its border, what fails quietly."""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+
+from fraud import features
+from fraud.assembly import POLICY
+from fraud.counters import ABSENT, State
+from fraud.decision import Outcome
+from fraud.errors import UndecidableError
+from fraud.features import vector
+from fraud.rules import MAX_LENGTH, MAX_NESTING, MEMBERS, STANDING, RuleBook, Ruling, denies, inputs, standing
+from fraud.transaction import Transaction, utc
+from tests.fakes import rule, rule_book
+from tests.payments import NOON, SIDES_OF_TYPE, payment
+
+TEXT = POLICY.read_bytes()
+PACKAGED: dict[str, Any] = json.loads(TEXT)
+BOOK = RuleBook.load(TEXT)
+RULES = {rule["id"]: rule for rule in PACKAGED["rules"]}
+
+FIRST = {
+    **{f"{kind}_{name}": 1 for kind in ("payer", "payee", "device", "instrument") for name in ("count_1m", "count_1h")},
+    **{f"{kind}_{name}": 1.0 for kind in ("payer", "payee", "device") for name in ("distinct_2h", "distinct_24h")},
+    "pair_count_30d": 1,
+}
+"""Counters of a payment in a quiet world."""
+
+
+def judge(
+    book: RuleBook, transaction: Transaction, counters: Mapping[str, float], profiles: Mapping[str, Any]
+) -> Ruling:
+    values = ABSENT | FIRST | counters
+    return book.judge(inputs(transaction, values, vector(transaction, values), State({}, dict(profiles))))
+
+
+# --- the packaged policy ----------------------------------------------------------------------------------------------
+
+
+class Example(NamedTuple):
+    fires: bool
+    fields: Mapping[str, Any]
+    counters: Mapping[str, float]
+    profiles: Mapping[str, Any]
+
+
+def yes(counters: Mapping[str, float] = {}, profiles: Mapping[str, Any] = {}, **fields: Any) -> Example:
+    return Example(fires=True, fields=fields, counters=counters, profiles=profiles)
+
+
+def no(counters: Mapping[str, float] = {}, profiles: Mapping[str, Any] = {}, **fields: Any) -> Example:
+    return Example(fires=False, fields=fields, counters=counters, profiles=profiles)
+
+
+def status(account: str, state: str) -> dict[str, Any]:
+    return {f"account#{account}": {"status": {"state": state, "version": 4}}}
+
+
+def denied(pk: str) -> dict[str, Any]:
+    return {pk: {"deny": {"reason": "stolen", "expires_at": None}}}
+
+
+CASH_OUT, TOP_UP, MERCHANT = (SIDES_OF_TYPE[kind] for kind in ("cash_out", "top_up", "merchant"))
+NEW_DEVICE = {"device_new": 1, "payer_age": 86_401}
+
+EXAMPLES: dict[str, list[Example]] = {
+    "account_not_active": [
+        yes(profiles=status("payer-1", "hold")),
+        yes(profiles=status("payee-1", "deactivated")),
+        no(profiles=status("payer-1", "active") | status("payee-1", "active")),
+        no(profiles=status("somebody", "hold")),
+    ],
+    "deny_list": [
+        yes(profiles=denied("account#payer-1")),
+        yes(profiles=denied("account#payee-1")),
+        yes(profiles=denied("device#device-1")),
+        yes(profiles=denied("instrument#card-1"), instrument_id="card-1"),
+        yes(profiles=denied("ip#2001:db8::1"), ip="2001:DB8::1"),
+        no(profiles=denied("account#device-1") | denied("device#payer-1") | denied("ip#2001:db8::1")),
+    ],
+    "limit_p2p_single": [yes(amount=500_001), no(amount=500_000), no(amount=500_001, **MERCHANT)],
+    "limit_p2p_day": [
+        yes({"payer_sum_24h": 1_000_001}),
+        no({"payer_sum_24h": 1_000_000}),
+        no({"payer_sum_24h": 1_000_001}, **MERCHANT),
+    ],
+    "limit_cash_out_day": [
+        yes({"instrument_sum_24h": 1_000_001}, **CASH_OUT),
+        no({"instrument_sum_24h": 1_000_000}, **CASH_OUT),
+        no({"instrument_sum_24h": 1_000_001}, **TOP_UP),
+    ],
+    "limit_top_up_single": [
+        yes(amount=500_001, **TOP_UP),
+        no(amount=500_000, **TOP_UP),
+        no(amount=500_001, **CASH_OUT),
+    ],
+    "limit_top_up_day": [
+        yes({"instrument_sum_24h": 1_000_001}, **TOP_UP),
+        yes({"instrument_count_24h": 21}, **TOP_UP),
+        no({"instrument_sum_24h": 1_000_000, "instrument_count_24h": 20}, **TOP_UP),
+        no({"instrument_count_24h": 21}, **CASH_OUT),
+    ],
+    "velocity_minute": [yes({"payer_count_1m": 7}), no({"payer_count_1m": 6})],
+    "velocity_hour": [
+        yes({"payer_count_1h": 21}),
+        yes({"payer_distinct_2h": 12.01}),
+        no({"payer_count_1h": 20, "payer_distinct_2h": 12.0}),
+    ],
+    "new_payee_high_amount": [
+        yes(amount=100_000),
+        no(amount=99_999),
+        no({"pair_count_30d": 2}, amount=100_000),
+        no(amount=100_000, **MERCHANT),
+    ],
+    "new_payee_new_device": [
+        yes(NEW_DEVICE, amount=30_000),
+        no(NEW_DEVICE, amount=29_999),
+        no(NEW_DEVICE | {"device_new": 0}, amount=30_000),
+        no(NEW_DEVICE | {"payer_age": 86_400}, amount=30_000),
+        no(NEW_DEVICE | {"pair_count_30d": 2}, amount=30_000),
+    ],
+    "fan_in_burst": [
+        yes({"payee_distinct_2h": 8.01, "payee_age": 259_199}),
+        no({"payee_distinct_2h": 8.0, "payee_age": 259_199}),
+        no({"payee_distinct_2h": 8.01, "payee_age": 259_200}),
+    ],
+    "device_shared": [yes({"device_distinct_2h": 5.01}), no({"device_distinct_2h": 5.0}), no(device_id=None)],
+    "device_burst": [yes({"device_count_1m": 9}), no({"device_count_1m": 8})],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "example"), [(name, example) for name, examples in EXAMPLES.items() for example in examples]
+)
+def test_a_packaged_rule_fires_on_one_side_of_its_border_only(name, example):
+    ruling = judge(BOOK, payment(**example.fields), example.counters, example.profiles)
+    hits = {hit.reasons[0].source: hit for hit in ruling.hits}
+    source = f"{name}@{RULES[name]['version']}"
+    assert (source in hits) is example.fires
+    assert ruling.failed == ()
+    if example.fires:
+        (reason,) = hits[source].reasons
+        assert (reason.code, reason.text) == (RULES[name]["code"], PACKAGED["reasons"][RULES[name]["code"]])
+        assert hits[source].outcome == RULES[name]["outcome"]
+        assert hits[source].retryable is RULES[name].get("retryable", False)
+
+
+def test_every_packaged_rule_has_examples_of_both_kinds():
+    assert {name: {example.fires for example in examples} for name, examples in EXAMPLES.items()} == {
+        name: {True, False} for name in RULES
+    }
+
+
+@pytest.mark.parametrize("kind", SIDES_OF_TYPE)
+@pytest.mark.parametrize("device", ["device-1", None])
+def test_a_quiet_payment_of_any_type_meets_no_rule_and_no_failure(kind, device):
+    ruling = judge(BOOK, payment(**SIDES_OF_TYPE[kind], device_id=device), {}, {})
+    assert (ruling.hits, ruling.failed, ruling.segment.id) == ((), (), "standard")
+    assert ruling.segment.model
+
+
+KNOWN = {"pair_count_30d": 3, "pair_age_days": 2, "device_new": 0, "payer_count_1h": 3, "device_count_1h": 3}
+
+
+@pytest.mark.parametrize(
+    ("counters", "fields", "small"),
+    [
+        (KNOWN, {"amount": 3000}, True),
+        (KNOWN, {"amount": 3000} | MERCHANT, True),
+        (KNOWN, {"amount": 3001}, False),
+        (KNOWN, {"amount": 3000} | TOP_UP, False),
+        (KNOWN | {"pair_age_days": 1}, {}, False),
+        (KNOWN | {"device_count_1h": 4}, {}, False),
+        (KNOWN | {"pair_count_30d": 2}, {}, False),
+        (KNOWN | {"device_new": 1}, {}, False),
+        (KNOWN | {"payer_count_1h": 4}, {}, False),
+    ],
+)
+def test_small_repeated_payments_to_a_known_payee_skip_the_model(counters, fields, small):
+    segment = judge(BOOK, payment(**fields), counters, {}).segment
+    assert (segment.id, segment.model) == (("small_repeat", False) if small else ("standard", True))
+
+
+def test_the_version_names_the_policy_and_its_very_bytes():
+    other = RuleBook.load(TEXT + b"\n")
+    assert BOOK.version.startswith(f"{PACKAGED['name']}-")
+    assert BOOK.version == RuleBook.load(TEXT).version != other.version
+
+
+# --- what loading refuses ---------------------------------------------------------------------------------------------
+
+LOOP = "[0,1,2,3,4,5,6,7,8,9].map({}, {})"
+STALL = "1"
+for letter in "abcdefg":
+    STALL = LOOP.format(letter, STALL)
+
+REFUSED = {
+    "": "parse",
+    "transaction.amount >": "parse",
+    "(transaction.amount > 1": "parse",
+    "amount > 1": "unknown: amount",
+    "payment.amount > 1": "unknown: payment",
+    "transaction.amonut > 1": "unknown: transaction.amonut",
+    "transaction.metadata == null": "unknown: transaction.metadata",
+    "transaction.canonical == ''": "unknown: transaction.canonical",
+    "counters.payer_count_2h > 1": "unknown: counters.payer_count_2h",
+    "features.nope > 1.0": "unknown: features.nope",
+    "has(features.nope)": "unknown: features.nope",
+    "standing.ip_status == 'hold'": "unknown: standing.ip_status",
+    "counters['payer_count_1m'] > 1": "unknown: ",
+    "(counters).payer_count_1m > 1": "unknown: counters.",
+    ".counters.payer_count_1m > 1": "unknown: .counters",
+    "true || counters.nope > 1": "unknown: counters.nope",
+    "transaction.type == 'x' && counters.nope > 1": "unknown: counters.nope",
+    "transaction.amount": "not true or false",
+    "standing.payer_status": "not true or false",
+    "'true'": "not true or false",
+    "null": "not true or false",
+    "transaction.type == 'p2p' ? true : 1": "not true or false",
+    "transaction.amount > '1'": "overload",
+    "transaction.type > 1": "overload",
+    "counters.payer_count_1m + 'x' == 'x'": "overload",
+    "features.amount_log.startsWith('x')": "undefined",
+    "transaction.amount / counters.payer_count_1h > 2": "division by zero",
+    "transaction.amount % 0 == 1": "zero",
+    "transaction.type == 'top_up' && 1 / 0 == 1": "zero",
+    "[1].exists(x, x > 0)": "unknown: ",
+    "[1].all(x, x > 0)": "unknown: ",
+    "[1].exists_one(x, true)": "unknown: ",
+    "[1].filter(x, true).size() > 0": "unknown: filter",
+    "[1].map(x, 1).size() > 0": "unknown: map",
+    "[1] . map\n(x, 1).size() > 0": "unknown: map",
+    f"{STALL}.size() > 0": "unknown: map",
+    "[transaction.amount].map(transaction, 1).size() > 0": "unknown: ",
+    "timestamp('2026-01-01T00:00:00Z') < transaction.occurred_at": "unknown: timestamp",
+    "duration('1s') == duration('1s')": "unknown: duration",
+    "max(1, 2) == 2": "unknown: max",
+    "__import__('os') == 1": "unknown: __import__",
+    "transaction.payer_id == r'\\' && counters.nope > 1 || transaction.payer_id == r'\\'": "backslashes",
+    "'''a'b''' == counters.nope || 'x' == 'x'": "triple quotes",
+    "true // it's\n && counters.nope > 1 // it's": "comments",
+    "true" + " " * (MAX_LENGTH - 3): "longer than 500",
+    "(" * (MAX_NESTING + 1) + "true" + ")" * (MAX_NESTING + 1): "nested deeper than 12",
+    "[" * 13 + "]" * 13 + " == []": "nested deeper than 12",
+}
+
+
+@pytest.mark.parametrize(("expression", "why"), REFUSED.items())
+def test_an_expression_that_could_fail_or_stall_is_refused_when_loaded(expression, why):
+    started = time.perf_counter()
+    with pytest.raises(UndecidableError, match=r"^tested: ") as refused:
+        rule_book(rule(expression))
+    assert why.lower() in str(refused.value).lower()
+    assert time.perf_counter() - started < 2
+
+
+def test_a_segments_expression_is_checked_like_a_rules():
+    with pytest.raises(UndecidableError, match=r"^small: unknown: counters\.nope"):
+        rule_book(segments=[{"id": "small", "expression": "counters.nope > 1", "model": False}])
+
+
+ACCEPTED = (
+    "true" + " " * (MAX_LENGTH - 4),
+    "(" * MAX_NESTING + "true" + ")" * MAX_NESTING,
+    "counters . payer_count_1m\n>= 1",
+    "transaction.amount > 1.5 && counters.payer_distinct_2h > 1 && counters.payer_count_1h >= 1.0",
+    "transaction.country in ['JP', 'KR'] || transaction.payer_id in(['x'])",
+    "transaction.payer_id.matches('^x[0-9]*$') && transaction.payer_name.contains('counters.nope > 1 // \"')",
+    "transaction.occurred_at.getHours() < 6 || transaction.occurred_at.getDayOfWeek() == 0",
+    "transaction.device_id == null || size(transaction.device_id) > 3",
+    "has(features.device_new) && features.device_new == 1.0 ? double(transaction.amount) > 2.0 : !standing.ip_denied",
+)
+
+
+@pytest.mark.parametrize("expression", ACCEPTED)
+def test_what_analysts_need_is_accepted(expression):
+    assert rule_book(rule(expression)).policy.rules[0].expression == expression
+
+
+def without(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key != name}
+
+
+FINE = rule("true")
+WRONG_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
+    "no name": ({"name": None}, "name: "),
+    "unknown field": ({"rulez": []}, "rulez: "),
+    "missing words": ({"rules": [FINE | {"code": "NO_WORDS"}]}, "codes without words: NO_WORDS"),
+    "empty words": ({"reasons": PACKAGED["reasons"] | {"VELOCITY": ""}}, "reasons.VELOCITY: "),
+    "words of a bad code": ({"reasons": PACKAGED["reasons"] | {"velocity": "x"}}, "reasons.velocity"),
+    "unknown feature": (
+        {"feature_reasons": PACKAGED["feature_reasons"] | {"nope": "VELOCITY"}},
+        "reasons without a feature: nope",
+    ),
+    "feature without a reason": ({"feature_reasons": without(PACKAGED["feature_reasons"], "is_retry")}, ": is_retry"),
+    "feature reason without words": (
+        {"reasons": without(PACKAGED["reasons"], "RETRIES")},
+        "codes without words: RETRIES",
+    ),
+    "rule used twice": ({"rules": [FINE, FINE]}, "ids used twice: tested"),
+    "rule and segment of one id": (
+        {"rules": [FINE], "segments": [{"id": "tested", "expression": "true", "model": True}]},
+        "ids used twice: tested",
+    ),
+    "bad id": ({"rules": [FINE | {"id": "Tested"}]}, "rules.0.id: "),
+    "bad outcome": ({"rules": [FINE | {"outcome": "refuse"}]}, "rules.0.outcome: "),
+    "bad code": ({"rules": [FINE | {"code": "velocity"}]}, "rules.0.code: "),
+    "version zero": ({"rules": [FINE | {"version": 0}]}, "rules.0.version: "),
+    "version as text": ({"rules": [FINE | {"version": "1"}]}, "rules.0.version: "),
+    "retryable as text": ({"rules": [FINE | {"retryable": "yes"}]}, "rules.0.retryable: "),
+    "expression as number": ({"rules": [FINE | {"expression": 1}]}, "rules.0.expression: "),
+    "rule without code": ({"rules": [without(FINE, "code")]}, "rules.0.code: "),
+    "rule with a typo": ({"rules": [FINE | {"ouctome": "review"}]}, "rules.0.ouctome: "),
+    "segment without model": ({"segments": [{"id": "small", "expression": "true"}]}, "segments.0.model: "),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_POLICIES)
+def test_a_policy_that_does_not_hold_together_is_refused(name):
+    changes, why = WRONG_POLICIES[name]
+    with pytest.raises(UndecidableError, match=r"^policy: ") as refused:
+        rule_book(**changes)
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null"])
+def test_what_is_no_policy_is_refused(text):
+    with pytest.raises(UndecidableError, match=r"^policy: "):
+        RuleBook.load(text)
+
+
+def test_expressions_may_read_everything_but_metadata():
+    assert MEMBERS["transaction"] == set(Transaction.model_fields) - {"metadata"}
+    assert MEMBERS["features"] == set(features.NAMES)
+    assert MEMBERS["standing"] == set(STANDING) == set(standing(payment(), State({}, {})))
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+FAILING = {
+    "null": "transaction.device_id.startsWith('x')",
+    "missing feature": "features.device_new == 1.0",
+    "overflow": "transaction.amount * transaction.amount > 0",
+    "division": "1 / (transaction.amount - 100000000000) == 0",
+    "no truth value": "transaction.amount == 100000000000 ? 1 : true",
+    "type": "transaction.amount == 100000000000 ? transaction.amount > 'x' : true",
+}
+
+
+@pytest.mark.parametrize("why", FAILING)
+def test_an_expression_that_fails_at_run_time_is_named_and_decides_nothing(why):
+    segments = [
+        {"id": "broken", "expression": FAILING[why], "model": False},
+        {"id": "others", "expression": "true", "model": True},
+    ]
+    book = rule_book(rule(FAILING[why]), rule("true", id="other"), segments=segments)
+    ruling = judge(book, payment(device_id=None, amount=10**11), {}, {})
+    assert ruling.failed == ("broken", "tested")
+    assert ruling.segment.id == "others"
+    assert [hit.reasons[0].source for hit in ruling.hits] == ["other@3"]
+
+
+def test_the_first_segment_that_holds_is_taken():
+    segments = [
+        {"id": name, "expression": when, "model": True} for name, when in (("a", "false"), ("b", "true"), ("c", "true"))
+    ]
+    assert judge(rule_book(segments=segments), payment(), {}, {}).segment.id == "b"
+
+
+def test_an_expression_sees_the_payment_its_counters_features_and_standing():
+    sees = (
+        "transaction.amount == 1200 && counters.pair_count_30d == 1 && features.is_merchant == 0.0"
+        " && !standing.payer_denied && transaction.ip == null && !has(features.amount_to_payer_normal_30d)"
+        " && transaction.occurred_at.getHours() == 12"
+    )
+    assert len(judge(rule_book(rule(sees)), payment(), {}, {}).hits) == 1
+
+
+def test_a_model_gives_one_reason_for_each_code_with_its_strongest_feature():
+    hit = BOOK.explain(
+        Outcome.REVIEW, [("amount_log", 1.23456), ("payer_count_1m", 0.9), ("amount_share_of_payer_24h", 0.5)]
+    )
+    assert (hit.outcome, hit.source, hit.retryable) == ("review", "model", False)
+    assert [(reason.code, reason.source, reason.contribution) for reason in hit.reasons] == [
+        ("AMOUNT_UNUSUAL", "model", 1.2346),
+        ("VELOCITY", "model", 0.9),
+    ]
+    assert {reason.text for reason in hit.reasons} <= set(PACKAGED["reasons"].values())
+
+
+def test_every_feature_has_a_reason():
+    for name in features.NAMES:
+        (reason,) = BOOK.explain(Outcome.DECLINE, [(name, 1.0)]).reasons
+        assert reason.code == PACKAGED["feature_reasons"][name]
+
+
+# --- standing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("deny", "denied_at_noon"),
+    [
+        ({"reason": "stolen"}, True),
+        ({"reason": "stolen", "expires_at": None}, True),
+        ({"reason": "stolen", "expires_at": utc(NOON + timedelta(microseconds=1))}, True),
+        ({"reason": "stolen", "expires_at": utc(NOON)}, False),
+        ({"reason": "stolen", "expires_at": "2026-03-04T12:00:00+09:00"}, False),
+        ({"reason": "stolen", "expires_at": "2026-03-04T21:00:01+09:00"}, True),
+        (None, False),
+    ],
+)
+def test_a_denial_ends_by_the_payments_own_time(deny, denied_at_noon):
+    profile = {"deny": deny} if deny else {}
+    assert denies(profile, NOON) is denied_at_noon
+    found = standing(payment(), State({}, {"account#payer-1": profile}))
+    assert found["payer_denied"] is denied_at_noon
+    late = payment(occurred_at=NOON - timedelta(hours=11))
+    assert standing(late, State({}, {"account#payer-1": profile}))["payer_denied"] is (deny is not None)
+
+
+def test_everybody_is_of_good_standing_until_a_profile_says_otherwise():
+    assert standing(payment(), State({}, {})) == {
+        **dict.fromkeys(("payer_denied", "payee_denied", "device_denied", "instrument_denied", "ip_denied"), False),
+        "payer_status": "active",
+        "payee_status": "active",
+    }
+
+
+def test_standing_knows_each_party_by_its_role():
+    profiles = status("payer-1", "hold") | denied("device#device-1") | denied("instrument#card-1")
+    found = standing(payment(instrument_id="card-1"), State({}, profiles))
+    assert (found["payer_status"], found["payee_status"]) == ("hold", "active")
+    assert (found["device_denied"], found["instrument_denied"], found["payer_denied"]) == (True, True, False)

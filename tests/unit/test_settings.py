@@ -1,0 +1,66 @@
+"""The environment is read once and whole; the clock is aware."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fraud import settings
+from fraud.errors import UndecidableError
+from fraud.settings import Settings
+
+ENVIRONMENT = {
+    "STAGE": "local",
+    "CURRENCY": "JPY",
+    "SCORER": "embedded",
+    "COUNTERS_TABLE": "counters",
+    "PROFILES_TABLE": "profiles",
+    "DECISIONS_TABLE": "decisions",
+    "AUDIT_TABLE": "audit",
+    "DECISION_RETENTION_DAYS": "400",
+}
+
+
+def test_the_environment_is_parsed_into_types():
+    parsed = Settings.from_environment(ENVIRONMENT | {"PATH": "/bin", "AWS_ENDPOINT_URL": "http://127.0.0.1:5000"})
+    assert (parsed.currency, parsed.decision_retention_days) == ("JPY", 400)
+    assert parsed.aws_endpoint_url == "http://127.0.0.1:5000"
+    assert Settings.from_environment(ENVIRONMENT).aws_endpoint_url is None
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_every_missing_variable_is_named(name):
+    with pytest.raises(UndecidableError, match=f"environment: {name}: "):
+        Settings.from_environment({key: value for key, value in ENVIRONMENT.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CURRENCY", "yen"),
+        ("SCORER", "SECRET"),
+        ("COUNTERS_TABLE", "a b"),
+        ("AUDIT_TABLE", "x"),
+        ("DECISION_RETENTION_DAYS", "0"),
+        ("DECISION_RETENTION_DAYS", "SECRET"),
+    ],
+)
+def test_every_wrong_variable_is_named_without_its_value(name, value):
+    with pytest.raises(UndecidableError, match=f"environment: {name}: ") as refused:
+        Settings.from_environment(ENVIRONMENT | {name: value})
+    assert "SECRET" not in str(refused.value)
+
+
+def test_all_faults_are_named_at_once():
+    with pytest.raises(UndecidableError) as refused:
+        Settings.from_environment({})
+    assert all(name in str(refused.value) for name in ENVIRONMENT)
+
+
+def test_the_variables_are_those_of_the_settings():
+    assert {name.lower() for name in ENVIRONMENT} == set(Settings.model_fields) - {"aws_endpoint_url"}
+
+
+def test_the_clock_tells_the_present_in_utc():
+    now = settings.clock()
+    assert now.tzinfo is UTC
+    assert abs(datetime.now(UTC) - now) < timedelta(minutes=1)

@@ -1,0 +1,78 @@
+"""Log lines: metrics that CloudWatch can read, and nobody's name in them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from fraud import telemetry
+from fraud.assembly import POLICY
+from fraud.errors import Fault, InvalidRequestError
+from fraud.evaluation import Evaluator
+from fraud.rules import RuleBook
+from tests.fakes import FixedScorer, InMemoryStore
+from tests.payments import NOON, payment
+
+PERSONAL = {
+    "payer_id": "SECRET-payer",
+    "payee_id": "SECRET-payee",
+    "device_id": "SECRET-device",
+    "instrument_id": "SECRET-instrument",
+    "payer_name": "SECRET 花子",
+    "payee_name": "SECRET 太郎",
+    "ip": "203.0.113.77",
+    "metadata": {"SECRET": "SECRET"},
+    "campaign_id": "SECRET-campaign",
+}
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The one line that was written."""
+    written = capsys.readouterr()
+    assert written.err == ""
+    assert written.out.count("\n") == 1
+    assert "SECRET" not in written.out
+    assert "203.0.113.77" not in written.out
+    parsed: dict[str, Any] = json.loads(written.out)
+    return parsed
+
+
+def metrics(parsed: dict[str, Any]) -> dict[str, tuple[str, float]]:
+    """(unit, value) by metric, as CloudWatch extracts them from a line."""
+    (definition,) = parsed["_aws"]["CloudWatchMetrics"]
+    assert definition["Namespace"] == "Fraud"
+    assert all(isinstance(parsed[name], str) for (*names,) in definition["Dimensions"] for name in names)
+    assert parsed["_aws"]["Timestamp"] > 1_700_000_000_000
+    return {metric["Name"]: (metric["Unit"], parsed[metric["Name"]]) for metric in definition["Metrics"]}
+
+
+def test_a_decision_is_one_line_without_personal_data(capsys):
+    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.6), RuleBook.load(POLICY.read_bytes()), lambda: NOON)
+    _, decision = evaluator.evaluate(payment(**PERSONAL))
+    assert decision is not None
+    telemetry.decided(decision, "api")
+    parsed = line(capsys)
+    assert {name: unit for name, (unit, _) in metrics(parsed).items()} == {
+        "Decisions": "Count",
+        "StateMs": "Milliseconds",
+        "ModelMs": "Milliseconds",
+        "RulesMs": "Milliseconds",
+    }
+    assert parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Outcome", "Door"]]
+    assert (parsed["Outcome"], parsed["Door"], parsed["transaction_id"]) == ("review", "api", "t-1")
+    assert (parsed["score"], parsed["codes"], parsed["model"]) == (0.6, ["AMOUNT_UNUSUAL"], "fixed")
+
+
+def test_a_repeat_is_counted_as_one(capsys):
+    telemetry.repeated("api")
+    parsed = line(capsys)
+    assert metrics(parsed) == {"Decisions": ("Count", 1)}
+    assert parsed["Outcome"] == "repeat"
+
+
+def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
+    error = InvalidRequestError((Fault("SECRET", "unknown_field", "SECRET"),))
+    telemetry.refused(error, error.status, "api")
+    parsed = line(capsys)
+    assert metrics(parsed) == {"Refusals": ("Count", 1)}
+    assert (parsed["Error"], parsed["status"]) == ("InvalidRequestError", 400)
