@@ -36,7 +36,9 @@ def label(event: Event) -> LabelResults:
     now = settings.clock()
     caller = event["requestContext"]["authorizer"]["iam"]["userArn"]
     source = _settings.label_sources.of(caller)
-    return _labels.accept(LabelBatch.parse(_body(event), now), source, caller, now)
+    answer = _labels.accept(LabelBatch.parse(_body(event), now), source, caller, now)
+    telemetry.labelled(answer.results, source, DOOR)
+    return answer
 
 
 def _body(event: Event) -> str | bytes:

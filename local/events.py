@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 EVENTS = Path(__file__).parent.parent / "events"
-REFUSALS = {"bad": HTTPStatus.BAD_REQUEST, "missing": HTTPStatus.NOT_FOUND, "conflict": HTTPStatus.CONFLICT}
+REFUSALS = {"bad": HTTPStatus.BAD_REQUEST, "missing": HTTPStatus.NOT_FOUND, "conflict": HTTPStatus.CONFLICT,
+            "forbidden": HTTPStatus.FORBIDDEN}
 
 
 def of_handler(handler: str) -> list[Path]:

@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from fraud.decision import Decision, DecisionView
 from fraud.errors import Problem
+from fraud.labels import LabelBatch, LabelResults
 from fraud.tables import LISTED, DenyOrder, ListView
 from fraud.transaction import Id, Transaction
 
@@ -38,6 +39,13 @@ ROUTES: dict[str, dict[str, Any]] = {
         "parameters": [{"name": "transaction_id", "in": "path", "required": True, "schema": _ID}],
         "answers": {200: DecisionView, 404: Problem, 503: Problem},
     },
+    "POST /labels": {
+        "summary": "Say which payments were fraud and which were not",
+        "description": "The source is bound to the caller's role. Each label is judged on its own, in order; after a 503 send"
+        " the same request again: what was accepted is unchanged by it.",
+        "request": LabelBatch,
+        "answers": {200: LabelResults, 400: Problem, 403: Problem, 503: Problem},
+    },
     "PUT /lists/deny/{kind}/{value}": {
         "summary": "Put a value on the deny list, or change its entry",
         "parameters": _LISTED,
@@ -59,6 +67,7 @@ WORDS = {
     200: "Done",
     204: "Done; nothing to say",
     400: "Every faulty field and rule",
+    403: "The caller's role has no say in this",
     404: "Nothing is kept under this name",
     409: "Another body is decided under this transaction_id",
     503: "Send the same request again after Retry-After seconds",
@@ -67,8 +76,8 @@ WORDS = {
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document as plain data."""
-    modes: list[tuple[type[BaseModel], Any]] = [(model, "validation") for model in (Transaction, DenyOrder)]
-    modes += [(model, "serialization") for model in (Decision, DecisionView, ListView, Problem)]
+    modes: list[tuple[type[BaseModel], Any]] = [(model, "validation") for model in (Transaction, DenyOrder, LabelBatch)]
+    modes += [(model, "serialization") for model in (Decision, DecisionView, LabelResults, ListView, Problem)]
     _, schemas = models_json_schema(modes, ref_template=_REF + "{model}")
     paths: dict[str, dict[str, Any]] = {}
     for route, says in ROUTES.items():

@@ -27,11 +27,29 @@ CODE = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion":
 BUCKET = "s3://template/"
 
 PLAYED = frozenset(
-    {"AWS::ApiGatewayV2::Api", "AWS::ApiGatewayV2::Stage", "AWS::Lambda::Alias", "AWS::Lambda::Permission"}
+    {
+        "AWS::ApiGatewayV2::Api",
+        "AWS::ApiGatewayV2::Stage",
+        "AWS::Events::Rule",
+        "AWS::Lambda::Alias",
+        "AWS::Lambda::EventInvokeConfig",
+        "AWS::Lambda::EventSourceMapping",
+        "AWS::Lambda::Permission",
+    }
 )
-"""What the box plays itself, by type: the gateway is the API and its stage, the host runs the one version there is."""
+"""What the box plays itself, by type: the gateway is the API and its stage, the pump is mappings and rules, the host
+runs the one version there is.
+"""
 
-NAMED = {"AWS::DynamoDB::Table": "TableName", "AWS::Lambda::Function": "FunctionName"}
+UNPLAYED = frozenset({"AWS::CloudWatch::Alarm", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"})
+"""What the box is without: it watches no metric, and asks nobody for permission behind the API."""
+
+NAMED = {
+    "AWS::DynamoDB::Table": "TableName",
+    "AWS::Kinesis::Stream": "Name",
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::SQS::Queue": "QueueName",
+}
 """A resource without a name of its own is called by its logical id, which is also what `sam local` makes of `!Ref`."""
 
 METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "x-amazon-apigateway-any-method"})
@@ -98,7 +116,7 @@ def created(expanded: Template) -> Template:
     """The part of the template that the emulator creates, with one output that describes the rest, for `described`."""
     resources = {}
     for name, resource in expanded["Resources"].items():
-        if resource["Type"] not in PLAYED:
+        if resource["Type"] not in PLAYED | UNPLAYED:
             own = {NAMED[resource["Type"]]: name} if resource["Type"] in NAMED else {}
             resources[name] = resource | {"Properties": own | resource.get("Properties", {})}
     serving = {"functions": list(_functions(expanded)), "routes": list(_routes(expanded))}

@@ -98,7 +98,7 @@ STORIES: tuple[Story[Any], ...] = (
         tried_again=0.08,
     ),
     FanOut(
-        name="payday", every=250, season=is_payday, hours=SHOPPING, payees=(4, 18), gap=Around(1.0, 0.8),
+        name="payday", every=150, season=is_payday, hours=SHOPPING, payees=(4, 18), gap=Around(1.0, 0.8),
         amount=Around(55_000, 0.4), spread=0.3, new_device=0.1, filled=0.6, unopened=0.15, cash_out=0.3,
         kept=Around(400, 1.2),
     ),
@@ -153,7 +153,7 @@ def simulate(  # noqa: PLR0913 - what makes a run
 
     Amounts are minor units of `currency`, sized for yen. Frauds are begun `crime` times as often as in ordinary life.
     A longer run begins with exactly the shorter one.
-    Raises ValueError for a start without offset, a negative length, fewer than FEWEST_PAYERS payers, or no such `crime`.
+    Raises ValueError for a start without offset, a negative length, less than FEWEST_PAYERS payers, or no such `crime`.
     """
     if start.tzinfo is None or days < 0 or payers < FEWEST_PAYERS:
         raise ValueError(f"start needs an offset, days >= 0, payers >= {FEWEST_PAYERS}: not {start}, {days}, {payers}")
@@ -204,8 +204,9 @@ def _labelled(payment: Payment, currency: str) -> Labelled:
 
 
 def demo() -> list[Labelled]:
-    """1,000 consecutive payments of 50 payers in March: each tactic, White Day's gifts, a payday and new phones in twelve
-    days, hence four times as much crime as in ordinary life.
+    """1,000 consecutive payments of 50 payers: twelve days with every tactic, White Day's gifts, payday and new phones.
+
+    So much in so little takes four times the crime of ordinary life.
     """
     return list(islice(simulate(1928, datetime(2026, 3, 14, tzinfo=UTC), 14, 50, crime=4), 1_000))
 

@@ -97,6 +97,11 @@ FEATURES: Table = (
     ("counterparty_mean_24h_log", lambda p: math.log1p(_ratio(p.counterparty("sum_24h"), p.counterparty("count_24h")))),
     ("counterparty_age_log", lambda p: math.log1p(p.counterparty("age"))),
     ("counterparty_idle_log", lambda p: math.log1p(p.counterparty("idle"))),
+    # Confirmed fraud, as far as it was known at the time.
+    ("payee_frauds_2d", lambda p: p.counters["payee_frauds_2d"]),
+    ("payee_frauds_7d", lambda p: p.counters["payee_frauds_7d"]),
+    ("payee_frauds_30d", lambda p: p.counters["payee_frauds_30d"]),
+    ("payer_frauds_30d", lambda p: p.counters["payer_frauds_30d"]),
 )
 
 NAMES: tuple[str, ...] = tuple(name for name, _ in FEATURES)
@@ -153,6 +158,7 @@ def _probe_profile() -> dict[str, int | bytes]:
     profile: dict[str, int | bytes] = {}
     for n, side in enumerate("oimu", start=1):
         profile |= {f"{side}{now // DAY - age}": (PACK + 900) * n * age for age in (2, 29, 30)}
+        profile |= {f"f{side}{now // DAY - age}": n for age in (1, 2, 6, 7, 29, 30)}
         profile |= {f"{side}first": now - 90 * n * DAY, f"{side}last": now - 2 * n * DAY}
     return profile | {f"oe{now // DAY - age}": (1 << slot_of(f"device-{age}")).to_bytes(16) for age in (29, 30)}
 

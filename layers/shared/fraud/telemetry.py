@@ -6,11 +6,13 @@ address, metadata or the id of a person; the transaction id alone connects a lin
 
 import json
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fraud.evaluation import Evaluation
 from fraud.fold import Done, Due
+from fraud.labels import LabelResult
 
 NAMESPACE = "Fraud"
 UNITS = {"Ms": "Milliseconds", "Seconds": "Seconds"}
@@ -43,6 +45,16 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
 def refused(error: Exception, status: int, door: str) -> None:
     """One request not answered with a decision; the kind of error says enough, its text could quote the request."""
     _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status})
+
+
+def labelled(results: Sequence[LabelResult], source: str, door: str) -> None:
+    """One request of labels answered; the rules that labels broke, never what they said."""
+    statuses = Counter(result.status for result in results)
+    _emit(
+        {"Source": source, "Door": door},
+        {status.title(): statuses[status] for status in ("accepted", "unchanged", "rejected")},
+        {"rules": sorted({fault.rule for result in results for fault in result.errors})},
+    )
 
 
 def fold_due(due: Due) -> None:
