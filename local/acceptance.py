@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fraud import features
-from fraud.counters import InMemoryCounters, measure
+from fraud.memory import InMemoryCounters
 from fraud.transaction import Transaction
+from fraud.windows import measure
 from local import handbook
 from local.box import Box
 from local.replay import Report, in_event_order, replay

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 EVENTS = Path(__file__).parent.parent / "events"
-REFUSALS = {"bad": HTTPStatus.BAD_REQUEST, "missing": HTTPStatus.NOT_FOUND, "conflict": HTTPStatus.CONFLICT,
-            "forbidden": HTTPStatus.FORBIDDEN}
+REFUSALS = {
+    "bad": HTTPStatus.BAD_REQUEST,
+    "forbidden": HTTPStatus.FORBIDDEN,
+    "missing": HTTPStatus.NOT_FOUND,
+    "conflict": HTTPStatus.CONFLICT,
+}
 
 
 def of_handler(handler: str) -> list[Path]:

@@ -21,12 +21,16 @@ from werkzeug.serving import make_server
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def one_dynamodb_request_at_a_time(application: Application) -> Application:
-    """DynamoDB's writes are atomic; moto loses updates when threads meet in one item, unless they take turns."""
+ONE_AT_A_TIME = ("DynamoDB_", "Kinesis_")
+"""Services, by what their targets begin with, whose writes are atomic on AWS and lost by moto when threads meet."""
+
+
+def taking_turns_where_moto_must(application: Application) -> Application:
+    """Let requests to these services in one after another."""
     turn = threading.Lock()
 
     def taking_turns(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
+        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith(ONE_AT_A_TIME):
             return application(environ, start_response)
         with turn:
             return [b"".join(application(environ, start_response))]
@@ -70,7 +74,7 @@ def main() -> None:
     host, port = sys.argv[1], int(sys.argv[2])
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
-    application = one_dynamodb_request_at_a_time(DomainDispatcherApplication(create_backend_app))
+    application = taking_turns_where_moto_must(DomainDispatcherApplication(create_backend_app))
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://{host}:{server.server_port}", flush=True)

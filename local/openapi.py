@@ -41,8 +41,8 @@ ROUTES: dict[str, dict[str, Any]] = {
     },
     "POST /labels": {
         "summary": "Say which payments were fraud and which were not",
-        "description": "The source is bound to the caller's role. Each label is judged on its own, in order; after a 503 send"
-        " the same request again: what was accepted is unchanged by it.",
+        "description": "The source is bound to the caller's role. Each label is judged on its own, in order; after a"
+        " 503 send the same request again: what was accepted is unchanged by it.",
         "request": LabelBatch,
         "answers": {200: LabelResults, 400: Problem, 403: Problem, 503: Problem},
     },

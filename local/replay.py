@@ -1,8 +1,9 @@
-"""Payments of a file through the API in event order, and what came of them: `python -m local.replay FILE --via api`.
+"""Payments of a file in event order, and what came of them: `python -m local.replay FILE --via api` or `kinesis`.
 
-A row is one payment in the fields of POST /decisions, sent at its own time on the box's event clock. Afterwards every
-decision is read and a sample delivered again: an answer that is not stored is lost; one that differs from what is
-stored, or by a byte from what its second delivery gets, was decided twice.
+A row is one payment in the fields of POST /decisions, sent on the box's event clock: by the API each at its own time,
+by the stream in batches of a few hours. Afterwards every decision is read and a sample delivered again: a payment
+without a stored decision is lost, unless it was refused or set aside; one whose stored decision differs from its
+answer, or by a byte from what is there after its second delivery, was decided twice.
 """
 
 import argparse
@@ -16,11 +17,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
@@ -31,6 +32,7 @@ from tqdm import tqdm
 
 from local.box import Box
 from local.client import Answer, Client
+from local.redrive import Line, read
 from local.stack import REGION
 
 Row = dict[str, Any]
@@ -40,6 +42,12 @@ TRANSIENT = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 ATTEMPTS = 7
 BACKOFF_S = 0.1
 """A payment is sent up to seven times, pauses drawn from below 0.1, 0.2, ... 3.2 s."""
+
+
+BATCH, BATCH_SPAN = 500, timedelta(hours=6)
+"""What PutRecords takes, and how far back in a batch a payment may be: twelve hours would be too old."""
+
+STREAM = "Transactions"
 
 
 class Delivery(NamedTuple):
@@ -52,11 +60,13 @@ class Delivery(NamedTuple):
 
 @dataclass
 class Report:
-    """What a replay has shown. `refused` counts answers below 500 by status, `failed` everything worse."""
+    """What a replay has shown. `refused` counts answers below 500 by status, or records set aside by reason; `failed`
+    everything worse.
+    """
 
     sent: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
-    refused: Counter[int] = field(default_factory=Counter)
+    refused: Counter[int | str] = field(default_factory=Counter)
     failed: int = 0
     lost: int = 0
     twice: int = 0
@@ -81,7 +91,7 @@ class Report:
         lines = {
             "payments": f"{self.sent:,} sent, {self.decided:,} decided, {refused:,} refused, {self.failed:,} failed",
             "outcomes": ", ".join(f"{outcome} {count:,}" for outcome, count in self.outcomes.most_common()),
-            "refused": ", ".join(f"{status}: {count:,}" for status, count in sorted(self.refused.items())),
+            "refused": ", ".join(f"{why}: {count:,}" for why, count in self.refused.most_common()),
             "frauds": self._frauds(),
             "latency": self._latency(),
             "lost": f"{self.lost:,}",
@@ -188,6 +198,80 @@ def report(
     return result
 
 
+def replay_by_stream(
+    payments: Iterable[Row], box: Box, labels: Mapping[str, str] | None = None, repeats: int = 200
+) -> Report:
+    """Put payments on the box's stream in event order, then `repeats` of them, evenly spread, once more.
+
+    Raises TimeoutError when the stream is not drained in time.
+    """
+    ordered = in_event_order(payments)
+    for batch in tqdm(list(batches(ordered)), "decide", unit=" batches"):
+        box.clock.advance(datetime.fromisoformat(batch[-1]["occurred_at"]))
+        put(box, batch)
+        box.settle()
+    stored = decisions(box)
+    put(box, sample := ordered[:: max(1, len(ordered) // repeats)] if repeats else [])
+    box.settle()
+    after = decisions(box)
+    aside = {line["payment"]["transaction_id"]: line["reason"] for line in set_aside(box)}
+    result = Report(sent=len(ordered), repeated=len(sample))
+    for transaction_id in (payment["transaction_id"] for payment in ordered):
+        if transaction_id in stored:
+            outcome = json.loads(stored[transaction_id])["outcome"]
+            result.outcomes[outcome] += 1
+            result.twice += stored[transaction_id] != after[transaction_id]
+            if label := (labels or {}).get(transaction_id):
+                result.verdicts[label, outcome != "approve"] += 1
+        elif transaction_id in aside:
+            result.refused[aside[transaction_id]] += 1
+        else:
+            result.lost += 1
+    return result
+
+
+def batches(ordered: Sequence[Row]) -> Iterator[list[Row]]:
+    """Payments in event order, cut into batches that one instant of the clock suits."""
+    batch: list[Row] = []
+    for payment in ordered:
+        at = datetime.fromisoformat(payment["occurred_at"])
+        if batch and (len(batch) == BATCH or at - datetime.fromisoformat(batch[0]["occurred_at"]) > BATCH_SPAN):
+            yield batch
+            batch = []
+        batch.append(payment)
+    if batch:
+        yield batch
+
+
+def put(box: Box, payments: Sequence[Row]) -> None:
+    """Put payments on the box's stream as a producer does, keyed by payer."""
+    kinesis = box.client("kinesis")
+    for start in range(0, len(payments), BATCH):
+        records = [
+            {"Data": json.dumps(payment).encode(), "PartitionKey": payment["payer_id"]}
+            for payment in payments[start : start + BATCH]
+        ]
+        answer = kinesis.put_records(StreamName=STREAM, Records=records)
+        assert not answer["FailedRecordCount"], answer
+
+
+def set_aside(box: Box) -> list[Line]:
+    """What the queue of undecidable records holds, and goes on holding."""
+    environment, sqs = box.stack.functions[0].environment, box.client("sqs")
+    queue = environment["UNDECIDABLE_QUEUE_URL"]
+    lines = list(read(sqs, box.client("s3"), queue, environment["ARCHIVE_BUCKET"]))
+    for line in lines:
+        sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=line["receipt_handle"], VisibilityTimeout=0)
+    return lines
+
+
+def decisions(box: Box) -> dict[str, str]:
+    """Every stored answer by transaction id."""
+    table = box.stack.functions[0].environment["DECISIONS_TABLE"]
+    pages = box.client("dynamodb").get_paginator("scan").paginate(TableName=table, ProjectionExpression="pk, answer")
+    return {row["pk"]["S"]: row["answer"]["S"] for page in pages for row in page["Items"]}
+
+
 def in_event_order(payments: Iterable[Row]) -> list[Row]:
     """By the time they happened, not as text: offsets may differ."""
     return sorted(payments, key=lambda payment: datetime.fromisoformat(payment["occurred_at"]))
@@ -230,21 +314,28 @@ def main() -> int:
     """Replay a file against `--url` or a box of its own; the exit status says whether the report is sound."""
     parser = argparse.ArgumentParser(prog="python -m local.replay", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE.parquet|.csv|.jsonl")
-    parser.add_argument("--via", choices=("api",), required=True)
+    parser.add_argument("--via", choices=("api", "kinesis"), required=True)
     parser.add_argument("--limit", type=int, help="only the first N payments in event order")
     parser.add_argument("--labels", type=Path, help="file with transaction_id and label: fraud or legitimate")
     parser.add_argument("--url", help="an API that is up, signed for with the AWS credentials of the environment")
-    parser.add_argument("--concurrency", type=int, default=1, help="payments in flight; above 1 neighbours may swap")
+    parser.add_argument("--concurrency", type=int, default=1, help="API calls in flight; above 1 neighbours may swap")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a box of our own is taken down
     payments = in_event_order(map(payment_of, rows(arguments.file)))[: arguments.limit]
     labels = labels_of(arguments.labels) if arguments.labels else None
+    if arguments.url and arguments.via == "kinesis":
+        parser.error("--via kinesis replays into a box of its own, on whose clock the past is the present")
     with ExitStack() as undo:
         if arguments.url:
-            connect = caller_of(arguments.url)
+            result = replay(payments, caller_of(arguments.url), labels, arguments.concurrency)
         else:
-            connect = undo.enter_context(Box(parameters={"Currency": payments[0]["currency"]})).connect
-        result = replay(payments, connect, labels, arguments.concurrency)
+            box = undo.enter_context(Box(parameters={"Currency": payments[0]["currency"]}))
+            by_api = arguments.via == "api"
+            result = (
+                replay(payments, box.connect, labels, arguments.concurrency)
+                if by_api
+                else replay_by_stream(payments, box, labels)
+            )
     print(result.table())
     return int(not result.sound)
 

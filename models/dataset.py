@@ -80,10 +80,10 @@ class Dataset:
     tactic: NDArray[np.str_]
 
     @classmethod
-    def build(cls, payments: Iterable[Labelled]) -> Self:
-        """Replay and collect."""
+    def build(cls, payments: Iterable[Labelled], *, labels: bool = True) -> Self:
+        """Replay and collect; without `labels` as if no fraud had ever been confirmed."""
         vectors, numbers, tactics = array("f"), array("q"), []
-        for payment, (transaction, _, vector, _) in replay(payments):
+        for payment, (transaction, _, vector, _) in replay(payments, labels=labels):
             vectors.extend(vector)
             known_at = _epoch(payment.reported_at)
             numbers.extend((transaction.epoch, known_at, transaction.amount, payment.label == "fraud"))

@@ -6,22 +6,19 @@ emulator, request by request; so a test of many simulated days may run on it in 
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from fraud.wire import Answer, Refused, Request
 
 Payload = Mapping[str, Any]
-Attributes = dict[str, dict[str, Any]]
+Value = Mapping[str, Any]
+Item = Mapping[str, Value]
 
-SECTIONS = re.compile(r"\b(SET|ADD|REMOVE)\b")
-SET = re.compile(r"(\S+) = (?:if_not_exists\((\S+), (:\w+)\)|(:\w+))(?:, |$)")
-ADD = re.compile(r"(\S+) (:\w+)(?:, |$)")
-CONDITION = re.compile(r"NOT contains\((\S+), (:\w+)\)|attribute_not_exists\((\S+)\)|(\S+) = (:\w+)")
 LONGEST_EXPRESSION = 4096
 KEYS_PER_READ = 100
-DIGITS = 38
+LARGEST_NUMBER = 10**38
 FOLD = "fold"
 
 
@@ -29,7 +26,7 @@ class InMemoryDynamoDB:
     """Tables come into being when first written to; `page` is how many rows a query returns at most."""
 
     def __init__(self, page: int = 1000) -> None:
-        self.tables: dict[str, dict[tuple[str, ...], Attributes]] = defaultdict(dict)
+        self.tables: dict[str, dict[tuple[str, ...], Item]] = defaultdict(dict)
         self.page = page
         self._index: dict[tuple[str, str], set[tuple[str, ...]]] = defaultdict(set)
 
@@ -51,9 +48,8 @@ class InMemoryDynamoDB:
         return {"Responses": found, "UnprocessedKeys": {}}
 
     def put_item(self, payload: Payload) -> Answer:
-        assert payload["ConditionExpression"] == "attribute_not_exists(pk)"
         table, key = self.tables[payload["TableName"]], key_of(payload["Item"])
-        if key in table:
+        if not holds(payload["ConditionExpression"], table.get(key, {}), {}):
             return refused(payload, table[key])
         table[key] = dict(payload["Item"])
         return {}
@@ -61,29 +57,25 @@ class InMemoryDynamoDB:
     def update_item(self, payload: Payload) -> Answer:
         table, values = payload["TableName"], payload["ExpressionAttributeValues"]
         names = payload.get("ExpressionAttributeNames", {})
-        update, condition = (named(payload[text], names) for text in ("UpdateExpression", "ConditionExpression"))
-        assert set(re.findall(r":\w+", f"{update} {condition}")) == values.keys(), "a value unused or unknown"
+        update = named(payload["UpdateExpression"], names)
+        condition = named(payload.get("ConditionExpression", ""), names)
+        assert placeholders(update) | placeholders(condition) == values.keys(), "a value unused or unknown"
         key = key_of(payload["Key"])
         before = self.tables[table].get(key, {})
-        if not all(holds(term, before, values) for term in condition.split(" AND ")):
+        if not holds(condition, before, values):
             return refused(payload, before)
-        item = dict(before or payload["Key"])
-        for name, value in changes(update, before, values):
-            if value is None:
-                item.pop(name, None)
-            else:
-                item[name] = value
-        self.tables[table][key] = item
-        if FOLD in item:
-            self._index[table, item[FOLD]["S"]].add(key)
-        return {"Attributes": dict(item)} if payload.get("ReturnValues") == "ALL_NEW" else {}
+        after = changed(before or payload["Key"], update, values)
+        self.tables[table][key] = after
+        if FOLD in after:
+            self._index[table, after[FOLD]["S"]].add(key)
+        return {"Attributes": dict(after)} if payload.get("ReturnValues") == "ALL_NEW" else {}
 
     def query(self, payload: Payload) -> Answer:
         assert (payload["IndexName"], payload["KeyConditionExpression"]) == (FOLD, "#fold = :fold")
         assert payload["ExpressionAttributeNames"] == {"#fold": FOLD}
         fold = payload["ExpressionAttributeValues"][":fold"]
         start = key_of(payload.get("ExclusiveStartKey", {}))
-        keys = sorted(key for key in self._index[payload["TableName"], fold["S"]] if key > start)
+        keys = sorted(key for key in self._index.get((payload["TableName"], fold["S"]), ()) if key > start)
         length = min(payload["Limit"], self.page)
         rows = [{"pk": {"S": pk}, "sk": {"S": sk}, FOLD: fold} for pk, sk in keys[:length]]
         return {"Items": rows, **({"LastEvaluatedKey": rows[-1]} if keys[length:] else {})}
@@ -98,75 +90,110 @@ class InMemoryDynamoDB:
         return {"Items": []}
 
 
-def refused(payload: Payload, item: Attributes) -> Refused:
+def refused(payload: Payload, item: Item) -> Refused:
     return Refused(dict(item) if payload.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else {})
 
 
-def key_of(attributes: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+def key_of(attributes: Item) -> tuple[str, ...]:
     return tuple(attributes[name]["S"] for name in ("pk", "sk") if name in attributes)
 
 
-def named(expression: str, names: Mapping[str, str]) -> str:
-    assert len(expression) <= LONGEST_EXPRESSION
-    return re.sub(r"#\w+", lambda match: names[match[0]], expression)
-
-
-def projected(item: Attributes, expression: str | None) -> Attributes:
+def projected(item: Item, expression: str | None) -> Item:
     if expression is None:
         return dict(item)
     assert len(expression) <= LONGEST_EXPRESSION
     return {name: item[name] for name in expression.split(", ") if name in item}
 
 
-def holds(term: str, item: Attributes, values: Attributes) -> bool:
-    match = CONDITION.fullmatch(term)
-    assert match, term
-    container, element, absent, name, value = match.groups()
-    if container is not None:
-        return not contains(item.get(container, {}), values[element])
-    if absent is not None:
-        return absent not in item
-    return name in item and item[name] == values[value]
+# --- expressions -----------------------------------------------------------------------------------------------------
 
 
-def contains(container: Mapping[str, Any], element: Mapping[str, Any]) -> bool:
-    """As DynamoDB has it: a set contains scalars of its own type, never a set."""
-    return any(value in container.get(f"{type_}S", ()) for type_, value in element.items())
+def named(expression: str, names: Mapping[str, str]) -> str:
+    assert len(expression) <= LONGEST_EXPRESSION
+    return re.sub(r"#\w+", lambda match: names[match[0]], expression) if names else expression
 
 
-def changes(expression: str, item: Attributes, values: Attributes) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """(name, new value, None for none) of each clause; every clause sees the item as it was."""
-    _, *parts = SECTIONS.split(expression)
-    seen = set()
-    for section, text in zip(parts[::2], map(str.strip, parts[1::2]), strict=True):
-        for name, value in clauses(section, text, item, values):
-            assert name not in seen, f"{name} twice"
-            seen.add(name)
-            yield name, value
+@lru_cache(maxsize=10_000)
+def placeholders(expression: str) -> frozenset[str]:
+    return frozenset(re.findall(r":\w+", expression))
 
 
-def clauses(
-    section: str, text: str, item: Attributes, values: Attributes
-) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    if section == "REMOVE":
-        yield from ((name, None) for name in text.split(", "))
-        return
-    pattern, position = {"SET": SET, "ADD": ADD}[section], 0
-    for match in pattern.finditer(text):
-        assert match.start() == position, text
-        position = match.end()
-        if section == "ADD":
-            yield match[1], added(item.get(match[1], {}), values[match[2]])
+VERBS = re.compile(r"\b(SET|ADD|REMOVE)\b")
+CLAUSES: Mapping[str, re.Pattern[str]] = {
+    "SET": re.compile(r"(?P<name>\w+) = (?:if_not_exists\((?P<kept>\w+), (?P<default>:\w+)\)|(?P<value>:\w+))"),
+    "ADD": re.compile(r"(?P<name>\w+) (?P<value>:\w+)"),
+    "REMOVE": re.compile(r"(?P<name>\w+)"),
+}
+
+
+class Clause(NamedTuple):
+    """One change: `kept` is the attribute that an if_not_exists asks for, `value` a placeholder."""
+
+    verb: str
+    name: str
+    kept: str | None
+    value: str
+
+
+@lru_cache(maxsize=10_000)
+def clauses(update: str) -> tuple[Clause, ...]:
+    _, *parts = VERBS.split(update)
+    found = []
+    for verb, text in zip(parts[::2], map(str.strip, parts[1::2]), strict=True):
+        for clause in re.split(r", (?!:)", text):
+            match = CLAUSES[verb].fullmatch(clause)
+            assert match, f"unknown form {clause!r}"
+            groups = match.groupdict()
+            value = groups.get("value") or groups.get("default") or ""
+            found.append(Clause(verb, groups["name"], groups.get("kept"), value))
+    assert len({clause.name for clause in found}) == len(found), "an attribute twice"
+    return tuple(found)
+
+
+def changed(item: Item, update: str, values: Item) -> Item:
+    """The item after an update; every clause sees it as it was before."""
+    after = dict(item)
+    for verb, name, kept, value in clauses(update):
+        if verb == "REMOVE":
+            after.pop(name, None)
+        elif verb == "ADD":
+            after[name] = added(item.get(name, {}), values[value])
         else:
-            kept = item.get(match[2]) if match[2] else None
-            yield match[1], kept or values[match[3] or match[4]]
-    assert position == len(text), text
+            after[name] = item[kept] if kept in item else values[value]
+    return after
 
 
-def added(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def added(old: Value, new: Value) -> Value:
     ((type_, value),) = new.items()
     if type_ == "N":
         total = int(old.get("N", "0")) + int(value)
-        assert len(Decimal(total).as_tuple().digits) <= DIGITS
+        assert abs(total) < LARGEST_NUMBER
         return {"N": str(total)}
     return {type_: sorted({*old.get(type_, ()), *value})}
+
+
+def lacks(item: Item, values: Item, name: str, placeholder: str) -> bool:
+    """NOT contains(): a set contains scalars of its own type, never a set."""
+    ((type_, value),) = values[placeholder].items()
+    return value not in item.get(name, {}).get(f"{type_}S", ())
+
+
+TESTS: tuple[tuple[re.Pattern[str], Callable[..., bool]], ...] = (
+    (re.compile(r"NOT contains\((\w+), (:\w+)\)"), lacks),
+    (re.compile(r"attribute_not_exists\((\w+)\)"), lambda item, _, name: name not in item),
+    (re.compile(r"(\w+) = (:\w+)"), lambda item, values, name, value: item.get(name) == values[value]),
+)
+
+
+@lru_cache(maxsize=10_000)
+def tests(condition: str) -> tuple[tuple[Callable[..., bool], tuple[str, ...]], ...]:
+    """Each term of a condition as a test and its arguments."""
+    found = []
+    for term in condition.split(" AND ") if condition else ():
+        ((match, test),) = ((match, test) for form, test in TESTS if (match := form.fullmatch(term)))
+        found.append((test, match.groups()))
+    return tuple(found)
+
+
+def holds(condition: str, item: Item, values: Item) -> bool:
+    return all(test(item, values, *arguments) for test, arguments in tests(condition))

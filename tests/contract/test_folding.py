@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from botocore.stub import Stubber
 
 from fraud import windows
 from fraud.counters import MERCHANT, PAYER, Key, updates
@@ -73,13 +74,31 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield emulator
 
 
-@pytest.fixture(scope="module")
-def tables(emulator: Emulator) -> Tables:
+@pytest.fixture
+def tables(emulator: Emulator, request: pytest.FixtureRequest) -> Tables:
+    """Tables of the test's own, made like the template's."""
     variables = emulator.stack.functions[0].environment
-    return Tables(*(variables[f"{name}_TABLE"] for name in ("COUNTERS", "PROFILES", "DECISIONS")))
+    names = (variables[f"{name}_TABLE"] for name in ("COUNTERS", "PROFILES", "DECISIONS"))
+    return Tables(*(copied(emulator.client("dynamodb"), name, f"{name}-{request.node.name[-60:]}") for name in names))
 
 
-@pytest.fixture(scope="module")
+def copied(dynamodb: Any, name: str, copy: str) -> str:
+    table = dynamodb.describe_table(TableName=name)["Table"]
+    indexes = [
+        {part: index[part] for part in ("IndexName", "KeySchema", "Projection")}
+        for index in table.get("GlobalSecondaryIndexes", ())
+    ]
+    dynamodb.create_table(
+        TableName=copy,
+        AttributeDefinitions=table["AttributeDefinitions"],
+        KeySchema=table["KeySchema"],
+        BillingMode="PAY_PER_REQUEST",
+        **({"GlobalSecondaryIndexes": indexes} if indexes else {}),
+    )
+    return copy
+
+
+@pytest.fixture
 def emulated(tables: Tables) -> BotoTransport:
     assert tables  # the emulator's, so it runs and the environment points to it
     return BotoTransport()
@@ -181,7 +200,10 @@ def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(emulated:
     with ThreadPoolExecutor(8) as threads:
         message = {"letter": "d", "slice": part.number}
         slices = [threads.submit(folding.work, message, lambda: RESERVE_MS) for _ in range(4)]
-        items = [threads.submit(folding.work, {"pk": f"payer#{payer}", "sk": f"d{TODAY}"}, int) for payer in payers]
+        items = [
+            threads.submit(folding.work, {"pk": f"payer#{payer}", "sk": f"d{TODAY}"}, lambda: RESERVE_MS)
+            for payer in payers
+        ]
         labels = [threads.submit(label, payer) for payer in payers]
         for future in (*slices, *items, *labels):
             future.result()
@@ -208,6 +230,16 @@ def test_queue_takes_any_number_of_messages_and_hands_them_back(emulator: Emulat
     assert sorted(message["slice"] for message in received) == list(range(23))
 
 
-def test_queue_that_is_away_is_said_to_be(emulator: Emulator):
+def test_queue_that_takes_nothing_or_not_all_is_unavailable(emulator: Emulator, monkeypatch: pytest.MonkeyPatch):
+    messages = [{"letter": "d", "slice": 1}]
     with pytest.raises(UnavailableError, match="NonExistentQueue"):
-        SqsQueue(f"{emulator.url}/123456789012/none").send([{"letter": "d", "slice": 1}])
+        SqsQueue(f"{emulator.url}/123456789012/none").send(messages)
+    partial = SqsQueue(f"{emulator.url}/123456789012/fold")
+    failed = {"Id": "0", "SenderFault": False, "Code": "InternalError"}
+    stub = Stubber(partial._client)
+    stub.add_response("send_message_batch", {"Successful": [], "Failed": [failed]})
+    with stub, pytest.raises(UnavailableError, match="InternalError"):
+        partial.send(messages)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(UnavailableError, match="EndpointConnectionError"):
+        SqsQueue("http://127.0.0.1:9/123456789012/fold").send(messages)

@@ -12,27 +12,14 @@ from typing import Any
 import pytest
 
 from fraud import features
-from fraud.counters import (
-    DAY,
-    KINDS,
-    NAMES,
-    PAIR,
-    SCALES,
-    InMemoryCounters,
-    Item,
-    Key,
-    State,
-    measure,
-    pair_of,
-    reads,
-    slot_of,
-    updates,
-)
+from fraud.counters import DAY, KINDS, PAIR, SCALES, Item, Key, State, pair_of, reads, slot_of, updates
 from fraud.decision import Outcome, Record, Stored
 from fraud.errors import ConflictingBodyError, UnavailableError
 from fraud.evaluation import Evaluator
+from fraud.memory import InMemoryCounters
 from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, expression, item_of, projection
 from fraud.transaction import NEEDS_PAYEE, Transaction
+from fraud.windows import NAMES, measure
 from fraud.wire import Answer, BotoTransport, Refused, Request
 from local.emulator import Emulator
 from tests.fakes import FixedScorer, rule_book

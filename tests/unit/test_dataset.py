@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud import features
-from fraud.counters import InMemoryCounters, measure
+from fraud.memory import InMemoryCounters
 from fraud.transaction import Transaction
+from fraud.windows import measure
 from models import dataset
 from models.dataset import Dataset, replay
 from models.simulate import DEFAULT_START, Labelled, simulate

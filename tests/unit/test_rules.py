@@ -10,12 +10,13 @@ import pytest
 
 from fraud import features
 from fraud.assembly import POLICY
-from fraud.counters import ABSENT, State
+from fraud.counters import State
 from fraud.decision import Outcome
 from fraud.errors import UndecidableError
 from fraud.features import vector
 from fraud.rules import MAX_LENGTH, MAX_NESTING, MEMBERS, STANDING, RuleBook, Ruling, denies, inputs, standing
 from fraud.transaction import Transaction, utc
+from fraud.windows import ABSENT
 from tests.fakes import rule, rule_book
 from tests.payments import NOON, SIDES_OF_TYPE, payment
 

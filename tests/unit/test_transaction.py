@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fraud.errors import Fault, InvalidRequestError, problem
 from fraud.transaction import MAX_AHEAD, MAX_BODY_BYTES, NEEDS_PAYEE, Admission, Transaction, instant
@@ -228,6 +229,14 @@ def assert_silent(error: InvalidRequestError, value: object) -> None:
     assert SECRET not in said
     assert "31337" not in said
     assert not isinstance(value, str) or len(value) < 5 or value not in said
+
+
+def test_even_the_parsers_own_error_does_not_repeat_a_value():
+    with pytest.raises(ValidationError) as refused:
+        payment(payer_id=f"{SECRET} ", ip=SECRET, amount=-31_337)
+    assert len(refused.value.errors()) == 3
+    assert SECRET not in str(refused.value)
+    assert "31337" not in str(refused.value)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1e3", "12.0", "-0"])

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fraud import fold
@@ -262,7 +263,8 @@ class SqsQueue:
     MESSAGES_PER_CALL = 10
 
     def __init__(self, url: str) -> None:
-        self._client = boto3.client("sqs")
+        retries = {"mode": "standard", "total_max_attempts": 2}
+        self._client = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=3, retries=retries))
         self._url = url
 
     def send(self, messages: Sequence[Message]) -> None:

@@ -184,8 +184,14 @@ def _union(bitmaps: Iterable[int]) -> int:
     return functools.reduce(operator.or_, bitmaps, 0)
 
 
+@functools.lru_cache(4096)
+def _attributes(prefix: str, numbers: range) -> tuple[str, ...]:
+    """Names of a profile's attributes; the same few dozen ranges are asked for all day."""
+    return tuple(f"{prefix}{number}" for number in numbers)
+
+
 def _folded(profile: Profile, side: str, days: range) -> int:
-    return sum(profile.get(f"{side}{day}", 0) for day in days) if profile else 0
+    return sum(filter(None, map(profile.get, _attributes(side, days)))) if profile else 0
 
 
 def _bits(profile: Profile, name: str) -> int:
@@ -193,7 +199,7 @@ def _bits(profile: Profile, name: str) -> int:
 
 
 def _bitmap(profile: Profile, prefix: str, days: range) -> int:
-    return _union(_bits(profile, f"{prefix}{day}") for day in days) if profile else 0
+    return _union(map(int.from_bytes, filter(None, map(profile.get, _attributes(prefix, days))))) if profile else 0
 
 
 def _seen(items: Mapping[int, Item], kind: Kind, profile: Profile, epoch: int) -> tuple[int, int | None]:

@@ -1,0 +1,85 @@
+"""The fold through its doors: a tick, the messages it queues, and what the log says of them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from local.emulator import Emulator
+
+
+class Context:
+    """What Lambda hands a handler, as far as the fold looks at it."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 30_000
+
+
+@pytest.fixture
+def schedules(doors: dict[str, ModuleType]) -> Any:
+    return doors["Fold"]
+
+
+@pytest.fixture
+def queue(emulator: Emulator) -> Any:
+    """Takes what is waiting in the fold's queue, as events."""
+    sqs, url = emulator.client("sqs"), emulator.stack.functions[0].environment["FOLD_QUEUE_URL"]
+
+    def taken() -> list[dict[str, Any]]:
+        records = []
+        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            records += [{"messageId": message["MessageId"], "body": message["Body"]} for message in messages]
+        return records
+
+    taken()
+    return taken
+
+
+def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_tick_queues_the_slices_that_are_behind_and_their_messages_fold_them(schedules, queue, monkeypatch, capsys):
+    now = datetime.now(UTC)
+    monkeypatch.setattr("fraud.settings.clock", lambda: now)
+    schedules.tick({}, None)
+    schedules.fold({"Records": queue()}, Context())
+    capsys.readouterr()
+    now += timedelta(hours=1)
+    due = schedules.tick({}, None)
+    assert due["slices"] in {64, 128}  # by the hour at which this runs, days close too
+    assert due["lag_seconds"] < 3600
+    records = queue()
+    assert len(records) == due["slices"]
+    assert schedules.fold({"Records": records}, Context()) == {"batchItemFailures": []}
+    assert schedules.tick({}, None) == {"lag_seconds": 0, "slices": 0}
+    first, *done, last = logged(capsys)
+    assert (first["FoldSlicesBehind"], last["FoldSlicesBehind"]) == (due["slices"], 0)
+    assert [line["FoldedPeriods"] for line in done] == [1] * due["slices"]
+    assert first["_aws"]["CloudWatchMetrics"][0]["Metrics"][0] == {"Name": "FoldLagSeconds", "Unit": "Seconds"}
+
+
+def test_message_that_fails_is_named_and_the_others_are_done(schedules, monkeypatch, capsys):
+    folding = schedules._folding
+    gone = folding._tables._replace(counters="gone")
+    sound = {"messageId": "1", "body": json.dumps({"letter": "d", "slice": 1})}
+    item = {"messageId": "2", "body": json.dumps({"pk": "payer#somebody-secret", "sk": "d20000"})}
+    schedules.tick({}, None)
+    capsys.readouterr()
+    monkeypatch.setattr(folding, "_tables", gone)
+    assert schedules.fold({"Records": [sound, item]}, Context()) == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+    text = capsys.readouterr().out
+    assert "UnavailableError" in text
+    assert "somebody-secret" not in text
+
+
+def test_tick_that_fails_says_so_and_is_sent_again(schedules, monkeypatch, capsys):
+    monkeypatch.setattr(schedules._folding, "_tables", schedules._folding._tables._replace(profiles="gone"))
+    with pytest.raises(schedules.UnavailableError):
+        schedules.tick({}, None)
+    (line,) = logged(capsys)
+    assert line["Error"] == "UnavailableError"

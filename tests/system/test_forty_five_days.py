@@ -1,0 +1,27 @@
+"""Forty-five days at the size that every commit can afford; `python -m tests.forty_five_days` runs them large."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.forty_five_days import DAYS, STANDSTILL, Figures, run
+
+PAYERS = 20
+
+
+@pytest.fixture(scope="module")
+def figures() -> Figures:
+    return run(PAYERS)
+
+
+def test_online_offline_and_oracle_are_equal_whatever_happens_to_the_fold(figures):
+    assert figures.differences == {}
+    assert figures.payments > DAYS * PAYERS
+    assert all(number > 10 for number in figures.happened.values()), figures.happened
+
+
+def test_fold_that_is_stopped_degrades_instead_of_lying(figures):
+    assert figures.wrong > 20
+    assert figures.stale >= figures.wrong
+    assert figures.astray < figures.stale / 20
+    assert STANDSTILL[1] - STANDSTILL[0] - figures.longest_lag < timedelta(hours=2)
