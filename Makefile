@@ -42,7 +42,7 @@ check: $(READY) ## style, types, walls, template, doctests, contracts, generated
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/cfn-lint template.yaml
 	$(BIN)/python -m pytest --quiet --doctest-modules layers/shared/fraud tests/contract
-	$(BIN)/python -m local.openapi --check
+	$(BIN)/python -m local.documents --check
 	$(MAKE) --no-print-directory same-model
 
 # Bit for bit on x86_64 with the pinned versions; elsewhere the last bits of the compiler's arithmetic differ.
@@ -62,7 +62,7 @@ model: $(READY) ## train the packaged model again, bit for bit
 	$(BIN)/python -m models.train
 
 generated: $(READY) ## write every generated file again
-	$(BIN)/python -m local.openapi
+	$(BIN)/python -m local.documents
 	$(BIN)/python -m models.train
 
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate

@@ -5,26 +5,24 @@ has one poller and one batch in flight, so a shard's records are handled in orde
 to hand on. A clock that is moved past a schedule's next time stands still until what that started is done.
 """
 
-import contextlib
 import json
-import re
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from local.clock import EventClock
 from local.environments import FunctionError
+from local.event_bridge import Bus, Schedule
 from local.http_event import ACCOUNT_ID
 from local.patterns import matches
-from local.stack import REGION, EventMapping, Rule, Stack, UnsupportedError
+from local.stack import REGION, EventMapping, Stack, UnsupportedError
+from local.station import Invoke, Station
 from local.streams import STREAMS, MakeClient, Record, Stream, parsed
-
-Invoke = Callable[[str, Any, datetime | None], Any]
 
 IDLE_S = 0.25
 """Pause after an empty poll: Lambda asks each shard of a stream four times a second."""
@@ -34,8 +32,6 @@ BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 2.0
 
 PATIENCE_S = 120.0
 MESSAGES_PER_CALL = 10
-RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
-SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
 
 
 class Attempt(NamedTuple):
@@ -57,7 +53,7 @@ class Source(Protocol):
 class Shard:
     """One shard of a stream on its way to a function."""
 
-    def __init__(self, stream: Stream, shard: str, mapping: EventMapping, station: "Station") -> None:
+    def __init__(self, stream: Stream, shard: str, mapping: EventMapping, station: Station) -> None:
         self.name = f"{mapping.source} {shard}"
         self._stream = stream
         self._shard = shard
@@ -160,7 +156,7 @@ class Shard:
 class Queue:
     """An SQS queue on its way to a function. What failed comes again after the queue's own visibility timeout."""
 
-    def __init__(self, mapping: EventMapping, station: "Station") -> None:
+    def __init__(self, mapping: EventMapping, station: Station) -> None:
         self.name = mapping.source
         self._mapping = mapping
         self._station = station
@@ -177,10 +173,16 @@ class Queue:
             messages += self._received(mapping.batch_size - len(messages))
         wanted = [message for message in messages if self._wanted(message)]
         failed = self._failed(wanted) if wanted else set()
-        for message in messages:
-            if message["MessageId"] not in failed:
-                self._client.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+        self._delete([message for message in messages if message["MessageId"] not in failed])
         return bool(messages)
+
+    def _delete(self, messages: Sequence[dict[str, Any]]) -> None:
+        for start in range(0, len(messages), MESSAGES_PER_CALL):
+            entries = [
+                {"Id": str(n), "ReceiptHandle": message["ReceiptHandle"]}
+                for n, message in enumerate(messages[start : start + MESSAGES_PER_CALL])
+            ]
+            self._client.delete_message_batch(QueueUrl=self._url, Entries=entries)
 
     def _received(self, limit: int) -> list[dict[str, Any]]:
         answer = self._client.receive_message(
@@ -216,117 +218,6 @@ class Queue:
             "eventSourceARN": self._mapping.source,
             "awsRegion": REGION,
         }
-
-
-class Bus:
-    """The rules of one event bus, fed by a queue that the emulator's own bus fills with every event."""
-
-    def __init__(self, name: str, rules: Sequence[Rule], station: "Station") -> None:
-        self.name = f"bus {name}"
-        self._rules = rules
-        self._station = station
-        self._client = station.client("sqs")
-        self._url = self._client.create_queue(QueueName=f"box-bus-{name}")["QueueUrl"]
-        events = station.client("events")
-        events.put_rule(Name="box", EventBusName=name, EventPattern='{"account": [{"exists": true}]}')
-        arn = f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:box-bus-{name}"
-        events.put_targets(Rule="box", EventBusName=name, Targets=[{"Id": "box", "Arn": arn}])
-
-    def poll(self) -> bool:
-        """Hand events to the functions whose rules want them; each answers for itself, nobody waits for its answer."""
-        answer = self._client.receive_message(QueueUrl=self._url, MaxNumberOfMessages=MESSAGES_PER_CALL)
-        messages = answer.get("Messages", [])
-        for message in messages:
-            event = json.loads(message["Body"])
-            for rule in self._rules:
-                if rule.pattern is not None and matches(rule.pattern, event):
-                    self._station.invoke_each(rule.functions, event)
-            self._client.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
-        return bool(messages)
-
-
-class Schedule:
-    """A schedule at a rate. Time that is moved over several of its instants at once starts it once, at the last."""
-
-    def __init__(self, rule: Rule, station: "Station") -> None:
-        said = RATE.fullmatch(rule.schedule or "")
-        if said is None:
-            raise UnsupportedError(f"schedule {rule.schedule!r}")
-        self.period = int(said[1]) * SECONDS[said[2]]
-        self._functions = rule.functions
-        self._station = station
-        self._turn: int | None = None
-
-    def due(self, instant: datetime) -> bool:
-        """Whether this is the first that the schedule hears of its current period."""
-        turn = int(instant.timestamp()) // self.period
-        news, self._turn = turn != self._turn, turn
-        return news
-
-    def start(self, instant: datetime) -> None:
-        """Invoke its functions as EventBridge does."""
-        event = {
-            "version": "0",
-            "id": str(uuid.uuid4()),
-            "detail-type": "Scheduled Event",
-            "source": "aws.events",
-            "account": ACCOUNT_ID,
-            "time": instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "region": REGION,
-            "resources": [],
-            "detail": {},
-        }
-        self._station.invoke_each(self._functions, event)
-
-
-class Station:
-    """What pollers share: the account's clients, the functions on the box's clock, and the order to close."""
-
-    def __init__(self, client: MakeClient, invoke: Invoke, clock: EventClock) -> None:
-        self.client = client
-        self._invoke = invoke
-        self._clock = clock
-        self._closing = threading.Event()
-
-    @property
-    def closing(self) -> bool:
-        """Whether it is time to stop."""
-        return self._closing.is_set()
-
-    def close(self) -> None:
-        """Let nobody pause any longer."""
-        self._closing.set()
-
-    def pause(self, seconds: float) -> None:
-        """Wait, unless it is time to stop."""
-        self._closing.wait(seconds)
-
-    def invoke(self, function: str, event: Any) -> Any:  # noqa: ANN401 - JSON
-        """Have a function handle an event. Raises FunctionError."""
-        return self._invoke(function, event, self._clock.instant)
-
-    def invoke_each(self, functions: Sequence[str], event: Any) -> None:  # noqa: ANN401
-        """Have functions handle an event of which nobody awaits the answer: what they raise is in their logs."""
-        for function in functions:
-            with contextlib.suppress(FunctionError):
-                self.invoke(function, event)
-
-    def give_up(self, destination: str, shard: str, told: dict[str, Any], payload: str) -> None:
-        """Tell an on-failure destination: a bucket is given the events too, a queue or topic where they stood."""
-        service, name = destination.split(":")[2], destination.rsplit(":", maxsplit=1)[-1]
-        match service:
-            case "s3":
-                key = f"aws/lambda/box/{shard}/{datetime.now(UTC):%Y/%m/%d/%Y-%m-%dT%H.%M.%S}-{uuid.uuid4()}"
-                self.client("s3").put_object(
-                    Bucket=name, Key=key, Body=json.dumps(told | {"payload": payload}).encode()
-                )
-            case "sqs":
-                url = self.client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
-                self.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(told))
-            case "sns":
-                self.client("sns").publish(TopicArn=destination, Message=json.dumps(told))
-            case other:
-                raise UnsupportedError(f"on-failure destination {other}")
 
 
 class Poller(threading.Thread):

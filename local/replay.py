@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import botocore.session
 import pyarrow.parquet
@@ -84,6 +84,11 @@ class Report:
     def sound(self) -> bool:
         """Every payment got an answer, the same one each time."""
         return not (self.failed or self.lost or self.twice)
+
+    def __add__(self, other: Self) -> Self:
+        """Two replays as one."""
+        mine, others = vars(self), vars(other)
+        return type(self)(**{name: mine[name] + others[name] for name in mine})
 
     def table(self) -> str:
         """The report in words and figures, a line each."""

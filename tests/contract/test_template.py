@@ -6,6 +6,7 @@ from typing import Any
 
 import moto.core.serialize
 import moto.dynamodb.models.dynamo_type
+import moto.dynamodb.models.table
 import moto.server
 import pytest
 from botocore.session import get_session
@@ -319,6 +320,7 @@ def test_moto_still_has_every_private_symbol_that_the_box_uses() -> None:
     assert moto.core.serialize.SERVICE_SPECIFIC_SERIALIZERS
     assert moto.core.serialize.JSONSerializer._serialize_type_structure
     assert moto.dynamodb.models.dynamo_type.DynamoType({"S": "x"}).type == "S"
+    assert moto.dynamodb.models.table.Table.all_items
     assert moto.server.DomainDispatcherApplication
     assert moto.server.MotoRequestHandler
     assert moto.server.create_backend_app

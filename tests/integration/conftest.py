@@ -21,16 +21,18 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def doors(emulator: Emulator) -> Iterator[dict[str, ModuleType]]:
-    """Every door by the name of its function in the template, imported once."""
+    """Every door by the name of its function in the template, imported once; the fold's schedule has fired."""
     keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": REGION}
     with pytest.MonkeyPatch.context() as environment:
         for function in emulator.stack.functions:
             for name, value in {**function.environment, **keys}.items():
                 environment.setenv(name, value)
-        yield {
+        doors = {
             function.name: importlib.import_module(f"functions.{function.handler.split('.')[0]}")
             for function in emulator.stack.functions
         }
+        doors["Tick"].tick({}, None)
+        yield doors
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The deny list through its door: entries, audit, expiry, and what the hot path makes of them."""
+"""Deny and allow lists through their door: entries, audit, expiry, and what the hot path makes of them."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_decision_api import fresh, post
+from tests.integration.test_decision_api import fresh, get, post
 
 ARN = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana"
 
 
-def call(door: Any, method: str, kind: str, value: str, order: Any = None) -> tuple[int, Any]:
+def call(door: Any, method: str, kind: str, value: str, order: Any = None, *, name: str = "deny") -> tuple[int, Any]:
     event = {
         "version": "2.0",
-        "routeKey": f"{method} /lists/deny/{{kind}}/{{value}}",
-        "rawPath": f"/lists/deny/{kind}/{value}",
+        "routeKey": f"{method} /lists/{name}/{{kind}}/{{value}}",
+        "rawPath": f"/lists/{name}/{kind}/{value}",
         "rawQueryString": "",
         "headers": {"content-type": "application/json"},
         "pathParameters": {"kind": kind, "value": value},
@@ -85,6 +85,123 @@ def test_two_analysts_at_once_lose_no_change(list_api):
     history = call(list_api, "GET", "account", "contested")[1]["history"]
     assert sorted(row["after"]["reason"] for row in history) == [f"case {n}" for n in range(4)]
     assert [row["before"] for row in history[1:]] == [row["after"] for row in history[:-1]]
+
+
+# --- allow ------------------------------------------------------------------------------------------------------------
+
+
+def allow(door: Any, kind: str, value: str, *silences: str, **order: Any) -> tuple[int, Any]:
+    return call(door, "PUT", kind, value, {"reason": "known", "silences": silences} | order, name="allow")
+
+
+def pay(door: Any, **fields: Any) -> Any:
+    """The decision on a high amount to somebody new, which a rule challenges."""
+    payment = fresh(amount=200_000, **fields)
+    status, answer = post(door, payment | {"payee_id": f"new-{payment['transaction_id']}"})
+    assert status == 200
+    return json.loads(answer)
+
+
+def codes(reasons: Any) -> set[str]:
+    return {reason["code"] for reason in reasons}
+
+
+CHALLENGED = "NEW_PAYEE_HIGH_AMOUNT"
+
+
+def test_an_allow_entry_is_set_changed_shown_and_taken_off_with_its_trail(list_api):
+    status, view = allow(list_api, "account", "corporate", "VELOCITY", "NEW_DEVICE", "VELOCITY")
+    assert (status, view["active"], view["entry"]["silences"]) == (200, True, ["NEW_DEVICE", "VELOCITY"])
+    allow(list_api, "account", "corporate", "NEW_DEVICE", "VELOCITY")  # the same in another order leaves no row
+    allow(list_api, "account", "corporate", "model")
+    assert call(list_api, "DELETE", "account", "corporate", name="allow") == (204, None)
+    status, view = call(list_api, "GET", "account", "corporate", name="allow")
+    assert (status, view["active"], view["entry"]) == (200, False, None)
+    said = [row["after"] and row["after"]["silences"] for row in view["history"]]
+    assert said == [["NEW_DEVICE", "VELOCITY"], ["model"], None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "field"),
+    [("account", "good-payer", "payer_id"), ("device", "good-device", "device_id"), ("ip", "2001:db8::6", "ip")],
+)
+def test_what_an_entry_silences_is_recorded_and_decides_nothing_until_it_is_gone(
+    list_api, decision_api, kind, value, field
+):
+    heard = pay(decision_api, **{field: value})
+    assert CHALLENGED in codes(heard["reasons"])
+    assert heard["suppressed"] == []
+    allow(list_api, kind, value, CHALLENGED)
+    silent = pay(decision_api, **{field: value})
+    assert CHALLENGED in codes(silent["suppressed"])
+    assert CHALLENGED not in codes(silent["reasons"])
+    call(list_api, "DELETE", kind, value, name="allow")
+    assert CHALLENGED in codes(pay(decision_api, **{field: value})["reasons"])
+
+
+def test_a_payment_of_which_everything_is_silenced_is_approved_and_shown_with_it(list_api, decision_api):
+    allow(list_api, "account", "trusted", *sorted(list_api._silenceable))
+    payment = fresh(payer_id="trusted", amount=200_000)
+    decision = json.loads(post(decision_api, payment)[1])
+    assert (decision["outcome"], decision["reasons"]) == ("approve", [])
+    assert CHALLENGED in codes(decision["suppressed"])
+    assert get(decision_api, payment["transaction_id"])[1]["decision"] == decision
+
+
+def test_no_entry_silences_a_denial_or_a_limit(list_api, decision_api):
+    allow(list_api, "account", "both", *sorted(list_api._silenceable))
+    call(list_api, "PUT", "account", "both", {"reason": "case 9"})
+    decision = json.loads(post(decision_api, fresh(payer_id="both", amount=600_000))[1])
+    assert (decision["outcome"], decision["advice"]) == ("decline", "contact_support")
+    assert codes(decision["reasons"]) == {"DENY_LIST", "LIMIT_P2P"}
+    assert CHALLENGED in codes(decision["suppressed"])
+    call(list_api, "DELETE", "account", "both")
+    assert call(list_api, "GET", "account", "both", name="allow")[1]["active"] is True
+
+
+def test_an_allow_entry_ends_by_the_payments_own_time(list_api, decision_api, monkeypatch):
+    end = datetime.now(UTC) + timedelta(minutes=2)
+    allow(list_api, "account", "for-a-while", CHALLENGED, expires_at=end.isoformat())
+    later = end + timedelta(minutes=4)
+    monkeypatch.setattr("fraud.settings.clock", lambda: later)
+    for moment, silenced in ((end - timedelta(seconds=1), True), (end, False), (later, False)):
+        decision = pay(decision_api, payer_id="for-a-while", occurred_at=moment.isoformat())
+        assert (CHALLENGED in codes(decision["suppressed"])) is silenced
+        assert (CHALLENGED in codes(decision["reasons"])) is not silenced
+    assert call(list_api, "GET", "account", "for-a-while", name="allow")[1]["active"] is False
+
+
+@pytest.mark.parametrize(
+    ("order", "rules"),
+    [
+        ({"silences": ["DENY_LIST"]}, ["not_silenceable"]),
+        ({"silences": ["VELOCITY", "LIMIT_P2P"]}, ["not_silenceable"]),
+        ({"silences": ["ACCOUNT_NOT_ACTIVE"]}, ["not_silenceable"]),
+        ({"silences": ["NO_SUCH_CODE"]}, ["not_silenceable"]),
+        ({"silences": ["AMOUNT_UNUSUAL"]}, ["not_silenceable"]),  # the model's words, silenced by `model` only
+        ({"silences": ["velocity"]}, ["not_silenceable"]),
+        ({"silences": []}, ["too_short"]),
+        ({"silences": ["VELOCITY"] * 21}, ["too_long"]),
+        ({"silences": "VELOCITY"}, ["list_type"]),
+        ({"silences": [7]}, ["string_type"]),
+        ({}, ["missing"]),
+        ({"silences": ["VELOCITY"], "expires_at": "2020-01-01T00:00:00Z"}, ["expires_at_past"]),
+        ({"silences": ["VELOCITY"], "colour": "red", "reason": ""}, ["unknown_field", "string_too_short"]),
+    ],
+)
+def test_a_faulty_allow_order_is_refused_and_changes_nothing(list_api, order, rules):
+    status, answer = call(list_api, "PUT", "account", "faulty", {"reason": "x"} | order, name="allow")
+    assert status == 400
+    assert sorted(rules_of(answer)) == sorted(rules)
+    assert call(list_api, "GET", "account", "faulty", name="allow")[0] == 404
+
+
+def test_a_denial_silences_nothing(list_api):
+    status, answer = call(list_api, "PUT", "account", "a", {"reason": "x", "silences": ["VELOCITY"]})
+    assert (status, rules_of(answer)) == (400, ["unknown_field"])
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
