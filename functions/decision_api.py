@@ -4,13 +4,12 @@ Routes are looked up by hand and logs written by hand: on this path a router and
 rules.
 """
 
-import base64
 from typing import Any
 
 from fraud import assembly, decision, settings, telemetry
 from fraud.errors import FraudError, NotFoundError, problem
 from fraud.settings import Settings
-from fraud.transaction import Admission, Transaction
+from fraud.transaction import Admission, Transaction, body_of, is_id
 
 DOOR = "api"
 Event = dict[str, Any]
@@ -31,7 +30,7 @@ def handler(event: Event, _context: object) -> dict[str, Any]:
 
 def decide(event: Event) -> bytes:
     """Decide the payment in the body, or repeat its decision."""
-    transaction = Transaction.parse(_body(event), Admission(_settings.currency, settings.clock()))
+    transaction = Transaction.parse(body_of(event), Admission(_settings.currency, settings.clock()))
     evaluation = _evaluator.evaluate(transaction)
     telemetry.evaluated(evaluation, DOOR)
     return evaluation.answer
@@ -39,15 +38,11 @@ def decide(event: Event) -> bytes:
 
 def show(event: Event) -> bytes:
     """The decision of an id, and what has become of it."""
-    stored = _evaluator.store.find(event["pathParameters"]["transaction_id"])
+    transaction_id = event["pathParameters"]["transaction_id"]
+    stored = _evaluator.store.find(transaction_id) if is_id(transaction_id) else None
     if stored is None:
         raise NotFoundError
     return decision.view(stored)
-
-
-def _body(event: Event) -> str | bytes:
-    body = event.get("body") or ""
-    return base64.b64decode(body) if event.get("isBase64Encoded") else body
 
 
 ROUTES = {"POST /decisions": decide, "GET /decisions/{transaction_id}": show}

@@ -5,67 +5,68 @@ an account's status or a legal limit.
 """
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from fraud import assembly, settings, telemetry
 from fraud.errors import FraudError, problem
 from fraud.settings import Settings
 from fraud.tables import ORDERS, Listed, Lists, Moment
+from fraud.transaction import body_of
 
 DOOR = "lists"
 
-_app = APIGatewayHttpResolver()
 _lists = Lists(Settings.from_environment())
 _silenceable = assembly.rule_book().silenceable
 
 
-def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """API Gateway HTTP API, payload format 2.0."""
-    return _app.resolve(event, context)
+    method, path = event["routeKey"].split(" ")
+    try:
+        return METHODS[method](path.split("/")[2], APIGatewayProxyEventV2(event))
+    except FraudError as error:
+        telemetry.refused(error, error.status, DOOR)
+        return problem(error)
 
 
-@_app.put("/lists/<name>/<kind>/<value>")
-def put(name: str, kind: str, value: str) -> Response[str]:
+def put(name: str, event: APIGatewayProxyEventV2) -> dict[str, Any]:
     """Put a value on the list or change its entry; repeating it changes nothing."""
-    listed, now = Listed(name, kind, value), settings.clock()
-    order = ORDERS[name].parse(_app.current_event.decoded_body or "", Moment(now, _silenceable))
-    _lists.put(listed, order, _caller(), _now)
+    listed = _listed(name, event)
+    order = ORDERS[name].parse(body_of(event.raw_event), Moment(_now(), _silenceable))
+    _lists.put(listed, order, _caller(event), _now)
     return _shown(listed)
 
 
-@_app.delete("/lists/<name>/<kind>/<value>")
-def delete(name: str, kind: str, value: str) -> Response[str]:
+def delete(name: str, event: APIGatewayProxyEventV2) -> dict[str, Any]:
     """Take a value off the list."""
-    _lists.delete(Listed(name, kind, value), _caller(), _now)
-    return Response(HTTPStatus.NO_CONTENT)
+    _lists.delete(_listed(name, event), _caller(event), _now)
+    return {"statusCode": 204}
 
 
-@_app.get("/lists/<name>/<kind>/<value>")
-def get(name: str, kind: str, value: str) -> Response[str]:
+def get(name: str, event: APIGatewayProxyEventV2) -> dict[str, Any]:
     """The entry and its history."""
-    return _shown(Listed(name, kind, value))
+    return _shown(_listed(name, event))
 
 
-@_app.exception_handler(FraudError)
-def refuse(error: FraudError) -> Response[str]:
-    """Every error of the library as problem+json."""
-    telemetry.refused(error, error.status, DOOR)
-    answer = problem(error)
-    return Response(answer["statusCode"], answer["headers"].pop("content-type"), answer["body"], answer["headers"])
+METHODS = {"PUT": put, "DELETE": delete, "GET": get}
+
+
+def _listed(name: str, event: APIGatewayProxyEventV2) -> Listed:
+    return Listed(name, event.path_parameters["kind"], event.path_parameters["value"])
+
+
+def _shown(listed: Listed) -> dict[str, Any]:
+    view = _lists.view(listed, _now())
+    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": view.model_dump_json()}
 
 
 def _now() -> datetime:
     return settings.clock()  # looked up each time: the local box replaces it
 
 
-def _shown(listed: Listed) -> Response[str]:
-    return Response(HTTPStatus.OK, "application/json", _lists.view(listed, settings.clock()).model_dump_json())
-
-
-def _caller() -> str:
+def _caller(event: APIGatewayProxyEventV2) -> str:
     """The ARN that API Gateway authenticated."""
-    arn: str = _app.current_event.raw_event["requestContext"]["authorizer"]["iam"]["userArn"]
+    arn: str = event.raw_event["requestContext"]["authorizer"]["iam"]["userArn"]
     return arn

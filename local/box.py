@@ -46,8 +46,7 @@ class Box:
             self.logs = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="box-")))
             account = undo.enter_context(Emulator(self.logs / "emulator.log", self._template, self._parameters))
             self.endpoint_url, self.stack, self.client = account.url, account.stack, account.client
-            keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "HOME": str(self.logs)}
-            self.environments = undo.enter_context(Environments(self.stack.functions, keys, self.logs))
+            self.environments = undo.enter_context(Environments(self.stack.functions, self.logs))
             invoke = self.environments.invoke
             self.settle = undo.enter_context(Pump(self.stack, self.client, invoke, self.clock)).settle
             authorisers = Authorisers(self.credentials, self.issuer)

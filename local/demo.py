@@ -1,8 +1,9 @@
-"""`make demo`: a thousand simulated payments through the whole house, three decisions with their reasons, and the count.
+"""`make demo`: a thousand simulated payments through the whole house, three decisions with their reasons, and the
+count.
 
-Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own, counters
-and decisions in the emulator's DynamoDB, the packaged model and policy. Labels come in when they become known. It ends
-with 0 only if every payment is decided once.
+Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own,
+counters and decisions in the emulator's DynamoDB, the packaged model and policy. Labels come in when they become
+known. It ends with 0 only if every payment is decided once.
 """
 
 import json

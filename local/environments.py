@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -36,7 +36,7 @@ class FunctionError(Exception):
 class Environment:
     """One process and its pipes. Not for two threads at a time."""
 
-    def __init__(self, function: Function, credentials: Mapping[str, str], log: Path) -> None:
+    def __init__(self, function: Function, log: Path) -> None:
         self._function = function
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -45,7 +45,7 @@ class Environment:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 cwd=function.path[0],
-                env={**variables(function), **credentials},
+                env=variables(function),
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         try:
@@ -115,8 +115,8 @@ class Environment:
 class Pool:
     """The environments of one function."""
 
-    def __init__(self, function: Function, credentials: Mapping[str, str], log: Path) -> None:
-        self._new = functools.partial(Environment, function, credentials, log)
+    def __init__(self, function: Function, log: Path) -> None:
+        self._new = functools.partial(Environment, function, log)
         self._free = threading.BoundedSemaphore(CAP)
         self._warm: list[Environment] = []
         self._busy: list[Environment] = []
@@ -151,10 +151,8 @@ class Pool:
 class Environments:
     """Every function's pool, as a context manager that ends all processes."""
 
-    def __init__(self, functions: Iterable[Function], credentials: Mapping[str, str], logs: Path) -> None:
-        self._pools = {
-            function.name: Pool(function, credentials, logs / f"{function.name}.log") for function in functions
-        }
+    def __init__(self, functions: Iterable[Function], logs: Path) -> None:
+        self._pools = {function.name: Pool(function, logs / f"{function.name}.log") for function in functions}
 
     def __enter__(self) -> Self:
         return self
@@ -176,6 +174,8 @@ def variables(function: Function) -> dict[str, str]:
     """What Lambda's runtime sets beside the function's own variables, where it can matter to a handler."""
     return {
         **function.environment,
+        "AWS_ACCESS_KEY_ID": function.name,  # by which the emulator knows its role
+        "AWS_SECRET_ACCESS_KEY": "of its own",
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
@@ -186,6 +186,7 @@ def variables(function: Function) -> dict[str, str]:
         "AWS_LAMBDA_LOG_STREAM_NAME": "box",
         "LAMBDA_TASK_ROOT": function.path[0],
         "LANG": "C.UTF-8",
+        "HOME": function.path[0],
         "PATH": os.defpath,
         "PYTHONPATH": os.pathsep.join(function.path),
         "TZ": ":UTC",

@@ -84,14 +84,15 @@ class Gateway(ThreadingHTTPServer):
             self._set_clock(request)
         except RefusedError as refused:
             return refused.response
-        except ValueError:
+        except (ValueError, OverflowError):
             return message(HTTPStatus.BAD_REQUEST, f"{CLOCK_HEADER} is not an RFC 3339 time with an offset")
         instant = self._clock.instant
         try:
             parameters = entrance.parameters(request)
             handed = event(request, route.key, parameters, caller, instant or datetime.now(UTC))
             return response(self._invoke(route.function, handed, instant))
-        except (FunctionError, ValueError):  # what it was is in the function's log
+        except (FunctionError, ValueError) as error:
+            print(f"{route.key}: {error}", file=sys.stderr)
             return message(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error")
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's

@@ -73,31 +73,13 @@ def event(
         "pathParameters": dict(parameters),
         "body": body,
     }
-    path = unquote(request.path)
-    context: dict[str, Any] = {
-        "accountId": ACCOUNT_ID,
-        "apiId": API_ID,
-        "domainName": headers.get("host", ""),
-        "domainPrefix": API_ID,
-        "http": {
-            "method": request.method,
-            "path": path,
-            "protocol": "HTTP/1.1",
-            "sourceIp": request.source_ip,
-            "userAgent": headers.get("user-agent", ""),
-        },
-        "requestId": uuid.uuid4().hex[:16],
-        "routeKey": route_key,
-        "stage": "$default",
-        "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
-        "timeEpoch": int(now.timestamp() * 1000),
-    }
+    context = _context(request, route_key, headers, now)
     if authorizer:
         context["authorizer"] = authorizer
     return {
         "version": "2.0",
         "routeKey": route_key,
-        "rawPath": path,
+        "rawPath": unquote(request.path),
         "rawQueryString": request.query,
         "headers": headers,
         "requestContext": context,
@@ -120,6 +102,27 @@ def response(answer: Any) -> Response:  # noqa: ANN401 - JSON
     cookies = [("set-cookie", cookie) for cookie in answer.get("cookies") or []]
     content = base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode()
     return Response(int(answer["statusCode"]), (*headers.items(), *cookies), content)
+
+
+def _context(request: Request, route_key: str, headers: Mapping[str, str], now: datetime) -> dict[str, Any]:
+    return {
+        "accountId": ACCOUNT_ID,
+        "apiId": API_ID,
+        "domainName": headers.get("host", ""),
+        "domainPrefix": API_ID,
+        "http": {
+            "method": request.method,
+            "path": unquote(request.path),
+            "protocol": "HTTP/1.1",
+            "sourceIp": request.source_ip,
+            "userAgent": headers.get("user-agent", ""),
+        },
+        "requestId": uuid.uuid4().hex[:16],
+        "routeKey": route_key,
+        "stage": "$default",
+        "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
+        "timeEpoch": int(now.timestamp() * 1000),
+    }
 
 
 def _body(body: bytes, content_type: str) -> tuple[str, bool]:

@@ -5,19 +5,29 @@ as its standard input is open: whatever becomes of the parent, the pipe closes a
 """
 
 import base64
+import io
+import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import moto.cloudformation.parsing  # noqa: F401 - every model there is, before the first request needs them
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
+
+from local.permissions import Statement, refusal
+
+SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/")
+"""Whose key signed a request, and for which region; the signature itself is not checked."""
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -26,17 +36,55 @@ ONE_AT_A_TIME = ("DynamoDB_", "Kinesis_")
 """Services, by what their targets begin with, whose writes are atomic on AWS and lost by moto when threads meet."""
 
 
-def taking_turns_where_moto_must(application: Application) -> Application:
-    """Let requests to these services in one after another."""
-    turn = threading.Lock()
+class TakingTurns:
+    """The application, with two things as they are on AWS.
 
-    def taking_turns(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith(ONE_AT_A_TIME):
-            return application(environ, start_response)
-        with turn:
-            return [b"".join(application(environ, start_response))]
+    Requests take turns, for writes are atomic, and moto loses updates when threads meet in one item. And a function,
+    known by its name as access key id, may do what its role allows; any other key is the account's owner.
+    """
 
-    return taking_turns
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._turn = threading.Lock()
+        self._roles: dict[str, list[Statement] | None] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """WSGI."""
+        target = environ.get("HTTP_X_AMZ_TARGET", "")
+        if not target.startswith(ONE_AT_A_TIME):
+            return self._application(environ, start_response)
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        environ["wsgi.input"] = io.BytesIO(body)
+        with self._turn:
+            if target.startswith("DynamoDB_") and (
+                denied := self._denied(target.partition(".")[2], body, environ.get("HTTP_AUTHORIZATION", ""))
+            ):
+                print(denied, file=sys.stderr, flush=True)
+                start_response("400 Bad Request", [("content-type", "application/x-amz-json-1.0")])
+                return [json.dumps({"__type": "AccessDeniedException", "Message": denied}).encode()]
+            return [b"".join(self._application(environ, start_response))]
+
+    def _denied(self, operation: str, body: bytes, authorization: str) -> str | None:
+        scope = SCOPE.search(authorization)
+        if scope is None:
+            return None
+        if scope["key"] not in self._roles:
+            self._roles[scope["key"]] = statements(scope["key"], scope["region"])
+        granted = self._roles[scope["key"]]
+        tables = f"arn:aws:dynamodb:{scope['region']}:{DEFAULT_ACCOUNT_ID}:table/"
+        denied = None if granted is None else refusal(operation, json.loads(body), granted, tables)
+        return denied and f"{scope['key']} is {denied}"
+
+
+def statements(function: str, region: str) -> list[Statement] | None:
+    """What the role of a function says, in its inline policies; None when there is no function of this name."""
+    roles = {
+        each.function_name: each.role for each in get_backend("lambda")[DEFAULT_ACCOUNT_ID][region].list_functions()
+    }
+    if function not in roles:
+        return None
+    role = get_backend("iam")[DEFAULT_ACCOUNT_ID]["aws"].get_role_by_arn(roles[function])
+    return [statement for policy in role.policies.values() for statement in policy["Statement"]]
 
 
 class AttributeValues(JSONSerializer):  # type: ignore[misc] # moto's types are not followed
@@ -86,7 +134,7 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
     Table.all_items = all_items
-    application = taking_turns_where_moto_must(DomainDispatcherApplication(create_backend_app))
+    application = TakingTurns(DomainDispatcherApplication(create_backend_app))
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://{host}:{server.server_port}", flush=True)

@@ -1,8 +1,8 @@
 """What every counter means, by brute force over the list of all attempts: no items, no updates, no order of arrival.
 
-Written from the definition alone (docs/architecture.md), sharing nothing with the library but the names of counters, so
-that the two check each other. `python -m tests.oracle` prints what the definition costs: how far windows of whole buckets
-are from exact windows, and estimated numbers of counterparties from true ones.
+Written from the definition alone (docs/architecture.md), sharing nothing with the library but the names of counters,
+so that the two check each other. `python -m tests.oracle` prints what the definition costs: how far windows of whole
+buckets are from exact windows, and estimated numbers of counterparties from true ones.
 """
 
 import functools

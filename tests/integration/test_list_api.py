@@ -1,5 +1,6 @@
 """Deny and allow lists through their door: entries, audit, expiry, and what the hot path makes of them."""
 
+import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -231,9 +232,50 @@ def test_a_value_that_never_was_on_the_list_is_not_found(list_api):
     assert call(list_api, "GET", "account", "innocent")[0] == 404
 
 
-def test_a_table_that_is_away_is_answered_503(list_api, monkeypatch):
+def test_a_table_that_is_away_is_answered_500_and_a_service_that_is_away_503(list_api, monkeypatch):
     from fraud.tables import Profile  # noqa: PLC0415 - imported with its environment set
 
-    monkeypatch.setattr(Profile.Meta, "table_name", "gone")
     monkeypatch.setattr(Profile, "_connection", None)
+    with monkeypatch.context() as gone:
+        gone.setattr(Profile.Meta, "table_name", "gone")
+        assert call(list_api, "PUT", "account", "a", {"reason": "x"})[0] == 500
+    monkeypatch.setattr(Profile, "_connection", None)
+    monkeypatch.setattr(Profile.Meta, "host", "http://127.0.0.1:9", raising=False)
     assert call(list_api, "PUT", "account", "a", {"reason": "x"})[0] == 503
+
+
+@pytest.mark.parametrize("body", ["//8=", base64.b64encode(b"x" * 70_000).decode()])
+def test_a_body_that_is_no_text_or_too_large_is_refused(list_api, body):
+    event = {
+        "routeKey": "PUT /lists/deny/{kind}/{value}",
+        "pathParameters": {"kind": "account", "value": "a"},
+        "requestContext": {"authorizer": {"iam": {"userArn": ARN}}},
+        "body": body,
+        "isBase64Encoded": True,
+    }
+    assert list_api.handler(event, None)["statusCode"] == 400
+
+
+@pytest.mark.parametrize("value", ["a\n", "a/b", "10.0.0.0/8", "a?b", 'a"b', "\x00", "ÿ"])
+def test_a_value_that_no_payment_can_carry_is_refused(list_api, value):
+    status, answer = call(list_api, "PUT", "account", value, {"reason": "x"})
+    assert (status, rules_of(answer)) == (400, ["format"])
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"status": {"S": "hold"}},
+        {"status": {"NULL": True}},
+        {"deny": {"S": "yes"}},
+        {"deny": {"M": {"expires_at": {"S": "junk"}}}},
+        {"o20000": {"N": "1.5"}, "deny": {"M": {"reason": {"S": "x"}}}},
+    ],
+)
+def test_a_profile_that_cannot_be_read_declines_and_is_no_error(decision_api, emulator, profile):
+    payment = fresh()
+    table = emulator.stack.functions[0].environment["PROFILES_TABLE"]
+    item = {"pk": {"S": f"account#{payment['payer_id']}"}, **profile}
+    emulator.client("dynamodb").put_item(TableName=table, Item=item)
+    status, answer = post(decision_api, payment)
+    assert (status, json.loads(answer)["outcome"]) == (200, "decline")

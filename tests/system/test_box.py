@@ -7,17 +7,22 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 
 from local.box import Box
 from local.client import Client
 from local.emulator import Emulator, EmulatorError
+from local.stack import REGION
 
 UNKNOWN_RESOURCE = """
 Transform: AWS::Serverless-2016-10-31
@@ -111,6 +116,24 @@ def test_value_is_put_on_the_deny_list_and_taken_off(box: Box) -> None:
     assert (shown["active"], len(shown["history"])) == (False, 2)
 
 
+def test_function_may_do_what_its_role_allows_and_nothing_else(box: Box) -> None:
+    function = boto3.Session("DecisionApi", "any", region_name=REGION).client("dynamodb", endpoint_url=box.endpoint_url)
+    key = {"pk": {"S": "nobody"}}
+    assert "Item" not in function.get_item(TableName="DecisionsTable", Key=key)
+    writes: list[dict[str, Any]] = [{"Put": {"TableName": "AuditTable", "Item": key | {"sk": {"S": "x"}}}}]
+    for forbidden in (
+        lambda: function.delete_item(TableName="DecisionsTable", Key=key),
+        lambda: function.scan(TableName="ProfilesTable"),
+        lambda: function.transact_write_items(TransactItems=writes),
+        lambda: function.batch_get_item(
+            RequestItems={"DecisionsTable": {"Keys": [key]}, "AuditTable": {"Keys": [key]}}
+        ),
+    ):
+        with pytest.raises(ClientError, match=r"AccessDeniedException.*not authorized to perform: dynamodb:"):
+            forbidden()
+    assert "DecisionApi is not authorized to perform: dynamodb:Scan" in (box.logs / "emulator.log").read_text()
+
+
 def test_no_update_is_lost_when_many_meet_in_one_item(box: Box) -> None:
     def add(number: int) -> None:
         dynamodb.update_item(
@@ -158,29 +181,41 @@ def test_resource_that_the_emulator_cannot_make_is_named(tmp_path: Path) -> None
         pass
 
 
+@contextmanager
+def running(scratch: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
+    variables = os.environ | {"TMPDIR": str(scratch)}  # who is killed cannot tidy up
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], env=variables, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_every_process_ends_however_its_parent_does(end: signal.Signals) -> None:
-    command = [sys.executable, "-m", "local", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as up:
+def test_every_process_ends_however_its_parent_does(end: signal.Signals, tmp_path: Path) -> None:
+    with running(tmp_path, "local", "--port", "0") as up:
         assert up.stdout is not None
         printed = "".join(iter(up.stdout.readline, "up: end it with Ctrl-C\n"))
-        url, key, secret = re.findall(r"API +(\S+)|KEY_ID=(\S+)|ACCESS_KEY=(\S+)", printed)
-        with Client(url[0], Credentials(key[1], secret[2])) as client:
+        said = re.search(r"API +(?P<url>\S+)[^$]*KEY_ID=(?P<key>\S+) \S+ACCESS_KEY=(?P<secret>\S+)", printed)
+        assert said is not None
+        with Client(said["url"], Credentials(said["key"], said["secret"])) as client:
             assert client.request("GET", "/decisions/none").status == 404
         children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
         watched = [os.pidfd_open(int(child)) for child in children]
         up.send_signal(end)
         assert up.wait(30) == (-end if end == signal.SIGKILL else 0)
     assert len(children) >= 1
+    assert end == signal.SIGKILL or not list(tmp_path.iterdir())
     for descriptor in watched:
         assert select.select([descriptor], [], [], 30)[0], "a child outlived its parent"
         os.close(descriptor)
 
 
-def test_emulator_alone_says_when_it_is_ready() -> None:
-    command = [sys.executable, "-m", "local.emulator", "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
+def test_emulator_alone_says_when_it_is_ready(tmp_path: Path) -> None:
+    with running(tmp_path, "local.emulator", "--host", "127.0.0.1", "--port", "0") as emulator:
         assert emulator.stdout is not None
         assert emulator.stdout.readline().startswith("emulator ready: http://127.0.0.1:")
         emulator.terminate()

@@ -69,7 +69,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environments(function: Function, log: Path) -> Iterator[Environments]:
-    with Environments([function], {"AWS_ACCESS_KEY_ID": "key"}, log.parent) as running:
+    with Environments([function], log.parent) as running:
         yield running
 
 
@@ -80,7 +80,7 @@ def test_handler_sees_the_templates_variables_and_lambdas_and_none_of_ours(
     told = environments.invoke("Doors", {"do": "tell"})
     assert (
         told["environment"].items()
-        >= {"TABLE": "counters", "AWS_ACCESS_KEY_ID": "key", "_HANDLER": "doors.handler"}.items()
+        >= {"TABLE": "counters", "AWS_ACCESS_KEY_ID": "Doors", "_HANDLER": "doors.handler"}.items()
     )
     assert "AWS_PROFILE" not in told["environment"]
     assert "AWS_ENDPOINT_URL" not in told["environment"]
@@ -143,7 +143,7 @@ def test_handler_that_cannot_be_imported_fails_every_event_with_its_trace_in_the
     function: Function, tmp_path: Path
 ) -> None:
     broken = Function("Broken", "nowhere.handler", 2.0, 512, {}, function.path)
-    with Environments([broken], {}, tmp_path) as environments:
+    with Environments([broken], tmp_path) as environments:
         for _ in range(2):
             with pytest.raises(FunctionError, match="status 1"):
                 environments.invoke("Broken", {})
@@ -151,7 +151,7 @@ def test_handler_that_cannot_be_imported_fails_every_event_with_its_trace_in_the
 
 
 def test_environments_end_with_the_block(function: Function, tmp_path: Path) -> None:
-    with Environments([function], {}, tmp_path) as environments:
+    with Environments([function], tmp_path) as environments:
         pid = environments.invoke("Doors", {"do": "tell"})["pid"]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -63,7 +63,7 @@ def gateway(clock: EventClock) -> Iterator[Gateway]:
     def invoke(name: str, event: Any, instant: datetime | None) -> Any:
         match name:
             case "broken":
-                raise FunctionError
+                raise FunctionError("timed out after 2 s")
             case "answer":
                 return ANSWERS[event["pathParameters"]["kind"]]
             case _:
@@ -157,8 +157,9 @@ def test_headers_and_cookies_reach_the_caller(gateway: Gateway) -> None:
     assert (status, headers["x-one"], headers.get_all("set-cookie")) == (204, "1", ["a=1", "b=2"])
 
 
-def test_function_error_is_an_internal_server_error(gateway: Gateway) -> None:
+def test_function_error_is_an_internal_server_error(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(gateway, "GET", "/broken")[:2] == (500, b'{"message": "Internal Server Error"}')
+    assert capsys.readouterr().err == "GET /broken: timed out after 2 s\n"
 
 
 @pytest.mark.parametrize(

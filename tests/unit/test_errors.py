@@ -12,6 +12,7 @@ from fraud.errors import (
     FraudError,
     InvalidRequestError,
     NotFoundError,
+    ServiceError,
     UnavailableError,
     problem,
 )
@@ -23,7 +24,8 @@ STATUS = {
     ConflictingBodyError("secret"): 409,
     errors.UndecidableError("secret"): 500,
     FraudError("secret"): 500,
-    UnavailableError("secret"): 503,
+    ServiceError("AccessDeniedException"): 500,
+    UnavailableError("InternalServerError"): 503,
 }
 
 

@@ -95,27 +95,15 @@ EXAMPLES: dict[str, list[Example]] = {
         yes(profiles=denied("ip#2001:db8::1"), ip="2001:DB8::1"),
         no(profiles=denied("account#device-1") | denied("device#payer-1") | denied("ip#2001:db8::1")),
     ],
-    "limit_p2p_single": [yes(amount=500_001), no(amount=500_000), no(amount=500_001, **MERCHANT)],
-    "limit_p2p_day": [
-        yes({"payer_sum_24h": 1_000_001}),
-        no({"payer_sum_24h": 1_000_000}),
-        no({"payer_sum_24h": 1_000_001}, **MERCHANT),
-    ],
-    "limit_cash_out_day": [
+    "limit_p2p": [yes(amount=500_001), no(amount=500_000), no(amount=500_001, **MERCHANT)],
+    "limit_merchant": [yes(amount=1_000_001, **MERCHANT), no(amount=1_000_000, **MERCHANT)],
+    "limit_cash_out": [yes(amount=500_001, **CASH_OUT), no(amount=500_000, **CASH_OUT)],
+    "limit_top_up": [yes(amount=500_001, **TOP_UP), no(amount=500_000, **TOP_UP), no(amount=500_001, **MERCHANT)],
+    "limit_payer_day": [yes({"payer_sum_24h": 2_000_001}), no({"payer_sum_24h": 2_000_000})],
+    "limit_instrument_day": [
         yes({"instrument_sum_24h": 1_000_001}, **CASH_OUT),
-        no({"instrument_sum_24h": 1_000_000}, **CASH_OUT),
-        no({"instrument_sum_24h": 1_000_001}, **TOP_UP),
-    ],
-    "limit_top_up_single": [
-        yes(amount=500_001, **TOP_UP),
-        no(amount=500_000, **TOP_UP),
-        no(amount=500_001, **CASH_OUT),
-    ],
-    "limit_top_up_day": [
-        yes({"instrument_sum_24h": 1_000_001}, **TOP_UP),
         yes({"instrument_count_24h": 21}, **TOP_UP),
         no({"instrument_sum_24h": 1_000_000, "instrument_count_24h": 20}, **TOP_UP),
-        no({"instrument_count_24h": 21}, **CASH_OUT),
     ],
     "velocity_minute": [yes({"payer_count_1m": 7}), no({"payer_count_1m": 6})],
     "velocity_hour": [

@@ -105,7 +105,9 @@ class Decision(BaseModel):
     segment: str
     model: ModelUsed
     degraded: list[str] = Field(description="What was missing: `rule:<id>` for a rule or segment that failed.")
-    recounted: bool = Field(description="The attempt had been counted by an earlier try that left no decision.")
+    recounted: bool = Field(
+        description="An earlier or concurrent try had counted the attempt before this decision was made."
+    )
     policy_version: str
     retryable: bool = Field(description="False: no new id will help.")
     decided_at: Instant

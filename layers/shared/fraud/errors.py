@@ -70,7 +70,20 @@ class ConflictingBodyError(FraudError):
     title = "Another body is decided under this transaction_id"
 
 
-class UnavailableError(FraudError):
+class ServiceError(FraudError):
+    """A service refused what we asked: our permissions, names or requests are wrong, and no retry mends that.
+
+    `code` is the service's own word for it, which holds nothing of the request.
+    """
+
+    title = "A service refused what this one asked of it"
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class UnavailableError(ServiceError):
     """A service that the request needs does not answer. Nothing is lost: the same request may be sent again."""
 
     status = 503

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from fraud.errors import Fault, UnavailableError
 from fraud.settings import Settings
+from fraud.wire import failure
 
 SOURCE = "fraud"
 EVENTS_PER_CALL = 10
@@ -100,6 +101,6 @@ def _call(operation: Any, **parameters: Any) -> Any:  # noqa: ANN401 - boto3 has
     try:
         return operation(**parameters)
     except ClientError as error:
-        raise UnavailableError(error.response["Error"]["Code"]) from error
+        raise failure(error) from error
     except BotoCoreError as error:
         raise UnavailableError(type(error).__name__) from error

@@ -5,6 +5,7 @@ Loading refuses what could fail or stall later: unknown names, foreign functions
 loops. What still fails at run time (a missing optional value, say) is recorded in the decision and decides nothing.
 """
 
+import contextlib
 import hashlib
 import itertools
 import random
@@ -15,6 +16,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 import cel
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from fraud import counters, features, windows
 from fraud.counters import Profile, State
@@ -219,23 +221,37 @@ def standing(transaction: Transaction, state: State) -> dict[str, Any]:
     """Who is denied and whose account is not active, at the payment's own time."""
     held = {role: state.profiles.get(pk, {}) for role, pk in counters.profiles(transaction).items()}
     denied = {f"{role}_denied": denies(held.get(role, {}), transaction.occurred_at) for role in ROLES}
-    status = {
-        f"{role}_status": held.get(role, {}).get("status", {}).get("state", "active") for role in ("payer", "payee")
-    }
+    status = {f"{role}_status": _status(held.get(role, {})) for role in ("payer", "payee")}
     return denied | status
 
 
 def silenced(transaction: Transaction, state: State) -> frozenset[str]:
-    """Rule codes (and `model`) that allow entries in force of anyone involved silence at the payment's own time."""
-    entries = (state.profiles.get(pk, {}).get("allow") for pk in counters.profiles(transaction).values())
-    in_force = (entry for entry in entries if entry is not None and _in_force(entry, transaction.occurred_at))
-    return frozenset(code for entry in in_force for code in entry["silences"])
+    """Rule codes (and `model`) that allow entries in force of anyone involved silence at the payment's own time.
+
+    An entry that cannot be read silences nothing.
+    """
+    codes: set[str] = set()
+    for pk in counters.profiles(transaction).values():
+        entry = state.profiles.get(pk, {}).get("allow")
+        with contextlib.suppress(AttributeError, KeyError, TypeError, PydanticCustomError):
+            if entry is not None and _in_force(entry, transaction.occurred_at):
+                codes.update(entry["silences"])
+    return frozenset(codes)
+
+
+def _status(profile: Profile) -> str:
+    """An account's state; whoever wrote something else than a state meant no good, so it counts as not active."""
+    held = profile.get("status", {"state": "active"})
+    return str(held.get("state")) if isinstance(held, Mapping) else "unreadable"
 
 
 def denies(profile: Profile, at: datetime) -> bool:
     """Whether a profile carries a deny entry in force at `at`: one that never expires, or not yet."""
     entry = profile.get("deny")
-    return entry is not None and _in_force(entry, at)
+    try:
+        return entry is not None and _in_force(entry, at)
+    except (AttributeError, PydanticCustomError):
+        return True  # an entry that cannot be read was still put there to deny
 
 
 def _in_force(entry: Mapping[str, Any], at: datetime) -> bool:

@@ -279,7 +279,7 @@ def _plain(value: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an attribute has 
     ((kind, content),) = value.items()
     match kind:
         case "N":
-            return int(content)
+            return float(content) if "." in content or "E" in content else int(content)
         case "B":
             return bytes(content)
         case "M":

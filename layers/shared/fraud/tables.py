@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Self
 
+from botocore.exceptions import ClientError
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -31,9 +32,10 @@ from pynamodb.transactions import TransactWrite
 
 from fraud.errors import Fault, InvalidRequestError, NotFoundError, UnavailableError
 from fraud.settings import Settings
-from fraud.transaction import Id, Instant, address, faults_of, utc
+from fraud.transaction import Id, Instant, address, parsed, utc
+from fraud.wire import failure
 
-ATTEMPTS = 6
+ATTEMPTS = 12
 """How often a change that met another one is read and tried again."""
 
 Clock = Callable[[], datetime]
@@ -59,11 +61,8 @@ class DenyOrder(BaseModel):
 
     @classmethod
     def parse(cls, body: str | bytes, moment: "Moment") -> Self:
-        """Read a request body. Raises InvalidRequestError with every fault."""
-        try:
-            return cls.model_validate_json(body, context=moment)
-        except ValidationError as error:
-            raise InvalidRequestError(faults_of(error)) from None
+        """Read a request body. Raises InvalidRequestError with every fault at once."""
+        return parsed(cls, body, moment)
 
 
 class AllowOrder(DenyOrder):
@@ -142,6 +141,9 @@ class Profile(Model):
 
     class Meta:  # noqa: D106 - PynamoDB's way to name a table
         table_name = "profiles"
+        connect_timeout_seconds = 1
+        read_timeout_seconds = 2
+        max_retry_attempts = 1
 
     pk = UnicodeAttribute(hash_key=True)
     deny = EntryAttribute(null=True)
@@ -153,6 +155,9 @@ class AuditRow(Model):
 
     class Meta:  # noqa: D106 - PynamoDB's way to name a table
         table_name = "audit"
+        connect_timeout_seconds = 1
+        read_timeout_seconds = 2
+        max_retry_attempts = 1
 
     pk = UnicodeAttribute(hash_key=True)
     at = UnicodeAttribute(range_key=True, attr_name="sk")
@@ -225,7 +230,7 @@ def _change(listed: Listed, said: Mapping[str, Any] | None, by: str, clock: Cloc
                     raise
             else:
                 return
-        time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
+        time.sleep(random.uniform(0, min(0.02 * 2**attempt, 0.3)))  # noqa: S311 - jitter
     raise UnavailableError("TransactionConflict")
 
 
@@ -240,7 +245,9 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except PynamoDBException as error:
-        raise UnavailableError(error.cause_response_code) from error
+        if isinstance(error.cause, ClientError):
+            raise failure(error.cause) from error
+        raise UnavailableError(type(error.cause).__name__) from error
 
 
 def _read(listed: Listed) -> EntryAttribute | None:
@@ -257,7 +264,9 @@ def _write(listed: Listed, before: EntryAttribute | None, after: EntryAttribute 
     entry = listed.attribute
     unchanged = entry.does_not_exist() if before is None else entry == before
     action = entry.remove() if after is None else entry.set(after)
-    with TransactWrite(connection=Connection()) as transaction:
+    with TransactWrite(
+        connection=Connection(connect_timeout_seconds=1, read_timeout_seconds=2, max_retry_attempts=1)
+    ) as transaction:
         transaction.update(Profile(listed.profile), actions=[action], condition=unchanged)
         transaction.save(row, condition=AuditRow.pk.does_not_exist())
 

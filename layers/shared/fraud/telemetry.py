@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fraud.errors import ServiceError
 from fraud.evaluation import Evaluation
 from fraud.fold import Done, Due
 from fraud.labels import LabelResult
@@ -44,7 +45,8 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
 
 def refused(error: Exception, status: int, door: str) -> None:
     """One request not answered with a decision; the kind of error says enough, its text could quote the request."""
-    _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status})
+    cause = {"code": error.code} if isinstance(error, ServiceError) else {}
+    _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status} | cause)
 
 
 def labelled(results: Sequence[LabelResult], source: str, door: str) -> None:

@@ -5,14 +5,16 @@ body identity, on which idempotency rests: equal identity means the same attempt
 was.
 """
 
+import base64
 import hashlib
 import ipaddress
 import json
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -85,7 +87,10 @@ def address(value: str) -> str:
         raise PydanticCustomError("ip_address", "must be an IPv4 or IPv6 address") from None
 
 
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+M = TypeVar("M", bound=BaseModel)
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+Id = Annotated[str, StringConstraints(pattern=rf"^{_ID.pattern}$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Instant = Annotated[
     datetime, BeforeValidator(instant), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
@@ -134,12 +139,7 @@ class Transaction(BaseModel):
     @classmethod
     def parse(cls, body: str | bytes, admission: Admission) -> Self:
         """Read a request body. Raises InvalidRequestError with every fault at once."""
-        if len(body) > MAX_BODY_BYTES:
-            raise InvalidRequestError((Fault("body", "too_large", f"must be at most {MAX_BODY_BYTES} bytes"),))
-        try:
-            return cls.model_validate_json(body, context=admission)
-        except ValidationError as error:
-            raise InvalidRequestError(faults_of(error)) from None
+        return parsed(cls, body, admission)
 
     @field_validator("payee_id", "instrument_id")
     @classmethod
@@ -210,6 +210,32 @@ def utc(value: datetime) -> str:
     '2026-01-02T00:00:00.000000Z'
     """
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def is_id(value: str) -> bool:
+    """Whether a value can be an identifier at all.
+
+    >>> is_id("t-1"), is_id("t 1")
+    (True, False)
+    """
+    return _ID.fullmatch(value) is not None
+
+
+def body_of(event: Mapping[str, Any]) -> str | bytes:
+    """The body of an API Gateway event, payload format 2.0, as the caller sent it."""
+    body = event.get("body") or ""
+    return base64.b64decode(body) if event.get("isBase64Encoded") else body
+
+
+def parsed(model: type[M], body: str | bytes, context: object) -> M:
+    """A request body as a model. Raises InvalidRequestError with every fault at once."""
+    size = len(body.encode(errors="surrogatepass")) if isinstance(body, str) else len(body)
+    if size > MAX_BODY_BYTES:
+        raise InvalidRequestError((Fault("body", "too_large", f"must be at most {MAX_BODY_BYTES} bytes"),))
+    try:
+        return model.model_validate_json(body, context=context)
+    except ValidationError as error:
+        raise InvalidRequestError(faults_of(error)) from None
 
 
 def faults_of(error: ValidationError) -> tuple[Fault, ...]:

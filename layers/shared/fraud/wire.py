@@ -7,13 +7,14 @@ idempotent.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fraud.errors import UnavailableError
+from fraud.errors import ServiceError, UnavailableError
 
 PARALLEL = 8
 """Requests of one state step: up to four updates and a read, with room for the read's second half."""
@@ -32,6 +33,19 @@ class Refused(NamedTuple):
     item: Mapping[str, Any]
 
 
+PASSING = frozenset(
+    {
+        "InternalServerError",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "ThrottlingException",
+        "TransactionConflictException",
+    }
+)
+"""Errors that are gone when the same request comes a little later."""
+
 Answer = Mapping[str, Any] | Refused
 
 
@@ -40,10 +54,10 @@ class BotoTransport:
 
     def __init__(self) -> None:
         config = Config(
-            connect_timeout=1,
-            read_timeout=2,
+            connect_timeout=0.5,
+            read_timeout=1,
             max_pool_connections=PARALLEL,
-            retries={"mode": "standard", "total_max_attempts": 4},
+            retries={"mode": "standard", "total_max_attempts": 3},
         )
         self._client = boto3.client("dynamodb", config=config)
         self._threads = ThreadPoolExecutor(PARALLEL)
@@ -60,6 +74,14 @@ class BotoTransport:
         except ClientError as error:
             if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
                 return Refused(error.response.get("Item", {}))
-            raise UnavailableError(error.response["Error"]["Code"]) from error
+            raise failure(error) from error
         except BotoCoreError as error:
             raise UnavailableError(type(error).__name__) from error
+
+
+def failure(error: ClientError) -> ServiceError:
+    """What an error of the service means to a caller: worth sending again, or not."""
+    code = error.response["Error"]["Code"]
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)  # PynamoDB's errors come without
+    passes = code in PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return UnavailableError(code) if passes else ServiceError(code)
