@@ -7,7 +7,7 @@ from typing import Any
 
 from fraud import telemetry
 from fraud.decision import DecisionMade
-from fraud.errors import UnavailableError
+from fraud.errors import ServiceError
 from fraud.outbox import Event, Outbox
 from fraud.settings import Settings
 
@@ -22,7 +22,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     made = [Event("DecisionMade", DecisionMade.of(_strings(record["NewImage"]))) for record in records]
     try:
         refused = _outbox.publish(made)
-    except UnavailableError as error:
+    except ServiceError as error:
         telemetry.refused(error, error.status, DOOR)
         refused = [0]
     # A stream restarts from the lowest failed record, so naming that one is enough; what follows is published again.

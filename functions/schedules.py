@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from fraud import assembly, telemetry
-from fraud.errors import UnavailableError
+from fraud.errors import ServiceError
 from fraud.settings import Settings
 
 DOOR = "fold"
@@ -20,7 +20,7 @@ def tick(_event: object, _context: object) -> dict[str, int]:
     """EventBridge schedule: queue the slices that are behind."""
     try:
         due = _folding.tick()
-    except UnavailableError as error:
+    except ServiceError as error:
         telemetry.refused(error, error.status, DOOR)
         raise
     telemetry.fold_due(due)
@@ -33,7 +33,7 @@ def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401
     for record in event["Records"]:
         try:
             done = _folding.work(json.loads(record["body"]), context.get_remaining_time_in_millis)
-        except UnavailableError as error:
+        except ServiceError as error:
             telemetry.refused(error, error.status, DOOR)
             failed.append({"itemIdentifier": record["messageId"]})
         else:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fraud import assembly, settings, telemetry
 from fraud.decision import Stored
-from fraud.errors import ConflictingBodyError, FraudError, InvalidRequestError, UnavailableError
+from fraud.errors import ConflictingBodyError, FraudError, InvalidRequestError, ServiceError
 from fraud.evaluation import Evaluation
 from fraud.outbox import Outbox, Undecidable
 from fraud.settings import Settings
@@ -34,7 +34,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         known = _evaluator.store.find_all(ids)
         for position, (record, payment) in enumerate(zip(records, payments, strict=True)):  # noqa: B007 - read below
             _settle(record, payment, known)
-    except UnavailableError as error:
+    except ServiceError as error:
         telemetry.refused(error, error.status, DOOR)
         return {"batchItemFailures": [{"itemIdentifier": records[position]["kinesis"]["sequenceNumber"]}]}
     return {"batchItemFailures": []}
@@ -48,7 +48,7 @@ def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
 
 
 def _settle(record: dict[str, Any], payment: Transaction | InvalidRequestError, known: dict[str, Stored]) -> None:
-    """Decide one record, recognise it, or set it aside. Raises UnavailableError when it must come again."""
+    """Decide one record, recognise it, or set it aside. Raises ServiceError when it must come again."""
     try:
         if isinstance(payment, InvalidRequestError):
             raise payment

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fraud.fold import Done
-from fraud.folding import RESERVE_MS, Folding, Message, Progress
-from fraud.store import DynamoStore, Tables, profile_of
+from fraud.counters import Slice
+from fraud.fold import WATERMARKS, Done, Progress
+from fraud.folding import RESERVE_MS, Folding, Message
+from fraud.store import DynamoStore, Tables, profile_of, watermark
 from fraud.transaction import Transaction
 from fraud.wire import Answer, Request
 from tests.in_memory_dynamodb import InMemoryDynamoDB
@@ -67,6 +68,6 @@ class Deployment:
     def profile(self, pk: str) -> dict[str, Any]:
         return dict(profile_of(self.table.tables[TABLES.profiles].get((pk,), {})))
 
-    def watermark(self, pk: str) -> Progress | None:
-        item = self.profile(pk)
-        return Progress(item["folded_through"], item["reached"]) if item else None
+    def watermark(self, part: Slice) -> Progress | None:
+        progress = self.profile(WATERMARKS[part.sk]).get(watermark(part))
+        return None if progress is None else Progress(*progress)

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 from fraud.wire import Answer, Refused, Request
@@ -81,13 +82,16 @@ class InMemoryDynamoDB:
         return {"Items": rows, **({"LastEvaluatedKey": rows[-1]} if keys[length:] else {})}
 
     def scan(self, payload: Payload) -> Answer:
-        assert (payload["IndexName"], payload["Limit"]) == (FOLD, 1)
-        for (table, fold), keys in self._index.items():
-            if table == payload["TableName"]:
-                pk, sk = min(keys)
-                row = {"pk": {"S": pk}, "sk": {"S": sk}, FOLD: {"S": fold}}
-                return {"Items": [row], "LastEvaluatedKey": row}
-        return {"Items": []}
+        assert payload.keys() == {"TableName", "IndexName", "Limit"}
+        assert payload["IndexName"] == FOLD
+        listed = (
+            {"pk": {"S": pk}, "sk": {"S": sk}, FOLD: {"S": fold}}
+            for (table, fold), keys in self._index.items()
+            if table == payload["TableName"]
+            for pk, sk in keys
+        )
+        rows = list(islice(listed, payload["Limit"]))
+        return {"Items": rows, **({"LastEvaluatedKey": rows[-1]} if len(rows) == payload["Limit"] else {})}
 
 
 def refused(payload: Payload, item: Item) -> Refused:

@@ -498,18 +498,6 @@ def test_one_account_on_both_sides_of_a_card_payment_is_asked_for_once():
     assert len(keys) == len(set(keys))
 
 
-def test_a_payment_is_stale_until_the_fold_has_come_to_what_it_reads(transport, tables, dynamodb):
-    transaction = own("behind", "merchant")
-    assert DynamoStore(transport, tables, RETENTION_DAYS, noon).count(transaction).state.stale
-    parts = {update.key.slice: update.key for update in updates(transaction) if update.key.slice is not None}
-    for behind, stale in ((0, False), (1, True)):
-        for part, key in parts.items():
-            through = key.period - key.kind.live - behind
-            row = {"pk": {"S": part.pk}, "folded_through": {"N": str(through)}, "reached": {"S": ""}}
-            dynamodb.put_item(TableName=tables.profiles, Item=row)
-        assert DynamoStore(transport, tables, RETENTION_DAYS, noon).count(transaction).state.stale is stale
-
-
 # --- decisions --------------------------------------------------------------------------------------------------------
 
 

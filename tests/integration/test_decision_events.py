@@ -60,7 +60,7 @@ def test_every_decision_is_told_once_on_the_bus_and_again_under_the_same_id(
         900_000,
         payments[0]["payer_id"],
     )
-    assert "LIMIT_P2P" in declined["codes"]
+    assert "LIMIT_AMOUNT" in declined["codes"]
 
 
 def test_no_name_address_or_metadata_is_told_or_logged(decision_events, decision_api, emulator, published, capsys):
@@ -82,13 +82,19 @@ def test_a_batch_begins_again_where_the_bus_first_refused(decision_events, decis
     assert answer == {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in failed]}
 
 
-def test_a_batch_begins_again_at_its_start_when_the_bus_is_away(decision_events, decision_api, emulator, capsys):
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [("InternalException", 500, "UnavailableError"), ("AccessDeniedException", 400, "ServiceError")],
+)
+def test_a_batch_begins_again_at_its_start_when_the_bus_refuses_the_call(
+    decision_events, decision_api, emulator, capsys, code, status, error
+):
     event = batch(decision_api, emulator, *(fresh() for _ in range(12)))
     capsys.readouterr()
     with Stubber(decision_events._outbox._events) as bus:
         bus.add_response("put_events", taken(10))
-        bus.add_client_error("put_events", "InternalException", http_status_code=500)
+        bus.add_client_error("put_events", code, http_status_code=status)
         answer = decision_events.handler(event, None)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "100"}]}
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (line["Error"], line["Door"], line["status"]) == ("UnavailableError", "decision_events", 503)
+    assert (line["Error"], line["code"], line["Door"]) == (error, code, "decision_events")

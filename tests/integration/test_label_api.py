@@ -24,7 +24,7 @@ from fraud.label_store import AccountProfile, DecidedRow, LabelRow
 from fraud.store import profile_of
 from fraud.transaction import Transaction, utc
 from local import events
-from local.moto_server import one_dynamodb_request_at_a_time
+from local.moto_server import TakingTurns
 from tests import label_log
 from tests.payments import NOON, payment
 
@@ -146,7 +146,7 @@ def written(*transaction_ids: str) -> list[label_log.Entry]:
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[House]:
-    faults = Faults(one_dynamodb_request_at_a_time(DomainDispatcherApplication(create_backend_app)))
+    faults = Faults(TakingTurns(DomainDispatcherApplication(create_backend_app)))
     server = make_server("127.0.0.1", 0, faults, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
@@ -292,7 +292,7 @@ def test_a_faulty_label_keeps_no_other_and_results_are_in_order(house):
 @pytest.mark.parametrize("path", events.of_handler("label_api.handler"), ids=lambda path: path.name)
 def test_sample_events_are_answered_as_their_names_announce(house: House, path: Path):
     house.now = datetime.now(UTC)
-    assert events.answered_as_announced(path, house.handler(events.load(path, house.now), None)["statusCode"])
+    assert events.answered_as_announced(path, house.handler(events.load(path, house.now), None))
 
 
 def test_no_log_line_names_anyone(house, capsys):
@@ -313,15 +313,15 @@ def test_a_label_that_meets_other_writers_is_judged_again(house):
     assert house.profile(payee) == {f"fi{DAY}": 1}
 
 
-@pytest.mark.parametrize("faults", [["conflict"] * 8, ["AccessDeniedException"]])
-def test_what_cannot_be_written_is_refused_whole_and_sent_again_nothing_is_lost_or_doubled(house, faults):
+@pytest.mark.parametrize(("faults", "status"), [(["conflict"] * 8, 503), (["AccessDeniedException"], 500)])
+def test_what_cannot_be_written_is_refused_whole_and_sent_again_nothing_is_lost_or_doubled(house, faults, status):
     payee = unique("payee")
     batch = [said(unique("t"), **elsewhere(unique("payer"), payee)) for _ in range(3)]
     assert house.statuses(batch[0]) == ["accepted"]
     house.faults.next = list(faults)
     answer = house.post(*batch)
-    assert answer["statusCode"] == 503
-    assert answer["headers"]["retry-after"] == "1"
+    assert answer["statusCode"] == status
+    assert ("retry-after" in answer["headers"]) is (status == 503)
     assert house.statuses(*batch) == ["unchanged", "accepted", "accepted"]
     assert house.profile(payee) == {f"fi{DAY}": 3}
 

@@ -154,7 +154,7 @@ def test_no_entry_silences_a_denial_or_a_limit(list_api, decision_api):
     call(list_api, "PUT", "account", "both", {"reason": "case 9"})
     decision = json.loads(post(decision_api, fresh(payer_id="both", amount=600_000))[1])
     assert (decision["outcome"], decision["advice"]) == ("decline", "contact_support")
-    assert codes(decision["reasons"]) == {"DENY_LIST", "LIMIT_P2P"}
+    assert codes(decision["reasons"]) == {"DENY_LIST", "LIMIT_AMOUNT"}
     assert CHALLENGED in codes(decision["suppressed"])
     call(list_api, "DELETE", "account", "both")
     assert call(list_api, "GET", "account", "both", name="allow")[1]["active"] is True
@@ -176,7 +176,7 @@ def test_an_allow_entry_ends_by_the_payments_own_time(list_api, decision_api, mo
     ("order", "rules"),
     [
         ({"silences": ["DENY_LIST"]}, ["not_silenceable"]),
-        ({"silences": ["VELOCITY", "LIMIT_P2P"]}, ["not_silenceable"]),
+        ({"silences": ["VELOCITY", "LIMIT_AMOUNT"]}, ["not_silenceable"]),
         ({"silences": ["ACCOUNT_NOT_ACTIVE"]}, ["not_silenceable"]),
         ({"silences": ["NO_SUCH_CODE"]}, ["not_silenceable"]),
         ({"silences": ["AMOUNT_UNUSUAL"]}, ["not_silenceable"]),  # the model's words, silenced by `model` only

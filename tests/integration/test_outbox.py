@@ -11,7 +11,7 @@ from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 from pydantic import BaseModel
 
-from fraud.errors import Fault, UnavailableError
+from fraud.errors import Fault, ServiceError, UnavailableError
 from fraud.outbox import EVENTS_PER_CALL, INLINE_BYTES, Event, Outbox, Undecidable
 from fraud.settings import Settings
 from local.emulator import Emulator
@@ -90,12 +90,12 @@ def test_the_largest_record_that_goes_into_a_message_fits(outbox, undecidable: T
     assert [entry["Size"] for entry in listed["Contents"]] == [INLINE_BYTES + 1]
 
 
-def test_a_queue_or_archive_that_is_away_is_said_to_be_and_no_message_points_to_nothing(settings, undecidable: Taken):
+def test_a_queue_or_archive_that_is_not_there_is_said_so_and_no_message_points_to_nothing(settings, undecidable: Taken):
     gone = settings.model_copy(update={"undecidable_queue_url": f"{settings.undecidable_queue_url}-gone"})
-    with pytest.raises(UnavailableError, match="NonExistentQueue"):
+    with pytest.raises(ServiceError, match="NonExistentQueue"):
         Outbox(gone).set_aside(record(b"x"))
     gone = settings.model_copy(update={"archive_bucket": "gone"})
-    with pytest.raises(UnavailableError, match="NoSuchBucket"):
+    with pytest.raises(ServiceError, match="NoSuchBucket"):
         Outbox(gone).set_aside(record(bytes(INLINE_BYTES + 1)))
     assert undecidable() == []
 
@@ -135,11 +135,20 @@ def test_events_that_the_bus_did_not_take_are_named_by_their_place(outbox, bus: 
     assert outbox.publish(notes(23)) == [10, 17, 22]
 
 
-def test_a_bus_that_refuses_the_call_makes_the_outbox_unavailable(outbox, bus: Stubber):
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [
+        ("InternalException", 500, UnavailableError),
+        ("ThrottlingException", 400, UnavailableError),
+        ("AccessDeniedException", 400, ServiceError),
+    ],
+)
+def test_a_bus_that_refuses_the_call_is_said_so(outbox, bus: Stubber, code, status, error):
     bus.add_response("put_events", taken(10))
-    bus.add_client_error("put_events", "InternalException", http_status_code=500)
-    with pytest.raises(UnavailableError, match="InternalException"):
+    bus.add_client_error("put_events", code, http_status_code=status)
+    with pytest.raises(error, match=code) as refused:
         outbox.publish(notes(11))
+    assert type(refused.value) is error
 
 
 def test_a_bus_out_of_reach_makes_the_outbox_unavailable(outbox):

@@ -256,7 +256,7 @@ def test_reasons_stand_in_order_of_severity_and_the_model_gives_its_strongest_fo
     answer = decide(
         rule("true", id="mild", outcome="challenge"),
         rule("true", id="severe", outcome="decline", code="DENY_LIST"),
-        rule("true", id="second", outcome="decline", code="LIMIT_P2P"),
+        rule("true", id="second", outcome="decline", code="LIMIT_AMOUNT"),
         rule("false", id="silent", outcome="decline"),
         scorer=FixedScorer(0.6, contributions),
     )
@@ -368,11 +368,11 @@ def test_the_model_is_silenced_as_a_whole_and_by_its_own_name_only():
 def test_an_entry_never_silences_what_is_protected_even_by_name():
     rules = [
         rule("true", id="denied", outcome="decline", code="DENY_LIST", protected=True),
-        rule("true", id="limit", outcome="decline", code="LIMIT_P2P", protected=True),
+        rule("true", id="limit", outcome="decline", code="LIMIT_AMOUNT", protected=True),
         rule("true", id="inactive", outcome="decline", code="ACCOUNT_NOT_ACTIVE", protected=True),
         rule("true", id="fast", outcome="decline"),
     ]
-    everything = allowed("DENY_LIST", "LIMIT_P2P", "ACCOUNT_NOT_ACTIVE", "VELOCITY", "model")
+    everything = allowed("DENY_LIST", "LIMIT_AMOUNT", "ACCOUNT_NOT_ACTIVE", "VELOCITY", "model")
     answer, _ = decide_allowed({"account#payer-1": everything}, *rules, score=0.95)
     assert answer["outcome"] == "decline"
     assert sources(answer["reasons"]) == ["denied@3", "limit@3", "inactive@3"]

@@ -2,7 +2,8 @@
 
 A fold SETs what the items say, so folding late, twice, out of order or again after a repair is harmless; each raises
 its side's version and holds only while nobody else's did, so of two at once the staler reads again. How far a slice is
-folded is its watermark; `stale` says when a payment reads beyond it. Pure: memory and folding carry it out.
+folded is its watermark; `stale` says when a payment reads beyond it, `due` when there is something to fold beyond it.
+Pure: memory and folding carry it out.
 """
 
 import functools
@@ -17,6 +18,9 @@ PERIODS: dict[str, int] = {kind.sk: kind.period for kind in ENTITIES}
 """Seconds of a period, by the sort key letter of the kinds that are folded."""
 
 SLICES: tuple[Slice, ...] = tuple(Slice(sk, number) for sk in PERIODS for number in range(FOLD_SLICES))
+
+WATERMARKS: dict[str, str] = {sk: f"fold#{sk}" for sk in PERIODS}
+"""Key in the profiles table of the item that holds the watermarks of a letter's slices, each in its own attribute."""
 
 LAG = 12 * 3600 + 15 * 60
 """Seconds after a period's end at which it closes: payments are counted up to 12 hours late, and have then reached the
@@ -43,8 +47,15 @@ class Fold(NamedTuple):
     was: int | None
 
 
+class Progress(NamedTuple):
+    """A watermark: every period up to `through` is folded, and of the next one the items up to this `pk`."""
+
+    through: int
+    reached: str = ""
+
+
 class Due(NamedTuple):
-    """What a tick found: the seconds that the oldest closed period has waited for its fold, and the slices behind."""
+    """What a tick queued: how many slices, and for how many seconds the oldest closed period has waited for its fold."""
 
     lag_seconds: int
     slices: int
@@ -79,6 +90,21 @@ def stale(keys: Iterable[Key], folded_through: Mapping[Slice, int]) -> bool:
         for key in keys
         if (part := key.slice) is not None
     )
+
+
+def due(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) -> set[Slice]:
+    """Those of the slices `behind` that have something to fold, if the index of the fold lists these items.
+
+    Items that are folded stay listed until they expire and count no more, those of open periods not yet. All others are
+    listed long since: the index lags by seconds, and LAG allows a quarter of an hour. What comes into a closed period
+    nevertheless is a repair's, which has its items folded itself. A slice amid a period is always due.
+    """
+    found = {part for part, progress in behind.items() if progress.reached}
+    for key in listed:
+        part = key.slice
+        if part in behind and behind[part].through < key.period <= closable(part.sk, now):
+            found.add(part)
+    return found
 
 
 def sources(kind: Kind, period: int) -> range:

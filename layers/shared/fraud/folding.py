@@ -1,9 +1,9 @@
 """The fold carried out on DynamoDB, at the pace of a queue.
 
-`tick` holds the slices' watermarks against the clock and queues those that have something to do; `work` folds the slice
-of one message, page by page and period by period. How far a slice has come lies in its watermark item, never in a
-message, and each step is conditioned on the one before: messages may come late, twice or not at all, a worker may end
-anywhere, and of two on one slice the slower stops.
+`tick` holds the slices' watermarks against the clock, queues those that have something to do and moves the others on;
+`work` folds the slice of one message, page by page and period by period. How far a slice has come lies in its
+watermark, never in a message, and each step is conditioned on the one before: messages may come late, twice or not at
+all, a worker may end anywhere, and of two on one slice the slower stops.
 """
 
 import json
@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import boto3
 from botocore.config import Config
@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fraud import fold
 from fraud.counters import KINDS, Item, Key, Profile, Slice
 from fraud.errors import UnavailableError
-from fraud.fold import Done, Due, Fold
+from fraud.fold import Done, Due, Fold, Progress
 from fraud.store import (
     Tables,
     Transport,
@@ -28,7 +28,8 @@ from fraud.store import (
     completed,
     item_of,
     profile_of,
-    watermark_requests,
+    watermark,
+    watermark_request,
     watermarks_of,
 )
 from fraud.wire import Answer, Refused, Request
@@ -37,6 +38,9 @@ INDEX = "fold"
 
 PAGE = 50
 """Items folded between two steps of a watermark: what is repeated after a crash, at most."""
+
+LISTED = 1000
+"""Items that a tick looks through to find the slices with nothing to fold; an index that lists more is not searched."""
 
 RESERVE_MS = 10_000
 """A worker with less time than this begins no page; it queues its slice again."""
@@ -61,13 +65,6 @@ class Queue(Protocol):
         """Queue the messages. Raises UnavailableError; some are queued then, and all may be sent again."""
 
 
-class Progress(NamedTuple):
-    """A watermark: every period up to `through` is folded, and of the next one the items up to this `pk`."""
-
-    through: int
-    reached: str = ""
-
-
 class Folding:
     """Every method raises UnavailableError when it must, and may then be called again."""
 
@@ -78,14 +75,22 @@ class Folding:
         self._clock = clock
 
     def tick(self) -> Due:
-        """Queue every slice that is behind the clock; a slice without a watermark is given one first."""
+        """Queue every slice that is behind the clock and has something to fold; the others are moved on together.
+
+        Which have is seen where the whole index fits LISTED items. It lists them for KEEP_DAYS, so that is a stack of
+        some ten payments a day: there an hour costs a few calls instead of a message for every slice. In a larger one
+        hardly a slice has nothing to fold, and all that are behind are queued. A slice without a watermark is given one
+        first.
+        """
         now = self._now()
-        answers = self._transport.gather(watermark_requests(self._tables.profiles, consistent=True))
-        through = watermarks_of(self._transport, answers)
-        through |= self._begin([part for part in fold.SLICES if part not in through], now)
-        behind = [part for part in fold.SLICES if through[part] < fold.closable(part.sk, now)]
-        self._queue.send([_message(part) for part in behind])
-        return Due(max(fold.waiting(part.sk, through[part], now) for part in fold.SLICES), len(behind))
+        watermarks = self._watermarks()
+        if len(watermarks) < len(fold.SLICES):
+            self._begin([part for part in fold.SLICES if part not in watermarks], now)
+            watermarks = self._watermarks()
+        behind = {part: at for part, at in watermarks.items() if at.through < fold.closable(part.sk, now)}
+        due = self._without_idle(behind, now)
+        self._queue.send([_message(part) for part in due])
+        return Due(max((fold.waiting(part.sk, at.through, now) for part, at in due.items()), default=0), len(due))
 
     def work(self, message: Message, remaining_ms: Callable[[], int]) -> Done:
         """Do what a message says: fold a slice as far as it is closed and time allows, or one item again."""
@@ -102,19 +107,36 @@ class Folding:
     def _now(self) -> int:
         return int(self._clock().timestamp())
 
-    def _begin(self, missing: Sequence[Slice], now: int) -> dict[Slice, int]:
-        """Give slices their first watermark, unless somebody else just did."""
-        if not missing:
-            return {}
-        scan = self._one("scan", {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": 1})
-        fresh = not attributes_of(scan, "Items") and not attributes_of(scan, "LastEvaluatedKey")
-        starts = {part: fold.beginning(part.sk, now, fresh=fresh) for part in missing}
-        steps = [step(part, None, Progress(start)) for part, start in starts.items()]
-        answers = self._transport.gather([self._update(payload) for payload in steps])
-        return {
-            part: int(answer.item["folded_through"]["N"]) if isinstance(answer, Refused) else starts[part]
-            for part, answer in zip(missing, answers, strict=True)
-        }
+    def _watermarks(self) -> dict[Slice, Progress]:
+        return watermarks_of(self._transport, self._one(watermark_request(self._tables.profiles, consistent=True)))
+
+    def _begin(self, missing: Sequence[Slice], now: int) -> None:
+        """Give slices their first watermark; refused, and as well, when somebody else just did."""
+        fresh = self._listed() == []
+        for sk in fold.PERIODS:
+            if before := {part: None for part in missing if part.sk == sk}:
+                start = Progress(fold.beginning(sk, now, fresh=fresh))
+                self._one(self._update(step(before, start)))
+
+    def _without_idle(self, behind: Mapping[Slice, Progress], now: int) -> Mapping[Slice, Progress]:
+        """Move the slices with nothing to fold to the latest closed period; returns those that are to be queued."""
+        listed = self._listed() if behind else None
+        if listed is None:
+            return behind
+        due = fold.due(listed, behind, now)
+        for sk in fold.PERIODS:
+            idle = {part: at for part, at in behind.items() if part.sk == sk and part not in due}
+            if idle and isinstance(self._one(self._update(step(idle, Progress(fold.closable(sk, now))))), Refused):
+                due |= idle.keys()  # a worker is on one of them
+        return {part: at for part, at in behind.items() if part in due}
+
+    def _listed(self) -> list[Key] | None:
+        """Every item in the index of the fold; None when there are too many to look at."""
+        payload = {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": LISTED}
+        scan = self._one(Request("scan", payload))
+        if attributes_of(scan, "LastEvaluatedKey"):
+            return None
+        return [_key(row["pk"]["S"], row["sk"]["S"]) for row in attributes_of(scan, "Items")]
 
     def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> Done:
         closable = fold.closable(part.sk, self._now())
@@ -127,17 +149,21 @@ class Folding:
             keys, reached = self._page(part, progress)
             self._fold(keys)
             ahead = Progress(progress.through, reached) if reached else Progress(progress.through + 1)
-            (answer,) = self._transport.gather([self._update(step(part, progress, ahead))])
+            answer = self._one(self._update(step({part: progress}, ahead)))
             items += len(keys)
             periods += ahead.through - progress.through
             progress = None if isinstance(answer, Refused) else ahead
         return Done(items, periods)
 
     def _progress(self, part: Slice) -> Progress | None:
-        key = {"pk": {"S": part.pk}}
-        answer = self._one("get_item", {"TableName": self._tables.profiles, "Key": key, "ConsistentRead": True})
-        item = profile_of(attributes_of(answer, "Item"))
-        return Progress(item["folded_through"], item["reached"]) if item else None
+        payload = {
+            "TableName": self._tables.profiles,
+            "Key": {"pk": {"S": fold.WATERMARKS[part.sk]}},
+            "ProjectionExpression": watermark(part),
+            "ConsistentRead": True,
+        }
+        item = profile_of(attributes_of(self._one(Request("get_item", payload)), "Item"))
+        return Progress(*item[watermark(part)]) if item else None
 
     def _page(self, part: Slice, progress: Progress) -> tuple[list[Key], str]:
         """The next items of the period after `progress`, and the `pk` reached; empty at the period's end."""
@@ -151,7 +177,7 @@ class Folding:
             "ExpressionAttributeValues": {":fold": index_key},
             "Limit": PAGE,
         }
-        answer = self._one("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {}))
+        answer = self._one(Request("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {})))
         last = attributes_of(answer, "LastEvaluatedKey")
         keys = [_key(row["pk"]["S"], row["sk"]["S"]) for row in attributes_of(answer, "Items")]
         return keys, last["pk"]["S"] if last else ""
@@ -207,8 +233,8 @@ class Folding:
     def _update(self, payload: Mapping[str, Any]) -> Request:
         return Request("update_item", {"TableName": self._tables.profiles, **payload})
 
-    def _one(self, operation: str, payload: Mapping[str, Any]) -> Answer:
-        (answer,) = self._transport.gather([Request(operation, payload)])
+    def _one(self, request: Request) -> Answer:
+        (answer,) = self._transport.gather([request])
         return answer
 
 
@@ -228,24 +254,33 @@ def expression(pk: str, change: Fold) -> dict[str, Any]:
     }
 
 
-def step(part: Slice, before: Progress | None, after: Progress) -> dict[str, Any]:
-    """The UpdateItem that moves a watermark, refused when it is not where it was read; None: there was none."""
-    values = {":through": _typed(after.through), ":reached": {"S": after.reached}}
-    condition = "attribute_not_exists(folded_through)"
-    if before is not None:
-        condition = "folded_through = :before AND reached = :from"
-        values |= {":before": _typed(before.through), ":from": {"S": before.reached}}
+def step(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, Any]:
+    """The one UpdateItem that moves the watermarks of slices of one letter to the same place.
+
+    Refused as a whole when one of them is not where it was read; None: there was none.
+    """
+    (sk,) = {part.sk for part in before}
+    names = {watermark(part): progress for part, progress in before.items()}
+    conditions = [
+        f"attribute_not_exists({name})" if progress is None else f"{name} = :{name}" for name, progress in names.items()
+    ]
+    values = {f":{name}": _typed(progress) for name, progress in names.items() if progress is not None}
     return {
-        "Key": {"pk": {"S": part.pk}},
-        "UpdateExpression": "SET folded_through = :through, reached = :reached",
-        "ConditionExpression": condition,
-        "ExpressionAttributeValues": values,
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        "Key": {"pk": {"S": fold.WATERMARKS[sk]}},
+        "UpdateExpression": f"SET {', '.join(f'{name} = :after' for name in names)}",
+        "ConditionExpression": " AND ".join(conditions),
+        "ExpressionAttributeValues": {":after": _typed(after), **values},
     }
 
 
-def _typed(value: int | bytes) -> dict[str, Any]:
-    return {"B": value} if isinstance(value, bytes) else {"N": str(value)}
+def _typed(value: int | bytes | Progress) -> dict[str, Any]:
+    match value:
+        case bytes():
+            return {"B": value}
+        case Progress(through, reached):
+            return {"L": [{"N": str(through)}, {"S": reached}]}
+        case _:
+            return {"N": str(value)}
 
 
 def _key(pk: str, sk: str) -> Key:

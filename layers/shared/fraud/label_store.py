@@ -13,6 +13,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from botocore.exceptions import ClientError
 from pynamodb.attributes import (
     Attribute,
     ListAttribute,
@@ -33,6 +34,7 @@ from fraud.errors import InvalidRequestError, UnavailableError
 from fraud.labels import History, Label, LabelBatch, LabelOrder, LabelResult, LabelResults, Move, Parties
 from fraud.settings import Settings
 from fraud.transaction import Transaction, instant, utc
+from fraud.wire import failure
 
 ATTEMPTS = 8
 """How often a label that met another writer is judged again: of eight at one row, each round lets at least one pass."""
@@ -115,7 +117,7 @@ class LabelStore:
     def accept(self, batch: LabelBatch, source: str, by: str, now: datetime) -> LabelResults:
         """Judge each label in order; `by` is the caller's ARN, `now` becomes `known_at`.
 
-        Raises UnavailableError when one of them cannot be judged; those before it stay accepted.
+        Raises ServiceError when one of them cannot be judged; those before it stay accepted.
         """
         results = []
         for item in batch.labels:
@@ -133,7 +135,7 @@ class LabelStore:
         return LabelResult(transaction_id=order.transaction_id, status="accepted" if news else "unchanged")
 
     def _accept(self, order: LabelOrder, label: Label) -> bool:
-        """Whether the label is news; then row and buckets have moved. Raises InvalidRequestError, UnavailableError."""
+        """Whether the label is news; then row and buckets have moved. Raises InvalidRequestError, ServiceError."""
         for attempt in range(ATTEMPTS):
             with _answering():
                 row = _row(order.transaction_id)
@@ -177,7 +179,9 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except PynamoDBException as error:
-        raise UnavailableError(error.cause_response_code) from error
+        if isinstance(error.cause, ClientError):
+            raise failure(error.cause) from error
+        raise UnavailableError(type(error.cause).__name__) from error
 
 
 def _row(transaction_id: str) -> LabelRow | None:

@@ -16,6 +16,7 @@ from fraud.counters import DAY, PAIR, SCALES, Item, Key, Profile, Slice, State, 
 from fraud.decision import Record, Stored
 from fraud.errors import UnavailableError
 from fraud.evaluation import Sight
+from fraud.fold import Progress
 from fraud.transaction import Transaction, utc
 from fraud.wire import Answer, Refused, Request
 
@@ -26,8 +27,6 @@ DECISION = "body_identity, answer"
 
 WATERMARKS_LAST = timedelta(minutes=1)
 """How long the fold's watermarks are taken for current: they only ever rise, so an old one errs on the safe side."""
-
-_SLICES = {part.pk: part for part in fold.SLICES}
 
 
 class Transport(Protocol):
@@ -68,9 +67,10 @@ class DynamoStore:
         requests = [*map(self._update, moved), self._read(transaction, earlier)]
         now = self._clock()
         outdated = not self._watermarks_read_at <= now < self._watermarks_read_at + WATERMARKS_LAST
-        answers = self._transport.gather([*requests, *(watermark_requests(self._tables.profiles) if outdated else ())])
+        answers = self._transport.gather([*requests, *([watermark_request(self._tables.profiles)] if outdated else ())])
         if outdated:
-            self._watermarks = watermarks_of(self._transport, answers[len(requests) :])
+            progress = watermarks_of(self._transport, answers[-1])
+            self._watermarks = {part: at.through for part, at in progress.items()}
             self._watermarks_read_at = now
 
         counted, found = answers[: len(moved)], completed(self._transport, answers[len(moved)])
@@ -176,33 +176,22 @@ def completed(transport: Transport, answer: Answer) -> dict[str, list[Mapping[st
     return found
 
 
-def watermark_requests(profiles: str, *, consistent: bool = False) -> list[Request]:
-    """The reads of every slice's watermark: one BatchGetItem, which takes 100 keys, for each letter."""
-    by_letter = ([pk for pk, part in _SLICES.items() if part.sk == sk] for sk in fold.PERIODS)
-    return [
-        Request(
-            "batch_get_item",
-            {
-                "RequestItems": {
-                    profiles: {
-                        "Keys": [{"pk": {"S": pk}} for pk in pks],
-                        "ProjectionExpression": "pk, folded_through",
-                        "ConsistentRead": consistent,
-                    }
-                }
-            },
-        )
-        for pks in by_letter
-    ]
+def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
+    """The read of all watermarks: one item for each letter, with an attribute for each of its slices."""
+    keys = [{"pk": {"S": pk}} for pk in fold.WATERMARKS.values()]
+    return Request("batch_get_item", {"RequestItems": {profiles: {"Keys": keys, "ConsistentRead": consistent}}})
 
 
-def watermarks_of(transport: Transport, answers: Iterable[Answer]) -> dict[Slice, int]:
-    """How far each slice is folded, from the answers to `watermark_requests`. A slice without a watermark is left
-    out.
-    """
-    found = (completed(transport, answer) for answer in answers)
-    rows = (row for tables in found for table in tables.values() for row in table)
-    return {_SLICES[row["pk"]["S"]]: int(row["folded_through"]["N"]) for row in rows}
+def watermarks_of(transport: Transport, answer: Answer) -> dict[Slice, Progress]:
+    """How far each slice is folded, from the answer to `watermark_request`. A slice without a watermark is left out."""
+    rows = {row["pk"]["S"]: profile_of(row) for table in completed(transport, answer).values() for row in table}
+    found = {part: rows.get(fold.WATERMARKS[part.sk], {}).get(watermark(part)) for part in fold.SLICES}
+    return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
+
+
+def watermark(part: Slice) -> str:
+    """The attribute that holds a slice's `Progress`, as a list: in one value, so that it changes as a whole."""
+    return f"s{part.number}"
 
 
 def expression(update: Update) -> dict[str, Any]:
