@@ -1,4 +1,4 @@
-"""What the clock starts: every quarter of an hour a look at the fold's watermarks, and the work that it queues.
+"""What the clock starts: every quarter of an hour a look at the fold's watermarks, and the work that it queues, if any.
 
 A message of the queue is one slice, or one item to fold again. What fails comes again, by the queue or with the next
 tick; nothing is lost and nothing is counted twice by it.
@@ -17,7 +17,7 @@ _folding = assembly.folding(Settings.from_environment())
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:
-    """EventBridge schedule: queue the slices that are behind."""
+    """EventBridge schedule: queue the slices that have something to fold."""
     try:
         due = _folding.tick()
     except ServiceError as error:

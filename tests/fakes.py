@@ -3,7 +3,7 @@
 import copy
 import json
 import threading
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fraud.assembly import POLICY
@@ -40,7 +40,7 @@ class InMemoryStore:
         record = self.decisions.get(transaction_id)
         return None if record is None else Stored(record.transaction.identity, record.answer)
 
-    def find_all(self, transaction_ids: Set[str]) -> dict[str, Stored]:
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
         found = {transaction_id: self.find(transaction_id) for transaction_id in transaction_ids}
         return {transaction_id: stored for transaction_id, stored in found.items() if stored is not None}
 

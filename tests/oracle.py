@@ -28,7 +28,7 @@ DAYS = {"2d": 2, "7d": 7, "30d": 30}
 SECONDS = {"1m": 60, "1h": HOUR, "2h": 2 * HOUR, "24h": DAY, "2d": 2 * DAY, "7d": 7 * DAY, "30d": MONTH}
 """The exact windows that the bucketed ones stand for."""
 
-LIVE = {kind: (DAY, 2) for kind in ("payer", "device", "payee", "instrument")} | {"merchant": (HOUR, 16)}
+LIVE = dict.fromkeys(("payer", "device", "payee", "instrument"), (DAY, 2)) | {"merchant": (HOUR, 16)}
 """Of each kind the seconds that one item spans, and how many of them are read, the payment's own included; what is
 older comes from the profiles.
 """
@@ -134,12 +134,13 @@ def _inside(second: int, now: int, window: str) -> bool:
 
 def _entity(kind: str, rows: Sequence[tuple[int, Transaction, str]], now: int) -> dict[str, float]:
     values: dict[str, float] = {}
+    windows = ("1m", "1h", "2h", "24h", "7d", "30d")
+    inside = {window: [row for row in rows if _inside(row[0], now, window)] for window in windows}
     for window in ("1m", "1h", "24h", "7d", "30d"):
-        inside = [row for row in rows if _inside(row[0], now, window)]
-        values[f"{kind}_count_{window}"] = len(inside)
-        values[f"{kind}_sum_{window}"] = sum(row[1].amount for row in inside)
+        values[f"{kind}_count_{window}"] = len(inside[window])
+        values[f"{kind}_sum_{window}"] = sum(row[1].amount for row in inside[window])
     for window in ("2h", "24h", "7d", "30d"):
-        values[f"{kind}_distinct_{window}"] = estimate(row[2] for row in rows if _inside(row[0], now, window))
+        values[f"{kind}_distinct_{window}"] = estimate(row[2] for row in inside[window])
     by_age: dict[int, int] = defaultdict(int)
     for second, attempt, _ in rows:
         by_age[now // HOUR - second // HOUR] += attempt.amount

@@ -83,18 +83,24 @@ def test_a_batch_begins_again_where_the_bus_first_refused(decision_events, decis
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "error"),
-    [("InternalException", 500, "UnavailableError"), ("AccessDeniedException", 400, "ServiceError")],
+    ("code", "status"), [("InternalException", 500), ("ThrottlingException", 400), ("AccessDeniedException", 400)]
 )
 def test_a_batch_begins_again_at_its_start_when_the_bus_refuses_the_call(
-    decision_events, decision_api, emulator, capsys, code, status, error
+    decision_events, decision_api, emulator, code, status
 ):
     event = batch(decision_api, emulator, *(fresh() for _ in range(12)))
-    capsys.readouterr()
     with Stubber(decision_events._outbox._events) as bus:
         bus.add_response("put_events", taken(10))
         bus.add_client_error("put_events", code, http_status_code=status)
         answer = decision_events.handler(event, None)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "100"}]}
+
+
+def test_why_a_batch_begins_again_is_in_the_log(decision_events, decision_api, emulator, capsys):
+    event = batch(decision_api, emulator, fresh())
+    capsys.readouterr()
+    with Stubber(decision_events._outbox._events) as bus:
+        bus.add_client_error("put_events", "AccessDeniedException")
+        decision_events.handler(event, None)
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (line["Error"], line["code"], line["Door"]) == (error, code, "decision_events")
+    assert (line["Error"], line["code"], line["Door"]) == ("ServiceError", "AccessDeniedException", "decision_events")

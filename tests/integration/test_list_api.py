@@ -13,7 +13,9 @@ from tests.integration.test_decision_api import fresh, get, post
 ARN = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana"
 
 
-def call(door: Any, method: str, kind: str, value: str, order: Any = None, *, name: str = "deny") -> tuple[int, Any]:
+def call(  # noqa: PLR0913 - what makes a request
+    door: Any, method: str, kind: str, value: str, order: Any = None, *, name: str = "deny"
+) -> tuple[int, Any]:
     event = {
         "version": "2.0",
         "routeKey": f"{method} /lists/{name}/{{kind}}/{{value}}",

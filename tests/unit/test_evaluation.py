@@ -381,7 +381,8 @@ def test_an_entry_never_silences_what_is_protected_even_by_name():
 
 def test_entries_of_everyone_involved_silence_together():
     rules = [rule("true", id="fast"), rule("true", id="new", code="NEW_DEVICE"), rule("true", id="in", code="RETRIES")]
-    profiles = {"device#device-1": allowed("VELOCITY"), "ip#192.0.2.1": allowed("NEW_DEVICE"), "account#x": allowed("RETRIES")}
+    profiles = {"device#device-1": allowed("VELOCITY"), "ip#192.0.2.1": allowed("NEW_DEVICE")}
+    profiles |= {"account#somebody": allowed("RETRIES")}
     answer, _ = decide_allowed(profiles, *rules, ip="192.0.2.1")
     assert (sources(answer["reasons"]), sources(answer["suppressed"])) == (["in@3"], ["fast@3", "new@3"])
 

@@ -230,7 +230,7 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
         "merchants by the day": ('period=3600, live=16, sk="h"', 'period=DAY, live=2, sk="d"'),
         "wider fine buckets": ('"s": 10', '"s": 20'),
         "wider minute buckets": ('"m": 300', '"m": 600'),
-        "more slots": ("SLOTS = 127", "SLOTS = 113"),
+        "fewer slots": ("SLOTS = 127", "SLOTS = 113"),
         "pairs without direction": (
             'f"{transaction.payer_id}|{other}"',
             '"|".join(sorted((transaction.payer_id, other)))',
@@ -324,7 +324,8 @@ def fingerprint_of(changed: str, before: str = "", after: str = "") -> str:
             if name == changed:
                 assert before in text
                 text = text.replace(before, after)
-            module = load(f"changed_{name}", re.sub(rf"from fraud\.({'|'.join(again)}) import", r"from changed_\1 import", text))
+            text = re.sub(rf"from fraud\.({'|'.join(again)}) import", r"from changed_\1 import", text)
+            module = load(f"changed_{name}", text)
         return str(module.fingerprint())
     finally:
         for name in again:

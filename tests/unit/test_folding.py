@@ -356,7 +356,8 @@ def test_fold_that_stands_still_shows_in_the_lag_and_in_the_payments_that_it_con
     deployed.pay()
     deployed.now += timedelta(days=4)
     assert deployed.folding.tick() == (3 * DAY, 2)  # today closed so long ago; payer and device share a slice
-    assert not deployed.store.count(payment(transaction_id="t-1", payer_id="x", payee_id="y", device_id=None)).state.stale
+    others = payment(transaction_id="t-3", payer_id="payer-3", payee_id="payee-3", device_id="device-3")
+    assert not deployed.store.count(others).state.stale
     assert deployed.store.count(payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
 
 

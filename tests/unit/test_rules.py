@@ -458,9 +458,27 @@ def test_an_allow_entry_ends_by_the_payments_own_time(end, silenced_at_noon):
     assert silenced(payment(occurred_at=NOON - timedelta(hours=11)), state) == {"VELOCITY", "model"}
 
 
+@pytest.mark.parametrize(
+    "allow", ["yes", 7, None, {}, {"silences": None}, {"silences": ["VELOCITY"], "expires_at": "junk"}]
+)
+def test_an_allow_entry_that_cannot_be_read_silences_nothing_and_hides_no_other(allow):
+    profiles = {"account#payer-1": {"allow": allow}, "account#payee-1": {"allow": {"silences": ["NEW_DEVICE"]}}}
+    assert silenced(payment(), State({}, profiles)) == {"NEW_DEVICE"}
+
+
+@pytest.mark.parametrize("deny", ["yes", 7, {"expires_at": "junk"}])
+def test_a_deny_entry_that_cannot_be_read_denies(deny):
+    assert denies({"deny": deny}, NOON)
+
+
+@pytest.mark.parametrize("held", ["hold", None, 7, {}, {"state": None}])
+def test_a_status_that_cannot_be_read_is_not_active(held):
+    assert standing(payment(), State({}, {"account#payer-1": {"status": held}}))["payer_status"] != "active"
+
+
 def test_what_is_silenced_is_silenced_for_any_of_the_parties():
-    parties = ("account#payer-1", "account#payee-1", "device#device-1", "instrument#card-1", "ip#192.0.2.1", "account#x")
-    entries = {pk: {"allow": {"silences": [f"CODE_{n}", "ANY"]}} for n, pk in enumerate(parties)}
+    parties = ("account#payer-1", "account#payee-1", "device#device-1", "instrument#card-1", "ip#192.0.2.1")
+    entries = {pk: {"allow": {"silences": [f"CODE_{n}", "ANY"]}} for n, pk in enumerate((*parties, "account#somebody"))}
     found = silenced(payment(instrument_id="card-1", ip="192.0.2.1"), State({}, entries))
     assert found == {"ANY", *(f"CODE_{n}" for n in range(5))}
     assert silenced(payment(), State({}, denied("account#payer-1"))) == set()

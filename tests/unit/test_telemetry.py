@@ -7,7 +7,7 @@ import pytest
 
 from fraud import telemetry
 from fraud.assembly import POLICY
-from fraud.errors import Fault, InvalidRequestError
+from fraud.errors import Fault, InvalidRequestError, UnavailableError
 from fraud.evaluation import Evaluation, Evaluator
 from fraud.fold import Done, Due
 from fraud.labels import LabelResult
@@ -77,6 +77,13 @@ def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
     parsed = line(capsys)
     assert metrics(parsed) == {"Refusals": ("Count", 1)}
     assert (parsed["Error"], parsed["status"]) == ("InvalidRequestError", 400)
+    assert "code" not in parsed
+
+
+def test_of_what_a_service_refused_the_log_has_the_services_own_word(capsys):
+    telemetry.refused(UnavailableError("ThrottlingException"), 503, "stream")
+    parsed = line(capsys)
+    assert (parsed["Error"], parsed["code"], parsed["Door"]) == ("UnavailableError", "ThrottlingException", "stream")
 
 
 def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule(capsys):

@@ -55,7 +55,7 @@ class Progress(NamedTuple):
 
 
 class Due(NamedTuple):
-    """What a tick queued: how many slices, and for how many seconds the oldest closed period has waited for its fold."""
+    """What a tick queued: the seconds that the oldest closed period of a slice has waited, and how many slices."""
 
     lag_seconds: int
     slices: int
@@ -102,7 +102,7 @@ def due(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) -> se
     found = {part for part, progress in behind.items() if progress.reached}
     for key in listed:
         part = key.slice
-        if part in behind and behind[part].through < key.period <= closable(part.sk, now):
+        if part is not None and part in behind and behind[part].through < key.period <= closable(part.sk, now):
             found.add(part)
     return found
 

@@ -39,7 +39,7 @@ INDEX = "fold"
 PAGE = 50
 """Items folded between two steps of a watermark: what is repeated after a crash, at most."""
 
-LISTED = 1000
+LISTED = 5_000
 """Items that a tick looks through to find the slices with nothing to fold; an index that lists more is not searched."""
 
 RESERVE_MS = 10_000
@@ -77,10 +77,9 @@ class Folding:
     def tick(self) -> Due:
         """Queue every slice that is behind the clock and has something to fold; the others are moved on together.
 
-        Which have is seen where the whole index fits LISTED items. It lists them for KEEP_DAYS, so that is a stack of
-        some ten payments a day: there an hour costs a few calls instead of a message for every slice. In a larger one
-        hardly a slice has nothing to fold, and all that are behind are queued. A slice without a watermark is given one
-        first.
+        Which have is seen while the whole index fits LISTED items. It lists them for KEEP_DAYS, so that covers a young
+        stack, or one of some fifteen payments a day: there an hour costs a few calls instead of a message for every
+        slice. Beyond, all that are behind are queued. A slice without a watermark is given one first.
         """
         now = self._now()
         watermarks = self._watermarks()
@@ -111,7 +110,7 @@ class Folding:
         return watermarks_of(self._transport, self._one(watermark_request(self._tables.profiles, consistent=True)))
 
     def _begin(self, missing: Sequence[Slice], now: int) -> None:
-        """Give slices their first watermark; refused, and as well, when somebody else just did."""
+        """Give slices their first watermark; refused, which is as good, when somebody else just did."""
         fresh = self._listed() == []
         for sk in fold.PERIODS:
             if before := {part: None for part in missing if part.sk == sk}:

@@ -51,7 +51,8 @@ class Outbox:
         """Keep a record for people to mend; the reason names fields and rules, never values."""
         message: dict[str, Any] = {
             "reason": record.reason,
-            "errors": [{"field": fault.field, "rule": fault.rule} for fault in record.faults],
+            # Of metadata not even the names of its entries: the payer's side makes them up.
+            "errors": [{"field": fault.field.partition(".")[0], "rule": fault.rule} for fault in record.faults],
             "shard": record.shard,
             "sequence": record.sequence,
         }
