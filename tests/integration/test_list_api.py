@@ -1,6 +1,7 @@
 """Deny and allow lists through their door: entries, audit, expiry, and what the hot path makes of them."""
 
 import base64
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -244,6 +245,38 @@ def test_a_table_that_is_away_is_answered_500_and_a_service_that_is_away_503(lis
     monkeypatch.setattr(Profile, "_connection", None)
     monkeypatch.setattr(Profile.Meta, "host", "http://127.0.0.1:9", raising=False)
     assert call(list_api, "PUT", "account", "a", {"reason": "x"})[0] == 503
+
+
+def test_a_service_that_goes_away_between_read_and_write_is_answered_503(list_api, monkeypatch):
+    call(list_api, "PUT", "account", "half-way", {"reason": "before"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # for the connection that a transaction makes anew
+    assert call(list_api, "PUT", "account", "half-way", {"reason": "after"})[0] == 503
+    monkeypatch.undo()
+    view = call(list_api, "GET", "account", "half-way")[1]
+    assert (view["entry"]["reason"], len(view["history"])) == ("before", 1)
+
+
+def test_a_change_that_always_meets_another_gives_up_and_loses_nothing(list_api, emulator, monkeypatch):
+    table = emulator.stack.functions[0].environment["PROFILES_TABLE"]
+    dynamodb, writes = emulator.client("dynamodb"), itertools.count()
+
+    def meanwhile() -> datetime:
+        """The door asks for the time after it has read and before it writes: then somebody else does."""
+        entry = {"reason": str(next(writes)), "set_by": "somebody", "set_at": "2026-03-04T12:00:00.000000Z"}
+        dynamodb.update_item(
+            TableName=table,
+            Key={"pk": {"S": "account#busy"}},
+            UpdateExpression="SET deny = :entry",
+            ExpressionAttributeValues={":entry": {"M": {name: {"S": value} for name, value in entry.items()}}},
+        )
+        return datetime.now(UTC)
+
+    with monkeypatch.context() as busy:
+        busy.setattr("fraud.settings.clock", meanwhile)
+        assert call(list_api, "PUT", "account", "busy", {"reason": "mine"})[0] == 503
+    found = dynamodb.get_item(TableName=table, Key={"pk": {"S": "account#busy"}})["Item"]["deny"]["M"]
+    assert int(found["reason"]["S"]) == next(writes) - 1 > 5
+    assert call(list_api, "GET", "account", "busy")[0] == 404  # no row of the trail tells of what was not done
 
 
 @pytest.mark.parametrize("body", ["//8=", base64.b64encode(b"x" * 70_000).decode()])
