@@ -136,14 +136,19 @@ class EntryAttribute(MapAttribute[str, Any]):
     set_at = UnicodeAttribute()
 
 
+class Limits:
+    """A call that hangs must leave the function time to say so."""
+
+    connect_timeout_seconds = 1
+    read_timeout_seconds = 2
+    max_retry_attempts = 1
+
+
 class Profile(Model):
     """The part of a profile that lists own; folds, labels and account status have attributes of their own."""
 
-    class Meta:  # noqa: D106 - PynamoDB's way to name a table
+    class Meta(Limits):  # noqa: D106 - PynamoDB's way to name a table
         table_name = "profiles"
-        connect_timeout_seconds = 1
-        read_timeout_seconds = 2
-        max_retry_attempts = 1
 
     pk = UnicodeAttribute(hash_key=True)
     deny = EntryAttribute(null=True)
@@ -153,11 +158,8 @@ class Profile(Model):
 class AuditRow(Model):
     """Who changed what, when: pk `<list>#<kind>#<value>`, sk the time. Rows are only ever added."""
 
-    class Meta:  # noqa: D106 - PynamoDB's way to name a table
+    class Meta(Limits):  # noqa: D106 - PynamoDB's way to name a table
         table_name = "audit"
-        connect_timeout_seconds = 1
-        read_timeout_seconds = 2
-        max_retry_attempts = 1
 
     pk = UnicodeAttribute(hash_key=True)
     at = UnicodeAttribute(range_key=True, attr_name="sk")
