@@ -66,7 +66,7 @@ def test_handler_imports_in_an_environment_of_its_own(name: str, tmp_path: Path)
     layers = [RESOURCES[layer["Ref"]]["Properties"]["Content"]["S3Key"] for layer in properties["Layers"]]
     path = tuple(str(TEMPLATE.parent / part) for part in (properties["Code"]["S3Key"], *layers))
     function = Function(name, properties["Handler"], 10, 1769, environment, path)
-    Environment(function, {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}, tmp_path / "log").close()
+    Environment(function, tmp_path / "log").close()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -83,11 +83,6 @@ class Slice(NamedTuple):
         """Key of the fold's index: the slice's items of one period."""
         return f"{self.sk}{period}#{self.number}"
 
-    @property
-    def pk(self) -> str:
-        """Key of its watermark in the profiles table."""
-        return f"fold#{self.sk}#{self.number}"
-
 
 class Key(NamedTuple):
     """One item of the counters table."""

@@ -6,7 +6,8 @@ The stored body is the answer, byte for byte, for as long as the decision is kep
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, NamedTuple, Self
@@ -60,7 +61,7 @@ class Hit(NamedTuple):
     retryable: bool
     protected: bool = False
 
-    def silenced_by(self, codes: Set[str]) -> bool:
+    def silenced_by(self, codes: AbstractSet[str]) -> bool:
         """Whether an allow entry that names these codes (`model` for the model) takes this opinion out."""
         names = {"model"} if self.source == "model" else {reason.code for reason in self.reasons}
         return not self.protected and bool(names & codes)

@@ -4,7 +4,8 @@ Pure, because everything that touches a network or a clock is an argument; the P
 them. Three sequential network steps at most: state (count and read), model, commit.
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple, Protocol, Self
@@ -50,7 +51,7 @@ class Store(Protocol):
     def find(self, transaction_id: str) -> Stored | None:
         """The decision under this id, read consistently; nothing is counted."""
 
-    def find_all(self, transaction_ids: Set[str]) -> dict[str, Stored]:
+    def find_all(self, transaction_ids: AbstractSet[str]) -> dict[str, Stored]:
         """The decisions under these ids, at most 100; an id without one is left out."""
 
     def commit(self, record: Record) -> Stored | None:
