@@ -320,6 +320,8 @@ def test_moto_still_has_every_private_symbol_that_the_box_uses() -> None:
     assert moto.core.serialize.SERVICE_SPECIFIC_SERIALIZERS
     assert moto.core.serialize.JSONSerializer._serialize_type_structure
     assert moto.dynamodb.models.dynamo_type.DynamoType({"S": "x"}).type == "S"
+    assert moto.dynamodb.models.dynamo_type.Item({"S": "x"}, None, {}).attrs == {}
+    assert moto.dynamodb.models.dynamo_type.Item.project
     assert moto.dynamodb.models.table.Table.all_items
     assert moto.server.DomainDispatcherApplication
     assert moto.server.MotoRequestHandler
