@@ -199,6 +199,21 @@ def test_queue_of_a_function_hides_a_message_for_six_of_its_timeouts_and_has_a_d
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
+def test_what_nobody_waits_for_leaves_its_failures_in_a_queue_under_alarm() -> None:
+    scheduled = {
+        resource["Properties"]["Targets"][0]["Arn"]["Ref"].removesuffix("Aliaslive")
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::Events::Rule"
+    }
+    configs = {
+        resource["Properties"]["FunctionName"]["Ref"]: resource["Properties"]["DestinationConfig"]["OnFailure"]
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::Lambda::EventInvokeConfig"
+    }
+    assert configs.keys() == scheduled == {"Tick"}
+    assert configs["Tick"]["Destination"] == {"Fn::GetAtt": ["FoldFailures", "Arn"]}
+
+
 def test_fold_lag_sounds_before_decisions_are_degraded() -> None:
     margin = (MERCHANT.live + 1) * MERCHANT.period - fold.LAG
     lags = ALARMS["FoldLags"]
