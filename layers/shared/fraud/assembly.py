@@ -15,6 +15,9 @@ from fraud.wire import BotoTransport
 
 POLICY = Path(__file__).with_name("policy.json")
 
+PATIENCE_OF_THE_FOLD = 10
+"""Seconds that it waits for an answer: a page of its index is a megabyte, and no payment waits for it."""
+
 
 def rule_book() -> RuleBook:
     """The packaged policy."""
@@ -37,4 +40,5 @@ def evaluator(configuration: Settings) -> Evaluator:
 
 def folding(configuration: Settings) -> Folding:
     """The fold, on its tables and its queue."""
-    return Folding(BotoTransport(), _tables(configuration), SqsQueue(configuration.fold_queue_url), _now)
+    transport = BotoTransport(PATIENCE_OF_THE_FOLD)
+    return Folding(transport, _tables(configuration), SqsQueue(configuration.fold_queue_url), _now)
