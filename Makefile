@@ -42,7 +42,7 @@ check: $(READY) ## style, types, walls, template, doctests, contracts, generated
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/cfn-lint template.yaml
 	$(BIN)/python -m pytest --quiet --doctest-modules layers/shared/fraud tests/contract
-	$(BIN)/python -m local.openapi --check
+	$(BIN)/python -m local.documents --check
 	$(MAKE) --no-print-directory same-model
 
 # Bit for bit on x86_64 with the pinned versions; elsewhere the last bits of the compiler's arithmetic differ.
@@ -59,13 +59,14 @@ build: $(READY) $(SAM_READY) ## sam build, for sam deploy
 	PYTHON=$(PYTHON) .sam-venv/bin/sam build --parallel
 
 acceptance: $(READY) ## the acceptance runs at full size; CI runs them small
+	$(BIN)/python -m tests.forty_five_days
 	$(BIN)/python -m local.acceptance $(if $(HANDBOOK),--handbook $(HANDBOOK))
 
 model: $(READY) ## train the packaged model again, bit for bit
 	$(BIN)/python -m models.train
 
 generated: $(READY) ## write every generated file again
-	$(BIN)/python -m local.openapi
+	$(BIN)/python -m local.documents
 	$(BIN)/python -m models.train
 
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate

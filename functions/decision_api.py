@@ -32,10 +32,7 @@ def decide(event: Event) -> bytes:
     """Decide the payment in the body, or repeat its decision."""
     transaction = Transaction.parse(body_of(event), Admission(_settings.currency, settings.clock()))
     evaluation = _evaluator.evaluate(transaction)
-    if evaluation.decision is None:
-        telemetry.repeated(DOOR)
-    else:
-        telemetry.decided(evaluation.decision, DOOR)
+    telemetry.evaluated(evaluation, DOOR)
     return evaluation.answer
 
 

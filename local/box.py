@@ -1,4 +1,4 @@
-"""The account in a box: emulator, execution environments and gateway, all from template.yaml, while a block lasts."""
+"""The account in a box: emulator, functions, pump and gateway, all from template.yaml, while a block lasts."""
 
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from local.clock import EventClock
 from local.emulator import DEFAULTS, KEY_ID, SECRET, TEMPLATE, Emulator
 from local.environments import Environments
 from local.gateway import Gateway
+from local.pump import Pump
 
 
 class Box:
@@ -22,10 +23,12 @@ class Box:
 
     api_url       where the template's routes are served
     endpoint_url  every AWS service, by the emulator; `client` makes boto3 clients of it
-    stack         functions and routes, as the template declares them
-    credentials   the one key that the API accepts; `connect` makes callers with it
+    stack         functions, routes, mappings and rules, as the template declares them
+    environments  where the functions run
+    credentials   the one key that the API accepts and the functions hold; `connect` makes callers with it
     issuer        signs tokens that the API's JWT authorizers accept
     clock         the event clock; real time until it is set
+    settle        waits until streams, queues and buses are drained
     logs          directory with one log file per function, and the emulator's
     """
 
@@ -43,9 +46,11 @@ class Box:
             self.logs = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="box-")))
             account = undo.enter_context(Emulator(self.logs / "emulator.log", self._template, self._parameters))
             self.endpoint_url, self.stack, self.client = account.url, account.stack, account.client
-            environments = undo.enter_context(Environments(self.stack.functions, self.logs))
+            self.environments = undo.enter_context(Environments(self.stack.functions, self.logs))
+            invoke = self.environments.invoke
+            self.settle = undo.enter_context(Pump(self.stack, self.client, invoke, self.clock)).settle
             authorisers = Authorisers(self.credentials, self.issuer)
-            gateway = Gateway(self.stack.routes, authorisers, environments.invoke, self.clock, self._port)
+            gateway = Gateway(self.stack.routes, authorisers, invoke, self.clock, self._port)
             self.api_url = undo.enter_context(gateway).url
             self._undo = undo.pop_all()
         return self

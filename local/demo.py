@@ -1,53 +1,77 @@
 """`make demo`: a thousand simulated payments through the whole house, three decisions with their reasons, and the
 count.
 
-Everything real runs: the template's API with signed requests, the handlers in processes of their own, counters and
-decisions in the emulator's DynamoDB, the packaged model and policy. It ends with 0 only if every payment is decided
-once.
+Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own,
+counters and decisions in the emulator's DynamoDB, the packaged model and policy. Labels come in when they become
+known. It ends with 0 only if every payment is decided once.
 """
 
 import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from local.box import Box
 from local.client import Client
-from local.replay import replay
-from models import evaluate
-from models.simulate import DEFAULT_START, Labelled, simulate
+from local.replay import Report, replay, replay_by_stream
+from models import evaluate, simulate
 
-PAYMENTS = 1_000
-SEED, DAYS, PAYERS = 13, 9, 80
-"""A small world whose first thousand payments hold every tactic."""
+QUARTER = 250
+"""Labels are delivered before each quarter of the payments; the first two go by API, the others by Kinesis."""
 
 UNSEEN = ["--days", "3", "--payers", "600"]
 """The world on which the pre-filter's price is measured: other people, another time."""
 
 SHOWN = 3
+LABELS_PER_CALL = 100
 
 
 def main() -> int:
     """Run the demo; the exit status says whether nothing was lost and nothing decided twice."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the box is taken down
-    labelled = list(islice(simulate(SEED, DEFAULT_START, DAYS, PAYERS), PAYMENTS))
-    labels = {payment.transaction["transaction_id"]: payment.label for payment in labelled}
-    with Box() as box:
-        report = replay([payment.transaction for payment in labelled], box.connect, labels)
-        with box.connect() as client:
-            shown = list(islice(telling(client, labelled), SHOWN))
+    labelled = simulate.demo()
+    payments = [payment.transaction for payment in labelled]
+    truth = {payment.transaction["transaction_id"]: payment.label for payment in labelled}
+    report = Report()
+    with Box() as box, box.connect() as client:
+        told, due = 0, simulate.labels_of(labelled)
+        for start in range(0, len(payments), QUARTER):
+            quarter = payments[start : start + QUARTER]
+            now = datetime.fromisoformat(quarter[0]["occurred_at"])
+            told += tell(client, [label for label in due if datetime.fromisoformat(label["reported_at"]) <= now], now)
+            by_api = start < len(payments) // 2
+            report += (
+                replay(quarter, box.connect, truth, repeats=50)
+                if by_api
+                else replay_by_stream(quarter, box, truth, repeats=50)
+            )
+        shown = list(islice(telling(client, labelled), SHOWN))
     for tactic, decision in shown:
         print(in_words(tactic, decision))
     print("\nthe packaged model on people it has never seen:")
     evaluate.main(UNSEEN)
-    print(f"\n{report.table()}")
+    print(f"\n{report.table()}\nlabels         {told} in force when the last quarter began")
     print(f"demo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
-    return int(not report.sound or report.decided != PAYMENTS)
+    return int(not report.sound or report.decided != len(payments))
 
 
-def telling(client: Client, labelled: Sequence[Labelled]) -> Iterator[tuple[str, dict[str, Any]]]:
+def tell(client: Client, labels: Sequence[dict[str, str]], now: datetime) -> int:
+    """Deliver labels; those delivered before are unchanged by it. Returns how many were accepted."""
+    accepted = 0
+    for start in range(0, len(labels), LABELS_PER_CALL):
+        batch = [
+            {name: label[name] for name in ("transaction_id", "label", "reported_at")}
+            for label in labels[start : start + LABELS_PER_CALL]
+        ]
+        answer = client.request("POST", "/labels", json.dumps({"labels": batch}).encode(), now)
+        accepted += sum(result["status"] == "accepted" for result in json.loads(answer.body)["results"])
+    return accepted
+
+
+def telling(client: Client, labelled: Sequence[simulate.Labelled]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The first decision of each tactic that was not approved: what an analyst would look at."""
     seen = set()
     for payment in labelled:

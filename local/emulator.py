@@ -27,6 +27,8 @@ TEMPLATE = Path(__file__).parent.parent / "template.yaml"
 STACK = "fraud"
 KEY_ID, SECRET = "local", "local"
 DEFAULTS: Mapping[str, str] = MappingProxyType({})
+ROLES = f"user_report=payment-app,user_report={KEY_ID},analyst=fraud-analyst,chargeback=chargeback-importer"
+"""Who may label in the box: the roles of the template's default, and the holder of the box's one key."""
 
 
 class EmulatorError(Exception):
@@ -107,10 +109,11 @@ class Emulator:
         return described(json.loads(output["OutputValue"]), self._template.parent)
 
     def _given(self, declared: Template) -> list[dict[str, str]]:
-        """The stack's parameters: the caller's, and the two that make it local where the template declares them."""
+        """The stack's parameters: the caller's, and those that make it local where the template declares them."""
         if unknown := self._parameters.keys() - declared.keys():
             raise EmulatorError(f"the template has no parameter {', '.join(unknown)}")
-        local = {name: value for name, value in {"Stage": "local", "EndpointUrl": self.url}.items() if name in declared}
+        local = {"Stage": "local", "EndpointUrl": self.url, "LabelSources": ROLES}
+        local = {name: value for name, value in local.items() if name in declared}
         return [{"ParameterKey": k, "ParameterValue": v} for k, v in {**local, **self._parameters}.items()]
 
 

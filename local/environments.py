@@ -79,6 +79,12 @@ class Environment:
         """Whether the process is still there."""
         return self._process.poll() is None
 
+    def crash(self) -> bool:
+        """Kill the process where it stands; False if it had ended already."""
+        alive = self.alive
+        self._process.kill()
+        return alive
+
     def close(self) -> None:
         """End the process: it stops when its input does."""
         assert self._process.stdin is not None
@@ -113,6 +119,7 @@ class Pool:
         self._new = functools.partial(Environment, function, log)
         self._free = threading.BoundedSemaphore(CAP)
         self._warm: list[Environment] = []
+        self._busy: list[Environment] = []
 
     def invoke(self, event: Any, instant: datetime | None) -> Any:  # noqa: ANN401 - JSON
         """Lease an environment for one event. Raises FunctionError."""
@@ -121,13 +128,19 @@ class Pool:
                 environment = self._warm.pop()
             except IndexError:
                 environment = self._new()
+            self._busy.append(environment)
             try:
                 return environment.invoke(event, instant)
             finally:
+                self._busy.remove(environment)
                 if environment.alive:
                     self._warm.append(environment)
                 else:
                     environment.close()
+
+    def crash(self) -> int:
+        """End what handles an event just now, as when a machine fails; returns how many that were."""
+        return sum(environment.crash() for environment in list(self._busy))
 
     def close(self) -> None:
         """End every environment."""
@@ -151,6 +164,10 @@ class Environments:
     def invoke(self, name: str, event: Any, instant: datetime | None = None) -> Any:  # noqa: ANN401 - JSON
         """Have a function handle `event`, at `instant` or in real time. Raises FunctionError."""
         return self._pools[name].invoke(event, instant)
+
+    def crash(self, name: str) -> int:
+        """End the environments in which a function handles an event just now; returns how many that were."""
+        return self._pools[name].crash()
 
 
 def variables(function: Function) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Payments of a file through the API in event order, and what came of them: `python -m local.replay FILE --via api`.
+"""Payments of a file in event order, and what came of them: `python -m local.replay FILE --via api` or `kinesis`.
 
-A row is one payment in the fields of POST /decisions, sent at its own time on the box's event clock, every tenth
-twice in a row. Afterwards every decision is read: an answer that is not stored is lost; one that differs from what is
-stored, or by a byte from the second answer, was decided twice.
+A row is one payment in the fields of POST /decisions, sent on the box's event clock: by the API each at its own time,
+by the stream in batches of a few hours. Afterwards every decision is read and a sample delivered again: a payment
+without a stored decision is lost, unless it was refused or set aside; one whose stored decision differs from its
+answer, or by a byte from what is there after its second delivery, was decided twice.
 """
 
 import argparse
@@ -16,14 +17,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import botocore.session
 import pyarrow.parquet
@@ -31,6 +32,7 @@ from tqdm import tqdm
 
 from local.box import Box
 from local.client import Answer, Client
+from local.redrive import Line, read
 from local.stack import REGION
 
 Row = dict[str, Any]
@@ -42,27 +44,29 @@ BACKOFF_S = 0.1
 """A payment is sent up to seven times, pauses drawn from below 0.1, 0.2, ... 3.2 s."""
 
 
-class Delivery(NamedTuple):
-    """What one payment was answered, and again, if it was delivered twice; None when the API could not be reached.
+BATCH, BATCH_SPAN = 500, timedelta(hours=6)
+"""What PutRecords takes, and how far back in a batch a payment may be: twelve hours would be too old."""
 
-    seconds  how long the first answer took, all attempts together
-    stored   the decision that the API shows afterwards, None when it knows none
-    """
+STREAM = "Transactions"
+
+
+class Delivery(NamedTuple):
+    """One payment's answer, None when the API could not be reached, and the seconds it took with all attempts."""
 
     transaction_id: str
     answer: Answer | None
-    again: Answer | None
     seconds: float
-    stored: Any = None
 
 
 @dataclass
 class Report:
-    """What a replay has shown. `refused` counts answers below 500 by status, `failed` everything worse."""
+    """What a replay has shown. `refused` counts answers below 500 by status, or records set aside by reason; `failed`
+    everything worse.
+    """
 
     sent: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
-    refused: Counter[int] = field(default_factory=Counter)
+    refused: Counter[int | str] = field(default_factory=Counter)
     failed: int = 0
     lost: int = 0
     twice: int = 0
@@ -81,17 +85,22 @@ class Report:
         """Every payment got an answer, the same one each time."""
         return not (self.failed or self.lost or self.twice)
 
+    def __add__(self, other: Self) -> Self:
+        """Two replays as one."""
+        mine, others = vars(self), vars(other)
+        return type(self)(**{name: mine[name] + others[name] for name in mine})
+
     def table(self) -> str:
         """The report in words and figures, a line each."""
         refused = self.refused.total()
         lines = {
             "payments": f"{self.sent:,} sent, {self.decided:,} decided, {refused:,} refused, {self.failed:,} failed",
             "outcomes": ", ".join(f"{outcome} {count:,}" for outcome, count in self.outcomes.most_common()),
-            "refused": ", ".join(f"{status}: {count:,}" for status, count in sorted(self.refused.items())),
+            "refused": ", ".join(f"{why}: {count:,}" for why, count in self.refused.most_common()),
             "frauds": self._frauds(),
             "latency": self._latency(),
             "lost": f"{self.lost:,}",
-            "decided twice": f"{self.twice:,} (all compared with what is stored, {self.repeated:,} delivered twice)",
+            "decided twice": f"{self.twice:,} (all compared with what is stored, {self.repeated:,} delivered again)",
         }
         return "\n".join(f"{name:<14} {words}" for name, words in lines.items() if words)
 
@@ -118,9 +127,9 @@ def replay(
     connect: Callable[[], Client],
     labels: Mapping[str, str] | None = None,
     concurrency: int = 1,
-    every: int = 10,
+    repeats: int = 200,
 ) -> Report:
-    """Send payments in event order, every tenth (`every`) twice in a row, then read every decision.
+    """Send payments in event order, read every decision, and deliver `repeats` of them, evenly spread, again.
 
     `labels` maps transaction ids to `fraud` or `legitimate`. With more than one payment in flight neighbours overtake
     each other: event order wants `concurrency` 1.
@@ -134,53 +143,51 @@ def replay(
                 local.client = connections.enter_context(connect())
             return cast("Client", local.client)
 
-        def each(what: str, do: Callable[[Client, T], Delivery], of: Sequence[T]) -> list[Delivery]:
-            done = threads.map(lambda one: do(client(), one), of)
-            return list(tqdm(done, what, total=len(of), unit=" payments"))
+        def each(what: str, do: Callable[[Client, Row], T], payments: Sequence[Row]) -> list[T]:
+            done = threads.map(lambda payment: do(client(), payment), payments)
+            return list(tqdm(done, what, total=len(payments), unit=" payments"))
 
-        def decide(client: Client, numbered: tuple[int, Row]) -> Delivery:
-            return deliver(client, numbered[1], twice=numbered[0] % every == 0)
-
-        deliveries = each("look up", look_up, each("decide", decide, list(enumerate(ordered))))
-    return report(deliveries, labels or {}, repeated=len(ordered[::every]))
-
-
-def deliver(client: Client, payment: Row, *, twice: bool) -> Delivery:
-    """POST a payment at its own time and, if `twice`, once more."""
-    body, at = json.dumps(payment).encode(), datetime.fromisoformat(payment["occurred_at"])
-    started = time.perf_counter()
-    answer = patiently(lambda: client.request("POST", "/decisions", body, at))
-    seconds = time.perf_counter() - started
-    again = patiently(lambda: client.request("POST", "/decisions", body, at)) if twice else answer
-    return Delivery(payment["transaction_id"], answer, again, seconds)
+        first = each("decide", deliver, ordered)
+        stored = each("look up", look_up, ordered)
+        sample = ordered[:: max(1, len(ordered) // repeats)] if repeats else []
+        again = {delivery.transaction_id: delivery.answer for delivery in each("repeat", deliver, sample)}
+    return report(first, stored, again, labels or {})
 
 
-def look_up(client: Client, delivery: Delivery) -> Delivery:
-    """Add the decision that is stored."""
-    found = patiently(lambda: client.request("GET", f"/decisions/{delivery.transaction_id}"))
-    if found is None or found.status != HTTPStatus.OK:
-        return delivery
-    return delivery._replace(stored=json.loads(found.body)["decision"])
-
-
-def patiently(ask: Callable[[], Answer]) -> Answer | None:
-    """Ask again, after growing random pauses, while the API is out of breath or reach; None if it stays unreached."""
+def deliver(client: Client, payment: Row) -> Delivery:
+    """POST one payment, again while the API is out of breath or reach."""
+    body, at, started = (
+        json.dumps(payment).encode(),
+        datetime.fromisoformat(payment["occurred_at"]),
+        time.perf_counter(),
+    )
     answer = None
     for attempt in range(ATTEMPTS):
         try:
-            answer = ask()
+            answer = client.request("POST", "/decisions", body, at)
         except (OSError, http.client.HTTPException):
             answer = None
         if answer is not None and answer.status not in TRANSIENT:
             break
         time.sleep(random.uniform(0, BACKOFF_S * 2**attempt))  # noqa: S311 - jitter
-    return answer
+    return Delivery(payment["transaction_id"], answer, time.perf_counter() - started)
 
 
-def report(deliveries: Sequence[Delivery], labels: Mapping[str, str], repeated: int) -> Report:
-    """Compare each payment's answer with what is stored and with its second answer."""
-    result = Report(sent=len(deliveries), repeated=repeated, seconds=[delivery.seconds for delivery in deliveries])
-    for transaction_id, answer, again, _, stored in deliveries:
+def look_up(client: Client, payment: Row) -> Any:  # noqa: ANN401 - JSON
+    """The stored decision of a payment, None when there is none."""
+    answer = client.request("GET", f"/decisions/{payment['transaction_id']}")
+    return json.loads(answer.body)["decision"] if answer.status == HTTPStatus.OK else None
+
+
+def report(
+    first: Sequence[Delivery],
+    stored: Sequence[Any],
+    again: Mapping[str, Answer | None],
+    labels: Mapping[str, str],
+) -> Report:
+    """Compare each payment's answer with what is stored and, where it was delivered again, with its second answer."""
+    result = Report(sent=len(first), repeated=len(again), seconds=[delivery.seconds for delivery in first])
+    for (transaction_id, answer, _), kept in zip(first, stored, strict=True):
         if answer is None or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             result.failed += 1
             continue
@@ -189,11 +196,85 @@ def report(deliveries: Sequence[Delivery], labels: Mapping[str, str], repeated: 
             continue
         decision = json.loads(answer.body)
         result.outcomes[decision["outcome"]] += 1
-        result.lost += stored is None
-        result.twice += stored not in (None, decision) or again != answer
+        result.lost += kept is None
+        result.twice += kept not in (None, decision) or again.get(transaction_id, answer) != answer
         if label := labels.get(transaction_id):
             result.verdicts[label, decision["outcome"] != "approve"] += 1
     return result
+
+
+def replay_by_stream(
+    payments: Iterable[Row], box: Box, labels: Mapping[str, str] | None = None, repeats: int = 200
+) -> Report:
+    """Put payments on the box's stream in event order, then `repeats` of them, evenly spread, once more.
+
+    Raises TimeoutError when the stream is not drained in time.
+    """
+    ordered = in_event_order(payments)
+    for batch in tqdm(list(batches(ordered)), "decide", unit=" batches"):
+        box.clock.advance(datetime.fromisoformat(batch[-1]["occurred_at"]))
+        put(box, batch)
+        box.settle()
+    stored = decisions(box)
+    put(box, sample := ordered[:: max(1, len(ordered) // repeats)] if repeats else [])
+    box.settle()
+    after = decisions(box)
+    aside = {line["payment"]["transaction_id"]: line["reason"] for line in set_aside(box)}
+    result = Report(sent=len(ordered), repeated=len(sample))
+    for transaction_id in (payment["transaction_id"] for payment in ordered):
+        if transaction_id in stored:
+            outcome = json.loads(stored[transaction_id])["outcome"]
+            result.outcomes[outcome] += 1
+            result.twice += stored[transaction_id] != after[transaction_id]
+            if label := (labels or {}).get(transaction_id):
+                result.verdicts[label, outcome != "approve"] += 1
+        elif transaction_id in aside:
+            result.refused[aside[transaction_id]] += 1
+        else:
+            result.lost += 1
+    return result
+
+
+def batches(ordered: Sequence[Row]) -> Iterator[list[Row]]:
+    """Payments in event order, cut into batches that one instant of the clock suits."""
+    batch: list[Row] = []
+    for payment in ordered:
+        at = datetime.fromisoformat(payment["occurred_at"])
+        if batch and (len(batch) == BATCH or at - datetime.fromisoformat(batch[0]["occurred_at"]) > BATCH_SPAN):
+            yield batch
+            batch = []
+        batch.append(payment)
+    if batch:
+        yield batch
+
+
+def put(box: Box, payments: Sequence[Row]) -> None:
+    """Put payments on the box's stream as a producer does, keyed by payer."""
+    kinesis = box.client("kinesis")
+    for start in range(0, len(payments), BATCH):
+        records = [
+            {"Data": json.dumps(payment).encode(), "PartitionKey": payment["payer_id"]}
+            for payment in payments[start : start + BATCH]
+        ]
+        answer = kinesis.put_records(StreamName=STREAM, Records=records)
+        assert not answer["FailedRecordCount"], answer
+
+
+def set_aside(box: Box) -> list[Line]:
+    """What the queue of undecidable records holds, and goes on holding."""
+    environment, sqs = box.stack.functions[0].environment, box.client("sqs")
+    queue = environment["UNDECIDABLE_QUEUE_URL"]
+    lines = list(read(sqs, box.client("s3"), queue, environment["ARCHIVE_BUCKET"]))
+    for line in lines:
+        sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=line["receipt_handle"], VisibilityTimeout=0)
+    return lines
+
+
+def decisions(box: Box) -> dict[str, str]:
+    """Every stored answer by transaction id."""
+    table = box.stack.functions[0].environment["DECISIONS_TABLE"]
+    pages = box.client("dynamodb").get_paginator("scan").paginate(TableName=table, ProjectionExpression="pk, answer")
+    return {row["pk"]["S"]: row["answer"]["S"] for page in pages for row in page["Items"]}
 
 
 def in_event_order(payments: Iterable[Row]) -> list[Row]:
@@ -238,23 +319,28 @@ def main() -> int:
     """Replay a file against `--url` or a box of its own; the exit status says whether the report is sound."""
     parser = argparse.ArgumentParser(prog="python -m local.replay", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE.parquet|.csv|.jsonl")
-    parser.add_argument("--via", choices=("api",), required=True)
+    parser.add_argument("--via", choices=("api", "kinesis"), required=True)
     parser.add_argument("--limit", type=int, help="only the first N payments in event order")
     parser.add_argument("--labels", type=Path, help="file with transaction_id and label: fraud or legitimate")
     parser.add_argument("--url", help="an API that is up, signed for with the AWS credentials of the environment")
-    parser.add_argument("--concurrency", type=int, default=1, help="payments in flight; above 1 neighbours may swap")
+    parser.add_argument("--concurrency", type=int, default=1, help="API calls in flight; above 1 neighbours may swap")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a box of our own is taken down
     payments = in_event_order(map(payment_of, rows(arguments.file)))[: arguments.limit]
-    if not payments:
-        parser.error(f"{arguments.file} holds no payment")
     labels = labels_of(arguments.labels) if arguments.labels else None
+    if arguments.url and arguments.via == "kinesis":
+        parser.error("--via kinesis replays into a box of its own, on whose clock the past is the present")
     with ExitStack() as undo:
         if arguments.url:
-            connect = caller_of(arguments.url)
+            result = replay(payments, caller_of(arguments.url), labels, arguments.concurrency)
         else:
-            connect = undo.enter_context(Box(parameters={"Currency": payments[0]["currency"]})).connect
-        result = replay(payments, connect, labels, arguments.concurrency)
+            box = undo.enter_context(Box(parameters={"Currency": payments[0]["currency"]}))
+            by_api = arguments.via == "api"
+            result = (
+                replay(payments, box.connect, labels, arguments.concurrency)
+                if by_api
+                else replay_by_stream(payments, box, labels)
+            )
     print(result.table())
     return int(not result.sound)
 

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from socket import create_server
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from samtranslator.yaml_helper import yaml_parse
@@ -164,13 +164,11 @@ def sample(path: Path) -> bytes:
 def fault(path: Path, answer: bytes) -> str:
     """Tell what is wrong with a handler's `answer` to the event in `path`; empty when nothing is.
 
-    An exception of the handler shows in the answer alone, neither in sam's exit status nor in a header. An answer
-    without a status counts as success, as it does for the HTTP API.
+    An exception of the handler shows in the answer alone, neither in sam's exit status nor in a header.
     """
     try:
-        parsed: Any = json.loads(answer)
-        as_announced = "errorType" not in parsed and events.answered_as_announced(path, parsed.get("statusCode", 200))
-    except (ValueError, AttributeError, TypeError):
+        as_announced = events.answered_as_announced(path, json.loads(answer))
+    except ValueError:
         as_announced = False
     return "" if as_announced else answer.decode(errors="replace") or "no answer"
 

@@ -1,8 +1,9 @@
-"""template.yaml as the box needs it: one expansion by SAM's own translator, read three ways.
+"""template.yaml as the box needs it: one expansion by SAM's own translator, read four ways.
 
 The resources that the emulator creates; the functions that `local.environments` runs; the routes that `local.gateway`
-serves. This is the box's only knowledge of them: there is no second list. Intrinsic functions are left in place for the
-emulator's CloudFormation, which resolves them against what it has really created.
+serves; the mappings and rules that `local.pump` drives. This is the box's only knowledge of them: there is no second
+list. Intrinsic functions are left in place for the emulator's CloudFormation, which resolves them against what it has
+really created.
 """
 
 import json
@@ -27,11 +28,29 @@ CODE = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion":
 BUCKET = "s3://template/"
 
 PLAYED = frozenset(
-    {"AWS::ApiGatewayV2::Api", "AWS::ApiGatewayV2::Stage", "AWS::Lambda::Alias", "AWS::Lambda::Permission"}
+    {
+        "AWS::ApiGatewayV2::Api",
+        "AWS::ApiGatewayV2::Stage",
+        "AWS::Events::Rule",
+        "AWS::Lambda::Alias",
+        "AWS::Lambda::EventInvokeConfig",
+        "AWS::Lambda::EventSourceMapping",
+        "AWS::Lambda::Permission",
+    }
 )
-"""What the box plays itself, by type: the gateway is the API and its stage, the host runs the one version there is."""
+"""What the box plays itself, by type: the gateway is the API and its stage, the pump is mappings and rules, the host
+runs the one version there is.
+"""
 
-NAMED = {"AWS::DynamoDB::Table": "TableName", "AWS::Lambda::Function": "FunctionName"}
+UNPLAYED = frozenset({"AWS::CloudWatch::Alarm", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"})
+"""What the box is without: it watches no metric, and asks nobody for permission behind the API."""
+
+NAMED = {
+    "AWS::DynamoDB::Table": "TableName",
+    "AWS::Kinesis::Stream": "Name",
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::SQS::Queue": "QueueName",
+}
 """A resource without a name of its own is called by its logical id, which is also what `sam local` makes of `!Ref`."""
 
 METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "x-amazon-apigateway-any-method"})
@@ -70,11 +89,45 @@ class Route:
 
 
 @dataclass(frozen=True)
+class EventMapping:
+    """An event source mapping of Lambda: seconds, and -1 for no limit, as CloudFormation has them."""
+
+    function: str
+    source: str
+    start: str = "TRIM_HORIZON"
+    batch_size: int = 100
+    window: float = 0
+    patterns: tuple[Mapping[str, Any], ...] = ()
+    reports: bool = False
+    bisects: bool = False
+    retries: int = -1
+    maximum_age: float = -1
+    on_failure: str | None = None
+
+    @property
+    def service(self) -> str:
+        """The source's service, as its ARN names it: kinesis, dynamodb or sqs."""
+        return self.source.split(":")[2]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of EventBridge: a schedule's expression, or a bus and the pattern of the events it wants."""
+
+    functions: tuple[str, ...]
+    schedule: str | None = None
+    bus: str = "default"
+    pattern: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class Stack:
-    """Everything that serves requests, intrinsics resolved."""
+    """Everything that serves requests and events, intrinsics resolved."""
 
     functions: tuple[Function, ...]
     routes: tuple[Route, ...]
+    mappings: tuple[EventMapping, ...]
+    rules: tuple[Rule, ...]
 
 
 def expand(template: Path, parameters: Mapping[str, str]) -> Template:
@@ -96,13 +149,24 @@ def _globals(declared: Template) -> Iterator[Template]:
 
 def created(expanded: Template) -> Template:
     """The part of the template that the emulator creates, with one output that describes the rest, for `described`."""
-    resources = {}
+    resources, stand_ins = {}, {}
     for name, resource in expanded["Resources"].items():
-        if resource["Type"] not in PLAYED:
+        if resource["Type"] in PLAYED | UNPLAYED:
+            stand_ins[name] = {"Type": "String", "Default": name}  # for whatever names it by `Ref`
+        else:
             own = {NAMED[resource["Type"]]: name} if resource["Type"] in NAMED else {}
             resources[name] = resource | {"Properties": own | resource.get("Properties", {})}
-    serving = {"functions": list(_functions(expanded)), "routes": list(_routes(expanded))}
-    return expanded | {"Resources": resources, "Outputs": {"Serving": {"Value": {"Fn::ToJsonString": serving}}}}
+    serving = {
+        "functions": list(_functions(expanded)),
+        "routes": list(_routes(expanded)),
+        "mappings": list(_mappings(expanded)),
+        "rules": list(_rules(expanded)),
+    }
+    return expanded | {
+        "Parameters": expanded.get("Parameters", {}) | stand_ins,
+        "Resources": resources,
+        "Outputs": {"Serving": {"Value": {"Fn::ToJsonString": serving}}},
+    }
 
 
 def described(serving: Template, directory: Path) -> Stack:
@@ -122,7 +186,40 @@ def described(serving: Template, directory: Path) -> Stack:
         Route(route["method"], route["path"], route["function"], route.get("authorizer"), tuple(route["scopes"]))
         for route in serving["routes"]
     )
-    return Stack(tuple(functions), tuple(routes))
+    return Stack(
+        tuple(functions),
+        tuple(routes),
+        tuple(_mapping(properties) for properties in serving["mappings"]),
+        tuple(Rule(**rule | {"functions": tuple(rule["functions"])}) for rule in serving["rules"]),
+    )
+
+
+def _mapping(properties: Template) -> EventMapping:
+    """An event source mapping from its properties. Raises UnsupportedError for one that the box cannot play."""
+    said = dict(properties)
+    for measured_elsewhere in ("MetricsConfig", "ScalingConfig"):
+        said.pop(measured_elsewhere, None)
+    service = said["EventSourceArn"].split(":")[2]
+    mapping = EventMapping(
+        function=said.pop("FunctionName"),
+        source=said.pop("EventSourceArn"),
+        start=said.pop("StartingPosition", "TRIM_HORIZON"),
+        batch_size=int(said.pop("BatchSize", 10 if service == "sqs" else 100)),
+        window=float(said.pop("MaximumBatchingWindowInSeconds", 0)),
+        patterns=tuple(json.loads(one["Pattern"]) for one in said.pop("FilterCriteria", {}).get("Filters", [])),
+        reports="ReportBatchItemFailures" in said.pop("FunctionResponseTypes", []),
+        bisects=_true(said.pop("BisectBatchOnFunctionError", False)),
+        retries=int(said.pop("MaximumRetryAttempts", -1)),
+        maximum_age=float(said.pop("MaximumRecordAgeInSeconds", -1)),
+        on_failure=said.pop("DestinationConfig", {}).get("OnFailure", {}).get("Destination"),
+    )
+    if said:
+        raise UnsupportedError(f"event source mapping of {mapping.function}: {said}")
+    return mapping
+
+
+def _true(value: bool | str) -> bool:  # noqa: FBT001 - as CloudFormation hands it on
+    return str(value).lower() == "true"
 
 
 def _functions(expanded: Template) -> Iterator[Template]:
@@ -168,7 +265,42 @@ def _function_behind(integration: Template, resources: Template) -> str:
     named = re.search(r"functions/\$\{(\w+)(?:\.Arn)?\}", integration["uri"]["Fn::Sub"])
     if named is None:
         raise UnsupportedError(f"integration {integration['uri']}")
-    target = resources[named[1]]
+    return _function_of(named[1], resources)
+
+
+def _mappings(expanded: Template) -> Iterator[Template]:
+    resources = expanded["Resources"]
+    for resource in resources.values():
+        if resource["Type"] == "AWS::Lambda::EventSourceMapping":
+            properties = resource["Properties"]
+            if _true(properties.get("Enabled", True)):
+                said = {name: value for name, value in properties.items() if name != "Enabled"}
+                yield said | {"FunctionName": _function_named(properties["FunctionName"], resources)}
+
+
+def _rules(expanded: Template) -> Iterator[Template]:
+    resources = expanded["Resources"]
+    for resource in resources.values():
+        if resource["Type"] == "AWS::Events::Rule":
+            properties = resource["Properties"]
+            yield {
+                "functions": [_function_named(target["Arn"], resources) for target in properties["Targets"]],
+                "schedule": properties.get("ScheduleExpression"),
+                "bus": properties.get("EventBusName", "default"),
+                "pattern": properties.get("EventPattern"),
+            }
+
+
+def _function_named(reference: Template, resources: Template) -> str:
+    """Logical id of the function that `Ref` or `Fn::GetAtt` names. Raises UnsupportedError for anything else."""
+    match reference:
+        case {"Ref": name} | {"Fn::GetAtt": [name, "Arn"]} if name in resources:
+            return _function_of(name, resources)
+    raise UnsupportedError(f"a target that is no function of the template: {reference}")
+
+
+def _function_of(name: str, resources: Template) -> str:
+    target = resources[name]
     alias = target["Type"] == "AWS::Lambda::Alias"
-    function: str = target["Properties"]["FunctionName"]["Ref"] if alias else named[1]
+    function: str = target["Properties"]["FunctionName"]["Ref"] if alias else name
     return function

@@ -5,6 +5,7 @@ label exists only from the moment it was reported: whoever trains says when "now
 """
 
 import argparse
+import heapq
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fraud import features
-from fraud.counters import DAY, InMemoryCounters, State
+from fraud.counters import State
 from fraud.features import Vector
-from fraud.transaction import MAX_AGE, Transaction
+from fraud.labels import History, Label, Parties
+from fraud.memory import InMemoryCounters
+from fraud.transaction import Transaction
 from fraud.windows import measure
 from models.simulate import DEFAULT_START, Labelled, simulate
 
@@ -35,25 +38,33 @@ class Row(NamedTuple):
     state: State
 
 
-def replay(payments: Iterable[Labelled]) -> Iterator[tuple[Labelled, Row]]:
-    """Count each payment, then measure it, as the decision does; `payments` in order of arrival."""
-    counters = InMemoryCounters()
-    today = None
-    for payment in payments:
+def replay(
+    payments: Iterable[Labelled], counters: InMemoryCounters | None = None, *, labels: bool = True
+) -> Iterator[tuple[Labelled, Row]]:
+    """Count each payment, then measure it, as the decision does; `payments` in order of arrival.
+
+    A label moves the fraud counters when it becomes known, never before. Without `labels` none ever does: what a model
+    is worth that never hears of its mistakes. `counters` may hold what was before, new ones are empty.
+    """
+    counters = InMemoryCounters() if counters is None else counters
+    waiting: list[tuple[datetime, int, Labelled, Transaction]] = []
+    for n, payment in enumerate(payments):
         transaction = Transaction.model_validate(payment.transaction)
-        if today != transaction.epoch // DAY:
-            today = transaction.epoch // DAY
-            _forget(counters, transaction.epoch)
+        while waiting and waiting[0][0] <= transaction.occurred_at:
+            _learn(counters, *heapq.heappop(waiting)[2:])
         state = counters.count(transaction)
         values = measure(transaction, state)
         yield payment, Row(transaction, values, features.vector(transaction, values), state)
+        if labels:
+            heapq.heappush(waiting, (payment.reported_at, n, payment, transaction))
 
 
-def _forget(counters: InMemoryCounters, now: int) -> None:
-    """Drop the items that no payment reads any more: it reads its own period and the one before."""
-    oldest = now - MAX_AGE.total_seconds()
-    for key in [key for key in counters.items if (key.period + 2) * key.kind.period <= oldest]:
-        del counters.items[key]
+def _learn(counters: InMemoryCounters, payment: Labelled, transaction: Transaction) -> None:
+    """What POST /labels does with the same label at the same moment."""
+    known = Label(payment.label, payment.reported_at, payment.source, payment.reported_at, payment.source)
+    _, moves = History(Parties.of(transaction)).accept(known, (payment.source,))
+    for move in moves:
+        counters.learn(*move)
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,10 @@ class Dataset:
     tactic: NDArray[np.str_]
 
     @classmethod
-    def build(cls, payments: Iterable[Labelled]) -> Self:
-        """Replay and collect."""
+    def build(cls, payments: Iterable[Labelled], *, labels: bool = True) -> Self:
+        """Replay and collect; without `labels` as if no fraud had ever been confirmed."""
         vectors, numbers, tactics = array("f"), array("q"), []
-        for payment, (transaction, _, vector, _) in replay(payments):
+        for payment, (transaction, _, vector, _) in replay(payments, labels=labels):
             vectors.extend(vector)
             known_at = _epoch(payment.reported_at)
             numbers.extend((transaction.epoch, known_at, transaction.amount, payment.label == "fraud"))

@@ -1,107 +1,18 @@
 """The people of the simulated payment app: accounts, shops, devices, habits, and an ordinary day of payments.
 
-Nobody here is a thief; `simulate` adds the stories in which some are. Every draw derives from `random.Random.random()`,
-the one sequence Python guarantees across versions, and nothing depends on hashing: the same seed gives the same people.
+Nobody here is a thief; `stories` are about those who are. All chance is a `Draw` and nothing depends on hashing: the
+same seed gives the same people.
 """
 
-import math
-import random
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from itertools import accumulate, count
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from fraud.transaction import TransactionType
+from models.draws import DAY, SECOND, SHOPPING, SOCIAL, Around, Draw, instant, local_day, moment, pace, rfc3339, stepped
 
 T = TypeVar("T")
-
-SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000  # simulated time is integer milliseconds since EPOCH
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LOCAL_TIME = 9 * HOUR  # habits follow Japan's clock: UTC+9 all year
-
-
-# ---- draws and units -----------------------------------------------------------------------------------------------
-
-
-class Around(NamedTuple):
-    """A lognormal quantity."""
-
-    median: float
-    sigma: float
-
-
-class Draw:
-    """The random draws of one source, all made from one stream of uniforms in [0, 1)."""
-
-    __slots__ = ("uniform",)
-
-    def __init__(self, *seed: object) -> None:
-        self.uniform = random.Random("/".join(map(str, seed))).random  # noqa: S311 - a simulation guards no secret
-
-    def chance(self, probability: float) -> bool:
-        """True with this probability."""
-        return self.uniform() < probability
-
-    def between(self, low: int, high: int) -> int:
-        """A uniform integer, both ends included."""
-        return low + int(self.uniform() * (high - low + 1))
-
-    def pick(self, items: Sequence[T]) -> T:
-        """Any of the items, each as likely."""
-        return items[int(self.uniform() * len(items))]
-
-    def favourite(self, items: Sequence[T]) -> T:
-        """The first items most often: the density falls as 1 / sqrt(rank)."""
-        return items[int(self.uniform() ** 2 * len(items))]
-
-    def weighted(self, running: Sequence[float]) -> int:
-        """An index, by weights given as their running sums."""
-        return bisect_right(running, self.uniform() * running[-1], hi=len(running) - 1)
-
-    def around(self, quantity: Around) -> float:
-        """Box and Muller (1958), one of the pair. C libraries may differ in the last bit, which rounding hides."""
-        radius = math.sqrt(-2 * math.log(1 - self.uniform()))
-        return quantity.median * math.exp(quantity.sigma * radius * math.cos(math.tau * self.uniform()))
-
-    def poisson(self, mean: float) -> int:
-        """Knuth, The Art of Computer Programming, 3.4.1: for means below 700, in time that grows with the mean."""
-        floor, product, events = math.exp(-mean), self.uniform(), 0
-        while product > floor:
-            product *= self.uniform()
-            events += 1
-        return events
-
-
-def stepped(amount: float, step: int, limit: int) -> int:
-    """The multiple of `step` nearest to `amount`, at least one step, at most `limit`."""
-    return min(max(round(amount / step), 1) * step, limit)
-
-
-def instant(at: int) -> datetime:
-    """Simulated time as an aware datetime in UTC."""
-    return EPOCH + timedelta(milliseconds=at)
-
-
-def rfc3339(time: datetime) -> str:
-    """UTC text with three decimals and Z."""
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-# When people pay: running sums of the weights of the local hours 0 to 23; the pace of weekdays, Monday first.
-SHOPPING = tuple(accumulate((2, 1, 1, 1, 1, 2, 5, 9, 9, 6, 7, 13, 14, 9, 7, 8, 9, 12, 14, 12, 9, 7, 5, 3)))
-SOCIAL = tuple(accumulate((3, 1, 1, 1, 1, 1, 2, 4, 5, 5, 6, 8, 10, 7, 6, 6, 7, 9, 12, 14, 15, 14, 11, 6)))
-EVENING = tuple(accumulate((2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 3, 1, 1, 1, 2, 4, 8, 12, 14, 10, 5)))
-ANY_TIME = tuple(accumulate((7, 7, 6, 5, 4, 3, 3, 4, 5, 5, 6, 7, 8, 7, 7, 7, 7, 8, 9, 9, 10, 10, 9, 8)))
-WEEKDAYS = (0.95, 0.93, 0.95, 0.97, 1.1, 1.12, 0.98)
-
-
-def moment(draw: Draw, hours: Sequence[int], opening: int, late_hours: int = 0) -> int:
-    """A time in the 24 hours from `opening`, at a local hour drawn by `hours` and moved by `late_hours`."""
-    of_day = (draw.weighted(hours) + late_hours) * HOUR + int(draw.uniform() * HOUR)
-    return opening + (of_day - LOCAL_TIME - opening) % DAY
 
 
 # ---- who pays whom, from where -------------------------------------------------------------------------------------
@@ -144,9 +55,20 @@ class Access(NamedTuple):
     country: str = "JP"
 
 
+Source = Literal["report", "chargeback", "verdict", "no_complaint"]
+
+
+class Truth(NamedTuple):
+    """Which fraud a payment belongs to, when that becomes known, and from whom."""
+
+    tactic: str
+    reported_at: int
+    source: Source
+
+
 @dataclass(slots=True, eq=False)
 class Payment:
-    """One attempt to pay. `tactic` and `reported_at` are the truth about it and never reach `body`."""
+    """One attempt to pay. The `truth` about it never reaches `body`."""
 
     at: int
     type: TransactionType
@@ -158,8 +80,7 @@ class Payment:
     memo: str | None = None
     attempt_of: "Payment | None" = None
     transaction_id: str = ""
-    tactic: str | None = None
-    reported_at: int | None = None
+    truth: Truth | None = None  # of a fraud
 
     def body(self, currency: str) -> dict[str, Any]:
         """The JSON of POST /decisions; what is unknown is left out."""
@@ -211,12 +132,13 @@ HABIT_SHARES = tuple(accumulate(habit.share for habit in HABITS))
 
 SPLURGE, SPLURGE_FACTOR = 0.025, 8.0  # the share of large payments, and how large
 NEW_SHOP, NEW_FRIEND, NEW_INSTRUMENT = 0.10, 0.10, 0.03  # shares of payments that meet somebody or something new
-NEW_PHONE, NEWCOMER = 1 / 600, 1 / 400  # per account and day
+NEW_PHONE, NEWCOMER = 1 / 1_200, 1 / 400  # per account and day; others set up their new phone in a story
 MOST_FRIENDS, MOST_SHOPS = 14, 16  # how many are remembered
 TRIED_AGAIN = 0.015  # payments whose first try failed for a dull reason
 ON_CARD = 0.25  # merchant payments made with the card on file instead of the balance
 WEB, SUBSCRIPTION, CLEARED_COOKIES = 0.08, 0.12, 0.10  # shares of all, of purchases online, of web sessions
 TRAVELLING, WITH_MEMO = 0.008, 0.2
+MULE_LIFE = Around(12, 0.6)  # days for which a payee of frauds is used by other thieves too
 
 SURNAMES = ("サトウ", "スズキ", "タカハシ", "タナカ", "イトウ", "ワタナベ", "ヤマモト", "ナカムラ")
 GIVEN_NAMES = ("ハルト", "ユイ", "ソウタ", "アオイ", "ミナト", "ヒナ", "レン", "サクラ", "ユウト", "メイ")
@@ -230,11 +152,11 @@ class World:
 
     def __init__(self, draw: Draw, payers: int) -> None:
         self._minted = count(1)
-        self.shops = [self._open_shop(draw) for _ in range(max(25, payers // 8))]
+        self.shops = [self.open_shop(draw) for _ in range(max(25, payers // 8))]
         self.online = [shop for shop in self.shops if shop.online] or self.shops
         self._popularity = tuple(accumulate(1 / (rank + 3) for rank in range(len(self.shops))))
         self.accounts = [self.open_account(draw) for _ in range(payers)]
-        self.mules: deque[Account] = deque(maxlen=8)  # payees of recent frauds, the latest first
+        self._mules: list[tuple[int, Account]] = []  # until when they serve, and who
         for place, account in enumerate(self.accounts):
             # People know their neighbours in the list, so that friendships form clusters.
             steps = (draw.pick((-1, 1)) * (1 + int(draw.around(Around(4, 1)))) for _ in range(draw.between(2, 9)))
@@ -245,7 +167,8 @@ class World:
         """A new id: d device, i instrument, m merchant, u account."""
         return f"{kind}{next(self._minted):07d}"
 
-    def _open_shop(self, draw: Draw) -> Shop:
+    def open_shop(self, draw: Draw) -> Shop:
+        """A shop that nobody knows yet, well-known once it is among `shops`."""
         return Shop(self.mint("m"), draw.pick(SHOP_NAMES), draw.around(Around(1, 0.5)), online=draw.chance(0.3))
 
     def open_account(self, draw: Draw) -> Account:
@@ -276,12 +199,22 @@ class World:
         found = draw.pick(self.accounts)
         return found if found is not but else next(other for other in self.accounts if other is not but)
 
+    def hire(self, draw: Draw, mule: Account, at: int) -> Account:
+        """The account, known to thieves from now on, until it is burnt."""
+        self._mules.append((at + int(draw.around(MULE_LIFE) * DAY), mule))
+        return mule
+
+    def mules(self, at: int) -> list[Account]:
+        """Payees of recent frauds that still serve."""
+        return [mule for until, mule in self._mules if at < until]
+
     def new_device(self, draw: Draw) -> Access:
         """A device not seen before, at an address of its own, now and then abroad."""
         return Access(self.mint("d"), _address(draw), "app", draw.pick(ABROAD) if draw.chance(0.15) else "JP")
 
-    def turn_day(self, draw: Draw) -> None:
-        """People join and replace their phones."""
+    def turn_day(self, draw: Draw, closing: int) -> None:
+        """People join, replace their phones, and stop being mules."""
+        self._mules = [(until, mule) for until, mule in self._mules if closing < until]
         for _ in range(draw.poisson(len(self.accounts) * NEWCOMER)):
             newcomer = self.open_account(draw)
             newcomer.friends = [draw.pick(self.accounts) for _ in range(draw.between(1, 3))]
@@ -300,9 +233,9 @@ def _address(draw: Draw) -> str:
 
 def ordinary_day(world: World, draw: Draw, opening: int) -> Iterator[Payment]:
     """What all accounts pay by habit in the 24 hours from `opening`, unordered."""
-    pace = WEEKDAYS[instant(opening + LOCAL_TIME + DAY // 2).weekday()]
+    today = pace(local_day(opening))
     for account in world.accounts:
-        for _ in range(draw.poisson(account.pace * pace)):
+        for _ in range(draw.poisson(account.pace * today)):
             habit = HABITS[draw.weighted(HABIT_SHARES)]
             at = moment(draw, habit.hours, opening, account.late_hours)
             yield from with_retry(draw, _ordinary_payment(world, draw, account, habit, at), TRIED_AGAIN)

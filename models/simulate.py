@@ -1,4 +1,4 @@
-"""A payment app's life with its frauds: three tactics among honest stories that resemble them, and labels with delay.
+"""A payment app's life with its frauds: six tactics among honest stories that resemble them, and labels with delay.
 
 It exists so that training, tests and demonstrations have payments whose truth is known. The truth travels beside a
 payment, never in it, and is known only from `reported_at` on. A tactic is a row of STORIES; the same seed gives the
@@ -8,231 +8,117 @@ same bytes on every Python.
 import argparse
 import json
 import math
-from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
+from itertools import chain, islice
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from fraud.transaction import TransactionType
-from models.population import (
+from models.draws import (
     ANY_TIME,
     DAY,
     EPOCH,
     EVENING,
-    HABIT_OF,
-    HOUR,
-    MINUTE,
+    NIGHT,
     SHOPPING,
+    SMALL_HOURS,
     SOCIAL,
-    TRIED_AGAIN,
-    Account,
     Around,
     Draw,
-    Payment,
-    World,
-    home_access,
     instant,
-    moment,
-    ordinary_day,
+    is_festive,
+    is_payday,
+    local_day,
     rfc3339,
-    stepped,
-    with_retry,
 )
+from models.population import Payment, Source, World, ordinary_day
+from models.stories import COMPLAINT_WINDOW, Burst, Collection, FanOut, Reports, Spree, Story, Takings
 
 DEFAULT_START = datetime(2026, 3, 1, tzinfo=UTC)
 FEWEST_PAYERS = 20  # a smaller world has too few victims for a campaign
-COMPLAINT_WINDOW = 60 * DAY  # a payment nobody complained about for so long is labelled legitimate
-SAME_PAYEE = 0.5  # a spree's next transfer goes where the last one went
-FRIENDLY = 0.7  # a payer is the payee's friend, in a collection among friends
-CASH_OUT_PARTS = (0.6, 0.2, 0.2)  # of what was collected
 
-
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """When victims speak up: after about `hours`; a share of them late, evenly within `late_days`."""
-
-    hours: Around
-    late: float
-    late_days: tuple[int, int] = (14, 45)
-
-    def delay(self, draw: Draw) -> int:
-        """Milliseconds from a victim's last payment, between an hour and the end of the complaint window."""
-        if draw.chance(self.late):
-            return draw.between(self.late_days[0] * DAY, self.late_days[1] * DAY)
-        return min(max(int(draw.around(self.hours) * HOUR), HOUR), COMPLAINT_WINDOW)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story(ABC):
-    """A row of STORIES: told about once in `every` ordinary payments. Its name is the tactic if there are `reports`."""
-
-    name: str
-    every: int
-    hours: tuple[int, ...]
-    reports: Reports | None = None
-    gap: Around  # minutes between its payments
-    amount: Around
-    tried_again: float = TRIED_AGAIN
-
-    def tell(self, world: World, draw: Draw, opening: int) -> list[Payment]:
-        """The story's payments, beginning in the 24 hours from `opening`; of a tactic, with the truth about each."""
-        played = self._play(world, draw, moment(draw, self.hours, opening))
-        payments = [attempt for payment in played for attempt in with_retry(draw, payment, self.tried_again)]
-        if self.reports:
-            # Whoever was wronged finds out once and then reports all of it.
-            last = {payment.payer: payment.at for payment in sorted(payments, key=attrgetter("at"))}
-            reported = {payer: at + self.reports.delay(draw) for payer, at in last.items()}
-            for payment in payments:
-                payment.tactic, payment.reported_at = self.name, reported[payment.payer]
-        return payments
-
-    @abstractmethod
-    def _play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
-        """The payments of one telling that begins at `at`."""
-
-    def _wait(self, draw: Draw) -> int:
-        return int(draw.around(self.gap) * MINUTE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spree(Story):
-    """One account pays large amounts to payees it does not know: a thief empties it, or its owner moves house."""
-
-    payments: tuple[int, int]
-    new_device: float
-    outlets: tuple[TransactionType, ...] = ("p2p", "p2p", "p2p", "p2p", "cash_out", "merchant")
-    unopened: float  # payees opened for the purpose
-    known_mule: float = 0.0  # payees that served a recent fraud
-
-    def _play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
-        payer = draw.pick(world.accounts)
-        access = world.new_device(draw) if draw.chance(self.new_device) else home_access(world, draw, payer)
-        usual = Around(self.amount.median * math.sqrt(payer.spend), self.amount.sigma)
-        payee = self._payee(world, draw, payer)
-        for _ in range(draw.between(*self.payments)):
-            at += self._wait(draw)
-            outlet = draw.pick(self.outlets)
-            amount = HABIT_OF[outlet].amount(draw, usual)
-            if outlet == "cash_out":
-                yield Payment(at, outlet, payer, amount, access, instrument_id=world.mint("i"))
-            elif outlet == "merchant":
-                yield Payment(at, outlet, payer, amount, access, draw.pick(world.online))
-            else:
-                yield Payment(at, outlet, payer, amount, access, payee)
-                payee = payee if draw.chance(SAME_PAYEE) else self._payee(world, draw, payer)
-
-    def _payee(self, world: World, draw: Draw, payer: Account) -> Account:
-        known = [mule for mule in world.mules if mule is not payer]
-        if known and draw.chance(self.known_mule):
-            return draw.favourite(known)
-        payee = world.somebody(draw, self.unopened, but=payer)
-        if self.reports:
-            world.mules.appendleft(payee)
-        return payee
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collection(Story):
-    """Many payers pay one payee, who may cash out: a mule's victims, a split bill, buyers of tickets."""
-
-    payers: tuple[int, int]
-    friends: bool = False  # most payers know the payee
-    unopened: float  # the payee was opened for the purpose
-    hijacked: float = 0.0  # payers whose account a thief uses, from a device new to it
-    spread: float  # sigma of the amounts around the one asked for
-    cash_out: float  # the probability that the payee does
-    kept: Around  # minutes until the money leaves
-
-    def _play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
-        payee = world.somebody(draw, self.unopened)
-        asked, total = Around(draw.around(self.amount), self.spread), 0
-        for payer in self._crowd(world, draw, payee):
-            at += self._wait(draw)
-            access = world.new_device(draw) if draw.chance(self.hijacked) else home_access(world, draw, payer)
-            amount = HABIT_OF["p2p"].amount(draw, asked)
-            yield Payment(at, "p2p", payer, amount, access, payee)
-            total += amount
-        if self.reports:
-            world.mules.appendleft(payee)
-        parts = draw.between(1, len(CASH_OUT_PARTS)) if draw.chance(self.cash_out) else 0
-        for part in CASH_OUT_PARTS[:parts]:
-            at += int(draw.around(self.kept) * MINUTE)
-            amount = stepped(total * part, 1, HABIT_OF["cash_out"].limit)
-            yield Payment(at, "cash_out", payee, amount, home_access(world, draw, payee), instrument_id=payee.bank)
-
-    def _crowd(self, world: World, draw: Draw, payee: Account) -> list[Account]:
-        """Different payers, in the order they pay."""
-        friends = payee.friends if self.friends else []
-        drawn = (
-            draw.pick(friends) if friends and draw.chance(FRIENDLY) else world.somebody(draw, but=payee)
-            for _ in range(draw.between(*self.payers))
-        )
-        return list(dict.fromkeys(drawn))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Burst(Story):
-    """Many small purchases from one device: stolen cards are tested, a game is played, a stand lends its tablet."""
-
-    payments: tuple[int, int]
-    payers: tuple[int, int] = (1, 1)
-    unopened: float = 0.0  # payers opened for the purpose
-    new_device: float
-    new_card: float  # purchases with a card not seen before
-    shops: tuple[int, int] = (1, 1)
-
-    def _play(self, world: World, draw: Draw, at: int) -> Iterator[Payment]:
-        payers = [world.somebody(draw, self.unopened) for _ in range(draw.between(*self.payers))]
-        shops = [draw.pick(world.online) for _ in range(draw.between(*self.shops))]
-        access = world.new_device(draw) if draw.chance(self.new_device) else home_access(world, draw, payers[0])
-        for turn in range(draw.between(*self.payments)):
-            at += self._wait(draw)
-            payer = payers[turn % len(payers)]
-            card = world.mint("i") if draw.chance(self.new_card) else payer.card
-            amount = HABIT_OF["merchant"].amount(draw, self.amount)
-            yield Payment(at, "merchant", payer, amount, access, draw.pick(shops), card)
-
-
-SOON = Reports(Around(20, 1.2), late=0.10)
-ON_STATEMENT = Reports(Around(60, 1.0), late=0.15)
-STORIES: tuple[Story, ...] = (
+SOON = Reports(Around(20, 1.2), late=0.10, source="report")
+ON_STATEMENT = Reports(Around(60, 1.0), late=0.15, source="chargeback")
+IN_DOUBT = Reports(Around(50, 1.0), late=0.15, source="report")  # victims who were deceived hesitate
+FOUND_OUT = Reports(Around(40, 0.8), late=0.10, source="verdict")  # nobody complains, an analyst finds it
+STORIES: tuple[Story[Any], ...] = (
     Spree(
-        name="account_takeover", every=1_500, hours=ANY_TIME, reports=SOON, payments=(2, 6), gap=Around(4, 1.0),
-        amount=Around(24_000, 0.8), new_device=0.9, unopened=0.5, known_mule=0.3, tried_again=0.1,
+        name="account_takeover", every=1_900, hours=ANY_TIME, reports=SOON, payments=(2, 6), gap=Around(4, 1.0),
+        amount=Around(24_000, 0.8), new_device=0.9, unopened=0.5, known_mule=0.5, tried_again=0.1,
     ),
     Spree(  # the patient thief, often by remote control of the payer's own phone
         name="account_takeover", every=8_000, hours=ANY_TIME, reports=SOON, payments=(2, 5), gap=Around(150, 1.0),
-        amount=Around(14_000, 0.8), new_device=0.6, unopened=0.5, known_mule=0.3,
+        amount=Around(14_000, 0.8), new_device=0.6, unopened=0.5, known_mule=0.5,
+    ),
+    FanOut(
+        name="takeover_fan_out", every=8_000, hours=ANY_TIME, rounds=(1, 4), rest=Around(3, 0.6), reports=SOON,
+        payees=(4, 9), gap=Around(0.8, 0.8), amount=Around(16_000, 0.6), spread=0.3, new_device=0.85, filled=0.4,
+        unopened=0.6, cash_out=0.15, kept=Around(20, 1.0),
     ),
     Collection(
-        name="mule_fan_in", every=3_800, hours=SOCIAL, reports=ON_STATEMENT, payers=(6, 16), gap=Around(9, 1.2),
-        amount=Around(12_000, 0.7), spread=0.2, unopened=0.8, hijacked=0.25, cash_out=0.95, kept=Around(15, 1.0),
+        name="mule_fan_in", every=10_000, hours=SOCIAL, rounds=(2, 5), rest=Around(3, 0.7), reports=IN_DOUBT,
+        payers=(3, 9), gap=Around(12, 1.2), amount=Around(12_000, 0.7), spread=0.2, unopened=0.8, hijacked=0.25,
+        cash_out=0.95, kept=Around(15, 1.0),
+    ),
+    Spree(  # payers deceived one after another, each for days
+        name="scam_payee", every=6_000, hours=SOCIAL, rounds=(3, 9), rest=Around(2.5, 0.7), reports=IN_DOUBT,
+        payments=(1, 4), gap=Around(600, 1.2), amount=Around(22_000, 0.8), outlets=("p2p",), same_payee=1.0,
+        new_device=0.0, unopened=0.5, known_mule=0.1,
+    ),
+    Takings(
+        name="collusive_merchant", every=12_000, hours=SMALL_HOURS, rounds=(3, 8), rest=Around(2, 0.5),
+        reports=FOUND_OUT, payments=(2, 6), gap=Around(6, 1.0), amount=Around(9_000, 0.4), spread=0.15,
+        steps=(1_000, 1_000, 5_000, 10), circle=(3, 8), unopened_shop=0.6, unopened=0.6, stolen=0.3, tried_again=0.05,
     ),
     Burst(  # one device, many accounts
-        name="card_testing", every=7_500, hours=ANY_TIME, reports=ON_STATEMENT, payments=(9, 26), gap=Around(0.3, 1.0),
+        name="card_testing", every=12_000, hours=ANY_TIME, reports=ON_STATEMENT, payments=(9, 26), gap=Around(0.3, 1.0),
         amount=Around(300, 0.7), payers=(3, 10), unopened=0.6, new_device=0.95, new_card=0.9, shops=(1, 3),
         tried_again=0.3,
     ),
     Burst(  # one account, many cards
-        name="card_testing", every=9_500, hours=ANY_TIME, reports=ON_STATEMENT, payments=(8, 24), gap=Around(0.4, 1.0),
-        amount=Around(400, 0.8), new_device=0.7, new_card=0.9, shops=(1, 3), tried_again=0.3,
+        name="card_testing", every=16_000, hours=ANY_TIME, reports=ON_STATEMENT, payments=(8, 24),
+        gap=Around(0.4, 1.0), amount=Around(400, 0.8), new_device=0.7, new_card=0.9, shops=(1, 3), tried_again=0.3,
     ),
     Spree(
         name="moving_house", every=900, hours=SHOPPING, payments=(1, 4), gap=Around(45, 1.2),
         amount=Around(22_000, 0.8), new_device=0.35, unopened=0.1,
+    ),
+    Spree(  # who has several customers, each paying in parts
+        name="craftsman", every=1_000, hours=SOCIAL, rounds=(1, 5), rest=Around(3, 0.7), payments=(1, 3),
+        gap=Around(1_200, 1.2), amount=Around(22_000, 0.8), outlets=("p2p",), same_payee=1.0, new_device=0.02,
+        unopened=0.3,
+    ),
+    Spree(
+        name="new_phone", every=1_700, hours=ANY_TIME, payments=(2, 7), gap=Around(12, 1.2), amount=Around(7_000, 0.8),
+        outlets=("p2p", "p2p", "merchant", "top_up"), friends=0.7, new_device=1.0, device_stays=True, unopened=0.05,
+        tried_again=0.08,
+    ),
+    FanOut(
+        name="payday", every=150, season=is_payday, hours=SHOPPING, payees=(4, 18), gap=Around(1.0, 0.8),
+        amount=Around(55_000, 0.4), spread=0.3, new_device=0.1, filled=0.6, unopened=0.15, cash_out=0.3,
+        kept=Around(400, 1.2),
+    ),
+    FanOut(
+        name="festival_gifts", every=80, season=is_festive, hours=SOCIAL, payees=(3, 12), gap=Around(2.5, 1.0),
+        amount=Around(4_000, 0.6), spread=0.3, new_device=0.05, filled=0.2, friends=0.6, unopened=0.15, cash_out=0.05,
+        kept=Around(600, 1.0),
     ),
     Collection(
         name="split_bill", every=600, hours=EVENING, payers=(3, 10), gap=Around(10, 1.2), amount=Around(3_500, 0.5),
         friends=True, spread=0.05, unopened=0.02, cash_out=0.3, kept=Around(300, 1.0),
     ),
     Collection(
-        name="ticket_sale", every=5_000, hours=SOCIAL, payers=(4, 12), gap=Around(40, 1.2), amount=Around(8_000, 0.7),
-        spread=0.05, unopened=0.2, cash_out=0.7, kept=Around(120, 1.2),
+        name="ticket_sale", every=5_000, hours=SOCIAL, rounds=(1, 3), rest=Around(4, 0.7), payers=(4, 12),
+        gap=Around(30, 1.2), amount=Around(8_000, 0.7), spread=0.1, unopened=0.25, cash_out=0.7, kept=Around(90, 1.2),
+    ),
+    Takings(
+        name="night_bar", every=4_000, hours=NIGHT, rounds=(3, 9), rest=Around(2, 0.6), payments=(2, 7),
+        gap=Around(8, 1.0), amount=Around(7_000, 0.5), spread=0.25, steps=(10, 500, 1_000, 1_000), circle=(4, 15),
+        unopened_shop=0.4, unopened=0.15,
     ),
     Burst(
         name="game_session", every=1_200, hours=EVENING, payments=(3, 14), gap=Around(2.0, 1.2),
@@ -251,45 +137,55 @@ TACTICS = tuple(dict.fromkeys(story.name for story in STORIES if story.reports))
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A payment as the JSON of POST /decisions and, apart from it, the truth and the time it becomes known."""
+    """A payment as the JSON of POST /decisions and, apart from it, the truth, when it becomes known and from whom."""
 
     transaction: dict[str, Any]
     label: Literal["fraud", "legitimate"]
     tactic: str | None
     reported_at: datetime
+    source: Source
 
 
-def simulate(seed: int, start: datetime, days: int, payers: int, currency: str = "JPY") -> Iterator[Labelled]:
+def simulate(  # noqa: PLR0913 - what makes a run
+    seed: int, start: datetime, days: int, payers: int, currency: str = "JPY", *, crime: float = 1.0
+) -> Iterator[Labelled]:
     """All payments of `payers` accounts (and of those who join) within `days` of 24 hours from `start`, in event order.
 
-    Amounts are minor units of `currency`, sized for yen. A longer run begins with exactly the shorter one.
-    Raises ValueError for a start without offset, a negative length, or fewer than FEWEST_PAYERS payers.
+    Amounts are minor units of `currency`, sized for yen. Frauds are begun `crime` times as often as in ordinary life.
+    A longer run begins with exactly the shorter one.
+    Raises ValueError for a start without offset, a negative length, less than FEWEST_PAYERS payers, or no such `crime`.
     """
     if start.tzinfo is None or days < 0 or payers < FEWEST_PAYERS:
         raise ValueError(f"start needs an offset, days >= 0, payers >= {FEWEST_PAYERS}: not {start}, {days}, {payers}")
+    if not 0 < crime < math.inf:
+        raise ValueError(f"crime must be positive and finite, not {crime}")
     opening = (start - EPOCH) // timedelta(milliseconds=1)
-    return (_labelled(payment, currency) for payment in _numbered(seed, _in_order(seed, opening, days, payers)))
+    stories = [replace(story, every=story.every / crime) if story.reports else story for story in STORIES]
+    payments = _in_order(seed, opening, days, World(Draw(seed, "world"), payers), stories)
+    return (_labelled(payment, currency) for payment in _numbered(seed, payments))
 
 
-def _in_order(seed: int, opening: int, days: int, payers: int) -> Iterator[Payment]:
-    """The payments sorted day by day; what a story plans for later days waits."""
-    world = World(Draw(seed, "world"), payers)
-    life, plot = Draw(seed, "life"), [(story, Draw(seed, "story", place)) for place, story in enumerate(STORIES)]
+def _in_order(seed: int, start: int, days: int, world: World, stories: Sequence[Story[Any]]) -> Iterator[Payment]:
+    """The payments sorted day by day; what a round plans for later days waits."""
+    life, plot = Draw(seed, "life"), [(story, Draw(seed, "story", place)) for place, story in enumerate(stories)]
     due = [draw.uniform() * story.every for story, draw in plot]
+    tales: list[Iterator[list[Payment]]] = []
     waiting: list[Payment] = []
-    for closing in range(opening + DAY, opening + days * DAY + 1, DAY):
-        ordinary = list(ordinary_day(world, life, closing - DAY))
-        waiting += ordinary
+    for opening in range(start, start + days * DAY, DAY):
+        ordinary, closing = list(ordinary_day(world, life, opening)), opening + DAY
         for place, (story, draw) in enumerate(plot):
-            due[place] -= len(ordinary)
+            due[place] -= len(ordinary) if story.season(local_day(opening)) else 0
             while due[place] < 0:
-                waiting += story.tell(world, draw, closing - DAY)
+                tales.append(story.tell(world, draw, opening))
                 due[place] += story.every
+        told = [(tale, next(tale, None)) for tale in tales]
+        tales = [tale for tale, payments in told if payments is not None]
+        waiting += chain(ordinary, *(payments for _, payments in told if payments))
         waiting.sort(key=attrgetter("at"))
         today = bisect_left(waiting, closing, key=attrgetter("at"))
         yield from waiting[:today]
         del waiting[:today]
-        world.turn_day(life)
+        world.turn_day(life, closing)
 
 
 def _numbered(seed: int, payments: Iterable[Payment]) -> Iterator[Payment]:
@@ -301,13 +197,36 @@ def _numbered(seed: int, payments: Iterable[Payment]) -> Iterator[Payment]:
 
 def _labelled(payment: Payment, currency: str) -> Labelled:
     transaction = payment.body(currency)
-    if payment.reported_at is None:
-        return Labelled(transaction, "legitimate", None, instant(payment.at + COMPLAINT_WINDOW))
-    return Labelled(transaction, "fraud", payment.tactic, instant(payment.reported_at))
+    if payment.truth is None:
+        return Labelled(transaction, "legitimate", None, instant(payment.at + COMPLAINT_WINDOW), "no_complaint")
+    tactic, reported_at, source = payment.truth
+    return Labelled(transaction, "fraud", tactic, instant(reported_at), source)
+
+
+def demo() -> list[Labelled]:
+    """1,000 consecutive payments of 50 payers: twelve days with every tactic, White Day's gifts, payday and new phones.
+
+    So much in so little takes four times the crime of ordinary life.
+    """
+    return list(islice(simulate(1928, datetime(2026, 3, 14, tzinfo=UTC), 14, 50, crime=4), 1_000))
+
+
+def labels_of(payments: Iterable[Labelled]) -> list[dict[str, str]]:
+    """The items of POST /labels about these payments, in the order they become known; at one moment, in event order."""
+    labels = [
+        {
+            "transaction_id": each.transaction["transaction_id"],
+            "label": each.label,
+            "reported_at": rfc3339(each.reported_at),
+            "source": each.source,
+        }
+        for each in payments
+    ]
+    return sorted(labels, key=itemgetter("reported_at"))  # of one width and zone, so text sorts as time
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write payments and labels as JSON lines, both in event order, and print how many of each kind there are."""
+    """Write payments in event order, labels in the order they become known, as JSON lines; print how many there are."""
     parser = argparse.ArgumentParser(prog="python -m models.simulate", description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")
@@ -321,24 +240,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run = simulate(options.seed, options.start, options.days, options.payers, options.currency)
     except ValueError as error:
         parser.error(str(error))
-    kinds: Counter[str] = Counter()
+    tactics: dict[str, str | None] = {}
     text = {"mode": "w", "encoding": "utf-8", "newline": "\n"}
     with options.out.open(**text) as payments, options.labels.open(**text) as labels:
-        for each in run:
-            kinds[each.tactic or each.label] += 1
-            payments.write(_json_line(each.transaction))
-            labels.write(_json_line(_label_row(each)))
-    for kind, number in kinds.most_common():
-        print(f"{number:>9,} {kind}")
 
+        def written() -> Iterator[Labelled]:
+            for each in run:
+                payments.write(_json_line(each.transaction))
+                tactics[each.transaction["transaction_id"]] = each.tactic
+                yield each
 
-def _label_row(each: Labelled) -> dict[str, str | None]:
-    return {
-        "transaction_id": each.transaction["transaction_id"],
-        "label": each.label,
-        "tactic": each.tactic,
-        "reported_at": rfc3339(each.reported_at),
-    }
+        for label in labels_of(written()):
+            labels.write(_json_line(label | {"tactic": tactics[label["transaction_id"]]}))
+    for tactic, number in Counter(tactics.values()).most_common():
+        print(f"{number:>9,} {tactic or 'legitimate'}")
 
 
 def _json_line(row: dict[str, Any]) -> str:

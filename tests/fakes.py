@@ -3,35 +3,46 @@
 import copy
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fraud.assembly import POLICY
-from fraud.counters import InMemoryCounters, State
+from fraud.counters import State
 from fraud.decision import Record, Stored
 from fraud.evaluation import Sight
 from fraud.features import Vector
+from fraud.memory import InMemoryCounters
 from fraud.rules import RuleBook
 from fraud.transaction import Transaction
 
 
 class InMemoryStore:
-    """`evaluation.Store` in dictionaries, with the conditions of the real one; a call is atomic, its answer a copy."""
+    """`evaluation.Store` in dictionaries, with the conditions of the real one; a call is atomic, its answer a copy.
+
+    `stale` as if the fold were behind.
+    """
 
     def __init__(self) -> None:
         self.counters = InMemoryCounters()
         self.decisions: dict[str, Record] = {}
+        self.stale = False
         self._turn = threading.Lock()
 
     def count(self, transaction: Transaction) -> Sight:
         with self._turn:
             found = self.counters.count(transaction)
             items = {key: copy.deepcopy(item) for key, item in found.items.items()}
-        return Sight(State(items, found.profiles, found.recounted), self.find(transaction.transaction_id))
+            profiles = copy.deepcopy(found.profiles)
+        state = State(items, profiles, found.recounted, self.stale)
+        return Sight(state, self.find(transaction.transaction_id))
 
     def find(self, transaction_id: str) -> Stored | None:
         record = self.decisions.get(transaction_id)
         return None if record is None else Stored(record.transaction.identity, record.answer)
+
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+        found = {transaction_id: self.find(transaction_id) for transaction_id in transaction_ids}
+        return {transaction_id: stored for transaction_id, stored in found.items() if stored is not None}
 
     def commit(self, record: Record) -> Stored | None:
         with self._turn:

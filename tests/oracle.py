@@ -1,16 +1,17 @@
 """What every counter means, by brute force over the list of all attempts: no items, no updates, no order of arrival.
 
-Written from the definition alone (docs/architecture.md), sharing nothing with `fraud.counters` but its names, so that
-the two check each other. `python -m tests.oracle` prints what the definition costs: how far windows of whole buckets
-are from exact windows, and estimated numbers of counterparties from true ones.
+Written from the definition alone (docs/architecture.md), sharing nothing with the library but the names of counters,
+so that the two check each other. `python -m tests.oracle` prints what the definition costs: how far windows of whole
+buckets are from exact windows, and estimated numbers of counterparties from true ones.
 """
 
+import functools
 import hashlib
 import math
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from fraud.transaction import Transaction
 from tests.payments import NOON, crowd_payment
@@ -27,7 +28,10 @@ DAYS = {"2d": 2, "7d": 7, "30d": 30}
 SECONDS = {"1m": 60, "1h": HOUR, "2h": 2 * HOUR, "24h": DAY, "2d": 2 * DAY, "7d": 7 * DAY, "30d": MONTH}
 """The exact windows that the bucketed ones stand for."""
 
-ENTITIES = ("payer", "device", "payee", "merchant", "instrument")
+LIVE = dict.fromkeys(("payer", "device", "payee", "instrument"), (DAY, 2)) | {"merchant": (HOUR, 16)}
+"""Of each kind the seconds that one item spans, and how many of them are read, the payment's own included; what is
+older comes from the profiles.
+"""
 
 
 def parties(attempt: Transaction) -> dict[str, tuple[str, str]]:
@@ -46,6 +50,7 @@ def parties(attempt: Transaction) -> dict[str, tuple[str, str]]:
     return found
 
 
+@functools.cache
 def slot(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 127
 
@@ -57,12 +62,15 @@ def estimate(names: Iterable[str]) -> float:
 
 
 class Attempts:
-    """All attempts, each distinct body once; `folded` as if every day before yesterday were in the profiles."""
+    """All attempts, each distinct body once, and what became known of them; `folded` as if profiles held all that items
+    no longer do.
+    """
 
     def __init__(self, *, folded: bool = False) -> None:
         self.folded = folded
         self._identities: set[bytes] = set()
         self._by_entity: dict[tuple[str, str], list[tuple[int, Transaction, str]]] = defaultdict(list)
+        self._frauds: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
 
     def accept(self, attempt: Transaction) -> bool:
         """Add one attempt; False when it is there already."""
@@ -73,17 +81,23 @@ class Attempts:
             self._by_entity[kind, entity].append((math.floor(attempt.occurred_at.timestamp()), attempt, other))
         return True
 
+    def learn(self, role: str, account: str, known_at: datetime, change: int = 1) -> None:
+        """From `known_at` on the account was held to have paid, or to have been paid, one fraud more or less."""
+        self._frauds[role, account].append((math.floor(known_at.timestamp()), change))
+
     def measure(self, attempt: Transaction) -> dict[str, float]:
         """Every counter, as the definition has it."""
         now = math.floor(attempt.occurred_at.timestamp())
         values: dict[str, float] = {}
-        for kind in ENTITIES:
+        for kind in LIVE:
             entity, _ = parties(attempt).get(kind, (None, None))
             rows = [] if entity is None else list(self._within_reach(kind, entity, now))
             values |= _entity(kind, rows, now)
         pair = self._by_entity["pair", parties(attempt)["pair"][0]]
         values |= _pair([row for row in pair if row[0] // DAY // 32 >= now // DAY // 32 - 1], now)
         values["device_new"] = self._device_new(attempt, now)
+        for role, account in (("payer", attempt.payer_id), ("payee", attempt.payee_id)):
+            values |= _frauds(role, [] if account is None else self._frauds[role, account], now)
         return values
 
     def exact(self, attempt: Transaction, kind: str, window: str) -> tuple[int, int, int]:
@@ -94,8 +108,10 @@ class Attempts:
         return len(rows), sum(row[1].amount for row in rows), len({row[2] for row in rows})
 
     def _within_reach(self, kind: str, entity: str, now: int) -> Iterator[tuple[int, Transaction, str]]:
+        period, live = LIVE[kind]
         for row in self._by_entity[kind, entity]:
-            if row[0] // DAY <= now // DAY and (self.folded or row[0] // DAY >= now // DAY - 1):
+            age = now // period - row[0] // period
+            if age >= 0 and (self.folded or age < live):
                 yield row
 
     def _device_new(self, attempt: Transaction, now: int) -> float:
@@ -118,12 +134,13 @@ def _inside(second: int, now: int, window: str) -> bool:
 
 def _entity(kind: str, rows: Sequence[tuple[int, Transaction, str]], now: int) -> dict[str, float]:
     values: dict[str, float] = {}
+    windows = ("1m", "1h", "2h", "24h", "7d", "30d")
+    inside = {window: [row for row in rows if _inside(row[0], now, window)] for window in windows}
     for window in ("1m", "1h", "24h", "7d", "30d"):
-        inside = [row for row in rows if _inside(row[0], now, window)]
-        values[f"{kind}_count_{window}"] = len(inside)
-        values[f"{kind}_sum_{window}"] = sum(row[1].amount for row in inside)
+        values[f"{kind}_count_{window}"] = len(inside[window])
+        values[f"{kind}_sum_{window}"] = sum(row[1].amount for row in inside[window])
     for window in ("2h", "24h", "7d", "30d"):
-        values[f"{kind}_distinct_{window}"] = estimate(row[2] for row in rows if _inside(row[0], now, window))
+        values[f"{kind}_distinct_{window}"] = estimate(row[2] for row in inside[window])
     by_age: dict[int, int] = defaultdict(int)
     for second, attempt, _ in rows:
         by_age[now // HOUR - second // HOUR] += attempt.amount
@@ -131,9 +148,12 @@ def _entity(kind: str, rows: Sequence[tuple[int, Transaction, str]], now: int) -
     values[f"{kind}_decayed_sum_6h"] = math.fsum(decayed)
 
     own = now // 10
-    # Today in buckets of ten seconds, the days before in hours.
+    period, _ = LIVE[kind]
+    # The payment's own item in buckets of ten seconds, what came before it in hours.
     before = [
-        second - second % (10 if second // DAY == now // DAY else HOUR) for second, _, _ in rows if second // 10 < own
+        second - second % (10 if second // period == now // period else HOUR)
+        for second, _, _ in rows
+        if second // 10 < own
     ]
     with_own = [own * 10 for second, _, _ in rows if second // 10 == own]
     values[f"{kind}_age"] = now - min([*before, *with_own], default=now)
@@ -149,6 +169,15 @@ def _pair(rows: Sequence[tuple[int, Transaction, str]], now: int) -> dict[str, f
         values[f"pair_count_{window}"] = sum(age < days for age, _ in ages)
         values[f"pair_sum_{window}"] = sum(amount for age, amount in ages if age < days)
     return values
+
+
+def _frauds(role: str, known: Iterable[tuple[int, int]], now: int) -> dict[str, float]:
+    """By the day on which it became known, today's included; nothing of the payment's future."""
+    ages = [(now // DAY - second // DAY, change) for second, change in known]
+    return {
+        f"{role}_frauds_{window}": sum(change for age, change in ages if 0 <= age < days)
+        for window, days in DAYS.items()
+    }
 
 
 def errors(payments: int, days: int = 33, people: int = 800) -> dict[tuple[str, str], list[tuple[float, float]]]:

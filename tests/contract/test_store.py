@@ -3,7 +3,7 @@
 import json
 import random
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -13,23 +13,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from fraud import features
-from fraud.counters import (
-    DAY,
-    KINDS,
-    PAIR,
-    SCALES,
-    InMemoryCounters,
-    Item,
-    Key,
-    State,
-    pair_of,
-    reads,
-    slot_of,
-    updates,
-)
+from fraud.counters import DAY, KINDS, MERCHANT, PAIR, SCALES, Item, Key, State, pair_of, reads, slot_of, updates
 from fraud.decision import Outcome, Record, Stored
 from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
 from fraud.evaluation import Evaluator
+from fraud.fold import closable
+from fraud.folding import RESERVE_MS, Folding, Message
+from fraud.memory import InMemoryCounters
 from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, expression, item_of, projection
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import NAMES, measure
@@ -42,6 +32,10 @@ RETENTION_DAYS = 400
 
 EVE = datetime(2026, 3, 31, 12, tzinfo=UTC)
 """Half a day before a midnight at which pairs begin a new item, too."""
+
+
+def noon() -> datetime:
+    return NOON
 
 
 class Recorded:
@@ -93,7 +87,7 @@ def dynamodb(emulator: Emulator) -> Any:
 
 @pytest.fixture(scope="module")
 def store(transport: BotoTransport, tables: Tables) -> DynamoStore:
-    return DynamoStore(transport, tables, RETENTION_DAYS)
+    return DynamoStore(transport, tables, RETENTION_DAYS, noon)
 
 
 def own(name: str, kind: str = "p2p", **fields: Any) -> Transaction:
@@ -156,48 +150,84 @@ def typed(value: object) -> dict[str, Any]:
             return {"S": value}
 
 
-def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, tables, dynamodb):
+class FoldOnTime(list[Message]):
+    """Folds every item as soon as its period closes; a queue to which nothing is ever sent."""
+
+    def __init__(self, transport: BotoTransport, tables: Tables) -> None:
+        super().__init__()
+        self.now = NOON
+        self._folding = Folding(transport, tables, self, lambda: self.now)
+        self._folded: set[Key] = set()
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self += messages
+
+    def at(self, now: datetime, keys: Iterable[Key]) -> None:
+        self.now = now
+        closed = {key for key in keys if key.slice and key.period <= closable(key.slice.sk, int(now.timestamp()))}
+        for key in closed - self._folded:
+            self._folding.work({"pk": key.pk, "sk": key.sk}, lambda: RESERVE_MS)
+        self._folded |= closed
+
+
+def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, transport, tables, dynamodb):
     memory = InMemoryCounters()
-    memory.profiles = {f"account#person-{n}": folded(f"person-{n}", int(EVE.timestamp()) // DAY) for n in range(4)}
-    for pk, profile in memory.profiles.items():
+    profiles = {f"account#person-{n}": folded(f"person-{n}", int(EVE.timestamp()) // DAY) for n in range(4)}
+    memory.profiles.update(profiles)
+    for pk, profile in profiles.items():
         row = {"pk": {"S": pk}} | {name: typed(value) for name, value in profile.items()}
         dynamodb.put_item(TableName=tables.profiles, Item=row)
 
-    payments = list(chain.from_iterable(arrivals(random.Random(5), rounds=4, size=50, start=EVE)))
+    fold = FoldOnTime(transport, tables)
+    rounds = arrivals(random.Random(5), rounds=4, size=50, start=EVE)
     recounted = 0
-    for transaction in payments:
-        found, stored = store.count(transaction)
-        kept = memory.count(transaction)
-        expected = as_stored(transaction, kept)
-        assert {key: plain(item) for key, item in found.items.items()} == {
-            key: plain(item) for key, item in expected.items.items()
-        }
-        assert {pk: {**profile, "pk": pk} for pk, profile in expected.profiles.items()} == found.profiles
-        assert (found.recounted, stored) == (expected.recounted, None)
-        values, online = measure(transaction, kept), measure(transaction, found)
-        assert online == values
-        assert list(map(type, online.values())) == list(map(type, values.values()))
-        assert features.pack(features.vector(transaction, online)) == features.pack(
-            features.vector(transaction, values)
-        )
-        recounted += found.recounted
+    for n, arriving in enumerate(rounds):
+        fold.at(EVE + n * timedelta(hours=5), memory.items)
+        for transaction in arriving:
+            recounted += same_in_both(store, memory, transaction)
+    payments = list(chain.from_iterable(rounds))
     assert recounted > 10
     assert {key.kind.name for key in memory.items} == set(KINDS)
     assert len({transaction.epoch // PAIR.period for transaction in payments}) == 2
+    shops = [row["pk"]["S"] for row in dynamodb.scan(TableName=tables.profiles)["Items"] if "mv" in row]
+    assert len(shops) >= sum("mv" in profile for profile in memory.profiles.values()) > 2
+    assert fold == []
+
+
+def same_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Transaction) -> bool:
+    """Count one payment in both, and compare all that was found; whether it had been counted before."""
+    found, stored = store.count(transaction)
+    kept = memory.count(transaction)
+    expected = as_stored(transaction, kept)
+    assert {key: plain(item) for key, item in found.items.items()} == {
+        key: plain(item) for key, item in expected.items.items()
+    }
+    # One fold of a shop's hours comes when they close, the other when a payment reads them: what they leave is compared
+    # as it is measured.
+    assert {pk: profile for pk, profile in found.profiles.items() if "shop" not in pk} == {
+        pk: {**profile, "pk": pk} for pk, profile in expected.profiles.items() if "shop" not in pk
+    }
+    assert (found.recounted, stored) == (expected.recounted, None)
+    values, online = measure(transaction, kept), measure(transaction, found)
+    assert online == values
+    assert list(map(type, online.values())) == list(map(type, values.values()))
+    assert features.pack(features.vector(transaction, online)) == features.pack(features.vector(transaction, values))
+    return found.recounted
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
 def test_a_repeat_is_refused_by_every_kind_and_answered_with_its_item(transport, tables, kind):
     recorded = Recorded(transport)
-    store = DynamoStore(recorded, tables, RETENTION_DAYS)
+    store = DynamoStore(recorded, tables, RETENTION_DAYS, noon)
     transaction = own(f"repeat-{kind}", kind)
+    moved = len(updates(transaction))
     first = store.count(transaction).state
-    written = [answer["Attributes"] for answer in recorded.answers[:-1]]
+    written = [answer["Attributes"] for answer in recorded.answers[:moved]]
     store.count(own(f"repeat-{kind}", kind, transaction_id="later"))
     again = store.count(transaction).state
 
-    *refused, _ = recorded.answers
-    assert len(refused) == len(updates(transaction)) == 4
+    refused = recorded.answers[:moved]
+    assert len(refused) == moved == 4
     assert all(isinstance(answer, Refused) for answer in refused)
     assert not first.recounted
     assert again.recounted
@@ -207,10 +237,11 @@ def test_a_repeat_is_refused_by_every_kind_and_answered_with_its_item(transport,
     assert measure(transaction, again)["payer_count_1m"] == 2
 
 
-def test_eight_writers_count_every_attempt_once_in_every_item(store, tables, dynamodb):
-    rng = random.Random(8)
+@pytest.mark.parametrize("kind", ["p2p", "merchant"])
+def test_eight_writers_count_every_attempt_once_in_every_item(store, tables, dynamodb, kind):
+    rng, name = random.Random(8), f"hot-{kind}"
     attempts = [
-        own("hot", transaction_id=f"hot-{n}", amount=10**11 - n, occurred_at=NOON + timedelta(seconds=n % 25))
+        own(name, kind, transaction_id=f"{name}-{n}", amount=10**11 - n, occurred_at=NOON + timedelta(seconds=n % 25))
         for n in range(30)
     ]
     tries = rng.sample(attempts * 3, 90)
@@ -227,10 +258,12 @@ def test_eight_writers_count_every_attempt_once_in_every_item(store, tables, dyn
         assert len(marks) == 30
 
 
-def test_an_item_expires_and_is_listed_for_the_fold_by_the_first_write(store, tables, dynamodb):
-    transaction = own("fold")
+@pytest.mark.parametrize("kind", SIDES_OF_TYPE)
+def test_an_item_expires_and_is_listed_for_the_fold_by_the_first_write(store, tables, dynamodb, kind):
+    name = f"fold-{kind}"
+    transaction = own(name, kind)
     store.count(transaction)
-    store.count(own("fold", transaction_id="fold-2", occurred_at=NOON + timedelta(hours=1)))
+    store.count(own(name, kind, transaction_id=f"{name}-2", occurred_at=NOON + timedelta(minutes=50)))
     for update in updates(transaction):
         key = {"pk": {"S": update.key.pk}, "sk": {"S": update.key.sk}}
         raw = dynamodb.get_item(TableName=tables.counters, Key=key)["Item"]
@@ -304,6 +337,21 @@ def test_the_update_of_a_pair_removes_closed_days_and_has_no_slots():
     assert request["Key"] == {"pk": {"S": "pair#payer-1|payee-1"}, "sk": {"S": f"b{day // 32}"}}
 
 
+def test_a_merchants_item_spans_an_hour():
+    hour = int(NOON.timestamp()) // 3600
+    at = NOON + timedelta(minutes=59, seconds=59)
+    _, merchant, *_ = updates(payment(type="merchant", occurred_at=at))
+    request = expression(merchant)
+    assert merchant.key.kind is MERCHANT
+    assert request["Key"] == {"pk": {"S": "merchant#payee-1"}, "sk": {"S": f"h{hour}"}}
+    assert request["UpdateExpression"] == (
+        "SET #ttl = if_not_exists(#ttl, :ttl), #fold = if_not_exists(#fold, :fold)"
+        f" ADD s359 :v, m11 :v, h0 :v, d0 :slots, r{hour * 6 + 5} :marks"
+    )
+    assert request["ExpressionAttributeValues"][":fold"]["S"].startswith(f"h{hour}#")
+    assert request["ExpressionAttributeValues"][":ttl"] == {"N": str((hour + 1) * 3600 + 35 * DAY)}
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -327,8 +375,26 @@ def test_a_projection_reaches_over_midnight_exactly_as_far_as_the_windows(second
     transaction = payment(occurred_at=midnight + timedelta(seconds=second))
     state = memory.count(transaction)
     assert measure(transaction, as_stored(transaction, state)) == measure(transaction, state)
-    fine = [name for name in projection(transaction).split(", ") if name[0] in "sm" and name[1:].isdecimal()]
-    assert len(fine) == max(5 - second // 10, 0) + max(11 - second // 300, 0)
+    assert len(fine(transaction)) == max(5 - second // 10, 0) + max(11 - second // 300, 0)
+
+
+def fine(transaction: Transaction) -> list[str]:
+    """The short buckets of earlier items that are read."""
+    return [name for name in projection(transaction).split(", ") if name[0] in "sm" and name[1:].isdecimal()]
+
+
+@pytest.mark.parametrize("second", [0, 9, 10, 49, 50, 59, 60, 299, 300, 3299, 3300, 3599])
+def test_a_projection_of_a_merchant_reaches_over_the_hour_as_well(second):
+    before = [NOON - timedelta(seconds=10 * n - 5) for n in range(1, 8)]
+    before += [NOON - timedelta(minutes=5 * n - 1) for n in range(1, 14)]
+    memory = InMemoryCounters()
+    for n, moment in enumerate(before):
+        memory.count(payment(transaction_id=f"t-{n}", type="merchant", occurred_at=moment))
+    transaction = payment(type="merchant", occurred_at=NOON + timedelta(seconds=second))
+    state = memory.count(transaction)
+    assert measure(transaction, as_stored(transaction, state)) == measure(transaction, state)
+    assert len(fine(transaction)) == max(5 - second // 10, 0) + max(11 - second // 300, 0)
+    assert fine(payment(occurred_at=transaction.occurred_at)) == []  # its hours begin at noon, a day does not
 
 
 def test_a_projection_names_no_marks_and_only_the_payments_own_device():
@@ -339,17 +405,24 @@ def test_a_projection_names_no_marks_and_only_the_payments_own_device():
 
 
 class Scripted:
-    """A transport that gives prepared answers to reads and none to updates."""
+    """A transport that gives prepared answers to reads, and none to updates and for watermarks."""
 
     def __init__(self, reads: Sequence[Mapping[str, Any]]) -> None:
         self._reads = iter(reads)
         self.asked: list[Any] = []
 
     def gather(self, requests: Sequence[Request]) -> list[Answer]:
-        *moved, read = requests
-        assert read.operation == "batch_get_item"
-        self.asked.append(read.payload["RequestItems"])
-        return [*({} for _ in moved), next(self._reads)]
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Answer:
+        if request.operation == "update_item":
+            return {}
+        assert request.operation == "batch_get_item"
+        wanted = request.payload["RequestItems"]
+        if "fold#" in str(wanted):
+            return {"Responses": {}}
+        self.asked.append(wanted)
+        return next(self._reads)
 
 
 FAKE = Tables("c", "p", "d")
@@ -361,7 +434,7 @@ def leftover(n: int) -> dict[str, Any]:
 
 def read_with(answers: Sequence[Mapping[str, Any]]) -> tuple[Scripted, DynamoStore]:
     transport = Scripted(answers)
-    return transport, DynamoStore(transport, FAKE, RETENTION_DAYS)
+    return transport, DynamoStore(transport, FAKE, RETENTION_DAYS, noon)
 
 
 def test_keys_left_unprocessed_are_asked_for_again_and_all_answers_are_kept():
@@ -408,6 +481,17 @@ def test_one_batch_asks_for_earlier_items_profiles_and_the_decision():
     assert (state.recounted, stored) == (False, None)
 
 
+def test_one_batch_takes_all_live_hours_of_a_merchant():
+    transport, store = read_with([{"Responses": {}}])
+    transaction = payment(type="merchant", ip="192.0.2.1", instrument_id="card-1")
+    store.count(transaction)
+    (asked,) = transport.asked
+    hour = int(NOON.timestamp()) // 3600
+    hours = [key["sk"]["S"] for key in asked["c"]["Keys"] if key["pk"]["S"] == "merchant#payee-1"]
+    assert hours == [f"h{hour - age}" for age in range(1, 16)]
+    assert sum(len(table["Keys"]) for table in asked.values()) == 3 + 15 + 5 + 1
+
+
 def test_one_account_on_both_sides_of_a_card_payment_is_asked_for_once():
     transport, store = read_with([{"Responses": {}}])
     store.count(payment(**SIDES_OF_TYPE["top_up"] | {"payee_id": "payer-1"}))
@@ -447,6 +531,37 @@ def test_the_first_decision_stays_and_later_ones_are_told_it(store):
     assert store.count(transaction).stored == kept
 
 
+def test_many_decisions_are_found_in_one_read_and_ids_without_one_are_left_out(transport, tables):
+    recorded = Recorded(transport)
+    store = DynamoStore(recorded, tables, RETENTION_DAYS, noon)
+    kept = [own(f"many-{n}") for n in range(60)]
+    for n, transaction in enumerate(kept):
+        assert store.commit(record(transaction, b"%d" % n)) is None
+    ids = {transaction.transaction_id for transaction in kept}
+    found = store.find_all(ids | {f"never-{n}" for n in range(40)})
+    assert found == {one.transaction_id: Stored(one.identity, b"%d" % n) for n, one in enumerate(kept)}
+    (request,) = recorded.requests
+    assert request.payload["RequestItems"][tables.decisions]["ConsistentRead"] is True
+    assert store.find_all({"never-1"}) == {}
+
+
+def test_no_decisions_are_found_without_asking():
+    transport, store = read_with([])
+    assert store.find_all(set()) == {}
+    assert transport.asked == []
+
+
+def test_decisions_left_unprocessed_are_asked_for_again():
+    row = {"pk": {"S": "t-1"}, "body_identity": {"B": bytes(32)}, "answer": {"S": "kept"}}
+    left = {"d": {"Keys": [{"pk": {"S": "t-1"}}]}}
+    transport, store = read_with([{"UnprocessedKeys": left}, {"Responses": {"d": [row]}}])
+    assert store.find_all({"t-1", "t-2"}) == {"t-1": Stored(bytes(32), b"kept")}
+    assert transport.asked[1] == left
+    _, store = read_with([{"UnprocessedKeys": left}] * 9)
+    with pytest.raises(UnavailableError):
+        store.find_all({"t-1"})
+
+
 def test_a_race_of_eight_commits_has_one_winner_whose_bytes_all_others_get(store):
     transaction = own("race")
     with ThreadPoolExecutor(8) as racers:
@@ -473,10 +588,11 @@ def test_a_race_of_eight_requests_is_decided_once_and_a_conflict_is_refused(stor
 
 
 def test_what_dynamodb_refuses_is_an_error_that_no_retry_mends(transport):
-    missing = DynamoStore(transport, Tables("no-such", "no-such-profiles", "no-such-decisions"), RETENTION_DAYS)
-    with pytest.raises(ServiceError, match="ResourceNotFoundException") as refused:
-        missing.find("t-1")
-    assert not isinstance(refused.value, UnavailableError)
+    missing = DynamoStore(transport, Tables("no-such", "no-such-profiles", "no-such-decisions"), RETENTION_DAYS, noon)
+    for read in (lambda: missing.find("t-1"), lambda: missing.find_all({"t-1"})):
+        with pytest.raises(ServiceError, match="ResourceNotFoundException") as refused:
+            read()
+        assert not isinstance(refused.value, UnavailableError)
     with pytest.raises(ServiceError):
         missing.count(payment())
 
@@ -502,4 +618,4 @@ def test_a_dynamodb_that_does_not_answer_makes_the_store_unavailable(tables, mon
         unheard.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unheard.getsockname()[1]}")
         with pytest.raises(UnavailableError, match="EndpointConnectionError"):
-            DynamoStore(BotoTransport(), tables, RETENTION_DAYS).find("t-1")
+            DynamoStore(BotoTransport(), tables, RETENTION_DAYS, noon).find("t-1")

@@ -1,34 +1,36 @@
 """template.yaml keeps its promises, and agrees with the code that it deploys."""
 
 import json
-import pkgutil
 from pathlib import Path
 from typing import Any
 
+import moto.core.serialize
+import moto.dynamodb.models.dynamo_type
+import moto.dynamodb.models.table
+import moto.server
 import pytest
 from botocore.session import get_session
 
-from fraud import tables
+from fraud import fold, label_store, tables
+from fraud.counters import MERCHANT
 from fraud.settings import Settings
+from fraud.transaction import MAX_AGE
 from local import stack
 from local.environments import Environment
 from local.stack import Function
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
-STATEFUL = {"CountersTable", "ProfilesTable", "DecisionsTable", "AuditTable", "TablesKey"}
-MOTO = [
-    "moto.awslambda.models:LambdaBackend.list_functions",
-    "moto.backends:get_backend",
-    "moto.core:DEFAULT_ACCOUNT_ID",
-    "moto.core.serialize:JSONSerializer._serialize_type_structure",
-    "moto.core.serialize:SERVICE_SPECIFIC_SERIALIZERS",
-    "moto.dynamodb.models.dynamo_type:DynamoType",
-    "moto.iam.models:IAMBackend.get_role_by_arn",
-    "moto.server:DomainDispatcherApplication",
-    "moto.server:MotoRequestHandler",
-    "moto.server:create_backend_app",
-]
-"""Nothing of this is promised by moto, hence its exact version in pyproject.toml."""
+STATEFUL = {
+    "Archive",
+    "AuditTable",
+    "CountersTable",
+    "DataKey",
+    "DecisionsTable",
+    "LabelsTable",
+    "ProfilesTable",
+    "Transactions",
+    "Undecidable",
+}
 EXPANDED = stack.expand(TEMPLATE, {})
 RESOURCES = EXPANDED["Resources"]
 
@@ -39,12 +41,16 @@ def of_type(kind: str) -> dict[str, dict[str, Any]]:
 
 FUNCTIONS = of_type("AWS::Lambda::Function")
 TABLES = of_type("AWS::DynamoDB::Table")
+MAPPINGS = {name: mapping["Properties"] for name, mapping in of_type("AWS::Lambda::EventSourceMapping").items()}
+ALARMS = {name: alarm["Properties"] for name, alarm in of_type("AWS::CloudWatch::Alarm").items()}
 
 
 def plain(value: Any) -> str:
     """What a parameter's default or a resource's logical id makes of a variable; AWS makes the rest of it."""
     if isinstance(value, dict) and "Ref" in value:
         return str(EXPANDED["Parameters"].get(value["Ref"], {"Default": value["Ref"]})["Default"])
+    if isinstance(value, dict):
+        return str(value["Fn::GetAtt"][0])
     return str(value)
 
 
@@ -101,6 +107,11 @@ def test_every_function_is_called_through_its_published_alias() -> None:
     }
     for api in of_type("AWS::ApiGatewayV2::Api").values():
         assert json.dumps(api).count("functions/${") == json.dumps(api).count("Aliaslive}/invocations")
+    targets = [mapping["FunctionName"] for mapping in MAPPINGS.values()]
+    targets += [
+        target["Arn"] for rule in of_type("AWS::Events::Rule").values() for target in rule["Properties"]["Targets"]
+    ]
+    assert all(target["Ref"].endswith("Aliaslive") for target in targets)
 
 
 def test_every_log_group_expires_and_every_function_has_one() -> None:
@@ -119,46 +130,188 @@ def test_access_log_holds_nothing_that_names_a_person() -> None:
 
 def test_state_is_counted_retained_and_protected() -> None:
     retained = {name for name, resource in RESOURCES.items() if resource.get("UpdateReplacePolicy") == "Retain"}
-    assert retained == STATEFUL == {*TABLES, *of_type("AWS::KMS::Key")}
+    state = {*TABLES, *of_type("AWS::KMS::Key"), *of_type("AWS::Kinesis::Stream"), *of_type("AWS::S3::Bucket")}
+    assert retained == STATEFUL == state | {"Undecidable"}
     assert all(RESOURCES[name]["DeletionPolicy"] == "Retain" for name in STATEFUL)
     for table in (table["Properties"] for table in TABLES.values()):
         assert table["BillingMode"] == "PAY_PER_REQUEST"
         assert table["DeletionProtectionEnabled"]
         assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-        assert table["SSESpecification"]["KMSMasterKeyId"] == {"Fn::GetAtt": ["TablesKey", "Arn"]}
+        assert table["SSESpecification"]["KMSMasterKeyId"] == {"Fn::GetAtt": ["DataKey", "Arn"]}
 
 
-def test_everything_but_the_audit_trail_can_expire() -> None:
+def test_everything_but_the_audit_trail_and_the_labels_can_expire() -> None:
     expiring = {name for name, table in TABLES.items() if "TimeToLiveSpecification" in table["Properties"]}
-    assert expiring == set(TABLES) - {"AuditTable"}
+    assert expiring == set(TABLES) - {"AuditTable", "LabelsTable"}
     for name in expiring:
         ttl = TABLES[name]["Properties"]["TimeToLiveSpecification"]
         assert ttl == {"AttributeName": "ttl", "Enabled": True}
 
 
-def test_no_policy_of_ours_reaches_beyond_named_resources() -> None:
+def test_whatever_holds_payments_is_encrypted_with_the_key_of_the_stack() -> None:
+    stream = RESOURCES["Transactions"]["Properties"]["StreamEncryption"]
+    assert stream == {"EncryptionType": "KMS", "KeyId": {"Fn::GetAtt": ["DataKey", "Arn"]}}
+    queues = of_type("AWS::SQS::Queue").values()
+    assert all(queue["Properties"]["KmsMasterKeyId"] == {"Ref": "DataKey"} for queue in queues)
+    (rule,) = RESOURCES["Archive"]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"] == {"Fn::GetAtt": ["DataKey", "Arn"]}
+
+
+def test_archive_is_closed_to_the_public_and_to_plain_http_and_forgets() -> None:
+    bucket = RESOURCES["Archive"]["Properties"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"] == {"Ref": "DecisionRetentionDays"}
+    (statement,) = RESOURCES["ArchivePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Action"], statement["Condition"]) == (
+        "Deny",
+        "s3:*",
+        {"Bool": {"aws:SecureTransport": "false"}},
+    )
+
+
+def test_undecidable_records_are_kept_for_fourteen_days() -> None:
+    assert RESOURCES["Undecidable"]["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+@pytest.mark.parametrize("name", ["TransactionMapping", "DecisionMapping"])
+def test_stream_mapping_loses_nothing_and_is_blocked_by_nothing(name: str) -> None:
+    mapping = MAPPINGS[name]
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BisectBatchOnFunctionError"]
+    assert 0 < mapping["MaximumRetryAttempts"] < 1000
+    assert 0 < mapping["MaximumRecordAgeInSeconds"] < MAX_AGE.total_seconds() or name == "DecisionMapping"
+    assert mapping["DestinationConfig"] == {"OnFailure": {"Destination": {"Fn::GetAtt": ["Archive", "Arn"]}}}
+    assert mapping["StartingPosition"] == "TRIM_HORIZON"
+    assert mapping["BatchSize"] <= 100  # keys of one BatchGetItem
+
+
+def test_only_new_decisions_become_events() -> None:
+    (criterion,) = MAPPINGS["DecisionMapping"]["FilterCriteria"]["Filters"]
+    assert json.loads(criterion["Pattern"]) == {"eventName": ["INSERT"]}
+    images = RESOURCES["DecisionsTable"]["Properties"]["StreamSpecification"]["StreamViewType"]
+    assert images == "NEW_AND_OLD_IMAGES"
+
+
+def test_queue_of_a_function_hides_a_message_for_six_of_its_timeouts_and_has_a_dead_letter_queue() -> None:
+    queue, mapping = RESOURCES["FoldQueue"]["Properties"], MAPPINGS["FoldMapping"]
+    assert queue["VisibilityTimeout"] == 6 * FUNCTIONS["Fold"]["Properties"]["Timeout"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["FoldFailures", "Arn"]}
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_what_nobody_waits_for_leaves_its_failures_in_a_queue_under_alarm() -> None:
+    scheduled = {
+        resource["Properties"]["Targets"][0]["Arn"]["Ref"].removesuffix("Aliaslive")
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::Events::Rule"
+    }
+    configs = {
+        resource["Properties"]["FunctionName"]["Ref"]: resource["Properties"]["DestinationConfig"]["OnFailure"]
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::Lambda::EventInvokeConfig"
+    }
+    assert configs.keys() == scheduled == {"Tick"}
+    assert configs["Tick"]["Destination"] == {"Fn::GetAtt": ["FoldFailures", "Arn"]}
+
+
+def test_fold_lag_sounds_before_decisions_are_degraded() -> None:
+    margin = (MERCHANT.live + 1) * MERCHANT.period - fold.LAG
+    lags = ALARMS["FoldLags"]
+    assert lags["Threshold"] + lags["Period"] * lags["EvaluationPeriods"] < margin
+    assert lags["TreatMissingData"] == "breaching"
+
+
+def test_every_alarm_is_heard() -> None:
+    assert all(alarm["AlarmActions"] == [{"Ref": "Alarms"}] for alarm in ALARMS.values())
+    watched = {alarm["MetricName"] for alarm in ALARMS.values() if "MetricName" in alarm}
+    assert watched >= {"IteratorAge", "ApproximateNumberOfMessagesVisible", "FoldLagSeconds"}
+    dead_ends = [
+        dimension["Value"]["Fn::GetAtt"][0]
+        for alarm in ALARMS.values()
+        if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
+        for dimension in alarm["Dimensions"]
+    ]
+    assert set(dead_ends) == {"Undecidable", "FoldFailures"}
+    given_up = [
+        alarm for alarm in ALARMS.values() if alarm.get("MetricName") == "OnFailureDestinationDeliveredEventCount"
+    ]
+    assert {alarm["Dimensions"][0]["Value"]["Ref"] for alarm in given_up} == {"TransactionMapping", "DecisionMapping"}
+    assert all(
+        MAPPINGS[name]["MetricsConfig"] == {"Metrics": ["EventCount"]}
+        for name in ("TransactionMapping", "DecisionMapping")
+    )
+
+
+def test_alarm_of_failing_functions_knows_every_function() -> None:
+    metrics = [query["MetricStat"]["Metric"] for query in ALARMS["FunctionsFail"]["Metrics"] if "MetricStat" in query]
+    assert {metric["Dimensions"][0]["Value"]["Ref"] for metric in metrics} == set(FUNCTIONS)
+
+
+def statements() -> list[dict[str, Any]]:
+    """Every statement of every policy that is ours."""
     policies = [policy["Properties"]["PolicyDocument"] for policy in of_type("AWS::IAM::ManagedPolicy").values()]
+    for role in of_type("AWS::IAM::Role").values():
+        policies += [policy["PolicyDocument"] for policy in role["Properties"]["Policies"]]
+    return [statement for policy in policies for statement in policy["Statement"]]
+
+
+def test_no_policy_of_ours_reaches_beyond_named_resources() -> None:
+    assert len(statements()) > len(FUNCTIONS)
+    for statement in statements():
+        actions, resources = (
+            value if isinstance(value, list) else [value] for value in (statement["Action"], statement["Resource"])
+        )
+        assert not [action for action in actions if action == "*" or action.endswith(":*")]
+        for resource in map(json.dumps, resources):  # objects of our bucket, and what a route leaves open
+            assert "*" not in resource or "${Archive.Arn}/" in resource or actions == ["execute-api:Invoke"]
+
+
+def test_no_function_borrows_more_than_the_right_to_log() -> None:
     for role in (role["Properties"] for role in of_type("AWS::IAM::Role").values()):
-        policies += [policy["PolicyDocument"] for policy in role["Policies"]]
         borrowed = [arn for arn in role["ManagedPolicyArns"] if not isinstance(arn, dict)]
         assert borrowed == ["arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"]
-    statements = [statement for policy in policies for statement in policy["Statement"]]
-    assert len(statements) > len(FUNCTIONS)
-    assert "*" not in json.dumps([statement["Resource"] for statement in statements])
-    assert not [statement for statement in statements if statement["Action"] in ("*", "dynamodb:*", ["dynamodb:*"])]
+
+
+def operations() -> dict[str, dict[str, Any]]:
+    """Operations of the API by route key."""
+    return {
+        f"{method.upper()} {path}": operation
+        for api in of_type("AWS::ApiGatewayV2::Api").values()
+        for path, methods in api["Properties"]["Body"]["paths"].items()
+        for method, operation in methods.items()
+    }
 
 
 def test_every_route_has_an_authoriser() -> None:
-    apis = of_type("AWS::ApiGatewayV2::Api").values()
-    operations = [
-        operation for api in apis for path in api["Properties"]["Body"]["paths"].values() for operation in path.values()
-    ]
-    assert len(operations) == 5
-    assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations)
+    assert len(operations()) == 9
+    assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations().values())
+
+
+def test_every_route_may_be_called_by_one_role_and_no_more_than_that() -> None:
+    stage = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}/$default/"
+    callers: dict[str, list[str]] = {}
+    for name, policy in of_type("AWS::IAM::ManagedPolicy").items():
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+            if statement["Action"] == "execute-api:Invoke":
+                resources = (
+                    statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+                )
+                callers[name] = [resource["Fn::Sub"].removeprefix(stage) for resource in resources]
+    allowed = [route for routes in callers.values() for route in routes]
+    opened = [route.replace(" /", "/").partition("{") for route in operations()]
+    assert sorted(allowed) == sorted({before + ("*" if brace else "") for before, brace, _ in opened})
+    assert set(callers) == {"MayDecide", "MayLabel", "MayList"}
 
 
 @pytest.mark.parametrize(
-    ("model", "table"), [(tables.Profile, "ProfilesTable"), (tables.AuditRow, "AuditTable")], ids=["profile", "audit"]
+    ("model", "table"),
+    [
+        (tables.Profile, "ProfilesTable"),
+        (tables.AuditRow, "AuditTable"),
+        (label_store.LabelRow, "LabelsTable"),
+        (label_store.AccountProfile, "ProfilesTable"),
+        (label_store.DecidedRow, "DecisionsTable"),
+    ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:
     declared = {key["KeyType"]: key["AttributeName"] for key in TABLES[table]["Properties"]["KeySchema"]}
@@ -178,9 +331,16 @@ def test_fold_index_holds_keys_only() -> None:
     assert [key["AttributeName"] for key in index["KeySchema"]] == ["fold", "pk"]
 
 
-@pytest.mark.parametrize("symbol", MOTO)
-def test_moto_still_has_every_symbol_that_the_box_uses(symbol: str) -> None:
-    assert pkgutil.resolve_name(symbol) is not None
+def test_moto_still_has_every_private_symbol_that_the_box_uses() -> None:
+    assert moto.core.serialize.SERVICE_SPECIFIC_SERIALIZERS
+    assert moto.core.serialize.JSONSerializer._serialize_type_structure
+    assert moto.dynamodb.models.dynamo_type.DynamoType({"S": "x"}).type == "S"
+    assert moto.dynamodb.models.dynamo_type.Item({"S": "x"}, None, {}).attrs == {}
+    assert moto.dynamodb.models.dynamo_type.Item.project
+    assert moto.dynamodb.models.table.Table.all_items
+    assert moto.server.DomainDispatcherApplication
+    assert moto.server.MotoRequestHandler
+    assert moto.server.create_backend_app
 
 
 def test_dynamodbs_ten_types_are_the_ten_that_the_emulator_writes() -> None:

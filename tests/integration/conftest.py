@@ -3,7 +3,8 @@ them.
 """
 
 import importlib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -21,16 +22,18 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def doors(emulator: Emulator) -> Iterator[dict[str, ModuleType]]:
-    """Every door by the name of its function in the template, imported once."""
+    """Every door by the name of its function in the template, imported once; the fold's schedule has fired."""
     keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": REGION}
     with pytest.MonkeyPatch.context() as environment:
         for function in emulator.stack.functions:
             for name, value in {**function.environment, **keys}.items():
                 environment.setenv(name, value)
-        yield {
+        doors = {
             function.name: importlib.import_module(f"functions.{function.handler.split('.')[0]}")
             for function in emulator.stack.functions
         }
+        doors["Tick"].tick({}, None)
+        yield doors
 
 
 @pytest.fixture
@@ -41,3 +44,50 @@ def decision_api(doors: dict[str, ModuleType]) -> Any:
 @pytest.fixture
 def list_api(doors: dict[str, ModuleType]) -> Any:
     return doors["ListApi"]
+
+
+@pytest.fixture
+def transaction_stream(doors: dict[str, ModuleType]) -> Any:
+    return doors["TransactionStream"]
+
+
+@pytest.fixture
+def decision_events(doors: dict[str, ModuleType]) -> Any:
+    return doors["DecisionEvents"]
+
+
+Taken = Callable[[], list[Any]]
+
+
+def taken_from(emulator: Emulator, url: str) -> Taken:
+    """Takes what waits in a queue, and leaves it empty to begin with."""
+    sqs = emulator.client("sqs")
+
+    def taken() -> list[Any]:
+        bodies = []
+        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            bodies += [json.loads(message["Body"]) for message in messages]
+        return bodies
+
+    taken()
+    return taken
+
+
+@pytest.fixture
+def undecidable(emulator: Emulator) -> Taken:
+    """What was set aside."""
+    return taken_from(emulator, emulator.stack.functions[0].environment["UNDECIDABLE_QUEUE_URL"])
+
+
+@pytest.fixture
+def published(emulator: Emulator) -> Taken:
+    """What came over the bus, to a queue that wants everything."""
+    sqs, bus = emulator.client("sqs"), emulator.client("events")
+    name = emulator.stack.functions[0].environment["EVENT_BUS_NAME"]
+    url = sqs.create_queue(QueueName="everything")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    bus.put_rule(Name="everything", EventBusName=name, EventPattern='{"account": [{"exists": true}]}')
+    bus.put_targets(Rule="everything", EventBusName=name, Targets=[{"Id": "everything", "Arn": arn}])
+    return taken_from(emulator, url)

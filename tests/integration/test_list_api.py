@@ -1,6 +1,7 @@
-"""The deny list through its door: entries, audit, expiry, and what the hot path makes of them."""
+"""Deny and allow lists through their door: entries, audit, expiry, and what the hot path makes of them."""
 
 import base64
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -8,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_decision_api import fresh, post
+from tests.integration.test_decision_api import fresh, get, post
 
 ARN = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana"
 
 
-def call(door: Any, method: str, kind: str, value: str, order: Any = None) -> tuple[int, Any]:
+def call(  # noqa: PLR0913 - what makes a request
+    door: Any, method: str, kind: str, value: str, order: Any = None, *, name: str = "deny"
+) -> tuple[int, Any]:
     event = {
         "version": "2.0",
-        "routeKey": f"{method} /lists/deny/{{kind}}/{{value}}",
-        "rawPath": f"/lists/deny/{kind}/{value}",
+        "routeKey": f"{method} /lists/{name}/{{kind}}/{{value}}",
+        "rawPath": f"/lists/{name}/{kind}/{value}",
         "rawQueryString": "",
         "headers": {"content-type": "application/json"},
         "pathParameters": {"kind": kind, "value": value},
@@ -88,6 +91,123 @@ def test_two_analysts_at_once_lose_no_change(list_api):
     assert [row["before"] for row in history[1:]] == [row["after"] for row in history[:-1]]
 
 
+# --- allow ------------------------------------------------------------------------------------------------------------
+
+
+def allow(door: Any, kind: str, value: str, *silences: str, **order: Any) -> tuple[int, Any]:
+    return call(door, "PUT", kind, value, {"reason": "known", "silences": silences} | order, name="allow")
+
+
+def pay(door: Any, **fields: Any) -> Any:
+    """The decision on a high amount to somebody new, which a rule challenges."""
+    payment = fresh(amount=200_000, **fields)
+    status, answer = post(door, payment | {"payee_id": f"new-{payment['transaction_id']}"})
+    assert status == 200
+    return json.loads(answer)
+
+
+def codes(reasons: Any) -> set[str]:
+    return {reason["code"] for reason in reasons}
+
+
+CHALLENGED = "NEW_PAYEE_HIGH_AMOUNT"
+
+
+def test_an_allow_entry_is_set_changed_shown_and_taken_off_with_its_trail(list_api):
+    status, view = allow(list_api, "account", "corporate", "VELOCITY", "NEW_DEVICE", "VELOCITY")
+    assert (status, view["active"], view["entry"]["silences"]) == (200, True, ["NEW_DEVICE", "VELOCITY"])
+    allow(list_api, "account", "corporate", "NEW_DEVICE", "VELOCITY")  # the same in another order leaves no row
+    allow(list_api, "account", "corporate", "model")
+    assert call(list_api, "DELETE", "account", "corporate", name="allow") == (204, None)
+    status, view = call(list_api, "GET", "account", "corporate", name="allow")
+    assert (status, view["active"], view["entry"]) == (200, False, None)
+    said = [row["after"] and row["after"]["silences"] for row in view["history"]]
+    assert said == [["NEW_DEVICE", "VELOCITY"], ["model"], None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "field"),
+    [("account", "good-payer", "payer_id"), ("device", "good-device", "device_id"), ("ip", "2001:db8::6", "ip")],
+)
+def test_what_an_entry_silences_is_recorded_and_decides_nothing_until_it_is_gone(
+    list_api, decision_api, kind, value, field
+):
+    heard = pay(decision_api, **{field: value})
+    assert CHALLENGED in codes(heard["reasons"])
+    assert heard["suppressed"] == []
+    allow(list_api, kind, value, CHALLENGED)
+    silent = pay(decision_api, **{field: value})
+    assert CHALLENGED in codes(silent["suppressed"])
+    assert CHALLENGED not in codes(silent["reasons"])
+    call(list_api, "DELETE", kind, value, name="allow")
+    assert CHALLENGED in codes(pay(decision_api, **{field: value})["reasons"])
+
+
+def test_a_payment_of_which_everything_is_silenced_is_approved_and_shown_with_it(list_api, decision_api):
+    allow(list_api, "account", "trusted", *sorted(list_api._silenceable))
+    payment = fresh(payer_id="trusted", amount=200_000)
+    decision = json.loads(post(decision_api, payment)[1])
+    assert (decision["outcome"], decision["reasons"]) == ("approve", [])
+    assert CHALLENGED in codes(decision["suppressed"])
+    assert get(decision_api, payment["transaction_id"])[1]["decision"] == decision
+
+
+def test_no_entry_silences_a_denial_or_a_limit(list_api, decision_api):
+    allow(list_api, "account", "both", *sorted(list_api._silenceable))
+    call(list_api, "PUT", "account", "both", {"reason": "case 9"})
+    decision = json.loads(post(decision_api, fresh(payer_id="both", amount=600_000))[1])
+    assert (decision["outcome"], decision["advice"]) == ("decline", "contact_support")
+    assert codes(decision["reasons"]) == {"DENY_LIST", "LIMIT_AMOUNT"}
+    assert CHALLENGED in codes(decision["suppressed"])
+    call(list_api, "DELETE", "account", "both")
+    assert call(list_api, "GET", "account", "both", name="allow")[1]["active"] is True
+
+
+def test_an_allow_entry_ends_by_the_payments_own_time(list_api, decision_api, monkeypatch):
+    end = datetime.now(UTC) + timedelta(minutes=2)
+    allow(list_api, "account", "for-a-while", CHALLENGED, expires_at=end.isoformat())
+    later = end + timedelta(minutes=4)
+    monkeypatch.setattr("fraud.settings.clock", lambda: later)
+    for moment, silenced in ((end - timedelta(seconds=1), True), (end, False), (later, False)):
+        decision = pay(decision_api, payer_id="for-a-while", occurred_at=moment.isoformat())
+        assert (CHALLENGED in codes(decision["suppressed"])) is silenced
+        assert (CHALLENGED in codes(decision["reasons"])) is not silenced
+    assert call(list_api, "GET", "account", "for-a-while", name="allow")[1]["active"] is False
+
+
+@pytest.mark.parametrize(
+    ("order", "rules"),
+    [
+        ({"silences": ["DENY_LIST"]}, ["not_silenceable"]),
+        ({"silences": ["VELOCITY", "LIMIT_AMOUNT"]}, ["not_silenceable"]),
+        ({"silences": ["ACCOUNT_NOT_ACTIVE"]}, ["not_silenceable"]),
+        ({"silences": ["NO_SUCH_CODE"]}, ["not_silenceable"]),
+        ({"silences": ["AMOUNT_UNUSUAL"]}, ["not_silenceable"]),  # the model's words, silenced by `model` only
+        ({"silences": ["velocity"]}, ["not_silenceable"]),
+        ({"silences": []}, ["too_short"]),
+        ({"silences": ["VELOCITY"] * 21}, ["too_long"]),
+        ({"silences": "VELOCITY"}, ["list_type"]),
+        ({"silences": [7]}, ["string_type"]),
+        ({}, ["missing"]),
+        ({"silences": ["VELOCITY"], "expires_at": "2020-01-01T00:00:00Z"}, ["expires_at_past"]),
+        ({"silences": ["VELOCITY"], "colour": "red", "reason": ""}, ["unknown_field", "string_too_short"]),
+    ],
+)
+def test_a_faulty_allow_order_is_refused_and_changes_nothing(list_api, order, rules):
+    status, answer = call(list_api, "PUT", "account", "faulty", {"reason": "x"} | order, name="allow")
+    assert status == 400
+    assert sorted(rules_of(answer)) == sorted(rules)
+    assert call(list_api, "GET", "account", "faulty", name="allow")[0] == 404
+
+
+def test_a_denial_silences_nothing(list_api):
+    status, answer = call(list_api, "PUT", "account", "a", {"reason": "x", "silences": ["VELOCITY"]})
+    assert (status, rules_of(answer)) == (400, ["unknown_field"])
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "order", "rules"),
     [
@@ -125,6 +245,38 @@ def test_a_table_that_is_away_is_answered_500_and_a_service_that_is_away_503(lis
     monkeypatch.setattr(Profile, "_connection", None)
     monkeypatch.setattr(Profile.Meta, "host", "http://127.0.0.1:9", raising=False)
     assert call(list_api, "PUT", "account", "a", {"reason": "x"})[0] == 503
+
+
+def test_a_service_that_goes_away_between_read_and_write_is_answered_503(list_api, monkeypatch):
+    call(list_api, "PUT", "account", "half-way", {"reason": "before"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # for the connection that a transaction makes anew
+    assert call(list_api, "PUT", "account", "half-way", {"reason": "after"})[0] == 503
+    monkeypatch.undo()
+    view = call(list_api, "GET", "account", "half-way")[1]
+    assert (view["entry"]["reason"], len(view["history"])) == ("before", 1)
+
+
+def test_a_change_that_always_meets_another_gives_up_and_loses_nothing(list_api, emulator, monkeypatch):
+    table = emulator.stack.functions[0].environment["PROFILES_TABLE"]
+    dynamodb, writes = emulator.client("dynamodb"), itertools.count()
+
+    def meanwhile() -> datetime:
+        """The door asks for the time after it has read and before it writes: then somebody else does."""
+        entry = {"reason": str(next(writes)), "set_by": "somebody", "set_at": "2026-03-04T12:00:00.000000Z"}
+        dynamodb.update_item(
+            TableName=table,
+            Key={"pk": {"S": "account#busy"}},
+            UpdateExpression="SET deny = :entry",
+            ExpressionAttributeValues={":entry": {"M": {name: {"S": value} for name, value in entry.items()}}},
+        )
+        return datetime.now(UTC)
+
+    with monkeypatch.context() as busy:
+        busy.setattr("fraud.settings.clock", meanwhile)
+        assert call(list_api, "PUT", "account", "busy", {"reason": "mine"})[0] == 503
+    found = dynamodb.get_item(TableName=table, Key={"pk": {"S": "account#busy"}})["Item"]["deny"]["M"]
+    assert int(found["reason"]["S"]) == next(writes) - 1 > 5
+    assert call(list_api, "GET", "account", "busy")[0] == 404  # no row of the trail tells of what was not done
 
 
 @pytest.mark.parametrize("body", ["//8=", base64.b64encode(b"x" * 70_000).decode()])

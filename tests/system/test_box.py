@@ -39,7 +39,7 @@ PAYMENT = {"type": "p2p", "payer_id": "box-payer", "payee_id": "box-payee", "amo
 def test_tables_are_those_of_the_template(box: Box) -> None:
     dynamodb = box.client("dynamodb")
     names = set(dynamodb.list_tables()["TableNames"])
-    assert names == {"CountersTable", "ProfilesTable", "DecisionsTable", "AuditTable"}
+    assert names == {"CountersTable", "ProfilesTable", "DecisionsTable", "LabelsTable", "AuditTable"}
     stream = dynamodb.describe_table(TableName="DecisionsTable")["Table"]["StreamSpecification"]
     assert stream == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
     (index,) = dynamodb.describe_table(TableName="CountersTable")["Table"]["GlobalSecondaryIndexes"]
@@ -58,9 +58,12 @@ def test_routes_are_those_of_the_template(box: Box) -> None:
     assert {route.key for route in box.stack.routes} == {
         "POST /decisions",
         "GET /decisions/{transaction_id}",
-        "PUT /lists/deny/{kind}/{value}",
-        "DELETE /lists/deny/{kind}/{value}",
-        "GET /lists/deny/{kind}/{value}",
+        "POST /labels",
+        *(
+            f"{method} /lists/{name}/{{kind}}/{{value}}"
+            for method in ("PUT", "DELETE", "GET")
+            for name in ("deny", "allow")
+        ),
     }
 
 

@@ -4,19 +4,21 @@ import math
 import random
 import sys
 import threading
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.counters import KINDS, PACK, PAIR, InMemoryCounters, Key, State, pair_of, reads, slot_of, updates
+from fraud.counters import KINDS, PACK, PAIR, Item, Key, State, pair_of, profiles, reads, slot_of, updates
+from fraud.memory import InMemoryCounters
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
-from fraud.windows import ABSENT, DISTINCT, IDLE_CAP, NAMES, measure
+from fraud.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, measure
 from tests import oracle
 from tests.payments import NOON, SIDES_OF_TYPE, arrivals, crowd_payment, payment
 
@@ -47,65 +49,92 @@ def contents(counters: InMemoryCounters) -> dict[Key, tuple[object, ...]]:
     return {key: (item.buckets, item.slots, item.devices, item.marks) for key, item in counters.items.items()}
 
 
-class SharedCounters(InMemoryCounters):
+def look(items: Mapping[Key, Item], transaction: Transaction, profiles: Mapping[str, Any] | None = None) -> State:
+    """What is there, without counting: most are too old to come again, and pairs drop the marks of closed days."""
+    moved = updates(transaction)
+    keys = (*(update.key for update in moved), *reads(moved))
+    return State({key: items[key] for key in keys if key in items}, dict(profiles or {}))
+
+
+class SharedItems(defaultdict[Key, Item]):
     """One table for many writers: an update is atomic, as in DynamoDB, an attempt of several updates is not."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Item)
         self.turn = threading.Lock()
         self.applied = 0
 
     def write(self, transaction: Transaction) -> None:
         for update in updates(transaction):
             with self.turn:
-                self.applied += self.items[update.key].apply(update)
-
-    def look(self, transaction: Transaction) -> State:
-        """What is there, without counting: most are too old to come again, and pairs drop the marks of closed days."""
-        moved = updates(transaction)
-        keys = (*(update.key for update in moved), *reads(moved))
-        return State({key: self.items[key] for key in keys if key in self.items}, {})
+                self.applied += self[update.key].apply(update)
 
 
 def test_sixteen_writers_leave_what_the_oracle_says_in_every_counter():
     rounds = arrivals(random.Random(16), rounds=10, size=200)
-    counters, attempts = SharedCounters(), oracle.Attempts()
+    items, history = SharedItems(), Profiles()
+    attempts, alive = oracle.Attempts(folded=True), oracle.Attempts()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
         with ThreadPoolExecutor(16) as writers:
             for arriving in rounds:
-                list(writers.map(counters.write, arriving))
+                list(writers.map(items.write, arriving))
     finally:
         sys.setswitchinterval(interval)
     payments = list(chain.from_iterable(rounds))
     distinct = [transaction for transaction in payments if attempts.accept(transaction)]
     assert len(payments) == 2000
     assert len(distinct) < 1850
-    assert counters.applied == sum(len(updates(transaction)) for transaction in distinct)
+    assert items.applied == sum(len(updates(transaction)) for transaction in distinct)
     for transaction in distinct:
-        assert differences(transaction, counters.look(transaction), attempts) == {}
+        alive.accept(transaction)
+        history.add(transaction)
+    for n, transaction in enumerate(distinct):
+        state = look(items, transaction, history.of(transaction, early=False))
+        assert differences(transaction, state, attempts) == {}
+        if n % 10 == 0:
+            assert differences(transaction, look(items, transaction), alive) == {}
 
 
 def test_every_payment_sees_what_the_oracle_says_of_those_counted_before_it():
-    counters, attempts = InMemoryCounters(), oracle.Attempts()
-    repeats = 0
-    for transaction in chain.from_iterable(arrivals(random.Random(3), rounds=10, size=100)):
-        new = attempts.accept(transaction)
-        state = counters.count(transaction)
-        assert state.recounted is not new
-        assert differences(transaction, state, attempts) == {}
-        repeats += not new
+    rng = random.Random(3)
+    counters, attempts = InMemoryCounters(), oracle.Attempts(folded=True)
+    repeats = frauds = 0
+    for n, arriving in enumerate(arrivals(rng, rounds=24, size=50)):
+        now = NOON + timedelta(hours=5 * n)
+        for transaction in arriving:
+            new = attempts.accept(transaction)
+            state = counters.count(transaction)
+            assert state.recounted is not new
+            assert differences(transaction, state, attempts) == {}
+            repeats += not new
+            frauds += measure(transaction, state)["payee_frauds_2d"] > 0
+            if rng.random() < 0.1:
+                a_label_comes(rng, counters, attempts, transaction, now)
     assert repeats > 75
+    assert frauds > 75
 
 
-class Folded(InMemoryCounters):
-    """Profiles as the fold leaves them, in whole days; written from payments, not from items.
+def a_label_comes(
+    rng: random.Random, counters: InMemoryCounters, attempts: oracle.Attempts, transaction: Transaction, now: datetime
+) -> None:
+    """The payment is held for a fraud since now or up to a month ago; one in four is taken back at once."""
+    known_at = now - rng.random() ** 3 * timedelta(days=32)
+    for change in (1, -1) if rng.random() < 0.25 else (1,):
+        for role, account in (("payer", transaction.payer_id), ("payee", transaction.payee_id)):
+            if account is not None:
+                attempts.learn(role, account, known_at, change)
+                counters.learn(account, FRAUD_SIDES[role], int(known_at.timestamp()) // DAY, change)
 
-    First and last are starts of hours, as in an item of the day before: so a profile may already hold yesterday.
+
+class Profiles:
+    """Profiles as a fold leaves them; written from payments, not from items.
+
+    First and last are starts of hours, as in an item of the day before: so a profile may already hold what is live.
     """
 
-    SIDES: ClassVar = {
+    SIDES: Mapping[str, tuple[str, str]] = {
         "payer": ("account", "o"),
         "payee": ("account", "i"),
         "merchant": ("account", "m"),
@@ -113,20 +142,39 @@ class Folded(InMemoryCounters):
         "instrument": ("instrument", "u"),
     }
 
-    def fold(self, transactions: Iterable[Transaction]) -> None:
-        for transaction in transactions:
-            day, hour = transaction.epoch // DAY, transaction.epoch // 3600 * 3600
-            for kind, (entity, other) in oracle.parties(transaction).items():
-                if kind == "pair":
-                    continue
-                name, side = self.SIDES[kind]
-                profile = self.profiles.setdefault(f"{name}#{entity}", {})
-                profile[f"{side}{day}"] = profile.get(f"{side}{day}", 0) + PACK + transaction.amount
-                add_slot(profile, f"{side}b{day}", other)
-                if kind == "payer" and transaction.device_id is not None:
-                    add_slot(profile, f"oe{day}", transaction.device_id)
-                profile[f"{side}first"] = min(hour, profile.get(f"{side}first", hour))
-                profile[f"{side}last"] = max(hour, profile.get(f"{side}last", hour))
+    def __init__(self) -> None:
+        self._attempts: dict[tuple[str, str], list[tuple[Transaction, str]]] = defaultdict(list)
+
+    def add(self, transaction: Transaction) -> None:
+        for kind, (entity, other) in oracle.parties(transaction).items():
+            self._attempts[kind, entity].append((transaction, other))
+
+    def of(self, transaction: Transaction, *, early: bool) -> dict[str, dict[str, Any]]:
+        """Those of a payment's parties, folded as far as its windows need, or early: through the last closed period."""
+        found: dict[str, dict[str, Any]] = defaultdict(dict)
+        for pk in profiles(transaction).values():
+            name, _, entity = pk.partition("#")
+            for kind, (profile, side) in self.SIDES.items():
+                if profile == name:
+                    period, live = oracle.LIVE[kind]
+                    end = (transaction.epoch // period - (0 if early else live - 1)) * period
+                    for attempt, other in self._attempts[kind, entity]:
+                        if attempt.epoch < end:
+                            fold(found[pk], side, attempt, other)
+        return found
+
+
+def fold(profile: dict[str, Any], side: str, attempt: Transaction, other: str) -> None:
+    """One payment into one side of a profile."""
+    day, hour = attempt.epoch // DAY, attempt.epoch // 3600
+    totals = {f"{side}{day}": f"{side}b{day}"} | ({f"mh{hour}": f"mg{hour}"} if side == "m" else {})
+    for total, slots in totals.items():
+        profile[total] = profile.get(total, 0) + PACK + attempt.amount
+        add_slot(profile, slots, other)
+    if side == "o" and attempt.device_id is not None:
+        add_slot(profile, f"oe{day}", attempt.device_id)
+    profile[f"{side}first"] = min(hour * 3600, profile.get(f"{side}first", hour * 3600))
+    profile[f"{side}last"] = max(hour * 3600, profile.get(f"{side}last", hour * 3600))
 
 
 def add_slot(profile: dict[str, Any], name: str, value: str) -> None:
@@ -136,20 +184,22 @@ def add_slot(profile: dict[str, Any], name: str, value: str) -> None:
 
 def test_months_of_history_measure_the_same_however_far_the_fold_has_come():
     rng = random.Random(40)
-    days = [
-        [crowd_payment(rng, MIDNIGHT + timedelta(days=n + rng.random()), 100 * n + i, people=8) for i in range(14)]
-        for n in range(46)
-    ]
-    due, early = Folded(), Folded()  # one folded through the day before yesterday, one through yesterday
+    days = [MIDNIGHT + timedelta(days=n + rng.random()) for n in range(46) for _ in range(14)]
+    crowd = [crowd_payment(rng, moment, n, people=8) for n, moment in enumerate(days)]
+    items, history, folding = SharedItems(), Profiles(), InMemoryCounters()
     attempts = oracle.Attempts(folded=True)
-    for n, today in enumerate(days):
-        due.fold(days[n - 2] if n > 1 else [])
-        early.fold(days[n - 1] if n else [])
-        for transaction in rng.sample(today, len(today)):
-            attempts.accept(transaction)
-            state = due.count(transaction)
-            assert differences(transaction, state, attempts) == {}
-            assert measure(transaction, early.count(transaction)) == measure(transaction, state)
+    for n, transaction in enumerate(sorted(crowd, key=lambda one: one.occurred_at + rng.random() * MAX_AGE)):
+        attempts.accept(transaction)
+        items.write(transaction)
+        history.add(transaction)
+        early = n % 2 == 0  # folded as far as needed, or further
+        states = {
+            "by payments": look(items, transaction, history.of(transaction, early=early)),
+            "by items": folding.count(transaction),
+        }
+        assert {how: differences(transaction, state, attempts) for how, state in states.items()} == {
+            how: {} for how in states
+        }
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
@@ -171,7 +221,7 @@ def test_a_crash_between_two_updates_leaves_a_retry_that_completes_the_attempt()
     transaction = payment()
     counters = InMemoryCounters()
     first, *_ = updates(transaction)
-    counters.items[first.key].apply(first)
+    counters.items.setdefault(first.key, Item()).apply(first)
     state = counters.count(transaction)
     assert state.recounted
     assert measure(transaction, state) == read(InMemoryCounters(), transaction)
@@ -283,6 +333,37 @@ def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age
     assert (values["payer_count_24h"], values["payer_distinct_24h"]) == (1, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("age", "in_24h", "in_7d"), [(15, 0, 0), (16, 1, 1), (23, 1, 1), (24, 0, 1), (36, 0, 1), (37, 0, 0)]
+)
+def test_hours_of_a_merchant_that_are_no_longer_live_come_from_its_profile_back_to_yesterdays_first(age, in_24h, in_7d):
+    hour = int(NOON.timestamp()) // 3600 - age
+    counters = InMemoryCounters()
+    bitmap = (1 << (slot_of("payer-1") + 1) % 127).to_bytes(16, "big")
+    counters.profiles["account#payee-1"] = {f"mh{hour}": 3 * PACK + 500, f"mg{hour}": bitmap}
+    values = read(counters, payment(type="merchant", amount=1))
+    for window, inside in (("24h", in_24h), ("7d", in_7d), ("30d", in_7d)):
+        assert values[f"merchant_count_{window}"] == 1 + 3 * inside
+        assert values[f"merchant_sum_{window}"] == 1 + 500 * inside
+        assert values[f"merchant_distinct_{window}"] == DISTINCT[1 + inside]
+    assert values["merchant_decayed_sum_6h"] == 1 + (500 * 2 ** (-age / 6) if in_24h else 0)
+    assert (values["merchant_count_1h"], values["merchant_distinct_2h"]) == (1, 1.0)
+
+
+def test_windows_of_a_merchant_reach_over_the_hours_of_its_items():
+    at = NOON + timedelta(seconds=5)
+    amounts = {25 * 60: 10_000, 23 * 60: 1000, 16 * 60: 100, 40: 10, 0.5: 1}
+    counters = count_all(
+        payment(transaction_id=f"t-{ago}", type="merchant", amount=amount, occurred_at=at - timedelta(minutes=ago))
+        for ago, amount in amounts.items()
+    )
+    values = read(counters, payment(type="merchant", amount=100_000, occurred_at=at))
+    sums = [values[f"merchant_sum_{window}"] for window in ("1m", "1h", "24h", "7d")]
+    assert sums == [100_001, 100_011, 101_111, 111_111]
+    assert values["merchant_idle"] == 3605  # of the hour before only its start is read
+    assert values["merchant_age"] == 25 * 3600 + 5
+
+
 @pytest.mark.parametrize(("age", "new"), [(1, 1), (2, 0), (29, 0), (30, 1)])
 def test_a_device_is_old_if_the_profile_holds_its_slot_within_thirty_days(age, new):
     bitmap = (1 << slot_of("device-1")).to_bytes(16, "big")
@@ -290,8 +371,10 @@ def test_a_device_is_old_if_the_profile_holds_its_slot_within_thirty_days(age, n
     assert with_profile(**{f"oe{TODAY - age}": bytes(16)})["device_new"] == 1
 
 
-@pytest.mark.parametrize(("hours", "new"), [(-36, 0), (-13, 0), (0, 0), (1, 0), (-37, 1)])
-def test_a_device_is_old_if_it_paid_today_or_yesterday(hours, new):
+@pytest.mark.parametrize(
+    ("hours", "new"), [(-13, 0), (0, 0), (1, 0), (-36, 0), (-37, 0), (-29 * 24 - 12, 0), (-29 * 24 - 13, 1)]
+)
+def test_a_device_is_old_if_it_paid_today_or_on_one_of_the_29_days_before(hours, new):
     counters = count_all([payment(transaction_id="other", occurred_at=NOON + timedelta(hours=hours))])
     assert read(counters, payment())["device_new"] == new
 
@@ -325,6 +408,34 @@ def test_a_profile_belongs_to_a_side():
     assert (shop["merchant_sum_7d"], shop["merchant_age"]) == (71, 0)
     card = read(counters, payment(**SIDES_OF_TYPE["cash_out"]))
     assert card["instrument_count_7d"] == 5
+
+
+@pytest.mark.parametrize("role", FRAUD_SIDES)
+@pytest.mark.parametrize(
+    ("age", "in_2d", "in_7d", "in_30d"),
+    [(-1, 0, 0, 0), (0, 3, 3, 3), (1, 3, 3, 3), (2, 0, 3, 3), (6, 0, 3, 3), (7, 0, 0, 3), (29, 0, 0, 3), (30, 0, 0, 0)],
+)
+def test_frauds_count_by_the_day_on_which_they_became_known(role, age, in_2d, in_7d, in_30d):
+    counters = InMemoryCounters()
+    for change in (1, 1, -1, 2):
+        counters.learn(f"{role}-1", FRAUD_SIDES[role], TODAY - age, change)
+    values = read(counters, payment())
+    seen = {f"{role}_frauds_2d": in_2d, f"{role}_frauds_7d": in_7d, f"{role}_frauds_30d": in_30d}
+    frauds = [name for name in NAMES if "_frauds_" in name]
+    assert len(frauds) == 6
+    assert {name: values[name] for name in frauds} == dict.fromkeys(frauds, 0) | seen
+
+
+def test_frauds_belong_to_an_account_and_its_role_in_them():
+    counters = InMemoryCounters()
+    counters.learn("payer-1", FRAUD_SIDES["payee"], TODAY, 1)
+    counters.learn("payee-1", FRAUD_SIDES["payer"], TODAY, 1)
+    counters.learn("instrument-1", FRAUD_SIDES["payee"], TODAY, 1)
+    for sides in SIDES_OF_TYPE.values():
+        values = read(counters, payment(**sides))
+        assert not any(values[name] for name in NAMES if "_frauds_" in name)
+    back = read(counters, payment(transaction_id="t-2", payer_id="payee-1", payee_id="payer-1"))
+    assert (back["payer_frauds_2d"], back["payee_frauds_2d"]) == (1, 1)
 
 
 def test_idle_skips_the_payments_own_bucket_only_when_it_is_alone_there():
@@ -368,26 +479,32 @@ def test_counts_and_sums_stay_exact_at_the_limits(payments, amount):
     one = payment(amount=amount)
     counters = InMemoryCounters()
     for update in updates(one):
+        counters.items[update.key] = Item()
         counters.items[update.key].buckets |= {scale: {n: (payments - 1) * update.value} for scale, n in update.buckets}
     values = read(counters, one)
     assert (values["payer_count_1m"], values["pair_count_30d"]) == (payments, payments)
     assert values["payer_sum_30d"] == values["pair_sum_30d"] == payments * amount
 
 
-def test_items_expire_after_everything_that_reads_them():
+@pytest.mark.parametrize("kind", SIDES_OF_TYPE)
+def test_items_expire_after_everything_that_reads_them(kind):
     horizon = timedelta(days=30) + MAX_AGE
-    for update in updates(payment()):
+    for update in updates(payment(**SIDES_OF_TYPE[kind])):
         end = (update.key.period + 1) * update.key.kind.period
         assert update.ttl >= end + horizon.total_seconds()
 
 
-def test_the_fold_finds_every_item_but_pairs_in_one_of_64_slices():
-    slices = {n: updates(payment(payer_id=f"payer-{n}"))[0].fold for n in range(500)}
-    assert {name.split("#")[0] for name in slices.values()} == {f"d{TODAY}"}
-    assert {int(name.split("#")[1]) for name in slices.values()} == set(range(64))
-    assert [update.fold is None for update in updates(payment())] == [
-        update.key.kind is PAIR for update in updates(payment())
-    ]
+@pytest.mark.parametrize(("side", "kind", "period"), [(0, "p2p", f"d{TODAY}"), (1, "merchant", f"h{TODAY * 24 + 12}")])
+def test_the_fold_finds_an_item_by_its_period_in_one_of_64_slices(side, kind, period):
+    fields = SIDES_OF_TYPE[kind]
+    slices = {updates(payment(**fields | {"payer_id": f"a-{n}", "payee_id": f"b-{n}"}))[side].fold for n in range(500)}
+    assert {name.split("#")[0] for name in slices} == {period}
+    assert {int(name.split("#")[1]) for name in slices} == set(range(64))
+
+
+def test_the_fold_finds_every_item_but_pairs():
+    moved = [update for sides in SIDES_OF_TYPE.values() for update in updates(payment(**sides))]
+    assert [update.fold is None for update in moved] == [update.key.kind is PAIR for update in moved]
 
 
 CROWD = [crowd_payment(random.Random(n), NOON + timedelta(minutes=7 * n - 300), n, people=4) for n in range(60)]

@@ -1,5 +1,6 @@
 """Training sees exactly what a decision would have seen, and no label before it was reported."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud import features
-from fraud.counters import InMemoryCounters
-from fraud.transaction import Transaction
+from fraud.counters import DAY
+from fraud.memory import InMemoryCounters
+from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import measure
 from models import dataset
 from models.dataset import Dataset, replay
@@ -19,9 +21,9 @@ from models.simulate import DEFAULT_START, Labelled, simulate
 
 @pytest.fixture(scope="module")
 def payments() -> list[Labelled]:
-    """Five days, in order of arrival: every seventh payment comes twelve hours late."""
+    """Five days full of crime, in order of arrival: every seventh payment comes twelve hours late."""
     late = timedelta(hours=12).total_seconds()
-    lived = list(simulate(3, DEFAULT_START, 5, 60))
+    lived = list(simulate(3, DEFAULT_START, 5, 60, crime=10))
     arrival = {id(p): epoch(p) + (late if n % 7 == 0 else 0) for n, p in enumerate(lived)}
     return sorted(lived, key=lambda payment: arrival[id(payment)])
 
@@ -35,24 +37,35 @@ def epoch(payment: Labelled) -> float:
     return datetime.fromisoformat(payment.transaction["occurred_at"]).timestamp()
 
 
-def test_vectors_are_those_of_a_decision_although_old_items_are_forgotten(payments, built):
+def decided(payments: Sequence[Labelled], *, labels: bool) -> Iterator[bytes]:
+    """Snapshots as decisions leave them, when every fraud is labelled in the moment of its report."""
     counters = InMemoryCounters()
-    for payment, vector in zip(payments, built.features, strict=True):
-        transaction = Transaction.model_validate(payment.transaction)
-        decided = features.vector(transaction, measure(transaction, counters.count(transaction)))
-        assert features.pack(decided) == vector.tobytes()
-
-
-def test_items_that_no_payment_reads_any_more_are_forgotten(payments):
-    *_, (_, row) = replay(payments)
-    day = row.transaction.epoch // 86_400
-    counters = InMemoryCounters()
+    reports = sorted((p for p in payments if labels and p.label == "fraud"), key=lambda p: p.reported_at)
+    arrived: set[str] = set()
     for payment in payments:
-        counters.count(Transaction.model_validate(payment.transaction))
-    everything = len(counters.items)
-    dataset._forget(counters, day * 86_400)
-    assert everything > len(counters.items) > 0
-    assert min(key.period for key in counters.items if key.kind.name == "payer") == day - 2
+        transaction = Transaction.model_validate(payment.transaction)
+        for report in [one for one in reports if one.reported_at <= transaction.occurred_at]:
+            fraud = Transaction.model_validate(report.transaction)
+            if fraud.transaction_id in arrived:
+                day = int(report.reported_at.timestamp()) // DAY
+                counters.learn(fraud.payer_id, "fo", day, 1)
+                if fraud.type in NEEDS_PAYEE and fraud.payee_id is not None:
+                    counters.learn(fraud.payee_id, "fi", day, 1)
+                reports.remove(report)
+        arrived.add(transaction.transaction_id)
+        yield features.pack(features.vector(transaction, measure(transaction, counters.count(transaction))))
+
+
+def test_vectors_are_those_of_a_decision_that_knows_what_was_reported_by_then(payments, built):
+    assert list(decided(payments, labels=True)) == [vector.tobytes() for vector in built.features]
+    frauds = built.features[:, [name.startswith("payee_frauds") for name in features.NAMES]]
+    assert (frauds.max(axis=1) > 0).sum() > 20
+
+
+def test_without_labels_no_payment_knows_of_any_fraud(payments):
+    rows = [row for _, row in replay(payments, labels=False)]
+    assert [features.pack(row.vector) for row in rows] == list(decided(payments, labels=False))
+    assert not any(row.counters[name] for row in rows for name in row.counters if "_frauds_" in name)
 
 
 def test_columns_say_what_the_payments_said(payments, built):

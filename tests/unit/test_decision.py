@@ -11,15 +11,19 @@ from fraud.decision import (
     ADVICE,
     PENDING,
     Decision,
+    DecisionMade,
     DecisionView,
     Hit,
     Outcome,
+    Reason,
     Stored,
     by_score,
     retryable,
     view,
     worst,
 )
+from fraud.transaction import Transaction
+from tests.payments import SIDES_OF_TYPE, payment
 
 THRESHOLDS = {"challenge": 0.2, "review": 0.5, "decline": 0.9}
 MILD_TO_SEVERE = [Outcome.APPROVE, Outcome.CHALLENGE, Outcome.REVIEW, Outcome.DECLINE]
@@ -29,6 +33,7 @@ ANSWER: dict[str, Any] = {
     "outcome": "review",
     "score": 0.5,
     "reasons": [{"code": "VELOCITY", "text": "Fast.", "source": "velocity_minute@1", "contribution": None}],
+    "suppressed": [{"code": "NEW_DEVICE", "text": "New.", "source": "model", "contribution": 0.5}],
     "advice": "none",
     "segment": "standard",
     "model": {"version": "m-1"},
@@ -43,6 +48,11 @@ ANSWER: dict[str, Any] = {
 
 def hit(outcome: Outcome, *, again: bool) -> Hit:
     return Hit(outcome, "rule", (), retryable=again)
+
+
+def opinion(source: str, *codes: str, protected: bool = False) -> Hit:
+    reasons = tuple(Reason(code=code, text="Words.", source=source) for code in codes)
+    return Hit(Outcome.REVIEW, source, reasons, retryable=False, protected=protected)
 
 
 def test_the_most_severe_outcome_wins_whatever_the_order():
@@ -97,6 +107,24 @@ def test_a_new_attempt_helps_only_if_all_of_the_most_severe_say_so(opinions, aga
     assert retryable(worst([one.outcome for one in hits]), hits) is again
 
 
+@pytest.mark.parametrize(
+    ("silences", "hit", "silenced"),
+    [
+        ({"VELOCITY"}, opinion("rule", "VELOCITY"), True),
+        ({"NEW_DEVICE", "VELOCITY"}, opinion("rule", "VELOCITY"), True),
+        ({"VELOCITY"}, opinion("rule", "NEW_DEVICE"), False),
+        ({"model"}, opinion("rule", "VELOCITY"), False),
+        ({"model"}, opinion("model", "VELOCITY", "NEW_DEVICE"), True),
+        ({"VELOCITY"}, opinion("model", "VELOCITY"), False),
+        ({"VELOCITY"}, opinion("rule", "VELOCITY", protected=True), False),
+        ({"VELOCITY", "model"}, opinion("model", "VELOCITY", protected=True), False),
+        (set(), opinion("rule", "VELOCITY"), False),
+    ],
+)
+def test_an_opinion_is_silenced_by_its_code_or_as_the_models_unless_it_is_protected(silences, hit, silenced):
+    assert hit.silenced_by(silences) is silenced
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_a_view_holds_the_stored_bytes_unchanged(outcome):
     answer = json.dumps(ANSWER | {"outcome": outcome}, indent=3).encode()
@@ -124,3 +152,70 @@ def test_a_decision_keeps_what_it_was_given():
 def test_a_decision_that_cannot_be_is_not_made(wrong):
     with pytest.raises(ValidationError):
         Decision.model_validate_json(json.dumps(ANSWER | wrong))
+
+
+# --- the event --------------------------------------------------------------------------------------------------------
+
+PERSONAL = {
+    "payer_name": "SECRET 花子",
+    "payee_name": "SECRET",
+    "ip": "192.0.2.9",
+    "metadata": {"SECRET": "SECRET"},
+    "campaign_id": "SECRET-campaign",
+    "device_id": "SECRET-device",
+    "instrument_id": "SECRET-instrument",
+}
+
+
+def row(transaction: Transaction, **answer: Any) -> dict[str, str]:
+    """The string attributes of a stored decision."""
+    return {
+        "pk": transaction.transaction_id,
+        "transaction": transaction.canonical.decode(),
+        "answer": json.dumps(ANSWER | {"transaction_id": transaction.transaction_id} | answer),
+        "outcome": ANSWER["outcome"],
+        "decided_at": "2026-03-04T12:00:00.000000Z",
+    }
+
+
+def test_an_event_tells_the_payment_and_its_decision():
+    assert DecisionMade.of(row(payment(**PERSONAL))).model_dump(mode="json", exclude={"event_id"}) == {
+        "version": "1",
+        "transaction_id": "t-1",
+        "type": "p2p",
+        "payer_id": "payer-1",
+        "payee_id": "payee-1",
+        "amount": 1200,
+        "currency": "JPY",
+        "occurred_at": "2026-03-04T12:00:00.000000Z",
+        "decided_at": "2026-03-04T12:00:00Z",
+        "outcome": "review",
+        "score": 0.5,
+        "codes": ["VELOCITY"],
+        "segment": "standard",
+        "degraded": [],
+        "recounted": False,
+        "model_version": "m-1",
+        "policy_version": "p-1",
+    }
+
+
+@pytest.mark.parametrize("kind", SIDES_OF_TYPE)
+def test_no_name_address_or_metadata_is_in_an_event(kind):
+    said = DecisionMade.of(row(payment(**PERSONAL | SIDES_OF_TYPE[kind]))).model_dump_json()
+    assert "SECRET" not in said
+    assert "192.0.2.9" not in said
+
+
+def test_an_event_of_a_payment_that_skipped_the_model_and_has_no_payee_says_so():
+    made = DecisionMade.of(row(payment(**SIDES_OF_TYPE["cash_out"]), score=None, reasons=[]))
+    assert (made.payee_id, made.score, made.codes) == (None, None, [])
+
+
+def test_the_events_identity_is_its_decisions_whenever_it_is_published():
+    first, again = (DecisionMade.of(row(payment())) for _ in range(2))
+    assert first == again
+    assert len(first.event_id) == 32
+    later = row(payment()) | {"decided_at": "2027-06-04T12:00:00.000000Z"}  # kept no longer, and decided anew
+    others = {DecisionMade.of(other).event_id for other in (row(payment(transaction_id="t-2")), later)}
+    assert len(others | {first.event_id}) == 3

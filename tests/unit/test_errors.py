@@ -8,6 +8,7 @@ from fraud import errors
 from fraud.errors import (
     ConflictingBodyError,
     Fault,
+    ForbiddenError,
     FraudError,
     InvalidRequestError,
     NotFoundError,
@@ -18,6 +19,7 @@ from fraud.errors import (
 
 STATUS = {
     InvalidRequestError((Fault("amount", "missing", "is required"),)): 400,
+    ForbiddenError("secret"): 403,
     NotFoundError("account#secret"): 404,
     ConflictingBodyError("secret"): 409,
     errors.UndecidableError("secret"): 500,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fraud import features
-from fraud.counters import updates
+from fraud.counters import Item, updates
 from fraud.decision import Outcome, Record, Stored
 from fraud.errors import ConflictingBodyError, InvalidRequestError
 from fraud.evaluation import REASONS_OF_THE_MODEL, Evaluation, Evaluator
@@ -48,6 +48,7 @@ def test_an_answer_has_every_field_of_the_interface():
         "outcome": "approve",
         "score": 0.1,
         "reasons": [],
+        "suppressed": [],
         "advice": "none",
         "segment": "standard",
         "model": {"version": "fixed"},
@@ -171,7 +172,7 @@ def test_an_attempt_counted_by_a_try_that_died_is_decided_and_says_so():
 def test_an_attempt_counted_in_part_is_completed_and_says_so():
     store = InMemoryStore()
     half = updates(payment())[0]
-    store.counters.items[half.key].apply(half)
+    store.counters.items.setdefault(half.key, Item()).apply(half)
     assert answered(evaluator(store=store).evaluate(payment()))["recounted"] is True
     assert {store.decisions["t-1"].counters[f"{kind}_count_1m"] for kind in ("payer", "payee", "device")} == {1}
 
@@ -296,6 +297,13 @@ def test_a_failing_rule_is_recorded_and_decides_nothing():
     assert [reason["source"] for reason in answer["reasons"]] == ["tested@3"]
 
 
+def test_counters_from_profiles_that_are_behind_are_recorded_before_what_failed():
+    store = InMemoryStore()
+    store.stale = True
+    asked = evaluator(rule("transaction.ip.startsWith('10.')", id="broken"), store=store)
+    assert answered(asked.evaluate(payment()))["degraded"] == ["profile", "rule:broken"]
+
+
 def test_rules_see_the_state_that_was_counted():
     store = InMemoryStore()
     store.counters.profiles["account#payee-1"] = {"deny": {"reason": "mule", "expires_at": "2026-03-04T12:00:01Z"}}
@@ -307,3 +315,81 @@ def test_rules_see_the_state_that_was_counted():
     first = answered(asked.evaluate(payment()))
     second = answered(asked.evaluate(payment(transaction_id="t-2", occurred_at=NOON + timedelta(seconds=1))))
     assert (first["outcome"], second["outcome"]) == ("decline", "challenge")
+
+
+# --- what is silenced -------------------------------------------------------------------------------------------------
+
+
+def allowed(*codes: str, **entry: Any) -> dict[str, Any]:
+    """A profile that allows."""
+    return {"allow": {"reason": "known", "silences": list(codes), "expires_at": None} | entry}
+
+
+def decide_allowed(
+    profiles: dict[str, Any], *rules: dict[str, Any], score: float = 0.1, **fields: Any
+) -> tuple[dict[str, Any], InMemoryStore]:
+    """The answer to one payment under these rules, of whose parties some are allowed; and the store."""
+    store = InMemoryStore()
+    store.counters.profiles.update(profiles)
+    scorer = FixedScorer(score, [(name, 1.0 - n / 100) for n, name in enumerate(features.NAMES)])
+    return answered(evaluator(*rules, scorer=scorer, store=store).evaluate(payment(**fields))), store
+
+
+def sources(reasons: list[dict[str, Any]]) -> list[str]:
+    return [reason["source"] for reason in reasons]
+
+
+def test_what_an_allow_entry_silences_is_recorded_and_decides_nothing():
+    fast = rule("true", id="fast", outcome="decline", retryable=False)
+    shared = rule("true", id="shared", outcome="challenge", code="NEW_DEVICE", retryable=True)
+    heard, _ = decide_allowed({}, fast, shared)
+    assert (heard["outcome"], heard["advice"], heard["retryable"]) == ("decline", "contact_support", False)
+    answer, store = decide_allowed({"account#payer-1": allowed("VELOCITY")}, fast, shared)
+    assert (answer["outcome"], answer["advice"], answer["retryable"]) == ("challenge", "verify_identity", True)
+    assert sources(answer["reasons"]) == ["shared@3"]
+    assert answer["suppressed"] == [reason for reason in heard["reasons"] if reason["source"] == "fast@3"]
+    assert store.decisions["t-1"].outcome == "challenge"
+
+
+def test_silenced_by_every_opinion_a_payment_is_approved():
+    answer, _ = decide_allowed({"account#payee-1": allowed("VELOCITY")}, rule("true", outcome="decline"))
+    assert (answer["outcome"], answer["advice"], answer["reasons"]) == ("approve", "none", [])
+    assert sources(answer["suppressed"]) == ["tested@3"]
+
+
+def test_the_model_is_silenced_as_a_whole_and_by_its_own_name_only():
+    answer, _ = decide_allowed({"account#payer-1": allowed("model")}, score=0.95)
+    assert (answer["outcome"], answer["score"], answer["reasons"]) == ("approve", 0.95, [])
+    assert sources(answer["suppressed"]) == ["model"] * REASONS_OF_THE_MODEL
+    answer, _ = decide_allowed({"account#payer-1": allowed("AMOUNT_UNUSUAL")}, score=0.95)
+    assert (answer["outcome"], answer["suppressed"]) == ("decline", [])
+
+
+def test_an_entry_never_silences_what_is_protected_even_by_name():
+    rules = [
+        rule("true", id="denied", outcome="decline", code="DENY_LIST", protected=True),
+        rule("true", id="limit", outcome="decline", code="LIMIT_AMOUNT", protected=True),
+        rule("true", id="inactive", outcome="decline", code="ACCOUNT_NOT_ACTIVE", protected=True),
+        rule("true", id="fast", outcome="decline"),
+    ]
+    everything = allowed("DENY_LIST", "LIMIT_AMOUNT", "ACCOUNT_NOT_ACTIVE", "VELOCITY", "model")
+    answer, _ = decide_allowed({"account#payer-1": everything}, *rules, score=0.95)
+    assert answer["outcome"] == "decline"
+    assert sources(answer["reasons"]) == ["denied@3", "limit@3", "inactive@3"]
+    assert {*sources(answer["suppressed"])} == {"fast@3", "model"}
+
+
+def test_entries_of_everyone_involved_silence_together():
+    rules = [rule("true", id="fast"), rule("true", id="new", code="NEW_DEVICE"), rule("true", id="in", code="RETRIES")]
+    profiles = {"device#device-1": allowed("VELOCITY"), "ip#192.0.2.1": allowed("NEW_DEVICE")}
+    profiles |= {"account#somebody": allowed("RETRIES")}
+    answer, _ = decide_allowed(profiles, *rules, ip="192.0.2.1")
+    assert (sources(answer["reasons"]), sources(answer["suppressed"])) == (["in@3"], ["fast@3", "new@3"])
+
+
+@pytest.mark.parametrize(("hours", "silenced"), [(-1, True), (0, False)])
+def test_an_entry_ends_by_the_payments_own_time(hours, silenced):
+    profiles = {"account#payer-1": allowed("VELOCITY", expires_at="2026-03-04T11:00:00Z")}
+    at = NOON + timedelta(hours=hours) - timedelta(microseconds=1)  # decided at noon in either case
+    answer, _ = decide_allowed(profiles, rule("true", outcome="review"), occurred_at=at)
+    assert (answer["outcome"] == "approve") is bool(answer["suppressed"]) is silenced

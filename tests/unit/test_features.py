@@ -5,14 +5,16 @@ import math
 import re
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import fraud
-from fraud.counters import DAY, InMemoryCounters
-from fraud.features import FEATURES, NAMES, Table, fingerprint, pack, probed, unpack, vector
+from fraud.counters import DAY
+from fraud.features import FEATURES, NAMES, Payment, Table, fingerprint, pack, probed, unpack, vector
+from fraud.memory import InMemoryCounters
 from fraud.windows import ABSENT, measure
 from tests.payments import SIDES_OF_TYPE, payment
 
@@ -42,6 +44,12 @@ COUNTERS = ABSENT | {
     "payee_distinct_24h": 8.26,
     "payee_age": 7200,
     "payee_idle": 30,
+    "payee_frauds_2d": 1,
+    "payee_frauds_7d": 3,
+    "payee_frauds_30d": 6,
+    "payer_frauds_2d": 7,
+    "payer_frauds_7d": 8,
+    "payer_frauds_30d": 9,
 }
 PAYMENT = payment(occurred_at="2026-03-04T06:00:00Z")  # 1200 of payer-1 to payee-1, a quarter of the day gone
 
@@ -77,6 +85,10 @@ EXPECTED = {
     "counterparty_mean_24h_log": math.log(10_001),
     "counterparty_age_log": math.log(7201),
     "counterparty_idle_log": math.log(31),
+    "payee_frauds_2d": 1,
+    "payee_frauds_7d": 3,
+    "payee_frauds_30d": 6,
+    "payer_frauds_30d": 9,
 }
 MISSING_WITHOUT_DEVICE = {"device_new", "device_count_1h", "device_distinct_24h"}
 
@@ -143,9 +155,9 @@ def test_a_snapshot_of_another_length_is_refused():
         unpack(bytes(4 * len(NAMES) - 4))
 
 
-def test_names_are_unique_and_about_thirty():
+def test_names_are_unique_and_a_few_dozen():
     assert len(set(NAMES)) == len(NAMES)
-    assert 25 <= len(NAMES) <= 31
+    assert 25 <= len(NAMES) <= 35
 
 
 # --- fingerprint ------------------------------------------------------------------------------------------------------
@@ -157,7 +169,7 @@ def test_the_fingerprint_is_sixteen_digits_and_the_tables_own():
     assert int(fingerprint(), 16) > 0
 
 
-def with_entry(place: int, name: str, function) -> Table:
+def with_entry(place: int, name: str, function: Callable[[Payment], float]) -> Table:
     return (*FEATURES[:place], (name, function), *FEATURES[place + 1 :])
 
 
@@ -178,9 +190,8 @@ def changed(place: int) -> dict[str, Table]:
     }
     if len(seen) < len(PROBED):
         changes["never missing"] = lambda p: 0.0 if math.isnan(function(p)) else function(p)
-    tables = {how: (*FEATURES[:place], (name, change), *FEATURES[place + 1 :]) for how, change in changes.items()}
-    tables["other name"] = (*FEATURES[:place], (f"{name}_", function), *FEATURES[place + 1 :])
-    return tables
+    tables = {how: with_entry(place, name, change) for how, change in changes.items()}
+    return tables | {"other name": with_entry(place, f"{name}_", function)}
 
 
 @pytest.mark.parametrize("place", range(len(FEATURES)), ids=NAMES)
@@ -201,50 +212,97 @@ def test_the_probes_give_every_feature_several_values_and_missing_ones_where_the
 
 
 SOURCE = Path(fraud.__path__[0])
-COUNTER_CHANGES = {
-    "shorter minute": ('"1m": ("s", 6)', '"1m": ("s", 5)'),
-    "longer minute": ('"1m": ("s", 6)', '"1m": ("s", 7)'),
-    "shorter hour": ('"1h": ("m", 12)', '"1h": ("m", 11)'),
-    "longer hour": ('"1h": ("m", 12)', '"1h": ("m", 13)'),
-    "shorter two hours": ('"2h": 2', '"2h": 1'),
-    "longer two hours": ('"2h": 2', '"2h": 3'),
-    "shorter day": ('"24h": 24', '"24h": 23'),
-    "longer day": ('"24h": 24', '"24h": 25'),
-    "shorter month": ('"7d": 7, "30d": 30}\n"""Windows of whole days', '"7d": 7, "30d": 29}\n"""Windows of whole days'),
-    "longer month": ('"7d": 7, "30d": 30}\n"""Windows of whole days', '"7d": 7, "30d": 31}\n"""Windows of whole days'),
-    "shorter month of pairs": ('"2d": 2, "7d": 7, "30d": 30', '"2d": 2, "7d": 7, "30d": 29'),
-    "longer month of pairs": ('"2d": 2, "7d": 7, "30d": 30', '"2d": 2, "7d": 7, "30d": 31'),
-    "shorter memory of pairs": ('PAIR = Kind("pair", period=32 * DAY', 'PAIR = Kind("pair", period=16 * DAY'),
-    "wider fine buckets": ('"s": 10', '"s": 20'),
-    "wider minute buckets": ('"m": 300', '"m": 600'),
-    "other half-life": ("HALF_LIFE_HOURS = 6", "HALF_LIFE_HOURS = 7"),
-    "longer decay": ("range(24)", "range(25)"),
-    "more slots": ("SLOTS = 127", "SLOTS = 131"),
-    "unrounded distinct": ("615.0), 2)", "615.0), 9)"),
-    "idle counts itself": ("fine.get(own, 0) < 2 * PACK", "fine.get(own, 0) < 1"),
-    "idle skips its company": ("fine.get(own, 0) < 2 * PACK", "fine.get(own, 0) < 9 * PACK"),
-    "shorter idle": ("IDLE_CAP = HORIZON_DAYS * DAY", "IDLE_CAP = DAY"),
-    "first of the profile ignored": ("side}first", "side}fist"),
-    "last of the profile ignored": ("side}last", "side}lost"),
-    "shorter memory of devices": ("HORIZON_DAYS + 1, day - 1", "HORIZON_DAYS + 2, day - 1"),
-    "longer memory of devices": ("HORIZON_DAYS + 1, day - 1", "HORIZON_DAYS, day - 1"),
-    "no memory of yesterday's devices": ("not yesterday and", ""),
-    "a device stays new all day": ("today <= 1 and", ""),
-    "pairs without direction": ('f"{transaction.payer_id}|{other}"', '"|".join(sorted((transaction.payer_id, other)))'),
-    "devices by payee": (
-        "yield DEVICE, transaction.device_id, transaction.payer_id",
-        "yield DEVICE, transaction.device_id, transaction.type",
-    ),
-    "merchants as payees": ('"merchant": MERCHANT', '"merchant": PAYEE'),
-    "payers' history as payees'": (
-        'PAYEE = Kind("payee", profile="account", side="i")',
-        'PAYEE = Kind("payee", profile="account", side="o")',
-    ),
-    "instruments' history forgotten": ('profile="instrument", side="u"', 'profile="instrument", side="v"'),
-}
-"""Text of counters.py or windows.py and what a careless hand might make of it."""
+MODULES = ("counters", "windows", "fold", "memory", "features")
+"""What a feature's value comes from, each module after those that it imports."""
 
-MODULES = ("counters", "windows", "features")
+DAYS, PAIRS, FRAUDS = (
+    f"{name}: dict[str, int] = {{{windows}"
+    for name, windows in (
+        ("DAY_WINDOWS", '"7d": 7, "30d": '),
+        ("PAIR_WINDOWS", '"2d": 2, "7d": 7, "30d": '),
+        ("FRAUD_WINDOWS", '"2d": '),
+    )
+)
+
+CHANGES: dict[str, dict[str, tuple[str, str]]] = {
+    "counters": {
+        "shorter memory of pairs": ('PAIR = Kind("pair", period=32 * DAY', 'PAIR = Kind("pair", period=16 * DAY'),
+        "merchants by the day": ('period=3600, live=16, sk="h"', 'period=DAY, live=2, sk="d"'),
+        "wider fine buckets": ('"s": 10', '"s": 20'),
+        "wider minute buckets": ('"m": 300', '"m": 600'),
+        "fewer slots": ("SLOTS = 127", "SLOTS = 113"),
+        "pairs without direction": (
+            'f"{transaction.payer_id}|{other}"',
+            '"|".join(sorted((transaction.payer_id, other)))',
+        ),
+        "devices by type": (
+            "yield DEVICE, transaction.device_id, transaction.payer_id",
+            "yield DEVICE, transaction.device_id, transaction.type",
+        ),
+        "merchants as payees": ('"merchant": MERCHANT', '"merchant": PAYEE'),
+        "payees' history among payers'": ('profile="account", side="i"', 'profile="account", side="o"'),
+        "merchants' history among payees'": ('profile="account", side="m"', 'profile="account", side="i"'),
+        "instruments' history elsewhere": ('profile="instrument", side="u"', 'profile="device", side="u"'),
+        "shorter live days": ("live: int = 2", "live: int = 1"),
+    },
+    "windows": {
+        "shorter minute": ('"1m": ("s", 6)', '"1m": ("s", 5)'),
+        "longer minute": ('"1m": ("s", 6)', '"1m": ("s", 7)'),
+        "shorter hour": ('"1h": ("m", 12)', '"1h": ("m", 11)'),
+        "longer hour": ('"1h": ("m", 12)', '"1h": ("m", 13)'),
+        "shorter two hours": ('"2h": 2', '"2h": 1'),
+        "longer two hours": ('"2h": 2', '"2h": 3'),
+        "shorter day": ('"24h": 24', '"24h": 23'),
+        "longer day": ('"24h": 24', '"24h": 25'),
+        "shorter month": (f"{DAYS}30", f"{DAYS}29"),
+        "longer month": (f"{DAYS}30", f"{DAYS}31"),
+        "shorter month of pairs": (f"{PAIRS}30", f"{PAIRS}29"),
+        "longer month of pairs": (f"{PAIRS}30", f"{PAIRS}31"),
+        "shorter two days of frauds": (f"{FRAUDS}2", f"{FRAUDS}1"),
+        "longer two days of frauds": (f"{FRAUDS}2", f"{FRAUDS}3"),
+        "shorter week of frauds": (f'{FRAUDS}2, "7d": 7', f'{FRAUDS}2, "7d": 6'),
+        "longer week of frauds": (f'{FRAUDS}2, "7d": 7', f'{FRAUDS}2, "7d": 8'),
+        "shorter month of frauds": (f'{FRAUDS}2, "7d": 7, "30d": 30', f'{FRAUDS}2, "7d": 7, "30d": 29'),
+        "longer month of frauds": (f'{FRAUDS}2, "7d": 7, "30d": 30', f'{FRAUDS}2, "7d": 7, "30d": 31'),
+        "other half-life": ("HALF_LIFE_HOURS = 6", "HALF_LIFE_HOURS = 7"),
+        "longer decay": ("range(24)", "range(25)"),
+        "unrounded distinct": ("615.0), 2)", "615.0), 9)"),
+        "idle counts itself": ("fine.get(own, 0) < 2 * PACK", "fine.get(own, 0) < 1"),
+        "idle skips its company": ("fine.get(own, 0) < 2 * PACK", "fine.get(own, 0) < 9 * PACK"),
+        "shorter idle": ("IDLE_CAP = HORIZON_DAYS * DAY", "IDLE_CAP = DAY"),
+        "idle knows the second": ('kind, "h", earlier', 'kind, "s", earlier'),
+        "first of the profile ignored": ("side}first", "side}fist"),
+        "last of the profile ignored": ("side}last", "side}lost"),
+        "yesterday counted twice": ("days + 1, day - 1) for window", "days + 1, day) for window"),
+        "hours of the profile forgotten": ("kind.period < DAY and profile", "kind is PAIR"),
+        "first hour of yesterday forgotten": ("(day - 1) * 24 + 1", "(day - 1) * 24"),
+        "an hour of the day before yesterday": ("(day - 1) * 24 + 1", "(day - 1) * 24 + 2"),
+        "slots of the profile forgotten": ("side}g{hour", "side}b{hour"),
+        "shorter memory of devices": ("HORIZON_DAYS + 1, day - 1", "HORIZON_DAYS + 2, day - 1"),
+        "longer memory of devices": ("HORIZON_DAYS + 1, day - 1", "HORIZON_DAYS, day - 1"),
+        "no memory of yesterday's devices": ("not yesterday and", ""),
+        "a device stays new all day": ("today <= 1 and", ""),
+        "frauds of tomorrow": ("days + 1, today + 1)", "days + 1, today + 2)"),
+        "frauds of the other side": ('"payer": "fo", "payee": "fi"', '"payer": "fi", "payee": "fo"'),
+        "frauds of a payee on its payer": ('"payee": "fi"', '"payee": "fo"'),
+        "frauds of a payer on its payee": ('"payer": "fo"', '"payer": "fi"'),
+    },
+    "fold": {
+        "last hour instead of the day": ("for item in items.values()),", "for item in (items[max(items)],)),"),
+        "no devices": ("if kind is PAYER:", "if kind is None:"),
+        "later first": ("sets[first] = min(", "sets[first] = max("),
+        "earlier last": ("sets[last] = max(", "sets[last] = min("),
+        "days thrown away": ("PROFILE_DAYS = 33", "PROFILE_DAYS = 20"),
+        "hours thrown away": ("PROFILE_HOURS = 48", "PROFILE_HOURS = 12"),
+    },
+    "memory": {
+        "no fold": ("self.fold(key)", "pass"),
+        "late fold": ("now - kind.live", "now - kind.live - 1"),
+        "items never join": ('profile.get(f"{prefix}{day}", 0) + change', "change"),
+        "frauds elsewhere": ('f"account#{account}"', 'f"device#{account}"'),
+    },
+}
+"""Text of a module and what a careless hand might make of it."""
 
 
 def load(name: str, text: str) -> ModuleType:
@@ -257,29 +315,31 @@ def load(name: str, text: str) -> ModuleType:
     return module
 
 
-def fingerprint_of(before: str = "", after: str = "") -> str:
-    """The fingerprint with other words in the counters; every module is loaded anew, on top of the changed ones."""
-    texts = {name: (SOURCE / f"{name}.py").read_text() for name in MODULES}
-    assert any(before in text for text in texts.values())
+def fingerprint_of(changed: str, before: str = "", after: str = "") -> str:
+    """The fingerprint with other words in one module; those above it are loaded anew on top of it."""
+    again = MODULES[MODULES.index(changed) :]
     try:
-        for name, text in texts.items():
-            changed = text if name == "features" else text.replace(before, after)
-            module = load(
-                f"changed_{name}", re.sub(r"from fraud\.(counters|windows) import", r"from changed_\1 import", changed)
-            )
+        for name in again:
+            text = (SOURCE / f"{name}.py").read_text()
+            if name == changed:
+                assert before in text
+                text = text.replace(before, after)
+            text = re.sub(rf"from fraud\.({'|'.join(again)}) import", r"from changed_\1 import", text)
+            module = load(f"changed_{name}", text)
         return str(module.fingerprint())
     finally:
-        for name in MODULES:
+        for name in again:
             sys.modules.pop(f"changed_{name}", None)
 
 
-def test_the_fingerprint_does_not_depend_on_where_the_code_lies():
-    assert fingerprint_of() == fingerprint()
+@pytest.mark.parametrize("module", MODULES)
+def test_the_fingerprint_does_not_depend_on_where_the_code_lies(module):
+    assert fingerprint_of(module) == fingerprint()
 
 
-@pytest.mark.parametrize("change", COUNTER_CHANGES)
-def test_any_changed_counter_changes_the_fingerprint(change):
-    assert fingerprint_of(*COUNTER_CHANGES[change]) != fingerprint()
+@pytest.mark.parametrize(("module", "change"), [(module, how) for module, hows in CHANGES.items() for how in hows])
+def test_any_changed_counter_changes_the_fingerprint(module, change):
+    assert fingerprint_of(module, *CHANGES[module][change]) != fingerprint()
 
 
 def test_a_day_has_the_length_of_a_day():

@@ -14,7 +14,18 @@ from fraud.counters import State
 from fraud.decision import Outcome
 from fraud.errors import UndecidableError
 from fraud.features import vector
-from fraud.rules import MAX_LENGTH, MAX_NESTING, MEMBERS, STANDING, RuleBook, Ruling, denies, inputs, standing
+from fraud.rules import (
+    MAX_LENGTH,
+    MAX_NESTING,
+    MEMBERS,
+    STANDING,
+    RuleBook,
+    Ruling,
+    denies,
+    inputs,
+    silenced,
+    standing,
+)
 from fraud.transaction import Transaction, utc
 from fraud.windows import ABSENT
 from tests.fakes import rule, rule_book
@@ -118,9 +129,17 @@ EXAMPLES: dict[str, list[Example]] = {
         no({"payee_distinct_2h": 8.0, "payee_age": 259_199}),
         no({"payee_distinct_2h": 8.01, "payee_age": 259_200}),
     ],
+    "payee_confirmed_fraud": [
+        yes({"payee_frauds_30d": 2}),
+        no({"payee_frauds_30d": 1, "payer_frauds_30d": 5}),
+        no({"payee_frauds_30d": 2}, **MERCHANT),
+        no({"payee_frauds_30d": 2}, **CASH_OUT | {"payee_id": "payee-1"}),
+    ],
     "device_shared": [yes({"device_distinct_2h": 5.01}), no({"device_distinct_2h": 5.0}), no(device_id=None)],
     "device_burst": [yes({"device_count_1m": 9}), no({"device_count_1m": 8})],
 }
+
+PROTECTED = {"account_not_active", "deny_list", *(name for name in EXAMPLES if name.startswith("limit_"))}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +156,20 @@ def test_a_packaged_rule_fires_on_one_side_of_its_border_only(name, example):
         assert (reason.code, reason.text) == (RULES[name]["code"], PACKAGED["reasons"][RULES[name]["code"]])
         assert hits[source].outcome == RULES[name]["outcome"]
         assert hits[source].retryable is RULES[name].get("retryable", False)
+        assert hits[source].protected is (name in PROTECTED)
+
+
+def test_deny_entries_account_status_and_limits_are_protected_and_the_rest_may_be_silenced():
+    assert {name for name, one in RULES.items() if one.get("protected")} == PROTECTED
+    assert BOOK.silenceable == {
+        "model",
+        *("VELOCITY", "NEW_PAYEE_HIGH_AMOUNT", "NEW_DEVICE", "FAN_IN_BURST", "CONFIRMED_FRAUD", "CARD_TESTING"),
+    }
+
+
+def test_a_code_that_one_protected_rule_shares_is_not_silenceable():
+    book = rule_book(rule("true"), rule("true", id="second", protected=True), rule("true", id="third", code="RETRIES"))
+    assert book.silenceable == {"model", "RETRIES"}
 
 
 def test_every_packaged_rule_has_examples_of_both_kinds():
@@ -301,6 +334,7 @@ WRONG_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "bad code": ({"rules": [FINE | {"code": "velocity"}]}, "rules.0.code: "),
     "version zero": ({"rules": [FINE | {"version": 0}]}, "rules.0.version: "),
     "version as text": ({"rules": [FINE | {"version": "1"}]}, "rules.0.version: "),
+    "protected as text": ({"rules": [FINE | {"protected": "yes"}]}, "rules.0.protected: "),
     "retryable as text": ({"rules": [FINE | {"retryable": "yes"}]}, "rules.0.retryable: "),
     "expression as number": ({"rules": [FINE | {"expression": 1}]}, "rules.0.expression: "),
     "rule without code": ({"rules": [without(FINE, "code")]}, "rules.0.code: "),
@@ -391,25 +425,63 @@ def test_every_feature_has_a_reason():
 # --- standing ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("deny", "denied_at_noon"),
-    [
-        ({"reason": "stolen"}, True),
-        ({"reason": "stolen", "expires_at": None}, True),
-        ({"reason": "stolen", "expires_at": utc(NOON + timedelta(microseconds=1))}, True),
-        ({"reason": "stolen", "expires_at": utc(NOON)}, False),
-        ({"reason": "stolen", "expires_at": "2026-03-04T12:00:00+09:00"}, False),
-        ({"reason": "stolen", "expires_at": "2026-03-04T21:00:01+09:00"}, True),
-        (None, False),
-    ],
-)
-def test_a_denial_ends_by_the_payments_own_time(deny, denied_at_noon):
-    profile = {"deny": deny} if deny else {}
+AT_NOON: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"expires_at": None}, True),
+    ({"expires_at": utc(NOON + timedelta(microseconds=1))}, True),
+    ({"expires_at": utc(NOON)}, False),
+    ({"expires_at": "2026-03-04T12:00:00+09:00"}, False),
+    ({"expires_at": "2026-03-04T21:00:01+09:00"}, True),
+]
+"""Ends of an entry, and whether it is in force at noon."""
+
+
+@pytest.mark.parametrize(("end", "denied_at_noon"), AT_NOON)
+def test_a_denial_ends_by_the_payments_own_time(end, denied_at_noon):
+    profile = {"deny": {"reason": "stolen"} | end}
     assert denies(profile, NOON) is denied_at_noon
     found = standing(payment(), State({}, {"account#payer-1": profile}))
     assert found["payer_denied"] is denied_at_noon
     late = payment(occurred_at=NOON - timedelta(hours=11))
-    assert standing(late, State({}, {"account#payer-1": profile}))["payer_denied"] is (deny is not None)
+    assert standing(late, State({}, {"account#payer-1": profile}))["payer_denied"]
+
+
+def test_who_is_on_no_list_is_not_denied():
+    assert not denies({}, NOON)
+    assert not denies({"allow": {"reason": "known", "silences": ["VELOCITY"]}}, NOON)
+
+
+@pytest.mark.parametrize(("end", "silenced_at_noon"), AT_NOON)
+def test_an_allow_entry_ends_by_the_payments_own_time(end, silenced_at_noon):
+    state = State({}, {"account#payer-1": {"allow": {"reason": "known", "silences": ["VELOCITY", "model"]} | end}})
+    assert silenced(payment(), state) == ({"VELOCITY", "model"} if silenced_at_noon else set())
+    assert silenced(payment(occurred_at=NOON - timedelta(hours=11)), state) == {"VELOCITY", "model"}
+
+
+@pytest.mark.parametrize(
+    "allow", ["yes", 7, None, {}, {"silences": None}, {"silences": ["VELOCITY"], "expires_at": "junk"}]
+)
+def test_an_allow_entry_that_cannot_be_read_silences_nothing_and_hides_no_other(allow):
+    profiles = {"account#payer-1": {"allow": allow}, "account#payee-1": {"allow": {"silences": ["NEW_DEVICE"]}}}
+    assert silenced(payment(), State({}, profiles)) == {"NEW_DEVICE"}
+
+
+@pytest.mark.parametrize("deny", ["yes", 7, {"expires_at": "junk"}])
+def test_a_deny_entry_that_cannot_be_read_denies(deny):
+    assert denies({"deny": deny}, NOON)
+
+
+@pytest.mark.parametrize("held", ["hold", None, 7, {}, {"state": None}])
+def test_a_status_that_cannot_be_read_is_not_active(held):
+    assert standing(payment(), State({}, {"account#payer-1": {"status": held}}))["payer_status"] != "active"
+
+
+def test_what_is_silenced_is_silenced_for_any_of_the_parties():
+    parties = ("account#payer-1", "account#payee-1", "device#device-1", "instrument#card-1", "ip#192.0.2.1")
+    entries = {pk: {"allow": {"silences": [f"CODE_{n}", "ANY"]}} for n, pk in enumerate((*parties, "account#somebody"))}
+    found = silenced(payment(instrument_id="card-1", ip="192.0.2.1"), State({}, entries))
+    assert found == {"ANY", *(f"CODE_{n}" for n in range(5))}
+    assert silenced(payment(), State({}, denied("account#payer-1"))) == set()
 
 
 def test_everybody_is_of_good_standing_until_a_profile_says_otherwise():

@@ -16,6 +16,12 @@ ENVIRONMENT = {
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
     "AUDIT_TABLE": "audit",
+    "LABELS_TABLE": "labels",
+    "LABEL_SOURCES": "user_report=payment-app,analyst=fraud-analyst,analyst=head-of-fraud",
+    "ARCHIVE_BUCKET": "archive",
+    "UNDECIDABLE_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/undecidable",
+    "FOLD_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/fold",
+    "EVENT_BUS_NAME": "events",
     "DECISION_RETENTION_DAYS": "400",
 }
 
@@ -25,6 +31,8 @@ def test_the_environment_is_parsed_into_types():
     assert (parsed.currency, parsed.decision_retention_days) == ("JPY", 400)
     assert parsed.aws_endpoint_url == "http://127.0.0.1:5000"
     assert Settings.from_environment(ENVIRONMENT).aws_endpoint_url is None
+    assert parsed.label_sources.ranking == ("user_report", "analyst")
+    assert parsed.label_sources.by_role["head-of-fraud"] == "analyst"
 
 
 @pytest.mark.parametrize("name", ENVIRONMENT)
@@ -40,6 +48,10 @@ def test_every_missing_variable_is_named(name):
         ("SCORER", "SECRET"),
         ("COUNTERS_TABLE", "a b"),
         ("AUDIT_TABLE", "x"),
+        ("LABELS_TABLE", ""),
+        ("LABEL_SOURCES", ""),
+        ("LABEL_SOURCES", "SECRET"),
+        ("LABEL_SOURCES", "analyst=SECRET,user_report=SECRET"),
         ("DECISION_RETENTION_DAYS", "0"),
         ("DECISION_RETENTION_DAYS", "SECRET"),
     ],

@@ -2,7 +2,7 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -12,15 +12,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud.transaction import Transaction
-from models.population import DAY, EPOCH, HABIT_OF, HOUR, LOCAL_TIME, Around, Draw, instant, moment, rfc3339, stepped
-from models.simulate import COMPLAINT_WINDOW, FEWEST_PAYERS, STORIES, TACTICS, Labelled, Reports, main, simulate
+from models.draws import (
+    DAY,
+    EPOCH,
+    HOUR,
+    LOCAL_TIME,
+    MINUTE,
+    Around,
+    Draw,
+    instant,
+    is_festive,
+    is_payday,
+    moment,
+    pace,
+    rfc3339,
+    stepped,
+)
+from models.population import HABIT_OF, Payment, World
+from models.simulate import FEWEST_PAYERS, STORIES, TACTICS, Labelled, demo, labels_of, main, simulate
+from models.stories import COMPLAINT_WINDOW, Reports
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
+OPENING = (START - EPOCH) // timedelta(milliseconds=1)
 
 
 @pytest.fixture(scope="module")
 def month() -> list[Labelled]:
-    return list(simulate(11, START, 30, 700))
+    return list(simulate(11, START, 45, 500))
+
+
+@pytest.fixture(scope="module")
+def frauds(month) -> dict[str, list[tuple[datetime, dict, datetime]]]:
+    """By tactic: when it happened, the payment, when it became known."""
+    found = defaultdict(list)
+    for each, time in zip(month, times(month), strict=True):
+        if each.tactic:
+            found[each.tactic].append((time, each.transaction, each.reported_at))
+    return found
+
+
+def told(name: str, seed: int = 1) -> list[list[Payment]]:
+    """What each day of a story brings, in a world of its own."""
+    story = next(story for story in STORIES if story.name == name)
+    return list(story.tell(World(Draw(seed, "world"), 300), Draw(seed, "story"), OPENING))
+
+
+def local_hour(time: datetime) -> int:
+    return (time + timedelta(hours=9)).hour
 
 
 def amounts(month: list[Labelled], kind: str) -> list[int]:
@@ -38,16 +76,16 @@ def run_command(folder: Path, arguments: str) -> bytes:
 
 
 def test_a_seed_always_gives_the_same_bytes(tmp_path, capsys):
-    written = run_command(tmp_path, "--seed 7 --days 4 --payers 500")
+    written = run_command(tmp_path, "--seed 7 --days 15 --payers 500")
     printed = capsys.readouterr().out
     assert all(kind in printed for kind in ("legitimate", *TACTICS))
-    assert hashlib.sha256(written).hexdigest() == "b85d92e137324a1b14122a8feb205749fe823d4f532022fb9dea9dd577fada3b"
+    assert hashlib.sha256(written).hexdigest() == "0e1070b68498d452756da15947a381b2fdce265f5c63125ed3df2b0b46a9b014"
 
 
 def test_a_longer_run_begins_with_the_shorter_one():
-    short = list(simulate(3, START, 2, 60))
-    assert short
-    assert list(islice(simulate(3, START, 5, 60), len(short))) == short
+    short = list(simulate(3, START, 6, 60, crime=5))
+    assert {each.label for each in short} == {"fraud", "legitimate"}
+    assert list(islice(simulate(3, START, 20, 60, crime=5), len(short))) == short
 
 
 def test_another_seed_gives_other_payments():
@@ -59,7 +97,7 @@ def test_the_start_may_have_any_offset_and_the_habits_stay_local():
     run = times(list(simulate(5, japan, 2, 300)))
     assert japan <= run[0]
     assert run[-1] < japan + timedelta(days=2)
-    by_local_hour = Counter((time + timedelta(hours=9)).hour for time in run)
+    by_local_hour = Counter(local_hour(time) for time in run)
     assert by_local_hour[12] > 4 * by_local_hour[3]
 
 
@@ -69,6 +107,18 @@ def test_the_start_may_have_any_offset_and_the_habits_stay_local():
 def test_an_impossible_run_is_refused_at_once(start, days, payers):
     with pytest.raises(ValueError, match="start needs an offset"):
         simulate(1, start, days, payers)
+
+
+@pytest.mark.parametrize("crime", [0, -1, math.inf, math.nan])
+def test_an_impossible_crime_is_refused_at_once(crime):
+    with pytest.raises(ValueError, match="positive and finite"):
+        simulate(1, START, 1, 100, crime=crime)
+
+
+def test_crime_multiplies_the_frauds_only():
+    usual, much = (Counter(each.label for each in simulate(4, START, 15, 300, crime=crime)) for crime in (1, 4))
+    assert 2.5 < much["fraud"] / usual["fraud"] < 6
+    assert 0.95 < much["legitimate"] / usual["legitimate"] < 1.05
 
 
 def test_the_command_explains_an_impossible_run(tmp_path, capsys):
@@ -84,7 +134,7 @@ def test_payments_come_in_event_order_with_unique_ids(month):
 
 
 def test_every_payment_is_a_valid_transaction_in_the_asked_currency():
-    for each in simulate(2, START, 20, 300, "USD"):
+    for each in simulate(2, START, 20, 200, "USD", crime=5):
         assert Transaction.model_validate_json(json.dumps(each.transaction)).currency == "USD"
 
 
@@ -112,11 +162,152 @@ def test_the_truth_stays_outside_the_transaction(month):
     assert not [word for word in (*(story.name for story in STORIES), "fraud", "label") if word in text]
 
 
-def test_about_one_payment_in_a_hundred_is_fraud_and_no_tactic_is_missing(month):
-    frauds = Counter(each.tactic for each in month if each.label == "fraud")
-    assert 0.007 < frauds.total() / len(month) < 0.016
-    assert frauds.keys() == set(TACTICS) == {"account_takeover", "mule_fan_in", "card_testing"}
-    assert min(frauds.values()) > 0.2 * frauds.total()
+def test_between_ten_and_fifteen_payments_in_a_thousand_are_fraud_and_no_tactic_is_missing(month):
+    counts = Counter(each.tactic for each in month if each.label == "fraud")
+    assert 0.010 < counts.total() / len(month) < 0.015
+    assert counts.keys() == set(TACTICS) == {
+        "account_takeover", "takeover_fan_out", "mule_fan_in", "scam_payee", "collusive_merchant", "card_testing"
+    }  # fmt: skip
+    assert min(counts.values()) > 0.05 * counts.total()
+
+
+def test_a_takeover_fans_out_to_a_ring_that_serves_again(frauds):
+    payees = defaultdict(dict)
+    for time, payment, _ in frauds["takeover_fan_out"]:
+        if payment["type"] == "p2p":
+            payees[payment["payer_id"]].setdefault(payment["payee_id"], time)
+    sizes = {payer: len(ring) for payer, ring in payees.items()}
+    spans = [max(ring.values()) - min(ring.values()) for ring in payees.values()]
+    assert median(sizes.values()) >= 4
+    assert median(spans) < timedelta(minutes=20)
+    assert any(payees[one].keys() & payees[other].keys() for one, other in pairwise(payees))
+
+
+def test_a_scam_is_paid_by_the_victims_themselves_over_days(month, frauds):
+    scammed = {payment["transaction_id"] for _, payment, _ in frauds["scam_payee"]}
+    owned, own = defaultdict(set), Counter()
+    for each in month:
+        payer, device = each.transaction["payer_id"], each.transaction.get("device_id")
+        if each.transaction["transaction_id"] in scammed:
+            own[device in owned[payer]] += 1
+        owned[payer].add(device)
+    assert own[True] > 0.8 * own.total()
+    payers, days = defaultdict(set), defaultdict(set)
+    for time, payment, _ in frauds["scam_payee"]:
+        payers[payment["payee_id"]].add(payment["payer_id"])
+        days[payment["payer_id"]].add(time.date())
+    assert max(map(len, payers.values())) >= 3
+    assert sum(len(each) > 1 for each in days.values()) > 0.1 * len(days)
+
+
+def test_a_collusive_merchant_sells_round_amounts_at_odd_hours_for_days(frauds):
+    nights = defaultdict(set)
+    for time, payment, _ in frauds["collusive_merchant"]:
+        nights[payment["payee_id"]].add(time.date())
+        assert payment["type"] == "merchant"
+        assert payment["amount"] % 10 == 0
+        assert local_hour(time) < 8 or local_hour(time) == 23
+    assert median(map(len, nights.values())) >= 3
+    round_ones = sum(payment["amount"] % 1_000 == 0 for _, payment, _ in frauds["collusive_merchant"])
+    assert 0.6 < round_ones / len(frauds["collusive_merchant"]) < 1
+
+
+@pytest.mark.parametrize("tactic", ["mule_fan_in", "scam_payee", "collusive_merchant"])
+def test_labels_of_a_payee_are_often_known_before_its_next_fraud(frauds, tactic):
+    known, first = defaultdict(lambda: datetime.max.replace(tzinfo=UTC)), {}
+    warned = 0
+    for time, payment, reported_at in frauds[tactic]:
+        payee = payment.get("payee_id")
+        first.setdefault(payee, time)
+        warned += known[payee] < time
+        known[payee] = min(known[payee], reported_at)
+    assert 0.2 < warned / len(frauds[tactic]) < 0.9
+    last = {payment.get("payee_id"): time for time, payment, _ in frauds[tactic]}
+    assert timedelta(days=3) < max(last[payee] - first[payee] for payee in first if payee) < timedelta(days=40)
+
+
+@pytest.mark.parametrize("name", sorted({story.name for story in STORIES} - set(TACTICS)))
+def test_an_honest_story_is_told_without_any_report(name):
+    payments = [payment for seed in range(5) for day in told(name, seed) for payment in day]
+    assert payments
+    assert all(payment.truth is None for payment in payments)
+
+
+def test_wages_and_gifts_go_to_many_at_once_as_stolen_money_does():
+    for name, least in ("payday", 30_000), ("festival_gifts", 1_000), ("takeover_fan_out", 5_000):
+        sent = [payment for payment in told(name)[0] if payment.type == "p2p" and payment.attempt_of is None]
+        assert len({payment.payee for payment in sent}) == len(sent) >= 3
+        assert len({payment.payer for payment in sent}) == 1
+        assert median(payment.amount for payment in sent) > least
+        assert sent[-1].at - sent[0].at < 3 * HOUR
+
+
+def test_a_new_phone_stays_and_is_busy_at_once():
+    (payments,) = told("new_phone")
+    payer = payments[0].payer
+    assert {payment.access.device_id for payment in payments} == {payer.phone}
+    assert len(payments) >= 2
+    assert payments[-1].at - payments[0].at < 12 * HOUR
+
+
+def test_a_story_of_many_rounds_rests_for_days_and_keeps_its_payee():
+    days = told("scam_payee")
+    rounds = [day for day in days if day]
+    assert len(days) > len(rounds) >= 3
+    assert len({payment.payee for day in rounds for payment in day}) == 1
+    for place, day in enumerate(days):
+        assert all(payment.at >= OPENING + place * DAY for payment in day)
+
+
+def test_a_mule_serves_for_days_and_not_for_ever():
+    world, draw = World(Draw("world"), 50), Draw("thief")
+    mule = world.hire(draw, world.accounts[0], OPENING)
+    assert world.mules(OPENING + MINUTE) == [mule]
+    assert not world.mules(OPENING + 365 * DAY)
+
+
+def test_gifts_and_wages_have_their_days_in_the_run(month):
+    """Honest payers pay many people on one day above all around White Day, and much to many on payday."""
+    paid = defaultdict(dict)
+    for each, time in zip(month, times(month), strict=True):
+        if each.label == "legitimate" and each.transaction["type"] == "p2p":
+            day = (time + timedelta(hours=9)).date()
+            paid[day, each.transaction["payer_id"]][each.transaction["payee_id"]] = each.transaction["amount"]
+    many = [(day, median(amounts.values())) for (day, _), amounts in paid.items() if len(amounts) >= 4]
+    gifts, wages = Counter(day for day, _ in many), Counter(day for day, amount in many if amount > 25_000)
+    assert {day for day, _ in gifts.most_common(3)} == {date(2026, 3, day) for day in (13, 14, 15)}
+    assert wages.most_common(1)[0][0] == date(2026, 3, 25)
+
+
+def test_paydays_and_festivals_follow_the_calendar():
+    year = [date(2026, 1, 1) + timedelta(days) for days in range(365)]
+    paydays = [day for day in year if is_payday(day)]
+    assert len(paydays) == 12
+    assert {(day.month, day.day) for day in paydays} >= {(3, 25), (4, 24), (7, 24), (10, 23)}
+    assert max(day.weekday() for day in paydays) == 4
+    assert [day.day for day in year if is_festive(day) and day.month == 3] == [13, 14, 15]
+    assert is_festive(date(2025, 12, 31))
+    assert pace(date(2026, 3, 25)) > 1.2 * pace(date(2026, 3, 18))
+    assert pace(date(2026, 3, 28)) == pace(date(2026, 3, 21))
+
+
+def test_labels_become_known_in_order_and_name_their_source(month):
+    labels = labels_of(month)
+    assert sorted(label["transaction_id"] for label in labels) == [each.transaction["transaction_id"] for each in month]
+    assert {tuple(label) for label in labels} == {("transaction_id", "label", "reported_at", "source")}
+    assert all(earlier["reported_at"] <= later["reported_at"] for earlier, later in pairwise(labels))
+    assert {(label["label"], label["source"]) for label in labels} == {
+        ("fraud", "report"), ("fraud", "chargeback"), ("fraud", "verdict"), ("legitimate", "no_complaint")
+    }  # fmt: skip
+
+
+def test_the_demonstration_has_every_tactic_and_labels_in_time():
+    run = demo()
+    assert len(run) == 1_000
+    counts = Counter(each.tactic for each in run if each.tactic)
+    assert counts.keys() == set(TACTICS)
+    assert min(counts.values()) >= 4
+    assert sum(each.label == "fraud" and each.reported_at < times(run)[-1] for each in run) > counts.total() / 3
 
 
 def test_only_frauds_have_a_tactic(month):
@@ -189,7 +380,7 @@ def test_a_moment_is_within_the_day_at_the_local_hour_asked_for(opening, hour, l
 
 @given(st.floats(0.1, 2_000), st.floats(0, 3), st.floats(0, 1), st.integers())
 def test_a_report_comes_between_an_hour_and_the_end_of_the_complaint_window(hours, sigma, late, seed):
-    assert HOUR <= Reports(Around(hours, sigma), late).delay(Draw(seed)) <= COMPLAINT_WINDOW
+    assert HOUR <= Reports(Around(hours, sigma), late, "report").delay(Draw(seed)) <= COMPLAINT_WINDOW
 
 
 @given(st.lists(st.integers(0, 5), min_size=1).filter(any), st.integers())

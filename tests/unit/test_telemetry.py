@@ -7,8 +7,10 @@ import pytest
 
 from fraud import telemetry
 from fraud.assembly import POLICY
-from fraud.errors import Fault, InvalidRequestError
-from fraud.evaluation import Evaluator
+from fraud.errors import Fault, InvalidRequestError, UnavailableError
+from fraud.evaluation import Evaluation, Evaluator
+from fraud.fold import Done, Due
+from fraud.labels import LabelResult
 from fraud.rules import RuleBook
 from tests.fakes import FixedScorer, InMemoryStore
 from tests.payments import NOON, payment
@@ -48,9 +50,7 @@ def metrics(parsed: dict[str, Any]) -> dict[str, tuple[str, float]]:
 
 def test_a_decision_is_one_line_without_personal_data(capsys):
     evaluator = Evaluator(InMemoryStore(), FixedScorer(0.6), RuleBook.load(POLICY.read_bytes()), lambda: NOON)
-    _, decision = evaluator.evaluate(payment(**PERSONAL))
-    assert decision is not None
-    telemetry.decided(decision, "api")
+    telemetry.evaluated(evaluator.evaluate(payment(**PERSONAL)), "api")
     parsed = line(capsys)
     assert {name: unit for name, (unit, _) in metrics(parsed).items()} == {
         "Decisions": "Count",
@@ -64,10 +64,11 @@ def test_a_decision_is_one_line_without_personal_data(capsys):
 
 
 def test_a_repeat_is_counted_as_one(capsys):
-    telemetry.repeated("api")
+    telemetry.evaluated(Evaluation(b'{"SECRET":"SECRET"}', None), "stream")
     parsed = line(capsys)
     assert metrics(parsed) == {"Decisions": ("Count", 1)}
-    assert parsed["Outcome"] == "repeat"
+    assert parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Outcome", "Door"]]
+    assert (parsed["Outcome"], parsed["Door"]) == ("repeat", "stream")
 
 
 def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
@@ -76,3 +77,33 @@ def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
     parsed = line(capsys)
     assert metrics(parsed) == {"Refusals": ("Count", 1)}
     assert (parsed["Error"], parsed["status"]) == ("InvalidRequestError", 400)
+    assert "code" not in parsed
+
+
+def test_of_what_a_service_refused_the_log_has_the_services_own_word(capsys):
+    telemetry.refused(UnavailableError("ThrottlingException"), 503, "stream")
+    parsed = line(capsys)
+    assert (parsed["Error"], parsed["code"], parsed["Door"]) == ("UnavailableError", "ThrottlingException", "stream")
+
+
+def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule(capsys):
+    fault = Fault("payer_id", "contradiction", "SECRET")
+    accepted, rejected = (
+        LabelResult(transaction_id="SECRET", status=status, errors=errors)
+        for status, errors in (("accepted", []), ("rejected", [fault, fault]))
+    )
+    telemetry.labelled([accepted, rejected, accepted], "analyst", "labels")
+    parsed = line(capsys)
+    assert metrics(parsed) == {"Accepted": ("Count", 2), "Unchanged": ("Count", 0), "Rejected": ("Count", 1)}
+    assert (parsed["Source"], parsed["Door"], parsed["rules"]) == ("analyst", "labels", ["contradiction"])
+
+
+def test_the_fold_says_how_far_behind_it_is_and_what_it_did(capsys):
+    telemetry.fold_due(Due(lag_seconds=0, slices=0, folded=3))
+    assert metrics(line(capsys)) == {
+        "FoldLagSeconds": ("Seconds", 0),
+        "FoldSlicesBehind": ("Count", 0),
+        "FoldedItems": ("Count", 3),
+    }
+    telemetry.folded(Done(items=7, periods=2))
+    assert metrics(line(capsys)) == {"FoldedItems": ("Count", 7), "FoldedPeriods": ("Count", 2)}

@@ -289,6 +289,10 @@ def test_a_body_may_have_65536_bytes_and_no_more():
     padded = WHOLE + " " * (MAX_BODY_BYTES - len(WHOLE))
     assert Transaction.parse(padded, ADMISSION)
     assert faulty(padded + " ") == {("body", "too_large")}
+    wide = "花" * (MAX_BODY_BYTES // 3)
+    assert faulty(wide) == {("body", "json_invalid")}
+    assert faulty(wide + "花") == {("body", "too_large")}
+    assert faulty("\ud800") == {("body", "string_unicode")}
 
 
 def test_a_made_up_name_is_cut():

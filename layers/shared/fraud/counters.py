@@ -2,12 +2,11 @@
 
 Every name derives from the payment's own time and identity, so an update commutes with every other and meets its own
 mark when it comes twice. `updates` and `reads` say what to do, `windows.measure` what the result means; DynamoDB
-(store) and `InMemoryCounters` only carry it out. docs/architecture.md draws the layout; buckets pack count and sum
-into one integer, so that one ADD moves both.
+(store) and `memory.InMemoryCounters` only carry it out. docs/architecture.md draws the layout; buckets pack count and
+sum into one integer, so that one ADD moves both.
 """
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -31,16 +30,25 @@ KEEP_DAYS = 35
 """How long an item outlives its period: reads reach back 30 days, repairs a little further."""
 
 FOLD_SLICES = 64
+"""Into how many parts the entities of a period are dealt, each folded on its own."""
 
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """How one kind of entity is laid out: seconds per item, bucket scales, seconds per set of marks, its side of a
-    profile.
+    """How one kind of entity is laid out.
+
+    period   seconds that one item spans
+    live     how many periods are read as items, the payment's own included; older ones come from the profile
+    sk       letter of the sort key
+    scales   letters of its buckets
+    marks    seconds that one set of marks spans
+    profile  kind of the profile that its items are folded into; None: never folded
+    side     prefix of its attributes there
     """
 
     name: str
     period: int = DAY
+    live: int = 2
     sk: str = "d"
     scales: tuple[str, ...] = ("s", "m", "h")
     marks: int = 600
@@ -54,7 +62,7 @@ class Kind:
 
 PAYER = Kind("payer", profile="account", side="o")
 PAYEE = Kind("payee", profile="account", side="i")
-MERCHANT = Kind("merchant", profile="account", side="m")
+MERCHANT = Kind("merchant", period=3600, live=16, sk="h", profile="account", side="m")
 DEVICE = Kind("device", profile="device", side="u")
 INSTRUMENT = Kind("instrument", profile="instrument", side="u")
 PAIR = Kind("pair", period=32 * DAY, sk="b", scales=("b",), marks=DAY)
@@ -63,6 +71,17 @@ ENTITIES: tuple[Kind, ...] = (PAYER, DEVICE, PAYEE, MERCHANT, INSTRUMENT)
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (*ENTITIES, PAIR)}
 RECEIVING: dict[str, Kind] = {"p2p": PAYEE, "merchant": MERCHANT, "cash_out": INSTRUMENT, "top_up": INSTRUMENT}
 """The kind under which a type's counterparty is counted."""
+
+
+class Slice(NamedTuple):
+    """A part of the entities whose kinds share a sort key letter: what one worker folds, period after period."""
+
+    sk: str
+    number: int
+
+    def key(self, period: int) -> str:
+        """Key of the fold's index: the slice's items of one period."""
+        return f"{self.sk}{period}#{self.number}"
 
 
 class Key(NamedTuple):
@@ -81,6 +100,11 @@ class Key(NamedTuple):
     def sk(self) -> str:
         """Sort key: a letter for the length of the period, and its number since the epoch."""
         return f"{self.kind.sk}{self.period}"
+
+    @property
+    def slice(self) -> Slice | None:
+        """The slice of the fold that will carry the item into its profile; None for pairs, which are read directly."""
+        return None if self.kind.profile is None else Slice(self.kind.sk, _hash(self.pk) % FOLD_SLICES)
 
 
 class Update(NamedTuple):
@@ -108,10 +132,9 @@ class Update(NamedTuple):
 
     @property
     def fold(self) -> str | None:
-        """The slice of the nightly fold that will carry the item into its profile; pairs are read directly instead."""
-        if self.key.kind.profile is None:
-            return None
-        return f"{self.key.sk}#{_hash(self.key.pk) % FOLD_SLICES}"
+        """Key of the fold's index, under which the item waits for its fold."""
+        part = self.key.slice
+        return None if part is None else part.key(self.key.period)
 
 
 @dataclass(slots=True, eq=False)
@@ -154,13 +177,14 @@ Profile = Mapping[str, Any]
 
 @dataclass
 class State:
-    """What the state step found: live items, profiles by `<kind>#<value>`, and whether the attempt was counted
-    before.
+    """What the state step found: live items, profiles by `<kind>#<value>`, whether the attempt was counted before, and
+    whether the fold is behind what is read from a profile.
     """
 
     items: dict[Key, Item]
     profiles: dict[str, Profile]
     recounted: bool = False
+    stale: bool = False
 
 
 class Counters(Protocol):
@@ -218,8 +242,12 @@ def updates(transaction: Transaction) -> tuple[Update, ...]:
 
 
 def reads(moved: Sequence[Update]) -> tuple[Key, ...]:
-    """The items beside the moved ones: each entity's previous period."""
-    return tuple(Key(kind, entity, period - 1) for kind, entity, period in (update.key for update in moved))
+    """The items beside the moved ones: each entity's earlier live periods."""
+    return tuple(
+        Key(kind, entity, earlier)
+        for kind, entity, period in (update.key for update in moved)
+        for earlier in range(period - 1, period - kind.live, -1)
+    )
 
 
 def profiles(transaction: Transaction) -> dict[str, str]:
@@ -232,24 +260,3 @@ def profiles(transaction: Transaction) -> dict[str, str]:
         "ip": ("ip", transaction.ip),
     }
     return {role: f"{kind}#{value}" for role, (kind, value) in roles.items() if value is not None}
-
-
-class InMemoryCounters:
-    """The same counters in a dictionary: training, backtests and tests replay history through it, in order of
-    arrival.
-    """
-
-    def __init__(self) -> None:
-        self.items: dict[Key, Item] = defaultdict(Item)
-        self.profiles: dict[str, dict[str, Any]] = {}
-
-    def count(self, transaction: Transaction) -> State:
-        """Count the attempt once, then read: the contract of `Counters`."""
-        moved = updates(transaction)
-        counted = [self.items[update.key].apply(update) for update in moved]
-        keys = (*(update.key for update in moved), *reads(moved))
-        return State(
-            items={key: self.items[key] for key in keys if key in self.items},
-            profiles={pk: self.profiles[pk] for pk in profiles(transaction).values() if pk in self.profiles},
-            recounted=not all(counted),
-        )

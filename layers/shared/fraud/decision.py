@@ -4,11 +4,13 @@ The stored body is the answer, byte for byte, for as long as the decision is kep
 (versions, degradation, step times) is in it. Only `advice` is meant for the payer: reasons would teach a fraudster.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -48,14 +50,21 @@ Thresholds = Mapping[str, float]
 
 
 class Hit(NamedTuple):
-    """One opinion: a rule that matched, or the model above a threshold. `retryable`: a later attempt may fare
-    better.
+    """One opinion: a rule that matched, or the model above a threshold.
+
+    `retryable`: a later attempt may fare better. `protected`: no allow entry silences it.
     """
 
     outcome: Outcome
     source: str
     reasons: tuple["Reason", ...]
     retryable: bool
+    protected: bool = False
+
+    def silenced_by(self, codes: AbstractSet[str]) -> bool:
+        """Whether an allow entry that names these codes (`model` for the model) takes this opinion out."""
+        names = {"model"} if self.source == "model" else {reason.code for reason in self.reasons}
+        return not self.protected and bool(names & codes)
 
 
 class Reason(BaseModel):
@@ -92,6 +101,7 @@ class Decision(BaseModel):
     outcome: Outcome
     score: float | None = Field(ge=0, le=1, description="Probability of fraud; null where the segment skips the model.")
     reasons: list[Reason] = Field(description="Internal: never shown to the payer.")
+    suppressed: list[Reason] = Field(description="What would have been a reason, silenced by an allow entry.")
     advice: Advice = Field(description="The only field meant for the payer.")
     segment: str
     model: ModelUsed
@@ -103,6 +113,45 @@ class Decision(BaseModel):
     retryable: bool = Field(description="False: no new id will help.")
     decided_at: Instant
     steps_ms: Steps
+
+
+class DecisionMade(BaseModel):
+    """The event that a decision leaves on the bus. `event_id` is the same however often it is published."""
+
+    version: Literal["1"] = "1"
+    event_id: str
+    transaction_id: Id
+    type: str
+    payer_id: Id
+    payee_id: Id | None
+    amount: int
+    currency: str
+    occurred_at: str
+    decided_at: str
+    outcome: Outcome
+    score: float | None
+    codes: list[str]
+    segment: str
+    degraded: list[str]
+    recounted: bool
+    model_version: str
+    policy_version: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, str]) -> Self:
+        """From the string attributes of a decision's row."""
+        transaction, answer = json.loads(row["transaction"]), json.loads(row["answer"])
+        copied = {name: (transaction | answer).get(name) for name in cls.model_fields}
+        identity = hashlib.sha256(f"{row['pk']} {row['decided_at']}".encode()).hexdigest()[:32]
+        return cls.model_validate(
+            copied
+            | {
+                "version": "1",
+                "event_id": identity,
+                "codes": [reason["code"] for reason in answer["reasons"]],
+                "model_version": answer["model"]["version"],
+            }
+        )
 
 
 class Turn(BaseModel):

@@ -49,6 +49,13 @@ class InvalidRequestError(FraudError):
         self.faults = faults
 
 
+class ForbiddenError(FraudError):
+    """The caller is known, but has no say in this: another role would be needed, not another request."""
+
+    status = 403
+    title = "Not allowed to this caller"
+
+
 class NotFoundError(FraudError):
     """Nothing is kept under this name."""
 

@@ -5,9 +5,10 @@ them. Three sequential network steps at most: state (count and read), model, com
 """
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from fraud import features, rules, windows
 from fraud.counters import State
@@ -50,6 +51,9 @@ class Store(Protocol):
     def find(self, transaction_id: str) -> Stored | None:
         """The decision under this id, read consistently; nothing is counted."""
 
+    def find_all(self, transaction_ids: AbstractSet[str]) -> dict[str, Stored]:
+        """The decisions under these ids, at most 100; an id without one is left out."""
+
     def commit(self, record: Record) -> Stored | None:
         """Store the decision unless the id has one. Returns None, or the decision that was there first."""
 
@@ -73,6 +77,13 @@ class Evaluation(NamedTuple):
     answer: bytes
     decision: Decision | None
 
+    @classmethod
+    def repeated(cls, transaction: Transaction, stored: Stored) -> Self:
+        """The stored answer again. Raises ConflictingBodyError when it answered another body."""
+        if stored.identity != transaction.identity:
+            raise ConflictingBodyError
+        return cls(stored.answer, None)
+
 
 class Evaluator:
     """Decides payments. One instance serves every request of its process."""
@@ -93,7 +104,7 @@ class Evaluator:
             return _answer_late(transaction, self.store.find(transaction.transaction_id))
         state, stored = self.store.count(transaction)
         if stored is not None:
-            return _repeat(transaction, stored)
+            return Evaluation.repeated(transaction, stored)
         counted = perf_counter()
 
         values = windows.measure(transaction, state)
@@ -101,19 +112,22 @@ class Evaluator:
         ruling = self.rule_book.judge(rules.inputs(transaction, values, vector, state))
         judged = perf_counter()
         score = self.scorer.score(vector) if ruling.segment.model else None
-        hits = ruling.hits if score is None else (*ruling.hits, *self._opinion(score, vector))
+        opinions = ruling.hits if score is None else (*ruling.hits, *self._opinion(score, vector))
         scored = perf_counter()
 
+        silenced = rules.silenced(transaction, state)
+        hits = [hit for hit in opinions if not hit.silenced_by(silenced)]
         outcome = worst([hit.outcome for hit in hits])
         decision = Decision(
             transaction_id=transaction.transaction_id,
             outcome=outcome,
             score=score,
             reasons=_reasons(hits),
+            suppressed=_reasons([hit for hit in opinions if hit.silenced_by(silenced)]),
             advice=ADVICE[outcome],
             segment=ruling.segment.id,
             model=ModelUsed(version=self.scorer.version),
-            degraded=[f"rule:{name}" for name in ruling.failed],
+            degraded=[*(["profile"] if state.stale else []), *(f"rule:{name}" for name in ruling.failed)],
             recounted=state.recounted,
             policy_version=self.rule_book.version,
             retryable=retryable(outcome, hits),
@@ -124,7 +138,7 @@ class Evaluator:
         winner = self.store.commit(
             Record(transaction, answer, outcome, now, values, features.pack(vector), features.fingerprint())
         )
-        return Evaluation(answer, decision) if winner is None else _repeat(transaction, winner)
+        return Evaluation(answer, decision) if winner is None else Evaluation.repeated(transaction, winner)
 
     def _opinion(self, score: float, vector: features.Vector) -> tuple[Hit, ...]:
         """The model as one more hit; exact contributions cost milliseconds, so only where there is something to
@@ -140,17 +154,11 @@ def _reasons(hits: Sequence[Hit]) -> list[Reason]:
     return [reason for hit in ordered for reason in hit.reasons[:REASONS_OF_THE_MODEL]]
 
 
-def _repeat(transaction: Transaction, stored: Stored) -> Evaluation:
-    if stored.identity != transaction.identity:
-        raise ConflictingBodyError
-    return Evaluation(stored.answer, None)
-
-
 def _answer_late(transaction: Transaction, stored: Stored | None) -> Evaluation:
     """Too old to be counted: a stored decision is still the answer, a new one would rest on closed counters."""
     if stored is None:
         raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
-    return _repeat(transaction, stored)
+    return Evaluation.repeated(transaction, stored)
 
 
 def _ms(start: float, end: float) -> float:

@@ -6,6 +6,7 @@ and rounds to float32, because xgboost compares in float32 and an unrounded twin
 """
 
 import hashlib
+import itertools
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
-from fraud.counters import DAY, PACK, RECEIVING, InMemoryCounters, slot_of
+from fraud.counters import DAY, RECEIVING
+from fraud.memory import InMemoryCounters
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import measure
 
@@ -96,6 +98,11 @@ FEATURES: Table = (
     ("counterparty_mean_24h_log", lambda p: math.log1p(_ratio(p.counterparty("sum_24h"), p.counterparty("count_24h")))),
     ("counterparty_age_log", lambda p: math.log1p(p.counterparty("age"))),
     ("counterparty_idle_log", lambda p: math.log1p(p.counterparty("idle"))),
+    # Confirmed fraud, as far as it was known at the time.
+    ("payee_frauds_2d", lambda p: p.counters["payee_frauds_2d"]),
+    ("payee_frauds_7d", lambda p: p.counters["payee_frauds_7d"]),
+    ("payee_frauds_30d", lambda p: p.counters["payee_frauds_30d"]),
+    ("payer_frauds_30d", lambda p: p.counters["payer_frauds_30d"]),
 )
 
 NAMES: tuple[str, ...] = tuple(name for name, _ in FEATURES)
@@ -134,7 +141,8 @@ def fingerprint(table: Table = FEATURES) -> str:
 def probed(table: Table = FEATURES) -> Iterator[Vector]:
     """The vectors of the probe history, with a payment on both sides of every edge of the definition."""
     counters = InMemoryCounters()
-    counters.profiles.update(dict.fromkeys(("account#payer", "account#payee", "instrument#card"), _probe_profile()))
+    for account, prefix, age, change in _frauds():
+        counters.learn(account, prefix, int(PRESENT.timestamp()) // DAY - age, change)
     for probe in _probes():
         yield vector(probe, measure(probe, counters.count(probe)), table)
 
@@ -142,34 +150,46 @@ def probed(table: Table = FEATURES) -> Iterator[Vector]:
 PRESENT = datetime(2026, 1, 5, 21, 50, 7, tzinfo=UTC)
 """The probes' present; everything in their history is at an age."""
 
-EDGES = (DAY, DAY - 3600, 7200, 3600, 3300, 60, 50, 0)
-"""Ages in seconds on both sides of the edge of every short window."""
+DAYS_AGO = (43, 30, 29, 2)
+"""On both sides of the edges of the long window and of what is read from items."""
+
+HOURS_AGO = (47, 46, 45, 33, 20, 16, 15, 2)
+"""The same for a merchant: the day before yesterday, yesterday's first hour, and both sides of its live hours."""
+
+SECONDS_AGO = (DAY, DAY - 3600, 7200, 3600, 3300, 60, 50, 0)
+"""On both sides of the edge of every short window."""
 
 
-def _probe_profile() -> dict[str, int | bytes]:
-    """Days on both sides of the edge of the long window, for each side of an account and for an instrument."""
-    now = int(PRESENT.timestamp())
-    profile: dict[str, int | bytes] = {}
-    for n, side in enumerate("oimu", start=1):
-        profile |= {f"{side}{now // DAY - age}": (PACK + 900) * n * age for age in (2, 29, 30)}
-        profile |= {f"{side}first": now - 90 * n * DAY, f"{side}last": now - 2 * n * DAY}
-    return profile | {f"oe{now // DAY - age}": (1 << slot_of(f"device-{age}")).to_bytes(16) for age in (29, 30)}
+def _frauds() -> Iterator[tuple[str, str, int, int]]:
+    """(account, prefix, age in days, change) of what became known, each in two parts: of tomorrow, too."""
+    for n, (account, prefix) in enumerate(itertools.product(("payer", "payee"), ("fo", "fi")), start=1):
+        for age in (-1, 1, 2, 6, 7, 29, 30):
+            yield from ((account, prefix, age, n), (account, prefix, age, age + 2))
 
 
 def _probes() -> list[Transaction]:
-    """The history, told as (type, payer, counterparty, device, age)."""
+    """The history, told as (type, payer, counterparty, device, age in seconds)."""
     story: list[tuple[str, str, str, str | None, int]] = []
-    story += [("p2p", "friend-1", "friend-2", None, days * DAY) for days in (43, 30, 29)]
-    for age in EDGES:
+    for days in DAYS_AGO:
+        story += [
+            ("p2p", "payer", "payee", f"device-{days}", days * DAY),
+            ("p2p", "payee", "payer", None, days * DAY),
+            ("top_up", "friend-1", "card", None, days * DAY),
+            ("p2p", "friend-1", "friend-2", None, days * DAY),
+        ]
+    for hours in HOURS_AGO:
+        story += [("merchant", f"client-{hours}", "shop", None, hours * 3600)]
+    for age in SECONDS_AGO:
         story += [
             ("p2p", "payer", f"payee-{age}", f"device-{age // DAY}", age),
             ("p2p", f"payer-{age}", "payee", None, age),
             ("p2p", f"guest-{age}", f"host-{age}", "device", age),
         ]
     story += [("p2p", "payer", "stranger", f"device-{days}", 0) for days in (1, 29, 30, 30)]
-    story += [("p2p", payer, payee, None, 0) for payer, payee in (("friend-1", "friend-2"), ("payee", "payer-0"))]
+    story += [("p2p", payer, payee, None, 0) for payer, payee in (("friend-1", "friend-2"), ("payee", "payer"))]
     story += [(kind, "payer", "payee", None, -2) for kind in ("merchant", "p2p", "merchant")]
     story += [(kind, "stranger", "card", None, -2) for kind in ("cash_out", "top_up", "cash_out")]
+    story += [("merchant", "payer", "shop", None, -2), ("p2p", "payer", "shop", None, -2)]
     return [
         Transaction.model_validate(
             {

@@ -5,6 +5,7 @@ Loading refuses what could fail or stall later: unknown names, foreign functions
 loops. What still fails at run time (a missing optional value, say) is recorded in the decision and decides nothing.
 """
 
+import contextlib
 import hashlib
 import itertools
 import random
@@ -78,12 +79,17 @@ class _Entry(_Strict):
 
 
 class Rule(_Entry):
-    """When `expression` holds, the outcome is at least `outcome`. `retryable`: the cause passes with time."""
+    """When `expression` holds, the outcome is at least `outcome`.
+
+    `retryable`: the cause passes with time. `protected`: a deny entry, a status or a legal limit, which no allow entry
+    silences.
+    """
 
     version: int = Field(ge=1)
     outcome: Annotated[Outcome, Field(strict=False)]
     code: Code
     retryable: bool = False
+    protected: bool = False
 
 
 class Segment(_Entry):
@@ -158,6 +164,12 @@ class RuleBook:
             raise UndecidableError(f"policy: {faults}") from None
         return cls(policy, f"{policy.name}-{hashlib.sha256(text).hexdigest()[:8]}")
 
+    @property
+    def silenceable(self) -> frozenset[str]:
+        """What an allow entry may name: codes that no protected rule uses, and `model`."""
+        protected = {rule.code for rule in self.policy.rules if rule.protected}
+        return frozenset({"model", *(rule.code for rule in self.policy.rules)} - protected)
+
     def judge(self, inputs: Inputs) -> Ruling:
         """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
         context = cel.Context({root: _pick(inputs[root], names) for root, names in self._reads.items()})
@@ -178,7 +190,7 @@ class RuleBook:
 
     def _hit(self, rule: Rule) -> Hit:
         reason = Reason(code=rule.code, text=self.policy.reasons[rule.code], source=f"{rule.id}@{rule.version}")
-        return Hit(rule.outcome, "rule", (reason,), rule.retryable)
+        return Hit(rule.outcome, "rule", (reason,), rule.retryable, rule.protected)
 
     def explain(self, outcome: Outcome, contributions: Iterable[tuple[str, float]]) -> Hit:
         """The model's opinion: its features' contributions (log odds, largest first) in words, one reason per code."""
@@ -213,6 +225,20 @@ def standing(transaction: Transaction, state: State) -> dict[str, Any]:
     return denied | status
 
 
+def silenced(transaction: Transaction, state: State) -> frozenset[str]:
+    """Rule codes (and `model`) that allow entries in force of anyone involved silence at the payment's own time.
+
+    An entry that cannot be read silences nothing.
+    """
+    codes: set[str] = set()
+    for pk in counters.profiles(transaction).values():
+        entry = state.profiles.get(pk, {}).get("allow")
+        with contextlib.suppress(AttributeError, KeyError, TypeError, PydanticCustomError):
+            if entry is not None and _in_force(entry, transaction.occurred_at):
+                codes.update(entry["silences"])
+    return frozenset(codes)
+
+
 def _status(profile: Profile) -> str:
     """An account's state; whoever wrote something else than a state meant no good, so it counts as not active."""
     held = profile.get("status", {"state": "active"})
@@ -222,12 +248,14 @@ def _status(profile: Profile) -> str:
 def denies(profile: Profile, at: datetime) -> bool:
     """Whether a profile carries a deny entry in force at `at`: one that never expires, or not yet."""
     entry = profile.get("deny")
-    if entry is None:
-        return False
     try:
-        return entry.get("expires_at") is None or instant(entry["expires_at"]) > at
+        return entry is not None and _in_force(entry, at)
     except (AttributeError, PydanticCustomError):
         return True  # an entry that cannot be read was still put there to deny
+
+
+def _in_force(entry: Mapping[str, Any], at: datetime) -> bool:
+    return entry.get("expires_at") is None or instant(entry["expires_at"]) > at
 
 
 def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
 
 from fraud.errors import UndecidableError
+from fraud.labels import Sources
 from fraud.transaction import Currency, faults_of
 
 Table = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
@@ -29,6 +30,12 @@ class Settings(BaseModel):
     profiles_table: Table
     decisions_table: Table
     audit_table: Table
+    labels_table: Table
+    label_sources: Annotated[Sources, PlainValidator(Sources.parse)]
+    archive_bucket: str
+    undecidable_queue_url: str
+    fold_queue_url: str
+    event_bus_name: str
     decision_retention_days: int = Field(ge=1)
     aws_endpoint_url: str | None = None
 

@@ -7,14 +7,16 @@ PutItem, refused when the id has one. So every call may be repeated.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-from fraud import counters, windows
-from fraud.counters import DAY, PAIR, SCALES, Item, Profile, State, Update
+from fraud import counters, fold, windows
+from fraud.counters import DAY, PAIR, SCALES, Item, Key, Profile, Slice, State, Update
 from fraud.decision import Record, Stored
 from fraud.errors import UnavailableError
 from fraud.evaluation import Sight
+from fraud.fold import Progress
 from fraud.transaction import Transaction, utc
 from fraud.wire import Answer, Refused, Request
 
@@ -22,6 +24,9 @@ READ_ATTEMPTS = 4
 """How often keys that DynamoDB left unprocessed are asked for again."""
 
 DECISION = "body_identity, answer"
+
+WATERMARKS_LAST = timedelta(minutes=1)
+"""How long the fold's watermarks are taken for current: they only ever rise, so an old one errs on the safe side."""
 
 
 class Transport(Protocol):
@@ -42,40 +47,45 @@ class Tables(NamedTuple):
 class DynamoStore:
     """`evaluation.Store` on DynamoDB."""
 
-    def __init__(self, transport: Transport, tables: Tables, retention_days: int) -> None:
+    def __init__(
+        self, transport: Transport, tables: Tables, retention_days: int, clock: Callable[[], datetime]
+    ) -> None:
         self._transport = transport
         self._tables = tables
         self._retention = retention_days * DAY
+        self._clock = clock
+        self._watermarks: dict[Slice, int] = {}
+        self._watermarks_read_at = datetime.min.replace(tzinfo=UTC)
 
     def count(self, transaction: Transaction) -> Sight:
-        """Every update and one BatchGetItem, sent together: the counters, the other items, profiles and decision."""
+        """Every update and one BatchGetItem, sent together: the counters, the other items, profiles and decision.
+
+        Once in WATERMARKS_LAST the fold's watermarks are read beside them.
+        """
         moved = counters.updates(transaction)
         earlier = counters.reads(moved)
-        keys = {
-            self._tables.counters: {
-                "Keys": [{"pk": {"S": key.pk}, "sk": {"S": key.sk}} for key in earlier],
-                "ProjectionExpression": projection(transaction),
-            },
-            self._tables.profiles: {
-                "Keys": [{"pk": {"S": pk}} for pk in sorted(set(counters.profiles(transaction).values()))]
-            },
-            self._tables.decisions: {
-                "Keys": [{"pk": {"S": transaction.transaction_id}}],
-                "ProjectionExpression": DECISION,
-            },
-        }
-        requests = [self._update(update) for update in moved]
-        *counted, read = self._transport.gather([*requests, Request("batch_get_item", {"RequestItems": keys})])
-        found = self._complete(read)
+        requests = [*map(self._update, moved), self._read(transaction, earlier)]
+        now = self._clock()
+        outdated = not self._watermarks_read_at <= now < self._watermarks_read_at + WATERMARKS_LAST
+        answers = self._transport.gather([*requests, *([watermark_request(self._tables.profiles)] if outdated else ())])
+        if outdated:
+            progress = watermarks_of(self._transport, answers[-1])
+            self._watermarks = {part: at.through for part, at in progress.items()}
+            self._watermarks_read_at = now
 
-        items = {update.key: item_of(_attributes(answer)) for update, answer in zip(moved, counted, strict=True)}
+        counted, found = answers[: len(moved)], completed(self._transport, answers[len(moved)])
+        items = {update.key: item_of(attributes_of(answer)) for update, answer in zip(moved, counted, strict=True)}
         by_key = {(key.pk, key.sk): key for key in earlier}
         for attributes in found.get(self._tables.counters, ()):
             items[by_key[attributes["pk"]["S"], attributes["sk"]["S"]]] = item_of(attributes)
-        profiles = {row["pk"]["S"]: profile_of(row) for row in found.get(self._tables.profiles, ())}
+        state = State(
+            items=items,
+            profiles={row["pk"]["S"]: profile_of(row) for row in found.get(self._tables.profiles, ())},
+            recounted=any(isinstance(answer, Refused) for answer in counted),
+            stale=fold.stale((update.key for update in moved), self._watermarks),
+        )
         decisions = found.get(self._tables.decisions, ())
-        recounted = any(isinstance(answer, Refused) for answer in counted)
-        return Sight(State(items, profiles, recounted), _stored(decisions[0]) if decisions else None)
+        return Sight(state, _stored(decisions[0]) if decisions else None)
 
     def find(self, transaction_id: str) -> Stored | None:
         """Read the decision of an id consistently. Raises UnavailableError."""
@@ -86,8 +96,23 @@ class DynamoStore:
             "ConsistentRead": True,
         }
         (answer,) = self._transport.gather([Request("get_item", payload)])
-        item = _attributes(answer, "Item")
+        item = attributes_of(answer, "Item")
         return _stored(item) if item else None
+
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+        """Read the decisions of at most 100 ids consistently; one without is left out. Raises UnavailableError."""
+        if not transaction_ids:
+            return {}
+        keys = {
+            self._tables.decisions: {
+                "Keys": [{"pk": {"S": transaction_id}} for transaction_id in sorted(transaction_ids)],
+                "ProjectionExpression": f"pk, {DECISION}",
+                "ConsistentRead": True,
+            }
+        }
+        (answer,) = self._transport.gather([Request("batch_get_item", {"RequestItems": keys})])
+        rows = completed(self._transport, answer).get(self._tables.decisions, ())
+        return {row["pk"]["S"]: _stored(row) for row in rows}
 
     def commit(self, record: Record) -> Stored | None:
         """Store the decision unless the id has one; the one that was there is returned. Raises UnavailableError."""
@@ -116,19 +141,57 @@ class DynamoStore:
     def _update(self, update: Update) -> Request:
         return Request("update_item", {"TableName": self._tables.counters, **expression(update)})
 
-    def _complete(self, answer: Answer) -> dict[str, list[Mapping[str, Any]]]:
-        """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed."""
-        answers = [answer]
-        while left := _attributes(answers[-1], "UnprocessedKeys"):
-            if len(answers) > READ_ATTEMPTS:
-                raise UnavailableError("UnprocessedKeys")
-            time.sleep(0.005 * 2 ** len(answers))
-            answers += self._transport.gather([Request("batch_get_item", {"RequestItems": left})])
-        found: dict[str, list[Mapping[str, Any]]] = {}
-        for part in answers:
-            for table, rows in _attributes(part, "Responses").items():
-                found.setdefault(table, []).extend(rows)
-        return found
+    def _read(self, transaction: Transaction, earlier: Iterable[Key]) -> Request:
+        """Earlier items, profiles and decision in one BatchGetItem."""
+        profiles = sorted(set(counters.profiles(transaction).values()))
+        wanted = {
+            self._tables.counters: {
+                "Keys": [{"pk": {"S": key.pk}, "sk": {"S": key.sk}} for key in earlier],
+                "ProjectionExpression": projection(transaction),
+            },
+            self._tables.profiles: {"Keys": [{"pk": {"S": pk}} for pk in profiles]},
+            self._tables.decisions: {
+                "Keys": [{"pk": {"S": transaction.transaction_id}}],
+                "ProjectionExpression": DECISION,
+            },
+        }
+        return Request("batch_get_item", {"RequestItems": wanted})
+
+
+def completed(transport: Transport, answer: Answer) -> dict[str, list[Mapping[str, Any]]]:
+    """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed.
+
+    Raises UnavailableError when something is left in the end.
+    """
+    answers = [answer]
+    while left := attributes_of(answers[-1], "UnprocessedKeys"):
+        if len(answers) > READ_ATTEMPTS:
+            raise UnavailableError("UnprocessedKeys")
+        time.sleep(0.005 * 2 ** len(answers))
+        answers += transport.gather([Request("batch_get_item", {"RequestItems": left})])
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for part in answers:
+        for table, rows in attributes_of(part, "Responses").items():
+            found.setdefault(table, []).extend(rows)
+    return found
+
+
+def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
+    """The read of all watermarks: one item for each letter, with an attribute for each of its slices."""
+    keys = [{"pk": {"S": pk}} for pk in fold.WATERMARKS.values()]
+    return Request("batch_get_item", {"RequestItems": {profiles: {"Keys": keys, "ConsistentRead": consistent}}})
+
+
+def watermarks_of(transport: Transport, answer: Answer) -> dict[Slice, Progress]:
+    """How far each slice is folded, from the answer to `watermark_request`. A slice without a watermark is left out."""
+    rows = {row["pk"]["S"]: profile_of(row) for table in completed(transport, answer).values() for row in table}
+    found = {part: rows.get(fold.WATERMARKS[part.sk], {}).get(watermark(part)) for part in fold.SLICES}
+    return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
+
+
+def watermark(part: Slice) -> str:
+    """The attribute that holds a slice's `Progress`, as a list: in one value, so that it changes as a whole."""
+    return f"s{part.number}"
 
 
 def expression(update: Update) -> dict[str, Any]:
@@ -165,18 +228,19 @@ def expression(update: Update) -> dict[str, Any]:
 
 
 def projection(transaction: Transaction) -> str:
-    """Attributes of earlier items that `measure` may look at: hours, slots, days, its device, fine buckets over
-    midnight.
+    """Attributes of earlier items that `measure` may look at: hours, slots, days, its device, and the fine buckets of
+    windows that reach back over the start of the payment's own period.
     """
     names = ["pk", "sk", *(f"{letter}{hour}" for letter in "hd" for hour in range(24))]
     names += [f"b{day}" for day in range(PAIR.period // DAY)]
     if transaction.device_id is not None:
         names.append(f"e{counters.slot_of(transaction.device_id)}")
-    for scale, length in windows.WINDOWS.values():
-        per_day = DAY // SCALES[scale]
-        reach_back = length - 1 - transaction.epoch % DAY // SCALES[scale]
-        names += [f"{scale}{index}" for index in range(per_day - max(reach_back, 0), per_day)]
-    return ", ".join(names)
+    for period in {kind.period for kind, _, _ in counters.sides(transaction) if kind is not PAIR}:
+        for scale, length in windows.WINDOWS.values():
+            per_item = period // SCALES[scale]
+            reach_back = length - 1 - transaction.epoch % period // SCALES[scale]
+            names += [f"{scale}{index}" for index in range(per_item - max(reach_back, 0), per_item)]
+    return ", ".join(dict.fromkeys(names))
 
 
 def item_of(attributes: Mapping[str, Any]) -> Item:
@@ -196,7 +260,7 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
 
 
 def profile_of(attributes: Mapping[str, Any]) -> Profile:
-    """A profile as plain values: integers, strings, bytes, booleans and maps of them."""
+    """A profile as plain values: integers, strings, bytes, booleans, and lists and maps of them."""
     return {name: _plain(value) for name, value in attributes.items()}
 
 
@@ -209,13 +273,16 @@ def _plain(value: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an attribute has 
             return bytes(content)
         case "M":
             return profile_of(content)
+        case "L":
+            return [_plain(element) for element in content]
         case "NULL":
             return None
         case _:
             return content
 
 
-def _attributes(answer: Answer, field: str = "Attributes") -> Mapping[str, Any]:
+def attributes_of(answer: Answer, field: str = "Attributes") -> Any:  # noqa: ANN401 - rows, or one of them
+    """A field of an answer, empty where it has none; of a refused condition, the item that was there."""
     return answer.item if isinstance(answer, Refused) else answer.get(field, {})
 
 

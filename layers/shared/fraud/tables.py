@@ -1,4 +1,5 @@
-"""The tables that people write to, with PynamoDB: the deny list on profiles, and the audit trail of every change.
+"""The tables that people write to, with PynamoDB: deny and allow lists on profiles, and the audit trail of every
+change.
 
 A change and its audit row are one DynamoDB transaction, conditioned on what was read: two people at once lose nothing,
 and a change that changes nothing leaves no row. Each writer touches only its own top-level attribute of a profile.
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from botocore.exceptions import ClientError
 from pydantic import (
@@ -23,7 +24,7 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import PydanticCustomError
-from pynamodb.attributes import MapAttribute, UnicodeAttribute
+from pynamodb.attributes import ListAttribute, MapAttribute, UnicodeAttribute
 from pynamodb.connection import Connection
 from pynamodb.exceptions import DoesNotExist, PynamoDBException, TransactWriteError
 from pynamodb.models import Model
@@ -54,23 +55,50 @@ class DenyOrder(BaseModel):
     @field_validator("expires_at")
     @classmethod
     def _is_ahead(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
-        if value is not None and isinstance(info.context, datetime) and value <= info.context:
+        if value is not None and isinstance(info.context, Moment) and value <= info.context.now:
             raise PydanticCustomError("expires_at_past", "must lie ahead")
         return value
 
     @classmethod
-    def parse(cls, body: str | bytes, now: datetime) -> Self:
+    def parse(cls, body: str | bytes, moment: "Moment") -> Self:
         """Read a request body. Raises InvalidRequestError with every fault at once."""
-        return parsed(cls, body, now)
+        return parsed(cls, body, moment)
+
+
+class AllowOrder(DenyOrder):
+    """The body of PUT /lists/allow/{kind}/{value}: what is silenced for this value, and until when."""
+
+    silences: Annotated[list[str], Field(min_length=1, max_length=20, description="Reason codes of rules, or `model`.")]
+
+    @field_validator("silences")
+    @classmethod
+    def _may_be_silenced(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if isinstance(info.context, Moment) and not info.context.silenceable.issuperset(value):
+            raise PydanticCustomError(
+                "not_silenceable", "must be codes of unprotected rules, or `model`; deny, status and limits stay"
+            )
+        return sorted(set(value))
+
+
+class Moment(NamedTuple):
+    """What an order is held against: the time, and the codes that an allow entry may name."""
+
+    now: datetime
+    silenceable: frozenset[str]
+
+
+ORDERS: dict[str, type[DenyOrder]] = {"deny": DenyOrder, "allow": AllowOrder}
+"""The lists there are, and what is put on each."""
 
 
 class Entry(BaseModel):
-    """One value on the deny list."""
+    """One value on a list."""
 
     model_config = ConfigDict(from_attributes=True)
 
     reason: str
     expires_at: str | None
+    silences: list[str] | None = Field(None, description="Allow list only.")
     set_by: str
     set_at: str
 
@@ -87,7 +115,9 @@ class Change(BaseModel):
 
 
 class ListView(BaseModel):
-    """The answer of GET /lists/deny/{kind}/{value}; `active` is false once the entry has expired or been taken off."""
+    """The answer of GET /lists/{deny,allow}/{kind}/{value}; `active` is false once the entry has expired or been
+    taken off.
+    """
 
     kind: str
     value: str
@@ -101,6 +131,7 @@ class EntryAttribute(MapAttribute[str, Any]):
 
     reason = UnicodeAttribute()
     expires_at = UnicodeAttribute(null=True)
+    silences: ListAttribute[str] = ListAttribute(null=True)
     set_by = UnicodeAttribute()
     set_at = UnicodeAttribute()
 
@@ -121,10 +152,11 @@ class Profile(Model):
 
     pk = UnicodeAttribute(hash_key=True)
     deny = EntryAttribute(null=True)
+    allow = EntryAttribute(null=True)
 
 
 class AuditRow(Model):
-    """Who changed what, when: pk `deny#<kind>#<value>`, sk the time. Rows are only ever added."""
+    """Who changed what, when: pk `<list>#<kind>#<value>`, sk the time. Rows are only ever added."""
 
     class Meta(Limits):  # noqa: D106 - PynamoDB's way to name a table
         table_name = "audit"
@@ -137,9 +169,9 @@ class AuditRow(Model):
 
 
 class Listed:
-    """One value that may be on the deny list. Raises InvalidRequestError for a kind or value that cannot exist."""
+    """One value that may be on a list. Raises InvalidRequestError for a kind or value that cannot exist."""
 
-    def __init__(self, kind: str, value: str) -> None:
+    def __init__(self, name: str, kind: str, value: str) -> None:
         if kind not in LISTED:
             raise InvalidRequestError((Fault("kind", "enum", f"must be one of {', '.join(LISTED)}"),))
         try:
@@ -150,12 +182,14 @@ class Listed:
             ) from None
         self.kind = kind
         self.profile = f"{kind}#{self.value}"
-        self.trail = f"deny#{self.profile}"
+        self.trail = f"{name}#{self.profile}"
+        self.attribute: EntryAttribute = getattr(Profile, name)
 
 
-class DenyList:
-    """The deny list: what the hot path reads as `deny` of a profile. Every method raises UnavailableError when it
-    must.
+class Lists:
+    """Deny and allow lists: what the hot path reads as `deny` and `allow` of a profile.
+
+    Every method raises UnavailableError when it must.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -219,15 +253,19 @@ def _answering() -> Iterator[None]:
 
 
 def _read(listed: Listed) -> EntryAttribute | None:
+    name = listed.attribute.attr_name
     try:
-        return Profile.get(listed.profile, consistent_read=True, attributes_to_get=["pk", "deny"]).deny
+        row = Profile.get(listed.profile, consistent_read=True, attributes_to_get=["pk", name])
     except DoesNotExist:
         return None
+    entry: EntryAttribute | None = getattr(row, name)
+    return entry
 
 
 def _write(listed: Listed, before: EntryAttribute | None, after: EntryAttribute | None, row: AuditRow) -> None:
-    unchanged = Profile.deny.does_not_exist() if before is None else Profile.deny == before
-    action = Profile.deny.remove() if after is None else Profile.deny.set(after)
+    entry = listed.attribute
+    unchanged = entry.does_not_exist() if before is None else entry == before
+    action = entry.remove() if after is None else entry.set(after)
     with TransactWrite(
         connection=Connection(connect_timeout_seconds=1, read_timeout_seconds=2, max_retry_attempts=1)
     ) as transaction:
@@ -237,4 +275,7 @@ def _write(listed: Listed, before: EntryAttribute | None, after: EntryAttribute 
 
 def _says(entry: EntryAttribute | None) -> dict[str, Any] | None:
     """What an entry means, apart from who set it and when."""
-    return None if entry is None else {"reason": entry.reason, "expires_at": entry.expires_at}
+    if entry is None:
+        return None
+    said = {"reason": entry.reason, "expires_at": entry.expires_at}
+    return said if entry.silences is None else said | {"silences": list(entry.silences)}

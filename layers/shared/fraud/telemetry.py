@@ -6,17 +6,26 @@ address, metadata or the id of a person; the transaction id alone connects a lin
 
 import json
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fraud.decision import Decision
 from fraud.errors import ServiceError
+from fraud.evaluation import Evaluation
+from fraud.fold import Done, Due
+from fraud.labels import LabelResult
 
 NAMESPACE = "Fraud"
+UNITS = {"Ms": "Milliseconds", "Seconds": "Seconds"}
+"""Unit of a metric by the end of its name; anything else is counted."""
 
 
-def decided(decision: Decision, door: str) -> None:
-    """One payment decided."""
+def evaluated(evaluation: Evaluation, door: str) -> None:
+    """One payment decided, or answered with a decision made earlier."""
+    decision = evaluation.decision
+    if decision is None:
+        _emit({"Outcome": "repeat", "Door": door}, {"Decisions": 1}, {})
+        return
     steps = decision.steps_ms
     _emit(
         {"Outcome": decision.outcome.value, "Door": door},
@@ -34,22 +43,45 @@ def decided(decision: Decision, door: str) -> None:
     )
 
 
-def repeated(door: str) -> None:
-    """One request answered with a decision made earlier."""
-    _emit({"Outcome": "repeat", "Door": door}, {"Decisions": 1}, {})
-
-
 def refused(error: Exception, status: int, door: str) -> None:
     """One request not answered with a decision; the kind of error says enough, its text could quote the request."""
     cause = {"code": error.code} if isinstance(error, ServiceError) else {}
     _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status} | cause)
 
 
+def labelled(results: Sequence[LabelResult], source: str, door: str) -> None:
+    """One request of labels answered; the rules that labels broke, never what they said."""
+    statuses = Counter(result.status for result in results)
+    _emit(
+        {"Source": source, "Door": door},
+        {status.title(): statuses[status] for status in ("accepted", "unchanged", "rejected")},
+        {"rules": sorted({fault.rule for result in results for fault in result.errors})},
+    )
+
+
+def fold_due(due: Due) -> None:
+    """One look at the watermarks: nothing said for long is an alarm too."""
+    _emit(
+        {"Door": "fold"},
+        {"FoldLagSeconds": due.lag_seconds, "FoldSlicesBehind": due.slices, "FoldedItems": due.folded},
+        {},
+    )
+
+
+def folded(done: Done) -> None:
+    """One message of the fold's queue worked off."""
+    _emit({"Door": "fold"}, {"FoldedItems": done.items, "FoldedPeriods": done.periods}, {})
+
+
 def _emit(dimensions: Mapping[str, str], metrics: Mapping[str, float], fields: Mapping[str, Any]) -> None:
     definition = {
         "Namespace": NAMESPACE,
         "Dimensions": [list(dimensions)],
-        "Metrics": [{"Name": name, "Unit": "Milliseconds" if name.endswith("Ms") else "Count"} for name in metrics],
+        "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics],
     }
     stamp = {"_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [definition]}}
     print(json.dumps({**stamp, **dimensions, **metrics, **fields}, separators=(",", ":")), flush=True)  # noqa: T201 - stdout is the log
+
+
+def _unit(metric: str) -> str:
+    return next((unit for ending, unit in UNITS.items() if metric.endswith(ending)), "Count")

@@ -1,4 +1,4 @@
-"""What the counters say about a payment: every window, distinct count, decayed sum and age, by name.
+"""What the counters say about a payment: every window, distinct count, decayed sum, age and fraud count, by name.
 
 `measure` is THE definition, online and offline alike: sums of whole buckets, the payment itself included, buckets later
 than the payment ignored. Its error against exact windows is printed by `python -m tests.oracle`, not hidden.
@@ -52,6 +52,12 @@ DAY_WINDOWS: dict[str, int] = {"7d": 7, "30d": 30}
 
 PAIR_WINDOWS: dict[str, int] = {"2d": 2, "7d": 7, "30d": 30}
 
+FRAUD_WINDOWS: dict[str, int] = {"2d": 2, "7d": 7, "30d": 30}
+"""Windows of confirmed fraud in whole days of `known_at`, today included: what was known, not when it happened."""
+
+FRAUD_SIDES: dict[str, str] = {"payer": "fo", "payee": "fi"}
+"""Prefix of the fraud buckets in an account's profile, by the account's role in the confirmed fraud."""
+
 
 def _names() -> Iterator[str]:
     for kind in ENTITIES:
@@ -62,6 +68,7 @@ def _names() -> Iterator[str]:
     for aggregation in ("count", "sum"):
         yield from (f"pair_{aggregation}_{window}" for window in PAIR_WINDOWS)
     yield from ("pair_age_days", "device_new")
+    yield from (f"{role}_frauds_{window}" for role in FRAUD_SIDES for window in FRAUD_WINDOWS)
 
 
 NAMES: tuple[str, ...] = tuple(_names())
@@ -82,7 +89,8 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
     roles = profiles(transaction)
     for kind, entity, _ in sides(transaction):
         period = transaction.epoch // kind.period
-        items = {p: state.items[key] for p in (period, period - 1) if (key := Key(kind, entity, p)) in state.items}
+        live = range(period, period - kind.live, -1)
+        items = {p: state.items[key] for p in live if (key := Key(kind, entity, p)) in state.items}
         if kind is PAIR:
             _measure_pair(values, items, transaction.epoch // DAY)
             continue
@@ -90,20 +98,32 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
         _measure_entity(values, kind, items, profile, transaction.epoch)
         if kind is PAYER and transaction.device_id is not None:
             values["device_new"] = _device_new(items, profile, slot_of(transaction.device_id), period)
+    for role, prefix in FRAUD_SIDES.items():
+        _measure_frauds(values, role, prefix, state.profiles.get(roles.get(role, ""), {}), transaction.epoch // DAY)
     return values
+
+
+def _measure_frauds(values: dict[str, float], role: str, prefix: str, profile: Profile, today: int) -> None:
+    for window, days in FRAUD_WINDOWS.items() if profile else ():
+        values[f"{role}_frauds_{window}"] = _folded(profile, prefix, range(today - days + 1, today + 1))
 
 
 def _measure_entity(
     values: dict[str, float], kind: Kind, items: Mapping[int, Item], profile: Profile, epoch: int
 ) -> None:
-    hours = _by_age({period: item.buckets["h"] for period, item in items.items()}, kind, epoch // 3600)
-    slots = _by_age({period: item.slots for period, item in items.items()}, kind, epoch // 3600)
-    older = {window: range(epoch // DAY - days + 1, epoch // DAY - 1) for window, days in DAY_WINDOWS.items()}
+    hour, day = epoch // 3600, epoch // DAY
+    hours = _by_age({period: item.buckets["h"] for period, item in items.items()}, kind, hour)
+    slots = _by_age({period: item.slots for period, item in items.items()}, kind, hour)
+    if kind.period < DAY and profile:  # hours no longer live, back to yesterday 00:00
+        ages = range(kind.live, hour - (day - 1) * 24 + 1)
+        hours |= {age: profile.get(f"{kind.side}h{hour - age}", 0) for age in ages}
+        slots |= {age: _bits(profile, f"{kind.side}g{hour - age}") for age in ages}
+    older = {window: range(day - days + 1, day - 1) for window, days in DAY_WINDOWS.items()}
 
     totals = {window: _total(items, kind, scale, epoch, length) for window, (scale, length) in WINDOWS.items()}
     totals["24h"] = sum(total for age, total in hours.items() if age < HOUR_WINDOWS["24h"])
-    live = sum(hours.values())
-    totals |= {window: live + _folded(profile, kind.side, days) for window, days in older.items()}
+    recent = sum(hours.values())
+    totals |= {window: recent + _folded(profile, kind.side, days) for window, days in older.items()}
     for window, total in totals.items():
         values[f"{kind.name}_count_{window}"], values[f"{kind.name}_sum_{window}"] = divmod(total, PACK)
 
@@ -111,8 +131,8 @@ def _measure_entity(
         window: _union(bitmap for age, bitmap in slots.items() if age < length)
         for window, length in HOUR_WINDOWS.items()
     }
-    live = _union(slots.values())
-    unions |= {window: live | _bitmap(profile, f"{kind.side}b", days) for window, days in older.items()}
+    recent = _union(slots.values())
+    unions |= {window: recent | _bitmap(profile, f"{kind.side}b", days) for window, days in older.items()}
     for window, union in unions.items():
         values[f"{kind.name}_distinct_{window}"] = DISTINCT[union.bit_count()]
 
@@ -164,25 +184,35 @@ def _union(bitmaps: Iterable[int]) -> int:
     return functools.reduce(operator.or_, bitmaps, 0)
 
 
+@functools.lru_cache(4096)
+def _attributes(prefix: str, numbers: range) -> tuple[str, ...]:
+    """Names of a profile's attributes; the same few dozen ranges are asked for all day."""
+    return tuple(f"{prefix}{number}" for number in numbers)
+
+
 def _folded(profile: Profile, side: str, days: range) -> int:
-    return sum(profile.get(f"{side}{day}", 0) for day in days) if profile else 0
+    return sum(filter(None, map(profile.get, _attributes(side, days)))) if profile else 0
+
+
+def _bits(profile: Profile, name: str) -> int:
+    return int.from_bytes(profile.get(name, b""))
 
 
 def _bitmap(profile: Profile, prefix: str, days: range) -> int:
-    return _union(int.from_bytes(profile.get(f"{prefix}{day}", b"")) for day in days) if profile else 0
+    return _union(map(int.from_bytes, filter(None, map(profile.get, _attributes(prefix, days))))) if profile else 0
 
 
 def _seen(items: Mapping[int, Item], kind: Kind, profile: Profile, epoch: int) -> tuple[int, int | None]:
     """Start of the first and of the last non-empty bucket; the last skips the payment's own when it is alone there.
 
-    10 s buckets in the payment's own item, hours in the one before: that one is read without its fine buckets.
+    10 s buckets in the payment's own item, hours in earlier ones: those are read without their fine buckets.
     """
     period = epoch // kind.period
     own = epoch // SCALES["s"] * SCALES["s"]
     fine = _starts(items, kind, "s", period)
     alone = fine.get(own, 0) < 2 * PACK
     before = [start for start in fine if start < own or (start == own and not alone)]
-    before += _starts(items, kind, "h", period - 1)
+    before += (start for earlier in items if earlier < period for start in _starts(items, kind, "h", earlier))
     lasts = [*before, *(profile[name] for name in (f"{kind.side}last",) if name in profile)]
     return min([*before, own, profile.get(f"{kind.side}first", own)]), max(lasts, default=None)
 

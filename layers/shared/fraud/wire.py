@@ -50,12 +50,12 @@ Answer = Mapping[str, Any] | Refused
 
 
 class BotoTransport:
-    """boto3's client in as many threads as a step has requests."""
+    """boto3's client in as many threads as a step has requests; waits `patience` seconds for each answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 1) -> None:
         config = Config(
             connect_timeout=0.5,
-            read_timeout=1,
+            read_timeout=patience,
             max_pool_connections=PARALLEL,
             retries={"mode": "standard", "total_max_attempts": 3},
         )

@@ -1,4 +1,5 @@
-"""docs/openapi.yaml, generated from the models: `python -m local.openapi` writes it, `--check` compares.
+"""docs/openapi.yaml and docs/events.yaml, generated from the models: `python -m local.documents` writes them, `--check`
+compares.
 
 Schemas come from pydantic, so that the document cannot say anything else than the code; only routes and their words
 stand here, and a contract test holds the routes against template.yaml.
@@ -6,6 +7,7 @@ stand here, and a contract test holds the routes against template.yaml.
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from fraud.decision import Decision, DecisionView
+from fraud.decision import Decision, DecisionMade, DecisionView
 from fraud.errors import Problem
-from fraud.tables import LISTED, DenyOrder, ListView
+from fraud.labels import LabelBatch, LabelResults
+from fraud.outbox import SOURCE
+from fraud.tables import LISTED, AllowOrder, DenyOrder, ListView
 from fraud.transaction import Id, Transaction
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "openapi.yaml"
+DOCS = Path(__file__).parent.parent / "docs"
 _REF = "#/components/schemas/"
 _ID = TypeAdapter(Id).json_schema()
 _LISTED = [
@@ -38,37 +42,49 @@ ROUTES: dict[str, dict[str, Any]] = {
         "parameters": [{"name": "transaction_id", "in": "path", "required": True, "schema": _ID}],
         "answers": {200: DecisionView, 404: Problem, 503: Problem},
     },
-    "PUT /lists/deny/{kind}/{value}": {
-        "summary": "Put a value on the deny list, or change its entry",
-        "parameters": _LISTED,
-        "request": DenyOrder,
-        "answers": {200: ListView, 400: Problem, 503: Problem},
-    },
-    "DELETE /lists/deny/{kind}/{value}": {
-        "summary": "Take a value off the deny list",
-        "parameters": _LISTED,
-        "answers": {204: None, 400: Problem, 503: Problem},
-    },
-    "GET /lists/deny/{kind}/{value}": {
-        "summary": "The entry of a value, and every change there was",
-        "parameters": _LISTED,
-        "answers": {200: ListView, 400: Problem, 404: Problem, 503: Problem},
+    "POST /labels": {
+        "summary": "Say which payments were fraud and which were not",
+        "description": "The source is bound to the caller's role. Each label is judged on its own, in order; after a"
+        " 503 send the same request again: what was accepted is unchanged by it.",
+        "request": LabelBatch,
+        "answers": {200: LabelResults, 400: Problem, 403: Problem, 503: Problem},
     },
 }
+for _list, _order in (("deny", DenyOrder), ("allow", AllowOrder)):
+    _path = f"/lists/{_list}/{{kind}}/{{value}}"
+    ROUTES[f"PUT {_path}"] = {
+        "summary": f"Put a value on the {_list} list, or change its entry",
+        "parameters": _LISTED,
+        "request": _order,
+        "answers": {200: ListView, 400: Problem, 503: Problem},
+    }
+    ROUTES[f"DELETE {_path}"] = {
+        "summary": f"Take a value off the {_list} list",
+        "parameters": _LISTED,
+        "answers": {204: None, 400: Problem, 503: Problem},
+    }
+    ROUTES[f"GET {_path}"] = {
+        "summary": f"The entry of a value on the {_list} list, and every change there was",
+        "parameters": _LISTED,
+        "answers": {200: ListView, 400: Problem, 404: Problem, 503: Problem},
+    }
 WORDS = {
     200: "Done",
     204: "Done; nothing to say",
     400: "Every faulty field and rule",
+    403: "The caller's role has no say in this",
     404: "Nothing is kept under this name",
     409: "Another body is decided under this transaction_id",
     503: "Send the same request again after Retry-After seconds",
 }
 
 
-def document() -> dict[str, Any]:
+def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document as plain data."""
-    modes: list[tuple[type[BaseModel], Any]] = [(model, "validation") for model in (Transaction, DenyOrder)]
-    modes += [(model, "serialization") for model in (Decision, DecisionView, ListView, Problem)]
+    modes: list[tuple[type[BaseModel], Any]] = [
+        (model, "validation") for model in (Transaction, DenyOrder, AllowOrder, LabelBatch)
+    ]
+    modes += [(model, "serialization") for model in (Decision, DecisionView, LabelResults, ListView, Problem)]
     _, schemas = models_json_schema(modes, ref_template=_REF + "{model}")
     paths: dict[str, dict[str, Any]] = {}
     for route, says in ROUTES.items():
@@ -107,20 +123,36 @@ def _content(media: str, model: type[BaseModel]) -> dict[str, Any]:
     return {media: {"schema": {"$ref": f"{_REF}{model.__name__}"}}}
 
 
+def events() -> dict[str, Any]:
+    """What is published on the event bus: JSON Schemas of the details, by detail-type."""
+    return {
+        "source": SOURCE,
+        "delivery": "At least once; drop an event_id that was seen. No name, address or metadata is in any event.",
+        "events": {"DecisionMade": DecisionMade.model_json_schema(mode="serialization")},
+    }
+
+
+DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {"openapi.yaml": openapi, "events.yaml": events}
+
+
+def text(name: str) -> str:
+    """A document as it is committed."""
+    head = "# Generated by `python -m local.documents`; do not edit.\n"
+    return head + yaml.safe_dump(DOCUMENTS[name](), sort_keys=False, width=120, allow_unicode=True)
+
+
 def main() -> int:
-    """Write the document, or compare it with the committed one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="fail if the committed document differs")
-    text = "# Generated by `python -m local.openapi`; do not edit.\n" + yaml.safe_dump(
-        document(), sort_keys=False, width=120, allow_unicode=True
-    )
-    if parser.parse_args().check:
-        if DOCUMENT.read_text() == text:
-            return 0
-        print("docs/openapi.yaml is not what the models say: run python -m local.openapi", file=sys.stderr)
-        return 1
-    DOCUMENT.write_text(text)
-    return 0
+    """Write the documents, or compare them with the committed ones."""
+    parser = argparse.ArgumentParser(prog="python -m local.documents", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail if a committed document differs")
+    check = parser.parse_args().check
+    stale = [name for name in DOCUMENTS if not (DOCS / name).exists() or (DOCS / name).read_text() != text(name)]
+    for name in stale:
+        if check:
+            print(f"docs/{name} is not what the models say: run python -m local.documents", file=sys.stderr)
+        else:
+            (DOCS / name).write_text(text(name))
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,335 @@
+"""The fold carried out on DynamoDB, at the pace of a queue.
+
+`tick` holds the slices' watermarks against the clock. While there is little to fold it does so itself, else it queues
+the slices that have something; `work` folds the slice of one message, page by page and period by period. How far a
+slice has come lies in its watermark, never in a message, and each step is conditioned on the one before: messages may
+come late, twice or not at all, a worker may end anywhere, and of two on one slice the slower stops.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any, Protocol
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from fraud import fold
+from fraud.counters import KINDS, Item, Key, Profile, Slice
+from fraud.errors import UnavailableError
+from fraud.fold import Done, Due, Fold, Progress
+from fraud.store import (
+    Tables,
+    Transport,
+    attributes_of,
+    completed,
+    item_of,
+    profile_of,
+    watermark,
+    watermark_request,
+    watermarks_of,
+)
+from fraud.wire import Answer, Refused, Request
+
+INDEX = "fold"
+
+PAGE = 50
+"""Items folded between two steps of a watermark: what is repeated after a crash, at most."""
+
+LISTED = 5_000
+"""Items that a tick looks through to find those to fold; an index that lists more is not searched."""
+
+FEW = 500
+"""Items that a tick folds itself."""
+
+RESERVE_MS = 10_000
+"""A worker with less time than this begins no page; it queues its slice again."""
+
+ATTEMPTS = 6
+"""How often a fold that was overtaken, or met a label's transaction on its profile, reads again."""
+
+KEYS_PER_READ = 100
+"""What BatchGetItem takes."""
+
+READ_OF_ITEM = ", ".join(
+    ("pk", "sk", *(f"{letter}{n}" for letter, numbers in fold.READ.items() for n in range(numbers)))
+)
+
+Message = Mapping[str, Any]
+
+
+class Queue(Protocol):
+    """The queue whose messages come back to `Folding.work`."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Queue the messages. Raises UnavailableError; some are queued then, and all may be sent again."""
+
+
+class Folding:
+    """Every method raises UnavailableError when it must, and may then be called again."""
+
+    def __init__(
+        self, transport: Transport, tables: Tables, queue: Queue, clock: Callable[[], datetime], few: int = FEW
+    ) -> None:
+        self._transport = transport
+        self._tables = tables
+        self._queue = queue
+        self._clock = clock
+        self._few = few
+
+    def tick(self) -> Due:
+        """Fold what is closed and little; queue the slices that have more, and move all others on together.
+
+        What there is to fold is seen while the whole index fits LISTED items. It lists them for KEEP_DAYS, so that
+        covers a young stack, or one of some fifteen payments a day: there an hour costs a few calls instead of a
+        message for every slice. Beyond, all that are behind are queued. A slice without a watermark is given one first.
+        """
+        now = self._now()
+        watermarks = self._watermarks()
+        if len(watermarks) < len(fold.SLICES):
+            self._begin([part for part in fold.SLICES if part not in watermarks], now)
+            watermarks = self._watermarks()
+        behind = {part: at for part, at in watermarks.items() if at.through < fold.closable(part.sk, now)}
+        left, folded = self._little(behind, now)
+        self._queue.send([_message(part) for part in sorted(left)])
+        lags = (fold.waiting(part.sk, at.through, now) for part, at in behind.items() if part in left)
+        return Due(max(lags, default=0), len(left), folded)
+
+    def work(self, message: Message, remaining_ms: Callable[[], int]) -> Done:
+        """Do what a message says: fold a slice as far as it is closed and time allows, or one item again."""
+        if "pk" in message:
+            self._fold([_key(message["pk"], message["sk"])])
+            return Done(1, 0)
+        return self._fold_slice(Slice(message["letter"], message["slice"]), remaining_ms)
+
+    def refold(self, key: Key) -> None:
+        """Have an item folded again after its repair; nothing to do if its fold is still to come, or never comes."""
+        if key.slice is not None and key.period <= fold.closable(key.slice.sk, self._now()):
+            self._queue.send([{"pk": key.pk, "sk": key.sk}])
+
+    def _now(self) -> int:
+        return int(self._clock().timestamp())
+
+    def _watermarks(self) -> dict[Slice, Progress]:
+        return watermarks_of(self._transport, self._one(watermark_request(self._tables.profiles, consistent=True)))
+
+    def _begin(self, missing: Sequence[Slice], now: int) -> None:
+        """Give slices their first watermark; refused, which is as good, when somebody else just did."""
+        fresh = self._listed() == []
+        for sk in fold.PERIODS:
+            if before := {part: None for part in missing if part.sk == sk}:
+                start = Progress(fold.beginning(sk, now, fresh=fresh))
+                self._one(self._update(step(before, start)))
+
+    def _little(self, behind: Mapping[Slice, Progress], now: int) -> tuple[set[Slice], int]:
+        """Fold the items of the slices `behind` if they are few, and move every slice that then has nothing to fold.
+
+        Returns the slices that are left to the queue, and how many items were folded.
+        """
+        listed = self._listed() if behind else None
+        if listed is None:
+            return set(behind), 0
+        left = {part for part, at in behind.items() if at.reached}  # a worker is amid a period
+        keys = [key for key in fold.unfolded(listed, behind, now) if key.slice not in left]
+        if len(keys) > self._few:
+            left |= {part for key in keys if (part := key.slice) is not None}
+            keys = []
+        for _, period in groupby(keys, key=lambda key: (key.kind.period, key.period)):
+            self._fold(list(period))  # an entity's hours one after another: they share its day
+        for sk in fold.PERIODS:
+            idle = {part: at for part, at in behind.items() if part.sk == sk and part not in left}
+            if idle and isinstance(self._one(self._update(step(idle, Progress(fold.closable(sk, now))))), Refused):
+                left |= idle.keys()  # a worker is on one of them
+        return left, len(keys)
+
+    def _listed(self) -> list[Key] | None:
+        """Every item in the index of the fold; None when there are too many to look at."""
+        payload = {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": LISTED}
+        scan = self._one(Request("scan", payload))
+        if attributes_of(scan, "LastEvaluatedKey"):
+            return None
+        return [_key(row["pk"]["S"], row["sk"]["S"]) for row in attributes_of(scan, "Items")]
+
+    def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> Done:
+        closable = fold.closable(part.sk, self._now())
+        progress = self._progress(part)
+        items = periods = 0
+        while progress is not None and progress.through < closable:
+            if remaining_ms() < RESERVE_MS:
+                self._queue.send([_message(part)])
+                break
+            keys, reached = self._page(part, progress)
+            self._fold(keys)
+            ahead = Progress(progress.through, reached) if reached else Progress(progress.through + 1)
+            answer = self._one(self._update(step({part: progress}, ahead)))
+            items += len(keys)
+            periods += ahead.through - progress.through
+            progress = None if isinstance(answer, Refused) else ahead
+        return Done(items, periods)
+
+    def _progress(self, part: Slice) -> Progress | None:
+        payload = {
+            "TableName": self._tables.profiles,
+            "Key": {"pk": {"S": fold.WATERMARKS[part.sk]}},
+            "ProjectionExpression": watermark(part),
+            "ConsistentRead": True,
+        }
+        item = profile_of(attributes_of(self._one(Request("get_item", payload)), "Item"))
+        return Progress(*item[watermark(part)]) if item else None
+
+    def _page(self, part: Slice, progress: Progress) -> tuple[list[Key], str]:
+        """The next items of the period after `progress`, and the `pk` reached; empty at the period's end."""
+        index_key = {"S": part.key(progress.through + 1)}
+        start = {"pk": {"S": progress.reached}, "sk": {"S": f"{part.sk}{progress.through + 1}"}, "fold": index_key}
+        payload = {
+            "TableName": self._tables.counters,
+            "IndexName": INDEX,
+            "KeyConditionExpression": "#fold = :fold",
+            "ExpressionAttributeNames": {"#fold": "fold"},
+            "ExpressionAttributeValues": {":fold": index_key},
+            "Limit": PAGE,
+        }
+        answer = self._one(Request("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {})))
+        last = attributes_of(answer, "LastEvaluatedKey")
+        keys = [_key(row["pk"]["S"], row["sk"]["S"]) for row in attributes_of(answer, "Items")]
+        return keys, last["pk"]["S"] if last else ""
+
+    def _fold(self, keys: Sequence[Key]) -> None:
+        """Fold items into their profiles. One that was overtaken by another fold, or refused, is read again."""
+        for attempt in range(ATTEMPTS):
+            if attempt > 1:  # once at once
+                time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
+            try:
+                keys = self._overtaken(keys)
+            except UnavailableError:  # a label's transaction is writing to the same profile
+                if attempt == ATTEMPTS - 1:
+                    raise
+            if not keys:
+                return
+        raise UnavailableError("FoldOvertaken")
+
+    def _overtaken(self, keys: Sequence[Key]) -> list[Key]:
+        """Fold each item once, all together; returns those whose profile somebody else folded into meanwhile."""
+        wanted = {key: {p: Key(key.kind, key.entity, p) for p in fold.sources(key.kind, key.period)} for key in keys}
+        profiles = self._profiles(keys)  # before the items, as `plan` wants it
+        items = self._items([source for sources in wanted.values() for source in sources.values()])
+        requests = []
+        for key, sources in wanted.items():
+            found = {period: items[source] for period, source in sources.items() if source in items}
+            pk = f"{key.kind.profile}#{key.entity}"
+            change = fold.plan(key.kind, key.period, found, profiles.get(pk, {}))
+            requests.append(self._update(expression(pk, change)))
+        answers = self._transport.gather(requests)
+        return [key for key, answer in zip(wanted, answers, strict=True) if isinstance(answer, Refused)]
+
+    def _profiles(self, keys: Sequence[Key]) -> dict[str, Profile]:
+        pks = dict.fromkeys(f"{key.kind.profile}#{key.entity}" for key in keys)
+        rows = self._read(self._tables.profiles, [{"pk": {"S": pk}} for pk in pks])
+        return {row["pk"]["S"]: profile_of(row) for row in rows}
+
+    def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
+        by_key = {(key.pk, key.sk): key for key in keys}
+        wanted = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in by_key]
+        rows = self._read(self._tables.counters, wanted, ProjectionExpression=READ_OF_ITEM)
+        return {by_key[row["pk"]["S"], row["sk"]["S"]]: item_of(row) for row in rows}
+
+    def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str) -> list[Mapping[str, Any]]:
+        """The rows of a table that there are, read consistently, in as many calls as it takes."""
+        calls = [
+            {table: {"Keys": keys[start : start + KEYS_PER_READ], "ConsistentRead": True, **how}}
+            for start in range(0, len(keys), KEYS_PER_READ)
+        ]
+        answers = self._transport.gather([Request("batch_get_item", {"RequestItems": call}) for call in calls])
+        return [row for answer in answers for row in completed(self._transport, answer).get(table, ())]
+
+    def _update(self, payload: Mapping[str, Any]) -> Request:
+        return Request("update_item", {"TableName": self._tables.profiles, **payload})
+
+    def _one(self, request: Request) -> Answer:
+        (answer,) = self._transport.gather([request])
+        return answer
+
+
+def expression(pk: str, change: Fold) -> dict[str, Any]:
+    """The one UpdateItem of a fold, refused when another fold of the same side came between."""
+    sets = ", ".join(f"{name} = :{n}" for n, name in enumerate(change.sets))
+    values = {f":{n}": _typed(value) for n, value in enumerate(change.sets.values())}
+    condition = f"attribute_not_exists({change.version})"
+    if change.was is not None:
+        condition = f"{change.version} = :was"
+        values[":was"] = _typed(change.was)
+    return {
+        "Key": {"pk": {"S": pk}},
+        "UpdateExpression": f"SET {sets}" + (f" REMOVE {', '.join(change.removes)}" if change.removes else ""),
+        "ConditionExpression": condition,
+        "ExpressionAttributeValues": values,
+    }
+
+
+def step(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, Any]:
+    """The one UpdateItem that moves the watermarks of slices of one letter to the same place.
+
+    Refused as a whole when one of them is not where it was read; None: there was none.
+    """
+    (sk,) = {part.sk for part in before}
+    names = {watermark(part): progress for part, progress in before.items()}
+    conditions = [
+        f"attribute_not_exists({name})" if progress is None else f"{name} = :{name}" for name, progress in names.items()
+    ]
+    values = {f":{name}": _typed(progress) for name, progress in names.items() if progress is not None}
+    return {
+        "Key": {"pk": {"S": fold.WATERMARKS[sk]}},
+        "UpdateExpression": f"SET {', '.join(f'{name} = :after' for name in names)}",
+        "ConditionExpression": " AND ".join(conditions),
+        "ExpressionAttributeValues": {":after": _typed(after), **values},
+    }
+
+
+def _typed(value: int | bytes | Progress) -> dict[str, Any]:
+    match value:
+        case bytes():
+            return {"B": value}
+        case Progress(through, reached):
+            return {"L": [{"N": str(through)}, {"S": reached}]}
+        case _:
+            return {"N": str(value)}
+
+
+def _key(pk: str, sk: str) -> Key:
+    kind, _, entity = pk.partition("#")
+    return Key(KINDS[kind], entity, int(sk[1:]))
+
+
+def _message(part: Slice) -> Message:
+    return {"letter": part.sk, "slice": part.number}
+
+
+class SqsQueue:
+    """`Queue` on SQS."""
+
+    MESSAGES_PER_CALL = 10
+
+    def __init__(self, url: str) -> None:
+        retries = {"mode": "standard", "total_max_attempts": 2}
+        self._client = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=3, retries=retries))
+        self._url = url
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Queue the messages, ten a call."""
+        for start in range(0, len(messages), self.MESSAGES_PER_CALL):
+            entries = [
+                {"Id": str(n), "MessageBody": json.dumps(message)}
+                for n, message in enumerate(messages[start : start + self.MESSAGES_PER_CALL])
+            ]
+            try:
+                answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
+            except ClientError as error:
+                raise UnavailableError(error.response["Error"]["Code"]) from error
+            except BotoCoreError as error:
+                raise UnavailableError(type(error).__name__) from error
+            if failed := answer.get("Failed"):
+                raise UnavailableError(failed[0]["Code"])

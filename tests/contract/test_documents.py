@@ -1,0 +1,24 @@
+"""Generated documents: what is committed is what the models say, and they speak of exactly the template's routes."""
+
+import pytest
+
+from local import documents
+from local.emulator import TEMPLATE
+from local.stack import expand
+
+
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
+def test_the_committed_document_is_what_the_models_say(name: str):
+    assert (documents.DOCS / name).read_text() == documents.text(name)
+
+
+def test_the_documented_routes_are_those_of_the_template():
+    expanded = expand(TEMPLATE, {"Stage": "local"})
+    (api,) = (r for r in expanded["Resources"].values() if r["Type"] == "AWS::ApiGatewayV2::Api")
+    served = {f"{method.upper()} {path}" for path, way in api["Properties"]["Body"]["paths"].items() for method in way}
+    assert set(documents.ROUTES) == served
+
+
+def test_no_event_has_a_name_an_address_or_metadata():
+    schema = documents.events()["events"]["DecisionMade"]
+    assert not {"payer_name", "payee_name", "ip", "metadata"} & schema["properties"].keys()

@@ -1,0 +1,245 @@
+"""The table in memory answers as the emulated DynamoDB does, and the fold holds there against threads and labels."""
+
+import itertools
+import json
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from fraud import windows
+from fraud.counters import MERCHANT, PAYER, Key, updates
+from fraud.decision import Outcome, Record
+from fraud.errors import UnavailableError
+from fraud.fold import WATERMARKS, Progress
+from fraud.folding import PAGE, RESERVE_MS, Folding, Message, SqsQueue, step
+from fraud.store import DynamoStore, Tables, expression, profile_of, watermark, watermark_request
+from fraud.transaction import Transaction
+from fraud.wire import Answer, BotoTransport, Refused, Request
+from local.emulator import Emulator
+from tests.in_memory_dynamodb import InMemoryDynamoDB
+from tests.payments import NOON, payment
+
+DAY = 86_400
+TODAY = int(NOON.timestamp()) // DAY
+
+
+METADATA = {"ResponseMetadata", "ConsumedCapacity", "Count", "ScannedCount"}
+
+
+class Both:
+    """A transport to the emulator and to the table in memory that insists on equal answers."""
+
+    def __init__(self, emulated: BotoTransport, memory: InMemoryDynamoDB) -> None:
+        self.emulated = emulated
+        self.memory = memory
+        self.asked: set[str] = set()
+
+    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+        self.asked |= {request.operation for request in requests}
+        answers = self.memory.gather(requests)
+        for request, remembered, emulated in zip(requests, answers, self.emulated.gather(requests), strict=True):
+            assert plain(remembered) == plain(emulated), request
+        return answers
+
+
+def plain(answer: Any) -> Any:
+    """An answer without what only a service has to say, and without the order that a set or a batch does not have."""
+    if isinstance(answer, Refused):
+        return "refused", plain(answer.item)
+    if isinstance(answer, dict):
+        return {name: plain(value) for name, value in answer.items() if name not in METADATA}
+    if isinstance(answer, list):
+        return sorted((plain(element) for element in answer), key=repr)
+    return answer
+
+
+class Inbox(list[Message]):
+    """A queue to look into."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self += messages
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    keys = {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+    with Emulator(tmp_path_factory.mktemp("emulator") / "log") as emulator, pytest.MonkeyPatch.context() as environment:
+        for name, value in {**keys, "AWS_ENDPOINT_URL": emulator.url}.items():
+            environment.setenv(name, value)
+        yield emulator
+
+
+@pytest.fixture
+def tables(emulator: Emulator, request: pytest.FixtureRequest) -> Tables:
+    """Tables of the test's own, made like the template's."""
+    variables = emulator.stack.functions[0].environment
+    names = (variables[f"{name}_TABLE"] for name in ("COUNTERS", "PROFILES", "DECISIONS"))
+    return Tables(*(copied(emulator.client("dynamodb"), name, f"{name}-{request.node.name[-60:]}") for name in names))
+
+
+def copied(dynamodb: Any, name: str, copy: str) -> str:
+    table = dynamodb.describe_table(TableName=name)["Table"]
+    indexes = [
+        {part: index[part] for part in ("IndexName", "KeySchema", "Projection")}
+        for index in table.get("GlobalSecondaryIndexes", ())
+    ]
+    dynamodb.create_table(
+        TableName=copy,
+        AttributeDefinitions=table["AttributeDefinitions"],
+        KeySchema=table["KeySchema"],
+        BillingMode="PAY_PER_REQUEST",
+        **({"GlobalSecondaryIndexes": indexes} if indexes else {}),
+    )
+    return copy
+
+
+@pytest.fixture
+def emulated(tables: Tables) -> BotoTransport:
+    assert tables  # the emulator's, so it runs and the environment points to it
+    return BotoTransport()
+
+
+def crowd(name: str, size: int) -> list[str]:
+    """As many payers of one slice."""
+    names = (f"{name}-{n}" for n in itertools.count())
+    part = Key(PAYER, f"{name}-0", 0).slice
+    return list(itertools.islice((payer for payer in names if Key(PAYER, payer, 0).slice == part), size))
+
+
+def some_payments(rng: random.Random) -> list[Transaction]:
+    """Thirty payments of two days with repeats: few parties, so that items and profiles are shared."""
+    made = []
+    for n in range(30):
+        kind = rng.choice(["p2p", "merchant", "cash_out"])
+        made.append(
+            payment(
+                transaction_id=f"t-{n}",
+                type=kind,
+                payer_id=f"person-{rng.randrange(3)}",
+                payee_id=None if kind == "cash_out" else "person-9" if kind == "p2p" else "shop",
+                instrument_id="card" if kind == "cash_out" else None,
+                device_id=rng.choice([None, "device-1", "device-2"]),
+                amount=rng.choice([1, 10**11]),
+                occurred_at=NOON + rng.random() * timedelta(hours=36),
+            )
+        )
+    return made + made[::6]
+
+
+def decided(transaction: Transaction) -> Record:
+    return Record(transaction, b"{}", Outcome.APPROVE, NOON, dict.fromkeys(windows.NAMES, 0), b"features", "print")
+
+
+# --- the same answers ------------------------------------------------------------------------------------------------
+
+
+def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: BotoTransport, tables: Tables):
+    both, inbox, now = Both(emulated, InMemoryDynamoDB()), Inbox(), NOON + timedelta(minutes=15)
+    store = DynamoStore(both, tables, 400, lambda: now)
+    folding = Folding(both, tables, inbox, lambda: now, few=0)
+    assert folding.tick() == (0, 0, 0)
+    payments = some_payments(random.Random(4))
+    for transaction in payments:
+        store.count(transaction)
+        store.commit(decided(transaction))
+        assert store.find(transaction.transaction_id) == (transaction.identity, b"{}")
+    assert len(store.find_all({transaction.transaction_id for transaction in payments})) == 30
+
+    keys = {update.key for transaction in payments for update in updates(transaction)}
+    now += timedelta(days=2)
+    assert folding.tick().slices == len({key.slice for key in keys} - {None}) == len(inbox)
+    inbox.clear()
+    for part in {key.slice for key in keys if key.kind is not MERCHANT} - {None}:
+        folding.work({"letter": part.sk, "slice": part.number}, lambda: RESERVE_MS)
+    for key in keys:
+        folding.refold(key)
+    for message in inbox:
+        folding.work(message, lambda: RESERVE_MS)
+    store.count(payment(transaction_id="t-last", payer_id="person-1", payee_id="person-9", occurred_at=now))
+    assert both.asked == {"batch_get_item", "get_item", "put_item", "query", "scan", "update_item"}
+
+
+def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: BotoTransport, tables: Tables):
+    both = Both(emulated, InMemoryDynamoDB())
+    payers = crowd("page", PAGE + 3)
+    for payer in payers:
+        (update,) = (one for one in updates(payment(payer_id=payer)) if one.key.kind is PAYER)
+        both.gather([Request("update_item", {"TableName": tables.counters, **expression(update)})])
+    part = update.key.slice
+    assert part is not None
+    both.gather([Request("update_item", {"TableName": tables.profiles, **step({part: None}, Progress(TODAY - 1))})])
+    folding = Folding(both, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1), few=0)
+    assert folding.work({"letter": "d", "slice": part.number}, lambda: RESERVE_MS) == (len(payers), 1)
+    both.gather([watermark_request(tables.profiles)])
+
+
+# --- the fold, for real ----------------------------------------------------------------------------------------------
+
+
+def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(emulated: BotoTransport, tables: Tables):
+    """Each of them meets the others on the same profiles."""
+    client, payers = emulated._client, crowd("label", 12)
+    for payer in payers:
+        (update,) = (one for one in updates(payment(payer_id=payer)) if one.key.kind is PAYER)
+        emulated.gather([Request("update_item", {"TableName": tables.counters, **expression(update)})])
+    part = update.key.slice
+    assert part is not None
+    emulated.gather([Request("update_item", {"TableName": tables.profiles, **step({part: None}, Progress(TODAY - 1))})])
+    folding = Folding(emulated, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1))
+
+    def label(payer: str) -> None:
+        moves = {"UpdateExpression": f"ADD fo{TODAY} :one", "ExpressionAttributeValues": {":one": {"N": "1"}}}
+        key = {"TableName": tables.profiles, "Key": {"pk": {"S": f"account#{payer}"}}}
+        client.transact_write_items(TransactItems=[{"Update": key | moves}])
+
+    with ThreadPoolExecutor(8) as threads:
+        message = {"letter": "d", "slice": part.number}
+        slices = [threads.submit(folding.work, message, lambda: RESERVE_MS) for _ in range(4)]
+        items = [
+            threads.submit(folding.work, {"pk": f"payer#{payer}", "sk": f"d{TODAY}"}, lambda: RESERVE_MS)
+            for payer in payers
+        ]
+        labels = [threads.submit(label, payer) for payer in payers]
+        for future in (*slices, *items, *labels):
+            future.result()
+    for payer in payers:
+        row = client.get_item(TableName=tables.profiles, Key={"pk": {"S": f"account#{payer}"}}, ConsistentRead=True)
+        profile = profile_of(row["Item"])
+        assert (profile[f"o{TODAY}"], profile[f"fo{TODAY}"]) == (10**18 + 1200, 1)
+        assert profile["ov"] >= 2
+    row = client.get_item(TableName=tables.profiles, Key={"pk": {"S": WATERMARKS["d"]}}, ConsistentRead=True)
+    assert profile_of(row["Item"])[watermark(part)] == [TODAY, ""]
+
+
+# --- the queue -------------------------------------------------------------------------------------------------------
+
+
+def test_queue_takes_any_number_of_messages_and_hands_them_back(emulator: Emulator):
+    sqs = emulator.client("sqs")
+    url = sqs.create_queue(QueueName="fold")["QueueUrl"]
+    sent: list[Message] = [{"letter": "d", "slice": number} for number in range(23)]
+    SqsQueue(url).send(sent)
+    received = []
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        received += [json.loads(message["Body"]) for message in messages]
+    assert sorted(message["slice"] for message in received) == list(range(23))
+
+
+def test_queue_that_takes_nothing_or_not_all_is_unavailable(emulator: Emulator, monkeypatch: pytest.MonkeyPatch):
+    messages = [{"letter": "d", "slice": 1}]
+    with pytest.raises(UnavailableError, match="NonExistentQueue"):
+        SqsQueue(f"{emulator.url}/123456789012/none").send(messages)
+    partial = SqsQueue(f"{emulator.url}/123456789012/fold")
+    failed = {"Id": "0", "SenderFault": False, "Code": "InternalError"}
+    stub = Stubber(partial._client)
+    stub.add_response("send_message_batch", {"Successful": [], "Failed": [failed]})
+    with stub, pytest.raises(UnavailableError, match="InternalError"):
+        partial.send(messages)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(UnavailableError, match="EndpointConnectionError"):
+        SqsQueue("http://127.0.0.1:9/123456789012/fold").send(messages)

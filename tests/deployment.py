@@ -1,0 +1,74 @@
+"""The store and the fold on one table in memory, for tests that need no AWS: time and the queue are the test's."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fraud.counters import Slice
+from fraud.fold import WATERMARKS, Done, Progress
+from fraud.folding import FEW, RESERVE_MS, Folding, Message
+from fraud.store import DynamoStore, Tables, profile_of, watermark
+from fraud.transaction import Transaction
+from fraud.wire import Answer, Request
+from tests.in_memory_dynamodb import InMemoryDynamoDB
+from tests.payments import NOON, payment
+
+TABLES = Tables("counters", "profiles", "decisions")
+
+
+def endless() -> int:
+    """Milliseconds that a worker has left."""
+    return 10 * RESERVE_MS
+
+
+class Deployment:
+    """Its clock stands still until it is moved, its queue holds what `send` was given.
+
+    meanwhile  is told of requests before they are sent: what happens to the table at that moment, or to the worker
+    another    is a worker that meets nobody
+    few        items are folded by a tick itself
+    """
+
+    def __init__(self, page: int = 1000, few: int = FEW) -> None:
+        self.now = NOON
+        self.requests: list[Request] = []
+        self.messages: list[Message] = []
+        self.meanwhile: Callable[[Sequence[Request]], None] = lambda _: None
+        self.table = InMemoryDynamoDB(page)
+        self.store = DynamoStore(self, TABLES, 400, self.clock)
+        self.folding = Folding(self, TABLES, self, self.clock, few)
+        self.another = Folding(self.table, TABLES, self, self.clock, few)
+
+    def clock(self) -> Any:
+        return self.now
+
+    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+        self.requests += requests
+        self.meanwhile(requests)
+        return self.table.gather(requests)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self.messages += messages
+
+    def pay(self, **fields: Any) -> Transaction:
+        paid = payment(**{"occurred_at": self.now} | fields)
+        self.store.count(paid)
+        return paid
+
+    def fold(self, message: Message, remaining_ms: Callable[[], int] = endless) -> Done:
+        return self.folding.work(message, remaining_ms)
+
+    def fold_all(self) -> None:
+        """Tick, and work off the queue."""
+        self.folding.tick()
+        self.work()
+
+    def work(self) -> None:
+        while self.messages:
+            self.fold(self.messages.pop(0))
+
+    def profile(self, pk: str) -> dict[str, Any]:
+        return dict(profile_of(self.table.tables[TABLES.profiles].get((pk,), {})))
+
+    def watermark(self, part: Slice) -> Progress | None:
+        progress = self.profile(WATERMARKS[part.sk]).get(watermark(part))
+        return None if progress is None else Progress(*progress)

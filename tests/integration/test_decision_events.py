@@ -1,0 +1,106 @@
+"""The reader of the decision table's stream: one event for each new decision, however often it is read."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from local.emulator import Emulator
+from tests.integration.conftest import Taken
+from tests.integration.test_decision_api import fresh, post
+from tests.integration.test_outbox import taken
+
+PERSONAL = {
+    "payer_name": "SECRET 花子",
+    "payee_name": "SECRET",
+    "ip": "203.0.113.99",
+    "metadata": {"SECRET": "SECRET"},
+    "device_id": "SECRET-device",
+    "campaign_id": "SECRET-campaign",
+}
+
+
+def batch(decision_api: Any, emulator: Emulator, *payments: dict[str, Any]) -> dict[str, Any]:
+    """Decide the payments; the event that the decision table's stream hands on."""
+    records = []
+    for n, payment in enumerate(payments):
+        assert post(decision_api, payment)[0] == 200
+        table, key = emulator.stack.functions[0].environment["DECISIONS_TABLE"], payment["transaction_id"]
+        image = emulator.client("dynamodb").get_item(TableName=table, Key={"pk": {"S": key}})["Item"]
+        change = {
+            "Keys": {"pk": {"S": key}},
+            "NewImage": json.loads(json.dumps(image, default=lambda data: base64.b64encode(data).decode())),
+            "SequenceNumber": str(100 + n),
+            "StreamViewType": "NEW_AND_OLD_IMAGES",
+        }
+        records.append({"eventName": "INSERT", "eventSource": "aws:dynamodb", "dynamodb": change})
+    return {"Records": records}
+
+
+def test_every_decision_is_told_once_on_the_bus_and_again_under_the_same_id(
+    decision_events, decision_api, emulator, published: Taken
+):
+    payments = [fresh(amount=900_000), *(fresh() for _ in range(11))]
+    event = batch(decision_api, emulator, *payments)
+    published()
+    answers = [decision_events.handler(event, None) for _ in range(2)]
+    assert answers == [{"batchItemFailures": []}] * 2
+    told = published()
+    assert {(one["source"], one["detail-type"]) for one in told} == {("fraud", "DecisionMade")}
+    details = [one["detail"] for one in told]
+    assert len(details) == 24
+    ids = {detail["event_id"]: detail["transaction_id"] for detail in details}
+    assert sorted(ids.values()) == sorted(payment["transaction_id"] for payment in payments)
+    assert all(details.count(detail) == 2 for detail in details)
+    (declined,) = (one for one in details[:12] if one["transaction_id"] == payments[0]["transaction_id"])
+    assert (declined["outcome"], declined["amount"], declined["payer_id"]) == (
+        "decline",
+        900_000,
+        payments[0]["payer_id"],
+    )
+    assert "LIMIT_AMOUNT" in declined["codes"]
+
+
+def test_no_name_address_or_metadata_is_told_or_logged(decision_events, decision_api, emulator, published, capsys):
+    event = batch(decision_api, emulator, fresh(**PERSONAL))
+    decision_events.handler(event, None)
+    (told,) = published()
+    said = json.dumps(told, ensure_ascii=False) + "".join(capsys.readouterr())
+    assert "SECRET" in json.dumps(event)
+    assert "SECRET" not in said
+    assert PERSONAL["ip"] not in said
+
+
+@pytest.mark.parametrize(("refused", "failed"), [((), []), ((3,), ["103"]), ((1, 3), ["101"])])
+def test_a_batch_begins_again_where_the_bus_first_refused(decision_events, decision_api, emulator, refused, failed):
+    event = batch(decision_api, emulator, *(fresh() for _ in range(5)))
+    with Stubber(decision_events._outbox._events) as bus:
+        bus.add_response("put_events", taken(5, *refused))
+        answer = decision_events.handler(event, None)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": sequence} for sequence in failed]}
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("InternalException", 500), ("ThrottlingException", 400), ("AccessDeniedException", 400)]
+)
+def test_a_batch_begins_again_at_its_start_when_the_bus_refuses_the_call(
+    decision_events, decision_api, emulator, code, status
+):
+    event = batch(decision_api, emulator, *(fresh() for _ in range(12)))
+    with Stubber(decision_events._outbox._events) as bus:
+        bus.add_response("put_events", taken(10))
+        bus.add_client_error("put_events", code, http_status_code=status)
+        answer = decision_events.handler(event, None)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "100"}]}
+
+
+def test_why_a_batch_begins_again_is_in_the_log(decision_events, decision_api, emulator, capsys):
+    event = batch(decision_api, emulator, fresh())
+    capsys.readouterr()
+    with Stubber(decision_events._outbox._events) as bus:
+        bus.add_client_error("put_events", "AccessDeniedException")
+        decision_events.handler(event, None)
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["Error"], line["code"], line["Door"]) == ("ServiceError", "AccessDeniedException", "decision_events")

@@ -1,0 +1,394 @@
+"""POST /labels on an emulated DynamoDB: whatever comes, row and buckets agree with a replay of the label log."""
+
+import importlib
+import itertools
+import json
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from fraud import settings
+from fraud.label_store import AccountProfile, DecidedRow, LabelRow
+from fraud.store import profile_of
+from fraud.transaction import Transaction, utc
+from local import events
+from local.moto_server import TakingTurns
+from tests import label_log
+from tests.payments import NOON, payment
+
+MODELS = (LabelRow, AccountProfile, DecidedRow)
+ROLES = {"user_report": "payment-app", "analyst": "fraud-analyst", "chargeback": "chargeback-importer"}
+RANKING = tuple(ROLES)
+ENVIRONMENT = {
+    **{name.upper(): "400" for name in settings.Settings.model_fields},  # what this door does not look at
+    "CURRENCY": "JPY",
+    "SCORER": "embedded",
+    "PROFILES_TABLE": "profiles",
+    "DECISIONS_TABLE": "decisions",
+    "LABELS_TABLE": "labels",
+    "LABEL_SOURCES": ",".join(f"{source}={role}" for source, role in ROLES.items()),
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+}
+AN_HOUR, A_DAY = timedelta(hours=1), timedelta(days=1)
+DAY = (NOON - datetime(1970, 1, 1, tzinfo=UTC)).days
+NUMBERS = itertools.count()
+
+
+class Faults:
+    """Stands before the emulator and does to the next transactions what `next` says."""
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+        self.next: list[str] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        transaction = environ.get("HTTP_X_AMZ_TARGET", "").endswith(".TransactWriteItems")
+        fault = self.next.pop(0) if transaction and self.next else None
+        if fault is None:
+            return self.application(environ, start_response)
+        length = int(environ["CONTENT_LENGTH"])
+        if fault == "answer lost":
+            list(self.application(environ, lambda *_: None))
+            return self._error(start_response, "500 Lost", "InternalServerError")
+        environ["wsgi.input"].read(length)
+        if fault == "conflict":
+            reasons = [{"Code": "None"}, {"Code": "TransactionConflict", "Message": "ongoing"}]
+            return self._error(start_response, "400 Bad", "TransactionCanceledException", CancellationReasons=reasons)
+        return self._error(start_response, "400 Bad", fault)
+
+    @staticmethod
+    def _error(start_response: Any, status: str, code: str, **fields: Any) -> list[bytes]:
+        start_response(status, [("content-type", "application/x-amz-json-1.0")])
+        return [json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", **fields}).encode()]
+
+
+class House:
+    """The door, the tables behind it, and the clock it reads."""
+
+    def __init__(self, faults: Faults, url: str) -> None:
+        self.faults = faults
+        self.now = NOON
+        self.handler = importlib.reload(importlib.import_module("functions.label_api")).handler
+        self.dynamodb = boto3.client("dynamodb", endpoint_url=url)
+
+    def post(self, *labels: dict[str, Any], source: str = "user_report", body: str | None = None) -> dict[str, Any]:
+        arn = f"arn:aws:sts::123456789012:assumed-role/{ROLES.get(source, source)}/session"
+        said = json.dumps({"labels": labels}, default=utc) if body is None else body
+        caller = {"authorizer": {"iam": {"userArn": arn}}}
+        event = {"routeKey": "POST /labels", "requestContext": caller, "body": said, "isBase64Encoded": False}
+        answer: dict[str, Any] = self.handler(event, None)
+        return answer | {"body": json.loads(answer["body"])}
+
+    def statuses(self, *labels: dict[str, Any], source: str = "user_report") -> list[str]:
+        answer = self.post(*labels, source=source)
+        assert answer["statusCode"] == 200
+        assert [result["transaction_id"] for result in answer["body"]["results"]] == [
+            said["transaction_id"] for said in labels
+        ]
+        return [result["status"] for result in answer["body"]["results"]]
+
+    def decide(self, transaction: Transaction) -> str:
+        item = {"pk": {"S": transaction.transaction_id}, "transaction": {"S": transaction.canonical.decode()}}
+        self.dynamodb.put_item(TableName="decisions", Item=item)
+        return transaction.transaction_id
+
+    def profile(self, account: str) -> dict[str, Any]:
+        """The account's fraud buckets that are not zero."""
+        found = self.dynamodb.get_item(TableName="profiles", Key={"pk": {"S": f"account#{account}"}})
+        return {name: n for name, n in profile_of(found.get("Item", {})).items() if name != "pk" and n}
+
+    def buckets(self, *accounts: str) -> dict[tuple[str, str], int]:
+        return {(account, name): n for account in accounts for name, n in self.profile(account).items()}
+
+
+def unique(name: str) -> str:
+    return f"{name}-{next(NUMBERS)}"
+
+
+def said(transaction_id: str, label: str = "fraud", reported_at: datetime = NOON, **parties: Any) -> dict[str, Any]:
+    return {"transaction_id": transaction_id, "label": label, "reported_at": reported_at, **parties}
+
+
+def elsewhere(payer: str, payee: str) -> dict[str, Any]:
+    return {"payer_id": payer, "payee_id": payee, "occurred_at": NOON - A_DAY}
+
+
+def written(*transaction_ids: str) -> list[label_log.Entry]:
+    """The label log as the rows tell it."""
+    return [
+        label_log.Entry(
+            row.transaction_id,
+            row.payer_id,
+            row.payee_id if row.type in {None, "p2p", "merchant"} else None,
+            label.label,
+            label.reported_at,
+            label.source,
+            label.known_at,
+        )
+        for row in map(LabelRow.get, transaction_ids)
+        for label in row.history
+    ]
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[House]:
+    faults = Faults(TakingTurns(DomainDispatcherApplication(create_backend_app)))
+    server = make_server("127.0.0.1", 0, faults, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": url}.items():
+            patch.setenv(name, value)
+        for model in MODELS:
+            patch.setattr(model, "_connection", None)
+        house = House(faults, url)
+        patch.setattr(settings, "clock", lambda: house.now)
+        for model in MODELS:
+            model.create_table(billing_mode="PAY_PER_REQUEST")
+        yield house
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def house(started: House) -> Iterator[House]:
+    started.now = NOON
+    yield started
+    assert started.faults.next == []
+
+
+# --- parties ----------------------------------------------------------------------------------------------------------
+def test_a_decided_payment_needs_no_parties_and_moves_both_accounts(house):
+    payer, payee = unique("payer"), unique("payee")
+    decided = house.decide(payment(transaction_id=unique("t"), payer_id=payer, payee_id=payee))
+    assert house.statuses(said(decided)) == ["accepted"]
+    assert house.profile(payer) == {f"fo{DAY}": 1}
+    assert house.profile(payee) == {f"fi{DAY}": 1}
+
+
+def test_a_decided_cash_out_moves_the_payer_only(house):
+    payer, payee = unique("payer"), unique("payee")
+    decided = house.decide(
+        payment(transaction_id=unique("t"), type="cash_out", payer_id=payer, payee_id=payee, instrument_id="bank-1")
+    )
+    assert house.statuses(said(decided), said(decided, "fraud", NOON - AN_HOUR, payee_id=payee)) == ["accepted"] * 2
+    assert house.buckets(payer, payee) == {(payer, f"fo{DAY}"): 1}
+
+
+def test_the_stored_decision_wins_over_what_the_caller_says(house):
+    payer, payee, other = unique("payer"), unique("payee"), unique("other")
+    decided = house.decide(payment(transaction_id=unique("t"), payer_id=payer, payee_id=payee))
+    (result,) = house.post(said(decided, **elsewhere(payer, other)))["body"]["results"]
+    assert result["status"] == "rejected"
+    assert [(fault["field"], fault["rule"]) for fault in result["errors"]] == [
+        ("payee_id", "contradiction"),
+        ("occurred_at", "contradiction"),
+    ]
+    assert house.buckets(payer, payee, other) == {}
+
+
+def test_an_unknown_transaction_is_rejected_until_somebody_says_whom_it_concerns(house):
+    unknown, payer, payee = unique("t"), unique("payer"), unique("payee")
+    (result,) = house.post(said(unknown))["body"]["results"]
+    assert result["status"] == "rejected"
+    assert [(fault["field"], fault["rule"]) for fault in result["errors"]] == [
+        (field, "unknown_transaction") for field in ("payer_id", "payee_id", "occurred_at")
+    ]
+    assert house.statuses(said(unknown, **elsewhere(payer, payee))) == ["accepted"]
+    assert house.statuses(said(unknown, "legitimate", NOON + AN_HOUR / 60)) == ["accepted"]
+    assert house.statuses(said(unknown, "fraud", NOON - A_DAY, payer_id=payee)) == ["rejected"]
+    assert house.buckets(payer, payee) == {}
+
+
+# --- whose word holds -------------------------------------------------------------------------------------------------
+def test_a_change_of_mind_takes_the_payment_off_the_day_it_was_counted_on(house):
+    transaction, payer, payee = unique("t"), unique("payer"), unique("payee")
+    assert house.statuses(said(transaction, **elsewhere(payer, payee))) == ["accepted"]
+    house.now += 3 * A_DAY
+    assert house.statuses(said(transaction, "legitimate", NOON + A_DAY)) == ["accepted"]
+    assert house.buckets(payer, payee) == {}
+    house.now += A_DAY
+    assert house.statuses(said(transaction, "fraud", NOON + 2 * A_DAY)) == ["accepted"]
+    assert house.buckets(payer, payee) == {(payer, f"fo{DAY + 4}"): 1, (payee, f"fi{DAY + 4}"): 1}
+
+
+def test_of_two_sources_at_one_time_the_more_trusted_holds(house):
+    transaction, payer, payee = unique("t"), unique("payer"), unique("payee")
+    assert house.statuses(said(transaction, "legitimate", **elsewhere(payer, payee)), source="analyst") == ["accepted"]
+    assert house.statuses(said(transaction, "fraud"), source="user_report") == ["accepted"]
+    assert house.buckets(payer, payee) == {}
+    assert house.statuses(said(transaction, "fraud"), source="chargeback") == ["accepted"]
+    assert house.profile(payee) == {f"fi{DAY}": 1}
+    by = [label.by for label in LabelRow.get(transaction).history]
+    assert by == [
+        f"arn:aws:sts::123456789012:assumed-role/{role}/session"
+        for role in ("fraud-analyst", "payment-app", "chargeback-importer")
+    ]
+
+
+def test_a_redelivered_batch_is_unchanged(house):
+    payee = unique("payee")
+    batch = [said(unique("t"), **elsewhere(unique("payer"), payee)) for _ in range(3)]
+    assert house.statuses(*batch) == ["accepted"] * 3
+    house.now += A_DAY
+    assert house.statuses(*batch, batch[0]) == ["unchanged"] * 4
+    assert house.profile(payee) == {f"fi{DAY}": 3}
+
+
+def test_a_payer_who_paid_himself_is_one_item_moved_once(house):
+    transaction, account = unique("t"), unique("account")
+    assert house.statuses(said(transaction, **elsewhere(account, account))) == ["accepted"]
+    assert house.profile(account) == {f"fo{DAY}": 1, f"fi{DAY}": 1}
+    assert house.statuses(said(transaction, "legitimate")) == ["accepted"]
+    assert house.profile(account) == {}
+
+
+def test_what_others_keep_in_a_profile_stays(house):
+    payee = unique("payee")
+    theirs = {"i20000": {"N": "7"}, "deny": {"M": {"reason": {"S": "case 17"}}}}
+    house.dynamodb.put_item(TableName="profiles", Item={"pk": {"S": f"account#{payee}"}, **theirs})
+    house.statuses(said(unique("t"), **elsewhere(unique("payer"), payee)))
+    assert house.profile(payee) == {"i20000": 7, "deny": {"reason": "case 17"}, f"fi{DAY}": 1}
+
+
+# --- who may, and what is no request ----------------------------------------------------------------------------------
+def test_a_caller_without_a_source_is_refused(house):
+    answer = house.post(said("t"), source="somebody")
+    assert answer["statusCode"] == 403
+    assert answer["headers"]["content-type"] == "application/problem+json"
+
+
+def test_a_body_that_is_no_list_of_labels_is_refused_whole(house):
+    answer = house.post(body='{"labels": []}')
+    assert answer["statusCode"] == 400
+    assert answer["body"]["errors"] == [
+        {"field": "labels", "rule": "too_short", "message": answer["body"]["errors"][0]["message"]}
+    ]
+
+
+def test_a_faulty_label_keeps_no_other_and_results_are_in_order(house):
+    payee = unique("payee")
+    parties = elsewhere(unique("payer"), payee)
+    labels = [said("t", "dispute"), said(unique("t"), **parties), {"transaction_id": 3}, said(unique("t"), **parties)]
+    results = house.post(*labels)["body"]["results"]
+    assert [result["status"] for result in results] == ["rejected", "accepted", "rejected", "accepted"]
+    assert house.profile(payee) == {f"fi{DAY}": 2}
+
+
+@pytest.mark.parametrize("path", events.of_handler("label_api.handler"), ids=lambda path: path.name)
+def test_sample_events_are_answered_as_their_names_announce(house: House, path: Path):
+    house.now = datetime.now(UTC)
+    assert events.answered_as_announced(path, house.handler(events.load(path, house.now), None))
+
+
+def test_no_log_line_names_anyone(house, capsys):
+    payer, payee = unique("payer"), unique("payee")
+    house.statuses(said(unique("t"), **elsewhere(payer, payee)))
+    house.post(said(unique("t"), payer_id=payer), source="somebody")
+    house.post(body='{"labels": [], "payer-9": 1}')
+    log = capsys.readouterr().out
+    assert '"ForbiddenError"' in log
+    assert not any(name in log for name in (payer, payee, "payer-9", "arn:"))
+
+
+# --- other writers, and trouble ---------------------------------------------------------------------------------------
+def test_a_label_that_meets_other_writers_is_judged_again(house):
+    payee = unique("payee")
+    house.faults.next = ["conflict"] * 3
+    assert house.statuses(said(unique("t"), **elsewhere(unique("payer"), payee))) == ["accepted"]
+    assert house.profile(payee) == {f"fi{DAY}": 1}
+
+
+@pytest.mark.parametrize(("faults", "status"), [(["conflict"] * 8, 503), (["AccessDeniedException"], 500)])
+def test_what_cannot_be_written_is_refused_whole_and_sent_again_nothing_is_lost_or_doubled(house, faults, status):
+    payee = unique("payee")
+    batch = [said(unique("t"), **elsewhere(unique("payer"), payee)) for _ in range(3)]
+    assert house.statuses(batch[0]) == ["accepted"]
+    house.faults.next = list(faults)
+    answer = house.post(*batch)
+    assert answer["statusCode"] == status
+    assert ("retry-after" in answer["headers"]) is (status == 503)
+    assert house.statuses(*batch) == ["unchanged", "accepted", "accepted"]
+    assert house.profile(payee) == {f"fi{DAY}": 3}
+
+
+def test_a_write_whose_answer_is_lost_counts_once(house):
+    payee = unique("payee")
+    house.faults.next = ["answer lost"]
+    label = said(unique("t"), **elsewhere(unique("payer"), payee))
+    assert house.statuses(label)[0] in {"accepted", "unchanged"}
+    assert house.statuses(label) == ["unchanged"]
+    assert house.profile(payee) == {f"fi{DAY}": 1}
+
+
+def test_eight_writers_at_one_payee_leave_row_and_buckets_agreed(house):
+    payee, payers = unique("payee"), [unique("payer") for _ in range(4)]
+    transactions = [unique("t") for _ in range(8)]
+    parties = {t: elsewhere(payers[n % 4], payee) for n, t in enumerate(transactions)}
+    draw = random.Random(7)
+    batches = [
+        [
+            said(t, draw.choice(["fraud", "fraud", "legitimate"]), NOON - draw.randrange(3) * AN_HOUR, **parties[t])
+            for t in draw.sample(transactions, 6)
+        ]
+        for _ in range(8)
+    ]
+    sources = [RANKING[n % 3] for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda batch, source: house.statuses(*batch, source=source), batches, sources))
+    log = written(*transactions)
+    sent = {
+        (label["transaction_id"], label["label"], label["reported_at"], source)
+        for batch, source in zip(batches, sources, strict=True)
+        for label in batch
+    }
+    kept = [(entry.transaction_id, entry.label, entry.reported_at, entry.source) for entry in log]
+    assert sorted(kept) == sorted(sent)
+    assert sum(answer.count("accepted") for answer in answers) == len(sent)
+    assert house.buckets(payee, *payers) == label_log.buckets(log, RANKING)
+
+
+# --- any sequence -----------------------------------------------------------------------------------------------------
+ARRIVALS = st.lists(
+    st.tuples(
+        st.integers(0, 2),  # transaction
+        st.sampled_from(["fraud", "legitimate"]),
+        st.integers(0, 2),  # hours before noon, of the report
+        st.sampled_from(RANKING),
+        st.integers(0, 30),  # hours until the next one becomes known
+    ),
+    max_size=8,
+)
+
+
+@given(ARRIVALS)
+@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_row_and_buckets_agree_with_a_replay_of_the_log_after_any_sequence(house, arrivals):
+    house.now, log = NOON, []
+    a, b = unique("a"), unique("b")
+    accounts = [(a, b), (b, a), (b, b)]
+    transactions = [unique("t") for _ in accounts]
+    for number, label, hours, source, wait in arrivals:
+        transaction, (payer, payee), reported_at = transactions[number], accounts[number], NOON - hours * AN_HOUR
+        entry = label_log.Entry(transaction, payer, payee, label, reported_at, source, house.now)
+        (status,) = house.statuses(said(transaction, label, reported_at, **elsewhere(payer, payee)), source=source)
+        assert status == ("unchanged" if entry[:6] in [old[:6] for old in log] else "accepted")
+        log += [entry] if status == "accepted" else []
+        house.now += wait * AN_HOUR
+    used = sorted({entry.transaction_id for entry in log})
+    assert written(*used) == sorted(log, key=lambda entry: used.index(entry.transaction_id))
+    assert house.buckets(a, b) == label_log.buckets(log, RANKING)

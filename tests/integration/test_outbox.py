@@ -1,0 +1,160 @@
+"""What leaves the system: undecidable records in their queue or beyond it in the archive, events on the bus."""
+
+import base64
+import json
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import Stubber
+from pydantic import BaseModel
+
+from fraud.errors import Fault, ServiceError, UnavailableError
+from fraud.outbox import EVENTS_PER_CALL, INLINE_BYTES, Event, Outbox, Undecidable
+from fraud.settings import Settings
+from local.emulator import Emulator
+from tests.integration.conftest import Taken
+
+LONGEST_MESSAGE = 262_144
+FAULTS = (Fault("amount", "missing", "SECRET"), Fault("body", "too_large", "SECRET"))
+
+
+class Note(BaseModel):
+    """An event's detail."""
+
+    number: int
+
+
+@pytest.fixture
+def settings(emulator: Emulator, doors: dict[str, ModuleType]) -> Settings:
+    assert doors  # the environment of the emulator
+    return Settings.from_environment(emulator.stack.functions[0].environment)
+
+
+@pytest.fixture
+def outbox(settings: Settings) -> Outbox:
+    return Outbox(settings)
+
+
+def record(data: bytes, sequence: str = "77") -> Undecidable:
+    return Undecidable("invalid", FAULTS, data, "shardId-000000000003", sequence)
+
+
+def notes(count: int) -> list[Event]:
+    return [Event("Noted", Note(number=n)) for n in range(count)]
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_kept_with_why_and_where_from_and_its_very_bytes(outbox, undecidable: Taken):
+    data = b"\xff\x00{not json"
+    outbox.set_aside(record(data))
+    (message,) = undecidable()
+    assert base64.b64decode(message.pop("data")) == data
+    assert message == {
+        "reason": "invalid",
+        "errors": [{"field": "amount", "rule": "missing"}, {"field": "body", "rule": "too_large"}],
+        "shard": "shardId-000000000003",
+        "sequence": "77",
+    }
+
+
+def test_a_large_record_goes_to_the_archive_and_its_message_points_there(
+    outbox, undecidable: Taken, emulator: Emulator, settings: Settings
+):
+    data = bytes(range(256)) * 4096  # a megabyte, as much as the stream takes
+    for _ in range(2):  # sent again, it lies in the same place
+        outbox.set_aside(record(data, "78"))
+    first, again = undecidable()
+    assert first == again
+    assert "data" not in first
+    assert first["archive_key"] == "undecidable/shardId-000000000003/78"
+    s3 = emulator.client("s3")
+    assert s3.get_object(Bucket=settings.archive_bucket, Key=first["archive_key"])["Body"].read() == data
+    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=settings.archive_bucket)["Contents"]]
+    assert keys.count(first["archive_key"]) == 1
+
+
+def test_the_largest_record_that_goes_into_a_message_fits(outbox, undecidable: Taken, emulator: Emulator, settings):
+    faults = tuple(Fault("f" * 64, "unknown_field", "") for _ in range(150))
+    outbox.set_aside(record(bytes(INLINE_BYTES))._replace(faults=faults))
+    (message,) = undecidable()
+    assert len(base64.b64decode(message["data"])) == INLINE_BYTES
+    assert len(json.dumps(message)) <= LONGEST_MESSAGE
+    outbox.set_aside(record(bytes(INLINE_BYTES + 1), "79"))
+    (message,) = undecidable()
+    listed = emulator.client("s3").list_objects_v2(Bucket=settings.archive_bucket, Prefix=message["archive_key"])
+    assert [entry["Size"] for entry in listed["Contents"]] == [INLINE_BYTES + 1]
+
+
+def test_a_queue_or_archive_that_is_not_there_is_said_so_and_no_message_points_to_nothing(settings, undecidable: Taken):
+    gone = settings.model_copy(update={"undecidable_queue_url": f"{settings.undecidable_queue_url}-gone"})
+    with pytest.raises(ServiceError, match="NonExistentQueue"):
+        Outbox(gone).set_aside(record(b"x"))
+    gone = settings.model_copy(update={"archive_bucket": "gone"})
+    with pytest.raises(ServiceError, match="NoSuchBucket"):
+        Outbox(gone).set_aside(record(bytes(INLINE_BYTES + 1)))
+    assert undecidable() == []
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def test_events_come_over_the_bus_in_as_many_calls_as_it_takes(outbox, published: Taken):
+    assert outbox.publish(notes(2 * EVENTS_PER_CALL + 5)) == []
+    events = published()
+    assert sorted(event["detail"]["number"] for event in events) == list(range(25))
+    assert {(event["source"], event["detail-type"]) for event in events} == {("fraud", "Noted")}
+
+
+def test_nothing_to_publish_is_published_without_a_call(outbox):
+    with Stubber(outbox._events):
+        assert outbox.publish([]) == []
+
+
+@pytest.fixture
+def bus(outbox: Outbox) -> Iterator[Stubber]:
+    """Answers as EventBridge would in place of it."""
+    with Stubber(outbox._events) as stubber:
+        yield stubber
+        stubber.assert_no_pending_responses()
+
+
+def taken(count: int, *refused: int) -> dict[str, Any]:
+    """PutEvents' answer when some entries of a call were not taken."""
+    entries = [{"ErrorCode": "ThrottlingException"} if n in refused else {"EventId": str(n)} for n in range(count)]
+    return {"FailedEntryCount": len(refused), "Entries": entries}
+
+
+def test_events_that_the_bus_did_not_take_are_named_by_their_place(outbox, bus: Stubber):
+    for answer in (taken(10), taken(10, 0, 7), taken(3, 2)):
+        bus.add_response("put_events", answer)
+    assert outbox.publish(notes(23)) == [10, 17, 22]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [
+        ("InternalException", 500, UnavailableError),
+        ("ThrottlingException", 400, UnavailableError),
+        ("AccessDeniedException", 400, ServiceError),
+    ],
+)
+def test_a_bus_that_refuses_the_call_is_said_so(outbox, bus: Stubber, code, status, error):
+    bus.add_response("put_events", taken(10))
+    bus.add_client_error("put_events", code, http_status_code=status)
+    with pytest.raises(error, match=code) as refused:
+        outbox.publish(notes(11))
+    assert type(refused.value) is error
+
+
+def test_a_bus_out_of_reach_makes_the_outbox_unavailable(outbox):
+    def unreachable(**_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://events")
+
+    outbox._events.meta.events.register("before-send.events.PutEvents", unreachable)
+    with pytest.raises(UnavailableError, match="EndpointConnectionError"):
+        outbox.publish(notes(1))

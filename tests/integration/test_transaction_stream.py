@@ -1,0 +1,300 @@
+"""Payments in batches from the stream: decided as by the API, recognised, set aside, or sent again from where it
+stopped.
+"""
+
+import base64
+import json
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fraud.errors import ServiceError, UnavailableError
+from fraud.outbox import INLINE_BYTES
+from fraud.wire import Answer, Request
+from local.emulator import Emulator
+from tests.integration.conftest import Taken
+from tests.integration.test_decision_api import JUNK, fresh, get, post
+
+SHARD = "shardId-000000000006"
+DONE: dict[str, Any] = {"batchItemFailures": []}
+
+
+def batch(*payments: Any) -> dict[str, Any]:
+    """What Lambda hands on: payments as JSON, other bytes as they are; sequence numbers from 0."""
+    records = []
+    for n, payment in enumerate(payments):
+        data = payment if isinstance(payment, bytes) else json.dumps(payment).encode()
+        kinesis = {"data": base64.b64encode(data).decode(), "sequenceNumber": str(n), "partitionKey": "p"}
+        records.append({"eventID": f"{SHARD}:{n}", "eventName": "aws:kinesis:record", "kinesis": kinesis})
+    return {"Records": records}
+
+
+def failed_at(position: int) -> dict[str, Any]:
+    return {"batchItemFailures": [{"itemIdentifier": str(position)}]}
+
+
+def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+class Interrupted:
+    """The store's transport, which asks `before` and `after` about each request that it sends."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.requests: list[Request] = []
+        self.before: Any = lambda _: None
+        self.after: Any = lambda _: None
+
+    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+        self.requests += requests
+        for request in requests:
+            self.before(request)
+        answers: list[Answer] = self._transport.gather(requests)
+        for request in requests:
+            self.after(request)
+        return answers
+
+
+@pytest.fixture
+def transport(transaction_stream: Any, monkeypatch: pytest.MonkeyPatch) -> Interrupted:
+    store = transaction_stream._evaluator.store
+    interrupted = Interrupted(store._transport)
+    monkeypatch.setattr(store, "_transport", interrupted)
+    return interrupted
+
+
+def payers_hours(emulator: Emulator, payment: dict[str, Any]) -> list[str]:
+    """The hour buckets of the payment's payer, packed."""
+    items = emulator.client("dynamodb").query(
+        TableName=emulator.stack.functions[0].environment["COUNTERS_TABLE"],
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": f"payer#{payment['payer_id']}"}},
+    )["Items"]
+    return [value["N"] for item in items for name, value in item.items() if name[0] == "h"]
+
+
+def packed(*payments: dict[str, Any]) -> list[str]:
+    return [str(len(payments) * 10**18 + sum(payment["amount"] for payment in payments))]
+
+
+# --- decided ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_payment_of_a_batch_is_decided_and_its_repeat_by_api_gets_the_same_bytes(
+    transaction_stream, decision_api, undecidable: Taken, capsys
+):
+    payments = [fresh(), fresh(type="merchant", amount=700), fresh(amount=900_000)]
+    assert transaction_stream.handler(batch(*payments), None) == DONE
+    lines = logged(capsys)
+    assert [(line["Door"], line["transaction_id"]) for line in lines] == [
+        ("stream", payment["transaction_id"]) for payment in payments
+    ]
+    for payment, line in zip(payments, lines, strict=True):
+        status, answer = post(decision_api, payment)
+        assert status == 200
+        decision = json.loads(answer)
+        assert (decision["outcome"], decision["score"]) == (line["Outcome"], line["score"])
+        assert decision["recounted"] is False
+        assert get(decision_api, payment["transaction_id"])[1]["decision"] == decision
+    assert undecidable() == []
+
+
+def test_what_was_decided_before_is_recognised_in_one_read_and_not_counted(
+    transaction_stream, decision_api, emulator, transport: Interrupted, capsys
+):
+    by_api, by_stream = fresh(), fresh()
+    answers = [post(decision_api, by_api)[1]]
+    assert transaction_stream.handler(batch(by_stream), None) == DONE
+    answers.append(json.dumps(get(decision_api, by_stream["transaction_id"])[1]["decision"]))
+    transport.requests.clear()
+    capsys.readouterr()
+    assert transaction_stream.handler(batch(by_api, by_stream, by_api), None) == DONE
+    (read,) = transport.requests
+    assert read.operation == "batch_get_item"
+    assert [line["Outcome"] for line in logged(capsys)] == ["repeat"] * 3
+    for payment, answer in zip((by_api, by_stream), answers, strict=True):
+        assert payers_hours(emulator, payment) == packed(payment)
+        assert get(decision_api, payment["transaction_id"])[1]["decision"] == json.loads(answer)
+
+
+def test_a_payment_twice_in_one_batch_is_decided_and_counted_once(transaction_stream, emulator, capsys):
+    payment = fresh()
+    assert transaction_stream.handler(batch(payment, payment), None) == DONE
+    assert [line["Outcome"] == "repeat" for line in logged(capsys)] == [False, True]
+    assert payers_hours(emulator, payment) == packed(payment)
+
+
+def test_a_late_repeat_is_recognised(transaction_stream, monkeypatch, capsys, undecidable: Taken):
+    payment = fresh()
+    transaction_stream.handler(batch(payment), None)
+    later = datetime.now(UTC) + timedelta(days=2)
+    monkeypatch.setattr("fraud.settings.clock", lambda: later)
+    capsys.readouterr()
+    assert transaction_stream.handler(batch(payment), None) == DONE
+    assert [line["Outcome"] for line in logged(capsys)] == ["repeat"]
+    assert undecidable() == []
+
+
+# --- set aside --------------------------------------------------------------------------------------------------------
+
+
+def test_what_no_retry_can_decide_is_set_aside_with_its_reason_and_the_rest_is_decided(
+    transaction_stream, decision_api, emulator, undecidable: Taken, capsys
+):
+    known, good, last = fresh(), fresh(), fresh()
+    post(decision_api, known)
+    old = fresh(occurred_at=(datetime.now(UTC) - timedelta(hours=13)).isoformat())
+    records = [
+        known | {"amount": 7},
+        b"{not json",
+        b"\xff\xfe",
+        good,
+        fresh(currency="USD", amount=0),
+        old,
+        good | {"amount": 7},
+        last,
+    ]
+    capsys.readouterr()
+    assert transaction_stream.handler(batch(*records), None) == DONE
+    messages = {int(message["sequence"]): message for message in undecidable()}
+    told = {
+        n: (message["reason"], [(error["field"], error["rule"]) for error in message["errors"]])
+        for n, message in messages.items()
+    }
+    assert told == {
+        0: ("conflict", []),
+        1: ("invalid", [("body", "json_invalid")]),
+        2: ("invalid", [("body", "json_invalid")]),
+        4: ("invalid", [("amount", "greater_than_equal"), ("currency", "currency_not_supported")]),
+        5: ("invalid", [("occurred_at", "occurred_at_too_old")]),
+        6: ("conflict", []),
+    }
+    assert {message["shard"] for message in messages.values()} == {SHARD}
+    for n, message in messages.items():
+        data = records[n] if isinstance(records[n], bytes) else json.dumps(records[n]).encode()  # type: ignore[arg-type]
+        assert base64.b64decode(message["data"]) == data
+    assert [line.get("transaction_id") or line["Error"] for line in logged(capsys)] == [
+        "ConflictingBodyError",
+        "InvalidRequestError",
+        "InvalidRequestError",
+        good["transaction_id"],
+        "InvalidRequestError",
+        "InvalidRequestError",
+        "ConflictingBodyError",
+        last["transaction_id"],
+    ]
+    assert payers_hours(emulator, known) == packed(known)  # known to be another's, it moved no counter
+
+
+def test_a_record_larger_than_a_message_goes_to_the_archive(transaction_stream, emulator, undecidable: Taken):
+    data = b'{"transaction_id":"' + b"x" * INLINE_BYTES + b'"}'
+    assert transaction_stream.handler(batch(data), None) == DONE
+    (message,) = undecidable()
+    assert (message["reason"], message["errors"]) == ("invalid", [{"field": "body", "rule": "too_large"}])
+    bucket = emulator.stack.functions[0].environment["ARCHIVE_BUCKET"]
+    found = emulator.client("s3").get_object(Bucket=bucket, Key=message["archive_key"])
+    assert found["Body"].read() == data
+
+
+def fuzzed(rng: random.Random, payment: dict[str, Any]) -> bytes:
+    """A payment spoiled in up to three fields, cut or overwritten; now and then not at all."""
+    for name in rng.sample(sorted(payment), rng.choice((0, 0, 0, 1, 1, 2, 3))):
+        payment[name] = rng.choice(JUNK)
+    data = bytearray(json.dumps(payment).encode())
+    chance = rng.random()
+    if chance < 0.1:
+        del data[rng.randrange(len(data)) :]
+    elif chance < 0.2:
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    return bytes(data)
+
+
+def test_300_fuzzed_records_are_each_decided_or_set_aside(transaction_stream, decision_api, undecidable: Taken, capsys):
+    rng = random.Random(7)
+    records = [fuzzed(rng, fresh()) for _ in range(300)]
+    for start in range(0, 300, 100):
+        assert transaction_stream.handler(batch(*records[start : start + 100]), None) == DONE
+    capsys.readouterr()
+    kept = {base64.b64decode(message["data"]): message for message in undecidable()}
+    assert all(message["reason"] == "invalid" and message["errors"] for message in kept.values())
+    decided = [data for data in records if data not in kept]
+    assert len(decided) + len(kept) == 300
+    assert min(len(decided), len(kept)) > 75
+    assert {get(decision_api, json.loads(data)["transaction_id"])[0] for data in decided} == {200}
+    assert {post(decision_api, data.decode(errors="replace"))[0] for data in list(kept)[:40]} == {400}
+
+
+def test_no_name_address_or_metadata_is_in_a_log_line_or_in_the_reason_of_a_message(
+    transaction_stream, undecidable: Taken, capsys
+):
+    personal = {"payer_name": "SECRET 花子", "ip": "203.0.113.98", "metadata": {"SECRET": "SECRET"}}
+    payment = fresh(**personal)
+    faulty = [fresh(**personal, amount="SECRET"), fresh(**personal | {"ip": "SECRET", "metadata": {"SECRET": 1}})]
+    assert transaction_stream.handler(batch(payment, payment | {"amount": 8}, *faulty, b'{"SECRET'), None) == DONE
+    messages = undecidable()
+    assert sorted(error["field"] for error in messages[2]["errors"]) == ["ip", "metadata"]
+    assert len(messages) == 4
+    for message in messages:
+        del message["data"]
+    said = json.dumps(messages) + "".join(capsys.readouterr())
+    assert payment["transaction_id"] in said
+    for secret in ("SECRET", "花子", personal["ip"], payment["payer_id"]):
+        assert secret not in said
+
+
+# --- sent again -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_batch_begins_again_at_the_record_that_failed_and_nothing_is_lost_or_doubled(
+    transaction_stream, decision_api, emulator, transport: Interrupted, committed
+):
+    payments = [fresh() for _ in range(5)]
+
+    def fails(request: Request) -> None:
+        if request.operation == "put_item" and request.payload["Item"]["pk"]["S"] == payments[2]["transaction_id"]:
+            raise UnavailableError("ThrottlingException")
+
+    setattr(transport, "after" if committed else "before", fails)
+    assert transaction_stream.handler(batch(*payments), None) == failed_at(2)
+    found = [get(decision_api, payment["transaction_id"])[0] for payment in payments]
+    assert found == [200, 200, 200 if committed else 404, 404, 404]
+    setattr(transport, "after" if committed else "before", lambda _: None)
+    assert transaction_stream.handler(batch(*payments), None) == DONE
+    for n, payment in enumerate(payments):
+        decision = get(decision_api, payment["transaction_id"])[1]["decision"]
+        assert decision["recounted"] is (n == 2 and not committed)
+        assert payers_hours(emulator, payment) == packed(payment)
+
+
+@pytest.mark.parametrize("error", [UnavailableError("InternalServerError"), ServiceError("AccessDeniedException")])
+def test_a_batch_begins_again_at_its_start_when_what_is_known_cannot_be_read(
+    transaction_stream, transport: Interrupted, undecidable: Taken, capsys, error
+):
+    def fails(_: Request) -> None:
+        raise error
+
+    transport.before = fails
+    assert transaction_stream.handler(batch(b"{", fresh()), None) == failed_at(0)
+    (line,) = logged(capsys)
+    assert (line["Error"], line["code"], line["Door"]) == (type(error).__name__, error.code, "stream")
+    assert undecidable() == []
+
+
+def test_a_batch_begins_again_at_the_record_that_could_not_be_set_aside(
+    transaction_stream, decision_api, monkeypatch, undecidable: Taken
+):
+    outbox = transaction_stream._outbox
+    away = outbox._settings.model_copy(update={"undecidable_queue_url": "https://sqs.invalid/gone"})
+    first, last = fresh(), fresh()
+    with monkeypatch.context() as gone:
+        gone.setattr(outbox, "_settings", away)
+        assert transaction_stream.handler(batch(first, b"{", last), None) == failed_at(1)
+    assert get(decision_api, last["transaction_id"])[0] == 404
+    assert transaction_stream.handler(batch(first, b"{", last), None) == DONE
+    assert [message["sequence"] for message in undecidable()] == ["1"]
+    assert get(decision_api, last["transaction_id"])[0] == 200
