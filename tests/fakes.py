@@ -9,7 +9,7 @@ from typing import Any
 from fraud.assembly import POLICY
 from fraud.counters import State
 from fraud.decision import Record, Stored
-from fraud.evaluation import Sight
+from fraud.evaluation import Scoring, Sight
 from fraud.features import Vector
 from fraud.memory import InMemoryCounters
 from fraud.rules import RuleBook
@@ -54,21 +54,21 @@ class InMemoryStore:
 class FixedScorer:
     """`evaluation.Scorer` with one opinion of everything; `asked` counts how often it was needed."""
 
-    def __init__(self, score: float, reasons: Sequence[tuple[str, float]] = (("amount_log", 1.5),)) -> None:
-        self.version = "fixed"
-        self.thresholds = {"challenge": 0.2, "review": 0.5, "decline": 0.9}
-        self.reasons = reasons
-        self.value = score
+    def __init__(
+        self,
+        score: float,
+        reasons: Sequence[tuple[str, float]] = (("amount_log", 1.5),),
+        *,
+        degraded: bool = False,
+    ) -> None:
+        self.opinion = Scoring("fixed", {"challenge": 0.2, "review": 0.5, "decline": 0.9}, [score], [reasons], degraded)
         self.asked = 0
 
-    def score(self, vector: Vector) -> float:
-        del vector
+    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+        del until
         self.asked += 1
-        return self.value
-
-    def explain(self, vector: Vector) -> Sequence[tuple[str, float]]:
-        del vector
-        return self.reasons
+        (score,), (reasons,) = self.opinion.scores, self.opinion.contributions
+        return self.opinion._replace(scores=[score] * len(vectors), contributions=[reasons] * len(vectors))
 
 
 def rule(expression: str, **fields: Any) -> dict[str, Any]:

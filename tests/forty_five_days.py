@@ -23,7 +23,7 @@ from fraud.memory import InMemoryCounters
 from fraud.store import DynamoStore
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
 from fraud.windows import FRAUD_SIDES, NAMES, measure
-from fraud.wire import Answer, Request
+from fraud.wire import Request, Result
 from models.simulate import Labelled, simulate
 from tests.deployment import TABLES, endless
 from tests.in_memory_dynamodb import InMemoryDynamoDB
@@ -87,10 +87,10 @@ class Mishaps:
         self.happened = happened
         self.other: Callable[[], object] | None = None
 
-    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         if self.rng.random() < KILLED:
             if self.rng.random() < 0.5:
-                self.table.gather(requests)
+                self.table.gather(requests, until)
             self.happened["workers killed"] += 1
             raise KilledError
         writes = bool(requests) and requests[0].operation == "update_item"
@@ -98,7 +98,7 @@ class Mishaps:
             other, self.other = self.other, None
             self.happened["workers raced"] += 1
             other()
-        return self.table.gather(requests)
+        return self.table.gather(requests, until)
 
 
 class Online:

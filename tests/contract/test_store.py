@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from fraud import features
 from fraud.counters import DAY, KINDS, MERCHANT, PAIR, SCALES, Item, Key, State, pair_of, reads, slot_of, updates
@@ -20,10 +19,11 @@ from fraud.evaluation import Evaluator
 from fraud.fold import closable
 from fraud.folding import RESERVE_MS, Folding, Message
 from fraud.memory import InMemoryCounters
-from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, expression, item_of, projection
+from fraud.settings import Caller
+from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, Transport, expression, item_of, projection
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import NAMES, measure
-from fraud.wire import Answer, BotoTransport, Refused, Request, failure
+from fraud.wire import Answer, Refused, Request, Result, Wire, answered
 from local.emulator import Emulator
 from tests.fakes import FixedScorer, rule_book
 from tests.payments import NOON, SIDES_OF_TYPE, arrivals, payment
@@ -41,15 +41,16 @@ def noon() -> datetime:
 class Recorded:
     """A transport that remembers what it was asked and what was answered."""
 
-    def __init__(self, transport: BotoTransport) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.requests: list[Request] = []
         self.answers: list[Answer] = []
 
-    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         self.requests = list(requests)
-        self.answers = self._transport.gather(requests)
-        return self.answers
+        results = self._transport.gather(requests, until)
+        self.answers = answered(results)
+        return results
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,9 @@ def environment(emulator: Emulator) -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="module")
-def transport(environment: pytest.MonkeyPatch) -> BotoTransport:
+def transport(environment: pytest.MonkeyPatch) -> Wire:
     del environment
-    return BotoTransport()
+    return Wire(Caller.from_environment())
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def dynamodb(emulator: Emulator) -> Any:
 
 
 @pytest.fixture(scope="module")
-def store(transport: BotoTransport, tables: Tables) -> DynamoStore:
+def store(transport: Wire, tables: Tables) -> DynamoStore:
     return DynamoStore(transport, tables, RETENTION_DAYS, noon)
 
 
@@ -153,7 +154,7 @@ def typed(value: object) -> dict[str, Any]:
 class FoldOnTime(list[Message]):
     """Folds every item as soon as its period closes; a queue to which nothing is ever sent."""
 
-    def __init__(self, transport: BotoTransport, tables: Tables) -> None:
+    def __init__(self, transport: Transport, tables: Tables) -> None:
         super().__init__()
         self.now = NOON
         self._folding = Folding(transport, tables, self, lambda: self.now)
@@ -411,7 +412,8 @@ class Scripted:
         self._reads = iter(reads)
         self.asked: list[Any] = []
 
-    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        del until
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Answer:
@@ -597,25 +599,9 @@ def test_what_dynamodb_refuses_is_an_error_that_no_retry_mends(transport):
         missing.count(payment())
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "kind"),
-    [
-        ("ThrottlingException", 400, UnavailableError),
-        ("ProvisionedThroughputExceededException", 400, UnavailableError),
-        ("InternalServerError", 500, UnavailableError),
-        ("AccessDeniedException", 400, ServiceError),
-        ("ValidationException", 400, ServiceError),
-    ],
-)
-def test_only_what_passes_is_worth_sending_again(code, status, kind):
-    error = ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "UpdateItem")
-    assert type(failure(error)) is kind
-    assert failure(error).code == code
-
-
 def test_a_dynamodb_that_does_not_answer_makes_the_store_unavailable(tables, monkeypatch):
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unheard.getsockname()[1]}")
-        with pytest.raises(UnavailableError, match="EndpointConnectionError"):
-            DynamoStore(BotoTransport(), tables, RETENTION_DAYS, noon).find("t-1")
+        with pytest.raises(UnavailableError, match="ConnectionRefusedError"):
+            DynamoStore(Wire(Caller.from_environment()), tables, RETENTION_DAYS, noon).find("t-1")

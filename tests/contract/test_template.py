@@ -251,6 +251,18 @@ def test_no_policy_of_ours_reaches_beyond_named_resources() -> None:
             assert "*" not in resource or "${Archive.Arn}/" in resource or actions == ["execute-api:Invoke"]
 
 
+def test_those_who_decide_may_ask_the_one_endpoint_of_the_model_and_nobody_else() -> None:
+    askers = {}
+    for name, role in of_type("AWS::IAM::Role").items():
+        for statement in (
+            s for policy in role["Properties"]["Policies"] for s in policy["PolicyDocument"]["Statement"]
+        ):
+            if "sagemaker" in json.dumps(statement["Action"]):
+                askers[name] = (statement["Action"], statement["Resource"]["Fn::Sub"])
+    arn = "arn:${AWS::Partition}:sagemaker:${AWS::Region}:${AWS::AccountId}:endpoint/${ModelEndpoint}"
+    assert askers == dict.fromkeys(["DecisionApiRole", "TransactionStreamRole"], ("sagemaker:InvokeEndpoint", arn))
+
+
 def test_no_function_borrows_more_than_the_right_to_log() -> None:
     for role in (role["Properties"] for role in of_type("AWS::IAM::Role").values()):
         borrowed = [arn for arn in role["ManagedPolicyArns"] if not isinstance(arn, dict)]

@@ -13,7 +13,7 @@ import pytest
 
 from fraud.errors import ServiceError, UnavailableError
 from fraud.outbox import INLINE_BYTES
-from fraud.wire import Answer, Request
+from fraud.wire import Request, Result
 from local.emulator import Emulator
 from tests.integration.conftest import Taken
 from tests.integration.test_decision_api import JUNK, fresh, get, post
@@ -49,14 +49,14 @@ class Interrupted:
         self.before: Any = lambda _: None
         self.after: Any = lambda _: None
 
-    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         self.requests += requests
         for request in requests:
             self.before(request)
-        answers: list[Answer] = self._transport.gather(requests)
+        results: list[Result] = self._transport.gather(requests, until)
         for request in requests:
             self.after(request)
-        return answers
+        return results
 
 
 @pytest.fixture

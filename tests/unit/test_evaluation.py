@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from fraud import features
 from fraud.counters import Item, updates
 from fraud.decision import Outcome, Record, Stored
 from fraud.errors import ConflictingBodyError, InvalidRequestError
-from fraud.evaluation import REASONS_OF_THE_MODEL, Evaluation, Evaluator
+from fraud.evaluation import REASONS_OF_THE_MODEL, Evaluation, Evaluator, Scoring
 from fraud.features import Vector
 from fraud.transaction import MAX_AGE, Transaction
 from tests.fakes import FixedScorer, InMemoryStore, rule, rule_book
@@ -103,9 +104,9 @@ class Rendezvous(FixedScorer):
         super().__init__(0.6)
         self._barrier = threading.Barrier(racers, timeout=30)
 
-    def score(self, vector: Vector) -> float:
+    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
         self._barrier.wait()
-        return super().score(vector)
+        return super().score(vectors, until)
 
 
 def test_a_race_of_equal_requests_has_one_decision_and_one_answer():
@@ -212,7 +213,7 @@ def test_a_segment_may_spare_its_payments_the_model():
     segments = [{"id": "trusted", "expression": "transaction.amount < 2000", "model": False}]
     answer = decide(scorer=scorer, segments=segments)
     assert (answer["segment"], answer["score"], answer["outcome"], scorer.asked) == ("trusted", None, "approve", 0)
-    assert answer["model"] == {"version": "fixed"}
+    assert answer["model"] == {"version": None}
 
 
 def test_rules_decide_also_where_the_model_is_skipped():
@@ -302,6 +303,14 @@ def test_counters_from_profiles_that_are_behind_are_recorded_before_what_failed(
     store.stale = True
     asked = evaluator(rule("transaction.ip.startsWith('10.')", id="broken"), store=store)
     assert answered(asked.evaluate(payment()))["degraded"] == ["profile", "rule:broken"]
+
+
+def test_an_opinion_of_the_model_that_stood_in_is_recorded_as_such():
+    store, broken = InMemoryStore(), rule("transaction.ip.startsWith('10.')", id="broken")
+    store.stale = True
+    answer = answered(evaluator(broken, store=store, scorer=FixedScorer(0.6, degraded=True)).evaluate(payment()))
+    assert answer["degraded"] == ["profile", "model", "rule:broken"]
+    assert (answer["outcome"], answer["model"]) == ("review", {"version": "fixed"})
 
 
 def test_rules_see_the_state_that_was_counted():

@@ -6,14 +6,17 @@ from datetime import datetime
 from pathlib import Path
 
 from fraud import scorer, settings
-from fraud.evaluation import Evaluator
-from fraud.folding import Folding, SqsQueue
+from fraud.evaluation import Evaluator, Scorer
+from fraud.folding import Folding, Queue
 from fraud.rules import RuleBook
-from fraud.settings import Settings
+from fraud.settings import Caller, Settings
 from fraud.store import DynamoStore, Tables
-from fraud.wire import BotoTransport
+from fraud.wire import Patience, Wire
 
 POLICY = Path(__file__).with_name("policy.json")
+
+OF_THE_FOLD = Patience(attempt_s=2, total_s=5)
+"""Nobody waits for the fold, and it asks for far more at a time."""
 
 
 def rule_book() -> RuleBook:
@@ -31,10 +34,21 @@ def _tables(configuration: Settings) -> Tables:
 
 def evaluator(configuration: Settings) -> Evaluator:
     """Everything that deciding a payment takes. Raises UndecidableError, so that a broken part stops the deployment."""
-    store = DynamoStore(BotoTransport(), _tables(configuration), configuration.decision_retention_days, _now)
-    return Evaluator(store, scorer.embedded(), rule_book(), _now)
+    transport = Wire(Caller.from_environment())
+    store = DynamoStore(transport, _tables(configuration), configuration.decision_retention_days, _now)
+    return Evaluator(store, _scorer(configuration, transport), rule_book(), _now)
 
 
-def folding(configuration: Settings) -> Folding:
-    """The fold, on its tables and its queue."""
-    return Folding(BotoTransport(), _tables(configuration), SqsQueue(configuration.fold_queue_url), _now)
+def _scorer(configuration: Settings, transport: scorer.Transport) -> Scorer:
+    """The packaged model, asked first or standing in for the endpoint."""
+    embedded = scorer.embedded()
+    if configuration.scorer == "embedded":
+        return embedded
+    return scorer.Endpoint(transport, configuration.model_endpoint, embedded)
+
+
+def folding(configuration: Settings, queue: Queue) -> Folding:
+    """The fold on its tables, and on a queue that is given: SQS's needs boto3, which a payment's function never
+    loads.
+    """
+    return Folding(Wire(Caller.from_environment(), OF_THE_FOLD), _tables(configuration), queue, _now)

@@ -81,9 +81,9 @@ class Reason(BaseModel):
 
 
 class ModelUsed(BaseModel):
-    """The model whose score and thresholds decided."""
+    """The model whose score and thresholds decided; null where none was asked."""
 
-    version: str
+    version: str | None
 
 
 class Steps(BaseModel):
@@ -105,7 +105,10 @@ class Decision(BaseModel):
     advice: Advice = Field(description="The only field meant for the payer.")
     segment: str
     model: ModelUsed
-    degraded: list[str] = Field(description="What was missing: `rule:<id>` for a rule or segment that failed.")
+    degraded: list[str] = Field(
+        description="What was missing: `profile` when counters are behind, `model` when the embedded one stood in for"
+        " the endpoint, `rule:<id>` for a rule or segment that failed."
+    )
     recounted: bool = Field(
         description="An earlier or concurrent try had counted the attempt before this decision was made."
     )
@@ -134,7 +137,7 @@ class DecisionMade(BaseModel):
     segment: str
     degraded: list[str]
     recounted: bool
-    model_version: str
+    model_version: str | None
     policy_version: str
 
     @classmethod

@@ -58,17 +58,27 @@ class Store(Protocol):
         """Store the decision unless the id has one. Returns None, or the decision that was there first."""
 
 
-class Scorer(Protocol):
-    """A model: probability of fraud, and why."""
+class Scoring(NamedTuple):
+    """What one model says of some vectors, in their order.
+
+    scores         probability of fraud, in [0, 1]
+    contributions  features that raised the score, in log odds, largest first; empty below the lowest threshold, because
+                   exact ones cost more than the score
+    degraded       another model was to be asked, and this one stood in
+    """
 
     version: str
     thresholds: Thresholds
+    scores: Sequence[float]
+    contributions: Sequence[Sequence[tuple[str, float]]]
+    degraded: bool = False
 
-    def score(self, vector: features.Vector) -> float:
-        """Probability of fraud in [0, 1]."""
 
-    def explain(self, vector: features.Vector) -> Sequence[tuple[str, float]]:
-        """Features that raised the score, with their contribution in log odds, largest first."""
+class Scorer(Protocol):
+    """A model: probability of fraud, and why."""
+
+    def score(self, vectors: Sequence[features.Vector], until: float | None = None) -> Scoring:
+        """Score one vector or more with one call, by one model, until a reading of `time.monotonic`. Never raises."""
 
 
 class Evaluation(NamedTuple):
@@ -111,8 +121,8 @@ class Evaluator:
         vector = features.vector(transaction, values)
         ruling = self.rule_book.judge(rules.inputs(transaction, values, vector, state))
         judged = perf_counter()
-        score = self.scorer.score(vector) if ruling.segment.model else None
-        opinions = ruling.hits if score is None else (*ruling.hits, *self._opinion(score, vector))
+        scoring = self.scorer.score([vector]) if ruling.segment.model else None
+        opinions = ruling.hits if scoring is None else (*ruling.hits, *self._opinion(scoring))
         scored = perf_counter()
 
         silenced = rules.silenced(transaction, state)
@@ -121,13 +131,17 @@ class Evaluator:
         decision = Decision(
             transaction_id=transaction.transaction_id,
             outcome=outcome,
-            score=score,
+            score=scoring and scoring.scores[0],
             reasons=_reasons(hits),
             suppressed=_reasons([hit for hit in opinions if hit.silenced_by(silenced)]),
             advice=ADVICE[outcome],
             segment=ruling.segment.id,
-            model=ModelUsed(version=self.scorer.version),
-            degraded=[*(["profile"] if state.stale else []), *(f"rule:{name}" for name in ruling.failed)],
+            model=ModelUsed(version=scoring and scoring.version),
+            degraded=[
+                *(["profile"] if state.stale else []),
+                *(["model"] if scoring and scoring.degraded else []),
+                *(f"rule:{name}" for name in ruling.failed),
+            ],
             recounted=state.recounted,
             policy_version=self.rule_book.version,
             retryable=retryable(outcome, hits),
@@ -140,12 +154,10 @@ class Evaluator:
         )
         return Evaluation(answer, decision) if winner is None else Evaluation.repeated(transaction, winner)
 
-    def _opinion(self, score: float, vector: features.Vector) -> tuple[Hit, ...]:
-        """The model as one more hit; exact contributions cost milliseconds, so only where there is something to
-        explain.
-        """
-        outcome = by_score(score, self.scorer.thresholds)
-        return () if outcome is Outcome.APPROVE else (self.rule_book.explain(outcome, self.scorer.explain(vector)),)
+    def _opinion(self, scoring: Scoring) -> tuple[Hit, ...]:
+        """The model as one more hit, by the thresholds that came with its score."""
+        outcome = by_score(scoring.scores[0], scoring.thresholds)
+        return () if outcome is Outcome.APPROVE else (self.rule_book.explain(outcome, scoring.contributions[0]),)
 
 
 def _reasons(hits: Sequence[Hit]) -> list[Reason]:

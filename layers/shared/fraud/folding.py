@@ -6,16 +6,11 @@ watermark, never in a message, and each step is conditioned on the one before: m
 all, a worker may end anywhere, and of two on one slice the slower stops.
 """
 
-import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
-
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 from fraud import fold
 from fraud.counters import KINDS, Item, Key, Profile, Slice
@@ -32,7 +27,7 @@ from fraud.store import (
     watermark_request,
     watermarks_of,
 )
-from fraud.wire import Answer, Refused, Request
+from fraud.wire import Answer, Refused, Request, answered
 
 INDEX = "fold"
 
@@ -62,7 +57,7 @@ class Queue(Protocol):
     """The queue whose messages come back to `Folding.work`."""
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Queue the messages. Raises UnavailableError; some are queued then, and all may be sent again."""
+        """Queue the messages. Raises ServiceError; some are queued then, and all may be sent again."""
 
 
 class Folding:
@@ -206,7 +201,7 @@ class Folding:
             pk = f"{key.kind.profile}#{key.entity}"
             change = fold.plan(key.kind, key.period, found, profiles.get(pk, {}))
             requests.append(self._update(expression(pk, change)))
-        answers = self._transport.gather(requests)
+        answers = answered(self._transport.gather(requests))
         return [key for key, answer in zip(wanted, answers, strict=True) if isinstance(answer, Refused)]
 
     def _profiles(self, keys: Sequence[Key]) -> dict[str, Profile]:
@@ -226,14 +221,15 @@ class Folding:
             {table: {"Keys": keys[start : start + KEYS_PER_READ], "ConsistentRead": True, **how}}
             for start in range(0, len(keys), KEYS_PER_READ)
         ]
-        answers = self._transport.gather([Request("batch_get_item", {"RequestItems": call}) for call in calls])
+        requests = [Request("batch_get_item", {"RequestItems": call}) for call in calls]
+        answers = answered(self._transport.gather(requests))
         return [row for answer in answers for row in completed(self._transport, answer).get(table, ())]
 
     def _update(self, payload: Mapping[str, Any]) -> Request:
         return Request("update_item", {"TableName": self._tables.profiles, **payload})
 
     def _one(self, request: Request) -> Answer:
-        (answer,) = self._transport.gather([request])
+        (answer,) = answered(self._transport.gather([request]))
         return answer
 
 
@@ -289,30 +285,3 @@ def _key(pk: str, sk: str) -> Key:
 
 def _message(part: Slice) -> Message:
     return {"letter": part.sk, "slice": part.number}
-
-
-class SqsQueue:
-    """`Queue` on SQS."""
-
-    MESSAGES_PER_CALL = 10
-
-    def __init__(self, url: str) -> None:
-        retries = {"mode": "standard", "total_max_attempts": 2}
-        self._client = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=3, retries=retries))
-        self._url = url
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """Queue the messages, ten a call."""
-        for start in range(0, len(messages), self.MESSAGES_PER_CALL):
-            entries = [
-                {"Id": str(n), "MessageBody": json.dumps(message)}
-                for n, message in enumerate(messages[start : start + self.MESSAGES_PER_CALL])
-            ]
-            try:
-                answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
-            except ClientError as error:
-                raise UnavailableError(error.response["Error"]["Code"]) from error
-            except BotoCoreError as error:
-                raise UnavailableError(type(error).__name__) from error
-            if failed := answer.get("Failed"):
-                raise UnavailableError(failed[0]["Code"])

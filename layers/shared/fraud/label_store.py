@@ -7,13 +7,11 @@ attributes of their own, because folds, lists and the account's status live in t
 
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from botocore.exceptions import ClientError
 from pynamodb.attributes import (
     Attribute,
     ListAttribute,
@@ -30,11 +28,11 @@ from pynamodb.expressions.update import Action
 from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
+from fraud.boto import translated
 from fraud.errors import InvalidRequestError, UnavailableError
 from fraud.labels import History, Label, LabelBatch, LabelOrder, LabelResult, LabelResults, Move, Parties
 from fraud.settings import Settings
 from fraud.transaction import Transaction, instant, utc
-from fraud.wire import failure
 
 ATTEMPTS = 8
 """How often a label that met another writer is judged again: of eight at one row, each round lets at least one pass."""
@@ -137,7 +135,7 @@ class LabelStore:
     def _accept(self, order: LabelOrder, label: Label) -> bool:
         """Whether the label is news; then row and buckets have moved. Raises InvalidRequestError, ServiceError."""
         for attempt in range(ATTEMPTS):
-            with _answering():
+            with translated(PynamoDBException):
                 row = _row(order.transaction_id)
                 kept = None if row is None else _history(row)
                 parties = order.parties(_decided(order.transaction_id) if kept is None else kept.parties)
@@ -172,16 +170,6 @@ class LabelStore:
 
 def _addition(move: Move) -> Action:
     return Path(f"{move.prefix}{move.day}").add(move.change)
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except PynamoDBException as error:
-        if isinstance(error.cause, ClientError):
-            raise failure(error.cause) from error
-        raise UnavailableError(type(error.cause).__name__) from error
 
 
 def _row(transaction_id: str) -> LabelRow | None:

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel
 
-from fraud.errors import Fault, UnavailableError
+from fraud.boto import client, translated
+from fraud.errors import Fault
 from fraud.settings import Settings
-from fraud.wire import failure
 
 SOURCE = "fraud"
 EVENTS_PER_CALL = 10
@@ -87,21 +85,17 @@ class Outbox:
 
     @cached_property
     def _sqs(self) -> Any:  # noqa: ANN401 - boto3 has no types
-        return boto3.client("sqs")
+        return client("sqs")
 
     @cached_property
     def _s3(self) -> Any:  # noqa: ANN401
-        return boto3.client("s3")
+        return client("s3")
 
     @cached_property
     def _events(self) -> Any:  # noqa: ANN401
-        return boto3.client("events")
+        return client("events")
 
 
 def _call(operation: Any, **parameters: Any) -> Any:  # noqa: ANN401 - boto3 has no types
-    try:
+    with translated():
         return operation(**parameters)
-    except ClientError as error:
-        raise failure(error) from error
-    except BotoCoreError as error:
-        raise UnavailableError(type(error).__name__) from error

@@ -18,7 +18,7 @@ from fraud.errors import UnavailableError
 from fraud.evaluation import Sight
 from fraud.fold import Progress
 from fraud.transaction import Transaction, utc
-from fraud.wire import Answer, Refused, Request
+from fraud.wire import Answer, Refused, Request, Result, answered, binary
 
 READ_ATTEMPTS = 4
 """How often keys that DynamoDB left unprocessed are asked for again."""
@@ -32,8 +32,11 @@ WATERMARKS_LAST = timedelta(minutes=1)
 class Transport(Protocol):
     """Sends requests together and gathers their answers."""
 
-    def gather(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answers in the order of the requests. Raises UnavailableError if one of them cannot be had."""
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        """Answers in the order of the requests, and an error in the place of each that cannot be had.
+
+        until  reading of `time.monotonic` after which it waits no longer; None: as long as its own patience lasts.
+        """
 
 
 class Tables(NamedTuple):
@@ -67,7 +70,9 @@ class DynamoStore:
         requests = [*map(self._update, moved), self._read(transaction, earlier)]
         now = self._clock()
         outdated = not self._watermarks_read_at <= now < self._watermarks_read_at + WATERMARKS_LAST
-        answers = self._transport.gather([*requests, *([watermark_request(self._tables.profiles)] if outdated else ())])
+        if outdated:
+            requests.append(watermark_request(self._tables.profiles))
+        answers = answered(self._transport.gather(requests))
         if outdated:
             progress = watermarks_of(self._transport, answers[-1])
             self._watermarks = {part: at.through for part, at in progress.items()}
@@ -95,7 +100,7 @@ class DynamoStore:
             "ProjectionExpression": DECISION,
             "ConsistentRead": True,
         }
-        (answer,) = self._transport.gather([Request("get_item", payload)])
+        (answer,) = answered(self._transport.gather([Request("get_item", payload)]))
         item = attributes_of(answer, "Item")
         return _stored(item) if item else None
 
@@ -110,7 +115,7 @@ class DynamoStore:
                 "ConsistentRead": True,
             }
         }
-        (answer,) = self._transport.gather([Request("batch_get_item", {"RequestItems": keys})])
+        (answer,) = answered(self._transport.gather([Request("batch_get_item", {"RequestItems": keys})]))
         rows = completed(self._transport, answer).get(self._tables.decisions, ())
         return {row["pk"]["S"]: _stored(row) for row in rows}
 
@@ -135,7 +140,7 @@ class DynamoStore:
             "ConditionExpression": "attribute_not_exists(pk)",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
-        (answer,) = self._transport.gather([Request("put_item", payload)])
+        (answer,) = answered(self._transport.gather([Request("put_item", payload)]))
         return _stored(answer.item) if isinstance(answer, Refused) else None
 
     def _update(self, update: Update) -> Request:
@@ -168,7 +173,7 @@ def completed(transport: Transport, answer: Answer) -> dict[str, list[Mapping[st
         if len(answers) > READ_ATTEMPTS:
             raise UnavailableError("UnprocessedKeys")
         time.sleep(0.005 * 2 ** len(answers))
-        answers += transport.gather([Request("batch_get_item", {"RequestItems": left})])
+        answers += answered(transport.gather([Request("batch_get_item", {"RequestItems": left})]))
     found: dict[str, list[Mapping[str, Any]]] = {}
     for part in answers:
         for table, rows in attributes_of(part, "Responses").items():
@@ -270,7 +275,7 @@ def _plain(value: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an attribute has 
         case "N":
             return float(content) if "." in content or "E" in content else int(content)
         case "B":
-            return bytes(content)
+            return binary(content)
         case "M":
             return profile_of(content)
         case "L":
@@ -287,4 +292,4 @@ def attributes_of(answer: Answer, field: str = "Attributes") -> Any:  # noqa: AN
 
 
 def _stored(attributes: Mapping[str, Any]) -> Stored:
-    return Stored(bytes(attributes["body_identity"]["B"]), attributes["answer"]["S"].encode())
+    return Stored(binary(attributes["body_identity"]["B"]), attributes["answer"]["S"].encode())

@@ -49,6 +49,11 @@ def refused(error: Exception, status: int, door: str) -> None:
     _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status} | cause)
 
 
+def degraded(part: str, cause: str) -> None:
+    """A part of the decision that failed, and had to be done without; `cause` is a word for it."""
+    _emit({"Part": part}, {"Degraded": 1}, {"cause": cause})
+
+
 def labelled(results: Sequence[LabelResult], source: str, door: str) -> None:
     """One request of labels answered; the rules that labels broke, never what they said."""
     statuses = Counter(result.status for result in results)
