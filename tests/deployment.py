@@ -5,7 +5,7 @@ from typing import Any
 
 from fraud.counters import Slice
 from fraud.fold import WATERMARKS, Done, Progress
-from fraud.folding import RESERVE_MS, Folding, Message
+from fraud.folding import FEW, RESERVE_MS, Folding, Message
 from fraud.store import DynamoStore, Tables, profile_of, watermark
 from fraud.transaction import Transaction
 from fraud.wire import Request, Result
@@ -25,17 +25,18 @@ class Deployment:
 
     meanwhile  is told of requests before they are sent: what happens to the table at that moment, or to the worker
     another    is a worker that meets nobody
+    few        items are folded by a tick itself
     """
 
-    def __init__(self, page: int = 1000) -> None:
+    def __init__(self, page: int = 1000, few: int = FEW) -> None:
         self.now = NOON
         self.requests: list[Request] = []
         self.messages: list[Message] = []
         self.meanwhile: Callable[[Sequence[Request]], None] = lambda _: None
         self.table = InMemoryDynamoDB(page)
         self.store = DynamoStore(self, TABLES, 400, self.clock)
-        self.folding = Folding(self, TABLES, self, self.clock)
-        self.another = Folding(self.table, TABLES, self, self.clock)
+        self.folding = Folding(self, TABLES, self, self.clock, few)
+        self.another = Folding(self.table, TABLES, self, self.clock, few)
 
     def clock(self) -> Any:
         return self.now

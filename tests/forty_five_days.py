@@ -39,8 +39,8 @@ LATE, EARLY, REPEATED, LOST = 0.1, 0.02, 0.05, 0.01
 
 REPAIRED_AFTER = (timedelta(hours=13), timedelta(hours=60))
 
-TICKED, WORKED = 0.5, 0.5
-"""How likely the schedule fires, and the queue is worked off, in a quarter of an hour."""
+TICKED, QUEUED, WORKED = 0.5, 0.7, 0.5
+"""How likely the schedule fires, leaves all to the queue, and the queue is worked off, in a quarter of an hour."""
 
 DELIVERED_TWICE, KILLED, OUT_OF_TIME, RACED = 0.1, 0.002, 0.01, 0.01
 """How likely a message comes again; a worker dies at a request, is short of time at a page, or is not alone."""
@@ -111,7 +111,7 @@ class Online:
         self.happened: Counter[str] = Counter()
         self._table = table = InMemoryDynamoDB(page=2)
         self.store = DynamoStore(table, TABLES, 400, lambda: self.now)
-        self.folding = Folding(table, TABLES, self, lambda: self.now)
+        self.folding = Folding(table, TABLES, self, lambda: self.now, few=0)
         self._mishaps = Mishaps(table, rng, self.happened)
         self._worker = Folding(self._mishaps, TABLES, self, lambda: self.now)
 
@@ -119,9 +119,16 @@ class Online:
         self.messages += messages
 
     def tick(self) -> Due:
+        """One that may end anywhere and folds what is little itself, or one that leaves all to the queue."""
         self.happened["ticks"] += 1
-        due = self.folding.tick()
+        self._mishaps.other = self.folding.tick
+        stopped = STANDSTILL[0] <= self.now < STANDSTILL[1]
+        try:
+            due = (self.folding if stopped or self.rng.random() < QUEUED else self._worker).tick()
+        except KilledError:
+            due = self.folding.tick()
         self.happened["slices queued"] += due.slices
+        self.happened["items folded by ticks"] += due.folded
         return due
 
     def work(self) -> None:

@@ -199,6 +199,21 @@ def test_queue_of_a_function_hides_a_message_for_six_of_its_timeouts_and_has_a_d
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
+def test_what_nobody_waits_for_leaves_its_failures_in_a_queue_under_alarm() -> None:
+    scheduled = {
+        resource["Properties"]["Targets"][0]["Arn"]["Ref"].removesuffix("Aliaslive")
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::Events::Rule"
+    }
+    configs = {
+        resource["Properties"]["FunctionName"]["Ref"]: resource["Properties"]["DestinationConfig"]["OnFailure"]
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::Lambda::EventInvokeConfig"
+    }
+    assert configs.keys() == scheduled == {"Tick"}
+    assert configs["Tick"]["Destination"] == {"Fn::GetAtt": ["FoldFailures", "Arn"]}
+
+
 def test_fold_lag_sounds_before_decisions_are_degraded() -> None:
     margin = (MERCHANT.live + 1) * MERCHANT.period - fold.LAG
     lags = ALARMS["FoldLags"]
@@ -332,6 +347,8 @@ def test_moto_still_has_every_private_symbol_that_the_box_uses() -> None:
     assert moto.core.serialize.SERVICE_SPECIFIC_SERIALIZERS
     assert moto.core.serialize.JSONSerializer._serialize_type_structure
     assert moto.dynamodb.models.dynamo_type.DynamoType({"S": "x"}).type == "S"
+    assert moto.dynamodb.models.dynamo_type.Item({"S": "x"}, None, {}).attrs == {}
+    assert moto.dynamodb.models.dynamo_type.Item.project
     assert moto.dynamodb.models.table.Table.all_items
     assert moto.server.DomainDispatcherApplication
     assert moto.server.MotoRequestHandler

@@ -57,6 +57,7 @@ def test_tick_queues_the_slices_with_something_to_fold_and_their_messages_fold_i
     paid = payment(type="merchant", payee_id="shop-of-the-fold", occurred_at=now)
     parts = {update.key.slice for update in updates(paid)} - {None}
     folding = schedules._folding
+    monkeypatch.setattr(folding, "_few", 0)
     DynamoStore(folding._transport, folding._tables, 400, lambda: now).count(paid)
     now += timedelta(hours=38)  # the hour and the day of the payment close
     capsys.readouterr()
@@ -65,11 +66,26 @@ def test_tick_queues_the_slices_with_something_to_fold_and_their_messages_fold_i
     assert due["slices"] == len(records)
     assert parts <= {Slice(body["letter"], body["slice"]) for body in map(json.loads, (one["body"] for one in records))}
     assert schedules.fold({"Records": records}, Context()) == {"batchItemFailures": []}
-    assert schedules.tick({}, None) == {"lag_seconds": 0, "slices": 0}
+    assert schedules.tick({}, None) == {"lag_seconds": 0, "slices": 0, "folded": 0}
     first, *done, last = logged(capsys)
     assert (first["FoldSlicesBehind"], last["FoldSlicesBehind"]) == (due["slices"], 0)
     assert sum(line["FoldedItems"] for line in done) >= 3
     assert first["_aws"]["CloudWatchMetrics"][0]["Metrics"][0] == {"Name": "FoldLagSeconds", "Unit": "Seconds"}
+
+
+def test_tick_folds_what_is_little_and_queues_nothing(schedules, queue, monkeypatch):
+    now = datetime.now(UTC) + timedelta(days=9)
+    monkeypatch.setattr("fraud.settings.clock", lambda: now)
+    schedules.tick({}, None)
+    folding = schedules._folding
+    paid = payment(type="merchant", payee_id="shop-of-a-tick", transaction_id="of-a-tick", occurred_at=now)
+    DynamoStore(folding._transport, folding._tables, 400, lambda: now).count(paid)
+    now += timedelta(hours=38)
+    due = schedules.tick({}, None)
+    assert due["folded"] >= 3
+    assert due["slices"] == 0
+    assert queue() == []
+    assert schedules.tick({}, None) == {"lag_seconds": 0, "slices": 0, "folded": 0}
 
 
 def test_message_that_fails_is_named_and_the_others_are_done(schedules, monkeypatch, capsys):

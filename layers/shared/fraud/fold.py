@@ -2,7 +2,7 @@
 
 A fold SETs what the items say, so folding late, twice, out of order or again after a repair is harmless; each raises
 its side's version and holds only while nobody else's did, so of two at once the staler reads again. How far a slice is
-folded is its watermark; `stale` says when a payment reads beyond it, `due` when there is something to fold beyond it.
+folded is its watermark; `stale` says when a payment reads beyond it, `unfolded` what there is to fold beyond it.
 Pure: memory and folding carry it out.
 """
 
@@ -55,10 +55,13 @@ class Progress(NamedTuple):
 
 
 class Due(NamedTuple):
-    """What a tick queued: the seconds that the oldest closed period of a slice has waited, and how many slices."""
+    """What a tick left to the queue: the seconds that the oldest closed period of a slice has waited, how many slices;
+    and the items that it folded itself.
+    """
 
     lag_seconds: int
     slices: int
+    folded: int
 
 
 class Done(NamedTuple):
@@ -92,19 +95,23 @@ def stale(keys: Iterable[Key], folded_through: Mapping[Slice, int]) -> bool:
     )
 
 
-def due(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) -> set[Slice]:
-    """Those of the slices `behind` that have something to fold, if the index of the fold lists these items.
+def unfolded(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) -> list[Key]:
+    """The items that slices `behind` have still to fold, oldest first, if the index of the fold lists these items.
 
     Items that are folded stay listed until they expire and count no more, those of open periods not yet. All others are
     listed long since: the index lags by seconds, and LAG allows a quarter of an hour. What comes into a closed period
-    nevertheless is a repair's, which has its items folded itself. A slice amid a period is always due.
+    nevertheless is a repair's, which has its items folded itself.
     """
-    found = {part for part, progress in behind.items() if progress.reached}
-    for key in listed:
-        part = key.slice
-        if part is not None and part in behind and behind[part].through < key.period <= closable(part.sk, now):
-            found.add(part)
-    return found
+    return sorted(
+        (
+            key
+            for key in listed
+            if (part := key.slice) is not None
+            and part in behind
+            and behind[part].through < key.period <= closable(part.sk, now)
+        ),
+        key=lambda key: (key.kind.period, key.period),
+    )
 
 
 def sources(kind: Kind, period: int) -> range:

@@ -1,15 +1,16 @@
 """The fold carried out on DynamoDB, at the pace of a queue.
 
-`tick` holds the slices' watermarks against the clock, queues those that have something to do and moves the others on;
-`work` folds the slice of one message, page by page and period by period. How far a slice has come lies in its
-watermark, never in a message, and each step is conditioned on the one before: messages may come late, twice or not at
-all, a worker may end anywhere, and of two on one slice the slower stops.
+`tick` holds the slices' watermarks against the clock. While there is little to fold it does so itself, else it queues
+the slices that have something; `work` folds the slice of one message, page by page and period by period. How far a
+slice has come lies in its watermark, never in a message, and each step is conditioned on the one before: messages may
+come late, twice or not at all, a worker may end anywhere, and of two on one slice the slower stops.
 """
 
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any, Protocol
 
 from fraud import fold
@@ -35,7 +36,10 @@ PAGE = 50
 """Items folded between two steps of a watermark: what is repeated after a crash, at most."""
 
 LISTED = 5_000
-"""Items that a tick looks through to find the slices with nothing to fold; an index that lists more is not searched."""
+"""Items that a tick looks through to find those to fold; an index that lists more is not searched."""
+
+FEW = 500
+"""Items that a tick folds itself."""
 
 RESERVE_MS = 10_000
 """A worker with less time than this begins no page; it queues its slice again."""
@@ -63,18 +67,21 @@ class Queue(Protocol):
 class Folding:
     """Every method raises UnavailableError when it must, and may then be called again."""
 
-    def __init__(self, transport: Transport, tables: Tables, queue: Queue, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, transport: Transport, tables: Tables, queue: Queue, clock: Callable[[], datetime], few: int = FEW
+    ) -> None:
         self._transport = transport
         self._tables = tables
         self._queue = queue
         self._clock = clock
+        self._few = few
 
     def tick(self) -> Due:
-        """Queue every slice that is behind the clock and has something to fold; the others are moved on together.
+        """Fold what is closed and little; queue the slices that have more, and move all others on together.
 
-        Which have is seen while the whole index fits LISTED items. It lists them for KEEP_DAYS, so that covers a young
-        stack, or one of some fifteen payments a day: there an hour costs a few calls instead of a message for every
-        slice. Beyond, all that are behind are queued. A slice without a watermark is given one first.
+        What there is to fold is seen while the whole index fits LISTED items. It lists them for KEEP_DAYS, so that
+        covers a young stack, or one of some fifteen payments a day: there an hour costs a few calls instead of a
+        message for every slice. Beyond, all that are behind are queued. A slice without a watermark is given one first.
         """
         now = self._now()
         watermarks = self._watermarks()
@@ -82,9 +89,10 @@ class Folding:
             self._begin([part for part in fold.SLICES if part not in watermarks], now)
             watermarks = self._watermarks()
         behind = {part: at for part, at in watermarks.items() if at.through < fold.closable(part.sk, now)}
-        due = self._without_idle(behind, now)
-        self._queue.send([_message(part) for part in due])
-        return Due(max((fold.waiting(part.sk, at.through, now) for part, at in due.items()), default=0), len(due))
+        left, folded = self._little(behind, now)
+        self._queue.send([_message(part) for part in sorted(left)])
+        lags = (fold.waiting(part.sk, at.through, now) for part, at in behind.items() if part in left)
+        return Due(max(lags, default=0), len(left), folded)
 
     def work(self, message: Message, remaining_ms: Callable[[], int]) -> Done:
         """Do what a message says: fold a slice as far as it is closed and time allows, or one item again."""
@@ -112,17 +120,26 @@ class Folding:
                 start = Progress(fold.beginning(sk, now, fresh=fresh))
                 self._one(self._update(step(before, start)))
 
-    def _without_idle(self, behind: Mapping[Slice, Progress], now: int) -> Mapping[Slice, Progress]:
-        """Move the slices with nothing to fold to the latest closed period; returns those that are to be queued."""
+    def _little(self, behind: Mapping[Slice, Progress], now: int) -> tuple[set[Slice], int]:
+        """Fold the items of the slices `behind` if they are few, and move every slice that then has nothing to fold.
+
+        Returns the slices that are left to the queue, and how many items were folded.
+        """
         listed = self._listed() if behind else None
         if listed is None:
-            return behind
-        due = fold.due(listed, behind, now)
+            return set(behind), 0
+        left = {part for part, at in behind.items() if at.reached}  # a worker is amid a period
+        keys = [key for key in fold.unfolded(listed, behind, now) if key.slice not in left]
+        if len(keys) > self._few:
+            left |= {part for key in keys if (part := key.slice) is not None}
+            keys = []
+        for _, period in groupby(keys, key=lambda key: (key.kind.period, key.period)):
+            self._fold(list(period))  # an entity's hours one after another: they share its day
         for sk in fold.PERIODS:
-            idle = {part: at for part, at in behind.items() if part.sk == sk and part not in due}
+            idle = {part: at for part, at in behind.items() if part.sk == sk and part not in left}
             if idle and isinstance(self._one(self._update(step(idle, Progress(fold.closable(sk, now))))), Refused):
-                due |= idle.keys()  # a worker is on one of them
-        return {part: at for part, at in behind.items() if part in due}
+                left |= idle.keys()  # a worker is on one of them
+        return left, len(keys)
 
     def _listed(self) -> list[Key] | None:
         """Every item in the index of the fold; None when there are too many to look at."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from fraud.boto import client, translated
 from fraud.errors import Fault
 from fraud.settings import Settings
+from fraud.transaction import Transaction
 
 SOURCE = "fraud"
 EVENTS_PER_CALL = 10
@@ -49,8 +50,7 @@ class Outbox:
         """Keep a record for people to mend; the reason names fields and rules, never values."""
         message: dict[str, Any] = {
             "reason": record.reason,
-            # Of metadata not even the names of its entries: the payer's side makes them up.
-            "errors": [{"field": fault.field.partition(".")[0], "rule": fault.rule} for fault in record.faults],
+            "errors": [{"field": _field(fault), "rule": fault.rule} for fault in record.faults],
             "shard": record.shard,
             "sequence": record.sequence,
         }
@@ -94,6 +94,12 @@ class Outbox:
     @cached_property
     def _events(self) -> Any:  # noqa: ANN401
         return client("events")
+
+
+def _field(fault: Fault) -> str:
+    """The field at fault by our name for it: names that the sender makes up may tell of a person."""
+    name = fault.field.partition(".")[0]
+    return name if name in Transaction.model_fields or name == "body" else "unknown"
 
 
 def _call(operation: Any, **parameters: Any) -> Any:  # noqa: ANN401 - boto3 has no types

@@ -66,7 +66,11 @@ def labelled(results: Sequence[LabelResult], source: str, door: str) -> None:
 
 def fold_due(due: Due) -> None:
     """One look at the watermarks: nothing said for long is an alarm too."""
-    _emit({"Door": "fold"}, {"FoldLagSeconds": due.lag_seconds, "FoldSlicesBehind": due.slices}, {})
+    _emit(
+        {"Door": "fold"},
+        {"FoldLagSeconds": due.lag_seconds, "FoldSlicesBehind": due.slices, "FoldedItems": due.folded},
+        {},
+    )
 
 
 def folded(done: Done) -> None:

@@ -1,0 +1,101 @@
+"""What is personal stays where it is kept: everything said by functions, bus and queue is searched for it."""
+
+import base64
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from local.box import Box
+
+PERSON = {"payer_name": "Secret 花子", "ip": "203.0.113.98", "metadata": {"secret-name": "secret-value"}}
+IDS = {"payer_id": "secret-payer", "payee_id": "secret-payee", "device_id": "secret-device"}
+NEVER = ("secret", "花子", "\\u82b1", PERSON["ip"])
+"""In no log line and no reason; `secret` in any spelling."""
+
+ON_THE_BUS = ("secret-name", "secret-value", "secret-device", "花子", "\\u82b1", PERSON["ip"])
+"""In no event: those concern the two accounts, so they name them, and nothing else of them."""
+
+
+@pytest.fixture
+def box(box: Box) -> Iterator[Box]:
+    """The box with a queue behind its bus that keeps every event."""
+    environment, sqs, bus = box.stack.functions[0].environment, box.client("sqs"), box.client("events")
+    url = sqs.create_queue(QueueName="log-scan")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    name = environment["EVENT_BUS_NAME"]
+    bus.put_rule(Name="log-scan", EventBusName=name, EventPattern='{"account": [{"exists": true}]}')
+    bus.put_targets(Rule="log-scan", EventBusName=name, Targets=[{"Id": "log-scan", "Arn": arn}])
+    yield box
+    bus.remove_targets(Rule="log-scan", EventBusName=name, Ids=["log-scan"])
+    bus.delete_rule(Name="log-scan", EventBusName=name)
+    sqs.delete_queue(QueueUrl=url)
+
+
+def messages(box: Box, url: str) -> list[Any]:
+    sqs, bodies = box.client("sqs"), []
+    while found := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        bodies += [json.loads(message["Body"]) for message in found]
+        for message in found:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return bodies
+
+
+def test_nothing_personal_is_in_any_log_event_or_reason(box: Box) -> None:
+    now = box.clock.instant or datetime.now(UTC)
+    box.clock.advance(now)
+    payment = IDS | PERSON | {"type": "p2p", "amount": 1200, "currency": "JPY", "occurred_at": now.isoformat()}
+
+    def fresh(**fields: Any) -> dict[str, Any]:
+        return payment | {"transaction_id": f"scan-{uuid.uuid4()}"} | fields
+
+    sound, lists = fresh(), {"reason": "secret reason", "expires_at": "2099-01-01T00:00:00Z"}
+    faulty = [fresh(amount="secret"), fresh(ip="secret"), fresh(metadata={"secret": 1}), fresh(secret_field="secret")]
+    labels = [
+        {"transaction_id": sound["transaction_id"], "label": "fraud", "reported_at": now.isoformat()},
+        {"transaction_id": "scan-elsewhere", "label": "secret", "reported_at": "secret", "payer_id": "secret-payer"},
+    ]
+    requests: list[tuple[str, str, Any]] = [
+        *(("POST", "/decisions", body) for body in (sound, sound, sound | {"amount": 9}, *faulty, "secret")),
+        ("GET", "/decisions/secret-transaction", None),
+        ("POST", "/labels", {"labels": labels}),
+        ("POST", "/labels", {"secret": "secret"}),
+        ("PUT", "/lists/deny/device/secret-device", lists),
+        ("PUT", "/lists/allow/account/secret-payer", lists | {"silences": ["secret"]}),
+        ("GET", "/lists/deny/device/secret-device", None),
+        ("GET", "/lists/deny/secret/secret", None),
+        ("DELETE", "/lists/deny/device/secret-device", {"reason": "secret reason"}),
+    ]
+    with box.connect() as client:
+        answers = [
+            client.request(method, path, b"" if body is None else json.dumps(body).encode(), now)
+            for method, path, body in requests
+        ]
+    records = [json.dumps(body).encode() for body in (fresh(), sound | {"amount": 8}, *faulty)] + [b'{"secret']
+    box.client("kinesis").put_records(
+        StreamName="Transactions", Records=[{"Data": data, "PartitionKey": "scan"} for data in records]
+    )
+    box.settle()
+
+    assert [answer.status for answer in answers[:3]] == [200, 200, 409]
+    logs = "".join(path.read_text() for path in box.logs.iterdir() if path.name != "emulator.log")
+    assert sound["transaction_id"] in logs
+    assert not [word for word in NEVER if word in logs.lower()]
+
+    environment = box.stack.functions[0].environment
+    aside = [body for body in messages(box, environment["UNDECIDABLE_QUEUE_URL"]) if "secret" in said(body)]
+    assert len(aside) == len(records) - 1
+    reasons = json.dumps([{name: body[name] for name in body if name != "data"} for body in aside])
+    assert not [word for word in NEVER if word in reasons.lower()]
+
+    events = messages(box, box.client("sqs").get_queue_url(QueueName="log-scan")["QueueUrl"])
+    text = json.dumps(events, ensure_ascii=False)
+    assert sound["transaction_id"] in text
+    assert not [word for word in ON_THE_BUS if word in text.lower()]
+
+
+def said(body: dict[str, Any]) -> str:
+    return base64.b64decode(body["data"]).decode()
