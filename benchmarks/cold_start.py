@@ -16,7 +16,7 @@ from benchmarks import table, workers
 from benchmarks.hot_path import event
 from benchmarks.servers import Servers
 
-RUNS = 7
+RUNS = 5
 DOORS = {"ours": "functions.decision_api", "naive": "benchmarks.naive"}
 FIRST_DECISION = Path(__file__).with_name("first_decision.py")
 

@@ -25,9 +25,9 @@ REQUESTS: Mapping[str, int] = {
     "ours": 200,
     "floor": 200,
     "ours tls": 100,
-    "boto3 threads": 60,
-    "boto3 sequential": 40,
-    "pynamodb sequential with idempotency writes": 40,
+    "boto3 threads": 40,
+    "boto3 sequential": 25,
+    "pynamodb sequential with idempotency writes": 25,
 }
 MODULE = "benchmarks.hot_path"
 

@@ -150,9 +150,9 @@ def test_no_log_line_names_a_person(decision_api, capsys, caplog):
 class Breathless:
     """A transport whose service is throttled."""
 
-    def gather(self, requests: Any) -> Any:
-        del requests
-        raise UnavailableError("ThrottlingException")
+    def gather(self, requests: Any, until: float | None = None) -> Any:
+        del until
+        return [UnavailableError("ThrottlingException") for _ in requests]
 
 
 def test_a_throttled_table_is_answered_503_with_its_cause_in_the_log_and_the_retry_decides(
