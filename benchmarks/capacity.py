@@ -120,7 +120,7 @@ class World:
         self.meter = Metered()
         self.now = TODAY
         self.store = DynamoStore(self.meter, TABLES, 400, self.clock)
-        self.evaluator = Evaluator(self.store, scorer.embedded(), assembly.rule_book(), self.clock)
+        self.evaluator = Evaluator(self.store, scorer.embedded(), assembly.rule_book(), self.clock, 10)
         self.folding = Folding(self.meter, TABLES, self, self.clock)
 
     def clock(self) -> datetime:
@@ -139,7 +139,7 @@ class World:
             payment = side.payment(f"{side.name} {midnight} {n}", n, moment)
             self.meter.on = n in chosen
             if n not in chosen:
-                self.store.count(payment)
+                self.store.count([payment])
                 continue
             self.meter.terms = []
             self.evaluator.evaluate(payment)

@@ -106,7 +106,7 @@ def decision(past: Past) -> Decision:
     now = last.occurred_at
     recorder = Recorder(meter)
     store = DynamoStore(recorder, TABLES, 400, lambda: now)
-    evaluator = Evaluator(store, scorer.embedded(), assembly.rule_book(), lambda: now)
+    evaluator = Evaluator(store, scorer.embedded(), assembly.rule_book(), lambda: now, 10)
     evaluator.evaluate(before[-1])  # reads the fold's watermarks, as somebody does once a minute
     meter.on, meter.terms = True, []
     evaluator.evaluate(last)

@@ -121,7 +121,7 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
     model: Scorer = scorer.embedded()
     if configuration.scorer == "endpoint":
         model = scorer.Endpoint(transport, configuration.model_endpoint, scorer.embedded())
-    evaluator = Evaluator(store, model, assembly.rule_book(), _now)
+    evaluator = Evaluator(store, model, assembly.rule_book(), _now, 10)
 
     def handler(event: Event) -> Mapping[str, Any]:
         transaction = Transaction.parse(body_of(event), Admission(configuration.currency, settings.clock()))

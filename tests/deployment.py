@@ -9,6 +9,7 @@ from fraud.folding import FEW, RESERVE_MS, Folding, Message
 from fraud.store import DynamoStore, Tables, profile_of, watermark
 from fraud.transaction import Transaction
 from fraud.wire import Request, Result
+from tests.fakes import counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
@@ -51,7 +52,7 @@ class Deployment:
 
     def pay(self, **fields: Any) -> Transaction:
         paid = payment(**{"occurred_at": self.now} | fields)
-        self.store.count(paid)
+        counted(self.store, paid)
         return paid
 
     def fold(self, message: Message, remaining_ms: Callable[[], int] = endless) -> Done:

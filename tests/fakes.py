@@ -9,7 +9,8 @@ from typing import Any
 from fraud.assembly import POLICY
 from fraud.counters import State
 from fraud.decision import Record, Stored
-from fraud.evaluation import Scoring, Sight
+from fraud.errors import ServiceError
+from fraud.evaluation import Scoring, Sight, Store
 from fraud.features import Vector
 from fraud.memory import InMemoryCounters
 from fraud.rules import RuleBook
@@ -28,7 +29,11 @@ class InMemoryStore:
         self.stale = False
         self._turn = threading.Lock()
 
-    def count(self, transaction: Transaction) -> Sight:
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+        del until
+        return [self._counted(transaction) for transaction in transactions]
+
+    def _counted(self, transaction: Transaction) -> Sight:
         with self._turn:
             found = self.counters.count(transaction)
             items = {key: copy.deepcopy(item) for key, item in found.items.items()}
@@ -44,11 +49,31 @@ class InMemoryStore:
         found = {transaction_id: self.find(transaction_id) for transaction_id in transaction_ids}
         return {transaction_id: stored for transaction_id, stored in found.items() if stored is not None}
 
-    def commit(self, record: Record) -> Stored | None:
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        del until
+        return [self._committed(record) for record in records]
+
+    def _committed(self, record: Record) -> Stored | None:
         with self._turn:
             winner = self.find(record.transaction.transaction_id)
             self.decisions.setdefault(record.transaction.transaction_id, record)
         return winner
+
+
+def counted(store: Store, transaction: Transaction) -> Sight:
+    """One attempt counted. Raises what failed."""
+    (sight,) = store.count([transaction])
+    if sight.failure is not None:
+        raise sight.failure
+    return sight
+
+
+def committed(store: Store, record: Record) -> Stored | None:
+    """One decision stored, or the one that was there. Raises what failed."""
+    (kept,) = store.commit([record])
+    if isinstance(kept, ServiceError):
+        raise kept
+    return kept
 
 
 class FixedScorer:
@@ -79,4 +104,6 @@ def rule(expression: str, **fields: Any) -> dict[str, Any]:
 def rule_book(*rules: Mapping[str, Any], **changes: Any) -> RuleBook:
     """A policy of these rules, with no segments and the words of the packaged one unless `changes` say otherwise."""
     packaged = json.loads(POLICY.read_bytes())
-    return RuleBook.load(json.dumps(packaged | {"segments": [], "rules": rules} | changes).encode())
+    segments = changes.get("segments", [])
+    outage = {name: {"policy": "rules_only"} for name in ("standard", *(segment["id"] for segment in segments))}
+    return RuleBook.load(json.dumps(packaged | {"segments": [], "rules": rules, "outage": outage} | changes).encode())

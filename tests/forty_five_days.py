@@ -26,6 +26,7 @@ from fraud.windows import FRAUD_SIDES, NAMES, measure
 from fraud.wire import Request, Result
 from models.simulate import Labelled, simulate
 from tests.deployment import TABLES, endless
+from tests.fakes import counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.oracle import Attempts
 
@@ -143,7 +144,7 @@ class Online:
     def repair(self, payment: Transaction) -> None:
         """Count what was lost, and have it folded again; until then profiles know nothing of it."""
         waiting, self.messages = self.messages, []
-        self.store.count(payment)
+        counted(self.store, payment)
         for update in updates(payment):
             self.folding.refold(update.key)
         self.happened["refolds"] += len(self.messages)
@@ -222,7 +223,7 @@ class Comparison:
     def pay(self, payment: Transaction) -> None:
         new = self.oracle.accept(payment)
         expected = self.oracle.measure(payment)
-        remembered, found = self.offline.count(payment), self.online.store.count(payment).state
+        remembered, found = self.offline.count(payment), counted(self.online.store, payment).state
         assert remembered.recounted is found.recounted is not new
         for name in differing(measure(payment, remembered), expected):
             self.differences[f"offline {name}"] += 1

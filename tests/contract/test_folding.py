@@ -24,6 +24,7 @@ from fraud.store import DynamoStore, Tables, expression, profile_of, watermark, 
 from fraud.transaction import Transaction
 from fraud.wire import Refused, Request, Result, Wire
 from local.emulator import Emulator
+from tests.fakes import committed, counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
@@ -152,8 +153,8 @@ def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: W
     assert folding.tick() == (0, 0)
     payments = some_payments(random.Random(4))
     for transaction in payments:
-        store.count(transaction)
-        store.commit(decided(transaction))
+        counted(store, transaction)
+        committed(store, decided(transaction))
         assert store.find(transaction.transaction_id) == (transaction.identity, b"{}")
     assert len(store.find_all({transaction.transaction_id for transaction in payments})) == 30
 
@@ -167,7 +168,7 @@ def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: W
         folding.refold(key)
     for message in inbox:
         folding.work(message, lambda: RESERVE_MS)
-    store.count(payment(transaction_id="t-last", payer_id="person-1", payee_id="person-9", occurred_at=now))
+    counted(store, payment(transaction_id="t-last", payer_id="person-1", payee_id="person-9", occurred_at=now))
     assert both.asked == {"batch_get_item", "get_item", "put_item", "query", "scan", "update_item"}
 
 

@@ -25,7 +25,7 @@ from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import NAMES, measure
 from fraud.wire import Answer, Refused, Request, Result, Wire, answered
 from local.emulator import Emulator
-from tests.fakes import FixedScorer, rule_book
+from tests.fakes import FixedScorer, committed, counted, rule_book
 from tests.payments import NOON, SIDES_OF_TYPE, arrivals, payment
 
 RETENTION_DAYS = 400
@@ -197,7 +197,7 @@ def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, transp
 
 def same_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Transaction) -> bool:
     """Count one payment in both, and compare all that was found; whether it had been counted before."""
-    found, stored = store.count(transaction)
+    found, stored = counted(store, transaction)
     kept = memory.count(transaction)
     expected = as_stored(transaction, kept)
     assert {key: plain(item) for key, item in found.items.items()} == {
@@ -222,10 +222,10 @@ def test_a_repeat_is_refused_by_every_kind_and_answered_with_its_item(transport,
     store = DynamoStore(recorded, tables, RETENTION_DAYS, noon)
     transaction = own(f"repeat-{kind}", kind)
     moved = len(updates(transaction))
-    first = store.count(transaction).state
+    first = counted(store, transaction).state
     written = [answer["Attributes"] for answer in recorded.answers[:moved]]
-    store.count(own(f"repeat-{kind}", kind, transaction_id="later"))
-    again = store.count(transaction).state
+    counted(store, own(f"repeat-{kind}", kind, transaction_id="later"))
+    again = counted(store, transaction).state
 
     refused = recorded.answers[:moved]
     assert len(refused) == moved == 4
@@ -263,8 +263,8 @@ def test_eight_writers_count_every_attempt_once_in_every_item(store, tables, dyn
 def test_an_item_expires_and_is_listed_for_the_fold_by_the_first_write(store, tables, dynamodb, kind):
     name = f"fold-{kind}"
     transaction = own(name, kind)
-    store.count(transaction)
-    store.count(own(name, kind, transaction_id=f"{name}-2", occurred_at=NOON + timedelta(minutes=50)))
+    counted(store, transaction)
+    counted(store, own(name, kind, transaction_id=f"{name}-2", occurred_at=NOON + timedelta(minutes=50)))
     for update in updates(transaction):
         key = {"pk": {"S": update.key.pk}, "sk": {"S": update.key.sk}}
         raw = dynamodb.get_item(TableName=tables.counters, Key=key)["Item"]
@@ -285,17 +285,18 @@ def test_a_pair_drops_the_marks_of_closed_days(store, tables, dynamodb):
     start = datetime.fromtimestamp(642 * 32 * DAY, tz=NOON.tzinfo)
     days = [own("closed", transaction_id=f"closed-{n}", occurred_at=start + timedelta(days=n)) for n in range(4)]
     for transaction in days:
-        store.count(transaction)
+        counted(store, transaction)
     key = Key(PAIR, pair_of(days[0]), 642)
     raw = dynamodb.get_item(TableName=tables.counters, Key={"pk": {"S": key.pk}, "sk": {"S": key.sk}})["Item"]
     assert sorted(name for name in raw if name[0] == "r") == [f"r{642 * 32 + n}" for n in (2, 3)]
-    assert store.count(days[2]).state.recounted
-    assert measure(days[3], store.count(days[3]).state)["pair_count_7d"] == 4
+    assert counted(store, days[2]).state.recounted
+    assert measure(days[3], counted(store, days[3]).state)["pair_count_7d"] == 4
 
 
 def test_nothing_of_a_payment_but_identifiers_reaches_the_counters(store, tables, dynamodb):
-    store.count(
-        own("quiet", payer_name="SECRET 花子", payee_name="SECRET", ip="192.0.2.9", metadata={"SECRET": "SECRET"})
+    counted(
+        store,
+        own("quiet", payer_name="SECRET 花子", payee_name="SECRET", ip="192.0.2.9", metadata={"SECRET": "SECRET"}),
     )
     rows = dynamodb.scan(TableName=tables.counters)["Items"]
     assert "SECRET" not in str(rows)
@@ -453,7 +454,7 @@ def test_keys_left_unprocessed_are_asked_for_again_and_all_answers_are_kept():
     ]
     assert len(answers) == READ_ATTEMPTS + 1
     transport, store = read_with(answers)
-    state, stored = store.count(transaction)
+    state, stored = counted(store, transaction)
     assert transport.asked[1:] == [leftover(n) for n in (1, 2, 3, 4)]
     assert state.items[earlier].buckets["h"] == {3: 10**18 + 5}
     assert state.profiles == {
@@ -466,14 +467,14 @@ def test_keys_left_unprocessed_are_asked_for_again_and_all_answers_are_kept():
 def test_keys_that_stay_unprocessed_make_the_store_unavailable():
     transport, store = read_with([{"Responses": {}, "UnprocessedKeys": leftover(0)}] * 9)
     with pytest.raises(UnavailableError):
-        store.count(payment())
+        counted(store, payment())
     assert len(transport.asked) == READ_ATTEMPTS + 1
 
 
 def test_one_batch_asks_for_earlier_items_profiles_and_the_decision():
     transport, store = read_with([{"Responses": {}}])
     transaction = payment(ip="192.0.2.1", instrument_id="card-1")
-    state, stored = store.count(transaction)
+    state, stored = counted(store, transaction)
     (asked,) = transport.asked
     assert [key["pk"]["S"] for key in asked["c"]["Keys"]] == [update.key.pk for update in updates(transaction)]
     assert [key["pk"]["S"] for key in asked["p"]["Keys"]] == [
@@ -486,7 +487,7 @@ def test_one_batch_asks_for_earlier_items_profiles_and_the_decision():
 def test_one_batch_takes_all_live_hours_of_a_merchant():
     transport, store = read_with([{"Responses": {}}])
     transaction = payment(type="merchant", ip="192.0.2.1", instrument_id="card-1")
-    store.count(transaction)
+    counted(store, transaction)
     (asked,) = transport.asked
     hour = int(NOON.timestamp()) // 3600
     hours = [key["sk"]["S"] for key in asked["c"]["Keys"] if key["pk"]["S"] == "merchant#payee-1"]
@@ -496,7 +497,7 @@ def test_one_batch_takes_all_live_hours_of_a_merchant():
 
 def test_one_account_on_both_sides_of_a_card_payment_is_asked_for_once():
     transport, store = read_with([{"Responses": {}}])
-    store.count(payment(**SIDES_OF_TYPE["top_up"] | {"payee_id": "payer-1"}))
+    counted(store, payment(**SIDES_OF_TYPE["top_up"] | {"payee_id": "payer-1"}))
     keys = [key["pk"]["S"] for key in transport.asked[0]["p"]["Keys"]]
     assert len(keys) == len(set(keys))
 
@@ -513,7 +514,7 @@ def record(transaction: Transaction, answer: bytes = b'{"outcome":"approve"}') -
 
 def test_a_decision_is_kept_with_all_that_a_replay_needs(store, tables, dynamodb):
     transaction = own("kept", payer_name="花子")
-    assert store.commit(record(transaction)) is None
+    assert committed(store, record(transaction)) is None
     raw = dynamodb.get_item(TableName=tables.decisions, Key={"pk": {"S": transaction.transaction_id}})["Item"]
     assert Transaction.model_validate_json(raw["transaction"]["S"]).identity == transaction.identity
     assert dict(zip(NAMES, json.loads(raw["counters"]["S"]), strict=True)) == record(transaction).counters
@@ -526,11 +527,11 @@ def test_a_decision_is_kept_with_all_that_a_replay_needs(store, tables, dynamodb
 def test_the_first_decision_stays_and_later_ones_are_told_it(store):
     transaction, answer = own("first"), '{"text":"花子"}'.encode()
     assert store.find(transaction.transaction_id) is None
-    assert store.commit(record(transaction, answer)) is None
+    assert committed(store, record(transaction, answer)) is None
     kept = Stored(transaction.identity, answer)
-    assert store.commit(record(own("first", amount=7), b"another")) == kept
+    assert committed(store, record(own("first", amount=7), b"another")) == kept
     assert store.find(transaction.transaction_id) == kept
-    assert store.count(transaction).stored == kept
+    assert counted(store, transaction).stored == kept
 
 
 def test_many_decisions_are_found_in_one_read_and_ids_without_one_are_left_out(transport, tables):
@@ -538,7 +539,7 @@ def test_many_decisions_are_found_in_one_read_and_ids_without_one_are_left_out(t
     store = DynamoStore(recorded, tables, RETENTION_DAYS, noon)
     kept = [own(f"many-{n}") for n in range(60)]
     for n, transaction in enumerate(kept):
-        assert store.commit(record(transaction, b"%d" % n)) is None
+        assert committed(store, record(transaction, b"%d" % n)) is None
     ids = {transaction.transaction_id for transaction in kept}
     found = store.find_all(ids | {f"never-{n}" for n in range(40)})
     assert found == {one.transaction_id: Stored(one.identity, b"%d" % n) for n, one in enumerate(kept)}
@@ -567,14 +568,14 @@ def test_decisions_left_unprocessed_are_asked_for_again():
 def test_a_race_of_eight_commits_has_one_winner_whose_bytes_all_others_get(store):
     transaction = own("race")
     with ThreadPoolExecutor(8) as racers:
-        winners = list(racers.map(lambda n: store.commit(record(transaction, b"%d" % n)), range(8)))
+        winners = list(racers.map(lambda n: committed(store, record(transaction, b"%d" % n)), range(8)))
     assert winners.count(None) == 1
     kept = Stored(transaction.identity, b"%d" % winners.index(None))
     assert [winner for winner in winners if winner is not None] == [kept] * 7
 
 
 def test_a_race_of_eight_requests_is_decided_once_and_a_conflict_is_refused(store):
-    evaluator = Evaluator(store, FixedScorer(0.6), rule_book(), lambda: NOON)
+    evaluator = Evaluator(store, FixedScorer(0.6), rule_book(), lambda: NOON, 10)
     transaction = own("asked")
     with ThreadPoolExecutor(8) as racers:
         evaluations = list(racers.map(evaluator.evaluate, [transaction] * 8))
@@ -583,7 +584,7 @@ def test_a_race_of_eight_requests_is_decided_once_and_a_conflict_is_refused(stor
     assert evaluator.evaluate(transaction).answer == evaluations[0].answer
     with pytest.raises(ConflictingBodyError):
         evaluator.evaluate(own("asked", amount=7))
-    assert measure(transaction, store.count(transaction).state)["payer_count_1h"] == 2
+    assert measure(transaction, counted(store, transaction).state)["payer_count_1h"] == 2
 
 
 # --- the wire ---------------------------------------------------------------------------------------------------------
@@ -596,7 +597,7 @@ def test_what_dynamodb_refuses_is_an_error_that_no_retry_mends(transport):
             read()
         assert not isinstance(refused.value, UnavailableError)
     with pytest.raises(ServiceError):
-        missing.count(payment())
+        counted(missing, payment())
 
 
 def test_a_dynamodb_that_does_not_answer_makes_the_store_unavailable(tables, monkeypatch):

@@ -10,6 +10,7 @@ from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
 from benchmarks.servers import Ledger, Servers
 from fraud.store import DynamoStore
+from tests.fakes import counted
 
 SHORT = capacity.Life("3 a day", 3)
 
@@ -42,7 +43,7 @@ def test_the_first_write_of_an_item_alone_is_one_to_the_index_too():
     meter = Metered()
     store = DynamoStore(meter, metering.TABLES, 400, lambda: lives.NOON)
     for number in ("1", "2"):
-        store.count(lives.payment(number, lives.NOON))
+        counted(store, lives.payment(number, lives.NOON))
     names = [term.name for term in meter.terms]
     assert names.count("write counter payer") == 2
     assert names.count("index counter payer") == 1

@@ -25,7 +25,7 @@ QUIET = FixedScorer(0.1)
 def evaluator(
     *rules: dict[str, Any], scorer: FixedScorer = QUIET, store: InMemoryStore | None = None, **policy: Any
 ) -> Evaluator:
-    return Evaluator(store or InMemoryStore(), scorer, rule_book(*rules, **policy), lambda: NOON)
+    return Evaluator(store or InMemoryStore(), scorer, rule_book(*rules, **policy), lambda: NOON, 10)
 
 
 def answered(evaluation: Evaluation) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def test_an_older_payment_gets_its_stored_decision_and_another_body_conflicts():
     store = InMemoryStore()
     first = evaluator(store=store).evaluate(payment())
     items = dict(store.counters.items)
-    later = Evaluator(store, QUIET, rule_book(), lambda: NOON + timedelta(days=300))
+    later = Evaluator(store, QUIET, rule_book(), lambda: NOON + timedelta(days=300), 10)
     assert later.evaluate(payment()) == (first.answer, None)
     with pytest.raises(ConflictingBodyError):
         later.evaluate(payment(amount=7))

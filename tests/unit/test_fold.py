@@ -15,6 +15,7 @@ from fraud.memory import InMemoryCounters
 from fraud.windows import measure
 from fraud.wire import Request
 from tests.deployment import TABLES, Deployment
+from tests.fakes import counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
@@ -111,7 +112,7 @@ def test_short_windows_of_a_merchant_reach_over_the_hour(deployed):
     for minutes in (40, 58, 59.9, 60.2, 61):
         at = NOON + timedelta(minutes=minutes)
         paid = payment(transaction_id=f"t-{minutes}", type="merchant", payee_id="shop", occurred_at=at)
-        values = measure(paid, deployed.store.count(paid).state)
+        values = measure(paid, counted(deployed.store, paid).state)
         assert values == measure(paid, offline.count(paid))
         found.append((values["merchant_count_1m"], values["merchant_count_1h"]))
     assert found == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)]

@@ -16,7 +16,7 @@ from fraud.transaction import Transaction
 from fraud.windows import measure
 from fraud.wire import Refused, Request
 from tests.deployment import TABLES, Deployment
-from tests.fakes import FixedScorer
+from tests.fakes import FixedScorer, counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
@@ -150,7 +150,7 @@ def test_fold_that_was_overtaken_by_a_repairs_fold_reads_again(deployed):
 
     def repaired(requests: Sequence[Request]) -> None:
         if folds(requests) and next(repairs, False):
-            deployed.store.count(payment(transaction_id="t-lost", amount=5))
+            counted(deployed.store, payment(transaction_id="t-lost", amount=5))
             deployed.another.work(TODAYS_ITEM, lambda: RESERVE_MS)
 
     deployed.meanwhile = repaired
@@ -241,7 +241,7 @@ def test_fresh_stack_begins_at_the_latest_closed_period():
     assert deployed.folding.tick() == NOTHING
     assert deployed.messages == []
     assert all(deployed.watermark(part) == Progress(closable(part.sk, NOW)) for part in SLICES)
-    assert not deployed.store.count(payment()).state.stale
+    assert not counted(deployed.store, payment()).state.stale
 
 
 def test_stack_with_counters_but_no_watermarks_folds_all_that_windows_reach():
@@ -251,12 +251,12 @@ def test_stack_with_counters_but_no_watermarks_folds_all_that_windows_reach():
     due = deployed.folding.tick()
     assert due.slices == len(parts - {None})
     assert due.lag_seconds > 29 * DAY
-    assert deployed.store.count(payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
+    assert counted(deployed.store, payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
     for part in parts - {None}:
         deployed.fold(slice_message(part))
     deployed.now += timedelta(minutes=1)
     last = payment(transaction_id="t-3", occurred_at=deployed.now)
-    state = deployed.store.count(last).state
+    state = counted(deployed.store, last).state
     assert not state.stale
     assert measure(last, state)["payer_count_30d"] == 3
 
@@ -394,8 +394,8 @@ def test_fold_that_stands_still_shows_in_the_lag_and_in_the_payments_that_it_con
     deployed.now += timedelta(days=4)
     assert deployed.folding.tick() == (3 * DAY, 2, 0)  # today closed so long ago; payer and device share a slice
     others = payment(transaction_id="t-3", payer_id="payer-3", payee_id="payee-3", device_id="device-3")
-    assert not deployed.store.count(others).state.stale
-    assert deployed.store.count(payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
+    assert not counted(deployed.store, others).state.stale
+    assert counted(deployed.store, payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
 
 
 # --- items to fold again ---------------------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ def test_fold_that_stands_still_shows_in_the_lag_and_in_the_payments_that_it_con
 
 def repaired(deployed: Deployment) -> Transaction:
     lost = payment(transaction_id="t-lost", amount=5)
-    deployed.store.count(lost)
+    counted(deployed.store, lost)
     for update in updates(lost):
         deployed.folding.refold(update.key)
     return lost
@@ -444,7 +444,7 @@ def test_watermarks_that_could_not_be_read_are_asked_for_with_the_next_payment(d
     with pytest.raises(UnavailableError):
         deployed.pay()
     deployed.meanwhile = present
-    assert not deployed.store.count(payment()).state.stale
+    assert not counted(deployed.store, payment()).state.stale
 
 
 @pytest.mark.parametrize(("ticked", "degraded"), [(True, []), (False, ["profile"])])
@@ -452,7 +452,7 @@ def test_decision_on_a_profile_that_is_behind_says_so(ticked, degraded):
     deployed = Deployment()
     if ticked:
         deployed.folding.tick()
-    evaluator = Evaluator(deployed.store, FixedScorer(0.1), rule_book(), deployed.clock)
+    evaluator = Evaluator(deployed.store, FixedScorer(0.1), rule_book(), deployed.clock, 10)
     decision = evaluator.evaluate(payment()).decision
     assert decision is not None
     assert decision.degraded == degraded

@@ -49,7 +49,7 @@ def metrics(parsed: dict[str, Any]) -> dict[str, tuple[str, float]]:
 
 
 def test_a_decision_is_one_line_without_personal_data(capsys):
-    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.6), RuleBook.load(POLICY.read_bytes()), lambda: NOON)
+    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.6), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
     telemetry.evaluated(evaluator.evaluate(payment(**PERSONAL)), "api")
     parsed = line(capsys)
     assert {name: unit for name, (unit, _) in metrics(parsed).items()} == {

@@ -15,6 +15,12 @@ from fraud.wire import Patience, Wire
 
 POLICY = Path(__file__).with_name("policy.json")
 
+ATTEMPT_SHARE = 0.25
+"""Part of the deadline after which one attempt at a request is given up: a hanging one leaves time for another."""
+
+OF_A_BATCH_S = 10
+"""Patience with a step of a batch from the stream, for which nobody waits."""
+
 OF_THE_FOLD = Patience(attempt_s=2, total_s=5)
 """Nobody waits for the fold, and it asks for far more at a time."""
 
@@ -32,11 +38,21 @@ def _tables(configuration: Settings) -> Tables:
     return Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
 
 
+def store(configuration: Settings, patience: Patience | None = None) -> DynamoStore:
+    """The hot tables."""
+    return _store(configuration, Wire(Caller.from_environment(), patience))
+
+
 def evaluator(configuration: Settings) -> Evaluator:
     """Everything that deciding a payment takes. Raises UndecidableError, so that a broken part stops the deployment."""
-    transport = Wire(Caller.from_environment())
-    store = DynamoStore(transport, _tables(configuration), configuration.decision_retention_days, _now)
-    return Evaluator(store, _scorer(configuration, transport), rule_book(), _now)
+    deadline_s = configuration.deadline_ms / 1000
+    transport = Wire(Caller.from_environment(), Patience(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=OF_A_BATCH_S))
+    chosen = _scorer(configuration, transport)
+    return Evaluator(_store(configuration, transport), chosen, rule_book(), _now, deadline_s)
+
+
+def _store(configuration: Settings, transport: Wire) -> DynamoStore:
+    return DynamoStore(transport, _tables(configuration), configuration.decision_retention_days, _now)
 
 
 def _scorer(configuration: Settings, transport: scorer.Transport) -> Scorer:

@@ -218,6 +218,11 @@ def sides(transaction: Transaction) -> Iterator[tuple[Kind, str, str | None]]:
         yield DEVICE, transaction.device_id, transaction.payer_id
 
 
+def touched(transaction: Transaction) -> frozenset[str]:
+    """Names of all that two payments may share: their items, whichever period, and their id."""
+    return frozenset((transaction.transaction_id, *(kind.key(entity) for kind, entity, _ in sides(transaction))))
+
+
 def _update(transaction: Transaction, kind: Kind, entity: str, counterparty: str | None) -> Update:
     period, second = divmod(transaction.epoch, kind.period)
     marks = transaction.epoch // kind.marks

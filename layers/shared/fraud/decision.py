@@ -184,6 +184,8 @@ class Record(NamedTuple):
     counters: Mapping[str, float]
     features: bytes
     fingerprint: str
+    uncounted: tuple[str, ...] = ()
+    """Kinds of counters whose update nobody has acknowledged: to be sent again."""
 
 
 class Stored(NamedTuple):

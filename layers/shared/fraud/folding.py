@@ -18,6 +18,7 @@ from fraud.counters import KINDS, Item, Key, Profile, Slice
 from fraud.errors import UnavailableError
 from fraud.fold import Done, Due, Fold, Progress
 from fraud.store import (
+    KEYS_PER_READ,
     Tables,
     Transport,
     attributes_of,
@@ -46,9 +47,6 @@ RESERVE_MS = 10_000
 
 ATTEMPTS = 6
 """How often a fold that was overtaken, or met a label's transaction on its profile, reads again."""
-
-KEYS_PER_READ = 100
-"""What BatchGetItem takes."""
 
 READ_OF_ITEM = ", ".join(
     ("pk", "sk", *(f"{letter}{n}" for letter, numbers in fold.READ.items() for n in range(numbers)))

@@ -39,6 +39,7 @@ class Settings(BaseModel):
     fold_queue_url: str
     event_bus_name: str
     decision_retention_days: int = Field(ge=1)
+    deadline_ms: int = Field(ge=50)
     aws_endpoint_url: str | None = None
 
     @classmethod

@@ -54,6 +54,11 @@ def degraded(part: str, cause: str) -> None:
     _emit({"Part": part}, {"Degraded": 1}, {"cause": cause})
 
 
+def recounted(updates: int) -> None:
+    """Updates that nobody had acknowledged when a payment was decided were sent again, and are counted now."""
+    _emit({"Door": "decision_events"}, {"CountedAgain": updates}, {})
+
+
 def labelled(results: Sequence[LabelResult], source: str, door: str) -> None:
     """One request of labels answered; the rules that labels broke, never what they said."""
     statuses = Counter(result.status for result in results)
