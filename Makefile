@@ -59,6 +59,7 @@ build: $(READY) $(SAM_READY) ## sam build, for sam deploy
 	PYTHON=$(PYTHON) .sam-venv/bin/sam build --parallel
 
 acceptance: $(READY) ## the acceptance runs at full size; CI runs them small
+	$(BIN)/python -m tests.forty_five_days
 	$(BIN)/python -m local.acceptance $(if $(HANDBOOK),--handbook $(HANDBOOK))
 
 bench: $(READY) ## speed and cost, measured here and printed as one table

@@ -95,14 +95,14 @@ def decision(past: Past) -> Decision:
         if past.payments:
             lives.folded_past(meter, TABLES, kind, entity, past.payments // YEAR)
     for n, moment in enumerate(lives.moments(TODAY - timedelta(days=1), timedelta(days=1), past.yesterday, past.name)):
-        counting.count(lives.payment(f"{past.name}-{n}", moment))
+        counting.count([lives.payment(f"{past.name}-{n}", moment)])
     payments = [
         lives.payment(f"today-{n}", moment)
         for n, moment in enumerate(lives.moments(TODAY, timedelta(days=1), PER_DAY, "today"))
     ]
     *before, last = payments
     for payment in before[:-1]:
-        counting.count(payment)
+        counting.count([payment])
     now = last.occurred_at
     recorder = Recorder(meter)
     store = DynamoStore(recorder, TABLES, 400, lambda: now)

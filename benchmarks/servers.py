@@ -257,7 +257,7 @@ def lived() -> Mapping[str, Mapping[tuple[str, ...], Mapping[str, Any]]]:
             received: dict[str, str | None] = {"payer_id": other, "device_id": None}
             each = ({"payee_id": other}, received, received | {"type": "merchant"})
             for side, fields in enumerate(each if n else ({},)):  # the two meet once a day
-                counting.count(lives.payment(f"{midnight}-{n}-{side}", moment, **fields))
+                counting.count([lives.payment(f"{midnight}-{n}-{side}", moment, **fields)])
     kept = {PAYER_ID, PAYEE_ID, DEVICE_ID, f"{PAYER_ID}|{PAYEE_ID}"}
     return {
         table: {key: item for key, item in rows.items() if key[0].partition("#")[2] in kept}

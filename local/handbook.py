@@ -12,31 +12,36 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from models.simulate import Labelled
+
 EPOCH = datetime(2018, 4, 1, tzinfo=UTC)
 """Where the data's seconds start."""
+
+KNOWN_AFTER = timedelta(days=7)
+"""What the handbook assumes between a payment and the day on which its label is known."""
 
 CURRENCY = "EUR"
 CENTS = 100
 
 
-class Imported(NamedTuple):
-    """One payment in the fields of POST /decisions, and the truth about it."""
-
-    payment: dict[str, Any]
-    label: str
-
-
-def read(path: Path, first: date, limit: int | None) -> Iterator[Imported]:
-    """Payments from midnight UTC of `first` on, in event order, at most `limit`."""
-    start = int((datetime.combine(first, time(), UTC) - EPOCH).total_seconds())
-    table = pyarrow.parquet.read_table(path, filters=pc.field("t") >= start).sort_by([("t", "ascending")])
+def read(path: Path, first: date, limit: int | None, end: datetime | None = None) -> Iterator[Labelled]:
+    """Payments from midnight UTC of `first` on and before `end`, in event order, at most `limit`."""
+    chosen = pc.field("t") >= _seconds(datetime.combine(first, time(), UTC))
+    if end is not None:
+        chosen &= pc.field("t") < _seconds(end)
+    table = pyarrow.parquet.read_table(path, filters=chosen).sort_by([("t", "ascending")])
     for row in table.slice(0, limit).to_pylist():
-        yield Imported(_payment(row), "fraud" if row["fraud"] else "legitimate")
+        known_at = EPOCH + timedelta(seconds=int(row["t"])) + KNOWN_AFTER
+        yield Labelled(_payment(row), "fraud" if row["fraud"] else "legitimate", None, known_at, "chargeback")
+
+
+def _seconds(instant: datetime) -> int:
+    return int((instant - EPOCH).total_seconds())
 
 
 def _payment(row: dict[str, Any]) -> dict[str, Any]:
@@ -65,9 +70,11 @@ def main() -> int:
     parser.add_argument("--labels", type=Path, required=True)
     options = parser.parse_args()
     with options.out.open("w") as payments, options.labels.open("w") as labels:
-        for payment, label in read(options.data, options.first, options.limit):
-            print(json.dumps(payment), file=payments)
-            print(json.dumps({"transaction_id": payment["transaction_id"], "label": label}), file=labels)
+        for each in read(options.data, options.first, options.limit):
+            print(json.dumps(each.transaction), file=payments)
+            transaction_id, reported_at = each.transaction["transaction_id"], each.reported_at.isoformat()
+            known = {"transaction_id": transaction_id, "label": each.label, "reported_at": reported_at}
+            print(json.dumps(known), file=labels)
     return 0
 
 

@@ -1,7 +1,7 @@
-"""What `make acceptance` shows of the stream: the API's decisions in spite of crashes, exact counters, nothing lost.
+"""A world played through a box by one door, and what it leaves there; `local.acceptance` compares what doors left.
 
-Every function takes a world of payments, plays it through boxes of its own and prints one line of figures; the tests
-call the same functions with fewer payments.
+By the API each payment comes at its own time; by the stream through one shard, some records twice, in the world's order
+or shuffled, with crashes of the consumer in between. Broken records have a run of their own.
 """
 
 import json
@@ -9,20 +9,42 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from fraud.counters import DAY, ENTITIES, MERCHANT
+from fraud.fold import closable
 from local import redrive
 from local.box import Box
-from local.replay import BATCH_SPAN, STREAM, Row, decisions, deliver, in_event_order, set_aside
+from local.client import Client
+from local.replay import (
+    BATCH_SPAN,
+    STREAM,
+    Report,
+    Row,
+    decisions,
+    deliver,
+    look_up,
+    report,
+    set_aside,
+)
+from local.worlds import Confirmed, Opening, World, occurred_at
 
 FUNCTION = "TransactionStream"
 BATCH = 30
 REDELIVERED = 0.05
-CRASHES = 3
 SHUFFLED = timedelta(minutes=10)
+REPEATS = 50
+"""How many payments are delivered to the API once more when all are decided, evenly spread."""
+
 REQUIRED = ("type", "payer_id", "amount", "currency", "occurred_at")
+VERSIONS = frozenset(f"{kind.side}v" for kind in ENTITIES)
+"""Attributes of a profile that count its folds."""
+
 POLL_S = 0.005
 PATIENCE_S = 60.0
 
@@ -37,53 +59,54 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run has left in its box: decisions, counters, and every change of a stored decision."""
+class Left:
+    """What a run has left in its box: decisions, counters with what is folded of them, and changes of a decision."""
 
     outcomes: Mapping[str, Outcome]
     recounted: frozenset[str]
+    degraded: int
     counters: Mapping[tuple[str, str], str]
     overwritten: int
-    crashes: int = 0
 
 
-def same_decisions(name: str, payments: Sequence[Row], seed: int = 1) -> bool:
-    """The same payments by API and, redelivered and with crashes, through one shard: equal but for those in flight."""
-    ordered = in_event_order(payments)
-    by_api = run(ordered, _by_api)
-    by_stream = run(ordered, lambda box, payments: _by_stream(box, payments, _random(seed), CRASHES))
-    ids = {payment["transaction_id"] for payment in ordered}
-    lost = len(ids - by_stream.outcomes.keys())
-    different = {id_ for id_ in ids if by_stream.outcomes.get(id_) != by_api.outcomes.get(id_)}
-    unexplained = different - by_stream.recounted
-    print(
-        f"{name}: {len(by_stream.outcomes)} of {len(ids)} payments decided by one shard,"
-        f" {REDELIVERED:.0%} delivered twice, {by_stream.crashes} crashes; {lost} lost,"
-        f" {by_stream.overwritten} decided twice, {len(unexplained)} differ from the API's, counters"
-        f" {'equal' if by_stream.counters == by_api.counters else 'differ'};"
-        f" recounted: {', '.join(sorted(by_stream.recounted)) or 'none'}"
-    )
-    crashed_enough = by_stream.crashes == CRASHES and len(by_stream.recounted) <= CRASHES
-    same_counters = by_stream.counters == by_api.counters
-    return crashed_enough and same_counters and not (lost or by_stream.overwritten or unexplained)
+def by_api(world: World, opening: Opening) -> tuple[Report, Left]:
+    """Every payment at its own time; at last some of them again."""
+    with _opened(world, opening) as box, box.connect() as client:
+        first = []
+        for step in world.steps():
+            if isinstance(step, Confirmed):
+                _tell(client, step)
+            else:
+                first.append(deliver(client, step))
+        stored = [look_up(client, payment) for payment in world.payments]
+        sample = world.payments[:: max(1, len(world.payments) // REPEATS)]
+        again = {delivery.transaction_id: delivery.answer for delivery in (deliver(client, row) for row in sample)}
+        return report(first, stored, again, {}), _left(box)
 
 
-def same_counters(name: str, payments: Sequence[Row], seed: int = 2) -> bool:
-    """The same payments in order, and shuffled within ten minutes with duplicates: equal counters in the end."""
-    ordered, rng = in_event_order(payments), _random(seed)
-    straight = run(ordered, lambda box, payments: _by_stream(box, payments, rng, 0))
-    shuffled = run(_shuffled(ordered, rng), lambda box, payments: _by_stream(box, payments, rng, 0))
-    keys = straight.counters.keys() | shuffled.counters.keys()
-    different = sum(straight.counters.get(key) != shuffled.counters.get(key) for key in keys)
-    print(f"{name}: {len(keys)} counters after {len(ordered)} payments in and out of order, {different} differ")
-    return not different and len(straight.outcomes) == len(shuffled.outcomes) == len(ordered)
+def by_stream(world: World, opening: Opening, crashes: int = 0, seed: int = 1) -> tuple[int, Left]:
+    """In order through one shard, some twice, the consumer killed amid `crashes` batches; how often that came about."""
+    with _opened(world, opening) as box:
+        return _played(box, world.steps(), _random(seed), crashes), _left(box)
 
 
-def nothing_lost(name: str, payments: Sequence[Row], count: int = 300, seed: int = 4) -> bool:
-    """Fuzzed records: each is decided, or set aside with its reason; those that can be mended are, and then decided."""
+def shuffled(world: World, opening: Opening, seed: int = 2) -> Left:
+    """Through one shard, some twice, each payment up to ten minutes later than its place."""
     rng = _random(seed)
+
+    def place(payment: Row) -> datetime:
+        return occurred_at(payment) + rng.random() * SHUFFLED
+
+    with _opened(world, opening) as box:
+        _played(box, world.steps(place), rng, 0)
+        return _left(box)
+
+
+def nothing_lost(world: World, count: int, seed: int = 4) -> bool:
+    """Fuzzed records: each is decided, or set aside with its reason; those that can be mended are, and then decided."""
+    rng, payments = _random(seed), world.payments[:count]
     with Box(parameters={"Currency": payments[0]["currency"]}) as box:
-        box.clock.advance(max(datetime.fromisoformat(payment["occurred_at"]) for payment in payments))
+        box.clock.advance(max(map(occurred_at, payments)))
         records = list(_fuzzed(payments, count, rng))
         sequences = _put(box, [record.data for record in records])
         box.settle()
@@ -99,9 +122,10 @@ def nothing_lost(name: str, payments: Sequence[Row], count: int = 300, seed: int
         given_up = box.client("s3").list_objects_v2(Bucket=_variable(box, "ARCHIVE_BUCKET"), Prefix="aws/")["KeyCount"]
     reasons = Counter(line["reason"] for line in aside.values())
     print(
-        f"{name}: {len(records)} fuzzed records, {len(records) - len(aside)} decided or repeated,"
+        f"{world.name}: {len(records)} fuzzed records, {len(records) - len(aside)} decided or repeated,"
         f" set aside: {', '.join(f'{why} {n}' for why, n in reasons.most_common())}; {len(lost)} lost,"
-        f" {unexplained} without a reason, {given_up} given up, {mended} mended and decided, {waiting} left"
+        f" {unexplained} without a reason, {given_up} given up, {mended} mended and decided, {waiting} left",
+        flush=True,
     )
     return not (lost or unexplained or given_up or waiting) and mended == len(aside)
 
@@ -110,34 +134,48 @@ def _random(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - examples, not secrets
 
 
-def run(payments: Sequence[Row], play: Callable[[Box, Sequence[Row]], int]) -> Run:
-    """Play payments through a box of their own; `play` returns how often it crashed the consumer."""
-    with Box(parameters={"Currency": payments[0]["currency"]}) as box:
-        crashes = play(box, payments)
-        box.settle()
-        rows = {row["pk"]["S"]: row for row in _rows(box, "DECISIONS_TABLE")}
-        recounted = {id_ for id_, row in rows.items() if json.loads(row["answer"]["S"])["recounted"]}
-        counters = {(row["pk"]["S"], row["sk"]["S"]): _content(row) for row in _rows(box, "COUNTERS_TABLE")}
-        outcomes = {id_: _outcome(row) for id_, row in rows.items()}
-        return Run(outcomes, frozenset(recounted), counters, _overwritten(box), crashes)
+@contextmanager
+def _opened(world: World, opening: Opening) -> Iterator[Box]:
+    with Box(parameters={"Currency": world.payments[0]["currency"]}) as box:
+        opening.write(box)
+        yield box
 
 
-def _by_api(box: Box, payments: Sequence[Row]) -> int:
-    with box.connect() as client:
-        for payment in payments:
-            deliver(client, payment)
-    return 0
+def _left(box: Box) -> Left:
+    box.settle()
+    rows = {row["pk"]["S"]: row for row in _rows(box, "DECISIONS_TABLE")}
+    answers = {id_: json.loads(row["answer"]["S"]) for id_, row in rows.items()}
+    counters = (*_rows(box, "COUNTERS_TABLE"), *_rows(box, "PROFILES_TABLE"))
+    passing = VERSIONS | _unfinished(box.clock.instant)
+    return Left(
+        outcomes={id_: _outcome(row) for id_, row in rows.items()},
+        recounted=frozenset(id_ for id_, answer in answers.items() if answer["recounted"]),
+        degraded=sum(bool(answer["degraded"]) for answer in answers.values()),
+        counters={(row["pk"]["S"], row.get("sk", {"S": ""})["S"]): _content(row, passing) for row in counters},
+        overwritten=_overwritten(box),
+    )
 
 
-def _by_stream(box: Box, payments: Sequence[Row], rng: random.Random, crashes: int) -> int:
+def _tell(client: Client, news: Confirmed) -> None:
+    answer = client.request("POST", "/labels", json.dumps({"labels": [news.order]}).encode(), news.at)
+    results = json.loads(answer.body)["results"] if answer.status == HTTPStatus.OK else []
+    if [result["status"] for result in results] != ["accepted"]:
+        raise RuntimeError(f"label {news.order['transaction_id']}: {answer.status} {answer.body.decode()}")
+
+
+def _played(box: Box, steps: Sequence[Row | Confirmed], rng: random.Random, crashes: int) -> int:
     """Put batches on the shard, some records twice, and crash the consumer in the middle of `crashes` of them."""
-    done = 0
-    for batch in _batches(payments):
-        box.clock.advance(max(datetime.fromisoformat(payment["occurred_at"]) for payment in batch))
+    done, batches = 0, list(_batches(steps))
+    for number, batch in enumerate(batches):
+        if isinstance(batch, Confirmed):
+            with box.connect() as client:
+                _tell(client, batch)
+            continue
+        box.clock.advance(max(map(occurred_at, batch)))
         delivered = [payment for payment in batch for _ in range(1 + (rng.random() < REDELIVERED))]
         decided = _count(box)
         _put(box, [json.dumps(payment).encode() for payment in delivered])
-        if done < crashes and len(batch) > 2:  # noqa: PLR2004 - there is a middle
+        if done < crashes and len(batch) > 2 and number >= done * len(batches) // crashes:  # noqa: PLR2004 - has a middle
             done += _crashed(box, decided + rng.randint(1, len(batch) // 2))
         box.settle()
     return done
@@ -153,26 +191,23 @@ def _crashed(box: Box, decided: int) -> int:
     return box.environments.crash(FUNCTION)
 
 
-def _batches(payments: Sequence[Row]) -> Iterator[list[Row]]:
+def _batches(steps: Sequence[Row | Confirmed]) -> Iterator[list[Row] | Confirmed]:
     """Payments as they come, in batches within which one instant of the clock is late enough and not too late."""
     batch: list[Row] = []
-    for payment in payments:
-        times = [datetime.fromisoformat(one["occurred_at"]) for one in (*batch, payment)]
+    for step in steps:
+        if isinstance(step, Confirmed):
+            if batch:
+                yield batch
+            yield step
+            batch = []
+            continue
+        times = [occurred_at(payment) for payment in (*batch, step)]
         if batch and (len(batch) == BATCH or max(times) - min(times) > BATCH_SPAN):
             yield batch
             batch = []
-        batch.append(payment)
+        batch.append(step)
     if batch:
         yield batch
-
-
-def _shuffled(ordered: Sequence[Row], rng: random.Random) -> list[Row]:
-    """Each payment at most ten minutes away from its place."""
-
-    def place(payment: Row) -> float:
-        return datetime.fromisoformat(payment["occurred_at"]).timestamp() + rng.uniform(0, SHUFFLED.total_seconds())
-
-    return sorted(ordered, key=place)
 
 
 def _put(box: Box, records: Sequence[bytes]) -> list[str]:
@@ -270,12 +305,20 @@ def _outcome(row: Mapping[str, Any]) -> Outcome:
     )
 
 
-def _content(row: Mapping[str, Any]) -> str:
-    """An item as text, elements of its sets in order."""
+def _unfinished(now: datetime | None) -> set[str]:
+    """A merchant's totals of the day whose hours are folded in part: set anew with each hour, and not read before."""
+    assert now is not None
+    day = (closable(MERCHANT.sk, int(now.timestamp())) + 1) * MERCHANT.period // DAY
+    return {f"{MERCHANT.side}{day}", f"{MERCHANT.side}b{day}"}
+
+
+def _content(row: Mapping[str, Any], passing: AbstractSet[str]) -> str:
+    """An item as text, elements of its sets in order, without attributes of a `passing` name."""
     return json.dumps(
         {
             name: {kind: sorted(value) if kind in {"NS", "BS"} else value}
             for name, of in row.items()
+            if name not in passing
             for kind, value in of.items()
         },
         default=bytes.hex,

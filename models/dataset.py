@@ -38,13 +38,15 @@ class Row(NamedTuple):
     state: State
 
 
-def replay(payments: Iterable[Labelled], *, labels: bool = True) -> Iterator[tuple[Labelled, Row]]:
+def replay(
+    payments: Iterable[Labelled], counters: InMemoryCounters | None = None, *, labels: bool = True
+) -> Iterator[tuple[Labelled, Row]]:
     """Count each payment, then measure it, as the decision does; `payments` in order of arrival.
 
     A label moves the fraud counters when it becomes known, never before. Without `labels` none ever does: what a model
-    is worth that never hears of its mistakes.
+    is worth that never hears of its mistakes. `counters` may hold what was before, new ones are empty.
     """
-    counters = InMemoryCounters()
+    counters = InMemoryCounters() if counters is None else counters
     waiting: list[tuple[datetime, int, Labelled, Transaction]] = []
     for n, payment in enumerate(payments):
         transaction = Transaction.model_validate(payment.transaction)

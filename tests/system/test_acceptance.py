@@ -1,6 +1,10 @@
-"""`make acceptance` in small: 300 payments of each world by API, every feature equal to its offline twin."""
+"""`make acceptance` in small: 300 payments of each world by API, through one shard with crashes, and out of order."""
 
-from datetime import date
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,50 +12,138 @@ import pyarrow.parquet
 import pytest
 
 from local import acceptance, handbook
-from models.simulate import DEFAULT_START, simulate
+from local.replay import Report
+from local.stream_acceptance import Left, Outcome
+from local.worlds import HANDBOOK_DAY, Confirmed, from_handbook, occurred_at, simulated
 
 PAYMENTS = 300
+DAY = 86_400
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A file with the handbook's columns; its own data is not part of this project."""
-    rows = [
-        payment.transaction
-        for payment in simulate(4, DEFAULT_START, 3, 60)
-        if payment.transaction["type"] == "merchant"
-    ]
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the handbook's columns, 40 customers at 30 terminals; its own data is not part of this project."""
+    rng, days = random.Random(4), (HANDBOOK_DAY - handbook.EPOCH.date()).days
+    times = [rng.randrange(days * DAY) for _ in range(3_000)]
+    times += [days * DAY + rng.randrange(16 * 3600) for _ in range(PAYMENTS)]  # the day before is folded meanwhile
     columns = {
-        "tx_id": list(range(len(rows))),
-        "t": [n * 137 for n in range(len(rows))],
-        "customer": [hash_free(row["payer_id"]) for row in rows],
-        "terminal": [hash_free(row["payee_id"]) for row in rows],
-        "amount": [row["amount"] / 100 for row in rows],
-        "fraud": [n % 50 == 0 for n in range(len(rows))],
+        "tx_id": list(range(len(times))),
+        "t": times,
+        "customer": [rng.randrange(40) for _ in times],
+        "terminal": [rng.randrange(30) for _ in times],
+        "amount": [rng.randrange(1, 20_000) / 100 for _ in times],
+        "fraud": [rng.random() < 0.3 for _ in times],
     }
-    path = tmp_path / "handbook.parquet"
+    path = tmp_path_factory.mktemp("handbook") / "handbook.parquet"
     pyarrow.parquet.write_table(pa.table(columns), path)
     return path
 
 
-def hash_free(identifier: str) -> int:
-    """A small number that is the same in every run."""
-    return sum(map(ord, identifier)) % 40
+@pytest.fixture(scope="module")
+def started(data: Path) -> Iterator[dict[str, acceptance.Started]]:
+    """Both worlds on their way, two boxes at a time."""
+    with acceptance.pool() as boxes:
+        worlds = simulated(PAYMENTS), from_handbook(data, PAYMENTS)
+        yield {world.name: acceptance.start(world, boxes) for world in worlds}
 
 
-def test_online_features_equal_offline_ones(capsys: pytest.CaptureFixture[str]):
-    assert acceptance.parity("simulator", acceptance.simulated(PAYMENTS))
-    assert f"{PAYMENTS} payments decided by API, 0 errors" in capsys.readouterr().out
+def test_simulated_payments_are_decided_alike_by_every_way(started, capsys: pytest.CaptureFixture[str]):
+    assert acceptance.judge(started["simulator"])
+    printed = capsys.readouterr().out
+    assert f"{PAYMENTS} payments decided by API, 0 errors, 0 lost, 0 decided twice, 0 degraded; 0 feature" in printed
+    assert f"{PAYMENTS} of {PAYMENTS} payments decided by one shard, 5% delivered twice, 3 crashes; 0 lost" in printed
+    assert f"{PAYMENTS} payments shuffled within 10 minutes, 5% delivered twice; 0 decided twice, 0 of" in printed
 
 
-def test_imported_payments_are_decided_alike(data: Path, capsys: pytest.CaptureFixture[str]):
-    payments = [imported.payment for imported in handbook.read(data, date(2018, 4, 1), PAYMENTS)]
-    assert acceptance.parity("handbook", payments)
+def test_imported_payments_go_on_from_their_history(started, capsys: pytest.CaptureFixture[str]):
+    world = started["handbook"].world
+    assert len(world.history) > 2_000
+    assert len(world.confirmed) > 3
+    assert acceptance.judge(started["handbook"])
     assert "0 feature vectors differ from offline" in capsys.readouterr().out
 
 
 def test_labels_of_the_handbook_never_reach_a_payment(data: Path):
     imported = list(handbook.read(data, date(2018, 4, 1), None))
     assert {row.label for row in imported} == {"fraud", "legitimate"}
-    assert not any("fraud" in row.payment or "scenario" in row.payment for row in imported)
-    assert all(isinstance(row.payment["amount"], int) for row in imported)
+    assert not any("fraud" in row.transaction or "scenario" in row.transaction for row in imported)
+    assert all(isinstance(row.transaction["amount"], int) for row in imported)
+    assert all(row.reported_at.isoformat() > row.transaction["occurred_at"] for row in imported)
+
+
+# ---- the claims themselves: none of them overlooks what it is there to find ----------------------------------------
+
+WORLD = simulated(3)
+IDS = [payment["transaction_id"] for payment in WORLD.payments]
+EXPECTED = {id_: id_.encode() for id_ in IDS}
+TOLD = Report(sent=3, outcomes=Counter(approve=3))
+LEFT = Left(
+    outcomes={id_: Outcome("{}", "[]", id_.encode(), "print") for id_ in IDS},
+    recounted=frozenset(),
+    degraded=0,
+    counters={("payer#a", "d1"): "{}"},
+    overwritten=0,
+)
+OTHER = Outcome('{"outcome": "decline"}', "[]", b"", "print")
+
+
+def test_parity_fails_for_features_errors_degraded_and_missing_decisions():
+    assert acceptance.parity(WORLD, TOLD, LEFT, EXPECTED)
+    assert not acceptance.parity(WORLD, TOLD, LEFT, EXPECTED | {IDS[1]: b"else"})
+    assert not acceptance.parity(WORLD, replace(TOLD, failed=1), LEFT, EXPECTED)
+    assert not acceptance.parity(WORLD, replace(TOLD, lost=1), LEFT, EXPECTED)
+    assert not acceptance.parity(WORLD, replace(TOLD, twice=1), LEFT, EXPECTED)
+    assert not acceptance.parity(WORLD, TOLD, replace(LEFT, degraded=1), EXPECTED)
+    assert not acceptance.parity(WORLD, TOLD, replace(LEFT, overwritten=1), EXPECTED)
+    assert not acceptance.parity(WORLD, TOLD, without(LEFT, IDS[0]), EXPECTED)
+
+
+def test_only_a_payment_in_flight_at_a_crash_may_be_decided_otherwise(capsys: pytest.CaptureFixture[str]):
+    differs = replace(LEFT, outcomes=LEFT.outcomes | {IDS[0]: OTHER})
+    assert acceptance.same_decisions(WORLD, LEFT, LEFT, acceptance.CRASHES)
+    assert not acceptance.same_decisions(WORLD, LEFT, differs, acceptance.CRASHES)
+    assert acceptance.same_decisions(WORLD, LEFT, replace(differs, recounted=frozenset({IDS[0]})), acceptance.CRASHES)
+    assert f"0 differ from the API's, 0 counters differ; recounted: {IDS[0]}" in capsys.readouterr().out
+    assert not acceptance.same_decisions(WORLD, LEFT, LEFT, acceptance.CRASHES - 1)
+    assert not acceptance.same_decisions(WORLD, LEFT, replace(LEFT, recounted=frozenset("abcd")), acceptance.CRASHES)
+    assert not acceptance.same_decisions(WORLD, LEFT, without(LEFT, IDS[0]), acceptance.CRASHES)
+    assert not acceptance.same_decisions(WORLD, LEFT, replace(LEFT, overwritten=1), acceptance.CRASHES)
+
+
+def test_one_counter_that_differs_or_is_missing_fails():
+    assert acceptance.same_counters(WORLD, LEFT, LEFT)
+    assert not acceptance.same_counters(WORLD, LEFT, replace(LEFT, counters={}))
+    assert not acceptance.same_counters(WORLD, LEFT, replace(LEFT, counters={("payer#a", "d1"): "else"}))
+    assert not acceptance.same_counters(WORLD, LEFT, without(LEFT, IDS[0]))
+
+
+def without(left: Left, id_: str) -> Left:
+    """What a run has left, but for one decision."""
+    return replace(left, outcomes={other: outcome for other, outcome in left.outcomes.items() if other != id_})
+
+
+# ---- worlds --------------------------------------------------------------------------------------------------------
+
+
+def test_frauds_are_told_between_the_payments_before_and_after_they_become_known(data: Path):
+    world = from_handbook(data, PAYMENTS)
+    steps = world.steps()
+    assert [step for step in steps if not isinstance(step, Confirmed)] == world.payments
+    times = [step.at if isinstance(step, Confirmed) else occurred_at(step) for step in steps]
+    assert times == sorted(times)
+    assert all("payer_id" in step.order for step in world.confirmed)
+
+
+def test_history_holds_every_earlier_payment_of_those_who_occur(data: Path):
+    world = from_handbook(data, 20)
+    accounts = {payment[side] for payment in world.payments for side in ("payer_id", "payee_id")}
+    midnight = datetime.combine(HANDBOOK_DAY, time(), UTC)
+    earlier = list(handbook.read(data, handbook.EPOCH.date(), None, midnight))
+    assert max(occurred_at(each.transaction) for each in earlier) < midnight
+    own = [
+        each
+        for each in earlier
+        if not accounts.isdisjoint((each.transaction["payer_id"], each.transaction["payee_id"]))
+    ]
+    assert list(world.history) == own
+    assert len(own) < len(earlier)

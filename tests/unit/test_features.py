@@ -296,7 +296,7 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
         "hours thrown away": ("PROFILE_HOURS = 48", "PROFILE_HOURS = 12"),
     },
     "memory": {
-        "no fold": ("self._fold(key)", "pass"),
+        "no fold": ("self.fold(key)", "pass"),
         "late fold": ("now - kind.live", "now - kind.live - 1"),
         "items never join": ('profile.get(f"{prefix}{day}", 0) + change', "change"),
         "frauds elsewhere": ('f"account#{account}"', 'f"device#{account}"'),

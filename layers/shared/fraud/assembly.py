@@ -21,8 +21,8 @@ ATTEMPT_SHARE = 0.25
 OF_A_BATCH_S = 10
 """Patience with a step of a batch from the stream, for which nobody waits."""
 
-OF_THE_FOLD = Patience(attempt_s=2, total_s=5)
-"""Nobody waits for the fold, and it asks for far more at a time."""
+OF_THE_FOLD = Patience(attempt_s=10, total_s=30)
+"""No payment waits for the fold, and a page of its index is a megabyte."""
 
 
 def rule_book() -> RuleBook:

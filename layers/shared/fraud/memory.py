@@ -30,7 +30,7 @@ class InMemoryCounters:
             counted.append(self.items.setdefault(key, Item()).apply(update))
             if key.kind.profile is not None:
                 self._folded[key.kind, key.entity][key.period] = False
-                self._fold(key)
+                self.fold(key)
         keys = (*(update.key for update in moved), *reads(moved))
         return State(
             items={key: self.items[key] for key in keys if key in self.items},
@@ -43,7 +43,7 @@ class InMemoryCounters:
         profile = self.profiles[f"account#{account}"]
         profile[f"{prefix}{day}"] = profile.get(f"{prefix}{day}", 0) + change
 
-    def _fold(self, key: Key) -> None:
+    def fold(self, key: Key) -> None:
         """Fold every period that a payment of `key`'s period reads from the profile, then drop what is long folded."""
         kind, entity, now = key
         folded = self._folded[kind, entity]

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -232,14 +232,8 @@ class RuleBook:
         known: dict[str, Mapping[str, Any]] = {"transaction": transaction.__dict__}
         if state is not None:
             known["standing"] = standing(transaction, state)
-        segments, rules = (
-            [
-                (entry, program)
-                for entry, program in entries
-                if {root for root, _ in _members(entry.expression)} <= known.keys()
-            ]
-            for entries in (self._segments, self._rules)
-        )
+        segments = [each for each in self._segments if _reads_only(each[0], known)]
+        rules = [each for each in self._rules if _reads_only(each[0], known)]
         ruling = self._judge(known, segments, rules)
         outage = self.policy.outage[ruling.segment.id]
         hits = [hit for hit in ruling.hits if hit.protected or outage.policy != "open"]
@@ -347,6 +341,10 @@ def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def _members(expression: str) -> set[tuple[str, str]]:
     """(root, member) for every read; the member is empty where a root stands alone."""
     return set(_MEMBER.findall(_bare(expression)))
+
+
+def _reads_only(entry: _Entry, roots: Collection[str]) -> bool:
+    return all(root in roots for root, _ in _members(entry.expression))
 
 
 def _bare(expression: str) -> str:
