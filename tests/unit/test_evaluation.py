@@ -12,7 +12,7 @@ import pytest
 from fraud import features
 from fraud.counters import Item, updates
 from fraud.decision import Outcome, Record, Stored
-from fraud.errors import ConflictingBodyError, InvalidRequestError
+from fraud.errors import ConflictingBodyError, InvalidRequestError, ServiceError
 from fraud.evaluation import REASONS_OF_THE_MODEL, Evaluation, Evaluator, Scoring
 from fraud.features import Vector
 from fraud.transaction import MAX_AGE, Transaction
@@ -150,9 +150,9 @@ class Overtaken(InMemoryStore):
         super().__init__()
         self.winner = Stored(winner.identity, answer)
 
-    def commit(self, record: Record) -> Stored | None:
-        del record
-        return self.winner
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        del until
+        return [self.winner] * len(records)
 
 
 def test_the_loser_of_a_race_answers_with_the_winners_bytes():

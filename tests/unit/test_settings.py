@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "FOLD_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/fold",
     "EVENT_BUS_NAME": "events",
     "DECISION_RETENTION_DAYS": "400",
+    "DEADLINE_MS": "250",
 }
 
 
