@@ -149,8 +149,8 @@ def decided(transaction: Transaction) -> Record:
 def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: Wire, tables: Tables):
     both, inbox, now = Both(emulated, InMemoryDynamoDB()), Inbox(), NOON + timedelta(minutes=15)
     store = DynamoStore(both, tables, 400, lambda: now)
-    folding = Folding(both, tables, inbox, lambda: now)
-    assert folding.tick() == (0, 0)
+    folding = Folding(both, tables, inbox, lambda: now, few=0)
+    assert folding.tick() == (0, 0, 0)
     payments = some_payments(random.Random(4))
     for transaction in payments:
         counted(store, transaction)
@@ -181,7 +181,7 @@ def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: Wire, tables:
     part = update.key.slice
     assert part is not None
     both.gather([Request("update_item", {"TableName": tables.profiles, **step({part: None}, Progress(TODAY - 1))})])
-    folding = Folding(both, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1))
+    folding = Folding(both, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1), few=0)
     assert folding.work({"letter": "d", "slice": part.number}, lambda: RESERVE_MS) == (len(payers), 1)
     both.gather([watermark_request(tables.profiles)])
 
