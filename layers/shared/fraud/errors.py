@@ -102,6 +102,8 @@ class UnavailableError(ServiceError):
 class UndecidedError(UnavailableError):
     """No decision could be stored in time. `fallback` is what the outage policy says of the payment alone."""
 
+    title = "Not decided; send the same request again, or follow the fallback"
+
     def __init__(self, code: str, fallback: Fallback) -> None:
         super().__init__(code)
         self.fallback = fallback
