@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
@@ -95,6 +96,12 @@ class Caller:
             sagemaker_url=address("SAGEMAKER_RUNTIME", "runtime.sagemaker"),
             ca_bundle=environment.get("AWS_CA_BUNDLE") or None,
         )
+
+
+@cache
+def stage() -> str:
+    """Name of the environment, for metrics: they would mix with another stack's in the same account."""
+    return os.environ.get("STAGE", "local")
 
 
 def _now() -> datetime:

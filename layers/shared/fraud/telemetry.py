@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fraud import settings
 from fraud.errors import ServiceError
 from fraud.evaluation import Evaluation
 from fraud.fold import Done, Due
 from fraud.labels import LabelResult
 
-NAMESPACE = "Fraud"
+NAMESPACE = "Fraud/{stage}"
 UNITS = {"Ms": "Milliseconds", "Seconds": "Seconds"}
 """Unit of a metric by the end of its name; anything else is counted."""
 
@@ -29,7 +30,13 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
     steps = decision.steps_ms
     _emit(
         {"Outcome": decision.outcome.value, "Door": door},
-        {"Decisions": 1, "StateMs": steps.state, "ModelMs": steps.model, "RulesMs": steps.rules},
+        {
+            "Decisions": 1,
+            "DegradedDecisions": int(bool(decision.degraded)),
+            "StateMs": steps.state,
+            "ModelMs": steps.model,
+            "RulesMs": steps.rules,
+        },
         {
             "transaction_id": decision.transaction_id,
             "score": decision.score,
@@ -40,6 +47,7 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
             "model": decision.model.version,
             "policy": decision.policy_version,
         },
+        rollups=[["Door"]],
     )
 
 
@@ -83,10 +91,16 @@ def folded(done: Done) -> None:
     _emit({"Door": "fold"}, {"FoldedItems": done.items, "FoldedPeriods": done.periods}, {})
 
 
-def _emit(dimensions: Mapping[str, str], metrics: Mapping[str, float], fields: Mapping[str, Any]) -> None:
+def _emit(
+    dimensions: Mapping[str, str],
+    metrics: Mapping[str, float],
+    fields: Mapping[str, Any],
+    rollups: Sequence[Sequence[str]] = (),
+) -> None:
+    """`rollups`: fewer dimensions by which the same metrics are summed up too."""
     definition = {
-        "Namespace": NAMESPACE,
-        "Dimensions": [list(dimensions)],
+        "Namespace": NAMESPACE.format(stage=settings.stage()),
+        "Dimensions": [list(dimensions), *rollups],
         "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics],
     }
     stamp = {"_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [definition]}}
