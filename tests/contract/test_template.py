@@ -185,6 +185,27 @@ def test_stream_mapping_loses_nothing_and_is_blocked_by_nothing(name: str) -> No
     assert mapping["BatchSize"] <= 100  # keys of one BatchGetItem
 
 
+READS = {
+    "kinesis": {"DescribeStream", "DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards"},
+    "dynamodb": {"DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"},
+    "sqs": {"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"},
+}
+"""What Lambda asks of a function's role before it makes a mapping, by the source's service."""
+
+
+@pytest.mark.parametrize(
+    ("function", "service"), [("TransactionStream", "kinesis"), ("DecisionEvents", "dynamodb"), ("Fold", "sqs")]
+)
+def test_role_may_read_what_its_mapping_hands_over(function: str, service: str) -> None:
+    (policy,) = RESOURCES[f"{function}Role"]["Properties"]["Policies"]
+    granted = {
+        action
+        for statement in policy["PolicyDocument"]["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    assert {f"{service}:{action}" for action in READS[service]} <= granted
+
+
 def test_only_new_decisions_become_events() -> None:
     (criterion,) = MAPPINGS["DecisionMapping"]["FilterCriteria"]["Filters"]
     assert json.loads(criterion["Pattern"]) == {"eventName": ["INSERT"]}

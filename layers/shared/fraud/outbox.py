@@ -19,6 +19,9 @@ from fraud.transaction import Transaction
 
 SOURCE = "fraud"
 EVENTS_PER_CALL = 10
+MOST_ERRORS = 50
+"""Faults told of one record: a thousand unknown fields must not make its message too large."""
+
 INLINE_BYTES = 180_000
 """A larger record goes to the archive and its message points there: a message holds 256 KB."""
 
@@ -50,7 +53,7 @@ class Outbox:
         """Keep a record for people to mend; the reason names fields and rules, never values."""
         message: dict[str, Any] = {
             "reason": record.reason,
-            "errors": [{"field": _field(fault), "rule": fault.rule} for fault in record.faults],
+            "errors": [{"field": _field(fault), "rule": fault.rule} for fault in record.faults[:MOST_ERRORS]],
             "shard": record.shard,
             "sequence": record.sequence,
         }
