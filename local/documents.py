@@ -34,8 +34,8 @@ ROUTES: dict[str, dict[str, Any]] = {
     "POST /decisions": {
         "summary": "Decide a payment, or repeat its decision",
         "description": "The same body under the same id gets the stored bytes again; nothing is counted twice. Answered"
-        " within the stack's deadline: what was missing stands in `degraded`; where nothing could be stored, a 503 has a"
-        " `fallback` that may be followed, and the same request may be sent again.",
+        " within the stack's deadline: what was missing stands in `degraded`; where nothing could be stored, a 503 has"
+        " a `fallback` that may be followed, and the same request may be sent again.",
         "request": Transaction,
         "answers": {200: Decision, 400: Problem, 409: Problem, 429: None, 503: Problem},
     },
