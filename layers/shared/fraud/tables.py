@@ -64,8 +64,11 @@ class DenyOrder(BaseModel):
 
 
 class AllowOrder(DenyOrder):
-    """The body of PUT /lists/allow/{kind}/{value}: what is silenced for this value, and until when."""
+    """The body of PUT /lists/allow/{kind}/{value}: what is silenced for every payment that the value has a part in, as
+    payer, payee, device, instrument or ip, and until when; the payment's own time (`occurred_at`) is what counts.
+    """
 
+    expires_at: Instant = Field(description="Must lie ahead; a payment that occurs then or later is not silenced.")
     silences: Annotated[list[str], Field(min_length=1, max_length=20, description="Reason codes of rules, or `model`.")]
 
     @field_validator("silences")
