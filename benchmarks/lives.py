@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fraud import fold, folding
-from fraud.counters import DAY, PACK, PAYER, SCALES, SLOTS, Item, Kind
+from fraud.counters import DAY, PAYER, SCALES, SLOTS, Item, Kind, packed
 from fraud.store import Tables, Transport
 from fraud.transaction import Transaction
 from fraud.wire import Request
@@ -48,7 +48,7 @@ def _day(rng: random.Random, kind: Kind, day: int, payments: int) -> Mapping[int
         period, second = divmod(day * DAY + hour * 3600, kind.period)
         item = items.setdefault(period, Item())
         index = second // SCALES["h"]
-        item.buckets["h"][index] = count * PACK + int(count * MEAN_AMOUNT * rng.uniform(0.5, 1.5))
+        item.buckets["h"][index] = packed(count, int(count * MEAN_AMOUNT * rng.uniform(0.5, 1.5)))
         item.slots[index] = sum({1 << rng.randrange(SLOTS) for _ in range(min(count, 1000))})
         if kind is PAYER:
             item.devices |= dict.fromkeys(range(DEVICES), 1)

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fraud import assembly, telemetry
-from fraud.decision import DecisionMade
+from fraud.decision import Contents, DecisionMade
 from fraud.errors import ServiceError
 from fraud.fold_queue import SqsQueue
 from fraud.outbox import Event, Outbox
 from fraud.settings import Settings
+from fraud.store import opened
 from fraud.transaction import Transaction
 
 DOOR = "decision_events"
@@ -26,13 +27,15 @@ _folding = assembly.folding(_settings, SqsQueue(_settings.fold_queue_url))
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """DynamoDB stream mapping with ReportBatchItemFailures, filtered to new decisions by template.yaml."""
     records = [record["dynamodb"] for record in event["Records"]]
-    rows = [_strings(record["NewImage"]) for record in records]
+    rows = [record["NewImage"] for record in records]
+    contents = list(map(opened, rows))
+    made = [DecisionMade.of(each, row["decided_at"]["S"]) for each, row in zip(contents, rows, strict=True)]
     done = 0
     try:
-        for row in rows:
-            _count_again(row)
+        for each, row in zip(contents, rows, strict=True):
+            _count_again(each, row)
             done += 1
-        failed = _outbox.publish([Event("DecisionMade", DecisionMade.of(row)) for row in rows])
+        failed = _outbox.publish([Event("DecisionMade", event) for event in made])
     except ServiceError as error:
         telemetry.refused(error, error.status, DOOR)
         failed = [done % len(rows)]  # past the last it was the publishing: all again
@@ -40,13 +43,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": records[n]["SequenceNumber"]} for n in failed[:1]]}
 
 
-def _count_again(row: Mapping[str, str]) -> None:
+def _count_again(contents: Contents, row: Mapping[str, Any]) -> None:
     """Have acknowledged what was not, and items of closed periods folded again. Raises ServiceError."""
-    if kinds := row.get("uncounted"):
-        for key in _store.count_again(Transaction.model_validate_json(row["transaction"]), kinds.split()):
+    if kinds := row.get("uncounted", {}).get("S"):
+        for key in _store.count_again(Transaction.model_validate_json(contents.transaction), kinds.split()):
             _folding.refold(key)
         telemetry.recounted(len(kinds.split()))
-
-
-def _strings(image: dict[str, dict[str, Any]]) -> dict[str, str]:
-    return {name: value["S"] for name, value in image.items() if "S" in value}

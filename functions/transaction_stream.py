@@ -29,13 +29,16 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Kinesis event source mapping with ReportBatchItemFailures: the first failed record, or none."""
     records = event["Records"]
     outcomes = _outcomes([_parse(record) for record in records])
+    failed: list[dict[str, str]] = []
     for record, outcome in zip(records, outcomes, strict=True):
+        if failed and not isinstance(outcome, Evaluation):
+            continue  # it comes again with the one that failed; a decision would come again as a mere repeat
         try:
             _settle(record, outcome)
         except ServiceError as error:
             telemetry.refused(error, error.status, DOOR)
-            return {"batchItemFailures": [{"itemIdentifier": record["kinesis"]["sequenceNumber"]}]}
-    return {"batchItemFailures": []}
+            failed.append({"itemIdentifier": record["kinesis"]["sequenceNumber"]})
+    return {"batchItemFailures": failed}
 
 
 def _outcomes(payments: Sequence[Transaction | InvalidRequestError]) -> list[Evaluation | FraudError]:

@@ -12,15 +12,30 @@ from typing import Any
 import pytest
 
 from fraud import features
-from fraud.counters import DAY, KINDS, MERCHANT, PAIR, SCALES, Item, Key, State, pair_of, reads, slot_of, updates
-from fraud.decision import Outcome, Record, Stored
+from fraud.counters import (
+    DAY,
+    KINDS,
+    MERCHANT,
+    PAIR,
+    SCALES,
+    SLOTS,
+    Item,
+    Key,
+    State,
+    packed,
+    pair_of,
+    reads,
+    slot_of,
+    updates,
+)
+from fraud.decision import PACKED, Contents, Outcome, Record, Stored
 from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
 from fraud.evaluation import Evaluator
 from fraud.fold import closable
 from fraud.folding import RESERVE_MS, Folding, Message
 from fraud.memory import InMemoryCounters
 from fraud.settings import Caller
-from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, Transport, expression, item_of, projection
+from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, Transport, expression, item_of, opened, projection
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import NAMES, measure
 from fraud.wire import Answer, Refused, Request, Result, Wire, answered
@@ -110,7 +125,7 @@ def projected(item: Item, names: frozenset[str]) -> Item:
         return {number: value for number, value in column.items() if f"{letter}{number}" in names}
 
     buckets = {scale: kept(scale, item.buckets[scale]) for scale in SCALES}
-    return Item(buckets, kept("d", item.slots), kept("e", item.devices))
+    return Item(buckets, item.slots if "d" in names else {}, kept("e", item.devices))
 
 
 def as_stored(transaction: Transaction, state: State) -> State:
@@ -127,7 +142,7 @@ def as_stored(transaction: Transaction, state: State) -> State:
 def folded(account: str, day: int) -> dict[str, Any]:
     """A profile as a fold, a list and an account's history would leave it."""
     bitmap = (1 << slot_of("device-0") | 1 << slot_of("person-1")).to_bytes(16, "big")
-    numbers = {f"{side}{day - age}": age * 10**18 + 700 for side in "oim" for age in (2, 8, 29)}
+    numbers = {f"{side}{day - age}": packed(age, 700) for side in "oim" for age in (2, 8, 29)}
     bitmaps = {f"{side}b{day - 3}": bitmap for side in "oim"} | {f"oe{day - 3}": bitmap}
     seen = {"ofirst": (day - 40) * DAY, "olast": (day - 2) * DAY, "ifirst": (day - 30) * DAY}
     entry = {"reason": f"told by {account}", "expires_at": None, "known": True}
@@ -288,7 +303,7 @@ def test_a_pair_drops_the_marks_of_closed_days(store, tables, dynamodb):
         counted(store, transaction)
     key = Key(PAIR, pair_of(days[0]), 642)
     raw = dynamodb.get_item(TableName=tables.counters, Key={"pk": {"S": key.pk}, "sk": {"S": key.sk}})["Item"]
-    assert sorted(name for name in raw if name[0] == "r") == [f"r{642 * 32 + n}" for n in (2, 3)]
+    assert sorted(name for name in raw if name[0] == "r") == ["r2", "r3"]
     assert counted(store, days[2]).state.recounted
     assert measure(days[3], counted(store, days[3]).state)["pair_count_7d"] == 4
 
@@ -310,16 +325,16 @@ def test_the_update_of_a_payer_is_one_expression():
         "Key": {"pk": {"S": "payer#payer-1"}, "sk": {"S": f"d{day}"}},
         "UpdateExpression": (
             "SET #ttl = if_not_exists(#ttl, :ttl), #fold = if_not_exists(#fold, :fold)"
-            f" ADD s4320 :v, m144 :v, h12 :v, d12 :slots, e{slot_of('device-1')} :one, r{day * 144 + 72} :marks"
+            f" ADD s4320 :v, m144 :v, h12 :v, d :slots, e{slot_of('device-1')} :one, r :marks"
         ),
-        "ConditionExpression": f"NOT contains(r{day * 144 + 72}, :mark)",
+        "ConditionExpression": "NOT contains(r, :mark)",
         "ExpressionAttributeNames": {"#ttl": "ttl", "#fold": "fold"},
         "ExpressionAttributeValues": {
-            ":v": {"N": "1000000000000001200"},
+            ":v": {"N": "1200000000001"},
             ":ttl": {"N": str((day + 36) * DAY)},
             ":marks": {"BS": [identity[:6]]},
             ":mark": {"B": identity[:6]},
-            ":slots": {"NS": [str(slot_of("payee-1"))]},
+            ":slots": {"NS": [str(12 * SLOTS + slot_of("payee-1"))]},
             ":one": {"N": "1"},
             ":fold": {"S": payer.fold},
         },
@@ -331,10 +346,10 @@ def test_the_update_of_a_payer_is_one_expression():
 def test_the_update_of_a_pair_removes_closed_days_and_has_no_slots():
     day = int(NOON.timestamp()) // DAY
     request = expression(updates(payment())[2])
-    removed = ", ".join(f"r{closed}" for closed in range(day // 32 * 32, day - 1))
+    removed = ", ".join(f"r{closed}" for closed in range(day % 32 - 1))
     assert removed.count("r") == 3
     assert request["UpdateExpression"] == (
-        f"SET #ttl = if_not_exists(#ttl, :ttl) ADD b{day % 32} :v, r{day} :marks REMOVE {removed}"
+        f"SET #ttl = if_not_exists(#ttl, :ttl) ADD b{day % 32} :v, r{day % 32} :marks REMOVE {removed}"
     )
     assert request["Key"] == {"pk": {"S": "pair#payer-1|payee-1"}, "sk": {"S": f"b{day // 32}"}}
 
@@ -348,7 +363,7 @@ def test_a_merchants_item_spans_an_hour():
     assert request["Key"] == {"pk": {"S": "merchant#payee-1"}, "sk": {"S": f"h{hour}"}}
     assert request["UpdateExpression"] == (
         "SET #ttl = if_not_exists(#ttl, :ttl), #fold = if_not_exists(#fold, :fold)"
-        f" ADD s359 :v, m11 :v, h0 :v, d0 :slots, r{hour * 6 + 5} :marks"
+        " ADD s359 :v, m11 :v, h0 :v, d :slots, r :marks"
     )
     assert request["ExpressionAttributeValues"][":fold"]["S"].startswith(f"h{hour}#")
     assert request["ExpressionAttributeValues"][":ttl"] == {"N": str((hour + 1) * 3600 + 35 * DAY)}
@@ -429,6 +444,7 @@ class Scripted:
 
 
 FAKE = Tables("c", "p", "d")
+KEPT = Contents(b"{}", b"[]", b"kept").packed()
 
 
 def leftover(n: int) -> dict[str, Any]:
@@ -443,8 +459,12 @@ def read_with(answers: Sequence[Mapping[str, Any]]) -> tuple[Scripted, DynamoSto
 def test_keys_left_unprocessed_are_asked_for_again_and_all_answers_are_kept():
     transaction = payment()
     earlier = reads(updates(transaction))[0]
-    row = {"pk": {"S": earlier.pk}, "sk": {"S": earlier.sk}, "h3": {"N": str(10**18 + 5)}}
-    decision = {"pk": {"S": "t-1"}, "body_identity": {"B": bytes(32)}, "answer": {"S": "kept"}}
+    row = {"pk": {"S": earlier.pk}, "sk": {"S": earlier.sk}, "h3": {"N": str(packed(1, 5))}}
+    decision = {
+        "pk": {"S": "t-1"},
+        "body_identity": {"B": bytes(32)},
+        PACKED: {"B": Contents(b"{}", b"[]", b"kept").packed()},
+    }
     answers: list[dict[str, Any]] = [
         {"Responses": {"c": [row]}, "UnprocessedKeys": leftover(1)},
         {"Responses": {"p": [{"pk": {"S": "account#payer-1"}, "o5": {"N": "7"}}]}, "UnprocessedKeys": leftover(2)},
@@ -456,7 +476,7 @@ def test_keys_left_unprocessed_are_asked_for_again_and_all_answers_are_kept():
     transport, store = read_with(answers)
     state, stored, *_ = counted(store, transaction)
     assert transport.asked[1:] == [leftover(n) for n in (1, 2, 3, 4)]
-    assert state.items[earlier].buckets["h"] == {3: 10**18 + 5}
+    assert state.items[earlier].buckets["h"] == {3: packed(1, 5)}
     assert state.profiles == {
         "account#payer-1": {"pk": "account#payer-1", "o5": 7},
         "device#device-1": {"pk": "device#device-1"},
@@ -480,7 +500,7 @@ def test_one_batch_asks_for_earlier_items_profiles_and_the_decision():
     assert sorted(key["pk"]["S"] for key in asked["p"]["Keys"]) == [
         *("account#payee-1", "account#payer-1", "device#device-1", "instrument#card-1", "ip#192.0.2.1"),
     ]
-    assert asked["d"] == {"Keys": [{"pk": {"S": "t-1"}}], "ProjectionExpression": "pk, body_identity, answer"}
+    assert asked["d"] == {"Keys": [{"pk": {"S": "t-1"}}], "ProjectionExpression": f"pk, body_identity, {PACKED}"}
     assert (state.recounted, stored) == (False, None)
 
 
@@ -516,8 +536,10 @@ def test_a_decision_is_kept_with_all_that_a_replay_needs(store, tables, dynamodb
     transaction = own("kept", payer_name="花子")
     assert committed(store, record(transaction)) is None
     raw = dynamodb.get_item(TableName=tables.decisions, Key={"pk": {"S": transaction.transaction_id}})["Item"]
-    assert Transaction.model_validate_json(raw["transaction"]["S"]).identity == transaction.identity
-    assert dict(zip(NAMES, json.loads(raw["counters"]["S"]), strict=True)) == record(transaction).counters
+    contents = opened(raw)
+    assert contents.transaction == transaction.canonical
+    assert dict(zip(NAMES, json.loads(contents.counters), strict=True)) == record(transaction).counters
+    assert contents.answer == record(transaction).answer
     assert bytes(raw["features"]["B"]) == record(transaction).features
     assert raw["fingerprint"]["S"] == features.fingerprint()
     assert (raw["outcome"]["S"], raw["decided_at"]["S"]) == ("approve", "2026-03-04T12:00:00.000000Z")
@@ -555,7 +577,11 @@ def test_no_decisions_are_found_without_asking():
 
 
 def test_decisions_left_unprocessed_are_asked_for_again():
-    row = {"pk": {"S": "t-1"}, "body_identity": {"B": bytes(32)}, "answer": {"S": "kept"}}
+    row = {
+        "pk": {"S": "t-1"},
+        "body_identity": {"B": bytes(32)},
+        PACKED: {"B": Contents(b"{}", b"[]", b"kept").packed()},
+    }
     left = {"d": {"Keys": [{"pk": {"S": "t-1"}}]}}
     transport, store = read_with([{"UnprocessedKeys": left}, {"Responses": {"d": [row]}}])
     assert store.find_all({"t-1", "t-2"}) == {"t-1": Stored(bytes(32), b"kept")}

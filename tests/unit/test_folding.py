@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from fraud.assembly import rule_book
-from fraud.counters import MERCHANT, PAYER, Key, Slice, updates
+from fraud.counters import MERCHANT, PAYER, Key, Slice, packed, updates
 from fraud.errors import UnavailableError
 from fraud.evaluation import Evaluator
 from fraud.fold import SLICES, WATERMARKS, Due, Progress, closable
@@ -104,7 +104,7 @@ def test_killed_worker_is_followed_by_one_that_goes_on_where_the_watermark_says(
     assert deployed.fold(slice_message(part)) == (5, 1)
     assert deployed.watermark(part) == Progress(TODAY)
     assert [deployed.profile(f"account#{payer}")["ov"] for payer in payers] == [1, 1, 2, 2, 1, 1, 1]
-    assert all(deployed.profile(f"account#{payer}")[f"o{TODAY}"] == 10**18 + 1200 for payer in payers)
+    assert all(deployed.profile(f"account#{payer}")[f"o{TODAY}"] == packed(1, 1200) for payer in payers)
     assert deployed.fold(slice_message(part)) == (0, 0)
 
 
@@ -155,7 +155,7 @@ def test_fold_that_was_overtaken_by_a_repairs_fold_reads_again(deployed):
 
     deployed.meanwhile = repaired
     deployed.fold(TODAYS_ITEM)
-    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == 2 * 10**18 + 1205
+    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == packed(2, 1205)
     assert deployed.profile("account#payer-1")["ov"] == 2
 
 
@@ -165,7 +165,22 @@ def test_profile_is_read_before_the_items_so_that_no_repair_falls_between(deploy
     deployed.fold(TODAYS_ITEM)
     reads = [request.payload["RequestItems"] for request in deployed.requests if request.operation == "batch_get_item"]
     assert [list(tables) for tables in reads] == [[TABLES.profiles], [TABLES.counters]]
-    assert all(wanted["ConsistentRead"] for tables in reads for wanted in tables.values())
+    assert [wanted["ConsistentRead"] for tables in reads for wanted in tables.values()] == [False, True]
+
+
+def test_profile_that_was_read_too_old_is_read_consistently(deployed):
+    deployed.pay()
+
+    def overtaken(requests: Sequence[Request]) -> None:
+        if folds(requests):
+            deployed.meanwhile = lambda _: None
+            deployed.another.work(TODAYS_ITEM, lambda: RESERVE_MS)
+
+    deployed.meanwhile = overtaken
+    deployed.requests.clear()
+    deployed.fold(TODAYS_ITEM)
+    reads = [request.payload["RequestItems"] for request in deployed.requests if request.operation == "batch_get_item"]
+    assert [tables[TABLES.profiles]["ConsistentRead"] for tables in reads if TABLES.profiles in tables] == [False, True]
 
 
 def test_profile_that_a_label_is_written_to_is_tried_again(deployed):
@@ -329,7 +344,7 @@ def test_tick_folds_what_is_little_by_itself_an_entitys_hours_one_after_another(
     assert deployed.messages == []
     profile = deployed.profile("account#shop")
     assert profile["mv"] == 3
-    assert profile[f"m{TODAY}"] == 3 * (10**18 + 1200)
+    assert profile[f"m{TODAY}"] == packed(3, 3600)
     now = int(deployed.now.timestamp())
     assert all(deployed.watermark(part) == Progress(closable(part.sk, now)) for part in SLICES)
     assert deployed.folding.tick() == NOTHING
@@ -351,7 +366,7 @@ def test_tick_that_dies_amid_its_own_folds_is_completed_by_the_next():
     deployed.meanwhile = lambda _: None
     assert deployed.folding.tick() == (0, 0, 1)
     assert deployed.profile("account#shop")["mv"] == 2
-    assert deployed.profile("account#shop")[f"m{TODAY}"] == 10**18 + 1200
+    assert deployed.profile("account#shop")[f"m{TODAY}"] == packed(1, 1200)
 
 
 def test_tick_leaves_a_slice_alone_whose_worker_is_amid_a_period(deployed):
@@ -416,7 +431,7 @@ def test_repaired_item_of_a_closed_period_is_folded_again(deployed):
     repaired(deployed)
     assert len(deployed.messages) == 3  # payer, payee and device: pairs are read directly
     deployed.work()
-    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == 2 * 10**18 + 1205
+    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == packed(2, 1205)
 
 
 def test_repaired_item_of_an_open_period_waits_for_its_fold(deployed):

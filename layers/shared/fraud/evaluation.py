@@ -72,8 +72,8 @@ class Store(Protocol):
         an id. Never raises: what failed is in the Sight.
         """
 
-    def find(self, transaction_id: str) -> Stored | None:
-        """The decision under this id, read consistently; nothing is counted."""
+    def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
+        """The decision under this id, read consistently; nothing is counted. Raises ServiceError."""
 
     def find_all(self, transaction_ids: AbstractSet[str]) -> dict[str, Stored]:
         """The decisions under these ids, at most 100; an id without one is left out."""
@@ -106,10 +106,14 @@ class Scorer(Protocol):
 
 
 class Evaluation(NamedTuple):
-    """The answer's bytes, and the decision behind them; None when an earlier answer is repeated."""
+    """The answer's bytes, and the decision behind them; None when an earlier answer is repeated.
+
+    cause  the service's word for why the decision had to do without its counters
+    """
 
     answer: bytes
     decision: Decision | None
+    cause: str | None = None
 
     @classmethod
     def repeated(cls, transaction: Transaction, stored: Stored) -> Self:
@@ -171,7 +175,7 @@ class Evaluator:
         started, now = self.monotonic(), self.clock()
         try:
             if transaction.occurred_at < now - MAX_AGE:
-                return self._late(transaction)
+                return self._late(transaction, started + self.deadline_s)
             (sight,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
             if sight.stored is not None:
                 return Evaluation.repeated(transaction, sight.stored)
@@ -179,7 +183,8 @@ class Evaluator:
             judged = [self._judge(transaction, sight)]
             (decided,) = self._decide(judged, now, (started, counted), started + self.deadline_s * MODEL_SHARE)
             (kept,) = self.store.commit([decided.record], started + self.deadline_s)
-            return _committed(decided, kept)
+            cause = None if sight.failure is None else sight.failure.code
+            return _committed(decided, kept)._replace(cause=cause)
         except ServiceError as error:
             raise UndecidedError(error.code, self.fallback(transaction)) from error
 
@@ -217,9 +222,9 @@ class Evaluator:
         ruling = self.rule_book.judge_blind(transaction, None)
         return Fallback(outcome=worst([hit.outcome for hit in ruling.hits]), policy_version=self.rule_book.version)
 
-    def _late(self, transaction: Transaction) -> Evaluation:
+    def _late(self, transaction: Transaction, until: float | None = None) -> Evaluation:
         """Too old to be counted: a stored decision is still the answer, a new one would rest on closed counters."""
-        stored = self.store.find(transaction.transaction_id)
+        stored = self.store.find(transaction.transaction_id, until)
         if stored is None:
             raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
         return Evaluation.repeated(transaction, stored)
@@ -311,7 +316,7 @@ class _Batch:
     def __init__(self, transactions: Sequence[Transaction]) -> None:
         self.results: dict[int, Evaluation | FraudError] = {}
         self._things = [counters.touched(transaction) for transaction in transactions]
-        self._stuck: dict[str, FraudError] = {}
+        self._stuck: dict[str, int] = {}  # the first that failed and touches a thing
         self.waves: list[list[int]] = []
         last: dict[str, int] = {}  # the latest wave that touches a thing
         for n, things in enumerate(self._things):
@@ -321,11 +326,12 @@ class _Batch:
             self.waves[wave] = [*self.waves[wave], n]
 
     def free(self, wave: Sequence[int]) -> list[int]:
-        """Those of a wave that are not settled and wait for nobody; those that wait for one that failed fail too."""
+        """Those of a wave that are not settled and wait for nobody; those behind one that failed fail too."""
         for n in wave:
-            stuck = next((self._stuck[thing] for thing in self._things[n] if thing in self._stuck), None)
-            if n not in self.results and stuck is not None:
-                self.fail(n, stuck)
+            ahead = min(self._stuck.get(thing, n) for thing in self._things[n])
+            if n not in self.results and ahead < n:
+                self.results[n] = self.results[ahead]
+                self._stick(n)
         return [n for n in wave if n not in self.results]
 
     def settle(self, n: int, evaluate: Callable[P, Evaluation], *of: P.args, **named: P.kwargs) -> None:
@@ -340,7 +346,12 @@ class _Batch:
     def fail(self, n: int, error: FraudError) -> None:
         """A service failed a payment."""
         self.results[n] = error
-        self._stuck |= dict.fromkeys(self._things[n], error)
+        self._stick(n)
+
+    def _stick(self, n: int) -> None:
+        """Let nothing that comes later pass by. What came before is not held up: it has counted without this one."""
+        for thing in self._things[n]:
+            self._stuck[thing] = min(n, self._stuck.get(thing, n))
 
 
 def _committed(decided: Decided, kept: Stored | ServiceError | None) -> Evaluation:

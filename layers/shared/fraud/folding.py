@@ -48,9 +48,7 @@ RESERVE_MS = 10_000
 ATTEMPTS = 6
 """How often a fold that was overtaken, or met a label's transaction on its profile, reads again."""
 
-READ_OF_ITEM = ", ".join(
-    ("pk", "sk", *(f"{letter}{n}" for letter, numbers in fold.READ.items() for n in range(numbers)))
-)
+READ_OF_ITEM = ", ".join(("pk", "sk", *fold.READ))
 
 Message = Mapping[str, Any]
 
@@ -197,7 +195,7 @@ class Folding:
             if attempt > 1:  # once at once
                 time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
             try:
-                keys = self._overtaken(keys)
+                keys = self._overtaken(keys, consistent=attempt > 0)
             except UnavailableError:  # a label's transaction is writing to the same profile
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -205,35 +203,41 @@ class Folding:
                 return
         raise UnavailableError("FoldOvertaken")
 
-    def _overtaken(self, keys: Sequence[Key]) -> list[Key]:
-        """Fold each item once, all together; returns those whose profile somebody else folded into meanwhile."""
-        wanted = {key: {p: Key(key.kind, key.entity, p) for p in fold.sources(key.kind, key.period)} for key in keys}
-        profiles = self._profiles(keys)  # before the items, as `plan` wants it
-        items = self._items([source for sources in wanted.values() for source in sources.values()])
-        requests = []
-        for key, sources in wanted.items():
-            found = {period: items[source] for period, source in sources.items() if source in items}
-            pk = f"{key.kind.profile}#{key.entity}"
-            change = fold.plan(key.kind, key.period, found, profiles.get(pk, {}))
-            requests.append(self._update(expression(pk, change)))
-        answers = answered(self._transport.gather(requests))
-        return [key for key, answer in zip(wanted, answers, strict=True) if isinstance(answer, Refused)]
+    def _overtaken(self, keys: Sequence[Key], *, consistent: bool) -> list[Key]:
+        """Fold each item once, all together; returns those whose profile somebody else folded into meanwhile.
 
-    def _profiles(self, keys: Sequence[Key]) -> dict[str, Profile]:
-        pks = dict.fromkeys(f"{key.kind.profile}#{key.entity}" for key in keys)
-        rows = self._read(self._tables.profiles, [{"pk": {"S": pk}} for pk in pks])
+        A profile may be read at half the price, for its version is a condition; items are always read consistently.
+        """
+        profiles = self._profiles(keys, consistent=consistent)  # before the items, as `plan` wants it
+        mine = [profiles.get(_profile(key), {}) for key in keys]
+        wanted = [
+            [key._replace(period=period) for period in fold.sources(key.kind, key.period, profile)]
+            for key, profile in zip(keys, mine, strict=True)
+        ]
+        items = self._items([source for sources in wanted for source in sources])
+        requests = []
+        for key, profile, sources in zip(keys, mine, wanted, strict=True):
+            found = {source.period: items[source] for source in sources if source in items}
+            change = fold.plan(key.kind, key.period, found, profile)
+            requests.append(self._update(expression(_profile(key), change)))
+        answers = answered(self._transport.gather(requests))
+        return [key for key, answer in zip(keys, answers, strict=True) if isinstance(answer, Refused)]
+
+    def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[str, Profile]:
+        pks = dict.fromkeys(map(_profile, keys))
+        rows = self._read(self._tables.profiles, [{"pk": {"S": pk}} for pk in pks], ConsistentRead=consistent)
         return {row["pk"]["S"]: profile_of(row) for row in rows}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
         by_key = {(key.pk, key.sk): key for key in keys}
         wanted = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in by_key]
-        rows = self._read(self._tables.counters, wanted, ProjectionExpression=READ_OF_ITEM)
+        rows = self._read(self._tables.counters, wanted, ConsistentRead=True, ProjectionExpression=READ_OF_ITEM)
         return {by_key[row["pk"]["S"], row["sk"]["S"]]: item_of(row) for row in rows}
 
-    def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str) -> list[Mapping[str, Any]]:
-        """The rows of a table that there are, read consistently, in as many calls as it takes."""
+    def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str | bool) -> list[Mapping[str, Any]]:
+        """The rows of a table that there are, in as many calls as it takes."""
         calls = [
-            {table: {"Keys": keys[start : start + KEYS_PER_READ], "ConsistentRead": True, **how}}
+            {table: {"Keys": keys[start : start + KEYS_PER_READ], **how}}
             for start in range(0, len(keys), KEYS_PER_READ)
         ]
         requests = [Request("batch_get_item", {"RequestItems": call}) for call in calls]
@@ -291,6 +295,11 @@ def _typed(value: int | bytes | Progress) -> dict[str, Any]:
             return {"L": [{"N": str(through)}, {"S": reached}]}
         case _:
             return {"N": str(value)}
+
+
+def _profile(key: Key) -> str:
+    """Partition key of the profile that an item is folded into."""
+    return f"{key.kind.profile}#{key.entity}"
 
 
 def _key(pk: str, sk: str) -> Key:

@@ -6,15 +6,14 @@ PutItem, refused when the id has one. So every call may be repeated.
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from fraud import counters, fold, windows
-from fraud.counters import DAY, PAIR, SCALES, Item, Key, Profile, Slice, State, Update
-from fraud.decision import Record, Stored
+from fraud.counters import DAY, PAIR, SCALES, SLOTS, Item, Key, Profile, Slice, State, Update
+from fraud.decision import PACKED, Contents, Record, Stored
 from fraud.errors import ServiceError, UnavailableError
 from fraud.evaluation import Sight
 from fraud.fold import Progress
@@ -27,12 +26,13 @@ READ_ATTEMPTS = 4
 KEYS_PER_READ = 100
 """What BatchGetItem takes."""
 
-DECISION = "body_identity, answer"
+DECISION = f"body_identity, {PACKED}"
 
 EARLIER = (
     "pk",
     "sk",
-    *(f"{letter}{hour}" for letter in "hd" for hour in range(24)),
+    "d",
+    *(f"h{hour}" for hour in range(24)),
     *(f"b{day}" for day in range(PAIR.period // DAY)),
 )
 """What is read of every earlier item: hours, slots, and a pair's days."""
@@ -109,15 +109,15 @@ class DynamoStore:
         answered(self._transport.gather([self._update(update) for update in moved]))
         return [update.key for update in moved]
 
-    def find(self, transaction_id: str) -> Stored | None:
-        """Read the decision of an id consistently. Raises UnavailableError."""
+    def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
+        """Read the decision of an id consistently. Raises ServiceError."""
         payload = {
             "TableName": self._tables.decisions,
             "Key": {"pk": {"S": transaction_id}},
             "ProjectionExpression": DECISION,
             "ConsistentRead": True,
         }
-        (answer,) = answered(self._transport.gather([Request("get_item", payload)]))
+        (answer,) = answered(self._transport.gather([Request("get_item", payload)], until))
         item = attributes_of(answer, "Item")
         return _stored(item) if item else None
 
@@ -156,11 +156,9 @@ class DynamoStore:
         item = {
             "pk": {"S": transaction.transaction_id},
             "body_identity": {"B": transaction.identity},
-            "answer": {"S": record.answer.decode()},
-            "transaction": {"S": transaction.canonical.decode()},
+            PACKED: {"B": Contents.of(record).packed()},
             "outcome": {"S": record.outcome.value},
             "decided_at": {"S": utc(record.decided_at)},
-            "counters": {"S": json.dumps([record.counters[name] for name in windows.NAMES], separators=(",", ":"))},
             "features": {"B": record.features},
             "fingerprint": {"S": record.fingerprint},
             "ttl": {"N": str(int(record.decided_at.timestamp()) + self._retention)},
@@ -310,8 +308,8 @@ def expression(update: Update) -> dict[str, Any]:
     }
     sets, names = ["#ttl = if_not_exists(#ttl, :ttl)"], {"#ttl": "ttl"}
     if update.slot is not None:
-        adds.append(f"d{update.hour} :slots")
-        values[":slots"] = {"NS": [str(update.slot)]}
+        adds.append("d :slots")
+        values[":slots"] = {"NS": [str(update.hour * SLOTS + update.slot)]}
     if update.device is not None:
         adds.append(f"e{update.device} :one")
         values[":one"] = {"N": "1"}
@@ -319,12 +317,11 @@ def expression(update: Update) -> dict[str, Any]:
         sets.append("#fold = if_not_exists(#fold, :fold)")
         names["#fold"] = "fold"
         values[":fold"] = {"S": update.fold}
-    removes = [f"r{closed}" for closed in update.closed]
     return {
         "Key": {"pk": {"S": update.key.pk}, "sk": {"S": update.key.sk}},
-        "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(adds)}, r{update.marks} :marks"
-        + (f" REMOVE {', '.join(removes)}" if removes else ""),
-        "ConditionExpression": f"NOT contains(r{update.marks}, :mark)",
+        "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(adds)}, {update.marks} :marks"
+        + (f" REMOVE {', '.join(update.closed)}" if update.closed else ""),
+        "ConditionExpression": f"NOT contains({update.marks}, :mark)",
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,
         "ReturnValues": "ALL_NEW",
@@ -353,12 +350,14 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
     item = Item()
     for name, value in attributes.items():
         letter, number = name[0], name[1:]
-        if not number.isdecimal():
-            continue  # pk, sk, ttl, fold
-        if letter in SCALES:
+        if name == "d":
+            for place in value["NS"]:
+                hour, slot = divmod(int(place), SLOTS)
+                item.slots[hour] = item.slots.get(hour, 0) | 1 << slot
+        elif not number.isdecimal():
+            continue  # pk, sk, ttl, fold, r
+        elif letter in SCALES:
             item.buckets[letter][int(number)] = int(value["N"])
-        elif letter == "d":
-            item.slots[int(number)] = sum(1 << int(slot) for slot in value["NS"])
         elif letter == "e":
             item.devices[int(number)] = int(value["N"])
     return item
@@ -392,4 +391,9 @@ def attributes_of(answer: Answer, field: str = "Attributes") -> Any:  # noqa: AN
 
 
 def _stored(attributes: Mapping[str, Any]) -> Stored:
-    return Stored(binary(attributes["body_identity"]["B"]), attributes["answer"]["S"].encode())
+    return Stored(binary(attributes["body_identity"]["B"]), opened(attributes).answer)
+
+
+def opened(row: Mapping[str, Any]) -> Contents:
+    """Transaction, counters and answer of a decision's row, as a table or its stream hands it out."""
+    return Contents.unpacked(binary(row[PACKED]["B"]))

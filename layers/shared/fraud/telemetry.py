@@ -27,6 +27,8 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
     if decision is None:
         _emit({"Outcome": "repeat", "Door": door}, {"Decisions": 1}, {})
         return
+    if evaluation.cause is not None:
+        degraded("state", evaluation.cause)
     steps = decision.steps_ms
     _emit(
         {"Outcome": decision.outcome.value, "Door": door},
