@@ -68,6 +68,10 @@ class Left:
     overwritten: int
 
 
+InFlight = list[frozenset[str]]
+"""The ids of the batch that was under way, for each crash."""
+
+
 def by_api(world: World, opening: Opening) -> tuple[Report, Left]:
     """Every payment at its own time; at last some of them again."""
     with _opened(world, opening) as box, box.connect() as client:
@@ -83,8 +87,8 @@ def by_api(world: World, opening: Opening) -> tuple[Report, Left]:
         return report(first, stored, again, {}), _left(box)
 
 
-def by_stream(world: World, opening: Opening, crashes: int = 0, seed: int = 1) -> tuple[int, Left]:
-    """In order through one shard, some twice, the consumer killed amid `crashes` batches; how often that came about."""
+def by_stream(world: World, opening: Opening, crashes: int = 0, seed: int = 1) -> tuple[InFlight, Left]:
+    """In order through one shard, some twice, the consumer killed amid `crashes` batches; what was in flight."""
     with _opened(world, opening) as box:
         return _played(box, world.steps(), _random(seed), crashes), _left(box)
 
@@ -162,9 +166,10 @@ def _tell(client: Client, news: Confirmed) -> None:
         raise RuntimeError(f"label {news.order['transaction_id']}: {answer.status} {answer.body.decode()}")
 
 
-def _played(box: Box, steps: Sequence[Row | Confirmed], rng: random.Random, crashes: int) -> int:
+def _played(box: Box, steps: Sequence[Row | Confirmed], rng: random.Random, crashes: int) -> InFlight:
     """Put batches on the shard, some records twice, and crash the consumer in the middle of `crashes` of them."""
-    done, batches = 0, list(_batches(steps))
+    in_flight: InFlight = []
+    batches = list(_batches(steps))
     for number, batch in enumerate(batches):
         if isinstance(batch, Confirmed):
             with box.connect() as client:
@@ -174,10 +179,11 @@ def _played(box: Box, steps: Sequence[Row | Confirmed], rng: random.Random, cras
         delivered = [payment for payment in batch for _ in range(1 + (rng.random() < REDELIVERED))]
         decided = _count(box)
         _put(box, [json.dumps(payment).encode() for payment in delivered])
-        if done < crashes and len(batch) > 2 and number >= done * len(batches) // crashes:  # noqa: PLR2004 - has a middle
-            done += _crashed(box, decided + rng.randint(1, len(batch) // 2))
+        due = len(in_flight) < crashes and number >= len(in_flight) * len(batches) // crashes
+        if due and len(batch) > 2 and _crashed(box, decided + rng.randint(1, len(batch) // 2)):  # noqa: PLR2004 - has a middle
+            in_flight.append(frozenset(payment["transaction_id"] for payment in batch))
         box.settle()
-    return done
+    return in_flight
 
 
 def _crashed(box: Box, decided: int) -> int:
