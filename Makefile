@@ -1,6 +1,6 @@
 # Every target sets up what it needs by itself: Debian, python3 >= 3.11, make and the package registries are enough.
 .DEFAULT_GOAL := demo
-.PHONY: help setup demo up test check same-model sam build acceptance model generated lock
+.PHONY: help setup demo up test check same-model sam build acceptance bench model generated lock
 
 # The Lambda runtime is python3.13: used where it is there (pyenv's shim wants to be told), any python3 >= 3.11 otherwise.
 PYTHON ?= $(shell PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
@@ -61,6 +61,9 @@ build: $(READY) $(SAM_READY) ## sam build, for sam deploy
 acceptance: $(READY) ## the acceptance runs at full size; CI runs them small
 	$(BIN)/python -m tests.forty_five_days
 	$(BIN)/python -m local.acceptance $(if $(HANDBOOK),--handbook $(HANDBOOK))
+
+bench: $(READY) ## speed and cost, measured here and printed as one table
+	$(BIN)/python -m benchmarks
 
 model: $(READY) ## train the packaged model again, bit for bit
 	$(BIN)/python -m models.train

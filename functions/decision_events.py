@@ -1,33 +1,51 @@
 """The one reader of the decision table's stream: what follows from a decision hangs here, not on the caller's time.
 
-It publishes DecisionMade for each new decision. Redelivery publishes the same event_id again; consumers drop it.
+It sends updates again that nobody had acknowledged when the payment was decided, and publishes DecisionMade for each
+new decision. Redelivery does both again: updates are counted once, and consumers drop an event_id that they know.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from fraud import telemetry
-from fraud.decision import DecisionMade
+from fraud import assembly, telemetry
+from fraud.decision import Contents, DecisionMade
 from fraud.errors import ServiceError
+from fraud.fold_queue import SqsQueue
 from fraud.outbox import Event, Outbox
 from fraud.settings import Settings
+from fraud.store import opened
+from fraud.transaction import Transaction
 
 DOOR = "decision_events"
 
-_outbox = Outbox(Settings.from_environment())
+_settings = Settings.from_environment()
+_outbox = Outbox(_settings)
+_store = assembly.store(_settings)
+_folding = assembly.folding(_settings, SqsQueue(_settings.fold_queue_url))
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """DynamoDB stream mapping with ReportBatchItemFailures, filtered to new decisions by template.yaml."""
     records = [record["dynamodb"] for record in event["Records"]]
-    made = [Event("DecisionMade", DecisionMade.of(_strings(record["NewImage"]))) for record in records]
+    rows = [record["NewImage"] for record in records]
+    contents = list(map(opened, rows))
+    made = [DecisionMade.of(each, row["decided_at"]["S"]) for each, row in zip(contents, rows, strict=True)]
+    done = 0
     try:
-        refused = _outbox.publish(made)
+        for each, row in zip(contents, rows, strict=True):
+            _count_again(each, row)
+            done += 1
+        failed = _outbox.publish([Event("DecisionMade", event) for event in made])
     except ServiceError as error:
         telemetry.refused(error, error.status, DOOR)
-        refused = [0]
+        failed = [done % len(rows)]  # past the last it was the publishing: all again
     # A stream restarts from the lowest failed record, so naming that one is enough; what follows is published again.
-    return {"batchItemFailures": [{"itemIdentifier": records[n]["SequenceNumber"]} for n in refused[:1]]}
+    return {"batchItemFailures": [{"itemIdentifier": records[n]["SequenceNumber"]} for n in failed[:1]]}
 
 
-def _strings(image: dict[str, dict[str, Any]]) -> dict[str, str]:
-    return {name: value["S"] for name, value in image.items() if "S" in value}
+def _count_again(contents: Contents, row: Mapping[str, Any]) -> None:
+    """Have acknowledged what was not, and items of closed periods folded again. Raises ServiceError."""
+    if kinds := row.get("uncounted", {}).get("S"):
+        for key in _store.count_again(Transaction.model_validate_json(contents.transaction), kinds.split()):
+            _folding.refold(key)
+        telemetry.recounted(len(kinds.split()))

@@ -9,11 +9,13 @@ from typing import Any
 
 from fraud import assembly, telemetry
 from fraud.errors import ServiceError
+from fraud.fold_queue import SqsQueue
 from fraud.settings import Settings
 
 DOOR = "fold"
 
-_folding = assembly.folding(Settings.from_environment())
+_settings = Settings.from_environment()
+_folding = assembly.folding(_settings, SqsQueue(_settings.fold_queue_url))
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:

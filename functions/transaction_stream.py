@@ -1,11 +1,12 @@
-"""Kinesis batches of payments: the same evaluation as the API's, record after record.
+"""Kinesis batches of payments: the same evaluation as the API's, the steps of a batch taken together.
 
 A record that no retry can decide is set aside with its reason and reported as done, so it never blocks its shard; only
-what may pass with time is reported as failed, and the batch restarts there. What was decided before is recognised in
-one read.
+what may pass with time is reported as failed, and the batch restarts at the first of those. What was decided before is
+recognised in one read.
 """
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 from fraud import assembly, settings, telemetry
@@ -27,17 +28,35 @@ _outbox = Outbox(_settings)
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Kinesis event source mapping with ReportBatchItemFailures: the first failed record, or none."""
     records = event["Records"]
-    payments = [_parse(record) for record in records]
-    position = 0
+    outcomes = _outcomes([_parse(record) for record in records])
+    failed: list[dict[str, str]] = []
+    for record, outcome in zip(records, outcomes, strict=True):
+        if failed and not isinstance(outcome, Evaluation):
+            continue  # it comes again with the one that failed; a decision would come again as a mere repeat
+        try:
+            _settle(record, outcome)
+        except ServiceError as error:
+            telemetry.refused(error, error.status, DOOR)
+            failed.append({"itemIdentifier": record["kinesis"]["sequenceNumber"]})
+    return {"batchItemFailures": failed}
+
+
+def _outcomes(payments: Sequence[Transaction | InvalidRequestError]) -> list[Evaluation | FraudError]:
+    """What comes of each payment: its evaluation, or the error in its place."""
+    sound = {n: payment for n, payment in enumerate(payments) if isinstance(payment, Transaction)}
     try:
-        ids = {payment.transaction_id for payment in payments if isinstance(payment, Transaction)}
-        known = _evaluator.store.find_all(ids)
-        for position, (record, payment) in enumerate(zip(records, payments, strict=True)):  # noqa: B007 - read below
-            _settle(record, payment, known)
+        known = _evaluator.store.find_all({payment.transaction_id for payment in sound.values()})
     except ServiceError as error:
-        telemetry.refused(error, error.status, DOOR)
-        return {"batchItemFailures": [{"itemIdentifier": records[position]["kinesis"]["sequenceNumber"]}]}
-    return {"batchItemFailures": []}
+        return [error] * len(payments)
+    outcomes: dict[int, Evaluation | FraudError] = {}
+    for n, payment in enumerate(payments):
+        if isinstance(payment, InvalidRequestError):
+            outcomes[n] = payment
+        elif stored := known.get(payment.transaction_id):
+            outcomes[n] = _repeated(payment, stored)
+    fresh = {n: payment for n, payment in sound.items() if n not in outcomes}
+    outcomes |= zip(fresh, _evaluator.evaluate_all(list(fresh.values())), strict=True)
+    return [outcomes[n] for n in range(len(payments))]
 
 
 def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
@@ -47,21 +66,25 @@ def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
         return error
 
 
-def _settle(record: dict[str, Any], payment: Transaction | InvalidRequestError, known: dict[str, Stored]) -> None:
-    """Decide one record, recognise it, or set it aside. Raises ServiceError when it must come again."""
+def _repeated(payment: Transaction, stored: Stored) -> Evaluation | FraudError:
     try:
-        if isinstance(payment, InvalidRequestError):
-            raise payment
-        stored = known.get(payment.transaction_id)
-        evaluation = _evaluator.evaluate(payment) if stored is None else Evaluation.repeated(payment, stored)
-    except (InvalidRequestError, ConflictingBodyError) as error:
-        kinesis = record["kinesis"]
-        shard = record["eventID"].partition(":")[0]
-        reason = REASONS[type(error)]
-        _outbox.set_aside(Undecidable(reason, error.faults, _data(record), shard, kinesis["sequenceNumber"]))
-        telemetry.refused(error, error.status, DOOR)
-    else:
-        telemetry.evaluated(evaluation, DOOR)
+        return Evaluation.repeated(payment, stored)
+    except ConflictingBodyError as error:
+        return error
+
+
+def _settle(record: dict[str, Any], outcome: Evaluation | FraudError) -> None:
+    """Say what was decided, or set the record aside. Raises ServiceError when it must come again."""
+    if isinstance(outcome, Evaluation):
+        telemetry.evaluated(outcome, DOOR)
+        return
+    if isinstance(outcome, ServiceError):
+        raise outcome
+    kinesis = record["kinesis"]
+    shard = record["eventID"].partition(":")[0]
+    reason = REASONS[type(outcome)]
+    _outbox.set_aside(Undecidable(reason, outcome.faults, _data(record), shard, kinesis["sequenceNumber"]))
+    telemetry.refused(outcome, outcome.status, DOOR)
 
 
 def _data(record: dict[str, Any]) -> bytes:

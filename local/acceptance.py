@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from local.replay import Report
-from local.stream_acceptance import REDELIVERED, SHUFFLED, Left, by_api, by_stream, nothing_lost, shuffled
+from local.stream_acceptance import REDELIVERED, SHUFFLED, InFlight, Left, by_api, by_stream, nothing_lost, shuffled
 from local.worlds import World, from_handbook, offline, simulated
 
 CRASHES = 3
@@ -30,7 +30,7 @@ class Started(NamedTuple):
     world: World
     expected: Mapping[str, bytes]
     api: Future[tuple[Report, Left]]
-    stream: Future[tuple[int, Left]]
+    stream: Future[tuple[InFlight, Left]]
     shuffled: Future[Left]
 
 
@@ -59,8 +59,8 @@ def judge(started: Started) -> bool:
     world = started.world
     told, api = started.api.result()
     sound = [parity(world, told, api, started.expected)]
-    crashes, stream = started.stream.result()
-    sound += [same_decisions(world, api, stream, crashes)]
+    in_flight, stream = started.stream.result()
+    sound += [same_decisions(world, api, stream, in_flight)]
     return all([*sound, same_counters(world, stream, started.shuffled.result())])
 
 
@@ -77,7 +77,7 @@ def parity(world: World, told: Report, api: Left, expected: Mapping[str, bytes])
     return whole and told.sound and not (errors or different or api.degraded or api.overwritten)
 
 
-def same_decisions(world: World, api: Left, stream: Left, crashes: int) -> bool:
+def same_decisions(world: World, api: Left, stream: Left, in_flight: InFlight) -> bool:
     """Whether the stream, redelivered and crashed, decided as the API did, but for payments in flight at a crash."""
     ids = {payment["transaction_id"] for payment in world.payments}
     lost = len(ids - stream.outcomes.keys())
@@ -86,11 +86,11 @@ def same_decisions(world: World, api: Left, stream: Left, crashes: int) -> bool:
     say(
         world,
         f"{len(stream.outcomes)} of {len(ids)} payments decided by one shard, {REDELIVERED:.0%} delivered twice,"
-        f" {crashes} crashes; {lost} lost, {stream.overwritten} decided twice, {len(unexplained)} differ from the"
-        f" API's, {len(counters)} counters differ; recounted: {', '.join(sorted(stream.recounted)) or 'none'}",
+        f" {len(in_flight)} crashes; {lost} lost, {stream.overwritten} decided twice, {len(unexplained)} differ from"
+        f" the API's, {len(counters)} counters differ; recounted: {', '.join(sorted(stream.recounted)) or 'none'}",
         *map(str, [*sorted(unexplained), *counters][:SHOWN]),
     )
-    explained = crashes == CRASHES and len(stream.recounted) <= crashes
+    explained = len(in_flight) == CRASHES and stream.recounted <= frozenset().union(*in_flight)
     return explained and not (lost or stream.overwritten or unexplained or counters)
 
 

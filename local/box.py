@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,9 +14,11 @@ from local.authorisers import Authorisers, Issuer
 from local.client import Client
 from local.clock import EventClock
 from local.emulator import DEFAULTS, KEY_ID, SECRET, TEMPLATE, Emulator
+from local.endpoint import ModelServer
 from local.environments import Environments
 from local.gateway import Gateway
 from local.pump import Pump
+from local.stack import Function
 
 
 class Box:
@@ -27,12 +30,14 @@ class Box:
     environments  where the functions run
     credentials   the one key that the API accepts and the functions hold; `connect` makes callers with it
     issuer        signs tokens that the API's JWT authorizers accept
+    model         the model endpoint, when the parameter Scorer is endpoint
     clock         the event clock; real time until it is set
     settle        waits until streams, queues and buses are drained
     logs          directory with one log file per function, and the emulator's
     """
 
     credentials = Credentials(KEY_ID, SECRET)
+    model: ModelServer
 
     def __init__(self, template: Path = TEMPLATE, parameters: Mapping[str, str] = DEFAULTS, port: int = 0) -> None:
         self._template = template
@@ -46,7 +51,11 @@ class Box:
             self.logs = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="box-")))
             account = undo.enter_context(Emulator(self.logs / "emulator.log", self._template, self._parameters))
             self.endpoint_url, self.stack, self.client = account.url, account.stack, account.client
-            self.environments = undo.enter_context(Environments(self.stack.functions, self.logs))
+            functions = self.stack.functions
+            if self._parameters.get("Scorer") == "endpoint":
+                self.model = undo.enter_context(ModelServer(self.logs / "model.log"))
+                functions = tuple(_asking(function, self.model.url) for function in functions)
+            self.environments = undo.enter_context(Environments(functions, self.logs))
             invoke = self.environments.invoke
             self.settle = undo.enter_context(Pump(self.stack, self.client, invoke, self.clock)).settle
             authorisers = Authorisers(self.credentials, self.issuer)
@@ -63,3 +72,8 @@ class Box:
     def connect(self) -> Client:
         """A caller of the API who holds the box's key."""
         return Client(self.api_url, self.credentials)
+
+
+def _asking(function: Function, url: str) -> Function:
+    """The function with SageMaker's runtime at an address of its own: the emulator has no models."""
+    return replace(function, environment={**function.environment, "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url})

@@ -33,21 +33,23 @@ _LISTED = [
 ROUTES: dict[str, dict[str, Any]] = {
     "POST /decisions": {
         "summary": "Decide a payment, or repeat its decision",
-        "description": "The same body under the same id gets the stored bytes again; nothing is counted twice.",
+        "description": "The same body under the same id gets the stored bytes again; nothing is counted twice. Answered"
+        " within the stack's deadline: what was missing stands in `degraded`; where nothing could be stored, a 503 has"
+        " a `fallback` that may be followed, and the same request may be sent again.",
         "request": Transaction,
-        "answers": {200: Decision, 400: Problem, 409: Problem, 503: Problem},
+        "answers": {200: Decision, 400: Problem, 409: Problem, 429: None, 503: Problem},
     },
     "GET /decisions/{transaction_id}": {
         "summary": "The decision as it was given, and what has become of it",
         "parameters": [{"name": "transaction_id", "in": "path", "required": True, "schema": _ID}],
-        "answers": {200: DecisionView, 404: Problem, 503: Problem},
+        "answers": {200: DecisionView, 404: Problem, 429: None, 503: Problem},
     },
     "POST /labels": {
         "summary": "Say which payments were fraud and which were not",
         "description": "The source is bound to the caller's role. Each label is judged on its own, in order; after a"
         " 503 send the same request again: what was accepted is unchanged by it.",
         "request": LabelBatch,
-        "answers": {200: LabelResults, 400: Problem, 403: Problem, 503: Problem},
+        "answers": {200: LabelResults, 400: Problem, 403: Problem, 429: None, 503: Problem},
     },
 }
 for _list, _order in (("deny", DenyOrder), ("allow", AllowOrder)):
@@ -56,17 +58,17 @@ for _list, _order in (("deny", DenyOrder), ("allow", AllowOrder)):
         "summary": f"Put a value on the {_list} list, or change its entry",
         "parameters": _LISTED,
         "request": _order,
-        "answers": {200: ListView, 400: Problem, 503: Problem},
+        "answers": {200: ListView, 400: Problem, 429: None, 503: Problem},
     }
     ROUTES[f"DELETE {_path}"] = {
         "summary": f"Take a value off the {_list} list",
         "parameters": _LISTED,
-        "answers": {204: None, 400: Problem, 503: Problem},
+        "answers": {204: None, 400: Problem, 429: None, 503: Problem},
     }
     ROUTES[f"GET {_path}"] = {
         "summary": f"The entry of a value on the {_list} list, and every change there was",
         "parameters": _LISTED,
-        "answers": {200: ListView, 400: Problem, 404: Problem, 503: Problem},
+        "answers": {200: ListView, 400: Problem, 404: Problem, 429: None, 503: Problem},
     }
 WORDS = {
     200: "Done",
@@ -75,7 +77,8 @@ WORDS = {
     403: "The caller's role has no say in this",
     404: "Nothing is kept under this name",
     409: "Another body is decided under this transaction_id",
-    503: "Send the same request again after Retry-After seconds",
+    429: "Throttled before the function: back off from 100 ms, doubling, with full jitter",
+    503: "Send the same request again after Retry-After seconds; without that header as after a 429",
 }
 
 

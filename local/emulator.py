@@ -30,6 +30,9 @@ DEFAULTS: Mapping[str, str] = MappingProxyType({})
 ROLES = f"user_report=payment-app,user_report={KEY_ID},analyst=fraud-analyst,chargeback=chargeback-importer"
 """Who may label in the box: the roles of the template's default, and the holder of the box's one key."""
 
+DEADLINE_MS = "9000"
+"""The emulator takes a hundred times as long as DynamoDB."""
+
 
 class EmulatorError(Exception):
     """The emulator did not start, or did not create what the template declares."""
@@ -112,7 +115,7 @@ class Emulator:
         """The stack's parameters: the caller's, and those that make it local where the template declares them."""
         if unknown := self._parameters.keys() - declared.keys():
             raise EmulatorError(f"the template has no parameter {', '.join(unknown)}")
-        local = {"Stage": "local", "EndpointUrl": self.url, "LabelSources": ROLES}
+        local = {"Stage": "local", "EndpointUrl": self.url, "LabelSources": ROLES, "DeadlineMs": DEADLINE_MS}
         local = {name: value for name, value in local.items() if name in declared}
         return [{"ParameterKey": k, "ParameterValue": v} for k, v in {**local, **self._parameters}.items()]
 

@@ -30,6 +30,8 @@ import botocore.session
 import pyarrow.parquet
 from tqdm import tqdm
 
+from fraud.decision import PACKED
+from fraud.store import opened
 from local.box import Box
 from local.client import Answer, Client
 from local.redrive import Line, read
@@ -264,17 +266,17 @@ def set_aside(box: Box) -> list[Line]:
     """What the queue of undecidable records holds, and goes on holding."""
     environment, sqs = box.stack.functions[0].environment, box.client("sqs")
     queue = environment["UNDECIDABLE_QUEUE_URL"]
-    lines = list(read(sqs, box.client("s3"), queue, environment["ARCHIVE_BUCKET"]))
-    for line in lines:
-        sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=line["receipt_handle"], VisibilityTimeout=0)
+    lines = list(read(sqs, box.client("s3"), queue, environment["ARCHIVE_BUCKET"], wait_s=0))
+    for handle in (handle for line in lines for handle in (line["receipt_handle"], *line.get("repeats", ()))):
+        sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=handle, VisibilityTimeout=0)
     return lines
 
 
 def decisions(box: Box) -> dict[str, str]:
     """Every stored answer by transaction id."""
     table = box.stack.functions[0].environment["DECISIONS_TABLE"]
-    pages = box.client("dynamodb").get_paginator("scan").paginate(TableName=table, ProjectionExpression="pk, answer")
-    return {row["pk"]["S"]: row["answer"]["S"] for page in pages for row in page["Items"]}
+    pages = box.client("dynamodb").get_paginator("scan").paginate(TableName=table, ProjectionExpression=f"pk, {PACKED}")
+    return {row["pk"]["S"]: opened(row).answer.decode() for page in pages for row in page["Items"]}
 
 
 def in_event_order(payments: Iterable[Row]) -> list[Row]:

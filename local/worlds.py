@@ -154,9 +154,10 @@ def _opening(counters: InMemoryCounters, world: World) -> Opening:
 def _item(key: Key, item: Item) -> Row:
     """A counters item as the updates of its payments would have left it in DynamoDB."""
     columns: dict[str, Any] = {f"{letter}{n}": v for letter, column in item.buckets.items() for n, v in column.items()}
-    columns |= {f"d{hour}": {n for n in range(SLOTS) if bits >> n & 1} for hour, bits in item.slots.items()}
+    if places := {hour * SLOTS + n for hour, bits in item.slots.items() for n in range(SLOTS) if bits >> n & 1}:
+        columns["d"] = places
     columns |= {f"e{slot}": payments for slot, payments in item.devices.items()}
-    columns |= {f"r{span}": marks for span, marks in item.marks.items()}
+    columns |= item.marks
     columns["ttl"] = (key.period + 1) * key.kind.period + KEEP_DAYS * DAY
     if key.slice is not None:
         columns["fold"] = key.slice.key(key.period)

@@ -8,7 +8,8 @@ from fraud.fold import WATERMARKS, Done, Progress
 from fraud.folding import FEW, RESERVE_MS, Folding, Message
 from fraud.store import DynamoStore, Tables, profile_of, watermark
 from fraud.transaction import Transaction
-from fraud.wire import Answer, Request
+from fraud.wire import Request, Result
+from tests.fakes import counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
@@ -41,17 +42,17 @@ class Deployment:
     def clock(self) -> Any:
         return self.now
 
-    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         self.requests += requests
         self.meanwhile(requests)
-        return self.table.gather(requests)
+        return self.table.gather(requests, until)
 
     def send(self, messages: Sequence[Message]) -> None:
         self.messages += messages
 
     def pay(self, **fields: Any) -> Transaction:
         paid = payment(**{"occurred_at": self.now} | fields)
-        self.store.count(paid)
+        counted(self.store, paid)
         return paid
 
     def fold(self, message: Message, remaining_ms: Callable[[], int] = endless) -> Done:

@@ -23,9 +23,10 @@ from fraud.memory import InMemoryCounters
 from fraud.store import DynamoStore
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
 from fraud.windows import FRAUD_SIDES, NAMES, measure
-from fraud.wire import Answer, Request
+from fraud.wire import Request, Result
 from models.simulate import Labelled, simulate
 from tests.deployment import TABLES, endless
+from tests.fakes import counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.oracle import Attempts
 
@@ -87,10 +88,10 @@ class Mishaps:
         self.happened = happened
         self.other: Callable[[], object] | None = None
 
-    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         if self.rng.random() < KILLED:
             if self.rng.random() < 0.5:
-                self.table.gather(requests)
+                self.table.gather(requests, until)
             self.happened["workers killed"] += 1
             raise KilledError
         writes = bool(requests) and requests[0].operation == "update_item"
@@ -98,7 +99,7 @@ class Mishaps:
             other, self.other = self.other, None
             self.happened["workers raced"] += 1
             other()
-        return self.table.gather(requests)
+        return self.table.gather(requests, until)
 
 
 class Online:
@@ -143,7 +144,7 @@ class Online:
     def repair(self, payment: Transaction) -> None:
         """Count what was lost, and have it folded again; until then profiles know nothing of it."""
         waiting, self.messages = self.messages, []
-        self.store.count(payment)
+        counted(self.store, payment)
         for update in updates(payment):
             self.folding.refold(update.key)
         self.happened["refolds"] += len(self.messages)
@@ -222,7 +223,7 @@ class Comparison:
     def pay(self, payment: Transaction) -> None:
         new = self.oracle.accept(payment)
         expected = self.oracle.measure(payment)
-        remembered, found = self.offline.count(payment), self.online.store.count(payment).state
+        remembered, found = self.offline.count(payment), counted(self.online.store, payment).state
         assert remembered.recounted is found.recounted is not new
         for name in differing(measure(payment, remembered), expected):
             self.differences[f"offline {name}"] += 1

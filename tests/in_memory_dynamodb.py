@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from fraud.wire import Answer, Refused, Request
+from fraud.wire import Answer, Refused, Request, Result
 
 Payload = Mapping[str, Any]
 Value = Mapping[str, Any]
@@ -31,7 +31,8 @@ class InMemoryDynamoDB:
         self.page = page
         self._index: dict[tuple[str, str], set[tuple[str, ...]]] = defaultdict(set)
 
-    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        del until
         return [getattr(self, operation)(payload) for operation, payload in requests]
 
     def get_item(self, payload: Payload) -> Answer:

@@ -1,7 +1,7 @@
 """The label log, replayed the slow way: what the fraud buckets must hold, straight from the words of the definition.
 
 For every transaction every prefix of its log is looked at anew, so nothing here depends on an order of moves, on a row
-or on what a label changed when it came.
+or on what a label changed when it came. An entry's parties are the decision's, where a label has come after it.
 """
 
 from collections import Counter

@@ -1,5 +1,6 @@
 """The table in memory answers as the emulated DynamoDB does, and the fold holds there against threads and labels."""
 
+import base64
 import itertools
 import json
 import random
@@ -12,15 +13,18 @@ import pytest
 from botocore.stub import Stubber
 
 from fraud import windows
-from fraud.counters import MERCHANT, PAYER, Key, updates
+from fraud.counters import MERCHANT, PAYER, Key, packed, updates
 from fraud.decision import Outcome, Record
-from fraud.errors import UnavailableError
+from fraud.errors import ServiceError, UnavailableError
 from fraud.fold import WATERMARKS, Progress
-from fraud.folding import PAGE, RESERVE_MS, Folding, Message, SqsQueue, step
+from fraud.fold_queue import SqsQueue
+from fraud.folding import PAGE, RESERVE_MS, Folding, Message, step
+from fraud.settings import Caller
 from fraud.store import DynamoStore, Tables, expression, profile_of, watermark, watermark_request
 from fraud.transaction import Transaction
-from fraud.wire import Answer, BotoTransport, Refused, Request
+from fraud.wire import Refused, Request, Result, Wire
 from local.emulator import Emulator
+from tests.fakes import committed, counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
@@ -34,23 +38,27 @@ METADATA = {"ResponseMetadata", "ConsumedCapacity", "Count", "ScannedCount"}
 class Both:
     """A transport to the emulator and to the table in memory that insists on equal answers."""
 
-    def __init__(self, emulated: BotoTransport, memory: InMemoryDynamoDB) -> None:
+    def __init__(self, emulated: Wire, memory: InMemoryDynamoDB) -> None:
         self.emulated = emulated
         self.memory = memory
         self.asked: set[str] = set()
 
-    def gather(self, requests: Sequence[Request]) -> list[Answer]:
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         self.asked |= {request.operation for request in requests}
-        answers = self.memory.gather(requests)
-        for request, remembered, emulated in zip(requests, answers, self.emulated.gather(requests), strict=True):
+        answers = self.memory.gather(requests, until)
+        for request, remembered, emulated in zip(requests, answers, self.emulated.gather(requests, until), strict=True):
             assert plain(remembered) == plain(emulated), request
         return answers
 
 
 def plain(answer: Any) -> Any:
-    """An answer without what only a service has to say, and without the order that a set or a batch does not have."""
+    """An answer without what only a service has to say, and without the order that a set or a batch does not have;
+    binary values as JSON has them.
+    """
     if isinstance(answer, Refused):
         return "refused", plain(answer.item)
+    if isinstance(answer, bytes):
+        return base64.b64encode(answer).decode()
     if isinstance(answer, dict):
         return {name: plain(value) for name, value in answer.items() if name not in METADATA}
     if isinstance(answer, list):
@@ -99,9 +107,9 @@ def copied(dynamodb: Any, name: str, copy: str) -> str:
 
 
 @pytest.fixture
-def emulated(tables: Tables) -> BotoTransport:
+def emulated(tables: Tables) -> Wire:
     assert tables  # the emulator's, so it runs and the environment points to it
-    return BotoTransport()
+    return Wire(Caller.from_environment())
 
 
 def crowd(name: str, size: int) -> list[str]:
@@ -138,15 +146,15 @@ def decided(transaction: Transaction) -> Record:
 # --- the same answers ------------------------------------------------------------------------------------------------
 
 
-def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: BotoTransport, tables: Tables):
+def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: Wire, tables: Tables):
     both, inbox, now = Both(emulated, InMemoryDynamoDB()), Inbox(), NOON + timedelta(minutes=15)
     store = DynamoStore(both, tables, 400, lambda: now)
     folding = Folding(both, tables, inbox, lambda: now, few=0)
     assert folding.tick() == (0, 0, 0)
     payments = some_payments(random.Random(4))
     for transaction in payments:
-        store.count(transaction)
-        store.commit(decided(transaction))
+        counted(store, transaction)
+        committed(store, decided(transaction))
         assert store.find(transaction.transaction_id) == (transaction.identity, b"{}")
     assert len(store.find_all({transaction.transaction_id for transaction in payments})) == 30
 
@@ -160,11 +168,11 @@ def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: B
         folding.refold(key)
     for message in inbox:
         folding.work(message, lambda: RESERVE_MS)
-    store.count(payment(transaction_id="t-last", payer_id="person-1", payee_id="person-9", occurred_at=now))
+    counted(store, payment(transaction_id="t-last", payer_id="person-1", payee_id="person-9", occurred_at=now))
     assert both.asked == {"batch_get_item", "get_item", "put_item", "query", "scan", "update_item"}
 
 
-def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: BotoTransport, tables: Tables):
+def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: Wire, tables: Tables):
     both = Both(emulated, InMemoryDynamoDB())
     payers = crowd("page", PAGE + 3)
     for payer in payers:
@@ -181,9 +189,11 @@ def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: BotoTransport
 # --- the fold, for real ----------------------------------------------------------------------------------------------
 
 
-def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(emulated: BotoTransport, tables: Tables):
+def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(
+    emulated: Wire, emulator: Emulator, tables: Tables
+):
     """Each of them meets the others on the same profiles."""
-    client, payers = emulated._client, crowd("label", 12)
+    client, payers = emulator.client("dynamodb"), crowd("label", 12)
     for payer in payers:
         (update,) = (one for one in updates(payment(payer_id=payer)) if one.key.kind is PAYER)
         emulated.gather([Request("update_item", {"TableName": tables.counters, **expression(update)})])
@@ -210,7 +220,7 @@ def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(emulated:
     for payer in payers:
         row = client.get_item(TableName=tables.profiles, Key={"pk": {"S": f"account#{payer}"}}, ConsistentRead=True)
         profile = profile_of(row["Item"])
-        assert (profile[f"o{TODAY}"], profile[f"fo{TODAY}"]) == (10**18 + 1200, 1)
+        assert (profile[f"o{TODAY}"], profile[f"fo{TODAY}"]) == (packed(1, 1200), 1)
         assert profile["ov"] >= 2
     row = client.get_item(TableName=tables.profiles, Key={"pk": {"S": WATERMARKS["d"]}}, ConsistentRead=True)
     assert profile_of(row["Item"])[watermark(part)] == [TODAY, ""]
@@ -232,7 +242,7 @@ def test_queue_takes_any_number_of_messages_and_hands_them_back(emulator: Emulat
 
 def test_queue_that_takes_nothing_or_not_all_is_unavailable(emulator: Emulator, monkeypatch: pytest.MonkeyPatch):
     messages = [{"letter": "d", "slice": 1}]
-    with pytest.raises(UnavailableError, match="NonExistentQueue"):
+    with pytest.raises(ServiceError, match="NonExistentQueue"):
         SqsQueue(f"{emulator.url}/123456789012/none").send(messages)
     partial = SqsQueue(f"{emulator.url}/123456789012/fold")
     failed = {"Id": "0", "SenderFault": False, "Code": "InternalError"}

@@ -185,6 +185,27 @@ def test_stream_mapping_loses_nothing_and_is_blocked_by_nothing(name: str) -> No
     assert mapping["BatchSize"] <= 100  # keys of one BatchGetItem
 
 
+READS = {
+    "kinesis": {"DescribeStream", "DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards"},
+    "dynamodb": {"DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"},
+    "sqs": {"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"},
+}
+"""What Lambda asks of a function's role before it makes a mapping, by the source's service."""
+
+
+@pytest.mark.parametrize(
+    ("function", "service"), [("TransactionStream", "kinesis"), ("DecisionEvents", "dynamodb"), ("Fold", "sqs")]
+)
+def test_role_may_read_what_its_mapping_hands_over(function: str, service: str) -> None:
+    (policy,) = RESOURCES[f"{function}Role"]["Properties"]["Policies"]
+    granted = {
+        action
+        for statement in policy["PolicyDocument"]["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    assert {f"{service}:{action}" for action in READS[service]} <= granted
+
+
 def test_only_new_decisions_become_events() -> None:
     (criterion,) = MAPPINGS["DecisionMapping"]["FilterCriteria"]["Filters"]
     assert json.loads(criterion["Pattern"]) == {"eventName": ["INSERT"]}
@@ -262,8 +283,21 @@ def test_no_policy_of_ours_reaches_beyond_named_resources() -> None:
             value if isinstance(value, list) else [value] for value in (statement["Action"], statement["Resource"])
         )
         assert not [action for action in actions if action == "*" or action.endswith(":*")]
-        for resource in map(json.dumps, resources):  # objects of our bucket, and what a route leaves open
-            assert "*" not in resource or "${Archive.Arn}/" in resource or actions == ["execute-api:Invoke"]
+        for resource in map(json.dumps, resources):  # what our own bucket and table hold, and what a route leaves open
+            ours = "${Archive.Arn}/" in resource or "${DecisionsTable.Arn}/stream/" in resource
+            assert "*" not in resource or ours or actions == ["execute-api:Invoke"]
+
+
+def test_those_who_decide_may_ask_the_one_endpoint_of_the_model_and_nobody_else() -> None:
+    askers = {}
+    for name, role in of_type("AWS::IAM::Role").items():
+        for statement in (
+            s for policy in role["Properties"]["Policies"] for s in policy["PolicyDocument"]["Statement"]
+        ):
+            if "sagemaker" in json.dumps(statement["Action"]):
+                askers[name] = (statement["Action"], statement["Resource"]["Fn::Sub"])
+    arn = "arn:${AWS::Partition}:sagemaker:${AWS::Region}:${AWS::AccountId}:endpoint/${ModelEndpoint}"
+    assert askers == dict.fromkeys(["DecisionApiRole", "TransactionStreamRole"], ("sagemaker:InvokeEndpoint", arn))
 
 
 def test_no_function_borrows_more_than_the_right_to_log() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-ROOMS = ("layers/shared/fraud", "functions", "models", "local")
+ROOMS = ("layers/shared/fraud", "functions", "models", "local", "benchmarks")
 
 
 def lint(tree: Path) -> subprocess.CompletedProcess[str]:

@@ -7,13 +7,16 @@ import itertools
 import json
 import logging
 import random
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from fraud.errors import UnavailableError
+from fraud.counters import packed
+from fraud.errors import ServiceError, UnavailableError
+from fraud.wire import Request, Result
 from local.emulator import Emulator
 from tests.payments import body
 
@@ -76,7 +79,7 @@ def test_eight_equal_requests_at_once_get_one_decision(decision_api, emulator: E
         ExpressionAttributeValues={":pk": {"S": f"payer#{payment['payer_id']}"}},
     )["Items"]
     hours = [value["N"] for item in items for name, value in item.items() if name[0] == "h"]
-    assert hours == [str(10**18 + payment["amount"])]
+    assert hours == [str(packed(1, payment["amount"]))]
 
 
 def test_a_decision_is_shown_as_it_was_given(decision_api):
@@ -147,31 +150,98 @@ def test_no_log_line_names_a_person(decision_api, capsys, caplog):
         assert secret not in printed
 
 
-class Breathless:
-    """A transport whose service is throttled."""
+class Faulty:
+    """The store's transport; requests of some operations get an error, be they carried out or not."""
 
-    def gather(self, requests: Any) -> Any:
-        del requests
-        raise UnavailableError("ThrottlingException")
+    def __init__(self, transport: Any, error: ServiceError, *operations: str, applied: bool = False) -> None:
+        self._transport = transport
+        self._error = error
+        self._operations = operations
+        self._applied = applied
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        fails = [not self._operations or request.operation in self._operations for request in requests]
+        sent = [request for request, failing in zip(requests, fails, strict=True) if self._applied or not failing]
+        results = iter(self._transport.gather(sent, until))
+        answers = [next(results) if self._applied or not failing else self._error for failing in fails]
+        return [self._error if failing else answer for answer, failing in zip(answers, fails, strict=True)]
 
 
-def test_a_throttled_table_is_answered_503_with_its_cause_in_the_log_and_the_retry_decides(
-    decision_api, monkeypatch, capsys
+THROTTLED, FORBIDDEN = UnavailableError("ThrottlingException"), ServiceError("AccessDeniedException")
+
+
+@pytest.fixture
+def faulty(decision_api: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    store = decision_api._evaluator.store
+
+    def install(*of: Any, **named: Any) -> None:
+        monkeypatch.setattr(store, "_transport", Faulty(store._transport, *of, **named))
+
+    return install
+
+
+def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("error", [THROTTLED, FORBIDDEN], ids=["throttled", "forbidden"])
+@pytest.mark.parametrize("operations", [(), ("put_item",)], ids=["everything", "the commit"])
+@pytest.mark.parametrize(("amount", "outcome"), [(1200, "approve"), (30_000, "challenge"), (300_000, "decline")])
+def test_what_cannot_be_stored_is_answered_503_with_a_fallback_and_the_retry_decides(  # noqa: PLR0913, PLR0917 - what there is
+    decision_api, faulty, monkeypatch, capsys, error, operations, amount, outcome
 ):
-    monkeypatch.setattr(decision_api._evaluator.store, "_transport", Breathless())
-    payment = fresh()
-    answer = decision_api.handler({"routeKey": "POST /decisions", "body": json.dumps(payment)}, None)
-    assert answer["statusCode"] == 503
-    assert answer["headers"]["retry-after"] == "1"
-    assert json.loads(capsys.readouterr().out)["code"] == "ThrottlingException"
+    faulty(error, *operations)
+    payment = fresh(amount=amount)
+    answers = [decision_api.handler({"routeKey": "POST /decisions", "body": json.dumps(payment)}, None) for _ in "12"]
+    assert answers[0] == answers[1]
+    assert answers[0]["statusCode"] == 503
+    assert answers[0]["headers"] == {"content-type": "application/problem+json", "retry-after": "1"}
+    fallback = {"outcome": outcome, "policy_version": decision_api._evaluator.rule_book.version}
+    problem = json.loads(answers[0]["body"])
+    assert (problem["status"], problem["fallback"]) == (503, fallback)
+    line = logged(capsys)[-1]
+    assert (line["Error"], line["code"]) == ("UndecidedError", error.code)
     monkeypatch.undo()
-    assert post(decision_api, payment)[0] == 200
+    assert get(decision_api, payment["transaction_id"])[0] == 404
+    status, answer = post(decision_api, payment)
+    assert (status, json.loads(answer)["degraded"]) == (200, [])
+    assert json.loads(answer)["recounted"] is bool(operations)
 
 
-def test_a_table_that_does_not_exist_is_answered_500(decision_api, monkeypatch):
+def test_a_commit_that_was_carried_out_though_it_failed_is_what_the_retry_gets(decision_api, faulty, monkeypatch):
+    payment = fresh()
+    faulty(THROTTLED, "put_item", applied=True)
+    assert post(decision_api, payment)[0] == 503
+    monkeypatch.undo()
+    status, answer = post(decision_api, payment)
+    assert status == 200
+    assert get(decision_api, payment["transaction_id"])[1]["decision"] == json.loads(answer)
+
+
+@pytest.mark.parametrize("error", [THROTTLED, FORBIDDEN], ids=["throttled", "forbidden"])
+@pytest.mark.parametrize("operation", ["update_item", "batch_get_item"])
+def test_a_state_that_fails_is_answered_by_the_outage_policy_with_its_cause_in_the_log(  # noqa: PLR0913, PLR0917 - what there is
+    decision_api, faulty, monkeypatch, capsys, error, operation
+):
+    faulty(error, operation)
+    payment = fresh(amount=30_000)
+    status, answer = post(decision_api, payment)
+    decision = json.loads(answer)
+    assert (status, decision["outcome"], decision["score"]) == (200, "challenge", None)
+    assert "state" in decision["degraded"]
+    assert [reason["code"] for reason in decision["reasons"]] == ["COUNTERS_UNAVAILABLE"]
+    lines = logged(capsys)
+    assert [line["cause"] for line in lines if line.get("Part") == "state"] == [error.code]
+    monkeypatch.undo()
+    assert post(decision_api, payment) == (200, answer)  # it stays what was decided
+
+
+def test_a_table_that_does_not_exist_is_answered_503_with_its_cause_in_the_log(decision_api, monkeypatch, capsys):
     gone = decision_api._evaluator.store._tables._replace(decisions="gone")
     monkeypatch.setattr(decision_api._evaluator.store, "_tables", gone)
-    assert post(decision_api, fresh())[0] == 500
+    status, answer = post(decision_api, fresh())
+    assert (status, json.loads(answer)["fallback"]["outcome"]) == (503, "approve")
+    assert logged(capsys)[-1]["code"] == "ResourceNotFoundException"
 
 
 @pytest.mark.parametrize("transaction_id", ["a b", "x" * 3000, "ünïcode", ""])

@@ -2,11 +2,16 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from botocore.stub import Stubber
 
+from fraud.counters import packed
+from fraud.errors import UnavailableError
+from fraud.store import opened
+from fraud.wire import Request, Result
 from local.emulator import Emulator
 from tests.integration.conftest import Taken
 from tests.integration.test_decision_api import fresh, post
@@ -68,7 +73,8 @@ def test_no_name_address_or_metadata_is_told_or_logged(decision_events, decision
     decision_events.handler(event, None)
     (told,) = published()
     said = json.dumps(told, ensure_ascii=False) + "".join(capsys.readouterr())
-    assert "SECRET" in json.dumps(event)
+    (image,) = (record["dynamodb"]["NewImage"] for record in event["Records"])
+    assert "SECRET" in opened(image).transaction.decode()
     assert "SECRET" not in said
     assert PERSONAL["ip"] not in said
 
@@ -104,3 +110,63 @@ def test_why_a_batch_begins_again_is_in_the_log(decision_events, decision_api, e
         decision_events.handler(event, None)
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert (line["Error"], line["code"], line["Door"]) == ("ServiceError", "AccessDeniedException", "decision_events")
+
+
+# --- counted again ----------------------------------------------------------------------------------------------------
+
+
+class Losing:
+    """The store's transport, whose updates of payees and pairs get lost, or their answers."""
+
+    def __init__(self, transport: Any, *, applied: bool) -> None:
+        self._transport = transport
+        self._applied = applied
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        lost = [
+            request.operation == "update_item" and request.payload["Key"]["pk"]["S"].startswith(("payee#", "pair#"))
+            for request in requests
+        ]
+        sent = [request for request, away in zip(requests, lost, strict=True) if self._applied or not away]
+        results = iter(self._transport.gather(sent, until))
+        answers = [next(results) if self._applied or not away else None for away in lost]
+        return [
+            UnavailableError("DeadlineExceeded") if away else answer for answer, away in zip(answers, lost, strict=True)
+        ]
+
+
+def payees(emulator: Emulator, payment: dict[str, Any]) -> list[str]:
+    """The hour buckets of a payment's payee."""
+    items = emulator.client("dynamodb").query(
+        TableName=emulator.stack.functions[0].environment["COUNTERS_TABLE"],
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": f"payee#{payment['payee_id']}"}},
+    )["Items"]
+    return [value["N"] for item in items for name, value in item.items() if name[0] == "h"]
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_updates_that_nobody_acknowledged_are_sent_until_they_are_and_counted_once(  # noqa: PLR0913, PLR0917 - what there is
+    decision_events, decision_api, emulator, published, monkeypatch, capsys, applied
+):
+    payment = fresh() | {"payee_id": f"lost-{applied}"}
+    once = [str(packed(1, payment["amount"]))]
+    deciding, repairing = decision_api._evaluator.store, decision_events._store
+    with monkeypatch.context() as outage:
+        outage.setattr(deciding, "_transport", Losing(deciding._transport, applied=applied))
+        event = batch(decision_api, emulator, payment)
+    row = event["Records"][0]["dynamodb"]["NewImage"]
+    assert row["uncounted"]["S"].split() == ["payee", "pair"]
+    assert payees(emulator, payment) == (once if applied else [])
+    published()
+    with monkeypatch.context() as outage:
+        outage.setattr(repairing, "_transport", Losing(repairing._transport, applied=applied))
+        assert decision_events.handler(event, None) == {"batchItemFailures": [{"itemIdentifier": "100"}]}
+    assert published() == []  # the event comes when the counters are right
+    capsys.readouterr()
+    for _ in range(2):
+        assert decision_events.handler(event, None) == {"batchItemFailures": []}
+    assert payees(emulator, payment) == once
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["CountedAgain"] for line in lines] == [2, 2]
+    assert [told["detail"]["degraded"] for told in published()] == [["state"]] * 2

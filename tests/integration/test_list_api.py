@@ -95,7 +95,8 @@ def test_two_analysts_at_once_lose_no_change(list_api):
 
 
 def allow(door: Any, kind: str, value: str, *silences: str, **order: Any) -> tuple[int, Any]:
-    return call(door, "PUT", kind, value, {"reason": "known", "silences": silences} | order, name="allow")
+    said = {"reason": "known", "silences": silences, "expires_at": "2099-01-01T00:00:00Z"} | order
+    return call(door, "PUT", kind, value, said, name="allow")
 
 
 def pay(door: Any, **fields: Any) -> Any:
@@ -190,14 +191,37 @@ def test_an_allow_entry_ends_by_the_payments_own_time(list_api, decision_api, mo
         ({"silences": [7]}, ["string_type"]),
         ({}, ["missing"]),
         ({"silences": ["VELOCITY"], "expires_at": "2020-01-01T00:00:00Z"}, ["expires_at_past"]),
+        ({"silences": ["VELOCITY"], "expires_at": None}, ["rfc3339"]),
         ({"silences": ["VELOCITY"], "colour": "red", "reason": ""}, ["unknown_field", "string_too_short"]),
     ],
 )
 def test_a_faulty_allow_order_is_refused_and_changes_nothing(list_api, order, rules):
-    status, answer = call(list_api, "PUT", "account", "faulty", {"reason": "x"} | order, name="allow")
+    said = {"reason": "x", "expires_at": "2099-01-01T00:00:00Z"} | order
+    status, answer = call(list_api, "PUT", "account", "faulty", said, name="allow")
     assert status == 400
     assert sorted(rules_of(answer)) == sorted(rules)
     assert call(list_api, "GET", "account", "faulty", name="allow")[0] == 404
+
+
+def test_an_allow_entry_must_say_when_it_ends_and_a_denial_need_not(list_api):
+    order = {"reason": "x", "silences": ["VELOCITY"]}
+    status, answer = call(list_api, "PUT", "account", "for-ever", order, name="allow")
+    assert (status, [(fault["field"], fault["rule"]) for fault in answer["errors"]]) == (
+        400,
+        [("expires_at", "missing")],
+    )
+    assert call(list_api, "GET", "account", "for-ever", name="allow")[0] == 404
+    assert call(list_api, "PUT", "account", "for-ever", {"reason": "x"})[0] == 200
+    call(list_api, "DELETE", "account", "for-ever")
+
+
+@pytest.mark.parametrize(("kind", "field"), [("account", "payee_id"), ("instrument", "instrument_id")])
+def test_an_allow_entry_works_for_any_party_of_a_payment(list_api, decision_api, kind, field):
+    value = f"listed-{field}"
+    allow(list_api, kind, value, CHALLENGED)
+    decision = json.loads(post(decision_api, fresh(amount=200_000, **{field: value}))[1])
+    assert CHALLENGED in codes(decision["suppressed"])
+    call(list_api, "DELETE", kind, value, name="allow")
 
 
 def test_a_denial_silences_nothing(list_api):

@@ -12,7 +12,7 @@ from botocore.stub import Stubber
 from pydantic import BaseModel
 
 from fraud.errors import Fault, ServiceError, UnavailableError
-from fraud.outbox import EVENTS_PER_CALL, INLINE_BYTES, Event, Outbox, Undecidable
+from fraud.outbox import EVENTS_PER_CALL, INLINE_BYTES, MOST_ERRORS, Event, Outbox, Undecidable
 from fraud.settings import Settings
 from local.emulator import Emulator
 from tests.integration.conftest import Taken
@@ -40,6 +40,14 @@ def outbox(settings: Settings) -> Outbox:
 
 def record(data: bytes, sequence: str = "77") -> Undecidable:
     return Undecidable("invalid", FAULTS, data, "shardId-000000000003", sequence)
+
+
+def test_a_record_of_a_thousand_faults_is_told_by_the_first_of_them(outbox, undecidable: Taken):
+    faults = tuple(Fault(f"field{n}", "extra_forbidden", "") for n in range(7_600))
+    outbox.set_aside(record(b"x" * INLINE_BYTES)._replace(faults=faults))
+    (message,) = undecidable()
+    assert len(message["errors"]) == MOST_ERRORS
+    assert len(json.dumps(message)) < LONGEST_MESSAGE
 
 
 def notes(count: int) -> list[Event]:

@@ -11,6 +11,7 @@ from fraud.counters import Slice, updates
 from fraud.errors import ServiceError
 from fraud.store import DynamoStore
 from local.emulator import Emulator
+from tests.fakes import counted
 from tests.payments import payment
 
 
@@ -58,7 +59,7 @@ def test_tick_queues_the_slices_with_something_to_fold_and_their_messages_fold_i
     parts = {update.key.slice for update in updates(paid)} - {None}
     folding = schedules._folding
     monkeypatch.setattr(folding, "_few", 0)
-    DynamoStore(folding._transport, folding._tables, 400, lambda: now).count(paid)
+    counted(DynamoStore(folding._transport, folding._tables, 400, lambda: now), paid)
     now += timedelta(hours=38)  # the hour and the day of the payment close
     capsys.readouterr()
     due = schedules.tick({}, None)
@@ -79,7 +80,7 @@ def test_tick_folds_what_is_little_and_queues_nothing(schedules, queue, monkeypa
     schedules.tick({}, None)
     folding = schedules._folding
     paid = payment(type="merchant", payee_id="shop-of-a-tick", transaction_id="of-a-tick", occurred_at=now)
-    DynamoStore(folding._transport, folding._tables, 400, lambda: now).count(paid)
+    counted(DynamoStore(folding._transport, folding._tables, 400, lambda: now), paid)
     now += timedelta(hours=38)
     due = schedules.tick({}, None)
     assert due["folded"] >= 3

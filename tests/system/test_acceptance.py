@@ -99,15 +99,18 @@ def test_parity_fails_for_features_errors_degraded_and_missing_decisions():
 
 
 def test_only_a_payment_in_flight_at_a_crash_may_be_decided_otherwise(capsys: pytest.CaptureFixture[str]):
+    in_flight = [frozenset({id_}) for id_ in IDS]
+    assert len(in_flight) == acceptance.CRASHES
     differs = replace(LEFT, outcomes=LEFT.outcomes | {IDS[0]: OTHER})
-    assert acceptance.same_decisions(WORLD, LEFT, LEFT, acceptance.CRASHES)
-    assert not acceptance.same_decisions(WORLD, LEFT, differs, acceptance.CRASHES)
-    assert acceptance.same_decisions(WORLD, LEFT, replace(differs, recounted=frozenset({IDS[0]})), acceptance.CRASHES)
+    recounted = replace(differs, recounted=frozenset({IDS[0]}))
+    assert acceptance.same_decisions(WORLD, LEFT, LEFT, in_flight)
+    assert not acceptance.same_decisions(WORLD, LEFT, differs, in_flight)
+    assert acceptance.same_decisions(WORLD, LEFT, recounted, in_flight)
     assert f"0 differ from the API's, 0 counters differ; recounted: {IDS[0]}" in capsys.readouterr().out
-    assert not acceptance.same_decisions(WORLD, LEFT, LEFT, acceptance.CRASHES - 1)
-    assert not acceptance.same_decisions(WORLD, LEFT, replace(LEFT, recounted=frozenset("abcd")), acceptance.CRASHES)
-    assert not acceptance.same_decisions(WORLD, LEFT, without(LEFT, IDS[0]), acceptance.CRASHES)
-    assert not acceptance.same_decisions(WORLD, LEFT, replace(LEFT, overwritten=1), acceptance.CRASHES)
+    assert not acceptance.same_decisions(WORLD, LEFT, LEFT, in_flight[1:])
+    assert not acceptance.same_decisions(WORLD, LEFT, recounted, [in_flight[1]] * acceptance.CRASHES)
+    assert not acceptance.same_decisions(WORLD, LEFT, without(LEFT, IDS[0]), in_flight)
+    assert not acceptance.same_decisions(WORLD, LEFT, replace(LEFT, overwritten=1), in_flight)
 
 
 def test_one_counter_that_differs_or_is_missing_fails():

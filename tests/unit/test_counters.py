@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.counters import KINDS, PACK, PAIR, Item, Key, State, pair_of, profiles, reads, slot_of, updates
+from fraud.counters import KINDS, PAIR, Item, Key, State, packed, pair_of, profiles, reads, slot_of, updates
 from fraud.memory import InMemoryCounters
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
 from fraud.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, measure
@@ -169,7 +169,7 @@ def fold(profile: dict[str, Any], side: str, attempt: Transaction, other: str) -
     day, hour = attempt.epoch // DAY, attempt.epoch // 3600
     totals = {f"{side}{day}": f"{side}b{day}"} | ({f"mh{hour}": f"mg{hour}"} if side == "m" else {})
     for total, slots in totals.items():
-        profile[total] = profile.get(total, 0) + PACK + attempt.amount
+        profile[total] = profile.get(total, 0) + packed(1, attempt.amount)
         add_slot(profile, slots, other)
     if side == "o" and attempt.device_id is not None:
         add_slot(profile, f"oe{day}", attempt.device_id)
@@ -293,12 +293,11 @@ def test_a_pair_drops_the_marks_of_closed_days_and_keeps_yesterdays():
     days = [payment(transaction_id=f"day-{n}", occurred_at=BORDER + timedelta(days=n, hours=1)) for n in range(10)]
     counters = count_all(days)
     item = counters.items[Key(PAIR, pair_of(days[-1]), 641)]
-    today = days[-1].epoch // DAY
-    assert sorted(item.marks) == [today - 1, today]
+    assert sorted(item.marks) == ["r8", "r9"]
     assert sorted(item.buckets["b"]) == list(range(10))
     yesterday = payment(transaction_id="day-8", occurred_at=BORDER + timedelta(days=8, hours=1))
     assert counters.count(yesterday).recounted
-    assert item.buckets["b"][8] == PACK + 1200
+    assert item.buckets["b"][8] == packed(1, 1200)
 
 
 def test_an_instrument_is_not_an_account_of_the_same_name():
@@ -325,7 +324,7 @@ TODAY = int(NOON.timestamp()) // DAY
 def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age, in_7d, in_30d):
     day = TODAY - age
     bitmap = (1 << (slot_of("payee-1") + 1) % 127).to_bytes(16, "big")
-    values = with_profile(**{f"o{day}": 3 * PACK + 500, f"ob{day}": bitmap})
+    values = with_profile(**{f"o{day}": packed(3, 500), f"ob{day}": bitmap})
     assert (values["payer_count_7d"], values["payer_sum_7d"]) == ((4, 501) if in_7d else (1, 1))
     assert (values["payer_count_30d"], values["payer_sum_30d"]) == ((4, 501) if in_30d else (1, 1))
     assert values["payer_distinct_7d"] == DISTINCT[2 if in_7d else 1]
@@ -340,7 +339,7 @@ def test_hours_of_a_merchant_that_are_no_longer_live_come_from_its_profile_back_
     hour = int(NOON.timestamp()) // 3600 - age
     counters = InMemoryCounters()
     bitmap = (1 << (slot_of("payer-1") + 1) % 127).to_bytes(16, "big")
-    counters.profiles["account#payee-1"] = {f"mh{hour}": 3 * PACK + 500, f"mg{hour}": bitmap}
+    counters.profiles["account#payee-1"] = {f"mh{hour}": packed(3, 500), f"mg{hour}": bitmap}
     values = read(counters, payment(type="merchant", amount=1))
     for window, inside in (("24h", in_24h), ("7d", in_7d), ("30d", in_7d)):
         assert values[f"merchant_count_{window}"] == 1 + 3 * inside
@@ -398,9 +397,9 @@ def test_a_profile_belongs_to_a_side():
     counters = InMemoryCounters()
     epoch = int(NOON.timestamp())
     counters.profiles |= {
-        "account#payee-1": {f"i{TODAY - 3}": PACK + 7, f"m{TODAY - 3}": 2 * PACK + 70, "ifirst": epoch - 3 * DAY},
-        "device#device-1": {f"u{TODAY - 3}": 3 * PACK},
-        "instrument#instrument-1": {f"u{TODAY - 3}": 4 * PACK},
+        "account#payee-1": {f"i{TODAY - 3}": packed(1, 7), f"m{TODAY - 3}": packed(2, 70), "ifirst": epoch - 3 * DAY},
+        "device#device-1": {f"u{TODAY - 3}": packed(3, 0)},
+        "instrument#instrument-1": {f"u{TODAY - 3}": packed(4, 0)},
     }
     person = read(counters, payment(amount=1))
     assert (person["payee_sum_7d"], person["payee_age"], person["device_count_7d"]) == (8, 3 * DAY, 4)
@@ -474,7 +473,7 @@ def test_a_hot_payees_distinct_count_fills_up():
     assert differences(one, state, attempts) == {}
 
 
-@pytest.mark.parametrize(("payments", "amount"), [(10**6, 10**11), (10**9, 10**8)])
+@pytest.mark.parametrize(("payments", "amount"), [(10**6, 10**11), (10**9 - 1, 10**8)])
 def test_counts_and_sums_stay_exact_at_the_limits(payments, amount):
     one = payment(amount=amount)
     counters = InMemoryCounters()

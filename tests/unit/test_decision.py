@@ -1,21 +1,29 @@
 """How opinions become one outcome, and what an answer says around it."""
 
+import base64
+import hashlib
 import itertools
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fraud import decision
 from fraud.decision import (
     ADVICE,
+    PACKED,
     PENDING,
+    Contents,
     Decision,
     DecisionMade,
     DecisionView,
     Hit,
     Outcome,
     Reason,
+    Record,
     Stored,
     by_score,
     retryable,
@@ -23,7 +31,8 @@ from fraud.decision import (
     worst,
 )
 from fraud.transaction import Transaction
-from tests.payments import SIDES_OF_TYPE, payment
+from fraud.windows import NAMES
+from tests.payments import NOON, SIDES_OF_TYPE, payment
 
 THRESHOLDS = {"challenge": 0.2, "review": 0.5, "decline": 0.9}
 MILD_TO_SEVERE = [Outcome.APPROVE, Outcome.CHALLENGE, Outcome.REVIEW, Outcome.DECLINE]
@@ -167,19 +176,17 @@ PERSONAL = {
 }
 
 
-def row(transaction: Transaction, **answer: Any) -> dict[str, str]:
-    """The string attributes of a stored decision."""
-    return {
-        "pk": transaction.transaction_id,
-        "transaction": transaction.canonical.decode(),
-        "answer": json.dumps(ANSWER | {"transaction_id": transaction.transaction_id} | answer),
-        "outcome": ANSWER["outcome"],
-        "decided_at": "2026-03-04T12:00:00.000000Z",
-    }
+DECIDED_AT = "2026-03-04T12:00:00.000000Z"
+
+
+def contents(transaction: Transaction, **answer: Any) -> Contents:
+    """What a stored decision holds packed."""
+    said = ANSWER | {"transaction_id": transaction.transaction_id} | answer
+    return Contents(transaction.canonical, b"[]", json.dumps(said).encode())
 
 
 def test_an_event_tells_the_payment_and_its_decision():
-    assert DecisionMade.of(row(payment(**PERSONAL))).model_dump(mode="json", exclude={"event_id"}) == {
+    assert DecisionMade.of(contents(payment(**PERSONAL)), DECIDED_AT).model_dump(mode="json", exclude={"event_id"}) == {
         "version": "1",
         "transaction_id": "t-1",
         "type": "p2p",
@@ -202,20 +209,50 @@ def test_an_event_tells_the_payment_and_its_decision():
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
 def test_no_name_address_or_metadata_is_in_an_event(kind):
-    said = DecisionMade.of(row(payment(**PERSONAL | SIDES_OF_TYPE[kind]))).model_dump_json()
+    said = DecisionMade.of(contents(payment(**PERSONAL | SIDES_OF_TYPE[kind])), DECIDED_AT).model_dump_json()
     assert "SECRET" not in said
     assert "192.0.2.9" not in said
 
 
 def test_an_event_of_a_payment_that_skipped_the_model_and_has_no_payee_says_so():
-    made = DecisionMade.of(row(payment(**SIDES_OF_TYPE["cash_out"]), score=None, reasons=[]))
+    made = DecisionMade.of(contents(payment(**SIDES_OF_TYPE["cash_out"]), score=None, reasons=[]), DECIDED_AT)
     assert (made.payee_id, made.score, made.codes) == (None, None, [])
 
 
 def test_the_events_identity_is_its_decisions_whenever_it_is_published():
-    first, again = (DecisionMade.of(row(payment())) for _ in range(2))
+    first, again = (DecisionMade.of(contents(payment()), DECIDED_AT) for _ in range(2))
     assert first == again
     assert len(first.event_id) == 32
-    later = row(payment()) | {"decided_at": "2027-06-04T12:00:00.000000Z"}  # kept no longer, and decided anew
-    others = {DecisionMade.of(other).event_id for other in (row(payment(transaction_id="t-2")), later)}
-    assert len(others | {first.event_id}) == 3
+    anew = DecisionMade.of(contents(payment()), "2027-06-04T12:00:00.000000Z")  # kept no longer, and decided anew
+    other = DecisionMade.of(contents(payment(transaction_id="t-2")), DECIDED_AT)
+    assert len({first.event_id, anew.event_id, other.event_id}) == 3
+
+
+# --- what a row holds packed ------------------------------------------------------------------------------------------
+
+
+KEPT = (
+    "fZRPC8IwDMW/ymNnN7rpyZOgFQTRy5ioiIh4EPxzcOJp39002drMDWGHLGuTNu+3p4jI3Bz+ai5xnPZrb4axGeVpNjaGnkTcZ9cm"
+    "gkMuoMDgkJMd6UpJtxDp0xiyEkFoeCtAozToxgMEqeH/LkSFXa6ni3zrlothIZqfXmXC+2uvAml7e57JMY736+NdXibcs21SYOs6"
+    "uG0KI91rZTfHmS0WU6u7rS6fn2a1M3YaOOFc/QZL1FwigAlFZlNoDMUmJWlgFX0MXGJ/4PF4MiGkocMmZWTcikq/WHOJPjR2fFQP"
+    "KjypcKiG45okcy2EVnpLq+oL"
+)
+
+
+@given(st.sampled_from([*SIDES_OF_TYPE]), st.binary(max_size=2000), st.text("éx花\n", max_size=200))
+def test_a_packed_row_opens_to_exactly_its_bytes(kind, answer, name):
+    transaction = payment(**SIDES_OF_TYPE[kind], payer_name=f"n{name[:100]}", metadata={"note": name})
+    values = dict.fromkeys(NAMES, 1.5)
+    record = Record(transaction, answer, Outcome.APPROVE, NOON, values, b"", "f")
+    opened = Contents.unpacked(Contents.of(record).packed())
+    assert (opened.transaction, opened.answer) == (transaction.canonical, answer)
+    assert dict(zip(NAMES, json.loads(opened.counters), strict=True)) == values
+
+
+def test_rows_that_are_kept_stay_readable():
+    """Packed when the attribute's name was new: a changed dictionary needs another name."""
+    kept = base64.b64decode(KEPT)
+    assert hashlib.sha256(decision._DICTIONARY).hexdigest().startswith("fe9a84d7b77cc2cc")
+    assert PACKED == "z1"
+    assert Contents.unpacked(kept) == contents(payment())
+    assert len(kept) < len(b"".join(contents(payment()))) / 2

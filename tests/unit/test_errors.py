@@ -7,6 +7,7 @@ import pytest
 from fraud import errors
 from fraud.errors import (
     ConflictingBodyError,
+    Fallback,
     Fault,
     ForbiddenError,
     FraudError,
@@ -14,6 +15,7 @@ from fraud.errors import (
     NotFoundError,
     ServiceError,
     UnavailableError,
+    UndecidedError,
     problem,
 )
 
@@ -26,6 +28,7 @@ STATUS = {
     FraudError("secret"): 500,
     ServiceError("AccessDeniedException"): 500,
     UnavailableError("InternalServerError"): 503,
+    UndecidedError("TimeoutError", Fallback(outcome="challenge", policy_version="p-1")): 503,
 }
 
 
@@ -38,6 +41,8 @@ def test_every_error_is_a_problem_with_its_own_status(error, status):
     assert (body["type"], body["title"]) == ("about:blank", error.title)
     assert bool(body["errors"]) is (status == 400)
     assert "secret" not in answer["body"]
+    assert body.get("fallback") == (error.fallback and error.fallback.model_dump())
+    assert ("retry-after" in answer["headers"]) is (status == 503)
 
 
 def test_every_error_of_the_library_is_known_here():
@@ -47,7 +52,10 @@ def test_every_error_of_the_library_is_known_here():
 
 
 def test_only_what_may_pass_says_when_to_try_again():
-    assert [type(error) for error in STATUS if "retry-after" in problem(error)["headers"]] == [UnavailableError]
+    assert [type(error) for error in STATUS if "retry-after" in problem(error)["headers"]] == [
+        UnavailableError,
+        UndecidedError,
+    ]
 
 
 def test_every_fault_is_listed_with_field_rule_and_message():

@@ -1,22 +1,45 @@
-"""The story of one payment, told with fakes: what is decided, what is repeated, what is refused."""
+"""The story of a payment and of a batch, told with fakes: what is decided, repeated, refused, and what becomes of it
+while services fail.
+"""
 
+import itertools
 import json
+import math
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fraud import features
-from fraud.counters import Item, updates
+from fraud import assembly, counters, features, windows
+from fraud.counters import Item, Key, updates
 from fraud.decision import Outcome, Record, Stored
-from fraud.errors import ConflictingBodyError, InvalidRequestError
-from fraud.evaluation import REASONS_OF_THE_MODEL, Evaluation, Evaluator
+from fraud.errors import (
+    ConflictingBodyError,
+    FraudError,
+    InvalidRequestError,
+    ServiceError,
+    UnavailableError,
+    UndecidedError,
+    problem,
+)
+from fraud.evaluation import (
+    MODEL_SHARE,
+    REASONS_OF_THE_MODEL,
+    STATE_SHARE,
+    Evaluation,
+    Evaluator,
+    Scoring,
+    _Batch,
+)
 from fraud.features import Vector
 from fraud.transaction import MAX_AGE, Transaction
-from tests.fakes import FixedScorer, InMemoryStore, rule, rule_book
-from tests.payments import NOON, payment
+from tests.fakes import FixedScorer, InMemoryStore, Trouble, rule, rule_book
+from tests.payments import NOON, SIDES_OF_TYPE, payment
 
 QUIET = FixedScorer(0.1)
 
@@ -24,7 +47,7 @@ QUIET = FixedScorer(0.1)
 def evaluator(
     *rules: dict[str, Any], scorer: FixedScorer = QUIET, store: InMemoryStore | None = None, **policy: Any
 ) -> Evaluator:
-    return Evaluator(store or InMemoryStore(), scorer, rule_book(*rules, **policy), lambda: NOON)
+    return Evaluator(store or InMemoryStore(), scorer, rule_book(*rules, **policy), lambda: NOON, 10)
 
 
 def answered(evaluation: Evaluation) -> dict[str, Any]:
@@ -103,9 +126,9 @@ class Rendezvous(FixedScorer):
         super().__init__(0.6)
         self._barrier = threading.Barrier(racers, timeout=30)
 
-    def score(self, vector: Vector) -> float:
+    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
         self._barrier.wait()
-        return super().score(vector)
+        return super().score(vectors, until)
 
 
 def test_a_race_of_equal_requests_has_one_decision_and_one_answer():
@@ -149,13 +172,13 @@ class Overtaken(InMemoryStore):
         super().__init__()
         self.winner = Stored(winner.identity, answer)
 
-    def commit(self, record: Record) -> Stored | None:
-        del record
-        return self.winner
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        del until
+        return [self.winner] * len(records)
 
 
 def test_the_loser_of_a_race_answers_with_the_winners_bytes():
-    assert evaluator(store=Overtaken(payment(), b"theirs")).evaluate(payment()) == (b"theirs", None)
+    assert evaluator(store=Overtaken(payment(), b"theirs")).evaluate(payment()) == (b"theirs", None, None)
     with pytest.raises(ConflictingBodyError):
         evaluator(store=Overtaken(payment(amount=7), b"theirs")).evaluate(payment())
 
@@ -197,8 +220,8 @@ def test_an_older_payment_gets_its_stored_decision_and_another_body_conflicts():
     store = InMemoryStore()
     first = evaluator(store=store).evaluate(payment())
     items = dict(store.counters.items)
-    later = Evaluator(store, QUIET, rule_book(), lambda: NOON + timedelta(days=300))
-    assert later.evaluate(payment()) == (first.answer, None)
+    later = Evaluator(store, QUIET, rule_book(), lambda: NOON + timedelta(days=300), 10)
+    assert later.evaluate(payment()) == (first.answer, None, None)
     with pytest.raises(ConflictingBodyError):
         later.evaluate(payment(amount=7))
     assert store.counters.items == items
@@ -212,7 +235,7 @@ def test_a_segment_may_spare_its_payments_the_model():
     segments = [{"id": "trusted", "expression": "transaction.amount < 2000", "model": False}]
     answer = decide(scorer=scorer, segments=segments)
     assert (answer["segment"], answer["score"], answer["outcome"], scorer.asked) == ("trusted", None, "approve", 0)
-    assert answer["model"] == {"version": "fixed"}
+    assert answer["model"] == {"version": None}
 
 
 def test_rules_decide_also_where_the_model_is_skipped():
@@ -304,6 +327,14 @@ def test_counters_from_profiles_that_are_behind_are_recorded_before_what_failed(
     assert answered(asked.evaluate(payment()))["degraded"] == ["profile", "rule:broken"]
 
 
+def test_an_opinion_of_the_model_that_stood_in_is_recorded_as_such():
+    store, broken = InMemoryStore(), rule("transaction.ip.startsWith('10.')", id="broken")
+    store.stale = True
+    answer = answered(evaluator(broken, store=store, scorer=FixedScorer(0.6, degraded=True)).evaluate(payment()))
+    assert answer["degraded"] == ["profile", "model", "rule:broken"]
+    assert (answer["outcome"], answer["model"]) == ("review", {"version": "fixed"})
+
+
 def test_rules_see_the_state_that_was_counted():
     store = InMemoryStore()
     store.counters.profiles["account#payee-1"] = {"deny": {"reason": "mule", "expires_at": "2026-03-04T12:00:01Z"}}
@@ -393,3 +424,446 @@ def test_an_entry_ends_by_the_payments_own_time(hours, silenced):
     at = NOON + timedelta(hours=hours) - timedelta(microseconds=1)  # decided at noon in either case
     answer, _ = decide_allowed(profiles, rule("true", outcome="review"), occurred_at=at)
     assert (answer["outcome"] == "approve") is bool(answer["suppressed"]) is silenced
+
+
+# --- while services fail ----------------------------------------------------------------------------------------------
+
+EVERYTHING = frozenset(counters.KINDS)
+TROUBLES = {
+    "one update": (Trouble({"payee"}), {"payee"}),
+    "one update, counted nevertheless": (Trouble({"device"}, applied=True), {"device"}),
+    "every update": (Trouble(EVERYTHING), {"payer", "payee", "pair", "device"}),
+    "the reads": (Trouble(unread=True), set()),
+    "everything": (Trouble(EVERYTHING, unread=True), {"payer", "payee", "pair", "device"}),
+    "what no retry mends": (Trouble({"pair"}, error=ServiceError("AccessDeniedException")), {"pair"}),
+}
+STEPS = [{"amount": 1000, "outcome": "challenge"}, {"amount": 2000, "outcome": "decline"}]
+OUTAGES: dict[str, tuple[dict[str, Any], str]] = {
+    "open": ({"policy": "open"}, "approve"),
+    "rules_only": ({"policy": "rules_only"}, "review"),
+    "challenge": ({"policy": "challenge"}, "review"),
+    "decline": ({"policy": "decline"}, "decline"),
+    "by_amount": ({"policy": "by_amount", "steps": STEPS}, "review"),
+}
+SEEN = rule("transaction.amount > 0", outcome="review")
+UNSEEN = (
+    rule("counters.payer_count_1m >= 0", id="counting", outcome="decline"),
+    rule("features.amount_log > 0.0", id="measuring", outcome="decline"),
+)
+"""Rules that need the state would decline, one that does not asks for a review."""
+
+
+def troubled(trouble: Trouble, *rules: dict[str, Any], **policy: Any) -> tuple[Evaluator, InMemoryStore, FixedScorer]:
+    store, scorer = InMemoryStore(), FixedScorer(0.99)
+    store.trouble["t-1"] = trouble
+    return evaluator(*rules, scorer=scorer, store=store, **policy), store, scorer
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("what", TROUBLES)
+def test_an_incomplete_state_is_answered_by_the_outage_policy_and_says_so(what, outage):
+    (trouble, lost), (policy, outcome) = TROUBLES[what], OUTAGES[outage]
+    asked, store, scorer = troubled(trouble, SEEN, *UNSEEN, outage={"standard": policy})
+    evaluation = asked.evaluate(payment())
+    answer = answered(evaluation)
+    assert (answer["outcome"], answer["degraded"], answer["segment"]) == (outcome, ["state"], "standard")
+    assert (scorer.asked, answer["score"], answer["model"]) == (0, None, {"version": None})
+    assert set(sources(answer["reasons"])) == {f"outage:{outage}", "tested@3"} - (
+        {"tested@3"} if outage == "open" else set()
+    )
+    assert {reason["code"] for reason in answer["reasons"]} - {"VELOCITY"} == {"COUNTERS_UNAVAILABLE"}
+    assert evaluation.cause == trouble.error.code
+    record = store.decisions["t-1"]
+    assert (set(record.uncounted), len(record.uncounted)) == (lost, len(lost))
+    assert record.counters == windows.ABSENT
+    assert features.pack(features.vector(record.transaction, record.counters)) == record.features
+
+
+def test_the_segments_own_policy_counts_where_its_expression_can_be_seen():
+    segments = [
+        {"id": "counted", "expression": "counters.payer_count_1m >= 0", "model": True},
+        {"id": "shops", "expression": "transaction.type == 'merchant'", "model": False},
+    ]
+    outage = {"standard": {"policy": "challenge"}, "counted": {"policy": "open"}, "shops": {"policy": "decline"}}
+    asked, _, _ = troubled(Trouble({"payer"}), segments=segments, outage=outage)
+    answer = answered(asked.evaluate(payment()))
+    assert (answer["segment"], answer["outcome"]) == ("standard", "challenge")
+    asked, _, _ = troubled(Trouble({"payer"}), segments=segments, outage=outage)
+    answer = answered(asked.evaluate(payment(type="merchant")))
+    assert (answer["segment"], answer["outcome"]) == ("shops", "decline")
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_a_limit_and_a_deny_entry_that_was_read_decline_under_every_policy(outage):
+    rules = (
+        rule("transaction.amount >= 1200", id="limit", outcome="decline", code="LIMIT_AMOUNT", protected=True),
+        rule("standing.payee_denied", id="denied", outcome="decline", code="DENY_LIST", protected=True),
+    )
+    for fields, trouble, codes in (
+        ({"amount": 1200}, Trouble(unread=True), {"LIMIT_AMOUNT"}),
+        ({"amount": 1199}, Trouble(EVERYTHING), {"DENY_LIST"}),
+        ({"amount": 1200}, Trouble({"payer"}), {"LIMIT_AMOUNT", "DENY_LIST"}),
+    ):
+        asked, store, _ = troubled(trouble, *rules, outage={"standard": OUTAGES[outage][0]})
+        store.counters.profiles["account#payee-1"] = {"deny": {"reason": "mule", "expires_at": None}}
+        answer = answered(asked.evaluate(payment(**fields)))
+        assert answer["outcome"] == "decline"
+        assert {reason["code"] for reason in answer["reasons"]} == codes | {"COUNTERS_UNAVAILABLE"}
+
+
+def test_profiles_that_were_not_read_deny_and_allow_nobody():
+    denied = rule("standing.payee_denied", outcome="decline", code="DENY_LIST", protected=True)
+    active = rule("standing.payee_status == 'active'", id="active", outcome="decline")
+    asked, store, _ = troubled(Trouble(unread=True), denied, active, SEEN | {"id": "seen"})
+    store.counters.profiles["account#payee-1"] = {"deny": {"reason": "mule", "expires_at": None}}
+    store.counters.profiles["account#payer-1"] = allowed("VELOCITY")
+    answer = answered(asked.evaluate(payment()))
+    assert (answer["outcome"], answer["suppressed"]) == ("review", [])
+
+
+def test_an_allow_entry_that_was_read_silences_rules_but_never_the_outage_policy():
+    outage = {"standard": {"policy": "challenge"}}
+    asked, store, _ = troubled(Trouble({"payer"}), SEEN, outage=outage)
+    store.counters.profiles["account#payer-1"] = allowed("VELOCITY", "COUNTERS_UNAVAILABLE", "model")
+    answer = answered(asked.evaluate(payment()))
+    assert (answer["outcome"], sources(answer["suppressed"])) == ("challenge", ["tested@3"])
+
+
+@pytest.mark.parametrize(("outage", "retryable"), [("open", False), ("challenge", True), ("decline", True)])
+def test_a_later_try_may_fare_better_than_one_in_an_outage(outage, retryable):
+    asked, _, _ = troubled(Trouble({"payer"}), outage={"standard": {"policy": outage}})
+    assert answered(asked.evaluate(payment()))["retryable"] is retryable
+
+
+def test_a_stored_decision_is_repeated_though_the_updates_fail():
+    store = InMemoryStore()
+    asked = evaluator(store=store)
+    first = asked.evaluate(payment())
+    store.trouble["t-1"] = Trouble(EVERYTHING)
+    assert asked.evaluate(payment()) == (first.answer, None, None)
+
+
+def test_a_stored_decision_that_could_not_be_read_is_found_by_the_commit():
+    store = InMemoryStore()
+    asked = evaluator(store=store)
+    first = asked.evaluate(payment())
+    store.trouble["t-1"] = Trouble(unread=True)
+    evaluation = asked.evaluate(payment())
+    assert (evaluation.answer, evaluation.decision) == (first.answer, None)
+    with pytest.raises(ConflictingBodyError):
+        asked.evaluate(payment(amount=7))
+
+
+@pytest.mark.parametrize("error", [UnavailableError("ThrottlingException"), ServiceError("AccessDeniedException")])
+@pytest.mark.parametrize("lost", [(), {"payer"}, EVERYTHING])
+def test_without_a_commit_the_caller_gets_a_fallback_and_the_next_try_decides(error, lost):
+    asked, store, _ = troubled(Trouble(lost, uncommitted=True, error=error), SEEN, *UNSEEN)
+    with pytest.raises(UndecidedError) as refused:
+        asked.evaluate(payment())
+    answer = problem(refused.value)
+    assert (answer["statusCode"], answer["headers"]["retry-after"], refused.value.code) == (503, "1", error.code)
+    assert json.loads(answer["body"])["fallback"] == {"outcome": "review", "policy_version": asked.rule_book.version}
+    assert store.decisions == {}
+    del store.trouble["t-1"]
+    decision = asked.evaluate(payment()).decision
+    assert decision is not None
+    assert (decision.outcome, decision.degraded, decision.recounted) == ("decline", [], lost != EVERYTHING)
+    assert store.decisions["t-1"].counters["payer_count_1m"] == 1
+
+
+def test_a_commit_that_happened_though_it_failed_is_found_by_the_next_try():
+    asked, store, _ = troubled(Trouble(uncommitted=True, applied=True))
+    with pytest.raises(UndecidedError):
+        asked.evaluate(payment())
+    del store.trouble["t-1"]
+    assert asked.evaluate(payment()) == (store.decisions["t-1"].answer, None, None)
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(sorted(SIDES_OF_TYPE)),
+        "amount": st.integers(1, 10**11) | st.integers(29_998, 30_001) | st.integers(299_998, 300_001),
+        "device_id": st.none() | st.just("device-1"),
+        "ip": st.none() | st.just("192.0.2.1"),
+    }
+)
+
+
+def made(fields: dict[str, Any]) -> Transaction:
+    return payment(**SIDES_OF_TYPE[fields["type"]] | fields)
+
+
+@given(FIELDS, st.booleans())
+def test_a_fallback_depends_on_nothing_but_the_payment_and_the_policy(fields, counted):
+    book = assembly.rule_book()
+    transaction = made(fields)
+    banned = {"deny": {"expires_at": None}, "status": {"state": "held"}}
+    ruling = book.judge_blind(transaction, None)
+    expected = max((hit.outcome for hit in ruling.hits), key=Outcome.severity)
+    for trouble in (Trouble(EVERYTHING, unread=True, uncommitted=True), Trouble(uncommitted=True)):
+        store = InMemoryStore()
+        store.trouble["t-1"] = trouble
+        store.counters.profiles.update({pk: dict(banned) for pk in counters.profiles(transaction).values()})
+        if counted:
+            store.counters.count(transaction)
+        asked = Evaluator(store, FixedScorer(0.99), book, lambda: NOON, 10)
+        with pytest.raises(UndecidedError) as refused:
+            asked.evaluate(transaction)
+        assert refused.value.fallback == asked.fallback(transaction)
+        assert refused.value.fallback.model_dump() == {"outcome": expected, "policy_version": book.version}
+
+
+def test_every_step_is_given_its_share_of_the_deadline():
+    store, scorer = InMemoryStore(), FixedScorer(0.1)
+    ticks = itertools.count(1000, 0.01)
+    asked = Evaluator(store, scorer, rule_book(), lambda: NOON, 0.4, lambda: next(ticks))
+    asked.evaluate(payment())
+    assert store.asked == [("count", ["t-1"], 1000 + 0.4 * STATE_SHARE), ("commit", ["t-1"], 1000 + 0.4)]
+    assert scorer.until == 1000 + 0.4 * MODEL_SHARE
+    assert 0 < STATE_SHARE < MODEL_SHARE < 1
+
+
+def test_a_payment_too_old_is_looked_up_within_the_deadline_and_is_undecided_when_that_fails():
+    store = InMemoryStore()
+    old = payment(occurred_at=NOON - timedelta(days=1))
+    asked = Evaluator(store, QUIET, rule_book(), lambda: NOON, 0.4, lambda: 1000)
+    with pytest.raises(InvalidRequestError):
+        asked.evaluate(old)
+    assert store.asked == [("find", ["t-1"], 1000.4)]
+    store.trouble["t-1"] = Trouble(unread=True)
+    with pytest.raises(UndecidedError) as refused:
+        asked.evaluate(old)
+    assert refused.value.fallback == asked.fallback(old)
+
+
+def test_a_batch_has_no_deadline():
+    store, scorer = InMemoryStore(), FixedScorer(0.1)
+    evaluator(store=store, scorer=scorer).evaluate_all([payment()])
+    assert [until for _, _, until in store.asked] == [None, None]
+    assert scorer.until is None
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+PAYMENTS = st.fixed_dictionaries(
+    {
+        "transaction_id": st.integers(0, 12).map("t-{}".format),
+        "type": st.sampled_from(sorted(SIDES_OF_TYPE)),
+        "payer_id": st.integers(0, 5).map("person-{}".format),
+        "amount": st.sampled_from([1, 2, 50_000]),
+        "occurred_at": st.sampled_from([0, 1, 90, 4000, 43_200, 86_000]).map(lambda s: NOON - timedelta(seconds=s)),
+        "device_id": st.none() | st.integers(0, 5).map("device-{}".format),
+    }
+)
+
+
+def sent(fields: dict[str, Any], other: int) -> Transaction:
+    if fields["occurred_at"] < NOON - MAX_AGE:  # under an id of this batch it would be too old before it is a conflict
+        fields = fields | {"transaction_id": f"old-{fields['transaction_id']}"}
+    party = {name: f"person-{other + 6}" for name, value in SIDES_OF_TYPE[fields["type"]].items() if value}
+    return payment(**{"payee_id": None} | fields | party | {"type": fields["type"]})
+
+
+BATCHES = st.lists(st.builds(sent, PAYMENTS, st.integers(0, 5)), max_size=14)
+
+
+def shares(one: Transaction, other: Transaction) -> bool:
+    """Whether the order of two payments matters: they move or read an item of one entity, or have one id."""
+
+    def things(transaction: Transaction) -> set[object]:
+        return {transaction.transaction_id, *((update.key.kind, update.key.entity) for update in updates(transaction))}
+
+    return not things(one).isdisjoint(things(other))
+
+
+@given(BATCHES)
+def test_a_wave_shares_nothing_keeps_the_order_and_comes_as_early_as_it_can(batch):
+    waves = _Batch(batch).waves
+    assert sorted(n for wave in waves for n in wave) == list(range(len(batch)))
+    assert all(wave == sorted(wave) for wave in waves)
+    for wave in waves:
+        assert not any(shares(batch[m], batch[n]) for m, n in itertools.combinations(wave, 2))
+    place = {n: number for number, wave in enumerate(waves) for n in wave}
+    for n in range(len(batch)):
+        ahead = [place[m] for m in range(n) if shares(batch[m], batch[n])]
+        assert place[n] == max(ahead, default=-1) + 1
+
+
+class Weighing(FixedScorer):
+    """A model with an opinion of its own of every vector."""
+
+    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+        scoring = super().score(vectors, until)
+        return scoring._replace(scores=[math.fsum(x for x in vector if x == x) * 0.37 % 1 for vector in vectors])  # noqa: PLR0124
+
+
+def told(result: Evaluation | FraudError) -> Any:
+    """What comes of a payment, but for the time that the steps took."""
+    if isinstance(result, FraudError):
+        return type(result), result.faults
+    return {**answered(result), "steps_ms": None}, result.decision is None
+
+
+def one_by_one(asked: Evaluator, batch: Sequence[Transaction]) -> list[Evaluation | FraudError]:
+    results: list[Evaluation | FraudError] = []
+    for transaction in batch:
+        try:
+            results.append(asked.evaluate(transaction))
+        except FraudError as error:
+            results.append(error)
+    return results
+
+
+def contents(store: InMemoryStore) -> dict[Key, Any]:
+    return {key: (i.buckets, i.slots, i.devices, i.marks) for key, i in store.counters.items.items()}
+
+
+@given(BATCHES, st.lists(st.integers(0, 20)))
+def test_a_batch_comes_to_the_same_as_its_payments_one_after_another(batch, before):
+    together, single = InMemoryStore(), InMemoryStore()
+    scorer = Weighing(0)
+    policy = {"segments": [{"id": "small", "expression": "transaction.amount == 1", "model": False}]}
+    rules = [rule("counters.payer_count_1h > 2", outcome="challenge"), UNSEEN[1] | {"outcome": "approve"}]
+    asked = evaluator(*rules, scorer=scorer, store=together, **policy)
+    reference = evaluator(*rules, scorer=Weighing(0), store=single, **policy)
+    for n in before:  # some are decided already, and must be recognised
+        if n < len(batch):
+            one_by_one(asked, [batch[n]])
+            one_by_one(reference, [batch[n]])
+    scorer.asked, together.asked = 0, []
+    results = asked.evaluate_all(batch)
+    assert list(map(told, results)) == list(map(told, one_by_one(reference, batch)))
+    assert contents(together) == contents(single)
+    assert together.decisions.keys() == single.decisions.keys()
+    for transaction_id, record in together.decisions.items():
+        expected = single.decisions[transaction_id]
+        assert record._replace(answer=b"") == expected._replace(answer=b"")
+    assert scorer.asked <= 1
+    assert sum(step == "count" for step, _, _ in together.asked) == len(_Batch(batch).waves)
+
+
+def test_a_batch_of_strangers_takes_three_calls():
+    store, scorer = InMemoryStore(), FixedScorer(0.1)
+    batch = [
+        payment(transaction_id=f"t-{n}", payer_id=f"a-{n}", payee_id=f"b-{n}", device_id=f"c-{n}") for n in range(100)
+    ]
+    results = evaluator(store=store, scorer=scorer).evaluate_all(batch)
+    assert [(step, len(ids)) for step, ids, _ in store.asked] == [("count", 100), ("commit", 100)]
+    assert scorer.asked == 1
+    assert [answered(each)["transaction_id"] for each in results if isinstance(each, Evaluation)] == [
+        each.transaction_id for each in batch
+    ]
+
+
+def test_an_id_twice_in_a_batch_has_one_decision_and_another_body_conflicts():
+    store = InMemoryStore()
+    first, again, other = evaluator(store=store).evaluate_all([payment(), payment(), payment(amount=7)])
+    assert isinstance(first, Evaluation)
+    assert again == (first.answer, None, None)
+    assert isinstance(other, ConflictingBodyError)
+    assert list(store.decisions) == ["t-1"]
+    assert asked_after(store)["payer_count_1m"] == 3
+
+
+KINDS_LOST = st.sampled_from(sorted(EVERYTHING)).map(lambda kind: frozenset({kind})) | st.just(EVERYTHING)
+HAPPENING = st.builds(
+    Trouble,
+    lost=st.just(frozenset()) | KINDS_LOST,
+    applied=st.booleans(),
+    unread=st.booleans(),
+    uncommitted=st.booleans(),
+    error=st.sampled_from([ServiceError("AccessDeniedException"), ServiceError("ValidationException")]),
+)
+
+
+def meets(trouble: Trouble | None, transaction: Transaction) -> bool:
+    if trouble is None:
+        return False
+    if transaction.occurred_at < NOON - MAX_AGE:
+        return trouble.unread
+    lost = any(update.key.kind.name in trouble.lost for update in updates(transaction))
+    return lost or trouble.unread or trouble.uncommitted
+
+
+def counted_once(store: InMemoryStore, batch: Sequence[Transaction]) -> None:
+    """Every attempt of the batch that is not too old is in the counters, and no other."""
+    expected = InMemoryStore()
+    for transaction in batch:
+        if transaction.occurred_at >= NOON - MAX_AGE:
+            expected.counters.count(transaction)
+    assert contents(store) == contents(expected)
+
+
+@given(BATCHES, st.dictionaries(st.integers(0, 13), HAPPENING, max_size=3))
+def test_one_that_fails_takes_along_what_is_behind_it_and_shares_with_it_and_nothing_else(batch, places):
+    store = InMemoryStore()
+    troubles = {batch[n].transaction_id: trouble for n, trouble in places.items() if n < len(batch)}
+    store.trouble.update(troubles)
+    asked = evaluator(store=store, scorer=Weighing(0))
+    results = asked.evaluate_all(batch)
+    failed: list[int] = []
+    for n, transaction in enumerate(batch):
+        new = transaction.occurred_at >= NOON - MAX_AGE
+        behind = any(shares(batch[m], transaction) for m in failed)
+        if meets(troubles.get(transaction.transaction_id), transaction) or (behind and new):
+            failed.append(n)
+    assert [n for n, result in enumerate(results) if isinstance(result, ServiceError)] == failed
+    store.trouble.clear()
+    rest = batch[failed[0] :] if failed else []
+    marked = {
+        update.mark
+        for transaction in rest
+        for update in updates(transaction)
+        if update.key in store.counters.items
+        and update.mark in store.counters.items[update.key].marks.get(update.marks, ())
+    }
+    again = asked.evaluate_all(rest)
+    assert not any(isinstance(result, ServiceError) for result in again)
+    for transaction, result in zip(rest, again, strict=True):
+        if isinstance(result, Evaluation) and result.decision is not None:
+            assert result.decision.recounted is (transaction.identity[:6] in marked)
+            assert result.decision.degraded == []
+    counted_once(store, batch)
+
+
+def test_what_came_before_one_that_fails_is_not_held_up_by_it():
+    store = InMemoryStore()
+    store.trouble["t-2"] = Trouble({"payer"})
+    batch = [payment(transaction_id=f"t-{n}") for n in (1, 2, 3)]
+    first, *others = evaluator(store=store).evaluate_all(batch)
+    assert isinstance(first, Evaluation)
+    assert [error.code for error in others if isinstance(error, ServiceError)] == ["ThrottlingException"] * 2
+    assert list(store.decisions) == ["t-1"]
+    assert store.asked[:2] == [("count", ["t-1"], None), ("count", ["t-2"], None)]  # the third is not even counted
+
+
+def test_one_too_old_that_cannot_be_looked_up_holds_up_only_what_comes_behind_it():
+    store = InMemoryStore()
+    store.trouble["t-2"] = Trouble(unread=True)
+    old = payment(transaction_id="t-2", occurred_at=NOON - timedelta(days=1))
+    first, second, third = evaluator(store=store).evaluate_all([payment(), old, payment(transaction_id="t-3")])
+    assert isinstance(first, Evaluation)
+    assert isinstance(second, ServiceError)
+    assert isinstance(third, ServiceError)
+
+
+def test_what_fails_along_holds_up_in_its_turn():
+    store = InMemoryStore()
+    chain = [
+        payment(transaction_id="t-0", payer_id="a", payee_id="b", device_id="c"),
+        payment(transaction_id="t-1", payer_id="d", payee_id="e", device_id="c"),
+        payment(transaction_id="t-2", payer_id="f", payee_id="e", device_id="g"),
+    ]
+    store.trouble["t-0"] = Trouble({"payer"})
+    assert [shares(chain[0], chain[1]), shares(chain[1], chain[2]), shares(chain[0], chain[2])] == [True, True, False]
+    results = evaluator(store=store).evaluate_all(chain)
+    assert [isinstance(result, ServiceError) for result in results] == [True] * 3
+
+
+def test_of_two_too_old_that_fail_the_first_holds_up_what_is_between():
+    store = InMemoryStore()
+    batch = [
+        payment(transaction_id=f"t-{n}", occurred_at=NOON - timedelta(days=days)) for n, days in enumerate((1, 0, 1))
+    ]
+    store.trouble |= {"t-0": Trouble(unread=True), "t-2": Trouble(unread=True)}
+    assert all(isinstance(result, ServiceError) for result in evaluator(store=store).evaluate_all(batch))

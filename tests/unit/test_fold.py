@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.counters import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, updates
-from fraud.fold import LAG, beginning, closable, plan, stale, waiting
+from fraud.counters import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed, updates
+from fraud.fold import LAG, PROFILE_HOURS, beginning, closable, plan, sources, stale, waiting
 from fraud.folding import expression
 from fraud.memory import InMemoryCounters
 from fraud.windows import measure
 from fraud.wire import Request
 from tests.deployment import TABLES, Deployment
+from tests.fakes import counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
@@ -83,12 +84,12 @@ def test_closed_day_is_in_the_profile_as_it_was_in_its_items(deployed):
     deployed.now = NOON + timedelta(days=1, minutes=15)
     deployed.fold_all()
     profile = deployed.profile("account#payer-1")
-    assert profile[f"o{TODAY}"] == 2 * 10**18 + 1000
+    assert profile[f"o{TODAY}"] == packed(2, 1000)
     assert int.from_bytes(profile[f"ob{TODAY}"]).bit_count() == 2
     assert int.from_bytes(profile[f"oe{TODAY}"]).bit_count() == 2
     assert (profile["ofirst"], profile["olast"]) == (NOW, NOW + 3 * HOUR)
-    assert deployed.profile("account#payee-2")[f"i{TODAY}"] == 10**18 + 700
-    assert deployed.profile("device#device-2")[f"u{TODAY}"] == 10**18 + 300
+    assert deployed.profile("account#payee-2")[f"i{TODAY}"] == packed(1, 700)
+    assert deployed.profile("device#device-2")[f"u{TODAY}"] == packed(1, 300)
 
 
 def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed):
@@ -98,11 +99,56 @@ def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed
     deployed.now += timedelta(hours=14)
     deployed.fold_all()
     hour, profile = NOW // HOUR, deployed.profile("account#shop")
-    assert profile[f"mh{hour}"] == 10**18 + 10
-    assert profile[f"mh{hour + 5}"] == 2 * 10**18 + 23
-    assert profile[f"m{TODAY}"] == 3 * 10**18 + 33
+    assert profile[f"mh{hour}"] == packed(1, 10)
+    assert profile[f"mh{hour + 5}"] == packed(2, 23)
+    assert profile[f"m{TODAY}"] == packed(3, 33)
     assert (profile["mfirst"], profile["mlast"]) == (NOW, NOW + 5 * HOUR)
     assert f"mh{hour + 1}" not in profile
+
+
+def test_fold_of_an_hour_reads_its_own_item_and_the_profile_has_the_others_of_its_day():
+    hour = NOW // HOUR
+    assert sources(MERCHANT, hour, {}) == range(hour, hour + 1)
+    day = NOW // DAY * 24
+    held = {"mlast": (day + PROFILE_HOURS - 1) * HOUR}
+    assert sources(MERCHANT, hour, held) == range(hour, hour + 1)
+    change = plan(MERCHANT, hour, {}, held | {f"mh{hour - 1}": packed(2, 700), f"mg{hour - 1}": b"\5"})
+    assert (change.sets[f"m{TODAY}"], change.sets[f"mb{TODAY}"]) == (packed(2, 700), (5).to_bytes(16))
+
+
+def test_repair_of_an_hour_whose_day_the_profile_has_forgotten_reads_the_whole_day():
+    hour, day = NOW // HOUR, NOW // DAY * 24
+    forgotten = {"mlast": (day + PROFILE_HOURS) * HOUR}
+    assert sources(MERCHANT, hour, forgotten) == range(day, day + 24)
+    assert f"mh{hour}" in plan(MERCHANT, hour, {}, forgotten).sets
+    older = {"mlast": (hour + PROFILE_HOURS) * HOUR}
+    assert f"mh{hour}" not in plan(MERCHANT, hour, {}, older).sets
+
+
+@pytest.mark.parametrize("repaired", range(3))
+def test_repair_after_days_leaves_a_merchants_profile_as_if_it_had_come_in_time(repaired):
+    profiles = []
+    for late in (None, repaired):
+        there = Deployment()
+        there.folding.tick()
+        keys = {}
+        for n, hours in enumerate((0, 1, 30, 60, 80)):
+            there.now = NOON + timedelta(hours=hours)
+            paid = payment(
+                transaction_id=f"t-{n}", type="merchant", payee_id="shop", amount=10**n, occurred_at=there.now
+            )
+            if n != late:
+                counted(there.store, paid)
+            keys[n] = (paid, updates(paid)[1].key)
+        there.now += timedelta(hours=14)
+        there.fold_all()
+        if late is not None:
+            paid, key = keys[late]
+            counted(there.store, paid)
+            there.fold({"pk": key.pk, "sk": key.sk})
+        profile = there.profile("account#shop")
+        profiles.append({name: value for name, value in profile.items() if name not in {"mv", "pk"}})
+    assert profiles[0] == profiles[1]
 
 
 def test_short_windows_of_a_merchant_reach_over_the_hour(deployed):
@@ -111,7 +157,7 @@ def test_short_windows_of_a_merchant_reach_over_the_hour(deployed):
     for minutes in (40, 58, 59.9, 60.2, 61):
         at = NOON + timedelta(minutes=minutes)
         paid = payment(transaction_id=f"t-{minutes}", type="merchant", payee_id="shop", occurred_at=at)
-        values = measure(paid, deployed.store.count(paid).state)
+        values = measure(paid, counted(deployed.store, paid).state)
         assert values == measure(paid, offline.count(paid))
         found.append((values["merchant_count_1m"], values["merchant_count_1h"]))
     assert found == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)]

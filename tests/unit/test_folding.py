@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from fraud.assembly import rule_book
-from fraud.counters import MERCHANT, PAYER, Key, Slice, updates
+from fraud.counters import MERCHANT, PAYER, Key, Slice, packed, updates
 from fraud.errors import UnavailableError
 from fraud.evaluation import Evaluator
 from fraud.fold import SLICES, WATERMARKS, Due, Progress, closable
@@ -16,7 +16,7 @@ from fraud.transaction import Transaction
 from fraud.windows import measure
 from fraud.wire import Refused, Request
 from tests.deployment import TABLES, Deployment
-from tests.fakes import FixedScorer
+from tests.fakes import FixedScorer, counted
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
@@ -104,7 +104,7 @@ def test_killed_worker_is_followed_by_one_that_goes_on_where_the_watermark_says(
     assert deployed.fold(slice_message(part)) == (5, 1)
     assert deployed.watermark(part) == Progress(TODAY)
     assert [deployed.profile(f"account#{payer}")["ov"] for payer in payers] == [1, 1, 2, 2, 1, 1, 1]
-    assert all(deployed.profile(f"account#{payer}")[f"o{TODAY}"] == 10**18 + 1200 for payer in payers)
+    assert all(deployed.profile(f"account#{payer}")[f"o{TODAY}"] == packed(1, 1200) for payer in payers)
     assert deployed.fold(slice_message(part)) == (0, 0)
 
 
@@ -150,12 +150,12 @@ def test_fold_that_was_overtaken_by_a_repairs_fold_reads_again(deployed):
 
     def repaired(requests: Sequence[Request]) -> None:
         if folds(requests) and next(repairs, False):
-            deployed.store.count(payment(transaction_id="t-lost", amount=5))
+            counted(deployed.store, payment(transaction_id="t-lost", amount=5))
             deployed.another.work(TODAYS_ITEM, lambda: RESERVE_MS)
 
     deployed.meanwhile = repaired
     deployed.fold(TODAYS_ITEM)
-    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == 2 * 10**18 + 1205
+    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == packed(2, 1205)
     assert deployed.profile("account#payer-1")["ov"] == 2
 
 
@@ -165,7 +165,22 @@ def test_profile_is_read_before_the_items_so_that_no_repair_falls_between(deploy
     deployed.fold(TODAYS_ITEM)
     reads = [request.payload["RequestItems"] for request in deployed.requests if request.operation == "batch_get_item"]
     assert [list(tables) for tables in reads] == [[TABLES.profiles], [TABLES.counters]]
-    assert all(wanted["ConsistentRead"] for tables in reads for wanted in tables.values())
+    assert [wanted["ConsistentRead"] for tables in reads for wanted in tables.values()] == [False, True]
+
+
+def test_profile_that_was_read_too_old_is_read_consistently(deployed):
+    deployed.pay()
+
+    def overtaken(requests: Sequence[Request]) -> None:
+        if folds(requests):
+            deployed.meanwhile = lambda _: None
+            deployed.another.work(TODAYS_ITEM, lambda: RESERVE_MS)
+
+    deployed.meanwhile = overtaken
+    deployed.requests.clear()
+    deployed.fold(TODAYS_ITEM)
+    reads = [request.payload["RequestItems"] for request in deployed.requests if request.operation == "batch_get_item"]
+    assert [tables[TABLES.profiles]["ConsistentRead"] for tables in reads if TABLES.profiles in tables] == [False, True]
 
 
 def test_profile_that_a_label_is_written_to_is_tried_again(deployed):
@@ -241,7 +256,7 @@ def test_fresh_stack_begins_at_the_latest_closed_period():
     assert deployed.folding.tick() == NOTHING
     assert deployed.messages == []
     assert all(deployed.watermark(part) == Progress(closable(part.sk, NOW)) for part in SLICES)
-    assert not deployed.store.count(payment()).state.stale
+    assert not counted(deployed.store, payment()).state.stale
 
 
 def test_stack_with_counters_but_no_watermarks_folds_all_that_windows_reach():
@@ -251,12 +266,12 @@ def test_stack_with_counters_but_no_watermarks_folds_all_that_windows_reach():
     due = deployed.folding.tick()
     assert due.slices == len(parts - {None})
     assert due.lag_seconds > 29 * DAY
-    assert deployed.store.count(payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
+    assert counted(deployed.store, payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
     for part in parts - {None}:
         deployed.fold(slice_message(part))
     deployed.now += timedelta(minutes=1)
     last = payment(transaction_id="t-3", occurred_at=deployed.now)
-    state = deployed.store.count(last).state
+    state = counted(deployed.store, last).state
     assert not state.stale
     assert measure(last, state)["payer_count_30d"] == 3
 
@@ -329,7 +344,7 @@ def test_tick_folds_what_is_little_by_itself_an_entitys_hours_one_after_another(
     assert deployed.messages == []
     profile = deployed.profile("account#shop")
     assert profile["mv"] == 3
-    assert profile[f"m{TODAY}"] == 3 * (10**18 + 1200)
+    assert profile[f"m{TODAY}"] == packed(3, 3600)
     now = int(deployed.now.timestamp())
     assert all(deployed.watermark(part) == Progress(closable(part.sk, now)) for part in SLICES)
     assert deployed.folding.tick() == NOTHING
@@ -351,7 +366,7 @@ def test_tick_that_dies_amid_its_own_folds_is_completed_by_the_next():
     deployed.meanwhile = lambda _: None
     assert deployed.folding.tick() == (0, 0, 1)
     assert deployed.profile("account#shop")["mv"] == 2
-    assert deployed.profile("account#shop")[f"m{TODAY}"] == 10**18 + 1200
+    assert deployed.profile("account#shop")[f"m{TODAY}"] == packed(1, 1200)
 
 
 def test_tick_leaves_a_slice_alone_whose_worker_is_amid_a_period(deployed):
@@ -394,8 +409,8 @@ def test_fold_that_stands_still_shows_in_the_lag_and_in_the_payments_that_it_con
     deployed.now += timedelta(days=4)
     assert deployed.folding.tick() == (3 * DAY, 2, 0)  # today closed so long ago; payer and device share a slice
     others = payment(transaction_id="t-3", payer_id="payer-3", payee_id="payee-3", device_id="device-3")
-    assert not deployed.store.count(others).state.stale
-    assert deployed.store.count(payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
+    assert not counted(deployed.store, others).state.stale
+    assert counted(deployed.store, payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
 
 
 # --- items to fold again ---------------------------------------------------------------------------------------------
@@ -403,7 +418,7 @@ def test_fold_that_stands_still_shows_in_the_lag_and_in_the_payments_that_it_con
 
 def repaired(deployed: Deployment) -> Transaction:
     lost = payment(transaction_id="t-lost", amount=5)
-    deployed.store.count(lost)
+    counted(deployed.store, lost)
     for update in updates(lost):
         deployed.folding.refold(update.key)
     return lost
@@ -416,7 +431,7 @@ def test_repaired_item_of_a_closed_period_is_folded_again(deployed):
     repaired(deployed)
     assert len(deployed.messages) == 3  # payer, payee and device: pairs are read directly
     deployed.work()
-    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == 2 * 10**18 + 1205
+    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == packed(2, 1205)
 
 
 def test_repaired_item_of_an_open_period_waits_for_its_fold(deployed):
@@ -444,7 +459,7 @@ def test_watermarks_that_could_not_be_read_are_asked_for_with_the_next_payment(d
     with pytest.raises(UnavailableError):
         deployed.pay()
     deployed.meanwhile = present
-    assert not deployed.store.count(payment()).state.stale
+    assert not counted(deployed.store, payment()).state.stale
 
 
 @pytest.mark.parametrize(("ticked", "degraded"), [(True, []), (False, ["profile"])])
@@ -452,7 +467,7 @@ def test_decision_on_a_profile_that_is_behind_says_so(ticked, degraded):
     deployed = Deployment()
     if ticked:
         deployed.folding.tick()
-    evaluator = Evaluator(deployed.store, FixedScorer(0.1), rule_book(), deployed.clock)
+    evaluator = Evaluator(deployed.store, FixedScorer(0.1), rule_book(), deployed.clock, 10)
     decision = evaluator.evaluate(payment()).decision
     assert decision is not None
     assert decision.degraded == degraded

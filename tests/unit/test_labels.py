@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from fraud.counters import State
 from fraud.errors import ForbiddenError, InvalidRequestError
-from fraud.labels import MAX_LABELS, History, Label, LabelBatch, LabelOrder, LabelResult, Move, Parties, Sources
+from fraud.labels import (
+    MAX_LABELS_OF_SOURCE,
+    MAX_SOURCES,
+    History,
+    Label,
+    LabelBatch,
+    LabelOrder,
+    LabelResult,
+    Move,
+    Parties,
+    Sources,
+)
 from fraud.memory import InMemoryCounters
 from fraud.transaction import utc
 from fraud.windows import measure
@@ -118,19 +129,69 @@ def test_a_type_without_payee_moves_the_payer_only(kind):
     assert moved == [(Move("payer-1", "fo", TODAY, 1),)]
 
 
-def test_a_transaction_keeps_a_bounded_number_of_labels():
-    history, _ = replayed(*(label(reported_at=NOON + timedelta(seconds=n)) for n in range(MAX_LABELS)))
+def test_a_transaction_keeps_a_bounded_number_of_labels_of_each_source():
+    full, _ = replayed(*(label(reported_at=NOON + timedelta(seconds=n)) for n in range(MAX_LABELS_OF_SOURCE)))
     with pytest.raises(InvalidRequestError, match="too_many_labels"):
-        history.accept(label(reported_at=NOON - A_DAY), RANKING)
-    assert history.accept(history.labels[0], RANKING) == (history, ())
+        full.accept(label(reported_at=NOON - A_DAY), RANKING)
+    assert full.accept(full.labels[0], RANKING) == (full, ())
+    corrected, moves = full.accept(label("legitimate", NOON + A_DAY, "chargeback"), RANKING)
+    assert corrected.effective(RANKING).source == "chargeback"
+    assert moves == both(TODAY, -1)
 
 
+# --- a decision that comes after its labels ---------------------------------------------------------------------------
+CLAIMED = Parties("other", "wrong", NOON)
+
+
+def test_a_decision_takes_the_mark_off_whom_only_the_caller_meant_on_the_day_that_counts():
+    before, _ = replayed(label(known_at=NOON + A_DAY), parties=CLAIMED)
+    after, moves = before.adopt(PARTIES)
+    off = Move("other", "fo", TODAY + 1, -1), Move("wrong", "fi", TODAY + 1, -1)
+    assert moves == (*off, *both(TODAY + 1, +1))
+    assert after == History(PARTIES, before.labels, TODAY + 1)
+
+
+def test_a_decision_moves_nothing_of_a_payment_that_is_not_held_for_fraud():
+    before, _ = replayed(label("legitimate"), parties=CLAIMED)
+    assert before.adopt(PARTIES) == (History(PARTIES, before.labels), ())
+
+
+@pytest.mark.parametrize(
+    ("claimed", "moves"),
+    [
+        (PARTIES._replace(type=None), ()),
+        (PARTIES._replace(type=None, payee_id=None), (Move("payee-1", "fi", TODAY, 1),)),
+        (
+            PARTIES._replace(type=None, payer_id="payee-1", payee_id="payer-1"),
+            (Move("payee-1", "fo", TODAY, -1), Move("payer-1", "fi", TODAY, -1), *both(TODAY, +1)),
+        ),
+    ],
+)
+def test_a_decision_moves_no_bucket_twice(claimed, moves):
+    before, _ = replayed(label(), parties=claimed)
+    assert before.adopt(PARTIES)[1] == moves
+
+
+def test_a_decided_cash_out_takes_the_mark_off_the_payee_that_it_names():
+    before, _ = replayed(label(), parties=PARTIES._replace(type=None))
+    assert before.adopt(PARTIES._replace(type="cash_out"))[1] == (Move("payee-1", "fi", TODAY, -1),)
+
+
+# --- any sequence -----------------------------------------------------------------------------------------------------
 ACCOUNTS = ("a", "b", "c")
 PAYMENTS = {
     "p2p": Parties("a", "b", NOON, "p2p"),
     "shop": Parties("b", "c", NOON, "merchant"),
     "cash": Parties("a", "b", NOON, "cash_out"),
     "self": Parties("c", "c", NOON),
+    "alone": Parties("b", None, NOON),
+}
+DECIDED = {
+    "p2p": Parties("a", "c", NOON, "p2p"),
+    "shop": Parties("b", "c", NOON, "merchant"),
+    "cash": Parties("b", "a", NOON, "cash_out"),
+    "self": Parties("c", "a", NOON, "p2p"),
+    "alone": Parties("b", "a", NOON, "p2p"),
 }
 ARRIVALS = st.lists(
     st.tuples(
@@ -154,6 +215,11 @@ def log_of(arrivals) -> list[label_log.Entry]:
     return log
 
 
+def as_decided(entry: label_log.Entry) -> label_log.Entry:
+    payer, payee, _, kind = DECIDED[entry.transaction_id]
+    return entry._replace(payer=payer, payee=None if kind == "cash_out" else payee)
+
+
 @given(ARRIVALS)
 def test_buckets_agree_with_a_replay_of_the_log_after_any_sequence(arrivals):
     counters, histories, log = InMemoryCounters(), {}, log_of(arrivals)
@@ -165,6 +231,11 @@ def test_buckets_agree_with_a_replay_of_the_log_after_any_sequence(arrivals):
             counters.learn(*move)
         held = {(a, name): n for a in ACCOUNTS for name, n in counters.profiles[f"account#{a}"].items() if n}
         assert held == label_log.buckets(log[:end], RANKING)
+    for name, history in histories.items():
+        for move in history.adopt(DECIDED[name])[1]:
+            counters.learn(*move)
+    held = {(a, name): n for a in ACCOUNTS for name, n in counters.profiles[f"account#{a}"].items() if n}
+    assert held == label_log.buckets(map(as_decided, log), RANKING)
 
 
 def test_what_is_learned_is_measured_from_its_day_on_and_gone_after_the_window():
@@ -220,6 +291,13 @@ def test_malformed_or_ambiguous_sources_are_an_error(text):
         Sources.parse(text)
 
 
+def test_the_number_of_sources_is_bounded():
+    pairs = [f"source_{n}=role-{n}" for n in range(MAX_SOURCES + 1)]
+    assert len(Sources.parse(",".join(pairs[1:])).ranking) == MAX_SOURCES
+    with pytest.raises(ValueError, match="at most 10 sources"):
+        Sources.parse(",".join(pairs))
+
+
 # --- what a request may say -------------------------------------------------------------------------------------------
 def order(**fields) -> LabelOrder:
     said = {"transaction_id": "t-1", "label": "fraud", "reported_at": "2026-03-04T12:00:00Z"} | fields
@@ -249,6 +327,13 @@ def test_an_unknown_transaction_needs_all_its_parties():
     ]
     said = order(payer_id="a", payee_id="a", occurred_at="2026-03-04T21:00:00+09:00").parties(None)
     assert said == Parties("a", "a", NOON)
+
+
+def test_a_null_says_that_there_is_no_payee_and_says_nothing_of_a_stored_payment():
+    assert order(payer_id="a", payee_id=None, occurred_at=NOON).parties(None) == Parties("a", None, NOON)
+    assert order(payee_id=None).parties(PARTIES) is PARTIES
+    with pytest.raises(InvalidRequestError, match="contradiction"):
+        order(payee_id="b").parties(Parties("a", None, NOON))
 
 
 def test_a_faulty_label_is_its_own_rejection_and_keeps_no_other():

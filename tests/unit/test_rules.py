@@ -18,7 +18,9 @@ from fraud.rules import (
     MAX_LENGTH,
     MAX_NESTING,
     MEMBERS,
+    OUTAGE,
     STANDING,
+    Outage,
     RuleBook,
     Ruling,
     denies,
@@ -308,7 +310,13 @@ def without(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if key != name}
 
 
+def by_amount(*steps: Mapping[str, Any]) -> dict[str, Any]:
+    return {"policy": "by_amount", "steps": steps}
+
+
 FINE = rule("true")
+STEP: dict[str, Any] = {"amount": 10, "outcome": "review"}
+SMALL = {"id": "small", "expression": "transaction.amount < 10", "model": False}
 WRONG_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "no name": ({"name": None}, "name: "),
     "unknown field": ({"rulez": []}, "rulez: "),
@@ -339,6 +347,35 @@ WRONG_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "expression as number": ({"rules": [FINE | {"expression": 1}]}, "rules.0.expression: "),
     "rule without code": ({"rules": [without(FINE, "code")]}, "rules.0.code: "),
     "rule with a typo": ({"rules": [FINE | {"ouctome": "review"}]}, "rules.0.ouctome: "),
+    **{
+        f"outage {name}": ({"outage": {"standard": outage}}, f"outage.standard{why}")
+        for name, outage, why in (
+            ("without a policy", {}, ".policy: "),
+            ("of no known policy", {"policy": "close"}, ".policy: "),
+            ("by amount without steps", {"policy": "by_amount"}, ": Value error, steps belong to by_amount"),
+            ("with empty steps", {"policy": "by_amount", "steps": []}, ": Value error, steps belong to by_amount"),
+            ("with steps it has no use for", {"policy": "open", "steps": [STEP]}, ": Value error, steps belong"),
+            ("with falling steps", by_amount(STEP, STEP | {"amount": 9}), ": Value error, steps must rise"),
+            ("with equal steps", by_amount(STEP, STEP), ": Value error, steps must rise"),
+            ("below zero", by_amount(STEP | {"amount": -1}), ".steps.0.amount: "),
+            ("by part of a unit", by_amount(STEP | {"amount": 1.5}), ".steps.0.amount: "),
+            ("of no known outcome", by_amount(STEP | {"outcome": "ask"}), ".steps.0.outcome: "),
+            ("with a typo", {"policy": "open", "step": []}, ".step: "),
+        )
+    },
+    "no outage policy": ({"outage": {}}, "segments without an outage policy"),
+    "segment without an outage policy": (
+        {"segments": [SMALL], "outage": {"standard": {"policy": "open"}}},
+        "or outage policies without a segment: small",
+    ),
+    "outage policy without a segment": (
+        {"outage": {"standard": {"policy": "open"}, "gone": {"policy": "open"}}},
+        "or outage policies without a segment: gone",
+    ),
+    "outage without words": (
+        {"reasons": without(PACKAGED["reasons"], "COUNTERS_UNAVAILABLE")},
+        "codes without words: COUNTERS_UNAVAILABLE",
+    ),
     "segment without model": ({"segments": [{"id": "small", "expression": "true"}]}, "segments.0.model: "),
 }
 
@@ -420,6 +457,93 @@ def test_every_feature_has_a_reason():
     for name in features.NAMES:
         (reason,) = BOOK.explain(Outcome.DECLINE, [(name, 1.0)]).reasons
         assert reason.code == PACKAGED["feature_reasons"][name]
+
+
+# --- judging without the counters -------------------------------------------------------------------------------------
+
+ROOTS = {
+    "transaction": rule("transaction.amount > 0", id="by_payment"),
+    "nothing": rule("true", id="by_nothing"),
+    "standing": rule("standing.payee_denied || standing.payer_status == 'active'", id="by_standing"),
+    "counters": rule("counters.payer_count_1m >= 0", id="by_counters"),
+    "features": rule("features.amount_log > 0.0", id="by_features"),
+    "several": rule("transaction.amount > 0 && counters.payer_count_1m >= 0", id="by_several"),
+    "in words": rule("transaction.amount > 0 && 'counters.payer_count_1m' != ''", id="by_words"),
+}
+
+
+def blind(book: RuleBook, state: State | None = None, **fields: Any) -> list[str]:
+    return [hit.reasons[0].source for hit in book.judge_blind(payment(**fields), state).hits]
+
+
+def test_only_rules_that_read_no_counters_are_judged_without_them():
+    book = rule_book(*ROOTS.values())
+    seen = ["by_payment@3", "by_nothing@3", "by_words@3", "outage:rules_only"]
+    assert blind(book) == seen
+    assert sorted(blind(book, State({}, {}))) == sorted([*seen, "by_standing@3"])
+
+
+def test_an_open_policy_judges_by_protected_rules_only():
+    protected = [each | {"id": f"{each['id']}_too", "protected": True} for each in ROOTS.values()]
+    book = rule_book(*ROOTS.values(), *protected, outage={"standard": {"policy": "open"}})
+    assert blind(book) == ["by_payment_too@3", "by_nothing_too@3", "by_words_too@3", "outage:open"]
+    assert "by_standing_too@3" in blind(book, State({}, {}))
+
+
+def test_a_denial_that_is_known_is_judged():
+    book = rule_book(rule("standing.payee_denied", protected=True), outage={"standard": {"policy": "open"}})
+    denied = State({}, {"account#payee-1": {"deny": {"reason": "mule", "expires_at": None}}})
+    assert blind(book, denied) == ["tested@3", "outage:open"]
+    assert blind(book, State({}, {})) == blind(book) == ["outage:open"]
+
+
+def test_a_segment_that_reads_counters_is_passed_over_for_the_next_that_holds():
+    counted = {"id": "counted", "expression": "counters.payer_count_1m >= 0", "model": True}
+    known = {"id": "known", "expression": "standing.payer_status == 'active'", "model": True}
+    book = rule_book(segments=[counted, known, SMALL | {"expression": "transaction.amount < 5000"}])
+    assert book.judge_blind(payment(), None).segment.id == "small"
+    assert book.judge_blind(payment(amount=5000), None).segment.id == "standard"
+    assert book.judge_blind(payment(), State({}, {})).segment.id == "known"
+
+
+def test_an_expression_that_fails_without_counters_is_named_and_decides_nothing():
+    ruling = rule_book(rule("transaction.ip.startsWith('10.')")).judge_blind(payment(), None)
+    assert (ruling.failed, [hit.source for hit in ruling.hits]) == (("tested",), ["outage"])
+
+
+def test_the_outage_policys_own_opinion_can_be_retried_and_not_silenced():
+    (hit,) = rule_book(outage={"standard": {"policy": "decline"}}).judge_blind(payment(), None).hits
+    assert (hit.outcome, hit.retryable, hit.protected) == (Outcome.DECLINE, True, True)
+    assert (hit.reasons[0].code, hit.reasons[0].text) == (OUTAGE, PACKAGED["reasons"][OUTAGE])
+    assert OUTAGE not in BOOK.silenceable
+
+
+@pytest.mark.parametrize(
+    ("amount", "outcome"),
+    [(1, "approve"), (9, "approve"), (10, "review"), (99, "review"), (100, "challenge"), (10**11, "challenge")],
+)
+def test_by_amount_the_last_step_reached_decides(amount, outcome):
+    steps = by_amount(STEP, {"amount": 100, "outcome": "challenge"})  # not always the more the worse
+    (hit,) = rule_book(outage={"standard": steps}).judge_blind(payment(amount=amount), None).hits
+    assert hit.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("policy", "outcome"),
+    [("open", "approve"), ("rules_only", "approve"), ("challenge", "challenge"), ("decline", "decline")],
+)
+def test_other_policies_say_the_same_of_every_amount(policy, outcome):
+    assert {Outage(policy=policy).outcome(amount) for amount in (0, 1, 10**11)} == {outcome}
+
+
+@pytest.mark.parametrize(
+    ("amount", "outcome"),
+    [(29_999, "approve"), (30_000, "challenge"), (299_999, "challenge"), (300_000, "decline")],
+)
+def test_the_packaged_policy_asks_more_of_larger_amounts_in_an_outage(amount, outcome):
+    hits = BOOK.judge_blind(payment(amount=amount), None).hits
+    assert max((hit.outcome for hit in hits), key=Outcome.severity) == outcome
+    assert {hit.protected for hit in hits} == {True}
 
 
 # --- standing ---------------------------------------------------------------------------------------------------------

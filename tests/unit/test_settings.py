@@ -6,12 +6,13 @@ import pytest
 
 from fraud import settings
 from fraud.errors import UndecidableError
-from fraud.settings import Settings
+from fraud.settings import Caller, Settings
 
 ENVIRONMENT = {
     "STAGE": "local",
     "CURRENCY": "JPY",
     "SCORER": "embedded",
+    "MODEL_ENDPOINT": "fraud-model",
     "COUNTERS_TABLE": "counters",
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
@@ -23,6 +24,7 @@ ENVIRONMENT = {
     "FOLD_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/fold",
     "EVENT_BUS_NAME": "events",
     "DECISION_RETENTION_DAYS": "400",
+    "DEADLINE_MS": "250",
 }
 
 
@@ -46,6 +48,8 @@ def test_every_missing_variable_is_named(name):
     [
         ("CURRENCY", "yen"),
         ("SCORER", "SECRET"),
+        ("MODEL_ENDPOINT", "SECRET"),
+        ("MODEL_ENDPOINT", "a/../b"),
         ("COUNTERS_TABLE", "a b"),
         ("AUDIT_TABLE", "x"),
         ("LABELS_TABLE", ""),
@@ -76,3 +80,36 @@ def test_the_clock_tells_the_present_in_utc():
     now = settings.clock()
     assert now.tzinfo is UTC
     assert abs(datetime.now(UTC) - now) < timedelta(minutes=1)
+
+
+LAMBDA = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "SECRET"}
+
+
+def test_the_caller_is_who_lambda_says_and_calls_the_services_of_its_region():
+    caller = Caller.from_environment(LAMBDA | {"AWS_SESSION_TOKEN": "TOKEN", "AWS_CA_BUNDLE": "/ca.pem"})
+    assert (caller.region, caller.key_id, caller.secret, caller.token) == ("eu-west-1", "AKIA", "SECRET", "TOKEN")
+    assert caller.dynamodb_url == "https://dynamodb.eu-west-1.amazonaws.com"
+    assert caller.sagemaker_url == "https://runtime.sagemaker.eu-west-1.amazonaws.com"
+    assert caller.ca_bundle == "/ca.pem"
+    assert "SECRET" not in repr(caller)
+    assert "TOKEN" not in repr(caller)
+    china = Caller.from_environment(LAMBDA | {"AWS_REGION": "", "AWS_DEFAULT_REGION": "cn-north-1"})
+    assert china.dynamodb_url == "https://dynamodb.cn-north-1.amazonaws.com.cn"
+    assert (china.token, china.ca_bundle) == (None, None)
+
+
+def test_an_endpoint_given_for_a_service_precedes_the_one_for_all():
+    caller = Caller.from_environment(
+        LAMBDA | {"AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://models:2"}
+    )
+    assert (caller.dynamodb_url, caller.sagemaker_url) == ("http://all:1", "http://models:2")
+    caller = Caller.from_environment(LAMBDA | {"AWS_ENDPOINT_URL_DYNAMODB": "http://tables:3"})
+    assert (caller.dynamodb_url, caller.sagemaker_url) == (
+        "http://tables:3",
+        "https://runtime.sagemaker.eu-west-1.amazonaws.com",
+    )
+
+
+def test_a_caller_without_credentials_or_region_is_refused_by_name():
+    with pytest.raises(UndecidableError, match="AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: missing"):
+        Caller.from_environment({})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fraud import telemetry
+from fraud import settings, telemetry
 from fraud.assembly import POLICY
 from fraud.errors import Fault, InvalidRequestError, UnavailableError
 from fraud.evaluation import Evaluation, Evaluator
@@ -42,23 +42,24 @@ def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 def metrics(parsed: dict[str, Any]) -> dict[str, tuple[str, float]]:
     """(unit, value) by metric, as CloudWatch extracts them from a line."""
     (definition,) = parsed["_aws"]["CloudWatchMetrics"]
-    assert definition["Namespace"] == "Fraud"
+    assert definition["Namespace"] == f"Fraud/{settings.stage()}"
     assert all(isinstance(parsed[name], str) for (*names,) in definition["Dimensions"] for name in names)
     assert parsed["_aws"]["Timestamp"] > 1_700_000_000_000
     return {metric["Name"]: (metric["Unit"], parsed[metric["Name"]]) for metric in definition["Metrics"]}
 
 
 def test_a_decision_is_one_line_without_personal_data(capsys):
-    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.6), RuleBook.load(POLICY.read_bytes()), lambda: NOON)
+    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.6), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
     telemetry.evaluated(evaluator.evaluate(payment(**PERSONAL)), "api")
     parsed = line(capsys)
     assert {name: unit for name, (unit, _) in metrics(parsed).items()} == {
         "Decisions": "Count",
+        "DegradedDecisions": "Count",
         "StateMs": "Milliseconds",
         "ModelMs": "Milliseconds",
         "RulesMs": "Milliseconds",
     }
-    assert parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Outcome", "Door"]]
+    assert parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Outcome", "Door"], ["Door"]]
     assert (parsed["Outcome"], parsed["Door"], parsed["transaction_id"]) == ("review", "api", "t-1")
     assert (parsed["score"], parsed["codes"], parsed["model"]) == (0.6, ["AMOUNT_UNUSUAL"], "fixed")
 

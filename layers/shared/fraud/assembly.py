@@ -6,17 +6,23 @@ from datetime import datetime
 from pathlib import Path
 
 from fraud import scorer, settings
-from fraud.evaluation import Evaluator
-from fraud.folding import Folding, SqsQueue
+from fraud.evaluation import Evaluator, Scorer
+from fraud.folding import Folding, Queue
 from fraud.rules import RuleBook
-from fraud.settings import Settings
+from fraud.settings import Caller, Settings
 from fraud.store import DynamoStore, Tables
-from fraud.wire import BotoTransport
+from fraud.wire import Patience, Wire
 
 POLICY = Path(__file__).with_name("policy.json")
 
-PATIENCE_OF_THE_FOLD = 10
-"""Seconds that it waits for an answer: a page of its index is a megabyte, and no payment waits for it."""
+ATTEMPT_SHARE = 0.25
+"""Part of the deadline after which one attempt at a request is given up: a hanging one leaves time for another."""
+
+OF_A_BATCH_S = 10
+"""Patience with a step of a batch from the stream, for which nobody waits."""
+
+OF_THE_FOLD = Patience(attempt_s=10, total_s=30)
+"""No payment waits for the fold, and a page of its index is a megabyte."""
 
 
 def rule_book() -> RuleBook:
@@ -32,13 +38,33 @@ def _tables(configuration: Settings) -> Tables:
     return Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
 
 
+def store(configuration: Settings, patience: Patience | None = None) -> DynamoStore:
+    """The hot tables."""
+    return _store(configuration, Wire(Caller.from_environment(), patience))
+
+
 def evaluator(configuration: Settings) -> Evaluator:
     """Everything that deciding a payment takes. Raises UndecidableError, so that a broken part stops the deployment."""
-    store = DynamoStore(BotoTransport(), _tables(configuration), configuration.decision_retention_days, _now)
-    return Evaluator(store, scorer.embedded(), rule_book(), _now)
+    deadline_s = configuration.deadline_ms / 1000
+    transport = Wire(Caller.from_environment(), Patience(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=OF_A_BATCH_S))
+    chosen = _scorer(configuration, transport)
+    return Evaluator(_store(configuration, transport), chosen, rule_book(), _now, deadline_s)
 
 
-def folding(configuration: Settings) -> Folding:
-    """The fold, on its tables and its queue."""
-    transport = BotoTransport(PATIENCE_OF_THE_FOLD)
-    return Folding(transport, _tables(configuration), SqsQueue(configuration.fold_queue_url), _now)
+def _store(configuration: Settings, transport: Wire) -> DynamoStore:
+    return DynamoStore(transport, _tables(configuration), configuration.decision_retention_days, _now)
+
+
+def _scorer(configuration: Settings, transport: scorer.Transport) -> Scorer:
+    """The packaged model, asked first or standing in for the endpoint."""
+    embedded = scorer.embedded()
+    if configuration.scorer == "embedded":
+        return embedded
+    return scorer.Endpoint(transport, configuration.model_endpoint, embedded)
+
+
+def folding(configuration: Settings, queue: Queue) -> Folding:
+    """The fold on its tables, and on a queue that is given: SQS's needs boto3, which a payment's function never
+    loads.
+    """
+    return Folding(Wire(Caller.from_environment(), OF_THE_FOLD), _tables(configuration), queue, _now)

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple, Protocol
 from fraud.transaction import NEEDS_PAYEE, Transaction
 
 DAY = 86_400
-PACK = 10**18
-"""A bucket is count * PACK + sum of minor units: 10^9 payments of any total below 10^18 fit DynamoDB's 38 digits."""
+PACK = 10**9
+"""A bucket is sum of minor units * PACK + count, for fewer than PACK payments in a window: few significant digits, of
+which DynamoDB stores two in a byte and 38 at most.
+"""
 
 SLOTS = 127
 """Size of the linear-counting bitmap: a prime that fits 16 bytes."""
@@ -41,7 +43,6 @@ class Kind:
     live     how many periods are read as items, the payment's own included; older ones come from the profile
     sk       letter of the sort key
     scales   letters of its buckets
-    marks    seconds that one set of marks spans
     profile  kind of the profile that its items are folded into; None: never folded
     side     prefix of its attributes there
     """
@@ -51,7 +52,6 @@ class Kind:
     live: int = 2
     sk: str = "d"
     scales: tuple[str, ...] = ("s", "m", "h")
-    marks: int = 600
     profile: str | None = None
     side: str = ""
 
@@ -65,7 +65,10 @@ PAYEE = Kind("payee", profile="account", side="i")
 MERCHANT = Kind("merchant", period=3600, live=16, sk="h", profile="account", side="m")
 DEVICE = Kind("device", profile="device", side="u")
 INSTRUMENT = Kind("instrument", profile="instrument", side="u")
-PAIR = Kind("pair", period=32 * DAY, sk="b", scales=("b",), marks=DAY)
+PAIR = Kind("pair", period=32 * DAY, sk="b", scales=("b",))
+
+PAIR_MARKS: tuple[str, ...] = tuple(f"r{day}" for day in range(PAIR.period // DAY))
+"""A pair's sets of marks: one for each day, because it outlives their use."""
 
 ENTITIES: tuple[Kind, ...] = (PAYER, DEVICE, PAYEE, MERCHANT, INSTRUMENT)
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (*ENTITIES, PAIR)}
@@ -116,14 +119,14 @@ class Update(NamedTuple):
     hour: int
     slot: int | None
     device: int | None
-    marks: int
+    marks: str
     mark: bytes
-    closed: range
+    closed: tuple[str, ...]
 
     @property
     def value(self) -> int:
         """What is added to every bucket: one payment and its minor units, packed."""
-        return PACK + self.amount
+        return packed(1, self.amount)
 
     @property
     def ttl(self) -> int:
@@ -139,18 +142,18 @@ class Update(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One counters item. Every attribute is a letter and a number: here a dictionary per letter, by number.
+    """One counters item.
 
-    buckets  packed count and sum, by scale letter
-    slots    `d`: bitmap of the counterparties' slots, by hour
-    devices  `e`: payments, by the device's slot
-    marks    `r`: identities counted, by the span that their time falls into
+    buckets  packed count and sum, by scale letter and number; the attribute's name is both
+    slots    bitmap of the counterparties' slots, by hour; in DynamoDB one set `d` of hour * SLOTS + slot
+    devices  payments, by the device's slot; the attribute's name is `e` and the slot
+    marks    identities counted, by attribute: `r`, in pairs `r` and the number of their day
     """
 
     buckets: dict[str, dict[int, int]] = field(default_factory=lambda: {scale: {} for scale in SCALES})
     slots: dict[int, int] = field(default_factory=dict)
     devices: dict[int, int] = field(default_factory=dict)
-    marks: dict[int, set[bytes]] = field(default_factory=dict)
+    marks: dict[str, set[bytes]] = field(default_factory=dict)
 
     def apply(self, update: Update) -> bool:
         """Move one attempt in. False, and nothing moved, when its mark is there already: exactly DynamoDB's
@@ -194,6 +197,21 @@ class Counters(Protocol):
         """Count the attempt once and read all items and profiles that `measure` looks at."""
 
 
+def packed(count: int, amount: int) -> int:
+    """Payments and their minor units as one integer, of which sums are sums of both.
+
+    >>> unpacked(packed(2, 700) + packed(1, 50))
+    (3, 750)
+    """
+    return amount * PACK + count
+
+
+def unpacked(total: int) -> tuple[int, int]:
+    """Count and sum of minor units."""
+    amount, count = divmod(total, PACK)
+    return count, amount
+
+
 def _hash(value: str) -> int:
     return int.from_bytes(hashlib.sha256(value.encode()).digest()[:8])
 
@@ -218,9 +236,14 @@ def sides(transaction: Transaction) -> Iterator[tuple[Kind, str, str | None]]:
         yield DEVICE, transaction.device_id, transaction.payer_id
 
 
+def touched(transaction: Transaction) -> frozenset[str]:
+    """Names of all that two payments may share: their items, whichever period, and their id."""
+    return frozenset((transaction.transaction_id, *(kind.key(entity) for kind, entity, _ in sides(transaction))))
+
+
 def _update(transaction: Transaction, kind: Kind, entity: str, counterparty: str | None) -> Update:
     period, second = divmod(transaction.epoch, kind.period)
-    marks = transaction.epoch // kind.marks
+    day = second // DAY
     device = transaction.device_id if kind is PAYER else None
     return Update(
         key=Key(kind, entity, period),
@@ -229,10 +252,10 @@ def _update(transaction: Transaction, kind: Kind, entity: str, counterparty: str
         hour=second // 3600,
         slot=None if counterparty is None else slot_of(counterparty),
         device=None if device is None else slot_of(device),
-        marks=marks,
+        marks=PAIR_MARKS[day] if kind is PAIR else "r",
         mark=transaction.identity[:6],
         # Two days back no payment is young enough to be counted, so no duplicate can come: its marks only cost space.
-        closed=range(period * kind.period // kind.marks, marks - 1) if kind is PAIR else range(0),
+        closed=PAIR_MARKS[: max(day - 1, 0)] if kind is PAIR else (),
     )
 
 

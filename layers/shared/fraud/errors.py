@@ -21,6 +21,13 @@ class Fault:
     message: str
 
 
+class Fallback(BaseModel):
+    """What the caller may do with a payment that could not be decided; nothing of it is stored."""
+
+    outcome: str
+    policy_version: str
+
+
 class Problem(BaseModel):
     """Why a request was not answered (RFC 9457): every faulty field and rule at once, never a value."""
 
@@ -28,6 +35,7 @@ class Problem(BaseModel):
     title: str
     status: int
     errors: list[Fault] = []
+    fallback: Fallback | None = None
 
 
 class FraudError(Exception):
@@ -36,6 +44,7 @@ class FraudError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     faults: tuple[Fault, ...] = ()
+    fallback: Fallback | None = None
 
 
 class InvalidRequestError(FraudError):
@@ -90,6 +99,16 @@ class UnavailableError(ServiceError):
     title = "Temporarily unavailable; send the same request again"
 
 
+class UndecidedError(UnavailableError):
+    """No decision could be stored in time. `fallback` is what the outage policy says of the payment alone."""
+
+    title = "Not decided; send the same request again, or follow the fallback"
+
+    def __init__(self, code: str, fallback: Fallback) -> None:
+        super().__init__(code)
+        self.fallback = fallback
+
+
 class UndecidableError(FraudError):
     """A policy, model or setting cannot be loaded: the function must not start with it."""
 
@@ -100,8 +119,8 @@ def problem(error: FraudError) -> dict[str, Any]:
     >>> problem(NotFoundError())["statusCode"]
     404
     """
-    body = Problem(title=error.title, status=error.status, errors=list(error.faults))
+    body = Problem(title=error.title, status=error.status, errors=list(error.faults), fallback=error.fallback)
     headers = {"content-type": "application/problem+json"}
     if isinstance(error, UnavailableError):
         headers["retry-after"] = "1"
-    return {"statusCode": error.status, "headers": headers, "body": body.model_dump_json()}
+    return {"statusCode": error.status, "headers": headers, "body": body.model_dump_json(exclude_none=True)}

@@ -1,17 +1,18 @@
-"""The story of one payment: read state, segment, features, score, rules, decision, commit.
+"""The story of a payment: read state, segment, features, score, rules, decision, commit.
 
 Pure, because everything that touches a network or a clock is an argument; the Protocols below are what it asks of
-them. Three sequential network steps at most: state (count and read), model, commit.
+them. Three sequential network steps at most: state (count and read), model, commit. `evaluate` is for a caller who
+waits and always gets an answer; `evaluate_all` for a batch that may come again, and shares the steps.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from time import perf_counter
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, ParamSpec, Protocol, Self
 
-from fraud import features, rules, windows
-from fraud.counters import State
+from fraud import counters, features, rules, windows
+from fraud.counters import Key, State
 from fraud.decision import (
     ADVICE,
     Decision,
@@ -27,55 +28,92 @@ from fraud.decision import (
     retryable,
     worst,
 )
-from fraud.errors import ConflictingBodyError, Fault, InvalidRequestError
-from fraud.rules import RuleBook
+from fraud.errors import (
+    ConflictingBodyError,
+    Fallback,
+    Fault,
+    FraudError,
+    InvalidRequestError,
+    ServiceError,
+    UndecidedError,
+)
+from fraud.rules import RuleBook, Ruling
 from fraud.transaction import MAX_AGE, Transaction
+
+P = ParamSpec("P")
 
 REASONS_OF_THE_MODEL = 4
 """How many reason codes the model may give: an analyst reads the strongest, not thirty."""
 
+STATE_SHARE, MODEL_SHARE = 0.5, 0.75
+"""By when, as shares of the time there is, the state and then the model must have come: the rest is the commit's."""
+
 
 class Sight(NamedTuple):
-    """What the state step brings: the counters' state, and the decision if this transaction id has one."""
+    """What the state step brings: the counters' state, and the decision if this transaction id has one.
+
+    uncounted  items whose update nobody has acknowledged; it may have happened nevertheless
+    read       whether profiles and decision could be read
+    failure    the first error, if something is missing from the state
+    """
 
     state: State
     stored: Stored | None
+    uncounted: tuple[Key, ...] = ()
+    read: bool = True
+    failure: ServiceError | None = None
 
 
 class Store(Protocol):
-    """Counts attempts, keeps decisions."""
+    """Counts attempts, keeps decisions. `until` is a reading of `time.monotonic` at which it gives up."""
 
-    def count(self, transaction: Transaction) -> Sight:
-        """Count the attempt once and read all that the decision needs, in one round trip."""
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+        """Count each attempt once and read all that the decisions need, in one round trip. No two may share an item or
+        an id. Never raises: what failed is in the Sight.
+        """
 
-    def find(self, transaction_id: str) -> Stored | None:
-        """The decision under this id, read consistently; nothing is counted."""
+    def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
+        """The decision under this id, read consistently; nothing is counted. Raises ServiceError."""
 
     def find_all(self, transaction_ids: AbstractSet[str]) -> dict[str, Stored]:
         """The decisions under these ids, at most 100; an id without one is left out."""
 
-    def commit(self, record: Record) -> Stored | None:
-        """Store the decision unless the id has one. Returns None, or the decision that was there first."""
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        """Store each decision unless its id has one. Of each None, the decision that was there first, or the error."""
+
+
+class Scoring(NamedTuple):
+    """What one model says of some vectors, in their order.
+
+    scores         probability of fraud, in [0, 1]
+    contributions  features that raised the score, in log odds, largest first; empty below the lowest threshold, because
+                   exact ones cost more than the score
+    degraded       another model was to be asked, and this one stood in
+    """
+
+    version: str
+    thresholds: Thresholds
+    scores: Sequence[float]
+    contributions: Sequence[Sequence[tuple[str, float]]]
+    degraded: bool = False
 
 
 class Scorer(Protocol):
     """A model: probability of fraud, and why."""
 
-    version: str
-    thresholds: Thresholds
-
-    def score(self, vector: features.Vector) -> float:
-        """Probability of fraud in [0, 1]."""
-
-    def explain(self, vector: features.Vector) -> Sequence[tuple[str, float]]:
-        """Features that raised the score, with their contribution in log odds, largest first."""
+    def score(self, vectors: Sequence[features.Vector], until: float | None = None) -> Scoring:
+        """Score one vector or more with one call, by one model, until a reading of `time.monotonic`. Never raises."""
 
 
 class Evaluation(NamedTuple):
-    """The answer's bytes, and the decision behind them; None when an earlier answer is repeated."""
+    """The answer's bytes, and the decision behind them; None when an earlier answer is repeated.
+
+    cause  the service's word for why the decision had to do without its counters
+    """
 
     answer: bytes
     decision: Decision | None
+    cause: str | None = None
 
     @classmethod
     def repeated(cls, transaction: Transaction, stored: Stored) -> Self:
@@ -85,80 +123,250 @@ class Evaluation(NamedTuple):
         return cls(stored.answer, None)
 
 
-class Evaluator:
-    """Decides payments. One instance serves every request of its process."""
+class Judged(NamedTuple):
+    """A payment between its state and its decision."""
 
-    def __init__(self, store: Store, scorer: Scorer, rule_book: RuleBook, clock: Callable[[], datetime]) -> None:
+    transaction: Transaction
+    sight: Sight
+    values: dict[str, float]
+    vector: features.Vector
+    ruling: Ruling
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether the model has a say: its segment wants it, and there are counters to look at."""
+        return self.ruling.segment.model and self.sight.failure is None
+
+
+class Decided(NamedTuple):
+    """A decision and what is to be stored of it."""
+
+    decision: Decision
+    record: Record
+
+
+class Evaluator:
+    """Decides payments. One instance serves every request of its process. `deadline_s` is what `evaluate` may take."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - all that deciding takes
+        self,
+        store: Store,
+        scorer: Scorer,
+        rule_book: RuleBook,
+        clock: Callable[[], datetime],
+        deadline_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.store = store
         self.scorer = scorer
         self.rule_book = rule_book
         self.clock = clock
+        self.deadline_s = deadline_s
+        self.monotonic = monotonic
 
     def evaluate(self, transaction: Transaction) -> Evaluation:
-        """Decide one payment, or repeat its decision.
+        """Decide one payment, or repeat its decision, before the deadline.
 
-        Raises ConflictingBodyError when another body is decided under its id, InvalidRequestError when it is too old.
+        A state that is late or incomplete is answered by the outage policy, `degraded`, and the record says which
+        updates nobody has acknowledged. Raises ConflictingBodyError when another body is decided under its id,
+        InvalidRequestError when it is too old, UndecidedError when no decision could be stored: the same request may
+        be sent again.
         """
-        now, started = self.clock(), perf_counter()
-        if transaction.occurred_at < now - MAX_AGE:
-            return _answer_late(transaction, self.store.find(transaction.transaction_id))
-        state, stored = self.store.count(transaction)
-        if stored is not None:
-            return Evaluation.repeated(transaction, stored)
-        counted = perf_counter()
+        started, now = self.monotonic(), self.clock()
+        try:
+            if transaction.occurred_at < now - MAX_AGE:
+                return self._late(transaction, started + self.deadline_s)
+            (sight,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
+            if sight.stored is not None:
+                return Evaluation.repeated(transaction, sight.stored)
+            counted = self.monotonic()
+            judged = [self._judge(transaction, sight)]
+            (decided,) = self._decide(judged, now, (started, counted), started + self.deadline_s * MODEL_SHARE)
+            (kept,) = self.store.commit([decided.record], started + self.deadline_s)
+            cause = None if sight.failure is None else sight.failure.code
+            return _committed(decided, kept)._replace(cause=cause)
+        except ServiceError as error:
+            raise UndecidedError(error.code, self.fallback(transaction)) from error
 
-        values = windows.measure(transaction, state)
-        vector = features.vector(transaction, values)
-        ruling = self.rule_book.judge(rules.inputs(transaction, values, vector, state))
-        judged = perf_counter()
-        score = self.scorer.score(vector) if ruling.segment.model else None
-        opinions = ruling.hits if score is None else (*ruling.hits, *self._opinion(score, vector))
-        scored = perf_counter()
+    def evaluate_all(self, transactions: Sequence[Transaction]) -> list[Evaluation | FraudError]:
+        """Decide payments in their order, or repeat their decisions; of each the evaluation, or the error in its place.
 
-        silenced = rules.silenced(transaction, state)
+        Payments that share nothing take each step together, and one call scores all. Of one that cannot be decided
+        for want of a service, everything behind it that shares something with it fails alike: it would overtake.
+        """
+        started, now = self.monotonic(), self.clock()
+        batch = _Batch(transactions)
+        for n, transaction in enumerate(transactions):
+            if transaction.occurred_at < now - MAX_AGE:
+                batch.settle(n, self._late, transaction)
+        judged: dict[int, Judged] = {}
+        for wave in batch.waves:
+            free = batch.free(wave)
+            for n, sight in zip(free, self.store.count([transactions[n] for n in free]), strict=True):
+                if sight.failure is not None:
+                    batch.fail(n, sight.failure)
+                elif sight.stored is not None:
+                    batch.settle(n, Evaluation.repeated, transactions[n], sight.stored)
+                else:
+                    judged[n] = self._judge(transactions[n], sight)
+        made = self._decide(list(judged.values()), now, (started, self.monotonic()), None)
+        decided = dict(zip(judged, made, strict=True))
+        for wave in batch.waves:
+            free = batch.free(wave)
+            for n, kept in zip(free, self.store.commit([decided[n].record for n in free]), strict=True):
+                batch.settle(n, _committed, decided[n], kept)
+        return [batch.results[n] for n in range(len(transactions))]
+
+    def fallback(self, transaction: Transaction) -> Fallback:
+        """What the caller may do while nothing can be stored: a pure function of payment and policy."""
+        ruling = self.rule_book.judge_blind(transaction, None)
+        return Fallback(outcome=worst([hit.outcome for hit in ruling.hits]), policy_version=self.rule_book.version)
+
+    def _late(self, transaction: Transaction, until: float | None = None) -> Evaluation:
+        """Too old to be counted: a stored decision is still the answer, a new one would rest on closed counters."""
+        stored = self.store.find(transaction.transaction_id, until)
+        if stored is None:
+            raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
+        return Evaluation.repeated(transaction, stored)
+
+    def _judge(self, transaction: Transaction, sight: Sight) -> Judged:
+        """Segment and rules: by the counters or, where those are incomplete, by the outage policy."""
+        if sight.failure is not None:
+            values = dict(windows.ABSENT)
+            vector = features.vector(transaction, values)
+            ruling = self.rule_book.judge_blind(transaction, sight.state if sight.read else None)
+        else:
+            values = windows.measure(transaction, sight.state)
+            vector = features.vector(transaction, values)
+            ruling = self.rule_book.judge(rules.inputs(transaction, values, vector, sight.state))
+        return Judged(transaction, sight, values, vector, ruling)
+
+    def _decide(
+        self, judged: Sequence[Judged], now: datetime, state: tuple[float, float], until: float | None
+    ) -> list[Decided]:
+        """Score together those of whom the model has a say, and decide. `state`: when that step began and ended."""
+        asked = self.monotonic()
+        vectors = [each.vector for each in judged if each.asks_model]
+        scoring = self.scorer.score(vectors, until) if vectors else None
+        steps = Steps(state=_ms(*state), rules=_ms(state[1], asked), model=_ms(asked, self.monotonic()))
+        places = iter(range(len(vectors)))
+        opinions = [self._opinion(scoring, next(places)) if scoring and each.asks_model else None for each in judged]
+        return [self._decided(each, opinion, now, steps) for each, opinion in zip(judged, opinions, strict=True)]
+
+    def _opinion(self, scoring: Scoring, place: int) -> "Opinion":
+        """What the model says of one payment, by the thresholds that came with its score."""
+        outcome = by_score(scoring.scores[place], scoring.thresholds)
+        said = outcome is not Outcome.APPROVE
+        hits = (self.rule_book.explain(outcome, scoring.contributions[place]),) if said else ()
+        return Opinion(scoring.scores[place], hits, scoring.version, scoring.degraded)
+
+    def _decided(self, judged: Judged, opinion: "Opinion | None", now: datetime, steps: Steps) -> Decided:
+        transaction, sight, values, vector, ruling = judged
+        opinions = ruling.hits if opinion is None else (*ruling.hits, *opinion.hits)
+        silenced = rules.silenced(transaction, sight.state)
         hits = [hit for hit in opinions if not hit.silenced_by(silenced)]
         outcome = worst([hit.outcome for hit in hits])
+        missing = {
+            "state": sight.failure is not None,
+            "profile": sight.state.stale,
+            "model": opinion is not None and opinion.degraded,
+        }
         decision = Decision(
             transaction_id=transaction.transaction_id,
             outcome=outcome,
-            score=score,
+            score=opinion and opinion.score,
             reasons=_reasons(hits),
             suppressed=_reasons([hit for hit in opinions if hit.silenced_by(silenced)]),
             advice=ADVICE[outcome],
             segment=ruling.segment.id,
-            model=ModelUsed(version=self.scorer.version),
-            degraded=[*(["profile"] if state.stale else []), *(f"rule:{name}" for name in ruling.failed)],
-            recounted=state.recounted,
+            model=ModelUsed(version=opinion and opinion.version),
+            degraded=[*(part for part, is_missing in missing.items() if is_missing)]
+            + [f"rule:{name}" for name in ruling.failed],
+            recounted=sight.state.recounted,
             policy_version=self.rule_book.version,
             retryable=retryable(outcome, hits),
             decided_at=now,
-            steps_ms=Steps(state=_ms(started, counted), model=_ms(judged, scored), rules=_ms(counted, judged)),
+            steps_ms=steps,
         )
-        answer = decision.model_dump_json().encode()
-        winner = self.store.commit(
-            Record(transaction, answer, outcome, now, values, features.pack(vector), features.fingerprint())
+        record = Record(
+            transaction,
+            decision.model_dump_json().encode(),
+            outcome,
+            now,
+            values,
+            features.pack(vector),
+            features.fingerprint(),
+            tuple(key.kind.name for key in sight.uncounted),
         )
-        return Evaluation(answer, decision) if winner is None else Evaluation.repeated(transaction, winner)
+        return Decided(decision, record)
 
-    def _opinion(self, score: float, vector: features.Vector) -> tuple[Hit, ...]:
-        """The model as one more hit; exact contributions cost milliseconds, so only where there is something to
-        explain.
-        """
-        outcome = by_score(score, self.scorer.thresholds)
-        return () if outcome is Outcome.APPROVE else (self.rule_book.explain(outcome, self.scorer.explain(vector)),)
+
+class Opinion(NamedTuple):
+    """The model's part in one decision: its score, and a hit where it objects."""
+
+    score: float
+    hits: tuple[Hit, ...]
+    version: str
+    degraded: bool
+
+
+class _Batch:
+    """Payments in order, in waves: those of a wave share nothing, and each comes after all that it shares with."""
+
+    def __init__(self, transactions: Sequence[Transaction]) -> None:
+        self.results: dict[int, Evaluation | FraudError] = {}
+        self._things = [counters.touched(transaction) for transaction in transactions]
+        self._stuck: dict[str, int] = {}  # the first that failed and touches a thing
+        self.waves: list[list[int]] = []
+        last: dict[str, int] = {}  # the latest wave that touches a thing
+        for n, things in enumerate(self._things):
+            wave = max((last.get(thing, -1) for thing in things), default=-1) + 1
+            last |= dict.fromkeys(things, wave)
+            self.waves += [[]] * (wave == len(self.waves))
+            self.waves[wave] = [*self.waves[wave], n]
+
+    def free(self, wave: Sequence[int]) -> list[int]:
+        """Those of a wave that are not settled and wait for nobody; those behind one that failed fail too."""
+        for n in wave:
+            ahead = min(self._stuck.get(thing, n) for thing in self._things[n])
+            if n not in self.results and ahead < n:
+                self.results[n] = self.results[ahead]
+                self._stick(n)
+        return [n for n in wave if n not in self.results]
+
+    def settle(self, n: int, evaluate: Callable[P, Evaluation], *of: P.args, **named: P.kwargs) -> None:
+        """Keep what comes of a payment, be it an error."""
+        try:
+            self.results[n] = evaluate(*of, **named)
+        except ServiceError as error:
+            self.fail(n, error)
+        except FraudError as error:
+            self.results[n] = error
+
+    def fail(self, n: int, error: FraudError) -> None:
+        """A service failed a payment."""
+        self.results[n] = error
+        self._stick(n)
+
+    def _stick(self, n: int) -> None:
+        """Let nothing that comes later pass by. What came before is not held up: it has counted without this one."""
+        for thing in self._things[n]:
+            self._stuck[thing] = min(n, self._stuck.get(thing, n))
+
+
+def _committed(decided: Decided, kept: Stored | ServiceError | None) -> Evaluation:
+    """The decision, or the one that was there first. Raises what the commit failed of."""
+    if isinstance(kept, ServiceError):
+        raise kept
+    if kept is None:
+        return Evaluation(decided.record.answer, decided.decision)
+    return Evaluation.repeated(decided.record.transaction, kept)
 
 
 def _reasons(hits: Sequence[Hit]) -> list[Reason]:
     """Reasons of the most severe opinions first; the model's are its strongest few."""
     ordered = sorted(hits, key=lambda hit: -hit.outcome.severity())
     return [reason for hit in ordered for reason in hit.reasons[:REASONS_OF_THE_MODEL]]
-
-
-def _answer_late(transaction: Transaction, stored: Stored | None) -> Evaluation:
-    """Too old to be counted: a stored decision is still the answer, a new one would rest on closed counters."""
-    if stored is None:
-        raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
-    return Evaluation.repeated(transaction, stored)
 
 
 def _ms(start: float, end: float) -> float:

@@ -31,8 +31,8 @@ PROFILE_DAYS = 33
 PROFILE_HOURS = 48
 """What a profile keeps: as far as windows reach from the latest payment that may still come, and a little more."""
 
-READ: dict[str, int] = {"h": 24, "d": 24, "e": SLOTS}
-"""What a fold looks at in an item: letters of attributes, and how many numbers there may be behind each."""
+READ: tuple[str, ...] = ("d", *(f"h{hour}" for hour in range(24)), *(f"e{slot}" for slot in range(SLOTS)))
+"""What a fold looks at in an item, by the names of attributes."""
 
 BITMAP_BYTES = 16
 _NAME = re.compile(r"([oimu])([bhge]?)(\d+)")
@@ -114,32 +114,38 @@ def unfolded(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) 
     )
 
 
-def sources(kind: Kind, period: int) -> range:
-    """The periods whose items a fold of `period` reads: all hours of its day, for the day's total is a SET too."""
-    per_day = DAY // kind.period
-    day = period // per_day
-    return range(day * per_day, (day + 1) * per_day)
+def sources(kind: Kind, period: int, profile: Profile) -> range:
+    """The periods whose items a fold of `period` reads: its own, for the profile holds the other hours of its day.
+
+    Only a repair may come later than that; then all hours of the day are read.
+    """
+    day = _day(kind, period)
+    return range(period, period + 1) if day[0] > _forgotten(kind, profile) else day
 
 
 def plan(kind: Kind, period: int, items: Mapping[int, Item], profile: Profile) -> Fold:
     """What folding one period of one entity changes.
 
     `items` are those of `sources`, read consistently and after `profile`: whoever repairs an item and folds it again
-    in between has raised the version.
+    in between has raised the version. A day is the sum of its periods that are folded, whatever their order.
     """
     side, day = kind.side, period * kind.period // DAY
     version = f"{side}v"
-    sets: dict[str, Any] = {
-        version: profile.get(version, 0) + 1,
-        f"{side}{day}": sum(sum(item.buckets["h"].values()) for item in items.values()),
-        f"{side}b{day}": _bitmap(bits for item in items.values() for bits in item.slots.values()),
-    }
-    own = items.get(period, Item())
+    parts = {p: (sum(item.buckets["h"].values()), _union(item.slots.values())) for p, item in items.items()}
+    sets: dict[str, Any] = {version: profile.get(version, 0) + 1}
+    own = items.get(period) or Item()
     if kind.period < DAY:
-        sets[f"{side}h{period}"] = sum(own.buckets["h"].values())
-        sets[f"{side}g{period}"] = _bitmap(own.slots.values())
+        forgotten, hours = _forgotten(kind, profile), _day(kind, period)
+        if period > forgotten:
+            total, slots = parts.get(period, (0, 0))
+            sets |= {f"{side}h{period}": total, f"{side}g{period}": _bytes(slots)}
+        for other in hours if hours[0] > forgotten else ():
+            if other != period and (name := f"{side}h{other}") in profile:
+                parts[other] = profile[name], int.from_bytes(profile[f"{side}g{other}"])
+    sets[f"{side}{day}"] = sum(total for total, _ in parts.values())
+    sets[f"{side}b{day}"] = _bytes(_union(slots for _, slots in parts.values()))
     if kind is PAYER:
-        sets[f"{side}e{day}"] = _bitmap(1 << slot for slot in own.devices)
+        sets[f"{side}e{day}"] = _bytes(_union(1 << slot for slot in own.devices))
     if starts := [period * kind.period + hour * 3600 for hour in own.buckets["h"]]:
         first, last = f"{side}first", f"{side}last"
         sets[first] = min([*starts, profile.get(first, starts[0])])
@@ -147,12 +153,50 @@ def plan(kind: Kind, period: int, items: Mapping[int, Item], profile: Profile) -
     return Fold(sets, _expired(kind, period, day, profile), version, profile.get(version))
 
 
-def _bitmap(bits: Iterable[int]) -> bytes:
-    return functools.reduce(operator.or_, bits, 0).to_bytes(BITMAP_BYTES)
+def _forgotten(kind: Kind, profile: Profile) -> int:
+    """The latest hour of which a profile may have lost what was folded."""
+    return int(profile.get(f"{kind.side}last", 0)) // 3600 - PROFILE_HOURS
+
+
+def _day(kind: Kind, period: int) -> range:
+    """All periods of the day that one of them lies in."""
+    per_day = DAY // kind.period
+    first = period // per_day * per_day
+    return range(first, first + per_day)
+
+
+def _union(bits: Iterable[int]) -> int:
+    return functools.reduce(operator.or_, bits, 0)
+
+
+def _bytes(bits: int) -> bytes:
+    return bits.to_bytes(BITMAP_BYTES)
 
 
 def _expired(kind: Kind, period: int, day: int, profile: Profile) -> tuple[str, ...]:
     """Attributes of this side that no window reaches any more."""
     until = dict.fromkeys(("", "b", "e"), day - PROFILE_DAYS) | dict.fromkeys(("h", "g"), period - PROFILE_HOURS)
-    found = ((name, _NAME.fullmatch(name)) for name in profile)
-    return tuple(name for name, match in found if match and match[1] == kind.side and int(match[3]) <= until[match[2]])
+    young = _young(day)
+    return tuple(
+        name
+        for name in profile
+        if name not in young and (parts := _parts(name)) and parts[0] == kind.side and parts[2] <= until[parts[1]]
+    )
+
+
+@functools.lru_cache(64)
+def _young(day: int) -> frozenset[str]:
+    """Names of days that none has to look at, for that is most of a profile."""
+    return frozenset(
+        f"{side}{letter}{number}"
+        for side in "oimu"
+        for letter in ("", "b", "e")
+        for number in range(day - PROFILE_DAYS + 1, day + 2)
+    )
+
+
+@functools.lru_cache(8192)
+def _parts(name: str) -> tuple[str, str, int] | None:
+    """Side, letter and number in the name of what a fold has left in a profile; None for any other attribute."""
+    match = _NAME.fullmatch(name)
+    return match and (match[1], match[2], int(match[3]))

@@ -6,7 +6,6 @@ slice has come lies in its watermark, never in a message, and each step is condi
 come late, twice or not at all, a worker may end anywhere, and of two on one slice the slower stops.
 """
 
-import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +13,12 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, Protocol
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
 from fraud import fold
 from fraud.counters import KINDS, Item, Key, Profile, Slice
 from fraud.errors import UnavailableError
 from fraud.fold import Done, Due, Fold, Progress
 from fraud.store import (
+    KEYS_PER_READ,
     Tables,
     Transport,
     attributes_of,
@@ -33,7 +29,7 @@ from fraud.store import (
     watermark_request,
     watermarks_of,
 )
-from fraud.wire import Answer, Refused, Request
+from fraud.wire import Answer, Refused, Request, answered
 
 INDEX = "fold"
 
@@ -52,12 +48,7 @@ RESERVE_MS = 10_000
 ATTEMPTS = 6
 """How often a fold that was overtaken, or met a label's transaction on its profile, reads again."""
 
-KEYS_PER_READ = 100
-"""What BatchGetItem takes."""
-
-READ_OF_ITEM = ", ".join(
-    ("pk", "sk", *(f"{letter}{n}" for letter, numbers in fold.READ.items() for n in range(numbers)))
-)
+READ_OF_ITEM = ", ".join(("pk", "sk", *fold.READ))
 
 Message = Mapping[str, Any]
 
@@ -66,7 +57,7 @@ class Queue(Protocol):
     """The queue whose messages come back to `Folding.work`."""
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Queue the messages. Raises UnavailableError; some are queued then, and all may be sent again."""
+        """Queue the messages. Raises ServiceError; some are queued then, and all may be sent again."""
 
 
 class Folding:
@@ -204,7 +195,7 @@ class Folding:
             if attempt > 1:  # once at once
                 time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
             try:
-                keys = self._overtaken(keys)
+                keys = self._overtaken(keys, consistent=attempt > 0)
             except UnavailableError:  # a label's transaction is writing to the same profile
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -212,45 +203,52 @@ class Folding:
                 return
         raise UnavailableError("FoldOvertaken")
 
-    def _overtaken(self, keys: Sequence[Key]) -> list[Key]:
-        """Fold each item once, all together; returns those whose profile somebody else folded into meanwhile."""
-        wanted = {key: {p: Key(key.kind, key.entity, p) for p in fold.sources(key.kind, key.period)} for key in keys}
-        profiles = self._profiles(keys)  # before the items, as `plan` wants it
-        items = self._items([source for sources in wanted.values() for source in sources.values()])
-        requests = []
-        for key, sources in wanted.items():
-            found = {period: items[source] for period, source in sources.items() if source in items}
-            pk = f"{key.kind.profile}#{key.entity}"
-            change = fold.plan(key.kind, key.period, found, profiles.get(pk, {}))
-            requests.append(self._update(expression(pk, change)))
-        answers = self._transport.gather(requests)
-        return [key for key, answer in zip(wanted, answers, strict=True) if isinstance(answer, Refused)]
+    def _overtaken(self, keys: Sequence[Key], *, consistent: bool) -> list[Key]:
+        """Fold each item once, all together; returns those whose profile somebody else folded into meanwhile.
 
-    def _profiles(self, keys: Sequence[Key]) -> dict[str, Profile]:
-        pks = dict.fromkeys(f"{key.kind.profile}#{key.entity}" for key in keys)
-        rows = self._read(self._tables.profiles, [{"pk": {"S": pk}} for pk in pks])
+        A profile may be read at half the price, for its version is a condition; items are always read consistently.
+        """
+        profiles = self._profiles(keys, consistent=consistent)  # before the items, as `plan` wants it
+        mine = [profiles.get(_profile(key), {}) for key in keys]
+        wanted = [
+            [key._replace(period=period) for period in fold.sources(key.kind, key.period, profile)]
+            for key, profile in zip(keys, mine, strict=True)
+        ]
+        items = self._items([source for sources in wanted for source in sources])
+        requests = []
+        for key, profile, sources in zip(keys, mine, wanted, strict=True):
+            found = {source.period: items[source] for source in sources if source in items}
+            change = fold.plan(key.kind, key.period, found, profile)
+            requests.append(self._update(expression(_profile(key), change)))
+        answers = answered(self._transport.gather(requests))
+        return [key for key, answer in zip(keys, answers, strict=True) if isinstance(answer, Refused)]
+
+    def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[str, Profile]:
+        pks = dict.fromkeys(map(_profile, keys))
+        rows = self._read(self._tables.profiles, [{"pk": {"S": pk}} for pk in pks], ConsistentRead=consistent)
         return {row["pk"]["S"]: profile_of(row) for row in rows}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
         by_key = {(key.pk, key.sk): key for key in keys}
         wanted = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in by_key]
-        rows = self._read(self._tables.counters, wanted, ProjectionExpression=READ_OF_ITEM)
+        rows = self._read(self._tables.counters, wanted, ConsistentRead=True, ProjectionExpression=READ_OF_ITEM)
         return {by_key[row["pk"]["S"], row["sk"]["S"]]: item_of(row) for row in rows}
 
-    def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str) -> list[Mapping[str, Any]]:
-        """The rows of a table that there are, read consistently, in as many calls as it takes."""
+    def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str | bool) -> list[Mapping[str, Any]]:
+        """The rows of a table that there are, in as many calls as it takes."""
         calls = [
-            {table: {"Keys": keys[start : start + KEYS_PER_READ], "ConsistentRead": True, **how}}
+            {table: {"Keys": keys[start : start + KEYS_PER_READ], **how}}
             for start in range(0, len(keys), KEYS_PER_READ)
         ]
-        answers = self._transport.gather([Request("batch_get_item", {"RequestItems": call}) for call in calls])
+        requests = [Request("batch_get_item", {"RequestItems": call}) for call in calls]
+        answers = answered(self._transport.gather(requests))
         return [row for answer in answers for row in completed(self._transport, answer).get(table, ())]
 
     def _update(self, payload: Mapping[str, Any]) -> Request:
         return Request("update_item", {"TableName": self._tables.profiles, **payload})
 
     def _one(self, request: Request) -> Answer:
-        (answer,) = self._transport.gather([request])
+        (answer,) = answered(self._transport.gather([request]))
         return answer
 
 
@@ -299,6 +297,11 @@ def _typed(value: int | bytes | Progress) -> dict[str, Any]:
             return {"N": str(value)}
 
 
+def _profile(key: Key) -> str:
+    """Partition key of the profile that an item is folded into."""
+    return f"{key.kind.profile}#{key.entity}"
+
+
 def _key(pk: str, sk: str) -> Key:
     kind, _, entity = pk.partition("#")
     return Key(KINDS[kind], entity, int(sk[1:]))
@@ -306,30 +309,3 @@ def _key(pk: str, sk: str) -> Key:
 
 def _message(part: Slice) -> Message:
     return {"letter": part.sk, "slice": part.number}
-
-
-class SqsQueue:
-    """`Queue` on SQS."""
-
-    MESSAGES_PER_CALL = 10
-
-    def __init__(self, url: str) -> None:
-        retries = {"mode": "standard", "total_max_attempts": 2}
-        self._client = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=3, retries=retries))
-        self._url = url
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """Queue the messages, ten a call."""
-        for start in range(0, len(messages), self.MESSAGES_PER_CALL):
-            entries = [
-                {"Id": str(n), "MessageBody": json.dumps(message)}
-                for n, message in enumerate(messages[start : start + self.MESSAGES_PER_CALL])
-            ]
-            try:
-                answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
-            except ClientError as error:
-                raise UnavailableError(error.response["Error"]["Code"]) from error
-            except BotoCoreError as error:
-                raise UnavailableError(type(error).__name__) from error
-            if failed := answer.get("Failed"):
-                raise UnavailableError(failed[0]["Code"])

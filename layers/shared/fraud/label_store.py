@@ -1,21 +1,21 @@
 """The labels table, with PynamoDB: one row for each transaction, and the fraud buckets that hang on it.
 
 A row and the profiles it moves are one DynamoDB transaction, conditioned on the row's version as it was read: of two
-writers at once one reads again, so buckets and rows agree at every instant. Profiles are only ever added to, by
-attributes of their own, because folds, lists and the account's status live in the same item.
+writers at once one reads again, so buckets and rows agree at every instant. A row that was made from what a caller said
+takes the decision's parties at the first label that finds one. Profiles are only ever added to, by attributes of their
+own, because folds, lists and the account's status live in the same item.
 """
 
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from botocore.exceptions import ClientError
 from pynamodb.attributes import (
     Attribute,
+    BinaryAttribute,
     ListAttribute,
     MapAttribute,
     NumberAttribute,
@@ -30,11 +30,12 @@ from pynamodb.expressions.update import Action
 from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
+from fraud.boto import translated
+from fraud.decision import PACKED, Contents
 from fraud.errors import InvalidRequestError, UnavailableError
 from fraud.labels import History, Label, LabelBatch, LabelOrder, LabelResult, LabelResults, Move, Parties
 from fraud.settings import Settings
 from fraud.transaction import Transaction, instant, utc
-from fraud.wire import failure
 
 ATTEMPTS = 8
 """How often a label that met another writer is judged again: of eight at one row, each round lets at least one pass."""
@@ -101,7 +102,7 @@ class DecidedRow(Model):
         read_timeout_seconds = READ_S
 
     pk = UnicodeAttribute(hash_key=True)
-    transaction = UnicodeAttribute()
+    packed = BinaryAttribute(legacy_encoding=False, attr_name=PACKED)
 
 
 class LabelStore:
@@ -137,27 +138,43 @@ class LabelStore:
     def _accept(self, order: LabelOrder, label: Label) -> bool:
         """Whether the label is news; then row and buckets have moved. Raises InvalidRequestError, ServiceError."""
         for attempt in range(ATTEMPTS):
-            with _answering():
-                row = _row(order.transaction_id)
-                kept = None if row is None else _history(row)
-                parties = order.parties(_decided(order.transaction_id) if kept is None else kept.parties)
-                before = kept or History(parties)
-                after, moves = before.accept(label, self._ranking)
-                if after is before:
-                    return False
-                row = row or LabelRow(order.transaction_id, **parties._asdict())
-                row.history = [LabelAttribute(**said._asdict()) for said in after.labels]
-                row.fraud_day = after.fraud_day
-                if self._written(row, moves):
-                    return True
+            with translated(PynamoDBException):
+                news = self._judged(order, label)
+            if news is not None:
+                return news
             time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
         raise UnavailableError("TransactionConflict")
 
-    def _written(self, row: LabelRow, moves: Sequence[Move]) -> bool:
+    def _judged(self, order: LabelOrder, label: Label) -> bool | None:
+        """`_accept`, or None if another writer was there.
+
+        The decision's parties are taken over in a write of their own, because a label that is then rejected or
+        unchanged must not leave others marked.
+        """
+        row, kept = _read(order.transaction_id)
+        stored = None if kept is None else kept.parties
+        if stored is None or stored.type is None:
+            stored = _decided(order.transaction_id) or stored
+        if kept is not None and stored is not None and stored is not kept.parties:
+            kept, moves = kept.adopt(stored)
+            if not self._written(row, kept, moves):
+                return None
+        parties = order.parties(stored)
+        before = kept or History(parties)
+        after, moves = before.accept(label, self._ranking)
+        if after is before:
+            return False
+        return True if self._written(row, after, moves) else None
+
+    def _written(self, row: LabelRow, history: History, moves: Sequence[Move]) -> bool:
         """Write row and profiles together, or nothing and False if another writer was there.
 
         DynamoDB takes one update of an item in a transaction, so an account's moves are one.
         """
+        for field, value in history.parties._asdict().items():
+            setattr(row, field, value)
+        row.history = [LabelAttribute(**said._asdict()) for said in history.labels]
+        row.fraud_day = history.fraud_day
         try:
             with TransactWrite(connection=self._connection) as transaction:
                 transaction.save(row)  # conditioned on the version that was read
@@ -174,33 +191,21 @@ def _addition(move: Move) -> Action:
     return Path(f"{move.prefix}{move.day}").add(move.change)
 
 
-@contextmanager
-def _answering() -> Iterator[None]:
+def _read(transaction_id: str) -> tuple[LabelRow, History | None]:
+    """The row to write, and what it keeps if there is one."""
     try:
-        yield
-    except PynamoDBException as error:
-        if isinstance(error.cause, ClientError):
-            raise failure(error.cause) from error
-        raise UnavailableError(type(error.cause).__name__) from error
-
-
-def _row(transaction_id: str) -> LabelRow | None:
-    try:
-        return LabelRow.get(transaction_id, consistent_read=True)
+        row = LabelRow.get(transaction_id, consistent_read=True)
     except DoesNotExist:
-        return None
+        return LabelRow(transaction_id), None
+    parties = Parties._make(row.attribute_values.get(field) for field in Parties._fields)
+    labels = tuple(Label(**said.attribute_values) for said in row.history)
+    return row, History(parties, labels, None if row.fraud_day is None else int(row.fraud_day))
 
 
 def _decided(transaction_id: str) -> Parties | None:
     """The parties of the stored decision, if there is one."""
     try:
-        row = DecidedRow.get(transaction_id, consistent_read=True, attributes_to_get=["pk", "transaction"])
+        row = DecidedRow.get(transaction_id, consistent_read=True, attributes_to_get=["pk", PACKED])
     except DoesNotExist:
         return None
-    return Parties.of(Transaction.model_validate_json(row.transaction))
-
-
-def _history(row: LabelRow) -> History:
-    parties = Parties._make(row.attribute_values.get(field) for field in Parties._fields)
-    labels = tuple(Label(**said.attribute_values) for said in row.history)
-    return History(parties, labels, None if row.fraud_day is None else int(row.fraud_day))
+    return Parties.of(Transaction.model_validate_json(Contents.unpacked(row.packed).transaction))

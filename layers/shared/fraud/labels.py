@@ -1,8 +1,9 @@
 """Labels: what sources say a payment was, whose word holds, and what a change of mind moves in the fraud counters.
 
 A transaction keeps every label it was given. While the one that holds says fraud, the payment counts once for its payer
-and once for its payee, on the day that this became known; when it no longer does, it is taken off that same day. Pure:
-the store carries the moves out, training replays them through `InMemoryCounters.learn`, so both know the same.
+and once for its payee, on the day that this became known; when it no longer does, it is taken off that same day. Whom
+it concerned is the decision's to say; a caller's word serves until there is one. Pure: the store carries the moves out,
+training replays them through `InMemoryCounters.learn`, so both know the same.
 """
 
 import re
@@ -39,7 +40,12 @@ from fraud.transaction import (
 from fraud.windows import FRAUD_SIDES
 
 MAX_LABELS = 100
-"""Labels of one request; also how many different ones a transaction keeps, which bounds its row."""
+"""Labels of one request."""
+
+MAX_SOURCES, MAX_LABELS_OF_SOURCE = 10, 50
+"""How many sources there may be, and how many different labels of one a transaction keeps: no source can use up the
+room of another, and the largest row there can be still is a DynamoDB item.
+"""
 
 LabelValue = Literal["fraud", "legitimate"]
 """What a label says. A dispute without deceit is legitimate."""
@@ -108,13 +114,13 @@ class History:
     def accept(self, label: Label, ranking: Sequence[str]) -> tuple["History", tuple[Move, ...]]:
         """The history with one more label, and the buckets to move; unchanged, and none, when it was given before.
 
-        Raises InvalidRequestError when the transaction has as many labels as it can keep.
+        Raises InvalidRequestError when the transaction has as many labels of this source as it can keep.
         """
         if any(known[:3] == label[:3] for known in self.labels):
             return self, ()
-        if len(self.labels) >= MAX_LABELS:
-            full = Fault("transaction_id", "too_many_labels", f"keeps {MAX_LABELS} labels already")
-            raise InvalidRequestError((full,))
+        if sum(known.source == label.source for known in self.labels) >= MAX_LABELS_OF_SOURCE:
+            full = f"keeps {MAX_LABELS_OF_SOURCE} labels of this source already"
+            raise InvalidRequestError((Fault("transaction_id", "too_many_labels", full),))
         after = replace(self, labels=(*self.labels, label))
         if after.effective(ranking).label != "fraud":
             moves = () if self.fraud_day is None else tuple(self.parties.moves(self.fraud_day, -1))
@@ -123,6 +129,17 @@ class History:
             return after, ()
         day = int(label.known_at.timestamp()) // DAY
         return replace(after, fraud_day=day), tuple(self.parties.moves(day, +1))
+
+    def adopt(self, decided: Parties) -> tuple["History", tuple[Move, ...]]:
+        """The history with the decision's parties in place of a caller's, and the buckets to move: on the day that
+        counts, from those whom only the caller meant to those whom only the decision means.
+        """
+        after = replace(self, parties=decided)
+        if self.fraud_day is None:
+            return after, ()
+        said, right = (tuple(parties.moves(self.fraud_day, +1)) for parties in (self.parties, decided))
+        off = (move._replace(change=-1) for move in said if move not in right)
+        return after, (*off, *(move for move in right if move not in said))
 
 
 class Sources(NamedTuple):
@@ -138,14 +155,17 @@ class Sources(NamedTuple):
         >>> Sources.parse("user_report=payment-app,analyst=fraud-analyst").ranking
         ('user_report', 'analyst')
 
-        Raises ValueError when a pair is malformed or a role has two sources.
+        Raises ValueError when a pair is malformed, a role has two sources or there are more than MAX_SOURCES.
         """
         pairs = [_PAIR.fullmatch(pair) for pair in text.split(",")]
         found = [(pair["source"], pair["role"]) for pair in pairs if pair is not None]
         by_role = {role: source for source, role in found}
         if len(by_role) < len(pairs):
             raise ValueError("must be source=role pairs with commas between, each role once")
-        return cls(by_role, tuple(dict.fromkeys(source for source, _ in found)))
+        ranking = tuple(dict.fromkeys(source for source, _ in found))
+        if len(ranking) > MAX_SOURCES:
+            raise ValueError(f"must be at most {MAX_SOURCES} sources")
+        return cls(by_role, ranking)
 
     def of(self, arn: str) -> str:
         """The source that a caller speaks for, by the role (or user) in its ARN. Raises ForbiddenError."""
@@ -163,7 +183,9 @@ _CALLER = re.compile(
 
 
 class LabelOrder(BaseModel):
-    """One label of POST /labels. The parties are needed for a payment that was not decided here."""
+    """One label of POST /labels. The parties are needed for a payment that is not decided here; once it is, the
+    decision's parties count: from the next label on for all that was said before, too.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
@@ -171,7 +193,11 @@ class LabelOrder(BaseModel):
     label: LabelValue
     reported_at: Instant = Field(description="When the source found so; at most 5 minutes ahead.")
     payer_id: Id | None = None
-    payee_id: Id | None = None
+    payee_id: Id | None = Field(
+        None,
+        description="Needed like payer_id and occurred_at for a payment that is not decided here; null, not left out,"
+        " says that it has no payee (cash_out, top_up): then it counts for its payer only.",
+    )
     occurred_at: Instant | None = None
 
     @field_validator("reported_at", "occurred_at")
@@ -184,14 +210,16 @@ class LabelOrder(BaseModel):
     def parties(self, stored: Parties | None) -> Parties:
         """Whom the label concerns: as stored, or as said where nothing is.
 
-        Raises InvalidRequestError for what is said otherwise than it is stored, or is neither said nor stored.
+        Raises InvalidRequestError for what is said otherwise than it is stored, or is neither said nor stored. A payee
+        must be said to be none, by a null: one that is merely forgotten would never be counted.
         """
         said = {field: getattr(self, field) for field in ("payer_id", "payee_id", "occurred_at")}
         if stored is None:
+            unsaid = "must be said (payee_id: null for none): nothing is stored under this transaction_id"
             faults = [
-                Fault(field, "unknown_transaction", "is required: nothing is stored under this transaction_id")
+                Fault(field, "unknown_transaction", unsaid)
                 for field, value in said.items()
-                if value is None
+                if value is None and not (field == "payee_id" and field in self.model_fields_set)
             ]
         else:
             faults = [

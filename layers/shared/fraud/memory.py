@@ -19,24 +19,31 @@ class InMemoryCounters:
     def __init__(self) -> None:
         self.items: dict[Key, Item] = {}
         self.profiles: dict[str, dict[str, Any]] = defaultdict(dict)
-        self._folded: dict[tuple[Kind, str], dict[int, bool]] = defaultdict(dict)
+        self._unfolded: dict[tuple[Kind, str], set[int]] = defaultdict(set)
+        self._kept: dict[tuple[Kind, str], set[int]] = defaultdict(set)
 
     def count(self, transaction: Transaction) -> State:
         """Count the attempt once, then read: the contract of `Counters`."""
         moved = updates(transaction)
-        counted = []
+        found: dict[Key, Item] = {}
+        recounted = False
         for update in moved:
             key = update.key
-            counted.append(self.items.setdefault(key, Item()).apply(update))
+            item = self.items.get(key)
+            if item is None:
+                item = self.items[key] = Item()
+            recounted |= not item.apply(update)
+            found[key] = item
             if key.kind.profile is not None:
-                self._folded[key.kind, key.entity][key.period] = False
-                self.fold(key)
-        keys = (*(update.key for update in moved), *reads(moved))
-        return State(
-            items={key: self.items[key] for key in keys if key in self.items},
-            profiles={pk: self.profiles[pk] for pk in profiles(transaction).values() if pk in self.profiles},
-            recounted=not all(counted),
-        )
+                unfolded = self._unfolded[key.kind, key.entity]
+                unfolded.add(key.period)
+                if min(unfolded) <= key.period - key.kind.live:
+                    self.fold(key)
+        for key in reads(moved):
+            if (item := self.items.get(key)) is not None:
+                found[key] = item
+        pks = profiles(transaction).values()
+        return State(found, {pk: self.profiles[pk] for pk in pks if pk in self.profiles}, recounted)
 
     def learn(self, account: str, prefix: str, day: int, change: int) -> None:
         """Move a fraud bucket of an account: a label became known on `day`, or changed."""
@@ -46,16 +53,17 @@ class InMemoryCounters:
     def fold(self, key: Key) -> None:
         """Fold every period that a payment of `key`'s period reads from the profile, then drop what is long folded."""
         kind, entity, now = key
-        folded = self._folded[kind, entity]
-        for period in sorted(period for period, done in folded.items() if not done and period <= now - kind.live):
-            day = {p: Key(kind, entity, p) for p in sources(kind, period)}
-            items = {p: self.items[source] for p, source in day.items() if source in self.items}
-            profile = self.profiles[f"{kind.profile}#{entity}"]
-            change = plan(kind, period, items, profile)
+        unfolded, kept = self._unfolded[kind, entity], self._kept[kind, entity]
+        profile = self.profiles[f"{kind.profile}#{entity}"]
+        for period in sorted(period for period in unfolded if period <= now - kind.live):
+            read = ((p, self.items.get(Key(kind, entity, p))) for p in sources(kind, period, profile))
+            change = plan(kind, period, {p: item for p, item in read if item is not None}, profile)
             profile.update(change.sets)
             for name in change.removes:
                 del profile[name]
-            folded[period] = True
+            unfolded.remove(period)
+            kept.add(period)
         today = now * kind.period // DAY
-        for period in [period for period in folded if today - period * kind.period // DAY > FORGET_DAYS]:
-            del folded[period], self.items[Key(kind, entity, period)]
+        for period in [period for period in kept if today - period * kind.period // DAY > FORGET_DAYS]:
+            kept.remove(period)
+            del self.items[Key(kind, entity, period)]

@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel
 
-from fraud.errors import Fault, UnavailableError
+from fraud.boto import client, translated
+from fraud.errors import Fault
 from fraud.settings import Settings
 from fraud.transaction import Transaction
-from fraud.wire import failure
 
 SOURCE = "fraud"
 EVENTS_PER_CALL = 10
+MOST_ERRORS = 50
+"""Faults told of one record: a thousand unknown fields must not make its message too large."""
+
 INLINE_BYTES = 180_000
 """A larger record goes to the archive and its message points there: a message holds 256 KB."""
 
@@ -52,7 +53,7 @@ class Outbox:
         """Keep a record for people to mend; the reason names fields and rules, never values."""
         message: dict[str, Any] = {
             "reason": record.reason,
-            "errors": [{"field": _field(fault), "rule": fault.rule} for fault in record.faults],
+            "errors": [{"field": _field(fault), "rule": fault.rule} for fault in record.faults[:MOST_ERRORS]],
             "shard": record.shard,
             "sequence": record.sequence,
         }
@@ -87,15 +88,15 @@ class Outbox:
 
     @cached_property
     def _sqs(self) -> Any:  # noqa: ANN401 - boto3 has no types
-        return boto3.client("sqs")
+        return client("sqs")
 
     @cached_property
     def _s3(self) -> Any:  # noqa: ANN401
-        return boto3.client("s3")
+        return client("s3")
 
     @cached_property
     def _events(self) -> Any:  # noqa: ANN401
-        return boto3.client("events")
+        return client("events")
 
 
 def _field(fault: Fault) -> str:
@@ -105,9 +106,5 @@ def _field(fault: Fault) -> str:
 
 
 def _call(operation: Any, **parameters: Any) -> Any:  # noqa: ANN401 - boto3 has no types
-    try:
+    with translated():
         return operation(**parameters)
-    except ClientError as error:
-        raise failure(error) from error
-    except BotoCoreError as error:
-        raise UnavailableError(type(error).__name__) from error

@@ -10,9 +10,9 @@ import hashlib
 import itertools
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import cel
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -98,12 +98,63 @@ class Segment(_Entry):
     model: bool
 
 
+STANDARD = Segment(id="standard", expression="true", model=True)
+"""The segment of a payment that no declared one takes."""
+
+OUTAGE = "COUNTERS_UNAVAILABLE"
+"""Reason code of what the outage policy decides."""
+
+
+class Step(_Strict):
+    """From this many minor units on, this outcome."""
+
+    amount: int = Field(ge=0)
+    outcome: Annotated[Outcome, Field(strict=False)]
+
+
+class Outage(_Strict):
+    """What a segment's payments get while their counters cannot be read, at least.
+
+    `open` approves but for protected rules, `rules_only` but for all rules that read no counters; `challenge` and
+    `decline` say so of everything, `by_amount` says for each amount the outcome of the last of its `steps` reached.
+    """
+
+    policy: Literal["open", "rules_only", "challenge", "decline", "by_amount"]
+    steps: tuple[Step, ...] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _steps_belong_to_amounts(self) -> Self:
+        amounts = [step.amount for step in self.steps]
+        if bool(amounts) != (self.policy == "by_amount"):
+            raise ValueError("steps belong to by_amount, which needs some")
+        if amounts != sorted(set(amounts)):
+            raise ValueError("steps must rise in amount")
+        return self
+
+    def outcome(self, amount: int) -> Outcome:
+        """The outcome of an amount in minor units, before any rule.
+
+        >>> steps = [{"amount": 0, "outcome": "approve"}, {"amount": 50_000, "outcome": "challenge"}]
+        >>> Outage(policy="by_amount", steps=steps).outcome(50_000)
+        <Outcome.CHALLENGE: 'challenge'>
+        """
+        if self.policy in ("challenge", "decline"):
+            return Outcome(self.policy)
+        return max(
+            (step for step in self.steps if step.amount <= amount), key=lambda step: step.amount, default=APPROVED
+        ).outcome
+
+
+APPROVED = Step(amount=0, outcome=Outcome.APPROVE)
+
+
 class Policy(_Strict):
     """One policy file. Codes in `rules` and `feature_reasons` must have words in `reasons`."""
 
     name: str
     reasons: dict[Code, Annotated[str, StringConstraints(min_length=1)]]
     feature_reasons: dict[str, Code]
+    outage: dict[Slug, Outage]
     segments: tuple[Segment, ...] = Field(strict=False)
     rules: tuple[Rule, ...] = Field(strict=False)
 
@@ -113,7 +164,7 @@ class Policy(_Strict):
 
     @model_validator(mode="after")
     def _refers_to_what_exists(self) -> Self:
-        codes = {*(rule.code for rule in self.rules), *self.feature_reasons.values()}
+        codes = {*(rule.code for rule in self.rules), *self.feature_reasons.values(), OUTAGE}
         ids = [entry.id for entry in self.entries()]
         for wrong, words in (
             (codes - self.reasons.keys(), "codes without words"),
@@ -122,6 +173,10 @@ class Policy(_Strict):
                 "features without a reason, or reasons without a feature",
             ),
             ({id_ for id_ in ids if ids.count(id_) > 1}, "ids used twice"),
+            (
+                self.outage.keys() ^ {STANDARD.id, *(segment.id for segment in self.segments)},
+                "segments without an outage policy, or outage policies without a segment",
+            ),
         ):
             if wrong:
                 raise ValueError(f"{words}: {', '.join(sorted(wrong))}")
@@ -134,10 +189,6 @@ class Ruling(NamedTuple):
     segment: Segment
     hits: tuple[Hit, ...]
     failed: tuple[str, ...]
-
-
-STANDARD = Segment(id="standard", expression="true", model=True)
-"""The segment of a payment that no declared one takes."""
 
 
 class RuleBook:
@@ -172,7 +223,32 @@ class RuleBook:
 
     def judge(self, inputs: Inputs) -> Ruling:
         """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
-        context = cel.Context({root: _pick(inputs[root], names) for root, names in self._reads.items()})
+        return self._judge(inputs, self._segments, self._rules)
+
+    def judge_blind(self, transaction: Transaction, state: State | None) -> Ruling:
+        """The outage policy's ruling: `judge` of everything that reads no counters, and its own opinion as one more
+        hit. Without a `state` profiles are unknown too, and the ruling a pure function of payment and policy.
+        """
+        known: dict[str, Mapping[str, Any]] = {"transaction": transaction.__dict__}
+        if state is not None:
+            known["standing"] = standing(transaction, state)
+        segments = [each for each in self._segments if _reads_only(each[0], known)]
+        rules = [each for each in self._rules if _reads_only(each[0], known)]
+        ruling = self._judge(known, segments, rules)
+        outage = self.policy.outage[ruling.segment.id]
+        hits = [hit for hit in ruling.hits if hit.protected or outage.policy != "open"]
+        reason = Reason(code=OUTAGE, text=self.policy.reasons[OUTAGE], source=f"outage:{outage.policy}")
+        hits.append(Hit(outage.outcome(transaction.amount), "outage", (reason,), retryable=True, protected=True))
+        return ruling._replace(hits=tuple(hits))
+
+    def _judge(
+        self,
+        inputs: Inputs,
+        segments: Iterable[tuple[Segment, cel.Program]],
+        rules: Iterable[tuple[Rule, cel.Program]],
+    ) -> Ruling:
+        read = {root: _pick(inputs[root], names) for root, names in self._reads.items() if root in inputs}
+        context = cel.Context(read)
         failed: list[str] = []
 
         def holds(entry: Rule | Segment, program: cel.Program) -> bool:
@@ -184,8 +260,8 @@ class RuleBook:
                 failed.append(entry.id)
             return held is True
 
-        segment = next((segment for segment, program in self._segments if holds(segment, program)), STANDARD)
-        hits = tuple(self._hit(rule) for rule, program in self._rules if holds(rule, program))
+        segment = next((segment for segment, program in segments if holds(segment, program)), STANDARD)
+        hits = tuple(self._hit(rule) for rule, program in rules if holds(rule, program))
         return Ruling(segment, hits, tuple(failed))
 
     def _hit(self, rule: Rule) -> Hit:
@@ -265,6 +341,10 @@ def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def _members(expression: str) -> set[tuple[str, str]]:
     """(root, member) for every read; the member is empty where a root stands alone."""
     return set(_MEMBER.findall(_bare(expression)))
+
+
+def _reads_only(entry: _Entry, roots: Collection[str]) -> bool:
+    return all(root in roots for root, _ in _members(entry.expression))
 
 
 def _bare(expression: str) -> str:

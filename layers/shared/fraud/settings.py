@@ -6,7 +6,9 @@ the time asks `settings.clock()`; the local box replaces it by the event clock o
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
@@ -25,7 +27,8 @@ class Settings(BaseModel):
 
     stage: str
     currency: Currency
-    scorer: Literal["embedded"]
+    scorer: Literal["embedded", "endpoint"]
+    model_endpoint: Annotated[str, StringConstraints(pattern=r"^[a-z0-9](-?[a-z0-9]){0,62}$")]
     counters_table: Table
     profiles_table: Table
     decisions_table: Table
@@ -37,6 +40,7 @@ class Settings(BaseModel):
     fold_queue_url: str
     event_bus_name: str
     decision_retention_days: int = Field(ge=1)
+    deadline_ms: int = Field(ge=50)
     aws_endpoint_url: str | None = None
 
     @classmethod
@@ -48,6 +52,56 @@ class Settings(BaseModel):
         except ValidationError as error:
             faults = "; ".join(f"{fault.field.upper()}: {fault.message}" for fault in faults_of(error))
             raise UndecidableError(f"environment: {faults}") from None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls AWS and where it is, as Lambda says in variables of its own that no template may set.
+
+    Lambda sets the credentials when it starts an environment and never changes them. Addresses are found as botocore
+    finds them, so an emulator is used by the hot path's client and by boto3 alike.
+    """
+
+    region: str
+    key_id: str
+    secret: str = field(repr=False)
+    token: str | None = field(repr=False)
+    dynamodb_url: str
+    sagemaker_url: str
+    ca_bundle: str | None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Raises UndecidableError naming every variable that is missing."""
+        region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""
+        required = {
+            "AWS_REGION": region,
+            "AWS_ACCESS_KEY_ID": environment.get("AWS_ACCESS_KEY_ID"),
+            "AWS_SECRET_ACCESS_KEY": environment.get("AWS_SECRET_ACCESS_KEY"),
+        }
+        if missing := [name for name, value in required.items() if not value]:
+            raise UndecidableError(f"environment: {', '.join(missing)}: missing")
+        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+
+        def address(service: str, host: str) -> str:
+            given = environment.get(f"AWS_ENDPOINT_URL_{service}") or environment.get("AWS_ENDPOINT_URL")
+            return given or f"https://{host}.{region}.{domain}"
+
+        return cls(
+            region=region,
+            key_id=environment["AWS_ACCESS_KEY_ID"],
+            secret=environment["AWS_SECRET_ACCESS_KEY"],
+            token=environment.get("AWS_SESSION_TOKEN") or None,
+            dynamodb_url=address("DYNAMODB", "dynamodb"),
+            sagemaker_url=address("SAGEMAKER_RUNTIME", "runtime.sagemaker"),
+            ca_bundle=environment.get("AWS_CA_BUNDLE") or None,
+        )
+
+
+@cache
+def stage() -> str:
+    """Name of the environment, for metrics: they would mix with another stack's in the same account."""
+    return os.environ.get("STAGE", "local")
 
 
 def _now() -> datetime:

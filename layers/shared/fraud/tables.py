@@ -7,12 +7,10 @@ and a change that changes nothing leaves no row. Each writer touches only its ow
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Self
 
-from botocore.exceptions import ClientError
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -30,10 +28,10 @@ from pynamodb.exceptions import DoesNotExist, PynamoDBException, TransactWriteEr
 from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
+from fraud.boto import translated
 from fraud.errors import Fault, InvalidRequestError, NotFoundError, UnavailableError
 from fraud.settings import Settings
 from fraud.transaction import Id, Instant, address, parsed, utc
-from fraud.wire import failure
 
 ATTEMPTS = 12
 """How often a change that met another one is read and tried again."""
@@ -66,8 +64,11 @@ class DenyOrder(BaseModel):
 
 
 class AllowOrder(DenyOrder):
-    """The body of PUT /lists/allow/{kind}/{value}: what is silenced for this value, and until when."""
+    """The body of PUT /lists/allow/{kind}/{value}: what is silenced for every payment that the value has a part in, as
+    payer, payee, device, instrument or ip, and until when; the payment's own time (`occurred_at`) is what counts.
+    """
 
+    expires_at: Instant = Field(description="Must lie ahead; a payment that occurs then or later is not silenced.")
     silences: Annotated[list[str], Field(min_length=1, max_length=20, description="Reason codes of rules, or `model`.")]
 
     @field_validator("silences")
@@ -207,7 +208,7 @@ class Lists:
 
     def view(self, listed: Listed, now: datetime) -> ListView:
         """The entry and every change there ever was. Raises NotFoundError when there never was any."""
-        with _answering():
+        with translated(PynamoDBException):
             entry = _read(listed)
             rows = [Change.model_validate(row) for row in AuditRow.query(listed.trail, consistent_read=True)]
         if not rows:
@@ -219,7 +220,7 @@ class Lists:
 
 def _change(listed: Listed, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
     for attempt in range(ATTEMPTS):
-        with _answering():
+        with translated(PynamoDBException):
             before = _read(listed)
             if _says(before) == said:
                 return
@@ -240,16 +241,6 @@ def _instant(now: datetime, before: EntryAttribute | None, attempt: int) -> str:
     """When a change is made: after the one it changes, and at an instant that no other row of the trail has."""
     earliest = now if before is None else max(now, datetime.fromisoformat(before.set_at) + timedelta(microseconds=1))
     return utc(earliest + timedelta(microseconds=attempt))
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except PynamoDBException as error:
-        if isinstance(error.cause, ClientError):
-            raise failure(error.cause) from error
-        raise UnavailableError(type(error.cause).__name__) from error
 
 
 def _read(listed: Listed) -> EntryAttribute | None:

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fraud import settings
 from fraud.errors import ServiceError
 from fraud.evaluation import Evaluation
 from fraud.fold import Done, Due
 from fraud.labels import LabelResult
 
-NAMESPACE = "Fraud"
+NAMESPACE = "Fraud/{stage}"
 UNITS = {"Ms": "Milliseconds", "Seconds": "Seconds"}
 """Unit of a metric by the end of its name; anything else is counted."""
 
@@ -26,10 +27,18 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
     if decision is None:
         _emit({"Outcome": "repeat", "Door": door}, {"Decisions": 1}, {})
         return
+    if evaluation.cause is not None:
+        degraded("state", evaluation.cause)
     steps = decision.steps_ms
     _emit(
         {"Outcome": decision.outcome.value, "Door": door},
-        {"Decisions": 1, "StateMs": steps.state, "ModelMs": steps.model, "RulesMs": steps.rules},
+        {
+            "Decisions": 1,
+            "DegradedDecisions": int(bool(decision.degraded)),
+            "StateMs": steps.state,
+            "ModelMs": steps.model,
+            "RulesMs": steps.rules,
+        },
         {
             "transaction_id": decision.transaction_id,
             "score": decision.score,
@@ -40,6 +49,7 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
             "model": decision.model.version,
             "policy": decision.policy_version,
         },
+        rollups=[["Door"]],
     )
 
 
@@ -47,6 +57,16 @@ def refused(error: Exception, status: int, door: str) -> None:
     """One request not answered with a decision; the kind of error says enough, its text could quote the request."""
     cause = {"code": error.code} if isinstance(error, ServiceError) else {}
     _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status} | cause)
+
+
+def degraded(part: str, cause: str) -> None:
+    """A part of the decision that failed, and had to be done without; `cause` is a word for it."""
+    _emit({"Part": part}, {"Degraded": 1}, {"cause": cause})
+
+
+def recounted(updates: int) -> None:
+    """Updates that nobody had acknowledged when a payment was decided were sent again, and are counted now."""
+    _emit({"Door": "decision_events"}, {"CountedAgain": updates}, {})
 
 
 def labelled(results: Sequence[LabelResult], source: str, door: str) -> None:
@@ -73,10 +93,16 @@ def folded(done: Done) -> None:
     _emit({"Door": "fold"}, {"FoldedItems": done.items, "FoldedPeriods": done.periods}, {})
 
 
-def _emit(dimensions: Mapping[str, str], metrics: Mapping[str, float], fields: Mapping[str, Any]) -> None:
+def _emit(
+    dimensions: Mapping[str, str],
+    metrics: Mapping[str, float],
+    fields: Mapping[str, Any],
+    rollups: Sequence[Sequence[str]] = (),
+) -> None:
+    """`rollups`: fewer dimensions by which the same metrics are summed up too."""
     definition = {
-        "Namespace": NAMESPACE,
-        "Dimensions": [list(dimensions)],
+        "Namespace": NAMESPACE.format(stage=settings.stage()),
+        "Dimensions": [list(dimensions), *rollups],
         "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics],
     }
     stamp = {"_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [definition]}}

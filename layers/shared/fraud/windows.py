@@ -8,24 +8,24 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from fraud.counters import (
     DAY,
     ENTITIES,
     HORIZON_DAYS,
-    PACK,
     PAIR,
     PAYER,
     SCALES,
     SLOTS,
     Item,
-    Key,
     Kind,
     Profile,
     State,
     profiles,
     sides,
     slot_of,
+    unpacked,
 )
 from fraud.transaction import Transaction
 
@@ -81,25 +81,45 @@ ABSENT: dict[str, float] = {name: IDLE_CAP if name.endswith("_idle") else 0 for 
 """What the counters say of an entity that takes no part in the payment."""
 
 
+class _Names(NamedTuple):
+    """The counters of one kind, in the order in which they are measured."""
+
+    totals: tuple[tuple[str, str], ...]
+    distinct: tuple[str, ...]
+    decayed: str
+    age: str
+    idle: str
+
+
+OF_KIND: dict[Kind, _Names] = {
+    kind: _Names(
+        tuple((f"{kind.name}_count_{w}", f"{kind.name}_sum_{w}") for w in (*WINDOWS, "24h", *DAY_WINDOWS)),
+        tuple(f"{kind.name}_distinct_{window}" for window in (*HOUR_WINDOWS, *DAY_WINDOWS)),
+        *(f"{kind.name}_{what}" for what in ("decayed_sum_6h", "age", "idle")),
+    )
+    for kind in ENTITIES
+}
+
+
 def measure(transaction: Transaction, state: State) -> dict[str, float]:
     """Every counter of NAMES for one payment: THE definition, online and offline. Counts and sums are exact
     integers.
     """
-    values = dict(ABSENT)
-    roles = profiles(transaction)
-    for kind, entity, _ in sides(transaction):
-        period = transaction.epoch // kind.period
-        live = range(period, period - kind.live, -1)
-        items = {p: state.items[key] for p in live if (key := Key(kind, entity, p)) in state.items}
+    values = ABSENT.copy()
+    epoch, roles = transaction.epoch, profiles(transaction)
+    items: dict[Kind, dict[int, Item]] = {kind: {} for kind, _, _ in sides(transaction)}
+    for (kind, _, period), item in state.items.items():
+        items[kind][period] = item
+    for kind, found in items.items():
         if kind is PAIR:
-            _measure_pair(values, items, transaction.epoch // DAY)
+            _measure_pair(values, found, epoch // DAY)
             continue
         profile = state.profiles.get(roles[kind.name if kind.name in roles else "payee"], {})
-        _measure_entity(values, kind, items, profile, transaction.epoch)
+        _measure_entity(values, kind, found, profile, epoch)
         if kind is PAYER and transaction.device_id is not None:
-            values["device_new"] = _device_new(items, profile, slot_of(transaction.device_id), period)
+            values["device_new"] = _device_new(found, profile, slot_of(transaction.device_id), epoch // DAY)
     for role, prefix in FRAUD_SIDES.items():
-        _measure_frauds(values, role, prefix, state.profiles.get(roles.get(role, ""), {}), transaction.epoch // DAY)
+        _measure_frauds(values, role, prefix, state.profiles.get(roles.get(role, ""), {}), epoch // DAY)
     return values
 
 
@@ -111,73 +131,80 @@ def _measure_frauds(values: dict[str, float], role: str, prefix: str, profile: P
 def _measure_entity(
     values: dict[str, float], kind: Kind, items: Mapping[int, Item], profile: Profile, epoch: int
 ) -> None:
-    hour, day = epoch // 3600, epoch // DAY
-    hours = _by_age({period: item.buckets["h"] for period, item in items.items()}, kind, hour)
-    slots = _by_age({period: item.slots for period, item in items.items()}, kind, hour)
-    if kind.period < DAY and profile:  # hours no longer live, back to yesterday 00:00
-        ages = range(kind.live, hour - (day - 1) * 24 + 1)
-        hours |= {age: profile.get(f"{kind.side}h{hour - age}", 0) for age in ages}
-        slots |= {age: _bits(profile, f"{kind.side}g{hour - age}") for age in ages}
-    older = {window: range(day - days + 1, day - 1) for window, days in DAY_WINDOWS.items()}
-
-    totals = {window: _total(items, kind, scale, epoch, length) for window, (scale, length) in WINDOWS.items()}
-    totals["24h"] = sum(total for age, total in hours.items() if age < HOUR_WINDOWS["24h"])
-    recent = sum(hours.values())
-    totals |= {window: recent + _folded(profile, kind.side, days) for window, days in older.items()}
-    for window, total in totals.items():
-        values[f"{kind.name}_count_{window}"], values[f"{kind.name}_sum_{window}"] = divmod(total, PACK)
-
-    unions = {
-        window: _union(bitmap for age, bitmap in slots.items() if age < length)
-        for window, length in HOUR_WINDOWS.items()
-    }
-    recent = _union(slots.values())
-    unions |= {window: recent | _bitmap(profile, f"{kind.side}b", days) for window, days in older.items()}
-    for window, union in unions.items():
-        values[f"{kind.name}_distinct_{window}"] = DISTINCT[union.bit_count()]
-
+    day, names = epoch // DAY, OF_KIND[kind]
+    hours, slots = _hours(kind, items, profile, epoch // 3600)
+    totals = [_total(items, kind, scale, epoch, length) for scale, length in WINDOWS.values()]
+    totals.append(sum([total for age, total in hours if age < HOUR_WINDOWS["24h"]]))
+    unions = [_union([bits for age, bits in slots if age < length]) for length in HOUR_WINDOWS.values()]
+    total, union = sum([total for _, total in hours]), _union([bits for _, bits in slots])
+    nearer = day - 1
+    for days in DAY_WINDOWS.values():  # each adds the days beyond the one before
+        older, nearer = range(day - days + 1, nearer), day - days + 1
+        for name, bitmap in _days(kind.side, older) if profile else ():
+            if of_day := profile.get(name):
+                total += of_day
+                union |= int.from_bytes(profile.get(bitmap, b""))
+        totals.append(total)
+        unions.append(union)
+    for (count, amount), packed in zip(names.totals, totals, strict=True):
+        values[count], values[amount] = unpacked(packed)
+    for name, bits in zip(names.distinct, unions, strict=True):
+        values[name] = DISTINCT[bits.bit_count()]
     # fsum is exact, so the order in which a store returns its attributes cannot show in the last bit.
-    values[f"{kind.name}_decayed_sum_6h"] = math.fsum(
-        DECAY[age] * (total % PACK) for age, total in hours.items() if age < len(DECAY)
-    )
+    values[names.decayed] = math.fsum([DECAY[age] * unpacked(total)[1] for age, total in hours if age < len(DECAY)])
     first, last = _seen(items, kind, profile, epoch)
-    values[f"{kind.name}_age"] = epoch - first
-    values[f"{kind.name}_idle"] = IDLE_CAP if last is None else min(epoch - last, IDLE_CAP)
+    values[names.age] = epoch - first
+    values[names.idle] = IDLE_CAP if last is None else min(epoch - last, IDLE_CAP)
 
 
 def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: int) -> None:
-    days = _by_age({period: item.buckets["b"] for period, item in items.items()}, PAIR, today, DAY)
+    per_item = PAIR.period // DAY
+    days = [
+        (age, total)
+        for period, item in items.items()
+        for index, total in item.buckets["b"].items()
+        if (age := today - period * per_item - index) >= 0
+    ]
     for window, length in PAIR_WINDOWS.items():
-        total = sum(total for age, total in days.items() if age < length)
-        values[f"pair_count_{window}"], values[f"pair_sum_{window}"] = divmod(total, PACK)
-    values["pair_age_days"] = max(days, default=0)
+        total = sum([total for age, total in days if age < length])
+        values[f"pair_count_{window}"], values[f"pair_sum_{window}"] = unpacked(total)
+    values["pair_age_days"] = max(days)[0] if days else 0
 
 
-def _by_age(columns: Mapping[int, Mapping[int, int]], kind: Kind, now: int, width: int = 3600) -> dict[int, int]:
-    """Values of one letter by age in buckets of `width` seconds; those later than `now` (an index since the epoch)
-    left out.
-    """
-    per_item = kind.period // width
-    return {
-        age: value
-        for period, column in columns.items()
-        for index, value in column.items()
-        if (age := now - period * per_item - index) >= 0
-    }
+Aged = list[tuple[int, int]]
+"""Values with their age in hours."""
+
+
+def _hours(kind: Kind, items: Mapping[int, Item], profile: Profile, hour: int) -> tuple[Aged, Aged]:
+    """Totals and slots of the hours since yesterday's first, or all that live items hold; later ones left out."""
+    hours, slots, per_item = [], [], kind.period // 3600
+    for period, item in items.items():
+        now = hour - period * per_item
+        hours += [(now - index, total) for index, total in item.buckets["h"].items() if index <= now]
+        slots += [(now - index, bits) for index, bits in item.slots.items() if index <= now]
+    if kind.period < DAY and profile:  # hours no longer live, back to yesterday 00:00
+        yesterday = (hour // 24 - 1) * 24
+        older = range(yesterday, hour - kind.live + 1)
+        ages = range(hour - yesterday, kind.live - 1, -1)
+        hours += [(age, n) for age, n in zip(ages, _read(profile, f"{kind.side}h", older), strict=True) if n]
+        bitmaps = zip(ages, _read(profile, f"{kind.side}g", older), strict=True)
+        slots += [(age, int.from_bytes(bits)) for age, bits in bitmaps if bits]
+    return hours, slots
 
 
 def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length: int) -> int:
     """Sum of the last `length` packed buckets of a fine scale: looked up, for a busy item holds thousands of them."""
-    period, last = divmod(epoch // SCALES[scale], kind.period // SCALES[scale])
-    first = last - length + 1
-    total = 0
-    if period in items:
-        column = items[period].buckets[scale]
-        total += sum(column.get(index, 0) for index in range(max(first, 0), last + 1))
-    if first < 0 and period - 1 in items:
-        column, per_item = items[period - 1].buckets[scale], kind.period // SCALES[scale]
-        total += sum(column.get(index, 0) for index in range(first + per_item, per_item))
+    period, second = divmod(epoch, kind.period)
+    end = second // SCALES[scale] + 1
+    total = _sum(items, period, scale, range(max(end - length, 0), end))
+    if end < length:
+        per_item = kind.period // SCALES[scale]
+        total += _sum(items, period - 1, scale, range(per_item + end - length, per_item))
     return total
+
+
+def _sum(items: Mapping[int, Item], period: int, scale: str, indexes: range) -> int:
+    return sum(filter(None, map(items[period].buckets[scale].get, indexes))) if period in items else 0
 
 
 def _union(bitmaps: Iterable[int]) -> int:
@@ -190,16 +217,25 @@ def _attributes(prefix: str, numbers: range) -> tuple[str, ...]:
     return tuple(f"{prefix}{number}" for number in numbers)
 
 
+@functools.lru_cache(4096)
+def _days(side: str, days: range) -> tuple[tuple[str, str], ...]:
+    """Names of a side's total and slots of each day."""
+    return tuple(zip(_attributes(side, days), _attributes(f"{side}b", days), strict=True))
+
+
+def _read(profile: Profile, prefix: str, numbers: range) -> Iterator[Any]:
+    return map(profile.get, _attributes(prefix, numbers))
+
+
 def _folded(profile: Profile, side: str, days: range) -> int:
-    return sum(filter(None, map(profile.get, _attributes(side, days)))) if profile else 0
-
-
-def _bits(profile: Profile, name: str) -> int:
-    return int.from_bytes(profile.get(name, b""))
+    return sum(filter(None, _read(profile, side, days)))
 
 
 def _bitmap(profile: Profile, prefix: str, days: range) -> int:
-    return _union(map(int.from_bytes, filter(None, map(profile.get, _attributes(prefix, days))))) if profile else 0
+    union = 0
+    for bits in filter(None, _read(profile, prefix, days)):
+        union |= int.from_bytes(bits)
+    return union
 
 
 def _seen(items: Mapping[int, Item], kind: Kind, profile: Profile, epoch: int) -> tuple[int, int | None]:
@@ -207,20 +243,19 @@ def _seen(items: Mapping[int, Item], kind: Kind, profile: Profile, epoch: int) -
 
     10 s buckets in the payment's own item, hours in earlier ones: those are read without their fine buckets.
     """
-    period = epoch // kind.period
-    own = epoch // SCALES["s"] * SCALES["s"]
-    fine = _starts(items, kind, "s", period)
-    alone = fine.get(own, 0) < 2 * PACK
-    before = [start for start in fine if start < own or (start == own and not alone)]
-    before += (start for earlier in items if earlier < period for start in _starts(items, kind, "h", earlier))
-    lasts = [*before, *(profile[name] for name in (f"{kind.side}last",) if name in profile)]
-    return min([*before, own, profile.get(f"{kind.side}first", own)]), max(lasts, default=None)
-
-
-def _starts(items: Mapping[int, Item], kind: Kind, scale: str, period: int) -> dict[int, int]:
-    """Packed buckets of one item's scale by the epoch second at which they start."""
-    buckets = items[period].buckets[scale] if period in items else {}
-    return {period * kind.period + index * SCALES[scale]: total for index, total in buckets.items()}
+    period, second = divmod(epoch, kind.period)
+    own, width = second // SCALES["s"], SCALES["s"]
+    start = epoch - second
+    fine = items[period].buckets["s"] if period in items else {}
+    latest = own if unpacked(fine.get(own, 0))[0] > 1 else own - 1
+    starts = [start + index * width for index in fine if index <= latest]
+    for earlier, item in items.items():
+        if earlier < period:
+            starts += [earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]
+    firsts = [*starts, start + own * width, profile.get(f"{kind.side}first", epoch)]
+    if (folded := profile.get(f"{kind.side}last")) is not None:
+        starts.append(folded)
+    return min(firsts), max(starts, default=None)
 
 
 def _device_new(items: Mapping[int, Item], profile: Profile, slot: int, day: int) -> int:

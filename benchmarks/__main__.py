@@ -1,0 +1,22 @@
+"""Every benchmark, one after another, as one table (or one list of rows with --json): `make bench`."""
+
+from collections.abc import Iterator
+
+from benchmarks import capacity, cold_start, history, hot_path, replay, stream, table
+
+ALL = (hot_path, cold_start, stream, capacity, history, replay)
+
+
+def rows() -> list[table.Row]:
+    """The rows of all, each named after its benchmark."""
+    return list(_named())
+
+
+def _named() -> Iterator[table.Row]:
+    for benchmark in ALL:
+        name = benchmark.__name__.rpartition(".")[2]
+        yield from ({**row, "name": f"{name}: {row['name']}"} for row in benchmark.rows())
+
+
+if __name__ == "__main__":
+    table.run(rows, __doc__)

@@ -1,0 +1,285 @@
+"""Request units and dollars of a decision, term by term, for entities that live at different rates.
+
+Every payment runs through the product's own evaluation on a metered DynamoDB in memory, on entities with a month of
+folded past, a real yesterday and a real today. The payer's side (payer, device, pair, decision) is metered on one payer
+who pays many, the receiver's on one receiver whom many pay: both live at the rate of the row. The fold's work for one
+closed period is metered too and divided by the payments in it. Prices: list prices of us-east-1 in USD.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from benchmarks import lives, table
+from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY, identifier
+from benchmarks.metering import TABLES, Metered, Term
+from fraud import assembly, fold, scorer
+from fraud.counters import DAY, DEVICE, MERCHANT, PAYEE, PAYER, Kind
+from fraud.evaluation import Evaluator
+from fraud.folding import Folding, Message
+from fraud.store import DynamoStore
+from fraud.transaction import Transaction
+
+PRICES: Mapping[str, tuple[float, str, str]] = {
+    "WRU": (0.625e-6, "write request unit", "DynamoDB on-demand, since 2024-11-01"),
+    "RRU": (0.125e-6, "read request unit", "DynamoDB on-demand, since 2024-11-01"),
+    "HTTP API": (1.00e-6, "request of up to 512 KB", "API Gateway, first 300 million a month, read 2025-11"),
+    "Lambda request": (0.20e-6, "request", "Lambda, read 2025-11"),
+    "Lambda GB-s": (0.0000166667, "GB-second on x86", "Lambda, read 2025-11"),
+    "bus": (1.00e-6, "custom event of up to 64 KB", "EventBridge, read 2025-11"),
+    "logs": (0.50e-9, "byte ingested", "CloudWatch Logs, read 2025-11"),
+    "Kinesis in": (0.08e-9, "byte written, records rounded up to 1 KB", "Kinesis on-demand, read 2025-11"),
+    "Kinesis out": (0.04e-9, "byte read", "Kinesis on-demand, read 2025-11"),
+    "storage": (0.25e-9, "byte and month", "DynamoDB standard table class, read 2025-11"),
+}
+"""USD, what for, whose list and when. Reads of a table's stream by Lambda and deletions by TTL are free."""
+
+MEMORY_GB = 1769 / 1024
+DECISION_MS = 12
+"""Billed duration of a decision with the embedded model: two DynamoDB steps of 4-5 ms and the CPU; see hot_path."""
+EVENTS_BATCH, EVENTS_MS = 100, 150
+"""A batch of decision_events, and how long it takes: ten PutEvents calls one after another."""
+LOG_BYTES = 1_100
+"""Of a decision: our line (about 650), Lambda's START, END and REPORT (300), the API's access log (150)."""
+
+RATES = (3, 20, 300, 5_000)
+SAMPLES = 24
+CROWD = 200
+"""Different counterparties of an entity in a day, at most."""
+
+ITEM_OVERHEAD = 100
+"""Bytes that storage adds to every item."""
+
+
+class Life(NamedTuple):
+    """`payments` of an entity within `span` from each midnight plus `start`; then nothing until the next day."""
+
+    name: str
+    payments: int
+    start: timedelta = timedelta()
+    span: timedelta = timedelta(days=1)
+
+    def moments(self, midnight: datetime, who: str) -> Iterator[datetime]:
+        """The times of one day's payments."""
+        return lives.moments(midnight + self.start, self.span, self.payments, f"{who} {midnight}")
+
+
+LIVES = (
+    *(Life(f"{rate:,} a day", rate) for rate in RATES),
+    Life("5,000 in one hour", 5_000, timedelta(hours=12), timedelta(hours=1)),
+)
+
+
+class Side(NamedTuple):
+    """One side of a payment: its kinds with their entity, and the payment number n of a life.
+
+    `every` are the terms that belong to the side whoever they are about.
+    """
+
+    name: str
+    kinds: Mapping[Kind, str]
+    every: tuple[str, ...]
+
+    def payment(self, number: str, n: int, moment: datetime) -> Transaction:
+        """A payment of this side's entity with one of its crowd."""
+        other = identifier(f"other-{n % CROWD}")
+        if self.name == "payer":
+            return lives.payment(number, moment, payee_id=other)
+        return lives.payment(number, moment, type=self.name, payer_id=other, device_id=None)
+
+    def concerns(self, term: Term) -> bool:
+        """Whether a term is this side's: about its entities, or its own whoever they are."""
+        return self.follows(term.pk) or any(word in term.name for word in self.every)
+
+    def follows(self, pk: str) -> bool:
+        """Whether an item under this key is about the side's entities, or a pair of its."""
+        kind, _, entity = pk.partition("#")
+        return entity in self.kinds.values() or (kind in self.every and self.kinds.get(PAYER, "-") in entity)
+
+
+SIDES = {
+    "payer": Side("payer", {PAYER: PAYER_ID, DEVICE: DEVICE_ID}, ("pair", "decision")),
+    "p2p": Side("p2p", {PAYEE: PAYEE_ID}, ()),
+    "merchant": Side("merchant", {MERCHANT: PAYEE_ID}, ()),
+}
+
+
+class Bill(NamedTuple):
+    """Units per payment, and the largest item, by term."""
+
+    wru: dict[str, float]
+    rru: dict[str, float]
+    largest: dict[str, int]
+
+
+class World:
+    """The product on a metered DynamoDB; its clock is at the latest payment."""
+
+    def __init__(self) -> None:
+        self.meter = Metered()
+        self.now = TODAY
+        self.store = DynamoStore(self.meter, TABLES, 400, self.clock)
+        self.evaluator = Evaluator(self.store, scorer.embedded(), assembly.rule_book(), self.clock, 10)
+        self.folding = Folding(self.meter, TABLES, self, self.clock)
+
+    def clock(self) -> datetime:
+        """The present."""
+        return self.now
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """`folding.Queue`: nothing is queued here, the caller folds item by item."""
+
+    def live(self, side: Side, life: Life, midnight: datetime, samples: int) -> list[list[Term]]:
+        """One day of a side's payments; the terms of `samples` of them, evenly dealt."""
+        chosen = {n * life.payments // samples for n in range(samples)} if samples else set()
+        found = []
+        for n, moment in enumerate(life.moments(midnight, side.name)):
+            self.now = moment
+            payment = side.payment(f"{side.name} {midnight} {n}", n, moment)
+            self.meter.on = n in chosen
+            if n not in chosen:
+                self.store.count([payment])
+                continue
+            self.meter.terms = []
+            self.evaluator.evaluate(payment)
+            found.append(self.meter.terms)
+        self.meter.on = True
+        return found
+
+    def fold(self, kind: Kind, entity: str) -> list[Term]:
+        """Fold yesterday's items, in order."""
+        self.meter.terms = []
+        self.now = TODAY + timedelta(days=1, hours=13)
+        per_day = DAY // kind.period
+        yesterday = int(TODAY.timestamp()) // DAY - 1
+        table = self.meter.database.tables[TABLES.counters]
+        for period in range(yesterday * per_day, (yesterday + 1) * per_day):
+            if (kind.key(entity), f"{kind.sk}{period}") in table:
+                self.folding.work({"pk": kind.key(entity), "sk": f"{kind.sk}{period}"}, lambda: 60_000)
+        return self.meter.terms
+
+
+def bill(side: Side, life: Life) -> Bill:
+    """What a payment costs on this side, every term."""
+    world = World()
+    world.meter.on, world.meter.follows = False, side.follows
+    for kind, entity in side.kinds.items():
+        lives.folded_past(world.meter, TABLES, kind, entity, life.payments)
+    world.live(side, life, TODAY - timedelta(days=1), 0)
+    samples = world.live(side, life, TODAY, min(life.payments, SAMPLES))
+    made = Bill(defaultdict(float), defaultdict(float), defaultdict(int))
+    for term in (term for terms in samples for term in terms if side.concerns(term)):
+        _add(made, term.name, term, len(samples))
+    # A period's first write is the index's only one: sampling would find it by chance.
+    for name in [name for name in made.wru if name.startswith("index")]:
+        del made.wru[name], made.rru[name], made.largest[name]
+    for kind, entity in side.kinds.items():
+        folded = world.fold(kind, entity)
+        periods = sum(term.name.startswith("write profile") for term in folded)
+        made.wru[f"index counter {kind.name}"] = periods / life.payments
+        for term in folded:
+            _add(made, f"fold {kind.name}: {term.name}", term, life.payments)
+    return made
+
+
+def _add(made: Bill, name: str, term: Term, payments: int) -> None:
+    made.wru[name] += term.wru / payments
+    made.rru[name] += term.rru / payments
+    made.largest[name] = max(made.largest[name], term.size)
+
+
+def rows() -> list[table.Row]:
+    """Terms by life, sums and dollars by type, how the targets at 20 payments a day were met, prices."""
+    bills = {life: {name: bill(side, life) for name, side in SIDES.items()} for life in LIVES}
+    sums: list[dict[str, Any]] = []
+    for kind in ("p2p", "merchant"):
+        for life in LIVES:
+            made = [bills[life]["payer"], bills[life][kind]]
+            wru, rru = (sum(sum(getattr(one, unit).values()) for one in made) for unit in ("wru", "rru"))
+            cost = sum(usd(wru, rru).values())
+            sums.append({"name": f"{kind}, {life.name}", "wru": wru, "rru": rru, "usd_per_million": cost})
+    at = {row["name"]: row for row in sums}
+    dollars = [
+        {"name": f"usd per million: {part}", "p2p, 20 a day": value, "merchant, 20 a day": other}
+        for (part, value), other in zip(
+            usd(at["p2p, 20 a day"]["wru"], at["p2p, 20 a day"]["rru"]).items(),
+            usd(at["merchant, 20 a day"]["wru"], at["merchant, 20 a day"]["rru"]).values(),
+            strict=True,
+        )
+    ]
+    return [*_terms(bills), *sums, *dollars, *_asides(), *_prices(), *_targets(at)]
+
+
+def _terms(bills: Mapping[Life, Mapping[str, Bill]]) -> Iterator[table.Row]:
+    """One row for each term: units a payment, and the largest item's bytes, in each life."""
+    for unit in ("wru", "rru"):
+        for side in SIDES:
+            names = dict.fromkeys(
+                name for made in bills.values() for name in getattr(made[side], unit) if getattr(made[side], unit)[name]
+            )
+            for name in sorted(names, key=lambda name: name.startswith("fold")):
+                amounts = {life.name: getattr(made[side], unit).get(name, 0.0) for life, made in bills.items()}
+                sizes = [made[side].largest.get(name, 0) for made in bills.values()]
+                yield {"name": f"{unit} {side}: {name}", **amounts, "item_bytes": "/".join(map(str, sizes))}
+
+
+def usd(wru: float, rru: float) -> dict[str, float]:
+    """Variable USD for a million decisions by the API, without the endpoint, part by part."""
+    price = {name: amount for name, (amount, _, _) in PRICES.items()}
+    per_decision = {
+        "DynamoDB writes": wru * price["WRU"],
+        "DynamoDB reads": rru * price["RRU"],
+        "HTTP API": price["HTTP API"],
+        "decision_api requests": price["Lambda request"],
+        f"decision_api {DECISION_MS} ms at {MEMORY_GB:.2f} GB": DECISION_MS / 1000 * MEMORY_GB * price["Lambda GB-s"],
+        "logs": LOG_BYTES * price["logs"],
+        "decision stream to Lambda": 0.0,
+        "decision_events": (price["Lambda request"] + EVENTS_MS / 1000 * MEMORY_GB * price["Lambda GB-s"])
+        / EVENTS_BATCH,
+        "event bus": price["bus"],
+    }
+    return {part: 1e6 * amount for part, amount in per_decision.items()}
+
+
+def _asides() -> list[table.Row]:
+    """What is not in the sums: the fold's watermarks, the stream instead of the API, what is kept."""
+    world = World()
+    world.folding.tick()
+    world.meter.terms = []
+    world.evaluator.evaluate(lives.payment("watermarks", TODAY))
+    watermarks = sum(term.rru for term in world.meter.terms if term.pk in fold.WATERMARKS.values())
+    stored = max(term.size for term in world.meter.terms if term.name == "write decision")
+    price = {name: amount for name, (amount, _, _) in PRICES.items()}
+    kinesis = 1e6 * 1024 * (price["Kinesis in"] + price["Kinesis out"])
+    kept = 1e6 * (stored + ITEM_OVERHEAD) * price["storage"]
+    return [
+        {"name": "aside: rru for the fold's watermarks, once a minute and environment", "value": watermarks},
+        {"name": "aside: usd per million records by Kinesis, instead of the HTTP API", "value": kinesis},
+        {"name": f"aside: usd per million decisions of {stored:,} bytes and month that they are kept", "value": kept},
+    ]
+
+
+def _prices() -> list[table.Row]:
+    return [
+        {"name": f"price: {name}, a {what} ({source})", "usd": amount}
+        for name, (amount, what, source) in PRICES.items()
+    ]
+
+
+def _targets(at: Mapping[str, Mapping[str, Any]]) -> list[table.Row]:
+    p2p, merchant = at["p2p, 20 a day"], at["merchant, 20 a day"]
+    wanted = (
+        ("p2p wru", p2p["wru"], 6.6),
+        ("p2p rru", p2p["rru"], 6.0),
+        ("merchant rru", merchant["rru"], 13.0),
+        ("p2p usd per million", p2p["usd_per_million"], 7.0),
+    )
+    return [
+        {"name": f"target, 20 a day: {name}", "value": value, "at_most": most, "met": table.yes(value <= most)}
+        for name, value, most in wanted
+    ]
+
+
+if __name__ == "__main__":
+    table.run(rows, __doc__)

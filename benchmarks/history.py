@@ -1,0 +1,147 @@
+"""Whether a decision costs more the longer its entities have lived: payer, payee, device and pair with a past.
+
+Today is fixed at 20 payments, of which the last is measured: CPU of the evaluation with the store's encoding and
+decoding on answers recorded from the metered DynamoDB, bytes of those answers as JSON, and request units. The past is
+dealt evenly over the year before today, yesterday included; once more without yesterday, which is the only day whose
+items are read whole.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from time import process_time
+from typing import NamedTuple
+
+from benchmarks import lives, table
+from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
+from benchmarks.metering import TABLES, Metered
+from fraud import assembly, scorer
+from fraud.counters import DEVICE, PAYEE, PAYER
+from fraud.evaluation import Evaluator
+from fraud.store import DynamoStore, Transport
+from fraud.wire import Request, Result
+
+PER_DAY = 20
+YEAR = 365
+ROUNDS, REPEATS = 15, 40
+
+
+class Past(NamedTuple):
+    """Payments in the year before today, and on yesterday."""
+
+    name: str
+    payments: int
+    yesterday: int
+
+
+PASTS = (
+    Past("none", 0, 0),
+    Past("10^3", 10**3, 10**3 // YEAR),
+    Past("10^6", 10**6, 10**6 // YEAR),
+    Past("10^3, none yesterday", 10**3, 0),
+    Past("10^6, none yesterday", 10**6, 0),
+)
+
+
+class Recorder:
+    """`store.Transport` that keeps what its own transport answered; once `full`, it answers that again.
+
+    Requests are encoded and answers decoded as JSON each time, as on the wire.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._answers: dict[tuple[str, ...], tuple[Sequence[Result], bytes]] = {}
+        self.full = False
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        """`store.Transport`."""
+        del until
+        step = tuple(request.operation for request in requests)
+        if self.full:
+            for request in requests:
+                _json(request.payload)
+            answers, body = self._answers[step]
+            json.loads(body)
+            return list(answers)
+        answers = self._transport.gather(requests)
+        self._answers[step] = answers, _json(answers)
+        return list(answers)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all answers."""
+        return sum(len(body) for _, body in self._answers.values())
+
+
+def _json(content: object) -> bytes:
+    return json.dumps(content, default=lambda binary: base64.b64encode(binary).decode()).encode()
+
+
+class Decision(NamedTuple):
+    """A measured payment: how to decide it again, and what it cost in bytes and units."""
+
+    again: Callable[[], object]
+    figures: Mapping[str, float]
+
+
+def decision(past: Past) -> Decision:
+    """Live through the past and today, and decide the last payment of the day."""
+    meter = Metered()
+    meter.on = False
+    counting = DynamoStore(meter, TABLES, 400, lambda: TODAY)
+    for kind, entity in ((PAYER, PAYER_ID), (DEVICE, DEVICE_ID), (PAYEE, PAYEE_ID)):
+        if past.payments:
+            lives.folded_past(meter, TABLES, kind, entity, past.payments // YEAR)
+    for n, moment in enumerate(lives.moments(TODAY - timedelta(days=1), timedelta(days=1), past.yesterday, past.name)):
+        counting.count([lives.payment(f"{past.name}-{n}", moment)])
+    payments = [
+        lives.payment(f"today-{n}", moment)
+        for n, moment in enumerate(lives.moments(TODAY, timedelta(days=1), PER_DAY, "today"))
+    ]
+    *before, last = payments
+    for payment in before[:-1]:
+        counting.count([payment])
+    now = last.occurred_at
+    recorder = Recorder(meter)
+    store = DynamoStore(recorder, TABLES, 400, lambda: now)
+    evaluator = Evaluator(store, scorer.embedded(), assembly.rule_book(), lambda: now, 10)
+    evaluator.evaluate(before[-1])  # reads the fold's watermarks, as somebody does once a minute
+    meter.on, meter.terms = True, []
+    evaluator.evaluate(last)
+    recorder.full = True
+    wru, rru = sum(term.wru for term in meter.terms), sum(term.rru for term in meter.terms)
+    return Decision(lambda: evaluator.evaluate(last), {"answer_bytes": recorder.size, "wru": wru, "rru": rru})
+
+
+def rows() -> list[table.Row]:
+    """Each past's figures, then the ratios of the longest past to the shorter ones."""
+    decisions = {past.name: decision(past) for past in PASTS}
+    spent: dict[str, list[float]] = {name: [] for name in decisions}
+    for _ in range(ROUNDS):
+        for name, measured in decisions.items():
+            start = process_time()
+            for _ in range(REPEATS):
+                measured.again()
+            spent[name].append(1000 * (process_time() - start) / REPEATS)
+    # The least disturbed round: what is compared are fixed amounts of work.
+    figures = {name: {"cpu_ms": min(spent[name]), **measured.figures} for name, measured in decisions.items()}
+    pairs = (
+        ("10^6", "none"),
+        ("10^6", "10^3"),
+        ("10^6, none yesterday", "none"),
+        ("10^6, none yesterday", "10^3, none yesterday"),
+    )
+    ratios = [
+        {
+            "name": f"ratio of {long} to {short}",
+            **{key: figures[long][key] / figures[short][key] for key in figures[long]},
+        }
+        for long, short in pairs
+    ]
+    return [*({"name": f"past: {name}", **one} for name, one in figures.items()), *ratios]
+
+
+if __name__ == "__main__":
+    table.run(rows, __doc__)

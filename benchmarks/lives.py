@@ -1,0 +1,86 @@
+"""Entities with a past: profiles as the fold would have left them, and payments of entities that live at some rate.
+
+The past is built item by item in the coarse shape that a fold reads, and folded by the product's own plan and
+expression; a million payments thus take no longer than a thousand. Only what lies two days back and more is made here;
+younger days are lived through by real payments.
+"""
+
+import random
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fraud import fold, folding
+from fraud.counters import DAY, PAYER, SCALES, SLOTS, Item, Kind, packed
+from fraud.store import Tables, Transport
+from fraud.transaction import Transaction
+from fraud.wire import Request
+
+TODAY = datetime(2026, 3, 4, tzinfo=UTC)
+NOON = TODAY + timedelta(hours=12)
+DEVICES = 2
+MEAN_AMOUNT = 2_500
+
+
+def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, per_day: int) -> None:
+    """Give an entity the profile of one that has lived `per_day` payments a day, up to the day before yesterday."""
+    rng = random.Random(f"{kind.name}#{entity}#{per_day}")
+    profile: dict[str, Any] = {}
+    pk = f"{kind.profile}#{entity}"
+    today = int(TODAY.timestamp()) // DAY
+    for day in range(today - fold.PROFILE_DAYS - 2, today - 1):
+        items = _day(rng, kind, day, per_day)
+        recent = kind.period < DAY and day >= today - 4  # of older days no hour is kept
+        for period in sorted(items) if recent else sorted(items)[-1:]:
+            change = fold.plan(kind, period, items, profile)
+            profile.update(change.sets)
+            for name in change.removes:
+                del profile[name]
+            transport.gather([Request("update_item", {"TableName": tables.profiles, **folding.expression(pk, change)})])
+
+
+def _day(rng: random.Random, kind: Kind, day: int, payments: int) -> Mapping[int, Item]:
+    """One day's items as a fold sees them: hours, counterparties' slots, devices' slots."""
+    items: dict[int, Item] = {}
+    hours = sorted(rng.sample(range(24), min(payments, 24)))
+    for n, hour in enumerate(hours):
+        count = payments // len(hours) + (n < payments % len(hours))
+        period, second = divmod(day * DAY + hour * 3600, kind.period)
+        item = items.setdefault(period, Item())
+        index = second // SCALES["h"]
+        item.buckets["h"][index] = packed(count, int(count * MEAN_AMOUNT * rng.uniform(0.5, 1.5)))
+        item.slots[index] = sum({1 << rng.randrange(SLOTS) for _ in range(min(count, 1000))})
+        if kind is PAYER:
+            item.devices |= dict.fromkeys(range(DEVICES), 1)
+    return items
+
+
+def moments(start: datetime, span: timedelta, count: int, seed: str) -> Iterator[datetime]:
+    """`count` times in order, evenly dealt over the span with some disorder."""
+    rng = random.Random(seed)
+    for n in range(count):
+        yield start + span * ((n + rng.random()) / count)
+
+
+def payment(number: str, occurred_at: datetime, **fields: str | None) -> Transaction:
+    """A p2p payment of the one payer to the one payee on the one device, unless `fields` say otherwise."""
+    rng = random.Random(number)
+    parties = {"type": "p2p", "payer_id": PAYER_ID, "payee_id": PAYEE_ID, "device_id": DEVICE_ID, "channel": "app"}
+    return Transaction.model_validate(
+        {
+            **{name: value for name, value in (parties | fields).items() if value is not None},
+            "transaction_id": identifier(f"transaction-{number}"),
+            "amount": rng.randrange(100, 2 * MEAN_AMOUNT),
+            "currency": "JPY",
+            "occurred_at": occurred_at,
+        }
+    )
+
+
+def identifier(name: str) -> str:
+    """An id of 36 characters, as production's are: sizes depend on it."""
+    bits = f"{random.Random(name).getrandbits(128):032x}"
+    return "-".join((bits[:8], bits[8:12], bits[12:16], bits[16:20], bits[20:]))
+
+
+PAYER_ID, PAYEE_ID, DEVICE_ID = map(identifier, ("payer", "payee", "device"))

@@ -1,0 +1,126 @@
+"""What DynamoDB would charge: item sizes and request units by the documented rules, request by request.
+
+`Metered` is a `store.Transport` over the in-memory DynamoDB; so the product's own code names the requests and makes
+the items, and a changed layout shows in the figures without a change here. Rules: Amazon DynamoDB Developer Guide,
+"Item sizes and formats" and "Read and write operations", read 2025-11.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fraud.store import Tables
+from fraud.wire import Request, Result
+from tests.in_memory_dynamodb import FOLD, InMemoryDynamoDB, key_of
+
+WRITE_UNIT = 1024
+READ_UNIT = 4096
+TABLES = Tables("counters", "profiles", "decisions")
+
+
+class Term(NamedTuple):
+    """One charge: what for, whose (a partition key), and the units; `size` is the item's, in bytes."""
+
+    name: str
+    pk: str
+    wru: float
+    rru: float
+    size: int
+
+
+def size_of(item: Mapping[str, Any]) -> int:
+    """Bytes of an item: its names and values."""
+    return sum(len(name.encode()) + _value(value) for name, value in item.items())
+
+
+def _value(value: Mapping[str, Any]) -> int:
+    """Bytes of a value. For sets no rule is published; they are taken to cost what lists do."""
+    ((kind, content),) = value.items()
+    match kind:
+        case "N":
+            size = _number(content)
+        case "S":
+            size = len(content.encode())
+        case "B":
+            size = len(content)
+        case "L":
+            size = 3 + sum(1 + _value(element) for element in content)
+        case "M":
+            size = 3 + sum(1 + len(name.encode()) + _value(element) for name, element in content.items())
+        case "NS" | "SS" | "BS":
+            size = 3 + sum(1 + _value({kind[0]: element}) for element in content)
+        case _:
+            size = 1  # BOOL, NULL
+    return size
+
+
+def _number(text: str) -> int:
+    """One byte for two significant digits and one more; another for a sign."""
+    digits = text.lstrip("-").replace(".", "").strip("0")
+    return (len(digits) + 1) // 2 + 1 + text.startswith("-")
+
+
+def write_units(before: int, after: int) -> int:
+    """A write costs the larger of the item before and after, in whole KB."""
+    return max(1, -(-max(before, after) // WRITE_UNIT))
+
+
+def read_units(size: int, *, consistent: bool) -> float:
+    """A read costs the whole item whatever is projected, each item on its own; one that is not there the least."""
+    return max(1, -(-size // READ_UNIT)) * (1 if consistent else 0.5)
+
+
+class Metered:
+    """Carries requests out in memory and, while `on`, keeps a Term for each item touched.
+
+    While not `on` it only writes, and only to the items that `follows` says yes to: crowds are counted quickly.
+    """
+
+    def __init__(self) -> None:
+        self.database = InMemoryDynamoDB()
+        self.on = True
+        self.terms: list[Term] = []
+        self.follows: Callable[[str], bool] = lambda _: True
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        """`store.Transport`."""
+        del until  # nothing here takes time
+        return [self._carry_out(request) if self.on else self._follow(request) for request in requests]
+
+    def _follow(self, request: Request) -> Result:
+        operation, payload = request
+        if operation == "update_item" and self.follows(key_of(payload["Key"])[0]):
+            self.database.gather([Request(operation, {**payload, "ReturnValues": "NONE"})])
+        return {}
+
+    def _carry_out(self, request: Request) -> Result:
+        operation, payload = request
+        if operation == "batch_get_item":
+            for table, wanted in payload["RequestItems"].items():
+                for key in wanted["Keys"]:
+                    self._read(table, key_of(key), consistent=wanted.get("ConsistentRead", False))
+        elif operation == "get_item":
+            self._read(payload["TableName"], key_of(payload["Key"]), consistent=payload.get("ConsistentRead", False))
+        if operation not in {"update_item", "put_item"}:
+            return self.database.gather([request])[0]
+        table, key = payload["TableName"], key_of(payload.get("Item") or payload["Key"])
+        before = self.database.tables[table].get(key, {})
+        (answer,) = self.database.gather([request])
+        self._write(table, key, before)
+        return answer
+
+    def _read(self, table: str, key: tuple[str, ...], *, consistent: bool) -> None:
+        item = self.database.tables[table].get(key)
+        size = 0 if item is None else size_of(item)
+        name = f"read {_name(table, key)}{' (none)' if item is None else ''}"
+        self.terms.append(Term(name, key[0], 0, read_units(size, consistent=consistent), size))
+
+    def _write(self, table: str, key: tuple[str, ...], before: Mapping[str, Any]) -> None:
+        after = self.database.tables[table][key]
+        sizes = size_of(before), size_of(after)
+        self.terms.append(Term(f"write {_name(table, key)}", key[0], write_units(*sizes), 0, sizes[1]))
+        if FOLD in after and FOLD not in before:  # the index holds keys only, and they never change
+            self.terms.append(Term(f"index {_name(table, key)}", key[0], 1, 0, 0))
+
+
+def _name(table: str, key: tuple[str, ...]) -> str:
+    return "decision" if table == TABLES.decisions else f"{table[:-1]} {key[0].partition('#')[0]}"

@@ -1,0 +1,61 @@
+"""How fast history is replayed: in-memory counters, windows and features over 45 simulated days, one CPU.
+
+Training and backtests live on it. Simulation and parsing are not timed; --profile tells where the time goes.
+"""
+
+import argparse
+import cProfile
+import pstats
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from time import process_time
+
+from benchmarks import table
+from fraud import features
+from fraud.memory import InMemoryCounters
+from fraud.transaction import Transaction
+from fraud.windows import measure
+from models.simulate import simulate
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DAYS, PAYERS, SEED = 45, 120, 4
+TOP = 12
+TARGET = 5_000
+
+
+def history() -> list[Transaction]:
+    """The payments, parsed, in order."""
+    return [Transaction.model_validate(one.transaction) for one in simulate(SEED, START, DAYS, PAYERS)]
+
+
+def replay(payments: Sequence[Transaction]) -> float:
+    """CPU seconds to count, measure and vectorise the payments."""
+    counters = InMemoryCounters()
+    start = process_time()
+    for payment in payments:
+        features.vector(payment, measure(payment, counters.count(payment)))
+    return process_time() - start
+
+
+def rows() -> list[table.Row]:
+    """Payments per CPU second."""
+    payments = history()
+    rate = len(payments) / replay(payments)
+    met = table.yes(rate >= TARGET)
+    name = f"replay, {DAYS} days of {PAYERS} payers"
+    return [{"name": name, "payments": len(payments), "per_cpu_s": rate, "at_least": TARGET, "met": met}]
+
+
+def profile() -> None:
+    """Print the functions in which a replay spends its time."""
+    payments = history()
+    profiler = cProfile.Profile()
+    profiler.runcall(replay, payments)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(TOP)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, add_help=False)
+    parser.add_argument("--profile", action="store_true", help="print where the time goes instead")
+    options, others = parser.parse_known_args()
+    profile() if options.profile else table.run(rows, __doc__, others)

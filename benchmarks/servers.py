@@ -1,0 +1,315 @@
+"""Canned AWS in a process of its own: DynamoDB and the SageMaker runtime, answering realistic bytes after a set time.
+
+The items it answers are the product's own, of entities with a month of past that live 20 payments a day, at noon; each
+is made once, at the start. `Servers` starts and asks it; the process is `python -m benchmarks.servers` and ends with
+its standard input. It counts requests by operation, and as round trips the times at which a request came and none was
+unanswered.
+"""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import datetime as dt
+import ipaddress
+import json
+import selectors
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks import lives
+from benchmarks.lives import DEVICE_ID, NOON, PAYEE_ID, PAYER_ID, TODAY, identifier
+from benchmarks.metering import TABLES, Metered
+from fraud import fold, store
+from fraud.counters import DEVICE, PAYEE, PAYER
+from fraud.scorer import PACKAGED
+
+PER_DAY = 20
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: %d\r\n\r\n"
+
+
+class Servers:
+    """The process and its pipe. `counts` and `recorded` speak of what came since they were asked last."""
+
+    def __init__(self, dynamodb_ms: float = 4, endpoint_ms: float = 5, *, tls: bool = False) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="benchmark-")
+        self.certificate = certificate(Path(self._directory.name)) if tls else None
+        command = [sys.executable, "-m", "benchmarks.servers", f"{dynamodb_ms}", f"{endpoint_ms}"]
+        self._process = subprocess.Popen(
+            [*command, *([str(self.certificate)] if self.certificate else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.port = int(self._ask(""))
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._directory.cleanup()
+
+    def counts(self) -> dict[str, int]:
+        """Requests by operation, and `round_trips`."""
+        counted: dict[str, int] = json.loads(self._ask("counts"))
+        return counted
+
+    def recorded(self) -> list[list[bytes]]:
+        """The bytes of each request, by round trip."""
+        return [[base64.b64decode(one) for one in step] for step in json.loads(self._ask("recorded"))]
+
+    def _ask(self, question: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if question:
+            self._process.stdin.write(question + "\n")
+            self._process.stdin.flush()
+        if not (line := self._process.stdout.readline()):
+            raise RuntimeError("the canned server has ended")
+        return line
+
+
+def certificate(directory: Path) -> Path:
+    """A key and a certificate for 127.0.0.1 that it signed itself, in one file: the server's, and the client's CA."""
+    from cryptography import x509  # noqa: PLC0415 - only TLS needs it
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "canned")])
+    now = dt.datetime.now(dt.UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = directory / "canned.pem"
+    path.write_bytes(private + made.public_bytes(pem))
+    return path
+
+
+# ---- the process ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ledger:
+    """What came."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    steps: list[list[bytes]] = field(default_factory=list)
+    unanswered: int = 0
+
+    def arrived(self, operation: str, request: bytes) -> None:
+        """A request is there: of this round trip while another is unanswered, else of the next."""
+        if self.unanswered == 0:
+            self.counts["round_trips"] += 1
+            self.steps.append([])
+        self.unanswered += 1
+        self.counts[operation] += 1
+        self.steps[-1].append(request)
+
+    def told(self, question: str) -> str:
+        """The answer to a question of `Servers`; then forget."""
+        answer = json.dumps(
+            self.counts
+            if question == "counts"
+            else [[base64.b64encode(one).decode() for one in step] for step in self.steps]
+        )
+        self.counts, self.steps = Counter(), []
+        return answer
+
+
+Canned = Callable[[str, Mapping[str, Any]], bytes]
+
+
+class Connection(asyncio.Protocol):
+    """One connection kept alive; a client sends its next request when it has the answer."""
+
+    def __init__(self, ledger: Ledger, canned: Canned, seconds: tuple[float, float]) -> None:
+        self._ledger = ledger
+        self._canned = canned
+        self._dynamodb_s, self._endpoint_s = seconds
+        self._received = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """`asyncio.Protocol`."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """`asyncio.Protocol`: when a request is whole, make its answer and send it in due time."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found or len(body) < int(value(head, b"content-length") or 0):
+            return
+        request, self._received = self._received, b""
+        target = value(head, b"x-amz-target").decode()
+        operation = target.partition(".")[2] or "InvokeEndpoint"
+        self._ledger.arrived(operation, request)
+        answer = self._canned(operation, json.loads(body))
+        due = now + (self._dynamodb_s if target else self._endpoint_s)
+        loop.call_at(due, self._answer, HEAD % len(answer) + answer)
+
+    def _answer(self, answer: bytes) -> None:
+        self._ledger.unanswered -= 1
+        self._transport.write(answer)
+
+
+def value(head: bytes, name: bytes) -> bytes:
+    """A header's value, empty when there is none."""
+    start = head.lower().find(b"\r\n" + name + b":")
+    if start < 0:
+        return b""
+    start += len(name) + 3
+    end = head.find(b"\r\n", start)
+    return head[start : len(head) if end < 0 else end].strip()
+
+
+class Answers:
+    """`Canned`: of each kind of item one is told as everybody's."""
+
+    def __init__(self) -> None:
+        tables = lived()
+        latest = {pk: sk for pk, sk in sorted(tables[TABLES.counters])}  # noqa: C416 - of each key the last
+        self._items = {
+            (pk.partition("#")[0], "today" if latest[pk] == sk else "earlier"): typed(item)
+            for (pk, sk), item in tables[TABLES.counters].items()
+        }
+        self._items |= {("instrument", age): self._items["payee", age] for age in ("today", "earlier")}
+        self._profiles = {pk.partition("#")[0]: typed(item) for (pk,), item in tables[TABLES.profiles].items()}
+        today = int(TODAY.timestamp())
+        self._watermarks = typed(
+            {
+                store.watermark(part): {"L": [{"N": str(today // fold.PERIODS["h"])}, {"S": ""}]}
+                for part in fold.SLICES[: len(fold.SLICES) // len(fold.PERIODS)]
+            }
+        )
+        model = json.loads((PACKAGED / "manifest.json").read_bytes())
+        self._model = {name: model[name] for name in ("version", "fingerprint", "thresholds")}
+
+    def __call__(self, operation: str, payload: Mapping[str, Any]) -> bytes:
+        """The body of an answer."""
+        match operation:
+            case "InvokeEndpoint":
+                rows = len(payload["rows"])
+                answer = {**self._model, "scores": [0.01] * rows, "contributions": [[]] * rows}
+                return json.dumps(answer).encode()
+            case "UpdateItem" if payload.get("ReturnValues") == "ALL_NEW":
+                return b'{"Attributes": %b}' % self._row(payload["Key"], today=True)
+            case "BatchGetItem":
+                found = {
+                    table: [row for key in wanted["Keys"] if (row := self._row(key, today=False))]
+                    for table, wanted in payload["RequestItems"].items()
+                }
+                tables = b",".join(b'"%b":[%b]' % (table.encode(), b",".join(rows)) for table, rows in found.items())
+                return b'{"Responses":{%b},"UnprocessedKeys":{}}' % tables
+            case _:
+                return b"{}"
+
+    def _row(self, key: Mapping[str, Any], *, today: bool) -> bytes:
+        """The item under a key, which is put before the canned attributes; empty when there is none."""
+        pk, sk = key["pk"]["S"], key.get("sk", {}).get("S")
+        kind = pk.partition("#")[0]
+        if sk is not None:
+            attributes = self._items.get((kind, "today" if today else "earlier"), b"")
+        elif pk in fold.WATERMARKS.values():
+            attributes = self._watermarks
+        else:
+            attributes = self._profiles.get(kind, b"") if "#" in pk else b""
+        return b"{%b,%b}" % (json.dumps(key)[1:-1].encode(), attributes) if attributes else b""
+
+
+def lived() -> Mapping[str, Mapping[tuple[str, ...], Mapping[str, Any]]]:
+    """The tables after a month of past, yesterday and half a day of one payer, device, payee and merchant."""
+    meter = Metered()
+    meter.on = False
+    counting = store.DynamoStore(meter, TABLES, 400, lambda: NOON)
+    for kind, entity in ((PAYER, PAYEE_ID), (PAYEE, PAYEE_ID), (DEVICE, DEVICE_ID)):  # people pay and are paid
+        lives.folded_past(meter, TABLES, kind, entity, PER_DAY)
+    for midnight, span in ((TODAY - dt.timedelta(days=1), 24), (TODAY, 12)):
+        payments = PER_DAY * span // 24
+        for n, moment in enumerate(lives.moments(midnight, dt.timedelta(hours=span), payments, f"{midnight}")):
+            other = identifier(f"other-{n}")
+            received: dict[str, str | None] = {"payer_id": other, "device_id": None}
+            each = ({"payee_id": other}, received, received | {"type": "merchant"})
+            for side, fields in enumerate(each if n else ({},)):  # the two meet once a day
+                counting.count([lives.payment(f"{midnight}-{n}-{side}", moment, **fields)])
+    kept = {PAYER_ID, PAYEE_ID, DEVICE_ID, f"{PAYER_ID}|{PAYEE_ID}"}
+    return {
+        table: {key: item for key, item in rows.items() if key[0].partition("#")[2] in kept}
+        for table, rows in meter.database.tables.items()
+    }
+
+
+def typed(item: Mapping[str, Any]) -> bytes:
+    """Attributes as JSON without keys and braces, binaries in base64."""
+    content = {name: value for name, value in item.items() if name not in {"pk", "sk"}}
+    return json.dumps(content, default=lambda binary: base64.b64encode(binary).decode()).encode()[1:-1]
+
+
+async def serve(dynamodb_ms: float, endpoint_ms: float, pem: Path | None) -> None:
+    """Serve until standard input ends; the first line told is the port."""
+    ledger, canned, seconds = Ledger(), Answers(), (dynamodb_ms / 1000, endpoint_ms / 1000)
+    context = None
+    if pem is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(pem)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(ledger, canned, seconds), "127.0.0.1", 0, ssl=context)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    ended = asyncio.Event()
+
+    def asked() -> None:
+        line = sys.stdin.readline()
+        if line:
+            print(ledger.told(line.strip()), flush=True)
+        else:
+            ended.set()
+
+    loop.add_reader(sys.stdin, asked)
+    await ended.wait()
+    server.close()
+
+
+def main() -> None:
+    """The process behind `Servers`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.servers", description=main.__doc__)
+    parser.add_argument("dynamodb_ms", type=float)
+    parser.add_argument("endpoint_ms", type=float)
+    parser.add_argument("pem", type=Path, nargs="?")
+    options = parser.parse_args()
+    # select() waits for microseconds; the loop's usual epoll rounds up to milliseconds.
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop) as runner:
+        runner.run(serve(options.dynamodb_ms, options.endpoint_ms, options.pem))
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
+if __name__ == "__main__":
+    main()

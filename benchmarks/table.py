@@ -1,0 +1,49 @@
+"""How every benchmark is run and shown: rows of named figures, printed as a table, or as JSON with --json.
+
+A row is an ordered mapping that begins with "name"; rows with the same keys make one table.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def run(rows: Callable[[], Sequence[Row]], description: str | None, arguments: Sequence[str] | None = None) -> None:
+    """What `python -m benchmarks.NAME` does: measure, then print."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print a list of rows")
+    options = parser.parse_args(arguments)
+    measured = rows()
+    print(json.dumps(measured, indent=1) if options.json else rendered(measured))
+
+
+def yes(met: bool) -> str:  # noqa: FBT001 - said of it
+    """How a row says whether a target was met."""
+    return "yes" if met else "no"
+
+
+def rendered(rows: Sequence[Row]) -> str:
+    """The rows as text, one table for each run of rows with the same keys.
+
+    >>> print(rendered([{"name": "a", "p50_ms": 1.5}, {"name": "long", "p50_ms": 10}]))
+    name  p50_ms
+    a        1.5
+    long      10
+    """
+    return "\n\n".join("\n".join(_lines(keys, list(group))) for keys, group in groupby(rows, tuple))
+
+
+def _lines(keys: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    cells = [keys, *([_shown(row[key]) for key in keys] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        first, *others = zip(line, widths, strict=True)
+        yield "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
+
+
+def _shown(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else "-" if value is None else str(value)

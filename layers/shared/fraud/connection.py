@@ -1,0 +1,170 @@
+"""One HTTP request and its answer over one socket, TLS or not, in steps that never block: what `wire` plays together.
+
+Written by hand, because http.client takes more than twice the CPU for it (figures in wire.py). It reads what DynamoDB,
+SageMaker and their emulators send: bodies of a stated length or in chunks. Anything else is an error.
+"""
+
+import select
+import socket
+import ssl
+from collections.abc import Callable, Generator
+from typing import NamedTuple, TypeVar, cast
+
+CHUNK = 65_536
+LONGEST_HEAD = 65_536
+LONGEST_NUMBER = 18
+
+T = TypeVar("T")
+
+
+class Reply(NamedTuple):
+    """An HTTP answer; `head` is its status line and headers as they came, `last` that the connection ends with it."""
+
+    status: int
+    head: bytes
+    body: bytes
+    last: bool
+
+
+Steps = Generator[int, None, Reply]
+"""An exchange that does not block: each event that it yields must have happened before it goes on."""
+
+
+class UnreadableAnswerError(OSError):
+    """What came is not an answer in HTTP, or says more than it announced."""
+
+
+class Tls:
+    """TLS to one server; the last session is kept, which spares the next handshake the greater part of its work."""
+
+    def __init__(self, context: ssl.SSLContext, name: str) -> None:
+        self._context = context
+        self._name = name
+        self._session: ssl.SSLSession | None = None
+
+    def wrapped(self, plain: socket.socket) -> ssl.SSLSocket:
+        """TLS on a connection, its handshake still to come."""
+        return self._context.wrap_socket(
+            plain, server_hostname=self._name, do_handshake_on_connect=False, session=self._session
+        )
+
+    def keep(self, connected: socket.socket) -> None:
+        """Resume this connection's session in the next one."""
+        self._session = cast("ssl.SSLSocket", connected).session
+
+
+class Connection:
+    """A connection that is opened by its first exchange."""
+
+    def __init__(self, dialled: socket.socket, tls: Tls | None) -> None:
+        self.socket = dialled
+        self.used = False
+        """Whether it has brought an answer before."""
+        self.heard = False
+        """Whether anything has come since the last request."""
+        self._tls = tls
+
+    def __del__(self) -> None:
+        self.socket.close()
+
+    def exchange(self, message: bytes) -> Steps:
+        """Send a request and take its answer. Raises OSError."""
+        self.heard = False
+        if not self.used:
+            yield from self._open()
+        unsent = memoryview(message)
+        while unsent:
+            unsent = unsent[(yield from _done(select.POLLOUT, self.socket.send, unsent)) :]
+        yield select.POLLIN  # no answer is there already
+        reply = yield from self._reply()
+        if self._tls is not None and not self.used:
+            self._tls.keep(self.socket)  # not before: the server sends it after the handshake
+        self.used = True
+        return reply
+
+    def _open(self) -> Generator[int, None, None]:
+        yield select.POLLOUT
+        if error := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, "not connected")  # of the subclass that the number stands for
+        if self._tls is not None:
+            self.socket = encrypted = self._tls.wrapped(self.socket)
+            yield from _done(select.POLLIN, encrypted.do_handshake)
+
+    def _reply(self) -> Steps:
+        received = b""
+        while (end := received.find(b"\r\n\r\n")) < 0:
+            if len(received) > LONGEST_HEAD:
+                raise UnreadableAnswerError
+            received += yield from self._more()
+        head, body = received[: end + 2], received[end + 4 :]
+        if not (head.startswith(b"HTTP/1.") and head[9:12].isdigit()):
+            raise UnreadableAnswerError
+        length = header(head, b"content-length")
+        last = head.startswith(b"HTTP/1.0") or header(head, b"connection").lower() == b"close"
+        if length.isdigit() and len(length) < LONGEST_NUMBER:
+            body = yield from self._rest(body, int(length))
+        elif header(head, b"transfer-encoding").lower() == b"chunked":
+            body = yield from self._chunks(body)
+        else:
+            raise UnreadableAnswerError  # as long as it likes: a cut could not be told from its end
+        return Reply(int(head[9:12]), head, body, last)
+
+    def _rest(self, body: bytes, length: int) -> Generator[int, None, bytes]:
+        if len(body) < length:
+            parts = [body]
+            missing = length - len(body)
+            while missing > 0:
+                parts.append((yield from self._more()))
+                missing -= len(parts[-1])
+            body = b"".join(parts)
+        if len(body) > length:
+            raise UnreadableAnswerError
+        return body
+
+    def _chunks(self, received: bytes) -> Generator[int, None, bytes]:
+        """A chunked body: size in hexadecimal, line's end, bytes, line's end; then a chunk of none, and trailers."""
+        body = b""
+        while True:
+            while (end := received.find(b"\r\n")) < 0:
+                received += yield from self._more()
+            try:
+                size = int(received[:end].partition(b";")[0], 16)
+            except ValueError:
+                size = -1
+            if size < 0:
+                raise UnreadableAnswerError
+            received = received[end + 2 :]
+            while len(received) < size + 2:
+                received += yield from self._more()
+            if not size:
+                while not received.startswith(b"\r\n") and b"\r\n\r\n" not in received:
+                    received += yield from self._more()
+                return body
+            body += received[:size]
+            received = received[size + 2 :]
+
+    def _more(self) -> Generator[int, None, bytes]:
+        chunk = yield from _done(select.POLLIN, self.socket.recv, CHUNK)
+        if not chunk:
+            raise ConnectionAbortedError
+        self.heard = True
+        return chunk
+
+
+def _done(event: int, attempt: Callable[..., T], *arguments: object) -> Generator[int, None, T]:
+    """What a socket's method returns as soon as it can; `event` is what it waits for where no TLS knows better."""
+    while True:
+        try:
+            return attempt(*arguments)
+        except BlockingIOError:
+            yield event
+        except ssl.SSLWantReadError:
+            yield select.POLLIN
+        except ssl.SSLWantWriteError:
+            yield select.POLLOUT
+
+
+def header(head: bytes, name: bytes) -> bytes:
+    """The value of a header; empty when there is none."""
+    start = head.lower().find(b"\r\n%b:" % name)
+    return b"" if start < 0 else head[start + len(name) + 3 : head.index(b"\r\n", start + 2)].strip()

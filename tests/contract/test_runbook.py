@@ -1,0 +1,35 @@
+"""Whoever is woken by an alarm finds it in the runbook by its name, and can type what the runbook says."""
+
+import re
+
+import pytest
+
+from local.emulator import TEMPLATE
+from local.stack import expand
+
+RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
+EXPANDED = expand(TEMPLATE, {})
+RESOURCES = EXPANDED["Resources"]
+
+
+@pytest.mark.parametrize(
+    "alarm", [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::CloudWatch::Alarm"]
+)
+def test_alarm_is_a_heading(alarm: str) -> None:
+    assert re.search(rf"^## {alarm}:", RUNBOOK, re.MULTILINE)
+
+
+def test_every_placeholder_is_an_output_or_a_parameter() -> None:
+    named = set(re.findall(r"<([A-Z][A-Za-z]+)>", RUNBOOK))
+    assert named
+    assert named <= {*EXPANDED["Outputs"], *EXPANDED["Parameters"]}
+
+
+def test_every_resource_looked_up_by_name_is_the_template_s() -> None:
+    named = set(re.findall(r"\bid ([A-Z][A-Za-z]+)", RUNBOOK))
+    assert named
+    assert named <= set(RESOURCES)
+
+
+def test_every_redrive_is_run_by_the_environment_s_interpreter() -> None:
+    assert RUNBOOK.count("python -m local.redrive") == RUNBOOK.count("`.venv/bin/python -m local.redrive") > 0

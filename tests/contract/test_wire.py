@@ -1,0 +1,292 @@
+"""The hot path's client says what botocore says, over TLS too, and a payment's function loads nothing but it."""
+
+import base64
+import ipaddress
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import boto3
+import botocore.auth
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fraud.counters import updates
+from fraud.errors import ServiceError
+from fraud.settings import Caller
+from fraud.signature import Signer
+from fraud.store import expression
+from fraud.wire import Refused, Request, Result, Wire
+from local.emulator import Emulator
+from local.stack import REGION
+from tests.boto_transport import BotoTransport
+from tests.payments import NOON, payment
+from tests.unit.test_settings import ENVIRONMENT
+
+LAMBDA = {
+    "AWS_REGION": "eu-west-1",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "AKIA",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+}
+KEY = {"pk": {"S": "payer#花子"}, "sk": {"S": "d1"}}
+
+REQUESTS = [
+    Request("update_item", {"TableName": "counters", **expression(updates(payment())[0])}),
+    Request("batch_get_item", {"RequestItems": {"counters": {"Keys": [KEY], "ProjectionExpression": "pk, sk"}}}),
+    Request("put_item", {"TableName": "decisions", "Item": KEY | {"features": {"B": bytes(range(256))}}}),
+    Request("get_item", {"TableName": "decisions", "Key": KEY, "ConsistentRead": True}),
+    Request("query", {"TableName": "counters", "KeyConditionExpression": "pk = :pk"}),
+    Request(
+        "invoke_endpoint",
+        {
+            "EndpointName": "fraud-model",
+            "Body": b'{"rows":[[1.0,null]]}',
+            "ContentType": "application/json",
+            "Accept": "application/json",
+            "TargetVariant": "challenger",
+            "CustomAttributes": "a=b",
+        },
+    ),
+]
+
+NOT_SIGNED = {"amz-sdk-invocation-id", "amz-sdk-request", "content-length", "user-agent", "x-amz-user-agent"}
+"""What botocore says of itself and its attempts, and what its HTTP client adds."""
+
+
+class Sent(NamedTuple):
+    """A request as it would go out."""
+
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def sent_by_botocore(request: Request, token: str | None, monkeypatch: pytest.MonkeyPatch) -> Sent:
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: NOON)
+    service = "sagemaker-runtime" if request.operation == "invoke_endpoint" else "dynamodb"
+    client = boto3.client(
+        service,
+        LAMBDA["AWS_REGION"],
+        aws_access_key_id=LAMBDA["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=LAMBDA["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=token,
+        config=Config(retries={"total_max_attempts": 1}, ignore_configured_endpoint_urls=True),
+    )
+    taken: list[AWSPreparedRequest] = []
+
+    class Raw:
+        def stream(self, *_: object, **__: object) -> Iterator[bytes]:
+            return iter([b"{}"])
+
+    def take(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        taken.append(request)
+        return AWSResponse(request.url, 200, {}, Raw())
+
+    client.meta.events.register("before-send", take)
+    getattr(client, request.operation)(**request.payload)
+    (theirs,) = taken
+    headers = {
+        name.lower(): value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in theirs.headers.items()
+    }
+    host, _, path = theirs.url.removeprefix("https://").partition("/")
+    headers["host"] = host  # their HTTP client adds it; it is signed
+    body = theirs.body if isinstance(theirs.body, bytes) else theirs.body.encode()
+    return Sent(f"{theirs.method} /{path} HTTP/1.1", headers, body)
+
+
+def sent_by_us(request: Request, token: str | None) -> Sent:
+    wire = Wire(Caller.from_environment(LAMBDA | ({} if token is None else {"AWS_SESSION_TOKEN": token})))
+    host = wire._sagemaker if request.operation == "invoke_endpoint" else wire._dynamodb
+    head, _, body = host.message(request, NOON.timestamp()).partition(b"\r\n\r\n")
+    line, *lines = head.decode().split("\r\n")
+    return Sent(line, dict(one.split(": ", 1) for one in lines), body)
+
+
+def meant(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body
+
+
+@pytest.mark.parametrize("token", [None, "of-the-session"])
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.operation)
+def test_our_request_says_what_botocores_says(request_: Request, token: str | None, monkeypatch: pytest.MonkeyPatch):
+    theirs, ours = sent_by_botocore(request_, token, monkeypatch), sent_by_us(request_, token)
+    assert ours.line == theirs.line
+    assert meant(ours.body) == meant(theirs.body)
+    signed = {name: value for name, value in theirs.headers.items() if name not in NOT_SIGNED}
+    assert ours.headers.keys() == signed.keys() | {"accept-encoding", "content-length"}
+    for name in signed.keys() - {"authorization"}:
+        assert ours.headers[name] == signed[name], name
+    assert (
+        ours.headers["authorization"].partition("Signature=")[0] == signed["authorization"].partition("Signature=")[0]
+    )
+    # JSON may be written in more than one way, so their signature is compared over their bytes.
+    region = LAMBDA["AWS_REGION"]
+    service = "sagemaker" if request_.operation == "invoke_endpoint" else "dynamodb"
+    signer = Signer(LAMBDA["AWS_ACCESS_KEY_ID"], LAMBDA["AWS_SECRET_ACCESS_KEY"], token, region, service)
+    given = {name: value for name, value in signed.items() if name != "authorization"}
+    path = theirs.line.split(" ")[1]
+    assert signer.sign("POST", path, given, theirs.body, NOON.timestamp()) == signed
+
+
+# --- a second opinion ------------------------------------------------------------------------------------------------
+
+
+def plain(result: Result) -> object:
+    """A result as far as it does not depend on who asked: boto3 hands out bytes, and the headers."""
+    if isinstance(result, ServiceError):
+        return type(result), result.code
+    said = result._asdict() if isinstance(result, Refused) else {**result}
+    said.pop("ResponseMetadata", None)
+    return type(result), json.loads(json.dumps(said, default=lambda value: base64.b64encode(value).decode()))
+
+
+def test_an_emulator_answers_us_as_it_answers_boto3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with Emulator(tmp_path / "log") as emulator:
+        place = {"AWS_ENDPOINT_URL": emulator.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
+        for name, value in (LAMBDA | place).items():
+            monkeypatch.setenv(name, value)
+        wire, boto = Wire(Caller.from_environment()), BotoTransport()
+        counters = emulator.stack.functions[0].environment["COUNTERS_TABLE"]
+        update, other = updates(payment())[:2]
+        key = {"pk": {"S": other.key.pk}, "sk": {"S": other.key.sk}}
+        item = key | {"b": {"B": bytes(range(256))}, "l": {"L": [{"NULL": True}, {"BOOL": False}, {"S": "花"}]}}
+        put = {"TableName": counters, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
+        writes = [
+            Request("update_item", {"TableName": counters, **expression(update)}),
+            Request("put_item", {**put, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}),
+        ]
+        assert not any(isinstance(result, ServiceError | Refused) for result in wire.gather(writes))
+        again = [
+            *writes,  # refused now
+            Request("put_item", put),
+            Request("get_item", {"TableName": counters, "Key": key}),
+            Request("get_item", {"TableName": counters, "Key": {**key, "sk": {"S": "none"}}}),
+            Request("batch_get_item", {"RequestItems": {counters: {"Keys": [key]}}}),
+            Request("query", {"TableName": counters, "IndexName": "fold", "KeyConditionExpression": "nonsense"}),
+            Request("get_item", {"TableName": "no-such-table", "Key": key}),
+        ]
+        ours, theirs = wire.gather(again), boto.gather(again)
+    assert [plain(result) for result in ours] == [plain(result) for result in theirs]
+    assert [isinstance(result, Refused) for result in ours[:3]] == [True] * 3
+    assert [isinstance(result, ServiceError) for result in ours[3:]] == [False] * 3 + [True] * 2
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that vouches for itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("certificate")
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "key.pem").write_bytes(plain)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+class TlsServer:
+    """Answers `size` bytes to whatever comes, over one connection after the other; each ends after two answers."""
+
+    def __init__(self, certificate: tuple[Path, Path], size: int) -> None:
+        self.resumed: list[bool | None] = []
+        self._answer = b'{"Item":{"pk":{"S":"%b"}}}' % (b"x" * size)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(*certificate)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                accepted, _ = self._listener.accept()
+                with suppress(OSError), self._context.wrap_socket(accepted, server_side=True) as connection:
+                    self.resumed.append(connection.session_reused)
+                    for _ in range(2):
+                        connection.recv(100_000)
+                        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(self._answer)
+                        connection.sendall(head + self._answer)
+
+
+GET = Request("get_item", {"TableName": "t", "Key": KEY})
+
+
+def test_large_answers_come_over_tls_and_the_next_connection_resumes_the_session(certificate: tuple[Path, Path]):
+    size = 300_000
+    with TlsServer(certificate, size) as server:
+        at = {"AWS_ENDPOINT_URL": server.url, "AWS_CA_BUNDLE": str(certificate[0])}
+        wire = Wire(Caller.from_environment(LAMBDA | at))
+        for _ in range(5):
+            (answer,) = wire.gather([GET])
+            assert isinstance(answer, Mapping)
+            assert len(answer["Item"]["pk"]["S"]) == size
+        del wire
+    assert server.resumed == [False, True, True]
+
+
+def test_a_server_that_nobody_vouches_for_is_told_nothing(certificate: tuple[Path, Path]):
+    with TlsServer(certificate, 1) as server:
+        (result,) = Wire(Caller.from_environment(LAMBDA | {"AWS_ENDPOINT_URL": server.url})).gather([GET])
+    assert str(result) == "SSLCertVerificationError"
+    assert server.resumed == []
+
+
+# --- what a payment's function loads ---------------------------------------------------------------------------------
+
+HEAVY = {"aws_lambda_powertools", "aws_xray_sdk", "boto3", "botocore", "http.client", "pynamodb", "urllib3"}
+
+
+def loaded_by(module: str) -> set[str]:
+    """The modules of a process that has imported one."""
+    program = f"import sys, {module}; print(*sys.modules)"
+    environment = {**ENVIRONMENT, **LAMBDA, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_function_that_decides_loads_no_sdk():
+    loaded = loaded_by("functions.decision_api")
+    assert "fraud.wire" in loaded
+    assert loaded & HEAVY == set()
+    assert "boto3" in loaded_by("functions.schedules")

@@ -1,0 +1,55 @@
+"""Everything fails, at the size that every commit can afford; `python -m tests.fault_injection` runs it large."""
+
+import pytest
+
+from tests.fault_injection import DEADLINE_S, PHASES, SHARES, Figures, run
+
+PAYMENTS = 1000
+STEPS = ("update_item", "invoke_endpoint", "put_item")
+
+
+@pytest.fixture(scope="module")
+def figures() -> Figures:
+    return run(PAYMENTS)
+
+
+def test_every_payment_is_counted_once_whatever_fails(figures):
+    assert (figures.wrong_items, figures.wrong_values) == (0, 0)
+    assert figures.repaired > PAYMENTS / 10
+
+
+def test_no_payment_is_decided_twice(figures):
+    assert figures.payments == PAYMENTS
+    assert figures.ambiguous == 0
+
+
+def test_no_error_reaches_a_caller_but_the_one_that_says_try_again(figures):
+    assert figures.unhandled == 0, figures.happened
+    assert figures.undecided > PAYMENTS / 10
+
+
+def test_every_answer_comes_before_the_deadline(figures):
+    assert figures.overdue == 0
+    assert figures.longest_s == pytest.approx(DEADLINE_S)
+
+
+def test_what_was_missing_is_what_the_decision_says_and_nothing_else(figures):
+    assert figures.lies == 0, figures.happened
+    assert min(figures.degraded["state"], figures.degraded["model"]) > PAYMENTS / 10
+    assert figures.degraded["profile"] > 0
+
+
+def test_everything_that_may_fail_did(figures):
+    faults = [*SHARES, *(f"endpoint asked while {phase}" for phase in PHASES), "table went away"]
+    assert [name for name in faults if figures.happened[name] < 3] == []
+    killed = [f"killed {when} {step}" for when in ("before", "after") for step in STEPS]
+    assert [moment for moment in killed if not figures.happened[moment]] == []
+    assert figures.happened["batches that began again"] > 10
+
+
+def test_a_seed_is_a_history():
+    first, again, other = run(100, 1), run(100, 1), run(100, 2)
+    assert first == again != other
+    assert (other.wrong_items, other.wrong_values, other.ambiguous, other.unhandled, other.overdue, other.lies) == (
+        *(0,) * 6,
+    )

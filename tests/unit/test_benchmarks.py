@@ -1,0 +1,94 @@
+"""The benchmarks' own correctness: sizes and units by the documented rules, round trips, what the floor replays."""
+
+import json
+from contextlib import closing
+
+import pytest
+
+from benchmarks import capacity, lives, metering, table
+from benchmarks.metering import Metered, read_units, size_of, write_units
+from benchmarks.rivals import Floor
+from benchmarks.servers import Ledger, Servers
+from fraud.store import DynamoStore
+from tests.fakes import counted
+
+SHORT = capacity.Life("3 a day", 3)
+
+
+@pytest.mark.parametrize(
+    ("item", "size"),
+    [
+        ({"pk": {"S": "é"}}, 2 + 2),
+        ({"n": {"N": "100"}}, 1 + 2),
+        ({"n": {"N": "-1234"}}, 1 + 4),
+        ({"n": {"N": "1000000000000001200"}}, 1 + 10),
+        ({"b": {"B": b"123456"}}, 1 + 6),
+        ({"b": {"BOOL": True}}, 1 + 1),
+        ({"l": {"L": [{"N": "1"}, {"S": "ab"}]}}, 1 + 3 + (1 + 2) + (1 + 2)),
+        ({"d1": {"NS": ["7", "77"]}}, 2 + 3 + (1 + 2) + (1 + 2)),
+        ({"m": {"M": {"k": {"S": "v"}}}}, 1 + 3 + 1 + 1 + 1),
+    ],
+)
+def test_an_item_is_as_large_as_its_names_and_values(item, size):
+    assert size_of(item) == size
+
+
+def test_a_write_costs_the_larger_item_and_a_read_whole_pages():
+    assert [write_units(*sizes) for sizes in ((0, 1), (1024, 0), (0, 1025), (3000, 10))] == [1, 1, 2, 3]
+    assert [read_units(size, consistent=False) for size in (0, 4096, 4097)] == [0.5, 0.5, 1]
+    assert read_units(1, consistent=True) == 1
+
+
+def test_the_first_write_of_an_item_alone_is_one_to_the_index_too():
+    meter = Metered()
+    store = DynamoStore(meter, metering.TABLES, 400, lambda: lives.NOON)
+    for number in ("1", "2"):
+        counted(store, lives.payment(number, lives.NOON))
+    names = [term.name for term in meter.terms]
+    assert names.count("write counter payer") == 2
+    assert names.count("index counter payer") == 1
+    assert "index counter pair" not in names
+
+
+def test_a_folded_past_does_not_grow_with_its_payments():
+    profiles = []
+    for per_day in (20, 20_000):
+        meter = Metered()
+        lives.folded_past(meter, metering.TABLES, capacity.PAYER, "someone", per_day)
+        (profile,) = meter.database.tables[metering.TABLES.profiles].values()
+        profiles.append(profile)
+    assert profiles[0].keys() == profiles[1].keys()
+
+
+def test_a_bill_has_every_term_of_a_payment():
+    made = capacity.bill(capacity.SIDES["payer"], SHORT)
+    assert made.wru["write counter payer"] == made.wru["write counter pair"] == 1
+    assert made.wru["index counter payer"] == pytest.approx(1 / 3)
+    assert {"read decision (none)", "read profile account", "fold payer: read profile account"} <= made.rru.keys()
+
+
+def test_requests_that_overlap_are_one_round_trip():
+    ledger = Ledger()
+    ledger.arrived("UpdateItem", b"1")
+    ledger.arrived("BatchGetItem", b"2")
+    ledger.unanswered = 0
+    ledger.arrived("PutItem", b"3")
+    assert ledger.steps == [[b"1", b"2"], [b"3"]]
+    assert json.loads(ledger.told("counts"))["round_trips"] == 2
+    assert json.loads(ledger.told("counts")) == {}
+
+
+def test_the_floor_sends_what_was_recorded_in_as_many_steps():
+    body = b'{"Key": {"pk": {"S": "payer#a"}, "sk": {"S": "d1"}}, "ReturnValues": "ALL_NEW"}'
+    request = b"POST / HTTP/1.1\r\nx-amz-target: DynamoDB_20120810.UpdateItem\r\ncontent-length: %d\r\n\r\n" % len(body)
+    steps = [[request + body] * 2, [request + body]]
+    with Servers(20, 20) as servers, closing(Floor(servers.port, steps)) as floor:
+        floor.replay()
+        assert servers.counts() == {"round_trips": 2, "UpdateItem": 3}
+
+
+def test_rows_with_other_keys_are_another_table():
+    assert table.rendered([{"name": "a", "x": 1}, {"name": "b", "y": None}]).split("\n\n") == [
+        "name  x\na     1",
+        "name  y\nb     -",
+    ]

@@ -1,0 +1,161 @@
+"""Several payments in one call of the store: what is sent together, and what an error in one place means for each."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from fraud.counters import updates
+from fraud.decision import Outcome, Record
+from fraud.errors import ServiceError, UnavailableError
+from fraud.store import KEYS_PER_READ, DynamoStore
+from fraud.transaction import Transaction
+from fraud.windows import ABSENT
+from fraud.wire import Request, Result
+from tests.deployment import TABLES
+from tests.in_memory_dynamodb import InMemoryDynamoDB
+from tests.payments import NOON, payment
+
+THROTTLED = UnavailableError("ThrottlingException")
+
+
+class Line:
+    """`store.Transport` to a table in memory; each call is kept, and `fails` names the requests that get an error."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[Request], float | None]] = []
+        self.fails: Callable[[Request], bool] = lambda _: False
+        self._table = InMemoryDynamoDB()
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        self.calls.append((list(requests), until))
+        return [THROTTLED if self.fails(request) else self._table.gather([request])[0] for request in requests]
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+@pytest.fixture
+def store(line: Line) -> DynamoStore:
+    return DynamoStore(line, TABLES, 400, lambda: NOON)
+
+
+def strangers(number: int) -> list[Transaction]:
+    return [
+        payment(transaction_id=f"t-{n}", payer_id=f"a-{n}", payee_id=f"b-{n}", device_id=f"c-{n}")
+        for n in range(number)
+    ]
+
+
+def record(transaction: Transaction, answer: bytes = b"{}", uncounted: tuple[str, ...] = ()) -> Record:
+    return Record(transaction, answer, Outcome.APPROVE, NOON, ABSENT, b"", "", uncounted)
+
+
+def keys_of(request: Request) -> list[dict[str, Any]]:
+    return [key for wanted in request.payload["RequestItems"].values() for key in wanted["Keys"]]
+
+
+def reads(requests: Sequence[Request]) -> list[Request]:
+    """Those of the payments; the read of the watermarks is apart."""
+    return [r for r in requests if r.operation == "batch_get_item" and TABLES.counters in r.payload["RequestItems"]]
+
+
+def test_all_updates_and_as_few_reads_as_hold_the_keys_leave_together(line, store):
+    crowd = strangers(30)
+    sights = store.count(crowd, 7.5)
+    ((requests, until),) = line.calls
+    assert until == 7.5
+    assert sum(request.operation == "update_item" for request in requests) == 4 * len(crowd)
+    sizes = [len(keys_of(request)) for request in reads(requests)]
+    of_one = len(keys_of(reads(alone(crowd[0]))[0]))
+    assert max(sizes) <= KEYS_PER_READ
+    assert sizes == [KEYS_PER_READ // of_one * of_one] * (len(sizes) - 1) + [sizes[-1]]
+    assert sum(sizes) == of_one * len(crowd)
+    assert [sight.failure for sight in sights] == [None] * len(crowd)
+    for transaction, sight in zip(crowd, sights, strict=True):
+        assert {update.key for update in updates(transaction)} <= sight.state.items.keys()
+
+
+def alone(transaction: Transaction) -> list[Request]:
+    """The requests that one payment takes."""
+    line = Line()
+    DynamoStore(line, TABLES, 400, lambda: NOON).count([transaction])
+    return line.calls[0][0]
+
+
+def test_no_payments_take_no_request_but_the_watermarks(line, store):
+    assert store.count([]) == []
+    assert store.count([]) == []
+    assert [len(requests) for requests, _ in line.calls] == [1, 0]
+
+
+def test_an_update_without_answer_is_its_payments_alone(line, store):
+    first, second, third = crowd = strangers(3)
+    line.fails = lambda request: request.payload.get("Key", {}).get("pk") in ({"S": "payee#b-1"}, {"S": "device#c-1"})
+    sights = store.count(crowd)
+    assert [sight.failure for sight in sights] == [None, THROTTLED, None]
+    assert [[key.kind.name for key in sight.uncounted] for sight in sights] == [[], ["payee", "device"], []]
+    assert all(sight.read for sight in sights)
+    assert {key.kind.name for key in sights[1].state.items} == {"payer", "pair"}
+    line.fails = lambda _: False
+    again = store.count([first, second, third])
+    assert [sight.state.recounted for sight in again] == [True] * 3
+    assert {len(sight.state.items) for sight in again} == {4}
+
+
+def test_a_read_without_answer_is_that_of_its_payments(line, store):
+    crowd = strangers(20)
+    store.commit([record(transaction) for transaction in crowd])
+    line.fails = lambda request: request.operation == "batch_get_item" and {"pk": {"S": "t-19"}} in keys_of(request)
+    sights = store.count(crowd)
+    unread = [n for n, sight in enumerate(sights) if not sight.read]
+    assert 0 < len(unread) < len(crowd)
+    assert unread[-1] == 19
+    assert [sight.stored is None for sight in sights] == [not sight.read for sight in sights]
+    assert [sight.failure for sight in sights] == [None if sight.read else THROTTLED for sight in sights]
+    assert {sight.uncounted for sight in sights} == {()}
+
+
+def test_watermarks_that_cannot_be_read_make_no_state_incomplete_but_stale(line, store):
+    line.fails = lambda request: request.operation == "batch_get_item" and not reads([request])
+    (sight,) = store.count(strangers(1))
+    assert (sight.failure, sight.state.stale) == (None, True)
+
+
+def test_of_each_commit_the_error_the_winner_or_nothing_is_told_in_its_place(line, store):
+    new, known, failing = strangers(3)
+    store.commit([record(known, b"theirs")])
+    line.calls.clear()
+    line.fails = lambda request: request.payload.get("Item", {}).get("pk") == {"S": failing.transaction_id}
+    kept = store.commit([record(new), record(known), record(failing)], 7.5)
+    assert kept == [None, (known.identity, b"theirs"), THROTTLED]
+    ((requests, until),) = line.calls
+    assert (len(requests), until) == (3, 7.5)
+    assert store.find_all({"t-0", "t-1", "t-2"}) == {"t-0": (new.identity, b"{}"), "t-1": (known.identity, b"theirs")}
+
+
+def test_a_look_up_gives_up_when_it_is_told_to(line, store):
+    assert store.find("t-1", 7.5) is None
+    assert [until for _, until in line.calls] == [7.5]
+    line.fails = lambda _: True
+    with pytest.raises(UnavailableError):
+        store.find("t-1")
+
+
+def test_only_the_kinds_named_are_counted_again_and_an_error_is_raised(line, store):
+    (transaction,) = strangers(1)
+    assert [key.kind.name for key in store.count_again(transaction, ["pair", "payer"])] == ["payer", "pair"]
+    ((requests, _),) = line.calls
+    assert [request.payload["Key"]["pk"]["S"] for request in requests] == ["payer#a-0", "pair#a-0|b-0"]
+    line.fails = lambda request: request.payload["Key"]["pk"]["S"].startswith("pair")
+    with pytest.raises(ServiceError):
+        store.count_again(transaction, ["pair", "payer"])
+
+
+def test_what_is_uncounted_stands_in_the_row(line, store):
+    one, other = strangers(2)
+    store.commit([record(one, uncounted=("payer", "pair")), record(other)])
+    rows = [request.payload["Item"] for requests, _ in line.calls for request in requests]
+    assert [row.get("uncounted") for row in rows] == [{"S": "payer pair"}, None]
