@@ -5,7 +5,6 @@ when a service fails in between, the whole request is refused and may be sent ag
 unchanged by it.
 """
 
-import base64
 from typing import Any
 
 from fraud import settings, telemetry
@@ -13,6 +12,7 @@ from fraud.errors import FraudError, problem
 from fraud.label_store import LabelStore
 from fraud.labels import LabelBatch, LabelResults
 from fraud.settings import Settings
+from fraud.transaction import body_of
 
 DOOR = "labels"
 Event = dict[str, Any]
@@ -36,11 +36,6 @@ def label(event: Event) -> LabelResults:
     now = settings.clock()
     caller = event["requestContext"]["authorizer"]["iam"]["userArn"]
     source = _settings.label_sources.of(caller)
-    answer = _labels.accept(LabelBatch.parse(_body(event), now), source, caller, now)
+    answer = _labels.accept(LabelBatch.parse(body_of(event), now), source, caller, now)
     telemetry.labelled(answer.results, source, DOOR)
     return answer
-
-
-def _body(event: Event) -> str | bytes:
-    body = event.get("body") or ""
-    return base64.b64decode(body) if event.get("isBase64Encoded") else body

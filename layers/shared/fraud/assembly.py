@@ -38,9 +38,9 @@ def _tables(configuration: Settings) -> Tables:
     return Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
 
 
-def store(configuration: Settings, patience: Patience | None = None) -> DynamoStore:
-    """The hot tables."""
-    return _store(configuration, Wire(Caller.from_environment(), patience))
+def store(configuration: Settings) -> DynamoStore:
+    """The hot tables, for whom nobody waits."""
+    return _store(configuration, Wire(Caller.from_environment()))
 
 
 def evaluator(configuration: Settings) -> Evaluator:
