@@ -8,10 +8,10 @@ younger days are lived through by real payments.
 import random
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from fraud import fold, folding
-from fraud.counters import DAY, PAYER, SCALES, SLOTS, Item, Kind, packed
+from fraud.counters import DAY, PAYER, SCALES, SLOTS, Item, Key, Kind, packed
+from fraud.past import NOTHING
 from fraud.store import Tables, Transport
 from fraud.transaction import Transaction
 from fraud.wire import Request
@@ -25,18 +25,16 @@ MEAN_AMOUNT = 2_500
 def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, per_day: int) -> None:
     """Give an entity the profile of one that has lived `per_day` payments a day, up to the day before yesterday."""
     rng = random.Random(f"{kind.name}#{entity}#{per_day}")
-    profile: dict[str, Any] = {}
-    pk = f"{kind.profile}#{entity}"
+    past, before = NOTHING, None
     today = int(TODAY.timestamp()) // DAY
     for day in range(today - fold.PROFILE_DAYS - 2, today - 1):
         items = _day(rng, kind, day, per_day)
         recent = kind.period < DAY and day >= today - 4  # of older days no hour is kept
         for period in sorted(items) if recent else sorted(items)[-1:]:
-            change = fold.plan(kind, period, items, profile)
-            profile.update(change.sets)
-            for name in change.removes:
-                del profile[name]
-            transport.gather([Request("update_item", {"TableName": tables.profiles, **folding.expression(pk, change)})])
+            past = fold.folded(kind, period, items, past)
+            change = folding.expression(Key(kind, entity, period), before, past)
+            transport.gather([Request("update_item", {"TableName": tables.profiles, **change})])
+            before = change["ExpressionAttributeValues"][":after"]
 
 
 def _day(rng: random.Random, kind: Kind, day: int, payments: int) -> Mapping[int, Item]:

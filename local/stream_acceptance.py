@@ -41,8 +41,6 @@ REPEATS = 50
 """How many payments are delivered to the API once more when all are decided, evenly spread."""
 
 REQUIRED = ("type", "payer_id", "amount", "currency", "occurred_at")
-VERSIONS = frozenset(f"{kind.side}v" for kind in ENTITIES)
-"""Attributes of a profile that count its folds."""
 
 POLL_S = 0.005
 PATIENCE_S = 60.0
@@ -315,12 +313,11 @@ def _outcome(row: Mapping[str, Any]) -> Outcome:
 
 
 def _content(row: Mapping[str, Any]) -> str:
-    """An item as text, elements of its sets in order, without the versions of its folds."""
+    """An item as text, elements of its sets in order."""
     return json.dumps(
         {
             name: {kind: sorted(value) if kind in {"NS", "BS"} else value}
             for name, of in row.items()
-            if name not in VERSIONS
             for kind, value in of.items()
         },
         default=bytes.hex,

@@ -34,6 +34,7 @@ from fraud.evaluation import Evaluator
 from fraud.fold import closable
 from fraud.folding import RESERVE_MS, Folding, Message
 from fraud.memory import InMemoryCounters
+from fraud.past import Bucket, Past
 from fraud.settings import Caller
 from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, Transport, expression, item_of, opened, projection
 from fraud.transaction import NEEDS_PAYEE, Transaction
@@ -141,12 +142,11 @@ def as_stored(transaction: Transaction, state: State) -> State:
 
 def folded(account: str, day: int) -> dict[str, Any]:
     """A profile as a fold, a list and an account's history would leave it."""
-    bitmap = (1 << slot_of("device-0") | 1 << slot_of("person-1")).to_bytes(16, "big")
-    numbers = {f"{side}{day - age}": packed(age, 700) for side in "oim" for age in (2, 8, 29)}
-    bitmaps = {f"{side}b{day - 3}": bitmap for side in "oim"} | {f"oe{day - 3}": bitmap}
-    seen = {"ofirst": (day - 40) * DAY, "olast": (day - 2) * DAY, "ifirst": (day - 30) * DAY}
+    bitmap = 1 << slot_of("device-0") | 1 << slot_of("person-1")
+    days = {day - age: Bucket(packed(age, 700), bitmap, bitmap) for age in (2, 3, 8, 29)}
+    sides = {side: Past((day - 40) * DAY, (day - 2) * DAY, days) for side in "oim"}
     entry = {"reason": f"told by {account}", "expires_at": None, "known": True}
-    return numbers | bitmaps | seen | {"deny": entry, "status": {"state": "hold", "version": 3}}
+    return sides | {"deny": entry, "status": {"state": "hold", "version": 3}}
 
 
 def typed(value: object) -> dict[str, Any]:
@@ -158,8 +158,8 @@ def typed(value: object) -> dict[str, Any]:
             return {"BOOL": value}
         case int():
             return {"N": str(value)}
-        case bytes():
-            return {"B": value}
+        case bytes() | Past():
+            return {"B": value.packed() if isinstance(value, Past) else value}
         case dict():
             return {"M": {name: typed(each) for name, each in value.items()}}
         case _:
@@ -205,8 +205,8 @@ def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, transp
     assert recounted > 10
     assert {key.kind.name for key in memory.items} == set(KINDS)
     assert len({transaction.epoch // PAIR.period for transaction in payments}) == 2
-    shops = [row["pk"]["S"] for row in dynamodb.scan(TableName=tables.profiles)["Items"] if "mv" in row]
-    assert len(shops) >= sum("mv" in profile for profile in memory.profiles.values()) > 2
+    shops = [row["pk"]["S"] for row in dynamodb.scan(TableName=tables.profiles)["Items"] if "m" in row]
+    assert len(shops) >= sum("m" in profile for profile in memory.profiles.values()) > 2
     assert fold == []
 
 

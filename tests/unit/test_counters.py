@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from fraud.counters import KINDS, PAIR, Item, Key, State, packed, pair_of, profiles, reads, slot_of, updates
 from fraud.memory import InMemoryCounters
+from fraud.past import Bucket, Past
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
 from fraud.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, measure
 from tests import oracle
@@ -167,19 +168,22 @@ class Profiles:
 def fold(profile: dict[str, Any], side: str, attempt: Transaction, other: str) -> None:
     """One payment into one side of a profile."""
     day, hour = attempt.epoch // DAY, attempt.epoch // 3600
-    totals = {f"{side}{day}": f"{side}b{day}"} | ({f"mh{hour}": f"mg{hour}"} if side == "m" else {})
-    for total, slots in totals.items():
-        profile[total] = profile.get(total, 0) + packed(1, attempt.amount)
-        add_slot(profile, slots, other)
-    if side == "o" and attempt.device_id is not None:
-        add_slot(profile, f"oe{day}", attempt.device_id)
-    profile[f"{side}first"] = min(hour * 3600, profile.get(f"{side}first", hour * 3600))
-    profile[f"{side}last"] = max(hour * 3600, profile.get(f"{side}last", hour * 3600))
+    past = profile.get(side, Past())
+    device = attempt.device_id if side == "o" else None
+    profile[side] = Past(
+        min(hour * 3600, past.first or hour * 3600),
+        max(hour * 3600, past.last),
+        with_one_more(past.days, day, attempt.amount, other, device),
+        with_one_more(past.hours, hour, attempt.amount, other, None) if side == "m" else {},
+    )
 
 
-def add_slot(profile: dict[str, Any], name: str, value: str) -> None:
-    bitmap = int.from_bytes(profile.get(name, b""), "big") | 1 << oracle.slot(value)
-    profile[name] = bitmap.to_bytes(16, "big")
+def with_one_more(
+    buckets: Mapping[int, Bucket], number: int, amount: int, other: str, device: str | None
+) -> dict[int, Bucket]:
+    total, slots, devices = buckets.get(number, Bucket())
+    bit = 0 if device is None else 1 << oracle.slot(device)
+    return {**buckets, number: Bucket(total + packed(1, amount), slots | 1 << oracle.slot(other), devices | bit)}
 
 
 def test_months_of_history_measure_the_same_however_far_the_fold_has_come():
@@ -307,10 +311,10 @@ def test_an_instrument_is_not_an_account_of_the_same_name():
     assert pair_of(account) == pair_of(payment(type="merchant", payee_id="x"))
 
 
-def with_profile(**attributes: object) -> dict[str, float]:
-    """Counters of the payment at NOON whose payer has this profile."""
+def with_past(past: Past, side: str = "o") -> dict[str, float]:
+    """Counters of the payment at NOON whose payer has this side folded."""
     counters = InMemoryCounters()
-    counters.profiles["account#payer-1"] = attributes
+    counters.profiles["account#payer-1"] = {side: past}
     return read(counters, payment(amount=1))
 
 
@@ -323,8 +327,7 @@ TODAY = int(NOON.timestamp()) // DAY
 )
 def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age, in_7d, in_30d):
     day = TODAY - age
-    bitmap = (1 << (slot_of("payee-1") + 1) % 127).to_bytes(16, "big")
-    values = with_profile(**{f"o{day}": packed(3, 500), f"ob{day}": bitmap})
+    values = with_past(Past(days={day: Bucket(packed(3, 500), 1 << (slot_of("payee-1") + 1) % 127)}))
     assert (values["payer_count_7d"], values["payer_sum_7d"]) == ((4, 501) if in_7d else (1, 1))
     assert (values["payer_count_30d"], values["payer_sum_30d"]) == ((4, 501) if in_30d else (1, 1))
     assert values["payer_distinct_7d"] == DISTINCT[2 if in_7d else 1]
@@ -338,8 +341,8 @@ def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age
 def test_hours_of_a_merchant_that_are_no_longer_live_come_from_its_profile_back_to_yesterdays_first(age, in_24h, in_7d):
     hour = int(NOON.timestamp()) // 3600 - age
     counters = InMemoryCounters()
-    bitmap = (1 << (slot_of("payer-1") + 1) % 127).to_bytes(16, "big")
-    counters.profiles["account#payee-1"] = {f"mh{hour}": packed(3, 500), f"mg{hour}": bitmap}
+    bucket = Bucket(packed(3, 500), 1 << (slot_of("payer-1") + 1) % 127)
+    counters.profiles["account#payee-1"] = {"m": Past(hours={hour: bucket})}
     values = read(counters, payment(type="merchant", amount=1))
     for window, inside in (("24h", in_24h), ("7d", in_7d), ("30d", in_7d)):
         assert values[f"merchant_count_{window}"] == 1 + 3 * inside
@@ -365,9 +368,9 @@ def test_windows_of_a_merchant_reach_over_the_hours_of_its_items():
 
 @pytest.mark.parametrize(("age", "new"), [(1, 1), (2, 0), (29, 0), (30, 1)])
 def test_a_device_is_old_if_the_profile_holds_its_slot_within_thirty_days(age, new):
-    bitmap = (1 << slot_of("device-1")).to_bytes(16, "big")
-    assert with_profile(**{f"oe{TODAY - age}": bitmap})["device_new"] == new  # yesterday's is read from its item
-    assert with_profile(**{f"oe{TODAY - age}": bytes(16)})["device_new"] == 1
+    device = Bucket(devices=1 << slot_of("device-1"))
+    assert with_past(Past(days={TODAY - age: device}))["device_new"] == new  # yesterday's is read from its item
+    assert with_past(Past(days={TODAY - age: Bucket()}))["device_new"] == 1
 
 
 @pytest.mark.parametrize(
@@ -387,19 +390,22 @@ def test_a_device_is_new_to_each_payer():
 
 def test_age_and_idle_come_from_the_profile_when_nothing_newer_is_known():
     epoch = int(NOON.timestamp())
-    values = with_profile(ofirst=epoch - 90 * DAY, olast=epoch - 9 * DAY)
+    values = with_past(Past(epoch - 90 * DAY, epoch - 9 * DAY))
     assert (values["payer_age"], values["payer_idle"]) == (90 * DAY, 9 * DAY)
-    assert with_profile(ofirst=epoch - 90 * DAY, olast=epoch - 40 * DAY)["payer_idle"] == IDLE_CAP
-    assert with_profile(ifirst=5, ilast=5)["payer_age"] == 0  # another side of the account
+    assert with_past(Past(epoch - 90 * DAY, epoch - 40 * DAY))["payer_idle"] == IDLE_CAP
+    assert with_past(Past(5, 5), side="i")["payer_age"] == 0
 
 
 def test_a_profile_belongs_to_a_side():
     counters = InMemoryCounters()
     epoch = int(NOON.timestamp())
     counters.profiles |= {
-        "account#payee-1": {f"i{TODAY - 3}": packed(1, 7), f"m{TODAY - 3}": packed(2, 70), "ifirst": epoch - 3 * DAY},
-        "device#device-1": {f"u{TODAY - 3}": packed(3, 0)},
-        "instrument#instrument-1": {f"u{TODAY - 3}": packed(4, 0)},
+        "account#payee-1": {
+            "i": Past(first=epoch - 3 * DAY, days={TODAY - 3: Bucket(packed(1, 7))}),
+            "m": Past(days={TODAY - 3: Bucket(packed(2, 70))}),
+        },
+        "device#device-1": {"u": Past(days={TODAY - 3: Bucket(packed(3, 0))})},
+        "instrument#instrument-1": {"u": Past(days={TODAY - 3: Bucket(packed(4, 0))})},
     }
     person = read(counters, payment(amount=1))
     assert (person["payee_sum_7d"], person["payee_age"], person["device_count_7d"]) == (8, 3 * DAY, 4)

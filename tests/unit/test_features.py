@@ -212,7 +212,7 @@ def test_the_probes_give_every_feature_several_values_and_missing_ones_where_the
 
 
 SOURCE = Path(fraud.__path__[0])
-MODULES = ("counters", "windows", "fold", "memory", "features")
+MODULES = ("counters", "past", "windows", "fold", "memory", "features")
 """What a feature's value comes from, each module after those that it imports."""
 
 DAYS, PAIRS, FRAUDS = (
@@ -265,7 +265,6 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
         "shorter month of frauds": (f'{FRAUDS}2, "7d": 7, "30d": 30', f'{FRAUDS}2, "7d": 7, "30d": 29'),
         "longer month of frauds": (f'{FRAUDS}2, "7d": 7, "30d": 30', f'{FRAUDS}2, "7d": 7, "30d": 31'),
         "other half-life": ("HALF_LIFE_HOURS = 6", "HALF_LIFE_HOURS = 7"),
-        "longer decay": ("range(24)", "range(25)"),
         "unrounded distinct": ("615.0), 2)", "615.0), 9)"),
         "idle counts itself": ("own if unpacked(fine.get(own, 0))[0] > 1", "own if True"),
         "idle skips its company": ("fine.get(own, 0))[0] > 1", "fine.get(own, 0))[0] > 8"),
@@ -274,21 +273,21 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
             '[earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]',
             '[earlier * kind.period + index * 10 for index in item.buckets["s"]]',
         ),
-        "first of the profile ignored": ("side}first", "side}fist"),
-        "last of the profile ignored": ("side}last", "side}lost"),
-        "yesterday counted twice": ("nearer = day - 1", "nearer = day"),
-        "hours of the profile forgotten": ("kind.period < DAY and profile", "kind is PAIR"),
+        "first of the profile ignored": ("past.first or epoch", "epoch"),
+        "last of the profile ignored": ("[*starts, past.last]", "[*starts, 0]"),
+        "yesterday counted twice": ("day - days < number < day - 1", "day - days < number < day"),
+        "hours of the profile forgotten": ("in past.hours.items()", "in {}.items()"),
         "first hour of yesterday forgotten": (
-            "yesterday = (hour // 24 - 1) * 24",
-            "yesterday = (hour // 24 - 1) * 24 + 1",
+            "(hour // 24 - 1) * 24",
+            "(hour // 24 - 1) * 24 + 1",
         ),
         "an hour of the day before yesterday": (
-            "yesterday = (hour // 24 - 1) * 24",
-            "yesterday = (hour // 24 - 1) * 24 - 1",
+            "(hour // 24 - 1) * 24",
+            "(hour // 24 - 1) * 24 - 1",
         ),
-        "slots of the profile forgotten": ("side}g", "side}b"),
-        "shorter memory of devices": ("HORIZON_DAYS + 1, day - 1", "HORIZON_DAYS + 2, day - 1"),
-        "longer memory of devices": ("HORIZON_DAYS + 1, day - 1", "HORIZON_DAYS, day - 1"),
+        "slots of the profile forgotten": ("bucket.total, bucket.slots", "bucket.total, 0"),
+        "shorter memory of devices": ("day - HORIZON_DAYS < number", "day - HORIZON_DAYS + 1 < number"),
+        "longer memory of devices": ("day - HORIZON_DAYS < number", "day - HORIZON_DAYS <= number"),
         "no memory of yesterday's devices": ("not yesterday and", ""),
         "a device stays new all day": ("today <= 1 and", ""),
         "frauds of tomorrow": ("days + 1, today + 1)", "days + 1, today + 2)"),
@@ -297,10 +296,10 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
         "frauds of a payer on its payee": ('"payer": "fo"', '"payer": "fi"'),
     },
     "fold": {
-        "last hour instead of the day": ("parts[other] = profile[name]", "parts[period] = profile[name]"),
-        "no devices": ("if kind is PAYER:", "if kind is None:"),
-        "later first": ("sets[first] = min(", "sets[first] = max("),
-        "earlier last": ("sets[last] = max(", "sets[last] = min("),
+        "last hour instead of the day": ("in of_day if", "in () if"),
+        "no devices": ("sum(1 << slot for slot in item.devices)", "0"),
+        "later first": ("first=min(", "first=max("),
+        "earlier last": ("last=max(", "last=min("),
         "days thrown away": ("PROFILE_DAYS = 33", "PROFILE_DAYS = 20"),
         "hours thrown away": ("PROFILE_HOURS = 48", "PROFILE_HOURS = 12"),
     },

@@ -1,5 +1,7 @@
 """When periods close, what a fold leaves in the profiles, and that its order and repetition leave no trace."""
 
+import struct
+import zlib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -8,15 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.counters import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed, updates
-from fraud.fold import LAG, PROFILE_HOURS, beginning, closable, plan, sources, stale, waiting
-from fraud.folding import expression
+from fraud.counters import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed, slot_of, updates
+from fraud.fold import LAG, PROFILE_HOURS, beginning, closable, folded, sources, stale, waiting
 from fraud.memory import InMemoryCounters
+from fraud.past import NOTHING, Bucket, Past
 from fraud.windows import measure
-from fraud.wire import Request
 from tests.deployment import TABLES, Deployment
 from tests.fakes import counted
-from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
 HOUR, DAY = 3600, 86_400
@@ -84,12 +84,12 @@ def test_closed_day_is_in_the_profile_as_it_was_in_its_items(deployed):
     deployed.now = NOON + timedelta(days=1, minutes=15)
     deployed.fold_all()
     profile = deployed.profile("account#payer-1")
-    assert profile[f"o{TODAY}"] == packed(2, 1000)
-    assert int.from_bytes(profile[f"ob{TODAY}"]).bit_count() == 2
-    assert int.from_bytes(profile[f"oe{TODAY}"]).bit_count() == 2
-    assert (profile["ofirst"], profile["olast"]) == (NOW, NOW + 3 * HOUR)
-    assert deployed.profile("account#payee-2")[f"i{TODAY}"] == packed(1, 700)
-    assert deployed.profile("device#device-2")[f"u{TODAY}"] == packed(1, 300)
+    payees = 1 << slot_of("payee-1") | 1 << slot_of("payee-2")
+    devices = 1 << slot_of("device-1") | 1 << slot_of("device-2")
+    day = {TODAY: Bucket(packed(2, 1000), payees, devices)}
+    assert profile == {"pk": "account#payer-1", "o": Past(NOW, NOW + 3 * HOUR, day)}
+    assert deployed.profile("account#payee-2")["i"].days[TODAY].total == packed(1, 700)
+    assert deployed.profile("device#device-2")["u"].days[TODAY].total == packed(1, 300)
 
 
 def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed):
@@ -98,31 +98,29 @@ def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed
         deployed.pay(transaction_id=f"t-{number}", type="merchant", payee_id="shop", amount=10 + number)
     deployed.now += timedelta(hours=14)
     deployed.fold_all()
-    hour, profile = NOW // HOUR, deployed.profile("account#shop")
-    assert profile[f"mh{hour}"] == packed(1, 10)
-    assert profile[f"mh{hour + 5}"] == packed(2, 23)
-    assert profile[f"m{TODAY}"] == packed(3, 33)
-    assert (profile["mfirst"], profile["mlast"]) == (NOW, NOW + 5 * HOUR)
-    assert f"mh{hour + 1}" not in profile
+    hour, payer = NOW // HOUR, 1 << slot_of("payer-1")
+    hours = {hour: Bucket(packed(1, 10), payer), hour + 5: Bucket(packed(2, 23), payer)}
+    day = {TODAY: Bucket(packed(3, 33), payer)}
+    assert deployed.profile("account#shop")["m"] == Past(NOW, NOW + 5 * HOUR, day, hours)
 
 
 def test_fold_of_an_hour_reads_its_own_item_and_the_profile_has_the_others_of_its_day():
     hour = NOW // HOUR
-    assert sources(MERCHANT, hour, {}) == range(hour, hour + 1)
+    assert sources(MERCHANT, hour, NOTHING) == range(hour, hour + 1)
     day = NOW // DAY * 24
-    held = {"mlast": (day + PROFILE_HOURS - 1) * HOUR}
+    other = Bucket(packed(2, 700), 5)
+    held = Past(last=(day + PROFILE_HOURS - 1) * HOUR, hours={hour - 1: other})
     assert sources(MERCHANT, hour, held) == range(hour, hour + 1)
-    change = plan(MERCHANT, hour, {}, held | {f"mh{hour - 1}": packed(2, 700), f"mg{hour - 1}": b"\5"})
-    assert (change.sets[f"m{TODAY}"], change.sets[f"mb{TODAY}"]) == (packed(2, 700), (5).to_bytes(16))
+    assert folded(MERCHANT, hour, {}, held).days == {TODAY: other}
 
 
 def test_repair_of_an_hour_whose_day_the_profile_has_forgotten_reads_the_whole_day():
     hour, day = NOW // HOUR, NOW // DAY * 24
-    forgotten = {"mlast": (day + PROFILE_HOURS) * HOUR}
+    forgotten = Past(last=(day + PROFILE_HOURS) * HOUR, hours={day + 1: Bucket(packed(1, 5))})
     assert sources(MERCHANT, hour, forgotten) == range(day, day + 24)
-    assert f"mh{hour}" in plan(MERCHANT, hour, {}, forgotten).sets
-    older = {"mlast": (hour + PROFILE_HOURS) * HOUR}
-    assert f"mh{hour}" not in plan(MERCHANT, hour, {}, older).sets
+    after = folded(MERCHANT, hour, {}, forgotten)
+    assert (hour in after.hours, after.days) == (True, {TODAY: Bucket()})  # all its hours are in the items
+    assert hour not in folded(MERCHANT, hour, {}, Past(last=(hour + PROFILE_HOURS) * HOUR)).hours
 
 
 @pytest.mark.parametrize("repaired", range(3))
@@ -146,8 +144,7 @@ def test_repair_after_days_leaves_a_merchants_profile_as_if_it_had_come_in_time(
             paid, key = keys[late]
             counted(there.store, paid)
             there.fold({"pk": key.pk, "sk": key.sk})
-        profile = there.profile("account#shop")
-        profiles.append({name: value for name, value in profile.items() if name not in {"mv", "pk"}})
+        profiles.append(there.profile("account#shop"))
     assert profiles[0] == profiles[1]
 
 
@@ -163,27 +160,50 @@ def test_short_windows_of_a_merchant_reach_over_the_hour(deployed):
     assert found == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
 
 
-def test_what_no_window_reaches_leaves_the_profile_and_nothing_else_does():
-    others = {"fi20400": 1, "deny": {}, "status": "held", "ofirst": 3, "olast": 5, "i20000": 2, "uh1": 3, "ib1": b""}
-    letters = ("o", "ob", "oe")
-    profile = others | {f"{letter}{TODAY - age}": 1 for letter in letters for age in (0, 32, 33, 50)}
-    expired = {f"{letter}{TODAY - age}" for letter in letters for age in (33, 50)}
-    assert set(plan(PAYER, TODAY, {}, profile).removes) == expired
-    hour = NOW // HOUR
-    profile = others | {"m20000": 1} | {f"m{letter}{hour - age}": 1 for letter in "hg" for age in (0, 47, 48, 60)}
-    expired = {"m20000", *(f"m{letter}{hour - age}" for letter in "hg" for age in (48, 60))}
-    assert set(plan(MERCHANT, hour, {}, profile).removes) == expired
+def test_what_no_window_reaches_leaves_the_profile():
+    ages, hour = (0, 32, 33, 50), NOW // HOUR
+    past = Past(3, 5, {TODAY - age: Bucket(age) for age in ages}, {hour - age: Bucket(age) for age in (0, 47, 48, 60)})
+    after = folded(PAYER, TODAY + 1, {}, past)
+    assert (after.first, after.last, *after.days) == (3, 5, TODAY, TODAY + 1)
+    assert list(folded(MERCHANT, hour, {}, past).hours) == [hour - 47, hour]
 
 
-def test_fold_that_clears_a_full_profile_is_one_update_that_dynamodb_takes():
-    old: dict[str, Any] = {f"{side}{n}": 1 for side in ("m", "mb") for n in range(20_100, 20_133)}
-    old |= {f"m{letter}{n}": 1 for letter in "hg" for n in range(490_000, 490_048)}
-    change = plan(MERCHANT, NOW // HOUR, {}, old)
-    assert len(change.removes) == len(old)
-    table = InMemoryDynamoDB()
-    assert table.gather([Request("update_item", {"TableName": "profiles", **expression("account#shop", change)})]) == [
-        {}
-    ]
+def test_fold_that_changes_nothing_writes_nothing(deployed):
+    key = updates(deployed.pay())[0].key
+    deployed.now = NOON + timedelta(days=1, minutes=15)
+    deployed.fold_all()
+    deployed.requests.clear()
+    deployed.fold({"pk": key.pk, "sk": key.sk})
+    assert {request.operation for request in deployed.requests} == {"batch_get_item"}
+
+
+BUCKETS = st.dictionaries(
+    st.integers(0, 2**32 - 1),
+    st.builds(
+        Bucket,
+        st.builds(packed, st.integers(0, 10**6), st.integers(0, 10**17)),
+        st.integers(0, 2**127 - 1),
+        st.integers(0, 2**127 - 1),
+    ),
+    max_size=40,
+)
+
+
+@given(st.builds(Past, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), BUCKETS, BUCKETS))
+def test_past_is_unpacked_as_it_was_packed(past):
+    assert Past.unpacked(past.packed()) == past
+
+
+@pytest.mark.parametrize("broken", [b"", b"\0\1\2", Past(days={1: Bucket()}).packed()[:-1]])
+def test_what_is_no_past_is_an_error(broken):
+    with pytest.raises((zlib.error, struct.error)):
+        Past.unpacked(broken)
+
+
+def test_past_with_a_record_too_few_is_an_error():
+    content = zlib.decompress(Past(days={1: Bucket(), 2: Bucket()}).packed(), wbits=-zlib.MAX_WBITS)
+    with pytest.raises(struct.error, match="number of records"):
+        Past.unpacked(zlib.compress(content[:-48], wbits=-zlib.MAX_WBITS))
 
 
 # --- in any order ----------------------------------------------------------------------------------------------------
@@ -200,24 +220,24 @@ def two_days(deployed: Deployment) -> list[Key]:
     return list(keys)
 
 
-def folded(order: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Every profile after these folds, but for the versions that say how often it was folded."""
+def profiles_after(order: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Every profile after these folds."""
     deployed = Deployment()
     keys = two_days(deployed)
     for position in order:
         deployed.fold({"pk": keys[position].pk, "sk": keys[position].sk})
     pks = (pk for (pk,) in deployed.table.tables[TABLES.profiles])
-    return {pk: {name: value for name, value in deployed.profile(pk).items() if name[1:] != "v"} for pk in pks}
+    return {pk: deployed.profile(pk) for pk in pks}
 
 
 EACH = range(len(two_days(Deployment())))
-IN_ORDER = folded(EACH)
+IN_ORDER = profiles_after(EACH)
 
 
 @settings(max_examples=40)
 @given(st.permutations(EACH), st.lists(st.sampled_from(EACH)))
 def test_order_and_repetition_of_folds_leave_no_trace(order, again):
-    assert folded([*order, *again]) == IN_ORDER
+    assert profiles_after([*order, *again]) == IN_ORDER
 
 
 def test_memory_folds_again_what_was_repaired_after_its_fold():

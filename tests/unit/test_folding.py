@@ -12,6 +12,7 @@ from fraud.errors import UnavailableError
 from fraud.evaluation import Evaluator
 from fraud.fold import SLICES, WATERMARKS, Due, Progress, closable
 from fraud.folding import ATTEMPTS, LISTED, RESERVE_MS, Message, step
+from fraud.store import DynamoStore
 from fraud.transaction import Transaction
 from fraud.windows import measure
 from fraud.wire import Refused, Request
@@ -57,7 +58,8 @@ def slice_message(part: Slice) -> Message:
 
 def folds(requests: Sequence[Request]) -> bool:
     """Whether these are the updates of profiles, and no watermark's."""
-    return requests[0].operation == "update_item" and not steps(requests)
+    updated = {payload["TableName"] for operation, payload in requests if operation == "update_item"}
+    return TABLES.profiles in updated and not steps(requests)
 
 
 def steps(requests: Sequence[Request]) -> bool:
@@ -103,8 +105,7 @@ def test_killed_worker_is_followed_by_one_that_goes_on_where_the_watermark_says(
     assert deployed.watermark(part) == Progress(TODAY - 1, f"payer#{payers[1]}")
     assert deployed.fold(slice_message(part)) == (5, 1)
     assert deployed.watermark(part) == Progress(TODAY)
-    assert [deployed.profile(f"account#{payer}")["ov"] for payer in payers] == [1, 1, 2, 2, 1, 1, 1]
-    assert all(deployed.profile(f"account#{payer}")[f"o{TODAY}"] == packed(1, 1200) for payer in payers)
+    assert all(deployed.profile(f"account#{payer}")["o"].days[TODAY].total == packed(1, 1200) for payer in payers)
     assert deployed.fold(slice_message(part)) == (0, 0)
 
 
@@ -155,8 +156,7 @@ def test_fold_that_was_overtaken_by_a_repairs_fold_reads_again(deployed):
 
     deployed.meanwhile = repaired
     deployed.fold(TODAYS_ITEM)
-    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == packed(2, 1205)
-    assert deployed.profile("account#payer-1")["ov"] == 2
+    assert deployed.profile("account#payer-1")["o"].days[TODAY].total == packed(2, 1205)
 
 
 def test_profile_is_read_before_the_items_so_that_no_repair_falls_between(deployed):
@@ -208,9 +208,13 @@ def test_worker_gives_up_after_some_attempts(deployed):
     with pytest.raises(UnavailableError, match=f"try {ATTEMPTS}"):
         deployed.fold(TODAYS_ITEM)
 
+    busy = DynamoStore(deployed.table, TABLES, 400, deployed.clock)
+
     def overtaken(requests: Sequence[Request]) -> None:
         if folds(requests):
             deployed.another.work(TODAYS_ITEM, lambda: RESERVE_MS)
+        else:
+            counted(busy, payment(transaction_id=f"t-late-{next(tries)}"))
 
     deployed.meanwhile = overtaken
     with pytest.raises(UnavailableError, match="FoldOvertaken"):
@@ -342,9 +346,8 @@ def test_tick_folds_what_is_little_by_itself_an_entitys_hours_one_after_another(
     deployed.now += timedelta(hours=14)
     assert deployed.folding.tick() == (0, 0, 3)
     assert deployed.messages == []
-    profile = deployed.profile("account#shop")
-    assert profile["mv"] == 3
-    assert profile[f"m{TODAY}"] == packed(3, 3600)
+    past = deployed.profile("account#shop")["m"]
+    assert (len(past.hours), past.days[TODAY].total) == (3, packed(3, 3600))
     now = int(deployed.now.timestamp())
     assert all(deployed.watermark(part) == Progress(closable(part.sk, now)) for part in SLICES)
     assert deployed.folding.tick() == NOTHING
@@ -365,8 +368,7 @@ def test_tick_that_dies_amid_its_own_folds_is_completed_by_the_next():
         deployed.folding.tick()
     deployed.meanwhile = lambda _: None
     assert deployed.folding.tick() == (0, 0, 1)
-    assert deployed.profile("account#shop")["mv"] == 2
-    assert deployed.profile("account#shop")[f"m{TODAY}"] == packed(1, 1200)
+    assert deployed.profile("account#shop")["m"].days[TODAY].total == packed(1, 1200)
 
 
 def test_tick_leaves_a_slice_alone_whose_worker_is_amid_a_period(deployed):
@@ -431,7 +433,7 @@ def test_repaired_item_of_a_closed_period_is_folded_again(deployed):
     repaired(deployed)
     assert len(deployed.messages) == 3  # payer, payee and device: pairs are read directly
     deployed.work()
-    assert deployed.profile("account#payer-1")[f"o{TODAY}"] == packed(2, 1205)
+    assert deployed.profile("account#payer-1")["o"].days[TODAY].total == packed(2, 1205)
 
 
 def test_repaired_item_of_an_open_period_waits_for_its_fold(deployed):

@@ -1,18 +1,18 @@
 """The fold: a closed period's items carried into the profiles, where windows of 7 and 30 days are read.
 
-A fold SETs what the items say, so folding late, twice, out of order or again after a repair is harmless; each raises
-its side's version and holds only while nobody else's did, so of two at once the staler reads again. How far a slice is
+A fold writes what the items say, so folding late, twice, out of order or again after a repair is harmless; it holds
+only while its side of the profile is as it was read, so of two at once the staler reads again. How far a slice is
 folded is its watermark; `stale` says when a payment reads beyond it, `unfolded` what there is to fold beyond it.
 Pure: memory and folding carry it out.
 """
 
 import functools
 import operator
-import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from fraud.counters import DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, PAYER, SLOTS, Item, Key, Kind, Profile, Slice
+from fraud.counters import DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, SLOTS, Item, Key, Kind, Slice
+from fraud.past import Bucket, Past
 
 PERIODS: dict[str, int] = {kind.sk: kind.period for kind in ENTITIES}
 """Seconds of a period, by the sort key letter of the kinds that are folded."""
@@ -33,18 +33,6 @@ PROFILE_HOURS = 48
 
 READ: tuple[str, ...] = ("d", *(f"h{hour}" for hour in range(24)), *(f"e{slot}" for slot in range(SLOTS)))
 """What a fold looks at in an item, by the names of attributes."""
-
-BITMAP_BYTES = 16
-_NAME = re.compile(r"([oimu])([bhge]?)(\d+)")
-
-
-class Fold(NamedTuple):
-    """One UpdateItem on a profile, valid only while its attribute `version` is what it `was` (None: absent)."""
-
-    sets: dict[str, Any]
-    removes: tuple[str, ...]
-    version: str
-    was: int | None
 
 
 class Progress(NamedTuple):
@@ -114,48 +102,67 @@ def unfolded(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) 
     )
 
 
-def sources(kind: Kind, period: int, profile: Profile) -> range:
+def sources(kind: Kind, period: int, past: Past) -> range:
     """The periods whose items a fold of `period` reads: its own, for the profile holds the other hours of its day.
 
     Only a repair may come later than that; then all hours of the day are read.
     """
     day = _day(kind, period)
-    return range(period, period + 1) if day[0] > _forgotten(kind, profile) else day
+    return range(period, period + 1) if day[0] > _forgotten(past) else day
 
 
-def plan(kind: Kind, period: int, items: Mapping[int, Item], profile: Profile) -> Fold:
-    """What folding one period of one entity changes.
+def folded(kind: Kind, period: int, items: Mapping[int, Item], past: Past) -> Past:
+    """A side after one period of one entity is folded into it.
 
-    `items` are those of `sources`, read consistently and after `profile`: whoever repairs an item and folds it again
-    in between has raised the version. A day is the sum of its periods that are folded, whatever their order.
+    `items` are those of `sources`, read consistently and after `past`: whoever repairs an item and folds it again in
+    between has changed the past. A day is the sum of its periods that are folded, whatever their order.
     """
-    side, day = kind.side, period * kind.period // DAY
-    version = f"{side}v"
-    parts = {p: (sum(item.buckets["h"].values()), _union(item.slots.values())) for p, item in items.items()}
-    sets: dict[str, Any] = {version: profile.get(version, 0) + 1}
-    own = items.get(period) or Item()
+    parts = {number: _bucket(item) for number, item in items.items()}
+    hours = dict(past.hours)
     if kind.period < DAY:
-        forgotten, hours = _forgotten(kind, profile), _day(kind, period)
+        forgotten, of_day = _forgotten(past), _day(kind, period)
+        if of_day[0] > forgotten:
+            parts = {number: hours[number] for number in of_day if number in hours} | parts
         if period > forgotten:
-            total, slots = parts.get(period, (0, 0))
-            sets |= {f"{side}h{period}": total, f"{side}g{period}": _bytes(slots)}
-        for other in hours if hours[0] > forgotten else ():
-            if other != period and (name := f"{side}h{other}") in profile:
-                parts[other] = profile[name], int.from_bytes(profile[f"{side}g{other}"])
-    sets[f"{side}{day}"] = sum(total for total, _ in parts.values())
-    sets[f"{side}b{day}"] = _bytes(_union(slots for _, slots in parts.values()))
-    if kind is PAYER:
-        sets[f"{side}e{day}"] = _bytes(_union(1 << slot for slot in own.devices))
-    if starts := [period * kind.period + hour * 3600 for hour in own.buckets["h"]]:
-        first, last = f"{side}first", f"{side}last"
-        sets[first] = min([*starts, profile.get(first, starts[0])])
-        sets[last] = max([*starts, profile.get(last, starts[0])])
-    return Fold(sets, _expired(kind, period, day, profile), version, profile.get(version))
+            hours[period] = parts.get(period, Bucket())
+    day = period * kind.period // DAY
+    days = {**past.days, day: _together(parts.values())}
+    starts = [period * kind.period + hour * 3600 for hour in (items[period].buckets["h"] if period in items else ())]
+    return Past(
+        first=min([*starts, *([past.first] if past.first else [])], default=0),
+        last=max([*starts, past.last]),
+        days=_since(day - PROFILE_DAYS, days),
+        hours=_since(period - PROFILE_HOURS, hours),
+    )
 
 
-def _forgotten(kind: Kind, profile: Profile) -> int:
+def _bucket(item: Item) -> Bucket:
+    """All that an item counts, as one."""
+    return Bucket(
+        sum(item.buckets["h"].values()),
+        functools.reduce(operator.or_, item.slots.values(), 0),
+        sum(1 << slot for slot in item.devices),
+    )
+
+
+def _together(buckets: Iterable[Bucket]) -> Bucket:
+    """The sum of totals and the unions of bitmaps."""
+    total = slots = devices = 0
+    for bucket in buckets:
+        total += bucket.total
+        slots |= bucket.slots
+        devices |= bucket.devices
+    return Bucket(total, slots, devices)
+
+
+def _since(expired: int, buckets: Mapping[int, Bucket]) -> dict[int, Bucket]:
+    """In order, without those that no window reaches any more."""
+    return {number: buckets[number] for number in sorted(buckets) if number > expired}
+
+
+def _forgotten(past: Past) -> int:
     """The latest hour of which a profile may have lost what was folded."""
-    return int(profile.get(f"{kind.side}last", 0)) // 3600 - PROFILE_HOURS
+    return past.last // 3600 - PROFILE_HOURS
 
 
 def _day(kind: Kind, period: int) -> range:
@@ -163,40 +170,3 @@ def _day(kind: Kind, period: int) -> range:
     per_day = DAY // kind.period
     first = period // per_day * per_day
     return range(first, first + per_day)
-
-
-def _union(bits: Iterable[int]) -> int:
-    return functools.reduce(operator.or_, bits, 0)
-
-
-def _bytes(bits: int) -> bytes:
-    return bits.to_bytes(BITMAP_BYTES)
-
-
-def _expired(kind: Kind, period: int, day: int, profile: Profile) -> tuple[str, ...]:
-    """Attributes of this side that no window reaches any more."""
-    until = dict.fromkeys(("", "b", "e"), day - PROFILE_DAYS) | dict.fromkeys(("h", "g"), period - PROFILE_HOURS)
-    young = _young(day)
-    return tuple(
-        name
-        for name in profile
-        if name not in young and (parts := _parts(name)) and parts[0] == kind.side and parts[2] <= until[parts[1]]
-    )
-
-
-@functools.lru_cache(64)
-def _young(day: int) -> frozenset[str]:
-    """Names of days that none has to look at, for that is most of a profile."""
-    return frozenset(
-        f"{side}{letter}{number}"
-        for side in "oimu"
-        for letter in ("", "b", "e")
-        for number in range(day - PROFILE_DAYS + 1, day + 2)
-    )
-
-
-@functools.lru_cache(8192)
-def _parts(name: str) -> tuple[str, str, int] | None:
-    """Side, letter and number in the name of what a fold has left in a profile; None for any other attribute."""
-    match = _NAME.fullmatch(name)
-    return match and (match[1], match[2], int(match[3]))

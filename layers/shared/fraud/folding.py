@@ -14,9 +14,10 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from fraud import fold
-from fraud.counters import KINDS, Item, Key, Profile, Slice
+from fraud.counters import KINDS, Item, Key, Slice
 from fraud.errors import UnavailableError
-from fraud.fold import Done, Due, Fold, Progress
+from fraud.fold import Done, Due, Progress
+from fraud.past import Past
 from fraud.store import (
     KEYS_PER_READ,
     Tables,
@@ -24,6 +25,7 @@ from fraud.store import (
     attributes_of,
     completed,
     item_of,
+    past_of,
     profile_of,
     watermark,
     watermark_request,
@@ -51,6 +53,9 @@ ATTEMPTS = 6
 READ_OF_ITEM = ", ".join(("pk", "sk", *fold.READ))
 
 Message = Mapping[str, Any]
+
+Attribute = Mapping[str, Any]
+"""A value with its type, as DynamoDB writes it."""
 
 
 class Queue(Protocol):
@@ -206,27 +211,30 @@ class Folding:
     def _overtaken(self, keys: Sequence[Key], *, consistent: bool) -> list[Key]:
         """Fold each item once, all together; returns those whose profile somebody else folded into meanwhile.
 
-        A profile may be read at half the price, for its version is a condition; items are always read consistently.
+        A profile may be read at half the price, for what was read is the condition; items are read consistently.
         """
-        profiles = self._profiles(keys, consistent=consistent)  # before the items, as `plan` wants it
-        mine = [profiles.get(_profile(key), {}) for key in keys]
-        wanted = [
-            [key._replace(period=period) for period in fold.sources(key.kind, key.period, profile)]
-            for key, profile in zip(keys, mine, strict=True)
-        ]
-        items = self._items([source for sources in wanted for source in sources])
-        requests = []
-        for key, profile, sources in zip(keys, mine, wanted, strict=True):
-            found = {source.period: items[source] for source in sources if source in items}
-            change = fold.plan(key.kind, key.period, found, profile)
-            requests.append(self._update(expression(_profile(key), change)))
-        answers = answered(self._transport.gather(requests))
-        return [key for key, answer in zip(keys, answers, strict=True) if isinstance(answer, Refused)]
+        sides = self._sides(keys, consistent=consistent)  # before the items, as `folded` wants it
+        pasts = {key: past_of(side) for key, side in sides.items()}
+        wanted = {
+            key: [key._replace(period=period) for period in fold.sources(key.kind, key.period, past)]
+            for key, past in pasts.items()
+        }
+        items = self._items([source for sources in wanted.values() for source in sources])
+        changes: dict[Key, Request] = {}
+        for key, past in pasts.items():
+            found = {source.period: items[source] for source in wanted[key] if source in items}
+            after = fold.folded(key.kind, key.period, found, past)
+            if after != past:
+                changes[key] = self._update(expression(key, sides[key], after))
+        answers = answered(self._transport.gather(list(changes.values())))
+        return [key for key, answer in zip(changes, answers, strict=True) if isinstance(answer, Refused)]
 
-    def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[str, Profile]:
+    def _sides(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Attribute | None]:
+        """The attribute of its profile that each item is folded into, as it is stored."""
         pks = dict.fromkeys(map(_profile, keys))
         rows = self._read(self._tables.profiles, [{"pk": {"S": pk}} for pk in pks], ConsistentRead=consistent)
-        return {row["pk"]["S"]: profile_of(row) for row in rows}
+        found = {row["pk"]["S"]: row for row in rows}
+        return {key: found.get(_profile(key), {}).get(key.kind.side) for key in keys}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
         by_key = {(key.pk, key.sk): key for key in keys}
@@ -252,17 +260,17 @@ class Folding:
         return answer
 
 
-def expression(pk: str, change: Fold) -> dict[str, Any]:
-    """The one UpdateItem of a fold, refused when another fold of the same side came between."""
-    sets = ", ".join(f"{name} = :{n}" for n, name in enumerate(change.sets))
-    values = {f":{n}": _typed(value) for n, value in enumerate(change.sets.values())}
-    condition = f"attribute_not_exists({change.version})"
-    if change.was is not None:
-        condition = f"{change.version} = :was"
-        values[":was"] = _typed(change.was)
+def expression(key: Key, before: Attribute | None, after: Past) -> dict[str, Any]:
+    """The one UpdateItem of a fold, refused when the side is no longer as it was read."""
+    side = key.kind.side
+    values: dict[str, Attribute] = {":after": {"B": after.packed()}}
+    condition = f"attribute_not_exists({side})"
+    if before is not None:
+        condition = f"{side} = :before"
+        values[":before"] = before  # byte for byte: packed again it may differ, by another version of zlib
     return {
-        "Key": {"pk": {"S": pk}},
-        "UpdateExpression": f"SET {sets}" + (f" REMOVE {', '.join(change.removes)}" if change.removes else ""),
+        "Key": {"pk": {"S": _profile(key)}},
+        "UpdateExpression": f"SET {side} = :after",
         "ConditionExpression": condition,
         "ExpressionAttributeValues": values,
     }
@@ -287,14 +295,8 @@ def step(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, 
     }
 
 
-def _typed(value: int | bytes | Progress) -> dict[str, Any]:
-    match value:
-        case bytes():
-            return {"B": value}
-        case Progress(through, reached):
-            return {"L": [{"N": str(through)}, {"S": reached}]}
-        case _:
-            return {"N": str(value)}
+def _typed(progress: Progress) -> Attribute:
+    return {"L": [{"N": str(progress.through)}, {"S": progress.reached}]}
 
 
 def _profile(key: Key) -> str:

@@ -4,7 +4,8 @@ from collections import defaultdict
 from typing import Any
 
 from fraud.counters import DAY, Item, Key, Kind, State, profiles, reads, updates
-from fraud.fold import plan, sources
+from fraud.fold import folded, sources
+from fraud.past import NOTHING
 from fraud.transaction import Transaction
 
 FORGET_DAYS = 3
@@ -55,14 +56,13 @@ class InMemoryCounters:
         kind, entity, now = key
         unfolded, kept = self._unfolded[kind, entity], self._kept[kind, entity]
         profile = self.profiles[f"{kind.profile}#{entity}"]
+        past = profile.get(kind.side, NOTHING)
         for period in sorted(period for period in unfolded if period <= now - kind.live):
-            read = ((p, self.items.get(Key(kind, entity, p))) for p in sources(kind, period, profile))
-            change = plan(kind, period, {p: item for p, item in read if item is not None}, profile)
-            profile.update(change.sets)
-            for name in change.removes:
-                del profile[name]
+            read = ((p, self.items.get(Key(kind, entity, p))) for p in sources(kind, period, past))
+            past = folded(kind, period, {p: item for p, item in read if item is not None}, past)
             unfolded.remove(period)
             kept.add(period)
+        profile[kind.side] = past
         today = now * kind.period // DAY
         for period in [period for period in kept if today - period * kind.period // DAY > FORGET_DAYS]:
             kept.remove(period)

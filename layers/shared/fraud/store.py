@@ -7,7 +7,6 @@ PutItem, refused when the id has one. So every call may be repeated.
 
 import contextlib
 import time
-from binascii import a2b_base64
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +17,7 @@ from fraud.decision import PACKED, Contents, Record, Stored
 from fraud.errors import ServiceError, UnavailableError
 from fraud.evaluation import Sight
 from fraud.fold import Progress
+from fraud.past import NOTHING, SIDES, Past
 from fraud.transaction import Transaction, utc
 from fraud.wire import Answer, Refused, Request, Result, answered, binary
 
@@ -361,18 +361,19 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
 
 
 def profile_of(attributes: Mapping[str, Any]) -> Profile:
-    """A profile as plain values: integers, strings, bytes, booleans, and lists and maps of them."""
-    plain: dict[str, Any] = {}
-    for name, value in attributes.items():
-        for kind, content in value.items():
-            # Folded totals and bitmaps, by the hundred: a call for each would be a fifth of a batch's time.
-            if kind == "N" and content.isdecimal():
-                plain[name] = int(content)
-            elif kind == "B":
-                plain[name] = a2b_base64(content) if type(content) is str else bytes(content)
-            else:
-                plain[name] = _plain(kind, content)
-    return plain
+    """A profile as plain values (integers, strings, bytes, booleans, and lists and maps of them), and a Past for each
+    side.
+    """
+    return {
+        name: past_of(value) if name in SIDES else _plain(kind, content)
+        for name, value in attributes.items()
+        for kind, content in value.items()
+    }
+
+
+def past_of(side: Mapping[str, Any] | None) -> Past:
+    """What is folded into a side of a profile."""
+    return NOTHING if side is None else Past.unpacked(binary(side["B"]))
 
 
 def _plain(kind: str, content: Any) -> Any:  # noqa: ANN401 - an attribute has one of many types

@@ -8,12 +8,13 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fraud.counters import (
     DAY,
     ENTITIES,
     HORIZON_DAYS,
+    PACK,
     PAIR,
     PAYER,
     SCALES,
@@ -27,6 +28,7 @@ from fraud.counters import (
     slot_of,
     unpacked,
 )
+from fraud.past import NOTHING, Past
 from fraud.transaction import Transaction
 
 DISTINCT: tuple[float, ...] = tuple(
@@ -37,15 +39,17 @@ DISTINCT: tuple[float, ...] = tuple(
 when full.
 """
 
-HALF_LIFE_HOURS = 6
-DECAY: tuple[float, ...] = tuple(2.0 ** (-age / HALF_LIFE_HOURS) for age in range(24))
-"""Weight of an hour bucket by its age: exponential decay over the same buckets that the windows use."""
-
 WINDOWS: dict[str, tuple[str, int]] = {"1m": ("s", 6), "1h": ("m", 12)}
 """Short windows: scale and number of whole buckets, the payment's own included."""
 
 HOUR_WINDOWS: dict[str, int] = {"2h": 2, "24h": 24}
 """Windows of clock hours, this one included; counts and sums use the longer one only."""
+
+LAST_HOURS, LAST_DAY = HOUR_WINDOWS.values()
+
+HALF_LIFE_HOURS = 6
+DECAY: tuple[float, ...] = tuple(2.0 ** (-age / HALF_LIFE_HOURS) for age in range(LAST_DAY))
+"""Weight of an hour bucket by its age: exponential decay over the same buckets that the windows use."""
 
 DAY_WINDOWS: dict[str, int] = {"7d": 7, "30d": 30}
 """Windows of whole days: today's hours so far, yesterday's item, older days from the profile."""
@@ -115,9 +119,10 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
             _measure_pair(values, found, epoch // DAY)
             continue
         profile = state.profiles.get(roles[kind.name if kind.name in roles else "payee"], {})
-        _measure_entity(values, kind, found, profile, epoch)
+        past = profile.get(kind.side, NOTHING)
+        _measure_entity(values, kind, found, past, epoch)
         if kind is PAYER and transaction.device_id is not None:
-            values["device_new"] = _device_new(found, profile, slot_of(transaction.device_id), epoch // DAY)
+            values["device_new"] = _device_new(found, past, slot_of(transaction.device_id), epoch // DAY)
     for role, prefix in FRAUD_SIDES.items():
         _measure_frauds(values, role, prefix, state.profiles.get(roles.get(role, ""), {}), epoch // DAY)
     return values
@@ -125,34 +130,41 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
 
 def _measure_frauds(values: dict[str, float], role: str, prefix: str, profile: Profile, today: int) -> None:
     for window, days in FRAUD_WINDOWS.items() if profile else ():
-        values[f"{role}_frauds_{window}"] = _folded(profile, prefix, range(today - days + 1, today + 1))
+        names = _attributes(prefix, range(today - days + 1, today + 1))
+        values[f"{role}_frauds_{window}"] = sum(filter(None, map(profile.get, names)))
 
 
-def _measure_entity(
-    values: dict[str, float], kind: Kind, items: Mapping[int, Item], profile: Profile, epoch: int
-) -> None:
+def _measure_entity(values: dict[str, float], kind: Kind, items: Mapping[int, Item], past: Past, epoch: int) -> None:
     day, names = epoch // DAY, OF_KIND[kind]
-    hours, slots = _hours(kind, items, profile, epoch // 3600)
-    totals = [_total(items, kind, scale, epoch, length) for scale, length in WINDOWS.values()]
-    totals.append(sum([total for age, total in hours if age < HOUR_WINDOWS["24h"]]))
-    unions = [_union([bits for age, bits in slots if age < length]) for length in HOUR_WINDOWS.values()]
-    total, union = sum([total for _, total in hours]), _union([bits for _, bits in slots])
-    nearer = day - 1
-    for days in DAY_WINDOWS.values():  # each adds the days beyond the one before
-        older, nearer = range(day - days + 1, nearer), day - days + 1
-        for name, bitmap in _days(kind.side, older) if profile else ():
-            if of_day := profile.get(name):
-                total += of_day
-                union |= int.from_bytes(profile.get(bitmap, b""))
+    live = last_day = 0
+    slots = slots_of_day = slots_of_hours = 0
+    decayed = []
+    for age, total, bits in _hours(kind, items, past, epoch // 3600):
+        live += total
+        slots |= bits
+        if age < LAST_DAY:
+            last_day += total
+            slots_of_day |= bits
+            decayed.append(DECAY[age] * (total // PACK))
+            if age < LAST_HOURS:
+                slots_of_hours |= bits
+    totals = [*(_total(items, kind, scale, epoch, length) for scale, length in WINDOWS.values()), last_day]
+    unions = [slots_of_hours, slots_of_day]
+    for days in DAY_WINDOWS.values():
+        total, union = live, slots
+        for number, bucket in past.days.items():
+            if day - days < number < day - 1:
+                total += bucket.total
+                union |= bucket.slots
         totals.append(total)
         unions.append(union)
     for (count, amount), packed in zip(names.totals, totals, strict=True):
         values[count], values[amount] = unpacked(packed)
-    for name, bits in zip(names.distinct, unions, strict=True):
-        values[name] = DISTINCT[bits.bit_count()]
+    for name, union in zip(names.distinct, unions, strict=True):
+        values[name] = DISTINCT[union.bit_count()]
     # fsum is exact, so the order in which a store returns its attributes cannot show in the last bit.
-    values[names.decayed] = math.fsum([DECAY[age] * unpacked(total)[1] for age, total in hours if age < len(DECAY)])
-    first, last = _seen(items, kind, profile, epoch)
+    values[names.decayed] = math.fsum(decayed)
+    first, last = _seen(items, kind, past, epoch)
     values[names.age] = epoch - first
     values[names.idle] = IDLE_CAP if last is None else min(epoch - last, IDLE_CAP)
 
@@ -171,25 +183,21 @@ def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: in
     values["pair_age_days"] = max(days)[0] if days else 0
 
 
-Aged = list[tuple[int, int]]
-"""Values with their age in hours."""
-
-
-def _hours(kind: Kind, items: Mapping[int, Item], profile: Profile, hour: int) -> tuple[Aged, Aged]:
-    """Totals and slots of the hours since yesterday's first, or all that live items hold; later ones left out."""
-    hours, slots, per_item = [], [], kind.period // 3600
+def _hours(kind: Kind, items: Mapping[int, Item], past: Past, hour: int) -> list[tuple[int, int, int]]:
+    """Age in hours, total and slots of each hour since yesterday's first, or of all in live items; later ones left
+    out.
+    """
+    per_item, yesterday = kind.period // 3600, (hour // 24 - 1) * 24
+    hours = []
     for period, item in items.items():
-        now = hour - period * per_item
-        hours += [(now - index, total) for index, total in item.buckets["h"].items() if index <= now]
-        slots += [(now - index, bits) for index, bits in item.slots.items() if index <= now]
-    if kind.period < DAY and profile:  # hours no longer live, back to yesterday 00:00
-        yesterday = (hour // 24 - 1) * 24
-        older = range(yesterday, hour - kind.live + 1)
-        ages = range(hour - yesterday, kind.live - 1, -1)
-        hours += [(age, n) for age, n in zip(ages, _read(profile, f"{kind.side}h", older), strict=True) if n]
-        bitmaps = zip(ages, _read(profile, f"{kind.side}g", older), strict=True)
-        slots += [(age, int.from_bytes(bits)) for age, bits in bitmaps if bits]
-    return hours, slots
+        now, slots = hour - period * per_item, item.slots
+        for index, total in item.buckets["h"].items():
+            if index <= now:
+                hours.append((now - index, total, slots.get(index, 0)))
+    for number, bucket in past.hours.items():
+        if yesterday <= number <= hour - kind.live:
+            hours.append((hour - number, bucket.total, bucket.slots))
+    return hours
 
 
 def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length: int) -> int:
@@ -213,32 +221,11 @@ def _union(bitmaps: Iterable[int]) -> int:
 
 @functools.lru_cache(4096)
 def _attributes(prefix: str, numbers: range) -> tuple[str, ...]:
-    """Names of a profile's attributes; the same few dozen ranges are asked for all day."""
+    """Names of a profile's attributes; the same few ranges are asked for all day."""
     return tuple(f"{prefix}{number}" for number in numbers)
 
 
-@functools.lru_cache(4096)
-def _days(side: str, days: range) -> tuple[tuple[str, str], ...]:
-    """Names of a side's total and slots of each day."""
-    return tuple(zip(_attributes(side, days), _attributes(f"{side}b", days), strict=True))
-
-
-def _read(profile: Profile, prefix: str, numbers: range) -> Iterator[Any]:
-    return map(profile.get, _attributes(prefix, numbers))
-
-
-def _folded(profile: Profile, side: str, days: range) -> int:
-    return sum(filter(None, _read(profile, side, days)))
-
-
-def _bitmap(profile: Profile, prefix: str, days: range) -> int:
-    union = 0
-    for bits in filter(None, _read(profile, prefix, days)):
-        union |= int.from_bytes(bits)
-    return union
-
-
-def _seen(items: Mapping[int, Item], kind: Kind, profile: Profile, epoch: int) -> tuple[int, int | None]:
+def _seen(items: Mapping[int, Item], kind: Kind, past: Past, epoch: int) -> tuple[int, int | None]:
     """Start of the first and of the last non-empty bucket; the last skips the payment's own when it is alone there.
 
     10 s buckets in the payment's own item, hours in earlier ones: those are read without their fine buckets.
@@ -248,18 +235,17 @@ def _seen(items: Mapping[int, Item], kind: Kind, profile: Profile, epoch: int) -
     start = epoch - second
     fine = items[period].buckets["s"] if period in items else {}
     latest = own if unpacked(fine.get(own, 0))[0] > 1 else own - 1
-    starts = [start + index * width for index in fine if index <= latest]
+    before = [index for index in fine if index <= latest]
+    starts = [start + index * width for index in (min(before), max(before))] if before else []
     for earlier, item in items.items():
         if earlier < period:
             starts += [earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]
-    firsts = [*starts, start + own * width, profile.get(f"{kind.side}first", epoch)]
-    if (folded := profile.get(f"{kind.side}last")) is not None:
-        starts.append(folded)
-    return min(firsts), max(starts, default=None)
+    firsts = [*starts, start + own * width, past.first or epoch]
+    return min(firsts), max([*starts, past.last]) or None
 
 
-def _device_new(items: Mapping[int, Item], profile: Profile, slot: int, day: int) -> int:
+def _device_new(items: Mapping[int, Item], past: Past, slot: int, day: int) -> int:
     """1 when this is today's only payment from the device's slot and the 29 days before have none."""
     today, yesterday = (items[period].devices.get(slot, 0) if period in items else 0 for period in (day, day - 1))
-    older = _bitmap(profile, "oe", range(day - HORIZON_DAYS + 1, day - 1))
+    older = _union([bucket.devices for number, bucket in past.days.items() if day - HORIZON_DAYS < number < day - 1])
     return int(today <= 1 and not yesterday and not older >> slot & 1)
