@@ -203,7 +203,7 @@ def test_what_is_no_past_is_an_error(broken):
 def test_past_with_a_record_too_few_is_an_error():
     content = zlib.decompress(Past(days={1: Bucket(), 2: Bucket()}).packed(), wbits=-zlib.MAX_WBITS)
     with pytest.raises(struct.error, match="number of records"):
-        Past.unpacked(zlib.compress(content[:-48], wbits=-zlib.MAX_WBITS))
+        Past.unpacked(zlib.compress(content[:-52], wbits=-zlib.MAX_WBITS))
 
 
 # --- in any order ----------------------------------------------------------------------------------------------------

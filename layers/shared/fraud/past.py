@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
-from fraud.counters import ENTITIES, packed, unpacked
+from fraud.counters import ENTITIES
 
 SIDES: frozenset[str] = frozenset(kind.side for kind in ENTITIES)
 """Names of the attributes that hold a Past."""
 
 _HEAD = struct.Struct(">IIHH")
-_RECORD = struct.Struct(">IIQQQQQ")
-_HALF = 64
-_LOW = (1 << _HALF) - 1
+_WIDTH = 16
+_RECORD = struct.Struct(f">I{_WIDTH}s{_WIDTH}s{_WIDTH}s")
 
 
 class Bucket(NamedTuple):
@@ -53,7 +52,11 @@ class Past:
         """Read an attribute. Raises zlib.error or struct.error for what `packed` has not written."""
         content = zlib.decompress(value, wbits=-zlib.MAX_WBITS)
         first, last, days, hours = _HEAD.unpack_from(content)
-        buckets = [_bucket(*record) for record in _RECORD.iter_unpack(content[_HEAD.size :])]
+        integer = int.from_bytes
+        buckets = [
+            (number, Bucket(integer(total), integer(slots), integer(devices)))
+            for number, total, slots, devices in _RECORD.iter_unpack(content[_HEAD.size :])
+        ]
         if len(buckets) != days + hours:
             raise struct.error("a past has another number of records than it says")
         return cls(first, last, dict(buckets[:days]), dict(buckets[days:]))
@@ -63,11 +66,4 @@ NOTHING = Past()
 
 
 def _record(number: int, bucket: Bucket) -> bytes:
-    total, slots, devices = bucket
-    count, amount = unpacked(total)
-    return _RECORD.pack(number, count, amount, slots >> _HALF, slots & _LOW, devices >> _HALF, devices & _LOW)
-
-
-def _bucket(number: int, count: int, amount: int, *halves: int) -> tuple[int, Bucket]:
-    high, low, devices_high, devices_low = halves
-    return number, Bucket(packed(count, amount), high << _HALF | low, devices_high << _HALF | devices_low)
+    return _RECORD.pack(number, *(value.to_bytes(_WIDTH) for value in bucket))

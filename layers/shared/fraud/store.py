@@ -6,6 +6,7 @@ PutItem, refused when the id has one. So every call may be repeated.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -351,13 +352,21 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
     item = Item()
     numbered = {**item.buckets, "e": item.devices}
     for name, value in attributes.items():
-        if name == "d":
-            for place in value["NS"]:
-                hour, slot = divmod(int(place), SLOTS)
+        if place := _place(name):
+            letter, number = place
+            numbered[letter][number] = int(value["N"])
+        elif name == "d":
+            for slot_of_hour in value["NS"]:
+                hour, slot = divmod(int(slot_of_hour), SLOTS)
                 item.slots[hour] = item.slots.get(hour, 0) | 1 << slot
-        elif name[0] in numbered and (number := name[1:]).isdecimal():  # neither pk, sk, ttl, fold nor r
-            numbered[name[0]][int(number)] = int(value["N"])
     return item
+
+
+@functools.cache
+def _place(name: str) -> tuple[str, int] | None:
+    """Letter and number of a bucket's or a device's attribute; None for pk, sk, ttl, fold, d and marks."""
+    letter, number = name[0], name[1:]
+    return (letter, int(number)) if (letter in SCALES or letter == "e") and number.isdecimal() else None
 
 
 def profile_of(attributes: Mapping[str, Any]) -> Profile:
