@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from fraud.counters import ENTITIES
 from fraud.store import opened
 from local import redrive
 from local.box import Box

@@ -220,7 +220,7 @@ def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(
     for payer in payers:
         row = client.get_item(TableName=tables.profiles, Key={"pk": {"S": f"account#{payer}"}}, ConsistentRead=True)
         profile = profile_of(row["Item"])
-        assert (profile["o"].days[TODAY].total, profile[f"fo{TODAY}"]) == (packed(1, 1200), 1)
+        assert (profile["o"].days.buckets()[TODAY].total, profile[f"fo{TODAY}"]) == (packed(1, 1200), 1)
     row = client.get_item(TableName=tables.profiles, Key={"pk": {"S": WATERMARKS["d"]}}, ConsistentRead=True)
     assert profile_of(row["Item"])[watermark(part)] == [TODAY, ""]
 

@@ -34,7 +34,7 @@ from fraud.evaluation import Evaluator
 from fraud.fold import closable
 from fraud.folding import RESERVE_MS, Folding, Message
 from fraud.memory import InMemoryCounters
-from fraud.past import Bucket, Past
+from fraud.past import Bucket, Past, Series
 from fraud.settings import Caller
 from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, Transport, expression, item_of, opened, projection
 from fraud.transaction import NEEDS_PAYEE, Transaction
@@ -144,7 +144,7 @@ def folded(account: str, day: int) -> dict[str, Any]:
     """A profile as a fold, a list and an account's history would leave it."""
     bitmap = 1 << slot_of("device-0") | 1 << slot_of("person-1")
     days = {day - age: Bucket(packed(age, 700), bitmap, bitmap) for age in (2, 3, 8, 29)}
-    sides = {side: Past((day - 40) * DAY, (day - 2) * DAY, days) for side in "oim"}
+    sides = {side: Past((day - 40) * DAY, (day - 2) * DAY, Series.of(days)) for side in "oim"}
     entry = {"reason": f"told by {account}", "expires_at": None, "known": True}
     return sides | {"deny": entry, "status": {"state": "hold", "version": 3}}
 

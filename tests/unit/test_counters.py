@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fraud.counters import KINDS, PAIR, Item, Key, State, packed, pair_of, profiles, reads, slot_of, updates
 from fraud.memory import InMemoryCounters
-from fraud.past import Bucket, Past
+from fraud.past import Bucket, Past, Series
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
 from fraud.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, measure
 from tests import oracle
@@ -174,16 +174,16 @@ def fold(profile: dict[str, Any], side: str, attempt: Transaction, other: str) -
         min(hour * 3600, past.first or hour * 3600),
         max(hour * 3600, past.last),
         with_one_more(past.days, day, attempt.amount, other, device),
-        with_one_more(past.hours, hour, attempt.amount, other, None) if side == "m" else {},
+        with_one_more(past.hours, hour, attempt.amount, other, None) if side == "m" else Series(),
     )
 
 
-def with_one_more(
-    buckets: Mapping[int, Bucket], number: int, amount: int, other: str, device: str | None
-) -> dict[int, Bucket]:
+def with_one_more(series: Series, number: int, amount: int, other: str, device: str | None) -> Series:
+    buckets = series.buckets()
     total, slots, devices = buckets.get(number, Bucket())
     bit = 0 if device is None else 1 << oracle.slot(device)
-    return {**buckets, number: Bucket(total + packed(1, amount), slots | 1 << oracle.slot(other), devices | bit)}
+    after = Bucket(total + packed(1, amount), slots | 1 << oracle.slot(other), devices | bit)
+    return Series.of({**buckets, number: after})
 
 
 def test_months_of_history_measure_the_same_however_far_the_fold_has_come():
@@ -327,7 +327,7 @@ TODAY = int(NOON.timestamp()) // DAY
 )
 def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age, in_7d, in_30d):
     day = TODAY - age
-    values = with_past(Past(days={day: Bucket(packed(3, 500), 1 << (slot_of("payee-1") + 1) % 127)}))
+    values = with_past(Past(days=Series.of({day: Bucket(packed(3, 500), 1 << (slot_of("payee-1") + 1) % 127)})))
     assert (values["payer_count_7d"], values["payer_sum_7d"]) == ((4, 501) if in_7d else (1, 1))
     assert (values["payer_count_30d"], values["payer_sum_30d"]) == ((4, 501) if in_30d else (1, 1))
     assert values["payer_distinct_7d"] == DISTINCT[2 if in_7d else 1]
@@ -342,7 +342,7 @@ def test_hours_of_a_merchant_that_are_no_longer_live_come_from_its_profile_back_
     hour = int(NOON.timestamp()) // 3600 - age
     counters = InMemoryCounters()
     bucket = Bucket(packed(3, 500), 1 << (slot_of("payer-1") + 1) % 127)
-    counters.profiles["account#payee-1"] = {"m": Past(hours={hour: bucket})}
+    counters.profiles["account#payee-1"] = {"m": Past(hours=Series.of({hour: bucket}))}
     values = read(counters, payment(type="merchant", amount=1))
     for window, inside in (("24h", in_24h), ("7d", in_7d), ("30d", in_7d)):
         assert values[f"merchant_count_{window}"] == 1 + 3 * inside
@@ -369,8 +369,9 @@ def test_windows_of_a_merchant_reach_over_the_hours_of_its_items():
 @pytest.mark.parametrize(("age", "new"), [(1, 1), (2, 0), (29, 0), (30, 1)])
 def test_a_device_is_old_if_the_profile_holds_its_slot_within_thirty_days(age, new):
     device = Bucket(devices=1 << slot_of("device-1"))
-    assert with_past(Past(days={TODAY - age: device}))["device_new"] == new  # yesterday's is read from its item
-    assert with_past(Past(days={TODAY - age: Bucket()}))["device_new"] == 1
+    with_it, without = (Past(days=Series.of({TODAY - age: bucket})) for bucket in (device, Bucket()))
+    assert with_past(with_it)["device_new"] == new  # yesterday's is read from its item
+    assert with_past(without)["device_new"] == 1
 
 
 @pytest.mark.parametrize(
@@ -401,11 +402,11 @@ def test_a_profile_belongs_to_a_side():
     epoch = int(NOON.timestamp())
     counters.profiles |= {
         "account#payee-1": {
-            "i": Past(first=epoch - 3 * DAY, days={TODAY - 3: Bucket(packed(1, 7))}),
-            "m": Past(days={TODAY - 3: Bucket(packed(2, 70))}),
+            "i": Past(first=epoch - 3 * DAY, days=Series.of({TODAY - 3: Bucket(packed(1, 7))})),
+            "m": Past(days=Series.of({TODAY - 3: Bucket(packed(2, 70))})),
         },
-        "device#device-1": {"u": Past(days={TODAY - 3: Bucket(packed(3, 0))})},
-        "instrument#instrument-1": {"u": Past(days={TODAY - 3: Bucket(packed(4, 0))})},
+        "device#device-1": {"u": Past(days=Series.of({TODAY - 3: Bucket(packed(3, 0))}))},
+        "instrument#instrument-1": {"u": Past(days=Series.of({TODAY - 3: Bucket(packed(4, 0))}))},
     }
     person = read(counters, payment(amount=1))
     assert (person["payee_sum_7d"], person["payee_age"], person["device_count_7d"]) == (8, 3 * DAY, 4)

@@ -1,5 +1,7 @@
 """When periods close, what a fold leaves in the profiles, and that its order and repetition leave no trace."""
 
+import functools
+import operator
 import struct
 import zlib
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from fraud.counters import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed, slot_of, updates
 from fraud.fold import LAG, PROFILE_HOURS, beginning, closable, folded, sources, stale, waiting
 from fraud.memory import InMemoryCounters
-from fraud.past import NOTHING, Bucket, Past
+from fraud.past import NOTHING, Bucket, Past, Series
 from fraud.windows import measure
 from tests.deployment import TABLES, Deployment
 from tests.fakes import counted
@@ -86,10 +88,10 @@ def test_closed_day_is_in_the_profile_as_it_was_in_its_items(deployed):
     profile = deployed.profile("account#payer-1")
     payees = 1 << slot_of("payee-1") | 1 << slot_of("payee-2")
     devices = 1 << slot_of("device-1") | 1 << slot_of("device-2")
-    day = {TODAY: Bucket(packed(2, 1000), payees, devices)}
+    day = Series.of({TODAY: Bucket(packed(2, 1000), payees, devices)})
     assert profile == {"pk": "account#payer-1", "o": Past(NOW, NOW + 3 * HOUR, day)}
-    assert deployed.profile("account#payee-2")["i"].days[TODAY].total == packed(1, 700)
-    assert deployed.profile("device#device-2")["u"].days[TODAY].total == packed(1, 300)
+    assert deployed.profile("account#payee-2")["i"].days.buckets()[TODAY].total == packed(1, 700)
+    assert deployed.profile("device#device-2")["u"].days.buckets()[TODAY].total == packed(1, 300)
 
 
 def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed):
@@ -99,8 +101,8 @@ def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed
     deployed.now += timedelta(hours=14)
     deployed.fold_all()
     hour, payer = NOW // HOUR, 1 << slot_of("payer-1")
-    hours = {hour: Bucket(packed(1, 10), payer), hour + 5: Bucket(packed(2, 23), payer)}
-    day = {TODAY: Bucket(packed(3, 33), payer)}
+    hours = Series.of({hour: Bucket(packed(1, 10), payer), hour + 5: Bucket(packed(2, 23), payer)})
+    day = Series.of({TODAY: Bucket(packed(3, 33), payer)})
     assert deployed.profile("account#shop")["m"] == Past(NOW, NOW + 5 * HOUR, day, hours)
 
 
@@ -109,18 +111,19 @@ def test_fold_of_an_hour_reads_its_own_item_and_the_profile_has_the_others_of_it
     assert sources(MERCHANT, hour, NOTHING) == range(hour, hour + 1)
     day = NOW // DAY * 24
     other = Bucket(packed(2, 700), 5)
-    held = Past(last=(day + PROFILE_HOURS - 1) * HOUR, hours={hour - 1: other})
+    held = Past(last=(day + PROFILE_HOURS - 1) * HOUR, hours=Series.of({hour - 1: other}))
     assert sources(MERCHANT, hour, held) == range(hour, hour + 1)
-    assert folded(MERCHANT, hour, {}, held).days == {TODAY: other}
+    assert folded(MERCHANT, hour, {}, held).days == Series.of({TODAY: other})
 
 
 def test_repair_of_an_hour_whose_day_the_profile_has_forgotten_reads_the_whole_day():
     hour, day = NOW // HOUR, NOW // DAY * 24
-    forgotten = Past(last=(day + PROFILE_HOURS) * HOUR, hours={day + 1: Bucket(packed(1, 5))})
+    forgotten = Past(last=(day + PROFILE_HOURS) * HOUR, hours=Series.of({day + 1: Bucket(packed(1, 5))}))
     assert sources(MERCHANT, hour, forgotten) == range(day, day + 24)
     after = folded(MERCHANT, hour, {}, forgotten)
-    assert (hour in after.hours, after.days) == (True, {TODAY: Bucket()})  # all its hours are in the items
-    assert hour not in folded(MERCHANT, hour, {}, Past(last=(hour + PROFILE_HOURS) * HOUR)).hours
+    assert hour in after.hours.numbers
+    assert after.days == Series.of({TODAY: Bucket()})  # all its hours are in the items, of which there are none
+    assert hour not in folded(MERCHANT, hour, {}, Past(last=(hour + PROFILE_HOURS) * HOUR)).hours.numbers
 
 
 @pytest.mark.parametrize("repaired", range(3))
@@ -162,10 +165,12 @@ def test_short_windows_of_a_merchant_reach_over_the_hour(deployed):
 
 def test_what_no_window_reaches_leaves_the_profile():
     ages, hour = (0, 32, 33, 50), NOW // HOUR
-    past = Past(3, 5, {TODAY - age: Bucket(age) for age in ages}, {hour - age: Bucket(age) for age in (0, 47, 48, 60)})
+    days = {TODAY - age: Bucket(age) for age in ages}
+    hours = {hour - age: Bucket(age) for age in (0, 47, 48, 60)}
+    past = Past(3, 5, Series.of(days), Series.of(hours))
     after = folded(PAYER, TODAY + 1, {}, past)
-    assert (after.first, after.last, *after.days) == (3, 5, TODAY, TODAY + 1)
-    assert list(folded(MERCHANT, hour, {}, past).hours) == [hour - 47, hour]
+    assert (after.first, after.last, *after.days.numbers) == (3, 5, TODAY, TODAY + 1)
+    assert folded(MERCHANT, hour, {}, past).hours.numbers == (hour - 47, hour)
 
 
 def test_fold_that_changes_nothing_writes_nothing(deployed):
@@ -187,23 +192,45 @@ BUCKETS = st.dictionaries(
     ),
     max_size=40,
 )
+SERIES = st.builds(Series.of, BUCKETS)
 
 
-@given(st.builds(Past, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), BUCKETS, BUCKETS))
+@given(st.builds(Past, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), SERIES, SERIES))
 def test_past_is_unpacked_as_it_was_packed(past):
     assert Past.unpacked(past.packed()) == past
 
 
-@pytest.mark.parametrize("broken", [b"", b"\0\1\2", Past(days={1: Bucket()}).packed()[:-1]])
+@given(BUCKETS, st.integers(0, 2**32), st.integers(0, 2**32))
+def test_window_of_a_series_is_the_sum_of_its_buckets(buckets, start, stop):
+    window = range(start, stop)
+    inside = [bucket for number, bucket in buckets.items() if number in window]
+    series = Series.of(buckets)
+    assert series.buckets() == buckets
+    assert series.total(window) == sum(bucket.total for bucket in inside)
+    assert series.slots(window) == functools.reduce(operator.or_, (bucket.slots for bucket in inside), 0)
+    assert series.bucket(window) == (series.total(window), series.slots(window), series.devices(window))
+    assert series.devices(window) == functools.reduce(operator.or_, (bucket.devices for bucket in inside), 0)
+
+
+@pytest.mark.parametrize("broken", [b"", b"\0\1\2", Past(days=Series.of({1: Bucket()})).packed()[:-1]])
 def test_what_is_no_past_is_an_error(broken):
     with pytest.raises((zlib.error, struct.error)):
         Past.unpacked(broken)
 
 
-def test_past_with_a_record_too_few_is_an_error():
-    content = zlib.decompress(Past(days={1: Bucket(), 2: Bucket()}).packed(), wbits=-zlib.MAX_WBITS)
-    with pytest.raises(struct.error, match="number of records"):
-        Past.unpacked(zlib.compress(content[:-52], wbits=-zlib.MAX_WBITS))
+@given(BUCKETS, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_series_changes_as_its_buckets_do(buckets, number, since):
+    series, changed = Series.of(buckets), {**buckets, number: Bucket(7)}
+    assert series.put(number, Bucket(7)) == Series.of(changed)
+    assert series.put(number, Bucket(1)).put(number, Bucket(7)) == Series.of(changed)
+    assert series.since(since) == Series.of({n: bucket for n, bucket in buckets.items() if n >= since})
+
+
+@pytest.mark.parametrize("size", [-52, 52])
+def test_past_with_a_bucket_too_few_or_too_many_is_an_error(size):
+    content = zlib.decompress(Past(days=Series.of({1: Bucket(), 2: Bucket()})).packed(), wbits=-zlib.MAX_WBITS)
+    with pytest.raises(struct.error):
+        Past.unpacked(zlib.compress((content + bytes(52))[: len(content) + size], wbits=-zlib.MAX_WBITS))
 
 
 # --- in any order ----------------------------------------------------------------------------------------------------

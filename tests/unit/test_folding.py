@@ -105,7 +105,8 @@ def test_killed_worker_is_followed_by_one_that_goes_on_where_the_watermark_says(
     assert deployed.watermark(part) == Progress(TODAY - 1, f"payer#{payers[1]}")
     assert deployed.fold(slice_message(part)) == (5, 1)
     assert deployed.watermark(part) == Progress(TODAY)
-    assert all(deployed.profile(f"account#{payer}")["o"].days[TODAY].total == packed(1, 1200) for payer in payers)
+    pasts = [deployed.profile(f"account#{payer}")["o"] for payer in payers]
+    assert {past.days.buckets()[TODAY].total for past in pasts} == {packed(1, 1200)}
     assert deployed.fold(slice_message(part)) == (0, 0)
 
 
@@ -156,7 +157,7 @@ def test_fold_that_was_overtaken_by_a_repairs_fold_reads_again(deployed):
 
     deployed.meanwhile = repaired
     deployed.fold(TODAYS_ITEM)
-    assert deployed.profile("account#payer-1")["o"].days[TODAY].total == packed(2, 1205)
+    assert deployed.profile("account#payer-1")["o"].days.buckets()[TODAY].total == packed(2, 1205)
 
 
 def test_profile_is_read_before_the_items_so_that_no_repair_falls_between(deployed):
@@ -347,7 +348,7 @@ def test_tick_folds_what_is_little_by_itself_an_entitys_hours_one_after_another(
     assert deployed.folding.tick() == (0, 0, 3)
     assert deployed.messages == []
     past = deployed.profile("account#shop")["m"]
-    assert (len(past.hours), past.days[TODAY].total) == (3, packed(3, 3600))
+    assert (len(past.hours.numbers), past.days.buckets()[TODAY].total) == (3, packed(3, 3600))
     now = int(deployed.now.timestamp())
     assert all(deployed.watermark(part) == Progress(closable(part.sk, now)) for part in SLICES)
     assert deployed.folding.tick() == NOTHING
@@ -368,7 +369,7 @@ def test_tick_that_dies_amid_its_own_folds_is_completed_by_the_next():
         deployed.folding.tick()
     deployed.meanwhile = lambda _: None
     assert deployed.folding.tick() == (0, 0, 1)
-    assert deployed.profile("account#shop")["m"].days[TODAY].total == packed(1, 1200)
+    assert deployed.profile("account#shop")["m"].days.buckets()[TODAY].total == packed(1, 1200)
 
 
 def test_tick_leaves_a_slice_alone_whose_worker_is_amid_a_period(deployed):
@@ -433,7 +434,7 @@ def test_repaired_item_of_a_closed_period_is_folded_again(deployed):
     repaired(deployed)
     assert len(deployed.messages) == 3  # payer, payee and device: pairs are read directly
     deployed.work()
-    assert deployed.profile("account#payer-1")["o"].days[TODAY].total == packed(2, 1205)
+    assert deployed.profile("account#payer-1")["o"].days.buckets()[TODAY].total == packed(2, 1205)
 
 
 def test_repaired_item_of_an_open_period_waits_for_its_fold(deployed):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fraud.counters import DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, SLOTS, Item, Key, Kind, Slice
-from fraud.past import Bucket, Past
+from fraud.past import Bucket, Past, Series
 
 PERIODS: dict[str, int] = {kind.sk: kind.period for kind in ENTITIES}
 """Seconds of a period, by the sort key letter of the kinds that are folded."""
@@ -117,22 +117,19 @@ def folded(kind: Kind, period: int, items: Mapping[int, Item], past: Past) -> Pa
     `items` are those of `sources`, read consistently and after `past`: whoever repairs an item and folds it again in
     between has changed the past. A day is the sum of its periods that are folded, whatever their order.
     """
-    parts = {number: _bucket(item) for number, item in items.items()}
-    hours = dict(past.hours)
-    if kind.period < DAY:
-        forgotten, of_day = _forgotten(past), _day(kind, period)
+    of_day, forgotten = _day(kind, period), _forgotten(past)
+    hours, source = past.hours, Series.of({number: _bucket(item) for number, item in items.items()})
+    if kind.period < DAY and period > forgotten:
+        hours = hours.put(period, source.bucket(range(period, period + 1))).since(period - PROFILE_HOURS + 1)
         if of_day[0] > forgotten:
-            parts = {number: hours[number] for number in of_day if number in hours} | parts
-        if period > forgotten:
-            hours[period] = parts.get(period, Bucket())
+            source = hours
     day = period * kind.period // DAY
-    days = {**past.days, day: _together(parts.values())}
     starts = [period * kind.period + hour * 3600 for hour in (items[period].buckets["h"] if period in items else ())]
     return Past(
         first=min([*starts, *([past.first] if past.first else [])], default=0),
         last=max([*starts, past.last]),
-        days=_since(day - PROFILE_DAYS, days),
-        hours=_since(period - PROFILE_HOURS, hours),
+        days=past.days.put(day, source.bucket(of_day)).since(day - PROFILE_DAYS + 1),
+        hours=hours,
     )
 
 
@@ -143,21 +140,6 @@ def _bucket(item: Item) -> Bucket:
         functools.reduce(operator.or_, item.slots.values(), 0),
         sum(1 << slot for slot in item.devices),
     )
-
-
-def _together(buckets: Iterable[Bucket]) -> Bucket:
-    """The sum of totals and the unions of bitmaps."""
-    total = slots = devices = 0
-    for bucket in buckets:
-        total += bucket.total
-        slots |= bucket.slots
-        devices |= bucket.devices
-    return Bucket(total, slots, devices)
-
-
-def _since(expired: int, buckets: Mapping[int, Bucket]) -> dict[int, Bucket]:
-    """In order, without those that no window reaches any more."""
-    return {number: buckets[number] for number in sorted(buckets) if number > expired}
 
 
 def _forgotten(past: Past) -> int:

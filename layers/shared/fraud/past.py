@@ -1,23 +1,26 @@
 """What folds leave of an entity in its profile: its days, a merchant's latest hours, when it was first and last seen.
 
-One attribute for each side of an account, named by its `Kind.side`. It is read with every decision, so it is small:
-records of fixed width, deflated, because most bits of most bitmaps repeat.
+One attribute for each side of an account, named by its `Kind.side`. It is read with every decision, so it is small, by
+deflate, and quick to sum up: numbers lie in columns, and a window is a slice of them.
 """
 
+import functools
+import operator
 import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple, Self
 
-from fraud.counters import ENTITIES
+from fraud.counters import ENTITIES, packed, unpacked
 
 SIDES: frozenset[str] = frozenset(kind.side for kind in ENTITIES)
 """Names of the attributes that hold a Past."""
 
+_HALF = 64
+_LOW = (1 << _HALF) - 1
 _HEAD = struct.Struct(">IIHH")
-_WIDTH = 16
-_RECORD = struct.Struct(f">I{_WIDTH}s{_WIDTH}s{_WIDTH}s")
 
 
 class Bucket(NamedTuple):
@@ -28,23 +31,79 @@ class Bucket(NamedTuple):
     devices: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Series(NamedTuple):
+    """Buckets by column, in order of their number, the hour's or day's since the epoch; bitmaps in two halves."""
+
+    numbers: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    sums: tuple[int, ...] = ()
+    slots_high: tuple[int, ...] = ()
+    slots_low: tuple[int, ...] = ()
+    devices_high: tuple[int, ...] = ()
+    devices_low: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, buckets: Mapping[int, Bucket]) -> Self:
+        """These buckets, by number."""
+        return cls(*zip(*(_row(number, buckets[number]) for number in sorted(buckets)), strict=True))
+
+    def buckets(self) -> dict[int, Bucket]:
+        """All buckets by number."""
+        return {
+            number: Bucket(packed(count, amount), high << _HALF | low, devices_high << _HALF | devices_low)
+            for number, count, amount, high, low, devices_high, devices_low in zip(*self, strict=True)
+        }
+
+    def put(self, number: int, bucket: Bucket) -> Self:
+        """With this bucket in the place of any that has its number."""
+        place = self._slice(range(number, number + 1))
+        columns = zip(self, _row(number, bucket), strict=True)
+        return type(self)(*((*column[: place.start], value, *column[place.stop :]) for column, value in columns))
+
+    def since(self, number: int) -> Self:
+        """Without those before a number."""
+        start = bisect_left(self.numbers, number)
+        return type(self)(*(column[start:] for column in self)) if start else self
+
+    def bucket(self, window: range) -> Bucket:
+        """All buckets whose numbers are in the window as one."""
+        return Bucket(self.total(window), self.slots(window), self.devices(window))
+
+    def total(self, window: range) -> int:
+        """Packed count and sum of the buckets whose numbers are in the window."""
+        part = self._slice(window)
+        return packed(sum(self.counts[part]), sum(self.sums[part]))
+
+    def slots(self, window: range) -> int:
+        """Union of the counterparties' slots in the window."""
+        part = self._slice(window)
+        return _union(self.slots_high[part]) << _HALF | _union(self.slots_low[part])
+
+    def devices(self, window: range) -> int:
+        """Union of the devices' slots in the window."""
+        part = self._slice(window)
+        return _union(self.devices_high[part]) << _HALF | _union(self.devices_low[part])
+
+    def _slice(self, window: range) -> slice:
+        return slice(bisect_left(self.numbers, window.start), bisect_left(self.numbers, window.stop))
+
+
+class Past(NamedTuple):
     """One side of an entity, folded.
 
     first, last  epoch seconds of the first and the last hour with a payment; 0: none yet
-    days, hours  by their number since the epoch; an entity whose items span a day has no hours
+    hours        of an entity whose items span a day there are none
     """
 
     first: int = 0
     last: int = 0
-    days: Mapping[int, Bucket] = field(default_factory=dict)
-    hours: Mapping[int, Bucket] = field(default_factory=dict)
+    days: Series = Series()
+    hours: Series = Series()
 
     def packed(self) -> bytes:
         """The attribute's value."""
-        parts = [_HEAD.pack(self.first, self.last, len(self.days), len(self.hours))]
-        parts += [_record(number, bucket) for buckets in (self.days, self.hours) for number, bucket in buckets.items()]
+        parts = [_HEAD.pack(self.first, self.last, len(self.days.numbers), len(self.hours.numbers))]
+        parts += [_layout(len(one.numbers)).pack(*chain(*one)) for one in (self.days, self.hours)]
         return zlib.compress(b"".join(parts), wbits=-zlib.MAX_WBITS)
 
     @classmethod
@@ -52,18 +111,28 @@ class Past:
         """Read an attribute. Raises zlib.error or struct.error for what `packed` has not written."""
         content = zlib.decompress(value, wbits=-zlib.MAX_WBITS)
         first, last, days, hours = _HEAD.unpack_from(content)
-        integer = int.from_bytes
-        buckets = [
-            (number, Bucket(integer(total), integer(slots), integer(devices)))
-            for number, total, slots, devices in _RECORD.iter_unpack(content[_HEAD.size :])
-        ]
-        if len(buckets) != days + hours:
-            raise struct.error("a past has another number of records than it says")
-        return cls(first, last, dict(buckets[:days]), dict(buckets[days:]))
+        beyond = _HEAD.size + _layout(days).size
+        return cls(first, last, _series(days, content[_HEAD.size : beyond]), _series(hours, content[beyond:]))
 
 
 NOTHING = Past()
 
 
-def _record(number: int, bucket: Bucket) -> bytes:
-    return _RECORD.pack(number, *(value.to_bytes(_WIDTH) for value in bucket))
+def _union(bits: tuple[int, ...]) -> int:
+    return functools.reduce(operator.or_, bits, 0)
+
+
+def _row(number: int, bucket: Bucket) -> tuple[int, ...]:
+    total, slots, devices = bucket
+    return number, *unpacked(total), slots >> _HALF, slots & _LOW, devices >> _HALF, devices & _LOW
+
+
+@functools.lru_cache(128)
+def _layout(length: int) -> struct.Struct:
+    """A series of so many buckets, column after column."""
+    return struct.Struct(f">{length}I{6 * length}Q")
+
+
+def _series(length: int, content: bytes) -> Series:
+    flat = _layout(length).unpack(content)
+    return Series(*(flat[start * length : (start + 1) * length] for start in range(len(Series._fields))))

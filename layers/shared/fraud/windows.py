@@ -6,8 +6,7 @@ than the payment ignored. Its error against exact windows is printed by `python 
 
 import functools
 import math
-import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from fraud.counters import (
@@ -151,13 +150,9 @@ def _measure_entity(values: dict[str, float], kind: Kind, items: Mapping[int, It
     totals = [*(_total(items, kind, scale, epoch, length) for scale, length in WINDOWS.values()), last_day]
     unions = [slots_of_hours, slots_of_day]
     for days in DAY_WINDOWS.values():
-        total, union = live, slots
-        for number, bucket in past.days.items():
-            if day - days < number < day - 1:
-                total += bucket.total
-                union |= bucket.slots
-        totals.append(total)
-        unions.append(union)
+        older = range(day - days + 1, day - 1)
+        totals.append(live + past.days.total(older))
+        unions.append(slots | past.days.slots(older))
     for (count, amount), packed in zip(names.totals, totals, strict=True):
         values[count], values[amount] = unpacked(packed)
     for name, union in zip(names.distinct, unions, strict=True):
@@ -194,7 +189,7 @@ def _hours(kind: Kind, items: Mapping[int, Item], past: Past, hour: int) -> list
         for index, total in item.buckets["h"].items():
             if index <= now:
                 hours.append((now - index, total, slots.get(index, 0)))
-    for number, bucket in past.hours.items():
+    for number, bucket in past.hours.buckets().items():
         if yesterday <= number <= hour - kind.live:
             hours.append((hour - number, bucket.total, bucket.slots))
     return hours
@@ -213,10 +208,6 @@ def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length
 
 def _sum(items: Mapping[int, Item], period: int, scale: str, indexes: range) -> int:
     return sum(filter(None, map(items[period].buckets[scale].get, indexes))) if period in items else 0
-
-
-def _union(bitmaps: Iterable[int]) -> int:
-    return functools.reduce(operator.or_, bitmaps, 0)
 
 
 @functools.lru_cache(4096)
@@ -247,5 +238,5 @@ def _seen(items: Mapping[int, Item], kind: Kind, past: Past, epoch: int) -> tupl
 def _device_new(items: Mapping[int, Item], past: Past, slot: int, day: int) -> int:
     """1 when this is today's only payment from the device's slot and the 29 days before have none."""
     today, yesterday = (items[period].devices.get(slot, 0) if period in items else 0 for period in (day, day - 1))
-    older = _union([bucket.devices for number, bucket in past.days.items() if day - HORIZON_DAYS < number < day - 1])
+    older = past.days.devices(range(day - HORIZON_DAYS + 1, day - 1))
     return int(today <= 1 and not yesterday and not older >> slot & 1)
