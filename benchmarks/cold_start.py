@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import table, workers
+from benchmarks.child import ROOT
 from benchmarks.hot_path import event
 from benchmarks.servers import Servers
 
@@ -30,7 +31,7 @@ def rows() -> list[table.Row]:
     with Servers(0, 0) as servers, tempfile.TemporaryDirectory(prefix="layer-") as layer:
         _as_in_the_layer(Path(layer))
         variables = workers.environment("DecisionApi", servers.url)
-        variables["PYTHONPATH"] = f"{layer}:{workers.ROOT}:{variables['PYTHONPATH']}"
+        variables["PYTHONPATH"] = f"{layer}:{ROOT}:{variables['PYTHONPATH']}"
         for number in range(RUNS + 1):
             for name, door in DOORS.items():
                 runs[name].append(_run(door, json.dumps(event(f"{number}")), variables))

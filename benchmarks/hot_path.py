@@ -54,11 +54,11 @@ def rows() -> list[table.Row]:
         }
         servers = {name: tls if name.endswith("tls") else plain for name in REQUESTS}
         for name in (name for name in REQUESTS if name != "floor"):
-            running[name].ask({"round": "warm", "requests": WARM_UP})
+            running[name].do({"round": "warm", "requests": WARM_UP})
         plain.recorded()
-        running["ours"].ask({"round": "recorded", "requests": 1})
+        running["ours"].do({"round": "recorded", "requests": 1})
         steps = [[one.decode("latin-1") for one in step] for step in plain.recorded()]
-        running["floor"].ask({"port": plain.port, "steps": steps})
+        running["floor"].do({"port": plain.port, "steps": steps})
         return _measured(running, servers)
 
 
@@ -66,7 +66,7 @@ def _measured(running: Mapping[str, workers.Worker], servers: Mapping[str, Serve
     rounds: dict[str, list[Mapping[str, float]]] = {name: [] for name in REQUESTS}
     for number in range(ROUNDS):
         for name, requests in REQUESTS.items():
-            figures = running[name].ask({"round": f"{number}", "requests": requests})
+            figures = running[name].do({"round": f"{number}", "requests": requests})
             rounds[name].append({**figures, **_network(running[name], servers[name], number)})
     measured = {
         name: {key: statistics.median(one[key] for one in found) for key in found[0]} for name, found in rounds.items()
@@ -79,7 +79,7 @@ def _network(worker: workers.Worker, servers: Servers, number: int) -> dict[str,
     trips, calls = [], []
     for n in range(ALONE):
         servers.counts()
-        worker.ask({"round": f"alone-{number}-{n}", "requests": 1})
+        worker.do({"round": f"alone-{number}-{n}", "requests": 1})
         counts = servers.counts()
         trips.append(counts.pop("round_trips"))
         calls.append(sum(counts.values()))

@@ -15,7 +15,6 @@ import ipaddress
 import json
 import selectors
 import ssl
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -23,9 +22,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from benchmarks import lives
+from benchmarks.child import Child
 from benchmarks.lives import DEVICE_ID, NOON, PAYEE_ID, PAYER_ID, TODAY, identifier
 from benchmarks.metering import TABLES, Metered
 from fraud import fold, store
@@ -36,51 +36,29 @@ PER_DAY = 20
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: %d\r\n\r\n"
 
 
-class Servers:
+class Servers(Child):
     """The process and its pipe. `counts` and `recorded` speak of what came since they were asked last."""
 
     def __init__(self, dynamodb_ms: float = 4, endpoint_ms: float = 5, *, tls: bool = False) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="benchmark-")
         self.certificate = certificate(Path(self._directory.name)) if tls else None
-        command = [sys.executable, "-m", "benchmarks.servers", f"{dynamodb_ms}", f"{endpoint_ms}"]
-        self._process = subprocess.Popen(
-            [*command, *([str(self.certificate)] if self.certificate else [])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.port = int(self._ask(""))
+        arguments = [f"{dynamodb_ms}", f"{endpoint_ms}", *([str(self.certificate)] if self.certificate else [])]
+        super().__init__("benchmarks.servers", *arguments)
+        self.port = int(self.hear())
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        super().__exit__(kind, error, at)
         self._directory.cleanup()
 
     def counts(self) -> dict[str, int]:
         """Requests by operation, and `round_trips`."""
-        counted: dict[str, int] = json.loads(self._ask("counts"))
+        counted: dict[str, int] = json.loads(self.ask("counts"))
         return counted
 
     def recorded(self) -> list[list[bytes]]:
         """The bytes of each request, by round trip."""
-        return [[base64.b64decode(one) for one in step] for step in json.loads(self._ask("recorded"))]
-
-    def _ask(self, question: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        if question:
-            self._process.stdin.write(question + "\n")
-            self._process.stdin.flush()
-        if not (line := self._process.stdout.readline()):
-            raise RuntimeError("the canned server has ended")
-        return line
+        return [[base64.b64decode(one) for one in step] for step in json.loads(self.ask("recorded"))]
 
 
 def certificate(directory: Path) -> Path:

@@ -57,7 +57,7 @@ def rows() -> list[table.Row]:
         found = []
         for order in orders:
             servers.counts()
-            cpu = worker.ask(order)
+            cpu = worker.do(order)
             counts = servers.counts()
             trips = counts.pop("round_trips")
             asked = counts.get("InvokeEndpoint", 0)

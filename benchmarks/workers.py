@@ -7,18 +7,17 @@ at a time and answers with one. What handlers print is written, to the null devi
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from samtranslator.yaml_helper import yaml_parse
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.child import ROOT, Child
+
 TEMPLATE = ROOT / "template.yaml"
 FAKE = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -68,38 +67,15 @@ def _resolved(value: Any, parameters: Mapping[str, str]) -> str:  # noqa: ANN401
     return parameters.get(name, name)
 
 
-class Worker:
+class Worker(Child):
     """A module of this package as a process: `python -m MODULE --worker ARGUMENTS`."""
 
     def __init__(self, module: str, *arguments: str, variables: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, "--worker", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=dict(variables),
-            cwd=ROOT,
-        )
+        super().__init__(module, "--worker", *arguments, variables=variables)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-    def ask(self, order: Any) -> Any:  # noqa: ANN401 - JSON
+    def do(self, order: Any) -> Any:  # noqa: ANN401 - JSON
         """Tell it one order and wait for what it answers. Raises RuntimeError when it has ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        if not (line := self._process.stdout.readline()):
-            raise RuntimeError(f"a worker has ended: {self._process.args!r}")
-        return json.loads(line)
+        return json.loads(self.ask(json.dumps(order)))
 
 
 def work(job: Callable[[Any], Any]) -> None:

@@ -56,6 +56,16 @@ def decision_events(doors: dict[str, ModuleType]) -> Any:
     return doors["DecisionEvents"]
 
 
+def hours_of(emulator: Emulator, kind: str, id_: str) -> list[str]:
+    """The hour buckets of an entity, packed."""
+    items = emulator.client("dynamodb").query(
+        TableName=emulator.stack.functions[0].environment["COUNTERS_TABLE"],
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": f"{kind}#{id_}"}},
+    )["Items"]
+    return [value["N"] for item in items for name, value in item.items() if name[0] == "h"]
+
+
 Taken = Callable[[], list[Any]]
 
 

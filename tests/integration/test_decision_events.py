@@ -13,7 +13,7 @@ from fraud.errors import UnavailableError
 from fraud.store import opened
 from fraud.wire import Request, Result
 from local.emulator import Emulator
-from tests.integration.conftest import Taken
+from tests.integration.conftest import Taken, hours_of
 from tests.integration.test_decision_api import fresh, post
 from tests.integration.test_outbox import taken
 
@@ -135,16 +135,6 @@ class Losing:
         ]
 
 
-def payees(emulator: Emulator, payment: dict[str, Any]) -> list[str]:
-    """The hour buckets of a payment's payee."""
-    items = emulator.client("dynamodb").query(
-        TableName=emulator.stack.functions[0].environment["COUNTERS_TABLE"],
-        KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues={":pk": {"S": f"payee#{payment['payee_id']}"}},
-    )["Items"]
-    return [value["N"] for item in items for name, value in item.items() if name[0] == "h"]
-
-
 @pytest.mark.parametrize("applied", [False, True])
 def test_updates_that_nobody_acknowledged_are_sent_until_they_are_and_counted_once(  # noqa: PLR0913, PLR0917 - what there is
     decision_events, decision_api, emulator, published, monkeypatch, capsys, applied
@@ -157,7 +147,7 @@ def test_updates_that_nobody_acknowledged_are_sent_until_they_are_and_counted_on
         event = batch(decision_api, emulator, payment)
     row = event["Records"][0]["dynamodb"]["NewImage"]
     assert row["uncounted"]["S"].split() == ["payee", "pair"]
-    assert payees(emulator, payment) == (once if applied else [])
+    assert hours_of(emulator, "payee", payment["payee_id"]) == (once if applied else [])
     published()
     with monkeypatch.context() as outage:
         outage.setattr(repairing, "_transport", Losing(repairing._transport, applied=applied))
@@ -166,7 +156,7 @@ def test_updates_that_nobody_acknowledged_are_sent_until_they_are_and_counted_on
     capsys.readouterr()
     for _ in range(2):
         assert decision_events.handler(event, None) == {"batchItemFailures": []}
-    assert payees(emulator, payment) == once
+    assert hours_of(emulator, "payee", payment["payee_id"]) == once
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["CountedAgain"] for line in lines] == [2, 2]
     assert [told["detail"]["degraded"] for told in published()] == [["state"]] * 2

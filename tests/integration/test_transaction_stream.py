@@ -15,8 +15,7 @@ from fraud import counters
 from fraud.errors import ServiceError, UnavailableError
 from fraud.outbox import INLINE_BYTES
 from fraud.wire import Request, Result
-from local.emulator import Emulator
-from tests.integration.conftest import Taken
+from tests.integration.conftest import Taken, hours_of
 from tests.integration.test_decision_api import JUNK, fresh, get, post
 
 SHARD = "shardId-000000000006"
@@ -91,16 +90,6 @@ def transport(transaction_stream: Any, monkeypatch: pytest.MonkeyPatch) -> Inter
     return interrupted
 
 
-def payers_hours(emulator: Emulator, payment: dict[str, Any]) -> list[str]:
-    """The hour buckets of the payment's payer, packed."""
-    items = emulator.client("dynamodb").query(
-        TableName=emulator.stack.functions[0].environment["COUNTERS_TABLE"],
-        KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues={":pk": {"S": f"payer#{payment['payer_id']}"}},
-    )["Items"]
-    return [value["N"] for item in items for name, value in item.items() if name[0] == "h"]
-
-
 def packed(*payments: dict[str, Any]) -> list[str]:
     return [str(counters.packed(len(payments), sum(payment["amount"] for payment in payments)))]
 
@@ -141,7 +130,7 @@ def test_what_was_decided_before_is_recognised_in_one_read_and_not_counted(
     assert read.operation == "batch_get_item"
     assert [line["Outcome"] for line in logged(capsys)] == ["repeat"] * 3
     for payment, answer in zip((by_api, by_stream), answers, strict=True):
-        assert payers_hours(emulator, payment) == packed(payment)
+        assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
         assert get(decision_api, payment["transaction_id"])[1]["decision"] == json.loads(answer)
 
 
@@ -149,7 +138,7 @@ def test_a_payment_twice_in_one_batch_is_decided_and_counted_once(transaction_st
     payment = fresh()
     assert transaction_stream.handler(batch(payment, payment), None) == DONE
     assert [line["Outcome"] == "repeat" for line in logged(capsys)] == [False, True]
-    assert payers_hours(emulator, payment) == packed(payment)
+    assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 
 
 def test_a_late_repeat_is_recognised(transaction_stream, monkeypatch, capsys, undecidable: Taken):
@@ -211,7 +200,7 @@ def test_what_no_retry_can_decide_is_set_aside_with_its_reason_and_the_rest_is_d
         "ConflictingBodyError",
         last["transaction_id"],
     ]
-    assert payers_hours(emulator, known) == packed(known)  # known to be another's, it moved no counter
+    assert hours_of(emulator, "payer", known["payer_id"]) == packed(known)  # known to be another's, it moved no counter
 
 
 def test_a_record_larger_than_a_message_goes_to_the_archive(transaction_stream, emulator, undecidable: Taken):
@@ -286,7 +275,7 @@ def test_a_batch_begins_again_at_the_record_that_failed_and_nothing_is_lost_or_d
     for n, payment in enumerate(payments):
         decision = get(decision_api, payment["transaction_id"])[1]["decision"]
         assert decision["recounted"] is (n > 2 or (n == 2 and not committed))
-        assert payers_hours(emulator, payment) == packed(payment)
+        assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 
 
 def test_a_record_whose_counting_fails_holds_up_what_is_behind_it_and_shares_with_it(
@@ -307,7 +296,7 @@ def test_a_record_whose_counting_fails_holds_up_what_is_behind_it_and_shares_wit
         decision = get(decision_api, payment["transaction_id"])[1]["decision"]
         assert decision["recounted"] is (payment is failing)
         assert decision["degraded"] == []
-        assert payers_hours(emulator, payment) == packed(payment)
+        assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 
 
 def test_of_several_that_fail_the_lowest_is_reported(transaction_stream, transport: Interrupted):
@@ -348,9 +337,9 @@ def test_known_and_new_and_invalid_records_of_one_id_are_told_apart(
     conflict, invalid = "ConflictingBodyError", "InvalidRequestError"
     assert told == [conflict, "repeat", new["transaction_id"], invalid, conflict, "repeat", "repeat"]
     assert post(decision_api, known) == (200, first)
-    assert payers_hours(emulator, known) == packed(known)
+    assert hours_of(emulator, "payer", known["payer_id"]) == packed(known)
     # Unknown when the batch was read, the other body counted as an attempt, as it does by API.
-    assert payers_hours(emulator, new) == packed(new, new | {"amount": 7})
+    assert hours_of(emulator, "payer", new["payer_id"]) == packed(new, new | {"amount": 7})
 
 
 @pytest.mark.parametrize("error", [UnavailableError("InternalServerError"), ServiceError("AccessDeniedException")])

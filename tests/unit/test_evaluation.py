@@ -37,7 +37,7 @@ from fraud.evaluation import (
     _Batch,
 )
 from fraud.features import Vector
-from fraud.transaction import MAX_AGE, Transaction
+from fraud.transaction import MAX_AGE, Transaction, utc
 from tests.fakes import FixedScorer, InMemoryStore, Trouble, rule, rule_book
 from tests.payments import NOON, SIDES_OF_TYPE, payment
 
@@ -353,7 +353,7 @@ def test_rules_see_the_state_that_was_counted():
 
 def allowed(*codes: str, **entry: Any) -> dict[str, Any]:
     """A profile that allows."""
-    return {"allow": {"reason": "known", "silences": list(codes), "expires_at": None} | entry}
+    return {"allow": {"reason": "known", "silences": list(codes), "expires_at": utc(NOON + timedelta(days=1))} | entry}
 
 
 def decide_allowed(

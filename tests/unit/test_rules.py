@@ -14,20 +14,8 @@ from fraud.counters import State
 from fraud.decision import Outcome
 from fraud.errors import UndecidableError
 from fraud.features import vector
-from fraud.rules import (
-    MAX_LENGTH,
-    MAX_NESTING,
-    MEMBERS,
-    OUTAGE,
-    STANDING,
-    Outage,
-    RuleBook,
-    Ruling,
-    denies,
-    inputs,
-    silenced,
-    standing,
-)
+from fraud.policy import MAX_LENGTH, MAX_NESTING, MEMBERS, OUTAGE, STANDING, Outage
+from fraud.rules import RuleBook, Ruling, denies, inputs, silenced, standing
 from fraud.transaction import Transaction, utc
 from fraud.windows import ABSENT
 from tests.fakes import rule, rule_book
@@ -575,18 +563,33 @@ def test_who_is_on_no_list_is_not_denied():
     assert not denies({"allow": {"reason": "known", "silences": ["VELOCITY"]}}, NOON)
 
 
-@pytest.mark.parametrize(("end", "silenced_at_noon"), AT_NOON)
+@pytest.mark.parametrize(("end", "silenced_at_noon"), [case for case in AT_NOON if case[0].get("expires_at")])
 def test_an_allow_entry_ends_by_the_payments_own_time(end, silenced_at_noon):
     state = State({}, {"account#payer-1": {"allow": {"reason": "known", "silences": ["VELOCITY", "model"]} | end}})
     assert silenced(payment(), state) == ({"VELOCITY", "model"} if silenced_at_noon else set())
     assert silenced(payment(occurred_at=NOON - timedelta(hours=11)), state) == {"VELOCITY", "model"}
 
 
+LATER = utc(NOON + timedelta(days=1))
+
+
 @pytest.mark.parametrize(
-    "allow", ["yes", 7, None, {}, {"silences": None}, {"silences": ["VELOCITY"], "expires_at": "junk"}]
+    "allow",
+    [
+        "yes",
+        7,
+        None,
+        {},
+        {"silences": None, "expires_at": LATER},
+        {"silences": ["VELOCITY"], "expires_at": "junk"},
+        {"silences": ["VELOCITY"], "expires_at": 7},
+        {"silences": ["VELOCITY"], "expires_at": None},
+        {"silences": ["VELOCITY"]},
+    ],
 )
-def test_an_allow_entry_that_cannot_be_read_silences_nothing_and_hides_no_other(allow):
-    profiles = {"account#payer-1": {"allow": allow}, "account#payee-1": {"allow": {"silences": ["NEW_DEVICE"]}}}
+def test_an_allow_entry_that_cannot_be_read_or_never_ends_silences_nothing_and_hides_no_other(allow):
+    other = {"silences": ["NEW_DEVICE"], "expires_at": LATER}
+    profiles = {"account#payer-1": {"allow": allow}, "account#payee-1": {"allow": other}}
     assert silenced(payment(), State({}, profiles)) == {"NEW_DEVICE"}
 
 
@@ -602,7 +605,10 @@ def test_a_status_that_cannot_be_read_is_not_active(held):
 
 def test_what_is_silenced_is_silenced_for_any_of_the_parties():
     parties = ("account#payer-1", "account#payee-1", "device#device-1", "instrument#card-1", "ip#192.0.2.1")
-    entries = {pk: {"allow": {"silences": [f"CODE_{n}", "ANY"]}} for n, pk in enumerate((*parties, "account#somebody"))}
+    entries = {
+        pk: {"allow": {"silences": [f"CODE_{n}", "ANY"], "expires_at": LATER}}
+        for n, pk in enumerate((*parties, "account#somebody"))
+    }
     found = silenced(payment(instrument_id="card-1", ip="192.0.2.1"), State({}, entries))
     assert found == {"ANY", *(f"CODE_{n}" for n in range(5))}
     assert silenced(payment(), State({}, denied("account#payer-1"))) == set()

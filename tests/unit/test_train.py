@@ -126,3 +126,18 @@ def test_alone_it_simulates(tmp_path, monkeypatch):
     training.main(["--out", str(tmp_path), *small])
     manifest = json.loads((tmp_path / "manifest.json").read_bytes())
     assert manifest["trained"]["simulated"] == {"seed": 1, "days": 9, "payers": 60}
+
+
+def test_what_labels_are_worth_is_told_of_both_models_and_nothing_is_written(tmp_path, capsys):
+    parameters = replace(SMALL, test_days=6, min_child_weight=0.3, learning_rate=0.3)  # few frauds move the trees
+    changed = ("most_trees", "delay_days", "test_days", "max_bin", "min_child_weight", "learning_rate")
+    arguments = [f"--{name}={getattr(parameters, name)}" for name in changed]
+    training.main(["--compare-labels", "--out", str(tmp_path), "--days=26", "--payers=60", *arguments])
+    models = {
+        words: train(Dataset.build(simulate(1, DEFAULT_START, 26, 60), labels=labels), parameters, {})
+        for words, labels in (("with labels", True), ("without labels", False))
+    }
+    told = [f"average precision {words}: {model.report.average_precision:.3f}" for words, model in models.items()]
+    assert capsys.readouterr().out.splitlines() == told
+    assert len({line.rpartition(" ")[2] for line in told}) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import contextlib
 import json
 import select
 import socket
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.connection import LONGEST_HEAD
+from fraud.connection import LONGEST_BODY, LONGEST_HEAD
 from fraud.errors import ServiceError, UnavailableError
 from fraud.settings import Caller
 from fraud.wire import (
@@ -41,6 +42,7 @@ CALLER = Caller(
     ca_bundle=None,
 )
 GET = Request("get_item", {"TableName": "t", "Key": {"pk": {"S": "a"}}})
+ASKED = Request("invoke_endpoint", {"EndpointName": "e", "Body": b""})
 CLOSE = None
 """In a script: the server closes the connection."""
 
@@ -122,6 +124,11 @@ class Servers(World):
         self._unread[len(self._ends)] = b""
         self._ends.append(theirs)
         return ours
+
+    def pass_by(self, seconds: float) -> None:
+        """Nobody asks for anything."""
+        self.clock += seconds
+        self._serve()
 
     def wait(self, poll: select.poll, seconds: float) -> Iterable[tuple[int, int]]:
         until = self.clock + seconds
@@ -229,7 +236,7 @@ def test_an_endpoint_is_given_its_body_as_it_is_and_answers_bytes(serving):
 
 def test_an_endpoints_answer_with_more_than_it_announced_is_not_its_answer(serving):
     wire, servers = serving([http(200, b"[0.5]") + b"[0.7]"], [http(200, b"[0.6]")])
-    (answer,) = wire.gather([Request("invoke_endpoint", {"EndpointName": "e", "Body": b""})])
+    (answer,) = wire.gather([ASKED])
     assert answer["Body"] == b"[0.6]"
     assert len(servers.requests) == 2
 
@@ -324,7 +331,7 @@ def test_a_connection_is_used_again(serving):
 
 def test_each_service_has_connections_of_its_own(serving):
     wire, servers = serving()
-    wire.gather([GET, Request("invoke_endpoint", {"EndpointName": "e", "Body": b""})])
+    wire.gather([GET, ASKED])
     wire.gather([GET])
     assert [address for address, _ in servers.dialled] == [("dynamodb.test", 80), ("sagemaker.test", 80)]
 
@@ -437,6 +444,11 @@ def test_only_what_passes_is_worth_sending_again(code, status, kind):
         [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n"],
         [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n"],
         [b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\n" % (b"9" * 5000)],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (LONGEST_BODY + 1)],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % (LONGEST_BODY + 1)],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n%x\r\n" % LONGEST_BODY],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * (LONGEST_HEAD + 1)],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"x" * (LONGEST_HEAD + 1)],
         [http(408, b""), CLOSE],
         [http(503, b"[" * 100_000)],
         [b"SMTP ready\r\n\r\n"],
@@ -465,6 +477,8 @@ def test_what_passes_is_tried_again_after_a_pause_and_only_that(serving, bad):
         ([CLOSE], "ConnectionAbortedError"),
         ([b"?\r\n\r\n"], "UnreadableAnswerError"),
         ([http(200, b"?")], "UnreadableAnswerError"),
+        ([http(200, b'{"Item": {}}', "x-amz-crc32: 7")], "ChecksumMismatch"),
+        ([http(400, b"{}", "X-Amz-Crc32: 02745614147")], "ChecksumMismatch"),
         ([], "TimeoutError"),
     ],
 )
@@ -474,6 +488,13 @@ def test_after_three_attempts_with_growing_pauses_the_last_error_is_the_answer(s
     assert (type(result), result.code) == (UnavailableError, code)
     assert len(servers.requests) == 3
     assert servers.pauses[:2] == [BACKOFF_S, 2 * BACKOFF_S]
+
+
+def test_a_body_that_its_checksum_agrees_with_is_an_answer(serving):
+    body = b'{"Item": {}}'
+    wire, servers = serving([http(200, body, f"x-amz-crc32: {zlib.crc32(body)}")])
+    assert wire.gather([GET]) == [{"Item": {}}]
+    assert len(servers.requests) == 1
 
 
 def test_a_connection_refused_is_dialled_again_at_the_next_address(serving):
@@ -503,6 +524,16 @@ def test_a_connection_closed_while_it_lay_idle_is_replaced_at_once(serving):
     assert servers.pauses == []
     assert servers.clock == 1000
     assert [attempt for _, attempt in servers.dialled] == [0] * 4
+
+
+@pytest.mark.parametrize("unasked", [said({"Item": {"pk": {"S": "somebody else"}}}), b"x"])
+def test_what_a_server_says_unasked_is_nobodys_answer(serving, unasked):
+    wire, servers = serving([OK, 1.0, unasked])
+    wire.gather([GET])
+    servers.pass_by(1.0)
+    assert wire.gather([GET]) == [FOUND]
+    assert servers.pauses == []
+    assert len(servers.dialled) == 2
 
 
 def test_a_connection_that_says_something_before_it_ends_was_not_idle(serving):
@@ -547,6 +578,14 @@ def test_no_attempt_is_waited_for_that_would_come_too_late(serving):
     wire, servers = serving([THROTTLED])
     assert codes(wire.gather([GET], until=1000 + BACKOFF_S)) == ["ProvisionedThroughputExceededException"]
     assert servers.clock == 1000
+
+
+def test_an_endpoint_may_use_all_its_time_for_one_answer_and_is_not_asked_twice(serving):
+    wire, servers = serving([0.9, OK], [1.1, OK], patience=Patience(attempt_s=0.25, total_s=1.0))
+    (answer,) = wire.gather([ASKED])
+    assert answer["Body"].startswith(b"{")
+    assert codes(wire.gather([ASKED])) == ["DeadlineExceeded"]
+    assert len(servers.requests) == 2
 
 
 def test_what_had_no_connection_yet_is_given_up_too(serving):

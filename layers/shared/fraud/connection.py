@@ -12,7 +12,9 @@ from typing import NamedTuple, TypeVar, cast
 
 CHUNK = 65_536
 LONGEST_HEAD = 65_536
-LONGEST_NUMBER = 18
+LONGEST_BODY = 1 << 25
+"""More than DynamoDB or SageMaker send: an answer without an end must not hold up a payment, nor fill its memory."""
+LONGEST_NUMBER = 9  # digits of such a length
 
 T = TypeVar("T")
 
@@ -67,6 +69,14 @@ class Connection:
     def __del__(self) -> None:
         self.socket.close()
 
+    def spoke(self) -> bool:
+        """Whether its server closed it, or said something that nobody asked for: to whatever is asked next, that would
+        be taken for the answer.
+        """
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(0))
+
     def exchange(self, message: bytes) -> Steps:
         """Send a request and take its answer. Raises OSError."""
         self.heard = False
@@ -93,9 +103,7 @@ class Connection:
     def _reply(self) -> Steps:
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
-            if len(received) > LONGEST_HEAD:
-                raise UnreadableAnswerError
-            received += yield from self._more()
+            received += yield from self._bounded_more(received)
         head, body = received[: end + 2], received[end + 4 :]
         if not (head.startswith(b"HTTP/1.") and head[9:12].isdigit()):
             raise UnreadableAnswerError
@@ -110,6 +118,8 @@ class Connection:
         return Reply(int(head[9:12]), head, body, last)
 
     def _rest(self, body: bytes, length: int) -> Generator[int, None, bytes]:
+        if length > LONGEST_BODY:
+            raise UnreadableAnswerError
         if len(body) < length:
             parts = [body]
             missing = length - len(body)
@@ -121,27 +131,33 @@ class Connection:
             raise UnreadableAnswerError
         return body
 
-    def _chunks(self, received: bytes) -> Generator[int, None, bytes]:
+    def _chunks(self, begun: bytes) -> Generator[int, None, bytes]:
         """A chunked body: size in hexadecimal, line's end, bytes, line's end; then a chunk of none, and trailers."""
-        body = b""
+        received, body = bytearray(begun), bytearray()
         while True:
             while (end := received.find(b"\r\n")) < 0:
-                received += yield from self._more()
+                received += yield from self._bounded_more(received)
             try:
                 size = int(received[:end].partition(b";")[0], 16)
             except ValueError:
                 size = -1
-            if size < 0:
+            if not 0 <= size <= LONGEST_BODY - len(body):
                 raise UnreadableAnswerError
-            received = received[end + 2 :]
+            del received[: end + 2]
             while len(received) < size + 2:
                 received += yield from self._more()
             if not size:
                 while not received.startswith(b"\r\n") and b"\r\n\r\n" not in received:
-                    received += yield from self._more()
-                return body
+                    received += yield from self._bounded_more(received)
+                return bytes(body)
             body += received[:size]
-            received = received[size + 2 :]
+            del received[: size + 2]
+
+    def _bounded_more(self, line: bytes | bytearray) -> Generator[int, None, bytes]:
+        """More of what has an end, but a short one."""
+        if len(line) > LONGEST_HEAD:
+            raise UnreadableAnswerError
+        return (yield from self._more())
 
     def _more(self) -> Generator[int, None, bytes]:
         chunk = yield from _done(select.POLLIN, self.socket.recv, CHUNK)

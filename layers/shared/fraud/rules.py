@@ -1,186 +1,26 @@
-"""The policy as data: segments, rules and reason words, written by analysts in CEL, checked when loaded.
+"""What the policy says of one payment: its segment, every rule that holds, and who is denied, silenced or not active.
 
-An expression reads `transaction`, `counters`, `features` and `standing` (status and deny lists of everyone involved).
-Loading refuses what could fail or stall later: unknown names, foreign functions, results that are not true or false,
-loops. What still fails at run time (a missing optional value, say) is recorded in the decision and decides nothing.
+An expression that fails on a payment (a missing optional value, say) is recorded in the decision and decides nothing.
 """
 
 import contextlib
 import hashlib
-import itertools
-import random
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from datetime import datetime
+from typing import Any, NamedTuple, Self
 
 import cel
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from fraud import counters, features, windows
+from fraud import counters, features
 from fraud.counters import Profile, State
 from fraud.decision import Hit, Outcome, Reason
 from fraud.errors import UndecidableError
+from fraud.policy import MEMBERS, OUTAGE, ROLES, STANDARD, Entry, Policy, Rule, Segment, compiled, members
 from fraud.transaction import Transaction, faults_of, instant
 
-ROLES = ("payer", "payee", "device", "instrument", "ip")
-STANDING: tuple[str, ...] = (*(f"{role}_denied" for role in ROLES), "payer_status", "payee_status")
-
-MEMBERS: dict[str, frozenset[str]] = {
-    "transaction": frozenset(Transaction.model_fields) - {"metadata"},
-    "counters": frozenset(windows.NAMES),
-    "features": frozenset(features.NAMES),
-    "standing": frozenset(STANDING),
-}
-"""Everything that an expression may read, by root."""
-
-MAX_LENGTH = 500
-MAX_NESTING = 12
-OPERATORS = {
-    "_==_",
-    "_!=_",
-    "_<_",
-    "_<=_",
-    "_>_",
-    "_>=_",
-    "_&&_",
-    "_||_",
-    "!_",
-    "-_",
-    "_+_",
-    "_-_",
-    "_*_",
-    "_/_",
-    "_%_",
-}
-FUNCTIONS = OPERATORS | {"_?_:_", "@in", "size", "startsWith", "endsWith", "contains", "matches"}
-FUNCTIONS |= {"int", "double", "string", "getHours", "getDayOfWeek"}
-"""Operators and functions that an expression may call. Loops (exists, map, ...) are not among them: the engine expands
-them before it names the functions, so calls are looked up in the text too.
-"""
-
-_LITERAL = re.compile(r""""[^"]*"|'[^']*'""")
-_CALL = re.compile(r"(\w+)\s*\(")
-_MEMBER = re.compile(rf"(?<![\w.])({'|'.join(MEMBERS)})\b(?:\s*\.\s*(\w+))?")
-
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 Inputs = Mapping[str, Mapping[str, Any]]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class _Entry(_Strict):
-    id: Slug
-    expression: str
-
-
-class Rule(_Entry):
-    """When `expression` holds, the outcome is at least `outcome`.
-
-    `retryable`: the cause passes with time. `protected`: a deny entry, a status or a legal limit, which no allow entry
-    silences.
-    """
-
-    version: int = Field(ge=1)
-    outcome: Annotated[Outcome, Field(strict=False)]
-    code: Code
-    retryable: bool = False
-    protected: bool = False
-
-
-class Segment(_Entry):
-    """A class of payments, the first whose expression holds; `model` false spares its payments the model."""
-
-    model: bool
-
-
-STANDARD = Segment(id="standard", expression="true", model=True)
-"""The segment of a payment that no declared one takes."""
-
-OUTAGE = "COUNTERS_UNAVAILABLE"
-"""Reason code of what the outage policy decides."""
-
-
-class Step(_Strict):
-    """From this many minor units on, this outcome."""
-
-    amount: int = Field(ge=0)
-    outcome: Annotated[Outcome, Field(strict=False)]
-
-
-class Outage(_Strict):
-    """What a segment's payments get while their counters cannot be read, at least.
-
-    `open` approves but for protected rules, `rules_only` but for all rules that read no counters; `challenge` and
-    `decline` say so of everything, `by_amount` says for each amount the outcome of the last of its `steps` reached.
-    """
-
-    policy: Literal["open", "rules_only", "challenge", "decline", "by_amount"]
-    steps: tuple[Step, ...] = Field((), strict=False)
-
-    @model_validator(mode="after")
-    def _steps_belong_to_amounts(self) -> Self:
-        amounts = [step.amount for step in self.steps]
-        if bool(amounts) != (self.policy == "by_amount"):
-            raise ValueError("steps belong to by_amount, which needs some")
-        if amounts != sorted(set(amounts)):
-            raise ValueError("steps must rise in amount")
-        return self
-
-    def outcome(self, amount: int) -> Outcome:
-        """The outcome of an amount in minor units, before any rule.
-
-        >>> steps = [{"amount": 0, "outcome": "approve"}, {"amount": 50_000, "outcome": "challenge"}]
-        >>> Outage(policy="by_amount", steps=steps).outcome(50_000)
-        <Outcome.CHALLENGE: 'challenge'>
-        """
-        if self.policy in ("challenge", "decline"):
-            return Outcome(self.policy)
-        return max(
-            (step for step in self.steps if step.amount <= amount), key=lambda step: step.amount, default=APPROVED
-        ).outcome
-
-
-APPROVED = Step(amount=0, outcome=Outcome.APPROVE)
-
-
-class Policy(_Strict):
-    """One policy file. Codes in `rules` and `feature_reasons` must have words in `reasons`."""
-
-    name: str
-    reasons: dict[Code, Annotated[str, StringConstraints(min_length=1)]]
-    feature_reasons: dict[str, Code]
-    outage: dict[Slug, Outage]
-    segments: tuple[Segment, ...] = Field(strict=False)
-    rules: tuple[Rule, ...] = Field(strict=False)
-
-    def entries(self) -> tuple[Segment | Rule, ...]:
-        """Everything with an expression."""
-        return (*self.segments, *self.rules)
-
-    @model_validator(mode="after")
-    def _refers_to_what_exists(self) -> Self:
-        codes = {*(rule.code for rule in self.rules), *self.feature_reasons.values(), OUTAGE}
-        ids = [entry.id for entry in self.entries()]
-        for wrong, words in (
-            (codes - self.reasons.keys(), "codes without words"),
-            (
-                self.feature_reasons.keys() ^ set(features.NAMES),
-                "features without a reason, or reasons without a feature",
-            ),
-            ({id_ for id_ in ids if ids.count(id_) > 1}, "ids used twice"),
-            (
-                self.outage.keys() ^ {STANDARD.id, *(segment.id for segment in self.segments)},
-                "segments without an outage policy, or outage policies without a segment",
-            ),
-        ):
-            if wrong:
-                raise ValueError(f"{words}: {', '.join(sorted(wrong))}")
-        return self
 
 
 class Ruling(NamedTuple):
@@ -197,10 +37,10 @@ class RuleBook:
     def __init__(self, policy: Policy, version: str) -> None:
         self.policy = policy
         self.version = version
-        self._segments = [(segment, _compile(segment.id, segment.expression)) for segment in policy.segments]
-        self._rules = [(rule, _compile(rule.id, rule.expression)) for rule in policy.rules]
+        self._segments = [(segment, compiled(segment)) for segment in policy.segments]
+        self._rules = [(rule, compiled(rule)) for rule in policy.rules]
         # A CEL context converts all it is given, so it is given only what some expression reads.
-        read = set().union(*(_members(entry.expression) for entry in policy.entries()))
+        read = set().union(*(members(entry.expression) for entry in policy.entries()))
         self._reads = {root: sorted(name for r, name in read if r == root) for root in MEMBERS}
 
     @classmethod
@@ -304,13 +144,13 @@ def standing(transaction: Transaction, state: State) -> dict[str, Any]:
 def silenced(transaction: Transaction, state: State) -> frozenset[str]:
     """Rule codes (and `model`) that allow entries in force of anyone involved silence at the payment's own time.
 
-    An entry that cannot be read silences nothing.
+    An entry that cannot be read, or that has no end, silences nothing.
     """
     codes: set[str] = set()
     for pk in counters.profiles(transaction).values():
         entry = state.profiles.get(pk, {}).get("allow")
         with contextlib.suppress(AttributeError, KeyError, TypeError, PydanticCustomError):
-            if entry is not None and _in_force(entry, transaction.occurred_at):
+            if entry is not None and instant(entry["expires_at"]) > transaction.occurred_at:
                 codes.update(entry["silences"])
     return frozenset(codes)
 
@@ -325,87 +165,14 @@ def denies(profile: Profile, at: datetime) -> bool:
     """Whether a profile carries a deny entry in force at `at`: one that never expires, or not yet."""
     entry = profile.get("deny")
     try:
-        return entry is not None and _in_force(entry, at)
+        return entry is not None and (entry.get("expires_at") is None or instant(entry["expires_at"]) > at)
     except (AttributeError, PydanticCustomError):
         return True  # an entry that cannot be read was still put there to deny
-
-
-def _in_force(entry: Mapping[str, Any], at: datetime) -> bool:
-    return entry.get("expires_at") is None or instant(entry["expires_at"]) > at
 
 
 def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 
-def _members(expression: str) -> set[tuple[str, str]]:
-    """(root, member) for every read; the member is empty where a root stands alone."""
-    return set(_MEMBER.findall(_bare(expression)))
-
-
-def _reads_only(entry: _Entry, roots: Collection[str]) -> bool:
-    return all(root in roots for root, _ in _members(entry.expression))
-
-
-def _bare(expression: str) -> str:
-    """The expression with every string empty: what is left is code."""
-    return _LITERAL.sub("''", expression)
-
-
-def _compile(id_: str, expression: str) -> cel.Program:
-    """Parse and check one expression. Raises UndecidableError naming the entry and what is wrong with it."""
-    try:
-        _check_bounds(expression)
-        program = cel.compile(expression)
-        members = _members(expression)
-        _check_names(members, {*program.functions(), *_CALL.findall(_bare(expression))}, program.variables())
-        for sample in _samples(members):
-            if not isinstance(program.execute(cel.Context(sample)), bool):
-                raise ValueError("the result is not true or false")  # noqa: TRY004 - one kind of error for the author
-    except Exception as error:  # noqa: BLE001 - the engine raises many kinds; the author needs one
-        raise UndecidableError(f"{id_}: {error}") from None
-    return program
-
-
-def _check_bounds(expression: str) -> None:
-    depths = itertools.accumulate((char in "([") - (char in ")]") for char in _bare(expression))
-    if len(expression) > MAX_LENGTH:
-        raise ValueError(f"longer than {MAX_LENGTH} characters")
-    if any(sign in expression for sign in ("\\", "'''", '"""')) or "//" in _bare(expression):
-        raise ValueError("backslashes, triple quotes and comments would hide names from the checks")
-    if max(depths, default=0) > MAX_NESTING:
-        raise ValueError(f"nested deeper than {MAX_NESTING}")
-
-
-def _check_names(members: set[tuple[str, str]], calls: set[str], variables: Iterable[str]) -> None:
-    unknown = {f"{root}.{name}" for root, name in members if name not in MEMBERS[root]}
-    unknown |= {name for name in variables if name not in MEMBERS}
-    unknown |= calls - FUNCTIONS - {"has", "in"}
-    if unknown:
-        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
-
-
-def _samples(members: Iterable[tuple[str, str]]) -> Iterable[dict[str, dict[str, Any]]]:
-    """What the expression reads, for every transaction type with quiet, busy and mixed values: its types must hold
-    in all.
-    """
-    rng = random.Random(0)  # noqa: S311 - examples, not secrets
-    for kind, busy in itertools.product(("p2p", "merchant", "cash_out", "top_up"), (0, 1, 10**9, None, None, None)):
-        sample: dict[str, dict[str, Any]] = {root: {} for root in MEMBERS}
-        for root, name in sorted(members):
-            number = rng.choice((0, 1, 10**9)) if busy is None else busy
-            sample[root][name] = _example(root, name, kind, number)
-        yield sample
-
-
-def _example(root: str, name: str, kind: str, number: int) -> Any:  # noqa: ANN401 - as many types as members
-    if root == "transaction":
-        known = {"type": kind, "amount": number, "currency": "JPY", "occurred_at": datetime(2026, 1, 1, tzinfo=UTC)}
-        return known.get(name, "x")
-    if root == "standing":
-        return "active" if name.endswith("_status") else bool(number)
-    return float(number) if root == "features" or _is_real(name) else number
-
-
-def _is_real(counter: str) -> bool:
-    return "_distinct_" in counter or "_decayed_" in counter
+def _reads_only(entry: Entry, roots: Collection[str]) -> bool:
+    return all(root in roots for root, _ in members(entry.expression))

@@ -11,11 +11,13 @@ import contextlib
 import errno
 import heapq
 import json
+import math
 import random
 import select
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
@@ -24,14 +26,12 @@ from urllib.parse import quote, urlsplit
 
 from fraud.connection import Connection, Reply, Steps, Tls, UnreadableAnswerError, header
 from fraud.errors import ServiceError, UnavailableError
+from fraud.names import Names
 from fraud.settings import Caller
 from fraud.signature import Signer
 
 CONNECTIONS = 32
 """Requests of one step that are under way at a time; a fold sends a few dozen together, a payment five."""
-
-ADDRESSES_LAST_S = 5
-"""How long a looked-up address is used for new connections: DynamoDB's change every few seconds, to spread load."""
 
 BACKOFF_S = 0.025
 """Longest pause before the second attempt; each later one may be twice as long."""
@@ -86,11 +86,18 @@ Result = Answer | ServiceError
 
 
 class Patience(NamedTuple):
-    """How long a client waits: attempts at one request, seconds for each of them, seconds for all that is gathered."""
+    """How long a client waits: attempts at one request, seconds for each of them, seconds for all that is gathered.
+
+    `attempt_s` is DynamoDB's, which nearly always answers at once. An endpoint works for as long as it is given rows:
+    cut short and asked again it would only work twice, so one attempt may take all the time there is.
+    """
 
     attempts: int = 3
     attempt_s: float = 1.0
     total_s: float = 3.5
+
+
+_NAMES = Names()
 
 
 class World:
@@ -115,9 +122,9 @@ class World:
     def dial(self, address: tuple[str, int], attempt: int) -> socket.socket:
         """A socket that does not block, on its way to an address; each attempt tries the next one of a name.
 
-        Raises OSError. Only the look-up of a name may take longer than a deadline allows: once in ADDRESSES_LAST_S.
+        Raises OSError, after at most `names.PATIENCE_S`.
         """
-        found = _addresses(*address, int(self.now() / ADDRESSES_LAST_S))
+        found = _NAMES.addresses(*address)
         family, _, _, _, target = found[attempt % len(found)]
         dialled = socket.socket(family, socket.SOCK_STREAM)
         dialled.settimeout(0)
@@ -159,8 +166,8 @@ class Wire:
         # The slowest part, some 30 ms for a file of every authority: once, while the function starts.
         secure = any(url.startswith("https:") for url in (caller.dynamodb_url, caller.sagemaker_url))
         context = ssl.create_default_context(cafile=caller.ca_bundle) if secure else None
-        self._dynamodb = _Host(caller, caller.dynamodb_url, "dynamodb", context)
-        self._sagemaker = _Host(caller, caller.sagemaker_url, "sagemaker", context)
+        self._dynamodb = _Host(caller, caller.dynamodb_url, "dynamodb", context, self._patience.attempt_s)
+        self._sagemaker = _Host(caller, caller.sagemaker_url, "sagemaker", context, math.inf)
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         """Results in the order of the requests: an answer, or the error in its place.
@@ -177,11 +184,14 @@ class Wire:
 
 
 class _Host:
-    """A service's address, how requests to it look, and the connections to it that are free."""
+    """A service's address, how requests to it look, how long one may take, and the connections that are free."""
 
-    def __init__(self, caller: Caller, url: str, service: str, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, caller: Caller, url: str, service: str, context: ssl.SSLContext | None, attempt_s: float
+    ) -> None:
         parts = urlsplit(url)
         secure, name = parts.scheme == "https", parts.hostname or ""
+        self.attempt_s = attempt_s
         self.free: list[Connection] = []
         self._tls = Tls(context, name) if secure and context is not None else None
         self._address = name, parts.port or (443 if secure else 80)
@@ -213,7 +223,9 @@ class _Host:
         """A free connection, or a new one. Raises OSError when its server cannot be dialled."""
         if not fresh:
             with contextlib.suppress(IndexError):  # not asked first: another thread may take the last one
-                return self.free.pop()
+                while (kept := self.free.pop()).spoke():
+                    kept.socket.close()
+                return kept
         return Connection(world.dial(self._address, attempt), self._tls)
 
 
@@ -282,7 +294,7 @@ class _Gathering:
 
     def _send(self, number: int, *, fresh: bool) -> None:
         call = self._calls[number]
-        call.gives_up = self._world.now() + self._patience.attempt_s
+        call.gives_up = self._world.now() + call.host.attempt_s
         try:
             call.connection = call.host.connection(self._world, call.attempt, fresh=fresh)
         except OSError as error:
@@ -350,6 +362,9 @@ class _Gathering:
 
 def _result(operation: str, reply: Reply) -> Result:
     """What an HTTP answer says."""
+    checksum = header(reply.head, b"x-amz-crc32")  # DynamoDB's, of the body; a microsecond
+    if checksum and checksum != b"%d" % zlib.crc32(reply.body):
+        return UnavailableError("ChecksumMismatch")
     said: Any = None
     if operation != INVOKE or reply.status != HTTPStatus.OK:
         with contextlib.suppress(ValueError, RecursionError):
@@ -370,12 +385,6 @@ def _result(operation: str, reply: Reply) -> Result:
 def _target(operation: str) -> str:
     """`update_item` is UpdateItem to the service."""
     return f"DynamoDB_20120810.{operation.title().replace('_', '')}"
-
-
-@lru_cache(maxsize=8)
-def _addresses(name: str, port: int, _period: int) -> list[tuple[Any, ...]]:
-    """The addresses of a name, looked up once in a period. Raises OSError."""
-    return list(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
 
 
 def _base64(value: bytes) -> str:
