@@ -134,16 +134,15 @@ class HandlerJob:
         self._handler = handler
 
     def do(self, order: Mapping[str, Any]) -> dict[str, float]:
-        """Times of `requests` decisions, each by a model; `degraded` are those that a disturbed machine made late."""
+        """Times of `requests` decisions; `degraded` are the few that a disturbed machine made late."""
         events = [event(f"{order['round']}-{n}") for n in range(order["requests"])]
         answers: list[Mapping[str, Any]] = []
         figures = timed([partial(self._decide, one, answers) for one in events])
-        degraded = 0
-        for answer in answers:
-            decision = json.loads(answer["body"])
-            assert answer["statusCode"] == 200, answer  # noqa: PLR2004
-            assert decision["score"] is not None, answer
-            degraded += bool(decision["degraded"])
+        degraded = sum(
+            answer["statusCode"] != 200 or bool(json.loads(answer["body"])["degraded"])  # noqa: PLR2004
+            for answer in answers
+        )
+        assert degraded < max(len(answers) / 10, 2), answers
         return {**figures, "degraded": degraded}
 
     def _decide(self, event: Mapping[str, Any], answers: list[Mapping[str, Any]]) -> None:

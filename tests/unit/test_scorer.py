@@ -145,6 +145,15 @@ WRONG: dict[str, tuple[object, str]] = {
     "threshold zero": (body(RIGHT | {"thresholds": RIGHT["thresholds"] | {"challenge": 0.0}}), "garbled"),
     "threshold NaN": (body(RIGHT | {"thresholds": RIGHT["thresholds"] | {"decline": math.nan}}), "garbled"),
     "unknown feature": (body(RIGHT | {"contributions": [[], [["shoe_size", 1.0]]]}), "garbled"),
+    "feature twice": (
+        body(RIGHT | {"contributions": [[], [[features.NAMES[0], 2.0], [features.NAMES[0], 1.0]]]}),
+        "garbled",
+    ),
+    "weakest first": (
+        body(RIGHT | {"contributions": [[], [[features.NAMES[0], 1.0], [features.NAMES[1], 2.0]]]}),
+        "garbled",
+    ),
+    "version of two lines": (body(RIGHT | {"version": "v1\nERROR"}), "garbled"),
     "infinite reason": (body(RIGHT | {"contributions": [[], [[features.NAMES[0], math.inf]]]}), "garbled"),
     "nameless": (body({key: value for key, value in RIGHT.items() if key != "version"}), "garbled"),
 }

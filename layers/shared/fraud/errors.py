@@ -22,7 +22,10 @@ class Fault:
 
 
 class Fallback(BaseModel):
-    """What the caller may do with a payment that could not be decided; nothing of it is stored."""
+    """What the caller may do with a payment whose decision is not known to be stored.
+
+    If its answer alone was lost, the same request finds it and is answered with it.
+    """
 
     outcome: str
     policy_version: str

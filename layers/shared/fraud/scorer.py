@@ -111,7 +111,7 @@ class _Answer(BaseModel):
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    version: Annotated[str, Field(min_length=1, max_length=256)]
+    version: Annotated[str, Field(max_length=256, pattern=r"\A[!-~]+\z")]
     fingerprint: str
     thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]]
     scores: list[Annotated[float, Field(ge=0, le=1)]] = []
@@ -130,10 +130,20 @@ def _scoring(text: bytes, vectors: int) -> Scoring:
     if not (
         len(answer.scores) == len(answer.contributions) == vectors
         and thresholds == sorted(answer.thresholds.values())
-        and all(name in features.NAMES for raised in answer.contributions for name, _ in raised)
+        and all(map(_ranked, answer.contributions))
     ):
         raise ServiceError("garbled")
     return Scoring(answer.version, answer.thresholds, answer.scores, answer.contributions)
+
+
+def _ranked(contributions: Sequence[tuple[str, float]]) -> bool:
+    """Whether features are named once each, the strongest first."""
+    names, strengths = [name for name, _ in contributions], [strength for _, strength in contributions]
+    return (
+        set(names) <= set(features.NAMES)
+        and len(set(names)) == len(names)
+        and strengths == sorted(strengths, reverse=True)
+    )
 
 
 class Breaker:
