@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from benchmarks import capacity, cold_start, history, hot_path, replay, stream, table
+from benchmarks import capacity, cold_start, history, hot_key, hot_path, replay, stream, table
 
-ALL = (hot_path, cold_start, stream, capacity, history, replay)
+ALL = (hot_path, cold_start, stream, capacity, hot_key, history, replay)
 
 
 def rows() -> list[table.Row]:

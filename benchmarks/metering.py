@@ -6,6 +6,7 @@ the items, and a changed layout shows in the figures without a change here. Rule
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fraud.store import Tables
@@ -46,13 +47,16 @@ def _value(value: Mapping[str, Any]) -> int:
             size = 3 + sum(1 + _value(element) for element in content)
         case "M":
             size = 3 + sum(1 + len(name.encode()) + _value(element) for name, element in content.items())
-        case "NS" | "SS" | "BS":
+        case "BS":  # by the thousand
+            size = 3 + len(content) + sum(map(len, content))
+        case "NS" | "SS":
             size = 3 + sum(1 + _value({kind[0]: element}) for element in content)
         case _:
             size = 1  # BOOL, NULL
     return size
 
 
+@lru_cache(100_000)
 def _number(text: str) -> int:
     """One byte for two significant digits and one more; another for a sign."""
     digits = text.lstrip("-").replace(".", "").strip("0")

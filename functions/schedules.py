@@ -1,14 +1,14 @@
 """What the clock starts: every quarter of an hour a look at the fold's watermarks, and the work that it queues, if any.
 
-A message of the queue is one slice, or one item to fold again. What fails comes again, by the queue or with the next
-tick; nothing is lost and nothing is counted twice by it.
+A message of the queue is one slice, one item to fold again, or somebody's order to split an entity. What fails comes
+again, by the queue or with the next tick; nothing is lost and nothing is counted twice by it.
 """
 
 import json
 from typing import Any
 
 from fraud import assembly, telemetry
-from fraud.errors import ServiceError
+from fraud.errors import FraudError, ServiceError
 from fraud.fold_queue import SqsQueue
 from fraud.settings import Settings
 
@@ -30,12 +30,12 @@ def tick(_event: object, _context: object) -> dict[str, int]:
 
 
 def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
-    """SQS with ReportBatchItemFailures: fold slices, or items again; the messages that failed."""
+    """SQS with ReportBatchItemFailures: fold slices, or items again, or split an entity; the messages that failed."""
     failed = []
     for record in event["Records"]:
         try:
             done = _folding.work(json.loads(record["body"]), context.get_remaining_time_in_millis)
-        except ServiceError as error:
+        except FraudError as error:
             telemetry.refused(error, error.status, DOOR)
             failed.append({"itemIdentifier": record["messageId"]})
         else:

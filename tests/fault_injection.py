@@ -154,7 +154,8 @@ class Truth:
         contents = opened(row)
         payment, answer = Transaction.model_validate_json(contents.transaction), json.loads(contents.answer)
         lost = [u.key.kind.name for u in updates(payment) if (u.key.pk, u.key.sk, u.mark) not in self.counted]
-        ages = self.watermarks_ages[payment.transaction_id]
+        # Of a payment that was not even sent, because the table of shards could not be read, the age is that of now.
+        ages = self.watermarks_ages[payment.transaction_id] or [self._clock.seconds - self.watermarks_read]
         without = {
             "state": bool(lost) or payment.transaction_id not in self.read,
             "profile": min(ages) == math.inf,

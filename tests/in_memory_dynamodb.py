@@ -51,7 +51,7 @@ class InMemoryDynamoDB:
 
     def put_item(self, payload: Payload) -> Answer:
         table, key = self.tables[payload["TableName"]], key_of(payload["Item"])
-        if not holds(payload["ConditionExpression"], table.get(key, {}), {}):
+        if not holds(payload["ConditionExpression"], table.get(key, {}), {}, {}):
             return refused(payload, table[key])
         table[key] = dict(payload["Item"])
         return {}
@@ -59,14 +59,15 @@ class InMemoryDynamoDB:
     def update_item(self, payload: Payload) -> Answer:
         table, values = payload["TableName"], payload["ExpressionAttributeValues"]
         names = payload.get("ExpressionAttributeNames", {})
-        update = named(payload["UpdateExpression"], names)
-        condition = named(payload.get("ConditionExpression", ""), names)
-        assert placeholders(update) | placeholders(condition) == values.keys(), "a value unused or unknown"
+        update, condition = payload["UpdateExpression"], payload.get("ConditionExpression", "")
+        assert max(len(update), len(condition)) <= LONGEST_EXPRESSION
+        assert placeholders(":", update) | placeholders(":", condition) == values.keys(), "a value unused or unknown"
+        assert placeholders("#", update) | placeholders("#", condition) == names.keys(), "a name unused or unknown"
         key = key_of(payload["Key"])
         before = self.tables[table].get(key, {})
-        if not holds(condition, before, values):
+        if not holds(condition, before, values, names):
             return refused(payload, before)
-        after = changed(before or payload["Key"], update, values)
+        after = changed(before or payload["Key"], update, values, names)
         self.tables[table][key] = after
         if FOLD in after:
             self._index[table, after[FOLD]["S"]].add(key)
@@ -113,21 +114,16 @@ def projected(item: Item, expression: str | None) -> Item:
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 
-def named(expression: str, names: Mapping[str, str]) -> str:
-    assert len(expression) <= LONGEST_EXPRESSION
-    return re.sub(r"#\w+", lambda match: names[match[0]], expression) if names else expression
-
-
 @lru_cache(maxsize=10_000)
-def placeholders(expression: str) -> frozenset[str]:
-    return frozenset(re.findall(r":\w+", expression))
+def placeholders(sign: str, expression: str) -> frozenset[str]:
+    return frozenset(re.findall(rf"{sign}\w+", expression))
 
 
 VERBS = re.compile(r"\b(SET|ADD|REMOVE)\b")
 CLAUSES: Mapping[str, re.Pattern[str]] = {
-    "SET": re.compile(r"(?P<name>\w+) = (?:if_not_exists\((?P<kept>\w+), (?P<default>:\w+)\)|(?P<value>:\w+))"),
-    "ADD": re.compile(r"(?P<name>\w+) (?P<value>:\w+)"),
-    "REMOVE": re.compile(r"(?P<name>\w+)"),
+    "SET": re.compile(r"(?P<name>#?\w+) = (?:if_not_exists\((?P<kept>#?\w+), (?P<default>:\w+)\)|(?P<value>:\w+))"),
+    "ADD": re.compile(r"(?P<name>#?\w+) (?P<value>:\w+)"),
+    "REMOVE": re.compile(r"(?P<name>#?\w+)"),
 }
 
 
@@ -155,10 +151,11 @@ def clauses(update: str) -> tuple[Clause, ...]:
     return tuple(found)
 
 
-def changed(item: Item, update: str, values: Item) -> Item:
-    """The item after an update; every clause sees it as it was before."""
+def changed(item: Item, update: str, values: Item, names: Mapping[str, str]) -> Item:
+    """The item after an update; every clause sees it as it was before. A name may have been given under another."""
     after = dict(item)
-    for verb, name, kept, value in clauses(update):
+    for verb, given, given_kept, value in clauses(update):
+        name, kept = names.get(given, given), names.get(given_kept or "", given_kept or "")
         if verb == "REMOVE":
             after.pop(name, None)
         elif verb == "ADD":
@@ -184,9 +181,9 @@ def lacks(item: Item, values: Item, name: str, placeholder: str) -> bool:
 
 
 TESTS: tuple[tuple[re.Pattern[str], Callable[..., bool]], ...] = (
-    (re.compile(r"NOT contains\((\w+), (:\w+)\)"), lacks),
-    (re.compile(r"attribute_not_exists\((\w+)\)"), lambda item, _, name: name not in item),
-    (re.compile(r"(\w+) = (:\w+)"), lambda item, values, name, value: item.get(name) == values[value]),
+    (re.compile(r"NOT contains\((#?\w+), (:\w+)\)"), lacks),
+    (re.compile(r"attribute_not_exists\((#?\w+)\)"), lambda item, _, name: name not in item),
+    (re.compile(r"(#?\w+) = (:\w+)"), lambda item, values, name, value: item.get(name) == values[value]),
 )
 
 
@@ -200,5 +197,7 @@ def tests(condition: str) -> tuple[tuple[Callable[..., bool], tuple[str, ...]], 
     return tuple(found)
 
 
-def holds(condition: str, item: Item, values: Item) -> bool:
-    return all(test(item, values, *arguments) for test, arguments in tests(condition))
+def holds(condition: str, item: Item, values: Item, names: Mapping[str, str]) -> bool:
+    return all(
+        test(item, values, *(names.get(each, each) for each in arguments)) for test, arguments in tests(condition)
+    )

@@ -19,9 +19,11 @@ from fraud.errors import ServiceError, UnavailableError
 from fraud.fold import WATERMARKS, Progress
 from fraud.fold_queue import SqsQueue
 from fraud.folding import PAGE, RESERVE_MS, Folding, Message, step
+from fraud.memory import InMemoryCounters
 from fraud.settings import Caller
-from fraud.store import DynamoStore, Tables, expression, profile_of, watermark, watermark_request
+from fraud.store import SHARDS, DynamoStore, Tables, expression, profile_of, watermark, watermark_request
 from fraud.transaction import Transaction
+from fraud.windows import measure
 from fraud.wire import Refused, Request, Result, Wire
 from local.emulator import Emulator
 from tests.fakes import committed, counted
@@ -170,6 +172,37 @@ def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: W
         folding.work(message, lambda: RESERVE_MS)
     counted(store, payment(transaction_id="t-last", payer_id="person-1", payee_id="person-9", occurred_at=now))
     assert both.asked == {"batch_get_item", "get_item", "put_item", "query", "scan", "update_item"}
+
+
+def test_a_split_entity_is_counted_read_and_folded_by_both_and_shows_in_no_value(emulated: Wire, tables: Tables):
+    both, memory, now = Both(emulated, InMemoryDynamoDB()), InMemoryCounters(), NOON
+    store, inbox = DynamoStore(both, tables, 400, lambda: now), Inbox()
+    folding = Folding(both, tables, inbox, lambda: now)
+    folding.tick()
+    for entity in ("merchant#shop:1", "payer#person.1"):
+        folding.work({"split": entity, "shards": 4}, lambda: RESERVE_MS)
+    folding.work({"split": "payer#person.1", "shards": 8}, lambda: RESERVE_MS)
+    rng = random.Random(6)
+    for n in range(40):
+        now += rng.random() * timedelta(hours=4)
+        folding.tick()
+        one = payment(
+            transaction_id=f"t-{n}",
+            type="merchant",
+            payer_id=rng.choice(["person.1", "person.1", "person-2"]),
+            payee_id="shop:1",
+            occurred_at=now - rng.random() * timedelta(hours=2),
+        )
+        for _ in range(1 + (n % 5 == 0)):
+            found, expected = counted(store, one).state, memory.count(one)
+            assert found.recounted is expected.recounted
+            assert measure(one, found) == measure(one, expected)
+    shards = {pk for pk, _ in both.memory.tables[tables.counters] if pk.count("#") > 1}
+    assert {f"merchant#shop:1#{n}" for n in (1, 2, 3)} < shards
+    assert len([pk for pk in shards if pk.startswith("payer#person.1#")]) >= 4
+    now += timedelta(days=60)
+    folding.tick()  # the table is tidied
+    assert both.memory.tables[tables.profiles][SHARDS,] == {"pk": {"S": SHARDS}}
 
 
 def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: Wire, tables: Tables):

@@ -242,6 +242,13 @@ def test_fold_lag_sounds_before_decisions_are_degraded() -> None:
     assert lags["TreatMissingData"] == "breaching"
 
 
+def test_large_items_are_heard_of_from_every_door_that_counts() -> None:
+    metrics = [query["MetricStat"]["Metric"] for query in ALARMS["ItemsTooLarge"]["Metrics"] if "MetricStat" in query]
+    assert {metric["MetricName"] for metric in metrics} == {"LargeItems"}
+    doors = [metric["Dimensions"] for metric in metrics]
+    assert doors == [[{"Name": "Door", "Value": door}] for door in ("api", "stream")]
+
+
 def test_every_alarm_is_heard() -> None:
     assert all(alarm["AlarmActions"] == [{"Ref": "Alarms"}] for alarm in ALARMS.values())
     watched = {alarm["MetricName"] for alarm in ALARMS.values() if "MetricName" in alarm}

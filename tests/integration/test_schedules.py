@@ -9,7 +9,7 @@ import pytest
 
 from fraud.counters import Slice, updates
 from fraud.errors import ServiceError
-from fraud.store import DynamoStore
+from fraud.store import DynamoStore, shards_of, standing, watermark_request
 from local.emulator import Emulator
 from tests.fakes import counted
 from tests.payments import payment
@@ -101,6 +101,23 @@ def test_message_that_fails_is_named_and_the_others_are_done(schedules, monkeypa
     text = capsys.readouterr().out
     assert "ResourceNotFoundException" in text
     assert "somebody-secret" not in text
+
+
+def test_order_that_is_none_fails_alone_and_the_log_says_which_rule_it_broke(schedules, capsys):
+    schedules.tick({}, None)
+    capsys.readouterr()
+    orders = {"1": {"split": "merchant#a-secret", "shards": 3}, "2": {"split": "merchant#of-a-campaign", "shards": 8}}
+    records = [{"messageId": number, "body": json.dumps(order)} for number, order in orders.items()]
+    assert schedules.fold({"Records": records}, Context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    refused, done = logged(capsys)
+    assert (refused["Error"], refused["status"], refused["rules"]) == ("InvalidRequestError", 400, ["unknown_number"])
+    assert "a-secret" not in str(refused)
+    assert done["FoldedItems"] == 0
+    folding = schedules._folding
+    (answer,) = folding._transport.gather([watermark_request(folding._tables.profiles)])
+    steps = shards_of(standing(folding._transport, answer)).steps
+    assert [number for _, number in steps["merchant#of-a-campaign"]] == [8, 1]
+    assert "merchant#a-secret" not in steps
 
 
 def test_tick_that_fails_says_so_and_is_sent_again(schedules, monkeypatch, capsys):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.fault_injection import DEADLINE_S, PHASES, SHARES, Figures, run
 
-PAYMENTS = 1000
+PAYMENTS = 1500
 STEPS = ("update_item", "invoke_endpoint", "put_item")
 
 

@@ -178,7 +178,7 @@ class Overtaken(InMemoryStore):
 
 
 def test_the_loser_of_a_race_answers_with_the_winners_bytes():
-    assert evaluator(store=Overtaken(payment(), b"theirs")).evaluate(payment()) == (b"theirs", None, None)
+    assert evaluator(store=Overtaken(payment(), b"theirs")).evaluate(payment()) == Evaluation(b"theirs", None)
     with pytest.raises(ConflictingBodyError):
         evaluator(store=Overtaken(payment(amount=7), b"theirs")).evaluate(payment())
 
@@ -221,7 +221,7 @@ def test_an_older_payment_gets_its_stored_decision_and_another_body_conflicts():
     first = evaluator(store=store).evaluate(payment())
     items = dict(store.counters.items)
     later = Evaluator(store, QUIET, rule_book(), lambda: NOON + timedelta(days=300), 10)
-    assert later.evaluate(payment()) == (first.answer, None, None)
+    assert later.evaluate(payment()) == Evaluation(first.answer, None)
     with pytest.raises(ConflictingBodyError):
         later.evaluate(payment(amount=7))
     assert store.counters.items == items
@@ -540,7 +540,7 @@ def test_a_stored_decision_is_repeated_though_the_updates_fail():
     asked = evaluator(store=store)
     first = asked.evaluate(payment())
     store.trouble["t-1"] = Trouble(EVERYTHING)
-    assert asked.evaluate(payment()) == (first.answer, None, None)
+    assert asked.evaluate(payment()) == Evaluation(first.answer, None)
 
 
 def test_a_stored_decision_that_could_not_be_read_is_found_by_the_commit():
@@ -576,7 +576,7 @@ def test_a_commit_that_happened_though_it_failed_is_found_by_the_next_try():
     with pytest.raises(UndecidedError):
         asked.evaluate(payment())
     del store.trouble["t-1"]
-    assert asked.evaluate(payment()) == (store.decisions["t-1"].answer, None, None)
+    assert asked.evaluate(payment()) == Evaluation(store.decisions["t-1"].answer, None)
 
 
 FIELDS = st.fixed_dictionaries(
@@ -759,7 +759,7 @@ def test_an_id_twice_in_a_batch_has_one_decision_and_another_body_conflicts():
     store = InMemoryStore()
     first, again, other = evaluator(store=store).evaluate_all([payment(), payment(), payment(amount=7)])
     assert isinstance(first, Evaluation)
-    assert again == (first.answer, None, None)
+    assert again == Evaluation(first.answer, None)
     assert isinstance(other, ConflictingBodyError)
     assert list(store.decisions) == ["t-1"]
     assert asked_after(store)["payer_count_1m"] == 3

@@ -1,6 +1,7 @@
 """Several payments in one call of the store: what is sent together, and what an error in one place means for each."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from fraud.counters import updates
 from fraud.decision import Outcome, Record
 from fraud.errors import ServiceError, UnavailableError
-from fraud.store import KEYS_PER_READ, DynamoStore
+from fraud.store import KEYS_PER_READ, SHARDS_LAST, DynamoStore
 from fraud.transaction import Transaction
 from fraud.windows import ABSENT
 from fraud.wire import Request, Result
@@ -24,12 +25,13 @@ class Line:
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[Request], float | None]] = []
+        self.now = NOON
         self.fails: Callable[[Request], bool] = lambda _: False
-        self._table = InMemoryDynamoDB()
+        self.table = InMemoryDynamoDB()
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         self.calls.append((list(requests), until))
-        return [THROTTLED if self.fails(request) else self._table.gather([request])[0] for request in requests]
+        return [THROTTLED if self.fails(request) else self.table.gather([request])[0] for request in requests]
 
 
 @pytest.fixture
@@ -39,7 +41,11 @@ def line() -> Line:
 
 @pytest.fixture
 def store(line: Line) -> DynamoStore:
-    return DynamoStore(line, TABLES, 400, lambda: NOON)
+    """A store that has read the watermarks and the table of shards."""
+    store = DynamoStore(line, TABLES, 400, lambda: line.now)
+    store.count([])
+    line.calls.clear()
+    return store
 
 
 def strangers(number: int) -> list[Transaction]:
@@ -82,13 +88,14 @@ def alone(transaction: Transaction) -> list[Request]:
     """The requests that one payment takes."""
     line = Line()
     DynamoStore(line, TABLES, 400, lambda: NOON).count([transaction])
-    return line.calls[0][0]
+    return line.calls[-1][0]
 
 
-def test_no_payments_take_no_request_but_the_watermarks(line, store):
+def test_no_payments_take_no_request_but_the_watermarks(line):
+    store = DynamoStore(line, TABLES, 400, lambda: NOON)
     assert store.count([]) == []
     assert store.count([]) == []
-    assert [len(requests) for requests, _ in line.calls] == [1, 0]
+    assert [len(requests) for requests, _ in line.calls] == [1, 0, 0]
 
 
 def test_an_update_without_answer_is_its_payments_alone(line, store):
@@ -118,10 +125,40 @@ def test_a_read_without_answer_is_that_of_its_payments(line, store):
     assert {sight.uncounted for sight in sights} == {()}
 
 
+def standing_fails(request: Request) -> bool:
+    return request.operation == "batch_get_item" and not reads([request])
+
+
 def test_watermarks_that_cannot_be_read_make_no_state_incomplete_but_stale(line, store):
-    line.fails = lambda request: request.operation == "batch_get_item" and not reads([request])
+    line.fails = standing_fails
+    line.now += timedelta(minutes=1)
     (sight,) = store.count(strangers(1))
     assert (sight.failure, sight.state.stale) == (None, True)
+    ((requests, _),) = line.calls
+    assert len(requests) == 6
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("age", "rounds"), [(SHARDS_LAST - timedelta(seconds=1), 1), (SHARDS_LAST, 2)])
+def test_nobody_counts_by_a_table_of_shards_of_hours_ago(line, store, age, rounds, sign):
+    line.now += sign * age
+    store.count(strangers(1), 7.5)
+    assert [until for _, until in line.calls] == [7.5] * rounds
+    assert [len(requests) for requests, _ in line.calls] == [*([1] * (rounds - 1)), 5 + (rounds == 1)]
+
+
+def test_who_has_no_table_of_shards_counts_nothing_and_says_so(line):
+    store = DynamoStore(line, TABLES, 400, lambda: NOON)
+    line.fails = standing_fails
+    crowd = strangers(2)
+    for sight in store.count(crowd, 7.5):
+        assert (sight.failure, sight.read, sight.stored, sight.state.items) == (THROTTLED, False, None, {})
+        assert [key.kind.name for key in sight.uncounted] == ["payer", "payee", "pair", "device"]
+    assert [(len(requests), until) for requests, until in line.calls] == [(1, 7.5)]
+    with pytest.raises(UnavailableError):
+        store.count_again(crowd[0], ["payer"])
+    line.fails = lambda _: False
+    assert [sight.state.recounted for sight in store.count(crowd)] == [False, False]
 
 
 def test_of_each_commit_the_error_the_winner_or_nothing_is_told_in_its_place(line, store):

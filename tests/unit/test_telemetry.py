@@ -64,6 +64,16 @@ def test_a_decision_is_one_line_without_personal_data(capsys):
     assert (parsed["score"], parsed["codes"], parsed["model"]) == (0.6, ["AMOUNT_UNUSUAL"], "fixed")
 
 
+def test_a_decision_on_a_large_item_names_its_kind_and_counts_it(capsys):
+    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.1), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
+    evaluation = evaluator.evaluate(payment(**PERSONAL))
+    telemetry.evaluated(evaluation._replace(large=("payee", "device")), "stream")
+    parsed = line(capsys)
+    assert metrics(parsed)["LargeItems"] == ("Count", 2)
+    assert parsed["large"] == ["payee", "device"]
+    assert ["Door"] in parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
+
+
 def test_a_repeat_is_counted_as_one(capsys):
     telemetry.evaluated(Evaluation(b'{"SECRET":"SECRET"}', None), "stream")
     parsed = line(capsys)
@@ -77,7 +87,7 @@ def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
     telemetry.refused(error, error.status, "api")
     parsed = line(capsys)
     assert metrics(parsed) == {"Refusals": ("Count", 1)}
-    assert (parsed["Error"], parsed["status"]) == ("InvalidRequestError", 400)
+    assert (parsed["Error"], parsed["status"], parsed["rules"]) == ("InvalidRequestError", 400, ["unknown_field"])
     assert "code" not in parsed
 
 
@@ -85,6 +95,7 @@ def test_of_what_a_service_refused_the_log_has_the_services_own_word(capsys):
     telemetry.refused(UnavailableError("ThrottlingException"), 503, "stream")
     parsed = line(capsys)
     assert (parsed["Error"], parsed["code"], parsed["Door"]) == ("UnavailableError", "ThrottlingException", "stream")
+    assert "rules" not in parsed
 
 
 def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule(capsys):

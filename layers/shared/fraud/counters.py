@@ -7,7 +7,7 @@ sum into one integer, so that one ADD moves both.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +18,9 @@ PACK = 10**9
 """A bucket is sum of minor units * PACK + count, for fewer than PACK payments in a window: few significant digits, of
 which DynamoDB stores two in a byte and 38 at most.
 """
+
+MARK_BYTES = 6
+"""Of the identity, how many tell one attempt from the others in an item."""
 
 SLOTS = 127
 """Size of the linear-counting bitmap: a prime that fits 16 bytes."""
@@ -87,17 +90,63 @@ class Slice(NamedTuple):
         return f"{self.sk}{period}#{self.number}"
 
 
+Steps = Sequence[tuple[int, int]]
+"""(from day, number of shards), ascending: each holds until the next; before the first it is 1."""
+
+
+class Shards(NamedTuple):
+    """Into how many items the periods of the hottest entities are split, by `Kind.key`; of all others, into one.
+
+    The number hangs on the day that a period lies in, and nothing changes it for a day that has come or comes next: so
+    every writer, reader, duplicate and repair of an item agrees about it. `shards` says how it changes.
+    """
+
+    steps: Mapping[str, Steps]
+
+    def of(self, kind: Kind, entity: str, day: int) -> int:
+        """The number of shards of an entity's periods on an epoch day. Pairs are never split."""
+        number = 1
+        if not self.steps or kind.profile is None:
+            return number
+        for start, then in self.steps.get(kind.key(entity), ()):
+            if start <= day:
+                number = then
+        return number
+
+
+UNSPLIT = Shards({})
+
+
 class Key(NamedTuple):
-    """One item of the counters table."""
+    """One item of the counters table: all of an entity's period, or what of it fell into one shard.
+
+    The shard 0 has the period's own name, which is that of its shards put together, too.
+    """
 
     kind: Kind
     entity: str
     period: int
+    shard: int = 0
 
     @property
     def pk(self) -> str:
-        """Partition key."""
-        return self.kind.key(self.entity)
+        """Partition key; `#` is in no identifier."""
+        return self.kind.key(self.entity) + (f"#{self.shard}" if self.shard else "")
+
+    @property
+    def day(self) -> int:
+        """The epoch day that the period begins on."""
+        return self.period * self.kind.period // DAY
+
+    @property
+    def whole(self) -> "Key":
+        """The period that a shard belongs to."""
+        return self._replace(shard=0) if self.shard else self
+
+    def split(self, shards: Shards) -> "tuple[Key, ...]":
+        """Every item of this period."""
+        number = shards.of(self.kind, self.entity, self.day)
+        return tuple(self._replace(shard=n) for n in range(number)) if number > 1 else (self,)
 
     @property
     def sk(self) -> str:
@@ -106,8 +155,11 @@ class Key(NamedTuple):
 
     @property
     def slice(self) -> Slice | None:
-        """The slice of the fold that will carry the item into its profile; None for pairs, which are read directly."""
-        return None if self.kind.profile is None else Slice(self.kind.sk, _hash(self.pk) % FOLD_SLICES)
+        """The slice of the fold that will carry the item into its profile, the same for all shards; None for pairs,
+        which are read directly.
+        """
+        whole = self.kind.key(self.entity)
+        return None if self.kind.profile is None else Slice(self.kind.sk, _hash(whole) % FOLD_SLICES)
 
 
 class Update(NamedTuple):
@@ -174,6 +226,23 @@ class Item:
             self.marks.pop(closed, None)
         return True
 
+    def add(self, other: "Item") -> None:
+        """Put another shard of the same period to it, marks apart."""
+        for scale, buckets in other.buckets.items():
+            _add(self.buckets[scale], buckets)
+        _add(self.devices, other.devices)
+        for hour, slots in other.slots.items():
+            self.slots[hour] = self.slots.get(hour, 0) | slots
+
+
+def merged(items: Iterable[tuple[Key, Item]]) -> dict[Key, Item]:
+    """Items by period, the shards of each put together in the first of them."""
+    whole: dict[Key, Item] = {}
+    for key, item in items:
+        if (first := whole.setdefault(key.whole if key.shard else key, item)) is not item:
+            first.add(item)
+    return whole
+
 
 Profile = Mapping[str, Any]
 
@@ -212,6 +281,11 @@ def unpacked(total: int) -> tuple[int, int]:
     return count, amount
 
 
+def _add(total: dict[int, int], part: Mapping[int, int]) -> None:
+    for number, value in part.items():
+        total[number] = total.get(number, 0) + value
+
+
 def _hash(value: str) -> int:
     return int.from_bytes(hashlib.sha256(value.encode()).digest()[:8])
 
@@ -241,36 +315,44 @@ def touched(transaction: Transaction) -> frozenset[str]:
     return frozenset((transaction.transaction_id, *(kind.key(entity) for kind, entity, _ in sides(transaction))))
 
 
-def _update(transaction: Transaction, kind: Kind, entity: str, counterparty: str | None) -> Update:
+def _update(transaction: Transaction, shards: Shards, kind: Kind, entity: str, counterparty: str | None) -> Update:
     period, second = divmod(transaction.epoch, kind.period)
+    number = shards.of(kind, entity, transaction.epoch // DAY)
     day = second // DAY
     device = transaction.device_id if kind is PAYER else None
     return Update(
-        key=Key(kind, entity, period),
+        # Of another byte than the mark's: else the marks of a shard would differ in fewer bits.
+        key=Key(kind, entity, period, transaction.identity[MARK_BYTES] % number),
         buckets=tuple((scale, second // SCALES[scale]) for scale in kind.scales),
         amount=transaction.amount,
         hour=second // 3600,
         slot=None if counterparty is None else slot_of(counterparty),
         device=None if device is None else slot_of(device),
         marks=PAIR_MARKS[day] if kind is PAIR else "r",
-        mark=transaction.identity[:6],
+        mark=transaction.identity[:MARK_BYTES],
         # Two days back no payment is young enough to be counted, so no duplicate can come: its marks only cost space.
         closed=PAIR_MARKS[: max(day - 1, 0)] if kind is PAIR else (),
     )
 
 
-def updates(transaction: Transaction) -> tuple[Update, ...]:
+def updates(transaction: Transaction, shards: Shards = UNSPLIT) -> tuple[Update, ...]:
     """Every update of one attempt: payer, counterparty, pair and, where named, device."""
-    return tuple(_update(transaction, *side) for side in sides(transaction))
+    return tuple(_update(transaction, shards, *side) for side in sides(transaction))
 
 
-def reads(moved: Sequence[Update]) -> tuple[Key, ...]:
-    """The items beside the moved ones: each entity's earlier live periods."""
-    return tuple(
-        Key(kind, entity, earlier)
-        for kind, entity, period in (update.key for update in moved)
-        for earlier in range(period - 1, period - kind.live, -1)
-    )
+def reads(moved: Sequence[Update], shards: Shards = UNSPLIT) -> tuple[Key, ...]:
+    """The items of each entity's earlier live periods."""
+    earlier = [
+        Key(kind, entity, before)
+        for kind, entity, period, _ in [update.key for update in moved]
+        for before in range(period - 1, period - kind.live, -1)
+    ]
+    return tuple([item for key in earlier for item in key.split(shards)] if shards.steps else earlier)
+
+
+def siblings(moved: Update, shards: Shards) -> tuple[Key, ...]:
+    """The other shards of the period that was moved."""
+    return tuple(key for key in moved.key.split(shards) if key != moved.key) if shards.steps else ()
 
 
 def profiles(transaction: Transaction) -> dict[str, str]:

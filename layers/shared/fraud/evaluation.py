@@ -55,6 +55,7 @@ class Sight(NamedTuple):
     uncounted  items whose update nobody has acknowledged; it may have happened nevertheless
     read       whether profiles and decision could be read
     failure    the first error, if something is missing from the state
+    large      items of its own that have grown too large
     """
 
     state: State
@@ -62,6 +63,7 @@ class Sight(NamedTuple):
     uncounted: tuple[Key, ...] = ()
     read: bool = True
     failure: ServiceError | None = None
+    large: tuple[Key, ...] = ()
 
 
 class Store(Protocol):
@@ -109,11 +111,13 @@ class Evaluation(NamedTuple):
     """The answer's bytes, and the decision behind them; None when an earlier answer is repeated.
 
     cause  the service's word for why the decision had to do without its counters
+    large  kinds of its counters whose item has grown too large
     """
 
     answer: bytes
     decision: Decision | None
     cause: str | None = None
+    large: tuple[str, ...] = ()
 
     @classmethod
     def repeated(cls, transaction: Transaction, stored: Stored) -> Self:
@@ -139,10 +143,11 @@ class Judged(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """A decision and what is to be stored of it."""
+    """A decision, what is to be stored of it, and the kinds of counters whose item has grown too large."""
 
     decision: Decision
     record: Record
+    large: tuple[str, ...] = ()
 
 
 class Evaluator:
@@ -298,7 +303,7 @@ class Evaluator:
             features.fingerprint(),
             tuple(key.kind.name for key in sight.uncounted),
         )
-        return Decided(decision, record)
+        return Decided(decision, record, tuple(key.kind.name for key in sight.large))
 
 
 class Opinion(NamedTuple):
@@ -359,7 +364,7 @@ def _committed(decided: Decided, kept: Stored | ServiceError | None) -> Evaluati
     if isinstance(kept, ServiceError):
         raise kept
     if kept is None:
-        return Evaluation(decided.record.answer, decided.decision)
+        return Evaluation(decided.record.answer, decided.decision, large=decided.large)
     return Evaluation.repeated(decided.record.transaction, kept)
 
 

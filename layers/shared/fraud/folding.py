@@ -4,22 +4,27 @@
 the slices that have something; `work` folds the slice of one message, page by page and period by period. How far a
 slice has come lies in its watermark, never in a message, and each step is conditioned on the one before: messages may
 come late, twice or not at all, a worker may end anywhere, and of two on one slice the slower stops.
+
+Whoever folds sees every closed item, so the fold also writes the table of shards: an entity whose items grew large is
+split from the day after tomorrow on.
 """
 
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Protocol
 
-from fraud import fold
-from fraud.counters import KINDS, Item, Key, Slice
+from fraud import counters, fold, shards
+from fraud.counters import DAY, KINDS, UNSPLIT, Item, Key, Slice, Steps
 from fraud.errors import UnavailableError
 from fraud.fold import Done, Due, Progress
 from fraud.past import Past
 from fraud.store import (
     KEYS_PER_READ,
+    SHARDS,
+    WATERMARKS_LAST,
     Tables,
     Transport,
     attributes_of,
@@ -27,6 +32,8 @@ from fraud.store import (
     item_of,
     past_of,
     profile_of,
+    shards_of,
+    standing,
     watermark,
     watermark_request,
     watermarks_of,
@@ -76,6 +83,8 @@ class Folding:
         self._queue = queue
         self._clock = clock
         self._few = few
+        self._shards = UNSPLIT
+        self._shards_read_at = datetime.min.replace(tzinfo=UTC)
 
     def tick(self) -> Due:
         """Fold what is closed and little; queue the slices that have more, and move all others on together.
@@ -85,10 +94,11 @@ class Folding:
         message for every slice. Beyond, all that are behind are queued. A slice without a watermark is given one first.
         """
         now = self._now()
-        watermarks = self._watermarks()
+        watermarks = self._standing()
         if len(watermarks) < len(fold.SLICES):
             self._begin([part for part in fold.SLICES if part not in watermarks], now)
-            watermarks = self._watermarks()
+            watermarks = self._standing()
+        self._split(dict.fromkeys(self._shards.steps, 1))  # what has run out goes
         behind = {part: at for part, at in watermarks.items() if at.through < fold.closable(part.sk, now)}
         left, folded = self._little(behind, now)
         self._queue.send([_message(part) for part in sorted(left)])
@@ -96,7 +106,15 @@ class Folding:
         return Due(max(lags, default=0), len(left), folded)
 
     def work(self, message: Message, remaining_ms: Callable[[], int]) -> Done:
-        """Do what a message says: fold a slice as far as it is closed and time allows, or one item again."""
+        """Do what a message says: fold a slice as far as it is closed and time allows, or one item again; or split an
+        entity that somebody knows to grow. Raises InvalidRequestError when that is no order.
+        """
+        if not self._shards_read_at <= self._clock() < self._shards_read_at + WATERMARKS_LAST:
+            self._look(consistent=False)
+        if "split" in message:
+            name, number = shards.ordered(message)
+            self._split({name: number})
+            return Done(0, 0)
         if "pk" in message:
             self._fold([_key(message["pk"], message["sk"])])
             return Done(1, 0)
@@ -110,8 +128,39 @@ class Folding:
     def _now(self) -> int:
         return int(self._clock().timestamp())
 
-    def _watermarks(self) -> dict[Slice, Progress]:
-        return watermarks_of(self._transport, self._one(watermark_request(self._tables.profiles, consistent=True)))
+    def _standing(self) -> dict[Slice, Progress]:
+        """Read the watermarks, and the table of shards."""
+        now = self._clock()
+        answer = self._one(watermark_request(self._tables.profiles, consistent=True))
+        rows = standing(self._transport, answer)
+        self._shards, self._shards_read_at = shards_of(rows), now
+        return watermarks_of(rows)
+
+    def _look(self, *, consistent: bool) -> None:
+        """Read the table of shards alone."""
+        now = self._clock()
+        payload = {"TableName": self._tables.profiles, "Key": {"pk": {"S": SHARDS}}, "ConsistentRead": consistent}
+        item = profile_of(attributes_of(self._one(Request("get_item", payload)), "Item"))
+        self._shards, self._shards_read_at = shards_of({SHARDS: item}), now
+
+    def _split(self, wanted: Mapping[str, int]) -> None:
+        """Have entities split at least into so many, from the day after tomorrow on. One whose entry somebody else
+        changed meanwhile is read again.
+        """
+        for _ in range(ATTEMPTS):
+            known, today = self._shards.steps, self._now() // DAY
+            room = max(shards.MOST_ENTITIES - len(known), 0)
+            listed = [name for name in wanted if name in known] + [name for name in wanted if name not in known][:room]
+            after = {name: shards.extended(known.get(name, ()), today, wanted[name]) for name in listed}
+            changes = {name: steps for name, steps in after.items() if steps != known.get(name, ())}
+            if not changes:
+                return
+            requests = [self._update(entry(name, known.get(name, ()), steps)) for name, steps in changes.items()]
+            answers = answered(self._transport.gather(requests))
+            self._look(consistent=True)
+            if not any(isinstance(answer, Refused) for answer in answers):
+                return
+        raise UnavailableError("ShardsOvertaken")
 
     def _begin(self, missing: Sequence[Slice], now: int) -> None:
         """Give slices their first watermark; refused, which is as good, when somebody else just did."""
@@ -148,7 +197,7 @@ class Folding:
         scan = self._one(Request("scan", payload))
         if attributes_of(scan, "LastEvaluatedKey"):
             return None
-        return [_key(row["pk"]["S"], row["sk"]["S"]) for row in attributes_of(scan, "Items")]
+        return _periods(attributes_of(scan, "Items"))
 
     def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> Done:
         closable = fold.closable(part.sk, self._now())
@@ -191,8 +240,7 @@ class Folding:
         }
         answer = self._one(Request("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {})))
         last = attributes_of(answer, "LastEvaluatedKey")
-        keys = [_key(row["pk"]["S"], row["sk"]["S"]) for row in attributes_of(answer, "Items")]
-        return keys, last["pk"]["S"] if last else ""
+        return _periods(attributes_of(answer, "Items")), last["pk"]["S"] if last else ""
 
     def _fold(self, keys: Sequence[Key]) -> None:
         """Fold items into their profiles. One that was overtaken by another fold, or refused, is read again."""
@@ -221,12 +269,17 @@ class Folding:
         }
         items = self._items([source for sources in wanted.values() for source in sources])
         changes: dict[Key, Request] = {}
+        grown: dict[str, int] = {}
         for key, past in pasts.items():
             found = {source.period: items[source] for source in wanted[key] if source in items}
             after = fold.folded(key.kind, key.period, found, past)
             if after != past:
                 changes[key] = self._update(expression(key, sides[key], after))
+            if key in items and (number := shards.wanted(items[key])) > 1:
+                name = key.kind.key(key.entity)
+                grown[name] = max(number, grown.get(name, 1))
         answers = answered(self._transport.gather(list(changes.values())))
+        self._split(grown)
         return [key for key, answer in zip(changes, answers, strict=True) if isinstance(answer, Refused)]
 
     def _sides(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Attribute | None]:
@@ -237,10 +290,11 @@ class Folding:
         return {key: found.get(_profile(key), {}).get(key.kind.side) for key in keys}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
-        by_key = {(key.pk, key.sk): key for key in keys}
+        """The periods that there are, each with all its shards."""
+        by_key = {(key.pk, key.sk): key for period in keys for key in period.split(self._shards)}
         wanted = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in by_key]
         rows = self._read(self._tables.counters, wanted, ConsistentRead=True, ProjectionExpression=READ_OF_ITEM)
-        return {by_key[row["pk"]["S"], row["sk"]["S"]]: item_of(row) for row in rows}
+        return counters.merged((by_key[row["pk"]["S"], row["sk"]["S"]], item_of(row)) for row in rows)
 
     def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str | bool) -> list[Mapping[str, Any]]:
         """The rows of a table that there are, in as many calls as it takes."""
@@ -295,8 +349,28 @@ def step(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, 
     }
 
 
-def _typed(progress: Progress) -> Attribute:
-    return {"L": [{"N": str(progress.through)}, {"S": progress.reached}]}
+def entry(name: str, before: Steps, after: Steps) -> dict[str, Any]:
+    """The one UpdateItem that changes the steps of an entity in the table of shards, refused when they are not what
+    was read; none: no attribute.
+    """
+    values = {f":{when}": _typed(steps) for when, steps in (("before", before), ("after", after)) if steps}
+    return {
+        "Key": {"pk": {"S": SHARDS}},
+        "UpdateExpression": "SET #entity = :after" if after else "REMOVE #entity",
+        "ConditionExpression": "#entity = :before" if before else "attribute_not_exists(#entity)",
+        "ExpressionAttributeNames": {"#entity": name},
+        "ExpressionAttributeValues": values,
+    }
+
+
+def _typed(value: int | Progress | Steps) -> Attribute:
+    match value:
+        case int():
+            return {"N": str(value)}
+        case Progress(through, reached):
+            return {"L": [{"N": str(through)}, {"S": reached}]}
+        case _:
+            return {"L": [{"L": [_typed(day), _typed(number)]} for day, number in value]}
 
 
 def _profile(key: Key) -> str:
@@ -305,8 +379,14 @@ def _profile(key: Key) -> str:
 
 
 def _key(pk: str, sk: str) -> Key:
-    kind, _, entity = pk.partition("#")
+    """The period that an item belongs to, whichever shard of it."""
+    kind, entity, *_ = pk.split("#")
     return Key(KINDS[kind], entity, int(sk[1:]))
+
+
+def _periods(rows: Sequence[Mapping[str, Any]]) -> list[Key]:
+    """The periods of items in the index, each once."""
+    return list(dict.fromkeys(_key(row["pk"]["S"], row["sk"]["S"]) for row in rows))
 
 
 def _message(part: Slice) -> Message:

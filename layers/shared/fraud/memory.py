@@ -53,7 +53,7 @@ class InMemoryCounters:
 
     def fold(self, key: Key) -> None:
         """Fold every period that a payment of `key`'s period reads from the profile, then drop what is long folded."""
-        kind, entity, now = key
+        kind, entity, now, _ = key
         unfolded, kept = self._unfolded[kind, entity], self._kept[kind, entity]
         profile = self.profiles[f"{kind.profile}#{entity}"]
         past = profile.get(kind.side, NOTHING)

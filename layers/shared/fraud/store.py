@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-from fraud import counters, fold, windows
-from fraud.counters import DAY, PAIR, SCALES, SLOTS, Item, Key, Profile, Slice, State, Update
+from fraud import counters, fold, shards, windows
+from fraud.counters import DAY, PAIR, SCALES, SLOTS, UNSPLIT, Item, Key, Profile, Shards, Slice, State, Update
 from fraud.decision import PACKED, Contents, Record, Stored
 from fraud.errors import ServiceError, UnavailableError
 from fraud.evaluation import Sight
@@ -45,8 +45,21 @@ Wanted = dict[str, dict[tuple[str, ...], None]]
 Found = Mapping[tuple[str, ...], Mapping[str, Any]]
 """Rows by table and key."""
 
+SHARDS = "shards"
+"""Key in the profiles table of the table of shards: an attribute for each entity that is split, or was of late."""
+
 WATERMARKS_LAST = timedelta(minutes=1)
-"""How long the fold's watermarks are taken for current: they only ever rise, so an old one errs on the safe side."""
+"""How long the fold's watermarks, and the table of shards, are taken for current: watermarks only ever rise, so an old
+one errs on the safe side.
+"""
+
+SHARDS_LAST = timedelta(hours=6)
+"""How long the table of shards is used when it cannot be read: what it says of a payment is written a day ahead."""
+
+BESIDE_S = 3600 // SCALES["s"]
+"""How many of the finest buckets are read of a period's other shards, up to the payment's own: all of a merchant's, of
+a day's the last hour.
+"""
 
 
 class Transport(Protocol):
@@ -78,36 +91,59 @@ class DynamoStore:
         self._retention = retention_days * DAY
         self._clock = clock
         self._watermarks: dict[Slice, int] = {}
-        self._watermarks_read_at = datetime.min.replace(tzinfo=UTC)
+        self._shards = UNSPLIT
+        self._read_at = datetime.min.replace(tzinfo=UTC)
 
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
         """Every update and all reads, these in as few BatchGetItem as take their keys, sent together.
 
-        Once in WATERMARKS_LAST the fold's watermarks are read beside them; one that cannot be read counts as old.
+        Once in WATERMARKS_LAST the fold's watermarks and the table of shards are read beside them; watermarks that
+        cannot be read count as old. Without a table of shards, or with one of hours ago, it is read before: nobody may
+        count who does not know where.
         """
-        moved = [counters.updates(transaction) for transaction in transactions]
+        try:
+            self._prepare(until)
+        except ServiceError as error:
+            return [
+                self._sight(one, [(update, error) for update in counters.updates(one)], error, {})
+                for one in transactions
+            ]
+        moved = [counters.updates(transaction, self._shards) for transaction in transactions]
         flat = [update for updates in moved for update in updates]
         chunks, places = self._chunks([self._wanted(*each) for each in zip(transactions, moved, strict=True)])
         names = projection(transactions)
-        requests = [*map(self._update, flat), *(self._read(chunk, names) for chunk in chunks)]
+        beside = [
+            (update, self._beside(update, keys))
+            for transaction, updates in zip(transactions, moved, strict=True)
+            for update in updates
+            if (keys := counters.siblings(update, self._shards))
+        ]
+        requests = [
+            *map(self._update, flat),
+            *(self._read(chunk, names) for chunk in chunks),
+            *(request for _, request in beside),
+        ]
         now = self._clock()
-        outdated = not self._watermarks_read_at <= now < self._watermarks_read_at + WATERMARKS_LAST
+        outdated = not self._read_at <= now < self._read_at + WATERMARKS_LAST
         if outdated:
             requests.append(watermark_request(self._tables.profiles))
         results = self._transport.gather(requests, until)
         if outdated:
-            self._renew(results.pop(), now, until)
+            with contextlib.suppress(ServiceError):
+                self._renew(results.pop(), now, until)
         counted = iter(results)
         mine = [[(update, next(counted)) for update in updates] for updates in moved]
-        found = [self._found(result, until) for result in counted]
+        found = [self._found(next(counted), until) for _ in chunks]
+        others = {update.key: self._found(next(counted), until) for update, _ in beside}
         return [
-            self._sight(transaction, updates, found[place])
+            self._sight(transaction, updates, _joined([found[n] for n in place]), others, until)
             for transaction, updates, place in zip(transactions, mine, places, strict=True)
         ]
 
     def count_again(self, transaction: Transaction, kinds: Collection[str]) -> list[Key]:
         """Send the updates of these kinds again, until acknowledged; the items. Raises ServiceError."""
-        moved = [update for update in counters.updates(transaction) if update.key.kind.name in kinds]
+        self._prepare(None)
+        moved = [update for update in counters.updates(transaction, self._shards) if update.key.kind.name in kinds]
         answered(self._transport.gather([self._update(update) for update in moved]))
         return [update.key for update in moved]
 
@@ -178,23 +214,37 @@ class DynamoStore:
     def _wanted(self, transaction: Transaction, moved: Sequence[Update]) -> Wanted:
         """Earlier items, profiles and decision of one payment."""
         return {
-            self._tables.counters: {(key.pk, key.sk): None for key in counters.reads(moved)},
+            self._tables.counters: {(key.pk, key.sk): None for key in counters.reads(moved, self._shards)},
             self._tables.profiles: {(pk,): None for pk in counters.profiles(transaction).values()},
             self._tables.decisions: {(transaction.transaction_id,): None},
         }
 
-    def _chunks(self, wanted: Iterable[Wanted]) -> tuple[list[Wanted], list[int]]:
-        """Keys of several payments put together, as many as one call takes; and in which chunk each payment's are."""
+    def _chunks(self, wanted: Iterable[Wanted]) -> tuple[list[Wanted], list[range]]:
+        """Keys of several payments put together, as many as one call takes; and in which chunks each payment's are:
+        in one, unless it has more than a call takes.
+        """
         chunks: list[Wanted] = []
         places = []
         for each in wanted:
             joined = {table: (chunks[-1][table] if chunks else {}) | keys for table, keys in each.items()}
             if chunks and sum(map(len, joined.values())) <= KEYS_PER_READ:
                 chunks[-1] = joined
+                places.append(range(len(chunks) - 1, len(chunks)))
             else:
-                chunks.append(each)
-            places.append(len(chunks) - 1)
+                pieces = _pieces(each)
+                places.append(range(len(chunks), len(chunks) + len(pieces)))
+                chunks += pieces
         return chunks, places
+
+    def _beside(self, update: Update, keys: Sequence[Key], *, whole: bool = False) -> Request:
+        """The read of the other shards of what is moved: consistently, as the update's own answer is."""
+        how: dict[str, Any] = {
+            "Keys": [{"pk": {"S": key.pk}, "sk": {"S": key.sk}} for key in keys],
+            "ConsistentRead": True,
+        }
+        if not whole:
+            how["ProjectionExpression"] = projection_beside(update)
+        return Request("batch_get_item", {"RequestItems": {self._tables.counters: how}})
 
     def _read(self, wanted: Wanted, names: str) -> Request:
         """One BatchGetItem; of the counters' items only the attributes named."""
@@ -222,45 +272,115 @@ class DynamoStore:
             for row in rows
         }
 
+    def _prepare(self, until: float | None) -> None:
+        """Have a table of shards that holds for every payment that may come. Raises ServiceError."""
+        now = self._clock()
+        if abs(now - self._read_at) >= SHARDS_LAST:
+            (result,) = self._transport.gather([watermark_request(self._tables.profiles)], until)
+            self._renew(result, now, until)
+
     def _renew(self, result: Result, now: datetime, until: float | None) -> None:
-        """Take over the watermarks, if they could be read."""
-        with contextlib.suppress(ServiceError):
-            (answer,) = answered([result])
-            progress = watermarks_of(self._transport, answer, until)
-            self._watermarks = {part: at.through for part, at in progress.items()}
-            self._watermarks_read_at = now
+        """Take over watermarks and shards. Raises ServiceError if they could not be read."""
+        (answer,) = answered([result])
+        rows = standing(self._transport, answer, until)
+        self._watermarks = {part: at.through for part, at in watermarks_of(rows).items()}
+        self._shards = shards_of(rows)
+        self._read_at = now
 
     def _sight(
-        self, transaction: Transaction, counted: Sequence[tuple[Update, Result]], found: Found | ServiceError
+        self,
+        transaction: Transaction,
+        counted: Sequence[tuple[Update, Result]],
+        found: Found | ServiceError,
+        beside: Mapping[Key, Found | ServiceError],
+        until: float | None = None,
     ) -> Sight:
-        """What the answers say of one payment."""
+        """What the answers say of one payment; `beside`, of the other shards of what it moved."""
         failures = [result for _, result in counted if isinstance(result, ServiceError)]
-        items = {
-            update.key: item_of(attributes_of(result))
-            for update, result in counted
-            if not isinstance(result, ServiceError)
-        }
+        mine = [(update, attributes_of(result)) for update, result in counted if not isinstance(result, ServiceError)]
+        items = [(update.key, item_of(attributes)) for update, attributes in mine]
         profiles: dict[str, Profile] = {}
         decision = None
         if isinstance(found, ServiceError):
             failures.append(found)
         else:
-            for key in counters.reads([update for update, _ in counted]):
-                if row := found.get((self._tables.counters, key.pk, key.sk)):
-                    items[key] = item_of(row)
+            earlier = counters.reads([update for update, _ in counted], self._shards)
+            rows = ((key, found.get((self._tables.counters, key.pk, key.sk))) for key in earlier)
+            items += [(key, item_of(row)) for key, row in rows if row]
             for pk in counters.profiles(transaction).values():
                 if row := found.get((self._tables.profiles, pk)):
                     profiles[pk] = profile_of(row)
             decision = found.get((self._tables.decisions, transaction.transaction_id))
-        recounted = any(isinstance(result, Refused) for _, result in counted)
-        stale = fold.stale((update.key for update, _ in counted), self._watermarks)
+        state = State(
+            counters.merged(items),
+            profiles,
+            any(isinstance(result, Refused) for _, result in counted),
+            fold.stale((update.key for update, _ in counted), self._watermarks),
+        )
+        for update, attributes in mine if beside else ():
+            try:
+                self._complete(transaction, update, attributes, state, beside.get(update.key, {}), until)
+            except ServiceError as error:
+                failures.append(error)
         return Sight(
-            State(items, profiles, recounted, stale),
+            state,
             _stored(decision) if decision else None,
             uncounted=tuple(update.key for update, result in counted if isinstance(result, ServiceError)),
             read=not isinstance(found, ServiceError),
             failure=failures[0] if failures else None,
+            large=tuple(update.key for update, attributes in mine if size_of(update, attributes) > shards.LARGE),
         )
+
+    def _complete(  # noqa: PLR0913, PLR0917 - what the one step brought, and what it may still take
+        self,
+        transaction: Transaction,
+        update: Update,
+        attributes: Mapping[str, Any],
+        state: State,
+        beside: Found | ServiceError,
+        until: float | None,
+    ) -> None:
+        """Put the other shards to what was moved; in a rare step of its own, where the last hour of a day's fine
+        buckets is not enough. Raises ServiceError.
+        """
+        if isinstance(beside, ServiceError):
+            raise beside
+        key = update.key.whole
+
+        def put(others: Iterable[Mapping[str, Any]]) -> None:
+            state.items.update(counters.merged((key, item_of(row)) for row in (attributes, *others)))
+
+        put(beside.values())
+        past = state.profiles.get(f"{key.kind.profile}#{key.entity}", {}).get(key.kind.side, NOTHING)
+        if beside and windows.hidden(key, state.items, past, transaction.epoch, _since(update)):
+            keys = counters.siblings(update, self._shards)
+            request = self._beside(update, keys, whole=True)
+            (answer,) = answered(self._transport.gather([request], until))
+            put(completed(self._transport, answer, until).get(self._tables.counters, ()))
+
+
+def _pieces(wanted: Wanted) -> list[Wanted]:
+    """One payment's keys in as many calls as they take."""
+    keys = [(table, key) for table, keys in wanted.items() for key in keys]
+    pieces: list[Wanted] = []
+    for start in range(0, len(keys), KEYS_PER_READ):
+        piece: Wanted = {table: {} for table in wanted}
+        for table, key in keys[start : start + KEYS_PER_READ]:
+            piece[table][key] = None
+        pieces.append(piece)
+    return pieces
+
+
+def _joined(found: Sequence[Found | ServiceError]) -> Found | ServiceError:
+    """All rows of one payment, or the first error among its reads."""
+    if len(found) == 1:
+        return found[0]
+    rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for each in found:
+        if isinstance(each, ServiceError):
+            return each
+        rows |= each
+    return rows
 
 
 def completed(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, list[Mapping[str, Any]]]:
@@ -282,16 +402,28 @@ def completed(transport: Transport, answer: Answer, until: float | None = None) 
 
 
 def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
-    """The read of all watermarks: one item for each letter, with an attribute for each of its slices."""
-    keys = [{"pk": {"S": pk}} for pk in fold.WATERMARKS.values()]
+    """The read of all watermarks, one item for each letter, with an attribute for each of its slices; and of the table
+    of shards.
+    """
+    keys = [{"pk": {"S": pk}} for pk in (*fold.WATERMARKS.values(), SHARDS)]
     return Request("batch_get_item", {"RequestItems": {profiles: {"Keys": keys, "ConsistentRead": consistent}}})
 
 
-def watermarks_of(transport: Transport, answer: Answer, until: float | None = None) -> dict[Slice, Progress]:
-    """How far each slice is folded, from the answer to `watermark_request`. A slice without a watermark is left out."""
-    rows = {row["pk"]["S"]: profile_of(row) for table in completed(transport, answer, until).values() for row in table}
+def standing(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, Profile]:
+    """The items of `watermark_request` by key."""
+    return {row["pk"]["S"]: profile_of(row) for table in completed(transport, answer, until).values() for row in table}
+
+
+def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:
+    """How far each slice is folded. A slice without a watermark is left out."""
     found = {part: rows.get(fold.WATERMARKS[part.sk], {}).get(watermark(part)) for part in fold.SLICES}
     return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
+
+
+def shards_of(rows: Mapping[str, Profile]) -> Shards:
+    """The table of shards; no attribute of an entity lacks a `#`, as `pk` does."""
+    steps = rows.get(SHARDS, {}).items()
+    return Shards({name: tuple((day, number) for day, number in value) for name, value in steps if "#" in name})
 
 
 def watermark(part: Slice) -> str:
@@ -345,6 +477,31 @@ def projection(transactions: Iterable[Transaction]) -> str:
                 reach_back = length - 1 - transaction.epoch % period // SCALES[scale]
                 names |= dict.fromkeys(f"{scale}{index}" for index in range(per_item - max(reach_back, 0), per_item))
     return ", ".join(names)
+
+
+def projection_beside(update: Update) -> str:
+    """Attributes of the other shards of the payment's own item that `measure` may look at: hours, slots, device, and
+    fine buckets up to its own, short of those that `windows.hidden` tells of.
+    """
+    names = dict.fromkeys(("pk", "sk", "d", *(f"h{hour}" for hour in range(24))))
+    if update.device is not None:
+        names[f"e{update.device}"] = None
+    own = dict(update.buckets)
+    names |= dict.fromkeys(f"s{index}" for index in range(_since(update), own["s"] + 1))
+    length = dict(windows.WINDOWS.values())["m"]
+    names |= dict.fromkeys(f"m{index}" for index in range(max(own["m"] - length + 1, 0), own["m"] + 1))
+    return ", ".join(names)
+
+
+def _since(update: Update) -> int:
+    """The first of the finest buckets that are read of the period's other shards."""
+    return max(dict(update.buckets)["s"] - BESIDE_S + 1, 0)
+
+
+def size_of(update: Update, attributes: Mapping[str, Any]) -> float:
+    """About how many bytes the item has that an update was answered with."""
+    marks, slots = attributes.get(update.marks, {}).get("BS", ()), attributes.get("d", {}).get("NS", ())
+    return shards.size(len(marks), len(attributes), len(slots))
 
 
 def item_of(attributes: Mapping[str, Any]) -> Item:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fraud import settings
-from fraud.errors import ServiceError
+from fraud.errors import FraudError, ServiceError
 from fraud.evaluation import Evaluation
 from fraud.fold import Done, Due
 from fraud.labels import LabelResult
@@ -38,7 +38,8 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
             "StateMs": steps.state,
             "ModelMs": steps.model,
             "RulesMs": steps.rules,
-        },
+        }
+        | ({"LargeItems": len(evaluation.large)} if evaluation.large else {}),
         {
             "transaction_id": decision.transaction_id,
             "score": decision.score,
@@ -48,15 +49,20 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
             "recounted": decision.recounted,
             "model": decision.model.version,
             "policy": decision.policy_version,
-        },
+        }
+        | ({"large": evaluation.large} if evaluation.large else {}),
         rollups=[["Door"]],
     )
 
 
 def refused(error: Exception, status: int, door: str) -> None:
-    """One request not answered with a decision; the kind of error says enough, its text could quote the request."""
+    """One request not answered with a decision: the kind of error and the rules it broke; its text could quote the
+    request.
+    """
     cause = {"code": error.code} if isinstance(error, ServiceError) else {}
-    _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status} | cause)
+    faults = error.faults if isinstance(error, FraudError) else ()
+    broken = {"rules": sorted({fault.rule for fault in faults})} if faults else {}
+    _emit({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status} | cause | broken)
 
 
 def degraded(part: str, cause: str) -> None:

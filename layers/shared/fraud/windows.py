@@ -19,6 +19,7 @@ from fraud.counters import (
     SCALES,
     SLOTS,
     Item,
+    Key,
     Kind,
     Profile,
     State,
@@ -111,7 +112,7 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
     values = ABSENT.copy()
     epoch, roles = transaction.epoch, profiles(transaction)
     items: dict[Kind, dict[int, Item]] = {kind: {} for kind, _, _ in sides(transaction)}
-    for (kind, _, period), item in state.items.items():
+    for (kind, _, period, _), item in state.items.items():
         items[kind][period] = item
     for kind, found in items.items():
         if kind is PAIR:
@@ -233,6 +234,22 @@ def _seen(items: Mapping[int, Item], kind: Kind, past: Past, epoch: int) -> tupl
             starts += [earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]
     firsts = [*starts, start + own * width, past.first or epoch]
     return min(firsts), max([*starts, past.last]) or None
+
+
+def hidden(key: Key, items: Mapping[Key, Item], past: Past, epoch: int, since: int) -> bool:
+    """Whether age or idle time need fine buckets of the payment's own item before the one numbered `since`.
+
+    They do not when hours show that there are none, or when something newer and something older is known.
+    """
+    item, width = items[key], SCALES["s"]
+    if all(hour * 3600 // width >= since for hour in item.buckets["h"]):
+        return False
+    own = epoch % key.kind.period // width
+    latest = own if unpacked(item.buckets["s"].get(own, 0))[0] > 1 else own - 1
+    older = past.first > 0 or any(
+        found.buckets["h"] for other, found in items.items() if other[:2] == key[:2] and other.period < key.period
+    )
+    return not (older and any(since <= index <= latest for index in item.buckets["s"]))
 
 
 def _device_new(items: Mapping[int, Item], past: Past, slot: int, day: int) -> int:
