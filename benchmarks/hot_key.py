@@ -19,7 +19,8 @@ from fraud import shards
 from fraud.counters import DAY, MARK_BYTES, MERCHANT, PAYEE, SCALES, SLOTS, Item, Kind, Steps, packed, updates
 from fraud.folding import Folding, Message
 from fraud.memory import InMemoryCounters
-from fraud.store import SHARDS, DynamoStore, profile_of
+from fraud.rows import SHARDS, profile_of
+from fraud.store import DynamoStore
 from fraud.transaction import Transaction
 from fraud.windows import measure
 

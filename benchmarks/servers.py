@@ -30,6 +30,7 @@ from benchmarks.lives import DEVICE_ID, NOON, PAYEE_ID, PAYER_ID, TODAY, identif
 from benchmarks.metering import TABLES, Metered
 from fraud import fold, store
 from fraud.counters import DEVICE, PAYEE, PAYER
+from fraud.rows import watermark
 from fraud.scorer import PACKAGED
 
 PER_DAY = 20
@@ -182,7 +183,7 @@ class Answers:
         today = int(TODAY.timestamp())
         self._watermarks = typed(
             {
-                store.watermark(part): {"L": [{"N": str(today // fold.PERIODS["h"])}, {"S": ""}]}
+                watermark(part): {"L": [{"N": str(today // fold.PERIODS["h"])}, {"S": ""}]}
                 for part in fold.SLICES[: len(fold.SLICES) // len(fold.PERIODS)]
             }
         )

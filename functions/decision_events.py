@@ -12,8 +12,8 @@ from fraud.decision import Contents, DecisionMade
 from fraud.errors import ServiceError
 from fraud.fold_queue import SqsQueue
 from fraud.outbox import Event, Outbox
+from fraud.rows import opened
 from fraud.settings import Settings
-from fraud.store import opened
 from fraud.transaction import Transaction
 
 DOOR = "decision_events"

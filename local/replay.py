@@ -31,7 +31,7 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from fraud.decision import PACKED
-from fraud.store import opened
+from fraud.rows import opened
 from local.box import Box
 from local.client import Answer, Client
 from local.redrive import Line, read

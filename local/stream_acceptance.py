@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from fraud.store import opened
+from fraud.rows import opened
 from local import redrive
 from local.box import Box
 from local.client import Client

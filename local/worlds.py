@@ -16,7 +16,7 @@ from fraud import features
 from fraud.counters import DAY, KEEP_DAYS, PAIR, SLOTS, Item, Key, profiles, sides
 from fraud.fold import SLICES, WATERMARKS, closable
 from fraud.memory import InMemoryCounters
-from fraud.store import watermark
+from fraud.rows import watermark
 from fraud.transaction import Transaction, utc
 from local import handbook
 from local.box import Box

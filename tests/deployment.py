@@ -6,7 +6,8 @@ from typing import Any
 from fraud.counters import Slice
 from fraud.fold import WATERMARKS, Done, Progress
 from fraud.folding import FEW, RESERVE_MS, Folding, Message
-from fraud.store import DynamoStore, Tables, profile_of, watermark
+from fraud.rows import profile_of, watermark
+from fraud.store import DynamoStore, Tables
 from fraud.transaction import Transaction
 from fraud.wire import Request, Result
 from tests.fakes import counted

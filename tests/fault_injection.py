@@ -26,7 +26,8 @@ from fraud.counters import Item, Key, updates
 from fraud.errors import FraudError, ServiceError, UnavailableError, UndecidedError
 from fraud.evaluation import Evaluation, Evaluator
 from fraud.folding import Folding, Message
-from fraud.store import DynamoStore, item_of, opened
+from fraud.rows import item_of, opened
+from fraud.store import DynamoStore
 from fraud.transaction import Transaction
 from fraud.windows import measure
 from fraud.wire import Answer, Request, Result

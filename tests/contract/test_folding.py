@@ -20,8 +20,9 @@ from fraud.fold import WATERMARKS, Progress
 from fraud.fold_queue import SqsQueue
 from fraud.folding import PAGE, RESERVE_MS, Folding, Message, step
 from fraud.memory import InMemoryCounters
+from fraud.rows import SHARDS, expression, profile_of, watermark
 from fraud.settings import Caller
-from fraud.store import SHARDS, DynamoStore, Tables, expression, profile_of, watermark, watermark_request
+from fraud.store import DynamoStore, Tables, watermark_request
 from fraud.transaction import Transaction
 from fraud.windows import measure
 from fraud.wire import Refused, Request, Result, Wire

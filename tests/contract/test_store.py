@@ -35,8 +35,9 @@ from fraud.fold import closable
 from fraud.folding import RESERVE_MS, Folding, Message
 from fraud.memory import InMemoryCounters
 from fraud.past import Bucket, Past, Series
+from fraud.rows import expression, item_of, opened, projection
 from fraud.settings import Caller
-from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, Transport, expression, item_of, opened, projection
+from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, Transport
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import NAMES, measure
 from fraud.wire import Answer, Refused, Request, Result, Wire, answered

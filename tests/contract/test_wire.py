@@ -27,9 +27,9 @@ from cryptography.x509.oid import NameOID
 
 from fraud.counters import updates
 from fraud.errors import ServiceError
+from fraud.rows import expression
 from fraud.settings import Caller
 from fraud.signature import Signer
-from fraud.store import expression
 from fraud.wire import Refused, Request, Result, Wire
 from local.emulator import Emulator
 from local.stack import REGION

@@ -10,7 +10,7 @@ from botocore.stub import Stubber
 
 from fraud.counters import packed
 from fraud.errors import UnavailableError
-from fraud.store import opened
+from fraud.rows import opened
 from fraud.wire import Request, Result
 from local.emulator import Emulator
 from tests.integration.conftest import Taken, hours_of

@@ -23,7 +23,7 @@ from fraud import settings
 from fraud.decision import PACKED, Contents
 from fraud.label_store import AccountProfile, DecidedRow, LabelAttribute, LabelRow
 from fraud.labels import MAX_LABELS_OF_SOURCE, MAX_SOURCES
-from fraud.store import profile_of
+from fraud.rows import profile_of
 from fraud.transaction import Transaction, utc
 from local import events
 from local.moto_server import TakingTurns

@@ -9,7 +9,8 @@ import pytest
 
 from fraud.counters import Slice, updates
 from fraud.errors import ServiceError
-from fraud.store import DynamoStore, shards_of, standing, watermark_request
+from fraud.rows import shards_of
+from fraud.store import DynamoStore, standing, watermark_request
 from local.emulator import Emulator
 from tests.fakes import counted
 from tests.payments import payment

@@ -33,6 +33,7 @@ from fraud.counters import (
 from fraud.errors import InvalidRequestError, UnavailableError
 from fraud.folding import ATTEMPTS, RESERVE_MS, entry
 from fraud.memory import InMemoryCounters
+from fraud.rows import SHARDS, size_of
 from fraud.shards import (
     AHEAD_DAYS,
     LAST_DAYS,
@@ -43,7 +44,7 @@ from fraud.shards import (
     ordered,
     wanted,
 )
-from fraud.store import KEYS_PER_READ, SHARDS, size_of
+from fraud.store import KEYS_PER_READ
 from fraud.transaction import Transaction
 from fraud.windows import measure
 from fraud.wire import Request, Result

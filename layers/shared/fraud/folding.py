@@ -21,22 +21,16 @@ from fraud.counters import DAY, KINDS, UNSPLIT, Item, Key, Slice, Steps
 from fraud.errors import UnavailableError
 from fraud.fold import Done, Due, Progress
 from fraud.past import Past
+from fraud.rows import SHARDS, item_of, past_of, profile_of, shards_of, watermark, watermarks_of
 from fraud.store import (
     KEYS_PER_READ,
-    SHARDS,
     WATERMARKS_LAST,
     Tables,
     Transport,
     attributes_of,
     completed,
-    item_of,
-    past_of,
-    profile_of,
-    shards_of,
     standing,
-    watermark,
     watermark_request,
-    watermarks_of,
 )
 from fraud.wire import Answer, Refused, Request, answered
 

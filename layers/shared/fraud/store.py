@@ -6,21 +6,33 @@ PutItem, refused when the id has one. So every call may be repeated.
 """
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from fraud import counters, fold, shards, windows
-from fraud.counters import DAY, PAIR, SCALES, SLOTS, UNSPLIT, Item, Key, Profile, Shards, Slice, State, Update
+from fraud.counters import DAY, UNSPLIT, Key, Profile, Slice, State, Update
 from fraud.decision import PACKED, Contents, Record, Stored
 from fraud.errors import ServiceError, UnavailableError
 from fraud.evaluation import Sight
-from fraud.fold import Progress
-from fraud.past import NOTHING, SIDES, Past
+from fraud.past import NOTHING
+from fraud.rows import (
+    DECISION,
+    SHARDS,
+    expression,
+    item_of,
+    profile_of,
+    projection,
+    projection_beside,
+    shards_of,
+    since,
+    size_of,
+    stored_of,
+    watermarks_of,
+)
 from fraud.transaction import Transaction, utc
-from fraud.wire import Answer, Refused, Request, Result, answered, binary
+from fraud.wire import Answer, Refused, Request, Result, answered
 
 READ_ATTEMPTS = 4
 """How often keys that DynamoDB left unprocessed are asked for again."""
@@ -28,25 +40,11 @@ READ_ATTEMPTS = 4
 KEYS_PER_READ = 100
 """What BatchGetItem takes."""
 
-DECISION = f"body_identity, {PACKED}"
-
-EARLIER = (
-    "pk",
-    "sk",
-    "d",
-    *(f"h{hour}" for hour in range(24)),
-    *(f"b{day}" for day in range(PAIR.period // DAY)),
-)
-"""What is read of every earlier item: hours, slots, and a pair's days."""
-
 Wanted = dict[str, dict[tuple[str, ...], None]]
 """Keys by table, each once."""
 
 Found = Mapping[tuple[str, ...], Mapping[str, Any]]
 """Rows by table and key."""
-
-SHARDS = "shards"
-"""Key in the profiles table of the table of shards: an attribute for each entity that is split, or was of late."""
 
 WATERMARKS_LAST = timedelta(minutes=1)
 """How long the fold's watermarks, and the table of shards, are taken for current: watermarks only ever rise, so an old
@@ -55,11 +53,6 @@ one errs on the safe side.
 
 SHARDS_LAST = timedelta(hours=6)
 """How long the table of shards is used when it cannot be read: what it says of a payment is written a day ahead."""
-
-BESIDE_S = 3600 // SCALES["s"]
-"""How many of the finest buckets are read of a period's other shards, up to the payment's own: all of a merchant's, of
-a day's the last hour.
-"""
 
 
 class Transport(Protocol):
@@ -157,7 +150,7 @@ class DynamoStore:
         }
         (answer,) = answered(self._transport.gather([Request("get_item", payload)], until))
         item = attributes_of(answer, "Item")
-        return _stored(item) if item else None
+        return stored_of(item) if item else None
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
         """Read the decisions of at most 100 ids consistently; one without is left out. Raises UnavailableError."""
@@ -172,7 +165,7 @@ class DynamoStore:
         }
         (answer,) = answered(self._transport.gather([Request("batch_get_item", {"RequestItems": keys})]))
         rows = completed(self._transport, answer).get(self._tables.decisions, ())
-        return {row["pk"]["S"]: _stored(row) for row in rows}
+        return {row["pk"]["S"]: stored_of(row) for row in rows}
 
     def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
         """One PutItem for each, sent together."""
@@ -180,7 +173,7 @@ class DynamoStore:
         return [
             result
             if isinstance(result, ServiceError)
-            else _stored(result.item)
+            else stored_of(result.item)
             if isinstance(result, Refused)
             else None
             for result in results
@@ -324,7 +317,7 @@ class DynamoStore:
                 failures.append(error)
         return Sight(
             state,
-            _stored(decision) if decision else None,
+            stored_of(decision) if decision else None,
             uncounted=tuple(update.key for update, result in counted if isinstance(result, ServiceError)),
             read=not isinstance(found, ServiceError),
             failure=failures[0] if failures else None,
@@ -352,7 +345,7 @@ class DynamoStore:
 
         put(beside.values())
         past = state.profiles.get(f"{key.kind.profile}#{key.entity}", {}).get(key.kind.side, NOTHING)
-        if beside and windows.hidden(key, state.items, past, transaction.epoch, _since(update)):
+        if beside and windows.hidden(key, state.items, past, transaction.epoch, since(update)):
             keys = counters.siblings(update, self._shards)
             request = self._beside(update, keys, whole=True)
             (answer,) = answered(self._transport.gather([request], until))
@@ -414,159 +407,6 @@ def standing(transport: Transport, answer: Answer, until: float | None = None) -
     return {row["pk"]["S"]: profile_of(row) for table in completed(transport, answer, until).values() for row in table}
 
 
-def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:
-    """How far each slice is folded. A slice without a watermark is left out."""
-    found = {part: rows.get(fold.WATERMARKS[part.sk], {}).get(watermark(part)) for part in fold.SLICES}
-    return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
-
-
-def shards_of(rows: Mapping[str, Profile]) -> Shards:
-    """The table of shards; no attribute of an entity lacks a `#`, as `pk` does."""
-    steps = rows.get(SHARDS, {}).items()
-    return Shards({name: tuple((day, number) for day, number in value) for name, value in steps if "#" in name})
-
-
-def watermark(part: Slice) -> str:
-    """The attribute that holds a slice's `Progress`, as a list: in one value, so that it changes as a whole."""
-    return f"s{part.number}"
-
-
-def expression(update: Update) -> dict[str, Any]:
-    """The one UpdateItem of an attempt: buckets, slots and marks move together, or nothing does."""
-    adds = [f"{scale}{index} :v" for scale, index in update.buckets]
-    values: dict[str, Any] = {
-        ":v": {"N": str(update.value)},
-        ":ttl": {"N": str(update.ttl)},
-        ":marks": {"BS": [update.mark]},  # ADD wants a set,
-        ":mark": {"B": update.mark},  # contains() a scalar: with the set it would never match and duplicates would pass
-    }
-    sets, names = ["#ttl = if_not_exists(#ttl, :ttl)"], {"#ttl": "ttl"}
-    if update.slot is not None:
-        adds.append("d :slots")
-        values[":slots"] = {"NS": [str(update.hour * SLOTS + update.slot)]}
-    if update.device is not None:
-        adds.append(f"e{update.device} :one")
-        values[":one"] = {"N": "1"}
-    if update.fold is not None:
-        sets.append("#fold = if_not_exists(#fold, :fold)")
-        names["#fold"] = "fold"
-        values[":fold"] = {"S": update.fold}
-    return {
-        "Key": {"pk": {"S": update.key.pk}, "sk": {"S": update.key.sk}},
-        "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(adds)}, {update.marks} :marks"
-        + (f" REMOVE {', '.join(update.closed)}" if update.closed else ""),
-        "ConditionExpression": f"NOT contains({update.marks}, :mark)",
-        "ExpressionAttributeNames": names,
-        "ExpressionAttributeValues": values,
-        "ReturnValues": "ALL_NEW",
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
-
-
-def projection(transactions: Iterable[Transaction]) -> str:
-    """Attributes of earlier items that `measure` may look at: hours, slots, days, devices, and the fine buckets of
-    windows that reach back over the start of a payment's own period.
-    """
-    names = dict.fromkeys(EARLIER)
-    for transaction in transactions:
-        if transaction.device_id is not None:
-            names[f"e{counters.slot_of(transaction.device_id)}"] = None
-        for period in {kind.period for kind, _, _ in counters.sides(transaction) if kind is not PAIR}:
-            for scale, length in windows.WINDOWS.values():
-                per_item = period // SCALES[scale]
-                reach_back = length - 1 - transaction.epoch % period // SCALES[scale]
-                names |= dict.fromkeys(f"{scale}{index}" for index in range(per_item - max(reach_back, 0), per_item))
-    return ", ".join(names)
-
-
-def projection_beside(update: Update) -> str:
-    """Attributes of the other shards of the payment's own item that `measure` may look at: hours, slots, device, and
-    fine buckets up to its own, short of those that `windows.hidden` tells of.
-    """
-    names = dict.fromkeys(("pk", "sk", "d", *(f"h{hour}" for hour in range(24))))
-    if update.device is not None:
-        names[f"e{update.device}"] = None
-    own = dict(update.buckets)
-    names |= dict.fromkeys(f"s{index}" for index in range(_since(update), own["s"] + 1))
-    length = dict(windows.WINDOWS.values())["m"]
-    names |= dict.fromkeys(f"m{index}" for index in range(max(own["m"] - length + 1, 0), own["m"] + 1))
-    return ", ".join(names)
-
-
-def _since(update: Update) -> int:
-    """The first of the finest buckets that are read of the period's other shards."""
-    return max(dict(update.buckets)["s"] - BESIDE_S + 1, 0)
-
-
-def size_of(update: Update, attributes: Mapping[str, Any]) -> float:
-    """About how many bytes the item has that an update was answered with."""
-    marks, slots = attributes.get(update.marks, {}).get("BS", ()), attributes.get("d", {}).get("NS", ())
-    return shards.size(len(marks), len(attributes), len(slots))
-
-
-def item_of(attributes: Mapping[str, Any]) -> Item:
-    """A counters item from DynamoDB's attributes; marks, needed by the condition only, stay behind."""
-    item = Item()
-    numbered = {**item.buckets, "e": item.devices}
-    for name, value in attributes.items():
-        if place := _place(name):
-            letter, number = place
-            numbered[letter][number] = int(value["N"])
-        elif name == "d":
-            for slot_of_hour in value["NS"]:
-                hour, slot = divmod(int(slot_of_hour), SLOTS)
-                item.slots[hour] = item.slots.get(hour, 0) | 1 << slot
-    return item
-
-
-@functools.cache
-def _place(name: str) -> tuple[str, int] | None:
-    """Letter and number of a bucket's or a device's attribute; None for pk, sk, ttl, fold, d and marks."""
-    letter, number = name[0], name[1:]
-    return (letter, int(number)) if (letter in SCALES or letter == "e") and number.isdecimal() else None
-
-
-def profile_of(attributes: Mapping[str, Any]) -> Profile:
-    """A profile as plain values (integers, strings, bytes, booleans, and lists and maps of them), and a Past for each
-    side.
-    """
-    return {
-        name: past_of(value) if name in SIDES else _plain(kind, content)
-        for name, value in attributes.items()
-        for kind, content in value.items()
-    }
-
-
-def past_of(side: Mapping[str, Any] | None) -> Past:
-    """What is folded into a side of a profile."""
-    return NOTHING if side is None else Past.unpacked(binary(side["B"]))
-
-
-def _plain(kind: str, content: Any) -> Any:  # noqa: ANN401 - an attribute has one of many types
-    match kind:
-        case "N":
-            return float(content) if "." in content or "E" in content else int(content)
-        case "B":
-            return binary(content)
-        case "M":
-            return profile_of(content)
-        case "L":
-            return [_plain(*pair) for element in content for pair in element.items()]
-        case "NULL":
-            return None
-        case _:
-            return content
-
-
 def attributes_of(answer: Answer, field: str = "Attributes") -> Any:  # noqa: ANN401 - rows, or one of them
     """A field of an answer, empty where it has none; of a refused condition, the item that was there."""
     return answer.item if isinstance(answer, Refused) else answer.get(field, {})
-
-
-def _stored(attributes: Mapping[str, Any]) -> Stored:
-    return Stored(binary(attributes["body_identity"]["B"]), opened(attributes).answer)
-
-
-def opened(row: Mapping[str, Any]) -> Contents:
-    """Transaction, counters and answer of a decision's row, as a table or its stream hands it out."""
-    return Contents.unpacked(binary(row[PACKED]["B"]))
