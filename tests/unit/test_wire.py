@@ -321,23 +321,6 @@ def test_answers_come_in_the_order_of_the_requests_however_they_arrive(serving):
     assert servers.clock == pytest.approx(1000.05)
 
 
-def test_a_steps_requests_are_all_made_ready_before_the_first_leaves():
-    happened: list[str] = []
-
-    class Watched(Servers):
-        def epoch(self) -> float:
-            happened.append("signed")
-            return super().epoch()
-
-        def dial(self, address: tuple[str, int], attempt: int) -> socket.socket:
-            happened.append("dialled")
-            return super().dial(address, attempt)
-
-    with contextlib.closing(Watched()) as servers:
-        Wire(CALLER, world=servers).gather([GET] * 3)
-    assert happened == ["signed"] * 3 + ["dialled"] * 3
-
-
 def test_a_connection_is_used_again(serving):
     wire, servers = serving()
     for _ in range(3):

@@ -237,7 +237,6 @@ class _Call:
         self.host = host
         self.attempt = 0
         self.gives_up = 0.0
-        self.message = b""
         self.result: Result | None = None
         self.connection: Connection
         self.steps: Steps
@@ -282,25 +281,21 @@ class _Gathering:
         return min(*moments, self._until)
 
     def _send_due(self, now: float) -> None:
-        """Send what is due, all made ready before the first leaves: a server that gets them in a row wakes up once."""
-        due: list[int] = []
-        while self._waiting and self._waiting[0][0] <= now and len(self._flying) + len(due) < CONNECTIONS:
-            due.append(heapq.heappop(self._waiting)[1])
-        for number in due:
-            call = self._calls[number]
-            call.message = call.host.message(call.request, self._world.epoch())
-        for number in due:
+        """Send what is due, each as soon as it is made: the work on one request goes on while others are answered."""
+        while self._waiting and self._waiting[0][0] <= now and len(self._flying) < CONNECTIONS:
+            _, number = heapq.heappop(self._waiting)
             self._send(number, fresh=self._calls[number].attempt > 0)
 
     def _send(self, number: int, *, fresh: bool) -> None:
         call = self._calls[number]
+        message = call.host.message(call.request, self._world.epoch())
         call.gives_up = self._world.now() + call.host.attempt_s
         try:
             call.connection = call.host.connection(self._world, call.attempt, fresh=fresh)
         except OSError as error:
             self._failed(number, UnavailableError(type(error).__name__))
             return
-        call.steps = call.connection.exchange(call.message)
+        call.steps = call.connection.exchange(message)
         descriptor = call.connection.socket.fileno()
         self._flying[descriptor] = number
         self._poll.register(descriptor, 0)
