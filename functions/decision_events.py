@@ -18,6 +18,11 @@ from fraud.transaction import Transaction
 
 DOOR = "decision_events"
 
+FULL = "ValidationException"
+"""DynamoDB's word for an item that would exceed 400 KB. No retry mends that, and nobody else's decision may wait for
+it: the update is given up, with a line in the log; the decision's row goes on saying that it is `uncounted`.
+"""
+
 _settings = Settings.from_environment()
 _outbox = Outbox(_settings)
 _store = assembly.store(_settings)
@@ -45,7 +50,15 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 def _count_again(contents: Contents, row: Mapping[str, Any]) -> None:
     """Have acknowledged what was not, and items of closed periods folded again. Raises ServiceError."""
-    if kinds := row.get("uncounted", {}).get("S"):
-        for key in _store.count_again(Transaction.model_validate_json(contents.transaction), kinds.split()):
-            _folding.refold(key)
-        telemetry.recounted(len(kinds.split()))
+    counted = 0
+    for kind in row.get("uncounted", {}).get("S", "").split():
+        try:
+            for key in _store.count_again(Transaction.model_validate_json(contents.transaction), [kind]):
+                _folding.refold(key)
+            counted += 1
+        except ServiceError as error:
+            if error.code != FULL:
+                raise
+            telemetry.refused(error, error.status, DOOR)
+    if counted:
+        telemetry.recounted(counted)

@@ -9,7 +9,7 @@ import pytest
 from botocore.stub import Stubber
 
 from fraud.counters import packed
-from fraud.errors import UnavailableError
+from fraud.errors import ServiceError, UnavailableError
 from fraud.rows import opened
 from fraud.wire import Request, Result
 from local.emulator import Emulator
@@ -118,9 +118,10 @@ def test_why_a_batch_begins_again_is_in_the_log(decision_events, decision_api, e
 class Losing:
     """The store's transport, whose updates of payees and pairs get lost, or their answers."""
 
-    def __init__(self, transport: Any, *, applied: bool) -> None:
+    def __init__(self, transport: Any, *, applied: bool, error: ServiceError | None = None) -> None:
         self._transport = transport
         self._applied = applied
+        self._error = error or UnavailableError("DeadlineExceeded")
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         lost = [
@@ -130,9 +131,7 @@ class Losing:
         sent = [request for request, away in zip(requests, lost, strict=True) if self._applied or not away]
         results = iter(self._transport.gather(sent, until))
         answers = [next(results) if self._applied or not away else None for away in lost]
-        return [
-            UnavailableError("DeadlineExceeded") if away else answer for answer, away in zip(answers, lost, strict=True)
-        ]
+        return [self._error if away else answer for answer, away in zip(answers, lost, strict=True)]
 
 
 @pytest.mark.parametrize("applied", [False, True])
@@ -160,3 +159,23 @@ def test_updates_that_nobody_acknowledged_are_sent_until_they_are_and_counted_on
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["CountedAgain"] for line in lines] == [2, 2]
     assert [told["detail"]["degraded"] for told in published()] == [["state"]] * 2
+
+
+def test_an_item_that_is_full_is_given_up_and_keeps_nobody_waiting(  # noqa: PLR0913, PLR0917 - what there is
+    decision_events, decision_api, emulator, published, monkeypatch, capsys
+):
+    payments = [fresh() | {"payee_id": "full"}, fresh()]
+    full = ServiceError("ValidationException")
+    deciding, repairing = decision_api._evaluator.store, decision_events._store
+    with monkeypatch.context() as outage:
+        outage.setattr(deciding, "_transport", Losing(deciding._transport, applied=False, error=full))
+        event = batch(decision_api, emulator, *payments)
+    published()
+    capsys.readouterr()
+    with monkeypatch.context() as outage:
+        outage.setattr(repairing, "_transport", Losing(repairing._transport, applied=False, error=full))
+        assert decision_events.handler(event, None) == {"batchItemFailures": []}
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(line["Error"], line["code"]) for line in lines} == {("ServiceError", "ValidationException")}
+    assert len(lines) == 4  # payee and pair of both
+    assert len(published()) == 2
