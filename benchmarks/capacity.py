@@ -18,6 +18,7 @@ from fraud import assembly, fold, scorer
 from fraud.counters import DAY, DEVICE, MERCHANT, PAYEE, PAYER, Kind
 from fraud.evaluation import Evaluator
 from fraud.folding import Folding, Message
+from fraud.rows import SHARDS
 from fraud.store import DynamoStore
 from fraud.transaction import Transaction
 
@@ -243,18 +244,18 @@ def usd(wru: float, rru: float) -> dict[str, float]:
 
 
 def _asides() -> list[table.Row]:
-    """What is not in the sums: the fold's watermarks, the stream instead of the API, what is kept."""
+    """What is not in the sums: watermarks and the table of shards, the stream instead of the API, what is kept."""
     world = World()
     world.folding.tick()
     world.meter.terms = []
     world.evaluator.evaluate(lives.payment("watermarks", TODAY))
-    watermarks = sum(term.rru for term in world.meter.terms if term.pk in fold.WATERMARKS.values())
+    standing = sum(term.rru for term in world.meter.terms if term.pk in {*fold.WATERMARKS.values(), SHARDS})
     stored = max(term.size for term in world.meter.terms if term.name == "write decision")
     price = {name: amount for name, (amount, _, _) in PRICES.items()}
     kinesis = 1e6 * 1024 * (price["Kinesis in"] + price["Kinesis out"])
     kept = 1e6 * (stored + ITEM_OVERHEAD) * price["storage"]
     return [
-        {"name": "aside: rru for the fold's watermarks, once a minute and environment", "value": watermarks},
+        {"name": "aside: rru for watermarks and the table of shards, a minute and environment", "value": standing},
         {"name": "aside: usd per million records by Kinesis, instead of the HTTP API", "value": kinesis},
         {"name": f"aside: usd per million decisions of {stored:,} bytes and month that they are kept", "value": kept},
     ]

@@ -25,9 +25,10 @@ from fraud.wire import Request, Result
 PER_DAY = 20
 YEAR = 365
 ROUNDS, REPEATS = 15, 40
+TARGET = 1.05
 
 
-class Past(NamedTuple):
+class Lived(NamedTuple):
     """Payments in the year before today, and on yesterday."""
 
     name: str
@@ -35,12 +36,12 @@ class Past(NamedTuple):
     yesterday: int
 
 
-PASTS = (
-    Past("none", 0, 0),
-    Past("10^3", 10**3, 10**3 // YEAR),
-    Past("10^6", 10**6, 10**6 // YEAR),
-    Past("10^3, none yesterday", 10**3, 0),
-    Past("10^6, none yesterday", 10**6, 0),
+LIVES = (
+    Lived("none", 0, 0),
+    Lived("10^3", 10**3, 10**3 // YEAR),
+    Lived("10^6", 10**6, 10**6 // YEAR),
+    Lived("10^3, none yesterday", 10**3, 0),
+    Lived("10^6, none yesterday", 10**6, 0),
 )
 
 
@@ -86,7 +87,7 @@ class Decision(NamedTuple):
     figures: Mapping[str, float]
 
 
-def decision(past: Past) -> Decision:
+def decision(past: Lived) -> Decision:
     """Live through the past and today, and decide the last payment of the day."""
     meter = Metered()
     meter.on = False
@@ -116,8 +117,10 @@ def decision(past: Past) -> Decision:
 
 
 def rows() -> list[table.Row]:
-    """Each past's figures, then the ratios of the longest past to the shorter ones."""
-    decisions = {past.name: decision(past) for past in PASTS}
+    """Each past's figures, the ratios of the longest past to the shorter ones, and how the target was met, of
+    either past of 10^6.
+    """
+    decisions = {past.name: decision(past) for past in LIVES}
     spent: dict[str, list[float]] = {name: [] for name in decisions}
     for _ in range(ROUNDS):
         for name, measured in decisions.items():
@@ -140,7 +143,17 @@ def rows() -> list[table.Row]:
         }
         for long, short in pairs
     ]
-    return [*({"name": f"past: {name}", **one} for name, one in figures.items()), *ratios]
+    targets = [
+        {
+            "name": f"target: {key}, {long} / none",
+            "value": figures[long][key] / figures["none"][key],
+            "at_most": TARGET,
+            "met": table.yes(figures[long][key] / figures["none"][key] <= TARGET),
+        }
+        for long in ("10^6", "10^6, none yesterday")
+        for key in figures[long]
+    ]
+    return [*({"name": f"past: {name}", **one} for name, one in figures.items()), *ratios, *targets]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Entities with a past: profiles as the fold would have left them, and payments of entities that live at some rate.
 
-The past is built item by item in the coarse shape that a fold reads, and folded by the product's own plan and
-expression; a million payments thus take no longer than a thousand. Only what lies two days back and more is made here;
+The past is built item by item in the coarse shape that a fold reads, and folded and written by the product's own
+functions; a million payments thus take no longer than a thousand. Only what lies two days back and more is made here;
 younger days are lived through by real payments.
 """
 
@@ -29,8 +29,7 @@ def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, p
     today = int(TODAY.timestamp()) // DAY
     for day in range(today - fold.PROFILE_DAYS - 2, today - 1):
         items = _day(rng, kind, day, per_day)
-        recent = kind.period < DAY and day >= today - 4  # of older days no hour is kept
-        for period in sorted(items) if recent else sorted(items)[-1:]:
+        for period in sorted(items):
             past = fold.folded(kind, period, items, past)
             change = folding.expression(Key(kind, entity, period), before, past)
             transport.gather([Request("update_item", {"TableName": tables.profiles, **change})])

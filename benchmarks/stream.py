@@ -48,7 +48,7 @@ def batches() -> list[dict[str, Any]]:
 
 
 def rows() -> list[table.Row]:
-    """The medians of the batches, and how the targets were met."""
+    """The medians of the batches, of model calls the most, and how the targets were met."""
     orders = batches()
     with (
         Servers(ANSWER_MS, ANSWER_MS) as servers,
@@ -62,11 +62,18 @@ def rows() -> list[table.Row]:
             trips = counts.pop("round_trips")
             asked = counts.get("InvokeEndpoint", 0)
             found.append((BATCH / cpu, sum(counts.values()) / BATCH, asked, trips))
-    rate, calls, asked, trips = (statistics.median(column) for column in zip(*found[WARM_UP:], strict=True))
+    columns = list(zip(*found[WARM_UP:], strict=True))
+    rate, calls, _, trips = map(statistics.median, columns)
+    asked = max(columns[2])
     return [
         {"name": "payments per CPU second", "value": rate, "target": "at least 800", "met": table.yes(rate >= 800)},  # noqa: PLR2004
         {"name": "calls per payment", "value": calls, "target": "at most 5.5", "met": table.yes(calls <= 5.5)},  # noqa: PLR2004
-        {"name": "model calls per batch", "value": asked, "target": "at most 1", "met": table.yes(asked <= 1)},
+        {
+            "name": f"model calls per batch of {BATCH}",
+            "value": asked,
+            "target": "at most 1",
+            "met": table.yes(asked <= 1),
+        },
         {"name": "round trips per batch", "value": trips, "target": "-", "met": "-"},
     ]
 

@@ -19,7 +19,7 @@ _folding = assembly.folding(_settings, SqsQueue(_settings.fold_queue_url))
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:
-    """EventBridge schedule: queue the slices that have something to fold."""
+    """EventBridge schedule: fold what is little, queue the slices that have more."""
     try:
         due = _folding.tick()
     except ServiceError as error:

@@ -1,6 +1,8 @@
 """template.yaml keeps its promises, and agrees with the code that it deploys."""
 
 import json
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,12 @@ from fraud import fold, label_store, tables
 from fraud.counters import MERCHANT
 from fraud.settings import Settings
 from fraud.transaction import MAX_AGE
+from fraud.wire import Request
 from local import stack
 from local.environments import Environment
+from local.permissions import refusal
 from local.stack import Function
+from tests.deployment import Deployment
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STATEFUL = {
@@ -204,6 +209,49 @@ def test_role_may_read_what_its_mapping_hands_over(function: str, service: str) 
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
     assert {f"{service}:{action}" for action in READS[service]} <= granted
+
+
+def rights(function: str) -> list[dict[str, Any]]:
+    """What a role may do to the tables, their ARNs as `arn:table/<name>`."""
+
+    def named(resource: Any) -> Any:
+        if isinstance(resource, list):
+            return [named(each) for each in resource]
+        text = resource.get("Fn::Sub") or "${" + ".".join(resource.get("Fn::GetAtt", ["-"])) + "}"
+        for logical, name in (("CountersTable", "counters"), ("ProfilesTable", "profiles")):
+            text = text.replace(f"${{{logical}.Arn}}", f"arn:table/{name}")
+        return text
+
+    policies = [policy["PolicyDocument"] for policy in RESOURCES[f"{function}Role"]["Properties"]["Policies"]]
+    granted = [statement for policy in policies for statement in policy["Statement"]]
+    return [one | {"Resource": named(one["Resource"])} for one in granted]
+
+
+def refused(function: str, requests: Sequence[Request]) -> set[str]:
+    operations = ((request.operation.title().replace("_", ""), request.payload) for request in requests)
+    reasons = (refusal(name, payload, rights(function), "arn:table/") for name, payload in operations)
+    return {reason for reason in reasons if reason}
+
+
+def test_tick_and_worker_may_send_all_that_the_fold_sends() -> None:
+    by_tick, by_worker = Deployment(), Deployment(few=0)
+    for deployed in (by_tick, by_worker):
+        deployed.folding.tick()
+        deployed.pay(type="merchant", payee_id="shop")
+        deployed.fold({"split": "merchant#shop", "shards": 2})
+        deployed.now += timedelta(hours=38)
+    by_tick.requests.clear()
+    by_tick.folding.tick()
+    by_tick.now += timedelta(days=60)  # the split has run out
+    by_tick.folding.tick()
+    assert {"scan", "get_item", "batch_get_item", "update_item"} == {one.operation for one in by_tick.requests}
+    assert refused("Tick", by_tick.requests) == set()
+    by_worker.folding.tick()
+    by_worker.requests.clear()
+    by_worker.fold({"split": "merchant#shop", "shards": 4})
+    by_worker.work()
+    assert {"query", "get_item", "batch_get_item", "update_item"} == {one.operation for one in by_worker.requests}
+    assert refused("Fold", by_worker.requests) == set()
 
 
 def test_only_new_decisions_become_events() -> None:

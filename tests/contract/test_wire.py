@@ -58,8 +58,6 @@ REQUESTS = [
             "Body": b'{"rows":[[1.0,null]]}',
             "ContentType": "application/json",
             "Accept": "application/json",
-            "TargetVariant": "challenger",
-            "CustomAttributes": "a=b",
         },
     ),
 ]

@@ -9,7 +9,8 @@ from benchmarks import capacity, hot_key, lives, metering, table
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
 from benchmarks.servers import Ledger, Servers
-from fraud.counters import MERCHANT, PAYEE
+from fraud.counters import MERCHANT, PAYEE, PAYER
+from fraud.rows import past_of
 from fraud.shards import LARGE, NUMBERS
 from fraud.store import DynamoStore
 from tests.fakes import counted
@@ -52,14 +53,21 @@ def test_the_first_write_of_an_item_alone_is_one_to_the_index_too():
     assert "index counter pair" not in names
 
 
-def test_a_folded_past_does_not_grow_with_its_payments():
-    profiles = []
-    for per_day in (20, 20_000):
-        meter = Metered()
-        lives.folded_past(meter, metering.TABLES, capacity.PAYER, "someone", per_day)
-        (profile,) = meter.database.tables[metering.TABLES.profiles].values()
-        profiles.append(profile)
-    assert profiles[0].keys() == profiles[1].keys()
+def folded_past(kind, per_day):
+    meter = Metered()
+    lives.folded_past(meter, metering.TABLES, kind, "someone", per_day)
+    (profile,) = meter.database.tables[metering.TABLES.profiles].values()
+    return profile, past_of(profile[kind.side])
+
+
+@pytest.mark.parametrize(("kind", "most"), [(PAYER, 1024), (MERCHANT, 2048)])
+def test_a_folded_past_takes_no_more_however_many_its_payments(kind, most):
+    assert max(size_of(folded_past(kind, per_day)[0]) for per_day in (20, 300, 20_000)) <= most
+
+
+@pytest.mark.parametrize("kind", [PAYER, MERCHANT])
+def test_a_folded_past_has_every_payment_of_every_day(kind):
+    assert set(folded_past(kind, 30)[1].days.counts) == {30}
 
 
 def test_a_bill_has_every_term_of_a_payment():

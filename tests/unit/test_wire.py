@@ -219,8 +219,6 @@ def test_an_endpoint_is_given_its_body_as_it_is_and_answers_bytes(serving):
         "Body": b"\xff\x00raw",
         "ContentType": "application/json",
         "Accept": "application/json",
-        "TargetVariant": "challenger",
-        "CustomAttributes": "c",
     }
     assert wire.gather([Request("invoke_endpoint", payload)]) == [
         {"Body": b"\x00[0.5]", "ContentType": "application/x-amz-json-1.0"}
@@ -228,8 +226,7 @@ def test_an_endpoint_is_given_its_body_as_it_is_and_answers_bytes(serving):
     (request,) = servers.requests
     assert request.line == "POST /prefix/endpoints/a%20b%2F%C3%BC/invocations HTTP/1.1"
     assert request.body == b"\xff\x00raw"
-    assert request.headers["x-amzn-sagemaker-target-variant"] == "challenger"
-    assert request.headers["x-amzn-sagemaker-custom-attributes"] == "c"
+    assert request.headers["accept"] == "application/json"
     assert "/eu-west-1/sagemaker/aws4_request" in request.headers["authorization"]
     assert "x-amz-target" not in request.headers
 

@@ -39,7 +39,7 @@ def _tables(configuration: Settings) -> Tables:
 
 
 def store(configuration: Settings) -> DynamoStore:
-    """The hot tables, for whom nobody waits."""
+    """The hot tables, for a caller for whom no payment waits."""
     return _store(configuration, Wire(Caller.from_environment()))
 
 

@@ -9,7 +9,7 @@ sum into one integer, so that one ADD moves both.
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from fraud.transaction import NEEDS_PAYEE, Transaction
 
@@ -47,7 +47,7 @@ class Kind:
     sk       letter of the sort key
     scales   letters of its buckets
     profile  kind of the profile that its items are folded into; None: never folded
-    side     prefix of its attributes there
+    side     name of the attribute there that holds its `past.Past`
     """
 
     name: str
@@ -257,13 +257,6 @@ class State:
     profiles: dict[str, Profile]
     recounted: bool = False
     stale: bool = False
-
-
-class Counters(Protocol):
-    """Counts an attempt once, then reads what the decision needs. DynamoDB and memory obey it alike."""
-
-    def count(self, transaction: Transaction) -> State:
-        """Count the attempt once and read all items and profiles that `measure` looks at."""
 
 
 def packed(count: int, amount: int) -> int:

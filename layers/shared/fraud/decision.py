@@ -83,7 +83,7 @@ class Reason(BaseModel):
 
 
 class ModelUsed(BaseModel):
-    """The model whose score and thresholds decided; null where none was asked."""
+    """The model whose score and thresholds decided; null where none was asked: by the segment, or for want of state."""
 
     version: str | None
 
@@ -101,15 +101,16 @@ class Decision(BaseModel):
 
     transaction_id: Id
     outcome: Outcome
-    score: float | None = Field(ge=0, le=1, description="Probability of fraud; null where the segment skips the model.")
+    score: float | None = Field(ge=0, le=1, description="Probability of fraud; null where no model was asked.")
     reasons: list[Reason] = Field(description="Internal: never shown to the payer.")
     suppressed: list[Reason] = Field(description="What would have been a reason, silenced by an allow entry.")
     advice: Advice = Field(description="The only field meant for the payer.")
     segment: str
     model: ModelUsed
     degraded: list[str] = Field(
-        description="What was missing: `profile` when counters are behind, `model` when the embedded one stood in for"
-        " the endpoint, `rule:<id>` for a rule or segment that failed."
+        description="What was missing: `state` when counters could not be had in time and the outage policy decided,"
+        " `profile` when the windows of 7 and 30 days are behind, `model` when the embedded one stood in for the"
+        " endpoint, `rule:<id>` for a rule or segment that failed."
     )
     recounted: bool = Field(
         description="An earlier or concurrent try had counted the attempt before this decision was made."

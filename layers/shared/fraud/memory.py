@@ -13,8 +13,8 @@ FORGET_DAYS = 3
 
 
 class InMemoryCounters:
-    """`counters.Counters` in memory. A period is folded when the first payment comes that reads it from the profile,
-    and again when it has changed since.
+    """What store and folding do on DynamoDB. A period is folded when the first payment comes that reads it from the
+    profile, and again when it has changed since.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class InMemoryCounters:
         self._kept: dict[tuple[Kind, str], set[int]] = defaultdict(set)
 
     def count(self, transaction: Transaction) -> State:
-        """Count the attempt once, then read: the contract of `Counters`."""
+        """Count the attempt once, then read all items and profiles that `measure` looks at."""
         moved = updates(transaction)
         found: dict[Key, Item] = {}
         recounted = False

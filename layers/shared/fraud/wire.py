@@ -57,12 +57,7 @@ PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_RE
 
 INVOKE = "invoke_endpoint"
 
-OF_ENDPOINT = {
-    "ContentType": "content-type",
-    "Accept": "accept",
-    "CustomAttributes": "x-amzn-sagemaker-custom-attributes",
-    "TargetVariant": "x-amzn-sagemaker-target-variant",
-}
+OF_ENDPOINT = {"ContentType": "content-type", "Accept": "accept"}
 """Fields of InvokeEndpoint that travel as headers."""
 
 
