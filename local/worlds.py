@@ -16,6 +16,7 @@ from fraud import features
 from fraud.counters import DAY, KEEP_DAYS, PAIR, SLOTS, Item, Key, profiles, sides
 from fraud.fold import SLICES, WATERMARKS, closable
 from fraud.memory import InMemoryCounters
+from fraud.past import Past
 from fraud.rows import watermark
 from fraud.transaction import Transaction, utc
 from local import handbook
@@ -174,8 +175,8 @@ def _typed(value: Any) -> Row:  # noqa: ANN401 - an attribute has one of many ty
             return {"N": str(value)}
         case str():
             return {"S": value}
-        case bytes():
-            return {"B": value}
+        case bytes() | Past():
+            return {"B": value.packed() if isinstance(value, Past) else value}
         case list():
             return {"L": [_typed(element) for element in value]}
         case set() if all(isinstance(element, bytes) for element in value):
