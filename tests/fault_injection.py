@@ -575,13 +575,16 @@ def main() -> None:
         figures.overdue,
         figures.lies,
     )
-    lines = [f"{number:>9,} {name}" for name, number in sorted(figures.happened.items())] if options.details else []
+    shares = ", ".join(f"{share:.1%} {fate}" for fate, share in SHARES.items())
+    lines = [f"requests to DynamoDB: {shares}; each step killed {KILLED:.0%}, the endpoint slow {SLOW:.0%}"]
+    if options.details:
+        lines += [f"{number:>9,} {name}" for name, number in sorted(figures.happened.items())]
     degraded = ", ".join(f"{number} {part}" for part, number in sorted(figures.degraded.items()))
     lines.append(
         f"{figures.payments:,} payments x {1 + REDELIVERED} deliveries in {figures.tries:,} tries, "
         f"{figures.undecided:,} answered 503; degraded: {degraded}; {figures.repaired} repaired: "
         "{} items and {} counters wrong, {} payments decided twice, {} errors unhandled, {} answers overdue "
-        "(longest {:.3f} s), {} false flags".format(*wrong[:5], figures.longest_s, wrong[5])
+        "(longest {:.3f} s of {}), {} false flags".format(*wrong[:5], figures.longest_s, DEADLINE_S, wrong[5])
     )
     print("\n".join(lines))  # noqa: T201 - a command prints
     sys.exit(any(wrong))
