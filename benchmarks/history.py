@@ -1,4 +1,4 @@
-"""Whether a decision costs more the longer its entities have lived: payer, payee, device and pair with a past.
+"""Whether a decision costs more the longer its entities have lived: payer, payee and device with a past among others.
 
 Today is fixed at 20 payments, of which the last is measured: CPU of the evaluation with the store's encoding and
 decoding on answers recorded from the metered DynamoDB, bytes of those answers as JSON, and request units. The past is
@@ -14,7 +14,7 @@ from time import process_time
 from typing import NamedTuple
 
 from benchmarks import lives, table
-from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
+from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY, identifier
 from benchmarks.metering import TABLES, Metered
 from fraud import assembly, scorer
 from fraud.counters import DEVICE, PAYEE, PAYER
@@ -26,6 +26,8 @@ PER_DAY = 20
 YEAR = 365
 ROUNDS, REPEATS = 15, 40
 TARGET = 1.05
+CROWD = 200
+"""Others whom the payer has paid, and who have paid the payee."""
 
 
 class Lived(NamedTuple):
@@ -96,7 +98,9 @@ def decision(past: Lived) -> Decision:
         if past.payments:
             lives.folded_past(meter, TABLES, kind, entity, past.payments // YEAR)
     for n, moment in enumerate(lives.moments(TODAY - timedelta(days=1), timedelta(days=1), past.yesterday, past.name)):
-        counting.count([lives.payment(f"{past.name}-{n}", moment)])
+        other = identifier(f"other-{n % CROWD}")
+        counting.count([lives.payment(f"{past.name}-{n}-out", moment, payee_id=other)])
+        counting.count([lives.payment(f"{past.name}-{n}-in", moment, payer_id=other, device_id=None)])
     payments = [
         lives.payment(f"today-{n}", moment)
         for n, moment in enumerate(lives.moments(TODAY, timedelta(days=1), PER_DAY, "today"))
