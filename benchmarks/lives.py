@@ -25,15 +25,16 @@ MEAN_AMOUNT = 2_500
 def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, per_day: int) -> None:
     """Give an entity the profile of one that has lived `per_day` payments a day, up to the day before yesterday."""
     rng = random.Random(f"{kind.name}#{entity}#{per_day}")
-    past, before = NOTHING, None
+    past = NOTHING
+    profile: folding.Row = {}
     today = int(TODAY.timestamp()) // DAY
     for day in range(today - fold.PROFILE_DAYS - 2, today - 1):
         items = _day(rng, kind, day, per_day)
         for period in sorted(items):
             past = fold.folded(kind, period, items, past)
-            change = folding.expression(Key(kind, entity, period), before, past)
+            change = folding.expression(Key(kind, entity, period), profile, past)
             transport.gather([Request("update_item", {"TableName": tables.profiles, **change})])
-            before = change["ExpressionAttributeValues"][":after"]
+            profile = {kind.side: change["ExpressionAttributeValues"][":after"]}
 
 
 def _day(rng: random.Random, kind: Kind, day: int, payments: int) -> Mapping[int, Item]:

@@ -94,7 +94,7 @@ class Metered:
         operation, payload = request
         if operation == "update_item" and self.follows(key_of(payload["Key"])[0]):
             self.database.gather([Request(operation, {**payload, "ReturnValues": "NONE"})])
-        return {}
+        return {"Responses": {}} if operation == "batch_get_item" else {"Attributes": payload.get("Key", {})}
 
     def _carry_out(self, request: Request) -> Result:
         operation, payload = request

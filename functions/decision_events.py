@@ -4,7 +4,7 @@ It sends updates again that nobody had acknowledged when the payment was decided
 new decision. Redelivery does both again: updates are counted once, and consumers drop an event_id that they know.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fraud import assembly, telemetry
@@ -35,17 +35,30 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     rows = [record["NewImage"] for record in records]
     contents = list(map(opened, rows))
     made = [DecisionMade.of(each, row["decided_at"]["S"]) for each, row in zip(contents, rows, strict=True)]
-    done = 0
-    try:
-        for each, row in zip(contents, rows, strict=True):
+    complete = _complete(contents, rows)
+    done = _published([Event("DecisionMade", event) for event in made[:complete]])
+    # A stream restarts from the lowest failed record and sees none before it again: those must be through with all.
+    return {"batchItemFailures": [{"itemIdentifier": one["SequenceNumber"]} for one in records[done : done + 1]]}
+
+
+def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many, from the first on, have all their updates acknowledged."""
+    for n, (each, row) in enumerate(zip(contents, rows, strict=True)):
+        try:
             _count_again(each, row)
-            done += 1
-        failed = _outbox.publish([Event("DecisionMade", event) for event in made])
+        except ServiceError as error:
+            telemetry.refused(error, error.status, DOOR)
+            return n
+    return len(rows)
+
+
+def _published(events: Sequence[Event]) -> int:
+    """How many, from the first on, the bus took."""
+    try:
+        return min(_outbox.publish(events), default=len(events))
     except ServiceError as error:
         telemetry.refused(error, error.status, DOOR)
-        failed = [done % len(rows)]  # past the last it was the publishing: all again
-    # A stream restarts from the lowest failed record, so naming that one is enough; what follows is published again.
-    return {"batchItemFailures": [{"itemIdentifier": records[n]["SequenceNumber"]} for n in failed[:1]]}
+        return 0
 
 
 def _count_again(contents: Contents, row: Mapping[str, Any]) -> None:

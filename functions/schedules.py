@@ -35,8 +35,8 @@ def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401
     for record in event["Records"]:
         try:
             done = _folding.work(json.loads(record["body"]), context.get_remaining_time_in_millis)
-        except FraudError as error:
-            telemetry.refused(error, error.status, DOOR)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one message is not the others'
+            telemetry.refused(error, error.status if isinstance(error, FraudError) else FraudError.status, DOOR)
             failed.append({"itemIdentifier": record["messageId"]})
         else:
             telemetry.folded(done)

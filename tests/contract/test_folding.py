@@ -16,7 +16,7 @@ from fraud import windows
 from fraud.counters import MERCHANT, PAYER, Key, packed, updates
 from fraud.decision import Outcome, Record
 from fraud.errors import ServiceError, UnavailableError
-from fraud.fold import WATERMARKS, Progress
+from fraud.fold import PROFILE_DAYS, WATERMARKS, Progress
 from fraud.fold_queue import SqsQueue
 from fraud.folding import PAGE, RESERVE_MS, Folding, Message, step
 from fraud.memory import InMemoryCounters
@@ -33,6 +33,7 @@ from tests.payments import NOON, payment
 
 DAY = 86_400
 TODAY = int(NOON.timestamp()) // DAY
+OUTLIVED = f"fo{TODAY - PROFILE_DAYS}"
 
 
 METADATA = {"ResponseMetadata", "ConsumedCapacity", "Count", "ScannedCount"}
@@ -226,7 +227,7 @@ def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: Wire, tables:
 def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(
     emulated: Wire, emulator: Emulator, tables: Tables
 ):
-    """Each of them meets the others on the same profiles."""
+    """Each of them meets the others on the same profiles; a label takes back what the fold forgets at that moment."""
     client, payers = emulator.client("dynamodb"), crowd("label", 12)
     for payer in payers:
         (update,) = (one for one in updates(payment(payer_id=payer)) if one.key.kind is PAYER)
@@ -235,9 +236,15 @@ def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(
     assert part is not None
     emulated.gather([Request("update_item", {"TableName": tables.profiles, **step({part: None}, Progress(TODAY - 1))})])
     folding = Folding(emulated, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1))
+    for payer in payers:
+        learnt = {"ExpressionAttributeValues": {":one": {"N": "1"}}, "UpdateExpression": f"ADD {OUTLIVED} :one"}
+        client.update_item(TableName=tables.profiles, Key={"pk": {"S": f"account#{payer}"}}, **learnt)
 
     def label(payer: str) -> None:
-        moves = {"UpdateExpression": f"ADD fo{TODAY} :one", "ExpressionAttributeValues": {":one": {"N": "1"}}}
+        moves = {
+            "UpdateExpression": f"ADD fo{TODAY} :one, {OUTLIVED} :one",
+            "ExpressionAttributeValues": {":one": {"N": "1"}},
+        }
         key = {"TableName": tables.profiles, "Key": {"pk": {"S": f"account#{payer}"}}}
         client.transact_write_items(TransactItems=[{"Update": key | moves}])
 
@@ -255,6 +262,7 @@ def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(
         row = client.get_item(TableName=tables.profiles, Key={"pk": {"S": f"account#{payer}"}}, ConsistentRead=True)
         profile = profile_of(row["Item"])
         assert (profile["o"].days.buckets()[TODAY].total, profile[f"fo{TODAY}"]) == (packed(1, 1200), 1)
+        assert profile.get(OUTLIVED, 0) in {0, 1}  # the label's own, if it came last
     row = client.get_item(TableName=tables.profiles, Key={"pk": {"S": WATERMARKS["d"]}}, ConsistentRead=True)
     assert profile_of(row["Item"])[watermark(part)] == [TODAY, ""]
 

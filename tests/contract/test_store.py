@@ -423,7 +423,7 @@ def test_a_projection_names_no_marks_and_only_the_payments_own_device():
 
 
 class Scripted:
-    """A transport that gives prepared answers to reads, and none to updates and for watermarks."""
+    """A transport that gives prepared answers to reads, empty items to updates, and no watermarks."""
 
     def __init__(self, reads: Sequence[Mapping[str, Any]]) -> None:
         self._reads = iter(reads)
@@ -435,7 +435,7 @@ class Scripted:
 
     def _answer(self, request: Request) -> Answer:
         if request.operation == "update_item":
-            return {}
+            return {"Attributes": request.payload["Key"]}
         assert request.operation == "batch_get_item"
         wanted = request.payload["RequestItems"]
         if "fold#" in str(wanted):

@@ -179,3 +179,24 @@ def test_an_item_that_is_full_is_given_up_and_keeps_nobody_waiting(  # noqa: PLR
     assert {(line["Error"], line["code"]) for line in lines} == {("ServiceError", "ValidationException")}
     assert len(lines) == 4  # payee and pair of both
     assert len(published()) == 2
+
+
+def test_what_is_complete_before_a_decision_that_is_not_is_told_for_it_does_not_come_again(
+    decision_events, decision_api, emulator, published, monkeypatch
+):
+    payments = [fresh() for _ in range(4)]
+    deciding, repairing = decision_api._evaluator.store, decision_events._store
+    event = batch(decision_api, emulator, *payments[:2])
+    with monkeypatch.context() as outage:
+        outage.setattr(deciding, "_transport", Losing(deciding._transport, applied=False))
+        event["Records"] += batch(decision_api, emulator, *payments[2:])["Records"]
+    for n, record in enumerate(event["Records"]):
+        record["dynamodb"]["SequenceNumber"] = str(100 + n)
+    published()
+    with monkeypatch.context() as outage:
+        outage.setattr(repairing, "_transport", Losing(repairing._transport, applied=False))
+        assert decision_events.handler(event, None) == {"batchItemFailures": [{"itemIdentifier": "102"}]}
+    names = [payment["transaction_id"] for payment in payments]
+    assert [told["detail"]["transaction_id"] for told in published()] == names[:2]
+    assert decision_events.handler({"Records": event["Records"][2:]}, None) == {"batchItemFailures": []}
+    assert [told["detail"]["transaction_id"] for told in published()] == names[2:]

@@ -121,6 +121,22 @@ def test_order_that_is_none_fails_alone_and_the_log_says_which_rule_it_broke(sch
     assert "merchant#a-secret" not in steps
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["no JSON, a-secret", "[]", "7", "{}", '{"pk": "a-secret", "sk": "d1"}', '{"pk": "payer#a", "sk": "a-secret"}'],
+)
+def test_message_that_makes_no_sense_fails_alone_and_without_a_word_of_it_in_the_log(schedules, capsys, body):
+    schedules.tick({}, None)
+    capsys.readouterr()
+    sound = json.dumps({"letter": "d", "slice": 1})
+    records = [{"messageId": "1", "body": body}, {"messageId": "2", "body": sound}]
+    assert schedules.fold({"Records": records}, Context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    refused, done = logged(capsys)
+    assert (refused["Refusals"], refused["status"]) == (1, 500)
+    assert "a-secret" not in str(refused)
+    assert done["FoldedItems"] == 0
+
+
 def test_tick_that_fails_says_so_and_is_sent_again(schedules, monkeypatch, capsys):
     monkeypatch.setattr(schedules._folding, "_tables", schedules._folding._tables._replace(profiles="gone"))
     with pytest.raises(ServiceError):

@@ -13,10 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud.counters import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed, slot_of, updates
-from fraud.fold import LAG, PROFILE_HOURS, beginning, closable, folded, sources, stale, waiting
+from fraud.fold import (
+    FORGOTTEN_AT_ONCE,
+    LAG,
+    PROFILE_DAYS,
+    PROFILE_HOURS,
+    beginning,
+    closable,
+    folded,
+    outlived,
+    sources,
+    stale,
+    waiting,
+)
 from fraud.memory import InMemoryCounters
 from fraud.past import NOTHING, Bucket, Past, Series
-from fraud.windows import measure
+from fraud.windows import FRAUD_WINDOWS, measure
+from fraud.wire import Request
 from tests.deployment import TABLES, Deployment
 from tests.fakes import counted
 from tests.payments import NOON, payment
@@ -173,6 +186,60 @@ def test_what_no_window_reaches_leaves_the_profile():
     assert folded(MERCHANT, hour, {}, past).hours.numbers == (hour - 47, hour)
 
 
+def test_fraud_buckets_that_no_window_reaches_are_outlived_and_nothing_else_is():
+    names = ["pk", "o", "i", "m", "u", "status", "deny", "fo", "fi", "fox", f"o{TODAY - 99}", f"fo-{TODAY}", "fo1.5"]
+    days = [TODAY - age for age in (0, PROFILE_DAYS - 1, PROFILE_DAYS, 400)]
+    found = outlived([*names, *(f"{side}{day}" for side in ("fo", "fi") for day in days)], TODAY)
+    assert found == [f"{side}{day}" for side in ("fo", "fi") for day in days[2:]]
+    assert max(FRAUD_WINDOWS.values()) < PROFILE_DAYS
+
+
+def test_a_long_life_is_forgotten_piece_by_piece():
+    names = [f"fi{TODAY - PROFILE_DAYS - n}" for n in range(FORGOTTEN_AT_ONCE + 20)]
+    first = outlived(names, TODAY)
+    assert len(first) == FORGOTTEN_AT_ONCE
+    assert len(outlived(set(names) - set(first), TODAY)) == 20
+
+
+def learn(deployed: Deployment, account: str, name: str, change: int = 1) -> None:
+    """A label's part in a profile, whatever else happens to it."""
+    payload = {
+        "TableName": TABLES.profiles,
+        "Key": {"pk": {"S": f"account#{account}"}},
+        "UpdateExpression": f"ADD {name} :change",
+        "ExpressionAttributeValues": {":change": {"N": str(change)}},
+    }
+    deployed.table.gather([Request("update_item", payload)])
+
+
+def test_fold_takes_outlived_fraud_buckets_out_of_the_profile_and_asks_nobody_for_it(deployed):
+    deployed.pay(type="merchant", payee_id="payer-2")
+    deployed.pay(transaction_id="t-2", payer_id="payer-2", payee_id="payer-3")
+    old, live = f"fo{TODAY - PROFILE_DAYS}", f"fi{TODAY - PROFILE_DAYS + 1}"
+    for name in (old, live):
+        learn(deployed, "payer-2", name)
+
+    def taken_back(requests: Sequence[Request]) -> None:
+        if requests[0].operation == "update_item":
+            learn(deployed, "payer-2", old, -1)
+
+    deployed.now = NOON + timedelta(days=1, minutes=15)
+    deployed.meanwhile = taken_back
+    before = len(deployed.requests)
+    deployed.fold_all()  # of both its sides, one of them by the hour
+    profile = deployed.profile("account#payer-2")
+    assert profile.keys() == {"pk", "o", "m", live} | ({old} & profile.keys())
+    updated = [request.payload for request in deployed.requests[before:] if request.operation == "update_item"]
+    told = [one for one in updated if one["Key"]["pk"]["S"] == "account#payer-2"]
+    assert told[0]["UpdateExpression"].endswith(f" REMOVE {old}")
+    assert not any("fo" in one["ConditionExpression"] for one in told)
+    deployed.meanwhile = lambda _: None
+    deployed.pay(transaction_id="t-3", payer_id="payer-2", payee_id="payer-3")
+    deployed.now += timedelta(days=1)
+    deployed.fold_all()
+    assert deployed.profile("account#payer-2").keys() == {"pk", "o", "m"}
+
+
 def test_fold_that_changes_nothing_writes_nothing(deployed):
     key = updates(deployed.pay())[0].key
     deployed.now = NOON + timedelta(days=1, minutes=15)
@@ -224,6 +291,12 @@ def test_series_changes_as_its_buckets_do(buckets, number, since):
     assert series.put(number, Bucket(7)) == Series.of(changed)
     assert series.put(number, Bucket(1)).put(number, Bucket(7)) == Series.of(changed)
     assert series.since(since) == Series.of({n: bucket for n, bucket in buckets.items() if n >= since})
+
+
+def test_past_of_another_layout_is_an_error():
+    content = zlib.decompress(Past().packed(), wbits=-zlib.MAX_WBITS)
+    with pytest.raises(ValueError, match="layout 2"):
+        Past.unpacked(zlib.compress(b"\2" + content[1:], wbits=-zlib.MAX_WBITS))
 
 
 @pytest.mark.parametrize("size", [-52, 52])

@@ -1,5 +1,6 @@
 """The table of shards: how it changes, that no value shows a split, and that the fold writes it."""
 
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from fraud.counters import (
     siblings,
     updates,
 )
-from fraud.errors import InvalidRequestError, UnavailableError
+from fraud.errors import InvalidRequestError, ServiceError, UnavailableError
 from fraud.folding import ATTEMPTS, RESERVE_MS, entry
 from fraud.memory import InMemoryCounters
 from fraud.rows import SHARDS, size_of
@@ -312,7 +313,7 @@ def test_a_day_kind_is_read_once_while_it_is_busy_and_once_more_after_an_hours_r
         state = counted(deployed.store, paid).state
         values.append((trips, measure(paid, state)["payee_idle"]))
         assert measure(paid, state) == measure(paid, memory.count(paid))
-    assert [trips for trips, _ in values] == [1, 1, 1, 3, 3, 1]
+    assert [trips for trips, _ in values] == [1, 1, 1, 2, 2, 1]  # both parties rest, and are read together
 
 
 def test_others_that_cannot_be_read_make_the_state_incomplete():
@@ -433,14 +434,46 @@ def test_tick_drops_what_has_run_out():
     assert deployed.profile(SHARDS) == {"pk": SHARDS}
 
 
+def test_a_table_that_takes_no_change_keeps_no_fold_waiting():
+    deployed = Deployment(few=0)
+    deployed.fold({"split": "payee#a", "shards": 4})
+    deployed.folding.tick()
+    deployed.pay()
+    deployed.now += timedelta(days=AHEAD_DAYS + LAST_DAYS + KEEP_DAYS + 1)
+
+    def away(requests: Sequence[Request]) -> None:
+        if requests[0].payload.get("Key") == {"pk": {"S": SHARDS}} and requests[0].operation == "update_item":
+            raise UnavailableError("ThrottlingException")
+
+    deployed.meanwhile = away
+    with pytest.raises(UnavailableError):
+        deployed.folding.tick()
+    assert deployed.messages
+    deployed.meanwhile = lambda _: None
+    deployed.work()
+    assert deployed.profile("account#payer-1")["o"].days.total(range(TODAY, TODAY + 1)) == packed(1, 1200)
+
+
 def test_full_table_takes_no_new_entity_but_prolongs_those_it_has():
     deployed = Deployment()
     full = {f"payee#{n}": {"L": [{"L": [{"N": str(TODAY)}, {"N": "2"}]}]} for n in range(MOST_ENTITIES)}
     deployed.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, **full}
-    deployed.fold({"split": "payee#new", "shards": 4})
+    with pytest.raises(ServiceError, match="ShardsFull"):
+        deployed.fold({"split": "payee#new", "shards": 4})
     deployed.fold({"split": "payee#7", "shards": 4})
     assert steps_of(deployed, "payee#new") == ()
     assert (TODAY + AHEAD_DAYS, 4) in steps_of(deployed, "payee#7")
+
+
+def test_fold_goes_on_when_what_grew_cannot_be_entered(capsys):
+    deployed = Deployment()
+    full = {f"payee#{n}": {"L": [{"L": [{"N": str(TODAY)}, {"N": "2"}]}]} for n in range(MOST_ENTITIES)}
+    deployed.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, **full}
+    grow(deployed, "merchant#shop", HOUR, 20_000)
+    deployed.fold({"pk": "merchant#shop", "sk": f"h{HOUR}"})
+    assert deployed.profile("account#shop")["m"].hours.total(range(HOUR, HOUR + 1)) == packed(20_000, 0)
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["code"], line["Door"]) == ("ShardsFull", "fold")
 
 
 def test_entry_reaches_the_store_before_it_holds():

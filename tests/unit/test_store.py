@@ -1,5 +1,6 @@
 """Several payments in one call of the store: what is sent together, and what an error in one place means for each."""
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import pytest
 
 from fraud.counters import updates
-from fraud.decision import Outcome, Record
+from fraud.decision import PACKED, Outcome, Record
 from fraud.errors import ServiceError, UnavailableError
-from fraud.store import KEYS_PER_READ, SHARDS_LAST, DynamoStore
+from fraud.rows import SHARDS
+from fraud.store import KEYS_PER_READ, PAUSE_S, SHARDS_LAST, DynamoStore
 from fraud.transaction import Transaction
 from fraud.windows import ABSENT
-from fraud.wire import Request, Result
+from fraud.wire import Refused, Request, Result
 from tests.deployment import TABLES
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
@@ -21,17 +23,25 @@ THROTTLED = UnavailableError("ThrottlingException")
 
 
 class Line:
-    """`store.Transport` to a table in memory; each call is kept, and `fails` names the requests that get an error."""
+    """`store.Transport` to a table in memory; each call is kept, `fails` names the requests that get an error, and
+    `answers` has another answer, given after the table did what was asked.
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[Request], float | None]] = []
         self.now = NOON
         self.fails: Callable[[Request], bool] = lambda _: False
+        self.answers: Callable[[Request], Result | None] = lambda _: None
         self.table = InMemoryDynamoDB()
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         self.calls.append((list(requests), until))
-        return [THROTTLED if self.fails(request) else self.table.gather([request])[0] for request in requests]
+        return [THROTTLED if self.fails(request) else self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Result:
+        (answer,) = self.table.gather([request])
+        other = self.answers(request)
+        return answer if other is None else other
 
 
 @pytest.fixture
@@ -189,6 +199,97 @@ def test_only_the_kinds_named_are_counted_again_and_an_error_is_raised(line, sto
     line.fails = lambda request: request.payload["Key"]["pk"]["S"].startswith("pair")
     with pytest.raises(ServiceError):
         store.count_again(transaction, ["pair", "payer"])
+
+
+MISSHAPEN: dict[str, tuple[str, Any]] = {
+    "no attributes": ("update_item", {}),
+    "an empty item": ("update_item", {"Attributes": {}}),
+    "a list for an item": ("update_item", {"Attributes": ["s1"]}),
+    "a value without a type": ("update_item", {"Attributes": {"s1": "7"}}),
+    "a number that is none": ("update_item", {"Attributes": {"s1": {"N": "x"}}}),
+    "a refusal without the item": ("update_item", Refused({})),
+    "no responses": ("batch_get_item", {}),
+    "a refused read": ("batch_get_item", Refused({})),
+    "a list for tables": ("batch_get_item", {"Responses": []}),
+    "null for rows": ("batch_get_item", {"Responses": {"counters": None}}),
+    "null for a row": ("batch_get_item", {"Responses": {"profiles": [None]}}),
+    "a map for rows": ("batch_get_item", {"Responses": {"profiles": {"pk": {"S": "account#a-0"}}}}),
+    "no pk": ("batch_get_item", {"Responses": {"profiles": [{"o": {"B": ""}}]}}),
+    "no sk": ("batch_get_item", {"Responses": {"counters": [{"pk": {"S": "payer#a-0"}}]}}),
+    "no past": ("batch_get_item", {"Responses": {"profiles": [{"pk": {"S": "account#a-0"}, "o": {"B": "AAAA"}}]}}),
+    "no decision": ("batch_get_item", {"Responses": {"decisions": [{"pk": {"S": "t-0"}, PACKED: {"B": "AAAA"}}]}}),
+}
+
+
+@pytest.mark.parametrize("of", MISSHAPEN)
+def test_an_answer_that_is_none_leaves_its_payment_unseen_and_every_other_whole(line, store, of):
+    operation, answer = MISSHAPEN[of]
+    line.answers = lambda request: answer if request.operation == operation and "a-0" in str(request) else None
+    one, other = strangers(2)
+    ((sight,), (sound,)) = store.count([one]), store.count([other])
+    assert isinstance(sight.failure, UnavailableError)
+    assert (sight.stored, sight.read) == (None, False)
+    assert (sound.failure, sound.uncounted, sound.read) == (None, (), True)
+    if operation == "update_item":
+        assert [key.kind.name for key in sight.uncounted] == ["payer", "payee", "pair", "device"]
+    line.answers = lambda _: None
+    (again,) = store.count([one])
+    assert (again.failure, len(again.state.items)) == (None, 4)
+
+
+@pytest.mark.parametrize("of", ["no responses", "null for a row", "no pk"])
+def test_watermarks_that_make_no_sense_are_not_taken_over(line, store, of):
+    line.answers = lambda request: MISSHAPEN[of][1] if standing_fails(request) else None
+    line.now += timedelta(minutes=1)
+    (sight,) = store.count(strangers(1))
+    assert sight.failure is None
+    line.now += SHARDS_LAST
+    (sight,) = store.count(strangers(1))
+    assert isinstance(sight.failure, UnavailableError)
+
+
+def test_a_table_of_shards_that_makes_no_sense_is_not_taken_over(line, store):
+    line.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, "payee#b-0": {"N": "8"}}
+    line.now += timedelta(minutes=1)
+    (sight,) = store.count(strangers(1))
+    assert sight.failure is None
+    fresh = DynamoStore(line, TABLES, 400, lambda: line.now)
+    (sight,) = fresh.count(strangers(1))
+    assert isinstance(sight.failure, UnavailableError)
+
+
+@pytest.mark.parametrize("answer", [Refused({}), Refused({"body_identity": {"B": "AA=="}, PACKED: {"B": "AAAA"}})])
+def test_a_winner_that_cannot_be_read_is_an_error_of_its_own_commit(line, store, answer):
+    one, other = strangers(2)
+    line.answers = lambda request: answer if request.payload.get("Item", {}).get("pk") == {"S": "t-0"} else None
+    error, kept = store.commit([record(one), record(other)])
+    assert isinstance(error, UnavailableError)
+    assert kept is None
+
+
+def test_a_decision_that_cannot_be_read_is_not_found_and_not_none(line, store):
+    broken = {"pk": {"S": "t-1"}, "body_identity": {"B": "AA=="}, PACKED: {"B": "AAAA"}}
+    line.table.tables[TABLES.decisions][("t-1",)] = broken
+    with pytest.raises(UnavailableError):
+        store.find("t-1")
+    with pytest.raises(UnavailableError):
+        store.find_all({"t-1"})
+
+
+def test_no_pause_lasts_beyond_the_deadline(line, store):
+    left = {TABLES.profiles: {"Keys": [{"pk": {"S": "account#a-0"}}]}}
+    unprocessed = {"Responses": {}, "UnprocessedKeys": left}
+    line.answers = lambda request: unprocessed if request.operation == "batch_get_item" else None
+    for ahead_s in (-1.0, 0.0, PAUSE_S):
+        line.calls.clear()
+        until = time.monotonic() + ahead_s
+        (sight,) = store.count(strangers(1), until)
+        assert str(sight.failure) == "UnprocessedKeys"
+        assert len(line.calls) == 1
+        assert sight.uncounted == ()
+    line.calls.clear()
+    store.count(strangers(1), time.monotonic() + 2.5 * PAUSE_S)
+    assert len(line.calls) == 2
 
 
 def test_what_is_uncounted_stands_in_the_row(line, store):

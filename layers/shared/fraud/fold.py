@@ -9,10 +9,12 @@ Pure: memory and folding carry it out.
 import functools
 import operator
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from fraud.counters import DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, SLOTS, Item, Key, Kind, Slice
 from fraud.past import Bucket, Past, Series
+from fraud.windows import FRAUD_SIDES
 
 PERIODS: dict[str, int] = {kind.sk: kind.period for kind in ENTITIES}
 """Seconds of a period, by the sort key letter of the kinds that are folded."""
@@ -30,6 +32,9 @@ index.
 PROFILE_DAYS = 33
 PROFILE_HOURS = 48
 """What a profile keeps: as far as windows reach from the latest payment that may still come, and a little more."""
+
+FORGOTTEN_AT_ONCE = 100
+"""Fraud buckets that one fold takes out of a profile at most; their names are a kilobyte of its expression."""
 
 READ: tuple[str, ...] = ("d", *(f"h{hour}" for hour in range(24)), *(f"e{slot}" for slot in range(SLOTS)))
 """What a fold looks at in an item, by the names of attributes."""
@@ -131,6 +136,18 @@ def folded(kind: Kind, period: int, items: Mapping[int, Item], past: Past) -> Pa
         days=past.days.put(day, source.bucket(of_day)).since(day - PROFILE_DAYS + 1),
         hours=hours,
     )
+
+
+def outlived(profile: Iterable[str], day: int) -> list[str]:
+    """Fraud buckets, by their names in a profile, that no payment after a closed day reads; FORGOTTEN_AT_ONCE at most.
+
+    Whatever a label still does to one of these (taking a fraud back moves the bucket in which it was counted) nobody
+    reads either, so they may go without asking what is in them.
+    """
+    sides = tuple(FRAUD_SIDES.values())
+    buckets = ((name, name[len(side) :]) for name in profile for side in sides if name.startswith(side))
+    old = (name for name, number in buckets if number.isdecimal() and int(number) <= day - PROFILE_DAYS)
+    return list(islice(old, FORGOTTEN_AT_ONCE))
 
 
 def _bucket(item: Item) -> Bucket:

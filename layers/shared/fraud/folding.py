@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Protocol
 
-from fraud import counters, fold, shards
+from fraud import counters, fold, shards, telemetry
 from fraud.counters import DAY, KINDS, UNSPLIT, Item, Key, Slice, Steps
-from fraud.errors import UnavailableError
+from fraud.errors import ServiceError, UnavailableError
 from fraud.fold import Done, Due, Progress
 from fraud.past import Past
 from fraud.rows import SHARDS, item_of, past_of, profile_of, shards_of, watermark, watermarks_of
@@ -58,6 +58,8 @@ Message = Mapping[str, Any]
 Attribute = Mapping[str, Any]
 """A value with its type, as DynamoDB writes it."""
 
+Row = Mapping[str, Attribute]
+
 
 class Queue(Protocol):
     """The queue whose messages come back to `Folding.work`."""
@@ -92,10 +94,10 @@ class Folding:
         if len(watermarks) < len(fold.SLICES):
             self._begin([part for part in fold.SLICES if part not in watermarks], now)
             watermarks = self._standing()
-        self._split(dict.fromkeys(self._shards.steps, 1))  # what has run out goes
         behind = {part: at for part, at in watermarks.items() if at.through < fold.closable(part.sk, now)}
         left, folded = self._little(behind, now)
         self._queue.send([_message(part) for part in sorted(left)])
+        self._split(dict.fromkeys(self._shards.steps, 1))  # what has run out goes; last, for nothing waits for it
         lags = (fold.waiting(part.sk, at.through, now) for part, at in behind.items() if part in left)
         return Due(max(lags, default=0), len(left), folded)
 
@@ -139,7 +141,7 @@ class Folding:
 
     def _split(self, wanted: Mapping[str, int]) -> None:
         """Have entities split at least into so many, from the day after tomorrow on. One whose entry somebody else
-        changed meanwhile is read again.
+        changed meanwhile is read again. Raises ServiceError, `ShardsFull` when some found no room any more.
         """
         for _ in range(ATTEMPTS):
             known, today = self._shards.steps, self._now() // DAY
@@ -148,13 +150,16 @@ class Folding:
             after = {name: shards.extended(known.get(name, ()), today, wanted[name]) for name in listed}
             changes = {name: steps for name, steps in after.items() if steps != known.get(name, ())}
             if not changes:
-                return
+                break
             requests = [self._update(entry(name, known.get(name, ()), steps)) for name, steps in changes.items()]
             answers = answered(self._transport.gather(requests))
             self._look(consistent=True)
             if not any(isinstance(answer, Refused) for answer in answers):
-                return
-        raise UnavailableError("ShardsOvertaken")
+                break
+        else:
+            raise UnavailableError("ShardsOvertaken")
+        if len(listed) < len(wanted):
+            raise ServiceError("ShardsFull")
 
     def _begin(self, missing: Sequence[Slice], now: int) -> None:
         """Give slices their first watermark; refused, which is as good, when somebody else just did."""
@@ -255,8 +260,8 @@ class Folding:
 
         A profile may be read at half the price, for what was read is the condition; items are read consistently.
         """
-        sides = self._sides(keys, consistent=consistent)  # before the items, as `folded` wants it
-        pasts = {key: past_of(side) for key, side in sides.items()}
+        profiles = self._profiles(keys, consistent=consistent)  # before the items, as `folded` wants it
+        pasts = {key: past_of(profile.get(key.kind.side)) for key, profile in profiles.items()}
         wanted = {
             key: [key._replace(period=period) for period in fold.sources(key.kind, key.period, past)]
             for key, past in pasts.items()
@@ -268,20 +273,23 @@ class Folding:
             found = {source.period: items[source] for source in wanted[key] if source in items}
             after = fold.folded(key.kind, key.period, found, past)
             if after != past:
-                changes[key] = self._update(expression(key, sides[key], after))
+                changes[key] = self._update(expression(key, profiles[key], after))
             if key in items and (number := shards.wanted(items[key])) > 1:
                 name = key.kind.key(key.entity)
                 grown[name] = max(number, grown.get(name, 1))
         answers = answered(self._transport.gather(list(changes.values())))
-        self._split(grown)
+        try:
+            self._split(grown)
+        except ServiceError as error:  # no fold stands still for that: tomorrow's item will have grown too
+            telemetry.refused(error, error.status, "fold")
         return [key for key, answer in zip(changes, answers, strict=True) if isinstance(answer, Refused)]
 
-    def _sides(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Attribute | None]:
-        """The attribute of its profile that each item is folded into, as it is stored."""
+    def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Row]:
+        """The profile that each item is folded into, as it is stored; empty where there is none yet."""
         pks = dict.fromkeys(map(_profile, keys))
         rows = self._read(self._tables.profiles, [{"pk": {"S": pk}} for pk in pks], ConsistentRead=consistent)
         found = {row["pk"]["S"]: row for row in rows}
-        return {key: found.get(_profile(key), {}).get(key.kind.side) for key in keys}
+        return {key: found.get(_profile(key), {}) for key in keys}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
         """The periods that there are, each with all its shards."""
@@ -308,9 +316,12 @@ class Folding:
         return answer
 
 
-def expression(key: Key, before: Attribute | None, after: Past) -> dict[str, Any]:
-    """The one UpdateItem of a fold, refused when the side is no longer as it was read."""
-    side = key.kind.side
+def expression(key: Key, profile: Row, after: Past) -> dict[str, Any]:
+    """The one UpdateItem of a fold, refused when the side is no longer as it was read; what has outlived its windows in
+    the profile goes by the way.
+    """
+    side, outlived = key.kind.side, fold.outlived(profile, key.day)
+    before = profile.get(side)
     values: dict[str, Attribute] = {":after": {"B": after.packed()}}
     condition = f"attribute_not_exists({side})"
     if before is not None:
@@ -318,7 +329,7 @@ def expression(key: Key, before: Attribute | None, after: Past) -> dict[str, Any
         values[":before"] = before  # byte for byte: packed again it may differ, by another version of zlib
     return {
         "Key": {"pk": {"S": _profile(key)}},
-        "UpdateExpression": f"SET {side} = :after",
+        "UpdateExpression": f"SET {side} = :after" + (f" REMOVE {', '.join(outlived)}" if outlived else ""),
         "ConditionExpression": condition,
         "ExpressionAttributeValues": values,
     }

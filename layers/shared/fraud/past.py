@@ -20,7 +20,8 @@ SIDES: frozenset[str] = frozenset(kind.side for kind in ENTITIES)
 
 _HALF = 64
 _LOW = (1 << _HALF) - 1
-_HEAD = struct.Struct(">IIHH")
+_LAYOUT = 1
+_HEAD = struct.Struct(">BIIHH")
 
 
 class Bucket(NamedTuple):
@@ -102,15 +103,17 @@ class Past(NamedTuple):
 
     def packed(self) -> bytes:
         """The attribute's value."""
-        parts = [_HEAD.pack(self.first, self.last, len(self.days.numbers), len(self.hours.numbers))]
+        parts = [_HEAD.pack(_LAYOUT, self.first, self.last, len(self.days.numbers), len(self.hours.numbers))]
         parts += [_layout(len(one.numbers)).pack(*chain(*one)) for one in (self.days, self.hours)]
         return zlib.compress(b"".join(parts), wbits=-zlib.MAX_WBITS)
 
     @classmethod
     def unpacked(cls, value: bytes) -> Self:
-        """Read an attribute. Raises zlib.error or struct.error for what `packed` has not written."""
+        """Read an attribute. Raises zlib.error, struct.error or ValueError for what `packed` has not written."""
         content = zlib.decompress(value, wbits=-zlib.MAX_WBITS)
-        first, last, days, hours = _HEAD.unpack_from(content)
+        layout, first, last, days, hours = _HEAD.unpack_from(content)
+        if layout != _LAYOUT:
+            raise ValueError(f"a past of layout {layout}")
         beyond = _HEAD.size + _layout(days).size
         return cls(first, last, _series(days, content[_HEAD.size : beyond]), _series(hours, content[beyond:]))
 

@@ -6,13 +6,15 @@ PutItem, refused when the id has one. So every call may be repeated.
 """
 
 import contextlib
+import struct
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from fraud import counters, fold, shards, windows
-from fraud.counters import DAY, UNSPLIT, Key, Profile, Slice, State, Update
+from fraud.counters import DAY, UNSPLIT, Key, Profile, Shards, Slice, State, Update
 from fraud.decision import PACKED, Contents, Record, Stored
 from fraud.errors import ServiceError, UnavailableError
 from fraud.evaluation import Sight
@@ -37,6 +39,9 @@ from fraud.wire import Answer, Refused, Request, Result, answered
 READ_ATTEMPTS = 4
 """How often keys that DynamoDB left unprocessed are asked for again."""
 
+PAUSE_S = 0.01
+"""Before they are asked for the first time; twice as long before each further time."""
+
 KEYS_PER_READ = 100
 """What BatchGetItem takes."""
 
@@ -53,6 +58,10 @@ one errs on the safe side.
 
 SHARDS_LAST = timedelta(hours=6)
 """How long the table of shards is used when it cannot be read: what it says of a payment is written a day ahead."""
+
+
+MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError, struct.error, zlib.error)
+"""What taking an answer apart may raise that is not as this one writes it, or not as DynamoDB answers."""
 
 
 class Transport(Protocol):
@@ -97,10 +106,7 @@ class DynamoStore:
         try:
             self._prepare(until)
         except ServiceError as error:
-            return [
-                self._sight(one, [(update, error) for update in counters.updates(one)], error, {})
-                for one in transactions
-            ]
+            return [self._unseen(one, error) for one in transactions]
         moved = [counters.updates(transaction, self._shards) for transaction in transactions]
         flat = [update for updates in moved for update in updates]
         chunks, places = self._chunks([self._wanted(*each) for each in zip(transactions, moved, strict=True)])
@@ -121,17 +127,20 @@ class DynamoStore:
         if outdated:
             requests.append(watermark_request(self._tables.profiles))
         results = self._transport.gather(requests, until)
+        table = self._shards
         if outdated:
             with contextlib.suppress(ServiceError):
-                self._renew(results.pop(), now, until)
+                table = self._renewed(results.pop(), now, until)
         counted = iter(results)
         mine = [[(update, next(counted)) for update in updates] for updates in moved]
         found = [self._found(next(counted), until) for _ in chunks]
         others = {update.key: self._found(next(counted), until) for update, _ in beside}
-        return [
-            self._sight(transaction, updates, _joined([found[n] for n in place]), others, until)
+        sights = [
+            self._seen(transaction, updates, _joined([found[n] for n in place]), others, until)
             for transaction, updates, place in zip(transactions, mine, places, strict=True)
         ]
+        self._shards = table  # now that all is looked up by the one that it was named by
+        return sights
 
     def count_again(self, transaction: Transaction, kinds: Collection[str]) -> list[Key]:
         """Send the updates of these kinds again, until acknowledged; the items. Raises ServiceError."""
@@ -149,8 +158,9 @@ class DynamoStore:
             "ConsistentRead": True,
         }
         (answer,) = answered(self._transport.gather([Request("get_item", payload)], until))
-        item = attributes_of(answer, "Item")
-        return stored_of(item) if item else None
+        with understood():
+            item = attributes_of(answer, "Item")
+            return stored_of(item) if item else None
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
         """Read the decisions of at most 100 ids consistently; one without is left out. Raises UnavailableError."""
@@ -165,19 +175,13 @@ class DynamoStore:
         }
         (answer,) = answered(self._transport.gather([Request("batch_get_item", {"RequestItems": keys})]))
         rows = completed(self._transport, answer).get(self._tables.decisions, ())
-        return {row["pk"]["S"]: stored_of(row) for row in rows}
+        with understood():
+            return {row["pk"]["S"]: stored_of(row) for row in rows}
 
     def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
         """One PutItem for each, sent together."""
         results = self._transport.gather([self._put(record) for record in records], until)
-        return [
-            result
-            if isinstance(result, ServiceError)
-            else stored_of(result.item)
-            if isinstance(result, Refused)
-            else None
-            for result in results
-        ]
+        return [_kept(result) for result in results]
 
     def _update(self, update: Update) -> Request:
         return Request("update_item", {"TableName": self._tables.counters, **expression(update)})
@@ -257,28 +261,58 @@ class DynamoStore:
         try:
             (answer,) = answered([result])
             tables = completed(self._transport, answer, until)
+            with understood():
+                return {
+                    (table, *(row[name]["S"] for name in self._key(table))): row
+                    for table, rows in tables.items()
+                    for row in rows
+                }
         except ServiceError as error:
             return error
-        return {
-            (table, *(row[name]["S"] for name in ("pk", "sk") if name in row)): row
-            for table, rows in tables.items()
-            for row in rows
-        }
+
+    def _key(self, table: str) -> tuple[str, ...]:
+        """The attributes of a table's key."""
+        return ("pk", "sk") if table == self._tables.counters else ("pk",)
 
     def _prepare(self, until: float | None) -> None:
         """Have a table of shards that holds for every payment that may come. Raises ServiceError."""
         now = self._clock()
         if abs(now - self._read_at) >= SHARDS_LAST:
             (result,) = self._transport.gather([watermark_request(self._tables.profiles)], until)
-            self._renew(result, now, until)
+            self._shards = self._renewed(result, now, until)
 
-    def _renew(self, result: Result, now: datetime, until: float | None) -> None:
-        """Take over watermarks and shards. Raises ServiceError if they could not be read."""
+    def _renewed(self, result: Result, now: datetime, until: float | None) -> Shards:
+        """Take over the watermarks; the table of shards. Raises ServiceError if they could not be read."""
         (answer,) = answered([result])
         rows = standing(self._transport, answer, until)
-        self._watermarks = {part: at.through for part, at in watermarks_of(rows).items()}
-        self._shards = shards_of(rows)
+        with understood():
+            watermarks, table = watermarks_of(rows), shards_of(rows)
+        self._watermarks = {part: at.through for part, at in watermarks.items()}
         self._read_at = now
+        return table
+
+    def _seen(
+        self,
+        transaction: Transaction,
+        counted: Sequence[tuple[Update, Result]],
+        found: Found | ServiceError,
+        beside: Mapping[Key, Found | ServiceError],
+        until: float | None,
+    ) -> Sight:
+        """`_sight`, or as if nobody had answered when something in the answers cannot be understood: nobody can tell
+        then what the rest is worth, and whatever was counted may be counted again.
+        """
+        try:
+            with understood():
+                return self._sight(transaction, counted, found, beside, until)
+        except ServiceError as error:
+            return self._unseen(transaction, error)
+
+    def _unseen(self, transaction: Transaction, error: ServiceError) -> Sight:
+        """What is known of a payment to which nothing was answered."""
+        uncounted = tuple(update.key for update in counters.updates(transaction))
+        state = State({}, {}, stale=fold.stale(uncounted, self._watermarks))
+        return Sight(state, None, uncounted, read=False, failure=error)
 
     def _sight(
         self,
@@ -286,11 +320,11 @@ class DynamoStore:
         counted: Sequence[tuple[Update, Result]],
         found: Found | ServiceError,
         beside: Mapping[Key, Found | ServiceError],
-        until: float | None = None,
+        until: float | None,
     ) -> Sight:
         """What the answers say of one payment; `beside`, of the other shards of what it moved."""
         failures = [result for _, result in counted if isinstance(result, ServiceError)]
-        mine = [(update, attributes_of(result)) for update, result in counted if not isinstance(result, ServiceError)]
+        mine = [(update, _moved(result)) for update, result in counted if not isinstance(result, ServiceError)]
         items = [(update.key, item_of(attributes)) for update, attributes in mine]
         profiles: dict[str, Profile] = {}
         decision = None
@@ -310,11 +344,8 @@ class DynamoStore:
             any(isinstance(result, Refused) for _, result in counted),
             fold.stale((update.key for update, _ in counted), self._watermarks),
         )
-        for update, attributes in mine if beside else ():
-            try:
-                self._complete(transaction, update, attributes, state, beside.get(update.key, {}), until)
-            except ServiceError as error:
-                failures.append(error)
+        if beside:
+            failures += self._complete(transaction, mine, state, beside, until)
         return Sight(
             state,
             stored_of(decision) if decision else None,
@@ -324,32 +355,61 @@ class DynamoStore:
             large=tuple(update.key for update, attributes in mine if size_of(update, attributes) > shards.LARGE),
         )
 
-    def _complete(  # noqa: PLR0913, PLR0917 - what the one step brought, and what it may still take
+    def _complete(
         self,
         transaction: Transaction,
-        update: Update,
-        attributes: Mapping[str, Any],
+        moved: Sequence[tuple[Update, Mapping[str, Any]]],
         state: State,
-        beside: Found | ServiceError,
+        beside: Mapping[Key, Found | ServiceError],
         until: float | None,
-    ) -> None:
-        """Put the other shards to what was moved; in a rare step of its own, where the last hour of a day's fine
-        buckets is not enough. Raises ServiceError.
+    ) -> list[ServiceError]:
+        """Put the other shards to what was moved; what is missing then. In a rare step of its own, one for all items,
+        where the last hour of a day's fine buckets is not enough.
         """
-        if isinstance(beside, ServiceError):
-            raise beside
-        key = update.key.whole
 
-        def put(others: Iterable[Mapping[str, Any]]) -> None:
-            state.items.update(counters.merged((key, item_of(row)) for row in (attributes, *others)))
+        def put(update: Update, attributes: Mapping[str, Any], others: Found) -> None:
+            key = update.key.whole
+            state.items.update(counters.merged((key, item_of(row)) for row in (attributes, *others.values())))
 
-        put(beside.values())
-        past = state.profiles.get(f"{key.kind.profile}#{key.entity}", {}).get(key.kind.side, NOTHING)
-        if beside and windows.hidden(key, state.items, past, transaction.epoch, since(update)):
-            keys = counters.siblings(update, self._shards)
-            request = self._beside(update, keys, whole=True)
-            (answer,) = answered(self._transport.gather([request], until))
-            put(completed(self._transport, answer, until).get(self._tables.counters, ()))
+        def hidden(update: Update) -> bool:
+            key = update.key.whole
+            past = state.profiles.get(f"{key.kind.profile}#{key.entity}", {}).get(key.kind.side, NOTHING)
+            return windows.hidden(key, state.items, past, transaction.epoch, since(update))
+
+        split = [(update, attributes, beside[update.key]) for update, attributes in moved if update.key in beside]
+        failures = [others for _, _, others in split if isinstance(others, ServiceError)]
+        known = [(update, attributes, others) for update, attributes, others in split if isinstance(others, Mapping)]
+        for each in known:
+            put(*each)
+        wanted = [(update, attributes) for update, attributes, others in known if others and hidden(update)]
+        requests = [self._beside(update, counters.siblings(update, self._shards), whole=True) for update, _ in wanted]
+        results = self._transport.gather(requests, until) if requests else ()
+        for (update, attributes), result in zip(wanted, results, strict=True):
+            others = self._found(result, until)
+            if isinstance(others, ServiceError):
+                failures.append(others)
+            else:
+                put(update, attributes, others)
+        return failures
+
+
+def _moved(result: Answer) -> Mapping[str, Any]:
+    """The item that an update was answered with. Raises ValueError when it is empty: its payment must be in it."""
+    attributes: Mapping[str, Any] = result.item if isinstance(result, Refused) else promised(result, "Attributes")
+    if not attributes:
+        raise ValueError("Attributes")
+    return attributes
+
+
+def _kept(result: Result) -> Stored | ServiceError | None:
+    """What became of a commit."""
+    if isinstance(result, ServiceError):
+        return result
+    try:
+        with understood():
+            return stored_of(result.item) if isinstance(result, Refused) else None
+    except ServiceError as error:
+        return error
 
 
 def _pieces(wanted: Wanted) -> list[Wanted]:
@@ -376,22 +436,38 @@ def _joined(found: Sequence[Found | ServiceError]) -> Found | ServiceError:
     return rows
 
 
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Answers are taken apart in here. Raises UnavailableError for one that is not as it should be: what this asked for
+    can be had another time, or from another server.
+    """
+    try:
+        yield
+    except MISSHAPEN as error:
+        raise UnavailableError("MisshapenAnswer") from error
+
+
 def completed(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, list[Mapping[str, Any]]]:
     """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed.
 
-    Raises UnavailableError when something is left in the end.
+    Raises UnavailableError when something is left in the end, or a pause would last beyond `until`, and for an answer
+    that is none.
     """
-    answers = [answer]
-    while left := attributes_of(answers[-1], "UnprocessedKeys"):
-        if len(answers) > READ_ATTEMPTS:
-            raise UnavailableError("UnprocessedKeys")
-        time.sleep(0.005 * 2 ** len(answers))
-        answers += answered(transport.gather([Request("batch_get_item", {"RequestItems": left})], until))
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for part in answers:
-        for table, rows in attributes_of(part, "Responses").items():
-            found.setdefault(table, []).extend(rows)
-    return found
+    for attempt in range(READ_ATTEMPTS + 1):
+        with understood():
+            left = attributes_of(answer, "UnprocessedKeys")
+            tables = attributes_of(answer, "Responses") if left else promised(answer, "Responses")
+            for table, rows in tables.items():
+                found.setdefault(table, []).extend(rows)
+        if not left:
+            return found
+        pause = PAUSE_S * 2**attempt
+        if attempt == READ_ATTEMPTS or (until is not None and time.monotonic() + pause >= until):
+            break
+        time.sleep(pause)
+        (answer,) = answered(transport.gather([Request("batch_get_item", {"RequestItems": left})], until))
+    raise UnavailableError("UnprocessedKeys")
 
 
 def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
@@ -404,7 +480,16 @@ def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
 
 def standing(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, Profile]:
     """The items of `watermark_request` by key."""
-    return {row["pk"]["S"]: profile_of(row) for table in completed(transport, answer, until).values() for row in table}
+    tables = completed(transport, answer, until)
+    with understood():
+        return {row["pk"]["S"]: profile_of(row) for table in tables.values() for row in table}
+
+
+def promised(answer: Answer, field: str) -> Any:  # noqa: ANN401 - an item, or rows by table
+    """A field that every answer of its kind has. Raises TypeError or KeyError when it has not."""
+    if isinstance(answer, Refused):
+        raise TypeError(field)
+    return answer[field]
 
 
 def attributes_of(answer: Answer, field: str = "Attributes") -> Any:  # noqa: ANN401 - rows, or one of them
