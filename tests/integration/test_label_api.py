@@ -21,8 +21,9 @@ from werkzeug.serving import make_server
 
 from fraud import settings
 from fraud.decision import PACKED, Contents
+from fraud.label_sources import MAX_SOURCES
 from fraud.label_store import AccountProfile, DecidedRow, LabelAttribute, LabelRow
-from fraud.labels import MAX_LABELS_OF_SOURCE, MAX_SOURCES
+from fraud.labels import MAX_LABELS_OF_SOURCE
 from fraud.rows import profile_of
 from fraud.transaction import Transaction, utc
 from local import events

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from fraud.counters import State
 from fraud.errors import ForbiddenError, InvalidRequestError
+from fraud.label_sources import MAX_SOURCES, Sources
 from fraud.labels import (
     MAX_LABELS_OF_SOURCE,
-    MAX_SOURCES,
     History,
     Label,
     LabelBatch,
@@ -19,7 +19,6 @@ from fraud.labels import (
     LabelResult,
     Move,
     Parties,
-    Sources,
 )
 from fraud.memory import InMemoryCounters
 from fraud.transaction import utc

@@ -6,8 +6,7 @@ it concerned is the decision's to say; a caller's word serves until there is one
 training replays them through `InMemoryCounters.learn`, so both know the same.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -26,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fraud.counters import DAY
-from fraud.errors import Fault, ForbiddenError, InvalidRequestError
+from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import (
     MAX_AHEAD,
     MAX_BODY_BYTES,
@@ -42,9 +41,9 @@ from fraud.windows import FRAUD_SIDES
 MAX_LABELS = 100
 """Labels of one request."""
 
-MAX_SOURCES, MAX_LABELS_OF_SOURCE = 10, 50
-"""How many sources there may be, and how many different labels of one a transaction keeps: no source can use up the
-room of another, and the largest row there can be still is a DynamoDB item.
+MAX_LABELS_OF_SOURCE = 50
+"""How many different labels of one source a transaction keeps: none can use up the room of another, and with
+`label_sources.MAX_SOURCES` of them the largest row still is a DynamoDB item.
 """
 
 LabelValue = Literal["fraud", "legitimate"]
@@ -140,46 +139,6 @@ class History:
         said, right = (tuple(parties.moves(self.fraud_day, +1)) for parties in (self.parties, decided))
         off = (move._replace(change=-1) for move in said if move not in right)
         return after, (*off, *(move for move in right if move not in said))
-
-
-class Sources(NamedTuple):
-    """Who may label: the source that each caller's role speaks for, and the sources from least to most trusted."""
-
-    by_role: Mapping[str, str]
-    ranking: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `source=role` pairs, the least trusted source first; a source may have several roles.
-
-        >>> Sources.parse("user_report=payment-app,analyst=fraud-analyst").ranking
-        ('user_report', 'analyst')
-
-        Raises ValueError when a pair is malformed, a role has two sources or there are more than MAX_SOURCES.
-        """
-        pairs = [_PAIR.fullmatch(pair) for pair in text.split(",")]
-        found = [(pair["source"], pair["role"]) for pair in pairs if pair is not None]
-        by_role = {role: source for source, role in found}
-        if len(by_role) < len(pairs):
-            raise ValueError("must be source=role pairs with commas between, each role once")
-        ranking = tuple(dict.fromkeys(source for source, _ in found))
-        if len(ranking) > MAX_SOURCES:
-            raise ValueError(f"must be at most {MAX_SOURCES} sources")
-        return cls(by_role, ranking)
-
-    def of(self, arn: str) -> str:
-        """The source that a caller speaks for, by the role (or user) in its ARN. Raises ForbiddenError."""
-        caller = _CALLER.fullmatch(arn)
-        role = "" if caller is None else caller["role"] or caller["user"]
-        if role not in self.by_role:
-            raise ForbiddenError
-        return self.by_role[role]
-
-
-_PAIR = re.compile(r"(?P<source>[a-z][a-z0-9_]{0,31})=(?P<role>[\w+=.@-]{1,64})", re.ASCII)
-_CALLER = re.compile(
-    r"arn:[^:]+:(?:sts::\d{12}:assumed-role/(?P<role>[^/]+)/[^/]+|iam::\d{12}:user/(?:.+/)?(?P<user>[^/]+))"
-)
 
 
 class LabelOrder(BaseModel):

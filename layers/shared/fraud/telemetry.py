@@ -8,13 +8,15 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fraud import settings
 from fraud.errors import FraudError, ServiceError
 from fraud.evaluation import Evaluation
 from fraud.fold import Done, Due
-from fraud.labels import LabelResult
+
+if TYPE_CHECKING:
+    from fraud.labels import LabelResult  # no function that decides payments needs to load it
 
 NAMESPACE = "Fraud/{stage}"
 UNITS = {"Ms": "Milliseconds", "Seconds": "Seconds"}
@@ -75,7 +77,7 @@ def recounted(updates: int) -> None:
     _emit({"Door": "decision_events"}, {"CountedAgain": updates}, {})
 
 
-def labelled(results: Sequence[LabelResult], source: str, door: str) -> None:
+def labelled(results: "Sequence[LabelResult]", source: str, door: str) -> None:
     """One request of labels answered; the rules that labels broke, never what they said."""
     statuses = Counter(result.status for result in results)
     _emit(

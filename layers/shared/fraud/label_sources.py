@@ -1,0 +1,50 @@
+"""Who may label, as a parameter of the stack says it: a function that only decides payments needs no more of labels."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+from fraud.errors import ForbiddenError
+
+MAX_SOURCES = 10
+"""How many sources there may be."""
+
+
+class Sources(NamedTuple):
+    """Who may label: the source that each caller's role speaks for, and the sources from least to most trusted."""
+
+    by_role: Mapping[str, str]
+    ranking: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `source=role` pairs, the least trusted source first; a source may have several roles.
+
+        >>> Sources.parse("user_report=payment-app,analyst=fraud-analyst").ranking
+        ('user_report', 'analyst')
+
+        Raises ValueError when a pair is malformed, a role has two sources or there are more than MAX_SOURCES.
+        """
+        pairs = [_PAIR.fullmatch(pair) for pair in text.split(",")]
+        found = [(pair["source"], pair["role"]) for pair in pairs if pair is not None]
+        by_role = {role: source for source, role in found}
+        if len(by_role) < len(pairs):
+            raise ValueError("must be source=role pairs with commas between, each role once")
+        ranking = tuple(dict.fromkeys(source for source, _ in found))
+        if len(ranking) > MAX_SOURCES:
+            raise ValueError(f"must be at most {MAX_SOURCES} sources")
+        return cls(by_role, ranking)
+
+    def of(self, arn: str) -> str:
+        """The source that a caller speaks for, by the role (or user) in its ARN. Raises ForbiddenError."""
+        caller = _CALLER.fullmatch(arn)
+        role = "" if caller is None else caller["role"] or caller["user"]
+        if role not in self.by_role:
+            raise ForbiddenError
+        return self.by_role[role]
+
+
+_PAIR = re.compile(r"(?P<source>[a-z][a-z0-9_]{0,31})=(?P<role>[\w+=.@-]{1,64})", re.ASCII)
+_CALLER = re.compile(
+    r"arn:[^:]+:(?:sts::\d{12}:assumed-role/(?P<role>[^/]+)/[^/]+|iam::\d{12}:user/(?:.+/)?(?P<user>[^/]+))"
+)
