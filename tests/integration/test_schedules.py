@@ -10,7 +10,7 @@ import pytest
 from fraud.counters import Slice, updates
 from fraud.errors import ServiceError
 from fraud.rows import shards_of
-from fraud.store import DynamoStore, standing, watermark_request
+from fraud.store import DynamoStore, watermark_request, watermark_rows
 from local.emulator import Emulator
 from tests.fakes import counted
 from tests.payments import payment
@@ -116,7 +116,7 @@ def test_order_that_is_none_fails_alone_and_the_log_says_which_rule_it_broke(sch
     assert done["FoldedItems"] == 0
     folding = schedules._folding
     (answer,) = folding._transport.gather([watermark_request(folding._tables.profiles)])
-    steps = shards_of(standing(folding._transport, answer)).steps
+    steps = shards_of(watermark_rows(folding._transport, answer)).steps
     assert [number for _, number in steps["merchant#of-a-campaign"]] == [8, 1]
     assert "merchant#a-secret" not in steps
 

@@ -29,8 +29,8 @@ from fraud.store import (
     Transport,
     attributes_of,
     completed,
-    standing,
     watermark_request,
+    watermark_rows,
 )
 from fraud.wire import Answer, Refused, Request, answered
 
@@ -128,7 +128,7 @@ class Folding:
         """Read the watermarks, and the table of shards."""
         now = self._clock()
         answer = self._one(watermark_request(self._tables.profiles, consistent=True))
-        rows = standing(self._transport, answer)
+        rows = watermark_rows(self._transport, answer)
         self._shards, self._shards_read_at = shards_of(rows), now
         return watermarks_of(rows)
 

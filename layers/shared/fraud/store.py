@@ -284,7 +284,7 @@ class DynamoStore:
     def _renewed(self, result: Result, now: datetime, until: float | None) -> Shards:
         """Take over the watermarks; the table of shards. Raises ServiceError if they could not be read."""
         (answer,) = answered([result])
-        rows = standing(self._transport, answer, until)
+        rows = watermark_rows(self._transport, answer, until)
         with understood():
             watermarks, table = watermarks_of(rows), shards_of(rows)
         self._watermarks = {part: at.through for part, at in watermarks.items()}
@@ -478,7 +478,7 @@ def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
     return Request("batch_get_item", {"RequestItems": {profiles: {"Keys": keys, "ConsistentRead": consistent}}})
 
 
-def standing(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, Profile]:
+def watermark_rows(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, Profile]:
     """The items of `watermark_request` by key."""
     tables = completed(transport, answer, until)
     with understood():
