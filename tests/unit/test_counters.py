@@ -397,6 +397,16 @@ def test_age_and_idle_come_from_the_profile_when_nothing_newer_is_known():
     assert with_past(Past(5, 5), side="i")["payer_age"] == 0
 
 
+@given(start=st.integers(-3 * DAY, 3 * DAY), span=st.integers(0, 6 * DAY))
+def test_a_past_later_than_the_payment_is_ignored_as_later_buckets_are(start, span):
+    epoch = int(NOON.timestamp())
+    first, last = epoch + start, epoch + start + span
+    values = with_past(Past(first, last))
+    seen = [when for when in (first, last) if when <= epoch]
+    assert values["payer_age"] == epoch - min(seen, default=epoch)
+    assert values["payer_idle"] == epoch - max(seen, default=epoch - IDLE_CAP)
+
+
 def test_a_profile_belongs_to_a_side():
     counters = InMemoryCounters()
     epoch = int(NOON.timestamp())

@@ -273,8 +273,8 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
             '[earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]',
             '[earlier * kind.period + index * 10 for index in item.buckets["s"]]',
         ),
-        "first of the profile ignored": ("past.first or epoch", "epoch"),
-        "last of the profile ignored": ("[*starts, past.last]", "[*starts, 0]"),
+        "first of the profile ignored": ("in (past.first, past.last) if", "in (past.last,) if"),
+        "last of the profile ignored": ("in (past.first, past.last) if", "in (past.first,) if"),
         "yesterday counted twice": ("range(day - days + 1, day - 1)", "range(day - days + 1, day)"),
         "hours of the profile forgotten": ("in past.hours.buckets().items()", "in ()"),
         "first hour of yesterday forgotten": (

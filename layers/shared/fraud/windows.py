@@ -232,8 +232,8 @@ def _seen(items: Mapping[int, Item], kind: Kind, past: Past, epoch: int) -> tupl
     for earlier, item in items.items():
         if earlier < period:
             starts += [earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]
-    firsts = [*starts, start + own * width, past.first or epoch]
-    return min(firsts), max([*starts, past.last]) or None
+    starts += [folded for folded in (past.first, past.last) if 0 < folded <= epoch]
+    return min([*starts, start + own * width]), max(starts, default=None)
 
 
 def hidden(key: Key, items: Mapping[Key, Item], past: Past, epoch: int, since: int) -> bool:
@@ -246,7 +246,7 @@ def hidden(key: Key, items: Mapping[Key, Item], past: Past, epoch: int, since: i
         return False
     own = epoch % key.kind.period // width
     latest = own if unpacked(item.buckets["s"].get(own, 0))[0] > 1 else own - 1
-    older = past.first > 0 or any(
+    older = 0 < past.first <= epoch or any(
         found.buckets["h"] for other, found in items.items() if other[:2] == key[:2] and other.period < key.period
     )
     return not (older and any(since <= index <= latest for index in item.buckets["s"]))
