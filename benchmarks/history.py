@@ -17,9 +17,10 @@ from benchmarks import lives, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY, identifier
 from benchmarks.metering import TABLES, Metered
 from fraud import assembly, scorer
+from fraud.answers import Transport
 from fraud.counters import DEVICE, PAYEE, PAYER
 from fraud.evaluation import Evaluator
-from fraud.store import DynamoStore, Transport
+from fraud.store import DynamoStore
 from fraud.wire import Request, Result
 
 PER_DAY = 20
@@ -48,7 +49,7 @@ LIVES = (
 
 
 class Recorder:
-    """`store.Transport` that keeps what its own transport answered; once `full`, it answers that again.
+    """`answers.Transport` that keeps what its own transport answered; once `full`, it answers that again.
 
     Requests are encoded and answers decoded as JSON each time, as on the wire.
     """
@@ -59,7 +60,7 @@ class Recorder:
         self.full = False
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """`store.Transport`."""
+        """`answers.Transport`."""
         del until
         step = tuple(request.operation for request in requests)
         if self.full:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from fraud import fold, folding
+from fraud.answers import Transport
 from fraud.counters import DAY, PAYER, SCALES, SLOTS, Item, Key, Kind, packed
 from fraud.past import NOTHING
-from fraud.store import Tables, Transport
+from fraud.store import Tables
 from fraud.transaction import Transaction
 from fraud.wire import Request
 

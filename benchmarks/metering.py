@@ -1,6 +1,6 @@
 """What DynamoDB would charge: item sizes and request units by the documented rules, request by request.
 
-`Metered` is a `store.Transport` over the in-memory DynamoDB; so the product's own code names the requests and makes
+`Metered` is a `answers.Transport` over the in-memory DynamoDB; so the product's own code names the requests and makes
 the items, and a changed layout shows in the figures without a change here. Rules: Amazon DynamoDB Developer Guide,
 "Item sizes and formats" and "Read and write operations", read 2025-11.
 """
@@ -86,7 +86,7 @@ class Metered:
         self.follows: Callable[[str], bool] = lambda _: True
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """`store.Transport`."""
+        """`answers.Transport`."""
         del until  # nothing here takes time
         return [self._carry_out(request) if self.on else self._follow(request) for request in requests]
 

@@ -23,7 +23,7 @@ Handler = Callable[[Event], Mapping[str, Any]]
 
 
 class BotoTransport:
-    """`store.Transport` and `scorer.Transport` with boto3's clients, in so many threads."""
+    """`answers.Transport` and `scorer.Transport` with boto3's clients, in so many threads."""
 
     def __init__(self, threads: int) -> None:
         import boto3  # noqa: PLC0415 - the floor's process has no use for it
@@ -56,7 +56,7 @@ class BotoTransport:
 
 
 class PynamoTransport:
-    """`store.Transport` with PynamoDB's connection, which models stand on, one call after another.
+    """`answers.Transport` with PynamoDB's connection, which models stand on, one call after another.
 
     The requests are ready made: what its models and expressions would cost on top is left out, in its favour.
     """

@@ -1,4 +1,4 @@
-"""`store.Transport` on boto3 in threads: the second opinion that the wire is held to, and its rival in benchmarks."""
+"""`answers.Transport` on boto3 in threads: the second opinion that the wire is held to, and its rival in benchmarks."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

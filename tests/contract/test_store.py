@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fraud import features
+from fraud.answers import READ_ATTEMPTS, Transport
 from fraud.counters import (
     DAY,
     KINDS,
@@ -37,7 +38,7 @@ from fraud.memory import InMemoryCounters
 from fraud.past import Bucket, Past, Series
 from fraud.rows import expression, item_of, opened, projection
 from fraud.settings import Caller
-from fraud.store import READ_ATTEMPTS, DynamoStore, Tables, Transport
+from fraud.store import DynamoStore, Tables
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import NAMES, measure
 from fraud.wire import Answer, Refused, Request, Result, Wire, answered

@@ -276,9 +276,10 @@ HEAVY = {"aws_lambda_powertools", "aws_xray_sdk", "boto3", "botocore", "http.cli
 
 
 def loaded_by(module: str) -> set[str]:
-    """The modules of a process that has imported one."""
+    """The modules of a process that has imported one, with nobody at the endpoint that it prepares itself at."""
     program = f"import sys, {module}; print(*sys.modules)"
-    environment = {**ENVIRONMENT, **LAMBDA, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    environment = {**ENVIRONMENT, **LAMBDA, **nobody, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 

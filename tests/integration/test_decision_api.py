@@ -10,10 +10,12 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fraud import assembly
 from fraud.counters import packed
 from fraud.errors import ServiceError, UnavailableError
 from fraud.wire import Request, Result
@@ -165,6 +167,17 @@ class Faulty:
         results = iter(self._transport.gather(sent, until))
         answers = [next(results) if self._applied or not failing else self._error for failing in fails]
         return [self._error if failing else answer for answer, failing in zip(answers, fails, strict=True)]
+
+
+def test_what_init_prepared_is_no_step_of_the_first_payment(decision_api, monkeypatch):
+    evaluator = assembly.evaluator(decision_api._settings)
+    store, steps = evaluator.store, []
+    send = store._transport.gather
+    counting = SimpleNamespace(gather=lambda requests, until=None: steps.append(len(requests)) or send(requests, until))
+    monkeypatch.setattr(store, "_transport", counting)
+    monkeypatch.setattr(decision_api, "_evaluator", evaluator)
+    assert post(decision_api, fresh())[0] == 200
+    assert steps == [5, 1]
 
 
 THROTTLED, FORBIDDEN = UnavailableError("ThrottlingException"), ServiceError("AccessDeniedException")

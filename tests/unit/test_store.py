@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from fraud.counters import updates
+from fraud.answers import PAUSE_S
+from fraud.counters import Slice, updates
 from fraud.decision import PACKED, Outcome, Record
 from fraud.errors import ServiceError, UnavailableError
+from fraud.fold import SLICES, Progress
+from fraud.folding import step
 from fraud.rows import SHARDS
-from fraud.store import KEYS_PER_READ, PAUSE_S, SHARDS_LAST, DynamoStore
+from fraud.store import KEYS_PER_READ, SHARDS_LAST, DynamoStore
 from fraud.transaction import Transaction
 from fraud.windows import ABSENT
 from fraud.wire import Refused, Request, Result
@@ -23,7 +26,7 @@ THROTTLED = UnavailableError("ThrottlingException")
 
 
 class Line:
-    """`store.Transport` to a table in memory; each call is kept, `fails` names the requests that get an error, and
+    """`answers.Transport` to a table in memory; each call is kept, `fails` names the requests that get an error, and
     `answers` has another answer, given after the table did what was asked.
     """
 
@@ -33,6 +36,13 @@ class Line:
         self.fails: Callable[[Request], bool] = lambda _: False
         self.answers: Callable[[Request], Result | None] = lambda _: None
         self.table = InMemoryDynamoDB()
+        for part in SLICES:
+            self.mark(part)
+
+    def mark(self, part: Slice) -> None:
+        """Put the watermark of a first tick."""
+        moved = step({part: None}, Progress(0))
+        self.table.gather([Request("update_item", {"TableName": TABLES.profiles, **moved})])
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         self.calls.append((list(requests), until))
@@ -155,6 +165,32 @@ def test_nobody_counts_by_a_table_of_shards_of_hours_ago(line, store, age, round
     store.count(strangers(1), 7.5)
     assert [until for _, until in line.calls] == [7.5] * rounds
     assert [len(requests) for requests, _ in line.calls] == [*([1] * (rounds - 1)), 5 + (rounds == 1)]
+
+
+def test_who_is_prepared_counts_the_first_payment_in_one_step(line):
+    store = DynamoStore(line, TABLES, 400, lambda: line.now)
+    line.fails = standing_fails
+    with pytest.raises(UnavailableError):
+        store.prepare(7.5)
+    line.fails = lambda _: False
+    store.prepare(7.5)
+    assert [(len(requests), until) for requests, until in line.calls] == [(1, 7.5)] * 2
+    line.calls.clear()
+    (sight,) = store.count(strangers(1))
+    assert sight.state.stale is True  # the watermark is one of 1970
+    assert [len(requests) for requests, _ in line.calls] == [5]
+
+
+def test_watermarks_are_asked_for_until_there_are_all(line):
+    line.table.tables[TABLES.profiles].clear()
+    store = DynamoStore(line, TABLES, 400, lambda: line.now)
+    for part in SLICES:
+        store.count([])
+        line.mark(part)
+    line.calls.clear()
+    for _ in range(3):
+        store.count([])
+    assert [len(requests) for requests, _ in line.calls] == [1, 0, 0]
 
 
 def test_who_has_no_table_of_shards_counts_nothing_and_says_so(line):

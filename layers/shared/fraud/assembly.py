@@ -2,10 +2,13 @@
 runs with.
 """
 
+import contextlib
+import time
 from datetime import datetime
 from pathlib import Path
 
 from fraud import scorer, settings
+from fraud.errors import ServiceError
 from fraud.evaluation import Evaluator, Scorer
 from fraud.folding import Folding, Queue
 from fraud.rules import RuleBook
@@ -17,6 +20,11 @@ POLICY = Path(__file__).with_name("policy.json")
 
 ATTEMPT_SHARE = 0.25
 """Part of the deadline after which one attempt at a request is given up: a hanging one leaves time for another."""
+
+PREPARATION_S = 1
+"""What INIT waits for DynamoDB: the first payment then need neither read first where to count, nor shake hands over TLS
+with the fraction of a processor that a function has later.
+"""
 
 OF_A_BATCH_S = 10
 """Patience with a step of a batch from the stream, for which nobody waits."""
@@ -44,11 +52,15 @@ def store(configuration: Settings) -> DynamoStore:
 
 
 def evaluator(configuration: Settings) -> Evaluator:
-    """Everything that deciding a payment takes. Raises UndecidableError, so that a broken part stops the deployment."""
+    """Everything that deciding a payment takes, for INIT. Raises UndecidableError, so that a broken part stops the
+    deployment.
+    """
     deadline_s = configuration.deadline_ms / 1000
     transport = Wire(Caller.from_environment(), Patience(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=OF_A_BATCH_S))
-    chosen = _scorer(configuration, transport)
-    return Evaluator(_store(configuration, transport), chosen, rule_book(), _now, deadline_s)
+    hot = _store(configuration, transport)
+    with contextlib.suppress(ServiceError):  # the first payment tries again
+        hot.prepare(time.monotonic() + PREPARATION_S)
+    return Evaluator(hot, _scorer(configuration, transport), rule_book(), _now, deadline_s)
 
 
 def _store(configuration: Settings, transport: Wire) -> DynamoStore:

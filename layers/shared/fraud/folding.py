@@ -17,21 +17,13 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from fraud import counters, fold, shards, telemetry
+from fraud.answers import Transport, attributes_of, completed
 from fraud.counters import DAY, KINDS, UNSPLIT, Item, Key, Slice, Steps
 from fraud.errors import ServiceError, UnavailableError
 from fraud.fold import Done, Due, Progress
 from fraud.past import Past
 from fraud.rows import SHARDS, item_of, past_of, profile_of, shards_of, watermark, watermarks_of
-from fraud.store import (
-    KEYS_PER_READ,
-    WATERMARKS_LAST,
-    Tables,
-    Transport,
-    attributes_of,
-    completed,
-    watermark_request,
-    watermark_rows,
-)
+from fraud.store import KEYS_PER_READ, WATERMARKS_LAST, Tables, watermark_request, watermark_rows
 from fraud.wire import Answer, Refused, Request, answered
 
 INDEX = "fold"

@@ -6,17 +6,15 @@ PutItem, refused when the id has one. So every call may be repeated.
 """
 
 import contextlib
-import struct
-import time
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from fraud import counters, fold, shards, windows
+from fraud.answers import Transport, attributes_of, completed, promised, understood
 from fraud.counters import DAY, UNSPLIT, Key, Profile, Shards, Slice, State, Update
 from fraud.decision import PACKED, Contents, Record, Stored
-from fraud.errors import ServiceError, UnavailableError
+from fraud.errors import ServiceError
 from fraud.evaluation import Sight
 from fraud.past import NOTHING
 from fraud.rows import (
@@ -36,12 +34,6 @@ from fraud.rows import (
 from fraud.transaction import Transaction, utc
 from fraud.wire import Answer, Refused, Request, Result, answered
 
-READ_ATTEMPTS = 4
-"""How often keys that DynamoDB left unprocessed are asked for again."""
-
-PAUSE_S = 0.01
-"""Before they are asked for the first time; twice as long before each further time."""
-
 KEYS_PER_READ = 100
 """What BatchGetItem takes."""
 
@@ -58,20 +50,6 @@ one errs on the safe side.
 
 SHARDS_LAST = timedelta(hours=6)
 """How long the table of shards is used when it cannot be read: what it says of a payment is written a day ahead."""
-
-
-MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError, struct.error, zlib.error)
-"""What taking an answer apart may raise that is not as this one writes it, or not as DynamoDB answers."""
-
-
-class Transport(Protocol):
-    """Sends requests together and gathers their answers."""
-
-    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """Answers in the order of the requests, and an error in the place of each that cannot be had.
-
-        until  reading of `time.monotonic` after which it waits no longer; None: as long as its own patience lasts.
-        """
 
 
 class Tables(NamedTuple):
@@ -96,15 +74,23 @@ class DynamoStore:
         self._shards = UNSPLIT
         self._read_at = datetime.min.replace(tzinfo=UTC)
 
+    def prepare(self, until: float | None = None) -> None:
+        """Read the watermarks and the table of shards if that is missing or hours old: nobody may count who does not
+        know where. Raises ServiceError.
+        """
+        now = self._clock()
+        if abs(now - self._read_at) >= SHARDS_LAST:
+            (result,) = self._transport.gather([watermark_request(self._tables.profiles)], until)
+            self._shards = self._renewed(result, now, until)
+
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
         """Every update and all reads, these in as few BatchGetItem as take their keys, sent together.
 
         Once in WATERMARKS_LAST the fold's watermarks and the table of shards are read beside them; watermarks that
-        cannot be read count as old. Without a table of shards, or with one of hours ago, it is read before: nobody may
-        count who does not know where.
+        cannot be read count as old.
         """
         try:
-            self._prepare(until)
+            self.prepare(until)
         except ServiceError as error:
             return [self._unseen(one, error) for one in transactions]
         moved = [counters.updates(transaction, self._shards) for transaction in transactions]
@@ -123,7 +109,8 @@ class DynamoStore:
             *(request for _, request in beside),
         ]
         now = self._clock()
-        outdated = not self._read_at <= now < self._read_at + WATERMARKS_LAST
+        complete = len(self._watermarks) == len(fold.SLICES)  # until the first tick of a new stack they are not
+        outdated = not (complete and self._read_at <= now < self._read_at + WATERMARKS_LAST)
         if outdated:
             requests.append(watermark_request(self._tables.profiles))
         results = self._transport.gather(requests, until)
@@ -135,16 +122,19 @@ class DynamoStore:
         mine = [[(update, next(counted)) for update in updates] for updates in moved]
         found = [self._found(next(counted), until) for _ in chunks]
         others = {update.key: self._found(next(counted), until) for update, _ in beside}
-        sights = [
-            self._seen(transaction, updates, _joined([found[n] for n in place]), others, until)
-            for transaction, updates, place in zip(transactions, mine, places, strict=True)
-        ]
+        sights = []
+        for transaction, updates, place in zip(transactions, mine, places, strict=True):
+            try:
+                with understood():
+                    sights.append(self._sight(transaction, updates, _joined([found[n] for n in place]), others, until))
+            except ServiceError as error:  # nobody can tell then what the rest of the answers is worth
+                sights.append(self._unseen(transaction, error))
         self._shards = table  # now that all is looked up by the one that it was named by
         return sights
 
     def count_again(self, transaction: Transaction, kinds: Collection[str]) -> list[Key]:
         """Send the updates of these kinds again, until acknowledged; the items. Raises ServiceError."""
-        self._prepare(None)
+        self.prepare()
         moved = [update for update in counters.updates(transaction, self._shards) if update.key.kind.name in kinds]
         answered(self._transport.gather([self._update(update) for update in moved]))
         return [update.key for update in moved]
@@ -274,13 +264,6 @@ class DynamoStore:
         """The attributes of a table's key."""
         return ("pk", "sk") if table == self._tables.counters else ("pk",)
 
-    def _prepare(self, until: float | None) -> None:
-        """Have a table of shards that holds for every payment that may come. Raises ServiceError."""
-        now = self._clock()
-        if abs(now - self._read_at) >= SHARDS_LAST:
-            (result,) = self._transport.gather([watermark_request(self._tables.profiles)], until)
-            self._shards = self._renewed(result, now, until)
-
     def _renewed(self, result: Result, now: datetime, until: float | None) -> Shards:
         """Take over the watermarks; the table of shards. Raises ServiceError if they could not be read."""
         (answer,) = answered([result])
@@ -291,25 +274,8 @@ class DynamoStore:
         self._read_at = now
         return table
 
-    def _seen(
-        self,
-        transaction: Transaction,
-        counted: Sequence[tuple[Update, Result]],
-        found: Found | ServiceError,
-        beside: Mapping[Key, Found | ServiceError],
-        until: float | None,
-    ) -> Sight:
-        """`_sight`, or as if nobody had answered when something in the answers cannot be understood: nobody can tell
-        then what the rest is worth, and whatever was counted may be counted again.
-        """
-        try:
-            with understood():
-                return self._sight(transaction, counted, found, beside, until)
-        except ServiceError as error:
-            return self._unseen(transaction, error)
-
     def _unseen(self, transaction: Transaction, error: ServiceError) -> Sight:
-        """What is known of a payment to which nothing was answered."""
+        """What is known of a payment to which nothing was answered: whatever was counted may be counted again."""
         uncounted = tuple(update.key for update in counters.updates(transaction))
         state = State({}, {}, stale=fold.stale(uncounted, self._watermarks))
         return Sight(state, None, uncounted, read=False, failure=error)
@@ -436,40 +402,6 @@ def _joined(found: Sequence[Found | ServiceError]) -> Found | ServiceError:
     return rows
 
 
-@contextlib.contextmanager
-def understood() -> Iterator[None]:
-    """Answers are taken apart in here. Raises UnavailableError for one that is not as it should be: what this asked for
-    can be had another time, or from another server.
-    """
-    try:
-        yield
-    except MISSHAPEN as error:
-        raise UnavailableError("MisshapenAnswer") from error
-
-
-def completed(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, list[Mapping[str, Any]]]:
-    """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed.
-
-    Raises UnavailableError when something is left in the end, or a pause would last beyond `until`, and for an answer
-    that is none.
-    """
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for attempt in range(READ_ATTEMPTS + 1):
-        with understood():
-            left = attributes_of(answer, "UnprocessedKeys")
-            tables = attributes_of(answer, "Responses") if left else promised(answer, "Responses")
-            for table, rows in tables.items():
-                found.setdefault(table, []).extend(rows)
-        if not left:
-            return found
-        pause = PAUSE_S * 2**attempt
-        if attempt == READ_ATTEMPTS or (until is not None and time.monotonic() + pause >= until):
-            break
-        time.sleep(pause)
-        (answer,) = answered(transport.gather([Request("batch_get_item", {"RequestItems": left})], until))
-    raise UnavailableError("UnprocessedKeys")
-
-
 def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
     """The read of all watermarks, one item for each letter, with an attribute for each of its slices; and of the table
     of shards.
@@ -483,15 +415,3 @@ def watermark_rows(transport: Transport, answer: Answer, until: float | None = N
     tables = completed(transport, answer, until)
     with understood():
         return {row["pk"]["S"]: profile_of(row) for table in tables.values() for row in table}
-
-
-def promised(answer: Answer, field: str) -> Any:  # noqa: ANN401 - an item, or rows by table
-    """A field that every answer of its kind has. Raises TypeError or KeyError when it has not."""
-    if isinstance(answer, Refused):
-        raise TypeError(field)
-    return answer[field]
-
-
-def attributes_of(answer: Answer, field: str = "Attributes") -> Any:  # noqa: ANN401 - rows, or one of them
-    """A field of an answer, empty where it has none; of a refused condition, the item that was there."""
-    return answer.item if isinstance(answer, Refused) else answer.get(field, {})

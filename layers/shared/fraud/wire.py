@@ -153,7 +153,7 @@ def failure(code: str, status: int) -> ServiceError:
 
 
 class Wire:
-    """`store.Transport`. Several threads may share one: a connection is used by one of them at a time."""
+    """`answers.Transport`. Several threads may share one: a connection is used by one of them at a time."""
 
     def __init__(self, caller: Caller, patience: Patience | None = None, world: World | None = None) -> None:
         self._patience = patience or Patience()
