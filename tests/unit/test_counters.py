@@ -454,6 +454,14 @@ def test_frauds_belong_to_an_account_and_its_role_in_them():
     assert (back["payer_frauds_2d"], back["payee_frauds_2d"]) == (1, 1)
 
 
+@pytest.mark.parametrize("role", FRAUD_SIDES)
+def test_what_only_begins_as_a_fraud_bucket_does_is_none(role):
+    counters = InMemoryCounters()
+    prefix = FRAUD_SIDES[role]
+    counters.profiles[f"account#{role}-1"] = {f"{prefix}{TODAY}": 2, f"{prefix}rst_seen": 1, f"{prefix}": 1}
+    assert read(counters, payment())[f"{role}_frauds_2d"] == 2
+
+
 def test_idle_skips_the_payments_own_bucket_only_when_it_is_alone_there():
     counters = count_all([payment(transaction_id="minutes", occurred_at=NOON - timedelta(minutes=7))])
     assert read(counters, payment(transaction_id="first", occurred_at=NOON + timedelta(seconds=3)))["payer_idle"] == 423

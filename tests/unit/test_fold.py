@@ -285,12 +285,12 @@ def test_what_is_no_past_is_an_error(broken):
         Past.unpacked(broken)
 
 
-@given(BUCKETS, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
-def test_series_changes_as_its_buckets_do(buckets, number, since):
+@given(BUCKETS, st.integers(0, 2**32 - 1), st.integers(1, 2**32))
+def test_series_changes_as_its_buckets_do(buckets, number, kept):
     series, changed = Series.of(buckets), {**buckets, number: Bucket(7)}
-    assert series.put(number, Bucket(7)) == Series.of(changed)
-    assert series.put(number, Bucket(1)).put(number, Bucket(7)) == Series.of(changed)
-    assert series.since(since) == Series.of({n: bucket for n, bucket in buckets.items() if n >= since})
+    assert series.put(number, Bucket(7), 2**32) == Series.of(changed)
+    assert series.put(number, Bucket(1), 2**32).put(number, Bucket(7), 2**32) == Series.of(changed)
+    assert series.put(number, Bucket(7), kept) == Series.of({n: b for n, b in changed.items() if n > number - kept})
 
 
 def test_past_of_another_layout_is_an_error():

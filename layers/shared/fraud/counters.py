@@ -215,9 +215,10 @@ class Item:
         if update.mark in marks:
             return False
         marks.add(update.mark)
+        value = update.value
         for scale, index in update.buckets:
             bucket = self.buckets[scale]
-            bucket[index] = bucket.get(index, 0) + update.value
+            bucket[index] = bucket.get(index, 0) + value
         if update.slot is not None:
             self.slots[update.hour] = self.slots.get(update.hour, 0) | 1 << update.slot
         if update.device is not None:
@@ -316,7 +317,7 @@ def _update(transaction: Transaction, shards: Shards, kind: Kind, entity: str, c
     return Update(
         # Of another byte than the mark's: else the marks of a shard would differ in fewer bits.
         key=Key(kind, entity, period, transaction.identity[MARK_BYTES] % number),
-        buckets=tuple((scale, second // SCALES[scale]) for scale in kind.scales),
+        buckets=tuple([(scale, second // SCALES[scale]) for scale in kind.scales]),
         amount=transaction.amount,
         hour=second // 3600,
         slot=None if counterparty is None else slot_of(counterparty),
@@ -330,7 +331,7 @@ def _update(transaction: Transaction, shards: Shards, kind: Kind, entity: str, c
 
 def updates(transaction: Transaction, shards: Shards = UNSPLIT) -> tuple[Update, ...]:
     """Every update of one attempt: payer, counterparty, pair and, where named, device."""
-    return tuple(_update(transaction, shards, *side) for side in sides(transaction))
+    return tuple([_update(transaction, shards, *side) for side in sides(transaction)])
 
 
 def reads(moved: Sequence[Update], shards: Shards = UNSPLIT) -> tuple[Key, ...]:

@@ -114,7 +114,7 @@ Vector = tuple[float, ...]
 def vector(transaction: Transaction, counters: Counts, table: Table = FEATURES) -> Vector:
     """The features in the order of NAMES, each rounded to float32; missing is NaN."""
     payment = Payment(transaction, counters, RECEIVING[transaction.type].name)
-    return _FLOATS.unpack(_FLOATS.pack(*(feature(payment) for _, feature in table)))
+    return _FLOATS.unpack(_FLOATS.pack(*[feature(payment) for _, feature in table]))
 
 
 def pack(values: Vector) -> bytes:

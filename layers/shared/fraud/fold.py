@@ -6,14 +6,12 @@ folded is its watermark; `stale` says when a payment reads beyond it, `unfolded`
 Pure: memory and folding carry it out.
 """
 
-import functools
-import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from typing import NamedTuple
 
 from fraud.counters import DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, SLOTS, Item, Key, Kind, Slice
-from fraud.past import Bucket, Past, Series
+from fraud.past import Bucket, Past, union
 from fraud.windows import FRAUD_SIDES
 
 PERIODS: dict[str, int] = {kind.sk: kind.period for kind in ENTITIES}
@@ -123,17 +121,18 @@ def folded(kind: Kind, period: int, items: Mapping[int, Item], past: Past) -> Pa
     between has changed the past. A day is the sum of its periods that are folded, whatever their order.
     """
     of_day, forgotten = _day(kind, period), _forgotten(past)
-    hours, source = past.hours, Series.of({number: _bucket(item) for number, item in items.items()})
+    own = [items[period]] if period in items else []
+    hours, bucket = past.hours, _bucket(items.values())
     if kind.period < DAY and period > forgotten:
-        hours = hours.put(period, source.bucket(range(period, period + 1))).since(period - PROFILE_HOURS + 1)
+        hours = hours.put(period, _bucket(own), PROFILE_HOURS)
         if of_day[0] > forgotten:
-            source = hours
+            bucket = hours.bucket(of_day)
     day = period * kind.period // DAY
-    starts = [period * kind.period + hour * 3600 for hour in (items[period].buckets["h"] if period in items else ())]
+    starts = [period * kind.period + hour * 3600 for item in own for hour in item.buckets["h"]]
     return Past(
         first=min([*starts, *([past.first] if past.first else [])], default=0),
         last=max([*starts, past.last]),
-        days=past.days.put(day, source.bucket(of_day)).since(day - PROFILE_DAYS + 1),
+        days=past.days.put(day, bucket, PROFILE_DAYS),
         hours=hours,
     )
 
@@ -150,12 +149,12 @@ def outlived(profile: Iterable[str], day: int) -> list[str]:
     return list(islice(old, FORGOTTEN_AT_ONCE))
 
 
-def _bucket(item: Item) -> Bucket:
-    """All that an item counts, as one."""
+def _bucket(items: Collection[Item]) -> Bucket:
+    """All that items count, as one."""
     return Bucket(
-        sum(item.buckets["h"].values()),
-        functools.reduce(operator.or_, item.slots.values(), 0),
-        sum(1 << slot for slot in item.devices),
+        sum([total for item in items for total in item.buckets["h"].values()]),
+        union([slots for item in items for slots in item.slots.values()]),
+        union([1 << slot for item in items for slot in item.devices]),
     )
 
 

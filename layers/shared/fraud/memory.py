@@ -63,7 +63,7 @@ class InMemoryCounters:
             unfolded.remove(period)
             kept.add(period)
         profile[kind.side] = past
-        today = now * kind.period // DAY
-        for period in [period for period in kept if today - period * kind.period // DAY > FORGET_DAYS]:
+        oldest = (key.day - FORGET_DAYS) * DAY // kind.period
+        for period in [period for period in kept if period < oldest]:
             kept.remove(period)
             del self.items[Key(kind, entity, period)]

@@ -9,7 +9,7 @@ import operator
 import struct
 import zlib
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple, Self
 
@@ -33,38 +33,27 @@ class Bucket(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Buckets by column, in order of their number, the hour's or day's since the epoch; bitmaps in two halves."""
+    """Buckets by column, in order of their number, the hour's or day's since the epoch."""
 
     numbers: tuple[int, ...] = ()
-    counts: tuple[int, ...] = ()
-    sums: tuple[int, ...] = ()
-    slots_high: tuple[int, ...] = ()
-    slots_low: tuple[int, ...] = ()
-    devices_high: tuple[int, ...] = ()
-    devices_low: tuple[int, ...] = ()
+    totals: tuple[int, ...] = ()
+    slot_bitmaps: tuple[int, ...] = ()
+    device_bitmaps: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, buckets: Mapping[int, Bucket]) -> Self:
         """These buckets, by number."""
-        return cls(*zip(*(_row(number, buckets[number]) for number in sorted(buckets)), strict=True))
+        return cls(*zip(*[(number, *buckets[number]) for number in sorted(buckets)], strict=True))
 
     def buckets(self) -> dict[int, Bucket]:
         """All buckets by number."""
-        return {
-            number: Bucket(packed(count, amount), high << _HALF | low, devices_high << _HALF | devices_low)
-            for number, count, amount, high, low, devices_high, devices_low in zip(*self, strict=True)
-        }
+        return {number: Bucket(*bucket) for number, *bucket in zip(*self, strict=True)}
 
-    def put(self, number: int, bucket: Bucket) -> Self:
-        """With this bucket in the place of any that has its number."""
-        place = self._slice(range(number, number + 1))
-        columns = zip(self, _row(number, bucket), strict=True)
-        return type(self)(*((*column[: place.start], value, *column[place.stop :]) for column, value in columns))
-
-    def since(self, number: int) -> Self:
-        """Without those before a number."""
-        start = bisect_left(self.numbers, number)
-        return type(self)(*(column[start:] for column in self)) if start else self
+    def put(self, number: int, bucket: Bucket, kept: int) -> Self:
+        """With this bucket in the place of any that has its number, as the last of `kept` numbers: older ones go."""
+        first, place = bisect_left(self.numbers, number - kept + 1), self._slice(range(number, number + 1))
+        columns = zip(self, (number, *bucket), strict=True)
+        return type(self)(*[(*column[first : place.start], value, *column[place.stop :]) for column, value in columns])
 
     def bucket(self, window: range) -> Bucket:
         """All buckets whose numbers are in the window as one."""
@@ -72,18 +61,15 @@ class Series(NamedTuple):
 
     def total(self, window: range) -> int:
         """Packed count and sum of the buckets whose numbers are in the window."""
-        part = self._slice(window)
-        return packed(sum(self.counts[part]), sum(self.sums[part]))
+        return sum(self.totals[self._slice(window)])
 
     def slots(self, window: range) -> int:
         """Union of the counterparties' slots in the window."""
-        part = self._slice(window)
-        return _union(self.slots_high[part]) << _HALF | _union(self.slots_low[part])
+        return union(self.slot_bitmaps[self._slice(window)])
 
     def devices(self, window: range) -> int:
         """Union of the devices' slots in the window."""
-        part = self._slice(window)
-        return _union(self.devices_high[part]) << _HALF | _union(self.devices_low[part])
+        return union(self.device_bitmaps[self._slice(window)])
 
     def _slice(self, window: range) -> slice:
         return slice(bisect_left(self.numbers, window.start), bisect_left(self.numbers, window.stop))
@@ -104,7 +90,7 @@ class Past(NamedTuple):
     def packed(self) -> bytes:
         """The attribute's value."""
         parts = [_HEAD.pack(_LAYOUT, self.first, self.last, len(self.days.numbers), len(self.hours.numbers))]
-        parts += [_layout(len(one.numbers)).pack(*chain(*one)) for one in (self.days, self.hours)]
+        parts += [_layout(len(one.numbers)).pack(*_columns(one)) for one in (self.days, self.hours)]
         return zlib.compress(b"".join(parts), wbits=-zlib.MAX_WBITS)
 
     @classmethod
@@ -121,21 +107,30 @@ class Past(NamedTuple):
 NOTHING = Past()
 
 
-def _union(bits: tuple[int, ...]) -> int:
+def union(bits: Iterable[int]) -> int:
+    """Bitmaps as one."""
     return functools.reduce(operator.or_, bits, 0)
-
-
-def _row(number: int, bucket: Bucket) -> tuple[int, ...]:
-    total, slots, devices = bucket
-    return number, *unpacked(total), slots >> _HALF, slots & _LOW, devices >> _HALF, devices & _LOW
 
 
 @functools.lru_cache(128)
 def _layout(length: int) -> struct.Struct:
-    """A series of so many buckets, column after column."""
+    """A series of so many buckets, column after column: numbers, counts, sums, and each bitmap in two halves."""
     return struct.Struct(f">{length}I{6 * length}Q")
+
+
+def _columns(series: Series) -> Iterator[int]:
+    return chain(*zip(*map(_split, *series), strict=True))
+
+
+def _split(number: int, total: int, slots: int, devices: int) -> tuple[int, ...]:
+    return number, *unpacked(total), slots >> _HALF, slots & _LOW, devices >> _HALF, devices & _LOW
+
+
+def _joined(number: int, count: int, amount: int, *halves: int) -> tuple[int, ...]:
+    slots_high, slots_low, devices_high, devices_low = halves
+    return number, packed(count, amount), slots_high << _HALF | slots_low, devices_high << _HALF | devices_low
 
 
 def _series(length: int, content: bytes) -> Series:
     flat = _layout(length).unpack(content)
-    return Series(*(flat[start * length : (start + 1) * length] for start in range(len(Series._fields))))
+    return Series(*zip(*[_joined(*flat[place::length]) for place in range(length)], strict=True))

@@ -4,7 +4,6 @@
 than the payment ignored. Its error against exact windows is printed by `python -m tests.oracle`, not hidden.
 """
 
-import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -129,9 +128,13 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
 
 
 def _measure_frauds(values: dict[str, float], role: str, prefix: str, profile: Profile, today: int) -> None:
-    for window, days in FRAUD_WINDOWS.items() if profile else ():
-        names = _attributes(prefix, range(today - days + 1, today + 1))
-        values[f"{role}_frauds_{window}"] = sum(filter(None, map(profile.get, names)))
+    known = [
+        (today - int(day), number)
+        for name, number in profile.items()
+        if name.startswith(prefix) and (day := name[len(prefix) :]).isdecimal()
+    ]
+    for window, days in FRAUD_WINDOWS.items() if known else ():
+        values[f"{role}_frauds_{window}"] = sum([number for age, number in known if 0 <= age < days])
 
 
 def _measure_entity(values: dict[str, float], kind: Kind, items: Mapping[int, Item], past: Past, epoch: int) -> None:
@@ -186,13 +189,13 @@ def _hours(kind: Kind, items: Mapping[int, Item], past: Past, hour: int) -> list
     per_item, yesterday = kind.period // 3600, (hour // 24 - 1) * 24
     hours = []
     for period, item in items.items():
-        now, slots = hour - period * per_item, item.slots
+        now = hour - period * per_item
         for index, total in item.buckets["h"].items():
             if index <= now:
-                hours.append((now - index, total, slots.get(index, 0)))
-    for number, bucket in past.hours.buckets().items():
+                hours.append((now - index, total, item.slots.get(index, 0)))
+    for number, total, slots, _ in zip(*past.hours, strict=True):
         if yesterday <= number <= hour - kind.live:
-            hours.append((hour - number, bucket.total, bucket.slots))
+            hours.append((hour - number, total, slots))
     return hours
 
 
@@ -209,12 +212,6 @@ def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length
 
 def _sum(items: Mapping[int, Item], period: int, scale: str, indexes: range) -> int:
     return sum(filter(None, map(items[period].buckets[scale].get, indexes))) if period in items else 0
-
-
-@functools.lru_cache(4096)
-def _attributes(prefix: str, numbers: range) -> tuple[str, ...]:
-    """Names of a profile's attributes; the same few ranges are asked for all day."""
-    return tuple(f"{prefix}{number}" for number in numbers)
 
 
 def _seen(items: Mapping[int, Item], kind: Kind, past: Past, epoch: int) -> tuple[int, int | None]:
