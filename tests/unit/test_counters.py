@@ -51,7 +51,7 @@ def contents(counters: InMemoryCounters) -> dict[Key, tuple[object, ...]]:
 
 
 def look(items: Mapping[Key, Item], transaction: Transaction, profiles: Mapping[str, Any] | None = None) -> State:
-    """What is there, without counting: most are too old to come again, and pairs drop the marks of closed days."""
+    """What is there, without counting: most are too old to come again, and pairs drop old marks."""
     moved = updates(transaction)
     keys = (*(update.key for update in moved), *reads(moved))
     return State({key: items[key] for key in keys if key in items}, dict(profiles or {}))
@@ -293,15 +293,14 @@ def test_a_pair_remembers_two_items_and_no_more():
     assert read(counters, next_item)["pair_age_days"] == 1
 
 
-def test_a_pair_drops_the_marks_of_closed_days_and_keeps_yesterdays():
+def test_a_pair_drops_the_marks_of_days_that_nothing_repairs_and_keeps_the_last():
     days = [payment(transaction_id=f"day-{n}", occurred_at=BORDER + timedelta(days=n, hours=1)) for n in range(10)]
     counters = count_all(days)
     item = counters.items[Key(PAIR, pair_of(days[-1]), 641)]
-    assert sorted(item.marks) == ["r8", "r9"]
+    assert sorted(item.marks) == ["r7", "r8", "r9"]
     assert sorted(item.buckets["b"]) == list(range(10))
-    yesterday = payment(transaction_id="day-8", occurred_at=BORDER + timedelta(days=8, hours=1))
-    assert counters.count(yesterday).recounted
-    assert item.buckets["b"][8] == packed(1, 1200)
+    assert counters.count(days[7]).recounted
+    assert item.buckets["b"][7] == packed(1, 1200)
 
 
 def test_an_instrument_is_not_an_account_of_the_same_name():

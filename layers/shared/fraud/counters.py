@@ -73,6 +73,11 @@ PAIR = Kind("pair", period=32 * DAY, sk="b", scales=("b",))
 PAIR_MARKS: tuple[str, ...] = tuple(f"r{day}" for day in range(PAIR.period // DAY))
 """A pair's sets of marks: one for each day, because it outlives their use."""
 
+MARKED_DAYS = 3
+"""For how many days, the payment's own included, a pair keeps its marks: repeats come for 12 hours, the decision stream
+repairs for 24 more. Everything else keeps them as long as the item.
+"""
+
 ENTITIES: tuple[Kind, ...] = (PAYER, DEVICE, PAYEE, MERCHANT, INSTRUMENT)
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (*ENTITIES, PAIR)}
 RECEIVING: dict[str, Kind] = {"p2p": PAYEE, "merchant": MERCHANT, "cash_out": INSTRUMENT, "top_up": INSTRUMENT}
@@ -324,8 +329,7 @@ def _update(transaction: Transaction, shards: Shards, kind: Kind, entity: str, c
         device=None if device is None else slot_of(device),
         marks=PAIR_MARKS[day] if kind is PAIR else "r",
         mark=transaction.identity[:MARK_BYTES],
-        # Two days back no payment is young enough to be counted, so no duplicate can come: its marks only cost space.
-        closed=PAIR_MARKS[: max(day - 1, 0)] if kind is PAIR else (),
+        closed=PAIR_MARKS[: max(day - MARKED_DAYS + 1, 0)] if kind is PAIR else (),
     )
 
 
