@@ -345,11 +345,11 @@ def test_the_update_of_a_payer_is_one_expression():
     }
 
 
-def test_the_update_of_a_pair_removes_closed_days_and_has_no_slots():
+def test_the_update_of_a_pair_removes_old_marks_and_has_no_slots():
     day = int(NOON.timestamp()) // DAY
     request = expression(updates(payment())[2])
-    removed = ", ".join(f"r{closed}" for closed in range(day % 32 - 1))
-    assert removed.count("r") == 3
+    removed = ", ".join(f"r{closed}" for closed in range(day % 32 - 2))
+    assert removed.count("r") == 2
     assert request["UpdateExpression"] == (
         f"SET #ttl = if_not_exists(#ttl, :ttl) ADD b{day % 32} :v, r{day % 32} :marks REMOVE {removed}"
     )
