@@ -1,8 +1,7 @@
 """Kinesis batches of payments: the same evaluation as the API's, the steps of a batch taken together.
 
 A record that no retry can decide is set aside with its reason and reported as done, so it never blocks its shard; only
-what may pass with time is reported as failed, and the batch restarts at the first of those. What was decided before is
-recognised in one read.
+what may pass with time is reported as failed, and the batch restarts at the first of those.
 """
 
 import base64
@@ -11,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from fraud import assembly, settings, telemetry
-from fraud.decision import Stored
 from fraud.errors import ConflictingBodyError, FraudError, InvalidRequestError, ServiceError
 from fraud.evaluation import Evaluation
 from fraud.outbox import Outbox, Undecidable
@@ -39,7 +37,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 def _failed(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """Decide the records' payments in their order, or set them aside; the records that are to come again."""
-    outcomes = _outcomes([_parse(record) for record in records])
+    outcomes = _evaluator.evaluate_all([_parse(record) for record in records])
     failed: list[dict[str, str]] = []
     for record, outcome in zip(records, outcomes, strict=True):
         if failed and not isinstance(outcome, Evaluation):
@@ -52,35 +50,10 @@ def _failed(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     return failed
 
 
-def _outcomes(payments: Sequence[Transaction | InvalidRequestError]) -> list[Evaluation | FraudError]:
-    """What comes of each payment: its evaluation, or the error in its place."""
-    sound = {n: payment for n, payment in enumerate(payments) if isinstance(payment, Transaction)}
-    try:
-        known = _evaluator.store.find_all({payment.transaction_id for payment in sound.values()})
-    except ServiceError as error:
-        return [error] * len(payments)
-    outcomes: dict[int, Evaluation | FraudError] = {}
-    for n, payment in enumerate(payments):
-        if isinstance(payment, InvalidRequestError):
-            outcomes[n] = payment
-        elif stored := known.get(payment.transaction_id):
-            outcomes[n] = _repeated(payment, stored)
-    fresh = {n: payment for n, payment in sound.items() if n not in outcomes}
-    outcomes |= zip(fresh, _evaluator.evaluate_all(list(fresh.values())), strict=True)
-    return [outcomes[n] for n in range(len(payments))]
-
-
 def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
     try:
         return Transaction.parse(_data(record), Admission(_settings.currency, settings.clock()))
     except InvalidRequestError as error:
-        return error
-
-
-def _repeated(payment: Transaction, stored: Stored) -> Evaluation | FraudError:
-    try:
-        return Evaluation.repeated(payment, stored)
-    except ConflictingBodyError as error:
         return error
 
 

@@ -85,6 +85,7 @@ class InMemoryStore:
         return None if record is None else Stored(record.transaction.identity, record.answer)
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+        self.asked.append(("find_all", sorted(transaction_ids), None))
         found = {transaction_id: self._stored(transaction_id) for transaction_id in transaction_ids}
         return {transaction_id: stored for transaction_id, stored in found.items() if stored is not None}
 

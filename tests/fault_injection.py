@@ -26,6 +26,7 @@ from fraud.counters import Item, Key, updates
 from fraud.errors import FraudError, ServiceError, UnavailableError, UndecidedError
 from fraud.evaluation import Evaluation, Evaluator
 from fraud.folding import Folding, Message
+from fraud.repair import repair
 from fraud.rows import item_of, opened
 from fraud.store import DynamoStore
 from fraud.transaction import Transaction
@@ -362,7 +363,7 @@ class App:
         while payments:
             self.tries += 1
             try:
-                results = self._batch(payments)
+                results = self._function.call().evaluate_all(payments)
             except KilledError:
                 self._function.start()
                 continue
@@ -378,21 +379,6 @@ class App:
             self._happened["batches that began again"] += bool(failed)
             payments = payments[failed[0] :] if failed else ()
             self._clock.seconds += 1
-
-    def _batch(self, payments: Sequence[Transaction]) -> list[Evaluation | FraudError]:
-        evaluator = self._function.call()
-        try:
-            known = evaluator.store.find_all({payment.transaction_id for payment in payments})
-        except ServiceError as error:
-            return [error] * len(payments)
-        fresh = [payment for payment in payments if payment.transaction_id not in known]
-        decided = iter(evaluator.evaluate_all(fresh))
-        return [
-            Evaluation.repeated(payment, known[payment.transaction_id])
-            if payment.transaction_id in known
-            else next(decided)
-            for payment in payments
-        ]
 
     def _unexpected(self, error: Exception) -> None:
         self.unhandled += 1
@@ -425,7 +411,7 @@ class Repairs:
         """New decisions, each until it is done, some twice."""
         rows = self._faults.table.tables[TABLES.decisions]
         for key in [key for key in rows if key not in self._done]:
-            again = self._count_again(rows[key])
+            again = self._repair(rows[key])
             if again is not None:
                 self._done.add(key)
                 self.repaired += again
@@ -435,16 +421,15 @@ class Repairs:
             self.read()
         self.fold()
 
-    def _count_again(self, row: Mapping[str, Any]) -> bool | None:
+    def _repair(self, row: Mapping[str, Any]) -> bool | None:
+        """Whether all of it was counted after all; None when it is to be tried again."""
         if "uncounted" not in row:
             return False
-        payment, kinds = Transaction.model_validate_json(opened(row).transaction), row["uncounted"]["S"].split()
+        payment = Transaction.model_validate_json(opened(row).transaction)
         try:
-            for key in self._store.count_again(payment, kinds):
-                self._folding.refold(key)
+            return not repair(self._store, self._folding, payment, row["uncounted"]["S"].split())
         except (ServiceError, KilledError):
             return None
-        return True
 
 
 def deliveries(payments: Sequence[Transaction], rng: random.Random) -> list[Delivery]:

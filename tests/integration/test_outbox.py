@@ -12,7 +12,7 @@ from botocore.stub import Stubber
 from pydantic import BaseModel
 
 from fraud.errors import Fault, ServiceError, UnavailableError
-from fraud.outbox import EVENTS_PER_CALL, INLINE_BYTES, MOST_ERRORS, Event, Outbox, Undecidable
+from fraud.outbox import EVENTS_PER_CALL, INLINE_BYTES, MOST_ERRORS, Outbox, Undecidable
 from fraud.settings import Settings
 from local.emulator import Emulator
 from tests.integration.conftest import Taken
@@ -21,8 +21,8 @@ LONGEST_MESSAGE = 262_144
 FAULTS = (Fault("amount", "missing", "SECRET"), Fault("body", "too_large", "SECRET"))
 
 
-class Note(BaseModel):
-    """An event's detail."""
+class Noted(BaseModel):
+    """An event."""
 
     number: int
 
@@ -50,8 +50,8 @@ def test_a_record_of_a_thousand_faults_is_told_by_the_first_of_them(outbox, unde
     assert len(json.dumps(message)) < LONGEST_MESSAGE
 
 
-def notes(count: int) -> list[Event]:
-    return [Event("Noted", Note(number=n)) for n in range(count)]
+def notes(count: int) -> list[Noted]:
+    return [Noted(number=n) for n in range(count)]
 
 
 # --- records ----------------------------------------------------------------------------------------------------------

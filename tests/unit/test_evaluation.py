@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -34,6 +34,7 @@ from fraud.evaluation import (
     Evaluation,
     Evaluator,
     Scoring,
+    Sight,
     _Batch,
 )
 from fraud.features import Vector
@@ -89,6 +90,22 @@ def test_the_record_holds_what_a_replay_needs():
     assert (record.transaction, record.answer, record.outcome) == (payment(), evaluation.answer, Outcome.APPROVE)
     assert (record.decided_at, record.fingerprint) == (NOON, features.fingerprint())
     assert features.pack(features.vector(record.transaction, record.counters)) == record.features
+
+
+class Grown(InMemoryStore):
+    """The item of every payer has grown too large."""
+
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+        payers = [updates(transaction)[0].key for transaction in transactions]
+        sights = super().count(transactions, until)
+        return [sight._replace(large=(payer,)) for sight, payer in zip(sights, payers, strict=True)]
+
+
+def test_items_that_have_grown_too_large_are_named_by_their_kind():
+    assert evaluator(store=Grown()).evaluate(payment()).large == ("payer",)
+    (evaluation,) = evaluator(store=Grown()).evaluate_all([payment()])
+    assert isinstance(evaluation, Evaluation)
+    assert evaluation.large == ("payer",)
 
 
 # --- repeats, conflicts and races -------------------------------------------------------------------------------------
@@ -175,6 +192,45 @@ class Overtaken(InMemoryStore):
     def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
         del until
         return [self.winner] * len(records)
+
+
+def test_another_body_that_is_not_counted_comes_again():
+    store = InMemoryStore()
+    asked = evaluator(store=store)
+    asked.evaluate(payment())
+    store.trouble["t-1"] = Trouble(lost={"payee"})
+    with pytest.raises(UndecidedError):
+        asked.evaluate(payment(amount=1201))
+    assert asked.evaluate(payment()).decision is None
+    store.trouble["t-1"] = Trouble(lost={"payee"}, unread=True)
+    with pytest.raises(UndecidedError):
+        asked.evaluate(payment(amount=1202))
+    store.trouble.clear()
+    for amount in (1201, 1202):
+        with pytest.raises(ConflictingBodyError):
+            asked.evaluate(payment(amount=amount))
+    asked.evaluate(payment(transaction_id="t-2"))
+    assert store.decisions["t-2"].counters["payee_count_1m"] == 4
+
+
+class Deaf(InMemoryStore):
+    """The first answer to a commit is lost: what the second one meets is its own."""
+
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        super().commit(records, until)
+        return super().commit(records, until)
+
+
+def test_a_commit_that_meets_its_own_row_is_the_decision_and_no_repeat():
+    store = Deaf()
+    store.trouble["t-1"] = Trouble(lost={"payee"})
+    evaluation = evaluator(store=store).evaluate(payment())
+    assert evaluation.decision is not None
+    assert evaluation.decision.degraded == ["state"]
+    assert evaluation.cause is not None
+    (again,) = evaluator(store=store).evaluate_all([payment()])
+    assert isinstance(again, Evaluation)
+    assert again.decision is None
 
 
 def test_the_loser_of_a_race_answers_with_the_winners_bytes():
@@ -639,7 +695,7 @@ def test_a_payment_too_old_is_looked_up_within_the_deadline_and_is_undecided_whe
 def test_a_batch_has_no_deadline():
     store, scorer = InMemoryStore(), FixedScorer(0.1)
     evaluator(store=store, scorer=scorer).evaluate_all([payment()])
-    assert [until for _, _, until in store.asked] == [None, None]
+    assert [until for _, _, until in store.asked] == [None, None, None]
     assert scorer.until is None
 
 
@@ -676,9 +732,16 @@ def shares(one: Transaction, other: Transaction) -> bool:
     return not things(one).isdisjoint(things(other))
 
 
+def waves_of(transactions: Sequence[Transaction]) -> list[list[int]]:
+    batch = _Batch()
+    for n, transaction in enumerate(transactions):
+        batch.add(n, transaction)
+    return batch.waves
+
+
 @given(BATCHES)
 def test_a_wave_shares_nothing_keeps_the_order_and_comes_as_early_as_it_can(batch):
-    waves = _Batch(batch).waves
+    waves = waves_of(batch)
     assert sorted(n for wave in waves for n in wave) == list(range(len(batch)))
     assert all(wave == sorted(wave) for wave in waves)
     for wave in waves:
@@ -704,11 +767,15 @@ def told(result: Evaluation | FraudError) -> Any:
     return {**answered(result), "steps_ms": None}, result.decision is None
 
 
-def one_by_one(asked: Evaluator, batch: Sequence[Transaction]) -> list[Evaluation | FraudError]:
+def one_by_one(
+    asked: Evaluator, batch: Sequence[Transaction], known: Mapping[str, Stored]
+) -> list[Evaluation | FraudError]:
+    """By `evaluate`, but for what is known before."""
     results: list[Evaluation | FraudError] = []
     for transaction in batch:
+        stored = known.get(transaction.transaction_id)
         try:
-            results.append(asked.evaluate(transaction))
+            results.append(Evaluation.repeated(transaction, stored) if stored else asked.evaluate(transaction))
         except FraudError as error:
             results.append(error)
     return results
@@ -728,27 +795,29 @@ def test_a_batch_comes_to_the_same_as_its_payments_one_after_another(batch, befo
     reference = evaluator(*rules, scorer=Weighing(0), store=single, **policy)
     for n in before:  # some are decided already, and must be recognised
         if n < len(batch):
-            one_by_one(asked, [batch[n]])
-            one_by_one(reference, [batch[n]])
+            one_by_one(asked, [batch[n]], {})
+            one_by_one(reference, [batch[n]], {})
+    known = single.find_all({transaction.transaction_id for transaction in batch})
     scorer.asked, together.asked = 0, []
     results = asked.evaluate_all(batch)
-    assert list(map(told, results)) == list(map(told, one_by_one(reference, batch)))
+    assert list(map(told, results)) == list(map(told, one_by_one(reference, batch, known)))
     assert contents(together) == contents(single)
     assert together.decisions.keys() == single.decisions.keys()
     for transaction_id, record in together.decisions.items():
         expected = single.decisions[transaction_id]
         assert record._replace(answer=b"") == expected._replace(answer=b"")
     assert scorer.asked <= 1
-    assert sum(step == "count" for step, _, _ in together.asked) == len(_Batch(batch).waves)
+    new = [each for each in batch if each.transaction_id not in known and each.occurred_at >= NOON - MAX_AGE]
+    assert sum(step == "count" for step, _, _ in together.asked) == len(waves_of(new))
 
 
-def test_a_batch_of_strangers_takes_three_calls():
+def test_a_batch_of_strangers_takes_a_look_up_and_three_calls():
     store, scorer = InMemoryStore(), FixedScorer(0.1)
     batch = [
         payment(transaction_id=f"t-{n}", payer_id=f"a-{n}", payee_id=f"b-{n}", device_id=f"c-{n}") for n in range(100)
     ]
     results = evaluator(store=store, scorer=scorer).evaluate_all(batch)
-    assert [(step, len(ids)) for step, ids, _ in store.asked] == [("count", 100), ("commit", 100)]
+    assert [(step, len(ids)) for step, ids, _ in store.asked] == [("find_all", 100), ("count", 100), ("commit", 100)]
     assert scorer.asked == 1
     assert [answered(each)["transaction_id"] for each in results if isinstance(each, Evaluation)] == [
         each.transaction_id for each in batch
@@ -765,6 +834,52 @@ def test_an_id_twice_in_a_batch_has_one_decision_and_another_body_conflicts():
     assert asked_after(store)["payer_count_1m"] == 3
 
 
+def test_what_is_decided_already_is_recognised_in_one_read_and_neither_counted_nor_waited_for():
+    store = InMemoryStore()
+    first = evaluator(store=store).evaluate(payment())
+    items, later = contents(store), NOON + timedelta(days=1)
+    batch = [payment(), payment(amount=7), payment(transaction_id="t-2"), payment()]
+    store.asked.clear()
+    results = Evaluator(store, QUIET, rule_book(), lambda: later, 10).evaluate_all(batch)
+    assert [results[0], results[3]] == [Evaluation(first.answer, None)] * 2
+    assert isinstance(results[1], ConflictingBodyError)
+    assert isinstance(results[2], InvalidRequestError)
+    assert [(fault.field, fault.rule) for fault in results[2].faults] == [("occurred_at", "occurred_at_too_old")]
+    assert store.asked == [("find_all", ["t-1", "t-2"], None)]
+    assert contents(store) == items
+    store.asked.clear()
+    evaluator(store=store).evaluate_all(batch)  # while it is young
+    assert [(step, ids) for step, ids, _ in store.asked[1:]] == [("count", ["t-2"]), ("commit", ["t-2"])]
+
+
+def test_what_could_not_be_parsed_keeps_its_place_and_nobody_waiting():
+    store, broken = InMemoryStore(), InvalidRequestError(())
+    first, second, third = evaluator(store=store).evaluate_all([broken, payment(), broken])
+    assert (first, third) == (broken, broken)
+    assert isinstance(second, Evaluation)
+    assert evaluator(store=store).evaluate_all([broken]) == [broken]
+    assert evaluator(store=store).evaluate_all([]) == []
+
+
+THROTTLED = UnavailableError("ThrottlingException")
+
+
+class Forgetful(InMemoryStore):
+    """What is decided already cannot be looked up."""
+
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+        super().find_all(transaction_ids)
+        raise THROTTLED
+
+
+def test_all_fail_and_nothing_is_counted_while_what_is_decided_already_cannot_be_looked_up():
+    store = Forgetful()
+    old = payment(transaction_id="t-2", occurred_at=NOON - timedelta(days=1))
+    assert evaluator(store=store).evaluate_all([InvalidRequestError(()), payment(), old]) == [THROTTLED] * 3
+    assert [step for step, _, _ in store.asked] == ["find_all"]
+    assert store.counters.items == {}
+
+
 KINDS_LOST = st.sampled_from(sorted(EVERYTHING)).map(lambda kind: frozenset({kind})) | st.just(EVERYTHING)
 HAPPENING = st.builds(
     Trouble,
@@ -777,10 +892,8 @@ HAPPENING = st.builds(
 
 
 def meets(trouble: Trouble | None, transaction: Transaction) -> bool:
-    if trouble is None:
+    if trouble is None or transaction.occurred_at < NOON - MAX_AGE:
         return False
-    if transaction.occurred_at < NOON - MAX_AGE:
-        return trouble.unread
     lost = any(update.key.kind.name in trouble.lost for update in updates(transaction))
     return lost or trouble.unread or trouble.uncommitted
 
@@ -817,8 +930,13 @@ def test_one_that_fails_takes_along_what_is_behind_it_and_shares_with_it_and_not
         if update.key in store.counters.items
         and update.mark in store.counters.items[update.key].marks.get(update.marks, ())
     }
+    known = store.find_all({transaction.transaction_id for transaction in rest})
     again = asked.evaluate_all(rest)
     assert not any(isinstance(result, ServiceError) for result in again)
+    for transaction in rest:
+        stored = known.get(transaction.transaction_id)
+        if stored is not None and stored.identity != transaction.identity:
+            store.counters.count(transaction)  # another body of a known id: counted once at most, or in part, or not
     for transaction, result in zip(rest, again, strict=True):
         if isinstance(result, Evaluation) and result.decision is not None:
             assert result.decision.recounted is (transaction.identity[:6] in marked)
@@ -834,17 +952,8 @@ def test_what_came_before_one_that_fails_is_not_held_up_by_it():
     assert isinstance(first, Evaluation)
     assert [error.code for error in others if isinstance(error, ServiceError)] == ["ThrottlingException"] * 2
     assert list(store.decisions) == ["t-1"]
-    assert store.asked[:2] == [("count", ["t-1"], None), ("count", ["t-2"], None)]  # the third is not even counted
-
-
-def test_one_too_old_that_cannot_be_looked_up_holds_up_only_what_comes_behind_it():
-    store = InMemoryStore()
-    store.trouble["t-2"] = Trouble(unread=True)
-    old = payment(transaction_id="t-2", occurred_at=NOON - timedelta(days=1))
-    first, second, third = evaluator(store=store).evaluate_all([payment(), old, payment(transaction_id="t-3")])
-    assert isinstance(first, Evaluation)
-    assert isinstance(second, ServiceError)
-    assert isinstance(third, ServiceError)
+    counted = [ids for step, ids, _ in store.asked if step == "count" and ids]
+    assert counted == [["t-1"], ["t-2"]]  # the third is not even counted
 
 
 def test_what_fails_along_holds_up_in_its_turn():
@@ -858,12 +967,3 @@ def test_what_fails_along_holds_up_in_its_turn():
     assert [shares(chain[0], chain[1]), shares(chain[1], chain[2]), shares(chain[0], chain[2])] == [True, True, False]
     results = evaluator(store=store).evaluate_all(chain)
     assert [isinstance(result, ServiceError) for result in results] == [True] * 3
-
-
-def test_of_two_too_old_that_fail_the_first_holds_up_what_is_between():
-    store = InMemoryStore()
-    batch = [
-        payment(transaction_id=f"t-{n}", occurred_at=NOON - timedelta(days=days)) for n, days in enumerate((1, 0, 1))
-    ]
-    store.trouble |= {"t-0": Trouble(unread=True), "t-2": Trouble(unread=True)}
-    assert all(isinstance(result, ServiceError) for result in evaluator(store=store).evaluate_all(batch))

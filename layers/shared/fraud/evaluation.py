@@ -2,14 +2,16 @@
 
 Pure, because everything that touches a network or a clock is an argument; the Protocols below are what it asks of
 them. Three sequential network steps at most: state (count and read), model, commit. `evaluate` is for a caller who
-waits and always gets an answer; `evaluate_all` for a batch that may come again, and shares the steps.
+waits and always gets an answer; `evaluate_all` for a batch that may come again: it shares the steps, and looks up first
+what is decided already.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import NamedTuple, ParamSpec, Protocol, Self
+from functools import partial
+from typing import NamedTuple, Protocol, Self
 
 from fraud import counters, features, rules, windows
 from fraud.counters import Key, State
@@ -39,8 +41,6 @@ from fraud.errors import (
 )
 from fraud.rules import RuleBook, Ruling
 from fraud.transaction import MAX_AGE, Transaction
-
-P = ParamSpec("P")
 
 REASONS_OF_THE_MODEL = 4
 """How many reason codes the model may give: an analyst reads the strongest, not thirty."""
@@ -78,7 +78,7 @@ class Store(Protocol):
         """The decision under this id, read consistently; nothing is counted. Raises ServiceError."""
 
     def find_all(self, transaction_ids: AbstractSet[str]) -> dict[str, Stored]:
-        """The decisions under these ids, at most 100; an id without one is left out."""
+        """The decisions under these ids, at most 100; an id without one is left out. Raises ServiceError."""
 
     def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
         """Store each decision unless its id has one. Of each None, the decision that was there first, or the error."""
@@ -120,10 +120,12 @@ class Evaluation(NamedTuple):
     large: tuple[str, ...] = ()
 
     @classmethod
-    def repeated(cls, transaction: Transaction, stored: Stored) -> Self:
-        """The stored answer again. Raises ConflictingBodyError when it answered another body."""
+    def repeated(cls, transaction: Transaction, stored: Stored, uncounted: ServiceError | None = None) -> Self:
+        """The stored answer again. Raises ConflictingBodyError when it answered another body, or what kept this attempt
+        from being counted: no row tells of it, so that nobody but its caller can send it again.
+        """
         if stored.identity != transaction.identity:
-            raise ConflictingBodyError
+            raise uncounted or ConflictingBodyError
         return cls(stored.answer, None)
 
 
@@ -142,12 +144,24 @@ class Judged(NamedTuple):
         return self.ruling.segment.model and self.sight.failure is None
 
 
+class Opinion(NamedTuple):
+    """The model's part in one decision: its score, and a hit where it objects."""
+
+    score: float
+    hits: tuple[Hit, ...]
+    version: str
+    degraded: bool
+
+
 class Decided(NamedTuple):
-    """A decision, what is to be stored of it, and the kinds of counters whose item has grown too large."""
+    """A decision before its commit: what is to be stored of it, why it had to do without its counters (if it had), and
+    the kinds of those whose item has grown too large.
+    """
 
     decision: Decision
     record: Record
-    large: tuple[str, ...] = ()
+    failure: ServiceError | None
+    large: tuple[str, ...]
 
 
 class Evaluator:
@@ -180,59 +194,54 @@ class Evaluator:
         started, now = self.monotonic(), self.clock()
         try:
             if transaction.occurred_at < now - MAX_AGE:
-                return self._late(transaction, started + self.deadline_s)
+                return _recalled(transaction, self.store.find(transaction.transaction_id, started + self.deadline_s))
             (sight,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
             if sight.stored is not None:
-                return Evaluation.repeated(transaction, sight.stored)
+                return Evaluation.repeated(transaction, sight.stored, sight.failure if sight.uncounted else None)
             counted = self.monotonic()
             judged = [self._judge(transaction, sight)]
             (decided,) = self._decide(judged, now, (started, counted), started + self.deadline_s * MODEL_SHARE)
             (kept,) = self.store.commit([decided.record], started + self.deadline_s)
-            cause = None if sight.failure is None else sight.failure.code
-            return _committed(decided, kept)._replace(cause=cause)
+            return _committed(decided, kept)
         except ServiceError as error:
             raise UndecidedError(error.code, self.fallback(transaction)) from error
 
-    def evaluate_all(self, transactions: Sequence[Transaction]) -> list[Evaluation | FraudError]:
+    def evaluate_all(self, payments: Sequence[Transaction | InvalidRequestError]) -> list[Evaluation | FraudError]:
         """Decide payments in their order, or repeat their decisions; of each the evaluation, or the error in its place.
 
-        Payments that share nothing take each step together, and one call scores all. Of one that cannot be decided
-        for want of a service, everything behind it that shares something with it fails alike: it would overtake.
+        At most 100; what could not be parsed has its error already. Nothing is counted under an id that is decided
+        already, and when that cannot be looked up, all fail. Payments that share nothing take each step together, and
+        one call scores all. Of one that cannot be decided for want of a service, everything behind it that shares
+        something with it fails alike: it would overtake.
         """
+        try:
+            known = self.store.find_all({each.transaction_id for each in payments if isinstance(each, Transaction)})
+        except ServiceError as error:
+            return [error] * len(payments)
         started, now = self.monotonic(), self.clock()
-        batch = _Batch(transactions)
-        for n, transaction in enumerate(transactions):
-            if transaction.occurred_at < now - MAX_AGE:
-                batch.settle(n, self._late, transaction)
+        batch = _begun(payments, known, now - MAX_AGE)
         judged: dict[int, Judged] = {}
         for wave in batch.waves:
             free = batch.free(wave)
-            for n, sight in zip(free, self.store.count([transactions[n] for n in free]), strict=True):
+            for n, sight in zip(free, self.store.count([batch.transactions[n] for n in free]), strict=True):
                 if sight.failure is not None:
                     batch.fail(n, sight.failure)
                 elif sight.stored is not None:
-                    batch.settle(n, Evaluation.repeated, transactions[n], sight.stored)
+                    batch.settle(n, partial(Evaluation.repeated, batch.transactions[n], sight.stored))
                 else:
-                    judged[n] = self._judge(transactions[n], sight)
+                    judged[n] = self._judge(batch.transactions[n], sight)
         made = self._decide(list(judged.values()), now, (started, self.monotonic()), None)
         decided = dict(zip(judged, made, strict=True))
         for wave in batch.waves:
             free = batch.free(wave)
             for n, kept in zip(free, self.store.commit([decided[n].record for n in free]), strict=True):
-                batch.settle(n, _committed, decided[n], kept)
-        return [batch.results[n] for n in range(len(transactions))]
+                batch.settle(n, partial(_committed, decided[n], kept))
+        return [batch.results[n] for n in range(len(payments))]
 
     def fallback(self, transaction: Transaction) -> Fallback:
         """What the caller may do while nothing can be stored: a pure function of payment and policy."""
         ruling = self.rule_book.judge_blind(transaction, None)
         return Fallback(outcome=worst([hit.outcome for hit in ruling.hits]), policy_version=self.rule_book.version)
-
-    def _late(self, transaction: Transaction, until: float | None = None) -> Evaluation:
-        """Too old to be counted: a stored decision is still the answer, a new one would rest on closed counters."""
-        stored = self.store.find(transaction.transaction_id, until)
-        if stored is None:
-            raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
-        return Evaluation.repeated(transaction, stored)
 
     def _judge(self, transaction: Transaction, sight: Sight) -> Judged:
         """Segment and rules: by the counters or, where those are incomplete, by the outage policy."""
@@ -258,14 +267,14 @@ class Evaluator:
         opinions = [self._opinion(scoring, next(places)) if scoring and each.asks_model else None for each in judged]
         return [self._decided(each, opinion, now, steps) for each, opinion in zip(judged, opinions, strict=True)]
 
-    def _opinion(self, scoring: Scoring, place: int) -> "Opinion":
+    def _opinion(self, scoring: Scoring, place: int) -> Opinion:
         """What the model says of one payment, by the thresholds that came with its score."""
         outcome = by_score(scoring.scores[place], scoring.thresholds)
         said = outcome is not Outcome.APPROVE
         hits = (self.rule_book.explain(outcome, scoring.contributions[place]),) if said else ()
         return Opinion(scoring.scores[place], hits, scoring.version, scoring.degraded)
 
-    def _decided(self, judged: Judged, opinion: "Opinion | None", now: datetime, steps: Steps) -> Decided:
+    def _decided(self, judged: Judged, opinion: Opinion | None, now: datetime, steps: Steps) -> Decided:
         transaction, sight, values, vector, ruling = judged
         opinions = ruling.hits if opinion is None else (*ruling.hits, *opinion.hits)
         silenced = rules.silenced(transaction, sight.state)
@@ -303,32 +312,29 @@ class Evaluator:
             features.fingerprint(),
             tuple(key.kind.name for key in sight.uncounted),
         )
-        return Decided(decision, record, tuple(key.kind.name for key in sight.large))
-
-
-class Opinion(NamedTuple):
-    """The model's part in one decision: its score, and a hit where it objects."""
-
-    score: float
-    hits: tuple[Hit, ...]
-    version: str
-    degraded: bool
+        return Decided(decision, record, sight.failure, tuple(key.kind.name for key in sight.large))
 
 
 class _Batch:
     """Payments in order, in waves: those of a wave share nothing, and each comes after all that it shares with."""
 
-    def __init__(self, transactions: Sequence[Transaction]) -> None:
+    def __init__(self) -> None:
         self.results: dict[int, Evaluation | FraudError] = {}
-        self._things = [counters.touched(transaction) for transaction in transactions]
-        self._stuck: dict[str, int] = {}  # the first that failed and touches a thing
+        self.transactions: dict[int, Transaction] = {}
         self.waves: list[list[int]] = []
-        last: dict[str, int] = {}  # the latest wave that touches a thing
-        for n, things in enumerate(self._things):
-            wave = max((last.get(thing, -1) for thing in things), default=-1) + 1
-            last |= dict.fromkeys(things, wave)
-            self.waves += [[]] * (wave == len(self.waves))
-            self.waves[wave] = [*self.waves[wave], n]
+        self._things: dict[int, frozenset[str]] = {}
+        self._last: dict[str, int] = {}  # the latest wave that touches a thing
+        self._stuck: dict[str, int] = {}  # the latest that failed and touches a thing
+
+    def add(self, n: int, transaction: Transaction) -> None:
+        """Let a payment take the steps, in the first wave that comes after all that it shares with."""
+        things = counters.touched(transaction)
+        self.transactions[n], self._things[n] = transaction, things
+        wave = max((self._last.get(thing, -1) for thing in things), default=-1) + 1
+        self._last |= dict.fromkeys(things, wave)
+        if wave == len(self.waves):
+            self.waves.append([])
+        self.waves[wave].append(n)
 
     def free(self, wave: Sequence[int]) -> list[int]:
         """Those of a wave that are not settled and wait for nobody; those behind one that failed fail too."""
@@ -339,10 +345,10 @@ class _Batch:
                 self._stick(n)
         return [n for n in wave if n not in self.results]
 
-    def settle(self, n: int, evaluate: Callable[P, Evaluation], *of: P.args, **named: P.kwargs) -> None:
+    def settle(self, n: int, evaluate: Callable[[], Evaluation]) -> None:
         """Keep what comes of a payment, be it an error."""
         try:
-            self.results[n] = evaluate(*of, **named)
+            self.results[n] = evaluate()
         except ServiceError as error:
             self.fail(n, error)
         except FraudError as error:
@@ -355,17 +361,43 @@ class _Batch:
 
     def _stick(self, n: int) -> None:
         """Let nothing that comes later pass by. What came before is not held up: it has counted without this one."""
-        for thing in self._things[n]:
-            self._stuck[thing] = min(n, self._stuck.get(thing, n))
+        self._stuck |= dict.fromkeys(self._things[n], n)
+
+
+def _begun(
+    payments: Sequence[Transaction | InvalidRequestError], known: Mapping[str, Stored], oldest: datetime
+) -> _Batch:
+    """The batch of those that are to be counted, with what comes of the others."""
+    batch = _Batch()
+    for n, payment in enumerate(payments):
+        if isinstance(payment, InvalidRequestError):
+            batch.results[n] = payment
+        elif payment.transaction_id in known or payment.occurred_at < oldest:
+            batch.settle(n, partial(_recalled, payment, known.get(payment.transaction_id)))
+        else:
+            batch.add(n, payment)
+    return batch
+
+
+def _recalled(transaction: Transaction, stored: Stored | None) -> Evaluation:
+    """One that is not to be counted: a stored decision is the answer however old, a new one would rest on closed
+    counters. Raises InvalidRequestError when it has none, because it is too old then, and ConflictingBodyError.
+    """
+    if stored is None:
+        raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
+    return Evaluation.repeated(transaction, stored)
 
 
 def _committed(decided: Decided, kept: Stored | ServiceError | None) -> Evaluation:
-    """The decision, or the one that was there first. Raises what the commit failed of."""
+    """The decision, or the one that was there first. Raises what the commit failed of, and as `repeated` does."""
     if isinstance(kept, ServiceError):
         raise kept
-    if kept is None:
-        return Evaluation(decided.record.answer, decided.decision, large=decided.large)
-    return Evaluation.repeated(decided.record.transaction, kept)
+    own = Stored(decided.record.transaction.identity, decided.record.answer)
+    if kept in (None, own):  # its own: the first answer to the commit was lost
+        cause = None if decided.failure is None else decided.failure.code
+        return Evaluation(own.answer, decided.decision, cause, decided.large)
+    uncounted = decided.failure if decided.record.uncounted else None
+    return Evaluation.repeated(decided.record.transaction, kept, uncounted)
 
 
 def _reasons(hits: Sequence[Hit]) -> list[Reason]:

@@ -36,13 +36,6 @@ class Undecidable(NamedTuple):
     sequence: str
 
 
-class Event(NamedTuple):
-    """One event for the bus: its type and its detail."""
-
-    name: str
-    detail: BaseModel
-
-
 class Outbox:
     """The queue of undecidable records, the archive and the bus. Every method raises UnavailableError when it must."""
 
@@ -69,16 +62,18 @@ class Outbox:
             )
         _call(self._sqs.send_message, QueueUrl=self._settings.undecidable_queue_url, MessageBody=json.dumps(message))
 
-    def publish(self, events: Sequence[Event]) -> list[int]:
-        """Put events on the bus; returns the indexes of those it did not take, to be sent again."""
+    def publish(self, events: Sequence[BaseModel]) -> list[int]:
+        """Put events on the bus, each under the name of its class; returns the indexes of those it did not take, to be
+        sent again.
+        """
         refused = []
         for start in range(0, len(events), EVENTS_PER_CALL):
             entries = [
                 {
                     "EventBusName": self._settings.event_bus_name,
                     "Source": SOURCE,
-                    "DetailType": event.name,
-                    "Detail": event.detail.model_dump_json(),
+                    "DetailType": type(event).__name__,
+                    "Detail": event.model_dump_json(),
                 }
                 for event in events[start : start + EVENTS_PER_CALL]
             ]

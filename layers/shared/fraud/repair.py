@@ -1,0 +1,30 @@
+"""The repair of a decision made while the table of counters failed: what nobody acknowledged is counted after all."""
+
+from collections.abc import Iterable
+
+from fraud.errors import ServiceError
+from fraud.folding import Folding
+from fraud.store import DynamoStore
+from fraud.transaction import Transaction
+
+FULL = "ValidationException"
+"""DynamoDB's word for an item that would exceed 400 KB. No retry mends that, and nobody else's decision may wait for
+it: the update is given up; the decision's row goes on saying that it is `uncounted`.
+"""
+
+
+def repair(store: DynamoStore, folding: Folding, transaction: Transaction, kinds: Iterable[str]) -> list[ServiceError]:
+    """Have the updates of these kinds acknowledged, and items of closed periods folded again; why any were given up.
+
+    Raises ServiceError when it is to be done again; what was counted is not counted twice then.
+    """
+    given_up = []
+    for kind in kinds:  # each for itself: one that is full keeps no other from its item
+        try:
+            for key in store.count_again(transaction, [kind]):
+                folding.refold(key)
+        except ServiceError as error:
+            if error.code != FULL:
+                raise
+            given_up.append(error)
+    return given_up
