@@ -7,19 +7,16 @@ closed period is metered too and divided by the payments in it. Prices: list pri
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from benchmarks import lives, table
-from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY, identifier
-from benchmarks.metering import TABLES, Metered, Term
-from fraud import assembly, fold, scorer
+from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
+from benchmarks.metering import TABLES, Term, World
+from fraud import fold
 from fraud.counters import DAY, DEVICE, MERCHANT, PAYEE, PAYER, Kind
-from fraud.evaluation import Evaluator
-from fraud.folding import Folding, Message
 from fraud.rows import SHARDS
-from fraud.store import DynamoStore
 from fraud.transaction import Transaction
 
 PRICES: Mapping[str, tuple[float, str, str]] = {
@@ -46,8 +43,6 @@ LOG_BYTES = 1_100
 
 RATES = (3, 20, 300, 5_000)
 SAMPLES = 24
-CROWD = 200
-"""Different counterparties of an entity in a day, at most."""
 
 ITEM_OVERHEAD = 100
 """Bytes that storage adds to every item."""
@@ -84,7 +79,7 @@ class Side(NamedTuple):
 
     def payment(self, number: str, n: int, moment: datetime) -> Transaction:
         """A payment of this side's entity with one of its crowd."""
-        other = identifier(f"other-{n % CROWD}")
+        other = lives.other(n)
         if self.name == "payer":
             return lives.payment(number, moment, payee_id=other)
         return lives.payment(number, moment, type=self.name, payer_id=other, device_id=None)
@@ -114,72 +109,56 @@ class Bill(NamedTuple):
     largest: dict[str, int]
 
 
-class World:
-    """The product on a metered DynamoDB; its clock is at the latest payment."""
+def live(world: World, side: Side, life: Life, midnight: datetime, samples: int) -> list[list[Term]]:
+    """One day of a side's payments, the clock at each; the terms of `samples` of them, evenly dealt."""
+    chosen = {n * life.payments // samples for n in range(samples)} if samples else set()
+    found = []
+    for n, moment in enumerate(life.moments(midnight, side.name)):
+        world.now = moment
+        payment = side.payment(f"{side.name} {midnight} {n}", n, moment)
+        world.meter.on = n in chosen
+        if n not in chosen:
+            world.store.count([payment])
+            continue
+        world.meter.terms = []
+        world.evaluator.evaluate(payment)
+        found.append(world.meter.terms)
+    world.meter.on = True
+    return found
 
-    def __init__(self) -> None:
-        self.meter = Metered()
-        self.now = TODAY
-        self.store = DynamoStore(self.meter, TABLES, 400, self.clock)
-        self.evaluator = Evaluator(self.store, scorer.embedded(), assembly.rule_book(), self.clock, 10)
-        self.folding = Folding(self.meter, TABLES, self, self.clock)
 
-    def clock(self) -> datetime:
-        """The present."""
-        return self.now
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """`folding.Queue`: nothing is queued here, the caller folds item by item."""
-
-    def live(self, side: Side, life: Life, midnight: datetime, samples: int) -> list[list[Term]]:
-        """One day of a side's payments; the terms of `samples` of them, evenly dealt."""
-        chosen = {n * life.payments // samples for n in range(samples)} if samples else set()
-        found = []
-        for n, moment in enumerate(life.moments(midnight, side.name)):
-            self.now = moment
-            payment = side.payment(f"{side.name} {midnight} {n}", n, moment)
-            self.meter.on = n in chosen
-            if n not in chosen:
-                self.store.count([payment])
-                continue
-            self.meter.terms = []
-            self.evaluator.evaluate(payment)
-            found.append(self.meter.terms)
-        self.meter.on = True
-        return found
-
-    def fold(self, kind: Kind, entity: str) -> list[Term]:
-        """Fold yesterday's items, in order."""
-        self.meter.terms = []
-        self.now = TODAY + timedelta(days=1, hours=13)
-        per_day = DAY // kind.period
-        yesterday = int(TODAY.timestamp()) // DAY - 1
-        table = self.meter.database.tables[TABLES.counters]
-        for period in range(yesterday * per_day, (yesterday + 1) * per_day):
-            if (kind.key(entity), f"{kind.sk}{period}") in table:
-                self.folding.work({"pk": kind.key(entity), "sk": f"{kind.sk}{period}"}, lambda: 60_000)
-        return self.meter.terms
+def folded(world: World, kind: Kind, entity: str) -> list[Term]:
+    """The terms of folding yesterday's items, in order."""
+    world.meter.terms = []
+    world.now = TODAY + timedelta(days=1, hours=13)
+    per_day = DAY // kind.period
+    yesterday = int(TODAY.timestamp()) // DAY - 1
+    table = world.meter.database.tables[TABLES.counters]
+    for period in range(yesterday * per_day, (yesterday + 1) * per_day):
+        if (kind.key(entity), f"{kind.sk}{period}") in table:
+            world.tell({"pk": kind.key(entity), "sk": f"{kind.sk}{period}"})
+    return world.meter.terms
 
 
 def bill(side: Side, life: Life) -> Bill:
     """What a payment costs on this side, every term."""
-    world = World()
+    world = World(TODAY)
     world.meter.on, world.meter.follows = False, side.follows
     for kind, entity in side.kinds.items():
         lives.folded_past(world.meter, TABLES, kind, entity, life.payments)
-    world.live(side, life, TODAY - timedelta(days=1), 0)
-    samples = world.live(side, life, TODAY, min(life.payments, SAMPLES))
+    live(world, side, life, TODAY - timedelta(days=1), 0)
+    samples = live(world, side, life, TODAY, min(life.payments, SAMPLES))
     made = Bill(defaultdict(float), defaultdict(float), defaultdict(int))
-    for term in (term for terms in samples for term in terms if side.concerns(term)):
+    for term in (term for sample in samples for term in sample if side.concerns(term)):
         _add(made, term.name, term, len(samples))
     # A period's first write is the index's only one: sampling would find it by chance.
     for name in [name for name in made.wru if name.startswith("index")]:
         del made.wru[name], made.rru[name], made.largest[name]
     for kind, entity in side.kinds.items():
-        folded = world.fold(kind, entity)
-        periods = sum(term.name.startswith("write profile") for term in folded)
+        terms = folded(world, kind, entity)
+        periods = sum(term.name.startswith("write profile") for term in terms)
         made.wru[f"index counter {kind.name}"] = periods / life.payments
-        for term in folded:
+        for term in terms:
             _add(made, f"fold {kind.name}: {term.name}", term, life.payments)
     return made
 
@@ -245,7 +224,7 @@ def usd(wru: float, rru: float) -> dict[str, float]:
 
 def _asides() -> list[table.Row]:
     """What is not in the sums: watermarks and the table of shards, the stream instead of the API, what is kept."""
-    world = World()
+    world = World(TODAY)
     world.folding.tick()
     world.meter.terms = []
     world.evaluator.evaluate(lives.payment("watermarks", TODAY))
@@ -276,10 +255,7 @@ def _targets(at: Mapping[str, Mapping[str, Any]]) -> list[table.Row]:
         ("merchant rru", merchant["rru"], 13.0),
         ("p2p usd per million", p2p["usd_per_million"], 7.0),
     )
-    return [
-        {"name": f"target, 20 a day: {name}", "value": value, "at_most": most, "met": table.yes(value <= most)}
-        for name, value, most in wanted
-    ]
+    return [table.target(f"{name} at 20 a day", value, at_most=most) for name, value, most in wanted]
 
 
 if __name__ == "__main__":

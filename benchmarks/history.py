@@ -14,11 +14,11 @@ from time import process_time
 from typing import NamedTuple
 
 from benchmarks import lives, table
-from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY, identifier
+from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
 from benchmarks.metering import TABLES, Metered
 from fraud import assembly, scorer
-from fraud.answers import Transport
 from fraud.counters import DEVICE, PAYEE, PAYER
+from fraud.dynamodb import Transport
 from fraud.evaluation import Evaluator
 from fraud.store import DynamoStore
 from fraud.wire import Request, Result
@@ -27,8 +27,6 @@ PER_DAY = 20
 YEAR = 365
 ROUNDS, REPEATS = 15, 40
 TARGET = 1.05
-CROWD = 200
-"""Others whom the payer has paid, and who have paid the payee."""
 
 
 class Lived(NamedTuple):
@@ -49,7 +47,7 @@ LIVES = (
 
 
 class Recorder:
-    """`answers.Transport` that keeps what its own transport answered; once `full`, it answers that again.
+    """`dynamodb.Transport` that keeps what its own transport answered; once `full`, it answers that again.
 
     Requests are encoded and answers decoded as JSON each time, as on the wire.
     """
@@ -60,7 +58,7 @@ class Recorder:
         self.full = False
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """`answers.Transport`."""
+        """`dynamodb.Transport`."""
         del until
         step = tuple(request.operation for request in requests)
         if self.full:
@@ -99,7 +97,7 @@ def decision(past: Lived) -> Decision:
         if past.payments:
             lives.folded_past(meter, TABLES, kind, entity, past.payments // YEAR)
     for n, moment in enumerate(lives.moments(TODAY - timedelta(days=1), timedelta(days=1), past.yesterday, past.name)):
-        other = identifier(f"other-{n % CROWD}")
+        other = lives.other(n)
         counting.count([lives.payment(f"{past.name}-{n}-out", moment, payee_id=other)])
         counting.count([lives.payment(f"{past.name}-{n}-in", moment, payer_id=other, device_id=None)])
     payments = [
@@ -149,12 +147,7 @@ def rows() -> list[table.Row]:
         for long, short in pairs
     ]
     targets = [
-        {
-            "name": f"target: {key}, {long} / none",
-            "value": figures[long][key] / figures["none"][key],
-            "at_most": TARGET,
-            "met": table.yes(figures[long][key] / figures["none"][key] <= TARGET),
-        }
+        table.target(f"{key}, {long} / none", figures[long][key] / figures["none"][key], at_most=TARGET)
         for long in ("10^6", "10^6, none yesterday")
         for key in figures[long]
     ]

@@ -8,25 +8,22 @@ within DynamoDB's 400 KB, and its key at the period's end within 800 of the 1,00
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from benchmarks import lives, table
-from benchmarks.lives import MEAN_AMOUNT, NOON, PAYEE_ID, identifier
-from benchmarks.metering import TABLES, Metered, Term, read_units, size_of, write_units
+from benchmarks.lives import MEAN_AMOUNT, NOON, PAYEE_ID
+from benchmarks.metering import TABLES, Term, World, read_units, size_of, write_units
 from fraud import shards
 from fraud.counters import DAY, MARK_BYTES, MERCHANT, PAYEE, SCALES, SLOTS, Item, Kind, Steps, packed, updates
-from fraud.folding import Folding, Message
 from fraud.memory import InMemoryCounters
 from fraud.rows import SHARDS, profile_of
-from fraud.store import DynamoStore
 from fraud.transaction import Transaction
 from fraud.windows import measure
 
 PAYMENTS = 5_000
 HOUR = timedelta(hours=1)
-CROWD = 200
 BY_HAND = 8
 TYPES: Mapping[str, Kind] = {"p2p": PAYEE, "merchant": MERCHANT}
 RATES: Mapping[str, float] = {"1 a second": 1, "5,000 an hour": 5_000 / 3600, "10 a second": 10, "100 a second": 100}
@@ -34,38 +31,21 @@ MOST_WU = 800
 LARGEST = 400 * 1024
 
 
-class World:
-    """The product on a metered DynamoDB, at the time that it is given."""
-
-    def __init__(self) -> None:
-        self.meter = Metered()
-        self.now = NOON - timedelta(days=shards.AHEAD_DAYS)
-        self.store = DynamoStore(self.meter, TABLES, 400, lambda: self.now)
-        self.folding = Folding(self.meter, TABLES, self, lambda: self.now)
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """`folding.Queue`: nothing is queued here."""
-
-    def tell(self, message: Message) -> None:
-        """Give the fold's worker a message."""
-        self.folding.work(message, lambda: 60_000)
-
-    def steps(self, entity: str) -> Steps:
-        """What the table of shards has of an entity."""
-        found: Steps = profile_of(self.meter.database.tables[TABLES.profiles].get((SHARDS,), {})).get(entity, ())
-        return found
+def steps(world: World, entity: str) -> Steps:
+    """What the table of shards has of an entity."""
+    found: Steps = profile_of(world.meter.database.tables[TABLES.profiles].get((SHARDS,), {})).get(entity, ())
+    return found
 
 
 def payments(type_: str, count: int) -> Iterator[Transaction]:
     """An hour's payments of a crowd to the one receiver."""
     for n, moment in enumerate(lives.moments(NOON, HOUR, count, type_)):
-        payer = identifier(f"other-{n % CROWD}")
-        yield lives.payment(f"{type_} {n}", moment, type=type_, payer_id=payer, device_id=None)
+        yield lives.payment(f"{type_} {n}", moment, type=type_, payer_id=lives.other(n), device_id=None)
 
 
 def hour(type_: str, number: int, count: int = PAYMENTS) -> tuple[dict[str, Any], int]:
     """The hour's payments on a receiver that is split so, as a row; and into how many the fold splits it afterwards."""
-    world, kind, memory = World(), TYPES[type_], InMemoryCounters()
+    world, kind, memory = World(NOON - timedelta(days=shards.AHEAD_DAYS)), TYPES[type_], InMemoryCounters()
     entity = kind.key(PAYEE_ID)
     world.tell({"split": entity, "shards": number})
     terms: list[list[Term]] = []
@@ -82,7 +62,7 @@ def hour(type_: str, number: int, count: int = PAYMENTS) -> tuple[dict[str, Any]
     key = updates(payment)[1].key
     world.now = datetime.fromtimestamp((key.day + 2) * DAY, tz=NOON.tzinfo)
     world.tell({"pk": key.pk, "sk": key.sk})
-    of_fold = max([then for _, then in world.steps(entity)], default=1) if number == 1 else number
+    of_fold = max([then for _, then in steps(world, entity)], default=1) if number == 1 else number
     row = {
         "name": f"hour: {count:,} {type_}",
         "n": number,

@@ -97,7 +97,7 @@ def _targets(measured: Mapping[str, Mapping[str, float]]) -> Iterator[table.Row]
         ("p50 over pynamodb sequential", ours["p50_ms"] / sequential["p50_ms"], 1 / 3),
     )
     for name, value, most in wanted:
-        yield {"name": f"target: {name}", "value": value, "at_most": most, "met": table.yes(value <= most)}
+        yield table.target(name, value, at_most=most)
 
 
 # ---- a row's process -----------------------------------------------------------------------------------------------
@@ -111,11 +111,11 @@ def worker(name: str) -> Callable[[Any], Any]:
     return HandlerJob(_handler(name)).do
 
 
-def _handler(name: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+def _handler(name: str) -> Callable[[dict[str, Any]], Mapping[str, Any]]:
     if name.startswith("ours"):
         from functions import decision_api  # noqa: PLC0415 - its environment is this process's
 
-        return lambda event: decision_api.handler(dict(event), None)
+        return lambda event: decision_api.handler(event, None)
     from benchmarks import rivals  # noqa: PLC0415
 
     match name:
@@ -130,7 +130,7 @@ def _handler(name: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
 class HandlerJob:
     """A round of decisions."""
 
-    def __init__(self, handler: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+    def __init__(self, handler: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
         self._handler = handler
 
     def do(self, order: Mapping[str, Any]) -> dict[str, float]:
@@ -145,7 +145,7 @@ class HandlerJob:
         assert degraded < max(len(answers) / 10, 2), answers
         return {**figures, "degraded": degraded}
 
-    def _decide(self, event: Mapping[str, Any], answers: list[Mapping[str, Any]]) -> None:
+    def _decide(self, event: dict[str, Any], answers: list[Mapping[str, Any]]) -> None:
         answers.append(self._handler(event))
 
 

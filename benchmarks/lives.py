@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from fraud import fold, folding
-from fraud.answers import Transport
 from fraud.counters import DAY, PAYER, SCALES, SLOTS, Item, Key, Kind, packed
+from fraud.dynamodb import Tables, Transport
 from fraud.past import NOTHING
-from fraud.store import Tables
 from fraud.transaction import Transaction
 from fraud.wire import Request
 
@@ -21,6 +20,8 @@ TODAY = datetime(2026, 3, 4, tzinfo=UTC)
 NOON = TODAY + timedelta(hours=12)
 DEVICES = 2
 MEAN_AMOUNT = 2_500
+CROWD = 200
+"""Different counterparties of an entity in a day, at most."""
 
 
 def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, per_day: int) -> None:
@@ -80,6 +81,11 @@ def identifier(name: str) -> str:
     """An id of 36 characters, as production's are: sizes depend on it."""
     bits = f"{random.Random(name).getrandbits(128):032x}"
     return "-".join((bits[:8], bits[8:12], bits[12:16], bits[16:20], bits[20:]))
+
+
+def other(n: int) -> str:
+    """The crowd's member whom payment number n is to, or from."""
+    return identifier(f"other-{n % CROWD}")
 
 
 PAYER_ID, PAYEE_ID, DEVICE_ID = map(identifier, ("payer", "payee", "device"))

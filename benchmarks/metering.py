@@ -1,15 +1,20 @@
 """What DynamoDB would charge: item sizes and request units by the documented rules, request by request.
 
-`Metered` is a `answers.Transport` over the in-memory DynamoDB; so the product's own code names the requests and makes
+`Metered` is a `dynamodb.Transport` over the in-memory DynamoDB; so the product's own code names the requests and makes
 the items, and a changed layout shows in the figures without a change here. Rules: Amazon DynamoDB Developer Guide,
 "Item sizes and formats" and "Read and write operations", read 2025-11.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fraud.store import Tables
+from fraud import assembly, scorer
+from fraud.dynamodb import Tables
+from fraud.evaluation import Evaluator
+from fraud.folding import Folding, Message
+from fraud.store import DynamoStore
 from fraud.wire import Request, Result
 from tests.in_memory_dynamodb import FOLD, InMemoryDynamoDB, key_of
 
@@ -86,7 +91,7 @@ class Metered:
         self.follows: Callable[[str], bool] = lambda _: True
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """`answers.Transport`."""
+        """`dynamodb.Transport`."""
         del until  # nothing here takes time
         return [self._carry_out(request) if self.on else self._follow(request) for request in requests]
 
@@ -128,3 +133,25 @@ class Metered:
 
 def _name(table: str, key: tuple[str, ...]) -> str:
     return "decision" if table == TABLES.decisions else f"{table[:-1]} {key[0].partition('#')[0]}"
+
+
+class World:
+    """The product on a metered DynamoDB; its clock stands at `now`."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.meter = Metered()
+        self.store = DynamoStore(self.meter, TABLES, 400, self.clock)
+        self.evaluator = Evaluator(self.store, scorer.embedded(), assembly.rule_book(), self.clock, 10)
+        self.folding = Folding(self.meter, TABLES, self, self.clock)
+
+    def clock(self) -> datetime:
+        """The present."""
+        return self.now
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """`folding.Queue`: nothing is queued here, the caller tells the worker what to do."""
+
+    def tell(self, message: Message) -> None:
+        """Give the fold's worker a message."""
+        self.folding.work(message, lambda: 60_000)

@@ -38,12 +38,14 @@ def replay(payments: Sequence[Transaction]) -> float:
 
 
 def rows() -> list[table.Row]:
-    """Payments per CPU second."""
+    """The payments, and how many of them a CPU second takes."""
     payments = history()
     rate = len(payments) / replay(payments)
-    met = table.yes(rate >= TARGET)
-    name = f"replay, {DAYS} days of {PAYERS} payers"
-    return [{"name": name, "payments": len(payments), "per_cpu_s": rate, "at_least": TARGET, "met": met}]
+    name = f"{DAYS} days of {PAYERS} payers"
+    return [
+        {"name": name, "payments": len(payments)},
+        table.target("payments per CPU second", rate, at_least=TARGET),
+    ]
 
 
 def profile() -> None:

@@ -6,24 +6,23 @@ another, made idempotent by Powertools. `Floor` is no client at all: it sends by
 """
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import Any
 
 from fraud import assembly, scorer, settings, telemetry
+from fraud.dynamodb import Tables
 from fraud.evaluation import Evaluator, Scorer
+from fraud.gateway import Answer, Event, answered, body_of
 from fraud.settings import Settings
-from fraud.store import DynamoStore, Tables
-from fraud.transaction import Admission, Transaction, body_of
+from fraud.store import DynamoStore
+from fraud.transaction import Admission, Transaction
 from fraud.wire import INVOKE, Refused, Request, Result
 
-Event = Mapping[str, Any]
-Handler = Callable[[Event], Mapping[str, Any]]
+Handler = Callable[[Event], Answer]
 
 
 class BotoTransport:
-    """`answers.Transport` and `scorer.Transport` with boto3's clients, in so many threads."""
+    """`dynamodb.Transport` with boto3's clients, in so many threads."""
 
     def __init__(self, threads: int) -> None:
         import boto3  # noqa: PLC0415 - the floor's process has no use for it
@@ -56,7 +55,7 @@ class BotoTransport:
 
 
 class PynamoTransport:
-    """`answers.Transport` with PynamoDB's connection, which models stand on, one call after another.
+    """`dynamodb.Transport` with PynamoDB's connection, which models stand on, one call after another.
 
     The requests are ready made: what its models and expressions would cost on top is left out, in its favour.
     """
@@ -107,7 +106,7 @@ def pynamodb_handler() -> Handler:
     @idempotent_function(  # type: ignore[untyped-decorator]
         data_keyword_argument="event", persistence_store=layer, config=config
     )
-    def once(event: Event) -> Mapping[str, Any]:
+    def once(event: Event) -> Answer:
         return decide(event)
 
     return lambda event: once(event=event)
@@ -117,19 +116,19 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
     """What functions/decision_api.py does with a payment."""
     configuration = Settings.from_environment()
     tables = Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
-    store = DynamoStore(transport, tables, configuration.decision_retention_days, _now)
+    store = DynamoStore(transport, tables, configuration.decision_retention_days, settings.now)
     model: Scorer = scorer.embedded()
     if configuration.scorer == "endpoint":
         model = scorer.Endpoint(transport, configuration.model_endpoint, scorer.embedded())
-    evaluator = Evaluator(store, model, assembly.rule_book(), _now, 10)
+    evaluator = Evaluator(store, model, assembly.rule_book(), settings.now, 10)
 
-    def handler(event: Event) -> Mapping[str, Any]:
-        transaction = Transaction.parse(body_of(event), Admission(configuration.currency, settings.clock()))
+    def decide(event: Event) -> str:
+        transaction = Transaction.parse(body_of(event), Admission(configuration.currency, settings.now()))
         evaluation = evaluator.evaluate(transaction)
         telemetry.evaluated(evaluation, "api")
-        return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": evaluation.answer.decode()}
+        return evaluation.answer.decode()
 
-    return handler
+    return lambda event: answered("api", lambda: decide(event))
 
 
 class Floor:
@@ -166,7 +165,3 @@ class Floor:
         missing = end + 4 + int(received[start : received.index(b"\r\n", start)]) - len(received)
         while missing:
             missing -= len(connection.recv(65_536))
-
-
-def _now() -> datetime:
-    return settings.clock()  # looked up each time: a benchmark replaces it

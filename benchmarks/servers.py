@@ -29,6 +29,7 @@ from benchmarks.child import Child
 from benchmarks.lives import DEVICE_ID, NOON, PAYEE_ID, PAYER_ID, TODAY, identifier
 from benchmarks.metering import TABLES, Metered
 from fraud import fold, store
+from fraud.connection import header
 from fraud.counters import DEVICE, PAYEE, PAYER
 from fraud.rows import watermark
 from fraud.scorer import PACKAGED
@@ -143,10 +144,11 @@ class Connection(asyncio.Protocol):
         now = loop.time()
         self._received += data
         head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found or len(body) < int(value(head, b"content-length") or 0):
+        head += b"\r\n"
+        if not found or len(body) < int(header(head, b"content-length") or 0):
             return
         request, self._received = self._received, b""
-        target = value(head, b"x-amz-target").decode()
+        target = header(head, b"x-amz-target").decode()
         operation = target.partition(".")[2] or "InvokeEndpoint"
         self._ledger.arrived(operation, request)
         answer = self._canned(operation, json.loads(body))
@@ -156,16 +158,6 @@ class Connection(asyncio.Protocol):
     def _answer(self, answer: bytes) -> None:
         self._ledger.unanswered -= 1
         self._transport.write(answer)
-
-
-def value(head: bytes, name: bytes) -> bytes:
-    """A header's value, empty when there is none."""
-    start = head.lower().find(b"\r\n" + name + b":")
-    if start < 0:
-        return b""
-    start += len(name) + 3
-    end = head.find(b"\r\n", start)
-    return head[start : len(head) if end < 0 else end].strip()
 
 
 class Answers:

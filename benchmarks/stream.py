@@ -66,15 +66,10 @@ def rows() -> list[table.Row]:
     rate, calls, _, trips = map(statistics.median, columns)
     asked = max(columns[2])
     return [
-        {"name": "payments per CPU second", "value": rate, "target": "at least 800", "met": table.yes(rate >= 800)},  # noqa: PLR2004
-        {"name": "calls per payment", "value": calls, "target": "at most 5.5", "met": table.yes(calls <= 5.5)},  # noqa: PLR2004
-        {
-            "name": f"model calls per batch of {BATCH}",
-            "value": asked,
-            "target": "at most 1",
-            "met": table.yes(asked <= 1),
-        },
-        {"name": "round trips per batch", "value": trips, "target": "-", "met": "-"},
+        table.target("payments per CPU second", rate, at_least=800),
+        table.target("calls per payment", calls, at_most=5.5),
+        table.target(f"model calls per batch of {BATCH}", asked, at_most=1),
+        {"name": "round trips per batch", "value": trips},
     ]
 
 

@@ -5,11 +5,13 @@ A row is an ordered mapping that begins with "name"; rows with the same keys mak
 
 import argparse
 import json
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 Row = Mapping[str, Any]
+BOUNDS: Mapping[str, Callable[[float, float], bool]] = {"at_most": operator.le, "at_least": operator.ge}
 
 
 def run(rows: Callable[[], Sequence[Row]], description: str | None, arguments: Sequence[str] | None = None) -> None:
@@ -24,6 +26,16 @@ def run(rows: Callable[[], Sequence[Row]], description: str | None, arguments: S
 def yes(met: bool) -> str:  # noqa: FBT001 - said of it
     """How a row says whether a target was met."""
     return "yes" if met else "no"
+
+
+def target(name: str, value: float, **bound: float) -> Row:
+    """A row that says whether a figure met its target, which is one bound: `at_most` or `at_least`.
+
+    >>> target("p50_ms", 1.5, at_most=2)
+    {'name': 'target: p50_ms', 'value': 1.5, 'at_most': 2, 'met': 'yes'}
+    """
+    ((kind, limit),) = bound.items()
+    return {"name": f"target: {name}", "value": value, kind: limit, "met": yes(BOUNDS[kind](value, limit))}
 
 
 def rendered(rows: Sequence[Row]) -> str:

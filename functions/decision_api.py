@@ -4,33 +4,26 @@ Routes are looked up by hand and logs written by hand: on this path a router and
 rules.
 """
 
-from typing import Any
-
 from fraud import assembly, decision, settings, telemetry
-from fraud.errors import FraudError, NotFoundError, problem
+from fraud.errors import NotFoundError
+from fraud.gateway import Answer, Event, answered, body_of
 from fraud.settings import Settings
-from fraud.transaction import Admission, Transaction, body_of, is_id
+from fraud.transaction import Admission, Transaction, is_id
 
 DOOR = "api"
-Event = dict[str, Any]
 
 _settings = Settings.from_environment()
 _evaluator = assembly.evaluator(_settings)
 
 
-def handler(event: Event, _context: object) -> dict[str, Any]:
+def handler(event: Event, _context: object) -> Answer:
     """API Gateway HTTP API, payload format 2.0."""
-    try:
-        body = ROUTES[event["routeKey"]](event)
-    except FraudError as error:
-        telemetry.refused(error, error.status, DOOR)
-        return problem(error)
-    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": body.decode()}
+    return answered(DOOR, lambda: ROUTES[event["routeKey"]](event).decode())
 
 
 def decide(event: Event) -> bytes:
     """Decide the payment in the body, or repeat its decision."""
-    transaction = Transaction.parse(body_of(event), Admission(_settings.currency, settings.clock()))
+    transaction = Transaction.parse(body_of(event), Admission(_settings.currency, settings.now()))
     evaluation = _evaluator.evaluate(transaction)
     telemetry.evaluated(evaluation, DOOR)
     return evaluation.answer

@@ -42,7 +42,7 @@ def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -
         try:
             _repair(each, row)
         except ServiceError as error:
-            telemetry.refused(error, error.status, DOOR)
+            telemetry.refused(error, DOOR)
             return n
     return len(rows)
 
@@ -52,7 +52,7 @@ def _published(events: Sequence[DecisionMade]) -> int:
     try:
         return min(_outbox.publish(events), default=len(events))
     except ServiceError as error:
-        telemetry.refused(error, error.status, DOOR)
+        telemetry.refused(error, DOOR)
         return 0
 
 
@@ -63,6 +63,6 @@ def _repair(contents: Contents, row: Mapping[str, Any]) -> None:
         return
     given_up = repair(_store, _folding, Transaction.model_validate_json(contents.transaction), kinds)
     for error in given_up:
-        telemetry.refused(error, error.status, DOOR)
+        telemetry.refused(error, DOOR)
     if len(given_up) < len(kinds):
         telemetry.recounted(len(kinds) - len(given_up))

@@ -4,16 +4,14 @@ Every entry has a reason and may expire; every change leaves an audit row. An al
 an account's status or a legal limit.
 """
 
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
-from fraud import assembly, settings, telemetry
-from fraud.errors import FraudError, problem
+from fraud import assembly, settings
+from fraud.gateway import Answer, Event, answered, body_of, caller
 from fraud.settings import Settings
 from fraud.tables import ORDERS, Listed, Lists, Moment
-from fraud.transaction import body_of
 
 DOOR = "lists"
 
@@ -21,52 +19,36 @@ _lists = Lists(Settings.from_environment())
 _silenceable = assembly.rule_book().silenceable
 
 
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+def handler(event: Event, _context: object) -> Answer:
     """API Gateway HTTP API, payload format 2.0."""
     method, path = event["routeKey"].split(" ")
-    try:
-        return METHODS[method](path.split("/")[2], APIGatewayProxyEventV2(event))
-    except FraudError as error:
-        telemetry.refused(error, error.status, DOOR)
-        return problem(error)
+    return answered(DOOR, lambda: METHODS[method](path.split("/")[2], APIGatewayProxyEventV2(event)))
 
 
-def put(name: str, event: APIGatewayProxyEventV2) -> dict[str, Any]:
+def put(name: str, event: APIGatewayProxyEventV2) -> str:
     """Put a value on the list or change its entry; repeating it changes nothing."""
     listed = _listed(name, event)
-    order = ORDERS[name].parse(body_of(event.raw_event), Moment(_now(), _silenceable))
-    _lists.put(listed, order, _caller(event), _now)
+    order = ORDERS[name].parse(body_of(event.raw_event), Moment(settings.now(), _silenceable))
+    _lists.put(listed, order, caller(event.raw_event), settings.now)
     return _shown(listed)
 
 
-def delete(name: str, event: APIGatewayProxyEventV2) -> dict[str, Any]:
+def delete(name: str, event: APIGatewayProxyEventV2) -> None:
     """Take a value off the list."""
-    _lists.delete(_listed(name, event), _caller(event), _now)
-    return {"statusCode": 204}
+    _lists.delete(_listed(name, event), caller(event.raw_event), settings.now)
 
 
-def get(name: str, event: APIGatewayProxyEventV2) -> dict[str, Any]:
+def get(name: str, event: APIGatewayProxyEventV2) -> str:
     """The entry and its history."""
     return _shown(_listed(name, event))
 
 
-METHODS = {"PUT": put, "DELETE": delete, "GET": get}
+METHODS: dict[str, Callable[[str, APIGatewayProxyEventV2], str | None]] = {"PUT": put, "DELETE": delete, "GET": get}
 
 
 def _listed(name: str, event: APIGatewayProxyEventV2) -> Listed:
     return Listed(name, event.path_parameters["kind"], event.path_parameters["value"])
 
 
-def _shown(listed: Listed) -> dict[str, Any]:
-    view = _lists.view(listed, _now())
-    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": view.model_dump_json()}
-
-
-def _now() -> datetime:
-    return settings.clock()  # looked up each time: the local box replaces it
-
-
-def _caller(event: APIGatewayProxyEventV2) -> str:
-    """The ARN that API Gateway authenticated."""
-    arn: str = event.raw_event["requestContext"]["authorizer"]["iam"]["userArn"]
-    return arn
+def _shown(listed: Listed) -> str:
+    return _lists.view(listed, settings.now()).model_dump_json()

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from fraud import assembly, telemetry
-from fraud.errors import FraudError, ServiceError
+from fraud.errors import ServiceError
 from fraud.fold_queue import SqsQueue
 from fraud.settings import Settings
 
@@ -23,7 +23,7 @@ def tick(_event: object, _context: object) -> dict[str, int]:
     try:
         due = _folding.tick()
     except ServiceError as error:
-        telemetry.refused(error, error.status, DOOR)
+        telemetry.refused(error, DOOR)
         raise
     telemetry.fold_due(due)
     return due._asdict()
@@ -36,7 +36,7 @@ def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401
         try:
             done = _folding.work(json.loads(record["body"]), context.get_remaining_time_in_millis)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one message is not the others'
-            telemetry.refused(error, error.status if isinstance(error, FraudError) else FraudError.status, DOOR)
+            telemetry.refused(error, DOOR)
             failed.append({"itemIdentifier": record["messageId"]})
         else:
             telemetry.folded(done)

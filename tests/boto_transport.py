@@ -1,4 +1,4 @@
-"""`answers.Transport` on boto3 in threads: the second opinion that the wire is held to, and its rival in benchmarks."""
+"""`dynamodb.Transport` on boto3 in threads: the second opinion that the wire is held to."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fraud.counters import Slice
+from fraud.dynamodb import Tables
 from fraud.fold import WATERMARKS, Done, Progress
 from fraud.folding import FEW, RESERVE_MS, Folding, Message
 from fraud.rows import profile_of, watermark
-from fraud.store import DynamoStore, Tables
+from fraud.store import DynamoStore
 from fraud.transaction import Transaction
 from fraud.wire import Request, Result
 from tests.fakes import counted

@@ -80,7 +80,7 @@ class Happening(NamedTuple):
 
 
 class Mishaps:
-    """A `answers.Transport` to a table, for workers: one may die before or after a request, or meet another at it."""
+    """A `dynamodb.Transport` to a table, for workers: one may die before or after a request, or meet another at it."""
 
     def __init__(self, table: InMemoryDynamoDB, rng: random.Random, happened: Counter[str]) -> None:
         self.table = table

@@ -1,4 +1,4 @@
-"""DynamoDB in dictionaries, as far as the hot tables and the fold use it: a `answers.Transport` without a network.
+"""DynamoDB in dictionaries, as far as the hot tables and the fold use it: a `dynamodb.Transport` without a network.
 
 It knows the forms of expression that `store` and `folding` send and refuses any other. tests/contract holds it to the
 emulator, request by request; so a test of many simulated days may run on it in seconds.

@@ -15,6 +15,7 @@ from botocore.stub import Stubber
 from fraud import windows
 from fraud.counters import MERCHANT, PAYER, Key, packed, updates
 from fraud.decision import Outcome, Record
+from fraud.dynamodb import Tables, watermark_request
 from fraud.errors import ServiceError, UnavailableError
 from fraud.fold import PROFILE_DAYS, WATERMARKS, Progress
 from fraud.fold_queue import SqsQueue
@@ -22,7 +23,7 @@ from fraud.folding import PAGE, RESERVE_MS, Folding, Message, step
 from fraud.memory import InMemoryCounters
 from fraud.rows import SHARDS, expression, profile_of, watermark
 from fraud.settings import Caller
-from fraud.store import DynamoStore, Tables, watermark_request
+from fraud.store import DynamoStore
 from fraud.transaction import Transaction
 from fraud.windows import measure
 from fraud.wire import Refused, Request, Result, Wire

@@ -31,5 +31,16 @@ def test_every_resource_looked_up_by_name_is_the_template_s() -> None:
     assert named <= set(RESOURCES)
 
 
+def test_every_code_of_ours_is_explained_and_no_other() -> None:
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (TEMPLATE.parent / "layers" / "shared").rglob("*.py")
+    )
+    found = re.findall(r"""\b(?:Service|Unavailable)Error\(\s*(?:"(\w+)"|(\w+)\.__name__)\s*\)""", sources)
+    codes = {text or kind for text, kind in found}
+    assert len(codes) > 1
+    rows = re.findall(r"^\| (.+?) \|", RUNBOOK.partition("| `code` |")[2].partition("\n## ")[0], re.MULTILINE)
+    assert codes == {code for row in rows for code in re.findall(r"`(\w+)`", row)}
+
+
 def test_every_redrive_is_run_by_the_environment_s_interpreter() -> None:
     assert RUNBOOK.count("python -m local.redrive") == RUNBOOK.count("`.venv/bin/python -m local.redrive") > 0

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from fraud import features
-from fraud.answers import READ_ATTEMPTS, Transport
 from fraud.counters import (
     DAY,
     KINDS,
@@ -30,6 +29,7 @@ from fraud.counters import (
     updates,
 )
 from fraud.decision import PACKED, Contents, Outcome, Record, Stored
+from fraud.dynamodb import READ_ATTEMPTS, Tables, Transport
 from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
 from fraud.evaluation import Evaluator
 from fraud.fold import closable
@@ -38,7 +38,7 @@ from fraud.memory import InMemoryCounters
 from fraud.past import Bucket, Past, Series
 from fraud.rows import expression, item_of, opened, projection
 from fraud.settings import Caller
-from fraud.store import DynamoStore, Tables
+from fraud.store import DynamoStore
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from fraud.windows import NAMES, measure
 from fraud.wire import Answer, Refused, Request, Result, Wire, answered

@@ -75,8 +75,8 @@ def test_handler_imports_in_an_environment_of_its_own(name: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_variables_are_exactly_the_fields_of_settings(name: str) -> None:
-    assert set(variables(name)) == {field.upper() for field in Settings.model_fields}
+def test_variables_are_exactly_the_fields_of_settings_and_the_endpoint(name: str) -> None:
+    assert set(variables(name)) == {field.upper() for field in Settings.model_fields} | {"AWS_ENDPOINT_URL"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -20,6 +20,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from fraud import settings
+from fraud.boto import ATTEMPTS
 from fraud.decision import PACKED, Contents
 from fraud.label_sources import MAX_SOURCES
 from fraud.label_store import AccountProfile, DecidedRow, LabelAttribute, LabelRow
@@ -418,7 +419,7 @@ def test_a_label_that_meets_other_writers_is_judged_again(house):
     assert house.profile(payee) == {f"fi{DAY}": 1}
 
 
-@pytest.mark.parametrize(("faults", "status"), [(["conflict"] * 8, 503), (["AccessDeniedException"], 500)])
+@pytest.mark.parametrize(("faults", "status"), [(["conflict"] * ATTEMPTS, 503), (["AccessDeniedException"], 500)])
 def test_what_cannot_be_written_is_refused_whole_and_sent_again_nothing_is_lost_or_doubled(house, faults, status):
     payee = unique("payee")
     batch = [said(unique("t"), **elsewhere(unique("payer"), payee)) for _ in range(3)]

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from fraud.counters import Slice, updates
+from fraud.dynamodb import watermark_request, watermark_rows
 from fraud.errors import ServiceError
 from fraud.rows import shards_of
-from fraud.store import DynamoStore, watermark_request, watermark_rows
+from fraud.store import DynamoStore
 from local.emulator import Emulator
 from tests.fakes import counted
 from tests.payments import payment

@@ -121,6 +121,20 @@ def test_the_floor_sends_what_was_recorded_in_as_many_steps():
         assert servers.counts() == {"round_trips": 2, "UpdateItem": 3}
 
 
+@pytest.mark.parametrize(
+    ("value", "bound", "met"),
+    [
+        (2, {"at_most": 2}, "yes"),
+        (2.1, {"at_most": 2}, "no"),
+        (2, {"at_least": 2}, "yes"),
+        (1.9, {"at_least": 2}, "no"),
+    ],
+)
+def test_a_target_is_met_at_its_bound_and_beyond(value, bound, met):
+    row = table.target("x", value, **bound)
+    assert list(row.items()) == [("name", "target: x"), ("value", value), *bound.items(), ("met", met)]
+
+
 def test_rows_with_other_keys_are_another_table():
     assert table.rendered([{"name": "a", "x": 1}, {"name": "b", "y": None}]).split("\n\n") == [
         "name  x\na     1",

@@ -2,9 +2,15 @@
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from pynamodb.exceptions import PutError, PynamoDBException
+from pynamodb.exceptions import (
+    CancellationReason,
+    PutError,
+    PynamoDBException,
+    TransactWriteError,
+    VerboseClientError,
+)
 
-from fraud.boto import translated
+from fraud.boto import retried, translated
 from fraud.errors import ServiceError, UnavailableError
 
 
@@ -38,3 +44,44 @@ def test_an_error_says_whether_it_is_worth_trying_again(error, kind, code):
 def test_what_is_nobodys_error_but_ours_stays_as_it_is():
     with pytest.raises(KeyError), translated(PynamoDBException):
         raise KeyError
+
+
+def cancelled(*reasons: str) -> TransactWriteError:
+    """What PynamoDB raises for a transaction that was not carried out."""
+    response = {"Error": {"Code": "TransactionCanceledException" if reasons else "ThrottlingException"}}
+    found = [CancellationReason(code, None) for code in reasons]
+    return TransactWriteError("refused", VerboseClientError(response, "TransactWriteItems", cancellation_reasons=found))
+
+
+def test_a_change_that_meets_another_writer_is_done_again():
+    told = []
+
+    def change(attempt: int) -> str:
+        told.append(attempt)
+        if attempt < 2:
+            raise cancelled("TransactionConflict")
+        return "done"
+
+    assert retried(change, PynamoDBException) == "done"
+    assert told == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (cancelled(), UnavailableError),
+        (UNREACHED, UnavailableError),
+        (PutError(cause=refused("AccessDeniedException", 400)), ServiceError),
+        (KeyError("ours"), KeyError),
+    ],
+)
+def test_a_change_that_fails_of_anything_else_is_not(error, raised):
+    told = []
+
+    def change(attempt: int) -> None:
+        told.append(attempt)
+        raise error
+
+    with pytest.raises(raised):
+        retried(change, PynamoDBException)
+    assert told == [0]

@@ -16,8 +16,8 @@ from fraud.errors import (
     ServiceError,
     UnavailableError,
     UndecidedError,
-    problem,
 )
+from fraud.gateway import problem
 
 STATUS = {
     InvalidRequestError((Fault("amount", "missing", "is required"),)): 400,

@@ -25,7 +25,6 @@ from fraud.errors import (
     ServiceError,
     UnavailableError,
     UndecidedError,
-    problem,
 )
 from fraud.evaluation import (
     MODEL_SHARE,
@@ -38,6 +37,7 @@ from fraud.evaluation import (
     _Batch,
 )
 from fraud.features import Vector
+from fraud.gateway import problem
 from fraud.transaction import MAX_AGE, Transaction, utc
 from tests.fakes import FixedScorer, InMemoryStore, Trouble, rule, rule_book
 from tests.payments import NOON, SIDES_OF_TYPE, payment

@@ -310,6 +310,8 @@ def test_tick_with_nothing_closed_is_one_read(deployed):
     deployed.now += timedelta(minutes=59)
     assert deployed.folding.tick() == NOTHING
     assert operations(deployed) == ["batch_get_item"]
+    (standing,) = deployed.requests[0].payload["RequestItems"].values()
+    assert standing["ConsistentRead"] is True
     assert deployed.messages == []
 
 

@@ -376,6 +376,7 @@ def test_a_faulty_label_is_its_own_rejection_and_keeps_no_other():
         (json.dumps({"labels": [{}] * 101}), "labels", "too_long"),
         ('{"labels": [{}], "source": "analyst"}', "source", "unknown_field"),
         (" " * 65_537, "body", "too_large"),
+        ("花" * 21_846, "body", "too_large"),  # in bytes
     ],
 )
 def test_a_body_that_is_no_list_of_labels_is_refused_whole(body, field, rule):

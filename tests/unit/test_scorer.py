@@ -15,7 +15,7 @@ from fraud.evaluation import Scoring
 from fraud.features import Vector
 from fraud.scorer import BUDGET_PER_VECTOR_S, BUDGET_S, LEAST_S, Breaker, Embedded, Endpoint
 from fraud.settings import Settings
-from fraud.wire import Request
+from fraud.wire import Request, Result
 from models import inference
 
 EMBEDDED = scorer.embedded()
@@ -30,9 +30,9 @@ RIGHT: dict[str, Any] = {
 
 
 class Line:
-    """`scorer.Transport` to an endpoint that answers what the test says, on a clock of its own."""
+    """`dynamodb.Transport` to an endpoint that answers what the test says, on a clock of its own."""
 
-    def __init__(self, *results: object) -> None:
+    def __init__(self, *results: Result) -> None:
         self.now = 1000.0
         self.asked: list[tuple[Request, float | None]] = []
         self.results = list(results)
@@ -40,7 +40,7 @@ class Line:
     def monotonic(self) -> float:
         return self.now
 
-    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[object]:
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         self.asked += [(request, until) for request in requests]
         return [self.results.pop(0) if len(self.results) > 1 else self.results[0] for _ in requests]
 

@@ -31,6 +31,7 @@ from fraud.counters import (
     siblings,
     updates,
 )
+from fraud.dynamodb import KEYS_PER_READ
 from fraud.errors import InvalidRequestError, ServiceError, UnavailableError
 from fraud.folding import ATTEMPTS, RESERVE_MS, entry
 from fraud.memory import InMemoryCounters
@@ -45,7 +46,6 @@ from fraud.shards import (
     ordered,
     wanted,
 )
-from fraud.store import KEYS_PER_READ
 from fraud.transaction import Transaction
 from fraud.windows import measure
 from fraud.wire import Request, Result

@@ -7,26 +7,28 @@ from typing import Any
 
 import pytest
 
-from fraud.answers import PAUSE_S
-from fraud.counters import Slice, updates
+from fraud.counters import DAY, Slice, State, updates
 from fraud.decision import PACKED, Outcome, Record
+from fraud.dynamodb import KEYS_PER_READ, PAUSE_S
 from fraud.errors import ServiceError, UnavailableError
+from fraud.evaluation import Sight
 from fraud.fold import SLICES, Progress
-from fraud.folding import step
+from fraud.folding import entry, step
 from fraud.rows import SHARDS
-from fraud.store import KEYS_PER_READ, SHARDS_LAST, DynamoStore
+from fraud.store import SHARDS_LAST, DynamoStore
 from fraud.transaction import Transaction
-from fraud.windows import ABSENT
+from fraud.windows import ABSENT, measure
 from fraud.wire import Refused, Request, Result
 from tests.deployment import TABLES
 from tests.in_memory_dynamodb import InMemoryDynamoDB
 from tests.payments import NOON, payment
 
+TODAY = int(NOON.timestamp()) // DAY
 THROTTLED = UnavailableError("ThrottlingException")
 
 
 class Line:
-    """`answers.Transport` to a table in memory; each call is kept, `fails` names the requests that get an error, and
+    """`dynamodb.Transport` to a table in memory; each call is kept, `fails` names the requests that get an error, and
     `answers` has another answer, given after the table did what was asked.
     """
 
@@ -68,9 +70,13 @@ def store(line: Line) -> DynamoStore:
     return store
 
 
-def strangers(number: int) -> list[Transaction]:
+SIDES = {"payer": "a", "payee": "b", "device": "c"}
+
+
+def strangers(number: int, name: str = "t") -> list[Transaction]:
+    """A payment each between so many, who share nothing."""
     return [
-        payment(transaction_id=f"t-{n}", payer_id=f"a-{n}", payee_id=f"b-{n}", device_id=f"c-{n}")
+        payment(transaction_id=f"{name}-{n}", **{f"{side}_id": f"{letter}-{n}" for side, letter in SIDES.items()})
         for n in range(number)
     ]
 
@@ -102,6 +108,66 @@ def test_all_updates_and_as_few_reads_as_hold_the_keys_leave_together(line, stor
     assert [sight.failure for sight in sights] == [None] * len(crowd)
     for transaction, sight in zip(crowd, sights, strict=True):
         assert {update.key for update in updates(transaction)} <= sight.state.items.keys()
+
+
+def test_a_read_takes_as_many_keys_as_dynamodb_does(line, store):
+    without_device = [
+        payment(transaction_id=f"u-{n}", payer_id=f"d-{n}", payee_id=f"e-{n}", device_id=None) for n in range(2)
+    ]
+    store.count([*strangers(11), *without_device])
+    ((requests, _),) = line.calls
+    assert [len(keys_of(request)) for request in reads(requests)] == [KEYS_PER_READ]
+
+
+def split(line: Line, **shards: int) -> None:
+    """Enter strangers' sides into the table of shards: `payee_3=8`."""
+    for side, number in shards.items():
+        kind, _, n = side.partition("_")
+        steps = entry(f"{kind}#{SIDES[kind]}-{n}", (), ((TODAY - 1, number),))
+        line.table.gather([Request("update_item", {"TableName": TABLES.profiles, **steps})])
+
+
+def test_payments_of_one_call_find_what_each_would_find_alone():
+    sights = []
+    for together in (True, False):
+        line = Line()
+        split(line, payer_1=2, payee_1=4, payee_2=64, device_4=8, payer_5=64, payee_5=64)
+        store = DynamoStore(line, TABLES, 400, lambda: NOON)
+        for n in range(8):
+            store.count(strangers(7, f"known-{n}"))
+        crowd = strangers(7)
+        store.commit([record(crowd[3])])
+        sights.append(store.count(crowd) if together else [sight for one in crowd for sight in store.count([one])])
+    assert [*map(plain, sights[0])] == [*map(plain, sights[1])]
+    assert [sight.stored is not None for sight in sights[0]] == [n == 3 for n in range(7)]
+    for transaction, sight in zip(crowd, sights[0], strict=True):
+        values = measure(transaction, sight.state)
+        assert {values[name] for name in ("payer_count_1h", "payee_count_1h", "device_count_1h")} == {9}
+
+
+def plain(sight: Sight) -> tuple[Any, ...]:
+    """A sight as values that compare."""
+    items = {key: (item.buckets, item.slots, item.devices) for key, item in sight.state.items.items()}
+    return items, sight.state.profiles, sight._replace(state=State({}, {}, sight.state.recounted, sight.state.stale))
+
+
+def test_a_step_goes_by_the_table_of_shards_that_it_began_with(line, store):
+    (first, last), (one,) = strangers(1, "first") + strangers(1, "last"), strangers(1)
+    store.count([first])
+    split(line, payer_0=64)
+    line.now += timedelta(minutes=1)
+    counted_in = []
+    for transaction in (one, last):
+        line.calls.clear()
+        (sight,) = store.count([transaction])
+        assert sight.failure is None
+        counted_in.append(
+            {request.payload["Key"]["pk"]["S"] for request in line.calls[0][0] if "Key" in request.payload}
+        )
+        assert measure(transaction, sight.state)["payer_count_1h"] == len(counted_in) + 1
+    assert ["payer#a-0" in pks for pks in counted_in] == [True, False]
+    wanted = [request.payload["RequestItems"][TABLES.counters] for request in reads(line.calls[0][0])]
+    assert [len(each["Keys"]) for each in wanted if each.get("ConsistentRead")] == [63]  # as the update's answer is
 
 
 def alone(transaction: Transaction) -> list[Request]:
@@ -156,6 +222,8 @@ def test_watermarks_that_cannot_be_read_make_no_state_incomplete_but_stale(line,
     assert (sight.failure, sight.state.stale) == (None, True)
     ((requests, _),) = line.calls
     assert len(requests) == 6
+    (standing,) = requests[-1].payload["RequestItems"].values()
+    assert standing["ConsistentRead"] is False  # at half the price: an old one errs on the safe side
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -246,6 +314,7 @@ MISSHAPEN: dict[str, tuple[str, Any]] = {
     "a refusal without the item": ("update_item", Refused({})),
     "no responses": ("batch_get_item", {}),
     "a refused read": ("batch_get_item", Refused({})),
+    "a refused read with what was there": ("batch_get_item", Refused({"pk": {"S": "t-0"}})),
     "a list for tables": ("batch_get_item", {"Responses": []}),
     "null for rows": ("batch_get_item", {"Responses": {"counters": None}}),
     "null for a row": ("batch_get_item", {"Responses": {"profiles": [None]}}),

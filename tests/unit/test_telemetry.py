@@ -84,7 +84,7 @@ def test_a_repeat_is_counted_as_one(capsys):
 
 def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
     error = InvalidRequestError((Fault("SECRET", "unknown_field", "SECRET"),))
-    telemetry.refused(error, error.status, "api")
+    telemetry.refused(error, "api")
     parsed = line(capsys)
     assert metrics(parsed) == {"Refusals": ("Count", 1)}
     assert (parsed["Error"], parsed["status"], parsed["rules"]) == ("InvalidRequestError", 400, ["unknown_field"])
@@ -92,10 +92,18 @@ def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
 
 
 def test_of_what_a_service_refused_the_log_has_the_services_own_word(capsys):
-    telemetry.refused(UnavailableError("ThrottlingException"), 503, "stream")
+    telemetry.refused(UnavailableError("ThrottlingException"), "stream")
     parsed = line(capsys)
     assert (parsed["Error"], parsed["code"], parsed["Door"]) == ("UnavailableError", "ThrottlingException", "stream")
+    assert parsed["status"] == 503
     assert "rules" not in parsed
+
+
+def test_an_error_that_is_none_of_ours_is_a_fault_of_ours(capsys):
+    telemetry.refused(KeyError("SECRET"), "fold")
+    parsed = line(capsys)
+    assert (parsed["Error"], parsed["status"]) == ("KeyError", 500)
+    assert not {"code", "rules"} & parsed.keys()
 
 
 def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule(capsys):

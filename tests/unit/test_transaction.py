@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fraud.errors import Fault, InvalidRequestError, problem
+from fraud.errors import Fault, InvalidRequestError
+from fraud.gateway import problem
 from fraud.transaction import MAX_AHEAD, MAX_BODY_BYTES, NEEDS_PAYEE, Admission, Transaction, instant
 from tests.payments import NOON, SIDES_OF_TYPE, body, payment
 

@@ -94,6 +94,7 @@ class Servers(World):
         self.clock = 1000.0
         self.requests: list[Received] = []
         self.pauses: list[float] = []
+        self.open_at_pauses: list[int] = []
         self.dialled: list[tuple[tuple[str, int], int]] = []
         self.most_at_a_time = 0
         self._ends: list[socket.socket] = []
@@ -112,6 +113,7 @@ class Servers(World):
 
     def jitter(self, most: float) -> float:
         self.pauses.append(most)
+        self.open_at_pauses.append(sum(map(self._held, range(len(self._ends)))))
         return most
 
     def dial(self, address: tuple[str, int], attempt: int) -> socket.socket:
@@ -139,6 +141,15 @@ class Servers(World):
             if self.clock >= until:
                 return []
             self.clock = min([until, *(pending.due for pending in self._pending)])
+
+    def _held(self, number: int) -> bool:
+        """Whether neither end has closed a connection."""
+        if number not in self._unread:
+            return False
+        try:
+            return self._ends[number].recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
 
     def _serve(self) -> None:
         for number in list(self._unread):
@@ -494,6 +505,20 @@ def test_a_body_that_its_checksum_agrees_with_is_an_answer(serving):
     assert len(servers.requests) == 1
 
 
+@pytest.mark.parametrize("bad", [[], [b"SMTP ready\r\n\r\n"], [http(503, b"", "Connection: close")]])
+def test_a_connection_that_is_given_up_is_closed_before_the_pause(serving, bad):
+    wire, servers = serving([OK], bad)
+    wire.gather([GET])
+    wire.gather([GET])
+    assert servers.open_at_pauses == [0]
+
+
+def test_a_connection_that_brought_an_error_is_kept_over_the_pause(serving):
+    wire, servers = serving([THROTTLED])
+    wire.gather([GET])
+    assert servers.open_at_pauses == [1]
+
+
 def test_a_connection_refused_is_dialled_again_at_the_next_address(serving):
     wire, servers = serving(refusing=2)
     assert wire.gather([GET]) == [FOUND]
@@ -557,6 +582,11 @@ def test_what_was_answered_in_time_is_kept_and_the_rest_given_up(serving):
     assert results[0] == results[2] == FOUND
     assert all(type(result) is UnavailableError for result in results[1::2])
     assert servers.clock == pytest.approx(1000.035)
+
+
+def test_an_attempt_that_ends_with_the_deadline_was_cut_short_by_it(serving):
+    wire, _ = serving([], patience=Patience(attempt_s=0.5))
+    assert codes(wire.gather([GET], until=1000.5)) == ["DeadlineExceeded"]
 
 
 def test_an_answer_that_comes_too_late_is_nobodys(serving):

@@ -4,16 +4,16 @@ runs with.
 
 import contextlib
 import time
-from datetime import datetime
 from pathlib import Path
 
 from fraud import scorer, settings
+from fraud.dynamodb import Tables, Transport
 from fraud.errors import ServiceError
 from fraud.evaluation import Evaluator, Scorer
 from fraud.folding import Folding, Queue
 from fraud.rules import RuleBook
 from fraud.settings import Caller, Settings
-from fraud.store import DynamoStore, Tables
+from fraud.store import DynamoStore
 from fraud.wire import Patience, Wire
 
 POLICY = Path(__file__).with_name("policy.json")
@@ -38,10 +38,6 @@ def rule_book() -> RuleBook:
     return RuleBook.load(POLICY.read_bytes())
 
 
-def _now() -> datetime:
-    return settings.clock()  # looked up each time: the local box replaces it
-
-
 def _tables(configuration: Settings) -> Tables:
     return Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
 
@@ -60,14 +56,14 @@ def evaluator(configuration: Settings) -> Evaluator:
     hot = _store(configuration, transport)
     with contextlib.suppress(ServiceError):  # the first payment tries again
         hot.prepare(time.monotonic() + PREPARATION_S)
-    return Evaluator(hot, _scorer(configuration, transport), rule_book(), _now, deadline_s)
+    return Evaluator(hot, _scorer(configuration, transport), rule_book(), settings.now, deadline_s)
 
 
 def _store(configuration: Settings, transport: Wire) -> DynamoStore:
-    return DynamoStore(transport, _tables(configuration), configuration.decision_retention_days, _now)
+    return DynamoStore(transport, _tables(configuration), configuration.decision_retention_days, settings.now)
 
 
-def _scorer(configuration: Settings, transport: scorer.Transport) -> Scorer:
+def _scorer(configuration: Settings, transport: Transport) -> Scorer:
     """The packaged model, asked first or standing in for the endpoint."""
     embedded = scorer.embedded()
     if configuration.scorer == "embedded":
@@ -79,4 +75,4 @@ def folding(configuration: Settings, queue: Queue) -> Folding:
     """The fold on its tables, and on a queue that is given: SQS's needs boto3, which a payment's function never
     loads.
     """
-    return Folding(Wire(Caller.from_environment(), OF_THE_FOLD), _tables(configuration), queue, _now)
+    return Folding(Wire(Caller.from_environment(), OF_THE_FOLD), _tables(configuration), queue, settings.now)

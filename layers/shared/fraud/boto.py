@@ -4,9 +4,11 @@ Queues, bus, archive and the tables that people write to are not timed by the pa
 and PynamoDB. What the hot path imports must not import this.
 """
 
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -17,6 +19,11 @@ from fraud.errors import ServiceError, UnavailableError
 
 PATIENCE = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
 """A call that hangs must leave the function time to say so."""
+
+ATTEMPTS = 12
+"""How often a change that met another one is read and tried again: each round lets at least one of them pass."""
+
+T = TypeVar("T")
 
 
 def client(service: str) -> Any:  # noqa: ANN401 - boto3 has no types
@@ -35,6 +42,25 @@ def translated(*errors: type[Exception]) -> Iterator[None]:
         yield
     except (ClientError, BotoCoreError, *errors) as error:
         raise failure(getattr(error, "cause", None) or error) from error
+
+
+def retried(change: Callable[[int], T], *errors: type[Exception]) -> T:
+    """What comes of a change that is written only if nobody else wrote since it was read, done again when somebody did.
+
+    change  reads and writes; it is told how often it was done before
+    errors  as in `translated`; one with `cancellation_reasons` was another writer
+
+    Raises UnavailableError when it met another writer each time.
+    """
+    for attempt in range(ATTEMPTS):
+        with translated(*errors):
+            try:
+                return change(attempt)
+            except errors as error:
+                if not getattr(error, "cancellation_reasons", ()):
+                    raise
+        time.sleep(random.uniform(0, min(0.02 * 2**attempt, 0.3)))  # noqa: S311 - jitter
+    raise UnavailableError("TransactionConflict")
 
 
 def failure(error: Exception) -> ServiceError:

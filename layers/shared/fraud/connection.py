@@ -1,7 +1,7 @@
 """One HTTP request and its answer over one socket, TLS or not, in steps that never block: what `wire` plays together.
 
-Written by hand, because http.client takes more than twice the CPU for it (figures in wire.py). It reads what DynamoDB,
-SageMaker and their emulators send: bodies of a stated length or in chunks. Anything else is an error.
+Written by hand, because http.client takes more than twice the CPU for it (figures in docs/decisions.md). It reads what
+DynamoDB, SageMaker and their emulators send: bodies of a stated length or in chunks. Anything else is an error.
 """
 
 import select
@@ -28,8 +28,8 @@ class Reply(NamedTuple):
     last: bool
 
 
-Steps = Generator[int, None, Reply]
-"""An exchange that does not block: each event that it yields must have happened before it goes on."""
+Exchange = Generator[int, None, Reply]
+"""A request and its answer, without blocking: each event that it yields must have happened before it goes on."""
 
 
 class UnreadableAnswerError(OSError):
@@ -77,7 +77,7 @@ class Connection:
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
 
-    def exchange(self, message: bytes) -> Steps:
+    def exchange(self, message: bytes) -> Exchange:
         """Send a request and take its answer. Raises OSError."""
         self.heard = False
         if not self.used:
@@ -100,7 +100,7 @@ class Connection:
             self.socket = encrypted = self._tls.wrapped(self.socket)
             yield from _done(select.POLLIN, encrypted.do_handshake)
 
-    def _reply(self) -> Steps:
+    def _reply(self) -> Exchange:
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += yield from self._bounded_more(received)

@@ -1,11 +1,11 @@
-"""What can go wrong with a request, as exceptions, and how each is answered (RFC 9457, application/problem+json).
+"""What can go wrong with a request, as exceptions, and what is said of each (RFC 9457, problem details).
 
 Every fault names a field and the rule it broke, never the value: answers and logs may be read by people who must not
 see it.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -85,7 +85,8 @@ class ConflictingBodyError(FraudError):
 class ServiceError(FraudError):
     """A service refused what we asked: our permissions, names or requests are wrong, and no retry mends that.
 
-    `code` is the service's own word for it, which holds nothing of the request.
+    `code` is the service's own word for it, or ours for what it failed to say (docs/runbook.md has them); neither holds
+    anything of the request.
     """
 
     title = "A service refused what this one asked of it"
@@ -114,16 +115,3 @@ class UndecidedError(UnavailableError):
 
 class UndecidableError(FraudError):
     """A policy, model or setting cannot be loaded: the function must not start with it."""
-
-
-def problem(error: FraudError) -> dict[str, Any]:
-    """The error as an API Gateway answer (payload format 2.0).
-
-    >>> problem(NotFoundError())["statusCode"]
-    404
-    """
-    body = Problem(title=error.title, status=error.status, errors=list(error.faults), fallback=error.fallback)
-    headers = {"content-type": "application/problem+json"}
-    if isinstance(error, UnavailableError):
-        headers["retry-after"] = "1"
-    return {"statusCode": error.status, "headers": headers, "body": body.model_dump_json(exclude_none=True)}

@@ -17,13 +17,23 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from fraud import counters, fold, shards, telemetry
-from fraud.answers import Transport, attributes_of, completed
 from fraud.counters import DAY, KINDS, UNSPLIT, Item, Key, Slice, Steps
+from fraud.dynamodb import (
+    WATERMARKS_LAST,
+    Tables,
+    Transport,
+    batch_read,
+    by_call,
+    completed,
+    optional,
+    typed_key,
+    watermark_request,
+    watermark_rows,
+)
 from fraud.errors import ServiceError, UnavailableError
 from fraud.fold import Done, Due, Progress
 from fraud.past import Past
 from fraud.rows import SHARDS, item_of, past_of, profile_of, shards_of, watermark, watermarks_of
-from fraud.store import KEYS_PER_READ, WATERMARKS_LAST, Tables, watermark_request, watermark_rows
 from fraud.wire import Answer, Refused, Request, answered
 
 INDEX = "fold"
@@ -127,8 +137,8 @@ class Folding:
     def _look(self, *, consistent: bool) -> None:
         """Read the table of shards alone."""
         now = self._clock()
-        payload = {"TableName": self._tables.profiles, "Key": {"pk": {"S": SHARDS}}, "ConsistentRead": consistent}
-        item = profile_of(attributes_of(self._one(Request("get_item", payload)), "Item"))
+        payload = {"TableName": self._tables.profiles, "Key": typed_key(SHARDS), "ConsistentRead": consistent}
+        item = profile_of(optional(self._one(Request("get_item", payload)), "Item"))
         self._shards, self._shards_read_at = shards_of({SHARDS: item}), now
 
     def _split(self, wanted: Mapping[str, int]) -> None:
@@ -186,9 +196,9 @@ class Folding:
         """Every item in the index of the fold; None when there are too many to look at."""
         payload = {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": LISTED}
         scan = self._one(Request("scan", payload))
-        if attributes_of(scan, "LastEvaluatedKey"):
+        if optional(scan, "LastEvaluatedKey"):
             return None
-        return _periods(attributes_of(scan, "Items"))
+        return _periods(optional(scan, "Items"))
 
     def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> Done:
         closable = fold.closable(part.sk, self._now())
@@ -210,11 +220,11 @@ class Folding:
     def _progress(self, part: Slice) -> Progress | None:
         payload = {
             "TableName": self._tables.profiles,
-            "Key": {"pk": {"S": fold.WATERMARKS[part.sk]}},
+            "Key": typed_key(fold.WATERMARKS[part.sk]),
             "ProjectionExpression": watermark(part),
             "ConsistentRead": True,
         }
-        item = profile_of(attributes_of(self._one(Request("get_item", payload)), "Item"))
+        item = profile_of(optional(self._one(Request("get_item", payload)), "Item"))
         return Progress(*item[watermark(part)]) if item else None
 
     def _page(self, part: Slice, progress: Progress) -> tuple[list[Key], str]:
@@ -230,8 +240,8 @@ class Folding:
             "Limit": PAGE,
         }
         answer = self._one(Request("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {})))
-        last = attributes_of(answer, "LastEvaluatedKey")
-        return _periods(attributes_of(answer, "Items")), last["pk"]["S"] if last else ""
+        last = optional(answer, "LastEvaluatedKey")
+        return _periods(optional(answer, "Items")), last["pk"]["S"] if last else ""
 
     def _fold(self, keys: Sequence[Key]) -> None:
         """Fold items into their profiles. One that was overtaken by another fold, or refused, is read again."""
@@ -273,30 +283,26 @@ class Folding:
         try:
             self._split(grown)
         except ServiceError as error:  # no fold stands still for that: tomorrow's item will have grown too
-            telemetry.refused(error, error.status, "fold")
+            telemetry.refused(error, "fold")
         return [key for key, answer in zip(changes, answers, strict=True) if isinstance(answer, Refused)]
 
     def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Row]:
         """The profile that each item is folded into, as it is stored; empty where there is none yet."""
         pks = dict.fromkeys(map(_profile, keys))
-        rows = self._read(self._tables.profiles, [{"pk": {"S": pk}} for pk in pks], ConsistentRead=consistent)
+        rows = self._read(self._tables.profiles, list(map(typed_key, pks)), ConsistentRead=consistent)
         found = {row["pk"]["S"]: row for row in rows}
         return {key: found.get(_profile(key), {}) for key in keys}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
         """The periods that there are, each with all its shards."""
         by_key = {(key.pk, key.sk): key for period in keys for key in period.split(self._shards)}
-        wanted = [{"pk": {"S": pk}, "sk": {"S": sk}} for pk, sk in by_key]
+        wanted = [typed_key(*each) for each in by_key]
         rows = self._read(self._tables.counters, wanted, ConsistentRead=True, ProjectionExpression=READ_OF_ITEM)
         return counters.merged((by_key[row["pk"]["S"], row["sk"]["S"]], item_of(row)) for row in rows)
 
     def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str | bool) -> list[Mapping[str, Any]]:
         """The rows of a table that there are, in as many calls as it takes."""
-        calls = [
-            {table: {"Keys": keys[start : start + KEYS_PER_READ], **how}}
-            for start in range(0, len(keys), KEYS_PER_READ)
-        ]
-        requests = [Request("batch_get_item", {"RequestItems": call}) for call in calls]
+        requests = [batch_read({table: {"Keys": part, **how}}) for part in by_call(keys)]
         answers = answered(self._transport.gather(requests))
         return [row for answer in answers for row in completed(self._transport, answer).get(table, ())]
 
@@ -320,7 +326,7 @@ def expression(key: Key, profile: Row, after: Past) -> dict[str, Any]:
         condition = f"{side} = :before"
         values[":before"] = before  # byte for byte: packed again it may differ, by another version of zlib
     return {
-        "Key": {"pk": {"S": _profile(key)}},
+        "Key": typed_key(_profile(key)),
         "UpdateExpression": f"SET {side} = :after" + (f" REMOVE {', '.join(outlived)}" if outlived else ""),
         "ConditionExpression": condition,
         "ExpressionAttributeValues": values,
@@ -339,7 +345,7 @@ def step(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, 
     ]
     values = {f":{name}": _typed(progress) for name, progress in names.items() if progress is not None}
     return {
-        "Key": {"pk": {"S": fold.WATERMARKS[sk]}},
+        "Key": typed_key(fold.WATERMARKS[sk]),
         "UpdateExpression": f"SET {', '.join(f'{name} = :after' for name in names)}",
         "ConditionExpression": " AND ".join(conditions),
         "ExpressionAttributeValues": {":after": _typed(after), **values},
@@ -352,7 +358,7 @@ def entry(name: str, before: Steps, after: Steps) -> dict[str, Any]:
     """
     values = {f":{when}": _typed(steps) for when, steps in (("before", before), ("after", after)) if steps}
     return {
-        "Key": {"pk": {"S": SHARDS}},
+        "Key": typed_key(SHARDS),
         "UpdateExpression": "SET #entity = :after" if after else "REMOVE #entity",
         "ConditionExpression": "#entity = :before" if before else "attribute_not_exists(#entity)",
         "ExpressionAttributeNames": {"#entity": name},

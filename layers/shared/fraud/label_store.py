@@ -6,8 +6,6 @@ takes the decision's parties at the first label that finds one. Profiles are onl
 own, because folds, lists and the account's status live in the same item.
 """
 
-import random
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
@@ -24,21 +22,18 @@ from pynamodb.attributes import (
 )
 from pynamodb.connection import Connection
 from pynamodb.constants import STRING
-from pynamodb.exceptions import DoesNotExist, PynamoDBException, TransactWriteError
+from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from pynamodb.expressions.operand import Path
 from pynamodb.expressions.update import Action
 from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
-from fraud.boto import translated
+from fraud.boto import retried
 from fraud.decision import PACKED, Contents
-from fraud.errors import InvalidRequestError, UnavailableError
+from fraud.errors import InvalidRequestError
 from fraud.labels import History, Label, LabelBatch, LabelOrder, LabelResult, LabelResults, Move, Parties
 from fraud.settings import Settings
 from fraud.transaction import Transaction, instant, utc
-
-ATTEMPTS = 8
-"""How often a label that met another writer is judged again: of eight at one row, each round lets at least one pass."""
 
 CONNECT_S, READ_S = 1, 3
 """Patience with one request; it is then sent again, at most three times."""
@@ -130,23 +125,13 @@ class LabelStore:
 
     def _result(self, order: LabelOrder, label: Label) -> LabelResult:
         try:
-            news = self._accept(order, label)
+            news = retried(lambda _: self._accept(order, label), PynamoDBException)
         except InvalidRequestError as error:
             return LabelResult(transaction_id=order.transaction_id, status="rejected", errors=list(error.faults))
         return LabelResult(transaction_id=order.transaction_id, status="accepted" if news else "unchanged")
 
     def _accept(self, order: LabelOrder, label: Label) -> bool:
-        """Whether the label is news; then row and buckets have moved. Raises InvalidRequestError, ServiceError."""
-        for attempt in range(ATTEMPTS):
-            with translated(PynamoDBException):
-                news = self._judged(order, label)
-            if news is not None:
-                return news
-            time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
-        raise UnavailableError("TransactionConflict")
-
-    def _judged(self, order: LabelOrder, label: Label) -> bool | None:
-        """`_accept`, or None if another writer was there.
+        """Whether the label is news; then row and buckets have moved. Raises InvalidRequestError.
 
         The decision's parties are taken over in a write of their own, because a label that is then rejected or
         unchanged must not leave others marked.
@@ -157,17 +142,17 @@ class LabelStore:
             stored = _decided(order.transaction_id) or stored
         if kept is not None and stored is not None and stored is not kept.parties:
             kept, moves = kept.adopt(stored)
-            if not self._written(row, kept, moves):
-                return None
+            self._write(row, kept, moves)
         parties = order.parties(stored)
         before = kept or History(parties)
         after, moves = before.accept(label, self._ranking)
         if after is before:
             return False
-        return True if self._written(row, after, moves) else None
+        self._write(row, after, moves)
+        return True
 
-    def _written(self, row: LabelRow, history: History, moves: Sequence[Move]) -> bool:
-        """Write row and profiles together, or nothing and False if another writer was there.
+    def _write(self, row: LabelRow, history: History, moves: Sequence[Move]) -> None:
+        """Write row and profiles together, or nothing if another writer was there.
 
         DynamoDB takes one update of an item in a transaction, so an account's moves are one.
         """
@@ -175,16 +160,10 @@ class LabelStore:
             setattr(row, field, value)
         row.history = [LabelAttribute(**said._asdict()) for said in history.labels]
         row.fraud_day = history.fraud_day
-        try:
-            with TransactWrite(connection=self._connection) as transaction:
-                transaction.save(row)  # conditioned on the version that was read
-                for account, own in groupby(sorted(moves), lambda move: move.account):
-                    transaction.update(AccountProfile(f"account#{account}"), actions=[_addition(move) for move in own])
-        except TransactWriteError as error:
-            if not error.cancellation_reasons:  # not another writer, but the service
-                raise
-            return False
-        return True
+        with TransactWrite(connection=self._connection) as transaction:
+            transaction.save(row)  # conditioned on the version that was read
+            for account, own in groupby(sorted(moves), lambda move: move.account):
+                transaction.update(AccountProfile(f"account#{account}"), actions=[_addition(move) for move in own])
 
 
 def _addition(move: Move) -> Action:

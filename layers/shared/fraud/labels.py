@@ -26,16 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from fraud.counters import DAY
 from fraud.errors import Fault, InvalidRequestError
-from fraud.transaction import (
-    MAX_AHEAD,
-    MAX_BODY_BYTES,
-    NEEDS_PAYEE,
-    Id,
-    Instant,
-    Transaction,
-    TransactionType,
-    faults_of,
-)
+from fraud.transaction import MAX_AHEAD, NEEDS_PAYEE, Id, Instant, Transaction, TransactionType, faults_of, parsed
 from fraud.windows import FRAUD_SIDES
 
 MAX_LABELS = 100
@@ -235,9 +226,4 @@ class LabelBatch(BaseModel):
     @classmethod
     def parse(cls, body: str | bytes, now: datetime) -> Self:
         """Read a request body. Raises InvalidRequestError for one that is no list of labels at all."""
-        if len(body) > MAX_BODY_BYTES:
-            raise InvalidRequestError((Fault("body", "too_large", f"must be at most {MAX_BODY_BYTES} bytes"),))
-        try:
-            return cls.model_validate_json(body, context=now)
-        except ValidationError as error:
-            raise InvalidRequestError(faults_of(error)) from None
+        return parsed(cls, body, now)

@@ -9,16 +9,17 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fraud import features, telemetry
+from fraud.dynamodb import Transport
 from fraud.errors import ServiceError
 from fraud.evaluation import Scoring
 from fraud.features import Vector
 from fraud.trees import OUTCOMES, Trees
-from fraud.wire import Request
+from fraud.wire import Request, answered
 
 PACKAGED = Path(__file__).parent / "model"
 JSON = "application/json"
@@ -29,15 +30,6 @@ BUDGET_PER_VECTOR_S = 0.002
 
 LEAST_S = 0.01
 """With less time than this an endpoint is not asked: it could only be late."""
-
-
-class Transport(Protocol):
-    """Sends requests together and gathers their answers."""
-
-    def gather(self, requests: Sequence[Request], until: float | None = None) -> Sequence[object]:
-        """Answers in the order of the requests, until a reading of `time.monotonic`; in place of an answer that cannot
-        be had, a ServiceError.
-        """
 
 
 def embedded() -> "Embedded":
@@ -97,11 +89,8 @@ class Endpoint:
         rows = [[None if x != x else x for x in vector] for vector in vectors]  # noqa: PLR0124 - only NaN differs from itself
         body = json.dumps({"fingerprint": features.fingerprint(), "rows": rows}, separators=(",", ":")).encode()
         asked = {"EndpointName": self._name, "Body": body, "ContentType": JSON, "Accept": JSON}
-        (answer,) = self._transport.gather([Request("invoke_endpoint", asked)], until)
-        match answer:
-            case ServiceError():
-                raise answer
-            case {"Body": bytes(text)}:
+        match answered(self._transport.gather([Request("invoke_endpoint", asked)], until)):
+            case [{"Body": bytes(text)}]:
                 return _scoring(text, len(vectors))
         raise ServiceError("garbled")
 

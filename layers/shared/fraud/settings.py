@@ -1,14 +1,14 @@
 """What the environment says, parsed once, and the one clock.
 
-template.yaml sets every variable named here and no other (a contract test compares the two). Everything that asks for
-the time asks `settings.clock()`; the local box replaces it by the event clock of a replay.
+template.yaml sets every variable of `Settings` (a contract test compares the two). Everything that asks for
+the time asks `settings.now()`; the local box replaces its clock by the event clock of a replay.
 """
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
@@ -41,7 +41,6 @@ class Settings(BaseModel):
     event_bus_name: str
     decision_retention_days: int = Field(ge=1)
     deadline_ms: int = Field(ge=50)
-    aws_endpoint_url: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -104,9 +103,10 @@ def stage() -> str:
     return os.environ.get("STAGE", "local")
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+clock: Callable[[], datetime] = partial(datetime.now, UTC)
+"""Where `now` looks, each time: whoever replays the past replaces it."""
 
 
-clock: Callable[[], datetime] = _now
-"""The present, aware and in UTC. Call it as `settings.clock()`, so that a replacement is seen."""
+def now() -> datetime:
+    """The present, aware and in UTC."""
+    return clock()

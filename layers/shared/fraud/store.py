@@ -8,18 +8,32 @@ PutItem, refused when the id has one. So every call may be repeated.
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, Self
 
 from fraud import counters, fold, shards, windows
-from fraud.answers import Transport, attributes_of, completed, promised, understood
 from fraud.counters import DAY, UNSPLIT, Key, Profile, Shards, Slice, State, Update
 from fraud.decision import PACKED, Contents, Record, Stored
+from fraud.dynamodb import (
+    KEYS_PER_READ,
+    WATERMARKS_LAST,
+    Tables,
+    Transport,
+    batch_read,
+    by_call,
+    completed,
+    optional,
+    promised,
+    typed_key,
+    understood,
+    watermark_request,
+    watermark_rows,
+)
 from fraud.errors import ServiceError
 from fraud.evaluation import Sight
 from fraud.past import NOTHING
 from fraud.rows import (
     DECISION,
-    SHARDS,
     expression,
     item_of,
     profile_of,
@@ -34,30 +48,43 @@ from fraud.rows import (
 from fraud.transaction import Transaction, utc
 from fraud.wire import Answer, Refused, Request, Result, answered
 
-KEYS_PER_READ = 100
-"""What BatchGetItem takes."""
+Place = tuple[str, ...]
+"""A table, and the key of an item in it."""
 
-Wanted = dict[str, dict[tuple[str, ...], None]]
-"""Keys by table, each once."""
-
-Found = Mapping[tuple[str, ...], Mapping[str, Any]]
-"""Rows by table and key."""
-
-WATERMARKS_LAST = timedelta(minutes=1)
-"""How long the fold's watermarks, and the table of shards, are taken for current: watermarks only ever rise, so an old
-one errs on the safe side.
-"""
+Found = Mapping[Place, Mapping[str, Any]]
+"""Rows by their place."""
 
 SHARDS_LAST = timedelta(hours=6)
 """How long the table of shards is used when it cannot be read: what it says of a payment is written a day ahead."""
 
 
-class Tables(NamedTuple):
-    """Names of the hot tables."""
+class _Plan(NamedTuple):
+    """What one payment moves and reads, every item named by the same table of shards.
 
-    counters: str
-    profiles: str
-    decisions: str
+    earlier   items of its entities' earlier periods
+    profiles  partition keys of its profiles
+    siblings  the other shards of what it moves, by the key of what is moved, in the order of the updates; without those
+              that have none
+    """
+
+    transaction: Transaction
+    updates: Sequence[Update]
+    earlier: Sequence[Key]
+    profiles: Sequence[str]
+    siblings: Mapping[Key, Sequence[Key]]
+
+    @classmethod
+    def of(cls, transaction: Transaction, table: Shards) -> Self:
+        """Name everything."""
+        updates = counters.updates(transaction, table)
+        siblings = {update.key: keys for update in updates if (keys := counters.siblings(update, table))}
+        profiles = tuple(counters.profiles(transaction).values())
+        return cls(transaction, updates, counters.reads(updates, table), profiles, siblings)
+
+    @property
+    def split(self) -> list[Update]:
+        """The updates of items that have siblings."""
+        return [update for update in self.updates if update.key in self.siblings]
 
 
 class DynamoStore:
@@ -81,7 +108,7 @@ class DynamoStore:
         now = self._clock()
         if abs(now - self._read_at) >= SHARDS_LAST:
             (result,) = self._transport.gather([watermark_request(self._tables.profiles)], until)
-            self._shards = self._renewed(result, now, until)
+            self._renew(result, now, until)
 
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
         """Every update and all reads, these in as few BatchGetItem as take their keys, sent together.
@@ -93,63 +120,54 @@ class DynamoStore:
             self.prepare(until)
         except ServiceError as error:
             return [self._unseen(one, error) for one in transactions]
-        moved = [counters.updates(transaction, self._shards) for transaction in transactions]
-        flat = [update for updates in moved for update in updates]
-        chunks, places = self._chunks([self._wanted(*each) for each in zip(transactions, moved, strict=True)])
+        plans = [_Plan.of(transaction, self._shards) for transaction in transactions]
         names = projection(transactions)
-        beside = [
-            (update, self._beside(update, keys))
-            for transaction, updates in zip(transactions, moved, strict=True)
-            for update in updates
-            if (keys := counters.siblings(update, self._shards))
-        ]
-        requests = [
-            *map(self._update, flat),
-            *(self._read(chunk, names) for chunk in chunks),
-            *(request for _, request in beside),
-        ]
+        chunks, of_plans = _chunks([self._places(plan) for plan in plans])
+        updates = [self._update_request(update) for plan in plans for update in plan.updates]
+        reads = [self._read_request(chunk, names) for chunk in chunks]
+        beside = [self._beside_request(plan, update) for plan in plans for update in plan.split]
         now = self._clock()
-        complete = len(self._watermarks) == len(fold.SLICES)  # until the first tick of a new stack they are not
-        outdated = not (complete and self._read_at <= now < self._read_at + WATERMARKS_LAST)
-        if outdated:
-            requests.append(watermark_request(self._tables.profiles))
-        results = self._transport.gather(requests, until)
-        table = self._shards
-        if outdated:
+        standing = [watermark_request(self._tables.profiles)] if self._outdated(now) else []
+        results = iter(self._transport.gather([*updates, *reads, *beside, *standing], until))
+        counted = [list(islice(results, len(plan.updates))) for plan in plans]
+        found = [self._found(result, until) for result in islice(results, len(reads))]
+        others = [
+            {
+                key: self._found(result, until)
+                for key, result in zip(plan.siblings, islice(results, len(plan.siblings)), strict=True)
+            }
+            for plan in plans
+        ]
+        for result in results:
             with contextlib.suppress(ServiceError):
-                table = self._renewed(results.pop(), now, until)
-        counted = iter(results)
-        mine = [[(update, next(counted)) for update in updates] for updates in moved]
-        found = [self._found(next(counted), until) for _ in chunks]
-        others = {update.key: self._found(next(counted), until) for update, _ in beside}
+                self._renew(result, now, until)
         sights = []
-        for transaction, updates, place in zip(transactions, mine, places, strict=True):
+        for plan, mine, numbers, siblings in zip(plans, counted, of_plans, others, strict=True):
             try:
                 with understood():
-                    sights.append(self._sight(transaction, updates, _joined([found[n] for n in place]), others, until))
+                    sights.append(self._sight(plan, mine, _joined([found[n] for n in numbers]), siblings, until))
             except ServiceError as error:  # nobody can tell then what the rest of the answers is worth
-                sights.append(self._unseen(transaction, error))
-        self._shards = table  # now that all is looked up by the one that it was named by
+                sights.append(self._unseen(plan.transaction, error))
         return sights
 
     def count_again(self, transaction: Transaction, kinds: Collection[str]) -> list[Key]:
         """Send the updates of these kinds again, until acknowledged; the items. Raises ServiceError."""
         self.prepare()
         moved = [update for update in counters.updates(transaction, self._shards) if update.key.kind.name in kinds]
-        answered(self._transport.gather([self._update(update) for update in moved]))
+        answered(self._transport.gather([self._update_request(update) for update in moved]))
         return [update.key for update in moved]
 
     def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
         """Read the decision of an id consistently. Raises ServiceError."""
         payload = {
             "TableName": self._tables.decisions,
-            "Key": {"pk": {"S": transaction_id}},
+            "Key": typed_key(transaction_id),
             "ProjectionExpression": DECISION,
             "ConsistentRead": True,
         }
         (answer,) = answered(self._transport.gather([Request("get_item", payload)], until))
         with understood():
-            item = attributes_of(answer, "Item")
+            item = optional(answer, "Item")
             return stored_of(item) if item else None
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
@@ -158,25 +176,25 @@ class DynamoStore:
             return {}
         keys = {
             self._tables.decisions: {
-                "Keys": [{"pk": {"S": transaction_id}} for transaction_id in sorted(transaction_ids)],
+                "Keys": list(map(typed_key, sorted(transaction_ids))),
                 "ProjectionExpression": f"pk, {DECISION}",
                 "ConsistentRead": True,
             }
         }
-        (answer,) = answered(self._transport.gather([Request("batch_get_item", {"RequestItems": keys})]))
+        (answer,) = answered(self._transport.gather([batch_read(keys)]))
         rows = completed(self._transport, answer).get(self._tables.decisions, ())
         with understood():
             return {row["pk"]["S"]: stored_of(row) for row in rows}
 
     def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
         """One PutItem for each, sent together."""
-        results = self._transport.gather([self._put(record) for record in records], until)
+        results = self._transport.gather([self._put_request(record) for record in records], until)
         return [_kept(result) for result in results]
 
-    def _update(self, update: Update) -> Request:
+    def _update_request(self, update: Update) -> Request:
         return Request("update_item", {"TableName": self._tables.counters, **expression(update)})
 
-    def _put(self, record: Record) -> Request:
+    def _put_request(self, record: Record) -> Request:
         transaction = record.transaction
         item = {
             "pk": {"S": transaction.transaction_id},
@@ -198,53 +216,30 @@ class DynamoStore:
         }
         return Request("put_item", payload)
 
-    def _wanted(self, transaction: Transaction, moved: Sequence[Update]) -> Wanted:
+    def _places(self, plan: _Plan) -> list[Place]:
         """Earlier items, profiles and decision of one payment."""
-        return {
-            self._tables.counters: {(key.pk, key.sk): None for key in counters.reads(moved, self._shards)},
-            self._tables.profiles: {(pk,): None for pk in counters.profiles(transaction).values()},
-            self._tables.decisions: {(transaction.transaction_id,): None},
-        }
+        return [
+            *((self._tables.counters, key.pk, key.sk) for key in plan.earlier),
+            *((self._tables.profiles, pk) for pk in plan.profiles),
+            (self._tables.decisions, plan.transaction.transaction_id),
+        ]
 
-    def _chunks(self, wanted: Iterable[Wanted]) -> tuple[list[Wanted], list[range]]:
-        """Keys of several payments put together, as many as one call takes; and in which chunks each payment's are:
-        in one, unless it has more than a call takes.
-        """
-        chunks: list[Wanted] = []
-        places = []
-        for each in wanted:
-            joined = {table: (chunks[-1][table] if chunks else {}) | keys for table, keys in each.items()}
-            if chunks and sum(map(len, joined.values())) <= KEYS_PER_READ:
-                chunks[-1] = joined
-                places.append(range(len(chunks) - 1, len(chunks)))
-            else:
-                pieces = _pieces(each)
-                places.append(range(len(chunks), len(chunks) + len(pieces)))
-                chunks += pieces
-        return chunks, places
-
-    def _beside(self, update: Update, keys: Sequence[Key], *, whole: bool = False) -> Request:
-        """The read of the other shards of what is moved: consistently, as the update's own answer is."""
-        how: dict[str, Any] = {
-            "Keys": [{"pk": {"S": key.pk}, "sk": {"S": key.sk}} for key in keys],
-            "ConsistentRead": True,
-        }
-        if not whole:
-            how["ProjectionExpression"] = projection_beside(update)
-        return Request("batch_get_item", {"RequestItems": {self._tables.counters: how}})
-
-    def _read(self, wanted: Wanted, names: str) -> Request:
+    def _read_request(self, places: Iterable[Place], names: str) -> Request:
         """One BatchGetItem; of the counters' items only the attributes named."""
-        projections = {self._tables.counters: names, self._tables.decisions: f"pk, {DECISION}"}
-        tables = {
-            table: {
-                "Keys": [{name: {"S": part} for name, part in zip(("pk", "sk"), key, strict=False)} for key in keys],
-                **({"ProjectionExpression": projections[table]} if table in projections else {}),
-            }
-            for table, keys in wanted.items()
-            if keys
+        how = {
+            self._tables.counters: {"ProjectionExpression": names},
+            self._tables.decisions: {"ProjectionExpression": f"pk, {DECISION}"},
         }
-        return Request("batch_get_item", {"RequestItems": tables})
+        keys: dict[str, list[dict[str, Any]]] = {}
+        for table, *key in places:
+            keys.setdefault(table, []).append(typed_key(*key))
+        return batch_read({table: {"Keys": listed, **how.get(table, {})} for table, listed in keys.items()})
+
+    def _beside_request(self, plan: _Plan, update: Update, *, whole: bool = False) -> Request:
+        """The read of the other shards of what is moved: consistently, as the update's own answer is."""
+        keys = [typed_key(key.pk, key.sk) for key in plan.siblings[update.key]]
+        how = {} if whole else {"ProjectionExpression": projection_beside(update)}
+        return batch_read({self._tables.counters: {"Keys": keys, "ConsistentRead": True, **how}})
 
     def _found(self, result: Result, until: float | None) -> Found | ServiceError:
         """The rows of one BatchGetItem by table and key, or why there are none."""
@@ -264,15 +259,20 @@ class DynamoStore:
         """The attributes of a table's key."""
         return ("pk", "sk") if table == self._tables.counters else ("pk",)
 
-    def _renewed(self, result: Result, now: datetime, until: float | None) -> Shards:
-        """Take over the watermarks; the table of shards. Raises ServiceError if they could not be read."""
+    def _outdated(self, now: datetime) -> bool:
+        """Whether the watermarks are to be read again; until the first tick of a new stack there are not all."""
+        complete = len(self._watermarks) == len(fold.SLICES)
+        return not (complete and self._read_at <= now < self._read_at + WATERMARKS_LAST)
+
+    def _renew(self, result: Result, now: datetime, until: float | None) -> None:
+        """Take over the watermarks and the table of shards. Raises ServiceError if they could not be read."""
         (answer,) = answered([result])
         rows = watermark_rows(self._transport, answer, until)
         with understood():
             watermarks, table = watermarks_of(rows), shards_of(rows)
         self._watermarks = {part: at.through for part, at in watermarks.items()}
+        self._shards = table
         self._read_at = now
-        return table
 
     def _unseen(self, transaction: Transaction, error: ServiceError) -> Sight:
         """What is known of a payment to which nothing was answered: whatever was counted may be counted again."""
@@ -282,48 +282,48 @@ class DynamoStore:
 
     def _sight(
         self,
-        transaction: Transaction,
-        counted: Sequence[tuple[Update, Result]],
+        plan: _Plan,
+        counted: Sequence[Result],
         found: Found | ServiceError,
         beside: Mapping[Key, Found | ServiceError],
         until: float | None,
     ) -> Sight:
-        """What the answers say of one payment; `beside`, of the other shards of what it moved."""
-        failures = [result for _, result in counted if isinstance(result, ServiceError)]
-        mine = [(update, _moved(result)) for update, result in counted if not isinstance(result, ServiceError)]
-        items = [(update.key, item_of(attributes)) for update, attributes in mine]
+        """`counted` are the answers to the updates; `beside` the other shards, by the key of what was moved."""
+        results = list(zip(plan.updates, counted, strict=True))
+        failures = [result for result in counted if isinstance(result, ServiceError)]
+        moved = [(update, _moved(result)) for update, result in results if not isinstance(result, ServiceError)]
+        items = [(update.key, item_of(attributes)) for update, attributes in moved]
         profiles: dict[str, Profile] = {}
         decision = None
         if isinstance(found, ServiceError):
             failures.append(found)
         else:
-            earlier = counters.reads([update for update, _ in counted], self._shards)
-            rows = ((key, found.get((self._tables.counters, key.pk, key.sk))) for key in earlier)
+            rows = ((key, found.get((self._tables.counters, key.pk, key.sk))) for key in plan.earlier)
             items += [(key, item_of(row)) for key, row in rows if row]
-            for pk in counters.profiles(transaction).values():
+            for pk in plan.profiles:
                 if row := found.get((self._tables.profiles, pk)):
                     profiles[pk] = profile_of(row)
-            decision = found.get((self._tables.decisions, transaction.transaction_id))
+            decision = found.get((self._tables.decisions, plan.transaction.transaction_id))
         state = State(
             counters.merged(items),
             profiles,
-            any(isinstance(result, Refused) for _, result in counted),
-            fold.stale((update.key for update, _ in counted), self._watermarks),
+            any(isinstance(result, Refused) for result in counted),
+            fold.stale((update.key for update in plan.updates), self._watermarks),
         )
         if beside:
-            failures += self._complete(transaction, mine, state, beside, until)
+            failures += self._complete(plan, moved, state, beside, until)
         return Sight(
             state,
             stored_of(decision) if decision else None,
-            uncounted=tuple(update.key for update, result in counted if isinstance(result, ServiceError)),
+            uncounted=tuple(update.key for update, result in results if isinstance(result, ServiceError)),
             read=not isinstance(found, ServiceError),
             failure=failures[0] if failures else None,
-            large=tuple(update.key for update, attributes in mine if size_of(update, attributes) > shards.LARGE),
+            large=tuple(update.key for update, attributes in moved if size_of(update, attributes) > shards.LARGE),
         )
 
     def _complete(
         self,
-        transaction: Transaction,
+        plan: _Plan,
         moved: Sequence[tuple[Update, Mapping[str, Any]]],
         state: State,
         beside: Mapping[Key, Found | ServiceError],
@@ -340,7 +340,7 @@ class DynamoStore:
         def hidden(update: Update) -> bool:
             key = update.key.whole
             past = state.profiles.get(f"{key.kind.profile}#{key.entity}", {}).get(key.kind.side, NOTHING)
-            return windows.hidden(key, state.items, past, transaction.epoch, since(update))
+            return windows.hidden(key, state.items, past, plan.transaction.epoch, since(update))
 
         split = [(update, attributes, beside[update.key]) for update, attributes in moved if update.key in beside]
         failures = [others for _, _, others in split if isinstance(others, ServiceError)]
@@ -348,7 +348,7 @@ class DynamoStore:
         for each in known:
             put(*each)
         wanted = [(update, attributes) for update, attributes, others in known if others and hidden(update)]
-        requests = [self._beside(update, counters.siblings(update, self._shards), whole=True) for update, _ in wanted]
+        requests = [self._beside_request(plan, update, whole=True) for update, _ in wanted]
         results = self._transport.gather(requests, until) if requests else ()
         for (update, attributes), result in zip(wanted, results, strict=True):
             others = self._found(result, until)
@@ -378,40 +378,31 @@ def _kept(result: Result) -> Stored | ServiceError | None:
         return error
 
 
-def _pieces(wanted: Wanted) -> list[Wanted]:
-    """One payment's keys in as many calls as they take."""
-    keys = [(table, key) for table, keys in wanted.items() for key in keys]
-    pieces: list[Wanted] = []
-    for start in range(0, len(keys), KEYS_PER_READ):
-        piece: Wanted = {table: {} for table in wanted}
-        for table, key in keys[start : start + KEYS_PER_READ]:
-            piece[table][key] = None
-        pieces.append(piece)
-    return pieces
+def _chunks(payments: Iterable[Sequence[Place]]) -> tuple[list[dict[Place, None]], list[range]]:
+    """Places of several payments put together, as many as one call takes, each once; and in which chunks each payment's
+    are: in one, unless it has more than a call takes.
+    """
+    chunks: list[dict[Place, None]] = []
+    ranges = []
+    for places in payments:
+        joined = (chunks[-1] if chunks else {}) | dict.fromkeys(places)
+        if chunks and len(joined) <= KEYS_PER_READ:
+            chunks[-1] = joined
+            ranges.append(range(len(chunks) - 1, len(chunks)))
+        else:
+            parts = [dict.fromkeys(part) for part in by_call(places)]
+            ranges.append(range(len(chunks), len(chunks) + len(parts)))
+            chunks += parts
+    return chunks, ranges
 
 
 def _joined(found: Sequence[Found | ServiceError]) -> Found | ServiceError:
     """All rows of one payment, or the first error among its reads."""
     if len(found) == 1:
         return found[0]
-    rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    rows: dict[Place, Mapping[str, Any]] = {}
     for each in found:
         if isinstance(each, ServiceError):
             return each
         rows |= each
     return rows
-
-
-def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
-    """The read of all watermarks, one item for each letter, with an attribute for each of its slices; and of the table
-    of shards.
-    """
-    keys = [{"pk": {"S": pk}} for pk in (*fold.WATERMARKS.values(), SHARDS)]
-    return Request("batch_get_item", {"RequestItems": {profiles: {"Keys": keys, "ConsistentRead": consistent}}})
-
-
-def watermark_rows(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, Profile]:
-    """The items of `watermark_request` by key."""
-    tables = completed(transport, answer, until)
-    with understood():
-        return {row["pk"]["S"]: profile_of(row) for table in tables.values() for row in table}

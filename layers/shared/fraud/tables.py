@@ -5,8 +5,6 @@ A change and its audit row are one DynamoDB transaction, conditioned on what was
 and a change that changes nothing leaves no row. Each writer touches only its own top-level attribute of a profile.
 """
 
-import random
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Self
@@ -24,17 +22,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pynamodb.attributes import ListAttribute, MapAttribute, UnicodeAttribute
 from pynamodb.connection import Connection
-from pynamodb.exceptions import DoesNotExist, PynamoDBException, TransactWriteError
+from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
-from fraud.boto import translated
-from fraud.errors import Fault, InvalidRequestError, NotFoundError, UnavailableError
+from fraud.boto import retried, translated
+from fraud.errors import Fault, InvalidRequestError, NotFoundError
 from fraud.settings import Settings
 from fraud.transaction import Id, Instant, address, parsed, utc
-
-ATTEMPTS = 12
-"""How often a change that met another one is read and tried again."""
 
 Clock = Callable[[], datetime]
 
@@ -219,22 +214,14 @@ class Lists:
 
 
 def _change(listed: Listed, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
-    for attempt in range(ATTEMPTS):
-        with translated(PynamoDBException):
-            before = _read(listed)
-            if _says(before) == said:
-                return
+    def change(attempt: int) -> None:
+        before = _read(listed)
+        if _says(before) != said:
             at = _instant(clock(), before, attempt)
             after = None if said is None else EntryAttribute(**said, set_by=by, set_at=at)
-            try:
-                _write(listed, before, after, AuditRow(listed.trail, at, by=by, before=before, after=after))
-            except TransactWriteError as error:
-                if not error.cancellation_reasons:  # not another writer, but the service
-                    raise
-            else:
-                return
-        time.sleep(random.uniform(0, min(0.02 * 2**attempt, 0.3)))  # noqa: S311 - jitter
-    raise UnavailableError("TransactionConflict")
+            _write(listed, before, after, AuditRow(listed.trail, at, by=by, before=before, after=after))
+
+    retried(change, PynamoDBException)
 
 
 def _instant(now: datetime, before: EntryAttribute | None, attempt: int) -> str:

@@ -1,6 +1,6 @@
 """Log lines that are metrics too: one line of JSON in CloudWatch's embedded metric format for each request.
 
-Written by hand, because a logger and a metrics library cost twenty times as much per request. No line holds a name, an
+Written by hand, because a logger and a metrics library cost many times as much per request. No line holds a name, an
 address, metadata or the id of a person; the transaction id alone connects a line with its decision.
 """
 
@@ -57,10 +57,11 @@ def evaluated(evaluation: Evaluation, door: str) -> None:
     )
 
 
-def refused(error: Exception, status: int, door: str) -> None:
+def refused(error: Exception, door: str) -> None:
     """One request not answered with a decision: the kind of error and the rules it broke; its text could quote the
-    request.
+    request. What is none of ours has the status of a fault of ours.
     """
+    status = error.status if isinstance(error, FraudError) else FraudError.status
     cause = {"code": error.code} if isinstance(error, ServiceError) else {}
     faults = error.faults if isinstance(error, FraudError) else ()
     broken = {"rules": sorted({fault.rule for fault in faults})} if faults else {}

@@ -5,13 +5,11 @@ body identity, on which idempotency rests: equal identity means the same attempt
 was.
 """
 
-import base64
 import hashlib
 import ipaddress
 import json
 import math
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
@@ -219,12 +217,6 @@ def is_id(value: str) -> bool:
     (True, False)
     """
     return _ID.fullmatch(value) is not None
-
-
-def body_of(event: Mapping[str, Any]) -> str | bytes:
-    """The body of an API Gateway event, payload format 2.0, as the caller sent it."""
-    body = event.get("body") or ""
-    return base64.b64decode(body) if event.get("isBase64Encoded") else body
 
 
 def parsed(model: type[M], body: str | bytes, context: object) -> M:

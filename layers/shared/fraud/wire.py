@@ -1,15 +1,14 @@
 """The hot path's own client: DynamoDB and SageMaker's runtime over persistent connections, scatter then gather.
 
 One thread sends every request of a step and then takes the answers as they come, so a step costs one round trip. By
-hand over sockets, because CPU is the price of a decision. The CPU of one UpdateItem of five sent together, signed and
-its answer of 30 attributes read, on one machine: this 0.06 ms, over TLS 0.08; http.client with the same signer 0.14 and
-0.19; boto3 4.1.
+hand over sockets, because CPU is the price of a decision; docs/decisions.md has the figures.
 """
 
 import base64
 import contextlib
 import errno
 import heapq
+import itertools
 import json
 import math
 import random
@@ -24,9 +23,9 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from fraud.connection import Connection, Reply, Steps, Tls, UnreadableAnswerError, header
+from fraud.connection import Connection, Exchange, Reply, Tls, UnreadableAnswerError, header
 from fraud.errors import ServiceError, UnavailableError
-from fraud.names import Names
+from fraud.resolver import Resolver
 from fraud.settings import Caller
 from fraud.signature import Signer
 
@@ -92,7 +91,7 @@ class Patience(NamedTuple):
     total_s: float = 3.5
 
 
-_NAMES = Names()
+_RESOLVER = Resolver()
 
 
 class World:
@@ -117,9 +116,9 @@ class World:
     def dial(self, address: tuple[str, int], attempt: int) -> socket.socket:
         """A socket that does not block, on its way to an address; each attempt tries the next one of a name.
 
-        Raises OSError, after at most `names.PATIENCE_S`.
+        Raises OSError, after at most `resolver.PATIENCE_S`.
         """
-        found = _NAMES.addresses(*address)
+        found = _RESOLVER.addresses(*address)
         family, _, _, _, target = found[attempt % len(found)]
         dialled = socket.socket(family, socket.SOCK_STREAM)
         dialled.settimeout(0)
@@ -153,7 +152,7 @@ def failure(code: str, status: int) -> ServiceError:
 
 
 class Wire:
-    """`answers.Transport`. Several threads may share one: a connection is used by one of them at a time."""
+    """`dynamodb.Transport`. Several threads may share one: a connection is used by one of them at a time."""
 
     def __init__(self, caller: Caller, patience: Patience | None = None, world: World | None = None) -> None:
         self._patience = patience or Patience()
@@ -161,8 +160,8 @@ class Wire:
         # The slowest part, some 30 ms for a file of every authority: once, while the function starts.
         secure = any(url.startswith("https:") for url in (caller.dynamodb_url, caller.sagemaker_url))
         context = ssl.create_default_context(cafile=caller.ca_bundle) if secure else None
-        self._dynamodb = _Host(caller, caller.dynamodb_url, "dynamodb", context, self._patience.attempt_s)
-        self._sagemaker = _Host(caller, caller.sagemaker_url, "sagemaker", context, math.inf)
+        self._dynamodb = _Service(caller, caller.dynamodb_url, "dynamodb", context, self._patience.attempt_s)
+        self._sagemaker = _Service(caller, caller.sagemaker_url, "sagemaker", context, math.inf)
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         """Results in the order of the requests: an answer, or the error in its place.
@@ -178,7 +177,7 @@ class Wire:
         return _Gathering(self._world, self._patience, until, calls).results()
 
 
-class _Host:
+class _Service:
     """A service's address, how requests to it look, how long one may take, and the connections that are free."""
 
     def __init__(
@@ -227,14 +226,14 @@ class _Host:
 class _Call:
     """One request on its way: which attempt it is at, over which connection, and when that one is given up."""
 
-    def __init__(self, request: Request, host: _Host) -> None:
+    def __init__(self, request: Request, service: _Service) -> None:
         self.request = request
-        self.host = host
+        self.service = service
         self.attempt = 0
         self.gives_up = 0.0
         self.result: Result | None = None
         self.connection: Connection
-        self.steps: Steps
+        self.exchange: Exchange
 
 
 class _Gathering:
@@ -245,9 +244,10 @@ class _Gathering:
         self._patience = patience
         self._until = until
         self._calls = calls
-        # What may be sent, by when and by number, as a heap, which equal times in growing order are already.
-        self._waiting = [(0.0, number) for number in range(len(calls))]
-        self._flying: dict[int, int] = {}  # numbers of the calls under way, by the descriptor of their socket
+        self._numbers = itertools.count()
+        # What may be sent, and from when on: a heap, as equal times are already, which a number tells apart.
+        self._waiting = [(0.0, next(self._numbers), call) for call in calls]
+        self._flying: dict[int, _Call] = {}  # what is under way, by the descriptor of its socket
         self._poll = select.poll()
 
     def results(self) -> list[Result]:
@@ -265,12 +265,12 @@ class _Gathering:
                     self._expire()
         finally:
             for descriptor in list(self._flying):
-                self._calls[self._land(descriptor)].connection.socket.close()
+                self._drop(descriptor)
         return [UnavailableError("DeadlineExceeded") if call.result is None else call.result for call in self._calls]
 
     def _next_moment(self) -> float:
         """When there is something to do although nothing comes."""
-        moments = [self._calls[number].gives_up for number in self._flying.values()]
+        moments = [call.gives_up for call in self._flying.values()]
         if self._waiting and len(self._flying) < CONNECTIONS:
             moments.append(self._waiting[0][0])
         return min(*moments, self._until)
@@ -278,74 +278,74 @@ class _Gathering:
     def _send_due(self, now: float) -> None:
         """Send what is due, each as soon as it is made: the work on one request goes on while others are answered."""
         while self._waiting and self._waiting[0][0] <= now and len(self._flying) < CONNECTIONS:
-            _, number = heapq.heappop(self._waiting)
-            self._send(number, fresh=self._calls[number].attempt > 0)
+            _, _, call = heapq.heappop(self._waiting)
+            self._send(call, fresh=call.attempt > 0)
 
-    def _send(self, number: int, *, fresh: bool) -> None:
-        call = self._calls[number]
-        message = call.host.message(call.request, self._world.epoch())
-        call.gives_up = self._world.now() + call.host.attempt_s
+    def _send(self, call: _Call, *, fresh: bool) -> None:
+        message = call.service.message(call.request, self._world.epoch())
+        call.gives_up = self._world.now() + call.service.attempt_s
         try:
-            call.connection = call.host.connection(self._world, call.attempt, fresh=fresh)
+            call.connection = call.service.connection(self._world, call.attempt, fresh=fresh)
         except OSError as error:
-            self._failed(number, UnavailableError(type(error).__name__))
+            self._failed(call, UnavailableError(type(error).__name__))
             return
-        call.steps = call.connection.exchange(message)
+        call.exchange = call.connection.exchange(message)
         descriptor = call.connection.socket.fileno()
-        self._flying[descriptor] = number
+        self._flying[descriptor] = call
         self._poll.register(descriptor, 0)
         self._advance(descriptor)
 
     def _advance(self, descriptor: int) -> None:
         """Let a call go on as far as it can."""
-        number = self._flying[descriptor]
-        call = self._calls[number]
+        call = self._flying[descriptor]
         try:
-            self._poll.modify(descriptor, next(call.steps))
+            self._poll.modify(descriptor, next(call.exchange))
         except StopIteration as done:
             self._land(descriptor)
-            self._take(number, done.value)
+            self._take(call, done.value)
         except OSError as error:
-            self._land(descriptor)
-            call.connection.socket.close()
+            self._drop(descriptor)
             if call.connection.used and not call.connection.heard:
-                self._send(number, fresh=True)  # closed while it lay idle: nothing failed
+                self._send(call, fresh=True)  # closed while it lay idle: nothing failed
             else:
-                self._failed(number, UnavailableError(type(error).__name__))
+                self._failed(call, UnavailableError(type(error).__name__))
 
-    def _take(self, number: int, reply: Reply) -> None:
-        call = self._calls[number]
+    def _take(self, call: _Call, reply: Reply) -> None:
         if reply.last:
             call.connection.socket.close()
         else:
-            call.host.free.append(call.connection)
+            call.service.free.append(call.connection)
         result = _result(call.request.operation, reply)
         if isinstance(result, UnavailableError):
-            self._failed(number, result)
+            self._failed(call, result)
         else:
             call.result = result
 
-    def _failed(self, number: int, error: UnavailableError) -> None:
+    def _failed(self, call: _Call, error: UnavailableError) -> None:
         """Try again after a pause, if attempts and time are left."""
-        call = self._calls[number]
         due = self._world.now() + self._world.jitter(BACKOFF_S * 2**call.attempt)
         call.attempt += 1
         if call.attempt < self._patience.attempts and due < self._until:
-            heapq.heappush(self._waiting, (due, number))
+            heapq.heappush(self._waiting, (due, next(self._numbers), call))
         else:
             call.result = error
 
     def _expire(self) -> None:
+        """Give up the attempts that have had their time."""
         now = self._world.now()
-        if now >= self._until:
+        if now >= self._until:  # all are cut short then, whatever was left to each: `results` says so
             return
-        for descriptor, number in list(self._flying.items()):
-            if self._calls[number].gives_up <= now:
-                self._land(descriptor)
-                self._calls[number].connection.socket.close()
-                self._failed(number, UnavailableError(TimeoutError.__name__))
+        for descriptor, call in list(self._flying.items()):
+            if call.gives_up <= now:
+                self._drop(descriptor)
+                self._failed(call, UnavailableError(TimeoutError.__name__))
 
-    def _land(self, descriptor: int) -> int:
+    def _drop(self, descriptor: int) -> None:
+        """Give up an attempt, and its connection with it: an answer may still come there."""
+        self._land(descriptor).connection.socket.close()
+
+    def _land(self, descriptor: int) -> _Call:
+        """Watch a call's connection no longer."""
         self._poll.unregister(descriptor)
         return self._flying.pop(descriptor)
 

@@ -1,6 +1,6 @@
 """Addresses of hosts, looked up in a thread, because a look-up cannot be told how long it may take.
 
-A resolver that is silent keeps its caller for ten seconds and more; a payment has a quarter of one.
+A name server that is silent keeps its caller for ten seconds and more; a payment has a quarter of one.
 """
 
 import socket
@@ -22,7 +22,7 @@ Address = tuple[Any, ...]
 """A row of `socket.getaddrinfo`."""
 
 
-class Names:
+class Resolver:
     """What hosts' names stand for. Several threads may share one."""
 
     def __init__(
