@@ -7,7 +7,7 @@ new decision. Redelivery does both again: updates are counted once, and consumer
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fraud import assembly, telemetry
+from fraud import assembly, settings, telemetry
 from fraud.decision import Contents, DecisionMade
 from fraud.errors import ServiceError
 from fraud.fold_queue import SqsQueue
@@ -57,11 +57,12 @@ def _published(events: Sequence[DecisionMade]) -> int:
 
 
 def _repair(contents: Contents, row: Mapping[str, Any]) -> None:
-    """Have counted what nobody acknowledged, but for items that are full. Raises ServiceError."""
+    """Have counted what nobody acknowledged and can still be. Raises ServiceError."""
     kinds = row.get("uncounted", {}).get("S", "").split()
     if not kinds:
         return
-    given_up = repair(_store, _folding, Transaction.model_validate_json(contents.transaction), kinds)
+    transaction = Transaction.model_validate_json(contents.transaction)
+    given_up = repair(_store, _folding, transaction, kinds, settings.now())
     for error in given_up:
         telemetry.refused(error, DOOR)
     if len(given_up) < len(kinds):

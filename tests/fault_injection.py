@@ -393,6 +393,7 @@ class Repairs:
     def __init__(self, faults: Faults, clock: Clock) -> None:
         self._faults = faults
         self._queue: list[Message] = []
+        self._clock = clock
         self._store = DynamoStore(faults, TABLES, 400, clock.now)
         self._folding = Folding(faults.table, TABLES, self, clock.now)
         self._done: set[tuple[str, ...]] = set()
@@ -427,7 +428,7 @@ class Repairs:
             return False
         payment = Transaction.model_validate_json(opened(row).transaction)
         try:
-            return not repair(self._store, self._folding, payment, row["uncounted"]["S"].split())
+            return not repair(self._store, self._folding, payment, row["uncounted"]["S"].split(), self._clock.now())
         except (ServiceError, KilledError):
             return None
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import random
+import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,9 @@ import pytest
 
 from fraud import assembly
 from fraud.counters import packed
-from fraud.errors import ServiceError, UnavailableError
-from fraud.wire import Request, Result
+from fraud.errors import ServiceError, UnavailableError, UndecidedError
+from fraud.transaction import Transaction
+from fraud.wire import Patience, Request, Result
 from local.emulator import Emulator
 from tests.payments import body
 
@@ -178,6 +180,16 @@ def test_what_init_prepared_is_no_step_of_the_first_payment(decision_api, monkey
     monkeypatch.setattr(decision_api, "_evaluator", evaluator)
     assert post(decision_api, fresh())[0] == 200
     assert steps == [5, 1]
+
+
+def test_init_goes_on_without_a_dynamodb_that_is_silent(decision_api, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(assembly, "OF_INIT", Patience(attempt_s=0.1, total_s=0.1))
+        evaluator = assembly.evaluator(decision_api._settings)
+        with pytest.raises(UndecidedError):
+            evaluator.evaluate(Transaction.model_validate_json(json.dumps(fresh())))
+    assert evaluator.store._transport.patience.attempt_s < evaluator.deadline_s
 
 
 THROTTLED, FORBIDDEN = UnavailableError("ThrottlingException"), ServiceError("AccessDeniedException")

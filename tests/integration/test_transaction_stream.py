@@ -3,6 +3,7 @@ stopped.
 """
 
 import base64
+import gc
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -137,6 +138,7 @@ def test_what_was_decided_before_is_recognised_in_one_read_and_not_counted(
 def test_a_payment_twice_in_one_batch_is_decided_and_counted_once(transaction_stream, emulator, capsys):
     payment = fresh()
     assert transaction_stream.handler(batch(payment, payment), None) == DONE
+    assert gc.isenabled()
     assert [line["Outcome"] == "repeat" for line in logged(capsys)] == [False, True]
     assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 

@@ -19,7 +19,7 @@ from fraud.counters import KINDS, PAIR, Item, Key, State, packed, pair_of, profi
 from fraud.memory import InMemoryCounters
 from fraud.past import Bucket, Past, Series
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
-from fraud.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, measure
+from fraud.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, hidden, measure
 from tests import oracle
 from tests.payments import NOON, SIDES_OF_TYPE, arrivals, crowd_payment, payment
 
@@ -404,6 +404,17 @@ def test_a_past_later_than_the_payment_is_ignored_as_later_buckets_are(start, sp
     seen = [when for when in (first, last) if when <= epoch]
     assert values["payer_age"] == epoch - min(seen, default=epoch)
     assert values["payer_idle"] == epoch - max(seen, default=epoch - IDLE_CAP)
+
+
+@pytest.mark.parametrize(("first", "needed"), [(-1, False), (0, False), (1, True)])
+def test_older_fine_buckets_are_needed_unless_something_older_is_known_to_the_profile(first, needed):
+    counters = count_all(
+        [payment(transaction_id=f"t-{hours}", occurred_at=NOON - timedelta(hours=hours)) for hours in (2, 0)]
+    )
+    key, epoch = updates(payment())[0].key, int(NOON.timestamp())
+    state = look(counters.items, payment(occurred_at=NOON + timedelta(minutes=1)))
+    since = (epoch % DAY - 3600) // 10
+    assert hidden(key, state.items, Past(epoch + 60 + first, epoch + 60 + first), epoch + 60, since) is needed
 
 
 def test_a_profile_belongs_to_a_side():

@@ -30,6 +30,11 @@ class NameServer:
         return self.answer
 
 
+def ended(resolver: Resolver) -> None:
+    """Wait for the look-up of `a` that is under way."""
+    assert resolver._latest["a", 80].ended.wait(10)
+
+
 @pytest.fixture
 def server():
     server = NameServer()
@@ -53,8 +58,20 @@ def test_what_was_found_serves_for_a_while_and_is_then_looked_up_again(server, r
     server.answer = THERE
     assert resolver.addresses("a", 80) == HERE
     server.clock += 0.1
+    server.speaks.clear()
+    assert resolver.addresses("a", 80) == HERE  # at once, and looked up meanwhile
+    server.speaks.set()
+    ended(resolver)
     assert resolver.addresses("a", 80) == THERE
     assert server.asked == [("a", 80)] * 2
+
+
+def test_nobody_waits_longer_than_there_is_time(server, resolver):
+    server.speaks.clear()
+    with pytest.raises(TimeoutError):
+        resolver.addresses("a", 80, 0.01)  # of the ten seconds that it would wait
+    with pytest.raises(TimeoutError):
+        resolver.addresses("a", 80, -1)
 
 
 def test_each_name_and_port_has_addresses_of_its_own(server, resolver):
@@ -86,7 +103,7 @@ def test_a_silent_server_is_waited_for_once_by_all_and_its_late_answer_serves(se
             hasty.addresses("a", 80)
     assert server.asked == [("a", 80)]
     server.speaks.set()
-    assert hasty._latest["a", 80].ended.wait(10)
+    ended(hasty)
     assert hasty.addresses("a", 80) == HERE
     assert len(server.asked) == 1
 
@@ -97,7 +114,7 @@ def test_what_was_known_serves_while_the_server_fails(server, hasty, silent):
     with pytest.raises(TimeoutError):
         hasty.addresses("a", 80)
     server.speaks.set()
-    assert hasty._latest["a", 80].ended.wait(10)
+    ended(hasty)
     assert hasty.addresses("a", 80) == HERE
     server.answer = socket.gaierror(socket.EAI_AGAIN, "try again")
     if silent:
@@ -105,6 +122,8 @@ def test_what_was_known_serves_while_the_server_fails(server, hasty, silent):
     for _ in range(3):
         server.clock += 10 * LAST_S
         assert hasty.addresses("a", 80) == HERE
+        if not silent:
+            ended(hasty)
     assert len(server.asked) == (2 if silent else 4)
 
 

@@ -353,8 +353,24 @@ def test_watermarks_that_make_no_sense_are_not_taken_over(line, store, of):
     assert isinstance(sight.failure, UnavailableError)
 
 
-def test_a_table_of_shards_that_makes_no_sense_is_not_taken_over(line, store):
-    line.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, "payee#b-0": {"N": "8"}}
+def step_of(day: dict[str, str], number: dict[str, str]) -> dict[str, Any]:
+    return {"L": [{"L": [day, number]}]}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        {"N": "8"},
+        step_of({"N": "20516"}, {"S": "8"}),
+        step_of({"N": "20516"}, {"N": "0"}),
+        step_of({"N": "20516"}, {"N": "3"}),
+        step_of({"S": "20516"}, {"N": "8"}),
+        {"L": [{"L": [{"N": "20516"}]}]},
+        {"B": 10**13},
+    ],
+)
+def test_a_table_of_shards_that_makes_no_sense_is_not_taken_over(line, store, steps):
+    line.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, "payee#b-0": steps}
     line.now += timedelta(minutes=1)
     (sight,) = store.count(strangers(1))
     assert sight.failure is None

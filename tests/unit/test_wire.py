@@ -90,6 +90,7 @@ class Servers(World):
 
     def __init__(self, *script: Steps, refusing: int = 0) -> None:
         self.script = list(script)
+        self.dialling_s = 0.0
         self.refusing = refusing
         self.clock = 1000.0
         self.requests: list[Received] = []
@@ -116,7 +117,8 @@ class Servers(World):
         self.open_at_pauses.append(sum(map(self._held, range(len(self._ends)))))
         return most
 
-    def dial(self, address: tuple[str, int], attempt: int) -> socket.socket:
+    def dial(self, address: tuple[str, int], attempt: int, within_s: float) -> socket.socket:
+        self.clock += min(self.dialling_s, within_s)
         self.dialled.append((address, attempt))
         if len(self.dialled) <= self.refusing:
             raise ConnectionRefusedError
@@ -536,7 +538,7 @@ def test_a_port_that_nobody_listens_to_refuses():
 
 def test_an_address_that_cannot_be_dialled_is_an_error_at_once():
     with pytest.raises(OSError, match="not connected"):
-        World().dial(("255.255.255.255", 80), 0)
+        World().dial(("255.255.255.255", 80), 0, 1.0)
 
 
 def test_a_connection_closed_while_it_lay_idle_is_replaced_at_once(serving):
@@ -619,6 +621,22 @@ def test_what_had_no_connection_yet_is_given_up_too(serving):
     wire, servers = serving(*([] for _ in range(CONNECTIONS)))
     assert codes(wire.gather([GET] * 40, until=1000.2)) == ["DeadlineExceeded"] * 40
     assert len(servers.requests) == CONNECTIONS
+
+
+@pytest.mark.parametrize("dialling_s", [0.1, 0.5])
+def test_what_dialling_takes_is_no_time_on_top_of_the_deadline(serving, dialling_s):
+    wire, servers = serving([])
+    servers.dialling_s = dialling_s
+    assert codes(wire.gather([GET], until=1000.25)) == ["DeadlineExceeded"]
+    assert servers.clock == pytest.approx(1000.25)
+
+
+def test_patience_may_change_between_two_steps(serving):
+    wire, servers = serving([], [], patience=Patience(attempts=1, attempt_s=0.5))
+    assert codes(wire.gather([GET])) == ["TimeoutError"]
+    wire.patience = Patience(attempts=1, attempt_s=0.25)
+    assert codes(wire.gather([GET])) == ["TimeoutError"]
+    assert servers.clock == pytest.approx(1000.75)
 
 
 def test_without_a_deadline_patience_is_the_clients_own(serving):

@@ -3,7 +3,6 @@ runs with.
 """
 
 import contextlib
-import time
 from pathlib import Path
 
 from fraud import scorer, settings
@@ -21,9 +20,9 @@ POLICY = Path(__file__).with_name("policy.json")
 ATTEMPT_SHARE = 0.25
 """Part of the deadline after which one attempt at a request is given up: a hanging one leaves time for another."""
 
-PREPARATION_S = 1
-"""What INIT waits for DynamoDB: the first payment then need neither read first where to count, nor shake hands over TLS
-with the fraction of a processor that a function has later.
+OF_INIT = Patience(attempt_s=1, total_s=1)
+"""Patience with DynamoDB in INIT: the first payment then need neither read first where to count, nor shake hands over
+TLS with the fraction of a processor that a function has later.
 """
 
 OF_A_BATCH_S = 10
@@ -52,10 +51,11 @@ def evaluator(configuration: Settings) -> Evaluator:
     deployment.
     """
     deadline_s = configuration.deadline_ms / 1000
-    transport = Wire(Caller.from_environment(), Patience(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=OF_A_BATCH_S))
+    transport = Wire(Caller.from_environment(), OF_INIT)
     hot = _store(configuration, transport)
     with contextlib.suppress(ServiceError):  # the first payment tries again
-        hot.prepare(time.monotonic() + PREPARATION_S)
+        hot.prepare()
+    transport.patience = Patience(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=OF_A_BATCH_S)
     return Evaluator(hot, _scorer(configuration, transport), rule_book(), settings.now, deadline_s)
 
 

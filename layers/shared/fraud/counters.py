@@ -110,13 +110,18 @@ class Shards(NamedTuple):
 
     def of(self, kind: Kind, entity: str, day: int) -> int:
         """The number of shards of an entity's periods on an epoch day. Pairs are never split."""
-        number = 1
         if not self.steps or kind.profile is None:
-            return number
-        for start, then in self.steps.get(kind.key(entity), ()):
-            if start <= day:
-                number = then
-        return number
+            return 1
+        return number_on(self.steps.get(kind.key(entity), ()), day)
+
+
+def number_on(steps: Steps, day: int) -> int:
+    """The number of shards that steps give for an epoch day."""
+    number = 1
+    for start, then in steps:
+        if start <= day:
+            number = then
+    return number
 
 
 UNSPLIT = Shards({})

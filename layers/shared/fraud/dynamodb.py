@@ -32,7 +32,7 @@ WATERMARKS_LAST = timedelta(minutes=1)
 one errs on the safe side.
 """
 
-MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError, struct.error, zlib.error)
+MISSHAPEN = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zlib.error)
 """What taking an answer apart may raise that is not as this one writes it, or not as DynamoDB answers."""
 
 T = TypeVar("T")

@@ -38,6 +38,9 @@ from fraud.wire import Answer, Refused, Request, answered
 
 INDEX = "fold"
 
+CLOCKS_DIFFER_S = 15 * 60
+"""More than clocks of functions are apart, by far."""
+
 PAGE = 50
 """Items folded between two steps of a watermark: what is repeated after a crash, at most."""
 
@@ -119,8 +122,11 @@ class Folding:
         return self._fold_slice(Slice(message["letter"], message["slice"]), remaining_ms)
 
     def refold(self, key: Key) -> None:
-        """Have an item folded again after its repair; nothing to do if its fold is still to come, or never comes."""
-        if key.slice is not None and key.period <= fold.closable(key.slice.sk, self._now()):
+        """Have an item folded again after its repair; nothing to do if its fold is still to come, or never comes.
+
+        Other clocks may be ahead of this one, and folding too early is harmless: the fold writes what the items say.
+        """
+        if key.slice is not None and key.period <= fold.closable(key.slice.sk, self._now() + CLOCKS_DIFFER_S):
             self._queue.send([{"pk": key.pk, "sk": key.sk}])
 
     def _now(self) -> int:

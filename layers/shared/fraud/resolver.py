@@ -37,13 +37,17 @@ class Resolver:
         self._latest: dict[tuple[str, int], _LookUp] = {}
         self._known: dict[tuple[str, int], Sequence[Address]] = {}
 
-    def addresses(self, name: str, port: int) -> Sequence[Address]:
-        """The addresses of a name; those found last while it cannot be looked up. Raises OSError if none are known."""
+    def addresses(self, name: str, port: int, within_s: float = PATIENCE_S) -> Sequence[Address]:
+        """The addresses of a name: those found last, looked up again behind the caller's back when they are old. Where
+        none are known, waits for them, for `within_s` seconds at most. Raises OSError if there are none then.
+        """
         host = name, port
         latest = self._latest.get(host)
         if latest is None or latest.serves_until() <= self._monotonic():
             latest = self._latest[host] = _LookUp(lambda: self._look_up(name, port), self._monotonic)
-        latest.ended.wait(max(latest.began + self._patience_s - self._monotonic(), 0))
+        if host not in self._known:
+            patience_s = latest.began + self._patience_s - self._monotonic()
+            latest.ended.wait(max(min(patience_s, within_s), 0))
         if latest.ended.is_set() and not latest.error:
             self._known[host] = latest.found
         if host not in self._known:

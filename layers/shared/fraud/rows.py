@@ -181,7 +181,14 @@ def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:
 def shards_of(rows: Mapping[str, Profile]) -> Shards:
     """The table of shards; no attribute of an entity lacks a `#`, as `pk` does."""
     steps = rows.get(SHARDS, {}).items()
-    return Shards({name: tuple((day, number) for day, number in value) for name, value in steps if "#" in name})
+    return Shards({name: tuple(_shards_step(*step) for step in value) for name, value in steps if "#" in name})
+
+
+def _shards_step(day: int, number: int) -> tuple[int, int]:
+    """A step of the table of shards. Raises ValueError for what would have everybody count in a wrong place."""
+    if type(day) is not int or number not in shards.NUMBERS:
+        raise ValueError(f"{number} shards from {day}")
+    return day, number
 
 
 def watermark(part: Slice) -> str:

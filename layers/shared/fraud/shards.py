@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from fraud.counters import ENTITIES, KEEP_DAYS, SCALES, Item, Steps, unpacked
+from fraud.counters import ENTITIES, KEEP_DAYS, SCALES, Item, Steps, number_on, unpacked
 from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import is_id
 
@@ -62,11 +62,12 @@ def extended(steps: Steps, today: int, number: int) -> Steps:
     to nothing would change.
     """
     start, forgotten = today + AHEAD_DAYS, today - KEEP_DAYS - 1
-    lasts = all(_at(steps, day) >= number for day in range(start, start + RENEWED_DAYS))
+    lasts = all(number_on(steps, day) >= number for day in range(start, start + RENEWED_DAYS))
     end = start if lasts else start + LAST_DAYS
     ends = [*(day for day, _ in steps[1:]), end + 1]
     known = [day for (day, _), ended in zip(steps, ends, strict=False) if ended > forgotten]
-    drawn = [(day, max(_at(steps, day), number if start <= day < end else 1)) for day in sorted({*known, start, end})]
+    days = sorted({*known, start, end})
+    drawn = [(day, max(number_on(steps, day), number if start <= day < end else 1)) for day in days]
     firsts = [next(same) for _, same in groupby(drawn, key=lambda step: step[1])]
     return tuple(firsts[1:] if firsts[0][1] == 1 else firsts)
 
@@ -86,8 +87,3 @@ def ordered(message: Mapping[str, Any]) -> tuple[str, int]:
     if faults:
         raise InvalidRequestError(tuple(faults))
     return f"{kind}#{entity}", int(number)
-
-
-def _at(steps: Steps, day: int) -> int:
-    """The number of shards on a day."""
-    return max([step for step in steps if step[0] <= day], default=(0, 1))[1]

@@ -113,12 +113,12 @@ class World:
         """What happened to the sockets of `poll`, after at most so many seconds."""
         return poll.poll(seconds * 1000)
 
-    def dial(self, address: tuple[str, int], attempt: int) -> socket.socket:
+    def dial(self, address: tuple[str, int], attempt: int, within_s: float) -> socket.socket:
         """A socket that does not block, on its way to an address; each attempt tries the next one of a name.
 
-        Raises OSError, after at most `resolver.PATIENCE_S`.
+        Raises OSError, after at most `within_s` seconds and `resolver.PATIENCE_S`.
         """
-        found = _RESOLVER.addresses(*address)
+        found = _RESOLVER.addresses(*address, within_s)
         family, _, _, _, target = found[attempt % len(found)]
         dialled = socket.socket(family, socket.SOCK_STREAM)
         dialled.settimeout(0)
@@ -142,7 +142,7 @@ def answered(results: Iterable[Result]) -> list[Answer]:
 
 def binary(content: bytes | str) -> bytes:
     """The content of a binary value: in base64 from JSON, as it is from whoever else may answer."""
-    return base64.b64decode(content) if isinstance(content, str) else bytes(content)
+    return base64.b64decode(content) if isinstance(content, str) else bytes(memoryview(content))
 
 
 def failure(code: str, status: int) -> ServiceError:
@@ -155,13 +155,14 @@ class Wire:
     """`dynamodb.Transport`. Several threads may share one: a connection is used by one of them at a time."""
 
     def __init__(self, caller: Caller, patience: Patience | None = None, world: World | None = None) -> None:
-        self._patience = patience or Patience()
+        self.patience = patience or Patience()
+        """Holds for what is gathered from now on."""
         self._world = world or World()
         # The slowest part, some 30 ms for a file of every authority: once, while the function starts.
         secure = any(url.startswith("https:") for url in (caller.dynamodb_url, caller.sagemaker_url))
         context = ssl.create_default_context(cafile=caller.ca_bundle) if secure else None
-        self._dynamodb = _Service(caller, caller.dynamodb_url, "dynamodb", context, self._patience.attempt_s)
-        self._sagemaker = _Service(caller, caller.sagemaker_url, "sagemaker", context, math.inf)
+        self._dynamodb = _Service(caller, caller.dynamodb_url, "dynamodb", context)
+        self._sagemaker = _Service(caller, caller.sagemaker_url, "sagemaker", context)
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         """Results in the order of the requests: an answer, or the error in its place.
@@ -173,19 +174,16 @@ class Wire:
         """
         calls = [_Call(one, self._sagemaker if one.operation == INVOKE else self._dynamodb) for one in requests]
         if until is None:
-            until = self._world.now() + self._patience.total_s
-        return _Gathering(self._world, self._patience, until, calls).results()
+            until = self._world.now() + self.patience.total_s
+        return _Gathering(self._world, self.patience, until, calls).results()
 
 
 class _Service:
-    """A service's address, how requests to it look, how long one may take, and the connections that are free."""
+    """A service's address, how requests to it look, and the connections that are free."""
 
-    def __init__(
-        self, caller: Caller, url: str, service: str, context: ssl.SSLContext | None, attempt_s: float
-    ) -> None:
+    def __init__(self, caller: Caller, url: str, service: str, context: ssl.SSLContext | None) -> None:
         parts = urlsplit(url)
         secure, name = parts.scheme == "https", parts.hostname or ""
-        self.attempt_s = attempt_s
         self.free: list[Connection] = []
         self._tls = Tls(context, name) if secure and context is not None else None
         self._address = name, parts.port or (443 if secure else 80)
@@ -213,14 +211,14 @@ class _Service:
         head = f"POST {path} HTTP/1.1\r\n{lines}accept-encoding: identity\r\ncontent-length: {len(body)}\r\n\r\n"
         return head.encode() + body
 
-    def connection(self, world: World, attempt: int, *, fresh: bool) -> Connection:
+    def connection(self, world: World, attempt: int, within_s: float, *, fresh: bool) -> Connection:
         """A free connection, or a new one. Raises OSError when its server cannot be dialled."""
         if not fresh:
             with contextlib.suppress(IndexError):  # not asked first: another thread may take the last one
                 while (kept := self.free.pop()).spoke():
                     kept.socket.close()
                 return kept
-        return Connection(world.dial(self._address, attempt), self._tls)
+        return Connection(world.dial(self._address, attempt, within_s), self._tls)
 
 
 class _Call:
@@ -259,7 +257,7 @@ class _Gathering:
                     break
                 self._send_due(now)
                 if self._flying or self._waiting:
-                    events = self._world.wait(self._poll, max(self._next_moment() - now, 0))
+                    events = self._world.wait(self._poll, max(self._next_moment() - self._world.now(), 0))
                     for descriptor, _ in events:
                         self._advance(descriptor)
                     self._expire()
@@ -283,9 +281,10 @@ class _Gathering:
 
     def _send(self, call: _Call, *, fresh: bool) -> None:
         message = call.service.message(call.request, self._world.epoch())
-        call.gives_up = self._world.now() + call.service.attempt_s
+        now = self._world.now()
+        call.gives_up = now + (math.inf if call.request.operation == INVOKE else self._patience.attempt_s)
         try:
-            call.connection = call.service.connection(self._world, call.attempt, fresh=fresh)
+            call.connection = call.service.connection(self._world, call.attempt, self._until - now, fresh=fresh)
         except OSError as error:
             self._failed(call, UnavailableError(type(error).__name__))
             return
