@@ -62,6 +62,10 @@ class Kind:
         """Partition key in the counters table."""
         return f"{self.name}#{entity}"
 
+    def profile_key(self, entity: str) -> str:
+        """Partition key in the profiles table, of a kind that has a profile."""
+        return f"{self.profile}#{entity}"
+
 
 PAYER = Kind("payer", profile="account", side="o")
 PAYEE = Kind("payee", profile="account", side="i")

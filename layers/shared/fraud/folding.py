@@ -294,10 +294,10 @@ class Folding:
 
     def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Row]:
         """The profile that each item is folded into, as it is stored; empty where there is none yet."""
-        pks = dict.fromkeys(map(_profile, keys))
+        pks = dict.fromkeys(key.kind.profile_key(key.entity) for key in keys)
         rows = self._read(self._tables.profiles, list(map(typed_key, pks)), ConsistentRead=consistent)
         found = {row["pk"]["S"]: row for row in rows}
-        return {key: found.get(_profile(key), {}) for key in keys}
+        return {key: found.get(key.kind.profile_key(key.entity), {}) for key in keys}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
         """The periods that there are, each with all its shards."""
@@ -332,7 +332,7 @@ def expression(key: Key, profile: Row, after: Past) -> dict[str, Any]:
         condition = f"{side} = :before"
         values[":before"] = before  # byte for byte: packed again it may differ, by another version of zlib
     return {
-        "Key": typed_key(_profile(key)),
+        "Key": typed_key(key.kind.profile_key(key.entity)),
         "UpdateExpression": f"SET {side} = :after" + (f" REMOVE {', '.join(outlived)}" if outlived else ""),
         "ConditionExpression": condition,
         "ExpressionAttributeValues": values,
@@ -380,11 +380,6 @@ def _typed(value: int | Progress | Steps) -> Attribute:
             return {"L": [{"N": str(through)}, {"S": reached}]}
         case _:
             return {"L": [{"L": [_typed(day), _typed(number)]} for day, number in value]}
-
-
-def _profile(key: Key) -> str:
-    """Partition key of the profile that an item is folded into."""
-    return f"{key.kind.profile}#{key.entity}"
 
 
 def _key(pk: str, sk: str) -> Key:

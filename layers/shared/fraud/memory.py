@@ -55,7 +55,7 @@ class InMemoryCounters:
         """Fold every period that a payment of `key`'s period reads from the profile, then drop what is long folded."""
         kind, entity, now, _ = key
         unfolded, kept = self._unfolded[kind, entity], self._kept[kind, entity]
-        profile = self.profiles[f"{kind.profile}#{entity}"]
+        profile = self.profiles[kind.profile_key(entity)]
         past = profile.get(kind.side, NOTHING)
         for period in sorted(period for period in unfolded if period <= now - kind.live):
             read = ((p, self.items.get(Key(kind, entity, p))) for p in sources(kind, period, past))

@@ -126,11 +126,10 @@ def _split(number: int, total: int, slots: int, devices: int) -> tuple[int, ...]
     return number, *unpacked(total), slots >> _HALF, slots & _LOW, devices >> _HALF, devices & _LOW
 
 
-def _joined(number: int, count: int, amount: int, *halves: int) -> tuple[int, ...]:
-    slots_high, slots_low, devices_high, devices_low = halves
-    return number, packed(count, amount), slots_high << _HALF | slots_low, devices_high << _HALF | devices_low
-
-
 def _series(length: int, content: bytes) -> Series:
     flat = _layout(length).unpack(content)
-    return Series(*zip(*[_joined(*flat[place::length]) for place in range(length)], strict=True))
+    numbers, counts, sums, *halves = (flat[column * length : (column + 1) * length] for column in range(7))
+    slots, devices = (
+        tuple([high << _HALF | low for high, low in zip(*bitmaps, strict=True)]) for bitmaps in (halves[:2], halves[2:])
+    )
+    return Series(numbers, tuple(map(packed, counts, sums)), slots, devices)

@@ -339,7 +339,7 @@ class DynamoStore:
 
         def hidden(update: Update) -> bool:
             key = update.key.whole
-            past = state.profiles.get(f"{key.kind.profile}#{key.entity}", {}).get(key.kind.side, NOTHING)
+            past = state.profiles.get(key.kind.profile_key(key.entity), {}).get(key.kind.side, NOTHING)
             return windows.hidden(key, state.items, past, plan.transaction.epoch, since(update))
 
         split = [(update, attributes, beside[update.key]) for update, attributes in moved if update.key in beside]
