@@ -57,6 +57,9 @@ PHASE_S = 3600
 
 REDELIVERED = 3
 IN_BATCHES, LARGEST_BATCH = 0.3, 60
+BATCH_WAITS = timedelta(hours=1)
+"""A stream hands on what it has: nobody's first delivery may wait until a payment is too old to be decided."""
+
 TOO_LATE = timedelta(hours=13)
 """Some are delivered again after a payment may be decided anew."""
 
@@ -483,9 +486,12 @@ def wrong_values(table: InMemoryDynamoDB, payments: Sequence[Transaction], clock
 def play(due: Sequence[Delivery], app: App, repairs: Repairs, clock: Clock, rng: random.Random) -> None:
     """Deliver everything in order; the fold ticks every quarter of an hour, and repairs come when they come."""
     batch: list[Transaction] = []
-    next_fold = START
+    next_fold, sent_at = START, START
     for delivery in due:
         clock.reach(delivery.at)
+        if clock.now() - sent_at > BATCH_WAITS:
+            app.stream(batch)
+            batch, sent_at = [], clock.now()
         if clock.now() >= next_fold:
             repairs.fold()
             next_fold = clock.now() + timedelta(minutes=15)
@@ -496,7 +502,7 @@ def play(due: Sequence[Delivery], app: App, repairs: Repairs, clock: Clock, rng:
             # A batch waits while payments overtake it by API, and holds some of them twice.
             if len(batch) >= rng.randrange(1, LARGEST_BATCH):
                 app.stream(batch)
-                batch = []
+                batch, sent_at = [], clock.now()
         if rng.random() < 0.05:
             repairs.read()
     app.stream(batch)
