@@ -834,6 +834,23 @@ def test_an_id_twice_in_a_batch_has_one_decision_and_another_body_conflicts():
     assert asked_after(store)["payer_count_1m"] == 3
 
 
+class Outrun(InMemoryStore):
+    """Somebody else decides between the look-up and the count."""
+
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+        super().find_all(transaction_ids)
+        return {}
+
+
+def test_what_is_decided_while_a_batch_begins_is_repeated_or_conflicts():
+    store = Outrun()
+    first = evaluator(store=store).evaluate(payment())
+    repeat, other = evaluator(store=store).evaluate_all([payment(), payment(amount=1201)])
+    assert repeat == Evaluation(first.answer, None)
+    assert isinstance(other, ConflictingBodyError)
+    assert [ids for step, ids, _ in store.asked if step == "commit"] == [["t-1"], [], []]  # the batch's are of nobody
+
+
 def test_what_is_decided_already_is_recognised_in_one_read_and_neither_counted_nor_waited_for():
     store = InMemoryStore()
     first = evaluator(store=store).evaluate(payment())
