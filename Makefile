@@ -12,18 +12,18 @@ help: ## this list
 
 setup: $(READY)
 
-$(READY): requirements-dev.txt
+$(READY): requirements/dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 # sam-cli pins boto3 and friends, so it lives apart.
 SAM_READY := .sam-venv/ready
-$(SAM_READY): requirements-sam.txt | $(READY)
+$(SAM_READY): requirements/sam.txt | $(READY)
 	test -x .sam-venv/bin/python || $(PYTHON) -m venv .sam-venv
-	$(BIN)/uv pip install --quiet --python .sam-venv/bin/python --require-hashes -r requirements-sam.txt
+	$(BIN)/uv pip install --quiet --python .sam-venv/bin/python --require-hashes -r requirements/sam.txt
 	@touch $@
 
 demo: $(READY) ## 1,000 simulated payments through the whole house, on the embedded default
@@ -42,14 +42,14 @@ check: $(READY) ## style, types, walls, template, doctests, contracts, generated
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/cfn-lint template.yaml
 	$(BIN)/python -m pytest --quiet --doctest-modules layers/shared/fraud tests/contract
-	$(BIN)/python -m local.documents --check
+	$(BIN)/python -m operations.documents --check
 	$(MAKE) --no-print-directory same-model
 
 # Bit for bit on x86_64 with the pinned versions; elsewhere the last bits of the compiler's arithmetic differ.
 same-model: $(READY)
 ifeq ($(shell uname -m),x86_64)
-	$(BIN)/python -m models.train --out build/model >/dev/null
-	for file in trees.json manifest.json; do cmp build/model/$$file layers/shared/fraud/model/$$file || exit 1; done
+	$(BIN)/python -m models.training.train --out build/model >/dev/null
+	for file in trees.json manifest.json; do cmp build/model/$$file layers/shared/fraud/scoring/model/$$file || exit 1; done
 endif
 
 sam: $(READY) $(SAM_READY) ## sam validate, build, invoke, start-lambda and start-api on a real Docker engine
@@ -59,23 +59,23 @@ build: $(READY) $(SAM_READY) ## sam build, for sam deploy
 	PYTHON=$(PYTHON) .sam-venv/bin/sam build --parallel
 
 acceptance: $(READY) ## the acceptance runs at full size; CI runs them small
-	$(BIN)/python -m tests.forty_five_days
-	$(BIN)/python -m local.acceptance $(if $(HANDBOOK),--handbook $(HANDBOOK))
+	$(BIN)/python -m tests.acceptance.forty_five_days
+	$(BIN)/python -m tests.acceptance.doors $(if $(HANDBOOK),--handbook $(HANDBOOK))
 
 bench: $(READY) ## speed and cost, measured here and printed as one table
 	$(BIN)/python -m benchmarks
 
 model: $(READY) ## train the packaged model again, bit for bit
-	$(BIN)/python -m models.train
+	$(BIN)/python -m models.training.train
 
 generated: $(READY) ## write every generated file again
-	$(BIN)/python -m local.documents
-	$(BIN)/python -m models.train
+	$(BIN)/python -m operations.documents
+	$(BIN)/python -m models.training.train
 
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate
 lock: $(READY) ## pin all requirements anew; no file may name a registry's host
-	$(COMPILE) --upgrade --universal --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.txt
-	$(COMPILE) --upgrade --universal --python-version 3.11 requirements-sam.in -o requirements-sam.txt
-	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements-dev.txt \
-	  requirements-runtime.in -o requirements-runtime.txt
+	$(COMPILE) --upgrade --universal --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --upgrade --universal --python-version 3.11 requirements/sam.in -o requirements/sam.txt
+	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt \
+	  requirements/runtime.in -o requirements/runtime.txt
 	$(MAKE) -C layers/dependencies lock UV=$(CURDIR)/$(BIN)/uv

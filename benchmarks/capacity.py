@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from benchmarks import lives, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
 from benchmarks.metering import TABLES, Term, World
-from fraud import fold
-from fraud.counters import DAY, DEVICE, MERCHANT, PAYEE, PAYER, Kind
-from fraud.rows import SHARDS
+from fraud.counters import fold
+from fraud.counters.codec import SHARDS
+from fraud.counters.layout import DAY, DEVICE, MERCHANT, PAYEE, PAYER, Kind
 from fraud.transaction import Transaction
 
 PRICES: Mapping[str, tuple[float, str, str]] = {

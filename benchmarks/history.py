@@ -16,12 +16,13 @@ from typing import NamedTuple
 from benchmarks import lives, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
 from benchmarks.metering import TABLES, Metered
-from fraud import assembly, scorer
-from fraud.counters import DEVICE, PAYEE, PAYER
-from fraud.dynamodb import Transport
-from fraud.evaluation import Evaluator
-from fraud.store import DynamoStore
-from fraud.wire import Request, Result
+from fraud import assembly
+from fraud.aws.client import Request, Result
+from fraud.aws.dynamodb import Transport
+from fraud.counters.layout import DEVICE, PAYEE, PAYER
+from fraud.decisions.evaluation import Evaluator
+from fraud.decisions.store import DynamoStore
+from fraud.scoring import scorer
 
 PER_DAY = 20
 YEAR = 365

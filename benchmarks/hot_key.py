@@ -15,12 +15,12 @@ from typing import Any
 from benchmarks import lives, table
 from benchmarks.lives import MEAN_AMOUNT, NOON, PAYEE_ID
 from benchmarks.metering import TABLES, Term, World, read_units, size_of, write_units
-from fraud import shards
-from fraud.counters import DAY, MARK_BYTES, MERCHANT, PAYEE, SCALES, SLOTS, Item, Kind, Steps, packed, updates
-from fraud.memory import InMemoryCounters
-from fraud.rows import SHARDS, profile_of
+from fraud.counters import sharding
+from fraud.counters.codec import SHARDS, profile_of
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import DAY, MARK_BYTES, MERCHANT, PAYEE, SCALES, SLOTS, Item, Kind, Steps, packed, updates
+from fraud.counters.windows import measure
 from fraud.transaction import Transaction
-from fraud.windows import measure
 
 PAYMENTS = 5_000
 HOUR = timedelta(hours=1)
@@ -45,7 +45,7 @@ def payments(type_: str, count: int) -> Iterator[Transaction]:
 
 def hour(type_: str, number: int, count: int = PAYMENTS) -> tuple[dict[str, Any], int]:
     """The hour's payments on a receiver that is split so, as a row; and into how many the fold splits it afterwards."""
-    world, kind, memory = World(NOON - timedelta(days=shards.AHEAD_DAYS)), TYPES[type_], InMemoryCounters()
+    world, kind, memory = World(NOON - timedelta(days=sharding.AHEAD_DAYS)), TYPES[type_], InMemoryCounters()
     entity = kind.key(PAYEE_ID)
     world.tell({"split": entity, "shards": number})
     terms: list[list[Term]] = []
@@ -121,7 +121,7 @@ def plan(kind: Kind, name: str, rate: float) -> Iterator[table.Row]:
     full = dict.fromkeys(range(kind.period // 3600), (1 << SLOTS) - 1)
     item = Item(slots=full)
     item.buckets["h"] = dict.fromkeys(full, packed(per_hour, per_hour * MEAN_AMOUNT))
-    for day, number in (("unsplit, day one", 1), ("split", shards.wanted(item))):
+    for day, number in (("unsplit, day one", 1), ("split", sharding.wanted(item))):
         share = rate / number
         size = item_bytes(kind, share, kind.period)
         written = min(size, LARGEST)  # beyond, an update is refused
@@ -134,7 +134,7 @@ def plan(kind: Kind, name: str, rate: float) -> Iterator[table.Row]:
             "item_bytes": round(size),
             "key_wru": write_units(0, math.ceil(written)),
             "key_wu_per_s": per_second,
-            "s_to_64_kb": _until(kind, share, lambda size: size > shards.LARGE),
+            "s_to_64_kb": _until(kind, share, lambda size: size > sharding.LARGE),
             "s_to_800_wu": _until(kind, share, lambda size, share=share: share * size / 1024 > MOST_WU),
             "s_to_400_kb": _until(kind, share, lambda size: size > LARGEST),
             "receiver_rru": read,

@@ -9,12 +9,12 @@ import random
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from fraud import fold, folding
-from fraud.counters import DAY, PAYER, SCALES, SLOTS, Item, Key, Kind, packed
-from fraud.dynamodb import Tables, Transport
-from fraud.past import NOTHING
+from fraud.aws.client import Request
+from fraud.aws.dynamodb import Tables, Transport
+from fraud.counters import fold, worker
+from fraud.counters.history import NOTHING
+from fraud.counters.layout import DAY, PAYER, SCALES, SLOTS, Item, Key, Kind, packed
 from fraud.transaction import Transaction
-from fraud.wire import Request
 
 TODAY = datetime(2026, 3, 4, tzinfo=UTC)
 NOON = TODAY + timedelta(hours=12)
@@ -28,13 +28,13 @@ def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, p
     """Give an entity the profile of one that has lived `per_day` payments a day, up to the day before yesterday."""
     rng = random.Random(f"{kind.name}#{entity}#{per_day}")
     past = NOTHING
-    profile: folding.Row = {}
+    profile: worker.Row = {}
     today = int(TODAY.timestamp()) // DAY
     for day in range(today - fold.PROFILE_DAYS - 2, today - 1):
         items = _day(rng, kind, day, per_day)
         for period in sorted(items):
             past = fold.folded(kind, period, items, past)
-            change = folding.expression(Key(kind, entity, period), profile, past)
+            change = worker.expression(Key(kind, entity, period), profile, past)
             transport.gather([Request("update_item", {"TableName": tables.profiles, **change})])
             profile = {kind.side: change["ExpressionAttributeValues"][":after"]}
 

@@ -10,13 +10,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fraud import assembly, scorer
-from fraud.dynamodb import Tables
-from fraud.evaluation import Evaluator
-from fraud.folding import Folding, Message
-from fraud.store import DynamoStore
-from fraud.wire import Request, Result
-from tests.in_memory_dynamodb import FOLD, InMemoryDynamoDB, key_of
+from fraud import assembly
+from fraud.aws.client import Request, Result
+from fraud.aws.dynamodb import Tables
+from fraud.counters.worker import Folding, Message
+from fraud.decisions.evaluation import Evaluator
+from fraud.decisions.store import DynamoStore
+from fraud.scoring import scorer
+from tests.support.in_memory_dynamodb import FOLD, InMemoryDynamoDB, key_of
 
 WRITE_UNIT = 1024
 READ_UNIT = 4096

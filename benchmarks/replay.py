@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from time import process_time
 
 from benchmarks import table
-from fraud import features
-from fraud.memory import InMemoryCounters
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.windows import measure
+from fraud.scoring import features
 from fraud.transaction import Transaction
-from fraud.windows import measure
-from models.simulate import simulate
+from models.simulation.simulate import simulate
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS, PAYERS, SEED = 45, 120, 4

@@ -9,14 +9,16 @@ import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from fraud import assembly, scorer, settings, telemetry
-from fraud.dynamodb import Tables
-from fraud.evaluation import Evaluator, Scorer
-from fraud.gateway import Answer, Event, answered, body_of
+from fraud import assembly, settings
+from fraud.aws import metrics
+from fraud.aws.client import INVOKE, Refused, Request, Result
+from fraud.aws.dynamodb import Tables
+from fraud.aws.http_api import Answer, Event, answered, body_of
+from fraud.decisions.evaluation import Evaluator, Scorer
+from fraud.decisions.store import DynamoStore
+from fraud.scoring import scorer
 from fraud.settings import Settings
-from fraud.store import DynamoStore
 from fraud.transaction import Admission, Transaction
-from fraud.wire import INVOKE, Refused, Request, Result
 
 Handler = Callable[[Event], Answer]
 
@@ -125,7 +127,7 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
     def decide(event: Event) -> str:
         transaction = Transaction.parse(body_of(event), Admission(configuration.currency, settings.now()))
         evaluation = evaluator.evaluate(transaction)
-        telemetry.evaluated(evaluation, "api")
+        metrics.evaluated(evaluation, "api")
         return evaluation.answer.decode()
 
     return lambda event: answered("api", lambda: decide(event))

@@ -28,11 +28,12 @@ from benchmarks import lives
 from benchmarks.child import Child
 from benchmarks.lives import DEVICE_ID, NOON, PAYEE_ID, PAYER_ID, TODAY, identifier
 from benchmarks.metering import TABLES, Metered
-from fraud import fold, store
-from fraud.connection import header
-from fraud.counters import DEVICE, PAYEE, PAYER
-from fraud.rows import watermark
-from fraud.scorer import PACKAGED
+from fraud.aws.connection import header
+from fraud.counters import fold
+from fraud.counters.codec import watermark
+from fraud.counters.layout import DEVICE, PAYEE, PAYER
+from fraud.decisions import store
+from fraud.scoring.scorer import PACKAGED
 
 PER_DAY = 20
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: %d\r\n\r\n"

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import table, workers
 from benchmarks.lives import TODAY
 from benchmarks.servers import Servers
-from models.simulate import simulate
+from models.simulation.simulate import simulate
 
 BATCH, BATCHES, WARM_UP = 100, 8, 2
 PAYERS = 20_000

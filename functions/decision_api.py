@@ -4,9 +4,11 @@ Routes are looked up by hand and logs written by hand: on this path a router and
 rules.
 """
 
-from fraud import assembly, decision, settings, telemetry
+from fraud import assembly, settings
+from fraud.aws import metrics
+from fraud.aws.http_api import Answer, Event, answered, body_of
+from fraud.decisions import decision
 from fraud.errors import NotFoundError
-from fraud.gateway import Answer, Event, answered, body_of
 from fraud.settings import Settings
 from fraud.transaction import Admission, Transaction, is_id
 
@@ -25,7 +27,7 @@ def decide(event: Event) -> bytes:
     """Decide the payment in the body, or repeat its decision."""
     transaction = Transaction.parse(body_of(event), Admission(_settings.currency, settings.now()))
     evaluation = _evaluator.evaluate(transaction)
-    telemetry.evaluated(evaluation, DOOR)
+    metrics.evaluated(evaluation, DOOR)
     return evaluation.answer
 
 

@@ -7,13 +7,14 @@ new decision. Redelivery does both again: updates are counted once, and consumer
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fraud import assembly, settings, telemetry
-from fraud.decision import Contents, DecisionMade
+from fraud import assembly, settings
+from fraud.aws import metrics
+from fraud.aws.queue import SqsQueue
+from fraud.counters.codec import opened
+from fraud.decisions.decision import Contents, DecisionMade
+from fraud.decisions.events import Outbox
+from fraud.decisions.repair import repair
 from fraud.errors import ServiceError
-from fraud.fold_queue import SqsQueue
-from fraud.outbox import Outbox
-from fraud.repair import repair
-from fraud.rows import opened
 from fraud.settings import Settings
 from fraud.transaction import Transaction
 
@@ -42,7 +43,7 @@ def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -
         try:
             _repair(each, row)
         except ServiceError as error:
-            telemetry.refused(error, DOOR)
+            metrics.refused(error, DOOR)
             return n
     return len(rows)
 
@@ -52,7 +53,7 @@ def _published(events: Sequence[DecisionMade]) -> int:
     try:
         return min(_outbox.publish(events), default=len(events))
     except ServiceError as error:
-        telemetry.refused(error, DOOR)
+        metrics.refused(error, DOOR)
         return 0
 
 
@@ -64,6 +65,6 @@ def _repair(contents: Contents, row: Mapping[str, Any]) -> None:
     transaction = Transaction.model_validate_json(contents.transaction)
     given_up = repair(_store, _folding, transaction, kinds, settings.now())
     for error in given_up:
-        telemetry.refused(error, DOOR)
+        metrics.refused(error, DOOR)
     if len(given_up) < len(kinds):
-        telemetry.recounted(len(kinds) - len(given_up))
+        metrics.recounted(len(kinds) - len(given_up))

@@ -5,10 +5,11 @@ when a service fails in between, the whole request is refused and may be sent ag
 unchanged by it.
 """
 
-from fraud import settings, telemetry
-from fraud.gateway import Answer, Event, answered, body_of, caller
-from fraud.label_store import LabelStore
-from fraud.labels import LabelBatch, LabelResults
+from fraud import settings
+from fraud.aws import metrics
+from fraud.aws.http_api import Answer, Event, answered, body_of, caller
+from fraud.labels.label import LabelBatch, LabelResults
+from fraud.labels.store import LabelStore
 from fraud.settings import Settings
 
 DOOR = "labels"
@@ -28,5 +29,5 @@ def label(event: Event) -> LabelResults:
     by = caller(event)
     source = _settings.label_sources.of(by)
     answer = _labels.accept(LabelBatch.parse(body_of(event), now), source, by, now)
-    telemetry.labelled(answer.results, source, DOOR)
+    metrics.labelled(answer.results, source, DOOR)
     return answer

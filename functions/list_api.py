@@ -9,9 +9,9 @@ from collections.abc import Callable
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from fraud import assembly, settings
-from fraud.gateway import Answer, Event, answered, body_of, caller
+from fraud.aws.http_api import Answer, Event, answered, body_of, caller
+from fraud.lists.store import ORDERS, Listed, Lists, Moment
 from fraud.settings import Settings
-from fraud.tables import ORDERS, Listed, Lists, Moment
 
 DOOR = "lists"
 

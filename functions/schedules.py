@@ -7,9 +7,10 @@ again, by the queue or with the next tick; nothing is lost and nothing is counte
 import json
 from typing import Any
 
-from fraud import assembly, telemetry
+from fraud import assembly
+from fraud.aws import metrics
+from fraud.aws.queue import SqsQueue
 from fraud.errors import ServiceError
-from fraud.fold_queue import SqsQueue
 from fraud.settings import Settings
 
 DOOR = "fold"
@@ -23,9 +24,9 @@ def tick(_event: object, _context: object) -> dict[str, int]:
     try:
         due = _folding.tick()
     except ServiceError as error:
-        telemetry.refused(error, DOOR)
+        metrics.refused(error, DOOR)
         raise
-    telemetry.fold_due(due)
+    metrics.fold_due(due)
     return due._asdict()
 
 
@@ -36,8 +37,8 @@ def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401
         try:
             done = _folding.work(json.loads(record["body"]), context.get_remaining_time_in_millis)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one message is not the others'
-            telemetry.refused(error, DOOR)
+            metrics.refused(error, DOOR)
             failed.append({"itemIdentifier": record["messageId"]})
         else:
-            telemetry.folded(done)
+            metrics.folded(done)
     return {"batchItemFailures": failed}

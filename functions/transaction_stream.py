@@ -9,10 +9,11 @@ import gc
 from collections.abc import Sequence
 from typing import Any
 
-from fraud import assembly, settings, telemetry
+from fraud import assembly, settings
+from fraud.aws import metrics
+from fraud.decisions.evaluation import Evaluation
+from fraud.decisions.events import Outbox, Undecidable
 from fraud.errors import ConflictingBodyError, FraudError, InvalidRequestError, ServiceError
-from fraud.evaluation import Evaluation
-from fraud.outbox import Outbox, Undecidable
 from fraud.settings import Settings
 from fraud.transaction import Admission, Transaction
 
@@ -45,7 +46,7 @@ def _failed(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         try:
             _settle(record, outcome)
         except ServiceError as error:
-            telemetry.refused(error, DOOR)
+            metrics.refused(error, DOOR)
             failed.append({"itemIdentifier": record["kinesis"]["sequenceNumber"]})
     return failed
 
@@ -60,7 +61,7 @@ def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
 def _settle(record: dict[str, Any], outcome: Evaluation | FraudError) -> None:
     """Say what was decided, or set the record aside. Raises ServiceError when it must come again."""
     if isinstance(outcome, Evaluation):
-        telemetry.evaluated(outcome, DOOR)
+        metrics.evaluated(outcome, DOOR)
         return
     if isinstance(outcome, ServiceError):
         raise outcome
@@ -68,7 +69,7 @@ def _settle(record: dict[str, Any], outcome: Evaluation | FraudError) -> None:
     shard = record["eventID"].partition(":")[0]
     reason = REASONS[type(outcome)]
     _outbox.set_aside(Undecidable(reason, outcome.faults, _data(record), shard, kinesis["sequenceNumber"]))
-    telemetry.refused(outcome, DOOR)
+    metrics.refused(outcome, DOOR)
 
 
 def _data(record: dict[str, Any]) -> bytes:

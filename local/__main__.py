@@ -3,9 +3,9 @@
 import argparse
 import sys
 
+from local.account.emulator import told_to_end
+from local.account.stack import REGION
 from local.box import Box
-from local.emulator import told_to_end
-from local.stack import REGION
 
 PORT = 8080
 

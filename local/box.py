@@ -10,15 +10,15 @@ from typing import Self
 
 from botocore.credentials import Credentials
 
-from local.authorisers import Authorisers, Issuer
-from local.client import Client
-from local.clock import EventClock
-from local.emulator import DEFAULTS, KEY_ID, SECRET, TEMPLATE, Emulator
-from local.endpoint import ModelServer
-from local.environments import Environments
-from local.gateway import Gateway
-from local.pump import Pump
-from local.stack import Function
+from local.account.clock import EventClock
+from local.account.emulator import DEFAULTS, KEY_ID, SECRET, TEMPLATE, Emulator
+from local.account.stack import Function
+from local.api.authorisers import Authorisers, Issuer
+from local.api.client import Client
+from local.api.gateway import Gateway
+from local.lambdas.environments import Environments
+from local.sagemaker.endpoint import ModelServer
+from local.triggers.pump import Pump
 
 
 class Box:

@@ -14,10 +14,11 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from local.api.client import Client
 from local.box import Box
-from local.client import Client
 from local.replay import Report, replay, replay_by_stream
-from models import evaluate, simulate
+from models.simulation import simulate
+from models.training import evaluate
 
 QUARTER = 250
 """Labels are delivered before each quarter of the payments; the first two go by API, the others by Kinesis."""

@@ -30,12 +30,12 @@ import botocore.session
 import pyarrow.parquet
 from tqdm import tqdm
 
-from fraud.decision import PACKED
-from fraud.rows import opened
+from fraud.counters.codec import opened
+from fraud.decisions.decision import PACKED
+from local.account.stack import REGION
+from local.api.client import Answer, Client
 from local.box import Box
-from local.client import Answer, Client
-from local.redrive import Line, read
-from local.stack import REGION
+from operations.redrive import Line, read
 
 Row = dict[str, Any]
 T = TypeVar("T")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from local import documents
-from local.emulator import TEMPLATE
-from local.stack import expand
+from local.account.emulator import TEMPLATE
+from local.account.stack import expand
+from operations import documents
 
 
 @pytest.mark.parametrize("name", documents.DOCUMENTS)

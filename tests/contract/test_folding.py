@@ -12,25 +12,25 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from fraud import windows
-from fraud.counters import MERCHANT, PAYER, Key, packed, updates
-from fraud.decision import Outcome, Record
-from fraud.dynamodb import Tables, watermark_request
+from fraud.aws.client import Refused, Request, Result, Wire
+from fraud.aws.dynamodb import Tables, watermark_request
+from fraud.aws.queue import SqsQueue
+from fraud.counters import windows
+from fraud.counters.codec import SHARDS, expression, profile_of, watermark
+from fraud.counters.fold import PROFILE_DAYS, WATERMARKS, Progress
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import MERCHANT, PAYER, Key, packed, updates
+from fraud.counters.windows import measure
+from fraud.counters.worker import PAGE, RESERVE_MS, Folding, Message, step
+from fraud.decisions.decision import Outcome, Record
+from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError, UnavailableError
-from fraud.fold import PROFILE_DAYS, WATERMARKS, Progress
-from fraud.fold_queue import SqsQueue
-from fraud.folding import PAGE, RESERVE_MS, Folding, Message, step
-from fraud.memory import InMemoryCounters
-from fraud.rows import SHARDS, expression, profile_of, watermark
 from fraud.settings import Caller
-from fraud.store import DynamoStore
 from fraud.transaction import Transaction
-from fraud.windows import measure
-from fraud.wire import Refused, Request, Result, Wire
-from local.emulator import Emulator
-from tests.fakes import committed, counted
-from tests.in_memory_dynamodb import InMemoryDynamoDB
-from tests.payments import NOON, payment
+from local.account.emulator import Emulator
+from tests.support.fakes import committed, counted
+from tests.support.in_memory_dynamodb import InMemoryDynamoDB
+from tests.support.payments import NOON, payment
 
 DAY = 86_400
 TODAY = int(NOON.timestamp()) // DAY

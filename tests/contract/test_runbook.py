@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from local.emulator import TEMPLATE
-from local.stack import expand
+from local.account.emulator import TEMPLATE
+from local.account.stack import expand
 
 RUNBOOK = (TEMPLATE.parent / "docs" / "runbook.md").read_text(encoding="utf-8")
 EXPANDED = expand(TEMPLATE, {})
@@ -43,4 +43,4 @@ def test_every_code_of_ours_is_explained_and_no_other() -> None:
 
 
 def test_every_redrive_is_run_by_the_environment_s_interpreter() -> None:
-    assert RUNBOOK.count("python -m local.redrive") == RUNBOOK.count("`.venv/bin/python -m local.redrive") > 0
+    assert RUNBOOK.count("python -m operations.redrive") == RUNBOOK.count("`.venv/bin/python -m operations.redrive") > 0

@@ -11,8 +11,13 @@ from typing import Any
 
 import pytest
 
-from fraud import features
-from fraud.counters import (
+from fraud.aws.client import Answer, Refused, Request, Result, Wire, answered
+from fraud.aws.dynamodb import READ_ATTEMPTS, Tables, Transport
+from fraud.counters.codec import expression, item_of, opened, projection
+from fraud.counters.fold import closable
+from fraud.counters.history import Bucket, Past, Series
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import (
     DAY,
     KINDS,
     MERCHANT,
@@ -28,23 +33,18 @@ from fraud.counters import (
     slot_of,
     updates,
 )
-from fraud.decision import PACKED, Contents, Outcome, Record, Stored
-from fraud.dynamodb import READ_ATTEMPTS, Tables, Transport
+from fraud.counters.windows import NAMES, measure
+from fraud.counters.worker import RESERVE_MS, Folding, Message
+from fraud.decisions.decision import PACKED, Contents, Outcome, Record, Stored
+from fraud.decisions.evaluation import Evaluator
+from fraud.decisions.store import DynamoStore
 from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
-from fraud.evaluation import Evaluator
-from fraud.fold import closable
-from fraud.folding import RESERVE_MS, Folding, Message
-from fraud.memory import InMemoryCounters
-from fraud.past import Bucket, Past, Series
-from fraud.rows import expression, item_of, opened, projection
+from fraud.scoring import features
 from fraud.settings import Caller
-from fraud.store import DynamoStore
 from fraud.transaction import NEEDS_PAYEE, Transaction
-from fraud.windows import NAMES, measure
-from fraud.wire import Answer, Refused, Request, Result, Wire, answered
-from local.emulator import Emulator
-from tests.fakes import FixedScorer, committed, counted, rule_book
-from tests.payments import NOON, SIDES_OF_TYPE, arrivals, payment
+from local.account.emulator import Emulator
+from tests.support.fakes import FixedScorer, committed, counted, rule_book
+from tests.support.payments import NOON, SIDES_OF_TYPE, arrivals, payment
 
 RETENTION_DAYS = 400
 

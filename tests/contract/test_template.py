@@ -13,16 +13,18 @@ import moto.server
 import pytest
 from botocore.session import get_session
 
-from fraud import fold, label_store, tables
-from fraud.counters import MERCHANT
+from fraud.aws.client import Request
+from fraud.counters import fold
+from fraud.counters.layout import MERCHANT
+from fraud.labels import store
+from fraud.lists import store as tables
 from fraud.settings import Settings
 from fraud.transaction import MAX_AGE
-from fraud.wire import Request
-from local import stack
-from local.environments import Environment
-from local.permissions import refusal
-from local.stack import Function
-from tests.deployment import Deployment
+from local.account import stack
+from local.account.permissions import refusal
+from local.account.stack import Function
+from local.lambdas.environments import Environment
+from tests.support.deployment import Deployment
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STATEFUL = {
@@ -397,9 +399,9 @@ def test_every_route_may_be_called_by_one_role_and_no_more_than_that() -> None:
     [
         (tables.Profile, "ProfilesTable"),
         (tables.AuditRow, "AuditTable"),
-        (label_store.LabelRow, "LabelsTable"),
-        (label_store.AccountProfile, "ProfilesTable"),
-        (label_store.DecidedRow, "DecisionsTable"),
+        (store.LabelRow, "LabelsTable"),
+        (store.AccountProfile, "ProfilesTable"),
+        (store.DecidedRow, "DecisionsTable"),
     ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:

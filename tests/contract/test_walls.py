@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-ROOMS = ("layers/shared/fraud", "functions", "models", "local", "benchmarks")
+ROOMS = ("layers/shared/fraud", "functions", "models", "local", "operations", "benchmarks")
 
 
 def lint(tree: Path) -> subprocess.CompletedProcess[str]:
@@ -39,19 +39,18 @@ SDKS = "SDKs and the environment"
 @pytest.mark.parametrize(
     ("room", "planted", "contract"),
     [
-        ("layers/shared/fraud/counters.py", "import boto3", SDKS),
-        ("layers/shared/fraud/labels.py", "import os", SDKS),
-        ("layers/shared/fraud/wire.py", "import botocore", SDKS),
-        ("layers/shared/fraud/counters.py", "from fraud import decision", LAYERS),
-        ("layers/shared/fraud/labels.py", "from fraud import settings", LAYERS),
-        ("layers/shared/fraud/store.py", "from fraud import scorer", LAYERS),
-        ("layers/shared/fraud/extra.py", "", LAYERS),
+        ("layers/shared/fraud/counters/layout.py", "import boto3", SDKS),
+        ("layers/shared/fraud/labels/label.py", "import os", SDKS),
+        ("layers/shared/fraud/aws/client.py", "import botocore", SDKS),
+        ("layers/shared/fraud/counters/layout.py", "from fraud.decisions import decision", LAYERS),
+        ("layers/shared/fraud/labels/label.py", "from fraud import settings", LAYERS),
+        ("layers/shared/fraud/decisions/store.py", "from fraud.scoring import scorer", LAYERS),
         ("layers/shared/fraud/extra.py", "import boto3", SDKS),
-        ("layers/shared/fraud/errors.py", "from models import draws", "The library knows nobody above it"),
+        ("layers/shared/fraud/errors.py", "from models.simulation import draws", "The library knows nobody above it"),
         ("functions/list_api.py", "import boto3", "Doors go through fraud"),
         ("functions/list_api.py", "from functions import decision_api", "No door imports another"),
-        ("models/simulate.py", "from fraud import store", "The workshop stands on the pure floor"),
-        ("models/simulate.py", "import boto3", "The workshop stands on the pure floor"),
+        ("models/simulation/simulate.py", "from fraud.decisions import store", "The workshop stands on the pure floor"),
+        ("models/simulation/simulate.py", "import boto3", "The workshop stands on the pure floor"),
     ],
 )
 def test_what_is_planted_breaks_its_contract(tree: Path, room: str, planted: str, contract: str):

@@ -25,16 +25,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fraud.counters import updates
+from fraud.aws.client import Refused, Request, Result, Wire
+from fraud.aws.sigv4 import Signer
+from fraud.counters.codec import expression
+from fraud.counters.layout import updates
 from fraud.errors import ServiceError
-from fraud.rows import expression
 from fraud.settings import Caller
-from fraud.signature import Signer
-from fraud.wire import Refused, Request, Result, Wire
-from local.emulator import Emulator
-from local.stack import REGION
-from tests.boto_transport import BotoTransport
-from tests.payments import NOON, payment
+from local.account.emulator import Emulator
+from local.account.stack import REGION
+from tests.support.boto_transport import BotoTransport
+from tests.support.payments import NOON, payment
 from tests.unit.test_settings import ENVIRONMENT
 
 LAMBDA = {
@@ -286,6 +286,6 @@ def loaded_by(module: str) -> set[str]:
 
 def test_the_function_that_decides_loads_no_sdk():
     loaded = loaded_by("functions.decision_api")
-    assert "fraud.wire" in loaded
+    assert "fraud.aws.client" in loaded
     assert loaded & HEAVY == set()
     assert "boto3" in loaded_by("functions.schedules")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from local.emulator import KEY_ID, SECRET, Emulator
-from local.stack import REGION
+from local.account.emulator import KEY_ID, SECRET, Emulator
+from local.account.stack import REGION
 
 
 @pytest.fixture(scope="session")

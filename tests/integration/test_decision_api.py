@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from fraud import assembly
-from fraud.counters import packed
+from fraud.aws.client import Patience, Request, Result
+from fraud.counters.layout import packed
 from fraud.errors import ServiceError, UnavailableError, UndecidedError
 from fraud.transaction import Transaction
-from fraud.wire import Patience, Request, Result
-from local.emulator import Emulator
-from tests.payments import body
+from local.account.emulator import Emulator
+from tests.support.payments import body
 
 NUMBERS = itertools.count()
 NAME, IP, NOTE = "Hanako Q Zzyzx", "203.0.113.77", "zebra-metadata"

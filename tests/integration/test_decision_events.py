@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from fraud.counters import packed
+from fraud.aws.client import Request, Result
+from fraud.counters.codec import opened
+from fraud.counters.layout import packed
 from fraud.errors import ServiceError, UnavailableError
-from fraud.rows import opened
-from fraud.wire import Request, Result
-from local.emulator import Emulator
+from local.account.emulator import Emulator
 from tests.integration.conftest import Taken, hours_of
 from tests.integration.test_decision_api import fresh, post
 from tests.integration.test_outbox import taken

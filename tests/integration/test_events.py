@@ -4,26 +4,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
-from local import events
-from local.emulator import Emulator
-from local.host import Context
+from local.account.emulator import Emulator
+from local.lambdas.host import Context
+from local.sam import sample_events
 
 
 def test_every_sample_event_is_answered_as_its_name_announces(emulator: Emulator, doors: dict[str, ModuleType]):
     answered = []
     for function in emulator.stack.functions:
         module, name = function.handler.split(".")
-        for path in events.of_handler(function.handler):
+        for path in sample_events.of_handler(function.handler):
             now = datetime.now(UTC)
             context = Context("request", int((now.timestamp() + function.timeout) * 1000))
-            answer = getattr(doors[function.name], name)(events.load(path, now), context)
-            assert events.answered_as_announced(path, answer), (path, answer)
+            answer = getattr(doors[function.name], name)(sample_events.load(path, now), context)
+            assert sample_events.answered_as_announced(path, answer), (path, answer)
             answered.append(path)
         assert {path.parent.name for path in answered} >= {module}
-    assert sorted(answered) == sorted(path for path in events.EVENTS.rglob("*.json"))
+    assert sorted(answered) == sorted(path for path in sample_events.EVENTS.rglob("*.json"))
 
 
 def test_a_token_stands_for_the_moment_of_loading(tmp_path: Path):
     path = tmp_path / "handler.case.json"
     path.write_text('{"body": "{{now}}"}')
-    assert events.load(path, datetime(2026, 1, 2, tzinfo=UTC)) == {"body": "2026-01-02T00:00:00.000+00:00"}
+    assert sample_events.load(path, datetime(2026, 1, 2, tzinfo=UTC)) == {"body": "2026-01-02T00:00:00.000+00:00"}

@@ -20,17 +20,17 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from fraud import settings
-from fraud.boto import ATTEMPTS
-from fraud.decision import PACKED, Contents
-from fraud.label_sources import MAX_SOURCES
-from fraud.label_store import AccountProfile, DecidedRow, LabelAttribute, LabelRow
-from fraud.labels import MAX_LABELS_OF_SOURCE
-from fraud.rows import profile_of
+from fraud.aws.boto import ATTEMPTS
+from fraud.counters.codec import profile_of
+from fraud.decisions.decision import PACKED, Contents
+from fraud.labels.label import MAX_LABELS_OF_SOURCE
+from fraud.labels.sources import MAX_SOURCES
+from fraud.labels.store import AccountProfile, DecidedRow, LabelAttribute, LabelRow
 from fraud.transaction import Transaction, utc
-from local import events
-from local.moto_server import TakingTurns
-from tests import label_log
-from tests.payments import NOON, payment
+from local.account.moto_server import TakingTurns
+from local.sam import sample_events
+from tests.support import label_log
+from tests.support.payments import NOON, payment
 
 MODELS = (LabelRow, AccountProfile, DecidedRow)
 ROLES = {"user_report": "payment-app", "analyst": "fraud-analyst", "chargeback": "chargeback-importer"}
@@ -395,10 +395,10 @@ def test_a_faulty_label_keeps_no_other_and_results_are_in_order(house):
     assert house.profile(payee) == {f"fi{DAY}": 2}
 
 
-@pytest.mark.parametrize("path", events.of_handler("label_api.handler"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sample_events.of_handler("label_api.handler"), ids=lambda path: path.name)
 def test_sample_events_are_answered_as_their_names_announce(house: House, path: Path):
     house.now = datetime.now(UTC)
-    assert events.answered_as_announced(path, house.handler(events.load(path, house.now), None))
+    assert sample_events.answered_as_announced(path, house.handler(sample_events.load(path, house.now), None))
 
 
 def test_no_log_line_names_anyone(house, capsys):

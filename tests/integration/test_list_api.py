@@ -260,7 +260,7 @@ def test_a_value_that_never_was_on_the_list_is_not_found(list_api):
 
 
 def test_a_table_that_is_away_is_answered_500_and_a_service_that_is_away_503(list_api, monkeypatch):
-    from fraud.tables import Profile  # noqa: PLC0415 - imported with its environment set
+    from fraud.lists.store import Profile  # noqa: PLC0415 - imported with its environment set
 
     monkeypatch.setattr(Profile, "_connection", None)
     with monkeypatch.context() as gone:

@@ -11,10 +11,10 @@ from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 from pydantic import BaseModel
 
+from fraud.decisions.events import EVENTS_PER_CALL, INLINE_BYTES, MOST_ERRORS, Outbox, Undecidable
 from fraud.errors import Fault, ServiceError, UnavailableError
-from fraud.outbox import EVENTS_PER_CALL, INLINE_BYTES, MOST_ERRORS, Outbox, Undecidable
 from fraud.settings import Settings
-from local.emulator import Emulator
+from local.account.emulator import Emulator
 from tests.integration.conftest import Taken
 
 LONGEST_MESSAGE = 262_144

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from fraud.counters import Slice, updates
-from fraud.dynamodb import watermark_request, watermark_rows
+from fraud.aws.dynamodb import watermark_request, watermark_rows
+from fraud.counters.codec import shards_of
+from fraud.counters.layout import Slice, updates
+from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError
-from fraud.rows import shards_of
-from fraud.store import DynamoStore
-from local.emulator import Emulator
-from tests.fakes import counted
-from tests.payments import payment
+from local.account.emulator import Emulator
+from tests.support.fakes import counted
+from tests.support.payments import payment
 
 
 class Context:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from fraud import counters
+from fraud.aws.client import Request, Result
+from fraud.counters import layout
+from fraud.decisions.events import INLINE_BYTES
 from fraud.errors import ServiceError, UnavailableError
-from fraud.outbox import INLINE_BYTES
-from fraud.wire import Request, Result
 from tests.integration.conftest import Taken, hours_of
 from tests.integration.test_decision_api import JUNK, fresh, get, post
 
@@ -92,7 +92,7 @@ def transport(transaction_stream: Any, monkeypatch: pytest.MonkeyPatch) -> Inter
 
 
 def packed(*payments: dict[str, Any]) -> list[str]:
-    return [str(counters.packed(len(payments), sum(payment["amount"] for payment in payments)))]
+    return [str(layout.packed(len(payments), sum(payment["amount"] for payment in payments)))]
 
 
 # --- decided ----------------------------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from local import acceptance, handbook
 from local.replay import Report
-from local.stream_acceptance import Left, Outcome
-from local.worlds import HANDBOOK_DAY, Confirmed, from_handbook, occurred_at, simulated
+from models.datasets import handbook
+from tests.acceptance import doors
+from tests.acceptance.stream import Left, Outcome
+from tests.acceptance.worlds import HANDBOOK_DAY, Confirmed, from_handbook, occurred_at, simulated
 
 PAYMENTS = 300
 DAY = 86_400
@@ -40,15 +41,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def started(data: Path) -> Iterator[dict[str, acceptance.Started]]:
+def started(data: Path) -> Iterator[dict[str, doors.Started]]:
     """Both worlds on their way, two boxes at a time."""
-    with acceptance.pool() as boxes:
+    with doors.pool() as boxes:
         worlds = simulated(PAYMENTS), from_handbook(data, PAYMENTS)
-        yield {world.name: acceptance.start(world, boxes) for world in worlds}
+        yield {world.name: doors.start(world, boxes) for world in worlds}
 
 
 def test_simulated_payments_are_decided_alike_by_every_way(started, capsys: pytest.CaptureFixture[str]):
-    assert acceptance.judge(started["simulator"])
+    assert doors.judge(started["simulator"])
     printed = capsys.readouterr().out
     assert f"{PAYMENTS} payments decided by API, 0 errors, 0 lost, 0 decided twice, 0 degraded; 0 feature" in printed
     assert f"{PAYMENTS} of {PAYMENTS} payments decided by one shard, 5% delivered twice, 3 crashes; 0 lost" in printed
@@ -59,7 +60,7 @@ def test_imported_payments_go_on_from_their_history(started, capsys: pytest.Capt
     world = started["handbook"].world
     assert len(world.history) > 2_000
     assert len(world.confirmed) > 3
-    assert acceptance.judge(started["handbook"])
+    assert doors.judge(started["handbook"])
     assert "0 feature vectors differ from offline" in capsys.readouterr().out
 
 
@@ -88,36 +89,36 @@ OTHER = Outcome('{"outcome": "decline"}', "[]", b"", "print")
 
 
 def test_parity_fails_for_features_errors_degraded_and_missing_decisions():
-    assert acceptance.parity(WORLD, TOLD, LEFT, EXPECTED)
-    assert not acceptance.parity(WORLD, TOLD, LEFT, EXPECTED | {IDS[1]: b"else"})
-    assert not acceptance.parity(WORLD, replace(TOLD, failed=1), LEFT, EXPECTED)
-    assert not acceptance.parity(WORLD, replace(TOLD, lost=1), LEFT, EXPECTED)
-    assert not acceptance.parity(WORLD, replace(TOLD, twice=1), LEFT, EXPECTED)
-    assert not acceptance.parity(WORLD, TOLD, replace(LEFT, degraded=1), EXPECTED)
-    assert not acceptance.parity(WORLD, TOLD, replace(LEFT, overwritten=1), EXPECTED)
-    assert not acceptance.parity(WORLD, TOLD, without(LEFT, IDS[0]), EXPECTED)
+    assert doors.parity(WORLD, TOLD, LEFT, EXPECTED)
+    assert not doors.parity(WORLD, TOLD, LEFT, EXPECTED | {IDS[1]: b"else"})
+    assert not doors.parity(WORLD, replace(TOLD, failed=1), LEFT, EXPECTED)
+    assert not doors.parity(WORLD, replace(TOLD, lost=1), LEFT, EXPECTED)
+    assert not doors.parity(WORLD, replace(TOLD, twice=1), LEFT, EXPECTED)
+    assert not doors.parity(WORLD, TOLD, replace(LEFT, degraded=1), EXPECTED)
+    assert not doors.parity(WORLD, TOLD, replace(LEFT, overwritten=1), EXPECTED)
+    assert not doors.parity(WORLD, TOLD, without(LEFT, IDS[0]), EXPECTED)
 
 
 def test_only_a_payment_in_flight_at_a_crash_may_be_decided_otherwise(capsys: pytest.CaptureFixture[str]):
     in_flight = [frozenset({id_}) for id_ in IDS]
-    assert len(in_flight) == acceptance.CRASHES
+    assert len(in_flight) == doors.CRASHES
     differs = replace(LEFT, outcomes=LEFT.outcomes | {IDS[0]: OTHER})
     recounted = replace(differs, recounted=frozenset({IDS[0]}))
-    assert acceptance.same_decisions(WORLD, LEFT, LEFT, in_flight)
-    assert not acceptance.same_decisions(WORLD, LEFT, differs, in_flight)
-    assert acceptance.same_decisions(WORLD, LEFT, recounted, in_flight)
+    assert doors.same_decisions(WORLD, LEFT, LEFT, in_flight)
+    assert not doors.same_decisions(WORLD, LEFT, differs, in_flight)
+    assert doors.same_decisions(WORLD, LEFT, recounted, in_flight)
     assert f"0 differ from the API's, 0 counters differ; recounted: {IDS[0]}" in capsys.readouterr().out
-    assert not acceptance.same_decisions(WORLD, LEFT, LEFT, in_flight[1:])
-    assert not acceptance.same_decisions(WORLD, LEFT, recounted, [in_flight[1]] * acceptance.CRASHES)
-    assert not acceptance.same_decisions(WORLD, LEFT, without(LEFT, IDS[0]), in_flight)
-    assert not acceptance.same_decisions(WORLD, LEFT, replace(LEFT, overwritten=1), in_flight)
+    assert not doors.same_decisions(WORLD, LEFT, LEFT, in_flight[1:])
+    assert not doors.same_decisions(WORLD, LEFT, recounted, [in_flight[1]] * doors.CRASHES)
+    assert not doors.same_decisions(WORLD, LEFT, without(LEFT, IDS[0]), in_flight)
+    assert not doors.same_decisions(WORLD, LEFT, replace(LEFT, overwritten=1), in_flight)
 
 
 def test_one_counter_that_differs_or_is_missing_fails():
-    assert acceptance.same_counters(WORLD, LEFT, LEFT)
-    assert not acceptance.same_counters(WORLD, LEFT, replace(LEFT, counters={}))
-    assert not acceptance.same_counters(WORLD, LEFT, replace(LEFT, counters={("payer#a", "d1"): "else"}))
-    assert not acceptance.same_counters(WORLD, LEFT, without(LEFT, IDS[0]))
+    assert doors.same_counters(WORLD, LEFT, LEFT)
+    assert not doors.same_counters(WORLD, LEFT, replace(LEFT, counters={}))
+    assert not doors.same_counters(WORLD, LEFT, replace(LEFT, counters={("payer#a", "d1"): "else"}))
+    assert not doors.same_counters(WORLD, LEFT, without(LEFT, IDS[0]))
 
 
 def without(left: Left, id_: str) -> Left:

@@ -19,10 +19,10 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from local.account.emulator import Emulator, EmulatorError
+from local.account.stack import REGION
+from local.api.client import Client
 from local.box import Box
-from local.client import Client
-from local.emulator import Emulator, EmulatorError
-from local.stack import REGION
 
 UNKNOWN_RESOURCE = """
 Transform: AWS::Serverless-2016-10-31
@@ -215,7 +215,7 @@ def test_every_process_ends_however_its_parent_does(end: signal.Signals, tmp_pat
 
 
 def test_emulator_alone_says_when_it_is_ready(tmp_path: Path) -> None:
-    with running(tmp_path, "local.emulator", "--host", "127.0.0.1", "--port", "0") as emulator:
+    with running(tmp_path, "local.account.emulator", "--host", "127.0.0.1", "--port", "0") as emulator:
         assert emulator.stdout is not None
         assert emulator.stdout.readline().startswith("emulator ready: http://127.0.0.1:")
         emulator.terminate()

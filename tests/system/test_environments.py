@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from local.environments import CAP, Environments, FunctionError
-from local.stack import Function
+from local.account.stack import Function
+from local.lambdas.environments import CAP, Environments, FunctionError
 
 HANDLER = """
 import os, sys, time
@@ -158,7 +158,7 @@ def test_environments_end_with_the_block(function: Function, tmp_path: Path) -> 
 
 
 def test_host_needs_nothing_but_the_standard_library() -> None:
-    import local.host  # noqa: PLC0415
+    import local.lambdas.host  # noqa: PLC0415
 
     names = {name.partition(".")[0] for name in vars(local.host) if not name.startswith("_")}
     modules = {vars(local.host)[name].__name__ for name in names if type(vars(local.host)[name]) is type(sys)}

@@ -1,8 +1,10 @@
-"""Everything fails, at the size that every commit can afford; `python -m tests.fault_injection` runs it large."""
+"""Everything fails, at the size that every commit can afford; `python -m tests.acceptance.fault_injection` runs it
+large.
+"""
 
 import pytest
 
-from tests.fault_injection import DEADLINE_S, PHASES, SHARES, Figures, run
+from tests.acceptance.fault_injection import DEADLINE_S, PHASES, SHARES, Figures, run
 
 PAYMENTS = 1500
 STEPS = ("update_item", "invoke_endpoint", "put_item")

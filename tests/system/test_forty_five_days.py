@@ -1,10 +1,12 @@
-"""Forty-five days at the size that every commit can afford; `python -m tests.forty_five_days` runs them large."""
+"""Forty-five days at the size that every commit can afford; `python -m tests.acceptance.forty_five_days` runs them
+large.
+"""
 
 from datetime import timedelta
 
 import pytest
 
-from tests.forty_five_days import DAYS, STANDSTILL, Figures, run
+from tests.acceptance.forty_five_days import DAYS, STANDSTILL, Figures, run
 
 PAYERS = 20
 

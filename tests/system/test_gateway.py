@@ -16,12 +16,12 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from local.authorisers import Authorisers, Issuer
-from local.client import Client
-from local.clock import EventClock
-from local.environments import FunctionError
-from local.gateway import CLOCK_HEADER, Gateway
-from local.stack import REGION, Route, UnsupportedError
+from local.account.clock import EventClock
+from local.account.stack import REGION, Route, UnsupportedError
+from local.api.authorisers import Authorisers, Issuer
+from local.api.client import Client
+from local.api.gateway import CLOCK_HEADER, Gateway
+from local.lambdas.environments import FunctionError
 
 KEY = Credentials("key", "secret")
 ISSUER = Issuer()

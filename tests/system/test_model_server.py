@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from fraud import features, scorer
+from fraud.aws.client import Wire
+from fraud.scoring import features, scorer
 from fraud.settings import Caller
-from fraud.wire import Wire
+from local.api.client import Client
 from local.box import Box
-from local.client import Client
-from local.endpoint import EndpointError, ModelServer
+from local.sagemaker.endpoint import EndpointError, ModelServer
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VECTORS = list(features.probed())

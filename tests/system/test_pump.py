@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from local.clock import EventClock
-from local.emulator import Emulator
-from local.environments import FunctionError
-from local.patterns import matches
-from local.pump import Pump
-from local.stack import EventMapping, Rule, Stack, UnsupportedError
+from local.account.clock import EventClock
+from local.account.emulator import Emulator
+from local.account.stack import EventMapping, Rule, Stack, UnsupportedError
+from local.lambdas.environments import FunctionError
+from local.triggers.patterns import matches
+from local.triggers.pump import Pump
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31

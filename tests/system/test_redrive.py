@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from local import redrive
 from local.box import Box
+from operations import redrive
 
 GOOD = {"transaction_id": "redriven-1", "payer_id": "p"}
 NUMBERS = count(1)
@@ -101,7 +101,7 @@ def run(box: Box, *arguments: str, status: int = 0) -> str:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": box.endpoint_url,
     }
-    command = [sys.executable, "-m", "local.redrive", *arguments]
+    command = [sys.executable, "-m", "operations.redrive", *arguments]
     done = subprocess.run(command, env=variables, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == status, done.stderr
     return done.stdout

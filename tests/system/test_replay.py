@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from local.api.client import Answer
 from local.box import Box
-from local.client import Answer
 from local.replay import Report, payment_of, replay, rows
-from tests.payments import body
+from tests.support.payments import body
 
 START = datetime(2026, 3, 5, 9, tzinfo=UTC)
 

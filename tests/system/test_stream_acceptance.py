@@ -2,8 +2,8 @@
 
 import pytest
 
-from local.stream_acceptance import nothing_lost
-from local.worlds import simulated
+from tests.acceptance.stream import nothing_lost
+from tests.acceptance.worlds import simulated
 
 
 def test_broken_records_are_set_aside_and_decided_once_they_are_mended(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,11 @@ from benchmarks import capacity, hot_key, lives, metering, table
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
 from benchmarks.servers import Ledger, Servers
-from fraud.counters import MERCHANT, PAYEE, PAYER, unpacked
-from fraud.rows import past_of
-from fraud.shards import LARGE, NUMBERS
-from fraud.store import DynamoStore
-from tests.fakes import counted
+from fraud.counters.codec import past_of
+from fraud.counters.layout import MERCHANT, PAYEE, PAYER, unpacked
+from fraud.counters.sharding import LARGE, NUMBERS
+from fraud.decisions.store import DynamoStore
+from tests.support.fakes import counted
 
 SHORT = capacity.Life("3 a day", 3)
 

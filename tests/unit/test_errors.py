@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fraud import errors
+from fraud.aws.http_api import problem
 from fraud.errors import (
     ConflictingBodyError,
     Fallback,
@@ -17,7 +18,6 @@ from fraud.errors import (
     UnavailableError,
     UndecidedError,
 )
-from fraud.gateway import problem
 
 STATUS = {
     InvalidRequestError((Fault("amount", "missing", "is required"),)): 400,

@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fraud.aws.http_api import problem
 from fraud.errors import Fault, InvalidRequestError
-from fraud.gateway import problem
 from fraud.transaction import MAX_AHEAD, MAX_BODY_BYTES, NEEDS_PAYEE, Admission, Transaction, instant
-from tests.payments import NOON, SIDES_OF_TYPE, body, payment
+from tests.support.payments import NOON, SIDES_OF_TYPE, body, payment
 
 ADMISSION = Admission("JPY", NOON)
 SECRET = "MARKER"

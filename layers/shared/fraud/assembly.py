@@ -5,17 +5,18 @@ runs with.
 import contextlib
 from pathlib import Path
 
-from fraud import scorer, settings
-from fraud.dynamodb import Tables, Transport
+from fraud import settings
+from fraud.aws.client import Patience, Wire
+from fraud.aws.dynamodb import Tables, Transport
+from fraud.counters.worker import Folding, Queue
+from fraud.decisions.evaluation import Evaluator, Scorer
+from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError
-from fraud.evaluation import Evaluator, Scorer
-from fraud.folding import Folding, Queue
-from fraud.rules import RuleBook
+from fraud.rules.rule_book import RuleBook
+from fraud.scoring import scorer
 from fraud.settings import Caller, Settings
-from fraud.store import DynamoStore
-from fraud.wire import Patience, Wire
 
-POLICY = Path(__file__).with_name("policy.json")
+POLICY = Path(__file__).parent / "rules" / "policy.json"
 
 ATTEMPT_SHARE = 0.25
 """Part of the deadline after which one attempt at a request is given up: a hanging one leaves time for another."""

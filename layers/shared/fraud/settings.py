@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
 
 from fraud.errors import UndecidableError
-from fraud.label_sources import Sources
+from fraud.labels.sources import Sources
 from fraud.transaction import Currency, faults_of
 
 Table = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]

@@ -1,0 +1,385 @@
+"""The hot path's own client: DynamoDB and SageMaker's runtime over persistent connections, scatter then gather.
+
+One thread sends every request of a step and then takes the answers as they come, so a step costs one round trip. By
+hand over sockets, because CPU is the price of a decision; docs/decisions.md has the figures.
+"""
+
+import base64
+import contextlib
+import errno
+import heapq
+import itertools
+import json
+import math
+import random
+import select
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from fraud.aws.connection import Connection, Exchange, Reply, Tls, UnreadableAnswerError, header
+from fraud.aws.resolver import Resolver
+from fraud.aws.sigv4 import Signer
+from fraud.errors import ServiceError, UnavailableError
+from fraud.settings import Caller
+
+CONNECTIONS = 32
+"""Requests of one step that are under way at a time; a fold sends a few dozen together, a payment five."""
+
+BACKOFF_S = 0.025
+"""Longest pause before the second attempt; each later one may be twice as long."""
+
+PASSING = frozenset(
+    {
+        "InternalFailure",
+        "InternalServerError",
+        "LimitExceededException",
+        "ModelNotReadyException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "ThrottlingException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+"""Errors that are gone when the same request comes a little later."""
+
+PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+"""The first is what some servers send on a connection that lay idle, before they close it."""
+
+INVOKE = "invoke_endpoint"
+
+OF_ENDPOINT = {"ContentType": "content-type", "Accept": "accept"}
+"""Fields of InvokeEndpoint that travel as headers."""
+
+
+class Request(NamedTuple):
+    """One call: operation as in boto3 (`update_item`, `invoke_endpoint`), payload as there, values with their types."""
+
+    operation: str
+    payload: Mapping[str, Any]
+
+
+class Refused(NamedTuple):
+    """The condition did not hold; `item` is what was there, if the request asked for it."""
+
+    item: Mapping[str, Any]
+
+
+Answer = Mapping[str, Any] | Refused
+"""What the service answered, with binary values in base64 as JSON has them; of an endpoint, its `Body` in bytes."""
+
+Result = Answer | ServiceError
+
+
+class Patience(NamedTuple):
+    """How long a client waits: attempts at one request, seconds for each of them, seconds for all that is gathered.
+
+    `attempt_s` is DynamoDB's, which nearly always answers at once. An endpoint works for as long as it is given rows:
+    cut short and asked again it would only work twice, so one attempt may take all the time there is.
+    """
+
+    attempts: int = 3
+    attempt_s: float = 1.0
+    total_s: float = 3.5
+
+
+_RESOLVER = Resolver()
+
+
+class World:
+    """Time, chance and the network, as far as the client knows them; a test may stand in for it."""
+
+    def now(self) -> float:
+        """Seconds of a clock that never jumps; `until` is a reading of it."""
+        return time.monotonic()
+
+    def epoch(self) -> float:
+        """Seconds since the epoch, for signatures: real time, even while a replay turns `settings.clock`."""
+        return time.time()
+
+    def jitter(self, most: float) -> float:
+        """A pause of up to `most` seconds."""
+        return random.uniform(0, most)  # noqa: S311 - jitter
+
+    def wait(self, poll: select.poll, seconds: float) -> Iterable[tuple[int, int]]:
+        """What happened to the sockets of `poll`, after at most so many seconds."""
+        return poll.poll(seconds * 1000)
+
+    def dial(self, address: tuple[str, int], attempt: int, within_s: float) -> socket.socket:
+        """A socket that does not block, on its way to an address; each attempt tries the next one of a name.
+
+        Raises OSError, after at most `within_s` seconds and `resolver.PATIENCE_S`.
+        """
+        found = _RESOLVER.addresses(*address, within_s)
+        family, _, _, _, target = found[attempt % len(found)]
+        dialled = socket.socket(family, socket.SOCK_STREAM)
+        dialled.settimeout(0)
+        dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        failed = dialled.connect_ex(target)
+        if failed not in (0, errno.EINPROGRESS):  # what becomes of it is read when the socket is ready
+            dialled.close()
+            raise OSError(failed, "not connected")
+        return dialled
+
+
+def answered(results: Iterable[Result]) -> list[Answer]:
+    """The answers, for who can do nothing without all of them. Raises the first error among them."""
+    answers: list[Answer] = []
+    for result in results:
+        if isinstance(result, ServiceError):
+            raise result
+        answers.append(result)
+    return answers
+
+
+def binary(content: bytes | str) -> bytes:
+    """The content of a binary value: in base64 from JSON, as it is from whoever else may answer."""
+    return base64.b64decode(content) if isinstance(content, str) else bytes(memoryview(content))
+
+
+def failure(code: str, status: int) -> ServiceError:
+    """What a service's error means to a caller: worth sending again, or not."""
+    passes = code in PASSING or status in PASSING_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return UnavailableError(code) if passes else ServiceError(code)
+
+
+class Wire:
+    """`dynamodb.Transport`. Several threads may share one: a connection is used by one of them at a time."""
+
+    def __init__(self, caller: Caller, patience: Patience | None = None, world: World | None = None) -> None:
+        self.patience = patience or Patience()
+        """Holds for what is gathered from now on."""
+        self._world = world or World()
+        # The slowest part, some 30 ms for a file of every authority: once, while the function starts.
+        secure = any(url.startswith("https:") for url in (caller.dynamodb_url, caller.sagemaker_url))
+        context = ssl.create_default_context(cafile=caller.ca_bundle) if secure else None
+        self._dynamodb = _Service(caller, caller.dynamodb_url, "dynamodb", context)
+        self._sagemaker = _Service(caller, caller.sagemaker_url, "sagemaker", context)
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        """Results in the order of the requests: an answer, or the error in its place.
+
+        until  reading of the monotonic clock at which it gives up; what is not answered then is an UnavailableError.
+               None: as long as the client's own patience lasts.
+
+        Errors that pass, and connections that fail, are tried again, which is safe because every write is idempotent.
+        """
+        calls = [_Call(one, self._sagemaker if one.operation == INVOKE else self._dynamodb) for one in requests]
+        if until is None:
+            until = self._world.now() + self.patience.total_s
+        return _Gathering(self._world, self.patience, until, calls).results()
+
+
+class _Service:
+    """A service's address, how requests to it look, and the connections that are free."""
+
+    def __init__(self, caller: Caller, url: str, service: str, context: ssl.SSLContext | None) -> None:
+        parts = urlsplit(url)
+        secure, name = parts.scheme == "https", parts.hostname or ""
+        self.free: list[Connection] = []
+        self._tls = Tls(context, name) if secure and context is not None else None
+        self._address = name, parts.port or (443 if secure else 80)
+        self._host = parts.netloc.rpartition("@")[2]
+        self._prefix = parts.path.rstrip("/")
+        self._signer = Signer(caller.key_id, caller.secret, caller.token, caller.region, service)
+
+    def message(self, request: Request, at: float) -> bytes:
+        """The bytes of a request, signed."""
+        if request.operation == INVOKE:
+            path = f"{self._prefix}/endpoints/{quote(request.payload['EndpointName'], safe='')}/invocations"
+            body: bytes = request.payload["Body"]
+            headers = {
+                OF_ENDPOINT[field]: value
+                for field, value in request.payload.items()
+                if field not in ("EndpointName", "Body")
+            }
+        else:
+            path = f"{self._prefix}/"
+            body = _encode(request.payload).encode()
+            headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": _target(request.operation)}
+        headers["host"] = self._host
+        signed = self._signer.sign("POST", path, headers, body, at)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in signed.items()])
+        head = f"POST {path} HTTP/1.1\r\n{lines}accept-encoding: identity\r\ncontent-length: {len(body)}\r\n\r\n"
+        return head.encode() + body
+
+    def connection(self, world: World, attempt: int, within_s: float, *, fresh: bool) -> Connection:
+        """A free connection, or a new one. Raises OSError when its server cannot be dialled."""
+        if not fresh:
+            with contextlib.suppress(IndexError):  # not asked first: another thread may take the last one
+                while (kept := self.free.pop()).spoke():
+                    kept.socket.close()
+                return kept
+        return Connection(world.dial(self._address, attempt, within_s), self._tls)
+
+
+class _Call:
+    """One request on its way: which attempt it is at, over which connection, and when that one is given up."""
+
+    def __init__(self, request: Request, service: _Service) -> None:
+        self.request = request
+        self.service = service
+        self.attempt = 0
+        self.gives_up = 0.0
+        self.result: Result | None = None
+        self.connection: Connection
+        self.exchange: Exchange
+
+
+class _Gathering:
+    """The calls of one step, from the first byte sent to the last one taken."""
+
+    def __init__(self, world: World, patience: Patience, until: float, calls: Sequence[_Call]) -> None:
+        self._world = world
+        self._patience = patience
+        self._until = until
+        self._calls = calls
+        self._numbers = itertools.count()
+        # What may be sent, and from when on: a heap, as equal times are already, which a number tells apart.
+        self._waiting = [(0.0, next(self._numbers), call) for call in calls]
+        self._flying: dict[int, _Call] = {}  # what is under way, by the descriptor of its socket
+        self._poll = select.poll()
+
+    def results(self) -> list[Result]:
+        """Send everything, take everything, until it is time to give up."""
+        try:
+            while self._waiting or self._flying:
+                now = self._world.now()
+                if now >= self._until:
+                    break
+                self._send_due(now)
+                if self._flying or self._waiting:
+                    events = self._world.wait(self._poll, max(self._next_moment() - self._world.now(), 0))
+                    for descriptor, _ in events:
+                        self._advance(descriptor)
+                    self._expire()
+        finally:
+            for descriptor in list(self._flying):
+                self._drop(descriptor)
+        return [UnavailableError("DeadlineExceeded") if call.result is None else call.result for call in self._calls]
+
+    def _next_moment(self) -> float:
+        """When there is something to do although nothing comes."""
+        moments = [call.gives_up for call in self._flying.values()]
+        if self._waiting and len(self._flying) < CONNECTIONS:
+            moments.append(self._waiting[0][0])
+        return min(*moments, self._until)
+
+    def _send_due(self, now: float) -> None:
+        """Send what is due, each as soon as it is made: the work on one request goes on while others are answered."""
+        while self._waiting and self._waiting[0][0] <= now and len(self._flying) < CONNECTIONS:
+            _, _, call = heapq.heappop(self._waiting)
+            self._send(call, fresh=call.attempt > 0)
+
+    def _send(self, call: _Call, *, fresh: bool) -> None:
+        message = call.service.message(call.request, self._world.epoch())
+        now = self._world.now()
+        call.gives_up = now + (math.inf if call.request.operation == INVOKE else self._patience.attempt_s)
+        try:
+            call.connection = call.service.connection(self._world, call.attempt, self._until - now, fresh=fresh)
+        except OSError as error:
+            self._failed(call, UnavailableError(type(error).__name__))
+            return
+        call.exchange = call.connection.exchange(message)
+        descriptor = call.connection.socket.fileno()
+        self._flying[descriptor] = call
+        self._poll.register(descriptor, 0)
+        self._advance(descriptor)
+
+    def _advance(self, descriptor: int) -> None:
+        """Let a call go on as far as it can."""
+        call = self._flying[descriptor]
+        try:
+            self._poll.modify(descriptor, next(call.exchange))
+        except StopIteration as done:
+            self._land(descriptor)
+            self._take(call, done.value)
+        except OSError as error:
+            self._drop(descriptor)
+            if call.connection.used and not call.connection.heard:
+                self._send(call, fresh=True)  # closed while it lay idle: nothing failed
+            else:
+                self._failed(call, UnavailableError(type(error).__name__))
+
+    def _take(self, call: _Call, reply: Reply) -> None:
+        if reply.last:
+            call.connection.socket.close()
+        else:
+            call.service.free.append(call.connection)
+        result = _result(call.request.operation, reply)
+        if isinstance(result, UnavailableError):
+            self._failed(call, result)
+        else:
+            call.result = result
+
+    def _failed(self, call: _Call, error: UnavailableError) -> None:
+        """Try again after a pause, if attempts and time are left."""
+        due = self._world.now() + self._world.jitter(BACKOFF_S * 2**call.attempt)
+        call.attempt += 1
+        if call.attempt < self._patience.attempts and due < self._until:
+            heapq.heappush(self._waiting, (due, next(self._numbers), call))
+        else:
+            call.result = error
+
+    def _expire(self) -> None:
+        """Give up the attempts that have had their time."""
+        now = self._world.now()
+        if now >= self._until:  # all are cut short then, whatever was left to each: `results` says so
+            return
+        for descriptor, call in list(self._flying.items()):
+            if call.gives_up <= now:
+                self._drop(descriptor)
+                self._failed(call, UnavailableError(TimeoutError.__name__))
+
+    def _drop(self, descriptor: int) -> None:
+        """Give up an attempt, and its connection with it: an answer may still come there."""
+        self._land(descriptor).connection.socket.close()
+
+    def _land(self, descriptor: int) -> _Call:
+        """Watch a call's connection no longer."""
+        self._poll.unregister(descriptor)
+        return self._flying.pop(descriptor)
+
+
+def _result(operation: str, reply: Reply) -> Result:
+    """What an HTTP answer says."""
+    checksum = header(reply.head, b"x-amz-crc32")  # DynamoDB's, of the body; a microsecond
+    if checksum and checksum != b"%d" % zlib.crc32(reply.body):
+        return UnavailableError("ChecksumMismatch")
+    said: Any = None
+    if operation != INVOKE or reply.status != HTTPStatus.OK:
+        with contextlib.suppress(ValueError, RecursionError):
+            said = json.loads(reply.body)
+    if reply.status == HTTPStatus.OK:
+        if operation == INVOKE:
+            return {"Body": reply.body, "ContentType": header(reply.head, b"content-type").decode("latin-1")}
+        return said if isinstance(said, dict) else UnavailableError(UnreadableAnswerError.__name__)
+    fault = said if isinstance(said, dict) else {}
+    word = header(reply.head, b"x-amzn-errortype").decode("latin-1") or str(fault.get("__type", reply.status))
+    code = word.partition(":")[0].rpartition("#")[2]
+    if code == "ConditionalCheckFailedException":
+        return Refused(fault.get("Item", {}))
+    return failure(code, reply.status)
+
+
+@lru_cache(maxsize=32)
+def _target(operation: str) -> str:
+    """`update_item` is UpdateItem to the service."""
+    return f"DynamoDB_20120810.{operation.title().replace('_', '')}"
+
+
+def _base64(value: bytes) -> str:
+    if not isinstance(value, bytes):
+        raise TypeError(type(value).__name__)
+    return base64.b64encode(value).decode()
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), default=_base64).encode

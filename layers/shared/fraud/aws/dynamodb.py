@@ -1,0 +1,132 @@
+"""Asking DynamoDB on the hot path, and taking its answers: whole, and as they should be, or an error that says what is
+wrong.
+
+What `store` and `folding` share. How an answer's rows look is `rows`' to know.
+"""
+
+import contextlib
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from fraud.aws.client import Answer, Refused, Request, Result, answered
+from fraud.counters import fold
+from fraud.counters.codec import SHARDS, profile_of
+from fraud.counters.layout import Profile
+from fraud.errors import UnavailableError
+
+KEYS_PER_READ = 100
+"""What BatchGetItem takes."""
+
+READ_ATTEMPTS = 4
+"""How often keys that DynamoDB left unprocessed are asked for again."""
+
+PAUSE_S = 0.01
+"""Before they are asked for the first time; twice as long before each further time."""
+
+WATERMARKS_LAST = timedelta(minutes=1)
+"""How long the fold's watermarks, and the table of shards, are taken for current: watermarks only ever rise, so an old
+one errs on the safe side.
+"""
+
+MISSHAPEN = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zlib.error)
+"""What taking an answer apart may raise that is not as this one writes it, or not as DynamoDB answers."""
+
+T = TypeVar("T")
+
+
+class Tables(NamedTuple):
+    """Names of the hot tables."""
+
+    counters: str
+    profiles: str
+    decisions: str
+
+
+class Transport(Protocol):
+    """Sends requests together and gathers their answers."""
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        """Answers in the order of the requests, and an error in the place of each that cannot be had.
+
+        until  reading of `time.monotonic` after which it waits no longer; None: as long as its own patience lasts.
+        """
+
+
+def typed_key(*key: str) -> dict[str, dict[str, str]]:
+    """A key as DynamoDB takes it: `pk`, or `pk` and `sk`."""
+    return {name: {"S": part} for name, part in zip(("pk", "sk"), key, strict=False)}
+
+
+def by_call(keys: Sequence[T]) -> list[Sequence[T]]:
+    """Keys, or what has one each, in as many parts as they take calls."""
+    return [keys[start : start + KEYS_PER_READ] for start in range(0, len(keys), KEYS_PER_READ)]
+
+
+def batch_read(tables: Mapping[str, Mapping[str, Any]]) -> Request:
+    """One BatchGetItem: by table its `Keys`, and how they are read."""
+    return Request("batch_get_item", {"RequestItems": tables})
+
+
+def completed(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, list[Mapping[str, Any]]]:
+    """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed.
+
+    Raises UnavailableError when something is left in the end, or a pause would last beyond `until`, and for an answer
+    that is none.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for attempt in range(READ_ATTEMPTS + 1):
+        with understood():
+            left = optional(answer, "UnprocessedKeys")
+            tables = optional(answer, "Responses") if left else promised(answer, "Responses")
+            for table, rows in tables.items():
+                found.setdefault(table, []).extend(rows)
+        if not left:
+            return found
+        pause = PAUSE_S * 2**attempt
+        if attempt == READ_ATTEMPTS or (until is not None and time.monotonic() + pause >= until):
+            break
+        time.sleep(pause)
+        (answer,) = answered(transport.gather([batch_read(left)], until))
+    raise UnavailableError("UnprocessedKeys")
+
+
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """Answers are taken apart in here. Raises UnavailableError for one that is not as it should be: what this asked for
+    can be had another time, or from another server.
+    """
+    try:
+        yield
+    except MISSHAPEN as error:
+        raise UnavailableError("MisshapenAnswer") from error
+
+
+def promised(answer: Answer, field: str) -> Any:  # noqa: ANN401 - an item, or rows by table
+    """A field that every answer of its kind has. Raises TypeError or KeyError when it has not."""
+    if isinstance(answer, Refused):
+        raise TypeError(field)
+    return answer[field]
+
+
+def optional(answer: Answer, field: str) -> Any:  # noqa: ANN401 - rows, or one of them
+    """A field that an answer may lack, empty then. A refusal has none: its item is no field's content."""
+    return {} if isinstance(answer, Refused) else answer.get(field, {})
+
+
+def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
+    """The read of all watermarks, one item for each letter, with an attribute for each of its slices; and of the table
+    of shards.
+    """
+    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), SHARDS)]
+    return batch_read({profiles: {"Keys": keys, "ConsistentRead": consistent}})
+
+
+def watermark_rows(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, Profile]:
+    """The items of `watermark_request` by key."""
+    tables = completed(transport, answer, until)
+    with understood():
+        return {row["pk"]["S"]: profile_of(row) for table in tables.values() for row in table}

@@ -1,0 +1,1 @@
+"""Velocity counters: how attempts are counted, kept, folded and measured."""

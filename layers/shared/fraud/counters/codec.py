@@ -1,0 +1,196 @@
+"""How counters, profiles and decisions look in DynamoDB: rows to values, values to expressions. Pure.
+
+`store` and `folding` send and receive what is written here; a changed layout is a change here and in `counters`.
+"""
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fraud.aws.client import binary
+from fraud.counters import fold, layout, sharding, windows
+from fraud.counters.fold import Progress
+from fraud.counters.history import NOTHING, SIDES, Past
+from fraud.counters.layout import DAY, PAIR, SCALES, SLOTS, Item, Profile, Shards, Slice, Update
+from fraud.decisions.decision import PACKED, Contents, Stored
+from fraud.transaction import Transaction
+
+DECISION = f"body_identity, {PACKED}"
+
+EARLIER = (
+    "pk",
+    "sk",
+    "d",
+    *(f"h{hour}" for hour in range(24)),
+    *(f"b{day}" for day in range(PAIR.period // DAY)),
+)
+"""What is read of every earlier item: hours, slots, and a pair's days."""
+
+SHARDS = "shards"
+"""Key in the profiles table of the table of shards: an attribute for each entity that is split, or was of late."""
+
+BESIDE_S = 3600 // SCALES["s"]
+"""How many of the finest buckets are read of a period's other shards, up to the payment's own: all of a merchant's, of
+a day's the last hour.
+"""
+
+
+def expression(update: Update) -> dict[str, Any]:
+    """The one UpdateItem of an attempt: buckets, slots and marks move together, or nothing does."""
+    adds = [f"{scale}{index} :v" for scale, index in update.buckets]
+    values: dict[str, Any] = {
+        ":v": {"N": str(update.value)},
+        ":ttl": {"N": str(update.ttl)},
+        ":marks": {"BS": [update.mark]},  # ADD wants a set,
+        ":mark": {"B": update.mark},  # contains() a scalar: with the set it would never match and duplicates would pass
+    }
+    sets, names = ["#ttl = if_not_exists(#ttl, :ttl)"], {"#ttl": "ttl"}
+    if update.slot is not None:
+        adds.append("d :slots")
+        values[":slots"] = {"NS": [str(update.hour * SLOTS + update.slot)]}
+    if update.device is not None:
+        adds.append(f"e{update.device} :one")
+        values[":one"] = {"N": "1"}
+    if update.fold is not None:
+        sets.append("#fold = if_not_exists(#fold, :fold)")
+        names["#fold"] = "fold"
+        values[":fold"] = {"S": update.fold}
+    return {
+        "Key": {"pk": {"S": update.key.pk}, "sk": {"S": update.key.sk}},
+        "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(adds)}, {update.marks} :marks"
+        + (f" REMOVE {', '.join(update.closed)}" if update.closed else ""),
+        "ConditionExpression": f"NOT contains({update.marks}, :mark)",
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def projection(transactions: Iterable[Transaction]) -> str:
+    """Attributes of earlier items that `measure` may look at: hours, slots, days, devices, and the fine buckets of
+    windows that reach back over the start of a payment's own period.
+    """
+    names = dict.fromkeys(EARLIER)
+    for transaction in transactions:
+        if transaction.device_id is not None:
+            names[f"e{layout.slot_of(transaction.device_id)}"] = None
+        for period in {kind.period for kind, _, _ in layout.sides(transaction) if kind is not PAIR}:
+            for scale, length in windows.WINDOWS.values():
+                per_item = period // SCALES[scale]
+                reach_back = length - 1 - transaction.epoch % period // SCALES[scale]
+                names |= dict.fromkeys(f"{scale}{index}" for index in range(per_item - max(reach_back, 0), per_item))
+    return ", ".join(names)
+
+
+def projection_beside(update: Update) -> str:
+    """Attributes of the other shards of the payment's own item that `measure` may look at: hours, slots, device, and
+    fine buckets up to its own, short of those that `windows.hidden` tells of.
+    """
+    names = dict.fromkeys(("pk", "sk", "d", *(f"h{hour}" for hour in range(24))))
+    if update.device is not None:
+        names[f"e{update.device}"] = None
+    own = dict(update.buckets)
+    names |= dict.fromkeys(f"s{index}" for index in range(since(update), own["s"] + 1))
+    length = dict(windows.WINDOWS.values())["m"]
+    names |= dict.fromkeys(f"m{index}" for index in range(max(own["m"] - length + 1, 0), own["m"] + 1))
+    return ", ".join(names)
+
+
+def since(update: Update) -> int:
+    """The first of the finest buckets that are read of the period's other shards."""
+    return max(dict(update.buckets)["s"] - BESIDE_S + 1, 0)
+
+
+def size_of(update: Update, attributes: Mapping[str, Any]) -> float:
+    """About how many bytes the item has that an update was answered with."""
+    marks, slots = attributes.get(update.marks, {}).get("BS", ()), attributes.get("d", {}).get("NS", ())
+    return sharding.size(len(marks), len(attributes), len(slots))
+
+
+def item_of(attributes: Mapping[str, Any]) -> Item:
+    """A counters item from DynamoDB's attributes; marks, needed by the condition only, stay behind."""
+    item = Item()
+    numbered = {**item.buckets, "e": item.devices}
+    for name, value in attributes.items():
+        if place := _place(name):
+            letter, number = place
+            numbered[letter][number] = int(value["N"])
+        elif name == "d":
+            for slot_of_hour in value["NS"]:
+                hour, slot = divmod(int(slot_of_hour), SLOTS)
+                item.slots[hour] = item.slots.get(hour, 0) | 1 << slot
+    return item
+
+
+@functools.cache
+def _place(name: str) -> tuple[str, int] | None:
+    """Letter and number of a bucket's or a device's attribute; None for pk, sk, ttl, fold, d and marks."""
+    letter, number = name[0], name[1:]
+    return (letter, int(number)) if (letter in SCALES or letter == "e") and number.isdecimal() else None
+
+
+def profile_of(attributes: Mapping[str, Any]) -> Profile:
+    """A profile as plain values (integers, strings, bytes, booleans, and lists and maps of them), and a Past for each
+    side.
+    """
+    return {
+        name: past_of(value) if name in SIDES else _plain(kind, content)
+        for name, value in attributes.items()
+        for kind, content in value.items()
+    }
+
+
+def past_of(side: Mapping[str, Any] | None) -> Past:
+    """What is folded into a side of a profile."""
+    return NOTHING if side is None else Past.unpacked(binary(side["B"]))
+
+
+def _plain(kind: str, content: Any) -> Any:  # noqa: ANN401 - an attribute has one of many types
+    match kind:
+        case "N":
+            return float(content) if "." in content or "E" in content else int(content)
+        case "B":
+            return binary(content)
+        case "M":
+            return profile_of(content)
+        case "L":
+            return [_plain(*pair) for element in content for pair in element.items()]
+        case "NULL":
+            return None
+        case _:
+            return content
+
+
+def stored_of(attributes: Mapping[str, Any]) -> Stored:
+    """What answers a repeated payment, from its decision's row."""
+    return Stored(binary(attributes["body_identity"]["B"]), opened(attributes).answer)
+
+
+def opened(row: Mapping[str, Any]) -> Contents:
+    """Transaction, counters and answer of a decision's row, as a table or its stream hands it out."""
+    return Contents.unpacked(binary(row[PACKED]["B"]))
+
+
+def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:
+    """How far each slice is folded. A slice without a watermark is left out."""
+    found = {part: rows.get(fold.WATERMARKS[part.sk], {}).get(watermark(part)) for part in fold.SLICES}
+    return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
+
+
+def shards_of(rows: Mapping[str, Profile]) -> Shards:
+    """The table of shards; no attribute of an entity lacks a `#`, as `pk` does."""
+    steps = rows.get(SHARDS, {}).items()
+    return Shards({name: tuple(_shards_step(*step) for step in value) for name, value in steps if "#" in name})
+
+
+def _shards_step(day: int, number: int) -> tuple[int, int]:
+    """A step of the table of shards. Raises ValueError for what would have everybody count in a wrong place."""
+    if type(day) is not int or number not in sharding.NUMBERS:
+        raise ValueError(f"{number} shards from {day}")
+    return day, number
+
+
+def watermark(part: Slice) -> str:
+    """The attribute that holds a slice's `Progress`, as a list: in one value, so that it changes as a whole."""
+    return f"s{part.number}"

@@ -1,0 +1,69 @@
+"""The counters in dictionaries: training, backtests and tests replay history through them, in order of arrival."""
+
+from collections import defaultdict
+from typing import Any
+
+from fraud.counters.fold import folded, sources
+from fraud.counters.history import NOTHING
+from fraud.counters.layout import DAY, Item, Key, Kind, State, profiles, reads, updates
+from fraud.transaction import Transaction
+
+FORGET_DAYS = 3
+"""Days after which a folded day's items are dropped: no duplicate and no late payment can ask for them any more."""
+
+
+class InMemoryCounters:
+    """What store and folding do on DynamoDB. A period is folded when the first payment comes that reads it from the
+    profile, and again when it has changed since.
+    """
+
+    def __init__(self) -> None:
+        self.items: dict[Key, Item] = {}
+        self.profiles: dict[str, dict[str, Any]] = defaultdict(dict)
+        self._unfolded: dict[tuple[Kind, str], set[int]] = defaultdict(set)
+        self._kept: dict[tuple[Kind, str], set[int]] = defaultdict(set)
+
+    def count(self, transaction: Transaction) -> State:
+        """Count the attempt once, then read all items and profiles that `measure` looks at."""
+        moved = updates(transaction)
+        found: dict[Key, Item] = {}
+        recounted = False
+        for update in moved:
+            key = update.key
+            item = self.items.get(key)
+            if item is None:
+                item = self.items[key] = Item()
+            recounted |= not item.apply(update)
+            found[key] = item
+            if key.kind.profile is not None:
+                unfolded = self._unfolded[key.kind, key.entity]
+                unfolded.add(key.period)
+                if min(unfolded) <= key.period - key.kind.live:
+                    self.fold(key)
+        for key in reads(moved):
+            if (item := self.items.get(key)) is not None:
+                found[key] = item
+        pks = profiles(transaction).values()
+        return State(found, {pk: self.profiles[pk] for pk in pks if pk in self.profiles}, recounted)
+
+    def learn(self, account: str, prefix: str, day: int, change: int) -> None:
+        """Move a fraud bucket of an account: a label became known on `day`, or changed."""
+        profile = self.profiles[f"account#{account}"]
+        profile[f"{prefix}{day}"] = profile.get(f"{prefix}{day}", 0) + change
+
+    def fold(self, key: Key) -> None:
+        """Fold every period that a payment of `key`'s period reads from the profile, then drop what is long folded."""
+        kind, entity, now, _ = key
+        unfolded, kept = self._unfolded[kind, entity], self._kept[kind, entity]
+        profile = self.profiles[kind.profile_key(entity)]
+        past = profile.get(kind.side, NOTHING)
+        for period in sorted(period for period in unfolded if period <= now - kind.live):
+            read = ((p, self.items.get(Key(kind, entity, p))) for p in sources(kind, period, past))
+            past = folded(kind, period, {p: item for p, item in read if item is not None}, past)
+            unfolded.remove(period)
+            kept.add(period)
+        profile[kind.side] = past
+        oldest = (key.day - FORGET_DAYS) * DAY // kind.period
+        for period in [period for period in kept if period < oldest]:
+            kept.remove(period)
+            del self.items[Key(kind, entity, period)]

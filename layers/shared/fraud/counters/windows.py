@@ -1,0 +1,256 @@
+"""What the counters say about a payment: every window, distinct count, decayed sum, age and fraud count, by name.
+
+`measure` is THE definition, online and offline alike: sums of whole buckets, the payment itself included, buckets later
+than the payment ignored. Its error against exact windows is printed by `python -m tests.support.oracle`, not hidden.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from fraud.counters.history import NOTHING, Past
+from fraud.counters.layout import (
+    DAY,
+    ENTITIES,
+    HORIZON_DAYS,
+    PACK,
+    PAIR,
+    PAYER,
+    SCALES,
+    SLOTS,
+    Item,
+    Key,
+    Kind,
+    Profile,
+    State,
+    profiles,
+    sides,
+    slot_of,
+    unpacked,
+)
+from fraud.transaction import Transaction
+
+DISTINCT: tuple[float, ...] = tuple(
+    round(min(SLOTS * math.log(SLOTS / (SLOTS - filled)), 615.0), 2) if filled < SLOTS else 615.0
+    for filled in range(SLOTS + 1)
+)
+"""Linear counting (Whang, Vander-Zanden, Taylor 1990): distinct values by slots filled, -n ln(1 - filled/n), capped
+when full.
+"""
+
+WINDOWS: dict[str, tuple[str, int]] = {"1m": ("s", 6), "1h": ("m", 12)}
+"""Short windows: scale and number of whole buckets, the payment's own included."""
+
+HOUR_WINDOWS: dict[str, int] = {"2h": 2, "24h": 24}
+"""Windows of clock hours, this one included; counts and sums use the longer one only."""
+
+LAST_HOURS, LAST_DAY = HOUR_WINDOWS.values()
+
+HALF_LIFE_HOURS = 6
+DECAY: tuple[float, ...] = tuple(2.0 ** (-age / HALF_LIFE_HOURS) for age in range(LAST_DAY))
+"""Weight of an hour bucket by its age: exponential decay over the same buckets that the windows use."""
+
+DAY_WINDOWS: dict[str, int] = {"7d": 7, "30d": 30}
+"""Windows of whole days: today's hours so far, yesterday's item, older days from the profile."""
+
+PAIR_WINDOWS: dict[str, int] = {"2d": 2, "7d": 7, "30d": 30}
+
+FRAUD_WINDOWS: dict[str, int] = {"2d": 2, "7d": 7, "30d": 30}
+"""Windows of confirmed fraud in whole days of `known_at`, today included: what was known, not when it happened."""
+
+FRAUD_SIDES: dict[str, str] = {"payer": "fo", "payee": "fi"}
+"""Prefix of the fraud buckets in an account's profile, by the account's role in the confirmed fraud."""
+
+
+def _names() -> Iterator[str]:
+    for kind in ENTITIES:
+        for aggregation in ("count", "sum"):
+            yield from (f"{kind.name}_{aggregation}_{window}" for window in (*WINDOWS, "24h", *DAY_WINDOWS))
+        yield from (f"{kind.name}_distinct_{window}" for window in (*HOUR_WINDOWS, *DAY_WINDOWS))
+        yield from (f"{kind.name}_{aggregation}" for aggregation in ("decayed_sum_6h", "age", "idle"))
+    for aggregation in ("count", "sum"):
+        yield from (f"pair_{aggregation}_{window}" for window in PAIR_WINDOWS)
+    yield from ("pair_age_days", "device_new")
+    yield from (f"{role}_frauds_{window}" for role in FRAUD_SIDES for window in FRAUD_WINDOWS)
+
+
+NAMES: tuple[str, ...] = tuple(_names())
+"""Every counter, in the order in which a decision's snapshot stores them. Ages and idle times are seconds."""
+
+IDLE_CAP = HORIZON_DAYS * DAY
+"""Idle seconds of an entity that was not seen within the horizon: nothing older is kept."""
+
+ABSENT: dict[str, float] = {name: IDLE_CAP if name.endswith("_idle") else 0 for name in NAMES}
+"""What the counters say of an entity that takes no part in the payment."""
+
+
+class _Names(NamedTuple):
+    """The counters of one kind, in the order in which they are measured."""
+
+    totals: tuple[tuple[str, str], ...]
+    distinct: tuple[str, ...]
+    decayed: str
+    age: str
+    idle: str
+
+
+OF_KIND: dict[Kind, _Names] = {
+    kind: _Names(
+        tuple((f"{kind.name}_count_{w}", f"{kind.name}_sum_{w}") for w in (*WINDOWS, "24h", *DAY_WINDOWS)),
+        tuple(f"{kind.name}_distinct_{window}" for window in (*HOUR_WINDOWS, *DAY_WINDOWS)),
+        *(f"{kind.name}_{what}" for what in ("decayed_sum_6h", "age", "idle")),
+    )
+    for kind in ENTITIES
+}
+
+
+def measure(transaction: Transaction, state: State) -> dict[str, float]:
+    """Every counter of NAMES for one payment: THE definition, online and offline. Counts and sums are exact
+    integers.
+    """
+    values = ABSENT.copy()
+    epoch, roles = transaction.epoch, profiles(transaction)
+    items: dict[Kind, dict[int, Item]] = {kind: {} for kind, _, _ in sides(transaction)}
+    for (kind, _, period, _), item in state.items.items():
+        items[kind][period] = item
+    for kind, found in items.items():
+        if kind is PAIR:
+            _measure_pair(values, found, epoch // DAY)
+            continue
+        profile = state.profiles.get(roles[kind.name if kind.name in roles else "payee"], {})
+        past = profile.get(kind.side, NOTHING)
+        _measure_entity(values, kind, found, past, epoch)
+        if kind is PAYER and transaction.device_id is not None:
+            values["device_new"] = _device_new(found, past, slot_of(transaction.device_id), epoch // DAY)
+    for role, prefix in FRAUD_SIDES.items():
+        _measure_frauds(values, role, prefix, state.profiles.get(roles.get(role, ""), {}), epoch // DAY)
+    return values
+
+
+def _measure_frauds(values: dict[str, float], role: str, prefix: str, profile: Profile, today: int) -> None:
+    known = [
+        (today - int(day), number)
+        for name, number in profile.items()
+        if name.startswith(prefix) and (day := name[len(prefix) :]).isdecimal()
+    ]
+    for window, days in FRAUD_WINDOWS.items() if known else ():
+        values[f"{role}_frauds_{window}"] = sum([number for age, number in known if 0 <= age < days])
+
+
+def _measure_entity(values: dict[str, float], kind: Kind, items: Mapping[int, Item], past: Past, epoch: int) -> None:
+    day, names = epoch // DAY, OF_KIND[kind]
+    live = last_day = 0
+    slots = slots_of_day = slots_of_hours = 0
+    decayed = []
+    for age, total, bits in _hours(kind, items, past, epoch // 3600):
+        live += total
+        slots |= bits
+        if age < LAST_DAY:
+            last_day += total
+            slots_of_day |= bits
+            decayed.append(DECAY[age] * (total // PACK))
+            if age < LAST_HOURS:
+                slots_of_hours |= bits
+    totals = [*(_total(items, kind, scale, epoch, length) for scale, length in WINDOWS.values()), last_day]
+    unions = [slots_of_hours, slots_of_day]
+    for days in DAY_WINDOWS.values():
+        older = range(day - days + 1, day - 1)
+        totals.append(live + past.days.total(older))
+        unions.append(slots | past.days.slots(older))
+    for (count, amount), packed in zip(names.totals, totals, strict=True):
+        values[count], values[amount] = unpacked(packed)
+    for name, union in zip(names.distinct, unions, strict=True):
+        values[name] = DISTINCT[union.bit_count()]
+    # fsum is exact, so the order in which a store returns its attributes cannot show in the last bit.
+    values[names.decayed] = math.fsum(decayed)
+    first, last = _seen(items, kind, past, epoch)
+    values[names.age] = epoch - first
+    values[names.idle] = IDLE_CAP if last is None else min(epoch - last, IDLE_CAP)
+
+
+def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: int) -> None:
+    per_item = PAIR.period // DAY
+    days = [
+        (age, total)
+        for period, item in items.items()
+        for index, total in item.buckets["b"].items()
+        if (age := today - period * per_item - index) >= 0
+    ]
+    for window, length in PAIR_WINDOWS.items():
+        total = sum([total for age, total in days if age < length])
+        values[f"pair_count_{window}"], values[f"pair_sum_{window}"] = unpacked(total)
+    values["pair_age_days"] = max(days)[0] if days else 0
+
+
+def _hours(kind: Kind, items: Mapping[int, Item], past: Past, hour: int) -> list[tuple[int, int, int]]:
+    """Age in hours, total and slots of each hour since yesterday's first, or of all in live items; later ones left
+    out.
+    """
+    per_item, yesterday = kind.period // 3600, (hour // 24 - 1) * 24
+    hours = []
+    for period, item in items.items():
+        now = hour - period * per_item
+        for index, total in item.buckets["h"].items():
+            if index <= now:
+                hours.append((now - index, total, item.slots.get(index, 0)))
+    for number, total, slots, _ in zip(*past.hours, strict=True):
+        if yesterday <= number <= hour - kind.live:
+            hours.append((hour - number, total, slots))
+    return hours
+
+
+def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length: int) -> int:
+    """Sum of the last `length` packed buckets of a fine scale: looked up, for a busy item holds thousands of them."""
+    period, second = divmod(epoch, kind.period)
+    end = second // SCALES[scale] + 1
+    total = _sum(items, period, scale, range(max(end - length, 0), end))
+    if end < length:
+        per_item = kind.period // SCALES[scale]
+        total += _sum(items, period - 1, scale, range(per_item + end - length, per_item))
+    return total
+
+
+def _sum(items: Mapping[int, Item], period: int, scale: str, indexes: range) -> int:
+    return sum(filter(None, map(items[period].buckets[scale].get, indexes))) if period in items else 0
+
+
+def _seen(items: Mapping[int, Item], kind: Kind, past: Past, epoch: int) -> tuple[int, int | None]:
+    """Start of the first and of the last non-empty bucket; the last skips the payment's own when it is alone there.
+
+    10 s buckets in the payment's own item, hours in earlier ones: those are read without their fine buckets.
+    """
+    period, second = divmod(epoch, kind.period)
+    own, width = second // SCALES["s"], SCALES["s"]
+    start = epoch - second
+    fine = items[period].buckets["s"] if period in items else {}
+    latest = own if unpacked(fine.get(own, 0))[0] > 1 else own - 1
+    before = [index for index in fine if index <= latest]
+    starts = [start + index * width for index in (min(before), max(before))] if before else []
+    for earlier, item in items.items():
+        if earlier < period:
+            starts += [earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]
+    starts += [folded for folded in (past.first, past.last) if 0 < folded <= epoch]
+    return min([*starts, start + own * width]), max(starts, default=None)
+
+
+def hidden(key: Key, items: Mapping[Key, Item], past: Past, epoch: int, since: int) -> bool:
+    """Whether age or idle time need fine buckets of the payment's own item before the one numbered `since`.
+
+    They do not when hours show that there are none, or when something newer and something older is known.
+    """
+    item, width = items[key], SCALES["s"]
+    if all(hour * 3600 // width >= since for hour in item.buckets["h"]):
+        return False
+    own = epoch % key.kind.period // width
+    latest = own if unpacked(item.buckets["s"].get(own, 0))[0] > 1 else own - 1
+    older = 0 < past.first <= epoch or any(
+        found.buckets["h"] for other, found in items.items() if other[:2] == key[:2] and other.period < key.period
+    )
+    return not (older and any(since <= index <= latest for index in item.buckets["s"]))
+
+
+def _device_new(items: Mapping[int, Item], past: Past, slot: int, day: int) -> int:
+    """1 when this is today's only payment from the device's slot and the 29 days before have none."""
+    today, yesterday = (items[period].devices.get(slot, 0) if period in items else 0 for period in (day, day - 1))
+    older = past.days.devices(range(day - HORIZON_DAYS + 1, day - 1))
+    return int(today <= 1 and not yesterday and not older >> slot & 1)

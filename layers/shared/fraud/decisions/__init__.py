@@ -1,0 +1,1 @@
+"""The decision: how it is made, stored, repeated, repaired and published."""

@@ -1,0 +1,412 @@
+"""The story of a payment: read state, segment, features, score, rules, decision, commit.
+
+Pure, because everything that touches a network or a clock is an argument; the Protocols below are what it asks of
+them. Three sequential network steps at most: state (count and read), model, commit. `evaluate` is for a caller who
+waits and always gets an answer; `evaluate_all` for a batch that may come again: it shares the steps, and looks up first
+what is decided already.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple, Protocol, Self
+
+from fraud.counters import layout, windows
+from fraud.counters.layout import Key, State
+from fraud.decisions.decision import (
+    ADVICE,
+    Decision,
+    Hit,
+    ModelUsed,
+    Outcome,
+    Reason,
+    Record,
+    Steps,
+    Stored,
+    Thresholds,
+    by_score,
+    retryable,
+    worst,
+)
+from fraud.errors import (
+    ConflictingBodyError,
+    Fallback,
+    Fault,
+    FraudError,
+    InvalidRequestError,
+    ServiceError,
+    UndecidedError,
+)
+from fraud.rules import rule_book as rules
+from fraud.rules.rule_book import RuleBook, Ruling
+from fraud.scoring import features
+from fraud.transaction import MAX_AGE, Transaction
+
+REASONS_OF_THE_MODEL = 4
+"""How many reason codes the model may give: an analyst reads the strongest, not thirty."""
+
+STATE_SHARE, MODEL_SHARE = 0.5, 0.75
+"""By when, as shares of the time there is, the state and then the model must have come: the rest is the commit's."""
+
+
+class Sight(NamedTuple):
+    """What the state step brings: the counters' state, and the decision if this transaction id has one.
+
+    uncounted  items whose update nobody has acknowledged; it may have happened nevertheless
+    read       whether profiles and decision could be read
+    failure    the first error, if something is missing from the state
+    large      items of its own that have grown too large
+    """
+
+    state: State
+    stored: Stored | None
+    uncounted: tuple[Key, ...] = ()
+    read: bool = True
+    failure: ServiceError | None = None
+    large: tuple[Key, ...] = ()
+
+
+class Store(Protocol):
+    """Counts attempts, keeps decisions. `until` is a reading of `time.monotonic` at which it gives up."""
+
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+        """Count each attempt once and read all that the decisions need, in one round trip. No two may share an item or
+        an id. Never raises: what failed is in the Sight.
+        """
+
+    def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
+        """The decision under this id, read consistently; nothing is counted. Raises ServiceError."""
+
+    def find_all(self, transaction_ids: AbstractSet[str]) -> dict[str, Stored]:
+        """The decisions under these ids, at most 100; an id without one is left out. Raises ServiceError."""
+
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        """Store each decision unless its id has one. Of each None, the decision that was there first, or the error."""
+
+
+class Scoring(NamedTuple):
+    """What one model says of some vectors, in their order.
+
+    scores         probability of fraud, in [0, 1]
+    contributions  features that raised the score, in log odds, largest first; empty below the lowest threshold, because
+                   exact ones cost more than the score
+    degraded       another model was to be asked, and this one stood in
+    """
+
+    version: str
+    thresholds: Thresholds
+    scores: Sequence[float]
+    contributions: Sequence[Sequence[tuple[str, float]]]
+    degraded: bool = False
+
+
+class Scorer(Protocol):
+    """A model: probability of fraud, and why."""
+
+    def score(self, vectors: Sequence[features.Vector], until: float | None = None) -> Scoring:
+        """Score one vector or more with one call, by one model, until a reading of `time.monotonic`. Never raises."""
+
+
+class Evaluation(NamedTuple):
+    """The answer's bytes, and the decision behind them; None when an earlier answer is repeated.
+
+    cause  the service's word for why the decision had to do without its counters
+    large  kinds of its counters whose item has grown too large
+    """
+
+    answer: bytes
+    decision: Decision | None
+    cause: str | None = None
+    large: tuple[str, ...] = ()
+
+    @classmethod
+    def repeated(cls, transaction: Transaction, stored: Stored, uncounted: ServiceError | None = None) -> Self:
+        """The stored answer again. Raises ConflictingBodyError when it answered another body, or what kept this attempt
+        from being counted: no row tells of it, so that nobody but its caller can send it again.
+        """
+        if stored.identity != transaction.identity:
+            raise uncounted or ConflictingBodyError
+        return cls(stored.answer, None)
+
+
+class Judged(NamedTuple):
+    """A payment between its state and its decision."""
+
+    transaction: Transaction
+    sight: Sight
+    values: dict[str, float]
+    vector: features.Vector
+    ruling: Ruling
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether the model has a say: its segment wants it, and there are counters to look at."""
+        return self.ruling.segment.model and self.sight.failure is None
+
+
+class Opinion(NamedTuple):
+    """The model's part in one decision: its score, and a hit where it objects."""
+
+    score: float
+    hits: tuple[Hit, ...]
+    version: str
+    degraded: bool
+
+
+class Decided(NamedTuple):
+    """A decision before its commit: what is to be stored of it, why it had to do without its counters (if it had), and
+    the kinds of those whose item has grown too large.
+    """
+
+    decision: Decision
+    record: Record
+    failure: ServiceError | None
+    large: tuple[str, ...]
+
+
+class Evaluator:
+    """Decides payments. One instance serves every request of its process. `deadline_s` is what `evaluate` may take."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - all that deciding takes
+        self,
+        store: Store,
+        scorer: Scorer,
+        rule_book: RuleBook,
+        clock: Callable[[], datetime],
+        deadline_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store = store
+        self.scorer = scorer
+        self.rule_book = rule_book
+        self.clock = clock
+        self.deadline_s = deadline_s
+        self.monotonic = monotonic
+
+    def evaluate(self, transaction: Transaction) -> Evaluation:
+        """Decide one payment, or repeat its decision, before the deadline.
+
+        A state that is late or incomplete is answered by the outage policy, `degraded`, and the record says which
+        updates nobody has acknowledged. Raises ConflictingBodyError when another body is decided under its id,
+        InvalidRequestError when it is too old, UndecidedError when no decision could be stored: the same request may
+        be sent again.
+        """
+        started, now = self.monotonic(), self.clock()
+        try:
+            if transaction.occurred_at < now - MAX_AGE:
+                return _recalled(transaction, self.store.find(transaction.transaction_id, started + self.deadline_s))
+            (sight,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
+            if sight.stored is not None:
+                return Evaluation.repeated(transaction, sight.stored, sight.failure if sight.uncounted else None)
+            counted = self.monotonic()
+            judged = [self._judge(transaction, sight)]
+            (decided,) = self._decide(judged, now, (started, counted), started + self.deadline_s * MODEL_SHARE)
+            (kept,) = self.store.commit([decided.record], started + self.deadline_s)
+            return _committed(decided, kept)
+        except ServiceError as error:
+            raise UndecidedError(error.code, self.fallback(transaction)) from error
+
+    def evaluate_all(self, payments: Sequence[Transaction | InvalidRequestError]) -> list[Evaluation | FraudError]:
+        """Decide payments in their order, or repeat their decisions; of each the evaluation, or the error in its place.
+
+        At most 100; what could not be parsed has its error already. Nothing is counted under an id that is decided
+        already, and when that cannot be looked up, all fail. Payments that share nothing take each step together, and
+        one call scores all. Of one that cannot be decided for want of a service, everything behind it that shares
+        something with it fails alike: it would overtake.
+        """
+        try:
+            known = self.store.find_all({each.transaction_id for each in payments if isinstance(each, Transaction)})
+        except ServiceError as error:
+            return [error] * len(payments)
+        started, now = self.monotonic(), self.clock()
+        batch = _begun(payments, known, now - MAX_AGE)
+        judged: dict[int, Judged] = {}
+        for wave in batch.waves:
+            free = batch.free(wave)
+            for n, sight in zip(free, self.store.count([batch.transactions[n] for n in free]), strict=True):
+                if sight.failure is not None:
+                    batch.fail(n, sight.failure)
+                elif sight.stored is not None:
+                    batch.settle(n, partial(Evaluation.repeated, batch.transactions[n], sight.stored))
+                else:
+                    judged[n] = self._judge(batch.transactions[n], sight)
+        made = self._decide(list(judged.values()), now, (started, self.monotonic()), None)
+        decided = dict(zip(judged, made, strict=True))
+        for wave in batch.waves:
+            free = batch.free(wave)
+            for n, kept in zip(free, self.store.commit([decided[n].record for n in free]), strict=True):
+                batch.settle(n, partial(_committed, decided[n], kept))
+        return [batch.results[n] for n in range(len(payments))]
+
+    def fallback(self, transaction: Transaction) -> Fallback:
+        """What the caller may do while nothing can be stored: a pure function of payment and policy."""
+        ruling = self.rule_book.judge_blind(transaction, None)
+        return Fallback(outcome=worst([hit.outcome for hit in ruling.hits]), policy_version=self.rule_book.version)
+
+    def _judge(self, transaction: Transaction, sight: Sight) -> Judged:
+        """Segment and rules: by the counters or, where those are incomplete, by the outage policy."""
+        if sight.failure is not None:
+            values = dict(windows.ABSENT)
+            vector = features.vector(transaction, values)
+            ruling = self.rule_book.judge_blind(transaction, sight.state if sight.read else None)
+        else:
+            values = windows.measure(transaction, sight.state)
+            vector = features.vector(transaction, values)
+            ruling = self.rule_book.judge(rules.inputs(transaction, values, vector, sight.state))
+        return Judged(transaction, sight, values, vector, ruling)
+
+    def _decide(
+        self, judged: Sequence[Judged], now: datetime, state: tuple[float, float], until: float | None
+    ) -> list[Decided]:
+        """Score together those of whom the model has a say, and decide. `state`: when that step began and ended."""
+        asked = self.monotonic()
+        vectors = [each.vector for each in judged if each.asks_model]
+        scoring = self.scorer.score(vectors, until) if vectors else None
+        steps = Steps(state=_ms(*state), rules=_ms(state[1], asked), model=_ms(asked, self.monotonic()))
+        places = iter(range(len(vectors)))
+        opinions = [self._opinion(scoring, next(places)) if scoring and each.asks_model else None for each in judged]
+        return [self._decided(each, opinion, now, steps) for each, opinion in zip(judged, opinions, strict=True)]
+
+    def _opinion(self, scoring: Scoring, place: int) -> Opinion:
+        """What the model says of one payment, by the thresholds that came with its score."""
+        outcome = by_score(scoring.scores[place], scoring.thresholds)
+        said = outcome is not Outcome.APPROVE
+        hits = (self.rule_book.explain(outcome, scoring.contributions[place]),) if said else ()
+        return Opinion(scoring.scores[place], hits, scoring.version, scoring.degraded)
+
+    def _decided(self, judged: Judged, opinion: Opinion | None, now: datetime, steps: Steps) -> Decided:
+        transaction, sight, values, vector, ruling = judged
+        opinions = ruling.hits if opinion is None else (*ruling.hits, *opinion.hits)
+        silenced = rules.silenced(transaction, sight.state)
+        hits = [hit for hit in opinions if not hit.silenced_by(silenced)]
+        outcome = worst([hit.outcome for hit in hits])
+        missing = {
+            "state": sight.failure is not None,
+            "profile": sight.state.stale,
+            "model": opinion is not None and opinion.degraded,
+        }
+        decision = Decision(
+            transaction_id=transaction.transaction_id,
+            outcome=outcome,
+            score=opinion and opinion.score,
+            reasons=_reasons(hits),
+            suppressed=_reasons([hit for hit in opinions if hit.silenced_by(silenced)]),
+            advice=ADVICE[outcome],
+            segment=ruling.segment.id,
+            model=ModelUsed(version=opinion and opinion.version),
+            degraded=[*(part for part, is_missing in missing.items() if is_missing)]
+            + [f"rule:{name}" for name in ruling.failed],
+            recounted=sight.state.recounted,
+            policy_version=self.rule_book.version,
+            retryable=retryable(outcome, hits),
+            decided_at=now,
+            steps_ms=steps,
+        )
+        record = Record(
+            transaction,
+            decision.model_dump_json().encode(),
+            outcome,
+            now,
+            values,
+            features.pack(vector),
+            features.fingerprint(),
+            tuple(key.kind.name for key in sight.uncounted),
+        )
+        return Decided(decision, record, sight.failure, tuple(key.kind.name for key in sight.large))
+
+
+class _Batch:
+    """Payments in order, in waves: those of a wave share nothing, and each comes after all that it shares with."""
+
+    def __init__(self) -> None:
+        self.results: dict[int, Evaluation | FraudError] = {}
+        self.transactions: dict[int, Transaction] = {}
+        self.waves: list[list[int]] = []
+        self._things: dict[int, frozenset[str]] = {}
+        self._last: dict[str, int] = {}  # the latest wave that touches a thing
+        self._stuck: dict[str, int] = {}  # the latest that failed and touches a thing
+
+    def add(self, n: int, transaction: Transaction) -> None:
+        """Let a payment take the steps, in the first wave that comes after all that it shares with."""
+        things = layout.touched(transaction)
+        self.transactions[n], self._things[n] = transaction, things
+        wave = max((self._last.get(thing, -1) for thing in things), default=-1) + 1
+        self._last |= dict.fromkeys(things, wave)
+        if wave == len(self.waves):
+            self.waves.append([])
+        self.waves[wave].append(n)
+
+    def free(self, wave: Sequence[int]) -> list[int]:
+        """Those of a wave that are not settled and wait for nobody; those behind one that failed fail too."""
+        for n in wave:
+            ahead = min(self._stuck.get(thing, n) for thing in self._things[n])
+            if n not in self.results and ahead < n:
+                self.results[n] = self.results[ahead]
+                self._stick(n)
+        return [n for n in wave if n not in self.results]
+
+    def settle(self, n: int, evaluate: Callable[[], Evaluation]) -> None:
+        """Keep what comes of a payment, be it an error."""
+        try:
+            self.results[n] = evaluate()
+        except ServiceError as error:
+            self.fail(n, error)
+        except FraudError as error:
+            self.results[n] = error
+
+    def fail(self, n: int, error: FraudError) -> None:
+        """A service failed a payment."""
+        self.results[n] = error
+        self._stick(n)
+
+    def _stick(self, n: int) -> None:
+        """Let nothing that comes later pass by. What came before is not held up: it has counted without this one."""
+        self._stuck |= dict.fromkeys(self._things[n], n)
+
+
+def _begun(
+    payments: Sequence[Transaction | InvalidRequestError], known: Mapping[str, Stored], oldest: datetime
+) -> _Batch:
+    """The batch of those that are to be counted, with what comes of the others."""
+    batch = _Batch()
+    for n, payment in enumerate(payments):
+        if isinstance(payment, InvalidRequestError):
+            batch.results[n] = payment
+        elif payment.transaction_id in known or payment.occurred_at < oldest:
+            batch.settle(n, partial(_recalled, payment, known.get(payment.transaction_id)))
+        else:
+            batch.add(n, payment)
+    return batch
+
+
+def _recalled(transaction: Transaction, stored: Stored | None) -> Evaluation:
+    """One that is not to be counted: a stored decision is the answer however old, a new one would rest on closed
+    counters. Raises InvalidRequestError when it has none, because it is too old then, and ConflictingBodyError.
+    """
+    if stored is None:
+        raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
+    return Evaluation.repeated(transaction, stored)
+
+
+def _committed(decided: Decided, kept: Stored | ServiceError | None) -> Evaluation:
+    """The decision, or the one that was there first. Raises what the commit failed of, and as `repeated` does."""
+    if isinstance(kept, ServiceError):
+        raise kept
+    own = Stored(decided.record.transaction.identity, decided.record.answer)
+    if kept in (None, own):  # its own: the first answer to the commit was lost
+        cause = None if decided.failure is None else decided.failure.code
+        return Evaluation(own.answer, decided.decision, cause, decided.large)
+    uncounted = decided.failure if decided.record.uncounted else None
+    return Evaluation.repeated(decided.record.transaction, kept, uncounted)
+
+
+def _reasons(hits: Sequence[Hit]) -> list[Reason]:
+    """Reasons of the most severe opinions first; the model's are its strongest few."""
+    ordered = sorted(hits, key=lambda hit: -hit.outcome.severity())
+    return [reason for hit in ordered for reason in hit.reasons[:REASONS_OF_THE_MODEL]]
+
+
+def _ms(start: float, end: float) -> float:
+    return round((end - start) * 1000, 3)

@@ -1,0 +1,105 @@
+"""What leaves this system: events to the bus, and records that cannot be decided to the queue that keeps them.
+
+Everything sent carries an identity that does not change when it is sent again, because it will be: a consumer drops
+what it has seen. Clients are made when first needed: most batches send nothing to the queue.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from fraud.aws.boto import client, translated
+from fraud.errors import Fault
+from fraud.settings import Settings
+from fraud.transaction import Transaction
+
+SOURCE = "fraud"
+EVENTS_PER_CALL = 10
+MOST_ERRORS = 50
+"""Faults told of one record: a thousand unknown fields must not make its message too large."""
+
+INLINE_BYTES = 180_000
+"""A larger record goes to the archive and its message points there: a message holds 256 KB."""
+
+
+class Undecidable(NamedTuple):
+    """A stream record that no retry can decide: why, what it was, and where it stood in the stream."""
+
+    reason: str
+    faults: tuple[Fault, ...]
+    data: bytes
+    shard: str
+    sequence: str
+
+
+class Outbox:
+    """The queue of undecidable records, the archive and the bus. Every method raises UnavailableError when it must."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def set_aside(self, record: Undecidable) -> None:
+        """Keep a record for people to mend; the reason names fields and rules, never values."""
+        message: dict[str, Any] = {
+            "reason": record.reason,
+            "errors": [{"field": _field(fault), "rule": fault.rule} for fault in record.faults[:MOST_ERRORS]],
+            "shard": record.shard,
+            "sequence": record.sequence,
+        }
+        if len(record.data) <= INLINE_BYTES:
+            message["data"] = base64.b64encode(record.data).decode()
+        else:
+            message["archive_key"] = f"undecidable/{record.shard}/{record.sequence}"
+            _call(
+                self._s3.put_object,
+                Bucket=self._settings.archive_bucket,
+                Key=message["archive_key"],
+                Body=record.data,
+            )
+        _call(self._sqs.send_message, QueueUrl=self._settings.undecidable_queue_url, MessageBody=json.dumps(message))
+
+    def publish(self, events: Sequence[BaseModel]) -> list[int]:
+        """Put events on the bus, each under the name of its class; returns the indexes of those it did not take, to be
+        sent again.
+        """
+        refused = []
+        for start in range(0, len(events), EVENTS_PER_CALL):
+            entries = [
+                {
+                    "EventBusName": self._settings.event_bus_name,
+                    "Source": SOURCE,
+                    "DetailType": type(event).__name__,
+                    "Detail": event.model_dump_json(),
+                }
+                for event in events[start : start + EVENTS_PER_CALL]
+            ]
+            answer = _call(self._events.put_events, Entries=entries)
+            refused += [start + n for n, entry in enumerate(answer["Entries"]) if "ErrorCode" in entry]
+        return refused
+
+    @cached_property
+    def _sqs(self) -> Any:  # noqa: ANN401 - boto3 has no types
+        return client("sqs")
+
+    @cached_property
+    def _s3(self) -> Any:  # noqa: ANN401
+        return client("s3")
+
+    @cached_property
+    def _events(self) -> Any:  # noqa: ANN401
+        return client("events")
+
+
+def _field(fault: Fault) -> str:
+    """The field at fault by our name for it: names that the sender makes up may tell of a person."""
+    name = fault.field.partition(".")[0]
+    return name if name in Transaction.model_fields or name == "body" else "unknown"
+
+
+def _call(operation: Any, **parameters: Any) -> Any:  # noqa: ANN401 - boto3 has no types
+    with translated():
+        return operation(**parameters)

@@ -1,0 +1,408 @@
+"""The hot tables: counters, profiles and decisions, as `evaluation.Store`.
+
+It turns the updates and reads that `counters` names into DynamoDB requests and their answers back into items. One
+attempt is one UpdateItem per entity, refused as a whole when the item holds the attempt's mark; a decision is one
+PutItem, refused when the id has one. So every call may be repeated.
+"""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, NamedTuple, Self
+
+from fraud.aws.client import Answer, Refused, Request, Result, answered
+from fraud.aws.dynamodb import (
+    KEYS_PER_READ,
+    WATERMARKS_LAST,
+    Tables,
+    Transport,
+    batch_read,
+    by_call,
+    completed,
+    optional,
+    promised,
+    typed_key,
+    understood,
+    watermark_request,
+    watermark_rows,
+)
+from fraud.counters import fold, layout, sharding, windows
+from fraud.counters.codec import (
+    DECISION,
+    expression,
+    item_of,
+    profile_of,
+    projection,
+    projection_beside,
+    shards_of,
+    since,
+    size_of,
+    stored_of,
+    watermarks_of,
+)
+from fraud.counters.history import NOTHING
+from fraud.counters.layout import DAY, UNSPLIT, Key, Profile, Shards, Slice, State, Update
+from fraud.decisions.decision import PACKED, Contents, Record, Stored
+from fraud.decisions.evaluation import Sight
+from fraud.errors import ServiceError
+from fraud.transaction import Transaction, utc
+
+Place = tuple[str, ...]
+"""A table, and the key of an item in it."""
+
+Found = Mapping[Place, Mapping[str, Any]]
+"""Rows by their place."""
+
+SHARDS_LAST = timedelta(hours=6)
+"""How long the table of shards is used when it cannot be read: what it says of a payment is written a day ahead."""
+
+
+class _Plan(NamedTuple):
+    """What one payment moves and reads, every item named by the same table of shards.
+
+    earlier   items of its entities' earlier periods
+    profiles  partition keys of its profiles
+    siblings  the other shards of what it moves, by the key of what is moved, in the order of the updates; without those
+              that have none
+    """
+
+    transaction: Transaction
+    updates: Sequence[Update]
+    earlier: Sequence[Key]
+    profiles: Sequence[str]
+    siblings: Mapping[Key, Sequence[Key]]
+
+    @classmethod
+    def of(cls, transaction: Transaction, table: Shards) -> Self:
+        """Name everything."""
+        updates = layout.updates(transaction, table)
+        siblings = {update.key: keys for update in updates if (keys := layout.siblings(update, table))}
+        profiles = tuple(layout.profiles(transaction).values())
+        return cls(transaction, updates, layout.reads(updates, table), profiles, siblings)
+
+    @property
+    def split(self) -> list[Update]:
+        """The updates of items that have siblings."""
+        return [update for update in self.updates if update.key in self.siblings]
+
+
+class DynamoStore:
+    """`evaluation.Store` on DynamoDB."""
+
+    def __init__(
+        self, transport: Transport, tables: Tables, retention_days: int, clock: Callable[[], datetime]
+    ) -> None:
+        self._transport = transport
+        self._tables = tables
+        self._retention = retention_days * DAY
+        self._clock = clock
+        self._watermarks: dict[Slice, int] = {}
+        self._shards = UNSPLIT
+        self._read_at = datetime.min.replace(tzinfo=UTC)
+
+    def prepare(self, until: float | None = None) -> None:
+        """Read the watermarks and the table of shards if that is missing or hours old: nobody may count who does not
+        know where. Raises ServiceError.
+        """
+        now = self._clock()
+        if abs(now - self._read_at) >= SHARDS_LAST:
+            (result,) = self._transport.gather([watermark_request(self._tables.profiles)], until)
+            self._renew(result, now, until)
+
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+        """Every update and all reads, these in as few BatchGetItem as take their keys, sent together.
+
+        Once in WATERMARKS_LAST the fold's watermarks and the table of shards are read beside them; watermarks that
+        cannot be read count as old.
+        """
+        try:
+            self.prepare(until)
+        except ServiceError as error:
+            return [self._unseen(one, error) for one in transactions]
+        plans = [_Plan.of(transaction, self._shards) for transaction in transactions]
+        names = projection(transactions)
+        chunks, of_plans = _chunks([self._places(plan) for plan in plans])
+        updates = [self._update_request(update) for plan in plans for update in plan.updates]
+        reads = [self._read_request(chunk, names) for chunk in chunks]
+        beside = [self._beside_request(plan, update) for plan in plans for update in plan.split]
+        now = self._clock()
+        standing = [watermark_request(self._tables.profiles)] if self._outdated(now) else []
+        results = iter(self._transport.gather([*updates, *reads, *beside, *standing], until))
+        counted = [list(islice(results, len(plan.updates))) for plan in plans]
+        found = [self._found(result, until) for result in islice(results, len(reads))]
+        others = [
+            {
+                key: self._found(result, until)
+                for key, result in zip(plan.siblings, islice(results, len(plan.siblings)), strict=True)
+            }
+            for plan in plans
+        ]
+        for result in results:
+            with contextlib.suppress(ServiceError):
+                self._renew(result, now, until)
+        sights = []
+        for plan, mine, numbers, siblings in zip(plans, counted, of_plans, others, strict=True):
+            try:
+                with understood():
+                    sights.append(self._sight(plan, mine, _joined([found[n] for n in numbers]), siblings, until))
+            except ServiceError as error:  # nobody can tell then what the rest of the answers is worth
+                sights.append(self._unseen(plan.transaction, error))
+        return sights
+
+    def count_again(self, transaction: Transaction, kinds: Collection[str]) -> list[Key]:
+        """Send the updates of these kinds again, until acknowledged; the items. Raises ServiceError."""
+        self.prepare()
+        moved = [update for update in layout.updates(transaction, self._shards) if update.key.kind.name in kinds]
+        answered(self._transport.gather([self._update_request(update) for update in moved]))
+        return [update.key for update in moved]
+
+    def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
+        """Read the decision of an id consistently. Raises ServiceError."""
+        payload = {
+            "TableName": self._tables.decisions,
+            "Key": typed_key(transaction_id),
+            "ProjectionExpression": DECISION,
+            "ConsistentRead": True,
+        }
+        (answer,) = answered(self._transport.gather([Request("get_item", payload)], until))
+        with understood():
+            item = optional(answer, "Item")
+            return stored_of(item) if item else None
+
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+        """Read the decisions of at most 100 ids consistently; one without is left out. Raises UnavailableError."""
+        if not transaction_ids:
+            return {}
+        keys = {
+            self._tables.decisions: {
+                "Keys": list(map(typed_key, sorted(transaction_ids))),
+                "ProjectionExpression": f"pk, {DECISION}",
+                "ConsistentRead": True,
+            }
+        }
+        (answer,) = answered(self._transport.gather([batch_read(keys)]))
+        rows = completed(self._transport, answer).get(self._tables.decisions, ())
+        with understood():
+            return {row["pk"]["S"]: stored_of(row) for row in rows}
+
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        """One PutItem for each, sent together."""
+        results = self._transport.gather([self._put_request(record) for record in records], until)
+        return [_kept(result) for result in results]
+
+    def _update_request(self, update: Update) -> Request:
+        return Request("update_item", {"TableName": self._tables.counters, **expression(update)})
+
+    def _put_request(self, record: Record) -> Request:
+        transaction = record.transaction
+        item = {
+            "pk": {"S": transaction.transaction_id},
+            "body_identity": {"B": transaction.identity},
+            PACKED: {"B": Contents.of(record).packed()},
+            "outcome": {"S": record.outcome.value},
+            "decided_at": {"S": utc(record.decided_at)},
+            "features": {"B": record.features},
+            "fingerprint": {"S": record.fingerprint},
+            "ttl": {"N": str(int(record.decided_at.timestamp()) + self._retention)},
+        }
+        if record.uncounted:
+            item["uncounted"] = {"S": " ".join(record.uncounted)}
+        payload = {
+            "TableName": self._tables.decisions,
+            "Item": item,
+            "ConditionExpression": "attribute_not_exists(pk)",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        return Request("put_item", payload)
+
+    def _places(self, plan: _Plan) -> list[Place]:
+        """Earlier items, profiles and decision of one payment."""
+        return [
+            *((self._tables.counters, key.pk, key.sk) for key in plan.earlier),
+            *((self._tables.profiles, pk) for pk in plan.profiles),
+            (self._tables.decisions, plan.transaction.transaction_id),
+        ]
+
+    def _read_request(self, places: Iterable[Place], names: str) -> Request:
+        """One BatchGetItem; of the counters' items only the attributes named."""
+        how = {
+            self._tables.counters: {"ProjectionExpression": names},
+            self._tables.decisions: {"ProjectionExpression": f"pk, {DECISION}"},
+        }
+        keys: dict[str, list[dict[str, Any]]] = {}
+        for table, *key in places:
+            keys.setdefault(table, []).append(typed_key(*key))
+        return batch_read({table: {"Keys": listed, **how.get(table, {})} for table, listed in keys.items()})
+
+    def _beside_request(self, plan: _Plan, update: Update, *, whole: bool = False) -> Request:
+        """The read of the other shards of what is moved: consistently, as the update's own answer is."""
+        keys = [typed_key(key.pk, key.sk) for key in plan.siblings[update.key]]
+        how = {} if whole else {"ProjectionExpression": projection_beside(update)}
+        return batch_read({self._tables.counters: {"Keys": keys, "ConsistentRead": True, **how}})
+
+    def _found(self, result: Result, until: float | None) -> Found | ServiceError:
+        """The rows of one BatchGetItem by table and key, or why there are none."""
+        try:
+            (answer,) = answered([result])
+            tables = completed(self._transport, answer, until)
+            with understood():
+                return {
+                    (table, *(row[name]["S"] for name in self._key(table))): row
+                    for table, rows in tables.items()
+                    for row in rows
+                }
+        except ServiceError as error:
+            return error
+
+    def _key(self, table: str) -> tuple[str, ...]:
+        """The attributes of a table's key."""
+        return ("pk", "sk") if table == self._tables.counters else ("pk",)
+
+    def _outdated(self, now: datetime) -> bool:
+        """Whether the watermarks are to be read again; until the first tick of a new stack there are not all."""
+        complete = len(self._watermarks) == len(fold.SLICES)
+        return not (complete and self._read_at <= now < self._read_at + WATERMARKS_LAST)
+
+    def _renew(self, result: Result, now: datetime, until: float | None) -> None:
+        """Take over the watermarks and the table of shards. Raises ServiceError if they could not be read."""
+        (answer,) = answered([result])
+        rows = watermark_rows(self._transport, answer, until)
+        with understood():
+            watermarks, table = watermarks_of(rows), shards_of(rows)
+        self._watermarks = {part: at.through for part, at in watermarks.items()}
+        self._shards = table
+        self._read_at = now
+
+    def _unseen(self, transaction: Transaction, error: ServiceError) -> Sight:
+        """What is known of a payment to which nothing was answered: whatever was counted may be counted again."""
+        uncounted = tuple(update.key for update in layout.updates(transaction))
+        state = State({}, {}, stale=fold.stale(uncounted, self._watermarks))
+        return Sight(state, None, uncounted, read=False, failure=error)
+
+    def _sight(
+        self,
+        plan: _Plan,
+        counted: Sequence[Result],
+        found: Found | ServiceError,
+        beside: Mapping[Key, Found | ServiceError],
+        until: float | None,
+    ) -> Sight:
+        """`counted` are the answers to the updates; `beside` the other shards, by the key of what was moved."""
+        results = list(zip(plan.updates, counted, strict=True))
+        failures = [result for result in counted if isinstance(result, ServiceError)]
+        moved = [(update, _moved(result)) for update, result in results if not isinstance(result, ServiceError)]
+        items = [(update.key, item_of(attributes)) for update, attributes in moved]
+        profiles: dict[str, Profile] = {}
+        decision = None
+        if isinstance(found, ServiceError):
+            failures.append(found)
+        else:
+            rows = ((key, found.get((self._tables.counters, key.pk, key.sk))) for key in plan.earlier)
+            items += [(key, item_of(row)) for key, row in rows if row]
+            for pk in plan.profiles:
+                if row := found.get((self._tables.profiles, pk)):
+                    profiles[pk] = profile_of(row)
+            decision = found.get((self._tables.decisions, plan.transaction.transaction_id))
+        state = State(
+            layout.merged(items),
+            profiles,
+            any(isinstance(result, Refused) for result in counted),
+            fold.stale((update.key for update in plan.updates), self._watermarks),
+        )
+        if beside:
+            failures += self._complete(plan, moved, state, beside, until)
+        return Sight(
+            state,
+            stored_of(decision) if decision else None,
+            uncounted=tuple(update.key for update, result in results if isinstance(result, ServiceError)),
+            read=not isinstance(found, ServiceError),
+            failure=failures[0] if failures else None,
+            large=tuple(update.key for update, attributes in moved if size_of(update, attributes) > sharding.LARGE),
+        )
+
+    def _complete(
+        self,
+        plan: _Plan,
+        moved: Sequence[tuple[Update, Mapping[str, Any]]],
+        state: State,
+        beside: Mapping[Key, Found | ServiceError],
+        until: float | None,
+    ) -> list[ServiceError]:
+        """Put the other shards to what was moved; what is missing then. In a rare step of its own, one for all items,
+        where the last hour of a day's fine buckets is not enough.
+        """
+
+        def put(update: Update, attributes: Mapping[str, Any], others: Found) -> None:
+            key = update.key.whole
+            state.items.update(layout.merged((key, item_of(row)) for row in (attributes, *others.values())))
+
+        def hidden(update: Update) -> bool:
+            key = update.key.whole
+            past = state.profiles.get(key.kind.profile_key(key.entity), {}).get(key.kind.side, NOTHING)
+            return windows.hidden(key, state.items, past, plan.transaction.epoch, since(update))
+
+        split = [(update, attributes, beside[update.key]) for update, attributes in moved if update.key in beside]
+        failures = [others for _, _, others in split if isinstance(others, ServiceError)]
+        known = [(update, attributes, others) for update, attributes, others in split if isinstance(others, Mapping)]
+        for each in known:
+            put(*each)
+        wanted = [(update, attributes) for update, attributes, others in known if others and hidden(update)]
+        requests = [self._beside_request(plan, update, whole=True) for update, _ in wanted]
+        results = self._transport.gather(requests, until) if requests else ()
+        for (update, attributes), result in zip(wanted, results, strict=True):
+            others = self._found(result, until)
+            if isinstance(others, ServiceError):
+                failures.append(others)
+            else:
+                put(update, attributes, others)
+        return failures
+
+
+def _moved(result: Answer) -> Mapping[str, Any]:
+    """The item that an update was answered with. Raises ValueError when it is empty: its payment must be in it."""
+    attributes: Mapping[str, Any] = result.item if isinstance(result, Refused) else promised(result, "Attributes")
+    if not attributes:
+        raise ValueError("Attributes")
+    return attributes
+
+
+def _kept(result: Result) -> Stored | ServiceError | None:
+    """What became of a commit."""
+    if isinstance(result, ServiceError):
+        return result
+    try:
+        with understood():
+            return stored_of(result.item) if isinstance(result, Refused) else None
+    except ServiceError as error:
+        return error
+
+
+def _chunks(payments: Iterable[Sequence[Place]]) -> tuple[list[dict[Place, None]], list[range]]:
+    """Places of several payments put together, as many as one call takes, each once; and in which chunks each payment's
+    are: in one, unless it has more than a call takes.
+    """
+    chunks: list[dict[Place, None]] = []
+    ranges = []
+    for places in payments:
+        joined = (chunks[-1] if chunks else {}) | dict.fromkeys(places)
+        if chunks and len(joined) <= KEYS_PER_READ:
+            chunks[-1] = joined
+            ranges.append(range(len(chunks) - 1, len(chunks)))
+        else:
+            parts = [dict.fromkeys(part) for part in by_call(places)]
+            ranges.append(range(len(chunks), len(chunks) + len(parts)))
+            chunks += parts
+    return chunks, ranges
+
+
+def _joined(found: Sequence[Found | ServiceError]) -> Found | ServiceError:
+    """All rows of one payment, or the first error among its reads."""
+    if len(found) == 1:
+        return found[0]
+    rows: dict[Place, Mapping[str, Any]] = {}
+    for each in found:
+        if isinstance(each, ServiceError):
+            return each
+        rows |= each
+    return rows

@@ -1,0 +1,1 @@
+"""Deny and allow lists, with their audit trail."""

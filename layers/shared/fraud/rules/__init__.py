@@ -1,0 +1,1 @@
+"""The policy: segments and rules as data, and how a payment is judged by them."""

@@ -1,0 +1,250 @@
+"""The policy as data: segments, rules and reason words, written by analysts in CEL, checked when loaded.
+
+An expression reads `transaction`, `counters`, `features` and `standing` (status and deny lists of everyone involved).
+Loading refuses what could fail or stall later: unknown names, foreign functions, results that are not true or false,
+loops. rules.py judges payments by it.
+"""
+
+import itertools
+import random
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+import cel
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from fraud.counters import windows
+from fraud.decisions.decision import Outcome
+from fraud.errors import UndecidableError
+from fraud.scoring import features
+from fraud.transaction import Transaction
+
+ROLES = ("payer", "payee", "device", "instrument", "ip")
+STANDING: tuple[str, ...] = (*(f"{role}_denied" for role in ROLES), "payer_status", "payee_status")
+
+MEMBERS: dict[str, frozenset[str]] = {
+    "transaction": frozenset(Transaction.model_fields) - {"metadata"},
+    "counters": frozenset(windows.NAMES),
+    "features": frozenset(features.NAMES),
+    "standing": frozenset(STANDING),
+}
+"""Everything that an expression may read, by root."""
+
+MAX_LENGTH = 500
+MAX_NESTING = 12
+OPERATORS = {
+    "_==_",
+    "_!=_",
+    "_<_",
+    "_<=_",
+    "_>_",
+    "_>=_",
+    "_&&_",
+    "_||_",
+    "!_",
+    "-_",
+    "_+_",
+    "_-_",
+    "_*_",
+    "_/_",
+    "_%_",
+}
+FUNCTIONS = OPERATORS | {"_?_:_", "@in", "size", "startsWith", "endsWith", "contains", "matches"}
+FUNCTIONS |= {"int", "double", "string", "getHours", "getDayOfWeek"}
+"""Operators and functions that an expression may call. Loops (exists, map, ...) are not among them: the engine expands
+them before it names the functions, so calls are looked up in the text too.
+"""
+
+_LITERAL = re.compile(r""""[^"]*"|'[^']*'""")
+_CALL = re.compile(r"(\w+)\s*\(")
+_MEMBER = re.compile(rf"(?<![\w.])({'|'.join(MEMBERS)})\b(?:\s*\.\s*(\w+))?")
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Entry(_Strict):
+    """Something that applies to a payment when its expression holds."""
+
+    id: Slug
+    expression: str
+
+
+class Rule(Entry):
+    """When `expression` holds, the outcome is at least `outcome`.
+
+    `retryable`: the cause passes with time. `protected`: a deny entry, a status or a legal limit, which no allow entry
+    silences.
+    """
+
+    version: int = Field(ge=1)
+    outcome: Annotated[Outcome, Field(strict=False)]
+    code: Code
+    retryable: bool = False
+    protected: bool = False
+
+
+class Segment(Entry):
+    """A class of payments, the first whose expression holds; `model` false spares its payments the model."""
+
+    model: bool
+
+
+STANDARD = Segment(id="standard", expression="true", model=True)
+"""The segment of a payment that no declared one takes."""
+
+OUTAGE = "COUNTERS_UNAVAILABLE"
+"""Reason code of what the outage policy decides."""
+
+
+class Step(_Strict):
+    """From this many minor units on, this outcome."""
+
+    amount: int = Field(ge=0)
+    outcome: Annotated[Outcome, Field(strict=False)]
+
+
+class Outage(_Strict):
+    """What a segment's payments get while their counters cannot be read, at least.
+
+    `open` approves but for protected rules, `rules_only` but for all rules that read no counters; `challenge` and
+    `decline` say so of everything, `by_amount` says for each amount the outcome of the last of its `steps` reached.
+    """
+
+    policy: Literal["open", "rules_only", "challenge", "decline", "by_amount"]
+    steps: tuple[Step, ...] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _steps_belong_to_amounts(self) -> Self:
+        amounts = [step.amount for step in self.steps]
+        if bool(amounts) != (self.policy == "by_amount"):
+            raise ValueError("steps belong to by_amount, which needs some")
+        if amounts != sorted(set(amounts)):
+            raise ValueError("steps must rise in amount")
+        return self
+
+    def outcome(self, amount: int) -> Outcome:
+        """The outcome of an amount in minor units, before any rule.
+
+        >>> steps = [{"amount": 0, "outcome": "approve"}, {"amount": 50_000, "outcome": "challenge"}]
+        >>> Outage(policy="by_amount", steps=steps).outcome(50_000)
+        <Outcome.CHALLENGE: 'challenge'>
+        """
+        if self.policy in ("challenge", "decline"):
+            return Outcome(self.policy)
+        return max(
+            (step for step in self.steps if step.amount <= amount), key=lambda step: step.amount, default=APPROVED
+        ).outcome
+
+
+APPROVED = Step(amount=0, outcome=Outcome.APPROVE)
+
+
+class Policy(_Strict):
+    """One policy file. Codes in `rules` and `feature_reasons` must have words in `reasons`."""
+
+    name: str
+    reasons: dict[Code, Annotated[str, StringConstraints(min_length=1)]]
+    feature_reasons: dict[str, Code]
+    outage: dict[Slug, Outage]
+    segments: tuple[Segment, ...] = Field(strict=False)
+    rules: tuple[Rule, ...] = Field(strict=False)
+
+    def entries(self) -> tuple[Segment | Rule, ...]:
+        """Everything with an expression."""
+        return (*self.segments, *self.rules)
+
+    @model_validator(mode="after")
+    def _refers_to_what_exists(self) -> Self:
+        codes = {*(rule.code for rule in self.rules), *self.feature_reasons.values(), OUTAGE}
+        ids = [entry.id for entry in self.entries()]
+        for wrong, words in (
+            (codes - self.reasons.keys(), "codes without words"),
+            (
+                self.feature_reasons.keys() ^ set(features.NAMES),
+                "features without a reason, or reasons without a feature",
+            ),
+            ({id_ for id_ in ids if ids.count(id_) > 1}, "ids used twice"),
+            (
+                self.outage.keys() ^ {STANDARD.id, *(segment.id for segment in self.segments)},
+                "segments without an outage policy, or outage policies without a segment",
+            ),
+        ):
+            if wrong:
+                raise ValueError(f"{words}: {', '.join(sorted(wrong))}")
+        return self
+
+
+def compiled(entry: Entry) -> cel.Program:
+    """Parse and check an expression. Raises UndecidableError naming the entry and what is wrong with it."""
+    try:
+        _check_bounds(entry.expression)
+        program = cel.compile(entry.expression)
+        read = members(entry.expression)
+        _check_names(read, {*program.functions(), *_CALL.findall(_bare(entry.expression))}, program.variables())
+        for sample in _samples(read):
+            if not isinstance(program.execute(cel.Context(sample)), bool):
+                raise ValueError("the result is not true or false")  # noqa: TRY004 - one kind of error for the author
+    except Exception as error:  # noqa: BLE001 - the engine raises many kinds; the author needs one
+        raise UndecidableError(f"{entry.id}: {error}") from None
+    return program
+
+
+def members(expression: str) -> set[tuple[str, str]]:
+    """(root, member) for every read; the member is empty where a root stands alone."""
+    return set(_MEMBER.findall(_bare(expression)))
+
+
+def _bare(expression: str) -> str:
+    """The expression with every string empty: what is left is code."""
+    return _LITERAL.sub("''", expression)
+
+
+def _check_bounds(expression: str) -> None:
+    depths = itertools.accumulate((char in "([") - (char in ")]") for char in _bare(expression))
+    if len(expression) > MAX_LENGTH:
+        raise ValueError(f"longer than {MAX_LENGTH} characters")
+    if any(sign in expression for sign in ("\\", "'''", '"""')) or "//" in _bare(expression):
+        raise ValueError("backslashes, triple quotes and comments would hide names from the checks")
+    if max(depths, default=0) > MAX_NESTING:
+        raise ValueError(f"nested deeper than {MAX_NESTING}")
+
+
+def _check_names(read: set[tuple[str, str]], calls: set[str], variables: Iterable[str]) -> None:
+    unknown = {f"{root}.{name}" for root, name in read if name not in MEMBERS[root]}
+    unknown |= {name for name in variables if name not in MEMBERS}
+    unknown |= calls - FUNCTIONS - {"has", "in"}
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+
+
+def _samples(read: Iterable[tuple[str, str]]) -> Iterable[dict[str, dict[str, Any]]]:
+    """What the expression reads, for every transaction type with quiet, busy and mixed values: its types must hold
+    in all.
+    """
+    rng = random.Random(0)  # noqa: S311 - examples, not secrets
+    for kind, busy in itertools.product(("p2p", "merchant", "cash_out", "top_up"), (0, 1, 10**9, None, None, None)):
+        sample: dict[str, dict[str, Any]] = {root: {} for root in MEMBERS}
+        for root, name in sorted(read):
+            number = rng.choice((0, 1, 10**9)) if busy is None else busy
+            sample[root][name] = _example(root, name, kind, number)
+        yield sample
+
+
+def _example(root: str, name: str, kind: str, number: int) -> Any:  # noqa: ANN401 - as many types as members
+    if root == "transaction":
+        known = {"type": kind, "amount": number, "currency": "JPY", "occurred_at": datetime(2026, 1, 1, tzinfo=UTC)}
+        return known.get(name, "x")
+    if root == "standing":
+        return "active" if name.endswith("_status") else bool(number)
+    return float(number) if root == "features" or _is_real(name) else number
+
+
+def _is_real(counter: str) -> bool:
+    return "_distinct_" in counter or "_decayed_" in counter

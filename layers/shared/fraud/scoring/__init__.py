@@ -1,0 +1,1 @@
+"""The model: features, the embedded trees, and the scorers that run it."""

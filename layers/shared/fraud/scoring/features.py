@@ -1,0 +1,208 @@
+"""The feature vector: the only definition of what the model sees, online and in training.
+
+`FEATURES` is an ordered table of name and function over a `Payment` (transaction and counters). `vector` evaluates it
+and rounds to float32, because xgboost compares in float32 and an unrounded twin would take another branch.
+`fingerprint` says which definition a model was trained with; a model with another one must not score.
+"""
+
+import hashlib
+import itertools
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import NamedTuple
+
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import DAY, RECEIVING
+from fraud.counters.windows import measure
+from fraud.transaction import NEEDS_PAYEE, Transaction
+
+NAN = math.nan
+Counts = Mapping[str, float]
+
+
+class Payment(NamedTuple):
+    """What a feature may look at: the transaction, its counters, and the kind its counterparty is counted under."""
+
+    transaction: Transaction
+    counters: Counts
+    receiver: str
+
+    def payer(self, counter: str) -> float:
+        """A payer counter."""
+        return self.counters[f"payer_{counter}"]
+
+    def device(self, counter: str) -> float:
+        """A device counter; NaN when the payment names no device."""
+        return self.counters[f"device_{counter}"] if self.transaction.device_id is not None else NAN
+
+    def counterparty(self, counter: str) -> float:
+        """A counter of the payee, merchant or instrument, whichever receives."""
+        return self.counters[f"{self.receiver}_{counter}"]
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    """NaN where there is nothing to compare with: the trees have a branch for missing values."""
+    return numerator / denominator if denominator else NAN
+
+
+def _against_others(payment: Payment, read: Callable[[str], float], window: str) -> float:
+    """The amount over the mean of the same entity's other payments in the window."""
+    amount = payment.transaction.amount
+    others = read(f"count_{window}") - 1
+    return _ratio(amount * others, max(read(f"sum_{window}") - amount, 0)) if others > 0 else NAN
+
+
+def _day_angle(payment: Payment) -> float:
+    """Time of day in UTC as an angle: sine and cosine keep midnight next to 23:59."""
+    return payment.transaction.epoch % DAY * (2 * math.pi / DAY)
+
+
+Table = tuple[tuple[str, Callable[[Payment], float]], ...]
+
+FEATURES: Table = (
+    # The payment itself, against what this payer and this receiver are used to.
+    ("amount_log", lambda p: math.log1p(p.transaction.amount)),
+    ("amount_to_payer_normal_30d", lambda p: _against_others(p, p.payer, "30d")),
+    ("amount_to_counterparty_normal_30d", lambda p: _against_others(p, p.counterparty, "30d")),
+    ("amount_share_of_payer_24h", lambda p: _ratio(p.transaction.amount, p.payer("sum_24h"))),
+    ("is_merchant", lambda p: float(p.transaction.type == "merchant")),
+    ("is_cash_out", lambda p: float(p.transaction.type == "cash_out")),
+    ("is_top_up", lambda p: float(p.transaction.type == "top_up")),
+    ("is_retry", lambda p: float(p.transaction.attempt_of is not None)),
+    ("time_of_day_sin", lambda p: math.sin(_day_angle(p))),
+    ("time_of_day_cos", lambda p: math.cos(_day_angle(p))),
+    # How fast the payer moves, and how that compares with the month.
+    ("payer_count_1m", lambda p: p.payer("count_1m")),
+    ("payer_count_1h", lambda p: p.payer("count_1h")),
+    ("payer_count_24h", lambda p: p.payer("count_24h")),
+    ("payer_count_24h_share_of_30d", lambda p: _ratio(p.payer("count_24h"), p.payer("count_30d"))),
+    ("payer_decayed_sum_6h_log", lambda p: math.log1p(p.payer("decayed_sum_6h"))),
+    ("payer_distinct_2h", lambda p: p.payer("distinct_2h")),
+    ("payer_distinct_24h", lambda p: p.payer("distinct_24h")),
+    ("payer_idle_log", lambda p: math.log1p(p.payer("idle"))),
+    ("payer_age_log", lambda p: math.log1p(p.payer("age"))),
+    # Novelty of the relation and of the device.
+    ("pair_count_30d", lambda p: p.counters["pair_count_30d"]),
+    ("pair_age_days", lambda p: p.counters["pair_age_days"]),
+    ("device_new", lambda p: p.counters["device_new"] if p.transaction.device_id is not None else NAN),
+    ("device_count_1h", lambda p: p.device("count_1h")),
+    ("device_distinct_24h", lambda p: p.device("distinct_24h")),
+    # The receiver's risk: fan-in, speed, freshness, and the amounts it usually sees.
+    ("counterparty_count_1h", lambda p: p.counterparty("count_1h")),
+    ("counterparty_distinct_2h", lambda p: p.counterparty("distinct_2h")),
+    ("counterparty_distinct_24h", lambda p: p.counterparty("distinct_24h")),
+    ("counterparty_sum_24h_log", lambda p: math.log1p(p.counterparty("sum_24h"))),
+    ("counterparty_mean_24h_log", lambda p: math.log1p(_ratio(p.counterparty("sum_24h"), p.counterparty("count_24h")))),
+    ("counterparty_age_log", lambda p: math.log1p(p.counterparty("age"))),
+    ("counterparty_idle_log", lambda p: math.log1p(p.counterparty("idle"))),
+    # Confirmed fraud, as far as it was known at the time.
+    ("payee_frauds_2d", lambda p: p.counters["payee_frauds_2d"]),
+    ("payee_frauds_7d", lambda p: p.counters["payee_frauds_7d"]),
+    ("payee_frauds_30d", lambda p: p.counters["payee_frauds_30d"]),
+    ("payer_frauds_30d", lambda p: p.counters["payer_frauds_30d"]),
+)
+
+NAMES: tuple[str, ...] = tuple(name for name, _ in FEATURES)
+_FLOATS = struct.Struct(f"<{len(FEATURES)}f")
+
+Vector = tuple[float, ...]
+
+
+def vector(transaction: Transaction, counters: Counts, table: Table = FEATURES) -> Vector:
+    """The features in the order of NAMES, each rounded to float32; missing is NaN."""
+    payment = Payment(transaction, counters, RECEIVING[transaction.type].name)
+    return _FLOATS.unpack(_FLOATS.pack(*[feature(payment) for _, feature in table]))
+
+
+def pack(values: Vector) -> bytes:
+    """The snapshot that a decision stores: little-endian float32 in the order of NAMES."""
+    return _FLOATS.pack(*values)
+
+
+def unpack(snapshot: bytes) -> Vector:
+    """The vector that a decision was made on. Raises struct.error for a snapshot of another length."""
+    return _FLOATS.unpack(snapshot)
+
+
+@cache
+def fingerprint(table: Table = FEATURES) -> str:
+    """16 hex digits over the names and over the vectors of a probe history: a changed definition, here or in
+    counters, shows.
+    """
+    digest = hashlib.sha256(" ".join(name for name, _ in table).encode())
+    for values in probed(table):
+        digest.update(pack(values))
+    return digest.hexdigest()[:16]
+
+
+def probed(table: Table = FEATURES) -> Iterator[Vector]:
+    """The vectors of the probe history, with a payment on both sides of every edge of the definition."""
+    counters = InMemoryCounters()
+    for account, prefix, age, change in _frauds():
+        counters.learn(account, prefix, int(PRESENT.timestamp()) // DAY - age, change)
+    for probe in _probes():
+        yield vector(probe, measure(probe, counters.count(probe)), table)
+
+
+PRESENT = datetime(2026, 1, 5, 21, 50, 7, tzinfo=UTC)
+"""The probes' present; everything in their history is at an age."""
+
+DAYS_AGO = (43, 30, 29, 2)
+"""On both sides of the edges of the long window and of what is read from items."""
+
+HOURS_AGO = (47, 46, 45, 33, 20, 16, 15, 2)
+"""The same for a merchant: the day before yesterday, yesterday's first hour, and both sides of its live hours."""
+
+SECONDS_AGO = (DAY, DAY - 3600, 7200, 3600, 3300, 60, 50, 0)
+"""On both sides of the edge of every short window."""
+
+
+def _frauds() -> Iterator[tuple[str, str, int, int]]:
+    """(account, prefix, age in days, change) of what became known, each in two parts: of tomorrow, too."""
+    for n, (account, prefix) in enumerate(itertools.product(("payer", "payee"), ("fo", "fi")), start=1):
+        for age in (-1, 1, 2, 6, 7, 29, 30):
+            yield from ((account, prefix, age, n), (account, prefix, age, age + 2))
+
+
+def _probes() -> list[Transaction]:
+    """The history, told as (type, payer, counterparty, device, age in seconds)."""
+    story: list[tuple[str, str, str, str | None, int]] = []
+    for days in DAYS_AGO:
+        story += [
+            ("p2p", "payer", "payee", f"device-{days}", days * DAY),
+            ("p2p", "payee", "payer", None, days * DAY),
+            ("top_up", "friend-1", "card", None, days * DAY),
+            ("p2p", "friend-1", "friend-2", None, days * DAY),
+        ]
+    for hours in HOURS_AGO:
+        story += [("merchant", f"client-{hours}", "shop", None, hours * 3600)]
+    for age in SECONDS_AGO:
+        story += [
+            ("p2p", "payer", f"payee-{age}", f"device-{age // DAY}", age),
+            ("p2p", f"payer-{age}", "payee", None, age),
+            ("p2p", f"guest-{age}", f"host-{age}", "device", age),
+        ]
+    story += [("p2p", "payer", "stranger", f"device-{days}", 0) for days in (1, 29, 30, 30)]
+    story += [("p2p", payer, payee, None, 0) for payer, payee in (("friend-1", "friend-2"), ("payee", "payer"))]
+    story += [(kind, "payer", "payee", None, -2) for kind in ("merchant", "p2p", "merchant")]
+    story += [(kind, "stranger", "card", None, -2) for kind in ("cash_out", "top_up", "cash_out")]
+    story += [("merchant", "payer", "shop", None, -2), ("p2p", "payer", "shop", None, -2)]
+    return [
+        Transaction.model_validate(
+            {
+                "transaction_id": f"probe-{n}",
+                "type": kind,
+                "payer_id": payer,
+                "payee_id" if kind in NEEDS_PAYEE else "instrument_id": counterparty,
+                "amount": 100 + 7_919 * n % 5_000,
+                "currency": "JPY",
+                "occurred_at": PRESENT - timedelta(seconds=age),
+                "device_id": device,
+                "attempt_of": f"probe-{n - 1}" if n % 9 == 1 else None,
+            }
+        )
+        for n, (kind, payer, counterparty, device, age) in enumerate(story)
+    ]

@@ -1,0 +1,248 @@
+"""The embedded model: boosted trees walked in plain Python, without numpy and without executing what was stored.
+
+It scores like xgboost (models/training/train.py exports and checks it) and explains a score exactly. `Forest` and
+`Manifest` are the two packaged files; a damaged model, or one trained on other features than `features` defines now, is
+refused.
+"""
+
+import hashlib
+import json
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fraud.errors import UndecidableError
+from fraud.scoring import features
+from fraud.scoring.features import Vector
+from fraud.transaction import faults_of
+
+OUTCOMES = ("challenge", "review", "decline")
+"""What a score can lead to, from mild to severe: the names that a manifest gives thresholds to."""
+
+MOST_BRANCHES = 4
+"""How many different features one path may ask about: up to here two quadrature points explain exactly."""
+
+EARLY, LATE = 0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12)
+"""Nodes of two-point Gauss-Legendre quadrature on [0, 1], both of weight 1/2: exact for polynomials of degree three."""
+
+Number = Annotated[float, Field(gt=-1e30, lt=1e30)]
+
+
+class _Packaged(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Manifest(_Packaged):
+    """What a model is: which features it reads, which file it walks, from which scores on an outcome is due.
+
+    `trained` and `metrics` are for people: how it was made, and what it achieved on payments it had not seen.
+    """
+
+    version: str
+    fingerprint: str
+    features: Annotated[tuple[str, ...], Field(strict=False)]
+    sha256: str
+    thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]]
+    trained: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _is_this_librarys(self) -> Self:
+        if (self.features, self.fingerprint) != (features.NAMES, features.fingerprint()):
+            raise ValueError("trained on other features")
+        if self.thresholds.keys() != set(OUTCOMES):
+            raise ValueError(f"thresholds must be {', '.join(OUTCOMES)}")
+        if sorted(self.thresholds.values()) != [self.thresholds[outcome] for outcome in OUTCOMES]:
+            raise ValueError("a milder outcome needs a lower threshold")
+        if self.version != version(self.sha256, self.thresholds):
+            raise ValueError("version does not belong to these trees and thresholds")
+        return self
+
+
+def version(sha256: str, thresholds: Mapping[str, float]) -> str:
+    """The model's name: equal exactly when trees and thresholds are."""
+    deciding = json.dumps([sha256, dict(thresholds)], sort_keys=True).encode()
+    return f"embedded-{hashlib.sha256(deciding).hexdigest()[:12]}"
+
+
+class Forest(_Packaged):
+    """All trees as columns over their nodes in pre-order: a left child comes right behind its parent.
+
+    base          log odds before any tree
+    roots         first node of each tree
+    feature       index into features.NAMES; 0 for a leaf
+    value         of a split its threshold (left is below), of a leaf the log odds it adds; shortest text of a float32
+    right         the right child; 0 for a leaf
+    missing_left  1 where a missing value goes left
+    cover         weight of the training rows that came by (sum of hessians)
+    """
+
+    base: Number
+    roots: list[int]
+    feature: list[int]
+    value: list[Number]
+    right: list[int]
+    missing_left: list[int]
+    cover: list[Annotated[float, Field(gt=0, lt=1e30)]]
+
+    @model_validator(mode="after")
+    def _is_walkable(self) -> Self:
+        """Every walk stays inside and moves forward, so it ends."""
+        size = len(self.right)
+        if any(len(column) != size for column in (self.feature, self.value, self.missing_left, self.cover)):
+            raise ValueError("columns of different length")
+        if not all(0 <= root < size for root in self.roots):
+            raise ValueError("a root outside the nodes")
+        if not all(0 <= feature < len(features.NAMES) for feature in self.feature):
+            raise ValueError("an unknown feature")
+        if not all(right == 0 or node + 1 < right < size for node, right in enumerate(self.right)):
+            raise ValueError("a child that does not follow its parent")
+        return self
+
+
+Effect = tuple[float, float, float, float]
+"""What a feature does to a leaf's worth: its factor at both quadrature points, and its slope over twice each factor."""
+
+
+class Branch(NamedTuple):
+    """All that a path asks of one feature: low <= x < high, or missing where that is let through.
+
+    `share` is the part of the training rows that goes on, were nothing known of the feature.
+    """
+
+    feature: int
+    low: float
+    high: float
+    missing: bool
+    share: float
+    kept: Effect
+    left: Effect
+
+
+class Leaf(NamedTuple):
+    """Log odds at the end of a path, and one branch per feature on it."""
+
+    value: float
+    branches: tuple[Branch, ...]
+
+
+class Trees:
+    """A loaded model: `score` and `explain` a vector of `features.vector`."""
+
+    def __init__(self, forest: Forest, manifest: Manifest) -> None:
+        self.version: str = manifest.version
+        self.thresholds: Mapping[str, float] = manifest.thresholds
+        self.manifest = manifest
+        self._base = forest.base
+        self._roots = forest.roots
+        self._right = forest.right
+        # xgboost compares in float32: the shortest text of one becomes that float32 again only by rounding.
+        self._value = array("f", forest.value).tolist()
+        # A missing value is -inf in the first half of what `score` reads and +inf in the second: it goes left or right.
+        self._reads = [
+            feature if left else feature + len(features.NAMES)
+            for feature, left in zip(forest.feature, forest.missing_left, strict=True)
+        ]
+        self._leaves = tuple(leaf for root in forest.roots for leaf in _leaves(forest, self._value, root, {}))
+        if any(len(leaf.branches) > MOST_BRANCHES for leaf in self._leaves):
+            raise UndecidableError(f"model: a path asks about more than {MOST_BRANCHES} features")
+        self.expected = self._base + math.fsum(
+            leaf.value * math.prod(branch.share for branch in leaf.branches) for leaf in self._leaves
+        )
+        """Log odds of a payment of which nothing is known: contributions say how a payment departs from it."""
+
+    @classmethod
+    def load(cls, trees: bytes, manifest: bytes) -> Self:
+        """Read trees.json and manifest.json. Raises UndecidableError with what is wrong; nothing half valid is used."""
+        try:
+            described = Manifest.model_validate_json(manifest)
+            if hashlib.sha256(trees).hexdigest() != described.sha256:
+                raise UndecidableError("model: trees.json is not the file that manifest.json describes")
+            return cls(Forest.model_validate_json(trees), described)
+        except ValidationError as error:
+            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
+            raise UndecidableError(f"model: {faults}") from None
+
+    def score(self, vector: Vector) -> float:
+        """Probability of fraud, in [0, 1]."""
+        return _logistic(self.margin(vector))
+
+    def margin(self, vector: Vector) -> float:
+        """Log odds of fraud."""
+        # Everything the inner loop needs is local: it runs some six hundred times per payment.
+        reads, values, right = self._reads, self._value, self._right
+        seen = [-math.inf if x != x else x for x in vector] + [math.inf if x != x else x for x in vector]  # noqa: PLR0124
+        total = self._base
+        for root in self._roots:
+            node = root
+            while right[node]:
+                node = node + 1 if seen[reads[node]] < values[node] else right[node]
+            total += values[node]
+        return total
+
+    def contributions(self, vector: Vector) -> tuple[float, ...]:
+        """Exact Shapley value of each feature in log odds: `expected` plus their sum is the margin.
+
+        The game is path-dependent TreeSHAP's (Lundberg et al. 2020): a leaf is worth its value times, for each feature
+        on its path, 1 or 0 when the feature is known and `share` when it is not. Shapley values are the integral of the
+        gradient of that multilinear function along the diagonal (Owen 1972). With up to four features the gradient is a
+        polynomial of degree three in one variable: two points of Gauss-Legendre integrate it exactly, in linear time.
+        """
+        totals = [0.0] * len(vector)
+        for value, branches in self._leaves:
+            at_early = at_late = value
+            slopes = []
+            for feature, low, high, missing, _, kept, left in branches:
+                x = vector[feature]
+                inside = low <= x < high or (missing and x != x)  # noqa: PLR0124 - only NaN differs from itself
+                early, late, early_slope, late_slope = kept if inside else left
+                at_early *= early
+                at_late *= late
+                slopes.append((feature, early_slope, late_slope))
+            for feature, early_slope, late_slope in slopes:
+                totals[feature] += at_early * early_slope + at_late * late_slope
+        return tuple(totals)
+
+    def explain(self, vector: Vector) -> list[tuple[str, float]]:
+        """Features that raised the score, with their contribution in log odds, largest first."""
+        raised = [(name, by) for name, by in zip(features.NAMES, self.contributions(vector), strict=True) if by > 0]
+        return sorted(raised, key=lambda item: -item[1])
+
+
+def _logistic(margin: float) -> float:
+    """1 / (1 + exp(-margin)), written so that no margin overflows.
+
+    >>> _logistic(0.0), _logistic(-1e6), _logistic(1e6)
+    (0.5, 0.0, 1.0)
+    """
+    return 0.5 + 0.5 * math.tanh(margin / 2)
+
+
+def _leaves(forest: Forest, values: Sequence[float], node: int, path: dict[int, Branch]) -> list[Leaf]:
+    """Every leaf below a node. However often a path asks about one feature, it has one branch for it."""
+    right = forest.right[node]
+    if not right:
+        return [Leaf(values[node], tuple(path.values()))]
+    feature, threshold, missing_left = forest.feature[node], values[node], bool(forest.missing_left[node])
+    _, low, high, missing, share, _, _ = path.get(feature) or _branch(feature, -math.inf, math.inf, True, 1.0)  # noqa: FBT003
+    share /= forest.cover[node]
+    left = node + 1
+    below = _branch(feature, low, min(high, threshold), missing and missing_left, share * forest.cover[left])
+    above = _branch(feature, max(low, threshold), high, missing and not missing_left, share * forest.cover[right])
+    return [
+        *_leaves(forest, values, left, path | {feature: below}),
+        *_leaves(forest, values, right, path | {feature: above}),
+    ]
+
+
+def _branch(feature: int, low: float, high: float, missing: bool, share: float) -> Branch:  # noqa: FBT001 - a column
+    return Branch(feature, low, high, missing, share, _effect(1 - share, share), _effect(-share, share))
+
+
+def _effect(slope: float, share: float) -> Effect:
+    """Along the diagonal a feature's factor is share + slope * t. Halved: the weight of a quadrature point."""
+    early, late = share + slope * EARLY, share + slope * LATE
+    return early, late, slope / early / 2, slope / late / 2

@@ -1,0 +1,148 @@
+"""The stack of template.yaml on moto: every AWS service of the box at one address, tables made.
+
+`Emulator` holds it while a block of code runs; `python -m local.account.emulator --host H --port P` until it is told to
+stop, and says `ready` with its address. moto's own CloudFormation creates the resources, so conditions and references
+mean what they mean on AWS; what it does not know it passes over, so what was created is compared with what was
+declared.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import PIPE, Popen
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import boto3
+
+from local.account.stack import REGION, Stack, Template, created, described, expand
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+STACK = "fraud"
+KEY_ID, SECRET = "local", "local"
+DEFAULTS: Mapping[str, str] = MappingProxyType({})
+ROLES = f"user_report=payment-app,user_report={KEY_ID},analyst=fraud-analyst,chargeback=chargeback-importer"
+"""Who may label in the box: the roles of the template's default, and the holder of the box's one key."""
+
+DEADLINE_MS = "9000"
+"""The emulator takes a hundred times as long as DynamoDB."""
+
+
+class EmulatorError(Exception):
+    """The emulator did not start, or did not create what the template declares."""
+
+
+class Emulator:
+    """An emulated AWS account while the block lasts: `url` is every service's endpoint, `stack` what serves in front
+    of it.
+
+    `log` keeps what moto complains about; `parameters` are the template's. Entering raises EmulatorError.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        template: Path = TEMPLATE,
+        parameters: Mapping[str, str] = DEFAULTS,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
+        self._log = log
+        self._template = template
+        self._parameters = parameters
+        self._address = address
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            server = undo.enter_context(self._server())
+            expanded = expand(self._template, self._parameters)  # while moto imports
+            assert server.stdout is not None
+            self.url = server.stdout.readline().decode().strip()
+            if not self.url:
+                raise EmulatorError(self._log.read_text(errors="replace")[-3000:])
+            self.stack = self._create(expanded)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.__exit__(kind, error, trace)
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no static types
+        """A boto3 client of the emulated account."""
+        return boto3.client(
+            service, REGION, endpoint_url=self.url, aws_access_key_id=KEY_ID, aws_secret_access_key=SECRET
+        )
+
+    def _server(self) -> Popen[bytes]:
+        """Start moto in a process that lives by its pipe, in a session of its own: Ctrl-C is its parent's to handle."""
+        host, port = self._address
+        variables = os.environ | {"VALIDATE_LAMBDA_S3": "false"}  # code stays where it is: there is no bucket
+        with self._log.open("wb") as errors:
+            return Popen(
+                [sys.executable, "-m", "local.account.moto_server", host, str(port)],
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=errors,
+                env=variables,
+                start_new_session=True,
+            )
+
+    def _create(self, expanded: Template) -> Stack:
+        """Let moto's CloudFormation create the stack, and check that it did."""
+        wanted = created(expanded)
+        cloudformation = self.client("cloudformation")
+        cloudformation.create_stack(
+            StackName=STACK,
+            TemplateBody=json.dumps(wanted),
+            Parameters=self._given(expanded.get("Parameters", {})),
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
+        pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=STACK)
+        there = {resource["LogicalResourceId"] for page in pages for resource in page["StackResourceSummaries"]}
+        if missing := {name: wanted["Resources"][name]["Type"] for name in wanted["Resources"].keys() - there}:
+            raise EmulatorError(f"the emulator cannot create {missing}")
+        (output,) = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
+        return described(json.loads(output["OutputValue"]), self._template.parent)
+
+    def _given(self, declared: Template) -> list[dict[str, str]]:
+        """The stack's parameters: the caller's, and those that make it local where the template declares them."""
+        if unknown := self._parameters.keys() - declared.keys():
+            raise EmulatorError(f"the template has no parameter {', '.join(unknown)}")
+        local = {"Stage": "local", "EndpointUrl": self.url, "LabelSources": ROLES, "DeadlineMs": DEADLINE_MS}
+        local = {name: value for name, value in local.items() if name in declared}
+        return [{"ParameterKey": k, "ParameterValue": v} for k, v in {**local, **self._parameters}.items()]
+
+
+def main() -> None:
+    """Run the emulator until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m local.account.emulator", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
+    ended = told_to_end()
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Emulator(Path(scratch) / "log", address=(arguments.host, arguments.port)) as emulator,
+    ):
+        print(f"emulator ready: {emulator.url}", flush=True)
+        ended.wait()
+
+
+def told_to_end() -> threading.Event:
+    """An event that SIGTERM and Ctrl-C set, instead of ending the process where it stands."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    return ended
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""moto behind one address, for `local.account.emulator`: `python -m local.account.moto_server HOST PORT` prints its URL
+when up.
+
+A process of its own, because moto takes seconds to import and would share the gateway's interpreter. It serves as long
+as its standard input is open: whatever becomes of the parent, the pipe closes and the server ends.
+"""
+
+import base64
+import io
+import json
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import moto.cloudformation.parsing  # noqa: F401 - every model there is, before the first request needs them
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
+from moto.dynamodb.models.dynamo_type import DynamoType, Item
+from moto.dynamodb.models.table import Table
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+from local.account.permissions import Statement, refusal
+
+SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/")
+"""Whose key signed a request, and for which region; the signature itself is not checked."""
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+ONE_AT_A_TIME = ("DynamoDB_", "Kinesis_")
+"""Services, by what their targets begin with, whose writes are atomic on AWS and lost by moto when threads meet."""
+
+
+class TakingTurns:
+    """The application, with two things as they are on AWS.
+
+    Requests take turns, for writes are atomic, and moto loses updates when threads meet in one item. And a function,
+    known by its name as access key id, may do what its role allows; any other key is the account's owner.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._turn = threading.Lock()
+        self._roles: dict[str, list[Statement] | None] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """WSGI."""
+        target = environ.get("HTTP_X_AMZ_TARGET", "")
+        if not target.startswith(ONE_AT_A_TIME):
+            return self._application(environ, start_response)
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        environ["wsgi.input"] = io.BytesIO(body)
+        with self._turn:
+            if target.startswith("DynamoDB_") and (
+                denied := self._denied(target.partition(".")[2], body, environ.get("HTTP_AUTHORIZATION", ""))
+            ):
+                print(denied, file=sys.stderr, flush=True)
+                start_response("400 Bad Request", [("content-type", "application/x-amz-json-1.0")])
+                return [json.dumps({"__type": "AccessDeniedException", "Message": denied}).encode()]
+            return [b"".join(self._application(environ, start_response))]
+
+    def _denied(self, operation: str, body: bytes, authorization: str) -> str | None:
+        scope = SCOPE.search(authorization)
+        if scope is None:
+            return None
+        if scope["key"] not in self._roles:
+            self._roles[scope["key"]] = statements(scope["key"], scope["region"])
+        granted = self._roles[scope["key"]]
+        tables = f"arn:aws:dynamodb:{scope['region']}:{DEFAULT_ACCOUNT_ID}:table/"
+        denied = None if granted is None else refusal(operation, json.loads(body), granted, tables)
+        return denied and f"{scope['key']} is {denied}"
+
+
+def statements(function: str, region: str) -> list[Statement] | None:
+    """What the role of a function says, in its inline policies; None when there is no function of this name."""
+    roles = {
+        each.function_name: each.role for each in get_backend("lambda")[DEFAULT_ACCOUNT_ID][region].list_functions()
+    }
+    if function not in roles:
+        return None
+    role = get_backend("iam")[DEFAULT_ACCOUNT_ID]["aws"].get_role_by_arn(roles[function])
+    return [statement for policy in role.policies.values() for statement in policy["Statement"]]
+
+
+class AttributeValues(JSONSerializer):  # type: ignore[misc] # moto's types are not followed
+    """Writes DynamoDB's values for what they are: moto asks each for all ten types it might be, a fourth of its
+    time.
+    """
+
+    def _serialize_type_structure(self, serialized: dict[str, Any], value: Any, shape: Any, key: str) -> None:  # noqa: ANN401
+        if shape.name == "AttributeValue":
+            serialized[key] = attribute_value(value)
+        else:
+            super()._serialize_type_structure(serialized, value, shape, key)
+
+
+def attribute_value(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a dictionary of one type, or moto's object for it
+    """The JSON of one value, binary as base64."""
+    kind, content = (value.type, value.value) if isinstance(value, DynamoType) else next(iter(value.items()))
+    match kind:
+        case "B":
+            content = _base64(content)
+        case "BS":
+            content = [_base64(element) for element in content]
+        case "L":
+            content = [attribute_value(element) for element in content]
+        case "M":
+            content = {name: attribute_value(element) for name, element in content.items()}
+    return {kind: content}
+
+
+def all_items(table: Any) -> list[Any]:  # noqa: ANN401 - moto's types are not followed
+    """Every item in order of its key, as each query of an index asks: moto compares keys object by object, nine tenths
+    of its time.
+    """
+    if table.range_key_attr is None:
+        return sorted(table.items.values(), key=lambda item: item.hash_key.value)
+    items = (item for items in table.items.values() for item in items.values())
+    return sorted(items, key=lambda item: (item.hash_key.value, item.range_key.value))
+
+
+def project(item: Item, paths: list[list[str]]) -> Item:
+    """Some of an item's attributes: moto turns the whole item into JSON anew for each of them.
+
+    Raises NotImplementedError for a path into an attribute; nobody here asks for one.
+    """
+    if any(len(path) > 1 for path in paths):
+        raise NotImplementedError(f"nested projection {paths}")
+    found = Item(item.hash_key, item.range_key, {})
+    found.attrs = {name: item.attrs[name] for (name,) in paths if name in item.attrs}
+    return found
+
+
+def _base64(content: str | bytes) -> str:
+    return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    host, port = sys.argv[1], int(sys.argv[2])
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
+    SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
+    Table.all_items, Item.project = all_items, project
+    # It lists a directory for every request, a fifth of its time, to find the service that a host stands for.
+    DomainDispatcherApplication.get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)
+    application = TakingTurns(DomainDispatcherApplication(create_backend_app))
+    server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(f"http://{host}:{server.server_port}", flush=True)
+    sys.stdin.buffer.read()
+    os._exit(0)  # nothing to keep: taking moto's modules down in order would take longer than most tests
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""template.yaml as the box needs it: one expansion by SAM's own translator, read four ways.
+
+The resources that the emulator creates; the functions that `local.lambdas.environments` runs; the routes that
+`local.api.gateway` serves; the mappings and rules that `local.triggers.pump` drives. This is the box's only knowledge
+of them: there is no second list. Intrinsic functions are left in place for the emulator's CloudFormation, which
+resolves them against what it has really created.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+Template = dict[str, Any]
+
+REGION = "us-east-1"
+
+CODE = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
+"""Where a resource names a directory beside the template: `sam package` would upload it and put an s3 address there."""
+
+BUCKET = "s3://template/"
+
+PLAYED = frozenset(
+    {
+        "AWS::ApiGatewayV2::Api",
+        "AWS::ApiGatewayV2::Stage",
+        "AWS::Events::Rule",
+        "AWS::Lambda::Alias",
+        "AWS::Lambda::EventInvokeConfig",
+        "AWS::Lambda::EventSourceMapping",
+        "AWS::Lambda::Permission",
+    }
+)
+"""What the box plays itself, by type: the gateway is the API and its stage, the pump is mappings and rules, the host
+runs the one version there is.
+"""
+
+UNPLAYED = frozenset({"AWS::CloudWatch::Alarm", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"})
+"""What the box is without: it watches no metric, and asks nobody for permission behind the API."""
+
+NAMED = {
+    "AWS::DynamoDB::Table": "TableName",
+    "AWS::Kinesis::Stream": "Name",
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::SQS::Queue": "QueueName",
+}
+"""A resource without a name of its own is called by its logical id, which is also what `sam local` makes of `!Ref`."""
+
+METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "x-amazon-apigateway-any-method"})
+
+
+class UnsupportedError(Exception):
+    """The template declares what the box cannot play; it says so rather than leave it out."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function as its runtime sees it: handler, timeout in s, memory in MB, variables, directories to import from."""
+
+    name: str
+    handler: str
+    timeout: float
+    memory: int
+    environment: Mapping[str, str]
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of the HTTP API: `authorizer` is its security scheme as OpenAPI has it, None for an open route."""
+
+    method: str
+    path: str
+    function: str
+    authorizer: Mapping[str, Any] | None
+    scopes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The route key, as API Gateway writes it."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class EventMapping:
+    """An event source mapping of Lambda: seconds, and -1 for no limit, as CloudFormation has them."""
+
+    function: str
+    source: str
+    start: str = "TRIM_HORIZON"
+    batch_size: int = 100
+    window: float = 0
+    patterns: tuple[Mapping[str, Any], ...] = ()
+    reports: bool = False
+    bisects: bool = False
+    retries: int = -1
+    maximum_age: float = -1
+    on_failure: str | None = None
+
+    @property
+    def service(self) -> str:
+        """The source's service, as its ARN names it: kinesis, dynamodb or sqs."""
+        return self.source.split(":")[2]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of EventBridge: a schedule's expression, or a bus and the pattern of the events it wants."""
+
+    functions: tuple[str, ...]
+    schedule: str | None = None
+    bus: str = "default"
+    pattern: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Everything that serves requests and events, intrinsics resolved."""
+
+    functions: tuple[Function, ...]
+    routes: tuple[Route, ...]
+    mappings: tuple[EventMapping, ...]
+    rules: tuple[Rule, ...]
+
+
+def expand(template: Path, parameters: Mapping[str, str]) -> Template:
+    """Expand a SAM template to plain CloudFormation, its directories as keys of an imaginary bucket."""
+    declared = yaml_parse(template.read_text(encoding="utf-8"))
+    for section in (*declared["Resources"].values(), *_globals(declared)):
+        if (name := CODE.get(section["Type"])) and name in section["Properties"]:
+            section["Properties"][name] = BUCKET + section["Properties"][name]
+    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
+    expanded: Template = json.loads(json.dumps(translator.translate(declared, dict(parameters))))
+    return expanded
+
+
+def _globals(declared: Template) -> Iterator[Template]:
+    """Globals in the shape of resources: `Function` stands for the properties of every AWS::Serverless::Function."""
+    for kind, properties in declared.get("Globals", {}).items():
+        yield {"Type": f"AWS::Serverless::{kind}", "Properties": properties}
+
+
+def created(expanded: Template) -> Template:
+    """The part of the template that the emulator creates, with one output that describes the rest, for `described`."""
+    resources, stand_ins = {}, {}
+    for name, resource in expanded["Resources"].items():
+        if resource["Type"] in PLAYED | UNPLAYED:
+            stand_ins[name] = {"Type": "String", "Default": name}  # for whatever names it by `Ref`
+        else:
+            own = {NAMED[resource["Type"]]: name} if resource["Type"] in NAMED else {}
+            resources[name] = resource | {"Properties": own | resource.get("Properties", {})}
+    serving = {
+        "functions": list(_functions(expanded)),
+        "routes": list(_routes(expanded)),
+        "mappings": list(_mappings(expanded)),
+        "rules": list(_rules(expanded)),
+    }
+    return expanded | {
+        "Parameters": expanded.get("Parameters", {}) | stand_ins,
+        "Resources": resources,
+        "Outputs": {"Serving": {"Value": {"Fn::ToJsonString": serving}}},
+    }
+
+
+def described(serving: Template, directory: Path) -> Stack:
+    """Read back the output of `created`; code paths are relative to the template's `directory`."""
+    functions = (
+        Function(
+            name=function["name"],
+            handler=function["handler"],
+            timeout=float(function["timeout"]),
+            memory=int(function["memory"]),
+            environment={name: str(value) for name, value in function["environment"].items()},
+            path=tuple(str((directory / key).resolve()) for key in function["path"]),
+        )
+        for function in serving["functions"]
+    )
+    routes = (
+        Route(route["method"], route["path"], route["function"], route.get("authorizer"), tuple(route["scopes"]))
+        for route in serving["routes"]
+    )
+    return Stack(
+        tuple(functions),
+        tuple(routes),
+        tuple(_mapping(properties) for properties in serving["mappings"]),
+        tuple(Rule(**rule | {"functions": tuple(rule["functions"])}) for rule in serving["rules"]),
+    )
+
+
+def _mapping(properties: Template) -> EventMapping:
+    """An event source mapping from its properties. Raises UnsupportedError for one that the box cannot play."""
+    said = dict(properties)
+    for measured_elsewhere in ("MetricsConfig", "ScalingConfig"):
+        said.pop(measured_elsewhere, None)
+    service = said["EventSourceArn"].split(":")[2]
+    mapping = EventMapping(
+        function=said.pop("FunctionName"),
+        source=said.pop("EventSourceArn"),
+        start=said.pop("StartingPosition", "TRIM_HORIZON"),
+        batch_size=int(said.pop("BatchSize", 10 if service == "sqs" else 100)),
+        window=float(said.pop("MaximumBatchingWindowInSeconds", 0)),
+        patterns=tuple(json.loads(one["Pattern"]) for one in said.pop("FilterCriteria", {}).get("Filters", [])),
+        reports="ReportBatchItemFailures" in said.pop("FunctionResponseTypes", []),
+        bisects=_true(said.pop("BisectBatchOnFunctionError", False)),
+        retries=int(said.pop("MaximumRetryAttempts", -1)),
+        maximum_age=float(said.pop("MaximumRecordAgeInSeconds", -1)),
+        on_failure=said.pop("DestinationConfig", {}).get("OnFailure", {}).get("Destination"),
+    )
+    if said:
+        raise UnsupportedError(f"event source mapping of {mapping.function}: {said}")
+    return mapping
+
+
+def _true(value: bool | str) -> bool:  # noqa: FBT001 - as CloudFormation hands it on
+    return str(value).lower() == "true"
+
+
+def _functions(expanded: Template) -> Iterator[Template]:
+    resources = expanded["Resources"]
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::Lambda::Function":
+            properties = resource["Properties"]
+            layers = [resources[layer["Ref"]]["Properties"]["Content"] for layer in properties.get("Layers", [])]
+            yield {
+                "name": name,
+                "handler": properties["Handler"],
+                "timeout": properties.get("Timeout", 3),
+                "memory": properties.get("MemorySize", 128),
+                "environment": properties.get("Environment", {}).get("Variables", {}),
+                "path": [content["S3Key"] for content in (properties["Code"], *layers)],
+            }
+
+
+def _routes(expanded: Template) -> Iterator[Template]:
+    for resource in expanded["Resources"].values():
+        if resource["Type"] == "AWS::ApiGatewayV2::Api":
+            body = resource["Properties"]["Body"]
+            schemes = body.get("components", {}).get("securitySchemes", {})
+            for path, operations in body["paths"].items():
+                for method in sorted(METHODS & operations.keys()):
+                    operation = operations[method]
+                    ((scheme, scopes),) = operation.get("security", [{"NONE": []}])[0].items()
+                    yield {
+                        "method": "ANY" if method.startswith("x-") else method.upper(),
+                        "path": path,
+                        "function": _function_behind(
+                            operation["x-amazon-apigateway-integration"], expanded["Resources"]
+                        ),
+                        "authorizer": None if scheme == "NONE" else schemes[scheme],
+                        "scopes": scopes,
+                    }
+
+
+def _function_behind(integration: Template, resources: Template) -> str:
+    """Logical id of the function that an integration invokes, through its alias if it has one."""
+    if integration.get("payloadFormatVersion") != "2.0":
+        raise UnsupportedError(f"payload format {integration.get('payloadFormatVersion')!r}")
+    named = re.search(r"functions/\$\{(\w+)(?:\.Arn)?\}", integration["uri"]["Fn::Sub"])
+    if named is None:
+        raise UnsupportedError(f"integration {integration['uri']}")
+    return _function_of(named[1], resources)
+
+
+def _mappings(expanded: Template) -> Iterator[Template]:
+    resources = expanded["Resources"]
+    for resource in resources.values():
+        if resource["Type"] == "AWS::Lambda::EventSourceMapping":
+            properties = resource["Properties"]
+            if _true(properties.get("Enabled", True)):
+                said = {name: value for name, value in properties.items() if name != "Enabled"}
+                yield said | {"FunctionName": _function_named(properties["FunctionName"], resources)}
+
+
+def _rules(expanded: Template) -> Iterator[Template]:
+    resources = expanded["Resources"]
+    for resource in resources.values():
+        if resource["Type"] == "AWS::Events::Rule":
+            properties = resource["Properties"]
+            yield {
+                "functions": [_function_named(target["Arn"], resources) for target in properties["Targets"]],
+                "schedule": properties.get("ScheduleExpression"),
+                "bus": properties.get("EventBusName", "default"),
+                "pattern": properties.get("EventPattern"),
+            }
+
+
+def _function_named(reference: Template, resources: Template) -> str:
+    """Logical id of the function that `Ref` or `Fn::GetAtt` names. Raises UnsupportedError for anything else."""
+    match reference:
+        case {"Ref": name} | {"Fn::GetAtt": [name, "Arn"]} if name in resources:
+            return _function_of(name, resources)
+    raise UnsupportedError(f"a target that is no function of the template: {reference}")
+
+
+def _function_of(name: str, resources: Template) -> str:
+    target = resources[name]
+    alias = target["Type"] == "AWS::Lambda::Alias"
+    function: str = target["Properties"]["FunctionName"]["Ref"] if alias else name
+    return function

@@ -1,0 +1,1 @@
+"""API Gateway: the HTTP front, its authorisers, and a client that calls it."""

@@ -1,0 +1,59 @@
+"""A caller of the API: signed requests over one kept-alive connection, to the box or to a deployed stack."""
+
+import http.client
+from datetime import datetime
+from http import HTTPStatus
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from local.account.stack import REGION
+from local.api.authorisers import SERVICE
+from local.api.gateway import CLOCK_HEADER
+
+TIMEOUT_S = 60.0
+
+
+class Answer(NamedTuple):
+    """Status and body as they came."""
+
+    status: HTTPStatus
+    body: bytes
+
+
+class Client:
+    """One connection, opened when needed and closed with the block. Not for two threads at a time."""
+
+    def __init__(self, url: str, credentials: Credentials, region: str = REGION) -> None:
+        self._url = url.rstrip("/")
+        self._signer = SigV4Auth(credentials, SERVICE, region)
+        parts = urlsplit(self._url)
+        self._base = parts.path
+        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = connection(parts.netloc, timeout=TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def request(self, method: str, path: str, body: bytes = b"", at: datetime | None = None) -> Answer:
+        """Send one request, `at` an instant of the box's event clock if given. Raises OSError or HTTPException."""
+        signed = AWSRequest(method, self._url + path, headers={"content-type": "application/json"}, data=body)
+        if at is not None:
+            signed.headers[CLOCK_HEADER] = at.isoformat()
+        self._signer.add_auth(signed)
+        try:
+            self._connection.request(method, self._base + path, body, dict(signed.headers.items()))
+            response = self._connection.getresponse()
+            return Answer(HTTPStatus(response.status), response.read())
+        except (OSError, http.client.HTTPException):
+            self._connection.close()  # the next request opens a new one
+            raise

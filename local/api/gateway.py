@@ -1,0 +1,155 @@
+"""API Gateway for one machine: the template's routes over HTTP, authorisers enforced, functions invoked.
+
+One header is the box's own: `x-event-clock: <RFC 3339>` moves the event clock forward before the request is handled,
+and is gone from the event. Everything else is as an HTTP API answers it.
+"""
+
+import re
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, NamedTuple, Self, cast
+from urllib.parse import unquote
+
+from local.account.clock import EventClock
+from local.account.stack import Route
+from local.api.authorisers import Authoriser, Authorisers, RefusedError
+from local.api.http_event import Request, Response, event, message, response
+from local.lambdas.environments import FunctionError
+
+CLOCK_HEADER = "x-event-clock"
+LARGEST_BODY = 10 * 2**20
+"""HTTP APIs take 10 MB."""
+
+Invoke = Callable[[str, Any, datetime | None], Any]
+
+
+class Entrance(NamedTuple):
+    """A route ready to match: its path as an expression whose groups are the path's variables, in order."""
+
+    route: Route
+    pattern: re.Pattern[str]
+    variables: Sequence[str]
+    authoriser: Authoriser | None
+
+    def leads(self, request: Request) -> bool:
+        """Whether the request may come in here."""
+        return self.route.method in (request.method, "ANY") and self.pattern.fullmatch(request.path) is not None
+
+    def parameters(self, request: Request) -> dict[str, str]:
+        """The path's variables, decoded."""
+        found = self.pattern.fullmatch(request.path)
+        return dict(zip(self.variables, map(unquote, found.groups()), strict=True)) if found else {}
+
+
+class Gateway(ThreadingHTTPServer):
+    """Serves `routes` while the block lasts; `url` is where."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self, routes: Sequence[Route], authorisers: Authorisers, invoke: Invoke, clock: EventClock, port: int = 0
+    ) -> None:
+        super().__init__(("127.0.0.1", port), Exchange)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self._entrances = sorted((_entrance(route, authorisers) for route in routes), key=_greediness)
+        self._invoke = invoke
+        self._clock = clock
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def answer(self, request: Request) -> Response:
+        """Route, authorise, set the clock, invoke: each step may end it with an answer of the gateway's own."""
+        entrance = next((entrance for entrance in self._entrances if entrance.leads(request)), None)
+        if entrance is None:
+            return message(HTTPStatus.NOT_FOUND, "Not Found")
+        route, authoriser = entrance.route, entrance.authoriser
+        try:
+            caller = authoriser.identify(request, route.scopes) if authoriser else None
+            self._set_clock(request)
+        except RefusedError as refused:
+            return refused.response
+        except (ValueError, OverflowError):
+            return message(HTTPStatus.BAD_REQUEST, f"{CLOCK_HEADER} is not an RFC 3339 time with an offset")
+        instant = self._clock.instant
+        try:
+            parameters = entrance.parameters(request)
+            handed = event(request, route.key, parameters, caller, instant or datetime.now(UTC))
+            return response(self._invoke(route.function, handed, instant))
+        except (FunctionError, ValueError) as error:
+            print(f"{route.key}: {error}", file=sys.stderr)
+            return message(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error")
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's
+        """A caller that hangs up is no error of ours."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    def _set_clock(self, request: Request) -> None:
+        """Raises ValueError."""
+        if said := request.headers.get(CLOCK_HEADER):
+            instant = datetime.fromisoformat(said)
+            if instant.tzinfo is None:
+                raise ValueError(said)
+            self._clock.advance(instant.astimezone(UTC))
+            del request.headers[CLOCK_HEADER]
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One connection, kept alive: reads requests, writes what the gateway answers."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer leaves in one segment,
+    disable_nagle_algorithm = True  # and at once: 1 ms instead of 48
+
+    def exchange(self) -> None:
+        """Read one request and answer it; what cannot be read ends the connection."""
+        length = self.headers.get("content-length", "0")
+        if not length.isdecimal() or self.headers.get("transfer-encoding"):
+            self.close_connection = True
+            return self.send(message(HTTPStatus.BAD_REQUEST, "Bad Request"))
+        if int(length) > LARGEST_BODY:
+            self.close_connection = True
+            return self.send(message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request Entity Too Large"))
+        request = Request(self.command, self.path, self.headers, self.rfile.read(int(length)), self.client_address[0])
+        return self.send(cast("Gateway", self.server).answer(request))
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = exchange  # noqa: N815 - http.server's names
+
+    def send(self, answer: Response) -> None:
+        """Write an answer."""
+        self.send_response_only(answer.status)
+        for name, value in (*answer.headers, ("content-length", str(len(answer.body)))):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.body if self.command != "HEAD" else b"")
+
+
+def _entrance(route: Route, authorisers: Authorisers) -> Entrance:
+    """`{name}` matches one segment, `{name+}` the rest."""
+    parts = re.split(r"\{([\w.-]+\+?)\}", route.path)
+    pattern = "".join(
+        re.escape(part) if index % 2 == 0 else "(.+)" if part.endswith("+") else "([^/]+)"
+        for index, part in enumerate(parts)
+    )
+    return Entrance(route, re.compile(pattern), [name.rstrip("+") for name in parts[1::2]], authorisers.of(route))
+
+
+def _greediness(entrance: Entrance) -> tuple[bool, int, bool]:
+    """The most specific route wins: no greedy variable, fewest variables, a method of its own."""
+    return "+}" in entrance.route.path, len(entrance.variables), entrance.route.method == "ANY"

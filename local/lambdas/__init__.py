@@ -1,0 +1,1 @@
+"""Lambda: execution environments and the process inside each."""

@@ -1,0 +1,1 @@
+"""SageMaker's runtime: a model server process behind InvokeEndpoint."""

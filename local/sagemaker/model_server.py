@@ -1,0 +1,190 @@
+"""models/serving/inference.py behind HTTP, as its container and the SageMaker runtime serve it, for
+`local.sagemaker.endpoint`.
+
+`python -m local.sagemaker.model_server [FAULT]` prints its URL when up and serves as long as its standard input is
+open. It serves the packaged model, whose trees it turns back into the booster that they were exported from: a hundredth
+of a second, where training would take a minute.
+"""
+
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+import xgboost
+
+from fraud.scoring import features
+from fraud.scoring.trees import Forest
+from local.sagemaker.endpoint import Fault
+from models.serving import inference
+from models.training.train import PACKAGED
+
+PATHS = re.compile(r"/invocations|/endpoints/[^/]+/invocations")
+"""Where the container is asked, and where the runtime is (InvokeEndpoint)."""
+
+SLOW_S = 5.0
+"""How long a slow answer takes: longer than anybody waits."""
+
+NO_PARENT = 2**31 - 1
+
+
+class Serving(ThreadingHTTPServer):
+    """Answers with a model, and with what `fault` makes of its answers."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, model: inference.Model, fault: Fault | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), Exchange)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self._model = model
+        self._fault = fault
+
+    def answer(self, body: bytes, content_type: str) -> tuple[HTTPStatus, bytes] | None:
+        """Status and body as the runtime gives them, whatever the fault makes of them; None hangs up."""
+        question = inference.input_fn(body, content_type)
+        text = inference.output_fn(inference.predict_fn(question, self._model), inference.JSON)[0].encode()
+        match self._fault:
+            case "slow":
+                time.sleep(SLOW_S)
+            case "garbled":
+                text = text[: len(text) // 2]
+            case "foreign":
+                text = json.dumps(json.loads(text) | {"fingerprint": "0" * 16}).encode()
+            case "failing":
+                return HTTPStatus.FAILED_DEPENDENCY, b'{"Message": "Received server error (500) from primary"}'
+            case "dead":
+                return None
+        return HTTPStatus.OK, text
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One connection, kept alive."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer leaves in one segment,
+    disable_nagle_algorithm = True  # and at once: 1 ms instead of 48
+
+    def do_GET(self) -> None:
+        """The container's health check."""
+        self._send(HTTPStatus.OK if self.path == "/ping" else HTTPStatus.NOT_FOUND, b"")
+
+    def do_POST(self) -> None:
+        """Score."""
+        body = self.rfile.read(int(self.headers.get("content-length", "0")))
+        if PATHS.fullmatch(self.path) is None:
+            return self._send(HTTPStatus.NOT_FOUND, b"")
+        answer = cast("Serving", self.server).answer(body, self.headers.get("content-type", ""))
+        if answer is None:
+            self.close_connection = True
+            return None
+        return self._send(*answer)
+
+    def _send(self, status: HTTPStatus, body: bytes) -> None:
+        self.send_response_only(status)
+        self.send_header("content-type", inference.JSON)
+        if status is HTTPStatus.FAILED_DEPENDENCY:
+            self.send_header("x-amzn-errortype", "ModelError")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def write(directory: Path) -> None:
+    """The packaged model as training leaves it for an endpoint: booster and manifest."""
+    forest = Forest.model_validate_json((PACKAGED / "trees.json").read_bytes())
+    manifest = (PACKAGED / "manifest.json").read_bytes()
+    booster(forest).save_model(directory / "model.ubj")
+    (directory / "manifest.json").write_bytes(manifest)
+
+
+def booster(forest: Forest) -> xgboost.Booster:
+    """The booster that `models.training.train.export` makes this forest of; what only training reads is zero."""
+    trees = [_tree(forest, root) | {"id": n} for n, root in enumerate(forest.roots)]
+    boosted = {
+        "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(len(trees))},
+        "trees": trees,
+        "tree_info": [0] * len(trees),
+        "iteration_indptr": list(range(len(trees) + 1)),
+        "cats": {"enc": [], "feature_segments": [], "sorted_idx": []},
+    }
+    prior = np.float32(1 / (1 + math.exp(-forest.base)))
+    learner = {
+        "attributes": {},
+        "feature_names": [],
+        "feature_types": [],
+        "gradient_booster": {"name": "gbtree", "model": boosted},
+        "learner_model_param": {
+            "base_score": f"[{prior}]",
+            "boost_from_average": "1",
+            "num_class": "0",
+            "num_feature": str(len(features.NAMES)),
+            "num_target": "1",
+        },
+        "objective": {"name": "binary:logistic", "reg_loss_param": {"scale_pos_weight": "1"}},
+    }
+    text = json.dumps({"version": [3, 2, 0], "learner": learner})
+    return xgboost.Booster(model_file=bytearray(text.encode()))
+
+
+def _tree(forest: Forest, root: int) -> dict[str, Any]:
+    """One tree in xgboost's JSON. Siblings lie side by side, as xgboost's contributions (not its scores) expect."""
+    order, parents, left, right = [root], [NO_PARENT], [], []
+    for place, node in enumerate(order):  # which grows on the way
+        leaf = not forest.right[node]
+        left.append(-1 if leaf else len(order))
+        right.append(-1 if leaf else len(order) + 1)
+        if not leaf:
+            order += [node + 1, forest.right[node]]
+            parents += [place, place]
+    size = len(order)
+    values = [forest.value[node] for node in order]
+    return {
+        "left_children": left,
+        "right_children": right,
+        "parents": parents,
+        "split_indices": [forest.feature[node] for node in order],
+        "split_conditions": values,
+        "split_type": [0] * size,
+        "default_left": [forest.missing_left[node] for node in order],
+        "sum_hessian": [forest.cover[node] for node in order],
+        "base_weights": values,
+        "loss_changes": [0.0] * size,
+        "categories": [],
+        "categories_nodes": [],
+        "categories_segments": [],
+        "categories_sizes": [],
+        "tree_param": {
+            "num_deleted": "0",
+            "num_feature": str(len(features.NAMES)),
+            "num_nodes": str(size),
+            "size_leaf_vector": "1",
+        },
+    }
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    fault = cast("Fault | None", next(iter(sys.argv[1:]), None))
+    if fault not in (None, *get_args(Fault)):
+        raise SystemExit(f"{fault}: not one of {', '.join(get_args(Fault))}")
+    with tempfile.TemporaryDirectory() as directory:
+        write(Path(directory))
+        serving = Serving(inference.model_fn(directory), fault)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    print(serving.url, flush=True)
+    sys.stdin.buffer.read()
+    os._exit(0)  # threads that wait in a slow answer have nothing to say any more
+
+
+if __name__ == "__main__":
+    main()

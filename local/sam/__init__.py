@@ -1,0 +1,1 @@
+"""`make sam`: the functions in the Lambda image on a Docker engine."""

@@ -1,0 +1,1 @@
+"""What invokes functions beside the API: streams, queues, the event bus, schedules."""

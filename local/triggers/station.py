@@ -1,0 +1,66 @@
+"""What the box's pollers share: the account's clients, the functions on the box's clock, and the order to close."""
+
+import contextlib
+import json
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from local.account.clock import EventClock
+from local.account.stack import UnsupportedError
+from local.lambdas.environments import FunctionError
+from local.triggers.streams import MakeClient
+
+Invoke = Callable[[str, Any, datetime | None], Any]
+
+
+class Station:
+    """One for all pollers of a pump."""
+
+    def __init__(self, client: MakeClient, invoke: Invoke, clock: EventClock) -> None:
+        self.client = client
+        self._invoke = invoke
+        self._clock = clock
+        self._closing = threading.Event()
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is time to stop."""
+        return self._closing.is_set()
+
+    def close(self) -> None:
+        """Let nobody pause any longer."""
+        self._closing.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless it is time to stop."""
+        self._closing.wait(seconds)
+
+    def invoke(self, function: str, event: Any) -> Any:  # noqa: ANN401 - JSON
+        """Have a function handle an event. Raises FunctionError."""
+        return self._invoke(function, event, self._clock.instant)
+
+    def invoke_each(self, functions: Sequence[str], event: Any) -> None:  # noqa: ANN401
+        """Have functions handle an event of which nobody awaits the answer: what they raise is in their logs."""
+        for function in functions:
+            with contextlib.suppress(FunctionError):
+                self.invoke(function, event)
+
+    def give_up(self, destination: str, shard: str, told: dict[str, Any], payload: str) -> None:
+        """Tell an on-failure destination: a bucket is given the events too, a queue or topic where they stood."""
+        service, name = destination.split(":")[2], destination.rsplit(":", maxsplit=1)[-1]
+        match service:
+            case "s3":
+                key = f"aws/lambda/box/{shard}/{datetime.now(UTC):%Y/%m/%d/%Y-%m-%dT%H.%M.%S}-{uuid.uuid4()}"
+                self.client("s3").put_object(
+                    Bucket=name, Key=key, Body=json.dumps(told | {"payload": payload}).encode()
+                )
+            case "sqs":
+                url = self.client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
+                self.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(told))
+            case "sns":
+                self.client("sns").publish(TopicArn=destination, Message=json.dumps(told))
+            case other:
+                raise UnsupportedError(f"on-failure destination {other}")

@@ -1,0 +1,141 @@
+"""The two kinds of streams that Lambda reads, Kinesis and a DynamoDB table's, behind one face: shards and records."""
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from local.account.stack import REGION
+from local.api.http_event import ACCOUNT_ID
+
+MakeClient = Callable[[str], Any]
+
+
+class Record(NamedTuple):
+    """A stream's record: its place in the shard, when it arrived (epoch seconds), and how a function sees it."""
+
+    sequence: str
+    arrived: float
+    event: dict[str, Any]
+
+
+class Stream(Protocol):
+    """A stream's shards, and its records as a function sees them."""
+
+    batch_info: str
+    """What an invocation record calls the place of a batch."""
+
+    def shards(self) -> list[str]:
+        """Ids of its shards."""
+
+    def iterator(self, shard: str, start: str) -> str:
+        """Where to begin reading a shard."""
+
+    def read(self, iterator: str, limit: int) -> tuple[list[dict[str, Any]], str]:
+        """Records as the service has them, and where to read on."""
+
+    def record(self, shard: str, raw: dict[str, Any]) -> Record:
+        """One of them as a function sees it."""
+
+    def filtered(self, record: Record) -> Any:  # noqa: ANN401 - JSON
+        """What filter patterns are held against."""
+
+
+class KinesisStream:
+    """A Kinesis data stream."""
+
+    batch_info = "KinesisBatchInfo"
+
+    def __init__(self, client: MakeClient, arn: str) -> None:
+        self._client = client("kinesis")
+        self._arn = arn
+
+    def shards(self) -> list[str]:  # noqa: D102
+        return [shard["ShardId"] for shard in self._client.list_shards(StreamARN=self._arn)["Shards"]]
+
+    def iterator(self, shard: str, start: str) -> str:  # noqa: D102
+        answer = self._client.get_shard_iterator(StreamARN=self._arn, ShardId=shard, ShardIteratorType=start)
+        return str(answer["ShardIterator"])
+
+    def read(self, iterator: str, limit: int) -> tuple[list[dict[str, Any]], str]:  # noqa: D102
+        answer = self._client.get_records(StreamARN=self._arn, ShardIterator=iterator, Limit=limit)
+        return answer["Records"], answer["NextShardIterator"]
+
+    def record(self, shard: str, raw: dict[str, Any]) -> Record:  # noqa: D102
+        sequence, arrived = raw["SequenceNumber"], raw["ApproximateArrivalTimestamp"].timestamp()
+        event = {
+            "kinesis": {
+                "kinesisSchemaVersion": "1.0",
+                "partitionKey": raw["PartitionKey"],
+                "sequenceNumber": sequence,
+                "data": base64.b64encode(raw["Data"]).decode(),
+                "approximateArrivalTimestamp": arrived,
+            },
+            "eventSource": "aws:kinesis",
+            "eventVersion": "1.0",
+            "eventID": f"{shard}:{sequence}",
+            "eventName": "aws:kinesis:record",
+            "invokeIdentityArn": f"arn:aws:iam::{ACCOUNT_ID}:role/box",
+            "awsRegion": REGION,
+            "eventSourceARN": self._arn,
+        }
+        return Record(sequence, arrived, event)
+
+    def filtered(self, record: Record) -> Any:  # noqa: ANN401, D102
+        kinesis = record.event["kinesis"]
+        return kinesis | {"data": parsed(base64.b64decode(kinesis["data"]))}
+
+
+class TableStream:
+    """The stream of a DynamoDB table."""
+
+    batch_info = "DDBStreamBatchInfo"
+
+    def __init__(self, client: MakeClient, arn: str) -> None:
+        self._client = client("dynamodbstreams")
+        self._arn = arn
+
+    def shards(self) -> list[str]:  # noqa: D102
+        description = self._client.describe_stream(StreamArn=self._arn)["StreamDescription"]
+        return [shard["ShardId"] for shard in description["Shards"]]
+
+    def iterator(self, shard: str, start: str) -> str:  # noqa: D102
+        answer = self._client.get_shard_iterator(StreamArn=self._arn, ShardId=shard, ShardIteratorType=start)
+        return str(answer["ShardIterator"])
+
+    def read(self, iterator: str, limit: int) -> tuple[list[dict[str, Any]], str]:  # noqa: D102
+        answer = self._client.get_records(ShardIterator=iterator, Limit=limit)
+        return answer["Records"], answer["NextShardIterator"]
+
+    def record(self, shard: str, raw: dict[str, Any]) -> Record:  # noqa: ARG002, D102
+        change = raw["dynamodb"]
+        arrived = change["ApproximateCreationDateTime"].timestamp()
+        images = {name: _in_json(change[name]) for name in ("Keys", "NewImage", "OldImage") if name in change}
+        event = raw | {
+            "dynamodb": change | images | {"ApproximateCreationDateTime": arrived},
+            "eventSourceARN": self._arn,
+        }
+        return Record(change["SequenceNumber"], arrived, event)
+
+    def filtered(self, record: Record) -> Any:  # noqa: ANN401, D102
+        return record.event
+
+
+STREAMS: Mapping[str, Callable[[MakeClient, str], Stream]] = {"kinesis": KinesisStream, "dynamodb": TableStream}
+
+
+def parsed(data: bytes) -> Any:  # noqa: ANN401
+    """Data as filters see it: JSON if it is, else the text; bytes that are no text match nothing."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data.decode(errors="replace")
+
+
+def _in_json(value: Any) -> Any:  # noqa: ANN401
+    """DynamoDB's values with binary as base64."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {name: _in_json(one) for name, one in value.items()}
+    return [_in_json(one) for one in value] if isinstance(value, list) else value

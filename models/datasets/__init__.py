@@ -1,0 +1,1 @@
+"""Importers: public data as files that replay and training read."""

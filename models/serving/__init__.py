@@ -1,0 +1,1 @@
+"""What the SageMaker container loads."""

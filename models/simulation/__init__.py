@@ -1,0 +1,1 @@
+"""The simulated payment app: people, honest days and fraud stories."""

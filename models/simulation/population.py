@@ -1,0 +1,309 @@
+"""The people of the simulated payment app: accounts, shops, devices, habits, and an ordinary day of payments.
+
+Nobody here is a thief; `stories` are about those who are. All chance is a `Draw` and nothing depends on hashing: the
+same seed gives the same people.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate, count
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from fraud.transaction import TransactionType
+from models.simulation.draws import (
+    DAY,
+    SECOND,
+    SHOPPING,
+    SOCIAL,
+    Around,
+    Draw,
+    instant,
+    local_day,
+    moment,
+    pace,
+    rfc3339,
+    stepped,
+)
+
+T = TypeVar("T")
+
+
+# ---- who pays whom, from where -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Shop:
+    """A merchant."""
+
+    party_id: str
+    name: str
+    price: float  # against the usual prices
+    online: bool
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """A user of the app with its habits; what it comes to know and own changes as it lives."""
+
+    party_id: str
+    name: str
+    phone: str
+    computer: str
+    ip: str
+    bank: str
+    card: str
+    pace: float  # ordinary payments a day
+    spend: float  # against the usual amounts
+    late_hours: int  # behind the average day
+    friends: list["Account"]  # favourites first, as the shops
+    shops: list[Shop]
+
+
+class Access(NamedTuple):
+    """Where a payment is made from."""
+
+    device_id: str | None
+    ip: str | None
+    channel: Literal["app", "web", "qr", "api"]
+    country: str = "JP"
+
+
+Source = Literal["report", "chargeback", "verdict", "no_complaint"]
+
+
+class Truth(NamedTuple):
+    """Which fraud a payment belongs to, when that becomes known, and from whom."""
+
+    tactic: str
+    reported_at: int
+    source: Source
+
+
+@dataclass(slots=True, eq=False)
+class Payment:
+    """One attempt to pay. The `truth` about it never reaches `body`."""
+
+    at: int
+    type: TransactionType
+    payer: Account
+    amount: int
+    access: Access
+    payee: Account | Shop | None = None
+    instrument_id: str | None = None
+    memo: str | None = None
+    attempt_of: "Payment | None" = None
+    transaction_id: str = ""
+    truth: Truth | None = None  # of a fraud
+
+    def body(self, currency: str) -> dict[str, Any]:
+        """The JSON of POST /decisions; what is unknown is left out."""
+        fields = {
+            "transaction_id": self.transaction_id,
+            "type": self.type,
+            "payer_id": self.payer.party_id,
+            "payee_id": self.payee and self.payee.party_id,
+            "amount": self.amount,
+            "currency": currency,
+            "occurred_at": rfc3339(instant(self.at)),
+            "device_id": self.access.device_id,
+            "ip": self.access.ip,
+            "channel": self.access.channel,
+            "instrument_id": self.instrument_id,
+            "payer_name": self.payer.name,
+            "payee_name": self.payee and self.payee.name,
+            "country": self.access.country,
+            "attempt_of": self.attempt_of and self.attempt_of.transaction_id,
+            "metadata": {"memo": self.memo} if self.memo else None,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """One type of payment: its share of ordinary life, its amounts (multiples of a step, up to a limit), its hours."""
+
+    type: TransactionType
+    share: float
+    usual: Around
+    steps: tuple[int, ...]
+    limit: int
+    hours: tuple[int, ...]
+
+    def amount(self, draw: Draw, usual: Around) -> int:
+        """Minor units, around `usual`, within this type's steps and limit."""
+        return stepped(draw.around(usual), draw.pick(self.steps), self.limit)
+
+
+HABITS = (
+    Habit("merchant", 0.70, Around(1_200, 0.55), (1,), 250_000, SHOPPING),
+    Habit("p2p", 0.15, Around(3_000, 0.75), (1, 100, 500, 500, 1_000), 100_000, SOCIAL),
+    Habit("top_up", 0.11, Around(8_000, 0.5), (1_000, 5_000), 200_000, SHOPPING),
+    Habit("cash_out", 0.04, Around(9_000, 0.7), (1, 1_000), 200_000, SOCIAL),
+)
+HABIT_OF = {habit.type: habit for habit in HABITS}
+HABIT_SHARES = tuple(accumulate(habit.share for habit in HABITS))
+
+SPLURGE, SPLURGE_FACTOR = 0.025, 8.0  # the share of large payments, and how large
+NEW_SHOP, NEW_FRIEND, NEW_INSTRUMENT = 0.10, 0.10, 0.03  # shares of payments that meet somebody or something new
+NEW_PHONE, NEWCOMER = 1 / 1_200, 1 / 400  # per account and day; others set up their new phone in a story
+MOST_FRIENDS, MOST_SHOPS = 14, 16  # how many are remembered
+TRIED_AGAIN = 0.015  # payments whose first try failed for a dull reason
+ON_CARD = 0.25  # merchant payments made with the card on file instead of the balance
+WEB, SUBSCRIPTION, CLEARED_COOKIES = 0.08, 0.12, 0.10  # shares of all, of purchases online, of web sessions
+TRAVELLING, WITH_MEMO = 0.008, 0.2
+MULE_LIFE = Around(12, 0.6)  # days for which a payee of frauds is used by other thieves too
+
+SURNAMES = ("サトウ", "スズキ", "タカハシ", "タナカ", "イトウ", "ワタナベ", "ヤマモト", "ナカムラ")
+GIVEN_NAMES = ("ハルト", "ユイ", "ソウタ", "アオイ", "ミナト", "ヒナ", "レン", "サクラ", "ユウト", "メイ")
+SHOP_NAMES = ("ミドリ商店", "カワベ珈琲", "ホシノ書店", "サンロク薬局", "ハマベ食堂", "アカリ電器")
+MEMOS = ("ランチ", "飲み会", "家賃", "チケット", "割り勘", "ありがとう")
+ABROAD = ("KR", "TW", "US", "TH", "SG")
+
+
+class World:
+    """All accounts and shops of a run. One counter mints every id, so that no id tells who is behind it."""
+
+    def __init__(self, draw: Draw, payers: int) -> None:
+        self._minted = count(1)
+        self.shops = [self.open_shop(draw) for _ in range(max(25, payers // 8))]
+        self.online = [shop for shop in self.shops if shop.online] or self.shops
+        self._popularity = tuple(accumulate(1 / (rank + 3) for rank in range(len(self.shops))))
+        self.accounts = [self.open_account(draw) for _ in range(payers)]
+        self._mules: list[tuple[int, Account]] = []  # until when they serve, and who
+        for place, account in enumerate(self.accounts):
+            # People know their neighbours in the list, so that friendships form clusters.
+            steps = (draw.pick((-1, 1)) * (1 + int(draw.around(Around(4, 1)))) for _ in range(draw.between(2, 9)))
+            near = [self.accounts[(place + step) % payers] for step in steps]
+            account.friends = [friend for friend in dict.fromkeys(near) if friend is not account]
+
+    def mint(self, kind: str) -> str:
+        """A new id: d device, i instrument, m merchant, u account."""
+        return f"{kind}{next(self._minted):07d}"
+
+    def open_shop(self, draw: Draw) -> Shop:
+        """A shop that nobody knows yet, well-known once it is among `shops`."""
+        return Shop(self.mint("m"), draw.pick(SHOP_NAMES), draw.around(Around(1, 0.5)), online=draw.chance(0.3))
+
+    def open_account(self, draw: Draw) -> Account:
+        """A newly opened account; it lives an ordinary life once it is among `accounts`."""
+        return Account(
+            party_id=self.mint("u"),
+            name=f"{draw.pick(SURNAMES)} {draw.pick(GIVEN_NAMES)}",
+            phone=self.mint("d"),
+            computer=self.mint("d"),
+            ip=_address(draw),
+            bank=self.mint("i"),
+            card=self.mint("i"),
+            pace=draw.around(Around(1.2, 0.6)),
+            spend=draw.around(Around(1, 0.45)),
+            late_hours=draw.between(-1, 2),
+            friends=[],
+            shops=[self.popular_shop(draw) for _ in range(draw.between(3, 9))],
+        )
+
+    def popular_shop(self, draw: Draw) -> Shop:
+        """A shop, the well-known ones more often."""
+        return self.shops[draw.weighted(self._popularity)]
+
+    def somebody(self, draw: Draw, unopened: float = 0.0, but: Account | None = None) -> Account:
+        """An account of the world, not `but`; or, with probability `unopened`, one opened for the purpose."""
+        if unopened and draw.chance(unopened):
+            return self.open_account(draw)
+        found = draw.pick(self.accounts)
+        return found if found is not but else next(other for other in self.accounts if other is not but)
+
+    def hire(self, draw: Draw, mule: Account, at: int) -> Account:
+        """The account, known to thieves from now on, until it is burnt."""
+        self._mules.append((at + int(draw.around(MULE_LIFE) * DAY), mule))
+        return mule
+
+    def mules(self, at: int) -> list[Account]:
+        """Payees of recent frauds that still serve."""
+        return [mule for until, mule in self._mules if at < until]
+
+    def new_device(self, draw: Draw) -> Access:
+        """A device not seen before, at an address of its own, now and then abroad."""
+        return Access(self.mint("d"), _address(draw), "app", draw.pick(ABROAD) if draw.chance(0.15) else "JP")
+
+    def turn_day(self, draw: Draw, closing: int) -> None:
+        """People join, replace their phones, and stop being mules."""
+        self._mules = [(until, mule) for until, mule in self._mules if closing < until]
+        for _ in range(draw.poisson(len(self.accounts) * NEWCOMER)):
+            newcomer = self.open_account(draw)
+            newcomer.friends = [draw.pick(self.accounts) for _ in range(draw.between(1, 3))]
+            self.accounts.append(newcomer)
+        for _ in range(draw.poisson(len(self.accounts) * NEW_PHONE)):
+            draw.pick(self.accounts).phone = self.mint("d")
+
+
+def _address(draw: Draw) -> str:
+    """A private IPv4 address: no real one appears in the data."""
+    return f"10.{draw.between(0, 255)}.{draw.between(0, 255)}.{draw.between(1, 254)}"
+
+
+# ---- ordinary life -------------------------------------------------------------------------------------------------
+
+
+def ordinary_day(world: World, draw: Draw, opening: int) -> Iterator[Payment]:
+    """What all accounts pay by habit in the 24 hours from `opening`, unordered."""
+    today = pace(local_day(opening))
+    for account in world.accounts:
+        for _ in range(draw.poisson(account.pace * today)):
+            habit = HABITS[draw.weighted(HABIT_SHARES)]
+            at = moment(draw, habit.hours, opening, account.late_hours)
+            yield from with_retry(draw, _ordinary_payment(world, draw, account, habit, at), TRIED_AGAIN)
+
+
+def _ordinary_payment(world: World, draw: Draw, payer: Account, habit: Habit, at: int) -> Payment:
+    scale = payer.spend * (SPLURGE_FACTOR if draw.chance(SPLURGE) else 1.0)
+    usual = Around(habit.usual.median * scale, habit.usual.sigma)
+    if habit.type == "merchant":
+        shop = _met(draw, payer.shops, world.popular_shop(draw) if draw.chance(NEW_SHOP) else None, MOST_SHOPS)
+        if draw.chance(NEW_INSTRUMENT):  # a card was replaced
+            payer.card = world.mint("i")
+        card = payer.card if draw.chance(ON_CARD) else None
+        amount = habit.amount(draw, Around(usual.median * shop.price, usual.sigma))
+        return Payment(at, "merchant", payer, amount, _shopping_access(world, draw, payer, shop), shop, card)
+    access = home_access(world, draw, payer)
+    amount = habit.amount(draw, usual)
+    if habit.type == "p2p":
+        stranger = world.somebody(draw, but=payer) if draw.chance(NEW_FRIEND) or not payer.friends else None
+        friend = _met(draw, payer.friends, stranger, MOST_FRIENDS)
+        memo = draw.pick(MEMOS) if draw.chance(WITH_MEMO) else None
+        return Payment(at, "p2p", payer, amount, access, friend, memo=memo)
+    if draw.chance(NEW_INSTRUMENT):  # another bank account
+        payer.bank = world.mint("i")
+    return Payment(at, habit.type, payer, amount, access, instrument_id=payer.bank)
+
+
+def _met(draw: Draw, known: list[T], stranger: T | None, most: int) -> T:
+    """A favourite of the known; or the stranger, from now on known, who may push out the least favoured."""
+    if stranger is None:
+        return draw.favourite(known)
+    known.insert(draw.between(0, len(known)), stranger)
+    del known[most:]
+    return stranger
+
+
+def home_access(world: World, draw: Draw, payer: Account) -> Access:
+    """The payer's own phone or browser; a browser without its cookies is a new device."""
+    if draw.chance(WEB):
+        return Access(world.mint("d") if draw.chance(CLEARED_COOKIES) else payer.computer, payer.ip, "web")
+    if draw.chance(TRAVELLING):
+        return Access(payer.phone, _address(draw), "app", draw.pick(ABROAD))
+    return Access(payer.phone, payer.ip, "app")
+
+
+def _shopping_access(world: World, draw: Draw, payer: Account, shop: Shop) -> Access:
+    if not shop.online:
+        return Access(payer.phone, payer.ip, "qr")
+    if draw.chance(SUBSCRIPTION):
+        return Access(None, None, "api")
+    return home_access(world, draw, payer)
+
+
+def with_retry(draw: Draw, payment: Payment, share: float) -> Iterator[Payment]:
+    """The payment and, with probability `share`, a second attempt at the same intent seconds later."""
+    yield payment
+    if draw.chance(share):
+        yield replace(payment, at=payment.at + draw.between(3 * SECOND, 90 * SECOND), attempt_of=payment)

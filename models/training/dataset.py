@@ -1,0 +1,147 @@
+"""Training data: payments replayed through the counters and features that decide online, joined with their labels.
+
+One pass in order of arrival, one payment in memory at a time; what is kept of it is its vector and a few numbers. A
+label exists only from the moment it was reported: whoever trains says when "now" is.
+"""
+
+import argparse
+import heapq
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import State
+from fraud.counters.windows import measure
+from fraud.labels.label import History, Label, Parties
+from fraud.scoring import features
+from fraud.scoring.features import Vector
+from fraud.transaction import Transaction
+from models.simulation.simulate import DEFAULT_START, Labelled, simulate
+
+FILE = "dataset.npz"
+
+
+class Row(NamedTuple):
+    """A payment as the decision sees it: the arguments of `fraud.rules.rule_book.inputs`."""
+
+    transaction: Transaction
+    counters: Mapping[str, float]
+    vector: Vector
+    state: State
+
+
+def replay(
+    payments: Iterable[Labelled], counters: InMemoryCounters | None = None, *, labels: bool = True
+) -> Iterator[tuple[Labelled, Row]]:
+    """Count each payment, then measure it, as the decision does; `payments` in order of arrival.
+
+    A label moves the fraud counters when it becomes known, never before. Without `labels` none ever does: what a model
+    is worth that never hears of its mistakes. `counters` may hold what was before, new ones are empty.
+    """
+    counters = InMemoryCounters() if counters is None else counters
+    waiting: list[tuple[datetime, int, Labelled, Transaction]] = []
+    for n, payment in enumerate(payments):
+        transaction = Transaction.model_validate(payment.transaction)
+        while waiting and waiting[0][0] <= transaction.occurred_at:
+            _learn(counters, *heapq.heappop(waiting)[2:])
+        state = counters.count(transaction)
+        values = measure(transaction, state)
+        yield payment, Row(transaction, values, features.vector(transaction, values), state)
+        if labels:
+            heapq.heappush(waiting, (payment.reported_at, n, payment, transaction))
+
+
+def _learn(counters: InMemoryCounters, payment: Labelled, transaction: Transaction) -> None:
+    """What POST /labels does with the same label at the same moment."""
+    known = Label(payment.label, payment.reported_at, payment.source, payment.reported_at, payment.source)
+    _, moves = History(Parties.of(transaction)).accept(known, (payment.source,))
+    for move in moves:
+        counters.learn(*move)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Columns over n payments in event order; times are epoch seconds, amounts minor units.
+
+    `fraud` and `tactic` (empty for an honest payment) are the truth. A model may be fitted only to `labels`.
+    """
+
+    features: NDArray[np.float32]  # n x len(features.NAMES), NaN where missing
+    occurred_at: NDArray[np.int64]
+    reported_at: NDArray[np.int64]
+    amount: NDArray[np.int64]
+    fraud: NDArray[np.bool_]
+    tactic: NDArray[np.str_]
+
+    @classmethod
+    def build(cls, payments: Iterable[Labelled], *, labels: bool = True) -> Self:
+        """Replay and collect; without `labels` as if no fraud had ever been confirmed."""
+        vectors, numbers, tactics = array("f"), array("q"), []
+        for payment, (transaction, _, vector, _) in replay(payments, labels=labels):
+            vectors.extend(vector)
+            known_at = _epoch(payment.reported_at)
+            numbers.extend((transaction.epoch, known_at, transaction.amount, payment.label == "fraud"))
+            tactics.append(payment.tactic or "")
+        table = np.array(vectors, np.float32).reshape(-1, len(features.NAMES))
+        occurred_at, reported_at, amount, fraud = np.array(numbers, np.int64).reshape(-1, 4).T.copy()
+        return cls(table, occurred_at, reported_at, amount, fraud.astype(np.bool_), np.array(tactics, np.str_))
+
+    def __len__(self) -> int:
+        return len(self.occurred_at)
+
+    def labels(self, cutoff: int) -> NDArray[np.bool_]:
+        """What was known at `cutoff` (epoch seconds): fraud that had been reported. The rest passes for honest."""
+        return self.fraud & (self.reported_at <= cutoff)
+
+    def between(self, start: int, end: int) -> Self:
+        """The payments with start <= occurred_at < end (epoch seconds)."""
+        return self.take((self.occurred_at >= start) & (self.occurred_at < end))
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
+        """The payments at these places."""
+        return type(self)(*(getattr(self, column.name)[chosen] for column in fields(self)))
+
+    def save(self, directory: Path) -> None:
+        """Write FILE with the features' fingerprint; numbers and text only, nothing that would execute when read."""
+        directory.mkdir(parents=True, exist_ok=True)
+        columns = {column.name: getattr(self, column.name) for column in fields(self)}
+        np.savez(directory / FILE, allow_pickle=False, fingerprint=np.array(features.fingerprint()), **columns)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read FILE. Raises ValueError when its features are defined otherwise than here."""
+        with np.load(directory / FILE, allow_pickle=False) as stored:
+            if str(stored["fingerprint"]) != features.fingerprint():
+                raise ValueError(f"{directory / FILE} holds other features than this code computes: build it anew")
+            return cls(*(stored[column.name] for column in fields(cls)))
+
+
+def _epoch(time: datetime) -> int:
+    """The first whole second at which it has happened: a label is never known too early."""
+    return -int(-time.timestamp() // 1)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate, replay, write the dataset: what a training job reads as its `train` channel."""
+    parser = argparse.ArgumentParser(prog="python -m models.training.dataset", description=main.__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")
+    parser.add_argument("--days", type=int, required=True)
+    parser.add_argument("--payers", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIRECTORY")
+    options = parser.parse_args(arguments)
+    dataset = Dataset.build(simulate(options.seed, options.start, options.days, options.payers))
+    dataset.save(options.out)
+    sys.stdout.write(f"{len(dataset):,} payments, {int(dataset.fraud.sum()):,} of them fraud: {options.out / FILE}\n")
+
+
+if __name__ == "__main__":
+    main()

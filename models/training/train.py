@@ -1,0 +1,278 @@
+"""Trains the model: XGBoost on replayed payments, exported as the trees that the library walks in plain Python.
+
+Time is never mixed: tree count and thresholds come from forward-chained folds inside the fitted days, labels are those
+known when training "happens", the test lies after the labels' delay. Called as a SageMaker training job calls a script
+(SM_* directories, hyperparameters as arguments); called alone it simulates its data and writes the packaged model.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from fraud.counters.layout import DAY
+from fraud.scoring import features
+from fraud.scoring.trees import Forest, Manifest, Trees, version
+from models.simulation.simulate import DEFAULT_START, simulate
+from models.training import evaluate
+from models.training.dataset import FILE, Dataset
+from models.training.evaluate import LIBRARY, Report, Scored
+
+PACKAGED = LIBRARY / "scoring" / "model"
+SIMULATED_DAYS, SIMULATED_PAYERS = 45, 800
+FOLDS = 4
+PARITY = 1e-6  # how far the walked trees may be from xgboost, as a probability
+
+Labels = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What a training job may set. Without class weights scores stay probabilities; fine bins find odd amounts."""
+
+    max_depth: int = 4
+    learning_rate: float = 0.08
+    min_child_weight: float = 5.0
+    reg_lambda: float = 5.0
+    subsample: float = 0.7
+    colsample_bynode: float = 0.3
+    max_bin: int = 4096
+    most_trees: int = 200
+    delay_days: int = 7  # between the last fitted payment and training: what labels need to arrive
+    test_days: int = 7
+    seed: int = 1
+
+    def booster(self) -> dict[str, Any]:
+        """The part of them that is xgboost's, and what is not for choice."""
+        ours = {"most_trees", "delay_days", "test_days"}
+        own = {name: value for name, value in asdict(self).items() if name not in ours}
+        # One thread and the processor alone: sums are then added in the same order every time.
+        return own | {"objective": "binary:logistic", "tree_method": "hist", "device": "cpu", "nthread": 1}
+
+
+@dataclass(frozen=True)
+class Periods:
+    """Epoch seconds. [start, fitted) is fitted to the labels known at `cutoff`, [cutoff, end) is the test."""
+
+    start: int
+    fitted: int
+    cutoff: int
+    end: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, parameters: Hyperparameters) -> "Periods":
+        """In whole days; what is before delay and test is fitted. Raises ValueError when that is too little to fold."""
+        start = int(dataset.occurred_at.min()) // DAY * DAY
+        end = (int(dataset.occurred_at.max()) // DAY + 1) * DAY
+        cutoff = end - parameters.test_days * DAY
+        fitted = cutoff - parameters.delay_days * DAY
+        if fitted - start <= FOLDS * DAY:
+            raise ValueError(f"{(end - start) // DAY} days leave no more than {FOLDS} to fit")
+        return cls(start, fitted, cutoff, end)
+
+    def folds(self) -> Iterator[tuple[int, int]]:
+        """Start and end of the validation periods: equal runs of whole days, the last ends with the fitted ones."""
+        length = max((self.fitted - self.start) // DAY // (FOLDS + 3), 1) * DAY
+        for behind in range(FOLDS, 0, -1):
+            yield self.fitted - behind * length, self.fitted - (behind - 1) * length
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A booster, its export as the two packaged files, and what it achieves in the test period."""
+
+    booster: xgboost.Booster
+    trees: bytes
+    manifest: bytes
+    report: Report
+
+    def write(self, directory: Path) -> None:
+        """Write what `Trees.load` reads; beside it, except into the layer, the booster itself for an endpoint."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "trees.json").write_bytes(self.trees)
+        (directory / "manifest.json").write_bytes(self.manifest)
+        if directory.resolve() != PACKAGED.resolve():
+            self.booster.save_model(directory / "model.ubj")
+
+
+def train(dataset: Dataset, parameters: Hyperparameters, source: Mapping[str, Any]) -> Trained:
+    """Tune, fit, export, check, measure. Equal arguments give equal bytes (one build of xgboost on x86_64)."""
+    periods = Periods.of(dataset, parameters)
+    known = dataset.between(periods.start, periods.fitted)
+    labels = known.labels(periods.cutoff)
+    count, held_out = tune(known, labels, periods, parameters)
+    booster = xgboost.train(parameters.booster(), _matrix(known, labels), count)
+    trees = export(booster).model_dump_json().encode()
+    trained = {
+        **source,
+        "hyperparameters": asdict(parameters),
+        "trees": count,
+        "payments": len(known),
+        "frauds_known": int(labels.sum()),
+        "from": _date(periods.start),
+        "before": _date(periods.fitted),
+        "labels_known_at": _date(periods.cutoff),
+        "xgboost": xgboost.__version__,
+    }
+    manifest = describe(trees, evaluate.cheapest(held_out), trained)
+    test = dataset.between(periods.cutoff, periods.end)
+    scores = check(booster, Trees.load(trees, _text(manifest)), test)
+    report = evaluate.report(Scored(scores, test.amount, test.fraud, test.tactic), manifest.thresholds)
+    return Trained(booster, trees, _text(manifest.model_copy(update={"metrics": asdict(report)})), report)
+
+
+def tune(known: Dataset, labels: Labels, periods: Periods, parameters: Hyperparameters) -> tuple[int, Scored]:
+    """The tree count of least log loss over the folds, and the folds' payments as scored with that count.
+
+    Each fold is scored by a booster fitted to all that lies before it; all labels are those known at the cut-off.
+    """
+    folds, boosters, losses = [], [], []
+    for start, end in periods.folds():
+        before = known.occurred_at < start
+        fold = np.flatnonzero((known.occurred_at >= start) & (known.occurred_at < end))
+        history: dict[str, dict[str, list[float]]] = {}
+        booster = xgboost.train(
+            parameters.booster() | {"eval_metric": "logloss"},
+            _matrix(known.take(before), labels[before]),
+            parameters.most_trees,
+            evals=[(_matrix(known.take(fold), labels[fold]), "fold")],
+            evals_result=history,
+            verbose_eval=False,
+        )
+        folds.append(fold)
+        boosters.append(booster)
+        losses.append(np.array(history["fold"]["logloss"]) * len(fold))
+    count = int(np.argmin(np.sum(losses, axis=0))) + 1
+    places = np.concatenate(folds)
+    scores = [
+        booster.predict(_matrix(known.take(fold), labels[fold]), iteration_range=(0, count))
+        for booster, fold in zip(boosters, folds, strict=True)
+    ]
+    held_out = known.take(places)
+    return count, Scored(np.concatenate(scores).astype(np.float64), held_out.amount, labels[places], held_out.tactic)
+
+
+def export(booster: xgboost.Booster) -> Forest:
+    """The booster as columns in pre-order; the numbers as they are: xgboost writes the shortest text of a float32."""
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    (prior,) = json.loads(learner["learner_model_param"]["base_score"])
+    columns: dict[str, list[Any]] = {name: [] for name in Forest.model_fields if name != "base"}
+    for tree in learner["gradient_booster"]["model"]["trees"]:
+        columns["roots"].append(len(columns["right"]))
+        _export(tree, 0, columns)
+    return Forest(base=math.log(prior / (1 - prior)), **columns)
+
+
+def _export(tree: Mapping[str, list[Any]], node: int, columns: dict[str, list[Any]]) -> None:
+    place, left, right = len(columns["right"]), tree["left_children"][node], tree["right_children"][node]
+    leaf = left == -1
+    columns["feature"].append(0 if leaf else tree["split_indices"][node])
+    columns["value"].append(tree["split_conditions"][node])
+    columns["right"].append(0)
+    columns["missing_left"].append(0 if leaf else tree["default_left"][node])
+    columns["cover"].append(tree["sum_hessian"][node])
+    if not leaf:
+        _export(tree, left, columns)
+        columns["right"][place] = len(columns["right"])
+        _export(tree, right, columns)
+
+
+def describe(trees: bytes, thresholds: dict[str, float], trained: Mapping[str, Any]) -> Manifest:
+    """The manifest of an export; metrics come when it is measured."""
+    sha256 = hashlib.sha256(trees).hexdigest()
+    return Manifest(
+        version=version(sha256, thresholds),
+        fingerprint=features.fingerprint(),
+        features=features.NAMES,
+        sha256=sha256,
+        thresholds=thresholds,
+        trained=dict(trained),
+        metrics={},
+    )
+
+
+def check(booster: xgboost.Booster, trees: Trees, rows: Dataset) -> NDArray[np.float64]:
+    """The walked trees' scores. Raises ValueError when one is not xgboost's: such an export must not be written."""
+    walked = np.array([trees.score(tuple(vector)) for vector in rows.features.tolist()])
+    difference = np.abs(walked - booster.inplace_predict(rows.features)).max(initial=0)
+    if difference > PARITY:
+        raise ValueError(f"the exported trees differ from xgboost by {difference:.1e}")
+    return walked
+
+
+def _matrix(rows: Dataset, labels: Labels) -> xgboost.DMatrix:
+    return xgboost.DMatrix(rows.features, labels, nthread=1)
+
+
+def _text(manifest: Manifest) -> bytes:
+    return manifest.model_dump_json(indent=1).encode() + b"\n"
+
+
+def _date(epoch: int) -> str:
+    return datetime.fromtimestamp(epoch, UTC).date().isoformat()
+
+
+def _source(channel: Path | None, seed: int, days: int, payers: int) -> tuple[Dataset, dict[str, Any]]:
+    """The training channel's dataset, or a simulated one; with words for the manifest about where it came from."""
+    if channel is not None:
+        return Dataset.load(channel), {"dataset_sha256": hashlib.sha256((channel / FILE).read_bytes()).hexdigest()}
+    dataset = Dataset.build(simulate(seed, DEFAULT_START, days, payers))
+    return dataset, {"simulated": {"seed": seed, "days": days, "payers": payers}}
+
+
+def compare_labels(parameters: Hyperparameters, days: int, payers: int) -> str:
+    """What labels are worth: the average precision out of time of a model that hears of fraud, and of one that
+    never does.
+    """
+    lines = []
+    for words, labels in (("with labels", True), ("without labels", False)):
+        dataset = Dataset.build(simulate(parameters.seed, DEFAULT_START, days, payers), labels=labels)
+        lines.append(f"average precision {words}: {train(dataset, parameters, {}).report.average_precision:.3f}\n")
+    return "".join(lines)
+
+
+def _directory(variable: str) -> Path | None:
+    return Path(os.environ[variable]) if variable in os.environ else None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train on the channel's dataset, or on a simulated one, and write the model."""
+    parser = argparse.ArgumentParser(prog="python -m models.training.train", description=main.__doc__)
+    parser.add_argument("--train", type=Path, default=_directory("SM_CHANNEL_TRAIN"), help=f"directory with {FILE}")
+    parser.add_argument("--out", type=Path, default=_directory("SM_MODEL_DIR") or PACKAGED)
+    parser.add_argument("--output-data", type=Path, default=_directory("SM_OUTPUT_DATA_DIR"), help="for the evaluation")
+    parser.add_argument("--days", type=int, default=SIMULATED_DAYS, help="simulated, without --train")
+    parser.add_argument("--payers", type=int, default=SIMULATED_PAYERS, help="simulated, without --train")
+    parser.add_argument("--compare-labels", action="store_true", help="print what labels are worth, write nothing")
+    for parameter in fields(Hyperparameters):
+        parser.add_argument(f"--{parameter.name}", type=type(parameter.default), default=parameter.default)
+    options = parser.parse_args(arguments)
+    parameters = replace(
+        Hyperparameters(), **{field.name: getattr(options, field.name) for field in fields(Hyperparameters)}
+    )
+    if options.compare_labels:
+        sys.stdout.write(compare_labels(parameters, options.days, options.payers))
+        return
+    dataset, source = _source(options.train, parameters.seed, options.days, options.payers)
+    trained = train(dataset, parameters, source)
+    trained.write(options.out)
+    text = evaluate.describe(trained.report)
+    if options.output_data is not None:
+        options.output_data.mkdir(parents=True, exist_ok=True)
+        (options.output_data / "evaluation.txt").write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{json.loads(trained.manifest)['version']} in {options.out}, tested out of time: {text}")
+
+
+if __name__ == "__main__":
+    main()

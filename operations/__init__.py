@@ -1,0 +1,1 @@
+"""Commands for people: what the runbook asks for, and the generated documents."""

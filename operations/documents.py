@@ -1,0 +1,162 @@
+"""docs/openapi.yaml and docs/events.yaml, generated from the models: `python -m operations.documents` writes them,
+`--check` compares.
+
+Schemas come from pydantic, so that the document cannot say anything else than the code; only routes and their words
+stand here, and a contract test holds the routes against template.yaml.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from fraud.decisions.decision import Decision, DecisionMade, DecisionView
+from fraud.decisions.events import SOURCE
+from fraud.errors import Problem
+from fraud.labels.label import LabelBatch, LabelResults
+from fraud.lists.store import LISTED, AllowOrder, DenyOrder, ListView
+from fraud.transaction import Id, Transaction
+
+DOCS = Path(__file__).parent.parent / "docs"
+_REF = "#/components/schemas/"
+_ID = TypeAdapter(Id).json_schema()
+_LISTED = [
+    {"name": "kind", "in": "path", "required": True, "schema": {"enum": list(LISTED)}},
+    {"name": "value", "in": "path", "required": True, "schema": {"type": "string"}},
+]
+
+ROUTES: dict[str, dict[str, Any]] = {
+    "POST /decisions": {
+        "summary": "Decide a payment, or repeat its decision",
+        "description": "The same body under the same id gets the stored bytes again; nothing is counted twice. Answered"
+        " within the stack's deadline: what was missing stands in `degraded`; where nothing could be stored, a 503 has"
+        " a `fallback` that may be followed, and the same request may be sent again.",
+        "request": Transaction,
+        "answers": {200: Decision, 400: Problem, 409: Problem, 429: None, 503: Problem},
+    },
+    "GET /decisions/{transaction_id}": {
+        "summary": "The decision as it was given, and what has become of it",
+        "parameters": [{"name": "transaction_id", "in": "path", "required": True, "schema": _ID}],
+        "answers": {200: DecisionView, 404: Problem, 429: None, 503: Problem},
+    },
+    "POST /labels": {
+        "summary": "Say which payments were fraud and which were not",
+        "description": "The source is bound to the caller's role. Each label is judged on its own, in order; after a"
+        " 503 send the same request again: what was accepted is unchanged by it.",
+        "request": LabelBatch,
+        "answers": {200: LabelResults, 400: Problem, 403: Problem, 429: None, 503: Problem},
+    },
+}
+for _list, _order in (("deny", DenyOrder), ("allow", AllowOrder)):
+    _path = f"/lists/{_list}/{{kind}}/{{value}}"
+    ROUTES[f"PUT {_path}"] = {
+        "summary": f"Put a value on the {_list} list, or change its entry",
+        "parameters": _LISTED,
+        "request": _order,
+        "answers": {200: ListView, 400: Problem, 429: None, 503: Problem},
+    }
+    ROUTES[f"DELETE {_path}"] = {
+        "summary": f"Take a value off the {_list} list",
+        "parameters": _LISTED,
+        "answers": {204: None, 400: Problem, 429: None, 503: Problem},
+    }
+    ROUTES[f"GET {_path}"] = {
+        "summary": f"The entry of a value on the {_list} list, and every change there was",
+        "parameters": _LISTED,
+        "answers": {200: ListView, 400: Problem, 404: Problem, 429: None, 503: Problem},
+    }
+WORDS = {
+    200: "Done",
+    204: "Done; nothing to say",
+    400: "Every faulty field and rule",
+    403: "The caller's role has no say in this",
+    404: "Nothing is kept under this name",
+    409: "Another body is decided under this transaction_id",
+    429: "Throttled before the function: back off from 100 ms, doubling, with full jitter",
+    503: "Send the same request again after Retry-After seconds; without that header as after a 429",
+}
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 document as plain data."""
+    modes: list[tuple[type[BaseModel], Any]] = [
+        (model, "validation") for model in (Transaction, DenyOrder, AllowOrder, LabelBatch)
+    ]
+    modes += [(model, "serialization") for model in (Decision, DecisionView, LabelResults, ListView, Problem)]
+    _, schemas = models_json_schema(modes, ref_template=_REF + "{model}")
+    paths: dict[str, dict[str, Any]] = {}
+    for route, says in ROUTES.items():
+        method, path = route.split(" ")
+        paths.setdefault(path, {})[method.lower()] = _operation(says)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Serverless fraud", "version": "1", "description": "Fraud decisions for a payment app."},
+        "security": [{"sigv4": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {
+                "sigv4": {"type": "apiKey", "name": "Authorization", "in": "header", "description": "AWS IAM, SigV4."}
+            },
+        },
+    }
+
+
+def _operation(says: dict[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {name: says[name] for name in ("summary", "description", "parameters") if name in says}
+    if "request" in says:
+        operation["requestBody"] = {"required": True, "content": _content("application/json", says["request"])}
+    operation["responses"] = {str(status): _answer(status, model) for status, model in says["answers"].items()}
+    return operation
+
+
+def _answer(status: int, model: type[BaseModel] | None) -> dict[str, Any]:
+    if model is None:
+        return {"description": WORDS[status]}
+    media = "application/problem+json" if model is Problem else "application/json"
+    return {"description": WORDS[status], "content": _content(media, model)}
+
+
+def _content(media: str, model: type[BaseModel]) -> dict[str, Any]:
+    return {media: {"schema": {"$ref": f"{_REF}{model.__name__}"}}}
+
+
+def events() -> dict[str, Any]:
+    """What is published on the event bus: JSON Schemas of the details, by detail-type."""
+    return {
+        "source": SOURCE,
+        "delivery": "At least once; drop an event_id that was seen. No name, address or metadata is in any event.",
+        "events": {"DecisionMade": DecisionMade.model_json_schema(mode="serialization")},
+    }
+
+
+DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {"openapi.yaml": openapi, "events.yaml": events}
+
+
+def text(name: str) -> str:
+    """A document as it is committed."""
+    head = "# Generated by `python -m operations.documents`; do not edit.\n"
+    return head + yaml.safe_dump(DOCUMENTS[name](), sort_keys=False, width=120, allow_unicode=True)
+
+
+def main() -> int:
+    """Write the documents, or compare them with the committed ones."""
+    parser = argparse.ArgumentParser(prog="python -m operations.documents", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail if a committed document differs")
+    check = parser.parse_args().check
+    stale = [name for name in DOCUMENTS if not (DOCS / name).exists() or (DOCS / name).read_text() != text(name)]
+    for name in stale:
+        if check:
+            print(f"docs/{name} is not what the models say: run python -m operations.documents", file=sys.stderr)
+        else:
+            (DOCS / name).write_text(text(name))
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

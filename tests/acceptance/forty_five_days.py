@@ -1,0 +1,313 @@
+"""Forty-five simulated days of payments on two sets of counters and an oracle, while everything happens to the fold.
+
+Online is the real store and the real fold on a table in memory, ticking as soon as a period closes or hours later, its
+queue delivering twice, out of order and to workers that die, race or run out of time; offline is InMemoryCounters; the
+oracle counts a list. Payments come late, over midnight and twice, some are repaired after their fold, some turn out to
+be fraud, and for three days the fold stands still.
+`python -m tests.acceptance.forty_five_days` runs it at full size.
+"""
+
+import argparse
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from fraud.aws.client import Request, Result
+from fraud.counters.fold import Due
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import DAY, updates
+from fraud.counters.windows import FRAUD_SIDES, NAMES, measure
+from fraud.counters.worker import RESERVE_MS, Folding, Message
+from fraud.decisions.store import DynamoStore
+from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
+from models.simulation.simulate import Labelled, simulate
+from tests.support.deployment import TABLES, endless
+from tests.support.fakes import counted
+from tests.support.in_memory_dynamodb import InMemoryDynamoDB
+from tests.support.oracle import Attempts
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DAYS = 45
+STANDSTILL = (START + timedelta(days=24, hours=5), START + timedelta(days=27, hours=5))
+QUARTER = timedelta(minutes=15)
+
+LATE, EARLY, REPEATED, LOST = 0.1, 0.02, 0.05, 0.01
+"""Shares of payments: up to 12 hours late, up to 5 minutes ahead, sent twice, and lost until somebody repairs them."""
+
+REPAIRED_AFTER = (timedelta(hours=13), timedelta(hours=60))
+
+TICKED, QUEUED, WORKED = 0.5, 0.7, 0.5
+"""How likely the schedule fires, leaves all to the queue, and the queue is worked off, in a quarter of an hour."""
+
+DELIVERED_TWICE, KILLED, OUT_OF_TIME, RACED = 0.1, 0.002, 0.01, 0.01
+"""How likely a message comes again; a worker dies at a request, is short of time at a page, or is not alone."""
+
+
+class Figures(NamedTuple):
+    """What one run came to.
+
+    payments     as many were compared, every counter online, offline and by the oracle
+    differences  how often they differed, by counter; of online values only those not marked stale
+    stale        payments whose decision says `profile`
+    wrong        of those, how many differ from the oracle
+    astray       of those, how many came at a time when the fold was not stopped
+    """
+
+    payments: int
+    differences: Counter[str]
+    stale: int
+    wrong: int
+    astray: int
+    longest_lag: timedelta
+    happened: Mapping[str, int]
+
+
+class KilledError(Exception):
+    """A worker's process ended."""
+
+
+class Happening(NamedTuple):
+    """Something that comes at a time; sorted by it, then by number."""
+
+    at: datetime
+    number: int
+    what: str
+    payment: Transaction | None = None
+
+
+class Mishaps:
+    """A `dynamodb.Transport` to a table, for workers: one may die before or after a request, or meet another at it."""
+
+    def __init__(self, table: InMemoryDynamoDB, rng: random.Random, happened: Counter[str]) -> None:
+        self.table = table
+        self.rng = rng
+        self.happened = happened
+        self.other: Callable[[], object] | None = None
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        if self.rng.random() < KILLED:
+            if self.rng.random() < 0.5:
+                self.table.gather(requests, until)
+            self.happened["workers killed"] += 1
+            raise KilledError
+        writes = bool(requests) and requests[0].operation == "update_item"
+        if writes and self.other is not None and self.rng.random() < RACED:
+            other, self.other = self.other, None
+            self.happened["workers raced"] += 1
+            other()
+        return self.table.gather(requests, until)
+
+
+class Online:
+    """The store and the fold, their clock, and a queue that keeps no promise but to deliver at least once."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.now = START
+        self.rng = rng
+        self.messages: list[Message] = []
+        self.happened: Counter[str] = Counter()
+        self._table = table = InMemoryDynamoDB(page=2)
+        self.store = DynamoStore(table, TABLES, 400, lambda: self.now)
+        self.folding = Folding(table, TABLES, self, lambda: self.now, few=0)
+        self._mishaps = Mishaps(table, rng, self.happened)
+        self._worker = Folding(self._mishaps, TABLES, self, lambda: self.now)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self.messages += messages
+
+    def tick(self) -> Due:
+        """One that may end anywhere and folds what is little itself, or one that leaves all to the queue."""
+        self.happened["ticks"] += 1
+        self._mishaps.other = self.folding.tick
+        stopped = STANDSTILL[0] <= self.now < STANDSTILL[1]
+        try:
+            due = (self.folding if stopped or self.rng.random() < QUEUED else self._worker).tick()
+        except KilledError:
+            due = self.folding.tick()
+        self.happened["slices queued"] += due.slices
+        self.happened["items folded by ticks"] += due.folded
+        return due
+
+    def work(self) -> None:
+        """Deliver every message there is, in any order."""
+        self.rng.shuffle(self.messages)
+        while self.messages:
+            message = self.messages.pop()
+            if self.rng.random() < DELIVERED_TWICE:
+                self.messages.insert(self.rng.randrange(len(self.messages) + 1), message)
+            self._deliver(message)
+
+    def repair(self, payment: Transaction) -> None:
+        """Count what was lost, and have it folded again; until then profiles know nothing of it."""
+        waiting, self.messages = self.messages, []
+        counted(self.store, payment)
+        for update in updates(payment):
+            self.folding.refold(update.key)
+        self.happened["refolds"] += len(self.messages)
+        self.work()
+        self.messages = waiting
+
+    def learn(self, account: str, bucket: str) -> None:
+        """Add to a fraud bucket, as labels do beside the fold."""
+        payload = {
+            "TableName": TABLES.profiles,
+            "Key": {"pk": {"S": f"account#{account}"}},
+            "UpdateExpression": f"ADD {bucket} :one",
+            "ExpressionAttributeValues": {":one": {"N": "1"}},
+        }
+        self._table.gather([Request("update_item", payload)])
+
+    def _deliver(self, message: Message) -> None:
+        self._mishaps.other = lambda: self.folding.work(message, endless)
+        try:
+            done = self._worker.work(message, self._remaining_ms)
+        except KilledError:
+            self.messages.append(message)
+        else:
+            self.happened["items folded"] += done.items
+            self.happened["periods of a slice folded"] += done.periods
+
+    def _remaining_ms(self) -> int:
+        if self.rng.random() < OUT_OF_TIME:
+            self.happened["workers out of time"] += 1
+            return RESERVE_MS - 1
+        return endless()
+
+
+def happenings(rng: random.Random, payments: Iterable[Labelled]) -> list[Happening]:
+    """When payments arrive, and again, and are repaired, and turn out to be fraud; when ticks and workers come."""
+    found = list(_quarters(rng))
+    for each in payments:
+        payment = Transaction.model_validate(each.transaction)
+        if each.label == "fraud":
+            found.append(Happening(each.reported_at, len(found), "learn", payment))
+        at, chance = payment.occurred_at, rng.random()
+        if chance < LOST:
+            first, last = REPAIRED_AFTER
+            found.append(Happening(at + first + rng.random() * (last - first), len(found), "repair", payment))
+            continue
+        if chance < LOST + LATE:
+            at += min(rng.random() * 1.05, 1) * (MAX_AGE - timedelta(seconds=1))
+        elif chance < LOST + LATE + EARLY:
+            at -= rng.random() * MAX_AHEAD
+        found.append(Happening(at, len(found), "pay", payment))
+        if rng.random() < REPEATED:
+            again = at + rng.random() * (payment.occurred_at + MAX_AGE - at)
+            found.append(Happening(again, len(found), "pay", payment))
+    return sorted(found)
+
+
+def _quarters(rng: random.Random) -> Iterator[Happening]:
+    for n in range((DAYS + 3) * 96):
+        at = START + n * QUARTER
+        if n == 0 or rng.random() < TICKED:
+            yield Happening(at, -2, "tick")
+        if rng.random() < WORKED and not STANDSTILL[0] <= at < STANDSTILL[1]:
+            yield Happening(at, -1, "work")
+
+
+class Comparison:
+    """Counts every payment three times, and holds the three against each other."""
+
+    def __init__(self, online: Online) -> None:
+        self.online = online
+        self.offline = InMemoryCounters()
+        self.oracle = Attempts(folded=True)
+        self.differences: Counter[str] = Counter()
+        self.payments = self.stale = self.wrong = self.astray = 0
+
+    def pay(self, payment: Transaction) -> None:
+        new = self.oracle.accept(payment)
+        expected = self.oracle.measure(payment)
+        remembered, found = self.offline.count(payment), counted(self.online.store, payment).state
+        assert remembered.recounted is found.recounted is not new
+        for name in differing(measure(payment, remembered), expected):
+            self.differences[f"offline {name}"] += 1
+        online = differing(measure(payment, found), expected)
+        self.payments += 1
+        if not found.stale:
+            self.differences.update(f"online {name}" for name in online)
+            return
+        self.stale += 1
+        self.wrong += bool(online)
+        self.astray += not STANDSTILL[0] <= self.online.now < STANDSTILL[1]
+
+    def learn(self, payment: Transaction) -> None:
+        """A fraud becomes known."""
+        for role, account in (("payer", payment.payer_id), ("payee", payment.payee_id)):
+            if account is not None:
+                day = int(self.online.now.timestamp()) // DAY
+                self.oracle.learn(role, account, self.online.now)
+                self.offline.learn(account, FRAUD_SIDES[role], day, 1)
+                self.online.learn(account, f"{FRAUD_SIDES[role]}{day}")
+
+    def repair(self, payment: Transaction) -> None:
+        self.oracle.accept(payment)
+        self.offline.count(payment)
+        self.online.repair(payment)
+
+
+def differing(values: Mapping[str, float], expected: Mapping[str, float]) -> list[str]:
+    assert values.keys() == expected.keys()
+    return [name for name, value in values.items() if value != expected[name]]
+
+
+def run(payers: int, seed: int = 1, every: int = 1) -> Figures:
+    """Play the days with as many payers as simulated at the start; everything random comes from `seed`.
+
+    Only every so many of the payments are made: when few are, ticks can see all that the index of the fold lists, to
+    the end.
+    """
+    rng = random.Random(seed)
+    online = Online(rng)
+    comparison, lag = Comparison(online), 0
+    for at, _, what, payment in happenings(rng, islice(simulate(seed, START, DAYS, payers), 0, None, every)):
+        online.now = at
+        if what == "tick":
+            lag = max(lag, online.tick().lag_seconds)
+        elif payment is None:
+            online.work()
+        elif what == "pay":
+            online.happened["came over midnight"] += payment.occurred_at.date() < at.date()
+            comparison.pay(payment)
+        elif what == "learn":
+            online.happened["frauds known"] += 1
+            comparison.learn(payment)
+        elif not STANDSTILL[0] <= at < STANDSTILL[1]:
+            online.happened["repaired"] += 1
+            comparison.repair(payment)
+    return Figures(
+        payments=comparison.payments,
+        differences=comparison.differences,
+        stale=comparison.stale,
+        wrong=comparison.wrong,
+        astray=comparison.astray,
+        longest_lag=timedelta(seconds=lag),
+        happened=online.happened,
+    )
+
+
+def main() -> None:
+    """Run at full size and print the figures; the exit status tells whether anything differed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.acceptance.forty_five_days", description=main.__doc__)
+    parser.add_argument("--payers", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--every", type=int, default=1)
+    options = parser.parse_args()
+    figures = run(options.payers, options.seed, options.every)
+    lines = [f"{number:>9,} {name}" for name, number in figures.happened.items()]
+    lines.append(
+        f"{DAYS} days: {figures.payments:,} payments x {len(NAMES)} counters, online = offline = oracle: "
+        f"{figures.differences.total()} differences; fold stopped for {(STANDSTILL[1] - STANDSTILL[0]).days} days: "
+        f"{figures.stale} payments degraded, {figures.wrong} of them not equal; lag {figures.longest_lag}"
+    )
+    print("\n".join(lines))
+    sys.exit(bool(figures.differences))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Worlds of payments for the acceptance runs, and what lies in a box before their first payment: the opening.
+
+A world's history is not sent: it is replayed in memory, as training does it, with its labels. The items, profiles and
+watermarks that it leaves are written into a box, which goes on from there as if it had decided the history itself. The
+same replay goes on in memory and says which features every payment of the world must have.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fraud.counters.codec import watermark
+from fraud.counters.fold import SLICES, WATERMARKS, closable
+from fraud.counters.history import Past
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import DAY, KEEP_DAYS, PAIR, SLOTS, Item, Key, profiles, sides
+from fraud.scoring import features
+from fraud.transaction import Transaction, utc
+from local.box import Box
+from local.replay import Row
+from models.datasets import handbook
+from models.simulation.simulate import DEFAULT_START, Labelled, simulate
+from models.training.dataset import replay
+
+HANDBOOK_DAY = date(2018, 4, 25)
+
+WRITTEN_PER_CALL = 25
+"""What BatchWriteItem takes."""
+
+
+class Confirmed(NamedTuple):
+    """A fraud that becomes known: when, and the item of POST /labels that says so."""
+
+    at: datetime
+    order: Row
+
+
+@dataclass(frozen=True)
+class World:
+    """Payments in event order, and the history before them: every payment of everyone who occurs in them."""
+
+    name: str
+    labelled: Sequence[Labelled]
+    history: Sequence[Labelled] = ()
+
+    @property
+    def payments(self) -> list[Row]:
+        """The bodies of POST /decisions."""
+        return [each.transaction for each in self.labelled]
+
+    @property
+    def confirmed(self) -> list[Confirmed]:
+        """The frauds that become known after the history and before the last payment."""
+        last = occurred_at(self.payments[-1])
+        first = occurred_at(self.history[-1].transaction) if self.history else datetime.min.replace(tzinfo=UTC)
+        known = [each for each in chain(self.history, self.labelled) if first < each.reported_at <= last]
+        decided = {payment["transaction_id"] for payment in self.payments}
+        return [_confirmed(each.transaction, each.reported_at, decided) for each in known if each.label == "fraud"]
+
+    def steps(self, place: Callable[[Row], datetime] | None = None) -> list[Row | Confirmed]:
+        """Payments, each at its `place` in time, and between them what becomes known of frauds."""
+        placed: list[tuple[datetime, int, Row | Confirmed]] = [(each.at, 0, each) for each in self.confirmed]
+        placed += [((place or occurred_at)(payment), 1, payment) for payment in self.payments]
+        return [step for _, _, step in sorted(placed, key=lambda each: each[:2])]
+
+
+class Opening(NamedTuple):
+    """The rows that a history has left, as DynamoDB keeps them, by table."""
+
+    counters: Sequence[Row]
+    profiles: Sequence[Row]
+
+    def write(self, box: Box) -> None:
+        """Write the rows into a box that is still empty."""
+        dynamodb, names = box.client("dynamodb"), box.stack.functions[0].environment
+        for table, rows in self._asdict().items():
+            name = names[f"{table.upper()}_TABLE"]
+            for start in range(0, len(rows), WRITTEN_PER_CALL):
+                puts = [{"PutRequest": {"Item": row}} for row in rows[start : start + WRITTEN_PER_CALL]]
+                answer = dynamodb.batch_write_item(RequestItems={name: puts})
+                assert not answer["UnprocessedItems"], answer
+
+
+def simulated(limit: int) -> World:
+    """Payments of the simulator, without a history."""
+    return World("simulator", list(islice(simulate(3, DEFAULT_START, 14, 300), limit)))
+
+
+def from_handbook(path: Path, limit: int) -> World:
+    """Payments of the handbook's data from HANDBOOK_DAY on, after the days before it."""
+    labelled = list(handbook.read(path, HANDBOOK_DAY, limit))
+    occurring = {account for each in labelled for account in _accounts(each.transaction)}
+    midnight = datetime.combine(HANDBOOK_DAY, time(), UTC)
+    history = [
+        each
+        for each in handbook.read(path, handbook.EPOCH.date(), None, midnight)
+        if not occurring.isdisjoint(_accounts(each.transaction))
+    ]
+    return World("handbook", labelled, history)
+
+
+def occurred_at(payment: Row) -> datetime:
+    """When a payment says that it happened."""
+    return datetime.fromisoformat(payment["occurred_at"])
+
+
+def offline(world: World) -> tuple[Opening, dict[str, bytes]]:
+    """What the history leaves, and the feature snapshot that training computes for every payment after it."""
+    counters = InMemoryCounters()
+    rows = replay(chain(world.history, world.labelled), counters)
+    for _ in islice(rows, len(world.history)):
+        pass
+    opening = _opening(counters, world) if world.history else Opening((), ())
+    return opening, {row.transaction.transaction_id: features.pack(row.vector) for _, row in rows}
+
+
+def _accounts(payment: Row) -> tuple[str, str]:
+    return payment["payer_id"], payment["payee_id"]
+
+
+def _confirmed(payment: Row, at: datetime, decided: set[str]) -> Confirmed:
+    order = {"transaction_id": payment["transaction_id"], "label": "fraud", "reported_at": utc(at)}
+    if payment["transaction_id"] not in decided:  # of what was decided elsewhere the parties must be said
+        order |= {name: payment[name] for name in ("payer_id", "payee_id", "occurred_at")}
+    return Confirmed(at, order)
+
+
+def _opening(counters: InMemoryCounters, world: World) -> Opening:
+    """Everything that a payment of the world, or a fold during it, reads of what was before the first one."""
+    payments = [Transaction.model_validate(payment) for payment in world.payments]
+    touched = {(kind, entity) for payment in payments for kind, entity, _ in sides(payment)}
+    start = min([each.at for each in world.confirmed] + [payment.occurred_at for payment in payments])
+    now = int(start.timestamp())
+    for kind, entity in touched:
+        if kind.profile is not None:
+            counters.fold(Key(kind, entity, closable(kind.sk, now) + kind.live))
+    yesterday = (now // DAY - 1) * DAY
+    items = [
+        _item(key, item)
+        for key, item in counters.items.items()
+        if (key.kind, key.entity) in touched and (key.kind is PAIR or key.period * key.kind.period >= yesterday)
+    ]
+    pks = {pk for payment in payments for pk in profiles(payment).values()} & counters.profiles.keys()
+    folded = [_row(pk, counters.profiles[pk]) for pk in sorted(pks)]
+    watermarks = [
+        _row(pk, {watermark(part): [closable(sk, now), ""] for part in SLICES if part.sk == sk})
+        for sk, pk in WATERMARKS.items()
+    ]
+    return Opening(items, [*folded, *watermarks])
+
+
+def _item(key: Key, item: Item) -> Row:
+    """A counters item as the updates of its payments would have left it in DynamoDB."""
+    columns: dict[str, Any] = {f"{letter}{n}": v for letter, column in item.buckets.items() for n, v in column.items()}
+    if places := {hour * SLOTS + n for hour, bits in item.slots.items() for n in range(SLOTS) if bits >> n & 1}:
+        columns["d"] = places
+    columns |= {f"e{slot}": payments for slot, payments in item.devices.items()}
+    columns |= item.marks
+    columns["ttl"] = (key.period + 1) * key.kind.period + KEEP_DAYS * DAY
+    if key.slice is not None:
+        columns["fold"] = key.slice.key(key.period)
+    return _row(key.pk, {"sk": key.sk, **columns})
+
+
+def _row(pk: str, columns: Mapping[str, Any]) -> Row:
+    return {"pk": {"S": pk}} | {name: _typed(value) for name, value in columns.items()}
+
+
+def _typed(value: Any) -> Row:
+    match value:
+        case int():
+            return {"N": str(value)}
+        case str():
+            return {"S": value}
+        case bytes() | Past():
+            return {"B": value.packed() if isinstance(value, Past) else value}
+        case list():
+            return {"L": [_typed(element) for element in value]}
+        case set() if all(isinstance(element, bytes) for element in value):
+            return {"BS": sorted(value)}
+        case _:
+            return {"NS": [str(element) for element in sorted(value)]}

@@ -1,0 +1,77 @@
+"""The store and the fold on one table in memory, for tests that need no AWS: time and the queue are the test's."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fraud.aws.client import Request, Result
+from fraud.aws.dynamodb import Tables
+from fraud.counters.codec import profile_of, watermark
+from fraud.counters.fold import WATERMARKS, Done, Progress
+from fraud.counters.layout import Slice
+from fraud.counters.worker import FEW, RESERVE_MS, Folding, Message
+from fraud.decisions.store import DynamoStore
+from fraud.transaction import Transaction
+from tests.support.fakes import counted
+from tests.support.in_memory_dynamodb import InMemoryDynamoDB
+from tests.support.payments import NOON, payment
+
+TABLES = Tables("counters", "profiles", "decisions")
+
+
+def endless() -> int:
+    """Milliseconds that a worker has left."""
+    return 10 * RESERVE_MS
+
+
+class Deployment:
+    """Its clock stands still until it is moved, its queue holds what `send` was given.
+
+    meanwhile  is told of requests before they are sent: what happens to the table at that moment, or to the worker
+    another    is a worker that meets nobody
+    few        items are folded by a tick itself
+    """
+
+    def __init__(self, page: int = 1000, few: int = FEW) -> None:
+        self.now = NOON
+        self.requests: list[Request] = []
+        self.messages: list[Message] = []
+        self.meanwhile: Callable[[Sequence[Request]], None] = lambda _: None
+        self.table = InMemoryDynamoDB(page)
+        self.store = DynamoStore(self, TABLES, 400, self.clock)
+        self.folding = Folding(self, TABLES, self, self.clock, few)
+        self.another = Folding(self.table, TABLES, self, self.clock, few)
+
+    def clock(self) -> Any:
+        return self.now
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        self.requests += requests
+        self.meanwhile(requests)
+        return self.table.gather(requests, until)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        self.messages += messages
+
+    def pay(self, **fields: Any) -> Transaction:
+        paid = payment(**{"occurred_at": self.now} | fields)
+        counted(self.store, paid)
+        return paid
+
+    def fold(self, message: Message, remaining_ms: Callable[[], int] = endless) -> Done:
+        return self.folding.work(message, remaining_ms)
+
+    def fold_all(self) -> None:
+        """Tick, and work off the queue."""
+        self.folding.tick()
+        self.work()
+
+    def work(self) -> None:
+        while self.messages:
+            self.fold(self.messages.pop(0))
+
+    def profile(self, pk: str) -> dict[str, Any]:
+        return dict(profile_of(self.table.tables[TABLES.profiles].get((pk,), {})))
+
+    def watermark(self, part: Slice) -> Progress | None:
+        progress = self.profile(WATERMARKS[part.sk]).get(watermark(part))
+        return None if progress is None else Progress(*progress)

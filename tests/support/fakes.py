@@ -1,0 +1,157 @@
+"""Fakes that obey the Protocols of `fraud.decisions.evaluation`, and small policies, for tests that need no AWS."""
+
+import copy
+import json
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fraud.assembly import POLICY
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import Item, State, profiles, updates
+from fraud.decisions.decision import Record, Stored
+from fraud.decisions.evaluation import Scoring, Sight, Store
+from fraud.errors import ServiceError, UnavailableError
+from fraud.rules.rule_book import RuleBook
+from fraud.scoring.features import Vector
+from fraud.transaction import Transaction
+
+
+class Trouble(NamedTuple):
+    """What goes wrong with one payment, each time until it is taken away.
+
+    lost     kinds of counters whose update is not acknowledged
+    applied  it happened nevertheless, and the commit too
+    unread   profiles and decision cannot be read
+    uncommitted  its decision cannot be stored
+    """
+
+    lost: Collection[str] = ()
+    applied: bool = False
+    unread: bool = False
+    uncommitted: bool = False
+    error: ServiceError = UnavailableError("ThrottlingException")
+
+
+class InMemoryStore:
+    """`evaluation.Store` in dictionaries, with the conditions of the real one; a call is atomic, its answer a copy.
+
+    `stale` as if the fold were behind; `trouble` by transaction id; `asked` is every call's step, ids and `until`.
+    """
+
+    def __init__(self) -> None:
+        self.counters = InMemoryCounters()
+        self.decisions: dict[str, Record] = {}
+        self.stale = False
+        self.trouble: dict[str, Trouble] = {}
+        self.asked: list[tuple[str, list[str], float | None]] = []
+        self._turn = threading.Lock()
+
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+        self.asked.append(("count", [each.transaction_id for each in transactions], until))
+        return [self._counted(transaction) for transaction in transactions]
+
+    def _counted(self, transaction: Transaction) -> Sight:
+        trouble = self.trouble.get(transaction.transaction_id, Trouble())
+        lost = [update for update in updates(transaction) if update.key.kind.name in trouble.lost]
+        with self._turn:
+            if lost and not trouble.applied:
+                for update in updates(transaction):
+                    if update not in lost:
+                        self.counters.items.setdefault(update.key, Item()).apply(update)
+                pks = profiles(transaction).values()
+                found = State({}, {pk: self.counters.profiles[pk] for pk in pks if pk in self.counters.profiles})
+            else:
+                found = self.counters.count(transaction)
+            items = {key: copy.deepcopy(item) for key, item in found.items.items()}
+            held = {} if trouble.unread else copy.deepcopy(found.profiles)
+        return Sight(
+            State(items, held, found.recounted, self.stale),
+            None if trouble.unread else self._stored(transaction.transaction_id),
+            uncounted=tuple(update.key for update in lost),
+            read=not trouble.unread,
+            failure=trouble.error if lost or trouble.unread else None,
+        )
+
+    def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
+        self.asked.append(("find", [transaction_id], until))
+        trouble = self.trouble.get(transaction_id, Trouble())
+        if trouble.unread:
+            raise trouble.error
+        return self._stored(transaction_id)
+
+    def _stored(self, transaction_id: str) -> Stored | None:
+        record = self.decisions.get(transaction_id)
+        return None if record is None else Stored(record.transaction.identity, record.answer)
+
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+        self.asked.append(("find_all", sorted(transaction_ids), None))
+        found = {transaction_id: self._stored(transaction_id) for transaction_id in transaction_ids}
+        return {transaction_id: stored for transaction_id, stored in found.items() if stored is not None}
+
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        self.asked.append(("commit", [record.transaction.transaction_id for record in records], until))
+        return [self._committed(record) for record in records]
+
+    def _committed(self, record: Record) -> Stored | ServiceError | None:
+        transaction_id = record.transaction.transaction_id
+        trouble = self.trouble.get(transaction_id, Trouble())
+        with self._turn:
+            winner = self._stored(transaction_id)
+            if trouble.applied or not trouble.uncommitted:
+                self.decisions.setdefault(transaction_id, record)
+        return trouble.error if trouble.uncommitted else winner
+
+
+def counted(store: Store, transaction: Transaction) -> Sight:
+    """One attempt counted. Raises what failed."""
+    (sight,) = store.count([transaction])
+    if sight.failure is not None:
+        raise sight.failure
+    return sight
+
+
+def committed(store: Store, record: Record) -> Stored | None:
+    """One decision stored, or the one that was there. Raises what failed."""
+    (kept,) = store.commit([record])
+    if isinstance(kept, ServiceError):
+        raise kept
+    return kept
+
+
+class FixedScorer:
+    """`evaluation.Scorer` with one opinion of everything.
+
+    asked  how often it was needed
+    until  when it was to be ready, the last time
+    """
+
+    def __init__(
+        self,
+        score: float,
+        reasons: Sequence[tuple[str, float]] = (("amount_log", 1.5),),
+        *,
+        degraded: bool = False,
+    ) -> None:
+        self.opinion = Scoring("fixed", {"challenge": 0.2, "review": 0.5, "decline": 0.9}, [score], [reasons], degraded)
+        self.asked = 0
+        self.until: float | None = None
+
+    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+        self.asked += 1
+        self.until = until
+        (score,), (reasons,) = self.opinion.scores, self.opinion.contributions
+        return self.opinion._replace(scores=[score] * len(vectors), contributions=[reasons] * len(vectors))
+
+
+def rule(expression: str, **fields: Any) -> dict[str, Any]:
+    """One rule of a policy file."""
+    return {"id": "tested", "version": 3, "expression": expression, "outcome": "review", "code": "VELOCITY"} | fields
+
+
+def rule_book(*rules: Mapping[str, Any], **changes: Any) -> RuleBook:
+    """A policy of these rules, with no segments and the words of the packaged one unless `changes` say otherwise."""
+    packaged = json.loads(POLICY.read_bytes())
+    segments = changes.get("segments", [])
+    outage = {name: {"policy": "rules_only"} for name in ("standard", *(segment["id"] for segment in segments))}
+    return RuleBook.load(json.dumps(packaged | {"segments": [], "rules": rules, "outage": outage} | changes).encode())

@@ -1,0 +1,229 @@
+"""What every counter means, by brute force over the list of all attempts: no items, no updates, no order of arrival.
+
+Written from the definition alone (docs/architecture.md), sharing nothing with the library but the names of counters, so
+that the two check each other. `python -m tests.support.oracle` prints what the definition costs: how far windows of
+whole buckets are from exact windows, and estimated numbers of counterparties from true ones.
+"""
+
+import functools
+import hashlib
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from fraud.transaction import Transaction
+from tests.support.payments import NOON, crowd_payment
+
+DAY, HOUR = 86_400, 3600
+MONTH = 30 * DAY
+
+BUCKETS = {"1m": (10, 6), "1h": (300, 12), "2h": (HOUR, 2), "24h": (HOUR, 24)}
+"""Windows of whole buckets: their width in seconds, and how many, the present one included."""
+
+DAYS = {"2d": 2, "7d": 7, "30d": 30}
+"""Windows of whole days before today; of today the hours so far, but for pairs all of it."""
+
+SECONDS = {"1m": 60, "1h": HOUR, "2h": 2 * HOUR, "24h": DAY, "2d": 2 * DAY, "7d": 7 * DAY, "30d": MONTH}
+"""The exact windows that the bucketed ones stand for."""
+
+LIVE = dict.fromkeys(("payer", "device", "payee", "instrument"), (DAY, 2)) | {"merchant": (HOUR, 16)}
+"""Of each kind the seconds that one item spans, and how many of them are read, the payment's own included; what is
+older comes from the profiles.
+"""
+
+
+def parties(attempt: Transaction) -> dict[str, tuple[str, str]]:
+    """Who is counted: (entity, the counterparty that is distinct from its side) by kind."""
+    instrument = attempt.type in ("cash_out", "top_up")
+    other = attempt.instrument_id if instrument else attempt.payee_id
+    assert other is not None
+    receiving = "instrument" if instrument else "payee" if attempt.type == "p2p" else "merchant"
+    found = {
+        "payer": (attempt.payer_id, other),
+        receiving: (other, attempt.payer_id),
+        "pair": (f"{attempt.payer_id} pays {'card' if instrument else 'account'} {other}", ""),
+    }
+    if attempt.device_id is not None:
+        found["device"] = (attempt.device_id, attempt.payer_id)
+    return found
+
+
+@functools.cache
+def slot(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 127
+
+
+def estimate(names: Iterable[str]) -> float:
+    """How many distinct names there are, as far as 127 slots tell, to a hundredth."""
+    filled = len({slot(name) for name in names})
+    return 615.0 if filled == 127 else round(min(-127 * math.log(1 - filled / 127), 615.0), 2)
+
+
+class Attempts:
+    """All attempts, each distinct body once, and what became known of them; `folded` as if profiles held all that items
+    no longer do.
+    """
+
+    def __init__(self, *, folded: bool = False) -> None:
+        self.folded = folded
+        self._identities: set[bytes] = set()
+        self._by_entity: dict[tuple[str, str], list[tuple[int, Transaction, str]]] = defaultdict(list)
+        self._frauds: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+
+    def accept(self, attempt: Transaction) -> bool:
+        """Add one attempt; False when it is there already."""
+        if attempt.identity in self._identities:
+            return False
+        self._identities.add(attempt.identity)
+        for kind, (entity, other) in parties(attempt).items():
+            self._by_entity[kind, entity].append((math.floor(attempt.occurred_at.timestamp()), attempt, other))
+        return True
+
+    def learn(self, role: str, account: str, known_at: datetime, change: int = 1) -> None:
+        """From `known_at` on the account was held to have paid, or to have been paid, one fraud more or less."""
+        self._frauds[role, account].append((math.floor(known_at.timestamp()), change))
+
+    def measure(self, attempt: Transaction) -> dict[str, float]:
+        """Every counter, as the definition has it."""
+        now = math.floor(attempt.occurred_at.timestamp())
+        values: dict[str, float] = {}
+        for kind in LIVE:
+            entity, _ = parties(attempt).get(kind, (None, None))
+            rows = [] if entity is None else list(self._within_reach(kind, entity, now))
+            values |= _entity(kind, rows, now)
+        pair = self._by_entity["pair", parties(attempt)["pair"][0]]
+        values |= _pair([row for row in pair if row[0] // DAY // 32 >= now // DAY // 32 - 1], now)
+        values["device_new"] = self._device_new(attempt, now)
+        for role, account in (("payer", attempt.payer_id), ("payee", attempt.payee_id)):
+            values |= _frauds(role, [] if account is None else self._frauds[role, account], now)
+        return values
+
+    def exact(self, attempt: Transaction, kind: str, window: str) -> tuple[int, int, int]:
+        """(count, sum, distinct) over the exact seconds before the attempt, itself included."""
+        now = attempt.occurred_at - timedelta(seconds=SECONDS[window])
+        entity, _ = parties(attempt)[kind]
+        rows = [row for row in self._by_entity[kind, entity] if now < row[1].occurred_at <= attempt.occurred_at]
+        return len(rows), sum(row[1].amount for row in rows), len({row[2] for row in rows})
+
+    def _within_reach(self, kind: str, entity: str, now: int) -> Iterator[tuple[int, Transaction, str]]:
+        period, live = LIVE[kind]
+        for row in self._by_entity[kind, entity]:
+            age = now // period - row[0] // period
+            if age >= 0 and (self.folded or age < live):
+                yield row
+
+    def _device_new(self, attempt: Transaction, now: int) -> float:
+        if attempt.device_id is None:
+            return 0
+        same = [
+            now // DAY - second // DAY
+            for second, other, _ in self._within_reach("payer", attempt.payer_id, now)
+            if other.device_id is not None and slot(other.device_id) == slot(attempt.device_id)
+        ]
+        return float(same.count(0) == 1 and not any(0 < age < 30 for age in same))
+
+
+def _inside(second: int, now: int, window: str) -> bool:
+    if window in BUCKETS:
+        width, count = BUCKETS[window]
+        return 0 <= now // width - second // width < count
+    return 0 <= now // DAY - second // DAY < DAYS[window] and second // HOUR <= now // HOUR
+
+
+def _entity(kind: str, rows: Sequence[tuple[int, Transaction, str]], now: int) -> dict[str, float]:
+    values: dict[str, float] = {}
+    windows = ("1m", "1h", "2h", "24h", "7d", "30d")
+    inside = {window: [row for row in rows if _inside(row[0], now, window)] for window in windows}
+    for window in ("1m", "1h", "24h", "7d", "30d"):
+        values[f"{kind}_count_{window}"] = len(inside[window])
+        values[f"{kind}_sum_{window}"] = sum(row[1].amount for row in inside[window])
+    for window in ("2h", "24h", "7d", "30d"):
+        values[f"{kind}_distinct_{window}"] = estimate(row[2] for row in inside[window])
+    by_age: dict[int, int] = defaultdict(int)
+    for second, attempt, _ in rows:
+        by_age[now // HOUR - second // HOUR] += attempt.amount
+    decayed = (2.0 ** (-age / 6) * total for age, total in by_age.items() if 0 <= age < 24)
+    values[f"{kind}_decayed_sum_6h"] = math.fsum(decayed)
+
+    own = now // 10
+    period, _ = LIVE[kind]
+    # The payment's own item in buckets of ten seconds, what came before it in hours.
+    before = [
+        second - second % (10 if second // period == now // period else HOUR)
+        for second, _, _ in rows
+        if second // 10 < own
+    ]
+    with_own = [own * 10 for second, _, _ in rows if second // 10 == own]
+    values[f"{kind}_age"] = now - min([*before, *with_own], default=now)
+    seen = [*before, *(with_own if len(with_own) > 1 else [])]
+    values[f"{kind}_idle"] = min(now - max(seen), MONTH) if seen else MONTH
+    return values
+
+
+def _pair(rows: Sequence[tuple[int, Transaction, str]], now: int) -> dict[str, float]:
+    ages = [(now // DAY - second // DAY, attempt.amount) for second, attempt, _ in rows if second // DAY <= now // DAY]
+    values: dict[str, float] = {"pair_age_days": max(age for age, _ in ages)}
+    for window, days in DAYS.items():
+        values[f"pair_count_{window}"] = sum(age < days for age, _ in ages)
+        values[f"pair_sum_{window}"] = sum(amount for age, amount in ages if age < days)
+    return values
+
+
+def _frauds(role: str, known: Iterable[tuple[int, int]], now: int) -> dict[str, float]:
+    """By the day on which it became known, today's included; nothing of the payment's future."""
+    ages = [(now // DAY - second // DAY, change) for second, change in known]
+    return {
+        f"{role}_frauds_{window}": sum(change for age, change in ages if 0 <= age < days)
+        for window, days in DAYS.items()
+    }
+
+
+def errors(payments: int, days: int = 33, people: int = 800) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """(defined, exact) values by aggregation and window, of every payment of the last day of a random crowd's month.
+
+    In event order, as the counters meet them; payer, device, payee and merchant together.
+    """
+    rng = random.Random(7)
+    attempts = Attempts(folded=True)
+    found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for number, share in enumerate(sorted(rng.random() for _ in range(payments))):
+        attempt = crowd_payment(rng, NOON + share * timedelta(days=days), number, people)
+        attempts.accept(attempt)
+        if share < (days - 1) / days:
+            continue
+        values = attempts.measure(attempt)
+        for kind in {*parties(attempt)} - {"pair", "instrument"}:
+            for window in ("1m", "1h", "2h", "24h", "7d", "30d"):
+                exact = dict(zip(("count", "sum", "distinct"), attempts.exact(attempt, kind, window), strict=True))
+                for aggregation, value in exact.items():
+                    if (name := f"{kind}_{aggregation}_{window}") in values:
+                        found[aggregation, window].append((values[name], value))
+    return found
+
+
+def relative(pairs: Iterable[tuple[float, float]]) -> float:
+    """Sum of absolute differences over the sum of exact values."""
+    differences, total = zip(*((abs(defined - exact), exact) for defined, exact in pairs), strict=True)
+    return math.fsum(differences) / math.fsum(total)
+
+
+def main() -> None:
+    """Print the error table."""
+    lines = ["aggregation  window  values  exact mean  error %  equal %"]
+    for (aggregation, window), pairs in errors(payments=20_000).items():
+        mean = math.fsum(exact for _, exact in pairs) / len(pairs)
+        equal = sum(round(defined) == exact for defined, exact in pairs) / len(pairs)
+        cells = f"{len(pairs):6}  {mean:10.1f}  {relative(pairs):7.2%}  {equal:7.1%}"
+        lines.append(f"{aggregation:11}  {window:>6}  {cells}")
+    lines.append("estimated number of counterparties by the true number (500 draws each):")
+    rng = random.Random(7)
+    for true in (1, 2, 5, 10, 30, 100, 300):
+        drawn = [estimate(f"person-{rng.randrange(10**9)}" for _ in range(true)) for _ in range(500)]
+        lines.append(f"  {true:4}  mean {sum(drawn) / 500:6.1f}  error {relative((one, true) for one in drawn):6.2%}")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

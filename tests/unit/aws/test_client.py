@@ -1,0 +1,651 @@
+"""The hot path's client against servers that answer from a script: what it resends, how long, and what it gives up.
+
+The network is pairs of connected sockets and the clock the test's, so nothing here waits and nothing is a race.
+"""
+
+import contextlib
+import json
+import select
+import socket
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud.aws.client import (
+    BACKOFF_S,
+    CONNECTIONS,
+    Patience,
+    Refused,
+    Request,
+    Wire,
+    World,
+    answered,
+    binary,
+    failure,
+)
+from fraud.aws.connection import LONGEST_BODY, LONGEST_HEAD
+from fraud.errors import ServiceError, UnavailableError
+from fraud.settings import Caller
+
+CALLER = Caller(
+    region="eu-west-1",
+    key_id="AKIA",
+    secret="secret",
+    token=None,
+    dynamodb_url="http://dynamodb.test",
+    sagemaker_url="http://sagemaker.test/prefix",
+    ca_bundle=None,
+)
+GET = Request("get_item", {"TableName": "t", "Key": {"pk": {"S": "a"}}})
+ASKED = Request("invoke_endpoint", {"EndpointName": "e", "Body": b""})
+CLOSE = None
+"""In a script: the server closes the connection."""
+
+Steps = Sequence[bytes | float | None]
+"""What a server does when a request has come: send bytes, let seconds pass, close. Nothing: it never answers."""
+
+
+def http(status: int, body: bytes, *headers: str, version: str = "1.1") -> bytes:
+    lines = [f"HTTP/{version} {status} Whatever", "Content-Type: application/x-amz-json-1.0", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def said(fields: object, status: int = 200) -> bytes:
+    return http(status, json.dumps(fields).encode())
+
+
+def error(code: str, status: int = 400, **fields: object) -> bytes:
+    return said({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "SECRET", **fields}, status)
+
+
+OK = said({"Item": {"pk": {"S": "a"}}})
+FOUND = {"Item": {"pk": {"S": "a"}}}
+THROTTLED = error("ProvisionedThroughputExceededException")
+
+
+class Received(NamedTuple):
+    """A request that came to a server."""
+
+    connection: int
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Pending(NamedTuple):
+    """What a server still has to do on a connection, and from when on."""
+
+    due: float
+    connection: int
+    steps: list[bytes | float | None]
+
+
+class Servers(World):
+    """Servers that work off a script, one entry for each request in the order of their coming; then all goes well."""
+
+    def __init__(self, *script: Steps, refusing: int = 0) -> None:
+        self.script = list(script)
+        self.dialling_s = 0.0
+        self.refusing = refusing
+        self.clock = 1000.0
+        self.requests: list[Received] = []
+        self.pauses: list[float] = []
+        self.open_at_pauses: list[int] = []
+        self.dialled: list[tuple[tuple[str, int], int]] = []
+        self.most_at_a_time = 0
+        self._ends: list[socket.socket] = []
+        self._unread: dict[int, bytes] = {}
+        self._pending: list[Pending] = []
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
+
+    def now(self) -> float:
+        return self.clock
+
+    def epoch(self) -> float:
+        return 1_800_000_000.0
+
+    def jitter(self, most: float) -> float:
+        self.pauses.append(most)
+        self.open_at_pauses.append(sum(map(self._held, range(len(self._ends)))))
+        return most
+
+    def dial(self, address: tuple[str, int], attempt: int, within_s: float) -> socket.socket:
+        self.clock += min(self.dialling_s, within_s)
+        self.dialled.append((address, attempt))
+        if len(self.dialled) <= self.refusing:
+            raise ConnectionRefusedError
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        theirs.settimeout(0)
+        self._unread[len(self._ends)] = b""
+        self._ends.append(theirs)
+        return ours
+
+    def pass_by(self, seconds: float) -> None:
+        """Nobody asks for anything."""
+        self.clock += seconds
+        self._serve()
+
+    def wait(self, poll: select.poll, seconds: float) -> Iterable[tuple[int, int]]:
+        until = self.clock + seconds
+        while True:
+            self._serve()
+            if events := poll.poll(0):
+                return events
+            if self.clock >= until:
+                return []
+            self.clock = min([until, *(pending.due for pending in self._pending)])
+
+    def _held(self, number: int) -> bool:
+        """Whether neither end has closed a connection."""
+        if number not in self._unread:
+            return False
+        try:
+            return self._ends[number].recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+
+    def _serve(self) -> None:
+        for number in list(self._unread):
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                while chunk := self._ends[number].recv(1_000_000):
+                    self._unread[number] += chunk
+            while request := self._taken(number):
+                self.requests.append(request)
+                steps = list(self.script.pop(0)) if self.script else [OK]
+                self._pending.append(Pending(self.clock, number, steps))
+        self.most_at_a_time = max(self.most_at_a_time, len(self._pending))
+        for pending in [one for one in self._pending if one.due <= self.clock]:
+            self._pending.remove(pending)
+            self._act(pending)
+
+    def _act(self, pending: Pending) -> None:
+        steps = pending.steps
+        while steps:
+            match steps.pop(0):
+                case None:
+                    del self._unread[pending.connection]
+                    self._ends[pending.connection].close()
+                case bytes(text):
+                    with contextlib.suppress(BrokenPipeError):  # the client has given up
+                        self._ends[pending.connection].send(text)
+                case seconds:
+                    self._pending.append(Pending(self.clock + seconds, pending.connection, steps))
+                    return
+
+    def _taken(self, number: int) -> Received | None:
+        head, separator, rest = self._unread[number].partition(b"\r\n\r\n")
+        line, *lines = head.decode().split("\r\n")
+        headers = dict(one.split(": ", 1) for one in lines)
+        if not separator or len(rest) < int(headers["content-length"]):
+            return None
+        length = int(headers["content-length"])
+        self._unread[number] = rest[length:]
+        return Received(number, line, headers, rest[:length])
+
+
+@pytest.fixture
+def serving():
+    with contextlib.ExitStack() as stack:
+
+        def made(*script: Steps, refusing: int = 0, patience: Patience | None = None) -> tuple[Wire, Servers]:
+            servers = Servers(*script, refusing=refusing)
+            stack.callback(servers.close)
+            return Wire(CALLER, patience, servers), servers
+
+        yield made
+
+
+def codes(results: Iterable[Any]) -> list[str | None]:
+    return [result.code if isinstance(result, ServiceError) else None for result in results]
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_of_dynamodb_is_json_under_its_target(serving):
+    wire, servers = serving()
+    assert wire.gather([Request("batch_get_item", {"RequestItems": {"t": {"Keys": [{"pk": {"B": b"\0\xff"}}]}}})]) == [
+        FOUND
+    ]
+    (request,) = servers.requests
+    assert request.line == "POST / HTTP/1.1"
+    assert request.headers["host"] == "dynamodb.test"
+    assert request.headers["content-type"] == "application/x-amz-json-1.0"
+    assert request.headers["x-amz-target"] == "DynamoDB_20120810.BatchGetItem"
+    assert json.loads(request.body) == {"RequestItems": {"t": {"Keys": [{"pk": {"B": "AP8="}}]}}}
+    assert servers.dialled == [(("dynamodb.test", 80), 0)]
+
+
+def test_an_endpoint_is_given_its_body_as_it_is_and_answers_bytes(serving):
+    wire, servers = serving([http(200, b"\x00[0.5]")])
+    payload = {
+        "EndpointName": "a b/ü",
+        "Body": b"\xff\x00raw",
+        "ContentType": "application/json",
+        "Accept": "application/json",
+    }
+    assert wire.gather([Request("invoke_endpoint", payload)]) == [
+        {"Body": b"\x00[0.5]", "ContentType": "application/x-amz-json-1.0"}
+    ]
+    (request,) = servers.requests
+    assert request.line == "POST /prefix/endpoints/a%20b%2F%C3%BC/invocations HTTP/1.1"
+    assert request.body == b"\xff\x00raw"
+    assert request.headers["accept"] == "application/json"
+    assert "/eu-west-1/sagemaker/aws4_request" in request.headers["authorization"]
+    assert "x-amz-target" not in request.headers
+
+
+def test_an_endpoints_answer_with_more_than_it_announced_is_not_its_answer(serving):
+    wire, servers = serving([http(200, b"[0.5]") + b"[0.7]"], [http(200, b"[0.6]")])
+    (answer,) = wire.gather([ASKED])
+    assert answer["Body"] == b"[0.6]"
+    assert len(servers.requests) == 2
+
+
+def test_the_session_token_is_sent_and_signed(serving):
+    _, servers = serving()
+    wire = Wire(replace(CALLER, token="of-the-session"), None, servers)
+    wire.gather([GET])
+    headers = servers.requests[0].headers
+    assert headers["x-amz-security-token"] == "of-the-session"
+    assert "x-amz-date;x-amz-security-token;x-amz-target," in headers["authorization"]
+
+
+def test_a_value_that_json_does_not_know_is_a_fault_of_ours(serving):
+    wire, _ = serving()
+    with pytest.raises(TypeError, match="set"):
+        wire.gather([Request("get_item", {"TableName": {"a"}})])
+
+
+TYPED = st.recursive(
+    st.fixed_dictionaries({"S": st.text()})
+    | st.fixed_dictionaries({"N": st.integers().map(str)})
+    | st.fixed_dictionaries({"B": st.binary()})
+    | st.fixed_dictionaries({"BS": st.lists(st.binary(), max_size=3)})
+    | st.fixed_dictionaries({"BOOL": st.booleans()}),
+    lambda values: (
+        st.fixed_dictionaries({"L": st.lists(values, max_size=3)})
+        | st.fixed_dictionaries({"M": st.dictionaries(st.text(), values, max_size=3)})
+    ),
+    max_leaves=8,
+)
+
+
+def decoded(value: Any) -> Any:
+    """A typed value as JSON has it, with its binary contents as bytes."""
+    ((kind, content),) = value.items()
+    match kind:
+        case "B":
+            return {"B": binary(content)}
+        case "BS":
+            return {"BS": [binary(one) for one in content]}
+        case "L":
+            return {"L": [decoded(one) for one in content]}
+        case "M":
+            return {"M": {name: decoded(one) for name, one in content.items()}}
+        case _:
+            return value
+
+
+@given(st.dictionaries(st.text(), TYPED, max_size=4))
+def test_every_payload_comes_back_as_it_went(item):
+    servers = Servers()
+    wire = Wire(CALLER, None, servers)
+    try:
+        wire.gather([Request("put_item", {"TableName": "t", "Item": item})])
+        body = json.loads(servers.requests[0].body)
+        servers.script = [[said({"Attributes": body["Item"]})]]
+        (answer,) = wire.gather([GET])
+    finally:
+        servers.close()
+    assert {name: decoded(value) for name, value in answer["Attributes"].items()} == item
+
+
+def test_binary_values_are_read_from_base64_and_from_bytes():
+    assert binary("AP8=") == binary(b"\x00\xff") == b"\x00\xff"
+
+
+def test_a_large_payload_goes_out_as_fast_as_it_is_taken(serving):
+    wire, servers = serving()
+    item = {"pk": {"S": "x" * 3_000_000}}
+    assert wire.gather([Request("put_item", {"TableName": "t", "Item": item})] * 2) == [FOUND] * 2
+    assert [json.loads(request.body)["Item"] for request in servers.requests] == [item] * 2
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def test_answers_come_in_the_order_of_the_requests_however_they_arrive(serving):
+    wire, servers = serving(*([0.01 * (5 - n), said({"n": n})] for n in range(5)))
+    assert wire.gather([GET] * 5) == [{"n": n} for n in range(5)]
+    assert servers.most_at_a_time == 5
+    assert servers.clock == pytest.approx(1000.05)
+
+
+def test_a_connection_is_used_again(serving):
+    wire, servers = serving()
+    for _ in range(3):
+        wire.gather([GET] * 2)
+    assert len(servers.dialled) == 2
+    assert {request.connection for request in servers.requests} == {0, 1}
+
+
+def test_each_service_has_connections_of_its_own(serving):
+    wire, servers = serving()
+    wire.gather([GET, ASKED])
+    wire.gather([GET])
+    assert [address for address, _ in servers.dialled] == [("dynamodb.test", 80), ("sagemaker.test", 80)]
+
+
+def test_what_exceeds_the_connections_is_sent_as_answers_come(serving):
+    wire, servers = serving(*([0.1, OK] for _ in range(CONNECTIONS)))
+    assert wire.gather([GET] * 100) == [FOUND] * 100
+    assert servers.most_at_a_time == CONNECTIONS == len(servers.dialled)
+
+
+@pytest.mark.parametrize("cut", range(0, len(OK), 7))
+def test_an_answer_in_two_pieces_is_one_answer(serving, cut):
+    wire, servers = serving([OK[:cut], 0.01, OK[cut:]])
+    assert wire.gather([GET]) == [FOUND]
+    assert len(servers.requests) == 1
+
+
+BODY = OK.partition(b"\r\n\r\n")[2]
+CHUNKED = b"".join(
+    (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"5\r\n%b\r\n" % BODY[:5],
+        b"%X;name=value\r\n%b\r\n" % (len(BODY) - 5, BODY[5:]),
+        b"0\r\nTrailer: of no use\r\n\r\n",
+    )
+)
+
+
+@pytest.mark.parametrize("cut", range(0, len(CHUNKED), 5))
+def test_a_chunked_answer_is_put_together_and_its_connection_kept(serving, cut):
+    wire, servers = serving([CHUNKED[:cut], 0.01, CHUNKED[cut:]])
+    assert wire.gather([GET]) == wire.gather([GET]) == [FOUND]
+    assert (len(servers.requests), len(servers.dialled)) == (2, 1)
+
+
+@pytest.mark.parametrize("last", [http(200, b"{}", "Connection: Close"), http(200, b"{}", version="1.0")])
+def test_a_connection_that_ends_with_its_answer_is_not_used_again(serving, last):
+    wire, servers = serving([last])
+    assert wire.gather([GET]) == [{}]
+    assert wire.gather([GET]) == [FOUND]
+    assert len(servers.dialled) == 2
+
+
+def test_a_refused_condition_is_an_answer_with_what_was_there(serving):
+    there = {"pk": {"S": "a"}}
+    wire, servers = serving(
+        [error("ConditionalCheckFailedException", Item=there)], [error("ConditionalCheckFailedException")]
+    )
+    assert wire.gather([GET]) == [Refused(there)]
+    assert wire.gather([GET]) == [Refused({})]
+    assert len(servers.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (error("ValidationException"), "ValidationException"),
+        (error("ResourceNotFoundException"), "ResourceNotFoundException"),
+        (http(424, b'{"Message":"SECRET"}', "x-amzn-ErrorType: ModelError:http://internal/"), "ModelError"),
+        (http(403, b"<html>SECRET</html>"), "403"),
+        (http(400, b"[]"), "400"),
+        (http(400, b'{"__type": 5}'), "5"),
+    ],
+)
+def test_what_no_retry_mends_is_said_at_once_in_the_services_own_word(serving, answer, code):
+    wire, servers = serving([answer], [OK])
+    bad, good = wire.gather([GET] * 2)
+    assert (type(bad), bad.code, good) == (ServiceError, code, FOUND)
+    assert "SECRET" not in str(bad)
+    assert len(servers.requests) == 2
+    assert len(servers.dialled) == 2
+    wire.gather([GET] * 2)
+    assert len(servers.dialled) == 2  # an error leaves its connection as good as before
+
+
+def test_who_needs_every_answer_gets_the_first_error():
+    assert answered([{"a": 1}, Refused({})]) == [{"a": 1}, Refused({})]
+    with pytest.raises(ServiceError, match="first"):
+        answered([{}, ServiceError("first"), UnavailableError("second")])
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("ThrottlingException", 400, UnavailableError),
+        ("TransactionConflictException", 400, UnavailableError),
+        ("Anything", 503, UnavailableError),
+        ("Anything", 429, UnavailableError),
+        ("AccessDeniedException", 400, ServiceError),
+        ("ExpiredTokenException", 403, ServiceError),
+    ],
+)
+def test_only_what_passes_is_worth_sending_again(code, status, kind):
+    assert type(failure(code, status)) is kind
+
+
+# --- trying again ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [THROTTLED],
+        [error("InternalServerError", 500)],
+        [http(502, b"<html>")],
+        [CLOSE],
+        [OK[:10], CLOSE],
+        [OK[:-1], CLOSE],
+        [CHUNKED[:-1], CLOSE],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n"],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n"],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\n" % (b"9" * 5000)],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (LONGEST_BODY + 1)],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % (LONGEST_BODY + 1)],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n%x\r\n" % LONGEST_BODY],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * (LONGEST_HEAD + 1)],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"x" * (LONGEST_HEAD + 1)],
+        [http(408, b""), CLOSE],
+        [http(503, b"[" * 100_000)],
+        [b"SMTP ready\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\n\r\n{}"],
+        [b"x" * (LONGEST_HEAD + 1)],
+        [OK + b"more"],
+        [http(200, b"not json")],
+        [http(200, b"[]")],
+        [],
+    ],
+)
+def test_what_passes_is_tried_again_after_a_pause_and_only_that(serving, bad):
+    wire, servers = serving(bad)
+    assert wire.gather([GET] * 2) == [FOUND] * 2
+    assert len(servers.requests) == 3
+    assert servers.pauses == [BACKOFF_S]
+    assert servers.clock == pytest.approx(1000 + BACKOFF_S + (0 if bad else Patience().attempt_s))
+    assert [attempt for _, attempt in servers.dialled] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        ([THROTTLED], "ProvisionedThroughputExceededException"),
+        ([http(500, b"")], "500"),
+        ([CLOSE], "ConnectionAbortedError"),
+        ([b"?\r\n\r\n"], "UnreadableAnswerError"),
+        ([http(200, b"?")], "UnreadableAnswerError"),
+        ([http(200, b'{"Item": {}}', "x-amz-crc32: 7")], "ChecksumMismatch"),
+        ([http(400, b"{}", "X-Amz-Crc32: 02745614147")], "ChecksumMismatch"),
+        ([], "TimeoutError"),
+    ],
+)
+def test_after_three_attempts_with_growing_pauses_the_last_error_is_the_answer(serving, bad, code):
+    wire, servers = serving(bad, bad, bad)
+    (result,) = wire.gather([GET])
+    assert (type(result), result.code) == (UnavailableError, code)
+    assert len(servers.requests) == 3
+    assert servers.pauses[:2] == [BACKOFF_S, 2 * BACKOFF_S]
+
+
+def test_a_body_that_its_checksum_agrees_with_is_an_answer(serving):
+    body = b'{"Item": {}}'
+    wire, servers = serving([http(200, body, f"x-amz-crc32: {zlib.crc32(body)}")])
+    assert wire.gather([GET]) == [{"Item": {}}]
+    assert len(servers.requests) == 1
+
+
+@pytest.mark.parametrize("bad", [[], [b"SMTP ready\r\n\r\n"], [http(503, b"", "Connection: close")]])
+def test_a_connection_that_is_given_up_is_closed_before_the_pause(serving, bad):
+    wire, servers = serving([OK], bad)
+    wire.gather([GET])
+    wire.gather([GET])
+    assert servers.open_at_pauses == [0]
+
+
+def test_a_connection_that_brought_an_error_is_kept_over_the_pause(serving):
+    wire, servers = serving([THROTTLED])
+    wire.gather([GET])
+    assert servers.open_at_pauses == [1]
+
+
+def test_a_connection_refused_is_dialled_again_at_the_next_address(serving):
+    wire, servers = serving(refusing=2)
+    assert wire.gather([GET]) == [FOUND]
+    assert [attempt for _, attempt in servers.dialled] == [0, 1, 2]
+    wire, servers = serving(refusing=3)
+    assert codes(wire.gather([GET])) == ["ConnectionRefusedError"]
+
+
+def test_a_port_that_nobody_listens_to_refuses():
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        caller = replace(CALLER, dynamodb_url=f"http://127.0.0.1:{unheard.getsockname()[1]}")
+        assert codes(Wire(caller, Patience(attempts=1)).gather([GET] * 2)) == ["ConnectionRefusedError"] * 2
+
+
+def test_an_address_that_cannot_be_dialled_is_an_error_at_once():
+    with pytest.raises(OSError, match="not connected"):
+        World().dial(("255.255.255.255", 80), 0, 1.0)
+
+
+def test_a_connection_closed_while_it_lay_idle_is_replaced_at_once(serving):
+    wire, servers = serving([OK, CLOSE], [OK, CLOSE])
+    wire.gather([GET] * 2)
+    assert wire.gather([GET] * 2) == [FOUND] * 2
+    assert servers.pauses == []
+    assert servers.clock == 1000
+    assert [attempt for _, attempt in servers.dialled] == [0] * 4
+
+
+@pytest.mark.parametrize("unasked", [said({"Item": {"pk": {"S": "somebody else"}}}), b"x"])
+def test_what_a_server_says_unasked_is_nobodys_answer(serving, unasked):
+    wire, servers = serving([OK, 1.0, unasked])
+    wire.gather([GET])
+    servers.pass_by(1.0)
+    assert wire.gather([GET]) == [FOUND]
+    assert servers.pauses == []
+    assert len(servers.dialled) == 2
+
+
+def test_a_connection_that_says_something_before_it_ends_was_not_idle(serving):
+    wire, servers = serving([OK], [OK[:5], CLOSE])
+    wire.gather([GET])
+    assert wire.gather([GET]) == [FOUND]
+    assert servers.pauses == [BACKOFF_S]
+
+
+def test_the_resend_of_an_idle_connection_leaves_three_attempts(serving):
+    wire, servers = serving([OK], [CLOSE], [THROTTLED], [THROTTLED])
+    wire.gather([GET])
+    assert wire.gather([GET]) == [FOUND]
+    assert len(servers.requests) == 5
+
+
+# --- giving up -------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_answered_in_time_is_kept_and_the_rest_given_up(serving):
+    wire, servers = serving([0.02, OK], [], [0.03, OK], [0.04, OK])
+    results = wire.gather([GET] * 4, until=1000.035)
+    assert codes(results) == [None, "DeadlineExceeded", None, "DeadlineExceeded"]
+    assert results[0] == results[2] == FOUND
+    assert all(type(result) is UnavailableError for result in results[1::2])
+    assert servers.clock == pytest.approx(1000.035)
+
+
+def test_an_attempt_that_ends_with_the_deadline_was_cut_short_by_it(serving):
+    wire, _ = serving([], patience=Patience(attempt_s=0.5))
+    assert codes(wire.gather([GET], until=1000.5)) == ["DeadlineExceeded"]
+
+
+def test_an_answer_that_comes_too_late_is_nobodys(serving):
+    wire, _ = serving([0.05, said({"late": True})])
+    wire.gather([GET], until=1000.01)
+    assert wire.gather([GET]) == [FOUND]
+
+
+def test_nothing_is_sent_when_it_is_too_late_already(serving):
+    wire, servers = serving()
+    assert codes(wire.gather([GET] * 2, until=1000.0)) == ["DeadlineExceeded"] * 2
+    assert servers.dialled == []
+
+
+def test_no_attempt_is_waited_for_that_would_come_too_late(serving):
+    wire, servers = serving([THROTTLED])
+    assert codes(wire.gather([GET], until=1000 + BACKOFF_S)) == ["ProvisionedThroughputExceededException"]
+    assert servers.clock == 1000
+
+
+def test_an_endpoint_may_use_all_its_time_for_one_answer_and_is_not_asked_twice(serving):
+    wire, servers = serving([0.9, OK], [1.1, OK], patience=Patience(attempt_s=0.25, total_s=1.0))
+    (answer,) = wire.gather([ASKED])
+    assert answer["Body"].startswith(b"{")
+    assert codes(wire.gather([ASKED])) == ["DeadlineExceeded"]
+    assert len(servers.requests) == 2
+
+
+def test_what_had_no_connection_yet_is_given_up_too(serving):
+    wire, servers = serving(*([] for _ in range(CONNECTIONS)))
+    assert codes(wire.gather([GET] * 40, until=1000.2)) == ["DeadlineExceeded"] * 40
+    assert len(servers.requests) == CONNECTIONS
+
+
+@pytest.mark.parametrize("dialling_s", [0.1, 0.5])
+def test_what_dialling_takes_is_no_time_on_top_of_the_deadline(serving, dialling_s):
+    wire, servers = serving([])
+    servers.dialling_s = dialling_s
+    assert codes(wire.gather([GET], until=1000.25)) == ["DeadlineExceeded"]
+    assert servers.clock == pytest.approx(1000.25)
+
+
+def test_patience_may_change_between_two_steps(serving):
+    wire, servers = serving([], [], patience=Patience(attempts=1, attempt_s=0.5))
+    assert codes(wire.gather([GET])) == ["TimeoutError"]
+    wire.patience = Patience(attempts=1, attempt_s=0.25)
+    assert codes(wire.gather([GET])) == ["TimeoutError"]
+    assert servers.clock == pytest.approx(1000.75)
+
+
+def test_without_a_deadline_patience_is_the_clients_own(serving):
+    wire, servers = serving(*([] for _ in range(9)), patience=Patience(attempts=9, attempt_s=0.4, total_s=1.0))
+    assert codes(wire.gather([GET])) == ["DeadlineExceeded"]
+    assert servers.clock == pytest.approx(1001)
+
+
+def test_no_requests_have_no_answers(serving):
+    wire, servers = serving()
+    assert wire.gather([]) == []
+    assert servers.dialled == []

@@ -1,0 +1,46 @@
+"""A request is read, and answered or refused, as API Gateway wants it."""
+
+import json
+
+import pytest
+
+from fraud.aws.http_api import answered, body_of
+from fraud.errors import FraudError, NotFoundError
+
+
+@pytest.mark.parametrize(
+    ("event", "body"),
+    [
+        ({"body": "{}"}, "{}"),
+        ({"body": "e30=", "isBase64Encoded": True}, b"{}"),
+        ({"body": "e30=", "isBase64Encoded": False}, "e30="),
+        ({"body": None, "isBase64Encoded": True}, b""),
+        ({}, ""),
+    ],
+)
+def test_a_body_is_what_the_caller_sent(event, body):
+    assert body_of(event) == body
+
+
+def test_what_a_door_says_is_answered_as_json_and_nothing_without_a_body(capsys):
+    answer = answered("lists", lambda: "{}")
+    assert answer == {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": "{}"}
+    assert answered("lists", lambda: None) == {"statusCode": 204}
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("error", [NotFoundError("SECRET"), FraudError("SECRET")])
+def test_what_a_door_refuses_is_answered_as_a_problem_and_logged_once(error, capsys):
+    def refuse() -> str:
+        raise error
+
+    answer = answered("lists", refuse)
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert answer["statusCode"] == line["status"] == error.status
+    assert (line["Error"], line["Door"]) == (type(error).__name__, "lists")
+    assert "SECRET" not in f"{answer}{line}"
+
+
+def test_what_is_none_of_ours_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        answered("lists", lambda: str(1 // 0))

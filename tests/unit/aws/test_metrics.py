@@ -1,0 +1,130 @@
+"""Log lines: metrics that CloudWatch can read, and nobody's name in them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from fraud import settings
+from fraud.assembly import POLICY
+from fraud.aws import metrics as telemetry
+from fraud.counters.fold import Done, Due
+from fraud.decisions.evaluation import Evaluation, Evaluator
+from fraud.errors import Fault, InvalidRequestError, UnavailableError
+from fraud.labels.label import LabelResult
+from fraud.rules.rule_book import RuleBook
+from tests.support.fakes import FixedScorer, InMemoryStore
+from tests.support.payments import NOON, payment
+
+PERSONAL = {
+    "payer_id": "SECRET-payer",
+    "payee_id": "SECRET-payee",
+    "device_id": "SECRET-device",
+    "instrument_id": "SECRET-instrument",
+    "payer_name": "SECRET 花子",
+    "payee_name": "SECRET 太郎",
+    "ip": "203.0.113.77",
+    "metadata": {"SECRET": "SECRET"},
+    "campaign_id": "SECRET-campaign",
+}
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The one line that was written."""
+    written = capsys.readouterr()
+    assert written.err == ""
+    assert written.out.count("\n") == 1
+    assert "SECRET" not in written.out
+    assert "203.0.113.77" not in written.out
+    parsed: dict[str, Any] = json.loads(written.out)
+    return parsed
+
+
+def metrics(parsed: dict[str, Any]) -> dict[str, tuple[str, float]]:
+    """(unit, value) by metric, as CloudWatch extracts them from a line."""
+    (definition,) = parsed["_aws"]["CloudWatchMetrics"]
+    assert definition["Namespace"] == f"Fraud/{settings.stage()}"
+    assert all(isinstance(parsed[name], str) for (*names,) in definition["Dimensions"] for name in names)
+    assert parsed["_aws"]["Timestamp"] > 1_700_000_000_000
+    return {metric["Name"]: (metric["Unit"], parsed[metric["Name"]]) for metric in definition["Metrics"]}
+
+
+def test_a_decision_is_one_line_without_personal_data(capsys):
+    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.6), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
+    telemetry.evaluated(evaluator.evaluate(payment(**PERSONAL)), "api")
+    parsed = line(capsys)
+    assert {name: unit for name, (unit, _) in metrics(parsed).items()} == {
+        "Decisions": "Count",
+        "DegradedDecisions": "Count",
+        "StateMs": "Milliseconds",
+        "ModelMs": "Milliseconds",
+        "RulesMs": "Milliseconds",
+    }
+    assert parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Outcome", "Door"], ["Door"]]
+    assert (parsed["Outcome"], parsed["Door"], parsed["transaction_id"]) == ("review", "api", "t-1")
+    assert (parsed["score"], parsed["codes"], parsed["model"]) == (0.6, ["AMOUNT_UNUSUAL"], "fixed")
+
+
+def test_a_decision_on_a_large_item_names_its_kind_and_counts_it(capsys):
+    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.1), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
+    evaluation = evaluator.evaluate(payment(**PERSONAL))
+    telemetry.evaluated(evaluation._replace(large=("payee", "device")), "stream")
+    parsed = line(capsys)
+    assert metrics(parsed)["LargeItems"] == ("Count", 2)
+    assert parsed["large"] == ["payee", "device"]
+    assert ["Door"] in parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
+
+
+def test_a_repeat_is_counted_as_one(capsys):
+    telemetry.evaluated(Evaluation(b'{"SECRET":"SECRET"}', None), "stream")
+    parsed = line(capsys)
+    assert metrics(parsed) == {"Decisions": ("Count", 1)}
+    assert parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Outcome", "Door"]]
+    assert (parsed["Outcome"], parsed["Door"]) == ("repeat", "stream")
+
+
+def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
+    error = InvalidRequestError((Fault("SECRET", "unknown_field", "SECRET"),))
+    telemetry.refused(error, "api")
+    parsed = line(capsys)
+    assert metrics(parsed) == {"Refusals": ("Count", 1)}
+    assert (parsed["Error"], parsed["status"], parsed["rules"]) == ("InvalidRequestError", 400, ["unknown_field"])
+    assert "code" not in parsed
+
+
+def test_of_what_a_service_refused_the_log_has_the_services_own_word(capsys):
+    telemetry.refused(UnavailableError("ThrottlingException"), "stream")
+    parsed = line(capsys)
+    assert (parsed["Error"], parsed["code"], parsed["Door"]) == ("UnavailableError", "ThrottlingException", "stream")
+    assert parsed["status"] == 503
+    assert "rules" not in parsed
+
+
+def test_an_error_that_is_none_of_ours_is_a_fault_of_ours(capsys):
+    telemetry.refused(KeyError("SECRET"), "fold")
+    parsed = line(capsys)
+    assert (parsed["Error"], parsed["status"]) == ("KeyError", 500)
+    assert not {"code", "rules"} & parsed.keys()
+
+
+def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule(capsys):
+    fault = Fault("payer_id", "contradiction", "SECRET")
+    accepted, rejected = (
+        LabelResult(transaction_id="SECRET", status=status, errors=errors)
+        for status, errors in (("accepted", []), ("rejected", [fault, fault]))
+    )
+    telemetry.labelled([accepted, rejected, accepted], "analyst", "labels")
+    parsed = line(capsys)
+    assert metrics(parsed) == {"Accepted": ("Count", 2), "Unchanged": ("Count", 0), "Rejected": ("Count", 1)}
+    assert (parsed["Source"], parsed["Door"], parsed["rules"]) == ("analyst", "labels", ["contradiction"])
+
+
+def test_the_fold_says_how_far_behind_it_is_and_what_it_did(capsys):
+    telemetry.fold_due(Due(lag_seconds=0, slices=0, folded=3))
+    assert metrics(line(capsys)) == {
+        "FoldLagSeconds": ("Seconds", 0),
+        "FoldSlicesBehind": ("Count", 0),
+        "FoldedItems": ("Count", 3),
+    }
+    telemetry.folded(Done(items=7, periods=2))
+    assert metrics(line(capsys)) == {"FoldedItems": ("Count", 7), "FoldedPeriods": ("Count", 2)}

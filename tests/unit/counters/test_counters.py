@@ -1,0 +1,567 @@
+"""The counters against the brute-force oracle, and the properties that make them safe to repeat and reorder."""
+
+import math
+import random
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud.counters.history import Bucket, Past, Series
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import KINDS, PAIR, Item, Key, State, packed, pair_of, profiles, reads, slot_of, updates
+from fraud.counters.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, hidden, measure
+from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
+from tests.support import oracle
+from tests.support.payments import NOON, SIDES_OF_TYPE, arrivals, crowd_payment, payment
+
+DAY = 86_400
+MIDNIGHT = NOON.replace(hour=0)
+
+
+def differences(transaction: Transaction, state: State, attempts: oracle.Attempts) -> dict[str, tuple[float, float]]:
+    """(measured, expected) of every counter that is not what the oracle says."""
+    measured, expected = measure(transaction, state), attempts.measure(transaction)
+    assert set(measured) == set(expected) == set(NAMES)
+    return {name: (measured[name], expected[name]) for name in NAMES if measured[name] != expected[name]}
+
+
+def count_all(transactions: Iterable[Transaction]) -> InMemoryCounters:
+    counters = InMemoryCounters()
+    for transaction in transactions:
+        counters.count(transaction)
+    return counters
+
+
+def read(counters: InMemoryCounters, transaction: Transaction) -> dict[str, float]:
+    """Count and measure."""
+    return measure(transaction, counters.count(transaction))
+
+
+def contents(counters: InMemoryCounters) -> dict[Key, tuple[object, ...]]:
+    return {key: (item.buckets, item.slots, item.devices, item.marks) for key, item in counters.items.items()}
+
+
+def look(items: Mapping[Key, Item], transaction: Transaction, profiles: Mapping[str, Any] | None = None) -> State:
+    """What is there, without counting: most are too old to come again, and pairs drop old marks."""
+    moved = updates(transaction)
+    keys = (*(update.key for update in moved), *reads(moved))
+    return State({key: items[key] for key in keys if key in items}, dict(profiles or {}))
+
+
+class SharedItems(defaultdict[Key, Item]):
+    """One table for many writers: an update is atomic, as in DynamoDB, an attempt of several updates is not."""
+
+    def __init__(self) -> None:
+        super().__init__(Item)
+        self.turn = threading.Lock()
+        self.applied = 0
+
+    def write(self, transaction: Transaction) -> None:
+        for update in updates(transaction):
+            with self.turn:
+                self.applied += self[update.key].apply(update)
+
+
+def test_sixteen_writers_leave_what_the_oracle_says_in_every_counter():
+    rounds = arrivals(random.Random(16), rounds=10, size=200)
+    items, history = SharedItems(), Profiles()
+    attempts, alive = oracle.Attempts(folded=True), oracle.Attempts()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(16) as writers:
+            for arriving in rounds:
+                list(writers.map(items.write, arriving))
+    finally:
+        sys.setswitchinterval(interval)
+    payments = list(chain.from_iterable(rounds))
+    distinct = [transaction for transaction in payments if attempts.accept(transaction)]
+    assert len(payments) == 2000
+    assert len(distinct) < 1850
+    assert items.applied == sum(len(updates(transaction)) for transaction in distinct)
+    for transaction in distinct:
+        alive.accept(transaction)
+        history.add(transaction)
+    for n, transaction in enumerate(distinct):
+        state = look(items, transaction, history.of(transaction, early=False))
+        assert differences(transaction, state, attempts) == {}
+        if n % 10 == 0:
+            assert differences(transaction, look(items, transaction), alive) == {}
+
+
+def test_every_payment_sees_what_the_oracle_says_of_those_counted_before_it():
+    rng = random.Random(3)
+    counters, attempts = InMemoryCounters(), oracle.Attempts(folded=True)
+    repeats = frauds = 0
+    for n, arriving in enumerate(arrivals(rng, rounds=24, size=50)):
+        now = NOON + timedelta(hours=5 * n)
+        for transaction in arriving:
+            new = attempts.accept(transaction)
+            state = counters.count(transaction)
+            assert state.recounted is not new
+            assert differences(transaction, state, attempts) == {}
+            repeats += not new
+            frauds += measure(transaction, state)["payee_frauds_2d"] > 0
+            if rng.random() < 0.1:
+                a_label_comes(rng, counters, attempts, transaction, now)
+    assert repeats > 75
+    assert frauds > 75
+
+
+def a_label_comes(
+    rng: random.Random, counters: InMemoryCounters, attempts: oracle.Attempts, transaction: Transaction, now: datetime
+) -> None:
+    """The payment is held for a fraud since now or up to a month ago; one in four is taken back at once."""
+    known_at = now - rng.random() ** 3 * timedelta(days=32)
+    for change in (1, -1) if rng.random() < 0.25 else (1,):
+        for role, account in (("payer", transaction.payer_id), ("payee", transaction.payee_id)):
+            if account is not None:
+                attempts.learn(role, account, known_at, change)
+                counters.learn(account, FRAUD_SIDES[role], int(known_at.timestamp()) // DAY, change)
+
+
+class Profiles:
+    """Profiles as a fold leaves them; written from payments, not from items.
+
+    First and last are starts of hours, as in an item of the day before: so a profile may already hold what is live.
+    """
+
+    SIDES: Mapping[str, tuple[str, str]] = {
+        "payer": ("account", "o"),
+        "payee": ("account", "i"),
+        "merchant": ("account", "m"),
+        "device": ("device", "u"),
+        "instrument": ("instrument", "u"),
+    }
+
+    def __init__(self) -> None:
+        self._attempts: dict[tuple[str, str], list[tuple[Transaction, str]]] = defaultdict(list)
+
+    def add(self, transaction: Transaction) -> None:
+        for kind, (entity, other) in oracle.parties(transaction).items():
+            self._attempts[kind, entity].append((transaction, other))
+
+    def of(self, transaction: Transaction, *, early: bool) -> dict[str, dict[str, Any]]:
+        """Those of a payment's parties, folded as far as its windows need, or early: through the last closed period."""
+        found: dict[str, dict[str, Any]] = defaultdict(dict)
+        for pk in profiles(transaction).values():
+            name, _, entity = pk.partition("#")
+            for kind, (profile, side) in self.SIDES.items():
+                if profile == name:
+                    period, live = oracle.LIVE[kind]
+                    end = (transaction.epoch // period - (0 if early else live - 1)) * period
+                    for attempt, other in self._attempts[kind, entity]:
+                        if attempt.epoch < end:
+                            fold(found[pk], side, attempt, other)
+        return found
+
+
+def fold(profile: dict[str, Any], side: str, attempt: Transaction, other: str) -> None:
+    """One payment into one side of a profile."""
+    day, hour = attempt.epoch // DAY, attempt.epoch // 3600
+    past = profile.get(side, Past())
+    device = attempt.device_id if side == "o" else None
+    profile[side] = Past(
+        min(hour * 3600, past.first or hour * 3600),
+        max(hour * 3600, past.last),
+        with_one_more(past.days, day, attempt.amount, other, device),
+        with_one_more(past.hours, hour, attempt.amount, other, None) if side == "m" else Series(),
+    )
+
+
+def with_one_more(series: Series, number: int, amount: int, other: str, device: str | None) -> Series:
+    buckets = series.buckets()
+    total, slots, devices = buckets.get(number, Bucket())
+    bit = 0 if device is None else 1 << oracle.slot(device)
+    after = Bucket(total + packed(1, amount), slots | 1 << oracle.slot(other), devices | bit)
+    return Series.of({**buckets, number: after})
+
+
+def test_months_of_history_measure_the_same_however_far_the_fold_has_come():
+    rng = random.Random(40)
+    days = [MIDNIGHT + timedelta(days=n + rng.random()) for n in range(46) for _ in range(14)]
+    crowd = [crowd_payment(rng, moment, n, people=8) for n, moment in enumerate(days)]
+    items, history, folding = SharedItems(), Profiles(), InMemoryCounters()
+    attempts = oracle.Attempts(folded=True)
+    for n, transaction in enumerate(sorted(crowd, key=lambda one: one.occurred_at + rng.random() * MAX_AGE)):
+        attempts.accept(transaction)
+        items.write(transaction)
+        history.add(transaction)
+        early = n % 2 == 0  # folded as far as needed, or further
+        states = {
+            "by payments": look(items, transaction, history.of(transaction, early=early)),
+            "by items": folding.count(transaction),
+        }
+        assert {how: differences(transaction, state, attempts) for how, state in states.items()} == {
+            how: {} for how in states
+        }
+
+
+@pytest.mark.parametrize("kind", SIDES_OF_TYPE)
+def test_a_repeat_is_refused_by_every_kind_of_item(kind):
+    transaction = payment(**SIDES_OF_TYPE[kind])
+    counters = InMemoryCounters()
+    assert not counters.count(transaction).recounted
+    before = read(counters, transaction)
+    assert all(counters.items[update.key].apply(update) is False for update in updates(transaction))
+    assert read(counters, transaction) == before
+
+
+def test_every_kind_is_moved_by_some_type():
+    moved = {update.key.kind.name for sides in SIDES_OF_TYPE.values() for update in updates(payment(**sides))}
+    assert moved == set(KINDS)
+
+
+def test_a_crash_between_two_updates_leaves_a_retry_that_completes_the_attempt():
+    transaction = payment()
+    counters = InMemoryCounters()
+    first, *_ = updates(transaction)
+    counters.items.setdefault(first.key, Item()).apply(first)
+    state = counters.count(transaction)
+    assert state.recounted
+    assert measure(transaction, state) == read(InMemoryCounters(), transaction)
+
+
+def test_a_changed_body_is_an_attempt_of_its_own():
+    counters = count_all([payment(amount=100)])
+    assert read(counters, payment(amount=200))["payer_sum_1m"] == 300
+
+
+def test_windows_reach_over_midnight():
+    counters = count_all(
+        [
+            payment(transaction_id="hours", occurred_at=MIDNIGHT - timedelta(hours=23), amount=1),
+            payment(transaction_id="minutes", occurred_at=MIDNIGHT - timedelta(minutes=50), amount=10),
+            payment(transaction_id="seconds", occurred_at=MIDNIGHT - timedelta(microseconds=1), amount=100),
+        ]
+    )
+    values = read(counters, payment(transaction_id="first-of-the-day", occurred_at=MIDNIGHT, amount=1000))
+    sums = [values[f"payer_sum_{window}"] for window in ("1m", "1h", "24h", "7d", "30d")]
+    assert sums == [1100, 1110, 1111, 1111, 1111]
+    assert values["payer_idle"] == 3600  # of yesterday only hours are read
+    assert (values["pair_count_2d"], values["pair_age_days"]) == (4, 1)
+
+
+def test_later_buckets_are_ignored_except_within_todays_pair():
+    counters = count_all(
+        [
+            payment(transaction_id="ahead", occurred_at=NOON + MAX_AHEAD, amount=1),
+            payment(transaction_id="later-hour", occurred_at=NOON + timedelta(hours=1), amount=10),
+        ]
+    )
+    values = read(counters, payment(amount=100))
+    assert (values["payer_count_1m"], values["payer_count_1h"], values["payer_sum_24h"]) == (1, 1, 101)
+    assert (values["payer_idle"], values["pair_sum_2d"]) == (IDLE_CAP, 111)
+
+
+def test_a_payment_twelve_hours_late_counts_where_it_belongs():
+    counters = count_all([payment(transaction_id="on-time", occurred_at=NOON)])
+    late = payment(transaction_id="late", occurred_at=NOON - MAX_AGE)
+    assert read(counters, late)["payer_count_24h"] == 1
+    assert read(counters, payment(transaction_id="now", occurred_at=NOON))["payer_count_24h"] == 3
+
+
+BORDER = datetime.fromtimestamp(641 * 32 * DAY, tz=NOON.tzinfo)
+"""Where one pair item ends and the next begins."""
+
+
+@pytest.mark.parametrize(
+    ("age", "seen"), [(0, (2, 2, 2)), (1, (2, 2, 2)), (2, (1, 2, 2)), (7, (1, 1, 2)), (30, (1, 1, 1))]
+)
+def test_pair_windows_reach_over_the_border_of_an_item(age, seen):
+    counters = count_all([payment(transaction_id="before", occurred_at=BORDER + timedelta(hours=2, days=-age))])
+    values = read(counters, payment(transaction_id="now", occurred_at=BORDER + timedelta(hours=3)))
+    assert (values["pair_count_2d"], values["pair_count_7d"], values["pair_count_30d"]) == seen
+    assert values["pair_age_days"] == age
+
+
+def test_a_pair_remembers_two_items_and_no_more():
+    start = BORDER - timedelta(days=32)
+    counters = count_all([payment(transaction_id="first", occurred_at=start)])
+    last = BORDER + timedelta(days=31, hours=23)
+    assert read(counters, payment(transaction_id="63-days", occurred_at=last))["pair_age_days"] == 63
+    next_item = payment(transaction_id="64-days", occurred_at=BORDER + timedelta(days=32))
+    assert read(counters, next_item)["pair_age_days"] == 1
+
+
+def test_a_pair_drops_the_marks_of_days_that_nothing_repairs_and_keeps_the_last():
+    days = [payment(transaction_id=f"day-{n}", occurred_at=BORDER + timedelta(days=n, hours=1)) for n in range(10)]
+    counters = count_all(days)
+    item = counters.items[Key(PAIR, pair_of(days[-1]), 641)]
+    assert sorted(item.marks) == ["r7", "r8", "r9"]
+    assert sorted(item.buckets["b"]) == list(range(10))
+    assert counters.count(days[7]).recounted
+    assert item.buckets["b"][7] == packed(1, 1200)
+
+
+def test_an_instrument_is_not_an_account_of_the_same_name():
+    account = payment(payee_id="x")
+    card = payment(**SIDES_OF_TYPE["top_up"] | {"instrument_id": "x"})
+    assert pair_of(account) != pair_of(card)
+    assert pair_of(account) == pair_of(payment(type="merchant", payee_id="x"))
+
+
+def with_past(past: Past, side: str = "o") -> dict[str, float]:
+    """Counters of the payment at NOON whose payer has this side folded."""
+    counters = InMemoryCounters()
+    counters.profiles["account#payer-1"] = {side: past}
+    return read(counters, payment(amount=1))
+
+
+TODAY = int(NOON.timestamp()) // DAY
+
+
+@pytest.mark.parametrize(
+    ("age", "in_7d", "in_30d"),
+    [(0, 0, 0), (1, 0, 0), (2, 1, 1), (6, 1, 1), (7, 0, 1), (29, 0, 1), (30, 0, 0)],
+)
+def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age, in_7d, in_30d):
+    day = TODAY - age
+    values = with_past(Past(days=Series.of({day: Bucket(packed(3, 500), 1 << (slot_of("payee-1") + 1) % 127)})))
+    assert (values["payer_count_7d"], values["payer_sum_7d"]) == ((4, 501) if in_7d else (1, 1))
+    assert (values["payer_count_30d"], values["payer_sum_30d"]) == ((4, 501) if in_30d else (1, 1))
+    assert values["payer_distinct_7d"] == DISTINCT[2 if in_7d else 1]
+    assert values["payer_distinct_30d"] == DISTINCT[2 if in_30d else 1]
+    assert (values["payer_count_24h"], values["payer_distinct_24h"]) == (1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("age", "in_24h", "in_7d"), [(15, 0, 0), (16, 1, 1), (23, 1, 1), (24, 0, 1), (36, 0, 1), (37, 0, 0)]
+)
+def test_hours_of_a_merchant_that_are_no_longer_live_come_from_its_profile_back_to_yesterdays_first(age, in_24h, in_7d):
+    hour = int(NOON.timestamp()) // 3600 - age
+    counters = InMemoryCounters()
+    bucket = Bucket(packed(3, 500), 1 << (slot_of("payer-1") + 1) % 127)
+    counters.profiles["account#payee-1"] = {"m": Past(hours=Series.of({hour: bucket}))}
+    values = read(counters, payment(type="merchant", amount=1))
+    for window, inside in (("24h", in_24h), ("7d", in_7d), ("30d", in_7d)):
+        assert values[f"merchant_count_{window}"] == 1 + 3 * inside
+        assert values[f"merchant_sum_{window}"] == 1 + 500 * inside
+        assert values[f"merchant_distinct_{window}"] == DISTINCT[1 + inside]
+    assert values["merchant_decayed_sum_6h"] == 1 + (500 * 2 ** (-age / 6) if in_24h else 0)
+    assert (values["merchant_count_1h"], values["merchant_distinct_2h"]) == (1, 1.0)
+
+
+def test_windows_of_a_merchant_reach_over_the_hours_of_its_items():
+    at = NOON + timedelta(seconds=5)
+    amounts = {25 * 60: 10_000, 23 * 60: 1000, 16 * 60: 100, 40: 10, 0.5: 1}
+    counters = count_all(
+        payment(transaction_id=f"t-{ago}", type="merchant", amount=amount, occurred_at=at - timedelta(minutes=ago))
+        for ago, amount in amounts.items()
+    )
+    values = read(counters, payment(type="merchant", amount=100_000, occurred_at=at))
+    sums = [values[f"merchant_sum_{window}"] for window in ("1m", "1h", "24h", "7d")]
+    assert sums == [100_001, 100_011, 101_111, 111_111]
+    assert values["merchant_idle"] == 3605  # of the hour before only its start is read
+    assert values["merchant_age"] == 25 * 3600 + 5
+
+
+@pytest.mark.parametrize(("age", "new"), [(1, 1), (2, 0), (29, 0), (30, 1)])
+def test_a_device_is_old_if_the_profile_holds_its_slot_within_thirty_days(age, new):
+    device = Bucket(devices=1 << slot_of("device-1"))
+    with_it, without = (Past(days=Series.of({TODAY - age: bucket})) for bucket in (device, Bucket()))
+    assert with_past(with_it)["device_new"] == new  # yesterday's is read from its item
+    assert with_past(without)["device_new"] == 1
+
+
+@pytest.mark.parametrize(
+    ("hours", "new"), [(-13, 0), (0, 0), (1, 0), (-36, 0), (-37, 0), (-29 * 24 - 12, 0), (-29 * 24 - 13, 1)]
+)
+def test_a_device_is_old_if_it_paid_today_or_on_one_of_the_29_days_before(hours, new):
+    counters = count_all([payment(transaction_id="other", occurred_at=NOON + timedelta(hours=hours))])
+    assert read(counters, payment())["device_new"] == new
+
+
+def test_a_device_is_new_to_each_payer():
+    counters = count_all([payment(transaction_id="other", payer_id="payer-2")])
+    values = read(counters, payment())
+    assert (values["device_new"], values["device_distinct_2h"]) == (1, DISTINCT[2])
+    assert read(counters, payment(device_id=None, transaction_id="t-3"))["device_new"] == 0
+
+
+def test_age_and_idle_come_from_the_profile_when_nothing_newer_is_known():
+    epoch = int(NOON.timestamp())
+    values = with_past(Past(epoch - 90 * DAY, epoch - 9 * DAY))
+    assert (values["payer_age"], values["payer_idle"]) == (90 * DAY, 9 * DAY)
+    assert with_past(Past(epoch - 90 * DAY, epoch - 40 * DAY))["payer_idle"] == IDLE_CAP
+    assert with_past(Past(5, 5), side="i")["payer_age"] == 0
+
+
+@given(start=st.integers(-3 * DAY, 3 * DAY), span=st.integers(0, 6 * DAY))
+def test_a_past_later_than_the_payment_is_ignored_as_later_buckets_are(start, span):
+    epoch = int(NOON.timestamp())
+    first, last = epoch + start, epoch + start + span
+    values = with_past(Past(first, last))
+    seen = [when for when in (first, last) if when <= epoch]
+    assert values["payer_age"] == epoch - min(seen, default=epoch)
+    assert values["payer_idle"] == epoch - max(seen, default=epoch - IDLE_CAP)
+
+
+@pytest.mark.parametrize(("first", "needed"), [(-1, False), (0, False), (1, True)])
+def test_older_fine_buckets_are_needed_unless_something_older_is_known_to_the_profile(first, needed):
+    counters = count_all(
+        [payment(transaction_id=f"t-{hours}", occurred_at=NOON - timedelta(hours=hours)) for hours in (2, 0)]
+    )
+    key, epoch = updates(payment())[0].key, int(NOON.timestamp())
+    state = look(counters.items, payment(occurred_at=NOON + timedelta(minutes=1)))
+    since = (epoch % DAY - 3600) // 10
+    assert hidden(key, state.items, Past(epoch + 60 + first, epoch + 60 + first), epoch + 60, since) is needed
+
+
+def test_a_profile_belongs_to_a_side():
+    counters = InMemoryCounters()
+    epoch = int(NOON.timestamp())
+    counters.profiles |= {
+        "account#payee-1": {
+            "i": Past(first=epoch - 3 * DAY, days=Series.of({TODAY - 3: Bucket(packed(1, 7))})),
+            "m": Past(days=Series.of({TODAY - 3: Bucket(packed(2, 70))})),
+        },
+        "device#device-1": {"u": Past(days=Series.of({TODAY - 3: Bucket(packed(3, 0))}))},
+        "instrument#instrument-1": {"u": Past(days=Series.of({TODAY - 3: Bucket(packed(4, 0))}))},
+    }
+    person = read(counters, payment(amount=1))
+    assert (person["payee_sum_7d"], person["payee_age"], person["device_count_7d"]) == (8, 3 * DAY, 4)
+    shop = read(counters, payment(**SIDES_OF_TYPE["merchant"], amount=1))
+    assert (shop["merchant_sum_7d"], shop["merchant_age"]) == (71, 0)
+    card = read(counters, payment(**SIDES_OF_TYPE["cash_out"]))
+    assert card["instrument_count_7d"] == 5
+
+
+@pytest.mark.parametrize("role", FRAUD_SIDES)
+@pytest.mark.parametrize(
+    ("age", "in_2d", "in_7d", "in_30d"),
+    [(-1, 0, 0, 0), (0, 3, 3, 3), (1, 3, 3, 3), (2, 0, 3, 3), (6, 0, 3, 3), (7, 0, 0, 3), (29, 0, 0, 3), (30, 0, 0, 0)],
+)
+def test_frauds_count_by_the_day_on_which_they_became_known(role, age, in_2d, in_7d, in_30d):
+    counters = InMemoryCounters()
+    for change in (1, 1, -1, 2):
+        counters.learn(f"{role}-1", FRAUD_SIDES[role], TODAY - age, change)
+    values = read(counters, payment())
+    seen = {f"{role}_frauds_2d": in_2d, f"{role}_frauds_7d": in_7d, f"{role}_frauds_30d": in_30d}
+    frauds = [name for name in NAMES if "_frauds_" in name]
+    assert len(frauds) == 6
+    assert {name: values[name] for name in frauds} == dict.fromkeys(frauds, 0) | seen
+
+
+def test_frauds_belong_to_an_account_and_its_role_in_them():
+    counters = InMemoryCounters()
+    counters.learn("payer-1", FRAUD_SIDES["payee"], TODAY, 1)
+    counters.learn("payee-1", FRAUD_SIDES["payer"], TODAY, 1)
+    counters.learn("instrument-1", FRAUD_SIDES["payee"], TODAY, 1)
+    for sides in SIDES_OF_TYPE.values():
+        values = read(counters, payment(**sides))
+        assert not any(values[name] for name in NAMES if "_frauds_" in name)
+    back = read(counters, payment(transaction_id="t-2", payer_id="payee-1", payee_id="payer-1"))
+    assert (back["payer_frauds_2d"], back["payee_frauds_2d"]) == (1, 1)
+
+
+@pytest.mark.parametrize("role", FRAUD_SIDES)
+def test_what_only_begins_as_a_fraud_bucket_does_is_none(role):
+    counters = InMemoryCounters()
+    prefix = FRAUD_SIDES[role]
+    counters.profiles[f"account#{role}-1"] = {f"{prefix}{TODAY}": 2, f"{prefix}rst_seen": 1, f"{prefix}": 1}
+    assert read(counters, payment())[f"{role}_frauds_2d"] == 2
+
+
+def test_idle_skips_the_payments_own_bucket_only_when_it_is_alone_there():
+    counters = count_all([payment(transaction_id="minutes", occurred_at=NOON - timedelta(minutes=7))])
+    assert read(counters, payment(transaction_id="first", occurred_at=NOON + timedelta(seconds=3)))["payer_idle"] == 423
+    assert read(counters, payment(transaction_id="second", occurred_at=NOON + timedelta(seconds=8)))["payer_idle"] == 8
+
+
+def test_who_takes_no_part_is_absent():
+    values = read(InMemoryCounters(), payment(device_id=None))
+    others = {name for name in NAMES if name.split("_")[0] in {"device", "merchant", "instrument"}}
+    assert others
+    assert {name: values[name] for name in others} == {name: ABSENT[name] for name in others}
+    assert values["device_idle"] == IDLE_CAP
+
+
+def test_a_state_without_items_measures_as_if_nobody_had_been_seen():
+    values = measure(payment(), State({}, {}))
+    assert values == ABSENT | {"device_new": 1}
+    assert list(values) == list(NAMES)
+
+
+def test_distinct_is_linear_counting_capped_at_615():
+    assert [DISTINCT[n] for n in (0, 1, 2, 64)] == [0, 1.0, 2.02, round(127 * math.log(127 / 63), 2)]
+    assert DISTINCT[126] == DISTINCT[127] == 615
+    assert sorted(DISTINCT) == list(DISTINCT)
+
+
+def test_a_hot_payees_distinct_count_fills_up():
+    counters, attempts = InMemoryCounters(), oracle.Attempts()
+    for n in range(1500):
+        one = payment(transaction_id=f"t-{n}", payer_id=f"payer-{n}", occurred_at=NOON + timedelta(seconds=n % 60))
+        attempts.accept(one)
+        state = counters.count(one)
+    assert measure(one, state)["payee_distinct_2h"] == 615
+    assert differences(one, state, attempts) == {}
+
+
+@pytest.mark.parametrize(("payments", "amount"), [(10**6, 10**11), (10**9 - 1, 10**8)])
+def test_counts_and_sums_stay_exact_at_the_limits(payments, amount):
+    one = payment(amount=amount)
+    counters = InMemoryCounters()
+    for update in updates(one):
+        counters.items[update.key] = Item()
+        counters.items[update.key].buckets |= {scale: {n: (payments - 1) * update.value} for scale, n in update.buckets}
+    values = read(counters, one)
+    assert (values["payer_count_1m"], values["pair_count_30d"]) == (payments, payments)
+    assert values["payer_sum_30d"] == values["pair_sum_30d"] == payments * amount
+
+
+@pytest.mark.parametrize("kind", SIDES_OF_TYPE)
+def test_items_expire_after_everything_that_reads_them(kind):
+    horizon = timedelta(days=30) + MAX_AGE
+    for update in updates(payment(**SIDES_OF_TYPE[kind])):
+        end = (update.key.period + 1) * update.key.kind.period
+        assert update.ttl >= end + horizon.total_seconds()
+
+
+@pytest.mark.parametrize(("side", "kind", "period"), [(0, "p2p", f"d{TODAY}"), (1, "merchant", f"h{TODAY * 24 + 12}")])
+def test_the_fold_finds_an_item_by_its_period_in_one_of_64_slices(side, kind, period):
+    fields = SIDES_OF_TYPE[kind]
+    slices = {updates(payment(**fields | {"payer_id": f"a-{n}", "payee_id": f"b-{n}"}))[side].fold for n in range(500)}
+    assert {name.split("#")[0] for name in slices} == {period}
+    assert {int(name.split("#")[1]) for name in slices} == set(range(64))
+
+
+def test_the_fold_finds_every_item_but_pairs():
+    moved = [update for sides in SIDES_OF_TYPE.values() for update in updates(payment(**sides))]
+    assert [update.fold is None for update in moved] == [update.key.kind is PAIR for update in moved]
+
+
+CROWD = [crowd_payment(random.Random(n), NOON + timedelta(minutes=7 * n - 300), n, people=4) for n in range(60)]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.permutations(CROWD))
+def test_any_order_of_arrival_gives_the_same_items(order):
+    assert contents(count_all(order)) == contents(count_all(CROWD))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from(CROWD), st.integers(0, len(CROWD)))))
+def test_repeats_anywhere_change_nothing(repeats):
+    order = list(CROWD)
+    for transaction, place in repeats:
+        order.insert(place, transaction)
+    assert contents(count_all(order)) == contents(count_all(CROWD))
+
+
+def test_whole_buckets_stay_close_to_exact_windows():
+    """The table that `python -m tests.support.oracle` prints, on a smaller crowd."""
+    errors = {name: oracle.relative(pairs) for name, pairs in oracle.errors(3000, people=80).items()}
+    assert max(errors["count", window] for window in ("1m", "1h", "24h", "30d")) < 0.05
+    assert errors["count", "7d"] < 0.1  # six whole days and the hours of today: half a day short on average
+    assert errors["distinct", "30d"] < 0.15

@@ -1,0 +1,360 @@
+"""When periods close, what a fold leaves in the profiles, and that its order and repetition leave no trace."""
+
+import functools
+import operator
+import struct
+import zlib
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud.aws.client import Request
+from fraud.counters.fold import (
+    FORGOTTEN_AT_ONCE,
+    LAG,
+    PROFILE_DAYS,
+    PROFILE_HOURS,
+    beginning,
+    closable,
+    folded,
+    outlived,
+    sources,
+    stale,
+    waiting,
+)
+from fraud.counters.history import NOTHING, Bucket, Past, Series
+from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.layout import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed, slot_of, updates
+from fraud.counters.windows import FRAUD_WINDOWS, measure
+from tests.support.deployment import TABLES, Deployment
+from tests.support.fakes import counted
+from tests.support.payments import NOON, payment
+
+HOUR, DAY = 3600, 86_400
+NOW = int(NOON.timestamp())
+TODAY = NOW // DAY
+
+
+@pytest.fixture
+def deployed() -> Deployment:
+    deployed = Deployment()
+    deployed.folding.tick()
+    return deployed
+
+
+# --- when ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sk", "seconds"), [("d", DAY), ("h", HOUR)])
+def test_period_closes_a_quarter_of_an_hour_after_its_last_payment_may_come(sk, seconds):
+    period = NOW // seconds
+    end = (period + 1) * seconds
+    assert closable(sk, end + 12 * HOUR + 15 * 60 - 1) == period - 1
+    assert closable(sk, end + 12 * HOUR + 15 * 60) == period
+
+
+@pytest.mark.parametrize(("sk", "seconds"), [("d", DAY), ("h", HOUR)])
+def test_lag_counts_from_the_moment_that_the_oldest_unfolded_period_closed(sk, seconds):
+    closed = (NOW // seconds + 1) * seconds + LAG
+    period = closable(sk, closed)
+    assert waiting(sk, period, closed) == 0
+    assert waiting(sk, period, closed + seconds - 1) == 0
+    assert waiting(sk, period - 1, closed) == 0
+    assert waiting(sk, period - 1, closed + 60) == 60
+    assert waiting(sk, period - 3, closed + 60) == 2 * seconds + 60
+
+
+def test_slices_begin_at_the_clock_or_thirty_days_before():
+    assert beginning("d", NOW, fresh=True) == closable("d", NOW)
+    assert beginning("d", NOW, fresh=False) == closable("d", NOW) - 30
+    assert beginning("h", NOW, fresh=False) == closable("h", NOW) - 30 * 24
+
+
+@pytest.mark.parametrize("kind", [PAYER, PAYEE, DEVICE, INSTRUMENT, MERCHANT])
+def test_payment_is_stale_exactly_when_the_first_period_read_from_the_profile_is_not_folded(kind):
+    key = Key(kind, "x", 500_000)
+    assert key.slice is not None
+    needed = 500_000 - {"d": 2, "h": 16}[kind.sk]
+    assert not stale([key], {key.slice: needed})
+    assert not stale([key], {key.slice: needed + 3})
+    assert stale([key], {key.slice: needed - 1})
+    assert stale([key], {})
+
+
+def test_pair_is_read_directly_and_never_stale():
+    assert not stale([Key(PAIR, "a|b", 600)], {})
+
+
+# --- what ------------------------------------------------------------------------------------------------------------
+
+
+def test_closed_day_is_in_the_profile_as_it_was_in_its_items(deployed):
+    deployed.pay(amount=700, payee_id="payee-2")
+    deployed.now += timedelta(hours=3)
+    deployed.pay(transaction_id="t-2", amount=300, device_id="device-2")
+    deployed.now = NOON + timedelta(days=1, minutes=15)
+    deployed.fold_all()
+    profile = deployed.profile("account#payer-1")
+    payees = 1 << slot_of("payee-1") | 1 << slot_of("payee-2")
+    devices = 1 << slot_of("device-1") | 1 << slot_of("device-2")
+    day = Series.of({TODAY: Bucket(packed(2, 1000), payees, devices)})
+    assert profile == {"pk": "account#payer-1", "o": Past(NOW, NOW + 3 * HOUR, day)}
+    assert deployed.profile("account#payee-2")["i"].days.buckets()[TODAY].total == packed(1, 700)
+    assert deployed.profile("device#device-2")["u"].days.buckets()[TODAY].total == packed(1, 300)
+
+
+def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed):
+    for number, hours in enumerate((0, 5, 5)):
+        deployed.now = NOON + timedelta(hours=hours)
+        deployed.pay(transaction_id=f"t-{number}", type="merchant", payee_id="shop", amount=10 + number)
+    deployed.now += timedelta(hours=14)
+    deployed.fold_all()
+    hour, payer = NOW // HOUR, 1 << slot_of("payer-1")
+    hours = Series.of({hour: Bucket(packed(1, 10), payer), hour + 5: Bucket(packed(2, 23), payer)})
+    day = Series.of({TODAY: Bucket(packed(3, 33), payer)})
+    assert deployed.profile("account#shop")["m"] == Past(NOW, NOW + 5 * HOUR, day, hours)
+
+
+def test_fold_of_an_hour_reads_its_own_item_and_the_profile_has_the_others_of_its_day():
+    hour = NOW // HOUR
+    assert sources(MERCHANT, hour, NOTHING) == range(hour, hour + 1)
+    day = NOW // DAY * 24
+    other = Bucket(packed(2, 700), 5)
+    held = Past(last=(day + PROFILE_HOURS - 1) * HOUR, hours=Series.of({hour - 1: other}))
+    assert sources(MERCHANT, hour, held) == range(hour, hour + 1)
+    assert folded(MERCHANT, hour, {}, held).days == Series.of({TODAY: other})
+
+
+def test_repair_of_an_hour_whose_day_the_profile_has_forgotten_reads_the_whole_day():
+    hour, day = NOW // HOUR, NOW // DAY * 24
+    forgotten = Past(last=(day + PROFILE_HOURS) * HOUR, hours=Series.of({day + 1: Bucket(packed(1, 5))}))
+    assert sources(MERCHANT, hour, forgotten) == range(day, day + 24)
+    after = folded(MERCHANT, hour, {}, forgotten)
+    assert hour in after.hours.numbers
+    assert after.days == Series.of({TODAY: Bucket()})  # all its hours are in the items, of which there are none
+    assert hour not in folded(MERCHANT, hour, {}, Past(last=(hour + PROFILE_HOURS) * HOUR)).hours.numbers
+
+
+@pytest.mark.parametrize("repaired", range(3))
+def test_repair_after_days_leaves_a_merchants_profile_as_if_it_had_come_in_time(repaired):
+    profiles = []
+    for late in (None, repaired):
+        there = Deployment()
+        there.folding.tick()
+        keys = {}
+        for n, hours in enumerate((0, 1, 30, 60, 80)):
+            there.now = NOON + timedelta(hours=hours)
+            paid = payment(
+                transaction_id=f"t-{n}", type="merchant", payee_id="shop", amount=10**n, occurred_at=there.now
+            )
+            if n != late:
+                counted(there.store, paid)
+            keys[n] = (paid, updates(paid)[1].key)
+        there.now += timedelta(hours=14)
+        there.fold_all()
+        if late is not None:
+            paid, key = keys[late]
+            counted(there.store, paid)
+            there.fold({"pk": key.pk, "sk": key.sk})
+        profiles.append(there.profile("account#shop"))
+    assert profiles[0] == profiles[1]
+
+
+def test_short_windows_of_a_merchant_reach_over_the_hour(deployed):
+    offline = InMemoryCounters()
+    found = []
+    for minutes in (40, 58, 59.9, 60.2, 61):
+        at = NOON + timedelta(minutes=minutes)
+        paid = payment(transaction_id=f"t-{minutes}", type="merchant", payee_id="shop", occurred_at=at)
+        values = measure(paid, counted(deployed.store, paid).state)
+        assert values == measure(paid, offline.count(paid))
+        found.append((values["merchant_count_1m"], values["merchant_count_1h"]))
+    assert found == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
+
+
+def test_what_no_window_reaches_leaves_the_profile():
+    ages, hour = (0, 32, 33, 50), NOW // HOUR
+    days = {TODAY - age: Bucket(age) for age in ages}
+    hours = {hour - age: Bucket(age) for age in (0, 47, 48, 60)}
+    past = Past(3, 5, Series.of(days), Series.of(hours))
+    after = folded(PAYER, TODAY + 1, {}, past)
+    assert (after.first, after.last, *after.days.numbers) == (3, 5, TODAY, TODAY + 1)
+    assert folded(MERCHANT, hour, {}, past).hours.numbers == (hour - 47, hour)
+
+
+def test_fraud_buckets_that_no_window_reaches_are_outlived_and_nothing_else_is():
+    names = ["pk", "o", "i", "m", "u", "status", "deny", "fo", "fi", "fox", f"o{TODAY - 99}", f"fo-{TODAY}", "fo1.5"]
+    days = [TODAY - age for age in (0, PROFILE_DAYS - 1, PROFILE_DAYS, 400)]
+    found = outlived([*names, *(f"{side}{day}" for side in ("fo", "fi") for day in days)], TODAY)
+    assert found == [f"{side}{day}" for side in ("fo", "fi") for day in days[2:]]
+    assert max(FRAUD_WINDOWS.values()) < PROFILE_DAYS
+
+
+def test_a_long_life_is_forgotten_piece_by_piece():
+    names = [f"fi{TODAY - PROFILE_DAYS - n}" for n in range(FORGOTTEN_AT_ONCE + 20)]
+    first = outlived(names, TODAY)
+    assert len(first) == FORGOTTEN_AT_ONCE
+    assert len(outlived(set(names) - set(first), TODAY)) == 20
+
+
+def learn(deployed: Deployment, account: str, name: str, change: int = 1) -> None:
+    """A label's part in a profile, whatever else happens to it."""
+    payload = {
+        "TableName": TABLES.profiles,
+        "Key": {"pk": {"S": f"account#{account}"}},
+        "UpdateExpression": f"ADD {name} :change",
+        "ExpressionAttributeValues": {":change": {"N": str(change)}},
+    }
+    deployed.table.gather([Request("update_item", payload)])
+
+
+def test_fold_takes_outlived_fraud_buckets_out_of_the_profile_and_asks_nobody_for_it(deployed):
+    deployed.pay(type="merchant", payee_id="payer-2")
+    deployed.pay(transaction_id="t-2", payer_id="payer-2", payee_id="payer-3")
+    old, live = f"fo{TODAY - PROFILE_DAYS}", f"fi{TODAY - PROFILE_DAYS + 1}"
+    for name in (old, live):
+        learn(deployed, "payer-2", name)
+
+    def taken_back(requests: Sequence[Request]) -> None:
+        if requests[0].operation == "update_item":
+            learn(deployed, "payer-2", old, -1)
+
+    deployed.now = NOON + timedelta(days=1, minutes=15)
+    deployed.meanwhile = taken_back
+    before = len(deployed.requests)
+    deployed.fold_all()  # of both its sides, one of them by the hour
+    profile = deployed.profile("account#payer-2")
+    assert profile.keys() == {"pk", "o", "m", live} | ({old} & profile.keys())
+    updated = [request.payload for request in deployed.requests[before:] if request.operation == "update_item"]
+    told = [one for one in updated if one["Key"]["pk"]["S"] == "account#payer-2"]
+    assert told[0]["UpdateExpression"].endswith(f" REMOVE {old}")
+    assert not any("fo" in one["ConditionExpression"] for one in told)
+    deployed.meanwhile = lambda _: None
+    deployed.pay(transaction_id="t-3", payer_id="payer-2", payee_id="payer-3")
+    deployed.now += timedelta(days=1)
+    deployed.fold_all()
+    assert deployed.profile("account#payer-2").keys() == {"pk", "o", "m"}
+
+
+def test_fold_that_changes_nothing_writes_nothing(deployed):
+    key = updates(deployed.pay())[0].key
+    deployed.now = NOON + timedelta(days=1, minutes=15)
+    deployed.fold_all()
+    deployed.requests.clear()
+    deployed.fold({"pk": key.pk, "sk": key.sk})
+    assert {request.operation for request in deployed.requests} == {"batch_get_item"}
+
+
+BUCKETS = st.dictionaries(
+    st.integers(0, 2**32 - 1),
+    st.builds(
+        Bucket,
+        st.builds(packed, st.integers(0, 10**6), st.integers(0, 10**17)),
+        st.integers(0, 2**127 - 1),
+        st.integers(0, 2**127 - 1),
+    ),
+    max_size=40,
+)
+SERIES = st.builds(Series.of, BUCKETS)
+
+
+@given(st.builds(Past, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), SERIES, SERIES))
+def test_past_is_unpacked_as_it_was_packed(past):
+    assert Past.unpacked(past.packed()) == past
+
+
+@given(BUCKETS, st.integers(0, 2**32), st.integers(0, 2**32))
+def test_window_of_a_series_is_the_sum_of_its_buckets(buckets, start, stop):
+    window = range(start, stop)
+    inside = [bucket for number, bucket in buckets.items() if number in window]
+    series = Series.of(buckets)
+    assert series.buckets() == buckets
+    assert series.total(window) == sum(bucket.total for bucket in inside)
+    assert series.slots(window) == functools.reduce(operator.or_, (bucket.slots for bucket in inside), 0)
+    assert series.bucket(window) == (series.total(window), series.slots(window), series.devices(window))
+    assert series.devices(window) == functools.reduce(operator.or_, (bucket.devices for bucket in inside), 0)
+
+
+@pytest.mark.parametrize("broken", [b"", b"\0\1\2", Past(days=Series.of({1: Bucket()})).packed()[:-1]])
+def test_what_is_no_past_is_an_error(broken):
+    with pytest.raises((zlib.error, struct.error)):
+        Past.unpacked(broken)
+
+
+@given(BUCKETS, st.integers(0, 2**32 - 1), st.integers(1, 2**32))
+def test_series_changes_as_its_buckets_do(buckets, number, kept):
+    series, changed = Series.of(buckets), {**buckets, number: Bucket(7)}
+    assert series.put(number, Bucket(7), 2**32) == Series.of(changed)
+    assert series.put(number, Bucket(1), 2**32).put(number, Bucket(7), 2**32) == Series.of(changed)
+    assert series.put(number, Bucket(7), kept) == Series.of({n: b for n, b in changed.items() if n > number - kept})
+
+
+def test_past_of_another_layout_is_an_error():
+    content = zlib.decompress(Past().packed(), wbits=-zlib.MAX_WBITS)
+    with pytest.raises(ValueError, match="layout 2"):
+        Past.unpacked(zlib.compress(b"\2" + content[1:], wbits=-zlib.MAX_WBITS))
+
+
+@pytest.mark.parametrize("size", [-52, 52])
+def test_past_with_a_bucket_too_few_or_too_many_is_an_error(size):
+    content = zlib.decompress(Past(days=Series.of({1: Bucket(), 2: Bucket()})).packed(), wbits=-zlib.MAX_WBITS)
+    with pytest.raises(struct.error):
+        Past.unpacked(zlib.compress((content + bytes(52))[: len(content) + size], wbits=-zlib.MAX_WBITS))
+
+
+# --- in any order ----------------------------------------------------------------------------------------------------
+
+
+def two_days(deployed: Deployment) -> list[Key]:
+    """Payments of forty hours; returns what there is to fold."""
+    keys: dict[Key, None] = {}
+    for n in range(9):
+        deployed.now = NOON + timedelta(hours=5 * n)
+        for kind, payee in (("p2p", f"payee-{n % 2}"), ("merchant", "shop")):
+            paid = deployed.pay(transaction_id=f"t-{n}-{kind}", type=kind, device_id=f"device-{n % 4}", payee_id=payee)
+            keys |= {update.key: None for update in updates(paid) if update.key.slice is not None}
+    return list(keys)
+
+
+def profiles_after(order: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Every profile after these folds."""
+    deployed = Deployment()
+    keys = two_days(deployed)
+    for position in order:
+        deployed.fold({"pk": keys[position].pk, "sk": keys[position].sk})
+    pks = (pk for (pk,) in deployed.table.tables[TABLES.profiles])
+    return {pk: deployed.profile(pk) for pk in pks}
+
+
+EACH = range(len(two_days(Deployment())))
+IN_ORDER = profiles_after(EACH)
+
+
+@settings(max_examples=40)
+@given(st.permutations(EACH), st.lists(st.sampled_from(EACH)))
+def test_order_and_repetition_of_folds_leave_no_trace(order, again):
+    assert profiles_after([*order, *again]) == IN_ORDER
+
+
+def test_memory_folds_again_what_was_repaired_after_its_fold():
+    counters = InMemoryCounters()
+    counters.count(payment())
+    later = NOON + timedelta(days=2)
+    counters.count(payment(transaction_id="t-2", occurred_at=later))
+    counters.count(payment(transaction_id="t-lost", amount=5))
+    last = payment(transaction_id="t-3", occurred_at=later + timedelta(hours=1))
+    values = measure(last, counters.count(last))
+    assert (values["payer_count_7d"], values["payer_sum_7d"]) == (4, 3 * 1200 + 5)
+
+
+def test_memory_drops_items_of_folded_days_and_keeps_the_windows():
+    counters = InMemoryCounters()
+    for day in range(9):
+        paid = payment(transaction_id=f"t-{day}", occurred_at=NOON + timedelta(days=day))
+        values = measure(paid, counters.count(paid))
+    assert (values["payer_count_7d"], values["payer_count_30d"]) == (7, 9)
+    assert sorted(key.period - TODAY for key in counters.items if key.kind is PAYER) == [5, 6, 7, 8]

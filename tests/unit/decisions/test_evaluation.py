@@ -1,0 +1,988 @@
+"""The story of a payment and of a batch, told with fakes: what is decided, repeated, refused, and what becomes of it
+while services fail.
+"""
+
+import itertools
+import json
+import math
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud import assembly
+from fraud.aws.http_api import problem
+from fraud.counters import layout, windows
+from fraud.counters.layout import Item, Key, updates
+from fraud.decisions.decision import Outcome, Record, Stored
+from fraud.decisions.evaluation import (
+    MODEL_SHARE,
+    REASONS_OF_THE_MODEL,
+    STATE_SHARE,
+    Evaluation,
+    Evaluator,
+    Scoring,
+    Sight,
+    _Batch,
+)
+from fraud.errors import (
+    ConflictingBodyError,
+    FraudError,
+    InvalidRequestError,
+    ServiceError,
+    UnavailableError,
+    UndecidedError,
+)
+from fraud.scoring import features
+from fraud.scoring.features import Vector
+from fraud.transaction import MAX_AGE, Transaction, utc
+from tests.support.fakes import FixedScorer, InMemoryStore, Trouble, rule, rule_book
+from tests.support.payments import NOON, SIDES_OF_TYPE, payment
+
+QUIET = FixedScorer(0.1)
+
+
+def evaluator(
+    *rules: dict[str, Any], scorer: FixedScorer = QUIET, store: InMemoryStore | None = None, **policy: Any
+) -> Evaluator:
+    return Evaluator(store or InMemoryStore(), scorer, rule_book(*rules, **policy), lambda: NOON, 10)
+
+
+def answered(evaluation: Evaluation) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(evaluation.answer)
+    return answer
+
+
+def decide(*rules: dict[str, Any], scorer: FixedScorer = QUIET, **policy: Any) -> dict[str, Any]:
+    """The answer to one payment under these rules."""
+    return answered(evaluator(*rules, scorer=scorer, **policy).evaluate(payment()))
+
+
+def test_an_answer_has_every_field_of_the_interface():
+    answer = decide()
+    steps = answer.pop("steps_ms")
+    assert set(steps) == {"state", "model", "rules"}
+    assert all(milliseconds >= 0 for milliseconds in steps.values())
+    assert answer.pop("policy_version").startswith("packaged-1-")
+    assert answer == {
+        "transaction_id": "t-1",
+        "outcome": "approve",
+        "score": 0.1,
+        "reasons": [],
+        "suppressed": [],
+        "advice": "none",
+        "segment": "standard",
+        "model": {"version": "fixed"},
+        "degraded": [],
+        "recounted": False,
+        "retryable": False,
+        "decided_at": "2026-03-04T12:00:00Z",
+    }
+
+
+def test_the_record_holds_what_a_replay_needs():
+    store = InMemoryStore()
+    evaluation = evaluator(store=store).evaluate(payment())
+    record = store.decisions["t-1"]
+    assert (record.transaction, record.answer, record.outcome) == (payment(), evaluation.answer, Outcome.APPROVE)
+    assert (record.decided_at, record.fingerprint) == (NOON, features.fingerprint())
+    assert features.pack(features.vector(record.transaction, record.counters)) == record.features
+
+
+class Grown(InMemoryStore):
+    """The item of every payer has grown too large."""
+
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+        payers = [updates(transaction)[0].key for transaction in transactions]
+        sights = super().count(transactions, until)
+        return [sight._replace(large=(payer,)) for sight, payer in zip(sights, payers, strict=True)]
+
+
+def test_items_that_have_grown_too_large_are_named_by_their_kind():
+    assert evaluator(store=Grown()).evaluate(payment()).large == ("payer",)
+    (evaluation,) = evaluator(store=Grown()).evaluate_all([payment()])
+    assert isinstance(evaluation, Evaluation)
+    assert evaluation.large == ("payer",)
+
+
+# --- repeats, conflicts and races -------------------------------------------------------------------------------------
+
+
+def test_a_repeat_gets_the_same_bytes_and_is_decided_and_counted_once():
+    store, scorer = InMemoryStore(), FixedScorer(0.6)
+    asked = evaluator(store=store, scorer=scorer)
+    first = asked.evaluate(payment())
+    items = {key: item.buckets for key, item in store.counters.items.items()}
+    repeats = [asked.evaluate(payment(occurred_at="2026-03-04T21:00:00+09:00")) for _ in range(3)]
+    assert {repeat.answer for repeat in repeats} == {first.answer}
+    assert first.decision is not None
+    assert [repeat.decision for repeat in repeats] == [None] * 3
+    assert scorer.asked == 1
+    assert {key: item.buckets for key, item in store.counters.items.items()} == items
+
+
+def test_another_body_under_a_decided_id_conflicts_and_counts_as_an_attempt():
+    store = InMemoryStore()
+    asked = evaluator(store=store)
+    first = asked.evaluate(payment())
+    with pytest.raises(ConflictingBodyError):
+        asked.evaluate(payment(amount=1201))
+    assert asked.evaluate(payment()).answer == first.answer
+    counted = asked.evaluate(payment(transaction_id="t-2")).answer
+    assert store.decisions["t-2"].counters["payer_count_1m"] == 3
+    assert counted != first.answer
+
+
+class Rendezvous(FixedScorer):
+    """A model that answers when all of a race are waiting for it: then all have counted and none has committed."""
+
+    def __init__(self, racers: int) -> None:
+        super().__init__(0.6)
+        self._barrier = threading.Barrier(racers, timeout=30)
+
+    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+        self._barrier.wait()
+        return super().score(vectors, until)
+
+
+def test_a_race_of_equal_requests_has_one_decision_and_one_answer():
+    store = InMemoryStore()
+    asked = evaluator(store=store, scorer=Rendezvous(8))
+    with ThreadPoolExecutor(8) as racers:
+        evaluations = list(racers.map(asked.evaluate, [payment()] * 8))
+    assert len({evaluation.answer for evaluation in evaluations}) == 1
+    assert sum(evaluation.decision is not None for evaluation in evaluations) == 1
+    assert store.decisions["t-1"].answer == evaluations[0].answer
+    follower = asked_after(store)
+    assert follower["payer_count_1m"] == 2  # eight requests, one attempt
+
+
+def asked_after(store: InMemoryStore) -> Any:
+    """The counters that the next payment of the same payer sees."""
+    evaluator(store=store).evaluate(payment(transaction_id="next"))
+    return store.decisions["next"].counters
+
+
+def test_a_race_of_different_bodies_has_one_winner_and_conflicts():
+    store = InMemoryStore()
+    asked = evaluator(store=store, scorer=Rendezvous(4))
+
+    def outcome(transaction: Transaction) -> str:
+        try:
+            return "decided" if asked.evaluate(transaction).decision else "repeated"
+        except ConflictingBodyError:
+            return "conflict"
+
+    with ThreadPoolExecutor(4) as racers:
+        outcomes = list(racers.map(outcome, [payment(amount=amount) for amount in (1, 2, 3, 4)]))
+    assert sorted(outcomes) == ["conflict"] * 3 + ["decided"]
+    assert asked_after(store)["payer_count_1m"] == 5
+
+
+class Overtaken(InMemoryStore):
+    """Somebody else commits between our state step and our commit."""
+
+    def __init__(self, winner: Transaction, answer: bytes) -> None:
+        super().__init__()
+        self.winner = Stored(winner.identity, answer)
+
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        del until
+        return [self.winner] * len(records)
+
+
+def test_another_body_that_is_not_counted_comes_again():
+    store = InMemoryStore()
+    asked = evaluator(store=store)
+    asked.evaluate(payment())
+    store.trouble["t-1"] = Trouble(lost={"payee"})
+    with pytest.raises(UndecidedError):
+        asked.evaluate(payment(amount=1201))
+    assert asked.evaluate(payment()).decision is None
+    store.trouble["t-1"] = Trouble(lost={"payee"}, unread=True)
+    with pytest.raises(UndecidedError):
+        asked.evaluate(payment(amount=1202))
+    store.trouble.clear()
+    for amount in (1201, 1202):
+        with pytest.raises(ConflictingBodyError):
+            asked.evaluate(payment(amount=amount))
+    asked.evaluate(payment(transaction_id="t-2"))
+    assert store.decisions["t-2"].counters["payee_count_1m"] == 4
+
+
+class Deaf(InMemoryStore):
+    """The first answer to a commit is lost: what the second one meets is its own."""
+
+    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+        super().commit(records, until)
+        return super().commit(records, until)
+
+
+def test_a_commit_that_meets_its_own_row_is_the_decision_and_no_repeat():
+    store = Deaf()
+    store.trouble["t-1"] = Trouble(lost={"payee"})
+    evaluation = evaluator(store=store).evaluate(payment())
+    assert evaluation.decision is not None
+    assert evaluation.decision.degraded == ["state"]
+    assert evaluation.cause is not None
+    (again,) = evaluator(store=store).evaluate_all([payment()])
+    assert isinstance(again, Evaluation)
+    assert again.decision is None
+
+
+def test_the_loser_of_a_race_answers_with_the_winners_bytes():
+    assert evaluator(store=Overtaken(payment(), b"theirs")).evaluate(payment()) == Evaluation(b"theirs", None)
+    with pytest.raises(ConflictingBodyError):
+        evaluator(store=Overtaken(payment(amount=7), b"theirs")).evaluate(payment())
+
+
+def test_an_attempt_counted_by_a_try_that_died_is_decided_and_says_so():
+    store = InMemoryStore()
+    store.counters.count(payment())
+    evaluation = evaluator(store=store).evaluate(payment())
+    assert evaluation.decision is not None
+    assert answered(evaluation)["recounted"] is True
+    assert store.decisions["t-1"].counters["payer_count_1m"] == 1
+
+
+def test_an_attempt_counted_in_part_is_completed_and_says_so():
+    store = InMemoryStore()
+    half = updates(payment())[0]
+    store.counters.items.setdefault(half.key, Item()).apply(half)
+    assert answered(evaluator(store=store).evaluate(payment()))["recounted"] is True
+    assert {store.decisions["t-1"].counters[f"{kind}_count_1m"] for kind in ("payer", "payee", "device")} == {1}
+
+
+# --- too old ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [MAX_AGE, MAX_AGE - timedelta(microseconds=1), timedelta(), timedelta(minutes=-5)])
+def test_a_payment_within_twelve_hours_is_decided(late):
+    assert evaluator().evaluate(payment(occurred_at=NOON - late)).decision is not None
+
+
+def test_an_older_payment_is_refused_and_not_counted():
+    store = InMemoryStore()
+    with pytest.raises(InvalidRequestError) as refused:
+        evaluator(store=store).evaluate(payment(occurred_at=NOON - MAX_AGE - timedelta(microseconds=1)))
+    assert [(fault.field, fault.rule) for fault in refused.value.faults] == [("occurred_at", "occurred_at_too_old")]
+    assert (store.counters.items, store.decisions) == ({}, {})
+
+
+def test_an_older_payment_gets_its_stored_decision_and_another_body_conflicts():
+    store = InMemoryStore()
+    first = evaluator(store=store).evaluate(payment())
+    items = dict(store.counters.items)
+    later = Evaluator(store, QUIET, rule_book(), lambda: NOON + timedelta(days=300), 10)
+    assert later.evaluate(payment()) == Evaluation(first.answer, None)
+    with pytest.raises(ConflictingBodyError):
+        later.evaluate(payment(amount=7))
+    assert store.counters.items == items
+
+
+# --- what decides -----------------------------------------------------------------------------------------------------
+
+
+def test_a_segment_may_spare_its_payments_the_model():
+    scorer = FixedScorer(0.99)
+    segments = [{"id": "trusted", "expression": "transaction.amount < 2000", "model": False}]
+    answer = decide(scorer=scorer, segments=segments)
+    assert (answer["segment"], answer["score"], answer["outcome"], scorer.asked) == ("trusted", None, "approve", 0)
+    assert answer["model"] == {"version": None}
+
+
+def test_rules_decide_also_where_the_model_is_skipped():
+    segments = [{"id": "trusted", "expression": "true", "model": False}]
+    answer = decide(rule("true", outcome="decline"), segments=segments)
+    assert (answer["outcome"], answer["score"]) == ("decline", None)
+
+
+@pytest.mark.parametrize(
+    ("score", "outcome", "advice"),
+    [
+        (0.19, "approve", "none"),
+        (0.2, "challenge", "verify_identity"),
+        (0.5, "review", "none"),
+        (0.9, "decline", "contact_support"),
+    ],
+)
+def test_the_score_decides_by_the_models_own_thresholds(score, outcome, advice):
+    answer = decide(scorer=FixedScorer(score))
+    assert (answer["score"], answer["outcome"], answer["advice"]) == (score, outcome, advice)
+    assert len(answer["reasons"]) == (0 if outcome == "approve" else 1)
+    assert answer["retryable"] is False
+
+
+@pytest.mark.parametrize(
+    ("by_rule", "score", "outcome"),
+    [
+        ("challenge", 0.6, "review"),
+        ("decline", 0.6, "decline"),
+        ("review", 0.95, "decline"),
+        ("challenge", 0.0, "challenge"),
+        ("approve", 0.3, "challenge"),
+    ],
+)
+def test_the_most_severe_opinion_wins(by_rule, score, outcome):
+    assert decide(rule("true", outcome=by_rule), scorer=FixedScorer(score))["outcome"] == outcome
+
+
+def test_reasons_stand_in_order_of_severity_and_the_model_gives_its_strongest_four():
+    contributions = [(name, 1.0 - n / 100) for n, name in enumerate(features.NAMES)]
+    answer = decide(
+        rule("true", id="mild", outcome="challenge"),
+        rule("true", id="severe", outcome="decline", code="DENY_LIST"),
+        rule("true", id="second", outcome="decline", code="LIMIT_AMOUNT"),
+        rule("false", id="silent", outcome="decline"),
+        scorer=FixedScorer(0.6, contributions),
+    )
+    sources = [reason["source"] for reason in answer["reasons"]]
+    assert sources == ["severe@3", "second@3", *["model"] * REASONS_OF_THE_MODEL, "mild@3"]
+    codes = [reason["code"] for reason in answer["reasons"] if reason["source"] == "model"]
+    assert len(set(codes)) == REASONS_OF_THE_MODEL
+    assert codes[0] == "AMOUNT_UNUSUAL"
+    assert all(reason["text"] for reason in answer["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("opinions", "retryable"),
+    [
+        ([("challenge", True)], True),
+        ([("challenge", False)], False),
+        ([("decline", True), ("decline", False)], False),
+        ([("decline", True), ("review", False)], True),
+    ],
+)
+def test_a_new_id_helps_if_every_severest_rule_says_so(opinions, retryable):
+    rules = [rule("true", id=f"r{n}", outcome=outcome, retryable=again) for n, (outcome, again) in enumerate(opinions)]
+    assert decide(*rules)["retryable"] is retryable
+
+
+def test_a_model_as_severe_as_a_passing_limit_makes_it_final():
+    limit = rule("true", outcome="decline", retryable=True)
+    assert decide(limit, scorer=FixedScorer(0.6))["retryable"] is True
+    assert decide(limit, scorer=FixedScorer(0.95))["retryable"] is False
+
+
+def test_a_failing_rule_is_recorded_and_decides_nothing():
+    broken = rule("transaction.ip.startsWith('10.')", id="broken", outcome="decline")
+    segments = [{"id": "unclear", "expression": "transaction.country.size() == 2", "model": False}]
+    answer = decide(broken, rule("true", outcome="challenge"), segments=segments)
+    assert answer["degraded"] == ["rule:unclear", "rule:broken"]
+    assert (answer["outcome"], answer["segment"], answer["score"]) == ("challenge", "standard", 0.1)
+    assert [reason["source"] for reason in answer["reasons"]] == ["tested@3"]
+
+
+def test_counters_from_profiles_that_are_behind_are_recorded_before_what_failed():
+    store = InMemoryStore()
+    store.stale = True
+    asked = evaluator(rule("transaction.ip.startsWith('10.')", id="broken"), store=store)
+    assert answered(asked.evaluate(payment()))["degraded"] == ["profile", "rule:broken"]
+
+
+def test_an_opinion_of_the_model_that_stood_in_is_recorded_as_such():
+    store, broken = InMemoryStore(), rule("transaction.ip.startsWith('10.')", id="broken")
+    store.stale = True
+    answer = answered(evaluator(broken, store=store, scorer=FixedScorer(0.6, degraded=True)).evaluate(payment()))
+    assert answer["degraded"] == ["profile", "model", "rule:broken"]
+    assert (answer["outcome"], answer["model"]) == ("review", {"version": "fixed"})
+
+
+def test_rules_see_the_state_that_was_counted():
+    store = InMemoryStore()
+    store.counters.profiles["account#payee-1"] = {"deny": {"reason": "mule", "expires_at": "2026-03-04T12:00:01Z"}}
+    rules = (
+        rule("standing.payee_denied", id="denied", outcome="decline"),
+        rule("counters.payer_count_1m > 1", id="second", outcome="challenge"),
+    )
+    asked = evaluator(*rules, store=store)
+    first = answered(asked.evaluate(payment()))
+    second = answered(asked.evaluate(payment(transaction_id="t-2", occurred_at=NOON + timedelta(seconds=1))))
+    assert (first["outcome"], second["outcome"]) == ("decline", "challenge")
+
+
+# --- what is silenced -------------------------------------------------------------------------------------------------
+
+
+def allowed(*codes: str, **entry: Any) -> dict[str, Any]:
+    """A profile that allows."""
+    return {"allow": {"reason": "known", "silences": list(codes), "expires_at": utc(NOON + timedelta(days=1))} | entry}
+
+
+def decide_allowed(
+    profiles: dict[str, Any], *rules: dict[str, Any], score: float = 0.1, **fields: Any
+) -> tuple[dict[str, Any], InMemoryStore]:
+    """The answer to one payment under these rules, of whose parties some are allowed; and the store."""
+    store = InMemoryStore()
+    store.counters.profiles.update(profiles)
+    scorer = FixedScorer(score, [(name, 1.0 - n / 100) for n, name in enumerate(features.NAMES)])
+    return answered(evaluator(*rules, scorer=scorer, store=store).evaluate(payment(**fields))), store
+
+
+def sources(reasons: list[dict[str, Any]]) -> list[str]:
+    return [reason["source"] for reason in reasons]
+
+
+def test_what_an_allow_entry_silences_is_recorded_and_decides_nothing():
+    fast = rule("true", id="fast", outcome="decline", retryable=False)
+    shared = rule("true", id="shared", outcome="challenge", code="NEW_DEVICE", retryable=True)
+    heard, _ = decide_allowed({}, fast, shared)
+    assert (heard["outcome"], heard["advice"], heard["retryable"]) == ("decline", "contact_support", False)
+    answer, store = decide_allowed({"account#payer-1": allowed("VELOCITY")}, fast, shared)
+    assert (answer["outcome"], answer["advice"], answer["retryable"]) == ("challenge", "verify_identity", True)
+    assert sources(answer["reasons"]) == ["shared@3"]
+    assert answer["suppressed"] == [reason for reason in heard["reasons"] if reason["source"] == "fast@3"]
+    assert store.decisions["t-1"].outcome == "challenge"
+
+
+def test_silenced_by_every_opinion_a_payment_is_approved():
+    answer, _ = decide_allowed({"account#payee-1": allowed("VELOCITY")}, rule("true", outcome="decline"))
+    assert (answer["outcome"], answer["advice"], answer["reasons"]) == ("approve", "none", [])
+    assert sources(answer["suppressed"]) == ["tested@3"]
+
+
+def test_the_model_is_silenced_as_a_whole_and_by_its_own_name_only():
+    answer, _ = decide_allowed({"account#payer-1": allowed("model")}, score=0.95)
+    assert (answer["outcome"], answer["score"], answer["reasons"]) == ("approve", 0.95, [])
+    assert sources(answer["suppressed"]) == ["model"] * REASONS_OF_THE_MODEL
+    answer, _ = decide_allowed({"account#payer-1": allowed("AMOUNT_UNUSUAL")}, score=0.95)
+    assert (answer["outcome"], answer["suppressed"]) == ("decline", [])
+
+
+def test_an_entry_never_silences_what_is_protected_even_by_name():
+    rules = [
+        rule("true", id="denied", outcome="decline", code="DENY_LIST", protected=True),
+        rule("true", id="limit", outcome="decline", code="LIMIT_AMOUNT", protected=True),
+        rule("true", id="inactive", outcome="decline", code="ACCOUNT_NOT_ACTIVE", protected=True),
+        rule("true", id="fast", outcome="decline"),
+    ]
+    everything = allowed("DENY_LIST", "LIMIT_AMOUNT", "ACCOUNT_NOT_ACTIVE", "VELOCITY", "model")
+    answer, _ = decide_allowed({"account#payer-1": everything}, *rules, score=0.95)
+    assert answer["outcome"] == "decline"
+    assert sources(answer["reasons"]) == ["denied@3", "limit@3", "inactive@3"]
+    assert {*sources(answer["suppressed"])} == {"fast@3", "model"}
+
+
+def test_entries_of_everyone_involved_silence_together():
+    rules = [rule("true", id="fast"), rule("true", id="new", code="NEW_DEVICE"), rule("true", id="in", code="RETRIES")]
+    profiles = {"device#device-1": allowed("VELOCITY"), "ip#192.0.2.1": allowed("NEW_DEVICE")}
+    profiles |= {"account#somebody": allowed("RETRIES")}
+    answer, _ = decide_allowed(profiles, *rules, ip="192.0.2.1")
+    assert (sources(answer["reasons"]), sources(answer["suppressed"])) == (["in@3"], ["fast@3", "new@3"])
+
+
+@pytest.mark.parametrize(("hours", "silenced"), [(-1, True), (0, False)])
+def test_an_entry_ends_by_the_payments_own_time(hours, silenced):
+    profiles = {"account#payer-1": allowed("VELOCITY", expires_at="2026-03-04T11:00:00Z")}
+    at = NOON + timedelta(hours=hours) - timedelta(microseconds=1)  # decided at noon in either case
+    answer, _ = decide_allowed(profiles, rule("true", outcome="review"), occurred_at=at)
+    assert (answer["outcome"] == "approve") is bool(answer["suppressed"]) is silenced
+
+
+# --- while services fail ----------------------------------------------------------------------------------------------
+
+EVERYTHING = frozenset(layout.KINDS)
+TROUBLES = {
+    "one update": (Trouble({"payee"}), {"payee"}),
+    "one update, counted nevertheless": (Trouble({"device"}, applied=True), {"device"}),
+    "every update": (Trouble(EVERYTHING), {"payer", "payee", "pair", "device"}),
+    "the reads": (Trouble(unread=True), set()),
+    "everything": (Trouble(EVERYTHING, unread=True), {"payer", "payee", "pair", "device"}),
+    "what no retry mends": (Trouble({"pair"}, error=ServiceError("AccessDeniedException")), {"pair"}),
+}
+STEPS = [{"amount": 1000, "outcome": "challenge"}, {"amount": 2000, "outcome": "decline"}]
+OUTAGES: dict[str, tuple[dict[str, Any], str]] = {
+    "open": ({"policy": "open"}, "approve"),
+    "rules_only": ({"policy": "rules_only"}, "review"),
+    "challenge": ({"policy": "challenge"}, "review"),
+    "decline": ({"policy": "decline"}, "decline"),
+    "by_amount": ({"policy": "by_amount", "steps": STEPS}, "review"),
+}
+SEEN = rule("transaction.amount > 0", outcome="review")
+UNSEEN = (
+    rule("counters.payer_count_1m >= 0", id="counting", outcome="decline"),
+    rule("features.amount_log > 0.0", id="measuring", outcome="decline"),
+)
+"""Rules that need the state would decline, one that does not asks for a review."""
+
+
+def troubled(trouble: Trouble, *rules: dict[str, Any], **policy: Any) -> tuple[Evaluator, InMemoryStore, FixedScorer]:
+    store, scorer = InMemoryStore(), FixedScorer(0.99)
+    store.trouble["t-1"] = trouble
+    return evaluator(*rules, scorer=scorer, store=store, **policy), store, scorer
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("what", TROUBLES)
+def test_an_incomplete_state_is_answered_by_the_outage_policy_and_says_so(what, outage):
+    (trouble, lost), (policy, outcome) = TROUBLES[what], OUTAGES[outage]
+    asked, store, scorer = troubled(trouble, SEEN, *UNSEEN, outage={"standard": policy})
+    evaluation = asked.evaluate(payment())
+    answer = answered(evaluation)
+    assert (answer["outcome"], answer["degraded"], answer["segment"]) == (outcome, ["state"], "standard")
+    assert (scorer.asked, answer["score"], answer["model"]) == (0, None, {"version": None})
+    assert set(sources(answer["reasons"])) == {f"outage:{outage}", "tested@3"} - (
+        {"tested@3"} if outage == "open" else set()
+    )
+    assert {reason["code"] for reason in answer["reasons"]} - {"VELOCITY"} == {"COUNTERS_UNAVAILABLE"}
+    assert evaluation.cause == trouble.error.code
+    record = store.decisions["t-1"]
+    assert (set(record.uncounted), len(record.uncounted)) == (lost, len(lost))
+    assert record.counters == windows.ABSENT
+    assert features.pack(features.vector(record.transaction, record.counters)) == record.features
+
+
+def test_the_segments_own_policy_counts_where_its_expression_can_be_seen():
+    segments = [
+        {"id": "counted", "expression": "counters.payer_count_1m >= 0", "model": True},
+        {"id": "shops", "expression": "transaction.type == 'merchant'", "model": False},
+    ]
+    outage = {"standard": {"policy": "challenge"}, "counted": {"policy": "open"}, "shops": {"policy": "decline"}}
+    asked, _, _ = troubled(Trouble({"payer"}), segments=segments, outage=outage)
+    answer = answered(asked.evaluate(payment()))
+    assert (answer["segment"], answer["outcome"]) == ("standard", "challenge")
+    asked, _, _ = troubled(Trouble({"payer"}), segments=segments, outage=outage)
+    answer = answered(asked.evaluate(payment(type="merchant")))
+    assert (answer["segment"], answer["outcome"]) == ("shops", "decline")
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_a_limit_and_a_deny_entry_that_was_read_decline_under_every_policy(outage):
+    rules = (
+        rule("transaction.amount >= 1200", id="limit", outcome="decline", code="LIMIT_AMOUNT", protected=True),
+        rule("standing.payee_denied", id="denied", outcome="decline", code="DENY_LIST", protected=True),
+    )
+    for fields, trouble, codes in (
+        ({"amount": 1200}, Trouble(unread=True), {"LIMIT_AMOUNT"}),
+        ({"amount": 1199}, Trouble(EVERYTHING), {"DENY_LIST"}),
+        ({"amount": 1200}, Trouble({"payer"}), {"LIMIT_AMOUNT", "DENY_LIST"}),
+    ):
+        asked, store, _ = troubled(trouble, *rules, outage={"standard": OUTAGES[outage][0]})
+        store.counters.profiles["account#payee-1"] = {"deny": {"reason": "mule", "expires_at": None}}
+        answer = answered(asked.evaluate(payment(**fields)))
+        assert answer["outcome"] == "decline"
+        assert {reason["code"] for reason in answer["reasons"]} == codes | {"COUNTERS_UNAVAILABLE"}
+
+
+def test_profiles_that_were_not_read_deny_and_allow_nobody():
+    denied = rule("standing.payee_denied", outcome="decline", code="DENY_LIST", protected=True)
+    active = rule("standing.payee_status == 'active'", id="active", outcome="decline")
+    asked, store, _ = troubled(Trouble(unread=True), denied, active, SEEN | {"id": "seen"})
+    store.counters.profiles["account#payee-1"] = {"deny": {"reason": "mule", "expires_at": None}}
+    store.counters.profiles["account#payer-1"] = allowed("VELOCITY")
+    answer = answered(asked.evaluate(payment()))
+    assert (answer["outcome"], answer["suppressed"]) == ("review", [])
+
+
+def test_an_allow_entry_that_was_read_silences_rules_but_never_the_outage_policy():
+    outage = {"standard": {"policy": "challenge"}}
+    asked, store, _ = troubled(Trouble({"payer"}), SEEN, outage=outage)
+    store.counters.profiles["account#payer-1"] = allowed("VELOCITY", "COUNTERS_UNAVAILABLE", "model")
+    answer = answered(asked.evaluate(payment()))
+    assert (answer["outcome"], sources(answer["suppressed"])) == ("challenge", ["tested@3"])
+
+
+@pytest.mark.parametrize(("outage", "retryable"), [("open", False), ("challenge", True), ("decline", True)])
+def test_a_later_try_may_fare_better_than_one_in_an_outage(outage, retryable):
+    asked, _, _ = troubled(Trouble({"payer"}), outage={"standard": {"policy": outage}})
+    assert answered(asked.evaluate(payment()))["retryable"] is retryable
+
+
+def test_a_stored_decision_is_repeated_though_the_updates_fail():
+    store = InMemoryStore()
+    asked = evaluator(store=store)
+    first = asked.evaluate(payment())
+    store.trouble["t-1"] = Trouble(EVERYTHING)
+    assert asked.evaluate(payment()) == Evaluation(first.answer, None)
+
+
+def test_a_stored_decision_that_could_not_be_read_is_found_by_the_commit():
+    store = InMemoryStore()
+    asked = evaluator(store=store)
+    first = asked.evaluate(payment())
+    store.trouble["t-1"] = Trouble(unread=True)
+    evaluation = asked.evaluate(payment())
+    assert (evaluation.answer, evaluation.decision) == (first.answer, None)
+    with pytest.raises(ConflictingBodyError):
+        asked.evaluate(payment(amount=7))
+
+
+@pytest.mark.parametrize("error", [UnavailableError("ThrottlingException"), ServiceError("AccessDeniedException")])
+@pytest.mark.parametrize("lost", [(), {"payer"}, EVERYTHING])
+def test_without_a_commit_the_caller_gets_a_fallback_and_the_next_try_decides(error, lost):
+    asked, store, _ = troubled(Trouble(lost, uncommitted=True, error=error), SEEN, *UNSEEN)
+    with pytest.raises(UndecidedError) as refused:
+        asked.evaluate(payment())
+    answer = problem(refused.value)
+    assert (answer["statusCode"], answer["headers"]["retry-after"], refused.value.code) == (503, "1", error.code)
+    assert json.loads(answer["body"])["fallback"] == {"outcome": "review", "policy_version": asked.rule_book.version}
+    assert store.decisions == {}
+    del store.trouble["t-1"]
+    decision = asked.evaluate(payment()).decision
+    assert decision is not None
+    assert (decision.outcome, decision.degraded, decision.recounted) == ("decline", [], lost != EVERYTHING)
+    assert store.decisions["t-1"].counters["payer_count_1m"] == 1
+
+
+def test_a_commit_that_happened_though_it_failed_is_found_by_the_next_try():
+    asked, store, _ = troubled(Trouble(uncommitted=True, applied=True))
+    with pytest.raises(UndecidedError):
+        asked.evaluate(payment())
+    del store.trouble["t-1"]
+    assert asked.evaluate(payment()) == Evaluation(store.decisions["t-1"].answer, None)
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(sorted(SIDES_OF_TYPE)),
+        "amount": st.integers(1, 10**11) | st.integers(29_998, 30_001) | st.integers(299_998, 300_001),
+        "device_id": st.none() | st.just("device-1"),
+        "ip": st.none() | st.just("192.0.2.1"),
+    }
+)
+
+
+def made(fields: dict[str, Any]) -> Transaction:
+    return payment(**SIDES_OF_TYPE[fields["type"]] | fields)
+
+
+@given(FIELDS, st.booleans())
+def test_a_fallback_depends_on_nothing_but_the_payment_and_the_policy(fields, counted):
+    book = assembly.rule_book()
+    transaction = made(fields)
+    banned = {"deny": {"expires_at": None}, "status": {"state": "held"}}
+    ruling = book.judge_blind(transaction, None)
+    expected = max((hit.outcome for hit in ruling.hits), key=Outcome.severity)
+    for trouble in (Trouble(EVERYTHING, unread=True, uncommitted=True), Trouble(uncommitted=True)):
+        store = InMemoryStore()
+        store.trouble["t-1"] = trouble
+        store.counters.profiles.update({pk: dict(banned) for pk in layout.profiles(transaction).values()})
+        if counted:
+            store.counters.count(transaction)
+        asked = Evaluator(store, FixedScorer(0.99), book, lambda: NOON, 10)
+        with pytest.raises(UndecidedError) as refused:
+            asked.evaluate(transaction)
+        assert refused.value.fallback == asked.fallback(transaction)
+        assert refused.value.fallback.model_dump() == {"outcome": expected, "policy_version": book.version}
+
+
+def test_every_step_is_given_its_share_of_the_deadline():
+    store, scorer = InMemoryStore(), FixedScorer(0.1)
+    ticks = itertools.count(1000, 0.01)
+    asked = Evaluator(store, scorer, rule_book(), lambda: NOON, 0.4, lambda: next(ticks))
+    asked.evaluate(payment())
+    assert store.asked == [("count", ["t-1"], 1000 + 0.4 * STATE_SHARE), ("commit", ["t-1"], 1000 + 0.4)]
+    assert scorer.until == 1000 + 0.4 * MODEL_SHARE
+    assert 0 < STATE_SHARE < MODEL_SHARE < 1
+
+
+def test_a_payment_too_old_is_looked_up_within_the_deadline_and_is_undecided_when_that_fails():
+    store = InMemoryStore()
+    old = payment(occurred_at=NOON - timedelta(days=1))
+    asked = Evaluator(store, QUIET, rule_book(), lambda: NOON, 0.4, lambda: 1000)
+    with pytest.raises(InvalidRequestError):
+        asked.evaluate(old)
+    assert store.asked == [("find", ["t-1"], 1000.4)]
+    store.trouble["t-1"] = Trouble(unread=True)
+    with pytest.raises(UndecidedError) as refused:
+        asked.evaluate(old)
+    assert refused.value.fallback == asked.fallback(old)
+
+
+def test_a_batch_has_no_deadline():
+    store, scorer = InMemoryStore(), FixedScorer(0.1)
+    evaluator(store=store, scorer=scorer).evaluate_all([payment()])
+    assert [until for _, _, until in store.asked] == [None, None, None]
+    assert scorer.until is None
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+PAYMENTS = st.fixed_dictionaries(
+    {
+        "transaction_id": st.integers(0, 12).map("t-{}".format),
+        "type": st.sampled_from(sorted(SIDES_OF_TYPE)),
+        "payer_id": st.integers(0, 5).map("person-{}".format),
+        "amount": st.sampled_from([1, 2, 50_000]),
+        "occurred_at": st.sampled_from([0, 1, 90, 4000, 43_200, 86_000]).map(lambda s: NOON - timedelta(seconds=s)),
+        "device_id": st.none() | st.integers(0, 5).map("device-{}".format),
+    }
+)
+
+
+def sent(fields: dict[str, Any], other: int) -> Transaction:
+    if fields["occurred_at"] < NOON - MAX_AGE:  # under an id of this batch it would be too old before it is a conflict
+        fields = fields | {"transaction_id": f"old-{fields['transaction_id']}"}
+    party = {name: f"person-{other + 6}" for name, value in SIDES_OF_TYPE[fields["type"]].items() if value}
+    return payment(**{"payee_id": None} | fields | party | {"type": fields["type"]})
+
+
+BATCHES = st.lists(st.builds(sent, PAYMENTS, st.integers(0, 5)), max_size=14)
+
+
+def shares(one: Transaction, other: Transaction) -> bool:
+    """Whether the order of two payments matters: they move or read an item of one entity, or have one id."""
+
+    def things(transaction: Transaction) -> set[object]:
+        return {transaction.transaction_id, *((update.key.kind, update.key.entity) for update in updates(transaction))}
+
+    return not things(one).isdisjoint(things(other))
+
+
+def waves_of(transactions: Sequence[Transaction]) -> list[list[int]]:
+    batch = _Batch()
+    for n, transaction in enumerate(transactions):
+        batch.add(n, transaction)
+    return batch.waves
+
+
+@given(BATCHES)
+def test_a_wave_shares_nothing_keeps_the_order_and_comes_as_early_as_it_can(batch):
+    waves = waves_of(batch)
+    assert sorted(n for wave in waves for n in wave) == list(range(len(batch)))
+    assert all(wave == sorted(wave) for wave in waves)
+    for wave in waves:
+        assert not any(shares(batch[m], batch[n]) for m, n in itertools.combinations(wave, 2))
+    place = {n: number for number, wave in enumerate(waves) for n in wave}
+    for n in range(len(batch)):
+        ahead = [place[m] for m in range(n) if shares(batch[m], batch[n])]
+        assert place[n] == max(ahead, default=-1) + 1
+
+
+class Weighing(FixedScorer):
+    """A model with an opinion of its own of every vector."""
+
+    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+        scoring = super().score(vectors, until)
+        return scoring._replace(scores=[math.fsum(x for x in vector if x == x) * 0.37 % 1 for vector in vectors])  # noqa: PLR0124
+
+
+def told(result: Evaluation | FraudError) -> Any:
+    """What comes of a payment, but for the time that the steps took."""
+    if isinstance(result, FraudError):
+        return type(result), result.faults
+    return {**answered(result), "steps_ms": None}, result.decision is None
+
+
+def one_by_one(
+    asked: Evaluator, batch: Sequence[Transaction], known: Mapping[str, Stored]
+) -> list[Evaluation | FraudError]:
+    """By `evaluate`, but for what is known before."""
+    results: list[Evaluation | FraudError] = []
+    for transaction in batch:
+        stored = known.get(transaction.transaction_id)
+        try:
+            results.append(Evaluation.repeated(transaction, stored) if stored else asked.evaluate(transaction))
+        except FraudError as error:
+            results.append(error)
+    return results
+
+
+def contents(store: InMemoryStore) -> dict[Key, Any]:
+    return {key: (i.buckets, i.slots, i.devices, i.marks) for key, i in store.counters.items.items()}
+
+
+@given(BATCHES, st.lists(st.integers(0, 20)))
+def test_a_batch_comes_to_the_same_as_its_payments_one_after_another(batch, before):
+    together, single = InMemoryStore(), InMemoryStore()
+    scorer = Weighing(0)
+    policy = {"segments": [{"id": "small", "expression": "transaction.amount == 1", "model": False}]}
+    rules = [rule("counters.payer_count_1h > 2", outcome="challenge"), UNSEEN[1] | {"outcome": "approve"}]
+    asked = evaluator(*rules, scorer=scorer, store=together, **policy)
+    reference = evaluator(*rules, scorer=Weighing(0), store=single, **policy)
+    for n in before:  # some are decided already, and must be recognised
+        if n < len(batch):
+            one_by_one(asked, [batch[n]], {})
+            one_by_one(reference, [batch[n]], {})
+    known = single.find_all({transaction.transaction_id for transaction in batch})
+    scorer.asked, together.asked = 0, []
+    results = asked.evaluate_all(batch)
+    assert list(map(told, results)) == list(map(told, one_by_one(reference, batch, known)))
+    assert contents(together) == contents(single)
+    assert together.decisions.keys() == single.decisions.keys()
+    for transaction_id, record in together.decisions.items():
+        expected = single.decisions[transaction_id]
+        assert record._replace(answer=b"") == expected._replace(answer=b"")
+    assert scorer.asked <= 1
+    new = [each for each in batch if each.transaction_id not in known and each.occurred_at >= NOON - MAX_AGE]
+    assert sum(step == "count" for step, _, _ in together.asked) == len(waves_of(new))
+
+
+def test_a_batch_of_strangers_takes_a_look_up_and_three_calls():
+    store, scorer = InMemoryStore(), FixedScorer(0.1)
+    batch = [
+        payment(transaction_id=f"t-{n}", payer_id=f"a-{n}", payee_id=f"b-{n}", device_id=f"c-{n}") for n in range(100)
+    ]
+    results = evaluator(store=store, scorer=scorer).evaluate_all(batch)
+    assert [(step, len(ids)) for step, ids, _ in store.asked] == [("find_all", 100), ("count", 100), ("commit", 100)]
+    assert scorer.asked == 1
+    assert [answered(each)["transaction_id"] for each in results if isinstance(each, Evaluation)] == [
+        each.transaction_id for each in batch
+    ]
+
+
+def test_an_id_twice_in_a_batch_has_one_decision_and_another_body_conflicts():
+    store = InMemoryStore()
+    first, again, other = evaluator(store=store).evaluate_all([payment(), payment(), payment(amount=7)])
+    assert isinstance(first, Evaluation)
+    assert again == Evaluation(first.answer, None)
+    assert isinstance(other, ConflictingBodyError)
+    assert list(store.decisions) == ["t-1"]
+    assert asked_after(store)["payer_count_1m"] == 3
+
+
+class Outrun(InMemoryStore):
+    """Somebody else decides between the look-up and the count."""
+
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+        super().find_all(transaction_ids)
+        return {}
+
+
+def test_what_is_decided_while_a_batch_begins_is_repeated_or_conflicts():
+    store = Outrun()
+    first = evaluator(store=store).evaluate(payment())
+    repeat, other = evaluator(store=store).evaluate_all([payment(), payment(amount=1201)])
+    assert repeat == Evaluation(first.answer, None)
+    assert isinstance(other, ConflictingBodyError)
+    assert [ids for step, ids, _ in store.asked if step == "commit"] == [["t-1"], [], []]  # the batch's are of nobody
+
+
+def test_what_is_decided_already_is_recognised_in_one_read_and_neither_counted_nor_waited_for():
+    store = InMemoryStore()
+    first = evaluator(store=store).evaluate(payment())
+    items, later = contents(store), NOON + timedelta(days=1)
+    batch = [payment(), payment(amount=7), payment(transaction_id="t-2"), payment()]
+    store.asked.clear()
+    results = Evaluator(store, QUIET, rule_book(), lambda: later, 10).evaluate_all(batch)
+    assert [results[0], results[3]] == [Evaluation(first.answer, None)] * 2
+    assert isinstance(results[1], ConflictingBodyError)
+    assert isinstance(results[2], InvalidRequestError)
+    assert [(fault.field, fault.rule) for fault in results[2].faults] == [("occurred_at", "occurred_at_too_old")]
+    assert store.asked == [("find_all", ["t-1", "t-2"], None)]
+    assert contents(store) == items
+    store.asked.clear()
+    evaluator(store=store).evaluate_all(batch)  # while it is young
+    assert [(step, ids) for step, ids, _ in store.asked[1:]] == [("count", ["t-2"]), ("commit", ["t-2"])]
+
+
+def test_what_could_not_be_parsed_keeps_its_place_and_nobody_waiting():
+    store, broken = InMemoryStore(), InvalidRequestError(())
+    first, second, third = evaluator(store=store).evaluate_all([broken, payment(), broken])
+    assert (first, third) == (broken, broken)
+    assert isinstance(second, Evaluation)
+    assert evaluator(store=store).evaluate_all([broken]) == [broken]
+    assert evaluator(store=store).evaluate_all([]) == []
+
+
+THROTTLED = UnavailableError("ThrottlingException")
+
+
+class Forgetful(InMemoryStore):
+    """What is decided already cannot be looked up."""
+
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+        super().find_all(transaction_ids)
+        raise THROTTLED
+
+
+def test_all_fail_and_nothing_is_counted_while_what_is_decided_already_cannot_be_looked_up():
+    store = Forgetful()
+    old = payment(transaction_id="t-2", occurred_at=NOON - timedelta(days=1))
+    assert evaluator(store=store).evaluate_all([InvalidRequestError(()), payment(), old]) == [THROTTLED] * 3
+    assert [step for step, _, _ in store.asked] == ["find_all"]
+    assert store.counters.items == {}
+
+
+KINDS_LOST = st.sampled_from(sorted(EVERYTHING)).map(lambda kind: frozenset({kind})) | st.just(EVERYTHING)
+HAPPENING = st.builds(
+    Trouble,
+    lost=st.just(frozenset()) | KINDS_LOST,
+    applied=st.booleans(),
+    unread=st.booleans(),
+    uncommitted=st.booleans(),
+    error=st.sampled_from([ServiceError("AccessDeniedException"), ServiceError("ValidationException")]),
+)
+
+
+def meets(trouble: Trouble | None, transaction: Transaction) -> bool:
+    if trouble is None or transaction.occurred_at < NOON - MAX_AGE:
+        return False
+    lost = any(update.key.kind.name in trouble.lost for update in updates(transaction))
+    return lost or trouble.unread or trouble.uncommitted
+
+
+def counted_once(store: InMemoryStore, batch: Sequence[Transaction]) -> None:
+    """Every attempt of the batch that is not too old is in the counters, and no other."""
+    expected = InMemoryStore()
+    for transaction in batch:
+        if transaction.occurred_at >= NOON - MAX_AGE:
+            expected.counters.count(transaction)
+    assert contents(store) == contents(expected)
+
+
+@given(BATCHES, st.dictionaries(st.integers(0, 13), HAPPENING, max_size=3))
+def test_one_that_fails_takes_along_what_is_behind_it_and_shares_with_it_and_nothing_else(batch, places):
+    store = InMemoryStore()
+    troubles = {batch[n].transaction_id: trouble for n, trouble in places.items() if n < len(batch)}
+    store.trouble.update(troubles)
+    asked = evaluator(store=store, scorer=Weighing(0))
+    results = asked.evaluate_all(batch)
+    failed: list[int] = []
+    for n, transaction in enumerate(batch):
+        new = transaction.occurred_at >= NOON - MAX_AGE
+        behind = any(shares(batch[m], transaction) for m in failed)
+        if meets(troubles.get(transaction.transaction_id), transaction) or (behind and new):
+            failed.append(n)
+    assert [n for n, result in enumerate(results) if isinstance(result, ServiceError)] == failed
+    store.trouble.clear()
+    rest = batch[failed[0] :] if failed else []
+    marked = {
+        update.mark
+        for transaction in rest
+        for update in updates(transaction)
+        if update.key in store.counters.items
+        and update.mark in store.counters.items[update.key].marks.get(update.marks, ())
+    }
+    known = store.find_all({transaction.transaction_id for transaction in rest})
+    again = asked.evaluate_all(rest)
+    assert not any(isinstance(result, ServiceError) for result in again)
+    for transaction in rest:
+        stored = known.get(transaction.transaction_id)
+        if stored is not None and stored.identity != transaction.identity:
+            store.counters.count(transaction)  # another body of a known id: counted once at most, or in part, or not
+    for transaction, result in zip(rest, again, strict=True):
+        if isinstance(result, Evaluation) and result.decision is not None:
+            assert result.decision.recounted is (transaction.identity[:6] in marked)
+            assert result.decision.degraded == []
+    counted_once(store, batch)
+
+
+def test_what_came_before_one_that_fails_is_not_held_up_by_it():
+    store = InMemoryStore()
+    store.trouble["t-2"] = Trouble({"payer"})
+    batch = [payment(transaction_id=f"t-{n}") for n in (1, 2, 3)]
+    first, *others = evaluator(store=store).evaluate_all(batch)
+    assert isinstance(first, Evaluation)
+    assert [error.code for error in others if isinstance(error, ServiceError)] == ["ThrottlingException"] * 2
+    assert list(store.decisions) == ["t-1"]
+    counted = [ids for step, ids, _ in store.asked if step == "count" and ids]
+    assert counted == [["t-1"], ["t-2"]]  # the third is not even counted
+
+
+def test_what_fails_along_holds_up_in_its_turn():
+    store = InMemoryStore()
+    chain = [
+        payment(transaction_id="t-0", payer_id="a", payee_id="b", device_id="c"),
+        payment(transaction_id="t-1", payer_id="d", payee_id="e", device_id="c"),
+        payment(transaction_id="t-2", payer_id="f", payee_id="e", device_id="g"),
+    ]
+    store.trouble["t-0"] = Trouble({"payer"})
+    assert [shares(chain[0], chain[1]), shares(chain[1], chain[2]), shares(chain[0], chain[2])] == [True, True, False]
+    results = evaluator(store=store).evaluate_all(chain)
+    assert [isinstance(result, ServiceError) for result in results] == [True] * 3

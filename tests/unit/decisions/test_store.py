@@ -1,0 +1,420 @@
+"""Several payments in one call of the store: what is sent together, and what an error in one place means for each."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from fraud.aws.client import Refused, Request, Result
+from fraud.aws.dynamodb import KEYS_PER_READ, PAUSE_S
+from fraud.counters.codec import SHARDS
+from fraud.counters.fold import SLICES, Progress
+from fraud.counters.layout import DAY, Slice, State, updates
+from fraud.counters.windows import ABSENT, measure
+from fraud.counters.worker import entry, step
+from fraud.decisions.decision import PACKED, Outcome, Record
+from fraud.decisions.evaluation import Sight
+from fraud.decisions.store import SHARDS_LAST, DynamoStore
+from fraud.errors import ServiceError, UnavailableError
+from fraud.transaction import Transaction
+from tests.support.deployment import TABLES
+from tests.support.in_memory_dynamodb import InMemoryDynamoDB
+from tests.support.payments import NOON, payment
+
+TODAY = int(NOON.timestamp()) // DAY
+THROTTLED = UnavailableError("ThrottlingException")
+
+
+class Line:
+    """`dynamodb.Transport` to a table in memory; each call is kept, `fails` names the requests that get an error, and
+    `answers` has another answer, given after the table did what was asked.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[Request], float | None]] = []
+        self.now = NOON
+        self.fails: Callable[[Request], bool] = lambda _: False
+        self.answers: Callable[[Request], Result | None] = lambda _: None
+        self.table = InMemoryDynamoDB()
+        for part in SLICES:
+            self.mark(part)
+
+    def mark(self, part: Slice) -> None:
+        """Put the watermark of a first tick."""
+        moved = step({part: None}, Progress(0))
+        self.table.gather([Request("update_item", {"TableName": TABLES.profiles, **moved})])
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        self.calls.append((list(requests), until))
+        return [THROTTLED if self.fails(request) else self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Result:
+        (answer,) = self.table.gather([request])
+        other = self.answers(request)
+        return answer if other is None else other
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+@pytest.fixture
+def store(line: Line) -> DynamoStore:
+    """A store that has read the watermarks and the table of shards."""
+    store = DynamoStore(line, TABLES, 400, lambda: line.now)
+    store.count([])
+    line.calls.clear()
+    return store
+
+
+SIDES = {"payer": "a", "payee": "b", "device": "c"}
+
+
+def strangers(number: int, name: str = "t") -> list[Transaction]:
+    """A payment each between so many, who share nothing."""
+    return [
+        payment(transaction_id=f"{name}-{n}", **{f"{side}_id": f"{letter}-{n}" for side, letter in SIDES.items()})
+        for n in range(number)
+    ]
+
+
+def record(transaction: Transaction, answer: bytes = b"{}", uncounted: tuple[str, ...] = ()) -> Record:
+    return Record(transaction, answer, Outcome.APPROVE, NOON, ABSENT, b"", "", uncounted)
+
+
+def keys_of(request: Request) -> list[dict[str, Any]]:
+    return [key for wanted in request.payload["RequestItems"].values() for key in wanted["Keys"]]
+
+
+def reads(requests: Sequence[Request]) -> list[Request]:
+    """Those of the payments; the read of the watermarks is apart."""
+    return [r for r in requests if r.operation == "batch_get_item" and TABLES.counters in r.payload["RequestItems"]]
+
+
+def test_all_updates_and_as_few_reads_as_hold_the_keys_leave_together(line, store):
+    crowd = strangers(30)
+    sights = store.count(crowd, 7.5)
+    ((requests, until),) = line.calls
+    assert until == 7.5
+    assert sum(request.operation == "update_item" for request in requests) == 4 * len(crowd)
+    sizes = [len(keys_of(request)) for request in reads(requests)]
+    of_one = len(keys_of(reads(alone(crowd[0]))[0]))
+    assert max(sizes) <= KEYS_PER_READ
+    assert sizes == [KEYS_PER_READ // of_one * of_one] * (len(sizes) - 1) + [sizes[-1]]
+    assert sum(sizes) == of_one * len(crowd)
+    assert [sight.failure for sight in sights] == [None] * len(crowd)
+    for transaction, sight in zip(crowd, sights, strict=True):
+        assert {update.key for update in updates(transaction)} <= sight.state.items.keys()
+
+
+def test_a_read_takes_as_many_keys_as_dynamodb_does(line, store):
+    without_device = [
+        payment(transaction_id=f"u-{n}", payer_id=f"d-{n}", payee_id=f"e-{n}", device_id=None) for n in range(2)
+    ]
+    store.count([*strangers(11), *without_device])
+    ((requests, _),) = line.calls
+    assert [len(keys_of(request)) for request in reads(requests)] == [KEYS_PER_READ]
+
+
+def split(line: Line, **shards: int) -> None:
+    """Enter strangers' sides into the table of shards: `payee_3=8`."""
+    for side, number in shards.items():
+        kind, _, n = side.partition("_")
+        steps = entry(f"{kind}#{SIDES[kind]}-{n}", (), ((TODAY - 1, number),))
+        line.table.gather([Request("update_item", {"TableName": TABLES.profiles, **steps})])
+
+
+def test_payments_of_one_call_find_what_each_would_find_alone():
+    sights = []
+    for together in (True, False):
+        line = Line()
+        split(line, payer_1=2, payee_1=4, payee_2=64, device_4=8, payer_5=64, payee_5=64)
+        store = DynamoStore(line, TABLES, 400, lambda: NOON)
+        for n in range(8):
+            store.count(strangers(7, f"known-{n}"))
+        crowd = strangers(7)
+        store.commit([record(crowd[3])])
+        sights.append(store.count(crowd) if together else [sight for one in crowd for sight in store.count([one])])
+    assert [*map(plain, sights[0])] == [*map(plain, sights[1])]
+    assert [sight.stored is not None for sight in sights[0]] == [n == 3 for n in range(7)]
+    for transaction, sight in zip(crowd, sights[0], strict=True):
+        values = measure(transaction, sight.state)
+        assert {values[name] for name in ("payer_count_1h", "payee_count_1h", "device_count_1h")} == {9}
+
+
+def plain(sight: Sight) -> tuple[Any, ...]:
+    """A sight as values that compare."""
+    items = {key: (item.buckets, item.slots, item.devices) for key, item in sight.state.items.items()}
+    return items, sight.state.profiles, sight._replace(state=State({}, {}, sight.state.recounted, sight.state.stale))
+
+
+def test_a_step_goes_by_the_table_of_shards_that_it_began_with(line, store):
+    (first, last), (one,) = strangers(1, "first") + strangers(1, "last"), strangers(1)
+    store.count([first])
+    split(line, payer_0=64)
+    line.now += timedelta(minutes=1)
+    counted_in = []
+    for transaction in (one, last):
+        line.calls.clear()
+        (sight,) = store.count([transaction])
+        assert sight.failure is None
+        counted_in.append(
+            {request.payload["Key"]["pk"]["S"] for request in line.calls[0][0] if "Key" in request.payload}
+        )
+        assert measure(transaction, sight.state)["payer_count_1h"] == len(counted_in) + 1
+    assert ["payer#a-0" in pks for pks in counted_in] == [True, False]
+    wanted = [request.payload["RequestItems"][TABLES.counters] for request in reads(line.calls[0][0])]
+    assert [len(each["Keys"]) for each in wanted if each.get("ConsistentRead")] == [63]  # as the update's answer is
+
+
+def alone(transaction: Transaction) -> list[Request]:
+    """The requests that one payment takes."""
+    line = Line()
+    DynamoStore(line, TABLES, 400, lambda: NOON).count([transaction])
+    return line.calls[-1][0]
+
+
+def test_no_payments_take_no_request_but_the_watermarks(line):
+    store = DynamoStore(line, TABLES, 400, lambda: NOON)
+    assert store.count([]) == []
+    assert store.count([]) == []
+    assert [len(requests) for requests, _ in line.calls] == [1, 0, 0]
+
+
+def test_an_update_without_answer_is_its_payments_alone(line, store):
+    first, second, third = crowd = strangers(3)
+    line.fails = lambda request: request.payload.get("Key", {}).get("pk") in ({"S": "payee#b-1"}, {"S": "device#c-1"})
+    sights = store.count(crowd)
+    assert [sight.failure for sight in sights] == [None, THROTTLED, None]
+    assert [[key.kind.name for key in sight.uncounted] for sight in sights] == [[], ["payee", "device"], []]
+    assert all(sight.read for sight in sights)
+    assert {key.kind.name for key in sights[1].state.items} == {"payer", "pair"}
+    line.fails = lambda _: False
+    again = store.count([first, second, third])
+    assert [sight.state.recounted for sight in again] == [True] * 3
+    assert {len(sight.state.items) for sight in again} == {4}
+
+
+def test_a_read_without_answer_is_that_of_its_payments(line, store):
+    crowd = strangers(20)
+    store.commit([record(transaction) for transaction in crowd])
+    line.fails = lambda request: request.operation == "batch_get_item" and {"pk": {"S": "t-19"}} in keys_of(request)
+    sights = store.count(crowd)
+    unread = [n for n, sight in enumerate(sights) if not sight.read]
+    assert 0 < len(unread) < len(crowd)
+    assert unread[-1] == 19
+    assert [sight.stored is None for sight in sights] == [not sight.read for sight in sights]
+    assert [sight.failure for sight in sights] == [None if sight.read else THROTTLED for sight in sights]
+    assert {sight.uncounted for sight in sights} == {()}
+
+
+def standing_fails(request: Request) -> bool:
+    return request.operation == "batch_get_item" and not reads([request])
+
+
+def test_watermarks_that_cannot_be_read_make_no_state_incomplete_but_stale(line, store):
+    line.fails = standing_fails
+    line.now += timedelta(minutes=1)
+    (sight,) = store.count(strangers(1))
+    assert (sight.failure, sight.state.stale) == (None, True)
+    ((requests, _),) = line.calls
+    assert len(requests) == 6
+    (standing,) = requests[-1].payload["RequestItems"].values()
+    assert standing["ConsistentRead"] is False  # at half the price: an old one errs on the safe side
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("age", "rounds"), [(SHARDS_LAST - timedelta(seconds=1), 1), (SHARDS_LAST, 2)])
+def test_nobody_counts_by_a_table_of_shards_of_hours_ago(line, store, age, rounds, sign):
+    line.now += sign * age
+    store.count(strangers(1), 7.5)
+    assert [until for _, until in line.calls] == [7.5] * rounds
+    assert [len(requests) for requests, _ in line.calls] == [*([1] * (rounds - 1)), 5 + (rounds == 1)]
+
+
+def test_who_is_prepared_counts_the_first_payment_in_one_step(line):
+    store = DynamoStore(line, TABLES, 400, lambda: line.now)
+    line.fails = standing_fails
+    with pytest.raises(UnavailableError):
+        store.prepare(7.5)
+    line.fails = lambda _: False
+    store.prepare(7.5)
+    assert [(len(requests), until) for requests, until in line.calls] == [(1, 7.5)] * 2
+    line.calls.clear()
+    (sight,) = store.count(strangers(1))
+    assert sight.state.stale is True  # the watermark is one of 1970
+    assert [len(requests) for requests, _ in line.calls] == [5]
+
+
+def test_watermarks_are_asked_for_until_there_are_all(line):
+    line.table.tables[TABLES.profiles].clear()
+    store = DynamoStore(line, TABLES, 400, lambda: line.now)
+    for part in SLICES:
+        store.count([])
+        line.mark(part)
+    line.calls.clear()
+    for _ in range(3):
+        store.count([])
+    assert [len(requests) for requests, _ in line.calls] == [1, 0, 0]
+
+
+def test_who_has_no_table_of_shards_counts_nothing_and_says_so(line):
+    store = DynamoStore(line, TABLES, 400, lambda: NOON)
+    line.fails = standing_fails
+    crowd = strangers(2)
+    for sight in store.count(crowd, 7.5):
+        assert (sight.failure, sight.read, sight.stored, sight.state.items) == (THROTTLED, False, None, {})
+        assert [key.kind.name for key in sight.uncounted] == ["payer", "payee", "pair", "device"]
+    assert [(len(requests), until) for requests, until in line.calls] == [(1, 7.5)]
+    with pytest.raises(UnavailableError):
+        store.count_again(crowd[0], ["payer"])
+    line.fails = lambda _: False
+    assert [sight.state.recounted for sight in store.count(crowd)] == [False, False]
+
+
+def test_of_each_commit_the_error_the_winner_or_nothing_is_told_in_its_place(line, store):
+    new, known, failing = strangers(3)
+    store.commit([record(known, b"theirs")])
+    line.calls.clear()
+    line.fails = lambda request: request.payload.get("Item", {}).get("pk") == {"S": failing.transaction_id}
+    kept = store.commit([record(new), record(known), record(failing)], 7.5)
+    assert kept == [None, (known.identity, b"theirs"), THROTTLED]
+    ((requests, until),) = line.calls
+    assert (len(requests), until) == (3, 7.5)
+    assert store.find_all({"t-0", "t-1", "t-2"}) == {"t-0": (new.identity, b"{}"), "t-1": (known.identity, b"theirs")}
+
+
+def test_a_look_up_gives_up_when_it_is_told_to(line, store):
+    assert store.find("t-1", 7.5) is None
+    assert [until for _, until in line.calls] == [7.5]
+    line.fails = lambda _: True
+    with pytest.raises(UnavailableError):
+        store.find("t-1")
+
+
+def test_only_the_kinds_named_are_counted_again_and_an_error_is_raised(line, store):
+    (transaction,) = strangers(1)
+    assert [key.kind.name for key in store.count_again(transaction, ["pair", "payer"])] == ["payer", "pair"]
+    ((requests, _),) = line.calls
+    assert [request.payload["Key"]["pk"]["S"] for request in requests] == ["payer#a-0", "pair#a-0|b-0"]
+    line.fails = lambda request: request.payload["Key"]["pk"]["S"].startswith("pair")
+    with pytest.raises(ServiceError):
+        store.count_again(transaction, ["pair", "payer"])
+
+
+MISSHAPEN: dict[str, tuple[str, Any]] = {
+    "no attributes": ("update_item", {}),
+    "an empty item": ("update_item", {"Attributes": {}}),
+    "a list for an item": ("update_item", {"Attributes": ["s1"]}),
+    "a value without a type": ("update_item", {"Attributes": {"s1": "7"}}),
+    "a number that is none": ("update_item", {"Attributes": {"s1": {"N": "x"}}}),
+    "a refusal without the item": ("update_item", Refused({})),
+    "no responses": ("batch_get_item", {}),
+    "a refused read": ("batch_get_item", Refused({})),
+    "a refused read with what was there": ("batch_get_item", Refused({"pk": {"S": "t-0"}})),
+    "a list for tables": ("batch_get_item", {"Responses": []}),
+    "null for rows": ("batch_get_item", {"Responses": {"counters": None}}),
+    "null for a row": ("batch_get_item", {"Responses": {"profiles": [None]}}),
+    "a map for rows": ("batch_get_item", {"Responses": {"profiles": {"pk": {"S": "account#a-0"}}}}),
+    "no pk": ("batch_get_item", {"Responses": {"profiles": [{"o": {"B": ""}}]}}),
+    "no sk": ("batch_get_item", {"Responses": {"counters": [{"pk": {"S": "payer#a-0"}}]}}),
+    "no past": ("batch_get_item", {"Responses": {"profiles": [{"pk": {"S": "account#a-0"}, "o": {"B": "AAAA"}}]}}),
+    "no decision": ("batch_get_item", {"Responses": {"decisions": [{"pk": {"S": "t-0"}, PACKED: {"B": "AAAA"}}]}}),
+}
+
+
+@pytest.mark.parametrize("of", MISSHAPEN)
+def test_an_answer_that_is_none_leaves_its_payment_unseen_and_every_other_whole(line, store, of):
+    operation, answer = MISSHAPEN[of]
+    line.answers = lambda request: answer if request.operation == operation and "a-0" in str(request) else None
+    one, other = strangers(2)
+    ((sight,), (sound,)) = store.count([one]), store.count([other])
+    assert isinstance(sight.failure, UnavailableError)
+    assert (sight.stored, sight.read) == (None, False)
+    assert (sound.failure, sound.uncounted, sound.read) == (None, (), True)
+    if operation == "update_item":
+        assert [key.kind.name for key in sight.uncounted] == ["payer", "payee", "pair", "device"]
+    line.answers = lambda _: None
+    (again,) = store.count([one])
+    assert (again.failure, len(again.state.items)) == (None, 4)
+
+
+@pytest.mark.parametrize("of", ["no responses", "null for a row", "no pk"])
+def test_watermarks_that_make_no_sense_are_not_taken_over(line, store, of):
+    line.answers = lambda request: MISSHAPEN[of][1] if standing_fails(request) else None
+    line.now += timedelta(minutes=1)
+    (sight,) = store.count(strangers(1))
+    assert sight.failure is None
+    line.now += SHARDS_LAST
+    (sight,) = store.count(strangers(1))
+    assert isinstance(sight.failure, UnavailableError)
+
+
+def step_of(day: dict[str, str], number: dict[str, str]) -> dict[str, Any]:
+    return {"L": [{"L": [day, number]}]}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        {"N": "8"},
+        step_of({"N": "20516"}, {"S": "8"}),
+        step_of({"N": "20516"}, {"N": "0"}),
+        step_of({"N": "20516"}, {"N": "3"}),
+        step_of({"S": "20516"}, {"N": "8"}),
+        {"L": [{"L": [{"N": "20516"}]}]},
+        {"B": 10**13},
+    ],
+)
+def test_a_table_of_shards_that_makes_no_sense_is_not_taken_over(line, store, steps):
+    line.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, "payee#b-0": steps}
+    line.now += timedelta(minutes=1)
+    (sight,) = store.count(strangers(1))
+    assert sight.failure is None
+    fresh = DynamoStore(line, TABLES, 400, lambda: line.now)
+    (sight,) = fresh.count(strangers(1))
+    assert isinstance(sight.failure, UnavailableError)
+
+
+@pytest.mark.parametrize("answer", [Refused({}), Refused({"body_identity": {"B": "AA=="}, PACKED: {"B": "AAAA"}})])
+def test_a_winner_that_cannot_be_read_is_an_error_of_its_own_commit(line, store, answer):
+    one, other = strangers(2)
+    line.answers = lambda request: answer if request.payload.get("Item", {}).get("pk") == {"S": "t-0"} else None
+    error, kept = store.commit([record(one), record(other)])
+    assert isinstance(error, UnavailableError)
+    assert kept is None
+
+
+def test_a_decision_that_cannot_be_read_is_not_found_and_not_none(line, store):
+    broken = {"pk": {"S": "t-1"}, "body_identity": {"B": "AA=="}, PACKED: {"B": "AAAA"}}
+    line.table.tables[TABLES.decisions][("t-1",)] = broken
+    with pytest.raises(UnavailableError):
+        store.find("t-1")
+    with pytest.raises(UnavailableError):
+        store.find_all({"t-1"})
+
+
+def test_no_pause_lasts_beyond_the_deadline(line, store):
+    left = {TABLES.profiles: {"Keys": [{"pk": {"S": "account#a-0"}}]}}
+    unprocessed = {"Responses": {}, "UnprocessedKeys": left}
+    line.answers = lambda request: unprocessed if request.operation == "batch_get_item" else None
+    for ahead_s in (-1.0, 0.0, PAUSE_S):
+        line.calls.clear()
+        until = time.monotonic() + ahead_s
+        (sight,) = store.count(strangers(1), until)
+        assert str(sight.failure) == "UnprocessedKeys"
+        assert len(line.calls) == 1
+        assert sight.uncounted == ()
+    line.calls.clear()
+    store.count(strangers(1), time.monotonic() + 2.5 * PAUSE_S)
+    assert len(line.calls) == 2
+
+
+def test_what_is_uncounted_stands_in_the_row(line, store):
+    one, other = strangers(2)
+    store.commit([record(one, uncounted=("payer", "pair")), record(other)])
+    rows = [request.payload["Item"] for requests, _ in line.calls for request in requests]
+    assert [row.get("uncounted") for row in rows] == [{"S": "payer pair"}, None]

@@ -1,0 +1,102 @@
+"""Figures are what their definitions say, and no other thresholds cost less."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud.decisions.decision import Outcome, by_score
+from models.training import evaluate
+from models.training.evaluate import COMPLAINT, COSTS, GRID, Scored, average_precision, cheapest, prefilter_cost, report
+
+THRESHOLDS = {"challenge": 0.2, "review": 0.5, "decline": 0.8}
+
+
+def scored(*rows: tuple[float, int, str]) -> Scored:
+    """Score, amount, tactic; an empty tactic is an honest payment."""
+    scores, amounts, tactics = zip(*rows, strict=True)
+    fraud = np.array([bool(tactic) for tactic in tactics])
+    return Scored(np.array(scores, np.float64), np.array(amounts, np.int64), fraud, np.array(tactics, np.str_))
+
+
+HANDFUL = scored(
+    (0.9, 1_000, "mule"),
+    (0.9, 50, ""),
+    (0.6, 3_000, "testing"),
+    (0.2, 10, ""),
+    (0.1, 500, "mule"),
+    (0.1, 70, ""),
+)
+
+
+def test_average_precision_is_the_precision_gained_per_step_of_recall():
+    assert average_precision(HANDFUL.score, HANDFUL.fraud) == pytest.approx((1 / 2 + 2 / 3 + 3 / 6) / 3, abs=1e-4)
+
+
+def test_a_perfect_ranking_has_average_precision_one_and_no_fraud_has_none():
+    assert average_precision(np.array([0.1, 0.8, 0.9]), np.array([False, True, True])) == 1
+    assert math.isnan(average_precision(np.array([0.1]), np.array([False])))
+
+
+def test_catches_are_counted_per_tactic_and_threshold():
+    catches = {(catch.outcome, catch.tactic): catch for catch in report(HANDFUL, THRESHOLDS).catches}
+    assert len(catches) == 9
+    whole, mule, testing = (catches["challenge", tactic] for tactic in ("all", "mule", "testing"))
+    assert (whole.frauds, whole.caught, whole.recall, whole.precision) == (3, 2, 0.6667, 0.5)
+    assert (mule.frauds, mule.caught, mule.recall, mule.recall_by_value) == (2, 1, 0.5, 0.6667)
+    assert mule.precision == 0.3333  # one caught, two false alerts
+    assert testing.recall == 1
+    assert catches["decline", "testing"].caught == 0
+
+
+def test_the_cost_is_that_of_the_outcomes_the_decision_would_take():
+    def cost(score: float, amount: int, tactic: str) -> float:
+        each = COSTS[by_score(score, THRESHOLDS)]
+        return each.handling + (each.escape * (amount + COMPLAINT) if tactic else each.friction)
+
+    rows = list(zip(HANDFUL.score, HANDFUL.amount, HANDFUL.tactic, strict=True))
+    assert evaluate.total_cost(HANDFUL, THRESHOLDS) == pytest.approx(sum(cost(*row) for row in rows))
+    approving = report(HANDFUL, THRESHOLDS).cost_of_approving_all
+    assert approving == round(1000 * (4_500 + 3 * COMPLAINT) / 6)
+
+
+def test_severer_outcomes_let_less_through_and_cost_the_honest_more():
+    escapes, frictions = ([getattr(COSTS[o], name) for o in Outcome] for name in ("escape", "friction"))
+    assert escapes == sorted(escapes, reverse=True)
+    assert frictions == sorted(frictions)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(GRID), st.integers(1, 10**6), st.sampled_from(["", "", "", "mule"])), min_size=1
+    ),
+    st.lists(st.sampled_from(GRID), min_size=3, max_size=3).map(sorted),
+)
+@settings(deadline=None)
+def test_no_thresholds_of_the_grid_cost_less_than_the_chosen(rows, others):
+    chosen = cheapest(scored(*rows))
+    assert list(chosen.values()) == sorted(chosen.values())
+    other = dict(zip(chosen, others, strict=True))
+    assert evaluate.total_cost(scored(*rows), chosen) <= evaluate.total_cost(scored(*rows), other) + 1e-6
+
+
+def test_the_prefilter_costs_the_frauds_that_it_hides_from_the_model():
+    hides_the_testing, *_ = prefilter_cost(HANDFUL, THRESHOLDS, [False, False, True, True, False, False])
+    assert hides_the_testing.skipped == 0.3333
+    assert hides_the_testing.frauds_skipped == 1
+    assert (hides_the_testing.recall, hides_the_testing.recall_with_prefilter) == (0.6667, 0.3333)
+    assert hides_the_testing.loss == 0.3334
+
+
+def test_a_prefilter_that_hides_only_what_is_missed_anyway_costs_nothing():
+    assert [row.loss for row in prefilter_cost(HANDFUL, THRESHOLDS, [False] * 4 + [True] * 2)] == [0, 0, 0]
+
+
+def test_the_command_prints_both_tables(capsys):
+    evaluate.main(["--days", "3", "--payers", "300"])
+    printed = capsys.readouterr().out
+    assert "average precision" in printed
+    assert "account_takeover" in printed
+    assert "recall with prefilter" in printed

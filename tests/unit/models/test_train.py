@@ -1,0 +1,143 @@
+"""Training is repeatable, blind to the future, and never writes a model that its own export does not equal."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import xgboost
+
+from fraud.counters.layout import DAY
+from fraud.scoring.trees import Trees
+from models.simulation.simulate import DEFAULT_START, simulate
+from models.training import train as training
+from models.training.dataset import Dataset
+from models.training.train import FOLDS, Hyperparameters, Periods, check, train
+
+SMALL = Hyperparameters(most_trees=25, delay_days=2, test_days=2, max_bin=256)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return Dataset.build(simulate(5, DEFAULT_START, 12, 200))
+
+
+@pytest.fixture(scope="module")
+def trained(dataset):
+    return train(dataset, SMALL, {"simulated": {"seed": 5}})
+
+
+@pytest.fixture(scope="module")
+def periods(dataset) -> Periods:
+    return Periods.of(dataset, SMALL)
+
+
+def test_the_same_dataset_gives_the_same_bytes(dataset, trained):
+    again = train(dataset, SMALL, {"simulated": {"seed": 5}})
+    assert (again.trees, again.manifest) == (trained.trees, trained.manifest)
+
+
+def test_another_seed_gives_another_model(dataset, trained):
+    assert train(dataset, replace(SMALL, seed=2), {}).trees != trained.trees
+
+
+def test_nothing_that_happens_or_is_reported_later_changes_the_model(dataset, trained, periods):
+    later = dataset.occurred_at >= periods.fitted
+    unknown = dataset.fraud & (dataset.reported_at > periods.cutoff)
+    assert later.any()
+    assert unknown[~later].any()
+    changed = replace(
+        dataset,
+        features=np.where(later[:, None], np.float32(7), dataset.features),
+        amount=np.where(later, 1, dataset.amount),
+        fraud=dataset.fraud & ~unknown & ~later,
+    )
+    other = train(changed, SMALL, {})
+    assert other.trees == trained.trees
+    assert json.loads(other.manifest)["thresholds"] == json.loads(trained.manifest)["thresholds"]
+
+
+def test_delay_and_test_follow_the_fitted_days(periods):
+    start = int(DEFAULT_START.timestamp())
+    assert periods == Periods(start, start + 8 * DAY, start + 10 * DAY, start + 12 * DAY)
+
+
+def test_folds_are_in_time_order_without_gap_and_leave_days_to_fit_before(periods):
+    folds = list(periods.folds())
+    assert len(folds) == FOLDS
+    assert periods.start < folds[0][0]
+    assert folds[-1][1] == periods.fitted
+    assert all(end == start for (_, end), (start, _) in pairwise(folds))
+    assert next(Periods(0, 14 * DAY, 21 * DAY, 28 * DAY).folds()) == (6 * DAY, 8 * DAY)
+
+
+def test_too_few_days_are_refused(dataset):
+    with pytest.raises(ValueError, match="12 days leave no more than 4 to fit"):
+        train(dataset, replace(SMALL, delay_days=4, test_days=4), {})
+
+
+def test_an_export_that_is_not_the_booster_is_refused(dataset, trained):
+    trees = Trees.load(trained.trees, trained.manifest)
+    check(trained.booster, trees, dataset)
+    with pytest.raises(ValueError, match="differ from xgboost"):
+        check(trained.booster[: trained.booster.num_boosted_rounds() - 1], trees, dataset)
+
+
+def test_the_manifest_says_what_was_fitted_and_what_it_achieves(dataset, trained, periods):
+    manifest = json.loads(trained.manifest)
+    fitted = dataset.between(periods.start, periods.fitted)
+    assert manifest["trained"] | {"hyperparameters": None} == {
+        "simulated": {"seed": 5},
+        "hyperparameters": None,
+        "trees": trained.booster.num_boosted_rounds(),
+        "payments": len(fitted),
+        "frauds_known": int((fitted.fraud & (fitted.reported_at <= periods.cutoff)).sum()),
+        "from": "2026-03-01",
+        "before": "2026-03-09",
+        "labels_known_at": "2026-03-11",
+        "xgboost": xgboost.__version__,
+    }
+    assert manifest["metrics"]["payments"] == len(dataset.between(periods.cutoff, periods.end))
+    assert manifest["metrics"]["average_precision"] == trained.report.average_precision
+
+
+def test_a_sagemaker_job_reads_and_writes_the_directories_it_is_given(dataset, trained, tmp_path, monkeypatch, capsys):
+    dataset.save(tmp_path / "train")
+    for variable, directory in (("CHANNEL_TRAIN", "train"), ("MODEL_DIR", "model"), ("OUTPUT_DATA_DIR", "output")):
+        monkeypatch.setenv(f"SM_{variable}", str(tmp_path / directory))
+    arguments = [f"--{name}={getattr(SMALL, name)}" for name in ("most_trees", "delay_days", "test_days", "max_bin")]
+    training.main(arguments)
+    model = tmp_path / "model"
+    assert (model / "trees.json").read_bytes() == trained.trees
+    trees = Trees.load((model / "trees.json").read_bytes(), (model / "manifest.json").read_bytes())
+    check(xgboost.Booster(model_file=model / "model.ubj"), trees, dataset)
+    assert trees.version in capsys.readouterr().out
+    assert "average precision" in (tmp_path / "output" / "evaluation.txt").read_text()
+
+
+def test_the_layer_holds_the_two_files_of_the_model_and_no_booster():
+    assert sorted(path.name for path in training.PACKAGED.iterdir()) == ["manifest.json", "trees.json"]
+
+
+def test_alone_it_simulates(tmp_path, monkeypatch):
+    monkeypatch.delenv("SM_CHANNEL_TRAIN", raising=False)
+    small = ["--payers=60", "--days=9", "--most_trees=3", "--delay_days=1", "--test_days=1"]
+    training.main(["--out", str(tmp_path), *small])
+    manifest = json.loads((tmp_path / "manifest.json").read_bytes())
+    assert manifest["trained"]["simulated"] == {"seed": 1, "days": 9, "payers": 60}
+
+
+def test_what_labels_are_worth_is_told_of_both_models_and_nothing_is_written(tmp_path, capsys):
+    parameters = replace(SMALL, test_days=6, min_child_weight=0.3, learning_rate=0.3)  # few frauds move the trees
+    changed = ("most_trees", "delay_days", "test_days", "max_bin", "min_child_weight", "learning_rate")
+    arguments = [f"--{name}={getattr(parameters, name)}" for name in changed]
+    training.main(["--compare-labels", "--out", str(tmp_path), "--days=26", "--payers=60", *arguments])
+    models = {
+        words: train(Dataset.build(simulate(1, DEFAULT_START, 26, 60), labels=labels), parameters, {})
+        for words, labels in (("with labels", True), ("without labels", False))
+    }
+    told = [f"average precision {words}: {model.report.average_precision:.3f}" for words, model in models.items()]
+    assert capsys.readouterr().out.splitlines() == told
+    assert len({line.rpartition(" ")[2] for line in told}) == 2
+    assert list(tmp_path.iterdir()) == []
