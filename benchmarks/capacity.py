@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import lives, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
-from benchmarks.metering import TABLES, Term, World
+from benchmarks.metering import TABLES, MeteredStack, Term
 from fraud.counters import fold
 from fraud.counters.codec import SHARDS
 from fraud.counters.layout import DAY, DEVICE, MERCHANT, PAYEE, PAYER, Kind
@@ -109,7 +109,7 @@ class Bill(NamedTuple):
     largest: dict[str, int]
 
 
-def live(world: World, side: Side, life: Life, midnight: datetime, samples: int) -> list[list[Term]]:
+def live(world: MeteredStack, side: Side, life: Life, midnight: datetime, samples: int) -> list[list[Term]]:
     """One day of a side's payments, the clock at each; the terms of `samples` of them, evenly dealt."""
     chosen = {n * life.payments // samples for n in range(samples)} if samples else set()
     found = []
@@ -127,7 +127,7 @@ def live(world: World, side: Side, life: Life, midnight: datetime, samples: int)
     return found
 
 
-def folded(world: World, kind: Kind, entity: str) -> list[Term]:
+def folded(world: MeteredStack, kind: Kind, entity: str) -> list[Term]:
     """The terms of folding yesterday's items, in order."""
     world.meter.terms = []
     world.now = TODAY + timedelta(days=1, hours=13)
@@ -142,7 +142,7 @@ def folded(world: World, kind: Kind, entity: str) -> list[Term]:
 
 def bill(side: Side, life: Life) -> Bill:
     """What a payment costs on this side, every term."""
-    world = World(TODAY)
+    world = MeteredStack(TODAY)
     world.meter.on, world.meter.follows = False, side.follows
     for kind, entity in side.kinds.items():
         lives.folded_past(world.meter, TABLES, kind, entity, life.payments)
@@ -224,7 +224,7 @@ def usd(wru: float, rru: float) -> dict[str, float]:
 
 def _asides() -> list[table.Row]:
     """What is not in the sums: watermarks and the table of shards, the stream instead of the API, what is kept."""
-    world = World(TODAY)
+    world = MeteredStack(TODAY)
     world.folding.tick()
     world.meter.terms = []
     world.evaluator.evaluate(lives.payment("watermarks", TODAY))

@@ -89,18 +89,20 @@ class Decision(NamedTuple):
     figures: Mapping[str, float]
 
 
-def decision(past: Lived) -> Decision:
+def decision(history: Lived) -> Decision:
     """Live through the past and today, and decide the last payment of the day."""
     meter = Metered()
     meter.on = False
     counting = DynamoStore(meter, TABLES, 400, lambda: TODAY)
     for kind, entity in ((PAYER, PAYER_ID), (DEVICE, DEVICE_ID), (PAYEE, PAYEE_ID)):
-        if past.payments:
-            lives.folded_past(meter, TABLES, kind, entity, past.payments // YEAR)
-    for n, moment in enumerate(lives.moments(TODAY - timedelta(days=1), timedelta(days=1), past.yesterday, past.name)):
+        if history.payments:
+            lives.folded_past(meter, TABLES, kind, entity, history.payments // YEAR)
+    for n, moment in enumerate(
+        lives.moments(TODAY - timedelta(days=1), timedelta(days=1), history.yesterday, history.name)
+    ):
         other = lives.other(n)
-        counting.count([lives.payment(f"{past.name}-{n}-out", moment, payee_id=other)])
-        counting.count([lives.payment(f"{past.name}-{n}-in", moment, payer_id=other, device_id=None)])
+        counting.count([lives.payment(f"{history.name}-{n}-out", moment, payee_id=other)])
+        counting.count([lives.payment(f"{history.name}-{n}-in", moment, payer_id=other, device_id=None)])
     payments = [
         lives.payment(f"today-{n}", moment)
         for n, moment in enumerate(lives.moments(TODAY, timedelta(days=1), PER_DAY, "today"))
@@ -124,7 +126,7 @@ def rows() -> list[table.Row]:
     """Each past's figures, the ratios of the longest past to the shorter ones, and how the target was met, of
     either past of 10^6.
     """
-    decisions = {past.name: decision(past) for past in LIVES}
+    decisions = {history.name: decision(history) for history in LIVES}
     spent: dict[str, list[float]] = {name: [] for name in decisions}
     for _ in range(ROUNDS):
         for name, measured in decisions.items():

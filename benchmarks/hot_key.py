@@ -14,11 +14,23 @@ from typing import Any
 
 from benchmarks import lives, table
 from benchmarks.lives import MEAN_AMOUNT, NOON, PAYEE_ID
-from benchmarks.metering import TABLES, Term, World, read_units, size_of, write_units
+from benchmarks.metering import TABLES, MeteredStack, Term, read_units, size_of, write_units
 from fraud.counters import sharding
 from fraud.counters.codec import SHARDS, profile_of
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import DAY, MARK_BYTES, MERCHANT, PAYEE, SCALES, SLOTS, Item, Kind, Steps, packed, updates
+from fraud.counters.layout import (
+    DAY,
+    MERCHANT,
+    PAYEE,
+    SCALES,
+    SLOTS,
+    TOKEN_BYTES,
+    Item,
+    Kind,
+    ShardSchedule,
+    packed,
+    updates,
+)
 from fraud.counters.windows import measure
 from fraud.transaction import Transaction
 
@@ -31,9 +43,9 @@ MOST_WU = 800
 LARGEST = 400 * 1024
 
 
-def steps(world: World, entity: str) -> Steps:
+def steps(world: MeteredStack, entity: str) -> ShardSchedule:
     """What the table of shards has of an entity."""
-    found: Steps = profile_of(world.meter.database.tables[TABLES.profiles].get((SHARDS,), {})).get(entity, ())
+    found: ShardSchedule = profile_of(world.meter.database.tables[TABLES.profiles].get((SHARDS,), {})).get(entity, ())
     return found
 
 
@@ -45,17 +57,17 @@ def payments(type_: str, count: int) -> Iterator[Transaction]:
 
 def hour(type_: str, number: int, count: int = PAYMENTS) -> tuple[dict[str, Any], int]:
     """The hour's payments on a receiver that is split so, as a row; and into how many the fold splits it afterwards."""
-    world, kind, memory = World(NOON - timedelta(days=sharding.AHEAD_DAYS)), TYPES[type_], InMemoryCounters()
+    world, kind, memory = MeteredStack(NOON - timedelta(days=sharding.AHEAD_DAYS)), TYPES[type_], InMemoryCounters()
     entity = kind.key(PAYEE_ID)
     world.tell({"split": entity, "shards": number})
     terms: list[list[Term]] = []
     for payment in payments(type_, count):
         world.now = payment.occurred_at
         world.meter.terms = []
-        (sight,) = world.store.count([payment])
+        (state_read,) = world.store.count([payment])
         state = memory.count(payment)
         terms.append([term for term in world.meter.terms if term.name.split()[1] == "counter"])
-    values = measure(payment, sight.state)
+    values = measure(payment, state_read.state)
     of_key = [[term for term in each if term.pk.startswith(entity)] for each in terms]
     written = [max(term.wru for term in each if term.name.startswith("write")) for each in of_key]
     per_second = count / HOUR.total_seconds() / number * written[-1]
@@ -106,7 +118,7 @@ def item_bytes(kind: Kind, rate: float, seconds: float) -> float:
     clock_hours = math.ceil(seconds / 3600)
     slots = [hour * SLOTS + slot for hour in range(clock_hours) for slot in range(_filled(SLOTS, writes / clock_hours))]
     item["d"] = {"NS": [str(slot) for slot in slots]}
-    one, two = (size_of({"r": {"BS": [bytes(MARK_BYTES)] * n}}) for n in (1, 2))
+    one, two = (size_of({"r": {"BS": [bytes(TOKEN_BYTES)] * n}}) for n in (1, 2))
     return size_of(item) + one + (writes - 1) * (two - one)
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from fraud.aws.client import Request
 from fraud.aws.dynamodb import Tables, Transport
 from fraud.counters import fold, worker
-from fraud.counters.history import NOTHING
+from fraud.counters.history import NO_HISTORY
 from fraud.counters.layout import DAY, PAYER, SCALES, SLOTS, Item, Key, Kind, packed
 from fraud.transaction import Transaction
 
@@ -27,14 +27,14 @@ CROWD = 200
 def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, per_day: int) -> None:
     """Give an entity the profile of one that has lived `per_day` payments a day, up to the day before yesterday."""
     rng = random.Random(f"{kind.name}#{entity}#{per_day}")
-    past = NOTHING
+    history = NO_HISTORY
     profile: worker.Row = {}
     today = int(TODAY.timestamp()) // DAY
     for day in range(today - fold.PROFILE_DAYS - 2, today - 1):
         items = _day(rng, kind, day, per_day)
         for period in sorted(items):
-            past = fold.folded(kind, period, items, past)
-            change = worker.expression(Key(kind, entity, period), profile, past)
+            history = fold.folded(kind, period, items, history)
+            change = worker.fold_update(Key(kind, entity, period), profile, history)
             transport.gather([Request("update_item", {"TableName": tables.profiles, **change})])
             profile = {kind.side: change["ExpressionAttributeValues"][":after"]}
 

@@ -136,7 +136,7 @@ def _name(table: str, key: tuple[str, ...]) -> str:
     return "decision" if table == TABLES.decisions else f"{table[:-1]} {key[0].partition('#')[0]}"
 
 
-class World:
+class MeteredStack:
     """The product on a metered DynamoDB; its clock stands at `now`."""
 
     def __init__(self, now: datetime) -> None:

@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fraud import assembly, settings
 from fraud.aws import metrics
-from fraud.aws.client import INVOKE, Refused, Request, Result
+from fraud.aws.client import INVOKE, ConditionFailed, Request, Result
 from fraud.aws.dynamodb import Tables
-from fraud.aws.http_api import Answer, Event, answered, body_of
+from fraud.aws.http_api import Event, Response, body_of, respond
 from fraud.decisions.evaluation import Evaluator, Scorer
 from fraud.decisions.store import DynamoStore
 from fraud.scoring import scorer
 from fraud.settings import Settings
-from fraud.transaction import Admission, Transaction
+from fraud.transaction import Transaction, TransactionContext
 
-Handler = Callable[[Event], Answer]
+Handler = Callable[[Event], Response]
 
 
 class BotoTransport:
@@ -52,7 +52,7 @@ class BotoTransport:
             return getattr(self._dynamodb, request.operation)(**request.payload)  # type: ignore[no-any-return]
         except self._error as error:
             if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                return Refused(error.response.get("Item", {}))
+                return ConditionFailed(error.response.get("Item", {}))
             raise
 
 
@@ -108,7 +108,7 @@ def pynamodb_handler() -> Handler:
     @idempotent_function(  # type: ignore[untyped-decorator]
         data_keyword_argument="event", persistence_store=layer, config=config
     )
-    def once(event: Event) -> Answer:
+    def once(event: Event) -> Response:
         return decide(event)
 
     return lambda event: once(event=event)
@@ -125,12 +125,12 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
     evaluator = Evaluator(store, model, assembly.rule_book(), settings.now, 10)
 
     def decide(event: Event) -> str:
-        transaction = Transaction.parse(body_of(event), Admission(configuration.currency, settings.now()))
+        transaction = Transaction.parse(body_of(event), TransactionContext(configuration.currency, settings.now()))
         evaluation = evaluator.evaluate(transaction)
         metrics.evaluated(evaluation, "api")
         return evaluation.answer.decode()
 
-    return lambda event: answered("api", lambda: decide(event))
+    return lambda event: respond("api", lambda: decide(event))
 
 
 class Floor:

@@ -6,11 +6,11 @@ rules.
 
 from fraud import assembly, settings
 from fraud.aws import metrics
-from fraud.aws.http_api import Answer, Event, answered, body_of
+from fraud.aws.http_api import Event, Response, body_of, respond
 from fraud.decisions import decision
 from fraud.errors import NotFoundError
 from fraud.settings import Settings
-from fraud.transaction import Admission, Transaction, is_id
+from fraud.transaction import Transaction, TransactionContext, is_id
 
 DOOR = "api"
 
@@ -18,14 +18,14 @@ _settings = Settings.from_environment()
 _evaluator = assembly.evaluator(_settings)
 
 
-def handler(event: Event, _context: object) -> Answer:
+def handler(event: Event, _context: object) -> Response:
     """API Gateway HTTP API, payload format 2.0."""
-    return answered(DOOR, lambda: ROUTES[event["routeKey"]](event).decode())
+    return respond(DOOR, lambda: ROUTES[event["routeKey"]](event).decode())
 
 
 def decide(event: Event) -> bytes:
     """Decide the payment in the body, or repeat its decision."""
-    transaction = Transaction.parse(body_of(event), Admission(_settings.currency, settings.now()))
+    transaction = Transaction.parse(body_of(event), TransactionContext(_settings.currency, settings.now()))
     evaluation = _evaluator.evaluate(transaction)
     metrics.evaluated(evaluation, DOOR)
     return evaluation.answer

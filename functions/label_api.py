@@ -7,7 +7,7 @@ unchanged by it.
 
 from fraud import settings
 from fraud.aws import metrics
-from fraud.aws.http_api import Answer, Event, answered, body_of, caller
+from fraud.aws.http_api import Event, Response, body_of, caller_arn, respond
 from fraud.labels.label import LabelBatch, LabelResults
 from fraud.labels.store import LabelStore
 from fraud.settings import Settings
@@ -18,15 +18,15 @@ _settings = Settings.from_environment()
 _labels = LabelStore(_settings)
 
 
-def handler(event: Event, _context: object) -> Answer:
+def handler(event: Event, _context: object) -> Response:
     """API Gateway HTTP API, payload format 2.0."""
-    return answered(DOOR, lambda: label(event).model_dump_json())
+    return respond(DOOR, lambda: label(event).model_dump_json())
 
 
 def label(event: Event) -> LabelResults:
     """Accept the labels in the body in the name of the caller's source."""
     now = settings.now()
-    by = caller(event)
+    by = caller_arn(event)
     source = _settings.label_sources.of(by)
     answer = _labels.accept(LabelBatch.parse(body_of(event), now), source, by, now)
     metrics.labelled(answer.results, source, DOOR)

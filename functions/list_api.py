@@ -9,8 +9,8 @@ from collections.abc import Callable
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from fraud import assembly, settings
-from fraud.aws.http_api import Answer, Event, answered, body_of, caller
-from fraud.lists.store import ORDERS, Listed, Lists, Moment
+from fraud.aws.http_api import Event, Response, body_of, caller_arn, respond
+from fraud.lists.store import REQUESTS, ListContext, ListKey, Lists
 from fraud.settings import Settings
 
 DOOR = "lists"
@@ -19,23 +19,23 @@ _lists = Lists(Settings.from_environment())
 _silenceable = assembly.rule_book().silenceable
 
 
-def handler(event: Event, _context: object) -> Answer:
+def handler(event: Event, _context: object) -> Response:
     """API Gateway HTTP API, payload format 2.0."""
     method, path = event["routeKey"].split(" ")
-    return answered(DOOR, lambda: METHODS[method](path.split("/")[2], APIGatewayProxyEventV2(event)))
+    return respond(DOOR, lambda: METHODS[method](path.split("/")[2], APIGatewayProxyEventV2(event)))
 
 
 def put(name: str, event: APIGatewayProxyEventV2) -> str:
     """Put a value on the list or change its entry; repeating it changes nothing."""
     listed = _listed(name, event)
-    order = ORDERS[name].parse(body_of(event.raw_event), Moment(settings.now(), _silenceable))
-    _lists.put(listed, order, caller(event.raw_event), settings.now)
+    order = REQUESTS[name].parse(body_of(event.raw_event), ListContext(settings.now(), _silenceable))
+    _lists.put(listed, order, caller_arn(event.raw_event), settings.now)
     return _shown(listed)
 
 
 def delete(name: str, event: APIGatewayProxyEventV2) -> None:
     """Take a value off the list."""
-    _lists.delete(_listed(name, event), caller(event.raw_event), settings.now)
+    _lists.delete(_listed(name, event), caller_arn(event.raw_event), settings.now)
 
 
 def get(name: str, event: APIGatewayProxyEventV2) -> str:
@@ -46,9 +46,9 @@ def get(name: str, event: APIGatewayProxyEventV2) -> str:
 METHODS: dict[str, Callable[[str, APIGatewayProxyEventV2], str | None]] = {"PUT": put, "DELETE": delete, "GET": get}
 
 
-def _listed(name: str, event: APIGatewayProxyEventV2) -> Listed:
-    return Listed(name, event.path_parameters["kind"], event.path_parameters["value"])
+def _listed(name: str, event: APIGatewayProxyEventV2) -> ListKey:
+    return ListKey(name, event.path_parameters["kind"], event.path_parameters["value"])
 
 
-def _shown(listed: Listed) -> str:
+def _shown(listed: ListKey) -> str:
     return _lists.view(listed, settings.now()).model_dump_json()

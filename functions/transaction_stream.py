@@ -15,7 +15,7 @@ from fraud.decisions.evaluation import Evaluation
 from fraud.decisions.events import Outbox, Undecidable
 from fraud.errors import ConflictingBodyError, FraudError, InvalidRequestError, ServiceError
 from fraud.settings import Settings
-from fraud.transaction import Admission, Transaction
+from fraud.transaction import Transaction, TransactionContext
 
 DOOR = "stream"
 REASONS: dict[type[FraudError], str] = {InvalidRequestError: "invalid", ConflictingBodyError: "conflict"}
@@ -53,7 +53,7 @@ def _failed(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
     try:
-        return Transaction.parse(_data(record), Admission(_settings.currency, settings.now()))
+        return Transaction.parse(_data(record), TransactionContext(_settings.currency, settings.now()))
     except InvalidRequestError as error:
         return error
 

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from fraud.counters.codec import opened
 from fraud.decisions.decision import PACKED
 from local.account.stack import REGION
-from local.api.client import Answer, Client
+from local.api.client import Client, Response
 from local.box import Box
 from operations.redrive import Line, read
 
@@ -56,7 +56,7 @@ class Delivery(NamedTuple):
     """One payment's answer, None when the API could not be reached, and the seconds it took with all attempts."""
 
     transaction_id: str
-    answer: Answer | None
+    answer: Response | None
     seconds: float
 
 
@@ -184,7 +184,7 @@ def look_up(client: Client, payment: Row) -> Any:  # noqa: ANN401 - JSON
 def report(
     first: Sequence[Delivery],
     stored: Sequence[Any],
-    again: Mapping[str, Answer | None],
+    again: Mapping[str, Response | None],
     labels: Mapping[str, str],
 ) -> Report:
     """Compare each payment's answer with what is stored and, where it was delivered again, with its second answer."""

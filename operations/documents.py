@@ -19,7 +19,7 @@ from fraud.decisions.decision import Decision, DecisionMade, DecisionView
 from fraud.decisions.events import SOURCE
 from fraud.errors import Problem
 from fraud.labels.label import LabelBatch, LabelResults
-from fraud.lists.store import LISTED, AllowOrder, DenyOrder, ListView
+from fraud.lists.store import LISTED, AllowRequest, DenyRequest, ListView
 from fraud.transaction import Id, Transaction
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -52,7 +52,7 @@ ROUTES: dict[str, dict[str, Any]] = {
         "answers": {200: LabelResults, 400: Problem, 403: Problem, 429: None, 503: Problem},
     },
 }
-for _list, _order in (("deny", DenyOrder), ("allow", AllowOrder)):
+for _list, _order in (("deny", DenyRequest), ("allow", AllowRequest)):
     _path = f"/lists/{_list}/{{kind}}/{{value}}"
     ROUTES[f"PUT {_path}"] = {
         "summary": f"Put a value on the {_list} list, or change its entry",
@@ -85,7 +85,7 @@ WORDS = {
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document as plain data."""
     modes: list[tuple[type[BaseModel], Any]] = [
-        (model, "validation") for model in (Transaction, DenyOrder, AllowOrder, LabelBatch)
+        (model, "validation") for model in (Transaction, DenyRequest, AllowRequest, LabelBatch)
     ]
     modes += [(model, "serialization") for model in (Decision, DecisionView, LabelResults, ListView, Problem)]
     _, schemas = models_json_schema(modes, ref_template=_REF + "{model}")

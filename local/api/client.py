@@ -18,7 +18,7 @@ from local.api.gateway import CLOCK_HEADER
 TIMEOUT_S = 60.0
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """Status and body as they came."""
 
     status: HTTPStatus
@@ -44,7 +44,7 @@ class Client:
     ) -> None:
         self._connection.close()
 
-    def request(self, method: str, path: str, body: bytes = b"", at: datetime | None = None) -> Answer:
+    def request(self, method: str, path: str, body: bytes = b"", at: datetime | None = None) -> Response:
         """Send one request, `at` an instant of the box's event clock if given. Raises OSError or HTTPException."""
         signed = AWSRequest(method, self._url + path, headers={"content-type": "application/json"}, data=body)
         if at is not None:
@@ -53,7 +53,7 @@ class Client:
         try:
             self._connection.request(method, self._base + path, body, dict(signed.headers.items()))
             response = self._connection.getresponse()
-            return Answer(HTTPStatus(response.status), response.read())
+            return Response(HTTPStatus(response.status), response.read())
         except (OSError, http.client.HTTPException):
             self._connection.close()  # the next request opens a new one
             raise

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from local.replay import Report
 from tests.acceptance.stream import REDELIVERED, SHUFFLED, InFlight, Left, by_api, by_stream, nothing_lost, shuffled
-from tests.acceptance.worlds import World, from_handbook, offline, simulated
+from tests.acceptance.worlds import Scenario, from_handbook, offline, simulated
 
 CRASHES = 3
 FUZZED = 300
@@ -27,7 +27,7 @@ SHOWN = 5
 class Started(NamedTuple):
     """A world on its way through three boxes, and the feature snapshots that every one of them must come to."""
 
-    world: World
+    world: Scenario
     expected: Mapping[str, bytes]
     api: Future[tuple[Report, Left]]
     stream: Future[tuple[InFlight, Left]]
@@ -39,7 +39,7 @@ def pool() -> Executor:
     return ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
 
 
-def start(world: World, boxes: Executor) -> Started:
+def start(world: Scenario, boxes: Executor) -> Started:
     """Send a world by API, by stream with crashes, and by stream out of order."""
     opening, expected = offline(world)
     if world.history:
@@ -64,7 +64,7 @@ def judge(started: Started) -> bool:
     return all([*sound, same_counters(world, stream, started.shuffled.result())])
 
 
-def parity(world: World, told: Report, api: Left, expected: Mapping[str, bytes]) -> bool:
+def parity(world: Scenario, told: Report, api: Left, expected: Mapping[str, bytes]) -> bool:
     """Whether every feature that the API saw is its offline twin, bit for bit."""
     errors = told.failed + told.refused.total()
     different = sum(id_ not in api.outcomes or api.outcomes[id_].features != own for id_, own in expected.items())
@@ -77,7 +77,7 @@ def parity(world: World, told: Report, api: Left, expected: Mapping[str, bytes])
     return whole and told.sound and not (errors or different or api.degraded or api.overwritten)
 
 
-def same_decisions(world: World, api: Left, stream: Left, in_flight: InFlight) -> bool:
+def same_decisions(world: Scenario, api: Left, stream: Left, in_flight: InFlight) -> bool:
     """Whether the stream, redelivered and crashed, decided as the API did, but for payments in flight at a crash."""
     ids = {payment["transaction_id"] for payment in world.payments}
     lost = len(ids - stream.outcomes.keys())
@@ -94,7 +94,7 @@ def same_decisions(world: World, api: Left, stream: Left, in_flight: InFlight) -
     return explained and not (lost or stream.overwritten or unexplained or counters)
 
 
-def same_counters(world: World, straight: Left, out_of_order: Left) -> bool:
+def same_counters(world: Scenario, straight: Left, out_of_order: Left) -> bool:
     """Whether the order of arrival has left no trace in any counter."""
     different = differing(straight, out_of_order)
     say(
@@ -114,7 +114,7 @@ def differing(one: Left, other: Left) -> Sequence[tuple[str, str]]:
     return sorted(key for key in keys if one.counters.get(key) != other.counters.get(key))
 
 
-def say(world: World, words: str, *wrong: str) -> None:
+def say(world: Scenario, words: str, *wrong: str) -> None:
     """Print a line, and one for each thing that is wrong, at once: the next may be minutes away."""
     print(f"{world.name}: {words}", *wrong, sep="\n  ", flush=True)
 

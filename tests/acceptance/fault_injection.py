@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from fraud import assembly
-from fraud.aws.client import Answer, Request, Result
+from fraud.aws.client import Request, Response, Result
 from fraud.counters.codec import item_of, opened
 from fraud.counters.layout import Item, Key, updates
 from fraud.counters.windows import measure
@@ -153,13 +153,13 @@ class Truth:
         for (operation, payload), result in zip(requests, results, strict=True):
             if operation == "update_item" and not isinstance(result, ServiceError):
                 pk, sk = key_of(payload["Key"])
-                self.counted.add((pk, sk, payload["ExpressionAttributeValues"][":mark"]["B"]))
+                self.counted.add((pk, sk, payload["ExpressionAttributeValues"][":token"]["B"]))
 
     def lies(self, row: Mapping[str, Any]) -> list[str]:
         """What a decision's row says that is not so."""
         contents = opened(row)
         payment, answer = Transaction.model_validate_json(contents.transaction), json.loads(contents.answer)
-        lost = [u.key.kind.name for u in updates(payment) if (u.key.pk, u.key.sk, u.mark) not in self.counted]
+        lost = [u.key.kind.name for u in updates(payment) if (u.key.pk, u.key.sk, u.token) not in self.counted]
         # Of a payment that was not even sent, because the table of shards could not be read, the age is that of now.
         ages = self.watermarks_ages[payment.transaction_id] or [self._clock.seconds - self.watermarks_read]
         without = {
@@ -240,7 +240,7 @@ class Faults:
         (fate,) = self.rng.choices([*SHARES, None], [*SHARES.values(), 1 - sum(SHARES.values())])
         return fate
 
-    def _done(self, request: Request) -> Answer:
+    def _done(self, request: Request) -> Response:
         (answer,) = self.table.gather([request])
         assert not isinstance(answer, ServiceError)
         return answer
@@ -466,7 +466,7 @@ def wrong_items(table: InMemoryDynamoDB, payments: Sequence[Transaction]) -> int
 
 
 def _plain(item: Item) -> tuple[object, ...]:
-    """Everything but the marks, which a store does not read."""
+    """Everything but the tokens, which a store does not read."""
     return item.buckets, item.slots, item.devices
 
 

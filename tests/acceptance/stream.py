@@ -31,7 +31,7 @@ from local.replay import (
     set_aside,
 )
 from operations import redrive
-from tests.acceptance.worlds import Confirmed, Opening, World, occurred_at
+from tests.acceptance.worlds import Confirmed, Opening, Scenario, occurred_at
 
 FUNCTION = "TransactionStream"
 BATCH = 30
@@ -70,7 +70,7 @@ InFlight = list[frozenset[str]]
 """The ids of the batch that was under way, for each crash."""
 
 
-def by_api(world: World, opening: Opening) -> tuple[Report, Left]:
+def by_api(world: Scenario, opening: Opening) -> tuple[Report, Left]:
     """Every payment at its own time; at last some of them again."""
     with _opened(world, opening) as box, box.connect() as client:
         first = []
@@ -85,13 +85,13 @@ def by_api(world: World, opening: Opening) -> tuple[Report, Left]:
         return report(first, stored, again, {}), _left(box)
 
 
-def by_stream(world: World, opening: Opening, crashes: int = 0, seed: int = 1) -> tuple[InFlight, Left]:
+def by_stream(world: Scenario, opening: Opening, crashes: int = 0, seed: int = 1) -> tuple[InFlight, Left]:
     """In order through one shard, some twice, the consumer killed amid `crashes` batches; what was in flight."""
     with _opened(world, opening) as box:
         return _played(box, world.steps(), _random(seed), crashes), _left(box)
 
 
-def shuffled(world: World, opening: Opening, seed: int = 2) -> Left:
+def shuffled(world: Scenario, opening: Opening, seed: int = 2) -> Left:
     """Through one shard, some twice, each payment up to ten minutes later than its place."""
     rng = _random(seed)
 
@@ -103,7 +103,7 @@ def shuffled(world: World, opening: Opening, seed: int = 2) -> Left:
         return _left(box)
 
 
-def nothing_lost(world: World, count: int, seed: int = 4) -> bool:
+def nothing_lost(world: Scenario, count: int, seed: int = 4) -> bool:
     """Fuzzed records: each is decided, or set aside with its reason; those that can be mended are, and then decided."""
     rng, payments = _random(seed), world.payments[:count]
     with Box(parameters={"Currency": payments[0]["currency"]}) as box:
@@ -136,7 +136,7 @@ def _random(seed: int) -> random.Random:
 
 
 @contextmanager
-def _opened(world: World, opening: Opening) -> Iterator[Box]:
+def _opened(world: Scenario, opening: Opening) -> Iterator[Box]:
     with Box(parameters={"Currency": world.payments[0]["currency"]}) as box:
         opening.write(box)
         yield box

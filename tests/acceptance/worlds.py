@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from fraud.counters.codec import watermark
 from fraud.counters.fold import SLICES, WATERMARKS, closable
-from fraud.counters.history import Past
+from fraud.counters.history import FoldedHistory
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import DAY, KEEP_DAYS, PAIR, SLOTS, Item, Key, profiles, sides
 from fraud.scoring import features
@@ -39,7 +39,7 @@ class Confirmed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class World:
+class Scenario:
     """Payments in event order, and the history before them: every payment of everyone who occurs in them."""
 
     name: str
@@ -84,12 +84,12 @@ class Opening(NamedTuple):
                 assert not answer["UnprocessedItems"], answer
 
 
-def simulated(limit: int) -> World:
+def simulated(limit: int) -> Scenario:
     """Payments of the simulator, without a history."""
-    return World("simulator", list(islice(simulate(3, DEFAULT_START, 14, 300), limit)))
+    return Scenario("simulator", list(islice(simulate(3, DEFAULT_START, 14, 300), limit)))
 
 
-def from_handbook(path: Path, limit: int) -> World:
+def from_handbook(path: Path, limit: int) -> Scenario:
     """Payments of the handbook's data from HANDBOOK_DAY on, after the days before it."""
     labelled = list(handbook.read(path, HANDBOOK_DAY, limit))
     occurring = {account for each in labelled for account in _accounts(each.transaction)}
@@ -99,7 +99,7 @@ def from_handbook(path: Path, limit: int) -> World:
         for each in handbook.read(path, handbook.EPOCH.date(), None, midnight)
         if not occurring.isdisjoint(_accounts(each.transaction))
     ]
-    return World("handbook", labelled, history)
+    return Scenario("handbook", labelled, history)
 
 
 def occurred_at(payment: Row) -> datetime:
@@ -107,7 +107,7 @@ def occurred_at(payment: Row) -> datetime:
     return datetime.fromisoformat(payment["occurred_at"])
 
 
-def offline(world: World) -> tuple[Opening, dict[str, bytes]]:
+def offline(world: Scenario) -> tuple[Opening, dict[str, bytes]]:
     """What the history leaves, and the feature snapshot that training computes for every payment after it."""
     counters = InMemoryCounters()
     rows = replay(chain(world.history, world.labelled), counters)
@@ -128,7 +128,7 @@ def _confirmed(payment: Row, at: datetime, decided: set[str]) -> Confirmed:
     return Confirmed(at, order)
 
 
-def _opening(counters: InMemoryCounters, world: World) -> Opening:
+def _opening(counters: InMemoryCounters, world: Scenario) -> Opening:
     """Everything that a payment of the world, or a fold during it, reads of what was before the first one."""
     payments = [Transaction.model_validate(payment) for payment in world.payments]
     touched = {(kind, entity) for payment in payments for kind, entity, _ in sides(payment)}
@@ -158,7 +158,7 @@ def _item(key: Key, item: Item) -> Row:
     if places := {hour * SLOTS + n for hour, bits in item.slots.items() for n in range(SLOTS) if bits >> n & 1}:
         columns["d"] = places
     columns |= {f"e{slot}": payments for slot, payments in item.devices.items()}
-    columns |= item.marks
+    columns |= item.tokens
     columns["ttl"] = (key.period + 1) * key.kind.period + KEEP_DAYS * DAY
     if key.slice is not None:
         columns["fold"] = key.slice.key(key.period)
@@ -175,8 +175,8 @@ def _typed(value: Any) -> Row:
             return {"N": str(value)}
         case str():
             return {"S": value}
-        case bytes() | Past():
-            return {"B": value.packed() if isinstance(value, Past) else value}
+        case bytes() | FoldedHistory():
+            return {"B": value.packed() if isinstance(value, FoldedHistory) else value}
         case list():
             return {"L": [_typed(element) for element in value]}
         case set() if all(isinstance(element, bytes) for element in value):

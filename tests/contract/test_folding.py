@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from fraud.aws.client import Refused, Request, Result, Wire
+from fraud.aws.client import AwsClient, ConditionFailed, Request, Result
 from fraud.aws.dynamodb import Tables, watermark_request
 from fraud.aws.queue import SqsQueue
 from fraud.counters import windows
-from fraud.counters.codec import SHARDS, expression, profile_of, watermark
+from fraud.counters.codec import SHARDS, attempt_update, profile_of, watermark
 from fraud.counters.fold import PROFILE_DAYS, WATERMARKS, Progress
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import MERCHANT, PAYER, Key, packed, updates
 from fraud.counters.windows import measure
-from fraud.counters.worker import PAGE, RESERVE_MS, Folding, Message, step
-from fraud.decisions.decision import Outcome, Record
+from fraud.counters.worker import PAGE, RESERVE_MS, Folding, Message, watermark_update
+from fraud.decisions.decision import DecisionRecord, Outcome
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError, UnavailableError
-from fraud.settings import Caller
+from fraud.settings import AwsIdentity
 from fraud.transaction import Transaction
 from local.account.emulator import Emulator
 from tests.support.fakes import committed, counted
@@ -43,7 +43,7 @@ METADATA = {"ResponseMetadata", "ConsumedCapacity", "Count", "ScannedCount"}
 class Both:
     """A transport to the emulator and to the table in memory that insists on equal answers."""
 
-    def __init__(self, emulated: Wire, memory: InMemoryDynamoDB) -> None:
+    def __init__(self, emulated: AwsClient, memory: InMemoryDynamoDB) -> None:
         self.emulated = emulated
         self.memory = memory
         self.asked: set[str] = set()
@@ -60,7 +60,7 @@ def plain(answer: Any) -> Any:
     """An answer without what only a service has to say, and without the order that a set or a batch does not have;
     binary values as JSON has them.
     """
-    if isinstance(answer, Refused):
+    if isinstance(answer, ConditionFailed):
         return "refused", plain(answer.item)
     if isinstance(answer, bytes):
         return base64.b64encode(answer).decode()
@@ -112,9 +112,9 @@ def copied(dynamodb: Any, name: str, copy: str) -> str:
 
 
 @pytest.fixture
-def emulated(tables: Tables) -> Wire:
+def emulated(tables: Tables) -> AwsClient:
     assert tables  # the emulator's, so it runs and the environment points to it
-    return Wire(Caller.from_environment())
+    return AwsClient(AwsIdentity.from_environment())
 
 
 def crowd(name: str, size: int) -> list[str]:
@@ -144,14 +144,16 @@ def some_payments(rng: random.Random) -> list[Transaction]:
     return made + made[::6]
 
 
-def decided(transaction: Transaction) -> Record:
-    return Record(transaction, b"{}", Outcome.APPROVE, NOON, dict.fromkeys(windows.NAMES, 0), b"features", "print")
+def decided(transaction: Transaction) -> DecisionRecord:
+    return DecisionRecord(
+        transaction, b"{}", Outcome.APPROVE, NOON, dict.fromkeys(windows.NAMES, 0), b"features", "print"
+    )
 
 
 # --- the same answers ------------------------------------------------------------------------------------------------
 
 
-def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: Wire, tables: Tables):
+def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: AwsClient, tables: Tables):
     both, inbox, now = Both(emulated, InMemoryDynamoDB()), Inbox(), NOON + timedelta(minutes=15)
     store = DynamoStore(both, tables, 400, lambda: now)
     folding = Folding(both, tables, inbox, lambda: now, few=0)
@@ -177,7 +179,7 @@ def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: W
     assert both.asked == {"batch_get_item", "get_item", "put_item", "query", "scan", "update_item"}
 
 
-def test_a_split_entity_is_counted_read_and_folded_by_both_and_shows_in_no_value(emulated: Wire, tables: Tables):
+def test_a_split_entity_is_counted_read_and_folded_by_both_and_shows_in_no_value(emulated: AwsClient, tables: Tables):
     both, memory, now = Both(emulated, InMemoryDynamoDB()), InMemoryCounters(), NOON
     store, inbox = DynamoStore(both, tables, 400, lambda: now), Inbox()
     folding = Folding(both, tables, inbox, lambda: now)
@@ -208,15 +210,17 @@ def test_a_split_entity_is_counted_read_and_folded_by_both_and_shows_in_no_value
     assert both.memory.tables[tables.profiles][SHARDS,] == {"pk": {"S": SHARDS}}
 
 
-def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: Wire, tables: Tables):
+def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: AwsClient, tables: Tables):
     both = Both(emulated, InMemoryDynamoDB())
     payers = crowd("page", PAGE + 3)
     for payer in payers:
         (update,) = (one for one in updates(payment(payer_id=payer)) if one.key.kind is PAYER)
-        both.gather([Request("update_item", {"TableName": tables.counters, **expression(update)})])
+        both.gather([Request("update_item", {"TableName": tables.counters, **attempt_update(update)})])
     part = update.key.slice
     assert part is not None
-    both.gather([Request("update_item", {"TableName": tables.profiles, **step({part: None}, Progress(TODAY - 1))})])
+    both.gather(
+        [Request("update_item", {"TableName": tables.profiles, **watermark_update({part: None}, Progress(TODAY - 1))})]
+    )
     folding = Folding(both, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1), few=0)
     assert folding.work({"letter": "d", "slice": part.number}, lambda: RESERVE_MS) == (len(payers), 1)
     both.gather([watermark_request(tables.profiles)])
@@ -226,16 +230,18 @@ def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: Wire, tables:
 
 
 def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(
-    emulated: Wire, emulator: Emulator, tables: Tables
+    emulated: AwsClient, emulator: Emulator, tables: Tables
 ):
     """Each of them meets the others on the same profiles; a label takes back what the fold forgets at that moment."""
     client, payers = emulator.client("dynamodb"), crowd("label", 12)
     for payer in payers:
         (update,) = (one for one in updates(payment(payer_id=payer)) if one.key.kind is PAYER)
-        emulated.gather([Request("update_item", {"TableName": tables.counters, **expression(update)})])
+        emulated.gather([Request("update_item", {"TableName": tables.counters, **attempt_update(update)})])
     part = update.key.slice
     assert part is not None
-    emulated.gather([Request("update_item", {"TableName": tables.profiles, **step({part: None}, Progress(TODAY - 1))})])
+    emulated.gather(
+        [Request("update_item", {"TableName": tables.profiles, **watermark_update({part: None}, Progress(TODAY - 1))})]
+    )
     folding = Folding(emulated, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1))
     for payer in payers:
         learnt = {"ExpressionAttributeValues": {":one": {"N": "1"}}, "UpdateExpression": f"ADD {OUTLIVED} :one"}

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from fraud.aws.client import Answer, Refused, Request, Result, Wire, answered
+from fraud.aws.client import AwsClient, ConditionFailed, Request, Response, Result, all_or_raise
 from fraud.aws.dynamodb import READ_ATTEMPTS, Tables, Transport
-from fraud.counters.codec import expression, item_of, opened, projection
+from fraud.counters.codec import attempt_update, item_of, opened, projection
 from fraud.counters.fold import closable
-from fraud.counters.history import Bucket, Past, Series
+from fraud.counters.history import Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import (
     DAY,
@@ -35,12 +35,12 @@ from fraud.counters.layout import (
 )
 from fraud.counters.windows import NAMES, measure
 from fraud.counters.worker import RESERVE_MS, Folding, Message
-from fraud.decisions.decision import PACKED, Contents, Outcome, Record, Stored
+from fraud.decisions.decision import PACKED, Contents, DecisionRecord, Outcome, StoredDecision
 from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
 from fraud.scoring import features
-from fraud.settings import Caller
+from fraud.settings import AwsIdentity
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from local.account.emulator import Emulator
 from tests.support.fakes import FixedScorer, committed, counted, rule_book
@@ -62,12 +62,12 @@ class Recorded:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.requests: list[Request] = []
-        self.answers: list[Answer] = []
+        self.answers: list[Response] = []
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         self.requests = list(requests)
         results = self._transport.gather(requests, until)
-        self.answers = answered(results)
+        self.answers = all_or_raise(results)
         return results
 
 
@@ -94,9 +94,9 @@ def environment(emulator: Emulator) -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="module")
-def transport(environment: pytest.MonkeyPatch) -> Wire:
+def transport(environment: pytest.MonkeyPatch) -> AwsClient:
     del environment
-    return Wire(Caller.from_environment())
+    return AwsClient(AwsIdentity.from_environment())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def dynamodb(emulator: Emulator) -> Any:
 
 
 @pytest.fixture(scope="module")
-def store(transport: Wire, tables: Tables) -> DynamoStore:
+def store(transport: AwsClient, tables: Tables) -> DynamoStore:
     return DynamoStore(transport, tables, RETENTION_DAYS, noon)
 
 
@@ -117,7 +117,7 @@ def own(name: str, kind: str = "p2p", **fields: Any) -> Transaction:
 
 
 def plain(item: Item) -> tuple[object, ...]:
-    """Everything of an item but its marks, which a store does not read."""
+    """Everything of an item but its tokens, which a store does not read."""
     return item.buckets, item.slots, item.devices
 
 
@@ -146,7 +146,7 @@ def folded(account: str, day: int) -> dict[str, Any]:
     """A profile as a fold, a list and an account's history would leave it."""
     bitmap = 1 << slot_of("device-0") | 1 << slot_of("person-1")
     days = {day - age: Bucket(packed(age, 700), bitmap, bitmap) for age in (2, 3, 8, 29)}
-    sides = {side: Past((day - 40) * DAY, (day - 2) * DAY, Series.of(days)) for side in "oim"}
+    sides = {side: FoldedHistory((day - 40) * DAY, (day - 2) * DAY, Series.of(days)) for side in "oim"}
     entry = {"reason": f"told by {account}", "expires_at": None, "known": True}
     return sides | {"deny": entry, "status": {"state": "hold", "version": 3}}
 
@@ -160,8 +160,8 @@ def typed(value: object) -> dict[str, Any]:
             return {"BOOL": value}
         case int():
             return {"N": str(value)}
-        case bytes() | Past():
-            return {"B": value.packed() if isinstance(value, Past) else value}
+        case bytes() | FoldedHistory():
+            return {"B": value.packed() if isinstance(value, FoldedHistory) else value}
         case dict():
             return {"M": {name: typed(each) for name, each in value.items()}}
         case _:
@@ -246,7 +246,7 @@ def test_a_repeat_is_refused_by_every_kind_and_answered_with_its_item(transport,
 
     refused = recorded.answers[:moved]
     assert len(refused) == moved == 4
-    assert all(isinstance(answer, Refused) for answer in refused)
+    assert all(isinstance(answer, ConditionFailed) for answer in refused)
     assert not first.recounted
     assert again.recounted
     for before, answer in zip(written, refused, strict=True):
@@ -271,9 +271,9 @@ def test_eight_writers_count_every_attempt_once_in_every_item(store, tables, dyn
     for key, item in memory.items.items():
         raw = dynamodb.get_item(TableName=tables.counters, Key={"pk": {"S": key.pk}, "sk": {"S": key.sk}})["Item"]
         assert plain(item_of(raw)) == plain(item)
-        marks = {bytes(mark) for name, value in raw.items() if name[0] == "r" for mark in value["BS"]}
-        assert marks == set().union(*item.marks.values())
-        assert len(marks) == 30
+        tokens = {bytes(token) for name, value in raw.items() if name[0] == "r" for token in value["BS"]}
+        assert tokens == set().union(*item.tokens.values())
+        assert len(tokens) == 30
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
@@ -298,7 +298,7 @@ def test_an_item_expires_and_is_listed_for_the_fold_by_the_first_write(store, ta
             assert [set(row) for row in listed["Items"]] == [{"pk", "sk", "fold"}]
 
 
-def test_a_pair_drops_the_marks_of_days_that_nothing_repairs(store, tables, dynamodb):
+def test_a_pair_drops_the_tokens_of_days_that_nothing_repairs(store, tables, dynamodb):
     start = datetime.fromtimestamp(642 * 32 * DAY, tz=NOON.tzinfo)
     days = [own("closed", transaction_id=f"closed-{n}", occurred_at=start + timedelta(days=n)) for n in range(4)]
     for transaction in days:
@@ -323,19 +323,19 @@ def test_nothing_of_a_payment_but_identifiers_reaches_the_counters(store, tables
 def test_the_update_of_a_payer_is_one_expression():
     payer, *_ = updates(payment())
     day, identity = int(NOON.timestamp()) // DAY, payment().identity
-    assert expression(payer) == {
+    assert attempt_update(payer) == {
         "Key": {"pk": {"S": "payer#payer-1"}, "sk": {"S": f"d{day}"}},
         "UpdateExpression": (
             "SET #ttl = if_not_exists(#ttl, :ttl), #fold = if_not_exists(#fold, :fold)"
-            f" ADD s4320 :v, m144 :v, h12 :v, d :slots, e{slot_of('device-1')} :one, r :marks"
+            f" ADD s4320 :v, m144 :v, h12 :v, d :slots, e{slot_of('device-1')} :one, r :tokens"
         ),
-        "ConditionExpression": "NOT contains(r, :mark)",
+        "ConditionExpression": "NOT contains(r, :token)",
         "ExpressionAttributeNames": {"#ttl": "ttl", "#fold": "fold"},
         "ExpressionAttributeValues": {
             ":v": {"N": "1200000000001"},
             ":ttl": {"N": str((day + 36) * DAY)},
-            ":marks": {"BS": [identity[:6]]},
-            ":mark": {"B": identity[:6]},
+            ":tokens": {"BS": [identity[:6]]},
+            ":token": {"B": identity[:6]},
             ":slots": {"NS": [str(12 * SLOTS + slot_of("payee-1"))]},
             ":one": {"N": "1"},
             ":fold": {"S": payer.fold},
@@ -345,13 +345,13 @@ def test_the_update_of_a_payer_is_one_expression():
     }
 
 
-def test_the_update_of_a_pair_removes_old_marks_and_has_no_slots():
+def test_the_update_of_a_pair_removes_old_tokens_and_has_no_slots():
     day = int(NOON.timestamp()) // DAY
-    request = expression(updates(payment())[2])
+    request = attempt_update(updates(payment())[2])
     removed = ", ".join(f"r{closed}" for closed in range(day % 32 - 2))
     assert removed.count("r") == 2
     assert request["UpdateExpression"] == (
-        f"SET #ttl = if_not_exists(#ttl, :ttl) ADD b{day % 32} :v, r{day % 32} :marks REMOVE {removed}"
+        f"SET #ttl = if_not_exists(#ttl, :ttl) ADD b{day % 32} :v, r{day % 32} :tokens REMOVE {removed}"
     )
     assert request["Key"] == {"pk": {"S": "pair#payer-1|payee-1"}, "sk": {"S": f"b{day // 32}"}}
 
@@ -360,12 +360,12 @@ def test_a_merchants_item_spans_an_hour():
     hour = int(NOON.timestamp()) // 3600
     at = NOON + timedelta(minutes=59, seconds=59)
     _, merchant, *_ = updates(payment(type="merchant", occurred_at=at))
-    request = expression(merchant)
+    request = attempt_update(merchant)
     assert merchant.key.kind is MERCHANT
     assert request["Key"] == {"pk": {"S": "merchant#payee-1"}, "sk": {"S": f"h{hour}"}}
     assert request["UpdateExpression"] == (
         "SET #ttl = if_not_exists(#ttl, :ttl), #fold = if_not_exists(#fold, :fold)"
-        " ADD s359 :v, m11 :v, h0 :v, d :slots, r :marks"
+        " ADD s359 :v, m11 :v, h0 :v, d :slots, r :tokens"
     )
     assert request["ExpressionAttributeValues"][":fold"]["S"].startswith(f"h{hour}#")
     assert request["ExpressionAttributeValues"][":ttl"] == {"N": str((hour + 1) * 3600 + 35 * DAY)}
@@ -416,7 +416,7 @@ def test_a_projection_of_a_merchant_reaches_over_the_hour_as_well(second):
     assert fine(payment(occurred_at=transaction.occurred_at)) == []  # its hours begin at noon, a day does not
 
 
-def test_a_projection_names_no_marks_and_only_the_payments_own_device():
+def test_a_projection_names_no_tokens_and_only_the_payments_own_device():
     names = projection([payment()]).split(", ")
     assert len(names) == len(set(names))
     assert {name for name in names if name[0] in "re"} == {f"e{slot_of('device-1')}"}
@@ -434,7 +434,7 @@ class Scripted:
         del until
         return [self._answer(request) for request in requests]
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         if request.operation == "update_item":
             return {"Attributes": request.payload["Key"]}
         assert request.operation == "batch_get_item"
@@ -483,7 +483,7 @@ def test_keys_left_unprocessed_are_asked_for_again_and_all_answers_are_kept():
         "account#payer-1": {"pk": "account#payer-1", "o5": 7},
         "device#device-1": {"pk": "device#device-1"},
     }
-    assert stored == Stored(bytes(32), b"kept")
+    assert stored == StoredDecision(bytes(32), b"kept")
 
 
 def test_keys_that_stay_unprocessed_make_the_store_unavailable():
@@ -527,11 +527,11 @@ def test_one_account_on_both_sides_of_a_card_payment_is_asked_for_once():
 # --- decisions --------------------------------------------------------------------------------------------------------
 
 
-def record(transaction: Transaction, answer: bytes = b'{"outcome":"approve"}') -> Record:
+def record(transaction: Transaction, answer: bytes = b'{"outcome":"approve"}') -> DecisionRecord:
     state = InMemoryCounters().count(transaction)
     values = measure(transaction, state)
     snapshot = features.pack(features.vector(transaction, values))
-    return Record(transaction, answer, Outcome.APPROVE, NOON, values, snapshot, features.fingerprint())
+    return DecisionRecord(transaction, answer, Outcome.APPROVE, NOON, values, snapshot, features.fingerprint())
 
 
 def test_a_decision_is_kept_with_all_that_a_replay_needs(store, tables, dynamodb):
@@ -552,7 +552,7 @@ def test_the_first_decision_stays_and_later_ones_are_told_it(store):
     transaction, answer = own("first"), '{"text":"花子"}'.encode()
     assert store.find(transaction.transaction_id) is None
     assert committed(store, record(transaction, answer)) is None
-    kept = Stored(transaction.identity, answer)
+    kept = StoredDecision(transaction.identity, answer)
     assert committed(store, record(own("first", amount=7), b"another")) == kept
     assert store.find(transaction.transaction_id) == kept
     assert counted(store, transaction).stored == kept
@@ -566,7 +566,7 @@ def test_many_decisions_are_found_in_one_read_and_ids_without_one_are_left_out(t
         assert committed(store, record(transaction, b"%d" % n)) is None
     ids = {transaction.transaction_id for transaction in kept}
     found = store.find_all(ids | {f"never-{n}" for n in range(40)})
-    assert found == {one.transaction_id: Stored(one.identity, b"%d" % n) for n, one in enumerate(kept)}
+    assert found == {one.transaction_id: StoredDecision(one.identity, b"%d" % n) for n, one in enumerate(kept)}
     (request,) = recorded.requests
     assert request.payload["RequestItems"][tables.decisions]["ConsistentRead"] is True
     assert store.find_all({"never-1"}) == {}
@@ -586,7 +586,7 @@ def test_decisions_left_unprocessed_are_asked_for_again():
     }
     left = {"d": {"Keys": [{"pk": {"S": "t-1"}}]}}
     transport, store = read_with([{"UnprocessedKeys": left}, {"Responses": {"d": [row]}}])
-    assert store.find_all({"t-1", "t-2"}) == {"t-1": Stored(bytes(32), b"kept")}
+    assert store.find_all({"t-1", "t-2"}) == {"t-1": StoredDecision(bytes(32), b"kept")}
     assert transport.asked[1] == left
     _, store = read_with([{"UnprocessedKeys": left}] * 9)
     with pytest.raises(UnavailableError):
@@ -598,7 +598,7 @@ def test_a_race_of_eight_commits_has_one_winner_whose_bytes_all_others_get(store
     with ThreadPoolExecutor(8) as racers:
         winners = list(racers.map(lambda n: committed(store, record(transaction, b"%d" % n)), range(8)))
     assert winners.count(None) == 1
-    kept = Stored(transaction.identity, b"%d" % winners.index(None))
+    kept = StoredDecision(transaction.identity, b"%d" % winners.index(None))
     assert [winner for winner in winners if winner is not None] == [kept] * 7
 
 
@@ -633,4 +633,4 @@ def test_a_dynamodb_that_does_not_answer_makes_the_store_unavailable(tables, mon
         unheard.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unheard.getsockname()[1]}")
         with pytest.raises(UnavailableError, match="ConnectionRefusedError"):
-            DynamoStore(Wire(Caller.from_environment()), tables, RETENTION_DAYS, noon).find("t-1")
+            DynamoStore(AwsClient(AwsIdentity.from_environment()), tables, RETENTION_DAYS, noon).find("t-1")

@@ -25,12 +25,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fraud.aws.client import Refused, Request, Result, Wire
+from fraud.aws.client import AwsClient, ConditionFailed, Request, Result
 from fraud.aws.sigv4 import Signer
-from fraud.counters.codec import expression
+from fraud.counters.codec import attempt_update
 from fraud.counters.layout import updates
 from fraud.errors import ServiceError
-from fraud.settings import Caller
+from fraud.settings import AwsIdentity
 from local.account.emulator import Emulator
 from local.account.stack import REGION
 from tests.support.boto_transport import BotoTransport
@@ -46,7 +46,7 @@ LAMBDA = {
 KEY = {"pk": {"S": "payer#花子"}, "sk": {"S": "d1"}}
 
 REQUESTS = [
-    Request("update_item", {"TableName": "counters", **expression(updates(payment())[0])}),
+    Request("update_item", {"TableName": "counters", **attempt_update(updates(payment())[0])}),
     Request("batch_get_item", {"RequestItems": {"counters": {"Keys": [KEY], "ProjectionExpression": "pk, sk"}}}),
     Request("put_item", {"TableName": "decisions", "Item": KEY | {"features": {"B": bytes(range(256))}}}),
     Request("get_item", {"TableName": "decisions", "Key": KEY, "ConsistentRead": True}),
@@ -109,7 +109,7 @@ def sent_by_botocore(request: Request, token: str | None, monkeypatch: pytest.Mo
 
 
 def sent_by_us(request: Request, token: str | None) -> Sent:
-    wire = Wire(Caller.from_environment(LAMBDA | ({} if token is None else {"AWS_SESSION_TOKEN": token})))
+    wire = AwsClient(AwsIdentity.from_environment(LAMBDA | ({} if token is None else {"AWS_SESSION_TOKEN": token})))
     host = wire._sagemaker if request.operation == "invoke_endpoint" else wire._dynamodb
     head, _, body = host.message(request, NOON.timestamp()).partition(b"\r\n\r\n")
     line, *lines = head.decode().split("\r\n")
@@ -152,7 +152,7 @@ def plain(result: Result) -> object:
     """A result as far as it does not depend on who asked: boto3 hands out bytes, and the headers."""
     if isinstance(result, ServiceError):
         return type(result), result.code
-    said = result._asdict() if isinstance(result, Refused) else {**result}
+    said = result._asdict() if isinstance(result, ConditionFailed) else {**result}
     said.pop("ResponseMetadata", None)
     return type(result), json.loads(json.dumps(said, default=lambda value: base64.b64encode(value).decode()))
 
@@ -162,17 +162,17 @@ def test_an_emulator_answers_us_as_it_answers_boto3(tmp_path: Path, monkeypatch:
         place = {"AWS_ENDPOINT_URL": emulator.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
         for name, value in (LAMBDA | place).items():
             monkeypatch.setenv(name, value)
-        wire, boto = Wire(Caller.from_environment()), BotoTransport()
+        wire, boto = AwsClient(AwsIdentity.from_environment()), BotoTransport()
         counters = emulator.stack.functions[0].environment["COUNTERS_TABLE"]
         update, other = updates(payment())[:2]
         key = {"pk": {"S": other.key.pk}, "sk": {"S": other.key.sk}}
         item = key | {"b": {"B": bytes(range(256))}, "l": {"L": [{"NULL": True}, {"BOOL": False}, {"S": "花"}]}}
         put = {"TableName": counters, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
         writes = [
-            Request("update_item", {"TableName": counters, **expression(update)}),
+            Request("update_item", {"TableName": counters, **attempt_update(update)}),
             Request("put_item", {**put, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}),
         ]
-        assert not any(isinstance(result, ServiceError | Refused) for result in wire.gather(writes))
+        assert not any(isinstance(result, ServiceError | ConditionFailed) for result in wire.gather(writes))
         again = [
             *writes,  # refused now
             Request("put_item", put),
@@ -184,7 +184,7 @@ def test_an_emulator_answers_us_as_it_answers_boto3(tmp_path: Path, monkeypatch:
         ]
         ours, theirs = wire.gather(again), boto.gather(again)
     assert [plain(result) for result in ours] == [plain(result) for result in theirs]
-    assert [isinstance(result, Refused) for result in ours[:3]] == [True] * 3
+    assert [isinstance(result, ConditionFailed) for result in ours[:3]] == [True] * 3
     assert [isinstance(result, ServiceError) for result in ours[3:]] == [False] * 3 + [True] * 2
 
 
@@ -254,7 +254,7 @@ def test_large_answers_come_over_tls_and_the_next_connection_resumes_the_session
     size = 300_000
     with TlsServer(certificate, size) as server:
         at = {"AWS_ENDPOINT_URL": server.url, "AWS_CA_BUNDLE": str(certificate[0])}
-        wire = Wire(Caller.from_environment(LAMBDA | at))
+        wire = AwsClient(AwsIdentity.from_environment(LAMBDA | at))
         for _ in range(5):
             (answer,) = wire.gather([GET])
             assert isinstance(answer, Mapping)
@@ -265,7 +265,7 @@ def test_large_answers_come_over_tls_and_the_next_connection_resumes_the_session
 
 def test_a_server_that_nobody_vouches_for_is_told_nothing(certificate: tuple[Path, Path]):
     with TlsServer(certificate, 1) as server:
-        (result,) = Wire(Caller.from_environment(LAMBDA | {"AWS_ENDPOINT_URL": server.url})).gather([GET])
+        (result,) = AwsClient(AwsIdentity.from_environment(LAMBDA | {"AWS_ENDPOINT_URL": server.url})).gather([GET])
     assert str(result) == "SSLCertVerificationError"
     assert server.resumed == []
 

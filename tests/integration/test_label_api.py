@@ -256,7 +256,9 @@ def overtaken(house):
     return transaction, (other, wrong), (payer, payee)
 
 
-def test_the_decision_is_what_later_labels_must_not_contradict_and_takes_the_mark_off_the_wrong(house, overtaken):
+def test_the_decision_is_what_later_labels_must_not_contradict_and_takes_the_fraud_off_the_wrong_account(
+    house, overtaken
+):
     transaction, wrong, (payer, payee) = overtaken
     label = said(transaction, "fraud", NOON + A_DAY, payer_id=payer, payee_id=payee, occurred_at=NOON)
     assert house.statuses(label, source="chargeback") == ["accepted"]
@@ -265,7 +267,7 @@ def test_the_decision_is_what_later_labels_must_not_contradict_and_takes_the_mar
 
 
 @pytest.mark.parametrize(("other_wrong", "status"), [(True, "rejected"), (False, "unchanged")])
-def test_a_label_that_is_not_news_takes_the_mark_off_the_wrong_as_well(house, overtaken, other_wrong, status):
+def test_a_label_that_is_not_news_takes_the_fraud_off_the_wrong_account_as_well(house, overtaken, other_wrong, status):
     transaction, wrong, right = overtaken
     parties = elsewhere(*wrong) if other_wrong else {}
     assert house.statuses(said(transaction, **parties)) == [status]
@@ -273,14 +275,14 @@ def test_a_label_that_is_not_news_takes_the_mark_off_the_wrong_as_well(house, ov
     assert len(LabelRow.get(transaction).history) == 1
 
 
-def test_a_change_of_mind_after_the_decision_leaves_nobody_marked(house, overtaken):
+def test_a_change_of_mind_after_the_decision_leaves_no_account_with_the_fraud(house, overtaken):
     transaction, wrong, right = overtaken
     assert house.statuses(said(transaction, "legitimate", NOON + A_DAY)) == ["accepted"]
     assert house.buckets(*wrong, *right) == {}
 
 
 @pytest.mark.parametrize("faults", [["conflict"] * 3, [None, "conflict"], ["answer lost"], [None, "answer lost"]])
-def test_trouble_while_the_mark_is_moved_loses_and_doubles_nothing(house, overtaken, faults):
+def test_trouble_while_the_fraud_is_moved_loses_and_doubles_nothing(house, overtaken, faults):
     transaction, wrong, right = overtaken
     house.faults.next = list(faults)
     label = said(transaction, "fraud", NOON + A_DAY)
@@ -290,7 +292,7 @@ def test_trouble_while_the_mark_is_moved_loses_and_doubles_nothing(house, overta
     assert len(LabelRow.get(transaction).history) == 2
 
 
-def test_a_cash_out_that_was_labelled_first_takes_the_mark_off_the_payee_that_it_names(house):
+def test_a_cash_out_that_was_labelled_first_takes_the_fraud_off_the_payee_that_it_names(house):
     transaction, payer, payee = unique("t"), unique("payer"), unique("payee")
     assert house.statuses(said(transaction, **elsewhere(payer, payee))) == ["accepted"]
     fields = {"type": "cash_out", "payer_id": payer, "payee_id": payee, "instrument_id": "bank-1"}

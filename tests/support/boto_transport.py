@@ -7,8 +7,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fraud.aws.boto import failure
-from fraud.aws.client import Refused, Request, Result
+from fraud.aws.boto import service_error_of
+from fraud.aws.client import ConditionFailed, Request, Result
 
 PARALLEL = 8
 
@@ -37,7 +37,7 @@ class BotoTransport:
             return getattr(self.client, request.operation)(**request.payload)  # type: ignore[no-any-return]
         except ClientError as error:
             if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                return Refused(error.response.get("Item", {}))
-            return failure(error)
+                return ConditionFailed(error.response.get("Item", {}))
+            return service_error_of(error)
         except BotoCoreError as error:
-            return failure(error)
+            return service_error_of(error)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from fraud.assembly import POLICY
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import Item, State, profiles, updates
-from fraud.decisions.decision import Record, Stored
-from fraud.decisions.evaluation import Scoring, Sight, Store
+from fraud.decisions.decision import DecisionRecord, StoredDecision
+from fraud.decisions.evaluation import Scoring, StateRead, Store
 from fraud.errors import ServiceError, UnavailableError
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring.features import Vector
@@ -41,17 +41,17 @@ class InMemoryStore:
 
     def __init__(self) -> None:
         self.counters = InMemoryCounters()
-        self.decisions: dict[str, Record] = {}
+        self.decisions: dict[str, DecisionRecord] = {}
         self.stale = False
         self.trouble: dict[str, Trouble] = {}
         self.asked: list[tuple[str, list[str], float | None]] = []
         self._turn = threading.Lock()
 
-    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         self.asked.append(("count", [each.transaction_id for each in transactions], until))
         return [self._counted(transaction) for transaction in transactions]
 
-    def _counted(self, transaction: Transaction) -> Sight:
+    def _counted(self, transaction: Transaction) -> StateRead:
         trouble = self.trouble.get(transaction.transaction_id, Trouble())
         lost = [update for update in updates(transaction) if update.key.kind.name in trouble.lost]
         with self._turn:
@@ -65,7 +65,7 @@ class InMemoryStore:
                 found = self.counters.count(transaction)
             items = {key: copy.deepcopy(item) for key, item in found.items.items()}
             held = {} if trouble.unread else copy.deepcopy(found.profiles)
-        return Sight(
+        return StateRead(
             State(items, held, found.recounted, self.stale),
             None if trouble.unread else self._stored(transaction.transaction_id),
             uncounted=tuple(update.key for update in lost),
@@ -73,27 +73,29 @@ class InMemoryStore:
             failure=trouble.error if lost or trouble.unread else None,
         )
 
-    def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
+    def find(self, transaction_id: str, until: float | None = None) -> StoredDecision | None:
         self.asked.append(("find", [transaction_id], until))
         trouble = self.trouble.get(transaction_id, Trouble())
         if trouble.unread:
             raise trouble.error
         return self._stored(transaction_id)
 
-    def _stored(self, transaction_id: str) -> Stored | None:
+    def _stored(self, transaction_id: str) -> StoredDecision | None:
         record = self.decisions.get(transaction_id)
-        return None if record is None else Stored(record.transaction.identity, record.answer)
+        return None if record is None else StoredDecision(record.transaction.identity, record.answer)
 
-    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
         self.asked.append(("find_all", sorted(transaction_ids), None))
         found = {transaction_id: self._stored(transaction_id) for transaction_id in transaction_ids}
         return {transaction_id: stored for transaction_id, stored in found.items() if stored is not None}
 
-    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+    def commit(
+        self, records: Sequence[DecisionRecord], until: float | None = None
+    ) -> list[StoredDecision | ServiceError | None]:
         self.asked.append(("commit", [record.transaction.transaction_id for record in records], until))
         return [self._committed(record) for record in records]
 
-    def _committed(self, record: Record) -> Stored | ServiceError | None:
+    def _committed(self, record: DecisionRecord) -> StoredDecision | ServiceError | None:
         transaction_id = record.transaction.transaction_id
         trouble = self.trouble.get(transaction_id, Trouble())
         with self._turn:
@@ -103,15 +105,15 @@ class InMemoryStore:
         return trouble.error if trouble.uncommitted else winner
 
 
-def counted(store: Store, transaction: Transaction) -> Sight:
+def counted(store: Store, transaction: Transaction) -> StateRead:
     """One attempt counted. Raises what failed."""
-    (sight,) = store.count([transaction])
-    if sight.failure is not None:
-        raise sight.failure
-    return sight
+    (state_read,) = store.count([transaction])
+    if state_read.failure is not None:
+        raise state_read.failure
+    return state_read
 
 
-def committed(store: Store, record: Record) -> Stored | None:
+def committed(store: Store, record: DecisionRecord) -> StoredDecision | None:
     """One decision stored, or the one that was there. Raises what failed."""
     (kept,) = store.commit([record])
     if isinstance(kept, ServiceError):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from fraud.aws.client import Answer, Refused, Request, Result
+from fraud.aws.client import ConditionFailed, Request, Response, Result
 
 Payload = Mapping[str, Any]
 Value = Mapping[str, Any]
@@ -35,11 +35,11 @@ class InMemoryDynamoDB:
         del until
         return [getattr(self, operation)(payload) for operation, payload in requests]
 
-    def get_item(self, payload: Payload) -> Answer:
+    def get_item(self, payload: Payload) -> Response:
         item = self.tables[payload["TableName"]].get(key_of(payload["Key"]))
         return {} if item is None else {"Item": projected(item, payload.get("ProjectionExpression"))}
 
-    def batch_get_item(self, payload: Payload) -> Answer:
+    def batch_get_item(self, payload: Payload) -> Response:
         assert sum(len(wanted["Keys"]) for wanted in payload["RequestItems"].values()) <= KEYS_PER_READ
         found = {}
         for table, wanted in payload["RequestItems"].items():
@@ -49,14 +49,14 @@ class InMemoryDynamoDB:
             found[table] = [projected(item, wanted.get("ProjectionExpression")) for item in items]
         return {"Responses": found, "UnprocessedKeys": {}}
 
-    def put_item(self, payload: Payload) -> Answer:
+    def put_item(self, payload: Payload) -> Response:
         table, key = self.tables[payload["TableName"]], key_of(payload["Item"])
         if not holds(payload["ConditionExpression"], table.get(key, {}), {}, {}):
             return refused(payload, table[key])
         table[key] = dict(payload["Item"])
         return {}
 
-    def update_item(self, payload: Payload) -> Answer:
+    def update_item(self, payload: Payload) -> Response:
         table, values = payload["TableName"], payload["ExpressionAttributeValues"]
         names = payload.get("ExpressionAttributeNames", {})
         update, condition = payload["UpdateExpression"], payload.get("ConditionExpression", "")
@@ -73,7 +73,7 @@ class InMemoryDynamoDB:
             self._index[table, after[FOLD]["S"]].add(key)
         return {"Attributes": dict(after)} if payload.get("ReturnValues") == "ALL_NEW" else {}
 
-    def query(self, payload: Payload) -> Answer:
+    def query(self, payload: Payload) -> Response:
         assert (payload["IndexName"], payload["KeyConditionExpression"]) == (FOLD, "#fold = :fold")
         assert payload["ExpressionAttributeNames"] == {"#fold": FOLD}
         fold = payload["ExpressionAttributeValues"][":fold"]
@@ -83,7 +83,7 @@ class InMemoryDynamoDB:
         rows = [{"pk": {"S": pk}, "sk": {"S": sk}, FOLD: fold} for pk, sk in keys[:length]]
         return {"Items": rows, **({"LastEvaluatedKey": rows[-1]} if keys[length:] else {})}
 
-    def scan(self, payload: Payload) -> Answer:
+    def scan(self, payload: Payload) -> Response:
         assert payload.keys() == {"TableName", "IndexName", "Limit"}
         assert payload["IndexName"] == FOLD
         listed = (
@@ -96,8 +96,8 @@ class InMemoryDynamoDB:
         return {"Items": rows, **({"LastEvaluatedKey": rows[-1]} if len(rows) == payload["Limit"] else {})}
 
 
-def refused(payload: Payload, item: Item) -> Refused:
-    return Refused(dict(item) if payload.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else {})
+def refused(payload: Payload, item: Item) -> ConditionFailed:
+    return ConditionFailed(dict(item) if payload.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else {})
 
 
 def key_of(attributes: Item) -> tuple[str, ...]:

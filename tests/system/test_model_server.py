@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fraud.aws.client import Wire
+from fraud.aws.client import AwsClient
 from fraud.scoring import features, scorer
-from fraud.settings import Caller
+from fraud.settings import AwsIdentity
 from local.api.client import Client
 from local.box import Box
 from local.sagemaker.endpoint import EndpointError, ModelServer
@@ -23,8 +23,8 @@ PATIENCE_S = 30.0
 
 
 def endpoint(server: ModelServer) -> scorer.Endpoint:
-    caller = Caller("us-east-1", "local", "local", None, server.url, server.url, None)
-    return scorer.Endpoint(Wire(caller), "fraud-model", scorer.embedded())
+    caller = AwsIdentity("us-east-1", "local", "local", None, server.url, server.url, None)
+    return scorer.Endpoint(AwsClient(caller), "fraud-model", scorer.embedded())
 
 
 def causes(printed: str) -> list[str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from local.api.client import Answer
+from local.api.client import Response
 from local.box import Box
 from local.replay import Report, payment_of, replay, rows
 from tests.support.payments import body
@@ -50,23 +50,23 @@ class FakeApi:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def request(self, method: str, path: str, sent: bytes = b"", at: datetime | None = None) -> Answer:
+    def request(self, method: str, path: str, sent: bytes = b"", at: datetime | None = None) -> Response:
         self.calls += 1
         if method == "GET":
             stored = self.stored.get(path.rpartition("/")[2])
-            return Answer(404, b"") if stored is None else Answer(200, b'{"decision": %s}' % stored)  # type: ignore[arg-type]
+            return Response(404, b"") if stored is None else Response(200, b'{"decision": %s}' % stored)  # type: ignore[arg-type]
         payment = json.loads(sent)
         assert at is not None
         self.seen.append((payment["transaction_id"], at))
         match self.fault:
             case "tired" if self.calls % 2:
-                return Answer(503, b"")  # type: ignore[arg-type]
+                return Response(503, b"")  # type: ignore[arg-type]
             case "hangs up" if self.calls % 2:
                 raise ConnectionResetError
             case "breaks":
-                return Answer(500, b"")  # type: ignore[arg-type]
+                return Response(500, b"")  # type: ignore[arg-type]
             case "refuses":
-                return Answer(400, b"{}")  # type: ignore[arg-type]
+                return Response(400, b"{}")  # type: ignore[arg-type]
         decision = json.dumps(
             {"outcome": "decline" if payment["amount"] > 1500 else "approve", "n": self.calls}
         ).encode()
@@ -75,7 +75,7 @@ class FakeApi:
             self.stored.clear()
         if self.fault == "overwrites":
             self.stored[payment["transaction_id"]] = b'{"outcome": "review"}'
-        return Answer(200, answer)  # type: ignore[arg-type]
+        return Response(200, answer)  # type: ignore[arg-type]
 
 
 def run(api: FakeApi, **options: Any) -> Report:

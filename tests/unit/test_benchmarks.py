@@ -9,7 +9,7 @@ from benchmarks import capacity, hot_key, lives, metering, table
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
 from benchmarks.servers import Ledger, Servers
-from fraud.counters.codec import past_of
+from fraud.counters.codec import history_of
 from fraud.counters.layout import MERCHANT, PAYEE, PAYER, unpacked
 from fraud.counters.sharding import LARGE, NUMBERS
 from fraud.decisions.store import DynamoStore
@@ -57,7 +57,7 @@ def folded_past(kind, per_day):
     meter = Metered()
     lives.folded_past(meter, metering.TABLES, kind, "someone", per_day)
     (profile,) = meter.database.tables[metering.TABLES.profiles].values()
-    return profile, past_of(profile[kind.side])
+    return profile, history_of(profile[kind.side])
 
 
 @pytest.mark.parametrize(("kind", "most"), [(PAYER, 1024), (MERCHANT, 2048)])

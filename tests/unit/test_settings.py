@@ -6,7 +6,7 @@ import pytest
 
 from fraud import settings
 from fraud.errors import UndecidableError
-from fraud.settings import Caller, Settings
+from fraud.settings import AwsIdentity, Settings
 
 ENVIRONMENT = {
     "STAGE": "local",
@@ -90,24 +90,24 @@ LAMBDA = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_AC
 
 
 def test_the_caller_is_who_lambda_says_and_calls_the_services_of_its_region():
-    caller = Caller.from_environment(LAMBDA | {"AWS_SESSION_TOKEN": "TOKEN", "AWS_CA_BUNDLE": "/ca.pem"})
+    caller = AwsIdentity.from_environment(LAMBDA | {"AWS_SESSION_TOKEN": "TOKEN", "AWS_CA_BUNDLE": "/ca.pem"})
     assert (caller.region, caller.key_id, caller.secret, caller.token) == ("eu-west-1", "AKIA", "SECRET", "TOKEN")
     assert caller.dynamodb_url == "https://dynamodb.eu-west-1.amazonaws.com"
     assert caller.sagemaker_url == "https://runtime.sagemaker.eu-west-1.amazonaws.com"
     assert caller.ca_bundle == "/ca.pem"
     assert "SECRET" not in repr(caller)
     assert "TOKEN" not in repr(caller)
-    china = Caller.from_environment(LAMBDA | {"AWS_REGION": "", "AWS_DEFAULT_REGION": "cn-north-1"})
+    china = AwsIdentity.from_environment(LAMBDA | {"AWS_REGION": "", "AWS_DEFAULT_REGION": "cn-north-1"})
     assert china.dynamodb_url == "https://dynamodb.cn-north-1.amazonaws.com.cn"
     assert (china.token, china.ca_bundle) == (None, None)
 
 
 def test_an_endpoint_given_for_a_service_precedes_the_one_for_all():
-    caller = Caller.from_environment(
+    caller = AwsIdentity.from_environment(
         LAMBDA | {"AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://models:2"}
     )
     assert (caller.dynamodb_url, caller.sagemaker_url) == ("http://all:1", "http://models:2")
-    caller = Caller.from_environment(LAMBDA | {"AWS_ENDPOINT_URL_DYNAMODB": "http://tables:3"})
+    caller = AwsIdentity.from_environment(LAMBDA | {"AWS_ENDPOINT_URL_DYNAMODB": "http://tables:3"})
     assert (caller.dynamodb_url, caller.sagemaker_url) == (
         "http://tables:3",
         "https://runtime.sagemaker.eu-west-1.amazonaws.com",
@@ -116,4 +116,4 @@ def test_an_endpoint_given_for_a_service_precedes_the_one_for_all():
 
 def test_a_caller_without_credentials_or_region_is_refused_by_name():
     with pytest.raises(UndecidableError, match="AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: missing"):
-        Caller.from_environment({})
+        AwsIdentity.from_environment({})

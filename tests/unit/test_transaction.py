@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from fraud.aws.http_api import problem
 from fraud.errors import Fault, InvalidRequestError
-from fraud.transaction import MAX_AHEAD, MAX_BODY_BYTES, NEEDS_PAYEE, Admission, Transaction, instant
+from fraud.transaction import MAX_AHEAD, MAX_BODY_BYTES, NEEDS_PAYEE, Transaction, TransactionContext, instant
 from tests.support.payments import NOON, SIDES_OF_TYPE, body, payment
 
-ADMISSION = Admission("JPY", NOON)
+ADMISSION = TransactionContext("JPY", NOON)
 SECRET = "MARKER"
 """In every broken value that has room for it: no answer may repeat it."""
 

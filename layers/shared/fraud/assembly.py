@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from fraud import settings
-from fraud.aws.client import Patience, Wire
+from fraud.aws.client import AwsClient, Timeouts
 from fraud.aws.dynamodb import Tables, Transport
 from fraud.counters.worker import Folding, Queue
 from fraud.decisions.evaluation import Evaluator, Scorer
@@ -14,22 +14,22 @@ from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring import scorer
-from fraud.settings import Caller, Settings
+from fraud.settings import AwsIdentity, Settings
 
 POLICY = Path(__file__).parent / "rules" / "policy.json"
 
 ATTEMPT_SHARE = 0.25
 """Part of the deadline after which one attempt at a request is given up: a hanging one leaves time for another."""
 
-OF_INIT = Patience(attempt_s=1, total_s=1)
+INIT_TIMEOUTS = Timeouts(attempt_s=1, total_s=1)
 """Patience with DynamoDB in INIT: the first payment then need neither read first where to count, nor shake hands over
 TLS with the fraction of a processor that a function has later.
 """
 
-OF_A_BATCH_S = 10
+BATCH_STEP_S = 10
 """Patience with a step of a batch from the stream, for which nobody waits."""
 
-OF_THE_FOLD = Patience(attempt_s=10, total_s=30)
+FOLD_TIMEOUTS = Timeouts(attempt_s=10, total_s=30)
 """No payment waits for the fold, and a page of its index is a megabyte."""
 
 
@@ -44,7 +44,7 @@ def _tables(configuration: Settings) -> Tables:
 
 def store(configuration: Settings) -> DynamoStore:
     """The hot tables, for a caller for whom no payment waits."""
-    return _store(configuration, Wire(Caller.from_environment()))
+    return _store(configuration, AwsClient(AwsIdentity.from_environment()))
 
 
 def evaluator(configuration: Settings) -> Evaluator:
@@ -52,15 +52,15 @@ def evaluator(configuration: Settings) -> Evaluator:
     deployment.
     """
     deadline_s = configuration.deadline_ms / 1000
-    transport = Wire(Caller.from_environment(), OF_INIT)
+    transport = AwsClient(AwsIdentity.from_environment(), INIT_TIMEOUTS)
     hot = _store(configuration, transport)
     with contextlib.suppress(ServiceError):  # the first payment tries again
         hot.prepare()
-    transport.patience = Patience(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=OF_A_BATCH_S)
+    transport.timeouts = Timeouts(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=BATCH_STEP_S)
     return Evaluator(hot, _scorer(configuration, transport), rule_book(), settings.now, deadline_s)
 
 
-def _store(configuration: Settings, transport: Wire) -> DynamoStore:
+def _store(configuration: Settings, transport: AwsClient) -> DynamoStore:
     return DynamoStore(transport, _tables(configuration), configuration.decision_retention_days, settings.now)
 
 
@@ -76,4 +76,6 @@ def folding(configuration: Settings, queue: Queue) -> Folding:
     """The fold on its tables, and on a queue that is given: SQS's needs boto3, which a payment's function never
     loads.
     """
-    return Folding(Wire(Caller.from_environment(), OF_THE_FOLD), _tables(configuration), queue, settings.now)
+    return Folding(
+        AwsClient(AwsIdentity.from_environment(), FOLD_TIMEOUTS), _tables(configuration), queue, settings.now
+    )

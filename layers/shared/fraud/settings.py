@@ -54,7 +54,7 @@ class Settings(BaseModel):
 
 
 @dataclass(frozen=True)
-class Caller:
+class AwsIdentity:
     """Who calls AWS and where it is, as Lambda says in variables of its own that no template may set.
 
     Lambda sets the credentials when it starts an environment and never changes them. Addresses are found as botocore

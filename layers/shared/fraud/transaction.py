@@ -43,7 +43,7 @@ MAX_BODY_BYTES = 65_536
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:[0-5]\d)", re.ASCII)
 
 
-class Admission(NamedTuple):
+class TransactionContext(NamedTuple):
     """What the stack accepts at this instant: its one currency, and the time against which `occurred_at` is held."""
 
     currency: str
@@ -79,8 +79,8 @@ def address(value: str) -> str:
     try:
         if "%" in value:  # a zone index means something on one host only
             raise ValueError
-        parsed = ipaddress.ip_address(value)
-        return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+        parse_body = ipaddress.ip_address(value)
+        return str(getattr(parse_body, "ipv4_mapped", None) or parse_body)
     except ValueError:
         raise PydanticCustomError("ip_address", "must be an IPv4 or IPv6 address") from None
 
@@ -135,9 +135,9 @@ class Transaction(BaseModel):
     ) = Field(None, description="Stored with the decision, not used.")
 
     @classmethod
-    def parse(cls, body: str | bytes, admission: Admission) -> Self:
+    def parse(cls, body: str | bytes, context: TransactionContext) -> Self:
         """Read a request body. Raises InvalidRequestError with every fault at once."""
-        return parsed(cls, body, admission)
+        return parse_body(cls, body, context)
 
     @field_validator("payee_id", "instrument_id")
     @classmethod
@@ -162,14 +162,14 @@ class Transaction(BaseModel):
     @field_validator("currency")
     @classmethod
     def _is_the_stacks(cls, value: str, info: ValidationInfo) -> str:
-        if isinstance(info.context, Admission) and value != info.context.currency:
+        if isinstance(info.context, TransactionContext) and value != info.context.currency:
             raise PydanticCustomError("currency_not_supported", "must be the currency of this system")
         return value
 
     @field_validator("occurred_at")
     @classmethod
     def _is_not_ahead(cls, value: datetime, info: ValidationInfo) -> datetime:
-        if isinstance(info.context, Admission) and value > info.context.now + MAX_AHEAD:
+        if isinstance(info.context, TransactionContext) and value > info.context.now + MAX_AHEAD:
             raise PydanticCustomError("occurred_at_ahead", "must be at most 5 minutes ahead")
         return value
 
@@ -219,7 +219,7 @@ def is_id(value: str) -> bool:
     return _ID.fullmatch(value) is not None
 
 
-def parsed(model: type[M], body: str | bytes, context: object) -> M:
+def parse_body(model: type[M], body: str | bytes, context: object) -> M:
     """A request body as a model. Raises InvalidRequestError with every fault at once."""
     size = len(body.encode(errors="surrogatepass")) if isinstance(body, str) else len(body)
     if size > MAX_BODY_BYTES:

@@ -10,7 +10,7 @@ from pynamodb.exceptions import (
     VerboseClientError,
 )
 
-from fraud.aws.boto import retried, translated
+from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.errors import ServiceError, UnavailableError
 
 
@@ -35,14 +35,14 @@ UNREACHED = EndpointConnectionError(endpoint_url="http://127.0.0.1:9")
     ],
 )
 def test_an_error_says_whether_it_is_worth_trying_again(error, kind, code):
-    with pytest.raises(ServiceError) as raised, translated(PynamoDBException):
+    with pytest.raises(ServiceError) as raised, translate_errors(PynamoDBException):
         raise error
     assert (type(raised.value), raised.value.code) == (kind, code)
     assert raised.value.__cause__ is error
 
 
 def test_what_is_nobodys_error_but_ours_stays_as_it_is():
-    with pytest.raises(KeyError), translated(PynamoDBException):
+    with pytest.raises(KeyError), translate_errors(PynamoDBException):
         raise KeyError
 
 
@@ -62,7 +62,7 @@ def test_a_change_that_meets_another_writer_is_done_again():
             raise cancelled("TransactionConflict")
         return "done"
 
-    assert retried(change, PynamoDBException) == "done"
+    assert retry_conflicts(change, PynamoDBException) == "done"
     assert told == [0, 1, 2]
 
 
@@ -83,5 +83,5 @@ def test_a_change_that_fails_of_anything_else_is_not(error, raised):
         raise error
 
     with pytest.raises(raised):
-        retried(change, PynamoDBException)
+        retry_conflicts(change, PynamoDBException)
     assert told == [0]

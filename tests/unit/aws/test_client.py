@@ -19,20 +19,20 @@ from hypothesis import strategies as st
 from fraud.aws.client import (
     BACKOFF_S,
     CONNECTIONS,
-    Patience,
-    Refused,
+    AwsClient,
+    ConditionFailed,
     Request,
-    Wire,
-    World,
-    answered,
+    SystemPorts,
+    Timeouts,
+    all_or_raise,
     binary,
-    failure,
+    service_error,
 )
 from fraud.aws.connection import LONGEST_BODY, LONGEST_HEAD
 from fraud.errors import ServiceError, UnavailableError
-from fraud.settings import Caller
+from fraud.settings import AwsIdentity
 
-CALLER = Caller(
+CALLER = AwsIdentity(
     region="eu-west-1",
     key_id="AKIA",
     secret="secret",
@@ -85,7 +85,7 @@ class Pending(NamedTuple):
     steps: list[bytes | float | None]
 
 
-class Servers(World):
+class Servers(SystemPorts):
     """Servers that work off a script, one entry for each request in the order of their coming; then all goes well."""
 
     def __init__(self, *script: Steps, refusing: int = 0) -> None:
@@ -196,10 +196,10 @@ class Servers(World):
 def serving():
     with contextlib.ExitStack() as stack:
 
-        def made(*script: Steps, refusing: int = 0, patience: Patience | None = None) -> tuple[Wire, Servers]:
+        def made(*script: Steps, refusing: int = 0, timeouts: Timeouts | None = None) -> tuple[AwsClient, Servers]:
             servers = Servers(*script, refusing=refusing)
             stack.callback(servers.close)
-            return Wire(CALLER, patience, servers), servers
+            return AwsClient(CALLER, timeouts, servers), servers
 
         yield made
 
@@ -253,7 +253,7 @@ def test_an_endpoints_answer_with_more_than_it_announced_is_not_its_answer(servi
 
 def test_the_session_token_is_sent_and_signed(serving):
     _, servers = serving()
-    wire = Wire(replace(CALLER, token="of-the-session"), None, servers)
+    wire = AwsClient(replace(CALLER, token="of-the-session"), None, servers)
     wire.gather([GET])
     headers = servers.requests[0].headers
     assert headers["x-amz-security-token"] == "of-the-session"
@@ -299,7 +299,7 @@ def decoded(value: Any) -> Any:
 @given(st.dictionaries(st.text(), TYPED, max_size=4))
 def test_every_payload_comes_back_as_it_went(item):
     servers = Servers()
-    wire = Wire(CALLER, None, servers)
+    wire = AwsClient(CALLER, None, servers)
     try:
         wire.gather([Request("put_item", {"TableName": "t", "Item": item})])
         body = json.loads(servers.requests[0].body)
@@ -390,8 +390,8 @@ def test_a_refused_condition_is_an_answer_with_what_was_there(serving):
     wire, servers = serving(
         [error("ConditionalCheckFailedException", Item=there)], [error("ConditionalCheckFailedException")]
     )
-    assert wire.gather([GET]) == [Refused(there)]
-    assert wire.gather([GET]) == [Refused({})]
+    assert wire.gather([GET]) == [ConditionFailed(there)]
+    assert wire.gather([GET]) == [ConditionFailed({})]
     assert len(servers.requests) == 2
 
 
@@ -418,9 +418,9 @@ def test_what_no_retry_mends_is_said_at_once_in_the_services_own_word(serving, a
 
 
 def test_who_needs_every_answer_gets_the_first_error():
-    assert answered([{"a": 1}, Refused({})]) == [{"a": 1}, Refused({})]
+    assert all_or_raise([{"a": 1}, ConditionFailed({})]) == [{"a": 1}, ConditionFailed({})]
     with pytest.raises(ServiceError, match="first"):
-        answered([{}, ServiceError("first"), UnavailableError("second")])
+        all_or_raise([{}, ServiceError("first"), UnavailableError("second")])
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_who_needs_every_answer_gets_the_first_error():
     ],
 )
 def test_only_what_passes_is_worth_sending_again(code, status, kind):
-    assert type(failure(code, status)) is kind
+    assert type(service_error(code, status)) is kind
 
 
 # --- trying again ----------------------------------------------------------------------------------------------------
@@ -475,7 +475,7 @@ def test_what_passes_is_tried_again_after_a_pause_and_only_that(serving, bad):
     assert wire.gather([GET] * 2) == [FOUND] * 2
     assert len(servers.requests) == 3
     assert servers.pauses == [BACKOFF_S]
-    assert servers.clock == pytest.approx(1000 + BACKOFF_S + (0 if bad else Patience().attempt_s))
+    assert servers.clock == pytest.approx(1000 + BACKOFF_S + (0 if bad else Timeouts().attempt_s))
     assert [attempt for _, attempt in servers.dialled] == [0, 0, 1]
 
 
@@ -532,13 +532,13 @@ def test_a_connection_refused_is_dialled_again_at_the_next_address(serving):
 def test_a_port_that_nobody_listens_to_refuses():
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
-        caller = replace(CALLER, dynamodb_url=f"http://127.0.0.1:{unheard.getsockname()[1]}")
-        assert codes(Wire(caller, Patience(attempts=1)).gather([GET] * 2)) == ["ConnectionRefusedError"] * 2
+        identity = replace(CALLER, dynamodb_url=f"http://127.0.0.1:{unheard.getsockname()[1]}")
+        assert codes(AwsClient(identity, Timeouts(attempts=1)).gather([GET] * 2)) == ["ConnectionRefusedError"] * 2
 
 
 def test_an_address_that_cannot_be_dialled_is_an_error_at_once():
     with pytest.raises(OSError, match="not connected"):
-        World().dial(("255.255.255.255", 80), 0, 1.0)
+        SystemPorts().dial(("255.255.255.255", 80), 0, 1.0)
 
 
 def test_a_connection_closed_while_it_lay_idle_is_replaced_at_once(serving):
@@ -587,7 +587,7 @@ def test_what_was_answered_in_time_is_kept_and_the_rest_given_up(serving):
 
 
 def test_an_attempt_that_ends_with_the_deadline_was_cut_short_by_it(serving):
-    wire, _ = serving([], patience=Patience(attempt_s=0.5))
+    wire, _ = serving([], timeouts=Timeouts(attempt_s=0.5))
     assert codes(wire.gather([GET], until=1000.5)) == ["DeadlineExceeded"]
 
 
@@ -610,7 +610,7 @@ def test_no_attempt_is_waited_for_that_would_come_too_late(serving):
 
 
 def test_an_endpoint_may_use_all_its_time_for_one_answer_and_is_not_asked_twice(serving):
-    wire, servers = serving([0.9, OK], [1.1, OK], patience=Patience(attempt_s=0.25, total_s=1.0))
+    wire, servers = serving([0.9, OK], [1.1, OK], timeouts=Timeouts(attempt_s=0.25, total_s=1.0))
     (answer,) = wire.gather([ASKED])
     assert answer["Body"].startswith(b"{")
     assert codes(wire.gather([ASKED])) == ["DeadlineExceeded"]
@@ -632,15 +632,15 @@ def test_what_dialling_takes_is_no_time_on_top_of_the_deadline(serving, dialling
 
 
 def test_patience_may_change_between_two_steps(serving):
-    wire, servers = serving([], [], patience=Patience(attempts=1, attempt_s=0.5))
+    wire, servers = serving([], [], timeouts=Timeouts(attempts=1, attempt_s=0.5))
     assert codes(wire.gather([GET])) == ["TimeoutError"]
-    wire.patience = Patience(attempts=1, attempt_s=0.25)
+    wire.timeouts = Timeouts(attempts=1, attempt_s=0.25)
     assert codes(wire.gather([GET])) == ["TimeoutError"]
     assert servers.clock == pytest.approx(1000.75)
 
 
 def test_without_a_deadline_patience_is_the_clients_own(serving):
-    wire, servers = serving(*([] for _ in range(9)), patience=Patience(attempts=9, attempt_s=0.4, total_s=1.0))
+    wire, servers = serving(*([] for _ in range(9)), timeouts=Timeouts(attempts=9, attempt_s=0.4, total_s=1.0))
     assert codes(wire.gather([GET])) == ["DeadlineExceeded"]
     assert servers.clock == pytest.approx(1001)
 

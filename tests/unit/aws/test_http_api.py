@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fraud.aws.http_api import answered, body_of
+from fraud.aws.http_api import body_of, respond
 from fraud.errors import FraudError, NotFoundError
 
 
@@ -23,9 +23,9 @@ def test_a_body_is_what_the_caller_sent(event, body):
 
 
 def test_what_a_door_says_is_answered_as_json_and_nothing_without_a_body(capsys):
-    answer = answered("lists", lambda: "{}")
+    answer = respond("lists", lambda: "{}")
     assert answer == {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": "{}"}
-    assert answered("lists", lambda: None) == {"statusCode": 204}
+    assert respond("lists", lambda: None) == {"statusCode": 204}
     assert capsys.readouterr().out == ""
 
 
@@ -34,7 +34,7 @@ def test_what_a_door_refuses_is_answered_as_a_problem_and_logged_once(error, cap
     def refuse() -> str:
         raise error
 
-    answer = answered("lists", refuse)
+    answer = respond("lists", refuse)
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert answer["statusCode"] == line["status"] == error.status
     assert (line["Error"], line["Door"]) == (type(error).__name__, "lists")
@@ -43,4 +43,4 @@ def test_what_a_door_refuses_is_answered_as_a_problem_and_logged_once(error, cap
 
 def test_what_is_none_of_ours_is_raised():
     with pytest.raises(ZeroDivisionError):
-        answered("lists", lambda: str(1 // 0))
+        respond("lists", lambda: str(1 // 0))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.counters.history import Bucket, Past, Series
+from fraud.counters.history import Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import KINDS, PAIR, Item, Key, State, packed, pair_of, profiles, reads, slot_of, updates
 from fraud.counters.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, hidden, measure
@@ -47,11 +47,11 @@ def read(counters: InMemoryCounters, transaction: Transaction) -> dict[str, floa
 
 
 def contents(counters: InMemoryCounters) -> dict[Key, tuple[object, ...]]:
-    return {key: (item.buckets, item.slots, item.devices, item.marks) for key, item in counters.items.items()}
+    return {key: (item.buckets, item.slots, item.devices, item.tokens) for key, item in counters.items.items()}
 
 
 def look(items: Mapping[Key, Item], transaction: Transaction, profiles: Mapping[str, Any] | None = None) -> State:
-    """What is there, without counting: most are too old to come again, and pairs drop old marks."""
+    """What is there, without counting: most are too old to come again, and pairs drop old tokens."""
     moved = updates(transaction)
     keys = (*(update.key for update in moved), *reads(moved))
     return State({key: items[key] for key in keys if key in items}, dict(profiles or {}))
@@ -168,13 +168,13 @@ class Profiles:
 def fold(profile: dict[str, Any], side: str, attempt: Transaction, other: str) -> None:
     """One payment into one side of a profile."""
     day, hour = attempt.epoch // DAY, attempt.epoch // 3600
-    past = profile.get(side, Past())
+    history = profile.get(side, FoldedHistory())
     device = attempt.device_id if side == "o" else None
-    profile[side] = Past(
-        min(hour * 3600, past.first or hour * 3600),
-        max(hour * 3600, past.last),
-        with_one_more(past.days, day, attempt.amount, other, device),
-        with_one_more(past.hours, hour, attempt.amount, other, None) if side == "m" else Series(),
+    profile[side] = FoldedHistory(
+        min(hour * 3600, history.first or hour * 3600),
+        max(hour * 3600, history.last),
+        with_one_more(history.days, day, attempt.amount, other, device),
+        with_one_more(history.hours, hour, attempt.amount, other, None) if side == "m" else Series(),
     )
 
 
@@ -293,11 +293,11 @@ def test_a_pair_remembers_two_items_and_no_more():
     assert read(counters, next_item)["pair_age_days"] == 1
 
 
-def test_a_pair_drops_the_marks_of_days_that_nothing_repairs_and_keeps_the_last():
+def test_a_pair_drops_the_tokens_of_days_that_nothing_repairs_and_keeps_the_last():
     days = [payment(transaction_id=f"day-{n}", occurred_at=BORDER + timedelta(days=n, hours=1)) for n in range(10)]
     counters = count_all(days)
     item = counters.items[Key(PAIR, pair_of(days[-1]), 641)]
-    assert sorted(item.marks) == ["r7", "r8", "r9"]
+    assert sorted(item.tokens) == ["r7", "r8", "r9"]
     assert sorted(item.buckets["b"]) == list(range(10))
     assert counters.count(days[7]).recounted
     assert item.buckets["b"][7] == packed(1, 1200)
@@ -310,10 +310,10 @@ def test_an_instrument_is_not_an_account_of_the_same_name():
     assert pair_of(account) == pair_of(payment(type="merchant", payee_id="x"))
 
 
-def with_past(past: Past, side: str = "o") -> dict[str, float]:
+def with_history(history: FoldedHistory, side: str = "o") -> dict[str, float]:
     """Counters of the payment at NOON whose payer has this side folded."""
     counters = InMemoryCounters()
-    counters.profiles["account#payer-1"] = {side: past}
+    counters.profiles["account#payer-1"] = {side: history}
     return read(counters, payment(amount=1))
 
 
@@ -326,7 +326,9 @@ TODAY = int(NOON.timestamp()) // DAY
 )
 def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age, in_7d, in_30d):
     day = TODAY - age
-    values = with_past(Past(days=Series.of({day: Bucket(packed(3, 500), 1 << (slot_of("payee-1") + 1) % 127)})))
+    values = with_history(
+        FoldedHistory(days=Series.of({day: Bucket(packed(3, 500), 1 << (slot_of("payee-1") + 1) % 127)}))
+    )
     assert (values["payer_count_7d"], values["payer_sum_7d"]) == ((4, 501) if in_7d else (1, 1))
     assert (values["payer_count_30d"], values["payer_sum_30d"]) == ((4, 501) if in_30d else (1, 1))
     assert values["payer_distinct_7d"] == DISTINCT[2 if in_7d else 1]
@@ -341,7 +343,7 @@ def test_hours_of_a_merchant_that_are_no_longer_live_come_from_its_profile_back_
     hour = int(NOON.timestamp()) // 3600 - age
     counters = InMemoryCounters()
     bucket = Bucket(packed(3, 500), 1 << (slot_of("payer-1") + 1) % 127)
-    counters.profiles["account#payee-1"] = {"m": Past(hours=Series.of({hour: bucket}))}
+    counters.profiles["account#payee-1"] = {"m": FoldedHistory(hours=Series.of({hour: bucket}))}
     values = read(counters, payment(type="merchant", amount=1))
     for window, inside in (("24h", in_24h), ("7d", in_7d), ("30d", in_7d)):
         assert values[f"merchant_count_{window}"] == 1 + 3 * inside
@@ -368,9 +370,9 @@ def test_windows_of_a_merchant_reach_over_the_hours_of_its_items():
 @pytest.mark.parametrize(("age", "new"), [(1, 1), (2, 0), (29, 0), (30, 1)])
 def test_a_device_is_old_if_the_profile_holds_its_slot_within_thirty_days(age, new):
     device = Bucket(devices=1 << slot_of("device-1"))
-    with_it, without = (Past(days=Series.of({TODAY - age: bucket})) for bucket in (device, Bucket()))
-    assert with_past(with_it)["device_new"] == new  # yesterday's is read from its item
-    assert with_past(without)["device_new"] == 1
+    with_it, without = (FoldedHistory(days=Series.of({TODAY - age: bucket})) for bucket in (device, Bucket()))
+    assert with_history(with_it)["device_new"] == new  # yesterday's is read from its item
+    assert with_history(without)["device_new"] == 1
 
 
 @pytest.mark.parametrize(
@@ -390,17 +392,17 @@ def test_a_device_is_new_to_each_payer():
 
 def test_age_and_idle_come_from_the_profile_when_nothing_newer_is_known():
     epoch = int(NOON.timestamp())
-    values = with_past(Past(epoch - 90 * DAY, epoch - 9 * DAY))
+    values = with_history(FoldedHistory(epoch - 90 * DAY, epoch - 9 * DAY))
     assert (values["payer_age"], values["payer_idle"]) == (90 * DAY, 9 * DAY)
-    assert with_past(Past(epoch - 90 * DAY, epoch - 40 * DAY))["payer_idle"] == IDLE_CAP
-    assert with_past(Past(5, 5), side="i")["payer_age"] == 0
+    assert with_history(FoldedHistory(epoch - 90 * DAY, epoch - 40 * DAY))["payer_idle"] == IDLE_CAP
+    assert with_history(FoldedHistory(5, 5), side="i")["payer_age"] == 0
 
 
 @given(start=st.integers(-3 * DAY, 3 * DAY), span=st.integers(0, 6 * DAY))
 def test_a_past_later_than_the_payment_is_ignored_as_later_buckets_are(start, span):
     epoch = int(NOON.timestamp())
     first, last = epoch + start, epoch + start + span
-    values = with_past(Past(first, last))
+    values = with_history(FoldedHistory(first, last))
     seen = [when for when in (first, last) if when <= epoch]
     assert values["payer_age"] == epoch - min(seen, default=epoch)
     assert values["payer_idle"] == epoch - max(seen, default=epoch - IDLE_CAP)
@@ -414,7 +416,7 @@ def test_older_fine_buckets_are_needed_unless_something_older_is_known_to_the_pr
     key, epoch = updates(payment())[0].key, int(NOON.timestamp())
     state = look(counters.items, payment(occurred_at=NOON + timedelta(minutes=1)))
     since = (epoch % DAY - 3600) // 10
-    assert hidden(key, state.items, Past(epoch + 60 + first, epoch + 60 + first), epoch + 60, since) is needed
+    assert hidden(key, state.items, FoldedHistory(epoch + 60 + first, epoch + 60 + first), epoch + 60, since) is needed
 
 
 def test_a_profile_belongs_to_a_side():
@@ -422,11 +424,11 @@ def test_a_profile_belongs_to_a_side():
     epoch = int(NOON.timestamp())
     counters.profiles |= {
         "account#payee-1": {
-            "i": Past(first=epoch - 3 * DAY, days=Series.of({TODAY - 3: Bucket(packed(1, 7))})),
-            "m": Past(days=Series.of({TODAY - 3: Bucket(packed(2, 70))})),
+            "i": FoldedHistory(first=epoch - 3 * DAY, days=Series.of({TODAY - 3: Bucket(packed(1, 7))})),
+            "m": FoldedHistory(days=Series.of({TODAY - 3: Bucket(packed(2, 70))})),
         },
-        "device#device-1": {"u": Past(days=Series.of({TODAY - 3: Bucket(packed(3, 0))}))},
-        "instrument#instrument-1": {"u": Past(days=Series.of({TODAY - 3: Bucket(packed(4, 0))}))},
+        "device#device-1": {"u": FoldedHistory(days=Series.of({TODAY - 3: Bucket(packed(3, 0))}))},
+        "instrument#instrument-1": {"u": FoldedHistory(days=Series.of({TODAY - 3: Bucket(packed(4, 0))}))},
     }
     person = read(counters, payment(amount=1))
     assert (person["payee_sum_7d"], person["payee_age"], person["device_count_7d"]) == (8, 3 * DAY, 4)

@@ -26,7 +26,7 @@ from fraud.counters.fold import (
     stale,
     waiting,
 )
-from fraud.counters.history import NOTHING, Bucket, Past, Series
+from fraud.counters.history import NO_HISTORY, Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed, slot_of, updates
 from fraud.counters.windows import FRAUD_WINDOWS, measure
@@ -102,7 +102,7 @@ def test_closed_day_is_in_the_profile_as_it_was_in_its_items(deployed):
     payees = 1 << slot_of("payee-1") | 1 << slot_of("payee-2")
     devices = 1 << slot_of("device-1") | 1 << slot_of("device-2")
     day = Series.of({TODAY: Bucket(packed(2, 1000), payees, devices)})
-    assert profile == {"pk": "account#payer-1", "o": Past(NOW, NOW + 3 * HOUR, day)}
+    assert profile == {"pk": "account#payer-1", "o": FoldedHistory(NOW, NOW + 3 * HOUR, day)}
     assert deployed.profile("account#payee-2")["i"].days.buckets()[TODAY].total == packed(1, 700)
     assert deployed.profile("device#device-2")["u"].days.buckets()[TODAY].total == packed(1, 300)
 
@@ -116,27 +116,27 @@ def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed
     hour, payer = NOW // HOUR, 1 << slot_of("payer-1")
     hours = Series.of({hour: Bucket(packed(1, 10), payer), hour + 5: Bucket(packed(2, 23), payer)})
     day = Series.of({TODAY: Bucket(packed(3, 33), payer)})
-    assert deployed.profile("account#shop")["m"] == Past(NOW, NOW + 5 * HOUR, day, hours)
+    assert deployed.profile("account#shop")["m"] == FoldedHistory(NOW, NOW + 5 * HOUR, day, hours)
 
 
 def test_fold_of_an_hour_reads_its_own_item_and_the_profile_has_the_others_of_its_day():
     hour = NOW // HOUR
-    assert sources(MERCHANT, hour, NOTHING) == range(hour, hour + 1)
+    assert sources(MERCHANT, hour, NO_HISTORY) == range(hour, hour + 1)
     day = NOW // DAY * 24
     other = Bucket(packed(2, 700), 5)
-    held = Past(last=(day + PROFILE_HOURS - 1) * HOUR, hours=Series.of({hour - 1: other}))
+    held = FoldedHistory(last=(day + PROFILE_HOURS - 1) * HOUR, hours=Series.of({hour - 1: other}))
     assert sources(MERCHANT, hour, held) == range(hour, hour + 1)
     assert folded(MERCHANT, hour, {}, held).days == Series.of({TODAY: other})
 
 
 def test_repair_of_an_hour_whose_day_the_profile_has_forgotten_reads_the_whole_day():
     hour, day = NOW // HOUR, NOW // DAY * 24
-    forgotten = Past(last=(day + PROFILE_HOURS) * HOUR, hours=Series.of({day + 1: Bucket(packed(1, 5))}))
+    forgotten = FoldedHistory(last=(day + PROFILE_HOURS) * HOUR, hours=Series.of({day + 1: Bucket(packed(1, 5))}))
     assert sources(MERCHANT, hour, forgotten) == range(day, day + 24)
     after = folded(MERCHANT, hour, {}, forgotten)
     assert hour in after.hours.numbers
     assert after.days == Series.of({TODAY: Bucket()})  # all its hours are in the items, of which there are none
-    assert hour not in folded(MERCHANT, hour, {}, Past(last=(hour + PROFILE_HOURS) * HOUR)).hours.numbers
+    assert hour not in folded(MERCHANT, hour, {}, FoldedHistory(last=(hour + PROFILE_HOURS) * HOUR)).hours.numbers
 
 
 @pytest.mark.parametrize("repaired", range(3))
@@ -180,10 +180,10 @@ def test_what_no_window_reaches_leaves_the_profile():
     ages, hour = (0, 32, 33, 50), NOW // HOUR
     days = {TODAY - age: Bucket(age) for age in ages}
     hours = {hour - age: Bucket(age) for age in (0, 47, 48, 60)}
-    past = Past(3, 5, Series.of(days), Series.of(hours))
-    after = folded(PAYER, TODAY + 1, {}, past)
+    history = FoldedHistory(3, 5, Series.of(days), Series.of(hours))
+    after = folded(PAYER, TODAY + 1, {}, history)
     assert (after.first, after.last, *after.days.numbers) == (3, 5, TODAY, TODAY + 1)
-    assert folded(MERCHANT, hour, {}, past).hours.numbers == (hour - 47, hour)
+    assert folded(MERCHANT, hour, {}, history).hours.numbers == (hour - 47, hour)
 
 
 def test_fraud_buckets_that_no_window_reaches_are_outlived_and_nothing_else_is():
@@ -262,9 +262,9 @@ BUCKETS = st.dictionaries(
 SERIES = st.builds(Series.of, BUCKETS)
 
 
-@given(st.builds(Past, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), SERIES, SERIES))
-def test_past_is_unpacked_as_it_was_packed(past):
-    assert Past.unpacked(past.packed()) == past
+@given(st.builds(FoldedHistory, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), SERIES, SERIES))
+def test_past_is_unpacked_as_it_was_packed(history):
+    assert FoldedHistory.unpacked(history.packed()) == history
 
 
 @given(BUCKETS, st.integers(0, 2**32), st.integers(0, 2**32))
@@ -279,10 +279,10 @@ def test_window_of_a_series_is_the_sum_of_its_buckets(buckets, start, stop):
     assert series.devices(window) == functools.reduce(operator.or_, (bucket.devices for bucket in inside), 0)
 
 
-@pytest.mark.parametrize("broken", [b"", b"\0\1\2", Past(days=Series.of({1: Bucket()})).packed()[:-1]])
+@pytest.mark.parametrize("broken", [b"", b"\0\1\2", FoldedHistory(days=Series.of({1: Bucket()})).packed()[:-1]])
 def test_what_is_no_past_is_an_error(broken):
     with pytest.raises((zlib.error, struct.error)):
-        Past.unpacked(broken)
+        FoldedHistory.unpacked(broken)
 
 
 @given(BUCKETS, st.integers(0, 2**32 - 1), st.integers(1, 2**32))
@@ -294,16 +294,16 @@ def test_series_changes_as_its_buckets_do(buckets, number, kept):
 
 
 def test_past_of_another_layout_is_an_error():
-    content = zlib.decompress(Past().packed(), wbits=-zlib.MAX_WBITS)
+    content = zlib.decompress(FoldedHistory().packed(), wbits=-zlib.MAX_WBITS)
     with pytest.raises(ValueError, match="layout 2"):
-        Past.unpacked(zlib.compress(b"\2" + content[1:], wbits=-zlib.MAX_WBITS))
+        FoldedHistory.unpacked(zlib.compress(b"\2" + content[1:], wbits=-zlib.MAX_WBITS))
 
 
 @pytest.mark.parametrize("size", [-52, 52])
 def test_past_with_a_bucket_too_few_or_too_many_is_an_error(size):
-    content = zlib.decompress(Past(days=Series.of({1: Bucket(), 2: Bucket()})).packed(), wbits=-zlib.MAX_WBITS)
+    content = zlib.decompress(FoldedHistory(days=Series.of({1: Bucket(), 2: Bucket()})).packed(), wbits=-zlib.MAX_WBITS)
     with pytest.raises(struct.error):
-        Past.unpacked(zlib.compress((content + bytes(52))[: len(content) + size], wbits=-zlib.MAX_WBITS))
+        FoldedHistory.unpacked(zlib.compress((content + bytes(52))[: len(content) + size], wbits=-zlib.MAX_WBITS))
 
 
 # --- in any order ----------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from fraud.counters.layout import (
     Item,
     Key,
     Shards,
-    Steps,
+    ShardSchedule,
     Update,
     merged,
     packed,
@@ -46,7 +46,7 @@ from fraud.counters.sharding import (
     wanted,
 )
 from fraud.counters.windows import measure
-from fraud.counters.worker import ATTEMPTS, RESERVE_MS, entry
+from fraud.counters.worker import ATTEMPTS, RESERVE_MS, shard_update
 from fraud.errors import InvalidRequestError, ServiceError, UnavailableError
 from fraud.transaction import Transaction
 from tests.support.deployment import TABLES, Deployment
@@ -58,7 +58,7 @@ HOUR = int(NOON.timestamp()) // 3600
 SHOP = {"type": "merchant", "payee_id": "shop"}
 
 
-def on(steps: Steps, day: int) -> int:
+def on(steps: ShardSchedule, day: int) -> int:
     return Shards({"payee#x": steps}).of(PAYEE, "x", day)
 
 
@@ -67,9 +67,9 @@ def on(steps: Steps, day: int) -> int:
 WANTS = st.lists(st.tuples(st.integers(0, 20), st.sampled_from(NUMBERS)), max_size=25)
 
 
-def history(wants: Sequence[tuple[int, int]]) -> tuple[Steps, int]:
+def history(wants: Sequence[tuple[int, int]]) -> tuple[ShardSchedule, int]:
     """The steps after days that wanted so many, and the day."""
-    steps: Steps = ()
+    steps: ShardSchedule = ()
     today = TODAY
     for later, number in wants:
         today += later
@@ -81,8 +81,8 @@ def history(wants: Sequence[tuple[int, int]]) -> tuple[Steps, int]:
 def test_no_day_that_has_come_or_comes_next_changes_and_those_behind_get_what_is_wanted(wants, number):
     before, today = history(wants)
     after = extended(before, today, number)
-    past = range(today - KEEP_DAYS - 1, today + 2)
-    assert [on(after, day) for day in past] == [on(before, day) for day in past]
+    settled = range(today - KEEP_DAYS - 1, today + 2)
+    assert [on(after, day) for day in settled] == [on(before, day) for day in settled]
     behind = range(today + AHEAD_DAYS, today + AHEAD_DAYS + RENEWED_DAYS)
     assert all(on(after, day) >= max(number, on(before, day)) for day in behind)
     assert on(after, today + AHEAD_DAYS + LAST_DAYS) == 1
@@ -108,7 +108,7 @@ def test_steps_are_few_ascend_and_differ_and_go_when_no_item_needs_them(wants):
 
 
 def test_entity_that_stays_hot_is_written_once_a_week():
-    steps: Steps = ()
+    steps: ShardSchedule = ()
     changes = 0
     for day in range(TODAY, TODAY + 100):
         after = extended(steps, day, 8)
@@ -198,7 +198,7 @@ def test_shards_of_a_period_differ_in_their_key_and_share_slice_and_fold():
     for update in moved[0]:
         assert {*siblings(update, IN_FOUR), update.key} == set(update.key.whole.split(IN_FOUR))
     assert [updates(each, IN_FOUR) for each in paid] == moved
-    assert len({update.mark[:1] for all_ in moved for update in all_ if update.key == moved[0][1].key}) > 64
+    assert len({update.token[:1] for all_ in moved for update in all_ if update.key == moved[0][1].key}) > 64
 
 
 def test_a_payment_in_a_shard_is_the_same_update_but_for_its_key():
@@ -222,12 +222,12 @@ def test_shards_put_together_are_the_item_that_was_never_split(places):
 # --- nobody can tell -------------------------------------------------------------------------------------------------
 
 
-def enter(deployed: Deployment, name: str, steps: Steps) -> None:
+def enter(deployed: Deployment, name: str, steps: ShardSchedule) -> None:
     """Write an entity's steps, as if they had been there all the time; everybody has an old table then."""
-    deployed.table.gather([Request("update_item", {"TableName": TABLES.profiles, **entry(name, (), steps)})])
+    deployed.table.gather([Request("update_item", {"TableName": TABLES.profiles, **shard_update(name, (), steps)})])
 
 
-def steps_of(deployed: Deployment, name: str) -> Steps:
+def steps_of(deployed: Deployment, name: str) -> ShardSchedule:
     found: Any = deployed.profile(SHARDS).get(name, ())
     return tuple((day, number) for day, number in found)
 
@@ -249,11 +249,11 @@ def test_a_split_that_begins_changes_and_ends_shows_in_no_value(seed):
         deployed.now = NOON + n * timedelta(hours=5)
         deployed.fold_all()
         for transaction in arriving:
-            sight = counted(deployed.store, transaction)
+            state_read = counted(deployed.store, transaction)
             expected = memory.count(transaction)
-            assert sight.state.recounted is expected.recounted
-            assert not sight.state.stale
-            assert measure(transaction, sight.state) == measure(transaction, expected)
+            assert state_read.state.recounted is expected.recounted
+            assert not state_read.state.stale
+            assert measure(transaction, state_read.state) == measure(transaction, expected)
             repeats += expected.recounted
     split = sum(pk.count("#") == 2 for pk, _ in deployed.table.tables[TABLES.counters])
     assert repeats > 10
@@ -335,10 +335,10 @@ def test_others_that_cannot_be_read_make_the_state_incomplete():
 
     for of_own in (True, False):
         deployed.table.gather = failing(of_own)  # type: ignore[method-assign]
-        (sight,) = deployed.store.count([payment(transaction_id=f"t-{of_own}", **SHOP)])
-        assert str(sight.failure) == "Throttled"
-        assert sight.read is of_own
-        assert sight.uncounted == ()
+        (state_read,) = deployed.store.count([payment(transaction_id=f"t-{of_own}", **SHOP)])
+        assert str(state_read.failure) == "Throttled"
+        assert state_read.read is of_own
+        assert state_read.uncounted == ()
 
 
 def test_a_payment_is_counted_again_in_its_own_shard_and_refolded_with_all():
@@ -354,9 +354,9 @@ def test_a_payment_is_counted_again_in_its_own_shard_and_refolded_with_all():
         deployed.folding.refold(key)
     assert [message["pk"] for message in deployed.messages] == [key.pk] * 2
     deployed.work()
-    past = deployed.profile("account#shop")["m"]
-    assert past.hours.total(range(HOUR, HOUR + 1)) == packed(7, 8400)
-    assert past.days.total(range(TODAY, TODAY + 1)) == packed(7, 8400)
+    history = deployed.profile("account#shop")["m"]
+    assert history.hours.total(range(HOUR, HOUR + 1)) == packed(7, 8400)
+    assert history.days.total(range(TODAY, TODAY + 1)) == packed(7, 8400)
 
 
 # --- the fold writes it ----------------------------------------------------------------------------------------------
@@ -415,7 +415,7 @@ def test_entry_that_is_overtaken_for_ever_is_given_up():
             before = steps_of(deployed, "payee#a")
             after = ((next(numbers), 2),)
             deployed.table.gather(
-                [Request("update_item", {"TableName": TABLES.profiles, **entry("payee#a", before, after)})]
+                [Request("update_item", {"TableName": TABLES.profiles, **shard_update("payee#a", before, after)})]
             )
 
     deployed.meanwhile = another
@@ -501,8 +501,8 @@ def test_a_large_item_is_told_of_and_no_other():
     grow(deployed, "merchant#shop", HOUR, 9_000)
     key = ("merchant#shop", f"h{HOUR}")
     held = deployed.table.tables[TABLES.counters]
-    for marks, large in ((8_000, []), (8_200, ["merchant"])):
-        held[key] = {**held[key], "r": {"BS": [n.to_bytes(6) for n in range(marks)]}}
+    for tokens, large in ((8_000, []), (8_200, ["merchant"])):
+        held[key] = {**held[key], "r": {"BS": [n.to_bytes(6) for n in range(tokens)]}}
         for _ in range(2):  # counted, and refused
-            sight = counted(deployed.store, payment(transaction_id=f"t-{marks}", **SHOP))
-            assert [one.kind.name for one in sight.large] == large
+            state_read = counted(deployed.store, payment(transaction_id=f"t-{tokens}", **SHOP))
+            assert [one.kind.name for one in state_read.large] == large

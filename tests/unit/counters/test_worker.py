@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 
 from fraud.assembly import rule_book
-from fraud.aws.client import Refused, Request
+from fraud.aws.client import ConditionFailed, Request
 from fraud.counters.fold import SLICES, WATERMARKS, Due, Progress, closable
 from fraud.counters.layout import MERCHANT, PAYER, Key, Slice, packed, updates
 from fraud.counters.windows import measure
-from fraud.counters.worker import ATTEMPTS, LISTED, RESERVE_MS, Message, step
+from fraud.counters.worker import ATTEMPTS, LISTED, RESERVE_MS, Message, watermark_update
 from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.store import DynamoStore
 from fraud.errors import UnavailableError
@@ -83,9 +83,9 @@ def shop_pays(deployed: Deployment) -> Slice:
 
 
 def moved(table: InMemoryDynamoDB, before: dict[Slice, Progress | None], after: Progress) -> bool:
-    request = Request("update_item", {"TableName": TABLES.profiles, **step(before, after)})
+    request = Request("update_item", {"TableName": TABLES.profiles, **watermark_update(before, after)})
     (answer,) = table.gather([request])
-    return not isinstance(answer, Refused)
+    return not isinstance(answer, ConditionFailed)
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------
@@ -105,8 +105,8 @@ def test_killed_worker_is_followed_by_one_that_goes_on_where_the_watermark_says(
     assert deployed.watermark(part) == Progress(TODAY - 1, f"payer#{payers[1]}")
     assert deployed.fold(slice_message(part)) == (5, 1)
     assert deployed.watermark(part) == Progress(TODAY)
-    pasts = [deployed.profile(f"account#{payer}")["o"] for payer in payers]
-    assert {past.days.buckets()[TODAY].total for past in pasts} == {packed(1, 1200)}
+    histories = [deployed.profile(f"account#{payer}")["o"] for payer in payers]
+    assert {history.days.buckets()[TODAY].total for history in histories} == {packed(1, 1200)}
     assert deployed.fold(slice_message(part)) == (0, 0)
 
 
@@ -247,7 +247,7 @@ def test_watermarks_of_a_letter_move_together_or_not_at_all_and_leave_the_others
 
 def test_every_slice_of_a_letter_moves_in_one_update_that_dynamodb_takes():
     before = {part: Progress(500_000) for part in SLICES if part.sk == "h"}
-    payload = step(before, Progress(500_001))
+    payload = watermark_update(before, Progress(500_001))
     for expression in (payload["UpdateExpression"], payload["ConditionExpression"]):
         assert len(expression) < 4096
         assert sum(expression.count(operator) for operator in ("=", "AND")) < 300
@@ -349,8 +349,8 @@ def test_tick_folds_what_is_little_by_itself_an_entitys_hours_one_after_another(
     deployed.now += timedelta(hours=14)
     assert deployed.folding.tick() == (0, 0, 3)
     assert deployed.messages == []
-    past = deployed.profile("account#shop")["m"]
-    assert (len(past.hours.numbers), past.days.buckets()[TODAY].total) == (3, packed(3, 3600))
+    history = deployed.profile("account#shop")["m"]
+    assert (len(history.hours.numbers), history.days.buckets()[TODAY].total) == (3, packed(3, 3600))
     now = int(deployed.now.timestamp())
     assert all(deployed.watermark(part) == Progress(closable(part.sk, now)) for part in SLICES)
     assert deployed.folding.tick() == NOTHING

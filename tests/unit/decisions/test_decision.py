@@ -20,12 +20,12 @@ from fraud.decisions.decision import (
     Contents,
     Decision,
     DecisionMade,
+    DecisionRecord,
     DecisionView,
     Hit,
     Outcome,
     Reason,
-    Record,
-    Stored,
+    StoredDecision,
     by_score,
     retryable,
     view,
@@ -137,7 +137,7 @@ def test_an_opinion_is_silenced_by_its_code_or_as_the_models_unless_it_is_protec
 @pytest.mark.parametrize("outcome", Outcome)
 def test_a_view_holds_the_stored_bytes_unchanged(outcome):
     answer = json.dumps(ANSWER | {"outcome": outcome}, indent=3).encode()
-    seen = view(Stored(bytes(32), answer))
+    seen = view(StoredDecision(bytes(32), answer))
     assert answer in seen
     shown = json.loads(seen)
     pending = outcome in {Outcome.CHALLENGE, Outcome.REVIEW}
@@ -243,7 +243,7 @@ KEPT = (
 def test_a_packed_row_opens_to_exactly_its_bytes(kind, answer, name):
     transaction = payment(**SIDES_OF_TYPE[kind], payer_name=f"n{name[:100]}", metadata={"note": name})
     values = dict.fromkeys(NAMES, 1.5)
-    record = Record(transaction, answer, Outcome.APPROVE, NOON, values, b"", "f")
+    record = DecisionRecord(transaction, answer, Outcome.APPROVE, NOON, values, b"", "f")
     opened = Contents.unpacked(Contents.of(record).packed())
     assert (opened.transaction, opened.answer) == (transaction.canonical, answer)
     assert dict(zip(NAMES, json.loads(opened.counters), strict=True)) == values

@@ -19,7 +19,7 @@ from fraud import assembly
 from fraud.aws.http_api import problem
 from fraud.counters import layout, windows
 from fraud.counters.layout import Item, Key, updates
-from fraud.decisions.decision import Outcome, Record, Stored
+from fraud.decisions.decision import DecisionRecord, Outcome, StoredDecision
 from fraud.decisions.evaluation import (
     MODEL_SHARE,
     REASONS_OF_THE_MODEL,
@@ -27,7 +27,7 @@ from fraud.decisions.evaluation import (
     Evaluation,
     Evaluator,
     Scoring,
-    Sight,
+    StateRead,
     _Batch,
 )
 from fraud.errors import (
@@ -97,10 +97,10 @@ def test_the_record_holds_what_a_replay_needs():
 class Grown(InMemoryStore):
     """The item of every payer has grown too large."""
 
-    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         payers = [updates(transaction)[0].key for transaction in transactions]
-        sights = super().count(transactions, until)
-        return [sight._replace(large=(payer,)) for sight, payer in zip(sights, payers, strict=True)]
+        state_reads = super().count(transactions, until)
+        return [state_read._replace(large=(payer,)) for state_read, payer in zip(state_reads, payers, strict=True)]
 
 
 def test_items_that_have_grown_too_large_are_named_by_their_kind():
@@ -189,9 +189,11 @@ class Overtaken(InMemoryStore):
 
     def __init__(self, winner: Transaction, answer: bytes) -> None:
         super().__init__()
-        self.winner = Stored(winner.identity, answer)
+        self.winner = StoredDecision(winner.identity, answer)
 
-    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+    def commit(
+        self, records: Sequence[DecisionRecord], until: float | None = None
+    ) -> list[StoredDecision | ServiceError | None]:
         del until
         return [self.winner] * len(records)
 
@@ -218,7 +220,9 @@ def test_another_body_that_is_not_counted_comes_again():
 class Deaf(InMemoryStore):
     """The first answer to a commit is lost: what the second one meets is its own."""
 
-    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+    def commit(
+        self, records: Sequence[DecisionRecord], until: float | None = None
+    ) -> list[StoredDecision | ServiceError | None]:
         super().commit(records, until)
         return super().commit(records, until)
 
@@ -656,8 +660,8 @@ def test_a_fallback_depends_on_nothing_but_the_payment_and_the_policy(fields, co
     book = assembly.rule_book()
     transaction = made(fields)
     banned = {"deny": {"expires_at": None}, "status": {"state": "held"}}
-    ruling = book.judge_blind(transaction, None)
-    expected = max((hit.outcome for hit in ruling.hits), key=Outcome.severity)
+    policy_result = book.judge_blind(transaction, None)
+    expected = max((hit.outcome for hit in policy_result.hits), key=Outcome.severity)
     for trouble in (Trouble(EVERYTHING, unread=True, uncommitted=True), Trouble(uncommitted=True)):
         store = InMemoryStore()
         store.trouble["t-1"] = trouble
@@ -770,7 +774,7 @@ def told(result: Evaluation | FraudError) -> Any:
 
 
 def one_by_one(
-    asked: Evaluator, batch: Sequence[Transaction], known: Mapping[str, Stored]
+    asked: Evaluator, batch: Sequence[Transaction], known: Mapping[str, StoredDecision]
 ) -> list[Evaluation | FraudError]:
     """By `evaluate`, but for what is known before."""
     results: list[Evaluation | FraudError] = []
@@ -784,7 +788,7 @@ def one_by_one(
 
 
 def contents(store: InMemoryStore) -> dict[Key, Any]:
-    return {key: (i.buckets, i.slots, i.devices, i.marks) for key, i in store.counters.items.items()}
+    return {key: (i.buckets, i.slots, i.devices, i.tokens) for key, i in store.counters.items.items()}
 
 
 @given(BATCHES, st.lists(st.integers(0, 20)))
@@ -839,7 +843,7 @@ def test_an_id_twice_in_a_batch_has_one_decision_and_another_body_conflicts():
 class Outrun(InMemoryStore):
     """Somebody else decides between the look-up and the count."""
 
-    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
         super().find_all(transaction_ids)
         return {}
 
@@ -886,7 +890,7 @@ THROTTLED = UnavailableError("ThrottlingException")
 class Forgetful(InMemoryStore):
     """What is decided already cannot be looked up."""
 
-    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
         super().find_all(transaction_ids)
         raise THROTTLED
 
@@ -942,12 +946,12 @@ def test_one_that_fails_takes_along_what_is_behind_it_and_shares_with_it_and_not
     assert [n for n, result in enumerate(results) if isinstance(result, ServiceError)] == failed
     store.trouble.clear()
     rest = batch[failed[0] :] if failed else []
-    marked = {
-        update.mark
+    tokened = {
+        update.token
         for transaction in rest
         for update in updates(transaction)
         if update.key in store.counters.items
-        and update.mark in store.counters.items[update.key].marks.get(update.marks, ())
+        and update.token in store.counters.items[update.key].tokens.get(update.tokens, ())
     }
     known = store.find_all({transaction.transaction_id for transaction in rest})
     again = asked.evaluate_all(rest)
@@ -958,7 +962,7 @@ def test_one_that_fails_takes_along_what_is_behind_it_and_shares_with_it_and_not
             store.counters.count(transaction)  # another body of a known id: counted once at most, or in part, or not
     for transaction, result in zip(rest, again, strict=True):
         if isinstance(result, Evaluation) and result.decision is not None:
-            assert result.decision.recounted is (transaction.identity[:6] in marked)
+            assert result.decision.recounted is (transaction.identity[:6] in tokened)
             assert result.decision.degraded == []
     counted_once(store, batch)
 

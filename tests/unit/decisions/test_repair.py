@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from fraud.aws.client import Request, Result
-from fraud.counters.layout import MARKED_DAYS, packed
+from fraud.counters.layout import TOKEN_DAYS, packed
 from fraud.decisions.repair import FULL, repair
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError, UnavailableError
@@ -62,12 +62,12 @@ def test_the_kinds_named_are_counted_once_and_folded_again_where_that_is_over(de
 
 
 @pytest.mark.parametrize(("minutes", "missing"), [(-1, set()), (0, {"pair"})])
-def test_a_pair_is_not_counted_again_once_a_later_payment_may_have_removed_its_mark(deployed, minutes, missing):
+def test_a_pair_is_not_counted_again_once_a_later_payment_may_have_removed_its_token(deployed, minutes, missing):
     counted_then = deployed.pay(occurred_at=NOON)
-    midnight = NOON.replace(hour=0) + timedelta(days=MARKED_DAYS)
+    midnight = NOON.replace(hour=0) + timedelta(days=TOKEN_DAYS)
     deployed.now = midnight - MAX_AHEAD + timedelta(minutes=minutes)
     given_up = repair(deployed.store, deployed.folding, counted_then, KINDS, deployed.now)
-    assert [error.code for error in given_up] == ["MarksRemoved"] * len(missing)
+    assert [error.code for error in given_up] == ["TokensRemoved"] * len(missing)
     deployed.pay(transaction_id="later", occurred_at=deployed.now + MAX_AHEAD)
     repair(deployed.store, deployed.folding, counted_then, ["pair"], deployed.now)
     ((_, item),) = ((key, item) for key, item in deployed.table.tables[TABLES.counters].items() if key[0][:4] == "pair")

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from fraud.aws.client import Refused, Request, Result
+from fraud.aws.client import ConditionFailed, Request, Result
 from fraud.aws.dynamodb import KEYS_PER_READ, PAUSE_S
 from fraud.counters.codec import SHARDS
 from fraud.counters.fold import SLICES, Progress
 from fraud.counters.layout import DAY, Slice, State, updates
 from fraud.counters.windows import ABSENT, measure
-from fraud.counters.worker import entry, step
-from fraud.decisions.decision import PACKED, Outcome, Record
-from fraud.decisions.evaluation import Sight
+from fraud.counters.worker import shard_update, watermark_update
+from fraud.decisions.decision import PACKED, DecisionRecord, Outcome
+from fraud.decisions.evaluation import StateRead
 from fraud.decisions.store import SHARDS_LAST, DynamoStore
 from fraud.errors import ServiceError, UnavailableError
 from fraud.transaction import Transaction
@@ -39,11 +39,11 @@ class Line:
         self.answers: Callable[[Request], Result | None] = lambda _: None
         self.table = InMemoryDynamoDB()
         for part in SLICES:
-            self.mark(part)
+            self.fold_through(part)
 
-    def mark(self, part: Slice) -> None:
+    def fold_through(self, part: Slice) -> None:
         """Put the watermark of a first tick."""
-        moved = step({part: None}, Progress(0))
+        moved = watermark_update({part: None}, Progress(0))
         self.table.gather([Request("update_item", {"TableName": TABLES.profiles, **moved})])
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
@@ -81,8 +81,8 @@ def strangers(number: int, name: str = "t") -> list[Transaction]:
     ]
 
 
-def record(transaction: Transaction, answer: bytes = b"{}", uncounted: tuple[str, ...] = ()) -> Record:
-    return Record(transaction, answer, Outcome.APPROVE, NOON, ABSENT, b"", "", uncounted)
+def record(transaction: Transaction, answer: bytes = b"{}", uncounted: tuple[str, ...] = ()) -> DecisionRecord:
+    return DecisionRecord(transaction, answer, Outcome.APPROVE, NOON, ABSENT, b"", "", uncounted)
 
 
 def keys_of(request: Request) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ def reads(requests: Sequence[Request]) -> list[Request]:
 
 def test_all_updates_and_as_few_reads_as_hold_the_keys_leave_together(line, store):
     crowd = strangers(30)
-    sights = store.count(crowd, 7.5)
+    state_reads = store.count(crowd, 7.5)
     ((requests, until),) = line.calls
     assert until == 7.5
     assert sum(request.operation == "update_item" for request in requests) == 4 * len(crowd)
@@ -105,9 +105,9 @@ def test_all_updates_and_as_few_reads_as_hold_the_keys_leave_together(line, stor
     assert max(sizes) <= KEYS_PER_READ
     assert sizes == [KEYS_PER_READ // of_one * of_one] * (len(sizes) - 1) + [sizes[-1]]
     assert sum(sizes) == of_one * len(crowd)
-    assert [sight.failure for sight in sights] == [None] * len(crowd)
-    for transaction, sight in zip(crowd, sights, strict=True):
-        assert {update.key for update in updates(transaction)} <= sight.state.items.keys()
+    assert [state_read.failure for state_read in state_reads] == [None] * len(crowd)
+    for transaction, state_read in zip(crowd, state_reads, strict=True):
+        assert {update.key for update in updates(transaction)} <= state_read.state.items.keys()
 
 
 def test_a_read_takes_as_many_keys_as_dynamodb_does(line, store):
@@ -123,12 +123,12 @@ def split(line: Line, **shards: int) -> None:
     """Enter strangers' sides into the table of shards: `payee_3=8`."""
     for side, number in shards.items():
         kind, _, n = side.partition("_")
-        steps = entry(f"{kind}#{SIDES[kind]}-{n}", (), ((TODAY - 1, number),))
+        steps = shard_update(f"{kind}#{SIDES[kind]}-{n}", (), ((TODAY - 1, number),))
         line.table.gather([Request("update_item", {"TableName": TABLES.profiles, **steps})])
 
 
 def test_payments_of_one_call_find_what_each_would_find_alone():
-    sights = []
+    state_reads = []
     for together in (True, False):
         line = Line()
         split(line, payer_1=2, payee_1=4, payee_2=64, device_4=8, payer_5=64, payee_5=64)
@@ -137,18 +137,24 @@ def test_payments_of_one_call_find_what_each_would_find_alone():
             store.count(strangers(7, f"known-{n}"))
         crowd = strangers(7)
         store.commit([record(crowd[3])])
-        sights.append(store.count(crowd) if together else [sight for one in crowd for sight in store.count([one])])
-    assert [*map(plain, sights[0])] == [*map(plain, sights[1])]
-    assert [sight.stored is not None for sight in sights[0]] == [n == 3 for n in range(7)]
-    for transaction, sight in zip(crowd, sights[0], strict=True):
-        values = measure(transaction, sight.state)
+        state_reads.append(
+            store.count(crowd) if together else [state_read for one in crowd for state_read in store.count([one])]
+        )
+    assert [*map(plain, state_reads[0])] == [*map(plain, state_reads[1])]
+    assert [state_read.stored is not None for state_read in state_reads[0]] == [n == 3 for n in range(7)]
+    for transaction, state_read in zip(crowd, state_reads[0], strict=True):
+        values = measure(transaction, state_read.state)
         assert {values[name] for name in ("payer_count_1h", "payee_count_1h", "device_count_1h")} == {9}
 
 
-def plain(sight: Sight) -> tuple[Any, ...]:
+def plain(state_read: StateRead) -> tuple[Any, ...]:
     """A sight as values that compare."""
-    items = {key: (item.buckets, item.slots, item.devices) for key, item in sight.state.items.items()}
-    return items, sight.state.profiles, sight._replace(state=State({}, {}, sight.state.recounted, sight.state.stale))
+    items = {key: (item.buckets, item.slots, item.devices) for key, item in state_read.state.items.items()}
+    return (
+        items,
+        state_read.state.profiles,
+        state_read._replace(state=State({}, {}, state_read.state.recounted, state_read.state.stale)),
+    )
 
 
 def test_a_step_goes_by_the_table_of_shards_that_it_began_with(line, store):
@@ -159,12 +165,12 @@ def test_a_step_goes_by_the_table_of_shards_that_it_began_with(line, store):
     counted_in = []
     for transaction in (one, last):
         line.calls.clear()
-        (sight,) = store.count([transaction])
-        assert sight.failure is None
+        (state_read,) = store.count([transaction])
+        assert state_read.failure is None
         counted_in.append(
             {request.payload["Key"]["pk"]["S"] for request in line.calls[0][0] if "Key" in request.payload}
         )
-        assert measure(transaction, sight.state)["payer_count_1h"] == len(counted_in) + 1
+        assert measure(transaction, state_read.state)["payer_count_1h"] == len(counted_in) + 1
     assert ["payer#a-0" in pks for pks in counted_in] == [True, False]
     wanted = [request.payload["RequestItems"][TABLES.counters] for request in reads(line.calls[0][0])]
     assert [len(each["Keys"]) for each in wanted if each.get("ConsistentRead")] == [63]  # as the update's answer is
@@ -187,28 +193,36 @@ def test_no_payments_take_no_request_but_the_watermarks(line):
 def test_an_update_without_answer_is_its_payments_alone(line, store):
     first, second, third = crowd = strangers(3)
     line.fails = lambda request: request.payload.get("Key", {}).get("pk") in ({"S": "payee#b-1"}, {"S": "device#c-1"})
-    sights = store.count(crowd)
-    assert [sight.failure for sight in sights] == [None, THROTTLED, None]
-    assert [[key.kind.name for key in sight.uncounted] for sight in sights] == [[], ["payee", "device"], []]
-    assert all(sight.read for sight in sights)
-    assert {key.kind.name for key in sights[1].state.items} == {"payer", "pair"}
+    state_reads = store.count(crowd)
+    assert [state_read.failure for state_read in state_reads] == [None, THROTTLED, None]
+    assert [[key.kind.name for key in state_read.uncounted] for state_read in state_reads] == [
+        [],
+        ["payee", "device"],
+        [],
+    ]
+    assert all(state_read.read for state_read in state_reads)
+    assert {key.kind.name for key in state_reads[1].state.items} == {"payer", "pair"}
     line.fails = lambda _: False
     again = store.count([first, second, third])
-    assert [sight.state.recounted for sight in again] == [True] * 3
-    assert {len(sight.state.items) for sight in again} == {4}
+    assert [state_read.state.recounted for state_read in again] == [True] * 3
+    assert {len(state_read.state.items) for state_read in again} == {4}
 
 
 def test_a_read_without_answer_is_that_of_its_payments(line, store):
     crowd = strangers(20)
     store.commit([record(transaction) for transaction in crowd])
     line.fails = lambda request: request.operation == "batch_get_item" and {"pk": {"S": "t-19"}} in keys_of(request)
-    sights = store.count(crowd)
-    unread = [n for n, sight in enumerate(sights) if not sight.read]
+    state_reads = store.count(crowd)
+    unread = [n for n, state_read in enumerate(state_reads) if not state_read.read]
     assert 0 < len(unread) < len(crowd)
     assert unread[-1] == 19
-    assert [sight.stored is None for sight in sights] == [not sight.read for sight in sights]
-    assert [sight.failure for sight in sights] == [None if sight.read else THROTTLED for sight in sights]
-    assert {sight.uncounted for sight in sights} == {()}
+    assert [state_read.stored is None for state_read in state_reads] == [
+        not state_read.read for state_read in state_reads
+    ]
+    assert [state_read.failure for state_read in state_reads] == [
+        None if state_read.read else THROTTLED for state_read in state_reads
+    ]
+    assert {state_read.uncounted for state_read in state_reads} == {()}
 
 
 def standing_fails(request: Request) -> bool:
@@ -218,8 +232,8 @@ def standing_fails(request: Request) -> bool:
 def test_watermarks_that_cannot_be_read_make_no_state_incomplete_but_stale(line, store):
     line.fails = standing_fails
     line.now += timedelta(minutes=1)
-    (sight,) = store.count(strangers(1))
-    assert (sight.failure, sight.state.stale) == (None, True)
+    (state_read,) = store.count(strangers(1))
+    assert (state_read.failure, state_read.state.stale) == (None, True)
     ((requests, _),) = line.calls
     assert len(requests) == 6
     (standing,) = requests[-1].payload["RequestItems"].values()
@@ -244,8 +258,8 @@ def test_who_is_prepared_counts_the_first_payment_in_one_step(line):
     store.prepare(7.5)
     assert [(len(requests), until) for requests, until in line.calls] == [(1, 7.5)] * 2
     line.calls.clear()
-    (sight,) = store.count(strangers(1))
-    assert sight.state.stale is True  # the watermark is one of 1970
+    (state_read,) = store.count(strangers(1))
+    assert state_read.state.stale is True  # the watermark is one of 1970
     assert [len(requests) for requests, _ in line.calls] == [5]
 
 
@@ -254,7 +268,7 @@ def test_watermarks_are_asked_for_until_there_are_all(line):
     store = DynamoStore(line, TABLES, 400, lambda: line.now)
     for part in SLICES:
         store.count([])
-        line.mark(part)
+        line.fold_through(part)
     line.calls.clear()
     for _ in range(3):
         store.count([])
@@ -265,14 +279,19 @@ def test_who_has_no_table_of_shards_counts_nothing_and_says_so(line):
     store = DynamoStore(line, TABLES, 400, lambda: NOON)
     line.fails = standing_fails
     crowd = strangers(2)
-    for sight in store.count(crowd, 7.5):
-        assert (sight.failure, sight.read, sight.stored, sight.state.items) == (THROTTLED, False, None, {})
-        assert [key.kind.name for key in sight.uncounted] == ["payer", "payee", "pair", "device"]
+    for state_read in store.count(crowd, 7.5):
+        assert (state_read.failure, state_read.read, state_read.stored, state_read.state.items) == (
+            THROTTLED,
+            False,
+            None,
+            {},
+        )
+        assert [key.kind.name for key in state_read.uncounted] == ["payer", "payee", "pair", "device"]
     assert [(len(requests), until) for requests, until in line.calls] == [(1, 7.5)]
     with pytest.raises(UnavailableError):
         store.count_again(crowd[0], ["payer"])
     line.fails = lambda _: False
-    assert [sight.state.recounted for sight in store.count(crowd)] == [False, False]
+    assert [state_read.state.recounted for state_read in store.count(crowd)] == [False, False]
 
 
 def test_of_each_commit_the_error_the_winner_or_nothing_is_told_in_its_place(line, store):
@@ -311,10 +330,10 @@ MISSHAPEN: dict[str, tuple[str, Any]] = {
     "a list for an item": ("update_item", {"Attributes": ["s1"]}),
     "a value without a type": ("update_item", {"Attributes": {"s1": "7"}}),
     "a number that is none": ("update_item", {"Attributes": {"s1": {"N": "x"}}}),
-    "a refusal without the item": ("update_item", Refused({})),
+    "a refusal without the item": ("update_item", ConditionFailed({})),
     "no responses": ("batch_get_item", {}),
-    "a refused read": ("batch_get_item", Refused({})),
-    "a refused read with what was there": ("batch_get_item", Refused({"pk": {"S": "t-0"}})),
+    "a refused read": ("batch_get_item", ConditionFailed({})),
+    "a refused read with what was there": ("batch_get_item", ConditionFailed({"pk": {"S": "t-0"}})),
     "a list for tables": ("batch_get_item", {"Responses": []}),
     "null for rows": ("batch_get_item", {"Responses": {"counters": None}}),
     "null for a row": ("batch_get_item", {"Responses": {"profiles": [None]}}),
@@ -331,12 +350,12 @@ def test_an_answer_that_is_none_leaves_its_payment_unseen_and_every_other_whole(
     operation, answer = MISSHAPEN[of]
     line.answers = lambda request: answer if request.operation == operation and "a-0" in str(request) else None
     one, other = strangers(2)
-    ((sight,), (sound,)) = store.count([one]), store.count([other])
-    assert isinstance(sight.failure, UnavailableError)
-    assert (sight.stored, sight.read) == (None, False)
+    ((state_read,), (sound,)) = store.count([one]), store.count([other])
+    assert isinstance(state_read.failure, UnavailableError)
+    assert (state_read.stored, state_read.read) == (None, False)
     assert (sound.failure, sound.uncounted, sound.read) == (None, (), True)
     if operation == "update_item":
-        assert [key.kind.name for key in sight.uncounted] == ["payer", "payee", "pair", "device"]
+        assert [key.kind.name for key in state_read.uncounted] == ["payer", "payee", "pair", "device"]
     line.answers = lambda _: None
     (again,) = store.count([one])
     assert (again.failure, len(again.state.items)) == (None, 4)
@@ -346,11 +365,11 @@ def test_an_answer_that_is_none_leaves_its_payment_unseen_and_every_other_whole(
 def test_watermarks_that_make_no_sense_are_not_taken_over(line, store, of):
     line.answers = lambda request: MISSHAPEN[of][1] if standing_fails(request) else None
     line.now += timedelta(minutes=1)
-    (sight,) = store.count(strangers(1))
-    assert sight.failure is None
+    (state_read,) = store.count(strangers(1))
+    assert state_read.failure is None
     line.now += SHARDS_LAST
-    (sight,) = store.count(strangers(1))
-    assert isinstance(sight.failure, UnavailableError)
+    (state_read,) = store.count(strangers(1))
+    assert isinstance(state_read.failure, UnavailableError)
 
 
 def step_of(day: dict[str, str], number: dict[str, str]) -> dict[str, Any]:
@@ -372,14 +391,16 @@ def step_of(day: dict[str, str], number: dict[str, str]) -> dict[str, Any]:
 def test_a_table_of_shards_that_makes_no_sense_is_not_taken_over(line, store, steps):
     line.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, "payee#b-0": steps}
     line.now += timedelta(minutes=1)
-    (sight,) = store.count(strangers(1))
-    assert sight.failure is None
+    (state_read,) = store.count(strangers(1))
+    assert state_read.failure is None
     fresh = DynamoStore(line, TABLES, 400, lambda: line.now)
-    (sight,) = fresh.count(strangers(1))
-    assert isinstance(sight.failure, UnavailableError)
+    (state_read,) = fresh.count(strangers(1))
+    assert isinstance(state_read.failure, UnavailableError)
 
 
-@pytest.mark.parametrize("answer", [Refused({}), Refused({"body_identity": {"B": "AA=="}, PACKED: {"B": "AAAA"}})])
+@pytest.mark.parametrize(
+    "answer", [ConditionFailed({}), ConditionFailed({"body_identity": {"B": "AA=="}, PACKED: {"B": "AAAA"}})]
+)
 def test_a_winner_that_cannot_be_read_is_an_error_of_its_own_commit(line, store, answer):
     one, other = strangers(2)
     line.answers = lambda request: answer if request.payload.get("Item", {}).get("pk") == {"S": "t-0"} else None
@@ -404,10 +425,10 @@ def test_no_pause_lasts_beyond_the_deadline(line, store):
     for ahead_s in (-1.0, 0.0, PAUSE_S):
         line.calls.clear()
         until = time.monotonic() + ahead_s
-        (sight,) = store.count(strangers(1), until)
-        assert str(sight.failure) == "UnprocessedKeys"
+        (state_read,) = store.count(strangers(1), until)
+        assert str(state_read.failure) == "UnprocessedKeys"
         assert len(line.calls) == 1
-        assert sight.uncounted == ()
+        assert state_read.uncounted == ()
     line.calls.clear()
     store.count(strangers(1), time.monotonic() + 2.5 * PAUSE_S)
     assert len(line.calls) == 2

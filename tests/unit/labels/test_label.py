@@ -16,7 +16,7 @@ from fraud.labels.label import (
     History,
     Label,
     LabelBatch,
-    LabelOrder,
+    LabelRequest,
     LabelResult,
     Move,
     Parties,
@@ -142,7 +142,7 @@ def test_a_transaction_keeps_a_bounded_number_of_labels_of_each_source():
 CLAIMED = Parties("other", "wrong", NOON)
 
 
-def test_a_decision_takes_the_mark_off_whom_only_the_caller_meant_on_the_day_that_counts():
+def test_a_decision_takes_the_fraud_off_whom_only_the_caller_meant_on_the_day_that_counts():
     before, _ = replayed(label(known_at=NOON + A_DAY), parties=CLAIMED)
     after, moves = before.adopt(PARTIES)
     off = Move("other", "fo", TODAY + 1, -1), Move("wrong", "fi", TODAY + 1, -1)
@@ -171,7 +171,7 @@ def test_a_decision_moves_no_bucket_twice(claimed, moves):
     assert before.adopt(PARTIES)[1] == moves
 
 
-def test_a_decided_cash_out_takes_the_mark_off_the_payee_that_it_names():
+def test_a_decided_cash_out_takes_the_fraud_off_the_payee_that_it_names():
     before, _ = replayed(label(), parties=PARTIES._replace(type=None))
     assert before.adopt(PARTIES._replace(type="cash_out"))[1] == (Move("payee-1", "fi", TODAY, -1),)
 
@@ -298,9 +298,9 @@ def test_the_number_of_sources_is_bounded():
 
 
 # --- what a request may say -------------------------------------------------------------------------------------------
-def order(**fields) -> LabelOrder:
+def order(**fields) -> LabelRequest:
     said = {"transaction_id": "t-1", "label": "fraud", "reported_at": "2026-03-04T12:00:00Z"} | fields
-    return LabelOrder.model_validate(said)
+    return LabelRequest.model_validate(said)
 
 
 def test_what_is_stored_wins_and_need_not_be_said():
@@ -349,7 +349,7 @@ def test_a_faulty_label_is_its_own_rejection_and_keeps_no_other():
         "t-4",
     ]
     first, *others = LabelBatch.parse(json.dumps({"labels": labels}), NOON).labels
-    assert isinstance(first, LabelOrder)
+    assert isinstance(first, LabelRequest)
     assert all(isinstance(other, LabelResult) and other.status == "rejected" for other in others)
     assert [other.transaction_id for other in others] == ["t-2", None, "t-3", None]
     assert [[(fault.field, fault.rule) for fault in other.errors] for other in others] == [
@@ -386,7 +386,7 @@ def test_a_body_that_is_no_list_of_labels_is_refused_whole(body, field, rule):
 
 
 JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just([]) | st.just({})
-ITEM = JSON | st.dictionaries(st.sampled_from(sorted(LabelOrder.model_fields)), JSON)
+ITEM = JSON | st.dictionaries(st.sampled_from(sorted(LabelRequest.model_fields)), JSON)
 
 
 @given(st.lists(ITEM, min_size=1, max_size=10))

@@ -14,7 +14,7 @@ from fraud.counters.windows import ABSENT
 from fraud.decisions.decision import Outcome
 from fraud.errors import UndecidableError
 from fraud.rules.policy import MAX_LENGTH, MAX_NESTING, MEMBERS, OUTAGE, STANDING, Outage
-from fraud.rules.rule_book import RuleBook, Ruling, denies, inputs, silenced, standing
+from fraud.rules.rule_book import PolicyResult, RuleBook, denies, inputs, silenced, standing
 from fraud.scoring import features
 from fraud.scoring.features import vector
 from fraud.transaction import Transaction, utc
@@ -36,7 +36,7 @@ FIRST = {
 
 def judge(
     book: RuleBook, transaction: Transaction, counters: Mapping[str, float], profiles: Mapping[str, Any]
-) -> Ruling:
+) -> PolicyResult:
     values = ABSENT | FIRST | counters
     return book.judge(inputs(transaction, values, vector(transaction, values), State({}, dict(profiles))))
 
@@ -136,11 +136,11 @@ PROTECTED = {"account_not_active", "deny_list", *(name for name in EXAMPLES if n
     ("name", "example"), [(name, example) for name, examples in EXAMPLES.items() for example in examples]
 )
 def test_a_packaged_rule_fires_on_one_side_of_its_border_only(name, example):
-    ruling = judge(BOOK, payment(**example.fields), example.counters, example.profiles)
-    hits = {hit.reasons[0].source: hit for hit in ruling.hits}
+    policy_result = judge(BOOK, payment(**example.fields), example.counters, example.profiles)
+    hits = {hit.reasons[0].source: hit for hit in policy_result.hits}
     source = f"{name}@{RULES[name]['version']}"
     assert (source in hits) is example.fires
-    assert ruling.failed == ()
+    assert policy_result.failed == ()
     if example.fires:
         (reason,) = hits[source].reasons
         assert (reason.code, reason.text) == (RULES[name]["code"], PACKAGED["reasons"][RULES[name]["code"]])
@@ -171,9 +171,9 @@ def test_every_packaged_rule_has_examples_of_both_kinds():
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
 @pytest.mark.parametrize("device", ["device-1", None])
 def test_a_quiet_payment_of_any_type_meets_no_rule_and_no_failure(kind, device):
-    ruling = judge(BOOK, payment(**SIDES_OF_TYPE[kind], device_id=device), {}, {})
-    assert (ruling.hits, ruling.failed, ruling.segment.id) == ((), (), "standard")
-    assert ruling.segment.model
+    policy_result = judge(BOOK, payment(**SIDES_OF_TYPE[kind], device_id=device), {}, {})
+    assert (policy_result.hits, policy_result.failed, policy_result.segment.id) == ((), (), "standard")
+    assert policy_result.segment.model
 
 
 KNOWN = {"pair_count_30d": 3, "pair_age_days": 2, "device_new": 0, "payer_count_1h": 3, "device_count_1h": 3}
@@ -407,10 +407,10 @@ def test_an_expression_that_fails_at_run_time_is_named_and_decides_nothing(why):
         {"id": "others", "expression": "true", "model": True},
     ]
     book = rule_book(rule(FAILING[why]), rule("true", id="other"), segments=segments)
-    ruling = judge(book, payment(device_id=None, amount=10**11), {}, {})
-    assert ruling.failed == ("broken", "tested")
-    assert ruling.segment.id == "others"
-    assert [hit.reasons[0].source for hit in ruling.hits] == ["other@3"]
+    policy_result = judge(book, payment(device_id=None, amount=10**11), {}, {})
+    assert policy_result.failed == ("broken", "tested")
+    assert policy_result.segment.id == "others"
+    assert [hit.reasons[0].source for hit in policy_result.hits] == ["other@3"]
 
 
 def test_the_first_segment_that_holds_is_taken():
@@ -495,8 +495,8 @@ def test_a_segment_that_reads_counters_is_passed_over_for_the_next_that_holds():
 
 
 def test_an_expression_that_fails_without_counters_is_named_and_decides_nothing():
-    ruling = rule_book(rule("transaction.ip.startsWith('10.')")).judge_blind(payment(), None)
-    assert (ruling.failed, [hit.source for hit in ruling.hits]) == (("tested",), ["outage"])
+    policy_result = rule_book(rule("transaction.ip.startsWith('10.')")).judge_blind(payment(), None)
+    assert (policy_result.failed, [hit.source for hit in policy_result.hits]) == (("tested",), ["outage"])
 
 
 def test_the_outage_policys_own_opinion_can_be_retried_and_not_silenced():

@@ -279,10 +279,10 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
             '[earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]',
             '[earlier * kind.period + index * 10 for index in item.buckets["s"]]',
         ),
-        "first of the profile ignored": ("in (past.first, past.last) if", "in (past.last,) if"),
-        "last of the profile ignored": ("in (past.first, past.last) if", "in (past.first,) if"),
+        "first of the profile ignored": ("in (history.first, history.last) if", "in (history.last,) if"),
+        "last of the profile ignored": ("in (history.first, history.last) if", "in (history.first,) if"),
         "yesterday counted twice": ("range(day - days + 1, day - 1)", "range(day - days + 1, day)"),
-        "hours of the profile forgotten": ("zip(*past.hours, strict=True)", "()"),
+        "hours of the profile forgotten": ("zip(*history.hours, strict=True)", "()"),
         "first hour of yesterday forgotten": (
             "(hour // 24 - 1) * 24",
             "(hour // 24 - 1) * 24 + 1",

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fraud.aws import client as wire
 from fraud.errors import ServiceError, UnavailableError
 
-PATIENCE = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+TIMEOUTS = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
 """A call that hangs must leave the function time to say so."""
 
 ATTEMPTS = 12
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 def client(service: str) -> Any:  # noqa: ANN401 - boto3 has no types
     """A client of a service."""
-    return boto3.client(service, config=PATIENCE)
+    return boto3.client(service, config=TIMEOUTS)
 
 
 @contextmanager
-def translated(*errors: type[Exception]) -> Iterator[None]:
+def translate_errors(*errors: type[Exception]) -> Iterator[None]:
     """Raises ServiceError or UnavailableError in place of botocore's errors.
 
     errors  those of a library on top of botocore, PynamoDB, which keep what happened as their `cause`; given by whom
@@ -41,19 +41,19 @@ def translated(*errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError, *errors) as error:
-        raise failure(getattr(error, "cause", None) or error) from error
+        raise service_error_of(getattr(error, "cause", None) or error) from error
 
 
-def retried(change: Callable[[int], T], *errors: type[Exception]) -> T:
+def retry_conflicts(change: Callable[[int], T], *errors: type[Exception]) -> T:
     """What comes of a change that is written only if nobody else wrote since it was read, done again when somebody did.
 
     change  reads and writes; it is told how often it was done before
-    errors  as in `translated`; one with `cancellation_reasons` was another writer
+    errors  as in `translate_errors`; one with `cancellation_reasons` was another writer
 
     Raises UnavailableError when it met another writer each time.
     """
     for attempt in range(ATTEMPTS):
-        with translated(*errors):
+        with translate_errors(*errors):
             try:
                 return change(attempt)
             except errors as error:
@@ -63,9 +63,9 @@ def retried(change: Callable[[int], T], *errors: type[Exception]) -> T:
     raise UnavailableError("TransactionConflict")
 
 
-def failure(error: Exception) -> ServiceError:
+def service_error_of(error: Exception) -> ServiceError:
     """What an error means to a caller: worth sending again, or not. What is no service's word is the network's."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)  # PynamoDB's errors come without
-        return wire.failure(error.response["Error"]["Code"], status)
+        return wire.service_error(error.response["Error"]["Code"], status)
     return UnavailableError(type(error).__name__)

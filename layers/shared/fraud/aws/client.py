@@ -27,7 +27,7 @@ from fraud.aws.connection import Connection, Exchange, Reply, Tls, UnreadableAns
 from fraud.aws.resolver import Resolver
 from fraud.aws.sigv4 import Signer
 from fraud.errors import ServiceError, UnavailableError
-from fraud.settings import Caller
+from fraud.settings import AwsIdentity
 
 CONNECTIONS = 32
 """Requests of one step that are under way at a time; a fold sends a few dozen together, a payment five."""
@@ -67,19 +67,19 @@ class Request(NamedTuple):
     payload: Mapping[str, Any]
 
 
-class Refused(NamedTuple):
+class ConditionFailed(NamedTuple):
     """The condition did not hold; `item` is what was there, if the request asked for it."""
 
     item: Mapping[str, Any]
 
 
-Answer = Mapping[str, Any] | Refused
+Response = Mapping[str, Any] | ConditionFailed
 """What the service answered, with binary values in base64 as JSON has them; of an endpoint, its `Body` in bytes."""
 
-Result = Answer | ServiceError
+Result = Response | ServiceError
 
 
-class Patience(NamedTuple):
+class Timeouts(NamedTuple):
     """How long a client waits: attempts at one request, seconds for each of them, seconds for all that is gathered.
 
     `attempt_s` is DynamoDB's, which nearly always answers at once. An endpoint works for as long as it is given rows:
@@ -94,7 +94,7 @@ class Patience(NamedTuple):
 _RESOLVER = Resolver()
 
 
-class World:
+class SystemPorts:
     """Time, chance and the network, as far as the client knows them; a test may stand in for it."""
 
     def now(self) -> float:
@@ -130,9 +130,9 @@ class World:
         return dialled
 
 
-def answered(results: Iterable[Result]) -> list[Answer]:
+def all_or_raise(results: Iterable[Result]) -> list[Response]:
     """The answers, for who can do nothing without all of them. Raises the first error among them."""
-    answers: list[Answer] = []
+    answers: list[Response] = []
     for result in results:
         if isinstance(result, ServiceError):
             raise result
@@ -145,24 +145,26 @@ def binary(content: bytes | str) -> bytes:
     return base64.b64decode(content) if isinstance(content, str) else bytes(memoryview(content))
 
 
-def failure(code: str, status: int) -> ServiceError:
+def service_error(code: str, status: int) -> ServiceError:
     """What a service's error means to a caller: worth sending again, or not."""
     passes = code in PASSING or status in PASSING_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     return UnavailableError(code) if passes else ServiceError(code)
 
 
-class Wire:
+class AwsClient:
     """`dynamodb.Transport`. Several threads may share one: a connection is used by one of them at a time."""
 
-    def __init__(self, caller: Caller, patience: Patience | None = None, world: World | None = None) -> None:
-        self.patience = patience or Patience()
+    def __init__(
+        self, identity: AwsIdentity, timeouts: Timeouts | None = None, system: SystemPorts | None = None
+    ) -> None:
+        self.timeouts = timeouts or Timeouts()
         """Holds for what is gathered from now on."""
-        self._world = world or World()
+        self._system = system or SystemPorts()
         # The slowest part, some 30 ms for a file of every authority: once, while the function starts.
-        secure = any(url.startswith("https:") for url in (caller.dynamodb_url, caller.sagemaker_url))
-        context = ssl.create_default_context(cafile=caller.ca_bundle) if secure else None
-        self._dynamodb = _Service(caller, caller.dynamodb_url, "dynamodb", context)
-        self._sagemaker = _Service(caller, caller.sagemaker_url, "sagemaker", context)
+        secure = any(url.startswith("https:") for url in (identity.dynamodb_url, identity.sagemaker_url))
+        context = ssl.create_default_context(cafile=identity.ca_bundle) if secure else None
+        self._dynamodb = _Service(identity, identity.dynamodb_url, "dynamodb", context)
+        self._sagemaker = _Service(identity, identity.sagemaker_url, "sagemaker", context)
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         """Results in the order of the requests: an answer, or the error in its place.
@@ -174,14 +176,14 @@ class Wire:
         """
         calls = [_Call(one, self._sagemaker if one.operation == INVOKE else self._dynamodb) for one in requests]
         if until is None:
-            until = self._world.now() + self.patience.total_s
-        return _Gathering(self._world, self.patience, until, calls).results()
+            until = self._system.now() + self.timeouts.total_s
+        return _Gathering(self._system, self.timeouts, until, calls).results()
 
 
 class _Service:
     """A service's address, how requests to it look, and the connections that are free."""
 
-    def __init__(self, caller: Caller, url: str, service: str, context: ssl.SSLContext | None) -> None:
+    def __init__(self, identity: AwsIdentity, url: str, service: str, context: ssl.SSLContext | None) -> None:
         parts = urlsplit(url)
         secure, name = parts.scheme == "https", parts.hostname or ""
         self.free: list[Connection] = []
@@ -189,7 +191,7 @@ class _Service:
         self._address = name, parts.port or (443 if secure else 80)
         self._host = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
-        self._signer = Signer(caller.key_id, caller.secret, caller.token, caller.region, service)
+        self._signer = Signer(identity.key_id, identity.secret, identity.token, identity.region, service)
 
     def message(self, request: Request, at: float) -> bytes:
         """The bytes of a request, signed."""
@@ -211,14 +213,14 @@ class _Service:
         head = f"POST {path} HTTP/1.1\r\n{lines}accept-encoding: identity\r\ncontent-length: {len(body)}\r\n\r\n"
         return head.encode() + body
 
-    def connection(self, world: World, attempt: int, within_s: float, *, fresh: bool) -> Connection:
+    def connection(self, system: SystemPorts, attempt: int, within_s: float, *, fresh: bool) -> Connection:
         """A free connection, or a new one. Raises OSError when its server cannot be dialled."""
         if not fresh:
             with contextlib.suppress(IndexError):  # not asked first: another thread may take the last one
                 while (kept := self.free.pop()).spoke():
                     kept.socket.close()
                 return kept
-        return Connection(world.dial(self._address, attempt, within_s), self._tls)
+        return Connection(system.dial(self._address, attempt, within_s), self._tls)
 
 
 class _Call:
@@ -237,9 +239,9 @@ class _Call:
 class _Gathering:
     """The calls of one step, from the first byte sent to the last one taken."""
 
-    def __init__(self, world: World, patience: Patience, until: float, calls: Sequence[_Call]) -> None:
-        self._world = world
-        self._patience = patience
+    def __init__(self, system: SystemPorts, timeouts: Timeouts, until: float, calls: Sequence[_Call]) -> None:
+        self._system = system
+        self._patience = timeouts
         self._until = until
         self._calls = calls
         self._numbers = itertools.count()
@@ -252,12 +254,12 @@ class _Gathering:
         """Send everything, take everything, until it is time to give up."""
         try:
             while self._waiting or self._flying:
-                now = self._world.now()
+                now = self._system.now()
                 if now >= self._until:
                     break
                 self._send_due(now)
                 if self._flying or self._waiting:
-                    events = self._world.wait(self._poll, max(self._next_moment() - self._world.now(), 0))
+                    events = self._system.wait(self._poll, max(self._next_moment() - self._system.now(), 0))
                     for descriptor, _ in events:
                         self._advance(descriptor)
                     self._expire()
@@ -280,11 +282,11 @@ class _Gathering:
             self._send(call, fresh=call.attempt > 0)
 
     def _send(self, call: _Call, *, fresh: bool) -> None:
-        message = call.service.message(call.request, self._world.epoch())
-        now = self._world.now()
+        message = call.service.message(call.request, self._system.epoch())
+        now = self._system.now()
         call.gives_up = now + (math.inf if call.request.operation == INVOKE else self._patience.attempt_s)
         try:
-            call.connection = call.service.connection(self._world, call.attempt, self._until - now, fresh=fresh)
+            call.connection = call.service.connection(self._system, call.attempt, self._until - now, fresh=fresh)
         except OSError as error:
             self._failed(call, UnavailableError(type(error).__name__))
             return
@@ -322,7 +324,7 @@ class _Gathering:
 
     def _failed(self, call: _Call, error: UnavailableError) -> None:
         """Try again after a pause, if attempts and time are left."""
-        due = self._world.now() + self._world.jitter(BACKOFF_S * 2**call.attempt)
+        due = self._system.now() + self._system.jitter(BACKOFF_S * 2**call.attempt)
         call.attempt += 1
         if call.attempt < self._patience.attempts and due < self._until:
             heapq.heappush(self._waiting, (due, next(self._numbers), call))
@@ -331,7 +333,7 @@ class _Gathering:
 
     def _expire(self) -> None:
         """Give up the attempts that have had their time."""
-        now = self._world.now()
+        now = self._system.now()
         if now >= self._until:  # all are cut short then, whatever was left to each: `results` says so
             return
         for descriptor, call in list(self._flying.items()):
@@ -366,8 +368,8 @@ def _result(operation: str, reply: Reply) -> Result:
     word = header(reply.head, b"x-amzn-errortype").decode("latin-1") or str(fault.get("__type", reply.status))
     code = word.partition(":")[0].rpartition("#")[2]
     if code == "ConditionalCheckFailedException":
-        return Refused(fault.get("Item", {}))
-    return failure(code, reply.status)
+        return ConditionFailed(fault.get("Item", {}))
+    return service_error(code, reply.status)
 
 
 @lru_cache(maxsize=32)

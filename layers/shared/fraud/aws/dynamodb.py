@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from fraud.aws.client import Answer, Refused, Request, Result, answered
+from fraud.aws.client import ConditionFailed, Request, Response, Result, all_or_raise
 from fraud.counters import fold
 from fraud.counters.codec import SHARDS, profile_of
 from fraud.counters.layout import Profile
@@ -32,7 +32,7 @@ WATERMARKS_LAST = timedelta(minutes=1)
 one errs on the safe side.
 """
 
-MISSHAPEN = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zlib.error)
+MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zlib.error)
 """What taking an answer apart may raise that is not as this one writes it, or not as DynamoDB answers."""
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def typed_key(*key: str) -> dict[str, dict[str, str]]:
     return {name: {"S": part} for name, part in zip(("pk", "sk"), key, strict=False)}
 
 
-def by_call(keys: Sequence[T]) -> list[Sequence[T]]:
+def split_by_call(keys: Sequence[T]) -> list[Sequence[T]]:
     """Keys, or what has one each, in as many parts as they take calls."""
     return [keys[start : start + KEYS_PER_READ] for start in range(0, len(keys), KEYS_PER_READ)]
 
@@ -71,7 +71,7 @@ def batch_read(tables: Mapping[str, Mapping[str, Any]]) -> Request:
     return Request("batch_get_item", {"RequestItems": tables})
 
 
-def completed(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, list[Mapping[str, Any]]]:
+def read_all(transport: Transport, answer: Response, until: float | None = None) -> dict[str, list[Mapping[str, Any]]]:
     """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed.
 
     Raises UnavailableError when something is left in the end, or a pause would last beyond `until`, and for an answer
@@ -79,9 +79,9 @@ def completed(transport: Transport, answer: Answer, until: float | None = None) 
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for attempt in range(READ_ATTEMPTS + 1):
-        with understood():
-            left = optional(answer, "UnprocessedKeys")
-            tables = optional(answer, "Responses") if left else promised(answer, "Responses")
+        with malformed_as_unavailable():
+            left = optional_field(answer, "UnprocessedKeys")
+            tables = optional_field(answer, "Responses") if left else required_field(answer, "Responses")
             for table, rows in tables.items():
                 found.setdefault(table, []).extend(rows)
         if not left:
@@ -90,31 +90,31 @@ def completed(transport: Transport, answer: Answer, until: float | None = None) 
         if attempt == READ_ATTEMPTS or (until is not None and time.monotonic() + pause >= until):
             break
         time.sleep(pause)
-        (answer,) = answered(transport.gather([batch_read(left)], until))
+        (answer,) = all_or_raise(transport.gather([batch_read(left)], until))
     raise UnavailableError("UnprocessedKeys")
 
 
 @contextlib.contextmanager
-def understood() -> Iterator[None]:
+def malformed_as_unavailable() -> Iterator[None]:
     """Answers are taken apart in here. Raises UnavailableError for one that is not as it should be: what this asked for
     can be had another time, or from another server.
     """
     try:
         yield
-    except MISSHAPEN as error:
+    except MALFORMED as error:
         raise UnavailableError("MisshapenAnswer") from error
 
 
-def promised(answer: Answer, field: str) -> Any:  # noqa: ANN401 - an item, or rows by table
+def required_field(answer: Response, field: str) -> Any:  # noqa: ANN401 - an item, or rows by table
     """A field that every answer of its kind has. Raises TypeError or KeyError when it has not."""
-    if isinstance(answer, Refused):
+    if isinstance(answer, ConditionFailed):
         raise TypeError(field)
     return answer[field]
 
 
-def optional(answer: Answer, field: str) -> Any:  # noqa: ANN401 - rows, or one of them
+def optional_field(answer: Response, field: str) -> Any:  # noqa: ANN401 - rows, or one of them
     """A field that an answer may lack, empty then. A refusal has none: its item is no field's content."""
-    return {} if isinstance(answer, Refused) else answer.get(field, {})
+    return {} if isinstance(answer, ConditionFailed) else answer.get(field, {})
 
 
 def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
@@ -125,8 +125,8 @@ def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
     return batch_read({profiles: {"Keys": keys, "ConsistentRead": consistent}})
 
 
-def watermark_rows(transport: Transport, answer: Answer, until: float | None = None) -> dict[str, Profile]:
+def watermark_rows(transport: Transport, answer: Response, until: float | None = None) -> dict[str, Profile]:
     """The items of `watermark_request` by key."""
-    tables = completed(transport, answer, until)
-    with understood():
+    tables = read_all(transport, answer, until)
+    with malformed_as_unavailable():
         return {row["pk"]["S"]: profile_of(row) for table in tables.values() for row in table}

@@ -8,7 +8,7 @@ from fraud.aws import metrics
 from fraud.errors import FraudError, Problem, UnavailableError
 
 Event = dict[str, Any]
-Answer = dict[str, Any]
+Response = dict[str, Any]
 
 
 def body_of(event: Event) -> str | bytes:
@@ -17,13 +17,13 @@ def body_of(event: Event) -> str | bytes:
     return base64.b64decode(body) if event.get("isBase64Encoded") else body
 
 
-def caller(event: Event) -> str:
+def caller_arn(event: Event) -> str:
     """The ARN that API Gateway authenticated."""
     arn: str = event["requestContext"]["authorizer"]["iam"]["userArn"]
     return arn
 
 
-def answered(door: str, ask: Callable[[], str | None]) -> Answer:
+def respond(door: str, ask: Callable[[], str | None]) -> Response:
     """The JSON that `ask` returns as an answer, 204 for none; or why it was refused, which is logged too."""
     try:
         body = ask()
@@ -35,7 +35,7 @@ def answered(door: str, ask: Callable[[], str | None]) -> Answer:
     return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": body}
 
 
-def problem(error: FraudError) -> Answer:
+def problem(error: FraudError) -> Response:
     """The error as an answer (RFC 9457, application/problem+json).
 
     >>> problem(FraudError())["statusCode"]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from fraud.aws.boto import client, translated
+from fraud.aws.boto import client, translate_errors
 from fraud.counters.worker import Message
 from fraud.errors import UnavailableError
 
@@ -24,7 +24,7 @@ class SqsQueue:
                 {"Id": str(n), "MessageBody": json.dumps(message)}
                 for n, message in enumerate(messages[start : start + MESSAGES_PER_CALL])
             ]
-            with translated():
+            with translate_errors():
                 answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)
             if failed := answer.get("Failed"):
                 raise UnavailableError(failed[0]["Code"])

@@ -10,9 +10,9 @@ from typing import Any
 from fraud.aws.client import binary
 from fraud.counters import fold, layout, sharding, windows
 from fraud.counters.fold import Progress
-from fraud.counters.history import NOTHING, SIDES, Past
+from fraud.counters.history import NO_HISTORY, SIDES, FoldedHistory
 from fraud.counters.layout import DAY, PAIR, SCALES, SLOTS, Item, Profile, Shards, Slice, Update
-from fraud.decisions.decision import PACKED, Contents, Stored
+from fraud.decisions.decision import PACKED, Contents, StoredDecision
 from fraud.transaction import Transaction
 
 DECISION = f"body_identity, {PACKED}"
@@ -35,14 +35,16 @@ a day's the last hour.
 """
 
 
-def expression(update: Update) -> dict[str, Any]:
-    """The one UpdateItem of an attempt: buckets, slots and marks move together, or nothing does."""
+def attempt_update(update: Update) -> dict[str, Any]:
+    """The one UpdateItem of an attempt: buckets, slots and tokens move together, or nothing does."""
     adds = [f"{scale}{index} :v" for scale, index in update.buckets]
     values: dict[str, Any] = {
         ":v": {"N": str(update.value)},
         ":ttl": {"N": str(update.ttl)},
-        ":marks": {"BS": [update.mark]},  # ADD wants a set,
-        ":mark": {"B": update.mark},  # contains() a scalar: with the set it would never match and duplicates would pass
+        ":tokens": {"BS": [update.token]},  # ADD wants a set,
+        ":token": {
+            "B": update.token
+        },  # contains() a scalar: with the set it would never match and duplicates would pass
     }
     sets, names = ["#ttl = if_not_exists(#ttl, :ttl)"], {"#ttl": "ttl"}
     if update.slot is not None:
@@ -57,9 +59,9 @@ def expression(update: Update) -> dict[str, Any]:
         values[":fold"] = {"S": update.fold}
     return {
         "Key": {"pk": {"S": update.key.pk}, "sk": {"S": update.key.sk}},
-        "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(adds)}, {update.marks} :marks"
+        "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(adds)}, {update.tokens} :tokens"
         + (f" REMOVE {', '.join(update.closed)}" if update.closed else ""),
-        "ConditionExpression": f"NOT contains({update.marks}, :mark)",
+        "ConditionExpression": f"NOT contains({update.tokens}, :token)",
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,
         "ReturnValues": "ALL_NEW",
@@ -104,12 +106,12 @@ def since(update: Update) -> int:
 
 def size_of(update: Update, attributes: Mapping[str, Any]) -> float:
     """About how many bytes the item has that an update was answered with."""
-    marks, slots = attributes.get(update.marks, {}).get("BS", ()), attributes.get("d", {}).get("NS", ())
-    return sharding.size(len(marks), len(attributes), len(slots))
+    tokens, slots = attributes.get(update.tokens, {}).get("BS", ()), attributes.get("d", {}).get("NS", ())
+    return sharding.size(len(tokens), len(attributes), len(slots))
 
 
 def item_of(attributes: Mapping[str, Any]) -> Item:
-    """A counters item from DynamoDB's attributes; marks, needed by the condition only, stay behind."""
+    """A counters item from DynamoDB's attributes; tokens, needed by the condition only, stay behind."""
     item = Item()
     numbered = {**item.buckets, "e": item.devices}
     for name, value in attributes.items():
@@ -125,7 +127,7 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
 
 @functools.cache
 def _place(name: str) -> tuple[str, int] | None:
-    """Letter and number of a bucket's or a device's attribute; None for pk, sk, ttl, fold, d and marks."""
+    """Letter and number of a bucket's or a device's attribute; None for pk, sk, ttl, fold, d and tokens."""
     letter, number = name[0], name[1:]
     return (letter, int(number)) if (letter in SCALES or letter == "e") and number.isdecimal() else None
 
@@ -135,15 +137,15 @@ def profile_of(attributes: Mapping[str, Any]) -> Profile:
     side.
     """
     return {
-        name: past_of(value) if name in SIDES else _plain(kind, content)
+        name: history_of(value) if name in SIDES else _plain(kind, content)
         for name, value in attributes.items()
         for kind, content in value.items()
     }
 
 
-def past_of(side: Mapping[str, Any] | None) -> Past:
+def history_of(side: Mapping[str, Any] | None) -> FoldedHistory:
     """What is folded into a side of a profile."""
-    return NOTHING if side is None else Past.unpacked(binary(side["B"]))
+    return NO_HISTORY if side is None else FoldedHistory.unpacked(binary(side["B"]))
 
 
 def _plain(kind: str, content: Any) -> Any:  # noqa: ANN401 - an attribute has one of many types
@@ -162,9 +164,9 @@ def _plain(kind: str, content: Any) -> Any:  # noqa: ANN401 - an attribute has o
             return content
 
 
-def stored_of(attributes: Mapping[str, Any]) -> Stored:
+def stored_of(attributes: Mapping[str, Any]) -> StoredDecision:
     """What answers a repeated payment, from its decision's row."""
-    return Stored(binary(attributes["body_identity"]["B"]), opened(attributes).answer)
+    return StoredDecision(binary(attributes["body_identity"]["B"]), opened(attributes).answer)
 
 
 def opened(row: Mapping[str, Any]) -> Contents:

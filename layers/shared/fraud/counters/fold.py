@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from fraud.counters.history import Bucket, Past, union
+from fraud.counters.history import Bucket, FoldedHistory, union
 from fraud.counters.layout import DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, SLOTS, Item, Key, Kind, Slice
 from fraud.counters.windows import FRAUD_SIDES
 
@@ -105,34 +105,34 @@ def unfolded(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) 
     )
 
 
-def sources(kind: Kind, period: int, past: Past) -> range:
+def sources(kind: Kind, period: int, history: FoldedHistory) -> range:
     """The periods whose items a fold of `period` reads: its own, for the profile holds the other hours of its day.
 
     Only a repair may come later than that; then all hours of the day are read.
     """
     day = _day(kind, period)
-    return range(period, period + 1) if day[0] > _forgotten(past) else day
+    return range(period, period + 1) if day[0] > _forgotten(history) else day
 
 
-def folded(kind: Kind, period: int, items: Mapping[int, Item], past: Past) -> Past:
+def folded(kind: Kind, period: int, items: Mapping[int, Item], history: FoldedHistory) -> FoldedHistory:
     """A side after one period of one entity is folded into it.
 
-    `items` are those of `sources`, read consistently and after `past`: whoever repairs an item and folds it again in
+    `items` are those of `sources`, read consistently and after `history`: whoever repairs an item and folds it again in
     between has changed the past. A day is the sum of its periods that are folded, whatever their order.
     """
-    of_day, forgotten = _day(kind, period), _forgotten(past)
+    of_day, forgotten = _day(kind, period), _forgotten(history)
     own = [items[period]] if period in items else []
-    hours, bucket = past.hours, _bucket(items.values())
+    hours, bucket = history.hours, _bucket(items.values())
     if kind.period < DAY and period > forgotten:
         hours = hours.put(period, _bucket(own), PROFILE_HOURS)
         if of_day[0] > forgotten:
             bucket = hours.bucket(of_day)
     day = period * kind.period // DAY
     starts = [period * kind.period + hour * 3600 for item in own for hour in item.buckets["h"]]
-    return Past(
-        first=min([*starts, *([past.first] if past.first else [])], default=0),
-        last=max([*starts, past.last]),
-        days=past.days.put(day, bucket, PROFILE_DAYS),
+    return FoldedHistory(
+        first=min([*starts, *([history.first] if history.first else [])], default=0),
+        last=max([*starts, history.last]),
+        days=history.days.put(day, bucket, PROFILE_DAYS),
         hours=hours,
     )
 
@@ -158,9 +158,9 @@ def _bucket(items: Collection[Item]) -> Bucket:
     )
 
 
-def _forgotten(past: Past) -> int:
+def _forgotten(history: FoldedHistory) -> int:
     """The latest hour of which a profile may have lost what was folded."""
-    return past.last // 3600 - PROFILE_HOURS
+    return history.last // 3600 - PROFILE_HOURS
 
 
 def _day(kind: Kind, period: int) -> range:

@@ -75,7 +75,7 @@ class Series(NamedTuple):
         return slice(bisect_left(self.numbers, window.start), bisect_left(self.numbers, window.stop))
 
 
-class Past(NamedTuple):
+class FoldedHistory(NamedTuple):
     """One side of an entity, folded.
 
     first, last  epoch seconds of the first and the last hour with a payment; 0: none yet
@@ -104,7 +104,7 @@ class Past(NamedTuple):
         return cls(first, last, _series(days, content[_HEAD.size : beyond]), _series(hours, content[beyond:]))
 
 
-NOTHING = Past()
+NO_HISTORY = FoldedHistory()
 
 
 def union(bits: Iterable[int]) -> int:

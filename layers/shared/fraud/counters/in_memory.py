@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 from fraud.counters.fold import folded, sources
-from fraud.counters.history import NOTHING
+from fraud.counters.history import NO_HISTORY
 from fraud.counters.layout import DAY, Item, Key, Kind, State, profiles, reads, updates
 from fraud.transaction import Transaction
 
@@ -56,13 +56,13 @@ class InMemoryCounters:
         kind, entity, now, _ = key
         unfolded, kept = self._unfolded[kind, entity], self._kept[kind, entity]
         profile = self.profiles[kind.profile_key(entity)]
-        past = profile.get(kind.side, NOTHING)
+        history = profile.get(kind.side, NO_HISTORY)
         for period in sorted(period for period in unfolded if period <= now - kind.live):
-            read = ((p, self.items.get(Key(kind, entity, p))) for p in sources(kind, period, past))
-            past = folded(kind, period, {p: item for p, item in read if item is not None}, past)
+            read = ((p, self.items.get(Key(kind, entity, p))) for p in sources(kind, period, history))
+            history = folded(kind, period, {p: item for p, item in read if item is not None}, history)
             unfolded.remove(period)
             kept.add(period)
-        profile[kind.side] = past
+        profile[kind.side] = history
         oldest = (key.day - FORGET_DAYS) * DAY // kind.period
         for period in [period for period in kept if period < oldest]:
             kept.remove(period)

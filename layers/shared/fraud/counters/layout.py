@@ -1,7 +1,7 @@
 """Counters of attempts, as data: which items a payment moves, and which it reads.
 
 Every name derives from the payment's own time and identity, so an update commutes with every other and meets its own
-mark when it comes twice. `updates` and `reads` say what to do, `windows.measure` what the result means; DynamoDB
+token when it comes twice. `updates` and `reads` say what to do, `windows.measure` what the result means; DynamoDB
 (store) and `memory.InMemoryCounters` only carry it out. docs/architecture.md draws the layout; buckets pack count and
 sum into one integer, so that one ADD moves both.
 """
@@ -19,7 +19,7 @@ PACK = 10**9
 which DynamoDB stores two in a byte and 38 at most.
 """
 
-MARK_BYTES = 6
+TOKEN_BYTES = 6
 """Of the identity, how many tell one attempt from the others in an item."""
 
 SLOTS = 127
@@ -74,12 +74,12 @@ DEVICE = Kind("device", profile="device", side="u")
 INSTRUMENT = Kind("instrument", profile="instrument", side="u")
 PAIR = Kind("pair", period=32 * DAY, sk="b", scales=("b",))
 
-PAIR_MARKS: tuple[str, ...] = tuple(f"r{day}" for day in range(PAIR.period // DAY))
-"""A pair's sets of marks: one for each day, because it outlives their use."""
+PAIR_TOKENS: tuple[str, ...] = tuple(f"r{day}" for day in range(PAIR.period // DAY))
+"""A pair's sets of tokens: one for each day, because it outlives their use."""
 
-MARKED_DAYS = 3
-"""For how many days, the payment's own included, a pair keeps its marks: repeats come for 12 hours, the decision stream
-repairs for 24 more. Everything else keeps them as long as the item.
+TOKEN_DAYS = 3
+"""For how many days, the payment's own included, a pair keeps its tokens: repeats come for 12 hours, the decision
+stream repairs for 24 more. Everything else keeps them as long as the item.
 """
 
 ENTITIES: tuple[Kind, ...] = (PAYER, DEVICE, PAYEE, MERCHANT, INSTRUMENT)
@@ -99,7 +99,7 @@ class Slice(NamedTuple):
         return f"{self.sk}{period}#{self.number}"
 
 
-Steps = Sequence[tuple[int, int]]
+ShardSchedule = Sequence[tuple[int, int]]
 """(from day, number of shards), ascending: each holds until the next; before the first it is 1."""
 
 
@@ -110,7 +110,7 @@ class Shards(NamedTuple):
     every writer, reader, duplicate and repair of an item agrees about it. `shards` says how it changes.
     """
 
-    steps: Mapping[str, Steps]
+    steps: Mapping[str, ShardSchedule]
 
     def of(self, kind: Kind, entity: str, day: int) -> int:
         """The number of shards of an entity's periods on an epoch day. Pairs are never split."""
@@ -119,7 +119,7 @@ class Shards(NamedTuple):
         return number_on(self.steps.get(kind.key(entity), ()), day)
 
 
-def number_on(steps: Steps, day: int) -> int:
+def number_on(steps: ShardSchedule, day: int) -> int:
     """The number of shards that steps give for an epoch day."""
     number = 1
     for start, then in steps:
@@ -177,7 +177,7 @@ class Key(NamedTuple):
 
 
 class Update(NamedTuple):
-    """One attempt moved into one item; refused as a whole when the item holds its mark already."""
+    """One attempt moved into one item; refused as a whole when the item holds its token already."""
 
     key: Key
     buckets: tuple[tuple[str, int], ...]
@@ -185,8 +185,8 @@ class Update(NamedTuple):
     hour: int
     slot: int | None
     device: int | None
-    marks: str
-    mark: bytes
+    tokens: str
+    token: bytes
     closed: tuple[str, ...]
 
     @property
@@ -213,22 +213,22 @@ class Item:
     buckets  packed count and sum, by scale letter and number; the attribute's name is both
     slots    bitmap of the counterparties' slots, by hour; in DynamoDB one set `d` of hour * SLOTS + slot
     devices  payments, by the device's slot; the attribute's name is `e` and the slot
-    marks    identities counted, by attribute: `r`, in pairs `r` and the number of their day
+    tokens    identities counted, by attribute: `r`, in pairs `r` and the number of their day
     """
 
     buckets: dict[str, dict[int, int]] = field(default_factory=lambda: {scale: {} for scale in SCALES})
     slots: dict[int, int] = field(default_factory=dict)
     devices: dict[int, int] = field(default_factory=dict)
-    marks: dict[str, set[bytes]] = field(default_factory=dict)
+    tokens: dict[str, set[bytes]] = field(default_factory=dict)
 
     def apply(self, update: Update) -> bool:
-        """Move one attempt in. False, and nothing moved, when its mark is there already: exactly DynamoDB's
+        """Move one attempt in. False, and nothing moved, when its token is there already: exactly DynamoDB's
         condition.
         """
-        marks = self.marks.setdefault(update.marks, set())
-        if update.mark in marks:
+        tokens = self.tokens.setdefault(update.tokens, set())
+        if update.token in tokens:
             return False
-        marks.add(update.mark)
+        tokens.add(update.token)
         value = update.value
         for scale, index in update.buckets:
             bucket = self.buckets[scale]
@@ -238,11 +238,11 @@ class Item:
         if update.device is not None:
             self.devices[update.device] = self.devices.get(update.device, 0) + 1
         for closed in update.closed:
-            self.marks.pop(closed, None)
+            self.tokens.pop(closed, None)
         return True
 
     def add(self, other: "Item") -> None:
-        """Put another shard of the same period to it, marks apart."""
+        """Put another shard of the same period to it, tokens apart."""
         for scale, buckets in other.buckets.items():
             _add(self.buckets[scale], buckets)
         _add(self.devices, other.devices)
@@ -329,16 +329,16 @@ def _update(transaction: Transaction, shards: Shards, kind: Kind, entity: str, c
     day = second // DAY
     device = transaction.device_id if kind is PAYER else None
     return Update(
-        # Of another byte than the mark's: else the marks of a shard would differ in fewer bits.
-        key=Key(kind, entity, period, transaction.identity[MARK_BYTES] % number),
+        # Of another byte than the token's: else the tokens of a shard would differ in fewer bits.
+        key=Key(kind, entity, period, transaction.identity[TOKEN_BYTES] % number),
         buckets=tuple([(scale, second // SCALES[scale]) for scale in kind.scales]),
         amount=transaction.amount,
         hour=second // 3600,
         slot=None if counterparty is None else slot_of(counterparty),
         device=None if device is None else slot_of(device),
-        marks=PAIR_MARKS[day] if kind is PAIR else "r",
-        mark=transaction.identity[:MARK_BYTES],
-        closed=PAIR_MARKS[: max(day - MARKED_DAYS + 1, 0)] if kind is PAIR else (),
+        tokens=PAIR_TOKENS[day] if kind is PAIR else "r",
+        token=transaction.identity[:TOKEN_BYTES],
+        closed=PAIR_TOKENS[: max(day - TOKEN_DAYS + 1, 0)] if kind is PAIR else (),
     )
 
 

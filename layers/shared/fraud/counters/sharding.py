@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from fraud.counters.layout import ENTITIES, KEEP_DAYS, SCALES, Item, Steps, number_on, unpacked
+from fraud.counters.layout import ENTITIES, KEEP_DAYS, SCALES, Item, ShardSchedule, number_on, unpacked
 from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import is_id
 
@@ -32,13 +32,13 @@ LAST_DAYS = 14
 RENEWED_DAYS = 7
 """What an entry must still have of that not to be written again."""
 
-MARK, BUCKET, SLOT = 8, 14, 4
-"""Bytes that a mark, a bucket with its name and a counterparty's slot take, about."""
+TOKEN, BUCKET, SLOT = 8, 14, 4
+"""Bytes that a token, a bucket with its name and a counterparty's slot take, about."""
 
 
-def size(marks: float, buckets: float, slots: float) -> float:
+def size(tokens: float, buckets: float, slots: float) -> float:
     """About how many bytes an item has."""
-    return MARK * marks + BUCKET * buckets + SLOT * slots
+    return TOKEN * tokens + BUCKET * buckets + SLOT * slots
 
 
 def wanted(item: Item) -> int:
@@ -55,7 +55,7 @@ def wanted(item: Item) -> int:
     return next((number for number in NUMBERS if not large(number)), NUMBERS[-1])
 
 
-def extended(steps: Steps, today: int, number: int) -> Steps:
+def extended(steps: ShardSchedule, today: int, number: int) -> ShardSchedule:
     """The steps of an entity after a day that wanted `number` shards: at least so many for LAST_DAYS.
 
     No day before the day after tomorrow changes that a live item may lie in; older steps go. The same steps, when next

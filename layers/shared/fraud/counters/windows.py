@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from fraud.counters.history import NOTHING, Past
+from fraud.counters.history import NO_HISTORY, FoldedHistory
 from fraud.counters.layout import (
     DAY,
     ENTITIES,
@@ -118,10 +118,10 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
             _measure_pair(values, found, epoch // DAY)
             continue
         profile = state.profiles.get(roles[kind.name if kind.name in roles else "payee"], {})
-        past = profile.get(kind.side, NOTHING)
-        _measure_entity(values, kind, found, past, epoch)
+        history = profile.get(kind.side, NO_HISTORY)
+        _measure_entity(values, kind, found, history, epoch)
         if kind is PAYER and transaction.device_id is not None:
-            values["device_new"] = _device_new(found, past, slot_of(transaction.device_id), epoch // DAY)
+            values["device_new"] = _device_new(found, history, slot_of(transaction.device_id), epoch // DAY)
     for role, prefix in FRAUD_SIDES.items():
         _measure_frauds(values, role, prefix, state.profiles.get(roles.get(role, ""), {}), epoch // DAY)
     return values
@@ -137,12 +137,14 @@ def _measure_frauds(values: dict[str, float], role: str, prefix: str, profile: P
         values[f"{role}_frauds_{window}"] = sum([number for age, number in known if 0 <= age < days])
 
 
-def _measure_entity(values: dict[str, float], kind: Kind, items: Mapping[int, Item], past: Past, epoch: int) -> None:
+def _measure_entity(
+    values: dict[str, float], kind: Kind, items: Mapping[int, Item], history: FoldedHistory, epoch: int
+) -> None:
     day, names = epoch // DAY, OF_KIND[kind]
     live = last_day = 0
     slots = slots_of_day = slots_of_hours = 0
     decayed = []
-    for age, total, bits in _hours(kind, items, past, epoch // 3600):
+    for age, total, bits in _hours(kind, items, history, epoch // 3600):
         live += total
         slots |= bits
         if age < LAST_DAY:
@@ -155,15 +157,15 @@ def _measure_entity(values: dict[str, float], kind: Kind, items: Mapping[int, It
     unions = [slots_of_hours, slots_of_day]
     for days in DAY_WINDOWS.values():
         older = range(day - days + 1, day - 1)
-        totals.append(live + past.days.total(older))
-        unions.append(slots | past.days.slots(older))
+        totals.append(live + history.days.total(older))
+        unions.append(slots | history.days.slots(older))
     for (count, amount), packed in zip(names.totals, totals, strict=True):
         values[count], values[amount] = unpacked(packed)
     for name, union in zip(names.distinct, unions, strict=True):
         values[name] = DISTINCT[union.bit_count()]
     # fsum is exact, so the order in which a store returns its attributes cannot show in the last bit.
     values[names.decayed] = math.fsum(decayed)
-    first, last = _seen(items, kind, past, epoch)
+    first, last = _seen(items, kind, history, epoch)
     values[names.age] = epoch - first
     values[names.idle] = IDLE_CAP if last is None else min(epoch - last, IDLE_CAP)
 
@@ -182,7 +184,7 @@ def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: in
     values["pair_age_days"] = max(days)[0] if days else 0
 
 
-def _hours(kind: Kind, items: Mapping[int, Item], past: Past, hour: int) -> list[tuple[int, int, int]]:
+def _hours(kind: Kind, items: Mapping[int, Item], history: FoldedHistory, hour: int) -> list[tuple[int, int, int]]:
     """Age in hours, total and slots of each hour since yesterday's first, or of all in live items; later ones left
     out.
     """
@@ -193,7 +195,7 @@ def _hours(kind: Kind, items: Mapping[int, Item], past: Past, hour: int) -> list
         for index, total in item.buckets["h"].items():
             if index <= now:
                 hours.append((now - index, total, item.slots.get(index, 0)))
-    for number, total, slots, _ in zip(*past.hours, strict=True):
+    for number, total, slots, _ in zip(*history.hours, strict=True):
         if yesterday <= number <= hour - kind.live:
             hours.append((hour - number, total, slots))
     return hours
@@ -214,7 +216,7 @@ def _sum(items: Mapping[int, Item], period: int, scale: str, indexes: range) -> 
     return sum(filter(None, map(items[period].buckets[scale].get, indexes))) if period in items else 0
 
 
-def _seen(items: Mapping[int, Item], kind: Kind, past: Past, epoch: int) -> tuple[int, int | None]:
+def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: int) -> tuple[int, int | None]:
     """Start of the first and of the last non-empty bucket; the last skips the payment's own when it is alone there.
 
     10 s buckets in the payment's own item, hours in earlier ones: those are read without their fine buckets.
@@ -229,11 +231,11 @@ def _seen(items: Mapping[int, Item], kind: Kind, past: Past, epoch: int) -> tupl
     for earlier, item in items.items():
         if earlier < period:
             starts += [earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]
-    starts += [folded for folded in (past.first, past.last) if 0 < folded <= epoch]
+    starts += [folded for folded in (history.first, history.last) if 0 < folded <= epoch]
     return min([*starts, start + own * width]), max(starts, default=None)
 
 
-def hidden(key: Key, items: Mapping[Key, Item], past: Past, epoch: int, since: int) -> bool:
+def hidden(key: Key, items: Mapping[Key, Item], history: FoldedHistory, epoch: int, since: int) -> bool:
     """Whether age or idle time need fine buckets of the payment's own item before the one numbered `since`.
 
     They do not when hours show that there are none, or when something newer and something older is known.
@@ -243,14 +245,14 @@ def hidden(key: Key, items: Mapping[Key, Item], past: Past, epoch: int, since: i
         return False
     own = epoch % key.kind.period // width
     latest = own if unpacked(item.buckets["s"].get(own, 0))[0] > 1 else own - 1
-    older = 0 < past.first <= epoch or any(
+    older = 0 < history.first <= epoch or any(
         found.buckets["h"] for other, found in items.items() if other[:2] == key[:2] and other.period < key.period
     )
     return not (older and any(since <= index <= latest for index in item.buckets["s"]))
 
 
-def _device_new(items: Mapping[int, Item], past: Past, slot: int, day: int) -> int:
+def _device_new(items: Mapping[int, Item], history: FoldedHistory, slot: int, day: int) -> int:
     """1 when this is today's only payment from the device's slot and the 29 days before have none."""
     today, yesterday = (items[period].devices.get(slot, 0) if period in items else 0 for period in (day, day - 1))
-    older = past.days.devices(range(day - HORIZON_DAYS + 1, day - 1))
+    older = history.days.devices(range(day - HORIZON_DAYS + 1, day - 1))
     return int(today <= 1 and not yesterday and not older >> slot & 1)

@@ -17,24 +17,24 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from fraud.aws import metrics
-from fraud.aws.client import Answer, Refused, Request, answered
+from fraud.aws.client import ConditionFailed, Request, Response, all_or_raise
 from fraud.aws.dynamodb import (
     WATERMARKS_LAST,
     Tables,
     Transport,
     batch_read,
-    by_call,
-    completed,
-    optional,
+    optional_field,
+    read_all,
+    split_by_call,
     typed_key,
     watermark_request,
     watermark_rows,
 )
 from fraud.counters import fold, layout, sharding
-from fraud.counters.codec import SHARDS, item_of, past_of, profile_of, shards_of, watermark, watermarks_of
+from fraud.counters.codec import SHARDS, history_of, item_of, profile_of, shards_of, watermark, watermarks_of
 from fraud.counters.fold import Done, Due, Progress
-from fraud.counters.history import Past
-from fraud.counters.layout import DAY, KINDS, UNSPLIT, Item, Key, Slice, Steps
+from fraud.counters.history import FoldedHistory
+from fraud.counters.layout import DAY, KINDS, UNSPLIT, Item, Key, ShardSchedule, Slice
 from fraud.errors import ServiceError, UnavailableError
 
 INDEX = "fold"
@@ -145,7 +145,7 @@ class Folding:
         """Read the table of shards alone."""
         now = self._clock()
         payload = {"TableName": self._tables.profiles, "Key": typed_key(SHARDS), "ConsistentRead": consistent}
-        item = profile_of(optional(self._one(Request("get_item", payload)), "Item"))
+        item = profile_of(optional_field(self._one(Request("get_item", payload)), "Item"))
         self._shards, self._shards_read_at = shards_of({SHARDS: item}), now
 
     def _split(self, wanted: Mapping[str, int]) -> None:
@@ -160,10 +160,10 @@ class Folding:
             changes = {name: steps for name, steps in after.items() if steps != known.get(name, ())}
             if not changes:
                 break
-            requests = [self._update(entry(name, known.get(name, ()), steps)) for name, steps in changes.items()]
-            answers = answered(self._transport.gather(requests))
+            requests = [self._update(shard_update(name, known.get(name, ()), steps)) for name, steps in changes.items()]
+            answers = all_or_raise(self._transport.gather(requests))
             self._look(consistent=True)
-            if not any(isinstance(answer, Refused) for answer in answers):
+            if not any(isinstance(answer, ConditionFailed) for answer in answers):
                 break
         else:
             raise UnavailableError("ShardsOvertaken")
@@ -176,7 +176,7 @@ class Folding:
         for sk in fold.PERIODS:
             if before := {part: None for part in missing if part.sk == sk}:
                 start = Progress(fold.beginning(sk, now, fresh=fresh))
-                self._one(self._update(step(before, start)))
+                self._one(self._update(watermark_update(before, start)))
 
     def _little(self, behind: Mapping[Slice, Progress], now: int) -> tuple[set[Slice], int]:
         """Fold the items of the slices `behind` if they are few, and move every slice that then has nothing to fold.
@@ -195,7 +195,9 @@ class Folding:
             self._fold(list(period))  # an entity's hours one after another: they share its day
         for sk in fold.PERIODS:
             idle = {part: at for part, at in behind.items() if part.sk == sk and part not in left}
-            if idle and isinstance(self._one(self._update(step(idle, Progress(fold.closable(sk, now))))), Refused):
+            if idle and isinstance(
+                self._one(self._update(watermark_update(idle, Progress(fold.closable(sk, now))))), ConditionFailed
+            ):
                 left |= idle.keys()  # a worker is on one of them
         return left, len(keys)
 
@@ -203,9 +205,9 @@ class Folding:
         """Every item in the index of the fold; None when there are too many to look at."""
         payload = {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": LISTED}
         scan = self._one(Request("scan", payload))
-        if optional(scan, "LastEvaluatedKey"):
+        if optional_field(scan, "LastEvaluatedKey"):
             return None
-        return _periods(optional(scan, "Items"))
+        return _periods(optional_field(scan, "Items"))
 
     def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> Done:
         closable = fold.closable(part.sk, self._now())
@@ -218,10 +220,10 @@ class Folding:
             keys, reached = self._page(part, progress)
             self._fold(keys)
             ahead = Progress(progress.through, reached) if reached else Progress(progress.through + 1)
-            answer = self._one(self._update(step({part: progress}, ahead)))
+            answer = self._one(self._update(watermark_update({part: progress}, ahead)))
             items += len(keys)
             periods += ahead.through - progress.through
-            progress = None if isinstance(answer, Refused) else ahead
+            progress = None if isinstance(answer, ConditionFailed) else ahead
         return Done(items, periods)
 
     def _progress(self, part: Slice) -> Progress | None:
@@ -231,7 +233,7 @@ class Folding:
             "ProjectionExpression": watermark(part),
             "ConsistentRead": True,
         }
-        item = profile_of(optional(self._one(Request("get_item", payload)), "Item"))
+        item = profile_of(optional_field(self._one(Request("get_item", payload)), "Item"))
         return Progress(*item[watermark(part)]) if item else None
 
     def _page(self, part: Slice, progress: Progress) -> tuple[list[Key], str]:
@@ -247,8 +249,8 @@ class Folding:
             "Limit": PAGE,
         }
         answer = self._one(Request("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {})))
-        last = optional(answer, "LastEvaluatedKey")
-        return _periods(optional(answer, "Items")), last["pk"]["S"] if last else ""
+        last = optional_field(answer, "LastEvaluatedKey")
+        return _periods(optional_field(answer, "Items")), last["pk"]["S"] if last else ""
 
     def _fold(self, keys: Sequence[Key]) -> None:
         """Fold items into their profiles. One that was overtaken by another fold, or refused, is read again."""
@@ -270,28 +272,28 @@ class Folding:
         A profile may be read at half the price, for what was read is the condition; items are read consistently.
         """
         profiles = self._profiles(keys, consistent=consistent)  # before the items, as `folded` wants it
-        pasts = {key: past_of(profile.get(key.kind.side)) for key, profile in profiles.items()}
+        histories = {key: history_of(profile.get(key.kind.side)) for key, profile in profiles.items()}
         wanted = {
-            key: [key._replace(period=period) for period in fold.sources(key.kind, key.period, past)]
-            for key, past in pasts.items()
+            key: [key._replace(period=period) for period in fold.sources(key.kind, key.period, history)]
+            for key, history in histories.items()
         }
         items = self._items([source for sources in wanted.values() for source in sources])
         changes: dict[Key, Request] = {}
         grown: dict[str, int] = {}
-        for key, past in pasts.items():
+        for key, history in histories.items():
             found = {source.period: items[source] for source in wanted[key] if source in items}
-            after = fold.folded(key.kind, key.period, found, past)
-            if after != past:
-                changes[key] = self._update(expression(key, profiles[key], after))
+            after = fold.folded(key.kind, key.period, found, history)
+            if after != history:
+                changes[key] = self._update(fold_update(key, profiles[key], after))
             if key in items and (number := sharding.wanted(items[key])) > 1:
                 name = key.kind.key(key.entity)
                 grown[name] = max(number, grown.get(name, 1))
-        answers = answered(self._transport.gather(list(changes.values())))
+        answers = all_or_raise(self._transport.gather(list(changes.values())))
         try:
             self._split(grown)
         except ServiceError as error:  # no fold stands still for that: tomorrow's item will have grown too
             metrics.refused(error, "fold")
-        return [key for key, answer in zip(changes, answers, strict=True) if isinstance(answer, Refused)]
+        return [key for key, answer in zip(changes, answers, strict=True) if isinstance(answer, ConditionFailed)]
 
     def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Row]:
         """The profile that each item is folded into, as it is stored; empty where there is none yet."""
@@ -309,19 +311,19 @@ class Folding:
 
     def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str | bool) -> list[Mapping[str, Any]]:
         """The rows of a table that there are, in as many calls as it takes."""
-        requests = [batch_read({table: {"Keys": part, **how}}) for part in by_call(keys)]
-        answers = answered(self._transport.gather(requests))
-        return [row for answer in answers for row in completed(self._transport, answer).get(table, ())]
+        requests = [batch_read({table: {"Keys": part, **how}}) for part in split_by_call(keys)]
+        answers = all_or_raise(self._transport.gather(requests))
+        return [row for answer in answers for row in read_all(self._transport, answer).get(table, ())]
 
     def _update(self, payload: Mapping[str, Any]) -> Request:
         return Request("update_item", {"TableName": self._tables.profiles, **payload})
 
-    def _one(self, request: Request) -> Answer:
-        (answer,) = answered(self._transport.gather([request]))
+    def _one(self, request: Request) -> Response:
+        (answer,) = all_or_raise(self._transport.gather([request]))
         return answer
 
 
-def expression(key: Key, profile: Row, after: Past) -> dict[str, Any]:
+def fold_update(key: Key, profile: Row, after: FoldedHistory) -> dict[str, Any]:
     """The one UpdateItem of a fold, refused when the side is no longer as it was read; what has outlived its windows in
     the profile goes by the way.
     """
@@ -340,7 +342,7 @@ def expression(key: Key, profile: Row, after: Past) -> dict[str, Any]:
     }
 
 
-def step(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, Any]:
+def watermark_update(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, Any]:
     """The one UpdateItem that moves the watermarks of slices of one letter to the same place.
 
     Refused as a whole when one of them is not where it was read; None: there was none.
@@ -359,7 +361,7 @@ def step(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, 
     }
 
 
-def entry(name: str, before: Steps, after: Steps) -> dict[str, Any]:
+def shard_update(name: str, before: ShardSchedule, after: ShardSchedule) -> dict[str, Any]:
     """The one UpdateItem that changes the steps of an entity in the table of shards, refused when they are not what
     was read; none: no attribute.
     """
@@ -373,7 +375,7 @@ def entry(name: str, before: Steps, after: Steps) -> dict[str, Any]:
     }
 
 
-def _typed(value: int | Progress | Steps) -> Attribute:
+def _typed(value: int | Progress | ShardSchedule) -> Attribute:
     match value:
         case int():
             return {"N": str(value)}

@@ -88,7 +88,7 @@ class ModelUsed(BaseModel):
     version: str | None
 
 
-class Steps(BaseModel):
+class StepTimes(BaseModel):
     """Milliseconds spent in each step before the commit."""
 
     state: float
@@ -118,7 +118,7 @@ class Decision(BaseModel):
     policy_version: str
     retryable: bool = Field(description="False: no new id will help.")
     decided_at: Instant
-    steps_ms: Steps
+    steps_ms: StepTimes
 
 
 class DecisionMade(BaseModel):
@@ -160,7 +160,7 @@ class DecisionMade(BaseModel):
         )
 
 
-class Turn(BaseModel):
+class StatusChange(BaseModel):
     """One step in the life of a decision."""
 
     at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -174,10 +174,10 @@ class DecisionView(BaseModel):
     decision: Decision
     status: Literal["final", "pending"]
     outcome_now: Outcome
-    history: list[Turn]
+    history: list[StatusChange]
 
 
-class Record(NamedTuple):
+class DecisionRecord(NamedTuple):
     """What one commit stores: the answer and all that is needed to replay it."""
 
     transaction: Transaction
@@ -226,7 +226,7 @@ class Contents(NamedTuple):
     answer: bytes
 
     @classmethod
-    def of(cls, record: Record) -> Self:
+    def of(cls, record: DecisionRecord) -> Self:
         """What is to be stored of a record."""
         counters = json.dumps([record.counters[name] for name in windows.NAMES], separators=(",", ":"))
         return cls(record.transaction.canonical, counters.encode(), record.answer)
@@ -243,7 +243,7 @@ class Contents(NamedTuple):
         return cls._make((inflate.decompress(packed) + inflate.flush()).split(b"\n", 2))
 
 
-class Stored(NamedTuple):
+class StoredDecision(NamedTuple):
     """A decision as the table holds it: whose body it answered, and the answer's bytes."""
 
     identity: bytes
@@ -270,7 +270,7 @@ def retryable(outcome: Outcome, hits: Sequence[Hit]) -> bool:
     return outcome is not Outcome.APPROVE and all(hit.retryable for hit in hits if hit.outcome is outcome)
 
 
-def view(stored: Stored) -> bytes:
+def view(stored: StoredDecision) -> bytes:
     """The answer of GET: the stored bytes unchanged inside, status and history around them."""
     decision = json.loads(stored.answer)
     outcome = Outcome(decision["outcome"])

@@ -18,13 +18,13 @@ from fraud.counters.layout import Key, State
 from fraud.decisions.decision import (
     ADVICE,
     Decision,
+    DecisionRecord,
     Hit,
     ModelUsed,
     Outcome,
     Reason,
-    Record,
-    Steps,
-    Stored,
+    StepTimes,
+    StoredDecision,
     Thresholds,
     by_score,
     retryable,
@@ -40,7 +40,7 @@ from fraud.errors import (
     UndecidedError,
 )
 from fraud.rules import rule_book as rules
-from fraud.rules.rule_book import RuleBook, Ruling
+from fraud.rules.rule_book import PolicyResult, RuleBook
 from fraud.scoring import features
 from fraud.transaction import MAX_AGE, Transaction
 
@@ -51,7 +51,7 @@ STATE_SHARE, MODEL_SHARE = 0.5, 0.75
 """By when, as shares of the time there is, the state and then the model must have come: the rest is the commit's."""
 
 
-class Sight(NamedTuple):
+class StateRead(NamedTuple):
     """What the state step brings: the counters' state, and the decision if this transaction id has one.
 
     uncounted  items whose update nobody has acknowledged; it may have happened nevertheless
@@ -61,7 +61,7 @@ class Sight(NamedTuple):
     """
 
     state: State
-    stored: Stored | None
+    stored: StoredDecision | None
     uncounted: tuple[Key, ...] = ()
     read: bool = True
     failure: ServiceError | None = None
@@ -71,18 +71,20 @@ class Sight(NamedTuple):
 class Store(Protocol):
     """Counts attempts, keeps decisions. `until` is a reading of `time.monotonic` at which it gives up."""
 
-    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         """Count each attempt once and read all that the decisions need, in one round trip. No two may share an item or
         an id. Never raises: what failed is in the Sight.
         """
 
-    def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
+    def find(self, transaction_id: str, until: float | None = None) -> StoredDecision | None:
         """The decision under this id, read consistently; nothing is counted. Raises ServiceError."""
 
-    def find_all(self, transaction_ids: AbstractSet[str]) -> dict[str, Stored]:
+    def find_all(self, transaction_ids: AbstractSet[str]) -> dict[str, StoredDecision]:
         """The decisions under these ids, at most 100; an id without one is left out. Raises ServiceError."""
 
-    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+    def commit(
+        self, records: Sequence[DecisionRecord], until: float | None = None
+    ) -> list[StoredDecision | ServiceError | None]:
         """Store each decision unless its id has one. Of each None, the decision that was there first, or the error."""
 
 
@@ -122,7 +124,7 @@ class Evaluation(NamedTuple):
     large: tuple[str, ...] = ()
 
     @classmethod
-    def repeated(cls, transaction: Transaction, stored: Stored, uncounted: ServiceError | None = None) -> Self:
+    def repeated(cls, transaction: Transaction, stored: StoredDecision, uncounted: ServiceError | None = None) -> Self:
         """The stored answer again. Raises ConflictingBodyError when it answered another body, or what kept this attempt
         from being counted: no row tells of it, so that nobody but its caller can send it again.
         """
@@ -131,22 +133,22 @@ class Evaluation(NamedTuple):
         return cls(stored.answer, None)
 
 
-class Judged(NamedTuple):
+class Assessed(NamedTuple):
     """A payment between its state and its decision."""
 
     transaction: Transaction
-    sight: Sight
+    state_read: StateRead
     values: dict[str, float]
     vector: features.Vector
-    ruling: Ruling
+    policy_result: PolicyResult
 
     @property
     def asks_model(self) -> bool:
         """Whether the model has a say: its segment wants it, and there are counters to look at."""
-        return self.ruling.segment.model and self.sight.failure is None
+        return self.policy_result.segment.model and self.state_read.failure is None
 
 
-class Opinion(NamedTuple):
+class ModelResult(NamedTuple):
     """The model's part in one decision: its score, and a hit where it objects."""
 
     score: float
@@ -155,13 +157,13 @@ class Opinion(NamedTuple):
     degraded: bool
 
 
-class Decided(NamedTuple):
+class UncommittedDecision(NamedTuple):
     """A decision before its commit: what is to be stored of it, why it had to do without its counters (if it had), and
     the kinds of those whose item has grown too large.
     """
 
     decision: Decision
-    record: Record
+    record: DecisionRecord
     failure: ServiceError | None
     large: tuple[str, ...]
 
@@ -197,12 +199,14 @@ class Evaluator:
         try:
             if transaction.occurred_at < now - MAX_AGE:
                 return _recalled(transaction, self.store.find(transaction.transaction_id, started + self.deadline_s))
-            (sight,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
-            if sight.stored is not None:
-                return Evaluation.repeated(transaction, sight.stored, sight.failure if sight.uncounted else None)
+            (state_read,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
+            if state_read.stored is not None:
+                return Evaluation.repeated(
+                    transaction, state_read.stored, state_read.failure if state_read.uncounted else None
+                )
             counted = self.monotonic()
-            judged = [self._judge(transaction, sight)]
-            (decided,) = self._decide(judged, now, (started, counted), started + self.deadline_s * MODEL_SHARE)
+            assessed = [self._assess(transaction, state_read)]
+            (decided,) = self._decide(assessed, now, (started, counted), started + self.deadline_s * MODEL_SHARE)
             (kept,) = self.store.commit([decided.record], started + self.deadline_s)
             return _committed(decided, kept)
         except ServiceError as error:
@@ -222,18 +226,18 @@ class Evaluator:
             return [error] * len(payments)
         started, now = self.monotonic(), self.clock()
         batch = _begun(payments, known, now - MAX_AGE)
-        judged: dict[int, Judged] = {}
+        assessed: dict[int, Assessed] = {}
         for wave in batch.waves:
             free = batch.free(wave)
-            for n, sight in zip(free, self.store.count([batch.transactions[n] for n in free]), strict=True):
-                if sight.failure is not None:
-                    batch.fail(n, sight.failure)
-                elif sight.stored is not None:
-                    batch.settle(n, partial(Evaluation.repeated, batch.transactions[n], sight.stored))
+            for n, state_read in zip(free, self.store.count([batch.transactions[n] for n in free]), strict=True):
+                if state_read.failure is not None:
+                    batch.fail(n, state_read.failure)
+                elif state_read.stored is not None:
+                    batch.settle(n, partial(Evaluation.repeated, batch.transactions[n], state_read.stored))
                 else:
-                    judged[n] = self._judge(batch.transactions[n], sight)
-        made = self._decide(list(judged.values()), now, (started, self.monotonic()), None)
-        decided = dict(zip(judged, made, strict=True))
+                    assessed[n] = self._assess(batch.transactions[n], state_read)
+        made = self._decide(list(assessed.values()), now, (started, self.monotonic()), None)
+        decided = dict(zip(assessed, made, strict=True))
         for wave in batch.waves:
             free = batch.free(wave)
             for n, kept in zip(free, self.store.commit([decided[n].record for n in free]), strict=True):
@@ -242,69 +246,77 @@ class Evaluator:
 
     def fallback(self, transaction: Transaction) -> Fallback:
         """What the caller may do while nothing can be stored: a pure function of payment and policy."""
-        ruling = self.rule_book.judge_blind(transaction, None)
-        return Fallback(outcome=worst([hit.outcome for hit in ruling.hits]), policy_version=self.rule_book.version)
+        policy_result = self.rule_book.judge_blind(transaction, None)
+        return Fallback(
+            outcome=worst([hit.outcome for hit in policy_result.hits]), policy_version=self.rule_book.version
+        )
 
-    def _judge(self, transaction: Transaction, sight: Sight) -> Judged:
+    def _assess(self, transaction: Transaction, state_read: StateRead) -> Assessed:
         """Segment and rules: by the counters or, where those are incomplete, by the outage policy."""
-        if sight.failure is not None:
+        if state_read.failure is not None:
             values = dict(windows.ABSENT)
             vector = features.vector(transaction, values)
-            ruling = self.rule_book.judge_blind(transaction, sight.state if sight.read else None)
+            policy_result = self.rule_book.judge_blind(transaction, state_read.state if state_read.read else None)
         else:
-            values = windows.measure(transaction, sight.state)
+            values = windows.measure(transaction, state_read.state)
             vector = features.vector(transaction, values)
-            ruling = self.rule_book.judge(rules.inputs(transaction, values, vector, sight.state))
-        return Judged(transaction, sight, values, vector, ruling)
+            policy_result = self.rule_book.judge(rules.inputs(transaction, values, vector, state_read.state))
+        return Assessed(transaction, state_read, values, vector, policy_result)
 
     def _decide(
-        self, judged: Sequence[Judged], now: datetime, state: tuple[float, float], until: float | None
-    ) -> list[Decided]:
+        self, assessed: Sequence[Assessed], now: datetime, state: tuple[float, float], until: float | None
+    ) -> list[UncommittedDecision]:
         """Score together those of whom the model has a say, and decide. `state`: when that step began and ended."""
         asked = self.monotonic()
-        vectors = [each.vector for each in judged if each.asks_model]
+        vectors = [each.vector for each in assessed if each.asks_model]
         scoring = self.scorer.score(vectors, until) if vectors else None
-        steps = Steps(state=_ms(*state), rules=_ms(state[1], asked), model=_ms(asked, self.monotonic()))
+        steps = StepTimes(state=_ms(*state), rules=_ms(state[1], asked), model=_ms(asked, self.monotonic()))
         places = iter(range(len(vectors)))
-        opinions = [self._opinion(scoring, next(places)) if scoring and each.asks_model else None for each in judged]
-        return [self._decided(each, opinion, now, steps) for each, opinion in zip(judged, opinions, strict=True)]
+        opinions = [
+            self._model_result(scoring, next(places)) if scoring and each.asks_model else None for each in assessed
+        ]
+        return [
+            self._decided(each, model_result, now, steps) for each, model_result in zip(assessed, opinions, strict=True)
+        ]
 
-    def _opinion(self, scoring: Scoring, place: int) -> Opinion:
+    def _model_result(self, scoring: Scoring, place: int) -> ModelResult:
         """What the model says of one payment, by the thresholds that came with its score."""
         outcome = by_score(scoring.scores[place], scoring.thresholds)
         said = outcome is not Outcome.APPROVE
         hits = (self.rule_book.explain(outcome, scoring.contributions[place]),) if said else ()
-        return Opinion(scoring.scores[place], hits, scoring.version, scoring.degraded)
+        return ModelResult(scoring.scores[place], hits, scoring.version, scoring.degraded)
 
-    def _decided(self, judged: Judged, opinion: Opinion | None, now: datetime, steps: Steps) -> Decided:
-        transaction, sight, values, vector, ruling = judged
-        opinions = ruling.hits if opinion is None else (*ruling.hits, *opinion.hits)
-        silenced = rules.silenced(transaction, sight.state)
+    def _decided(
+        self, assessed: Assessed, model_result: ModelResult | None, now: datetime, steps: StepTimes
+    ) -> UncommittedDecision:
+        transaction, state_read, values, vector, policy_result = assessed
+        opinions = policy_result.hits if model_result is None else (*policy_result.hits, *model_result.hits)
+        silenced = rules.silenced(transaction, state_read.state)
         hits = [hit for hit in opinions if not hit.silenced_by(silenced)]
         outcome = worst([hit.outcome for hit in hits])
         missing = {
-            "state": sight.failure is not None,
-            "profile": sight.state.stale,
-            "model": opinion is not None and opinion.degraded,
+            "state": state_read.failure is not None,
+            "profile": state_read.state.stale,
+            "model": model_result is not None and model_result.degraded,
         }
         decision = Decision(
             transaction_id=transaction.transaction_id,
             outcome=outcome,
-            score=opinion and opinion.score,
+            score=model_result and model_result.score,
             reasons=_reasons(hits),
             suppressed=_reasons([hit for hit in opinions if hit.silenced_by(silenced)]),
             advice=ADVICE[outcome],
-            segment=ruling.segment.id,
-            model=ModelUsed(version=opinion and opinion.version),
+            segment=policy_result.segment.id,
+            model=ModelUsed(version=model_result and model_result.version),
             degraded=[*(part for part, is_missing in missing.items() if is_missing)]
-            + [f"rule:{name}" for name in ruling.failed],
-            recounted=sight.state.recounted,
+            + [f"rule:{name}" for name in policy_result.failed],
+            recounted=state_read.state.recounted,
             policy_version=self.rule_book.version,
             retryable=retryable(outcome, hits),
             decided_at=now,
             steps_ms=steps,
         )
-        record = Record(
+        record = DecisionRecord(
             transaction,
             decision.model_dump_json().encode(),
             outcome,
@@ -312,9 +324,11 @@ class Evaluator:
             values,
             features.pack(vector),
             features.fingerprint(),
-            tuple(key.kind.name for key in sight.uncounted),
+            tuple(key.kind.name for key in state_read.uncounted),
         )
-        return Decided(decision, record, sight.failure, tuple(key.kind.name for key in sight.large))
+        return UncommittedDecision(
+            decision, record, state_read.failure, tuple(key.kind.name for key in state_read.large)
+        )
 
 
 class _Batch:
@@ -367,7 +381,7 @@ class _Batch:
 
 
 def _begun(
-    payments: Sequence[Transaction | InvalidRequestError], known: Mapping[str, Stored], oldest: datetime
+    payments: Sequence[Transaction | InvalidRequestError], known: Mapping[str, StoredDecision], oldest: datetime
 ) -> _Batch:
     """The batch of those that are to be counted, with what comes of the others."""
     batch = _Batch()
@@ -381,7 +395,7 @@ def _begun(
     return batch
 
 
-def _recalled(transaction: Transaction, stored: Stored | None) -> Evaluation:
+def _recalled(transaction: Transaction, stored: StoredDecision | None) -> Evaluation:
     """One that is not to be counted: a stored decision is the answer however old, a new one would rest on closed
     counters. Raises InvalidRequestError when it has none, because it is too old then, and ConflictingBodyError.
     """
@@ -390,11 +404,11 @@ def _recalled(transaction: Transaction, stored: Stored | None) -> Evaluation:
     return Evaluation.repeated(transaction, stored)
 
 
-def _committed(decided: Decided, kept: Stored | ServiceError | None) -> Evaluation:
+def _committed(decided: UncommittedDecision, kept: StoredDecision | ServiceError | None) -> Evaluation:
     """The decision, or the one that was there first. Raises what the commit failed of, and as `repeated` does."""
     if isinstance(kept, ServiceError):
         raise kept
-    own = Stored(decided.record.transaction.identity, decided.record.answer)
+    own = StoredDecision(decided.record.transaction.identity, decided.record.answer)
     if kept in (None, own):  # its own: the first answer to the commit was lost
         cause = None if decided.failure is None else decided.failure.code
         return Evaluation(own.answer, decided.decision, cause, decided.large)

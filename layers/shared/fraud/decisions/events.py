@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from fraud.aws.boto import client, translated
+from fraud.aws.boto import client, translate_errors
 from fraud.errors import Fault
 from fraud.settings import Settings
 from fraud.transaction import Transaction
@@ -101,5 +101,5 @@ def _field(fault: Fault) -> str:
 
 
 def _call(operation: Any, **parameters: Any) -> Any:  # noqa: ANN401 - boto3 has no types
-    with translated():
+    with translate_errors():
         return operation(**parameters)

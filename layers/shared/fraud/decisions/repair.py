@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from fraud.counters.layout import DAY, MARKED_DAYS, PAIR
+from fraud.counters.layout import DAY, PAIR, TOKEN_DAYS
 from fraud.counters.worker import Folding
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError
@@ -24,8 +24,8 @@ def repair(
     """
     given_up = []
     for kind in kinds:  # each for itself: one that is full keeps no other from its item
-        if kind == PAIR.name and _unmarked(transaction, now):
-            given_up.append(ServiceError("MarksRemoved"))
+        if kind == PAIR.name and _tokens_removed(transaction, now):
+            given_up.append(ServiceError("TokensRemoved"))
             continue
         try:
             for key in store.count_again(transaction, [kind]):
@@ -37,6 +37,6 @@ def repair(
     return given_up
 
 
-def _unmarked(transaction: Transaction, now: datetime) -> bool:
-    """Whether the pair may have lost its mark to a later payment: nobody could tell whether it was counted."""
-    return int((now + MAX_AHEAD).timestamp()) // DAY - transaction.epoch // DAY >= MARKED_DAYS
+def _tokens_removed(transaction: Transaction, now: datetime) -> bool:
+    """Whether the pair may have lost its token to a later payment: nobody could tell whether it was counted."""
+    return int((now + MAX_AHEAD).timestamp()) // DAY - transaction.epoch // DAY >= TOKEN_DAYS

@@ -1,7 +1,7 @@
 """The hot tables: counters, profiles and decisions, as `evaluation.Store`.
 
 It turns the updates and reads that `counters` names into DynamoDB requests and their answers back into items. One
-attempt is one UpdateItem per entity, refused as a whole when the item holds the attempt's mark; a decision is one
+attempt is one UpdateItem per entity, refused as a whole when the item holds the attempt's token; a decision is one
 PutItem, refused when the id has one. So every call may be repeated.
 """
 
@@ -11,26 +11,26 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
-from fraud.aws.client import Answer, Refused, Request, Result, answered
+from fraud.aws.client import ConditionFailed, Request, Response, Result, all_or_raise
 from fraud.aws.dynamodb import (
     KEYS_PER_READ,
     WATERMARKS_LAST,
     Tables,
     Transport,
     batch_read,
-    by_call,
-    completed,
-    optional,
-    promised,
+    malformed_as_unavailable,
+    optional_field,
+    read_all,
+    required_field,
+    split_by_call,
     typed_key,
-    understood,
     watermark_request,
     watermark_rows,
 )
 from fraud.counters import fold, layout, sharding, windows
 from fraud.counters.codec import (
     DECISION,
-    expression,
+    attempt_update,
     item_of,
     profile_of,
     projection,
@@ -41,10 +41,10 @@ from fraud.counters.codec import (
     stored_of,
     watermarks_of,
 )
-from fraud.counters.history import NOTHING
+from fraud.counters.history import NO_HISTORY
 from fraud.counters.layout import DAY, UNSPLIT, Key, Profile, Shards, Slice, State, Update
-from fraud.decisions.decision import PACKED, Contents, Record, Stored
-from fraud.decisions.evaluation import Sight
+from fraud.decisions.decision import PACKED, Contents, DecisionRecord, StoredDecision
+from fraud.decisions.evaluation import StateRead
 from fraud.errors import ServiceError
 from fraud.transaction import Transaction, utc
 
@@ -110,7 +110,7 @@ class DynamoStore:
             (result,) = self._transport.gather([watermark_request(self._tables.profiles)], until)
             self._renew(result, now, until)
 
-    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[Sight]:
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         """Every update and all reads, these in as few BatchGetItem as take their keys, sent together.
 
         Once in WATERMARKS_LAST the fold's watermarks and the table of shards are read beside them; watermarks that
@@ -141,23 +141,25 @@ class DynamoStore:
         for result in results:
             with contextlib.suppress(ServiceError):
                 self._renew(result, now, until)
-        sights = []
+        state_reads = []
         for plan, mine, numbers, siblings in zip(plans, counted, of_plans, others, strict=True):
             try:
-                with understood():
-                    sights.append(self._sight(plan, mine, _joined([found[n] for n in numbers]), siblings, until))
+                with malformed_as_unavailable():
+                    state_reads.append(
+                        self._state_read(plan, mine, _joined([found[n] for n in numbers]), siblings, until)
+                    )
             except ServiceError as error:  # nobody can tell then what the rest of the answers is worth
-                sights.append(self._unseen(plan.transaction, error))
-        return sights
+                state_reads.append(self._unseen(plan.transaction, error))
+        return state_reads
 
     def count_again(self, transaction: Transaction, kinds: Collection[str]) -> list[Key]:
         """Send the updates of these kinds again, until acknowledged; the items. Raises ServiceError."""
         self.prepare()
         moved = [update for update in layout.updates(transaction, self._shards) if update.key.kind.name in kinds]
-        answered(self._transport.gather([self._update_request(update) for update in moved]))
+        all_or_raise(self._transport.gather([self._update_request(update) for update in moved]))
         return [update.key for update in moved]
 
-    def find(self, transaction_id: str, until: float | None = None) -> Stored | None:
+    def find(self, transaction_id: str, until: float | None = None) -> StoredDecision | None:
         """Read the decision of an id consistently. Raises ServiceError."""
         payload = {
             "TableName": self._tables.decisions,
@@ -165,12 +167,12 @@ class DynamoStore:
             "ProjectionExpression": DECISION,
             "ConsistentRead": True,
         }
-        (answer,) = answered(self._transport.gather([Request("get_item", payload)], until))
-        with understood():
-            item = optional(answer, "Item")
+        (answer,) = all_or_raise(self._transport.gather([Request("get_item", payload)], until))
+        with malformed_as_unavailable():
+            item = optional_field(answer, "Item")
             return stored_of(item) if item else None
 
-    def find_all(self, transaction_ids: Collection[str]) -> dict[str, Stored]:
+    def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
         """Read the decisions of at most 100 ids consistently; one without is left out. Raises UnavailableError."""
         if not transaction_ids:
             return {}
@@ -181,20 +183,22 @@ class DynamoStore:
                 "ConsistentRead": True,
             }
         }
-        (answer,) = answered(self._transport.gather([batch_read(keys)]))
-        rows = completed(self._transport, answer).get(self._tables.decisions, ())
-        with understood():
+        (answer,) = all_or_raise(self._transport.gather([batch_read(keys)]))
+        rows = read_all(self._transport, answer).get(self._tables.decisions, ())
+        with malformed_as_unavailable():
             return {row["pk"]["S"]: stored_of(row) for row in rows}
 
-    def commit(self, records: Sequence[Record], until: float | None = None) -> list[Stored | ServiceError | None]:
+    def commit(
+        self, records: Sequence[DecisionRecord], until: float | None = None
+    ) -> list[StoredDecision | ServiceError | None]:
         """One PutItem for each, sent together."""
         results = self._transport.gather([self._put_request(record) for record in records], until)
         return [_kept(result) for result in results]
 
     def _update_request(self, update: Update) -> Request:
-        return Request("update_item", {"TableName": self._tables.counters, **expression(update)})
+        return Request("update_item", {"TableName": self._tables.counters, **attempt_update(update)})
 
-    def _put_request(self, record: Record) -> Request:
+    def _put_request(self, record: DecisionRecord) -> Request:
         transaction = record.transaction
         item = {
             "pk": {"S": transaction.transaction_id},
@@ -244,9 +248,9 @@ class DynamoStore:
     def _found(self, result: Result, until: float | None) -> Found | ServiceError:
         """The rows of one BatchGetItem by table and key, or why there are none."""
         try:
-            (answer,) = answered([result])
-            tables = completed(self._transport, answer, until)
-            with understood():
+            (answer,) = all_or_raise([result])
+            tables = read_all(self._transport, answer, until)
+            with malformed_as_unavailable():
                 return {
                     (table, *(row[name]["S"] for name in self._key(table))): row
                     for table, rows in tables.items()
@@ -266,28 +270,28 @@ class DynamoStore:
 
     def _renew(self, result: Result, now: datetime, until: float | None) -> None:
         """Take over the watermarks and the table of shards. Raises ServiceError if they could not be read."""
-        (answer,) = answered([result])
+        (answer,) = all_or_raise([result])
         rows = watermark_rows(self._transport, answer, until)
-        with understood():
+        with malformed_as_unavailable():
             watermarks, table = watermarks_of(rows), shards_of(rows)
         self._watermarks = {part: at.through for part, at in watermarks.items()}
         self._shards = table
         self._read_at = now
 
-    def _unseen(self, transaction: Transaction, error: ServiceError) -> Sight:
+    def _unseen(self, transaction: Transaction, error: ServiceError) -> StateRead:
         """What is known of a payment to which nothing was answered: whatever was counted may be counted again."""
         uncounted = tuple(update.key for update in layout.updates(transaction))
         state = State({}, {}, stale=fold.stale(uncounted, self._watermarks))
-        return Sight(state, None, uncounted, read=False, failure=error)
+        return StateRead(state, None, uncounted, read=False, failure=error)
 
-    def _sight(
+    def _state_read(
         self,
         plan: _Plan,
         counted: Sequence[Result],
         found: Found | ServiceError,
         beside: Mapping[Key, Found | ServiceError],
         until: float | None,
-    ) -> Sight:
+    ) -> StateRead:
         """`counted` are the answers to the updates; `beside` the other shards, by the key of what was moved."""
         results = list(zip(plan.updates, counted, strict=True))
         failures = [result for result in counted if isinstance(result, ServiceError)]
@@ -307,12 +311,12 @@ class DynamoStore:
         state = State(
             layout.merged(items),
             profiles,
-            any(isinstance(result, Refused) for result in counted),
+            any(isinstance(result, ConditionFailed) for result in counted),
             fold.stale((update.key for update in plan.updates), self._watermarks),
         )
         if beside:
             failures += self._complete(plan, moved, state, beside, until)
-        return Sight(
+        return StateRead(
             state,
             stored_of(decision) if decision else None,
             uncounted=tuple(update.key for update, result in results if isinstance(result, ServiceError)),
@@ -339,8 +343,8 @@ class DynamoStore:
 
         def hidden(update: Update) -> bool:
             key = update.key.whole
-            past = state.profiles.get(key.kind.profile_key(key.entity), {}).get(key.kind.side, NOTHING)
-            return windows.hidden(key, state.items, past, plan.transaction.epoch, since(update))
+            history = state.profiles.get(key.kind.profile_key(key.entity), {}).get(key.kind.side, NO_HISTORY)
+            return windows.hidden(key, state.items, history, plan.transaction.epoch, since(update))
 
         split = [(update, attributes, beside[update.key]) for update, attributes in moved if update.key in beside]
         failures = [others for _, _, others in split if isinstance(others, ServiceError)]
@@ -359,21 +363,23 @@ class DynamoStore:
         return failures
 
 
-def _moved(result: Answer) -> Mapping[str, Any]:
+def _moved(result: Response) -> Mapping[str, Any]:
     """The item that an update was answered with. Raises ValueError when it is empty: its payment must be in it."""
-    attributes: Mapping[str, Any] = result.item if isinstance(result, Refused) else promised(result, "Attributes")
+    attributes: Mapping[str, Any] = (
+        result.item if isinstance(result, ConditionFailed) else required_field(result, "Attributes")
+    )
     if not attributes:
         raise ValueError("Attributes")
     return attributes
 
 
-def _kept(result: Result) -> Stored | ServiceError | None:
+def _kept(result: Result) -> StoredDecision | ServiceError | None:
     """What became of a commit."""
     if isinstance(result, ServiceError):
         return result
     try:
-        with understood():
-            return stored_of(result.item) if isinstance(result, Refused) else None
+        with malformed_as_unavailable():
+            return stored_of(result.item) if isinstance(result, ConditionFailed) else None
     except ServiceError as error:
         return error
 
@@ -390,7 +396,7 @@ def _chunks(payments: Iterable[Sequence[Place]]) -> tuple[list[dict[Place, None]
             chunks[-1] = joined
             ranges.append(range(len(chunks) - 1, len(chunks)))
         else:
-            parts = [dict.fromkeys(part) for part in by_call(places)]
+            parts = [dict.fromkeys(part) for part in split_by_call(places)]
             ranges.append(range(len(chunks), len(chunks) + len(parts)))
             chunks += parts
     return chunks, ranges

@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from fraud.counters.layout import DAY
 from fraud.counters.windows import FRAUD_SIDES
 from fraud.errors import Fault, InvalidRequestError
-from fraud.transaction import MAX_AHEAD, NEEDS_PAYEE, Id, Instant, Transaction, TransactionType, faults_of, parsed
+from fraud.transaction import MAX_AHEAD, NEEDS_PAYEE, Id, Instant, Transaction, TransactionType, faults_of, parse_body
 
 MAX_LABELS = 100
 """Labels of one request."""
@@ -132,7 +132,7 @@ class History:
         return after, (*off, *(move for move in right if move not in said))
 
 
-class LabelOrder(BaseModel):
+class LabelRequest(BaseModel):
     """One label of POST /labels. The parties are needed for a payment that is not decided here; once it is, the
     decision's parties count: from the next label on for all that was said before, too.
     """
@@ -196,10 +196,10 @@ class LabelResults(BaseModel):
     results: list[LabelResult]
 
 
-def _judged(value: Any, parse: ValidatorFunctionWrapHandler) -> LabelOrder | LabelResult:  # noqa: ANN401 - JSON
+def _judged(value: Any, parse: ValidatorFunctionWrapHandler) -> LabelRequest | LabelResult:  # noqa: ANN401 - JSON
     """A label, or why it is none: what is wrong with one must not keep the others."""
     try:
-        order: LabelOrder = parse(value)
+        order: LabelRequest = parse(value)
     except ValidationError as error:
         faults = faults_of(error)
         known = isinstance(value, dict) and "transaction_id" not in {fault.field for fault in faults}
@@ -216,8 +216,8 @@ class LabelBatch(BaseModel):
     labels: Annotated[
         list[
             Annotated[
-                LabelOrder | LabelResult,  # parsed as the first only: a result is never read from a request
-                GetPydanticSchema(lambda _, schema_of: schema_of(Annotated[LabelOrder, WrapValidator(_judged)])),
+                LabelRequest | LabelResult,  # parsed as the first only: a result is never read from a request
+                GetPydanticSchema(lambda _, schema_of: schema_of(Annotated[LabelRequest, WrapValidator(_judged)])),
             ]
         ],
         Field(min_length=1, max_length=MAX_LABELS),
@@ -226,4 +226,4 @@ class LabelBatch(BaseModel):
     @classmethod
     def parse(cls, body: str | bytes, now: datetime) -> Self:
         """Read a request body. Raises InvalidRequestError for one that is no list of labels at all."""
-        return parsed(cls, body, now)
+        return parse_body(cls, body, now)

@@ -28,10 +28,10 @@ from pynamodb.expressions.update import Action
 from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
-from fraud.aws.boto import retried
+from fraud.aws.boto import retry_conflicts
 from fraud.decisions.decision import PACKED, Contents
 from fraud.errors import InvalidRequestError
-from fraud.labels.label import History, Label, LabelBatch, LabelOrder, LabelResult, LabelResults, Move, Parties
+from fraud.labels.label import History, Label, LabelBatch, LabelRequest, LabelResult, LabelResults, Move, Parties
 from fraud.settings import Settings
 from fraud.transaction import Transaction, instant, utc
 
@@ -117,24 +117,24 @@ class LabelStore:
         """
         results = []
         for item in batch.labels:
-            if isinstance(item, LabelOrder):
+            if isinstance(item, LabelRequest):
                 results.append(self._result(item, Label(item.label, item.reported_at, source, now, by)))
             else:
                 results.append(item)  # rejected when it was parsed
         return LabelResults(results=results)
 
-    def _result(self, order: LabelOrder, label: Label) -> LabelResult:
+    def _result(self, order: LabelRequest, label: Label) -> LabelResult:
         try:
-            news = retried(lambda _: self._accept(order, label), PynamoDBException)
+            news = retry_conflicts(lambda _: self._accept(order, label), PynamoDBException)
         except InvalidRequestError as error:
             return LabelResult(transaction_id=order.transaction_id, status="rejected", errors=list(error.faults))
         return LabelResult(transaction_id=order.transaction_id, status="accepted" if news else "unchanged")
 
-    def _accept(self, order: LabelOrder, label: Label) -> bool:
+    def _accept(self, order: LabelRequest, label: Label) -> bool:
         """Whether the label is news; then row and buckets have moved. Raises InvalidRequestError.
 
         The decision's parties are taken over in a write of their own, because a label that is then rejected or
-        unchanged must not leave others marked.
+        unchanged must not leave a fraud on the wrong account.
         """
         row, kept = _read(order.transaction_id)
         stored = None if kept is None else kept.parties

@@ -26,10 +26,10 @@ from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
-from fraud.aws.boto import retried, translated
+from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.errors import Fault, InvalidRequestError, NotFoundError
 from fraud.settings import Settings
-from fraud.transaction import Id, Instant, address, parsed, utc
+from fraud.transaction import Id, Instant, address, parse_body, utc
 
 Clock = Callable[[], datetime]
 
@@ -37,7 +37,7 @@ LISTED = ("account", "device", "instrument", "ip")
 """Kinds of value that a list can hold: the kinds of profile."""
 
 
-class DenyOrder(BaseModel):
+class DenyRequest(BaseModel):
     """The body of PUT /lists/deny/{kind}/{value}."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
@@ -48,17 +48,17 @@ class DenyOrder(BaseModel):
     @field_validator("expires_at")
     @classmethod
     def _is_ahead(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
-        if value is not None and isinstance(info.context, Moment) and value <= info.context.now:
+        if value is not None and isinstance(info.context, ListContext) and value <= info.context.now:
             raise PydanticCustomError("expires_at_past", "must lie ahead")
         return value
 
     @classmethod
-    def parse(cls, body: str | bytes, moment: "Moment") -> Self:
+    def parse(cls, body: str | bytes, moment: "ListContext") -> Self:
         """Read a request body. Raises InvalidRequestError with every fault at once."""
-        return parsed(cls, body, moment)
+        return parse_body(cls, body, moment)
 
 
-class AllowOrder(DenyOrder):
+class AllowRequest(DenyRequest):
     """The body of PUT /lists/allow/{kind}/{value}: what is silenced for every payment that the value has a part in, as
     payer, payee, device, instrument or ip, and until when; the payment's own time (`occurred_at`) is what counts.
     """
@@ -69,25 +69,25 @@ class AllowOrder(DenyOrder):
     @field_validator("silences")
     @classmethod
     def _may_be_silenced(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        if isinstance(info.context, Moment) and not info.context.silenceable.issuperset(value):
+        if isinstance(info.context, ListContext) and not info.context.silenceable.issuperset(value):
             raise PydanticCustomError(
                 "not_silenceable", "must be codes of unprotected rules, or `model`; deny, status and limits stay"
             )
         return sorted(set(value))
 
 
-class Moment(NamedTuple):
+class ListContext(NamedTuple):
     """What an order is held against: the time, and the codes that an allow entry may name."""
 
     now: datetime
     silenceable: frozenset[str]
 
 
-ORDERS: dict[str, type[DenyOrder]] = {"deny": DenyOrder, "allow": AllowOrder}
+REQUESTS: dict[str, type[DenyRequest]] = {"deny": DenyRequest, "allow": AllowRequest}
 """The lists there are, and what is put on each."""
 
 
-class Entry(BaseModel):
+class ListEntry(BaseModel):
     """One value on a list."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -106,8 +106,8 @@ class Change(BaseModel):
 
     at: str
     by: str
-    before: Entry | None
-    after: Entry | None
+    before: ListEntry | None
+    after: ListEntry | None
 
 
 class ListView(BaseModel):
@@ -118,12 +118,12 @@ class ListView(BaseModel):
     kind: str
     value: str
     active: bool
-    entry: Entry | None
+    entry: ListEntry | None
     history: list[Change]
 
 
-class EntryAttribute(MapAttribute[str, Any]):
-    """An `Entry` as DynamoDB keeps it."""
+class ListEntryAttribute(MapAttribute[str, Any]):
+    """An `ListEntry` as DynamoDB keeps it."""
 
     reason = UnicodeAttribute()
     expires_at = UnicodeAttribute(null=True)
@@ -147,8 +147,8 @@ class Profile(Model):
         table_name = "profiles"
 
     pk = UnicodeAttribute(hash_key=True)
-    deny = EntryAttribute(null=True)
-    allow = EntryAttribute(null=True)
+    deny = ListEntryAttribute(null=True)
+    allow = ListEntryAttribute(null=True)
 
 
 class AuditRow(Model):
@@ -160,11 +160,11 @@ class AuditRow(Model):
     pk = UnicodeAttribute(hash_key=True)
     at = UnicodeAttribute(range_key=True, attr_name="sk")
     by = UnicodeAttribute()
-    before = EntryAttribute(null=True)
-    after = EntryAttribute(null=True)
+    before = ListEntryAttribute(null=True)
+    after = ListEntryAttribute(null=True)
 
 
-class Listed:
+class ListKey:
     """One value that may be on a list. Raises InvalidRequestError for a kind or value that cannot exist."""
 
     def __init__(self, name: str, kind: str, value: str) -> None:
@@ -179,7 +179,7 @@ class Listed:
         self.kind = kind
         self.profile = f"{kind}#{self.value}"
         self.trail = f"{name}#{self.profile}"
-        self.attribute: EntryAttribute = getattr(Profile, name)
+        self.attribute: ListEntryAttribute = getattr(Profile, name)
 
 
 class Lists:
@@ -192,55 +192,55 @@ class Lists:
         Profile.Meta.table_name = settings.profiles_table
         AuditRow.Meta.table_name = settings.audit_table
 
-    def put(self, listed: Listed, order: DenyOrder, by: str, clock: Clock) -> None:
+    def put(self, listed: ListKey, order: DenyRequest, by: str, clock: Clock) -> None:
         """Put a value on the list, or change its entry. The same order again changes nothing."""
         said = order.model_dump() | {"expires_at": None if order.expires_at is None else utc(order.expires_at)}
         _change(listed, said, by, clock)
 
-    def delete(self, listed: Listed, by: str, clock: Clock) -> None:
+    def delete(self, listed: ListKey, by: str, clock: Clock) -> None:
         """Take a value off the list; it need not be there."""
         _change(listed, None, by, clock)
 
-    def view(self, listed: Listed, now: datetime) -> ListView:
+    def view(self, listed: ListKey, now: datetime) -> ListView:
         """The entry and every change there ever was. Raises NotFoundError when there never was any."""
-        with translated(PynamoDBException):
+        with translate_errors(PynamoDBException):
             entry = _read(listed)
             rows = [Change.model_validate(row) for row in AuditRow.query(listed.trail, consistent_read=True)]
         if not rows:
             raise NotFoundError
         active = entry is not None and (entry.expires_at is None or entry.expires_at > utc(now))
-        view = Entry.model_validate(entry) if entry is not None else None
+        view = ListEntry.model_validate(entry) if entry is not None else None
         return ListView(kind=listed.kind, value=listed.value, active=active, entry=view, history=rows)
 
 
-def _change(listed: Listed, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
+def _change(listed: ListKey, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
     def change(attempt: int) -> None:
         before = _read(listed)
         if _says(before) != said:
             at = _instant(clock(), before, attempt)
-            after = None if said is None else EntryAttribute(**said, set_by=by, set_at=at)
+            after = None if said is None else ListEntryAttribute(**said, set_by=by, set_at=at)
             _write(listed, before, after, AuditRow(listed.trail, at, by=by, before=before, after=after))
 
-    retried(change, PynamoDBException)
+    retry_conflicts(change, PynamoDBException)
 
 
-def _instant(now: datetime, before: EntryAttribute | None, attempt: int) -> str:
+def _instant(now: datetime, before: ListEntryAttribute | None, attempt: int) -> str:
     """When a change is made: after the one it changes, and at an instant that no other row of the trail has."""
     earliest = now if before is None else max(now, datetime.fromisoformat(before.set_at) + timedelta(microseconds=1))
     return utc(earliest + timedelta(microseconds=attempt))
 
 
-def _read(listed: Listed) -> EntryAttribute | None:
+def _read(listed: ListKey) -> ListEntryAttribute | None:
     name = listed.attribute.attr_name
     try:
         row = Profile.get(listed.profile, consistent_read=True, attributes_to_get=["pk", name])
     except DoesNotExist:
         return None
-    entry: EntryAttribute | None = getattr(row, name)
+    entry: ListEntryAttribute | None = getattr(row, name)
     return entry
 
 
-def _write(listed: Listed, before: EntryAttribute | None, after: EntryAttribute | None, row: AuditRow) -> None:
+def _write(listed: ListKey, before: ListEntryAttribute | None, after: ListEntryAttribute | None, row: AuditRow) -> None:
     entry = listed.attribute
     unchanged = entry.does_not_exist() if before is None else entry == before
     action = entry.remove() if after is None else entry.set(after)
@@ -251,7 +251,7 @@ def _write(listed: Listed, before: EntryAttribute | None, after: EntryAttribute 
         transaction.save(row, condition=AuditRow.pk.does_not_exist())
 
 
-def _says(entry: EntryAttribute | None) -> dict[str, Any] | None:
+def _says(entry: ListEntryAttribute | None) -> dict[str, Any] | None:
     """What an entry means, apart from who set it and when."""
     if entry is None:
         return None

@@ -69,14 +69,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
-class Entry(_Strict):
+class Expression(_Strict):
     """Something that applies to a payment when its expression holds."""
 
     id: Slug
     expression: str
 
 
-class Rule(Entry):
+class Rule(Expression):
     """When `expression` holds, the outcome is at least `outcome`.
 
     `retryable`: the cause passes with time. `protected`: a deny entry, a status or a legal limit, which no allow entry
@@ -90,7 +90,7 @@ class Rule(Entry):
     protected: bool = False
 
 
-class Segment(Entry):
+class Segment(Expression):
     """A class of payments, the first whose expression holds; `model` false spares its payments the model."""
 
     model: bool
@@ -181,7 +181,7 @@ class Policy(_Strict):
         return self
 
 
-def compiled(entry: Entry) -> cel.Program:
+def compiled(entry: Expression) -> cel.Program:
     """Parse and check an expression. Raises UndecidableError naming the entry and what is wrong with it."""
     try:
         _check_bounds(entry.expression)

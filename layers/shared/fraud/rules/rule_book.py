@@ -17,14 +17,14 @@ from fraud.counters import layout
 from fraud.counters.layout import Profile, State
 from fraud.decisions.decision import Hit, Outcome, Reason
 from fraud.errors import UndecidableError
-from fraud.rules.policy import MEMBERS, OUTAGE, ROLES, STANDARD, Entry, Policy, Rule, Segment, compiled, members
+from fraud.rules.policy import MEMBERS, OUTAGE, ROLES, STANDARD, Expression, Policy, Rule, Segment, compiled, members
 from fraud.scoring import features
 from fraud.transaction import Transaction, faults_of, instant
 
 Inputs = Mapping[str, Mapping[str, Any]]
 
 
-class Ruling(NamedTuple):
+class PolicyResult(NamedTuple):
     """What the policy says of one payment; `failed` names the expressions that could not be evaluated."""
 
     segment: Segment
@@ -62,11 +62,11 @@ class RuleBook:
         protected = {rule.code for rule in self.policy.rules if rule.protected}
         return frozenset({"model", *(rule.code for rule in self.policy.rules)} - protected)
 
-    def judge(self, inputs: Inputs) -> Ruling:
+    def judge(self, inputs: Inputs) -> PolicyResult:
         """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
         return self._judge(inputs, self._segments, self._rules)
 
-    def judge_blind(self, transaction: Transaction, state: State | None) -> Ruling:
+    def judge_blind(self, transaction: Transaction, state: State | None) -> PolicyResult:
         """The outage policy's ruling: `judge` of everything that reads no counters, and its own opinion as one more
         hit. Without a `state` profiles are unknown too, and the ruling a pure function of payment and policy.
         """
@@ -75,19 +75,19 @@ class RuleBook:
             known["standing"] = standing(transaction, state)
         segments = [each for each in self._segments if _reads_only(each[0], known)]
         rules = [each for each in self._rules if _reads_only(each[0], known)]
-        ruling = self._judge(known, segments, rules)
-        outage = self.policy.outage[ruling.segment.id]
-        hits = [hit for hit in ruling.hits if hit.protected or outage.policy != "open"]
+        policy_result = self._judge(known, segments, rules)
+        outage = self.policy.outage[policy_result.segment.id]
+        hits = [hit for hit in policy_result.hits if hit.protected or outage.policy != "open"]
         reason = Reason(code=OUTAGE, text=self.policy.reasons[OUTAGE], source=f"outage:{outage.policy}")
         hits.append(Hit(outage.outcome(transaction.amount), "outage", (reason,), retryable=True, protected=True))
-        return ruling._replace(hits=tuple(hits))
+        return policy_result._replace(hits=tuple(hits))
 
     def _judge(
         self,
         inputs: Inputs,
         segments: Iterable[tuple[Segment, cel.Program]],
         rules: Iterable[tuple[Rule, cel.Program]],
-    ) -> Ruling:
+    ) -> PolicyResult:
         read = {root: _pick(inputs[root], names) for root, names in self._reads.items() if root in inputs}
         context = cel.Context(read)
         failed: list[str] = []
@@ -103,7 +103,7 @@ class RuleBook:
 
         segment = next((segment for segment, program in segments if holds(segment, program)), STANDARD)
         hits = tuple(self._hit(rule) for rule, program in rules if holds(rule, program))
-        return Ruling(segment, hits, tuple(failed))
+        return PolicyResult(segment, hits, tuple(failed))
 
     def _hit(self, rule: Rule) -> Hit:
         reason = Reason(code=rule.code, text=self.policy.reasons[rule.code], source=f"{rule.id}@{rule.version}")
@@ -175,5 +175,5 @@ def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 
-def _reads_only(entry: Entry, roots: Collection[str]) -> bool:
+def _reads_only(entry: Expression, roots: Collection[str]) -> bool:
     return all(root in roots for root, _ in members(entry.expression))

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fraud.aws import metrics
-from fraud.aws.client import Request, answered
+from fraud.aws.client import Request, all_or_raise
 from fraud.aws.dynamodb import Transport
 from fraud.decisions.evaluation import Scoring
 from fraud.errors import ServiceError
@@ -90,13 +90,13 @@ class Endpoint:
         rows = [[None if x != x else x for x in vector] for vector in vectors]  # noqa: PLR0124 - only NaN differs from itself
         body = json.dumps({"fingerprint": features.fingerprint(), "rows": rows}, separators=(",", ":")).encode()
         asked = {"EndpointName": self._name, "Body": body, "ContentType": JSON, "Accept": JSON}
-        match answered(self._transport.gather([Request("invoke_endpoint", asked)], until)):
+        match all_or_raise(self._transport.gather([Request("invoke_endpoint", asked)], until)):
             case [{"Body": bytes(text)}]:
                 return _scoring(text, len(vectors))
         raise ServiceError("garbled")
 
 
-class _Answer(BaseModel):
+class _EndpointResponse(BaseModel):
     """What models/serving/inference.py answers; a refusal has no scores."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
@@ -111,7 +111,7 @@ class _Answer(BaseModel):
 def _scoring(text: bytes, vectors: int) -> Scoring:
     """An endpoint's answer, checked. Raises ServiceError: `foreign`, by other features, or `garbled`."""
     try:
-        answer = _Answer.model_validate_json(text)
+        answer = _EndpointResponse.model_validate_json(text)
     except ValidationError:
         raise ServiceError("garbled") from None
     if answer.fingerprint != features.fingerprint():
