@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fraud.decisions.decision import Outcome
+from fraud.outcome import Outcome
 from fraud.rules import rule_book as rules
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring.trees import OUTCOMES, Trees

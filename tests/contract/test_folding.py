@@ -22,9 +22,10 @@ from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import MERCHANT, PAYER, Key, packed, updates
 from fraud.counters.windows import measure
 from fraud.counters.worker import PAGE, RESERVE_MS, Folding, Message, watermark_update
-from fraud.decisions.decision import DecisionRecord, Outcome
+from fraud.decisions.decision import DecisionRecord
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError, UnavailableError
+from fraud.outcome import Outcome
 from fraud.settings import AwsIdentity
 from fraud.transaction import Transaction
 from local.account.emulator import Emulator

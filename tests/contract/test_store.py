@@ -35,10 +35,11 @@ from fraud.counters.layout import (
 )
 from fraud.counters.windows import NAMES, measure
 from fraud.counters.worker import RESERVE_MS, Folding, Message
-from fraud.decisions.decision import PACKED, Contents, DecisionRecord, Outcome, StoredDecision
+from fraud.decisions.decision import PACKED, Contents, DecisionRecord, StoredDecision
 from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
+from fraud.outcome import Outcome
 from fraud.scoring import features
 from fraud.settings import AwsIdentity
 from fraud.transaction import NEEDS_PAYEE, Transaction

@@ -14,23 +14,16 @@ from pydantic import ValidationError
 from fraud.counters.windows import NAMES
 from fraud.decisions import decision
 from fraud.decisions.decision import (
-    ADVICE,
     PACKED,
-    PENDING,
     Contents,
     Decision,
     DecisionMade,
     DecisionRecord,
     DecisionView,
-    Hit,
-    Outcome,
-    Reason,
     StoredDecision,
-    by_score,
-    retryable,
     view,
-    worst,
 )
+from fraud.outcome import ADVICE, PENDING, Hit, Outcome, Reason, by_score, retryable, worst
 from fraud.transaction import Transaction
 from tests.support.payments import NOON, SIDES_OF_TYPE, payment
 

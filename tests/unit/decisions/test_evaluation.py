@@ -19,7 +19,7 @@ from fraud import assembly
 from fraud.aws.http_api import problem
 from fraud.counters import layout, windows
 from fraud.counters.layout import Item, Key, updates
-from fraud.decisions.decision import DecisionRecord, Outcome, StoredDecision
+from fraud.decisions.decision import DecisionRecord, StoredDecision
 from fraud.decisions.evaluation import (
     MODEL_SHARE,
     REASONS_OF_THE_MODEL,
@@ -38,6 +38,7 @@ from fraud.errors import (
     UnavailableError,
     UndecidedError,
 )
+from fraud.outcome import Outcome
 from fraud.scoring import features
 from fraud.scoring.features import Vector
 from fraud.transaction import MAX_AGE, Transaction, utc

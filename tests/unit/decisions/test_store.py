@@ -14,10 +14,11 @@ from fraud.counters.fold import SLICES, Progress
 from fraud.counters.layout import DAY, Slice, State, updates
 from fraud.counters.windows import ABSENT, measure
 from fraud.counters.worker import shard_update, watermark_update
-from fraud.decisions.decision import PACKED, DecisionRecord, Outcome
+from fraud.decisions.decision import PACKED, DecisionRecord
 from fraud.decisions.evaluation import StateRead
 from fraud.decisions.store import SHARDS_LAST, DynamoStore
 from fraud.errors import ServiceError, UnavailableError
+from fraud.outcome import Outcome
 from fraud.transaction import Transaction
 from tests.support.deployment import TABLES
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.decisions.decision import Outcome, by_score
+from fraud.outcome import Outcome, by_score
 from models.training import evaluate
 from models.training.evaluate import COMPLAINT, COSTS, GRID, Scored, average_precision, cheapest, prefilter_cost, report
 

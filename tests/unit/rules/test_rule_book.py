@@ -11,8 +11,8 @@ import pytest
 from fraud.assembly import POLICY
 from fraud.counters.layout import State
 from fraud.counters.windows import ABSENT
-from fraud.decisions.decision import Outcome
 from fraud.errors import UndecidableError
+from fraud.outcome import Outcome
 from fraud.rules.policy import MAX_LENGTH, MAX_NESTING, MEMBERS, OUTAGE, STANDING, Outage
 from fraud.rules.rule_book import PolicyResult, RuleBook, denies, inputs, silenced, standing
 from fraud.scoring import features

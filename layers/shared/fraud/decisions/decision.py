@@ -1,4 +1,4 @@
-"""The decision: what is answered, stored and shown, and how hits and score become one outcome.
+"""The decision as it is answered and shown: POST /decisions, GET /decisions/{id} and what happened since.
 
 The stored body is the answer, byte for byte, for as long as the decision is kept; so everything that shaped it
 (versions, degradation, step times) is in it. Only `advice` is meant for the payer: reasons would teach a fraudster.
@@ -7,79 +7,15 @@ The stored body is the answer, byte for byte, for as long as the decision is kep
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from fraud.counters import windows
+from fraud.outcome import PENDING, Advice, Outcome, Reason
 from fraud.transaction import Id, Instant, Transaction
-
-
-class Outcome(StrEnum):
-    """What the app should do, from mildest to most severe; the most severe of all opinions wins.
-
-    >>> max(Outcome.DECLINE, Outcome.APPROVE, key=Outcome.severity)
-    <Outcome.DECLINE: 'decline'>
-    """
-
-    APPROVE = "approve"
-    CHALLENGE = "challenge"
-    REVIEW = "review"
-    DECLINE = "decline"
-
-    def severity(self) -> int:
-        """Rank from 0, the mildest."""
-        return list(Outcome).index(self)
-
-
-Advice = Literal["none", "verify_identity", "contact_support"]
-ADVICE: dict[Outcome, Advice] = {
-    Outcome.APPROVE: "none",
-    Outcome.CHALLENGE: "verify_identity",
-    Outcome.REVIEW: "none",
-    Outcome.DECLINE: "contact_support",
-}
-"""What the payer may be told. A payment under review waits for us, not for the payer."""
-
-PENDING: frozenset[Outcome] = frozenset({Outcome.CHALLENGE, Outcome.REVIEW})
-"""Outcomes that somebody has still to settle."""
-
-Thresholds = Mapping[str, float]
-
-
-class Hit(NamedTuple):
-    """One opinion: a rule that matched, or the model above a threshold.
-
-    `retryable`: a later attempt may fare better. `protected`: no allow entry silences it.
-    """
-
-    outcome: Outcome
-    source: str
-    reasons: tuple["Reason", ...]
-    retryable: bool
-    protected: bool = False
-
-    def silenced_by(self, codes: AbstractSet[str]) -> bool:
-        """Whether an allow entry that names these codes (`model` for the model) takes this opinion out."""
-        names = {"model"} if self.source == "model" else {reason.code for reason in self.reasons}
-        return not self.protected and bool(names & codes)
-
-
-class Reason(BaseModel):
-    """Why, for analysts. `source` is `model` or the rule with its version; `contribution` is the model's, in log
-    odds.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    code: str
-    text: str
-    source: str
-    contribution: float | None = None
 
 
 class ModelUsed(BaseModel):
@@ -248,26 +184,6 @@ class StoredDecision(NamedTuple):
 
     identity: bytes
     answer: bytes
-
-
-def by_score(score: float, thresholds: Thresholds) -> Outcome:
-    """The most severe outcome whose threshold the score reaches.
-
-    >>> by_score(0.4, {"challenge": 0.1, "review": 0.3, "decline": 0.8})
-    <Outcome.REVIEW: 'review'>
-    """
-    reached = [Outcome(name) for name, threshold in thresholds.items() if score >= threshold]
-    return worst(reached)
-
-
-def worst(outcomes: Sequence[Outcome]) -> Outcome:
-    """The most severe outcome; approve where there is none."""
-    return max(outcomes, key=Outcome.severity, default=Outcome.APPROVE)
-
-
-def retryable(outcome: Outcome, hits: Sequence[Hit]) -> bool:
-    """A new attempt may fare better only if every opinion as severe as the outcome says so of itself."""
-    return outcome is not Outcome.APPROVE and all(hit.retryable for hit in hits if hit.outcome is outcome)
 
 
 def view(stored: StoredDecision) -> bytes:

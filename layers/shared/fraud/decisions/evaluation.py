@@ -15,21 +15,7 @@ from typing import NamedTuple, Protocol, Self
 
 from fraud.counters import layout, windows
 from fraud.counters.layout import Key, State
-from fraud.decisions.decision import (
-    ADVICE,
-    Decision,
-    DecisionRecord,
-    Hit,
-    ModelUsed,
-    Outcome,
-    Reason,
-    StepTimes,
-    StoredDecision,
-    Thresholds,
-    by_score,
-    retryable,
-    worst,
-)
+from fraud.decisions.decision import Decision, DecisionRecord, ModelUsed, StepTimes, StoredDecision
 from fraud.errors import (
     ConflictingBodyError,
     Fallback,
@@ -39,6 +25,7 @@ from fraud.errors import (
     ServiceError,
     UndecidedError,
 )
+from fraud.outcome import ADVICE, Hit, Outcome, Reason, Thresholds, by_score, retryable, worst
 from fraud.rules import rule_book as rules
 from fraud.rules.rule_book import PolicyResult, RuleBook
 from fraud.scoring import features

@@ -16,8 +16,8 @@ import cel
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from fraud.counters import windows
-from fraud.decisions.decision import Outcome
 from fraud.errors import UndecidableError
+from fraud.outcome import Outcome
 from fraud.scoring import features
 from fraud.transaction import Transaction
 

@@ -15,8 +15,8 @@ from pydantic_core import PydanticCustomError
 
 from fraud.counters import layout
 from fraud.counters.layout import Profile, State
-from fraud.decisions.decision import Hit, Outcome, Reason
 from fraud.errors import UndecidableError
+from fraud.outcome import Hit, Outcome, Reason
 from fraud.rules.policy import MEMBERS, OUTAGE, ROLES, STANDARD, Expression, Policy, Rule, Segment, compiled, members
 from fraud.scoring import features
 from fraud.transaction import Transaction, faults_of, instant
