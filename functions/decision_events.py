@@ -10,10 +10,11 @@ from typing import Any
 from fraud import assembly, settings
 from fraud.aws import metrics
 from fraud.aws.queue import SqsQueue
-from fraud.counters.codec import opened
-from fraud.decisions.decision import Contents, DecisionMade
+from fraud.decisions.decision import DecisionMade
 from fraud.decisions.events import Outbox
+from fraud.decisions.record import Contents
 from fraud.decisions.repair import repair
+from fraud.decisions.store import contents_of
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 from fraud.transaction import Transaction
@@ -30,7 +31,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """DynamoDB stream mapping with ReportBatchItemFailures, filtered to new decisions by template.yaml."""
     records = [record["dynamodb"] for record in event["Records"]]
     rows = [record["NewImage"] for record in records]
-    contents = list(map(opened, rows))
+    contents = list(map(contents_of, rows))
     made = [DecisionMade.of(each, row["decided_at"]["S"]) for each, row in zip(contents, rows, strict=True)]
     done = _published(made[: _complete(contents, rows)])
     # A stream restarts from the lowest failed record and sees none before it again: those must be through with all.

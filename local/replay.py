@@ -30,8 +30,8 @@ import botocore.session
 import pyarrow.parquet
 from tqdm import tqdm
 
-from fraud.counters.codec import opened
-from fraud.decisions.decision import PACKED
+from fraud.decisions.record import PACKED
+from fraud.decisions.store import contents_of
 from local.account.stack import REGION
 from local.api.client import Client, Response
 from local.box import Box
@@ -276,7 +276,7 @@ def decisions(box: Box) -> dict[str, str]:
     """Every stored answer by transaction id."""
     table = box.stack.functions[0].environment["DECISIONS_TABLE"]
     pages = box.client("dynamodb").get_paginator("scan").paginate(TableName=table, ProjectionExpression=f"pk, {PACKED}")
-    return {row["pk"]["S"]: opened(row).answer.decode() for page in pages for row in page["Items"]}
+    return {row["pk"]["S"]: contents_of(row).answer.decode() for page in pages for row in page["Items"]}
 
 
 def in_event_order(payments: Iterable[Row]) -> list[Row]:

@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 
 from fraud import assembly
 from fraud.aws.client import Request, Response, Result
-from fraud.counters.codec import item_of, opened
+from fraud.counters.codec import item_of
 from fraud.counters.layout import Item, Key, updates
 from fraud.counters.windows import measure
 from fraud.counters.worker import Folding, Message
 from fraud.decisions.evaluation import Evaluation, Evaluator
 from fraud.decisions.repair import repair
-from fraud.decisions.store import DynamoStore
+from fraud.decisions.store import DynamoStore, contents_of
 from fraud.errors import FraudError, ServiceError, UnavailableError, UndecidedError
 from fraud.scoring import features, scorer
 from fraud.transaction import Transaction
@@ -157,7 +157,7 @@ class Truth:
 
     def lies(self, row: Mapping[str, Any]) -> list[str]:
         """What a decision's row says that is not so."""
-        contents = opened(row)
+        contents = contents_of(row)
         payment, answer = Transaction.model_validate_json(contents.transaction), json.loads(contents.answer)
         lost = [u.key.kind.name for u in updates(payment) if (u.key.pk, u.key.sk, u.token) not in self.counted]
         # Of a payment that was not even sent, because the table of shards could not be read, the age is that of now.
@@ -430,7 +430,7 @@ class Repairs:
         """Whether all of it was counted after all; None when it is to be tried again."""
         if "uncounted" not in row:
             return False
-        payment = Transaction.model_validate_json(opened(row).transaction)
+        payment = Transaction.model_validate_json(contents_of(row).transaction)
         try:
             return not repair(self._store, self._folding, payment, row["uncounted"]["S"].split(), self._clock.now())
         except (ServiceError, KilledError):
@@ -525,7 +525,7 @@ def run(payments: int, seed: int = 1) -> Figures:
     rows = table.tables[TABLES.decisions]
     degraded: Counter[str] = Counter()
     for (transaction_id,), row in rows.items():
-        answer = opened(row).answer
+        answer = contents_of(row).answer
         app.answers[transaction_id].add(answer)
         degraded.update(json.loads(answer)["degraded"])
     assert len(rows) == len(paid)

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from fraud.counters.codec import opened
+from fraud.decisions.store import contents_of
 from local.api.client import Client
 from local.box import Box
 from local.replay import (
@@ -145,7 +145,7 @@ def _opened(world: Scenario, opening: Opening) -> Iterator[Box]:
 def _left(box: Box) -> Left:
     box.settle()
     rows = {row["pk"]["S"]: row for row in _rows(box, "DECISIONS_TABLE")}
-    answers = {id_: json.loads(opened(row).answer) for id_, row in rows.items()}
+    answers = {id_: json.loads(contents_of(row).answer) for id_, row in rows.items()}
     counters = (*_rows(box, "COUNTERS_TABLE"), *_rows(box, "PROFILES_TABLE"))
     return Left(
         outcomes={id_: _outcome(row) for id_, row in rows.items()},
@@ -301,7 +301,7 @@ def _overwritten(box: Box) -> int:
 
 
 def _outcome(row: Mapping[str, Any]) -> Outcome:
-    contents = opened(row)
+    contents = contents_of(row)
     answer = json.loads(contents.answer)
     decision = {name: value for name, value in answer.items() if name not in {"decided_at", "steps_ms", "recounted"}}
     return Outcome(

@@ -22,7 +22,7 @@ from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import MERCHANT, PAYER, Key, packed, updates
 from fraud.counters.windows import measure
 from fraud.counters.worker import PAGE, RESERVE_MS, Folding, Message, watermark_update
-from fraud.decisions.decision import DecisionRecord
+from fraud.decisions.record import DecisionRecord
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError, UnavailableError
 from fraud.outcome import Outcome

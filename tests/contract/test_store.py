@@ -13,7 +13,7 @@ import pytest
 
 from fraud.aws.client import AwsClient, ConditionFailed, Request, Response, Result, all_or_raise
 from fraud.aws.dynamodb import READ_ATTEMPTS, Tables, Transport
-from fraud.counters.codec import attempt_update, item_of, opened, projection
+from fraud.counters.codec import attempt_update, item_of, projection
 from fraud.counters.fold import closable
 from fraud.counters.history import Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
@@ -35,9 +35,9 @@ from fraud.counters.layout import (
 )
 from fraud.counters.windows import NAMES, measure
 from fraud.counters.worker import RESERVE_MS, Folding, Message
-from fraud.decisions.decision import PACKED, Contents, DecisionRecord, StoredDecision
 from fraud.decisions.evaluation import Evaluator
-from fraud.decisions.store import DynamoStore
+from fraud.decisions.record import PACKED, Contents, DecisionRecord, StoredDecision
+from fraud.decisions.store import DynamoStore, contents_of
 from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.scoring import features
@@ -539,7 +539,7 @@ def test_a_decision_is_kept_with_all_that_a_replay_needs(store, tables, dynamodb
     transaction = own("kept", payer_name="花子")
     assert committed(store, record(transaction)) is None
     raw = dynamodb.get_item(TableName=tables.decisions, Key={"pk": {"S": transaction.transaction_id}})["Item"]
-    contents = opened(raw)
+    contents = contents_of(raw)
     assert contents.transaction == transaction.canonical
     assert dict(zip(NAMES, json.loads(contents.counters), strict=True)) == record(transaction).counters
     assert contents.answer == record(transaction).answer

@@ -9,8 +9,8 @@ import pytest
 from botocore.stub import Stubber
 
 from fraud.aws.client import Request, Result
-from fraud.counters.codec import opened
 from fraud.counters.layout import packed
+from fraud.decisions.store import contents_of
 from fraud.errors import ServiceError, UnavailableError
 from local.account.emulator import Emulator
 from tests.integration.conftest import Taken, hours_of
@@ -74,7 +74,7 @@ def test_no_name_address_or_metadata_is_told_or_logged(decision_events, decision
     (told,) = published()
     said = json.dumps(told, ensure_ascii=False) + "".join(capsys.readouterr())
     (image,) = (record["dynamodb"]["NewImage"] for record in event["Records"])
-    assert "SECRET" in opened(image).transaction.decode()
+    assert "SECRET" in contents_of(image).transaction.decode()
     assert "SECRET" not in said
     assert PERSONAL["ip"] not in said
 

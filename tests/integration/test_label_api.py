@@ -22,7 +22,7 @@ from werkzeug.serving import make_server
 from fraud import settings
 from fraud.aws.boto import ATTEMPTS
 from fraud.counters.codec import profile_of
-from fraud.decisions.decision import PACKED, Contents
+from fraud.decisions.record import PACKED, Contents
 from fraud.labels.label import MAX_LABELS_OF_SOURCE
 from fraud.labels.sources import MAX_SOURCES
 from fraud.labels.store import AccountProfile, DecidedRow, LabelAttribute, LabelRow

@@ -1,4 +1,4 @@
-"""The outcome of a payment: the four outcomes, the opinions (hits) that argue for them, and how the most severe one wins.
+"""The outcome of a payment: four outcomes, the opinions (hits) that argue for them, and how the most severe one wins.
 
 Rules, model and decision speak of outcomes in these terms. Pure, and below all of them.
 """

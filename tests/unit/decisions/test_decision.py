@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fraud.counters.windows import NAMES
-from fraud.decisions import decision
-from fraud.decisions.decision import (
-    PACKED,
-    Contents,
-    Decision,
-    DecisionMade,
-    DecisionRecord,
-    DecisionView,
-    StoredDecision,
-    view,
-)
+from fraud.decisions.decision import Decision, DecisionMade, DecisionView, view
+from fraud.decisions.record import PACKED, Contents, DecisionRecord, StoredDecision
 from fraud.outcome import ADVICE, PENDING, Hit, Outcome, Reason, by_score, retryable, worst
 from fraud.transaction import Transaction
 from tests.support.payments import NOON, SIDES_OF_TYPE, payment
@@ -245,7 +236,7 @@ def test_a_packed_row_opens_to_exactly_its_bytes(kind, answer, name):
 def test_rows_that_are_kept_stay_readable():
     """Packed when the attribute's name was new: a changed dictionary needs another name."""
     kept = base64.b64decode(KEPT)
-    assert hashlib.sha256(decision._DICTIONARY).hexdigest().startswith("fe9a84d7b77cc2cc")
+    assert hashlib.sha256(packing._DICTIONARY).hexdigest().startswith("fe9a84d7b77cc2cc")
     assert PACKED == "z1"
     assert Contents.unpacked(kept) == contents(payment())
     assert len(kept) < len(b"".join(contents(payment()))) / 2

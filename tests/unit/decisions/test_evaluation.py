@@ -19,7 +19,6 @@ from fraud import assembly
 from fraud.aws.http_api import problem
 from fraud.counters import layout, windows
 from fraud.counters.layout import Item, Key, updates
-from fraud.decisions.decision import DecisionRecord, StoredDecision
 from fraud.decisions.evaluation import (
     MODEL_SHARE,
     REASONS_OF_THE_MODEL,
@@ -30,6 +29,7 @@ from fraud.decisions.evaluation import (
     StateRead,
     _Batch,
 )
+from fraud.decisions.record import DecisionRecord, StoredDecision
 from fraud.errors import (
     ConflictingBodyError,
     FraudError,

@@ -12,10 +12,7 @@ from fraud.counters import fold, layout, sharding, windows
 from fraud.counters.fold import Progress
 from fraud.counters.history import NO_HISTORY, SIDES, FoldedHistory
 from fraud.counters.layout import DAY, PAIR, SCALES, SLOTS, Item, Profile, Shards, Slice, Update
-from fraud.decisions.decision import PACKED, Contents, StoredDecision
 from fraud.transaction import Transaction
-
-DECISION = f"body_identity, {PACKED}"
 
 EARLIER = (
     "pk",
@@ -162,16 +159,6 @@ def _plain(kind: str, content: Any) -> Any:  # noqa: ANN401 - an attribute has o
             return None
         case _:
             return content
-
-
-def stored_of(attributes: Mapping[str, Any]) -> StoredDecision:
-    """What answers a repeated payment, from its decision's row."""
-    return StoredDecision(binary(attributes["body_identity"]["B"]), opened(attributes).answer)
-
-
-def opened(row: Mapping[str, Any]) -> Contents:
-    """Transaction, counters and answer of a decision's row, as a table or its stream hands it out."""
-    return Contents.unpacked(binary(row[PACKED]["B"]))
 
 
 def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:

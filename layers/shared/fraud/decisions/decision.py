@@ -6,16 +6,13 @@ The stored body is the answer, byte for byte, for as long as the decision is kep
 
 import hashlib
 import json
-import zlib
-from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from fraud.counters import windows
+from fraud.decisions.record import Contents, StoredDecision
 from fraud.outcome import PENDING, Advice, Outcome, Reason
-from fraud.transaction import Id, Instant, Transaction
+from fraud.transaction import Id, Instant
 
 
 class ModelUsed(BaseModel):
@@ -111,79 +108,6 @@ class DecisionView(BaseModel):
     status: Literal["final", "pending"]
     outcome_now: Outcome
     history: list[StatusChange]
-
-
-class DecisionRecord(NamedTuple):
-    """What one commit stores: the answer and all that is needed to replay it."""
-
-    transaction: Transaction
-    answer: bytes
-    outcome: Outcome
-    decided_at: datetime
-    counters: Mapping[str, float]
-    features: bytes
-    fingerprint: str
-    uncounted: tuple[str, ...] = ()
-    """Kinds of counters whose update nobody has acknowledged: to be sent again."""
-
-
-PACKED = "z1"
-"""Attribute of a decision's row that holds its `Contents`, named with the version of their dictionary."""
-
-_DICTIONARY = (
-    b'.000000,"","payer_name":"","payee_name":"","ip":"","metadata":{"":"","country":"","campaign_id":"","attempt_of":"'
-    b'"reasons":[{"code":"","text":"","source":"","source":"model","contribution":null},"contribution":1.'
-    b'"outcome":"challenge","outcome":"review","outcome":"decline","advice":"verify_identity","advice":"contact_support"'
-    b',"retryable":true,"recounted":true,"degraded":["state"],"degraded":["profile"],"degraded":["model"],"score":null,'
-    b'"suppressed":[{"code":"'
-    b'"type":"cash_out","type":"top_up","type":"merchant","instrument_id":"'
-    b'{"amount":1","channel":"web","channel":"app","currency":"JPY","device_id":"","occurred_at":"2026-","payee_id":"",'
-    b'"payer_id":"","transaction_id":"","type":"p2p"}\n'
-    b"[1.0,1.0,1.0,1.0,2592000,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,2592000]\n"
-    b'{"transaction_id":"","outcome":"approve","score":0.00,"reasons":[],"suppressed":[],"advice":"none","segment":'
-    b'"standard","model":{"version":"embedded-"},"degraded":[],"recounted":false,"policy_version":"packaged-1-",'
-    b'"retryable":false,"decided_at":"2026-","steps_ms":{"state":4.1,"model":0.1,"rules":0.5}}'
-)
-"""What nearly every row would say again, the most usual last. Never changed, or rows that are kept become unreadable: a
-better one takes another name beside this one.
-"""
-
-
-class Contents(NamedTuple):
-    """What a decision's row holds packed, each as its exact bytes.
-
-    transaction  canonical JSON
-    counters     JSON list in the order of windows.NAMES
-    answer       what the caller got, whatever it is
-    """
-
-    transaction: bytes
-    counters: bytes
-    answer: bytes
-
-    @classmethod
-    def of(cls, record: DecisionRecord) -> Self:
-        """What is to be stored of a record."""
-        counters = json.dumps([record.counters[name] for name in windows.NAMES], separators=(",", ":"))
-        return cls(record.transaction.canonical, counters.encode(), record.answer)
-
-    def packed(self) -> bytes:
-        """Raw deflate with a dictionary: a row of a usual payment takes one write unit instead of two."""
-        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, zdict=_DICTIONARY)
-        return deflate.compress(b"\n".join(self)) + deflate.flush()
-
-    @classmethod
-    def unpacked(cls, packed: bytes) -> Self:
-        """The same bytes again: neither the transaction nor the counters contain a line feed."""
-        inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=_DICTIONARY)
-        return cls._make((inflate.decompress(packed) + inflate.flush()).split(b"\n", 2))
-
-
-class StoredDecision(NamedTuple):
-    """A decision as the table holds it: whose body it answered, and the answer's bytes."""
-
-    identity: bytes
-    answer: bytes
 
 
 def view(stored: StoredDecision) -> bytes:

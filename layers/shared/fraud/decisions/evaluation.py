@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol, Self
 
 from fraud.counters import layout, windows
 from fraud.counters.layout import Key, State
-from fraud.decisions.decision import Decision, DecisionRecord, ModelUsed, StepTimes, StoredDecision
+from fraud.decisions.decision import Decision, ModelUsed, StepTimes
+from fraud.decisions.record import DecisionRecord, StoredDecision
 from fraud.errors import (
     ConflictingBodyError,
     Fallback,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
-from fraud.aws.client import ConditionFailed, Request, Response, Result, all_or_raise
+from fraud.aws.client import ConditionFailed, Request, Response, Result, all_or_raise, binary
 from fraud.aws.dynamodb import (
     KEYS_PER_READ,
     WATERMARKS_LAST,
@@ -29,7 +29,6 @@ from fraud.aws.dynamodb import (
 )
 from fraud.counters import fold, layout, sharding, windows
 from fraud.counters.codec import (
-    DECISION,
     attempt_update,
     item_of,
     profile_of,
@@ -38,13 +37,12 @@ from fraud.counters.codec import (
     shards_of,
     since,
     size_of,
-    stored_of,
     watermarks_of,
 )
 from fraud.counters.history import NO_HISTORY
 from fraud.counters.layout import DAY, UNSPLIT, Key, Profile, Shards, Slice, State, Update
-from fraud.decisions.decision import PACKED, Contents, DecisionRecord, StoredDecision
 from fraud.decisions.evaluation import StateRead
+from fraud.decisions.record import PACKED, Contents, DecisionRecord, StoredDecision
 from fraud.errors import ServiceError
 from fraud.transaction import Transaction, utc
 
@@ -164,7 +162,7 @@ class DynamoStore:
         payload = {
             "TableName": self._tables.decisions,
             "Key": typed_key(transaction_id),
-            "ProjectionExpression": DECISION,
+            "ProjectionExpression": READ_DECISION,
             "ConsistentRead": True,
         }
         (answer,) = all_or_raise(self._transport.gather([Request("get_item", payload)], until))
@@ -179,7 +177,7 @@ class DynamoStore:
         keys = {
             self._tables.decisions: {
                 "Keys": list(map(typed_key, sorted(transaction_ids))),
-                "ProjectionExpression": f"pk, {DECISION}",
+                "ProjectionExpression": f"pk, {READ_DECISION}",
                 "ConsistentRead": True,
             }
         }
@@ -232,7 +230,7 @@ class DynamoStore:
         """One BatchGetItem; of the counters' items only the attributes named."""
         how = {
             self._tables.counters: {"ProjectionExpression": names},
-            self._tables.decisions: {"ProjectionExpression": f"pk, {DECISION}"},
+            self._tables.decisions: {"ProjectionExpression": f"pk, {READ_DECISION}"},
         }
         keys: dict[str, list[dict[str, Any]]] = {}
         for table, *key in places:
@@ -412,3 +410,16 @@ def _joined(found: Sequence[Found | ServiceError]) -> Found | ServiceError:
             return each
         rows |= each
     return rows
+
+
+READ_DECISION = f"body_identity, {PACKED}"
+
+
+def stored_of(attributes: Mapping[str, Any]) -> StoredDecision:
+    """What answers a repeated payment, from its decision's row."""
+    return StoredDecision(binary(attributes["body_identity"]["B"]), contents_of(attributes).answer)
+
+
+def contents_of(row: Mapping[str, Any]) -> Contents:
+    """Transaction, counters and answer of a decision's row, as a table or its stream hands it out."""
+    return Contents.unpacked(binary(row[PACKED]["B"]))

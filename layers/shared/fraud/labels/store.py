@@ -29,7 +29,7 @@ from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
 from fraud.aws.boto import retry_conflicts
-from fraud.decisions.decision import PACKED, Contents
+from fraud.decisions.record import PACKED, Contents
 from fraud.errors import InvalidRequestError
 from fraud.labels.label import History, Label, LabelBatch, LabelRequest, LabelResult, LabelResults, Move, Parties
 from fraud.settings import Settings
