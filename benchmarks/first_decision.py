@@ -19,7 +19,7 @@ def main() -> None:
     event = json.load(sys.stdin)
     event["requestContext"] = {"http": {"method": "POST", "path": "/decisions"}, "stage": "$default"}
     modules, start = len(sys.modules), process_time()
-    importlib.import_module("fraud.settings").clock = lambda: NOON  # type: ignore[attr-defined]
+    importlib.import_module("fraud.clock").source = lambda: NOON  # type: ignore[attr-defined]
     door = importlib.import_module(sys.argv[1])
     imported = process_time()
     context = SimpleNamespace(function_name="decisions", get_remaining_time_in_millis=lambda: 10_000)

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from fraud import assembly, settings
+from fraud import assembly, clock
 from fraud.aws import metrics
 from fraud.aws.client import INVOKE, ConditionFailed, Request, Result
 from fraud.aws.dynamodb import Tables
@@ -118,14 +118,14 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
     """What functions/decision_api.py does with a payment."""
     configuration = Settings.from_environment()
     tables = Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
-    store = DynamoStore(transport, tables, configuration.decision_retention_days, settings.now)
+    store = DynamoStore(transport, tables, configuration.decision_retention_days, clock.now)
     model: Scorer = scorer.embedded()
     if configuration.scorer == "endpoint":
         model = scorer.Endpoint(transport, configuration.model_endpoint, scorer.embedded())
-    evaluator = Evaluator(store, model, assembly.rule_book(), settings.now, 10)
+    evaluator = Evaluator(store, model, assembly.rule_book(), clock.now, 10)
 
     def decide(event: Event) -> str:
-        transaction = Transaction.parse(body_of(event), TransactionContext(configuration.currency, settings.now()))
+        transaction = Transaction.parse(body_of(event), TransactionContext(configuration.currency, clock.now()))
         evaluation = evaluator.evaluate(transaction)
         metrics.evaluated(evaluation, "api")
         return evaluation.answer.decode()

@@ -75,12 +75,12 @@ def rows() -> list[table.Row]:
 
 def worker() -> None:
     """The process with the handler: CPU seconds of each batch; none may fail or be set aside."""
-    from fraud import settings  # noqa: PLC0415 - its environment is this process's
+    from fraud import clock  # noqa: PLC0415 - its environment is this process's
     from functions import transaction_stream  # noqa: PLC0415
 
     def handle(order: Mapping[str, Any]) -> float:
         now = datetime.fromisoformat(order["now"])
-        settings.clock = lambda: now
+        clock.source = lambda: now
         start = process_time()
         answer = transaction_stream.handler(order["event"], None)
         spent = process_time() - start

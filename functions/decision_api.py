@@ -4,7 +4,7 @@ Routes are looked up by hand and logs written by hand: on this path a router and
 rules.
 """
 
-from fraud import assembly, settings
+from fraud import assembly, clock
 from fraud.aws import metrics
 from fraud.aws.http_api import Event, Response, body_of, respond
 from fraud.decisions import decision
@@ -25,7 +25,7 @@ def handler(event: Event, _context: object) -> Response:
 
 def decide(event: Event) -> bytes:
     """Decide the payment in the body, or repeat its decision."""
-    transaction = Transaction.parse(body_of(event), TransactionContext(_settings.currency, settings.now()))
+    transaction = Transaction.parse(body_of(event), TransactionContext(_settings.currency, clock.now()))
     evaluation = _evaluator.evaluate(transaction)
     metrics.evaluated(evaluation, DOOR)
     return evaluation.answer

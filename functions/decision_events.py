@@ -7,11 +7,10 @@ new decision. Redelivery does both again: updates are counted once, and consumer
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fraud import assembly, settings
+from fraud import assembly, clock
 from fraud.aws import metrics
 from fraud.aws.queue import SqsQueue
-from fraud.decisions.decision import DecisionMade
-from fraud.decisions.events import Outbox
+from fraud.decisions.events import DecisionMade, Outbox
 from fraud.decisions.record import Contents
 from fraud.decisions.repair import repair
 from fraud.decisions.store import contents_of
@@ -64,7 +63,7 @@ def _repair(contents: Contents, row: Mapping[str, Any]) -> None:
     if not kinds:
         return
     transaction = Transaction.model_validate_json(contents.transaction)
-    given_up = repair(_store, _folding, transaction, kinds, settings.now())
+    given_up = repair(_store, _folding, transaction, kinds, clock.now())
     for error in given_up:
         metrics.refused(error, DOOR)
     if len(given_up) < len(kinds):

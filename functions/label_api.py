@@ -5,7 +5,7 @@ when a service fails in between, the whole request is refused and may be sent ag
 unchanged by it.
 """
 
-from fraud import settings
+from fraud import clock
 from fraud.aws import metrics
 from fraud.aws.http_api import Event, Response, body_of, caller_arn, respond
 from fraud.labels.label import LabelBatch, LabelResults
@@ -25,7 +25,7 @@ def handler(event: Event, _context: object) -> Response:
 
 def label(event: Event) -> LabelResults:
     """Accept the labels in the body in the name of the caller's source."""
-    now = settings.now()
+    now = clock.now()
     by = caller_arn(event)
     source = _settings.label_sources.of(by)
     answer = _labels.accept(LabelBatch.parse(body_of(event), now), source, by, now)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
-from fraud import assembly, settings
+from fraud import assembly, clock
 from fraud.aws.http_api import Event, Response, body_of, caller_arn, respond
 from fraud.lists.store import REQUESTS, ListContext, ListKey, Lists
 from fraud.settings import Settings
@@ -28,14 +28,14 @@ def handler(event: Event, _context: object) -> Response:
 def put(name: str, event: APIGatewayProxyEventV2) -> str:
     """Put a value on the list or change its entry; repeating it changes nothing."""
     listed = _listed(name, event)
-    order = REQUESTS[name].parse(body_of(event.raw_event), ListContext(settings.now(), _silenceable))
-    _lists.put(listed, order, caller_arn(event.raw_event), settings.now)
+    order = REQUESTS[name].parse(body_of(event.raw_event), ListContext(clock.now(), _silenceable))
+    _lists.put(listed, order, caller_arn(event.raw_event), clock.now)
     return _shown(listed)
 
 
 def delete(name: str, event: APIGatewayProxyEventV2) -> None:
     """Take a value off the list."""
-    _lists.delete(_listed(name, event), caller_arn(event.raw_event), settings.now)
+    _lists.delete(_listed(name, event), caller_arn(event.raw_event), clock.now)
 
 
 def get(name: str, event: APIGatewayProxyEventV2) -> str:
@@ -51,4 +51,4 @@ def _listed(name: str, event: APIGatewayProxyEventV2) -> ListKey:
 
 
 def _shown(listed: ListKey) -> str:
-    return _lists.view(listed, settings.now()).model_dump_json()
+    return _lists.view(listed, clock.now()).model_dump_json()

@@ -9,7 +9,7 @@ import gc
 from collections.abc import Sequence
 from typing import Any
 
-from fraud import assembly, settings
+from fraud import assembly, clock
 from fraud.aws import metrics
 from fraud.decisions.evaluation import Evaluation
 from fraud.decisions.events import Outbox, Undecidable
@@ -53,7 +53,7 @@ def _failed(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
     try:
-        return Transaction.parse(_data(record), TransactionContext(_settings.currency, settings.now()))
+        return Transaction.parse(_data(record), TransactionContext(_settings.currency, clock.now()))
     except InvalidRequestError as error:
         return error
 

@@ -15,8 +15,8 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from fraud.decisions.decision import Decision, DecisionMade, DecisionView
-from fraud.decisions.events import SOURCE
+from fraud.decisions.decision import Decision, DecisionView
+from fraud.decisions.events import SOURCE, DecisionMade
 from fraud.errors import Problem
 from fraud.labels.label import LabelBatch, LabelResults
 from fraud.lists.store import LISTED, AllowRequest, DenyRequest, ListView

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TextIO
 
-CLOCK = "fraud.settings"
-"""The module whose `clock` is the one place that the doors take time from."""
+CLOCK = "fraud.clock"
+"""The module whose `source` is the one place that the doors take time from."""
 
 Handler = Callable[[Any, "Context"], Any]
 
@@ -76,7 +76,7 @@ def answer(handler: Handler, invocation: dict[str, Any]) -> str:
 
 def turn_clock(instant: datetime) -> None:
     """Past data is replayed on its own clock: the doors read `instant` until a later one comes."""
-    importlib.import_module(CLOCK).clock = lambda: instant  # type: ignore[attr-defined]
+    importlib.import_module(CLOCK).source = lambda: instant  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

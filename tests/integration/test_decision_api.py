@@ -105,7 +105,7 @@ def test_a_late_payment_is_refused_but_a_late_repeat_is_answered(decision_api, m
     payment = fresh()
     _, first = post(decision_api, payment)
     later = datetime.now(UTC) + timedelta(hours=13)
-    monkeypatch.setattr("fraud.settings.clock", lambda: later)  # the one seam that the box uses, too
+    monkeypatch.setattr("fraud.clock.source", lambda: later)  # the one seam that the box uses, too
     assert post(decision_api, payment) == (200, first)
     status, answer = post(decision_api, payment | {"transaction_id": "api-late"})
     assert status == 400

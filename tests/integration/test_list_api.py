@@ -76,7 +76,7 @@ def test_an_expired_entry_denies_nothing(list_api, decision_api, monkeypatch):
     )
     assert "DENY_LIST" not in {reason["code"] for reason in after["reasons"]}
     later = soon + timedelta(minutes=2)
-    monkeypatch.setattr("fraud.settings.clock", lambda: later)
+    monkeypatch.setattr("fraud.clock.source", lambda: later)
     assert call(list_api, "GET", "account", "expiring")[1]["active"] is False
 
 
@@ -168,7 +168,7 @@ def test_an_allow_entry_ends_by_the_payments_own_time(list_api, decision_api, mo
     end = datetime.now(UTC) + timedelta(minutes=2)
     allow(list_api, "account", "for-a-while", CHALLENGED, expires_at=end.isoformat())
     later = end + timedelta(minutes=4)
-    monkeypatch.setattr("fraud.settings.clock", lambda: later)
+    monkeypatch.setattr("fraud.clock.source", lambda: later)
     for moment, silenced in ((end - timedelta(seconds=1), True), (end, False), (later, False)):
         decision = pay(decision_api, payer_id="for-a-while", occurred_at=moment.isoformat())
         assert (CHALLENGED in codes(decision["suppressed"])) is silenced
@@ -296,7 +296,7 @@ def test_a_change_that_always_meets_another_gives_up_and_loses_nothing(list_api,
         return datetime.now(UTC)
 
     with monkeypatch.context() as busy:
-        busy.setattr("fraud.settings.clock", meanwhile)
+        busy.setattr("fraud.clock.source", meanwhile)
         assert call(list_api, "PUT", "account", "busy", {"reason": "mine"})[0] == 503
     found = dynamodb.get_item(TableName=table, Key={"pk": {"S": "account#busy"}})["Item"]["deny"]["M"]
     assert int(found["reason"]["S"]) == next(writes) - 1 > 5

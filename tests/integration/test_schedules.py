@@ -54,7 +54,7 @@ def test_tick_queues_the_slices_with_something_to_fold_and_their_messages_fold_i
     schedules, queue, monkeypatch, capsys
 ):
     now = datetime.now(UTC)
-    monkeypatch.setattr("fraud.settings.clock", lambda: now)
+    monkeypatch.setattr("fraud.clock.source", lambda: now)
     schedules.tick({}, None)
     schedules.fold({"Records": queue()}, Context())
     paid = payment(type="merchant", payee_id="shop-of-the-fold", occurred_at=now)
@@ -78,7 +78,7 @@ def test_tick_queues_the_slices_with_something_to_fold_and_their_messages_fold_i
 
 def test_tick_folds_what_is_little_and_queues_nothing(schedules, queue, monkeypatch):
     now = datetime.now(UTC) + timedelta(days=9)
-    monkeypatch.setattr("fraud.settings.clock", lambda: now)
+    monkeypatch.setattr("fraud.clock.source", lambda: now)
     schedules.tick({}, None)
     folding = schedules._folding
     paid = payment(type="merchant", payee_id="shop-of-a-tick", transaction_id="of-a-tick", occurred_at=now)

@@ -147,7 +147,7 @@ def test_a_late_repeat_is_recognised(transaction_stream, monkeypatch, capsys, un
     payment = fresh()
     transaction_stream.handler(batch(payment), None)
     later = datetime.now(UTC) + timedelta(days=2)
-    monkeypatch.setattr("fraud.settings.clock", lambda: later)
+    monkeypatch.setattr("fraud.clock.source", lambda: later)
     capsys.readouterr()
     assert transaction_stream.handler(batch(payment), None) == DONE
     assert [line["Outcome"] for line in logged(capsys)] == ["repeat"]

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from fraud.assembly import POLICY
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import Item, State, profiles, updates
-from fraud.decisions.evaluation import Scoring, StateRead, Store
+from fraud.decisions.evaluation import StateRead, Store
 from fraud.decisions.record import DecisionRecord, StoredDecision
 from fraud.errors import ServiceError, UnavailableError
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring.features import Vector
+from fraud.scoring.score import Scoring
 from fraud.transaction import Transaction
 
 

@@ -14,7 +14,7 @@ from local.lambdas.environments import CAP, Environments, FunctionError
 
 HANDLER = """
 import os, sys, time
-from fraud import settings
+from fraud import clock
 
 def handler(event, context):
     print("handling", event)
@@ -24,7 +24,7 @@ def tell(event, context):
     return {"pid": os.getpid(), "environment": dict(os.environ), "path": sys.path, "directory": os.getcwd()}
 
 def at(event, context):
-    return settings.clock().isoformat()
+    return clock.now().isoformat()
 
 def identify(event, context):
     return [context.function_name, context.memory_limit_in_mb, 0 < context.get_remaining_time_in_millis() <= 2000]
@@ -48,7 +48,7 @@ def unserialisable(event, context):
 def read(event, context):
     return sys.stdin.read()
 """
-SETTINGS = "from datetime import UTC, datetime\nclock = lambda: datetime.now(UTC)\n"
+CLOCK = "from datetime import UTC, datetime\nsource = lambda: datetime.now(UTC)\ndef now():\n    return source()\n"
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def function(tmp_path: Path) -> Function:
     (layer / "fraud").mkdir(parents=True)
     (code / "doors.py").write_text(HANDLER)
     (layer / "fraud/__init__.py").touch()
-    (layer / "fraud/settings.py").write_text(SETTINGS)
+    (layer / "fraud/clock.py").write_text(CLOCK)
     return Function("Doors", "doors.handler", 2.0, 512, {"TABLE": "counters"}, (str(code), str(layer)))
 
 

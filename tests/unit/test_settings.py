@@ -1,10 +1,7 @@
-"""The environment is read once and whole; the clock is aware."""
-
-from datetime import UTC, datetime, timedelta
+"""The environment is read once and whole."""
 
 import pytest
 
-from fraud import settings
 from fraud.errors import UndecidableError
 from fraud.settings import AwsIdentity, Settings
 
@@ -72,18 +69,6 @@ def test_all_faults_are_named_at_once():
 
 def test_the_variables_are_those_of_the_settings():
     assert {name.lower() for name in ENVIRONMENT} == set(Settings.model_fields)
-
-
-def test_now_is_the_present_in_utc():
-    now = settings.now()
-    assert now.tzinfo is UTC
-    assert abs(datetime.now(UTC) - now) < timedelta(minutes=1)
-
-
-def test_now_looks_at_whatever_clock_there_is(monkeypatch):
-    keeper = settings.now
-    monkeypatch.setattr(settings, "clock", lambda: datetime(2018, 4, 1, tzinfo=UTC))
-    assert keeper() == datetime(2018, 4, 1, tzinfo=UTC)
 
 
 LAMBDA = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "SECRET"}

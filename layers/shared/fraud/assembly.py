@@ -5,7 +5,7 @@ runs with.
 import contextlib
 from pathlib import Path
 
-from fraud import settings
+from fraud import clock
 from fraud.aws.client import AwsClient, Timeouts
 from fraud.aws.dynamodb import Tables, Transport
 from fraud.counters.worker import Folding, Queue
@@ -57,11 +57,11 @@ def evaluator(configuration: Settings) -> Evaluator:
     with contextlib.suppress(ServiceError):  # the first payment tries again
         hot.prepare()
     transport.timeouts = Timeouts(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=BATCH_STEP_S)
-    return Evaluator(hot, _scorer(configuration, transport), rule_book(), settings.now, deadline_s)
+    return Evaluator(hot, _scorer(configuration, transport), rule_book(), clock.now, deadline_s)
 
 
 def _store(configuration: Settings, transport: AwsClient) -> DynamoStore:
-    return DynamoStore(transport, _tables(configuration), configuration.decision_retention_days, settings.now)
+    return DynamoStore(transport, _tables(configuration), configuration.decision_retention_days, clock.now)
 
 
 def _scorer(configuration: Settings, transport: Transport) -> Scorer:
@@ -76,6 +76,4 @@ def folding(configuration: Settings, queue: Queue) -> Folding:
     """The fold on its tables, and on a queue that is given: SQS's needs boto3, which a payment's function never
     loads.
     """
-    return Folding(
-        AwsClient(AwsIdentity.from_environment(), FOLD_TIMEOUTS), _tables(configuration), queue, settings.now
-    )
+    return Folding(AwsClient(AwsIdentity.from_environment(), FOLD_TIMEOUTS), _tables(configuration), queue, clock.now)

@@ -1,14 +1,12 @@
-"""What the environment says, parsed once, and the one clock.
+"""The stack's parameters and the identity to call AWS with, parsed from the environment once.
 
-template.yaml sets every variable of `Settings` (a contract test compares the two). Everything that asks for
-the time asks `settings.now()`; the local box replaces its clock by the event clock of a replay.
+template.yaml sets every variable of `Settings`; a contract test compares the two. No other module reads `os.environ`.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
@@ -101,12 +99,3 @@ class AwsIdentity:
 def stage() -> str:
     """Name of the environment, for metrics: they would mix with another stack's in the same account."""
     return os.environ.get("STAGE", "local")
-
-
-clock: Callable[[], datetime] = partial(datetime.now, UTC)
-"""Where `now` looks, each time: whoever replays the past replaces it."""
-
-
-def now() -> datetime:
-    """The present, aware and in UTC."""
-    return clock()

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fraud.counters.windows import NAMES
-from fraud.decisions.decision import Decision, DecisionMade, DecisionView, view
+from fraud.decisions import record as packing
+from fraud.decisions.decision import Decision, DecisionView, view
+from fraud.decisions.events import DecisionMade
 from fraud.decisions.record import PACKED, Contents, DecisionRecord, StoredDecision
 from fraud.outcome import ADVICE, PENDING, Hit, Outcome, Reason, by_score, retryable, worst
 from fraud.transaction import Transaction

@@ -25,7 +25,6 @@ from fraud.decisions.evaluation import (
     STATE_SHARE,
     Evaluation,
     Evaluator,
-    Scoring,
     StateRead,
     _Batch,
 )
@@ -41,6 +40,7 @@ from fraud.errors import (
 from fraud.outcome import Outcome
 from fraud.scoring import features
 from fraud.scoring.features import Vector
+from fraud.scoring.score import Scoring
 from fraud.transaction import MAX_AGE, Transaction, utc
 from tests.support.fakes import FixedScorer, InMemoryStore, Trouble, rule, rule_book
 from tests.support.payments import NOON, SIDES_OF_TYPE, payment

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from fraud import assembly
 from fraud.aws.client import Request, Result
-from fraud.decisions.evaluation import Scoring
 from fraud.errors import ServiceError, UnavailableError
 from fraud.scoring import features, scorer
 from fraud.scoring.features import Vector
+from fraud.scoring.score import Scoring
 from fraud.scoring.scorer import BUDGET_PER_VECTOR_S, BUDGET_S, LEAST_S, Breaker, Embedded, Endpoint
 from fraud.settings import Settings
 from models.serving import inference

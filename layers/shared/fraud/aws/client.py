@@ -102,7 +102,7 @@ class SystemPorts:
         return time.monotonic()
 
     def epoch(self) -> float:
-        """Seconds since the epoch, for signatures: real time, even while a replay turns `settings.clock`."""
+        """Seconds since the epoch, for signatures: real time, even while a replay turns `clock.source`."""
         return time.time()
 
     def jitter(self, most: float) -> float:

@@ -4,13 +4,12 @@ The stored body is the answer, byte for byte, for as long as the decision is kep
 (versions, degradation, step times) is in it. Only `advice` is meant for the payer: reasons would teach a fraudster.
 """
 
-import hashlib
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from fraud.decisions.record import Contents, StoredDecision
+from fraud.decisions.record import StoredDecision
 from fraud.outcome import PENDING, Advice, Outcome, Reason
 from fraud.transaction import Id, Instant
 
@@ -52,45 +51,6 @@ class Decision(BaseModel):
     retryable: bool = Field(description="False: no new id will help.")
     decided_at: Instant
     steps_ms: StepTimes
-
-
-class DecisionMade(BaseModel):
-    """The event that a decision leaves on the bus. `event_id` is the same however often it is published."""
-
-    version: Literal["1"] = "1"
-    event_id: str
-    transaction_id: Id
-    type: str
-    payer_id: Id
-    payee_id: Id | None
-    amount: int
-    currency: str
-    occurred_at: str
-    decided_at: str
-    outcome: Outcome
-    score: float | None
-    codes: list[str]
-    segment: str
-    degraded: list[str]
-    recounted: bool
-    model_version: str | None
-    policy_version: str
-
-    @classmethod
-    def of(cls, contents: "Contents", decided_at: str) -> Self:
-        """From what a decision's row holds packed, and its time as the row spells it."""
-        transaction, answer = json.loads(contents.transaction), json.loads(contents.answer)
-        copied = {name: (transaction | answer).get(name) for name in cls.model_fields}
-        identity = hashlib.sha256(f"{transaction['transaction_id']} {decided_at}".encode()).hexdigest()[:32]
-        return cls.model_validate(
-            copied
-            | {
-                "version": "1",
-                "event_id": identity,
-                "codes": [reason["code"] for reason in answer["reasons"]],
-                "model_version": answer["model"]["version"],
-            }
-        )
 
 
 class StatusChange(BaseModel):

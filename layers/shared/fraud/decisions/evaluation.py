@@ -26,10 +26,11 @@ from fraud.errors import (
     ServiceError,
     UndecidedError,
 )
-from fraud.outcome import ADVICE, Hit, Outcome, Reason, Thresholds, by_score, retryable, worst
+from fraud.outcome import ADVICE, Hit, Outcome, Reason, by_score, retryable, worst
 from fraud.rules import rule_book as rules
 from fraud.rules.rule_book import PolicyResult, RuleBook
 from fraud.scoring import features
+from fraud.scoring.score import Scoring
 from fraud.transaction import MAX_AGE, Transaction
 
 REASONS_OF_THE_MODEL = 4
@@ -74,22 +75,6 @@ class Store(Protocol):
         self, records: Sequence[DecisionRecord], until: float | None = None
     ) -> list[StoredDecision | ServiceError | None]:
         """Store each decision unless its id has one. Of each None, the decision that was there first, or the error."""
-
-
-class Scoring(NamedTuple):
-    """What one model says of some vectors, in their order.
-
-    scores         probability of fraud, in [0, 1]
-    contributions  features that raised the score, in log odds, largest first; empty below the lowest threshold, because
-                   exact ones cost more than the score
-    degraded       another model was to be asked, and this one stood in
-    """
-
-    version: str
-    thresholds: Thresholds
-    scores: Sequence[float]
-    contributions: Sequence[Sequence[tuple[str, float]]]
-    degraded: bool = False
 
 
 class Scorer(Protocol):

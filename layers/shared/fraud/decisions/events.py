@@ -1,21 +1,24 @@
-"""What leaves this system: events to the bus, and records that cannot be decided to the queue that keeps them.
+"""What leaves this system: DecisionMade to the event bus, and undecidable stream records to the queue that keeps them.
 
 Everything sent carries an identity that does not change when it is sent again, because it will be: a consumer drops
 what it has seen. Clients are made when first needed: most batches send nothing to the queue.
 """
 
 import base64
+import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel
 
 from fraud.aws.boto import client, translate_errors
+from fraud.decisions.record import Contents
 from fraud.errors import Fault
+from fraud.outcome import Outcome
 from fraud.settings import Settings
-from fraud.transaction import Transaction
+from fraud.transaction import Id, Transaction
 
 SOURCE = "fraud"
 EVENTS_PER_CALL = 10
@@ -24,6 +27,45 @@ MOST_ERRORS = 50
 
 INLINE_BYTES = 180_000
 """A larger record goes to the archive and its message points there: a message holds 256 KB."""
+
+
+class DecisionMade(BaseModel):
+    """The event that a decision leaves on the bus. `event_id` is the same however often it is published."""
+
+    version: Literal["1"] = "1"
+    event_id: str
+    transaction_id: Id
+    type: str
+    payer_id: Id
+    payee_id: Id | None
+    amount: int
+    currency: str
+    occurred_at: str
+    decided_at: str
+    outcome: Outcome
+    score: float | None
+    codes: list[str]
+    segment: str
+    degraded: list[str]
+    recounted: bool
+    model_version: str | None
+    policy_version: str
+
+    @classmethod
+    def of(cls, contents: Contents, decided_at: str) -> Self:
+        """From what a decision's row holds packed, and its time as the row spells it."""
+        transaction, answer = json.loads(contents.transaction), json.loads(contents.answer)
+        copied = {name: (transaction | answer).get(name) for name in cls.model_fields}
+        identity = hashlib.sha256(f"{transaction['transaction_id']} {decided_at}".encode()).hexdigest()[:32]
+        return cls.model_validate(
+            copied
+            | {
+                "version": "1",
+                "event_id": identity,
+                "codes": [reason["code"] for reason in answer["reasons"]],
+                "model_version": answer["model"]["version"],
+            }
+        )
 
 
 class Undecidable(NamedTuple):

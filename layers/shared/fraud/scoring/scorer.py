@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fraud.aws import metrics
 from fraud.aws.client import Request, all_or_raise
 from fraud.aws.dynamodb import Transport
-from fraud.decisions.evaluation import Scoring
 from fraud.errors import ServiceError
 from fraud.scoring import features
 from fraud.scoring.features import Vector
+from fraud.scoring.score import Scoring
 from fraud.scoring.trees import OUTCOMES, Trees
 
 PACKAGED = Path(__file__).parent / "model"
