@@ -17,8 +17,7 @@ from benchmarks import lives, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
 from benchmarks.metering import TABLES, Metered
 from fraud import assembly
-from fraud.aws.client import Request, Result
-from fraud.aws.dynamodb import Transport
+from fraud.aws.transport import Request, Result, Transport
 from fraud.counters.layout import DEVICE, PAYEE, PAYER
 from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.store import DynamoStore

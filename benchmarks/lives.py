@@ -9,8 +9,8 @@ import random
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from fraud.aws.client import Request
-from fraud.aws.dynamodb import Tables, Transport
+from fraud.aws.dynamodb import Tables
+from fraud.aws.transport import Request, Transport
 from fraud.counters import fold, worker
 from fraud.counters.history import NO_HISTORY
 from fraud.counters.layout import DAY, PAYER, SCALES, SLOTS, Item, Key, Kind, packed

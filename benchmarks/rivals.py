@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fraud import assembly, clock
 from fraud.aws import metrics
-from fraud.aws.client import INVOKE, ConditionFailed, Request, Result
+from fraud.aws.client import INVOKE
 from fraud.aws.dynamodb import Tables
 from fraud.aws.http_api import Event, Response, body_of, respond
+from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.decisions.evaluation import Evaluator, Scorer
 from fraud.decisions.store import DynamoStore
 from fraud.scoring import scorer

@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from fraud import assembly
-from fraud.aws.client import Request, Response, Result
+from fraud.aws.transport import Request, Response, Result
 from fraud.counters.codec import item_of
 from fraud.counters.layout import Item, Key, updates
 from fraud.counters.windows import measure

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
 
-from fraud.aws.client import Request, Result
+from fraud.aws.transport import Request, Result
 from fraud.counters.fold import Due
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import DAY, updates

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from fraud.aws.client import AwsClient, ConditionFailed, Request, Result
+from fraud.aws.client import AwsClient
 from fraud.aws.dynamodb import Tables, watermark_request
 from fraud.aws.queue import SqsQueue
+from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters import windows
 from fraud.counters.codec import SHARDS, attempt_update, profile_of, watermark
 from fraud.counters.fold import PROFILE_DAYS, WATERMARKS, Progress

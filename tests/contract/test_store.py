@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fraud.aws.client import AwsClient, ConditionFailed, Request, Response, Result, all_or_raise
-from fraud.aws.dynamodb import READ_ATTEMPTS, Tables, Transport
+from fraud.aws.client import AwsClient
+from fraud.aws.dynamodb import READ_ATTEMPTS, Tables
+from fraud.aws.transport import ConditionFailed, Request, Response, Result, Transport, all_or_raise
 from fraud.counters.codec import attempt_update, item_of, projection
 from fraud.counters.fold import closable
 from fraud.counters.history import Bucket, FoldedHistory, Series

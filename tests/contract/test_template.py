@@ -13,7 +13,7 @@ import moto.server
 import pytest
 from botocore.session import get_session
 
-from fraud.aws.client import Request
+from fraud.aws.transport import Request
 from fraud.counters import fold
 from fraud.counters.layout import MERCHANT
 from fraud.labels import store

@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fraud.aws.client import AwsClient, ConditionFailed, Request, Result
+from fraud.aws.client import AwsClient
 from fraud.aws.sigv4 import Signer
+from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters.codec import attempt_update
 from fraud.counters.layout import updates
 from fraud.errors import ServiceError

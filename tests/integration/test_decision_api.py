@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from fraud import assembly
-from fraud.aws.client import Request, Result, Timeouts
+from fraud.aws.client import Timeouts
+from fraud.aws.transport import Request, Result
 from fraud.counters.layout import packed
 from fraud.errors import ServiceError, UnavailableError, UndecidedError
 from fraud.transaction import Transaction

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from fraud.aws.client import Request, Result
+from fraud.aws.transport import Request, Result
 from fraud.counters.layout import packed
 from fraud.decisions.store import contents_of
 from fraud.errors import ServiceError, UnavailableError

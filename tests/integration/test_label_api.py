@@ -20,7 +20,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from fraud import settings
-from fraud.aws.boto import ATTEMPTS
+from fraud.aws.boto import CONFLICTS
 from fraud.counters.codec import profile_of
 from fraud.decisions.record import PACKED, Contents
 from fraud.labels.label import MAX_LABELS_OF_SOURCE
@@ -421,7 +421,7 @@ def test_a_label_that_meets_other_writers_is_judged_again(house):
     assert house.profile(payee) == {f"fi{DAY}": 1}
 
 
-@pytest.mark.parametrize(("faults", "status"), [(["conflict"] * ATTEMPTS, 503), (["AccessDeniedException"], 500)])
+@pytest.mark.parametrize(("faults", "status"), [(["conflict"] * CONFLICTS, 503), (["AccessDeniedException"], 500)])
 def test_what_cannot_be_written_is_refused_whole_and_sent_again_nothing_is_lost_or_doubled(house, faults, status):
     payee = unique("payee")
     batch = [said(unique("t"), **elsewhere(unique("payer"), payee)) for _ in range(3)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fraud.aws.client import Request, Result
+from fraud.aws.transport import Request, Result
 from fraud.counters import layout
 from fraud.decisions.events import INLINE_BYTES
 from fraud.errors import ServiceError, UnavailableError

@@ -8,7 +8,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from fraud.aws.boto import service_error_of
-from fraud.aws.client import ConditionFailed, Request, Result
+from fraud.aws.transport import ConditionFailed, Request, Result
 
 PARALLEL = 8
 

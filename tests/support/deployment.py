@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fraud.aws.client import Request, Result
 from fraud.aws.dynamodb import Tables
+from fraud.aws.transport import Request, Result
 from fraud.counters.codec import profile_of, watermark
 from fraud.counters.fold import WATERMARKS, Done, Progress
 from fraud.counters.layout import Slice

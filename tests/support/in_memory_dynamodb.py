@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from fraud.aws.client import ConditionFailed, Request, Response, Result
+from fraud.aws.transport import ConditionFailed, Request, Response, Result
 
 Payload = Mapping[str, Any]
 Value = Mapping[str, Any]

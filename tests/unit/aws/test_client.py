@@ -16,19 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.aws.client import (
-    BACKOFF_S,
-    CONNECTIONS,
-    AwsClient,
-    ConditionFailed,
-    Request,
-    SystemPorts,
-    Timeouts,
-    all_or_raise,
-    binary,
-    service_error,
-)
+from fraud.aws.client import BACKOFF_S, CONNECTIONS, AwsClient, SystemPorts, Timeouts
 from fraud.aws.connection import LONGEST_BODY, LONGEST_HEAD
+from fraud.aws.failures import service_error
+from fraud.aws.transport import ConditionFailed, Request, all_or_raise, binary
 from fraud.errors import ServiceError, UnavailableError
 from fraud.settings import AwsIdentity
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.aws.client import Request
+from fraud.aws.transport import Request
 from fraud.counters.fold import (
     FORGOTTEN_AT_ONCE,
     LAG,

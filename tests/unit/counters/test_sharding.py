@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import metering
-from fraud.aws.client import Request, Result
 from fraud.aws.dynamodb import KEYS_PER_READ
+from fraud.aws.transport import Request, Result
 from fraud.counters.codec import SHARDS, size_of
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import (

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from fraud.assembly import rule_book
-from fraud.aws.client import ConditionFailed, Request
+from fraud.aws.transport import ConditionFailed, Request
 from fraud.counters.fold import SLICES, WATERMARKS, Due, Progress, closable
 from fraud.counters.layout import MERCHANT, PAYER, Key, Slice, packed, updates
 from fraud.counters.windows import measure

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from fraud.aws.client import Request, Result
+from fraud.aws.transport import Request, Result
 from fraud.counters.layout import TOKEN_DAYS, packed
 from fraud.decisions.repair import FULL, repair
 from fraud.decisions.store import DynamoStore

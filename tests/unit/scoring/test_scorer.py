@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud import assembly
-from fraud.aws.client import Request, Result
+from fraud.aws.transport import Request, Result
 from fraud.errors import ServiceError, UnavailableError
 from fraud.scoring import features, scorer
 from fraud.scoring.features import Vector

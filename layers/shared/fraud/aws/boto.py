@@ -1,10 +1,9 @@
-"""What every path but the hot one shares: boto3's clients with their patience, and one reading of its errors.
+"""boto3 and PynamoDB off the hot path: clients with time limits, their errors as ours, and retries of lost races.
 
 Queues, bus, archive and the tables that people write to are not timed by the payment app, so they talk through boto3
-and PynamoDB. What the hot path imports must not import this.
+and PynamoDB. Nothing that the hot path imports may import this: boto3's first client costs 250 ms of CPU.
 """
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,29 +13,32 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fraud.aws import client as wire
+from fraud.aws.failures import ATTEMPTS, CONNECT_S, READ_S, pause_s, service_error
 from fraud.errors import ServiceError, UnavailableError
 
-TIMEOUTS = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
-"""A call that hangs must leave the function time to say so."""
+TIMEOUTS = Config(
+    connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"mode": "standard", "total_max_attempts": ATTEMPTS}
+)
 
-ATTEMPTS = 12
-"""How often a change that met another one is read and tried again: each round lets at least one of them pass."""
+CONFLICTS = 12
+"""How often a change that met another writer is read and tried again: each round lets at least one of them pass."""
+
+CONFLICT_PAUSE_S, LONGEST_CONFLICT_PAUSE_S = 0.02, 0.3
 
 T = TypeVar("T")
 
 
 def client(service: str) -> Any:  # noqa: ANN401 - boto3 has no types
-    """A client of a service."""
+    """Make a boto3 client of a service, with the slow path's time limits."""
     return boto3.client(service, config=TIMEOUTS)
 
 
 @contextmanager
 def translate_errors(*errors: type[Exception]) -> Iterator[None]:
-    """Raises ServiceError or UnavailableError in place of botocore's errors.
+    """Raise ServiceError or UnavailableError in place of botocore's errors.
 
-    errors  those of a library on top of botocore, PynamoDB, which keep what happened as their `cause`; given by whom
-            it concerns, so that nobody else imports it
+    errors  those of a library on top of botocore (PynamoDB), which keep what happened as their `cause`. The caller
+            passes them, so that a caller without PynamoDB does not import it.
     """
     try:
         yield
@@ -45,27 +47,27 @@ def translate_errors(*errors: type[Exception]) -> Iterator[None]:
 
 
 def retry_conflicts(change: Callable[[int], T], *errors: type[Exception]) -> T:
-    """What comes of a change that is written only if nobody else wrote since it was read, done again when somebody did.
+    """Return the result of a conditional change; read and try again while another writer was faster.
 
-    change  reads and writes; it is told how often it was done before
-    errors  as in `translate_errors`; one with `cancellation_reasons` was another writer
+    change  reads and writes; its argument is the number of attempts before this one
+    errors  as in `translate_errors`; an error with `cancellation_reasons` means that another writer was faster
 
-    Raises UnavailableError when it met another writer each time.
+    Raises UnavailableError when another writer was faster every time, and what `translate_errors` raises.
     """
-    for attempt in range(ATTEMPTS):
+    for attempt in range(CONFLICTS):
         with translate_errors(*errors):
             try:
                 return change(attempt)
             except errors as error:
                 if not getattr(error, "cancellation_reasons", ()):
                     raise
-        time.sleep(random.uniform(0, min(0.02 * 2**attempt, 0.3)))  # noqa: S311 - jitter
+        time.sleep(pause_s(attempt, CONFLICT_PAUSE_S, LONGEST_CONFLICT_PAUSE_S))
     raise UnavailableError("TransactionConflict")
 
 
 def service_error_of(error: Exception) -> ServiceError:
-    """What an error means to a caller: worth sending again, or not. What is no service's word is the network's."""
+    """Translate one of botocore's errors. An error that is no service's answer came from the network: it passes."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)  # PynamoDB's errors come without
-        return wire.service_error(error.response["Error"]["Code"], status)
+        return service_error(error.response["Error"]["Code"], status)
     return UnavailableError(type(error).__name__)

@@ -17,16 +17,18 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from fraud.aws.connection import Connection, Exchange, Reply, Tls, UnreadableAnswerError, header
+from fraud.aws.failures import service_error
 from fraud.aws.resolver import Resolver
 from fraud.aws.sigv4 import Signer
-from fraud.errors import ServiceError, UnavailableError
+from fraud.aws.transport import ConditionFailed, Request, Result
+from fraud.errors import UnavailableError
 from fraud.settings import AwsIdentity
 
 CONNECTIONS = 32
@@ -35,48 +37,11 @@ CONNECTIONS = 32
 BACKOFF_S = 0.025
 """Longest pause before the second attempt; each later one may be twice as long."""
 
-PASSING = frozenset(
-    {
-        "InternalFailure",
-        "InternalServerError",
-        "LimitExceededException",
-        "ModelNotReadyException",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "ServiceUnavailable",
-        "ThrottlingException",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-    }
-)
-"""Errors that are gone when the same request comes a little later."""
-
-PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-"""The first is what some servers send on a connection that lay idle, before they close it."""
 
 INVOKE = "invoke_endpoint"
 
 OF_ENDPOINT = {"ContentType": "content-type", "Accept": "accept"}
 """Fields of InvokeEndpoint that travel as headers."""
-
-
-class Request(NamedTuple):
-    """One call: operation as in boto3 (`update_item`, `invoke_endpoint`), payload as there, values with their types."""
-
-    operation: str
-    payload: Mapping[str, Any]
-
-
-class ConditionFailed(NamedTuple):
-    """The condition did not hold; `item` is what was there, if the request asked for it."""
-
-    item: Mapping[str, Any]
-
-
-Response = Mapping[str, Any] | ConditionFailed
-"""What the service answered, with binary values in base64 as JSON has them; of an endpoint, its `Body` in bytes."""
-
-Result = Response | ServiceError
 
 
 class Timeouts(NamedTuple):
@@ -128,27 +93,6 @@ class SystemPorts:
             dialled.close()
             raise OSError(failed, "not connected")
         return dialled
-
-
-def all_or_raise(results: Iterable[Result]) -> list[Response]:
-    """The answers, for who can do nothing without all of them. Raises the first error among them."""
-    answers: list[Response] = []
-    for result in results:
-        if isinstance(result, ServiceError):
-            raise result
-        answers.append(result)
-    return answers
-
-
-def binary(content: bytes | str) -> bytes:
-    """The content of a binary value: in base64 from JSON, as it is from whoever else may answer."""
-    return base64.b64decode(content) if isinstance(content, str) else bytes(memoryview(content))
-
-
-def service_error(code: str, status: int) -> ServiceError:
-    """What a service's error means to a caller: worth sending again, or not."""
-    passes = code in PASSING or status in PASSING_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return UnavailableError(code) if passes else ServiceError(code)
 
 
 class AwsClient:

@@ -10,9 +10,10 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from fraud.aws.client import ConditionFailed, Request, Response, Result, all_or_raise
+from fraud.aws.failures import longest_pause_s, pause_s
+from fraud.aws.transport import ConditionFailed, Request, Response, Transport, all_or_raise
 from fraud.counters import fold
 from fraud.counters.codec import SHARDS, profile_of
 from fraud.counters.layout import Profile
@@ -25,7 +26,7 @@ READ_ATTEMPTS = 4
 """How often keys that DynamoDB left unprocessed are asked for again."""
 
 PAUSE_S = 0.01
-"""Before they are asked for the first time; twice as long before each further time."""
+"""Longest pause before they are asked for the first time; it doubles before each further time."""
 
 WATERMARKS_LAST = timedelta(minutes=1)
 """How long the fold's watermarks, and the table of shards, are taken for current: watermarks only ever rise, so an old
@@ -44,16 +45,6 @@ class Tables(NamedTuple):
     counters: str
     profiles: str
     decisions: str
-
-
-class Transport(Protocol):
-    """Sends requests together and gathers their answers."""
-
-    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """Answers in the order of the requests, and an error in the place of each that cannot be had.
-
-        until  reading of `time.monotonic` after which it waits no longer; None: as long as its own patience lasts.
-        """
 
 
 def typed_key(*key: str) -> dict[str, dict[str, str]]:
@@ -86,10 +77,10 @@ def read_all(transport: Transport, answer: Response, until: float | None = None)
                 found.setdefault(table, []).extend(rows)
         if not left:
             return found
-        pause = PAUSE_S * 2**attempt
-        if attempt == READ_ATTEMPTS or (until is not None and time.monotonic() + pause >= until):
+        longest = longest_pause_s(attempt, PAUSE_S)
+        if attempt == READ_ATTEMPTS or (until is not None and time.monotonic() + longest >= until):
             break
-        time.sleep(pause)
+        time.sleep(pause_s(attempt, PAUSE_S))
         (answer,) = all_or_raise(transport.gather([batch_read(left)], until))
     raise UnavailableError("UnprocessedKeys")
 

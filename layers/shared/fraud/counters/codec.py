@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fraud.aws.client import binary
+from fraud.aws.transport import binary
 from fraud.counters import fold, layout, sharding, windows
 from fraud.counters.fold import Progress
 from fraud.counters.history import NO_HISTORY, SIDES, FoldedHistory

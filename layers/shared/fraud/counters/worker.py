@@ -9,7 +9,6 @@ Whoever folds sees every closed item, so the fold also writes the table of shard
 split from the day after tomorrow on.
 """
 
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,11 +16,9 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from fraud.aws import metrics
-from fraud.aws.client import ConditionFailed, Request, Response, all_or_raise
 from fraud.aws.dynamodb import (
     WATERMARKS_LAST,
     Tables,
-    Transport,
     batch_read,
     optional_field,
     read_all,
@@ -30,6 +27,8 @@ from fraud.aws.dynamodb import (
     watermark_request,
     watermark_rows,
 )
+from fraud.aws.failures import pause_s
+from fraud.aws.transport import ConditionFailed, Request, Response, Transport, all_or_raise
 from fraud.counters import fold, layout, sharding
 from fraud.counters.codec import SHARDS, history_of, item_of, profile_of, shards_of, watermark, watermarks_of
 from fraud.counters.fold import Done, Due, Progress
@@ -56,6 +55,9 @@ RESERVE_MS = 10_000
 
 ATTEMPTS = 6
 """How often a fold that was overtaken, or met a label's transaction on its profile, reads again."""
+
+PAUSE_S = 0.02
+"""Longest pause before the third reading, but for the doubling that each attempt brings."""
 
 READ_OF_ITEM = ", ".join(("pk", "sk", *fold.READ))
 
@@ -256,7 +258,7 @@ class Folding:
         """Fold items into their profiles. One that was overtaken by another fold, or refused, is read again."""
         for attempt in range(ATTEMPTS):
             if attempt > 1:  # once at once
-                time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
+                time.sleep(pause_s(attempt, PAUSE_S))
             try:
                 keys = self._overtaken(keys, consistent=attempt > 0)
             except UnavailableError:  # a label's transaction is writing to the same profile

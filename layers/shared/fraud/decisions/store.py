@@ -11,12 +11,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
-from fraud.aws.client import ConditionFailed, Request, Response, Result, all_or_raise, binary
 from fraud.aws.dynamodb import (
     KEYS_PER_READ,
     WATERMARKS_LAST,
     Tables,
-    Transport,
     batch_read,
     malformed_as_unavailable,
     optional_field,
@@ -27,6 +25,7 @@ from fraud.aws.dynamodb import (
     watermark_request,
     watermark_rows,
 )
+from fraud.aws.transport import ConditionFailed, Request, Response, Result, Transport, all_or_raise, binary
 from fraud.counters import fold, layout, sharding, windows
 from fraud.counters.codec import (
     attempt_update,

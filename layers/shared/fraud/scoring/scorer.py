@@ -14,8 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fraud.aws import metrics
-from fraud.aws.client import Request, all_or_raise
-from fraud.aws.dynamodb import Transport
+from fraud.aws.transport import Request, Transport, all_or_raise
 from fraud.errors import ServiceError
 from fraud.scoring import features
 from fraud.scoring.features import Vector

@@ -1,0 +1,58 @@
+"""What a service's failure means: whether the same request may be sent again, how long to wait, and when to give up.
+
+The hot path's client, boto3 and PynamoDB read errors here, so a failure that passes is the same failure on every path.
+The slow path's time limits and every pause of the library are here too.
+"""
+
+import math
+import random
+from http import HTTPStatus
+
+from fraud.errors import ServiceError, UnavailableError
+
+CONNECT_S, READ_S, ATTEMPTS = 1, 3, 2
+"""Time limits of a slow-path call: seconds to connect, seconds to read, attempts in all. A call that hangs must leave
+the function time to say so.
+"""
+
+PASSING = frozenset(
+    {
+        "InternalFailure",
+        "InternalServerError",
+        "LimitExceededException",
+        "ModelNotReadyException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "ThrottlingException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+"""Errors that are gone when the same request comes a little later."""
+
+PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+"""The first is what some servers send on a connection that lay idle, before they close it."""
+
+
+def service_error(code: str, status: int) -> ServiceError:
+    """What a service's error means to a caller: worth sending again, or not."""
+    passes = code in PASSING or status in PASSING_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return UnavailableError(code) if passes else ServiceError(code)
+
+
+def longest_pause_s(attempt: int, first_s: float, most_s: float = math.inf) -> float:
+    """Seconds that the pause after an attempt may last: `first_s` after attempt 0, twice as long after each later one.
+
+    >>> [longest_pause_s(attempt, 0.02, 0.1) for attempt in range(4)]
+    [0.02, 0.04, 0.08, 0.1]
+    """
+    return min(first_s * 2.0**attempt, most_s)
+
+
+def pause_s(attempt: int, first_s: float, most_s: float = math.inf) -> float:
+    """A random pause of up to `longest_pause_s`, so that callers who failed together do not come back together.
+
+    Full jitter: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    return random.uniform(0, longest_pause_s(attempt, first_s, most_s))  # noqa: S311 - jitter
