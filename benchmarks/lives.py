@@ -9,11 +9,11 @@ import random
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from fraud.aws.dynamodb import Tables
 from fraud.aws.transport import Request, Transport
 from fraud.counters import fold, worker
 from fraud.counters.history import NO_HISTORY
 from fraud.counters.layout import DAY, PAYER, SCALES, SLOTS, Item, Key, Kind, packed
+from fraud.counters.store import Tables
 from fraud.transaction import Transaction
 
 TODAY = datetime(2026, 3, 4, tzinfo=UTC)

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fraud import assembly
-from fraud.aws.dynamodb import Tables
 from fraud.aws.transport import Request, Result
+from fraud.counters.store import Tables
 from fraud.counters.worker import Folding, Message
 from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.store import DynamoStore

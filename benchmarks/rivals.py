@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from fraud import assembly, clock
-from fraud.aws import metrics
 from fraud.aws.client import INVOKE
-from fraud.aws.dynamodb import Tables
 from fraud.aws.http_api import Event, Response, body_of, respond
 from fraud.aws.transport import ConditionFailed, Request, Result
+from fraud.counters.store import Tables
 from fraud.decisions.evaluation import Evaluator, Scorer
+from fraud.decisions.metrics import log_evaluation
 from fraud.decisions.store import DynamoStore
 from fraud.scoring import scorer
 from fraud.settings import Settings
@@ -128,7 +128,7 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
     def decide(event: Event) -> str:
         transaction = Transaction.parse(body_of(event), TransactionContext(configuration.currency, clock.now()))
         evaluation = evaluator.evaluate(transaction)
-        metrics.evaluated(evaluation, "api")
+        log_evaluation(evaluation, "decision_api")
         return evaluation.answer.decode()
 
     return lambda event: respond("api", lambda: decide(event))

@@ -5,14 +5,14 @@ rules.
 """
 
 from fraud import assembly, clock
-from fraud.aws import metrics
 from fraud.aws.http_api import Event, Response, body_of, respond
 from fraud.decisions import decision
+from fraud.decisions.metrics import log_evaluation
 from fraud.errors import NotFoundError
 from fraud.settings import Settings
 from fraud.transaction import Transaction, TransactionContext, is_id
 
-DOOR = "api"
+DOOR = "decision_api"
 
 _settings = Settings.from_environment()
 _evaluator = assembly.evaluator(_settings)
@@ -27,7 +27,7 @@ def decide(event: Event) -> bytes:
     """Decide the payment in the body, or repeat its decision."""
     transaction = Transaction.parse(body_of(event), TransactionContext(_settings.currency, clock.now()))
     evaluation = _evaluator.evaluate(transaction)
-    metrics.evaluated(evaluation, DOOR)
+    log_evaluation(evaluation, DOOR)
     return evaluation.answer
 
 

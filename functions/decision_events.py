@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fraud import assembly, clock
-from fraud.aws import metrics
+from fraud.aws.metrics import log_refusal
 from fraud.aws.queue import SqsQueue
 from fraud.decisions.events import DecisionMade, Outbox
+from fraud.decisions.metrics import log_repair
 from fraud.decisions.record import Contents
 from fraud.decisions.repair import repair
 from fraud.decisions.store import contents_of
@@ -43,7 +44,7 @@ def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -
         try:
             _repair(each, row)
         except ServiceError as error:
-            metrics.refused(error, DOOR)
+            log_refusal(error, DOOR)
             return n
     return len(rows)
 
@@ -53,7 +54,7 @@ def _published(events: Sequence[DecisionMade]) -> int:
     try:
         return min(_outbox.publish(events), default=len(events))
     except ServiceError as error:
-        metrics.refused(error, DOOR)
+        log_refusal(error, DOOR)
         return 0
 
 
@@ -65,6 +66,6 @@ def _repair(contents: Contents, row: Mapping[str, Any]) -> None:
     transaction = Transaction.model_validate_json(contents.transaction)
     given_up = repair(_store, _folding, transaction, kinds, clock.now())
     for error in given_up:
-        metrics.refused(error, DOOR)
+        log_refusal(error, DOOR)
     if len(given_up) < len(kinds):
-        metrics.recounted(len(kinds) - len(given_up))
+        log_repair(len(kinds) - len(given_up))

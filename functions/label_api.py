@@ -6,13 +6,13 @@ unchanged by it.
 """
 
 from fraud import clock
-from fraud.aws import metrics
 from fraud.aws.http_api import Event, Response, body_of, caller_arn, respond
 from fraud.labels.label import LabelBatch, LabelResults
+from fraud.labels.metrics import log_labels
 from fraud.labels.store import LabelStore
 from fraud.settings import Settings
 
-DOOR = "labels"
+DOOR = "label_api"
 
 _settings = Settings.from_environment()
 _labels = LabelStore(_settings)
@@ -29,5 +29,5 @@ def label(event: Event) -> LabelResults:
     by = caller_arn(event)
     source = _settings.label_sources.of(by)
     answer = _labels.accept(LabelBatch.parse(body_of(event), now), source, by, now)
-    metrics.labelled(answer.results, source, DOOR)
+    log_labels(answer.results, source, DOOR)
     return answer

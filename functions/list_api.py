@@ -13,7 +13,7 @@ from fraud.aws.http_api import Event, Response, body_of, caller_arn, respond
 from fraud.lists.store import REQUESTS, ListContext, ListKey, Lists
 from fraud.settings import Settings
 
-DOOR = "lists"
+DOOR = "list_api"
 
 _lists = Lists(Settings.from_environment())
 _silenceable = assembly.rule_book().silenceable

@@ -8,12 +8,11 @@ import json
 from typing import Any
 
 from fraud import assembly
-from fraud.aws import metrics
+from fraud.aws.metrics import log_refusal
 from fraud.aws.queue import SqsQueue
+from fraud.counters.metrics import DOOR, log_fold, log_tick
 from fraud.errors import ServiceError
 from fraud.settings import Settings
-
-DOOR = "fold"
 
 _settings = Settings.from_environment()
 _folding = assembly.folding(_settings, SqsQueue(_settings.fold_queue_url))
@@ -24,9 +23,9 @@ def tick(_event: object, _context: object) -> dict[str, int]:
     try:
         due = _folding.tick()
     except ServiceError as error:
-        metrics.refused(error, DOOR)
+        log_refusal(error, DOOR)
         raise
-    metrics.fold_due(due)
+    log_tick(due)
     return due._asdict()
 
 
@@ -37,8 +36,8 @@ def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401
         try:
             done = _folding.work(json.loads(record["body"]), context.get_remaining_time_in_millis)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one message is not the others'
-            metrics.refused(error, DOOR)
+            log_refusal(error, DOOR)
             failed.append({"itemIdentifier": record["messageId"]})
         else:
-            metrics.folded(done)
+            log_fold(done)
     return {"batchItemFailures": failed}

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from fraud import assembly, clock
-from fraud.aws import metrics
+from fraud.aws.metrics import log_refusal
 from fraud.decisions.evaluation import Evaluation
 from fraud.decisions.events import Outbox, Undecidable
+from fraud.decisions.metrics import log_evaluation
 from fraud.errors import ConflictingBodyError, FraudError, InvalidRequestError, ServiceError
 from fraud.settings import Settings
 from fraud.transaction import Transaction, TransactionContext
 
-DOOR = "stream"
+DOOR = "transaction_stream"
 REASONS: dict[type[FraudError], str] = {InvalidRequestError: "invalid", ConflictingBodyError: "conflict"}
 
 _settings = Settings.from_environment()
@@ -46,7 +47,7 @@ def _failed(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         try:
             _settle(record, outcome)
         except ServiceError as error:
-            metrics.refused(error, DOOR)
+            log_refusal(error, DOOR)
             failed.append({"itemIdentifier": record["kinesis"]["sequenceNumber"]})
     return failed
 
@@ -61,7 +62,7 @@ def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
 def _settle(record: dict[str, Any], outcome: Evaluation | FraudError) -> None:
     """Say what was decided, or set the record aside. Raises ServiceError when it must come again."""
     if isinstance(outcome, Evaluation):
-        metrics.evaluated(outcome, DOOR)
+        log_evaluation(outcome, DOOR)
         return
     if isinstance(outcome, ServiceError):
         raise outcome
@@ -69,7 +70,7 @@ def _settle(record: dict[str, Any], outcome: Evaluation | FraudError) -> None:
     shard = record["eventID"].partition(":")[0]
     reason = REASONS[type(outcome)]
     _outbox.set_aside(Undecidable(reason, outcome.faults, _data(record), shard, kinesis["sequenceNumber"]))
-    metrics.refused(outcome, DOOR)
+    log_refusal(outcome, DOOR)
 
 
 def _data(record: dict[str, Any]) -> bytes:

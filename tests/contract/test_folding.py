@@ -13,7 +13,6 @@ import pytest
 from botocore.stub import Stubber
 
 from fraud.aws.client import AwsClient
-from fraud.aws.dynamodb import Tables, watermark_request
 from fraud.aws.queue import SqsQueue
 from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters import windows
@@ -21,6 +20,7 @@ from fraud.counters.codec import SHARDS, attempt_update, profile_of, watermark
 from fraud.counters.fold import PROFILE_DAYS, WATERMARKS, Progress
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import MERCHANT, PAYER, Key, packed, updates
+from fraud.counters.store import Tables, watermark_request
 from fraud.counters.windows import measure
 from fraud.counters.worker import PAGE, RESERVE_MS, Folding, Message, watermark_update
 from fraud.decisions.record import DecisionRecord

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fraud.aws.client import AwsClient
-from fraud.aws.dynamodb import READ_ATTEMPTS, Tables
+from fraud.aws.dynamodb import READ_ATTEMPTS
 from fraud.aws.transport import ConditionFailed, Request, Response, Result, Transport, all_or_raise
 from fraud.counters.codec import attempt_update, item_of, projection
 from fraud.counters.fold import closable
@@ -34,6 +34,7 @@ from fraud.counters.layout import (
     slot_of,
     updates,
 )
+from fraud.counters.store import Tables
 from fraud.counters.windows import NAMES, measure
 from fraud.counters.worker import RESERVE_MS, Folding, Message
 from fraud.decisions.evaluation import Evaluator

@@ -296,7 +296,7 @@ def test_large_items_are_heard_of_from_every_door_that_counts() -> None:
     metrics = [query["MetricStat"]["Metric"] for query in ALARMS["ItemsTooLarge"]["Metrics"] if "MetricStat" in query]
     assert {metric["MetricName"] for metric in metrics} == {"LargeItems"}
     doors = [metric["Dimensions"] for metric in metrics]
-    assert doors == [[{"Name": "Door", "Value": door}] for door in ("api", "stream")]
+    assert doors == [[{"Name": "Door", "Value": door}] for door in ("decision_api", "transaction_stream")]
 
 
 def test_every_alarm_is_heard() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fraud.aws.dynamodb import watermark_request, watermark_rows
 from fraud.counters.codec import shards_of
 from fraud.counters.layout import Slice, updates
+from fraud.counters.store import watermark_request, watermark_rows
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError
 from local.account.emulator import Emulator

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fraud.aws.dynamodb import Tables
 from fraud.aws.transport import Request, Result
 from fraud.counters.codec import profile_of, watermark
 from fraud.counters.fold import WATERMARKS, Done, Progress
 from fraud.counters.layout import Slice
+from fraud.counters.store import Tables
 from fraud.counters.worker import FEW, RESERVE_MS, Folding, Message
 from fraud.decisions.store import DynamoStore
 from fraud.transaction import Transaction

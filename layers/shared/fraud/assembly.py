@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fraud import clock
 from fraud.aws.client import AwsClient, Timeouts
-from fraud.aws.dynamodb import Tables
 from fraud.aws.transport import Transport
+from fraud.counters.store import Tables
 from fraud.counters.worker import Folding, Queue
 from fraud.decisions.evaluation import Evaluator, Scorer
 from fraud.decisions.store import DynamoStore

@@ -7,11 +7,14 @@ import pytest
 
 from fraud import settings
 from fraud.assembly import POLICY
-from fraud.aws import metrics as telemetry
+from fraud.aws.metrics import log_refusal
 from fraud.counters.fold import Done, Due
+from fraud.counters.metrics import log_fold, log_tick
 from fraud.decisions.evaluation import Evaluation, Evaluator
+from fraud.decisions.metrics import log_evaluation
 from fraud.errors import Fault, InvalidRequestError, UnavailableError
 from fraud.labels.label import LabelResult
+from fraud.labels.metrics import log_labels
 from fraud.rules.rule_book import RuleBook
 from tests.support.fakes import FixedScorer, InMemoryStore
 from tests.support.payments import NOON, payment
@@ -51,7 +54,7 @@ def metrics(parsed: dict[str, Any]) -> dict[str, tuple[str, float]]:
 
 def test_a_decision_is_one_line_without_personal_data(capsys):
     evaluator = Evaluator(InMemoryStore(), FixedScorer(0.6), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
-    telemetry.evaluated(evaluator.evaluate(payment(**PERSONAL)), "api")
+    log_evaluation(evaluator.evaluate(payment(**PERSONAL)), "api")
     parsed = line(capsys)
     assert {name: unit for name, (unit, _) in metrics(parsed).items()} == {
         "Decisions": "Count",
@@ -68,7 +71,7 @@ def test_a_decision_is_one_line_without_personal_data(capsys):
 def test_a_decision_on_a_large_item_names_its_kind_and_counts_it(capsys):
     evaluator = Evaluator(InMemoryStore(), FixedScorer(0.1), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
     evaluation = evaluator.evaluate(payment(**PERSONAL))
-    telemetry.evaluated(evaluation._replace(large=("payee", "device")), "stream")
+    log_evaluation(evaluation._replace(large=("payee", "device")), "stream")
     parsed = line(capsys)
     assert metrics(parsed)["LargeItems"] == ("Count", 2)
     assert parsed["large"] == ["payee", "device"]
@@ -76,7 +79,7 @@ def test_a_decision_on_a_large_item_names_its_kind_and_counts_it(capsys):
 
 
 def test_a_repeat_is_counted_as_one(capsys):
-    telemetry.evaluated(Evaluation(b'{"SECRET":"SECRET"}', None), "stream")
+    log_evaluation(Evaluation(b'{"SECRET":"SECRET"}', None), "stream")
     parsed = line(capsys)
     assert metrics(parsed) == {"Decisions": ("Count", 1)}
     assert parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["Outcome", "Door"]]
@@ -85,7 +88,7 @@ def test_a_repeat_is_counted_as_one(capsys):
 
 def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
     error = InvalidRequestError((Fault("SECRET", "unknown_field", "SECRET"),))
-    telemetry.refused(error, "api")
+    log_refusal(error, "api")
     parsed = line(capsys)
     assert metrics(parsed) == {"Refusals": ("Count", 1)}
     assert (parsed["Error"], parsed["status"], parsed["rules"]) == ("InvalidRequestError", 400, ["unknown_field"])
@@ -93,7 +96,7 @@ def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
 
 
 def test_of_what_a_service_refused_the_log_has_the_services_own_word(capsys):
-    telemetry.refused(UnavailableError("ThrottlingException"), "stream")
+    log_refusal(UnavailableError("ThrottlingException"), "stream")
     parsed = line(capsys)
     assert (parsed["Error"], parsed["code"], parsed["Door"]) == ("UnavailableError", "ThrottlingException", "stream")
     assert parsed["status"] == 503
@@ -101,7 +104,7 @@ def test_of_what_a_service_refused_the_log_has_the_services_own_word(capsys):
 
 
 def test_an_error_that_is_none_of_ours_is_a_fault_of_ours(capsys):
-    telemetry.refused(KeyError("SECRET"), "fold")
+    log_refusal(KeyError("SECRET"), "fold")
     parsed = line(capsys)
     assert (parsed["Error"], parsed["status"]) == ("KeyError", 500)
     assert not {"code", "rules"} & parsed.keys()
@@ -113,18 +116,18 @@ def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule
         LabelResult(transaction_id="SECRET", status=status, errors=errors)
         for status, errors in (("accepted", []), ("rejected", [fault, fault]))
     )
-    telemetry.labelled([accepted, rejected, accepted], "analyst", "labels")
+    log_labels([accepted, rejected, accepted], "analyst", "labels")
     parsed = line(capsys)
     assert metrics(parsed) == {"Accepted": ("Count", 2), "Unchanged": ("Count", 0), "Rejected": ("Count", 1)}
     assert (parsed["Source"], parsed["Door"], parsed["rules"]) == ("analyst", "labels", ["contradiction"])
 
 
 def test_the_fold_says_how_far_behind_it_is_and_what_it_did(capsys):
-    telemetry.fold_due(Due(lag_seconds=0, slices=0, folded=3))
+    log_tick(Due(lag_seconds=0, slices=0, folded=3))
     assert metrics(line(capsys)) == {
         "FoldLagSeconds": ("Seconds", 0),
         "FoldSlicesBehind": ("Count", 0),
         "FoldedItems": ("Count", 3),
     }
-    telemetry.folded(Done(items=7, periods=2))
+    log_fold(Done(items=7, periods=2))
     assert metrics(line(capsys)) == {"FoldedItems": ("Count", 7), "FoldedPeriods": ("Count", 2)}

@@ -473,7 +473,7 @@ def test_fold_goes_on_when_what_grew_cannot_be_entered(capsys):
     deployed.fold({"pk": "merchant#shop", "sk": f"h{HOUR}"})
     assert deployed.profile("account#shop")["m"].hours.total(range(HOUR, HOUR + 1)) == packed(20_000, 0)
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (line["code"], line["Door"]) == ("ShardsFull", "fold")
+    assert (line["code"], line["Door"]) == ("ShardsFull", "schedules")
 
 
 def test_entry_reaches_the_store_before_it_holds():

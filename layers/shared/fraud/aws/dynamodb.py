@@ -9,14 +9,10 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from fraud.aws.failures import longest_pause_s, pause_s
 from fraud.aws.transport import ConditionFailed, Request, Response, Transport, all_or_raise
-from fraud.counters import fold
-from fraud.counters.codec import SHARDS, profile_of
-from fraud.counters.layout import Profile
 from fraud.errors import UnavailableError
 
 KEYS_PER_READ = 100
@@ -28,23 +24,11 @@ READ_ATTEMPTS = 4
 PAUSE_S = 0.01
 """Longest pause before they are asked for the first time; it doubles before each further time."""
 
-WATERMARKS_LAST = timedelta(minutes=1)
-"""How long the fold's watermarks, and the table of shards, are taken for current: watermarks only ever rise, so an old
-one errs on the safe side.
-"""
 
 MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zlib.error)
 """What taking an answer apart may raise that is not as this one writes it, or not as DynamoDB answers."""
 
 T = TypeVar("T")
-
-
-class Tables(NamedTuple):
-    """Names of the hot tables."""
-
-    counters: str
-    profiles: str
-    decisions: str
 
 
 def typed_key(*key: str) -> dict[str, dict[str, str]]:
@@ -106,18 +90,3 @@ def required_field(answer: Response, field: str) -> Any:  # noqa: ANN401 - an it
 def optional_field(answer: Response, field: str) -> Any:  # noqa: ANN401 - rows, or one of them
     """A field that an answer may lack, empty then. A refusal has none: its item is no field's content."""
     return {} if isinstance(answer, ConditionFailed) else answer.get(field, {})
-
-
-def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
-    """The read of all watermarks, one item for each letter, with an attribute for each of its slices; and of the table
-    of shards.
-    """
-    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), SHARDS)]
-    return batch_read({profiles: {"Keys": keys, "ConsistentRead": consistent}})
-
-
-def watermark_rows(transport: Transport, answer: Response, until: float | None = None) -> dict[str, Profile]:
-    """The items of `watermark_request` by key."""
-    tables = read_all(transport, answer, until)
-    with malformed_as_unavailable():
-        return {row["pk"]["S"]: profile_of(row) for table in tables.values() for row in table}

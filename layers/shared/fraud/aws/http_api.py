@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
-from fraud.aws import metrics
+from fraud.aws.metrics import log_refusal
 from fraud.errors import FraudError, Problem, UnavailableError
 
 Event = dict[str, Any]
@@ -28,7 +28,7 @@ def respond(door: str, ask: Callable[[], str | None]) -> Response:
     try:
         body = ask()
     except FraudError as error:
-        metrics.refused(error, door)
+        log_refusal(error, door)
         return problem(error)
     if body is None:
         return {"statusCode": 204}

@@ -15,25 +15,17 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Protocol
 
-from fraud.aws import metrics
-from fraud.aws.dynamodb import (
-    WATERMARKS_LAST,
-    Tables,
-    batch_read,
-    optional_field,
-    read_all,
-    split_by_call,
-    typed_key,
-    watermark_request,
-    watermark_rows,
-)
+from fraud.aws.dynamodb import batch_read, optional_field, read_all, split_by_call, typed_key
 from fraud.aws.failures import pause_s
+from fraud.aws.metrics import log_refusal
 from fraud.aws.transport import ConditionFailed, Request, Response, Transport, all_or_raise
 from fraud.counters import fold, layout, sharding
 from fraud.counters.codec import SHARDS, history_of, item_of, profile_of, shards_of, watermark, watermarks_of
 from fraud.counters.fold import Done, Due, Progress
 from fraud.counters.history import FoldedHistory
 from fraud.counters.layout import DAY, KINDS, UNSPLIT, Item, Key, ShardSchedule, Slice
+from fraud.counters.metrics import DOOR
+from fraud.counters.store import WATERMARKS_LAST, Tables, watermark_request, watermark_rows
 from fraud.errors import ServiceError, UnavailableError
 
 INDEX = "fold"
@@ -294,7 +286,7 @@ class Folding:
         try:
             self._split(grown)
         except ServiceError as error:  # no fold stands still for that: tomorrow's item will have grown too
-            metrics.refused(error, "fold")
+            log_refusal(error, DOOR)
         return [key for key, answer in zip(changes, answers, strict=True) if isinstance(answer, ConditionFailed)]
 
     def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Row]:

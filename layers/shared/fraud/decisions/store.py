@@ -13,8 +13,6 @@ from typing import Any, NamedTuple, Self
 
 from fraud.aws.dynamodb import (
     KEYS_PER_READ,
-    WATERMARKS_LAST,
-    Tables,
     batch_read,
     malformed_as_unavailable,
     optional_field,
@@ -22,8 +20,6 @@ from fraud.aws.dynamodb import (
     required_field,
     split_by_call,
     typed_key,
-    watermark_request,
-    watermark_rows,
 )
 from fraud.aws.transport import ConditionFailed, Request, Response, Result, Transport, all_or_raise, binary
 from fraud.counters import fold, layout, sharding, windows
@@ -40,6 +36,7 @@ from fraud.counters.codec import (
 )
 from fraud.counters.history import NO_HISTORY
 from fraud.counters.layout import DAY, UNSPLIT, Key, Profile, Shards, Slice, State, Update
+from fraud.counters.store import WATERMARKS_LAST, Tables, watermark_request, watermark_rows
 from fraud.decisions.evaluation import StateRead
 from fraud.decisions.record import PACKED, Contents, DecisionRecord, StoredDecision
 from fraud.errors import ServiceError

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fraud.aws import metrics
+from fraud.aws.metrics import log_degraded
 from fraud.aws.transport import Request, Transport, all_or_raise
 from fraud.errors import ServiceError
 from fraud.scoring import features
@@ -78,7 +78,7 @@ class Endpoint:
                 scoring = self._ask(vectors, limit)
             except ServiceError as error:
                 self._breaker.failed()
-                metrics.degraded("model", error.code)
+                log_degraded("model", error.code)
             else:
                 self._breaker.succeeded()
                 return scoring

@@ -1,0 +1,43 @@
+"""Metrics of decisions: outcomes, step times, what was degraded, and updates that were counted afterwards."""
+
+from fraud.aws.metrics import log_degraded, log_line
+from fraud.decisions.evaluation import Evaluation
+
+
+def log_evaluation(evaluation: Evaluation, door: str) -> None:
+    """Log a payment that was decided, or answered with its earlier decision."""
+    decision = evaluation.decision
+    if decision is None:
+        log_line({"Outcome": "repeat", "Door": door}, {"Decisions": 1}, {})
+        return
+    if evaluation.cause is not None:
+        log_degraded("state", evaluation.cause)
+    steps = decision.steps_ms
+    log_line(
+        {"Outcome": decision.outcome.value, "Door": door},
+        {
+            "Decisions": 1,
+            "DegradedDecisions": int(bool(decision.degraded)),
+            "StateMs": steps.state,
+            "ModelMs": steps.model,
+            "RulesMs": steps.rules,
+        }
+        | ({"LargeItems": len(evaluation.large)} if evaluation.large else {}),
+        {
+            "transaction_id": decision.transaction_id,
+            "score": decision.score,
+            "codes": [reason.code for reason in decision.reasons],
+            "segment": decision.segment,
+            "degraded": decision.degraded,
+            "recounted": decision.recounted,
+            "model": decision.model.version,
+            "policy": decision.policy_version,
+        }
+        | ({"large": evaluation.large} if evaluation.large else {}),
+        rollups=[["Door"]],
+    )
+
+
+def log_repair(updates: int) -> None:
+    """Log how many updates, unacknowledged when their payment was decided, were sent again and are counted now."""
+    log_line({"Door": "decision_events"}, {"CountedAgain": updates}, {})
