@@ -105,7 +105,7 @@ def test_every_payment_of_a_batch_is_decided_and_its_repeat_by_api_gets_the_same
     assert transaction_stream.handler(batch(*payments), None) == DONE
     lines = logged(capsys)
     assert [(line["Door"], line["transaction_id"]) for line in lines] == [
-        ("stream", payment["transaction_id"]) for payment in payments
+        ("transaction_stream", payment["transaction_id"]) for payment in payments
     ]
     for payment, line in zip(payments, lines, strict=True):
         status, answer = post(decision_api, payment)
@@ -351,7 +351,7 @@ def test_a_batch_begins_again_at_its_start_when_what_is_known_cannot_be_read(
     transport.before = lambda _: error
     assert transaction_stream.handler(batch(b"{", fresh()), None) == failed_at(0)
     (line,) = logged(capsys)
-    assert (line["Error"], line["code"], line["Door"]) == (type(error).__name__, error.code, "stream")
+    assert (line["Error"], line["code"], line["Door"]) == (type(error).__name__, error.code, "transaction_stream")
     assert undecidable() == []
 
 

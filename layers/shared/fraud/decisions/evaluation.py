@@ -13,10 +13,11 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Protocol, Self
 
-from fraud.counters import layout, windows
+from fraud.counters import windows
 from fraud.counters.layout import Key, State
 from fraud.decisions.decision import Decision, ModelUsed, StepTimes
 from fraud.decisions.record import DecisionRecord, StoredDecision
+from fraud.decisions.waves import Batch
 from fraud.errors import (
     ConflictingBodyError,
     Fallback,
@@ -198,7 +199,7 @@ class Evaluator:
         except ServiceError as error:
             return [error] * len(payments)
         started, now = self.monotonic(), self.clock()
-        batch = _begun(payments, known, now - MAX_AGE)
+        batch = _begin_batch(payments, known, now - MAX_AGE)
         assessed: dict[int, Assessed] = {}
         for wave in batch.waves:
             free = batch.free(wave)
@@ -304,60 +305,11 @@ class Evaluator:
         )
 
 
-class _Batch:
-    """Payments in order, in waves: those of a wave share nothing, and each comes after all that it shares with."""
-
-    def __init__(self) -> None:
-        self.results: dict[int, Evaluation | FraudError] = {}
-        self.transactions: dict[int, Transaction] = {}
-        self.waves: list[list[int]] = []
-        self._things: dict[int, frozenset[str]] = {}
-        self._last: dict[str, int] = {}  # the latest wave that touches a thing
-        self._stuck: dict[str, int] = {}  # the latest that failed and touches a thing
-
-    def add(self, n: int, transaction: Transaction) -> None:
-        """Let a payment take the steps, in the first wave that comes after all that it shares with."""
-        things = layout.touched(transaction)
-        self.transactions[n], self._things[n] = transaction, things
-        wave = max((self._last.get(thing, -1) for thing in things), default=-1) + 1
-        self._last |= dict.fromkeys(things, wave)
-        if wave == len(self.waves):
-            self.waves.append([])
-        self.waves[wave].append(n)
-
-    def free(self, wave: Sequence[int]) -> list[int]:
-        """Those of a wave that are not settled and wait for nobody; those behind one that failed fail too."""
-        for n in wave:
-            ahead = min(self._stuck.get(thing, n) for thing in self._things[n])
-            if n not in self.results and ahead < n:
-                self.results[n] = self.results[ahead]
-                self._stick(n)
-        return [n for n in wave if n not in self.results]
-
-    def settle(self, n: int, evaluate: Callable[[], Evaluation]) -> None:
-        """Keep what comes of a payment, be it an error."""
-        try:
-            self.results[n] = evaluate()
-        except ServiceError as error:
-            self.fail(n, error)
-        except FraudError as error:
-            self.results[n] = error
-
-    def fail(self, n: int, error: FraudError) -> None:
-        """A service failed a payment."""
-        self.results[n] = error
-        self._stick(n)
-
-    def _stick(self, n: int) -> None:
-        """Let nothing that comes later pass by. What came before is not held up: it has counted without this one."""
-        self._stuck |= dict.fromkeys(self._things[n], n)
-
-
-def _begun(
+def _begin_batch(
     payments: Sequence[Transaction | InvalidRequestError], known: Mapping[str, StoredDecision], oldest: datetime
-) -> _Batch:
+) -> Batch[Evaluation]:
     """The batch of those that are to be counted, with what comes of the others."""
-    batch = _Batch()
+    batch: Batch[Evaluation] = Batch()
     for n, payment in enumerate(payments):
         if isinstance(payment, InvalidRequestError):
             batch.results[n] = payment
