@@ -9,7 +9,6 @@ from typing import Any
 
 from fraud import assembly, clock
 from fraud.aws.metrics import log_refusal
-from fraud.aws.queue import SqsQueue
 from fraud.decisions.events import DecisionMade, Outbox
 from fraud.decisions.metrics import log_repair
 from fraud.decisions.record import Contents
@@ -24,7 +23,7 @@ DOOR = "decision_events"
 _settings = Settings.from_environment()
 _outbox = Outbox(_settings)
 _store = assembly.store(_settings)
-_folding = assembly.folding(_settings, SqsQueue(_settings.fold_queue_url))
+_folding = assembly.folding(_settings)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

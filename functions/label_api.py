@@ -5,9 +5,14 @@ when a service fails in between, the whole request is refused and may be sent ag
 unchanged by it.
 """
 
-from fraud import clock
-from fraud.aws.http_api import Event, Response, body_of, caller_arn, respond
-from fraud.labels.label import LabelBatch, LabelResults
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+
+from fraud import assembly, clock
+from fraud.aws.http_api import body_of, caller_arn
+from fraud.aws.routes import json_response, resolver
+from fraud.labels.label import LabelBatch
 from fraud.labels.metrics import log_labels
 from fraud.labels.store import LabelStore
 from fraud.settings import Settings
@@ -15,19 +20,22 @@ from fraud.settings import Settings
 DOOR = "label_api"
 
 _settings = Settings.from_environment()
-_labels = LabelStore(_settings)
+_sources = assembly.label_sources(_settings)
+_labels = LabelStore(_settings, _sources.ranking)
+app = resolver(DOOR)
 
 
-def handler(event: Event, _context: object) -> Response:
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
     """API Gateway HTTP API, payload format 2.0."""
-    return respond(DOOR, lambda: label(event).model_dump_json())
+    return app.resolve(event, context)
 
 
-def label(event: Event) -> LabelResults:
+@app.post("/labels")
+def label() -> Response[str]:
     """Accept the labels in the body in the name of the caller's source."""
-    now = clock.now()
+    now, event = clock.now(), app.current_event.raw_event
     by = caller_arn(event)
-    source = _settings.label_sources.of(by)
+    source = _sources.of(by)
     answer = _labels.accept(LabelBatch.parse(body_of(event), now), source, by, now)
     log_labels(answer.results, source, DOOR)
-    return answer
+    return json_response(answer.model_dump_json())

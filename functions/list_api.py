@@ -4,51 +4,67 @@ Every entry has a reason and may expire; every change leaves an audit row. An al
 an account's status or a legal limit.
 """
 
-from collections.abc import Callable
+from typing import Any
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import Response
 
 from fraud import assembly, clock
-from fraud.aws.http_api import Event, Response, body_of, caller_arn, respond
-from fraud.lists.store import REQUESTS, ListContext, ListKey, Lists
+from fraud.aws.http_api import body_of, caller_arn
+from fraud.aws.routes import empty_response, json_response, resolver
+from fraud.lists.entry import REQUESTS, ListContext, ListKey
+from fraud.lists.store import Lists
 from fraud.settings import Settings
 
 DOOR = "list_api"
 
 _lists = Lists(Settings.from_environment())
-_silenceable = assembly.rule_book().silenceable
+_silenceable = assembly.silenceable()
+_logger = Logger(service=DOOR)
+app = resolver(DOOR)
 
 
-def handler(event: Event, _context: object) -> Response:
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
     """API Gateway HTTP API, payload format 2.0."""
-    method, path = event["routeKey"].split(" ")
-    return respond(DOOR, lambda: METHODS[method](path.split("/")[2], APIGatewayProxyEventV2(event)))
+    return app.resolve(event, context)
 
 
-def put(name: str, event: APIGatewayProxyEventV2) -> str:
+@app.put("/lists/<name>/.+")
+def put(name: str) -> Response[str]:
     """Put a value on the list or change its entry; repeating it changes nothing."""
-    listed = _listed(name, event)
-    order = REQUESTS[name].parse(body_of(event.raw_event), ListContext(clock.now(), _silenceable))
-    _lists.put(listed, order, caller_arn(event.raw_event), clock.now)
-    return _shown(listed)
+    key, event = _key(name), app.current_event.raw_event
+    request = REQUESTS[name].parse(body_of(event), ListContext(clock.now(), _silenceable))
+    _lists.put(key, request, caller_arn(event), clock.now)
+    _log("put", key)
+    return _shown(key)
 
 
-def delete(name: str, event: APIGatewayProxyEventV2) -> None:
+@app.delete("/lists/<name>/.+")
+def delete(name: str) -> Response[str]:
     """Take a value off the list."""
-    _lists.delete(_listed(name, event), caller_arn(event.raw_event), clock.now)
+    key = _key(name)
+    _lists.delete(key, caller_arn(app.current_event.raw_event), clock.now)
+    _log("deleted", key)
+    return empty_response()
 
 
-def get(name: str, event: APIGatewayProxyEventV2) -> str:
+@app.get("/lists/<name>/.+")
+def get(name: str) -> Response[str]:
     """The entry and its history."""
-    return _shown(_listed(name, event))
+    return _shown(_key(name))
 
 
-METHODS: dict[str, Callable[[str, APIGatewayProxyEventV2], str | None]] = {"PUT": put, "DELETE": delete, "GET": get}
+def _key(name: str) -> ListKey:
+    """The key as API Gateway has taken it apart: what it decoded may hold a slash."""
+    parameters = app.current_event.path_parameters
+    return ListKey(name, parameters["kind"], parameters["value"])
 
 
-def _listed(name: str, event: APIGatewayProxyEventV2) -> ListKey:
-    return ListKey(name, event.path_parameters["kind"], event.path_parameters["value"])
+def _shown(key: ListKey) -> Response[str]:
+    return json_response(_lists.view(key, clock.now()).model_dump_json())
 
 
-def _shown(listed: ListKey) -> str:
-    return _lists.view(listed, clock.now()).model_dump_json()
+def _log(change: str, key: ListKey) -> None:
+    """Log that an entry changed; who, what and why stand in the audit trail, never in the log."""
+    request_id = app.current_event.request_context.request_id
+    _logger.info("list entry %s", change, extra={"list": key.list_name, "kind": key.kind, "request_id": request_id})

@@ -4,18 +4,24 @@ A message of the queue is one slice, one item to fold again, or somebody's order
 again, by the queue or with the next tick; nothing is lost and nothing is counted twice by it.
 """
 
-import json
 from typing import Any
+
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor,
+    EventType,
+    ExceptionInfo,
+    FailureResponse,
+    process_partial_response,
+)
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from fraud import assembly
 from fraud.aws.metrics import log_refusal
-from fraud.aws.queue import SqsQueue
 from fraud.counters.metrics import DOOR, log_fold, log_tick
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 
-_settings = Settings.from_environment()
-_folding = assembly.folding(_settings, SqsQueue(_settings.fold_queue_url))
+_folding = assembly.folding(Settings.from_environment())
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:
@@ -31,13 +37,19 @@ def tick(_event: object, _context: object) -> dict[str, int]:
 
 def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
     """SQS with ReportBatchItemFailures: fold slices, or items again, or split an entity; the messages that failed."""
-    failed = []
-    for record in event["Records"]:
-        try:
-            done = _folding.work(json.loads(record["body"]), context.get_remaining_time_in_millis)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one message is not the others'
+    processor = _Messages(EventType.SQS, raise_on_entire_batch_failure=False)
+    return dict(process_partial_response(event, _work, processor, context))
+
+
+def _work(record: SQSRecord, lambda_context: Any) -> None:  # noqa: ANN401
+    log_fold(_folding.work(record.json_body, lambda_context.get_remaining_time_in_millis))
+
+
+class _Messages(BatchProcessor):
+    """Each message for itself: whatever is wrong with one is not the others'."""
+
+    def failure_handler(self, record: SQSRecord, exception: ExceptionInfo) -> FailureResponse:
+        """Log the error by its class and code; its text could quote the message."""
+        if isinstance(error := exception[1], Exception):
             log_refusal(error, DOOR)
-            failed.append({"itemIdentifier": record["messageId"]})
-        else:
-            log_fold(done)
-    return {"batchItemFailures": failed}
+        return super().failure_handler(record, exception)

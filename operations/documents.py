@@ -19,7 +19,7 @@ from fraud.decisions.decision import Decision, DecisionView
 from fraud.decisions.events import SOURCE, DecisionMade
 from fraud.errors import Problem
 from fraud.labels.label import LabelBatch, LabelResults
-from fraud.lists.store import LISTED, AllowRequest, DenyRequest, ListView
+from fraud.lists.entry import LISTED, AllowRequest, DenyRequest, ListView
 from fraud.transaction import Id, Transaction
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from fraud import settings
+from fraud import clock, settings
 from fraud.aws.boto import CONFLICTS
+from fraud.aws.tables import bound
 from fraud.counters.codec import profile_of
 from fraud.decisions.record import PACKED, Contents
 from fraud.labels.label import MAX_LABELS_OF_SOURCE
@@ -32,7 +33,7 @@ from local.sam import sample_events
 from tests.support import label_log
 from tests.support.payments import NOON, payment
 
-MODELS = (LabelRow, AccountProfile, DecidedRow)
+LABELS = bound(LabelRow, "labels")
 ROLES = {"user_report": "payment-app", "analyst": "fraud-analyst", "chargeback": "chargeback-importer"}
 RANKING = tuple(ROLES)
 ENVIRONMENT = {
@@ -92,8 +93,9 @@ class House:
     def post(self, *labels: dict[str, Any], source: str = "user_report", body: str | None = None) -> dict[str, Any]:
         arn = f"arn:aws:sts::123456789012:assumed-role/{ROLES.get(source, source)}/session"
         said = json.dumps({"labels": labels}, default=utc) if body is None else body
-        caller = {"authorizer": {"iam": {"userArn": arn}}}
-        event = {"routeKey": "POST /labels", "requestContext": caller, "body": said, "isBase64Encoded": False}
+        caller = {"http": {"method": "POST"}, "stage": "$default", "authorizer": {"iam": {"userArn": arn}}}
+        route = {"version": "2.0", "routeKey": "POST /labels", "rawPath": "/labels"}
+        event = route | {"requestContext": caller, "body": said, "isBase64Encoded": False}
         answer: dict[str, Any] = self.handler(event, None)
         return answer | {"body": json.loads(answer["body"])}
 
@@ -154,7 +156,7 @@ def written(*transaction_ids: str) -> list[label_log.Entry]:
             label.source,
             label.known_at,
         )
-        for row in map(LabelRow.get, transaction_ids)
+        for row in map(LABELS.get, transaction_ids)
         for label in row.history
     ]
 
@@ -168,13 +170,10 @@ def started() -> Iterator[House]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": url}.items():
             patch.setenv(name, value)
-        for model in MODELS:
-            patch.setattr(model, "_connection", None)
-            patch.setattr(model.Meta, "table_name", model.Meta.table_name)  # the door names it; this gives it back
         settings.stage.cache_clear()
         house = House(faults, url)
-        patch.setattr(settings, "clock", lambda: house.now)
-        for model in MODELS:
+        patch.setattr(clock, "source", lambda: house.now)
+        for model in (LABELS, bound(AccountProfile, "profiles"), bound(DecidedRow, "decisions")):
             model.create_table(billing_mode="PAY_PER_REQUEST")
         yield house
     settings.stage.cache_clear()
@@ -272,7 +271,7 @@ def test_a_label_that_is_not_news_takes_the_fraud_off_the_wrong_account_as_well(
     parties = elsewhere(*wrong) if other_wrong else {}
     assert house.statuses(said(transaction, **parties)) == [status]
     assert house.buckets(*wrong, *right) == {(right[0], f"fo{DAY}"): 1, (right[1], f"fi{DAY}"): 1}
-    assert len(LabelRow.get(transaction).history) == 1
+    assert len(LABELS.get(transaction).history) == 1
 
 
 def test_a_change_of_mind_after_the_decision_leaves_no_account_with_the_fraud(house, overtaken):
@@ -289,7 +288,7 @@ def test_trouble_while_the_fraud_is_moved_loses_and_doubles_nothing(house, overt
     assert house.statuses(label)[0] in {"accepted", "unchanged"}
     assert house.statuses(label) == ["unchanged"]
     assert house.buckets(*wrong, *right) == {(right[0], f"fo{DAY}"): 1, (right[1], f"fi{DAY}"): 1}
-    assert len(LabelRow.get(transaction).history) == 2
+    assert len(LABELS.get(transaction).history) == 2
 
 
 def test_a_cash_out_that_was_labelled_first_takes_the_fraud_off_the_payee_that_it_names(house):
@@ -320,7 +319,7 @@ def test_of_two_sources_at_one_time_the_more_trusted_holds(house):
     assert house.buckets(payer, payee) == {}
     assert house.statuses(said(transaction, "fraud"), source="chargeback") == ["accepted"]
     assert house.profile(payee) == {f"fi{DAY}": 1}
-    by = [label.by for label in LabelRow.get(transaction).history]
+    by = [label.by for label in LABELS.get(transaction).history]
     assert by == [
         f"arn:aws:sts::123456789012:assumed-role/{role}/session"
         for role in ("fraud-analyst", "payment-app", "chargeback-importer")
@@ -342,10 +341,10 @@ def test_the_largest_row_there_can_be_is_an_item_that_dynamodb_takes():
     longest = f"arn:aws-us-gov:iam::123456789012:user/{'p' * 511}/{'u' * 64}"
     parties = {"payer_id": "a" * 64, "payee_id": "b" * 64, "occurred_at": NOON, "type": "merchant"}
     label = {"label": "legitimate", "reported_at": NOON, "source": "s" * 32, "known_at": NOON, "by": longest}
-    row = LabelRow(unique("t" * 58), **parties, fraud_day=DAY)
+    row = LABELS(unique("t" * 58), **parties, fraud_day=DAY)
     row.history = [LabelAttribute(**label) for _ in range(MAX_SOURCES * MAX_LABELS_OF_SOURCE)]
     row.save()  # the emulator refuses what is larger than 400 kB, as DynamoDB does
-    assert len(LabelRow.get(row.transaction_id).history) == MAX_SOURCES * MAX_LABELS_OF_SOURCE
+    assert len(LABELS.get(row.transaction_id).history) == MAX_SOURCES * MAX_LABELS_OF_SOURCE
 
 
 def test_a_redelivered_batch_is_unchanged(house):

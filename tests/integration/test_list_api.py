@@ -24,7 +24,12 @@ def call(  # noqa: PLR0913 - what makes a request
         "rawQueryString": "",
         "headers": {"content-type": "application/json"},
         "pathParameters": {"kind": kind, "value": value},
-        "requestContext": {"http": {"method": method}, "stage": "$default", "authorizer": {"iam": {"userArn": ARN}}},
+        "requestContext": {
+            "requestId": "request-1",
+            "http": {"method": method, "path": f"/lists/{name}/{kind}/{value}"},
+            "stage": "$default",
+            "authorizer": {"iam": {"userArn": ARN}},
+        },
         "body": order if isinstance(order, str) else json.dumps(order),
         "isBase64Encoded": False,
     }
@@ -260,22 +265,26 @@ def test_a_value_that_never_was_on_the_list_is_not_found(list_api):
 
 
 def test_a_table_that_is_away_is_answered_500_and_a_service_that_is_away_503(list_api, monkeypatch):
-    from fraud.lists.store import Profile  # noqa: PLC0415 - imported with its environment set
+    from fraud.aws import tables  # noqa: PLC0415 - imported with its environment set
+    from fraud.lists.store import Profile  # noqa: PLC0415
 
-    monkeypatch.setattr(Profile, "_connection", None)
     with monkeypatch.context() as gone:
-        gone.setattr(Profile.Meta, "table_name", "gone")
+        gone.setattr(list_api._lists, "_profiles", tables.bound(Profile, "gone"))
         assert call(list_api, "PUT", "account", "a", {"reason": "x"})[0] == 500
-    monkeypatch.setattr(Profile, "_connection", None)
-    monkeypatch.setattr(Profile.Meta, "host", "http://127.0.0.1:9", raising=False)
+    nobody = tables.bound(Profile, "profiles")
+    nobody.Meta.host = "http://127.0.0.1:9"
+    monkeypatch.setattr(list_api._lists, "_profiles", nobody)
     assert call(list_api, "PUT", "account", "a", {"reason": "x"})[0] == 503
 
 
 def test_a_service_that_goes_away_between_read_and_write_is_answered_503(list_api, monkeypatch):
+    from fraud.aws import tables  # noqa: PLC0415 - imported with its environment set
+
     call(list_api, "PUT", "account", "half-way", {"reason": "before"})
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # for the connection that a transaction makes anew
-    assert call(list_api, "PUT", "account", "half-way", {"reason": "after"})[0] == 503
-    monkeypatch.undo()
+    with monkeypatch.context() as away:
+        away.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        away.setattr(list_api._lists, "_connection", tables.connection())
+        assert call(list_api, "PUT", "account", "half-way", {"reason": "after"})[0] == 503
     view = call(list_api, "GET", "account", "half-way")[1]
     assert (view["entry"]["reason"], len(view["history"])) == ("before", 1)
 
@@ -306,9 +315,11 @@ def test_a_change_that_always_meets_another_gives_up_and_loses_nothing(list_api,
 @pytest.mark.parametrize("body", ["//8=", base64.b64encode(b"x" * 70_000).decode()])
 def test_a_body_that_is_no_text_or_too_large_is_refused(list_api, body):
     event = {
+        "version": "2.0",
         "routeKey": "PUT /lists/deny/{kind}/{value}",
+        "rawPath": "/lists/deny/account/a",
         "pathParameters": {"kind": "account", "value": "a"},
-        "requestContext": {"authorizer": {"iam": {"userArn": ARN}}},
+        "requestContext": {"http": {"method": "PUT"}, "stage": "$default", "authorizer": {"iam": {"userArn": ARN}}},
         "body": body,
         "isBase64Encoded": True,
     }

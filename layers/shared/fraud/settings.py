@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from fraud.errors import UndecidableError
-from fraud.labels.sources import Sources
 from fraud.transaction import Currency, faults_of
 
 Table = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
@@ -32,7 +31,7 @@ class Settings(BaseModel):
     decisions_table: Table
     audit_table: Table
     labels_table: Table
-    label_sources: Annotated[Sources, PlainValidator(Sources.parse)]
+    label_sources: Annotated[str, StringConstraints(min_length=1)]
     archive_bucket: str
     undecidable_queue_url: str
     fold_queue_url: str

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fraud import assembly
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import State
 from fraud.counters.windows import measure
-from fraud.errors import ForbiddenError, InvalidRequestError
+from fraud.errors import ForbiddenError, InvalidRequestError, UndecidableError
 from fraud.labels.label import (
     MAX_LABELS_OF_SOURCE,
     History,
@@ -22,6 +23,7 @@ from fraud.labels.label import (
     Parties,
 )
 from fraud.labels.sources import MAX_SOURCES, Sources
+from fraud.settings import Settings
 from fraud.transaction import utc
 from tests.support import label_log
 from tests.support.payments import NOON, payment
@@ -288,6 +290,14 @@ def test_a_caller_without_a_source_is_refused(arn):
 def test_malformed_or_ambiguous_sources_are_an_error(text):
     with pytest.raises(ValueError, match="source=role pairs"):
         Sources.parse(text)
+
+
+@pytest.mark.parametrize("text", ["SECRET", "analyst=SECRET,user_report=SECRET"])
+def test_a_function_with_wrong_sources_does_not_start_and_names_the_variable_without_its_value(text):
+    settings = Settings.model_construct(label_sources=text)
+    with pytest.raises(UndecidableError, match="environment: LABEL_SOURCES: ") as refused:
+        assembly.label_sources(settings)
+    assert "SECRET" not in str(refused.value)
 
 
 def test_the_number_of_sources_is_bounded():

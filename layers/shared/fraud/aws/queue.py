@@ -1,23 +1,23 @@
-"""The fold's queue on SQS; apart from the fold, so that a payment's function, which knows the fold, loads no boto3."""
+"""A queue on SQS. It needs boto3, which a payment's function never loads; so it is apart from the fold that uses it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fraud.aws.boto import client, translate_errors
-from fraud.counters.worker import Message
 from fraud.errors import UnavailableError
 
 MESSAGES_PER_CALL = 10
 
 
 class SqsQueue:
-    """`folding.Queue` on SQS."""
+    """`counters.worker.Queue` on SQS."""
 
     def __init__(self, url: str) -> None:
         self._client = client("sqs")
         self._url = url
 
-    def send(self, messages: Sequence[Message]) -> None:
+    def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Queue the messages, ten a call."""
         for start in range(0, len(messages), MESSAGES_PER_CALL):
             entries = [

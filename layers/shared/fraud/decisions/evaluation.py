@@ -30,6 +30,7 @@ from fraud.errors import (
 from fraud.outcome import ADVICE, Hit, Outcome, Reason, by_score, retryable, worst
 from fraud.rules import rule_book as rules
 from fraud.rules.rule_book import PolicyResult, RuleBook
+from fraud.rules.standing import silenced
 from fraud.scoring import features
 from fraud.scoring.score import Scoring
 from fraud.transaction import MAX_AGE, Transaction
@@ -265,8 +266,8 @@ class Evaluator:
     ) -> UncommittedDecision:
         transaction, state_read, values, vector, policy_result = assessed
         opinions = policy_result.hits if model_result is None else (*policy_result.hits, *model_result.hits)
-        silenced = rules.silenced(transaction, state_read.state)
-        hits = [hit for hit in opinions if not hit.silenced_by(silenced)]
+        allowed = silenced(transaction, state_read.state)
+        hits = [hit for hit in opinions if not hit.silenced_by(allowed)]
         outcome = worst([hit.outcome for hit in hits])
         missing = {
             "state": state_read.failure is not None,
@@ -278,7 +279,7 @@ class Evaluator:
             outcome=outcome,
             score=model_result and model_result.score,
             reasons=_reasons(hits),
-            suppressed=_reasons([hit for hit in opinions if hit.silenced_by(silenced)]),
+            suppressed=_reasons([hit for hit in opinions if hit.silenced_by(allowed)]),
             advice=ADVICE[outcome],
             segment=policy_result.segment.id,
             model=ModelUsed(version=model_result and model_result.version),

@@ -18,11 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from fraud.counters import windows
 from fraud.errors import UndecidableError
 from fraud.outcome import Outcome
+from fraud.rules.standing import STANDING
 from fraud.scoring import features
 from fraud.transaction import Transaction
-
-ROLES = ("payer", "payee", "device", "instrument", "ip")
-STANDING: tuple[str, ...] = (*(f"{role}_denied" for role in ROLES), "payer_status", "payee_status")
 
 MEMBERS: dict[str, frozenset[str]] = {
     "transaction": frozenset(Transaction.model_fields) - {"metadata"},

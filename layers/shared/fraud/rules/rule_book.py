@@ -3,23 +3,20 @@
 An expression that fails on a payment (a missing optional value, say) is recorded in the decision and decides nothing.
 """
 
-import contextlib
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple, Self
 
 import cel
 from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
 
-from fraud.counters import layout
-from fraud.counters.layout import Profile, State
+from fraud.counters.layout import State
 from fraud.errors import UndecidableError
 from fraud.outcome import Hit, Outcome, Reason
-from fraud.rules.policy import MEMBERS, OUTAGE, ROLES, STANDARD, Expression, Policy, Rule, Segment, compiled, members
+from fraud.rules.policy import MEMBERS, OUTAGE, STANDARD, Expression, Policy, Rule, Segment, compiled, members
+from fraud.rules.standing import standing
 from fraud.scoring import features
-from fraud.transaction import Transaction, faults_of, instant
+from fraud.transaction import Transaction, faults_of
 
 Inputs = Mapping[str, Mapping[str, Any]]
 
@@ -55,12 +52,6 @@ class RuleBook:
             faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
             raise UndecidableError(f"policy: {faults}") from None
         return cls(policy, f"{policy.name}-{hashlib.sha256(text).hexdigest()[:8]}")
-
-    @property
-    def silenceable(self) -> frozenset[str]:
-        """What an allow entry may name: codes that no protected rule uses, and `model`."""
-        protected = {rule.code for rule in self.policy.rules if rule.protected}
-        return frozenset({"model", *(rule.code for rule in self.policy.rules)} - protected)
 
     def judge(self, inputs: Inputs) -> PolicyResult:
         """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
@@ -132,43 +123,6 @@ def inputs(
         "features": {name: value for name, value in zip(features.NAMES, vector, strict=True) if value == value},  # noqa: PLR0124
         "standing": standing(transaction, state),
     }
-
-
-def standing(transaction: Transaction, state: State) -> dict[str, Any]:
-    """Who is denied and whose account is not active, at the payment's own time."""
-    held = {role: state.profiles.get(pk, {}) for role, pk in layout.profiles(transaction).items()}
-    denied = {f"{role}_denied": denies(held.get(role, {}), transaction.occurred_at) for role in ROLES}
-    status = {f"{role}_status": _status(held.get(role, {})) for role in ("payer", "payee")}
-    return denied | status
-
-
-def silenced(transaction: Transaction, state: State) -> frozenset[str]:
-    """Rule codes (and `model`) that allow entries in force of anyone involved silence at the payment's own time.
-
-    An entry that cannot be read, or that has no end, silences nothing.
-    """
-    codes: set[str] = set()
-    for pk in layout.profiles(transaction).values():
-        entry = state.profiles.get(pk, {}).get("allow")
-        with contextlib.suppress(AttributeError, KeyError, TypeError, PydanticCustomError):
-            if entry is not None and instant(entry["expires_at"]) > transaction.occurred_at:
-                codes.update(entry["silences"])
-    return frozenset(codes)
-
-
-def _status(profile: Profile) -> str:
-    """An account's state; whoever wrote something else than a state meant no good, so it counts as not active."""
-    held = profile.get("status", {"state": "active"})
-    return str(held.get("state")) if isinstance(held, Mapping) else "unreadable"
-
-
-def denies(profile: Profile, at: datetime) -> bool:
-    """Whether a profile carries a deny entry in force at `at`: one that never expires, or not yet."""
-    entry = profile.get("deny")
-    try:
-        return entry is not None and (entry.get("expires_at") is None or instant(entry["expires_at"]) > at)
-    except (AttributeError, PydanticCustomError):
-        return True  # an entry that cannot be read was still put there to deny
 
 
 def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

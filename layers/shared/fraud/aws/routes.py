@@ -1,0 +1,36 @@
+"""The HTTP resolver of every door but the scoring one: Powertools routes requests, our errors become problem details.
+
+Bodies are parsed by the library's own models, not by the resolver's validation: that reads a body without the context
+that a request is held against (clock, currency, policy), and not in pydantic's strict JSON mode.
+"""
+
+from http import HTTPStatus
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response, content_types
+
+from fraud.aws.http_api import problem
+from fraud.aws.metrics import log_refusal
+from fraud.errors import FraudError
+
+
+def resolver(door: str) -> APIGatewayHttpResolver:
+    """Make a door's resolver. A FraudError of a route is logged under the door's name and answered as RFC 9457 says."""
+    app = APIGatewayHttpResolver()
+
+    @app.exception_handler(FraudError)
+    def refuse(error: FraudError) -> Response[str]:
+        log_refusal(error, door)
+        refused = problem(error)
+        return Response(refused["statusCode"], body=refused["body"], headers=refused["headers"])
+
+    return app
+
+
+def json_response(body: str) -> Response[str]:
+    """Answer 200 with JSON that is spelled out already, byte for byte."""
+    return Response(HTTPStatus.OK, content_types.APPLICATION_JSON, body)
+
+
+def empty_response() -> Response[str]:
+    """Answer 204."""
+    return Response(HTTPStatus.NO_CONTENT)

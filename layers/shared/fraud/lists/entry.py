@@ -1,0 +1,125 @@
+"""Entries of the deny and allow lists: what may be put on a list, under which key, and how an entry is shown. Pure."""
+
+from datetime import datetime
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fraud.errors import Fault, InvalidRequestError
+from fraud.transaction import Id, Instant, address, parse_body
+
+LISTED = ("account", "device", "instrument", "ip")
+"""Kinds of value that a list can hold: the kinds of profile."""
+
+
+class DenyRequest(BaseModel):
+    """The body of PUT /lists/deny/{kind}/{value}."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    expires_at: Instant | None = Field(None, description="Null: until it is taken off the list.")
+
+    @field_validator("expires_at")
+    @classmethod
+    def _is_ahead(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
+        if value is not None and isinstance(info.context, ListContext) and value <= info.context.now:
+            raise PydanticCustomError("expires_at_past", "must lie ahead")
+        return value
+
+    @classmethod
+    def parse(cls, body: str | bytes, moment: "ListContext") -> Self:
+        """Read a request body. Raises InvalidRequestError with every fault at once."""
+        return parse_body(cls, body, moment)
+
+
+class AllowRequest(DenyRequest):
+    """The body of PUT /lists/allow/{kind}/{value}: what is silenced for every payment that the value has a part in, as
+    payer, payee, device, instrument or ip, and until when; the payment's own time (`occurred_at`) is what counts.
+    """
+
+    expires_at: Instant = Field(description="Must lie ahead; a payment that occurs then or later is not silenced.")
+    silences: Annotated[list[str], Field(min_length=1, max_length=20, description="Reason codes of rules, or `model`.")]
+
+    @field_validator("silences")
+    @classmethod
+    def _may_be_silenced(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if isinstance(info.context, ListContext) and not info.context.silenceable.issuperset(value):
+            raise PydanticCustomError(
+                "not_silenceable", "must be codes of unprotected rules, or `model`; deny, status and limits stay"
+            )
+        return sorted(set(value))
+
+
+class ListContext(NamedTuple):
+    """What an order is held against: the time, and the codes that an allow entry may name."""
+
+    now: datetime
+    silenceable: frozenset[str]
+
+
+REQUESTS: dict[str, type[DenyRequest]] = {"deny": DenyRequest, "allow": AllowRequest}
+"""The lists there are, and what is put on each."""
+
+
+class ListEntry(BaseModel):
+    """One value on a list."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    reason: str
+    expires_at: str | None
+    silences: list[str] | None = Field(None, description="Allow list only.")
+    set_by: str
+    set_at: str
+
+
+class Change(BaseModel):
+    """One row of the audit trail; no entry before: put on the list, none after: taken off."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    at: str
+    by: str
+    before: ListEntry | None
+    after: ListEntry | None
+
+
+class ListView(BaseModel):
+    """The answer of GET /lists/{deny,allow}/{kind}/{value}; `active` is false once the entry has expired or been
+    taken off.
+    """
+
+    kind: str
+    value: str
+    active: bool
+    entry: ListEntry | None
+    history: list[Change]
+
+
+class ListKey:
+    """One value that may be on a list. Raises InvalidRequestError for a kind or value that cannot exist."""
+
+    def __init__(self, name: str, kind: str, value: str) -> None:
+        if kind not in LISTED:
+            raise InvalidRequestError((Fault("kind", "enum", f"must be one of {', '.join(LISTED)}"),))
+        try:
+            self.value = address(value) if kind == "ip" else TypeAdapter(Id).validate_python(value)
+        except (ValidationError, PydanticCustomError):
+            raise InvalidRequestError(
+                (Fault("value", "format", f"must be an identifier of this kind: {kind}"),)
+            ) from None
+        self.list_name = name
+        self.kind = kind
+        self.profile = f"{kind}#{self.value}"
+        self.trail = f"{name}#{self.profile}"
