@@ -1,6 +1,6 @@
 # Every target sets up what it needs by itself: Debian, python3 >= 3.11, make and the package registries are enough.
 .DEFAULT_GOAL := demo
-.PHONY: help setup demo up test check same-model sam build acceptance bench model generated lock
+.PHONY: help setup demo up test slow check same-model sam build acceptance bench counts model generated lock
 
 # The Lambda runtime is python3.13: used where it is there (pyenv's shim wants to be told), any python3 >= 3.11 otherwise.
 PYTHON ?= $(shell PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
@@ -32,8 +32,14 @@ demo: $(READY) ## 1,000 simulated payments through the whole house, on the embed
 up: $(READY) ## the AWS account in a box, until Ctrl-C
 	$(BIN)/python -m local
 
-test: $(READY) ## every test, with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term --doctest-modules
+# Two processes, a file's tests in one of them: they share servers. `slow` are the long simulations; CI runs them too.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --doctest-modules
+
+test: $(READY) ## every test but the long simulations, with branch coverage
+	$(PYTEST) -m "not slow" --cov --cov-report=term
+
+slow: $(READY) ## the long simulations: 45 days, injected faults, a world through three boxes
+	$(PYTEST) -m slow
 
 check: $(READY) ## style, types, walls, template, doctests, contracts, generated files
 	$(BIN)/ruff check .
@@ -58,9 +64,12 @@ sam: $(READY) $(SAM_READY) ## sam validate, build, invoke, start-lambda and star
 build: $(READY) $(SAM_READY) ## sam build, for sam deploy
 	PYTHON=$(PYTHON) .sam-venv/bin/sam build --parallel
 
-acceptance: $(READY) ## the acceptance runs at full size; CI runs them small
+acceptance: $(READY) slow ## the acceptance runs at full size; CI runs them small
 	$(BIN)/python -m tests.acceptance.forty_five_days
 	$(BIN)/python -m tests.acceptance.doors $(if $(HANDBOOK),--handbook $(HANDBOOK))
+
+counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
+	$(BIN)/python -m operations.counts
 
 bench: $(READY) ## speed and cost, measured here and printed as one table
 	$(BIN)/python -m benchmarks
@@ -70,6 +79,7 @@ model: $(READY) ## train the packaged model again, bit for bit
 
 generated: $(READY) ## write every generated file again
 	$(BIN)/python -m operations.documents
+	$(BIN)/python -m tests.contract.test_doors
 	$(BIN)/python -m models.training.train
 
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate

@@ -6,13 +6,7 @@ again, by the queue or with the next tick; nothing is lost and nothing is counte
 
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import (
-    BatchProcessor,
-    EventType,
-    ExceptionInfo,
-    FailureResponse,
-    process_partial_response,
-)
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, ExceptionInfo, FailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from fraud import assembly
@@ -37,8 +31,9 @@ def tick(_event: object, _context: object) -> dict[str, int]:
 
 def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
     """SQS with ReportBatchItemFailures: fold slices, or items again, or split an entity; the messages that failed."""
-    processor = _Messages(EventType.SQS, raise_on_entire_batch_failure=False)
-    return dict(process_partial_response(event, _work, processor, context))
+    with _Messages(EventType.SQS, raise_on_entire_batch_failure=False)(event["Records"], _work, context) as batch:
+        batch.process()
+    return dict(batch.response())
 
 
 def _work(record: SQSRecord, lambda_context: Any) -> None:  # noqa: ANN401

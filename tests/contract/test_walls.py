@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-ROOMS = ("layers/shared/fraud", "functions", "models", "local", "operations", "benchmarks")
+ROOMS = ("layers/shared/fraud", "functions", "models", "local", "operations", "benchmarks", "tests")
 
 
 def lint(tree: Path) -> subprocess.CompletedProcess[str]:
@@ -34,6 +34,8 @@ def tree(tmp_path: Path) -> Path:
 
 LAYERS = "The library looks downwards only"
 SDKS = "SDKs and the environment"
+PURE = "In a package only store, worker, events and metrics speak to AWS"
+WORKSHOP = "The workshop stands on the pure modules"
 
 
 @pytest.mark.parametrize(
@@ -42,15 +44,23 @@ SDKS = "SDKs and the environment"
         ("layers/shared/fraud/counters/layout.py", "import boto3", SDKS),
         ("layers/shared/fraud/labels/label.py", "import os", SDKS),
         ("layers/shared/fraud/aws/client.py", "import botocore", SDKS),
+        ("layers/shared/fraud/decisions/repair.py", "import pynamodb", SDKS),
         ("layers/shared/fraud/counters/layout.py", "from fraud.decisions import decision", LAYERS),
-        ("layers/shared/fraud/labels/label.py", "from fraud import settings", LAYERS),
-        ("layers/shared/fraud/decisions/store.py", "from fraud.scoring import scorer", LAYERS),
+        ("layers/shared/fraud/aws/client.py", "from fraud.counters import layout", LAYERS),
+        ("layers/shared/fraud/transaction.py", "from fraud import settings", LAYERS),
+        ("layers/shared/fraud/labels/label.py", "from fraud.lists import entry", LAYERS),
+        ("layers/shared/fraud/extra.py", "", LAYERS),
         ("layers/shared/fraud/extra.py", "import boto3", SDKS),
-        ("layers/shared/fraud/errors.py", "from models.simulation import draws", "The library knows nobody above it"),
+        ("layers/shared/fraud/counters/layout.py", "from fraud.counters import windows", "No package has a cycle"),
+        ("layers/shared/fraud/counters/windows.py", "from fraud.aws import transport", PURE),
+        ("layers/shared/fraud/decisions/evaluation.py", "from fraud.aws import client", PURE),
+        ("layers/shared/fraud/errors.py", "from models.simulation import draws", "The library knows nothing above it"),
         ("functions/list_api.py", "import boto3", "Doors go through fraud"),
         ("functions/list_api.py", "from functions import decision_api", "No door imports another"),
-        ("models/simulation/simulate.py", "from fraud.decisions import store", "The workshop stands on the pure floor"),
-        ("models/simulation/simulate.py", "import boto3", "The workshop stands on the pure floor"),
+        ("models/simulation/simulate.py", "from fraud.decisions import store", WORKSHOP),
+        ("models/simulation/simulate.py", "import boto3", WORKSHOP),
+        ("local/box.py", "import tests.support.payments", "Tests and benchmarks are imported by each other only"),
+        ("operations/redrive.py", "import benchmarks.table", "Tests and benchmarks are imported by each other only"),
     ],
 )
 def test_what_is_planted_breaks_its_contract(tree: Path, room: str, planted: str, contract: str):

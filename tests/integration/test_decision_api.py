@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from fraud import assembly
-from fraud.aws.client import Timeouts
 from fraud.aws.transport import Request, Result
 from fraud.counters.layout import packed
 from fraud.errors import ServiceError, UnavailableError, UndecidedError
@@ -186,7 +185,7 @@ def test_what_init_prepared_is_no_step_of_the_first_payment(decision_api, monkey
 def test_init_goes_on_without_a_dynamodb_that_is_silent(decision_api, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr(assembly, "OF_INIT", Timeouts(attempt_s=0.1, total_s=0.1))
+        monkeypatch.setattr(assembly, "INIT_S", 0.1)
         evaluator = assembly.evaluator(decision_api._settings)
         with pytest.raises(UndecidedError):
             evaluator.evaluate(Transaction.model_validate_json(json.dumps(fresh())))

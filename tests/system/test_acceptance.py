@@ -17,6 +17,8 @@ from tests.acceptance import doors
 from tests.acceptance.stream import Left, Outcome
 from tests.acceptance.worlds import HANDBOOK_DAY, Confirmed, from_handbook, occurred_at, simulated
 
+pytestmark = pytest.mark.slow
+
 PAYMENTS = 300
 DAY = 86_400
 

@@ -158,8 +158,8 @@ def test_environments_end_with_the_block(function: Function, tmp_path: Path) -> 
 
 
 def test_host_needs_nothing_but_the_standard_library() -> None:
-    import local.lambdas.host  # noqa: PLC0415
+    from local.lambdas import host  # noqa: PLC0415 - the process's own module, looked into
 
-    names = {name.partition(".")[0] for name in vars(local.host) if not name.startswith("_")}
-    modules = {vars(local.host)[name].__name__ for name in names if type(vars(local.host)[name]) is type(sys)}
+    names = {name.partition(".")[0] for name in vars(host) if not name.startswith("_")}
+    modules = {vars(host)[name].__name__ for name in names if type(vars(host)[name]) is type(sys)}
     assert modules <= set(sys.stdlib_module_names)

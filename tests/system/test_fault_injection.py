@@ -6,6 +6,8 @@ import pytest
 
 from tests.acceptance.fault_injection import DEADLINE_S, PHASES, SHARES, Figures, run
 
+pytestmark = pytest.mark.slow
+
 PAYMENTS = 1500
 STEPS = ("update_item", "invoke_endpoint", "put_item")
 

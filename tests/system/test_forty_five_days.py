@@ -8,6 +8,8 @@ import pytest
 
 from tests.acceptance.forty_five_days import DAYS, STANDSTILL, Figures, run
 
+pytestmark = pytest.mark.slow
+
 PAYERS = 20
 
 

@@ -26,9 +26,9 @@ from fraud.decisions.evaluation import (
     Evaluation,
     Evaluator,
     StateRead,
-    _Batch,
 )
 from fraud.decisions.record import DecisionRecord, StoredDecision
+from fraud.decisions.waves import Batch
 from fraud.errors import (
     ConflictingBodyError,
     FraudError,
@@ -740,7 +740,7 @@ def shares(one: Transaction, other: Transaction) -> bool:
 
 
 def waves_of(transactions: Sequence[Transaction]) -> list[list[int]]:
-    batch = _Batch()
+    batch = Batch()
     for n, transaction in enumerate(transactions):
         batch.add(n, transaction)
     return batch.waves

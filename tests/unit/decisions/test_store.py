@@ -446,3 +446,11 @@ def test_what_is_uncounted_stands_in_the_row(line, store):
     store.commit([record(one, uncounted=("payer", "pair")), record(other)])
     rows = [request.payload["Item"] for requests, _ in line.calls for request in requests]
     assert [row.get("uncounted") for row in rows] == [{"S": "payer pair"}, None]
+
+
+def test_decisions_are_looked_up_consistently_for_a_stale_read_would_hide_one_that_was_just_made(line, store):
+    store.find("t-1")
+    store.find_all({"t-1", "t-2"})
+    (one,), (several,) = (requests for requests, _ in line.calls)
+    assert one.payload["ConsistentRead"] is True
+    assert several.payload["RequestItems"][TABLES.decisions]["ConsistentRead"] is True
