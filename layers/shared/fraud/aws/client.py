@@ -1,7 +1,7 @@
 """The hot path's own client: DynamoDB and SageMaker's runtime over persistent connections, scatter then gather.
 
-One thread sends every request of a step and then takes the answers as they come, so a step costs one round trip. By
-hand over sockets, because CPU is the price of a decision; docs/decisions.md has the figures.
+One thread sends every request of a step and then takes the responses as they come, so a step costs one round trip. It
+is written by hand over sockets, because CPU is the price of a decision (docs/decisions/aws.md has the figures).
 """
 
 import base64
@@ -32,7 +32,7 @@ from fraud.errors import UnavailableError
 from fraud.settings import AwsIdentity
 
 CONNECTIONS = 32
-"""Requests of one step that are under way at a time; a fold sends a few dozen together, a payment five."""
+"""Requests of one step that may be under way at the same time: a payment sends five, a fold a few dozen."""
 
 BACKOFF_S = 0.025
 """Longest pause before the second attempt; each later one may be twice as long."""
@@ -45,10 +45,11 @@ OF_ENDPOINT = {"ContentType": "content-type", "Accept": "accept"}
 
 
 class Timeouts(NamedTuple):
-    """How long a client waits: attempts at one request, seconds for each of them, seconds for all that is gathered.
+    """How long a client waits.
 
-    `attempt_s` is DynamoDB's, which nearly always answers at once. An endpoint works for as long as it is given rows:
-    cut short and asked again it would only work twice, so one attempt may take all the time there is.
+    attempts   attempts at one request attempt_s  seconds for each attempt at DynamoDB, which nearly always answers at
+    once. An endpoint computes: cut short and asked again it would compute twice, so one attempt at an endpoint may take
+    all the time there is total_s    seconds for all requests of one `gather`
     """
 
     attempts: int = 3
@@ -60,26 +61,26 @@ _RESOLVER = Resolver()
 
 
 class SystemPorts:
-    """Time, chance and the network, as far as the client knows them; a test may stand in for it."""
+    """Time, chance and the network as the client uses them. A test replaces it by its own."""
 
     def now(self) -> float:
-        """Seconds of a clock that never jumps; `until` is a reading of it."""
+        """Return the seconds of a clock that never jumps; `until` is a reading of it."""
         return time.monotonic()
 
     def epoch(self) -> float:
-        """Seconds since the epoch, for signatures: real time, even while a replay turns `clock.source`."""
+        """Return the seconds since the epoch, for signatures: real time, even while a replay turns `clock.source`."""
         return time.time()
 
     def jitter(self, most: float) -> float:
-        """A pause of up to `most` seconds."""
+        """Return a random pause of up to `most` seconds."""
         return random.uniform(0, most)  # noqa: S311 - jitter
 
     def wait(self, poll: select.poll, seconds: float) -> Iterable[tuple[int, int]]:
-        """What happened to the sockets of `poll`, after at most so many seconds."""
+        """Return the events (descriptor, mask) of the sockets of `poll`, after at most so many seconds."""
         return poll.poll(seconds * 1000)
 
     def dial(self, address: tuple[str, int], attempt: int, within_s: float) -> socket.socket:
-        """A socket that does not block, on its way to an address; each attempt tries the next one of a name.
+        """Return a non-blocking socket that is connecting; each attempt tries the next address of the name.
 
         Raises OSError, after at most `within_s` seconds and `resolver.PATIENCE_S`.
         """
@@ -96,27 +97,28 @@ class SystemPorts:
 
 
 class AwsClient:
-    """`dynamodb.Transport`. Several threads may share one: a connection is used by one of them at a time."""
+    """`transport.Transport` over sockets. Threads may share one: only one of them uses a connection at a time."""
 
     def __init__(
         self, identity: AwsIdentity, timeouts: Timeouts | None = None, system: SystemPorts | None = None
     ) -> None:
         self.timeouts = timeouts or Timeouts()
-        """Holds for what is gathered from now on."""
+        """The limits of every `gather` that begins from now on."""
         self._system = system or SystemPorts()
-        # The slowest part, some 30 ms for a file of every authority: once, while the function starts.
+        # Reading the file of every certificate authority takes some 30 ms: once, while the function starts.
         secure = any(url.startswith("https:") for url in (identity.dynamodb_url, identity.sagemaker_url))
         context = ssl.create_default_context(cafile=identity.ca_bundle) if secure else None
         self._dynamodb = _Service(identity, identity.dynamodb_url, "dynamodb", context)
         self._sagemaker = _Service(identity, identity.sagemaker_url, "sagemaker", context)
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """Results in the order of the requests: an answer, or the error in its place.
+        """Return results in the order of the requests: a response, or the error in its place.
 
-        until  reading of the monotonic clock at which it gives up; what is not answered then is an UnavailableError.
-               None: as long as the client's own patience lasts.
+        until  reading of the monotonic clock at which the client gives up; a request without a response is an
+               UnavailableError then. None: after the client's own `timeouts.total_s`.
 
-        Errors that pass, and connections that fail, are tried again, which is safe because every write is idempotent.
+        Requests that failed with a passing error, or with their connection, are sent again. That is safe because every
+        write is idempotent.
         """
         calls = [_Call(one, self._sagemaker if one.operation == INVOKE else self._dynamodb) for one in requests]
         if until is None:
@@ -125,7 +127,7 @@ class AwsClient:
 
 
 class _Service:
-    """A service's address, how requests to it look, and the connections that are free."""
+    """One service: its address, the bytes of a request to it, and the connections that are free."""
 
     def __init__(self, identity: AwsIdentity, url: str, service: str, context: ssl.SSLContext | None) -> None:
         parts = urlsplit(url)
@@ -138,7 +140,7 @@ class _Service:
         self._signer = Signer(identity.key_id, identity.secret, identity.token, identity.region, service)
 
     def message(self, request: Request, at: float) -> bytes:
-        """The bytes of a request, signed."""
+        """Return the bytes of a request, signed at `at`, seconds since the epoch."""
         if request.operation == INVOKE:
             path = f"{self._prefix}/endpoints/{quote(request.payload['EndpointName'], safe='')}/invocations"
             body: bytes = request.payload["Body"]
@@ -158,7 +160,7 @@ class _Service:
         return head.encode() + body
 
     def connection(self, system: SystemPorts, attempt: int, within_s: float, *, fresh: bool) -> Connection:
-        """A free connection, or a new one. Raises OSError when its server cannot be dialled."""
+        """Return a free connection, or a new one. Raises OSError when the server cannot be dialled."""
         if not fresh:
             with contextlib.suppress(IndexError):  # not asked first: another thread may take the last one
                 while (kept := self.free.pop()).spoke():
@@ -168,7 +170,7 @@ class _Service:
 
 
 class _Call:
-    """One request on its way: which attempt it is at, over which connection, and when that one is given up."""
+    """One request under way: its attempt, its connection, and when that attempt is given up."""
 
     def __init__(self, request: Request, service: _Service) -> None:
         self.request = request
@@ -181,7 +183,7 @@ class _Call:
 
 
 class _Gathering:
-    """The calls of one step, from the first byte sent to the last one taken."""
+    """The calls of one step, from the first byte sent to the last byte received."""
 
     def __init__(self, system: SystemPorts, timeouts: Timeouts, until: float, calls: Sequence[_Call]) -> None:
         self._system = system
@@ -195,7 +197,7 @@ class _Gathering:
         self._poll = select.poll()
 
     def results(self) -> list[Result]:
-        """Send everything, take everything, until it is time to give up."""
+        """Send all requests and take all responses, until it is time to give up."""
         try:
             while self._waiting or self._flying:
                 now = self._system.now()
@@ -213,14 +215,14 @@ class _Gathering:
         return [UnavailableError("DeadlineExceeded") if call.result is None else call.result for call in self._calls]
 
     def _next_moment(self) -> float:
-        """When there is something to do although nothing comes."""
+        """Return the next time at which something is to be done although no event comes."""
         moments = [call.gives_up for call in self._flying.values()]
         if self._waiting and len(self._flying) < CONNECTIONS:
             moments.append(self._waiting[0][0])
         return min(*moments, self._until)
 
     def _send_due(self, now: float) -> None:
-        """Send what is due, each as soon as it is made: the work on one request goes on while others are answered."""
+        """Send every call that is due as soon as its bytes are made: others are answered meanwhile."""
         while self._waiting and self._waiting[0][0] <= now and len(self._flying) < CONNECTIONS:
             _, _, call = heapq.heappop(self._waiting)
             self._send(call, fresh=call.attempt > 0)
@@ -241,7 +243,7 @@ class _Gathering:
         self._advance(descriptor)
 
     def _advance(self, descriptor: int) -> None:
-        """Let a call go on as far as it can."""
+        """Let a call's exchange go on until it has to wait again."""
         call = self._flying[descriptor]
         try:
             self._poll.modify(descriptor, next(call.exchange))
@@ -251,7 +253,7 @@ class _Gathering:
         except OSError as error:
             self._drop(descriptor)
             if call.connection.used and not call.connection.heard:
-                self._send(call, fresh=True)  # closed while it lay idle: nothing failed
+                self._send(call, fresh=True)  # the server closed it while it was idle: no attempt failed
             else:
                 self._failed(call, UnavailableError(type(error).__name__))
 
@@ -267,7 +269,7 @@ class _Gathering:
             call.result = result
 
     def _failed(self, call: _Call, error: UnavailableError) -> None:
-        """Try again after a pause, if attempts and time are left."""
+        """Queue the call for another attempt after a pause, if attempts and time are left."""
         due = self._system.now() + self._system.jitter(BACKOFF_S * 2**call.attempt)
         call.attempt += 1
         if call.attempt < self._patience.attempts and due < self._until:
@@ -276,9 +278,9 @@ class _Gathering:
             call.result = error
 
     def _expire(self) -> None:
-        """Give up the attempts that have had their time."""
+        """Give up every attempt whose time is over."""
         now = self._system.now()
-        if now >= self._until:  # all are cut short then, whatever was left to each: `results` says so
+        if now >= self._until:  # the whole step is over; `results` says so of each call
             return
         for descriptor, call in list(self._flying.items()):
             if call.gives_up <= now:
@@ -286,17 +288,17 @@ class _Gathering:
                 self._failed(call, UnavailableError(TimeoutError.__name__))
 
     def _drop(self, descriptor: int) -> None:
-        """Give up an attempt, and its connection with it: an answer may still come there."""
+        """Give up an attempt and close its connection, because its late response may still arrive there."""
         self._land(descriptor).connection.socket.close()
 
     def _land(self, descriptor: int) -> _Call:
-        """Watch a call's connection no longer."""
+        """Stop watching a call's connection and return the call."""
         self._poll.unregister(descriptor)
         return self._flying.pop(descriptor)
 
 
 def _result(operation: str, reply: Reply) -> Result:
-    """What an HTTP answer says."""
+    """Read an HTTP reply as the result of an operation."""
     checksum = header(reply.head, b"x-amz-crc32")  # DynamoDB's, of the body; a microsecond
     if checksum and checksum != b"%d" % zlib.crc32(reply.body):
         return UnavailableError("ChecksumMismatch")
@@ -318,7 +320,7 @@ def _result(operation: str, reply: Reply) -> Result:
 
 @lru_cache(maxsize=32)
 def _target(operation: str) -> str:
-    """`update_item` is UpdateItem to the service."""
+    """Return the service's name of an operation: `update_item` is UpdateItem."""
     return f"DynamoDB_20120810.{operation.title().replace('_', '')}"
 
 

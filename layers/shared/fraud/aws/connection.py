@@ -1,7 +1,8 @@
-"""One HTTP request and its answer over one socket, TLS or not, in steps that never block: what `wire` plays together.
+"""One HTTP request and its reply over one socket, with or without TLS, in steps that never block.
 
-Written by hand, because http.client takes more than twice the CPU for it (figures in docs/decisions.md). It reads what
-DynamoDB, SageMaker and their emulators send: bodies of a stated length or in chunks. Anything else is an error.
+`client` runs many of these exchanges together. They are written by hand, because http.client takes more than twice the
+CPU (figures in docs/decisions/aws.md). A reply has a stated length or comes in chunks, as DynamoDB, SageMaker and their
+emulators send it. Anything else is an error.
 """
 
 import select
@@ -13,14 +14,15 @@ from typing import NamedTuple, TypeVar, cast
 CHUNK = 65_536
 LONGEST_HEAD = 65_536
 LONGEST_BODY = 1 << 25
-"""More than DynamoDB or SageMaker send: an answer without an end must not hold up a payment, nor fill its memory."""
+"""Bytes; more than DynamoDB or SageMaker send. A reply without an end must neither hold up a payment nor fill memory.
+"""
 LONGEST_NUMBER = 9  # digits of such a length
 
 T = TypeVar("T")
 
 
 class Reply(NamedTuple):
-    """An HTTP answer; `head` is its status line and headers as they came, `last` that the connection ends with it."""
+    """An HTTP reply. `head`: status line and headers as they came. `last`: the connection ends with it."""
 
     status: int
     head: bytes
@@ -29,15 +31,15 @@ class Reply(NamedTuple):
 
 
 Exchange = Generator[int, None, Reply]
-"""A request and its answer, without blocking: each event that it yields must have happened before it goes on."""
+"""A request and its reply, without blocking: it yields the poll event that it waits for, and goes on when it came."""
 
 
 class UnreadableAnswerError(OSError):
-    """What came is not an answer in HTTP, or says more than it announced."""
+    """The reply is not HTTP, or is longer than it announced."""
 
 
 class Tls:
-    """TLS to one server; the last session is kept, which spares the next handshake the greater part of its work."""
+    """TLS to one server. It keeps the last session, which spares the next handshake most of its work."""
 
     def __init__(self, context: ssl.SSLContext, name: str) -> None:
         self._context = context
@@ -45,13 +47,13 @@ class Tls:
         self._session: ssl.SSLSession | None = None
 
     def wrapped(self, plain: socket.socket) -> ssl.SSLSocket:
-        """TLS on a connection, its handshake still to come."""
+        """Wrap a socket in TLS; the handshake is still to come."""
         return self._context.wrap_socket(
             plain, server_hostname=self._name, do_handshake_on_connect=False, session=self._session
         )
 
     def keep(self, connected: socket.socket) -> None:
-        """Resume this connection's session in the next one."""
+        """Keep this connection's session for the next connection to resume."""
         self._session = cast("ssl.SSLSocket", connected).session
 
 
@@ -70,15 +72,16 @@ class Connection:
         self.socket.close()
 
     def spoke(self) -> bool:
-        """Whether its server closed it, or said something that nobody asked for: to whatever is asked next, that would
-        be taken for the answer.
+        """Tell whether the server closed the connection or sent bytes without a request.
+
+        Such bytes would be taken for the reply to the next request.
         """
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
 
     def exchange(self, message: bytes) -> Exchange:
-        """Send a request and take its answer. Raises OSError."""
+        """Send a request and receive its reply. Raises OSError."""
         self.heard = False
         if not self.used:
             yield from self._open()
@@ -168,7 +171,10 @@ class Connection:
 
 
 def _done(event: int, attempt: Callable[..., T], *arguments: object) -> Generator[int, None, T]:
-    """What a socket's method returns as soon as it can; `event` is what it waits for where no TLS knows better."""
+    """Return what a socket's method returns, once it need not block.
+
+    event  the poll event to wait for, unless TLS asks for another one
+    """
     while True:
         try:
             return attempt(*arguments)

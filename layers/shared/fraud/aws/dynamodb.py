@@ -1,7 +1,7 @@
-"""Asking DynamoDB on the hot path, and taking its answers: whole, and as they should be, or an error that says what is
-wrong.
+"""DynamoDB on the hot path: build reads, complete their responses, and turn a malformed response into an error.
 
-What `store` and `folding` share. How an answer's rows look is `rows`' to know.
+Every store and worker on the hot path's own client uses it. It knows keys and calls; `counters.codec` and the stores
+know the rows.
 """
 
 import contextlib
@@ -16,41 +16,51 @@ from fraud.aws.transport import ConditionFailed, Request, Response, Transport, a
 from fraud.errors import UnavailableError
 
 KEYS_PER_READ = 100
-"""What BatchGetItem takes."""
+"""Most keys of one BatchGetItem."""
 
 READ_ATTEMPTS = 4
-"""How often keys that DynamoDB left unprocessed are asked for again."""
+"""How often unprocessed keys are requested again."""
 
 PAUSE_S = 0.01
-"""Longest pause before they are asked for the first time; it doubles before each further time."""
+"""Longest pause before unprocessed keys are requested again; it doubles before each further request."""
 
 
 MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zlib.error)
-"""What taking an answer apart may raise that is not as this one writes it, or not as DynamoDB answers."""
+"""What reading a response raises when it is not as DynamoDB answers, or when a row is not as the library writes it."""
 
 T = TypeVar("T")
 
 
 def typed_key(*key: str) -> dict[str, dict[str, str]]:
-    """A key as DynamoDB takes it: `pk`, or `pk` and `sk`."""
+    """Return a key as DynamoDB takes it: `pk`, or `pk` and `sk`.
+
+    >>> typed_key("payer#a", "d20516")
+    {'pk': {'S': 'payer#a'}, 'sk': {'S': 'd20516'}}
+    """
     return {name: {"S": part} for name, part in zip(("pk", "sk"), key, strict=False)}
 
 
 def split_by_call(keys: Sequence[T]) -> list[Sequence[T]]:
-    """Keys, or what has one each, in as many parts as they take calls."""
+    """Deal keys, or anything that needs one key each, into as many parts as they need calls of BatchGetItem.
+
+    >>> [len(part) for part in split_by_call(range(250))]
+    [100, 100, 50]
+    """
     return [keys[start : start + KEYS_PER_READ] for start in range(0, len(keys), KEYS_PER_READ)]
 
 
 def batch_read(tables: Mapping[str, Mapping[str, Any]]) -> Request:
-    """One BatchGetItem: by table its `Keys`, and how they are read."""
+    """Build one BatchGetItem: by table its `Keys`, and how they are read."""
     return Request("batch_get_item", {"RequestItems": tables})
 
 
 def read_all(transport: Transport, answer: Response, until: float | None = None) -> dict[str, list[Mapping[str, Any]]]:
-    """All items of a BatchGetItem by table, asking again, with growing pauses, for what was left unprocessed.
+    """Return all items of a BatchGetItem by table. Request unprocessed keys again, with growing random pauses.
 
-    Raises UnavailableError when something is left in the end, or a pause would last beyond `until`, and for an answer
-    that is none.
+    until  reading of `time.monotonic` beyond which no pause may last
+
+    Raises UnavailableError when keys stay unprocessed, when a pause could last beyond `until`, and for a malformed
+    response.
     """
     found: dict[str, list[Mapping[str, Any]]] = {}
     for attempt in range(READ_ATTEMPTS + 1):
@@ -71,8 +81,9 @@ def read_all(transport: Transport, answer: Response, until: float | None = None)
 
 @contextlib.contextmanager
 def malformed_as_unavailable() -> Iterator[None]:
-    """Answers are taken apart in here. Raises UnavailableError for one that is not as it should be: what this asked for
-    can be had another time, or from another server.
+    """Raise UnavailableError in place of what reading a malformed response raises (MALFORMED).
+
+    The same request may be answered well at another time, or by another server.
     """
     try:
         yield
@@ -81,12 +92,12 @@ def malformed_as_unavailable() -> Iterator[None]:
 
 
 def required_field(answer: Response, field: str) -> Any:  # noqa: ANN401 - an item, or rows by table
-    """A field that every answer of its kind has. Raises TypeError or KeyError when it has not."""
+    """Return a field that every response of its kind has. Raises TypeError or KeyError when it is missing."""
     if isinstance(answer, ConditionFailed):
         raise TypeError(field)
     return answer[field]
 
 
 def optional_field(answer: Response, field: str) -> Any:  # noqa: ANN401 - rows, or one of them
-    """A field that an answer may lack, empty then. A refusal has none: its item is no field's content."""
+    """Return a field that a response may lack; empty then. A failed condition has no fields: its item is not one."""
     return {} if isinstance(answer, ConditionFailed) else answer.get(field, {})

@@ -1,4 +1,4 @@
-"""What a service's failure means: whether the same request may be sent again, how long to wait, and when to give up.
+"""Failures of services: whether the same request may be sent again, how long to wait, and when to give up.
 
 The hot path's client, boto3 and PynamoDB read errors here, so a failure that passes is the same failure on every path.
 The slow path's time limits and every pause of the library are here too.
@@ -29,14 +29,21 @@ PASSING = frozenset(
         "TransactionInProgressException",
     }
 )
-"""Errors that are gone when the same request comes a little later."""
+"""Error codes that pass: the same request may succeed a little later."""
 
 PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-"""The first is what some servers send on a connection that lay idle, before they close it."""
+"""HTTP statuses that pass. Some servers send the first one on an idle connection before they close it."""
 
 
 def service_error(code: str, status: int) -> ServiceError:
-    """What a service's error means to a caller: worth sending again, or not."""
+    """Translate a service's error: UnavailableError when the same request may be sent again, else ServiceError.
+
+    code    the service's own word for the error
+    status  of the HTTP reply; 0 when it is not known
+
+    >>> type(service_error("ThrottlingException", 400)).__name__, type(service_error("AccessDenied", 403)).__name__
+    ('UnavailableError', 'ServiceError')
+    """
     passes = code in PASSING or status in PASSING_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     return UnavailableError(code) if passes else ServiceError(code)
 

@@ -1,4 +1,4 @@
-"""What API Gateway hands over and wants back: an HTTP API's event and answer, payload format 2.0."""
+"""Events and responses of API Gateway's HTTP API, payload format 2.0, for the scoring door; `routes` has all others."""
 
 import base64
 from collections.abc import Callable
@@ -12,19 +12,26 @@ Response = dict[str, Any]
 
 
 def body_of(event: Event) -> str | bytes:
-    """The body as the caller sent it."""
+    """Return the body as the caller sent it.
+
+    >>> body_of({"body": "e30=", "isBase64Encoded": True})
+    b'{}'
+    """
     body = event.get("body") or ""
     return base64.b64decode(body) if event.get("isBase64Encoded") else body
 
 
 def caller_arn(event: Event) -> str:
-    """The ARN that API Gateway authenticated."""
+    """Return the ARN of the caller whom API Gateway authenticated."""
     arn: str = event["requestContext"]["authorizer"]["iam"]["userArn"]
     return arn
 
 
 def respond(door: str, ask: Callable[[], str | None]) -> Response:
-    """The JSON that `ask` returns as an answer, 204 for none; or why it was refused, which is logged too."""
+    """Respond with the JSON that `ask` returns, or 204 for None. A FraudError is logged and responded to as a problem.
+
+    door  name of the door in the log
+    """
     try:
         body = ask()
     except FraudError as error:
@@ -36,7 +43,7 @@ def respond(door: str, ask: Callable[[], str | None]) -> Response:
 
 
 def problem(error: FraudError) -> Response:
-    """The error as an answer (RFC 9457, application/problem+json).
+    """Return the response to an error (RFC 9457, application/problem+json).
 
     >>> problem(FraudError())["statusCode"]
     500

@@ -23,7 +23,7 @@ Address = tuple[Any, ...]
 
 
 class Resolver:
-    """What hosts' names stand for. Several threads may share one."""
+    """Addresses of host names. Threads may share one."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class _LookUp:
             self.found = self._look_up()
         except OSError as error:
             self.error = error
-        except UnicodeError:  # a name that can be nobody's
+        except UnicodeError:  # no host can have such a name
             self.error = socket.gaierror(socket.EAI_NONAME, "no name")
         self._ended_at = self._monotonic()
         self.ended.set()

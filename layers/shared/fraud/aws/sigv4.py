@@ -1,7 +1,7 @@
-"""AWS Signature Version 4, the header by which AWS knows who sent a request and that nobody changed it.
+"""AWS Signature Version 4: the header that proves to AWS who sent a request and that it arrived unchanged.
 
-Written by hand, because the hot path's own client is (wire.py): twenty lines of hashes against importing botocore. A
-test holds it to botocore's signer, byte by byte. The steps are those of "Create a signed AWS API request" in the AWS
+It is written by hand, because the hot path's own client is: twenty lines of hashes against importing botocore. A test
+holds it to botocore's signer, byte by byte. The steps are those of "Create a signed AWS API request" in the AWS
 Identity and Access Management user guide.
 """
 

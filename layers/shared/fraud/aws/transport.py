@@ -19,30 +19,34 @@ class Request(NamedTuple):
 
 
 class ConditionFailed(NamedTuple):
-    """The condition did not hold; `item` is what was there, if the request asked for it."""
+    """The write's condition did not hold. `item`: the stored item, if the request asked for it."""
 
     item: Mapping[str, Any]
 
 
 Response = Mapping[str, Any] | ConditionFailed
-"""What the service answered, with binary values in base64 as JSON has them; of an endpoint, its `Body` in bytes."""
-
+"""A service's answer: fields by name, binary values in base64 as in JSON; of an endpoint, its `Body` in bytes."""
 
 Result = Response | ServiceError
+"""One request's response, or the error in its place."""
 
 
 def all_or_raise(results: Iterable[Result]) -> list[Response]:
-    """The answers, for who can do nothing without all of them. Raises the first error among them."""
-    answers: list[Response] = []
+    """Return the responses when every request has one. Raises the first error among the results."""
+    responses: list[Response] = []
     for result in results:
         if isinstance(result, ServiceError):
             raise result
-        answers.append(result)
-    return answers
+        responses.append(result)
+    return responses
 
 
 def binary(content: bytes | str) -> bytes:
-    """The content of a binary value: in base64 from JSON, as it is from whoever else may answer."""
+    """Return the bytes of a binary value: base64 text from JSON, or bytes from a transport that decodes.
+
+    >>> binary("aGk="), binary(b"hi")
+    (b'hi', b'hi')
+    """
     return base64.b64decode(content) if isinstance(content, str) else bytes(memoryview(content))
 
 
@@ -50,7 +54,7 @@ class Transport(Protocol):
     """Sends requests together and gathers their answers."""
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """Answers in the order of the requests, and an error in the place of each that cannot be had.
+        """Return results in the order of the requests: a response, or the error in its place.
 
-        until  reading of `time.monotonic` after which it waits no longer; None: as long as its own patience lasts.
+        until  reading of `time.monotonic` after which it waits no longer; None: the transport's own limit
         """
