@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from fraud.assembly import POLICY
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import Item, State, profiles, updates
-from fraud.decisions.evaluation import StateRead, Store
-from fraud.decisions.record import DecisionRecord, StoredDecision
+from fraud.decisions.evaluation import Store
+from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
 from fraud.errors import ServiceError, UnavailableError
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring.features import Vector

@@ -19,15 +19,8 @@ from fraud import assembly
 from fraud.aws.http_api import problem
 from fraud.counters import layout, windows
 from fraud.counters.layout import Item, Key, updates
-from fraud.decisions.evaluation import (
-    MODEL_SHARE,
-    REASONS_OF_THE_MODEL,
-    STATE_SHARE,
-    Evaluation,
-    Evaluator,
-    StateRead,
-)
-from fraud.decisions.record import DecisionRecord, StoredDecision
+from fraud.decisions.evaluation import MODEL_SHARE, REASONS_OF_THE_MODEL, STATE_SHARE, Evaluation, Evaluator
+from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
 from fraud.decisions.waves import Batch
 from fraud.errors import (
     ConflictingBodyError,

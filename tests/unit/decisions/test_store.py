@@ -15,8 +15,7 @@ from fraud.counters.fold import SLICES, Progress
 from fraud.counters.layout import DAY, Slice, State, updates
 from fraud.counters.windows import ABSENT, measure
 from fraud.counters.worker import shard_update, watermark_update
-from fraud.decisions.evaluation import StateRead
-from fraud.decisions.record import PACKED, DecisionRecord
+from fraud.decisions.record import PACKED, DecisionRecord, StateRead
 from fraud.decisions.store import SHARDS_LAST, DynamoStore
 from fraud.errors import ServiceError, UnavailableError
 from fraud.outcome import Outcome

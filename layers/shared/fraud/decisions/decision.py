@@ -15,7 +15,7 @@ from fraud.transaction import Id, Instant
 
 
 class ModelUsed(BaseModel):
-    """The model whose score and thresholds decided; null where none was asked: by the segment, or for want of state."""
+    """The model whose score and thresholds decided. Null: none was asked, by the segment or because counters failed."""
 
     version: str | None
 
@@ -54,7 +54,7 @@ class Decision(BaseModel):
 
 
 class StatusChange(BaseModel):
-    """One step in the life of a decision."""
+    """One change of a decision's status."""
 
     at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     outcome: Outcome
@@ -62,7 +62,7 @@ class StatusChange(BaseModel):
 
 
 class DecisionView(BaseModel):
-    """The answer of GET /decisions/{transaction_id}: the decision as it was given, and what has become of it."""
+    """The answer of GET /decisions/{transaction_id}: the decision as it was given, and its status now."""
 
     decision: Decision
     status: Literal["final", "pending"]
@@ -71,7 +71,7 @@ class DecisionView(BaseModel):
 
 
 def view(stored: StoredDecision) -> bytes:
-    """The answer of GET: the stored bytes unchanged inside, status and history around them."""
+    """Return the answer of GET: the stored bytes unchanged inside, status and history around them."""
     decision = json.loads(stored.answer)
     outcome = Outcome(decision["outcome"])
     around = {

@@ -1,9 +1,10 @@
 """The story of a payment: read state, segment, features, score, rules, decision, commit.
 
-Pure, because everything that touches a network or a clock is an argument; the Protocols below are what it asks of
-them. Three sequential network steps at most: state (count and read), model, commit. `evaluate` is for a caller who
-waits and always gets an answer; `evaluate_all` for a batch that may come again: it shares the steps, and looks up first
-what is decided already.
+It is pure: everything that touches a network or a clock is an argument, and the Protocols below say what it asks of
+them. It takes at most three sequential network steps: state (count and read), model, commit.
+
+`evaluate` serves a caller who waits, and always answers. `evaluate_all` serves a batch that may come again: its
+payments share the steps, and it first looks up which of them are decided already.
 """
 
 import time
@@ -14,9 +15,8 @@ from functools import partial
 from typing import NamedTuple, Protocol, Self
 
 from fraud.counters import windows
-from fraud.counters.layout import Key, State
 from fraud.decisions.decision import Decision, ModelUsed, StepTimes
-from fraud.decisions.record import DecisionRecord, StoredDecision
+from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
 from fraud.decisions.waves import Batch
 from fraud.errors import (
     ConflictingBodyError,
@@ -39,58 +39,49 @@ REASONS_OF_THE_MODEL = 4
 """How many reason codes the model may give: an analyst reads the strongest, not thirty."""
 
 STATE_SHARE, MODEL_SHARE = 0.5, 0.75
-"""By when, as shares of the time there is, the state and then the model must have come: the rest is the commit's."""
-
-
-class StateRead(NamedTuple):
-    """What the state step brings: the counters' state, and the decision if this transaction id has one.
-
-    uncounted  items whose update nobody has acknowledged; it may have happened nevertheless
-    read       whether profiles and decision could be read
-    failure    the first error, if something is missing from the state
-    large      items of its own that have grown too large
-    """
-
-    state: State
-    stored: StoredDecision | None
-    uncounted: tuple[Key, ...] = ()
-    read: bool = True
-    failure: ServiceError | None = None
-    large: tuple[Key, ...] = ()
+"""Shares of the deadline after which the state, then the model, must have answered. The rest is left to the commit."""
 
 
 class Store(Protocol):
-    """Counts attempts, keeps decisions. `until` is a reading of `time.monotonic` at which it gives up."""
+    """Counts attempts and keeps decisions. `until` is a reading of `time.monotonic` at which it gives up."""
 
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
-        """Count each attempt once and read all that the decisions need, in one round trip. No two may share an item or
-        an id. Never raises: what failed is in the Sight.
+        """Count each attempt once and read all that its decision needs, in one round trip.
+
+        No two transactions may share an item or an id. Never raises: each StateRead says what failed.
         """
 
     def find(self, transaction_id: str, until: float | None = None) -> StoredDecision | None:
-        """The decision under this id, read consistently; nothing is counted. Raises ServiceError."""
+        """Return the decision of this id, or None, by a consistent read; count nothing. Raises ServiceError."""
 
     def find_all(self, transaction_ids: AbstractSet[str]) -> dict[str, StoredDecision]:
-        """The decisions under these ids, at most 100; an id without one is left out. Raises ServiceError."""
+        """Return the decisions of at most 100 ids; leave out an id without one. Raises ServiceError."""
 
     def commit(
         self, records: Sequence[DecisionRecord], until: float | None = None
     ) -> list[StoredDecision | ServiceError | None]:
-        """Store each decision unless its id has one. Of each None, the decision that was there first, or the error."""
+        """Store each decision unless its id has one.
+
+        Return for each None when it was stored, the decision that was there first, or the error.
+        """
 
 
 class Scorer(Protocol):
-    """A model: probability of fraud, and why."""
+    """A model: the probability of fraud, and the features that raised it."""
 
     def score(self, vectors: Sequence[features.Vector], until: float | None = None) -> Scoring:
-        """Score one vector or more with one call, by one model, until a reading of `time.monotonic`. Never raises."""
+        """Score one or more vectors by one model with one call. Never raises.
+
+        until  reading of `time.monotonic` by which the answer must be there
+        """
 
 
 class Evaluation(NamedTuple):
-    """The answer's bytes, and the decision behind them; None when an earlier answer is repeated.
+    """The bytes of an answer, and the decision behind them.
 
-    cause  the service's word for why the decision had to do without its counters
-    large  kinds of its counters whose item has grown too large
+    decision  None when an earlier answer is repeated
+    cause     the service's code, when the decision had to do without its counters
+    large     kinds of counters whose item has grown too large
     """
 
     answer: bytes
@@ -100,8 +91,10 @@ class Evaluation(NamedTuple):
 
     @classmethod
     def repeated(cls, transaction: Transaction, stored: StoredDecision, uncounted: ServiceError | None = None) -> Self:
-        """The stored answer again. Raises ConflictingBodyError when it answered another body, or what kept this attempt
-        from being counted: no row tells of it, so that nobody but its caller can send it again.
+        """Repeat the stored answer.
+
+        Raises ConflictingBodyError when it answered another body. When that attempt could not be counted, raises the
+        reason (`uncounted`) instead: no row tells of the attempt, so only its caller can send it again.
         """
         if stored.identity != transaction.identity:
             raise uncounted or ConflictingBodyError
@@ -109,7 +102,7 @@ class Evaluation(NamedTuple):
 
 
 class Assessed(NamedTuple):
-    """A payment between its state and its decision."""
+    """A payment between its state and its decision: counters, features, segment and rule hits."""
 
     transaction: Transaction
     state_read: StateRead
@@ -119,12 +112,12 @@ class Assessed(NamedTuple):
 
     @property
     def asks_model(self) -> bool:
-        """Whether the model has a say: its segment wants it, and there are counters to look at."""
+        """Whether the model is asked: the segment wants it, and the counters are complete."""
         return self.policy_result.segment.model and self.state_read.failure is None
 
 
 class ModelResult(NamedTuple):
-    """The model's part in one decision: its score, and a hit where it objects."""
+    """The model's part in one decision: its score, and a hit if the score reaches a threshold."""
 
     score: float
     hits: tuple[Hit, ...]
@@ -133,8 +126,11 @@ class ModelResult(NamedTuple):
 
 
 class UncommittedDecision(NamedTuple):
-    """A decision before its commit: what is to be stored of it, why it had to do without its counters (if it had), and
-    the kinds of those whose item has grown too large.
+    """A decision before its commit.
+
+    record   what the commit stores
+    failure  why the decision had to do without its counters, if it had to
+    large    kinds of counters whose item has grown too large
     """
 
     decision: Decision
@@ -144,7 +140,7 @@ class UncommittedDecision(NamedTuple):
 
 
 class Evaluator:
-    """Decides payments. One instance serves every request of its process. `deadline_s` is what `evaluate` may take."""
+    """Decides payments. One instance serves every request of its process. `deadline_s`: seconds for `evaluate`."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - all that deciding takes
         self,
@@ -165,15 +161,16 @@ class Evaluator:
     def evaluate(self, transaction: Transaction) -> Evaluation:
         """Decide one payment, or repeat its decision, before the deadline.
 
-        A state that is late or incomplete is answered by the outage policy, `degraded`, and the record says which
-        updates nobody has acknowledged. Raises ConflictingBodyError when another body is decided under its id,
-        InvalidRequestError when it is too old, UndecidedError when no decision could be stored: the same request may
-        be sent again.
+        When the state is late or incomplete, the outage policy decides, the decision says `degraded`, and the record
+        names the updates that were not acknowledged.
+
+        Raises ConflictingBodyError when another body is decided under this id, InvalidRequestError when the payment is
+        too old, and UndecidedError when no decision could be stored: the same request may be sent again.
         """
         started, now = self.monotonic(), self.clock()
         try:
             if transaction.occurred_at < now - MAX_AGE:
-                return _recalled(transaction, self.store.find(transaction.transaction_id, started + self.deadline_s))
+                return _recall(transaction, self.store.find(transaction.transaction_id, started + self.deadline_s))
             (state_read,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
             if state_read.stored is not None:
                 return Evaluation.repeated(
@@ -181,19 +178,19 @@ class Evaluator:
                 )
             counted = self.monotonic()
             assessed = [self._assess(transaction, state_read)]
-            (decided,) = self._decide(assessed, now, (started, counted), started + self.deadline_s * MODEL_SHARE)
-            (kept,) = self.store.commit([decided.record], started + self.deadline_s)
-            return _committed(decided, kept)
+            (uncommitted,) = self._decide(assessed, now, (started, counted), started + self.deadline_s * MODEL_SHARE)
+            (kept,) = self.store.commit([uncommitted.record], started + self.deadline_s)
+            return _finish(uncommitted, kept)
         except ServiceError as error:
             raise UndecidedError(error.code, self.fallback(transaction)) from error
 
     def evaluate_all(self, payments: Sequence[Transaction | InvalidRequestError]) -> list[Evaluation | FraudError]:
-        """Decide payments in their order, or repeat their decisions; of each the evaluation, or the error in its place.
+        """Decide at most 100 payments in their order, or repeat their decisions.
 
-        At most 100; what could not be parsed has its error already. Nothing is counted under an id that is decided
-        already, and when that cannot be looked up, all fail. Payments that share nothing take each step together, and
-        one call scores all. Of one that cannot be decided for want of a service, everything behind it that shares
-        something with it fails alike: it would overtake.
+        Return for each the evaluation, or the error in its place; a payment that could not be parsed is its error
+        already. Nothing is counted under an id that is decided already; when the decisions cannot be looked up, all
+        payments fail. Payments that share nothing take each step together, and one call scores all of them. When a
+        service fails a payment, every later payment that shares something with it fails too, or it would overtake.
         """
         try:
             known = self.store.find_all({each.transaction_id for each in payments if isinstance(each, Transaction)})
@@ -212,22 +209,22 @@ class Evaluator:
                 else:
                     assessed[n] = self._assess(batch.transactions[n], state_read)
         made = self._decide(list(assessed.values()), now, (started, self.monotonic()), None)
-        decided = dict(zip(assessed, made, strict=True))
+        uncommitted = dict(zip(assessed, made, strict=True))
         for wave in batch.waves:
             free = batch.free(wave)
-            for n, kept in zip(free, self.store.commit([decided[n].record for n in free]), strict=True):
-                batch.settle(n, partial(_committed, decided[n], kept))
+            for n, kept in zip(free, self.store.commit([uncommitted[n].record for n in free]), strict=True):
+                batch.settle(n, partial(_finish, uncommitted[n], kept))
         return [batch.results[n] for n in range(len(payments))]
 
     def fallback(self, transaction: Transaction) -> Fallback:
-        """What the caller may do while nothing can be stored: a pure function of payment and policy."""
+        """Tell the caller what it may do while nothing can be stored: a pure function of payment and policy."""
         policy_result = self.rule_book.judge_blind(transaction, None)
         return Fallback(
             outcome=worst([hit.outcome for hit in policy_result.hits]), policy_version=self.rule_book.version
         )
 
     def _assess(self, transaction: Transaction, state_read: StateRead) -> Assessed:
-        """Segment and rules: by the counters or, where those are incomplete, by the outage policy."""
+        """Find segment and rule hits: by the counters or, when those are incomplete, by the outage policy."""
         if state_read.failure is not None:
             values = dict(windows.ABSENT)
             vector = features.vector(transaction, values)
@@ -241,29 +238,31 @@ class Evaluator:
     def _decide(
         self, assessed: Sequence[Assessed], now: datetime, state: tuple[float, float], until: float | None
     ) -> list[UncommittedDecision]:
-        """Score together those of whom the model has a say, and decide. `state`: when that step began and ended."""
+        """Score the payments that ask the model with one call, and decide all.
+
+        state  readings of `monotonic` at which the state step began and ended
+        """
         asked = self.monotonic()
         vectors = [each.vector for each in assessed if each.asks_model]
         scoring = self.scorer.score(vectors, until) if vectors else None
         steps = StepTimes(state=_ms(*state), rules=_ms(state[1], asked), model=_ms(asked, self.monotonic()))
         places = iter(range(len(vectors)))
-        opinions = [
+        results = [
             self._model_result(scoring, next(places)) if scoring and each.asks_model else None for each in assessed
         ]
-        return [
-            self._decided(each, model_result, now, steps) for each, model_result in zip(assessed, opinions, strict=True)
-        ]
+        return [self._combine(each, result, now, steps) for each, result in zip(assessed, results, strict=True)]
 
     def _model_result(self, scoring: Scoring, place: int) -> ModelResult:
-        """What the model says of one payment, by the thresholds that came with its score."""
+        """Read the model's result for the payment at `place`, by the thresholds that came with the scores."""
         outcome = by_score(scoring.scores[place], scoring.thresholds)
         said = outcome is not Outcome.APPROVE
         hits = (self.rule_book.explain(outcome, scoring.contributions[place]),) if said else ()
         return ModelResult(scoring.scores[place], hits, scoring.version, scoring.degraded)
 
-    def _decided(
+    def _combine(
         self, assessed: Assessed, model_result: ModelResult | None, now: datetime, steps: StepTimes
     ) -> UncommittedDecision:
+        """Combine rule hits and the model's into one decision and its record."""
         transaction, state_read, values, vector, policy_result = assessed
         opinions = policy_result.hits if model_result is None else (*policy_result.hits, *model_result.hits)
         allowed = silenced(transaction, state_read.state)
@@ -309,41 +308,46 @@ class Evaluator:
 def _begin_batch(
     payments: Sequence[Transaction | InvalidRequestError], known: Mapping[str, StoredDecision], oldest: datetime
 ) -> Batch[Evaluation]:
-    """The batch of those that are to be counted, with what comes of the others."""
+    """Deal the payments that are to be counted into waves, and settle the others at once."""
     batch: Batch[Evaluation] = Batch()
     for n, payment in enumerate(payments):
         if isinstance(payment, InvalidRequestError):
             batch.results[n] = payment
         elif payment.transaction_id in known or payment.occurred_at < oldest:
-            batch.settle(n, partial(_recalled, payment, known.get(payment.transaction_id)))
+            batch.settle(n, partial(_recall, payment, known.get(payment.transaction_id)))
         else:
             batch.add(n, payment)
     return batch
 
 
-def _recalled(transaction: Transaction, stored: StoredDecision | None) -> Evaluation:
-    """One that is not to be counted: a stored decision is the answer however old, a new one would rest on closed
-    counters. Raises InvalidRequestError when it has none, because it is too old then, and ConflictingBodyError.
+def _recall(transaction: Transaction, stored: StoredDecision | None) -> Evaluation:
+    """Answer a payment that is not to be counted with its stored decision, however old that is.
+
+    Raises InvalidRequestError when it has none: it is too old then, and a new decision would rest on closed counters.
+    Raises ConflictingBodyError when another body was decided.
     """
     if stored is None:
         raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
     return Evaluation.repeated(transaction, stored)
 
 
-def _committed(decided: UncommittedDecision, kept: StoredDecision | ServiceError | None) -> Evaluation:
-    """The decision, or the one that was there first. Raises what the commit failed of, and as `repeated` does."""
+def _finish(uncommitted: UncommittedDecision, kept: StoredDecision | ServiceError | None) -> Evaluation:
+    """Answer with the decision that was stored, or with the one that was there first.
+
+    Raises the error of the commit, and what `Evaluation.repeated` raises.
+    """
     if isinstance(kept, ServiceError):
         raise kept
-    own = StoredDecision(decided.record.transaction.identity, decided.record.answer)
-    if kept in (None, own):  # its own: the first answer to the commit was lost
-        cause = None if decided.failure is None else decided.failure.code
-        return Evaluation(own.answer, decided.decision, cause, decided.large)
-    uncounted = decided.failure if decided.record.uncounted else None
-    return Evaluation.repeated(decided.record.transaction, kept, uncounted)
+    own = StoredDecision(uncommitted.record.transaction.identity, uncommitted.record.answer)
+    if kept in (None, own):  # its own: the response to the first attempt was lost
+        cause = None if uncommitted.failure is None else uncommitted.failure.code
+        return Evaluation(own.answer, uncommitted.decision, cause, uncommitted.large)
+    uncounted = uncommitted.failure if uncommitted.record.uncounted else None
+    return Evaluation.repeated(uncommitted.record.transaction, kept, uncounted)
 
 
 def _reasons(hits: Sequence[Hit]) -> list[Reason]:
-    """Reasons of the most severe opinions first; the model's are its strongest few."""
+    """Return the reasons of the most severe hits first, of the model only its strongest few."""
     ordered = sorted(hits, key=lambda hit: -hit.outcome.severity())
     return [reason for hit in ordered for reason in hit.reasons[:REASONS_OF_THE_MODEL]]
 

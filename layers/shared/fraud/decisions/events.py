@@ -1,7 +1,7 @@
-"""What leaves this system: DecisionMade to the event bus, and undecidable stream records to the queue that keeps them.
+"""Messages that leave the system: DecisionMade to the event bus, undecidable stream records to their queue.
 
-Everything sent carries an identity that does not change when it is sent again, because it will be: a consumer drops
-what it has seen. Clients are made when first needed: most batches send nothing to the queue.
+Each carries an identity that stays the same when it is sent again, which happens: a consumer drops what it has seen.
+Clients are made when they are first needed, because most batches send nothing to the queue.
 """
 
 import base64
@@ -23,14 +23,14 @@ from fraud.transaction import Id, Transaction
 SOURCE = "fraud"
 EVENTS_PER_CALL = 10
 MOST_ERRORS = 50
-"""Faults told of one record: a thousand unknown fields must not make its message too large."""
+"""Most faults that are listed for one record: a thousand unknown fields must not make its message too large."""
 
 INLINE_BYTES = 180_000
-"""A larger record goes to the archive and its message points there: a message holds 256 KB."""
+"""A larger record goes to the archive and its message points there, because a message holds 256 KB."""
 
 
 class DecisionMade(BaseModel):
-    """The event that a decision leaves on the bus. `event_id` is the same however often it is published."""
+    """The event of a decision on the bus. `event_id` stays the same however often the event is published."""
 
     version: Literal["1"] = "1"
     event_id: str
@@ -53,7 +53,7 @@ class DecisionMade(BaseModel):
 
     @classmethod
     def of(cls, contents: Contents, decided_at: str) -> Self:
-        """From what a decision's row holds packed, and its time as the row spells it."""
+        """Build the event from the packed part of a decision's row, and its time as the row spells it."""
         transaction, answer = json.loads(contents.transaction), json.loads(contents.answer)
         copied = {name: (transaction | answer).get(name) for name in cls.model_fields}
         identity = hashlib.sha256(f"{transaction['transaction_id']} {decided_at}".encode()).hexdigest()[:32]
@@ -79,13 +79,18 @@ class Undecidable(NamedTuple):
 
 
 class Outbox:
-    """The queue of undecidable records, the archive and the bus. Every method raises UnavailableError when it must."""
+    """The queue of undecidable records, the archive and the bus.
+
+    Every method raises UnavailableError when a service does not answer, and ServiceError when it refuses.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def set_aside(self, record: Undecidable) -> None:
-        """Keep a record for people to mend; the reason names fields and rules, never values."""
+        """Queue a record for people to mend. The message names fields and rules, never values, beside the record
+        itself.
+        """
         message: dict[str, Any] = {
             "reason": record.reason,
             "errors": [{"field": _field(fault), "rule": fault.rule} for fault in record.faults[:MOST_ERRORS]],
@@ -105,8 +110,9 @@ class Outbox:
         _call(self._sqs.send_message, QueueUrl=self._settings.undecidable_queue_url, MessageBody=json.dumps(message))
 
     def publish(self, events: Sequence[BaseModel]) -> list[int]:
-        """Put events on the bus, each under the name of its class; returns the indexes of those it did not take, to be
-        sent again.
+        """Put events on the bus, each under the name of its class.
+
+        Return the indexes of the events that the bus did not take; they are to be sent again.
         """
         refused = []
         for start in range(0, len(events), EVENTS_PER_CALL):
@@ -137,7 +143,7 @@ class Outbox:
 
 
 def _field(fault: Fault) -> str:
-    """The field at fault by our name for it: names that the sender makes up may tell of a person."""
+    """Return the faulty field by our name for it: a name that the sender made up may tell of a person."""
     name = fault.field.partition(".")[0]
     return name if name in Transaction.model_fields or name == "body" else "unknown"
 

@@ -1,10 +1,14 @@
 """Metrics of decisions: outcomes, step times, what was degraded, and updates that were counted afterwards."""
 
+from typing import TYPE_CHECKING
+
 from fraud.aws.metrics import log_degraded, log_line
-from fraud.decisions.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from fraud.decisions.evaluation import Evaluation  # a door that decides nothing must not load it
 
 
-def log_evaluation(evaluation: Evaluation, door: str) -> None:
+def log_evaluation(evaluation: "Evaluation", door: str) -> None:
     """Log a payment that was decided, or answered with its earlier decision."""
     decision = evaluation.decision
     if decision is None:

@@ -1,7 +1,7 @@
-"""What is stored of a decision, and how it is packed: one deflated attribute that repeats the answer byte for byte.
+"""The record of a decision, and its packing: one deflated attribute that repeats the answer byte for byte.
 
-`DecisionRecord` is all that one commit stores, `Contents` the part of it that is packed, `StoredDecision` what a repeat
-needs of it. Pure; `store` turns them into DynamoDB's rows.
+`DecisionRecord` is all that one commit stores, `Contents` the part of it that is packed, `StoredDecision` the part that
+a repeat needs, `StateRead` what the store read before the decision. Pure; `store` turns them into DynamoDB's rows.
 """
 
 import json
@@ -11,12 +11,16 @@ from datetime import datetime
 from typing import NamedTuple, Self
 
 from fraud.counters import windows
+from fraud.counters.layout import Key, State
+from fraud.errors import (
+    ServiceError,
+)
 from fraud.outcome import Outcome
 from fraud.transaction import Transaction
 
 
 class DecisionRecord(NamedTuple):
-    """What one commit stores: the answer and all that is needed to replay it."""
+    """All that one commit stores: the answer, and everything that is needed to replay it."""
 
     transaction: Transaction
     answer: bytes
@@ -26,7 +30,7 @@ class DecisionRecord(NamedTuple):
     features: bytes
     fingerprint: str
     uncounted: tuple[str, ...] = ()
-    """Kinds of counters whose update nobody has acknowledged: to be sent again."""
+    """Kinds of counters whose update was not acknowledged: to be sent again."""
 
 
 PACKED = "z1"
@@ -47,17 +51,17 @@ _DICTIONARY = (
     b'"standard","model":{"version":"embedded-"},"degraded":[],"recounted":false,"policy_version":"packaged-1-",'
     b'"retryable":false,"decided_at":"2026-","steps_ms":{"state":4.1,"model":0.1,"rules":0.5}}'
 )
-"""What nearly every row would say again, the most usual last. Never changed, or rows that are kept become unreadable: a
-better one takes another name beside this one.
+"""The text that nearly every row repeats, the most usual last. It never changes, or stored rows become unreadable: a
+better dictionary takes another name beside this one.
 """
 
 
 class Contents(NamedTuple):
-    """What a decision's row holds packed, each as its exact bytes.
+    """The packed part of a decision's row, each field as its exact bytes.
 
     transaction  canonical JSON
     counters     JSON list in the order of windows.NAMES
-    answer       what the caller got, whatever it is
+    answer       the body that the caller got
     """
 
     transaction: bytes
@@ -66,24 +70,46 @@ class Contents(NamedTuple):
 
     @classmethod
     def of(cls, record: DecisionRecord) -> Self:
-        """What is to be stored of a record."""
+        """Take the packed part of a record."""
         counters = json.dumps([record.counters[name] for name in windows.NAMES], separators=(",", ":"))
         return cls(record.transaction.canonical, counters.encode(), record.answer)
 
     def packed(self) -> bytes:
-        """Raw deflate with a dictionary: a row of a usual payment takes one write unit instead of two."""
+        """Return it as raw deflate with a dictionary: a row of a usual payment takes one write unit instead of two."""
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, zdict=_DICTIONARY)
         return deflate.compress(b"\n".join(self)) + deflate.flush()
 
     @classmethod
     def unpacked(cls, packed: bytes) -> Self:
-        """The same bytes again: neither the transaction nor the counters contain a line feed."""
+        """Read what `packed` has written: neither the transaction nor the counters contain a line feed.
+
+        Raises zlib.error or TypeError for anything else.
+        """
         inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=_DICTIONARY)
         return cls._make((inflate.decompress(packed) + inflate.flush()).split(b"\n", 2))
 
 
 class StoredDecision(NamedTuple):
-    """A decision as the table holds it: whose body it answered, and the answer's bytes."""
+    """A decision as the table holds it: the identity of the body that it answered, and the answer's bytes."""
 
     identity: bytes
     answer: bytes
+
+
+class StateRead(NamedTuple):
+    """The result of the state step for one payment.
+
+    state      counters and profiles
+    stored     the decision, if this transaction id has one
+    uncounted  items whose update was not acknowledged; it may have happened nevertheless
+    read       whether profiles and decision could be read
+    failure    the first error, if something is missing from the state
+    large      items of the payment that have grown too large
+    """
+
+    state: State
+    stored: StoredDecision | None
+    uncounted: tuple[Key, ...] = ()
+    read: bool = True
+    failure: ServiceError | None = None
+    large: tuple[Key, ...] = ()

@@ -1,4 +1,4 @@
-"""The repair of a decision made while the table of counters failed: what nobody acknowledged is counted after all."""
+"""The repair of a decision that was made while counters failed: updates without an acknowledgement are sent again."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,20 +10,21 @@ from fraud.errors import ServiceError
 from fraud.transaction import MAX_AHEAD, Transaction
 
 FULL = "ValidationException"
-"""DynamoDB's word for an item that would exceed 400 KB. No retry mends that, and nobody else's decision may wait for
-it: the update is given up; the decision's row goes on saying that it is `uncounted`.
+"""DynamoDB's code for an item that would exceed 400 KB. No retry mends that, and no other decision may wait for it: the
+update is given up, and the decision's row goes on saying that it is `uncounted`.
 """
 
 
 def repair(
     store: DynamoStore, folding: Folding, transaction: Transaction, kinds: Iterable[str], now: datetime
 ) -> list[ServiceError]:
-    """Have the updates of these kinds acknowledged, and items of closed periods folded again; why any were given up.
+    """Send the updates of these kinds until they are acknowledged, and queue items of closed periods for another fold.
 
-    Raises ServiceError when it is to be done again; what was counted is not counted twice then.
+    Return the reasons of updates that were given up. Raises ServiceError when the repair is to be done again; an update
+    that was counted is not counted twice then.
     """
     given_up = []
-    for kind in kinds:  # each for itself: one that is full keeps no other from its item
+    for kind in kinds:  # each by itself: a full item must not keep the others from being counted
         if kind == PAIR.name and _tokens_removed(transaction, now):
             given_up.append(ServiceError("TokensRemoved"))
             continue
@@ -38,5 +39,5 @@ def repair(
 
 
 def _tokens_removed(transaction: Transaction, now: datetime) -> bool:
-    """Whether the pair may have lost its token to a later payment: nobody could tell whether it was counted."""
+    """Tell whether the pair may have dropped its token since: then it cannot be known whether it was counted."""
     return int((now + MAX_AHEAD).timestamp()) // DAY - transaction.epoch // DAY >= TOKEN_DAYS

@@ -37,8 +37,7 @@ from fraud.counters.codec import (
 from fraud.counters.history import NO_HISTORY
 from fraud.counters.layout import DAY, UNSPLIT, Key, Profile, Shards, Slice, State, Update
 from fraud.counters.store import WATERMARKS_LAST, Tables, watermark_request, watermark_rows
-from fraud.decisions.evaluation import StateRead
-from fraud.decisions.record import PACKED, Contents, DecisionRecord, StoredDecision
+from fraud.decisions.record import PACKED, Contents, DecisionRecord, StateRead, StoredDecision
 from fraud.errors import ServiceError
 from fraud.transaction import Transaction, utc
 

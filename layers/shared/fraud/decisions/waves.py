@@ -30,7 +30,7 @@ class Batch(Generic[T]):
         self._stuck: dict[str, int] = {}  # the latest that failed and touches a thing
 
     def add(self, n: int, transaction: Transaction) -> None:
-        """Let a payment take the steps, in the first wave that comes after all that it shares with."""
+        """Put a payment into the first wave after all the earlier payments that it shares something with."""
         things = layout.touched(transaction)
         self.transactions[n], self._things[n] = transaction, things
         wave = max((self._last.get(thing, -1) for thing in things), default=-1) + 1
@@ -40,7 +40,9 @@ class Batch(Generic[T]):
         self.waves[wave].append(n)
 
     def free(self, wave: Sequence[int]) -> list[int]:
-        """Those of a wave that are not settled and wait for nobody; those behind one that failed fail too."""
+        """Return the payments of a wave that may go on. A payment behind a failed one that it shares something with
+        fails too; a settled one does not go on.
+        """
         for n in wave:
             ahead = min(self._stuck.get(thing, n) for thing in self._things[n])
             if n not in self.results and ahead < n:
@@ -49,7 +51,7 @@ class Batch(Generic[T]):
         return [n for n in wave if n not in self.results]
 
     def settle(self, n: int, evaluate: Callable[[], T]) -> None:
-        """Keep what comes of a payment, be it an error."""
+        """Keep the result of a payment, or the FraudError that `evaluate` raises."""
         try:
             self.results[n] = evaluate()
         except ServiceError as error:
@@ -58,10 +60,10 @@ class Batch(Generic[T]):
             self.results[n] = error
 
     def fail(self, n: int, error: FraudError) -> None:
-        """A service failed a payment."""
+        """Keep the failure of a service for a payment, and let later ones that share something with it fail too."""
         self.results[n] = error
         self._stick(n)
 
     def _stick(self, n: int) -> None:
-        """Let nothing that comes later pass by. What came before is not held up: it has counted without this one."""
+        """Hold up later payments that share something. Earlier ones go on: they have counted without this one."""
         self._stuck |= dict.fromkeys(self._things[n], n)
