@@ -1,7 +1,8 @@
-"""The one reader of the decision table's stream: what follows from a decision hangs here, not on the caller's time.
+"""The one reader of the decision table's stream: everything that follows from a decision starts here.
 
-It sends updates again that nobody had acknowledged when the payment was decided, and publishes DecisionMade for each
-new decision. Redelivery does both again: updates are counted once, and consumers drop an event_id that they know.
+So nothing that follows costs the caller's time. The door sends updates again that were not acknowledged when the
+payment was decided, and publishes DecisionMade for each new decision. Redelivery does both again: an update is counted
+once, and consumers drop an event_id that they know.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 
 def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -> int:
-    """How many, from the first on, have all their updates acknowledged."""
+    """Return how many records, from the first on, have all their updates acknowledged."""
     for n, (each, row) in enumerate(zip(contents, rows, strict=True)):
         try:
             _repair(each, row)
@@ -49,7 +50,7 @@ def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _published(events: Sequence[DecisionMade]) -> int:
-    """How many, from the first on, the bus took."""
+    """Return how many events, from the first on, the bus took."""
     try:
         return min(_outbox.publish(events), default=len(events))
     except ServiceError as error:
@@ -58,7 +59,7 @@ def _published(events: Sequence[DecisionMade]) -> int:
 
 
 def _repair(contents: Contents, row: Mapping[str, Any]) -> None:
-    """Have counted what nobody acknowledged and can still be. Raises ServiceError."""
+    """Count the updates that were not acknowledged, as far as that is still possible. Raises ServiceError."""
     kinds = row.get("uncounted", {}).get("S", "").split()
     if not kinds:
         return

@@ -1,4 +1,4 @@
-"""PUT, DELETE and GET /lists/{deny,allow}/{kind}/{value}: who must not pay, and whom which rules leave in peace.
+"""PUT, DELETE and GET /lists/{deny,allow}/{kind}/{value}: the deny list, and the allow list that silences rules.
 
 Every entry has a reason and may expire; every change leaves an audit row. An allow entry never silences a deny entry,
 an account's status or a legal limit.
@@ -50,12 +50,12 @@ def delete(name: str) -> Response[str]:
 
 @app.get("/lists/<name>/.+")
 def get(name: str) -> Response[str]:
-    """The entry and its history."""
+    """Show the entry and its history."""
     return _shown(_key(name))
 
 
 def _key(name: str) -> ListKey:
-    """The key as API Gateway has taken it apart: what it decoded may hold a slash."""
+    """Take the key from API Gateway's own path parameters: a decoded value may hold a slash."""
     parameters = app.current_event.path_parameters
     return ListKey(name, parameters["kind"], parameters["value"])
 

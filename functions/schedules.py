@@ -1,7 +1,7 @@
-"""What the clock starts: every quarter of an hour a look at the fold's watermarks, and the work that it queues, if any.
+"""The fold's schedule: every quarter of an hour a tick compares the watermarks with the clock, and queues work if any.
 
-A message of the queue is one slice, one item to fold again, or somebody's order to split an entity. What fails comes
-again, by the queue or with the next tick; nothing is lost and nothing is counted twice by it.
+A message of the queue is one slice, one item to fold again, or an operator's request to split an entity. A failed
+message comes again, by the queue or with the next tick; nothing is lost and nothing is counted twice by it.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ def tick(_event: object, _context: object) -> dict[str, int]:
 
 
 def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
-    """SQS with ReportBatchItemFailures: fold slices, or items again, or split an entity; the messages that failed."""
+    """SQS with ReportBatchItemFailures: fold slices, fold items again, or split an entity; return failed messages."""
     with _Messages(EventType.SQS, raise_on_entire_batch_failure=False)(event["Records"], _work, context) as batch:
         batch.process()
     return dict(batch.response())
@@ -41,7 +41,7 @@ def _work(record: SQSRecord, lambda_context: Any) -> None:  # noqa: ANN401
 
 
 class _Messages(BatchProcessor):
-    """Each message for itself: whatever is wrong with one is not the others'."""
+    """Works off each message by itself: a faulty one must not fail the others."""
 
     def failure_handler(self, record: SQSRecord, exception: ExceptionInfo) -> FailureResponse:
         """Log the error by its class and code; its text could quote the message."""

@@ -33,7 +33,7 @@ count, nor shake hands over TLS with the fraction of a processor that a function
 """
 
 BATCH_STEP_S = 10
-"""Seconds for one step of a batch from the stream, for which nobody waits."""
+"""Seconds for one step of a batch from the stream: no caller waits for it."""
 
 FOLD_ATTEMPT_S, FOLD_S = 10, 30
 """Seconds for the fold, for one attempt and in all: no payment waits for it, and a page of its index is a megabyte."""
@@ -72,7 +72,7 @@ def silenceable() -> frozenset[str]:
 
 
 def store(settings: Settings) -> "DynamoStore":
-    """Build the store of the hot tables for a caller for whom no payment waits."""
+    """Build the store of the hot tables for a door that no payment waits for."""
     return _store(settings, _client())
 
 

@@ -1,7 +1,7 @@
-"""What can go wrong with a request, as exceptions, and what is said of each (RFC 9457, problem details).
+"""Exceptions of the library, and how each is answered (RFC 9457, problem details).
 
-Every fault names a field and the rule it broke, never the value: answers and logs may be read by people who must not
-see it.
+A fault names a field and the rule that it broke, never the value: people who must not see the value may read answers
+and logs.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Fault:
 
 
 class Fallback(BaseModel):
-    """What the caller may do with a payment whose decision is not known to be stored.
+    """The outcome that a caller may follow for a payment whose decision may not be stored.
 
-    If its answer alone was lost, the same request finds it and is answered with it.
+    If only the answer was lost, the same request is answered with the stored decision.
     """
 
     outcome: str
@@ -42,7 +42,7 @@ class Problem(BaseModel):
 
 
 class FraudError(Exception):
-    """Root of what this library raises on purpose; `status` and `title` are how HTTP says it."""
+    """Root of all exceptions that the library raises on purpose. `status` and `title` are how HTTP says it."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
@@ -62,7 +62,7 @@ class InvalidRequestError(FraudError):
 
 
 class ForbiddenError(FraudError):
-    """The caller is known, but has no say in this: another role would be needed, not another request."""
+    """The caller is known but not allowed: another role would be needed, not another request."""
 
     status = 403
     title = "Not allowed to this caller"
@@ -83,10 +83,10 @@ class ConflictingBodyError(FraudError):
 
 
 class ServiceError(FraudError):
-    """A service refused what we asked: our permissions, names or requests are wrong, and no retry mends that.
+    """A service refused a request of the library: permissions, names or the request are wrong, and no retry mends that.
 
-    `code` is the service's own word for it, or ours for what it failed to say (docs/runbook.md has them); neither holds
-    anything of the request.
+    code  the service's own error code, or one of ours where it gave none (docs/runbook.md lists them); it holds nothing
+          of the request
     """
 
     title = "A service refused what this one asked of it"

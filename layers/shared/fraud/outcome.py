@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Outcome(StrEnum):
-    """What the app should do, from mildest to most severe; the most severe of all opinions wins.
+    """The action that the app should take, from mildest to most severe. The most severe of all hits wins.
 
     >>> max(Outcome.DECLINE, Outcome.APPROVE, key=Outcome.severity)
     <Outcome.DECLINE: 'decline'>
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     DECLINE = "decline"
 
     def severity(self) -> int:
-        """Rank from 0, the mildest."""
+        """Return the rank, from 0 for the mildest."""
         return list(Outcome).index(self)
 
 
@@ -35,19 +35,20 @@ ADVICE: dict[Outcome, Advice] = {
     Outcome.REVIEW: "none",
     Outcome.DECLINE: "contact_support",
 }
-"""What the payer may be told. A payment under review waits for us, not for the payer."""
+"""The advice that the payer may see. A payment under review waits for an analyst, not for the payer."""
 
 PENDING: frozenset[Outcome] = frozenset({Outcome.CHALLENGE, Outcome.REVIEW})
-"""Outcomes that somebody has still to settle."""
+"""Outcomes that an analyst or the payer has still to settle."""
 
 Thresholds = Mapping[str, float]
 """The least score, a probability of fraud in [0, 1], by outcome name: challenge, review, decline."""
 
 
 class Hit(NamedTuple):
-    """One opinion: a rule that matched, or the model above a threshold.
+    """A rule that holds, or the model above a threshold: an opinion on the outcome, with its reasons.
 
-    `retryable`: a later attempt may fare better. `protected`: no allow entry silences it.
+    retryable  a later attempt may fare better
+    protected  no allow entry silences it
     """
 
     outcome: Outcome
@@ -57,15 +58,13 @@ class Hit(NamedTuple):
     protected: bool = False
 
     def silenced_by(self, codes: AbstractSet[str]) -> bool:
-        """Whether an allow entry that names these codes (`model` for the model) takes this opinion out."""
+        """Tell whether an allow entry that names these codes (`model` for the model) silences this hit."""
         names = {"model"} if self.source == "model" else {reason.code for reason in self.reasons}
         return not self.protected and bool(names & codes)
 
 
 class Reason(BaseModel):
-    """Why, for analysts. `source` is `model` or the rule with its version; `contribution` is the model's, in log
-    odds.
-    """
+    """A reason for analysts. `source`: `model`, or rule and version. `contribution`: the model's, in log odds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -76,7 +75,7 @@ class Reason(BaseModel):
 
 
 def by_score(score: float, thresholds: Thresholds) -> Outcome:
-    """The most severe outcome whose threshold the score reaches.
+    """Return the most severe outcome whose threshold the score reaches.
 
     >>> by_score(0.4, {"challenge": 0.1, "review": 0.3, "decline": 0.8})
     <Outcome.REVIEW: 'review'>
@@ -86,10 +85,19 @@ def by_score(score: float, thresholds: Thresholds) -> Outcome:
 
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
-    """The most severe outcome; approve where there is none."""
+    """Return the most severe outcome; approve when there is none.
+
+    >>> worst([Outcome.CHALLENGE, Outcome.REVIEW]), worst([])
+    (<Outcome.REVIEW: 'review'>, <Outcome.APPROVE: 'approve'>)
+    """
     return max(outcomes, key=Outcome.severity, default=Outcome.APPROVE)
 
 
 def retryable(outcome: Outcome, hits: Sequence[Hit]) -> bool:
-    """A new attempt may fare better only if every opinion as severe as the outcome says so of itself."""
+    """Tell whether a new attempt may fare better: every hit as severe as the outcome must say so.
+
+    >>> passing = Hit(Outcome.DECLINE, "rule", (), retryable=True)
+    >>> retryable(Outcome.DECLINE, [passing]), retryable(Outcome.DECLINE, [passing, passing._replace(retryable=False)])
+    (True, False)
+    """
     return outcome is not Outcome.APPROVE and all(hit.retryable for hit in hits if hit.outcome is outcome)

@@ -52,10 +52,11 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class AwsIdentity:
-    """Who calls AWS and where it is, as Lambda says in variables of its own that no template may set.
+    """The credentials to call AWS with, the region, and the services' addresses, from variables that Lambda itself
+    sets.
 
     Lambda sets the credentials when it starts an environment and never changes them. Addresses are found as botocore
-    finds them, so an emulator is used by the hot path's client and by boto3 alike.
+    finds them, so the hot path's client and boto3 use the same emulator.
     """
 
     region: str
@@ -96,5 +97,5 @@ class AwsIdentity:
 
 @cache
 def stage() -> str:
-    """Name of the environment, for metrics: they would mix with another stack's in the same account."""
+    """Return the stage's name, for metrics: without it they would mix with another stack's in the same account."""
     return os.environ.get("STAGE", "local")

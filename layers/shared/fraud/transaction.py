@@ -44,7 +44,7 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:[0-5]\
 
 
 class TransactionContext(NamedTuple):
-    """What the stack accepts at this instant: its one currency, and the time against which `occurred_at` is held."""
+    """The context that a transaction is held against: the stack's one currency, and the present (aware, UTC)."""
 
     currency: str
     now: datetime
@@ -69,7 +69,7 @@ def instant(value: object) -> datetime:
 
 
 def address(value: str) -> str:
-    """An IP address in its canonical spelling, an IPv4 address in IPv6 clothes as IPv4: a deny list must meet both.
+    """Return an IP address in its canonical spelling, an IPv4-mapped IPv6 address as IPv4: a deny list must meet both.
 
     >>> address("2001:DB8:0::1"), address("::ffff:192.0.2.1")
     ('2001:db8::1', '192.0.2.1')
@@ -202,7 +202,7 @@ class Transaction(BaseModel):
 
 
 def utc(value: datetime) -> str:
-    """An aware time as RFC 3339 in UTC, always with microseconds: one instant, one spelling.
+    """Spell an aware time as RFC 3339 in UTC, always with microseconds: one instant has one spelling.
 
     >>> utc(datetime(2026, 1, 2, tzinfo=UTC))
     '2026-01-02T00:00:00.000000Z'
@@ -211,7 +211,7 @@ def utc(value: datetime) -> str:
 
 
 def is_id(value: str) -> bool:
-    """Whether a value can be an identifier at all.
+    """Tell whether a value can be an identifier.
 
     >>> is_id("t-1"), is_id("t 1")
     (True, False)
@@ -220,7 +220,10 @@ def is_id(value: str) -> bool:
 
 
 def parse_body(model: type[M], body: str | bytes, context: object) -> M:
-    """A request body as a model. Raises InvalidRequestError with every fault at once."""
+    """Parse a request body as a model, in pydantic's strict JSON mode. Raises InvalidRequestError with every fault.
+
+    context  what validators hold the body against, such as a TransactionContext
+    """
     size = len(body.encode(errors="surrogatepass")) if isinstance(body, str) else len(body)
     if size > MAX_BODY_BYTES:
         raise InvalidRequestError((Fault("body", "too_large", f"must be at most {MAX_BODY_BYTES} bytes"),))
@@ -231,7 +234,7 @@ def parse_body(model: type[M], body: str | bytes, context: object) -> M:
 
 
 def faults_of(error: ValidationError) -> tuple[Fault, ...]:
-    """Every fault in a validation error, without values; a name that the caller made up is cut to 64 characters."""
+    """Return every fault of a validation error, without values. A field name is cut to 64 characters."""
 
     def fault(detail: Any) -> Fault:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict
         field = ".".join(str(part)[:64] for part in detail["loc"]) or "body"

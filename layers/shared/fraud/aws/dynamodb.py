@@ -26,7 +26,7 @@ PAUSE_S = 0.01
 
 
 MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zlib.error)
-"""What reading a response raises when it is not as DynamoDB answers, or when a row is not as the library writes it."""
+"""Errors of reading a response that is not as DynamoDB answers, or a row that is not as the library writes it."""
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ def body_of(event: Event) -> str | bytes:
 
 
 def caller_arn(event: Event) -> str:
-    """Return the ARN of the caller whom API Gateway authenticated."""
+    """Return the caller's ARN, as API Gateway authenticated it."""
     arn: str = event["requestContext"]["authorizer"]["iam"]["userArn"]
     return arn
 

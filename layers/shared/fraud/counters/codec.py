@@ -1,6 +1,7 @@
-"""How counters, profiles and decisions look in DynamoDB: rows to values, values to expressions. Pure.
+"""How counters and profiles are stored in DynamoDB: rows to values, and values to update expressions.
 
-`store` and `folding` send and receive what is written here; a changed layout is a change here and in `counters`.
+`decisions.store` and `counters.worker` send and receive what is built and read here. A changed layout is a change here
+and in `layout`.
 """
 
 import functools
@@ -21,19 +22,19 @@ EARLIER = (
     *(f"h{hour}" for hour in range(24)),
     *(f"b{day}" for day in range(PAIR.period // DAY)),
 )
-"""What is read of every earlier item: hours, slots, and a pair's days."""
+"""Attributes that are read of every earlier item: hours, slots, and a pair's days."""
 
 SHARDS = "shards"
-"""Key in the profiles table of the table of shards: an attribute for each entity that is split, or was of late."""
+"""Key of the shard table in the profiles table. It has an attribute for each entity that is split, or was lately."""
 
 BESIDE_S = 3600 // SCALES["s"]
-"""How many of the finest buckets are read of a period's other shards, up to the payment's own: all of a merchant's, of
-a day's the last hour.
+"""How many of the finest buckets, up to the payment's own, are read of a period's other shards: all of a merchant's
+hour, the last hour of a day.
 """
 
 
 def attempt_update(update: Update) -> dict[str, Any]:
-    """The one UpdateItem of an attempt: buckets, slots and tokens move together, or nothing does."""
+    """Build the one UpdateItem of an attempt: buckets, slots and tokens change together, or nothing does."""
     adds = [f"{scale}{index} :v" for scale, index in update.buckets]
     values: dict[str, Any] = {
         ":v": {"N": str(update.value)},
@@ -67,8 +68,10 @@ def attempt_update(update: Update) -> dict[str, Any]:
 
 
 def projection(transactions: Iterable[Transaction]) -> str:
-    """Attributes of earlier items that `measure` may look at: hours, slots, days, devices, and the fine buckets of
-    windows that reach back over the start of a payment's own period.
+    """Name the attributes of earlier items that `windows.measure` may read for these payments.
+
+    They are hours, slots, days, devices, and the fine buckets of windows that reach back over the start of a payment's
+    own period.
     """
     names = dict.fromkeys(EARLIER)
     for transaction in transactions:
@@ -83,8 +86,10 @@ def projection(transactions: Iterable[Transaction]) -> str:
 
 
 def projection_beside(update: Update) -> str:
-    """Attributes of the other shards of the payment's own item that `measure` may look at: hours, slots, device, and
-    fine buckets up to its own, short of those that `windows.hidden` tells of.
+    """Name the attributes of the other shards of a payment's own item that `windows.measure` may read.
+
+    They are hours, slots, the device, and the fine buckets up to the payment's own, without those that `windows.hidden`
+    tells of.
     """
     names = dict.fromkeys(("pk", "sk", "d", *(f"h{hour}" for hour in range(24))))
     if update.device is not None:
@@ -97,18 +102,18 @@ def projection_beside(update: Update) -> str:
 
 
 def since(update: Update) -> int:
-    """The first of the finest buckets that are read of the period's other shards."""
+    """Return the number of the first fine bucket that is read of the period's other shards."""
     return max(dict(update.buckets)["s"] - BESIDE_S + 1, 0)
 
 
 def size_of(update: Update, attributes: Mapping[str, Any]) -> float:
-    """About how many bytes the item has that an update was answered with."""
+    """Estimate the bytes of the item in an update's response."""
     tokens, slots = attributes.get(update.tokens, {}).get("BS", ()), attributes.get("d", {}).get("NS", ())
     return sharding.size(len(tokens), len(attributes), len(slots))
 
 
 def item_of(attributes: Mapping[str, Any]) -> Item:
-    """A counters item from DynamoDB's attributes; tokens, needed by the condition only, stay behind."""
+    """Read a counters item from DynamoDB's attributes, without its tokens: only the condition needs those."""
     item = Item()
     numbered = {**item.buckets, "e": item.devices}
     for name, value in attributes.items():
@@ -124,15 +129,13 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
 
 @functools.cache
 def _place(name: str) -> tuple[str, int] | None:
-    """Letter and number of a bucket's or a device's attribute; None for pk, sk, ttl, fold, d and tokens."""
+    """Return letter and number of a bucket's or device's attribute; None for pk, sk, ttl, fold, d and tokens."""
     letter, number = name[0], name[1:]
     return (letter, int(number)) if (letter in SCALES or letter == "e") and number.isdecimal() else None
 
 
 def profile_of(attributes: Mapping[str, Any]) -> Profile:
-    """A profile as plain values (integers, strings, bytes, booleans, and lists and maps of them), and a Past for each
-    side.
-    """
+    """Read a profile: plain values (numbers, strings, bytes, booleans, lists, maps), and a FoldedHistory per side."""
     return {
         name: history_of(value) if name in SIDES else _plain(kind, content)
         for name, value in attributes.items()
@@ -141,7 +144,7 @@ def profile_of(attributes: Mapping[str, Any]) -> Profile:
 
 
 def history_of(side: Mapping[str, Any] | None) -> FoldedHistory:
-    """What is folded into a side of a profile."""
+    """Read the folded history of one side of a profile; NO_HISTORY when the side is missing."""
     return NO_HISTORY if side is None else FoldedHistory.unpacked(binary(side["B"]))
 
 
@@ -162,24 +165,24 @@ def _plain(kind: str, content: Any) -> Any:  # noqa: ANN401 - an attribute has o
 
 
 def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:
-    """How far each slice is folded. A slice without a watermark is left out."""
+    """Read how far each slice is folded. A slice without a watermark is left out."""
     found = {part: rows.get(fold.WATERMARKS[part.sk], {}).get(watermark(part)) for part in fold.SLICES}
     return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
 
 
 def shards_of(rows: Mapping[str, Profile]) -> Shards:
-    """The table of shards; no attribute of an entity lacks a `#`, as `pk` does."""
+    """Read the shard table. An entity's attribute always has a `#` in its name, `pk` has none."""
     steps = rows.get(SHARDS, {}).items()
     return Shards({name: tuple(_shards_step(*step) for step in value) for name, value in steps if "#" in name})
 
 
 def _shards_step(day: int, number: int) -> tuple[int, int]:
-    """A step of the table of shards. Raises ValueError for what would have everybody count in a wrong place."""
+    """Read a step of the shard table. Raises ValueError for a step that would make all writers use a wrong item."""
     if type(day) is not int or number not in sharding.NUMBERS:
         raise ValueError(f"{number} shards from {day}")
     return day, number
 
 
 def watermark(part: Slice) -> str:
-    """The attribute that holds a slice's `Progress`, as a list: in one value, so that it changes as a whole."""
+    """Name the attribute of a slice's `Progress`. It is one list, so that it changes as a whole."""
     return f"s{part.number}"

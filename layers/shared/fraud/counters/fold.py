@@ -29,13 +29,15 @@ index.
 
 PROFILE_DAYS = 33
 PROFILE_HOURS = 48
-"""What a profile keeps: as far as windows reach from the latest payment that may still come, and a little more."""
+"""Days and hours that a profile keeps: as far as windows reach back from the latest payment that may still come, and a
+little more.
+"""
 
 FORGOTTEN_AT_ONCE = 100
 """Fraud buckets that one fold takes out of a profile at most; their names are a kilobyte of its expression."""
 
 READ: tuple[str, ...] = ("d", *(f"h{hour}" for hour in range(24)), *(f"e{slot}" for slot in range(SLOTS)))
-"""What a fold looks at in an item, by the names of attributes."""
+"""Names of the attributes that a fold reads of an item."""
 
 
 class Progress(NamedTuple):
@@ -46,8 +48,11 @@ class Progress(NamedTuple):
 
 
 class Due(NamedTuple):
-    """What a tick left to the queue: the seconds that the oldest closed period of a slice has waited, how many slices;
-    and the items that it folded itself.
+    """The result of a tick.
+
+    lag_seconds  how long the oldest closed period of a queued slice has waited
+    slices       slices left to the queue
+    folded       items that the tick folded itself
     """
 
     lag_seconds: int
@@ -56,29 +61,32 @@ class Due(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What a worker did: items folded, and periods of its slice finished."""
+    """The work of one message: items folded, and periods of its slice finished."""
 
     items: int
     periods: int
 
 
 def closable(sk: str, now: int) -> int:
-    """The latest period of a letter that is closed at `now`, epoch seconds: no payment of its time can be counted."""
+    """Return the latest period of a sort key letter that is closed at `now`: no payment of its time can be counted.
+
+    now  epoch seconds
+    """
     return (now - LAG) // PERIODS[sk] - 1
 
 
 def waiting(sk: str, folded_through: int, now: int) -> int:
-    """For how many seconds the oldest period beyond a watermark has been closed; 0 when there is none."""
+    """Return for how many seconds the oldest period beyond a watermark has been closed; 0 when there is none."""
     return max(0, now - LAG - (folded_through + 2) * PERIODS[sk])
 
 
 def beginning(sk: str, now: int, *, fresh: bool) -> int:
-    """The watermark of a slice that has none: nothing to fold in a fresh stack, else all that windows reach."""
+    """Return the first watermark of a slice: a fresh stack has nothing to fold, any other all that windows reach."""
     return closable(sk, now) - (0 if fresh else HORIZON_DAYS * DAY // PERIODS[sk])
 
 
 def stale(keys: Iterable[Key], folded_through: Mapping[Slice, int]) -> bool:
-    """Whether the windows of payments in these items reach periods that are not folded. No watermark: not folded."""
+    """Tell whether windows of payments in these items reach periods that are not folded. No watermark: not folded."""
     return any(
         part not in folded_through or folded_through[part] < key.period - key.kind.live
         for key in keys
@@ -87,11 +95,11 @@ def stale(keys: Iterable[Key], folded_through: Mapping[Slice, int]) -> bool:
 
 
 def unfolded(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) -> list[Key]:
-    """The items that slices `behind` have still to fold, oldest first, if the index of the fold lists these items.
+    """Return the items that the slices in `behind` still have to fold, oldest first.
 
-    Items that are folded stay listed until they expire and count no more, those of open periods not yet. All others are
-    listed long since: the index lags by seconds, and LAG allows a quarter of an hour. What comes into a closed period
-    nevertheless is a repair's, which has its items folded itself.
+    listed  all items in the fold's index. It lists folded items until they expire, and items of open periods: both are
+            left out. An item to fold is always listed, because the index lags by seconds and LAG allows a quarter of
+            an hour. Only a repair writes to a closed period later, and it has its items folded itself.
     """
     return sorted(
         (
@@ -106,19 +114,22 @@ def unfolded(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) 
 
 
 def sources(kind: Kind, period: int, history: FoldedHistory) -> range:
-    """The periods whose items a fold of `period` reads: its own, for the profile holds the other hours of its day.
+    """Return the periods whose items a fold of `period` reads.
 
-    Only a repair may come later than that; then all hours of the day are read.
+    That is its own period, because the profile holds the other hours of its day. A repair may come after the profile
+    has dropped them; then all hours of the day are read.
     """
     day = _day(kind, period)
     return range(period, period + 1) if day[0] > _forgotten(history) else day
 
 
 def folded(kind: Kind, period: int, items: Mapping[int, Item], history: FoldedHistory) -> FoldedHistory:
-    """A side after one period of one entity is folded into it.
+    """Return a side's history after one period of one entity is folded into it.
 
-    `items` are those of `sources`, read consistently and after `history`: whoever repairs an item and folds it again in
-    between has changed the past. A day is the sum of its periods that are folded, whatever their order.
+    items  those of `sources`, by period, read consistently and after `history`. A repair that folds an item again in
+           between changes the stored history, so this fold is refused
+
+    A day is the sum of its folded periods, in any order.
     """
     of_day, forgotten = _day(kind, period), _forgotten(history)
     own = [items[period]] if period in items else []
@@ -138,10 +149,13 @@ def folded(kind: Kind, period: int, items: Mapping[int, Item], history: FoldedHi
 
 
 def outlived(profile: Iterable[str], day: int) -> list[str]:
-    """Fraud buckets, by their names in a profile, that no payment after a closed day reads; FORGOTTEN_AT_ONCE at most.
+    """Name the fraud buckets of a profile that no payment after a closed day reads, FORGOTTEN_AT_ONCE at most.
 
-    Whatever a label still does to one of these (taking a fraud back moves the bucket in which it was counted) nobody
-    reads either, so they may go without asking what is in them.
+    profile  names of its attributes
+    day      the closed day, epoch days
+
+    A label may still change such a bucket (taking a fraud back changes the bucket in which it was counted), but no
+    payment reads it. So they may go, whatever they hold.
     """
     sides = tuple(FRAUD_SIDES.values())
     buckets = ((name, name[len(side) :]) for name in profile for side in sides if name.startswith(side))
@@ -150,7 +164,7 @@ def outlived(profile: Iterable[str], day: int) -> list[str]:
 
 
 def _bucket(items: Collection[Item]) -> Bucket:
-    """All that items count, as one."""
+    """Sum up items as one bucket."""
     return Bucket(
         sum([total for item in items for total in item.buckets["h"].values()]),
         union([slots for item in items for slots in item.slots.values()]),
@@ -159,12 +173,12 @@ def _bucket(items: Collection[Item]) -> Bucket:
 
 
 def _forgotten(history: FoldedHistory) -> int:
-    """The latest hour of which a profile may have lost what was folded."""
+    """Return the latest hour (since the epoch) whose folded counts the profile may have dropped."""
     return history.last // 3600 - PROFILE_HOURS
 
 
 def _day(kind: Kind, period: int) -> range:
-    """All periods of the day that one of them lies in."""
+    """Return all periods of the day that a period lies in."""
     per_day = DAY // kind.period
     first = period // per_day * per_day
     return range(first, first + per_day)

@@ -1,7 +1,7 @@
-"""What folds leave of an entity in its profile: its days, a merchant's latest hours, when it was first and last seen.
+"""The folded history of an entity in its profile: its days, a merchant's latest hours, when it was first and last seen.
 
-One attribute for each side of an account, named by its `Kind.side`. It is read with every decision, so it is small, by
-deflate, and quick to sum up: numbers lie in columns, and a window is a slice of them.
+It is one attribute for each side of an account, named by `Kind.side`. Every decision reads it, so it is deflated to be
+small, and its numbers lie in columns to be summed up quickly: a window is a slice of them.
 """
 
 import functools
@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 from fraud.counters.layout import ENTITIES, packed, unpacked
 
 SIDES: frozenset[str] = frozenset(kind.side for kind in ENTITIES)
-"""Names of the attributes that hold a Past."""
+"""Names of the attributes that hold a FoldedHistory."""
 
 _HALF = 64
 _LOW = (1 << _HALF) - 1
@@ -25,7 +25,7 @@ _HEAD = struct.Struct(">BIIHH")
 
 
 class Bucket(NamedTuple):
-    """One hour or day: count and sum as `counters.packed`, slots of counterparties and of devices as bitmaps."""
+    """One hour or day: count and sum as `layout.packed`, slots of counterparties and of devices as bitmaps."""
 
     total: int = 0
     slots: int = 0
@@ -33,7 +33,7 @@ class Bucket(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Buckets by column, in order of their number, the hour's or day's since the epoch."""
+    """Buckets by column, ordered by number: the hour's or day's number since the epoch."""
 
     numbers: tuple[int, ...] = ()
     totals: tuple[int, ...] = ()
@@ -42,33 +42,37 @@ class Series(NamedTuple):
 
     @classmethod
     def of(cls, buckets: Mapping[int, Bucket]) -> Self:
-        """These buckets, by number."""
+        """Build a series of buckets by number."""
         return cls(*zip(*[(number, *buckets[number]) for number in sorted(buckets)], strict=True))
 
     def buckets(self) -> dict[int, Bucket]:
-        """All buckets by number."""
+        """Return all buckets by number."""
         return {number: Bucket(*bucket) for number, *bucket in zip(*self, strict=True)}
 
     def put(self, number: int, bucket: Bucket, kept: int) -> Self:
-        """With this bucket in the place of any that has its number, as the last of `kept` numbers: older ones go."""
+        """Put a bucket in place of any with its number; drop those more than `kept` numbers older."""
         first, place = bisect_left(self.numbers, number - kept + 1), self._slice(range(number, number + 1))
         columns = zip(self, (number, *bucket), strict=True)
         return type(self)(*[(*column[first : place.start], value, *column[place.stop :]) for column, value in columns])
 
     def bucket(self, window: range) -> Bucket:
-        """All buckets whose numbers are in the window as one."""
+        """Sum up the buckets whose numbers are in the window as one."""
         return Bucket(self.total(window), self.slots(window), self.devices(window))
 
     def total(self, window: range) -> int:
-        """Packed count and sum of the buckets whose numbers are in the window."""
+        """Return packed count and sum of the buckets whose numbers are in the window.
+
+        >>> Series.of({4: Bucket(10), 7: Bucket(1)}).total(range(5, 8))
+        1
+        """
         return sum(self.totals[self._slice(window)])
 
     def slots(self, window: range) -> int:
-        """Union of the counterparties' slots in the window."""
+        """Return the union of the counterparties' slots in the window."""
         return union(self.slot_bitmaps[self._slice(window)])
 
     def devices(self, window: range) -> int:
-        """Union of the devices' slots in the window."""
+        """Return the union of the devices' slots in the window."""
         return union(self.device_bitmaps[self._slice(window)])
 
     def _slice(self, window: range) -> slice:
@@ -76,10 +80,10 @@ class Series(NamedTuple):
 
 
 class FoldedHistory(NamedTuple):
-    """One side of an entity, folded.
+    """The folded history of one side of an entity.
 
     first, last  epoch seconds of the first and the last hour with a payment; 0: none yet
-    hours        of an entity whose items span a day there are none
+    hours        empty for an entity whose items span a day
     """
 
     first: int = 0
@@ -88,7 +92,7 @@ class FoldedHistory(NamedTuple):
     hours: Series = Series()
 
     def packed(self) -> bytes:
-        """The attribute's value."""
+        """Return the attribute's value."""
         parts = [_HEAD.pack(_LAYOUT, self.first, self.last, len(self.days.numbers), len(self.hours.numbers))]
         parts += [_layout(len(one.numbers)).pack(*_columns(one)) for one in (self.days, self.hours)]
         return zlib.compress(b"".join(parts), wbits=-zlib.MAX_WBITS)
@@ -108,13 +112,17 @@ NO_HISTORY = FoldedHistory()
 
 
 def union(bits: Iterable[int]) -> int:
-    """Bitmaps as one."""
+    """Return the union of bitmaps.
+
+    >>> bin(union([0b001, 0b100]))
+    '0b101'
+    """
     return functools.reduce(operator.or_, bits, 0)
 
 
 @functools.lru_cache(128)
 def _layout(length: int) -> struct.Struct:
-    """A series of so many buckets, column after column: numbers, counts, sums, and each bitmap in two halves."""
+    """Lay out a series of `length` buckets, column by column: numbers, counts, sums, each bitmap in two halves."""
     return struct.Struct(f">{length}I{6 * length}Q")
 
 

@@ -13,8 +13,9 @@ FORGET_DAYS = 3
 
 
 class InMemoryCounters:
-    """What store and folding do on DynamoDB. A period is folded when the first payment comes that reads it from the
-    profile, and again when it has changed since.
+    """Does in memory what `decisions.store` and `counters.worker` do on DynamoDB.
+
+    A period is folded when the first payment comes that reads it from the profile, and again when it has changed since.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class InMemoryCounters:
         self._kept: dict[tuple[Kind, str], set[int]] = defaultdict(set)
 
     def count(self, transaction: Transaction) -> State:
-        """Count the attempt once, then read all items and profiles that `measure` looks at."""
+        """Count the attempt once, then read all items and profiles that `windows.measure` needs."""
         moved = updates(transaction)
         found: dict[Key, Item] = {}
         recounted = False
@@ -47,7 +48,7 @@ class InMemoryCounters:
         return State(found, {pk: self.profiles[pk] for pk in pks if pk in self.profiles}, recounted)
 
     def learn(self, account: str, prefix: str, day: int, change: int) -> None:
-        """Move a fraud bucket of an account: a label became known on `day`, or changed."""
+        """Change a fraud bucket of an account: a label became known on `day` (epoch days), or changed."""
         profile = self.profiles[f"account#{account}"]
         profile[f"{prefix}{day}"] = profile.get(f"{prefix}{day}", 0) + change
 

@@ -1,9 +1,9 @@
-"""Counters of attempts, as data: which items a payment moves, and which it reads.
+"""Counters of attempts, as data: the items that a payment updates, and the items that it reads.
 
-Every name derives from the payment's own time and identity, so an update commutes with every other and meets its own
-token when it comes twice. `updates` and `reads` say what to do, `windows.measure` what the result means; DynamoDB
-(store) and `memory.InMemoryCounters` only carry it out. docs/architecture.md draws the layout; buckets pack count and
-sum into one integer, so that one ADD moves both.
+Every name derives from the payment's own time and identity, so updates commute, and an update that comes twice meets
+its own token. `updates` and `reads` say what to do, `windows.measure` what the result means; DynamoDB
+(`decisions.store`) and `in_memory.InMemoryCounters` only carry it out. docs/architecture.md draws the layout. A bucket
+packs count and sum into one integer, so that one ADD changes both.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ which DynamoDB stores two in a byte and 38 at most.
 """
 
 TOKEN_BYTES = 6
-"""Of the identity, how many tell one attempt from the others in an item."""
+"""How many bytes of the identity tell one attempt from the others in an item."""
 
 SLOTS = 127
 """Size of the linear-counting bitmap: a prime that fits 16 bytes."""
@@ -35,7 +35,7 @@ KEEP_DAYS = 35
 """How long an item outlives its period: reads reach back 30 days, repairs a little further."""
 
 FOLD_SLICES = 64
-"""Into how many parts the entities of a period are dealt, each folded on its own."""
+"""Parts into which the entities of a period are dealt; each is folded by itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,13 +89,13 @@ RECEIVING: dict[str, Kind] = {"p2p": PAYEE, "merchant": MERCHANT, "cash_out": IN
 
 
 class Slice(NamedTuple):
-    """A part of the entities whose kinds share a sort key letter: what one worker folds, period after period."""
+    """A part of the entities whose kinds share a sort key letter. One worker folds a slice, period after period."""
 
     sk: str
     number: int
 
     def key(self, period: int) -> str:
-        """Key of the fold's index: the slice's items of one period."""
+        """Return the key of the slice's items of one period in the fold's index."""
         return f"{self.sk}{period}#{self.number}"
 
 
@@ -104,23 +104,23 @@ ShardSchedule = Sequence[tuple[int, int]]
 
 
 class Shards(NamedTuple):
-    """Into how many items the periods of the hottest entities are split, by `Kind.key`; of all others, into one.
+    """The number of items into which periods of the hottest entities are split, by `Kind.key`; all others have one.
 
-    The number hangs on the day that a period lies in, and nothing changes it for a day that has come or comes next: so
-    every writer, reader, duplicate and repair of an item agrees about it. `shards` says how it changes.
+    The number depends on the day that a period lies in, and never changes for today or tomorrow. So every writer,
+    reader, duplicate and repair of an item agrees about it. `sharding` says how it changes.
     """
 
     steps: Mapping[str, ShardSchedule]
 
     def of(self, kind: Kind, entity: str, day: int) -> int:
-        """The number of shards of an entity's periods on an epoch day. Pairs are never split."""
+        """Return the number of shards of an entity's periods on an epoch day. Pairs are never split."""
         if not self.steps or kind.profile is None:
             return 1
         return number_on(self.steps.get(kind.key(entity), ()), day)
 
 
 def number_on(steps: ShardSchedule, day: int) -> int:
-    """The number of shards that steps give for an epoch day."""
+    """Return the number of shards that a schedule gives for an epoch day."""
     number = 1
     for start, then in steps:
         if start <= day:
@@ -132,9 +132,9 @@ UNSPLIT = Shards({})
 
 
 class Key(NamedTuple):
-    """One item of the counters table: all of an entity's period, or what of it fell into one shard.
+    """The key of one item of the counters table: an entity's period, or one shard of it.
 
-    The shard 0 has the period's own name, which is that of its shards put together, too.
+    Shard 0 has the period's own name, and so have its shards put together.
     """
 
     kind: Kind
@@ -177,7 +177,7 @@ class Key(NamedTuple):
 
 
 class Update(NamedTuple):
-    """One attempt moved into one item; refused as a whole when the item holds its token already."""
+    """The update of one item by one attempt; refused as a whole when the item holds the attempt's token."""
 
     key: Key
     buckets: tuple[tuple[str, int], ...]
@@ -191,7 +191,7 @@ class Update(NamedTuple):
 
     @property
     def value(self) -> int:
-        """What is added to every bucket: one payment and its minor units, packed."""
+        """The number that is added to every bucket: one payment and its minor units, packed."""
         return packed(1, self.amount)
 
     @property
@@ -222,9 +222,7 @@ class Item:
     tokens: dict[str, set[bytes]] = field(default_factory=dict)
 
     def apply(self, update: Update) -> bool:
-        """Move one attempt in. False, and nothing moved, when its token is there already: exactly DynamoDB's
-        condition.
-        """
+        """Count one attempt, unless its token is there already: exactly DynamoDB's condition. Return whether it was."""
         tokens = self.tokens.setdefault(update.tokens, set())
         if update.token in tokens:
             return False
@@ -242,7 +240,7 @@ class Item:
         return True
 
     def add(self, other: "Item") -> None:
-        """Put another shard of the same period to it, tokens apart."""
+        """Add another shard of the same period, without its tokens."""
         for scale, buckets in other.buckets.items():
             _add(self.buckets[scale], buckets)
         _add(self.devices, other.devices)
@@ -251,7 +249,7 @@ class Item:
 
 
 def merged(items: Iterable[tuple[Key, Item]]) -> dict[Key, Item]:
-    """Items by period, the shards of each put together in the first of them."""
+    """Return items by period, the shards of each put together in its first one."""
     whole: dict[Key, Item] = {}
     for key, item in items:
         if (first := whole.setdefault(key.whole if key.shard else key, item)) is not item:
@@ -264,8 +262,12 @@ Profile = Mapping[str, Any]
 
 @dataclass
 class State:
-    """What the state step found: live items, profiles by `<kind>#<value>`, whether the attempt was counted before, and
-    whether the fold is behind what is read from a profile.
+    """The counters' state for one payment.
+
+    items      live items by key
+    profiles   by `<kind>#<value>`
+    recounted  the attempt was counted before
+    stale      the fold is behind the windows that are read from a profile
     """
 
     items: dict[Key, Item]
@@ -275,7 +277,7 @@ class State:
 
 
 def packed(count: int, amount: int) -> int:
-    """Payments and their minor units as one integer, of which sums are sums of both.
+    """Pack a number of payments and their minor units into one integer, so that a sum of packed numbers sums both.
 
     >>> unpacked(packed(2, 700) + packed(1, 50))
     (3, 750)
@@ -284,7 +286,11 @@ def packed(count: int, amount: int) -> int:
 
 
 def unpacked(total: int) -> tuple[int, int]:
-    """Count and sum of minor units."""
+    """Return count and sum of minor units.
+
+    >>> unpacked(packed(1, 5))
+    (1, 5)
+    """
     amount, count = divmod(total, PACK)
     return count, amount
 
@@ -299,18 +305,22 @@ def _hash(value: str) -> int:
 
 
 def slot_of(value: str) -> int:
-    """The slot that a counterparty or device falls into."""
+    """Return the slot of a counterparty or device, in [0, SLOTS).
+
+    >>> 0 <= slot_of("alice") < SLOTS
+    True
+    """
     return _hash(value) % SLOTS
 
 
 def pair_of(transaction: Transaction) -> str:
-    """Who pays whom. `|` and `#` are in no identifier, so an instrument never reads as a payee."""
+    """Name the pair of payer and counterparty. No id has `|` or `#`, so an instrument never reads as a payee."""
     other = transaction.counterparty if transaction.type in NEEDS_PAYEE else f"#{transaction.counterparty}"
     return f"{transaction.payer_id}|{other}"
 
 
 def sides(transaction: Transaction) -> Iterator[tuple[Kind, str, str | None]]:
-    """(kind, entity, counterparty whose distinct number is estimated) for each item that the payment moves."""
+    """Yield (kind, entity, counterparty to be counted distinctly) for each item that a payment updates."""
     yield PAYER, transaction.payer_id, transaction.counterparty
     yield RECEIVING[transaction.type], transaction.counterparty, transaction.payer_id
     yield PAIR, pair_of(transaction), None
@@ -319,7 +329,7 @@ def sides(transaction: Transaction) -> Iterator[tuple[Kind, str, str | None]]:
 
 
 def touched(transaction: Transaction) -> frozenset[str]:
-    """Names of all that two payments may share: their items, whichever period, and their id."""
+    """Name all that two payments may share: their items, of whatever period, and their id."""
     return frozenset((transaction.transaction_id, *(kind.key(entity) for kind, entity, _ in sides(transaction))))
 
 
@@ -343,12 +353,12 @@ def _update(transaction: Transaction, shards: Shards, kind: Kind, entity: str, c
 
 
 def updates(transaction: Transaction, shards: Shards = UNSPLIT) -> tuple[Update, ...]:
-    """Every update of one attempt: payer, counterparty, pair and, where named, device."""
+    """Return every update of one attempt: payer, counterparty, pair and, if it names one, device."""
     return tuple([_update(transaction, shards, *side) for side in sides(transaction)])
 
 
 def reads(moved: Sequence[Update], shards: Shards = UNSPLIT) -> tuple[Key, ...]:
-    """The items of each entity's earlier live periods."""
+    """Return the items of each entity's earlier live periods."""
     earlier = [
         Key(kind, entity, before)
         for kind, entity, period, _ in [update.key for update in moved]
@@ -358,12 +368,12 @@ def reads(moved: Sequence[Update], shards: Shards = UNSPLIT) -> tuple[Key, ...]:
 
 
 def siblings(moved: Update, shards: Shards) -> tuple[Key, ...]:
-    """The other shards of the period that was moved."""
+    """Return the other shards of the period that an update changes."""
     return tuple(key for key in moved.key.split(shards) if key != moved.key) if shards.steps else ()
 
 
 def profiles(transaction: Transaction) -> dict[str, str]:
-    """Partition keys in the profiles table by the role they play in this payment."""
+    """Return partition keys in the profiles table by their role in this payment."""
     roles = {
         "payer": ("account", transaction.payer_id),
         "payee": ("account", transaction.payee_id),

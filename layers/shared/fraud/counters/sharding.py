@@ -1,8 +1,7 @@
-"""How the table of shards changes: an entity whose closed items grew large is split, always from the day after
-tomorrow on.
+"""The shard table: an entity whose closed items grew large is split, always from the day after tomorrow on.
 
-So nobody needs the table of this minute: one that is hours old says the same of every payment that may come. Pure; the
-fold, which sees every closed item, writes it, and `counters.Shards` reads it.
+So a reader needs no fresh table: one that is hours old says the same about every payment that may come. The fold, which
+sees every closed item, writes the table; `layout.Shards` reads it. Pure.
 """
 
 from collections.abc import Mapping
@@ -14,37 +13,38 @@ from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import is_id
 
 LARGE = 64 * 1024
-"""Bytes of an item, 64 write units an update, above which it is to be split."""
+"""Bytes above which an item is to be split; each update of it costs 64 write units then."""
 
 NUMBERS: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
 SPLIT: tuple[str, ...] = tuple(kind.name for kind in ENTITIES)
 """Kinds that may be split."""
 
 MOST_ENTITIES = 2_000
-"""How many the table takes: it is one item, of 400 KB at most, which everybody reads every minute."""
+"""Most entities in the table. It is one item of at most 400 KB, which every environment reads every minute."""
 
 AHEAD_DAYS = 2
-"""How far ahead of today the first day lies that may change: a day, whatever the hour, and what a clock may be off."""
+"""Days from today to the first day that may change: one whole day at any hour, and what clocks may differ."""
 
 LAST_DAYS = 14
-"""How long an entity stays split after a day that wanted it."""
+"""Days that an entity stays split after a day that needed it."""
 
 RENEWED_DAYS = 7
-"""What an entry must still have of that not to be written again."""
+"""Days that must be left of LAST_DAYS for an entry not to be written again."""
 
 TOKEN, BUCKET, SLOT = 8, 14, 4
-"""Bytes that a token, a bucket with its name and a counterparty's slot take, about."""
+"""Approximate bytes of a token, of a bucket with its name, and of a counterparty's slot."""
 
 
 def size(tokens: float, buckets: float, slots: float) -> float:
-    """About how many bytes an item has."""
+    """Estimate the bytes of an item."""
     return TOKEN * tokens + BUCKET * buckets + SLOT * slots
 
 
 def wanted(item: Item) -> int:
-    """Into how many items a closed period, its shards put together, would have had to be split; a power of two.
+    """Return into how many items, a power of two, a closed period should have been split.
 
-    Fine buckets are not looked at: an hour has as many as it has payments, or all of them.
+    item  the period with its shards put together. Its fine buckets are not read: an hour has as many as it has
+    payments, or all of them
     """
     fine = 3600 // SCALES["s"] + 3600 // SCALES["m"]
     hours = [(unpacked(total)[0], item.slots.get(hour, 0).bit_count()) for hour, total in item.buckets["h"].items()]
@@ -56,10 +56,10 @@ def wanted(item: Item) -> int:
 
 
 def extended(steps: ShardSchedule, today: int, number: int) -> ShardSchedule:
-    """The steps of an entity after a day that wanted `number` shards: at least so many for LAST_DAYS.
+    """Return the schedule of an entity after a day that needed `number` shards: at least so many for LAST_DAYS.
 
-    No day before the day after tomorrow changes that a live item may lie in; older steps go. The same steps, when next
-    to nothing would change.
+    No day before the day after tomorrow changes, because live items may lie in it; steps older than live items go. The
+    schedule stays as it is when it would hardly change.
     """
     start, forgotten = today + AHEAD_DAYS, today - KEEP_DAYS - 1
     lasts = all(number_on(steps, day) >= number for day in range(start, start + RENEWED_DAYS))
@@ -73,7 +73,7 @@ def extended(steps: ShardSchedule, today: int, number: int) -> ShardSchedule:
 
 
 def ordered(message: Mapping[str, Any]) -> tuple[str, int]:
-    """Entity and number of shards that somebody orders by hand: `{"split": "<kind>#<id>", "shards": n}`.
+    """Read an operator's message `{"split": "<kind>#<id>", "shards": n}` as entity and number of shards.
 
     Raises InvalidRequestError.
     """

@@ -1,4 +1,4 @@
-"""What the counters say about a payment: every window, distinct count, decayed sum, age and fraud count, by name.
+"""The value of every counter for a payment: windows, distinct counts, decayed sums, ages and fraud counts, by name.
 
 `measure` is THE definition, online and offline alike: sums of whole buckets, the payment itself included, buckets later
 than the payment ignored. Its error against exact windows is printed by `python -m tests.support.oracle`, not hidden.
@@ -81,7 +81,7 @@ IDLE_CAP = HORIZON_DAYS * DAY
 """Idle seconds of an entity that was not seen within the horizon: nothing older is kept."""
 
 ABSENT: dict[str, float] = {name: IDLE_CAP if name.endswith("_idle") else 0 for name in NAMES}
-"""What the counters say of an entity that takes no part in the payment."""
+"""The counters of an entity that takes no part in the payment."""
 
 
 class _Names(NamedTuple):
@@ -105,8 +105,9 @@ OF_KIND: dict[Kind, _Names] = {
 
 
 def measure(transaction: Transaction, state: State) -> dict[str, float]:
-    """Every counter of NAMES for one payment: THE definition, online and offline. Counts and sums are exact
-    integers.
+    """Return every counter of NAMES for one payment: THE definition, online and offline.
+
+    Counts and sums are exact integers, ages and idle times are seconds.
     """
     values = ABSENT.copy()
     epoch, roles = transaction.epoch, profiles(transaction)
@@ -185,8 +186,9 @@ def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: in
 
 
 def _hours(kind: Kind, items: Mapping[int, Item], history: FoldedHistory, hour: int) -> list[tuple[int, int, int]]:
-    """Age in hours, total and slots of each hour since yesterday's first, or of all in live items; later ones left
-    out.
+    """Return (age in hours, packed total, slots) of each hour since yesterday's first and of all hours in live items.
+
+    Hours later than the payment's are left out.
     """
     per_item, yesterday = kind.period // 3600, (hour // 24 - 1) * 24
     hours = []
@@ -202,7 +204,7 @@ def _hours(kind: Kind, items: Mapping[int, Item], history: FoldedHistory, hour: 
 
 
 def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length: int) -> int:
-    """Sum of the last `length` packed buckets of a fine scale: looked up, for a busy item holds thousands of them."""
+    """Sum up the last `length` packed buckets of a fine scale, by look-up: a busy item holds thousands of them."""
     period, second = divmod(epoch, kind.period)
     end = second // SCALES[scale] + 1
     total = _sum(items, period, scale, range(max(end - length, 0), end))
@@ -217,9 +219,10 @@ def _sum(items: Mapping[int, Item], period: int, scale: str, indexes: range) -> 
 
 
 def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: int) -> tuple[int, int | None]:
-    """Start of the first and of the last non-empty bucket; the last skips the payment's own when it is alone there.
+    """Return the starts of the first and of the last non-empty bucket, in epoch seconds.
 
-    10 s buckets in the payment's own item, hours in earlier ones: those are read without their fine buckets.
+    The last one skips the payment's own bucket when the payment is alone in it. The payment's own item is looked at by
+    10 s buckets, earlier items by the hour, because those are read without their fine buckets.
     """
     period, second = divmod(epoch, kind.period)
     own, width = second // SCALES["s"], SCALES["s"]
@@ -236,9 +239,9 @@ def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: 
 
 
 def hidden(key: Key, items: Mapping[Key, Item], history: FoldedHistory, epoch: int, since: int) -> bool:
-    """Whether age or idle time need fine buckets of the payment's own item before the one numbered `since`.
+    """Tell whether age or idle time need fine buckets of the payment's own item before the one numbered `since`.
 
-    They do not when hours show that there are none, or when something newer and something older is known.
+    They do not when the hours show that there are none, or when a newer and an older bucket are known.
     """
     item, width = items[key], SCALES["s"]
     if all(hour * 3600 // width >= since for hour in item.buckets["h"]):
@@ -252,7 +255,7 @@ def hidden(key: Key, items: Mapping[Key, Item], history: FoldedHistory, epoch: i
 
 
 def _device_new(items: Mapping[int, Item], history: FoldedHistory, slot: int, day: int) -> int:
-    """1 when this is today's only payment from the device's slot and the 29 days before have none."""
+    """Return 1 when this is today's only payment from the device's slot and the 29 days before have none, else 0."""
     today, yesterday = (items[period].devices.get(slot, 0) if period in items else 0 for period in (day, day - 1))
     older = history.days.devices(range(day - HORIZON_DAYS + 1, day - 1))
     return int(today <= 1 and not yesterday and not older >> slot & 1)

@@ -1,12 +1,12 @@
-"""The fold carried out on DynamoDB, at the pace of a queue.
+"""The fold on DynamoDB, at the pace of a queue.
 
-`tick` holds the slices' watermarks against the clock. While there is little to fold it does so itself, else it queues
-the slices that have something; `work` folds the slice of one message, page by page and period by period. How far a
-slice has come lies in its watermark, never in a message, and each step is conditioned on the one before: messages may
-come late, twice or not at all, a worker may end anywhere, and of two on one slice the slower stops.
+`tick` compares the slices' watermarks with the clock. It folds what is little by itself; otherwise it queues the slices
+that have something to fold. `work` folds the slice of one message, page by page and period by period. A slice's
+progress lies in its watermark, never in a message, and each step is conditioned on the one before. So messages may come
+late, twice or not at all, a worker may end anywhere, and of two workers on one slice the slower one stops.
 
-Whoever folds sees every closed item, so the fold also writes the table of shards: an entity whose items grew large is
-split from the day after tomorrow on.
+The fold sees every closed item, so it also writes the shard table: an entity whose items grew large is split from the
+day after tomorrow on.
 """
 
 import time
@@ -34,22 +34,22 @@ CLOCKS_DIFFER_S = 15 * 60
 """More than clocks of functions are apart, by far."""
 
 PAGE = 50
-"""Items folded between two steps of a watermark: what is repeated after a crash, at most."""
+"""Items folded between two steps of a watermark: at most so many are folded again after a crash."""
 
 LISTED = 5_000
-"""Items that a tick looks through to find those to fold; an index that lists more is not searched."""
+"""Most items of the index that a tick searches for those to fold; a longer index is not searched."""
 
 FEW = 500
-"""Items that a tick folds itself."""
+"""Most items that a tick folds itself."""
 
 RESERVE_MS = 10_000
 """A worker with less time than this begins no page; it queues its slice again."""
 
 ATTEMPTS = 6
-"""How often a fold that was overtaken, or met a label's transaction on its profile, reads again."""
+"""How often a fold is tried that another one overtook, or that met a label's transaction on its profile."""
 
 PAUSE_S = 0.02
-"""Longest pause before the third reading, but for the doubling that each attempt brings."""
+"""Longest pause after the first attempt; it doubles after each further one. The second attempt follows at once."""
 
 READ_OF_ITEM = ", ".join(("pk", "sk", *fold.READ))
 
@@ -69,7 +69,7 @@ class Queue(Protocol):
 
 
 class Folding:
-    """Every method raises UnavailableError when it must, and may then be called again."""
+    """The fold. Every method raises UnavailableError when a service does not answer, and may then be called again."""
 
     def __init__(
         self, transport: Transport, tables: Tables, queue: Queue, clock: Callable[[], datetime], few: int = FEW
@@ -85,9 +85,10 @@ class Folding:
     def tick(self) -> Due:
         """Fold what is closed and little; queue the slices that have more, and move all others on together.
 
-        What there is to fold is seen while the whole index fits LISTED items. It lists them for KEEP_DAYS, so that
-        covers a young stack, or one of some fifteen payments a day: there an hour costs a few calls instead of a
-        message for every slice. Beyond, all that are behind are queued. A slice without a watermark is given one first.
+        A tick sees what there is to fold while the index has at most LISTED items. The index lists items for KEEP_DAYS,
+        so that covers a young stack, or one of some fifteen payments a day: there an hour costs a few calls instead of
+        a message for every slice. With a longer index all slices that are behind are queued. A slice without a
+        watermark gets one first.
         """
         now = self._now()
         watermarks = self._standing()
@@ -97,13 +98,17 @@ class Folding:
         behind = {part: at for part, at in watermarks.items() if at.through < fold.closable(part.sk, now)}
         left, folded = self._little(behind, now)
         self._queue.send([_message(part) for part in sorted(left)])
-        self._split(dict.fromkeys(self._shards.steps, 1))  # what has run out goes; last, for nothing waits for it
+        self._split(
+            dict.fromkeys(self._shards.steps, 1)
+        )  # removes schedules that have run out; last, because nothing waits for it
         lags = (fold.waiting(part.sk, at.through, now) for part, at in behind.items() if part in left)
         return Due(max(lags, default=0), len(left), folded)
 
     def work(self, message: Message, remaining_ms: Callable[[], int]) -> Done:
-        """Do what a message says: fold a slice as far as it is closed and time allows, or one item again; or split an
-        entity that somebody knows to grow. Raises InvalidRequestError when that is no order.
+        """Do what a message says: fold a slice as far as it is closed and time allows, fold one item again, or split an
+        entity that an operator expects to grow.
+
+        Raises InvalidRequestError for a wrong request to split.
         """
         if not self._shards_read_at <= self._clock() < self._shards_read_at + WATERMARKS_LAST:
             self._look(consistent=False)
@@ -117,9 +122,9 @@ class Folding:
         return self._fold_slice(Slice(message["letter"], message["slice"]), remaining_ms)
 
     def refold(self, key: Key) -> None:
-        """Have an item folded again after its repair; nothing to do if its fold is still to come, or never comes.
+        """Queue an item to be folded again after its repair, unless its fold is still to come or never comes.
 
-        Other clocks may be ahead of this one, and folding too early is harmless: the fold writes what the items say.
+        Other clocks may be ahead of this one. Folding too early is harmless: the fold writes what the items say.
         """
         if key.slice is not None and key.period <= fold.closable(key.slice.sk, self._now() + CLOCKS_DIFFER_S):
             self._queue.send([{"pk": key.pk, "sk": key.sk}])
@@ -128,7 +133,7 @@ class Folding:
         return int(self._clock().timestamp())
 
     def _standing(self) -> dict[Slice, Progress]:
-        """Read the watermarks, and the table of shards."""
+        """Read the watermarks and the shard table; return the watermarks."""
         now = self._clock()
         answer = self._one(watermark_request(self._tables.profiles, consistent=True))
         rows = watermark_rows(self._transport, answer)
@@ -136,15 +141,17 @@ class Folding:
         return watermarks_of(rows)
 
     def _look(self, *, consistent: bool) -> None:
-        """Read the table of shards alone."""
+        """Read the shard table alone."""
         now = self._clock()
         payload = {"TableName": self._tables.profiles, "Key": typed_key(SHARDS), "ConsistentRead": consistent}
         item = profile_of(optional_field(self._one(Request("get_item", payload)), "Item"))
         self._shards, self._shards_read_at = shards_of({SHARDS: item}), now
 
     def _split(self, wanted: Mapping[str, int]) -> None:
-        """Have entities split at least into so many, from the day after tomorrow on. One whose entry somebody else
-        changed meanwhile is read again. Raises ServiceError, `ShardsFull` when some found no room any more.
+        """Split entities into at least so many shards, from the day after tomorrow on.
+
+        An entry that another worker changed meanwhile is read again. Raises ServiceError; its code is `ShardsFull` when
+        the table has no room for an entity.
         """
         for _ in range(ATTEMPTS):
             known, today = self._shards.steps, self._now() // DAY
@@ -165,7 +172,7 @@ class Folding:
             raise ServiceError("ShardsFull")
 
     def _begin(self, missing: Sequence[Slice], now: int) -> None:
-        """Give slices their first watermark; refused, which is as good, when somebody else just did."""
+        """Give slices their first watermark. It is refused when another worker just did, which is as good."""
         fresh = self._listed() == []
         for sk in fold.PERIODS:
             if before := {part: None for part in missing if part.sk == sk}:
@@ -173,9 +180,9 @@ class Folding:
                 self._one(self._update(watermark_update(before, start)))
 
     def _little(self, behind: Mapping[Slice, Progress], now: int) -> tuple[set[Slice], int]:
-        """Fold the items of the slices `behind` if they are few, and move every slice that then has nothing to fold.
+        """Fold the items of the slices `behind` if they are few, and move on every slice that has nothing left to fold.
 
-        Returns the slices that are left to the queue, and how many items were folded.
+        Return the slices that are left to the queue, and how many items were folded.
         """
         listed = self._listed() if behind else None
         if listed is None:
@@ -196,7 +203,7 @@ class Folding:
         return left, len(keys)
 
     def _listed(self) -> list[Key] | None:
-        """Every item in the index of the fold; None when there are too many to look at."""
+        """Return every item in the fold's index; None when there are more than LISTED."""
         payload = {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": LISTED}
         scan = self._one(Request("scan", payload))
         if optional_field(scan, "LastEvaluatedKey"):
@@ -231,7 +238,7 @@ class Folding:
         return Progress(*item[watermark(part)]) if item else None
 
     def _page(self, part: Slice, progress: Progress) -> tuple[list[Key], str]:
-        """The next items of the period after `progress`, and the `pk` reached; empty at the period's end."""
+        """Return the next items of the period after `progress`, and the `pk` reached; empty at the period's end."""
         index_key = {"S": part.key(progress.through + 1)}
         start = {"pk": {"S": progress.reached}, "sk": {"S": f"{part.sk}{progress.through + 1}"}, "fold": index_key}
         payload = {
@@ -247,7 +254,7 @@ class Folding:
         return _periods(optional_field(answer, "Items")), last["pk"]["S"] if last else ""
 
     def _fold(self, keys: Sequence[Key]) -> None:
-        """Fold items into their profiles. One that was overtaken by another fold, or refused, is read again."""
+        """Fold items into their profiles. An item that another fold overtook, or whose update failed, is read again."""
         for attempt in range(ATTEMPTS):
             if attempt > 1:  # once at once
                 time.sleep(pause_s(attempt, PAUSE_S))
@@ -261,9 +268,10 @@ class Folding:
         raise UnavailableError("FoldOvertaken")
 
     def _overtaken(self, keys: Sequence[Key], *, consistent: bool) -> list[Key]:
-        """Fold each item once, all together; returns those whose profile somebody else folded into meanwhile.
+        """Fold each item once, all together. Return the items whose profile another fold changed meanwhile.
 
-        A profile may be read at half the price, for what was read is the condition; items are read consistently.
+        A profile may be read at half the price, because the update is conditioned on what was read. Items are read
+        consistently.
         """
         profiles = self._profiles(keys, consistent=consistent)  # before the items, as `folded` wants it
         histories = {key: history_of(profile.get(key.kind.side)) for key, profile in profiles.items()}
@@ -285,26 +293,26 @@ class Folding:
         answers = all_or_raise(self._transport.gather(list(changes.values())))
         try:
             self._split(grown)
-        except ServiceError as error:  # no fold stands still for that: tomorrow's item will have grown too
+        except ServiceError as error:  # the fold goes on: tomorrow's item will have grown too
             log_refusal(error, DOOR)
         return [key for key, answer in zip(changes, answers, strict=True) if isinstance(answer, ConditionFailed)]
 
     def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Row]:
-        """The profile that each item is folded into, as it is stored; empty where there is none yet."""
+        """Return the stored profile that each item is folded into; empty where there is none yet."""
         pks = dict.fromkeys(key.kind.profile_key(key.entity) for key in keys)
         rows = self._read(self._tables.profiles, list(map(typed_key, pks)), ConsistentRead=consistent)
         found = {row["pk"]["S"]: row for row in rows}
         return {key: found.get(key.kind.profile_key(key.entity), {}) for key in keys}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
-        """The periods that there are, each with all its shards."""
+        """Return the periods that exist, each with all its shards put together."""
         by_key = {(key.pk, key.sk): key for period in keys for key in period.split(self._shards)}
         wanted = [typed_key(*each) for each in by_key]
         rows = self._read(self._tables.counters, wanted, ConsistentRead=True, ProjectionExpression=READ_OF_ITEM)
         return layout.merged((by_key[row["pk"]["S"], row["sk"]["S"]], item_of(row)) for row in rows)
 
     def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str | bool) -> list[Mapping[str, Any]]:
-        """The rows of a table that there are, in as many calls as it takes."""
+        """Return the rows that exist of a table, in as many calls as their keys need."""
         requests = [batch_read({table: {"Keys": part, **how}}) for part in split_by_call(keys)]
         answers = all_or_raise(self._transport.gather(requests))
         return [row for answer in answers for row in read_all(self._transport, answer).get(table, ())]
@@ -318,8 +326,9 @@ class Folding:
 
 
 def fold_update(key: Key, profile: Row, after: FoldedHistory) -> dict[str, Any]:
-    """The one UpdateItem of a fold, refused when the side is no longer as it was read; what has outlived its windows in
-    the profile goes by the way.
+    """Build the one UpdateItem of a fold. It is refused when the side is no longer as it was read.
+
+    It also removes fraud buckets that no window reaches any more.
     """
     side, outlived = key.kind.side, fold.outlived(profile, key.day)
     before = profile.get(side)
@@ -337,9 +346,10 @@ def fold_update(key: Key, profile: Row, after: FoldedHistory) -> dict[str, Any]:
 
 
 def watermark_update(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, Any]:
-    """The one UpdateItem that moves the watermarks of slices of one letter to the same place.
+    """Build the one UpdateItem that moves the watermarks of slices of one letter to the same place.
 
-    Refused as a whole when one of them is not where it was read; None: there was none.
+    before  the watermarks as they were read; None: there was none. The update is refused as a whole when one of them is
+            no longer there
     """
     (sk,) = {part.sk for part in before}
     names = {watermark(part): progress for part, progress in before.items()}
@@ -356,8 +366,9 @@ def watermark_update(before: Mapping[Slice, Progress | None], after: Progress) -
 
 
 def shard_update(name: str, before: ShardSchedule, after: ShardSchedule) -> dict[str, Any]:
-    """The one UpdateItem that changes the steps of an entity in the table of shards, refused when they are not what
-    was read; none: no attribute.
+    """Build the one UpdateItem that changes an entity's schedule in the shard table.
+
+    It is refused when the schedule is not what was read (`before`). An empty schedule is no attribute.
     """
     values = {f":{when}": _typed(steps) for when, steps in (("before", before), ("after", after)) if steps}
     return {
@@ -380,13 +391,13 @@ def _typed(value: int | Progress | ShardSchedule) -> Attribute:
 
 
 def _key(pk: str, sk: str) -> Key:
-    """The period that an item belongs to, whichever shard of it."""
+    """Read the period that an item belongs to, from the keys of any of its shards."""
     kind, entity, *_ = pk.split("#")
     return Key(KINDS[kind], entity, int(sk[1:]))
 
 
 def _periods(rows: Sequence[Mapping[str, Any]]) -> list[Key]:
-    """The periods of items in the index, each once."""
+    """Return the periods of items in the index, each once."""
     return list(dict.fromkeys(_key(row["pk"]["S"], row["sk"]["S"]) for row in rows))
 
 

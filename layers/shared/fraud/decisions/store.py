@@ -1,8 +1,8 @@
-"""The hot tables: counters, profiles and decisions, as `evaluation.Store`.
+"""The hot tables (counters, profiles, decisions) as `evaluation.Store`.
 
-It turns the updates and reads that `counters` names into DynamoDB requests and their answers back into items. One
-attempt is one UpdateItem per entity, refused as a whole when the item holds the attempt's token; a decision is one
-PutItem, refused when the id has one. So every call may be repeated.
+The store turns the updates and reads that `counters.layout` names into DynamoDB requests, and the responses into items.
+One attempt is one UpdateItem per entity, refused as a whole when the item holds the attempt's token. A decision is one
+PutItem, refused when its id has a decision. So every call may be repeated.
 """
 
 import contextlib
@@ -42,22 +42,22 @@ from fraud.errors import ServiceError
 from fraud.transaction import Transaction, utc
 
 Place = tuple[str, ...]
-"""A table, and the key of an item in it."""
+"""A table's name and the key of an item in it."""
 
 Found = Mapping[Place, Mapping[str, Any]]
 """Rows by their place."""
 
 SHARDS_LAST = timedelta(hours=6)
-"""How long the table of shards is used when it cannot be read: what it says of a payment is written a day ahead."""
+"""How long the shard table is used when it cannot be read again: its entries are written a day ahead."""
 
 
 class _Plan(NamedTuple):
-    """What one payment moves and reads, every item named by the same table of shards.
+    """All items that one payment updates and reads, named by one state of the shard table.
 
     earlier   items of its entities' earlier periods
     profiles  partition keys of its profiles
-    siblings  the other shards of what it moves, by the key of what is moved, in the order of the updates; without those
-              that have none
+    siblings  the other shards of each updated item, by that item's key, in the order of the updates; items without
+              other shards are left out
     """
 
     transaction: Transaction
@@ -68,7 +68,7 @@ class _Plan(NamedTuple):
 
     @classmethod
     def of(cls, transaction: Transaction, table: Shards) -> Self:
-        """Name everything."""
+        """Name all items of a payment."""
         updates = layout.updates(transaction, table)
         siblings = {update.key: keys for update in updates if (keys := layout.siblings(update, table))}
         profiles = tuple(layout.profiles(transaction).values())
@@ -76,7 +76,7 @@ class _Plan(NamedTuple):
 
     @property
     def split(self) -> list[Update]:
-        """The updates of items that have siblings."""
+        """The updates of items that have other shards."""
         return [update for update in self.updates if update.key in self.siblings]
 
 
@@ -95,8 +95,9 @@ class DynamoStore:
         self._read_at = datetime.min.replace(tzinfo=UTC)
 
     def prepare(self, until: float | None = None) -> None:
-        """Read the watermarks and the table of shards if that is missing or hours old: nobody may count who does not
-        know where. Raises ServiceError.
+        """Load the watermarks and the shard table if they are missing or older than SHARDS_LAST.
+
+        Counting without the shard table could count an attempt twice. Raises ServiceError.
         """
         now = self._clock()
         if abs(now - self._read_at) >= SHARDS_LAST:
@@ -104,10 +105,10 @@ class DynamoStore:
             self._renew(result, now, until)
 
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
-        """Every update and all reads, these in as few BatchGetItem as take their keys, sent together.
+        """Send every update and all reads together, the reads in as few BatchGetItem as hold their keys.
 
-        Once in WATERMARKS_LAST the fold's watermarks and the table of shards are read beside them; watermarks that
-        cannot be read count as old.
+        Once in WATERMARKS_LAST the fold's watermarks and the shard table are read beside them. Watermarks that cannot
+        be read count as old.
         """
         try:
             self.prepare(until)
@@ -141,19 +142,19 @@ class DynamoStore:
                     state_reads.append(
                         self._state_read(plan, mine, _joined([found[n] for n in numbers]), siblings, until)
                     )
-            except ServiceError as error:  # nobody can tell then what the rest of the answers is worth
+            except ServiceError as error:  # the other responses of this payment cannot be trusted then
                 state_reads.append(self._unseen(plan.transaction, error))
         return state_reads
 
     def count_again(self, transaction: Transaction, kinds: Collection[str]) -> list[Key]:
-        """Send the updates of these kinds again, until acknowledged; the items. Raises ServiceError."""
+        """Send the updates of these kinds again; return their items. Raises ServiceError unless all succeed."""
         self.prepare()
         moved = [update for update in layout.updates(transaction, self._shards) if update.key.kind.name in kinds]
         all_or_raise(self._transport.gather([self._update_request(update) for update in moved]))
         return [update.key for update in moved]
 
     def find(self, transaction_id: str, until: float | None = None) -> StoredDecision | None:
-        """Read the decision of an id consistently. Raises ServiceError."""
+        """Read the decision of an id consistently: a stale read would hide a new one. Raises ServiceError."""
         payload = {
             "TableName": self._tables.decisions,
             "Key": typed_key(transaction_id),
@@ -166,7 +167,7 @@ class DynamoStore:
             return stored_of(item) if item else None
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
-        """Read the decisions of at most 100 ids consistently; one without is left out. Raises UnavailableError."""
+        """Read the decisions of at most 100 ids consistently; leave out an id without one. Raises ServiceError."""
         if not transaction_ids:
             return {}
         keys = {
@@ -184,7 +185,7 @@ class DynamoStore:
     def commit(
         self, records: Sequence[DecisionRecord], until: float | None = None
     ) -> list[StoredDecision | ServiceError | None]:
-        """One PutItem for each, sent together."""
+        """Send one PutItem for each record, together."""
         results = self._transport.gather([self._put_request(record) for record in records], until)
         return [_kept(result) for result in results]
 
@@ -214,7 +215,7 @@ class DynamoStore:
         return Request("put_item", payload)
 
     def _places(self, plan: _Plan) -> list[Place]:
-        """Earlier items, profiles and decision of one payment."""
+        """Return the places of a payment's earlier items, profiles and decision."""
         return [
             *((self._tables.counters, key.pk, key.sk) for key in plan.earlier),
             *((self._tables.profiles, pk) for pk in plan.profiles),
@@ -222,7 +223,7 @@ class DynamoStore:
         ]
 
     def _read_request(self, places: Iterable[Place], names: str) -> Request:
-        """One BatchGetItem; of the counters' items only the attributes named."""
+        """Build one BatchGetItem; of counters' items it reads only the attributes in `names`."""
         how = {
             self._tables.counters: {"ProjectionExpression": names},
             self._tables.decisions: {"ProjectionExpression": f"pk, {READ_DECISION}"},
@@ -233,13 +234,16 @@ class DynamoStore:
         return batch_read({table: {"Keys": listed, **how.get(table, {})} for table, listed in keys.items()})
 
     def _beside_request(self, plan: _Plan, update: Update, *, whole: bool = False) -> Request:
-        """The read of the other shards of what is moved: consistently, as the update's own answer is."""
+        """Build the consistent read of an updated item's other shards, as consistent as the update's own response.
+
+        whole  read all attributes instead of those that `projection_beside` names
+        """
         keys = [typed_key(key.pk, key.sk) for key in plan.siblings[update.key]]
         how = {} if whole else {"ProjectionExpression": projection_beside(update)}
         return batch_read({self._tables.counters: {"Keys": keys, "ConsistentRead": True, **how}})
 
     def _found(self, result: Result, until: float | None) -> Found | ServiceError:
-        """The rows of one BatchGetItem by table and key, or why there are none."""
+        """Return the rows of one BatchGetItem by table and key, or the error."""
         try:
             (answer,) = all_or_raise([result])
             tables = read_all(self._transport, answer, until)
@@ -253,16 +257,16 @@ class DynamoStore:
             return error
 
     def _key(self, table: str) -> tuple[str, ...]:
-        """The attributes of a table's key."""
+        """Return the names of a table's key attributes."""
         return ("pk", "sk") if table == self._tables.counters else ("pk",)
 
     def _outdated(self, now: datetime) -> bool:
-        """Whether the watermarks are to be read again; until the first tick of a new stack there are not all."""
+        """Tell whether the watermarks are to be read again. A new stack lacks some until its first tick."""
         complete = len(self._watermarks) == len(fold.SLICES)
         return not (complete and self._read_at <= now < self._read_at + WATERMARKS_LAST)
 
     def _renew(self, result: Result, now: datetime, until: float | None) -> None:
-        """Take over the watermarks and the table of shards. Raises ServiceError if they could not be read."""
+        """Take over the watermarks and the shard table. Raises ServiceError when they could not be read."""
         (answer,) = all_or_raise([result])
         rows = watermark_rows(self._transport, answer, until)
         with malformed_as_unavailable():
@@ -272,7 +276,9 @@ class DynamoStore:
         self._read_at = now
 
     def _unseen(self, transaction: Transaction, error: ServiceError) -> StateRead:
-        """What is known of a payment to which nothing was answered: whatever was counted may be counted again."""
+        """Return the state of a payment without any response. All its updates may be sent again: tokens make it
+        harmless.
+        """
         uncounted = tuple(update.key for update in layout.updates(transaction))
         state = State({}, {}, stale=fold.stale(uncounted, self._watermarks))
         return StateRead(state, None, uncounted, read=False, failure=error)
@@ -285,7 +291,12 @@ class DynamoStore:
         beside: Mapping[Key, Found | ServiceError],
         until: float | None,
     ) -> StateRead:
-        """`counted` are the answers to the updates; `beside` the other shards, by the key of what was moved."""
+        """Put the responses of one payment together.
+
+        counted  results of its updates
+        found    rows of its reads
+        beside   rows of the other shards, by the key of the updated item
+        """
         results = list(zip(plan.updates, counted, strict=True))
         failures = [result for result in counted if isinstance(result, ServiceError)]
         moved = [(update, _moved(result)) for update, result in results if not isinstance(result, ServiceError)]
@@ -326,8 +337,10 @@ class DynamoStore:
         beside: Mapping[Key, Found | ServiceError],
         until: float | None,
     ) -> list[ServiceError]:
-        """Put the other shards to what was moved; what is missing then. In a rare step of its own, one for all items,
-        where the last hour of a day's fine buckets is not enough.
+        """Add the other shards to the updated items in `state`, and return the errors of shards that are missing.
+
+        Where the fine buckets of the last hour do not suffice, all items that need more are read whole, in one more
+        step. That is rare.
         """
 
         def put(update: Update, attributes: Mapping[str, Any], others: Found) -> None:
@@ -357,7 +370,7 @@ class DynamoStore:
 
 
 def _moved(result: Response) -> Mapping[str, Any]:
-    """The item that an update was answered with. Raises ValueError when it is empty: its payment must be in it."""
+    """Return the item in an update's response. Raises ValueError when it is empty: the payment itself must be in it."""
     attributes: Mapping[str, Any] = (
         result.item if isinstance(result, ConditionFailed) else required_field(result, "Attributes")
     )
@@ -367,7 +380,7 @@ def _moved(result: Response) -> Mapping[str, Any]:
 
 
 def _kept(result: Result) -> StoredDecision | ServiceError | None:
-    """What became of a commit."""
+    """Return None for a decision that was stored, the decision that was there first, or the error of the commit."""
     if isinstance(result, ServiceError):
         return result
     try:
@@ -378,8 +391,9 @@ def _kept(result: Result) -> StoredDecision | ServiceError | None:
 
 
 def _chunks(payments: Iterable[Sequence[Place]]) -> tuple[list[dict[Place, None]], list[range]]:
-    """Places of several payments put together, as many as one call takes, each once; and in which chunks each payment's
-    are: in one, unless it has more than a call takes.
+    """Put the places of several payments into chunks of one call each, every place once.
+
+    Return the chunks, and for each payment the range of its chunks: one, unless it has more places than a call takes.
     """
     chunks: list[dict[Place, None]] = []
     ranges = []
@@ -396,7 +410,7 @@ def _chunks(payments: Iterable[Sequence[Place]]) -> tuple[list[dict[Place, None]
 
 
 def _joined(found: Sequence[Found | ServiceError]) -> Found | ServiceError:
-    """All rows of one payment, or the first error among its reads."""
+    """Return all rows of one payment, or the first error among its reads."""
     if len(found) == 1:
         return found[0]
     rows: dict[Place, Mapping[str, Any]] = {}
@@ -411,10 +425,10 @@ READ_DECISION = f"body_identity, {PACKED}"
 
 
 def stored_of(attributes: Mapping[str, Any]) -> StoredDecision:
-    """What answers a repeated payment, from its decision's row."""
+    """Read from a decision's row what a repeated payment is answered with."""
     return StoredDecision(binary(attributes["body_identity"]["B"]), contents_of(attributes).answer)
 
 
 def contents_of(row: Mapping[str, Any]) -> Contents:
-    """Transaction, counters and answer of a decision's row, as a table or its stream hands it out."""
+    """Read transaction, counters and answer from a decision's row, as the table or its stream has it."""
     return Contents.unpacked(binary(row[PACKED]["B"]))

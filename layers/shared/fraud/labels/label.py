@@ -1,9 +1,9 @@
-"""Labels: what sources say a payment was, whose word holds, and what a change of mind moves in the fraud counters.
+"""Labels: the labels of a transaction, the one of them that holds, and the fraud buckets that follow from it.
 
-A transaction keeps every label it was given. While the one that holds says fraud, the payment counts once for its payer
-and once for its payee, on the day that this became known; when it no longer does, it is taken off that same day. Whom
-it concerned is the decision's to say; a caller's word serves until there is one. Pure: the store carries the moves out,
-training replays them through `InMemoryCounters.learn`, so both know the same.
+A transaction keeps every label it was given. While the label that holds says fraud, the payment counts once for its
+payer and once for its payee, on the day that this became known. When the label no longer says fraud, the count is taken
+off that same day. The decision names the parties; until there is a decision, the caller's word serves. Pure: the store
+carries the moves out, and training replays them through `InMemoryCounters.learn`, so both know the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,16 +33,16 @@ MAX_LABELS = 100
 """Labels of one request."""
 
 MAX_LABELS_OF_SOURCE = 50
-"""How many different labels of one source a transaction keeps: none can use up the room of another, and with
-`label_sources.MAX_SOURCES` of them the largest row still is a DynamoDB item.
+"""Most different labels of one source that a transaction keeps. So no source uses up the room of another, and with
+`sources.MAX_SOURCES` sources the largest row still fits a DynamoDB item.
 """
 
 LabelValue = Literal["fraud", "legitimate"]
-"""What a label says. A dispute without deceit is legitimate."""
+"""The two values of a label. A dispute without deceit is legitimate."""
 
 
 class Label(NamedTuple):
-    """One source's word on one payment: when it was given, when it was accepted here, and the ARN that brought it."""
+    """One source's finding on a payment: when it was found, when it was accepted here, and the caller's ARN."""
 
     label: LabelValue
     reported_at: datetime
@@ -52,7 +52,7 @@ class Label(NamedTuple):
 
 
 class Move(NamedTuple):
-    """One fraud bucket to move: the arguments of `InMemoryCounters.learn`."""
+    """One change of a fraud bucket: the arguments of `InMemoryCounters.learn`."""
 
     account: str
     prefix: str
@@ -61,7 +61,7 @@ class Move(NamedTuple):
 
 
 class Parties(NamedTuple):
-    """Whom a label concerns; `type` is None for a payment that was decided elsewhere."""
+    """The parties of a labelled payment. `type` is None for a payment that was not decided here."""
 
     payer_id: str
     payee_id: str | None
@@ -74,7 +74,9 @@ class Parties(NamedTuple):
         return cls(transaction.payer_id, transaction.payee_id, transaction.occurred_at, transaction.type)
 
     def moves(self, day: int, change: int) -> Iterator[Move]:
-        """The buckets of one day. Cash-out and top-up have no payee: one that they name is stored, not counted."""
+        """Yield the changes of one day. Cash-out and top-up have no payee: a payee that they name is stored, not
+        counted.
+        """
         yield Move(self.payer_id, FRAUD_SIDES["payer"], day, change)
         if self.payee_id is not None and (self.type is None or self.type in NEEDS_PAYEE):
             yield Move(self.payee_id, FRAUD_SIDES["payee"], day, change)
@@ -82,18 +84,16 @@ class Parties(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """All that was said of one payment, in order of acceptance, and the epoch day on which it counts as fraud, if it
-    does.
-    """
+    """All labels of one payment in order of acceptance, and the epoch day on which it counts as fraud, if it does."""
 
     parties: Parties
     labels: tuple[Label, ...] = ()
     fraud_day: int | None = None
 
     def effective(self, ranking: Sequence[str]) -> Label:
-        """The label that holds: the latest by `reported_at`, then by its source's place in `ranking`, then accepted.
+        """Return the label that holds: the latest by `reported_at`, then by the source's rank, then by acceptance.
 
-        A source that `ranking` no longer names ranks below all others. Raises ValueError when nothing was said.
+        A source that `ranking` no longer names ranks below all others. Raises ValueError without a label.
         """
 
         def weight(label: Label) -> tuple[datetime, int]:
@@ -102,7 +102,7 @@ class History:
         return max(reversed(self.labels), key=weight)
 
     def accept(self, label: Label, ranking: Sequence[str]) -> tuple["History", tuple[Move, ...]]:
-        """The history with one more label, and the buckets to move; unchanged, and none, when it was given before.
+        """Return the history with one more label, and the changes of buckets; none when the label was given before.
 
         Raises InvalidRequestError when the transaction has as many labels of this source as it can keep.
         """
@@ -121,8 +121,10 @@ class History:
         return replace(after, fraud_day=day), tuple(self.parties.moves(day, +1))
 
     def adopt(self, decided: Parties) -> tuple["History", tuple[Move, ...]]:
-        """The history with the decision's parties in place of a caller's, and the buckets to move: on the day that
-        counts, from those whom only the caller meant to those whom only the decision means.
+        """Return the history with the decision's parties in place of a caller's, and the changes of buckets.
+
+        On the day that counts, the fraud moves from accounts that only the caller named to those that only the decision
+        names.
         """
         after = replace(self, parties=decided)
         if self.fraud_day is None:
@@ -158,10 +160,10 @@ class LabelRequest(BaseModel):
         return value
 
     def parties(self, stored: Parties | None) -> Parties:
-        """Whom the label concerns: as stored, or as said where nothing is.
+        """Return the parties of the label: those that are stored, or those of the request when none are stored.
 
-        Raises InvalidRequestError for what is said otherwise than it is stored, or is neither said nor stored. A payee
-        must be said to be none, by a null: one that is merely forgotten would never be counted.
+        Raises InvalidRequestError when the request contradicts what is stored, or when nothing is stored and a party is
+        missing. A request without a payee must say so by a null: a payee that was forgotten would never be counted.
         """
         said = {field: getattr(self, field) for field in ("payer_id", "payee_id", "occurred_at")}
         if stored is None:
@@ -183,7 +185,7 @@ class LabelRequest(BaseModel):
 
 
 class LabelResult(BaseModel):
-    """What became of one label; `transaction_id` is null where that itself is faulty."""
+    """The result of one label. `transaction_id` is null when it is faulty itself."""
 
     transaction_id: Id | None
     status: Literal["accepted", "unchanged", "rejected"]
@@ -197,7 +199,7 @@ class LabelResults(BaseModel):
 
 
 def _judged(value: Any, parse: ValidatorFunctionWrapHandler) -> LabelRequest | LabelResult:  # noqa: ANN401 - JSON
-    """A label, or why it is none: what is wrong with one must not keep the others."""
+    """Parse one label, or return its rejection: a faulty label must not keep the others from being accepted."""
     try:
         order: LabelRequest = parse(value)
     except ValidationError as error:

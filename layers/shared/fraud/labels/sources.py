@@ -1,4 +1,4 @@
-"""Who may label, as a parameter of the stack says it: a function that only decides payments needs no more of labels."""
+"""Sources of labels: a parameter of the stack binds each caller's role to the source that it speaks for."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ MAX_SOURCES = 10
 
 
 class Sources(NamedTuple):
-    """Who may label: the source that each caller's role speaks for, and the sources from least to most trusted."""
+    """The source that each caller's role speaks for, and the sources from least to most trusted."""
 
     by_role: Mapping[str, str]
     ranking: tuple[str, ...]
@@ -36,7 +36,11 @@ class Sources(NamedTuple):
         return cls(by_role, ranking)
 
     def of(self, arn: str) -> str:
-        """The source that a caller speaks for, by the role (or user) in its ARN. Raises ForbiddenError."""
+        """Return the source that a caller speaks for, by the role (or user) in its ARN. Raises ForbiddenError.
+
+        >>> Sources.parse("analyst=fraud-analyst").of("arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana")
+        'analyst'
+        """
         caller = _CALLER.fullmatch(arn)
         role = "" if caller is None else caller["role"] or caller["user"]
         if role not in self.by_role:

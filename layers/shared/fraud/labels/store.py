@@ -63,7 +63,7 @@ class AccountProfile(tables.Row):
 
 
 class DecidedRow(tables.Row):
-    """The part of a decision that says whom it concerned."""
+    """The part of a decision's row that names its parties."""
 
     pk = UnicodeAttribute(hash_key=True)
     packed = BinaryAttribute(legacy_encoding=False, attr_name=PACKED)
@@ -81,9 +81,12 @@ class LabelStore:
         self._connection = tables.connection()
 
     def accept(self, batch: LabelBatch, source: str, by: str, now: datetime) -> LabelResults:
-        """Judge each label in order; `by` is the caller's ARN, `now` becomes `known_at`.
+        """Accept or reject each label in order.
 
-        Raises ServiceError when one of them cannot be judged; those before it stay accepted.
+        by   ARN of the caller
+        now  becomes `known_at`
+
+        Raises ServiceError when a table fails; the labels before stay accepted.
         """
         results = []
         for item in batch.labels:
@@ -136,7 +139,7 @@ class LabelStore:
                 transaction.update(self._profiles(f"account#{account}"), actions=[_addition(move) for move in own])
 
     def _read(self, transaction_id: str) -> tuple[LabelRow, History | None]:
-        """The row to write, and what it keeps if there is one."""
+        """Return the row to write, and the history that it keeps, if there is one."""
         try:
             row = self._rows.get(transaction_id, consistent_read=True)
         except DoesNotExist:
@@ -146,7 +149,7 @@ class LabelStore:
         return row, History(parties, labels, None if row.fraud_day is None else int(row.fraud_day))
 
     def _decided(self, transaction_id: str) -> Parties | None:
-        """The parties of the stored decision, if there is one."""
+        """Return the parties of the stored decision, if there is one."""
         try:
             row = self._decisions.get(transaction_id, consistent_read=True, attributes_to_get=["pk", PACKED])
         except DoesNotExist:

@@ -62,14 +62,14 @@ class AllowRequest(DenyRequest):
 
 
 class ListContext(NamedTuple):
-    """What an order is held against: the time, and the codes that an allow entry may name."""
+    """The context that a request is held against: the present, and the codes that an allow entry may name."""
 
     now: datetime
     silenceable: frozenset[str]
 
 
 REQUESTS: dict[str, type[DenyRequest]] = {"deny": DenyRequest, "allow": AllowRequest}
-"""The lists there are, and what is put on each."""
+"""The request of each list, by the list's name."""
 
 
 class ListEntry(BaseModel):

@@ -44,7 +44,7 @@ class Profile(tables.Row):
 
 
 class AuditRow(tables.Row):
-    """Who changed what, when: pk `<list>#<kind>#<value>`, sk the time. Rows are only ever added."""
+    """One change of a list: pk `<list>#<kind>#<value>`, sk the time. Rows are only ever added."""
 
     pk = UnicodeAttribute(hash_key=True)
     at = UnicodeAttribute(range_key=True, attr_name="sk")

@@ -109,10 +109,13 @@ class Step(_Strict):
 
 
 class Outage(_Strict):
-    """What a segment's payments get while their counters cannot be read, at least.
+    """The least outcome of a segment's payments while their counters cannot be read.
 
-    `open` approves but for protected rules, `rules_only` but for all rules that read no counters; `challenge` and
-    `decline` say so of everything, `by_amount` says for each amount the outcome of the last of its `steps` reached.
+    open        approve, unless a protected rule holds
+    rules_only  approve, unless a rule that reads no counters holds
+    challenge   challenge everything
+    decline     decline everything
+    by_amount   the outcome of the last of `steps` that the amount reaches
     """
 
     policy: Literal["open", "rules_only", "challenge", "decline", "by_amount"]
@@ -223,8 +226,9 @@ def _check_names(read: set[tuple[str, str]], calls: set[str], variables: Iterabl
 
 
 def _samples(read: Iterable[tuple[str, str]]) -> Iterable[dict[str, dict[str, Any]]]:
-    """What the expression reads, for every transaction type with quiet, busy and mixed values: its types must hold
-    in all.
+    """Yield example inputs of an expression, for every transaction type with quiet, busy and mixed values.
+
+    The expression must have a result of the right type for all of them.
     """
     rng = random.Random(0)  # noqa: S311 - examples, not secrets
     for kind, busy in itertools.product(("p2p", "merchant", "cash_out", "top_up"), (0, 1, 10**9, None, None, None)):

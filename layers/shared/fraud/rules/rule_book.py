@@ -1,4 +1,4 @@
-"""What the policy says of one payment: its segment, every rule that holds, and who is denied, silenced or not active.
+"""The loaded policy, and its result for one payment: the segment, every rule that holds, every expression that failed.
 
 An expression that fails on a payment (a missing optional value, say) is recorded in the decision and decides nothing.
 """
@@ -22,7 +22,7 @@ Inputs = Mapping[str, Mapping[str, Any]]
 
 
 class PolicyResult(NamedTuple):
-    """What the policy says of one payment; `failed` names the expressions that could not be evaluated."""
+    """The policy's result for one payment. `failed`: ids of the expressions that could not be evaluated."""
 
     segment: Segment
     hits: tuple[Hit, ...]
@@ -54,12 +54,13 @@ class RuleBook:
         return cls(policy, f"{policy.name}-{hashlib.sha256(text).hexdigest()[:8]}")
 
     def judge(self, inputs: Inputs) -> PolicyResult:
-        """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
+        """Find the segment and every rule that holds. Never raises: `failed` names an expression that fails."""
         return self._judge(inputs, self._segments, self._rules)
 
     def judge_blind(self, transaction: Transaction, state: State | None) -> PolicyResult:
-        """The outage policy's ruling: `judge` of everything that reads no counters, and its own opinion as one more
-        hit. Without a `state` profiles are unknown too, and the ruling a pure function of payment and policy.
+        """Judge without counters: by all expressions that read none, and with the outage policy's own hit.
+
+        state  for the profiles; None: those are unknown too, and the result is a pure function of payment and policy
         """
         known: dict[str, Mapping[str, Any]] = {"transaction": transaction.__dict__}
         if state is not None:
@@ -101,7 +102,10 @@ class RuleBook:
         return Hit(rule.outcome, "rule", (reason,), rule.retryable, rule.protected)
 
     def explain(self, outcome: Outcome, contributions: Iterable[tuple[str, float]]) -> Hit:
-        """The model's opinion: its features' contributions (log odds, largest first) in words, one reason per code."""
+        """Return the model's hit, its contributions in words, one reason for each code.
+
+        contributions  (feature, log odds), largest first
+        """
         reasons: dict[str, Reason] = {}
         for feature, contribution in contributions:
             code = self.policy.feature_reasons[feature]
@@ -113,8 +117,8 @@ class RuleBook:
 def inputs(
     transaction: Transaction, values: Mapping[str, float], vector: Sequence[float], state: State
 ) -> dict[str, Mapping[str, Any]]:
-    """What expressions read. Unset transaction fields are null; a missing feature is absent, so ask
-    `has(features.x)`.
+    """Return the inputs of expressions. An unset transaction field is null; a missing feature is absent, so an
+    expression asks `has(features.x)`.
     """
     return {
         "transaction": transaction.__dict__,

@@ -1,8 +1,8 @@
-"""What a profile's own attributes mean for a payment: `deny` and `allow` entries and the account's `status`.
+"""Standing: the meaning of a profile's attributes `deny`, `allow` and `status` for a payment.
 
-Lists write the entries, accounts the status; the rules read them here, and so does every answer that shows them. An
-attribute that cannot be read was still written to stop somebody, so it counts against the payment; an `allow` entry
-that cannot be read silences nothing. Pure.
+Lists write the entries, accounts the status. Rules read them here, and so does every answer that shows them. A `deny`
+entry or status that cannot be read was still written to stop a payment, so it counts against it; an `allow` entry that
+cannot be read silences nothing. Pure.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ STANDING: tuple[str, ...] = (*(f"{role}_denied" for role in ROLES), "payer_statu
 """Everything that an expression may read as `standing.<name>`."""
 
 MODEL = "model"
-"""What an allow entry names to silence the model; everything else that it names is a rule's reason code."""
+"""The name by which an allow entry silences the model. Every other name in it is a rule's reason code."""
 
 
 def standing(transaction: Transaction, state: State) -> dict[str, Any]:

@@ -24,7 +24,7 @@ Counts = Mapping[str, float]
 
 
 class Payment(NamedTuple):
-    """What a feature may look at: the transaction, its counters, and the kind its counterparty is counted under."""
+    """The inputs of a feature: the transaction, its counters, and the kind under which its counterparty is counted."""
 
     transaction: Transaction
     counters: Counts

@@ -1,4 +1,4 @@
-"""`Scoring`: what a model says of payments, whichever model it is and wherever it runs."""
+"""`Scoring`: the result of a model for some payments, whichever model it is and wherever it runs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from fraud.outcome import Thresholds
 
 
 class Scoring(NamedTuple):
-    """What one model says of some feature vectors, in their order.
+    """The result of one model for some feature vectors, in their order.
 
     scores         probability of fraud, in [0, 1]
     contributions  (feature, log odds) of the features that raised the score, largest first; empty below the lowest

@@ -26,10 +26,10 @@ JSON = "application/json"
 
 BUDGET_S = 0.08
 BUDGET_PER_VECTOR_S = 0.002
-"""What an endpoint may take, and what each vector adds; explaining one takes it 0.7 ms. The caller may give less."""
+"""Seconds for an endpoint, and for each vector in addition: explaining one takes 0.7 ms. The caller may give less."""
 
 LEAST_S = 0.01
-"""With less time than this an endpoint is not asked: it could only be late."""
+"""Seconds. With less time left an endpoint is not asked: it could only be late."""
 
 
 def embedded() -> "Embedded":
@@ -96,7 +96,7 @@ class Endpoint:
 
 
 class _EndpointResponse(BaseModel):
-    """What models/serving/inference.py answers; a refusal has no scores."""
+    """The answer of models/serving/inference.py; a refusal has no scores."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 

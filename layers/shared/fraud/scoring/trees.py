@@ -20,7 +20,7 @@ from fraud.scoring.features import Vector
 from fraud.transaction import faults_of
 
 OUTCOMES = ("challenge", "review", "decline")
-"""What a score can lead to, from mild to severe: the names that a manifest gives thresholds to."""
+"""Outcomes of a score from mild to severe: a manifest has a threshold for each."""
 
 MOST_BRANCHES = 4
 """How many different features one path may ask about: up to here two quadrature points explain exactly."""
@@ -36,9 +36,9 @@ class _Packaged(BaseModel):
 
 
 class Manifest(_Packaged):
-    """What a model is: which features it reads, which file it walks, from which scores on an outcome is due.
+    """The description of a model: its features, the hash of its trees, and the score from which each outcome is due.
 
-    `trained` and `metrics` are for people: how it was made, and what it achieved on payments it had not seen.
+    `trained` and `metrics` are for people: how the model was made, and its quality on payments it had not seen.
     """
 
     version: str
@@ -104,7 +104,8 @@ class Forest(_Packaged):
 
 
 Effect = tuple[float, float, float, float]
-"""What a feature does to a leaf's worth: its factor at both quadrature points, and its slope over twice each factor."""
+"""The effect of a feature on a leaf's weight: its factor at both quadrature points, its slope over twice each factor.
+"""
 
 
 class Branch(NamedTuple):
