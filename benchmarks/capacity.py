@@ -1,9 +1,10 @@
 """Request units and dollars of a decision, term by term, for entities that live at different rates.
 
 Every payment runs through the product's own evaluation on a metered DynamoDB in memory, on entities with a month of
-folded past, a real yesterday and a real today. The payer's side (payer, device, pair, decision) is metered on one payer
-who pays many, the receiver's on one receiver whom many pay: both live at the rate of the row. The fold's work for one
-closed period is metered too and divided by the payments in it. Prices: list prices of us-east-1 in USD.
+folded history, a real yesterday and a real today. The payer's side (payer, device, pair, decision) is metered on one
+payer with many payees, the receiver's side on one receiver with many payers: both live at the rate of the row. The
+fold's work for one closed period is metered too and divided by the payments in it. Prices: list prices of us-east-1 in
+USD.
 """
 
 from collections import defaultdict
@@ -70,7 +71,7 @@ LIVES = (
 class Side(NamedTuple):
     """One side of a payment: its kinds with their entity, and the payment number n of a life.
 
-    `every` are the terms that belong to the side whoever they are about.
+    `every`: the terms that belong to the side whatever entity they are about.
     """
 
     name: str
@@ -85,7 +86,7 @@ class Side(NamedTuple):
         return lives.payment(number, moment, type=self.name, payer_id=other, device_id=None)
 
     def concerns(self, term: Term) -> bool:
-        """Whether a term is this side's: about its entities, or its own whoever they are."""
+        """Tell whether a term belongs to this side: it is about its entities, or always the side's own."""
         return self.follows(term.pk) or any(word in term.name for word in self.every)
 
     def follows(self, pk: str) -> bool:
@@ -141,7 +142,7 @@ def folded(world: MeteredStack, kind: Kind, entity: str) -> list[Term]:
 
 
 def bill(side: Side, life: Life) -> Bill:
-    """What a payment costs on this side, every term."""
+    """Return the cost of a payment on this side, with every term."""
     world = MeteredStack(TODAY)
     world.meter.on, world.meter.follows = False, side.follows
     for kind, entity in side.kinds.items():
@@ -223,7 +224,7 @@ def usd(wru: float, rru: float) -> dict[str, float]:
 
 
 def _asides() -> list[table.Row]:
-    """What is not in the sums: watermarks and the table of shards, the stream instead of the API, what is kept."""
+    """Costs beside the sums: watermarks and shard table, the stream instead of the API, stored bytes."""
     world = MeteredStack(TODAY)
     world.folding.tick()
     world.meter.terms = []

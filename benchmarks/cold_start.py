@@ -1,4 +1,4 @@
-"""What a cold start costs beside the runtime: import and first decision in fresh processes, bytecode present.
+"""The cost of a cold start beside the runtime: import and first decision in fresh processes, bytecode present.
 
 The product's door against `benchmarks.naive`, which imports boto3, PynamoDB and Powertools with its tracer; both decide
 the same payment against a canned server. CPU is what counts: a Lambda of 512 MB has 0.29 of a core.

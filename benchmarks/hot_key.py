@@ -44,7 +44,7 @@ LARGEST = 400 * 1024
 
 
 def steps(world: MeteredStack, entity: str) -> ShardSchedule:
-    """What the table of shards has of an entity."""
+    """Return an entity's schedule in the shard table."""
     found: ShardSchedule = profile_of(world.meter.database.tables[TABLES.profiles].get((SHARDS,), {})).get(entity, ())
     return found
 

@@ -75,7 +75,7 @@ def _measured(running: Mapping[str, workers.Worker], servers: Mapping[str, Serve
 
 
 def _network(worker: workers.Worker, servers: Servers, number: int) -> dict[str, float]:
-    """What one decision asks of the network, seen from the other end: sequential steps, and calls."""
+    """Count the sequential steps and the calls of one decision, as the servers see them."""
     trips, calls = [], []
     for n in range(ALONE):
         servers.counts()
@@ -104,7 +104,7 @@ def _targets(measured: Mapping[str, Mapping[str, float]]) -> Iterator[table.Row]
 
 
 def worker(name: str) -> Callable[[Any], Any]:
-    """What a row's process does with an order: a round of requests."""
+    """Return what a row's process runs for each line that it is sent: a round of requests."""
     if name == "floor":
         return FloorJob().do
     workers.turn_clock(NOON)

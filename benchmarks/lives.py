@@ -84,7 +84,7 @@ def identifier(name: str) -> str:
 
 
 def other(n: int) -> str:
-    """The crowd's member whom payment number n is to, or from."""
+    """Return the counterparty of payment number n."""
     return identifier(f"other-{n % CROWD}")
 
 

@@ -1,6 +1,6 @@
-"""What DynamoDB would charge: item sizes and request units by the documented rules, request by request.
+"""DynamoDB's charges: item sizes and request units by the documented rules, request by request.
 
-`Metered` is a `dynamodb.Transport` over the in-memory DynamoDB; so the product's own code names the requests and makes
+`Metered` is a `transport.Transport` over the in-memory DynamoDB; so the product's own code names the requests and makes
 the items, and a changed layout shows in the figures without a change here. Rules: Amazon DynamoDB Developer Guide,
 "Item sizes and formats" and "Read and write operations", read 2025-11.
 """

@@ -80,7 +80,7 @@ class PynamoTransport:
 
 
 class Context:
-    """What the idempotency utility wants of Lambda's context."""
+    """Lambda's context as far as the idempotency utility reads it."""
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the function's timeout."""
@@ -116,7 +116,7 @@ def pynamodb_handler() -> Handler:
 
 
 def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
-    """What functions/decision_api.py does with a payment."""
+    """Decide a payment as functions/decision_api.py does."""
     configuration = Settings.from_environment()
     tables = Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
     store = DynamoStore(transport, tables, configuration.decision_retention_days, clock.now)

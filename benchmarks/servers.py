@@ -95,7 +95,7 @@ def certificate(directory: Path) -> Path:
 
 @dataclass
 class Ledger:
-    """What came."""
+    """The requests that came."""
 
     counts: Counter[str] = field(default_factory=Counter)
     steps: list[list[bytes]] = field(default_factory=list)

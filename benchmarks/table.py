@@ -15,7 +15,7 @@ BOUNDS: Mapping[str, Callable[[float, float], bool]] = {"at_most": operator.le, 
 
 
 def run(rows: Callable[[], Sequence[Row]], description: str | None, arguments: Sequence[str] | None = None) -> None:
-    """What `python -m benchmarks.NAME` does: measure, then print."""
+    """Run `python -m benchmarks.NAME`: measure, then print."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print a list of rows")
     options = parser.parse_args(arguments)

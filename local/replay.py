@@ -47,7 +47,7 @@ BACKOFF_S = 0.1
 
 
 BATCH, BATCH_SPAN = 500, timedelta(hours=6)
-"""What PutRecords takes, and how far back in a batch a payment may be: twelve hours would be too old."""
+"""Most records of one PutRecords, and how far back in a batch a payment may be: twelve hours would be too old."""
 
 STREAM = "Transactions"
 
@@ -62,8 +62,10 @@ class Delivery(NamedTuple):
 
 @dataclass
 class Report:
-    """What a replay has shown. `refused` counts answers below 500 by status, or records set aside by reason; `failed`
-    everything worse.
+    """The result of a replay.
+
+    refused  answers below 500 by status, or records set aside by reason
+    failed   everything worse
     """
 
     sent: int = 0
@@ -263,7 +265,7 @@ def put(box: Box, payments: Sequence[Row]) -> None:
 
 
 def set_aside(box: Box) -> list[Line]:
-    """What the queue of undecidable records holds, and goes on holding."""
+    """Read the queue of undecidable records, and leave the records in it."""
     environment, sqs = box.stack.functions[0].environment, box.client("sqs")
     queue = environment["UNDECIDABLE_QUEUE_URL"]
     lines = list(read(sqs, box.client("s3"), queue, environment["ARCHIVE_BUCKET"], wait_s=0))

@@ -127,7 +127,7 @@ def _content(media: str, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def events() -> dict[str, Any]:
-    """What is published on the event bus: JSON Schemas of the details, by detail-type."""
+    """Return the events of the bus: JSON Schemas of the details, by detail-type."""
     return {
         "source": SOURCE,
         "delivery": "At least once; drop an event_id that was seen. No name, address or metadata is in any event.",

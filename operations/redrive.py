@@ -1,4 +1,4 @@
-"""Payments that were not decided, back to the stream: those that somebody must mend first, and those given up.
+"""Redrive: put payments that were not decided back on the stream, mended by a person or as the mapping gave them up.
 
 `read` holds every message of the queue of undecidable records for twelve hours and writes it as a line of a file;
 `send` puts each line's `payment` on the stream and then deletes its messages. A line whose payment is null is deleted
@@ -33,13 +33,13 @@ GIVEN_UP = "aws/lambda/"
 """Where Lambda puts what a mapping gave up."""
 
 FAILURES = (BotoCoreError, ClientError, KeyError, RecursionError, TypeError, ValueError)
-"""What one record, line or object may do without stopping the others."""
+"""Errors of one record, line or object that must not stop the others."""
 
 Line = dict[str, Any]
 
 
 class Sent(NamedTuple):
-    """What became of the lines of a file; of the archive, records that were sent and objects that were left."""
+    """The result of sending: lines of a file, or of the archive records that were sent and objects that were left."""
 
     sent: int
     dropped: int
@@ -53,10 +53,11 @@ def read(
     archive: str,
     wait_s: int = WAIT_S,
 ) -> Generator[Line, None, None]:
-    """Every record of the queue as a line: why, where it stood, and the payment, as text unless it is an object.
+    """Yield every record of the queue as a line: reason, place in the stream, and the payment (text unless it is an
+    object).
 
     A batch that was repeated whole leaves two messages of one record: they are one line, `repeats` holds the further
-    receipts. Messages whose lines nobody took, because this was closed or failed, are let go at once.
+    receipts. Messages whose lines were not taken, because this was closed or failed, become visible at once.
 
     wait_s  how long to wait for the last answer, the empty one; 0 is for an emulator, which has one server
     """
@@ -148,7 +149,7 @@ def _messages(sqs: Any, queue: str, wait_s: int, held: set[str]) -> Iterator[dic
 
 
 def _told(message: dict[str, Any]) -> Line:
-    """What a message says of its record; one that is not ours is a record itself."""
+    """Read a message as a line; a message that is not ours is a record itself."""
     body = message["Body"]
     try:
         told = json.loads(body)
@@ -173,7 +174,7 @@ def _with_payment(s3: Any, archive: str, line: Line) -> Line:  # noqa: ANN401
 
 
 def _payment(record: bytes) -> Line | str:
-    """An object to edit; anything else as text, `null` too, which would mean that somebody dropped it."""
+    """Return an object to edit, anything else as text: also `null`, which would mean that a person dropped it."""
     try:
         payment = json.loads(record)
         json.loads(json.dumps([payment]))  # as deep as it will stand in a line
@@ -193,7 +194,7 @@ def _key(value: Any) -> str:  # noqa: ANN401 - what stands where a payer's id be
 
 
 def _place(line: Line) -> tuple[str, str]:
-    """What makes two messages messages of one record."""
+    """Return the key by which two messages are of one record."""
     return str(line["shard"]), str(line["sequence"])
 
 

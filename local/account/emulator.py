@@ -29,7 +29,7 @@ STACK = "fraud"
 KEY_ID, SECRET = "local", "local"
 DEFAULTS: Mapping[str, str] = MappingProxyType({})
 ROLES = f"user_report=payment-app,user_report={KEY_ID},analyst=fraud-analyst,chargeback=chargeback-importer"
-"""Who may label in the box: the roles of the template's default, and the holder of the box's one key."""
+"""Sources of labels in the box: the roles of the template's default, and the holder of the box's one key."""
 
 DEADLINE_MS = "9000"
 """The emulator takes a hundred times as long as DynamoDB."""

@@ -79,7 +79,7 @@ class TakingTurns:
 
 
 def statements(function: str, region: str) -> list[Statement] | None:
-    """What the role of a function says, in its inline policies; None when there is no function of this name."""
+    """Return the statements of a function's inline policies; None when there is no function of this name."""
     roles = {
         each.function_name: each.role for each in get_backend("lambda")[DEFAULT_ACCOUNT_ID][region].list_functions()
     }
@@ -129,7 +129,7 @@ def all_items(table: Any) -> list[Any]:  # noqa: ANN401 - moto's types are not f
 def project(item: Item, paths: list[list[str]]) -> Item:
     """Some of an item's attributes: moto turns the whole item into JSON anew for each of them.
 
-    Raises NotImplementedError for a path into an attribute; nobody here asks for one.
+    Raises NotImplementedError for a path into an attribute; no code here asks for one.
     """
     if any(len(path) > 1 for path in paths):
         raise NotImplementedError(f"nested projection {paths}")

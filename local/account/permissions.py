@@ -1,4 +1,4 @@
-"""What a function's role lets it do to DynamoDB: the emulator refuses the rest, so a policy too narrow shows here.
+"""Permissions of a function's role on DynamoDB: the emulator refuses all others, so a policy too narrow shows here.
 
 Pure: a request, the statements of the role, and why they do not cover it. Of IAM it knows what this template uses:
 statements that allow, by action and resource; one with a condition is taken to allow nothing.

@@ -38,12 +38,12 @@ PLAYED = frozenset(
         "AWS::Lambda::Permission",
     }
 )
-"""What the box plays itself, by type: the gateway is the API and its stage, the pump is mappings and rules, the host
-runs the one version there is.
+"""Types of resources that the box plays itself: the gateway is the API and its stage, the pump is mappings and rules,
+the host runs the one version of a function that exists.
 """
 
 UNPLAYED = frozenset({"AWS::CloudWatch::Alarm", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"})
-"""What the box is without: it watches no metric, and asks nobody for permission behind the API."""
+"""Types of resources that the box lacks: it watches no metric and checks no permission behind the API."""
 
 NAMED = {
     "AWS::DynamoDB::Table": "TableName",

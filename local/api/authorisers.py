@@ -48,7 +48,7 @@ class Authoriser(Protocol):
     """Decides who calls."""
 
     def identify(self, request: Request, scopes: Sequence[str]) -> dict[str, Any]:
-        """What the event says about the caller. Raises RefusedError."""
+        """Return the event's description of the caller. Raises RefusedError."""
 
 
 class Authorisers:

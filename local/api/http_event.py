@@ -1,4 +1,4 @@
-"""What HTTP APIs hand to a function and make of its answer: payload format 2.0, as API Gateway's guide defines it.
+"""Events and responses of an HTTP API: payload format 2.0, as API Gateway's guide defines it.
 
 Pure functions between a request as it came and an event, and between a handler's answer and a response. The guide is
 silent on two things that are seen on AWS: the path arrives decoded, and a body is text only when its type says so.
@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What goes back to the caller."""
+    """The response to the caller."""
 
     status: int
     headers: Sequence[tuple[str, str]]

@@ -172,7 +172,7 @@ class Environments:
 
 
 def variables(function: Function) -> dict[str, str]:
-    """What Lambda's runtime sets beside the function's own variables, where it can matter to a handler."""
+    """Return the variables of a function's environment: its own, and those that Lambda's runtime adds."""
     return {
         **function.environment,
         "AWS_ACCESS_KEY_ID": function.name,  # by which the emulator knows its role

@@ -25,7 +25,7 @@ Handler = Callable[[Any, "Context"], Any]
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda's Python runtime hands to a handler beside the event."""
+    """The context that Lambda's Python runtime hands to a handler beside the event."""
 
     aws_request_id: str
     deadline_ms: int

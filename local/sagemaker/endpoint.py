@@ -1,4 +1,4 @@
-"""The model endpoint of the box: a process of its own, so that it can be killed and nobody else imports xgboost."""
+"""The box's model endpoint: a process of its own, so that it can be killed and no other process loads xgboost."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,8 @@ from subprocess import PIPE, Popen
 from typing import Literal, Self
 
 Fault = Literal["slow", "garbled", "foreign", "failing", "dead"]
-"""What is wrong with every answer: late; half of one; by a model of other features; an error, as when the container
-raises; the connection is cut instead.
+"""The fault of every answer: slow is late, garbled is half of one, foreign comes from a model of other features,
+failing is an error as when the container raises, dead cuts the connection.
 """
 
 

@@ -1,4 +1,5 @@
-"""The sample events under events/, read the same way by tests, by `make sam` and by whoever tries a handler by hand.
+"""The sample events under events/, read the same way by tests, by `make sam` and by a developer who tries a handler by
+hand.
 
 A file is `events/<module>/<function>.<case>.json` and holds what AWS hands that handler; `{{now}}` in it stands for the
 moment of loading, because payments must be fresh, and `{"{{base64}}": ...}` for its content in base64, as Kinesis

@@ -1,1 +1,1 @@
-"""What invokes functions beside the API: streams, queues, the event bus, schedules."""
+"""Triggers of functions beside the API: streams, queues, the event bus, schedules."""

@@ -31,7 +31,7 @@ class Bus:
         events.put_targets(Rule="box", EventBusName=name, Targets=[{"Id": "box", "Arn": arn}])
 
     def poll(self) -> bool:
-        """Hand events to the functions whose rules want them; each answers for itself, nobody waits for its answer."""
+        """Hand events to the functions whose rules match them, one invocation each, without waiting for results."""
         answer = self._client.receive_message(QueueUrl=self._url, MaxNumberOfMessages=MESSAGES_PER_CALL)
         messages = answer.get("Messages", [])
         for message in messages:

@@ -1,4 +1,4 @@
-"""What moves events between the account's services: mappings of streams and queues, rules of buses, schedules.
+"""The pump moves events between the account's services: mappings of streams and queues, rules of buses, schedules.
 
 Lambda's event source mapping is played by its documented rules, with the template's own settings. Each shard and queue
 has one poller and one batch in flight, so a shard's records are handled in order. `settle` waits until nothing is left
@@ -244,7 +244,7 @@ class Poller(threading.Thread):
                         self._answered = asked
                         self._state.notify_all()
                         self._state.wait_for(lambda: self._asked > self._answered or self._station.closing, IDLE_S)
-        except Exception as error:  # noqa: BLE001 - raised where somebody waits
+        except Exception as error:  # noqa: BLE001 - raised again where a caller waits
             with self._state:
                 self._broken = error
                 self._state.notify_all()
@@ -308,7 +308,7 @@ class Pump:
             _settle([poller for poller in self._pollers if isinstance(poller.source, Queue)], PATIENCE_S)
 
     def _in_real_time(self) -> None:
-        """Schedules of a clock that nobody moves: the first comes one period after the start, as on AWS."""
+        """Run schedules while no event moves the clock: the first comes one period after the start, as on AWS."""
         next_at = {schedule: time.monotonic() + schedule.period for schedule in self._schedules}
         while next_at and not self._station.closing:
             self._station.pause(min(next_at.values()) - time.monotonic())

@@ -1,4 +1,6 @@
-"""What the box's pollers share: the account's clients, the functions on the box's clock, and the order to close."""
+"""The station that the box's pollers share: the account's clients, the functions on the box's clock, and the order to
+close.
+"""
 
 import contextlib
 import json
@@ -31,7 +33,7 @@ class Station:
         return self._closing.is_set()
 
     def close(self) -> None:
-        """Let nobody pause any longer."""
+        """End every pause, now and from now on."""
         self._closing.set()
 
     def pause(self, seconds: float) -> None:
@@ -43,7 +45,7 @@ class Station:
         return self._invoke(function, event, self._clock.instant)
 
     def invoke_each(self, functions: Sequence[str], event: Any) -> None:  # noqa: ANN401
-        """Have functions handle an event of which nobody awaits the answer: what they raise is in their logs."""
+        """Invoke functions with an event without waiting for results: what they raise is in their logs."""
         for function in functions:
             with contextlib.suppress(FunctionError):
                 self.invoke(function, event)

@@ -23,7 +23,7 @@ class Stream(Protocol):
     """A stream's shards, and its records as a function sees them."""
 
     batch_info: str
-    """What an invocation record calls the place of a batch."""
+    """The name that an invocation record has for the place of a batch."""
 
     def shards(self) -> list[str]:
         """Ids of its shards."""
@@ -38,7 +38,7 @@ class Stream(Protocol):
         """One of them as a function sees it."""
 
     def filtered(self, record: Record) -> Any:  # noqa: ANN401 - JSON
-        """What filter patterns are held against."""
+        """Return the part of a record that filter patterns are matched against."""
 
 
 class KinesisStream:

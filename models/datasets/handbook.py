@@ -24,7 +24,7 @@ EPOCH = datetime(2018, 4, 1, tzinfo=UTC)
 """Where the data's seconds start."""
 
 KNOWN_AFTER = timedelta(days=7)
-"""What the handbook assumes between a payment and the day on which its label is known."""
+"""Delay that the handbook assumes between a payment and the day on which its label is known."""
 
 CURRENCY = "EUR"
 CENTS = 100

@@ -1,1 +1,1 @@
-"""What the SageMaker container loads."""
+"""The code that the SageMaker container loads."""

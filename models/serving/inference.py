@@ -1,4 +1,4 @@
-"""What the SageMaker framework container `sagemaker-xgboost` loads (script mode), and the box's model server with it.
+"""The inference script of the SageMaker framework container `sagemaker-xgboost`, and of the box's model server.
 
 `model_dir` is what models/training/train.py writes: model.ubj and manifest.json. Imports nothing of this project, so
 the file is the whole of its `source_dir` and no second definition of the features can come along: names, fingerprint

@@ -1,7 +1,7 @@
 """The people of the simulated payment app: accounts, shops, devices, habits, and an ordinary day of payments.
 
-Nobody here is a thief; `stories` are about those who are. All chance is a `Draw` and nothing depends on hashing: the
-same seed gives the same people.
+No person here is a thief; the thieves are in `stories`. All chance is a `Draw` and nothing depends on hashing: the same
+seed gives the same people.
 """
 
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ Source = Literal["report", "chargeback", "verdict", "no_complaint"]
 
 
 class Truth(NamedTuple):
-    """Which fraud a payment belongs to, when that becomes known, and from whom."""
+    """The truth about a payment: its fraud, when that becomes known, and by which source."""
 
     tactic: str
     reported_at: int
@@ -144,7 +144,7 @@ HABIT_OF = {habit.type: habit for habit in HABITS}
 HABIT_SHARES = tuple(accumulate(habit.share for habit in HABITS))
 
 SPLURGE, SPLURGE_FACTOR = 0.025, 8.0  # the share of large payments, and how large
-NEW_SHOP, NEW_FRIEND, NEW_INSTRUMENT = 0.10, 0.10, 0.03  # shares of payments that meet somebody or something new
+NEW_SHOP, NEW_FRIEND, NEW_INSTRUMENT = 0.10, 0.10, 0.03  # shares of payments to a new shop, friend or instrument
 NEW_PHONE, NEWCOMER = 1 / 1_200, 1 / 400  # per account and day; others set up their new phone in a story
 MOST_FRIENDS, MOST_SHOPS = 14, 16  # how many are remembered
 TRIED_AGAIN = 0.015  # payments whose first try failed for a dull reason
@@ -181,7 +181,7 @@ class World:
         return f"{kind}{next(self._minted):07d}"
 
     def open_shop(self, draw: Draw) -> Shop:
-        """A shop that nobody knows yet, well-known once it is among `shops`."""
+        """Open a shop that is unknown to all; it is well known once it is among `shops`."""
         return Shop(self.mint("m"), draw.pick(SHOP_NAMES), draw.around(Around(1, 0.5)), online=draw.chance(0.3))
 
     def open_account(self, draw: Draw) -> Account:
@@ -245,7 +245,7 @@ def _address(draw: Draw) -> str:
 
 
 def ordinary_day(world: World, draw: Draw, opening: int) -> Iterator[Payment]:
-    """What all accounts pay by habit in the 24 hours from `opening`, unordered."""
+    """Yield all payments by habit in the 24 hours from `opening` (milliseconds), unordered."""
     today = pace(local_day(opening))
     for account in world.accounts:
         for _ in range(draw.poisson(account.pace * today)):

@@ -44,7 +44,7 @@ FEWEST_PAYERS = 20  # a smaller world has too few victims for a campaign
 SOON = Reports(Around(20, 1.2), late=0.10, source="report")
 ON_STATEMENT = Reports(Around(60, 1.0), late=0.15, source="chargeback")
 IN_DOUBT = Reports(Around(50, 1.0), late=0.15, source="report")  # victims who were deceived hesitate
-FOUND_OUT = Reports(Around(40, 0.8), late=0.10, source="verdict")  # nobody complains, an analyst finds it
+FOUND_OUT = Reports(Around(40, 0.8), late=0.10, source="verdict")  # there is no complaint: an analyst finds it
 STORIES: tuple[Story[Any], ...] = (
     Spree(
         name="account_takeover", every=1_900, hours=ANY_TIME, reports=SOON, payments=(2, 6), gap=Around(4, 1.0),
@@ -137,7 +137,9 @@ TACTICS = tuple(dict.fromkeys(story.name for story in STORIES if story.reports))
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A payment as the JSON of POST /decisions and, apart from it, the truth, when it becomes known and from whom."""
+    """A payment as the JSON of POST /decisions, and apart from it the truth: label, tactic, when known, by which
+    source.
+    """
 
     transaction: dict[str, Any]
     label: Literal["fraud", "legitimate"]

@@ -1,4 +1,4 @@
-"""What happens in the simulated app beside ordinary life: the plots of thieves, and of honest people who resemble them.
+"""Stories beside ordinary life in the simulated app: the plots of thieves, and of honest people who resemble them.
 
 A class says what happens; a row of `simulate.STORIES` how often, how fast and how much, and whether it is a fraud. A
 story may last: its cast returns for days or weeks, so that what was reported of a payee bears on payments to come.
@@ -28,13 +28,13 @@ from models.simulation.population import (
     with_retry,
 )
 
-COMPLAINT_WINDOW = 60 * DAY  # a payment nobody complained about for so long is labelled legitimate
+COMPLAINT_WINDOW = 60 * DAY  # a payment without a complaint for so long is labelled legitimate
 FRIENDLY = 0.7  # a payer is the payee's friend, in a collection among friends
 NEXT_DAY = Around(1, 0)
 CASH_OUT_PARTS = (0.6, 0.2, 0.2)  # of what was collected
 
 Cast = TypeVar("Cast")
-"""Who stays the same in every round of a story."""
+"""The people who stay the same in every round of a story."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Story(ABC, Generic[Cast]):
         played = self._play(world, draw, at, cast)
         payments = [attempt for payment in played for attempt in with_retry(draw, payment, self.tried_again)]
         if self.reports:
-            # Whoever was wronged finds out once and then reports all of it.
+            # A victim finds out once and then reports all of it.
             last = {payment.payer: payment.at for payment in sorted(payments, key=attrgetter("at"))}
             reported = {payer: at + self.reports.delay(draw) for payer, at in last.items()}
             for payment in payments:
@@ -96,7 +96,7 @@ class Story(ABC, Generic[Cast]):
 
     @abstractmethod
     def _cast(self, world: World, draw: Draw, at: int) -> Cast:
-        """Who is in every round of one telling."""
+        """Draw the people of every round of one telling."""
 
     @abstractmethod
     def _play(self, world: World, draw: Draw, at: int, cast: Cast) -> Iterator[Payment]:
@@ -153,7 +153,7 @@ class Spree(Story[Account]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FanOut(Story[list[Account]]):
-    """One payer pays many at once: a thief's accomplices, an employer's workers, those to whom one makes gifts."""
+    """One payer pays many at once: a thief's accomplices, an employer's workers, friends who get gifts."""
 
     payees: tuple[int, int]
     new_device: float
@@ -165,7 +165,7 @@ class FanOut(Story[list[Account]]):
     kept: Around  # minutes until they do
 
     def _cast(self, world: World, draw: Draw, at: int) -> list[Account]:
-        """The most whom one payer pays."""
+        """Draw as many payees as one payer pays at most."""
         ring = [world.somebody(draw, self.unopened) for _ in range(self.payees[1])]
         return [world.hire(draw, each, at) for each in ring] if self.reports else ring
 
@@ -233,7 +233,7 @@ class Collection(Story[Account]):
 
 
 def _cash_out(world: World, draw: Draw, at: int, payer: Account, amount: float) -> Payment:
-    """What came in leaves for the payer's bank."""
+    """Pay the received money out to the payer's bank."""
     most = HABIT_OF["cash_out"].limit
     access = home_access(world, draw, payer)
     return Payment(at, "cash_out", payer, stepped(amount, 1, most), access, instrument_id=payer.bank)
@@ -281,7 +281,7 @@ class Takings(Story[Till]):
     circle: tuple[int, int]
     unopened_shop: float  # the shop was opened for the purpose
     unopened: float  # so were these of its circle
-    stolen: float = 0.0  # purchases by a thief with somebody's account and card, from a device new to it
+    stolen: float = 0.0  # purchases by a thief with a stolen account and card, from a device new to it
     spread: float  # sigma of the amounts around the night's usual one
     steps: tuple[int, ...]
 

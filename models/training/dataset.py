@@ -1,7 +1,7 @@
 """Training data: payments replayed through the counters and features that decide online, joined with their labels.
 
 One pass in order of arrival, one payment in memory at a time; what is kept of it is its vector and a few numbers. A
-label exists only from the moment it was reported: whoever trains says when "now" is.
+label exists only from the time at which it was reported: the caller says when "now" is.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def replay(
 
 
 def _learn(counters: InMemoryCounters, payment: Labelled, transaction: Transaction) -> None:
-    """What POST /labels does with the same label at the same moment."""
+    """Do what POST /labels does with the same label at the same time."""
     known = Label(payment.label, payment.reported_at, payment.source, payment.reported_at, payment.source)
     _, moves = History(Parties.of(transaction)).accept(known, (payment.source,))
     for move in moves:
@@ -98,7 +98,7 @@ class Dataset:
         return len(self.occurred_at)
 
     def labels(self, cutoff: int) -> NDArray[np.bool_]:
-        """What was known at `cutoff` (epoch seconds): fraud that had been reported. The rest passes for honest."""
+        """Return the labels known at `cutoff` (epoch seconds): reported fraud. Every other payment counts as honest."""
         return self.fraud & (self.reported_at <= cutoff)
 
     def between(self, start: int, end: int) -> Self:

@@ -1,4 +1,4 @@
-"""What a model is worth: its ranking, what each threshold catches of each tactic, and what its decisions cost.
+"""The worth of a model: its ranking, what each threshold catches of each tactic, and what its decisions cost.
 
 Money is the yardstick: thresholds are where the expected cost of all decisions is least, never at 0.5. The costs are
 data below; a user with other costs changes them and trains again. `python -m models.training.evaluate` measures the
@@ -29,7 +29,9 @@ LIBRARY = Path(rules.__file__).parents[1]
 
 
 class Cost(NamedTuple):
-    """What an outcome costs in minor units: any payment, an honest one; and the part of a fraud's loss that stays."""
+    """The cost of an outcome in minor units: for any payment, for an honest one, and the share of a fraud's loss that
+    stays.
+    """
 
     handling: int
     friction: int
@@ -193,7 +195,7 @@ class Prefilter:
 
 
 def prefilter_cost(scored: Scored, thresholds: Mapping[str, float], skipped: Sequence[bool]) -> list[Prefilter]:
-    """What it costs in recall that the payments marked in `skipped` (in the order of `scored`) never see the model."""
+    """Return the recall that is lost because the model never sees the payments in `skipped` (as `scored` is ordered)."""
     spared = np.asarray(skipped, np.bool_)
     found = []
     for outcome in OUTCOMES:

@@ -39,7 +39,7 @@ Labels = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What a training job may set. Without class weights scores stay probabilities; fine bins find odd amounts."""
+    """Hyperparameters of training. Without class weights scores stay probabilities; fine bins find odd amounts."""
 
     max_depth: int = 4
     learning_rate: float = 0.08
@@ -232,9 +232,7 @@ def _source(channel: Path | None, seed: int, days: int, payers: int) -> tuple[Da
 
 
 def compare_labels(parameters: Hyperparameters, days: int, payers: int) -> str:
-    """What labels are worth: the average precision out of time of a model that hears of fraud, and of one that
-    never does.
-    """
+    """Compare the average precision out of time of a model with fraud labels fed back and of one without, in words."""
     lines = []
     for words, labels in (("with labels", True), ("without labels", False)):
         dataset = Dataset.build(simulate(parameters.seed, DEFAULT_START, days, payers), labels=labels)
