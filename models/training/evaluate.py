@@ -195,7 +195,7 @@ class Prefilter:
 
 
 def prefilter_cost(scored: Scored, thresholds: Mapping[str, float], skipped: Sequence[bool]) -> list[Prefilter]:
-    """Return the recall that is lost because the model never sees the payments in `skipped` (as `scored` is ordered)."""
+    """Return the recall lost because the model never sees the payments in `skipped`, in the order of `scored`."""
     spared = np.asarray(skipped, np.bool_)
     found = []
     for outcome in OUTCOMES:

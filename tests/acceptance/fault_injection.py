@@ -41,7 +41,7 @@ from tests.support.oracle import Attempts
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DEADLINE_S = 0.25
-PATIENCE_S = 10.0
+WAIT_S = 10.0
 """How long the transport waits where nobody says until when."""
 
 THROTTLED, FAILING, CUT_BEFORE, CUT_AFTER, LATE, FORBIDDEN = 0.05, 0.05, 0.02, 0.02, 0.02, 0.002
@@ -190,7 +190,7 @@ class Faults:
         self._stand_in = scorer.embedded()
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        limit = self.clock.seconds + PATIENCE_S if until is None else until
+        limit = self.clock.seconds + WAIT_S if until is None else until
         step = requests[0].operation if requests else "nothing"
         if self.rng.random() < 0.5:
             self.land()

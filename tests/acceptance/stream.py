@@ -43,7 +43,7 @@ REPEATS = 50
 REQUIRED = ("type", "payer_id", "amount", "currency", "occurred_at")
 
 POLL_S = 0.005
-PATIENCE_S = 60.0
+WAIT_S = 60.0
 
 
 class Outcome(NamedTuple):
@@ -186,7 +186,7 @@ def _played(box: Box, steps: Sequence[Row | Confirmed], rng: random.Random, cras
 
 def _crashed(box: Box, decided: int) -> int:
     """End the consumer once so many payments are decided; 0 when it was faster."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + WAIT_S
     while _count(box) < decided:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{FUNCTION} decides nothing")

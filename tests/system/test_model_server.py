@@ -18,7 +18,7 @@ from local.sagemaker.endpoint import EndpointError, ModelServer
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VECTORS = list(features.probed())
-PATIENCE_S = 30.0
+WAIT_S = 30.0
 """For what is not about time: a machine may be busy."""
 
 
@@ -33,7 +33,7 @@ def causes(printed: str) -> list[str]:
 
 @pytest.fixture
 def patient(monkeypatch) -> None:
-    monkeypatch.setattr(scorer, "BUDGET_S", PATIENCE_S)
+    monkeypatch.setattr(scorer, "BUDGET_S", WAIT_S)
 
 
 @pytest.mark.usefixtures("patient")

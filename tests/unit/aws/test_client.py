@@ -622,7 +622,7 @@ def test_what_dialling_takes_is_no_time_on_top_of_the_deadline(serving, dialling
     assert servers.clock == pytest.approx(1000.25)
 
 
-def test_patience_may_change_between_two_steps(serving):
+def test_timeouts_may_change_between_two_steps(serving):
     wire, servers = serving([], [], timeouts=Timeouts(attempts=1, attempt_s=0.5))
     assert codes(wire.gather([GET])) == ["TimeoutError"]
     wire.timeouts = Timeouts(attempts=1, attempt_s=0.25)
@@ -630,7 +630,7 @@ def test_patience_may_change_between_two_steps(serving):
     assert servers.clock == pytest.approx(1000.75)
 
 
-def test_without_a_deadline_patience_is_the_clients_own(serving):
+def test_without_a_deadline_the_clients_own_timeouts_hold(serving):
     wire, servers = serving(*([] for _ in range(9)), timeouts=Timeouts(attempts=9, attempt_s=0.4, total_s=1.0))
     assert codes(wire.gather([GET])) == ["DeadlineExceeded"]
     assert servers.clock == pytest.approx(1001)

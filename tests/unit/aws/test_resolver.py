@@ -44,12 +44,12 @@ def server():
 
 @pytest.fixture
 def resolver(server):
-    return Resolver(server.look_up, lambda: server.clock, patience_s=10)
+    return Resolver(server.look_up, lambda: server.clock, wait_s=10)
 
 
 @pytest.fixture
 def hasty(server):
-    return Resolver(server.look_up, lambda: server.clock, patience_s=0.01)
+    return Resolver(server.look_up, lambda: server.clock, wait_s=0.01)
 
 
 def test_what_was_found_serves_for_a_while_and_is_then_looked_up_again(server, resolver):

@@ -47,9 +47,10 @@ OF_ENDPOINT = {"ContentType": "content-type", "Accept": "accept"}
 class Timeouts(NamedTuple):
     """How long a client waits.
 
-    attempts   attempts at one request attempt_s  seconds for each attempt at DynamoDB, which nearly always answers at
-    once. An endpoint computes: cut short and asked again it would compute twice, so one attempt at an endpoint may take
-    all the time there is total_s    seconds for all requests of one `gather`
+    attempts   attempts at one request
+    attempt_s  seconds for an attempt at DynamoDB, which nearly always answers at once. An endpoint computes: cut short
+               and asked again it would compute twice, so an attempt at an endpoint may take all the time there is
+    total_s    seconds for all requests of one `gather`
     """
 
     attempts: int = 3
@@ -82,7 +83,7 @@ class SystemPorts:
     def dial(self, address: tuple[str, int], attempt: int, within_s: float) -> socket.socket:
         """Return a non-blocking socket that is connecting; each attempt tries the next address of the name.
 
-        Raises OSError, after at most `within_s` seconds and `resolver.PATIENCE_S`.
+        Raises OSError, after at most `within_s` seconds and `resolver.WAIT_S`.
         """
         found = _RESOLVER.addresses(*address, within_s)
         family, _, _, _, target = found[attempt % len(found)]
@@ -187,7 +188,7 @@ class _Gathering:
 
     def __init__(self, system: SystemPorts, timeouts: Timeouts, until: float, calls: Sequence[_Call]) -> None:
         self._system = system
-        self._patience = timeouts
+        self._timeouts = timeouts
         self._until = until
         self._calls = calls
         self._numbers = itertools.count()
@@ -216,10 +217,10 @@ class _Gathering:
 
     def _next_moment(self) -> float:
         """Return the next time at which something is to be done although no event comes."""
-        moments = [call.gives_up for call in self._flying.values()]
+        times = [call.gives_up for call in self._flying.values()]
         if self._waiting and len(self._flying) < CONNECTIONS:
-            moments.append(self._waiting[0][0])
-        return min(*moments, self._until)
+            times.append(self._waiting[0][0])
+        return min(*times, self._until)
 
     def _send_due(self, now: float) -> None:
         """Send every call that is due as soon as its bytes are made: others are answered meanwhile."""
@@ -230,7 +231,7 @@ class _Gathering:
     def _send(self, call: _Call, *, fresh: bool) -> None:
         message = call.service.message(call.request, self._system.epoch())
         now = self._system.now()
-        call.gives_up = now + (math.inf if call.request.operation == INVOKE else self._patience.attempt_s)
+        call.gives_up = now + (math.inf if call.request.operation == INVOKE else self._timeouts.attempt_s)
         try:
             call.connection = call.service.connection(self._system, call.attempt, self._until - now, fresh=fresh)
         except OSError as error:
@@ -272,7 +273,7 @@ class _Gathering:
         """Queue the call for another attempt after a pause, if attempts and time are left."""
         due = self._system.now() + self._system.jitter(BACKOFF_S * 2**call.attempt)
         call.attempt += 1
-        if call.attempt < self._patience.attempts and due < self._until:
+        if call.attempt < self._timeouts.attempts and due < self._until:
             heapq.heappush(self._waiting, (due, next(self._numbers), call))
         else:
             call.result = error

@@ -15,7 +15,7 @@ LAST_S = 5
 FAILURE_LASTS_S = 0.1
 """How long what could not be found is not looked for again: the requests of one step ask within a millisecond."""
 
-PATIENCE_S = 0.1
+WAIT_S = 0.1
 """How long a look-up is waited for, all who ask for the name together; it goes on, and serves who asks later."""
 
 Address = tuple[Any, ...]
@@ -29,15 +29,15 @@ class Resolver:
         self,
         look_up: Callable[[str, int], Sequence[Address]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
-        patience_s: float = PATIENCE_S,
+        wait_s: float = WAIT_S,
     ) -> None:
         self._look_up = look_up or _look_up
         self._monotonic = monotonic
-        self._patience_s = patience_s
+        self._wait_s = wait_s
         self._latest: dict[tuple[str, int], _LookUp] = {}
         self._known: dict[tuple[str, int], Sequence[Address]] = {}
 
-    def addresses(self, name: str, port: int, within_s: float = PATIENCE_S) -> Sequence[Address]:
+    def addresses(self, name: str, port: int, within_s: float = WAIT_S) -> Sequence[Address]:
         """The addresses of a name: those found last, looked up again behind the caller's back when they are old. Where
         none are known, waits for them, for `within_s` seconds at most. Raises OSError if there are none then.
         """
@@ -46,8 +46,8 @@ class Resolver:
         if latest is None or latest.serves_until() <= self._monotonic():
             latest = self._latest[host] = _LookUp(lambda: self._look_up(name, port), self._monotonic)
         if host not in self._known:
-            patience_s = latest.began + self._patience_s - self._monotonic()
-            latest.ended.wait(max(min(patience_s, within_s), 0))
+            wait_s = latest.began + self._wait_s - self._monotonic()
+            latest.ended.wait(max(min(wait_s, within_s), 0))
         if latest.ended.is_set() and not latest.error:
             self._known[host] = latest.found
         if host not in self._known:

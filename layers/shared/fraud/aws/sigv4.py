@@ -32,9 +32,9 @@ class Signer:
         headers  all that are to be signed, `host` among them; names in lower case, values without surplus spaces
         at       seconds since the epoch; AWS takes a signature that is at most five minutes off its own clock
         """
-        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+        timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
         signed = dict(headers)
-        signed["x-amz-date"] = moment
+        signed["x-amz-date"] = timestamp
         if self._token is not None:
             signed["x-amz-security-token"] = self._token
         names = sorted(signed)
@@ -42,9 +42,9 @@ class Signer:
         lines = "".join([f"{name}:{signed[name]}\n" for name in names])
         canonical = f"{method}\n{_encoded_again(path)}\n\n{lines}\n{listed}\n{sha256(body).hexdigest()}"
 
-        scope = f"{moment[:8]}/{self._scope}"
-        to_sign = f"{ALGORITHM}\n{moment}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
-        signature = _mac(self._key(moment[:8]), to_sign).hex()
+        scope = f"{timestamp[:8]}/{self._scope}"
+        to_sign = f"{ALGORITHM}\n{timestamp}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
+        signature = _mac(self._key(timestamp[:8]), to_sign).hex()
         signed["authorization"] = (
             f"{ALGORITHM} Credential={self._key_id}/{scope}, SignedHeaders={listed}, Signature={signature}"
         )

@@ -103,7 +103,7 @@ class FoldedHistory(NamedTuple):
         content = zlib.decompress(value, wbits=-zlib.MAX_WBITS)
         layout, first, last, days, hours = _HEAD.unpack_from(content)
         if layout != _LAYOUT:
-            raise ValueError(f"a past of layout {layout}")
+            raise ValueError(f"a folded history of layout {layout}")
         beyond = _HEAD.size + _layout(days).size
         return cls(first, last, _series(days, content[_HEAD.size : beyond]), _series(hours, content[beyond:]))
 

@@ -47,7 +47,7 @@ class Kind:
     sk       letter of the sort key
     scales   letters of its buckets
     profile  kind of the profile that its items are folded into; None: never folded
-    side     name of the attribute there that holds its `past.Past`
+    side     name of the attribute there that holds its `history.FoldedHistory`
     """
 
     name: str

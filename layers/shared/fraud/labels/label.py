@@ -201,13 +201,13 @@ class LabelResults(BaseModel):
 def _judged(value: Any, parse: ValidatorFunctionWrapHandler) -> LabelRequest | LabelResult:  # noqa: ANN401 - JSON
     """Parse one label, or return its rejection: a faulty label must not keep the others from being accepted."""
     try:
-        order: LabelRequest = parse(value)
+        request: LabelRequest = parse(value)
     except ValidationError as error:
         faults = faults_of(error)
         known = isinstance(value, dict) and "transaction_id" not in {fault.field for fault in faults}
         name = value["transaction_id"] if known else None
         return LabelResult(transaction_id=name, status="rejected", errors=list(faults))
-    return order
+    return request
 
 
 class LabelBatch(BaseModel):

@@ -96,27 +96,27 @@ class LabelStore:
                 results.append(item)  # rejected when it was parsed
         return LabelResults(results=results)
 
-    def _result(self, order: LabelRequest, label: Label) -> LabelResult:
+    def _result(self, request: LabelRequest, label: Label) -> LabelResult:
         try:
-            news = retry_conflicts(lambda _: self._accept(order, label), PynamoDBException)
+            news = retry_conflicts(lambda _: self._accept(request, label), PynamoDBException)
         except InvalidRequestError as error:
-            return LabelResult(transaction_id=order.transaction_id, status="rejected", errors=list(error.faults))
-        return LabelResult(transaction_id=order.transaction_id, status="accepted" if news else "unchanged")
+            return LabelResult(transaction_id=request.transaction_id, status="rejected", errors=list(error.faults))
+        return LabelResult(transaction_id=request.transaction_id, status="accepted" if news else "unchanged")
 
-    def _accept(self, order: LabelRequest, label: Label) -> bool:
+    def _accept(self, request: LabelRequest, label: Label) -> bool:
         """Whether the label is news; then row and buckets have moved. Raises InvalidRequestError.
 
         The decision's parties are taken over in a write of their own, because a label that is then rejected or
         unchanged must not leave a fraud on the wrong account.
         """
-        row, kept = self._read(order.transaction_id)
+        row, kept = self._read(request.transaction_id)
         stored = None if kept is None else kept.parties
         if stored is None or stored.type is None:
-            stored = self._decided(order.transaction_id) or stored
+            stored = self._decided(request.transaction_id) or stored
         if kept is not None and stored is not None and stored is not kept.parties:
             kept, moves = kept.adopt(stored)
             self._write(row, kept, moves)
-        parties = order.parties(stored)
+        parties = request.parties(stored)
         before = kept or History(parties)
         after, moves = before.accept(label, self._ranking)
         if after is before:
