@@ -42,7 +42,7 @@ from tests.support.oracle import Attempts
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DEADLINE_S = 0.25
 WAIT_S = 10.0
-"""How long the transport waits where nobody says until when."""
+"""How long the transport waits without a deadline."""
 
 THROTTLED, FAILING, CUT_BEFORE, CUT_AFTER, LATE, FORBIDDEN = 0.05, 0.05, 0.02, 0.02, 0.02, 0.002
 """Shares of requests to the table. Of those that fail (5xx) half were carried out; late ones are, at some time."""
@@ -54,12 +54,12 @@ AWAY_S = 5.0
 WATERMARKS_SUFFICE_S = 3 * 3600
 PHASES = ("well", "dead", "well", "slow", "well", "garbled", "well", "foreign")
 PHASE_S = 3600
-"""What the endpoint is like, by turns, and for how long."""
+"""The states of the endpoint by turns, and how long each lasts."""
 
 REDELIVERED = 3
 IN_BATCHES, LARGEST_BATCH = 0.3, 60
 BATCH_WAITS = timedelta(hours=1)
-"""A stream hands on what it has: nobody's first delivery may wait until a payment is too old to be decided."""
+"""A stream hands on what it has: no first delivery may wait until its payment is too old to be decided."""
 
 TOO_LATE = timedelta(hours=13)
 """Some are delivered again after a payment may be decided anew."""
@@ -73,7 +73,7 @@ class KilledError(Exception):
 
 
 class Figures(NamedTuple):
-    """What one run came to; everything from `wrong_items` to `lies` must be 0.
+    """The result of one run; everything from `wrong_items` to `lies` must be 0.
 
     tries        calls of `evaluate` and `evaluate_all`
     degraded     stored decisions by what they say was missing
@@ -118,7 +118,7 @@ class Clock:
 
 
 class Truth:
-    """What a process knows of the call that it is in: which updates and reads were answered, to any copy of a payment.
+    """The truth about one call of a process: which updates and reads were answered, to any copy of a payment.
 
     watermarks_read  when the process last learned how far the fold is, which it may then take for granted for hours
     """
@@ -137,7 +137,7 @@ class Truth:
         self.watermarks_ages.clear()
 
     def note(self, requests: Sequence[Request], results: Sequence[Result]) -> None:
-        """What came of requests that were sent together."""
+        """Note the results of requests that were sent together."""
         reads = [
             (request.payload["RequestItems"], not isinstance(result, ServiceError))
             for request, result in zip(requests, results, strict=True)
@@ -156,7 +156,7 @@ class Truth:
                 self.counted.add((pk, sk, payload["ExpressionAttributeValues"][":token"]["B"]))
 
     def lies(self, row: Mapping[str, Any]) -> list[str]:
-        """What a decision's row says that is not so."""
+        """Name the statements of a decision's row that are not true."""
         contents = contents_of(row)
         payment, answer = Transaction.model_validate_json(contents.transaction), json.loads(contents.answer)
         lost = [u.key.kind.name for u in updates(payment) if (u.key.pk, u.key.sk, u.token) not in self.counted]
@@ -209,7 +209,7 @@ class Faults:
         return results
 
     def land(self) -> None:
-        """What was given up comes to the table after all, in any order."""
+        """Let requests that were given up reach the table after all, in any order."""
         self.rng.shuffle(self._strays)
         while self._strays:
             self.table.gather([self._strays.pop()])
@@ -265,7 +265,7 @@ class Faults:
         return {"Body": text[: self.rng.randrange(len(text))] if phase == "garbled" else text}
 
     def _model(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """What models/serving/inference.py answers, by the packaged trees."""
+        """Answer as models/serving/inference.py does, by the packaged trees."""
         vectors = [tuple(float("nan") if x is None else x for x in row) for row in question["rows"]]
         told = self._stand_in.score(vectors)
         return {
@@ -328,7 +328,7 @@ class Delivery(NamedTuple):
 
 
 class App:
-    """Who pays: sends again what was not decided, whatever the reason, and remembers every answer."""
+    """The payment app: it sends again what was not decided, whatever the reason, and remembers every answer."""
 
     def __init__(self, function: Function, clock: Clock, happened: Counter[str]) -> None:
         self._function = function
@@ -392,7 +392,7 @@ class App:
 
 
 class Repairs:
-    """What functions/decision_events.py does with a new decision: has counted what nobody acknowledged."""
+    """Does what functions/decision_events.py does with a new decision: counts updates that were not acknowledged."""
 
     def __init__(self, faults: Faults, clock: Clock) -> None:
         self._faults = faults
@@ -547,7 +547,7 @@ def run(payments: int, seed: int = 1) -> Figures:
 
 
 def _payments(number: int, seed: int) -> Iterator[Transaction]:
-    """Those of a few days: an app large enough that they come in a good week."""
+    """Payments of a few days, of an app large enough that they come in a good week."""
     simulated = simulate(seed, START, days=7, payers=max(number // 8, 20))
     return (Transaction.model_validate(each.transaction) for each in islice(simulated, number))
 

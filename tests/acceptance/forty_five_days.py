@@ -36,7 +36,7 @@ STANDSTILL = (START + timedelta(days=24, hours=5), START + timedelta(days=27, ho
 QUARTER = timedelta(minutes=15)
 
 LATE, EARLY, REPEATED, LOST = 0.1, 0.02, 0.05, 0.01
-"""Shares of payments: up to 12 hours late, up to 5 minutes ahead, sent twice, and lost until somebody repairs them."""
+"""Shares of payments: up to 12 hours late, up to 5 minutes ahead, sent twice, and lost until they are repaired."""
 
 REPAIRED_AFTER = (timedelta(hours=13), timedelta(hours=60))
 
@@ -48,10 +48,10 @@ DELIVERED_TWICE, KILLED, OUT_OF_TIME, RACED = 0.1, 0.002, 0.01, 0.01
 
 
 class Figures(NamedTuple):
-    """What one run came to.
+    """The result of one run.
 
     payments     as many were compared, every counter online, offline and by the oracle
-    differences  how often they differed, by counter; of online values only those not marked stale
+    differences  how often they differed, by counter; of online values only those that are not stale
     stale        payments whose decision says `profile`
     wrong        of those, how many differ from the oracle
     astray       of those, how many came at a time when the fold was not stopped

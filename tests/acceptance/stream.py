@@ -47,7 +47,7 @@ WAIT_S = 60.0
 
 
 class Outcome(NamedTuple):
-    """What must not depend on how a payment came in: everything but times."""
+    """The part of a decision that must not depend on how its payment came in: everything but times."""
 
     decision: str
     counters: str
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Left:
-    """What a run has left in its box: decisions, counters with what is folded of them, and changes of a decision."""
+    """The traces of a run in its box: decisions, counters with their folded history, and changes of a decision."""
 
     outcomes: Mapping[str, Outcome]
     recounted: frozenset[str]
@@ -224,7 +224,7 @@ def _put(box: Box, records: Sequence[bytes]) -> list[str]:
 
 
 class Fuzzed(NamedTuple):
-    """A record, and the payment that it must decide; None when nobody can decide it."""
+    """A record, and the payment that it must decide; None when it cannot be decided."""
 
     data: bytes
     payment: Row | None

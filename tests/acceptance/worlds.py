@@ -28,7 +28,7 @@ from models.training.dataset import replay
 HANDBOOK_DAY = date(2018, 4, 25)
 
 WRITTEN_PER_CALL = 25
-"""What BatchWriteItem takes."""
+"""Most rows of one BatchWriteItem."""
 
 
 class Confirmed(NamedTuple):
@@ -108,7 +108,8 @@ def occurred_at(payment: Row) -> datetime:
 
 
 def offline(world: Scenario) -> tuple[Opening, dict[str, bytes]]:
-    """What the history leaves, and the feature snapshot that training computes for every payment after it."""
+    """Return the rows that the history leaves, and the feature snapshot that training computes for each later payment.
+    """
     counters = InMemoryCounters()
     rows = replay(chain(world.history, world.labelled), counters)
     for _ in islice(rows, len(world.history)):

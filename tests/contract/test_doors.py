@@ -1,4 +1,4 @@
-"""What each door loads: a committed list, because every module is paid for in each cold start.
+"""The modules that each door loads: a committed list, because every module is paid for in each cold start.
 
 `python -m tests.contract.test_doors` writes the list anew; the change then shows in the diff.
 """

@@ -1,4 +1,4 @@
-"""Whoever is woken by an alarm finds it in the runbook by its name, and can type what the runbook says."""
+"""Every alarm has its heading in the runbook, and the runbook's commands can be typed as they stand."""
 
 import re
 

@@ -125,7 +125,7 @@ def plain(item: Item) -> tuple[object, ...]:
 
 
 def projected(item: Item, names: frozenset[str]) -> Item:
-    """What a projection leaves of an item."""
+    """Return an item with the attributes of a projection only."""
 
     def kept(letter: str, column: Mapping[int, int]) -> dict[int, int]:
         return {number: value for number, value in column.items() if f"{letter}{number}" in names}

@@ -53,7 +53,7 @@ ALARMS = {name: alarm["Properties"] for name, alarm in of_type("AWS::CloudWatch:
 
 
 def plain(value: Any) -> str:
-    """What a parameter's default or a resource's logical id makes of a variable; AWS makes the rest of it."""
+    """Resolve a variable to a parameter's default or a resource's logical id; AWS resolves the rest of it."""
     if isinstance(value, dict) and "Ref" in value:
         return str(EXPANDED["Parameters"].get(value["Ref"], {"Default": value["Ref"]})["Default"])
     if isinstance(value, dict):
@@ -197,7 +197,7 @@ READS = {
     "dynamodb": {"DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"},
     "sqs": {"ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage"},
 }
-"""What Lambda asks of a function's role before it makes a mapping, by the source's service."""
+"""Actions that Lambda needs of a function's role before it makes a mapping, by the source's service."""
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_role_may_read_what_its_mapping_hands_over(function: str, service: str) 
 
 
 def rights(function: str) -> list[dict[str, Any]]:
-    """What a role may do to the tables, their ARNs as `arn:table/<name>`."""
+    """Return the statements of a role about the tables, their ARNs as `arn:table/<name>`."""
 
     def named(resource: Any) -> Any:
         if isinstance(resource, list):
@@ -270,7 +270,7 @@ def test_queue_of_a_function_hides_a_message_for_six_of_its_timeouts_and_has_a_d
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
-def test_what_nobody_waits_for_leaves_its_failures_in_a_queue_under_alarm() -> None:
+def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alarm() -> None:
     scheduled = {
         resource["Properties"]["Targets"][0]["Arn"]["Ref"].removesuffix("Aliaslive")
         for resource in RESOURCES.values()
@@ -345,7 +345,7 @@ def test_no_policy_of_ours_reaches_beyond_named_resources() -> None:
             assert "*" not in resource or ours or actions == ["execute-api:Invoke"]
 
 
-def test_those_who_decide_may_ask_the_one_endpoint_of_the_model_and_nobody_else() -> None:
+def test_only_functions_that_decide_may_invoke_the_models_endpoint() -> None:
     askers = {}
     for name, role in of_type("AWS::IAM::Role").items():
         for statement in (

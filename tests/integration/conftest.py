@@ -87,13 +87,13 @@ def taken_from(emulator: Emulator, url: str) -> Taken:
 
 @pytest.fixture
 def undecidable(emulator: Emulator) -> Taken:
-    """What was set aside."""
+    """The records that were set aside."""
     return taken_from(emulator, emulator.stack.functions[0].environment["UNDECIDABLE_QUEUE_URL"])
 
 
 @pytest.fixture
 def published(emulator: Emulator) -> Taken:
-    """What came over the bus, to a queue that wants everything."""
+    """The events of the bus, from a queue that takes every event."""
     sqs, bus = emulator.client("sqs"), emulator.client("events")
     name = emulator.stack.functions[0].environment["EVENT_BUS_NAME"]
     url = sqs.create_queue(QueueName="everything")["QueueUrl"]

@@ -135,7 +135,7 @@ class Losing:
 
 
 @pytest.mark.parametrize("applied", [False, True])
-def test_updates_that_nobody_acknowledged_are_sent_until_they_are_and_counted_once(  # noqa: PLR0913, PLR0917 - what there is
+def test_unacknowledged_updates_are_sent_until_they_are_acknowledged_and_counted_once(  # noqa: PLR0913, PLR0917 - what there is
     decision_events, decision_api, emulator, published, monkeypatch, capsys, applied
 ):
     payment = fresh() | {"payee_id": f"lost-{applied}"}
@@ -161,7 +161,7 @@ def test_updates_that_nobody_acknowledged_are_sent_until_they_are_and_counted_on
     assert [told["detail"]["degraded"] for told in published()] == [["state"]] * 2
 
 
-def test_an_item_that_is_full_is_given_up_and_keeps_nobody_waiting(  # noqa: PLR0913, PLR0917 - what there is
+def test_a_full_item_is_given_up_and_holds_up_no_other_decision(  # noqa: PLR0913, PLR0917 - what there is
     decision_events, decision_api, emulator, published, monkeypatch, capsys
 ):
     payments = [fresh() | {"payee_id": "full"}, fresh()]

@@ -218,7 +218,7 @@ def test_the_stored_decision_wins_over_what_the_caller_says(house):
     assert house.buckets(payer, payee, other) == {}
 
 
-def test_an_unknown_transaction_is_rejected_until_somebody_says_whom_it_concerns(house):
+def test_a_label_of_an_unknown_transaction_is_rejected_until_it_names_the_parties(house):
     unknown, payer, payee = unique("t"), unique("payer"), unique("payee")
     (result,) = house.post(said(unknown))["body"]["results"]
     assert result["status"] == "rejected"
@@ -356,7 +356,7 @@ def test_a_redelivered_batch_is_unchanged(house):
     assert house.profile(payee) == {f"fi{DAY}": 3}
 
 
-def test_a_payer_who_paid_himself_is_one_item_moved_once(house):
+def test_a_payer_who_paid_himself_is_one_item_updated_once(house):
     transaction, account = unique("t"), unique("account")
     assert house.statuses(said(transaction, **elsewhere(account, account))) == ["accepted"]
     assert house.profile(account) == {f"fo{DAY}": 1, f"fi{DAY}": 1}
@@ -478,7 +478,7 @@ ARRIVALS = st.lists(
         st.sampled_from(RANKING),
         st.integers(0, 30),  # hours until the next one becomes known
         st.booleans(),  # whether the payment is decided before this one, if it is not already
-        st.booleans(),  # whether the caller says once more whom it concerns
+        st.booleans(),  # whether the caller names the parties once more
     ),
     max_size=8,
 )

@@ -105,7 +105,7 @@ def allow(door: Any, kind: str, value: str, *silences: str, **order: Any) -> tup
 
 
 def pay(door: Any, **fields: Any) -> Any:
-    """The decision on a high amount to somebody new, which a rule challenges."""
+    """Return the decision on a high amount to a new payee, which a rule challenges."""
     payment = fresh(amount=200_000, **fields)
     status, answer = post(door, payment | {"payee_id": f"new-{payment['transaction_id']}"})
     assert status == 200
@@ -294,7 +294,7 @@ def test_a_change_that_always_meets_another_gives_up_and_loses_nothing(list_api,
     dynamodb, writes = emulator.client("dynamodb"), itertools.count()
 
     def meanwhile() -> datetime:
-        """The door asks for the time after it has read and before it writes: then somebody else does."""
+        """Change the entry when the door asks for the time, after it has read and before it writes."""
         entry = {"reason": str(next(writes)), "set_by": "somebody", "set_at": "2026-03-04T12:00:00.000000Z"}
         dynamodb.update_item(
             TableName=table,

@@ -1,4 +1,4 @@
-"""What leaves the system: undecidable records in their queue or beyond it in the archive, events on the bus."""
+"""Messages that leave the system: undecidable records in their queue or beyond it in the archive, events on the bus."""
 
 import base64
 import json

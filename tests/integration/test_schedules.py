@@ -18,7 +18,7 @@ from tests.support.payments import payment
 
 
 class Context:
-    """What Lambda hands a handler, as far as the fold looks at it."""
+    """Lambda's context, as far as the fold reads it."""
 
     def get_remaining_time_in_millis(self) -> int:
         return 30_000

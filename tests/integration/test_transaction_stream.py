@@ -26,7 +26,7 @@ Fault = Callable[[Request], ServiceError | None]
 
 
 def batch(*payments: Any) -> dict[str, Any]:
-    """What Lambda hands on: payments as JSON, other bytes as they are; sequence numbers from 0."""
+    """Return a batch as Lambda hands it on: payments as JSON, other bytes as they are; sequence numbers from 0."""
     records = []
     for n, payment in enumerate(payments):
         data = payment if isinstance(payment, bytes) else json.dumps(payment).encode()
@@ -280,7 +280,7 @@ def test_a_batch_begins_again_at_the_record_that_failed_and_nothing_is_lost_or_d
         assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 
 
-def test_a_record_whose_counting_fails_holds_up_what_is_behind_it_and_shares_with_it(
+def test_a_record_whose_counting_fails_holds_up_later_ones_that_share_with_it(
     transaction_stream, decision_api, emulator, transport: Interrupted, capsys
 ):
     ahead, failing, behind, other = fresh(), fresh(), fresh(), stranger()
@@ -308,7 +308,7 @@ def test_of_several_that_fail_the_lowest_is_reported(transaction_stream, transpo
     assert transaction_stream.handler(batch(*payments), None) == failed_at(1)
 
 
-def test_poison_is_set_aside_when_its_turn_comes_and_blocks_nobody(
+def test_a_poison_record_is_set_aside_in_its_turn_and_blocks_no_other(
     transaction_stream, decision_api, transport: Interrupted, undecidable: Taken
 ):
     first, last, other = fresh(), fresh(), stranger()

@@ -27,7 +27,7 @@ class Deployment:
     """Its clock stands still until it is moved, its queue holds what `send` was given.
 
     meanwhile  is told of requests before they are sent: what happens to the table at that moment, or to the worker
-    another    is a worker that meets nobody
+    another    is a worker that meets no other
     few        items are folded by a tick itself
     """
 

@@ -19,7 +19,7 @@ from fraud.transaction import Transaction
 
 
 class Trouble(NamedTuple):
-    """What goes wrong with one payment, each time until it is taken away.
+    """The faults of one payment, each time until they are taken away.
 
     lost     kinds of counters whose update is not acknowledged
     applied  it happened nevertheless, and the commit too

@@ -1,4 +1,5 @@
-"""What every counter means, by brute force over the list of all attempts: no items, no updates, no order of arrival.
+"""The oracle: the meaning of every counter, by brute force over the list of all attempts: no items, no updates, no
+order of arrival.
 
 Written from the definition alone (docs/architecture.md), sharing nothing with the library but the names of counters, so
 that the two check each other. `python -m tests.support.oracle` prints what the definition costs: how far windows of
@@ -35,7 +36,7 @@ older comes from the profiles.
 
 
 def parties(attempt: Transaction) -> dict[str, tuple[str, str]]:
-    """Who is counted: (entity, the counterparty that is distinct from its side) by kind."""
+    """Return (entity, the counterparty that is counted distinctly) by kind."""
     instrument = attempt.type in ("cash_out", "top_up")
     other = attempt.instrument_id if instrument else attempt.payee_id
     assert other is not None

@@ -16,7 +16,7 @@ SIDES_OF_TYPE: dict[str, dict[str, str | None]] = {
     "cash_out": {"type": "cash_out", "payee_id": None, "instrument_id": "instrument-1"},
     "top_up": {"type": "top_up", "payee_id": None, "instrument_id": "instrument-1"},
 }
-"""What each type needs over `body`."""
+"""The fields that each type needs over `body`."""
 
 
 def body(**fields: Any) -> dict[str, Any]:
@@ -40,7 +40,8 @@ def payment(**fields: Any) -> Transaction:
 
 
 def crowd_payment(rng: random.Random, moment: datetime, number: int, people: int = 40) -> Transaction:
-    """One payment among `people`, of whom the first pay and are paid most: some items are busy, many nearly empty."""
+    """Draw one payment among `people`. The first of them pay and are paid most: some items are busy, many nearly empty.
+    """
 
     def one_of(name: str, count: int) -> str:
         return f"{name}-{int(count * rng.random() ** 2)}"

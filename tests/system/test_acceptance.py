@@ -124,7 +124,7 @@ def test_one_counter_that_differs_or_is_missing_fails():
 
 
 def without(left: Left, id_: str) -> Left:
-    """What a run has left, but for one decision."""
+    """Return the traces of a run without one decision."""
     return replace(left, outcomes={other: outcome for other, outcome in left.outcomes.items() if other != id_})
 
 

@@ -37,7 +37,7 @@ def test_every_answer_comes_before_the_deadline(figures):
     assert figures.longest_s == pytest.approx(DEADLINE_S)
 
 
-def test_what_was_missing_is_what_the_decision_says_and_nothing_else(figures):
+def test_a_decision_names_exactly_the_parts_that_were_missing(figures):
     assert figures.lies == 0, figures.happened
     assert min(figures.degraded["state"], figures.degraded["model"]) > PAYMENTS / 10
     assert figures.degraded["profile"] > 0

@@ -1,4 +1,4 @@
-"""What is personal stays where it is kept: everything said by functions, bus and queue is searched for it."""
+"""Personal data stays where it is kept: all that functions, bus and queue say is searched for it."""
 
 import base64
 import json

@@ -71,7 +71,7 @@ def test_the_embedded_model_stands_in_for_a_faulty_server(fault, cause, tmp_path
     assert causes(capsys.readouterr().out) == [cause]
 
 
-def test_nobody_waits_for_a_slow_server(tmp_path, capsys):
+def test_no_payment_waits_for_a_slow_server(tmp_path, capsys):
     with ModelServer(tmp_path / "log", "slow") as server:
         asking = endpoint(server)
         started = time.monotonic()

@@ -75,7 +75,7 @@ class Handler:
 
 
 def texts(event: Any) -> list[str]:
-    """What a batch's records say, whatever they came by."""
+    """Return the texts of a batch's records, of whatever source."""
     return [record["kinesis"]["partitionKey"] if "kinesis" in record else record["body"] for record in event["Records"]]
 
 
@@ -488,7 +488,7 @@ def test_rule_of_a_bus_picks_its_events(account: Emulator) -> None:
     assert [event["detail"] for event in handler.events] == [{"amount": 15}]
 
 
-def test_error_of_the_pump_itself_is_raised_where_somebody_waits(account: Emulator, stream: str) -> None:
+def test_error_of_the_pump_itself_is_raised_where_a_caller_waits(account: Emulator, stream: str) -> None:
     put(account, stream, "a")
     mapping = EventMapping("f", stream, retries=0, on_failure="arn:aws:firehose:x:y:z")
     with (

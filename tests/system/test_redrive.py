@@ -1,4 +1,4 @@
-"""What nobody could decide is read into lines to mend, and sent again; nothing leaves the queue by being read."""
+"""Undecidable records are read into lines to mend, and sent again; reading takes nothing out of the queue."""
 
 import base64
 import json
@@ -185,7 +185,7 @@ def test_queue_is_empty_only_when_an_answer_that_was_waited_for_is(account: Acco
     assert len([*redrive.read(Sparse(account.sqs), account.s3, account.queue, account.archive)]) == 1
 
 
-def test_messages_whose_lines_nobody_took_can_be_read_at_once(account: Account) -> None:
+def test_messages_whose_lines_were_not_taken_can_be_read_at_once(account: Account) -> None:
     for number in range(3):
         account.set_aside(json.dumps(GOOD).encode(), sequence=str(number))
     lines = redrive.read(account.sqs, account.s3, account.queue, account.archive, wait_s=0)

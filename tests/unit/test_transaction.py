@@ -1,4 +1,4 @@
-"""What a payment may look like, that everything else is refused by name and never by value, and its identity."""
+"""The shapes of a payment: everything else is refused by name and never by value; and its identity."""
 
 import json
 import random
@@ -264,7 +264,7 @@ def test_each_type_requires_its_counterparty(kind):
     assert faulty(json.dumps(body(**sides))) == {(needed, "missing")}
 
 
-def test_nobody_pays_themselves_and_no_payment_retries_itself():
+def test_no_payer_pays_himself_and_no_payment_retries_itself():
     found = faulty(json.dumps(body(payee_id="payer-1", attempt_of="t-1")))
     assert found == {("payee_id", "same_as_payer"), ("attempt_of", "same_as_transaction_id")}
 

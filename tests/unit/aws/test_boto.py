@@ -41,13 +41,13 @@ def test_an_error_says_whether_it_is_worth_trying_again(error, kind, code):
     assert raised.value.__cause__ is error
 
 
-def test_what_is_nobodys_error_but_ours_stays_as_it_is():
+def test_an_error_of_our_own_stays_as_it_is():
     with pytest.raises(KeyError), translate_errors(PynamoDBException):
         raise KeyError
 
 
 def cancelled(*reasons: str) -> TransactWriteError:
-    """What PynamoDB raises for a transaction that was not carried out."""
+    """Return PynamoDB's error for a transaction that was not carried out."""
     response = {"Error": {"Code": "TransactionCanceledException" if reasons else "ThrottlingException"}}
     found = [CancellationReason(code, None) for code in reasons]
     return TransactWriteError("refused", VerboseClientError(response, "TransactWriteItems", cancellation_reasons=found))

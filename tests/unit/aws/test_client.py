@@ -38,7 +38,7 @@ CLOSE = None
 """In a script: the server closes the connection."""
 
 Steps = Sequence[bytes | float | None]
-"""What a server does when a request has come: send bytes, let seconds pass, close. Nothing: it never answers."""
+"""A server's script for one request: send bytes, let seconds pass, close. Empty: it never answers."""
 
 
 def http(status: int, body: bytes, *headers: str, version: str = "1.1") -> bytes:
@@ -69,7 +69,7 @@ class Received(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """What a server still has to do on a connection, and from when on."""
+    """The steps that a server still has to do on a connection, and from when on."""
 
     due: float
     connection: int
@@ -121,7 +121,7 @@ class Servers(SystemPorts):
         return ours
 
     def pass_by(self, seconds: float) -> None:
-        """Nobody asks for anything."""
+        """Let time pass without a request."""
         self.clock += seconds
         self._serve()
 
@@ -376,7 +376,7 @@ def test_a_connection_that_ends_with_its_answer_is_not_used_again(serving, last)
     assert len(servers.dialled) == 2
 
 
-def test_a_refused_condition_is_an_answer_with_what_was_there(serving):
+def test_a_failed_condition_is_a_response_with_the_stored_item(serving):
     there = {"pk": {"S": "a"}}
     wire, servers = serving(
         [error("ConditionalCheckFailedException", Item=there)], [error("ConditionalCheckFailedException")]
@@ -425,7 +425,7 @@ def test_who_needs_every_answer_gets_the_first_error():
         ("ExpiredTokenException", 403, ServiceError),
     ],
 )
-def test_only_what_passes_is_worth_sending_again(code, status, kind):
+def test_only_errors_that_pass_are_sent_again(code, status, kind):
     assert type(service_error(code, status)) is kind
 
 
@@ -520,7 +520,7 @@ def test_a_connection_refused_is_dialled_again_at_the_next_address(serving):
     assert codes(wire.gather([GET])) == ["ConnectionRefusedError"]
 
 
-def test_a_port_that_nobody_listens_to_refuses():
+def test_a_port_without_a_server_refuses():
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         identity = replace(CALLER, dynamodb_url=f"http://127.0.0.1:{unheard.getsockname()[1]}")
@@ -542,7 +542,7 @@ def test_a_connection_closed_while_it_lay_idle_is_replaced_at_once(serving):
 
 
 @pytest.mark.parametrize("unasked", [said({"Item": {"pk": {"S": "somebody else"}}}), b"x"])
-def test_what_a_server_says_unasked_is_nobodys_answer(serving, unasked):
+def test_bytes_without_a_request_are_no_response(serving, unasked):
     wire, servers = serving([OK, 1.0, unasked])
     wire.gather([GET])
     servers.pass_by(1.0)
@@ -582,7 +582,7 @@ def test_an_attempt_that_ends_with_the_deadline_was_cut_short_by_it(serving):
     assert codes(wire.gather([GET], until=1000.5)) == ["DeadlineExceeded"]
 
 
-def test_an_answer_that_comes_too_late_is_nobodys(serving):
+def test_a_late_response_is_no_response_to_a_later_request(serving):
     wire, _ = serving([0.05, said({"late": True})])
     wire.gather([GET], until=1000.01)
     assert wire.gather([GET]) == [FOUND]

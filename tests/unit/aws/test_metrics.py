@@ -1,4 +1,4 @@
-"""Log lines: metrics that CloudWatch can read, and nobody's name in them."""
+"""Log lines are metrics that CloudWatch can read, and hold no person's name."""
 
 import json
 from typing import Any
@@ -95,7 +95,7 @@ def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
     assert "code" not in parsed
 
 
-def test_of_what_a_service_refused_the_log_has_the_services_own_word(capsys):
+def test_a_refusal_is_logged_with_the_services_own_code(capsys):
     log_refusal(UnavailableError("ThrottlingException"), "stream")
     parsed = line(capsys)
     assert (parsed["Error"], parsed["code"], parsed["Door"]) == ("UnavailableError", "ThrottlingException", "stream")

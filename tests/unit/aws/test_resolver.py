@@ -1,4 +1,4 @@
-"""Names are looked up once in a while, waited for a moment only, and what was known serves while nobody answers."""
+"""Names are looked up now and then, waited for only briefly, and known addresses serve while no resolver answers."""
 
 import socket
 import threading
@@ -66,7 +66,7 @@ def test_what_was_found_serves_for_a_while_and_is_then_looked_up_again(server, r
     assert server.asked == [("a", 80)] * 2
 
 
-def test_nobody_waits_longer_than_there_is_time(server, resolver):
+def test_no_look_up_waits_beyond_the_deadline(server, resolver):
     server.speaks.clear()
     with pytest.raises(TimeoutError):
         resolver.addresses("a", 80, 0.01)  # of the ten seconds that it would wait

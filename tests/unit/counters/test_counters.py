@@ -51,7 +51,7 @@ def contents(counters: InMemoryCounters) -> dict[Key, tuple[object, ...]]:
 
 
 def look(items: Mapping[Key, Item], transaction: Transaction, profiles: Mapping[str, Any] | None = None) -> State:
-    """What is there, without counting: most are too old to come again, and pairs drop old tokens."""
+    """Return the stored values without counting: most payments are too old to come again, and pairs drop old tokens."""
     moved = updates(transaction)
     keys = (*(update.key for update in moved), *reads(moved))
     return State({key: items[key] for key in keys if key in items}, dict(profiles or {}))
@@ -151,7 +151,9 @@ class Profiles:
             self._attempts[kind, entity].append((transaction, other))
 
     def of(self, transaction: Transaction, *, early: bool) -> dict[str, dict[str, Any]]:
-        """Those of a payment's parties, folded as far as its windows need, or early: through the last closed period."""
+        """Return the profiles of a payment's parties, folded as far as its windows need; early: to the last closed
+        period.
+        """
         found: dict[str, dict[str, Any]] = defaultdict(dict)
         for pk in profiles(transaction).values():
             name, _, entity = pk.partition("#")
@@ -488,7 +490,7 @@ def test_who_takes_no_part_is_absent():
     assert values["device_idle"] == IDLE_CAP
 
 
-def test_a_state_without_items_measures_as_if_nobody_had_been_seen():
+def test_a_state_without_items_measures_as_if_no_entity_had_been_seen():
     values = measure(payment(), State({}, {}))
     assert values == ABSENT | {"device_new": 1}
     assert list(values) == list(NAMES)

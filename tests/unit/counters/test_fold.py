@@ -212,7 +212,7 @@ def learn(deployed: Deployment, account: str, name: str, change: int = 1) -> Non
     deployed.table.gather([Request("update_item", payload)])
 
 
-def test_fold_takes_outlived_fraud_buckets_out_of_the_profile_and_asks_nobody_for_it(deployed):
+def test_fold_removes_outlived_fraud_buckets_without_a_request_of_its_own(deployed):
     deployed.pay(type="merchant", payee_id="payer-2")
     deployed.pay(transaction_id="t-2", payer_id="payer-2", payee_id="payer-3")
     old, live = f"fo{TODAY - PROFILE_DAYS}", f"fi{TODAY - PROFILE_DAYS + 1}"

@@ -172,7 +172,7 @@ def test_an_order_names_an_entity_and_a_power_of_two(number):
         ({"split": "", "shards": None}, ["unknown_entity", "unknown_number"]),
     ],
 )
-def test_an_order_that_is_none_says_what_is_wrong_with_it(fields, rules):
+def test_a_wrong_request_to_split_names_its_faults(fields, rules):
     with pytest.raises(InvalidRequestError) as refused:
         ordered({"split": "payee#a", "shards": 8} | fields)
     assert [fault.rule for fault in refused.value.faults] == rules
@@ -219,7 +219,7 @@ def test_shards_put_together_are_the_item_that_was_never_split(places):
     assert (together.buckets, together.slots, together.devices) == (whole.buckets, whole.slots, whole.devices)
 
 
-# --- nobody can tell -------------------------------------------------------------------------------------------------
+# --- no value shows it ----------------------------------------------------------------------------------------------
 
 
 def enter(deployed: Deployment, name: str, steps: ShardSchedule) -> None:
@@ -374,7 +374,7 @@ def grow(deployed: Deployment, name: str, period: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("few", [0, 500])
-def test_fold_enters_what_grew_large_and_writes_nothing_of_what_did_not(few):
+def test_fold_enters_large_entities_in_the_shard_table_and_no_others(few):
     deployed = Deployment(few=few)
     deployed.folding.tick()
     deployed.pay()

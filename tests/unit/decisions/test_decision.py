@@ -166,7 +166,7 @@ DECIDED_AT = "2026-03-04T12:00:00.000000Z"
 
 
 def contents(transaction: Transaction, **answer: Any) -> Contents:
-    """What a stored decision holds packed."""
+    """Return the packed part of a stored decision."""
     said = ANSWER | {"transaction_id": transaction.transaction_id} | answer
     return Contents(transaction.canonical, b"[]", json.dumps(said).encode())
 

@@ -179,7 +179,7 @@ def test_a_race_of_different_bodies_has_one_winner_and_conflicts():
 
 
 class Overtaken(InMemoryStore):
-    """Somebody else commits between our state step and our commit."""
+    """Another process commits between our state step and our commit."""
 
     def __init__(self, winner: Transaction, answer: bytes) -> None:
         super().__init__()
@@ -567,7 +567,7 @@ def test_a_limit_and_a_deny_entry_that_was_read_decline_under_every_policy(outag
         assert {reason["code"] for reason in answer["reasons"]} == codes | {"COUNTERS_UNAVAILABLE"}
 
 
-def test_profiles_that_were_not_read_deny_and_allow_nobody():
+def test_profiles_that_were_not_read_neither_deny_nor_allow():
     denied = rule("standing.payee_denied", outcome="decline", code="DENY_LIST", protected=True)
     active = rule("standing.payee_status == 'active'", id="active", outcome="decline")
     asked, store, _ = troubled(Trouble(unread=True), denied, active, SEEN | {"id": "seen"})
@@ -761,7 +761,7 @@ class Weighing(FixedScorer):
 
 
 def told(result: Evaluation | FraudError) -> Any:
-    """What comes of a payment, but for the time that the steps took."""
+    """Return the result of a payment without the times of its steps."""
     if isinstance(result, FraudError):
         return type(result), result.faults
     return {**answered(result), "steps_ms": None}, result.decision is None
@@ -835,7 +835,7 @@ def test_an_id_twice_in_a_batch_has_one_decision_and_another_body_conflicts():
 
 
 class Outrun(InMemoryStore):
-    """Somebody else decides between the look-up and the count."""
+    """Another process decides between the look-up and the count."""
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
         super().find_all(transaction_ids)
@@ -848,7 +848,7 @@ def test_what_is_decided_while_a_batch_begins_is_repeated_or_conflicts():
     repeat, other = evaluator(store=store).evaluate_all([payment(), payment(amount=1201)])
     assert repeat == Evaluation(first.answer, None)
     assert isinstance(other, ConflictingBodyError)
-    assert [ids for step, ids, _ in store.asked if step == "commit"] == [["t-1"], [], []]  # the batch's are of nobody
+    assert [ids for step, ids, _ in store.asked if step == "commit"] == [["t-1"], [], []]  # the batch commits none
 
 
 def test_what_is_decided_already_is_recognised_in_one_read_and_neither_counted_nor_waited_for():
@@ -869,7 +869,7 @@ def test_what_is_decided_already_is_recognised_in_one_read_and_neither_counted_n
     assert [(step, ids) for step, ids, _ in store.asked[1:]] == [("count", ["t-2"]), ("commit", ["t-2"])]
 
 
-def test_what_could_not_be_parsed_keeps_its_place_and_nobody_waiting():
+def test_a_record_that_cannot_be_parsed_keeps_its_place_and_holds_up_no_other():
     store, broken = InMemoryStore(), InvalidRequestError(())
     first, second, third = evaluator(store=store).evaluate_all([broken, payment(), broken])
     assert (first, third) == (broken, broken)
@@ -882,14 +882,14 @@ THROTTLED = UnavailableError("ThrottlingException")
 
 
 class Forgetful(InMemoryStore):
-    """What is decided already cannot be looked up."""
+    """Stored decisions cannot be looked up."""
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
         super().find_all(transaction_ids)
         raise THROTTLED
 
 
-def test_all_fail_and_nothing_is_counted_while_what_is_decided_already_cannot_be_looked_up():
+def test_all_fail_and_nothing_is_counted_while_stored_decisions_cannot_be_looked_up():
     store = Forgetful()
     old = payment(transaction_id="t-2", occurred_at=NOON - timedelta(days=1))
     assert evaluator(store=store).evaluate_all([InvalidRequestError(()), payment(), old]) == [THROTTLED] * 3
@@ -925,7 +925,7 @@ def counted_once(store: InMemoryStore, batch: Sequence[Transaction]) -> None:
 
 
 @given(BATCHES, st.dictionaries(st.integers(0, 13), HAPPENING, max_size=3))
-def test_one_that_fails_takes_along_what_is_behind_it_and_shares_with_it_and_nothing_else(batch, places):
+def test_a_failed_payment_fails_later_ones_that_share_with_it_and_no_others(batch, places):
     store = InMemoryStore()
     troubles = {batch[n].transaction_id: trouble for n, trouble in places.items() if n < len(batch)}
     store.trouble.update(troubles)

@@ -1,4 +1,4 @@
-"""What nobody acknowledged is counted after all: each kind for itself, once, and folded again where its day is over."""
+"""Unacknowledged updates are counted after all: each kind by itself, once, and folded again where its day is over."""
 
 from collections.abc import Sequence
 from datetime import timedelta

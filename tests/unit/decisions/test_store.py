@@ -91,7 +91,7 @@ def keys_of(request: Request) -> list[dict[str, Any]]:
 
 
 def reads(requests: Sequence[Request]) -> list[Request]:
-    """Those of the payments; the read of the watermarks is apart."""
+    """Return the reads of the payments; the read of the watermarks is apart."""
     return [r for r in requests if r.operation == "batch_get_item" and TABLES.counters in r.payload["RequestItems"]]
 
 
@@ -243,7 +243,7 @@ def test_watermarks_that_cannot_be_read_make_no_state_incomplete_but_stale(line,
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(("age", "rounds"), [(SHARDS_LAST - timedelta(seconds=1), 1), (SHARDS_LAST, 2)])
-def test_nobody_counts_by_a_table_of_shards_of_hours_ago(line, store, age, rounds, sign):
+def test_no_payment_is_counted_by_a_shard_table_that_is_hours_old(line, store, age, rounds, sign):
     line.now += sign * age
     store.count(strangers(1), 7.5)
     assert [until for _, until in line.calls] == [7.5] * rounds

@@ -144,7 +144,7 @@ def test_a_transaction_keeps_a_bounded_number_of_labels_of_each_source():
 CLAIMED = Parties("other", "wrong", NOON)
 
 
-def test_a_decision_takes_the_fraud_off_whom_only_the_caller_meant_on_the_day_that_counts():
+def test_a_decision_takes_the_fraud_off_parties_that_only_the_caller_named_on_the_day_that_counts():
     before, _ = replayed(label(known_at=NOON + A_DAY), parties=CLAIMED)
     after, moves = before.adopt(PARTIES)
     off = Move("other", "fo", TODAY + 1, -1), Move("wrong", "fi", TODAY + 1, -1)

@@ -52,7 +52,7 @@ def frauds(month) -> dict[str, list[tuple[datetime, dict, datetime]]]:
 
 
 def told(name: str, seed: int = 1) -> list[list[Payment]]:
-    """What each day of a story brings, in a world of its own."""
+    """Return the payments of each day of a story, in a world of its own."""
     story = next(story for story in STORIES if story.name == name)
     return list(story.tell(World(Draw(seed, "world"), 300), Draw(seed, "story"), OPENING))
 

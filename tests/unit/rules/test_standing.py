@@ -1,4 +1,4 @@
-"""What a profile's attributes mean: who is denied, what is silenced, whose account is not active."""
+"""The meaning of a profile's attributes: who is denied, what is silenced, whose account is not active."""
 
 from datetime import timedelta
 from typing import Any

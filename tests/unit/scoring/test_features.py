@@ -219,7 +219,7 @@ MODULES = (
     "counters.in_memory",
     "scoring.features",
 )
-"""What a feature's value comes from, each module after those that it imports."""
+"""The modules that a feature's value comes from, each after those that it imports."""
 
 DAYS, PAIRS, FRAUDS = (
     f"{name}: dict[str, int] = {{{windows}"

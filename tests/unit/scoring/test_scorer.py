@@ -72,7 +72,7 @@ def test_the_embedded_model_explains_what_reaches_its_lowest_threshold_and_nothi
 
 
 @pytest.mark.parametrize(("chosen", "kind"), [("embedded", Embedded), ("endpoint", Endpoint)])
-def test_the_settings_choose_who_is_asked(chosen, kind):
+def test_the_settings_choose_the_model_that_is_asked(chosen, kind):
     line = Line(body(RIGHT))
     configuration = Settings.model_construct(scorer=chosen, model_endpoint="fraud-model")
     asked = assembly._scorer(configuration, line)

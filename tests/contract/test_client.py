@@ -64,7 +64,7 @@ REQUESTS = [
 ]
 
 NOT_SIGNED = {"amz-sdk-invocation-id", "amz-sdk-request", "content-length", "user-agent", "x-amz-user-agent"}
-"""What botocore says of itself and its attempts, and what its HTTP client adds."""
+"""Headers about botocore itself and its attempts, and those that its HTTP client adds."""
 
 
 class Sent(NamedTuple):
@@ -126,7 +126,7 @@ def meant(body: bytes) -> Any:
 
 @pytest.mark.parametrize("token", [None, "of-the-session"])
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.operation)
-def test_our_request_says_what_botocores_says(request_: Request, token: str | None, monkeypatch: pytest.MonkeyPatch):
+def test_our_request_equals_botocores(request_: Request, token: str | None, monkeypatch: pytest.MonkeyPatch):
     theirs, ours = sent_by_botocore(request_, token, monkeypatch), sent_by_us(request_, token)
     assert ours.line == theirs.line
     assert meant(ours.body) == meant(theirs.body)
@@ -264,7 +264,7 @@ def test_large_answers_come_over_tls_and_the_next_connection_resumes_the_session
     assert server.resumed == [False, True, True]
 
 
-def test_a_server_that_nobody_vouches_for_is_told_nothing(certificate: tuple[Path, Path]):
+def test_a_server_without_a_trusted_certificate_is_told_nothing(certificate: tuple[Path, Path]):
     with TlsServer(certificate, 1) as server:
         (result,) = AwsClient(AwsIdentity.from_environment(LAMBDA | {"AWS_ENDPOINT_URL": server.url})).gather([GET])
     assert str(result) == "SSLCertVerificationError"
@@ -277,7 +277,7 @@ HEAVY = {"aws_lambda_powertools", "aws_xray_sdk", "boto3", "botocore", "http.cli
 
 
 def loaded_by(module: str) -> set[str]:
-    """The modules of a process that has imported one, with nobody at the endpoint that it prepares itself at."""
+    """Return the modules of a process that has imported one, without a server at the endpoint that it prepares for."""
     program = f"import sys, {module}; print(*sys.modules)"
     nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     environment = {**ENVIRONMENT, **LAMBDA, **nobody, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
