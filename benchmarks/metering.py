@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fraud import assembly
 from fraud.aws.transport import Request, Result
 from fraud.counters.store import Tables
-from fraud.counters.worker import Folding, Message
+from fraud.counters.worker import FoldWorker, Message
 from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.store import DynamoStore
 from fraud.scoring import scorer
@@ -144,7 +144,7 @@ class MeteredStack:
         self.meter = Metered()
         self.store = DynamoStore(self.meter, TABLES, 400, self.clock)
         self.evaluator = Evaluator(self.store, scorer.embedded(), assembly.rule_book(), self.clock, 10)
-        self.folding = Folding(self.meter, TABLES, self, self.clock)
+        self.folding = FoldWorker(self.meter, TABLES, self, self.clock)
 
     def clock(self) -> datetime:
         """The present."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import State
 from fraud.counters.windows import measure
-from fraud.labels.label import History, Label, Parties
+from fraud.labels.label import Label, LabelHistory, Parties
 from fraud.scoring import features
 from fraud.scoring.features import Vector
 from fraud.transaction import Transaction
@@ -62,7 +62,7 @@ def replay(
 def _learn(counters: InMemoryCounters, payment: Labelled, transaction: Transaction) -> None:
     """Do what POST /labels does with the same label at the same time."""
     known = Label(payment.label, payment.reported_at, payment.source, payment.reported_at, payment.source)
-    _, moves = History(Parties.of(transaction)).accept(known, (payment.source,))
+    _, moves = LabelHistory(Parties.of(transaction)).accept(known, (payment.source,))
     for move in moves:
         counters.learn(*move)
 

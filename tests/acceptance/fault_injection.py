@@ -26,7 +26,7 @@ from fraud.aws.transport import Request, Response, Result
 from fraud.counters.codec import item_of
 from fraud.counters.layout import Item, Key, updates
 from fraud.counters.windows import measure
-from fraud.counters.worker import Folding, Message
+from fraud.counters.worker import FoldWorker, Message
 from fraud.decisions.evaluation import Evaluation, Evaluator
 from fraud.decisions.repair import repair
 from fraud.decisions.store import DynamoStore, contents_of
@@ -399,7 +399,7 @@ class Repairs:
         self._queue: list[Message] = []
         self._clock = clock
         self._store = DynamoStore(faults, TABLES, 400, clock.now)
-        self._folding = Folding(faults.table, TABLES, self, clock.now)
+        self._folding = FoldWorker(faults.table, TABLES, self, clock.now)
         self._done: set[tuple[str, ...]] = set()
         self.repaired = 0
 

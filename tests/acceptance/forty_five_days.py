@@ -17,11 +17,11 @@ from itertools import islice
 from typing import NamedTuple
 
 from fraud.aws.transport import Request, Result
-from fraud.counters.fold import Due
+from fraud.counters.fold import TickResult
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import DAY, updates
 from fraud.counters.windows import FRAUD_SIDES, NAMES, measure
-from fraud.counters.worker import RESERVE_MS, Folding, Message
+from fraud.counters.worker import RESERVE_MS, FoldWorker, Message
 from fraud.decisions.store import DynamoStore
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
 from models.simulation.simulate import Labelled, simulate
@@ -112,14 +112,14 @@ class Online:
         self.happened: Counter[str] = Counter()
         self._table = table = InMemoryDynamoDB(page=2)
         self.store = DynamoStore(table, TABLES, 400, lambda: self.now)
-        self.folding = Folding(table, TABLES, self, lambda: self.now, few=0)
+        self.folding = FoldWorker(table, TABLES, self, lambda: self.now, few=0)
         self._mishaps = Mishaps(table, rng, self.happened)
-        self._worker = Folding(self._mishaps, TABLES, self, lambda: self.now)
+        self._worker = FoldWorker(self._mishaps, TABLES, self, lambda: self.now)
 
     def send(self, messages: Sequence[Message]) -> None:
         self.messages += messages
 
-    def tick(self) -> Due:
+    def tick(self) -> TickResult:
         """One that may end anywhere and folds what is little itself, or one that leaves all to the queue."""
         self.happened["ticks"] += 1
         self._mishaps.other = self.folding.tick

@@ -108,8 +108,7 @@ def occurred_at(payment: Row) -> datetime:
 
 
 def offline(world: Scenario) -> tuple[Opening, dict[str, bytes]]:
-    """Return the rows that the history leaves, and the feature snapshot that training computes for each later payment.
-    """
+    """Return the rows that the history leaves, and the feature snapshot that training computes for later payments."""
     counters = InMemoryCounters()
     rows = replay(chain(world.history, world.labelled), counters)
     for _ in islice(rows, len(world.history)):

@@ -36,7 +36,7 @@ from fraud.counters.layout import (
 )
 from fraud.counters.store import Tables
 from fraud.counters.windows import NAMES, measure
-from fraud.counters.worker import RESERVE_MS, Folding, Message
+from fraud.counters.worker import RESERVE_MS, FoldWorker, Message
 from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.record import PACKED, Contents, DecisionRecord, StoredDecision
 from fraud.decisions.store import DynamoStore, contents_of
@@ -177,7 +177,7 @@ class FoldOnTime(list[Message]):
     def __init__(self, transport: Transport, tables: Tables) -> None:
         super().__init__()
         self.now = NOON
-        self._folding = Folding(transport, tables, self, lambda: self.now)
+        self._folding = FoldWorker(transport, tables, self, lambda: self.now)
         self._folded: set[Key] = set()
 
     def send(self, messages: Sequence[Message]) -> None:

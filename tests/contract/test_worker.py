@@ -22,7 +22,7 @@ from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import MERCHANT, PAYER, Key, packed, updates
 from fraud.counters.store import Tables, watermark_request
 from fraud.counters.windows import measure
-from fraud.counters.worker import PAGE, RESERVE_MS, Folding, Message, watermark_update
+from fraud.counters.worker import PAGE, RESERVE_MS, FoldWorker, Message, watermark_update
 from fraud.decisions.record import DecisionRecord
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError, UnavailableError
@@ -158,7 +158,7 @@ def decided(transaction: Transaction) -> DecisionRecord:
 def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: AwsClient, tables: Tables):
     both, inbox, now = Both(emulated, InMemoryDynamoDB()), Inbox(), NOON + timedelta(minutes=15)
     store = DynamoStore(both, tables, 400, lambda: now)
-    folding = Folding(both, tables, inbox, lambda: now, few=0)
+    folding = FoldWorker(both, tables, inbox, lambda: now, few=0)
     assert folding.tick() == (0, 0, 0)
     payments = some_payments(random.Random(4))
     for transaction in payments:
@@ -184,7 +184,7 @@ def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: A
 def test_a_split_entity_is_counted_read_and_folded_by_both_and_shows_in_no_value(emulated: AwsClient, tables: Tables):
     both, memory, now = Both(emulated, InMemoryDynamoDB()), InMemoryCounters(), NOON
     store, inbox = DynamoStore(both, tables, 400, lambda: now), Inbox()
-    folding = Folding(both, tables, inbox, lambda: now)
+    folding = FoldWorker(both, tables, inbox, lambda: now)
     folding.tick()
     for entity in ("merchant#shop:1", "payer#person.1"):
         folding.work({"split": entity, "shards": 4}, lambda: RESERVE_MS)
@@ -223,7 +223,7 @@ def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: AwsClient, ta
     both.gather(
         [Request("update_item", {"TableName": tables.profiles, **watermark_update({part: None}, Progress(TODAY - 1))})]
     )
-    folding = Folding(both, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1), few=0)
+    folding = FoldWorker(both, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1), few=0)
     assert folding.work({"letter": "d", "slice": part.number}, lambda: RESERVE_MS) == (len(payers), 1)
     both.gather([watermark_request(tables.profiles)])
 
@@ -244,7 +244,7 @@ def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(
     emulated.gather(
         [Request("update_item", {"TableName": tables.profiles, **watermark_update({part: None}, Progress(TODAY - 1))})]
     )
-    folding = Folding(emulated, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1))
+    folding = FoldWorker(emulated, tables, Inbox(), lambda: NOON + timedelta(days=1, hours=1))
     for payer in payers:
         learnt = {"ExpressionAttributeValues": {":one": {"N": "1"}}, "UpdateExpression": f"ADD {OUTLIVED} :one"}
         client.update_item(TableName=tables.profiles, Key={"pk": {"S": f"account#{payer}"}}, **learnt)

@@ -14,8 +14,7 @@ PARALLEL = 8
 
 
 class BotoTransport:
-    """boto3's client in as many threads as a step has requests. It has time limits of its own, whatever `until` says.
-    """
+    """boto3's client, one thread for each request of a step, with time limits of its own, whatever `until` says."""
 
     def __init__(self) -> None:
         config = Config(

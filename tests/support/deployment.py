@@ -5,10 +5,10 @@ from typing import Any
 
 from fraud.aws.transport import Request, Result
 from fraud.counters.codec import profile_of, watermark
-from fraud.counters.fold import WATERMARKS, Done, Progress
+from fraud.counters.fold import WATERMARKS, Progress, WorkResult
 from fraud.counters.layout import Slice
 from fraud.counters.store import Tables
-from fraud.counters.worker import FEW, RESERVE_MS, Folding, Message
+from fraud.counters.worker import FEW, RESERVE_MS, FoldWorker, Message
 from fraud.decisions.store import DynamoStore
 from fraud.transaction import Transaction
 from tests.support.fakes import counted
@@ -38,8 +38,8 @@ class Deployment:
         self.meanwhile: Callable[[Sequence[Request]], None] = lambda _: None
         self.table = InMemoryDynamoDB(page)
         self.store = DynamoStore(self, TABLES, 400, self.clock)
-        self.folding = Folding(self, TABLES, self, self.clock, few)
-        self.another = Folding(self.table, TABLES, self, self.clock, few)
+        self.folding = FoldWorker(self, TABLES, self, self.clock, few)
+        self.another = FoldWorker(self.table, TABLES, self, self.clock, few)
 
     def clock(self) -> Any:
         return self.now
@@ -57,7 +57,7 @@ class Deployment:
         counted(self.store, paid)
         return paid
 
-    def fold(self, message: Message, remaining_ms: Callable[[], int] = endless) -> Done:
+    def fold(self, message: Message, remaining_ms: Callable[[], int] = endless) -> WorkResult:
         return self.folding.work(message, remaining_ms)
 
     def fold_all(self) -> None:

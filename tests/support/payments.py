@@ -40,8 +40,7 @@ def payment(**fields: Any) -> Transaction:
 
 
 def crowd_payment(rng: random.Random, moment: datetime, number: int, people: int = 40) -> Transaction:
-    """Draw one payment among `people`. The first of them pay and are paid most: some items are busy, many nearly empty.
-    """
+    """Draw one payment among `people`; the first pay and are paid most, so some items are busy, many nearly empty."""
 
     def one_of(name: str, count: int) -> str:
         return f"{name}-{int(count * rng.random() ** 2)}"

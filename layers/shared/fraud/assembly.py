@@ -15,7 +15,7 @@ from fraud.settings import AwsIdentity, Settings
 if TYPE_CHECKING:
     from fraud.aws.client import AwsClient, Timeouts
     from fraud.counters.store import Tables
-    from fraud.counters.worker import Folding
+    from fraud.counters.worker import FoldWorker
     from fraud.decisions.evaluation import Evaluator, Scorer
     from fraud.decisions.store import DynamoStore
     from fraud.labels.sources import Sources
@@ -76,15 +76,15 @@ def store(settings: Settings) -> "DynamoStore":
     return _store(settings, _client())
 
 
-def folding(settings: Settings) -> "Folding":
+def folding(settings: Settings) -> "FoldWorker":
     """Build the fold on its tables and its queue."""
     from fraud import clock
     from fraud.aws.client import Timeouts
     from fraud.aws.queue import SqsQueue
-    from fraud.counters.worker import Folding
+    from fraud.counters.worker import FoldWorker
 
     transport = _client(Timeouts(attempt_s=FOLD_ATTEMPT_S, total_s=FOLD_S))
-    return Folding(transport, _tables(settings), SqsQueue(settings.fold_queue_url), clock.now)
+    return FoldWorker(transport, _tables(settings), SqsQueue(settings.fold_queue_url), clock.now)
 
 
 def label_sources(settings: Settings) -> "Sources":

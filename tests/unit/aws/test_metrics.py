@@ -8,7 +8,7 @@ import pytest
 from fraud import settings
 from fraud.assembly import POLICY
 from fraud.aws.metrics import log_refusal
-from fraud.counters.fold import Done, Due
+from fraud.counters.fold import TickResult, WorkResult
 from fraud.counters.metrics import log_fold, log_tick
 from fraud.decisions.evaluation import Evaluation, Evaluator
 from fraud.decisions.metrics import log_evaluation
@@ -123,11 +123,11 @@ def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule
 
 
 def test_the_fold_says_how_far_behind_it_is_and_what_it_did(capsys):
-    log_tick(Due(lag_seconds=0, slices=0, folded=3))
+    log_tick(TickResult(lag_seconds=0, slices=0, folded=3))
     assert metrics(line(capsys)) == {
         "FoldLagSeconds": ("Seconds", 0),
         "FoldSlicesBehind": ("Count", 0),
         "FoldedItems": ("Count", 3),
     }
-    log_fold(Done(items=7, periods=2))
+    log_fold(WorkResult(items=7, periods=2))
     assert metrics(line(capsys)) == {"FoldedItems": ("Count", 7), "FoldedPeriods": ("Count", 2)}

@@ -8,7 +8,7 @@ import pytest
 
 from fraud.assembly import rule_book
 from fraud.aws.transport import ConditionFailed, Request
-from fraud.counters.fold import SLICES, WATERMARKS, Due, Progress, closable
+from fraud.counters.fold import SLICES, WATERMARKS, Progress, TickResult, closable
 from fraud.counters.layout import MERCHANT, PAYER, Key, Slice, packed, updates
 from fraud.counters.windows import measure
 from fraud.counters.worker import ATTEMPTS, LISTED, RESERVE_MS, Message, watermark_update
@@ -28,7 +28,7 @@ QUARTER_PAST = NOON + timedelta(minutes=15)
 """Yesterday has just closed."""
 
 TODAYS_ITEM = {"pk": "payer#payer-1", "sk": f"d{TODAY}"}
-NOTHING = Due(0, 0, 0)
+NOTHING = TickResult(0, 0, 0)
 A_DAY_LATER = NOON + timedelta(days=1, hours=1)
 
 

@@ -14,9 +14,9 @@ from fraud.counters.windows import measure
 from fraud.errors import ForbiddenError, InvalidRequestError, UndecidableError
 from fraud.labels.label import (
     MAX_LABELS_OF_SOURCE,
-    History,
     Label,
     LabelBatch,
+    LabelHistory,
     LabelRequest,
     LabelResult,
     Move,
@@ -38,8 +38,8 @@ def label(value="fraud", reported_at=NOON, source="user_report", known_at=NOON) 
     return Label(value, reported_at, source, known_at, "arn")
 
 
-def replayed(*labels: Label, parties: Parties = PARTIES) -> tuple[History, list[tuple[Move, ...]]]:
-    history, moved = History(parties), []
+def replayed(*labels: Label, parties: Parties = PARTIES) -> tuple[LabelHistory, list[tuple[Move, ...]]]:
+    history, moved = LabelHistory(parties), []
     for each in labels:
         history, moves = history.accept(each, RANKING)
         moved.append(moves)
@@ -112,9 +112,9 @@ def test_a_redelivered_label_changes_nothing_even_after_a_change_of_mind():
 
 def test_a_source_that_is_no_longer_configured_ranks_below_all_others():
     history, _ = replayed(label("fraud", source="user_report"))
-    history, _ = History(PARTIES, (label("fraud", source="hearsay"),), TODAY).accept(label("legitimate"), RANKING)
+    history, _ = LabelHistory(PARTIES, (label("fraud", source="hearsay"),), TODAY).accept(label("legitimate"), RANKING)
     assert history.fraud_day is None
-    older = History(PARTIES, (label("legitimate"),)).accept(label("fraud", source="hearsay"), RANKING)[0]
+    older = LabelHistory(PARTIES, (label("legitimate"),)).accept(label("fraud", source="hearsay"), RANKING)[0]
     assert older.fraud_day is None
 
 
@@ -149,12 +149,12 @@ def test_a_decision_takes_the_fraud_off_parties_that_only_the_caller_named_on_th
     after, moves = before.adopt(PARTIES)
     off = Move("other", "fo", TODAY + 1, -1), Move("wrong", "fi", TODAY + 1, -1)
     assert moves == (*off, *both(TODAY + 1, +1))
-    assert after == History(PARTIES, before.labels, TODAY + 1)
+    assert after == LabelHistory(PARTIES, before.labels, TODAY + 1)
 
 
 def test_a_decision_moves_nothing_of_a_payment_that_is_not_held_for_fraud():
     before, _ = replayed(label("legitimate"), parties=CLAIMED)
-    assert before.adopt(PARTIES) == (History(PARTIES, before.labels), ())
+    assert before.adopt(PARTIES) == (LabelHistory(PARTIES, before.labels), ())
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_buckets_agree_with_a_replay_of_the_log_after_any_sequence(arrivals):
     counters, histories, log = InMemoryCounters(), {}, log_of(arrivals)
     for end, entry in enumerate(log, 1):
         said = Label(entry.label, entry.reported_at, entry.source, entry.known_at, "arn")
-        history = histories.get(entry.transaction_id, History(PAYMENTS[entry.transaction_id]))
+        history = histories.get(entry.transaction_id, LabelHistory(PAYMENTS[entry.transaction_id]))
         histories[entry.transaction_id], moves = history.accept(said, RANKING)
         for move in moves:
             counters.learn(*move)

@@ -47,7 +47,7 @@ class Progress(NamedTuple):
     reached: str = ""
 
 
-class Due(NamedTuple):
+class TickResult(NamedTuple):
     """The result of a tick.
 
     lag_seconds  how long the oldest closed period of a queued slice has waited
@@ -60,7 +60,7 @@ class Due(NamedTuple):
     folded: int
 
 
-class Done(NamedTuple):
+class WorkResult(NamedTuple):
     """The work of one message: items folded, and periods of its slice finished."""
 
     items: int

@@ -21,7 +21,7 @@ from fraud.aws.metrics import log_refusal
 from fraud.aws.transport import ConditionFailed, Request, Response, Transport, all_or_raise
 from fraud.counters import fold, layout, sharding
 from fraud.counters.codec import SHARDS, history_of, item_of, profile_of, shards_of, watermark, watermarks_of
-from fraud.counters.fold import Done, Due, Progress
+from fraud.counters.fold import Progress, TickResult, WorkResult
 from fraud.counters.history import FoldedHistory
 from fraud.counters.layout import DAY, KINDS, UNSPLIT, Item, Key, ShardSchedule, Slice
 from fraud.counters.metrics import DOOR
@@ -62,13 +62,13 @@ Row = Mapping[str, Attribute]
 
 
 class Queue(Protocol):
-    """The queue whose messages come back to `Folding.work`."""
+    """The queue whose messages come back to `FoldWorker.work`."""
 
     def send(self, messages: Sequence[Message]) -> None:
         """Queue the messages. Raises ServiceError; some are queued then, and all may be sent again."""
 
 
-class Folding:
+class FoldWorker:
     """The fold. Every method raises UnavailableError when a service does not answer, and may then be called again."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Folding:
         self._shards = UNSPLIT
         self._shards_read_at = datetime.min.replace(tzinfo=UTC)
 
-    def tick(self) -> Due:
+    def tick(self) -> TickResult:
         """Fold what is closed and little; queue the slices that have more, and move all others on together.
 
         A tick sees what there is to fold while the index has at most LISTED items. The index lists items for KEEP_DAYS,
@@ -102,9 +102,9 @@ class Folding:
             dict.fromkeys(self._shards.steps, 1)
         )  # removes schedules that have run out; last, because nothing waits for it
         lags = (fold.waiting(part.sk, at.through, now) for part, at in behind.items() if part in left)
-        return Due(max(lags, default=0), len(left), folded)
+        return TickResult(max(lags, default=0), len(left), folded)
 
-    def work(self, message: Message, remaining_ms: Callable[[], int]) -> Done:
+    def work(self, message: Message, remaining_ms: Callable[[], int]) -> WorkResult:
         """Do what a message says: fold a slice as far as it is closed and time allows, fold one item again, or split an
         entity that an operator expects to grow.
 
@@ -115,10 +115,10 @@ class Folding:
         if "split" in message:
             name, number = sharding.ordered(message)
             self._split({name: number})
-            return Done(0, 0)
+            return WorkResult(0, 0)
         if "pk" in message:
             self._fold([_key(message["pk"], message["sk"])])
-            return Done(1, 0)
+            return WorkResult(1, 0)
         return self._fold_slice(Slice(message["letter"], message["slice"]), remaining_ms)
 
     def refold(self, key: Key) -> None:
@@ -210,7 +210,7 @@ class Folding:
             return None
         return _periods(optional_field(scan, "Items"))
 
-    def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> Done:
+    def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> WorkResult:
         closable = fold.closable(part.sk, self._now())
         progress = self._progress(part)
         items = periods = 0
@@ -225,7 +225,7 @@ class Folding:
             items += len(keys)
             periods += ahead.through - progress.through
             progress = None if isinstance(answer, ConditionFailed) else ahead
-        return Done(items, periods)
+        return WorkResult(items, periods)
 
     def _progress(self, part: Slice) -> Progress | None:
         payload = {

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from fraud.counters.layout import DAY, PAIR, TOKEN_DAYS
-from fraud.counters.worker import Folding
+from fraud.counters.worker import FoldWorker
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError
 from fraud.transaction import MAX_AHEAD, Transaction
@@ -16,7 +16,7 @@ update is given up, and the decision's row goes on saying that it is `uncounted`
 
 
 def repair(
-    store: DynamoStore, folding: Folding, transaction: Transaction, kinds: Iterable[str], now: datetime
+    store: DynamoStore, folding: FoldWorker, transaction: Transaction, kinds: Iterable[str], now: datetime
 ) -> list[ServiceError]:
     """Send the updates of these kinds until they are acknowledged, and queue items of closed periods for another fold.
 

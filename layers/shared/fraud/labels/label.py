@@ -83,7 +83,7 @@ class Parties(NamedTuple):
 
 
 @dataclass(frozen=True)
-class History:
+class LabelHistory:
     """All labels of one payment in order of acceptance, and the epoch day on which it counts as fraud, if it does."""
 
     parties: Parties
@@ -101,7 +101,7 @@ class History:
 
         return max(reversed(self.labels), key=weight)
 
-    def accept(self, label: Label, ranking: Sequence[str]) -> tuple["History", tuple[Move, ...]]:
+    def accept(self, label: Label, ranking: Sequence[str]) -> tuple["LabelHistory", tuple[Move, ...]]:
         """Return the history with one more label, and the changes of buckets; none when the label was given before.
 
         Raises InvalidRequestError when the transaction has as many labels of this source as it can keep.
@@ -120,7 +120,7 @@ class History:
         day = int(label.known_at.timestamp()) // DAY
         return replace(after, fraud_day=day), tuple(self.parties.moves(day, +1))
 
-    def adopt(self, decided: Parties) -> tuple["History", tuple[Move, ...]]:
+    def adopt(self, decided: Parties) -> tuple["LabelHistory", tuple[Move, ...]]:
         """Return the history with the decision's parties in place of a caller's, and the changes of buckets.
 
         On the day that counts, the fraud moves from accounts that only the caller named to those that only the decision

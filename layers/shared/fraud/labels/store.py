@@ -28,7 +28,7 @@ from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts
 from fraud.decisions.record import PACKED, Contents
 from fraud.errors import InvalidRequestError
-from fraud.labels.label import History, Label, LabelBatch, LabelRequest, LabelResult, LabelResults, Move, Parties
+from fraud.labels.label import Label, LabelBatch, LabelHistory, LabelRequest, LabelResult, LabelResults, Move, Parties
 from fraud.settings import Settings
 from fraud.transaction import Transaction
 
@@ -44,7 +44,7 @@ class LabelAttribute(MapAttribute[str, Any]):
 
 
 class LabelRow(tables.Row):
-    """A `labels.History` as DynamoDB keeps it: the parties, every label, and the day on which it counts as fraud."""
+    """A `LabelHistory` as DynamoDB keeps it: the parties, every label, and the day on which it counts as fraud."""
 
     transaction_id = UnicodeAttribute(hash_key=True, attr_name="pk")
     payer_id = UnicodeAttribute()
@@ -117,14 +117,14 @@ class LabelStore:
             kept, moves = kept.adopt(stored)
             self._write(row, kept, moves)
         parties = request.parties(stored)
-        before = kept or History(parties)
+        before = kept or LabelHistory(parties)
         after, moves = before.accept(label, self._ranking)
         if after is before:
             return False
         self._write(row, after, moves)
         return True
 
-    def _write(self, row: LabelRow, history: History, moves: Sequence[Move]) -> None:
+    def _write(self, row: LabelRow, history: LabelHistory, moves: Sequence[Move]) -> None:
         """Write row and profiles together, or nothing if another writer was there.
 
         DynamoDB takes one update of an item in a transaction, so an account's moves are one.
@@ -138,7 +138,7 @@ class LabelStore:
             for account, own in groupby(sorted(moves), lambda move: move.account):
                 transaction.update(self._profiles(f"account#{account}"), actions=[_addition(move) for move in own])
 
-    def _read(self, transaction_id: str) -> tuple[LabelRow, History | None]:
+    def _read(self, transaction_id: str) -> tuple[LabelRow, LabelHistory | None]:
         """Return the row to write, and the history that it keeps, if there is one."""
         try:
             row = self._rows.get(transaction_id, consistent_read=True)
@@ -146,7 +146,7 @@ class LabelStore:
             return self._rows(transaction_id), None
         parties = Parties._make(row.attribute_values.get(field) for field in Parties._fields)
         labels = tuple(Label(**said.attribute_values) for said in row.history)
-        return row, History(parties, labels, None if row.fraud_day is None else int(row.fraud_day))
+        return row, LabelHistory(parties, labels, None if row.fraud_day is None else int(row.fraud_day))
 
     def _decided(self, transaction_id: str) -> Parties | None:
         """Return the parties of the stored decision, if there is one."""

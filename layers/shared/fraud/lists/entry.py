@@ -84,7 +84,7 @@ class ListEntry(BaseModel):
     set_at: str
 
 
-class Change(BaseModel):
+class ListChange(BaseModel):
     """One row of the audit trail; no entry before: put on the list, none after: taken off."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -104,7 +104,7 @@ class ListView(BaseModel):
     value: str
     active: bool
     entry: ListEntry | None
-    history: list[Change]
+    history: list[ListChange]
 
 
 class ListKey:

@@ -17,7 +17,7 @@ from pynamodb.transactions import TransactWrite
 from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.errors import NotFoundError
-from fraud.lists.entry import Change, DenyRequest, ListEntry, ListKey, ListView
+from fraud.lists.entry import DenyRequest, ListChange, ListEntry, ListKey, ListView
 from fraud.rules.standing import in_force
 from fraud.settings import Settings
 from fraud.transaction import utc
@@ -81,7 +81,7 @@ class Lists:
         """Return the entry and every change there ever was. Raises NotFoundError when there never was any."""
         with translate_errors(PynamoDBException):
             entry = self._read(key)
-            rows = [Change.model_validate(row) for row in self._trail.query(key.trail, consistent_read=True)]
+            rows = [ListChange.model_validate(row) for row in self._trail.query(key.trail, consistent_read=True)]
         if not rows:
             raise NotFoundError
         view = ListEntry.model_validate(entry) if entry is not None else None

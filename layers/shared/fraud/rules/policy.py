@@ -101,7 +101,7 @@ OUTAGE = "COUNTERS_UNAVAILABLE"
 """Reason code of what the outage policy decides."""
 
 
-class Step(_Strict):
+class AmountStep(_Strict):
     """From this many minor units on, this outcome."""
 
     amount: int = Field(ge=0)
@@ -119,7 +119,7 @@ class Outage(_Strict):
     """
 
     policy: Literal["open", "rules_only", "challenge", "decline", "by_amount"]
-    steps: tuple[Step, ...] = Field((), strict=False)
+    steps: tuple[AmountStep, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
     def _steps_belong_to_amounts(self) -> Self:
@@ -144,7 +144,7 @@ class Outage(_Strict):
         ).outcome
 
 
-APPROVED = Step(amount=0, outcome=Outcome.APPROVE)
+APPROVED = AmountStep(amount=0, outcome=Outcome.APPROVE)
 
 
 class Policy(_Strict):
