@@ -1,7 +1,7 @@
 """The hot path's own client: DynamoDB and SageMaker's runtime over persistent connections, scatter then gather.
 
 One thread sends every request of a step and then takes the responses as they come, so a step costs one round trip. It
-is written by hand over sockets, because CPU is the price of a decision (docs/decisions/aws.md has the figures).
+is written by hand over sockets, because CPU is the price of a decision (D-027 has the figures).
 """
 
 import base64

@@ -1,7 +1,7 @@
 """One HTTP request and its reply over one socket, with or without TLS, in steps that never block.
 
 `client` runs many of these exchanges together. They are written by hand, because http.client takes more than twice the
-CPU (figures in docs/decisions/aws.md). A reply has a stated length or comes in chunks, as DynamoDB, SageMaker and their
+CPU (figures in D-027). A reply has a stated length or comes in chunks, as DynamoDB, SageMaker and their
 emulators send it. Anything else is an error.
 """
 

@@ -1,9 +1,8 @@
 """Log lines that are metrics too: one line of JSON in CloudWatch's embedded metric format (EMF) for each request.
 
-Written by hand, because a logger and a metrics library cost many times as much per request (D-... in docs/decisions).
-No line holds a name, an address, metadata or the id of a person; only the transaction id connects a line with its
-decision. What each line measures stands beside what it measures: `decisions.metrics`, `counters.metrics`,
-`labels.metrics`.
+Written by hand, because a logger and a metrics library cost many times as much per request (D-061). No line holds a
+name, an address, metadata or the id of a person; only the transaction id connects a line with its decision. What each
+line measures stands beside what it measures: `decisions.metrics`, `counters.metrics`, `labels.metrics`.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The HTTP resolver of every door but the scoring one: Powertools routes requests, our errors become problem details.
 
 Bodies are parsed by the library's own models, not by the resolver's validation: that reads a body without the context
-that a request is held against (clock, currency, policy), and not in pydantic's strict JSON mode.
+that a request is held against (clock, currency, policy), and not in pydantic's strict JSON mode (D-059).
 """
 
 from http import HTTPStatus

@@ -2,7 +2,7 @@
 instance.
 
 A model class describes a row and knows no table. A store binds it to the table that its settings name (`bound`), so two
-stores in one process, a test's and a door's, never write into each other's tables.
+stores in one process, a test's and a door's, never write into each other's tables (D-062).
 """
 
 import types

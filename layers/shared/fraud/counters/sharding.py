@@ -1,7 +1,7 @@
 """The shard table: an entity whose closed items grew large is split, always from the day after tomorrow on.
 
 So a reader needs no fresh table: one that is hours old says the same about every payment that may come. The fold, which
-sees every closed item, writes the table; `layout.Shards` reads it. Pure.
+sees every closed item, writes the table; `layout.Shards` reads it (D-048). Pure.
 """
 
 from collections.abc import Mapping
