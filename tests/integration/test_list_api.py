@@ -1,6 +1,7 @@
 """Deny and allow lists through their door: entries, audit, expiry, and what the hot path makes of them."""
 
 import base64
+import io
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -349,3 +350,29 @@ def test_a_profile_that_cannot_be_read_declines_and_is_no_error(decision_api, em
     emulator.client("dynamodb").put_item(TableName=table, Item=item)
     status, answer = post(decision_api, payment)
     assert (status, json.loads(answer)["outcome"]) == (200, "decline")
+
+
+def test_an_entry_whose_end_cannot_be_read_is_shown_as_active(list_api, emulator):
+    call(list_api, "PUT", "account", "damaged", {"reason": "stolen"})
+    table = emulator.stack.functions[0].environment["PROFILES_TABLE"]
+    emulator.client("dynamodb").update_item(
+        TableName=table,
+        Key={"pk": {"S": "account#damaged"}},
+        UpdateExpression="SET deny.expires_at = :junk",
+        ExpressionAttributeValues={":junk": {"S": "junk"}},
+    )
+    status, view = call(list_api, "GET", "account", "damaged")
+    assert (status, view["active"], view["entry"]["expires_at"]) == (200, True, "junk")
+
+
+def test_a_change_is_logged_with_its_request_and_without_value_reason_or_caller(list_api, monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(list_api._logger.registered_handler, "stream", log)
+    call(list_api, "PUT", "device", "secret-device", {"reason": "secret reason"})
+    call(list_api, "DELETE", "device", "secret-device")
+    call(list_api, "GET", "device", "secret-device")
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["message"] for line in lines] == ["list entry put", "list entry deleted"]
+    assert [(line["list"], line["kind"], line["request_id"]) for line in lines] == [("deny", "device", "request-1")] * 2
+    assert "secret" not in str(lines)
+    assert "hana" not in str(lines)

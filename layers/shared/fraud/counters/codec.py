@@ -1,7 +1,7 @@
-"""How counters and profiles are stored in DynamoDB: rows to values, and values to update expressions.
+"""Translation between DynamoDB and the counters' values: rows to items and profiles, updates to expressions.
 
-`decisions.store` and `counters.worker` send and receive what is built and read here. A changed layout is a change here
-and in `layout`.
+`decisions.store` and `counters.worker` send the expressions that this module builds, and read responses with it. A
+change of the stored layout changes this module and `layout`, and no other.
 """
 
 import functools
@@ -22,27 +22,33 @@ EARLIER = (
     *(f"h{hour}" for hour in range(24)),
     *(f"b{day}" for day in range(PAIR.period // DAY)),
 )
-"""Attributes that are read of every earlier item: hours, slots, and a pair's days."""
+"""Attributes that are read of every earlier item: its keys, its hours, its slots, and a pair's days."""
 
 SHARDS = "shards"
-"""Key of the shard table in the profiles table. It has an attribute for each entity that is split, or was lately."""
+"""Key of the shard table: one item of the profiles table. It has an attribute for each entity that is split or was
+split recently.
+"""
 
 BESIDE_S = 3600 // SCALES["s"]
-"""How many of the finest buckets, up to the payment's own, are read of a period's other shards: all of a merchant's
-hour, the last hour of a day.
+"""Number of 10 second buckets that are read of the other shards of a payment's period, up to the payment's own bucket.
+
+They span one hour: a merchant's whole item, or the last hour of a daily item.
 """
 
 
 def attempt_update(update: Update) -> dict[str, Any]:
-    """Build the one UpdateItem of an attempt: buckets, slots and tokens change together, or nothing does."""
+    """Build the UpdateItem that counts an attempt in one item: buckets, slots and token change together or not at all.
+
+    DynamoDB refuses the update when the item already holds the attempt's token, so a duplicate is not counted again.
+    The response has the item: after the update, or as it is when the update was refused.
+    """
     adds = [f"{scale}{index} :v" for scale, index in update.buckets]
     values: dict[str, Any] = {
         ":v": {"N": str(update.value)},
         ":ttl": {"N": str(update.ttl)},
-        ":tokens": {"BS": [update.token]},  # ADD wants a set,
-        ":token": {
-            "B": update.token
-        },  # contains() a scalar: with the set it would never match and duplicates would pass
+        # ADD needs a set. contains() needs a scalar: with a set it would never match, and duplicates would be counted.
+        ":tokens": {"BS": [update.token]},
+        ":token": {"B": update.token},
     }
     sets, names = ["#ttl = if_not_exists(#ttl, :ttl)"], {"#ttl": "ttl"}
     if update.slot is not None:
@@ -68,10 +74,10 @@ def attempt_update(update: Update) -> dict[str, Any]:
 
 
 def projection(transactions: Iterable[Transaction]) -> str:
-    """Name the attributes of earlier items that `windows.measure` may read for these payments.
+    """Return the projection expression for earlier items: the attributes that `windows.measure` may read of them.
 
-    They are hours, slots, days, devices, and the fine buckets of windows that reach back over the start of a payment's
-    own period.
+    These are hours, slots, a pair's days and the payments' devices. A short window that begins before the start of a
+    payment's own period also needs the last fine buckets of the period before.
     """
     names = dict.fromkeys(EARLIER)
     for transaction in transactions:
@@ -86,10 +92,10 @@ def projection(transactions: Iterable[Transaction]) -> str:
 
 
 def projection_beside(update: Update) -> str:
-    """Name the attributes of the other shards of a payment's own item that `windows.measure` may read.
+    """Return the projection expression for the other shards of a payment's own period.
 
-    They are hours, slots, the device, and the fine buckets up to the payment's own, without those that `windows.hidden`
-    tells of.
+    It names what `windows.measure` may read of them: hours, slots, the device, and fine buckets up to the payment's
+    own. Fine buckets before `since` are left out; `windows.hidden` tells when they must be read after all.
     """
     names = dict.fromkeys(("pk", "sk", "d", *(f"h{hour}" for hour in range(24))))
     if update.device is not None:
@@ -102,18 +108,28 @@ def projection_beside(update: Update) -> str:
 
 
 def since(update: Update) -> int:
-    """Return the number of the first fine bucket that is read of the period's other shards."""
+    """Return the number of the first 10 second bucket that is read of the period's other shards.
+
+    It is at most BESIDE_S - 1 buckets before the payment's own, and never before the item's start.
+    """
     return max(dict(update.buckets)["s"] - BESIDE_S + 1, 0)
 
 
 def size_of(update: Update, attributes: Mapping[str, Any]) -> float:
-    """Estimate the bytes of the item in an update's response."""
+    """Estimate the size in bytes of the item that an update's response holds.
+
+    attributes  the item, each value with its DynamoDB type
+    """
     tokens, slots = attributes.get(update.tokens, {}).get("BS", ()), attributes.get("d", {}).get("NS", ())
     return sharding.size(len(tokens), len(attributes), len(slots))
 
 
 def item_of(attributes: Mapping[str, Any]) -> Item:
-    """Read a counters item from DynamoDB's attributes, without its tokens: only the condition needs those."""
+    """Read a counters item from its DynamoDB attributes. Tokens are left out: only the update's condition needs them.
+
+    >>> item_of({"pk": {"S": "payer#a"}, "h9": {"N": "5000000001"}, "r": {"BS": ["AAAA"]}}).buckets["h"]
+    {9: 5000000001}
+    """
     item = Item()
     numbered = {**item.buckets, "e": item.devices}
     for name, value in attributes.items():
@@ -129,13 +145,26 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
 
 @functools.cache
 def _place(name: str) -> tuple[str, int] | None:
-    """Return letter and number of a bucket's or device's attribute; None for pk, sk, ttl, fold, d and tokens."""
+    """Split the name of a bucket or a device into letter and number. Return None for any other attribute.
+
+    The other attributes are pk, sk, ttl, fold, d and the tokens.
+
+    >>> _place("h23"), _place("r23"), _place("sk")
+    (('h', 23), None, None)
+    """
     letter, number = name[0], name[1:]
     return (letter, int(number)) if (letter in SCALES or letter == "e") and number.isdecimal() else None
 
 
 def profile_of(attributes: Mapping[str, Any]) -> Profile:
-    """Read a profile: plain values (numbers, strings, bytes, booleans, lists, maps), and a FoldedHistory per side."""
+    """Read a profile from its DynamoDB attributes.
+
+    A side (an attribute named in SIDES) becomes a FoldedHistory. Any other attribute becomes a plain value: number,
+    string, bytes, boolean, None, list or map. Raises what `FoldedHistory.unpacked` raises for a malformed side.
+
+    >>> profile_of({"pk": {"S": "account#a"}, "fo20516": {"N": "2"}})
+    {'pk': 'account#a', 'fo20516': 2}
+    """
     return {
         name: history_of(value) if name in SIDES else _plain(kind, content)
         for name, value in attributes.items()
@@ -144,7 +173,10 @@ def profile_of(attributes: Mapping[str, Any]) -> Profile:
 
 
 def history_of(side: Mapping[str, Any] | None) -> FoldedHistory:
-    """Read the folded history of one side of a profile; NO_HISTORY when the side is missing."""
+    """Read the folded history of one side of a profile. Return NO_HISTORY when the side is missing.
+
+    side  the attribute's value with its type, `{"B": ...}`
+    """
     return NO_HISTORY if side is None else FoldedHistory.unpacked(binary(side["B"]))
 
 
@@ -165,24 +197,44 @@ def _plain(kind: str, content: Any) -> Any:  # noqa: ANN401 - an attribute has o
 
 
 def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:
-    """Read how far each slice is folded. A slice without a watermark is left out."""
+    """Read the watermark of each slice: how far it is folded. A slice without a watermark is left out.
+
+    rows  the items that `store.watermark_rows` returns, by key
+
+    >>> watermarks_of({"fold#d": {"s3": [20514, ""]}})
+    {Slice(sk='d', number=3): Progress(through=20514, reached='')}
+    """
     found = {part: rows.get(fold.WATERMARKS[part.sk], {}).get(watermark(part)) for part in fold.SLICES}
     return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
 
 
 def shards_of(rows: Mapping[str, Profile]) -> Shards:
-    """Read the shard table. An entity's attribute always has a `#` in its name, `pk` has none."""
+    """Read the shard table. It is empty when `rows` does not have it.
+
+    Raises ValueError for a malformed schedule.
+
+    >>> shards_of({"shards": {"pk": "shards", "merchant#shop": [[20516, 8], [20530, 1]]}}).steps
+    {'merchant#shop': ((20516, 8), (20530, 1))}
+    """
+    # The name of an entity's attribute always has a `#`; `pk` has none.
     steps = rows.get(SHARDS, {}).items()
     return Shards({name: tuple(_shards_step(*step) for step in value) for name, value in steps if "#" in name})
 
 
 def _shards_step(day: int, number: int) -> tuple[int, int]:
-    """Read a step of the shard table. Raises ValueError for a step that would make all writers use a wrong item."""
+    """Check one step of a schedule and return it.
+
+    Raises ValueError for a malformed step, because all writers would then count in a wrong item.
+    """
     if type(day) is not int or number not in sharding.NUMBERS:
         raise ValueError(f"{number} shards from {day}")
     return day, number
 
 
 def watermark(part: Slice) -> str:
-    """Name the attribute of a slice's `Progress`. It is one list, so that it changes as a whole."""
+    """Return the name of the attribute that holds a slice's watermark. Its value is one list, so it changes as a whole.
+
+    >>> watermark(Slice("d", 3))
+    's3'
+    """
     return f"s{part.number}"

@@ -1,12 +1,14 @@
-"""The fold on DynamoDB, at the pace of a queue.
+"""The fold worker: carries closed periods of the counters into the profiles on DynamoDB, at the pace of a queue.
 
-`tick` compares the slices' watermarks with the clock. It folds what is little by itself; otherwise it queues the slices
-that have something to fold. `work` folds the slice of one message, page by page and period by period. A slice's
-progress lies in its watermark, never in a message, and each step is conditioned on the one before. So messages may come
-late, twice or not at all, a worker may end anywhere, and of two workers on one slice the slower one stops.
+`tick` compares the watermarks of the slices with the clock. It folds a few items by itself; with more, it queues the
+slices that have something to fold. `work` folds the slice that one message names, page by page and period by period.
 
-The fold sees every closed item, so it also writes the shard table: an entity whose items grew large is split from the
-day after tomorrow on.
+A slice's progress is stored in its watermark, never in a message, and each step is conditioned on the step before.
+Therefore messages may come late, twice or not at all, and a worker may end at any point. If two workers are on one
+slice, the slower one stops.
+
+The fold reads every closed item, so it also writes the shard table: an entity whose items grew large is split, from
+the day after tomorrow on.
 """
 
 import time
@@ -29,47 +31,65 @@ from fraud.counters.store import WATERMARKS_LAST, Tables, watermark_request, wat
 from fraud.errors import ServiceError, UnavailableError
 
 INDEX = "fold"
+"""Name of the index of the counters table that lists items by period and slice."""
 
 CLOCKS_DIFFER_S = 15 * 60
-"""More than clocks of functions are apart, by far."""
+"""Upper bound of the difference between two functions' clocks, in seconds. Real differences are far smaller."""
 
 PAGE = 50
-"""Items folded between two steps of a watermark: at most so many are folded again after a crash."""
+"""Items folded between two steps of a watermark. A crash makes the next worker fold at most so many again."""
 
 LISTED = 5_000
-"""Most items of the index that a tick searches for those to fold; a longer index is not searched."""
+"""Most items of the index that a tick searches for items to fold. A longer index is not searched."""
 
 FEW = 500
-"""Most items that a tick folds itself."""
+"""Most items that a tick folds by itself."""
 
 RESERVE_MS = 10_000
-"""A worker with less time than this begins no page; it queues its slice again."""
+"""Time in milliseconds that a worker needs to begin a page. With less time left, it queues its slice again."""
 
 ATTEMPTS = 6
-"""How often a fold is tried that another one overtook, or that met a label's transaction on its profile."""
+"""Most attempts at a fold that another fold overtook, or whose profile a label's transaction was writing to."""
 
 PAUSE_S = 0.02
-"""Longest pause after the first attempt; it doubles after each further one. The second attempt follows at once."""
+"""Base of the pause between attempts, in seconds; `failures.pause_s` doubles it with each attempt. The second attempt
+follows the first one without a pause.
+"""
 
 READ_OF_ITEM = ", ".join(("pk", "sk", *fold.READ))
+"""Projection expression of the items that a fold reads."""
 
 Message = Mapping[str, Any]
+"""A message of the fold queue.
+
+`{"letter": ..., "slice": ...}` folds a slice, `{"pk": ..., "sk": ...}` folds one item again, and `{"split": ...,
+"shards": ...}` splits an entity.
+"""
 
 Attribute = Mapping[str, Any]
 """A value with its type, as DynamoDB writes it."""
 
 Row = Mapping[str, Attribute]
+"""A stored item: attributes by name."""
 
 
 class Queue(Protocol):
-    """The queue whose messages come back to `FoldWorker.work`."""
+    """The fold queue. Its messages come back to `FoldWorker.work`."""
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Queue the messages. Raises ServiceError; some are queued then, and all may be sent again."""
+        """Queue the messages.
+
+        Raises ServiceError. Some messages may be queued then; the caller may send all of them again.
+        """
 
 
 class FoldWorker:
-    """The fold. Every method raises UnavailableError when a service does not answer, and may then be called again."""
+    """The worker of the fold.
+
+    Every public method raises UnavailableError when a service does not respond. The caller may then call it again.
+
+    few  most items that a tick folds by itself
+    """
 
     def __init__(
         self, transport: Transport, tables: Tables, queue: Queue, clock: Callable[[], datetime], few: int = FEW
@@ -83,35 +103,38 @@ class FoldWorker:
         self._shards_read_at = datetime.min.replace(tzinfo=UTC)
 
     def tick(self) -> TickResult:
-        """Fold what is closed and little; queue the slices that have more, and move all others on together.
+        """Fold closed items if they are few, or queue their slices; move the watermarks of all other slices on.
 
-        A tick sees what there is to fold while the index has at most LISTED items. The index lists items for KEEP_DAYS,
-        so that covers a young stack, or one of some fifteen payments a day: there an hour costs a few calls instead of
-        a message for every slice. With a longer index all slices that are behind are queued. A slice without a
-        watermark gets one first.
+        A slice without a watermark gets one first. The tick can search the index only while it has at most LISTED
+        items. The index lists items for KEEP_DAYS, so this is the case in a young stack, or in one of some fifteen
+        payments a day. There an hour costs a few calls instead of a message for every slice. With a longer index, all
+        slices that are behind are queued.
         """
         now = self._now()
-        watermarks = self._standing()
+        watermarks = self._read_watermarks()
         if len(watermarks) < len(fold.SLICES):
-            self._begin([part for part in fold.SLICES if part not in watermarks], now)
-            watermarks = self._standing()
+            self._begin_slices([part for part in fold.SLICES if part not in watermarks], now)
+            watermarks = self._read_watermarks()
         behind = {part: at for part, at in watermarks.items() if at.through < fold.closable(part.sk, now)}
-        left, folded = self._little(behind, now)
+        left, folded = self._fold_few(behind, now)
         self._queue.send([_message(part) for part in sorted(left)])
-        self._split(
-            dict.fromkeys(self._shards.steps, 1)
-        )  # removes schedules that have run out; last, because nothing waits for it
+        # One shard asks for no split: it only removes schedules that have run out. It is last: nothing waits for it.
+        self._split(dict.fromkeys(self._shards.steps, 1))
         lags = (fold.waiting(part.sk, at.through, now) for part, at in behind.items() if part in left)
         return TickResult(max(lags, default=0), len(left), folded)
 
     def work(self, message: Message, remaining_ms: Callable[[], int]) -> WorkResult:
-        """Do what a message says: fold a slice as far as it is closed and time allows, fold one item again, or split an
-        entity that an operator expects to grow.
+        """Work off one message of the queue.
 
-        Raises InvalidRequestError for a wrong request to split.
+        The message asks for one of three things: to fold a slice, as far as it is closed and time allows; to fold one
+        item again; or to split an entity that an operator expects to grow.
+
+        remaining_ms  milliseconds until the function is stopped, asked before each page
+
+        Raises InvalidRequestError for a malformed request to split.
         """
         if not self._shards_read_at <= self._clock() < self._shards_read_at + WATERMARKS_LAST:
-            self._look(consistent=False)
+            self._read_shards(consistent=False)
         if "split" in message:
             name, number = sharding.ordered(message)
             self._split({name: number})
@@ -122,9 +145,11 @@ class FoldWorker:
         return self._fold_slice(Slice(message["letter"], message["slice"]), remaining_ms)
 
     def refold(self, key: Key) -> None:
-        """Queue an item to be folded again after its repair, unless its fold is still to come or never comes.
+        """Queue an item to be folded again, because a repair changed it.
 
-        Other clocks may be ahead of this one. Folding too early is harmless: the fold writes what the items say.
+        An item of an open period is not queued, because its fold is still to come. An item of a pair is not queued,
+        because pairs are never folded. The clock of another function may be ahead of this one, so a period that closes
+        within CLOCKS_DIFFER_S counts as closed. Folding too early is harmless: the fold writes what the items say.
         """
         if key.slice is not None and key.period <= fold.closable(key.slice.sk, self._now() + CLOCKS_DIFFER_S):
             self._queue.send([{"pk": key.pk, "sk": key.sk}])
@@ -132,26 +157,29 @@ class FoldWorker:
     def _now(self) -> int:
         return int(self._clock().timestamp())
 
-    def _standing(self) -> dict[Slice, Progress]:
-        """Read the watermarks and the shard table; return the watermarks."""
+    def _read_watermarks(self) -> dict[Slice, Progress]:
+        """Read the watermarks and the shard table. Keep the shard table and return the watermarks."""
         now = self._clock()
-        answer = self._one(watermark_request(self._tables.profiles, consistent=True))
-        rows = watermark_rows(self._transport, answer)
+        response = self._send(watermark_request(self._tables.profiles, consistent=True))
+        rows = watermark_rows(self._transport, response)
         self._shards, self._shards_read_at = shards_of(rows), now
         return watermarks_of(rows)
 
-    def _look(self, *, consistent: bool) -> None:
-        """Read the shard table alone."""
+    def _read_shards(self, *, consistent: bool) -> None:
+        """Read and keep the shard table, without the watermarks."""
         now = self._clock()
         payload = {"TableName": self._tables.profiles, "Key": typed_key(SHARDS), "ConsistentRead": consistent}
-        item = profile_of(optional_field(self._one(Request("get_item", payload)), "Item"))
+        item = profile_of(optional_field(self._send(Request("get_item", payload)), "Item"))
         self._shards, self._shards_read_at = shards_of({SHARDS: item}), now
 
     def _split(self, wanted: Mapping[str, int]) -> None:
-        """Split entities into at least so many shards, from the day after tomorrow on.
+        """Split entities into at least the wanted number of shards, from the day after tomorrow on.
 
-        An entry that another worker changed meanwhile is read again. Raises ServiceError; its code is `ShardsFull` when
-        the table has no room for an entity.
+        wanted  number of shards, by `Kind.key` of the entity
+
+        When another worker changed a schedule meanwhile, the table is read again and the change is repeated. Raises
+        UnavailableError `ShardsOvertaken` when that fails ATTEMPTS times. Raises ServiceError `ShardsFull` when the
+        table has no room for an entity; all others are split then.
         """
         for _ in range(ATTEMPTS):
             known, today = self._shards.steps, self._now() // DAY
@@ -162,55 +190,66 @@ class FoldWorker:
             if not changes:
                 break
             requests = [self._update(shard_update(name, known.get(name, ()), steps)) for name, steps in changes.items()]
-            answers = all_or_raise(self._transport.gather(requests))
-            self._look(consistent=True)
-            if not any(isinstance(answer, ConditionFailed) for answer in answers):
+            responses = all_or_raise(self._transport.gather(requests))
+            self._read_shards(consistent=True)
+            if not any(isinstance(response, ConditionFailed) for response in responses):
                 break
         else:
             raise UnavailableError("ShardsOvertaken")
         if len(listed) < len(wanted):
             raise ServiceError("ShardsFull")
 
-    def _begin(self, missing: Sequence[Slice], now: int) -> None:
-        """Give slices their first watermark. It is refused when another worker just did, which is as good."""
-        fresh = self._listed() == []
+    def _begin_slices(self, missing: Sequence[Slice], now: int) -> None:
+        """Write the first watermark of slices that have none.
+
+        The write is refused when another worker has just done the same. That is as good.
+        """
+        fresh = self._index_items() == []
         for sk in fold.PERIODS:
             if before := {part: None for part in missing if part.sk == sk}:
                 start = Progress(fold.beginning(sk, now, fresh=fresh))
-                self._one(self._update(watermark_update(before, start)))
+                self._send(self._update(watermark_update(before, start)))
 
-    def _little(self, behind: Mapping[Slice, Progress], now: int) -> tuple[set[Slice], int]:
-        """Fold the items of the slices `behind` if they are few, and move on every slice that has nothing left to fold.
+    def _fold_few(self, behind: Mapping[Slice, Progress], now: int) -> tuple[set[Slice], int]:
+        """Fold the items of the slices that are behind if they are few; move on every slice with nothing left to fold.
 
-        Return the slices that are left to the queue, and how many items were folded.
+        behind  slices whose watermark is before the latest closed period, with their watermarks
+        now     epoch seconds
+
+        Returns the slices that are left to the queue, and the number of items folded.
         """
-        listed = self._listed() if behind else None
+        listed = self._index_items() if behind else None
         if listed is None:
             return set(behind), 0
-        left = {part for part, at in behind.items() if at.reached}  # a worker is amid a period
+        left = {part for part, at in behind.items() if at.reached}  # a worker is in the middle of a period
         keys = [key for key in fold.unfolded(listed, behind, now) if key.slice not in left]
         if len(keys) > self._few:
             left |= {part for key in keys if (part := key.slice) is not None}
             keys = []
         for _, period in groupby(keys, key=lambda key: (key.kind.period, key.period)):
-            self._fold(list(period))  # an entity's hours one after another: they share its day
+            self._fold(list(period))  # one period at a time, because an entity's hours change the same day
         for sk in fold.PERIODS:
             idle = {part: at for part, at in behind.items() if part.sk == sk and part not in left}
             if idle and isinstance(
-                self._one(self._update(watermark_update(idle, Progress(fold.closable(sk, now))))), ConditionFailed
+                self._send(self._update(watermark_update(idle, Progress(fold.closable(sk, now))))), ConditionFailed
             ):
-                left |= idle.keys()  # a worker is on one of them
+                left |= idle.keys()  # a worker moved one of them, so the update was refused for all
         return left, len(keys)
 
-    def _listed(self) -> list[Key] | None:
-        """Return every item in the fold's index; None when there are more than LISTED."""
+    def _index_items(self) -> list[Key] | None:
+        """Return the period of every item in the fold's index. Return None when the index has more than LISTED items."""
         payload = {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": LISTED}
-        scan = self._one(Request("scan", payload))
+        scan = self._send(Request("scan", payload))
         if optional_field(scan, "LastEvaluatedKey"):
             return None
         return _periods(optional_field(scan, "Items"))
 
     def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> WorkResult:
+        """Fold a slice page by page, up to the latest closed period.
+
+        It ends early when another worker moved the watermark. It also ends when less than RESERVE_MS is left, and
+        queues the slice again then.
+        """
         closable = fold.closable(part.sk, self._now())
         progress = self._progress(part)
         items = periods = 0
@@ -221,24 +260,28 @@ class FoldWorker:
             keys, reached = self._page(part, progress)
             self._fold(keys)
             ahead = Progress(progress.through, reached) if reached else Progress(progress.through + 1)
-            answer = self._one(self._update(watermark_update({part: progress}, ahead)))
+            response = self._send(self._update(watermark_update({part: progress}, ahead)))
             items += len(keys)
             periods += ahead.through - progress.through
-            progress = None if isinstance(answer, ConditionFailed) else ahead
+            progress = None if isinstance(response, ConditionFailed) else ahead
         return WorkResult(items, periods)
 
     def _progress(self, part: Slice) -> Progress | None:
+        """Read the watermark of a slice. Return None when it has none."""
         payload = {
             "TableName": self._tables.profiles,
             "Key": typed_key(fold.WATERMARKS[part.sk]),
             "ProjectionExpression": watermark(part),
             "ConsistentRead": True,
         }
-        item = profile_of(optional_field(self._one(Request("get_item", payload)), "Item"))
+        item = profile_of(optional_field(self._send(Request("get_item", payload)), "Item"))
         return Progress(*item[watermark(part)]) if item else None
 
     def _page(self, part: Slice, progress: Progress) -> tuple[list[Key], str]:
-        """Return the next items of the period after `progress`, and the `pk` reached; empty at the period's end."""
+        """Return the next items of the period after `progress.through`, and the `pk` of the last one.
+
+        The `pk` is empty when the page ends the period.
+        """
         index_key = {"S": part.key(progress.through + 1)}
         start = {"pk": {"S": progress.reached}, "sk": {"S": f"{part.sk}{progress.through + 1}"}, "fold": index_key}
         payload = {
@@ -249,31 +292,35 @@ class FoldWorker:
             "ExpressionAttributeValues": {":fold": index_key},
             "Limit": PAGE,
         }
-        answer = self._one(Request("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {})))
-        last = optional_field(answer, "LastEvaluatedKey")
-        return _periods(optional_field(answer, "Items")), last["pk"]["S"] if last else ""
+        response = self._send(Request("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {})))
+        last = optional_field(response, "LastEvaluatedKey")
+        return _periods(optional_field(response, "Items")), last["pk"]["S"] if last else ""
 
     def _fold(self, keys: Sequence[Key]) -> None:
-        """Fold items into their profiles. An item that another fold overtook, or whose update failed, is read again."""
+        """Fold items into their profiles.
+
+        An item that another fold overtook is read and folded again, and so are all items when an update failed. Raises
+        UnavailableError after ATTEMPTS attempts.
+        """
         for attempt in range(ATTEMPTS):
-            if attempt > 1:  # once at once
+            if attempt > 1:  # the second attempt follows without a pause
                 time.sleep(pause_s(attempt, PAUSE_S))
             try:
-                keys = self._overtaken(keys, consistent=attempt > 0)
-            except UnavailableError:  # a label's transaction is writing to the same profile
+                keys = self._fold_once(keys, consistent=attempt > 0)
+            except UnavailableError:  # for one, because a label's transaction is writing to the same profile
                 if attempt == ATTEMPTS - 1:
                     raise
             if not keys:
                 return
         raise UnavailableError("FoldOvertaken")
 
-    def _overtaken(self, keys: Sequence[Key], *, consistent: bool) -> list[Key]:
-        """Fold each item once, all together. Return the items whose profile another fold changed meanwhile.
+    def _fold_once(self, keys: Sequence[Key], *, consistent: bool) -> list[Key]:
+        """Try once to fold all items. Return those whose profile another fold changed meanwhile.
 
-        A profile may be read at half the price, because the update is conditioned on what was read. Items are read
-        consistently.
+        Items are read consistently. A profile may be read without `consistent`, at half the price, because the update
+        is conditioned on what was read.
         """
-        profiles = self._profiles(keys, consistent=consistent)  # before the items, as `folded` wants it
+        profiles = self._profiles(keys, consistent=consistent)  # before the items: `fold.folded` requires this order
         histories = {key: history_of(profile.get(key.kind.side)) for key, profile in profiles.items()}
         wanted = {
             key: [key._replace(period=period) for period in fold.sources(key.kind, key.period, history)]
@@ -290,45 +337,53 @@ class FoldWorker:
             if key in items and (number := sharding.wanted(items[key])) > 1:
                 name = key.kind.key(key.entity)
                 grown[name] = max(number, grown.get(name, 1))
-        answers = all_or_raise(self._transport.gather(list(changes.values())))
+        responses = all_or_raise(self._transport.gather(list(changes.values())))
         try:
             self._split(grown)
-        except ServiceError as error:  # the fold goes on: tomorrow's item will have grown too
+        except ServiceError as error:  # the fold goes on: tomorrow's item will be large too, and asks for a split again
             log_refusal(error, DOOR)
-        return [key for key, answer in zip(changes, answers, strict=True) if isinstance(answer, ConditionFailed)]
+        return [key for key, response in zip(changes, responses, strict=True) if isinstance(response, ConditionFailed)]
 
     def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Row]:
-        """Return the stored profile that each item is folded into; empty where there is none yet."""
+        """Return the stored profile that each item is folded into. It is empty where none exists yet."""
         pks = dict.fromkeys(key.kind.profile_key(key.entity) for key in keys)
         rows = self._read(self._tables.profiles, list(map(typed_key, pks)), ConsistentRead=consistent)
         found = {row["pk"]["S"]: row for row in rows}
         return {key: found.get(key.kind.profile_key(key.entity), {}) for key in keys}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
-        """Return the periods that exist, each with all its shards put together."""
+        """Return the periods that exist, each merged from all its shards."""
         by_key = {(key.pk, key.sk): key for period in keys for key in period.split(self._shards)}
         wanted = [typed_key(*each) for each in by_key]
         rows = self._read(self._tables.counters, wanted, ConsistentRead=True, ProjectionExpression=READ_OF_ITEM)
         return layout.merged((by_key[row["pk"]["S"], row["sk"]["S"]], item_of(row)) for row in rows)
 
     def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str | bool) -> list[Mapping[str, Any]]:
-        """Return the rows that exist of a table, in as many calls as their keys need."""
+        """Return the rows of a table that exist among `keys`, in as many calls as the keys need.
+
+        how  further fields of BatchGetItem for the table
+        """
         requests = [batch_read({table: {"Keys": part, **how}}) for part in split_by_call(keys)]
-        answers = all_or_raise(self._transport.gather(requests))
-        return [row for answer in answers for row in read_all(self._transport, answer).get(table, ())]
+        responses = all_or_raise(self._transport.gather(requests))
+        return [row for response in responses for row in read_all(self._transport, response).get(table, ())]
 
     def _update(self, payload: Mapping[str, Any]) -> Request:
         return Request("update_item", {"TableName": self._tables.profiles, **payload})
 
-    def _one(self, request: Request) -> Response:
-        (answer,) = all_or_raise(self._transport.gather([request]))
-        return answer
+    def _send(self, request: Request) -> Response:
+        (response,) = all_or_raise(self._transport.gather([request]))
+        return response
 
 
 def fold_update(key: Key, profile: Row, after: FoldedHistory) -> dict[str, Any]:
-    """Build the one UpdateItem of a fold. It is refused when the side is no longer as it was read.
+    """Build the UpdateItem that writes the folded history of one side of a profile.
 
-    It also removes fraud buckets that no window reaches any more.
+    key      the period that was folded
+    profile  the profile as it was read, before the fold
+    after    the side's history after the fold
+
+    DynamoDB refuses the update when the stored side is no longer as it was read. The update also removes fraud buckets
+    that no window reaches any more.
     """
     side, outlived = key.kind.side, fold.outlived(profile, key.day)
     before = profile.get(side)
@@ -336,7 +391,7 @@ def fold_update(key: Key, profile: Row, after: FoldedHistory) -> dict[str, Any]:
     condition = f"attribute_not_exists({side})"
     if before is not None:
         condition = f"{side} = :before"
-        values[":before"] = before  # byte for byte: packed again it may differ, by another version of zlib
+        values[":before"] = before  # the bytes as read: packed again, they may differ by the version of zlib
     return {
         "Key": typed_key(key.kind.profile_key(key.entity)),
         "UpdateExpression": f"SET {side} = :after" + (f" REMOVE {', '.join(outlived)}" if outlived else ""),
@@ -346,10 +401,16 @@ def fold_update(key: Key, profile: Row, after: FoldedHistory) -> dict[str, Any]:
 
 
 def watermark_update(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, Any]:
-    """Build the one UpdateItem that moves the watermarks of slices of one letter to the same place.
+    """Build the UpdateItem that moves the watermarks of several slices to the same place.
 
-    before  the watermarks as they were read; None: there was none. The update is refused as a whole when one of them is
-            no longer there
+    before  the watermarks as they were read, None for a slice without one. All slices have the same letter, because
+            one item holds the watermarks of a letter
+    after   the watermark that all of them get
+
+    DynamoDB refuses the update as a whole when one of the watermarks has changed since it was read.
+
+    >>> watermark_update({Slice("d", 3): Progress(20514), Slice("d", 4): None}, Progress(20515))["ConditionExpression"]
+    's3 = :s3 AND attribute_not_exists(s4)'
     """
     (sk,) = {part.sk for part in before}
     names = {watermark(part): progress for part, progress in before.items()}
@@ -366,9 +427,18 @@ def watermark_update(before: Mapping[Slice, Progress | None], after: Progress) -
 
 
 def shard_update(name: str, before: ShardSchedule, after: ShardSchedule) -> dict[str, Any]:
-    """Build the one UpdateItem that changes an entity's schedule in the shard table.
+    """Build the UpdateItem that changes the schedule of one entity in the shard table.
 
-    It is refused when the schedule is not what was read (`before`). An empty schedule is no attribute.
+    name    `Kind.key` of the entity
+    before  the schedule as it was read
+    after   the new schedule; an empty one removes the attribute
+
+    DynamoDB refuses the update when the stored schedule is not `before`.
+
+    >>> shard_update("merchant#shop", (), ((20516, 8), (20530, 1)))["ConditionExpression"]
+    'attribute_not_exists(#entity)'
+    >>> shard_update("merchant#shop", ((20516, 8), (20530, 1)), ())["UpdateExpression"]
+    'REMOVE #entity'
     """
     values = {f":{when}": _typed(steps) for when, steps in (("before", before), ("after", after)) if steps}
     return {
@@ -381,6 +451,11 @@ def shard_update(name: str, before: ShardSchedule, after: ShardSchedule) -> dict
 
 
 def _typed(value: int | Progress | ShardSchedule) -> Attribute:
+    """Return a value with its DynamoDB type.
+
+    >>> _typed(Progress(5, "payer#a"))
+    {'L': [{'N': '5'}, {'S': 'payer#a'}]}
+    """
     match value:
         case int():
             return {"N": str(value)}
@@ -391,15 +466,20 @@ def _typed(value: int | Progress | ShardSchedule) -> Attribute:
 
 
 def _key(pk: str, sk: str) -> Key:
-    """Read the period that an item belongs to, from the keys of any of its shards."""
+    """Return the period that an item belongs to, from the stored key of any of its shards.
+
+    >>> _key("merchant#shop#3", "h492324").pk
+    'merchant#shop'
+    """
     kind, entity, *_ = pk.split("#")
     return Key(KINDS[kind], entity, int(sk[1:]))
 
 
 def _periods(rows: Sequence[Mapping[str, Any]]) -> list[Key]:
-    """Return the periods of items in the index, each once."""
+    """Return the periods of items that the index lists. A period with several shards is returned once."""
     return list(dict.fromkeys(_key(row["pk"]["S"], row["sk"]["S"]) for row in rows))
 
 
 def _message(part: Slice) -> Message:
+    """Return the message that asks to fold a slice."""
     return {"letter": part.sk, "slice": part.number}

@@ -1,8 +1,8 @@
-"""The policy as data: segments, rules and reason words, written by analysts in CEL, checked when loaded.
+"""The policy as data: segments, rules and reason words. Analysts write it in CEL; it is checked when it is loaded.
 
-An expression reads `transaction`, `counters`, `features` and `standing` (status and deny lists of everyone involved).
-Loading refuses what could fail or stall later: unknown names, foreign functions, results that are not true or false,
-loops. rules.py judges payments by it.
+An expression reads `transaction`, `counters`, `features` and `standing` (account status and deny entries of all
+parties). Loading refuses every expression that could fail or stall later: unknown names, functions that are not listed
+here, results that are not true or false, and loops. `rule_book` judges payments by the policy.
 """
 
 import itertools
@@ -28,7 +28,7 @@ MEMBERS: dict[str, frozenset[str]] = {
     "features": frozenset(features.NAMES),
     "standing": frozenset(STANDING),
 }
-"""Everything that an expression may read, by root."""
+"""The names that an expression may read, by their root: `counters.payer_count_1m`."""
 
 MAX_LENGTH = 500
 MAX_NESTING = 12
@@ -51,8 +51,9 @@ OPERATORS = {
 }
 FUNCTIONS = OPERATORS | {"_?_:_", "@in", "size", "startsWith", "endsWith", "contains", "matches"}
 FUNCTIONS |= {"int", "double", "string", "getHours", "getDayOfWeek"}
-"""Operators and functions that an expression may call. Loops (exists, map, ...) are not among them: the engine expands
-them before it names the functions, so calls are looked up in the text too.
+"""Operators and functions that an expression may call. Loops (exists, map, ...) are not among them.
+
+The engine expands loops before it lists the functions of an expression, so calls are also looked up in the text.
 """
 
 _LITERAL = re.compile(r""""[^"]*"|'[^']*'""")
@@ -68,7 +69,7 @@ class _Strict(BaseModel):
 
 
 class Expression(_Strict):
-    """Something that applies to a payment when its expression holds."""
+    """A named CEL expression. A rule or segment applies to a payment when its expression holds."""
 
     id: Slug
     expression: str
@@ -77,8 +78,8 @@ class Expression(_Strict):
 class Rule(Expression):
     """When `expression` holds, the outcome is at least `outcome`.
 
-    `retryable`: the cause passes with time. `protected`: a deny entry, a status or a legal limit, which no allow entry
-    silences.
+    retryable  the cause passes with time, so a later attempt may fare better
+    protected  no allow entry silences the rule: it is a deny entry, an account status or a legal limit
     """
 
     version: int = Field(ge=1)
@@ -89,20 +90,23 @@ class Rule(Expression):
 
 
 class Segment(Expression):
-    """A class of payments, the first whose expression holds; `model` false spares its payments the model."""
+    """A class of payments. A payment belongs to the first segment whose expression holds.
+
+    model  whether the model scores the segment's payments
+    """
 
     model: bool
 
 
 STANDARD = Segment(id="standard", expression="true", model=True)
-"""The segment of a payment that no declared one takes."""
+"""The segment of a payment that belongs to no segment of the policy."""
 
 OUTAGE = "COUNTERS_UNAVAILABLE"
-"""Reason code of what the outage policy decides."""
+"""Reason code of the outage policy's own hit."""
 
 
 class AmountStep(_Strict):
-    """From this many minor units on, this outcome."""
+    """The outcome of amounts from `amount` on, in minor units."""
 
     amount: int = Field(ge=0)
     outcome: Annotated[Outcome, Field(strict=False)]
@@ -131,7 +135,7 @@ class Outage(_Strict):
         return self
 
     def outcome(self, amount: int) -> Outcome:
-        """The outcome of an amount in minor units, before any rule.
+        """Return the outcome of an amount in minor units, before any rule is considered.
 
         >>> steps = [{"amount": 0, "outcome": "approve"}, {"amount": 50_000, "outcome": "challenge"}]
         >>> Outage(policy="by_amount", steps=steps).outcome(50_000)
@@ -145,10 +149,11 @@ class Outage(_Strict):
 
 
 APPROVED = AmountStep(amount=0, outcome=Outcome.APPROVE)
+"""The step of an amount below all steps."""
 
 
 class Policy(_Strict):
-    """One policy file. Codes in `rules` and `feature_reasons` must have words in `reasons`."""
+    """One policy file. Every code in `rules` and `feature_reasons` must have its words in `reasons`."""
 
     name: str
     reasons: dict[Code, Annotated[str, StringConstraints(min_length=1)]]
@@ -158,7 +163,7 @@ class Policy(_Strict):
     rules: tuple[Rule, ...] = Field(strict=False)
 
     def entries(self) -> tuple[Segment | Rule, ...]:
-        """Everything with an expression."""
+        """Return all segments and rules: everything that has an expression."""
         return (*self.segments, *self.rules)
 
     @model_validator(mode="after")
@@ -183,7 +188,12 @@ class Policy(_Strict):
 
 
 def compiled(entry: Expression) -> cel.Program:
-    """Parse and check an expression. Raises UndecidableError naming the entry and what is wrong with it."""
+    """Parse and check an expression. Raises UndecidableError with its id and with what is wrong.
+
+    >>> compiled(Expression(id="large", expression="transaction.amonut > 1000"))
+    Traceback (most recent call last):
+    fraud.errors.UndecidableError: large: unknown: transaction.amonut
+    """
     try:
         _check_bounds(entry.expression)
         program = cel.compile(entry.expression)
@@ -198,12 +208,16 @@ def compiled(entry: Expression) -> cel.Program:
 
 
 def members(expression: str) -> set[tuple[str, str]]:
-    """(root, member) for every read; the member is empty where a root stands alone."""
+    """Return (root, member) for every name that an expression reads. The member of a root that stands alone is empty.
+
+    >>> sorted(members("counters.payer_count_1m > 3 && transaction.payer_id != 'counters.other'"))
+    [('counters', 'payer_count_1m'), ('transaction', 'payer_id')]
+    """
     return set(_MEMBER.findall(_bare(expression)))
 
 
 def _bare(expression: str) -> str:
-    """The expression with every string empty: what is left is code."""
+    """Return the expression with every string literal emptied, so that only code is left."""
     return _LITERAL.sub("''", expression)
 
 
@@ -226,9 +240,9 @@ def _check_names(read: set[tuple[str, str]], calls: set[str], variables: Iterabl
 
 
 def _samples(read: Iterable[tuple[str, str]]) -> Iterable[dict[str, dict[str, Any]]]:
-    """Yield example inputs of an expression, for every transaction type with quiet, busy and mixed values.
+    """Yield sample inputs for an expression: for every transaction type, numbers that are low, high and mixed.
 
-    The expression must have a result of the right type for all of them.
+    The expression must be true or false for each sample.
     """
     rng = random.Random(0)  # noqa: S311 - examples, not secrets
     for kind, busy in itertools.product(("p2p", "merchant", "cash_out", "top_up"), (0, 1, 10**9, None, None, None)):

@@ -1,6 +1,7 @@
-"""The loaded policy, and its result for one payment: the segment, every rule that holds, every expression that failed.
+"""The rule book: the loaded policy, which finds a payment's segment, its hits, and the expressions that failed.
 
-An expression that fails on a payment (a missing optional value, say) is recorded in the decision and decides nothing.
+An expression can fail on a payment, for example by a missing optional value. The decision records its id, and the
+expression has no influence on the outcome.
 """
 
 import hashlib
@@ -22,7 +23,12 @@ Inputs = Mapping[str, Mapping[str, Any]]
 
 
 class PolicyResult(NamedTuple):
-    """The policy's result for one payment. `failed`: ids of the expressions that could not be evaluated."""
+    """The policy's result for one payment.
+
+    segment  the first segment whose expression holds
+    hits     one hit for each rule that holds
+    failed   ids of the expressions that could not be evaluated
+    """
 
     segment: Segment
     hits: tuple[Hit, ...]
@@ -30,21 +36,22 @@ class PolicyResult(NamedTuple):
 
 
 class RuleBook:
-    """A loaded policy: every expression compiled, every name known."""
+    """A loaded policy. Every expression is compiled and reads only known names."""
 
     def __init__(self, policy: Policy, version: str) -> None:
         self.policy = policy
         self.version = version
         self._segments = [(segment, compiled(segment)) for segment in policy.segments]
         self._rules = [(rule, compiled(rule)) for rule in policy.rules]
-        # A CEL context converts all it is given, so it is given only what some expression reads.
+        # A CEL context converts every value that it is given, so it is given only values that some expression reads.
         read = set().union(*(members(entry.expression) for entry in policy.entries()))
         self._reads = {root: sorted(name for r, name in read if r == root) for root in MEMBERS}
 
     @classmethod
     def load(cls, text: bytes) -> Self:
-        """Parse and check a policy file. Raises UndecidableError with what is wrong; nothing half valid is ever
-        used.
+        """Parse and check a policy file.
+
+        Raises UndecidableError, which says what is wrong: a policy that is only partly valid is never used.
         """
         try:
             policy = Policy.model_validate_json(text)
@@ -54,13 +61,13 @@ class RuleBook:
         return cls(policy, f"{policy.name}-{hashlib.sha256(text).hexdigest()[:8]}")
 
     def judge(self, inputs: Inputs) -> PolicyResult:
-        """Find the segment and every rule that holds. Never raises: `failed` names an expression that fails."""
+        """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
         return self._judge(inputs, self._segments, self._rules)
 
     def judge_blind(self, transaction: Transaction, state: State | None) -> PolicyResult:
-        """Judge without counters: by all expressions that read none, and with the outage policy's own hit.
+        """Judge a payment without its counters: by the expressions that read none, and by the outage policy's own hit.
 
-        state  for the profiles; None: those are unknown too, and the result is a pure function of payment and policy
+        state  the profiles, if they are known; with None the result depends on the payment and the policy only
         """
         known: dict[str, Mapping[str, Any]] = {"transaction": transaction.__dict__}
         if state is not None:
@@ -87,7 +94,7 @@ class RuleBook:
         def holds(entry: Rule | Segment, program: cel.Program) -> bool:
             try:
                 held = program.execute(context)
-            except Exception:  # noqa: BLE001 - whatever an expression does wrong, the payment is decided without it
+            except Exception:  # noqa: BLE001 - the payment is decided without an expression that fails, for any cause
                 held = None
             if not isinstance(held, bool):
                 failed.append(entry.id)
@@ -102,9 +109,9 @@ class RuleBook:
         return Hit(rule.outcome, "rule", (reason,), rule.retryable, rule.protected)
 
     def explain(self, outcome: Outcome, contributions: Iterable[tuple[str, float]]) -> Hit:
-        """Return the model's hit, its contributions in words, one reason for each code.
+        """Return the model's hit, with one reason for each reason code of the contributing features.
 
-        contributions  (feature, log odds), largest first
+        contributions  (feature, log odds), largest first; the first feature of a code gives its contribution
         """
         reasons: dict[str, Reason] = {}
         for feature, contribution in contributions:
@@ -117,13 +124,14 @@ class RuleBook:
 def inputs(
     transaction: Transaction, values: Mapping[str, float], vector: Sequence[float], state: State
 ) -> dict[str, Mapping[str, Any]]:
-    """Return the inputs of expressions. An unset transaction field is null; a missing feature is absent, so an
-    expression asks `has(features.x)`.
+    """Return the inputs of expressions, by root.
+
+    An unset transaction field is null. A missing feature is absent, so an expression tests `has(features.x)`.
     """
     return {
         "transaction": transaction.__dict__,
         "counters": values,
-        # NaN is no number in CEL: comparing with it fails, while an absent member can be asked for.
+        # CEL cannot compare with NaN: the expression would fail. It can test whether a member is there.
         "features": {name: value for name, value in zip(features.NAMES, vector, strict=True) if value == value},  # noqa: PLR0124
         "standing": standing(transaction, state),
     }

@@ -1,8 +1,8 @@
 """Standing: the meaning of a profile's attributes `deny`, `allow` and `status` for a payment.
 
-Lists write the entries, accounts the status. Rules read them here, and so does every answer that shows them. A `deny`
-entry or status that cannot be read was still written to stop a payment, so it counts against it; an `allow` entry that
-cannot be read silences nothing. Pure.
+`fraud.lists` writes the entries, and accounts write the status. Rules read them here, and so does every response that
+shows them. A `deny` entry or a status that cannot be read was still written to stop payments, so it counts against the
+payment. An `allow` entry that cannot be read silences nothing. Pure.
 """
 
 import contextlib
@@ -17,14 +17,17 @@ from fraud.transaction import Transaction, instant
 
 ROLES = ("payer", "payee", "device", "instrument", "ip")
 STANDING: tuple[str, ...] = (*(f"{role}_denied" for role in ROLES), "payer_status", "payee_status")
-"""Everything that an expression may read as `standing.<name>`."""
+"""The names that an expression may read as `standing.<name>`."""
 
 MODEL = "model"
 """The name by which an allow entry silences the model. Every other name in it is a rule's reason code."""
 
 
 def standing(transaction: Transaction, state: State) -> dict[str, Any]:
-    """Tell who is denied (true or false) and each account's status, at the payment's own time; by names of STANDING."""
+    """Return, by the names of STANDING, whether each role is denied and the status of each account.
+
+    Both hold at the payment's own time (`occurred_at`), and a role that the payment does not name is not denied.
+    """
     held = {role: state.profiles.get(pk, {}) for role, pk in profiles(transaction).items()}
     denied = {f"{role}_denied": denies(held.get(role, {}), transaction.occurred_at) for role in ROLES}
     status = {f"{role}_status": _status(held.get(role, {})) for role in ("payer", "payee")}
@@ -46,9 +49,9 @@ def silenced(transaction: Transaction, state: State) -> frozenset[str]:
 
 
 def silenceable(rules: Collection[Mapping[str, Any]]) -> frozenset[str]:
-    """Return what an allow entry may name: `model`, and the codes that no protected rule of a policy uses.
+    """Return the names that an allow entry may silence: `model`, and the codes that no protected rule uses.
 
-    rules  the policy's rules as its file has them
+    rules  the policy's rules, as they are in its file
 
     >>> sorted(silenceable([{"code": "VELOCITY"}, {"code": "DENY_LIST", "protected": True}]))
     ['VELOCITY', 'model']
@@ -58,7 +61,7 @@ def silenceable(rules: Collection[Mapping[str, Any]]) -> frozenset[str]:
 
 
 def in_force(expires_at: str | None, at: datetime) -> bool:
-    """Tell whether an entry holds at an aware time: one without an end always does, any other until it expires.
+    """Tell whether an entry is in force at `at`, an aware time: always without an end, else until it expires.
 
     >>> from datetime import UTC
     >>> noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -71,15 +74,21 @@ def in_force(expires_at: str | None, at: datetime) -> bool:
 
 
 def denies(profile: Profile, at: datetime) -> bool:
-    """Tell whether a profile carries a deny entry that is in force at `at`."""
+    """Tell whether a profile has a deny entry that is in force at `at`. An entry that cannot be read denies.
+
+    >>> from datetime import UTC
+    >>> noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
+    >>> denies({}, noon), denies({"deny": {"expires_at": None}}, noon), denies({"deny": "unreadable"}, noon)
+    (False, True, True)
+    """
     entry = profile.get("deny")
     try:
         return entry is not None and in_force(entry.get("expires_at"), at)
     except (AttributeError, PydanticCustomError):
-        return True  # an entry that cannot be read was still put there to deny
+        return True  # an entry that cannot be read was still written to deny
 
 
 def _status(profile: Profile) -> str:
-    """Return an account's state; anything that is no state counts as not active."""
+    """Return an account's state. A status that cannot be read is returned as a state other than `active`."""
     held = profile.get("status", {"state": "active"})
     return str(held.get("state")) if isinstance(held, Mapping) else "unreadable"

@@ -1,8 +1,9 @@
-"""The feature vector: the only definition of what the model sees, online and in training.
+"""The feature vector: the only definition of the model's inputs, online and in training.
 
 `FEATURES` is an ordered table of name and function over a `Payment` (transaction and counters). `vector` evaluates it
-and rounds to float32, because xgboost compares in float32 and an unrounded twin would take another branch.
-`fingerprint` says which definition a model was trained with; a model with another one must not score.
+and rounds each value to float32: xgboost compares in float32, so an unrounded value could take another branch of a
+tree. `fingerprint` identifies the definition that a model was trained with. A model with another fingerprint must not
+score.
 """
 
 import hashlib
@@ -31,39 +32,43 @@ class Payment(NamedTuple):
     receiver: str
 
     def payer(self, counter: str) -> float:
-        """A payer counter."""
+        """Return a counter of the payer, by its name without the prefix: `count_1h`."""
         return self.counters[f"payer_{counter}"]
 
     def device(self, counter: str) -> float:
-        """A device counter; NaN when the payment names no device."""
+        """Return a counter of the device; NaN when the payment names no device."""
         return self.counters[f"device_{counter}"] if self.transaction.device_id is not None else NAN
 
     def counterparty(self, counter: str) -> float:
-        """A counter of the payee, merchant or instrument, whichever receives."""
+        """Return a counter of the receiver: the payee, the merchant or the instrument."""
         return self.counters[f"{self.receiver}_{counter}"]
 
 
 def _ratio(numerator: float, denominator: float) -> float:
-    """NaN where there is nothing to compare with: the trees have a branch for missing values."""
+    """Return the quotient, or NaN when the denominator is 0: the trees have a branch for missing values.
+
+    >>> _ratio(1, 4), _ratio(1, 0)
+    (0.25, nan)
+    """
     return numerator / denominator if denominator else NAN
 
 
 def _against_others(payment: Payment, read: Callable[[str], float], window: str) -> float:
-    """The amount over the mean of the same entity's other payments in the window."""
+    """Return the amount over the mean of the same entity's other payments in the window; NaN when there are none."""
     amount = payment.transaction.amount
     others = read(f"count_{window}") - 1
     return _ratio(amount * others, max(read(f"sum_{window}") - amount, 0)) if others > 0 else NAN
 
 
 def _day_angle(payment: Payment) -> float:
-    """Time of day in UTC as an angle: sine and cosine keep midnight next to 23:59."""
+    """Return the time of day in UTC as an angle in radians. By its sine and cosine midnight stays next to 23:59."""
     return payment.transaction.epoch % DAY * (2 * math.pi / DAY)
 
 
 Table = tuple[tuple[str, Callable[[Payment], float]], ...]
 
 FEATURES: Table = (
-    # The payment itself, against what this payer and this receiver are used to.
+    # The payment itself, compared with what is usual for this payer and this receiver.
     ("amount_log", lambda p: math.log1p(p.transaction.amount)),
     ("amount_to_payer_normal_30d", lambda p: _against_others(p, p.payer, "30d")),
     ("amount_to_counterparty_normal_30d", lambda p: _against_others(p, p.counterparty, "30d")),
@@ -74,7 +79,7 @@ FEATURES: Table = (
     ("is_retry", lambda p: float(p.transaction.attempt_of is not None)),
     ("time_of_day_sin", lambda p: math.sin(_day_angle(p))),
     ("time_of_day_cos", lambda p: math.cos(_day_angle(p))),
-    # How fast the payer moves, and how that compares with the month.
+    # How fast the payer pays, and how that compares with the month.
     ("payer_count_1m", lambda p: p.payer("count_1m")),
     ("payer_count_1h", lambda p: p.payer("count_1h")),
     ("payer_count_24h", lambda p: p.payer("count_24h")),
@@ -98,7 +103,7 @@ FEATURES: Table = (
     ("counterparty_mean_24h_log", lambda p: math.log1p(_ratio(p.counterparty("sum_24h"), p.counterparty("count_24h")))),
     ("counterparty_age_log", lambda p: math.log1p(p.counterparty("age"))),
     ("counterparty_idle_log", lambda p: math.log1p(p.counterparty("idle"))),
-    # Confirmed fraud, as far as it was known at the time.
+    # Confirmed fraud, as far as it was known at the time of the payment.
     ("payee_frauds_2d", lambda p: p.counters["payee_frauds_2d"]),
     ("payee_frauds_7d", lambda p: p.counters["payee_frauds_7d"]),
     ("payee_frauds_30d", lambda p: p.counters["payee_frauds_30d"]),
@@ -112,25 +117,36 @@ Vector = tuple[float, ...]
 
 
 def vector(transaction: Transaction, counters: Counts, table: Table = FEATURES) -> Vector:
-    """The features in the order of NAMES, each rounded to float32; missing is NaN."""
+    """Return the features of a transaction: one value per name in NAMES, rounded to float32; a missing value is NaN."""
     payment = Payment(transaction, counters, RECEIVING[transaction.type].name)
     return _FLOATS.unpack(_FLOATS.pack(*[feature(payment) for _, feature in table]))
 
 
 def pack(values: Vector) -> bytes:
-    """The snapshot that a decision stores: little-endian float32 in the order of NAMES."""
+    """Return the snapshot that a decision stores: little-endian float32 in the order of NAMES.
+
+    Raises struct.error for a vector of another length.
+
+    >>> snapshot = pack((0.1,) * len(NAMES))
+    >>> len(snapshot) == 4 * len(NAMES), unpack(snapshot)[0]
+    (True, 0.10000000149011612)
+    """
     return _FLOATS.pack(*values)
 
 
 def unpack(snapshot: bytes) -> Vector:
-    """The vector that a decision was made on. Raises struct.error for a snapshot of another length."""
+    """Return the vector that a decision was made on. Raises struct.error for a snapshot of another length."""
     return _FLOATS.unpack(snapshot)
 
 
 @cache
 def fingerprint(table: Table = FEATURES) -> str:
-    """16 hex digits over the names and over the vectors of a probe history: a changed definition, here or in
-    counters, shows.
+    """Return 16 hex digits: a hash of the features' names and of their vectors for a probe history.
+
+    A changed definition, in this module or in `fraud.counters`, changes the fingerprint.
+
+    >>> fingerprint(FEATURES[::-1]) == fingerprint()
+    False
     """
     digest = hashlib.sha256(" ".join(name for name, _ in table).encode())
     for values in probed(table):
@@ -139,7 +155,7 @@ def fingerprint(table: Table = FEATURES) -> str:
 
 
 def probed(table: Table = FEATURES) -> Iterator[Vector]:
-    """The vectors of the probe history, with a payment on both sides of every edge of the definition."""
+    """Yield the vectors of the probe history. It has a payment on both sides of every limit in the definition."""
     counters = InMemoryCounters()
     for account, prefix, age, change in _frauds():
         counters.learn(account, prefix, int(PRESENT.timestamp()) // DAY - age, change)
@@ -148,27 +164,30 @@ def probed(table: Table = FEATURES) -> Iterator[Vector]:
 
 
 PRESENT = datetime(2026, 1, 5, 21, 50, 7, tzinfo=UTC)
-"""The probes' present; everything in their history is at an age."""
+"""The present of the probe history. Everything in the history has an age relative to it."""
 
 DAYS_AGO = (43, 30, 29, 2)
-"""On both sides of the edges of the long window and of what is read from items."""
+"""Ages on both sides of two limits: the end of the longest window, and the last day that is read from items."""
 
 HOURS_AGO = (47, 46, 45, 33, 20, 16, 15, 2)
-"""The same for a merchant: the day before yesterday, yesterday's first hour, and both sides of its live hours."""
+"""Ages for a merchant: the day before yesterday, yesterday's first hour, and both sides of the live hours' limit."""
 
 SECONDS_AGO = (DAY, DAY - 3600, 7200, 3600, 3300, 60, 50, 0)
-"""On both sides of the edge of every short window."""
+"""Ages on both sides of the limit of every short window."""
 
 
 def _frauds() -> Iterator[tuple[str, str, int, int]]:
-    """(account, prefix, age in days, change) of what became known, each in two parts: of tomorrow, too."""
+    """Yield the known frauds as (account, prefix, age in days, change).
+
+    Every day has two changes, because they must add up. Age -1 is tomorrow, which no window may count.
+    """
     for n, (account, prefix) in enumerate(itertools.product(("payer", "payee"), ("fo", "fi")), start=1):
         for age in (-1, 1, 2, 6, 7, 29, 30):
             yield from ((account, prefix, age, n), (account, prefix, age, age + 2))
 
 
 def _probes() -> list[Transaction]:
-    """The history, told as (type, payer, counterparty, device, age in seconds)."""
+    """Return the probe history. Its short form is a list of (type, payer, counterparty, device, age in seconds)."""
     story: list[tuple[str, str, str, str | None, int]] = []
     for days in DAYS_AGO:
         story += [

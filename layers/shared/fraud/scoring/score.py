@@ -1,4 +1,4 @@
-"""`Scoring`: the result of a model for some payments, whichever model it is and wherever it runs."""
+"""`Scoring`: the result of a model for some payments. Every model returns it, embedded or on an endpoint."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,12 +7,14 @@ from fraud.outcome import Thresholds
 
 
 class Scoring(NamedTuple):
-    """The result of one model for some feature vectors, in their order.
+    """The result of one model for some feature vectors, in the order of the vectors.
 
-    scores         probability of fraud, in [0, 1]
-    contributions  (feature, log odds) of the features that raised the score, largest first; empty below the lowest
-                   threshold, because exact contributions cost more than the score
-    degraded       another model was to be asked, and this one stood in
+    version        name of the model
+    thresholds     the model's own least scores, by outcome
+    scores         probability of fraud, in [0, 1], one for each vector
+    contributions  (feature, log odds) of the features that raised the score, largest first, one list for each vector;
+                   empty below the lowest threshold, because exact contributions cost more than the score
+    degraded       the embedded model stood in for the endpoint that should have scored
     """
 
     version: str

@@ -1,8 +1,9 @@
-"""Models behind `evaluation.Scorer`: the embedded trees, and a SageMaker endpoint for which they stand in.
+"""Scorers: the two models behind `decisions.evaluation.Scorer`, the embedded trees and a SageMaker endpoint.
 
-An endpoint's answer brings the version and thresholds of the model that gave it, so scores and thresholds never
-disagree. Whatever is wrong with it (late, dead, garbled, trained on other features), every payment is scored: by the
-embedded model, and the answer says so. An endpoint that keeps failing is left alone for a while.
+The endpoint's response carries the version and thresholds of the model that scored, so scores and thresholds always
+belong together. Every payment is scored: when the endpoint is late, dead, garbled or trained on other features, the
+embedded model stands in for it, and the result is marked `degraded`. An endpoint that keeps failing is not called for
+a while.
 """
 
 import json
@@ -26,26 +27,29 @@ JSON = "application/json"
 
 BUDGET_S = 0.08
 BUDGET_PER_VECTOR_S = 0.002
-"""Seconds for an endpoint, and for each vector in addition: explaining one takes 0.7 ms. The caller may give less."""
+"""Seconds that an endpoint gets for one call, and for each vector in addition: explaining a vector takes 0.7 ms.
+
+The caller may allow less.
+"""
 
 LEAST_S = 0.01
-"""Seconds. With less time left an endpoint is not asked: it could only be late."""
+"""Seconds. With less time left the endpoint is not called: its response could only be late."""
 
 
 def embedded() -> "Embedded":
-    """The packaged model. Raises UndecidableError if it is damaged or was trained on other features."""
+    """Load the packaged model. Raises UndecidableError if it is damaged or was trained on other features."""
     return Embedded(Trees.load((PACKAGED / "trees.json").read_bytes(), (PACKAGED / "manifest.json").read_bytes()))
 
 
 class Embedded:
-    """`evaluation.Scorer` in this process: no network, about a tenth of a millisecond a payment."""
+    """The embedded model, a `decisions.evaluation.Scorer` in this process: no network, about 0.1 ms a payment."""
 
     def __init__(self, trees: Trees) -> None:
         self._trees = trees
         self._lowest = min(trees.thresholds.values())
 
     def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
-        """Score them all, however late it is: nothing else is left to ask."""
+        """Score every vector, even after `until`: no other model is left to score them."""
         del until
         scores = [self._trees.score(vector) for vector in vectors]
         contributions = [
@@ -56,7 +60,10 @@ class Embedded:
 
 
 class Endpoint:
-    """`evaluation.Scorer` on a SageMaker endpoint that runs models/serving/inference.py: one call for all vectors."""
+    """The endpoint, a `decisions.evaluation.Scorer` on SageMaker: one call for all vectors.
+
+    The endpoint runs models/serving/inference.py.
+    """
 
     def __init__(
         self, transport: Transport, name: str, stand_in: Embedded, monotonic: Callable[[], float] = time.monotonic
@@ -68,7 +75,10 @@ class Endpoint:
         self._breaker = Breaker(monotonic)
 
     def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
-        """Score them all; by the embedded model, `degraded`, when the endpoint gives no valid answer in time."""
+        """Score every vector. Without a valid response in time the embedded model scores, and `degraded` is true.
+
+        until  reading of the monotonic clock, in seconds, by which the response must be there
+        """
         now = self._monotonic()
         limit = now + BUDGET_S + BUDGET_PER_VECTOR_S * len(vectors)
         if until is not None:
@@ -85,7 +95,7 @@ class Endpoint:
         return self._stand_in.score(vectors)._replace(degraded=True)
 
     def _ask(self, vectors: Sequence[Vector], until: float) -> Scoring:
-        """Raises ServiceError with what was wrong."""
+        """Call the endpoint. Raises ServiceError, whose code names the cause."""
         rows = [[None if x != x else x for x in vector] for vector in vectors]  # noqa: PLR0124 - only NaN differs from itself
         body = json.dumps({"fingerprint": features.fingerprint(), "rows": rows}, separators=(",", ":")).encode()
         asked = {"EndpointName": self._name, "Body": body, "ContentType": JSON, "Accept": JSON}
@@ -96,7 +106,7 @@ class Endpoint:
 
 
 class _EndpointResponse(BaseModel):
-    """The answer of models/serving/inference.py; a refusal has no scores."""
+    """The response of models/serving/inference.py. A refusal has no scores."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -108,7 +118,10 @@ class _EndpointResponse(BaseModel):
 
 
 def _scoring(text: bytes, vectors: int) -> Scoring:
-    """An endpoint's answer, checked. Raises ServiceError: `foreign`, by other features, or `garbled`."""
+    """Check an endpoint's response and return its scoring.
+
+    Raises ServiceError `foreign` when the model was trained on other features, and `garbled` for a malformed response.
+    """
     try:
         answer = _EndpointResponse.model_validate_json(text)
     except ValidationError:
@@ -126,7 +139,11 @@ def _scoring(text: bytes, vectors: int) -> Scoring:
 
 
 def _ranked(contributions: Sequence[tuple[str, float]]) -> bool:
-    """Whether features are named once each, the strongest first."""
+    """Tell whether every feature is known and named once, the strongest first.
+
+    >>> _ranked([("amount_log", 1.5), ("is_retry", 0.2)]), _ranked([("is_retry", 0.2), ("amount_log", 1.5)])
+    (True, False)
+    """
     names, strengths = [name for name, _ in contributions], [strength for _, strength in contributions]
     return (
         set(names) <= set(features.NAMES)
@@ -136,12 +153,18 @@ def _ranked(contributions: Sequence[tuple[str, float]]) -> bool:
 
 
 class Breaker:
-    """Stops asking what keeps failing, and finds out by itself when it is back.
+    """A circuit breaker: it stops calls to a service that keeps failing, and finds out when the service is back.
 
-    Closed, everything may pass. FAILURES in a row open it: for a pause nothing may pass, then one call, the probe. A
-    probe that fails makes the next pause twice as long, up to LONGEST_S; one that succeeds closes it. A probe of which
-    nothing is heard again counts for nothing: another goes after the same pause. Threads that share one may now and
-    then send a probe too many, which does no harm.
+    While it is closed, every call may pass. FAILURES failures in a row open it. While it is open, no call may pass for
+    a pause; then one call, the probe, may pass. A probe that succeeds closes the breaker. A probe that fails makes the
+    next pause twice as long, up to LONGEST_S. A probe without a reported result counts as neither: another probe may
+    pass after the same pause. Threads that share a breaker may sometimes send one probe too many, which does no harm.
+
+    >>> breaker = Breaker(lambda: 0.0)
+    >>> for _ in range(Breaker.FAILURES):
+    ...     breaker.failed()
+    >>> breaker.admits()
+    False
     """
 
     FAILURES = 3
@@ -153,7 +176,7 @@ class Breaker:
         self._probe_at = 0.0
 
     def admits(self) -> bool:
-        """Whether a call may pass now; True while open sends the probe."""
+        """Tell whether a call may pass now. While the breaker is open, True means that this call is the probe."""
         if self._failures < self.FAILURES:
             return True
         if (now := self._monotonic()) < self._probe_at:
@@ -162,14 +185,14 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """An admitted call did what it should."""
+        """Report that an admitted call succeeded: the breaker closes."""
         self._failures = 0
 
     def failed(self) -> None:
-        """An admitted call failed."""
+        """Report that an admitted call failed."""
         self._failures += 1
         self._probe_at = self._monotonic() + self._pause()
 
     def _pause(self) -> float:
-        doublings = min(self._failures - self.FAILURES, 30)  # far beyond the longest, and still a number
+        doublings = min(self._failures - self.FAILURES, 30)  # far longer than LONGEST_S, without an overflow
         return min(self.FIRST_S * 2.0**doublings, self.LONGEST_S)

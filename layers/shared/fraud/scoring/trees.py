@@ -1,8 +1,8 @@
-"""The embedded model: boosted trees walked in plain Python, without numpy and without executing what was stored.
+"""The embedded model: boosted trees walked in plain Python, without numpy. Loading a model never executes stored code.
 
-It scores like xgboost (models/training/train.py exports and checks it) and explains a score exactly. `Forest` and
-`Manifest` are the two packaged files; a damaged model, or one trained on other features than `features` defines now, is
-refused.
+The scores are those of xgboost: models/training/train.py exports the trees and checks that. The explanation of a score
+is exact. `Forest` and `Manifest` describe the two packaged files. Loading refuses a damaged model, and a model that was
+trained on other features than `features` defines now.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from fraud.scoring.features import Vector
 from fraud.transaction import faults_of
 
 OUTCOMES = ("challenge", "review", "decline")
-"""Outcomes of a score from mild to severe: a manifest has a threshold for each."""
+"""Outcomes that a score can lead to, from mild to severe. A manifest has a threshold for each."""
 
 MOST_BRANCHES = 4
-"""How many different features one path may ask about: up to here two quadrature points explain exactly."""
+"""Most different features that the splits of one path may test: up to four, two quadrature points explain exactly."""
 
 EARLY, LATE = 0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12)
 """Nodes of two-point Gauss-Legendre quadrature on [0, 1], both of weight 1/2: exact for polynomials of degree three."""
@@ -36,9 +36,10 @@ class _Packaged(BaseModel):
 
 
 class Manifest(_Packaged):
-    """The description of a model: its features, the hash of its trees, and the score from which each outcome is due.
+    """The description of a model: its features, the hash of its trees, and the least score of each outcome.
 
-    `trained` and `metrics` are for people: how the model was made, and its quality on payments it had not seen.
+    `trained` and `metrics` are for people: how the model was made, and its quality on payments that were not used for
+    training.
     """
 
     version: str
@@ -63,21 +64,26 @@ class Manifest(_Packaged):
 
 
 def version(sha256: str, thresholds: Mapping[str, float]) -> str:
-    """The model's name: equal exactly when trees and thresholds are."""
+    """Return the model's name. Two names are equal exactly when the trees and the thresholds are equal.
+
+    >>> version("0" * 64, {"review": 0.2}) == version("0" * 64, {"review": 0.3})
+    False
+    """
     deciding = json.dumps([sha256, dict(thresholds)], sort_keys=True).encode()
     return f"embedded-{hashlib.sha256(deciding).hexdigest()[:12]}"
 
 
 class Forest(_Packaged):
-    """All trees as columns over their nodes in pre-order: a left child comes right behind its parent.
+    """All trees as columns over their nodes in pre-order: a left child directly follows its parent.
 
     base          log odds before any tree
     roots         first node of each tree
     feature       index into features.NAMES; 0 for a leaf
-    value         of a split its threshold (left is below), of a leaf the log odds it adds; shortest text of a float32
-    right         the right child; 0 for a leaf
+    value         a split's threshold (values below it go left), or the log odds that a leaf adds; each is the shortest
+                  text of a float32
+    right         index of the right child; 0 for a leaf
     missing_left  1 where a missing value goes left
-    cover         weight of the training rows that came by (sum of hessians)
+    cover         weight of the training rows that reached the node (sum of hessians)
     """
 
     base: Number
@@ -90,7 +96,7 @@ class Forest(_Packaged):
 
     @model_validator(mode="after")
     def _is_walkable(self) -> Self:
-        """Every walk stays inside and moves forward, so it ends."""
+        """Check that every walk stays inside the columns and moves forward, so that it ends."""
         size = len(self.right)
         if any(len(column) != size for column in (self.feature, self.value, self.missing_left, self.cover)):
             raise ValueError("columns of different length")
@@ -104,14 +110,18 @@ class Forest(_Packaged):
 
 
 Effect = tuple[float, float, float, float]
-"""The effect of a feature on a leaf's weight: its factor at both quadrature points, its slope over twice each factor.
+"""The effect of a feature on a leaf's weight.
+
+Two factors, at the early and the late quadrature point; then the feature's slope divided by twice each factor.
 """
 
 
 class Branch(NamedTuple):
-    """All that a path asks of one feature: low <= x < high, or missing where that is let through.
+    """The condition that a path puts on one feature: low <= x < high, or a missing value if `missing` is true.
 
-    `share` is the part of the training rows that goes on, were nothing known of the feature.
+    share  part of the training rows that meets the condition: the factor of a feature whose value is unknown
+    kept   effect on the leaf when the feature's value meets the condition
+    left   effect on the leaf when the feature's value does not meet it
     """
 
     feature: int
@@ -124,7 +134,7 @@ class Branch(NamedTuple):
 
 
 class Leaf(NamedTuple):
-    """Log odds at the end of a path, and one branch per feature on it."""
+    """The end of a path: the log odds that it adds, and one branch for each feature on the path."""
 
     value: float
     branches: tuple[Branch, ...]
@@ -140,9 +150,10 @@ class Trees:
         self._base = forest.base
         self._roots = forest.roots
         self._right = forest.right
-        # xgboost compares in float32: the shortest text of one becomes that float32 again only by rounding.
+        # xgboost compares in float32. The shortest text of a float32 gives back that float32 only after rounding.
         self._value = array("f", forest.value).tolist()
-        # A missing value is -inf in the first half of what `score` reads and +inf in the second: it goes left or right.
+        # `margin` reads a vector twice as long. A missing value is -inf in the first half, so it goes left, and +inf in
+        # the second half, so it goes right. Each split reads the half that its `missing_left` asks for.
         self._reads = [
             feature if left else feature + len(features.NAMES)
             for feature, left in zip(forest.feature, forest.missing_left, strict=True)
@@ -153,11 +164,14 @@ class Trees:
         self.expected = self._base + math.fsum(
             leaf.value * math.prod(branch.share for branch in leaf.branches) for leaf in self._leaves
         )
-        """Log odds of a payment of which nothing is known: contributions say how a payment departs from it."""
+        """Log odds of a payment of which nothing is known. Contributions are a payment's differences from it."""
 
     @classmethod
     def load(cls, trees: bytes, manifest: bytes) -> Self:
-        """Read trees.json and manifest.json. Raises UndecidableError with what is wrong; nothing half valid is used."""
+        """Load a model from trees.json and manifest.json.
+
+        Raises UndecidableError, which says what is wrong: a model that is only partly valid is never used.
+        """
         try:
             described = Manifest.model_validate_json(manifest)
             if hashlib.sha256(trees).hexdigest() != described.sha256:
@@ -168,12 +182,12 @@ class Trees:
             raise UndecidableError(f"model: {faults}") from None
 
     def score(self, vector: Vector) -> float:
-        """Probability of fraud, in [0, 1]."""
+        """Return the probability of fraud, in [0, 1]."""
         return _logistic(self.margin(vector))
 
     def margin(self, vector: Vector) -> float:
-        """Log odds of fraud."""
-        # Everything the inner loop needs is local: it runs some six hundred times per payment.
+        """Return the log odds of fraud."""
+        # The inner loop uses local names only, which are faster: it runs some six hundred times per payment.
         reads, values, right = self._reads, self._value, self._right
         seen = [-math.inf if x != x else x for x in vector] + [math.inf if x != x else x for x in vector]  # noqa: PLR0124
         total = self._base
@@ -185,12 +199,13 @@ class Trees:
         return total
 
     def contributions(self, vector: Vector) -> tuple[float, ...]:
-        """Exact Shapley value of each feature in log odds: `expected` plus their sum is the margin.
+        """Return the exact Shapley value of each feature, in log odds: `expected` plus their sum is the margin.
 
-        The game is path-dependent TreeSHAP's (Lundberg et al. 2020): a leaf is worth its value times, for each feature
-        on its path, 1 or 0 when the feature is known and `share` when it is not. Shapley values are the integral of the
-        gradient of that multilinear function along the diagonal (Owen 1972). With up to four features the gradient is a
-        polynomial of degree three in one variable: two points of Gauss-Legendre integrate it exactly, in linear time.
+        The game is that of path-dependent TreeSHAP (Lundberg et al. 2020). The worth of a leaf is its value times one
+        factor for each feature on its path. A known feature has the factor 1 if it meets the path's condition, else 0.
+        An unknown feature has the factor `share`. Shapley values are the integral of the gradient of that multilinear
+        function along the diagonal (Owen 1972). With up to four features the gradient is a polynomial of degree three
+        in one variable, so two points of Gauss-Legendre quadrature integrate it exactly, in linear time.
         """
         totals = [0.0] * len(vector)
         for value, branches in self._leaves:
@@ -208,13 +223,13 @@ class Trees:
         return tuple(totals)
 
     def explain(self, vector: Vector) -> list[tuple[str, float]]:
-        """Features that raised the score, with their contribution in log odds, largest first."""
+        """Return the features that raised the score, with their contribution in log odds, largest first."""
         raised = [(name, by) for name, by in zip(features.NAMES, self.contributions(vector), strict=True) if by > 0]
         return sorted(raised, key=lambda item: -item[1])
 
 
 def _logistic(margin: float) -> float:
-    """1 / (1 + exp(-margin)), written so that no margin overflows.
+    """Return 1 / (1 + exp(-margin)), computed so that no margin overflows.
 
     >>> _logistic(0.0), _logistic(-1e6), _logistic(1e6)
     (0.5, 0.0, 1.0)
@@ -223,7 +238,7 @@ def _logistic(margin: float) -> float:
 
 
 def _leaves(forest: Forest, values: Sequence[float], node: int, path: dict[int, Branch]) -> list[Leaf]:
-    """Every leaf below a node. However often a path asks about one feature, it has one branch for it."""
+    """Return every leaf below a node. A path that tests a feature several times has one branch for that feature."""
     right = forest.right[node]
     if not right:
         return [Leaf(values[node], tuple(path.values()))]
@@ -244,6 +259,9 @@ def _branch(feature: int, low: float, high: float, missing: bool, share: float) 
 
 
 def _effect(slope: float, share: float) -> Effect:
-    """Along the diagonal a feature's factor is share + slope * t. Halved: the weight of a quadrature point."""
+    """Return the effect of a feature whose factor along the diagonal is share + slope * t, for t in [0, 1].
+
+    The slopes are halved, because each quadrature point has the weight 1/2.
+    """
     early, late = share + slope * EARLY, share + slope * LATE
     return early, late, slope / early / 2, slope / late / 2
