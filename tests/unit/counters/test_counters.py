@@ -1,4 +1,4 @@
-"""The counters against the brute-force oracle, and the properties that make them safe to repeat and reorder."""
+"""Counters compared with the brute-force oracle, and the properties that make them safe to repeat and to reorder."""
 
 import math
 import random
@@ -28,7 +28,7 @@ MIDNIGHT = NOON.replace(hour=0)
 
 
 def differences(transaction: Transaction, state: State, attempts: oracle.Attempts) -> dict[str, tuple[float, float]]:
-    """(measured, expected) of every counter that is not what the oracle says."""
+    """Return (measured, expected) of every counter that differs from the oracle."""
     measured, expected = measure(transaction, state), attempts.measure(transaction)
     assert set(measured) == set(expected) == set(NAMES)
     return {name: (measured[name], expected[name]) for name in NAMES if measured[name] != expected[name]}
@@ -42,7 +42,7 @@ def count_all(transactions: Iterable[Transaction]) -> InMemoryCounters:
 
 
 def read(counters: InMemoryCounters, transaction: Transaction) -> dict[str, float]:
-    """Count and measure."""
+    """Count the payment and return its counters."""
     return measure(transaction, counters.count(transaction))
 
 
@@ -51,14 +51,17 @@ def contents(counters: InMemoryCounters) -> dict[Key, tuple[object, ...]]:
 
 
 def look(items: Mapping[Key, Item], transaction: Transaction, profiles: Mapping[str, Any] | None = None) -> State:
-    """Return the stored values without counting: most payments are too old to come again, and pairs drop old tokens."""
+    """Return the state of a payment without counting it again.
+
+    Most payments are too old to come again, and pairs have dropped old tokens.
+    """
     moved = updates(transaction)
     keys = (*(update.key for update in moved), *reads(moved))
     return State({key: items[key] for key in keys if key in items}, dict(profiles or {}))
 
 
 class SharedItems(defaultdict[Key, Item]):
-    """One table for many writers: an update is atomic, as in DynamoDB, an attempt of several updates is not."""
+    """A table for many writers. One update is atomic, as in DynamoDB; an attempt of several updates is not."""
 
     def __init__(self) -> None:
         super().__init__(Item)
@@ -71,7 +74,7 @@ class SharedItems(defaultdict[Key, Item]):
                 self.applied += self[update.key].apply(update)
 
 
-def test_sixteen_writers_leave_what_the_oracle_says_in_every_counter():
+def test_after_sixteen_concurrent_writers_every_counter_equals_the_oracle():
     rounds = arrivals(random.Random(16), rounds=10, size=200)
     items, history = SharedItems(), Profiles()
     attempts, alive = oracle.Attempts(folded=True), oracle.Attempts()
@@ -98,7 +101,7 @@ def test_sixteen_writers_leave_what_the_oracle_says_in_every_counter():
             assert differences(transaction, look(items, transaction), alive) == {}
 
 
-def test_every_payment_sees_what_the_oracle_says_of_those_counted_before_it():
+def test_every_payment_measures_what_the_oracle_says_about_the_payments_before_it():
     rng = random.Random(3)
     counters, attempts = InMemoryCounters(), oracle.Attempts(folded=True)
     repeats = frauds = 0
@@ -112,15 +115,15 @@ def test_every_payment_sees_what_the_oracle_says_of_those_counted_before_it():
             repeats += not new
             frauds += measure(transaction, state)["payee_frauds_2d"] > 0
             if rng.random() < 0.1:
-                a_label_comes(rng, counters, attempts, transaction, now)
+                learn_a_label(rng, counters, attempts, transaction, now)
     assert repeats > 75
     assert frauds > 75
 
 
-def a_label_comes(
+def learn_a_label(
     rng: random.Random, counters: InMemoryCounters, attempts: oracle.Attempts, transaction: Transaction, now: datetime
 ) -> None:
-    """The payment is held for a fraud since now or up to a month ago; one in four is taken back at once."""
+    """Learn that the payment is a fraud, known since up to a month ago. One label in four is taken back at once."""
     known_at = now - rng.random() ** 3 * timedelta(days=32)
     for change in (1, -1) if rng.random() < 0.25 else (1,):
         for role, account in (("payer", transaction.payer_id), ("payee", transaction.payee_id)):
@@ -130,9 +133,9 @@ def a_label_comes(
 
 
 class Profiles:
-    """Profiles as a fold leaves them; written from payments, not from items.
+    """Profiles as a fold leaves them, but written from payments instead of items.
 
-    First and last are starts of hours, as in an item of the day before: so a profile may already hold what is live.
+    First and last are starts of hours, as in an item of the day before. So a profile may also hold live periods.
     """
 
     SIDES: Mapping[str, tuple[str, str]] = {
@@ -151,8 +154,9 @@ class Profiles:
             self._attempts[kind, entity].append((transaction, other))
 
     def of(self, transaction: Transaction, *, early: bool) -> dict[str, dict[str, Any]]:
-        """Return the profiles of a payment's parties, folded as far as its windows need; early: to the last closed
-        period.
+        """Return the profiles of a payment's parties, folded as far as its windows need.
+
+        early  fold further: every period before the payment's own
         """
         found: dict[str, dict[str, Any]] = defaultdict(dict)
         for pk in profiles(transaction).values():
@@ -168,7 +172,7 @@ class Profiles:
 
 
 def fold(profile: dict[str, Any], side: str, attempt: Transaction, other: str) -> None:
-    """One payment into one side of a profile."""
+    """Add one payment to one side of a profile."""
     day, hour = attempt.epoch // DAY, attempt.epoch // 3600
     history = profile.get(side, FoldedHistory())
     device = attempt.device_id if side == "o" else None
@@ -188,17 +192,17 @@ def with_one_more(series: Series, number: int, amount: int, other: str, device: 
     return Series.of({**buckets, number: after})
 
 
-def test_months_of_history_measure_the_same_however_far_the_fold_has_come():
+def test_counters_over_months_do_not_depend_on_how_far_the_fold_has_come():
     rng = random.Random(40)
     days = [MIDNIGHT + timedelta(days=n + rng.random()) for n in range(46) for _ in range(14)]
-    crowd = [crowd_payment(rng, moment, n, people=8) for n, moment in enumerate(days)]
+    crowd = [crowd_payment(rng, occurred_at, n, people=8) for n, occurred_at in enumerate(days)]
     items, history, folding = SharedItems(), Profiles(), InMemoryCounters()
     attempts = oracle.Attempts(folded=True)
     for n, transaction in enumerate(sorted(crowd, key=lambda one: one.occurred_at + rng.random() * MAX_AGE)):
         attempts.accept(transaction)
         items.write(transaction)
         history.add(transaction)
-        early = n % 2 == 0  # folded as far as needed, or further
+        early = n % 2 == 0  # in turn: folded further than needed, and just as far as needed
         states = {
             "by payments": look(items, transaction, history.of(transaction, early=early)),
             "by items": folding.count(transaction),
@@ -209,7 +213,7 @@ def test_months_of_history_measure_the_same_however_far_the_fold_has_come():
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
-def test_a_repeat_is_refused_by_every_kind_of_item(kind):
+def test_every_item_of_a_payment_refuses_a_repeat(kind):
     transaction = payment(**SIDES_OF_TYPE[kind])
     counters = InMemoryCounters()
     assert not counters.count(transaction).recounted
@@ -218,12 +222,12 @@ def test_a_repeat_is_refused_by_every_kind_of_item(kind):
     assert read(counters, transaction) == before
 
 
-def test_every_kind_is_moved_by_some_type():
+def test_every_kind_is_updated_by_some_type_of_payment():
     moved = {update.key.kind.name for sides in SIDES_OF_TYPE.values() for update in updates(payment(**sides))}
     assert moved == set(KINDS)
 
 
-def test_a_crash_between_two_updates_leaves_a_retry_that_completes_the_attempt():
+def test_a_retry_completes_an_attempt_that_crashed_between_two_updates():
     transaction = payment()
     counters = InMemoryCounters()
     first, *_ = updates(transaction)
@@ -233,7 +237,7 @@ def test_a_crash_between_two_updates_leaves_a_retry_that_completes_the_attempt()
     assert measure(transaction, state) == read(InMemoryCounters(), transaction)
 
 
-def test_a_changed_body_is_an_attempt_of_its_own():
+def test_a_changed_body_is_counted_as_another_attempt():
     counters = count_all([payment(amount=100)])
     assert read(counters, payment(amount=200))["payer_sum_1m"] == 300
 
@@ -249,7 +253,7 @@ def test_windows_reach_over_midnight():
     values = read(counters, payment(transaction_id="first-of-the-day", occurred_at=MIDNIGHT, amount=1000))
     sums = [values[f"payer_sum_{window}"] for window in ("1m", "1h", "24h", "7d", "30d")]
     assert sums == [1100, 1110, 1111, 1111, 1111]
-    assert values["payer_idle"] == 3600  # of yesterday only hours are read
+    assert values["payer_idle"] == 3600  # yesterday's items are read by the hour
     assert (values["pair_count_2d"], values["pair_age_days"]) == (4, 1)
 
 
@@ -265,7 +269,7 @@ def test_later_buckets_are_ignored_except_within_todays_pair():
     assert (values["payer_idle"], values["pair_sum_2d"]) == (IDLE_CAP, 111)
 
 
-def test_a_payment_twelve_hours_late_counts_where_it_belongs():
+def test_a_payment_twelve_hours_late_counts_at_its_own_time():
     counters = count_all([payment(transaction_id="on-time", occurred_at=NOON)])
     late = payment(transaction_id="late", occurred_at=NOON - MAX_AGE)
     assert read(counters, late)["payer_count_24h"] == 1
@@ -273,7 +277,7 @@ def test_a_payment_twelve_hours_late_counts_where_it_belongs():
 
 
 BORDER = datetime.fromtimestamp(641 * 32 * DAY, tz=NOON.tzinfo)
-"""Where one pair item ends and the next begins."""
+"""The time at which one item of a pair ends and the next begins."""
 
 
 @pytest.mark.parametrize(
@@ -286,7 +290,7 @@ def test_pair_windows_reach_over_the_border_of_an_item(age, seen):
     assert values["pair_age_days"] == age
 
 
-def test_a_pair_remembers_two_items_and_no_more():
+def test_a_pairs_age_reaches_back_over_two_items_only():
     start = BORDER - timedelta(days=32)
     counters = count_all([payment(transaction_id="first", occurred_at=start)])
     last = BORDER + timedelta(days=31, hours=23)
@@ -295,7 +299,7 @@ def test_a_pair_remembers_two_items_and_no_more():
     assert read(counters, next_item)["pair_age_days"] == 1
 
 
-def test_a_pair_drops_the_tokens_of_days_that_nothing_repairs_and_keeps_the_last():
+def test_a_pair_keeps_the_tokens_of_three_days_and_drops_older_ones():
     days = [payment(transaction_id=f"day-{n}", occurred_at=BORDER + timedelta(days=n, hours=1)) for n in range(10)]
     counters = count_all(days)
     item = counters.items[Key(PAIR, pair_of(days[-1]), 641)]
@@ -313,7 +317,7 @@ def test_an_instrument_is_not_an_account_of_the_same_name():
 
 
 def with_history(history: FoldedHistory, side: str = "o") -> dict[str, float]:
-    """Counters of the payment at NOON whose payer has this side folded."""
+    """Return the counters of a payment at NOON whose payer has this folded history on one side."""
     counters = InMemoryCounters()
     counters.profiles["account#payer-1"] = {side: history}
     return read(counters, payment(amount=1))
@@ -326,7 +330,7 @@ TODAY = int(NOON.timestamp()) // DAY
     ("age", "in_7d", "in_30d"),
     [(0, 0, 0), (1, 0, 0), (2, 1, 1), (6, 1, 1), (7, 0, 1), (29, 0, 1), (30, 0, 0)],
 )
-def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age, in_7d, in_30d):
+def test_a_day_window_reads_the_profile_from_the_day_before_yesterday_back_to_its_end(age, in_7d, in_30d):
     day = TODAY - age
     values = with_history(
         FoldedHistory(days=Series.of({day: Bucket(packed(3, 500), 1 << (slot_of("payee-1") + 1) % 127)}))
@@ -341,7 +345,7 @@ def test_profile_days_count_from_the_day_before_yesterday_to_the_windows_end(age
 @pytest.mark.parametrize(
     ("age", "in_24h", "in_7d"), [(15, 0, 0), (16, 1, 1), (23, 1, 1), (24, 0, 1), (36, 0, 1), (37, 0, 0)]
 )
-def test_hours_of_a_merchant_that_are_no_longer_live_come_from_its_profile_back_to_yesterdays_first(age, in_24h, in_7d):
+def test_a_merchants_hours_that_are_no_longer_live_come_from_its_profile_since_yesterday_midnight(age, in_24h, in_7d):
     hour = int(NOON.timestamp()) // 3600 - age
     counters = InMemoryCounters()
     bucket = Bucket(packed(3, 500), 1 << (slot_of("payer-1") + 1) % 127)
@@ -365,7 +369,7 @@ def test_windows_of_a_merchant_reach_over_the_hours_of_its_items():
     values = read(counters, payment(type="merchant", amount=100_000, occurred_at=at))
     sums = [values[f"merchant_sum_{window}"] for window in ("1m", "1h", "24h", "7d")]
     assert sums == [100_001, 100_011, 101_111, 111_111]
-    assert values["merchant_idle"] == 3605  # of the hour before only its start is read
+    assert values["merchant_idle"] == 3605  # the item of the hour before is read by the hour
     assert values["merchant_age"] == 25 * 3600 + 5
 
 
@@ -373,7 +377,7 @@ def test_windows_of_a_merchant_reach_over_the_hours_of_its_items():
 def test_a_device_is_old_if_the_profile_holds_its_slot_within_thirty_days(age, new):
     device = Bucket(devices=1 << slot_of("device-1"))
     with_it, without = (FoldedHistory(days=Series.of({TODAY - age: bucket})) for bucket in (device, Bucket()))
-    assert with_history(with_it)["device_new"] == new  # yesterday's is read from its item
+    assert with_history(with_it)["device_new"] == new  # yesterday is read from its item, not from the profile
     assert with_history(without)["device_new"] == 1
 
 
@@ -401,7 +405,7 @@ def test_age_and_idle_come_from_the_profile_when_nothing_newer_is_known():
 
 
 @given(start=st.integers(-3 * DAY, 3 * DAY), span=st.integers(0, 6 * DAY))
-def test_a_past_later_than_the_payment_is_ignored_as_later_buckets_are(start, span):
+def test_folded_history_later_than_the_payment_is_ignored(start, span):
     epoch = int(NOON.timestamp())
     first, last = epoch + start, epoch + start + span
     values = with_history(FoldedHistory(first, last))
@@ -411,7 +415,7 @@ def test_a_past_later_than_the_payment_is_ignored_as_later_buckets_are(start, sp
 
 
 @pytest.mark.parametrize(("first", "needed"), [(-1, False), (0, False), (1, True)])
-def test_older_fine_buckets_are_needed_unless_something_older_is_known_to_the_profile(first, needed):
+def test_older_fine_buckets_are_needed_unless_the_profile_knows_an_older_payment(first, needed):
     counters = count_all(
         [payment(transaction_id=f"t-{hours}", occurred_at=NOON - timedelta(hours=hours)) for hours in (2, 0)]
     )
@@ -421,7 +425,7 @@ def test_older_fine_buckets_are_needed_unless_something_older_is_known_to_the_pr
     assert hidden(key, state.items, FoldedHistory(epoch + 60 + first, epoch + 60 + first), epoch + 60, since) is needed
 
 
-def test_a_profile_belongs_to_a_side():
+def test_each_side_of_a_profile_counts_for_its_own_kind_only():
     counters = InMemoryCounters()
     epoch = int(NOON.timestamp())
     counters.profiles |= {
@@ -456,7 +460,7 @@ def test_frauds_count_by_the_day_on_which_they_became_known(role, age, in_2d, in
     assert {name: values[name] for name in frauds} == dict.fromkeys(frauds, 0) | seen
 
 
-def test_frauds_belong_to_an_account_and_its_role_in_them():
+def test_frauds_count_only_for_the_account_in_the_role_it_had_in_them():
     counters = InMemoryCounters()
     counters.learn("payer-1", FRAUD_SIDES["payee"], TODAY, 1)
     counters.learn("payee-1", FRAUD_SIDES["payer"], TODAY, 1)
@@ -469,7 +473,7 @@ def test_frauds_belong_to_an_account_and_its_role_in_them():
 
 
 @pytest.mark.parametrize("role", FRAUD_SIDES)
-def test_what_only_begins_as_a_fraud_bucket_does_is_none(role):
+def test_an_attribute_that_only_begins_like_a_fraud_bucket_is_not_counted(role):
     counters = InMemoryCounters()
     prefix = FRAUD_SIDES[role]
     counters.profiles[f"account#{role}-1"] = {f"{prefix}{TODAY}": 2, f"{prefix}rst_seen": 1, f"{prefix}": 1}
@@ -482,7 +486,7 @@ def test_idle_skips_the_payments_own_bucket_only_when_it_is_alone_there():
     assert read(counters, payment(transaction_id="second", occurred_at=NOON + timedelta(seconds=8)))["payer_idle"] == 8
 
 
-def test_who_takes_no_part_is_absent():
+def test_an_entity_that_takes_no_part_has_absent_counters():
     values = read(InMemoryCounters(), payment(device_id=None))
     others = {name for name in NAMES if name.split("_")[0] in {"device", "merchant", "instrument"}}
     assert others
@@ -502,7 +506,7 @@ def test_distinct_is_linear_counting_capped_at_615():
     assert sorted(DISTINCT) == list(DISTINCT)
 
 
-def test_a_hot_payees_distinct_count_fills_up():
+def test_the_distinct_count_of_a_hot_payee_reaches_its_cap():
     counters, attempts = InMemoryCounters(), oracle.Attempts()
     for n in range(1500):
         one = payment(transaction_id=f"t-{n}", payer_id=f"payer-{n}", occurred_at=NOON + timedelta(seconds=n % 60))
@@ -533,14 +537,14 @@ def test_items_expire_after_everything_that_reads_them(kind):
 
 
 @pytest.mark.parametrize(("side", "kind", "period"), [(0, "p2p", f"d{TODAY}"), (1, "merchant", f"h{TODAY * 24 + 12}")])
-def test_the_fold_finds_an_item_by_its_period_in_one_of_64_slices(side, kind, period):
+def test_the_folds_index_lists_an_item_by_its_period_in_one_of_64_slices(side, kind, period):
     fields = SIDES_OF_TYPE[kind]
     slices = {updates(payment(**fields | {"payer_id": f"a-{n}", "payee_id": f"b-{n}"}))[side].fold for n in range(500)}
     assert {name.split("#")[0] for name in slices} == {period}
     assert {int(name.split("#")[1]) for name in slices} == set(range(64))
 
 
-def test_the_fold_finds_every_item_but_pairs():
+def test_the_folds_index_lists_every_item_but_pairs():
     moved = [update for sides in SIDES_OF_TYPE.values() for update in updates(payment(**sides))]
     assert [update.fold is None for update in moved] == [update.key.kind is PAIR for update in moved]
 
@@ -564,8 +568,8 @@ def test_repeats_anywhere_change_nothing(repeats):
 
 
 def test_whole_buckets_stay_close_to_exact_windows():
-    """The table that `python -m tests.support.oracle` prints, on a smaller crowd."""
+    """The errors that `python -m tests.support.oracle` prints, here for a smaller crowd."""
     errors = {name: oracle.relative(pairs) for name, pairs in oracle.errors(3000, people=80).items()}
     assert max(errors["count", window] for window in ("1m", "1h", "24h", "30d")) < 0.05
-    assert errors["count", "7d"] < 0.1  # six whole days and the hours of today: half a day short on average
+    assert errors["count", "7d"] < 0.1  # six whole days and today so far: half a day short on average (D-010)
     assert errors["distinct", "30d"] < 0.15

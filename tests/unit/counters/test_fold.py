@@ -1,4 +1,4 @@
-"""When periods close, what a fold leaves in the profiles, and that its order and repetition leave no trace."""
+"""The fold: when periods close, which counts a fold writes to the profiles, and folds repeated and in any order."""
 
 import functools
 import operator
@@ -46,11 +46,11 @@ def deployed() -> Deployment:
     return deployed
 
 
-# --- when ------------------------------------------------------------------------------------------------------------
+# --- when a period is folded -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("sk", "seconds"), [("d", DAY), ("h", HOUR)])
-def test_period_closes_a_quarter_of_an_hour_after_its_last_payment_may_come(sk, seconds):
+def test_a_period_closes_a_quarter_of_an_hour_after_its_last_payment_may_come(sk, seconds):
     period = NOW // seconds
     end = (period + 1) * seconds
     assert closable(sk, end + 12 * HOUR + 15 * 60 - 1) == period - 1
@@ -58,7 +58,7 @@ def test_period_closes_a_quarter_of_an_hour_after_its_last_payment_may_come(sk, 
 
 
 @pytest.mark.parametrize(("sk", "seconds"), [("d", DAY), ("h", HOUR)])
-def test_lag_counts_from_the_moment_that_the_oldest_unfolded_period_closed(sk, seconds):
+def test_lag_counts_from_when_the_oldest_unfolded_period_closed(sk, seconds):
     closed = (NOW // seconds + 1) * seconds + LAG
     period = closable(sk, closed)
     assert waiting(sk, period, closed) == 0
@@ -68,14 +68,14 @@ def test_lag_counts_from_the_moment_that_the_oldest_unfolded_period_closed(sk, s
     assert waiting(sk, period - 3, closed + 60) == 2 * seconds + 60
 
 
-def test_slices_begin_at_the_clock_or_thirty_days_before():
+def test_the_first_watermark_is_the_latest_closed_period_or_thirty_days_before_it():
     assert beginning("d", NOW, fresh=True) == closable("d", NOW)
     assert beginning("d", NOW, fresh=False) == closable("d", NOW) - 30
     assert beginning("h", NOW, fresh=False) == closable("h", NOW) - 30 * 24
 
 
 @pytest.mark.parametrize("kind", [PAYER, PAYEE, DEVICE, INSTRUMENT, MERCHANT])
-def test_payment_is_stale_exactly_when_the_first_period_read_from_the_profile_is_not_folded(kind):
+def test_a_payment_is_stale_exactly_when_a_period_that_it_reads_from_the_profile_is_not_folded(kind):
     key = Key(kind, "x", 500_000)
     assert key.slice is not None
     needed = 500_000 - {"d": 2, "h": 16}[kind.sk]
@@ -85,14 +85,14 @@ def test_payment_is_stale_exactly_when_the_first_period_read_from_the_profile_is
     assert stale([key], {})
 
 
-def test_pair_is_read_directly_and_never_stale():
+def test_a_pair_is_read_directly_and_is_never_stale():
     assert not stale([Key(PAIR, "a|b", 600)], {})
 
 
-# --- what ------------------------------------------------------------------------------------------------------------
+# --- the counts in the profile ---------------------------------------------------------------------------------------
 
 
-def test_closed_day_is_in_the_profile_as_it_was_in_its_items(deployed):
+def test_a_folded_day_has_the_counts_of_its_items(deployed):
     deployed.pay(amount=700, payee_id="payee-2")
     deployed.now += timedelta(hours=3)
     deployed.pay(transaction_id="t-2", amount=300, device_id="device-2")
@@ -107,7 +107,7 @@ def test_closed_day_is_in_the_profile_as_it_was_in_its_items(deployed):
     assert deployed.profile("device#device-2")["u"].days.buckets()[TODAY].total == packed(1, 300)
 
 
-def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed):
+def test_a_merchants_hours_are_folded_one_by_one_and_its_day_is_their_sum(deployed):
     for number, hours in enumerate((0, 5, 5)):
         deployed.now = NOON + timedelta(hours=hours)
         deployed.pay(transaction_id=f"t-{number}", type="merchant", payee_id="shop", amount=10 + number)
@@ -119,7 +119,7 @@ def test_merchants_hours_are_folded_each_and_their_day_from_all_of_them(deployed
     assert deployed.profile("account#shop")["m"] == FoldedHistory(NOW, NOW + 5 * HOUR, day, hours)
 
 
-def test_fold_of_an_hour_reads_its_own_item_and_the_profile_has_the_others_of_its_day():
+def test_fold_of_an_hour_reads_only_its_own_item_and_takes_the_days_other_hours_from_the_profile():
     hour = NOW // HOUR
     assert sources(MERCHANT, hour, NO_HISTORY) == range(hour, hour + 1)
     day = NOW // DAY * 24
@@ -129,18 +129,18 @@ def test_fold_of_an_hour_reads_its_own_item_and_the_profile_has_the_others_of_it
     assert folded(MERCHANT, hour, {}, held).days == Series.of({TODAY: other})
 
 
-def test_repair_of_an_hour_whose_day_the_profile_has_forgotten_reads_the_whole_day():
+def test_repair_of_an_hour_reads_the_whole_day_when_the_profile_has_dropped_its_hours():
     hour, day = NOW // HOUR, NOW // DAY * 24
     forgotten = FoldedHistory(last=(day + PROFILE_HOURS) * HOUR, hours=Series.of({day + 1: Bucket(packed(1, 5))}))
     assert sources(MERCHANT, hour, forgotten) == range(day, day + 24)
     after = folded(MERCHANT, hour, {}, forgotten)
     assert hour in after.hours.numbers
-    assert after.days == Series.of({TODAY: Bucket()})  # all its hours are in the items, of which there are none
+    assert after.days == Series.of({TODAY: Bucket()})  # the day is summed from its items, and there are none
     assert hour not in folded(MERCHANT, hour, {}, FoldedHistory(last=(hour + PROFILE_HOURS) * HOUR)).hours.numbers
 
 
 @pytest.mark.parametrize("repaired", range(3))
-def test_repair_after_days_leaves_a_merchants_profile_as_if_it_had_come_in_time(repaired):
+def test_a_repair_that_comes_days_late_gives_the_same_merchant_profile_as_one_in_time(repaired):
     profiles = []
     for late in (None, repaired):
         there = Deployment()
@@ -164,7 +164,7 @@ def test_repair_after_days_leaves_a_merchants_profile_as_if_it_had_come_in_time(
     assert profiles[0] == profiles[1]
 
 
-def test_short_windows_of_a_merchant_reach_over_the_hour(deployed):
+def test_short_windows_of_a_merchant_reach_back_over_the_start_of_the_hour(deployed):
     offline = InMemoryCounters()
     found = []
     for minutes in (40, 58, 59.9, 60.2, 61):
@@ -176,7 +176,7 @@ def test_short_windows_of_a_merchant_reach_over_the_hour(deployed):
     assert found == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
 
 
-def test_what_no_window_reaches_leaves_the_profile():
+def test_days_and_hours_that_no_window_reaches_are_dropped_from_the_profile():
     ages, hour = (0, 32, 33, 50), NOW // HOUR
     days = {TODAY - age: Bucket(age) for age in ages}
     hours = {hour - age: Bucket(age) for age in (0, 47, 48, 60)}
@@ -186,7 +186,7 @@ def test_what_no_window_reaches_leaves_the_profile():
     assert folded(MERCHANT, hour, {}, history).hours.numbers == (hour - 47, hour)
 
 
-def test_fraud_buckets_that_no_window_reaches_are_outlived_and_nothing_else_is():
+def test_only_fraud_buckets_that_no_window_reaches_are_outlived():
     names = ["pk", "o", "i", "m", "u", "status", "deny", "fo", "fi", "fox", f"o{TODAY - 99}", f"fo-{TODAY}", "fo1.5"]
     days = [TODAY - age for age in (0, PROFILE_DAYS - 1, PROFILE_DAYS, 400)]
     found = outlived([*names, *(f"{side}{day}" for side in ("fo", "fi") for day in days)], TODAY)
@@ -194,7 +194,7 @@ def test_fraud_buckets_that_no_window_reaches_are_outlived_and_nothing_else_is()
     assert max(FRAUD_WINDOWS.values()) < PROFILE_DAYS
 
 
-def test_a_long_life_is_forgotten_piece_by_piece():
+def test_many_outlived_fraud_buckets_are_removed_a_hundred_at_a_time():
     names = [f"fi{TODAY - PROFILE_DAYS - n}" for n in range(FORGOTTEN_AT_ONCE + 20)]
     first = outlived(names, TODAY)
     assert len(first) == FORGOTTEN_AT_ONCE
@@ -202,7 +202,7 @@ def test_a_long_life_is_forgotten_piece_by_piece():
 
 
 def learn(deployed: Deployment, account: str, name: str, change: int = 1) -> None:
-    """A label's part in a profile, whatever else happens to it."""
+    """Change a fraud bucket of a profile as a label does, without a condition."""
     payload = {
         "TableName": TABLES.profiles,
         "Key": {"pk": {"S": f"account#{account}"}},
@@ -212,7 +212,7 @@ def learn(deployed: Deployment, account: str, name: str, change: int = 1) -> Non
     deployed.table.gather([Request("update_item", payload)])
 
 
-def test_fold_removes_outlived_fraud_buckets_without_a_request_of_its_own(deployed):
+def test_a_folds_own_update_removes_outlived_fraud_buckets(deployed):
     deployed.pay(type="merchant", payee_id="payer-2")
     deployed.pay(transaction_id="t-2", payer_id="payer-2", payee_id="payer-3")
     old, live = f"fo{TODAY - PROFILE_DAYS}", f"fi{TODAY - PROFILE_DAYS + 1}"
@@ -226,7 +226,7 @@ def test_fold_removes_outlived_fraud_buckets_without_a_request_of_its_own(deploy
     deployed.now = NOON + timedelta(days=1, minutes=15)
     deployed.meanwhile = taken_back
     before = len(deployed.requests)
-    deployed.fold_all()  # of both its sides, one of them by the hour
+    deployed.fold_all()  # both sides of the account, one of them by the hour
     profile = deployed.profile("account#payer-2")
     assert profile.keys() == {"pk", "o", "m", live} | ({old} & profile.keys())
     updated = [request.payload for request in deployed.requests[before:] if request.operation == "update_item"]
@@ -240,7 +240,7 @@ def test_fold_removes_outlived_fraud_buckets_without_a_request_of_its_own(deploy
     assert deployed.profile("account#payer-2").keys() == {"pk", "o", "m"}
 
 
-def test_fold_that_changes_nothing_writes_nothing(deployed):
+def test_a_fold_that_changes_nothing_writes_nothing(deployed):
     key = updates(deployed.pay())[0].key
     deployed.now = NOON + timedelta(days=1, minutes=15)
     deployed.fold_all()
@@ -263,12 +263,12 @@ SERIES = st.builds(Series.of, BUCKETS)
 
 
 @given(st.builds(FoldedHistory, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), SERIES, SERIES))
-def test_past_is_unpacked_as_it_was_packed(history):
+def test_folded_history_is_unpacked_as_it_was_packed(history):
     assert FoldedHistory.unpacked(history.packed()) == history
 
 
 @given(BUCKETS, st.integers(0, 2**32), st.integers(0, 2**32))
-def test_window_of_a_series_is_the_sum_of_its_buckets(buckets, start, stop):
+def test_a_window_of_a_series_is_the_sum_of_its_buckets(buckets, start, stop):
     window = range(start, stop)
     inside = [bucket for number, bucket in buckets.items() if number in window]
     series = Series.of(buckets)
@@ -280,27 +280,27 @@ def test_window_of_a_series_is_the_sum_of_its_buckets(buckets, start, stop):
 
 
 @pytest.mark.parametrize("broken", [b"", b"\0\1\2", FoldedHistory(days=Series.of({1: Bucket()})).packed()[:-1]])
-def test_what_is_no_past_is_an_error(broken):
+def test_bytes_that_are_not_a_folded_history_are_an_error(broken):
     with pytest.raises((zlib.error, struct.error)):
         FoldedHistory.unpacked(broken)
 
 
 @given(BUCKETS, st.integers(0, 2**32 - 1), st.integers(1, 2**32))
-def test_series_changes_as_its_buckets_do(buckets, number, kept):
+def test_put_changes_a_series_as_it_would_change_a_dictionary_of_buckets(buckets, number, kept):
     series, changed = Series.of(buckets), {**buckets, number: Bucket(7)}
     assert series.put(number, Bucket(7), 2**32) == Series.of(changed)
     assert series.put(number, Bucket(1), 2**32).put(number, Bucket(7), 2**32) == Series.of(changed)
     assert series.put(number, Bucket(7), kept) == Series.of({n: b for n, b in changed.items() if n > number - kept})
 
 
-def test_past_of_another_layout_is_an_error():
+def test_folded_history_of_another_layout_is_an_error():
     content = zlib.decompress(FoldedHistory().packed(), wbits=-zlib.MAX_WBITS)
     with pytest.raises(ValueError, match="layout 2"):
         FoldedHistory.unpacked(zlib.compress(b"\2" + content[1:], wbits=-zlib.MAX_WBITS))
 
 
 @pytest.mark.parametrize("size", [-52, 52])
-def test_past_with_a_bucket_too_few_or_too_many_is_an_error(size):
+def test_folded_history_with_a_bucket_too_few_or_too_many_is_an_error(size):
     content = zlib.decompress(FoldedHistory(days=Series.of({1: Bucket(), 2: Bucket()})).packed(), wbits=-zlib.MAX_WBITS)
     with pytest.raises(struct.error):
         FoldedHistory.unpacked(zlib.compress((content + bytes(52))[: len(content) + size], wbits=-zlib.MAX_WBITS))
@@ -310,7 +310,7 @@ def test_past_with_a_bucket_too_few_or_too_many_is_an_error(size):
 
 
 def two_days(deployed: Deployment) -> list[Key]:
-    """Payments of forty hours; returns what there is to fold."""
+    """Make payments over forty hours. Return the keys of the items to fold."""
     keys: dict[Key, None] = {}
     for n in range(9):
         deployed.now = NOON + timedelta(hours=5 * n)
@@ -321,7 +321,7 @@ def two_days(deployed: Deployment) -> list[Key]:
 
 
 def profiles_after(order: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Every profile after these folds."""
+    """Return every profile after the items are folded in this order, given by their positions in `two_days`."""
     deployed = Deployment()
     keys = two_days(deployed)
     for position in order:
@@ -336,11 +336,11 @@ IN_ORDER = profiles_after(EACH)
 
 @settings(max_examples=40)
 @given(st.permutations(EACH), st.lists(st.sampled_from(EACH)))
-def test_order_and_repetition_of_folds_leave_no_trace(order, again):
+def test_profiles_do_not_depend_on_the_order_or_the_repetition_of_folds(order, again):
     assert profiles_after([*order, *again]) == IN_ORDER
 
 
-def test_memory_folds_again_what_was_repaired_after_its_fold():
+def test_counters_in_memory_fold_a_period_again_when_it_is_repaired_after_its_fold():
     counters = InMemoryCounters()
     counters.count(payment())
     later = NOON + timedelta(days=2)
@@ -351,7 +351,7 @@ def test_memory_folds_again_what_was_repaired_after_its_fold():
     assert (values["payer_count_7d"], values["payer_sum_7d"]) == (4, 3 * 1200 + 5)
 
 
-def test_memory_drops_items_of_folded_days_and_keeps_the_windows():
+def test_counters_in_memory_drop_items_of_folded_days_without_a_change_of_the_windows():
     counters = InMemoryCounters()
     for day in range(9):
         paid = payment(transaction_id=f"t-{day}", occurred_at=NOON + timedelta(days=day))

@@ -1,4 +1,4 @@
-"""The table of shards: how it changes, that no value shows a split, and that the fold writes it."""
+"""The shard table: how schedules change, that no counter changes by a split, and that the fold writes the table."""
 
 import json
 import random
@@ -62,13 +62,13 @@ def on(steps: ShardSchedule, day: int) -> int:
     return Shards({"payee#x": steps}).of(PAYEE, "x", day)
 
 
-# --- how it changes --------------------------------------------------------------------------------------------------
+# --- how a schedule changes ------------------------------------------------------------------------------------------
 
 WANTS = st.lists(st.tuples(st.integers(0, 20), st.sampled_from(NUMBERS)), max_size=25)
 
 
 def history(wants: Sequence[tuple[int, int]]) -> tuple[ShardSchedule, int]:
-    """The steps after days that wanted so many, and the day."""
+    """Return the schedule after a series of (days later, wanted number of shards), and the last day."""
     steps: ShardSchedule = ()
     today = TODAY
     for later, number in wants:
@@ -78,7 +78,7 @@ def history(wants: Sequence[tuple[int, int]]) -> tuple[ShardSchedule, int]:
 
 
 @given(WANTS, st.sampled_from(NUMBERS))
-def test_no_day_that_has_come_or_comes_next_changes_and_those_behind_get_what_is_wanted(wants, number):
+def test_no_day_before_the_day_after_tomorrow_changes_and_later_days_get_enough_shards(wants, number):
     before, today = history(wants)
     after = extended(before, today, number)
     settled = range(today - KEEP_DAYS - 1, today + 2)
@@ -90,7 +90,7 @@ def test_no_day_that_has_come_or_comes_next_changes_and_those_behind_get_what_is
 
 
 @given(WANTS, st.sampled_from(NUMBERS), st.sampled_from(NUMBERS))
-def test_who_wants_more_gets_no_day_with_less(wants, one, other):
+def test_wanting_more_shards_never_gives_a_day_fewer(wants, one, other):
     steps, today = history(wants)
     less, more = (extended(steps, today, number) for number in sorted((one, other)))
     days = range(today - KEEP_DAYS, today + 2 * LAST_DAYS)
@@ -98,7 +98,7 @@ def test_who_wants_more_gets_no_day_with_less(wants, one, other):
 
 
 @given(WANTS)
-def test_steps_are_few_ascend_and_differ_and_go_when_no_item_needs_them(wants):
+def test_steps_are_few_and_ascending_and_are_removed_when_no_item_needs_them(wants):
     steps, today = history(wants)
     assert all(day < later and number != then for (day, number), (later, then) in pairwise(steps))
     assert [number for _, number in steps[:1]] != [1]
@@ -107,7 +107,7 @@ def test_steps_are_few_ascend_and_differ_and_go_when_no_item_needs_them(wants):
     assert extended(steps, today + AHEAD_DAYS + LAST_DAYS + KEEP_DAYS + 1, 1) == ()
 
 
-def test_entity_that_stays_hot_is_written_once_a_week():
+def test_an_entity_that_stays_hot_is_written_once_a_week():
     steps: ShardSchedule = ()
     changes = 0
     for day in range(TODAY, TODAY + 100):
@@ -141,7 +141,7 @@ def test_a_period_wants_the_least_power_of_two_that_keeps_its_items_small(item, 
     assert wanted(item) == number
 
 
-def test_size_is_about_what_dynamodb_would_say():
+def test_the_estimated_size_is_close_to_the_size_in_dynamodb():
     deployed = Deployment()
     for n in range(300):
         deployed.now = NOON + timedelta(seconds=11 * n)
@@ -152,7 +152,7 @@ def test_size_is_about_what_dynamodb_would_say():
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_an_order_names_an_entity_and_a_power_of_two(number):
+def test_a_request_to_split_names_an_entity_and_a_power_of_two(number):
     assert ordered({"split": "merchant#shop:1", "shards": number}) == ("merchant#shop:1", number)
 
 
@@ -178,12 +178,12 @@ def test_a_wrong_request_to_split_names_its_faults(fields, rules):
     assert [fault.rule for fault in refused.value.faults] == rules
 
 
-# --- names -----------------------------------------------------------------------------------------------------------
+# --- keys and updates of shards --------------------------------------------------------------------------------------
 
 IN_FOUR = Shards({kind.key(name): ((0, 4),) for kind in KINDS.values() for name in ("payer-1", "shop", "payer-1|shop")})
 
 
-def test_shards_of_a_period_differ_in_their_key_and_share_slice_and_fold():
+def test_shards_of_a_period_differ_in_their_key_and_share_period_and_slice():
     paid = [payment(transaction_id=f"t-{n}", **SHOP) for n in range(400)]
     moved = [updates(each, IN_FOUR) for each in paid]
     found = {
@@ -201,13 +201,13 @@ def test_shards_of_a_period_differ_in_their_key_and_share_slice_and_fold():
     assert len({update.token[:1] for all_ in moved for update in all_ if update.key == moved[0][1].key}) > 64
 
 
-def test_a_payment_in_a_shard_is_the_same_update_but_for_its_key():
+def test_an_update_of_a_shard_differs_from_the_unsplit_update_in_its_key_only():
     for one, other in zip(updates(payment(**SHOP)), updates(payment(**SHOP), IN_FOUR), strict=True):
         assert one == other._replace(key=other.key.whole)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
-def test_shards_put_together_are_the_item_that_was_never_split(places):
+def test_merged_shards_equal_the_item_that_was_never_split(places):
     whole, parts = Item(), {n: Item() for n in range(4)}
     key = updates(payment())[0].key
     for n, place in enumerate(places):
@@ -219,11 +219,11 @@ def test_shards_put_together_are_the_item_that_was_never_split(places):
     assert (together.buckets, together.slots, together.devices) == (whole.buckets, whole.slots, whole.devices)
 
 
-# --- no value shows it ----------------------------------------------------------------------------------------------
+# --- no counter changes by a split -----------------------------------------------------------------------------------
 
 
-def enter(deployed: Deployment, name: str, steps: ShardSchedule) -> None:
-    """Write an entity's steps, as if they had been there all the time; everybody has an old table then."""
+def write_schedule(deployed: Deployment, name: str, steps: ShardSchedule) -> None:
+    """Write an entity's schedule at once, before its days. All readers still have the table from before."""
     deployed.table.gather([Request("update_item", {"TableName": TABLES.profiles, **shard_update(name, (), steps)})])
 
 
@@ -233,7 +233,7 @@ def steps_of(deployed: Deployment, name: str) -> ShardSchedule:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_split_that_begins_changes_and_ends_shows_in_no_value(seed):
+def test_no_counter_changes_when_a_split_begins_or_changes_or_ends(seed):
     rng = random.Random(seed)
     rounds = arrivals(rng, rounds=40, size=12)
     deployed, memory = Deployment(page=3, few=0), InMemoryCounters()
@@ -243,7 +243,7 @@ def test_a_split_that_begins_changes_and_ends_shows_in_no_value(seed):
         lengths = [rng.choice([1, 1, 2]) for _ in range(3)]
         numbers = [rng.choice([1, 2, 4, 8]) for _ in lengths]
         steps = [(start + sum(lengths[:n]), number) for n, number in enumerate(numbers)]
-        enter(deployed, name, (*steps, (start + sum(lengths), 1)))
+        write_schedule(deployed, name, (*steps, (start + sum(lengths), 1)))
     repeats = split = 0
     for n, arriving in enumerate(rounds):
         deployed.now = NOON + n * timedelta(hours=5)
@@ -262,13 +262,13 @@ def test_a_split_that_begins_changes_and_ends_shows_in_no_value(seed):
 
 def split_shop(number: int) -> Deployment:
     deployed = Deployment()
-    enter(deployed, "merchant#shop", ((TODAY - 1, number),))
+    write_schedule(deployed, "merchant#shop", ((TODAY - 1, number),))
     deployed.folding.tick()
     return deployed
 
 
 def rounds_of(deployed: Deployment, paid: Transaction) -> list[list[Request]]:
-    """The requests of one payment, by network step."""
+    """Return the requests of one payment, by round trip."""
     steps: list[list[Request]] = []
     deployed.meanwhile = lambda requests: steps.append(list(requests))
     counted(deployed.store, paid)
@@ -280,28 +280,30 @@ def keys_of(request: Request) -> int:
     return sum(len(wanted["Keys"]) for wanted in request.payload["RequestItems"].values())
 
 
-def test_a_merchant_of_many_shards_is_read_in_the_same_round_trip():
+def test_a_merchant_with_many_shards_is_read_in_the_same_round_trip():
     deployed = split_shop(64)
     deployed.pay(**SHOP)
     for n, hours in enumerate((3, 3, 9)):
         deployed.now += timedelta(hours=hours)
-        deployed.store.count([])  # a minute's watermarks
+        deployed.store.count([])  # reads the watermarks again, so that the payment does not
         paid = payment(transaction_id=f"t-later-{n}", occurred_at=deployed.now, **SHOP)
         (sent,) = rounds_of(deployed, paid)
         sizes = [keys_of(request) for request in sent if request.operation == "batch_get_item"]
         assert max(sizes) == KEYS_PER_READ
-        assert sum(sizes) == 3 + 15 * 64 + 3 + 1 + 63  # payer, pair and device; the shop; profiles; decision; siblings
+        assert (
+            sum(sizes) == 3 + 15 * 64 + 3 + 1 + 63
+        )  # payer, pair and device; the shop; profiles; decision; other shards
         state = counted(deployed.store, paid).state
         assert measure(paid, state)["merchant_count_24h"] == n + 2
 
 
-def test_a_day_kind_is_read_once_while_it_is_busy_and_once_more_after_an_hours_rest():
+def test_a_split_account_needs_a_second_round_trip_only_after_an_hour_without_payments():
     deployed = Deployment()
     deployed.pay()
     deployed.now += timedelta(days=2)
     deployed.fold_all()
     for name in ("payer#payer-1", "payee#payee-1"):
-        enter(deployed, name, ((TODAY, 8),))
+        write_schedule(deployed, name, ((TODAY, 8),))
     values = []
     memory = InMemoryCounters()
     memory.count(payment())
@@ -313,10 +315,10 @@ def test_a_day_kind_is_read_once_while_it_is_busy_and_once_more_after_an_hours_r
         state = counted(deployed.store, paid).state
         values.append((trips, measure(paid, state)["payee_idle"]))
         assert measure(paid, state) == measure(paid, memory.count(paid))
-    assert [trips for trips, _ in values] == [1, 1, 1, 2, 2, 1]  # both parties rest, and are read together
+    assert [trips for trips, _ in values] == [1, 1, 1, 2, 2, 1]  # after a pause, both parties are read in one more trip
 
 
-def test_others_that_cannot_be_read_make_the_state_incomplete():
+def test_other_shards_that_cannot_be_read_make_the_state_incomplete():
     deployed = split_shop(4)
     deployed.pay(**SHOP)
     gather = deployed.table.gather
@@ -341,7 +343,7 @@ def test_others_that_cannot_be_read_make_the_state_incomplete():
         assert state_read.uncounted == ()
 
 
-def test_a_payment_is_counted_again_in_its_own_shard_and_refolded_with_all():
+def test_a_repair_counts_in_the_payments_own_shard_and_folds_all_shards_again():
     deployed = split_shop(4)
     for n in range(6):
         deployed.pay(transaction_id=f"t-{n}", **SHOP)
@@ -359,11 +361,11 @@ def test_a_payment_is_counted_again_in_its_own_shard_and_refolded_with_all():
     assert history.days.total(range(TODAY, TODAY + 1)) == packed(7, 8400)
 
 
-# --- the fold writes it ----------------------------------------------------------------------------------------------
+# --- the fold writes the shard table ---------------------------------------------------------------------------------
 
 
 def grow(deployed: Deployment, name: str, period: int, count: int) -> None:
-    """An item as so many payments would have left it, without them."""
+    """Write an item as if `count` payments had been counted in it."""
     kind, _, entity = name.partition("#")
     key = Key(KINDS[kind], entity, period)
     (update,) = (each for each in updates(payment(**SHOP)) if each.key.kind is MERCHANT)
@@ -374,7 +376,7 @@ def grow(deployed: Deployment, name: str, period: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("few", [0, 500])
-def test_fold_enters_large_entities_in_the_shard_table_and_no_others(few):
+def test_the_fold_writes_large_entities_to_the_shard_table_and_no_others(few):
     deployed = Deployment(few=few)
     deployed.folding.tick()
     deployed.pay()
@@ -390,7 +392,7 @@ def test_fold_enters_large_entities_in_the_shard_table_and_no_others(few):
     assert SHARDS not in [request.payload.get("Key", {}).get("pk", {}).get("S") for request in deployed.requests]
 
 
-def test_two_folds_that_write_one_entry_leave_what_both_want():
+def test_two_folds_that_split_one_entity_leave_the_larger_number_of_shards():
     deployed = Deployment()
     deployed.folding.tick()
     deployed.fold({"split": "payee#a", "shards": 2})
@@ -406,7 +408,7 @@ def test_two_folds_that_write_one_entry_leave_what_both_want():
     assert steps_of(deployed, "payee#a") == ((start, 16), (start + LAST_DAYS, 1))
 
 
-def test_entry_that_is_overtaken_for_ever_is_given_up():
+def test_a_schedule_that_others_keep_changing_is_given_up_after_some_attempts():
     deployed = Deployment()
     numbers = iter(range(ATTEMPTS + 9))
 
@@ -423,7 +425,7 @@ def test_entry_that_is_overtaken_for_ever_is_given_up():
         deployed.fold({"split": "payee#a", "shards": 4})
 
 
-def test_tick_drops_what_has_run_out():
+def test_a_tick_removes_schedules_that_have_run_out():
     deployed = Deployment()
     deployed.fold({"split": "payee#a", "shards": 4})
     deployed.now += timedelta(days=AHEAD_DAYS + LAST_DAYS + KEEP_DAYS)
@@ -434,7 +436,7 @@ def test_tick_drops_what_has_run_out():
     assert deployed.profile(SHARDS) == {"pk": SHARDS}
 
 
-def test_a_table_that_takes_no_change_keeps_no_fold_waiting():
+def test_slices_are_queued_and_folded_even_when_the_shard_table_cannot_be_written():
     deployed = Deployment(few=0)
     deployed.fold({"split": "payee#a", "shards": 4})
     deployed.folding.tick()
@@ -454,7 +456,7 @@ def test_a_table_that_takes_no_change_keeps_no_fold_waiting():
     assert deployed.profile("account#payer-1")["o"].days.total(range(TODAY, TODAY + 1)) == packed(1, 1200)
 
 
-def test_full_table_takes_no_new_entity_but_prolongs_those_it_has():
+def test_a_full_shard_table_takes_no_new_entity_but_prolongs_those_it_has():
     deployed = Deployment()
     full = {f"payee#{n}": {"L": [{"L": [{"N": str(TODAY)}, {"N": "2"}]}]} for n in range(MOST_ENTITIES)}
     deployed.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, **full}
@@ -465,7 +467,7 @@ def test_full_table_takes_no_new_entity_but_prolongs_those_it_has():
     assert (TODAY + AHEAD_DAYS, 4) in steps_of(deployed, "payee#7")
 
 
-def test_fold_goes_on_when_what_grew_cannot_be_entered(capsys):
+def test_a_fold_goes_on_when_a_large_entity_does_not_fit_in_the_shard_table(capsys):
     deployed = Deployment()
     full = {f"payee#{n}": {"L": [{"L": [{"N": str(TODAY)}, {"N": "2"}]}]} for n in range(MOST_ENTITIES)}
     deployed.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, **full}
@@ -476,7 +478,7 @@ def test_fold_goes_on_when_what_grew_cannot_be_entered(capsys):
     assert (line["code"], line["Door"]) == ("ShardsFull", "schedules")
 
 
-def test_entry_reaches_the_store_before_it_holds():
+def test_a_new_schedule_reaches_the_store_before_its_first_day():
     deployed = Deployment()
     deployed.folding.tick()
     deployed.pay(**SHOP)
@@ -492,10 +494,10 @@ def test_entry_reaches_the_store_before_it_holds():
     assert min(days) == TODAY + AHEAD_DAYS
 
 
-# --- what is large ---------------------------------------------------------------------------------------------------
+# --- large items -----------------------------------------------------------------------------------------------------
 
 
-def test_a_large_item_is_told_of_and_no_other():
+def test_only_a_large_item_is_reported_as_large():
     deployed = Deployment()
     deployed.folding.tick()
     grow(deployed, "merchant#shop", HOUR, 9_000)
@@ -503,6 +505,6 @@ def test_a_large_item_is_told_of_and_no_other():
     held = deployed.table.tables[TABLES.counters]
     for tokens, large in ((8_000, []), (8_200, ["merchant"])):
         held[key] = {**held[key], "r": {"BS": [n.to_bytes(6) for n in range(tokens)]}}
-        for _ in range(2):  # counted, and refused
+        for _ in range(2):  # once counted, once refused as a duplicate
             state_read = counted(deployed.store, payment(transaction_id=f"t-{tokens}", **SHOP))
             assert [one.kind.name for one in state_read.large] == large

@@ -1,4 +1,7 @@
-"""The fold's workers, schedule and reader on a table in memory: killed, raced, short of time, late, or not at all."""
+"""The fold worker, its ticks and the readers of its watermarks, on a table in memory.
+
+Workers are killed, overtaken by another worker, short of time, late, or never started.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -25,7 +28,7 @@ HOUR, DAY = 3600, 86_400
 NOW = int(NOON.timestamp())
 TODAY = NOW // DAY
 QUARTER_PAST = NOON + timedelta(minutes=15)
-"""Yesterday has just closed."""
+"""The time at which yesterday closes."""
 
 TODAYS_ITEM = {"pk": "payer#payer-1", "sk": f"d{TODAY}"}
 NOTHING = TickResult(0, 0, 0)
@@ -41,7 +44,7 @@ def deployed() -> Deployment:
 
 
 def crowd(deployed: Deployment, size: int) -> tuple[Slice, list[str]]:
-    """As many payers of one slice pay, and their day closes; returns them as the index orders them."""
+    """Let `size` payers of one slice pay, and their day close. Return slice and payers, in the order of the index."""
     names = (f"payer-{n}" for n in itertools.count())
     part = Key(PAYER, "payer-0", 0).slice
     assert part is not None
@@ -56,14 +59,14 @@ def slice_message(part: Slice) -> Message:
     return {"letter": part.sk, "slice": part.number}
 
 
-def folds(requests: Sequence[Request]) -> bool:
-    """Whether these are the updates of profiles, and no watermark's."""
+def writes_profiles(requests: Sequence[Request]) -> bool:
+    """Tell whether the requests update profiles, and no watermark."""
     updated = {payload["TableName"] for operation, payload in requests if operation == "update_item"}
-    return TABLES.profiles in updated and not steps(requests)
+    return TABLES.profiles in updated and not moves_watermarks(requests)
 
 
-def steps(requests: Sequence[Request]) -> bool:
-    """Whether this moves watermarks."""
+def moves_watermarks(requests: Sequence[Request]) -> bool:
+    """Tell whether one of the requests moves watermarks."""
     return any(
         operation == "update_item" and payload["Key"]["pk"]["S"] in WATERMARKS.values()
         for operation, payload in requests
@@ -75,7 +78,7 @@ def operations(deployed: Deployment) -> list[str]:
 
 
 def shop_pays(deployed: Deployment) -> Slice:
-    """One payment to a merchant; returns the slice of its hours."""
+    """Make one payment to a merchant. Return the slice of the merchant's hours."""
     paid = deployed.pay(type="merchant", payee_id="shop")
     (part,) = (update.key.slice for update in updates(paid) if update.key.kind is MERCHANT)
     assert part is not None
@@ -84,19 +87,19 @@ def shop_pays(deployed: Deployment) -> Slice:
 
 def moved(table: InMemoryDynamoDB, before: dict[Slice, Progress | None], after: Progress) -> bool:
     request = Request("update_item", {"TableName": TABLES.profiles, **watermark_update(before, after)})
-    (answer,) = table.gather([request])
-    return not isinstance(answer, ConditionFailed)
+    (response,) = table.gather([request])
+    return not isinstance(response, ConditionFailed)
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
-def test_killed_worker_is_followed_by_one_that_goes_on_where_the_watermark_says(deployed):
+def test_after_a_killed_worker_the_next_one_goes_on_from_the_watermark(deployed):
     part, payers = crowd(deployed, 7)
     numbers = itertools.count()
 
     def killed_at_the_second_step(requests: Sequence[Request]) -> None:
-        if steps(requests) and next(numbers) == 1:
+        if moves_watermarks(requests) and next(numbers) == 1:
             raise KeyboardInterrupt
 
     deployed.meanwhile = killed_at_the_second_step
@@ -110,12 +113,12 @@ def test_killed_worker_is_followed_by_one_that_goes_on_where_the_watermark_says(
     assert deployed.fold(slice_message(part)) == (0, 0)
 
 
-def test_of_two_workers_on_a_slice_the_slower_stops(deployed):
+def test_of_two_workers_on_a_slice_the_slower_one_stops(deployed):
     part, _ = crowd(deployed, 6)
     meetings = iter([True])
 
     def overtaken(requests: Sequence[Request]) -> None:
-        if steps(requests) and next(meetings, False):
+        if moves_watermarks(requests) and next(meetings, False):
             assert deployed.another.work(slice_message(part), lambda: RESERVE_MS) == (6, 1)
 
     deployed.meanwhile = overtaken
@@ -124,7 +127,7 @@ def test_of_two_workers_on_a_slice_the_slower_stops(deployed):
     assert not deployed.messages
 
 
-def test_worker_short_of_time_queues_its_slice_again_and_begins_no_page(deployed):
+def test_a_worker_short_of_time_queues_its_slice_again_and_begins_no_page(deployed):
     part, _ = crowd(deployed, 5)
     left = iter([RESERVE_MS, RESERVE_MS, RESERVE_MS - 1])
     assert deployed.fold(slice_message(part), lambda: next(left)) == (4, 0)
@@ -133,7 +136,7 @@ def test_worker_short_of_time_queues_its_slice_again_and_begins_no_page(deployed
     assert deployed.watermark(part) == Progress(TODAY)
 
 
-def test_open_period_is_not_folded(deployed):
+def test_an_open_period_is_not_folded(deployed):
     part, _ = crowd(deployed, 1)
     deployed.now = QUARTER_PAST + timedelta(days=1, seconds=-1)
     assert deployed.fold(slice_message(part)) == (0, 0)
@@ -141,17 +144,17 @@ def test_open_period_is_not_folded(deployed):
     assert deployed.fold(slice_message(part)) == (1, 1)
 
 
-def test_slice_without_a_watermark_waits_for_the_tick_that_gives_it_one():
+def test_a_slice_without_a_watermark_is_not_folded():
     assert Deployment().fold(slice_message(Slice("d", 17))) == (0, 0)
 
 
-def test_fold_that_was_overtaken_by_a_repairs_fold_reads_again(deployed):
+def test_a_fold_that_a_repairs_fold_overtook_reads_again(deployed):
     deployed.pay()
     deployed.now = A_DAY_LATER
     repairs = iter([True])
 
     def repaired(requests: Sequence[Request]) -> None:
-        if folds(requests) and next(repairs, False):
+        if writes_profiles(requests) and next(repairs, False):
             counted(deployed.store, payment(transaction_id="t-lost", amount=5))
             deployed.another.work(TODAYS_ITEM, lambda: RESERVE_MS)
 
@@ -160,7 +163,7 @@ def test_fold_that_was_overtaken_by_a_repairs_fold_reads_again(deployed):
     assert deployed.profile("account#payer-1")["o"].days.buckets()[TODAY].total == packed(2, 1205)
 
 
-def test_profile_is_read_before_the_items_so_that_no_repair_falls_between(deployed):
+def test_the_profile_is_read_before_the_items_so_that_no_repair_is_lost(deployed):
     deployed.pay()
     deployed.requests.clear()
     deployed.fold(TODAYS_ITEM)
@@ -169,11 +172,11 @@ def test_profile_is_read_before_the_items_so_that_no_repair_falls_between(deploy
     assert [wanted["ConsistentRead"] for tables in reads for wanted in tables.values()] == [False, True]
 
 
-def test_profile_that_was_read_too_old_is_read_consistently(deployed):
+def test_an_overtaken_fold_reads_the_profile_consistently(deployed):
     deployed.pay()
 
     def overtaken(requests: Sequence[Request]) -> None:
-        if folds(requests):
+        if writes_profiles(requests):
             deployed.meanwhile = lambda _: None
             deployed.another.work(TODAYS_ITEM, lambda: RESERVE_MS)
 
@@ -184,12 +187,12 @@ def test_profile_that_was_read_too_old_is_read_consistently(deployed):
     assert [tables[TABLES.profiles]["ConsistentRead"] for tables in reads if TABLES.profiles in tables] == [False, True]
 
 
-def test_profile_that_a_label_is_written_to_is_tried_again(deployed):
+def test_a_fold_is_tried_again_while_a_label_is_written_to_the_same_profile(deployed):
     deployed.pay()
     tries = itertools.count()
 
     def busy(requests: Sequence[Request]) -> None:
-        if folds(requests) and next(tries) < 2:
+        if writes_profiles(requests) and next(tries) < 2:
             raise UnavailableError("TransactionConflictException")
 
     deployed.meanwhile = busy
@@ -197,12 +200,12 @@ def test_profile_that_a_label_is_written_to_is_tried_again(deployed):
     assert next(tries) == 3
 
 
-def test_worker_gives_up_after_some_attempts(deployed):
+def test_a_worker_gives_up_after_some_attempts(deployed):
     deployed.pay()
     tries = itertools.count(1)
 
     def away(requests: Sequence[Request]) -> None:
-        if folds(requests):
+        if writes_profiles(requests):
             raise UnavailableError(f"try {next(tries)}")
 
     deployed.meanwhile = away
@@ -212,7 +215,7 @@ def test_worker_gives_up_after_some_attempts(deployed):
     busy = DynamoStore(deployed.table, TABLES, 400, deployed.clock)
 
     def overtaken(requests: Sequence[Request]) -> None:
-        if folds(requests):
+        if writes_profiles(requests):
             deployed.another.work(TODAYS_ITEM, lambda: RESERVE_MS)
         else:
             counted(busy, payment(transaction_id=f"t-late-{next(tries)}"))
@@ -222,7 +225,7 @@ def test_worker_gives_up_after_some_attempts(deployed):
         deployed.fold(TODAYS_ITEM)
 
 
-def test_watermark_moves_from_where_it_is_and_no_other_way():
+def test_a_watermark_moves_only_from_where_it_is_stored():
     table, part = InMemoryDynamoDB(), Slice("d", 3)
     assert not moved(table, {part: Progress(4)}, Progress(5))
     assert moved(table, {part: None}, Progress(5))
@@ -234,7 +237,7 @@ def test_watermark_moves_from_where_it_is_and_no_other_way():
     assert not moved(table, {part: Progress(5, "payer#b")}, Progress(6))
 
 
-def test_watermarks_of_a_letter_move_together_or_not_at_all_and_leave_the_others(deployed):
+def test_watermarks_in_one_update_move_together_or_not_at_all_and_others_stay(deployed):
     closed = Progress(closable("h", int(deployed.now.timestamp())))
     deployed.now += timedelta(hours=3)
     one, two, three = (Slice("h", number) for number in (3, 4, 5))
@@ -245,7 +248,7 @@ def test_watermarks_of_a_letter_move_together_or_not_at_all_and_leave_the_others
     assert [progress.through - closed.through for progress in found] == [1, 2, 2, 0]
 
 
-def test_every_slice_of_a_letter_moves_in_one_update_that_dynamodb_takes():
+def test_an_update_of_all_slices_of_a_letter_is_within_dynamodbs_limits():
     before = {part: Progress(500_000) for part in SLICES if part.sk == "h"}
     payload = watermark_update(before, Progress(500_001))
     for expression in (payload["UpdateExpression"], payload["ConditionExpression"]):
@@ -253,10 +256,10 @@ def test_every_slice_of_a_letter_moves_in_one_update_that_dynamodb_takes():
         assert sum(expression.count(operator) for operator in ("=", "AND")) < 300
 
 
-# --- the schedule ----------------------------------------------------------------------------------------------------
+# --- ticks -----------------------------------------------------------------------------------------------------------
 
 
-def test_fresh_stack_begins_at_the_latest_closed_period():
+def test_a_fresh_stack_begins_at_the_latest_closed_period():
     deployed = Deployment()
     assert deployed.folding.tick() == NOTHING
     assert deployed.messages == []
@@ -264,7 +267,7 @@ def test_fresh_stack_begins_at_the_latest_closed_period():
     assert not counted(deployed.store, payment()).state.stale
 
 
-def test_stack_with_counters_but_no_watermarks_folds_all_that_windows_reach():
+def test_a_stack_with_counters_but_no_watermarks_folds_all_periods_that_windows_reach():
     deployed = Deployment(few=0)
     parts = {update.key.slice for update in updates(deployed.pay())}
     deployed.now += timedelta(days=20)
@@ -281,7 +284,7 @@ def test_stack_with_counters_but_no_watermarks_folds_all_that_windows_reach():
     assert measure(last, state)["payer_count_30d"] == 3
 
 
-def test_first_tick_that_died_halfway_is_completed_by_the_next():
+def test_the_next_tick_completes_a_first_tick_that_died_halfway():
     deployed = Deployment()
     begun, missing = SLICES[:64], SLICES[64:]
     start = Progress(closable("d", NOW) + 1)  # by a clock ahead of this one
@@ -297,7 +300,7 @@ def test_two_first_ticks_at_once_agree():
     first = iter([True])
 
     def beaten(requests: Sequence[Request]) -> None:
-        if steps(requests) and next(first, False):
+        if moves_watermarks(requests) and next(first, False):
             assert deployed.another.tick() == NOTHING
 
     deployed.meanwhile = beaten
@@ -305,7 +308,7 @@ def test_two_first_ticks_at_once_agree():
     assert all(deployed.watermark(part) == Progress(closable(part.sk, NOW)) for part in SLICES)
 
 
-def test_tick_with_nothing_closed_is_one_read(deployed):
+def test_a_tick_with_nothing_closed_is_one_read(deployed):
     deployed.requests.clear()
     deployed.now += timedelta(minutes=59)
     assert deployed.folding.tick() == NOTHING
@@ -315,7 +318,7 @@ def test_tick_with_nothing_closed_is_one_read(deployed):
     assert deployed.messages == []
 
 
-def test_tick_moves_idle_slices_on_in_one_update_of_each_letter(deployed):
+def test_a_tick_moves_idle_slices_on_with_one_update_for_each_letter(deployed):
     deployed.requests.clear()
     deployed.now += timedelta(hours=1)
     assert deployed.folding.tick() == NOTHING
@@ -328,19 +331,19 @@ def test_tick_moves_idle_slices_on_in_one_update_of_each_letter(deployed):
     assert deployed.messages == []
 
 
-def test_tick_queues_only_slices_with_something_to_fold(deployed):
+def test_a_tick_queues_only_slices_with_something_to_fold(deployed):
     part = shop_pays(deployed)
-    assert deployed.folding.tick() == NOTHING  # open: nothing yet
+    assert deployed.folding.tick() == NOTHING  # the period is still open
     deployed.now += timedelta(hours=13)
     assert deployed.folding.tick().slices == 1
     assert deployed.messages == [slice_message(part)]
     deployed.work()
     deployed.now += timedelta(hours=1)
-    assert deployed.folding.tick() == NOTHING  # folded: listed, and no more to do
+    assert deployed.folding.tick() == NOTHING  # the index still lists the item, but it is folded
     assert deployed.watermark(part) == Progress(NOW // HOUR + 1)
 
 
-def test_tick_folds_what_is_little_by_itself_an_entitys_hours_one_after_another():
+def test_a_tick_folds_a_few_items_by_itself_hour_after_hour():
     deployed = Deployment(few=3)
     deployed.folding.tick()
     for hour in range(3):
@@ -356,14 +359,14 @@ def test_tick_folds_what_is_little_by_itself_an_entitys_hours_one_after_another(
     assert deployed.folding.tick() == NOTHING
 
 
-def test_tick_that_dies_amid_its_own_folds_is_completed_by_the_next():
+def test_the_next_tick_completes_a_tick_that_died_during_its_own_folds():
     deployed = Deployment()
     deployed.folding.tick()
     shop_pays(deployed)
     deployed.now += timedelta(hours=14)
 
     def killed(requests: Sequence[Request]) -> None:
-        if steps(requests):
+        if moves_watermarks(requests):
             raise KeyboardInterrupt
 
     deployed.meanwhile = killed
@@ -374,22 +377,22 @@ def test_tick_that_dies_amid_its_own_folds_is_completed_by_the_next():
     assert deployed.profile("account#shop")["m"].days.buckets()[TODAY].total == packed(1, 1200)
 
 
-def test_tick_leaves_a_slice_alone_whose_worker_is_amid_a_period(deployed):
+def test_a_tick_does_not_move_a_slice_whose_worker_is_in_the_middle_of_a_period(deployed):
     part, payers = crowd(deployed, 7)
     left = iter([RESERVE_MS, RESERVE_MS - 1])
     deployed.fold(slice_message(part), lambda: next(left))
     deployed.messages.clear()
-    assert deployed.folding.tick().slices == 2  # and the payee's
+    assert deployed.folding.tick().slices == 2  # this one and the payee's
     assert slice_message(part) in deployed.messages
     assert deployed.watermark(part) == Progress(TODAY - 1, f"payer#{payers[1]}")
 
 
-def test_tick_that_meets_a_worker_queues_what_it_could_not_move(deployed):
+def test_a_tick_that_meets_a_worker_queues_the_slices_that_it_could_not_move(deployed):
     deployed.now += timedelta(hours=1)
     part, meetings = Slice("h", 9), iter([True])
 
     def overtaken(requests: Sequence[Request]) -> None:
-        if steps(requests) and next(meetings, False):
+        if moves_watermarks(requests) and next(meetings, False):
             assert deployed.another.work(slice_message(part), lambda: RESERVE_MS) == (0, 1)
 
     deployed.meanwhile = overtaken
@@ -399,7 +402,7 @@ def test_tick_that_meets_a_worker_queues_what_it_could_not_move(deployed):
     assert deployed.folding.tick() == NOTHING
 
 
-def test_tick_queues_every_slice_that_is_behind_where_the_index_lists_too_much(deployed):
+def test_a_tick_queues_every_slice_that_is_behind_when_the_index_is_too_long_to_search(deployed):
     for n in range(LISTED // 3 + 1):
         deployed.pay(transaction_id=f"t-{n}", payer_id=f"a-{n}", payee_id=f"b-{n}", device_id=f"c-{n}")
     deployed.now += timedelta(hours=1)
@@ -409,10 +412,10 @@ def test_tick_queues_every_slice_that_is_behind_where_the_index_lists_too_much(d
     assert deployed.folding.tick() == NOTHING
 
 
-def test_fold_that_stands_still_shows_in_the_lag_and_in_the_payments_that_it_concerns(deployed):
+def test_a_fold_that_stands_still_shows_in_the_lag_and_as_stale_payments(deployed):
     deployed.pay()
     deployed.now += timedelta(days=4)
-    assert deployed.folding.tick() == (3 * DAY, 2, 0)  # today closed so long ago; payer and device share a slice
+    assert deployed.folding.tick() == (3 * DAY, 2, 0)  # the day closed three days ago; payer and device share a slice
     others = payment(transaction_id="t-3", payer_id="payer-3", payee_id="payee-3", device_id="device-3")
     assert not counted(deployed.store, others).state.stale
     assert counted(deployed.store, payment(transaction_id="t-2", occurred_at=deployed.now)).state.stale
@@ -429,7 +432,7 @@ def repaired(deployed: Deployment) -> Transaction:
     return lost
 
 
-def test_repaired_item_of_a_closed_period_is_folded_again(deployed):
+def test_a_repaired_item_of_a_closed_period_is_folded_again(deployed):
     deployed.pay()
     deployed.now += timedelta(days=2)
     deployed.fold_all()
@@ -439,12 +442,12 @@ def test_repaired_item_of_a_closed_period_is_folded_again(deployed):
     assert deployed.profile("account#payer-1")["o"].days.buckets()[TODAY].total == packed(2, 1205)
 
 
-def test_repaired_item_of_an_open_period_waits_for_its_fold(deployed):
+def test_a_repaired_item_of_an_open_period_waits_for_its_regular_fold(deployed):
     repaired(deployed)
     assert deployed.messages == []
 
 
-# --- the reader ------------------------------------------------------------------------------------------------------
+# --- readers of the watermarks ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("seconds", "reads"), [(0, 1), (59, 1), (60, 2), (-1, 2)])
@@ -456,7 +459,7 @@ def test_watermarks_are_read_again_after_a_minute_or_when_the_clock_was_set_back
     assert [request.operation for request in deployed.requests].count("batch_get_item") == reads
 
 
-def test_watermarks_that_could_not_be_read_are_asked_for_with_the_next_payment(deployed):
+def test_watermarks_that_could_not_be_read_are_read_with_the_next_payment(deployed):
     def away(_: Sequence[Request]) -> None:
         raise UnavailableError("Away")
 
@@ -468,7 +471,7 @@ def test_watermarks_that_could_not_be_read_are_asked_for_with_the_next_payment(d
 
 
 @pytest.mark.parametrize(("ticked", "degraded"), [(True, []), (False, ["profile"])])
-def test_decision_on_a_profile_that_is_behind_says_so(ticked, degraded):
+def test_a_decision_on_a_profile_that_is_behind_is_degraded(ticked, degraded):
     deployed = Deployment()
     if ticked:
         deployed.folding.tick()

@@ -1,9 +1,12 @@
-"""The fold: a closed period's items carried into the profiles, where windows of 7 and 30 days are read.
+"""The fold: carries the items of a closed period into the profiles, where windows of 7 and 30 days are read.
 
-A fold writes what the items say, so folding late, twice, out of order or again after a repair is harmless; it holds
-only while its side of the profile is as it was read, so of two at once the staler reads again. How far a slice is
-folded is its watermark; `stale` says when a payment reads beyond it, `unfolded` what there is to fold beyond it.
-Pure: memory and folding carry it out.
+A fold writes what the items say. Therefore folding late, twice, out of order or again after a repair is harmless. A
+fold is refused when its side of the profile has changed since it was read. So of two folds at once, the one that read
+the older state reads again.
+
+The watermark of a slice says how far it is folded. `stale` tells whether a payment reads beyond the watermark.
+`unfolded` returns the items beyond it that must be folded. This module is pure: `counters.worker` and
+`counters.in_memory` carry the fold out.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -15,33 +18,39 @@ from fraud.counters.layout import DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, SLOT
 from fraud.counters.windows import FRAUD_SIDES
 
 PERIODS: dict[str, int] = {kind.sk: kind.period for kind in ENTITIES}
-"""Seconds of a period, by the sort key letter of the kinds that are folded."""
+"""Length of a period in seconds, by the sort key letter of the kinds that are folded."""
 
 SLICES: tuple[Slice, ...] = tuple(Slice(sk, number) for sk in PERIODS for number in range(FOLD_SLICES))
+"""All slices of all letters."""
 
 WATERMARKS: dict[str, str] = {sk: f"fold#{sk}" for sk in PERIODS}
-"""Key in the profiles table of the item that holds the watermarks of a letter's slices, each in its own attribute."""
+"""Key in the profiles table of the item that holds a letter's watermarks, by letter. Each slice has its own attribute.
+"""
 
 LAG = 12 * 3600 + 15 * 60
-"""Seconds after a period's end at which it closes: payments are counted up to 12 hours late, and have then reached the
-index.
+"""Seconds from a period's end until it closes. Payments are counted up to 12 hours late; a quarter of an hour later
+their items have reached the index.
 """
 
 PROFILE_DAYS = 33
 PROFILE_HOURS = 48
-"""Days and hours that a profile keeps: as far as windows reach back from the latest payment that may still come, and a
-little more.
+"""Number of days and of hours that a profile keeps: as far as windows reach back from the latest payment that may still
+come, and a little more.
 """
 
 FORGOTTEN_AT_ONCE = 100
-"""Fraud buckets that one fold takes out of a profile at most; their names are a kilobyte of its expression."""
+"""Most fraud buckets that one fold removes from a profile. Their names take a kilobyte of the update expression."""
 
 READ: tuple[str, ...] = ("d", *(f"h{hour}" for hour in range(24)), *(f"e{slot}" for slot in range(SLOTS)))
 """Names of the attributes that a fold reads of an item."""
 
 
 class Progress(NamedTuple):
-    """A watermark: every period up to `through` is folded, and of the next one the items up to this `pk`."""
+    """A watermark: how far a slice is folded.
+
+    through  the last period, since the epoch, of which every item is folded
+    reached  partition key up to which the next period is folded; empty: none of it
+    """
 
     through: int
     reached: str = ""
@@ -50,9 +59,9 @@ class Progress(NamedTuple):
 class TickResult(NamedTuple):
     """The result of a tick.
 
-    lag_seconds  how long the oldest closed period of a queued slice has waited
-    slices       slices left to the queue
-    folded       items that the tick folded itself
+    lag_seconds  seconds that the oldest closed period of a queued slice has waited
+    slices       number of slices left to the queue
+    folded       number of items that the tick folded by itself
     """
 
     lag_seconds: int
@@ -61,32 +70,59 @@ class TickResult(NamedTuple):
 
 
 class WorkResult(NamedTuple):
-    """The work of one message: items folded, and periods of its slice finished."""
+    """The result of one message.
+
+    items    number of items folded
+    periods  number of periods of the slice that were finished
+    """
 
     items: int
     periods: int
 
 
 def closable(sk: str, now: int) -> int:
-    """Return the latest period of a sort key letter that is closed at `now`: no payment of its time can be counted.
+    """Return the latest period of a sort key letter that is closed: no payment of that time can be counted any more.
 
     now  epoch seconds
+
+    >>> closable("d", 20517 * DAY + LAG), closable("d", 20517 * DAY + LAG - 1)
+    (20516, 20515)
     """
     return (now - LAG) // PERIODS[sk] - 1
 
 
 def waiting(sk: str, folded_through: int, now: int) -> int:
-    """Return for how many seconds the oldest period beyond a watermark has been closed; 0 when there is none."""
+    """Return for how many seconds the oldest period beyond a watermark has been closed; 0 when none is closed.
+
+    folded_through  the watermark's last folded period
+    now             epoch seconds
+
+    >>> waiting("d", 20515, 20517 * DAY + LAG + 60)
+    60
+    """
     return max(0, now - LAG - (folded_through + 2) * PERIODS[sk])
 
 
 def beginning(sk: str, now: int, *, fresh: bool) -> int:
-    """Return the first watermark of a slice: a fresh stack has nothing to fold, any other all that windows reach."""
+    """Return the period up to which a slice without a watermark counts as folded.
+
+    now    epoch seconds
+    fresh  the stack has no items. Then nothing has to be folded. Otherwise every period that windows reach has to be
+    """
     return closable(sk, now) - (0 if fresh else HORIZON_DAYS * DAY // PERIODS[sk])
 
 
 def stale(keys: Iterable[Key], folded_through: Mapping[Slice, int]) -> bool:
-    """Tell whether windows of payments in these items reach periods that are not folded. No watermark: not folded."""
+    """Tell whether a window of a payment counted in these items reaches a period that is not folded.
+
+    keys            the payment's own items
+    folded_through  last folded period by slice. A slice that is missing counts as not folded
+
+    >>> from fraud.counters.layout import PAYER
+    >>> key = Key(PAYER, "a", 20516)
+    >>> stale([key], {key.slice: 20514}), stale([key], {key.slice: 20513}), stale([key], {})
+    (False, True, True)
+    """
     return any(
         part not in folded_through or folded_through[part] < key.period - key.kind.live
         for key in keys
@@ -95,11 +131,15 @@ def stale(keys: Iterable[Key], folded_through: Mapping[Slice, int]) -> bool:
 
 
 def unfolded(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) -> list[Key]:
-    """Return the items that the slices in `behind` still have to fold, oldest first.
+    """Return the items that the slices in `behind` still have to fold, oldest first within each length of period.
 
-    listed  all items in the fold's index. It lists folded items until they expire, and items of open periods: both are
-            left out. An item to fold is always listed, because the index lags by seconds and LAG allows a quarter of
-            an hour. Only a repair writes to a closed period later, and it has its items folded itself.
+    listed  all items in the fold's index. The index also lists items of open periods, and folded items until they
+            expire; both are left out
+    behind  watermarks of slices that are behind
+    now     epoch seconds
+
+    The index lists every item to fold: it lags by seconds, and LAG allows a quarter of an hour. Only a repair writes to
+    a closed period later than that, and a repair has its items folded again by itself.
     """
     return sorted(
         (
@@ -116,18 +156,25 @@ def unfolded(listed: Iterable[Key], behind: Mapping[Slice, Progress], now: int) 
 def sources(kind: Kind, period: int, history: FoldedHistory) -> range:
     """Return the periods whose items a fold of `period` reads.
 
-    That is its own period, because the profile holds the other hours of its day. A repair may come after the profile
-    has dropped them; then all hours of the day are read.
+    This is the period alone, because the profile has the other hours of its day. A repair may come after the profile
+    has dropped those hours. Then all periods of the day are read.
+
+    >>> from fraud.counters.history import NO_HISTORY
+    >>> from fraud.counters.layout import MERCHANT
+    >>> sources(MERCHANT, 492324, NO_HISTORY)
+    range(492324, 492325)
     """
     day = _day(kind, period)
     return range(period, period + 1) if day[0] > _forgotten(history) else day
 
 
 def folded(kind: Kind, period: int, items: Mapping[int, Item], history: FoldedHistory) -> FoldedHistory:
-    """Return a side's history after one period of one entity is folded into it.
+    """Return the folded history of a side after one period of one entity is folded into it.
 
-    items  those of `sources`, by period, read consistently and after `history`. A repair that folds an item again in
-           between changes the stored history, so this fold is refused
+    items    the items of the periods that `sources` returns, by period. They must be read consistently, and after
+             `history`: a repair that folds an item again between the two reads then changes the stored history, so the
+             update of this fold is refused
+    history  the side's folded history before
 
     A day is the sum of its folded periods, in any order.
     """
@@ -149,13 +196,16 @@ def folded(kind: Kind, period: int, items: Mapping[int, Item], history: FoldedHi
 
 
 def outlived(profile: Iterable[str], day: int) -> list[str]:
-    """Name the fraud buckets of a profile that no payment after a closed day reads, FORGOTTEN_AT_ONCE at most.
+    """Return the names of fraud buckets that no payment reads any more, FORGOTTEN_AT_ONCE at most.
 
-    profile  names of its attributes
-    day      the closed day, epoch days
+    profile  names of the profile's attributes
+    day      a closed epoch day: no payment of this day or an earlier one can come
 
-    A label may still change such a bucket (taking a fraud back changes the bucket in which it was counted), but no
-    payment reads it. So they may go, whatever they hold.
+    A label may still change such a bucket: taking a fraud back changes the bucket in which it was counted. But no
+    payment reads the bucket, so it may be removed with any value.
+
+    >>> outlived(["pk", "o", "fo20483", "fi20500"], 20516)
+    ['fo20483']
     """
     sides = tuple(FRAUD_SIDES.values())
     buckets = ((name, name[len(side) :]) for name in profile for side in sides if name.startswith(side))
@@ -164,7 +214,7 @@ def outlived(profile: Iterable[str], day: int) -> list[str]:
 
 
 def _bucket(items: Collection[Item]) -> Bucket:
-    """Sum up items as one bucket."""
+    """Return the sum of items as one bucket."""
     return Bucket(
         sum([total for item in items for total in item.buckets["h"].values()]),
         union([slots for item in items for slots in item.slots.values()]),
@@ -173,12 +223,12 @@ def _bucket(items: Collection[Item]) -> Bucket:
 
 
 def _forgotten(history: FoldedHistory) -> int:
-    """Return the latest hour (since the epoch) whose folded counts the profile may have dropped."""
+    """Return the latest hour, since the epoch, whose counts the profile may have dropped already."""
     return history.last // 3600 - PROFILE_HOURS
 
 
 def _day(kind: Kind, period: int) -> range:
-    """Return all periods of the day that a period lies in."""
+    """Return all periods of the day that contains a period."""
     per_day = DAY // kind.period
     first = period // per_day * per_day
     return range(first, first + per_day)

@@ -1,7 +1,7 @@
-"""The folded history of an entity in its profile: its days, a merchant's latest hours, when it was first and last seen.
+"""Folded history: the days of an entity in its profile, a merchant's latest hours, and its first and last hour.
 
-It is one attribute for each side of an account, named by `Kind.side`. Every decision reads it, so it is deflated to be
-small, and its numbers lie in columns to be summed up quickly: a window is a slice of them.
+A profile has one attribute for each side, named by `Kind.side`. Every decision reads it. Therefore it is deflated, to
+be small, and its numbers are stored in columns, to be summed up quickly: a window is a slice of the columns.
 """
 
 import functools
@@ -22,10 +22,16 @@ _HALF = 64
 _LOW = (1 << _HALF) - 1
 _LAYOUT = 1
 _HEAD = struct.Struct(">BIIHH")
+"""Layout, first, last, number of days, number of hours."""
 
 
 class Bucket(NamedTuple):
-    """One hour or day: count and sum as `layout.packed`, slots of counterparties and of devices as bitmaps."""
+    """The counts of one hour or day.
+
+    total    count and sum, packed as by `layout.packed`
+    slots    bitmap of the counterparties' slots
+    devices  bitmap of the devices' slots
+    """
 
     total: int = 0
     slots: int = 0
@@ -33,7 +39,12 @@ class Bucket(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Buckets by column, ordered by number: the hour's or day's number since the epoch."""
+    """Buckets of hours or days in columns of equal length, ordered by number.
+
+    numbers  the hours' or days' numbers since the epoch, ascending, each once
+
+    In all methods a window is a range of such numbers.
+    """
 
     numbers: tuple[int, ...] = ()
     totals: tuple[int, ...] = ()
@@ -42,7 +53,11 @@ class Series(NamedTuple):
 
     @classmethod
     def of(cls, buckets: Mapping[int, Bucket]) -> Self:
-        """Build a series of buckets by number."""
+        """Build a series from buckets by number.
+
+        >>> Series.of({7: Bucket(1), 4: Bucket(10)}).totals
+        (10, 1)
+        """
         return cls(*zip(*[(number, *buckets[number]) for number in sorted(buckets)], strict=True))
 
     def buckets(self) -> dict[int, Bucket]:
@@ -50,17 +65,23 @@ class Series(NamedTuple):
         return {number: Bucket(*bucket) for number, *bucket in zip(*self, strict=True)}
 
     def put(self, number: int, bucket: Bucket, kept: int) -> Self:
-        """Put a bucket in place of any with its number; drop those more than `kept` numbers older."""
+        """Return the series with a bucket added, in place of any bucket with the same number.
+
+        kept  buckets with a number of `number - kept` or less are dropped
+
+        >>> Series.of({4: Bucket(10), 7: Bucket(1)}).put(7, Bucket(2), kept=3).buckets()
+        {7: Bucket(total=2, slots=0, devices=0)}
+        """
         first, place = bisect_left(self.numbers, number - kept + 1), self._slice(range(number, number + 1))
         columns = zip(self, (number, *bucket), strict=True)
         return type(self)(*[(*column[first : place.start], value, *column[place.stop :]) for column, value in columns])
 
     def bucket(self, window: range) -> Bucket:
-        """Sum up the buckets whose numbers are in the window as one."""
+        """Return the sum of the buckets in the window as one bucket."""
         return Bucket(self.total(window), self.slots(window), self.devices(window))
 
     def total(self, window: range) -> int:
-        """Return packed count and sum of the buckets whose numbers are in the window.
+        """Return the packed count and sum of the buckets in the window.
 
         >>> Series.of({4: Bucket(10), 7: Bucket(1)}).total(range(5, 8))
         1
@@ -68,22 +89,24 @@ class Series(NamedTuple):
         return sum(self.totals[self._slice(window)])
 
     def slots(self, window: range) -> int:
-        """Return the union of the counterparties' slots in the window."""
+        """Return the union of the counterparties' slots in the window, as a bitmap."""
         return union(self.slot_bitmaps[self._slice(window)])
 
     def devices(self, window: range) -> int:
-        """Return the union of the devices' slots in the window."""
+        """Return the union of the devices' slots in the window, as a bitmap."""
         return union(self.device_bitmaps[self._slice(window)])
 
     def _slice(self, window: range) -> slice:
+        """Return where the window's buckets are in the columns."""
         return slice(bisect_left(self.numbers, window.start), bisect_left(self.numbers, window.stop))
 
 
 class FoldedHistory(NamedTuple):
     """The folded history of one side of an entity.
 
-    first, last  epoch seconds of the first and the last hour with a payment; 0: none yet
-    hours        empty for an entity whose items span a day
+    first, last  starts of the first and of the last hour with a payment, in epoch seconds; 0: no payment yet
+    days         folded days
+    hours        latest folded hours; empty for an entity whose items span a day
     """
 
     first: int = 0
@@ -92,14 +115,23 @@ class FoldedHistory(NamedTuple):
     hours: Series = Series()
 
     def packed(self) -> bytes:
-        """Return the attribute's value."""
+        """Return the attribute's value: deflated bytes, which `unpacked` reads.
+
+        >>> history = FoldedHistory(3600, 7200, Series.of({0: Bucket(1)}))
+        >>> FoldedHistory.unpacked(history.packed()) == history
+        True
+        """
         parts = [_HEAD.pack(_LAYOUT, self.first, self.last, len(self.days.numbers), len(self.hours.numbers))]
         parts += [_layout(len(one.numbers)).pack(*_columns(one)) for one in (self.days, self.hours)]
         return zlib.compress(b"".join(parts), wbits=-zlib.MAX_WBITS)
 
     @classmethod
     def unpacked(cls, value: bytes) -> Self:
-        """Read an attribute. Raises zlib.error, struct.error or ValueError for what `packed` has not written."""
+        """Read an attribute's value.
+
+        Raises zlib.error, struct.error or ValueError for bytes that `packed` has not written, or that have another
+        layout.
+        """
         content = zlib.decompress(value, wbits=-zlib.MAX_WBITS)
         layout, first, last, days, hours = _HEAD.unpack_from(content)
         if layout != _LAYOUT:
@@ -109,6 +141,7 @@ class FoldedHistory(NamedTuple):
 
 
 NO_HISTORY = FoldedHistory()
+"""The folded history of a side of which no period is folded."""
 
 
 def union(bits: Iterable[int]) -> int:
@@ -122,19 +155,25 @@ def union(bits: Iterable[int]) -> int:
 
 @functools.lru_cache(128)
 def _layout(length: int) -> struct.Struct:
-    """Lay out a series of `length` buckets, column by column: numbers, counts, sums, each bitmap in two halves."""
+    """Return the binary layout of a series of `length` buckets.
+
+    It has one column after another: numbers, counts, sums, and each bitmap in two halves of 64 bits.
+    """
     return struct.Struct(f">{length}I{6 * length}Q")
 
 
 def _columns(series: Series) -> Iterator[int]:
+    """Return the numbers of a series in the order of `_layout`."""
     return chain(*zip(*map(_split, *series), strict=True))
 
 
 def _split(number: int, total: int, slots: int, devices: int) -> tuple[int, ...]:
+    """Return one bucket as integers of at most 64 bits: number, count, sum, and two halves of each bitmap."""
     return number, *unpacked(total), slots >> _HALF, slots & _LOW, devices >> _HALF, devices & _LOW
 
 
 def _series(length: int, content: bytes) -> Series:
+    """Read a series of `length` buckets. Raises struct.error when the bytes are too few or too many."""
     flat = _layout(length).unpack(content)
     numbers, counts, sums, *halves = (flat[column * length : (column + 1) * length] for column in range(7))
     slots, devices = (

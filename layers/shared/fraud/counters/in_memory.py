@@ -1,4 +1,4 @@
-"""The counters in dictionaries: training, backtests and tests replay history through them, in order of arrival."""
+"""The counters in dictionaries. Training, backtests and tests replay payments through them, in order of arrival."""
 
 from collections import defaultdict
 from typing import Any
@@ -9,13 +9,26 @@ from fraud.counters.layout import DAY, Item, Key, Kind, State, profiles, reads, 
 from fraud.transaction import Transaction
 
 FORGET_DAYS = 3
-"""Days after which a folded day's items are dropped: no duplicate and no late payment can ask for them any more."""
+"""Days after which the items of a folded day are dropped. No duplicate and no late payment needs them any more."""
 
 
 class InMemoryCounters:
-    """Does in memory what `decisions.store` and `counters.worker` do on DynamoDB.
+    """Counters in memory: the same counters that `decisions.store` and `counters.worker` keep on DynamoDB.
 
-    A period is folded when the first payment comes that reads it from the profile, and again when it has changed since.
+    A period is folded when the first payment comes that reads it from the profile. If it changes after that, the next
+    such payment folds it again.
+
+    >>> from datetime import UTC, datetime
+    >>> from fraud.counters.windows import measure
+    >>> paid = Transaction(
+    ...     transaction_id="t-1", type="p2p", payer_id="a", payee_id="b", amount=1200, currency="JPY",
+    ...     occurred_at=datetime(2026, 3, 4, 12, tzinfo=UTC),
+    ... )
+    >>> counters = InMemoryCounters()
+    >>> measure(paid, counters.count(paid))["payer_sum_24h"]
+    1200
+    >>> counters.count(paid).recounted
+    True
     """
 
     def __init__(self) -> None:
@@ -25,7 +38,10 @@ class InMemoryCounters:
         self._kept: dict[tuple[Kind, str], set[int]] = defaultdict(set)
 
     def count(self, transaction: Transaction) -> State:
-        """Count the attempt once, then read all items and profiles that `windows.measure` needs."""
+        """Count an attempt once, and return all items and profiles that `windows.measure` needs for it.
+
+        The items are the stored ones, not copies: later payments change them.
+        """
         moved = updates(transaction)
         found: dict[Key, Item] = {}
         recounted = False
@@ -48,12 +64,20 @@ class InMemoryCounters:
         return State(found, {pk: self.profiles[pk] for pk in pks if pk in self.profiles}, recounted)
 
     def learn(self, account: str, prefix: str, day: int, change: int) -> None:
-        """Change a fraud bucket of an account: a label became known on `day` (epoch days), or changed."""
+        """Change a fraud bucket of an account, because a label became known or changed.
+
+        prefix  of the bucket's name, from `windows.FRAUD_SIDES`
+        day     epoch day on which the label became known
+        change  number added to the bucket; negative when a fraud is taken back
+        """
         profile = self.profiles[f"account#{account}"]
         profile[f"{prefix}{day}"] = profile.get(f"{prefix}{day}", 0) + change
 
     def fold(self, key: Key) -> None:
-        """Fold every period that a payment of `key`'s period reads from the profile, then drop what is long folded."""
+        """Fold every period of an entity that a payment in `key` reads from the profile.
+
+        Then drop items that were folded and are more than FORGET_DAYS older than `key`.
+        """
         kind, entity, now, _ = key
         unfolded, kept = self._unfolded[kind, entity], self._kept[kind, entity]
         profile = self.profiles[kind.profile_key(entity)]

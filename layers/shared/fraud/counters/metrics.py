@@ -1,13 +1,14 @@
-"""Metrics of the fold: how far behind it is, and what it has folded."""
+"""Metrics of the fold: how far it is behind, and how much it has folded."""
 
 from fraud.aws.metrics import log_line
 from fraud.counters.fold import TickResult, WorkResult
 
 DOOR = "schedules"
+"""The door under which the fold's metrics are logged."""
 
 
 def log_tick(due: TickResult) -> None:
-    """Log a comparison of the watermarks with the clock. An alarm fires when such lines stop, too."""
+    """Log the result of a tick. An alarm also fires when these lines stop."""
     log_line(
         {"Door": DOOR},
         {"FoldLagSeconds": due.lag_seconds, "FoldSlicesBehind": due.slices, "FoldedItems": due.folded},
@@ -16,5 +17,5 @@ def log_tick(due: TickResult) -> None:
 
 
 def log_fold(done: WorkResult) -> None:
-    """Log one message of the fold's queue that was worked off."""
+    """Log the result of one message of the fold queue."""
     log_line({"Door": DOOR}, {"FoldedItems": done.items, "FoldedPeriods": done.periods}, {})

@@ -1,7 +1,7 @@
-"""The shard table: an entity whose closed items grew large is split, always from the day after tomorrow on.
+"""Changes of the shard table: an entity whose closed items grew large is split, always from the day after tomorrow on.
 
-So a reader needs no fresh table: one that is hours old says the same about every payment that may come. The fold, which
-sees every closed item, writes the table; `layout.Shards` reads it (D-048). Pure.
+Therefore a reader needs no fresh table: one that is hours old says the same about every payment that may come. The fold
+reads every closed item, so it writes the table. `layout.Shards` reads it (D-048). This module is pure.
 """
 
 from collections.abc import Mapping
@@ -13,38 +13,54 @@ from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import is_id
 
 LARGE = 64 * 1024
-"""Bytes above which an item is to be split; each update of it costs 64 write units then."""
+"""Size in bytes above which an item should be split. At this size each update of it costs 64 write units."""
 
 NUMBERS: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+"""Numbers of shards that a period may have."""
+
 SPLIT: tuple[str, ...] = tuple(kind.name for kind in ENTITIES)
 """Kinds that may be split."""
 
 MOST_ENTITIES = 2_000
-"""Most entities in the table. It is one item of at most 400 KB, which every environment reads every minute."""
+"""Most entities in the table. The table is one item of at most 400 KB, and every environment reads it every minute."""
 
 AHEAD_DAYS = 2
-"""Days from today to the first day that may change: one whole day at any hour, and what clocks may differ."""
+"""Days from today to the first day that may change. They leave one whole day at any hour, and time for clocks that
+differ.
+"""
 
 LAST_DAYS = 14
-"""Days that an entity stays split after a day that needed it."""
+"""Days that an entity stays split after a day that needed the split."""
 
 RENEWED_DAYS = 7
-"""Days that must be left of LAST_DAYS for an entry not to be written again."""
+"""Days for which a schedule must still have enough shards. With fewer days left it is written again."""
 
 TOKEN, BUCKET, SLOT = 8, 14, 4
-"""Approximate bytes of a token, of a bucket with its name, and of a counterparty's slot."""
+"""Approximate size in bytes of a token, of a bucket with its name, and of a counterparty's slot."""
 
 
 def size(tokens: float, buckets: float, slots: float) -> float:
-    """Estimate the bytes of an item."""
+    """Estimate the size of an item in bytes from its numbers of tokens, buckets and slots.
+
+    >>> size(tokens=1000, buckets=360, slots=100)
+    13440
+    """
     return TOKEN * tokens + BUCKET * buckets + SLOT * slots
 
 
 def wanted(item: Item) -> int:
-    """Return into how many items, a power of two, a closed period should have been split.
+    """Return the number of shards that a closed period should have had: the least power of two that keeps them small.
 
-    item  the period with its shards put together. Its fine buckets are not read: an hour has as many as it has
-    payments, or all of them
+    item  the period, merged from its shards. Its fine buckets are not read. An hour is taken to have as many fine
+          buckets as payments, but no more than fit in an hour
+
+    The largest of NUMBERS is returned when even that many shards would be above LARGE bytes.
+
+    >>> from fraud.counters.layout import packed
+    >>> item = Item()
+    >>> item.buckets["h"] = {12: packed(60_000, 0)}
+    >>> wanted(Item()), wanted(item)
+    (1, 8)
     """
     fine = 3600 // SCALES["s"] + 3600 // SCALES["m"]
     hours = [(unpacked(total)[0], item.slots.get(hour, 0).bit_count()) for hour, total in item.buckets["h"].items()]
@@ -56,10 +72,20 @@ def wanted(item: Item) -> int:
 
 
 def extended(steps: ShardSchedule, today: int, number: int) -> ShardSchedule:
-    """Return the schedule of an entity after a day that needed `number` shards: at least so many for LAST_DAYS.
+    """Return the schedule of an entity after a day that needed `number` shards.
 
-    No day before the day after tomorrow changes, because live items may lie in it; steps older than live items go. The
-    schedule stays as it is when it would hardly change.
+    steps   the schedule so far
+    today   epoch day
+    number  number of shards, of NUMBERS. 1 asks for no split and only removes steps that have run out
+
+    The new schedule has at least `number` shards for LAST_DAYS, from the day after tomorrow on. No earlier day changes,
+    because live items may lie in it. Steps older than live items are removed. A schedule that still has enough shards
+    for RENEWED_DAYS gets no new days.
+
+    >>> extended((), 20516, 8)
+    ((20518, 8), (20532, 1))
+    >>> extended(((20518, 8), (20532, 1)), 20517, 8)
+    ((20518, 8), (20532, 1))
     """
     start, forgotten = today + AHEAD_DAYS, today - KEEP_DAYS - 1
     lasts = all(number_on(steps, day) >= number for day in range(start, start + RENEWED_DAYS))
@@ -73,9 +99,12 @@ def extended(steps: ShardSchedule, today: int, number: int) -> ShardSchedule:
 
 
 def ordered(message: Mapping[str, Any]) -> tuple[str, int]:
-    """Read an operator's message `{"split": "<kind>#<id>", "shards": n}` as entity and number of shards.
+    """Parse an operator's request to split, `{"split": "<kind>#<id>", "shards": n}`, into entity and number of shards.
 
-    Raises InvalidRequestError.
+    Raises InvalidRequestError, with a fault for each malformed field.
+
+    >>> ordered({"split": "merchant#shop", "shards": 8})
+    ('merchant#shop', 8)
     """
     kind, _, entity = str(message["split"]).partition("#")
     number: Any = message.get("shards")

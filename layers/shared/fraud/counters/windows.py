@@ -1,7 +1,7 @@
 """The value of every counter for a payment: windows, distinct counts, decayed sums, ages and fraud counts, by name.
 
-`measure` is THE definition, online and offline alike: sums of whole buckets, the payment itself included, buckets later
-than the payment ignored. Its error against exact windows is printed by `python -m tests.support.oracle`, not hidden.
+`measure` is THE definition, online and offline: sums of whole buckets, including the payment itself, without buckets
+that are later than the payment. `python -m tests.support.oracle` prints its error against exact windows.
 """
 
 import math
@@ -34,15 +34,16 @@ DISTINCT: tuple[float, ...] = tuple(
     round(min(SLOTS * math.log(SLOTS / (SLOTS - filled)), 615.0), 2) if filled < SLOTS else 615.0
     for filled in range(SLOTS + 1)
 )
-"""Linear counting (Whang, Vander-Zanden, Taylor 1990): distinct values by slots filled, -n ln(1 - filled/n), capped
-when full.
+"""Estimate of the number of distinct values, by the number of slots filled.
+
+Linear counting (Whang, Vander-Zanden, Taylor 1990): -n ln(1 - filled/n), capped at 615 when the bitmap is full.
 """
 
 WINDOWS: dict[str, tuple[str, int]] = {"1m": ("s", 6), "1h": ("m", 12)}
-"""Short windows: scale and number of whole buckets, the payment's own included."""
+"""Short windows: scale letter and number of whole buckets, the payment's own included."""
 
 HOUR_WINDOWS: dict[str, int] = {"2h": 2, "24h": 24}
-"""Windows of clock hours, this one included; counts and sums use the longer one only."""
+"""Windows of clock hours: number of hours, the payment's own included. Counts and sums use the longer one only."""
 
 LAST_HOURS, LAST_DAY = HOUR_WINDOWS.values()
 
@@ -51,18 +52,22 @@ DECAY: tuple[float, ...] = tuple(2.0 ** (-age / HALF_LIFE_HOURS) for age in rang
 """Weight of an hour bucket by its age: exponential decay over the same buckets that the windows use."""
 
 DAY_WINDOWS: dict[str, int] = {"7d": 7, "30d": 30}
-"""Windows of whole days: today's hours so far, yesterday's item, older days from the profile."""
+"""Windows of days: number of days. Today's hours so far and yesterday come from items, older days from the profile."""
 
 PAIR_WINDOWS: dict[str, int] = {"2d": 2, "7d": 7, "30d": 30}
+"""Windows of a pair in whole days, today included."""
 
 FRAUD_WINDOWS: dict[str, int] = {"2d": 2, "7d": 7, "30d": 30}
-"""Windows of confirmed fraud in whole days of `known_at`, today included: what was known, not when it happened."""
+"""Windows of confirmed fraud in whole days, today included. A fraud counts on the day of its `known_at`, when it became
+known, and not on the day when it happened.
+"""
 
 FRAUD_SIDES: dict[str, str] = {"payer": "fo", "payee": "fi"}
 """Prefix of the fraud buckets in an account's profile, by the account's role in the confirmed fraud."""
 
 
 def _names() -> Iterator[str]:
+    """Yield the name of every counter, in the order of NAMES."""
     for kind in ENTITIES:
         for aggregation in ("count", "sum"):
             yield from (f"{kind.name}_{aggregation}_{window}" for window in (*WINDOWS, "24h", *DAY_WINDOWS))
@@ -78,14 +83,18 @@ NAMES: tuple[str, ...] = tuple(_names())
 """Every counter, in the order in which a decision's snapshot stores them. Ages and idle times are seconds."""
 
 IDLE_CAP = HORIZON_DAYS * DAY
-"""Idle seconds of an entity that was not seen within the horizon: nothing older is kept."""
+"""Idle time in seconds of an entity without a payment within the horizon. It is the cap of all idle times."""
 
 ABSENT: dict[str, float] = {name: IDLE_CAP if name.endswith("_idle") else 0 for name in NAMES}
-"""The counters of an entity that takes no part in the payment."""
+"""Every counter as it is for an entity that takes no part in the payment."""
 
 
 class _Names(NamedTuple):
-    """The counters of one kind, in the order in which they are measured."""
+    """The names of one kind's counters, in the order in which they are measured.
+
+    totals    names of (count, sum), by window
+    distinct  names of the distinct counts, by window
+    """
 
     totals: tuple[tuple[str, str], ...]
     distinct: tuple[str, ...]
@@ -107,7 +116,10 @@ OF_KIND: dict[Kind, _Names] = {
 def measure(transaction: Transaction, state: State) -> dict[str, float]:
     """Return every counter of NAMES for one payment: THE definition, online and offline.
 
-    Counts and sums are exact integers, ages and idle times are seconds.
+    state  the items and profiles of exactly this payment, after it was counted
+
+    Counts are exact integers, sums are exact integers in minor units, distinct counts are estimates. Ages and idle
+    times are seconds, but a pair's age is days.
     """
     values = ABSENT.copy()
     epoch, roles = transaction.epoch, profiles(transaction)
@@ -129,6 +141,10 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
 
 
 def _measure_frauds(values: dict[str, float], role: str, prefix: str, profile: Profile, today: int) -> None:
+    """Set the fraud counters of one role.
+
+    An attribute that begins with `prefix` but does not end in a day number is not a fraud bucket, and is ignored.
+    """
     known = [
         (today - int(day), number)
         for name, number in profile.items()
@@ -141,6 +157,7 @@ def _measure_frauds(values: dict[str, float], role: str, prefix: str, profile: P
 def _measure_entity(
     values: dict[str, float], kind: Kind, items: Mapping[int, Item], history: FoldedHistory, epoch: int
 ) -> None:
+    """Set the counters of one kind from its live items, by period, and the folded history of its side."""
     day, names = epoch // DAY, OF_KIND[kind]
     live = last_day = 0
     slots = slots_of_day = slots_of_hours = 0
@@ -164,7 +181,7 @@ def _measure_entity(
         values[count], values[amount] = unpacked(packed)
     for name, union in zip(names.distinct, unions, strict=True):
         values[name] = DISTINCT[union.bit_count()]
-    # fsum is exact, so the order in which a store returns its attributes cannot show in the last bit.
+    # fsum is exact, so the order in which a store returns its attributes cannot change the last bit.
     values[names.decayed] = math.fsum(decayed)
     first, last = _seen(items, kind, history, epoch)
     values[names.age] = epoch - first
@@ -172,6 +189,7 @@ def _measure_entity(
 
 
 def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: int) -> None:
+    """Set the counters of the pair from its items, by period."""
     per_item = PAIR.period // DAY
     days = [
         (age, total)
@@ -186,9 +204,12 @@ def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: in
 
 
 def _hours(kind: Kind, items: Mapping[int, Item], history: FoldedHistory, hour: int) -> list[tuple[int, int, int]]:
-    """Return (age in hours, packed total, slots) of each hour since yesterday's first and of all hours in live items.
+    """Return (age in hours, packed total, bitmap of slots) of each hour that is used by windows of hours or of today.
 
-    Hours later than the payment's are left out.
+    hour  the payment's hour since the epoch
+
+    These are all hours in live items, and hours of the folded history that are no longer live, back to the first hour
+    of yesterday. Hours later than the payment's are left out.
     """
     per_item, yesterday = kind.period // 3600, (hour // 24 - 1) * 24
     hours = []
@@ -204,7 +225,10 @@ def _hours(kind: Kind, items: Mapping[int, Item], history: FoldedHistory, hour: 
 
 
 def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length: int) -> int:
-    """Sum up the last `length` packed buckets of a fine scale, by look-up: a busy item holds thousands of them."""
+    """Return the sum of the last `length` packed buckets of a fine scale, the payment's own included.
+
+    Each bucket is looked up by its number, because a busy item has thousands of them.
+    """
     period, second = divmod(epoch, kind.period)
     end = second // SCALES[scale] + 1
     total = _sum(items, period, scale, range(max(end - length, 0), end))
@@ -215,14 +239,16 @@ def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length
 
 
 def _sum(items: Mapping[int, Item], period: int, scale: str, indexes: range) -> int:
+    """Return the sum of a period's buckets with these numbers; 0 for a period without an item."""
     return sum(filter(None, map(items[period].buckets[scale].get, indexes))) if period in items else 0
 
 
 def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: int) -> tuple[int, int | None]:
     """Return the starts of the first and of the last non-empty bucket, in epoch seconds.
 
-    The last one skips the payment's own bucket when the payment is alone in it. The payment's own item is looked at by
-    10 s buckets, earlier items by the hour, because those are read without their fine buckets.
+    The last one skips the payment's own bucket when the payment is alone in it, and is None when no other is left. The
+    payment's own item is read by 10 second buckets. Earlier items are read by the hour, because their fine buckets are
+    not fetched (D-001). A first or last hour later than the payment is ignored (D-052).
     """
     period, second = divmod(epoch, kind.period)
     own, width = second // SCALES["s"], SCALES["s"]
@@ -239,9 +265,17 @@ def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: 
 
 
 def hidden(key: Key, items: Mapping[Key, Item], history: FoldedHistory, epoch: int, since: int) -> bool:
-    """Tell whether age or idle time need fine buckets of the payment's own item before the one numbered `since`.
+    """Tell whether the age or the idle time of an entity may depend on fine buckets that were not read.
 
-    They do not when the hours show that there are none, or when a newer and an older bucket are known.
+    key      the payment's own item
+    items    live items by key, merged from their shards; of the payment's own period, fine buckets of the other shards
+             before `since` are missing
+    history  folded history of the entity's side
+    epoch    the payment's time in epoch seconds
+    since    number of the first fine bucket that was read of the other shards
+
+    They do not depend on them in two cases: when the item's hours show that no earlier fine bucket exists, or when both
+    a newer bucket in this item and an older one in another item or the folded history are known.
     """
     item, width = items[key], SCALES["s"]
     if all(hour * 3600 // width >= since for hour in item.buckets["h"]):
@@ -255,7 +289,12 @@ def hidden(key: Key, items: Mapping[Key, Item], history: FoldedHistory, epoch: i
 
 
 def _device_new(items: Mapping[int, Item], history: FoldedHistory, slot: int, day: int) -> int:
-    """Return 1 when this is today's only payment from the device's slot and the 29 days before have none, else 0."""
+    """Return 1 when this is today's only payment from the device's slot and the 29 days before have none; else 0.
+
+    items  the payer's items, by period
+    slot   the device's slot
+    day    the payment's epoch day
+    """
     today, yesterday = (items[period].devices.get(slot, 0) if period in items else 0 for period in (day, day - 1))
     older = history.days.devices(range(day - HORIZON_DAYS + 1, day - 1))
     return int(today <= 1 and not yesterday and not older >> slot & 1)

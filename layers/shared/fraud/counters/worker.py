@@ -37,7 +37,7 @@ CLOCKS_DIFFER_S = 15 * 60
 """Upper bound of the difference between two functions' clocks, in seconds. Real differences are far smaller."""
 
 PAGE = 50
-"""Items folded between two steps of a watermark. A crash makes the next worker fold at most so many again."""
+"""Items folded between two steps of a watermark. After a crash, at most this number is folded again."""
 
 LISTED = 5_000
 """Most items of the index that a tick searches for items to fold. A longer index is not searched."""
@@ -52,8 +52,9 @@ ATTEMPTS = 6
 """Most attempts at a fold that another fold overtook, or whose profile a label's transaction was writing to."""
 
 PAUSE_S = 0.02
-"""Base of the pause between attempts, in seconds; `failures.pause_s` doubles it with each attempt. The second attempt
-follows the first one without a pause.
+"""Base in seconds of the random pause before an attempt; its longest length doubles with each attempt.
+
+The second attempt follows the first one without a pause.
 """
 
 READ_OF_ITEM = ", ".join(("pk", "sk", *fold.READ))
@@ -124,7 +125,7 @@ class FoldWorker:
         return TickResult(max(lags, default=0), len(left), folded)
 
     def work(self, message: Message, remaining_ms: Callable[[], int]) -> WorkResult:
-        """Work off one message of the queue.
+        """Process one message of the queue.
 
         The message asks for one of three things: to fold a slice, as far as it is closed and time allows; to fold one
         item again; or to split an entity that an operator expects to grow.
@@ -237,7 +238,7 @@ class FoldWorker:
         return left, len(keys)
 
     def _index_items(self) -> list[Key] | None:
-        """Return the period of every item in the fold's index. Return None when the index has more than LISTED items."""
+        """Return the period of every item in the fold's index, or None when it has more than LISTED items."""
         payload = {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": LISTED}
         scan = self._send(Request("scan", payload))
         if optional_field(scan, "LastEvaluatedKey"):
