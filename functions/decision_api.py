@@ -1,7 +1,6 @@
-"""POST /decisions and GET /decisions/{transaction_id}: the payment app asks, inside its own transaction path.
+"""POST /decisions and GET /decisions/{transaction_id}, called by the payment app while its user waits for a payment.
 
-Routes are looked up by hand and logs written by hand: on this path a router and a logger cost more than the decision's
-rules.
+The door has no router and no logger library: on this path they would cost more time than the decision's rules.
 """
 
 from fraud import assembly, clock
@@ -19,7 +18,7 @@ _evaluator = assembly.evaluator(_settings)
 
 
 def handler(event: Event, _context: object) -> Response:
-    """API Gateway HTTP API, payload format 2.0."""
+    """Handle a request of an API Gateway HTTP API, payload format 2.0."""
     return respond(DOOR, lambda: ROUTES[event["routeKey"]](event).decode())
 
 
@@ -32,7 +31,7 @@ def decide(event: Event) -> bytes:
 
 
 def show(event: Event) -> bytes:
-    """The decision of an id, and what has become of it."""
+    """Return the stored decision of a transaction, with its present outcome and history. Raises NotFoundError."""
     transaction_id = event["pathParameters"]["transaction_id"]
     stored = _evaluator.store.find(transaction_id) if is_id(transaction_id) else None
     if stored is None:

@@ -1,8 +1,8 @@
 """The one reader of the decision table's stream: everything that follows from a decision starts here.
 
-So nothing that follows costs the caller's time. The door sends updates again that were not acknowledged when the
-payment was decided, and publishes DecisionMade for each new decision. Redelivery does both again: an update is counted
-once, and consumers drop an event_id that they know.
+So the caller of a decision never waits for what follows from it. The door sends the updates again that were not
+acknowledged when the payment was decided, and publishes DecisionMade for each new decision. Redelivery does both again:
+an update is counted once, and consumers drop an event_id that they already have.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,18 +28,22 @@ _folding = assembly.folding(_settings)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """DynamoDB stream mapping with ReportBatchItemFailures, filtered to new decisions by template.yaml."""
+    """Handle a batch of the DynamoDB stream, with ReportBatchItemFailures.
+
+    template.yaml filters the stream to new decisions.
+    """
     records = [record["dynamodb"] for record in event["Records"]]
     rows = [record["NewImage"] for record in records]
     contents = list(map(contents_of, rows))
     made = [DecisionMade.of(each, row["decided_at"]["S"]) for each, row in zip(contents, rows, strict=True)]
     done = _published(made[: _complete(contents, rows)])
-    # A stream restarts from the lowest failed record and sees none before it again: those must be through with all.
+    # A stream restarts at the lowest failed record. The records before it do not come again, so for them both the
+    # updates and the event must be complete.
     return {"batchItemFailures": [{"itemIdentifier": one["SequenceNumber"]} for one in records[done : done + 1]]}
 
 
 def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many records, from the first on, have all their updates acknowledged."""
+    """Send missing updates; return how many records, from the first on, have all their updates acknowledged."""
     for n, (each, row) in enumerate(zip(contents, rows, strict=True)):
         try:
             _repair(each, row)
@@ -50,7 +54,7 @@ def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _published(events: Sequence[DecisionMade]) -> int:
-    """Return how many events, from the first on, the bus took."""
+    """Publish the events; return how many of them, from the first on, the bus accepted."""
     try:
         return min(_outbox.publish(events), default=len(events))
     except ServiceError as error:
@@ -59,7 +63,10 @@ def _published(events: Sequence[DecisionMade]) -> int:
 
 
 def _repair(contents: Contents, row: Mapping[str, Any]) -> None:
-    """Count the updates that were not acknowledged, as far as that is still possible. Raises ServiceError."""
+    """Send the updates again that were not acknowledged, as far as they can still be counted.
+
+    Raises ServiceError when an update must be sent once more.
+    """
     kinds = row.get("uncounted", {}).get("S", "").split()
     if not kinds:
         return

@@ -1,8 +1,8 @@
 """POST /labels: user reports, analysts' findings and chargebacks, up to 100 in one request.
 
-The source of a label is not the caller's to say: it is bound to the caller's role. Every label is answered on its own;
-when a service fails in between, the whole request is refused and may be sent again, because what was accepted is
-unchanged by it.
+A caller cannot choose the source of a label: the source is bound to the caller's role. Every label has a result of its
+own. When a service fails on the way, the whole request is refused. It may be sent again, because labels that were
+already accepted stay unchanged.
 """
 
 from typing import Any
@@ -26,13 +26,13 @@ app = resolver(DOOR)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
-    """API Gateway HTTP API, payload format 2.0."""
+    """Handle a request of an API Gateway HTTP API, payload format 2.0."""
     return app.resolve(event, context)
 
 
 @app.post("/labels")
 def label() -> Response[str]:
-    """Accept the labels in the body in the name of the caller's source."""
+    """Accept the labels in the body as labels of the caller's source."""
     now, event = clock.now(), app.current_event.raw_event
     by = caller_arn(event)
     source = _sources.of(by)

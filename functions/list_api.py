@@ -1,6 +1,6 @@
 """PUT, DELETE and GET /lists/{deny,allow}/{kind}/{value}: the deny list, and the allow list that silences rules.
 
-Every entry has a reason and may expire; every change leaves an audit row. An allow entry never silences a deny entry,
+Every entry has a reason and may expire. Every change writes an audit row. An allow entry never silences a deny entry,
 an account's status or a legal limit.
 """
 
@@ -25,13 +25,13 @@ app = resolver(DOOR)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
-    """API Gateway HTTP API, payload format 2.0."""
+    """Handle a request of an API Gateway HTTP API, payload format 2.0."""
     return app.resolve(event, context)
 
 
 @app.put("/lists/<name>/.+")
 def put(name: str) -> Response[str]:
-    """Put a value on the list or change its entry; repeating it changes nothing."""
+    """Put a value on the list, or change its entry. A repeated request changes nothing."""
     key, event = _key(name), app.current_event.raw_event
     request = REQUESTS[name].parse(body_of(event), ListContext(clock.now(), _silenceable))
     _lists.put(key, request, caller_arn(event), clock.now)
@@ -55,7 +55,7 @@ def get(name: str) -> Response[str]:
 
 
 def _key(name: str) -> ListKey:
-    """Take the key from API Gateway's own path parameters: a decoded value may hold a slash."""
+    """Return the key in API Gateway's own path parameters. The path would not do: a decoded value may hold a slash."""
     parameters = app.current_event.path_parameters
     return ListKey(name, parameters["kind"], parameters["value"])
 
@@ -65,6 +65,6 @@ def _shown(key: ListKey) -> Response[str]:
 
 
 def _log(change: str, key: ListKey) -> None:
-    """Log that an entry changed; who, what and why stand in the audit trail, never in the log."""
+    """Log that an entry changed. Its author, value and reason are in the audit trail, never in the log."""
     request_id = app.current_event.request_context.request_id
     _logger.info("list entry %s", change, extra={"list": key.list_name, "kind": key.kind, "request_id": request_id})

@@ -1,7 +1,7 @@
-"""The fold's schedule: every quarter of an hour a tick compares the watermarks with the clock, and queues work if any.
+"""The fold's schedule: every 15 minutes a tick compares the watermarks with the clock, and queues the work that is due.
 
-A message of the queue is one slice, one item to fold again, or an operator's request to split an entity. A failed
-message comes again, by the queue or with the next tick; nothing is lost and nothing is counted twice by it.
+A message of the queue names a slice to fold or an item to fold again, or it is an operator's request to split an
+entity. A failed message comes again, from the queue or with the next tick. Nothing is lost or counted twice by that.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ _folding = assembly.folding(Settings.from_environment())
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:
-    """EventBridge schedule: fold what is little, queue the slices that have more."""
+    """Handle the EventBridge schedule: fold at once if little is due, else queue the slices that have work."""
     try:
         due = _folding.tick()
     except ServiceError as error:
@@ -30,7 +30,10 @@ def tick(_event: object, _context: object) -> dict[str, int]:
 
 
 def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
-    """SQS with ReportBatchItemFailures: fold slices, fold items again, or split an entity; return failed messages."""
+    """Handle messages of the SQS queue, with ReportBatchItemFailures: fold slices or items, or split an entity.
+
+    Returns the messages that failed.
+    """
     with _Messages(EventType.SQS, raise_on_entire_batch_failure=False)(event["Records"], _work, context) as batch:
         batch.process()
     return dict(batch.response())
@@ -41,10 +44,10 @@ def _work(record: SQSRecord, lambda_context: Any) -> None:  # noqa: ANN401
 
 
 class _Messages(BatchProcessor):
-    """Works off each message by itself: a faulty one must not fail the others."""
+    """A processor that handles each message on its own: a faulty message must not fail the others."""
 
     def failure_handler(self, record: SQSRecord, exception: ExceptionInfo) -> FailureResponse:
-        """Log the error by its class and code; its text could quote the message."""
+        """Log the error by its class and code only, because its text could quote the message."""
         if isinstance(error := exception[1], Exception):
             log_refusal(error, DOOR)
         return super().failure_handler(record, exception)

@@ -1,7 +1,7 @@
-"""Kinesis batches of payments: the same evaluation as the API's, the steps of a batch taken together.
+"""Kinesis batches of payments: the same evaluation as in the API, with the network steps shared by a batch.
 
-A record that no retry can decide is set aside with its reason and reported as done, so it never blocks its shard; only
-what may pass with time is reported as failed, and the batch restarts at the first of those.
+A record that no retry can decide is set aside with its reason and reported as done, so it never blocks its shard. Only
+a record whose failure may pass with time is reported as failed. The batch restarts at the first of those.
 """
 
 import base64
@@ -27,9 +27,9 @@ _outbox = Outbox(_settings)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Kinesis event source mapping with ReportBatchItemFailures: the first failed record, or none."""
-    # A batch makes tens of thousands of objects that all live until it ends; looking through them again and again for
-    # cycles, of which it makes none, costs CPU that payments want.
+    """Handle a Kinesis batch, with ReportBatchItemFailures: return the failed records, of which the first counts."""
+    # A batch makes tens of thousands of objects that all live until it ends. It makes no reference cycles, so the
+    # garbage collector would search them again and again for nothing, and take CPU time from the payments.
     gc.disable()
     try:
         return {"batchItemFailures": _failed(event["Records"])}
@@ -38,12 +38,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 
 def _failed(records: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """Decide the records' payments in their order, or set them aside; the records that are to come again."""
+    """Decide the payments in order, or set their records aside; return the records that must come again."""
     outcomes = _evaluator.evaluate_all([_parse(record) for record in records])
     failed: list[dict[str, str]] = []
     for record, outcome in zip(records, outcomes, strict=True):
         if failed and not isinstance(outcome, Evaluation):
-            continue  # it comes again with the one that failed; a decision would come again as a mere repeat
+            continue  # it comes again after the failed record; a decided payment would then be a mere repeat
         try:
             _settle(record, outcome)
         except ServiceError as error:
@@ -60,7 +60,7 @@ def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
 
 
 def _settle(record: dict[str, Any], outcome: Evaluation | FraudError) -> None:
-    """Say what was decided, or set the record aside. Raises ServiceError when it must come again."""
+    """Log the evaluation, or set the record aside. Raises ServiceError when the record must come again."""
     if isinstance(outcome, Evaluation):
         log_evaluation(outcome, DOOR)
         return

@@ -1,6 +1,4 @@
-"""The doors in this process, in front of the emulated stack: handlers with the environment that the template gives
-them.
-"""
+"""The doors in this process, on the emulated stack, with the environment variables of the template."""
 
 import importlib
 import json
@@ -22,7 +20,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def doors(emulator: Emulator) -> Iterator[dict[str, ModuleType]]:
-    """Every door by the name of its function in the template, imported once; the fold's schedule has fired."""
+    """Import every door once, by the name of its function in the template, and let the fold's schedule fire once."""
     keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": REGION}
     with pytest.MonkeyPatch.context() as environment:
         for function in emulator.stack.functions:
@@ -57,7 +55,7 @@ def decision_events(doors: dict[str, ModuleType]) -> Any:
 
 
 def hours_of(emulator: Emulator, kind: str, id_: str) -> list[str]:
-    """The hour buckets of an entity, packed."""
+    """Return the hour buckets of an entity, each packed into one number."""
     items = emulator.client("dynamodb").query(
         TableName=emulator.stack.functions[0].environment["COUNTERS_TABLE"],
         KeyConditionExpression="pk = :pk",
@@ -70,7 +68,7 @@ Taken = Callable[[], list[Any]]
 
 
 def taken_from(emulator: Emulator, url: str) -> Taken:
-    """Takes what waits in a queue, and leaves it empty to begin with."""
+    """Return a function that takes all waiting messages from a queue. The queue is emptied first."""
     sqs = emulator.client("sqs")
 
     def taken() -> list[Any]:
@@ -87,13 +85,13 @@ def taken_from(emulator: Emulator, url: str) -> Taken:
 
 @pytest.fixture
 def undecidable(emulator: Emulator) -> Taken:
-    """The records that were set aside."""
+    """Take the records that were set aside."""
     return taken_from(emulator, emulator.stack.functions[0].environment["UNDECIDABLE_QUEUE_URL"])
 
 
 @pytest.fixture
 def published(emulator: Emulator) -> Taken:
-    """The events of the bus, from a queue that takes every event."""
+    """Take the events of the bus, from a queue that receives every event."""
     sqs, bus = emulator.client("sqs"), emulator.client("events")
     name = emulator.stack.functions[0].environment["EVENT_BUS_NAME"]
     url = sqs.create_queue(QueueName="everything")["QueueUrl"]

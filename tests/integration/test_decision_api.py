@@ -1,6 +1,4 @@
-"""POST and GET of decisions through the door: repeats, races, conflicts, malformed bodies, and what the log may
-hold.
-"""
+"""POST and GET of decisions through the door: repeats, races, conflicts, malformed bodies, outages, and the log."""
 
 import base64
 import itertools
@@ -29,7 +27,7 @@ NAME, IP, NOTE = "Hanako Q Zzyzx", "203.0.113.77", "zebra-metadata"
 
 
 def fresh(**fields: Any) -> dict[str, Any]:
-    """A payment of now under an id that no other test uses."""
+    """Return the body of a payment that occurs now, with an id that no other test uses."""
     number = next(NUMBERS)
     now = datetime.now(UTC).isoformat()
     return body(**{"transaction_id": f"api-{number}", "payer_id": f"api-payer-{number}", "occurred_at": now} | fields)
@@ -94,7 +92,7 @@ def test_a_decision_is_shown_as_it_was_given(decision_api):
     assert shown["decision"] == json.loads(given)
     assert shown["outcome_now"] == shown["decision"]["outcome"] == "decline"
     assert shown["status"] == "final"
-    assert [turn["outcome"] for turn in shown["history"]] == ["decline"]
+    assert [change["outcome"] for change in shown["history"]] == ["decline"]
 
 
 def test_an_unknown_decision_is_not_found(decision_api):
@@ -105,7 +103,7 @@ def test_a_late_payment_is_refused_but_a_late_repeat_is_answered(decision_api, m
     payment = fresh()
     _, first = post(decision_api, payment)
     later = datetime.now(UTC) + timedelta(hours=13)
-    monkeypatch.setattr("fraud.clock.source", lambda: later)  # the one seam that the box uses, too
+    monkeypatch.setattr("fraud.clock.source", lambda: later)  # the box sets its clock in the same way
     assert post(decision_api, payment) == (200, first)
     status, answer = post(decision_api, payment | {"transaction_id": "api-late"})
     assert status == 400
@@ -121,7 +119,7 @@ def test_another_currency_and_every_other_fault_are_named_at_once(decision_api):
 
 
 JUNK: list[Any] = [True, -1, 1.5, 10**30, "", " ", "x" * 200, "\u0000", "ﬁ", [], [[]], {"a": {}}]
-"""Valid in no field of a payment, metadata and names apart."""
+"""Values that are valid in no field of a payment, except in metadata and names."""
 
 
 def test_300_malformed_bodies_are_each_refused_with_their_fields(decision_api):
@@ -155,7 +153,11 @@ def test_no_log_line_names_a_person(decision_api, capsys, caplog):
 
 
 class Faulty:
-    """The store's transport; requests of some operations get an error, be they carried out or not."""
+    """The store's transport, in which requests of some operations get an error.
+
+    operations  all operations when none is named
+    applied     the requests are carried out all the same
+    """
 
     def __init__(self, transport: Any, error: ServiceError, *operations: str, applied: bool = False) -> None:
         self._transport = transport
@@ -171,7 +173,7 @@ class Faulty:
         return [self._error if failing else answer for answer, failing in zip(answers, fails, strict=True)]
 
 
-def test_what_init_prepared_is_no_step_of_the_first_payment(decision_api, monkeypatch):
+def test_the_first_payment_does_not_repeat_the_work_of_init(decision_api, monkeypatch):
     evaluator = assembly.evaluator(decision_api._settings)
     store, steps = evaluator.store, []
     send = store._transport.gather
@@ -182,7 +184,7 @@ def test_what_init_prepared_is_no_step_of_the_first_payment(decision_api, monkey
     assert steps == [5, 1]
 
 
-def test_init_goes_on_without_a_dynamodb_that_is_silent(decision_api, monkeypatch):
+def test_init_succeeds_although_dynamodb_does_not_respond(decision_api, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr(assembly, "INIT_S", 0.1)
@@ -212,7 +214,7 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("error", [THROTTLED, FORBIDDEN], ids=["throttled", "forbidden"])
 @pytest.mark.parametrize("operations", [(), ("put_item",)], ids=["everything", "the commit"])
 @pytest.mark.parametrize(("amount", "outcome"), [(1200, "approve"), (30_000, "challenge"), (300_000, "decline")])
-def test_what_cannot_be_stored_is_answered_503_with_a_fallback_and_the_retry_decides(  # noqa: PLR0913, PLR0917 - what there is
+def test_a_decision_that_cannot_be_stored_gets_503_with_a_fallback_and_the_retry_decides(  # noqa: PLR0913, PLR0917 - fixtures and parameters
     decision_api, faulty, monkeypatch, capsys, error, operations, amount, outcome
 ):
     faulty(error, *operations)
@@ -233,7 +235,7 @@ def test_what_cannot_be_stored_is_answered_503_with_a_fallback_and_the_retry_dec
     assert json.loads(answer)["recounted"] is bool(operations)
 
 
-def test_a_commit_that_was_carried_out_though_it_failed_is_what_the_retry_gets(decision_api, faulty, monkeypatch):
+def test_a_retry_gets_the_decision_that_was_stored_although_its_commit_failed(decision_api, faulty, monkeypatch):
     payment = fresh()
     faulty(THROTTLED, "put_item", applied=True)
     assert post(decision_api, payment)[0] == 503
@@ -245,7 +247,7 @@ def test_a_commit_that_was_carried_out_though_it_failed_is_what_the_retry_gets(d
 
 @pytest.mark.parametrize("error", [THROTTLED, FORBIDDEN], ids=["throttled", "forbidden"])
 @pytest.mark.parametrize("operation", ["update_item", "batch_get_item"])
-def test_a_state_that_fails_is_answered_by_the_outage_policy_with_its_cause_in_the_log(  # noqa: PLR0913, PLR0917 - what there is
+def test_when_the_state_fails_the_outage_policy_decides_and_the_log_has_the_cause(  # noqa: PLR0913, PLR0917 - fixtures and parameters
     decision_api, faulty, monkeypatch, capsys, error, operation
 ):
     faulty(error, operation)
@@ -258,10 +260,10 @@ def test_a_state_that_fails_is_answered_by_the_outage_policy_with_its_cause_in_t
     lines = logged(capsys)
     assert [line["cause"] for line in lines if line.get("Part") == "state"] == [error.code]
     monkeypatch.undo()
-    assert post(decision_api, payment) == (200, answer)  # it stays what was decided
+    assert post(decision_api, payment) == (200, answer)  # the stored decision stays
 
 
-def test_a_table_that_does_not_exist_is_answered_503_with_its_cause_in_the_log(decision_api, monkeypatch, capsys):
+def test_a_missing_table_gets_503_and_the_log_has_the_cause(decision_api, monkeypatch, capsys):
     gone = decision_api._evaluator.store._tables._replace(decisions="gone")
     monkeypatch.setattr(decision_api._evaluator.store, "_tables", gone)
     status, answer = post(decision_api, fresh())
@@ -270,7 +272,7 @@ def test_a_table_that_does_not_exist_is_answered_503_with_its_cause_in_the_log(d
 
 
 @pytest.mark.parametrize("transaction_id", ["a b", "x" * 3000, "ünïcode", ""])
-def test_what_cannot_be_an_id_is_not_found(decision_api, transaction_id):
+def test_a_value_that_cannot_be_an_id_is_not_found(decision_api, transaction_id):
     assert get(decision_api, transaction_id)[0] == 404
 
 

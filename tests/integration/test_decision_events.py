@@ -1,4 +1,4 @@
-"""The reader of the decision table's stream: one event for each new decision, however often it is read."""
+"""The reader of the decision table's stream: it repairs counters, and publishes one event for each new decision."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ PERSONAL = {
 
 
 def batch(decision_api: Any, emulator: Emulator, *payments: dict[str, Any]) -> dict[str, Any]:
-    """Decide the payments; the event that the decision table's stream hands on."""
+    """Decide the payments, and return the Lambda event with which the decision table's stream reports them."""
     records = []
     for n, payment in enumerate(payments):
         assert post(decision_api, payment)[0] == 200
@@ -44,7 +44,7 @@ def batch(decision_api: Any, emulator: Emulator, *payments: dict[str, Any]) -> d
     return {"Records": records}
 
 
-def test_every_decision_is_told_once_on_the_bus_and_again_under_the_same_id(
+def test_every_decision_is_published_and_after_redelivery_again_under_the_same_id(
     decision_events, decision_api, emulator, published: Taken
 ):
     payments = [fresh(amount=900_000), *(fresh() for _ in range(11))]
@@ -68,7 +68,7 @@ def test_every_decision_is_told_once_on_the_bus_and_again_under_the_same_id(
     assert "LIMIT_AMOUNT" in declined["codes"]
 
 
-def test_no_name_address_or_metadata_is_told_or_logged(decision_events, decision_api, emulator, published, capsys):
+def test_no_name_address_or_metadata_is_published_or_logged(decision_events, decision_api, emulator, published, capsys):
     event = batch(decision_api, emulator, fresh(**PERSONAL))
     decision_events.handler(event, None)
     (told,) = published()
@@ -80,7 +80,7 @@ def test_no_name_address_or_metadata_is_told_or_logged(decision_events, decision
 
 
 @pytest.mark.parametrize(("refused", "failed"), [((), []), ((3,), ["103"]), ((1, 3), ["101"])])
-def test_a_batch_begins_again_where_the_bus_first_refused(decision_events, decision_api, emulator, refused, failed):
+def test_a_batch_restarts_where_the_bus_first_refused(decision_events, decision_api, emulator, refused, failed):
     event = batch(decision_api, emulator, *(fresh() for _ in range(5)))
     with Stubber(decision_events._outbox._events) as bus:
         bus.add_response("put_events", taken(5, *refused))
@@ -91,7 +91,7 @@ def test_a_batch_begins_again_where_the_bus_first_refused(decision_events, decis
 @pytest.mark.parametrize(
     ("code", "status"), [("InternalException", 500), ("ThrottlingException", 400), ("AccessDeniedException", 400)]
 )
-def test_a_batch_begins_again_at_its_start_when_the_bus_refuses_the_call(
+def test_a_batch_restarts_at_its_first_record_when_the_bus_refuses_a_call(
     decision_events, decision_api, emulator, code, status
 ):
     event = batch(decision_api, emulator, *(fresh() for _ in range(12)))
@@ -102,7 +102,7 @@ def test_a_batch_begins_again_at_its_start_when_the_bus_refuses_the_call(
     assert answer == {"batchItemFailures": [{"itemIdentifier": "100"}]}
 
 
-def test_why_a_batch_begins_again_is_in_the_log(decision_events, decision_api, emulator, capsys):
+def test_the_log_says_why_a_batch_restarts(decision_events, decision_api, emulator, capsys):
     event = batch(decision_api, emulator, fresh())
     capsys.readouterr()
     with Stubber(decision_events._outbox._events) as bus:
@@ -116,7 +116,7 @@ def test_why_a_batch_begins_again_is_in_the_log(decision_events, decision_api, e
 
 
 class Losing:
-    """The store's transport, whose updates of payees and pairs get lost, or their answers."""
+    """The store's transport, in which updates of payees and pairs are lost; if `applied`, only their responses."""
 
     def __init__(self, transport: Any, *, applied: bool, error: ServiceError | None = None) -> None:
         self._transport = transport
@@ -135,7 +135,7 @@ class Losing:
 
 
 @pytest.mark.parametrize("applied", [False, True])
-def test_unacknowledged_updates_are_sent_until_they_are_acknowledged_and_counted_once(  # noqa: PLR0913, PLR0917 - what there is
+def test_unacknowledged_updates_are_sent_until_they_are_acknowledged_and_counted_once(  # noqa: PLR0913, PLR0917 - fixtures and parameters
     decision_events, decision_api, emulator, published, monkeypatch, capsys, applied
 ):
     payment = fresh() | {"payee_id": f"lost-{applied}"}
@@ -151,7 +151,7 @@ def test_unacknowledged_updates_are_sent_until_they_are_acknowledged_and_counted
     with monkeypatch.context() as outage:
         outage.setattr(repairing, "_transport", Losing(repairing._transport, applied=applied))
         assert decision_events.handler(event, None) == {"batchItemFailures": [{"itemIdentifier": "100"}]}
-    assert published() == []  # the event comes when the counters are right
+    assert published() == []  # the event is published only after the counters are right
     capsys.readouterr()
     for _ in range(2):
         assert decision_events.handler(event, None) == {"batchItemFailures": []}
@@ -161,7 +161,7 @@ def test_unacknowledged_updates_are_sent_until_they_are_acknowledged_and_counted
     assert [told["detail"]["degraded"] for told in published()] == [["state"]] * 2
 
 
-def test_a_full_item_is_given_up_and_holds_up_no_other_decision(  # noqa: PLR0913, PLR0917 - what there is
+def test_a_full_item_is_given_up_and_blocks_no_other_decision(  # noqa: PLR0913, PLR0917 - fixtures
     decision_events, decision_api, emulator, published, monkeypatch, capsys
 ):
     payments = [fresh() | {"payee_id": "full"}, fresh()]
@@ -177,11 +177,11 @@ def test_a_full_item_is_given_up_and_holds_up_no_other_decision(  # noqa: PLR091
         assert decision_events.handler(event, None) == {"batchItemFailures": []}
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {(line["Error"], line["code"]) for line in lines} == {("ServiceError", "ValidationException")}
-    assert len(lines) == 4  # payee and pair of both
+    assert len(lines) == 4  # payee and pair of both payments
     assert len(published()) == 2
 
 
-def test_what_is_complete_before_a_decision_that_is_not_is_told_for_it_does_not_come_again(
+def test_decisions_before_the_first_incomplete_one_are_published_because_they_do_not_come_again(
     decision_events, decision_api, emulator, published, monkeypatch
 ):
     payments = [fresh() for _ in range(4)]

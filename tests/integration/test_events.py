@@ -1,4 +1,4 @@
-"""Every sample event under events/ against its handler: the same files that `make sam` sends and the docs point to."""
+"""Every sample event under events/ and its handler. `make sam` sends the same files, and the docs point to them."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_every_sample_event_is_answered_as_its_name_announces(emulator: Emulator
     assert sorted(answered) == sorted(path for path in sample_events.EVENTS.rglob("*.json"))
 
 
-def test_a_token_stands_for_the_moment_of_loading(tmp_path: Path):
+def test_the_now_in_a_sample_event_becomes_the_time_of_loading(tmp_path: Path):
     path = tmp_path / "handler.case.json"
     path.write_text('{"body": "{{now}}"}')
     assert sample_events.load(path, datetime(2026, 1, 2, tzinfo=UTC)) == {"body": "2026-01-02T00:00:00.000+00:00"}

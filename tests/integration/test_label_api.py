@@ -1,4 +1,4 @@
-"""POST /labels on an emulated DynamoDB: whatever comes, row and buckets agree with a replay of the label log."""
+"""POST /labels on an emulated DynamoDB: rows and buckets always agree with a replay of the label log."""
 
 import importlib.util
 import itertools
@@ -37,7 +37,7 @@ LABELS = bound(LabelRow, "labels")
 ROLES = {"user_report": "payment-app", "analyst": "fraud-analyst", "chargeback": "chargeback-importer"}
 RANKING = tuple(ROLES)
 ENVIRONMENT = {
-    **{name.upper(): "400" for name in settings.Settings.model_fields},  # what this door does not look at
+    **{name.upper(): "400" for name in settings.Settings.model_fields},  # variables that this door does not use
     "CURRENCY": "JPY",
     "SCORER": "embedded",
     "PROFILES_TABLE": "profiles",
@@ -54,7 +54,7 @@ NUMBERS = itertools.count()
 
 
 class Faults:
-    """Stands before the emulator and does to the next transactions what `next` says."""
+    """A WSGI application in front of the emulator: each of the next transactions gets its fault from `next`."""
 
     def __init__(self, application: Any) -> None:
         self.application = application
@@ -81,8 +81,8 @@ class Faults:
         return [json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", **fields}).encode()]
 
 
-class House:
-    """The door, the tables behind it, and the clock it reads."""
+class Service:
+    """The door, the tables behind it, and the time of its clock."""
 
     def __init__(self, faults: Faults, url: str) -> None:
         self.faults = faults
@@ -114,7 +114,7 @@ class House:
         return transaction.transaction_id
 
     def profile(self, account: str) -> dict[str, Any]:
-        """The account's fraud buckets that are not zero."""
+        """Return the attributes of the account's profile that are not zero: its fraud buckets."""
         found = self.dynamodb.get_item(TableName="profiles", Key={"pk": {"S": f"account#{account}"}})
         return {name: n for name, n in profile_of(found.get("Item", {})).items() if name != "pk" and n}
 
@@ -123,7 +123,7 @@ class House:
 
 
 def own_door() -> Any:
-    """The door with this environment: a copy that no `import` finds, because other tests use the one of the stack."""
+    """Load the door with this environment: a copy that no `import` finds, as other tests use the stack's door."""
     spec = importlib.util.find_spec("functions.label_api")
     assert spec is not None
     assert spec.loader is not None
@@ -145,7 +145,7 @@ def elsewhere(payer: str, payee: str | None) -> dict[str, Any]:
 
 
 def written(*transaction_ids: str) -> list[label_log.Entry]:
-    """The label log as the rows tell it."""
+    """Return the label log that the rows hold."""
     return [
         label_log.Entry(
             row.transaction_id,
@@ -162,7 +162,7 @@ def written(*transaction_ids: str) -> list[label_log.Entry]:
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[House]:
+def started() -> Iterator[Service]:
     faults = Faults(TakingTurns(DomainDispatcherApplication(create_backend_app)))
     server = make_server("127.0.0.1", 0, faults, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -171,154 +171,153 @@ def started() -> Iterator[House]:
         for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": url}.items():
             patch.setenv(name, value)
         settings.stage.cache_clear()
-        house = House(faults, url)
-        patch.setattr(clock, "source", lambda: house.now)
+        service = Service(faults, url)
+        patch.setattr(clock, "source", lambda: service.now)
         for model in (LABELS, bound(AccountProfile, "profiles"), bound(DecidedRow, "decisions")):
             model.create_table(billing_mode="PAY_PER_REQUEST")
-        yield house
+        yield service
     settings.stage.cache_clear()
     server.shutdown()
     server.server_close()
 
 
 @pytest.fixture
-def house(started: House) -> Iterator[House]:
+def service(started: Service) -> Iterator[Service]:
     started.now = NOON
     yield started
     assert started.faults.next == []
 
 
 # --- parties ----------------------------------------------------------------------------------------------------------
-def test_a_decided_payment_needs_no_parties_and_moves_both_accounts(house):
+def test_a_decided_payment_needs_no_parties_and_moves_both_accounts(service):
     payer, payee = unique("payer"), unique("payee")
-    decided = house.decide(payment(transaction_id=unique("t"), payer_id=payer, payee_id=payee))
-    assert house.statuses(said(decided)) == ["accepted"]
-    assert house.profile(payer) == {f"fo{DAY}": 1}
-    assert house.profile(payee) == {f"fi{DAY}": 1}
+    decided = service.decide(payment(transaction_id=unique("t"), payer_id=payer, payee_id=payee))
+    assert service.statuses(said(decided)) == ["accepted"]
+    assert service.profile(payer) == {f"fo{DAY}": 1}
+    assert service.profile(payee) == {f"fi{DAY}": 1}
 
 
-def test_a_decided_cash_out_moves_the_payer_only(house):
+def test_a_decided_cash_out_moves_the_payer_only(service):
     payer, payee = unique("payer"), unique("payee")
-    decided = house.decide(
+    decided = service.decide(
         payment(transaction_id=unique("t"), type="cash_out", payer_id=payer, payee_id=payee, instrument_id="bank-1")
     )
-    assert house.statuses(said(decided), said(decided, "fraud", NOON - AN_HOUR, payee_id=payee)) == ["accepted"] * 2
-    assert house.buckets(payer, payee) == {(payer, f"fo{DAY}"): 1}
+    assert service.statuses(said(decided), said(decided, "fraud", NOON - AN_HOUR, payee_id=payee)) == ["accepted"] * 2
+    assert service.buckets(payer, payee) == {(payer, f"fo{DAY}"): 1}
 
 
-def test_the_stored_decision_wins_over_what_the_caller_says(house):
+def test_a_label_that_contradicts_the_stored_decision_is_rejected(service):
     payer, payee, other = unique("payer"), unique("payee"), unique("other")
-    decided = house.decide(payment(transaction_id=unique("t"), payer_id=payer, payee_id=payee))
-    (result,) = house.post(said(decided, **elsewhere(payer, other)))["body"]["results"]
+    decided = service.decide(payment(transaction_id=unique("t"), payer_id=payer, payee_id=payee))
+    (result,) = service.post(said(decided, **elsewhere(payer, other)))["body"]["results"]
     assert result["status"] == "rejected"
     assert [(fault["field"], fault["rule"]) for fault in result["errors"]] == [
         ("payee_id", "contradiction"),
         ("occurred_at", "contradiction"),
     ]
-    assert house.buckets(payer, payee, other) == {}
+    assert service.buckets(payer, payee, other) == {}
 
 
-def test_a_label_of_an_unknown_transaction_is_rejected_until_it_names_the_parties(house):
+def test_a_label_of_an_unknown_transaction_is_rejected_until_it_names_the_parties(service):
     unknown, payer, payee = unique("t"), unique("payer"), unique("payee")
-    (result,) = house.post(said(unknown))["body"]["results"]
+    (result,) = service.post(said(unknown))["body"]["results"]
     assert result["status"] == "rejected"
     assert [(fault["field"], fault["rule"]) for fault in result["errors"]] == [
         (field, "unknown_transaction") for field in ("payer_id", "payee_id", "occurred_at")
     ]
-    assert house.statuses(said(unknown, **elsewhere(payer, payee))) == ["accepted"]
-    assert house.statuses(said(unknown, "legitimate", NOON + AN_HOUR / 60)) == ["accepted"]
-    assert house.statuses(said(unknown, "fraud", NOON - A_DAY, payer_id=payee)) == ["rejected"]
-    assert house.buckets(payer, payee) == {}
+    assert service.statuses(said(unknown, **elsewhere(payer, payee))) == ["accepted"]
+    assert service.statuses(said(unknown, "legitimate", NOON + AN_HOUR / 60)) == ["accepted"]
+    assert service.statuses(said(unknown, "fraud", NOON - A_DAY, payer_id=payee)) == ["rejected"]
+    assert service.buckets(payer, payee) == {}
 
 
-def test_a_payment_decided_elsewhere_that_has_no_payee_moves_its_payer_only(house):
+def test_a_payment_decided_elsewhere_that_has_no_payee_moves_its_payer_only(service):
     transaction, payer = unique("t"), unique("payer")
     parties = elsewhere(payer, None)
-    assert house.statuses(said(transaction, **parties), said(transaction, **parties)) == ["accepted", "unchanged"]
-    assert house.profile(payer) == {f"fo{DAY}": 1}
-    assert house.statuses(said(transaction, "legitimate", NOON, payer_id=payer)) == ["accepted"]
-    assert house.profile(payer) == {}
+    assert service.statuses(said(transaction, **parties), said(transaction, **parties)) == ["accepted", "unchanged"]
+    assert service.profile(payer) == {f"fo{DAY}": 1}
+    assert service.statuses(said(transaction, "legitimate", NOON, payer_id=payer)) == ["accepted"]
+    assert service.profile(payer) == {}
     del parties["payee_id"]
-    (result,) = house.post(said(unique("t"), **parties))["body"]["results"]
+    (result,) = service.post(said(unique("t"), **parties))["body"]["results"]
     assert [(fault["field"], fault["rule"]) for fault in result["errors"]] == [("payee_id", "unknown_transaction")]
 
 
 # --- a decision that comes after its labels ---------------------------------------------------------------------------
 @pytest.fixture
-def overtaken(house):
-    """A p2p payment that was labelled with the wrong parties, then decided: its id, the wrong ones, the right ones."""
+def overtaken(service):
+    """Label a p2p payment with the wrong parties, then decide it: return its id, the wrong and the right parties."""
     transaction, payer, payee, other, wrong = (unique(name) for name in ("t", "payer", "payee", "other", "wrong"))
-    assert house.statuses(said(transaction, **elsewhere(other, wrong))) == ["accepted"]
-    assert house.buckets(other, wrong) == {(other, f"fo{DAY}"): 1, (wrong, f"fi{DAY}"): 1}
-    house.decide(payment(transaction_id=transaction, payer_id=payer, payee_id=payee))
-    house.now += 3 * A_DAY
+    assert service.statuses(said(transaction, **elsewhere(other, wrong))) == ["accepted"]
+    assert service.buckets(other, wrong) == {(other, f"fo{DAY}"): 1, (wrong, f"fi{DAY}"): 1}
+    service.decide(payment(transaction_id=transaction, payer_id=payer, payee_id=payee))
+    service.now += 3 * A_DAY
     return transaction, (other, wrong), (payer, payee)
 
 
-def test_the_decision_is_what_later_labels_must_not_contradict_and_takes_the_fraud_off_the_wrong_account(
-    house, overtaken
-):
+def test_later_labels_must_agree_with_the_decision_and_the_fraud_leaves_the_wrong_accounts(service, overtaken):
     transaction, wrong, (payer, payee) = overtaken
     label = said(transaction, "fraud", NOON + A_DAY, payer_id=payer, payee_id=payee, occurred_at=NOON)
-    assert house.statuses(label, source="chargeback") == ["accepted"]
-    assert house.buckets(*wrong, payer, payee) == {(payer, f"fo{DAY}"): 1, (payee, f"fi{DAY}"): 1}
-    assert house.statuses(said(transaction, "fraud", NOON, payer_id=wrong[0]), source="analyst") == ["rejected"]
+    assert service.statuses(label, source="chargeback") == ["accepted"]
+    assert service.buckets(*wrong, payer, payee) == {(payer, f"fo{DAY}"): 1, (payee, f"fi{DAY}"): 1}
+    assert service.statuses(said(transaction, "fraud", NOON, payer_id=wrong[0]), source="analyst") == ["rejected"]
 
 
 @pytest.mark.parametrize(("other_wrong", "status"), [(True, "rejected"), (False, "unchanged")])
-def test_a_label_that_is_not_news_takes_the_fraud_off_the_wrong_account_as_well(house, overtaken, other_wrong, status):
+def test_a_label_that_is_not_new_also_takes_the_fraud_off_the_wrong_accounts(service, overtaken, other_wrong, status):
     transaction, wrong, right = overtaken
     parties = elsewhere(*wrong) if other_wrong else {}
-    assert house.statuses(said(transaction, **parties)) == [status]
-    assert house.buckets(*wrong, *right) == {(right[0], f"fo{DAY}"): 1, (right[1], f"fi{DAY}"): 1}
+    assert service.statuses(said(transaction, **parties)) == [status]
+    assert service.buckets(*wrong, *right) == {(right[0], f"fo{DAY}"): 1, (right[1], f"fi{DAY}"): 1}
     assert len(LABELS.get(transaction).history) == 1
 
 
-def test_a_change_of_mind_after_the_decision_leaves_no_account_with_the_fraud(house, overtaken):
+def test_a_correction_after_the_decision_leaves_no_account_with_the_fraud(service, overtaken):
     transaction, wrong, right = overtaken
-    assert house.statuses(said(transaction, "legitimate", NOON + A_DAY)) == ["accepted"]
-    assert house.buckets(*wrong, *right) == {}
+    assert service.statuses(said(transaction, "legitimate", NOON + A_DAY)) == ["accepted"]
+    assert service.buckets(*wrong, *right) == {}
 
 
 @pytest.mark.parametrize("faults", [["conflict"] * 3, [None, "conflict"], ["answer lost"], [None, "answer lost"]])
-def test_trouble_while_the_fraud_is_moved_loses_and_doubles_nothing(house, overtaken, faults):
+def test_a_failure_while_the_fraud_is_moved_neither_loses_nor_doubles_it(service, overtaken, faults):
     transaction, wrong, right = overtaken
-    house.faults.next = list(faults)
+    service.faults.next = list(faults)
     label = said(transaction, "fraud", NOON + A_DAY)
-    assert house.statuses(label)[0] in {"accepted", "unchanged"}
-    assert house.statuses(label) == ["unchanged"]
-    assert house.buckets(*wrong, *right) == {(right[0], f"fo{DAY}"): 1, (right[1], f"fi{DAY}"): 1}
+    assert service.statuses(label)[0] in {"accepted", "unchanged"}
+    assert service.statuses(label) == ["unchanged"]
+    assert service.buckets(*wrong, *right) == {(right[0], f"fo{DAY}"): 1, (right[1], f"fi{DAY}"): 1}
     assert len(LABELS.get(transaction).history) == 2
 
 
-def test_a_cash_out_that_was_labelled_first_takes_the_fraud_off_the_payee_that_it_names(house):
+def test_a_cash_out_that_was_labelled_first_takes_the_fraud_off_the_payee_that_it_names(service):
     transaction, payer, payee = unique("t"), unique("payer"), unique("payee")
-    assert house.statuses(said(transaction, **elsewhere(payer, payee))) == ["accepted"]
+    assert service.statuses(said(transaction, **elsewhere(payer, payee))) == ["accepted"]
     fields = {"type": "cash_out", "payer_id": payer, "payee_id": payee, "instrument_id": "bank-1"}
-    house.decide(payment(transaction_id=transaction, **fields))
-    assert house.statuses(said(transaction, "fraud", NOON - AN_HOUR)) == ["accepted"]
-    assert house.buckets(payer, payee) == {(payer, f"fo{DAY}"): 1}
+    service.decide(payment(transaction_id=transaction, **fields))
+    assert service.statuses(said(transaction, "fraud", NOON - AN_HOUR)) == ["accepted"]
+    assert service.buckets(payer, payee) == {(payer, f"fo{DAY}"): 1}
 
 
-# --- whose word holds -------------------------------------------------------------------------------------------------
-def test_a_change_of_mind_takes_the_payment_off_the_day_it_was_counted_on(house):
+# --- the label that holds ---------------------------------------------------------------------------------------------
+def test_a_correction_takes_the_payment_off_the_day_on_which_it_was_counted(service):
     transaction, payer, payee = unique("t"), unique("payer"), unique("payee")
-    assert house.statuses(said(transaction, **elsewhere(payer, payee))) == ["accepted"]
-    house.now += 3 * A_DAY
-    assert house.statuses(said(transaction, "legitimate", NOON + A_DAY)) == ["accepted"]
-    assert house.buckets(payer, payee) == {}
-    house.now += A_DAY
-    assert house.statuses(said(transaction, "fraud", NOON + 2 * A_DAY)) == ["accepted"]
-    assert house.buckets(payer, payee) == {(payer, f"fo{DAY + 4}"): 1, (payee, f"fi{DAY + 4}"): 1}
+    assert service.statuses(said(transaction, **elsewhere(payer, payee))) == ["accepted"]
+    service.now += 3 * A_DAY
+    assert service.statuses(said(transaction, "legitimate", NOON + A_DAY)) == ["accepted"]
+    assert service.buckets(payer, payee) == {}
+    service.now += A_DAY
+    assert service.statuses(said(transaction, "fraud", NOON + 2 * A_DAY)) == ["accepted"]
+    assert service.buckets(payer, payee) == {(payer, f"fo{DAY + 4}"): 1, (payee, f"fi{DAY + 4}"): 1}
 
 
-def test_of_two_sources_at_one_time_the_more_trusted_holds(house):
+def test_of_two_sources_at_one_time_the_more_trusted_holds(service):
     transaction, payer, payee = unique("t"), unique("payer"), unique("payee")
-    assert house.statuses(said(transaction, "legitimate", **elsewhere(payer, payee)), source="analyst") == ["accepted"]
-    assert house.statuses(said(transaction, "fraud"), source="user_report") == ["accepted"]
-    assert house.buckets(payer, payee) == {}
-    assert house.statuses(said(transaction, "fraud"), source="chargeback") == ["accepted"]
-    assert house.profile(payee) == {f"fi{DAY}": 1}
+    finding = said(transaction, "legitimate", **elsewhere(payer, payee))
+    assert service.statuses(finding, source="analyst") == ["accepted"]
+    assert service.statuses(said(transaction, "fraud"), source="user_report") == ["accepted"]
+    assert service.buckets(payer, payee) == {}
+    assert service.statuses(said(transaction, "fraud"), source="chargeback") == ["accepted"]
+    assert service.profile(payee) == {f"fi{DAY}": 1}
     by = [label.by for label in LABELS.get(transaction).history]
     assert by == [
         f"arn:aws:sts::123456789012:assumed-role/{role}/session"
@@ -326,123 +325,123 @@ def test_of_two_sources_at_one_time_the_more_trusted_holds(house):
     ]
 
 
-def test_a_source_that_says_too_much_keeps_no_other_from_being_heard(house):
+def test_a_source_with_too_many_labels_does_not_block_other_sources(service):
     transaction, payer, payee = unique("t"), unique("payer"), unique("payee")
     parties = elsewhere(payer, payee)
     reports = [said(transaction, "legitimate", NOON - n * AN_HOUR, **parties) for n in range(100)]
-    statuses = house.statuses(*reports)
+    statuses = service.statuses(*reports)
     assert statuses == ["accepted"] * MAX_LABELS_OF_SOURCE + ["rejected"] * (100 - MAX_LABELS_OF_SOURCE)
-    assert house.statuses(said(transaction, "fraud"), source="chargeback") == ["accepted"]
-    assert house.buckets(payer, payee) == {(payer, f"fo{DAY}"): 1, (payee, f"fi{DAY}"): 1}
+    assert service.statuses(said(transaction, "fraud"), source="chargeback") == ["accepted"]
+    assert service.buckets(payer, payee) == {(payer, f"fo{DAY}"): 1, (payee, f"fi{DAY}"): 1}
 
 
-@pytest.mark.usefixtures("house")
+@pytest.mark.usefixtures("service")
 def test_the_largest_row_there_can_be_is_an_item_that_dynamodb_takes():
     longest = f"arn:aws-us-gov:iam::123456789012:user/{'p' * 511}/{'u' * 64}"
     parties = {"payer_id": "a" * 64, "payee_id": "b" * 64, "occurred_at": NOON, "type": "merchant"}
     label = {"label": "legitimate", "reported_at": NOON, "source": "s" * 32, "known_at": NOON, "by": longest}
     row = LABELS(unique("t" * 58), **parties, fraud_day=DAY)
     row.history = [LabelAttribute(**label) for _ in range(MAX_SOURCES * MAX_LABELS_OF_SOURCE)]
-    row.save()  # the emulator refuses what is larger than 400 kB, as DynamoDB does
+    row.save()  # the emulator refuses an item larger than 400 kB, as DynamoDB does
     assert len(LABELS.get(row.transaction_id).history) == MAX_SOURCES * MAX_LABELS_OF_SOURCE
 
 
-def test_a_redelivered_batch_is_unchanged(house):
+def test_a_redelivered_batch_is_unchanged(service):
     payee = unique("payee")
     batch = [said(unique("t"), **elsewhere(unique("payer"), payee)) for _ in range(3)]
-    assert house.statuses(*batch) == ["accepted"] * 3
-    house.now += A_DAY
-    assert house.statuses(*batch, batch[0]) == ["unchanged"] * 4
-    assert house.profile(payee) == {f"fi{DAY}": 3}
+    assert service.statuses(*batch) == ["accepted"] * 3
+    service.now += A_DAY
+    assert service.statuses(*batch, batch[0]) == ["unchanged"] * 4
+    assert service.profile(payee) == {f"fi{DAY}": 3}
 
 
-def test_a_payer_who_paid_himself_is_one_item_updated_once(house):
+def test_an_account_that_pays_itself_is_one_item_updated_once(service):
     transaction, account = unique("t"), unique("account")
-    assert house.statuses(said(transaction, **elsewhere(account, account))) == ["accepted"]
-    assert house.profile(account) == {f"fo{DAY}": 1, f"fi{DAY}": 1}
-    assert house.statuses(said(transaction, "legitimate")) == ["accepted"]
-    assert house.profile(account) == {}
+    assert service.statuses(said(transaction, **elsewhere(account, account))) == ["accepted"]
+    assert service.profile(account) == {f"fo{DAY}": 1, f"fi{DAY}": 1}
+    assert service.statuses(said(transaction, "legitimate")) == ["accepted"]
+    assert service.profile(account) == {}
 
 
-def test_what_others_keep_in_a_profile_stays(house):
+def test_attributes_of_other_writers_in_a_profile_stay(service):
     payee = unique("payee")
     theirs = {"i20000": {"N": "7"}, "deny": {"M": {"reason": {"S": "case 17"}}}}
-    house.dynamodb.put_item(TableName="profiles", Item={"pk": {"S": f"account#{payee}"}, **theirs})
-    house.statuses(said(unique("t"), **elsewhere(unique("payer"), payee)))
-    assert house.profile(payee) == {"i20000": 7, "deny": {"reason": "case 17"}, f"fi{DAY}": 1}
+    service.dynamodb.put_item(TableName="profiles", Item={"pk": {"S": f"account#{payee}"}, **theirs})
+    service.statuses(said(unique("t"), **elsewhere(unique("payer"), payee)))
+    assert service.profile(payee) == {"i20000": 7, "deny": {"reason": "case 17"}, f"fi{DAY}": 1}
 
 
-# --- who may, and what is no request ----------------------------------------------------------------------------------
-def test_a_caller_without_a_source_is_refused(house):
-    answer = house.post(said("t"), source="somebody")
+# --- callers and requests that are refused ----------------------------------------------------------------------------
+def test_a_caller_without_a_source_is_refused(service):
+    answer = service.post(said("t"), source="other-role")
     assert answer["statusCode"] == 403
     assert answer["headers"]["content-type"] == "application/problem+json"
 
 
-def test_a_body_that_is_no_list_of_labels_is_refused_whole(house):
-    answer = house.post(body='{"labels": []}')
+def test_a_body_that_is_no_list_of_labels_is_refused_whole(service):
+    answer = service.post(body='{"labels": []}')
     assert answer["statusCode"] == 400
     assert answer["body"]["errors"] == [
         {"field": "labels", "rule": "too_short", "message": answer["body"]["errors"][0]["message"]}
     ]
 
 
-def test_a_faulty_label_keeps_no_other_and_results_are_in_order(house):
+def test_a_faulty_label_does_not_block_the_others_and_results_are_in_order(service):
     payee = unique("payee")
     parties = elsewhere(unique("payer"), payee)
     labels = [said("t", "dispute"), said(unique("t"), **parties), {"transaction_id": 3}, said(unique("t"), **parties)]
-    results = house.post(*labels)["body"]["results"]
+    results = service.post(*labels)["body"]["results"]
     assert [result["status"] for result in results] == ["rejected", "accepted", "rejected", "accepted"]
-    assert house.profile(payee) == {f"fi{DAY}": 2}
+    assert service.profile(payee) == {f"fi{DAY}": 2}
 
 
 @pytest.mark.parametrize("path", sample_events.of_handler("label_api.handler"), ids=lambda path: path.name)
-def test_sample_events_are_answered_as_their_names_announce(house: House, path: Path):
-    house.now = datetime.now(UTC)
-    assert sample_events.answered_as_announced(path, house.handler(sample_events.load(path, house.now), None))
+def test_sample_events_are_answered_as_their_names_announce(service: Service, path: Path):
+    service.now = datetime.now(UTC)
+    assert sample_events.answered_as_announced(path, service.handler(sample_events.load(path, service.now), None))
 
 
-def test_no_log_line_names_anyone(house, capsys):
+def test_no_log_line_names_an_account_or_a_caller(service, capsys):
     payer, payee = unique("payer"), unique("payee")
-    house.statuses(said(unique("t"), **elsewhere(payer, payee)))
-    house.post(said(unique("t"), payer_id=payer), source="somebody")
-    house.post(body='{"labels": [], "payer-9": 1}')
+    service.statuses(said(unique("t"), **elsewhere(payer, payee)))
+    service.post(said(unique("t"), payer_id=payer), source="other-role")
+    service.post(body='{"labels": [], "payer-9": 1}')
     log = capsys.readouterr().out
     assert '"ForbiddenError"' in log
     assert not any(name in log for name in (payer, payee, "payer-9", "arn:"))
 
 
-# --- other writers, and trouble ---------------------------------------------------------------------------------------
-def test_a_label_that_meets_other_writers_is_judged_again(house):
+# --- other writers, and failures --------------------------------------------------------------------------------------
+def test_a_label_that_conflicts_with_other_writers_is_tried_again(service):
     payee = unique("payee")
-    house.faults.next = ["conflict"] * 3
-    assert house.statuses(said(unique("t"), **elsewhere(unique("payer"), payee))) == ["accepted"]
-    assert house.profile(payee) == {f"fi{DAY}": 1}
+    service.faults.next = ["conflict"] * 3
+    assert service.statuses(said(unique("t"), **elsewhere(unique("payer"), payee))) == ["accepted"]
+    assert service.profile(payee) == {f"fi{DAY}": 1}
 
 
 @pytest.mark.parametrize(("faults", "status"), [(["conflict"] * CONFLICTS, 503), (["AccessDeniedException"], 500)])
-def test_what_cannot_be_written_is_refused_whole_and_sent_again_nothing_is_lost_or_doubled(house, faults, status):
+def test_a_request_that_fails_may_be_sent_again_and_nothing_is_lost_or_doubled(service, faults, status):
     payee = unique("payee")
     batch = [said(unique("t"), **elsewhere(unique("payer"), payee)) for _ in range(3)]
-    assert house.statuses(batch[0]) == ["accepted"]
-    house.faults.next = list(faults)
-    answer = house.post(*batch)
+    assert service.statuses(batch[0]) == ["accepted"]
+    service.faults.next = list(faults)
+    answer = service.post(*batch)
     assert answer["statusCode"] == status
     assert ("retry-after" in answer["headers"]) is (status == 503)
-    assert house.statuses(*batch) == ["unchanged", "accepted", "accepted"]
-    assert house.profile(payee) == {f"fi{DAY}": 3}
+    assert service.statuses(*batch) == ["unchanged", "accepted", "accepted"]
+    assert service.profile(payee) == {f"fi{DAY}": 3}
 
 
-def test_a_write_whose_answer_is_lost_counts_once(house):
+def test_a_write_whose_response_is_lost_counts_once(service):
     payee = unique("payee")
-    house.faults.next = ["answer lost"]
+    service.faults.next = ["answer lost"]
     label = said(unique("t"), **elsewhere(unique("payer"), payee))
-    assert house.statuses(label)[0] in {"accepted", "unchanged"}
-    assert house.statuses(label) == ["unchanged"]
-    assert house.profile(payee) == {f"fi{DAY}": 1}
+    assert service.statuses(label)[0] in {"accepted", "unchanged"}
+    assert service.statuses(label) == ["unchanged"]
+    assert service.profile(payee) == {f"fi{DAY}": 1}
 
 
-def test_eight_writers_at_one_payee_leave_row_and_buckets_agreed(house):
+def test_after_eight_writers_at_one_payee_rows_and_buckets_agree(service):
     payee, payers = unique("payee"), [unique("payer") for _ in range(4)]
     transactions = [unique("t") for _ in range(8)]
     parties = {t: elsewhere(payers[n % 4], payee) for n, t in enumerate(transactions)}
@@ -456,7 +455,7 @@ def test_eight_writers_at_one_payee_leave_row_and_buckets_agreed(house):
     ]
     sources = [RANKING[n % 3] for n in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda batch, source: house.statuses(*batch, source=source), batches, sources))
+        answers = list(pool.map(lambda batch, source: service.statuses(*batch, source=source), batches, sources))
     log = written(*transactions)
     sent = {
         (label["transaction_id"], label["label"], label["reported_at"], source)
@@ -466,7 +465,7 @@ def test_eight_writers_at_one_payee_leave_row_and_buckets_agreed(house):
     kept = [(entry.transaction_id, entry.label, entry.reported_at, entry.source) for entry in log]
     assert sorted(kept) == sorted(sent)
     assert sum(answer.count("accepted") for answer in answers) == len(sent)
-    assert house.buckets(payee, *payers) == label_log.buckets(log, RANKING)
+    assert service.buckets(payee, *payers) == label_log.buckets(log, RANKING)
 
 
 # --- any sequence -----------------------------------------------------------------------------------------------------
@@ -486,8 +485,8 @@ ARRIVALS = st.lists(
 
 @given(ARRIVALS)
 @hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_row_and_buckets_agree_with_a_replay_of_the_log_after_any_sequence(house, arrivals):
-    house.now, log, decided = NOON, [], {}
+def test_row_and_buckets_agree_with_a_replay_of_the_log_after_any_sequence(service, arrivals):
+    service.now, log, decided = NOON, [], {}
     a, b = unique("a"), unique("b")
     transactions = [unique("t") for _ in range(3)]
     claimed = dict(zip(transactions, [(a, b), (b, a), (b, b)], strict=True))
@@ -497,11 +496,11 @@ def test_row_and_buckets_agree_with_a_replay_of_the_log_after_any_sequence(house
         if decides and transaction not in decided:
             payer, payee = decided[transaction] = counted[transaction]
             kind = {"type": "p2p", "payee_id": payee} if payee else {"type": "cash_out", "instrument_id": "bank-1"}
-            house.decide(payment(transaction_id=transaction, payer_id=payer, **{"payee_id": a} | kind))
+            service.decide(payment(transaction_id=transaction, payer_id=payer, **{"payee_id": a} | kind))
         parties = elsewhere(*claimed[transaction]) if names or transaction not in decided else {}
-        entry = label_log.Entry(transaction, *claimed[transaction], label, reported_at, source, house.now)
-        (status,) = house.statuses(said(transaction, label, reported_at, **parties), source=source)
-        if parties and transaction in decided:  # claims another time at least
+        entry = label_log.Entry(transaction, *claimed[transaction], label, reported_at, source, service.now)
+        (status,) = service.statuses(said(transaction, label, reported_at, **parties), source=source)
+        if parties and transaction in decided:  # the label contradicts the decision, at least in its time
             assert status == "rejected"
         else:
             assert status == ("unchanged" if entry[:6] in [old[:6] for old in log] else "accepted")
@@ -511,7 +510,7 @@ def test_row_and_buckets_agree_with_a_replay_of_the_log_after_any_sequence(house
             for entry in log
             for payer, payee in [decided.get(entry.transaction_id, (entry.payer, entry.payee))]
         ]
-        assert house.buckets(a, b) == label_log.buckets(true, RANKING)
-        house.now += wait * AN_HOUR
+        assert service.buckets(a, b) == label_log.buckets(true, RANKING)
+        service.now += wait * AN_HOUR
     used = sorted({entry.transaction_id for entry in log})
     assert written(*used) == sorted(true if log else [], key=lambda entry: used.index(entry.transaction_id))

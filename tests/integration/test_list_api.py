@@ -1,4 +1,4 @@
-"""Deny and allow lists through their door: entries, audit, expiry, and what the hot path makes of them."""
+"""Deny and allow lists through their door: entries, audit, expiry, and their effect on decisions."""
 
 import base64
 import io
@@ -15,8 +15,8 @@ from tests.integration.test_decision_api import fresh, get, post
 ARN = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana"
 
 
-def call(  # noqa: PLR0913 - what makes a request
-    door: Any, method: str, kind: str, value: str, order: Any = None, *, name: str = "deny"
+def call(  # noqa: PLR0913 - the parts of a request
+    door: Any, method: str, kind: str, value: str, content: Any = None, *, name: str = "deny"
 ) -> tuple[int, Any]:
     event = {
         "version": "2.0",
@@ -31,7 +31,7 @@ def call(  # noqa: PLR0913 - what makes a request
             "stage": "$default",
             "authorizer": {"iam": {"userArn": ARN}},
         },
-        "body": order if isinstance(order, str) else json.dumps(order),
+        "body": content if isinstance(content, str) else json.dumps(content),
         "isBase64Encoded": False,
     }
     answer = door.handler(event, None)
@@ -86,7 +86,7 @@ def test_an_expired_entry_denies_nothing(list_api, decision_api, monkeypatch):
     assert call(list_api, "GET", "account", "expiring")[1]["active"] is False
 
 
-def test_two_analysts_at_once_lose_no_change(list_api):
+def test_analysts_who_write_at_once_lose_no_change(list_api):
     with ThreadPoolExecutor(4) as threads:
         statuses = threads.map(
             lambda n: call(list_api, "PUT", "account", "contested", {"reason": f"case {n}"})[0], range(4)
@@ -100,8 +100,8 @@ def test_two_analysts_at_once_lose_no_change(list_api):
 # --- allow ------------------------------------------------------------------------------------------------------------
 
 
-def allow(door: Any, kind: str, value: str, *silences: str, **order: Any) -> tuple[int, Any]:
-    said = {"reason": "known", "silences": silences, "expires_at": "2099-01-01T00:00:00Z"} | order
+def allow(door: Any, kind: str, value: str, *silences: str, **content: Any) -> tuple[int, Any]:
+    said = {"reason": "known", "silences": silences, "expires_at": "2099-01-01T00:00:00Z"} | content
     return call(door, "PUT", kind, value, said, name="allow")
 
 
@@ -136,21 +136,21 @@ def test_an_allow_entry_is_set_changed_shown_and_taken_off_with_its_trail(list_a
     ("kind", "value", "field"),
     [("account", "good-payer", "payer_id"), ("device", "good-device", "device_id"), ("ip", "2001:db8::6", "ip")],
 )
-def test_what_an_entry_silences_is_recorded_and_decides_nothing_until_it_is_gone(
+def test_a_silenced_reason_is_recorded_and_decides_nothing_until_the_entry_is_gone(
     list_api, decision_api, kind, value, field
 ):
-    heard = pay(decision_api, **{field: value})
-    assert CHALLENGED in codes(heard["reasons"])
-    assert heard["suppressed"] == []
+    unsilenced = pay(decision_api, **{field: value})
+    assert CHALLENGED in codes(unsilenced["reasons"])
+    assert unsilenced["suppressed"] == []
     allow(list_api, kind, value, CHALLENGED)
-    silent = pay(decision_api, **{field: value})
-    assert CHALLENGED in codes(silent["suppressed"])
-    assert CHALLENGED not in codes(silent["reasons"])
+    silenced = pay(decision_api, **{field: value})
+    assert CHALLENGED in codes(silenced["suppressed"])
+    assert CHALLENGED not in codes(silenced["reasons"])
     call(list_api, "DELETE", kind, value, name="allow")
     assert CHALLENGED in codes(pay(decision_api, **{field: value})["reasons"])
 
 
-def test_a_payment_of_which_everything_is_silenced_is_approved_and_shown_with_it(list_api, decision_api):
+def test_a_payment_with_every_reason_silenced_is_approved_and_shown_with_them(list_api, decision_api):
     allow(list_api, "account", "trusted", *sorted(list_api._silenceable))
     payment = fresh(payer_id="trusted", amount=200_000)
     decision = json.loads(post(decision_api, payment)[1])
@@ -159,7 +159,7 @@ def test_a_payment_of_which_everything_is_silenced_is_approved_and_shown_with_it
     assert get(decision_api, payment["transaction_id"])[1]["decision"] == decision
 
 
-def test_no_entry_silences_a_denial_or_a_limit(list_api, decision_api):
+def test_no_allow_entry_silences_a_deny_entry_or_a_limit(list_api, decision_api):
     allow(list_api, "account", "both", *sorted(list_api._silenceable))
     call(list_api, "PUT", "account", "both", {"reason": "case 9"})
     decision = json.loads(post(decision_api, fresh(payer_id="both", amount=600_000))[1])
@@ -175,15 +175,15 @@ def test_an_allow_entry_ends_by_the_payments_own_time(list_api, decision_api, mo
     allow(list_api, "account", "for-a-while", CHALLENGED, expires_at=end.isoformat())
     later = end + timedelta(minutes=4)
     monkeypatch.setattr("fraud.clock.source", lambda: later)
-    for moment, silenced in ((end - timedelta(seconds=1), True), (end, False), (later, False)):
-        decision = pay(decision_api, payer_id="for-a-while", occurred_at=moment.isoformat())
+    for when, silenced in ((end - timedelta(seconds=1), True), (end, False), (later, False)):
+        decision = pay(decision_api, payer_id="for-a-while", occurred_at=when.isoformat())
         assert (CHALLENGED in codes(decision["suppressed"])) is silenced
         assert (CHALLENGED in codes(decision["reasons"])) is not silenced
     assert call(list_api, "GET", "account", "for-a-while", name="allow")[1]["active"] is False
 
 
 @pytest.mark.parametrize(
-    ("order", "rules"),
+    ("content", "rules"),
     [
         ({"silences": ["DENY_LIST"]}, ["not_silenceable"]),
         ({"silences": ["VELOCITY", "LIMIT_AMOUNT"]}, ["not_silenceable"]),
@@ -201,17 +201,17 @@ def test_an_allow_entry_ends_by_the_payments_own_time(list_api, decision_api, mo
         ({"silences": ["VELOCITY"], "colour": "red", "reason": ""}, ["unknown_field", "string_too_short"]),
     ],
 )
-def test_a_faulty_allow_order_is_refused_and_changes_nothing(list_api, order, rules):
-    said = {"reason": "x", "expires_at": "2099-01-01T00:00:00Z"} | order
+def test_a_faulty_allow_request_is_refused_and_changes_nothing(list_api, content, rules):
+    said = {"reason": "x", "expires_at": "2099-01-01T00:00:00Z"} | content
     status, answer = call(list_api, "PUT", "account", "faulty", said, name="allow")
     assert status == 400
     assert sorted(rules_of(answer)) == sorted(rules)
     assert call(list_api, "GET", "account", "faulty", name="allow")[0] == 404
 
 
-def test_an_allow_entry_must_say_when_it_ends_and_a_denial_need_not(list_api):
-    order = {"reason": "x", "silences": ["VELOCITY"]}
-    status, answer = call(list_api, "PUT", "account", "for-ever", order, name="allow")
+def test_an_allow_entry_must_have_an_end_and_a_deny_entry_need_not(list_api):
+    content = {"reason": "x", "silences": ["VELOCITY"]}
+    status, answer = call(list_api, "PUT", "account", "for-ever", content, name="allow")
     assert (status, [(fault["field"], fault["rule"]) for fault in answer["errors"]]) == (
         400,
         [("expires_at", "missing")],
@@ -230,7 +230,7 @@ def test_an_allow_entry_works_for_any_party_of_a_payment(list_api, decision_api,
     call(list_api, "DELETE", kind, value, name="allow")
 
 
-def test_a_denial_silences_nothing(list_api):
+def test_a_deny_request_cannot_name_codes_to_silence(list_api):
     status, answer = call(list_api, "PUT", "account", "a", {"reason": "x", "silences": ["VELOCITY"]})
     assert (status, rules_of(answer)) == (400, ["unknown_field"])
 
@@ -239,7 +239,7 @@ def test_a_denial_silences_nothing(list_api):
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "order", "rules"),
+    ("kind", "value", "content", "rules"),
     [
         ("colour", "red", {"reason": "x"}, ["enum"]),
         ("ip", "300.1.1.1", {"reason": "x"}, ["format"]),
@@ -255,30 +255,30 @@ def test_a_denial_silences_nothing(list_api):
         ("account", "a", {"reason": "x", "expires_at": "2020-01-01T00:00:00Z"}, ["expires_at_past"]),
     ],
 )
-def test_a_faulty_order_is_refused_with_every_rule(list_api, kind, value, order, rules):
-    status, answer = call(list_api, "PUT", kind, value, order)
+def test_a_faulty_request_is_refused_with_every_rule(list_api, kind, value, content, rules):
+    status, answer = call(list_api, "PUT", kind, value, content)
     assert status == 400
     assert sorted(rules_of(answer)) == sorted(rules)
 
 
-def test_a_value_that_never_was_on_the_list_is_not_found(list_api):
+def test_a_value_that_was_never_on_the_list_is_not_found(list_api):
     assert call(list_api, "GET", "account", "innocent")[0] == 404
 
 
-def test_a_table_that_is_away_is_answered_500_and_a_service_that_is_away_503(list_api, monkeypatch):
+def test_a_missing_table_gets_500_and_a_service_out_of_reach_503(list_api, monkeypatch):
     from fraud.aws import tables  # noqa: PLC0415 - imported with its environment set
     from fraud.lists.store import Profile  # noqa: PLC0415
 
     with monkeypatch.context() as gone:
         gone.setattr(list_api._lists, "_profiles", tables.bound(Profile, "gone"))
         assert call(list_api, "PUT", "account", "a", {"reason": "x"})[0] == 500
-    nobody = tables.bound(Profile, "profiles")
-    nobody.Meta.host = "http://127.0.0.1:9"
-    monkeypatch.setattr(list_api._lists, "_profiles", nobody)
+    out_of_reach = tables.bound(Profile, "profiles")
+    out_of_reach.Meta.host = "http://127.0.0.1:9"
+    monkeypatch.setattr(list_api._lists, "_profiles", out_of_reach)
     assert call(list_api, "PUT", "account", "a", {"reason": "x"})[0] == 503
 
 
-def test_a_service_that_goes_away_between_read_and_write_is_answered_503(list_api, monkeypatch):
+def test_a_service_that_fails_between_read_and_write_gets_503(list_api, monkeypatch):
     from fraud.aws import tables  # noqa: PLC0415 - imported with its environment set
 
     call(list_api, "PUT", "account", "half-way", {"reason": "before"})
@@ -290,13 +290,13 @@ def test_a_service_that_goes_away_between_read_and_write_is_answered_503(list_ap
     assert (view["entry"]["reason"], len(view["history"])) == ("before", 1)
 
 
-def test_a_change_that_always_meets_another_gives_up_and_loses_nothing(list_api, emulator, monkeypatch):
+def test_a_change_that_conflicts_every_time_gives_up_and_loses_nothing(list_api, emulator, monkeypatch):
     table = emulator.stack.functions[0].environment["PROFILES_TABLE"]
     dynamodb, writes = emulator.client("dynamodb"), itertools.count()
 
     def meanwhile() -> datetime:
-        """Change the entry when the door asks for the time, after it has read and before it writes."""
-        entry = {"reason": str(next(writes)), "set_by": "somebody", "set_at": "2026-03-04T12:00:00.000000Z"}
+        """Change the entry when the door calls its clock: after it has read the entry, and before it writes."""
+        entry = {"reason": str(next(writes)), "set_by": "other-writer", "set_at": "2026-03-04T12:00:00.000000Z"}
         dynamodb.update_item(
             TableName=table,
             Key={"pk": {"S": "account#busy"}},
@@ -310,7 +310,7 @@ def test_a_change_that_always_meets_another_gives_up_and_loses_nothing(list_api,
         assert call(list_api, "PUT", "account", "busy", {"reason": "mine"})[0] == 503
     found = dynamodb.get_item(TableName=table, Key={"pk": {"S": "account#busy"}})["Item"]["deny"]["M"]
     assert int(found["reason"]["S"]) == next(writes) - 1 > 5
-    assert call(list_api, "GET", "account", "busy")[0] == 404  # no row of the trail tells of what was not done
+    assert call(list_api, "GET", "account", "busy")[0] == 404  # a change that was not made has no row in the trail
 
 
 @pytest.mark.parametrize("body", ["//8=", base64.b64encode(b"x" * 70_000).decode()])

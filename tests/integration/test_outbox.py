@@ -1,4 +1,4 @@
-"""Messages that leave the system: undecidable records in their queue or beyond it in the archive, events on the bus."""
+"""The outbox: undecidable records in their queue, large ones in the archive, and events on the bus."""
 
 import base64
 import json
@@ -42,7 +42,7 @@ def record(data: bytes, sequence: str = "77") -> Undecidable:
     return Undecidable("invalid", FAULTS, data, "shardId-000000000003", sequence)
 
 
-def test_a_record_of_a_thousand_faults_is_told_by_the_first_of_them(outbox, undecidable: Taken):
+def test_a_message_about_thousands_of_faults_holds_only_the_first_of_them(outbox, undecidable: Taken):
     faults = tuple(Fault(f"field{n}", "extra_forbidden", "") for n in range(7_600))
     outbox.set_aside(record(b"x" * INLINE_BYTES)._replace(faults=faults))
     (message,) = undecidable()
@@ -57,7 +57,7 @@ def notes(count: int) -> list[Noted]:
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_record_is_kept_with_why_and_where_from_and_its_very_bytes(outbox, undecidable: Taken):
+def test_a_record_is_kept_with_its_reason_its_place_in_the_stream_and_its_exact_bytes(outbox, undecidable: Taken):
     data = b"\xff\x00{not json"
     outbox.set_aside(record(data))
     (message,) = undecidable()
@@ -74,7 +74,7 @@ def test_a_large_record_goes_to_the_archive_and_its_message_points_there(
     outbox, undecidable: Taken, emulator: Emulator, settings: Settings
 ):
     data = bytes(range(256)) * 4096  # a megabyte, as much as the stream takes
-    for _ in range(2):  # sent again, it lies in the same place
+    for _ in range(2):  # sent again, it has the same key in the archive
         outbox.set_aside(record(data, "78"))
     first, again = undecidable()
     assert first == again
@@ -98,7 +98,7 @@ def test_the_largest_record_that_goes_into_a_message_fits(outbox, undecidable: T
     assert [entry["Size"] for entry in listed["Contents"]] == [INLINE_BYTES + 1]
 
 
-def test_a_queue_or_archive_that_is_not_there_is_said_so_and_no_message_points_to_nothing(settings, undecidable: Taken):
+def test_a_missing_queue_or_archive_is_an_error_and_no_message_points_to_nothing(settings, undecidable: Taken):
     gone = settings.model_copy(update={"undecidable_queue_url": f"{settings.undecidable_queue_url}-gone"})
     with pytest.raises(ServiceError, match="NonExistentQueue"):
         Outbox(gone).set_aside(record(b"x"))
@@ -111,33 +111,33 @@ def test_a_queue_or_archive_that_is_not_there_is_said_so_and_no_message_points_t
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-def test_events_come_over_the_bus_in_as_many_calls_as_it_takes(outbox, published: Taken):
+def test_events_are_published_in_as_many_calls_as_needed(outbox, published: Taken):
     assert outbox.publish(notes(2 * EVENTS_PER_CALL + 5)) == []
     events = published()
     assert sorted(event["detail"]["number"] for event in events) == list(range(25))
     assert {(event["source"], event["detail-type"]) for event in events} == {("fraud", "Noted")}
 
 
-def test_nothing_to_publish_is_published_without_a_call(outbox):
+def test_publishing_no_events_makes_no_call(outbox):
     with Stubber(outbox._events):
         assert outbox.publish([]) == []
 
 
 @pytest.fixture
 def bus(outbox: Outbox) -> Iterator[Stubber]:
-    """Answers as EventBridge would in place of it."""
+    """Return a stub that responds in place of EventBridge."""
     with Stubber(outbox._events) as stubber:
         yield stubber
         stubber.assert_no_pending_responses()
 
 
 def taken(count: int, *refused: int) -> dict[str, Any]:
-    """PutEvents' answer when some entries of a call were not taken."""
+    """Return the response of PutEvents when the bus refused some of the events of a call."""
     entries = [{"ErrorCode": "ThrottlingException"} if n in refused else {"EventId": str(n)} for n in range(count)]
     return {"FailedEntryCount": len(refused), "Entries": entries}
 
 
-def test_events_that_the_bus_did_not_take_are_named_by_their_place(outbox, bus: Stubber):
+def test_the_positions_of_refused_events_are_returned(outbox, bus: Stubber):
     for answer in (taken(10), taken(10, 0, 7), taken(3, 2)):
         bus.add_response("put_events", answer)
     assert outbox.publish(notes(23)) == [10, 17, 22]
@@ -151,7 +151,7 @@ def test_events_that_the_bus_did_not_take_are_named_by_their_place(outbox, bus: 
         ("AccessDeniedException", 400, ServiceError),
     ],
 )
-def test_a_bus_that_refuses_the_call_is_said_so(outbox, bus: Stubber, code, status, error):
+def test_a_bus_that_refuses_the_call_raises_its_code(outbox, bus: Stubber, code, status, error):
     bus.add_response("put_events", taken(10))
     bus.add_client_error("put_events", code, http_status_code=status)
     with pytest.raises(error, match=code) as refused:

@@ -1,4 +1,4 @@
-"""The fold through its doors: a tick, the messages it queues, and what the log says of them."""
+"""The fold through its door: a tick, the messages that it queues, and their log lines."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from tests.support.payments import payment
 
 
 class Context:
-    """Lambda's context, as far as the fold reads it."""
+    """The part of Lambda's context that the fold reads."""
 
     def get_remaining_time_in_millis(self) -> int:
         return 30_000
@@ -31,7 +31,7 @@ def schedules(doors: dict[str, ModuleType]) -> Any:
 
 @pytest.fixture
 def queue(emulator: Emulator) -> Any:
-    """Takes what is waiting in the fold's queue, as events."""
+    """Return a function that takes all waiting messages from the fold's queue, as records of a Lambda event."""
     sqs, url = emulator.client("sqs"), emulator.stack.functions[0].environment["FOLD_QUEUE_URL"]
 
     def taken() -> list[dict[str, Any]]:
@@ -50,9 +50,7 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_tick_queues_the_slices_with_something_to_fold_and_their_messages_fold_it(
-    schedules, queue, monkeypatch, capsys
-):
+def test_a_tick_queues_the_slices_with_work_and_their_messages_fold_it(schedules, queue, monkeypatch, capsys):
     now = datetime.now(UTC)
     monkeypatch.setattr("fraud.clock.source", lambda: now)
     schedules.tick({}, None)
@@ -62,7 +60,7 @@ def test_tick_queues_the_slices_with_something_to_fold_and_their_messages_fold_i
     folding = schedules._folding
     monkeypatch.setattr(folding, "_few", 0)
     counted(DynamoStore(folding._transport, folding._tables, 400, lambda: now), paid)
-    now += timedelta(hours=38)  # the hour and the day of the payment close
+    now += timedelta(hours=38)  # the hour and the day of the payment are closed now
     capsys.readouterr()
     due = schedules.tick({}, None)
     records = queue()
@@ -76,7 +74,7 @@ def test_tick_queues_the_slices_with_something_to_fold_and_their_messages_fold_i
     assert first["_aws"]["CloudWatchMetrics"][0]["Metrics"][0] == {"Name": "FoldLagSeconds", "Unit": "Seconds"}
 
 
-def test_tick_folds_what_is_little_and_queues_nothing(schedules, queue, monkeypatch):
+def test_a_tick_folds_a_few_items_itself_and_queues_nothing(schedules, queue, monkeypatch):
     now = datetime.now(UTC) + timedelta(days=9)
     monkeypatch.setattr("fraud.clock.source", lambda: now)
     schedules.tick({}, None)
@@ -91,25 +89,25 @@ def test_tick_folds_what_is_little_and_queues_nothing(schedules, queue, monkeypa
     assert schedules.tick({}, None) == {"lag_seconds": 0, "slices": 0, "folded": 0}
 
 
-def test_message_that_fails_is_named_and_the_others_are_done(schedules, monkeypatch, capsys):
+def test_a_message_that_fails_is_named_and_the_others_are_done(schedules, monkeypatch, capsys):
     folding = schedules._folding
     gone = folding._tables._replace(counters="gone")
     sound = {"messageId": "1", "body": json.dumps({"letter": "d", "slice": 1})}
-    item = {"messageId": "2", "body": json.dumps({"pk": "payer#somebody-secret", "sk": "d20000"})}
+    item = {"messageId": "2", "body": json.dumps({"pk": "payer#a-secret-payer", "sk": "d20000"})}
     schedules.tick({}, None)
     capsys.readouterr()
     monkeypatch.setattr(folding, "_tables", gone)
     assert schedules.fold({"Records": [sound, item]}, Context()) == {"batchItemFailures": [{"itemIdentifier": "2"}]}
     text = capsys.readouterr().out
     assert "ResourceNotFoundException" in text
-    assert "somebody-secret" not in text
+    assert "a-secret-payer" not in text
 
 
-def test_order_that_is_none_fails_alone_and_the_log_says_which_rule_it_broke(schedules, capsys):
+def test_a_faulty_split_request_fails_alone_and_the_log_says_which_rule_it_broke(schedules, capsys):
     schedules.tick({}, None)
     capsys.readouterr()
-    orders = {"1": {"split": "merchant#a-secret", "shards": 3}, "2": {"split": "merchant#of-a-campaign", "shards": 8}}
-    records = [{"messageId": number, "body": json.dumps(order)} for number, order in orders.items()]
+    requests = {"1": {"split": "merchant#a-secret", "shards": 3}, "2": {"split": "merchant#of-a-campaign", "shards": 8}}
+    records = [{"messageId": number, "body": json.dumps(request)} for number, request in requests.items()]
     assert schedules.fold({"Records": records}, Context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
     refused, done = logged(capsys)
     assert (refused["Error"], refused["status"], refused["rules"]) == ("InvalidRequestError", 400, ["unknown_number"])
@@ -126,7 +124,7 @@ def test_order_that_is_none_fails_alone_and_the_log_says_which_rule_it_broke(sch
     "body",
     ["no JSON, a-secret", "[]", "7", "{}", '{"pk": "a-secret", "sk": "d1"}', '{"pk": "payer#a", "sk": "a-secret"}'],
 )
-def test_message_that_makes_no_sense_fails_alone_and_without_a_word_of_it_in_the_log(schedules, capsys, body):
+def test_a_malformed_message_fails_alone_and_the_log_does_not_quote_it(schedules, capsys, body):
     schedules.tick({}, None)
     capsys.readouterr()
     sound = json.dumps({"letter": "d", "slice": 1})
@@ -138,7 +136,7 @@ def test_message_that_makes_no_sense_fails_alone_and_without_a_word_of_it_in_the
     assert done["FoldedItems"] == 0
 
 
-def test_tick_that_fails_says_so_and_is_sent_again(schedules, monkeypatch, capsys):
+def test_a_tick_that_fails_logs_and_raises_so_that_it_is_sent_again(schedules, monkeypatch, capsys):
     monkeypatch.setattr(schedules._folding, "_tables", schedules._folding._tables._replace(profiles="gone"))
     with pytest.raises(ServiceError):
         schedules.tick({}, None)

@@ -1,6 +1,4 @@
-"""Payments in batches from the stream: decided as by the API, recognised, set aside, or sent again from where it
-stopped.
-"""
+"""Payments in batches from the stream: decided as in the API, recognised as repeats, set aside, or sent again."""
 
 import base64
 import gc
@@ -44,7 +42,11 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 class Interrupted:
-    """The store's transport; `before` and `after` may name an error in the place of a request's answer."""
+    """The store's transport, in which requests may fail.
+
+    before  returns an error for a request that must not be sent, else None
+    after   returns an error in place of the response to a request that was sent, else None
+    """
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -62,7 +64,7 @@ class Interrupted:
 
 
 def of(payment: dict[str, Any], operation: str) -> Fault:
-    """Throttles the commit of a payment, or the updates of its payer."""
+    """Return a fault that throttles one operation of a payment: its commit, or the updates of its payer."""
     names = {f"payer#{payment['payer_id']}", payment["transaction_id"]}
 
     def fault(request: Request) -> ServiceError | None:
@@ -74,7 +76,7 @@ def of(payment: dict[str, Any], operation: str) -> Fault:
 
 
 def stranger() -> dict[str, Any]:
-    """A payment that shares nothing with any other."""
+    """Return a payment that shares no party and no device with any other payment."""
     payment = fresh()
     return payment | {"payee_id": f"of-{payment['payer_id']}", "device_id": f"d-{payment['payer_id']}"}
 
@@ -117,7 +119,7 @@ def test_every_payment_of_a_batch_is_decided_and_its_repeat_by_api_gets_the_same
     assert undecidable() == []
 
 
-def test_what_was_decided_before_is_recognised_in_one_read_and_not_counted(
+def test_repeats_are_recognised_in_one_read_and_not_counted(
     transaction_stream, decision_api, emulator, transport: Interrupted, capsys
 ):
     by_api, by_stream = fresh(), fresh()
@@ -157,7 +159,7 @@ def test_a_late_repeat_is_recognised(transaction_stream, monkeypatch, capsys, un
 # --- set aside --------------------------------------------------------------------------------------------------------
 
 
-def test_what_no_retry_can_decide_is_set_aside_with_its_reason_and_the_rest_is_decided(
+def test_a_record_that_no_retry_can_decide_is_set_aside_with_its_reason_and_the_rest_is_decided(
     transaction_stream, decision_api, emulator, undecidable: Taken, capsys
 ):
     known, good, last = fresh(), fresh(), fresh()
@@ -202,7 +204,8 @@ def test_what_no_retry_can_decide_is_set_aside_with_its_reason_and_the_rest_is_d
         "ConflictingBodyError",
         last["transaction_id"],
     ]
-    assert hours_of(emulator, "payer", known["payer_id"]) == packed(known)  # known to be another's, it moved no counter
+    # The id was decided already, so the other body changed no counter.
+    assert hours_of(emulator, "payer", known["payer_id"]) == packed(known)
 
 
 def test_a_record_larger_than_a_message_goes_to_the_archive(transaction_stream, emulator, undecidable: Taken):
@@ -216,7 +219,7 @@ def test_a_record_larger_than_a_message_goes_to_the_archive(transaction_stream, 
 
 
 def fuzzed(rng: random.Random, payment: dict[str, Any]) -> bytes:
-    """A payment spoiled in up to three fields, cut or overwritten; now and then not at all."""
+    """Return a payment that is spoiled in up to three fields, cut or overwritten, and sometimes left whole."""
     for name in rng.sample(sorted(payment), rng.choice((0, 0, 0, 1, 1, 2, 3))):
         payment[name] = rng.choice(JUNK)
     data = bytearray(json.dumps(payment).encode())
@@ -265,10 +268,10 @@ def test_no_name_address_or_metadata_is_in_a_log_line_or_in_the_reason_of_a_mess
 
 
 @pytest.mark.parametrize("committed", [False, True])
-def test_a_batch_begins_again_at_the_record_that_failed_and_nothing_is_lost_or_doubled(
+def test_a_batch_restarts_at_the_record_that_failed_and_nothing_is_lost_or_doubled(
     transaction_stream, decision_api, emulator, transport: Interrupted, committed
 ):
-    payments = [fresh() for _ in range(5)]  # to one payee
+    payments = [fresh() for _ in range(5)]  # all to one payee
     setattr(transport, "after" if committed else "before", of(payments[2], "put_item"))
     assert transaction_stream.handler(batch(*payments), None) == failed_at(2)
     assert status_of(decision_api, *payments) == [200, 200, 200 if committed else 404, 404, 404]
@@ -280,7 +283,7 @@ def test_a_batch_begins_again_at_the_record_that_failed_and_nothing_is_lost_or_d
         assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 
 
-def test_a_record_whose_counting_fails_holds_up_later_ones_that_share_with_it(
+def test_a_record_whose_counting_fails_delays_later_records_that_share_a_party_with_it(
     transaction_stream, decision_api, emulator, transport: Interrupted, capsys
 ):
     ahead, failing, behind, other = fresh(), fresh(), fresh(), stranger()
@@ -301,14 +304,14 @@ def test_a_record_whose_counting_fails_holds_up_later_ones_that_share_with_it(
         assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 
 
-def test_of_several_that_fail_the_lowest_is_reported(transaction_stream, transport: Interrupted):
+def test_of_several_failed_records_the_first_is_reported(transaction_stream, transport: Interrupted):
     payments = [stranger() for _ in range(5)]
     faults = [of(payments[3], "put_item"), of(payments[1], "put_item"), of(payments[4], "update_item")]
     transport.before = lambda request: next(filter(None, (fault(request) for fault in faults)), None)
     assert transaction_stream.handler(batch(*payments), None) == failed_at(1)
 
 
-def test_a_poison_record_is_set_aside_in_its_turn_and_blocks_no_other(
+def test_a_poison_record_is_set_aside_when_the_batch_reaches_it_and_blocks_no_other(
     transaction_stream, decision_api, transport: Interrupted, undecidable: Taken
 ):
     first, last, other = fresh(), fresh(), stranger()
@@ -325,7 +328,7 @@ def test_a_poison_record_is_set_aside_in_its_turn_and_blocks_no_other(
     assert reasons == {"2": "invalid", "4": "conflict"}
 
 
-def test_known_and_new_and_invalid_records_of_one_id_are_told_apart(
+def test_repeated_new_and_invalid_records_of_one_id_are_told_apart(
     transaction_stream, decision_api, emulator, undecidable: Taken, capsys
 ):
     known, new = fresh(), fresh()
@@ -340,12 +343,12 @@ def test_known_and_new_and_invalid_records_of_one_id_are_told_apart(
     assert told == [conflict, "repeat", new["transaction_id"], invalid, conflict, "repeat", "repeat"]
     assert post(decision_api, known) == (200, first)
     assert hours_of(emulator, "payer", known["payer_id"]) == packed(known)
-    # Unknown when the batch was read, the other body counted as an attempt, as it does by API.
+    # The id was undecided when the batch was read, so the other body was counted as an attempt, as it is in the API.
     assert hours_of(emulator, "payer", new["payer_id"]) == packed(new, new | {"amount": 7})
 
 
 @pytest.mark.parametrize("error", [UnavailableError("InternalServerError"), ServiceError("AccessDeniedException")])
-def test_a_batch_begins_again_at_its_start_when_what_is_known_cannot_be_read(
+def test_a_batch_restarts_at_its_first_record_when_stored_decisions_cannot_be_read(
     transaction_stream, transport: Interrupted, undecidable: Taken, capsys, error
 ):
     transport.before = lambda _: error
@@ -355,7 +358,7 @@ def test_a_batch_begins_again_at_its_start_when_what_is_known_cannot_be_read(
     assert undecidable() == []
 
 
-def test_a_batch_begins_again_at_the_record_that_could_not_be_set_aside(
+def test_a_batch_restarts_at_the_record_that_could_not_be_set_aside(
     transaction_stream, decision_api, monkeypatch, undecidable: Taken
 ):
     outbox = transaction_stream._outbox

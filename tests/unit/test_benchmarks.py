@@ -1,4 +1,4 @@
-"""The benchmarks' own correctness: sizes and units by the documented rules, round trips, what the floor replays."""
+"""The benchmarks' own correctness: sizes and units by the documented rules, round trips, and the floor's replay."""
 
 import json
 from contextlib import closing
@@ -42,7 +42,7 @@ def test_a_write_costs_the_larger_item_and_a_read_whole_pages():
     assert read_units(1, consistent=True) == 1
 
 
-def test_the_first_write_of_an_item_alone_is_one_to_the_index_too():
+def test_only_the_first_write_of_an_item_also_writes_the_index():
     meter = Metered()
     store = DynamoStore(meter, metering.TABLES, 400, lambda: lives.NOON)
     for number in ("1", "2"):
@@ -53,7 +53,7 @@ def test_the_first_write_of_an_item_alone_is_one_to_the_index_too():
     assert "index counter pair" not in names
 
 
-def folded_past(kind, per_day):
+def folded_profile(kind, per_day):
     meter = Metered()
     lives.folded_past(meter, metering.TABLES, kind, "someone", per_day)
     (profile,) = meter.database.tables[metering.TABLES.profiles].values()
@@ -61,13 +61,13 @@ def folded_past(kind, per_day):
 
 
 @pytest.mark.parametrize(("kind", "most"), [(PAYER, 1024), (MERCHANT, 2048)])
-def test_a_folded_past_takes_no_more_however_many_its_payments(kind, most):
-    assert max(size_of(folded_past(kind, per_day)[0]) for per_day in (20, 300, 20_000)) <= most
+def test_a_folded_history_stays_small_for_any_number_of_payments(kind, most):
+    assert max(size_of(folded_profile(kind, per_day)[0]) for per_day in (20, 300, 20_000)) <= most
 
 
 @pytest.mark.parametrize("kind", [PAYER, MERCHANT])
-def test_a_folded_past_has_every_payment_of_every_day(kind):
-    assert {unpacked(total)[0] for total in folded_past(kind, 30)[1].days.totals} == {30}
+def test_a_folded_history_has_every_payment_of_every_day(kind):
+    assert {unpacked(total)[0] for total in folded_profile(kind, 30)[1].days.totals} == {30}
 
 
 def test_a_bill_has_every_term_of_a_payment():
@@ -77,7 +77,7 @@ def test_a_bill_has_every_term_of_a_payment():
     assert {"read decision (none)", "read profile account", "fold payer: read profile account"} <= made.rru.keys()
 
 
-def test_a_plan_keeps_every_split_key_far_from_what_dynamodb_allows():
+def test_a_plan_keeps_every_split_key_below_the_most_that_it_may_write():
     made = [
         row
         for kind in (PAYEE, MERCHANT)
@@ -112,7 +112,7 @@ def test_requests_that_overlap_are_one_round_trip():
     assert json.loads(ledger.told("counts")) == {}
 
 
-def test_the_floor_sends_what_was_recorded_in_as_many_steps():
+def test_the_floor_sends_the_recorded_requests_in_as_many_steps():
     body = b'{"Key": {"pk": {"S": "payer#a"}, "sk": {"S": "d1"}}, "ReturnValues": "ALL_NEW"}'
     request = b"POST / HTTP/1.1\r\nx-amz-target: DynamoDB_20120810.UpdateItem\r\ncontent-length: %d\r\n\r\n" % len(body)
     steps = [[request + body] * 2, [request + body]]

@@ -1,4 +1,4 @@
-"""There is one clock, and it is aware."""
+"""There is one clock, and its times are aware."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,7 @@ def test_now_is_the_present_in_utc():
     assert abs(datetime.now(UTC) - now) < timedelta(minutes=1)
 
 
-def test_now_asks_whatever_source_is_set(monkeypatch):
-    keeper = clock.now
+def test_now_calls_the_source_that_is_set(monkeypatch):
+    now = clock.now
     monkeypatch.setattr(clock, "source", lambda: datetime(2018, 4, 1, tzinfo=UTC))
-    assert keeper() == datetime(2018, 4, 1, tzinfo=UTC)
+    assert now() == datetime(2018, 4, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Errors as answers: status, content type and faults, and never more than that."""
+"""Errors as HTTP responses: status, content type and faults, and nothing more."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_every_error_of_the_library_is_known_here():
     assert len({kind.title for kind in kinds - {errors.UndecidableError}}) == len(kinds) - 1
 
 
-def test_only_what_may_pass_says_when_to_try_again():
+def test_only_errors_that_may_pass_say_when_to_try_again():
     assert [type(error) for error in STATUS if "retry-after" in problem(error)["headers"]] == [
         UnavailableError,
         UndecidedError,

@@ -1,4 +1,4 @@
-"""The environment is read once and whole."""
+"""The environment is parsed once, and every fault in it is named."""
 
 import pytest
 
@@ -70,31 +70,32 @@ def test_the_variables_are_those_of_the_settings():
 LAMBDA = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "SECRET"}
 
 
-def test_the_caller_is_who_lambda_says_and_calls_the_services_of_its_region():
-    caller = AwsIdentity.from_environment(LAMBDA | {"AWS_SESSION_TOKEN": "TOKEN", "AWS_CA_BUNDLE": "/ca.pem"})
-    assert (caller.region, caller.key_id, caller.secret, caller.token) == ("eu-west-1", "AKIA", "SECRET", "TOKEN")
-    assert caller.dynamodb_url == "https://dynamodb.eu-west-1.amazonaws.com"
-    assert caller.sagemaker_url == "https://runtime.sagemaker.eu-west-1.amazonaws.com"
-    assert caller.ca_bundle == "/ca.pem"
-    assert "SECRET" not in repr(caller)
-    assert "TOKEN" not in repr(caller)
+def test_the_identity_is_the_one_that_lambda_sets_with_the_services_of_its_region():
+    identity = AwsIdentity.from_environment(LAMBDA | {"AWS_SESSION_TOKEN": "TOKEN", "AWS_CA_BUNDLE": "/ca.pem"})
+    assert (identity.region, identity.key_id) == ("eu-west-1", "AKIA")
+    assert (identity.secret, identity.token) == ("SECRET", "TOKEN")
+    assert identity.dynamodb_url == "https://dynamodb.eu-west-1.amazonaws.com"
+    assert identity.sagemaker_url == "https://runtime.sagemaker.eu-west-1.amazonaws.com"
+    assert identity.ca_bundle == "/ca.pem"
+    assert "SECRET" not in repr(identity)
+    assert "TOKEN" not in repr(identity)
     china = AwsIdentity.from_environment(LAMBDA | {"AWS_REGION": "", "AWS_DEFAULT_REGION": "cn-north-1"})
     assert china.dynamodb_url == "https://dynamodb.cn-north-1.amazonaws.com.cn"
     assert (china.token, china.ca_bundle) == (None, None)
 
 
 def test_an_endpoint_given_for_a_service_precedes_the_one_for_all():
-    caller = AwsIdentity.from_environment(
+    identity = AwsIdentity.from_environment(
         LAMBDA | {"AWS_ENDPOINT_URL": "http://all:1", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": "http://models:2"}
     )
-    assert (caller.dynamodb_url, caller.sagemaker_url) == ("http://all:1", "http://models:2")
-    caller = AwsIdentity.from_environment(LAMBDA | {"AWS_ENDPOINT_URL_DYNAMODB": "http://tables:3"})
-    assert (caller.dynamodb_url, caller.sagemaker_url) == (
+    assert (identity.dynamodb_url, identity.sagemaker_url) == ("http://all:1", "http://models:2")
+    identity = AwsIdentity.from_environment(LAMBDA | {"AWS_ENDPOINT_URL_DYNAMODB": "http://tables:3"})
+    assert (identity.dynamodb_url, identity.sagemaker_url) == (
         "http://tables:3",
         "https://runtime.sagemaker.eu-west-1.amazonaws.com",
     )
 
 
-def test_a_caller_without_credentials_or_region_is_refused_by_name():
+def test_missing_credentials_and_a_missing_region_are_named():
     with pytest.raises(UndecidableError, match="AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: missing"):
         AwsIdentity.from_environment({})

@@ -1,4 +1,4 @@
-"""The shapes of a payment: everything else is refused by name and never by value; and its identity."""
+"""The transaction: valid and malformed bodies, and its identity. A refusal names the field and never the value."""
 
 import json
 import random
@@ -15,9 +15,9 @@ from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import MAX_AHEAD, MAX_BODY_BYTES, NEEDS_PAYEE, Transaction, TransactionContext, instant
 from tests.support.payments import NOON, SIDES_OF_TYPE, body, payment
 
-ADMISSION = TransactionContext("JPY", NOON)
+CONTEXT = TransactionContext("JPY", NOON)
 SECRET = "MARKER"
-"""In every broken value that has room for it: no answer may repeat it."""
+"""A marker in every broken value that has room for it. No response may repeat it."""
 
 FULL = body(
     instrument_id="card-1",
@@ -30,12 +30,12 @@ FULL = body(
     attempt_of="t-0",
     metadata={"order": "17"},
 )
-"""Every field set."""
+"""A body with every field set."""
 
 
 def refusal(raw: str | bytes) -> InvalidRequestError:
     with pytest.raises(InvalidRequestError) as refused:
-        Transaction.parse(raw, ADMISSION)
+        Transaction.parse(raw, CONTEXT)
     return refused.value
 
 
@@ -44,23 +44,23 @@ def faulty(raw: str | bytes) -> set[tuple[str, str]]:
 
 
 def faults_of(raw: str | bytes) -> tuple[Fault, ...] | None:
-    """None when the body is a payment."""
+    """Return the faults of a body, or None when it is a valid payment."""
     try:
-        Transaction.parse(raw, ADMISSION)
+        Transaction.parse(raw, CONTEXT)
     except InvalidRequestError as refused:
         return refused.faults
     return None
 
 
 def parse(**fields: Any) -> Transaction:
-    return Transaction.parse(json.dumps(body(**fields)), ADMISSION)
+    return Transaction.parse(json.dumps(body(**fields)), CONTEXT)
 
 
 # --- what is accepted -------------------------------------------------------------------------------------------------
 
 
 def test_every_field_may_be_set():
-    transaction = Transaction.parse(json.dumps(FULL), ADMISSION)
+    transaction = Transaction.parse(json.dumps(FULL), CONTEXT)
     assert transaction.model_dump(mode="json") == FULL | {"occurred_at": "2026-03-04T12:00:00.000000Z"}
     assert set(FULL) == set(Transaction.model_fields)
 
@@ -133,10 +133,10 @@ def test_one_address_has_one_spelling(spelling, canonical):
 
 def test_the_last_of_equal_names_counts():
     raw = json.dumps(body())[:-1] + ', "amount": 7}'
-    assert Transaction.parse(raw, ADMISSION).amount == 7
+    assert Transaction.parse(raw, CONTEXT).amount == 7
 
 
-def test_epoch_is_the_second_begun():
+def test_epoch_is_rounded_down_to_the_second():
     assert payment(occurred_at="2026-03-04T11:59:59.999999Z").epoch == int(NOON.timestamp()) - 1
 
 
@@ -203,7 +203,7 @@ BROKEN_WHOLES: tuple[str | bytes, ...] = (
     ),
     *(b"\x00", WHOLE.encode() + b"\x00", b"\x1f\x8b" + WHOLE.encode(), WHOLE.encode().replace(b"payer-1", b"\xc0\x80")),
 )
-"""Bodies that are no JSON object of ours at all."""
+"""Bodies that are not a JSON object at all, or that no parser can read."""
 
 
 def test_there_are_more_than_300_malformed_bodies():
@@ -264,7 +264,7 @@ def test_each_type_requires_its_counterparty(kind):
     assert faulty(json.dumps(body(**sides))) == {(needed, "missing")}
 
 
-def test_no_payer_pays_himself_and_no_payment_retries_itself():
+def test_no_account_pays_itself_and_no_payment_retries_itself():
     found = faulty(json.dumps(body(payee_id="payer-1", attempt_of="t-1")))
     assert found == {("payee_id", "same_as_payer"), ("attempt_of", "same_as_transaction_id")}
 
@@ -288,7 +288,7 @@ def test_every_fault_is_named_at_once():
 
 def test_a_body_may_have_65536_bytes_and_no_more():
     padded = WHOLE + " " * (MAX_BODY_BYTES - len(WHOLE))
-    assert Transaction.parse(padded, ADMISSION)
+    assert Transaction.parse(padded, CONTEXT)
     assert faulty(padded + " ") == {("body", "too_large")}
     wide = "花" * (MAX_BODY_BYTES // 3)
     assert faulty(wide) == {("body", "json_invalid")}
@@ -296,7 +296,7 @@ def test_a_body_may_have_65536_bytes_and_no_more():
     assert faulty("\ud800") == {("body", "string_unicode")}
 
 
-def test_a_made_up_name_is_cut():
+def test_a_long_unknown_field_name_is_cut():
     ((field, rule),) = faulty(json.dumps(body() | {"n" * 5000: 1}))
     assert (field, rule) == ("n" * 64, "unknown_field")
 
@@ -307,7 +307,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 DEPENDENT = {"payee_id", "instrument_id", "attempt_of"}
-"""Fields whose rules look at another one."""
+"""Fields whose rules depend on another field."""
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -353,13 +353,13 @@ def spellings() -> dict[str, str]:
 
 @pytest.mark.parametrize("how", spellings())
 def test_the_spelling_does_not_change_the_identity(how):
-    plain = Transaction.parse(json.dumps(FULL), ADMISSION)
-    assert Transaction.parse(spellings()[how], ADMISSION).identity == plain.identity
+    plain = Transaction.parse(json.dumps(FULL), CONTEXT)
+    assert Transaction.parse(spellings()[how], CONTEXT).identity == plain.identity
 
 
 def test_null_is_the_same_as_left_out():
     optional = {name: None for name in FULL if name not in body()}
-    assert Transaction.parse(json.dumps(body() | optional), ADMISSION).identity == parse().identity
+    assert Transaction.parse(json.dumps(body() | optional), CONTEXT).identity == parse().identity
 
 
 OTHER = {
@@ -394,6 +394,6 @@ def test_any_changed_field_changes_the_identity(field):
         assert identity(FULL | {field: None}) != identity(FULL)
 
 
-def test_metadata_is_part_of_the_identity_whatever_its_order():
+def test_metadata_is_part_of_the_identity_but_its_order_is_not():
     one, other = parse(metadata={"a": "1", "b": "2"}), parse(metadata={"b": "2", "a": "1"})
     assert one.identity == other.identity != parse(metadata={"a": "2", "b": "1"}).identity

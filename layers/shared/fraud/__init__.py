@@ -1,1 +1,1 @@
-"""The fraud library: what every door of the system shares. `evaluation` tells the story of one payment."""
+"""The fraud library, shared by every door of the system. `decisions.evaluation` is the path of one payment."""

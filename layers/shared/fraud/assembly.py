@@ -1,7 +1,7 @@
-"""The composition root: the parts of each door, put together as the settings say.
+"""The composition root: it builds the parts of each door from the settings.
 
-One light function for what a door needs. Each imports only that, so a door loads what it uses and nothing else; the
-modules that every door loads are a committed list (tests/contract/modules.json).
+There is one light function for each part. A function imports only the modules of its part, so a door loads the modules
+that it uses and no others. The modules that every door loads are a committed list (tests/contract/modules.json).
 """
 
 import contextlib
@@ -25,11 +25,13 @@ POLICY = Path(__file__).parent / "rules" / "policy.json"
 """The packaged policy."""
 
 ATTEMPT_SHARE = 0.25
-"""Part of the deadline after which one attempt at a request is given up: a hanging one leaves time for another."""
+"""Part of the deadline that one attempt at a request may take: after a hanging attempt there is time for another."""
 
 INIT_S = 1
-"""Seconds for DynamoDB in INIT, for one attempt and in all. The first payment then need neither read first where to
-count, nor shake hands over TLS with the fraction of a processor that a function has later.
+"""Seconds for DynamoDB in INIT, for one attempt and in all.
+
+INIT reads the watermarks and the shard table and does the TLS handshake, so the first payment does not have to. After
+INIT a function has only a fraction of a processor for them.
 """
 
 BATCH_STEP_S = 10
@@ -40,7 +42,7 @@ FOLD_ATTEMPT_S, FOLD_S = 10, 30
 
 
 def evaluator(settings: Settings) -> "Evaluator":
-    """Build all that deciding a payment takes, for INIT.
+    """Build the evaluator, with everything that it needs to decide payments. Called in INIT.
 
     Raises UndecidableError when a part is broken, so that the deployment stops.
     """
@@ -65,7 +67,11 @@ def rule_book() -> "RuleBook":
 
 
 def silenceable() -> frozenset[str]:
-    """Return what an allow entry may name, without loading the policy's expressions."""
+    """Return the names that an allow entry may silence, without compiling the policy's expressions.
+
+    >>> "VELOCITY" in silenceable(), "DENY_LIST" in silenceable()
+    (True, False)
+    """
     from fraud.rules import standing
 
     return standing.silenceable(json.loads(POLICY.read_bytes())["rules"])
@@ -77,7 +83,7 @@ def store(settings: Settings) -> "DynamoStore":
 
 
 def folding(settings: Settings) -> "FoldWorker":
-    """Build the fold on its tables and its queue."""
+    """Build the fold worker on its tables and its queue."""
     from fraud import clock
     from fraud.aws.client import Timeouts
     from fraud.aws.queue import SqsQueue
@@ -88,7 +94,7 @@ def folding(settings: Settings) -> "FoldWorker":
 
 
 def label_sources(settings: Settings) -> "Sources":
-    """Parse who may label. Raises UndecidableError naming the variable, without its value."""
+    """Parse the sources of labels. Raises UndecidableError, which names the variable without its value."""
     from fraud.labels.sources import Sources
 
     try:
@@ -117,7 +123,7 @@ def _store(settings: Settings, transport: "AwsClient") -> "DynamoStore":
 
 
 def _scorer(settings: Settings, transport: "AwsClient") -> "Scorer":
-    """Build the packaged model, asked first or standing in for the endpoint."""
+    """Build the scorer that the settings name: the packaged model, or the endpoint for which it stands in."""
     from fraud.scoring import scorer
 
     embedded = scorer.embedded()

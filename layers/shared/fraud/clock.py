@@ -1,7 +1,7 @@
-"""The one clock: every door that needs the time asks `clock.now()`.
+"""The one clock: every door that needs the time calls `clock.now()`.
 
-`source` is the seam. The box replaces it by the event clock of a replay, and a test by a frozen time, so nothing else
-in the library may ask the system for the time of day.
+`source` can be replaced: the box sets the event clock of a replay, and a test sets a frozen time. So no other code of
+the library may ask the system for the time of day.
 """
 
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from functools import partial
 
 source: Callable[[], datetime] = partial(datetime.now, UTC)
-"""Where `now` looks, each time it is asked. Returns an aware time in UTC."""
+"""The function that `now` calls each time. It returns an aware time in UTC."""
 
 
 def now() -> datetime:
-    """The present, aware and in UTC.
+    """Return the present as an aware time in UTC.
 
     >>> now().utcoffset()
     datetime.timedelta(0)

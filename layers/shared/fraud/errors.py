@@ -1,6 +1,6 @@
-"""Exceptions of the library, and how each is answered (RFC 9457, problem details).
+"""Exceptions of the library, and the HTTP response to each (RFC 9457, problem details).
 
-A fault names a field and the rule that it broke, never the value: people who must not see the value may read answers
+A fault names a field and the rule that it broke, never the value: people who must not see the value may read responses
 and logs.
 """
 
@@ -12,9 +12,7 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True)
 class Fault:
-    """One broken rule: `field` is a dotted path (`body` for the whole), `rule` a stable name, `message` for a
-    developer.
-    """
+    """One broken rule: `field` is a dotted path (`body` for the whole), `rule` a stable name, `message` for people."""
 
     field: str
     rule: str
@@ -24,7 +22,7 @@ class Fault:
 class Fallback(BaseModel):
     """The outcome that a caller may follow for a payment whose decision may not be stored.
 
-    If only the answer was lost, the same request is answered with the stored decision.
+    The decision may be stored all the same. Then the same request, sent again, is answered with the stored decision.
     """
 
     outcome: str
@@ -32,7 +30,7 @@ class Fallback(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request was not answered (RFC 9457): every faulty field and rule at once, never a value."""
+    """The response to a request that failed (RFC 9457): every faulty field and rule at once, never a value."""
 
     type: str = "about:blank"
     title: str
@@ -42,7 +40,7 @@ class Problem(BaseModel):
 
 
 class FraudError(Exception):
-    """Root of all exceptions that the library raises on purpose. `status` and `title` are how HTTP says it."""
+    """Root of all exceptions that the library raises on purpose. `status` and `title` are those of the response."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
@@ -51,7 +49,11 @@ class FraudError(Exception):
 
 
 class InvalidRequestError(FraudError):
-    """The request breaks one or more rules; `faults` lists every one of them. Retrying the same bytes cannot help."""
+    """The request breaks one or more rules; `faults` lists all of them. Retrying the same bytes cannot help.
+
+    >>> str(InvalidRequestError((Fault("amount", "missing", "is required"),)))
+    'amount: missing'
+    """
 
     status = 400
     title = "The request breaks one or more rules"
@@ -62,14 +64,14 @@ class InvalidRequestError(FraudError):
 
 
 class ForbiddenError(FraudError):
-    """The caller is known but not allowed: another role would be needed, not another request."""
+    """The caller is known but not allowed. Another request cannot help; the caller needs another role."""
 
     status = 403
     title = "Not allowed to this caller"
 
 
 class NotFoundError(FraudError):
-    """Nothing is kept under this name."""
+    """Nothing is stored under this name."""
 
     status = 404
     title = "Not found"
@@ -83,10 +85,10 @@ class ConflictingBodyError(FraudError):
 
 
 class ServiceError(FraudError):
-    """A service refused a request of the library: permissions, names or the request are wrong, and no retry mends that.
+    """A service refused a request of the library: permissions, names or the request are wrong. A retry cannot help.
 
-    code  the service's own error code, or one of ours where it gave none (docs/runbook.md lists them); it holds nothing
-          of the request
+    code  the service's own error code, or one of the library's where the service gave none (docs/runbook.md lists
+          them); it holds no part of the request
     """
 
     title = "A service refused what this one asked of it"
@@ -97,14 +99,14 @@ class ServiceError(FraudError):
 
 
 class UnavailableError(ServiceError):
-    """A service that the request needs does not answer. Nothing is lost: the same request may be sent again."""
+    """A service that the request needs does not respond. Nothing is lost: the same request may be sent again."""
 
     status = 503
     title = "Temporarily unavailable; send the same request again"
 
 
 class UndecidedError(UnavailableError):
-    """No decision could be stored in time. `fallback` is what the outage policy says of the payment alone."""
+    """No decision could be stored in time. `fallback` is the outage policy's outcome, from the payment alone."""
 
     title = "Not decided; send the same request again, or follow the fallback"
 
@@ -114,4 +116,4 @@ class UndecidedError(UnavailableError):
 
 
 class UndecidableError(FraudError):
-    """A policy, model or setting cannot be loaded: the function must not start with it."""
+    """A policy, model or setting cannot be loaded. The function must not start with it."""

@@ -1,6 +1,6 @@
-"""The outcome of a payment: four outcomes, the opinions (hits) that argue for them, and how the most severe one wins.
+"""The outcome of a payment: the four outcomes, the hits that ask for them, and the rule that the most severe one wins.
 
-Rules, model and decision speak of outcomes in these terms. Pure, and below all of them.
+Rules, model and decision all use these terms. Pure, and below all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     DECLINE = "decline"
 
     def severity(self) -> int:
-        """Return the rank, from 0 for the mildest."""
+        """Return the rank of the outcome: 0 for the mildest, 3 for the most severe."""
         return list(Outcome).index(self)
 
 
@@ -38,15 +38,16 @@ ADVICE: dict[Outcome, Advice] = {
 """The advice that the payer may see. A payment under review waits for an analyst, not for the payer."""
 
 PENDING: frozenset[Outcome] = frozenset({Outcome.CHALLENGE, Outcome.REVIEW})
-"""Outcomes that an analyst or the payer has still to settle."""
+"""Outcomes that are not final: the payer has to pass a challenge, or an analyst has to review the payment."""
 
 Thresholds = Mapping[str, float]
 """The least score, a probability of fraud in [0, 1], by outcome name: challenge, review, decline."""
 
 
 class Hit(NamedTuple):
-    """A rule that holds, or the model above a threshold: an opinion on the outcome, with its reasons.
+    """A rule that holds, or the model above a threshold: the outcome that it asks for, with its reasons.
 
+    source     `rule`, `model` or `outage`
     retryable  a later attempt may fare better
     protected  no allow entry silences it
     """
@@ -58,13 +59,22 @@ class Hit(NamedTuple):
     protected: bool = False
 
     def silenced_by(self, codes: AbstractSet[str]) -> bool:
-        """Tell whether an allow entry that names these codes (`model` for the model) silences this hit."""
+        """Tell whether an allow entry that names these codes (`model` for the model) silences this hit.
+
+        >>> hit = Hit(Outcome.REVIEW, "model", (), retryable=False)
+        >>> hit.silenced_by({"model"}), hit._replace(protected=True).silenced_by({"model"})
+        (True, False)
+        """
         names = {"model"} if self.source == "model" else {reason.code for reason in self.reasons}
         return not self.protected and bool(names & codes)
 
 
 class Reason(BaseModel):
-    """A reason for analysts. `source`: `model`, or rule and version. `contribution`: the model's, in log odds."""
+    """A reason of an outcome, for analysts.
+
+    source        `model`, the id and version of a rule (`<id>@<version>`), or the outage policy (`outage:<policy>`)
+    contribution  the feature's contribution to the score, in log odds; None unless the source is the model
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -75,7 +85,7 @@ class Reason(BaseModel):
 
 
 def by_score(score: float, thresholds: Thresholds) -> Outcome:
-    """Return the most severe outcome whose threshold the score reaches.
+    """Return the most severe outcome whose threshold the score reaches; approve when it reaches none.
 
     >>> by_score(0.4, {"challenge": 0.1, "review": 0.3, "decline": 0.8})
     <Outcome.REVIEW: 'review'>
@@ -94,10 +104,11 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def retryable(outcome: Outcome, hits: Sequence[Hit]) -> bool:
-    """Tell whether a new attempt may fare better: every hit as severe as the outcome must say so.
+    """Tell whether a new attempt may fare better: every hit with this outcome must be retryable.
 
-    >>> passing = Hit(Outcome.DECLINE, "rule", (), retryable=True)
-    >>> retryable(Outcome.DECLINE, [passing]), retryable(Outcome.DECLINE, [passing, passing._replace(retryable=False)])
+    >>> velocity = Hit(Outcome.DECLINE, "rule", (), retryable=True)
+    >>> denied = velocity._replace(retryable=False)
+    >>> retryable(Outcome.DECLINE, [velocity]), retryable(Outcome.DECLINE, [velocity, denied])
     (True, False)
     """
     return outcome is not Outcome.APPROVE and all(hit.retryable for hit in hits if hit.outcome is outcome)

@@ -1,4 +1,4 @@
-"""The stack's parameters and the identity to call AWS with, parsed from the environment once.
+"""The stack's parameters and the credentials for AWS, parsed from the environment once.
 
 template.yaml sets every variable of `Settings`; a contract test compares the two. No other module reads `os.environ`.
 """
@@ -41,7 +41,10 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Raises UndecidableError naming every variable that is missing or wrong."""
+        """Parse the settings from environment variables.
+
+        Raises UndecidableError, which names every variable that is missing or wrong, without its value.
+        """
         known = {name: environment[name.upper()] for name in cls.model_fields if name.upper() in environment}
         try:
             return cls.model_validate(known)
@@ -52,11 +55,10 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class AwsIdentity:
-    """The credentials to call AWS with, the region, and the services' addresses, from variables that Lambda itself
-    sets.
+    """The credentials for AWS, the region, and the services' addresses, from variables that Lambda itself sets.
 
-    Lambda sets the credentials when it starts an environment and never changes them. Addresses are found as botocore
-    finds them, so the hot path's client and boto3 use the same emulator.
+    Lambda sets the credentials when it starts an environment, and never changes them. The addresses follow the same
+    variables as in botocore, so the hot path's client and boto3 use the same emulator.
     """
 
     region: str
@@ -69,7 +71,14 @@ class AwsIdentity:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Raises UndecidableError naming every variable that is missing."""
+        """Parse the identity from environment variables.
+
+        Raises UndecidableError, which names every variable that is missing.
+
+        >>> AwsIdentity.from_environment({"AWS_REGION": "eu-west-1"})
+        Traceback (most recent call last):
+        fraud.errors.UndecidableError: environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: missing
+        """
         region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""
         required = {
             "AWS_REGION": region,
@@ -97,5 +106,8 @@ class AwsIdentity:
 
 @cache
 def stage() -> str:
-    """Return the stage's name, for metrics: without it they would mix with another stack's in the same account."""
+    """Return the stage's name. Metrics carry it: without it they would mix with those of another stack in the account.
+
+    It is `local` when the environment names no stage.
+    """
     return os.environ.get("STAGE", "local")

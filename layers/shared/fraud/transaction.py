@@ -1,8 +1,8 @@
-"""The payment as the app sends it: wire format and domain model in one.
+"""The transaction, a payment as the app sends it: the JSON format and the domain model in one.
 
-A `Transaction` exists only if every rule holds. Its canonical form (sorted keys, UTC, unset fields left out) gives the
-body identity, on which idempotency rests: equal identity means the same attempt, whatever the spelling of the JSON
-was.
+A `Transaction` exists only if it meets every rule. The hash of its canonical form (sorted keys, UTC, unset fields left
+out) is its identity. Idempotency rests on it: equal identity means the same attempt, even if the JSON is spelled
+differently.
 """
 
 import hashlib
@@ -32,26 +32,27 @@ from pydantic_core import PydanticCustomError
 from fraud.errors import Fault, InvalidRequestError
 
 MAX_AHEAD = timedelta(minutes=5)
-"""How far a payment's own time may lie ahead of ours: clocks differ."""
+"""How far a payment's own time may lie ahead of our clock: clocks differ."""
 
 MAX_AGE = timedelta(hours=12)
 """How late a payment may arrive and still be counted: the counters of a day are closed after that."""
 
 MAX_BODY_BYTES = 65_536
-"""More than any valid body needs; bounds the work and the answer for an invalid one."""
+"""Most bytes of a request body: more than any valid body needs. It bounds the work and the response for an invalid one.
+"""
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:[0-5]\d)", re.ASCII)
 
 
 class TransactionContext(NamedTuple):
-    """The context that a transaction is held against: the stack's one currency, and the present (aware, UTC)."""
+    """The context that a transaction is validated against: the stack's one currency, and the present (aware, UTC)."""
 
     currency: str
     now: datetime
 
 
 def instant(value: object) -> datetime:
-    """Parse an RFC 3339 time with offset into UTC.
+    """Parse an RFC 3339 time with an offset, and convert it to UTC.
 
     >>> instant("2026-01-02T03:04:05+09:00").isoformat()
     '2026-01-01T18:04:05+00:00'
@@ -62,25 +63,27 @@ def instant(value: object) -> datetime:
         try:
             return datetime.fromisoformat(value.upper()).astimezone(UTC)
         except (ValueError, OverflowError):
-            pass  # a date that does not exist, or that leaves the calendar in UTC: the same fault as a malformed one
+            pass  # no such date, or its UTC time is outside the calendar: the same fault as for a malformed time
     elif isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC)
     raise PydanticCustomError("rfc3339", "must be an RFC 3339 time with an offset, such as 2026-01-02T03:04:05Z")
 
 
 def address(value: str) -> str:
-    """Return an IP address in its canonical spelling, an IPv4-mapped IPv6 address as IPv4: a deny list must meet both.
+    """Return an IP address in its canonical spelling, and an IPv4-mapped IPv6 address as IPv4.
+
+    So a deny entry for an address applies to every spelling of it.
 
     >>> address("2001:DB8:0::1"), address("::ffff:192.0.2.1")
     ('2001:db8::1', '192.0.2.1')
 
-    Raises PydanticCustomError `ip_address`.
+    Raises PydanticCustomError `ip_address` for anything that is not an IPv4 or IPv6 address.
     """
     try:
-        if "%" in value:  # a zone index means something on one host only
+        if "%" in value:  # a zone index has a meaning on one host only
             raise ValueError
-        parse_body = ipaddress.ip_address(value)
-        return str(getattr(parse_body, "ipv4_mapped", None) or parse_body)
+        parsed = ipaddress.ip_address(value)
+        return str(getattr(parsed, "ipv4_mapped", None) or parsed)
     except ValueError:
         raise PydanticCustomError("ip_address", "must be an IPv4 or IPv6 address") from None
 
@@ -101,9 +104,7 @@ NEEDS_PAYEE: frozenset[str] = frozenset({"p2p", "merchant"})
 
 
 class Transaction(BaseModel):
-    """One attempt to pay. Amounts are integer minor units of `currency`; `occurred_at` is the event's own time in
-    UTC.
-    """
+    """One attempt to pay. `amount` is in integer minor units of `currency`; `occurred_at` is the payment's own time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
@@ -136,14 +137,20 @@ class Transaction(BaseModel):
 
     @classmethod
     def parse(cls, body: str | bytes, context: TransactionContext) -> Self:
-        """Read a request body. Raises InvalidRequestError with every fault at once."""
+        """Parse a request body. Raises InvalidRequestError with every fault at once.
+
+        >>> body = {"transaction_id": "t-1", "type": "p2p", "payer_id": "a", "payee_id": "b", "amount": 0}
+        >>> Transaction.parse(json.dumps(body), TransactionContext("JPY", datetime(2026, 3, 4, tzinfo=UTC)))
+        Traceback (most recent call last):
+        fraud.errors.InvalidRequestError: amount: greater_than_equal, currency: missing, occurred_at: missing
+        """
         return parse_body(cls, body, context)
 
     @field_validator("payee_id", "instrument_id")
     @classmethod
     def _counterparty_is_there(cls, value: str | None, info: ValidationInfo) -> str | None:
         kind, payer = info.data.get("type"), info.data.get("payer_id")
-        if kind is None:  # the type itself is faulty and reported: nothing can be said about its counterparty
+        if kind is None:  # the type itself is faulty and reported, so the counterparty cannot be checked
             return value
         if (info.field_name == "payee_id") == (kind in NEEDS_PAYEE):
             if value is None:
@@ -195,14 +202,14 @@ class Transaction(BaseModel):
 
     @property
     def counterparty(self) -> str:
-        """The other side: the payee, or for cash_out and top_up the instrument."""
+        """The other side of the payment: the payee, or for cash_out and top_up the instrument."""
         other = self.payee_id if self.type in NEEDS_PAYEE else self.instrument_id
         assert other is not None  # noqa: S101 - the validators above guarantee it
         return other
 
 
 def utc(value: datetime) -> str:
-    """Spell an aware time as RFC 3339 in UTC, always with microseconds: one instant has one spelling.
+    """Format an aware time as RFC 3339 in UTC, always with microseconds, so that one instant has one spelling.
 
     >>> utc(datetime(2026, 1, 2, tzinfo=UTC))
     '2026-01-02T00:00:00.000000Z'
@@ -220,9 +227,13 @@ def is_id(value: str) -> bool:
 
 
 def parse_body(model: type[M], body: str | bytes, context: object) -> M:
-    """Parse a request body as a model, in pydantic's strict JSON mode. Raises InvalidRequestError with every fault.
+    """Parse a request body as a model, in pydantic's JSON mode. Raises InvalidRequestError with every fault at once.
 
-    context  what validators hold the body against, such as a TransactionContext
+    context  passed to the model's validators, such as a TransactionContext
+
+    >>> parse_body(Transaction, "[]", None)
+    Traceback (most recent call last):
+    fraud.errors.InvalidRequestError: body: model_type
     """
     size = len(body.encode(errors="surrogatepass")) if isinstance(body, str) else len(body)
     if size > MAX_BODY_BYTES:
@@ -234,7 +245,7 @@ def parse_body(model: type[M], body: str | bytes, context: object) -> M:
 
 
 def faults_of(error: ValidationError) -> tuple[Fault, ...]:
-    """Return every fault of a validation error, without values. A field name is cut to 64 characters."""
+    """Return every fault of a validation error, without values. Each part of a field's path is cut to 64 characters."""
 
     def fault(detail: Any) -> Fault:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict
         field = ".".join(str(part)[:64] for part in detail["loc"]) or "body"

@@ -1,4 +1,4 @@
-"""Labels: whose word holds, what a change of mind moves, who may speak, and what a request may say."""
+"""Labels: the label that holds, the buckets that it changes, the sources that may label, and valid requests."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -50,26 +50,26 @@ def both(day: int, change: int) -> tuple[Move, Move]:
     return Move("payer-1", "fo", day, change), Move("payee-1", "fi", day, change)
 
 
-# --- whose word holds, and what it moves ------------------------------------------------------------------------------
+# --- the label that holds, and the buckets that it changes ------------------------------------------------------------
 def test_fraud_counts_once_for_payer_and_payee_on_the_day_it_became_known():
     history, moved = replayed(label(known_at=NOON + A_DAY))
     assert moved == [both(TODAY + 1, +1)]
     assert history.fraud_day == TODAY + 1
 
 
-def test_legitimate_moves_nothing():
+def test_a_legitimate_label_changes_no_bucket():
     history, moved = replayed(label("legitimate"))
     assert moved == [()]
     assert history.fraud_day is None
 
 
-def test_a_change_of_mind_days_later_hits_the_same_buckets():
+def test_a_correction_days_later_changes_the_same_buckets():
     history, moved = replayed(label(), label("legitimate", NOON + AN_HOUR, known_at=NOON + 5 * A_DAY))
     assert moved == [both(TODAY, +1), both(TODAY, -1)]
     assert history.fraud_day is None
 
 
-def test_fraud_after_a_change_of_mind_counts_on_its_own_day():
+def test_fraud_after_a_correction_counts_on_its_own_day():
     _, moved = replayed(
         label(),
         label("legitimate", NOON + AN_HOUR, known_at=NOON + A_DAY),
@@ -92,18 +92,18 @@ def test_a_report_older_than_the_one_that_holds_is_kept_and_moves_nothing():
 
 
 @pytest.mark.parametrize(("first", "second", "holds"), [(0, 1, 1), (1, 0, 0), (2, 1, 0)])
-def test_of_two_reports_at_one_time_the_higher_source_holds_however_they_come(first, second, holds):
+def test_of_two_reports_at_one_time_the_more_trusted_source_holds_in_any_sequence(first, second, holds):
     said = [label("fraud", source=RANKING[first]), label("legitimate", source=RANKING[second])]
     assert replayed(*said)[0].effective(RANKING) is said[holds]
 
 
-def test_a_source_that_corrects_itself_at_one_time_is_believed():
+def test_of_two_reports_of_one_source_at_one_time_the_last_accepted_holds():
     history, moved = replayed(label("fraud"), label("legitimate"))
     assert moved[-1] == both(TODAY, -1)
     assert history.fraud_day is None
 
 
-def test_a_redelivered_label_changes_nothing_even_after_a_change_of_mind():
+def test_a_redelivered_label_changes_nothing_even_after_a_correction():
     history, _ = replayed(label("fraud"), label("legitimate"))
     again, moves = history.accept(label("fraud", known_at=NOON + A_DAY), RANKING)
     assert again is history
@@ -118,7 +118,7 @@ def test_a_source_that_is_no_longer_configured_ranks_below_all_others():
     assert older.fraud_day is None
 
 
-def test_a_payer_who_paid_himself_is_counted_on_both_sides():
+def test_an_account_that_pays_itself_is_counted_on_both_sides():
     _, moved = replayed(label(), parties=Parties("a", "a", NOON))
     assert moved == [(Move("a", "fo", TODAY, 1), Move("a", "fi", TODAY, 1))]
 
@@ -152,7 +152,7 @@ def test_a_decision_takes_the_fraud_off_parties_that_only_the_caller_named_on_th
     assert after == LabelHistory(PARTIES, before.labels, TODAY + 1)
 
 
-def test_a_decision_moves_nothing_of_a_payment_that_is_not_held_for_fraud():
+def test_a_decision_moves_nothing_when_the_payment_does_not_count_as_fraud():
     before, _ = replayed(label("legitimate"), parties=CLAIMED)
     assert before.adopt(PARTIES) == (LabelHistory(PARTIES, before.labels), ())
 
@@ -239,7 +239,7 @@ def test_buckets_agree_with_a_replay_of_the_log_after_any_sequence(arrivals):
     assert held == label_log.buckets(map(as_decided, log), RANKING)
 
 
-def test_what_is_learned_is_measured_from_its_day_on_and_gone_after_the_window():
+def test_a_learned_fraud_is_measured_from_its_day_to_the_end_of_the_window():
     counters = InMemoryCounters()
     for move in replayed(label(known_at=NOON + A_DAY))[1][0]:
         counters.learn(*move)
@@ -250,7 +250,7 @@ def test_what_is_learned_is_measured_from_its_day_on_and_gone_after_the_window()
     assert seen == [0, 1, 1, 0]
 
 
-# --- who may label ----------------------------------------------------------------------------------------------------
+# --- the sources that may label ---------------------------------------------------------------------------------------
 SOURCES = Sources.parse("user_report=payment-app,analyst=fraud-analyst,analyst=fraud-lead")
 
 
@@ -275,7 +275,7 @@ def test_the_source_is_bound_to_the_callers_role(arn, source):
     "arn",
     [
         "arn:aws:iam::123456789012:root",
-        "arn:aws:sts::123456789012:assumed-role/somebody/fraud-analyst",
+        "arn:aws:sts::123456789012:assumed-role/other-role/fraud-analyst",
         "arn:aws:iam::123456789012:user/fraud-analyst/other",
         "arn:aws:sts::123456789012:federated-user/fraud-analyst",
         "",
@@ -307,20 +307,20 @@ def test_the_number_of_sources_is_bounded():
         Sources.parse(",".join(pairs))
 
 
-# --- what a request may say -------------------------------------------------------------------------------------------
-def order(**fields) -> LabelRequest:
+# --- requests ---------------------------------------------------------------------------------------------------------
+def label_request(**fields) -> LabelRequest:
     said = {"transaction_id": "t-1", "label": "fraud", "reported_at": "2026-03-04T12:00:00Z"} | fields
     return LabelRequest.model_validate(said)
 
 
-def test_what_is_stored_wins_and_need_not_be_said():
-    assert order().parties(PARTIES) is PARTIES
-    assert order(payer_id="payer-1", payee_id="payee-1", occurred_at=NOON).parties(PARTIES) is PARTIES
+def test_the_stored_parties_hold_and_need_not_be_repeated():
+    assert label_request().parties(PARTIES) is PARTIES
+    assert label_request(payer_id="payer-1", payee_id="payee-1", occurred_at=NOON).parties(PARTIES) is PARTIES
 
 
-def test_what_contradicts_the_stored_payment_is_named():
+def test_fields_that_contradict_the_stored_payment_are_named():
     with pytest.raises(InvalidRequestError) as refusal:
-        order(payer_id="payer-2", payee_id="payee-1", occurred_at="2026-03-04T12:00:01Z").parties(PARTIES)
+        label_request(payer_id="payer-2", payee_id="payee-1", occurred_at="2026-03-04T12:00:01Z").parties(PARTIES)
     assert [(fault.field, fault.rule) for fault in refusal.value.faults] == [
         ("payer_id", "contradiction"),
         ("occurred_at", "contradiction"),
@@ -329,23 +329,23 @@ def test_what_contradicts_the_stored_payment_is_named():
 
 def test_an_unknown_transaction_needs_all_its_parties():
     with pytest.raises(InvalidRequestError) as refusal:
-        order(payer_id="payer-1").parties(None)
+        label_request(payer_id="payer-1").parties(None)
     assert [(fault.field, fault.rule) for fault in refusal.value.faults] == [
         ("payee_id", "unknown_transaction"),
         ("occurred_at", "unknown_transaction"),
     ]
-    said = order(payer_id="a", payee_id="a", occurred_at="2026-03-04T21:00:00+09:00").parties(None)
+    said = label_request(payer_id="a", payee_id="a", occurred_at="2026-03-04T21:00:00+09:00").parties(None)
     assert said == Parties("a", "a", NOON)
 
 
-def test_a_null_says_that_there_is_no_payee_and_says_nothing_of_a_stored_payment():
-    assert order(payer_id="a", payee_id=None, occurred_at=NOON).parties(None) == Parties("a", None, NOON)
-    assert order(payee_id=None).parties(PARTIES) is PARTIES
+def test_a_null_payee_means_no_payee_and_contradicts_no_stored_payment():
+    assert label_request(payer_id="a", payee_id=None, occurred_at=NOON).parties(None) == Parties("a", None, NOON)
+    assert label_request(payee_id=None).parties(PARTIES) is PARTIES
     with pytest.raises(InvalidRequestError, match="contradiction"):
-        order(payee_id="b").parties(Parties("a", None, NOON))
+        label_request(payee_id="b").parties(Parties("a", None, NOON))
 
 
-def test_a_faulty_label_is_its_own_rejection_and_keeps_no_other():
+def test_a_faulty_label_is_rejected_on_its_own():
     labels = [
         {"transaction_id": "t-1", "label": "fraud", "reported_at": "2026-03-04T12:05:00Z"},
         {"transaction_id": "t-2", "label": "dispute", "reported_at": "2026-03-04T12:05:01Z", "source": "analyst"},
@@ -400,6 +400,6 @@ ITEM = JSON | st.dictionaries(st.sampled_from(sorted(LabelRequest.model_fields))
 
 
 @given(st.lists(ITEM, min_size=1, max_size=10))
-def test_any_json_in_the_list_is_answered(items):
+def test_any_json_in_the_list_gets_a_result(items):
     results = LabelBatch.parse(json.dumps({"labels": items}), NOON).labels
     assert [result.status for result in results] == ["rejected"] * len(results)

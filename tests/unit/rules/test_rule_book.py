@@ -1,4 +1,4 @@
-"""The policy: what loading refuses, what each packaged rule says on both sides of its border, what fails quietly."""
+"""The rule book: policies that are refused, packaged rules on both sides of their limits, expressions that fail."""
 
 import json
 import time
@@ -31,7 +31,7 @@ FIRST = {
     **{f"{kind}_{name}": 1.0 for kind in ("payer", "payee", "device") for name in ("distinct_2h", "distinct_24h")},
     "pair_count_30d": 1,
 }
-"""Counters of a payment in a quiet world."""
+"""Counters of a quiet payment: the first one of all its parties."""
 
 
 def judge(
@@ -75,7 +75,7 @@ EXAMPLES: dict[str, list[Example]] = {
         yes(profiles=status("payer-1", "hold")),
         yes(profiles=status("payee-1", "deactivated")),
         no(profiles=status("payer-1", "active") | status("payee-1", "active")),
-        no(profiles=status("somebody", "hold")),
+        no(profiles=status("payer-2", "hold")),
     ],
     "deny_list": [
         yes(profiles=denied("account#payer-1")),
@@ -135,7 +135,7 @@ PROTECTED = {"account_not_active", "deny_list", *(name for name in EXAMPLES if n
 @pytest.mark.parametrize(
     ("name", "example"), [(name, example) for name, examples in EXAMPLES.items() for example in examples]
 )
-def test_a_packaged_rule_fires_on_one_side_of_its_border_only(name, example):
+def test_a_packaged_rule_fires_on_one_side_of_its_limit_only(name, example):
     policy_result = judge(BOOK, payment(**example.fields), example.counters, example.profiles)
     hits = {hit.reasons[0].source: hit for hit in policy_result.hits}
     source = f"{name}@{RULES[name]['version']}"
@@ -170,7 +170,7 @@ def test_every_packaged_rule_has_examples_of_both_kinds():
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
 @pytest.mark.parametrize("device", ["device-1", None])
-def test_a_quiet_payment_of_any_type_meets_no_rule_and_no_failure(kind, device):
+def test_no_rule_holds_or_fails_for_a_quiet_payment_of_any_type(kind, device):
     policy_result = judge(BOOK, payment(**SIDES_OF_TYPE[kind], device_id=device), {}, {})
     assert (policy_result.hits, policy_result.failed, policy_result.segment.id) == ((), (), "standard")
     assert policy_result.segment.model
@@ -198,13 +198,13 @@ def test_small_repeated_payments_to_a_known_payee_skip_the_model(counters, field
     assert (segment.id, segment.model) == (("small_repeat", False) if small else ("standard", True))
 
 
-def test_the_version_names_the_policy_and_its_very_bytes():
+def test_the_version_names_the_policy_and_changes_with_every_byte():
     other = RuleBook.load(TEXT + b"\n")
     assert BOOK.version.startswith(f"{PACKAGED['name']}-")
     assert BOOK.version == RuleBook.load(TEXT).version != other.version
 
 
-# --- what loading refuses ---------------------------------------------------------------------------------------------
+# --- policies that are refused ----------------------------------------------------------------------------------------
 
 LOOP = "[0,1,2,3,4,5,6,7,8,9].map({}, {})"
 STALL = "1"
@@ -290,7 +290,7 @@ ACCEPTED = (
 
 
 @pytest.mark.parametrize("expression", ACCEPTED)
-def test_what_analysts_need_is_accepted(expression):
+def test_expressions_that_analysts_need_are_accepted(expression):
     assert rule_book(rule(expression)).policy.rules[0].expression == expression
 
 
@@ -369,7 +369,7 @@ WRONG_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG_POLICIES)
-def test_a_policy_that_does_not_hold_together_is_refused(name):
+def test_an_inconsistent_policy_is_refused(name):
     changes, why = WRONG_POLICIES[name]
     with pytest.raises(UndecidableError, match=r"^policy: ") as refused:
         rule_book(**changes)
@@ -377,7 +377,7 @@ def test_a_policy_that_does_not_hold_together_is_refused(name):
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null"])
-def test_what_is_no_policy_is_refused(text):
+def test_a_text_that_is_no_policy_is_refused(text):
     with pytest.raises(UndecidableError, match=r"^policy: "):
         RuleBook.load(text)
 
@@ -420,7 +420,7 @@ def test_the_first_segment_that_holds_is_taken():
     assert judge(rule_book(segments=segments), payment(), {}, {}).segment.id == "b"
 
 
-def test_an_expression_sees_the_payment_its_counters_features_and_standing():
+def test_an_expression_reads_the_payment_its_counters_features_and_standing():
     sees = (
         "transaction.amount == 1200 && counters.pair_count_30d == 1 && features.is_merchant == 0.0"
         " && !standing.payer_denied && transaction.ip == null && !has(features.amount_to_payer_normal_30d)"
@@ -478,14 +478,14 @@ def test_an_open_policy_judges_by_protected_rules_only():
     assert "by_standing_too@3" in blind(book, State({}, {}))
 
 
-def test_a_denial_that_is_known_is_judged():
+def test_a_known_deny_entry_is_judged_without_counters():
     book = rule_book(rule("standing.payee_denied", protected=True), outage={"standard": {"policy": "open"}})
     denied = State({}, {"account#payee-1": {"deny": {"reason": "mule", "expires_at": None}}})
     assert blind(book, denied) == ["tested@3", "outage:open"]
     assert blind(book, State({}, {})) == blind(book) == ["outage:open"]
 
 
-def test_a_segment_that_reads_counters_is_passed_over_for_the_next_that_holds():
+def test_without_counters_a_segment_that_reads_them_is_skipped():
     counted = {"id": "counted", "expression": "counters.payer_count_1m >= 0", "model": True}
     known = {"id": "known", "expression": "standing.payer_status == 'active'", "model": True}
     book = rule_book(segments=[counted, known, SMALL | {"expression": "transaction.amount < 5000"}])
@@ -499,7 +499,7 @@ def test_an_expression_that_fails_without_counters_is_named_and_decides_nothing(
     assert (policy_result.failed, [hit.source for hit in policy_result.hits]) == (("tested",), ["outage"])
 
 
-def test_the_outage_policys_own_opinion_can_be_retried_and_not_silenced():
+def test_the_outage_policys_own_hit_is_retryable_and_cannot_be_silenced():
     (hit,) = rule_book(outage={"standard": {"policy": "decline"}}).judge_blind(payment(), None).hits
     assert (hit.outcome, hit.retryable, hit.protected) == (Outcome.DECLINE, True, True)
     assert (hit.reasons[0].code, hit.reasons[0].text) == (OUTAGE, PACKAGED["reasons"][OUTAGE])
@@ -510,8 +510,8 @@ def test_the_outage_policys_own_opinion_can_be_retried_and_not_silenced():
     ("amount", "outcome"),
     [(1, "approve"), (9, "approve"), (10, "review"), (99, "review"), (100, "challenge"), (10**11, "challenge")],
 )
-def test_by_amount_the_last_step_reached_decides(amount, outcome):
-    steps = by_amount(STEP, {"amount": 100, "outcome": "challenge"})  # not always the more the worse
+def test_the_last_step_that_the_amount_reaches_decides(amount, outcome):
+    steps = by_amount(STEP, {"amount": 100, "outcome": "challenge"})  # a larger amount may have the milder outcome
     (hit,) = rule_book(outage={"standard": steps}).judge_blind(payment(amount=amount), None).hits
     assert hit.outcome == outcome
 
@@ -520,7 +520,7 @@ def test_by_amount_the_last_step_reached_decides(amount, outcome):
     ("policy", "outcome"),
     [("open", "approve"), ("rules_only", "approve"), ("challenge", "challenge"), ("decline", "decline")],
 )
-def test_other_policies_say_the_same_of_every_amount(policy, outcome):
+def test_other_outage_policies_have_one_outcome_for_every_amount(policy, outcome):
     assert {Outage(policy=policy).outcome(amount) for amount in (0, 1, 10**11)} == {outcome}
 
 
@@ -528,7 +528,7 @@ def test_other_policies_say_the_same_of_every_amount(policy, outcome):
     ("amount", "outcome"),
     [(29_999, "approve"), (30_000, "challenge"), (299_999, "challenge"), (300_000, "decline")],
 )
-def test_the_packaged_policy_asks_more_of_larger_amounts_in_an_outage(amount, outcome):
+def test_in_an_outage_the_packaged_policy_is_stricter_for_larger_amounts(amount, outcome):
     hits = BOOK.judge_blind(payment(amount=amount), None).hits
     assert max((hit.outcome for hit in hits), key=Outcome.severity) == outcome
     assert {hit.protected for hit in hits} == {True}

@@ -1,4 +1,4 @@
-"""The meaning of a profile's attributes: who is denied, what is silenced, whose account is not active."""
+"""Standing: the parties that are denied, the codes that are silenced, and the accounts that are not active."""
 
 from datetime import timedelta
 from typing import Any
@@ -31,7 +31,7 @@ AT_NOON: list[tuple[dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("end", "denied_at_noon"), AT_NOON)
-def test_a_denial_ends_by_the_payments_own_time(end, denied_at_noon):
+def test_a_deny_entry_ends_by_the_payments_own_time(end, denied_at_noon):
     profile = {"deny": {"reason": "stolen"} | end}
     assert denies(profile, NOON) is denied_at_noon
     found = standing(payment(), State({}, {"account#payer-1": profile}))
@@ -40,7 +40,7 @@ def test_a_denial_ends_by_the_payments_own_time(end, denied_at_noon):
     assert standing(late, State({}, {"account#payer-1": profile}))["payer_denied"]
 
 
-def test_who_is_on_no_list_is_not_denied():
+def test_a_profile_on_no_deny_list_is_not_denied():
     assert not denies({}, NOON)
     assert not denies({"allow": {"reason": "known", "silences": ["VELOCITY"]}}, NOON)
 
@@ -85,18 +85,18 @@ def test_a_status_that_cannot_be_read_is_not_active(held):
     assert standing(payment(), State({}, {"account#payer-1": {"status": held}}))["payer_status"] != "active"
 
 
-def test_what_is_silenced_is_silenced_for_any_of_the_parties():
+def test_an_allow_entry_of_any_party_silences_its_codes():
     parties = ("account#payer-1", "account#payee-1", "device#device-1", "instrument#card-1", "ip#192.0.2.1")
     entries = {
         pk: {"allow": {"silences": [f"CODE_{n}", "ANY"], "expires_at": LATER}}
-        for n, pk in enumerate((*parties, "account#somebody"))
+        for n, pk in enumerate((*parties, "account#payer-2"))
     }
     found = silenced(payment(instrument_id="card-1", ip="192.0.2.1"), State({}, entries))
     assert found == {"ANY", *(f"CODE_{n}" for n in range(5))}
     assert silenced(payment(), State({}, denied("account#payer-1"))) == set()
 
 
-def test_everybody_is_of_good_standing_until_a_profile_says_otherwise():
+def test_without_profiles_no_party_is_denied_and_both_accounts_are_active():
     assert standing(payment(), State({}, {})) == {
         **dict.fromkeys(("payer_denied", "payee_denied", "device_denied", "instrument_denied", "ip_denied"), False),
         "payer_status": "active",

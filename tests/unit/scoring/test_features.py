@@ -1,4 +1,4 @@
-"""Each feature's value on a payment worked out by hand, and that the fingerprint notices any change of definition."""
+"""Features: their values for one payment, worked out by hand, and a fingerprint that changes with any definition."""
 
 import importlib.util
 import math
@@ -105,13 +105,13 @@ def missing(values: tuple[float, ...]) -> set[str]:
     return {name for name, value in named(values).items() if math.isnan(value)}
 
 
-def test_every_feature_is_what_its_name_says_in_the_order_of_names():
+def test_every_feature_has_the_value_that_its_name_says_in_the_order_of_names():
     assert list(EXPECTED) == list(NAMES)
     assert named(vector(PAYMENT, COUNTERS)) == pytest.approx(EXPECTED, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
-def test_the_receivers_counters_are_those_of_its_kind(kind):
+def test_the_receivers_features_come_from_the_counters_of_its_kind(kind):
     receiver = {"p2p": "payee", "merchant": "merchant"}.get(kind, "instrument")
     counters = ABSENT | {f"{receiver}_count_1h": 42}
     values = named(vector(payment(**SIDES_OF_TYPE[kind]), counters))
@@ -121,7 +121,7 @@ def test_the_receivers_counters_are_those_of_its_kind(kind):
     ]
 
 
-def test_a_retry_is_known_by_its_first_attempt():
+def test_a_payment_that_names_its_first_attempt_is_a_retry():
     assert named(vector(payment(attempt_of="t-0"), COUNTERS))["is_retry"] == 1
 
 
@@ -136,7 +136,7 @@ def test_a_payment_without_a_device_has_no_device_features():
     assert missing(vector(payment(device_id=None), COUNTERS)) == MISSING_WITHOUT_DEVICE
 
 
-def test_a_repeat_that_met_no_counters_is_missing_rather_than_divided_by_zero():
+def test_ratios_are_missing_when_the_counters_are_zero():
     assert missing(vector(PAYMENT, ABSENT)) >= {"amount_share_of_payer_24h", "payer_count_24h_share_of_30d"}
 
 
@@ -162,13 +162,13 @@ def test_names_are_unique_and_a_few_dozen():
 # --- fingerprint ------------------------------------------------------------------------------------------------------
 
 
-def test_the_fingerprint_is_sixteen_digits_and_the_tables_own():
+def test_the_fingerprint_is_sixteen_digits_and_depends_on_the_table_only():
     assert fingerprint() == fingerprint(FEATURES) == fingerprint(tuple(FEATURES))
     assert len(fingerprint()) == 16
     assert int(fingerprint(), 16) > 0
 
 
-def with_entry(place: int, name: str, function: Callable[[Payment], float]) -> Table:
+def with_feature(place: int, name: str, function: Callable[[Payment], float]) -> Table:
     return (*FEATURES[:place], (name, function), *FEATURES[place + 1 :])
 
 
@@ -176,7 +176,7 @@ PROBED = tuple(probed())
 
 
 def changed(place: int) -> dict[str, Table]:
-    """The table with one entry changed in different ways, each of which shows in some probe."""
+    """Return the table with one feature changed in different ways. Each change shows in some probe."""
     name, function = FEATURES[place]
     seen = [probe[place] for probe in PROBED if not math.isnan(probe[place])]
     middle = (min(seen) + max(seen)) / 2
@@ -189,8 +189,8 @@ def changed(place: int) -> dict[str, Table]:
     }
     if len(seen) < len(PROBED):
         changes["never missing"] = lambda p: 0.0 if math.isnan(function(p)) else function(p)
-    tables = {how: with_entry(place, name, change) for how, change in changes.items()}
-    return tables | {"other name": with_entry(place, f"{name}_", function)}
+    tables = {how: with_feature(place, name, change) for how, change in changes.items()}
+    return tables | {"other name": with_feature(place, f"{name}_", function)}
 
 
 @pytest.mark.parametrize("place", range(len(FEATURES)), ids=NAMES)
@@ -203,7 +203,7 @@ def test_another_order_changes_the_fingerprint():
     assert fingerprint((*FEATURES[1:], FEATURES[0])) != fingerprint()
 
 
-def test_the_probes_give_every_feature_several_values_and_missing_ones_where_there_can_be():
+def test_the_probes_give_every_feature_several_values_and_missing_ones_where_possible():
     columns = dict(zip(NAMES, zip(*PROBED, strict=True), strict=True))
     assert {name for name, column in columns.items() if len({*column}) < 2} == set()
     gaps = {name for name, column in columns.items() if any(map(math.isnan, column))}
@@ -219,7 +219,7 @@ MODULES = (
     "counters.in_memory",
     "scoring.features",
 )
-"""The modules that a feature's value comes from, each after those that it imports."""
+"""The modules that define a feature's value. Each follows the modules that it imports."""
 
 DAYS, PAIRS, FRAUDS = (
     f"{name}: dict[str, int] = {{{windows}"
@@ -316,11 +316,11 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
         "frauds elsewhere": ('f"account#{account}"', 'f"device#{account}"'),
     },
 }
-"""Text of a module and what a careless hand might make of it."""
+"""Careless changes of each module, by what they do: the present text, and the text that replaces it."""
 
 
 def load(name: str, text: str) -> ModuleType:
-    """A module of this source, beside the real one."""
+    """Load a module from this source text, beside the real one."""
     spec = importlib.util.spec_from_loader(name, loader=None)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -334,7 +334,7 @@ def changed_name(module: str) -> str:
 
 
 def fingerprint_of(changed: str, before: str = "", after: str = "") -> str:
-    """The fingerprint with other words in one module; those above it are loaded anew on top of it."""
+    """Return the fingerprint after a change of one module's text. The modules above it are loaded anew on top of it."""
     again = MODULES[MODULES.index(changed) :]
     try:
         for name in again:
@@ -352,7 +352,7 @@ def fingerprint_of(changed: str, before: str = "", after: str = "") -> str:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_the_fingerprint_does_not_depend_on_where_the_code_lies(module):
+def test_the_fingerprint_does_not_depend_on_the_names_of_modules(module):
     assert fingerprint_of(module) == fingerprint()
 
 
@@ -361,7 +361,7 @@ def test_any_changed_counter_changes_the_fingerprint(module, change):
     assert fingerprint_of(module, *CHANGES[module][change]) != fingerprint()
 
 
-def test_a_day_has_the_length_of_a_day():
+def test_the_time_of_day_turns_once_in_a_day():
     noon, quarter = payment(), payment(occurred_at="2026-03-04T06:00:00Z")
     assert named(vector(noon, COUNTERS))["time_of_day_cos"] == -1
     assert named(vector(quarter, COUNTERS))["time_of_day_sin"] == 1

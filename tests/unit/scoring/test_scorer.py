@@ -1,4 +1,4 @@
-"""Every payment is scored: by the endpoint when its answer is right and in time, else by the embedded model."""
+"""Every payment is scored: by the endpoint if its response is valid and in time, else by the embedded model."""
 
 import json
 import math
@@ -30,8 +30,11 @@ RIGHT: dict[str, Any] = {
 }
 
 
-class Line:
-    """`dynamodb.Transport` to an endpoint that answers what the test says, on a clock of its own."""
+class FakeTransport:
+    """An `aws.transport.Transport` with a clock of its own, to an endpoint that returns the test's results.
+
+    The last result is returned again and again.
+    """
 
     def __init__(self, *results: Result) -> None:
         self.now = 1000.0
@@ -54,14 +57,14 @@ def body(answer: Any) -> dict[str, Any]:
 
 
 def stood_in(scoring: Scoring, vectors: Sequence[Vector]) -> bool:
-    """Whether this is the embedded model's opinion, marked as such."""
+    """Tell whether this is the embedded model's scoring, marked `degraded`."""
     return scoring == EMBEDDED.score(vectors)._replace(degraded=True)
 
 
 # --- the embedded model -----------------------------------------------------------------------------------------------
 
 
-def test_the_embedded_model_explains_what_reaches_its_lowest_threshold_and_nothing_else():
+def test_the_embedded_model_explains_only_scores_that_reach_its_lowest_threshold():
     scoring = EMBEDDED.score(VECTORS)
     assert len(scoring.scores) == len(scoring.contributions) == len(VECTORS)
     reached = [score >= min(scoring.thresholds.values()) for score in scoring.scores]
@@ -72,24 +75,24 @@ def test_the_embedded_model_explains_what_reaches_its_lowest_threshold_and_nothi
 
 
 @pytest.mark.parametrize(("chosen", "kind"), [("embedded", Embedded), ("endpoint", Endpoint)])
-def test_the_settings_choose_the_model_that_is_asked(chosen, kind):
-    line = Line(body(RIGHT))
+def test_the_settings_choose_the_scorer(chosen, kind):
+    transport = FakeTransport(body(RIGHT))
     configuration = Settings.model_construct(scorer=chosen, model_endpoint="fraud-model")
-    asked = assembly._scorer(configuration, line)
+    asked = assembly._scorer(configuration, transport)
     assert type(asked) is kind
     asked.score(VECTORS[:2])
-    assert [request.payload["EndpointName"] for request, _ in line.asked] == ["fraud-model"] * (kind is Endpoint)
+    assert [request.payload["EndpointName"] for request, _ in transport.asked] == ["fraud-model"] * (kind is Endpoint)
 
 
-# --- a right answer ---------------------------------------------------------------------------------------------------
+# --- a valid response -------------------------------------------------------------------------------------------------
 
 
 def test_all_vectors_are_scored_with_one_call_by_one_model_with_its_own_thresholds(capsys):
-    line = Line(body(RIGHT))
-    scoring = line.endpoint().score(VECTORS[:2])
+    transport = FakeTransport(body(RIGHT))
+    scoring = transport.endpoint().score(VECTORS[:2])
     assert scoring == ("trained-7", RIGHT["thresholds"], [0.1, 0.6], scoring.contributions, False)
     assert scoring.contributions == [[], [(features.NAMES[0], 1.5), (features.NAMES[1], 0.25)]]
-    (request, _), *others = line.asked
+    (request, _), *others = transport.asked
     assert not others
     assert request.operation == "invoke_endpoint"
     assert {**request.payload, "Body": None} == {
@@ -101,11 +104,11 @@ def test_all_vectors_are_scored_with_one_call_by_one_model_with_its_own_threshol
     assert capsys.readouterr().out == ""
 
 
-def test_a_missing_value_travels_as_null_and_every_float32_arrives_as_it_is():
-    line = Line(body(RIGHT | {"scores": [0.1], "contributions": [[]]}))
+def test_a_missing_value_is_sent_as_null_and_every_float32_arrives_unchanged():
+    transport = FakeTransport(body(RIGHT | {"scores": [0.1], "contributions": [[]]}))
     vector = (math.nan, *VECTORS[0][1:])
-    line.endpoint().score([vector])
-    sent = line.asked[0][0].payload["Body"]
+    transport.endpoint().score([vector])
+    sent = transport.asked[0][0].payload["Body"]
     assert json.loads(sent)["rows"][0][0] is None
     question = inference.input_fn(sent, "application/json")
     assert isinstance(question, inference.Question)
@@ -114,11 +117,11 @@ def test_a_missing_value_travels_as_null_and_every_float32_arrives_as_it_is():
 
 
 @pytest.mark.parametrize("unknown", [{"explained_by": "x"}, {"thresholds": RIGHT["thresholds"] | {"decline": 0.5}}])
-def test_what_a_later_server_adds_or_thresholds_that_coincide_are_no_fault(unknown):
-    assert not Line(body(RIGHT | unknown)).endpoint().score(VECTORS[:2]).degraded
+def test_unknown_fields_and_equal_thresholds_are_valid(unknown):
+    assert not FakeTransport(body(RIGHT | unknown)).endpoint().score(VECTORS[:2]).degraded
 
 
-# --- wrong ones -------------------------------------------------------------------------------------------------------
+# --- invalid responses ------------------------------------------------------------------------------------------------
 
 WRONG: dict[str, tuple[object, str]] = {
     "away": (UnavailableError("ConnectionRefusedError"), "ConnectionRefusedError"),
@@ -161,9 +164,9 @@ WRONG: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_the_embedded_model_stands_in_for_a_wrong_answer_and_the_log_says_why(case, capsys):
+def test_the_embedded_model_stands_in_for_a_wrong_response_and_the_log_says_why(case, capsys):
     result, cause = WRONG[case]
-    scoring = Line(result).endpoint().score(VECTORS[:2])
+    scoring = FakeTransport(result).endpoint().score(VECTORS[:2])
     assert stood_in(scoring, VECTORS[:2])
     (line,) = capsys.readouterr().out.splitlines()
     assert (json.loads(line)["Part"], json.loads(line)["cause"]) == ("model", cause)
@@ -174,47 +177,47 @@ def test_the_embedded_model_stands_in_for_a_wrong_answer_and_the_log_says_why(ca
 
 @pytest.mark.parametrize(("vectors", "left", "allowed"), [(1, None, None), (2, 1.0, None), (2, 0.03, 0.03)])
 def test_the_endpoint_gets_its_budget_and_never_more_than_the_caller_has(vectors, left, allowed):
-    line = Line(UnavailableError("any"))
-    line.endpoint().score(VECTORS[:vectors], None if left is None else line.now + left)
-    assert line.asked[0][1] == pytest.approx(line.now + (allowed or BUDGET_S + BUDGET_PER_VECTOR_S * vectors))
+    transport = FakeTransport(UnavailableError("any"))
+    transport.endpoint().score(VECTORS[:vectors], None if left is None else transport.now + left)
+    assert transport.asked[0][1] == pytest.approx(transport.now + (allowed or BUDGET_S + BUDGET_PER_VECTOR_S * vectors))
 
 
 @pytest.mark.parametrize("left", [LEAST_S * 0.99, 0, -1])
-def test_with_too_little_time_the_endpoint_is_not_asked_and_has_not_failed(left):
-    line = Line(body(RIGHT))
-    endpoint = line.endpoint()
+def test_with_too_little_time_the_endpoint_is_not_called_and_does_not_count_as_failed(left):
+    transport = FakeTransport(body(RIGHT))
+    endpoint = transport.endpoint()
     for _ in range(Breaker.FAILURES + 1):
-        assert stood_in(endpoint.score(VECTORS[:2], line.now + left), VECTORS[:2])
-    assert not line.asked
-    assert not endpoint.score(VECTORS[:2], line.now + 1).degraded
+        assert stood_in(endpoint.score(VECTORS[:2], transport.now + left), VECTORS[:2])
+    assert not transport.asked
+    assert not endpoint.score(VECTORS[:2], transport.now + 1).degraded
 
 
 # --- the breaker ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong", [UnavailableError("any"), {"Body": b"{"}], ids=["dead", "garbled"])
-def test_an_endpoint_that_keeps_failing_is_left_alone_and_found_again_by_itself(wrong):
-    line = Line(*[wrong] * (Breaker.FAILURES + 1), body(RIGHT))
-    endpoint = line.endpoint()
+def test_an_endpoint_that_keeps_failing_is_not_called_until_a_probe_succeeds(wrong):
+    transport = FakeTransport(*[wrong] * (Breaker.FAILURES + 1), body(RIGHT))
+    endpoint = transport.endpoint()
     for _ in range(10):
         assert endpoint.score(VECTORS[:2]).degraded
-    assert len(line.asked) == Breaker.FAILURES
-    line.now += Breaker.FIRST_S
+    assert len(transport.asked) == Breaker.FAILURES
+    transport.now += Breaker.FIRST_S
     assert endpoint.score(VECTORS[:2]).degraded  # the probe
-    line.now += Breaker.FIRST_S
+    transport.now += Breaker.FIRST_S
     assert endpoint.score(VECTORS[:2]).degraded
-    assert len(line.asked) == Breaker.FAILURES + 1
-    line.now += Breaker.FIRST_S
+    assert len(transport.asked) == Breaker.FAILURES + 1
+    transport.now += Breaker.FIRST_S
     assert [endpoint.score(VECTORS[:2]).degraded for _ in range(3)] == [False] * 3
-    assert len(line.asked) == Breaker.FAILURES + 4
+    assert len(transport.asked) == Breaker.FAILURES + 4
 
 
-def test_failures_that_are_not_in_a_row_open_nothing():
+def test_failures_that_are_not_in_a_row_do_not_open_the_breaker():
     wrong = UnavailableError("any")
-    line = Line(*[wrong, wrong, body(RIGHT)] * 10)
-    endpoint = line.endpoint()
+    transport = FakeTransport(*[wrong, wrong, body(RIGHT)] * 10)
+    endpoint = transport.endpoint()
     assert [endpoint.score(VECTORS[:2]).degraded for _ in range(30)] == [True, True, False] * 10
-    assert len(line.asked) == 30
+    assert len(transport.asked) == 30
 
 
 class Clock:
@@ -248,7 +251,7 @@ def test_a_breaker_admits_all_while_closed_and_one_probe_per_growing_pause_while
         assert breaker.admits() is expected
         if not expected:
             continue
-        silent_until = clock.now + pause  # of a probe nothing may be heard again
+        silent_until = clock.now + pause  # a probe may never report its result
         if what == "succeeds":
             failures = 0
             breaker.succeeded()
@@ -257,7 +260,7 @@ def test_a_breaker_admits_all_while_closed_and_one_probe_per_growing_pause_while
             silent_until = clock.now + min(Breaker.FIRST_S * 2.0 ** (failures - Breaker.FAILURES), Breaker.LONGEST_S)
             breaker.failed()
     clock.now += Breaker.LONGEST_S
-    assert breaker.admits()  # however bad it was, a probe goes within the longest pause
+    assert breaker.admits()  # after any failures, a probe may pass within the longest pause
     breaker.succeeded()
     assert all(breaker.admits() for _ in range(5))
 

@@ -1,4 +1,4 @@
-"""The walked trees are xgboost's: same scores, same contributions, and nothing foreign or damaged is ever loaded."""
+"""The embedded trees: scores and contributions are those of xgboost, and a foreign or damaged model is not loaded."""
 
 import hashlib
 import itertools
@@ -24,14 +24,14 @@ PACKAGED = Path(fraud.__file__).parent / "scoring" / "model"
 
 
 def load(forest: Forest, **changes) -> Trees:
-    """The forest with a manifest of its own, some fields of which are changed."""
+    """Load the forest with a manifest of its own, in which some fields are changed."""
     text = forest.model_dump_json().encode()
     manifest = json.loads(describe(text, THRESHOLDS, {}).model_dump_json()) | changes
     return Trees.load(text, json.dumps(manifest).encode())
 
 
 def table(rows: int, seed: int) -> np.ndarray:
-    """Vectors like real ones: small counts, logarithms, some of them missing."""
+    """Return vectors like real ones: small counts and logarithms, some of them missing."""
     rng = np.random.default_rng(seed)
     values = np.where(rng.random((rows, WIDTH)) < 0.5, rng.poisson(2, (rows, WIDTH)), rng.normal(8, 3, (rows, WIDTH)))
     return np.where(rng.random((rows, WIDTH)) < 0.1, np.nan, values).astype(np.float32)
@@ -58,7 +58,7 @@ def trees(forest) -> Trees:
 
 @pytest.fixture(scope="module")
 def rows(forest) -> np.ndarray:
-    """10,000 vectors; half have one value exactly on a threshold of its feature, or the float32 next to it."""
+    """Return 10,000 vectors. Half have one value that is a threshold of its feature, or the float32 below it."""
     rows = table(10_000, seed=3)
     rng = np.random.default_rng(4)
     splits = [node for node, right in enumerate(forest.right) if right]
@@ -69,20 +69,20 @@ def rows(forest) -> np.ndarray:
     return rows
 
 
-def test_scores_are_xgboosts_on_10_000_rows_with_missing_values_and_values_on_thresholds(booster, trees, rows):
+def test_scores_equal_those_of_xgboost_with_missing_values_and_values_on_thresholds(booster, trees, rows):
     walked = np.array([trees.score(tuple(row)) for row in rows.tolist()])
     assert np.abs(walked - booster.inplace_predict(rows)).max() <= 1e-6
     assert np.ptp(walked) > 0.9
 
 
-def test_a_value_on_the_threshold_goes_right_and_a_missing_one_its_own_way():
+def test_a_value_on_the_threshold_goes_right_and_a_missing_value_goes_where_the_node_says():
     right, left = stump(missing_left=0), stump(missing_left=1)
     below, on, missing = (vector(amount) for amount in (math.nextafter(np.float32(0.1), 0), np.float32(0.1), math.nan))
     assert [right.margin(x) for x in (below, on, missing)] == [-1.0, 2.0, 2.0]
     assert [left.margin(x) for x in (below, on, missing)] == [-1.0, 2.0, -1.0]
 
 
-def test_contributions_are_xgboosts_and_sum_to_the_margin(booster, trees, rows):
+def test_contributions_equal_those_of_xgboost_and_sum_to_the_margin(booster, trees, rows):
     some = rows[:300]
     expected = booster.predict(xgboost.DMatrix(some), pred_contribs=True)
     found = np.array([trees.contributions(tuple(row)) for row in some.tolist()])
@@ -107,7 +107,7 @@ def test_contributions_are_the_shapley_values_of_the_game_in_which_unknown_featu
     assert trees.expected + sum(contributions) == pytest.approx(trees.margin(x), abs=1e-9)
 
 
-def test_an_explanation_names_what_raised_the_score_largest_first(trees, rows):
+def test_an_explanation_names_the_features_that_raised_the_score_largest_first(trees, rows):
     x = tuple(rows[0].tolist())
     explained = trees.explain(x)
     by_name = dict(zip(features.NAMES, trees.contributions(x), strict=True))
@@ -175,7 +175,7 @@ def test_files_that_are_no_model_are_refused(forest, damaged):
             Trees.load(*pair)
 
 
-def test_a_path_of_more_features_than_the_explanation_is_exact_for_is_refused():
+def test_a_path_with_too_many_features_for_an_exact_explanation_is_refused():
     depth = 5
     chain = Forest(
         base=0.0,
@@ -213,7 +213,7 @@ def vector(*values: float) -> features.Vector:
 
 @st.composite
 def forests(draw) -> Forest:
-    """One to three trees of depth <= 4 over four features; a path may ask about one feature again and again."""
+    """Draw one to three trees of depth <= 4 over four features. A path may test one feature several times."""
     columns = {name: [] for name in Forest.model_fields if name != "base"}
 
     def grow(depth: int, cover: float) -> None:
@@ -237,7 +237,10 @@ def forests(draw) -> Forest:
 
 
 def worth(forest: Forest, x: features.Vector, known: frozenset[int]) -> float:
-    """Lundberg's EXPVALUE: known features decide their branch, unknown ones average both by their cover."""
+    """Return the worth of the known features, Lundberg's EXPVALUE.
+
+    A known feature decides its branch. An unknown feature averages both branches by their cover.
+    """
 
     def below(node: int) -> float:
         feature, value, right = forest.feature[node], forest.value[node], forest.right[node]
@@ -253,7 +256,7 @@ def worth(forest: Forest, x: features.Vector, known: frozenset[int]) -> float:
 
 
 def shapley(forest: Forest, x: features.Vector, player: int) -> float:
-    """The mean, over all orders of the four features, of what knowing this one adds."""
+    """Return a feature's Shapley value: the worth that knowing it adds, as a mean over all orders of the features."""
     orders = list(itertools.permutations(range(4)))
     before = [frozenset(order[: order.index(player)]) for order in orders]
     return sum(worth(forest, x, known | {player}) - worth(forest, x, known) for known in before) / len(orders)

@@ -1,1 +1,1 @@
-"""Labels: what sources say a payment was, and the fraud counts that follow from it."""
+"""Labels: the findings of sources on payments (fraud or legitimate), and the fraud counts that follow from them."""

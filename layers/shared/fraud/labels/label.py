@@ -1,9 +1,10 @@
-"""Labels: the labels of a transaction, the one of them that holds, and the fraud buckets that follow from it.
+"""Labels of a transaction, the one of them that holds, and the fraud buckets that follow from it.
 
-A transaction keeps every label it was given. While the label that holds says fraud, the payment counts once for its
-payer and once for its payee, on the day that this became known. When the label no longer says fraud, the count is taken
-off that same day. The decision names the parties; until there is a decision, the caller's word serves. Pure: the store
-carries the moves out, and training replays them through `InMemoryCounters.learn`, so both know the same.
+A transaction keeps every label that it was given. While the label that holds is `fraud`, the payment counts once for
+its payer and once for its payee, on the day on which the fraud became known. When the label that holds is no longer
+`fraud`, the count is taken off that same day. The decision names the parties; until there is a decision, the parties
+are those that the caller named. Pure: the store writes the moves, and training replays them through
+`InMemoryCounters.learn`, so both have the same fraud counts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,11 +31,13 @@ from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import MAX_AHEAD, NEEDS_PAYEE, Id, Instant, Transaction, TransactionType, faults_of, parse_body
 
 MAX_LABELS = 100
-"""Labels of one request."""
+"""Most labels of one request."""
 
 MAX_LABELS_OF_SOURCE = 50
-"""Most different labels of one source that a transaction keeps. So no source uses up the room of another, and with
-`sources.MAX_SOURCES` sources the largest row still fits a DynamoDB item.
+"""Most different labels of one source that a transaction keeps.
+
+So no source uses up the room of another, and with `sources.MAX_SOURCES` sources the largest row still fits a DynamoDB
+item.
 """
 
 LabelValue = Literal["fraud", "legitimate"]
@@ -42,7 +45,12 @@ LabelValue = Literal["fraud", "legitimate"]
 
 
 class Label(NamedTuple):
-    """One source's finding on a payment: when it was found, when it was accepted here, and the caller's ARN."""
+    """One source's finding on a payment.
+
+    reported_at  when the source found so
+    known_at     when the label was accepted here
+    by           ARN of the caller
+    """
 
     label: LabelValue
     reported_at: datetime
@@ -52,7 +60,11 @@ class Label(NamedTuple):
 
 
 class Move(NamedTuple):
-    """One change of a fraud bucket: the arguments of `InMemoryCounters.learn`."""
+    """One change of a fraud bucket: the arguments of `InMemoryCounters.learn`.
+
+    prefix  the side of the account, a value of FRAUD_SIDES
+    day     epoch day of the bucket
+    """
 
     account: str
     prefix: str
@@ -70,12 +82,19 @@ class Parties(NamedTuple):
 
     @classmethod
     def of(cls, transaction: Transaction) -> Self:
-        """The parties of a payment decided here."""
+        """Return the parties of a payment that was decided here."""
         return cls(transaction.payer_id, transaction.payee_id, transaction.occurred_at, transaction.type)
 
     def moves(self, day: int, change: int) -> Iterator[Move]:
-        """Yield the changes of one day. Cash-out and top-up have no payee: a payee that they name is stored, not
-        counted.
+        """Yield the changes of one epoch day, one for each party that counts.
+
+        Cash-out and top-up have no payee as counterparty: a payee that they name is stored, but not counted.
+
+        >>> parties = Parties("payer-1", "payee-1", datetime(2026, 3, 4), "p2p")
+        >>> [move.account for move in parties.moves(20_516, +1)]
+        ['payer-1', 'payee-1']
+        >>> [move.account for move in parties._replace(type="cash_out").moves(20_516, +1)]
+        ['payer-1']
         """
         yield Move(self.payer_id, FRAUD_SIDES["payer"], day, change)
         if self.payee_id is not None and (self.type is None or self.type in NEEDS_PAYEE):
@@ -84,7 +103,18 @@ class Parties(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelHistory:
-    """All labels of one payment in order of acceptance, and the epoch day on which it counts as fraud, if it does."""
+    """All labels of one payment in order of acceptance, and the epoch day on which it counts as fraud, if it does.
+
+    >>> noon = datetime(2026, 3, 4, 12)
+    >>> report = Label("fraud", noon, "user_report", noon, "arn")
+    >>> correction = report._replace(label="legitimate", source="analyst")
+    >>> history, moves = LabelHistory(Parties("payer-1", "payee-1", noon)).accept(report, ["user_report", "analyst"])
+    >>> [move.change for move in moves]
+    [1, 1]
+    >>> history, moves = history.accept(correction, ["user_report", "analyst"])
+    >>> [move.change for move in moves], history.fraud_day
+    ([-1, -1], None)
+    """
 
     parties: Parties
     labels: tuple[Label, ...] = ()
@@ -93,7 +123,9 @@ class LabelHistory:
     def effective(self, ranking: Sequence[str]) -> Label:
         """Return the label that holds: the latest by `reported_at`, then by the source's rank, then by acceptance.
 
-        A source that `ranking` no longer names ranks below all others. Raises ValueError without a label.
+        A source that `ranking` no longer names ranks below all others. Raises ValueError when there is no label.
+
+        ranking  the sources from least to most trusted
         """
 
         def weight(label: Label) -> tuple[datetime, int]:
@@ -102,9 +134,12 @@ class LabelHistory:
         return max(reversed(self.labels), key=weight)
 
     def accept(self, label: Label, ranking: Sequence[str]) -> tuple["LabelHistory", tuple[Move, ...]]:
-        """Return the history with one more label, and the changes of buckets; none when the label was given before.
+        """Return the history with one more label, and the changes of buckets that follow from it.
 
-        Raises InvalidRequestError when the transaction has as many labels of this source as it can keep.
+        A label that was given before changes nothing: the history itself is returned, without changes. Raises
+        InvalidRequestError when the transaction has as many labels of this source as it can keep.
+
+        ranking  the sources from least to most trusted
         """
         if any(known[:3] == label[:3] for known in self.labels):
             return self, ()
@@ -121,10 +156,10 @@ class LabelHistory:
         return replace(after, fraud_day=day), tuple(self.parties.moves(day, +1))
 
     def adopt(self, decided: Parties) -> tuple["LabelHistory", tuple[Move, ...]]:
-        """Return the history with the decision's parties in place of a caller's, and the changes of buckets.
+        """Return the history with the decision's parties in place of the caller's, and the changes of buckets.
 
-        On the day that counts, the fraud moves from accounts that only the caller named to those that only the decision
-        names.
+        If the payment counts as fraud, the fraud moves on its `fraud_day`: from accounts that only the caller named to
+        accounts that only the decision names.
         """
         after = replace(self, parties=decided)
         if self.fraud_day is None:
@@ -135,8 +170,10 @@ class LabelHistory:
 
 
 class LabelRequest(BaseModel):
-    """One label of POST /labels. The parties are needed for a payment that is not decided here; once it is, the
-    decision's parties count: from the next label on for all that was said before, too.
+    """One label of POST /labels.
+
+    The parties are needed for a payment that is not decided here. Once it is decided, the decision's parties count:
+    the next label moves all earlier labels to them, too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
@@ -147,8 +184,8 @@ class LabelRequest(BaseModel):
     payer_id: Id | None = None
     payee_id: Id | None = Field(
         None,
-        description="Needed like payer_id and occurred_at for a payment that is not decided here; null, not left out,"
-        " says that it has no payee (cash_out, top_up): then it counts for its payer only.",
+        description="Needed, like payer_id and occurred_at, for a payment that is not decided here. An explicit null"
+        " says that the payment has no payee (cash_out, top_up): then it counts for its payer only.",
     )
     occurred_at: Instant | None = None
 
@@ -162,8 +199,14 @@ class LabelRequest(BaseModel):
     def parties(self, stored: Parties | None) -> Parties:
         """Return the parties of the label: those that are stored, or those of the request when none are stored.
 
-        Raises InvalidRequestError when the request contradicts what is stored, or when nothing is stored and a party is
-        missing. A request without a payee must say so by a null: a payee that was forgotten would never be counted.
+        Raises InvalidRequestError when the request contradicts the stored parties, or when none are stored and a party
+        is missing. A request for a payment without a payee must have an explicit null: a payee that was forgotten would
+        never be counted.
+
+        >>> label = LabelRequest(transaction_id="t-1", label="fraud", reported_at="2026-03-04T12:00:00Z", payer_id="a")
+        >>> label.parties(None)
+        Traceback (most recent call last):
+        fraud.errors.InvalidRequestError: payee_id: unknown_transaction, occurred_at: unknown_transaction
         """
         said = {field: getattr(self, field) for field in ("payer_id", "payee_id", "occurred_at")}
         if stored is None:
@@ -185,7 +228,7 @@ class LabelRequest(BaseModel):
 
 
 class LabelResult(BaseModel):
-    """The result of one label. `transaction_id` is null when it is faulty itself."""
+    """The result of one label. `transaction_id` is null when the label's own `transaction_id` is faulty."""
 
     transaction_id: Id | None
     status: Literal["accepted", "unchanged", "rejected"]
@@ -193,12 +236,12 @@ class LabelResult(BaseModel):
 
 
 class LabelResults(BaseModel):
-    """The answer of POST /labels: one result for each label, in their order."""
+    """The response of POST /labels: one result for each label, in the order of the labels."""
 
     results: list[LabelResult]
 
 
-def _judged(value: Any, parse: ValidatorFunctionWrapHandler) -> LabelRequest | LabelResult:  # noqa: ANN401 - JSON
+def _parse_one(value: Any, parse: ValidatorFunctionWrapHandler) -> LabelRequest | LabelResult:  # noqa: ANN401 - JSON
     """Parse one label, or return its rejection: a faulty label must not keep the others from being accepted."""
     try:
         request: LabelRequest = parse(value)
@@ -211,15 +254,15 @@ def _judged(value: Any, parse: ValidatorFunctionWrapHandler) -> LabelRequest | L
 
 
 class LabelBatch(BaseModel):
-    """The body of POST /labels. A faulty label is rejected on its own and keeps no other from being judged."""
+    """The body of POST /labels. A faulty label is rejected on its own; the others are accepted all the same."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     labels: Annotated[
         list[
             Annotated[
-                LabelRequest | LabelResult,  # parsed as the first only: a result is never read from a request
-                GetPydanticSchema(lambda _, schema_of: schema_of(Annotated[LabelRequest, WrapValidator(_judged)])),
+                LabelRequest | LabelResult,  # a request holds only the first; the second is a rejection
+                GetPydanticSchema(lambda _, schema_of: schema_of(Annotated[LabelRequest, WrapValidator(_parse_one)])),
             ]
         ],
         Field(min_length=1, max_length=MAX_LABELS),
@@ -227,5 +270,8 @@ class LabelBatch(BaseModel):
 
     @classmethod
     def parse(cls, body: str | bytes, now: datetime) -> Self:
-        """Read a request body. Raises InvalidRequestError for one that is no list of labels at all."""
+        """Parse a request body. Raises InvalidRequestError when it is not a list of labels at all.
+
+        now  the present: times in labels may lie at most MAX_AHEAD after it
+        """
         return parse_body(cls, body, now)

@@ -1,4 +1,4 @@
-"""Metrics of labels: how many a request brought, by what became of them."""
+"""Metrics of labels: the number of labels in a request, by their status."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,10 @@ from fraud.labels.label import LabelResult
 
 
 def log_labels(results: Sequence[LabelResult], source: str, door: str) -> None:
-    """Log one answered request: numbers, and the rules that rejected labels broke; never what a label said."""
+    """Log one request: the number of labels by status, and the rules that rejected labels broke.
+
+    The log line never holds the content of a label.
+    """
     statuses = Counter(result.status for result in results)
     log_line(
         {"Source": source, "Door": door},

@@ -1,4 +1,4 @@
-"""Sources of labels: a parameter of the stack binds each caller's role to the source that it speaks for."""
+"""Sources of labels: a parameter of the stack binds each caller's role to one source."""
 
 import re
 from collections.abc import Mapping
@@ -7,18 +7,18 @@ from typing import NamedTuple, Self
 from fraud.errors import ForbiddenError
 
 MAX_SOURCES = 10
-"""How many sources there may be."""
+"""Most sources that a stack may have."""
 
 
 class Sources(NamedTuple):
-    """The source that each caller's role speaks for, and the sources from least to most trusted."""
+    """The source of each role, and the ranking: the sources from least to most trusted."""
 
     by_role: Mapping[str, str]
     ranking: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `source=role` pairs, the least trusted source first; a source may have several roles.
+        """Parse `source=role` pairs, the least trusted source first. A source may have several roles.
 
         >>> Sources.parse("user_report=payment-app,analyst=fraud-analyst").ranking
         ('user_report', 'analyst')
@@ -36,7 +36,9 @@ class Sources(NamedTuple):
         return cls(by_role, ranking)
 
     def of(self, arn: str) -> str:
-        """Return the source that a caller speaks for, by the role (or user) in its ARN. Raises ForbiddenError.
+        """Return the source of a caller, by the role (or user) in its ARN.
+
+        Raises ForbiddenError for a caller whose role has no source.
 
         >>> Sources.parse("analyst=fraud-analyst").of("arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana")
         'analyst'

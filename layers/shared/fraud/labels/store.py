@@ -1,9 +1,10 @@
-"""The labels table, with PynamoDB: one row for each transaction, and the fraud buckets that hang on it.
+"""The labels table, with PynamoDB: one row for each transaction, and the fraud buckets that follow from it.
 
-A row and the profiles it moves are one DynamoDB transaction, conditioned on the row's version as it was read: of two
-writers at once one reads again, so buckets and rows agree at every instant. A row that was made from what a caller said
-takes the decision's parties at the first label that finds one. Profiles are only ever added to, by attributes of their
-own, because folds, lists and the account's status live in the same item.
+A row and the profiles that it changes are written in one DynamoDB transaction, conditioned on the version of the row
+that was read. Of two writers at once, one must read again, so buckets and rows agree at every instant. A row that was
+made from a caller's parties takes the decision's parties at the first label that finds a decision. The buckets are
+attributes of their own in the profiles, and they are only added to: folded history, list entries and the account's
+status live in the same item.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ from fraud.transaction import Transaction
 
 
 class LabelAttribute(MapAttribute[str, Any]):
-    """A `labels.Label` as DynamoDB keeps it."""
+    """A `labels.label.Label` as DynamoDB keeps it."""
 
     label = UnicodeAttribute()
     reported_at = tables.InstantAttribute()
@@ -57,7 +58,7 @@ class LabelRow(tables.Row):
 
 
 class AccountProfile(tables.Row):
-    """The part of an account's profile that labels own: `fo<day>` and `fi<day>`, added to and never read here."""
+    """The part of an account's profile that labels own: `fo<day>` and `fi<day>`. Labels add to it and never read it."""
 
     pk = UnicodeAttribute(hash_key=True)
 
@@ -70,10 +71,13 @@ class DecidedRow(tables.Row):
 
 
 class LabelStore:
-    """Accepts labels. Repeating a request is safe: what was accepted before is unchanged."""
+    """The store of labels. Repeating a request is safe: labels that were accepted before stay unchanged."""
 
     def __init__(self, settings: Settings, ranking: Sequence[str]) -> None:
-        """`ranking`: the sources from least to most trusted."""
+        """Bind the tables that the settings name.
+
+        ranking  the sources from least to most trusted
+        """
         self._rows = tables.bound(LabelRow, settings.labels_table)
         self._profiles = tables.bound(AccountProfile, settings.profiles_table)
         self._decisions = tables.bound(DecidedRow, settings.decisions_table)
@@ -81,12 +85,13 @@ class LabelStore:
         self._connection = tables.connection()
 
     def accept(self, batch: LabelBatch, source: str, by: str, now: datetime) -> LabelResults:
-        """Accept or reject each label in order.
+        """Accept or reject each label, in order, and return their results.
 
-        by   ARN of the caller
-        now  becomes `known_at`
+        source  the caller's source
+        by      ARN of the caller
+        now     becomes `known_at`
 
-        Raises ServiceError when a table fails; the labels before stay accepted.
+        Raises ServiceError when a table fails. Labels that were accepted before the failure stay accepted.
         """
         results = []
         for item in batch.labels:
@@ -98,16 +103,16 @@ class LabelStore:
 
     def _result(self, request: LabelRequest, label: Label) -> LabelResult:
         try:
-            news = retry_conflicts(lambda _: self._accept(request, label), PynamoDBException)
+            is_new = retry_conflicts(lambda _: self._accept(request, label), PynamoDBException)
         except InvalidRequestError as error:
             return LabelResult(transaction_id=request.transaction_id, status="rejected", errors=list(error.faults))
-        return LabelResult(transaction_id=request.transaction_id, status="accepted" if news else "unchanged")
+        return LabelResult(transaction_id=request.transaction_id, status="accepted" if is_new else "unchanged")
 
     def _accept(self, request: LabelRequest, label: Label) -> bool:
-        """Whether the label is news; then row and buckets have moved. Raises InvalidRequestError.
+        """Accept one label and tell whether it is new. If it is new, row and buckets have been written.
 
-        The decision's parties are taken over in a write of their own, because a label that is then rejected or
-        unchanged must not leave a fraud on the wrong account.
+        Raises InvalidRequestError when the label is rejected. The decision's parties are written first and separately:
+        even if the label is then rejected or unchanged, no fraud may stay on a wrong account.
         """
         row, kept = self._read(request.transaction_id)
         stored = None if kept is None else kept.parties
@@ -125,9 +130,9 @@ class LabelStore:
         return True
 
     def _write(self, row: LabelRow, history: LabelHistory, moves: Sequence[Move]) -> None:
-        """Write row and profiles together, or nothing if another writer was there.
+        """Write the row and the profiles together, or nothing if another writer has changed the row.
 
-        DynamoDB takes one update of an item in a transaction, so an account's moves are one.
+        A DynamoDB transaction takes only one update per item, so all moves of an account are one update.
         """
         for field, value in history.parties._asdict().items():
             setattr(row, field, value)
@@ -139,7 +144,7 @@ class LabelStore:
                 transaction.update(self._profiles(f"account#{account}"), actions=[_addition(move) for move in own])
 
     def _read(self, transaction_id: str) -> tuple[LabelRow, LabelHistory | None]:
-        """Return the row to write, and the history that it keeps, if there is one."""
+        """Return the row to write, and its history; the history is None when there is no row yet."""
         try:
             row = self._rows.get(transaction_id, consistent_read=True)
         except DoesNotExist:
@@ -149,7 +154,7 @@ class LabelStore:
         return row, LabelHistory(parties, labels, None if row.fraud_day is None else int(row.fraud_day))
 
     def _decided(self, transaction_id: str) -> Parties | None:
-        """Return the parties of the stored decision, if there is one."""
+        """Return the parties of the stored decision, or None when there is no decision."""
         try:
             row = self._decisions.get(transaction_id, consistent_read=True, attributes_to_get=["pk", PACKED])
         except DoesNotExist:

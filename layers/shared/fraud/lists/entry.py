@@ -1,4 +1,4 @@
-"""Entries of the deny and allow lists: what may be put on a list, under which key, and how an entry is shown. Pure."""
+"""Entries of the deny and allow lists: the requests that write them, their keys, and the views that show them. Pure."""
 
 from datetime import datetime
 from typing import Annotated, NamedTuple, Self
@@ -19,7 +19,7 @@ from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import Id, Instant, address, parse_body
 
 LISTED = ("account", "device", "instrument", "ip")
-"""Kinds of value that a list can hold: the kinds of profile."""
+"""The kinds of value that a list can hold. They are the kinds of profile."""
 
 
 class DenyRequest(BaseModel):
@@ -39,13 +39,15 @@ class DenyRequest(BaseModel):
 
     @classmethod
     def parse(cls, body: str | bytes, moment: "ListContext") -> Self:
-        """Read a request body. Raises InvalidRequestError with every fault at once."""
+        """Parse a request body. Raises InvalidRequestError with every fault at once."""
         return parse_body(cls, body, moment)
 
 
 class AllowRequest(DenyRequest):
-    """The body of PUT /lists/allow/{kind}/{value}: what is silenced for every payment that the value has a part in, as
-    payer, payee, device, instrument or ip, and until when; the payment's own time (`occurred_at`) is what counts.
+    """The body of PUT /lists/allow/{kind}/{value}: the reason codes to silence, and until when.
+
+    They are silenced for every payment in which the value takes part, as payer, payee, device, instrument or ip. The
+    end is compared with the payment's own time (`occurred_at`).
     """
 
     expires_at: Instant = Field(description="Must lie ahead; a payment that occurs then or later is not silenced.")
@@ -62,14 +64,14 @@ class AllowRequest(DenyRequest):
 
 
 class ListContext(NamedTuple):
-    """The context that a request is held against: the present, and the codes that an allow entry may name."""
+    """The context that a request is validated against: the present, and the codes that an allow entry may name."""
 
     now: datetime
     silenceable: frozenset[str]
 
 
 REQUESTS: dict[str, type[DenyRequest]] = {"deny": DenyRequest, "allow": AllowRequest}
-"""The request of each list, by the list's name."""
+"""The request model of each list, by the list's name."""
 
 
 class ListEntry(BaseModel):
@@ -85,7 +87,10 @@ class ListEntry(BaseModel):
 
 
 class ListChange(BaseModel):
-    """One row of the audit trail; no entry before: put on the list, none after: taken off."""
+    """One row of the audit trail: the entry before and after a change.
+
+    Without an entry before, the value was put on the list; without an entry after, it was taken off.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -96,8 +101,9 @@ class ListChange(BaseModel):
 
 
 class ListView(BaseModel):
-    """The answer of GET /lists/{deny,allow}/{kind}/{value}; `active` is false once the entry has expired or been
-    taken off.
+    """The response of GET /lists/{deny,allow}/{kind}/{value}.
+
+    `active` is false once the entry has expired or has been taken off.
     """
 
     kind: str
@@ -108,7 +114,12 @@ class ListView(BaseModel):
 
 
 class ListKey:
-    """One value that may be on a list. Raises InvalidRequestError for a kind or value that cannot exist."""
+    """The key of one value on one list. Raises InvalidRequestError for a kind or value that cannot exist.
+
+    >>> key = ListKey("deny", "ip", "2001:DB8::1")
+    >>> key.profile, key.trail
+    ('ip#2001:db8::1', 'deny#ip#2001:db8::1')
+    """
 
     def __init__(self, name: str, kind: str, value: str) -> None:
         if kind not in LISTED:

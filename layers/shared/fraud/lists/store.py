@@ -1,8 +1,8 @@
 """The lists' tables, with PynamoDB: deny and allow entries on profiles, and the audit trail of every change.
 
-A change and its audit row are one DynamoDB transaction, conditioned on what was read. So of two people at once neither
-loses a change, and a change that changes nothing leaves no row. Every writer of a profile touches only its own
-top-level attribute: folds, labels and accounts write to the same item.
+A change and its audit row are written in one DynamoDB transaction, conditioned on the entry that was read. So two
+people who write at once lose no change. A request that changes nothing leaves no audit row. Every writer of a profile
+writes only its own top-level attributes, because folds, labels and accounts write to the same item.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ class Profile(tables.Row):
 
 
 class AuditRow(tables.Row):
-    """One change of a list: pk `<list>#<kind>#<value>`, sk the time. Rows are only ever added."""
+    """One change of a list: pk is `<list>#<kind>#<value>`, sk is the time. Rows are only added."""
 
     pk = UnicodeAttribute(hash_key=True)
     at = UnicodeAttribute(range_key=True, attr_name="sk")
@@ -54,9 +54,9 @@ class AuditRow(tables.Row):
 
 
 class Lists:
-    """Deny and allow lists: what the hot path reads as `deny` and `allow` of a profile.
+    """The deny and allow lists. The hot path reads their entries as `deny` and `allow` of a profile.
 
-    Every method raises UnavailableError when a table does not answer, and ServiceError when it refuses.
+    Every method raises UnavailableError when a table does not respond, and ServiceError when it refuses a request.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -68,17 +68,21 @@ class Lists:
         """Put a value on the list, or change its entry. The same request again changes nothing.
 
         by     ARN of the caller
-        clock  asked after the entry was read, so that a change is never older than what it changes
+        clock  called after the entry was read, so that a change is never older than the entry that it changes
         """
         said = request.model_dump() | {"expires_at": None if request.expires_at is None else utc(request.expires_at)}
         self._change(key, said, by, clock)
 
     def delete(self, key: ListKey, by: str, clock: Clock) -> None:
-        """Take a value off the list; it need not be there."""
+        """Take a value off the list. A value that is not on the list is no error.
+
+        by     ARN of the caller
+        clock  as for `put`
+        """
         self._change(key, None, by, clock)
 
     def view(self, key: ListKey, now: datetime) -> ListView:
-        """Return the entry and every change there ever was. Raises NotFoundError when there never was any."""
+        """Return the entry and every change of it. Raises NotFoundError when the value was never on the list."""
         with translate_errors(PynamoDBException):
             entry = self._read(key)
             rows = [ListChange.model_validate(row) for row in self._trail.query(key.trail, consistent_read=True)]
@@ -90,7 +94,7 @@ class Lists:
     def _change(self, key: ListKey, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
         def change(attempt: int) -> None:
             before = self._read(key)
-            if _says(before) != said:
+            if _content(before) != said:
                 at = _instant(clock(), before, attempt)
                 after = None if said is None else ListEntryAttribute(**said, set_by=by, set_at=at)
                 self._write(key, before, after, self._trail(key.trail, at, by=by, before=before, after=after))
@@ -117,21 +121,21 @@ class Lists:
 
 
 def _instant(now: datetime, before: ListEntryAttribute | None, attempt: int) -> str:
-    """Return when a change is made: after the one it changes, and at an instant that no other row of the trail has."""
+    """Return the time of a change: after the entry that it changes, and different from the time of any other row."""
     earliest = now if before is None else max(now, datetime.fromisoformat(before.set_at) + timedelta(microseconds=1))
     return utc(earliest + timedelta(microseconds=attempt))
 
 
 def _is_active(entry: ListEntryAttribute | None, now: datetime) -> bool:
-    """Tell whether there is an entry that has not expired; one whose end cannot be read has not."""
+    """Tell whether there is an entry that has not expired. An entry whose end cannot be read has not expired."""
     try:
         return entry is not None and in_force(entry.expires_at, now)
     except PydanticCustomError:
         return True
 
 
-def _says(entry: ListEntryAttribute | None) -> dict[str, Any] | None:
-    """Return what an entry means, apart from who set it and when."""
+def _content(entry: ListEntryAttribute | None) -> dict[str, Any] | None:
+    """Return the content of an entry, without its author and its time."""
     if entry is None:
         return None
     said = {"reason": entry.reason, "expires_at": entry.expires_at}

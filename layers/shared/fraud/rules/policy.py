@@ -149,7 +149,7 @@ class Outage(_Strict):
 
 
 APPROVED = AmountStep(amount=0, outcome=Outcome.APPROVE)
-"""The step of an amount below all steps."""
+"""The step that holds when the amount reaches no step of the policy."""
 
 
 class Policy(_Strict):

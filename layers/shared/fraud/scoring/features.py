@@ -117,7 +117,13 @@ Vector = tuple[float, ...]
 
 
 def vector(transaction: Transaction, counters: Counts, table: Table = FEATURES) -> Vector:
-    """Return the features of a transaction: one value per name in NAMES, rounded to float32; a missing value is NaN."""
+    """Return the features of a transaction: one value per name in NAMES, rounded to float32; a missing value is NaN.
+
+    >>> from fraud.counters.windows import ABSENT
+    >>> values = dict(zip(NAMES, vector(_probes()[0], ABSENT), strict=True))
+    >>> values["is_merchant"], values["amount_to_payer_normal_30d"]
+    (0.0, nan)
+    """
     payment = Payment(transaction, counters, RECEIVING[transaction.type].name)
     return _FLOATS.unpack(_FLOATS.pack(*[feature(payment) for _, feature in table]))
 
