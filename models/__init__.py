@@ -1,1 +1,1 @@
-"""The workshop: simulated payments, training data, the model's training and evaluation. It never runs in a function."""
+"""The workshop: simulated payments, training data, training and evaluation of the model. No function imports it."""

@@ -1,1 +1,1 @@
-"""Importers: public data as files that replay and training read."""
+"""Importers: they convert public data to files that replay and training read."""

@@ -1,10 +1,10 @@
-"""Payments of the Fraud Detection Handbook's simulation as files that `local.replay` reads.
+"""Convert payments of the Fraud Detection Handbook's simulation to files that `local.replay` reads.
 
 `python -m models.datasets.handbook DATA.parquet --from 2018-04-25 --limit 2000 --out payments.jsonl --labels
 labels.jsonl`
 
-The data has customer, terminal, seconds since 2018-04-01 and an amount; it has no device, so every payer gets one of
-its own, which carries no label. Whether a payment is fraud goes to the labels file only, never into a payment.
+The data has a customer, a terminal, seconds since 2018-04-01 and an amount. It has no device, so every payer gets one
+device, which tells nothing about the label. The label of a payment goes to the labels file only, never into the payment.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import pyarrow.parquet
 from models.simulation.simulate import Labelled
 
 EPOCH = datetime(2018, 4, 1, tzinfo=UTC)
-"""Where the data's seconds start."""
+"""The time from which the data counts its seconds."""
 
 KNOWN_AFTER = timedelta(days=7)
 """Delay that the handbook assumes between a payment and the day on which its label is known."""
@@ -31,7 +31,7 @@ CENTS = 100
 
 
 def read(path: Path, first: date, limit: int | None, end: datetime | None = None) -> Iterator[Labelled]:
-    """Payments from midnight UTC of `first` on and before `end`, in event order, at most `limit`."""
+    """Yield at most `limit` payments in event order, from midnight UTC of `first` until before `end`."""
     chosen = pc.field("t") >= _seconds(datetime.combine(first, time(), UTC))
     if end is not None:
         chosen &= pc.field("t") < _seconds(end)
@@ -62,7 +62,7 @@ def _payment(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Write payments and labels as JSON lines."""
+    """Write payments and labels as JSON lines to two files."""
     parser = argparse.ArgumentParser(prog="python -m models.datasets.handbook", description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--from", dest="first", type=date.fromisoformat, default=EPOCH.date())

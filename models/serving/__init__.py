@@ -1,1 +1,1 @@
-"""The code that the SageMaker container loads."""
+"""The inference script, which the SageMaker container loads."""

@@ -1,9 +1,10 @@
 """The inference script of the SageMaker framework container `sagemaker-xgboost`, and of the box's model server.
 
-`model_dir` is what models/training/train.py writes: model.ubj and manifest.json. Imports nothing of this project, so
-the file is the whole of its `source_dir` and no second definition of the features can come along: names, fingerprint
-and thresholds are the manifest's. Nothing a caller sends raises: the container would make an HTTP error of it, for
-which an alarm may roll a good model back. What cannot be scored is refused in the body of a normal answer.
+models/training/train.py writes the files of `model_dir`: model.ubj and manifest.json. This file imports nothing of the
+project. So it is all that its `source_dir` needs, and no second definition of the features can come along: names,
+fingerprint and thresholds come from the manifest. No request makes a function here raise. The container would turn the
+exception into an HTTP error, and an alarm on such errors may roll a good model back. A request that cannot be scored is
+refused in the body of a normal response.
 """
 
 import json
@@ -19,7 +20,7 @@ JSON = "application/json"
 
 
 class Model(NamedTuple):
-    """A booster, and what every answer says of it; `features` are its columns."""
+    """A booster, its description, which is a part of every response, and its `features`, one for each column."""
 
     booster: xgboost.Booster
     described: Mapping[str, Any]
@@ -27,20 +28,23 @@ class Model(NamedTuple):
 
 
 class Question(NamedTuple):
-    """Rows to score, NaN where a value is missing, and the fingerprint of the features that they are made of."""
+    """Rows to score (float32, NaN where a value is missing) and the fingerprint of the features that they hold."""
 
     fingerprint: str
     rows: NDArray[np.float32]
 
 
 class Refusal(NamedTuple):
-    """Why a request is not scored: content_type, json, rows or fingerprint."""
+    """The reason why a request is not scored: content_type, json, rows or fingerprint."""
 
     reason: str
 
 
 def model_fn(model_dir: str) -> Model:
-    """Load the model. Raises what a damaged directory makes xgboost and json raise: such a container must not start."""
+    """Load the model.
+
+    Raises the errors of xgboost and json when the directory is damaged: such a container must not start.
+    """
     manifest = json.loads(Path(model_dir, "manifest.json").read_bytes())
     booster = xgboost.Booster(model_file=Path(model_dir, "model.ubj"))
     booster.set_param({"nthread": 1, "device": "cpu"})  # a few rows: starting threads takes longer than scoring
@@ -49,23 +53,29 @@ def model_fn(model_dir: str) -> Model:
 
 
 def input_fn(body: bytes | str, content_type: str) -> Question | Refusal:
-    """Read {"fingerprint": text, "rows": [[number or null, ...], ...]}: one row or more, null where missing."""
+    """Parse {"fingerprint": text, "rows": [[number or null, ...], ...]}: one row or more, null where a value is missing.
+
+    >>> input_fn('{"fingerprint": "1f", "rows": [[1.5, null]]}', "application/json")
+    Question(fingerprint='1f', rows=array([[1.5, nan]], dtype=float32))
+    >>> input_fn("1.5,2", "text/csv")
+    Refusal(reason='content_type')
+    """
     if str(content_type).partition(";")[0].strip().lower() != JSON:
         return Refusal("content_type")
     try:
-        asked = json.loads(body, parse_int=float)  # an absurd integer is then infinite, and no error
+        asked = json.loads(body, parse_int=float)  # an integer with too many digits is then infinite, not an error
     except (ValueError, RecursionError):
         return Refusal("json")
     match asked:
         case {"fingerprint": str(fingerprint), "rows": [[*_], *_] as rows} if _are_numbers(rows):
-            with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused as such
+            with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite and is refused below
                 values = np.array(rows, np.float32)  # None is NaN
             return Refusal("rows") if np.isinf(values).any() else Question(fingerprint, values)
     return Refusal("rows")
 
 
 def _are_numbers(rows: list[Any]) -> bool:
-    """Whether these are lists of one length, of numbers and None."""
+    """Tell whether all rows are lists of one length that hold only numbers and None."""
     return all(
         isinstance(row, list) and len(row) == len(rows[0]) and all(x is None or type(x) is float for x in row)
         for row in rows
@@ -73,9 +83,11 @@ def _are_numbers(rows: list[Any]) -> bool:
 
 
 def predict_fn(data: Question | Refusal, model: Model) -> dict[str, Any]:
-    """Score the rows: probabilities of fraud, and for each row the features that raised it, in log odds, largest first.
+    """Score the rows: return a probability of fraud for each row, and its contributions.
 
-    Contributions are exact TreeSHAP, the larger part of the cost, so only for rows that reach the lowest threshold.
+    Contributions are the features that raised the score of a row, in log odds, largest first. They are exact TreeSHAP
+    values and the larger part of the cost. So only rows that reach the lowest threshold get them; for other rows the
+    list is empty.
     """
     if isinstance(data, Refusal):
         return {**model.described, "refused": data.reason}
@@ -88,13 +100,17 @@ def predict_fn(data: Question | Refusal, model: Model) -> dict[str, Any]:
     (reached,) = np.nonzero(scores >= min(model.described["thresholds"].values()))
     if len(reached):
         explained = model.booster.predict(xgboost.DMatrix(data.rows[reached], nthread=1), pred_contribs=True)
-        for place, row in zip(reached, explained[:, :-1].tolist(), strict=True):  # the last column is what all share
+        for place, row in zip(reached, explained[:, :-1].tolist(), strict=True):  # the last column is the bias, which is every row's
             raised = [(name, by) for name, by in zip(model.features, row, strict=True) if by > 0]
             contributions[place] = sorted(raised, key=lambda item: -item[1])
     return {**model.described, "scores": scores.tolist(), "contributions": contributions}
 
 
 def output_fn(prediction: Mapping[str, Any], accept: str) -> tuple[str, str]:
-    """The answer and its type: JSON, whatever the caller would rather have."""
+    """Return the response and its content type, which is always JSON: the `accept` header is ignored.
+
+    >>> output_fn({"refused": "json"}, "text/csv")
+    ('{"refused":"json"}', 'application/json')
+    """
     del accept
     return json.dumps(prediction, separators=(",", ":")), JSON

@@ -1,1 +1,1 @@
-"""The simulated payment app: people, honest days and fraud stories."""
+"""The simulated payment app: its people, their ordinary payments, and stories, some of which are frauds."""

@@ -1,7 +1,7 @@
-"""Chance and time in the simulated app: every random draw, its clock, and a calendar of when people pay.
+"""Chance and time in the simulated app: every random draw, the app's clock, and a calendar of when people pay.
 
-Draws derive from `random.Random.random()`, the one sequence Python guarantees across versions. Time is integer
-milliseconds; days are 24 hours from any moment, hours and dates are Japan's.
+Draws derive from `random.Random.random()`, the only sequence that Python guarantees across versions. Time is integer
+milliseconds. A day is 24 hours from any instant; hours and dates are those of Japan.
 """
 
 import math
@@ -20,14 +20,18 @@ LOCAL_TIME = 9 * HOUR  # habits follow Japan's clock: UTC+9 all year
 
 
 class Around(NamedTuple):
-    """A lognormal quantity."""
+    """A lognormal quantity: its median, and the standard deviation of its natural logarithm."""
 
     median: float
     sigma: float
 
 
 class Draw:
-    """The random draws of one source, all made from one stream of uniforms in [0, 1)."""
+    """A source of random draws. All are made from one stream of uniform numbers in [0, 1) that the seed fixes.
+
+    >>> Draw(1, "life").between(1, 6) == Draw(1, "life").between(1, 6)
+    True
+    """
 
     __slots__ = ("uniform",)
 
@@ -35,32 +39,44 @@ class Draw:
         self.uniform = random.Random("/".join(map(str, seed))).random  # noqa: S311 - a simulation guards no secret
 
     def chance(self, probability: float) -> bool:
-        """True with this probability."""
+        """Return True with this probability."""
         return self.uniform() < probability
 
     def between(self, low: int, high: int) -> int:
-        """A uniform integer, both ends included."""
+        """Return a uniform integer from `low` to `high`, both included."""
         return low + int(self.uniform() * (high - low + 1))
 
     def pick(self, items: Sequence[T]) -> T:
-        """Any of the items, each as likely."""
+        """Return one of the items, each with the same probability."""
         return items[int(self.uniform() * len(items))]
 
     def favourite(self, items: Sequence[T]) -> T:
-        """The first items most often: the density falls as 1 / sqrt(rank)."""
+        """Return one of the items, the first ones most often: the density falls as 1 / sqrt(rank)."""
         return items[int(self.uniform() ** 2 * len(items))]
 
     def weighted(self, running: Sequence[float]) -> int:
-        """An index, by weights given as their running sums."""
+        """Return an index drawn by weights, which are given as their running sums.
+
+        >>> Draw("any").weighted((0, 0, 3))  # of the weights 0, 0 and 3
+        2
+        """
         return bisect_right(running, self.uniform() * running[-1], hi=len(running) - 1)
 
     def around(self, quantity: Around) -> float:
-        """Box and Muller (1958), one of the pair. C libraries may differ in the last bit, which rounding hides."""
+        """Return a draw of a lognormal quantity.
+
+        By Box and Muller (1958), of whose pair only one is used. C libraries may differ in the last bit; rounding to
+        amounts and milliseconds hides that.
+        """
         radius = math.sqrt(-2 * math.log(1 - self.uniform()))
         return quantity.median * math.exp(quantity.sigma * radius * math.cos(math.tau * self.uniform()))
 
     def poisson(self, mean: float) -> int:
-        """Knuth, The Art of Computer Programming, 3.4.1: for means below 700, in time that grows with the mean."""
+        """Return a draw of the Poisson distribution.
+
+        By Knuth, The Art of Computer Programming, 3.4.1. It is valid for means below 700, and its time grows with the
+        mean.
+        """
         floor, product, events = math.exp(-mean), self.uniform(), 0
         while product > floor:
             product *= self.uniform()
@@ -69,23 +85,31 @@ class Draw:
 
 
 def stepped(amount: float, step: int, limit: int) -> int:
-    """The multiple of `step` nearest to `amount`, at least one step, at most `limit`."""
+    """Return the multiple of `step` nearest to `amount`: at least one step, at most `limit`.
+
+    >>> stepped(1_260, 500, 100_000), stepped(3, 500, 100_000), stepped(10**6, 500, 100_000)
+    (1500, 500, 100000)
+    """
     return min(max(round(amount / step), 1) * step, limit)
 
 
 def instant(at: int) -> datetime:
-    """Simulated time as an aware datetime in UTC."""
+    """Return simulated time (milliseconds since EPOCH) as an aware datetime in UTC."""
     return EPOCH + timedelta(milliseconds=at)
 
 
 def rfc3339(time: datetime) -> str:
-    """UTC text with three decimals and Z."""
+    """Return a time in UTC as RFC 3339 text with milliseconds and Z.
+
+    >>> rfc3339(instant(1_500))
+    '1970-01-01T00:00:01.500Z'
+    """
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # ---- when people pay -----------------------------------------------------------------------------------------------
 
-# Running sums of the weights of the local hours 0 to 23; the pace of weekdays, Monday first.
+# For each local hour from 0 to 23 the running sum of the weights; WEEKDAYS is the pace of each weekday, Monday first.
 SHOPPING = tuple(accumulate((2, 1, 1, 1, 1, 2, 5, 9, 9, 6, 7, 13, 14, 9, 7, 8, 9, 12, 14, 12, 9, 7, 5, 3)))
 SOCIAL = tuple(accumulate((3, 1, 1, 1, 1, 1, 2, 4, 5, 5, 6, 8, 10, 7, 6, 6, 7, 9, 12, 14, 15, 14, 11, 6)))
 EVENING = tuple(accumulate((2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 3, 1, 1, 1, 2, 4, 8, 12, 14, 10, 5)))
@@ -93,35 +117,54 @@ ANY_TIME = tuple(accumulate((7, 7, 6, 5, 4, 3, 3, 4, 5, 5, 6, 7, 8, 7, 7, 7, 7, 
 NIGHT = tuple(accumulate((9, 7, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 5, 8, 10, 12, 11)))
 SMALL_HOURS = tuple(accumulate((2, 8, 12, 14, 10, 4, *[0] * 17, 1)))
 WEEKDAYS = (0.95, 0.93, 0.95, 0.97, 1.1, 1.12, 0.98)
-PAYDAY, PAYDAY_PACE, FLUSH_DAYS = 25, 1.3, 3  # of the month; the pace from then on, for so many days
+PAYDAY, PAYDAY_PACE, FLUSH_DAYS = 25, 1.3, 3  # a day of the month; the pace from it on, for FLUSH_DAYS days
 # Month and day of New Year, Valentine's Day, White Day, midsummer's and Christmas's gifts.
 FESTIVALS = ((1, 1), (2, 14), (3, 14), (7, 15), (12, 24))
 
 
 def moment(draw: Draw, hours: Sequence[int], opening: int, late_hours: int = 0) -> int:
-    """A time in the 24 hours from `opening`, at a local hour drawn by `hours` and moved by `late_hours`."""
+    """Draw a time in the 24 hours from `opening` (milliseconds), at a local hour drawn by `hours`.
+
+    `hours` are the running sums of 24 weights. `late_hours` are added to the drawn hour.
+    """
     of_day = (draw.weighted(hours) + late_hours) * HOUR + int(draw.uniform() * HOUR)
     return opening + (of_day - LOCAL_TIME - opening) % DAY
 
 
 def local_day(opening: int) -> date:
-    """The date in Japan in the middle of the 24 hours from `opening`."""
+    """Return the date in Japan in the middle of the 24 hours from `opening` (milliseconds).
+
+    >>> local_day(0), local_day(12 * HOUR)
+    (datetime.date(1970, 1, 1), datetime.date(1970, 1, 2))
+    """
     return instant(opening + LOCAL_TIME + DAY // 2).date()
 
 
 def is_payday(day: date) -> bool:
-    """The 25th; when that is on a weekend, the Friday before it."""
+    """Tell whether a day is a payday: the 25th, or the Friday before it when the 25th is on a weekend.
+
+    >>> is_payday(date(2026, 4, 25)), is_payday(date(2026, 4, 24))
+    (False, True)
+    """
     due = day.replace(day=PAYDAY)
     return day == due - timedelta(max(due.weekday() - 4, 0))
 
 
 def is_festive(day: date) -> bool:
-    """Within a day of a festival at which people send each other money."""
+    """Tell whether a day is within one day of a festival at which people send each other money.
+
+    >>> [day for day in range(10, 20) if is_festive(date(2026, 3, day))]
+    [13, 14, 15]
+    """
     around = (day + timedelta(days) for days in (-1, 0, 1))
     return any((near.month, near.day) in FESTIVALS for near in around)
 
 
 def pace(day: date) -> float:
-    """The payments of a day against the average one."""
+    """Return the number of payments of a day in proportion to an average day.
+
+    >>> pace(date(2026, 3, 18)), round(pace(date(2026, 3, 25)), 3)
+    (0.95, 1.235)
+    """
     flush = any(is_payday(day - timedelta(days)) for days in range(FLUSH_DAYS))
     return WEEKDAYS[day.weekday()] * (PAYDAY_PACE if flush else 1.0)

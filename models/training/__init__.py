@@ -1,1 +1,1 @@
-"""From history to a model: dataset, training and evaluation."""
+"""Training of the model on replayed payments: dataset, training and evaluation."""

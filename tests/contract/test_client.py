@@ -1,4 +1,4 @@
-"""The hot path's client says what botocore says, over TLS too, and a payment's function loads nothing but it."""
+"""The hot path's client sends what botocore sends and works over TLS, and the function that decides loads no SDK."""
 
 import base64
 import ipaddress
@@ -64,7 +64,7 @@ REQUESTS = [
 ]
 
 NOT_SIGNED = {"amz-sdk-invocation-id", "amz-sdk-request", "content-length", "user-agent", "x-amz-user-agent"}
-"""Headers about botocore itself and its attempts, and those that its HTTP client adds."""
+"""Headers in which botocore describes itself and its attempts, and headers that its HTTP client adds."""
 
 
 class Sent(NamedTuple):
@@ -110,14 +110,14 @@ def sent_by_botocore(request: Request, token: str | None, monkeypatch: pytest.Mo
 
 
 def sent_by_us(request: Request, token: str | None) -> Sent:
-    wire = AwsClient(AwsIdentity.from_environment(LAMBDA | ({} if token is None else {"AWS_SESSION_TOKEN": token})))
-    host = wire._sagemaker if request.operation == "invoke_endpoint" else wire._dynamodb
+    client = AwsClient(AwsIdentity.from_environment(LAMBDA | ({} if token is None else {"AWS_SESSION_TOKEN": token})))
+    host = client._sagemaker if request.operation == "invoke_endpoint" else client._dynamodb
     head, _, body = host.message(request, NOON.timestamp()).partition(b"\r\n\r\n")
     line, *lines = head.decode().split("\r\n")
     return Sent(line, dict(one.split(": ", 1) for one in lines), body)
 
 
-def meant(body: bytes) -> Any:
+def parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError:
@@ -129,7 +129,7 @@ def meant(body: bytes) -> Any:
 def test_our_request_equals_botocores(request_: Request, token: str | None, monkeypatch: pytest.MonkeyPatch):
     theirs, ours = sent_by_botocore(request_, token, monkeypatch), sent_by_us(request_, token)
     assert ours.line == theirs.line
-    assert meant(ours.body) == meant(theirs.body)
+    assert parsed(ours.body) == parsed(theirs.body)
     signed = {name: value for name, value in theirs.headers.items() if name not in NOT_SIGNED}
     assert ours.headers.keys() == signed.keys() | {"accept-encoding", "content-length"}
     for name in signed.keys() - {"authorization"}:
@@ -146,11 +146,11 @@ def test_our_request_equals_botocores(request_: Request, token: str | None, monk
     assert signer.sign("POST", path, given, theirs.body, NOON.timestamp()) == signed
 
 
-# --- a second opinion ------------------------------------------------------------------------------------------------
+# --- the same results ------------------------------------------------------------------------------------------------
 
 
 def plain(result: Result) -> object:
-    """A result as far as it does not depend on who asked: boto3 hands out bytes, and the headers."""
+    """Return a result without the differences between the clients: boto3 returns bytes, and metadata of the reply."""
     if isinstance(result, ServiceError):
         return type(result), result.code
     said = result._asdict() if isinstance(result, ConditionFailed) else {**result}
@@ -158,12 +158,12 @@ def plain(result: Result) -> object:
     return type(result), json.loads(json.dumps(said, default=lambda value: base64.b64encode(value).decode()))
 
 
-def test_an_emulator_answers_us_as_it_answers_boto3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_our_client_and_boto3_get_the_same_results_from_an_emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with Emulator(tmp_path / "log") as emulator:
         place = {"AWS_ENDPOINT_URL": emulator.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
         for name, value in (LAMBDA | place).items():
             monkeypatch.setenv(name, value)
-        wire, boto = AwsClient(AwsIdentity.from_environment()), BotoTransport()
+        client, boto = AwsClient(AwsIdentity.from_environment()), BotoTransport()
         counters = emulator.stack.functions[0].environment["COUNTERS_TABLE"]
         update, other = updates(payment())[:2]
         key = {"pk": {"S": other.key.pk}, "sk": {"S": other.key.sk}}
@@ -173,7 +173,7 @@ def test_an_emulator_answers_us_as_it_answers_boto3(tmp_path: Path, monkeypatch:
             Request("update_item", {"TableName": counters, **attempt_update(update)}),
             Request("put_item", {**put, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}),
         ]
-        assert not any(isinstance(result, ServiceError | ConditionFailed) for result in wire.gather(writes))
+        assert not any(isinstance(result, ServiceError | ConditionFailed) for result in client.gather(writes))
         again = [
             *writes,  # refused now
             Request("put_item", put),
@@ -183,7 +183,7 @@ def test_an_emulator_answers_us_as_it_answers_boto3(tmp_path: Path, monkeypatch:
             Request("query", {"TableName": counters, "IndexName": "fold", "KeyConditionExpression": "nonsense"}),
             Request("get_item", {"TableName": "no-such-table", "Key": key}),
         ]
-        ours, theirs = wire.gather(again), boto.gather(again)
+        ours, theirs = client.gather(again), boto.gather(again)
     assert [plain(result) for result in ours] == [plain(result) for result in theirs]
     assert [isinstance(result, ConditionFailed) for result in ours[:3]] == [True] * 3
     assert [isinstance(result, ServiceError) for result in ours[3:]] == [False] * 3 + [True] * 2
@@ -194,7 +194,7 @@ def test_an_emulator_answers_us_as_it_answers_boto3(tmp_path: Path, monkeypatch:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that vouches for itself, and its key."""
+    """Return the paths of a self-signed certificate of 127.0.0.1 and of its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local")])
     now = datetime.now(UTC)
@@ -216,7 +216,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 class TlsServer:
-    """Answers `size` bytes to whatever comes, over one connection after the other; each ends after two answers."""
+    """Answers every request with `size` bytes, over one connection after the other. Each ends after two replies."""
 
     def __init__(self, certificate: tuple[Path, Path], size: int) -> None:
         self.resumed: list[bool | None] = []
@@ -251,27 +251,27 @@ class TlsServer:
 GET = Request("get_item", {"TableName": "t", "Key": KEY})
 
 
-def test_large_answers_come_over_tls_and_the_next_connection_resumes_the_session(certificate: tuple[Path, Path]):
+def test_large_replies_come_over_tls_and_the_next_connection_resumes_the_session(certificate: tuple[Path, Path]):
     size = 300_000
     with TlsServer(certificate, size) as server:
         at = {"AWS_ENDPOINT_URL": server.url, "AWS_CA_BUNDLE": str(certificate[0])}
-        wire = AwsClient(AwsIdentity.from_environment(LAMBDA | at))
+        client = AwsClient(AwsIdentity.from_environment(LAMBDA | at))
         for _ in range(5):
-            (answer,) = wire.gather([GET])
+            (answer,) = client.gather([GET])
             assert isinstance(answer, Mapping)
             assert len(answer["Item"]["pk"]["S"]) == size
-        del wire
+        del client
     assert server.resumed == [False, True, True]
 
 
-def test_a_server_without_a_trusted_certificate_is_told_nothing(certificate: tuple[Path, Path]):
+def test_a_server_without_a_trusted_certificate_gets_no_request(certificate: tuple[Path, Path]):
     with TlsServer(certificate, 1) as server:
         (result,) = AwsClient(AwsIdentity.from_environment(LAMBDA | {"AWS_ENDPOINT_URL": server.url})).gather([GET])
     assert str(result) == "SSLCertVerificationError"
     assert server.resumed == []
 
 
-# --- what a payment's function loads ---------------------------------------------------------------------------------
+# --- modules of the function that decides ----------------------------------------------------------------------------
 
 HEAVY = {"aws_lambda_powertools", "aws_xray_sdk", "boto3", "botocore", "http.client", "pynamodb", "urllib3"}
 
@@ -279,8 +279,8 @@ HEAVY = {"aws_lambda_powertools", "aws_xray_sdk", "boto3", "botocore", "http.cli
 def loaded_by(module: str) -> set[str]:
     """Return the modules of a process that has imported one, without a server at the endpoint that it prepares for."""
     program = f"import sys, {module}; print(*sys.modules)"
-    nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
-    environment = {**ENVIRONMENT, **LAMBDA, **nobody, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    no_server = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    environment = {**ENVIRONMENT, **LAMBDA, **no_server, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 

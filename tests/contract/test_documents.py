@@ -1,4 +1,4 @@
-"""Generated documents: what is committed is what the models say, and they speak of exactly the template's routes."""
+"""The committed documents equal the generated ones, and document exactly the template's routes."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from operations import documents
 
 
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
-def test_the_committed_document_is_what_the_models_say(name: str):
+def test_the_committed_document_equals_the_generated_one(name: str):
     assert (documents.DOCS / name).read_text() == documents.text(name)
 
 

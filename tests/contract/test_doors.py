@@ -17,21 +17,21 @@ ROOT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("modules.json")
 DOORS = sorted(path.stem for path in (ROOT / "functions").glob("*.py") if path.stem != "__init__")
 SDKS = ("aws_lambda_powertools", "boto3", "botocore", "cel", "http.client", "pydantic", "pynamodb", "urllib3")
-"""Other people's packages whose loading is a decision, and the part of the standard library that is slow."""
+"""Packages of others that a door loads by decision only, and a slow part of the standard library."""
 
 
 def loaded_by(door: str) -> list[str]:
     """Return the modules of `fraud` and the packages of SDKS in a process that has imported one door."""
     program = f"import sys, functions.{door}; print(*sys.modules)"
-    nothing_there = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_DEFAULT_REGION": LAMBDA["AWS_REGION"]}
-    environment = {**ENVIRONMENT, **LAMBDA, **nothing_there, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    no_server = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_DEFAULT_REGION": LAMBDA["AWS_REGION"]}
+    environment = {**ENVIRONMENT, **LAMBDA, **no_server, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     return sorted({name for name in loaded if name.startswith("fraud.")} | (loaded & set(SDKS)))
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_door_loads_what_the_list_says_and_nothing_else(door):
+def test_a_door_loads_the_modules_in_the_list_and_no_others(door):
     assert loaded_by(door) == json.loads(LIST.read_text())[door]
 
 

@@ -15,7 +15,7 @@ RESOURCES = EXPANDED["Resources"]
 @pytest.mark.parametrize(
     "alarm", [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::CloudWatch::Alarm"]
 )
-def test_alarm_is_a_heading(alarm: str) -> None:
+def test_every_alarm_has_a_heading(alarm: str) -> None:
     assert re.search(rf"^## {alarm}:", RUNBOOK, re.MULTILINE)
 
 
@@ -25,13 +25,13 @@ def test_every_placeholder_is_an_output_or_a_parameter() -> None:
     assert named <= {*EXPANDED["Outputs"], *EXPANDED["Parameters"]}
 
 
-def test_every_resource_looked_up_by_name_is_the_template_s() -> None:
+def test_every_resource_looked_up_by_name_is_in_the_template() -> None:
     named = set(re.findall(r"\bid ([A-Z][A-Za-z]+)", RUNBOOK))
     assert named
     assert named <= set(RESOURCES)
 
 
-def test_every_code_of_ours_is_explained_and_no_other() -> None:
+def test_every_error_code_of_the_library_is_explained_and_no_other() -> None:
     sources = "".join(
         path.read_text(encoding="utf-8") for path in (TEMPLATE.parent / "layers" / "shared").rglob("*.py")
     )
@@ -42,5 +42,5 @@ def test_every_code_of_ours_is_explained_and_no_other() -> None:
     assert codes == {code for row in rows for code in re.findall(r"`(\w+)`", row)}
 
 
-def test_every_redrive_is_run_by_the_environment_s_interpreter() -> None:
+def test_every_redrive_is_run_by_the_interpreter_of_the_virtual_environment() -> None:
     assert RUNBOOK.count("python -m operations.redrive") == RUNBOOK.count("`.venv/bin/python -m operations.redrive") > 0

@@ -1,4 +1,4 @@
-"""DynamoStore against a DynamoDB emulator, held to what InMemoryCounters says; and what it does when DynamoDB balks."""
+"""DynamoStore on a DynamoDB emulator finds what InMemoryCounters finds, and raises its errors when DynamoDB fails."""
 
 import json
 import random
@@ -52,7 +52,7 @@ from tests.support.payments import NOON, SIDES_OF_TYPE, arrivals, payment
 RETENTION_DAYS = 400
 
 EVE = datetime(2026, 3, 31, 12, tzinfo=UTC)
-"""Half a day before a midnight at which pairs begin a new item, too."""
+"""Noon before a midnight at which pairs, too, begin a new item."""
 
 
 def noon() -> datetime:
@@ -60,7 +60,7 @@ def noon() -> datetime:
 
 
 class Recorded:
-    """A transport that remembers what it was asked and what was answered."""
+    """A transport that keeps the requests and the responses of its last call. Raises the first error."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -113,14 +113,14 @@ def store(transport: AwsClient, tables: Tables) -> DynamoStore:
 
 
 def own(name: str, kind: str = "p2p", **fields: Any) -> Transaction:
-    """A payment whose parties no other test knows."""
+    """Return a payment whose parties no other test uses."""
     receiver = "payee_id" if kind in NEEDS_PAYEE else "instrument_id"
     names = {field: f"{name}-{field}" for field in ("transaction_id", "payer_id", "device_id", receiver)}
     return payment(**SIDES_OF_TYPE[kind] | names | fields)
 
 
 def plain(item: Item) -> tuple[object, ...]:
-    """Everything of an item but its tokens, which a store does not read."""
+    """Return everything of an item but its tokens, which a store does not read."""
     return item.buckets, item.slots, item.devices
 
 
@@ -135,7 +135,7 @@ def projected(item: Item, names: frozenset[str]) -> Item:
 
 
 def as_stored(transaction: Transaction, state: State) -> State:
-    """The state of memory as a store would have found it: earlier items as far as they are projected."""
+    """Return a state from memory as a store would have found it: of earlier items only the projected attributes."""
     names = frozenset(projection([transaction]).split(", "))
     earlier = set(reads(updates(transaction)))
     items = {key: projected(item, names) if key in earlier else item for key, item in state.items.items()}
@@ -146,7 +146,7 @@ def as_stored(transaction: Transaction, state: State) -> State:
 
 
 def folded(account: str, day: int) -> dict[str, Any]:
-    """A profile as a fold, a list and an account's history would leave it."""
+    """Return a profile with folded histories, a deny entry and an account status."""
     bitmap = 1 << slot_of("device-0") | 1 << slot_of("person-1")
     days = {day - age: Bucket(packed(age, 700), bitmap, bitmap) for age in (2, 3, 8, 29)}
     sides = {side: FoldedHistory((day - 40) * DAY, (day - 2) * DAY, Series.of(days)) for side in "oim"}
@@ -155,7 +155,7 @@ def folded(account: str, day: int) -> dict[str, Any]:
 
 
 def typed(value: object) -> dict[str, Any]:
-    """A plain value as DynamoDB writes it."""
+    """Return a plain value with its DynamoDB type."""
     match value:
         case None:
             return {"NULL": True}
@@ -172,7 +172,7 @@ def typed(value: object) -> dict[str, Any]:
 
 
 class FoldOnTime(list[Message]):
-    """Folds every item as soon as its period closes; a queue to which nothing is ever sent."""
+    """Folds every item as soon as its period closes. It is its fold worker's queue too, and must stay empty."""
 
     def __init__(self, transport: Transport, tables: Tables) -> None:
         super().__init__()
@@ -216,15 +216,15 @@ def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, transp
 
 
 def same_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Transaction) -> bool:
-    """Count one payment in both, and compare all that was found; whether it had been counted before."""
+    """Count one payment in both, and compare all that they find. Return whether it had been counted before."""
     found, stored, *_ = counted(store, transaction)
     kept = memory.count(transaction)
     expected = as_stored(transaction, kept)
     assert {key: plain(item) for key, item in found.items.items()} == {
         key: plain(item) for key, item in expected.items.items()
     }
-    # One fold of a shop's hours comes when they close, the other when a payment reads them: what they leave is compared
-    # as it is measured.
+    # A shop's hours are folded on DynamoDB when they close, but in memory only when a payment reads them. So their
+    # profiles are compared by the values that are measured from them.
     assert {pk: profile for pk, profile in found.profiles.items() if "shop" not in pk} == {
         pk: {**profile, "pk": pk} for pk, profile in expected.profiles.items() if "shop" not in pk
     }
@@ -237,7 +237,7 @@ def same_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Tran
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
-def test_a_repeat_is_refused_by_every_kind_and_answered_with_its_item(transport, tables, kind):
+def test_a_repeat_is_refused_by_every_kind_and_gets_its_item(transport, tables, kind):
     recorded = Recorded(transport)
     store = DynamoStore(recorded, tables, RETENTION_DAYS, noon)
     transaction = own(f"repeat-{kind}", kind)
@@ -301,7 +301,7 @@ def test_an_item_expires_and_is_listed_for_the_fold_by_the_first_write(store, ta
             assert [set(row) for row in listed["Items"]] == [{"pk", "sk", "fold"}]
 
 
-def test_a_pair_drops_the_tokens_of_days_that_nothing_repairs(store, tables, dynamodb):
+def test_a_pair_drops_the_tokens_of_days_that_no_repair_reaches(store, tables, dynamodb):
     start = datetime.fromtimestamp(642 * 32 * DAY, tz=NOON.tzinfo)
     days = [own("closed", transaction_id=f"closed-{n}", occurred_at=start + timedelta(days=n)) for n in range(4)]
     for transaction in days:
@@ -313,7 +313,7 @@ def test_a_pair_drops_the_tokens_of_days_that_nothing_repairs(store, tables, dyn
     assert measure(days[3], counted(store, days[3]).state)["pair_count_7d"] == 4
 
 
-def test_nothing_of_a_payment_but_identifiers_reaches_the_counters(store, tables, dynamodb):
+def test_only_identifiers_of_a_payment_reach_the_counters(store, tables, dynamodb):
     counted(
         store,
         own("quiet", payer_name="SECRET 花子", payee_name="SECRET", ip="192.0.2.9", metadata={"SECRET": "SECRET"}),
@@ -377,7 +377,7 @@ def test_a_merchants_item_spans_an_hour():
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_projection_keeps_all_that_measure_looks_at():
+def test_a_projection_keeps_every_attribute_that_measure_reads():
     memory = InMemoryCounters()
     for transaction in chain.from_iterable(arrivals(random.Random(9), rounds=9, size=120, start=EVE)):
         state = memory.count(transaction)
@@ -392,8 +392,8 @@ def test_a_projection_reaches_over_midnight_exactly_as_far_as_the_windows(second
     before = [midnight - timedelta(seconds=10 * n - 5) for n in range(1, 8)]
     before += [midnight - timedelta(minutes=5 * n - 1) for n in range(1, 14)]
     memory = InMemoryCounters()
-    for n, moment in enumerate(before):
-        memory.count(payment(transaction_id=f"t-{n}", occurred_at=moment))
+    for n, at in enumerate(before):
+        memory.count(payment(transaction_id=f"t-{n}", occurred_at=at))
     transaction = payment(occurred_at=midnight + timedelta(seconds=second))
     state = memory.count(transaction)
     assert measure(transaction, as_stored(transaction, state)) == measure(transaction, state)
@@ -401,7 +401,7 @@ def test_a_projection_reaches_over_midnight_exactly_as_far_as_the_windows(second
 
 
 def fine(transaction: Transaction) -> list[str]:
-    """The short buckets of earlier items that are read."""
+    """Return the attributes of short buckets that are read of earlier items."""
     return [name for name in projection([transaction]).split(", ") if name[0] in "sm" and name[1:].isdecimal()]
 
 
@@ -410,8 +410,8 @@ def test_a_projection_of_a_merchant_reaches_over_the_hour_as_well(second):
     before = [NOON - timedelta(seconds=10 * n - 5) for n in range(1, 8)]
     before += [NOON - timedelta(minutes=5 * n - 1) for n in range(1, 14)]
     memory = InMemoryCounters()
-    for n, moment in enumerate(before):
-        memory.count(payment(transaction_id=f"t-{n}", type="merchant", occurred_at=moment))
+    for n, at in enumerate(before):
+        memory.count(payment(transaction_id=f"t-{n}", type="merchant", occurred_at=at))
     transaction = payment(type="merchant", occurred_at=NOON + timedelta(seconds=second))
     state = memory.count(transaction)
     assert measure(transaction, as_stored(transaction, state)) == measure(transaction, state)
@@ -427,7 +427,7 @@ def test_a_projection_names_no_tokens_and_only_the_payments_own_device():
 
 
 class Scripted:
-    """A transport that gives prepared answers to reads, empty items to updates, and no watermarks."""
+    """A transport that gives prepared responses to reads, empty items to updates, and no watermarks."""
 
     def __init__(self, reads: Sequence[Mapping[str, Any]]) -> None:
         self._reads = iter(reads)
@@ -461,7 +461,7 @@ def read_with(answers: Sequence[Mapping[str, Any]]) -> tuple[Scripted, DynamoSto
     return transport, DynamoStore(transport, FAKE, RETENTION_DAYS, noon)
 
 
-def test_keys_left_unprocessed_are_asked_for_again_and_all_answers_are_kept():
+def test_unprocessed_keys_are_requested_again_and_all_responses_are_kept():
     transaction = payment()
     earlier = reads(updates(transaction))[0]
     row = {"pk": {"S": earlier.pk}, "sk": {"S": earlier.sk}, "h3": {"N": str(packed(1, 5))}}
@@ -489,14 +489,14 @@ def test_keys_left_unprocessed_are_asked_for_again_and_all_answers_are_kept():
     assert stored == StoredDecision(bytes(32), b"kept")
 
 
-def test_keys_that_stay_unprocessed_make_the_store_unavailable():
+def test_keys_that_stay_unprocessed_raise_unavailable_error():
     transport, store = read_with([{"Responses": {}, "UnprocessedKeys": leftover(0)}] * 9)
     with pytest.raises(UnavailableError):
         counted(store, payment())
     assert len(transport.asked) == READ_ATTEMPTS + 1
 
 
-def test_one_batch_asks_for_earlier_items_profiles_and_the_decision():
+def test_one_batch_reads_earlier_items_profiles_and_the_decision():
     transport, store = read_with([{"Responses": {}}])
     transaction = payment(ip="192.0.2.1", instrument_id="card-1")
     state, stored, *_ = counted(store, transaction)
@@ -509,7 +509,7 @@ def test_one_batch_asks_for_earlier_items_profiles_and_the_decision():
     assert (state.recounted, stored) == (False, None)
 
 
-def test_one_batch_takes_all_live_hours_of_a_merchant():
+def test_one_batch_reads_all_live_hours_of_a_merchant():
     transport, store = read_with([{"Responses": {}}])
     transaction = payment(type="merchant", ip="192.0.2.1", instrument_id="card-1")
     counted(store, transaction)
@@ -520,7 +520,7 @@ def test_one_batch_takes_all_live_hours_of_a_merchant():
     assert sum(len(table["Keys"]) for table in asked.values()) == 3 + 15 + 5 + 1
 
 
-def test_one_account_on_both_sides_of_a_card_payment_is_asked_for_once():
+def test_one_account_on_both_sides_of_a_card_payment_is_read_once():
     transport, store = read_with([{"Responses": {}}])
     counted(store, payment(**SIDES_OF_TYPE["top_up"] | {"payee_id": "payer-1"}))
     keys = [key["pk"]["S"] for key in transport.asked[0]["p"]["Keys"]]
@@ -537,7 +537,7 @@ def record(transaction: Transaction, answer: bytes = b'{"outcome":"approve"}') -
     return DecisionRecord(transaction, answer, Outcome.APPROVE, NOON, values, snapshot, features.fingerprint())
 
 
-def test_a_decision_is_kept_with_all_that_a_replay_needs(store, tables, dynamodb):
+def test_a_decision_is_stored_with_all_that_a_replay_needs(store, tables, dynamodb):
     transaction = own("kept", payer_name="花子")
     assert committed(store, record(transaction)) is None
     raw = dynamodb.get_item(TableName=tables.decisions, Key={"pk": {"S": transaction.transaction_id}})["Item"]
@@ -551,7 +551,7 @@ def test_a_decision_is_kept_with_all_that_a_replay_needs(store, tables, dynamodb
     assert int(raw["ttl"]["N"]) == int(NOON.timestamp()) + RETENTION_DAYS * DAY
 
 
-def test_the_first_decision_stays_and_later_ones_are_told_it(store):
+def test_the_first_decision_stays_and_later_commits_return_it(store):
     transaction, answer = own("first"), '{"text":"花子"}'.encode()
     assert store.find(transaction.transaction_id) is None
     assert committed(store, record(transaction, answer)) is None
@@ -575,13 +575,13 @@ def test_many_decisions_are_found_in_one_read_and_ids_without_one_are_left_out(t
     assert store.find_all({"never-1"}) == {}
 
 
-def test_no_decisions_are_found_without_asking():
+def test_a_look_up_of_no_ids_sends_no_request():
     transport, store = read_with([])
     assert store.find_all(set()) == {}
     assert transport.asked == []
 
 
-def test_decisions_left_unprocessed_are_asked_for_again():
+def test_unprocessed_decisions_are_requested_again():
     row = {
         "pk": {"S": "t-1"},
         "body_identity": {"B": bytes(32)},
@@ -618,10 +618,10 @@ def test_a_race_of_eight_requests_is_decided_once_and_a_conflict_is_refused(stor
     assert measure(transaction, counted(store, transaction).state)["payer_count_1h"] == 2
 
 
-# --- the wire ---------------------------------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_dynamodb_refuses_is_an_error_that_no_retry_mends(transport):
+def test_a_request_that_dynamodb_refuses_is_an_error_that_no_retry_mends(transport):
     missing = DynamoStore(transport, Tables("no-such", "no-such-profiles", "no-such-decisions"), RETENTION_DAYS, noon)
     for read in (lambda: missing.find("t-1"), lambda: missing.find_all({"t-1"})):
         with pytest.raises(ServiceError, match="ResourceNotFoundException") as refused:
@@ -631,7 +631,7 @@ def test_what_dynamodb_refuses_is_an_error_that_no_retry_mends(transport):
         counted(missing, payment())
 
 
-def test_a_dynamodb_that_does_not_answer_makes_the_store_unavailable(tables, monkeypatch):
+def test_a_dynamodb_that_does_not_answer_raises_unavailable_error(tables, monkeypatch):
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unheard.getsockname()[1]}")

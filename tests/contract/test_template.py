@@ -1,4 +1,4 @@
-"""template.yaml keeps its promises, and agrees with the code that it deploys."""
+"""template.yaml is safe to deploy, and agrees with the code that it deploys."""
 
 import json
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def test_variables_are_exactly_the_fields_of_settings_and_the_endpoint(name: str
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_endpoint_exists_only_when_it_is_given(name: str) -> None:
+def test_endpoint_variable_exists_only_when_an_endpoint_is_given(name: str) -> None:
     assert variables(name)["AWS_ENDPOINT_URL"] == {
         "Fn::If": ["HasEndpointUrl", {"Ref": "EndpointUrl"}, {"Ref": "AWS::NoValue"}]
     }
@@ -129,7 +129,7 @@ def test_every_log_group_expires_and_every_function_has_one() -> None:
     assert len(used) == len(set(used))
 
 
-def test_access_log_holds_nothing_that_names_a_person() -> None:
+def test_access_log_holds_no_field_that_names_a_person() -> None:
     (api_stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     fields = json.loads(api_stage["Properties"]["AccessLogSettings"]["Format"])
     assert not {"$context.identity.sourceIp", "$context.path", "$context.identity.userAgent"} & set(fields.values())
@@ -155,7 +155,7 @@ def test_everything_but_the_audit_trail_and_the_labels_can_expire() -> None:
         assert ttl == {"AttributeName": "ttl", "Enabled": True}
 
 
-def test_whatever_holds_payments_is_encrypted_with_the_key_of_the_stack() -> None:
+def test_every_place_that_holds_payments_is_encrypted_with_the_key_of_the_stack() -> None:
     stream = RESOURCES["Transactions"]["Properties"]["StreamEncryption"]
     assert stream == {"EncryptionType": "KMS", "KeyId": {"Fn::GetAtt": ["DataKey", "Arn"]}}
     queues = of_type("AWS::SQS::Queue").values()
@@ -164,7 +164,7 @@ def test_whatever_holds_payments_is_encrypted_with_the_key_of_the_stack() -> Non
     assert rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"] == {"Fn::GetAtt": ["DataKey", "Arn"]}
 
 
-def test_archive_is_closed_to_the_public_and_to_plain_http_and_forgets() -> None:
+def test_archive_is_closed_to_the_public_and_to_plain_http_and_its_objects_expire() -> None:
     bucket = RESOURCES["Archive"]["Properties"]
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["LifecycleConfiguration"]["Rules"][0]["ExpirationInDays"] == {"Ref": "DecisionRetentionDays"}
@@ -181,7 +181,7 @@ def test_undecidable_records_are_kept_for_fourteen_days() -> None:
 
 
 @pytest.mark.parametrize("name", ["TransactionMapping", "DecisionMapping"])
-def test_stream_mapping_loses_nothing_and_is_blocked_by_nothing(name: str) -> None:
+def test_stream_mapping_loses_no_record_and_is_blocked_by_none(name: str) -> None:
     mapping = MAPPINGS[name]
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert mapping["BisectBatchOnFunctionError"]
@@ -203,7 +203,7 @@ READS = {
 @pytest.mark.parametrize(
     ("function", "service"), [("TransactionStream", "kinesis"), ("DecisionEvents", "dynamodb"), ("Fold", "sqs")]
 )
-def test_role_may_read_what_its_mapping_hands_over(function: str, service: str) -> None:
+def test_role_may_read_the_source_of_its_mapping(function: str, service: str) -> None:
     (policy,) = RESOURCES[f"{function}Role"]["Properties"]["Policies"]
     granted = {
         action
@@ -235,7 +235,7 @@ def refused(function: str, requests: Sequence[Request]) -> set[str]:
     return {reason for reason in reasons if reason}
 
 
-def test_tick_and_worker_may_send_all_that_the_fold_sends() -> None:
+def test_tick_and_worker_may_send_every_request_of_the_fold() -> None:
     by_tick, by_worker = Deployment(), Deployment(few=0)
     for deployed in (by_tick, by_worker):
         deployed.folding.tick()
@@ -285,21 +285,21 @@ def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alar
     assert configs["Tick"]["Destination"] == {"Fn::GetAtt": ["FoldFailures", "Arn"]}
 
 
-def test_fold_lag_sounds_before_decisions_are_degraded() -> None:
+def test_alarm_of_fold_lag_is_raised_before_decisions_are_degraded() -> None:
     margin = (MERCHANT.live + 1) * MERCHANT.period - fold.LAG
     lags = ALARMS["FoldLags"]
     assert lags["Threshold"] + lags["Period"] * lags["EvaluationPeriods"] < margin
     assert lags["TreatMissingData"] == "breaching"
 
 
-def test_large_items_are_heard_of_from_every_door_that_counts() -> None:
+def test_alarm_of_large_items_covers_every_door_that_counts() -> None:
     metrics = [query["MetricStat"]["Metric"] for query in ALARMS["ItemsTooLarge"]["Metrics"] if "MetricStat" in query]
     assert {metric["MetricName"] for metric in metrics} == {"LargeItems"}
     doors = [metric["Dimensions"] for metric in metrics]
     assert doors == [[{"Name": "Door", "Value": door}] for door in ("decision_api", "transaction_stream")]
 
 
-def test_every_alarm_is_heard() -> None:
+def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> None:
     assert all(alarm["AlarmActions"] == [{"Ref": "Alarms"}] for alarm in ALARMS.values())
     watched = {alarm["MetricName"] for alarm in ALARMS.values() if "MetricName" in alarm}
     assert watched >= {"IteratorAge", "ApproximateNumberOfMessagesVisible", "FoldLagSeconds"}
@@ -326,21 +326,21 @@ def test_alarm_of_failing_functions_knows_every_function() -> None:
 
 
 def statements() -> list[dict[str, Any]]:
-    """Every statement of every policy that is ours."""
+    """Return every statement of every policy in the template."""
     policies = [policy["Properties"]["PolicyDocument"] for policy in of_type("AWS::IAM::ManagedPolicy").values()]
     for role in of_type("AWS::IAM::Role").values():
         policies += [policy["PolicyDocument"] for policy in role["Properties"]["Policies"]]
     return [statement for policy in policies for statement in policy["Statement"]]
 
 
-def test_no_policy_of_ours_reaches_beyond_named_resources() -> None:
+def test_no_policy_reaches_beyond_named_resources() -> None:
     assert len(statements()) > len(FUNCTIONS)
     for statement in statements():
         actions, resources = (
             value if isinstance(value, list) else [value] for value in (statement["Action"], statement["Resource"])
         )
         assert not [action for action in actions if action == "*" or action.endswith(":*")]
-        for resource in map(json.dumps, resources):  # what our own bucket and table hold, and what a route leaves open
+        for resource in map(json.dumps, resources):  # a wildcard may stand for objects, streams and parts of a route
             ours = "${Archive.Arn}/" in resource or "${DecisionsTable.Arn}/stream/" in resource
             assert "*" not in resource or ours or actions == ["execute-api:Invoke"]
 
@@ -357,14 +357,14 @@ def test_only_functions_that_decide_may_invoke_the_models_endpoint() -> None:
     assert askers == dict.fromkeys(["DecisionApiRole", "TransactionStreamRole"], ("sagemaker:InvokeEndpoint", arn))
 
 
-def test_no_function_borrows_more_than_the_right_to_log() -> None:
+def test_no_function_has_a_managed_policy_but_the_one_for_logs() -> None:
     for role in (role["Properties"] for role in of_type("AWS::IAM::Role").values()):
         borrowed = [arn for arn in role["ManagedPolicyArns"] if not isinstance(arn, dict)]
         assert borrowed == ["arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"]
 
 
 def operations() -> dict[str, dict[str, Any]]:
-    """Operations of the API by route key."""
+    """Return the operations of the API by route key."""
     return {
         f"{method.upper()} {path}": operation
         for api in of_type("AWS::ApiGatewayV2::Api").values()
@@ -378,7 +378,7 @@ def test_every_route_has_an_authoriser() -> None:
     assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations().values())
 
 
-def test_every_route_may_be_called_by_one_role_and_no_more_than_that() -> None:
+def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None:
     stage = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}/$default/"
     callers: dict[str, list[str]] = {}
     for name, policy in of_type("AWS::IAM::ManagedPolicy").items():
@@ -389,8 +389,8 @@ def test_every_route_may_be_called_by_one_role_and_no_more_than_that() -> None:
                 )
                 callers[name] = [resource["Fn::Sub"].removeprefix(stage) for resource in resources]
     allowed = [route for routes in callers.values() for route in routes]
-    opened = [route.replace(" /", "/").partition("{") for route in operations()]
-    assert sorted(allowed) == sorted({before + ("*" if brace else "") for before, brace, _ in opened})
+    parts = [route.replace(" /", "/").partition("{") for route in operations()]
+    assert sorted(allowed) == sorted({before + ("*" if brace else "") for before, brace, _ in parts})
     assert set(callers) == {"MayDecide", "MayLabel", "MayList"}
 
 

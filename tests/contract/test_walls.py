@@ -1,5 +1,5 @@
-"""The walls between rooms hold: a forbidden import, or a module in no layer, planted in a copy, fails `lint-imports`,
-which `make check` runs.
+"""The walls between rooms hold. `lint-imports`, which `make check` runs, fails on a copy of the tree with a violation:
+a forbidden import, or a module in no layer.
 """
 
 import os
@@ -63,7 +63,7 @@ WORKSHOP = "The workshop stands on the pure modules"
         ("operations/redrive.py", "import benchmarks.table", "Tests and benchmarks are imported by each other only"),
     ],
 )
-def test_what_is_planted_breaks_its_contract(tree: Path, room: str, planted: str, contract: str):
+def test_a_planted_violation_breaks_its_contract(tree: Path, room: str, planted: str, contract: str):
     with (tree / room).open("a") as file:
         file.write(f"\n{planted}\n")
     result = lint(tree)
@@ -71,6 +71,6 @@ def test_what_is_planted_breaks_its_contract(tree: Path, room: str, planted: str
     assert re.search(rf"^{contract}.* BROKEN\b", result.stdout, re.MULTILINE), result.stdout
 
 
-def test_the_tree_as_it_is_breaks_none(tree: Path):
+def test_the_tree_as_it_is_breaks_no_contract(tree: Path):
     result = lint(tree)
     assert result.returncode == 0, result.stdout

@@ -1,4 +1,6 @@
-"""The table in memory answers as the emulated DynamoDB does, and the fold holds there against threads and labels."""
+"""The table in memory responds as the emulated DynamoDB does, and the fold on the emulator is safe against other
+writers.
+"""
 
 import base64
 import itertools
@@ -43,7 +45,7 @@ METADATA = {"ResponseMetadata", "ConsumedCapacity", "Count", "ScannedCount"}
 
 
 class Both:
-    """A transport to the emulator and to the table in memory that insists on equal answers."""
+    """A transport to the emulator and to the table in memory. It asserts that their responses are equal."""
 
     def __init__(self, emulated: AwsClient, memory: InMemoryDynamoDB) -> None:
         self.emulated = emulated
@@ -59,8 +61,9 @@ class Both:
 
 
 def plain(answer: Any) -> Any:
-    """An answer without what only a service has to say, and without the order that a set or a batch does not have;
-    binary values as JSON has them.
+    """Return a response without metadata of the service, binary values as in JSON.
+
+    Lists are sorted, because sets and batches have no order.
     """
     if isinstance(answer, ConditionFailed):
         return "refused", plain(answer.item)
@@ -74,7 +77,7 @@ def plain(answer: Any) -> Any:
 
 
 class Inbox(list[Message]):
-    """A queue to look into."""
+    """A queue whose messages the test can read."""
 
     def send(self, messages: Sequence[Message]) -> None:
         self += messages
@@ -91,7 +94,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture
 def tables(emulator: Emulator, request: pytest.FixtureRequest) -> Tables:
-    """Tables of the test's own, made like the template's."""
+    """Make tables for one test, like the template's."""
     variables = emulator.stack.functions[0].environment
     names = (variables[f"{name}_TABLE"] for name in ("COUNTERS", "PROFILES", "DECISIONS"))
     return Tables(*(copied(emulator.client("dynamodb"), name, f"{name}-{request.node.name[-60:]}") for name in names))
@@ -120,14 +123,14 @@ def emulated(tables: Tables) -> AwsClient:
 
 
 def crowd(name: str, size: int) -> list[str]:
-    """As many payers of one slice."""
+    """Return `size` payers of one slice."""
     names = (f"{name}-{n}" for n in itertools.count())
     part = Key(PAYER, f"{name}-0", 0).slice
     return list(itertools.islice((payer for payer in names if Key(PAYER, payer, 0).slice == part), size))
 
 
 def some_payments(rng: random.Random) -> list[Transaction]:
-    """Thirty payments of two days with repeats: few parties, so that items and profiles are shared."""
+    """Return thirty payments of two days, and repeats. Their parties are few, so that they share items and profiles."""
     made = []
     for n in range(30):
         kind = rng.choice(["p2p", "merchant", "cash_out"])
@@ -152,10 +155,10 @@ def decided(transaction: Transaction) -> DecisionRecord:
     )
 
 
-# --- the same answers ------------------------------------------------------------------------------------------------
+# --- the same responses ----------------------------------------------------------------------------------------------
 
 
-def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: AwsClient, tables: Tables):
+def test_table_in_memory_responds_to_store_and_fold_as_the_emulator_does(emulated: AwsClient, tables: Tables):
     both, inbox, now = Both(emulated, InMemoryDynamoDB()), Inbox(), NOON + timedelta(minutes=15)
     store = DynamoStore(both, tables, 400, lambda: now)
     folding = FoldWorker(both, tables, inbox, lambda: now, few=0)
@@ -181,7 +184,7 @@ def test_table_in_memory_answers_store_and_fold_as_the_emulator_does(emulated: A
     assert both.asked == {"batch_get_item", "get_item", "put_item", "query", "scan", "update_item"}
 
 
-def test_a_split_entity_is_counted_read_and_folded_by_both_and_shows_in_no_value(emulated: AwsClient, tables: Tables):
+def test_a_split_entity_is_counted_read_and_folded_by_both_and_changes_no_value(emulated: AwsClient, tables: Tables):
     both, memory, now = Both(emulated, InMemoryDynamoDB()), InMemoryCounters(), NOON
     store, inbox = DynamoStore(both, tables, 400, lambda: now), Inbox()
     folding = FoldWorker(both, tables, inbox, lambda: now)
@@ -228,13 +231,13 @@ def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: AwsClient, ta
     both.gather([watermark_request(tables.profiles)])
 
 
-# --- the fold, for real ----------------------------------------------------------------------------------------------
+# --- the fold among other writers ------------------------------------------------------------------------------------
 
 
-def test_eight_workers_and_a_writer_of_labels_leave_what_the_items_say(
+def test_eight_workers_and_a_writer_of_labels_leave_profiles_that_agree_with_the_items(
     emulated: AwsClient, emulator: Emulator, tables: Tables
 ):
-    """Each of them meets the others on the same profiles; a label takes back what the fold forgets at that moment."""
+    """All of them write the same profiles. A label adds to the attribute that the fold removes at the same time."""
     client, payers = emulator.client("dynamodb"), crowd("label", 12)
     for payer in payers:
         (update,) = (one for one in updates(payment(payer_id=payer)) if one.key.kind is PAYER)
@@ -290,7 +293,7 @@ def test_queue_takes_any_number_of_messages_and_hands_them_back(emulator: Emulat
     assert sorted(message["slice"] for message in received) == list(range(23))
 
 
-def test_queue_that_takes_nothing_or_not_all_is_unavailable(emulator: Emulator, monkeypatch: pytest.MonkeyPatch):
+def test_queue_that_does_not_take_all_messages_raises_its_error(emulator: Emulator, monkeypatch: pytest.MonkeyPatch):
     messages = [{"letter": "d", "slice": 1}]
     with pytest.raises(ServiceError, match="NonExistentQueue"):
         SqsQueue(f"{emulator.url}/123456789012/none").send(messages)

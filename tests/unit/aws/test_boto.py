@@ -34,14 +34,14 @@ UNREACHED = EndpointConnectionError(endpoint_url="http://127.0.0.1:9")
         (PutError(), UnavailableError, "PutError"),
     ],
 )
-def test_an_error_says_whether_it_is_worth_trying_again(error, kind, code):
+def test_a_translated_error_tells_whether_another_attempt_may_succeed(error, kind, code):
     with pytest.raises(ServiceError) as raised, translate_errors(PynamoDBException):
         raise error
     assert (type(raised.value), raised.value.code) == (kind, code)
     assert raised.value.__cause__ is error
 
 
-def test_an_error_of_our_own_stays_as_it_is():
+def test_an_error_that_is_not_botocores_stays_as_it_is():
     with pytest.raises(KeyError), translate_errors(PynamoDBException):
         raise KeyError
 
@@ -54,16 +54,16 @@ def cancelled(*reasons: str) -> TransactWriteError:
 
 
 def test_a_change_that_meets_another_writer_is_done_again():
-    told = []
+    attempts = []
 
     def change(attempt: int) -> str:
-        told.append(attempt)
+        attempts.append(attempt)
         if attempt < 2:
             raise cancelled("TransactionConflict")
         return "done"
 
     assert retry_conflicts(change, PynamoDBException) == "done"
-    assert told == [0, 1, 2]
+    assert attempts == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_a_change_that_meets_another_writer_is_done_again():
         (KeyError("ours"), KeyError),
     ],
 )
-def test_a_change_that_fails_of_anything_else_is_not(error, raised):
-    told = []
+def test_a_change_that_fails_for_another_reason_is_not_done_again(error, raised):
+    attempts = []
 
     def change(attempt: int) -> None:
-        told.append(attempt)
+        attempts.append(attempt)
         raise error
 
     with pytest.raises(raised):
         retry_conflicts(change, PynamoDBException)
-    assert told == [0]
+    assert attempts == [0]

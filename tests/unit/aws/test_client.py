@@ -1,6 +1,6 @@
-"""The hot path's client against servers that answer from a script: what it resends, how long, and what it gives up.
+"""The hot path's client against servers that follow a script: its requests, results, further attempts and deadlines.
 
-The network is pairs of connected sockets and the clock the test's, so nothing here waits and nothing is a race.
+The network is pairs of connected sockets, and the test sets the clock. So nothing here waits and nothing is a race.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from fraud.aws.transport import ConditionFailed, Request, all_or_raise, binary
 from fraud.errors import ServiceError, UnavailableError
 from fraud.settings import AwsIdentity
 
-CALLER = AwsIdentity(
+IDENTITY = AwsIdentity(
     region="eu-west-1",
     key_id="AKIA",
     secret="secret",
@@ -38,7 +38,7 @@ CLOSE = None
 """In a script: the server closes the connection."""
 
 Steps = Sequence[bytes | float | None]
-"""A server's script for one request: send bytes, let seconds pass, close. Empty: it never answers."""
+"""A server's script for one request: bytes to send, seconds to wait, CLOSE. Empty: it never answers."""
 
 
 def http(status: int, body: bytes, *headers: str, version: str = "1.1") -> bytes:
@@ -69,7 +69,7 @@ class Received(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """The steps that a server still has to do on a connection, and from when on."""
+    """The steps that a server still has to take on a connection, and the time of the next one."""
 
     due: float
     connection: int
@@ -77,7 +77,9 @@ class Pending(NamedTuple):
 
 
 class Servers(SystemPorts):
-    """Servers that work off a script, one entry for each request in the order of their coming; then all goes well."""
+    """Servers that follow a script, one element for each request as it arrives. After the script every request
+    succeeds.
+    """
 
     def __init__(self, *script: Steps, refusing: int = 0) -> None:
         self.script = list(script)
@@ -136,7 +138,7 @@ class Servers(SystemPorts):
             self.clock = min([until, *(pending.due for pending in self._pending)])
 
     def _held(self, number: int) -> bool:
-        """Whether neither end has closed a connection."""
+        """Tell whether neither end has closed a connection."""
         if number not in self._unread:
             return False
         try:
@@ -190,7 +192,7 @@ def serving():
         def made(*script: Steps, refusing: int = 0, timeouts: Timeouts | None = None) -> tuple[AwsClient, Servers]:
             servers = Servers(*script, refusing=refusing)
             stack.callback(servers.close)
-            return AwsClient(CALLER, timeouts, servers), servers
+            return AwsClient(IDENTITY, timeouts, servers), servers
 
         yield made
 
@@ -202,11 +204,11 @@ def codes(results: Iterable[Any]) -> list[str | None]:
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def test_a_call_of_dynamodb_is_json_under_its_target(serving):
-    wire, servers = serving()
-    assert wire.gather([Request("batch_get_item", {"RequestItems": {"t": {"Keys": [{"pk": {"B": b"\0\xff"}}]}}})]) == [
-        FOUND
-    ]
+def test_a_dynamodb_request_is_json_with_its_operation_in_a_header(serving):
+    client, servers = serving()
+    assert client.gather(
+        [Request("batch_get_item", {"RequestItems": {"t": {"Keys": [{"pk": {"B": b"\0\xff"}}]}}})]
+    ) == [FOUND]
     (request,) = servers.requests
     assert request.line == "POST / HTTP/1.1"
     assert request.headers["host"] == "dynamodb.test"
@@ -216,15 +218,15 @@ def test_a_call_of_dynamodb_is_json_under_its_target(serving):
     assert servers.dialled == [(("dynamodb.test", 80), 0)]
 
 
-def test_an_endpoint_is_given_its_body_as_it_is_and_answers_bytes(serving):
-    wire, servers = serving([http(200, b"\x00[0.5]")])
+def test_an_endpoint_gets_its_body_unchanged_and_its_reply_stays_bytes(serving):
+    client, servers = serving([http(200, b"\x00[0.5]")])
     payload = {
         "EndpointName": "a b/ü",
         "Body": b"\xff\x00raw",
         "ContentType": "application/json",
         "Accept": "application/json",
     }
-    assert wire.gather([Request("invoke_endpoint", payload)]) == [
+    assert client.gather([Request("invoke_endpoint", payload)]) == [
         {"Body": b"\x00[0.5]", "ContentType": "application/x-amz-json-1.0"}
     ]
     (request,) = servers.requests
@@ -235,26 +237,26 @@ def test_an_endpoint_is_given_its_body_as_it_is_and_answers_bytes(serving):
     assert "x-amz-target" not in request.headers
 
 
-def test_an_endpoints_answer_with_more_than_it_announced_is_not_its_answer(serving):
-    wire, servers = serving([http(200, b"[0.5]") + b"[0.7]"], [http(200, b"[0.6]")])
-    (answer,) = wire.gather([ASKED])
+def test_an_endpoints_reply_that_is_longer_than_announced_is_not_used(serving):
+    client, servers = serving([http(200, b"[0.5]") + b"[0.7]"], [http(200, b"[0.6]")])
+    (answer,) = client.gather([ASKED])
     assert answer["Body"] == b"[0.6]"
     assert len(servers.requests) == 2
 
 
 def test_the_session_token_is_sent_and_signed(serving):
     _, servers = serving()
-    wire = AwsClient(replace(CALLER, token="of-the-session"), None, servers)
-    wire.gather([GET])
+    client = AwsClient(replace(IDENTITY, token="of-the-session"), None, servers)
+    client.gather([GET])
     headers = servers.requests[0].headers
     assert headers["x-amz-security-token"] == "of-the-session"
     assert "x-amz-date;x-amz-security-token;x-amz-target," in headers["authorization"]
 
 
-def test_a_value_that_json_does_not_know_is_a_fault_of_ours(serving):
-    wire, _ = serving()
+def test_a_value_that_json_does_not_know_raises_a_type_error(serving):
+    client, _ = serving()
     with pytest.raises(TypeError, match="set"):
-        wire.gather([Request("get_item", {"TableName": {"a"}})])
+        client.gather([Request("get_item", {"TableName": {"a"}})])
 
 
 TYPED = st.recursive(
@@ -272,7 +274,7 @@ TYPED = st.recursive(
 
 
 def decoded(value: Any) -> Any:
-    """A typed value as JSON has it, with its binary contents as bytes."""
+    """Return a typed value from JSON with its binary contents as bytes."""
     ((kind, content),) = value.items()
     match kind:
         case "B":
@@ -288,14 +290,14 @@ def decoded(value: Any) -> Any:
 
 
 @given(st.dictionaries(st.text(), TYPED, max_size=4))
-def test_every_payload_comes_back_as_it_went(item):
+def test_every_payload_is_sent_and_read_back_unchanged(item):
     servers = Servers()
-    wire = AwsClient(CALLER, None, servers)
+    client = AwsClient(IDENTITY, None, servers)
     try:
-        wire.gather([Request("put_item", {"TableName": "t", "Item": item})])
+        client.gather([Request("put_item", {"TableName": "t", "Item": item})])
         body = json.loads(servers.requests[0].body)
         servers.script = [[said({"Attributes": body["Item"]})]]
-        (answer,) = wire.gather([GET])
+        (answer,) = client.gather([GET])
     finally:
         servers.close()
     assert {name: decoded(value) for name, value in answer["Attributes"].items()} == item
@@ -305,48 +307,48 @@ def test_binary_values_are_read_from_base64_and_from_bytes():
     assert binary("AP8=") == binary(b"\x00\xff") == b"\x00\xff"
 
 
-def test_a_large_payload_goes_out_as_fast_as_it_is_taken(serving):
-    wire, servers = serving()
+def test_a_large_payload_is_sent_in_the_pieces_that_the_server_takes(serving):
+    client, servers = serving()
     item = {"pk": {"S": "x" * 3_000_000}}
-    assert wire.gather([Request("put_item", {"TableName": "t", "Item": item})] * 2) == [FOUND] * 2
+    assert client.gather([Request("put_item", {"TableName": "t", "Item": item})] * 2) == [FOUND] * 2
     assert [json.loads(request.body)["Item"] for request in servers.requests] == [item] * 2
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- replies ---------------------------------------------------------------------------------------------------------
 
 
-def test_answers_come_in_the_order_of_the_requests_however_they_arrive(serving):
-    wire, servers = serving(*([0.01 * (5 - n), said({"n": n})] for n in range(5)))
-    assert wire.gather([GET] * 5) == [{"n": n} for n in range(5)]
+def test_results_have_the_order_of_the_requests_however_they_arrive(serving):
+    client, servers = serving(*([0.01 * (5 - n), said({"n": n})] for n in range(5)))
+    assert client.gather([GET] * 5) == [{"n": n} for n in range(5)]
     assert servers.most_at_a_time == 5
     assert servers.clock == pytest.approx(1000.05)
 
 
 def test_a_connection_is_used_again(serving):
-    wire, servers = serving()
+    client, servers = serving()
     for _ in range(3):
-        wire.gather([GET] * 2)
+        client.gather([GET] * 2)
     assert len(servers.dialled) == 2
     assert {request.connection for request in servers.requests} == {0, 1}
 
 
 def test_each_service_has_connections_of_its_own(serving):
-    wire, servers = serving()
-    wire.gather([GET, ASKED])
-    wire.gather([GET])
+    client, servers = serving()
+    client.gather([GET, ASKED])
+    client.gather([GET])
     assert [address for address, _ in servers.dialled] == [("dynamodb.test", 80), ("sagemaker.test", 80)]
 
 
-def test_what_exceeds_the_connections_is_sent_as_answers_come(serving):
-    wire, servers = serving(*([0.1, OK] for _ in range(CONNECTIONS)))
-    assert wire.gather([GET] * 100) == [FOUND] * 100
+def test_requests_beyond_the_connections_are_sent_as_replies_arrive(serving):
+    client, servers = serving(*([0.1, OK] for _ in range(CONNECTIONS)))
+    assert client.gather([GET] * 100) == [FOUND] * 100
     assert servers.most_at_a_time == CONNECTIONS == len(servers.dialled)
 
 
 @pytest.mark.parametrize("cut", range(0, len(OK), 7))
-def test_an_answer_in_two_pieces_is_one_answer(serving, cut):
-    wire, servers = serving([OK[:cut], 0.01, OK[cut:]])
-    assert wire.gather([GET]) == [FOUND]
+def test_a_reply_in_two_pieces_is_one_reply(serving, cut):
+    client, servers = serving([OK[:cut], 0.01, OK[cut:]])
+    assert client.gather([GET]) == [FOUND]
     assert len(servers.requests) == 1
 
 
@@ -362,27 +364,27 @@ CHUNKED = b"".join(
 
 
 @pytest.mark.parametrize("cut", range(0, len(CHUNKED), 5))
-def test_a_chunked_answer_is_put_together_and_its_connection_kept(serving, cut):
-    wire, servers = serving([CHUNKED[:cut], 0.01, CHUNKED[cut:]])
-    assert wire.gather([GET]) == wire.gather([GET]) == [FOUND]
+def test_a_chunked_reply_is_put_together_and_its_connection_kept(serving, cut):
+    client, servers = serving([CHUNKED[:cut], 0.01, CHUNKED[cut:]])
+    assert client.gather([GET]) == client.gather([GET]) == [FOUND]
     assert (len(servers.requests), len(servers.dialled)) == (2, 1)
 
 
 @pytest.mark.parametrize("last", [http(200, b"{}", "Connection: Close"), http(200, b"{}", version="1.0")])
-def test_a_connection_that_ends_with_its_answer_is_not_used_again(serving, last):
-    wire, servers = serving([last])
-    assert wire.gather([GET]) == [{}]
-    assert wire.gather([GET]) == [FOUND]
+def test_a_connection_that_ends_with_its_reply_is_not_used_again(serving, last):
+    client, servers = serving([last])
+    assert client.gather([GET]) == [{}]
+    assert client.gather([GET]) == [FOUND]
     assert len(servers.dialled) == 2
 
 
 def test_a_failed_condition_is_a_response_with_the_stored_item(serving):
     there = {"pk": {"S": "a"}}
-    wire, servers = serving(
+    client, servers = serving(
         [error("ConditionalCheckFailedException", Item=there)], [error("ConditionalCheckFailedException")]
     )
-    assert wire.gather([GET]) == [ConditionFailed(there)]
-    assert wire.gather([GET]) == [ConditionFailed({})]
+    assert client.gather([GET]) == [ConditionFailed(there)]
+    assert client.gather([GET]) == [ConditionFailed({})]
     assert len(servers.requests) == 2
 
 
@@ -397,18 +399,18 @@ def test_a_failed_condition_is_a_response_with_the_stored_item(serving):
         (http(400, b'{"__type": 5}'), "5"),
     ],
 )
-def test_what_no_retry_mends_is_said_at_once_in_the_services_own_word(serving, answer, code):
-    wire, servers = serving([answer], [OK])
-    bad, good = wire.gather([GET] * 2)
+def test_an_error_that_no_retry_mends_is_returned_at_once_with_the_services_own_code(serving, answer, code):
+    client, servers = serving([answer], [OK])
+    bad, good = client.gather([GET] * 2)
     assert (type(bad), bad.code, good) == (ServiceError, code, FOUND)
     assert "SECRET" not in str(bad)
     assert len(servers.requests) == 2
     assert len(servers.dialled) == 2
-    wire.gather([GET] * 2)
+    client.gather([GET] * 2)
     assert len(servers.dialled) == 2  # an error leaves its connection as good as before
 
 
-def test_who_needs_every_answer_gets_the_first_error():
+def test_all_or_raise_raises_the_first_error():
     assert all_or_raise([{"a": 1}, ConditionFailed({})]) == [{"a": 1}, ConditionFailed({})]
     with pytest.raises(ServiceError, match="first"):
         all_or_raise([{}, ServiceError("first"), UnavailableError("second")])
@@ -461,9 +463,9 @@ def test_only_errors_that_pass_are_sent_again(code, status, kind):
         [],
     ],
 )
-def test_what_passes_is_tried_again_after_a_pause_and_only_that(serving, bad):
-    wire, servers = serving(bad)
-    assert wire.gather([GET] * 2) == [FOUND] * 2
+def test_only_a_request_with_a_passing_error_is_sent_again_after_a_pause(serving, bad):
+    client, servers = serving(bad)
+    assert client.gather([GET] * 2) == [FOUND] * 2
     assert len(servers.requests) == 3
     assert servers.pauses == [BACKOFF_S]
     assert servers.clock == pytest.approx(1000 + BACKOFF_S + (0 if bad else Timeouts().attempt_s))
@@ -483,47 +485,47 @@ def test_what_passes_is_tried_again_after_a_pause_and_only_that(serving, bad):
         ([], "TimeoutError"),
     ],
 )
-def test_after_three_attempts_with_growing_pauses_the_last_error_is_the_answer(serving, bad, code):
-    wire, servers = serving(bad, bad, bad)
-    (result,) = wire.gather([GET])
+def test_after_three_attempts_with_growing_pauses_the_last_error_is_the_result(serving, bad, code):
+    client, servers = serving(bad, bad, bad)
+    (result,) = client.gather([GET])
     assert (type(result), result.code) == (UnavailableError, code)
     assert len(servers.requests) == 3
     assert servers.pauses[:2] == [BACKOFF_S, 2 * BACKOFF_S]
 
 
-def test_a_body_that_its_checksum_agrees_with_is_an_answer(serving):
+def test_a_body_that_agrees_with_its_checksum_is_accepted(serving):
     body = b'{"Item": {}}'
-    wire, servers = serving([http(200, body, f"x-amz-crc32: {zlib.crc32(body)}")])
-    assert wire.gather([GET]) == [{"Item": {}}]
+    client, servers = serving([http(200, body, f"x-amz-crc32: {zlib.crc32(body)}")])
+    assert client.gather([GET]) == [{"Item": {}}]
     assert len(servers.requests) == 1
 
 
 @pytest.mark.parametrize("bad", [[], [b"SMTP ready\r\n\r\n"], [http(503, b"", "Connection: close")]])
 def test_a_connection_that_is_given_up_is_closed_before_the_pause(serving, bad):
-    wire, servers = serving([OK], bad)
-    wire.gather([GET])
-    wire.gather([GET])
+    client, servers = serving([OK], bad)
+    client.gather([GET])
+    client.gather([GET])
     assert servers.open_at_pauses == [0]
 
 
 def test_a_connection_that_brought_an_error_is_kept_over_the_pause(serving):
-    wire, servers = serving([THROTTLED])
-    wire.gather([GET])
+    client, servers = serving([THROTTLED])
+    client.gather([GET])
     assert servers.open_at_pauses == [1]
 
 
 def test_a_connection_refused_is_dialled_again_at_the_next_address(serving):
-    wire, servers = serving(refusing=2)
-    assert wire.gather([GET]) == [FOUND]
+    client, servers = serving(refusing=2)
+    assert client.gather([GET]) == [FOUND]
     assert [attempt for _, attempt in servers.dialled] == [0, 1, 2]
-    wire, servers = serving(refusing=3)
-    assert codes(wire.gather([GET])) == ["ConnectionRefusedError"]
+    client, servers = serving(refusing=3)
+    assert codes(client.gather([GET])) == ["ConnectionRefusedError"]
 
 
 def test_a_port_without_a_server_refuses():
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
-        identity = replace(CALLER, dynamodb_url=f"http://127.0.0.1:{unheard.getsockname()[1]}")
+        identity = replace(IDENTITY, dynamodb_url=f"http://127.0.0.1:{unheard.getsockname()[1]}")
         assert codes(AwsClient(identity, Timeouts(attempts=1)).gather([GET] * 2)) == ["ConnectionRefusedError"] * 2
 
 
@@ -533,110 +535,110 @@ def test_an_address_that_cannot_be_dialled_is_an_error_at_once():
 
 
 def test_a_connection_closed_while_it_lay_idle_is_replaced_at_once(serving):
-    wire, servers = serving([OK, CLOSE], [OK, CLOSE])
-    wire.gather([GET] * 2)
-    assert wire.gather([GET] * 2) == [FOUND] * 2
+    client, servers = serving([OK, CLOSE], [OK, CLOSE])
+    client.gather([GET] * 2)
+    assert client.gather([GET] * 2) == [FOUND] * 2
     assert servers.pauses == []
     assert servers.clock == 1000
     assert [attempt for _, attempt in servers.dialled] == [0] * 4
 
 
-@pytest.mark.parametrize("unasked", [said({"Item": {"pk": {"S": "somebody else"}}}), b"x"])
+@pytest.mark.parametrize("unasked", [said({"Item": {"pk": {"S": "unasked"}}}), b"x"])
 def test_bytes_without_a_request_are_no_response(serving, unasked):
-    wire, servers = serving([OK, 1.0, unasked])
-    wire.gather([GET])
+    client, servers = serving([OK, 1.0, unasked])
+    client.gather([GET])
     servers.pass_by(1.0)
-    assert wire.gather([GET]) == [FOUND]
+    assert client.gather([GET]) == [FOUND]
     assert servers.pauses == []
     assert len(servers.dialled) == 2
 
 
-def test_a_connection_that_says_something_before_it_ends_was_not_idle(serving):
-    wire, servers = serving([OK], [OK[:5], CLOSE])
-    wire.gather([GET])
-    assert wire.gather([GET]) == [FOUND]
+def test_a_connection_that_breaks_within_a_reply_is_not_taken_for_an_idle_one(serving):
+    client, servers = serving([OK], [OK[:5], CLOSE])
+    client.gather([GET])
+    assert client.gather([GET]) == [FOUND]
     assert servers.pauses == [BACKOFF_S]
 
 
 def test_the_resend_of_an_idle_connection_leaves_three_attempts(serving):
-    wire, servers = serving([OK], [CLOSE], [THROTTLED], [THROTTLED])
-    wire.gather([GET])
-    assert wire.gather([GET]) == [FOUND]
+    client, servers = serving([OK], [CLOSE], [THROTTLED], [THROTTLED])
+    client.gather([GET])
+    assert client.gather([GET]) == [FOUND]
     assert len(servers.requests) == 5
 
 
 # --- giving up -------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_answered_in_time_is_kept_and_the_rest_given_up(serving):
-    wire, servers = serving([0.02, OK], [], [0.03, OK], [0.04, OK])
-    results = wire.gather([GET] * 4, until=1000.035)
+def test_replies_in_time_are_kept_and_the_other_requests_are_given_up(serving):
+    client, servers = serving([0.02, OK], [], [0.03, OK], [0.04, OK])
+    results = client.gather([GET] * 4, until=1000.035)
     assert codes(results) == [None, "DeadlineExceeded", None, "DeadlineExceeded"]
     assert results[0] == results[2] == FOUND
     assert all(type(result) is UnavailableError for result in results[1::2])
     assert servers.clock == pytest.approx(1000.035)
 
 
-def test_an_attempt_that_ends_with_the_deadline_was_cut_short_by_it(serving):
-    wire, _ = serving([], timeouts=Timeouts(attempt_s=0.5))
-    assert codes(wire.gather([GET], until=1000.5)) == ["DeadlineExceeded"]
+def test_an_attempt_that_ends_at_the_deadline_is_reported_as_the_deadline(serving):
+    client, _ = serving([], timeouts=Timeouts(attempt_s=0.5))
+    assert codes(client.gather([GET], until=1000.5)) == ["DeadlineExceeded"]
 
 
 def test_a_late_response_is_no_response_to_a_later_request(serving):
-    wire, _ = serving([0.05, said({"late": True})])
-    wire.gather([GET], until=1000.01)
-    assert wire.gather([GET]) == [FOUND]
+    client, _ = serving([0.05, said({"late": True})])
+    client.gather([GET], until=1000.01)
+    assert client.gather([GET]) == [FOUND]
 
 
 def test_nothing_is_sent_when_it_is_too_late_already(serving):
-    wire, servers = serving()
-    assert codes(wire.gather([GET] * 2, until=1000.0)) == ["DeadlineExceeded"] * 2
+    client, servers = serving()
+    assert codes(client.gather([GET] * 2, until=1000.0)) == ["DeadlineExceeded"] * 2
     assert servers.dialled == []
 
 
-def test_no_attempt_is_waited_for_that_would_come_too_late(serving):
-    wire, servers = serving([THROTTLED])
-    assert codes(wire.gather([GET], until=1000 + BACKOFF_S)) == ["ProvisionedThroughputExceededException"]
+def test_an_attempt_that_would_start_too_late_is_not_waited_for(serving):
+    client, servers = serving([THROTTLED])
+    assert codes(client.gather([GET], until=1000 + BACKOFF_S)) == ["ProvisionedThroughputExceededException"]
     assert servers.clock == 1000
 
 
-def test_an_endpoint_may_use_all_its_time_for_one_answer_and_is_not_asked_twice(serving):
-    wire, servers = serving([0.9, OK], [1.1, OK], timeouts=Timeouts(attempt_s=0.25, total_s=1.0))
-    (answer,) = wire.gather([ASKED])
+def test_an_endpoint_may_use_all_the_time_for_one_reply_and_is_not_asked_twice(serving):
+    client, servers = serving([0.9, OK], [1.1, OK], timeouts=Timeouts(attempt_s=0.25, total_s=1.0))
+    (answer,) = client.gather([ASKED])
     assert answer["Body"].startswith(b"{")
-    assert codes(wire.gather([ASKED])) == ["DeadlineExceeded"]
+    assert codes(client.gather([ASKED])) == ["DeadlineExceeded"]
     assert len(servers.requests) == 2
 
 
-def test_what_had_no_connection_yet_is_given_up_too(serving):
-    wire, servers = serving(*([] for _ in range(CONNECTIONS)))
-    assert codes(wire.gather([GET] * 40, until=1000.2)) == ["DeadlineExceeded"] * 40
+def test_requests_that_still_wait_for_a_connection_are_given_up_too(serving):
+    client, servers = serving(*([] for _ in range(CONNECTIONS)))
+    assert codes(client.gather([GET] * 40, until=1000.2)) == ["DeadlineExceeded"] * 40
     assert len(servers.requests) == CONNECTIONS
 
 
 @pytest.mark.parametrize("dialling_s", [0.1, 0.5])
-def test_what_dialling_takes_is_no_time_on_top_of_the_deadline(serving, dialling_s):
-    wire, servers = serving([])
+def test_time_spent_dialling_does_not_extend_the_deadline(serving, dialling_s):
+    client, servers = serving([])
     servers.dialling_s = dialling_s
-    assert codes(wire.gather([GET], until=1000.25)) == ["DeadlineExceeded"]
+    assert codes(client.gather([GET], until=1000.25)) == ["DeadlineExceeded"]
     assert servers.clock == pytest.approx(1000.25)
 
 
 def test_timeouts_may_change_between_two_steps(serving):
-    wire, servers = serving([], [], timeouts=Timeouts(attempts=1, attempt_s=0.5))
-    assert codes(wire.gather([GET])) == ["TimeoutError"]
-    wire.timeouts = Timeouts(attempts=1, attempt_s=0.25)
-    assert codes(wire.gather([GET])) == ["TimeoutError"]
+    client, servers = serving([], [], timeouts=Timeouts(attempts=1, attempt_s=0.5))
+    assert codes(client.gather([GET])) == ["TimeoutError"]
+    client.timeouts = Timeouts(attempts=1, attempt_s=0.25)
+    assert codes(client.gather([GET])) == ["TimeoutError"]
     assert servers.clock == pytest.approx(1000.75)
 
 
 def test_without_a_deadline_the_clients_own_timeouts_hold(serving):
-    wire, servers = serving(*([] for _ in range(9)), timeouts=Timeouts(attempts=9, attempt_s=0.4, total_s=1.0))
-    assert codes(wire.gather([GET])) == ["DeadlineExceeded"]
+    client, servers = serving(*([] for _ in range(9)), timeouts=Timeouts(attempts=9, attempt_s=0.4, total_s=1.0))
+    assert codes(client.gather([GET])) == ["DeadlineExceeded"]
     assert servers.clock == pytest.approx(1001)
 
 
-def test_no_requests_have_no_answers(serving):
-    wire, servers = serving()
-    assert wire.gather([]) == []
+def test_no_requests_have_no_results(serving):
+    client, servers = serving()
+    assert client.gather([]) == []
     assert servers.dialled == []

@@ -1,4 +1,4 @@
-"""A request is read, and answered or refused, as API Gateway wants it."""
+"""Requests are read, and responses and problems written, in API Gateway's format."""
 
 import json
 
@@ -18,11 +18,11 @@ from fraud.errors import FraudError, NotFoundError
         ({}, ""),
     ],
 )
-def test_a_body_is_what_the_caller_sent(event, body):
+def test_a_body_is_read_as_the_caller_sent_it(event, body):
     assert body_of(event) == body
 
 
-def test_what_a_door_says_is_answered_as_json_and_nothing_without_a_body(capsys):
+def test_json_is_a_200_response_and_none_is_a_204_without_a_body(capsys):
     answer = respond("lists", lambda: "{}")
     assert answer == {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": "{}"}
     assert respond("lists", lambda: None) == {"statusCode": 204}
@@ -30,7 +30,7 @@ def test_what_a_door_says_is_answered_as_json_and_nothing_without_a_body(capsys)
 
 
 @pytest.mark.parametrize("error", [NotFoundError("SECRET"), FraudError("SECRET")])
-def test_what_a_door_refuses_is_answered_as_a_problem_and_logged_once(error, capsys):
+def test_an_error_of_the_library_is_a_problem_response_and_is_logged_once(error, capsys):
     def refuse() -> str:
         raise error
 
@@ -41,6 +41,6 @@ def test_what_a_door_refuses_is_answered_as_a_problem_and_logged_once(error, cap
     assert "SECRET" not in f"{answer}{line}"
 
 
-def test_what_is_none_of_ours_is_raised():
+def test_an_error_that_is_not_the_librarys_is_raised():
     with pytest.raises(ZeroDivisionError):
         respond("lists", lambda: str(1 // 0))

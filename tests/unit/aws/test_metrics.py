@@ -1,4 +1,4 @@
-"""Log lines are metrics that CloudWatch can read, and hold no person's name."""
+"""Log lines are metrics that CloudWatch can read, and hold no personal data."""
 
 import json
 from typing import Any
@@ -33,7 +33,7 @@ PERSONAL = {
 
 
 def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """The one line that was written."""
+    """Return the one line that was written."""
     written = capsys.readouterr()
     assert written.err == ""
     assert written.out.count("\n") == 1
@@ -44,7 +44,7 @@ def line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def metrics(parsed: dict[str, Any]) -> dict[str, tuple[str, float]]:
-    """(unit, value) by metric, as CloudWatch extracts them from a line."""
+    """Return (unit, value) by metric, as CloudWatch extracts them from a line."""
     (definition,) = parsed["_aws"]["CloudWatchMetrics"]
     assert definition["Namespace"] == f"Fraud/{settings.stage()}"
     assert all(isinstance(parsed[name], str) for (*names,) in definition["Dimensions"] for name in names)
@@ -78,7 +78,7 @@ def test_a_decision_on_a_large_item_names_its_kind_and_counts_it(capsys):
     assert ["Door"] in parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
 
 
-def test_a_repeat_is_counted_as_one(capsys):
+def test_a_repeat_is_counted_as_a_repeat(capsys):
     log_evaluation(Evaluation(b'{"SECRET":"SECRET"}', None), "stream")
     parsed = line(capsys)
     assert metrics(parsed) == {"Decisions": ("Count", 1)}
@@ -86,7 +86,7 @@ def test_a_repeat_is_counted_as_one(capsys):
     assert (parsed["Outcome"], parsed["Door"]) == ("repeat", "stream")
 
 
-def test_a_refusal_is_told_by_its_kind_and_not_by_its_text(capsys):
+def test_a_refusal_is_logged_by_its_class_and_not_by_its_text(capsys):
     error = InvalidRequestError((Fault("SECRET", "unknown_field", "SECRET"),))
     log_refusal(error, "api")
     parsed = line(capsys)
@@ -103,14 +103,14 @@ def test_a_refusal_is_logged_with_the_services_own_code(capsys):
     assert "rules" not in parsed
 
 
-def test_an_error_that_is_none_of_ours_is_a_fault_of_ours(capsys):
+def test_an_error_that_is_not_the_librarys_is_logged_as_an_internal_one(capsys):
     log_refusal(KeyError("SECRET"), "fold")
     parsed = line(capsys)
     assert (parsed["Error"], parsed["status"]) == ("KeyError", 500)
     assert not {"code", "rules"} & parsed.keys()
 
 
-def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule(capsys):
+def test_labels_are_counted_by_their_result_and_faults_logged_by_their_rule(capsys):
     fault = Fault("payer_id", "contradiction", "SECRET")
     accepted, rejected = (
         LabelResult(transaction_id="SECRET", status=status, errors=errors)
@@ -122,7 +122,7 @@ def test_labels_are_counted_by_what_became_of_them_and_faults_told_by_their_rule
     assert (parsed["Source"], parsed["Door"], parsed["rules"]) == ("analyst", "labels", ["contradiction"])
 
 
-def test_the_fold_says_how_far_behind_it_is_and_what_it_did(capsys):
+def test_the_fold_logs_its_lag_and_its_work(capsys):
     log_tick(TickResult(lag_seconds=0, slices=0, folded=3))
     assert metrics(line(capsys)) == {
         "FoldLagSeconds": ("Seconds", 0),

@@ -1,4 +1,4 @@
-"""Names are looked up now and then, waited for only briefly, and known addresses serve while no resolver answers."""
+"""Names are looked up again when they are old, waited for only briefly, and known addresses serve during a failure."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ THERE: list[Address] = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8:
 
 
 class NameServer:
-    """Answers what it is told to, and while it is told to be silent, nothing."""
+    """A name server that returns or raises `answer`, and is silent while `speaks` is clear."""
 
     def __init__(self) -> None:
         self.clock = 1000.0
@@ -31,7 +31,7 @@ class NameServer:
 
 
 def ended(resolver: Resolver) -> None:
-    """Wait for the look-up of `a` that is under way."""
+    """Wait until the look-up of `a` that is under way has ended."""
     assert resolver._latest["a", 80].ended.wait(10)
 
 
@@ -52,7 +52,7 @@ def hasty(server):
     return Resolver(server.look_up, lambda: server.clock, wait_s=0.01)
 
 
-def test_what_was_found_serves_for_a_while_and_is_then_looked_up_again(server, resolver):
+def test_found_addresses_serve_for_a_while_and_are_then_looked_up_again(server, resolver):
     assert [resolver.addresses("a", 80) for _ in range(3)] == [HERE] * 3
     server.clock += LAST_S - 0.1
     server.answer = THERE
@@ -69,7 +69,7 @@ def test_what_was_found_serves_for_a_while_and_is_then_looked_up_again(server, r
 def test_no_look_up_waits_beyond_the_deadline(server, resolver):
     server.speaks.clear()
     with pytest.raises(TimeoutError):
-        resolver.addresses("a", 80, 0.01)  # of the ten seconds that it would wait
+        resolver.addresses("a", 80, 0.01)  # without a deadline it would wait ten seconds
     with pytest.raises(TimeoutError):
         resolver.addresses("a", 80, -1)
 
@@ -82,7 +82,7 @@ def test_each_name_and_port_has_addresses_of_its_own(server, resolver):
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_AGAIN, "try again"), UnicodeError("label too long")])
-def test_a_name_that_is_not_found_is_looked_for_again_a_moment_later(server, resolver, error):
+def test_a_name_that_is_not_found_is_looked_up_again_only_after_a_pause(server, resolver, error):
     server.answer = error
     for _ in range(6):
         with pytest.raises(socket.gaierror):
@@ -93,7 +93,7 @@ def test_a_name_that_is_not_found_is_looked_for_again_a_moment_later(server, res
     assert resolver.addresses("a", 80) == HERE
 
 
-def test_a_silent_server_is_waited_for_once_by_all_and_its_late_answer_serves(server, hasty):
+def test_all_callers_wait_once_for_a_silent_server_and_its_late_answer_serves(server, hasty):
     server.speaks.clear()
     with pytest.raises(TimeoutError):
         hasty.addresses("a", 80)
@@ -109,7 +109,7 @@ def test_a_silent_server_is_waited_for_once_by_all_and_its_late_answer_serves(se
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_what_was_known_serves_while_the_server_fails(server, hasty, silent):
+def test_known_addresses_serve_while_the_server_fails(server, hasty, silent):
     server.speaks.clear()
     with pytest.raises(TimeoutError):
         hasty.addresses("a", 80)
@@ -127,6 +127,6 @@ def test_what_was_known_serves_while_the_server_fails(server, hasty, silent):
     assert len(server.asked) == (2 if silent else 4)
 
 
-def test_an_address_stands_for_itself():
+def test_an_ip_address_resolves_to_itself():
     (address,) = Resolver().addresses("127.0.0.1", 80)
     assert address[4] == ("127.0.0.1", 80)

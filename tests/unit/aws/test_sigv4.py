@@ -40,27 +40,27 @@ def test_a_thousand_random_requests_are_signed_as_botocore_signs_them(monkeypatc
         else:
             headers |= {"content-type": "application/x-amz-json-1.0", "x-amz-target": f"DynamoDB_2.{rng.random()}"}
 
-        moment = datetime.fromtimestamp(at, tz=UTC)
-        monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda moment=moment: moment)
+        now = datetime.fromtimestamp(at, tz=UTC)
+        monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda now=now: now)
         url = f"https://{headers['host']}{path}"
         theirs = signed_by_botocore(credentials, AWSRequest("POST", url, dict(headers), body))
         assert Signer(*credentials).sign("POST", path, headers, body, at + rng.random()) == theirs
 
 
-def test_a_signer_keeps_up_with_the_date():
+def test_a_signer_uses_the_key_of_the_day_that_it_signs_on():
     signer = Signer("AKIA", "secret", None, "eu-west-1", "dynamodb")
-    moments = (0.0, 86_399.9, 86_400.0, 0.0)
-    signed = [signer.sign("POST", "/", {"host": "h"}, b"", at)["authorization"] for at in moments]
+    times = (0.0, 86_399.9, 86_400.0, 0.0)
+    signed = [signer.sign("POST", "/", {"host": "h"}, b"", at)["authorization"] for at in times]
     fresh = [
         Signer("AKIA", "secret", None, "eu-west-1", "dynamodb").sign("POST", "/", {"host": "h"}, b"", at)
-        for at in moments
+        for at in times
     ]
     assert signed == [one["authorization"] for one in fresh]
     assert len(set(signed)) == 3
     assert "/19700102/eu-west-1/dynamodb/aws4_request" in signed[2]
 
 
-def test_what_is_given_is_left_as_it_was():
+def test_the_given_headers_are_left_unchanged():
     headers = {"host": "h"}
     signed = Signer("AKIA", "secret", "token", "eu-west-1", "dynamodb").sign("POST", "/", headers, b"", 0)
     assert headers == {"host": "h"}

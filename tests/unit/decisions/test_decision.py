@@ -1,4 +1,4 @@
-"""How opinions become one outcome, and what an answer says around it."""
+"""Hits become one outcome, and views, events and packed rows hold the decision exactly."""
 
 import base64
 import hashlib
@@ -45,7 +45,7 @@ def hit(outcome: Outcome, *, again: bool) -> Hit:
     return Hit(outcome, "rule", (), retryable=again)
 
 
-def opinion(source: str, *codes: str, protected: bool = False) -> Hit:
+def hit_with_codes(source: str, *codes: str, protected: bool = False) -> Hit:
     reasons = tuple(Reason(code=code, text="Words.", source=source) for code in codes)
     return Hit(Outcome.REVIEW, source, reasons, retryable=False, protected=protected)
 
@@ -86,7 +86,7 @@ def test_every_outcome_has_advice_and_only_a_challenge_asks_the_payer_to_act():
 
 
 @pytest.mark.parametrize(
-    ("opinions", "again"),
+    ("outcomes", "again"),
     [
         ([], False),
         ([("challenge", True)], True),
@@ -97,26 +97,26 @@ def test_every_outcome_has_advice_and_only_a_challenge_asks_the_payer_to_act():
         ([("decline", False), ("challenge", True)], False),
     ],
 )
-def test_a_new_attempt_helps_only_if_all_of_the_most_severe_say_so(opinions, again):
-    hits = [hit(Outcome(outcome), again=each) for outcome, each in opinions]
+def test_a_new_attempt_helps_only_if_all_of_the_most_severe_hits_say_so(outcomes, again):
+    hits = [hit(Outcome(outcome), again=each) for outcome, each in outcomes]
     assert retryable(worst([one.outcome for one in hits]), hits) is again
 
 
 @pytest.mark.parametrize(
     ("silences", "hit", "silenced"),
     [
-        ({"VELOCITY"}, opinion("rule", "VELOCITY"), True),
-        ({"NEW_DEVICE", "VELOCITY"}, opinion("rule", "VELOCITY"), True),
-        ({"VELOCITY"}, opinion("rule", "NEW_DEVICE"), False),
-        ({"model"}, opinion("rule", "VELOCITY"), False),
-        ({"model"}, opinion("model", "VELOCITY", "NEW_DEVICE"), True),
-        ({"VELOCITY"}, opinion("model", "VELOCITY"), False),
-        ({"VELOCITY"}, opinion("rule", "VELOCITY", protected=True), False),
-        ({"VELOCITY", "model"}, opinion("model", "VELOCITY", protected=True), False),
-        (set(), opinion("rule", "VELOCITY"), False),
+        ({"VELOCITY"}, hit_with_codes("rule", "VELOCITY"), True),
+        ({"NEW_DEVICE", "VELOCITY"}, hit_with_codes("rule", "VELOCITY"), True),
+        ({"VELOCITY"}, hit_with_codes("rule", "NEW_DEVICE"), False),
+        ({"model"}, hit_with_codes("rule", "VELOCITY"), False),
+        ({"model"}, hit_with_codes("model", "VELOCITY", "NEW_DEVICE"), True),
+        ({"VELOCITY"}, hit_with_codes("model", "VELOCITY"), False),
+        ({"VELOCITY"}, hit_with_codes("rule", "VELOCITY", protected=True), False),
+        ({"VELOCITY", "model"}, hit_with_codes("model", "VELOCITY", protected=True), False),
+        (set(), hit_with_codes("rule", "VELOCITY"), False),
     ],
 )
-def test_an_opinion_is_silenced_by_its_code_or_as_the_models_unless_it_is_protected(silences, hit, silenced):
+def test_a_hit_is_silenced_by_its_code_or_as_the_models_unless_it_is_protected(silences, hit, silenced):
     assert hit.silenced_by(silences) is silenced
 
 
@@ -137,14 +137,14 @@ def test_a_view_holds_the_stored_bytes_unchanged(outcome):
     assert DecisionView.model_validate_json(seen).outcome_now is outcome
 
 
-def test_a_decision_keeps_what_it_was_given():
+def test_a_decision_keeps_every_field_unchanged():
     decision = Decision.model_validate_json(json.dumps(ANSWER))
     assert decision.model_dump(mode="json", exclude_unset=True) == ANSWER
     assert list(Decision.model_fields) == list(ANSWER)
 
 
 @pytest.mark.parametrize("wrong", [{"score": 1.01}, {"score": -0.01}, {"outcome": "maybe"}, {"advice": "run"}])
-def test_a_decision_that_cannot_be_is_not_made(wrong):
+def test_a_decision_with_an_impossible_value_is_refused(wrong):
     with pytest.raises(ValidationError):
         Decision.model_validate_json(json.dumps(ANSWER | wrong))
 
@@ -171,7 +171,7 @@ def contents(transaction: Transaction, **answer: Any) -> Contents:
     return Contents(transaction.canonical, b"[]", json.dumps(said).encode())
 
 
-def test_an_event_tells_the_payment_and_its_decision():
+def test_an_event_holds_the_payment_and_its_decision():
     assert DecisionMade.of(contents(payment(**PERSONAL)), DECIDED_AT).model_dump(mode="json", exclude={"event_id"}) == {
         "version": "1",
         "transaction_id": "t-1",
@@ -200,21 +200,23 @@ def test_no_name_address_or_metadata_is_in_an_event(kind):
     assert "192.0.2.9" not in said
 
 
-def test_an_event_of_a_payment_that_skipped_the_model_and_has_no_payee_says_so():
+def test_an_event_has_neither_score_nor_payee_where_the_payment_has_none():
     made = DecisionMade.of(contents(payment(**SIDES_OF_TYPE["cash_out"]), score=None, reasons=[]), DECIDED_AT)
     assert (made.payee_id, made.score, made.codes) == (None, None, [])
 
 
-def test_the_events_identity_is_its_decisions_whenever_it_is_published():
+def test_an_event_keeps_its_identity_however_often_its_decision_is_published():
     first, again = (DecisionMade.of(contents(payment()), DECIDED_AT) for _ in range(2))
     assert first == again
     assert len(first.event_id) == 32
-    anew = DecisionMade.of(contents(payment()), "2027-06-04T12:00:00.000000Z")  # kept no longer, and decided anew
+    # The first decision expired, and its id was decided again.
+    anew = DecisionMade.of(contents(payment()), "2027-06-04T12:00:00.000000Z")
     other = DecisionMade.of(contents(payment(transaction_id="t-2")), DECIDED_AT)
     assert len({first.event_id, anew.event_id, other.event_id}) == 3
 
 
-# --- what a row holds packed ------------------------------------------------------------------------------------------
+# --- packed rows
+# -------------------------------------------------------------------------------------------------------
 
 
 KEPT = (
@@ -226,7 +228,7 @@ KEPT = (
 
 
 @given(st.sampled_from([*SIDES_OF_TYPE]), st.binary(max_size=2000), st.text("éx花\n", max_size=200))
-def test_a_packed_row_opens_to_exactly_its_bytes(kind, answer, name):
+def test_a_packed_row_unpacks_to_exactly_its_bytes(kind, answer, name):
     transaction = payment(**SIDES_OF_TYPE[kind], payer_name=f"n{name[:100]}", metadata={"note": name})
     values = dict.fromkeys(NAMES, 1.5)
     record = DecisionRecord(transaction, answer, Outcome.APPROVE, NOON, values, b"", "f")
@@ -235,8 +237,8 @@ def test_a_packed_row_opens_to_exactly_its_bytes(kind, answer, name):
     assert dict(zip(NAMES, json.loads(opened.counters), strict=True)) == values
 
 
-def test_rows_that_are_kept_stay_readable():
-    """Packed when the attribute's name was new: a changed dictionary needs another name."""
+def test_stored_rows_stay_readable():
+    """KEPT was packed when the attribute got its name. A changed dictionary needs another name."""
     kept = base64.b64decode(KEPT)
     assert hashlib.sha256(packing._DICTIONARY).hexdigest().startswith("fe9a84d7b77cc2cc")
     assert PACKED == "z1"

@@ -1,6 +1,4 @@
-"""The story of a payment and of a batch, told with fakes: what is decided, repeated, refused, and what becomes of it
-while services fail.
-"""
+"""Payments and batches are evaluated with fakes: decided, repeated, refused, and carried through failing services."""
 
 import itertools
 import json
@@ -47,14 +45,14 @@ def evaluator(
     return Evaluator(store or InMemoryStore(), scorer, rule_book(*rules, **policy), lambda: NOON, 10)
 
 
-def answered(evaluation: Evaluation) -> dict[str, Any]:
+def answer_of(evaluation: Evaluation) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(evaluation.answer)
     return answer
 
 
 def decide(*rules: dict[str, Any], scorer: FixedScorer = QUIET, **policy: Any) -> dict[str, Any]:
-    """The answer to one payment under these rules."""
-    return answered(evaluator(*rules, scorer=scorer, **policy).evaluate(payment()))
+    """Return the answer to one payment under these rules."""
+    return answer_of(evaluator(*rules, scorer=scorer, **policy).evaluate(payment()))
 
 
 def test_an_answer_has_every_field_of_the_interface():
@@ -79,7 +77,7 @@ def test_an_answer_has_every_field_of_the_interface():
     }
 
 
-def test_the_record_holds_what_a_replay_needs():
+def test_the_record_holds_all_that_a_replay_needs():
     store = InMemoryStore()
     evaluation = evaluator(store=store).evaluate(payment())
     record = store.decisions["t-1"]
@@ -89,7 +87,7 @@ def test_the_record_holds_what_a_replay_needs():
 
 
 class Grown(InMemoryStore):
-    """The item of every payer has grown too large."""
+    """A store in which the item of every payer has grown too large."""
 
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         payers = [updates(transaction)[0].key for transaction in transactions]
@@ -133,7 +131,7 @@ def test_another_body_under_a_decided_id_conflicts_and_counts_as_an_attempt():
 
 
 class Rendezvous(FixedScorer):
-    """A model that answers when all of a race are waiting for it: then all have counted and none has committed."""
+    """A model that answers when all racers wait for it: then all have counted and none has committed."""
 
     def __init__(self, racers: int) -> None:
         super().__init__(0.6)
@@ -152,12 +150,12 @@ def test_a_race_of_equal_requests_has_one_decision_and_one_answer():
     assert len({evaluation.answer for evaluation in evaluations}) == 1
     assert sum(evaluation.decision is not None for evaluation in evaluations) == 1
     assert store.decisions["t-1"].answer == evaluations[0].answer
-    follower = asked_after(store)
+    follower = counters_of_next(store)
     assert follower["payer_count_1m"] == 2  # eight requests, one attempt
 
 
-def asked_after(store: InMemoryStore) -> Any:
-    """The counters that the next payment of the same payer sees."""
+def counters_of_next(store: InMemoryStore) -> Any:
+    """Return the counters of the payer's next payment."""
     evaluator(store=store).evaluate(payment(transaction_id="next"))
     return store.decisions["next"].counters
 
@@ -175,11 +173,11 @@ def test_a_race_of_different_bodies_has_one_winner_and_conflicts():
     with ThreadPoolExecutor(4) as racers:
         outcomes = list(racers.map(outcome, [payment(amount=amount) for amount in (1, 2, 3, 4)]))
     assert sorted(outcomes) == ["conflict"] * 3 + ["decided"]
-    assert asked_after(store)["payer_count_1m"] == 5
+    assert counters_of_next(store)["payer_count_1m"] == 5
 
 
 class Overtaken(InMemoryStore):
-    """Another process commits between our state step and our commit."""
+    """A store in which another process commits between our state step and our commit."""
 
     def __init__(self, winner: Transaction, answer: bytes) -> None:
         super().__init__()
@@ -192,7 +190,7 @@ class Overtaken(InMemoryStore):
         return [self.winner] * len(records)
 
 
-def test_another_body_that_is_not_counted_comes_again():
+def test_another_body_that_could_not_be_counted_stays_undecided_until_it_is_counted():
     store = InMemoryStore()
     asked = evaluator(store=store)
     asked.evaluate(payment())
@@ -212,7 +210,7 @@ def test_another_body_that_is_not_counted_comes_again():
 
 
 class Deaf(InMemoryStore):
-    """The first answer to a commit is lost: what the second one meets is its own."""
+    """A store that loses the response to a first commit, so that the second commit meets its own row."""
 
     def commit(
         self, records: Sequence[DecisionRecord], until: float | None = None
@@ -221,7 +219,7 @@ class Deaf(InMemoryStore):
         return super().commit(records, until)
 
 
-def test_a_commit_that_meets_its_own_row_is_the_decision_and_no_repeat():
+def test_a_commit_that_meets_its_own_row_is_a_decision_and_not_a_repeat():
     store = Deaf()
     store.trouble["t-1"] = Trouble(lost={"payee"})
     evaluation = evaluator(store=store).evaluate(payment())
@@ -244,7 +242,7 @@ def test_an_attempt_counted_by_a_try_that_died_is_decided_and_says_so():
     store.counters.count(payment())
     evaluation = evaluator(store=store).evaluate(payment())
     assert evaluation.decision is not None
-    assert answered(evaluation)["recounted"] is True
+    assert answer_of(evaluation)["recounted"] is True
     assert store.decisions["t-1"].counters["payer_count_1m"] == 1
 
 
@@ -252,7 +250,7 @@ def test_an_attempt_counted_in_part_is_completed_and_says_so():
     store = InMemoryStore()
     half = updates(payment())[0]
     store.counters.items.setdefault(half.key, Item()).apply(half)
-    assert answered(evaluator(store=store).evaluate(payment()))["recounted"] is True
+    assert answer_of(evaluator(store=store).evaluate(payment()))["recounted"] is True
     assert {store.decisions["t-1"].counters[f"{kind}_count_1m"] for kind in ("payer", "payee", "device")} == {1}
 
 
@@ -283,10 +281,11 @@ def test_an_older_payment_gets_its_stored_decision_and_another_body_conflicts():
     assert store.counters.items == items
 
 
-# --- what decides -----------------------------------------------------------------------------------------------------
+# --- segments, rules and model
+# -----------------------------------------------------------------------------------------
 
 
-def test_a_segment_may_spare_its_payments_the_model():
+def test_a_segment_may_skip_the_model_for_its_payments():
     scorer = FixedScorer(0.99)
     segments = [{"id": "trusted", "expression": "transaction.amount < 2000", "model": False}]
     answer = decide(scorer=scorer, segments=segments)
@@ -326,7 +325,7 @@ def test_the_score_decides_by_the_models_own_thresholds(score, outcome, advice):
         ("approve", 0.3, "challenge"),
     ],
 )
-def test_the_most_severe_opinion_wins(by_rule, score, outcome):
+def test_the_more_severe_outcome_of_rule_and_model_wins(by_rule, score, outcome):
     assert decide(rule("true", outcome=by_rule), scorer=FixedScorer(score))["outcome"] == outcome
 
 
@@ -348,7 +347,7 @@ def test_reasons_stand_in_order_of_severity_and_the_model_gives_its_strongest_fo
 
 
 @pytest.mark.parametrize(
-    ("opinions", "retryable"),
+    ("outcomes", "retryable"),
     [
         ([("challenge", True)], True),
         ([("challenge", False)], False),
@@ -356,12 +355,12 @@ def test_reasons_stand_in_order_of_severity_and_the_model_gives_its_strongest_fo
         ([("decline", True), ("review", False)], True),
     ],
 )
-def test_a_new_id_helps_if_every_severest_rule_says_so(opinions, retryable):
-    rules = [rule("true", id=f"r{n}", outcome=outcome, retryable=again) for n, (outcome, again) in enumerate(opinions)]
+def test_a_new_id_helps_if_all_of_the_most_severe_rules_say_so(outcomes, retryable):
+    rules = [rule("true", id=f"r{n}", outcome=outcome, retryable=again) for n, (outcome, again) in enumerate(outcomes)]
     assert decide(*rules)["retryable"] is retryable
 
 
-def test_a_model_as_severe_as_a_passing_limit_makes_it_final():
+def test_a_model_hit_as_severe_as_a_retryable_limit_makes_the_decision_final():
     limit = rule("true", outcome="decline", retryable=True)
     assert decide(limit, scorer=FixedScorer(0.6))["retryable"] is True
     assert decide(limit, scorer=FixedScorer(0.95))["retryable"] is False
@@ -376,17 +375,17 @@ def test_a_failing_rule_is_recorded_and_decides_nothing():
     assert [reason["source"] for reason in answer["reasons"]] == ["tested@3"]
 
 
-def test_counters_from_profiles_that_are_behind_are_recorded_before_what_failed():
+def test_stale_profiles_are_recorded_as_degraded_before_failed_rules():
     store = InMemoryStore()
     store.stale = True
     asked = evaluator(rule("transaction.ip.startsWith('10.')", id="broken"), store=store)
-    assert answered(asked.evaluate(payment()))["degraded"] == ["profile", "rule:broken"]
+    assert answer_of(asked.evaluate(payment()))["degraded"] == ["profile", "rule:broken"]
 
 
-def test_an_opinion_of_the_model_that_stood_in_is_recorded_as_such():
+def test_a_score_of_the_model_that_stood_in_is_recorded_as_degraded():
     store, broken = InMemoryStore(), rule("transaction.ip.startsWith('10.')", id="broken")
     store.stale = True
-    answer = answered(evaluator(broken, store=store, scorer=FixedScorer(0.6, degraded=True)).evaluate(payment()))
+    answer = answer_of(evaluator(broken, store=store, scorer=FixedScorer(0.6, degraded=True)).evaluate(payment()))
     assert answer["degraded"] == ["profile", "model", "rule:broken"]
     assert (answer["outcome"], answer["model"]) == ("review", {"version": "fixed"})
 
@@ -399,34 +398,34 @@ def test_rules_see_the_state_that_was_counted():
         rule("counters.payer_count_1m > 1", id="second", outcome="challenge"),
     )
     asked = evaluator(*rules, store=store)
-    first = answered(asked.evaluate(payment()))
-    second = answered(asked.evaluate(payment(transaction_id="t-2", occurred_at=NOON + timedelta(seconds=1))))
+    first = answer_of(asked.evaluate(payment()))
+    second = answer_of(asked.evaluate(payment(transaction_id="t-2", occurred_at=NOON + timedelta(seconds=1))))
     assert (first["outcome"], second["outcome"]) == ("decline", "challenge")
 
 
-# --- what is silenced -------------------------------------------------------------------------------------------------
+# --- allow entries ----------------------------------------------------------------------------------------------------
 
 
 def allowed(*codes: str, **entry: Any) -> dict[str, Any]:
-    """A profile that allows."""
+    """Return a profile with an allow entry."""
     return {"allow": {"reason": "known", "silences": list(codes), "expires_at": utc(NOON + timedelta(days=1))} | entry}
 
 
 def decide_allowed(
     profiles: dict[str, Any], *rules: dict[str, Any], score: float = 0.1, **fields: Any
 ) -> tuple[dict[str, Any], InMemoryStore]:
-    """The answer to one payment under these rules, of whose parties some are allowed; and the store."""
+    """Return the answer to one payment whose parties have these profiles, under these rules; and the store."""
     store = InMemoryStore()
     store.counters.profiles.update(profiles)
     scorer = FixedScorer(score, [(name, 1.0 - n / 100) for n, name in enumerate(features.NAMES)])
-    return answered(evaluator(*rules, scorer=scorer, store=store).evaluate(payment(**fields))), store
+    return answer_of(evaluator(*rules, scorer=scorer, store=store).evaluate(payment(**fields))), store
 
 
 def sources(reasons: list[dict[str, Any]]) -> list[str]:
     return [reason["source"] for reason in reasons]
 
 
-def test_what_an_allow_entry_silences_is_recorded_and_decides_nothing():
+def test_a_rule_that_an_allow_entry_silences_is_recorded_and_decides_nothing():
     fast = rule("true", id="fast", outcome="decline", retryable=False)
     shared = rule("true", id="shared", outcome="challenge", code="NEW_DEVICE", retryable=True)
     heard, _ = decide_allowed({}, fast, shared)
@@ -438,7 +437,7 @@ def test_what_an_allow_entry_silences_is_recorded_and_decides_nothing():
     assert store.decisions["t-1"].outcome == "challenge"
 
 
-def test_silenced_by_every_opinion_a_payment_is_approved():
+def test_a_payment_whose_every_hit_is_silenced_is_approved():
     answer, _ = decide_allowed({"account#payee-1": allowed("VELOCITY")}, rule("true", outcome="decline"))
     assert (answer["outcome"], answer["advice"], answer["reasons"]) == ("approve", "none", [])
     assert sources(answer["suppressed"]) == ["tested@3"]
@@ -452,7 +451,7 @@ def test_the_model_is_silenced_as_a_whole_and_by_its_own_name_only():
     assert (answer["outcome"], answer["suppressed"]) == ("decline", [])
 
 
-def test_an_entry_never_silences_what_is_protected_even_by_name():
+def test_an_allow_entry_never_silences_a_protected_rule_even_by_its_code():
     rules = [
         rule("true", id="denied", outcome="decline", code="DENY_LIST", protected=True),
         rule("true", id="limit", outcome="decline", code="LIMIT_AMOUNT", protected=True),
@@ -466,16 +465,16 @@ def test_an_entry_never_silences_what_is_protected_even_by_name():
     assert {*sources(answer["suppressed"])} == {"fast@3", "model"}
 
 
-def test_entries_of_everyone_involved_silence_together():
+def test_allow_entries_of_all_parties_silence_together():
     rules = [rule("true", id="fast"), rule("true", id="new", code="NEW_DEVICE"), rule("true", id="in", code="RETRIES")]
     profiles = {"device#device-1": allowed("VELOCITY"), "ip#192.0.2.1": allowed("NEW_DEVICE")}
-    profiles |= {"account#somebody": allowed("RETRIES")}
+    profiles |= {"account#stranger": allowed("RETRIES")}
     answer, _ = decide_allowed(profiles, *rules, ip="192.0.2.1")
     assert (sources(answer["reasons"]), sources(answer["suppressed"])) == (["in@3"], ["fast@3", "new@3"])
 
 
 @pytest.mark.parametrize(("hours", "silenced"), [(-1, True), (0, False)])
-def test_an_entry_ends_by_the_payments_own_time(hours, silenced):
+def test_an_allow_entry_expires_by_the_payments_own_time(hours, silenced):
     profiles = {"account#payer-1": allowed("VELOCITY", expires_at="2026-03-04T11:00:00Z")}
     at = NOON + timedelta(hours=hours) - timedelta(microseconds=1)  # decided at noon in either case
     answer, _ = decide_allowed(profiles, rule("true", outcome="review"), occurred_at=at)
@@ -491,7 +490,7 @@ TROUBLES = {
     "every update": (Trouble(EVERYTHING), {"payer", "payee", "pair", "device"}),
     "the reads": (Trouble(unread=True), set()),
     "everything": (Trouble(EVERYTHING, unread=True), {"payer", "payee", "pair", "device"}),
-    "what no retry mends": (Trouble({"pair"}, error=ServiceError("AccessDeniedException")), {"pair"}),
+    "an error that no retry mends": (Trouble({"pair"}, error=ServiceError("AccessDeniedException")), {"pair"}),
 }
 STEPS = [{"amount": 1000, "outcome": "challenge"}, {"amount": 2000, "outcome": "decline"}]
 OUTAGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -506,7 +505,7 @@ UNSEEN = (
     rule("counters.payer_count_1m >= 0", id="counting", outcome="decline"),
     rule("features.amount_log > 0.0", id="measuring", outcome="decline"),
 )
-"""Rules that need the state would decline, one that does not asks for a review."""
+"""Rules that need the state, and would decline. SEEN needs no state, and asks for a review."""
 
 
 def troubled(trouble: Trouble, *rules: dict[str, Any], **policy: Any) -> tuple[Evaluator, InMemoryStore, FixedScorer]:
@@ -516,12 +515,12 @@ def troubled(trouble: Trouble, *rules: dict[str, Any], **policy: Any) -> tuple[E
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-@pytest.mark.parametrize("what", TROUBLES)
-def test_an_incomplete_state_is_answered_by_the_outage_policy_and_says_so(what, outage):
-    (trouble, lost), (policy, outcome) = TROUBLES[what], OUTAGES[outage]
+@pytest.mark.parametrize("fault", TROUBLES)
+def test_an_incomplete_state_is_decided_by_the_outage_policy_and_recorded_as_degraded(fault, outage):
+    (trouble, lost), (policy, outcome) = TROUBLES[fault], OUTAGES[outage]
     asked, store, scorer = troubled(trouble, SEEN, *UNSEEN, outage={"standard": policy})
     evaluation = asked.evaluate(payment())
-    answer = answered(evaluation)
+    answer = answer_of(evaluation)
     assert (answer["outcome"], answer["degraded"], answer["segment"]) == (outcome, ["state"], "standard")
     assert (scorer.asked, answer["score"], answer["model"]) == (0, None, {"version": None})
     assert set(sources(answer["reasons"])) == {f"outage:{outage}", "tested@3"} - (
@@ -535,17 +534,17 @@ def test_an_incomplete_state_is_answered_by_the_outage_policy_and_says_so(what, 
     assert features.pack(features.vector(record.transaction, record.counters)) == record.features
 
 
-def test_the_segments_own_policy_counts_where_its_expression_can_be_seen():
+def test_a_segments_own_outage_policy_applies_if_its_expression_needs_no_counters():
     segments = [
         {"id": "counted", "expression": "counters.payer_count_1m >= 0", "model": True},
         {"id": "shops", "expression": "transaction.type == 'merchant'", "model": False},
     ]
     outage = {"standard": {"policy": "challenge"}, "counted": {"policy": "open"}, "shops": {"policy": "decline"}}
     asked, _, _ = troubled(Trouble({"payer"}), segments=segments, outage=outage)
-    answer = answered(asked.evaluate(payment()))
+    answer = answer_of(asked.evaluate(payment()))
     assert (answer["segment"], answer["outcome"]) == ("standard", "challenge")
     asked, _, _ = troubled(Trouble({"payer"}), segments=segments, outage=outage)
-    answer = answered(asked.evaluate(payment(type="merchant")))
+    answer = answer_of(asked.evaluate(payment(type="merchant")))
     assert (answer["segment"], answer["outcome"]) == ("shops", "decline")
 
 
@@ -562,7 +561,7 @@ def test_a_limit_and_a_deny_entry_that_was_read_decline_under_every_policy(outag
     ):
         asked, store, _ = troubled(trouble, *rules, outage={"standard": OUTAGES[outage][0]})
         store.counters.profiles["account#payee-1"] = {"deny": {"reason": "mule", "expires_at": None}}
-        answer = answered(asked.evaluate(payment(**fields)))
+        answer = answer_of(asked.evaluate(payment(**fields)))
         assert answer["outcome"] == "decline"
         assert {reason["code"] for reason in answer["reasons"]} == codes | {"COUNTERS_UNAVAILABLE"}
 
@@ -573,7 +572,7 @@ def test_profiles_that_were_not_read_neither_deny_nor_allow():
     asked, store, _ = troubled(Trouble(unread=True), denied, active, SEEN | {"id": "seen"})
     store.counters.profiles["account#payee-1"] = {"deny": {"reason": "mule", "expires_at": None}}
     store.counters.profiles["account#payer-1"] = allowed("VELOCITY")
-    answer = answered(asked.evaluate(payment()))
+    answer = answer_of(asked.evaluate(payment()))
     assert (answer["outcome"], answer["suppressed"]) == ("review", [])
 
 
@@ -581,17 +580,17 @@ def test_an_allow_entry_that_was_read_silences_rules_but_never_the_outage_policy
     outage = {"standard": {"policy": "challenge"}}
     asked, store, _ = troubled(Trouble({"payer"}), SEEN, outage=outage)
     store.counters.profiles["account#payer-1"] = allowed("VELOCITY", "COUNTERS_UNAVAILABLE", "model")
-    answer = answered(asked.evaluate(payment()))
+    answer = answer_of(asked.evaluate(payment()))
     assert (answer["outcome"], sources(answer["suppressed"])) == ("challenge", ["tested@3"])
 
 
 @pytest.mark.parametrize(("outage", "retryable"), [("open", False), ("challenge", True), ("decline", True)])
-def test_a_later_try_may_fare_better_than_one_in_an_outage(outage, retryable):
+def test_an_outage_policy_that_does_not_approve_leaves_the_payment_retryable(outage, retryable):
     asked, _, _ = troubled(Trouble({"payer"}), outage={"standard": {"policy": outage}})
-    assert answered(asked.evaluate(payment()))["retryable"] is retryable
+    assert answer_of(asked.evaluate(payment()))["retryable"] is retryable
 
 
-def test_a_stored_decision_is_repeated_though_the_updates_fail():
+def test_a_stored_decision_is_repeated_even_if_the_updates_fail():
     store = InMemoryStore()
     asked = evaluator(store=store)
     first = asked.evaluate(payment())
@@ -627,7 +626,7 @@ def test_without_a_commit_the_caller_gets_a_fallback_and_the_next_try_decides(er
     assert store.decisions["t-1"].counters["payer_count_1m"] == 1
 
 
-def test_a_commit_that_happened_though_it_failed_is_found_by_the_next_try():
+def test_a_commit_that_happened_although_it_failed_is_found_by_the_next_try():
     asked, store, _ = troubled(Trouble(uncommitted=True, applied=True))
     with pytest.raises(UndecidedError):
         asked.evaluate(payment())
@@ -645,14 +644,14 @@ FIELDS = st.fixed_dictionaries(
 )
 
 
-def made(fields: dict[str, Any]) -> Transaction:
+def payment_of(fields: dict[str, Any]) -> Transaction:
     return payment(**SIDES_OF_TYPE[fields["type"]] | fields)
 
 
 @given(FIELDS, st.booleans())
-def test_a_fallback_depends_on_nothing_but_the_payment_and_the_policy(fields, counted):
+def test_a_fallback_depends_only_on_the_payment_and_the_policy(fields, counted):
     book = assembly.rule_book()
-    transaction = made(fields)
+    transaction = payment_of(fields)
     banned = {"deny": {"expires_at": None}, "status": {"state": "held"}}
     policy_result = book.judge_blind(transaction, None)
     expected = max((hit.outcome for hit in policy_result.hits), key=Outcome.severity)
@@ -714,7 +713,7 @@ PAYMENTS = st.fixed_dictionaries(
 
 
 def sent(fields: dict[str, Any], other: int) -> Transaction:
-    if fields["occurred_at"] < NOON - MAX_AGE:  # under an id of this batch it would be too old before it is a conflict
+    if fields["occurred_at"] < NOON - MAX_AGE:  # a batch refuses an old payment before it sees a conflict of ids
         fields = fields | {"transaction_id": f"old-{fields['transaction_id']}"}
     party = {name: f"person-{other + 6}" for name, value in SIDES_OF_TYPE[fields["type"]].items() if value}
     return payment(**{"payee_id": None} | fields | party | {"type": fields["type"]})
@@ -724,7 +723,7 @@ BATCHES = st.lists(st.builds(sent, PAYMENTS, st.integers(0, 5)), max_size=14)
 
 
 def shares(one: Transaction, other: Transaction) -> bool:
-    """Whether the order of two payments matters: they move or read an item of one entity, or have one id."""
+    """Tell whether the sequence of two payments matters: they update or read items of one entity, or have one id."""
 
     def things(transaction: Transaction) -> set[object]:
         return {transaction.transaction_id, *((update.key.kind, update.key.entity) for update in updates(transaction))}
@@ -740,7 +739,7 @@ def waves_of(transactions: Sequence[Transaction]) -> list[list[int]]:
 
 
 @given(BATCHES)
-def test_a_wave_shares_nothing_keeps_the_order_and_comes_as_early_as_it_can(batch):
+def test_payments_of_a_wave_share_nothing_keep_their_order_and_come_as_early_as_they_can(batch):
     waves = waves_of(batch)
     assert sorted(n for wave in waves for n in wave) == list(range(len(batch)))
     assert all(wave == sorted(wave) for wave in waves)
@@ -753,24 +752,24 @@ def test_a_wave_shares_nothing_keeps_the_order_and_comes_as_early_as_it_can(batc
 
 
 class Weighing(FixedScorer):
-    """A model with an opinion of its own of every vector."""
+    """A model that gives each vector a score of its own."""
 
     def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
         scoring = super().score(vectors, until)
         return scoring._replace(scores=[math.fsum(x for x in vector if x == x) * 0.37 % 1 for vector in vectors])  # noqa: PLR0124
 
 
-def told(result: Evaluation | FraudError) -> Any:
+def comparable(result: Evaluation | FraudError) -> Any:
     """Return the result of a payment without the times of its steps."""
     if isinstance(result, FraudError):
         return type(result), result.faults
-    return {**answered(result), "steps_ms": None}, result.decision is None
+    return {**answer_of(result), "steps_ms": None}, result.decision is None
 
 
 def one_by_one(
     asked: Evaluator, batch: Sequence[Transaction], known: Mapping[str, StoredDecision]
 ) -> list[Evaluation | FraudError]:
-    """By `evaluate`, but for what is known before."""
+    """Return the results of `evaluate` for one payment after another; repeat the decisions in `known`."""
     results: list[Evaluation | FraudError] = []
     for transaction in batch:
         stored = known.get(transaction.transaction_id)
@@ -786,7 +785,7 @@ def contents(store: InMemoryStore) -> dict[Key, Any]:
 
 
 @given(BATCHES, st.lists(st.integers(0, 20)))
-def test_a_batch_comes_to_the_same_as_its_payments_one_after_another(batch, before):
+def test_a_batch_has_the_results_of_its_payments_one_after_another(batch, before):
     together, single = InMemoryStore(), InMemoryStore()
     scorer = Weighing(0)
     policy = {"segments": [{"id": "small", "expression": "transaction.amount == 1", "model": False}]}
@@ -800,7 +799,7 @@ def test_a_batch_comes_to_the_same_as_its_payments_one_after_another(batch, befo
     known = single.find_all({transaction.transaction_id for transaction in batch})
     scorer.asked, together.asked = 0, []
     results = asked.evaluate_all(batch)
-    assert list(map(told, results)) == list(map(told, one_by_one(reference, batch, known)))
+    assert list(map(comparable, results)) == list(map(comparable, one_by_one(reference, batch, known)))
     assert contents(together) == contents(single)
     assert together.decisions.keys() == single.decisions.keys()
     for transaction_id, record in together.decisions.items():
@@ -811,7 +810,7 @@ def test_a_batch_comes_to_the_same_as_its_payments_one_after_another(batch, befo
     assert sum(step == "count" for step, _, _ in together.asked) == len(waves_of(new))
 
 
-def test_a_batch_of_strangers_takes_a_look_up_and_three_calls():
+def test_a_batch_that_shares_nothing_takes_one_look_up_one_count_one_scoring_and_one_commit():
     store, scorer = InMemoryStore(), FixedScorer(0.1)
     batch = [
         payment(transaction_id=f"t-{n}", payer_id=f"a-{n}", payee_id=f"b-{n}", device_id=f"c-{n}") for n in range(100)
@@ -819,7 +818,7 @@ def test_a_batch_of_strangers_takes_a_look_up_and_three_calls():
     results = evaluator(store=store, scorer=scorer).evaluate_all(batch)
     assert [(step, len(ids)) for step, ids, _ in store.asked] == [("find_all", 100), ("count", 100), ("commit", 100)]
     assert scorer.asked == 1
-    assert [answered(each)["transaction_id"] for each in results if isinstance(each, Evaluation)] == [
+    assert [answer_of(each)["transaction_id"] for each in results if isinstance(each, Evaluation)] == [
         each.transaction_id for each in batch
     ]
 
@@ -831,18 +830,18 @@ def test_an_id_twice_in_a_batch_has_one_decision_and_another_body_conflicts():
     assert again == Evaluation(first.answer, None)
     assert isinstance(other, ConflictingBodyError)
     assert list(store.decisions) == ["t-1"]
-    assert asked_after(store)["payer_count_1m"] == 3
+    assert counters_of_next(store)["payer_count_1m"] == 3
 
 
 class Outrun(InMemoryStore):
-    """Another process decides between the look-up and the count."""
+    """A store in which another process decides between the look-up and the count."""
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
         super().find_all(transaction_ids)
         return {}
 
 
-def test_what_is_decided_while_a_batch_begins_is_repeated_or_conflicts():
+def test_a_payment_decided_while_a_batch_begins_is_repeated_or_conflicts():
     store = Outrun()
     first = evaluator(store=store).evaluate(payment())
     repeat, other = evaluator(store=store).evaluate_all([payment(), payment(amount=1201)])
@@ -851,7 +850,7 @@ def test_what_is_decided_while_a_batch_begins_is_repeated_or_conflicts():
     assert [ids for step, ids, _ in store.asked if step == "commit"] == [["t-1"], [], []]  # the batch commits none
 
 
-def test_what_is_decided_already_is_recognised_in_one_read_and_neither_counted_nor_waited_for():
+def test_payments_decided_before_are_found_in_one_read_and_neither_counted_nor_waited_for():
     store = InMemoryStore()
     first = evaluator(store=store).evaluate(payment())
     items, later = contents(store), NOON + timedelta(days=1)
@@ -882,14 +881,14 @@ THROTTLED = UnavailableError("ThrottlingException")
 
 
 class Forgetful(InMemoryStore):
-    """Stored decisions cannot be looked up."""
+    """A store whose decisions cannot be looked up."""
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
         super().find_all(transaction_ids)
         raise THROTTLED
 
 
-def test_all_fail_and_nothing_is_counted_while_stored_decisions_cannot_be_looked_up():
+def test_all_payments_fail_and_none_is_counted_while_stored_decisions_cannot_be_looked_up():
     store = Forgetful()
     old = payment(transaction_id="t-2", occurred_at=NOON - timedelta(days=1))
     assert evaluator(store=store).evaluate_all([InvalidRequestError(()), payment(), old]) == [THROTTLED] * 3
@@ -908,7 +907,7 @@ HAPPENING = st.builds(
 )
 
 
-def meets(trouble: Trouble | None, transaction: Transaction) -> bool:
+def fails_with(trouble: Trouble | None, transaction: Transaction) -> bool:
     if trouble is None or transaction.occurred_at < NOON - MAX_AGE:
         return False
     lost = any(update.key.kind.name in trouble.lost for update in updates(transaction))
@@ -916,7 +915,7 @@ def meets(trouble: Trouble | None, transaction: Transaction) -> bool:
 
 
 def counted_once(store: InMemoryStore, batch: Sequence[Transaction]) -> None:
-    """Every attempt of the batch that is not too old is in the counters, and no other."""
+    """Assert that the counters hold every attempt of the batch that is not too old, and no other."""
     expected = InMemoryStore()
     for transaction in batch:
         if transaction.occurred_at >= NOON - MAX_AGE:
@@ -935,7 +934,7 @@ def test_a_failed_payment_fails_later_ones_that_share_with_it_and_no_others(batc
     for n, transaction in enumerate(batch):
         new = transaction.occurred_at >= NOON - MAX_AGE
         behind = any(shares(batch[m], transaction) for m in failed)
-        if meets(troubles.get(transaction.transaction_id), transaction) or (behind and new):
+        if fails_with(troubles.get(transaction.transaction_id), transaction) or (behind and new):
             failed.append(n)
     assert [n for n, result in enumerate(results) if isinstance(result, ServiceError)] == failed
     store.trouble.clear()
@@ -953,7 +952,7 @@ def test_a_failed_payment_fails_later_ones_that_share_with_it_and_no_others(batc
     for transaction in rest:
         stored = known.get(transaction.transaction_id)
         if stored is not None and stored.identity != transaction.identity:
-            store.counters.count(transaction)  # another body of a known id: counted once at most, or in part, or not
+            store.counters.count(transaction)  # another body of a known id: it may be counted, in part or not at all
     for transaction, result in zip(rest, again, strict=True):
         if isinstance(result, Evaluation) and result.decision is not None:
             assert result.decision.recounted is (transaction.identity[:6] in tokened)
@@ -961,7 +960,7 @@ def test_a_failed_payment_fails_later_ones_that_share_with_it_and_no_others(batc
     counted_once(store, batch)
 
 
-def test_what_came_before_one_that_fails_is_not_held_up_by_it():
+def test_a_failed_payment_does_not_hold_up_earlier_ones():
     store = InMemoryStore()
     store.trouble["t-2"] = Trouble({"payer"})
     batch = [payment(transaction_id=f"t-{n}") for n in (1, 2, 3)]
@@ -973,7 +972,7 @@ def test_what_came_before_one_that_fails_is_not_held_up_by_it():
     assert counted == [["t-1"], ["t-2"]]  # the third is not even counted
 
 
-def test_what_fails_along_holds_up_in_its_turn():
+def test_a_payment_that_fails_behind_another_holds_up_later_ones_too():
     store = InMemoryStore()
     chain = [
         payment(transaction_id="t-0", payer_id="a", payee_id="b", device_id="c"),

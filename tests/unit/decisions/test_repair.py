@@ -19,7 +19,7 @@ KINDS = ("payer", "payee", "pair", "device")
 
 
 class Failing:
-    """The deployment's transport, but that updates of some kinds fail."""
+    """The deployment's transport, except that updates of some kinds fail."""
 
     def __init__(self, deployed: Deployment, errors: dict[str, ServiceError]) -> None:
         self._deployed = deployed
@@ -40,19 +40,19 @@ def failing(deployed: Deployment, **errors: ServiceError) -> DynamoStore:
 
 
 def counted(deployed: Deployment) -> set[str]:
-    """The kinds that the table has items of."""
+    """Return the kinds that the table has items of."""
     return {pk.partition("#")[0] for pk, _ in deployed.table.tables[TABLES.counters]}
 
 
 @pytest.fixture
 def deployed() -> Deployment:
-    """A day after the payment: its own is closed."""
+    """Return a deployment a day after the payment, when the payment's day is closed."""
     deployed = Deployment()
     deployed.now += timedelta(days=1, hours=1)
     return deployed
 
 
-def test_the_kinds_named_are_counted_once_and_folded_again_where_that_is_over(deployed):
+def test_the_kinds_named_are_counted_once_and_folded_again_if_their_period_is_closed(deployed):
     for _ in range(2):
         assert repair(deployed.store, deployed.folding, LOST, ["payer", "pair"], deployed.now) == []
     assert counted(deployed) == {"payer", "pair"}
@@ -75,7 +75,7 @@ def test_a_pair_is_not_counted_again_once_a_later_payment_may_have_removed_its_t
     assert set(days.values()) == {str(packed(1, counted_then.amount))}
 
 
-def test_an_item_that_is_full_is_given_up_and_keeps_no_other_kind_from_its_own(deployed):
+def test_a_full_item_is_given_up_and_the_other_kinds_are_counted(deployed):
     full = ServiceError(FULL)
     given_up = repair(failing(deployed, payer=full, device=full), deployed.folding, LOST, KINDS, deployed.now)
     assert given_up == [full, full]

@@ -1,4 +1,4 @@
-"""Several payments in one call of the store: what is sent together, and what an error in one place means for each."""
+"""Several payments in one call of the store: the requests sent together, and the effect of an error on each."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -28,9 +28,11 @@ TODAY = int(NOON.timestamp()) // DAY
 THROTTLED = UnavailableError("ThrottlingException")
 
 
-class Line:
-    """`dynamodb.Transport` to a table in memory; each call is kept, `fails` names the requests that get an error, and
-    `answers` has another answer, given after the table did what was asked.
+class RecordingTransport:
+    """`transport.Transport` to a table in memory, which keeps each call.
+
+    fails    tells which requests get an error; the table does not see them
+    answers  returns another response in place of the table's, which has carried out the request nevertheless
     """
 
     def __init__(self) -> None:
@@ -58,16 +60,16 @@ class Line:
 
 
 @pytest.fixture
-def line() -> Line:
-    return Line()
+def transport() -> RecordingTransport:
+    return RecordingTransport()
 
 
 @pytest.fixture
-def store(line: Line) -> DynamoStore:
-    """A store that has read the watermarks and the table of shards."""
-    store = DynamoStore(line, TABLES, 400, lambda: line.now)
+def store(transport: RecordingTransport) -> DynamoStore:
+    """Return a store that has read the watermarks and the shard table."""
+    store = DynamoStore(transport, TABLES, 400, lambda: transport.now)
     store.count([])
-    line.calls.clear()
+    transport.calls.clear()
     return store
 
 
@@ -75,7 +77,7 @@ SIDES = {"payer": "a", "payee": "b", "device": "c"}
 
 
 def strangers(number: int, name: str = "t") -> list[Transaction]:
-    """A payment each between so many, who share nothing."""
+    """Return payments that share no party."""
     return [
         payment(transaction_id=f"{name}-{n}", **{f"{side}_id": f"{letter}-{n}" for side, letter in SIDES.items()})
         for n in range(number)
@@ -95,10 +97,10 @@ def reads(requests: Sequence[Request]) -> list[Request]:
     return [r for r in requests if r.operation == "batch_get_item" and TABLES.counters in r.payload["RequestItems"]]
 
 
-def test_all_updates_and_as_few_reads_as_hold_the_keys_leave_together(line, store):
+def test_all_updates_and_as_few_reads_as_hold_the_keys_leave_together(transport, store):
     crowd = strangers(30)
     state_reads = store.count(crowd, 7.5)
-    ((requests, until),) = line.calls
+    ((requests, until),) = transport.calls
     assert until == 7.5
     assert sum(request.operation == "update_item" for request in requests) == 4 * len(crowd)
     sizes = [len(keys_of(request)) for request in reads(requests)]
@@ -111,29 +113,29 @@ def test_all_updates_and_as_few_reads_as_hold_the_keys_leave_together(line, stor
         assert {update.key for update in updates(transaction)} <= state_read.state.items.keys()
 
 
-def test_a_read_takes_as_many_keys_as_dynamodb_does(line, store):
+def test_a_read_takes_as_many_keys_as_dynamodb_does(transport, store):
     without_device = [
         payment(transaction_id=f"u-{n}", payer_id=f"d-{n}", payee_id=f"e-{n}", device_id=None) for n in range(2)
     ]
     store.count([*strangers(11), *without_device])
-    ((requests, _),) = line.calls
+    ((requests, _),) = transport.calls
     assert [len(keys_of(request)) for request in reads(requests)] == [KEYS_PER_READ]
 
 
-def split(line: Line, **shards: int) -> None:
-    """Enter strangers' sides into the table of shards: `payee_3=8`."""
+def split(transport: RecordingTransport, **shards: int) -> None:
+    """Split parties of `strangers` in the shard table: `payee_3=8`."""
     for side, number in shards.items():
         kind, _, n = side.partition("_")
         steps = shard_update(f"{kind}#{SIDES[kind]}-{n}", (), ((TODAY - 1, number),))
-        line.table.gather([Request("update_item", {"TableName": TABLES.profiles, **steps})])
+        transport.table.gather([Request("update_item", {"TableName": TABLES.profiles, **steps})])
 
 
-def test_payments_of_one_call_find_what_each_would_find_alone():
+def test_payments_counted_together_find_the_state_that_each_would_find_alone():
     state_reads = []
     for together in (True, False):
-        line = Line()
-        split(line, payer_1=2, payee_1=4, payee_2=64, device_4=8, payer_5=64, payee_5=64)
-        store = DynamoStore(line, TABLES, 400, lambda: NOON)
+        transport = RecordingTransport()
+        split(transport, payer_1=2, payee_1=4, payee_2=64, device_4=8, payer_5=64, payee_5=64)
+        store = DynamoStore(transport, TABLES, 400, lambda: NOON)
         for n in range(8):
             store.count(strangers(7, f"known-{n}"))
         crowd = strangers(7)
@@ -149,7 +151,7 @@ def test_payments_of_one_call_find_what_each_would_find_alone():
 
 
 def plain(state_read: StateRead) -> tuple[Any, ...]:
-    """A sight as values that compare."""
+    """Return a StateRead as values that compare."""
     items = {key: (item.buckets, item.slots, item.devices) for key, item in state_read.state.items.items()}
     return (
         items,
@@ -158,42 +160,44 @@ def plain(state_read: StateRead) -> tuple[Any, ...]:
     )
 
 
-def test_a_step_goes_by_the_table_of_shards_that_it_began_with(line, store):
+def test_a_step_uses_the_shard_table_that_it_began_with(transport, store):
     (first, last), (one,) = strangers(1, "first") + strangers(1, "last"), strangers(1)
     store.count([first])
-    split(line, payer_0=64)
-    line.now += timedelta(minutes=1)
+    split(transport, payer_0=64)
+    transport.now += timedelta(minutes=1)
     counted_in = []
     for transaction in (one, last):
-        line.calls.clear()
+        transport.calls.clear()
         (state_read,) = store.count([transaction])
         assert state_read.failure is None
         counted_in.append(
-            {request.payload["Key"]["pk"]["S"] for request in line.calls[0][0] if "Key" in request.payload}
+            {request.payload["Key"]["pk"]["S"] for request in transport.calls[0][0] if "Key" in request.payload}
         )
         assert measure(transaction, state_read.state)["payer_count_1h"] == len(counted_in) + 1
     assert ["payer#a-0" in pks for pks in counted_in] == [True, False]
-    wanted = [request.payload["RequestItems"][TABLES.counters] for request in reads(line.calls[0][0])]
-    assert [len(each["Keys"]) for each in wanted if each.get("ConsistentRead")] == [63]  # as the update's answer is
+    wanted = [request.payload["RequestItems"][TABLES.counters] for request in reads(transport.calls[0][0])]
+    assert [len(each["Keys"]) for each in wanted if each.get("ConsistentRead")] == [63]  # as the update is
 
 
 def alone(transaction: Transaction) -> list[Request]:
-    """The requests that one payment takes."""
-    line = Line()
-    DynamoStore(line, TABLES, 400, lambda: NOON).count([transaction])
-    return line.calls[-1][0]
+    """Return the requests that one payment takes."""
+    transport = RecordingTransport()
+    DynamoStore(transport, TABLES, 400, lambda: NOON).count([transaction])
+    return transport.calls[-1][0]
 
 
-def test_no_payments_take_no_request_but_the_watermarks(line):
-    store = DynamoStore(line, TABLES, 400, lambda: NOON)
+def test_no_payments_take_no_request_but_for_the_watermarks(transport):
+    store = DynamoStore(transport, TABLES, 400, lambda: NOON)
     assert store.count([]) == []
     assert store.count([]) == []
-    assert [len(requests) for requests, _ in line.calls] == [1, 0, 0]
+    assert [len(requests) for requests, _ in transport.calls] == [1, 0, 0]
 
 
-def test_an_update_without_answer_is_its_payments_alone(line, store):
+def test_an_update_without_a_response_affects_only_its_own_payment(transport, store):
     first, second, third = crowd = strangers(3)
-    line.fails = lambda request: request.payload.get("Key", {}).get("pk") in ({"S": "payee#b-1"}, {"S": "device#c-1"})
+    transport.fails = lambda request: (
+        request.payload.get("Key", {}).get("pk") in ({"S": "payee#b-1"}, {"S": "device#c-1"})
+    )
     state_reads = store.count(crowd)
     assert [state_read.failure for state_read in state_reads] == [None, THROTTLED, None]
     assert [[key.kind.name for key in state_read.uncounted] for state_read in state_reads] == [
@@ -203,16 +207,18 @@ def test_an_update_without_answer_is_its_payments_alone(line, store):
     ]
     assert all(state_read.read for state_read in state_reads)
     assert {key.kind.name for key in state_reads[1].state.items} == {"payer", "pair"}
-    line.fails = lambda _: False
+    transport.fails = lambda _: False
     again = store.count([first, second, third])
     assert [state_read.state.recounted for state_read in again] == [True] * 3
     assert {len(state_read.state.items) for state_read in again} == {4}
 
 
-def test_a_read_without_answer_is_that_of_its_payments(line, store):
+def test_a_read_without_a_response_affects_only_its_own_payments(transport, store):
     crowd = strangers(20)
     store.commit([record(transaction) for transaction in crowd])
-    line.fails = lambda request: request.operation == "batch_get_item" and {"pk": {"S": "t-19"}} in keys_of(request)
+    transport.fails = lambda request: (
+        request.operation == "batch_get_item" and {"pk": {"S": "t-19"}} in keys_of(request)
+    )
     state_reads = store.count(crowd)
     unread = [n for n, state_read in enumerate(state_reads) if not state_read.read]
     assert 0 < len(unread) < len(crowd)
@@ -226,59 +232,59 @@ def test_a_read_without_answer_is_that_of_its_payments(line, store):
     assert {state_read.uncounted for state_read in state_reads} == {()}
 
 
-def standing_fails(request: Request) -> bool:
+def is_watermark_read(request: Request) -> bool:
     return request.operation == "batch_get_item" and not reads([request])
 
 
-def test_watermarks_that_cannot_be_read_make_no_state_incomplete_but_stale(line, store):
-    line.fails = standing_fails
-    line.now += timedelta(minutes=1)
+def test_watermarks_that_cannot_be_read_make_a_state_stale_but_not_incomplete(transport, store):
+    transport.fails = is_watermark_read
+    transport.now += timedelta(minutes=1)
     (state_read,) = store.count(strangers(1))
     assert (state_read.failure, state_read.state.stale) == (None, True)
-    ((requests, _),) = line.calls
+    ((requests, _),) = transport.calls
     assert len(requests) == 6
-    (standing,) = requests[-1].payload["RequestItems"].values()
-    assert standing["ConsistentRead"] is False  # at half the price: an old one errs on the safe side
+    (watermarks,) = requests[-1].payload["RequestItems"].values()
+    assert watermarks["ConsistentRead"] is False  # at half the price: an old one errs on the safe side
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(("age", "rounds"), [(SHARDS_LAST - timedelta(seconds=1), 1), (SHARDS_LAST, 2)])
-def test_no_payment_is_counted_by_a_shard_table_that_is_hours_old(line, store, age, rounds, sign):
-    line.now += sign * age
+def test_no_payment_is_counted_by_a_shard_table_that_is_hours_old(transport, store, age, rounds, sign):
+    transport.now += sign * age
     store.count(strangers(1), 7.5)
-    assert [until for _, until in line.calls] == [7.5] * rounds
-    assert [len(requests) for requests, _ in line.calls] == [*([1] * (rounds - 1)), 5 + (rounds == 1)]
+    assert [until for _, until in transport.calls] == [7.5] * rounds
+    assert [len(requests) for requests, _ in transport.calls] == [*([1] * (rounds - 1)), 5 + (rounds == 1)]
 
 
-def test_who_is_prepared_counts_the_first_payment_in_one_step(line):
-    store = DynamoStore(line, TABLES, 400, lambda: line.now)
-    line.fails = standing_fails
+def test_a_prepared_store_counts_the_first_payment_in_one_step(transport):
+    store = DynamoStore(transport, TABLES, 400, lambda: transport.now)
+    transport.fails = is_watermark_read
     with pytest.raises(UnavailableError):
         store.prepare(7.5)
-    line.fails = lambda _: False
+    transport.fails = lambda _: False
     store.prepare(7.5)
-    assert [(len(requests), until) for requests, until in line.calls] == [(1, 7.5)] * 2
-    line.calls.clear()
+    assert [(len(requests), until) for requests, until in transport.calls] == [(1, 7.5)] * 2
+    transport.calls.clear()
     (state_read,) = store.count(strangers(1))
     assert state_read.state.stale is True  # the watermark is one of 1970
-    assert [len(requests) for requests, _ in line.calls] == [5]
+    assert [len(requests) for requests, _ in transport.calls] == [5]
 
 
-def test_watermarks_are_asked_for_until_there_are_all(line):
-    line.table.tables[TABLES.profiles].clear()
-    store = DynamoStore(line, TABLES, 400, lambda: line.now)
+def test_watermarks_are_read_again_until_all_exist(transport):
+    transport.table.tables[TABLES.profiles].clear()
+    store = DynamoStore(transport, TABLES, 400, lambda: transport.now)
     for part in SLICES:
         store.count([])
-        line.fold_through(part)
-    line.calls.clear()
+        transport.fold_through(part)
+    transport.calls.clear()
     for _ in range(3):
         store.count([])
-    assert [len(requests) for requests, _ in line.calls] == [1, 0, 0]
+    assert [len(requests) for requests, _ in transport.calls] == [1, 0, 0]
 
 
-def test_who_has_no_table_of_shards_counts_nothing_and_says_so(line):
-    store = DynamoStore(line, TABLES, 400, lambda: NOON)
-    line.fails = standing_fails
+def test_a_store_without_a_shard_table_counts_nothing_and_returns_the_failure(transport):
+    store = DynamoStore(transport, TABLES, 400, lambda: NOON)
+    transport.fails = is_watermark_read
     crowd = strangers(2)
     for state_read in store.count(crowd, 7.5):
         assert (state_read.failure, state_read.read, state_read.stored, state_read.state.items) == (
@@ -288,44 +294,44 @@ def test_who_has_no_table_of_shards_counts_nothing_and_says_so(line):
             {},
         )
         assert [key.kind.name for key in state_read.uncounted] == ["payer", "payee", "pair", "device"]
-    assert [(len(requests), until) for requests, until in line.calls] == [(1, 7.5)]
+    assert [(len(requests), until) for requests, until in transport.calls] == [(1, 7.5)]
     with pytest.raises(UnavailableError):
         store.count_again(crowd[0], ["payer"])
-    line.fails = lambda _: False
+    transport.fails = lambda _: False
     assert [state_read.state.recounted for state_read in store.count(crowd)] == [False, False]
 
 
-def test_of_each_commit_the_error_the_winner_or_nothing_is_told_in_its_place(line, store):
+def test_each_commit_returns_its_error_the_earlier_decision_or_none_in_its_place(transport, store):
     new, known, failing = strangers(3)
     store.commit([record(known, b"theirs")])
-    line.calls.clear()
-    line.fails = lambda request: request.payload.get("Item", {}).get("pk") == {"S": failing.transaction_id}
+    transport.calls.clear()
+    transport.fails = lambda request: request.payload.get("Item", {}).get("pk") == {"S": failing.transaction_id}
     kept = store.commit([record(new), record(known), record(failing)], 7.5)
     assert kept == [None, (known.identity, b"theirs"), THROTTLED]
-    ((requests, until),) = line.calls
+    ((requests, until),) = transport.calls
     assert (len(requests), until) == (3, 7.5)
     assert store.find_all({"t-0", "t-1", "t-2"}) == {"t-0": (new.identity, b"{}"), "t-1": (known.identity, b"theirs")}
 
 
-def test_a_look_up_gives_up_when_it_is_told_to(line, store):
+def test_a_look_up_is_given_the_deadline_and_raises_its_error(transport, store):
     assert store.find("t-1", 7.5) is None
-    assert [until for _, until in line.calls] == [7.5]
-    line.fails = lambda _: True
+    assert [until for _, until in transport.calls] == [7.5]
+    transport.fails = lambda _: True
     with pytest.raises(UnavailableError):
         store.find("t-1")
 
 
-def test_only_the_kinds_named_are_counted_again_and_an_error_is_raised(line, store):
+def test_only_the_kinds_named_are_counted_again_and_an_error_is_raised(transport, store):
     (transaction,) = strangers(1)
     assert [key.kind.name for key in store.count_again(transaction, ["pair", "payer"])] == ["payer", "pair"]
-    ((requests, _),) = line.calls
+    ((requests, _),) = transport.calls
     assert [request.payload["Key"]["pk"]["S"] for request in requests] == ["payer#a-0", "pair#a-0|b-0"]
-    line.fails = lambda request: request.payload["Key"]["pk"]["S"].startswith("pair")
+    transport.fails = lambda request: request.payload["Key"]["pk"]["S"].startswith("pair")
     with pytest.raises(ServiceError):
         store.count_again(transaction, ["pair", "payer"])
 
 
-MISSHAPEN: dict[str, tuple[str, Any]] = {
+MALFORMED: dict[str, tuple[str, Any]] = {
     "no attributes": ("update_item", {}),
     "an empty item": ("update_item", {"Attributes": {}}),
     "a list for an item": ("update_item", {"Attributes": ["s1"]}),
@@ -334,22 +340,25 @@ MISSHAPEN: dict[str, tuple[str, Any]] = {
     "a refusal without the item": ("update_item", ConditionFailed({})),
     "no responses": ("batch_get_item", {}),
     "a refused read": ("batch_get_item", ConditionFailed({})),
-    "a refused read with what was there": ("batch_get_item", ConditionFailed({"pk": {"S": "t-0"}})),
+    "a refused read with the stored item": ("batch_get_item", ConditionFailed({"pk": {"S": "t-0"}})),
     "a list for tables": ("batch_get_item", {"Responses": []}),
     "null for rows": ("batch_get_item", {"Responses": {"counters": None}}),
     "null for a row": ("batch_get_item", {"Responses": {"profiles": [None]}}),
     "a map for rows": ("batch_get_item", {"Responses": {"profiles": {"pk": {"S": "account#a-0"}}}}),
     "no pk": ("batch_get_item", {"Responses": {"profiles": [{"o": {"B": ""}}]}}),
     "no sk": ("batch_get_item", {"Responses": {"counters": [{"pk": {"S": "payer#a-0"}}]}}),
-    "no past": ("batch_get_item", {"Responses": {"profiles": [{"pk": {"S": "account#a-0"}, "o": {"B": "AAAA"}}]}}),
+    "no folded history": (
+        "batch_get_item",
+        {"Responses": {"profiles": [{"pk": {"S": "account#a-0"}, "o": {"B": "AAAA"}}]}},
+    ),
     "no decision": ("batch_get_item", {"Responses": {"decisions": [{"pk": {"S": "t-0"}, PACKED: {"B": "AAAA"}}]}}),
 }
 
 
-@pytest.mark.parametrize("of", MISSHAPEN)
-def test_an_answer_that_is_none_leaves_its_payment_unseen_and_every_other_whole(line, store, of):
-    operation, answer = MISSHAPEN[of]
-    line.answers = lambda request: answer if request.operation == operation and "a-0" in str(request) else None
+@pytest.mark.parametrize("of", MALFORMED)
+def test_a_malformed_response_leaves_its_payment_unread_and_every_other_complete(transport, store, of):
+    operation, answer = MALFORMED[of]
+    transport.answers = lambda request: answer if request.operation == operation and "a-0" in str(request) else None
     one, other = strangers(2)
     ((state_read,), (sound,)) = store.count([one]), store.count([other])
     assert isinstance(state_read.failure, UnavailableError)
@@ -357,18 +366,18 @@ def test_an_answer_that_is_none_leaves_its_payment_unseen_and_every_other_whole(
     assert (sound.failure, sound.uncounted, sound.read) == (None, (), True)
     if operation == "update_item":
         assert [key.kind.name for key in state_read.uncounted] == ["payer", "payee", "pair", "device"]
-    line.answers = lambda _: None
+    transport.answers = lambda _: None
     (again,) = store.count([one])
     assert (again.failure, len(again.state.items)) == (None, 4)
 
 
 @pytest.mark.parametrize("of", ["no responses", "null for a row", "no pk"])
-def test_watermarks_that_make_no_sense_are_not_taken_over(line, store, of):
-    line.answers = lambda request: MISSHAPEN[of][1] if standing_fails(request) else None
-    line.now += timedelta(minutes=1)
+def test_malformed_watermarks_are_not_taken_over(transport, store, of):
+    transport.answers = lambda request: MALFORMED[of][1] if is_watermark_read(request) else None
+    transport.now += timedelta(minutes=1)
     (state_read,) = store.count(strangers(1))
     assert state_read.failure is None
-    line.now += SHARDS_LAST
+    transport.now += SHARDS_LAST
     (state_read,) = store.count(strangers(1))
     assert isinstance(state_read.failure, UnavailableError)
 
@@ -389,12 +398,12 @@ def step_of(day: dict[str, str], number: dict[str, str]) -> dict[str, Any]:
         {"B": 10**13},
     ],
 )
-def test_a_table_of_shards_that_makes_no_sense_is_not_taken_over(line, store, steps):
-    line.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, "payee#b-0": steps}
-    line.now += timedelta(minutes=1)
+def test_a_malformed_shard_table_is_not_taken_over(transport, store, steps):
+    transport.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, "payee#b-0": steps}
+    transport.now += timedelta(minutes=1)
     (state_read,) = store.count(strangers(1))
     assert state_read.failure is None
-    fresh = DynamoStore(line, TABLES, 400, lambda: line.now)
+    fresh = DynamoStore(transport, TABLES, 400, lambda: transport.now)
     (state_read,) = fresh.count(strangers(1))
     assert isinstance(state_read.failure, UnavailableError)
 
@@ -402,17 +411,17 @@ def test_a_table_of_shards_that_makes_no_sense_is_not_taken_over(line, store, st
 @pytest.mark.parametrize(
     "answer", [ConditionFailed({}), ConditionFailed({"body_identity": {"B": "AA=="}, PACKED: {"B": "AAAA"}})]
 )
-def test_a_winner_that_cannot_be_read_is_an_error_of_its_own_commit(line, store, answer):
+def test_an_earlier_decision_that_cannot_be_read_is_an_error_of_its_own_commit(transport, store, answer):
     one, other = strangers(2)
-    line.answers = lambda request: answer if request.payload.get("Item", {}).get("pk") == {"S": "t-0"} else None
+    transport.answers = lambda request: answer if request.payload.get("Item", {}).get("pk") == {"S": "t-0"} else None
     error, kept = store.commit([record(one), record(other)])
     assert isinstance(error, UnavailableError)
     assert kept is None
 
 
-def test_a_decision_that_cannot_be_read_is_not_found_and_not_none(line, store):
+def test_a_decision_that_cannot_be_read_is_an_error_and_not_a_missing_one(transport, store):
     broken = {"pk": {"S": "t-1"}, "body_identity": {"B": "AA=="}, PACKED: {"B": "AAAA"}}
-    line.table.tables[TABLES.decisions][("t-1",)] = broken
+    transport.table.tables[TABLES.decisions][("t-1",)] = broken
     with pytest.raises(UnavailableError):
         store.find("t-1")
     with pytest.raises(UnavailableError):
@@ -420,36 +429,36 @@ def test_a_decision_that_cannot_be_read_is_not_found_and_not_none(line, store):
 
 
 PAUSE_S = 0.2
-"""Long beside what a call in memory takes, whatever else the machine does."""
+"""Much longer than a call in memory, even on a busy machine."""
 
 
-def test_no_pause_lasts_beyond_the_deadline(line, store, monkeypatch):
+def test_no_pause_lasts_beyond_the_deadline(transport, store, monkeypatch):
     monkeypatch.setattr(dynamodb, "PAUSE_S", PAUSE_S)
     left = {TABLES.profiles: {"Keys": [{"pk": {"S": "account#a-0"}}]}}
     unprocessed = {"Responses": {}, "UnprocessedKeys": left}
-    line.answers = lambda request: unprocessed if request.operation == "batch_get_item" else None
+    transport.answers = lambda request: unprocessed if request.operation == "batch_get_item" else None
     for ahead_s in (-1.0, 0.0, PAUSE_S):
-        line.calls.clear()
+        transport.calls.clear()
         until = time.monotonic() + ahead_s
         (state_read,) = store.count(strangers(1), until)
         assert str(state_read.failure) == "UnprocessedKeys"
-        assert len(line.calls) == 1
+        assert len(transport.calls) == 1
         assert state_read.uncounted == ()
-    line.calls.clear()
+    transport.calls.clear()
     store.count(strangers(1), time.monotonic() + 1.9 * PAUSE_S)
-    assert len(line.calls) == 2
+    assert len(transport.calls) == 2
 
 
-def test_what_is_uncounted_stands_in_the_row(line, store):
+def test_the_row_names_the_kinds_that_are_uncounted(transport, store):
     one, other = strangers(2)
     store.commit([record(one, uncounted=("payer", "pair")), record(other)])
-    rows = [request.payload["Item"] for requests, _ in line.calls for request in requests]
+    rows = [request.payload["Item"] for requests, _ in transport.calls for request in requests]
     assert [row.get("uncounted") for row in rows] == [{"S": "payer pair"}, None]
 
 
-def test_decisions_are_looked_up_consistently_for_a_stale_read_would_hide_one_that_was_just_made(line, store):
+def test_decisions_are_looked_up_consistently_because_a_stale_read_would_hide_a_new_one(transport, store):
     store.find("t-1")
     store.find_all({"t-1", "t-2"})
-    (one,), (several,) = (requests for requests, _ in line.calls)
+    (one,), (several,) = (requests for requests, _ in transport.calls)
     assert one.payload["ConsistentRead"] is True
     assert several.payload["RequestItems"][TABLES.decisions]["ConsistentRead"] is True

@@ -1,4 +1,4 @@
-"""boto3 and PynamoDB off the hot path: clients with time limits, their errors as ours, and retries of lost races.
+"""boto3 and PynamoDB off the hot path: clients with time limits, translated errors, and retries of lost races.
 
 Queues, bus, archive and the tables that people write to are not timed by the payment app, so they talk through boto3
 and PynamoDB. Nothing that the hot path imports may import this: boto3's first client costs 250 ms of CPU.
@@ -21,7 +21,9 @@ TIMEOUTS = Config(
 )
 
 CONFLICTS = 12
-"""How often a change that met another writer is read and tried again: each round lets at least one of them pass."""
+"""How often a change that met another writer is tried, each time with a new read. In each round at least one writer
+succeeds.
+"""
 
 CONFLICT_PAUSE_S, LONGEST_CONFLICT_PAUSE_S = 0.02, 0.3
 
@@ -37,7 +39,7 @@ def client(service: str) -> Any:  # noqa: ANN401 - boto3 has no types
 def translate_errors(*errors: type[Exception]) -> Iterator[None]:
     """Raise ServiceError or UnavailableError in place of botocore's errors.
 
-    errors  those of a library on top of botocore (PynamoDB), which keep what happened as their `cause`. The caller
+    errors  error classes of a library on top of botocore (PynamoDB); their `cause` is botocore's error. The caller
             passes them, so that a caller without PynamoDB does not import it.
     """
     try:
@@ -52,7 +54,7 @@ def retry_conflicts(change: Callable[[int], T], *errors: type[Exception]) -> T:
     change  reads and writes; its argument is the number of attempts before this one
     errors  as in `translate_errors`; an error with `cancellation_reasons` means that another writer was faster
 
-    Raises UnavailableError when another writer was faster every time, and what `translate_errors` raises.
+    Raises UnavailableError when another writer was faster every time, and the errors of `translate_errors`.
     """
     for attempt in range(CONFLICTS):
         with translate_errors(*errors):
@@ -66,7 +68,11 @@ def retry_conflicts(change: Callable[[int], T], *errors: type[Exception]) -> T:
 
 
 def service_error_of(error: Exception) -> ServiceError:
-    """Translate one of botocore's errors. An error that is no service's answer came from the network: it passes."""
+    """Translate one of botocore's errors. An error without a service's response came from the network, so it passes.
+
+    >>> service_error_of(ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetItem"))
+    ServiceError('AccessDeniedException')
+    """
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)  # PynamoDB's errors come without
         return service_error(error.response["Error"]["Code"], status)

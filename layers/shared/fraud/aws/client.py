@@ -41,15 +41,16 @@ BACKOFF_S = 0.025
 INVOKE = "invoke_endpoint"
 
 OF_ENDPOINT = {"ContentType": "content-type", "Accept": "accept"}
-"""Fields of InvokeEndpoint that travel as headers."""
+"""Fields of InvokeEndpoint that are sent as headers, by name."""
 
 
 class Timeouts(NamedTuple):
     """How long a client waits.
 
     attempts   attempts at one request
-    attempt_s  seconds for an attempt at DynamoDB, which nearly always answers at once. An endpoint computes: cut short
-               and asked again it would compute twice, so an attempt at an endpoint may take all the time there is
+    attempt_s  seconds for an attempt at DynamoDB, which nearly always answers at once. An endpoint computes, and an
+               attempt that is cut short and sent again would make it compute twice. So an attempt at an endpoint may
+               take all the time there is
     total_s    seconds for all requests of one `gather`
     """
 
@@ -62,7 +63,7 @@ _RESOLVER = Resolver()
 
 
 class SystemPorts:
-    """Time, chance and the network as the client uses them. A test replaces it by its own."""
+    """The clock, random pauses and the network as the client uses them. A test passes its own."""
 
     def now(self) -> float:
         """Return the seconds of a clock that never jumps; `until` is a reading of it."""
@@ -91,7 +92,7 @@ class SystemPorts:
         dialled.settimeout(0)
         dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         failed = dialled.connect_ex(target)
-        if failed not in (0, errno.EINPROGRESS):  # what becomes of it is read when the socket is ready
+        if failed not in (0, errno.EINPROGRESS):  # the outcome is read when the socket is ready
             dialled.close()
             raise OSError(failed, "not connected")
         return dialled
@@ -163,7 +164,7 @@ class _Service:
     def connection(self, system: SystemPorts, attempt: int, within_s: float, *, fresh: bool) -> Connection:
         """Return a free connection, or a new one. Raises OSError when the server cannot be dialled."""
         if not fresh:
-            with contextlib.suppress(IndexError):  # not asked first: another thread may take the last one
+            with contextlib.suppress(IndexError):  # no check beforehand: another thread may take the last one
                 while (kept := self.free.pop()).spoke():
                     kept.socket.close()
                 return kept
@@ -192,9 +193,9 @@ class _Gathering:
         self._until = until
         self._calls = calls
         self._numbers = itertools.count()
-        # What may be sent, and from when on: a heap, as equal times are already, which a number tells apart.
+        # A heap of (due time, number, call). The numbers tell equal times apart, and make this list a heap already.
         self._waiting = [(0.0, next(self._numbers), call) for call in calls]
-        self._flying: dict[int, _Call] = {}  # what is under way, by the descriptor of its socket
+        self._flying: dict[int, _Call] = {}  # the calls under way, by the descriptor of their socket
         self._poll = select.poll()
 
     def results(self) -> list[Result]:
@@ -206,7 +207,7 @@ class _Gathering:
                     break
                 self._send_due(now)
                 if self._flying or self._waiting:
-                    events = self._system.wait(self._poll, max(self._next_moment() - self._system.now(), 0))
+                    events = self._system.wait(self._poll, max(self._next_due() - self._system.now(), 0))
                     for descriptor, _ in events:
                         self._advance(descriptor)
                     self._expire()
@@ -215,15 +216,15 @@ class _Gathering:
                 self._drop(descriptor)
         return [UnavailableError("DeadlineExceeded") if call.result is None else call.result for call in self._calls]
 
-    def _next_moment(self) -> float:
-        """Return the next time at which something is to be done although no event comes."""
+    def _next_due(self) -> float:
+        """Return the next time at which something is due even if no event comes."""
         times = [call.gives_up for call in self._flying.values()]
         if self._waiting and len(self._flying) < CONNECTIONS:
             times.append(self._waiting[0][0])
         return min(*times, self._until)
 
     def _send_due(self, now: float) -> None:
-        """Send every call that is due as soon as its bytes are made: others are answered meanwhile."""
+        """Send every call that is due, each as soon as its bytes are made: the others are answered meanwhile."""
         while self._waiting and self._waiting[0][0] <= now and len(self._flying) < CONNECTIONS:
             _, _, call = heapq.heappop(self._waiting)
             self._send(call, fresh=call.attempt > 0)
@@ -281,7 +282,7 @@ class _Gathering:
     def _expire(self) -> None:
         """Give up every attempt whose time is over."""
         now = self._system.now()
-        if now >= self._until:  # the whole step is over; `results` says so of each call
+        if now >= self._until:  # the whole step is over; `results` returns that as the error of each open call
             return
         for descriptor, call in list(self._flying.items()):
             if call.gives_up <= now:

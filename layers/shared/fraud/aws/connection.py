@@ -16,7 +16,7 @@ LONGEST_HEAD = 65_536
 LONGEST_BODY = 1 << 25
 """Bytes; more than DynamoDB or SageMaker send. A reply without an end must neither hold up a payment nor fill memory.
 """
-LONGEST_NUMBER = 9  # digits of such a length
+LONGEST_NUMBER = 9  # a length with so many digits is more than LONGEST_BODY
 
 T = TypeVar("T")
 
@@ -31,7 +31,9 @@ class Reply(NamedTuple):
 
 
 Exchange = Generator[int, None, Reply]
-"""A request and its reply, without blocking: it yields the poll event that it waits for, and goes on when it came."""
+"""A request and its reply, without blocking. It yields the poll event that it waits for; its caller resumes it when the
+event has come.
+"""
 
 
 class UnreadableAnswerError(OSError):
@@ -63,7 +65,7 @@ class Connection:
     def __init__(self, dialled: socket.socket, tls: Tls | None) -> None:
         self.socket = dialled
         self.used = False
-        """Whether it has brought an answer before."""
+        """Whether it has brought a reply before."""
         self.heard = False
         """Whether anything has come since the last request."""
         self._tls = tls
@@ -88,17 +90,17 @@ class Connection:
         unsent = memoryview(message)
         while unsent:
             unsent = unsent[(yield from _done(select.POLLOUT, self.socket.send, unsent)) :]
-        yield select.POLLIN  # no answer is there already
+        yield select.POLLIN  # the reply cannot be there yet
         reply = yield from self._reply()
         if self._tls is not None and not self.used:
-            self._tls.keep(self.socket)  # not before: the server sends it after the handshake
+            self._tls.keep(self.socket)  # only now: the server sends the session after the handshake
         self.used = True
         return reply
 
     def _open(self) -> Generator[int, None, None]:
         yield select.POLLOUT
         if error := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            raise OSError(error, "not connected")  # of the subclass that the number stands for
+            raise OSError(error, "not connected")  # Python makes it the subclass for this number
         if self._tls is not None:
             self.socket = encrypted = self._tls.wrapped(self.socket)
             yield from _done(select.POLLIN, encrypted.do_handshake)
@@ -117,7 +119,7 @@ class Connection:
         elif header(head, b"transfer-encoding").lower() == b"chunked":
             body = yield from self._chunks(body)
         else:
-            raise UnreadableAnswerError  # as long as it likes: a cut could not be told from its end
+            raise UnreadableAnswerError  # a body without a length: a broken connection could not be told from its end
         return Reply(int(head[9:12]), head, body, last)
 
     def _rest(self, body: bytes, length: int) -> Generator[int, None, bytes]:
@@ -135,7 +137,11 @@ class Connection:
         return body
 
     def _chunks(self, begun: bytes) -> Generator[int, None, bytes]:
-        """A chunked body: size in hexadecimal, line's end, bytes, line's end; then a chunk of none, and trailers."""
+        """Receive a chunked body.
+
+        Each chunk is its size in hexadecimal, a line's end, its bytes, a line's end. A chunk of size 0 and trailers end
+        it.
+        """
         received, body = bytearray(begun), bytearray()
         while True:
             while (end := received.find(b"\r\n")) < 0:
@@ -157,7 +163,10 @@ class Connection:
             del received[: size + 2]
 
     def _bounded_more(self, line: bytes | bytearray) -> Generator[int, None, bytes]:
-        """More of what has an end, but a short one."""
+        """Receive more of a part that must be short: a head, a chunk's size, the trailers.
+
+        Raises UnreadableAnswerError when it is longer than LONGEST_HEAD.
+        """
         if len(line) > LONGEST_HEAD:
             raise UnreadableAnswerError
         return (yield from self._more())
@@ -171,7 +180,7 @@ class Connection:
 
 
 def _done(event: int, attempt: Callable[..., T], *arguments: object) -> Generator[int, None, T]:
-    """Return what a socket's method returns, once it need not block.
+    """Call a socket's method until it need not block, and return its result.
 
     event  the poll event to wait for, unless TLS asks for another one
     """
@@ -187,6 +196,13 @@ def _done(event: int, attempt: Callable[..., T], *arguments: object) -> Generato
 
 
 def header(head: bytes, name: bytes) -> bytes:
-    """The value of a header; empty when there is none."""
+    r"""Return the value of a header, or b"" when there is none.
+
+    head  status line and headers; each line ends with CR LF
+    name  in lower case
+
+    >>> header(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n", b"content-length")
+    b'7'
+    """
     start = head.lower().find(b"\r\n%b:" % name)
     return b"" if start < 0 else head[start + len(name) + 3 : head.index(b"\r\n", start + 2)].strip()

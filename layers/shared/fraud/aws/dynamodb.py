@@ -26,7 +26,7 @@ PAUSE_S = 0.01
 
 
 MALFORMED = (AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error, zlib.error)
-"""Errors of reading a response that is not as DynamoDB answers, or a row that is not as the library writes it."""
+"""Errors of reading a response that DynamoDB would not send, or a row that the library would not write."""
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def typed_key(*key: str) -> dict[str, dict[str, str]]:
 
 
 def split_by_call(keys: Sequence[T]) -> list[Sequence[T]]:
-    """Deal keys, or anything that needs one key each, into as many parts as they need calls of BatchGetItem.
+    """Split keys, or anything that needs one key each, into one part for each BatchGetItem that they need.
 
     >>> [len(part) for part in split_by_call(range(250))]
     [100, 100, 50]
@@ -50,7 +50,10 @@ def split_by_call(keys: Sequence[T]) -> list[Sequence[T]]:
 
 
 def batch_read(tables: Mapping[str, Mapping[str, Any]]) -> Request:
-    """Build one BatchGetItem: by table its `Keys`, and how they are read."""
+    """Build one BatchGetItem.
+
+    tables  by table name: the `Keys` to read, and options such as `ConsistentRead`
+    """
     return Request("batch_get_item", {"RequestItems": tables})
 
 
@@ -81,9 +84,14 @@ def read_all(transport: Transport, answer: Response, until: float | None = None)
 
 @contextlib.contextmanager
 def malformed_as_unavailable() -> Iterator[None]:
-    """Raise UnavailableError in place of what reading a malformed response raises (MALFORMED).
+    """Raise UnavailableError in place of the errors of reading a malformed response (MALFORMED).
 
-    The same request may be answered well at another time, or by another server.
+    It is an error that passes: at another time, or from another server, the same request may get a sound response.
+
+    >>> with malformed_as_unavailable():
+    ...     {}["Attributes"]
+    Traceback (most recent call last):
+    fraud.errors.UnavailableError: MisshapenAnswer
     """
     try:
         yield
@@ -99,5 +107,9 @@ def required_field(answer: Response, field: str) -> Any:  # noqa: ANN401 - an it
 
 
 def optional_field(answer: Response, field: str) -> Any:  # noqa: ANN401 - rows, or one of them
-    """Return a field that a response may lack; empty then. A failed condition has no fields: its item is not one."""
+    """Return a field that a response may lack, or an empty one. A failed condition has no fields: its item is not one.
+
+    >>> optional_field({"Item": {"pk": {"S": "a"}}}, "Item"), optional_field({}, "Item")
+    ({'pk': {'S': 'a'}}, {})
+    """
     return {} if isinstance(answer, ConditionFailed) else answer.get(field, {})

@@ -12,7 +12,7 @@ from fraud.errors import ServiceError, UnavailableError
 
 CONNECT_S, READ_S, ATTEMPTS = 1, 3, 2
 """Time limits of a slow-path call: seconds to connect, seconds to read, attempts in all. A call that hangs must leave
-the function time to say so.
+the function time to report it.
 """
 
 PASSING = frozenset(
@@ -38,7 +38,7 @@ PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_RE
 def service_error(code: str, status: int) -> ServiceError:
     """Translate a service's error: UnavailableError when the same request may be sent again, else ServiceError.
 
-    code    the service's own word for the error
+    code    the service's own code of the error
     status  of the HTTP reply; 0 when it is not known
 
     >>> type(service_error("ThrottlingException", 400)).__name__, type(service_error("AccessDenied", 403)).__name__
@@ -49,7 +49,7 @@ def service_error(code: str, status: int) -> ServiceError:
 
 
 def longest_pause_s(attempt: int, first_s: float, most_s: float = math.inf) -> float:
-    """Seconds that the pause after an attempt may last: `first_s` after attempt 0, twice as long after each later one.
+    """Return the most seconds of a pause after an attempt: `first_s` after attempt 0, doubled after each later one.
 
     >>> [longest_pause_s(attempt, 0.02, 0.1) for attempt in range(4)]
     [0.02, 0.04, 0.08, 0.1]
@@ -58,7 +58,7 @@ def longest_pause_s(attempt: int, first_s: float, most_s: float = math.inf) -> f
 
 
 def pause_s(attempt: int, first_s: float, most_s: float = math.inf) -> float:
-    """A random pause of up to `longest_pause_s`, so that callers who failed together do not come back together.
+    """Return a random pause of up to `longest_pause_s` seconds: callers that failed together must not return together.
 
     Full jitter: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """

@@ -22,7 +22,11 @@ def body_of(event: Event) -> str | bytes:
 
 
 def caller_arn(event: Event) -> str:
-    """Return the caller's ARN, as API Gateway authenticated it."""
+    """Return the caller's ARN, as API Gateway authenticated it. Raises KeyError for a route without IAM.
+
+    >>> caller_arn({"requestContext": {"authorizer": {"iam": {"userArn": "arn:aws:iam::1:user/a"}}}})
+    'arn:aws:iam::1:user/a'
+    """
     arn: str = event["requestContext"]["authorizer"]["iam"]["userArn"]
     return arn
 

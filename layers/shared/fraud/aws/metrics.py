@@ -28,7 +28,7 @@ def log_line(
 
     dimensions  name and value; the metrics are recorded under all of them together
     metrics     name and value, with the unit that the name's ending says
-    fields      what only a reader of the log needs
+    fields      name and value of facts for a reader of the log; no metric is made of them
     rollups     names of fewer dimensions under which the same metrics are recorded once more
     """
     definition = {
@@ -41,7 +41,7 @@ def log_line(
 
 
 def log_refusal(error: Exception, door: str) -> None:
-    """Log a request that got no answer but an error: its class, its code, and the rules that the request broke.
+    """Log a request that was answered with an error: its class, its code, and the rules that the request broke.
 
     The error's text could quote the request, so it is left out. An error that is not the library's counts as an
     internal one.
@@ -54,7 +54,7 @@ def log_refusal(error: Exception, door: str) -> None:
 
 
 def log_degraded(part: str, cause: str) -> None:
-    """Log that a decision had to do without one of its parts; `cause` is the service's code for why."""
+    """Log that a decision had to do without one of its parts. `cause` is the code of the service's error."""
     log_line({"Part": part}, {"Degraded": 1}, {"cause": cause})
 
 

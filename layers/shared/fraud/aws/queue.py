@@ -1,4 +1,7 @@
-"""A queue on SQS. It needs boto3, which a payment's function never loads; so it is apart from the fold that uses it."""
+"""A queue on SQS.
+
+It needs boto3, which a payment's function never loads. So it is apart from the fold worker that uses it.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,11 @@ class SqsQueue:
         self._url = url
 
     def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Queue the messages, ten a call."""
+        """Queue the messages, ten a call.
+
+        Raises UnavailableError when the queue does not respond or does not take a message, and ServiceError when it
+        refuses the call. Some of the messages may be queued then.
+        """
         for start in range(0, len(messages), MESSAGES_PER_CALL):
             entries = [
                 {"Id": str(n), "MessageBody": json.dumps(message)}

@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 LAST_S = 5
-"""How long what was found serves: DynamoDB's addresses change every few seconds, to spread load."""
+"""Seconds after which known addresses are looked up again: DynamoDB's change every few seconds, to spread load."""
 
 FAILURE_LASTS_S = 0.1
-"""How long what could not be found is not looked for again: the requests of one step ask within a millisecond."""
+"""Seconds without another look-up after a failed one: the requests of one step ask within a millisecond."""
 
 WAIT_S = 0.1
-"""How long a look-up is waited for, all who ask for the name together; it goes on, and serves who asks later."""
+"""Most seconds to wait for a look-up, counted from its start for all callers together. After that it goes on, and
+serves later callers.
+"""
 
 Address = tuple[Any, ...]
 """A row of `socket.getaddrinfo`."""
@@ -38,8 +40,10 @@ class Resolver:
         self._known: dict[tuple[str, int], Sequence[Address]] = {}
 
     def addresses(self, name: str, port: int, within_s: float = WAIT_S) -> Sequence[Address]:
-        """The addresses of a name: those found last, looked up again behind the caller's back when they are old. Where
-        none are known, waits for them, for `within_s` seconds at most. Raises OSError if there are none then.
+        """Return the addresses of a name that were found last.
+
+        Old addresses are looked up again in the background. When none are known, this waits for the look-up, for at
+        most `within_s` seconds. Raises OSError if none are known then.
         """
         host = name, port
         latest = self._latest.get(host)
@@ -56,7 +60,7 @@ class Resolver:
 
 
 class _LookUp:
-    """One look-up, on its way from the start."""
+    """One look-up, started at once in a thread of its own."""
 
     def __init__(self, look_up: Callable[[], Sequence[Address]], monotonic: Callable[[], float]) -> None:
         self.began = monotonic()
@@ -69,7 +73,7 @@ class _LookUp:
         threading.Thread(target=self._run, daemon=True).start()
 
     def serves_until(self) -> float:
-        """When another look-up is due: none while this one is under way."""
+        """Return the time at which another look-up is due: infinity while this one is under way."""
         if not self.ended.is_set():
             return float("inf")
         return self._ended_at + (FAILURE_LASTS_S if self.error else LAST_S)

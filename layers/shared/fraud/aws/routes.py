@@ -27,7 +27,7 @@ def resolver(door: str) -> APIGatewayHttpResolver:
 
 
 def json_response(body: str) -> Response[str]:
-    """Answer 200 with JSON that is spelled out already, byte for byte."""
+    """Answer 200 with JSON text that is written already, byte for byte."""
     return Response(HTTPStatus.OK, content_types.APPLICATION_JSON, body)
 
 

@@ -16,7 +16,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 class Signer:
-    """Signs requests to one service in one region with one set of credentials; `token` is a temporary one's."""
+    """Signs requests to one service in one region with one set of credentials; `token` comes with temporary ones."""
 
     def __init__(self, key_id: str, secret: str, token: str | None, region: str, service: str) -> None:
         self._key_id = key_id
@@ -26,11 +26,16 @@ class Signer:
         self._day = "", b""  # the last day signed on and its key, replaced as one because threads may share a signer
 
     def sign(self, method: str, path: str, headers: Mapping[str, str], body: bytes, at: float) -> dict[str, str]:
-        """The headers of a request, with date, token and signature.
+        """Return the headers of a request with date, token and signature added.
 
         path     as it is sent: percent-encoded, without a query and without dot segments
         headers  all that are to be signed, `host` among them; names in lower case, values without surplus spaces
         at       seconds since the epoch; AWS takes a signature that is at most five minutes off its own clock
+
+        >>> signer = Signer("AKIDEXAMPLE", "secret", None, "us-east-1", "dynamodb")
+        >>> signed = signer.sign("POST", "/", {"host": "example.com"}, b"", 1_440_938_160)
+        >>> signed["x-amz-date"], signed["authorization"].partition(",")[0]
+        ('20150830T123600Z', 'AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/dynamodb/aws4_request')
         """
         timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
         signed = dict(headers)
@@ -66,5 +71,9 @@ def _mac(key: bytes, text: str) -> bytes:
 
 @lru_cache(maxsize=64)
 def _encoded_again(path: str) -> str:
-    """Every service but S3 signs its path encoded once more than it is sent."""
+    """Return the path as it is signed: every service but S3 signs it encoded once more than it is sent.
+
+    >>> _encoded_again("/endpoints/a%20b/invocations")
+    '/endpoints/a%2520b/invocations'
+    """
     return quote(path, safe="/~")

@@ -1,5 +1,4 @@
-"""The one base of every PynamoDB model: the slow path's time limits, one spelling of time, and tables bound to an
-instance.
+"""The base of every PynamoDB model: the slow path's time limits, one spelling of time, and tables bound by a store.
 
 A model class describes a row and knows no table. A store binds it to the table that its settings name (`bound`), so two
 stores in one process, a test's and a door's, never write into each other's tables (D-062).

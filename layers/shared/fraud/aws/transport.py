@@ -1,4 +1,4 @@
-"""Requests to AWS and their results as values, and `Transport`, which sends some together.
+"""Requests to AWS and their results as values, and `Transport`, which sends several together.
 
 `client.AwsClient` is the transport in production. A store or a worker is given one and knows no other; a test gives it
 a table in memory.
@@ -32,7 +32,13 @@ Result = Response | ServiceError
 
 
 def all_or_raise(results: Iterable[Result]) -> list[Response]:
-    """Return the responses when every request has one. Raises the first error among the results."""
+    """Return the responses when every request has one. Raises the first error among the results.
+
+    A failed condition is a response, not an error.
+
+    >>> all_or_raise([{"Item": {}}, ConditionFailed({"pk": {"S": "a"}})])
+    [{'Item': {}}, ConditionFailed(item={'pk': {'S': 'a'}})]
+    """
     responses: list[Response] = []
     for result in results:
         if isinstance(result, ServiceError):
@@ -51,10 +57,10 @@ def binary(content: bytes | str) -> bytes:
 
 
 class Transport(Protocol):
-    """Sends requests together and gathers their answers."""
+    """Sends requests together and gathers their results."""
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         """Return results in the order of the requests: a response, or the error in its place.
 
-        until  reading of `time.monotonic` after which it waits no longer; None: the transport's own limit
+        until  reading of `time.monotonic` after which the transport waits no longer; None: the transport's own limit
         """

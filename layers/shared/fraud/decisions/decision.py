@@ -1,7 +1,8 @@
-"""The decision as it is answered and shown: POST /decisions, GET /decisions/{id} and what happened since.
+"""The response to POST /decisions, and the view of it with its later history that GET /decisions/{id} returns.
 
-The stored body is the answer, byte for byte, for as long as the decision is kept; so everything that shaped it
-(versions, degradation, step times) is in it. Only `advice` is meant for the payer: reasons would teach a fraudster.
+The stored body is the response, byte for byte, for as long as the decision is kept. So everything that shaped the
+decision (versions, degradation, step times) is in it. Only `advice` is meant for the payer: reasons would teach a
+fraudster.
 """
 
 import json
@@ -15,7 +16,7 @@ from fraud.transaction import Id, Instant
 
 
 class ModelUsed(BaseModel):
-    """The model whose score and thresholds decided. Null: none was asked, by the segment or because counters failed."""
+    """The model whose score and thresholds decided. Null: the segment asks no model, or the counters failed."""
 
     version: str | None
 
@@ -29,26 +30,26 @@ class StepTimes(BaseModel):
 
 
 class Decision(BaseModel):
-    """The answer of POST /decisions."""
+    """The response to POST /decisions."""
 
     transaction_id: Id
     outcome: Outcome
     score: float | None = Field(ge=0, le=1, description="Probability of fraud; null where no model was asked.")
     reasons: list[Reason] = Field(description="Internal: never shown to the payer.")
-    suppressed: list[Reason] = Field(description="What would have been a reason, silenced by an allow entry.")
+    suppressed: list[Reason] = Field(description="Reasons that an allow entry silenced: they did not decide.")
     advice: Advice = Field(description="The only field meant for the payer.")
     segment: str
     model: ModelUsed
     degraded: list[str] = Field(
-        description="What was missing: `state` when counters could not be had in time and the outage policy decided,"
-        " `profile` when the windows of 7 and 30 days are behind, `model` when the embedded one stood in for the"
-        " endpoint, `rule:<id>` for a rule or segment that failed."
+        description="The parts that were missing: `state` when counters could not be had in time and the outage policy"
+        " decided, `profile` when the windows of 7 and 30 days are behind, `model` when the embedded one stood in for"
+        " the endpoint, `rule:<id>` for a rule or segment that failed."
     )
     recounted: bool = Field(
         description="An earlier or concurrent try had counted the attempt before this decision was made."
     )
     policy_version: str
-    retryable: bool = Field(description="False: no new id will help.")
+    retryable: bool = Field(description="False: another attempt under a new id will not help.")
     decided_at: Instant
     steps_ms: StepTimes
 
@@ -62,7 +63,7 @@ class StatusChange(BaseModel):
 
 
 class DecisionView(BaseModel):
-    """The answer of GET /decisions/{transaction_id}: the decision as it was given, and its status now."""
+    """The response to GET /decisions/{transaction_id}: the decision as it was given, and its status now."""
 
     decision: Decision
     status: Literal["final", "pending"]
@@ -71,7 +72,12 @@ class DecisionView(BaseModel):
 
 
 def view(stored: StoredDecision) -> bytes:
-    """Return the answer of GET: the stored bytes unchanged inside, status and history around them."""
+    """Return the response to GET /decisions/{transaction_id}: the stored bytes unchanged, and status and history.
+
+    >>> seen = view(StoredDecision(b"", b'{"outcome":"review", "decided_at":"2026-03-04T12:00:00Z"}'))
+    >>> b'{"outcome":"review", "decided_at":"2026-03-04T12:00:00Z"}' in seen, json.loads(seen)["status"]
+    (True, 'pending')
+    """
     decision = json.loads(stored.answer)
     outcome = Outcome(decision["outcome"])
     around = {

@@ -1,7 +1,7 @@
 """The story of a payment: read state, segment, features, score, rules, decision, commit.
 
-It is pure: everything that touches a network or a clock is an argument, and the Protocols below say what it asks of
-them. It takes at most three sequential network steps: state (count and read), model, commit.
+This module is pure: the store, the scorer and the clock are arguments, and the Protocols below name the calls to them.
+A payment takes at most three sequential network steps: state (count and read), model, commit.
 
 `evaluate` serves a caller who waits, and always answers. `evaluate_all` serves a batch that may come again: its
 payments share the steps, and it first looks up which of them are decided already.
@@ -36,7 +36,7 @@ from fraud.scoring.score import Scoring
 from fraud.transaction import MAX_AGE, Transaction
 
 REASONS_OF_THE_MODEL = 4
-"""How many reason codes the model may give: an analyst reads the strongest, not thirty."""
+"""Most reason codes that the model may give: an analyst reads the strongest few, not thirty."""
 
 STATE_SHARE, MODEL_SHARE = 0.5, 0.75
 """Shares of the deadline after which the state, then the model, must have answered. The rest is left to the commit."""
@@ -72,7 +72,7 @@ class Scorer(Protocol):
     def score(self, vectors: Sequence[features.Vector], until: float | None = None) -> Scoring:
         """Score one or more vectors by one model with one call. Never raises.
 
-        until  reading of `time.monotonic` by which the answer must be there
+        until  reading of `time.monotonic` by which the scores must be there
         """
 
 
@@ -93,8 +93,9 @@ class Evaluation(NamedTuple):
     def repeated(cls, transaction: Transaction, stored: StoredDecision, uncounted: ServiceError | None = None) -> Self:
         """Repeat the stored answer.
 
-        Raises ConflictingBodyError when it answered another body. When that attempt could not be counted, raises the
-        reason (`uncounted`) instead: no row tells of the attempt, so only its caller can send it again.
+        Raises ConflictingBodyError when the stored decision is that of another body. When the attempt with this body
+        could not be counted, raises the reason (`uncounted`) instead: no row tells of the attempt, so only its caller
+        can send it again.
         """
         if stored.identity != transaction.identity:
             raise uncounted or ConflictingBodyError
@@ -128,8 +129,8 @@ class ModelResult(NamedTuple):
 class UncommittedDecision(NamedTuple):
     """A decision before its commit.
 
-    record   what the commit stores
-    failure  why the decision had to do without its counters, if it had to
+    record   all that the commit stores
+    failure  the error for which the decision had to do without its counters; None when it had them
     large    kinds of counters whose item has grown too large
     """
 
@@ -190,7 +191,8 @@ class Evaluator:
         Return for each the evaluation, or the error in its place; a payment that could not be parsed is its error
         already. Nothing is counted under an id that is decided already; when the decisions cannot be looked up, all
         payments fail. Payments that share nothing take each step together, and one call scores all of them. When a
-        service fails a payment, every later payment that shares something with it fails too, or it would overtake.
+        service fails a payment, every later payment that shares something with it fails too. Otherwise the later one
+        would overtake the failed one.
         """
         try:
             known = self.store.find_all({each.transaction_id for each in payments if isinstance(each, Transaction)})
@@ -217,14 +219,14 @@ class Evaluator:
         return [batch.results[n] for n in range(len(payments))]
 
     def fallback(self, transaction: Transaction) -> Fallback:
-        """Tell the caller what it may do while nothing can be stored: a pure function of payment and policy."""
+        """Return the outcome to follow while no decision can be stored: a pure function of payment and policy."""
         policy_result = self.rule_book.judge_blind(transaction, None)
         return Fallback(
             outcome=worst([hit.outcome for hit in policy_result.hits]), policy_version=self.rule_book.version
         )
 
     def _assess(self, transaction: Transaction, state_read: StateRead) -> Assessed:
-        """Find segment and rule hits: by the counters or, when those are incomplete, by the outage policy."""
+        """Find segment and rule hits by the counters or, when those are incomplete, by the outage policy."""
         if state_read.failure is not None:
             values = dict(windows.ABSENT)
             vector = features.vector(transaction, values)
@@ -238,7 +240,7 @@ class Evaluator:
     def _decide(
         self, assessed: Sequence[Assessed], now: datetime, state: tuple[float, float], until: float | None
     ) -> list[UncommittedDecision]:
-        """Score the payments that ask the model with one call, and decide all.
+        """Score the payments that ask the model with one call, and decide all payments.
 
         state  readings of `monotonic` at which the state step began and ended
         """
@@ -247,26 +249,29 @@ class Evaluator:
         scoring = self.scorer.score(vectors, until) if vectors else None
         steps = StepTimes(state=_ms(*state), rules=_ms(state[1], asked), model=_ms(asked, self.monotonic()))
         places = iter(range(len(vectors)))
-        results = [
+        model_results = [
             self._model_result(scoring, next(places)) if scoring and each.asks_model else None for each in assessed
         ]
-        return [self._combine(each, result, now, steps) for each, result in zip(assessed, results, strict=True)]
+        return [
+            self._combine(each, model_result, now, steps)
+            for each, model_result in zip(assessed, model_results, strict=True)
+        ]
 
     def _model_result(self, scoring: Scoring, place: int) -> ModelResult:
-        """Read the model's result for the payment at `place`, by the thresholds that came with the scores."""
+        """Return the model's result for the payment at `place`, by the thresholds that came with the scores."""
         outcome = by_score(scoring.scores[place], scoring.thresholds)
-        said = outcome is not Outcome.APPROVE
-        hits = (self.rule_book.explain(outcome, scoring.contributions[place]),) if said else ()
+        is_hit = outcome is not Outcome.APPROVE
+        hits = (self.rule_book.explain(outcome, scoring.contributions[place]),) if is_hit else ()
         return ModelResult(scoring.scores[place], hits, scoring.version, scoring.degraded)
 
     def _combine(
         self, assessed: Assessed, model_result: ModelResult | None, now: datetime, steps: StepTimes
     ) -> UncommittedDecision:
-        """Combine rule hits and the model's into one decision and its record."""
+        """Combine the hits of rules and model into one decision and its record."""
         transaction, state_read, values, vector, policy_result = assessed
-        opinions = policy_result.hits if model_result is None else (*policy_result.hits, *model_result.hits)
+        every_hit = policy_result.hits if model_result is None else (*policy_result.hits, *model_result.hits)
         allowed = silenced(transaction, state_read.state)
-        hits = [hit for hit in opinions if not hit.silenced_by(allowed)]
+        hits = [hit for hit in every_hit if not hit.silenced_by(allowed)]
         outcome = worst([hit.outcome for hit in hits])
         missing = {
             "state": state_read.failure is not None,
@@ -278,7 +283,7 @@ class Evaluator:
             outcome=outcome,
             score=model_result and model_result.score,
             reasons=_reasons(hits),
-            suppressed=_reasons([hit for hit in opinions if hit.silenced_by(allowed)]),
+            suppressed=_reasons([hit for hit in every_hit if hit.silenced_by(allowed)]),
             advice=ADVICE[outcome],
             segment=policy_result.segment.id,
             model=ModelUsed(version=model_result and model_result.version),
@@ -323,8 +328,8 @@ def _begin_batch(
 def _recall(transaction: Transaction, stored: StoredDecision | None) -> Evaluation:
     """Answer a payment that is not to be counted with its stored decision, however old that is.
 
-    Raises InvalidRequestError when it has none: it is too old then, and a new decision would rest on closed counters.
-    Raises ConflictingBodyError when another body was decided.
+    Raises InvalidRequestError when the payment has no stored decision: it is too old then, and a new decision would
+    rest on closed counters. Raises ConflictingBodyError when another body was decided.
     """
     if stored is None:
         raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
@@ -334,12 +339,12 @@ def _recall(transaction: Transaction, stored: StoredDecision | None) -> Evaluati
 def _finish(uncommitted: UncommittedDecision, kept: StoredDecision | ServiceError | None) -> Evaluation:
     """Answer with the decision that was stored, or with the one that was there first.
 
-    Raises the error of the commit, and what `Evaluation.repeated` raises.
+    Raises the error of the commit, and the errors of `Evaluation.repeated`.
     """
     if isinstance(kept, ServiceError):
         raise kept
     own = StoredDecision(uncommitted.record.transaction.identity, uncommitted.record.answer)
-    if kept in (None, own):  # its own: the response to the first attempt was lost
+    if kept in (None, own):  # its own row: the response to the first commit was lost
         cause = None if uncommitted.failure is None else uncommitted.failure.code
         return Evaluation(own.answer, uncommitted.decision, cause, uncommitted.large)
     uncounted = uncommitted.failure if uncommitted.record.uncounted else None
@@ -347,7 +352,7 @@ def _finish(uncommitted: UncommittedDecision, kept: StoredDecision | ServiceErro
 
 
 def _reasons(hits: Sequence[Hit]) -> list[Reason]:
-    """Return the reasons of the most severe hits first, of the model only its strongest few."""
+    """Return the reasons, those of the most severe hits first, and of the model only the strongest few."""
     ordered = sorted(hits, key=lambda hit: -hit.outcome.severity())
     return [reason for hit in ordered for reason in hit.reasons[:REASONS_OF_THE_MODEL]]
 

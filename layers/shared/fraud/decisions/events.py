@@ -1,7 +1,8 @@
 """Messages that leave the system: DecisionMade to the event bus, undecidable stream records to their queue.
 
-Each carries an identity that stays the same when it is sent again, which happens: a consumer drops what it has seen.
-Clients are made when they are first needed, because most batches send nothing to the queue.
+Each message carries an identity that stays the same when the message is sent again. That happens, so a consumer drops
+the identities that it has seen. Clients are made when they are first needed, because most batches send nothing to the
+queue.
 """
 
 import base64
@@ -53,7 +54,7 @@ class DecisionMade(BaseModel):
 
     @classmethod
     def of(cls, contents: Contents, decided_at: str) -> Self:
-        """Build the event from the packed part of a decision's row, and its time as the row spells it."""
+        """Build the event from the packed part of a decision's row and from the time of the decision in that row."""
         transaction, answer = json.loads(contents.transaction), json.loads(contents.answer)
         copied = {name: (transaction | answer).get(name) for name in cls.model_fields}
         identity = hashlib.sha256(f"{transaction['transaction_id']} {decided_at}".encode()).hexdigest()[:32]
@@ -69,7 +70,7 @@ class DecisionMade(BaseModel):
 
 
 class Undecidable(NamedTuple):
-    """A stream record that no retry can decide: why, what it was, and where it stood in the stream."""
+    """A stream record that no retry can decide: the reason, its faults, its bytes, and its place in the stream."""
 
     reason: str
     faults: tuple[Fault, ...]
@@ -88,8 +89,9 @@ class Outbox:
         self._settings = settings
 
     def set_aside(self, record: Undecidable) -> None:
-        """Queue a record for people to mend. The message names fields and rules, never values, beside the record
-        itself.
+        """Queue a record for people to mend.
+
+        Beside the record itself, the message names fields and rules, never values.
         """
         message: dict[str, Any] = {
             "reason": record.reason,
@@ -143,7 +145,11 @@ class Outbox:
 
 
 def _field(fault: Fault) -> str:
-    """Return the faulty field by our name for it: a name that the sender made up may tell of a person."""
+    """Return the faulty field if it is one of ours: a name that the sender made up may tell of a person.
+
+    >>> _field(Fault("metadata.hanako", "too_long", "")), _field(Fault("hanako", "unknown_field", ""))
+    ('metadata', 'unknown')
+    """
     name = fault.field.partition(".")[0]
     return name if name in Transaction.model_fields or name == "body" else "unknown"
 

@@ -1,4 +1,4 @@
-"""Metrics of decisions: outcomes, step times, what was degraded, and updates that were counted afterwards."""
+"""Metrics of decisions: outcomes, step times, degraded parts, and updates that were counted afterwards."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""The record of a decision, and its packing: one deflated attribute that repeats the answer byte for byte.
+"""The record of a decision, and its packing: one deflated attribute that keeps the answer byte for byte.
 
 `DecisionRecord` is all that one commit stores, `Contents` the part of it that is packed, `StoredDecision` the part that
-a repeat needs, `StateRead` what the store read before the decision. Pure; `store` turns them into DynamoDB's rows.
+a repeat needs, `StateRead` the result of the state step. Pure; `decisions.store` turns them into DynamoDB's rows.
 """
 
 import json
@@ -30,7 +30,7 @@ class DecisionRecord(NamedTuple):
     features: bytes
     fingerprint: str
     uncounted: tuple[str, ...] = ()
-    """Kinds of counters whose update was not acknowledged: to be sent again."""
+    """Kinds of counters whose update was not acknowledged. `repair` sends these updates again."""
 
 
 PACKED = "z1"
@@ -51,8 +51,9 @@ _DICTIONARY = (
     b'"standard","model":{"version":"embedded-"},"degraded":[],"recounted":false,"policy_version":"packaged-1-",'
     b'"retryable":false,"decided_at":"2026-","steps_ms":{"state":4.1,"model":0.1,"rules":0.5}}'
 )
-"""The text that nearly every row repeats, the most usual last. It never changes, or stored rows become unreadable: a
-better dictionary takes another name beside this one.
+"""The preset dictionary of deflate: the text that nearly every row repeats, the most usual last.
+
+It never changes, or stored rows become unreadable. A better dictionary takes another name beside this one.
 """
 
 
@@ -62,6 +63,10 @@ class Contents(NamedTuple):
     transaction  canonical JSON
     counters     JSON list in the order of windows.NAMES
     answer       the body that the caller got
+
+    >>> contents = Contents(b'{"type":"p2p"}', b"[1.0]", b'{"outcome":"approve"}')
+    >>> Contents.unpacked(contents.packed()) == contents
+    True
     """
 
     transaction: bytes
@@ -75,13 +80,16 @@ class Contents(NamedTuple):
         return cls(record.transaction.canonical, counters.encode(), record.answer)
 
     def packed(self) -> bytes:
-        """Return it as raw deflate with a dictionary: a row of a usual payment takes one write unit instead of two."""
+        """Return the contents as raw deflate with a preset dictionary.
+
+        So the row of a usual payment takes one write unit instead of two.
+        """
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS, zdict=_DICTIONARY)
         return deflate.compress(b"\n".join(self)) + deflate.flush()
 
     @classmethod
     def unpacked(cls, packed: bytes) -> Self:
-        """Read what `packed` has written: neither the transaction nor the counters contain a line feed.
+        """Read the bytes that `packed` returned. Neither the transaction nor the counters contain a line feed.
 
         Raises zlib.error or TypeError for anything else.
         """

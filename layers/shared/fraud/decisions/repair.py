@@ -10,8 +10,10 @@ from fraud.errors import ServiceError
 from fraud.transaction import MAX_AHEAD, Transaction
 
 FULL = "ValidationException"
-"""DynamoDB's code for an item that would exceed 400 KB. No retry mends that, and no other decision may wait for it: the
-update is given up, and the decision's row goes on saying that it is `uncounted`.
+"""DynamoDB's code for an item that would exceed 400 KB.
+
+No retry mends that, and no other decision may wait for it. So the update is given up, and the decision's row goes on
+naming its kind in `uncounted`.
 """
 
 
@@ -20,8 +22,8 @@ def repair(
 ) -> list[ServiceError]:
     """Send the updates of these kinds until they are acknowledged, and queue items of closed periods for another fold.
 
-    Return the reasons of updates that were given up. Raises ServiceError when the repair is to be done again; an update
-    that was counted is not counted twice then.
+    Return the errors of updates that were given up. Raises ServiceError when the repair is to be done again; updates
+    that are counted by then are not counted twice.
     """
     given_up = []
     for kind in kinds:  # each by itself: a full item must not keep the others from being counted
@@ -39,5 +41,8 @@ def repair(
 
 
 def _tokens_removed(transaction: Transaction, now: datetime) -> bool:
-    """Tell whether the pair may have dropped its token since: then it cannot be known whether it was counted."""
+    """Tell whether the pair's item may have dropped this attempt's token.
+
+    Without the token, a counted attempt cannot be told from an uncounted one.
+    """
     return int((now + MAX_AHEAD).timestamp()) // DAY - transaction.epoch // DAY >= TOKEN_DAYS

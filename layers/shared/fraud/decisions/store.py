@@ -48,7 +48,7 @@ Found = Mapping[Place, Mapping[str, Any]]
 """Rows by their place."""
 
 SHARDS_LAST = timedelta(hours=6)
-"""How long the shard table is used when it cannot be read again: its entries are written a day ahead."""
+"""How long a shard table that cannot be read again is still used. Its steps are written a day ahead."""
 
 
 class _Plan(NamedTuple):
@@ -105,7 +105,7 @@ class DynamoStore:
             self._renew(result, now, until)
 
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
-        """Send every update and all reads together, the reads in as few BatchGetItem as hold their keys.
+        """Send every update and all reads together, the reads in as few BatchGetItem calls as hold their keys.
 
         Once in WATERMARKS_LAST the fold's watermarks and the shard table are read beside them. Watermarks that cannot
         be read count as old.
@@ -121,8 +121,8 @@ class DynamoStore:
         reads = [self._read_request(chunk, names) for chunk in chunks]
         beside = [self._beside_request(plan, update) for plan in plans for update in plan.split]
         now = self._clock()
-        standing = [watermark_request(self._tables.profiles)] if self._outdated(now) else []
-        results = iter(self._transport.gather([*updates, *reads, *beside, *standing], until))
+        renewal = [watermark_request(self._tables.profiles)] if self._outdated(now) else []
+        results = iter(self._transport.gather([*updates, *reads, *beside, *renewal], until))
         counted = [list(islice(results, len(plan.updates))) for plan in plans]
         found = [self._found(result, until) for result in islice(results, len(reads))]
         others = [
@@ -223,7 +223,7 @@ class DynamoStore:
         ]
 
     def _read_request(self, places: Iterable[Place], names: str) -> Request:
-        """Build one BatchGetItem; of counters' items it reads only the attributes in `names`."""
+        """Build one BatchGetItem that reads only the attributes in `names` of the counters' items."""
         how = {
             self._tables.counters: {"ProjectionExpression": names},
             self._tables.decisions: {"ProjectionExpression": f"pk, {READ_DECISION}"},
@@ -261,7 +261,7 @@ class DynamoStore:
         return ("pk", "sk") if table == self._tables.counters else ("pk",)
 
     def _outdated(self, now: datetime) -> bool:
-        """Tell whether the watermarks are to be read again. A new stack lacks some until its first tick."""
+        """Tell whether the watermarks are old or incomplete. A new stack lacks some until its first tick."""
         complete = len(self._watermarks) == len(fold.SLICES)
         return not (complete and self._read_at <= now < self._read_at + WATERMARKS_LAST)
 
@@ -276,8 +276,9 @@ class DynamoStore:
         self._read_at = now
 
     def _unseen(self, transaction: Transaction, error: ServiceError) -> StateRead:
-        """Return the state of a payment without any response. All its updates may be sent again: tokens make it
-        harmless.
+        """Return the state of a payment without any response.
+
+        All its updates are named as uncounted, even those that may have happened: tokens make it safe to repeat them.
         """
         uncounted = tuple(update.key for update in layout.updates(transaction))
         state = State({}, {}, stale=fold.stale(uncounted, self._watermarks))
@@ -422,10 +423,16 @@ def _joined(found: Sequence[Found | ServiceError]) -> Found | ServiceError:
 
 
 READ_DECISION = f"body_identity, {PACKED}"
+"""Projection of the attributes of a decision's row that a repeat needs."""
 
 
 def stored_of(attributes: Mapping[str, Any]) -> StoredDecision:
-    """Read from a decision's row what a repeated payment is answered with."""
+    """Read the identity and the answer from a decision's row: the part that answers a repeated payment.
+
+    >>> packed = Contents(b"{}", b"[]", b'{"outcome":"approve"}').packed()
+    >>> stored_of({"body_identity": {"B": b"same"}, PACKED: {"B": packed}})
+    StoredDecision(identity=b'same', answer=b'{"outcome":"approve"}')
+    """
     return StoredDecision(binary(attributes["body_identity"]["B"]), contents_of(attributes).answer)
 
 

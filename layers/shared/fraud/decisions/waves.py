@@ -16,7 +16,7 @@ class Batch(Generic[T]):
     Payments of one wave share no item and no id; a payment comes in a later wave than every earlier payment that it
     shares something with.
 
-    results       what became of each payment so far: its evaluation, or the error in its place
+    results       the result of each payment so far: its evaluation, or the error in its place
     transactions  the payments that take the steps
     waves         places of the payments, wave after wave
     """
@@ -27,7 +27,7 @@ class Batch(Generic[T]):
         self.waves: list[list[int]] = []
         self._things: dict[int, frozenset[str]] = {}
         self._last: dict[str, int] = {}  # the latest wave that touches a thing
-        self._stuck: dict[str, int] = {}  # the latest that failed and touches a thing
+        self._stuck: dict[str, int] = {}  # the latest failed payment that touches a thing
 
     def add(self, n: int, transaction: Transaction) -> None:
         """Put a payment into the first wave after all the earlier payments that it shares something with."""
@@ -40,8 +40,9 @@ class Batch(Generic[T]):
         self.waves[wave].append(n)
 
     def free(self, wave: Sequence[int]) -> list[int]:
-        """Return the payments of a wave that may go on. A payment behind a failed one that it shares something with
-        fails too; a settled one does not go on.
+        """Return the payments of a wave that may go on.
+
+        A payment behind a failed one that it shares something with fails too. A settled payment does not go on.
         """
         for n in wave:
             ahead = min(self._stuck.get(thing, n) for thing in self._things[n])
@@ -65,5 +66,5 @@ class Batch(Generic[T]):
         self._stick(n)
 
     def _stick(self, n: int) -> None:
-        """Hold up later payments that share something. Earlier ones go on: they have counted without this one."""
+        """Hold up later payments that share something. Earlier ones go on: they were counted without this one."""
         self._stuck |= dict.fromkeys(self._things[n], n)
