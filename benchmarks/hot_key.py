@@ -1,10 +1,11 @@
 """The hottest keys: 5,000 payments to one receiver in an hour, and a plan for receivers that are paid all day.
 
-The hours are counted by the product's own store on a metered DynamoDB in memory, unsplit, as the fold would split them
-from then on, and in eight, and held to the counters in memory. The plan is arithmetic on the same item sizes: a
-receiver paid at a steady rate, on a day before the table of shards knows it and on one after. `met`: the item stays
-within DynamoDB's 400 KB, and its key at the period's end within 800 of the 1,000 write units a second that it may have.
-`read_units_per_s` are all of the counters table's: what those payments read of the receiver's live items.
+The product's own store counts the hours on a metered DynamoDB in memory: in one shard, in as many shards as the fold
+would choose afterwards, and in eight shards. The result is compared with the counters in memory. The plan is arithmetic
+on the same item sizes, for a receiver that is paid at a steady rate, on a day before it is in the shard table and on a
+day after. `met` says that the item stays within DynamoDB's 400 KB, and that its key at the end of the period stays
+within 800 write units a second, of the 1,000 that a key may have. `read_units_per_s` are read units of the counters
+table: these payments' reads of the receiver's live items.
 """
 
 import math
@@ -43,38 +44,41 @@ MOST_WU = 800
 LARGEST = 400 * 1024
 
 
-def steps(world: MeteredStack, entity: str) -> ShardSchedule:
-    """Return an entity's schedule in the shard table."""
-    found: ShardSchedule = profile_of(world.meter.database.tables[TABLES.profiles].get((SHARDS,), {})).get(entity, ())
+def steps(stack: MeteredStack, entity: str) -> ShardSchedule:
+    """Return the schedule of an entity in the shard table, empty if it has none."""
+    found: ShardSchedule = profile_of(stack.meter.database.tables[TABLES.profiles].get((SHARDS,), {})).get(entity, ())
     return found
 
 
 def payments(type_: str, count: int) -> Iterator[Transaction]:
-    """An hour's payments of a crowd to the one receiver."""
-    for n, moment in enumerate(lives.moments(NOON, HOUR, count, type_)):
-        yield lives.payment(f"{type_} {n}", moment, type=type_, payer_id=lives.other(n), device_id=None)
+    """Yield `count` payments within an hour from many payers to one receiver."""
+    for n, occurred_at in enumerate(lives.moments(NOON, HOUR, count, type_)):
+        yield lives.payment(f"{type_} {n}", occurred_at, type=type_, payer_id=lives.other(n), device_id=None)
 
 
 def hour(type_: str, number: int, count: int = PAYMENTS) -> tuple[dict[str, Any], int]:
-    """The hour's payments on a receiver that is split so, as a row; and into how many the fold splits it afterwards."""
-    world, kind, memory = MeteredStack(NOON - timedelta(days=sharding.AHEAD_DAYS)), TYPES[type_], InMemoryCounters()
+    """Count an hour's payments to a receiver that is split into `number` shards.
+
+    Return the row, and the number of shards that the fold chooses afterwards.
+    """
+    stack, kind, memory = MeteredStack(NOON - timedelta(days=sharding.AHEAD_DAYS)), TYPES[type_], InMemoryCounters()
     entity = kind.key(PAYEE_ID)
-    world.tell({"split": entity, "shards": number})
+    stack.tell({"split": entity, "shards": number})
     terms: list[list[Term]] = []
     for payment in payments(type_, count):
-        world.now = payment.occurred_at
-        world.meter.terms = []
-        (state_read,) = world.store.count([payment])
+        stack.now = payment.occurred_at
+        stack.meter.terms = []
+        (state_read,) = stack.store.count([payment])
         state = memory.count(payment)
-        terms.append([term for term in world.meter.terms if term.name.split()[1] == "counter"])
+        terms.append([term for term in stack.meter.terms if term.name.split()[1] == "counter"])
     values = measure(payment, state_read.state)
     of_key = [[term for term in each if term.pk.startswith(entity)] for each in terms]
     written = [max(term.wru for term in each if term.name.startswith("write")) for each in of_key]
     per_second = count / HOUR.total_seconds() / number * written[-1]
     key = updates(payment)[1].key
-    world.now = datetime.fromtimestamp((key.day + 2) * DAY, tz=NOON.tzinfo)
-    world.tell({"pk": key.pk, "sk": key.sk})
-    of_fold = max([then for _, then in steps(world, entity)], default=1) if number == 1 else number
+    stack.now = datetime.fromtimestamp((key.day + 2) * DAY, tz=NOON.tzinfo)
+    stack.tell({"pk": key.pk, "sk": key.sk})
+    of_fold = max([then for _, then in steps(stack, entity)], default=1) if number == 1 else number
     row = {
         "name": f"hour: {count:,} {type_}",
         "n": number,
@@ -93,7 +97,7 @@ def hour(type_: str, number: int, count: int = PAYMENTS) -> tuple[dict[str, Any]
 
 
 def hours(type_: str) -> Iterator[table.Row]:
-    """The hour unsplit, as the fold would split it next, and split by hand."""
+    """Yield the rows of the hour: unsplit, as the fold would split it afterwards, and split by hand."""
     row, of_fold = hour(type_, 1)
     yield row | {"name": f"{row['name']}, unsplit{', as the fold leaves it' * (of_fold == 1)}"}
     for number, who in {of_fold: "by the fold", BY_HAND: "by hand"}.items():
@@ -103,7 +107,7 @@ def hours(type_: str) -> Iterator[table.Row]:
 
 
 def item_bytes(kind: Kind, rate: float, seconds: float) -> float:
-    """Bytes of an item that has been written `rate` times a second for so long."""
+    """Return the bytes of an item that has been written `rate` times a second for `seconds`."""
     writes = rate * seconds
     item: dict[str, Any] = {
         "pk": {"S": f"{kind.key(PAYEE_ID)}#1"},
@@ -123,20 +127,20 @@ def item_bytes(kind: Kind, rate: float, seconds: float) -> float:
 
 
 def _filled(places: int, thrown: float) -> int:
-    """How many of some places are hit when payments come evenly: as many as can be."""
+    """Return how many places are filled when payments spread evenly over them: as many as possible."""
     return min(places, round(thrown))
 
 
 def plan(kind: Kind, name: str, rate: float) -> Iterator[table.Row]:
-    """A receiver at a steady rate: the day before it is split, and one after."""
+    """Yield two rows of a receiver that is paid at a steady rate: the day before it is split, and a day after."""
     per_hour = round(rate * 3600)
     full = dict.fromkeys(range(kind.period // 3600), (1 << SLOTS) - 1)
     item = Item(slots=full)
     item.buckets["h"] = dict.fromkeys(full, packed(per_hour, per_hour * MEAN_AMOUNT))
-    for day, number in (("unsplit, day one", 1), ("split", sharding.wanted(item))):
+    for day, number in (("unsplit, day one", 1), ("split", sharding.shards_wanted(item))):
         share = rate / number
         size = item_bytes(kind, share, kind.period)
-        written = min(size, LARGEST)  # beyond, an update is refused
+        written = min(size, LARGEST)  # DynamoDB refuses an update beyond it
         per_second = share * write_units(0, math.ceil(written))
         pages = read_units(math.ceil(written), consistent=True)
         read = (number - 1) * pages + (kind.live - 1) * number * pages / 2
@@ -155,8 +159,8 @@ def plan(kind: Kind, name: str, rate: float) -> Iterator[table.Row]:
         }
 
 
-def _until(kind: Kind, rate: float, reached: Any) -> int | None:  # noqa: ANN401 - a test of bytes
-    """The first second of a period at whose end an item is so large; None: none."""
+def _until(kind: Kind, rate: float, reached: Any) -> int | None:  # noqa: ANN401 - a predicate on bytes
+    """Return the first second of a period at whose end the item's size meets `reached`, or None."""
     low, high = 0, kind.period
     if not reached(item_bytes(kind, rate, high)):
         return None
@@ -167,7 +171,7 @@ def _until(kind: Kind, rate: float, reached: Any) -> int | None:  # noqa: ANN401
 
 
 def rows() -> list[table.Row]:
-    """The hours, then the plan."""
+    """Return the rows of the hours, then those of the plan."""
     counted = [row for type_ in TYPES for row in hours(type_)]
     return [
         *counted,

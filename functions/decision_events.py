@@ -24,7 +24,7 @@ DOOR = "decision_events"
 _settings = Settings.from_environment()
 _outbox = Outbox(_settings)
 _store = assembly.store(_settings)
-_folding = assembly.folding(_settings)
+_folding = assembly.fold_worker(_settings)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fraud.counters.metrics import DOOR, log_fold, log_tick
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 
-_folding = assembly.folding(Settings.from_environment())
+_folding = assembly.fold_worker(Settings.from_environment())
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:

@@ -3,11 +3,8 @@
 import base64
 import ipaddress
 import json
-import os
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -36,7 +33,6 @@ from local.account.emulator import Emulator
 from local.account.stack import REGION
 from tests.support.boto_transport import BotoTransport
 from tests.support.payments import NOON, payment
-from tests.unit.test_settings import ENVIRONMENT
 
 LAMBDA = {
     "AWS_REGION": "eu-west-1",
@@ -269,24 +265,3 @@ def test_a_server_without_a_trusted_certificate_gets_no_request(certificate: tup
         (result,) = AwsClient(AwsIdentity.from_environment(LAMBDA | {"AWS_ENDPOINT_URL": server.url})).gather([GET])
     assert str(result) == "SSLCertVerificationError"
     assert server.resumed == []
-
-
-# --- modules of the function that decides ----------------------------------------------------------------------------
-
-HEAVY = {"aws_lambda_powertools", "aws_xray_sdk", "boto3", "botocore", "http.client", "pynamodb", "urllib3"}
-
-
-def loaded_by(module: str) -> set[str]:
-    """Return the modules of a process that has imported one, without a server at the endpoint that it prepares for."""
-    program = f"import sys, {module}; print(*sys.modules)"
-    no_server = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
-    environment = {**ENVIRONMENT, **LAMBDA, **no_server, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
-
-
-def test_the_function_that_decides_loads_no_sdk():
-    loaded = loaded_by("functions.decision_api")
-    assert "fraud.aws.client" in loaded
-    assert loaded & HEAVY == set()
-    assert "boto3" in loaded_by("functions.schedules")

@@ -40,7 +40,7 @@ def test_the_list_names_every_door_and_no_other():
 
 
 def test_the_door_that_decides_loads_no_sdk():
-    assert not {"boto3", "botocore", "pynamodb", "aws_lambda_powertools", "http.client"} & set(
+    assert not {"boto3", "botocore", "pynamodb", "aws_lambda_powertools", "http.client", "urllib3"} & set(
         loaded_by("decision_api")
     )
 

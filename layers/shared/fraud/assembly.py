@@ -82,7 +82,7 @@ def store(settings: Settings) -> "DynamoStore":
     return _store(settings, _client())
 
 
-def folding(settings: Settings) -> "FoldWorker":
+def fold_worker(settings: Settings) -> "FoldWorker":
     """Build the fold worker on its tables and its queue."""
     from fraud import clock
     from fraud.aws.client import Timeouts

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fraud.counters.history import Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import KINDS, PAIR, Item, Key, State, packed, pair_of, profiles, reads, slot_of, updates
-from fraud.counters.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, hidden, measure
+from fraud.counters.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, measure, needs_older_buckets
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
 from tests.support import oracle
 from tests.support.payments import NOON, SIDES_OF_TYPE, arrivals, crowd_payment, payment
@@ -422,7 +422,10 @@ def test_older_fine_buckets_are_needed_unless_the_profile_knows_an_older_payment
     key, epoch = updates(payment())[0].key, int(NOON.timestamp())
     state = look(counters.items, payment(occurred_at=NOON + timedelta(minutes=1)))
     since = (epoch % DAY - 3600) // 10
-    assert hidden(key, state.items, FoldedHistory(epoch + 60 + first, epoch + 60 + first), epoch + 60, since) is needed
+    assert (
+        needs_older_buckets(key, state.items, FoldedHistory(epoch + 60 + first, epoch + 60 + first), epoch + 60, since)
+        is needed
+    )
 
 
 def test_each_side_of_a_profile_counts_for_its_own_kind_only():

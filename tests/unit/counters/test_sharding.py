@@ -42,8 +42,8 @@ from fraud.counters.sharding import (
     NUMBERS,
     RENEWED_DAYS,
     extended,
-    ordered,
-    wanted,
+    parse_split_request,
+    shards_wanted,
 )
 from fraud.counters.windows import measure
 from fraud.counters.worker import ATTEMPTS, RESERVE_MS, shard_update
@@ -138,7 +138,7 @@ def filled(hours: int, count: int, slots: int) -> Item:
     ],
 )
 def test_a_period_wants_the_least_power_of_two_that_keeps_its_items_small(item, number):
-    assert wanted(item) == number
+    assert shards_wanted(item) == number
 
 
 def test_the_estimated_size_is_close_to_the_size_in_dynamodb():
@@ -153,7 +153,7 @@ def test_the_estimated_size_is_close_to_the_size_in_dynamodb():
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_request_to_split_names_an_entity_and_a_power_of_two(number):
-    assert ordered({"split": "merchant#shop:1", "shards": number}) == ("merchant#shop:1", number)
+    assert parse_split_request({"split": "merchant#shop:1", "shards": number}) == ("merchant#shop:1", number)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_request_to_split_names_an_entity_and_a_power_of_two(number):
 )
 def test_a_wrong_request_to_split_names_its_faults(fields, rules):
     with pytest.raises(InvalidRequestError) as refused:
-        ordered({"split": "payee#a", "shards": 8} | fields)
+        parse_split_request({"split": "payee#a", "shards": 8} | fields)
     assert [fault.rule for fault in refused.value.faults] == rules
 
 
@@ -277,7 +277,7 @@ def rounds_of(deployed: Deployment, paid: Transaction) -> list[list[Request]]:
 
 
 def keys_of(request: Request) -> int:
-    return sum(len(wanted["Keys"]) for wanted in request.payload["RequestItems"].values())
+    return sum(len(shards_wanted["Keys"]) for shards_wanted in request.payload["RequestItems"].values())
 
 
 def test_a_merchant_with_many_shards_is_read_in_the_same_round_trip():

@@ -1,4 +1,4 @@
-"""Training sees exactly what a decision would have seen, and no label before it was reported."""
+"""Training data equal the inputs of decisions at the same time, and no label is known before its report."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
@@ -21,11 +21,11 @@ from models.training.dataset import Dataset, replay
 
 @pytest.fixture(scope="module")
 def payments() -> list[Labelled]:
-    """Five days full of crime, in order of arrival: every seventh payment comes twelve hours late."""
+    """Five days with many frauds, in order of arrival: every seventh payment arrives twelve hours late."""
     late = timedelta(hours=12).total_seconds()
-    lived = list(simulate(3, DEFAULT_START, 5, 60, crime=10))
-    arrival = {id(p): epoch(p) + (late if n % 7 == 0 else 0) for n, p in enumerate(lived)}
-    return sorted(lived, key=lambda payment: arrival[id(payment)])
+    simulated = list(simulate(3, DEFAULT_START, 5, 60, crime=10))
+    arrival = {id(p): epoch(p) + (late if n % 7 == 0 else 0) for n, p in enumerate(simulated)}
+    return sorted(simulated, key=lambda payment: arrival[id(payment)])
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def epoch(payment: Labelled) -> float:
 
 
 def decided(payments: Sequence[Labelled], *, labels: bool) -> Iterator[bytes]:
-    """Snapshots as decisions leave them, when every fraud is labelled in the moment of its report."""
+    """Yield the feature snapshots that decisions store when every fraud is labelled at the time of its report."""
     counters = InMemoryCounters()
     reports = sorted((p for p in payments if labels and p.label == "fraud"), key=lambda p: p.reported_at)
     arrived: set[str] = set()
@@ -56,19 +56,19 @@ def decided(payments: Sequence[Labelled], *, labels: bool) -> Iterator[bytes]:
         yield features.pack(features.vector(transaction, measure(transaction, counters.count(transaction))))
 
 
-def test_vectors_are_those_of_a_decision_that_knows_what_was_reported_by_then(payments, built):
+def test_vectors_equal_those_of_decisions_that_know_the_frauds_reported_by_then(payments, built):
     assert list(decided(payments, labels=True)) == [vector.tobytes() for vector in built.features]
     frauds = built.features[:, [name.startswith("payee_frauds") for name in features.NAMES]]
     assert (frauds.max(axis=1) > 0).sum() > 20
 
 
-def test_without_labels_no_payment_knows_of_any_fraud(payments):
+def test_without_labels_every_fraud_counter_is_zero(payments):
     rows = [row for _, row in replay(payments, labels=False)]
     assert [features.pack(row.vector) for row in rows] == list(decided(payments, labels=False))
     assert not any(row.counters[name] for row in rows for name in row.counters if "_frauds_" in name)
 
 
-def test_columns_say_what_the_payments_said(payments, built):
+def test_columns_hold_the_values_of_the_payments(payments, built):
     assert len(built) == len(payments)
     assert built.amount.tolist() == [payment.transaction["amount"] for payment in payments]
     assert built.occurred_at.tolist() == [int(epoch(payment)) for payment in payments]
@@ -79,21 +79,21 @@ def test_columns_say_what_the_payments_said(payments, built):
 
 @given(st.integers(-(10**6), 10**7))
 @settings(deadline=None)
-def test_no_label_is_seen_before_it_was_reported_and_every_one_after(built, seconds):
+def test_a_label_is_known_from_its_report_on_and_not_before(built, seconds):
     cutoff = int(DEFAULT_START.timestamp()) + seconds
     labels = built.labels(cutoff)
     assert not labels[built.reported_at > cutoff].any()
     assert (labels == built.fraud)[built.reported_at <= cutoff].all()
 
 
-def test_a_report_within_a_second_is_known_from_the_next_whole_one(payments):
+def test_a_report_within_a_second_is_known_from_the_next_whole_second(payments):
     reported = datetime(2026, 3, 4, 5, 6, 7, 1_000, tzinfo=UTC)
     one = Dataset.build([replace(payments[0], label="fraud", tactic="x", reported_at=reported)])
     second = int(reported.timestamp())
     assert [bool(one.labels(cutoff)[0]) for cutoff in (second, second + 1)] == [False, True]
 
 
-def test_a_period_holds_its_start_and_not_its_end(built):
+def test_a_period_includes_its_start_and_excludes_its_end(built):
     start, end = built.occurred_at[100], built.occurred_at[200]
     part = built.between(start, end)
     assert part.occurred_at.min() == start
@@ -101,7 +101,7 @@ def test_a_period_holds_its_start_and_not_its_end(built):
     assert len(part) + len(built.between(0, start)) + len(built.between(end, 2**40)) == len(built)
 
 
-def test_a_stored_dataset_is_read_back_whole(built, tmp_path):
+def test_a_stored_dataset_is_read_back_unchanged(built, tmp_path):
     built.save(tmp_path / "train")
     read = Dataset.load(tmp_path / "train")
     for column in fields(Dataset):

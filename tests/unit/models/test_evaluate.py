@@ -1,4 +1,4 @@
-"""Figures are what their definitions say, and no other thresholds cost less."""
+"""Figures follow their definitions, and no other thresholds cost less than the chosen ones."""
 
 import math
 
@@ -15,7 +15,7 @@ THRESHOLDS = {"challenge": 0.2, "review": 0.5, "decline": 0.8}
 
 
 def scored(*rows: tuple[float, int, str]) -> Scored:
-    """Score, amount, tactic; an empty tactic is an honest payment."""
+    """Return payments from rows of score, amount and tactic. An empty tactic is an honest payment."""
     scores, amounts, tactics = zip(*rows, strict=True)
     fraud = np.array([bool(tactic) for tactic in tactics])
     return Scored(np.array(scores, np.float64), np.array(amounts, np.int64), fraud, np.array(tactics, np.str_))
@@ -35,7 +35,7 @@ def test_average_precision_is_the_precision_gained_per_step_of_recall():
     assert average_precision(HANDFUL.score, HANDFUL.fraud) == pytest.approx((1 / 2 + 2 / 3 + 3 / 6) / 3, abs=1e-4)
 
 
-def test_a_perfect_ranking_has_average_precision_one_and_no_fraud_has_none():
+def test_average_precision_is_one_for_a_perfect_ranking_and_nan_without_fraud():
     assert average_precision(np.array([0.1, 0.8, 0.9]), np.array([False, True, True])) == 1
     assert math.isnan(average_precision(np.array([0.1]), np.array([False])))
 
@@ -51,7 +51,7 @@ def test_catches_are_counted_per_tactic_and_threshold():
     assert catches["decline", "testing"].caught == 0
 
 
-def test_the_cost_is_that_of_the_outcomes_the_decision_would_take():
+def test_the_total_cost_is_the_sum_over_the_outcomes_of_all_decisions():
     def cost(score: float, amount: int, tactic: str) -> float:
         each = COSTS[by_score(score, THRESHOLDS)]
         return each.handling + (each.escape * (amount + COMPLAINT) if tactic else each.friction)
@@ -62,7 +62,7 @@ def test_the_cost_is_that_of_the_outcomes_the_decision_would_take():
     assert approving == round(1000 * (4_500 + 3 * COMPLAINT) / 6)
 
 
-def test_severer_outcomes_let_less_through_and_cost_the_honest_more():
+def test_severer_outcomes_let_less_fraud_through_and_cost_honest_payers_more():
     escapes, frictions = ([getattr(COSTS[o], name) for o in Outcome] for name in ("escape", "friction"))
     assert escapes == sorted(escapes, reverse=True)
     assert frictions == sorted(frictions)
@@ -75,7 +75,7 @@ def test_severer_outcomes_let_less_through_and_cost_the_honest_more():
     st.lists(st.sampled_from(GRID), min_size=3, max_size=3).map(sorted),
 )
 @settings(deadline=None)
-def test_no_thresholds_of_the_grid_cost_less_than_the_chosen(rows, others):
+def test_no_thresholds_of_the_grid_cost_less_than_the_chosen_ones(rows, others):
     chosen = cheapest(scored(*rows))
     assert list(chosen.values()) == sorted(chosen.values())
     other = dict(zip(chosen, others, strict=True))
@@ -90,7 +90,7 @@ def test_the_prefilter_costs_the_frauds_that_it_hides_from_the_model():
     assert hides_the_testing.loss == 0.3334
 
 
-def test_a_prefilter_that_hides_only_what_is_missed_anyway_costs_nothing():
+def test_a_prefilter_that_hides_only_payments_without_an_alert_costs_nothing():
     assert [row.loss for row in prefilter_cost(HANDFUL, THRESHOLDS, [False] * 4 + [True] * 2)] == [0, 0, 0]
 
 

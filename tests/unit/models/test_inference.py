@@ -1,4 +1,7 @@
-"""The container's model is the embedded one: same scores, same contributions; what it cannot score it refuses."""
+"""The model of the container equals the embedded one: same scores, same contributions.
+
+A request that it cannot score is refused in the response.
+"""
 
 import json
 import math
@@ -27,7 +30,7 @@ ROW = [1.0] * WIDTH
 
 
 def table(rows: int, seed: int) -> np.ndarray:
-    """Vectors like real ones: half of probed payments with values exchanged among them, some missing."""
+    """Return realistic vectors: values of probed payments, exchanged among them column by column, some missing."""
     rng = np.random.default_rng(seed)
     probed = np.array(list(features.probed()), np.float32)
     mixed = np.take_along_axis(probed, rng.integers(0, len(probed), (rows, WIDTH)), axis=0)
@@ -42,7 +45,7 @@ def model(tmp_path_factory) -> inference.Model:
 
 
 def asked(model: inference.Model, body: Any, content_type: str = inference.JSON) -> dict[str, Any]:
-    """The answer to a request, by the container's four steps."""
+    """Return the response to a request, made by the four functions that the container calls."""
     text = body if isinstance(body, str | bytes | bytearray) else json.dumps(body)
     prediction = inference.predict_fn(inference.input_fn(text, content_type), model)
     answer, answered_type = inference.output_fn(prediction, "text/csv")
@@ -56,7 +59,7 @@ def question(*rows: Any) -> dict[str, Any]:
     return {"fingerprint": MANIFEST["fingerprint"], "rows": rows}
 
 
-def test_500_vectors_are_scored_and_explained_as_by_the_embedded_model(model):
+def test_500_vectors_get_the_scores_and_contributions_of_the_embedded_model(model):
     vectors = [tuple(row) for row in table(500, seed=5).tolist()]
     answer = asked(model, question(*([None if math.isnan(x) else x for x in vector] for vector in vectors)))
     embedded = scorer.embedded().score(vectors)
@@ -67,11 +70,11 @@ def test_500_vectors_are_scored_and_explained_as_by_the_embedded_model(model):
     for raised, expected in zip(answer["contributions"], embedded.contributions, strict=True):
         assert [by for _, by in raised] == sorted((by for _, by in raised), reverse=True)
         found, wanted = dict(raised), dict(expected)
-        for name in found | wanted:  # one that is nearly nothing may be left out by either
+        for name in found | wanted:  # either may leave out a contribution close to 0
             assert found.get(name, 0) == pytest.approx(wanted.get(name, 0), abs=1e-5)
 
 
-def test_the_booster_made_of_the_packaged_trees_is_exported_as_the_same_trees():
+def test_a_booster_made_of_the_packaged_trees_is_exported_as_the_same_trees():
     forest = Forest.model_validate_json((PACKAGED / "trees.json").read_bytes())
     assert export(model_server.booster(forest)) == forest
 
@@ -85,7 +88,7 @@ def test_a_booster_made_of_an_export_predicts_and_explains_as_the_trained_one():
     assert np.array_equal(trained.predict(some, pred_contribs=True), again.predict(some, pred_contribs=True))
 
 
-def test_it_loads_what_training_writes(tmp_path):
+def test_a_model_that_training_wrote_is_loaded(tmp_path):
     booster = xgboost.train(
         {"objective": "binary:logistic", "max_depth": 2},
         xgboost.DMatrix(table(100, seed=8), np.arange(100) % 2),
@@ -93,7 +96,7 @@ def test_it_loads_what_training_writes(tmp_path):
     )
     trees = export(booster).model_dump_json().encode()
     manifest = describe(trees, MANIFEST["thresholds"], {}).model_dump_json().encode()
-    Trained(booster, trees, manifest, report=None).write(tmp_path)  # type: ignore[arg-type] # which is not written
+    Trained(booster, trees, manifest, report=None).write(tmp_path)  # type: ignore[arg-type] # the report is not written
     model = inference.model_fn(str(tmp_path))
     walked = Trees.load(trees, manifest)
     prediction = inference.predict_fn(inference.Question(walked.manifest.fingerprint, table(3, seed=9)), model)
@@ -103,7 +106,7 @@ def test_it_loads_what_training_writes(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [str, str.encode, lambda text: bytearray(text.encode())], ids=["str", "bytes", "MMS"])
-def test_a_missing_value_is_null_or_nan_however_the_container_hands_the_body_on(model, kind):
+def test_a_missing_value_may_be_null_or_nan_in_a_body_of_any_type(model, kind):
     row = [1.5, *[None] * (WIDTH - 1)]
     score = asked(model, kind(json.dumps(question(row))), "application/json; charset=utf-8")["scores"]
     assert score == asked(model, question([1.5, *[math.nan] * (WIDTH - 1)]))["scores"]
@@ -136,7 +139,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_scored_is_refused_in_the_answer(case, model):
+def test_a_request_that_cannot_be_scored_is_refused_in_the_response(case, model):
     body, reason = REFUSED[case]
     answer = asked(model, body)
     assert answer["refused"] == reason
@@ -156,14 +159,14 @@ ANYTHING = st.recursive(
 
 @given(st.binary(max_size=40) | ANYTHING.map(json.dumps) | st.lists(ANYTHING).map(lambda rows: question(*rows)))
 @settings(deadline=None)
-def test_no_request_whatever_raises(body):
+def test_no_request_makes_the_container_raise(body):
     kept = inference.Model(
         None, {key: MANIFEST[key] for key in ("version", "fingerprint", "thresholds")}, ("x",) * 1_000
     )
     assert "refused" in asked(kept, body)
 
 
-def test_the_file_alone_is_all_that_the_container_needs(tmp_path: Path):
+def test_the_container_needs_only_the_one_file(tmp_path: Path):
     shutil.copy(inference.__file__, tmp_path)
     program = "import inference, sys; print(sorted({'fraud', 'models', 'pydantic', 'boto3'} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -1,3 +1,5 @@
+"""Simulated payments are repeatable and valid, frauds resemble honest stories, and labels come with delay."""
+
 import hashlib
 import json
 import math
@@ -43,7 +45,7 @@ def month() -> list[Labelled]:
 
 @pytest.fixture(scope="module")
 def frauds(month) -> dict[str, list[tuple[datetime, dict, datetime]]]:
-    """By tactic: when it happened, the payment, when it became known."""
+    """The frauds by tactic: time of the payment, its body, and the time at which it became known."""
     found = defaultdict(list)
     for each, time in zip(month, times(month), strict=True):
         if each.tactic:
@@ -52,7 +54,7 @@ def frauds(month) -> dict[str, list[tuple[datetime, dict, datetime]]]:
 
 
 def told(name: str, seed: int = 1) -> list[list[Payment]]:
-    """Return the payments of each day of a story, in a world of its own."""
+    """Return the payments of a story by day, in a world of its own."""
     story = next(story for story in STORIES if story.name == name)
     return list(story.tell(World(Draw(seed, "world"), 300), Draw(seed, "story"), OPENING))
 
@@ -92,7 +94,7 @@ def test_another_seed_gives_other_payments():
     assert next(simulate(1, START, 1, 60)) != next(simulate(2, START, 1, 60))
 
 
-def test_the_start_may_have_any_offset_and_the_habits_stay_local():
+def test_the_start_may_have_any_offset_and_habits_follow_local_time():
     japan = datetime.fromisoformat("2026-03-01T00:30:00+09:00")
     run = times(list(simulate(5, japan, 2, 300)))
     assert japan <= run[0]
@@ -227,7 +229,7 @@ def test_labels_of_a_payee_are_often_known_before_its_next_fraud(frauds, tactic)
 
 
 @pytest.mark.parametrize("name", sorted({story.name for story in STORIES} - set(TACTICS)))
-def test_an_honest_story_is_told_without_any_report(name):
+def test_an_honest_story_has_no_fraud(name):
     payments = [payment for seed in range(5) for day in told(name, seed) for payment in day]
     assert payments
     assert all(payment.truth is None for payment in payments)
@@ -242,7 +244,7 @@ def test_wages_and_gifts_go_to_many_at_once_as_stolen_money_does():
         assert sent[-1].at - sent[0].at < 3 * HOUR
 
 
-def test_a_new_phone_stays_and_is_busy_at_once():
+def test_a_new_phone_becomes_the_payers_own_and_pays_at_once():
     (payments,) = told("new_phone")
     payer = payments[0].payer
     assert {payment.access.device_id for payment in payments} == {payer.phone}
@@ -259,15 +261,15 @@ def test_a_story_of_many_rounds_rests_for_days_and_keeps_its_payee():
         assert all(payment.at >= OPENING + place * DAY for payment in day)
 
 
-def test_a_mule_serves_for_days_and_not_for_ever():
+def test_a_mule_serves_for_days_but_not_forever():
     world, draw = World(Draw("world"), 50), Draw("thief")
     mule = world.hire(draw, world.accounts[0], OPENING)
     assert world.mules(OPENING + MINUTE) == [mule]
     assert not world.mules(OPENING + 365 * DAY)
 
 
-def test_gifts_and_wages_have_their_days_in_the_run(month):
-    """Honest payers pay many people on one day above all around White Day, and much to many on payday."""
+def test_gifts_peak_around_white_day_and_wages_on_payday(month):
+    """Most honest payers with many payees on one day pay around White Day, and with large amounts on payday."""
     paid = defaultdict(dict)
     for each, time in zip(month, times(month), strict=True):
         if each.label == "legitimate" and each.transaction["type"] == "p2p":
@@ -291,7 +293,7 @@ def test_paydays_and_festivals_follow_the_calendar():
     assert pace(date(2026, 3, 28)) == pace(date(2026, 3, 21))
 
 
-def test_labels_become_known_in_order_and_name_their_source(month):
+def test_labels_are_sorted_by_the_time_they_become_known_and_name_their_source(month):
     labels = labels_of(month)
     assert sorted(label["transaction_id"] for label in labels) == [each.transaction["transaction_id"] for each in month]
     assert {tuple(label) for label in labels} == {("transaction_id", "label", "reported_at", "source")}
@@ -314,7 +316,7 @@ def test_only_frauds_have_a_tactic(month):
     assert all((each.label == "fraud") == (each.tactic is not None) for each in month)
 
 
-def test_labels_are_known_after_their_payment_and_some_frauds_very_late(month):
+def test_labels_become_known_after_their_payment_and_some_frauds_very_late(month):
     delays = defaultdict(list)
     for each, time in zip(month, times(month), strict=True):
         delays[each.label].append(each.reported_at - time)
@@ -329,7 +331,7 @@ def test_a_victim_reports_a_takeover_once(month):
     for each in month:
         if each.tactic == "account_takeover":
             reported[each.transaction["payer_id"]].add(each.reported_at)
-    assert sum(len(moments) > 1 for moments in reported.values()) < 0.1 * len(reported)
+    assert sum(len(reports) > 1 for reports in reported.values()) < 0.1 * len(reported)
 
 
 def test_amounts_are_those_of_a_japanese_payment_app(month):
@@ -339,8 +341,8 @@ def test_amounts_are_those_of_a_japanese_payment_app(month):
     assert [kind for kind, _ in shares.most_common()] == ["merchant", "p2p", "top_up", "cash_out"]
 
 
-def test_no_single_attribute_gives_a_fraud_away(month):
-    """Honest payments also use devices never seen, pay accounts never seen, and are large: more of them than frauds."""
+def test_no_single_attribute_reveals_a_fraud(month):
+    """More honest payments than frauds use a new device, more pay a new account, and more are large."""
     seen = {"device_id": set(), "payee_id": set()}
     suspicious = {"device_id": Counter(), "payee_id": Counter(), "amount": Counter()}
     for each in month[len(month) // 3 :]:
@@ -364,7 +366,7 @@ def test_a_stepped_amount_is_the_nearest_multiple_within_bounds(amount, step, mo
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_time_texts_keep_their_milliseconds(time):
+def test_the_text_of_a_time_keeps_its_milliseconds(time):
     at = (time - EPOCH) // timedelta(milliseconds=1)
     assert datetime.fromisoformat(rfc3339(instant(at))) == instant(at)
     assert rfc3339(instant(at)).endswith("Z")
@@ -372,7 +374,7 @@ def test_time_texts_keep_their_milliseconds(time):
 
 
 @given(st.integers(0, 4_000_000_000_000), st.integers(0, 23), st.integers(-3, 3), st.integers())
-def test_a_moment_is_within_the_day_at_the_local_hour_asked_for(opening, hour, late, seed):
+def test_a_drawn_time_is_within_the_day_and_at_the_local_hour_asked_for(opening, hour, late, seed):
     at = moment(Draw(seed), tuple(accumulate(int(each == hour) for each in range(24))), opening, late)
     assert opening <= at < opening + DAY
     assert (at + LOCAL_TIME) // HOUR % 24 == (hour + late) % 24
@@ -384,7 +386,7 @@ def test_a_report_comes_between_an_hour_and_the_end_of_the_complaint_window(hour
 
 
 @given(st.lists(st.integers(0, 5), min_size=1).filter(any), st.integers())
-def test_a_weighted_draw_never_takes_what_weighs_nothing(weights, seed):
+def test_a_weighted_draw_never_takes_a_weight_of_zero(weights, seed):
     draw = Draw(seed)
     assert all(weights[draw.weighted(tuple(accumulate(weights)))] for _ in range(20))
 

@@ -1,4 +1,4 @@
-"""Training is repeatable, blind to the future, and never writes a model that its own export does not equal."""
+"""Training is repeatable, uses nothing from the future, and never writes an export that differs from its booster."""
 
 import json
 from dataclasses import replace
@@ -58,12 +58,12 @@ def test_nothing_that_happens_or_is_reported_later_changes_the_model(dataset, tr
     assert json.loads(other.manifest)["thresholds"] == json.loads(trained.manifest)["thresholds"]
 
 
-def test_delay_and_test_follow_the_fitted_days(periods):
+def test_the_delay_and_the_test_follow_the_fitted_days(periods):
     start = int(DEFAULT_START.timestamp())
     assert periods == Periods(start, start + 8 * DAY, start + 10 * DAY, start + 12 * DAY)
 
 
-def test_folds_are_in_time_order_without_gap_and_leave_days_to_fit_before(periods):
+def test_folds_are_sorted_by_time_without_gaps_and_leave_days_to_fit_before_them(periods):
     folds = list(periods.folds())
     assert len(folds) == FOLDS
     assert periods.start < folds[0][0]
@@ -77,14 +77,14 @@ def test_too_few_days_are_refused(dataset):
         train(dataset, replace(SMALL, delay_days=4, test_days=4), {})
 
 
-def test_an_export_that_is_not_the_booster_is_refused(dataset, trained):
+def test_an_export_that_differs_from_the_booster_is_refused(dataset, trained):
     trees = Trees.load(trained.trees, trained.manifest)
     check(trained.booster, trees, dataset)
     with pytest.raises(ValueError, match="differ from xgboost"):
         check(trained.booster[: trained.booster.num_boosted_rounds() - 1], trees, dataset)
 
 
-def test_the_manifest_says_what_was_fitted_and_what_it_achieves(dataset, trained, periods):
+def test_the_manifest_describes_the_fitted_payments_and_the_test_results(dataset, trained, periods):
     manifest = json.loads(trained.manifest)
     fitted = dataset.between(periods.start, periods.fitted)
     assert manifest["trained"] | {"hyperparameters": None} == {
@@ -120,7 +120,7 @@ def test_the_layer_holds_the_two_files_of_the_model_and_no_booster():
     assert sorted(path.name for path in training.PACKAGED.iterdir()) == ["manifest.json", "trees.json"]
 
 
-def test_alone_it_simulates(tmp_path, monkeypatch):
+def test_without_a_channel_training_simulates_its_dataset(tmp_path, monkeypatch):
     monkeypatch.delenv("SM_CHANNEL_TRAIN", raising=False)
     small = ["--payers=60", "--days=9", "--most_trees=3", "--delay_days=1", "--test_days=1"]
     training.main(["--out", str(tmp_path), *small])
@@ -128,7 +128,7 @@ def test_alone_it_simulates(tmp_path, monkeypatch):
     assert manifest["trained"]["simulated"] == {"seed": 1, "days": 9, "payers": 60}
 
 
-def test_what_labels_are_worth_is_told_of_both_models_and_nothing_is_written(tmp_path, capsys):
+def test_comparing_labels_prints_the_precision_of_both_models_and_writes_nothing(tmp_path, capsys):
     parameters = replace(SMALL, test_days=6, min_child_weight=0.3, learning_rate=0.3)  # few frauds move the trees
     changed = ("most_trees", "delay_days", "test_days", "max_bin", "min_child_weight", "learning_rate")
     arguments = [f"--{name}={getattr(parameters, name)}" for name in changed]

@@ -95,19 +95,20 @@ def projection_beside(update: Update) -> str:
     """Return the projection expression for the other shards of a payment's own period.
 
     It names what `windows.measure` may read of them: hours, slots, the device, and fine buckets up to the payment's
-    own. Fine buckets before `since` are left out; `windows.hidden` tells when they must be read after all.
+    own. Fine buckets before `first_fine_bucket` are left out; `windows.needs_older_buckets` tells when they must be
+    read after all.
     """
     names = dict.fromkeys(("pk", "sk", "d", *(f"h{hour}" for hour in range(24))))
     if update.device is not None:
         names[f"e{update.device}"] = None
     own = dict(update.buckets)
-    names |= dict.fromkeys(f"s{index}" for index in range(since(update), own["s"] + 1))
+    names |= dict.fromkeys(f"s{index}" for index in range(first_fine_bucket(update), own["s"] + 1))
     length = dict(windows.WINDOWS.values())["m"]
     names |= dict.fromkeys(f"m{index}" for index in range(max(own["m"] - length + 1, 0), own["m"] + 1))
     return ", ".join(names)
 
 
-def since(update: Update) -> int:
+def first_fine_bucket(update: Update) -> int:
     """Return the number of the first 10 second bucket that is read of the period's other shards.
 
     It is at most BESIDE_S - 1 buckets before the payment's own, and never before the item's start.
@@ -204,7 +205,7 @@ def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:
     >>> watermarks_of({"fold#d": {"s3": [20514, ""]}})
     {Slice(sk='d', number=3): Progress(through=20514, reached='')}
     """
-    found = {part: rows.get(fold.WATERMARKS[part.sk], {}).get(watermark(part)) for part in fold.SLICES}
+    found = {part: rows.get(fold.WATERMARKS[part.sk], {}).get(watermark_attribute(part)) for part in fold.SLICES}
     return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
 
 
@@ -231,10 +232,10 @@ def _shards_step(day: int, number: int) -> tuple[int, int]:
     return day, number
 
 
-def watermark(part: Slice) -> str:
+def watermark_attribute(part: Slice) -> str:
     """Return the name of the attribute that holds a slice's watermark. Its value is one list, so it changes as a whole.
 
-    >>> watermark(Slice("d", 3))
+    >>> watermark_attribute(Slice("d", 3))
     's3'
     """
     return f"s{part.number}"

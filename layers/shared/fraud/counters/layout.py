@@ -401,7 +401,7 @@ def sides(transaction: Transaction) -> Iterator[tuple[Kind, str, str | None]]:
         yield DEVICE, transaction.device_id, transaction.payer_id
 
 
-def touched(transaction: Transaction) -> frozenset[str]:
+def shared_names(transaction: Transaction) -> frozenset[str]:
     """Return the names of everything that two payments may have in common: their id, and their items of any period.
 
     Payments without a common name may be evaluated at the same time.

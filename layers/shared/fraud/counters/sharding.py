@@ -48,7 +48,7 @@ def size(tokens: float, buckets: float, slots: float) -> float:
     return TOKEN * tokens + BUCKET * buckets + SLOT * slots
 
 
-def wanted(item: Item) -> int:
+def shards_wanted(item: Item) -> int:
     """Return the number of shards that a closed period should have had: the least power of two that keeps them small.
 
     item  the period, merged from its shards. Its fine buckets are not read. An hour is taken to have as many fine
@@ -59,7 +59,7 @@ def wanted(item: Item) -> int:
     >>> from fraud.counters.layout import packed
     >>> item = Item()
     >>> item.buckets["h"] = {12: packed(60_000, 0)}
-    >>> wanted(Item()), wanted(item)
+    >>> shards_wanted(Item()), shards_wanted(item)
     (1, 8)
     """
     fine = 3600 // SCALES["s"] + 3600 // SCALES["m"]
@@ -98,12 +98,12 @@ def extended(steps: ShardSchedule, today: int, number: int) -> ShardSchedule:
     return tuple(firsts[1:] if firsts[0][1] == 1 else firsts)
 
 
-def ordered(message: Mapping[str, Any]) -> tuple[str, int]:
+def parse_split_request(message: Mapping[str, Any]) -> tuple[str, int]:
     """Parse an operator's request to split, `{"split": "<kind>#<id>", "shards": n}`, into entity and number of shards.
 
     Raises InvalidRequestError, with a fault for each malformed field.
 
-    >>> ordered({"split": "merchant#shop", "shards": 8})
+    >>> parse_split_request({"split": "merchant#shop", "shards": 8})
     ('merchant#shop', 8)
     """
     kind, _, entity = str(message["split"]).partition("#")

@@ -264,7 +264,7 @@ def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: 
     return min([*starts, start + own * width]), max(starts, default=None)
 
 
-def hidden(key: Key, items: Mapping[Key, Item], history: FoldedHistory, epoch: int, since: int) -> bool:
+def needs_older_buckets(key: Key, items: Mapping[Key, Item], history: FoldedHistory, epoch: int, since: int) -> bool:
     """Tell whether the age or the idle time of an entity may depend on fine buckets that were not read.
 
     key      the payment's own item

@@ -22,7 +22,7 @@ from fraud.aws.failures import pause_s
 from fraud.aws.metrics import log_refusal
 from fraud.aws.transport import ConditionFailed, Request, Response, Transport, all_or_raise
 from fraud.counters import fold, layout, sharding
-from fraud.counters.codec import SHARDS, history_of, item_of, profile_of, shards_of, watermark, watermarks_of
+from fraud.counters.codec import SHARDS, history_of, item_of, profile_of, shards_of, watermark_attribute, watermarks_of
 from fraud.counters.fold import Progress, TickResult, WorkResult
 from fraud.counters.history import FoldedHistory
 from fraud.counters.layout import DAY, KINDS, UNSPLIT, Item, Key, ShardSchedule, Slice
@@ -137,7 +137,7 @@ class FoldWorker:
         if not self._shards_read_at <= self._clock() < self._shards_read_at + WATERMARKS_LAST:
             self._read_shards(consistent=False)
         if "split" in message:
-            name, number = sharding.ordered(message)
+            name, number = sharding.parse_split_request(message)
             self._split({name: number})
             return WorkResult(0, 0)
         if "pk" in message:
@@ -272,11 +272,11 @@ class FoldWorker:
         payload = {
             "TableName": self._tables.profiles,
             "Key": typed_key(fold.WATERMARKS[part.sk]),
-            "ProjectionExpression": watermark(part),
+            "ProjectionExpression": watermark_attribute(part),
             "ConsistentRead": True,
         }
         item = profile_of(optional_field(self._send(Request("get_item", payload)), "Item"))
-        return Progress(*item[watermark(part)]) if item else None
+        return Progress(*item[watermark_attribute(part)]) if item else None
 
     def _page(self, part: Slice, progress: Progress) -> tuple[list[Key], str]:
         """Return the next items of the period after `progress.through`, and the `pk` of the last one.
@@ -335,7 +335,7 @@ class FoldWorker:
             after = fold.folded(key.kind, key.period, found, history)
             if after != history:
                 changes[key] = self._update(fold_update(key, profiles[key], after))
-            if key in items and (number := sharding.wanted(items[key])) > 1:
+            if key in items and (number := sharding.shards_wanted(items[key])) > 1:
                 name = key.kind.key(key.entity)
                 grown[name] = max(number, grown.get(name, 1))
         responses = all_or_raise(self._transport.gather(list(changes.values())))
@@ -414,7 +414,7 @@ def watermark_update(before: Mapping[Slice, Progress | None], after: Progress) -
     's3 = :s3 AND attribute_not_exists(s4)'
     """
     (sk,) = {part.sk for part in before}
-    names = {watermark(part): progress for part, progress in before.items()}
+    names = {watermark_attribute(part): progress for part, progress in before.items()}
     conditions = [
         f"attribute_not_exists({name})" if progress is None else f"{name} = :{name}" for name, progress in names.items()
     ]

@@ -25,12 +25,12 @@ from fraud.aws.transport import ConditionFailed, Request, Response, Result, Tran
 from fraud.counters import fold, layout, sharding, windows
 from fraud.counters.codec import (
     attempt_update,
+    first_fine_bucket,
     item_of,
     profile_of,
     projection,
     projection_beside,
     shards_of,
-    since,
     size_of,
     watermarks_of,
 )
@@ -351,7 +351,9 @@ class DynamoStore:
         def hidden(update: Update) -> bool:
             key = update.key.whole
             history = state.profiles.get(key.kind.profile_key(key.entity), {}).get(key.kind.side, NO_HISTORY)
-            return windows.hidden(key, state.items, history, plan.transaction.epoch, since(update))
+            return windows.needs_older_buckets(
+                key, state.items, history, plan.transaction.epoch, first_fine_bucket(update)
+            )
 
         split = [(update, attributes, beside[update.key]) for update, attributes in moved if update.key in beside]
         failures = [others for _, _, others in split if isinstance(others, ServiceError)]

@@ -31,7 +31,7 @@ class Batch(Generic[T]):
 
     def add(self, n: int, transaction: Transaction) -> None:
         """Put a payment into the first wave after all the earlier payments that it shares something with."""
-        things = layout.touched(transaction)
+        things = layout.shared_names(transaction)
         self.transactions[n], self._things[n] = transaction, things
         wave = max((self._last.get(thing, -1) for thing in things), default=-1) + 1
         self._last |= dict.fromkeys(things, wave)
