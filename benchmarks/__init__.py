@@ -1,4 +1,4 @@
-"""Figures about speed and cost, each printed by one command: `python -m benchmarks.NAME`, or all by `make bench`.
+"""Benchmarks of speed and cost. `python -m benchmarks.NAME` prints the figures of one, `make bench` those of all.
 
-A benchmark asserts nothing but its own correctness; targets are printed beside what was reached.
+A benchmark asserts only its own correctness. It prints a target beside the figure that was reached.
 """

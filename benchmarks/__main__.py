@@ -1,4 +1,4 @@
-"""Every benchmark, one after another, as one table (or one list of rows with --json): `make bench`."""
+"""Run every benchmark, one after another, and print one table, or one list of rows with --json: `make bench`."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ ALL = (hot_path, cold_start, stream, capacity, hot_key, history, replay)
 
 
 def rows() -> list[table.Row]:
-    """The rows of all, each named after its benchmark."""
+    """Return the rows of all benchmarks. Each name begins with its benchmark."""
     return list(_named())
 
 

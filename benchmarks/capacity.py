@@ -1,10 +1,10 @@
-"""Request units and dollars of a decision, term by term, for entities that live at different rates.
+"""Request units and dollars of a decision, term by term, for entities with different rates of payments.
 
-Every payment runs through the product's own evaluation on a metered DynamoDB in memory, on entities with a month of
-folded history, a real yesterday and a real today. The payer's side (payer, device, pair, decision) is metered on one
-payer with many payees, the receiver's side on one receiver with many payers: both live at the rate of the row. The
-fold's work for one closed period is metered too and divided by the payments in it. Prices: list prices of us-east-1 in
-USD.
+Every payment runs through the product's own evaluation on a metered DynamoDB in memory. Its entities have a month of
+folded history, and payments of yesterday and today that were counted one by one. The payer's side (payer, device, pair,
+decision) is metered on one payer with many payees. The receiver's side is metered on one receiver with many payers.
+Both have the rate of the row. The fold's work for one closed period is metered too and divided by the payments in it.
+Prices are list prices of us-east-1 in USD.
 """
 
 from collections import defaultdict
@@ -32,25 +32,31 @@ PRICES: Mapping[str, tuple[float, str, str]] = {
     "Kinesis out": (0.04e-9, "byte read", "Kinesis on-demand, read 2025-11"),
     "storage": (0.25e-9, "byte and month", "DynamoDB standard table class, read 2025-11"),
 }
-"""USD, what for, whose list and when. Reads of a table's stream by Lambda and deletions by TTL are free."""
+"""Price in USD, its unit, and its source with the date.
+
+Lambda's reads of a table's stream and deletions by TTL are free.
+"""
 
 MEMORY_GB = 1769 / 1024
 DECISION_MS = 12
-"""Billed duration of a decision with the embedded model: two DynamoDB steps of 4-5 ms and the CPU; see hot_path."""
+"""Billed duration of a decision with the embedded model: two DynamoDB steps of 4-5 ms, and the CPU. See hot_path."""
 EVENTS_BATCH, EVENTS_MS = 100, 150
-"""A batch of decision_events, and how long it takes: ten PutEvents calls one after another."""
+"""Records in a batch of decision_events, and its duration: ten PutEvents calls one after another."""
 LOG_BYTES = 1_100
-"""Of a decision: our line (about 650), Lambda's START, END and REPORT (300), the API's access log (150)."""
+"""Log bytes of a decision: our line (about 650), Lambda's START, END and REPORT (300), the API's access log (150)."""
 
 RATES = (3, 20, 300, 5_000)
 SAMPLES = 24
 
 ITEM_OVERHEAD = 100
-"""Bytes that storage adds to every item."""
+"""Bytes that DynamoDB adds to every stored item."""
 
 
 class Life(NamedTuple):
-    """`payments` of an entity within `span` from each midnight plus `start`; then nothing until the next day."""
+    """The rate of an entity: `payments` within `span` of each day, beginning at midnight plus `start`.
+
+    No payments come in the rest of the day.
+    """
 
     name: str
     payments: int
@@ -58,7 +64,7 @@ class Life(NamedTuple):
     span: timedelta = timedelta(days=1)
 
     def moments(self, midnight: datetime, who: str) -> Iterator[datetime]:
-        """The times of one day's payments."""
+        """Yield the times of one day's payments. `who` is a part of the random seed."""
         return lives.moments(midnight + self.start, self.span, self.payments, f"{who} {midnight}")
 
 
@@ -69,28 +75,28 @@ LIVES = (
 
 
 class Side(NamedTuple):
-    """One side of a payment: its kinds with their entity, and the payment number n of a life.
+    """One side of a payment: its kinds of counters, and the entity of each.
 
-    `every`: the terms that belong to the side whatever entity they are about.
+    Terms whose name has a word of `every` belong to this side for any entity.
     """
 
     name: str
     kinds: Mapping[Kind, str]
     every: tuple[str, ...]
 
-    def payment(self, number: str, n: int, moment: datetime) -> Transaction:
-        """A payment of this side's entity with one of its crowd."""
+    def payment(self, number: str, n: int, occurred_at: datetime) -> Transaction:
+        """Return payment `n` of this side's entity, with one of its many counterparties."""
         other = lives.other(n)
         if self.name == "payer":
-            return lives.payment(number, moment, payee_id=other)
-        return lives.payment(number, moment, type=self.name, payer_id=other, device_id=None)
+            return lives.payment(number, occurred_at, payee_id=other)
+        return lives.payment(number, occurred_at, type=self.name, payer_id=other, device_id=None)
 
     def concerns(self, term: Term) -> bool:
-        """Tell whether a term belongs to this side: it is about its entities, or always the side's own."""
+        """Tell whether a term belongs to this side, by its entity or by its name."""
         return self.follows(term.pk) or any(word in term.name for word in self.every)
 
     def follows(self, pk: str) -> bool:
-        """Whether an item under this key is about the side's entities, or a pair of its."""
+        """Tell whether an item with this partition key belongs to an entity of the side, or to one of its pairs."""
         kind, _, entity = pk.partition("#")
         return entity in self.kinds.values() or (kind in self.every and self.kinds.get(PAYER, "-") in entity)
 
@@ -103,60 +109,63 @@ SIDES = {
 
 
 class Bill(NamedTuple):
-    """Units per payment, and the largest item, by term."""
+    """The cost of a payment by term: write units, read units, and the bytes of the largest item."""
 
     wru: dict[str, float]
     rru: dict[str, float]
     largest: dict[str, int]
 
 
-def live(world: MeteredStack, side: Side, life: Life, midnight: datetime, samples: int) -> list[list[Term]]:
-    """One day of a side's payments, the clock at each; the terms of `samples` of them, evenly dealt."""
+def live(stack: MeteredStack, side: Side, life: Life, midnight: datetime, samples: int) -> list[list[Term]]:
+    """Play one day of a side's payments, each at its own time.
+
+    Return the terms of `samples` payments, evenly spread over the day. The others are only counted.
+    """
     chosen = {n * life.payments // samples for n in range(samples)} if samples else set()
     found = []
-    for n, moment in enumerate(life.moments(midnight, side.name)):
-        world.now = moment
-        payment = side.payment(f"{side.name} {midnight} {n}", n, moment)
-        world.meter.on = n in chosen
+    for n, occurred_at in enumerate(life.moments(midnight, side.name)):
+        stack.now = occurred_at
+        payment = side.payment(f"{side.name} {midnight} {n}", n, occurred_at)
+        stack.meter.on = n in chosen
         if n not in chosen:
-            world.store.count([payment])
+            stack.store.count([payment])
             continue
-        world.meter.terms = []
-        world.evaluator.evaluate(payment)
-        found.append(world.meter.terms)
-    world.meter.on = True
+        stack.meter.terms = []
+        stack.evaluator.evaluate(payment)
+        found.append(stack.meter.terms)
+    stack.meter.on = True
     return found
 
 
-def folded(world: MeteredStack, kind: Kind, entity: str) -> list[Term]:
-    """The terms of folding yesterday's items, in order."""
-    world.meter.terms = []
-    world.now = TODAY + timedelta(days=1, hours=13)
+def folded(stack: MeteredStack, kind: Kind, entity: str) -> list[Term]:
+    """Fold yesterday's items and return the terms, in the sequence of the requests."""
+    stack.meter.terms = []
+    stack.now = TODAY + timedelta(days=1, hours=13)
     per_day = DAY // kind.period
     yesterday = int(TODAY.timestamp()) // DAY - 1
-    table = world.meter.database.tables[TABLES.counters]
+    table = stack.meter.database.tables[TABLES.counters]
     for period in range(yesterday * per_day, (yesterday + 1) * per_day):
         if (kind.key(entity), f"{kind.sk}{period}") in table:
-            world.tell({"pk": kind.key(entity), "sk": f"{kind.sk}{period}"})
-    return world.meter.terms
+            stack.tell({"pk": kind.key(entity), "sk": f"{kind.sk}{period}"})
+    return stack.meter.terms
 
 
 def bill(side: Side, life: Life) -> Bill:
-    """Return the cost of a payment on this side, with every term."""
-    world = MeteredStack(TODAY)
-    world.meter.on, world.meter.follows = False, side.follows
+    """Return the cost of a payment on this side, by term."""
+    stack = MeteredStack(TODAY)
+    stack.meter.on, stack.meter.follows = False, side.follows
     for kind, entity in side.kinds.items():
-        lives.folded_past(world.meter, TABLES, kind, entity, life.payments)
-    live(world, side, life, TODAY - timedelta(days=1), 0)
-    samples = live(world, side, life, TODAY, min(life.payments, SAMPLES))
+        lives.folded_past(stack.meter, TABLES, kind, entity, life.payments)
+    live(stack, side, life, TODAY - timedelta(days=1), 0)
+    samples = live(stack, side, life, TODAY, min(life.payments, SAMPLES))
     made = Bill(defaultdict(float), defaultdict(float), defaultdict(int))
     for term in (term for sample in samples for term in sample if side.concerns(term)):
         _add(made, term.name, term, len(samples))
-    # A period's first write is the index's only one: sampling would find it by chance.
+    # Only the first write of a period writes the index. Samples would include it by chance, so it is computed below.
     for name in [name for name in made.wru if name.startswith("index")]:
         del made.wru[name], made.rru[name], made.largest[name]
     for kind, entity in side.kinds.items():
-        terms = folded(world, kind, entity)
+        terms = folded(stack, kind, entity)
         periods = sum(term.name.startswith("write profile") for term in terms)
         made.wru[f"index counter {kind.name}"] = periods / life.payments
         for term in terms:
@@ -171,7 +180,10 @@ def _add(made: Bill, name: str, term: Term, payments: int) -> None:
 
 
 def rows() -> list[table.Row]:
-    """Terms by life, sums and dollars by type, how the targets at 20 payments a day were met, prices."""
+    """Return the rows: terms by rate, sums and dollars by type, costs beside them, prices, and targets.
+
+    The targets are those at 20 payments a day.
+    """
     bills = {life: {name: bill(side, life) for name, side in SIDES.items()} for life in LIVES}
     sums: list[dict[str, Any]] = []
     for kind in ("p2p", "merchant"):
@@ -193,7 +205,7 @@ def rows() -> list[table.Row]:
 
 
 def _terms(bills: Mapping[Life, Mapping[str, Bill]]) -> Iterator[table.Row]:
-    """One row for each term: units a payment, and the largest item's bytes, in each life."""
+    """Yield one row for each term: units per payment and bytes of the largest item, for each rate."""
     for unit in ("wru", "rru"):
         for side in SIDES:
             names = dict.fromkeys(
@@ -206,7 +218,13 @@ def _terms(bills: Mapping[Life, Mapping[str, Bill]]) -> Iterator[table.Row]:
 
 
 def usd(wru: float, rru: float) -> dict[str, float]:
-    """Variable USD for a million decisions by the API, without the endpoint, part by part."""
+    """Return the variable USD of a million decisions by the API, part by part, without the endpoint.
+
+    `wru` and `rru` are write and read request units of one decision.
+
+    >>> round(usd(wru=6, rru=4)["DynamoDB writes"], 2)
+    3.75
+    """
     price = {name: amount for name, (amount, _, _) in PRICES.items()}
     per_decision = {
         "DynamoDB writes": wru * price["WRU"],
@@ -224,13 +242,13 @@ def usd(wru: float, rru: float) -> dict[str, float]:
 
 
 def _asides() -> list[table.Row]:
-    """Costs beside the sums: watermarks and shard table, the stream instead of the API, stored bytes."""
-    world = MeteredStack(TODAY)
-    world.folding.tick()
-    world.meter.terms = []
-    world.evaluator.evaluate(lives.payment("watermarks", TODAY))
-    standing = sum(term.rru for term in world.meter.terms if term.pk in {*fold.WATERMARKS.values(), SHARDS})
-    stored = max(term.size for term in world.meter.terms if term.name == "write decision")
+    """Return costs that the sums leave out: watermarks and shard table, the stream instead of the API, storage."""
+    stack = MeteredStack(TODAY)
+    stack.folding.tick()
+    stack.meter.terms = []
+    stack.evaluator.evaluate(lives.payment("watermarks", TODAY))
+    standing = sum(term.rru for term in stack.meter.terms if term.pk in {*fold.WATERMARKS.values(), SHARDS})
+    stored = max(term.size for term in stack.meter.terms if term.name == "write decision")
     price = {name: amount for name, (amount, _, _) in PRICES.items()}
     kinesis = 1e6 * 1024 * (price["Kinesis in"] + price["Kinesis out"])
     kept = 1e6 * (stored + ITEM_OVERHEAD) * price["storage"]

@@ -1,4 +1,4 @@
-"""A process of this package that is spoken to in lines: it lives as long as its standard input is open."""
+"""A child process that runs a module and answers line by line. It ends when its standard input is closed."""
 
 import subprocess
 import sys
@@ -11,7 +11,10 @@ ROOT = Path(__file__).parent.parent
 
 
 class Child:
-    """`python -m MODULE ARGUMENTS` while the block lasts, with `variables` alone or, without, with ours."""
+    """The process `python -m MODULE ARGUMENTS`, as a context manager.
+
+    Its environment holds only `variables`. Without `variables` it is this process's environment.
+    """
 
     def __init__(self, module: str, *arguments: str, variables: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
@@ -35,13 +38,13 @@ class Child:
         self._answers.close()
 
     def ask(self, line: str) -> str:
-        """Say one line and wait for the line that answers it. Raises RuntimeError when the process has ended."""
+        """Send one line and wait for the line that answers it. Raises RuntimeError when the process has ended."""
         self._said.write(line + "\n")
         self._said.flush()
         return self.hear()
 
     def hear(self) -> str:
-        """Wait for its next line. Raises RuntimeError when the process has ended."""
+        """Wait for the next line of the process. Raises RuntimeError when the process has ended."""
         if not (line := self._answers.readline()):
             raise RuntimeError(f"it has ended: {self._process.args!r}")
         return line

@@ -1,7 +1,8 @@
-"""The cost of a cold start beside the runtime: import and first decision in fresh processes, bytecode present.
+"""Measure a cold start without the runtime: import and first decision in new processes, with compiled bytecode.
 
-The product's door against `benchmarks.naive`, which imports boto3, PynamoDB and Powertools with its tracer; both decide
-the same payment against a canned server. CPU is what counts: a Lambda of 512 MB has 0.29 of a core.
+The product's door is compared with `benchmarks.naive`, which imports boto3, PynamoDB and Powertools with its tracer.
+Both decide the same payment against a canned server. CPU time decides the duration: a Lambda of 512 MB has 0.29 of a
+core.
 """
 
 import importlib.util
@@ -26,7 +27,7 @@ FIRST_DECISION = Path(__file__).with_name("first_decision.py")
 
 
 def rows() -> list[table.Row]:
-    """Medians by door, and their ratio; the very first run of each only compiles."""
+    """Return the medians of each door, their ratio, and the target. The first run of each only compiles bytecode."""
     runs: dict[str, list[Mapping[str, Any]]] = {name: [] for name in DOORS}
     with Servers(0, 0) as servers, tempfile.TemporaryDirectory(prefix="layer-") as layer:
         _as_in_the_layer(Path(layer))
@@ -50,7 +51,7 @@ def rows() -> list[table.Row]:
 
 
 def _as_in_the_layer(directory: Path) -> None:
-    """CEL as layers/dependencies/Makefile ships it, without its command line, for both doors."""
+    """Copy CEL without its command line into a directory, for both doors, as layers/dependencies/Makefile does."""
     found = importlib.util.find_spec("cel")
     assert found is not None
     assert found.origin is not None

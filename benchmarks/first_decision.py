@@ -1,6 +1,6 @@
-"""A fresh process of `cold_start`: import the door that is named, decide the payment on standard input, tell the cost.
+"""A new process of `cold_start`: import the named door, decide the payment on standard input, print the cost.
 
-Nothing but what the interpreter has loaded anyway and json is imported before the clock starts.
+Only the modules imported below are loaded before the clock starts, so that the door pays for all others.
 """
 
 import importlib
@@ -11,11 +11,11 @@ from time import process_time
 from types import SimpleNamespace
 
 NOON = datetime.fromisoformat("2026-03-04T12:00:00+00:00")
-"""The canned answers' present."""
+"""The time for which the canned responses were made."""
 
 
 def main() -> None:
-    """Print one line of JSON, after whatever the door logs."""
+    """Print the figures as one line of JSON, after the log of the door."""
     event = json.load(sys.stdin)
     event["requestContext"] = {"http": {"method": "POST", "path": "/decisions"}, "stage": "$default"}
     modules, start = len(sys.modules), process_time()

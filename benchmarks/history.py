@@ -1,9 +1,10 @@
-"""Whether a decision costs more the longer its entities have lived: payer, payee and device with a past among others.
+"""Test whether a decision costs more when its payer, payee and device have a longer history.
 
-Today is fixed at 20 payments, of which the last is measured: CPU of the evaluation with the store's encoding and
-decoding on answers recorded from the metered DynamoDB, bytes of those answers as JSON, and request units. The past is
-dealt evenly over the year before today, yesterday included; once more without yesterday, which is the only day whose
-items are read whole.
+Today always has 20 payments, and the last one is measured. The figures are the CPU time of the evaluation, the bytes of
+DynamoDB's responses as JSON, and request units. The CPU time includes the store's encoding, and its decoding of
+responses that were recorded from the metered DynamoDB. Earlier payments are spread evenly over the year before today,
+yesterday included. Further rows have no payments yesterday, because yesterday is the only day whose items are read
+whole.
 """
 
 import base64
@@ -30,7 +31,7 @@ TARGET = 1.05
 
 
 class Lived(NamedTuple):
-    """Payments in the year before today, and on yesterday."""
+    """The history of the entities: payments in the year before today, and yesterday."""
 
     name: str
     payments: int
@@ -47,9 +48,9 @@ LIVES = (
 
 
 class Recorder:
-    """`dynamodb.Transport` that keeps what its own transport answered; once `full`, it answers that again.
+    """A `fraud.aws.transport.Transport` that records the responses of another; when `full`, it gives them again.
 
-    Requests are encoded and answers decoded as JSON each time, as on the wire.
+    It encodes requests and decodes responses as JSON each time, as a client does.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -58,7 +59,7 @@ class Recorder:
         self.full = False
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """`dynamodb.Transport`."""
+        """Return recorded responses, or send the requests and record the responses. `until` is ignored."""
         del until
         step = tuple(request.operation for request in requests)
         if self.full:
@@ -73,7 +74,7 @@ class Recorder:
 
     @property
     def size(self) -> int:
-        """Bytes of all answers."""
+        """Bytes of all recorded responses as JSON."""
         return sum(len(body) for _, body in self._answers.values())
 
 
@@ -82,29 +83,29 @@ def _json(content: object) -> bytes:
 
 
 class Decision(NamedTuple):
-    """A measured payment: how to decide it again, and what it cost in bytes and units."""
+    """A measured payment: a function that decides it again, and its cost in bytes and units."""
 
     again: Callable[[], object]
     figures: Mapping[str, float]
 
 
 def decision(history: Lived) -> Decision:
-    """Live through the past and today, and decide the last payment of the day."""
+    """Write the history, count today's payments, and decide the last one of the day."""
     meter = Metered()
     meter.on = False
     counting = DynamoStore(meter, TABLES, 400, lambda: TODAY)
     for kind, entity in ((PAYER, PAYER_ID), (DEVICE, DEVICE_ID), (PAYEE, PAYEE_ID)):
         if history.payments:
             lives.folded_past(meter, TABLES, kind, entity, history.payments // YEAR)
-    for n, moment in enumerate(
+    for n, occurred_at in enumerate(
         lives.moments(TODAY - timedelta(days=1), timedelta(days=1), history.yesterday, history.name)
     ):
         other = lives.other(n)
-        counting.count([lives.payment(f"{history.name}-{n}-out", moment, payee_id=other)])
-        counting.count([lives.payment(f"{history.name}-{n}-in", moment, payer_id=other, device_id=None)])
+        counting.count([lives.payment(f"{history.name}-{n}-out", occurred_at, payee_id=other)])
+        counting.count([lives.payment(f"{history.name}-{n}-in", occurred_at, payer_id=other, device_id=None)])
     payments = [
-        lives.payment(f"today-{n}", moment)
-        for n, moment in enumerate(lives.moments(TODAY, timedelta(days=1), PER_DAY, "today"))
+        lives.payment(f"today-{n}", occurred_at)
+        for n, occurred_at in enumerate(lives.moments(TODAY, timedelta(days=1), PER_DAY, "today"))
     ]
     *before, last = payments
     for payment in before[:-1]:
@@ -122,8 +123,9 @@ def decision(history: Lived) -> Decision:
 
 
 def rows() -> list[table.Row]:
-    """Each past's figures, the ratios of the longest past to the shorter ones, and how the target was met, of
-    either past of 10^6.
+    """Return the figures of each history, the ratios of long to short histories, and the targets.
+
+    Both histories of 10^6 payments have targets.
     """
     decisions = {history.name: decision(history) for history in LIVES}
     spent: dict[str, list[float]] = {name: [] for name in decisions}
@@ -133,7 +135,7 @@ def rows() -> list[table.Row]:
             for _ in range(REPEATS):
                 measured.again()
             spent[name].append(1000 * (process_time() - start) / REPEATS)
-    # The least disturbed round: what is compared are fixed amounts of work.
+    # The least disturbed round: every round does the same amount of work.
     figures = {name: {"cpu_ms": min(spent[name]), **measured.figures} for name, measured in decisions.items()}
     pairs = (
         ("10^6", "none"),

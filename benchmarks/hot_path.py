@@ -1,8 +1,9 @@
-"""One decision through the whole handler, event in and answer out, log and metrics written, against canned servers.
+"""Measure one decision through the whole handler, from event to response, with log and metrics, on canned servers.
 
-DynamoDB answers after 4 ms and the model's endpoint after 5 ms. Every row runs in its own process, in five interleaved
+DynamoDB responds after 4 ms and the model's endpoint after 5 ms. Every row runs in its own process, in five interleaved
 rounds; figures are medians of the rounds. "floor" sends the bytes that "ours" sent, by bare sockets to the same server,
-as many steps and no more work: what the network alone takes. CPU is the process's own, all threads.
+in the same steps and without any other work. It shows the time of the network alone. CPU time is that of all threads of
+the process.
 """
 
 import json
@@ -33,14 +34,14 @@ MODULE = "benchmarks.hot_path"
 
 
 def event(number: str) -> dict[str, Any]:
-    """POST /decisions as API Gateway hands it over; every number is another payment between other people."""
+    """Return the event of POST /decisions that API Gateway sends. Each number is another payment between other parties."""
     parties = {role: identifier(f"{role}-{number}") for role in ("payer_id", "payee_id", "device_id")}
     body = lives.payment(number, NOON, **parties).canonical.decode()
     return {"version": "2.0", "routeKey": "POST /decisions", "rawPath": "/decisions", "body": body}
 
 
 def rows() -> list[table.Row]:
-    """Medians over the rounds of every row, and how the targets were met."""
+    """Return for each row the medians over the rounds, and the targets."""
     with ExitStack() as stack:
         plain = stack.enter_context(Servers())
         tls = stack.enter_context(Servers(tls=True))
@@ -75,7 +76,7 @@ def _measured(running: Mapping[str, workers.Worker], servers: Mapping[str, Serve
 
 
 def _network(worker: workers.Worker, servers: Servers, number: int) -> dict[str, float]:
-    """Count the sequential steps and the calls of one decision, as the servers see them."""
+    """Return the sequential round trips and the calls of one decision, as the servers see them."""
     trips, calls = [], []
     for n in range(ALONE):
         servers.counts()
@@ -100,11 +101,11 @@ def _targets(measured: Mapping[str, Mapping[str, float]]) -> Iterator[table.Row]
         yield table.target(name, value, at_most=most)
 
 
-# ---- a row's process -----------------------------------------------------------------------------------------------
+# ---- the process of a row ------------------------------------------------------------------------------------------
 
 
 def worker(name: str) -> Callable[[Any], Any]:
-    """Return what a row's process runs for each line that it is sent: a round of requests."""
+    """Return the function that the process of a row calls with each task that it is sent: a round of requests."""
     if name == "floor":
         return FloorJob().do
     workers.turn_clock(NOON)
@@ -128,14 +129,17 @@ def _handler(name: str) -> Callable[[dict[str, Any]], Mapping[str, Any]]:
 
 
 class HandlerJob:
-    """A round of decisions."""
+    """A job that times rounds of decisions by a handler."""
 
     def __init__(self, handler: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
         self._handler = handler
 
-    def do(self, order: Mapping[str, Any]) -> dict[str, float]:
-        """Times of `requests` decisions; `degraded` are the few that a disturbed machine made late."""
-        events = [event(f"{order['round']}-{n}") for n in range(order["requests"])]
+    def do(self, task: Mapping[str, Any]) -> dict[str, float]:
+        """Decide `requests` payments and return their times in ms, and how many decisions were degraded.
+
+        A disturbed machine is sometimes late and makes a few degraded decisions. More than a few fail an assertion.
+        """
+        events = [event(f"{task['round']}-{n}") for n in range(task["requests"])]
         answers: list[Mapping[str, Any]] = []
         figures = timed([partial(self._decide, one, answers) for one in events])
         degraded = sum(
@@ -150,24 +154,24 @@ class HandlerJob:
 
 
 class FloorJob:
-    """First told what to send, then a round of it."""
+    """A job that times the floor. Its first task holds the recorded requests, the later ones are rounds."""
 
     def __init__(self) -> None:
         self._replay: Callable[[], None] | None = None
 
-    def do(self, order: Mapping[str, Any]) -> dict[str, float]:
-        """Connect, or time `requests` replays."""
+    def do(self, task: Mapping[str, Any]) -> dict[str, float]:
+        """Connect and warm up at the first task, then time `requests` replays."""
         if self._replay is None:
             from benchmarks import rivals  # noqa: PLC0415
 
-            steps = [[one.encode("latin-1") for one in step] for step in order["steps"]]
-            self._replay = rivals.Floor(order["port"], steps).replay
+            steps = [[one.encode("latin-1") for one in step] for step in task["steps"]]
+            self._replay = rivals.Floor(task["port"], steps).replay
             return timed([self._replay] * WARM_UP)
-        return {**timed([self._replay] * order["requests"]), "degraded": 0}
+        return {**timed([self._replay] * task["requests"]), "degraded": 0}
 
 
 def timed(calls: Sequence[Callable[[], None]]) -> dict[str, float]:
-    """Latency percentiles and CPU of the calls, one after another, in ms."""
+    """Run the calls one after another. Return latency percentiles and the CPU time of one call, in ms."""
     latencies = []
     cpu = process_time()
     for call in calls:

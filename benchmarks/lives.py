@@ -1,8 +1,8 @@
-"""Entities with a past: profiles as the fold would have left them, and payments of entities that live at some rate.
+"""Entities with a folded history, and payments of entities at a steady rate.
 
-The past is built item by item in the coarse shape that a fold reads, and folded and written by the product's own
-functions; a million payments thus take no longer than a thousand. Only what lies two days back and more is made here;
-younger days are lived through by real payments.
+The history is built item by item in the coarse shape that a fold reads. The product's own functions fold and write it,
+so the profiles are those that the fold would have left. A million payments thus take no longer than a thousand. Only
+days before yesterday are made here; the payments of yesterday and today are counted one by one.
 """
 
 import random
@@ -21,11 +21,11 @@ NOON = TODAY + timedelta(hours=12)
 DEVICES = 2
 MEAN_AMOUNT = 2_500
 CROWD = 200
-"""Different counterparties of an entity in a day, at most."""
+"""Most different counterparties of an entity in a day."""
 
 
 def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, per_day: int) -> None:
-    """Give an entity the profile of one that has lived `per_day` payments a day, up to the day before yesterday."""
+    """Write an entity's profile with a folded history of `per_day` payments a day, up to the day before yesterday."""
     rng = random.Random(f"{kind.name}#{entity}#{per_day}")
     history = NO_HISTORY
     profile: worker.Row = {}
@@ -40,7 +40,7 @@ def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, p
 
 
 def _day(rng: random.Random, kind: Kind, day: int, payments: int) -> Mapping[int, Item]:
-    """One day's items as a fold sees them: hours, counterparties' slots, devices' slots."""
+    """Return one day's items, by period, as a fold reads them: hours, slots of counterparties, slots of devices."""
     items: dict[int, Item] = {}
     hours = sorted(rng.sample(range(24), min(payments, 24)))
     for n, hour in enumerate(hours):
@@ -56,14 +56,18 @@ def _day(rng: random.Random, kind: Kind, day: int, payments: int) -> Mapping[int
 
 
 def moments(start: datetime, span: timedelta, count: int, seed: str) -> Iterator[datetime]:
-    """`count` times in order, evenly dealt over the span with some disorder."""
+    """Yield `count` sorted times, one at random in each of `count` equal parts of the span.
+
+    >>> [time.hour // 6 for time in moments(TODAY, timedelta(days=1), 4, "any")]
+    [0, 1, 2, 3]
+    """
     rng = random.Random(seed)
     for n in range(count):
         yield start + span * ((n + rng.random()) / count)
 
 
 def payment(number: str, occurred_at: datetime, **fields: str | None) -> Transaction:
-    """A p2p payment of the one payer to the one payee on the one device, unless `fields` say otherwise."""
+    """Return a p2p payment from PAYER_ID to PAYEE_ID on DEVICE_ID. `fields` replace fields, or remove them if None."""
     rng = random.Random(number)
     parties = {"type": "p2p", "payer_id": PAYER_ID, "payee_id": PAYEE_ID, "device_id": DEVICE_ID, "channel": "app"}
     return Transaction.model_validate(
@@ -78,13 +82,17 @@ def payment(number: str, occurred_at: datetime, **fields: str | None) -> Transac
 
 
 def identifier(name: str) -> str:
-    """An id of 36 characters, as production's are: sizes depend on it."""
+    """Return an id of 36 characters, as in production, because item sizes depend on the length of ids.
+
+    >>> len(identifier("payer"))
+    36
+    """
     bits = f"{random.Random(name).getrandbits(128):032x}"
     return "-".join((bits[:8], bits[8:12], bits[12:16], bits[16:20], bits[20:]))
 
 
 def other(n: int) -> str:
-    """Return the counterparty of payment number n."""
+    """Return the id of the counterparty of payment number `n`: CROWD different ones in turn."""
     return identifier(f"other-{n % CROWD}")
 
 

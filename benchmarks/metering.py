@@ -1,8 +1,8 @@
 """DynamoDB's charges: item sizes and request units by the documented rules, request by request.
 
-`Metered` is a `transport.Transport` over the in-memory DynamoDB; so the product's own code names the requests and makes
-the items, and a changed layout shows in the figures without a change here. Rules: Amazon DynamoDB Developer Guide,
-"Item sizes and formats" and "Read and write operations", read 2025-11.
+`Metered` is a `fraud.aws.transport.Transport` over the in-memory DynamoDB. So the product's own code makes the requests
+and the items, and a changed layout changes the figures without a change here. The rules are in the Amazon DynamoDB
+Developer Guide, "Item sizes and formats" and "Read and write operations", read 2025-11.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ TABLES = Tables("counters", "profiles", "decisions")
 
 
 class Term(NamedTuple):
-    """One charge: what for, whose (a partition key), and the units; `size` is the item's, in bytes."""
+    """One charge: its name, the partition key, the request units, and the size of the item in bytes."""
 
     name: str
     pk: str
@@ -35,12 +35,16 @@ class Term(NamedTuple):
 
 
 def size_of(item: Mapping[str, Any]) -> int:
-    """Bytes of an item: its names and values."""
+    """Return the bytes of an item: its names and values.
+
+    >>> size_of({"pk": {"S": "payer#1"}, "n": {"N": "100"}})
+    12
+    """
     return sum(len(name.encode()) + _value(value) for name, value in item.items())
 
 
 def _value(value: Mapping[str, Any]) -> int:
-    """Bytes of a value. For sets no rule is published; they are taken to cost what lists do."""
+    """Return the bytes of a value. No rule for sets is published: they are taken to cost as much as lists."""
     ((kind, content),) = value.items()
     match kind:
         case "N":
@@ -53,7 +57,7 @@ def _value(value: Mapping[str, Any]) -> int:
             size = 3 + sum(1 + _value(element) for element in content)
         case "M":
             size = 3 + sum(1 + len(name.encode()) + _value(element) for name, element in content.items())
-        case "BS":  # by the thousand
+        case "BS":  # a fast path: tokens come by the thousand
             size = 3 + len(content) + sum(map(len, content))
         case "NS" | "SS":
             size = 3 + sum(1 + _value({kind[0]: element}) for element in content)
@@ -64,25 +68,36 @@ def _value(value: Mapping[str, Any]) -> int:
 
 @lru_cache(100_000)
 def _number(text: str) -> int:
-    """One byte for two significant digits and one more; another for a sign."""
+    """Return the bytes of a number: one for two significant digits, one more, and another one for a sign."""
     digits = text.lstrip("-").replace(".", "").strip("0")
     return (len(digits) + 1) // 2 + 1 + text.startswith("-")
 
 
 def write_units(before: int, after: int) -> int:
-    """A write costs the larger of the item before and after, in whole KB."""
+    """Return the units of a write: the larger of the item's sizes before and after, in whole KB, at least 1.
+
+    >>> write_units(0, 1), write_units(1_024, 10), write_units(10, 1_025)
+    (1, 1, 2)
+    """
     return max(1, -(-max(before, after) // WRITE_UNIT))
 
 
 def read_units(size: int, *, consistent: bool) -> float:
-    """A read costs the whole item whatever is projected, each item on its own; one that is not there the least."""
+    """Return the units of a read of one item: whole 4 KB pages, half as much when the read is not consistent.
+
+    A projection does not make it cheaper. An item that does not exist costs one page.
+
+    >>> read_units(0, consistent=True), read_units(4_097, consistent=True), read_units(4_097, consistent=False)
+    (1, 2, 1.0)
+    """
     return max(1, -(-size // READ_UNIT)) * (1 if consistent else 0.5)
 
 
 class Metered:
-    """Carries requests out in memory and, while `on`, keeps a Term for each item touched.
+    """A transport that carries requests out in memory and, while `on`, keeps a Term for each item it touches.
 
-    While not `on` it only writes, and only to the items that `follows` says yes to: crowds are counted quickly.
+    While it is not `on`, it only writes, and only items whose partition key `follows` accepts. Payments that are not
+    measured are then counted quickly.
     """
 
     def __init__(self) -> None:
@@ -92,7 +107,7 @@ class Metered:
         self.follows: Callable[[str], bool] = lambda _: True
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """`dynamodb.Transport`."""
+        """Carry the requests out, one after another."""
         del until  # nothing here takes time
         return [self._carry_out(request) if self.on else self._follow(request) for request in requests]
 
@@ -137,7 +152,7 @@ def _name(table: str, key: tuple[str, ...]) -> str:
 
 
 class MeteredStack:
-    """The product on a metered DynamoDB; its clock stands at `now`."""
+    """The product on a metered DynamoDB. Its clock shows `now` and does not move."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -147,12 +162,12 @@ class MeteredStack:
         self.folding = FoldWorker(self.meter, TABLES, self, self.clock)
 
     def clock(self) -> datetime:
-        """The present."""
+        """Return the time to which `now` was set."""
         return self.now
 
     def send(self, messages: Sequence[Message]) -> None:
-        """`folding.Queue`: nothing is queued here, the caller tells the worker what to do."""
+        """Drop the messages (`fraud.counters.worker.Queue`): the caller gives the fold worker its messages by `tell`."""
 
     def tell(self, message: Message) -> None:
-        """Give the fold's worker a message."""
+        """Give the fold worker a message, with a minute to work."""
         self.folding.work(message, lambda: 60_000)

@@ -1,7 +1,7 @@
-"""The straightforward Lambda that `cold_start` compares with: everything that its tutorials import, at the top.
+"""The straightforward Lambda that `cold_start` compares with. It imports at the top all that tutorials import.
 
-boto3 and PynamoDB, and of Powertools the logger, metrics, tracer (which brings the X-Ray SDK), the HTTP resolver,
-idempotency, parser, batch, parameters and data classes. The decision itself is the product's, by boto3.
+These are boto3, PynamoDB, and the following parts of Powertools: logger, metrics, tracer (which loads the X-Ray SDK),
+HTTP resolver, idempotency, parser, batch, parameters and data classes. The product makes the decision, on boto3.
 """
 
 import json
@@ -39,5 +39,5 @@ def decide() -> dict[str, Any]:
 @metrics.log_metrics
 @tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: Any) -> Mapping[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
-    """API Gateway HTTP API, payload format 2.0."""
+    """Handle an event of an API Gateway HTTP API, payload format 2.0."""
     return app.resolve(event, context)

@@ -1,6 +1,6 @@
-"""How fast history is replayed: in-memory counters, windows and features over 45 simulated days, one CPU.
+"""Measure the speed of a replay: in-memory counters, windows and features over 45 simulated days, on one CPU.
 
-Training and backtests live on it. Simulation and parsing are not timed; --profile tells where the time goes.
+Training and backtests depend on it. Simulation and parsing are not timed. --profile prints where the time goes.
 """
 
 import argparse
@@ -24,12 +24,12 @@ TARGET = 5_000
 
 
 def history() -> list[Transaction]:
-    """The payments, parsed, in order."""
+    """Return the simulated payments, parsed, in event order."""
     return [Transaction.model_validate(one.transaction) for one in simulate(SEED, START, DAYS, PAYERS)]
 
 
 def replay(payments: Sequence[Transaction]) -> float:
-    """CPU seconds to count, measure and vectorise the payments."""
+    """Count the payments, measure their counters and compute their features. Return the CPU seconds."""
     counters = InMemoryCounters()
     start = process_time()
     for payment in payments:
@@ -38,7 +38,7 @@ def replay(payments: Sequence[Transaction]) -> float:
 
 
 def rows() -> list[table.Row]:
-    """The payments, and how many of them a CPU second takes."""
+    """Return the number of payments, and the payments per CPU second with their target."""
     payments = history()
     rate = len(payments) / replay(payments)
     name = f"{DAYS} days of {PAYERS} payers"

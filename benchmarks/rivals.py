@@ -1,8 +1,8 @@
-"""How else the same decision could be made: the rows that `hot_path` compares with.
+"""Other ways to make the same decision: the rows that `hot_path` compares with.
 
-They use the product's own definition of counters, features, model and rules, so that only the way to AWS differs:
-boto3's client in threads or one call after another, or what a straightforward Lambda does, PynamoDB, one call after
-another, made idempotent by Powertools. `Floor` is no client at all: it sends bytes that were recorded.
+They use the product's own counters, features, model and rules, so that only the client of AWS differs. One is boto3's
+client, in threads or one call after another. Another is a straightforward Lambda: PynamoDB, one call after another,
+made idempotent by Powertools. `Floor` has no client: it sends recorded bytes.
 """
 
 import socket
@@ -25,10 +25,10 @@ Handler = Callable[[Event], Response]
 
 
 class BotoTransport:
-    """`dynamodb.Transport` with boto3's clients, in so many threads."""
+    """A `fraud.aws.transport.Transport` that sends requests by boto3's clients, in `threads` threads."""
 
     def __init__(self, threads: int) -> None:
-        import boto3  # noqa: PLC0415 - the floor's process has no use for it
+        import boto3  # noqa: PLC0415 - the floor's process does not need it
         from botocore.config import Config  # noqa: PLC0415
         from botocore.exceptions import ClientError  # noqa: PLC0415
 
@@ -39,14 +39,14 @@ class BotoTransport:
         self._threads = ThreadPoolExecutor(threads)
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """Answers in the order of the requests."""
-        del until  # the clients' own timeouts must do
+        """Return the results in the order of the requests. `until` is ignored."""
+        del until  # the clients have timeouts of their own
         if len(requests) == 1:
             return [self.send(requests[0])]
         return list(self._threads.map(self.send, requests))
 
     def send(self, request: Request) -> Result:
-        """The answer to one request."""
+        """Send one request and return its result. Raises boto3's errors, except for a failed condition."""
         if request.operation == INVOKE:
             return {"Body": self._sagemaker.invoke_endpoint(**request.payload)["Body"].read()}
         try:
@@ -58,19 +58,23 @@ class BotoTransport:
 
 
 class PynamoTransport:
-    """`dynamodb.Transport` with PynamoDB's connection, which models stand on, one call after another.
+    """A `fraud.aws.transport.Transport` on PynamoDB's connection, one call after another.
 
-    The requests are ready made: what its models and expressions would cost on top is left out, in its favour.
+    PynamoDB's models are built on this connection. The requests are ready-made, so the further cost of models and
+    expressions is left out, in PynamoDB's favour.
     """
 
     def __init__(self) -> None:
-        from pynamodb.connection import Connection  # noqa: PLC0415 - its own row's
+        from pynamodb.connection import Connection  # noqa: PLC0415 - only its own row needs it
 
         self._dynamodb = Connection()
         self._boto3 = BotoTransport(1)
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        """Answers in the order of the requests; the endpoint is asked by boto3, as PynamoDB knows DynamoDB only."""
+        """Return the results in the order of the requests. `until` is ignored.
+
+        boto3 asks the endpoint, because PynamoDB can only call DynamoDB.
+        """
         del until
         return [self._boto3.send(one) if one.operation == INVOKE else self._send(one) for one in requests]
 
@@ -80,30 +84,30 @@ class PynamoTransport:
 
 
 class Context:
-    """Lambda's context as far as the idempotency utility reads it."""
+    """The part of Lambda's context that the idempotency utility reads."""
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function's timeout."""
+        """Return the milliseconds until the function's timeout."""
         return 10_000
 
 
 def boto3_handler(threads: int) -> Handler:
-    """The product's evaluator on boto3; with one thread one call after another."""
+    """Return a handler with the product's evaluator on boto3. With one thread it makes one call after another."""
     return _decide(BotoTransport(threads))
 
 
 def pynamodb_handler() -> Handler:
-    """A straightforward Lambda: PynamoDB's calls one after another, made idempotent by Powertools' utility."""
-    from aws_lambda_powertools.utilities.idempotency import (  # noqa: PLC0415 - its own row's
+    """Return a straightforward handler: PynamoDB, one call after another, made idempotent by Powertools' utility."""
+    from aws_lambda_powertools.utilities.idempotency import (  # noqa: PLC0415 - only its own row needs it
         DynamoDBPersistenceLayer,
         IdempotencyConfig,
         idempotent_function,
     )
 
     decide = _decide(PynamoTransport())
-    # Without a copy in memory of what was answered: no id comes twice here.
+    # Without the local cache of responses: no id comes twice here.
     config = IdempotencyConfig(event_key_jmespath="body", use_local_cache=False)
-    config.register_lambda_context(Context())  # type: ignore[arg-type]  # all that it looks at
+    config.register_lambda_context(Context())  # type: ignore[arg-type]  # it reads only this method
     layer = DynamoDBPersistenceLayer(table_name="idempotency")
 
     @idempotent_function(  # type: ignore[untyped-decorator]
@@ -116,7 +120,7 @@ def pynamodb_handler() -> Handler:
 
 
 def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
-    """Decide a payment as functions/decision_api.py does."""
+    """Return a handler that decides a payment as functions/decision_api.py does."""
     configuration = Settings.from_environment()
     tables = Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
     store = DynamoStore(transport, tables, configuration.decision_retention_days, clock.now)
@@ -135,7 +139,10 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
 
 
 class Floor:
-    """A step's recorded requests sent on as many connections, then their answers read to the last byte."""
+    """The least that a client must do: send recorded requests, and read the responses to the last byte.
+
+    The requests of a step are sent together, each on its own connection.
+    """
 
     def __init__(self, port: int, steps: Sequence[Sequence[bytes]]) -> None:
         self._steps = steps
@@ -146,12 +153,12 @@ class Floor:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         for connection in self._connections:
             connection.close()
 
     def replay(self) -> None:
-        """One decision's bytes."""
+        """Send the bytes of one decision, step by step, and read the responses."""
         for step in self._steps:
             used = list(zip(self._connections, step, strict=False))
             for connection, request in used:

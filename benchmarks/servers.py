@@ -1,8 +1,8 @@
-"""Canned AWS in a process of its own: DynamoDB and the SageMaker runtime, answering realistic bytes after a set time.
+"""Canned AWS in a process of its own: DynamoDB and the SageMaker runtime, with realistic responses after a set time.
 
-The items it answers are the product's own, of entities with a month of past that live 20 payments a day, at noon; each
-is made once, at the start. `Servers` starts and asks it; the process is `python -m benchmarks.servers` and ends with
-its standard input. It counts requests by operation, and as round trips the times at which a request came and none was
+Its items are made by the product at the start, at noon, for entities with a month of folded history and 20 payments a
+day. `Servers` starts the process, `python -m benchmarks.servers`, and asks it; the process ends with its standard
+input. It counts requests by operation, and round trips. A round trip begins when a request comes and no earlier one is
 unanswered.
 """
 
@@ -30,7 +30,7 @@ from benchmarks.lives import DEVICE_ID, NOON, PAYEE_ID, PAYER_ID, TODAY, identif
 from benchmarks.metering import TABLES, Metered
 from fraud.aws.connection import header
 from fraud.counters import fold
-from fraud.counters.codec import watermark
+from fraud.counters.codec import watermark_attribute
 from fraud.counters.layout import DEVICE, PAYEE, PAYER
 from fraud.decisions import store
 from fraud.scoring.scorer import PACKAGED
@@ -40,7 +40,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-
 
 
 class Servers(Child):
-    """The process and its pipe. `counts` and `recorded` speak of what came since they were asked last."""
+    """The process and its pipe. `counts` and `recorded` tell of the requests since the last question of either."""
 
     def __init__(self, dynamodb_ms: float = 4, endpoint_ms: float = 5, *, tls: bool = False) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="benchmark-")
@@ -55,17 +55,20 @@ class Servers(Child):
         self._directory.cleanup()
 
     def counts(self) -> dict[str, int]:
-        """Requests by operation, and `round_trips`."""
+        """Return the number of requests by operation, and `round_trips`."""
         counted: dict[str, int] = json.loads(self.ask("counts"))
         return counted
 
     def recorded(self) -> list[list[bytes]]:
-        """The bytes of each request, by round trip."""
+        """Return the bytes of each request, by round trip."""
         return [[base64.b64decode(one) for one in step] for step in json.loads(self.ask("recorded"))]
 
 
 def certificate(directory: Path) -> Path:
-    """A key and a certificate for 127.0.0.1 that it signed itself, in one file: the server's, and the client's CA."""
+    """Write a key and a self-signed certificate for 127.0.0.1 to one PEM file, and return its path.
+
+    The server uses both; the client uses the certificate as its CA.
+    """
     from cryptography import x509  # noqa: PLC0415 - only TLS needs it
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
@@ -95,14 +98,14 @@ def certificate(directory: Path) -> Path:
 
 @dataclass
 class Ledger:
-    """The requests that came."""
+    """The requests that came: counts by operation, bytes by round trip, and the number of unanswered ones."""
 
     counts: Counter[str] = field(default_factory=Counter)
     steps: list[list[bytes]] = field(default_factory=list)
     unanswered: int = 0
 
     def arrived(self, operation: str, request: bytes) -> None:
-        """A request is there: of this round trip while another is unanswered, else of the next."""
+        """Note a request. It belongs to the current round trip while another is unanswered, else it begins the next."""
         if self.unanswered == 0:
             self.counts["round_trips"] += 1
             self.steps.append([])
@@ -111,7 +114,7 @@ class Ledger:
         self.steps[-1].append(request)
 
     def told(self, question: str) -> str:
-        """The answer to a question of `Servers`; then forget."""
+        """Return the answer to a question of `Servers`, which is "counts" or "recorded", and forget all requests."""
         answer = json.dumps(
             self.counts
             if question == "counts"
@@ -125,7 +128,7 @@ Canned = Callable[[str, Mapping[str, Any]], bytes]
 
 
 class Connection(asyncio.Protocol):
-    """One connection kept alive; a client sends its next request when it has the answer."""
+    """One connection that is kept alive. A client sends its next request only when it has the response."""
 
     def __init__(self, ledger: Ledger, canned: Canned, seconds: tuple[float, float]) -> None:
         self._ledger = ledger
@@ -135,12 +138,12 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """`asyncio.Protocol`."""
+        """Keep the transport (`asyncio.Protocol`)."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """`asyncio.Protocol`: when a request is whole, make its answer and send it in due time."""
+        """Collect a request; when it is whole, make its response and send it after the set time (`asyncio.Protocol`)."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._received += data
@@ -162,11 +165,11 @@ class Connection(asyncio.Protocol):
 
 
 class Answers:
-    """`Canned`: of each kind of item one is told as everybody's."""
+    """The canned responses (`Canned`). For each kind of item, every entity gets the same one."""
 
     def __init__(self) -> None:
         tables = lived()
-        latest = {pk: sk for pk, sk in sorted(tables[TABLES.counters])}  # noqa: C416 - of each key the last
+        latest = {pk: sk for pk, sk in sorted(tables[TABLES.counters])}  # noqa: C416 - keeps the last sort key of each
         self._items = {
             (pk.partition("#")[0], "today" if latest[pk] == sk else "earlier"): typed(item)
             for (pk, sk), item in tables[TABLES.counters].items()
@@ -176,7 +179,7 @@ class Answers:
         today = int(TODAY.timestamp())
         self._watermarks = typed(
             {
-                watermark(part): {"L": [{"N": str(today // fold.PERIODS["h"])}, {"S": ""}]}
+                watermark_attribute(part): {"L": [{"N": str(today // fold.PERIODS["h"])}, {"S": ""}]}
                 for part in fold.SLICES[: len(fold.SLICES) // len(fold.PERIODS)]
             }
         )
@@ -184,7 +187,7 @@ class Answers:
         self._model = {name: model[name] for name in ("version", "fingerprint", "thresholds")}
 
     def __call__(self, operation: str, payload: Mapping[str, Any]) -> bytes:
-        """The body of an answer."""
+        """Return the body of the response to a request."""
         match operation:
             case "InvokeEndpoint":
                 rows = len(payload["rows"])
@@ -203,7 +206,7 @@ class Answers:
                 return b"{}"
 
     def _row(self, key: Mapping[str, Any], *, today: bool) -> bytes:
-        """The item under a key, which is put before the canned attributes; empty when there is none."""
+        """Return the item as JSON: its key and the canned attributes. Return no bytes when there is no item."""
         pk, sk = key["pk"]["S"], key.get("sk", {}).get("S")
         kind = pk.partition("#")[0]
         if sk is not None:
@@ -216,20 +219,24 @@ class Answers:
 
 
 def lived() -> Mapping[str, Mapping[tuple[str, ...], Mapping[str, Any]]]:
-    """The tables after a month of past, yesterday and half a day of one payer, device, payee and merchant."""
+    """Return the tables of one payer, device, payee and merchant: a month of folded history, yesterday, half of today."""
     meter = Metered()
     meter.on = False
     counting = store.DynamoStore(meter, TABLES, 400, lambda: NOON)
-    for kind, entity in ((PAYER, PAYEE_ID), (PAYEE, PAYEE_ID), (DEVICE, DEVICE_ID)):  # people pay and are paid
+    for kind, entity in (
+        (PAYER, PAYEE_ID),
+        (PAYEE, PAYEE_ID),
+        (DEVICE, DEVICE_ID),
+    ):  # an account pays and is paid, so its one history has both sides
         lives.folded_past(meter, TABLES, kind, entity, PER_DAY)
     for midnight, span in ((TODAY - dt.timedelta(days=1), 24), (TODAY, 12)):
         payments = PER_DAY * span // 24
-        for n, moment in enumerate(lives.moments(midnight, dt.timedelta(hours=span), payments, f"{midnight}")):
+        for n, occurred_at in enumerate(lives.moments(midnight, dt.timedelta(hours=span), payments, f"{midnight}")):
             other = identifier(f"other-{n}")
             received: dict[str, str | None] = {"payer_id": other, "device_id": None}
             each = ({"payee_id": other}, received, received | {"type": "merchant"})
-            for side, fields in enumerate(each if n else ({},)):  # the two meet once a day
-                counting.count([lives.payment(f"{midnight}-{n}-{side}", moment, **fields)])
+            for side, fields in enumerate(each if n else ({},)):  # payer and payee meet once a day
+                counting.count([lives.payment(f"{midnight}-{n}-{side}", occurred_at, **fields)])
     kept = {PAYER_ID, PAYEE_ID, DEVICE_ID, f"{PAYER_ID}|{PAYEE_ID}"}
     return {
         table: {key: item for key, item in rows.items() if key[0].partition("#")[2] in kept}
@@ -238,13 +245,13 @@ def lived() -> Mapping[str, Mapping[tuple[str, ...], Mapping[str, Any]]]:
 
 
 def typed(item: Mapping[str, Any]) -> bytes:
-    """Attributes as JSON without keys and braces, binaries in base64."""
+    """Return the attributes of an item as JSON without pk, sk and braces. Binary values are in base64."""
     content = {name: value for name, value in item.items() if name not in {"pk", "sk"}}
     return json.dumps(content, default=lambda binary: base64.b64encode(binary).decode()).encode()[1:-1]
 
 
 async def serve(dynamodb_ms: float, endpoint_ms: float, pem: Path | None) -> None:
-    """Serve until standard input ends; the first line told is the port."""
+    """Serve until standard input ends. The first printed line is the port, further ones answer questions."""
     ledger, canned, seconds = Ledger(), Answers(), (dynamodb_ms / 1000, endpoint_ms / 1000)
     context = None
     if pem is not None:
@@ -268,13 +275,13 @@ async def serve(dynamodb_ms: float, endpoint_ms: float, pem: Path | None) -> Non
 
 
 def main() -> None:
-    """The process behind `Servers`."""
+    """Run the process behind `Servers`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.servers", description=main.__doc__)
     parser.add_argument("dynamodb_ms", type=float)
     parser.add_argument("endpoint_ms", type=float)
     parser.add_argument("pem", type=Path, nargs="?")
     options = parser.parse_args()
-    # select() waits for microseconds; the loop's usual epoll rounds up to milliseconds.
+    # select() waits to the microsecond; epoll, the loop's default, rounds up to milliseconds.
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=_loop) as runner:
         runner.run(serve(options.dynamodb_ms, options.endpoint_ms, options.pem))
 

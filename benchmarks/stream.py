@@ -1,7 +1,8 @@
-"""Payments per CPU second through the Kinesis door, and what they cost in calls: the whole handler, canned servers.
+"""Payments per CPU second through the Kinesis door, and calls per payment: the whole handler on canned servers.
 
-Batches of 100 payments of the simulator among so many payers that they rarely meet, as in life. The servers answer at
-once: CPU and calls are the figures here. Model calls are those to the endpoint; the embedded model makes none.
+Batches have 100 payments of the simulator, among so many payers that two payments of one payer in a batch are rare, as
+in production. The servers respond almost at once, because only CPU time and calls are measured. Model calls are calls
+of the endpoint; the embedded model makes none.
 """
 
 import base64
@@ -26,7 +27,7 @@ SHARD = "shardId-000000000000"
 
 
 def batches() -> list[dict[str, Any]]:
-    """Kinesis events, each with the time at which it is handled: its latest payment's."""
+    """Return Kinesis events. Each is handled at the time of its latest payment."""
     payments = [one.transaction for one in islice(simulate(3, TODAY, 1, PAYERS), BATCH * (BATCHES + WARM_UP))]
     made = []
     for start in range(0, len(payments), BATCH):
@@ -48,16 +49,16 @@ def batches() -> list[dict[str, Any]]:
 
 
 def rows() -> list[table.Row]:
-    """The medians of the batches, of model calls the most, and how the targets were met."""
-    orders = batches()
+    """Return the figures with their targets: medians over the batches, but the maximum of model calls."""
+    tasks = batches()
     with (
         Servers(ANSWER_MS, ANSWER_MS) as servers,
         workers.Worker("benchmarks.stream", variables=workers.environment("TransactionStream", servers.url)) as worker,
     ):
         found = []
-        for order in orders:
+        for task in tasks:
             servers.counts()
-            cpu = worker.do(order)
+            cpu = worker.do(task)
             counts = servers.counts()
             trips = counts.pop("round_trips")
             asked = counts.get("InvokeEndpoint", 0)
@@ -74,15 +75,18 @@ def rows() -> list[table.Row]:
 
 
 def worker() -> None:
-    """The process with the handler: CPU seconds of each batch; none may fail or be set aside."""
+    """Run the process with the handler. It answers each batch with its CPU seconds.
+
+    A record that fails fails an assertion.
+    """
     from fraud import clock  # noqa: PLC0415 - its environment is this process's
     from functions import transaction_stream  # noqa: PLC0415
 
-    def handle(order: Mapping[str, Any]) -> float:
-        now = datetime.fromisoformat(order["now"])
+    def handle(task: Mapping[str, Any]) -> float:
+        now = datetime.fromisoformat(task["now"])
         clock.source = lambda: now
         start = process_time()
-        answer = transaction_stream.handler(order["event"], None)
+        answer = transaction_stream.handler(task["event"], None)
         spent = process_time() - start
         assert answer == {"batchItemFailures": []}, answer
         return spent

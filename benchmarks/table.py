@@ -1,4 +1,4 @@
-"""How every benchmark is run and shown: rows of named figures, printed as a table, or as JSON with --json.
+"""Run a benchmark and print its rows of named figures as a table, or as JSON with --json.
 
 A row is an ordered mapping that begins with "name"; rows with the same keys make one table.
 """
@@ -23,13 +23,13 @@ def run(rows: Callable[[], Sequence[Row]], description: str | None, arguments: S
     print(json.dumps(measured, indent=1) if options.json else rendered(measured))
 
 
-def yes(met: bool) -> str:  # noqa: FBT001 - said of it
-    """How a row says whether a target was met."""
+def yes(met: bool) -> str:  # noqa: FBT001 - the name of the function says it
+    """Return the word by which a row says whether a target was met."""
     return "yes" if met else "no"
 
 
 def target(name: str, value: float, **bound: float) -> Row:
-    """A row that says whether a figure met its target, which is one bound: `at_most` or `at_least`.
+    """Return a row that says whether a figure met its target, which is one bound: `at_most` or `at_least`.
 
     >>> target("p50_ms", 1.5, at_most=2)
     {'name': 'target: p50_ms', 'value': 1.5, 'at_most': 2, 'met': 'yes'}
@@ -39,7 +39,7 @@ def target(name: str, value: float, **bound: float) -> Row:
 
 
 def rendered(rows: Sequence[Row]) -> str:
-    """The rows as text, one table for each run of rows with the same keys.
+    """Return the rows as text: one table for each run of rows with the same keys.
 
     >>> print(rendered([{"name": "a", "p50_ms": 1.5}, {"name": "long", "p50_ms": 10}]))
     name  p50_ms

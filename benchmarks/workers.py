@@ -1,7 +1,8 @@
-"""Each row of a benchmark runs in a process of its own, as a Lambda does, and waits for its turn.
+"""Worker processes: each row of a benchmark runs in its own process, as a Lambda does, and waits for its turn.
 
-A worker has the variables that the template gives its function and nothing of this process's. It is told one JSON line
-at a time and answers with one. What handlers print is written, to the null device, as the log it is.
+A worker's environment has the variables that the template gives its function, and none of this process except its
+paths. The worker gets one task at a time as a line of JSON and answers with a line of JSON. The handlers' output is
+their log; it is written to the null device.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ TEMPLATE = ROOT / "template.yaml"
 FAKE = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
     "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
-    "AWS_SESSION_TOKEN": "IQoJb3JpZ2luX2VjE" * 40,  # Lambda's have some 700 characters, and all are signed
+    "AWS_SESSION_TOKEN": "IQoJb3JpZ2luX2VjE" * 40,  # a token of Lambda has about 700 characters, and all are signed
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -32,9 +33,9 @@ FAKE = {
 
 
 def environment(function: str, url: str, ca_bundle: Path | None = None) -> dict[str, str]:
-    """The variables of a function of the template; a reference stands for a parameter's default or its own name.
+    """Return the environment of a function of the template. A reference becomes a parameter's default, or its name.
 
-    The model is asked at its endpoint where the template allows that, and DynamoDB and the endpoint answer at `url`.
+    The endpoint scores if the template allows that. DynamoDB and the endpoint are both at `url`.
     """
     template = yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
     parameters = {name: str(one.get("Default", name)) for name, one in template["Parameters"].items()}
@@ -68,18 +69,18 @@ def _resolved(value: Any, parameters: Mapping[str, str]) -> str:  # noqa: ANN401
 
 
 class Worker(Child):
-    """A module of this package as a process: `python -m MODULE --worker ARGUMENTS`."""
+    """A worker process: `python -m MODULE --worker ARGUMENTS`, for a module of this package."""
 
     def __init__(self, module: str, *arguments: str, variables: Mapping[str, str]) -> None:
         super().__init__(module, "--worker", *arguments, variables=variables)
 
-    def do(self, order: Any) -> Any:  # noqa: ANN401 - JSON
-        """Tell it one order and wait for what it answers. Raises RuntimeError when it has ended."""
-        return json.loads(self.ask(json.dumps(order)))
+    def do(self, task: Any) -> Any:  # noqa: ANN401 - JSON
+        """Send one task and wait for its result. Raises RuntimeError when the process has ended."""
+        return json.loads(self.ask(json.dumps(task)))
 
 
 def work(job: Callable[[Any], Any]) -> None:
-    """The worker's side: do each order until there are no more."""
+    """Run the worker's side: call `job` with each task until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     with Path(os.devnull).open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
         for line in sys.stdin:
@@ -87,8 +88,8 @@ def work(job: Callable[[Any], Any]) -> None:
 
 
 def turn_clock(instant: datetime) -> None:
-    """The doors' clock starts at `instant` and goes on from there: what is canned was made for it."""
-    from fraud import clock  # noqa: PLC0415 - a worker without the product must not load it
+    """Start the doors' clock at `instant`, for which the canned responses were made. It runs on from there."""
+    from fraud import clock  # noqa: PLC0415 - a worker that does not use the product must not load it
 
     started = monotonic()
     clock.source = lambda: instant + timedelta(seconds=monotonic() - started)

@@ -1,1 +1,1 @@
-"""The workshop: simulated payments, training data, training and evaluation of the model. No function imports it."""
+"""The workshop: simulated payments, training data, training and evaluation of the model. No Lambda imports it."""

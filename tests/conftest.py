@@ -1,4 +1,4 @@
-"""Settings of every test: no example of a property has a deadline, because a busy machine is not a fault of the code."""
+"""Settings of every test: properties have no deadline, because a busy machine is no fault of the code."""
 
 from hypothesis import settings
 

@@ -4,7 +4,7 @@
 labels.jsonl`
 
 The data has a customer, a terminal, seconds since 2018-04-01 and an amount. It has no device, so every payer gets one
-device, which tells nothing about the label. The label of a payment goes to the labels file only, never into the payment.
+device, which tells nothing about the label. The label of a payment goes to the labels file only, not into the payment.
 """
 
 import argparse

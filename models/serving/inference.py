@@ -53,7 +53,7 @@ def model_fn(model_dir: str) -> Model:
 
 
 def input_fn(body: bytes | str, content_type: str) -> Question | Refusal:
-    """Parse {"fingerprint": text, "rows": [[number or null, ...], ...]}: one row or more, null where a value is missing.
+    """Parse {"fingerprint": text, "rows": [[number or null, ...], ...]}: one row or more, null where missing.
 
     >>> input_fn('{"fingerprint": "1f", "rows": [[1.5, null]]}', "application/json")
     Question(fingerprint='1f', rows=array([[1.5, nan]], dtype=float32))
@@ -100,7 +100,7 @@ def predict_fn(data: Question | Refusal, model: Model) -> dict[str, Any]:
     (reached,) = np.nonzero(scores >= min(model.described["thresholds"].values()))
     if len(reached):
         explained = model.booster.predict(xgboost.DMatrix(data.rows[reached], nthread=1), pred_contribs=True)
-        for place, row in zip(reached, explained[:, :-1].tolist(), strict=True):  # the last column is the bias, which is every row's
+        for place, row in zip(reached, explained[:, :-1].tolist(), strict=True):  # the last column is the bias
             raised = [(name, by) for name, by in zip(model.features, row, strict=True) if by > 0]
             contributions[place] = sorted(raised, key=lambda item: -item[1])
     return {**model.described, "scores": scores.tolist(), "contributions": contributions}

@@ -1,7 +1,7 @@
 """The people of the simulated payment app: accounts, shops, devices, habits, and an ordinary day of payments.
 
-No person here is a thief; the thieves are in `stories`. All chance is a `Draw` and nothing depends on hashing: the same
-seed gives the same people.
+No person here is a thief; the thieves are in `stories`. All chance comes from a `Draw` and nothing depends on hashing.
+So the same seed gives the same people.
 """
 
 from collections.abc import Iterator
@@ -28,22 +28,22 @@ from models.simulation.draws import (
 T = TypeVar("T")
 
 
-# ---- who pays whom, from where -------------------------------------------------------------------------------------
+# ---- payers, payees and devices ------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
 class Shop:
-    """A merchant."""
+    """A merchant of the app."""
 
     party_id: str
     name: str
-    price: float  # against the usual prices
+    price: float  # in proportion to the usual prices
     online: bool
 
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """A user of the app with its habits; what it comes to know and own changes as it lives."""
+    """A user's account with its habits. Its phone, card, bank, friends and shops change in the course of the run."""
 
     party_id: str
     name: str
@@ -53,14 +53,14 @@ class Account:
     bank: str
     card: str
     pace: float  # ordinary payments a day
-    spend: float  # against the usual amounts
-    late_hours: int  # behind the average day
-    friends: list["Account"]  # favourites first, as the shops
+    spend: float  # in proportion to the usual amounts
+    late_hours: int  # later than the average account pays
+    friends: list["Account"]  # favourites first; so are the shops
     shops: list[Shop]
 
 
 class Access(NamedTuple):
-    """Where a payment is made from."""
+    """The device, address, channel and country from which a payment is made."""
 
     device_id: str | None
     ip: str | None
@@ -72,7 +72,7 @@ Source = Literal["report", "chargeback", "verdict", "no_complaint"]
 
 
 class Truth(NamedTuple):
-    """The truth about a payment: its fraud, when that becomes known, and by which source."""
+    """The truth about a fraud: its tactic, when it becomes known (milliseconds), and by which source."""
 
     tactic: str
     reported_at: int
@@ -81,7 +81,7 @@ class Truth(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Payment:
-    """One attempt to pay. The `truth` about it never reaches `body`."""
+    """One attempt to pay. Its `truth` never reaches `body`."""
 
     at: int
     type: TransactionType
@@ -93,10 +93,10 @@ class Payment:
     memo: str | None = None
     attempt_of: "Payment | None" = None
     transaction_id: str = ""
-    truth: Truth | None = None  # of a fraud
+    truth: Truth | None = None  # None for an honest payment
 
     def body(self, currency: str) -> dict[str, Any]:
-        """The JSON of POST /decisions; what is unknown is left out."""
+        """Return the body of POST /decisions as JSON. Unknown fields are left out."""
         fields = {
             "transaction_id": self.transaction_id,
             "type": self.type,
@@ -120,7 +120,7 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """One type of payment: its share of ordinary life, its amounts (multiples of a step, up to a limit), its hours."""
+    """One type of payment: its share of ordinary payments, amounts (multiples of a step, up to a limit) and hours."""
 
     type: TransactionType
     share: float
@@ -130,7 +130,7 @@ class Habit:
     hours: tuple[int, ...]
 
     def amount(self, draw: Draw, usual: Around) -> int:
-        """Minor units, around `usual`, within this type's steps and limit."""
+        """Draw an amount in minor units around `usual`, within the steps and the limit of this type."""
         return stepped(draw.around(usual), draw.pick(self.steps), self.limit)
 
 
@@ -143,15 +143,15 @@ HABITS = (
 HABIT_OF = {habit.type: habit for habit in HABITS}
 HABIT_SHARES = tuple(accumulate(habit.share for habit in HABITS))
 
-SPLURGE, SPLURGE_FACTOR = 0.025, 8.0  # the share of large payments, and how large
+SPLURGE, SPLURGE_FACTOR = 0.025, 8.0  # the share of large payments; how many times the usual amount
 NEW_SHOP, NEW_FRIEND, NEW_INSTRUMENT = 0.10, 0.10, 0.03  # shares of payments to a new shop, friend or instrument
-NEW_PHONE, NEWCOMER = 1 / 1_200, 1 / 400  # per account and day; others set up their new phone in a story
-MOST_FRIENDS, MOST_SHOPS = 14, 16  # how many are remembered
-TRIED_AGAIN = 0.015  # payments whose first try failed for a dull reason
-ON_CARD = 0.25  # merchant payments made with the card on file instead of the balance
-WEB, SUBSCRIPTION, CLEARED_COOKIES = 0.08, 0.12, 0.10  # shares of all, of purchases online, of web sessions
+NEW_PHONE, NEWCOMER = 1 / 1_200, 1 / 400  # per account and day; the story new_phone has more of them
+MOST_FRIENDS, MOST_SHOPS = 14, 16  # the longest lists that an account remembers
+TRIED_AGAIN = 0.015  # share of payments whose first try failed without any fraud
+ON_CARD = 0.25  # share of merchant payments that use the card on file instead of the balance
+WEB, SUBSCRIPTION, CLEARED_COOKIES = 0.08, 0.12, 0.10  # shares of all payments, of purchases online, of web sessions
 TRAVELLING, WITH_MEMO = 0.008, 0.2
-MULE_LIFE = Around(12, 0.6)  # days for which a payee of frauds is used by other thieves too
+MULE_LIFE = Around(12, 0.6)  # days for which other thieves too use the payee of a fraud
 
 SURNAMES = ("サトウ", "スズキ", "タカハシ", "タナカ", "イトウ", "ワタナベ", "ヤマモト", "ナカムラ")
 GIVEN_NAMES = ("ハルト", "ユイ", "ソウタ", "アオイ", "ミナト", "ヒナ", "レン", "サクラ", "ユウト", "メイ")
@@ -161,7 +161,7 @@ ABROAD = ("KR", "TW", "US", "TH", "SG")
 
 
 class World:
-    """All accounts and shops of a run. One counter mints every id, so that no id tells who is behind it."""
+    """All accounts and shops of a run. One counter mints every id, so that no id tells an honest party from a thief."""
 
     def __init__(self, draw: Draw, payers: int) -> None:
         self._minted = count(1)
@@ -169,7 +169,7 @@ class World:
         self.online = [shop for shop in self.shops if shop.online] or self.shops
         self._popularity = tuple(accumulate(1 / (rank + 3) for rank in range(len(self.shops))))
         self.accounts = [self.open_account(draw) for _ in range(payers)]
-        self._mules: list[tuple[int, Account]] = []  # until when they serve, and who
+        self._mules: list[tuple[int, Account]] = []  # the end of their service, and the account
         for place, account in enumerate(self.accounts):
             # People know their neighbours in the list, so that friendships form clusters.
             steps = (draw.pick((-1, 1)) * (1 + int(draw.around(Around(4, 1)))) for _ in range(draw.between(2, 9)))
@@ -177,15 +177,19 @@ class World:
             account.friends = [friend for friend in dict.fromkeys(near) if friend is not account]
 
     def mint(self, kind: str) -> str:
-        """A new id: d device, i instrument, m merchant, u account."""
+        """Return a new id that begins with `kind`: d (device), i (instrument), m (merchant) or u (account).
+
+        >>> World(Draw(1), 20).mint("u")[0]
+        'u'
+        """
         return f"{kind}{next(self._minted):07d}"
 
     def open_shop(self, draw: Draw) -> Shop:
-        """Open a shop that is unknown to all; it is well known once it is among `shops`."""
+        """Return a new shop, which is in no account's list. Accounts can find it only when it is among `shops`."""
         return Shop(self.mint("m"), draw.pick(SHOP_NAMES), draw.around(Around(1, 0.5)), online=draw.chance(0.3))
 
     def open_account(self, draw: Draw) -> Account:
-        """A newly opened account; it lives an ordinary life once it is among `accounts`."""
+        """Return a new account. It makes ordinary payments only when it is among `accounts`."""
         return Account(
             party_id=self.mint("u"),
             name=f"{draw.pick(SURNAMES)} {draw.pick(GIVEN_NAMES)}",
@@ -202,31 +206,34 @@ class World:
         )
 
     def popular_shop(self, draw: Draw) -> Shop:
-        """A shop, the well-known ones more often."""
+        """Return a shop, drawn by popularity: the first shops of the run most often."""
         return self.shops[draw.weighted(self._popularity)]
 
     def somebody(self, draw: Draw, unopened: float = 0.0, but: Account | None = None) -> Account:
-        """An account of the world, not `but`; or, with probability `unopened`, one opened for the purpose."""
+        """Return any account of the world except `but`.
+
+        With probability `unopened` it is instead a new account, opened for the purpose.
+        """
         if unopened and draw.chance(unopened):
             return self.open_account(draw)
         found = draw.pick(self.accounts)
         return found if found is not but else next(other for other in self.accounts if other is not but)
 
     def hire(self, draw: Draw, mule: Account, at: int) -> Account:
-        """The account, known to thieves from now on, until it is burnt."""
+        """Return the account `mule`, which all thieves know from time `at` on for about MULE_LIFE days."""
         self._mules.append((at + int(draw.around(MULE_LIFE) * DAY), mule))
         return mule
 
     def mules(self, at: int) -> list[Account]:
-        """Payees of recent frauds that still serve."""
+        """Return the payees of recent frauds that thieves still use at time `at`."""
         return [mule for until, mule in self._mules if at < until]
 
     def new_device(self, draw: Draw) -> Access:
-        """A device not seen before, at an address of its own, now and then abroad."""
+        """Return the access of a new device at a new address, sometimes abroad."""
         return Access(self.mint("d"), _address(draw), "app", draw.pick(ABROAD) if draw.chance(0.15) else "JP")
 
     def turn_day(self, draw: Draw, closing: int) -> None:
-        """People join, replace their phones, and stop being mules."""
+        """End the day at time `closing`: people join, people replace their phones, and mules end their service."""
         self._mules = [(until, mule) for until, mule in self._mules if closing < until]
         for _ in range(draw.poisson(len(self.accounts) * NEWCOMER)):
             newcomer = self.open_account(draw)
@@ -237,7 +244,7 @@ class World:
 
 
 def _address(draw: Draw) -> str:
-    """A private IPv4 address: no real one appears in the data."""
+    """Return a private IPv4 address: no real one appears in the data."""
     return f"10.{draw.between(0, 255)}.{draw.between(0, 255)}.{draw.between(1, 254)}"
 
 
@@ -245,7 +252,7 @@ def _address(draw: Draw) -> str:
 
 
 def ordinary_day(world: World, draw: Draw, opening: int) -> Iterator[Payment]:
-    """Yield all payments by habit in the 24 hours from `opening` (milliseconds), unordered."""
+    """Yield all payments by habit in the 24 hours from `opening` (milliseconds), not sorted by time."""
     today = pace(local_day(opening))
     for account in world.accounts:
         for _ in range(draw.poisson(account.pace * today)):
@@ -277,7 +284,10 @@ def _ordinary_payment(world: World, draw: Draw, payer: Account, habit: Habit, at
 
 
 def _met(draw: Draw, known: list[T], stranger: T | None, most: int) -> T:
-    """A favourite of the known; or the stranger, from now on known, who may push out the least favoured."""
+    """Return a favourite of the known, or the stranger if there is one.
+
+    The stranger becomes known at a random rank. When more than `most` are known, the least favoured is forgotten.
+    """
     if stranger is None:
         return draw.favourite(known)
     known.insert(draw.between(0, len(known)), stranger)
@@ -286,7 +296,7 @@ def _met(draw: Draw, known: list[T], stranger: T | None, most: int) -> T:
 
 
 def home_access(world: World, draw: Draw, payer: Account) -> Access:
-    """The payer's own phone or browser; a browser without its cookies is a new device."""
+    """Return the access of the payer's own phone or browser. A browser without its cookies is a new device."""
     if draw.chance(WEB):
         return Access(world.mint("d") if draw.chance(CLEARED_COOKIES) else payer.computer, payer.ip, "web")
     if draw.chance(TRAVELLING):
@@ -303,7 +313,7 @@ def _shopping_access(world: World, draw: Draw, payer: Account, shop: Shop) -> Ac
 
 
 def with_retry(draw: Draw, payment: Payment, share: float) -> Iterator[Payment]:
-    """The payment and, with probability `share`, a second attempt at the same intent seconds later."""
+    """Yield the payment and, with probability `share`, a second attempt at the same intent 3 to 90 seconds later."""
     yield payment
     if draw.chance(share):
         yield replace(payment, at=payment.at + draw.between(3 * SECOND, 90 * SECOND), attempt_of=payment)

@@ -1,8 +1,8 @@
-"""A payment app's life with its frauds: six tactics among honest stories that resemble them, and labels with delay.
+"""Simulate the payments of an app: six tactics of fraud, honest stories that resemble them, and labels with delay.
 
-It exists so that training, tests and demonstrations have payments whose truth is known. The truth travels beside a
-payment, never in it, and is known only from `reported_at` on. A tactic is a row of STORIES; the same seed gives the
-same bytes on every Python.
+Training, tests and demonstrations need payments whose truth is known. The truth is kept beside a payment, never in it,
+and becomes known only at `reported_at`. A tactic is a row of STORIES. The same seed gives the same bytes on every
+version of Python.
 """
 
 import argparse
@@ -39,18 +39,18 @@ from models.simulation.population import Payment, Source, World, ordinary_day
 from models.simulation.stories import COMPLAINT_WINDOW, Burst, Collection, FanOut, Reports, Spree, Story, Takings
 
 DEFAULT_START = datetime(2026, 3, 1, tzinfo=UTC)
-FEWEST_PAYERS = 20  # a smaller world has too few victims for a campaign
+FEWEST_PAYERS = 20  # a smaller world has too few people for a story of many payers
 
 SOON = Reports(Around(20, 1.2), late=0.10, source="report")
 ON_STATEMENT = Reports(Around(60, 1.0), late=0.15, source="chargeback")
-IN_DOUBT = Reports(Around(50, 1.0), late=0.15, source="report")  # victims who were deceived hesitate
-FOUND_OUT = Reports(Around(40, 0.8), late=0.10, source="verdict")  # there is no complaint: an analyst finds it
+IN_DOUBT = Reports(Around(50, 1.0), late=0.15, source="report")  # deceived victims hesitate
+FOUND_OUT = Reports(Around(40, 0.8), late=0.10, source="verdict")  # no victim complains: an analyst finds it
 STORIES: tuple[Story[Any], ...] = (
     Spree(
         name="account_takeover", every=1_900, hours=ANY_TIME, reports=SOON, payments=(2, 6), gap=Around(4, 1.0),
         amount=Around(24_000, 0.8), new_device=0.9, unopened=0.5, known_mule=0.5, tried_again=0.1,
     ),
-    Spree(  # the patient thief, often by remote control of the payer's own phone
+    Spree(  # the slow thief, who often controls the payer's own phone from afar
         name="account_takeover", every=8_000, hours=ANY_TIME, reports=SOON, payments=(2, 5), gap=Around(150, 1.0),
         amount=Around(14_000, 0.8), new_device=0.6, unopened=0.5, known_mule=0.5,
     ),
@@ -87,7 +87,7 @@ STORIES: tuple[Story[Any], ...] = (
         name="moving_house", every=900, hours=SHOPPING, payments=(1, 4), gap=Around(45, 1.2),
         amount=Around(22_000, 0.8), new_device=0.35, unopened=0.1,
     ),
-    Spree(  # who has several customers, each paying in parts
+    Spree(  # the payee has several customers, and each pays in parts
         name="craftsman", every=1_000, hours=SOCIAL, rounds=(1, 5), rest=Around(3, 0.7), payments=(1, 3),
         gap=Around(1_200, 1.2), amount=Around(22_000, 0.8), outlets=("p2p",), same_payee=1.0, new_device=0.02,
         unopened=0.3,
@@ -137,8 +137,9 @@ TACTICS = tuple(dict.fromkeys(story.name for story in STORIES if story.reports))
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A payment as the JSON of POST /decisions, and apart from it the truth: label, tactic, when known, by which
-    source.
+    """A payment as the body of POST /decisions, and apart from it the truth.
+
+    The truth is the label, the tactic (None for an honest payment), when the label becomes known, and its source.
     """
 
     transaction: dict[str, Any]
@@ -148,14 +149,18 @@ class Labelled:
     source: Source
 
 
-def simulate(  # noqa: PLR0913 - what makes a run
+def simulate(  # noqa: PLR0913 - the parameters of a run
     seed: int, start: datetime, days: int, payers: int, currency: str = "JPY", *, crime: float = 1.0
 ) -> Iterator[Labelled]:
-    """All payments of `payers` accounts (and of those who join) within `days` of 24 hours from `start`, in event order.
+    """Return an iterator of the payments within `days` of 24 hours from `start`, in event order.
 
-    Amounts are minor units of `currency`, sized for yen. Frauds are begun `crime` times as often as in ordinary life.
-    A longer run begins with exactly the shorter one.
-    Raises ValueError for a start without offset, a negative length, less than FEWEST_PAYERS payers, or no such `crime`.
+    The payers are `payers` accounts, and those that join later. Amounts are minor units of `currency`, sized for yen.
+    Frauds begin `crime` times as often as STORIES say. A longer run begins with exactly the payments of a shorter one.
+    Raises ValueError at once for a start without offset, a negative length, less than FEWEST_PAYERS payers, or a
+    `crime` that is not positive and finite.
+
+    >>> next(simulate(1, DEFAULT_START, days=1, payers=20)).transaction["transaction_id"]
+    's1-00000001'
     """
     if start.tzinfo is None or days < 0 or payers < FEWEST_PAYERS:
         raise ValueError(f"start needs an offset, days >= 0, payers >= {FEWEST_PAYERS}: not {start}, {days}, {payers}")
@@ -168,7 +173,7 @@ def simulate(  # noqa: PLR0913 - what makes a run
 
 
 def _in_order(seed: int, start: int, days: int, world: World, stories: Sequence[Story[Any]]) -> Iterator[Payment]:
-    """The payments sorted day by day; what a round plans for later days waits."""
+    """Yield the payments sorted by time, day by day. The payments that a round plans for later days wait."""
     life, plot = Draw(seed, "life"), [(story, Draw(seed, "story", place)) for place, story in enumerate(stories)]
     due = [draw.uniform() * story.every for story, draw in plot]
     tales: list[Iterator[list[Payment]]] = []
@@ -191,7 +196,10 @@ def _in_order(seed: int, start: int, days: int, world: World, stories: Sequence[
 
 
 def _numbered(seed: int, payments: Iterable[Payment]) -> Iterator[Payment]:
-    """Gives ids in event order, so that an id tells nothing; a first try always has its own before it is named."""
+    """Give ids in event order, so that an id tells nothing about the truth.
+
+    A first try always comes before the retry that names it, so it has its id by then.
+    """
     for number, payment in enumerate(payments, 1):
         payment.transaction_id = f"s{seed}-{number:08d}"
         yield payment
@@ -206,15 +214,22 @@ def _labelled(payment: Payment, currency: str) -> Labelled:
 
 
 def demo() -> list[Labelled]:
-    """1,000 consecutive payments of 50 payers: twelve days with every tactic, White Day's gifts, payday and new phones.
+    """Return 1,000 consecutive payments of 50 payers: twelve days with every tactic, gifts, a payday and new phones.
 
-    So much in so little takes four times the crime of ordinary life.
+    So few payments show every tactic only with four times the usual crime. The gifts are those of White Day.
     """
     return list(islice(simulate(1928, datetime(2026, 3, 14, tzinfo=UTC), 14, 50, crime=4), 1_000))
 
 
 def labels_of(payments: Iterable[Labelled]) -> list[dict[str, str]]:
-    """The items of POST /labels about these payments, in the order they become known; at one moment, in event order."""
+    """Return the items of POST /labels about these payments, sorted by the time at which they become known.
+
+    Labels that become known at the same time are in event order.
+
+    >>> (label,) = labels_of([next(simulate(1, DEFAULT_START, days=1, payers=20))])
+    >>> list(label)
+    ['transaction_id', 'label', 'reported_at', 'source']
+    """
     labels = [
         {
             "transaction_id": each.transaction["transaction_id"],
@@ -224,11 +239,11 @@ def labels_of(payments: Iterable[Labelled]) -> list[dict[str, str]]:
         }
         for each in payments
     ]
-    return sorted(labels, key=itemgetter("reported_at"))  # of one width and zone, so text sorts as time
+    return sorted(labels, key=itemgetter("reported_at"))  # texts of one width and zone sort as the times do
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write payments in event order, labels in the order they become known, as JSON lines; print how many there are."""
+    """Write payments in event order and labels by the time they become known, as JSON lines. Print counts by tactic."""
     parser = argparse.ArgumentParser(prog="python -m models.simulation.simulate", description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")

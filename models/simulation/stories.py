@@ -1,7 +1,8 @@
-"""Stories beside ordinary life in the simulated app: the plots of thieves, and of honest people who resemble them.
+"""Stories beside ordinary payments in the simulated app: frauds, and honest stories that resemble frauds.
 
-A class says what happens; a row of `simulate.STORIES` how often, how fast and how much, and whether it is a fraud. A
-story may last: its cast returns for days or weeks, so that what was reported of a payee bears on payments to come.
+A class here defines the events of a story. A row of `simulate.STORIES` defines how often and how fast it happens, its
+amounts, and whether it is a fraud. A story may have several rounds: the same people return for days or weeks, so that
+earlier reports about a payee help to judge its later payments.
 """
 
 import math
@@ -28,10 +29,10 @@ from models.simulation.population import (
     with_retry,
 )
 
-COMPLAINT_WINDOW = 60 * DAY  # a payment without a complaint for so long is labelled legitimate
-FRIENDLY = 0.7  # a payer is the payee's friend, in a collection among friends
+COMPLAINT_WINDOW = 60 * DAY  # a payment is labelled legitimate when no complaint comes within this time
+FRIENDLY = 0.7  # probability that a payer is a friend of the payee, in a collection among friends
 NEXT_DAY = Around(1, 0)
-CASH_OUT_PARTS = (0.6, 0.2, 0.2)  # of what was collected
+CASH_OUT_PARTS = (0.6, 0.2, 0.2)  # shares of the collected money
 
 Cast = TypeVar("Cast")
 """The people who stay the same in every round of a story."""
@@ -39,7 +40,10 @@ Cast = TypeVar("Cast")
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """When a fraud becomes known: after about `hours`; a share late, evenly within `late_days`. And who says so."""
+    """The time until a fraud becomes known, and the source of its label.
+
+    A report comes after about `hours`. The share `late` comes at a uniform time within `late_days` instead.
+    """
 
     hours: Around
     late: float
@@ -47,20 +51,27 @@ class Reports:
     late_days: tuple[int, int] = (14, 45)
 
     def delay(self, draw: Draw) -> int:
-        """Milliseconds from a victim's last payment, between an hour and the end of the complaint window."""
+        """Draw the milliseconds from a victim's last payment to the report: from one hour to COMPLAINT_WINDOW.
+
+        >>> Reports(Around(0, 0), late=0.0, source="report").delay(Draw("any")) == HOUR
+        True
+        """
         if draw.chance(self.late):
             return draw.between(self.late_days[0] * DAY, self.late_days[1] * DAY)
         return min(max(int(draw.around(self.hours) * HOUR), HOUR), COMPLAINT_WINDOW)
 
 
 def always(_day: date) -> bool:
-    """The season of stories that have none."""
+    """Return True: the season of a story that happens on every day."""
     return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story(ABC, Generic[Cast]):
-    """A row of STORIES: begun once in `every` ordinary payments of its season. A tactic if there are `reports`."""
+    """A row of STORIES. It begins once in `every` ordinary payments of its season.
+
+    A story with `reports` is a tactic: its payments are frauds.
+    """
 
     name: str
     every: float
@@ -74,7 +85,10 @@ class Story(ABC, Generic[Cast]):
     tried_again: float = TRIED_AGAIN
 
     def tell(self, world: World, draw: Draw, opening: int) -> Iterator[list[Payment]]:
-        """The payments of each day's round, if any; the first day is the 24 hours from `opening`."""
+        """Yield a list of payments for each day, empty on a day without a round.
+
+        The first day is the 24 hours from `opening` (milliseconds).
+        """
         cast = self._cast(world, draw, opening)
         for turn in range(draw.between(*self.rounds)):
             for pause in range(max(round(draw.around(self.rest)), 1) if turn else 0):
@@ -87,7 +101,7 @@ class Story(ABC, Generic[Cast]):
         played = self._play(world, draw, at, cast)
         payments = [attempt for payment in played for attempt in with_retry(draw, payment, self.tried_again)]
         if self.reports:
-            # A victim finds out once and then reports all of it.
+            # A victim discovers the fraud once and then reports all payments together.
             last = {payment.payer: payment.at for payment in sorted(payments, key=attrgetter("at"))}
             reported = {payer: at + self.reports.delay(draw) for payer, at in last.items()}
             for payment in payments:
@@ -100,7 +114,7 @@ class Story(ABC, Generic[Cast]):
 
     @abstractmethod
     def _play(self, world: World, draw: Draw, at: int, cast: Cast) -> Iterator[Payment]:
-        """The payments of one round that begins at `at`."""
+        """Yield the payments of one round that begins at `at` (milliseconds)."""
 
     def _wait(self, draw: Draw) -> int:
         return int(draw.around(self.gap) * MINUTE)
@@ -108,19 +122,22 @@ class Story(ABC, Generic[Cast]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spree(Story[Account]):
-    """One account pays much to payees it does not know: a thief empties it, its owner is deceived, or moves house."""
+    """A spree: one account pays large amounts to payees that it does not know.
+
+    A thief empties the account, its owner is deceived, or its owner moves house.
+    """
 
     payments: tuple[int, int]
     new_device: float
-    device_stays: bool = False  # it is the payer's own from now on
+    device_stays: bool = False  # the new device becomes the payer's own phone
     outlets: tuple[TransactionType, ...] = ("p2p", "p2p", "p2p", "p2p", "cash_out", "merchant")
-    same_payee: float = 0.5  # the next transfer goes where the last one went
-    friends: float = 0.0  # transfers to a friend instead
-    unopened: float  # payees opened for the purpose
-    known_mule: float = 0.0  # payees that serve other frauds
+    same_payee: float = 0.5  # probability that the next transfer goes to the same payee as the last
+    friends: float = 0.0  # share of transfers to a friend instead
+    unopened: float  # share of payees opened for the purpose
+    known_mule: float = 0.0  # share of payees that other frauds use too
 
     def _cast(self, world: World, draw: Draw, at: int) -> Account:
-        """The payee of each round's first transfer."""
+        """Draw the payee of the first transfer of every round."""
         return self._payee(world, draw, at)
 
     def _play(self, world: World, draw: Draw, at: int, cast: Account) -> Iterator[Payment]:
@@ -153,19 +170,22 @@ class Spree(Story[Account]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FanOut(Story[list[Account]]):
-    """One payer pays many at once: a thief's accomplices, an employer's workers, friends who get gifts."""
+    """A fan-out: one payer pays many payees at once.
+
+    The payees are a thief's accomplices, an employer's workers, or friends who get gifts.
+    """
 
     payees: tuple[int, int]
     new_device: float
-    filled: float = 0.0  # the payer tops up what is then paid
-    friends: float = 0.0  # payees whom the payer knows
-    unopened: float  # others opened for the purpose
-    spread: float  # sigma of the amounts around the one meant
-    cash_out: float  # payees who do
-    kept: Around  # minutes until they do
+    filled: float = 0.0  # probability that the payer tops up the total first
+    friends: float = 0.0  # share of payees that the payer knows
+    unopened: float  # share of the other payees that are opened for the purpose
+    spread: float  # sigma of the amounts around the common one
+    cash_out: float  # share of payees that cash out
+    kept: Around  # minutes until they cash out
 
     def _cast(self, world: World, draw: Draw, at: int) -> list[Account]:
-        """Draw as many payees as one payer pays at most."""
+        """Draw the ring of payees: as many as one payer pays at most."""
         ring = [world.somebody(draw, self.unopened) for _ in range(self.payees[1])]
         return [world.hire(draw, each, at) for each in ring] if self.reports else ring
 
@@ -184,7 +204,7 @@ class FanOut(Story[list[Account]]):
                 yield _cash_out(world, draw, at + int(draw.around(self.kept) * MINUTE), payee, amount)
 
     def _crowd(self, draw: Draw, payer: Account, ring: list[Account]) -> list[Account]:
-        """Different payees, in the order they are paid."""
+        """Return different payees, in the sequence in which they are paid."""
         drawn = (
             draw.pick(payer.friends) if payer.friends and draw.chance(self.friends) else draw.pick(ring)
             for _ in range(draw.between(*self.payees))
@@ -194,18 +214,21 @@ class FanOut(Story[list[Account]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection(Story[Account]):
-    """Many payers pay one payee, who may cash out: a mule's victims, a split bill, buyers of tickets."""
+    """A collection: many payers pay one payee, who may cash out.
+
+    The payers are a mule's victims, friends who split a bill, or buyers of tickets.
+    """
 
     payers: tuple[int, int]
     friends: bool = False  # most payers know the payee
-    unopened: float  # the payee was opened for the purpose
-    hijacked: float = 0.0  # payers whose account a thief uses, from a device new to it
-    spread: float  # sigma of the amounts around the one asked for
-    cash_out: float  # the probability that the payee does
+    unopened: float  # probability that the payee was opened for the purpose
+    hijacked: float = 0.0  # share of payers whose account a thief uses, from a new device
+    spread: float  # sigma of the amounts around the one that the payee asks for
+    cash_out: float  # probability that the payee cashes out
     kept: Around  # minutes until the money leaves
 
     def _cast(self, world: World, draw: Draw, at: int) -> Account:
-        """The payee."""
+        """Draw the payee."""
         payee = world.somebody(draw, self.unopened)
         return world.hire(draw, payee, at) if self.reports else payee
 
@@ -223,7 +246,7 @@ class Collection(Story[Account]):
             yield _cash_out(world, draw, at, cast, total * part)
 
     def _crowd(self, world: World, draw: Draw, payee: Account) -> list[Account]:
-        """Different payers, in the order they pay."""
+        """Return different payers, in the sequence in which they pay."""
         friends = payee.friends if self.friends else []
         drawn = (
             draw.pick(friends) if friends and draw.chance(FRIENDLY) else world.somebody(draw, but=payee)
@@ -233,7 +256,7 @@ class Collection(Story[Account]):
 
 
 def _cash_out(world: World, draw: Draw, at: int, payer: Account, amount: float) -> Payment:
-    """Pay the received money out to the payer's bank."""
+    """Return the payment of received money to the payer's own bank account."""
     most = HABIT_OF["cash_out"].limit
     access = home_access(world, draw, payer)
     return Payment(at, "cash_out", payer, stepped(amount, 1, most), access, instrument_id=payer.bank)
@@ -241,17 +264,20 @@ def _cash_out(world: World, draw: Draw, at: int, payer: Account, amount: float) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burst(Story[list[Shop]]):
-    """Many small purchases from one device: stolen cards are tested, a game is played, a stand lends its tablet."""
+    """A burst: many small purchases from one device.
+
+    A thief tests stolen cards, a player buys in a game, or a stand lends its tablet to customers.
+    """
 
     payments: tuple[int, int]
     payers: tuple[int, int] = (1, 1)
-    unopened: float = 0.0  # payers opened for the purpose
+    unopened: float = 0.0  # share of payers opened for the purpose
     new_device: float
-    new_card: float  # purchases with a card not seen before
+    new_card: float  # share of purchases with a new card
     shops: tuple[int, int] = (1, 1)
 
-    def _cast(self, world: World, draw: Draw, at: int) -> list[Shop]:  # noqa: ARG002 - these shops are always there
-        """Where it happens."""
+    def _cast(self, world: World, draw: Draw, at: int) -> list[Shop]:  # noqa: ARG002 - an online shop is open at any time
+        """Draw the online shops of the purchases."""
         return [draw.pick(world.online) for _ in range(draw.between(*self.shops))]
 
     def _play(self, world: World, draw: Draw, at: int, cast: list[Shop]) -> Iterator[Payment]:
@@ -267,7 +293,7 @@ class Burst(Story[list[Shop]]):
 
 @dataclass(frozen=True, slots=True)
 class Till:
-    """A shop and the circle that buys there."""
+    """A shop and the circle of accounts that buy there."""
 
     shop: Shop
     circle: list[Account]
@@ -275,18 +301,21 @@ class Till:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Takings(Story[Till]):
-    """A shop's purchases of one night, round and alike: a bar's guests; or sales that never were, of stolen money."""
+    """Takings: a shop's purchases of one night, with round and similar amounts.
+
+    The buyers are a bar's guests, or the sales are fake and move stolen money.
+    """
 
     payments: tuple[int, int]
     circle: tuple[int, int]
-    unopened_shop: float  # the shop was opened for the purpose
-    unopened: float  # so were these of its circle
-    stolen: float = 0.0  # purchases by a thief with a stolen account and card, from a device new to it
-    spread: float  # sigma of the amounts around the night's usual one
+    unopened_shop: float  # probability that the shop was opened for the purpose
+    unopened: float  # share of its circle that was opened for the purpose
+    stolen: float = 0.0  # share of purchases by a thief with a stolen account and card, from a new device
+    spread: float  # sigma of the amounts around the usual one of the night
     steps: tuple[int, ...]
 
     def _cast(self, world: World, draw: Draw, at: int) -> Till:  # noqa: ARG002 - a shop is open on any day
-        """The shop and its circle."""
+        """Draw the shop and its circle."""
         shop = world.open_shop(draw) if draw.chance(self.unopened_shop) else draw.pick(world.shops)
         return Till(shop, [world.somebody(draw, self.unopened) for _ in range(draw.between(*self.circle))])
 

@@ -1,7 +1,7 @@
 """Training data: payments replayed through the counters and features that decide online, joined with their labels.
 
-One pass in order of arrival, one payment in memory at a time; what is kept of it is its vector and a few numbers. A
-label exists only from the time at which it was reported: the caller says when "now" is.
+One pass in order of arrival, one payment in memory at a time; only its vector and a few numbers are kept. A label
+exists only from the time at which it was reported: the caller says when "now" is.
 """
 
 import argparse
@@ -30,7 +30,7 @@ FILE = "dataset.npz"
 
 
 class Row(NamedTuple):
-    """A payment as the decision sees it: the arguments of `fraud.rules.rule_book.inputs`."""
+    """A payment as the decision sees it. Its fields are the arguments of `fraud.rules.rule_book.inputs`."""
 
     transaction: Transaction
     counters: Mapping[str, float]
@@ -41,10 +41,11 @@ class Row(NamedTuple):
 def replay(
     payments: Iterable[Labelled], counters: InMemoryCounters | None = None, *, labels: bool = True
 ) -> Iterator[tuple[Labelled, Row]]:
-    """Count each payment, then measure it, as the decision does; `payments` in order of arrival.
+    """Count each payment, then measure it, as the decision does. `payments` are in order of arrival.
 
-    A label moves the fraud counters when it becomes known, never before. Without `labels` none ever does: what a model
-    is worth that never hears of its mistakes. `counters` may hold what was before, new ones are empty.
+    A label changes the fraud counters when it becomes known, never before. Without `labels` no label changes them: this
+    shows the worth of a model that is never told of its mistakes. `counters` may hold earlier payments; by default they
+    are empty.
     """
     counters = InMemoryCounters() if counters is None else counters
     waiting: list[tuple[datetime, int, Labelled, Transaction]] = []
@@ -83,7 +84,14 @@ class Dataset:
 
     @classmethod
     def build(cls, payments: Iterable[Labelled], *, labels: bool = True) -> Self:
-        """Replay and collect; without `labels` as if no fraud had ever been confirmed."""
+        """Replay payments, which are in order of arrival, and collect their columns.
+
+        Without `labels` the fraud counters stay empty, as if no fraud had ever been confirmed.
+
+        >>> built = Dataset.build(simulate(1, DEFAULT_START, days=1, payers=20))
+        >>> built.features.shape == (len(built), len(features.NAMES))
+        True
+        """
         vectors, numbers, tactics = array("f"), array("q"), []
         for payment, (transaction, _, vector, _) in replay(payments, labels=labels):
             vectors.extend(vector)
@@ -98,26 +106,32 @@ class Dataset:
         return len(self.occurred_at)
 
     def labels(self, cutoff: int) -> NDArray[np.bool_]:
-        """Return the labels known at `cutoff` (epoch seconds): reported fraud. Every other payment counts as honest."""
+        """Return the labels known at `cutoff` (epoch seconds): True for fraud reported by then.
+
+        Every other payment counts as honest.
+        """
         return self.fraud & (self.reported_at <= cutoff)
 
     def between(self, start: int, end: int) -> Self:
-        """The payments with start <= occurred_at < end (epoch seconds)."""
+        """Return the payments with start <= occurred_at < end (epoch seconds)."""
         return self.take((self.occurred_at >= start) & (self.occurred_at < end))
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
-        """The payments at these places."""
+        """Return the chosen payments: by a mask over all payments, or by their places."""
         return type(self)(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
     def save(self, directory: Path) -> None:
-        """Write FILE with the features' fingerprint; numbers and text only, nothing that would execute when read."""
+        """Write FILE with the columns and the features' fingerprint.
+
+        It holds only numbers and text, no pickle, so that reading it executes nothing.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         columns = {column.name: getattr(self, column.name) for column in fields(self)}
         np.savez(directory / FILE, allow_pickle=False, fingerprint=np.array(features.fingerprint()), **columns)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read FILE. Raises ValueError when its features are defined otherwise than here."""
+        """Read FILE. Raises ValueError when its fingerprint differs from that of the current features."""
         with np.load(directory / FILE, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != features.fingerprint():
                 raise ValueError(f"{directory / FILE} holds other features than this code computes: build it anew")
@@ -125,12 +139,16 @@ class Dataset:
 
 
 def _epoch(time: datetime) -> int:
-    """The first whole second at which it has happened: a label is never known too early."""
+    """Return the time in epoch seconds, rounded up to a whole second, so that no label is known too early.
+
+    >>> _epoch(datetime.fromisoformat("1970-01-01T00:00:01.001Z"))
+    2
+    """
     return -int(-time.timestamp() // 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Simulate, replay, write the dataset: what a training job reads as its `train` channel."""
+    """Simulate payments, replay them, and write the dataset that a training job reads as its `train` channel."""
     parser = argparse.ArgumentParser(prog="python -m models.training.dataset", description=main.__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")

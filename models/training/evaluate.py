@@ -1,8 +1,8 @@
-"""The worth of a model: its ranking, what each threshold catches of each tactic, and what its decisions cost.
+"""Evaluation of a model: its ranking, the frauds caught at each threshold by tactic, and the cost of its decisions.
 
-Money is the yardstick: thresholds are where the expected cost of all decisions is least, never at 0.5. The costs are
+Money is the yardstick: thresholds are set where the expected cost of all decisions is least, not at 0.5. The costs are
 data below; a user with other costs changes them and trains again. `python -m models.training.evaluate` measures the
-packaged model in a world it has never seen, the policy's pre-filter included.
+packaged model and the policy's pre-filter on simulated payments that the model was not trained on.
 """
 
 import argparse
@@ -29,8 +29,10 @@ LIBRARY = Path(rules.__file__).parents[1]
 
 
 class Cost(NamedTuple):
-    """The cost of an outcome in minor units: for any payment, for an honest one, and the share of a fraud's loss that
-    stays.
+    """The cost of an outcome, in minor units.
+
+    `handling` is paid for every payment, `friction` for an honest one. `escape` is the share of a fraud's loss that the
+    outcome does not prevent.
     """
 
     handling: int
@@ -40,22 +42,22 @@ class Cost(NamedTuple):
 
 COSTS: dict[Outcome, Cost] = {
     Outcome.APPROVE: Cost(handling=0, friction=0, escape=1.0),
-    # A message is sent and some honest payers give up; a thief may hold the second factor too.
+    # A message is sent, and some honest payers give up. A thief may hold the second factor too.
     Outcome.CHALLENGE: Cost(handling=10, friction=150, escape=0.3),
-    # An analyst looks for some minutes while the money waits; now and then the thief's story holds.
+    # An analyst works for some minutes while the money waits. Sometimes the thief deceives the analyst.
     Outcome.REVIEW: Cost(handling=500, friction=300, escape=0.1),
     # The sale is lost, and sometimes the customer.
     Outcome.DECLINE: Cost(handling=0, friction=4_000, escape=0.0),
 }
-COMPLAINT = 2_000  # what a missed fraud costs beside its amount: the complaint's handling, fees
+COMPLAINT = 2_000  # cost of a missed fraud beside its amount: handling of the complaint, fees
 
 GRID: tuple[float, ...] = tuple(round(1 / (1 + math.exp(-step / 8)), 4) for step in range(-48, 33))
-"""Scores that a threshold may take: an eighth of a log odds apart, so that no threshold hangs on a single payment."""
+"""Scores that a threshold may take, 1/8 apart in log odds: no threshold then depends on a single payment."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Columns over scored payments: score, amount (minor units), the truth and its tactic (empty for an honest one)."""
+    """Columns over scored payments: score, amount (minor units), the truth, and its tactic (empty if honest)."""
 
     score: NDArray[np.float64]
     amount: NDArray[np.int64]
@@ -63,30 +65,44 @@ class Scored:
     tactic: NDArray[np.str_]
 
 
-# ---- what decisions cost -------------------------------------------------------------------------------------------
+# ---- cost of decisions ---------------------------------------------------------------------------------------------
 
 
 def costs(fraud: NDArray[np.bool_], amount: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cost of each outcome (rows, in the order of Outcome) for each payment (columns), in minor units."""
+    """Return the cost of each outcome (rows, in the order of Outcome) for each payment (columns), in minor units.
+
+    >>> costs(np.array([True, False]), np.array([1_000, 1_000])).tolist()  # a fraud and an honest payment
+    [[3000.0, 0.0], [910.0, 160.0], [800.0, 800.0], [0.0, 4000.0]]
+    """
     in_order = (COSTS[outcome] for outcome in Outcome)
     lost = amount + COMPLAINT
     return np.array([cost.handling + np.where(fraud, cost.escape * lost, cost.friction) for cost in in_order])
 
 
 def total_cost(scored: Scored, thresholds: Mapping[str, float]) -> float:
-    """Cost of deciding every payment by these thresholds, in minor units."""
+    """Return the cost of all decisions by these thresholds, in minor units.
+
+    >>> payments = Scored(np.array([0.9, 0.1]), np.array([1_000, 1_000]), np.array([True, False]), np.array(["x", ""]))
+    >>> total_cost(payments, {"challenge": 0.2, "review": 0.5, "decline": 0.8})
+    0.0
+    >>> total_cost(payments, {"challenge": 0.2, "review": 0.5, "decline": 0.95})
+    800.0
+    """
     outcomes = np.searchsorted([thresholds[outcome] for outcome in OUTCOMES], scored.score, side="right")
     return float(costs(scored.fraud, scored.amount)[outcomes, np.arange(len(scored.score))].sum())
 
 
 def cheapest(scored: Scored) -> dict[str, float]:
-    """The thresholds of GRID, a milder outcome's never above a more severe one's, under which `scored` costs least."""
+    """Return the thresholds of GRID with the least cost of `scored`.
+
+    The threshold of a milder outcome is never above that of a more severe one.
+    """
     order = np.argsort(scored.score, kind="stable")
     running = np.cumsum(costs(scored.fraud[order], scored.amount[order]), axis=1)
     below = np.searchsorted(scored.score[order], GRID)  # payments below each score of the grid
     approve, challenge, review, decline = np.pad(running, ((0, 0), (1, 0)))[:, below]
-    # The cost is a sum over three cuts: below a cut the milder outcome is paid for, above it the more severe one. The
-    # first two cuts are best chosen below the third, so running minima find all three in one pass.
+    # The cost is a sum over three cuts: payments below a cut cost the milder outcome, payments above it the more severe
+    # one. Each cut is the best one at or below the next, so running minima find all three in one pass.
     first = approve - challenge
     second = challenge - review + np.minimum.accumulate(first)
     third = review - decline + np.minimum.accumulate(second)
@@ -96,15 +112,15 @@ def cheapest(scored: Scored) -> dict[str, float]:
     return {outcome: GRID[cut] for outcome, cut in zip(OUTCOMES, (mildest, middle, severest), strict=True)}
 
 
-# ---- what is caught ------------------------------------------------------------------------------------------------
+# ---- caught frauds -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Catch:
-    """One tactic (or `all`) at one threshold.
+    """The frauds of one tactic (or of `all`) that one threshold catches.
 
-    False alerts belong to no tactic, so each tactic's precision counts all of them and only its own frauds: it is what
-    the precision would be were this the only tactic.
+    False alerts belong to no tactic. So the precision of a tactic counts all false alerts, but only its own frauds. It
+    is the precision that the threshold would have if this were the only tactic.
     """
 
     outcome: str
@@ -119,7 +135,7 @@ class Catch:
 
 @dataclass(frozen=True)
 class Report:
-    """A model on payments whose truth is known. Costs are minor units per 1,000 payments."""
+    """The figures of a model on payments whose truth is known. Costs are minor units per 1,000 payments."""
 
     payments: int
     frauds: int
@@ -130,7 +146,13 @@ class Report:
 
 
 def average_precision(score: NDArray[np.float64], fraud: NDArray[np.bool_]) -> float:
-    """Sum of precision times gain in recall over all thresholds; equal scores are one step. NaN without fraud."""
+    """Return the sum of precision times gain in recall over all thresholds, to four digits. NaN without fraud.
+
+    Payments with equal scores are one step.
+
+    >>> average_precision(np.array([0.9, 0.8, 0.1]), np.array([True, False, True]))  # (1/1 + 2/3) / 2
+    0.8333
+    """
     order = np.argsort(-score, kind="stable")
     steps = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
     caught = np.cumsum(fraud[order])[steps]
@@ -138,7 +160,7 @@ def average_precision(score: NDArray[np.float64], fraud: NDArray[np.bool_]) -> f
 
 
 def report(scored: Scored, thresholds: Mapping[str, float]) -> Report:
-    """Measure everything at once."""
+    """Return all figures of scored payments at these thresholds."""
     nothing = dict.fromkeys(OUTCOMES, math.inf)
     return Report(
         payments=len(scored.score),
@@ -171,7 +193,7 @@ def _catches(scored: Scored, thresholds: Mapping[str, float]) -> Iterator[Catch]
 
 
 def _part(part: Any, whole: Any) -> float:  # noqa: ANN401 - numbers of python and numpy
-    """The share, four digits; NaN of nothing."""
+    """Return the share to four digits, or NaN if the whole is 0."""
     return round(float(part / whole), 4) if whole else math.nan
 
 
@@ -179,12 +201,15 @@ def _per_thousand(cost: float, scored: Scored) -> float:
     return round(1000 * cost / len(scored.score))
 
 
-# ---- what the pre-filter costs -------------------------------------------------------------------------------------
+# ---- cost of the pre-filter ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Prefilter:
-    """Recall at one threshold with the model asked always, and with the skipped payments left to the rules."""
+    """The recall at one threshold, with and without the pre-filter.
+
+    Without it the model scores every payment; with it the rules alone decide the skipped payments.
+    """
 
     outcome: str
     skipped: float
@@ -195,7 +220,10 @@ class Prefilter:
 
 
 def prefilter_cost(scored: Scored, thresholds: Mapping[str, float], skipped: Sequence[bool]) -> list[Prefilter]:
-    """Return the recall lost because the model never sees the payments in `skipped`, in the order of `scored`."""
+    """Return, for each threshold, the recall lost because the model does not score the skipped payments.
+
+    `skipped` tells for each payment of `scored`, in the same order, whether the pre-filter skips it.
+    """
     spared = np.asarray(skipped, np.bool_)
     found = []
     for outcome in OUTCOMES:
@@ -206,11 +234,16 @@ def prefilter_cost(scored: Scored, thresholds: Mapping[str, float], skipped: Seq
     return found
 
 
-# ---- on paper ------------------------------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------------------------------------
 
 
 def table(rows: Sequence[Any]) -> str:
-    """Rows of one dataclass as text, a column per field."""
+    """Return rows of one dataclass as a text table with a column for each field.
+
+    >>> print(table([Prefilter("review", 0.25, 1_000, 0.9, 0.8, 0.1)]), end="")
+    outcome  skipped  frauds skipped  recall  recall with prefilter   loss
+     review    0.250           1,000   0.900                  0.800  0.100
+    """
     names = [name.replace("_", " ") for name in vars(rows[0])]
     cells = [names, *([_cell(value) for value in vars(row).values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -223,7 +256,7 @@ def _cell(value: object) -> str:
 
 
 def describe(measured: Report) -> str:
-    """The report for people."""
+    """Return the report as text for people."""
     return (
         f"{measured.payments:,} payments, {measured.frauds:,} of them fraud;"
         f" average precision {measured.average_precision:.3f};"
@@ -238,7 +271,10 @@ def describe(measured: Report) -> str:
 def score(
     payments: Iterable[Labelled], trees: Trees, skips: Callable[[Row], bool] = lambda _: False
 ) -> tuple[Scored, list[bool]]:
-    """Replay and score every payment; beside the scores, which of them `skips` would have spared the model."""
+    """Replay and score every payment, in order of arrival.
+
+    Return the scored payments, and for each of them whether `skips` would have kept it from the model.
+    """
     scores, amounts, frauds, tactics, skipped = array("d"), array("q"), [], [], []
     for payment, row in replay(payments):
         scores.append(trees.score(row.vector))

@@ -1,8 +1,9 @@
-"""Trains the model: XGBoost on replayed payments, exported as the trees that the library walks in plain Python.
+"""Train the model: XGBoost on replayed payments, exported as the trees that the library walks in plain Python.
 
-Time is never mixed: tree count and thresholds come from forward-chained folds inside the fitted days, labels are those
-known when training "happens", the test lies after the labels' delay. Called as a SageMaker training job calls a script
-(SM_* directories, hyperparameters as arguments); called alone it simulates its data and writes the packaged model.
+Time is never mixed. The tree count and the thresholds come from forward-chained folds inside the fitted days. Labels
+are those known when training "happens". The test period lies after the labels' delay. A SageMaker training job calls
+this file as a script, with SM_* directories and hyperparameters as arguments. Called alone, it simulates its data and
+writes the packaged model.
 """
 
 import argparse
@@ -32,14 +33,17 @@ from models.training.evaluate import LIBRARY, Report, Scored
 PACKAGED = LIBRARY / "scoring" / "model"
 SIMULATED_DAYS, SIMULATED_PAYERS = 45, 800
 FOLDS = 4
-PARITY = 1e-6  # how far the walked trees may be from xgboost, as a probability
+PARITY = 1e-6  # most difference in probability between the walked trees and xgboost
 
 Labels = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Hyperparameters of training. Without class weights scores stay probabilities; fine bins find odd amounts."""
+    """Hyperparameters of training.
+
+    There are no class weights, so that scores stay probabilities. `max_bin` is high: fine bins find odd amounts.
+    """
 
     max_depth: int = 4
     learning_rate: float = 0.08
@@ -49,21 +53,24 @@ class Hyperparameters:
     colsample_bynode: float = 0.3
     max_bin: int = 4096
     most_trees: int = 200
-    delay_days: int = 7  # between the last fitted payment and training: what labels need to arrive
+    delay_days: int = 7  # between the last fitted payment and training: the time in which labels arrive
     test_days: int = 7
     seed: int = 1
 
     def booster(self) -> dict[str, Any]:
-        """The part of them that is xgboost's, and what is not for choice."""
+        """Return the parameters of xgboost: its own hyperparameters, and the fixed ones."""
         ours = {"most_trees", "delay_days", "test_days"}
         own = {name: value for name, value in asdict(self).items() if name not in ours}
-        # One thread and the processor alone: sums are then added in the same order every time.
+        # One thread and no GPU: sums are then added in the same order every time.
         return own | {"objective": "binary:logistic", "tree_method": "hist", "device": "cpu", "nthread": 1}
 
 
 @dataclass(frozen=True)
 class Periods:
-    """Epoch seconds. [start, fitted) is fitted to the labels known at `cutoff`, [cutoff, end) is the test."""
+    """The periods of training, in epoch seconds.
+
+    Payments in [start, fitted) are fitted to the labels known at `cutoff`. Payments in [cutoff, end) are the test.
+    """
 
     start: int
     fitted: int
@@ -72,7 +79,10 @@ class Periods:
 
     @classmethod
     def of(cls, dataset: Dataset, parameters: Hyperparameters) -> "Periods":
-        """In whole days; what is before delay and test is fitted. Raises ValueError when that is too little to fold."""
+        """Return the periods of a dataset in whole days: the fitted days, then the delay, then the test.
+
+        Raises ValueError when too few days are left to fit for FOLDS folds.
+        """
         start = int(dataset.occurred_at.min()) // DAY * DAY
         end = (int(dataset.occurred_at.max()) // DAY + 1) * DAY
         cutoff = end - parameters.test_days * DAY
@@ -82,7 +92,12 @@ class Periods:
         return cls(start, fitted, cutoff, end)
 
     def folds(self) -> Iterator[tuple[int, int]]:
-        """Start and end of the validation periods: equal runs of whole days, the last ends with the fitted ones."""
+        """Yield start and end of each validation period: equal runs of whole days, the last ends with the fitted days.
+
+        >>> periods = Periods(0, 14 * DAY, 21 * DAY, 28 * DAY)
+        >>> [(start // DAY, end // DAY) for start, end in periods.folds()]
+        [(6, 8), (8, 10), (10, 12), (12, 14)]
+        """
         length = max((self.fitted - self.start) // DAY // (FOLDS + 3), 1) * DAY
         for behind in range(FOLDS, 0, -1):
             yield self.fitted - behind * length, self.fitted - (behind - 1) * length
@@ -90,7 +105,7 @@ class Periods:
 
 @dataclass(frozen=True)
 class Trained:
-    """A booster, its export as the two packaged files, and what it achieves in the test period."""
+    """A booster, its export as the two packaged files, and its report on the test period."""
 
     booster: xgboost.Booster
     trees: bytes
@@ -98,7 +113,10 @@ class Trained:
     report: Report
 
     def write(self, directory: Path) -> None:
-        """Write what `Trees.load` reads; beside it, except into the layer, the booster itself for an endpoint."""
+        """Write trees.json and manifest.json, which `Trees.load` reads.
+
+        Outside the layer also write the booster, model.ubj, for an endpoint.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "trees.json").write_bytes(self.trees)
         (directory / "manifest.json").write_bytes(self.manifest)
@@ -107,7 +125,11 @@ class Trained:
 
 
 def train(dataset: Dataset, parameters: Hyperparameters, source: Mapping[str, Any]) -> Trained:
-    """Tune, fit, export, check, measure. Equal arguments give equal bytes (one build of xgboost on x86_64)."""
+    """Tune, fit, export, check and measure a model. `source` goes into the manifest.
+
+    Equal arguments give equal bytes with one build of xgboost on x86_64. Raises ValueError when the dataset has too few
+    days, or when the export does not score as xgboost does.
+    """
     periods = Periods.of(dataset, parameters)
     known = dataset.between(periods.start, periods.fitted)
     labels = known.labels(periods.cutoff)
@@ -133,9 +155,10 @@ def train(dataset: Dataset, parameters: Hyperparameters, source: Mapping[str, An
 
 
 def tune(known: Dataset, labels: Labels, periods: Periods, parameters: Hyperparameters) -> tuple[int, Scored]:
-    """The tree count of least log loss over the folds, and the folds' payments as scored with that count.
+    """Return the tree count with the least log loss over the folds, and the folds' payments scored with that count.
 
-    Each fold is scored by a booster fitted to all that lies before it; all labels are those known at the cut-off.
+    Each fold is scored by a booster that is fitted to all payments before the fold. All labels are those known at the
+    cut-off.
     """
     folds, boosters, losses = [], [], []
     for start, end in periods.folds():
@@ -164,7 +187,10 @@ def tune(known: Dataset, labels: Labels, periods: Periods, parameters: Hyperpara
 
 
 def export(booster: xgboost.Booster) -> Forest:
-    """The booster as columns in pre-order; the numbers as they are: xgboost writes the shortest text of a float32."""
+    """Return the booster's trees as columns in pre-order.
+
+    Numbers are kept as xgboost writes them: the shortest text of a float32.
+    """
     learner = json.loads(booster.save_raw("json"))["learner"]
     (prior,) = json.loads(learner["learner_model_param"]["base_score"])
     columns: dict[str, list[Any]] = {name: [] for name in Forest.model_fields if name != "base"}
@@ -189,7 +215,7 @@ def _export(tree: Mapping[str, list[Any]], node: int, columns: dict[str, list[An
 
 
 def describe(trees: bytes, thresholds: dict[str, float], trained: Mapping[str, Any]) -> Manifest:
-    """The manifest of an export; metrics come when it is measured."""
+    """Return the manifest of an export. Its metrics stay empty until the model is measured."""
     sha256 = hashlib.sha256(trees).hexdigest()
     return Manifest(
         version=version(sha256, thresholds),
@@ -203,7 +229,10 @@ def describe(trees: bytes, thresholds: dict[str, float], trained: Mapping[str, A
 
 
 def check(booster: xgboost.Booster, trees: Trees, rows: Dataset) -> NDArray[np.float64]:
-    """The walked trees' scores. Raises ValueError when one is not xgboost's: such an export must not be written."""
+    """Return the scores of the walked trees, one for each row.
+
+    Raises ValueError when a score differs from xgboost's by more than PARITY: such an export must not be written.
+    """
     walked = np.array([trees.score(tuple(vector)) for vector in rows.features.tolist()])
     difference = np.abs(walked - booster.inplace_predict(rows.features)).max(initial=0)
     if difference > PARITY:
@@ -224,7 +253,7 @@ def _date(epoch: int) -> str:
 
 
 def _source(channel: Path | None, seed: int, days: int, payers: int) -> tuple[Dataset, dict[str, Any]]:
-    """The training channel's dataset, or a simulated one; with words for the manifest about where it came from."""
+    """Return the training channel's dataset, or a simulated one, and its source for the manifest."""
     if channel is not None:
         return Dataset.load(channel), {"dataset_sha256": hashlib.sha256((channel / FILE).read_bytes()).hexdigest()}
     dataset = Dataset.build(simulate(seed, DEFAULT_START, days, payers))
@@ -232,7 +261,10 @@ def _source(channel: Path | None, seed: int, days: int, payers: int) -> tuple[Da
 
 
 def compare_labels(parameters: Hyperparameters, days: int, payers: int) -> str:
-    """Compare the average precision out of time of a model with fraud labels fed back and of one without, in words."""
+    """Return two lines of text: the average precision of a model with fraud labels in its counters, and of one without.
+
+    Both are measured out of time, in the test period.
+    """
     lines = []
     for words, labels in (("with labels", True), ("without labels", False)):
         dataset = Dataset.build(simulate(parameters.seed, DEFAULT_START, days, payers), labels=labels)
@@ -245,14 +277,18 @@ def _directory(variable: str) -> Path | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train on the channel's dataset, or on a simulated one, and write the model."""
+    """Train on the dataset of the channel, or on a simulated one, and write the model."""
     parser = argparse.ArgumentParser(prog="python -m models.training.train", description=main.__doc__)
     parser.add_argument("--train", type=Path, default=_directory("SM_CHANNEL_TRAIN"), help=f"directory with {FILE}")
     parser.add_argument("--out", type=Path, default=_directory("SM_MODEL_DIR") or PACKAGED)
-    parser.add_argument("--output-data", type=Path, default=_directory("SM_OUTPUT_DATA_DIR"), help="for the evaluation")
-    parser.add_argument("--days", type=int, default=SIMULATED_DAYS, help="simulated, without --train")
-    parser.add_argument("--payers", type=int, default=SIMULATED_PAYERS, help="simulated, without --train")
-    parser.add_argument("--compare-labels", action="store_true", help="print what labels are worth, write nothing")
+    parser.add_argument(
+        "--output-data", type=Path, default=_directory("SM_OUTPUT_DATA_DIR"), help="directory for the evaluation"
+    )
+    parser.add_argument("--days", type=int, default=SIMULATED_DAYS, help="days to simulate, without --train")
+    parser.add_argument("--payers", type=int, default=SIMULATED_PAYERS, help="payers to simulate, without --train")
+    parser.add_argument(
+        "--compare-labels", action="store_true", help="print the precision with and without labels, write nothing"
+    )
     for parameter in fields(Hyperparameters):
         parser.add_argument(f"--{parameter.name}", type=type(parameter.default), default=parameter.default)
     options = parser.parse_args(arguments)

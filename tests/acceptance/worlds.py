@@ -12,7 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fraud.counters.codec import watermark
+from fraud.counters.codec import watermark_attribute
 from fraud.counters.fold import SLICES, WATERMARKS, closable
 from fraud.counters.history import FoldedHistory
 from fraud.counters.in_memory import InMemoryCounters
@@ -146,7 +146,7 @@ def _opening(counters: InMemoryCounters, world: Scenario) -> Opening:
     pks = {pk for payment in payments for pk in profiles(payment).values()} & counters.profiles.keys()
     folded = [_row(pk, counters.profiles[pk]) for pk in sorted(pks)]
     watermarks = [
-        _row(pk, {watermark(part): [closable(sk, now), ""] for part in SLICES if part.sk == sk})
+        _row(pk, {watermark_attribute(part): [closable(sk, now), ""] for part in SLICES if part.sk == sk})
         for sk, pk in WATERMARKS.items()
     ]
     return Opening(items, [*folded, *watermarks])

@@ -1,6 +1,11 @@
-"""The glossary holds to the code: every place exists, and every name of API, events, metrics and library has one."""
+"""docs/glossary.md and the code agree: every place exists, and every public name of API, events and library has a row.
+
+A term in backticks is a name of API, events, metrics or code; any other term is a word. `Schema.field` in backticks
+says that the field has this meaning in this schema only.
+"""
 
 import ast
+import dataclasses
 import importlib
 import re
 from collections import Counter
@@ -11,134 +16,254 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from fraud.counters import windows
+from fraud.scoring import features
+
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "layers" / "shared" / "fraud"
 TEXT = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-TERMS, RETIRED = TEXT.split("## Words that we do not use")
-SOURCES = {path: path.read_text(encoding="utf-8") for path in LIBRARY.rglob("*.py")}
-METRICS = "".join(text for path, text in SOURCES.items() if path.name == "metrics.py")
-
-RETIRED_NAMES = re.compile(
-    r"\b(Sight|Judged|Opinion|Decided|Ruling|Past|Moment|Admission|Listed|Patience|Refused|Wire|Turn|Caller|Folding"
-    r"|answered|opened|mark|marks|sight|ruling|patience|LabelOrder|DenyOrder|AllowOrder)\b"
-)
-"""Identifiers that were given up, because they were private words or had two meanings."""
+COMING = "Words that are coming"
+NOT_USED = "Words we do not use"
+NO_PLACE = "-"
 
 
 class Entry(NamedTuple):
+    section: str
     terms: tuple[str, ...]
+    meaning: str
     places: tuple[str, ...]
 
-
-def entries() -> list[Entry]:
-    found = []
-    for line in TERMS.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if line.startswith("|") and len(cells) == 3 and cells[0] not in {"Term", "---"} and "---" not in cells[0]:
-            found.append(Entry(tuple(part.strip("` ") for part in cells[0].split(",")), places_of(cells[2])))
-    return found
+    @property
+    def names(self):
+        return {term.strip("`") for term in self.terms if term.startswith("`")}
 
 
-def places_of(cell: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"(?:metric: )?`[^`]+`", cell))
+def rows() -> Iterator[tuple[str, list[str]]]:
+    """Yield section and cells of every row, without the two lines of a table's head."""
+    section = ""
+    lines = TEXT.splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("## "):
+            section = line.removeprefix("## ")
+        elif line.startswith("|") and "---" not in line + following:
+            yield section, [cell.strip() for cell in line.strip("|").split("|")]
 
 
-ENTRIES = entries()
-NAMES = {term for entry in ENTRIES for term in entry.terms}
-PLACES = [place for entry in ENTRIES for place in entry.places]
+def parts(cell: str) -> tuple[str, ...]:
+    return tuple(cell.split(", "))
 
 
-def resolve(path: str) -> Any:
-    """Import the longest module in a dotted path, then look up the rest: attributes, or fields of a model."""
-    parts = path.split(".")
-    for length in range(len(parts), 0, -1):
-        try:
-            found: Any = importlib.import_module(".".join(parts[:length]))
-        except ModuleNotFoundError:
-            continue
-        for name in parts[length:]:
-            fields = {**getattr(found, "model_fields", {}), **getattr(found, "__annotations__", {})}
-            found = fields[name] if name in fields else getattr(found, name)
-        return found
-    raise ModuleNotFoundError(path)
+ENTRIES = [Entry(section, parts(cells[0]), cells[1], parts(cells[2])) for section, cells in rows() if len(cells) == 3]
+RETIRED = [cells for section, cells in rows() if section == NOT_USED]
+PLACES = sorted({place.strip("`") for entry in ENTRIES for place in entry.places} - {NO_PLACE})
+NAMES = {name for entry in ENTRIES for name in entry.names}
 
 
-def classes() -> Iterator[str]:
-    for path, text in SOURCES.items():
-        module = ".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts)
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                yield f"{module}.{node.name}"
+def named(cell: str) -> set[str]:
+    return set(re.findall(r"`(\w+)`", cell))
+
+
+def document(name: str) -> dict[str, set[str]]:
+    """Return the names of the properties of each schema in a generated document, by the schema's name."""
+    content = yaml.safe_load((ROOT / "docs" / name).read_text(encoding="utf-8"))
+    schemas = dict(content["components"]["schemas"] if name == "openapi.yaml" else content["events"])
+    for schema in list(schemas.values()):
+        schemas |= schema.get("$defs", {})
+    return {schema: set(properties(content)) for schema, content in schemas.items()}
 
 
 def properties(node: Any) -> Iterator[str]:
+    """Yield the names of a schema's properties, also of schemas inside it that have no name; `$defs` have names."""
     if isinstance(node, dict):
-        declared = node.get("properties")
-        if isinstance(declared, dict):
-            yield from declared
-        for value in node.values():
-            yield from properties(value)
+        yield from node.get("properties", ())
+        for key, value in node.items():
+            if key != "$defs":
+                yield from properties(value)
     elif isinstance(node, list):
         for value in node:
             yield from properties(value)
 
 
-@pytest.mark.parametrize("place", sorted(set(PLACES)))
-def test_every_place_exists(place):
-    if place.startswith("metric: "):
-        assert f'"{place[9:-1]}"' in METRICS
+DOCUMENTS = {"openapi": document("openapi.yaml"), "events": document("events.yaml")}
+
+
+def trees(room: Path) -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(room.rglob("*.py")):
+        yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def logged(node: ast.Dict | ast.DictComp) -> Iterator[str]:
+    """Yield the keys of a dictionary of metrics; a comprehension has a method of each of its words as key."""
+    if isinstance(node, ast.Dict):
+        yield from (key.value for key in node.keys)
     else:
-        assert resolve(place.strip("`")) is not None
+        words = (element.value for element in node.generators[0].iter.elts)
+        yield from (getattr(word, node.key.func.attr)() for word in words)
 
 
-def test_every_term_is_explained_once():
-    assert [
-        term for term, times in Counter(term for entry in ENTRIES for term in entry.terms).items() if times > 1
-    ] == []
-
-
-@pytest.mark.parametrize("document", ["openapi.yaml", "events.yaml"])
-def test_every_field_of_api_and_events_is_a_term(document):
-    content = yaml.safe_load((ROOT / "docs" / document).read_text(encoding="utf-8"))
-    assert sorted(set(properties(content)) - NAMES) == []
-
-
-def test_every_public_class_of_the_library_has_its_place():
-    placed = {place.strip("`") for place in PLACES}
-    covered = {name for name in classes() if any(place == name or place.startswith(f"{name}.") for place in placed)}
-    errors = {name for name in classes() if issubclass(resolve(name), Exception)}
-    assert sorted(set(classes()) - covered - errors) == []
-
-
-def test_every_metric_is_a_term():
-    logged = set(re.findall(r'"([A-Z][A-Za-z]+)": ', METRICS))
-    dimensions = {"Outcome", "Door", "Source", "Error", "Part"}
-    format_of_cloudwatch = {
-        "CloudWatchMetrics",
-        "Dimensions",
-        "Metrics",
-        "Ms",
-        "Name",
-        "Namespace",
-        "Seconds",
-        "Timestamp",
+def metrics() -> set[str]:
+    """Return the names of all metrics: the keys of the second argument of every call of `log_line`."""
+    return {
+        name
+        for path, tree in trees(LIBRARY)
+        if path.name == "metrics.py"
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "log_line"
+        for node in ast.walk(call.args[1])
+        if isinstance(node, ast.Dict | ast.DictComp)
+        for name in logged(node)
     }
-    assert sorted(logged - dimensions - format_of_cloudwatch - {"Unit"} - NAMES) == []
+
+
+METRICS = metrics()
+
+
+def classes() -> dict[str, type]:
+    """Return every public class of the library by its dotted name."""
+    return {
+        f"{module}.{node.name}": getattr(importlib.import_module(module), node.name)
+        for path, tree in trees(LIBRARY)
+        if path.name != "__init__.py"
+        for module in [".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts)]
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    }
+
+
+def root_of(error: type) -> str:
+    """Return the dotted name of an exception's oldest ancestor in the library: itself, if it has none."""
+    root = [kind for kind in error.__mro__ if kind.__module__.startswith("fraud.")][-1]
+    return f"{root.__module__}.{root.__name__}"
+
+
+def given(tree: ast.AST) -> Iterator[str]:
+    """Yield every name that the code gives: classes, functions, parameters, variables, fields."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def exists(place: str) -> bool:
+    kind, _, name = place.rpartition(": ")
+    if kind == "metric":
+        return name in METRICS
+    if kind:
+        schema, _, field = name.partition(".")
+        return schema in DOCUMENTS[kind] and (not field or field in DOCUMENTS[kind][schema])
+    return resolves(name.split("."))
+
+
+def resolves(path: list[str]) -> bool:
+    """Import the longest module in a dotted path; look up the rest as attributes, the last one also as a field."""
+    for length in range(len(path), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(path[:length]))
+        except ModuleNotFoundError:
+            continue
+        for name in path[length:]:
+            if not hasattr(found, name):
+                return name == path[-1] and name in fields(found)
+            found = getattr(found, name)
+        return True
+    return False
+
+
+def fields(owner: Any) -> set[str]:
+    declared = {field.name for field in dataclasses.fields(owner)} if dataclasses.is_dataclass(owner) else set()
+    return declared | {*getattr(owner, "model_fields", ()), *getattr(owner, "_fields", ())}
+
+
+def test_every_row_has_a_term_a_sentence_and_a_place():
+    assert ENTRIES
+    term = r"`[\w.]+`|[A-Za-z][\w' -]*"
+    place = r"`(?:(?:openapi|events|metric): )?\w+(?:\.\w+)*`"
+    assert [cells for _, cells in rows() if len(cells) not in {2, 3}] == []
+    assert [cells for section, cells in rows() if (section == NOT_USED) != (len(cells) == 2)] == []
+    for entry in ENTRIES:
+        assert all(re.fullmatch(term, each) for each in entry.terms), entry
+        assert re.fullmatch(r"[^|]+\.", entry.meaning), entry
+        assert entry.places == (NO_PLACE,) or all(re.fullmatch(place, each) for each in entry.places), entry
+
+
+def test_only_words_that_are_coming_have_no_place():
+    assert {entry.terms for entry in ENTRIES if entry.places == (NO_PLACE,)} == {
+        entry.terms for entry in ENTRIES if entry.section == COMING
+    }
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_place_exists(place: str):
+    assert exists(place)
+
+
+def test_no_term_has_two_rows():
+    times = Counter(term.strip("`") for entry in ENTRIES for term in entry.terms)
+    assert [term for term, number in times.items() if number > 1] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_schema_and_every_property_is_a_term(name: str):
+    schemas = DOCUMENTS[name]
+    assert schemas
+    assert sorted(schemas.keys() - NAMES) == []
+    missing = {
+        f"{schema}.{field}"
+        for schema, declared in schemas.items()
+        for field in declared
+        if not {field, f"{schema}.{field}"} & NAMES
+    }
+    assert sorted(missing) == []
+
+
+def test_every_public_class_of_the_library_has_a_place():
+    found = classes()
+    assert found
+    roots = {name: root_of(kind) if issubclass(kind, Exception) else name for name, kind in found.items()}
+    assert sorted(name for name, root in roots.items() if root not in PLACES) == []
+
+
+def test_every_metric_is_a_term_with_its_place():
+    assert METRICS
+    placed = {place.removeprefix("metric: ") for place in PLACES if place.startswith("metric: ")}
+    assert sorted(METRICS - (NAMES & placed)) == []
+
+
+def test_every_name_among_the_terms_is_in_use():
+    general = {*METRICS, *windows.NAMES, *features.NAMES}
+    for schemas in DOCUMENTS.values():
+        general |= schemas.keys()
+        general |= {
+            name for schema, declared in schemas.items() for field in declared for name in (field, f"{schema}.{field}")
+        }
+    unknown = {
+        name
+        for entry in ENTRIES
+        for name in entry.names - general
+        if not any(f".{place.strip('`')}".endswith(f".{name}") for place in entry.places)
+    }
+    assert sorted(unknown) == []
 
 
 @pytest.mark.parametrize("room", ["layers", "functions", "models", "local", "operations"])
-def test_no_retired_word_names_anything(room):
-    found = []
-    for path in (ROOT / room).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [getattr(node, "name", None), getattr(node, "arg", None)]
-            names += [node.id] if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else []
-            found += [
-                f"{path.name}: {name}" for name in names if isinstance(name, str) and RETIRED_NAMES.fullmatch(name)
-            ]
-    assert found == []
+def test_no_retired_name_is_given_to_anything(room: str):
+    retired = {name for old, _ in RETIRED for name in named(old)}
+    assert len(retired) > 1
+    found = {f"{path.relative_to(ROOT)}: {name}" for path, tree in trees(ROOT / room) for name in given(tree)}
+    assert sorted(one for one in found if one.rpartition(" ")[2] in retired) == []
 
 
-def test_no_retired_word_is_a_term():
-    words = {line.strip("|").split("|")[0].strip() for line in RETIRED.splitlines() if line.startswith("|")}
-    assert words & NAMES == set()
+def test_no_retired_name_is_a_term():
+    assert {name for old, _ in RETIRED for name in named(old)} & {
+        term.strip("`") for entry in ENTRIES if entry.section != COMING for term in entry.terms
+    } == set()
+
+
+def test_every_name_to_use_instead_is_in_use():
+    in_use = {name for _, tree in trees(LIBRARY) for name in given(tree)}
+    assert sorted(name for _, new in RETIRED for name in named(new) - in_use) == []

@@ -18,7 +18,7 @@ from fraud.aws.client import AwsClient
 from fraud.aws.queue import SqsQueue
 from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters import windows
-from fraud.counters.codec import SHARDS, attempt_update, profile_of, watermark
+from fraud.counters.codec import SHARDS, attempt_update, profile_of, watermark_attribute
 from fraud.counters.fold import PROFILE_DAYS, WATERMARKS, Progress
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import MERCHANT, PAYER, Key, packed, updates
@@ -276,7 +276,7 @@ def test_eight_workers_and_a_writer_of_labels_leave_profiles_that_agree_with_the
         assert (profile["o"].days.buckets()[TODAY].total, profile[f"fo{TODAY}"]) == (packed(1, 1200), 1)
         assert profile.get(OUTLIVED, 0) in {0, 1}  # the label's own, if it came last
     row = client.get_item(TableName=tables.profiles, Key={"pk": {"S": WATERMARKS["d"]}}, ConsistentRead=True)
-    assert profile_of(row["Item"])[watermark(part)] == [TODAY, ""]
+    assert profile_of(row["Item"])[watermark_attribute(part)] == [TODAY, ""]
 
 
 # --- the queue -------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fraud.aws.transport import Request, Result
-from fraud.counters.codec import profile_of, watermark
+from fraud.counters.codec import profile_of, watermark_attribute
 from fraud.counters.fold import WATERMARKS, Progress, WorkResult
 from fraud.counters.layout import Slice
 from fraud.counters.store import Tables
@@ -73,5 +73,5 @@ class Deployment:
         return dict(profile_of(self.table.tables[TABLES.profiles].get((pk,), {})))
 
     def watermark(self, part: Slice) -> Progress | None:
-        progress = self.profile(WATERMARKS[part.sk]).get(watermark(part))
+        progress = self.profile(WATERMARKS[part.sk]).get(watermark_attribute(part))
         return None if progress is None else Progress(*progress)
