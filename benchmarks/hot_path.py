@@ -34,7 +34,7 @@ MODULE = "benchmarks.hot_path"
 
 
 def event(number: str) -> dict[str, Any]:
-    """Return the event of POST /decisions that API Gateway sends. Each number is another payment between other parties."""
+    """Return API Gateway's event of POST /decisions. Each number gives another payment between other parties."""
     parties = {role: identifier(f"{role}-{number}") for role in ("payer_id", "payee_id", "device_id")}
     body = lives.payment(number, NOON, **parties).canonical.decode()
     return {"version": "2.0", "routeKey": "POST /decisions", "rawPath": "/decisions", "body": body}

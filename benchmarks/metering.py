@@ -166,7 +166,7 @@ class MeteredStack:
         return self.now
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Drop the messages (`fraud.counters.worker.Queue`): the caller gives the fold worker its messages by `tell`."""
+        """Drop the messages (`fraud.counters.worker.Queue`): the fold worker gets its messages by `tell` only."""
 
     def tell(self, message: Message) -> None:
         """Give the fold worker a message, with a minute to work."""

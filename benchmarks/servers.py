@@ -138,12 +138,12 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport (`asyncio.Protocol`)."""
+        """Keep the transport."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Collect a request; when it is whole, make its response and send it after the set time (`asyncio.Protocol`)."""
+        """Collect a request. When it is whole, make its response and send it after the set time."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._received += data
@@ -219,7 +219,10 @@ class Answers:
 
 
 def lived() -> Mapping[str, Mapping[tuple[str, ...], Mapping[str, Any]]]:
-    """Return the tables of one payer, device, payee and merchant: a month of folded history, yesterday, half of today."""
+    """Return the tables of one payer, device, payee and merchant.
+
+    They hold a month of folded history, yesterday's items, and those of half of today.
+    """
     meter = Metered()
     meter.on = False
     counting = store.DynamoStore(meter, TABLES, 400, lambda: NOON)
@@ -227,7 +230,7 @@ def lived() -> Mapping[str, Mapping[tuple[str, ...], Mapping[str, Any]]]:
         (PAYER, PAYEE_ID),
         (PAYEE, PAYEE_ID),
         (DEVICE, DEVICE_ID),
-    ):  # an account pays and is paid, so its one history has both sides
+    ):  # an account pays and is paid
         lives.folded_past(meter, TABLES, kind, entity, PER_DAY)
     for midnight, span in ((TODAY - dt.timedelta(days=1), 24), (TODAY, 12)):
         payments = PER_DAY * span // 24

@@ -1,5 +1,6 @@
-"""`make acceptance`: what CI shows with hundreds of payments, with thousands; every line printed is a figure to quote.
+"""Compare the doors with each other and with training: `make acceptance`.
 
+It runs the checks of CI with thousands of payments instead of hundreds. Every printed line is a figure to quote.
 `HANDBOOK=path/to/handbook.parquet make acceptance` adds the payments of the Fraud Detection Handbook's simulation,
 which are not part of this project.
 """
@@ -21,11 +22,11 @@ CRASHES = 3
 FUZZED = 300
 
 SHOWN = 5
-"""As many payments or counters that differ are named."""
+"""Most payments or counters that are printed when they differ."""
 
 
 class Started(NamedTuple):
-    """A world on its way through three boxes, and the feature snapshots that every one of them must come to."""
+    """A scenario that runs through three boxes, and the feature snapshot that each payment must have."""
 
     world: Scenario
     expected: Mapping[str, bytes]
@@ -35,56 +36,62 @@ class Started(NamedTuple):
 
 
 def pool() -> Executor:
-    """Where boxes run, two at a time: each keeps one core busy."""
+    """Return the pool of processes for boxes. Two run at a time, because each keeps one core busy."""
     return ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
 
 
-def start(world: Scenario, boxes: Executor) -> Started:
-    """Send a world by API, by stream with crashes, and by stream out of order."""
-    opening, expected = offline(world)
-    if world.history:
-        written, known = len(opening.counters) + len(opening.profiles), len(world.confirmed)
-        say(world, f"{len(world.history)} earlier payments as {written} items; {known} frauds become known meanwhile")
+def start(scenario: Scenario, boxes: Executor) -> Started:
+    """Start three runs of a scenario: by API, by stream with crashes, and by stream out of order."""
+    opening, expected = offline(scenario)
+    if scenario.history:
+        written, known = len(opening.counters) + len(opening.profiles), len(scenario.confirmed)
+        say(
+            scenario,
+            f"{len(scenario.history)} earlier payments as {written} items; {known} frauds become known meanwhile",
+        )
     return Started(
-        world,
+        scenario,
         expected,
-        boxes.submit(by_api, world, opening),
-        boxes.submit(by_stream, world, opening, CRASHES),
-        boxes.submit(shuffled, world, opening),
+        boxes.submit(by_api, scenario, opening),
+        boxes.submit(by_stream, scenario, opening, CRASHES),
+        boxes.submit(shuffled, scenario, opening),
     )
 
 
 def judge(started: Started) -> bool:
-    """Wait for a world's runs and print a line for each claim; whether all figures are as they must be."""
-    world = started.world
+    """Wait for the runs of a scenario and print a line for each claim. Tell whether all figures are as they must be."""
+    scenario = started.world
     told, api = started.api.result()
-    sound = [parity(world, told, api, started.expected)]
+    sound = [parity(scenario, told, api, started.expected)]
     in_flight, stream = started.stream.result()
-    sound += [same_decisions(world, api, stream, in_flight)]
-    return all([*sound, same_counters(world, stream, started.shuffled.result())])
+    sound += [same_decisions(scenario, api, stream, in_flight)]
+    return all([*sound, same_counters(scenario, stream, started.shuffled.result())])
 
 
-def parity(world: Scenario, told: Report, api: Left, expected: Mapping[str, bytes]) -> bool:
-    """Whether every feature that the API saw is its offline twin, bit for bit."""
+def parity(scenario: Scenario, told: Report, api: Left, expected: Mapping[str, bytes]) -> bool:
+    """Tell whether every feature of a decision by API equals its offline value, bit for bit."""
     errors = told.failed + told.refused.total()
     different = sum(id_ not in api.outcomes or api.outcomes[id_].features != own for id_, own in expected.items())
     say(
-        world,
+        scenario,
         f"{told.decided} payments decided by API, {errors} errors, {told.lost} lost, {told.twice} decided twice,"
         f" {api.degraded} degraded; {different} feature vectors differ from offline",
     )
-    whole = told.decided == len(api.outcomes) == len(expected) == len(world.payments)
+    whole = told.decided == len(api.outcomes) == len(expected) == len(scenario.payments)
     return whole and told.sound and not (errors or different or api.degraded or api.overwritten)
 
 
-def same_decisions(world: Scenario, api: Left, stream: Left, in_flight: InFlight) -> bool:
-    """Whether the stream, redelivered and crashed, decided as the API did, but for payments in flight at a crash."""
-    ids = {payment["transaction_id"] for payment in world.payments}
+def same_decisions(scenario: Scenario, api: Left, stream: Left, in_flight: InFlight) -> bool:
+    """Tell whether the stream decided as the API did, in spite of redeliveries and crashes.
+
+    Only decisions of payments in flight at a crash may differ.
+    """
+    ids = {payment["transaction_id"] for payment in scenario.payments}
     lost = len(ids - stream.outcomes.keys())
     different = {id_ for id_ in ids if stream.outcomes.get(id_) != api.outcomes.get(id_)}
     unexplained, counters = different - stream.recounted, differing(api, stream)
     say(
-        world,
+        scenario,
         f"{len(stream.outcomes)} of {len(ids)} payments decided by one shard, {REDELIVERED:.0%} delivered twice,"
         f" {len(in_flight)} crashes; {lost} lost, {stream.overwritten} decided twice, {len(unexplained)} differ from"
         f" the API's, {len(counters)} counters differ; recounted: {', '.join(sorted(stream.recounted)) or 'none'}",
@@ -94,50 +101,50 @@ def same_decisions(world: Scenario, api: Left, stream: Left, in_flight: InFlight
     return explained and not (lost or stream.overwritten or unexplained or counters)
 
 
-def same_counters(world: Scenario, straight: Left, out_of_order: Left) -> bool:
-    """Whether the order of arrival has left no trace in any counter."""
+def same_counters(scenario: Scenario, straight: Left, out_of_order: Left) -> bool:
+    """Tell whether the order of arrival makes no difference to any counter."""
     different = differing(straight, out_of_order)
     say(
-        world,
+        scenario,
         f"{len(out_of_order.outcomes)} payments shuffled within {SHUFFLED.seconds // 60} minutes, {REDELIVERED:.0%}"
         f" delivered twice; {out_of_order.overwritten} decided twice, {len(different)} of"
         f" {len(straight.counters)} counters and profiles differ from those in order",
         *map(str, different[:SHOWN]),
     )
-    whole = len(straight.outcomes) == len(out_of_order.outcomes) == len(world.payments)
+    whole = len(straight.outcomes) == len(out_of_order.outcomes) == len(scenario.payments)
     return whole and not (different or out_of_order.overwritten)
 
 
 def differing(one: Left, other: Left) -> Sequence[tuple[str, str]]:
-    """Keys of items and profiles that two runs have left differently."""
+    """Return the sorted keys of items and profiles that differ between two runs."""
     keys = one.counters.keys() | other.counters.keys()
     return sorted(key for key in keys if one.counters.get(key) != other.counters.get(key))
 
 
-def say(world: Scenario, words: str, *wrong: str) -> None:
-    """Print a line, and one for each thing that is wrong, at once: the next may be minutes away."""
-    print(f"{world.name}: {words}", *wrong, sep="\n  ", flush=True)
+def say(scenario: Scenario, words: str, *wrong: str) -> None:
+    """Print a line, and one for each error, and flush: the next line may come minutes later."""
+    print(f"{scenario.name}: {words}", *wrong, sep="\n  ", flush=True)
 
 
 def main() -> int:
-    """Run everything; the exit status says whether all figures are as they must be."""
+    """Run all scenarios. The exit status is 0 if all figures are as they must be."""
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.doors", description=__doc__)
     parser.add_argument("--payments", type=int, default=2_000)
     parser.add_argument("--handbook", type=Path)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
-    worlds = [simulated(options.payments)]
+    scenarios = [simulated(options.payments)]
     if options.handbook is not None:
-        worlds.append(from_handbook(options.handbook, options.payments))
+        scenarios.append(from_handbook(options.handbook, options.payments))
     with pool() as boxes:
-        started = [start(world, boxes) for world in worlds]
-        fuzzed = boxes.submit(nothing_lost, worlds[0], FUZZED)
+        started = [start(scenario, boxes) for scenario in scenarios]
+        fuzzed = boxes.submit(nothing_lost, scenarios[0], FUZZED)
         sound = [*map(judge, started), fuzzed.result()]
     return int(not all(sound))
 
 
 def _end(*_: object) -> None:
-    """The boxes live by the processes that opened them."""
+    """Terminate the processes that opened the boxes, so that the boxes end too."""
     for process in multiprocessing.active_children():
         process.terminate()
     sys.exit(143)

@@ -1,9 +1,9 @@
-"""Thousands of payments while everything fails that may fail, held against a list of them in the end.
+"""Fault injection: thousands of payments while everything fails that may fail. Results are compared with an oracle.
 
-The real evaluator, store, scorer and repairs run on a table in memory, behind a transport that throttles, fails, cuts
-connections, answers late, delivers requests long after they were given up, and kills the process between any two
-steps; the endpoint dies, slows down and talks nonsense by turns. No request is tried twice below the evaluator, as if
-the client's attempts were spent. Time and chance are the suite's own, so a seed is a history.
+The real evaluator, store, scorer and repairs run on a table in memory. The transport before it throttles, fails, cuts
+connections, responds late, delivers requests long after they were given up, and kills the process between any two
+steps. The endpoint is dead, slow, garbled and foreign by turns. No request is retried below the evaluator, as if the
+client had no attempts left. Time and chance belong to this module, so a seed gives the same run every time.
 `python -m tests.acceptance.fault_injection` runs it at full size.
 """
 
@@ -42,48 +42,54 @@ from tests.support.oracle import Attempts
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DEADLINE_S = 0.25
 WAIT_S = 10.0
-"""How long the transport waits without a deadline."""
+"""Seconds that the transport waits when a call has no deadline."""
 
 THROTTLED, FAILING, CUT_BEFORE, CUT_AFTER, LATE, FORBIDDEN = 0.05, 0.05, 0.02, 0.02, 0.02, 0.002
-"""Shares of requests to the table. Of those that fail (5xx) half were carried out; late ones are, at some time."""
+"""Shares of requests to the table. Half of those that fail (5xx) are carried out. Late writes are carried out later."""
 
 KILLED, SLOW, AWAY = 0.01, 0.05, 0.002
-"""How likely, at each step, the process ends before or after it, it takes long, and the table goes away for a while."""
+"""Probabilities at each step.
+
+The process is killed before or after the step; the step is slow; the table goes away for AWAY_S.
+"""
 
 AWAY_S = 5.0
 WATERMARKS_SUFFICE_S = 3 * 3600
 PHASES = ("well", "dead", "well", "slow", "well", "garbled", "well", "foreign")
 PHASE_S = 3600
-"""The states of the endpoint by turns, and how long each lasts."""
+"""The states of the endpoint by turns, and the seconds of each."""
 
 REDELIVERED = 3
 IN_BATCHES, LARGEST_BATCH = 0.3, 60
 BATCH_WAITS = timedelta(hours=1)
-"""A stream hands on what it has: no first delivery may wait until its payment is too old to be decided."""
+"""The longest wait of a batch: no first delivery may wait until its payment is too old to be decided."""
 
 TOO_LATE = timedelta(hours=13)
-"""Some are delivered again after a payment may be decided anew."""
+"""Some payments are delivered again so late that a new payment of this age would be refused."""
 
 WRITES = frozenset({"update_item", "put_item"})
 MODEL = "endpoint-1"
 
 
 class KilledError(Exception):
-    """The function's process ended."""
+    """The process of the function was killed."""
 
 
 class Figures(NamedTuple):
     """The result of one run; everything from `wrong_items` to `lies` must be 0.
 
     tries        calls of `evaluate` and `evaluate_all`
-    degraded     stored decisions by what they say was missing
+    undecided    tries that ended with UndecidedError, which a door answers with 503
+    degraded     stored decisions, by the part that they say was missing
     repaired     decisions whose updates were sent again afterwards
-    wrong_items  items that differ from all payments counted once, or should not be there
-    wrong_values counters of a payment at the end that differ from the oracle's
-    ambiguous    payments answered in more than one way
-    unhandled    errors that no caller is told to expect
+    wrong_items  items that should not be there, or differ from those of every payment counted once
+    wrong_values counters of later payments that differ from the oracle's
+    ambiguous    payments with more than one answer, or none
+    unhandled    errors that callers are not told to expect
     overdue      calls of `evaluate` that took longer than the deadline
-    lies         decisions whose `degraded` or `uncounted` is not what happened, fallbacks that are not the policy's
+    lies         decisions with a false `degraded` or `uncounted`, and fallbacks that are not the policy's
+    longest_s    seconds of the longest call of `evaluate`
+    happened     how often each fault happened
     """
 
     payments: int
@@ -102,7 +108,7 @@ class Figures(NamedTuple):
 
 
 class Clock:
-    """Seconds since the start; both the monotonic clock and the calendar."""
+    """A clock that counts seconds from START. It is both the monotonic clock and the calendar."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -118,9 +124,9 @@ class Clock:
 
 
 class Truth:
-    """The truth about one call of a process: which updates and reads were answered, to any copy of a payment.
+    """The truth about one call of a process: its acknowledged updates and answered reads, for any copy of a payment.
 
-    watermarks_read  when the process last learned how far the fold is, which it may then take for granted for hours
+    watermarks_read  when the process last read the watermarks; it may rely on them for hours
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -131,7 +137,7 @@ class Truth:
         self._clock = clock
 
     def begin(self) -> None:
-        """A call begins: what an earlier one was told is forgotten."""
+        """Begin a call: forget the updates and reads of earlier calls."""
         self.counted.clear()
         self.read.clear()
         self.watermarks_ages.clear()
@@ -156,11 +162,11 @@ class Truth:
                 self.counted.add((pk, sk, payload["ExpressionAttributeValues"][":token"]["B"]))
 
     def lies(self, row: Mapping[str, Any]) -> list[str]:
-        """Name the statements of a decision's row that are not true."""
+        """Return the names of the false statements in a decision's row."""
         contents = contents_of(row)
         payment, answer = Transaction.model_validate_json(contents.transaction), json.loads(contents.answer)
         lost = [u.key.kind.name for u in updates(payment) if (u.key.pk, u.key.sk, u.token) not in self.counted]
-        # Of a payment that was not even sent, because the table of shards could not be read, the age is that of now.
+        # A payment is not sent when the shard table cannot be read. The age of its watermarks is then that of now.
         ages = self.watermarks_ages[payment.transaction_id] or [self._clock.seconds - self.watermarks_read]
         without = {
             "state": bool(lost) or payment.transaction_id not in self.read,
@@ -168,7 +174,7 @@ class Truth:
             "model": answer["model"]["version"] not in (MODEL, None),
         }
         if min(ages) < math.inf and max(ages) > WATERMARKS_SUFFICE_S:
-            del without["profile"]  # it depends on the hour whether they do, and on which copy of the payment it is
+            del without["profile"]  # whether they suffice depends on the hour and on the copy of the payment
         found = [name for name, missing in without.items() if missing is not (name in answer["degraded"])]
         said = row["uncounted"]["S"].split() if "uncounted" in row else []
         scored_blindly = without["state"] and answer["score"] is not None
@@ -176,7 +182,7 @@ class Truth:
 
 
 class Faults:
-    """A `Transport` to the table and the endpoint, through a network that does whatever it likes."""
+    """A `fraud.aws.transport.Transport` to the table and the endpoint, on a network that fails at random."""
 
     def __init__(self, table: InMemoryDynamoDB, clock: Clock, rng: random.Random, happened: Counter[str]) -> None:
         self.table = table
@@ -209,7 +215,7 @@ class Faults:
         return results
 
     def land(self) -> None:
-        """Let requests that were given up reach the table after all, in any order."""
+        """Let late requests, which the caller has given up, reach the table now, in random order."""
         self.rng.shuffle(self._strays)
         while self._strays:
             self.table.gather([self._strays.pop()])
@@ -246,7 +252,7 @@ class Faults:
         return answer
 
     def _check(self, row: Mapping[str, Any]) -> None:
-        """Hold against the truth what is about to be stored, whether it will be or not."""
+        """Compare a decision's row with the truth before it is stored. It counts even if the write then fails."""
         lies = self.truth.lies(row)
         self.lies += bool(lies)
         self.happened.update(f"lie about {what}" for what in lies)
@@ -265,7 +271,7 @@ class Faults:
         return {"Body": text[: self.rng.randrange(len(text))] if phase == "garbled" else text}
 
     def _model(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer as models/serving/inference.py does, by the packaged trees."""
+        """Return the response that models/serving/inference.py would give, by the packaged trees."""
         vectors = [tuple(float("nan") if x is None else x for x in row) for row in question["rows"]]
         told = self._stand_in.score(vectors)
         return {
@@ -296,7 +302,7 @@ ERRORS: dict[str, ServiceError] = {
 
 
 class Function:
-    """The processes that decide, one after another: what one knows dies with it."""
+    """The processes that decide, one after another. A new process has nothing in memory from the one before."""
 
     def __init__(self, faults: Faults, clock: Clock) -> None:
         self._faults = faults
@@ -306,7 +312,7 @@ class Function:
         self.start()
 
     def call(self) -> Evaluator:
-        """The evaluator, for one call."""
+        """Return the evaluator, for one call."""
         self._faults.truth.begin()
         return self.evaluator
 
@@ -319,7 +325,7 @@ class Function:
 
 
 class Delivery(NamedTuple):
-    """A payment on its way to a door; sorted by time, then by number."""
+    """A delivery of a payment to a door. Deliveries sort by time, then by number."""
 
     at: datetime
     number: int
@@ -328,7 +334,7 @@ class Delivery(NamedTuple):
 
 
 class App:
-    """The payment app: it sends again what was not decided, whatever the reason, and remembers every answer."""
+    """The payment app: it retries every payment that was not decided, for any reason, and remembers every answer."""
 
     def __init__(self, function: Function, clock: Clock, happened: Counter[str]) -> None:
         self._function = function
@@ -339,7 +345,7 @@ class App:
         self.longest_s = 0.0
 
     def pay(self, payment: Transaction) -> None:
-        """By API, until there is an answer."""
+        """Send a payment to the API until there is an answer."""
         while (evaluation := self._try(payment)) is None:
             self._clock.seconds += 1
         self.answers[payment.transaction_id].add(evaluation.answer)
@@ -354,7 +360,7 @@ class App:
         except UndecidedError as error:
             self.undecided += 1
             self.lies += error.fallback != self._function.evaluator.fallback(payment)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it was not to happen
+        except Exception as error:  # noqa: BLE001 - any other error is a finding
             self._unexpected(error)
         finally:
             took = self._clock.seconds - started
@@ -363,7 +369,7 @@ class App:
         return None
 
     def stream(self, payments: Sequence[Transaction]) -> None:
-        """As the stream's door and its mapping do: from the first that failed again, until all are done."""
+        """Send a batch as the stream does: again from the first failed payment on, until all are decided."""
         while payments:
             self.tries += 1
             try:
@@ -371,7 +377,7 @@ class App:
             except KilledError:
                 self._function.start()
                 continue
-            except Exception as error:  # noqa: BLE001 - whatever it is, it was not to happen
+            except Exception as error:  # noqa: BLE001 - any other error is a finding
                 self._unexpected(error)
                 continue
             failed = [n for n, result in enumerate(results) if isinstance(result, FraudError)]
@@ -392,7 +398,7 @@ class App:
 
 
 class Repairs:
-    """Does what functions/decision_events.py does with a new decision: counts updates that were not acknowledged."""
+    """The repairs of functions/decision_events.py: for each new decision they count the unacknowledged updates."""
 
     def __init__(self, faults: Faults, clock: Clock) -> None:
         self._faults = faults
@@ -404,7 +410,7 @@ class Repairs:
         self.repaired = 0
 
     def send(self, messages: Sequence[Message]) -> None:
-        """The fold's queue."""
+        """Queue messages for the fold worker (`fraud.counters.worker.Queue`)."""
         self._queue += messages
 
     def fold(self) -> None:
@@ -413,7 +419,7 @@ class Repairs:
             self._folding.work(self._queue.pop(), endless)
 
     def read(self) -> None:
-        """New decisions, each until it is done, some twice."""
+        """Repair new decisions. A decision whose repair fails is read again next time."""
         rows = self._faults.table.tables[TABLES.decisions]
         for key in [key for key in rows if key not in self._done]:
             again = self._repair(rows[key])
@@ -427,7 +433,10 @@ class Repairs:
         self.fold()
 
     def _repair(self, row: Mapping[str, Any]) -> bool | None:
-        """Whether all of it was counted after all; None when it is to be tried again."""
+        """Repair a decision, and tell whether all its updates were counted by now.
+
+        Return False when there was nothing to repair, and None when the repair must be tried again.
+        """
         if "uncounted" not in row:
             return False
         payment = Transaction.model_validate_json(contents_of(row).transaction)
@@ -438,7 +447,10 @@ class Repairs:
 
 
 def deliveries(payments: Sequence[Transaction], rng: random.Random) -> list[Delivery]:
-    """Each payment to one of the doors, and three times more: at once, later, or when it is too old to be counted."""
+    """Return the deliveries, sorted: each payment to one of the doors, and again REDELIVERED times.
+
+    A redelivery comes at once, up to two hours later, or when the payment is too old to be counted.
+    """
     found: list[Delivery] = []
     for payment in payments:
         in_batch = rng.random() < IN_BATCHES
@@ -448,14 +460,14 @@ def deliveries(payments: Sequence[Transaction], rng: random.Random) -> list[Deli
             delay = rng.choice((timedelta(), timedelta(seconds=rng.uniform(0, 7200))))
             if rng.random() < 0.1:
                 delay = TOO_LATE + timedelta(seconds=rng.uniform(0, 3600))
-            # By either door, whichever was the first: another try of the app, or another producer's record.
+            # By either door, independent of the first: the app tries again, or another producer sends a record.
             found.append(Delivery(at + delay, len(found), payment, rng.random() < IN_BATCHES))
     heapq.heapify(found)
     return [heapq.heappop(found) for _ in range(len(found))]
 
 
 def wrong_items(table: InMemoryDynamoDB, payments: Sequence[Transaction]) -> int:
-    """Items that differ from every payment counted once."""
+    """Return the number of items that differ from those of every payment counted once."""
     expected: dict[Key, Item] = defaultdict(Item)
     for payment in payments:
         for update in updates(payment):
@@ -466,12 +478,15 @@ def wrong_items(table: InMemoryDynamoDB, payments: Sequence[Transaction]) -> int
 
 
 def _plain(item: Item) -> tuple[object, ...]:
-    """Everything but the tokens, which a store does not read."""
+    """Return an item without its tokens, which a store does not read."""
     return item.buckets, item.slots, item.devices
 
 
 def wrong_values(table: InMemoryDynamoDB, payments: Sequence[Transaction], clock: Clock) -> int:
-    """Counters that the last payers would see if they paid once more, and the oracle would not."""
+    """Return the number of counters that differ from the oracle's.
+
+    They are measured for one further payment by each of the last 200 payers.
+    """
     oracle, store = Attempts(folded=True), DynamoStore(table, TABLES, 400, clock.now)
     for payment in payments:
         assert oracle.accept(payment)
@@ -485,7 +500,7 @@ def wrong_values(table: InMemoryDynamoDB, payments: Sequence[Transaction], clock
 
 
 def play(due: Sequence[Delivery], app: App, repairs: Repairs, clock: Clock, rng: random.Random) -> None:
-    """Deliver everything in order; the fold ticks every quarter of an hour, and repairs come when they come."""
+    """Deliver all payments in order. The fold ticks every quarter of an hour; repairs run at random times."""
     batch: list[Transaction] = []
     next_fold, sent_at = START, START
     for delivery in due:
@@ -510,14 +525,14 @@ def play(due: Sequence[Delivery], app: App, repairs: Repairs, clock: Clock, rng:
 
 
 def run(payments: int, seed: int = 1) -> Figures:
-    """So many payments of the simulator; everything random comes from `seed`."""
+    """Play `payments` payments of the simulator and return the figures. All chance comes from `seed`."""
     rng, clock, happened = random.Random(seed), Clock(), Counter[str]()
     paid = list(_payments(payments, seed))
     table = InMemoryDynamoDB()
     faults = Faults(table, clock, rng, happened)
     mending = Faults(table, clock, rng, happened)
     app, repairs = App(Function(faults, clock), clock, happened), Repairs(mending, clock)
-    with contextlib.redirect_stdout(io.StringIO()):  # the log: a line for each time that the endpoint fails
+    with contextlib.redirect_stdout(io.StringIO()):  # drop the log: it has a line for each failure of the endpoint
         play(deliveries(paid, rng), app, repairs, clock, rng)
     faults.land()
     repairs.drain()
@@ -547,13 +562,13 @@ def run(payments: int, seed: int = 1) -> Figures:
 
 
 def _payments(number: int, seed: int) -> Iterator[Transaction]:
-    """Payments of a few days, of an app large enough that they come in a good week."""
+    """Yield payments of a few days. There are so many payers that `number` payments come within a week."""
     simulated = simulate(seed, START, days=7, payers=max(number // 8, 20))
     return (Transaction.model_validate(each.transaction) for each in islice(simulated, number))
 
 
 def main() -> None:
-    """Run at full size and print the figures; the exit status tells whether anything was wrong."""
+    """Run at full size and print the figures. The exit status is 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.fault_injection", description=main.__doc__)
     parser.add_argument("--payments", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)

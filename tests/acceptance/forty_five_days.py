@@ -1,9 +1,9 @@
-"""Forty-five simulated days of payments on two sets of counters and an oracle, while everything happens to the fold.
+"""Forty-five simulated days: payments counted online, offline and by an oracle, while the fold meets every mishap.
 
-Online is the real store and the real fold on a table in memory, ticking as soon as a period closes or hours later, its
-queue delivering twice, out of order and to workers that die, race or run out of time; offline is InMemoryCounters; the
-oracle counts a list. Payments come late, over midnight and twice, some are repaired after their fold, some turn out to
-be fraud, and for three days the fold stands still.
+Online is the real store and the real fold on a table in memory. The fold ticks as soon as a period closes, or hours
+later. Its queue delivers twice and out of order, to workers that die, race or run out of time. Offline is
+InMemoryCounters. The oracle counts a list. Payments come late, after midnight and twice; some are repaired after their
+fold, some become known as fraud; and for three days the fold stands still.
 `python -m tests.acceptance.forty_five_days` runs it at full size.
 """
 
@@ -41,20 +41,28 @@ LATE, EARLY, REPEATED, LOST = 0.1, 0.02, 0.05, 0.01
 REPAIRED_AFTER = (timedelta(hours=13), timedelta(hours=60))
 
 TICKED, QUEUED, WORKED = 0.5, 0.7, 0.5
-"""How likely the schedule fires, leaves all to the queue, and the queue is worked off, in a quarter of an hour."""
+"""Probabilities in a quarter of an hour.
+
+The schedule fires; its tick leaves all work to the queue; the queue is worked off.
+"""
 
 DELIVERED_TWICE, KILLED, OUT_OF_TIME, RACED = 0.1, 0.002, 0.01, 0.01
-"""How likely a message comes again; a worker dies at a request, is short of time at a page, or is not alone."""
+"""Probabilities of mishaps.
+
+A message is delivered again; a worker is killed at a request, is out of time at a page, or races another worker.
+"""
 
 
 class Figures(NamedTuple):
     """The result of one run.
 
-    payments     as many were compared, every counter online, offline and by the oracle
-    differences  how often they differed, by counter; of online values only those that are not stale
-    stale        payments whose decision says `profile`
-    wrong        of those, how many differ from the oracle
-    astray       of those, how many came at a time when the fold was not stopped
+    payments     number of payments, each with every counter compared online, offline and by the oracle
+    differences  number of differences by counter; online values count only if they are not stale
+    stale        payments whose decision names `profile` as degraded
+    wrong        of those, the payments that differ from the oracle
+    astray       of those, the payments that came while the fold was not stopped
+    longest_lag  the longest time by which the fold was behind
+    happened     how often each event happened
     """
 
     payments: int
@@ -67,11 +75,11 @@ class Figures(NamedTuple):
 
 
 class KilledError(Exception):
-    """A worker's process ended."""
+    """The process of a worker was killed."""
 
 
 class Happening(NamedTuple):
-    """Something that comes at a time; sorted by it, then by number."""
+    """An event at a time. Events sort by time, then by number."""
 
     at: datetime
     number: int
@@ -80,7 +88,10 @@ class Happening(NamedTuple):
 
 
 class Mishaps:
-    """A `dynamodb.Transport` to a table, for workers: one may die before or after a request, or meet another at it."""
+    """A `fraud.aws.transport.Transport` to a table, for fold workers.
+
+    A worker may be killed before or after a request, or another worker may write just before it.
+    """
 
     def __init__(self, table: InMemoryDynamoDB, rng: random.Random, happened: Counter[str]) -> None:
         self.table = table
@@ -103,7 +114,7 @@ class Mishaps:
 
 
 class Online:
-    """The store and the fold, their clock, and a queue that keeps no promise but to deliver at least once."""
+    """The store and the fold, their clock, and a queue that only promises to deliver at least once."""
 
     def __init__(self, rng: random.Random) -> None:
         self.now = START
@@ -120,7 +131,7 @@ class Online:
         self.messages += messages
 
     def tick(self) -> TickResult:
-        """One that may end anywhere and folds what is little itself, or one that leaves all to the queue."""
+        """Run a tick: one that leaves all work to the queue, or one that folds a few items itself and may be killed."""
         self.happened["ticks"] += 1
         self._mishaps.other = self.folding.tick
         stopped = STANDSTILL[0] <= self.now < STANDSTILL[1]
@@ -133,7 +144,7 @@ class Online:
         return due
 
     def work(self) -> None:
-        """Deliver every message there is, in any order."""
+        """Deliver all messages, in random order, some twice."""
         self.rng.shuffle(self.messages)
         while self.messages:
             message = self.messages.pop()
@@ -142,7 +153,7 @@ class Online:
             self._deliver(message)
 
     def repair(self, payment: Transaction) -> None:
-        """Count what was lost, and have it folded again; until then profiles know nothing of it."""
+        """Count a lost payment and fold its items again: until then the folded history lacks it."""
         waiting, self.messages = self.messages, []
         counted(self.store, payment)
         for update in updates(payment):
@@ -152,7 +163,7 @@ class Online:
         self.messages = waiting
 
     def learn(self, account: str, bucket: str) -> None:
-        """Add to a fraud bucket, as labels do beside the fold."""
+        """Add one to a fraud bucket of an account, as a label does beside the fold."""
         payload = {
             "TableName": TABLES.profiles,
             "Key": {"pk": {"S": f"account#{account}"}},
@@ -179,7 +190,7 @@ class Online:
 
 
 def happenings(rng: random.Random, payments: Iterable[Labelled]) -> list[Happening]:
-    """When payments arrive, and again, and are repaired, and turn out to be fraud; when ticks and workers come."""
+    """Return all events, sorted: ticks, work on the queue, payments, repeats, repairs, and frauds that become known."""
     found = list(_quarters(rng))
     for each in payments:
         payment = Transaction.model_validate(each.transaction)
@@ -211,7 +222,7 @@ def _quarters(rng: random.Random) -> Iterator[Happening]:
 
 
 class Comparison:
-    """Counts every payment three times, and holds the three against each other."""
+    """The comparison: it counts every payment online, offline and by the oracle, and compares the three."""
 
     def __init__(self, online: Online) -> None:
         self.online = online
@@ -237,7 +248,7 @@ class Comparison:
         self.astray += not STANDSTILL[0] <= self.online.now < STANDSTILL[1]
 
     def learn(self, payment: Transaction) -> None:
-        """A fraud becomes known."""
+        """Count a fraud that becomes known, on both of its accounts."""
         for role, account in (("payer", payment.payer_id), ("payee", payment.payee_id)):
             if account is not None:
                 day = int(self.online.now.timestamp()) // DAY
@@ -257,10 +268,9 @@ def differing(values: Mapping[str, float], expected: Mapping[str, float]) -> lis
 
 
 def run(payers: int, seed: int = 1, every: int = 1) -> Figures:
-    """Play the days with as many payers as simulated at the start; everything random comes from `seed`.
+    """Play the days with `payers` simulated payers and return the figures. All chance comes from `seed`.
 
-    Only every so many of the payments are made: when few are, ticks can see all that the index of the fold lists, to
-    the end.
+    Only one payment in `every` is made. With few payments a tick can read the index of the fold to its end.
     """
     rng = random.Random(seed)
     online = Online(rng)
@@ -292,7 +302,7 @@ def run(payers: int, seed: int = 1, every: int = 1) -> Figures:
 
 
 def main() -> None:
-    """Run at full size and print the figures; the exit status tells whether anything differed."""
+    """Run at full size and print the figures. The exit status is 0 if there was no difference."""
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.forty_five_days", description=main.__doc__)
     parser.add_argument("--payers", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)

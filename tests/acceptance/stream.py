@@ -1,8 +1,7 @@
-"""A world played through a box by one door, and what it leaves there; `tests.acceptance.doors` compares what doors
-left.
+"""Play a scenario through a box by one door, and collect its traces; `tests.acceptance.doors` compares the doors.
 
-By the API each payment comes at its own time; by the stream through one shard, some records twice, in the world's order
-or shuffled, with crashes of the consumer in between. Broken records have a run of their own.
+By the API each payment comes at its own time. By the stream all payments come through one shard, some records twice, in
+event order or shuffled, and the consumer crashes in between. Broken records have a run of their own.
 """
 
 import json
@@ -38,7 +37,7 @@ BATCH = 30
 REDELIVERED = 0.05
 SHUFFLED = timedelta(minutes=10)
 REPEATS = 50
-"""How many payments are delivered to the API once more when all are decided, evenly spread."""
+"""About as many payments, evenly spread, are delivered to the API again when all are decided."""
 
 REQUIRED = ("type", "payer_id", "amount", "currency", "occurred_at")
 
@@ -47,7 +46,7 @@ WAIT_S = 60.0
 
 
 class Outcome(NamedTuple):
-    """The part of a decision that must not depend on how its payment came in: everything but times."""
+    """The part of a decision that must not depend on the door or on retries: all but times and `recounted`."""
 
     decision: str
     counters: str
@@ -57,7 +56,14 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Left:
-    """The traces of a run in its box: decisions, counters with their folded history, and changes of a decision."""
+    """The traces of a run in its box.
+
+    outcomes     the stored decision of each payment
+    recounted    payments whose decision says so
+    degraded     number of degraded decisions
+    counters     items and profiles by key, with their folded history
+    overwritten  number of changes of decisions after they were stored
+    """
 
     outcomes: Mapping[str, Outcome]
     recounted: frozenset[str]
@@ -67,45 +73,51 @@ class Left:
 
 
 InFlight = list[frozenset[str]]
-"""The ids of the batch that was under way, for each crash."""
+"""For each crash the ids of the batch that was in flight."""
 
 
-def by_api(world: Scenario, opening: Opening) -> tuple[Report, Left]:
-    """Every payment at its own time; at last some of them again."""
-    with _opened(world, opening) as box, box.connect() as client:
+def by_api(scenario: Scenario, opening: Opening) -> tuple[Report, Left]:
+    """Deliver every payment by API at its own time, and at the end some of them again."""
+    with _opened(scenario, opening) as box, box.connect() as client:
         first = []
-        for step in world.steps():
+        for step in scenario.steps():
             if isinstance(step, Confirmed):
                 _tell(client, step)
             else:
                 first.append(deliver(client, step))
-        stored = [look_up(client, payment) for payment in world.payments]
-        sample = world.payments[:: max(1, len(world.payments) // REPEATS)]
+        stored = [look_up(client, payment) for payment in scenario.payments]
+        sample = scenario.payments[:: max(1, len(scenario.payments) // REPEATS)]
         again = {delivery.transaction_id: delivery.answer for delivery in (deliver(client, row) for row in sample)}
         return report(first, stored, again, {}), _left(box)
 
 
-def by_stream(world: Scenario, opening: Opening, crashes: int = 0, seed: int = 1) -> tuple[InFlight, Left]:
-    """In order through one shard, some twice, the consumer killed amid `crashes` batches; what was in flight."""
-    with _opened(world, opening) as box:
-        return _played(box, world.steps(), _random(seed), crashes), _left(box)
+def by_stream(scenario: Scenario, opening: Opening, crashes: int = 0, seed: int = 1) -> tuple[InFlight, Left]:
+    """Deliver the payments in order through one shard, some twice, and kill the consumer within `crashes` batches.
+
+    Return also the payments in flight at each crash.
+    """
+    with _opened(scenario, opening) as box:
+        return _played(box, scenario.steps(), _random(seed), crashes), _left(box)
 
 
-def shuffled(world: Scenario, opening: Opening, seed: int = 2) -> Left:
-    """Through one shard, some twice, each payment up to ten minutes later than its place."""
+def shuffled(scenario: Scenario, opening: Opening, seed: int = 2) -> Left:
+    """Deliver the payments through one shard, some twice, each up to ten minutes later than it occurred."""
     rng = _random(seed)
 
     def place(payment: Row) -> datetime:
         return occurred_at(payment) + rng.random() * SHUFFLED
 
-    with _opened(world, opening) as box:
-        _played(box, world.steps(place), rng, 0)
+    with _opened(scenario, opening) as box:
+        _played(box, scenario.steps(place), rng, 0)
         return _left(box)
 
 
-def nothing_lost(world: Scenario, count: int, seed: int = 4) -> bool:
-    """Fuzzed records: each is decided, or set aside with its reason; those that can be mended are, and then decided."""
-    rng, payments = _random(seed), world.payments[:count]
+def nothing_lost(scenario: Scenario, count: int, seed: int = 4) -> bool:
+    """Deliver fuzzed records, and tell whether each is decided or set aside with a reason.
+
+    Records that were set aside are mended and sent again, and must then be decided.
+    """
+    rng, payments = _random(seed), scenario.payments[:count]
     with Box(parameters={"Currency": payments[0]["currency"]}) as box:
         box.clock.advance(max(map(occurred_at, payments)))
         records = list(_fuzzed(payments, count, rng))
@@ -123,7 +135,7 @@ def nothing_lost(world: Scenario, count: int, seed: int = 4) -> bool:
         given_up = box.client("s3").list_objects_v2(Bucket=_variable(box, "ARCHIVE_BUCKET"), Prefix="aws/")["KeyCount"]
     reasons = Counter(line["reason"] for line in aside.values())
     print(
-        f"{world.name}: {len(records)} fuzzed records, {len(records) - len(aside)} decided or repeated,"
+        f"{scenario.name}: {len(records)} fuzzed records, {len(records) - len(aside)} decided or repeated,"
         f" set aside: {', '.join(f'{why} {n}' for why, n in reasons.most_common())}; {len(lost)} lost,"
         f" {unexplained} without a reason, {given_up} given up, {mended} mended and decided, {waiting} left",
         flush=True,
@@ -136,8 +148,8 @@ def _random(seed: int) -> random.Random:
 
 
 @contextmanager
-def _opened(world: Scenario, opening: Opening) -> Iterator[Box]:
-    with Box(parameters={"Currency": world.payments[0]["currency"]}) as box:
+def _opened(scenario: Scenario, opening: Opening) -> Iterator[Box]:
+    with Box(parameters={"Currency": scenario.payments[0]["currency"]}) as box:
         opening.write(box)
         yield box
 
@@ -159,7 +171,7 @@ def _left(box: Box) -> Left:
 def _tell(client: Client, news: Confirmed) -> None:
     answer = client.request("POST", "/labels", json.dumps({"labels": [news.order]}).encode(), news.at)
     results = json.loads(answer.body)["results"] if answer.status == HTTPStatus.OK else []
-    # Unchanged: the emulator was so slow that PynamoDB sent it again; the first had been accepted.
+    # Unchanged: the emulator was so slow that PynamoDB sent the request again, after the first had been accepted.
     if [result["status"] for result in results] not in (["accepted"], ["unchanged"]):
         raise RuntimeError(f"label {news.order['transaction_id']}: {answer.status} {answer.body.decode()}")
 
@@ -185,7 +197,10 @@ def _played(box: Box, steps: Sequence[Row | Confirmed], rng: random.Random, cras
 
 
 def _crashed(box: Box, decided: int) -> int:
-    """End the consumer once so many payments are decided; 0 when it was faster."""
+    """Kill the consumer when `decided` payments are decided. Return 0 when the consumer was faster.
+
+    Raises TimeoutError when so many are not decided within WAIT_S.
+    """
     deadline = time.monotonic() + WAIT_S
     while _count(box) < decided:
         if time.monotonic() > deadline:
@@ -195,7 +210,10 @@ def _crashed(box: Box, decided: int) -> int:
 
 
 def _batches(steps: Sequence[Row | Confirmed]) -> Iterator[list[Row] | Confirmed]:
-    """Payments as they come, in batches within which one instant of the clock is late enough and not too late."""
+    """Yield payments in batches, and labels between them.
+
+    The payments of a batch lie so close together in time that one instant of the clock suits them all.
+    """
     batch: list[Row] = []
     for step in steps:
         if isinstance(step, Confirmed):
@@ -214,7 +232,7 @@ def _batches(steps: Sequence[Row | Confirmed]) -> Iterator[list[Row] | Confirmed
 
 
 def _put(box: Box, records: Sequence[bytes]) -> list[str]:
-    """Put records on the one shard; their sequence numbers."""
+    """Put records on the one shard and return their sequence numbers."""
     kinesis, sequences = box.client("kinesis"), []
     for start in range(0, len(records), BATCH):
         entries = [{"Data": data, "PartitionKey": "one"} for data in records[start : start + BATCH]]
@@ -224,14 +242,14 @@ def _put(box: Box, records: Sequence[bytes]) -> list[str]:
 
 
 class Fuzzed(NamedTuple):
-    """A record, and the payment that it must decide; None when it cannot be decided."""
+    """A record, and the payment in it that must be decided, or None when the record cannot be decided."""
 
     data: bytes
     payment: Row | None
 
 
 def _fuzzed(payments: Sequence[Row], count: int, rng: random.Random) -> Iterator[Fuzzed]:
-    """Records of which about two thirds are broken, each in one of the ways below."""
+    """Yield `count` records. About two thirds are broken, each in one of the ways below."""
     breaks: list[Callable[[Row], bytes]] = [
         lambda payment: json.dumps(payment)[: rng.randrange(1, 40)].encode(),
         lambda _: rng.randbytes(rng.randrange(1, 60)),
@@ -262,7 +280,10 @@ def _json(payment: Row) -> bytes:
 
 
 def _mended(box: Box, example: Row) -> tuple[int, int]:
-    """Take what was set aside out, put a payment in order in the place of each, send them; decided, and still there."""
+    """Replace the payment of each record that was set aside by a valid one, and send the records again.
+
+    Return the number of mended payments decided, and the number of records still set aside.
+    """
     sqs, queue = box.client("sqs"), _variable(box, "UNDECIDABLE_QUEUE_URL")
     lines = list(redrive.read(sqs, box.client("s3"), queue, _variable(box, "ARCHIVE_BUCKET"), wait_s=0))
     mended = [line | {"payment": example | {"transaction_id": f"mended-{number}"}} for number, line in enumerate(lines)]
@@ -287,7 +308,7 @@ def _count(box: Box) -> int:
 
 
 def _overwritten(box: Box) -> int:
-    """Changes of a decision after it was stored, as the table's own stream tells."""
+    """Return the number of changes of stored decisions, which the table's own stream tells."""
     streams, dynamodb = box.client("dynamodbstreams"), box.client("dynamodb")
     arn = dynamodb.describe_table(TableName=_variable(box, "DECISIONS_TABLE"))["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
@@ -313,7 +334,7 @@ def _outcome(row: Mapping[str, Any]) -> Outcome:
 
 
 def _content(row: Mapping[str, Any]) -> str:
-    """An item as text, elements of its sets in order."""
+    """Return an item as text, with the elements of its sets sorted."""
     return json.dumps(
         {
             name: {kind: sorted(value) if kind in {"NS", "BS"} else value}

@@ -1,8 +1,8 @@
-"""Worlds of payments for the acceptance runs, and what lies in a box before their first payment: the opening.
+"""Scenarios for the acceptance runs: payments, and the rows in a box before the first payment (the opening).
 
-A world's history is not sent: it is replayed in memory, as training does it, with its labels. The items, profiles and
-watermarks that it leaves are written into a box, which goes on from there as if it had decided the history itself. The
-same replay goes on in memory and says which features every payment of the world must have.
+The history of a scenario is not sent: it is replayed in memory with its labels, as in training. The resulting items,
+profiles and watermarks are written into a box, which continues as if it had decided the history itself. The same replay
+continues in memory and gives the features that every payment of the scenario must have.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +28,11 @@ from models.training.dataset import replay
 HANDBOOK_DAY = date(2018, 4, 25)
 
 WRITTEN_PER_CALL = 25
-"""Most rows of one BatchWriteItem."""
+"""DynamoDB's limit for the rows of one BatchWriteItem."""
 
 
 class Confirmed(NamedTuple):
-    """A fraud that becomes known: when, and the item of POST /labels that says so."""
+    """A fraud that becomes known: the time, and the item of POST /labels about it."""
 
     at: datetime
     order: Row
@@ -40,7 +40,7 @@ class Confirmed(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenario:
-    """Payments in event order, and the history before them: every payment of everyone who occurs in them."""
+    """Payments in event order, and the history before them: all earlier payments of the accounts that occur in them."""
 
     name: str
     labelled: Sequence[Labelled]
@@ -48,7 +48,7 @@ class Scenario:
 
     @property
     def payments(self) -> list[Row]:
-        """The bodies of POST /decisions."""
+        """The payments as bodies of POST /decisions."""
         return [each.transaction for each in self.labelled]
 
     @property
@@ -61,14 +61,17 @@ class Scenario:
         return [_confirmed(each.transaction, each.reported_at, decided) for each in known if each.label == "fraud"]
 
     def steps(self, place: Callable[[Row], datetime] | None = None) -> list[Row | Confirmed]:
-        """Payments, each at its `place` in time, and between them what becomes known of frauds."""
+        """Return payments, and between them the frauds that become known, sorted by time.
+
+        `place` gives the time at which a payment is sent; by default it is the time at which it occurred.
+        """
         placed: list[tuple[datetime, int, Row | Confirmed]] = [(each.at, 0, each) for each in self.confirmed]
         placed += [((place or occurred_at)(payment), 1, payment) for payment in self.payments]
         return [step for _, _, step in sorted(placed, key=lambda each: each[:2])]
 
 
 class Opening(NamedTuple):
-    """The rows that a history has left, as DynamoDB keeps them, by table."""
+    """The rows that a history leaves, by table, as DynamoDB stores them."""
 
     counters: Sequence[Row]
     profiles: Sequence[Row]
@@ -85,12 +88,15 @@ class Opening(NamedTuple):
 
 
 def simulated(limit: int) -> Scenario:
-    """Payments of the simulator, without a history."""
+    """Return a scenario of at most `limit` payments of the simulator, without a history."""
     return Scenario("simulator", list(islice(simulate(3, DEFAULT_START, 14, 300), limit)))
 
 
 def from_handbook(path: Path, limit: int) -> Scenario:
-    """Payments of the handbook's data from HANDBOOK_DAY on, after the days before it."""
+    """Return a scenario of at most `limit` payments of the handbook's data, from HANDBOOK_DAY on.
+
+    The days before are its history.
+    """
     labelled = list(handbook.read(path, HANDBOOK_DAY, limit))
     occurring = {account for each in labelled for account in _accounts(each.transaction)}
     midnight = datetime.combine(HANDBOOK_DAY, time(), UTC)
@@ -103,17 +109,17 @@ def from_handbook(path: Path, limit: int) -> Scenario:
 
 
 def occurred_at(payment: Row) -> datetime:
-    """When a payment says that it happened."""
+    """Return the time at which a payment occurred."""
     return datetime.fromisoformat(payment["occurred_at"])
 
 
-def offline(world: Scenario) -> tuple[Opening, dict[str, bytes]]:
+def offline(scenario: Scenario) -> tuple[Opening, dict[str, bytes]]:
     """Return the rows that the history leaves, and the feature snapshot that training computes for later payments."""
     counters = InMemoryCounters()
-    rows = replay(chain(world.history, world.labelled), counters)
-    for _ in islice(rows, len(world.history)):
+    rows = replay(chain(scenario.history, scenario.labelled), counters)
+    for _ in islice(rows, len(scenario.history)):
         pass
-    opening = _opening(counters, world) if world.history else Opening((), ())
+    opening = _opening(counters, scenario) if scenario.history else Opening((), ())
     return opening, {row.transaction.transaction_id: features.pack(row.vector) for _, row in rows}
 
 
@@ -123,16 +129,16 @@ def _accounts(payment: Row) -> tuple[str, str]:
 
 def _confirmed(payment: Row, at: datetime, decided: set[str]) -> Confirmed:
     order = {"transaction_id": payment["transaction_id"], "label": "fraud", "reported_at": utc(at)}
-    if payment["transaction_id"] not in decided:  # of what was decided elsewhere the parties must be said
+    if payment["transaction_id"] not in decided:  # the box has no decision of it, so the label must name the parties
         order |= {name: payment[name] for name in ("payer_id", "payee_id", "occurred_at")}
     return Confirmed(at, order)
 
 
-def _opening(counters: InMemoryCounters, world: Scenario) -> Opening:
-    """Everything that a payment of the world, or a fold during it, reads of what was before the first one."""
-    payments = [Transaction.model_validate(payment) for payment in world.payments]
+def _opening(counters: InMemoryCounters, scenario: Scenario) -> Opening:
+    """Return all earlier rows that a payment of the scenario, or a fold during it, reads."""
+    payments = [Transaction.model_validate(payment) for payment in scenario.payments]
     touched = {(kind, entity) for payment in payments for kind, entity, _ in sides(payment)}
-    start = min([each.at for each in world.confirmed] + [payment.occurred_at for payment in payments])
+    start = min([each.at for each in scenario.confirmed] + [payment.occurred_at for payment in payments])
     now = int(start.timestamp())
     for kind, entity in touched:
         if kind.profile is not None:
@@ -153,7 +159,7 @@ def _opening(counters: InMemoryCounters, world: Scenario) -> Opening:
 
 
 def _item(key: Key, item: Item) -> Row:
-    """A counters item as the updates of its payments would have left it in DynamoDB."""
+    """Return a counters item as the updates of its payments would have left it in DynamoDB."""
     columns: dict[str, Any] = {f"{letter}{n}": v for letter, column in item.buckets.items() for n, v in column.items()}
     if places := {hour * SLOTS + n for hour, bits in item.slots.items() for n in range(SLOTS) if bits >> n & 1}:
         columns["d"] = places
