@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from fraud.aws.transport import Request, Transport
-from fraud.counters import fold, worker
+from fraud.counters import codec, fold
 from fraud.counters.history import NO_HISTORY
 from fraud.counters.layout import DAY, PAYER, SCALES, SLOTS, Item, Key, Kind, packed
 from fraud.counters.store import Tables
@@ -28,13 +28,13 @@ def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, p
     """Write an entity's profile with a folded history of `per_day` payments a day, up to the day before yesterday."""
     rng = random.Random(f"{kind.name}#{entity}#{per_day}")
     history = NO_HISTORY
-    profile: worker.Row = {}
+    profile: codec.Row = {}
     today = int(TODAY.timestamp()) // DAY
     for day in range(today - fold.PROFILE_DAYS - 2, today - 1):
         items = _day(rng, kind, day, per_day)
         for period in sorted(items):
             history = fold.folded(kind, period, items, history)
-            change = worker.fold_update(Key(kind, entity, period), profile, history)
+            change = codec.fold_update(Key(kind, entity, period), profile, history)
             transport.gather([Request("update_item", {"TableName": tables.profiles, **change})])
             profile = {kind.side: change["ExpressionAttributeValues"][":after"]}
 

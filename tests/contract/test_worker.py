@@ -18,13 +18,13 @@ from fraud.aws.client import AwsClient
 from fraud.aws.queue import SqsQueue
 from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters import windows
-from fraud.counters.codec import SHARDS, attempt_update, profile_of, watermark_attribute
+from fraud.counters.codec import SHARDS, attempt_update, profile_of, watermark_attribute, watermark_update
 from fraud.counters.fold import PROFILE_DAYS, WATERMARKS, Progress
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import MERCHANT, PAYER, Key, packed, updates
 from fraud.counters.store import Tables, watermark_request
 from fraud.counters.windows import measure
-from fraud.counters.worker import PAGE, RESERVE_MS, FoldWorker, Message, watermark_update
+from fraud.counters.worker import PAGE, RESERVE_MS, FoldWorker, Message
 from fraud.decisions.record import DecisionRecord
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError, UnavailableError

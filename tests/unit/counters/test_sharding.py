@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks import metering
 from fraud.aws.dynamodb import KEYS_PER_READ
 from fraud.aws.transport import Request, Result
-from fraud.counters.codec import SHARDS, size_of
+from fraud.counters.codec import SHARDS, shard_update, size_of
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import (
     DAY,
@@ -46,7 +46,7 @@ from fraud.counters.sharding import (
     shards_wanted,
 )
 from fraud.counters.windows import measure
-from fraud.counters.worker import ATTEMPTS, RESERVE_MS, shard_update
+from fraud.counters.worker import ATTEMPTS, RESERVE_MS
 from fraud.errors import InvalidRequestError, ServiceError, UnavailableError
 from fraud.transaction import Transaction
 from tests.support.deployment import TABLES, Deployment

@@ -11,10 +11,11 @@ import pytest
 
 from fraud.assembly import rule_book
 from fraud.aws.transport import ConditionFailed, Request
+from fraud.counters.codec import watermark_update
 from fraud.counters.fold import SLICES, WATERMARKS, Progress, TickResult, closable
 from fraud.counters.layout import MERCHANT, PAYER, Key, Slice, packed, updates
 from fraud.counters.windows import measure
-from fraud.counters.worker import ATTEMPTS, LISTED, RESERVE_MS, Message, watermark_update
+from fraud.counters.worker import ATTEMPTS, LISTED, RESERVE_MS, Message
 from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.store import DynamoStore
 from fraud.errors import UnavailableError

@@ -10,11 +10,10 @@ import pytest
 from fraud.aws import dynamodb
 from fraud.aws.dynamodb import KEYS_PER_READ
 from fraud.aws.transport import ConditionFailed, Request, Result
-from fraud.counters.codec import SHARDS
+from fraud.counters.codec import SHARDS, shard_update, watermark_update
 from fraud.counters.fold import SLICES, Progress
 from fraud.counters.layout import DAY, Slice, State, updates
 from fraud.counters.windows import ABSENT, measure
-from fraud.counters.worker import shard_update, watermark_update
 from fraud.decisions.record import PACKED, DecisionRecord, StateRead
 from fraud.decisions.store import SHARDS_LAST, DynamoStore
 from fraud.errors import ServiceError, UnavailableError

@@ -8,11 +8,24 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fraud.aws.dynamodb import typed_key
 from fraud.aws.transport import binary
 from fraud.counters import fold, layout, sharding, windows
 from fraud.counters.fold import Progress
 from fraud.counters.history import NO_HISTORY, SIDES, FoldedHistory
-from fraud.counters.layout import DAY, PAIR, SCALES, SLOTS, Item, Profile, Shards, Slice, Update
+from fraud.counters.layout import (
+    DAY,
+    PAIR,
+    SCALES,
+    SLOTS,
+    Item,
+    Key,
+    Profile,
+    Shards,
+    ShardSchedule,
+    Slice,
+    Update,
+)
 from fraud.transaction import Transaction
 
 EARLIER = (
@@ -239,3 +252,101 @@ def watermark_attribute(part: Slice) -> str:
     's3'
     """
     return f"s{part.number}"
+
+
+Attribute = Mapping[str, Any]
+"""A value with its type, as DynamoDB writes it."""
+
+
+Row = Mapping[str, Attribute]
+"""A stored item: attributes by name."""
+
+
+def fold_update(key: Key, profile: Row, after: FoldedHistory) -> dict[str, Any]:
+    """Build the UpdateItem that writes the folded history of one side of a profile.
+
+    key      the period that was folded
+    profile  the profile as it was read, before the fold
+    after    the side's history after the fold
+
+    DynamoDB refuses the update when the stored side is no longer as it was read. The update also removes fraud buckets
+    that no window reaches any more.
+    """
+    side, outlived = key.kind.side, fold.outlived(profile, key.day)
+    before = profile.get(side)
+    values: dict[str, Attribute] = {":after": {"B": after.packed()}}
+    condition = f"attribute_not_exists({side})"
+    if before is not None:
+        condition = f"{side} = :before"
+        values[":before"] = before  # the bytes as read: packed again, they may differ by the version of zlib
+    return {
+        "Key": typed_key(key.kind.profile_key(key.entity)),
+        "UpdateExpression": f"SET {side} = :after" + (f" REMOVE {', '.join(outlived)}" if outlived else ""),
+        "ConditionExpression": condition,
+        "ExpressionAttributeValues": values,
+    }
+
+
+def watermark_update(before: Mapping[Slice, Progress | None], after: Progress) -> dict[str, Any]:
+    """Build the UpdateItem that moves the watermarks of several slices to the same place.
+
+    before  the watermarks as they were read, None for a slice without one. All slices have the same letter, because
+            one item holds the watermarks of a letter
+    after   the watermark that all of them get
+
+    DynamoDB refuses the update as a whole when one of the watermarks has changed since it was read.
+
+    >>> watermark_update({Slice("d", 3): Progress(20514), Slice("d", 4): None}, Progress(20515))["ConditionExpression"]
+    's3 = :s3 AND attribute_not_exists(s4)'
+    """
+    (sk,) = {part.sk for part in before}
+    names = {watermark_attribute(part): progress for part, progress in before.items()}
+    conditions = [
+        f"attribute_not_exists({name})" if progress is None else f"{name} = :{name}" for name, progress in names.items()
+    ]
+    values = {f":{name}": _typed(progress) for name, progress in names.items() if progress is not None}
+    return {
+        "Key": typed_key(fold.WATERMARKS[sk]),
+        "UpdateExpression": f"SET {', '.join(f'{name} = :after' for name in names)}",
+        "ConditionExpression": " AND ".join(conditions),
+        "ExpressionAttributeValues": {":after": _typed(after), **values},
+    }
+
+
+def shard_update(name: str, before: ShardSchedule, after: ShardSchedule) -> dict[str, Any]:
+    """Build the UpdateItem that changes the schedule of one entity in the shard table.
+
+    name    `Kind.key` of the entity
+    before  the schedule as it was read
+    after   the new schedule; an empty one removes the attribute
+
+    DynamoDB refuses the update when the stored schedule is not `before`.
+
+    >>> shard_update("merchant#shop", (), ((20516, 8), (20530, 1)))["ConditionExpression"]
+    'attribute_not_exists(#entity)'
+    >>> shard_update("merchant#shop", ((20516, 8), (20530, 1)), ())["UpdateExpression"]
+    'REMOVE #entity'
+    """
+    values = {f":{when}": _typed(steps) for when, steps in (("before", before), ("after", after)) if steps}
+    return {
+        "Key": typed_key(SHARDS),
+        "UpdateExpression": "SET #entity = :after" if after else "REMOVE #entity",
+        "ConditionExpression": "#entity = :before" if before else "attribute_not_exists(#entity)",
+        "ExpressionAttributeNames": {"#entity": name},
+        "ExpressionAttributeValues": values,
+    }
+
+
+def _typed(value: int | Progress | ShardSchedule) -> Attribute:
+    """Return a value with its DynamoDB type.
+
+    >>> _typed(Progress(5, "payer#a"))
+    {'L': [{'N': '5'}, {'S': 'payer#a'}]}
+    """
+    match value:
+        case int():
+            return {"N": str(value)}
+        case Progress(through, reached):
+            return {"L": [{"N": str(through)}, {"S": reached}]}
+        case _:
+            return {"L": [{"L": [_typed(day), _typed(number)]} for day, number in value]}
