@@ -28,7 +28,7 @@ def folded_past(transport: Transport, tables: Tables, kind: Kind, entity: str, p
     """Write an entity's profile with a folded history of `per_day` payments a day, up to the day before yesterday."""
     rng = random.Random(f"{kind.name}#{entity}#{per_day}")
     history = NO_HISTORY
-    profile: codec.Row = {}
+    profile: codec.StoredRow = {}
     today = int(TODAY.timestamp()) // DAY
     for day in range(today - fold.PROFILE_DAYS - 2, today - 1):
         items = _day(rng, kind, day, per_day)

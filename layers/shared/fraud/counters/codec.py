@@ -258,11 +258,11 @@ Attribute = Mapping[str, Any]
 """A value with its type, as DynamoDB writes it."""
 
 
-Row = Mapping[str, Attribute]
+StoredRow = Mapping[str, Attribute]
 """A stored item: attributes by name."""
 
 
-def fold_update(key: Key, profile: Row, after: FoldedHistory) -> dict[str, Any]:
+def fold_update(key: Key, profile: StoredRow, after: FoldedHistory) -> dict[str, Any]:
     """Build the UpdateItem that writes the folded history of one side of a profile.
 
     key      the period that was folded

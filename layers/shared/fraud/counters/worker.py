@@ -24,7 +24,7 @@ from fraud.aws.transport import ConditionFailed, Request, Response, Transport, a
 from fraud.counters import fold, layout, sharding
 from fraud.counters.codec import (
     SHARDS,
-    Row,
+    StoredRow,
     fold_update,
     history_of,
     item_of,
@@ -350,7 +350,7 @@ class FoldWorker:
             log_refusal(error, DOOR)
         return [key for key, response in zip(changes, responses, strict=True) if isinstance(response, ConditionFailed)]
 
-    def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, Row]:
+    def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, StoredRow]:
         """Return the stored profile that each item is folded into. It is empty where none exists yet."""
         pks = dict.fromkeys(key.kind.profile_key(key.entity) for key in keys)
         rows = self._read(self._tables.profiles, list(map(typed_key, pks)), ConsistentRead=consistent)

@@ -38,9 +38,9 @@ class DenyRequest(BaseModel):
         return value
 
     @classmethod
-    def parse(cls, body: str | bytes, moment: "ListContext") -> Self:
+    def parse(cls, body: str | bytes, context: "ListContext") -> Self:
         """Parse a request body. Raises InvalidRequestError with every fault at once."""
-        return parse_body(cls, body, moment)
+        return parse_body(cls, body, context)
 
 
 class AllowRequest(DenyRequest):
