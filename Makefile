@@ -26,7 +26,7 @@ $(SAM_READY): requirements/sam.txt | $(READY)
 	$(BIN)/uv pip install --quiet --python .sam-venv/bin/python --require-hashes -r requirements/sam.txt
 	@touch $@
 
-demo: $(READY) ## 1,000 simulated payments through the whole house, on the embedded default
+demo: $(READY) ## 1,000 simulated payments through the whole system, on the embedded default
 	$(BIN)/python -m local.demo
 
 up: $(READY) ## the AWS account in a box, until Ctrl-C

@@ -1,4 +1,4 @@
-"""`make demo`: a thousand simulated payments through the whole house, three decisions with their reasons, and the
+"""`make demo`: a thousand simulated payments through the whole system, three decisions with their reasons, and the
 count.
 
 Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own,

@@ -1,12 +1,16 @@
 """Standing: the parties that are denied, the codes that are silenced, and the accounts that are not active."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from fraud.counters.layout import State
-from fraud.rules.standing import denies, silenced, standing
+from fraud.assembly import POLICY
+from fraud.counters.layout import State, profiles
+from fraud.lists.entry import LISTED
+from fraud.rules.policy import members
+from fraud.rules.standing import ROLES, denies, silenced, standing
 from fraud.transaction import utc
 from tests.support.payments import NOON, payment
 
@@ -109,3 +113,12 @@ def test_standing_knows_each_party_by_its_role():
     found = standing(payment(instrument_id="card-1"), State({}, profiles))
     assert (found["payer_status"], found["payee_status"]) == ("hold", "active")
     assert (found["device_denied"], found["instrument_denied"], found["payer_denied"]) == (True, True, False)
+
+
+def test_every_kind_of_a_list_has_a_role_whose_denial_the_packaged_policy_reads():
+    everything = {"instrument_id": "card-1", "ip": "192.0.2.1", "device_id": "device-1", "campaign_id": "campaign-1"}
+    kinds = {role: pk.partition("#")[0] for role, pk in profiles(payment(**everything)).items()}
+    assert set(kinds) == set(ROLES)
+    assert set(kinds.values()) == set(LISTED)
+    deny_list = next(rule for rule in json.loads(POLICY.read_bytes())["rules"] if rule["id"] == "deny_list")
+    assert {name for root, name in members(deny_list["expression"])} == {f"{role}_denied" for role in ROLES}
