@@ -1,1 +1,1 @@
-"""The AWS account in a box: template.yaml, up and running on one machine. `python -m local` starts it."""
+"""The account in a box: everything in template.yaml, running on one machine. `python -m local` starts it."""

@@ -1,4 +1,4 @@
-"""`make up`: the account in a box, until Ctrl-C or SIGTERM."""
+"""Run the account in a box until Ctrl-C or SIGTERM (`make up`)."""
 
 import argparse
 import sys
@@ -11,13 +11,13 @@ PORT = 8080
 
 
 def main() -> int:
-    """Take the box up, say where everything is, and wait to be told to end."""
+    """Start the box, print its addresses and its key, and wait for Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("--port", type=int, default=PORT, help="of the API")
+    parser.add_argument("--port", type=int, default=PORT, help="port of the API")
     arguments = parser.parse_args()
     ended = told_to_end()
     with Box(port=arguments.port) as box:
-        box.environments.invoke("Tick", {}, None)  # else the first quarter of an hour is degraded, as on AWS
+        box.environments.invoke("Tick", {}, None)  # else decisions are degraded until the first tick, as on AWS
         key_id, secret = box.credentials.access_key, box.credentials.secret_key
         print(
             f"API       {box.api_url}",

@@ -1,4 +1,4 @@
-"""The account in a box: emulator, functions, pump and gateway, all from template.yaml, while a block lasts."""
+"""The account in a box: emulator, functions, pump and gateway, all from template.yaml, while a block of code runs."""
 
 import tempfile
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from local.triggers.pump import Pump
 
 
 class Box:
-    """A template, up and running while the block lasts.
+    """The account of a template, running while the block lasts.
 
-    api_url       where the template's routes are served
-    endpoint_url  every AWS service, by the emulator; `client` makes boto3 clients of it
+    api_url       address of the API with the template's routes
+    endpoint_url  address of every AWS service in the emulator; `client` makes boto3 clients for it
     stack         functions, routes, mappings and rules, as the template declares them
-    environments  where the functions run
-    credentials   the one key that the API accepts and the functions hold; `connect` makes callers with it
-    issuer        signs tokens that the API's JWT authorizers accept
+    environments  the execution environments of the functions
+    credentials   the one key that the API accepts, and the emulated account's owner; `connect` makes clients with it
+    issuer        signs tokens that the API's JWT authorisers accept
     model         the model endpoint, when the parameter Scorer is endpoint
     clock         the event clock; real time until it is set
     settle        waits until streams, queues and buses are drained
@@ -70,10 +70,10 @@ class Box:
         self._undo.__exit__(kind, error, trace)
 
     def connect(self) -> Client:
-        """A caller of the API who holds the box's key."""
+        """Return a client of the API that signs with the box's key."""
         return Client(self.api_url, self.credentials)
 
 
 def _asking(function: Function, url: str) -> Function:
-    """The function with SageMaker's runtime at an address of its own: the emulator has no models."""
+    """Return the function with SageMaker's runtime at `url`, because the emulator has no models."""
     return replace(function, environment={**function.environment, "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url})

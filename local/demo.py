@@ -1,9 +1,8 @@
-"""`make demo`: a thousand simulated payments through the whole system, three decisions with their reasons, and the
-count.
+"""The demo (`make demo`): a thousand simulated payments through the whole system, and three decisions with reasons.
 
 Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own,
-counters and decisions in the emulator's DynamoDB, the packaged model and policy. Labels come in when they become
-known. It ends with 0 only if every payment is decided once.
+counters and decisions in the emulator's DynamoDB, the packaged model and policy. Labels are sent when they become
+known. The exit status is 0 only if every payment is decided once.
 """
 
 import json
@@ -24,15 +23,15 @@ QUARTER = 250
 """Labels are delivered before each quarter of the payments; the first two go by API, the others by Kinesis."""
 
 UNSEEN = ["--days", "3", "--payers", "600"]
-"""The world on which the pre-filter's price is measured: other people, another time."""
+"""Options of the simulated world on which model and pre-filter are measured: other people, another time."""
 
 SHOWN = 3
 LABELS_PER_CALL = 100
 
 
 def main() -> int:
-    """Run the demo; the exit status says whether nothing was lost and nothing decided twice."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the box is taken down
+    """Run the demo. Return 0 if every payment was decided, none was lost and none was decided twice; else 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
     labelled = simulate.demo()
     payments = [payment.transaction for payment in labelled]
     truth = {payment.transaction["transaction_id"]: payment.label for payment in labelled}
@@ -60,7 +59,7 @@ def main() -> int:
 
 
 def tell(client: Client, labels: Sequence[dict[str, str]], now: datetime) -> int:
-    """Deliver labels; those delivered before are unchanged by it. Returns how many were accepted."""
+    """Send labels, and return how many were accepted. Sending a label again changes nothing."""
     accepted = 0
     for start in range(0, len(labels), LABELS_PER_CALL):
         batch = [
@@ -73,7 +72,7 @@ def tell(client: Client, labels: Sequence[dict[str, str]], now: datetime) -> int
 
 
 def telling(client: Client, labelled: Sequence[simulate.Labelled]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The first decision of each tactic that was not approved: what an analyst would look at."""
+    """Yield each tactic with the first of its decisions that is not an approval: an analyst would look at these."""
     seen = set()
     for payment in labelled:
         if payment.tactic is None or payment.tactic in seen:
@@ -86,7 +85,12 @@ def telling(client: Client, labelled: Sequence[simulate.Labelled]) -> Iterator[t
 
 
 def in_words(tactic: str, decision: dict[str, Any]) -> str:
-    """One decision with its reasons."""
+    """Return a decision with its reasons as text.
+
+    >>> decision = {"transaction_id": "t-1", "outcome": "review", "score": 0.7, "segment": "standard", "reasons": []}
+    >>> in_words("mule", decision).strip()
+    't-1 (mule): review, score 0.700, standard'
+    """
     score = "not asked" if decision["score"] is None else f"{decision['score']:.3f}"
     lines = [f"\n{decision['transaction_id']} ({tactic}): {decision['outcome']}, score {score}, {decision['segment']}"]
     lines += [f"  {reason['code']}: {reason['text']} [{reason['source']}]" for reason in decision["reasons"]]

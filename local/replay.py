@@ -1,9 +1,9 @@
-"""Payments of a file in event order, and what came of them: `python -m local.replay FILE --via api` or `kinesis`.
+"""Replay the payments of a file in event order and report the results: `python -m local.replay FILE --via api|kinesis`.
 
-A row is one payment in the fields of POST /decisions, sent on the box's event clock: by the API each at its own time,
-by the stream in batches of a few hours. Afterwards every decision is read and a sample delivered again: a payment
-without a stored decision is lost, unless it was refused or set aside; one whose stored decision differs from its
-answer, or by a byte from what is there after its second delivery, was decided twice.
+A row is one payment with the fields of POST /decisions, sent on the box's event clock: by API each payment at its own
+time, by stream in batches of a few hours. Afterwards every decision is read, and a sample of the payments is sent
+again. A payment is lost if it has no stored decision and was neither refused nor set aside. A payment was decided twice
+if its stored decision differs from its response, or if a second delivery changes a byte of either.
 """
 
 import argparse
@@ -43,17 +43,20 @@ T = TypeVar("T")
 TRANSIENT = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 ATTEMPTS = 7
 BACKOFF_S = 0.1
-"""A payment is sent up to seven times, pauses drawn from below 0.1, 0.2, ... 3.2 s."""
+"""A payment is sent at most ATTEMPTS times. The pauses between are random, below 0.1, 0.2, ... 3.2 s."""
 
 
 BATCH, BATCH_SPAN = 500, timedelta(hours=6)
-"""Most records of one PutRecords, and how far back in a batch a payment may be: twelve hours would be too old."""
+"""The most records of one PutRecords, and the longest time between the first and the last payment of a batch.
+
+The clock shows the time of the last payment, and a payment that is twelve hours older would be too old to be decided.
+"""
 
 STREAM = "Transactions"
 
 
 class Delivery(NamedTuple):
-    """One payment's answer, None when the API could not be reached, and the seconds it took with all attempts."""
+    """The delivery of one payment: its response, None if the API was not reached, and the seconds of all attempts."""
 
     transaction_id: str
     answer: Response | None
@@ -64,8 +67,10 @@ class Delivery(NamedTuple):
 class Report:
     """The result of a replay.
 
-    refused  answers below 500 by status, or records set aside by reason
-    failed   everything worse
+    refused  responses other than 200 and below 500 by status, or records that were set aside by reason
+    failed   payments with a response from 500 on, or without any
+    lost, twice, repeated  payments without a decision, decided twice, and sent again
+    seconds  the seconds of each delivery
     """
 
     sent: int = 0
@@ -76,26 +81,26 @@ class Report:
     twice: int = 0
     repeated: int = 0
     verdicts: Counter[tuple[str, bool]] = field(default_factory=Counter)
-    """By label and whether the payment was anything but approved."""
+    """Number of payments by label, and by whether the outcome is anything but approve."""
     seconds: list[float] = field(default_factory=list)
 
     @property
     def decided(self) -> int:
-        """Payments that got a decision."""
+        """The number of payments that got a decision."""
         return self.outcomes.total()
 
     @property
     def sound(self) -> bool:
-        """Every payment got an answer, the same one each time."""
+        """Tell whether every payment got a response, and the same one each time."""
         return not (self.failed or self.lost or self.twice)
 
     def __add__(self, other: Self) -> Self:
-        """Two replays as one."""
+        """Return the report of two replays as one."""
         mine, others = vars(self), vars(other)
         return type(self)(**{name: mine[name] + others[name] for name in mine})
 
     def table(self) -> str:
-        """The report in words and figures, a line each."""
+        """Return the report as text, one line for each heading."""
         refused = self.refused.total()
         lines = {
             "payments": f"{self.sent:,} sent, {self.decided:,} decided, {refused:,} refused, {self.failed:,} failed",
@@ -133,10 +138,11 @@ def replay(
     concurrency: int = 1,
     repeats: int = 200,
 ) -> Report:
-    """Send payments in event order, read every decision, and deliver `repeats` of them, evenly spread, again.
+    """Send payments in event order, read every decision, and send about `repeats` of the payments again.
 
-    `labels` maps transaction ids to `fraud` or `legitimate`. With more than one payment in flight neighbours overtake
-    each other: event order wants `concurrency` 1.
+    labels       `fraud` or `legitimate` by transaction id
+    concurrency  payments in flight. With more than one, neighbours overtake each other: event order needs 1
+    repeats      about how many payments are sent again; they are evenly spread
     """
     ordered = in_event_order(payments)
     local = threading.local()
@@ -159,7 +165,7 @@ def replay(
 
 
 def deliver(client: Client, payment: Row) -> Delivery:
-    """POST one payment, again while the API is out of breath or reach."""
+    """Send one payment to POST /decisions, again while the API throttles, is unavailable or cannot be reached."""
     body, at, started = (
         json.dumps(payment).encode(),
         datetime.fromisoformat(payment["occurred_at"]),
@@ -178,7 +184,7 @@ def deliver(client: Client, payment: Row) -> Delivery:
 
 
 def look_up(client: Client, payment: Row) -> Any:  # noqa: ANN401 - JSON
-    """The stored decision of a payment, None when there is none."""
+    """Return the stored decision of a payment; None when there is none."""
     answer = client.request("GET", f"/decisions/{payment['transaction_id']}")
     return json.loads(answer.body)["decision"] if answer.status == HTTPStatus.OK else None
 
@@ -189,7 +195,13 @@ def report(
     again: Mapping[str, Response | None],
     labels: Mapping[str, str],
 ) -> Report:
-    """Compare each payment's answer with what is stored and, where it was delivered again, with its second answer."""
+    """Return the report of a replay: compare each response with the stored decision, and with the second response.
+
+    first   the first deliveries
+    stored  the stored decisions in the same sequence, None for a payment that has none
+    again   the second responses of the payments that were sent again, by transaction id
+    labels  `fraud` or `legitimate` by transaction id
+    """
     result = Report(sent=len(first), repeated=len(again), seconds=[delivery.seconds for delivery in first])
     for (transaction_id, answer, _), kept in zip(first, stored, strict=True):
         if answer is None or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -210,7 +222,7 @@ def report(
 def replay_by_stream(
     payments: Iterable[Row], box: Box, labels: Mapping[str, str] | None = None, repeats: int = 200
 ) -> Report:
-    """Put payments on the box's stream in event order, then `repeats` of them, evenly spread, once more.
+    """Put payments on the box's stream in event order, then about `repeats` of them, evenly spread, once more.
 
     Raises TimeoutError when the stream is not drained in time.
     """
@@ -240,7 +252,12 @@ def replay_by_stream(
 
 
 def batches(ordered: Sequence[Row]) -> Iterator[list[Row]]:
-    """Payments in event order, cut into batches that one instant of the clock suits."""
+    """Yield payments that are in event order in batches that fit one time of the clock: see BATCH and BATCH_SPAN.
+
+    >>> payments = [{"occurred_at": f"2026-03-01T{hour}:00:00Z"} for hour in (10, 11, 18)]
+    >>> [len(batch) for batch in batches(payments)]
+    [2, 1]
+    """
     batch: list[Row] = []
     for payment in ordered:
         at = datetime.fromisoformat(payment["occurred_at"])
@@ -265,7 +282,7 @@ def put(box: Box, payments: Sequence[Row]) -> None:
 
 
 def set_aside(box: Box) -> list[Line]:
-    """Read the queue of undecidable records, and leave the records in it."""
+    """Return the records in the queue of undecidable records, and leave them there."""
     environment, sqs = box.stack.functions[0].environment, box.client("sqs")
     queue = environment["UNDECIDABLE_QUEUE_URL"]
     lines = list(read(sqs, box.client("s3"), queue, environment["ARCHIVE_BUCKET"], wait_s=0))
@@ -275,19 +292,27 @@ def set_aside(box: Box) -> list[Line]:
 
 
 def decisions(box: Box) -> dict[str, str]:
-    """Every stored answer by transaction id."""
+    """Return the stored response of every payment, as JSON text by transaction id."""
     table = box.stack.functions[0].environment["DECISIONS_TABLE"]
     pages = box.client("dynamodb").get_paginator("scan").paginate(TableName=table, ProjectionExpression=f"pk, {PACKED}")
     return {row["pk"]["S"]: contents_of(row).answer.decode() for page in pages for row in page["Items"]}
 
 
 def in_event_order(payments: Iterable[Row]) -> list[Row]:
-    """By the time they happened, not as text: offsets may differ."""
+    """Return payments sorted by the time at which they occurred. Times are not compared as text: offsets may differ.
+
+    >>> noon, morning = {"occurred_at": "2026-03-01T12:00:00Z"}, {"occurred_at": "2026-03-01T13:00:00+09:00"}
+    >>> in_event_order([noon, morning]) == [morning, noon]
+    True
+    """
     return sorted(payments, key=lambda payment: datetime.fromisoformat(payment["occurred_at"]))
 
 
 def rows(path: Path) -> list[Row]:
-    """Rows of a .parquet, .csv or .jsonl file, fields without a value left out."""
+    """Return the rows of a .parquet, .csv or .jsonl file, without the fields that have no value.
+
+    Raises ValueError for any other file name.
+    """
     match path.suffix:
         case ".parquet":
             read: Iterable[Row] = pyarrow.parquet.read_table(path).to_pylist(maps_as_pydicts="strict")
@@ -303,7 +328,11 @@ def rows(path: Path) -> list[Row]:
 
 
 def payment_of(row: Row) -> Row:
-    """A row as the body of POST /decisions: what a file format cannot say (numbers, times, maps) is made so."""
+    """Return a row as the body of POST /decisions. Converts the numbers, times and maps that a file format lacks.
+
+    >>> payment_of({"occurred_at": "2026-03-01T12:00:00Z", "amount": "1200"})
+    {'occurred_at': '2026-03-01T12:00:00Z', 'amount': 1200}
+    """
     payment = dict(row)
     if isinstance(payment["occurred_at"], datetime):
         payment["occurred_at"] = payment["occurred_at"].isoformat()
@@ -315,21 +344,21 @@ def payment_of(row: Row) -> Row:
 
 
 def labels_of(path: Path) -> dict[str, str]:
-    """Labels by transaction id."""
+    """Return the labels of a file by transaction id."""
     return {row["transaction_id"]: row["label"] for row in rows(path)}
 
 
 def main() -> int:
-    """Replay a file against `--url` or a box of its own; the exit status says whether the report is sound."""
+    """Replay a file against `--url` or a new box. Return 0 if the report is sound, else 1."""
     parser = argparse.ArgumentParser(prog="python -m local.replay", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE.parquet|.csv|.jsonl")
     parser.add_argument("--via", choices=("api", "kinesis"), required=True)
     parser.add_argument("--limit", type=int, help="only the first N payments in event order")
     parser.add_argument("--labels", type=Path, help="file with transaction_id and label: fraud or legitimate")
-    parser.add_argument("--url", help="an API that is up, signed for with the AWS credentials of the environment")
+    parser.add_argument("--url", help="a running API; requests are signed with the environment's AWS credentials")
     parser.add_argument("--concurrency", type=int, default=1, help="API calls in flight; above 1 neighbours may swap")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a box of our own is taken down
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
     payments = in_event_order(map(payment_of, rows(arguments.file)))[: arguments.limit]
     labels = labels_of(arguments.labels) if arguments.labels else None
     if arguments.url and arguments.via == "kinesis":
@@ -350,7 +379,7 @@ def main() -> int:
 
 
 def caller_of(url: str) -> Callable[[], Client]:
-    """Connections to `url` with the credentials and region that boto3 would use."""
+    """Return a function that connects to `url` with the credentials and the region that boto3 would use."""
     session = botocore.session.get_session()
     credentials, region = session.get_credentials(), session.get_config_variable("region") or REGION
     return lambda: Client(url, credentials, region)

@@ -1,1 +1,1 @@
-"""Commands for people: what the runbook asks for, and the generated documents."""
+"""Commands for people: those of the runbook, and the generated documents."""

@@ -16,7 +16,7 @@ FOLDERS = ("layers/shared/fraud", "functions", "models", "local", "operations", 
 SHOWN = 3
 
 INVERTED = re.compile(r"(What|Who|Whom|Those|Whatever|Whoever)\b")
-"""How the first line of a docstring must not begin: it would have to be read twice."""
+"""Words with which no docstring may begin: such a sentence has to be read twice."""
 
 INDEFINITE = re.compile(r"\b(nobody|somebody|whoever|whom)\b", re.IGNORECASE)
 """Words of a docstring that hide who does something."""
@@ -25,7 +25,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class Module(NamedTuple):
-    """One file, as far as it is counted."""
+    """A Python file: its path in the checkout, its number of lines, and its syntax tree."""
 
     path: Path
     lines: int
@@ -33,7 +33,7 @@ class Module(NamedTuple):
 
 
 def modules(root: Path) -> list[Module]:
-    """Parse every Python file of FOLDERS, packages' empty `__init__` apart."""
+    """Parse every Python file of FOLDERS except each package's `__init__`, which holds a docstring only."""
     found = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*.py")))
     return [
         Module(path.relative_to(root), len(text.splitlines()), ast.parse(text))
@@ -44,7 +44,11 @@ def modules(root: Path) -> list[Module]:
 
 
 def docstrings(tree: ast.Module) -> Iterator[str]:
-    """Yield every docstring, those behind constants and fields included."""
+    """Yield every docstring, those behind constants and fields included.
+
+    >>> list(docstrings(ast.parse("'Of the module.'; LIMIT = 3; 'Of the constant.'")))
+    ['Of the module.', 'Of the constant.']
+    """
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         for statement in body if isinstance(body, list) else ():
@@ -55,7 +59,7 @@ def docstrings(tree: ast.Module) -> Iterator[str]:
 
 
 def public_functions(tree: ast.Module) -> Iterator[Definition]:
-    """Yield the functions of a module that other modules may call; methods belong to their class."""
+    """Yield the public functions of a module. Methods are left out: they belong to their class."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             yield node

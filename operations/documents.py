@@ -1,8 +1,8 @@
-"""docs/openapi.yaml and docs/events.yaml, generated from the models: `python -m operations.documents` writes them,
-`--check` compares.
+"""Generate docs/openapi.yaml and docs/events.yaml from the models.
 
-Schemas come from pydantic, so that the document cannot say anything else than the code; only routes and their words
-stand here, and a contract test holds the routes against template.yaml.
+`python -m operations.documents` writes them; `--check` compares them with the committed ones. Schemas come from
+pydantic, so that the documents cannot differ from the code. Only the routes and their descriptions are written here,
+and a contract test compares the routes with template.yaml.
 """
 
 import argparse
@@ -33,31 +33,32 @@ _LISTED = [
 ROUTES: dict[str, dict[str, Any]] = {
     "POST /decisions": {
         "summary": "Decide a payment, or repeat its decision",
-        "description": "The same body under the same id gets the stored bytes again; nothing is counted twice. Answered"
-        " within the stack's deadline: what was missing stands in `degraded`; where nothing could be stored, a 503 has"
-        " a `fallback` that may be followed, and the same request may be sent again.",
+        "description": "The same body under the same id gets the stored bytes again, and nothing is counted twice. The"
+        " response comes within the stack's deadline; its `degraded` names the parts that were missing. If no decision"
+        " could be stored, the response is a 503 with a `fallback` that may be followed; the same request may be sent"
+        " again.",
         "request": Transaction,
         "answers": {200: Decision, 400: Problem, 409: Problem, 429: None, 503: Problem},
     },
     "GET /decisions/{transaction_id}": {
-        "summary": "The decision as it was given, and what has become of it",
+        "summary": "Get a decision as it was given, and its status now",
         "parameters": [{"name": "transaction_id", "in": "path", "required": True, "schema": _ID}],
         "answers": {200: DecisionView, 404: Problem, 429: None, 503: Problem},
     },
     "POST /labels": {
         "summary": "Say which payments were fraud and which were not",
-        "description": "The source is bound to the caller's role. Each label is judged on its own, in order; after a"
-        " 503 send the same request again: what was accepted is unchanged by it.",
+        "description": "The caller's role determines the source of the labels. Each label is accepted or refused on its"
+        " own, in the order given. After a 503 send the same request again: labels that were accepted stay unchanged.",
         "request": LabelBatch,
         "answers": {200: LabelResults, 400: Problem, 403: Problem, 429: None, 503: Problem},
     },
 }
-for _list, _order in (("deny", DenyRequest), ("allow", AllowRequest)):
+for _list, _request in (("deny", DenyRequest), ("allow", AllowRequest)):
     _path = f"/lists/{_list}/{{kind}}/{{value}}"
     ROUTES[f"PUT {_path}"] = {
         "summary": f"Put a value on the {_list} list, or change its entry",
         "parameters": _LISTED,
-        "request": _order,
+        "request": _request,
         "answers": {200: ListView, 400: Problem, 429: None, 503: Problem},
     }
     ROUTES[f"DELETE {_path}"] = {
@@ -66,24 +67,28 @@ for _list, _order in (("deny", DenyRequest), ("allow", AllowRequest)):
         "answers": {204: None, 400: Problem, 429: None, 503: Problem},
     }
     ROUTES[f"GET {_path}"] = {
-        "summary": f"The entry of a value on the {_list} list, and every change there was",
+        "summary": f"Get the entry of a value on the {_list} list, and all its changes",
         "parameters": _LISTED,
         "answers": {200: ListView, 400: Problem, 404: Problem, 429: None, 503: Problem},
     }
 WORDS = {
     200: "Done",
-    204: "Done; nothing to say",
-    400: "Every faulty field and rule",
-    403: "The caller's role has no say in this",
-    404: "Nothing is kept under this name",
-    409: "Another body is decided under this transaction_id",
-    429: "Throttled before the function: back off from 100 ms, doubling, with full jitter",
-    503: "Send the same request again after Retry-After seconds; without that header as after a 429",
+    204: "Done; there is no body",
+    400: "The request is invalid; every faulty field is named with the rule that it breaks",
+    403: "The caller's role may not do this",
+    404: "Nothing is stored under this name",
+    409: "Another body was decided under this transaction_id",
+    429: "Throttled before the function ran: try again after a pause from 100 ms, doubling, with full jitter",
+    503: "Send the same request again after Retry-After seconds; without that header, as after a 429",
 }
 
 
 def openapi() -> dict[str, Any]:
-    """The OpenAPI 3.1 document as plain data."""
+    """Return the OpenAPI 3.1 document as plain data.
+
+    >>> list(openapi()["paths"])[:2]
+    ['/decisions', '/decisions/{transaction_id}']
+    """
     modes: list[tuple[type[BaseModel], Any]] = [
         (model, "validation") for model in (Transaction, DenyRequest, AllowRequest, LabelBatch)
     ]
@@ -127,10 +132,10 @@ def _content(media: str, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def events() -> dict[str, Any]:
-    """Return the events of the bus: JSON Schemas of the details, by detail-type."""
+    """Return the events of the bus as plain data: the JSON Schema of the details by detail-type."""
     return {
         "source": SOURCE,
-        "delivery": "At least once; drop an event_id that was seen. No name, address or metadata is in any event.",
+        "delivery": "At least once: ignore an event_id that was seen before. No event has a name, address or metadata.",
         "events": {"DecisionMade": DecisionMade.model_json_schema(mode="serialization")},
     }
 
@@ -139,7 +144,7 @@ DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {"openapi.yaml": openapi, "
 
 
 def text(name: str) -> str:
-    """A document as it is committed."""
+    """Return the text of a document as it is committed."""
     head = "# Generated by `python -m operations.documents`; do not edit.\n"
     return head + yaml.safe_dump(DOCUMENTS[name](), sort_keys=False, width=120, allow_unicode=True)
 

@@ -1,9 +1,10 @@
 """Redrive: put payments that were not decided back on the stream, mended by a person or as the mapping gave them up.
 
-`read` holds every message of the queue of undecidable records for twelve hours and writes it as a line of a file;
-`send` puts each line's `payment` on the stream and then deletes its messages. A line whose payment is null is deleted
-only, one whose payment is text stays. `archived` puts the records of batches that the mapping gave up on the stream
-again, as they were. All three may be run again after a crash: what is sent twice is decided once.
+`read` hides every message of the queue of undecidable records for twelve hours and writes it as a line of a file.
+`send` puts each line's `payment` on the stream and then deletes the line's messages. If the payment is null, it only
+deletes the messages; if the payment is text, it leaves the line. `archived` puts the records of batches that the
+mapping gave up back on the stream, unchanged. All three may be run again after a crash: a payment that is sent twice is
+decided once.
 """
 
 import argparse
@@ -19,18 +20,21 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 HELD_S = 12 * 3600
-"""The longest that SQS lets a message be held: as long as its receipt handle must last."""
+"""Seconds for which a message is hidden: the longest that SQS allows. Its receipt handle must last until it is sent."""
 
 MESSAGES_PER_CALL = 10
 
 WAIT_S = 1
-"""Only a call that waits asks all of a queue's servers: without it an empty answer need not mean an empty queue."""
+"""Seconds that a call waits for messages.
+
+Only a call that waits asks all servers of a queue. Without a wait, an empty response need not mean an empty queue.
+"""
 
 KEY_LENGTH = 256
-"""Characters of a partition key, at most."""
+"""The most characters of a partition key."""
 
 GIVEN_UP = "aws/lambda/"
-"""Where Lambda puts what a mapping gave up."""
+"""The prefix of the objects that Lambda writes for the batches that a mapping gave up."""
 
 FAILURES = (BotoCoreError, ClientError, KeyError, RecursionError, TypeError, ValueError)
 """Errors of one record, line or object that must not stop the others."""
@@ -39,7 +43,10 @@ Line = dict[str, Any]
 
 
 class Sent(NamedTuple):
-    """The result of sending: lines of a file, or of the archive records that were sent and objects that were left."""
+    """The result of sending: the numbers of lines that were sent, dropped and left.
+
+    Of the archive, the records that were sent and the objects that were left are counted.
+    """
 
     sent: int
     dropped: int
@@ -53,13 +60,13 @@ def read(
     archive: str,
     wait_s: int = WAIT_S,
 ) -> Generator[Line, None, None]:
-    """Yield every record of the queue as a line: reason, place in the stream, and the payment (text unless it is an
-    object).
+    """Yield every record of the queue as a line: its reason, its place in the stream, and its payment.
 
-    A batch that was repeated whole leaves two messages of one record: they are one line, `repeats` holds the further
-    receipts. Messages whose lines were not taken, because this was closed or failed, become visible at once.
+    The payment is text if the record is no JSON object. A batch that was repeated as a whole leaves two messages of one
+    record: they become one line, and `repeats` holds the further receipts. If this generator is closed or fails, the
+    messages whose lines were not taken become visible at once.
 
-    wait_s  how long to wait for the last answer, the empty one; 0 is for an emulator, which has one server
+    wait_s  seconds to wait for the last response, which is empty; 0 is for an emulator, which has one server
     """
     held: set[str] = set()
     try:
@@ -78,7 +85,7 @@ def read(
                 sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=handle, VisibilityTimeout=0)
 
 
-def send(  # noqa: PLR0913, PLR0917 - what it takes from, what it puts to
+def send(  # noqa: PLR0913, PLR0917 - three services and the places in them
     sqs: Any,  # noqa: ANN401
     kinesis: Any,  # noqa: ANN401
     queue: str,
@@ -86,10 +93,10 @@ def send(  # noqa: PLR0913, PLR0917 - what it takes from, what it puts to
     lines: Iterable[Line | bytes],
     s3: Any,  # noqa: ANN401
 ) -> Sent:
-    """Put each mended payment on the stream, then delete its messages; says on stderr why a line is left.
+    """Put each mended payment on the stream, then delete its messages. Prints to stderr why a line is left.
 
-    lines  parsed, or the bytes of a file's; blank ones are skipped
-    s3     to delete large records from the archive too
+    lines  parsed lines, or the bytes of a file's lines; blank ones are skipped
+    s3     client that deletes large records from the archive, too
     """
     sent = dropped = left = 0
     for number, given in enumerate(lines, start=1):
@@ -117,7 +124,7 @@ def send(  # noqa: PLR0913, PLR0917 - what it takes from, what it puts to
 
 
 def send_archived(s3: Any, kinesis: Any, archive: str, stream: str) -> Sent:  # noqa: ANN401
-    """Put the records of every batch of payments that was given up on the stream, then delete its object."""
+    """Put the records of every batch of payments that a mapping gave up on the stream, then delete its object."""
     sent = left = 0
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=archive, Prefix=GIVEN_UP)
     for entry in (entry for page in pages for entry in page.get("Contents", ())):
@@ -125,9 +132,9 @@ def send_archived(s3: Any, kinesis: Any, archive: str, stream: str) -> Sent:  # 
         try:
             told = json.loads(s3.get_object(**place)["Body"].read())
             if "KinesisBatchInfo" not in told:
-                continue  # decisions that were not published
+                continue  # a batch of decisions that were not published
             records = [record["kinesis"] for record in json.loads(told["payload"])["Records"]]
-            for record in records:  # one by one: of several sent together some may be taken, in any order
+            for record in records:  # one by one: PutRecords may take some of its records, in any order
                 data = base64.b64decode(record["data"])
                 kinesis.put_record(StreamName=stream, PartitionKey=record["partitionKey"], Data=data)
             s3.delete_object(**place)
@@ -140,7 +147,7 @@ def send_archived(s3: Any, kinesis: Any, archive: str, stream: str) -> Sent:  # 
 
 
 def _messages(sqs: Any, queue: str, wait_s: int, held: set[str]) -> Iterator[dict[str, Any]]:  # noqa: ANN401
-    """Every message of the queue; the receipts of all that came are in `held`, whatever becomes of them."""
+    """Yield every message of the queue. The receipts of all received messages are added to `held`, in any case."""
     while messages := sqs.receive_message(
         QueueUrl=queue, MaxNumberOfMessages=MESSAGES_PER_CALL, VisibilityTimeout=HELD_S, WaitTimeSeconds=wait_s
     ).get("Messages"):
@@ -149,7 +156,7 @@ def _messages(sqs: Any, queue: str, wait_s: int, held: set[str]) -> Iterator[dic
 
 
 def _told(message: dict[str, Any]) -> Line:
-    """Read a message as a line; a message that is not ours is a record itself."""
+    """Return a message as a line. A message of another format becomes a line with the message as its record."""
     body = message["Body"]
     try:
         told = json.loads(body)
@@ -161,7 +168,10 @@ def _told(message: dict[str, Any]) -> Line:
 
 
 def _with_payment(s3: Any, archive: str, line: Line) -> Line:  # noqa: ANN401
-    """The line with its record in place of where that is kept, or with what stood in the way as text."""
+    """Return the line with its payment in place of the record's data or archive key.
+
+    If the record cannot be read, the payment is text that says why.
+    """
     told = dict(line)
     data, key = told.pop("data", None), told.pop("archive_key", None)
     if key is not None:
@@ -174,10 +184,16 @@ def _with_payment(s3: Any, archive: str, line: Line) -> Line:  # noqa: ANN401
 
 
 def _payment(record: bytes) -> Line | str:
-    """Return an object to edit, anything else as text: also `null`, which would mean that a person dropped it."""
+    """Return a record as an object to edit, or as text if it is no object.
+
+    `null` is text as well: in a line it would mean that a person dropped the payment.
+
+    >>> _payment(b'{"amount": -1}'), _payment(b"null")
+    ({'amount': -1}, 'null')
+    """
     try:
         payment = json.loads(record)
-        json.loads(json.dumps([payment]))  # as deep as it will stand in a line
+        json.loads(json.dumps([payment]))  # one level deeper, as it will be in a line
     except (RecursionError, ValueError):
         payment = None
     if isinstance(payment, dict):
@@ -188,13 +204,17 @@ def _payment(record: bytes) -> Line | str:
         return f"base64,{base64.b64encode(record).decode()}"
 
 
-def _key(value: Any) -> str:  # noqa: ANN401 - what stands where a payer's id belongs
-    """A partition key that the stream takes; of a payer's id that is valid, the id itself."""
+def _key(value: Any) -> str:  # noqa: ANN401 - any JSON may be in place of a payer's id
+    """Return a partition key that the stream accepts. A valid payer's id is returned unchanged.
+
+    >>> _key("payer-1"), len(_key("p" * 300))
+    ('payer-1', 256)
+    """
     return str(value)[:KEY_LENGTH].encode(errors="replace").decode()
 
 
 def _place(line: Line) -> tuple[str, str]:
-    """Return the key by which two messages are of one record."""
+    """Return the place of a line's record in the stream. Messages with the same place are about one record."""
     return str(line["shard"]), str(line["sequence"])
 
 
@@ -207,9 +227,10 @@ def _say(where: str, error: Exception) -> None:
 
 
 def _add(file: Path, lines: Iterable[Line]) -> int:
-    """Write lines to a file that may have some already; returns how many came. Exits if what it has is no line.
+    """Add lines to a file, which may be new, and return their number. Exits if the file has a line that is no line.
 
-    A record that is in the file keeps its payment there if it was mended. What came before an error is written.
+    A record that is already in the file keeps its payment if that was mended. After an error, the lines that came
+    before it are written.
     """
     kept: dict[tuple[str, str], Line] = {}
     if file.exists():
@@ -219,7 +240,7 @@ def _add(file: Path, lines: Iterable[Line]) -> int:
         except FAILURES as error:
             raise SystemExit(f"{file} has a line that cannot be read: mend it, or name another file") from error
     whole = file.with_name(f"{file.name}.part")
-    whole.touch(mode=0o600)  # fails, if it must, before anything is received; what comes is personal data
+    whole.touch(mode=0o600)  # may fail, so before any message is received; payments are personal data
     count = 0
     try:
         for line in lines:
@@ -233,7 +254,10 @@ def _add(file: Path, lines: Iterable[Line]) -> int:
 
 
 def _again(old: Line, new: Line) -> Line:
-    """A record that was read before: both lines' receipts, for the older may be of a message that is still held."""
+    """Return the line of a record that was read before, with the receipts of both lines.
+
+    The older receipt is kept because its message may still be hidden.
+    """
     mended = not isinstance(old.get("payment", ""), str)
     repeats = [handle for handle in (*_handles(old), *_handles(new)[1:]) if handle != new["receipt_handle"]]
     return new | {"repeats": repeats} | ({"payment": old["payment"]} if mended else {})
@@ -242,9 +266,9 @@ def _again(old: Line, new: Line) -> Line:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m operations.redrive", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    reading = verbs.add_parser("read", help="the queue into a file, or what is new in the queue into the same file")
-    sending = verbs.add_parser("send", help="the file to the stream")
-    archived = verbs.add_parser("archived", help="batches that were given up to the stream")
+    reading = verbs.add_parser("read", help="write the queue's records to a file, or add new ones to it")
+    sending = verbs.add_parser("send", help="put the payments of a file on the stream")
+    archived = verbs.add_parser("archived", help="put the batches that a mapping gave up on the stream")
     for verb in (reading, sending):
         verb.add_argument("file", type=Path, metavar="FILE.jsonl")
         verb.add_argument("--queue", required=True, help="the stack's output UndecidableQueueUrl")
@@ -256,7 +280,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Read the queue into a file, or send a file or the archive; the exit status says whether nothing was left."""
+    """Read the queue into a file, or send a file or the archive. Return 1 if anything was left, else 0."""
     options = _options()
     s3 = boto3.client("s3")
     if options.verb == "read":

@@ -1,4 +1,4 @@
-"""A server that lives as long as a block of code: started, awaited by its line that says `ready`, ended in any case."""
+"""A server process that runs while a block of code runs. The block begins when the server says that it is ready."""
 
 import subprocess
 import time
@@ -12,15 +12,16 @@ ENDED_S = 60.0
 
 
 class BackgroundError(Exception):
-    """The server ended or stayed silent before it was ready; the message ends with what it printed last."""
+    """The server ended, or was not ready in time. The message ends with its last output."""
 
 
 @contextmanager
 def background(command: Sequence[str], *, ready: str, log: Path, env: Mapping[str, str], cwd: Path) -> Iterator[None]:
-    """Run `command` while the block lasts, which begins once its output (kept in `log`) contains `ready`.
+    """Run `command` while the block lasts. The block begins once the output, kept in `log`, contains `ready`.
 
-    It gets a session of its own, so that Ctrl-C reaches the caller alone and nested servers end from the inside out: by
-    SIGTERM, and by SIGKILL if that takes more than a minute. Raises BackgroundError.
+    The server gets a session of its own, so that only the caller receives Ctrl-C and nested servers end from the inside
+    out. It is ended by SIGTERM, and by SIGKILL if that takes more than a minute. Raises BackgroundError when the server
+    ends before it is ready, or is not ready after READY_S.
     """
     with (
         log.open("wb") as output,

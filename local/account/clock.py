@@ -1,4 +1,4 @@
-"""The box's event clock: past data is replayed on its own time, so limits and windows mean what they meant then."""
+"""The box's event clock. Old payments are replayed at their own times, so age limits and windows work as they did."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,17 @@ Watcher = Callable[[datetime], None]
 
 
 class EventClock:
-    """Real time until it is first set; from then on it stands where the latest instant put it, and never goes back."""
+    """A clock that shows real time until it is first set, and then the latest instant that it was set to.
+
+    It never goes back, and it stands still between two instants.
+
+    >>> from datetime import UTC
+    >>> clock = EventClock()
+    >>> clock.advance(datetime(2026, 3, 2, tzinfo=UTC))
+    >>> clock.advance(datetime(2026, 3, 1, tzinfo=UTC))
+    >>> clock.instant.isoformat()
+    '2026-03-02T00:00:00+00:00'
+    """
 
     def __init__(self) -> None:
         self._instant: datetime | None = None
@@ -17,15 +27,15 @@ class EventClock:
 
     @property
     def instant(self) -> datetime | None:
-        """Now, or None while it is real time."""
+        """The current instant; None while the clock shows real time."""
         return self._instant
 
     def watch(self, watcher: Watcher) -> None:
-        """Have `watcher` called with every new instant; time stands still until it returns."""
+        """Register `watcher` to be called with every new instant. The clock does not move on until it returns."""
         self._watchers.append(watcher)
 
     def advance(self, instant: datetime) -> None:
-        """Move forward to an aware instant; an earlier one changes nothing."""
+        """Move the clock forward to `instant`, which must have a time zone. An earlier instant changes nothing."""
         with self._turn:
             if self._instant is None or instant > self._instant:
                 self._instant = instant

@@ -1,9 +1,9 @@
-"""The stack of template.yaml on moto: every AWS service of the box at one address, tables made.
+"""The stack of template.yaml on moto: every AWS service of the box at one address, with its tables created.
 
-`Emulator` holds it while a block of code runs; `python -m local.account.emulator --host H --port P` until it is told to
-stop, and says `ready` with its address. moto's own CloudFormation creates the resources, so conditions and references
-mean what they mean on AWS; what it does not know it passes over, so what was created is compared with what was
-declared.
+`Emulator` runs it while a block of code runs. `python -m local.account.emulator --host H --port P` runs it until it is
+told to stop, and prints `ready` with its address. moto's own CloudFormation creates the resources, so conditions and
+references mean the same as on AWS. It skips resources that it does not know, so `Emulator` compares the created
+resources with the declared ones.
 """
 
 import argparse
@@ -29,10 +29,10 @@ STACK = "fraud"
 KEY_ID, SECRET = "local", "local"
 DEFAULTS: Mapping[str, str] = MappingProxyType({})
 ROLES = f"user_report=payment-app,user_report={KEY_ID},analyst=fraud-analyst,chargeback=chargeback-importer"
-"""Sources of labels in the box: the roles of the template's default, and the holder of the box's one key."""
+"""Label sources of the box and their roles: those of the template's default, and the box's one key for user reports."""
 
 DEADLINE_MS = "9000"
-"""The emulator takes a hundred times as long as DynamoDB."""
+"""The stack's deadline in the box: the emulator takes a hundred times as long as DynamoDB."""
 
 
 class EmulatorError(Exception):
@@ -40,10 +40,15 @@ class EmulatorError(Exception):
 
 
 class Emulator:
-    """An emulated AWS account while the block lasts: `url` is every service's endpoint, `stack` what serves in front
-    of it.
+    """An emulated AWS account while the block lasts.
 
-    `log` keeps what moto complains about; `parameters` are the template's. Entering raises EmulatorError.
+    url         the endpoint of every AWS service
+    stack       the template's functions, routes, mappings and rules, which the box runs in front of the emulator
+    log         file for moto's errors
+    parameters  values of the template's parameters
+    address     host and port; port 0 is any free one
+
+    Entering raises EmulatorError.
     """
 
     def __init__(
@@ -61,7 +66,7 @@ class Emulator:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             server = undo.enter_context(self._server())
-            expanded = expand(self._template, self._parameters)  # while moto imports
+            expanded = expand(self._template, self._parameters)  # while moto starts
             assert server.stdout is not None
             self.url = server.stdout.readline().decode().strip()
             if not self.url:
@@ -76,15 +81,18 @@ class Emulator:
         self._undo.__exit__(kind, error, trace)
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no static types
-        """A boto3 client of the emulated account."""
+        """Return a boto3 client of the emulated account."""
         return boto3.client(
             service, REGION, endpoint_url=self.url, aws_access_key_id=KEY_ID, aws_secret_access_key=SECRET
         )
 
     def _server(self) -> Popen[bytes]:
-        """Start moto in a process that lives by its pipe, in a session of its own: Ctrl-C is its parent's to handle."""
+        """Start moto in a process that ends when its input pipe closes.
+
+        It gets a session of its own, because its parent handles Ctrl-C.
+        """
         host, port = self._address
-        variables = os.environ | {"VALIDATE_LAMBDA_S3": "false"}  # code stays where it is: there is no bucket
+        variables = os.environ | {"VALIDATE_LAMBDA_S3": "false"}  # there is no bucket with the functions' code
         with self._log.open("wb") as errors:
             return Popen(
                 [sys.executable, "-m", "local.account.moto_server", host, str(port)],
@@ -96,7 +104,7 @@ class Emulator:
             )
 
     def _create(self, expanded: Template) -> Stack:
-        """Let moto's CloudFormation create the stack, and check that it did."""
+        """Create the stack with moto's CloudFormation. Raises EmulatorError when a resource was not created."""
         wanted = created(expanded)
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
@@ -113,7 +121,10 @@ class Emulator:
         return described(json.loads(output["OutputValue"]), self._template.parent)
 
     def _given(self, declared: Template) -> list[dict[str, str]]:
-        """The stack's parameters: the caller's, and those that make it local where the template declares them."""
+        """Return the stack's parameters: the caller's, and those of the box that the template declares.
+
+        Raises EmulatorError when the caller gives a parameter that the template does not declare.
+        """
         if unknown := self._parameters.keys() - declared.keys():
             raise EmulatorError(f"the template has no parameter {', '.join(unknown)}")
         local = {"Stage": "local", "EndpointUrl": self.url, "LabelSources": ROLES, "DeadlineMs": DEADLINE_MS}
@@ -137,7 +148,7 @@ def main() -> None:
 
 
 def told_to_end() -> threading.Event:
-    """An event that SIGTERM and Ctrl-C set, instead of ending the process where it stands."""
+    """Return an event that SIGTERM and Ctrl-C set. From now on they do not end the process themselves."""
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -1,8 +1,8 @@
-"""moto behind one address, for `local.account.emulator`: `python -m local.account.moto_server HOST PORT` prints its URL
-when up.
+"""moto's server at one address, for `local.account.emulator`.
 
-A process of its own, because moto takes seconds to import and would share the gateway's interpreter. It serves as long
-as its standard input is open: whatever becomes of the parent, the pipe closes and the server ends.
+`python -m local.account.moto_server HOST PORT` prints its URL when it is up. It is a process of its own, because moto
+takes seconds to import and would share the gateway's interpreter. It serves while its standard input is open: however
+the parent ends, the pipe closes and the server ends.
 """
 
 import base64
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
-import moto.cloudformation.parsing  # noqa: F401 - every model there is, before the first request needs them
+import moto.cloudformation.parsing  # noqa: F401 - loads all models before the first request needs them
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
@@ -29,20 +29,21 @@ from werkzeug.serving import make_server
 from local.account.permissions import Statement, refusal
 
 SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/")
-"""Whose key signed a request, and for which region; the signature itself is not checked."""
+"""The access key that signed a request, and its region; the signature itself is not checked."""
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 ONE_AT_A_TIME = ("DynamoDB_", "Kinesis_")
-"""Services, by what their targets begin with, whose writes are atomic on AWS and lost by moto when threads meet."""
+"""Prefixes of `x-amz-target`: services whose writes are atomic on AWS, but not in moto, which loses some of them."""
 
 
 class TakingTurns:
-    """The application, with two things as they are on AWS.
+    """moto's WSGI application, with two corrections that make it behave as AWS does.
 
-    Requests take turns, for writes are atomic, and moto loses updates when threads meet in one item. And a function,
-    known by its name as access key id, may do what its role allows; any other key is the account's owner.
+    Requests to the services of ONE_AT_A_TIME take turns: their writes are atomic on AWS, but moto loses updates when
+    two threads change one item. And a function may only do what its role allows. A function's access key id is its
+    name; any other key is the account's owner, who may do everything.
     """
 
     def __init__(self, application: Application) -> None:
@@ -51,7 +52,7 @@ class TakingTurns:
         self._roles: dict[str, list[Statement] | None] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """WSGI."""
+        """Answer one request (the WSGI interface)."""
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         if not target.startswith(ONE_AT_A_TIME):
             return self._application(environ, start_response)
@@ -90,8 +91,9 @@ def statements(function: str, region: str) -> list[Statement] | None:
 
 
 class AttributeValues(JSONSerializer):  # type: ignore[misc] # moto's types are not followed
-    """Writes DynamoDB's values for what they are: moto asks each for all ten types it might be, a fourth of its
-    time.
+    """A serializer that writes each of DynamoDB's values by its known type.
+
+    moto's own asks each value for all ten types that it might have: a fourth of moto's time.
     """
 
     def _serialize_type_structure(self, serialized: dict[str, Any], value: Any, shape: Any, key: str) -> None:  # noqa: ANN401
@@ -102,7 +104,11 @@ class AttributeValues(JSONSerializer):  # type: ignore[misc] # moto's types are 
 
 
 def attribute_value(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a dictionary of one type, or moto's object for it
-    """The JSON of one value, binary as base64."""
+    """Return the JSON of one value, with binary values as base64.
+
+    >>> attribute_value({"L": [{"B": b"a"}, {"N": "1"}]})
+    {'L': [{'B': 'YQ=='}, {'N': '1'}]}
+    """
     kind, content = (value.type, value.value) if isinstance(value, DynamoType) else next(iter(value.items()))
     match kind:
         case "B":
@@ -117,8 +123,9 @@ def attribute_value(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a dictionar
 
 
 def all_items(table: Any) -> list[Any]:  # noqa: ANN401 - moto's types are not followed
-    """Every item in order of its key, as each query of an index asks: moto compares keys object by object, nine tenths
-    of its time.
+    """Return every item sorted by key, for each query of an index. Replaces `Table.all_items`.
+
+    moto's own compares keys object by object: nine tenths of moto's time.
     """
     if table.range_key_attr is None:
         return sorted(table.items.values(), key=lambda item: item.hash_key.value)
@@ -127,9 +134,10 @@ def all_items(table: Any) -> list[Any]:  # noqa: ANN401 - moto's types are not f
 
 
 def project(item: Item, paths: list[list[str]]) -> Item:
-    """Some of an item's attributes: moto turns the whole item into JSON anew for each of them.
+    """Return an item with only some of its attributes. Replaces `Item.project`.
 
-    Raises NotImplementedError for a path into an attribute; no code here asks for one.
+    moto's own turns the whole item into JSON again for each attribute. Raises NotImplementedError for a path into an
+    attribute; no code here asks for one.
     """
     if any(len(path) > 1 for path in paths):
         raise NotImplementedError(f"nested projection {paths}")
@@ -148,14 +156,14 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
     Table.all_items, Item.project = all_items, project
-    # It lists a directory for every request, a fifth of its time, to find the service that a host stands for.
+    # To find the service of a host, moto lists a directory at every request: a fifth of its time.
     DomainDispatcherApplication.get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)
     application = TakingTurns(DomainDispatcherApplication(create_backend_app))
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://{host}:{server.server_port}", flush=True)
     sys.stdin.buffer.read()
-    os._exit(0)  # nothing to keep: taking moto's modules down in order would take longer than most tests
+    os._exit(0)  # there is nothing to save, and an orderly exit of moto's modules takes longer than most tests
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Permissions of a function's role on DynamoDB: the emulator refuses all others, so a policy too narrow shows here.
+"""Permissions of a function's role on DynamoDB. The emulator refuses other requests, so a too narrow policy shows up.
 
-Pure: a request, the statements of the role, and why they do not cover it. Of IAM it knows what this template uses:
-statements that allow, by action and resource; one with a condition is taken to allow nothing.
+Pure functions tell why the statements of a role do not cover a request. Of IAM they know what this template uses:
+statements that allow, by action and resource. A statement with a condition is taken to allow nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +11,13 @@ from typing import Any
 Statement = Mapping[str, Any]
 
 PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
-"""A transaction needs the permission of each request in it."""
+"""The permission for each request in a TransactWriteItems: a transaction needs those of all its requests."""
 
 
 def refusal(operation: str, request: Mapping[str, Any], granted: Sequence[Statement], tables: str) -> str | None:
-    """Why DynamoDB would deny a request, None if it would not; `tables` is what the ARNs of all tables begin with.
+    """Return why DynamoDB would deny a request, or None if it would allow it.
+
+    tables  the text with which the ARNs of all tables begin
 
     >>> granted = [{"Effect": "Allow", "Action": ["dynamodb:GetItem"], "Resource": "arn:table/mine"}]
     >>> refusal("GetItem", {"TableName": "mine"}, granted, "arn:table/")
@@ -29,7 +31,7 @@ def refusal(operation: str, request: Mapping[str, Any], granted: Sequence[Statem
 
 
 def _needs(operation: str, request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each action with the table, or index, that a request wants it on."""
+    """Yield each action that a request needs, with the table or index on which it needs it."""
     match operation:
         case "BatchGetItem" | "BatchWriteItem":
             yield from ((operation, table) for table in request["RequestItems"])

@@ -1,9 +1,9 @@
-"""template.yaml as the box needs it: one expansion by SAM's own translator, read four ways.
+"""template.yaml as the box needs it: expanded once, by SAM's own translator, and read in four ways.
 
-The resources that the emulator creates; the functions that `local.lambdas.environments` runs; the routes that
-`local.api.gateway` serves; the mappings and rules that `local.triggers.pump` drives. This is the box's only knowledge
-of them: there is no second list. Intrinsic functions are left in place for the emulator's CloudFormation, which
-resolves them against what it has really created.
+The expansion gives the resources that the emulator creates, the functions that `local.lambdas.environments` runs, the
+routes that `local.api.gateway` serves, and the mappings and rules that `local.triggers.pump` drives. The box has no
+second list of them. Intrinsic functions stay in place: the emulator's CloudFormation resolves them against the
+resources that it has really created.
 """
 
 import json
@@ -23,7 +23,10 @@ Template = dict[str, Any]
 REGION = "us-east-1"
 
 CODE = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
-"""Where a resource names a directory beside the template: `sam package` would upload it and put an s3 address there."""
+"""The property in which a type of resource names its code directory, relative to the template.
+
+`sam package` would upload the directory and put an S3 address in its place.
+"""
 
 BUCKET = "s3://template/"
 
@@ -38,12 +41,12 @@ PLAYED = frozenset(
         "AWS::Lambda::Permission",
     }
 )
-"""Types of resources that the box plays itself: the gateway is the API and its stage, the pump is mappings and rules,
-the host runs the one version of a function that exists.
+"""Types of resources that the box plays itself. The gateway is the API and its stage, the pump is the mappings and
+rules, and the host runs the only version of each function.
 """
 
 UNPLAYED = frozenset({"AWS::CloudWatch::Alarm", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"})
-"""Types of resources that the box lacks: it watches no metric and checks no permission behind the API."""
+"""Types of resources that the box leaves out: it watches no metric and enforces no policy of a bucket or topic."""
 
 NAMED = {
     "AWS::DynamoDB::Table": "TableName",
@@ -51,18 +54,21 @@ NAMED = {
     "AWS::Lambda::Function": "FunctionName",
     "AWS::SQS::Queue": "QueueName",
 }
-"""A resource without a name of its own is called by its logical id, which is also what `sam local` makes of `!Ref`."""
+"""The property with a resource's name, by type of resource.
+
+A resource without a name gets its logical id. `sam local` resolves `!Ref` to the logical id, too.
+"""
 
 METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "x-amazon-apigateway-any-method"})
 
 
 class UnsupportedError(Exception):
-    """The template declares what the box cannot play; it says so rather than leave it out."""
+    """The template declares something that the box cannot play. The box fails rather than leave it out."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function as its runtime sees it: handler, timeout in s, memory in MB, variables, directories to import from."""
+    """A Lambda function: handler, timeout in seconds, memory in MB, variables, and directories to import from."""
 
     name: str
     handler: str
@@ -74,7 +80,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the HTTP API: `authorizer` is its security scheme as OpenAPI has it, None for an open route."""
+    """A route of the HTTP API. `authorizer` is its OpenAPI security scheme; None for an open route."""
 
     method: str
     path: str
@@ -84,13 +90,17 @@ class Route:
 
     @property
     def key(self) -> str:
-        """The route key, as API Gateway writes it."""
+        """The route key, as API Gateway writes it.
+
+        >>> Route("POST", "/decisions", "DecisionApi", None).key
+        'POST /decisions'
+        """
         return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True)
 class EventMapping:
-    """An event source mapping of Lambda: seconds, and -1 for no limit, as CloudFormation has them."""
+    """An event source mapping of Lambda. As in CloudFormation, times are in seconds and -1 means no limit."""
 
     function: str
     source: str
@@ -112,7 +122,7 @@ class EventMapping:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of EventBridge: a schedule's expression, or a bus and the pattern of the events it wants."""
+    """A rule of EventBridge: either a schedule's expression, or a bus and the pattern of the wanted events."""
 
     functions: tuple[str, ...]
     schedule: str | None = None
@@ -122,7 +132,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Stack:
-    """Everything that serves requests and events, intrinsics resolved."""
+    """The parts of the template that serve requests and events. Intrinsic functions are resolved."""
 
     functions: tuple[Function, ...]
     routes: tuple[Route, ...]
@@ -131,7 +141,7 @@ class Stack:
 
 
 def expand(template: Path, parameters: Mapping[str, str]) -> Template:
-    """Expand a SAM template to plain CloudFormation, its directories as keys of an imaginary bucket."""
+    """Expand a SAM template to plain CloudFormation. Its code directories become keys of an imaginary bucket."""
     declared = yaml_parse(template.read_text(encoding="utf-8"))
     for section in (*declared["Resources"].values(), *_globals(declared)):
         if (name := CODE.get(section["Type"])) and name in section["Properties"]:
@@ -142,17 +152,23 @@ def expand(template: Path, parameters: Mapping[str, str]) -> Template:
 
 
 def _globals(declared: Template) -> Iterator[Template]:
-    """Globals in the shape of resources: `Function` stands for the properties of every AWS::Serverless::Function."""
+    """Yield the template's Globals in the form of resources, so that `expand` treats both alike.
+
+    `Function` in Globals holds properties of every AWS::Serverless::Function.
+    """
     for kind, properties in declared.get("Globals", {}).items():
         yield {"Type": f"AWS::Serverless::{kind}", "Properties": properties}
 
 
 def created(expanded: Template) -> Template:
-    """The part of the template that the emulator creates, with one output that describes the rest, for `described`."""
+    """Return the part of the template that the emulator creates.
+
+    Its one output describes the functions, routes, mappings and rules; `described` reads it.
+    """
     resources, stand_ins = {}, {}
     for name, resource in expanded["Resources"].items():
         if resource["Type"] in PLAYED | UNPLAYED:
-            stand_ins[name] = {"Type": "String", "Default": name}  # for whatever names it by `Ref`
+            stand_ins[name] = {"Type": "String", "Default": name}  # other resources may name it by `Ref`
         else:
             own = {NAMED[resource["Type"]]: name} if resource["Type"] in NAMED else {}
             resources[name] = resource | {"Properties": own | resource.get("Properties", {})}
@@ -170,7 +186,10 @@ def created(expanded: Template) -> Template:
 
 
 def described(serving: Template, directory: Path) -> Stack:
-    """Read back the output of `created`; code paths are relative to the template's `directory`."""
+    """Return the stack that the output of `created` describes.
+
+    directory  the template's; code paths in the output are relative to it
+    """
     functions = (
         Function(
             name=function["name"],
@@ -195,7 +214,7 @@ def described(serving: Template, directory: Path) -> Stack:
 
 
 def _mapping(properties: Template) -> EventMapping:
-    """An event source mapping from its properties. Raises UnsupportedError for one that the box cannot play."""
+    """Return an event source mapping. Raises UnsupportedError for a property that the box cannot play."""
     said = dict(properties)
     for measured_elsewhere in ("MetricsConfig", "ScalingConfig"):
         said.pop(measured_elsewhere, None)
@@ -259,7 +278,10 @@ def _routes(expanded: Template) -> Iterator[Template]:
 
 
 def _function_behind(integration: Template, resources: Template) -> str:
-    """Logical id of the function that an integration invokes, through its alias if it has one."""
+    """Return the logical id of the function that an integration invokes, through its alias if it has one.
+
+    Raises UnsupportedError for another payload format than 2.0, or a target that is no function.
+    """
     if integration.get("payloadFormatVersion") != "2.0":
         raise UnsupportedError(f"payload format {integration.get('payloadFormatVersion')!r}")
     named = re.search(r"functions/\$\{(\w+)(?:\.Arn)?\}", integration["uri"]["Fn::Sub"])
@@ -292,7 +314,7 @@ def _rules(expanded: Template) -> Iterator[Template]:
 
 
 def _function_named(reference: Template, resources: Template) -> str:
-    """Logical id of the function that `Ref` or `Fn::GetAtt` names. Raises UnsupportedError for anything else."""
+    """Return the logical id of the function that `Ref` or `Fn::GetAtt` names. Raises UnsupportedError for others."""
     match reference:
         case {"Ref": name} | {"Fn::GetAtt": [name, "Arn"]} if name in resources:
             return _function_of(name, resources)

@@ -1,8 +1,8 @@
 """The two authorisers that HTTP APIs have without code: AWS_IAM, checked with botocore's own signer, and JWT.
 
-Each is built from a route's security scheme and says who called, in the words of `requestContext.authorizer`, or
-refuses as API Gateway does. The box has one IAM key and one key pair that signs tokens for every issuer; what the
-template declares about issuer, audience and scopes is enforced.
+An authoriser is built from a route's security scheme. It describes the caller in the format of
+`requestContext.authorizer`, or refuses the request as API Gateway does. The box has one IAM key, and one key pair that
+signs tokens for every issuer. It enforces the issuer, audience and scopes that the template declares.
 """
 
 import hashlib
@@ -28,6 +28,8 @@ from local.api.http_event import ACCOUNT_ID, Request, Response, message
 
 SERVICE = "execute-api"
 VALID = timedelta(minutes=5)
+"""How far the time of a signature may be from now."""
+
 AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<scope>[^ ,]+),\s*"
     r"SignedHeaders=(?P<headers>[^ ,]+),\s*"
@@ -37,7 +39,7 @@ BEARER = re.compile(r"(?:Bearer\s+)?(\S+)", re.IGNORECASE)
 
 
 class RefusedError(Exception):
-    """The caller is not who the route wants; `response` is what API Gateway answers."""
+    """An authoriser refused the request; `response` is API Gateway's response."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.body.decode())
@@ -45,21 +47,24 @@ class RefusedError(Exception):
 
 
 class Authoriser(Protocol):
-    """Decides who calls."""
+    """An authoriser: identifies the caller of a request."""
 
     def identify(self, request: Request, scopes: Sequence[str]) -> dict[str, Any]:
         """Return the event's description of the caller. Raises RefusedError."""
 
 
 class Authorisers:
-    """The authoriser of each route, made from what the template declares."""
+    """The authorisers of all routes, built from the security schemes that the template declares."""
 
     def __init__(self, credentials: Credentials, issuer: "Issuer") -> None:
         self._iam = Iam(credentials)
         self._issuer = issuer
 
     def of(self, route: Route) -> Authoriser | None:
-        """None for an open route. Raises UnsupportedError for a scheme the box cannot enforce."""
+        """Return a route's authoriser; None for an open route.
+
+        Raises UnsupportedError for a security scheme that the box cannot enforce.
+        """
         scheme = route.authorizer
         if scheme is None:
             return None
@@ -72,21 +77,21 @@ class Authorisers:
 
 
 class _Recorded(SigV4Auth):  # type: ignore[misc] # botocore has no types
-    """botocore's signer, made to sign the headers that the caller says were signed: no more, no fewer."""
+    """botocore's signer, changed to sign exactly the headers that the caller names as signed."""
 
     def headers_to_sign(self, request: AWSRequest) -> HTTPHeaders:
         return request.headers
 
 
 class Iam:
-    """AWS_IAM: Signature Version 4 of the box's one key."""
+    """The AWS_IAM authoriser: accepts Signature Version 4 by the box's one key."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._key_id: str = credentials.access_key
         self._signer = _Recorded(credentials, SERVICE, REGION)
 
     def identify(self, request: Request, scopes: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - IAM knows none
-        """Raises RefusedError unless this key has signed this request within the last minutes."""
+        """Return the caller. Raises RefusedError (403) unless the box's key signed this request in the last five minutes."""
         if not self._signed(request):
             raise RefusedError(message(HTTPStatus.FORBIDDEN, "Forbidden"))
         user = f"arn:aws:iam::{ACCOUNT_ID}:user/{self._key_id}"
@@ -123,7 +128,7 @@ def _recent(date: str) -> bool:
 
 
 class Issuer:
-    """Stands in for every identity provider that the template names: its keys verify, and its tokens are for tests."""
+    """A stand-in for every identity provider that the template names. It publishes keys, and signs tokens for tests."""
 
     @cached_property
     def _key(self) -> rsa.RSAPrivateKey:
@@ -139,12 +144,12 @@ class Issuer:
         return {"keys": [key | {"kid": self._key_id, "alg": "RS256", "use": "sig"}]}
 
     def token(self, claims: Mapping[str, Any]) -> str:
-        """A signed token that claims just this."""
+        """Return a signed token with exactly these claims."""
         return jwt.encode(dict(claims), self._key, algorithm="RS256", headers={"kid": self._key_id})
 
 
 class Jwt:
-    """A JWT authorizer: signature, issuer, audience, times and, where the route asks for them, scopes."""
+    """The JWT authoriser: checks signature, issuer, audience, times and, where the route asks for them, scopes."""
 
     def __init__(self, keys: Issuer, issuer: str, audience: Sequence[str]) -> None:
         self._keys = keys
@@ -152,7 +157,10 @@ class Jwt:
         self._audience = frozenset(audience)
 
     def identify(self, request: Request, scopes: Sequence[str]) -> dict[str, Any]:
-        """Raises RefusedError: 401 for a token that is not valid, 403 for one without any of the route's `scopes`."""
+        """Return the claims and scopes of the caller's token.
+
+        Raises RefusedError: 401 for a token that is not valid, 403 for one without any of the route's `scopes`.
+        """
         try:
             claims = self._claims(request.headers.get("authorization", ""))
         except jwt.PyJWTError as error:
@@ -197,7 +205,7 @@ def _words(claim: str | Sequence[str]) -> set[str]:
 
 
 def _claim(value: Any) -> str:  # noqa: ANN401 - JSON
-    """Claims reach a function as strings."""
+    """Return a claim as a function gets it: always as a string."""
     if isinstance(value, list):
         return f"[{' '.join(map(str, value))}]"
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""A caller of the API: signed requests over one kept-alive connection, to the box or to a deployed stack."""
+"""A client of the API: sends signed requests over one kept-alive connection, to the box or to a deployed stack."""
 
 import http.client
 from datetime import datetime
@@ -19,14 +19,14 @@ TIMEOUT_S = 60.0
 
 
 class Response(NamedTuple):
-    """Status and body as they came."""
+    """The API's response: its status, and its body as it was received."""
 
     status: HTTPStatus
     body: bytes
 
 
 class Client:
-    """One connection, opened when needed and closed with the block. Not for two threads at a time."""
+    """A client with one connection, opened when needed and closed with the block. One thread at a time may use it."""
 
     def __init__(self, url: str, credentials: Credentials, region: str = REGION) -> None:
         self._url = url.rstrip("/")
@@ -45,7 +45,7 @@ class Client:
         self._connection.close()
 
     def request(self, method: str, path: str, body: bytes = b"", at: datetime | None = None) -> Response:
-        """Send one request, `at` an instant of the box's event clock if given. Raises OSError or HTTPException."""
+        """Send one signed request. `at` first moves the box's event clock. Raises OSError or HTTPException."""
         signed = AWSRequest(method, self._url + path, headers={"content-type": "application/json"}, data=body)
         if at is not None:
             signed.headers[CLOCK_HEADER] = at.isoformat()

@@ -1,7 +1,7 @@
-"""API Gateway for one machine: the template's routes over HTTP, authorisers enforced, functions invoked.
+"""API Gateway on one machine: serves the template's routes over HTTP, enforces authorisers and invokes functions.
 
-One header is the box's own: `x-event-clock: <RFC 3339>` moves the event clock forward before the request is handled,
-and is gone from the event. Everything else is as an HTTP API answers it.
+One header is the box's own: `x-event-clock: <RFC 3339>` moves the event clock forward before the request is handled. It
+is removed from the event. Everything else works as in an HTTP API.
 """
 
 import re
@@ -23,13 +23,13 @@ from local.lambdas.environments import FunctionError
 
 CLOCK_HEADER = "x-event-clock"
 LARGEST_BODY = 10 * 2**20
-"""HTTP APIs take 10 MB."""
+"""The largest body, in bytes: HTTP APIs accept 10 MB."""
 
 Invoke = Callable[[str, Any, datetime | None], Any]
 
 
 class Entrance(NamedTuple):
-    """A route ready to match: its path as an expression whose groups are the path's variables, in order."""
+    """A route that is ready to match: `pattern` matches its path, with one group for each of `variables`."""
 
     route: Route
     pattern: re.Pattern[str]
@@ -37,17 +37,17 @@ class Entrance(NamedTuple):
     authoriser: Authoriser | None
 
     def leads(self, request: Request) -> bool:
-        """Whether the request may come in here."""
+        """Tell whether the route serves the request's method and path."""
         return self.route.method in (request.method, "ANY") and self.pattern.fullmatch(request.path) is not None
 
     def parameters(self, request: Request) -> dict[str, str]:
-        """The path's variables, decoded."""
+        """Return the path's variables, decoded."""
         found = self.pattern.fullmatch(request.path)
         return dict(zip(self.variables, map(unquote, found.groups()), strict=True)) if found else {}
 
 
 class Gateway(ThreadingHTTPServer):
-    """Serves `routes` while the block lasts; `url` is where."""
+    """An HTTP server that serves `routes` at `url` while the block lasts."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -74,7 +74,10 @@ class Gateway(ThreadingHTTPServer):
         self.server_close()
 
     def answer(self, request: Request) -> Response:
-        """Route, authorise, set the clock, invoke: each step may end it with an answer of the gateway's own."""
+        """Return the response to a request: find its route, authorise the caller, set the clock, invoke the function.
+
+        A step that fails ends the request with a response of the gateway's own.
+        """
         entrance = next((entrance for entrance in self._entrances if entrance.leads(request)), None)
         if entrance is None:
             return message(HTTPStatus.NOT_FOUND, "Not Found")
@@ -96,12 +99,15 @@ class Gateway(ThreadingHTTPServer):
             return message(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error")
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's
-        """A caller that hangs up is no error of ours."""
+        """Print the error, unless the caller has hung up."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     def _set_clock(self, request: Request) -> None:
-        """Raises ValueError."""
+        """Move the clock to the time in the request's clock header, and remove the header.
+
+        Raises ValueError or OverflowError for anything but a time with a UTC offset.
+        """
         if said := request.headers.get(CLOCK_HEADER):
             instant = datetime.fromisoformat(said)
             if instant.tzinfo is None:
@@ -111,14 +117,14 @@ class Gateway(ThreadingHTTPServer):
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """One connection, kept alive: reads requests, writes what the gateway answers."""
+    """One kept-alive connection: reads requests and writes the gateway's responses."""
 
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer leaves in one segment,
-    disable_nagle_algorithm = True  # and at once: 1 ms instead of 48
+    wbufsize = -1  # a response leaves in one segment,
+    disable_nagle_algorithm = True  # and at once: 1 ms instead of 48 ms
 
     def exchange(self) -> None:
-        """Read one request and answer it; what cannot be read ends the connection."""
+        """Read one request and send its response. A request that cannot be read ends the connection."""
         length = self.headers.get("content-length", "0")
         if not length.isdecimal() or self.headers.get("transfer-encoding"):
             self.close_connection = True
@@ -132,7 +138,7 @@ class Exchange(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = exchange  # noqa: N815 - http.server's names
 
     def send(self, answer: Response) -> None:
-        """Write an answer."""
+        """Write a response."""
         self.send_response_only(answer.status)
         for name, value in (*answer.headers, ("content-length", str(len(answer.body)))):
             self.send_header(name, value)
@@ -141,7 +147,7 @@ class Exchange(BaseHTTPRequestHandler):
 
 
 def _entrance(route: Route, authorisers: Authorisers) -> Entrance:
-    """`{name}` matches one segment, `{name+}` the rest."""
+    """Return a route that is ready to match. `{name}` in its path matches one segment, `{name+}` the rest."""
     parts = re.split(r"\{([\w.-]+\+?)\}", route.path)
     pattern = "".join(
         re.escape(part) if index % 2 == 0 else "(.+)" if part.endswith("+") else "([^/]+)"
@@ -151,5 +157,8 @@ def _entrance(route: Route, authorisers: Authorisers) -> Entrance:
 
 
 def _greediness(entrance: Entrance) -> tuple[bool, int, bool]:
-    """The most specific route wins: no greedy variable, fewest variables, a method of its own."""
+    """Return a sort key that puts the most specific route first.
+
+    That is a route without a greedy variable, then the one with fewest variables, then one with a method of its own.
+    """
     return "+}" in entrance.route.path, len(entrance.variables), entrance.route.method == "ANY"

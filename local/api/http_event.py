@@ -1,7 +1,7 @@
 """Events and responses of an HTTP API: payload format 2.0, as API Gateway's guide defines it.
 
-Pure functions between a request as it came and an event, and between a handler's answer and a response. The guide is
-silent on two things that are seen on AWS: the path arrives decoded, and a body is text only when its type says so.
+Pure functions turn a request into an event, and a handler's result into a response. The guide does not mention two
+things that are seen on AWS: the path arrives decoded, and a body is text only when its content type says so.
 """
 
 import base64
@@ -20,12 +20,13 @@ ACCOUNT_ID = "123456789012"
 API_ID = "box"
 
 TEXT = re.compile(r"text/.*|application/(json|javascript|xml|([\w.-]+\+)?(json|xml))")
-"""Content types whose body an event carries as text; any other is base64, which includes a form and no type at all."""
+"""Content types whose body is text in an event. Any other body is base64, also that of a form and one without a type.
+"""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came: `target` is the path, still encoded, and the query behind it."""
+    """An HTTP request as it was received. `target` is the path, still percent-encoded, and the query."""
 
     method: str
     target: str
@@ -35,18 +36,18 @@ class Request:
 
     @property
     def path(self) -> str:
-        """Still encoded."""
+        """The path, still percent-encoded."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> str:
-        """Still encoded; empty when there is none."""
+        """The query, still percent-encoded; empty when there is none."""
         return self.target.partition("?")[2]
 
 
 @dataclass(frozen=True)
 class Response:
-    """The response to the caller."""
+    """An HTTP response."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -54,14 +55,18 @@ class Response:
 
 
 def message(status: HTTPStatus, words: str, *headers: tuple[str, str]) -> Response:
-    """An answer of the gateway's own."""
+    """Return a response of the gateway's own.
+
+    >>> message(HTTPStatus.NOT_FOUND, "Not Found").body
+    b'{"message": "Not Found"}'
+    """
     return Response(status, (("content-type", "application/json"), *headers), json.dumps({"message": words}).encode())
 
 
 def event(
     request: Request, route_key: str, parameters: Mapping[str, str], authorizer: Mapping[str, Any] | None, now: datetime
 ) -> dict[str, Any]:
-    """The event of payload format 2.0; `authorizer` is what the route's authoriser found out about the caller."""
+    """Return the event of payload format 2.0. `authorizer` describes the caller; None on an open route."""
     fields = {name.lower() for name in request.headers}
     headers = {name: ",".join(request.headers.get_all(name, [])) for name in sorted(fields - {"cookie"})}
     body, encoded = _body(request.body, headers.get("content-type", ""))
@@ -89,8 +94,14 @@ def event(
 
 
 def response(answer: Any) -> Response:  # noqa: ANN401 - JSON
-    """A handler's answer as a response; one without a status is the body of a 200. Raises ValueError for a
-    malformed one.
+    """Return a handler's result as an HTTP response. A result without a status is the body of a 200.
+
+    Raises ValueError for a malformed result.
+
+    >>> response({"decided": True}).body
+    b'{"decided": true}'
+    >>> response({"statusCode": 201, "body": "done"}).status
+    201
     """
     if not (isinstance(answer, dict) and "statusCode" in answer):
         return Response(200, (("content-type", "application/json"),), json.dumps(answer).encode())
@@ -135,7 +146,7 @@ def _body(body: bytes, content_type: str) -> tuple[str, bool]:
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Repeated names become one value, comma between."""
+    """Return query parameters by name. The values of a repeated name are joined by commas."""
     values: dict[str, str] = {}
     for name, value in pairs:
         values[name] = f"{values[name]},{value}" if name in values else value

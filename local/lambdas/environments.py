@@ -1,9 +1,8 @@
-"""Lambda's side of an invocation: execution environments, one process each, one event at a time, kept warm and reused.
+"""Execution environments as Lambda has them: one process each, one event at a time, kept warm and reused.
 
-A function's pool leases a warm environment or starts another, up to a cap. `local.lambdas.host` is what runs in the
-process; it has the variables that the template gives the function, those that Lambda adds, and nothing of this
-process's own. Only the third-party layer is not the template's: its packages come from the interpreter, which holds the
-same versions.
+A function's pool leases a warm environment or starts another one, up to a cap. The process runs `local.lambdas.host`.
+It has the variables that the template gives the function and those that Lambda adds, and none of this process's own.
+Only the third-party layer is not the template's: its packages come from this interpreter, which has the same versions.
 """
 
 import contextlib
@@ -24,10 +23,10 @@ from typing import Any, Self
 from local.account.stack import REGION, Function
 
 CAP = 8
-"""Environments per function; a ninth event waits, where Lambda with that reserved concurrency would refuse it."""
+"""The most environments of one function. A ninth event waits; Lambda with this reserved concurrency would refuse it."""
 
 INIT_S = 60.0
-"""Patience with imports; Lambda allows 10 s, on a machine of its own."""
+"""Seconds that a handler's imports may take. Lambda allows 10 s, on a machine of its own."""
 
 
 class FunctionError(Exception):
@@ -35,7 +34,7 @@ class FunctionError(Exception):
 
 
 class Environment:
-    """One process and its pipes. Not for two threads at a time."""
+    """An execution environment: one process and its pipes. One thread at a time may use it."""
 
     def __init__(self, function: Function, log: Path) -> None:
         self._function = function
@@ -47,7 +46,7 @@ class Environment:
                 stderr=output,
                 cwd=function.path[0],
                 env=variables(function),
-                start_new_session=True,  # Ctrl-C is the parent's to handle
+                start_new_session=True,  # the parent handles Ctrl-C
             )
         try:
             self._next_line(INIT_S)
@@ -56,7 +55,10 @@ class Environment:
             raise
 
     def invoke(self, event: Any, instant: datetime | None) -> Any:  # noqa: ANN401 - JSON
-        """Raises FunctionError; `alive` tells whether the environment can take another event."""
+        """Have the handler process one event, and return its result.
+
+        Raises FunctionError; then `alive` tells whether the environment can take another event.
+        """
         invocation = {
             "event": event,
             "instant": instant and instant.isoformat(),
@@ -77,17 +79,17 @@ class Environment:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is still there."""
+        """Tell whether the process is still running."""
         return self._process.poll() is None
 
     def crash(self) -> bool:
-        """Kill the process where it stands; False if it had ended already."""
+        """Kill the process at once. Return False if it had ended already."""
         alive = self.alive
         self._process.kill()
         return alive
 
     def close(self) -> None:
-        """End the process: it stops when its input does."""
+        """End the process by closing its input. Kill it if that takes longer than the function's timeout."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -100,6 +102,7 @@ class Environment:
         self._process.stdout.close()
 
     def _next_line(self, seconds: float) -> bytes:
+        """Return the process's next line. Raises FunctionError if the process is too slow (it is killed) or ends."""
         output = self._process.stdout
         assert output is not None
         if not select.select([output], [], [], seconds)[0]:
@@ -123,7 +126,7 @@ class Pool:
         self._busy: list[Environment] = []
 
     def invoke(self, event: Any, instant: datetime | None) -> Any:  # noqa: ANN401 - JSON
-        """Lease an environment for one event. Raises FunctionError."""
+        """Have a leased environment process one event, and return its result. Raises FunctionError."""
         with self._free:
             try:
                 environment = self._warm.pop()
@@ -140,7 +143,7 @@ class Pool:
                     environment.close()
 
     def crash(self) -> int:
-        """End what handles an event just now, as when a machine fails; returns how many that were."""
+        """Kill the environments that are handling an event, as when a machine fails. Return how many there were."""
         return sum(environment.crash() for environment in list(self._busy))
 
     def close(self) -> None:
@@ -150,7 +153,7 @@ class Pool:
 
 
 class Environments:
-    """Every function's pool, as a context manager that ends all processes."""
+    """The pools of all functions. The end of the block ends all processes."""
 
     def __init__(self, functions: Iterable[Function], logs: Path) -> None:
         self._pools = {function.name: Pool(function, logs / f"{function.name}.log") for function in functions}
@@ -163,11 +166,11 @@ class Environments:
             pool.close()
 
     def invoke(self, name: str, event: Any, instant: datetime | None = None) -> Any:  # noqa: ANN401 - JSON
-        """Have a function handle `event`, at `instant` or in real time. Raises FunctionError."""
+        """Have a function handle `event` at `instant`, or in real time, and return its result. Raises FunctionError."""
         return self._pools[name].invoke(event, instant)
 
     def crash(self, name: str) -> int:
-        """End the environments in which a function handles an event just now; returns how many that were."""
+        """Kill the environments in which a function is handling an event. Return how many there were."""
         return self._pools[name].crash()
 
 
@@ -175,7 +178,7 @@ def variables(function: Function) -> dict[str, str]:
     """Return the variables of a function's environment: its own, and those that Lambda's runtime adds."""
     return {
         **function.environment,
-        "AWS_ACCESS_KEY_ID": function.name,  # by which the emulator knows its role
+        "AWS_ACCESS_KEY_ID": function.name,  # tells the emulator whose role applies
         "AWS_SECRET_ACCESS_KEY": "of its own",
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,

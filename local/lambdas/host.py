@@ -1,9 +1,8 @@
-"""The process behind one execution environment: `python -m local.lambdas.host` imports a handler once, then serves
-events.
+"""The process of one execution environment: `python -m local.lambdas.host` imports a handler once and serves events.
 
-Events come on standard input and answers leave on standard output, one JSON line each, until the input ends; what the
-handler prints goes to standard error, the function's log. Everything else it knows comes from its environment
-variables, as on Lambda. Standard library only: whatever else a handler imports must be its own doing.
+Events come on standard input and answers leave on standard output, one JSON line each, until the input ends. The
+handler's own output goes to standard error, which is the function's log. Everything else comes from environment
+variables, as on Lambda. This module uses the standard library only, so that a handler's imports are all its own.
 """
 
 import importlib
@@ -18,7 +17,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 CLOCK = "fraud.clock"
-"""The module whose `source` is the one place that the doors take time from."""
+"""The module whose `source` is the only clock of the doors."""
 
 Handler = Callable[[Any, "Context"], Any]
 
@@ -39,7 +38,7 @@ class Context:
     client_context: None = None
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function's timeout."""
+        """Return the milliseconds until the function's timeout."""
         return max(0, self.deadline_ms - time.time_ns() // 1_000_000)
 
 
@@ -55,7 +54,10 @@ def main() -> None:
 
 
 def taken_over() -> tuple[TextIO, TextIO]:
-    """Keep standard input and output for the protocol; the handler finds nothing to read, and a log to write to."""
+    """Return standard input and output for the protocol, and take them from the handler.
+
+    The handler reads from an empty input instead, and prints to the log.
+    """
     events, answers = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -63,19 +65,26 @@ def taken_over() -> tuple[TextIO, TextIO]:
 
 
 def answer(handler: Handler, invocation: dict[str, Any]) -> str:
-    """Run the handler; an exception is logged and reported, as by Lambda's runtime, and the environment lives on."""
+    """Run the handler on one event and return the line to answer with.
+
+    An exception is logged and reported, as by Lambda's runtime. The environment can go on afterwards.
+
+    >>> invocation = {"event": 1, "instant": None, "request_id": "r-1", "deadline_ms": 0, "arn": "arn:aws:lambda:x"}
+    >>> answer(lambda event, context: {"next": event + 1}, invocation)
+    '{"answer": {"next": 2}}'
+    """
     if invocation["instant"] is not None:
         turn_clock(datetime.fromisoformat(invocation["instant"]))
     context = Context(invocation["request_id"], invocation["deadline_ms"], invoked_function_arn=invocation["arn"])
     try:
         return json.dumps({"answer": handler(invocation["event"], context)})
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises is its answer
+    except Exception as error:  # noqa: BLE001 - every error of a handler is its answer
         traceback.print_exc()
         return json.dumps({"error": f"{type(error).__name__}: {error}"})
 
 
 def turn_clock(instant: datetime) -> None:
-    """Past data is replayed on its own clock: the doors read `instant` until a later one comes."""
+    """Set the doors' clock to `instant` until an event brings another one: old payments are replayed at their times."""
     importlib.import_module(CLOCK).source = lambda: instant  # type: ignore[attr-defined]
 
 

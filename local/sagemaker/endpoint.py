@@ -1,4 +1,4 @@
-"""The box's model endpoint: a process of its own, so that it can be killed and no other process loads xgboost."""
+"""The box's model endpoint. It is a process of its own, so that it can be killed and no other process loads xgboost."""
 
 import sys
 from pathlib import Path
@@ -6,17 +6,26 @@ from subprocess import PIPE, Popen
 from typing import Literal, Self
 
 Fault = Literal["slow", "garbled", "foreign", "failing", "dead"]
-"""The fault of every answer: slow is late, garbled is half of one, foreign comes from a model of other features,
-failing is an error as when the container raises, dead cuts the connection.
+"""The fault of every response.
+
+slow     it comes late
+garbled  only its first half comes
+foreign  it comes from a model with other features
+failing  it is the error that follows when the container raises
+dead     there is none: the connection is cut
 """
 
 
 class EndpointError(Exception):
-    """The server ended before it was ready; the message ends with what it complained about."""
+    """The server ended before it was ready. The message ends with its last error output."""
 
 
 class ModelServer:
-    """The endpoint while the block lasts: `url` is where the runtime is, `log` keeps what it complains about.
+    """The endpoint while the block lasts.
+
+    url    address of SageMaker's runtime
+    log    file for the server's error output
+    fault  the fault of every response
 
     Entering raises EndpointError.
     """
@@ -32,7 +41,7 @@ class ModelServer:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
-                start_new_session=True,  # Ctrl-C is the parent's to handle
+                start_new_session=True,  # the parent handles Ctrl-C
             )
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().decode().strip()
@@ -44,11 +53,11 @@ class ModelServer:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()  # it lives by its pipe
+        self._process.stdin.close()  # the server ends with its input
         self._process.wait()
         self._process.stdout.close()
 
     def kill(self) -> None:
-        """End it where it stands, as when its machine fails."""
+        """Kill the server at once, as when its machine fails."""
         self._process.kill()
         self._process.wait()

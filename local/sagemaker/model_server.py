@@ -1,9 +1,8 @@
-"""models/serving/inference.py behind HTTP, as its container and the SageMaker runtime serve it, for
-`local.sagemaker.endpoint`.
+"""A model server that puts models/serving/inference.py behind HTTP, as its container and the SageMaker runtime do.
 
-`python -m local.sagemaker.model_server [FAULT]` prints its URL when up and serves as long as its standard input is
-open. It serves the packaged model, whose trees it turns back into the booster that they were exported from: a hundredth
-of a second, where training would take a minute.
+`local.sagemaker.endpoint` starts it. `python -m local.sagemaker.model_server [FAULT]` prints its URL when it is up, and
+serves while its standard input is open. It serves the packaged model. It turns the model's trees back into the booster
+from which they were exported: that takes a hundredth of a second, and training would take a minute.
 """
 
 import json
@@ -29,16 +28,16 @@ from models.serving import inference
 from models.training.train import PACKAGED
 
 PATHS = re.compile(r"/invocations|/endpoints/[^/]+/invocations")
-"""Where the container is asked, and where the runtime is (InvokeEndpoint)."""
+"""The paths for scores: the container's, and the runtime's (InvokeEndpoint)."""
 
 SLOW_S = 5.0
-"""How long a slow answer takes: longer than anybody waits."""
+"""Seconds that a slow response takes: longer than any caller waits."""
 
 NO_PARENT = 2**31 - 1
 
 
 class Serving(ThreadingHTTPServer):
-    """Answers with a model, and with what `fault` makes of its answers."""
+    """An HTTP server that scores with `model`. If `fault` is given, every response has this fault."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -50,7 +49,7 @@ class Serving(ThreadingHTTPServer):
         self._fault = fault
 
     def answer(self, body: bytes, content_type: str) -> tuple[HTTPStatus, bytes] | None:
-        """Status and body as the runtime gives them, whatever the fault makes of them; None hangs up."""
+        """Return the runtime's status and body, changed by the fault. None means that the connection must be closed."""
         question = inference.input_fn(body, content_type)
         text = inference.output_fn(inference.predict_fn(question, self._model), inference.JSON)[0].encode()
         match self._fault:
@@ -68,18 +67,18 @@ class Serving(ThreadingHTTPServer):
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """One connection, kept alive."""
+    """One kept-alive connection."""
 
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer leaves in one segment,
-    disable_nagle_algorithm = True  # and at once: 1 ms instead of 48
+    wbufsize = -1  # a response leaves in one segment,
+    disable_nagle_algorithm = True  # and at once: 1 ms instead of 48 ms
 
     def do_GET(self) -> None:
-        """The container's health check."""
+        """Answer the container's health check."""
         self._send(HTTPStatus.OK if self.path == "/ping" else HTTPStatus.NOT_FOUND, b"")
 
     def do_POST(self) -> None:
-        """Score."""
+        """Answer a request for scores."""
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         if PATHS.fullmatch(self.path) is None:
             return self._send(HTTPStatus.NOT_FOUND, b"")
@@ -100,7 +99,7 @@ class Exchange(BaseHTTPRequestHandler):
 
 
 def write(directory: Path) -> None:
-    """The packaged model as training leaves it for an endpoint: booster and manifest."""
+    """Write the packaged model as training writes it for an endpoint: booster and manifest."""
     forest = Forest.model_validate_json((PACKAGED / "trees.json").read_bytes())
     manifest = (PACKAGED / "manifest.json").read_bytes()
     booster(forest).save_model(directory / "model.ubj")
@@ -108,7 +107,10 @@ def write(directory: Path) -> None:
 
 
 def booster(forest: Forest) -> xgboost.Booster:
-    """The booster that `models.training.train.export` makes this forest of; what only training reads is zero."""
+    """Return the booster from which `models.training.train.export` makes this forest.
+
+    Fields that only training reads are zero.
+    """
     trees = [_tree(forest, root) | {"id": n} for n, root in enumerate(forest.roots)]
     boosted = {
         "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(len(trees))},
@@ -137,9 +139,9 @@ def booster(forest: Forest) -> xgboost.Booster:
 
 
 def _tree(forest: Forest, root: int) -> dict[str, Any]:
-    """One tree in xgboost's JSON. Siblings lie side by side, as xgboost's contributions (not its scores) expect."""
+    """Return one tree in xgboost's JSON, with siblings side by side: contributions (not scores) depend on it."""
     order, parents, left, right = [root], [NO_PARENT], [], []
-    for place, node in enumerate(order):  # which grows on the way
+    for place, node in enumerate(order):  # the loop appends to `order`
         leaf = not forest.right[node]
         left.append(-1 if leaf else len(order))
         right.append(-1 if leaf else len(order) + 1)
@@ -183,7 +185,7 @@ def main() -> None:
     threading.Thread(target=serving.serve_forever, daemon=True).start()
     print(serving.url, flush=True)
     sys.stdin.buffer.read()
-    os._exit(0)  # threads that wait in a slow answer have nothing to say any more
+    os._exit(0)  # does not wait for the threads of slow responses
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""`make sam`: what would be deployed, built by SAM and run in containers by AWS's own runtime client, on the emulator.
+"""`make sam`: build with SAM what would be deployed, and run it in containers with AWS's own runtime client.
 
-The second opinion on the box (`make up`), which hosts handlers itself: here the layers, the runtime and the routing are
-SAM's. It says whether they work, not how fast. Every function runs once by `sam local invoke`, its other sample events
-by one `sam local start-lambda`, and one payment goes over HTTP, through `sam local start-api`.
+It is a second opinion on the box (`make up`), which hosts handlers itself: here layers, runtime and routing are SAM's,
+and the other AWS services are the emulator's. It tells whether they work, not how fast they are. Every function runs
+once by `sam local invoke`; its other sample events go to one `sam local start-lambda`; and one payment goes over HTTP,
+through `sam local start-api`.
 """
 
 import json
@@ -30,20 +31,22 @@ from local.account.stack import REGION, Function
 from local.sam import base_image, container_engine, sample_events
 
 ROOT = TEMPLATE.parent
-SAM, SAM_PYTHON = (str(ROOT / ".sam-venv" / "bin" / name) for name in ("sam", "python"))  # its own: sam pins boto3
-PATIENCE_S = 120  # for one answer, the start of its container included
-HOST = "host.docker.internal"  # this machine, as containers call it
+SAM, SAM_PYTHON = (
+    str(ROOT / ".sam-venv" / "bin" / name) for name in ("sam", "python")
+)  # a venv of its own: sam pins boto3
+PATIENCE_S = 120  # for one response, the start of its container included
+HOST = "host.docker.internal"  # the name of this machine in containers
 
 
 class Invocation(NamedTuple):
-    """One invocation: what was invoked and, unless empty, what was wrong with the answer."""
+    """One invocation: `what` was invoked, and the `fault` of its answer; empty if there is none."""
 
     what: str
     fault: str
 
 
 class Stage(NamedTuple):
-    """Where the functions run: the environment of `sam`, the options of every `sam local`, a directory for logs."""
+    """The surroundings in which functions run: `sam`'s environment, the options of every `sam local`, and logs."""
 
     env: dict[str, str]
     options: list[str]
@@ -51,8 +54,8 @@ class Stage(NamedTuple):
 
 
 def main() -> int:
-    """Run the round and print it, its sum in the last line; returns the exit status."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # an exit, so that all is undone
+    """Run all invocations and print each, with the totals in the last line. Return the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # an exception, so that all is undone
     runtime: str = yaml_parse(TEMPLATE.read_text(encoding="utf-8"))["Globals"]["Function"]["Runtime"]
     if lacks := missing(runtime):
         print("`make sam` cannot run here, it lacks", *lacks, sep="\n- ", file=sys.stderr)
@@ -68,7 +71,7 @@ def main() -> int:
 
 
 def missing(runtime: str) -> list[str]:
-    """Return what this machine lacks for the round, in words for the person at the keyboard."""
+    """Return what this machine lacks for `make sam`, in words for the user."""
     lacks = [] if runtime == base_image.PYTHON else [f"{runtime}, the functions' runtime (this is {base_image.PYTHON})"]
     lacks += [] if Path(SAM).exists() else [f"{SAM}, from requirements/sam.txt"]
     if not shutil.which("docker"):
@@ -77,11 +80,14 @@ def missing(runtime: str) -> list[str]:
 
 
 def prepared(runtime: str, undo: ExitStack) -> tuple[tuple[Function, ...], Stage]:
-    """Build, and start what functions need: an engine that has their image, and the emulator. `undo` ends both."""
+    """Build the functions, and start the emulator and, if none runs, a container engine. `undo` ends both.
+
+    Returns the functions, and the stage on which they run.
+    """
     scratch = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="sam-")))
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     env |= {"AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
-    env |= {"SAM_CLI_TELEMETRY": "0", "PYTHON": SAM_PYTHON}  # the second is for the dependencies layer
+    env |= {"SAM_CLI_TELEMETRY": "0", "PYTHON": SAM_PYTHON}  # PYTHON is for the dependencies layer
     run([SAM, "validate", "--lint"], env)
     run([SAM, "build"], env)
     options = [f"--add-host={HOST}:host-gateway"]
@@ -92,23 +98,23 @@ def prepared(runtime: str, undo: ExitStack) -> tuple[tuple[Function, ...], Stage
         options += ["--skip-pull-image"]
     address = (container_engine.bridge_address() or "127.0.0.1", 0)
     emulator = undo.enter_context(Emulator(scratch / "emulator.log", address=address))
-    env |= {"AWS_ENDPOINT_URL_STS": emulator.url}  # else sam asks AWS who it is, for twelve seconds
+    env |= {"AWS_ENDPOINT_URL_STS": emulator.url}  # else sam asks AWS for its identity, for twelve seconds
     endpoint = {"AWS_ENDPOINT_URL": f"http://{HOST}:{urlsplit(emulator.url).port}"}
-    # The variables come from the emulator's CloudFormation: sam gives up on an Fn::If with AWS::NoValue.
+    # The variables come from the emulator's CloudFormation, because sam cannot resolve an Fn::If with AWS::NoValue.
     variables = {function.name: {**function.environment, **endpoint} for function in emulator.stack.functions}
     (scratch / "variables.json").write_text(json.dumps(variables), encoding="utf-8")
     return emulator.stack.functions, Stage(env, [*options, f"--env-vars={scratch}/variables.json"], scratch)
 
 
 def run(command: list[str], env: dict[str, str]) -> None:
-    """Run a step of the preparation; its output is shown if it fails, which ends the round."""
+    """Run one step of the preparation. If it fails, print its output and exit."""
     done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         sys.exit(f"{done.stdout.decode()}\n{' '.join(command)} failed")
 
 
 def invocations(functions: tuple[Function, ...], stage: Stage) -> Iterator[Invocation]:
-    """Invoke every function with each of its sample events, then the API."""
+    """Invoke every function with each of its sample events, then the API; yield each invocation."""
     cases = {function.name: sample_events.of_handler(function.handler) for function in functions}
     for function, (first, *_) in cases.items():
         yield invoke(function, first, stage)
@@ -133,7 +139,7 @@ def invoke(function: str, path: Path, stage: Stage) -> Invocation:
 
 @contextmanager
 def served(command: str, stage: Stage) -> Iterator[int]:
-    """Run `sam local <command>` with warm containers while the block lasts; yields its port on loopback."""
+    """Run `sam local <command>` with warm containers while the block lasts. Yields its port on loopback."""
     with create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     server = [SAM, "local", command, f"--port={port}", "--warm-containers=EAGER", "--no-watch", *stage.options]
@@ -142,7 +148,7 @@ def served(command: str, stage: Stage) -> Iterator[int]:
 
 
 def one_payment(port: int) -> Iterator[Invocation]:
-    """Have a payment decided over HTTP, ask again with the same bytes, then read it: the three answers must agree."""
+    """Send a payment over HTTP, send the same bytes again, then read its decision: the three answers must agree."""
     decide = sample_events.of_handler("decision_api.handler")[0]
     payment = json.loads(json.loads(sample(decide))["body"]) | {"transaction_id": "decided-by-start-api"}
     body = json.dumps(payment).encode()
@@ -157,14 +163,14 @@ def one_payment(port: int) -> Iterator[Invocation]:
 
 
 def sample(path: Path) -> bytes:
-    """Return the sample event in `path` as sent now."""
+    """Return the sample event in `path` as JSON, as it would be sent now."""
     return json.dumps(sample_events.load(path, datetime.now(UTC))).encode()
 
 
 def fault(path: Path, answer: bytes) -> str:
-    """Tell what is wrong with a handler's `answer` to the event in `path`; empty when nothing is.
+    """Return what is wrong with a handler's `answer` to the event in `path`; empty when nothing is.
 
-    An exception of the handler shows in the answer alone, neither in sam's exit status nor in a header.
+    A handler's exception shows only in the answer, neither in sam's exit status nor in a header.
     """
     try:
         as_announced = sample_events.answered_as_announced(path, json.loads(answer))
@@ -174,7 +180,7 @@ def fault(path: Path, answer: bytes) -> str:
 
 
 def request(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """Send one request to a server on loopback; returns status and body."""
+    """Send one request to a server on loopback. Return status and body."""
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})

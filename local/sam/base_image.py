@@ -1,8 +1,8 @@
-"""A stand-in for the Lambda base image that `sam local` asks for, for a machine that reaches no container registry.
+"""A stand-in for the Lambda base image that `sam local` needs, for machines that cannot reach a container registry.
 
-It lends the container this machine's interpreter, standard library, C library and shell, beside AWS's own runtime
-interface client and the SDK, both locked in requirements/runtime.txt. So the runtime's contract is the genuine one; the
-operating system and Python's patch level are not. Files go straight to the engine, none is copied.
+The image has this machine's interpreter, standard library, C library and shell. AWS's own runtime interface client and
+SDK are added, both locked in requirements/runtime.txt. So the runtime's contract is the genuine one; the operating
+system and Python's patch level are not. Files are streamed to the engine, without a copy on disk.
 """
 
 import subprocess
@@ -20,11 +20,11 @@ from typing import IO
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 INTERPRETER = f"/var/lang/bin/{PYTHON}"
 SHELL = tuple(Path("/bin", name) for name in ("sh", "mv", "cp", "rm", "chmod"))  # for the layers that sam puts on top
-MANYLINUX = (  # what a wheel may expect of the system (PEP 599) and the interpreter itself may not need
+MANYLINUX = (  # libraries that a wheel may expect of the system (PEP 599), even if the interpreter does not need them
     "libgcc_s.so.1", "libstdc++.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libpthread.so.0", "libutil.so.1",
     "libresolv.so.2", "libnss_dns.so.2", "libnss_files.so.2",
 )  # fmt: skip
-LEFT_OUT = (  # of the standard library; names that hold anywhere in the image
+LEFT_OUT = (  # parts of the standard library; these names are left out anywhere in the image
     "site-packages", "dist-packages", "test", "idlelib", "tkinter", "_tkinter*", "turtledemo", "ensurepip", "config-*",
     "*.opt-?.pyc",
 )  # fmt: skip
@@ -50,9 +50,14 @@ PROOF = "import awslambdaric, boto3, ctypes, decimal, hashlib, lzma, sqlite3, ss
 
 
 def build(tag: str, *, python: Path, lock: Path, env: Mapping[str, str]) -> None:
-    """Import the image into the engine that `env` leads to, and prove in a container that it has what functions need.
+    """Import the image into the engine, and check in a container that it has the modules that functions need.
 
-    `python` has pip and this interpreter's version; `lock` lists what goes to /var/runtime. Raises CalledProcessError.
+    tag     name of the image
+    python  an interpreter with pip and of this interpreter's version
+    lock    the locked packages that go to /var/runtime
+    env     environment in which the docker client finds the engine
+
+    Raises CalledProcessError.
     """
     with tempfile.TemporaryDirectory() as runtime:
         pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
@@ -68,7 +73,7 @@ def build(tag: str, *, python: Path, lock: Path, env: Mapping[str, str]) -> None
 
 
 def _write_filesystem(stream: IO[bytes], runtime: Path) -> None:
-    """Write the image's files as a tar archive; shell and libraries keep the paths at which they find each other."""
+    """Write the image's files as a tar archive. Shell and libraries keep their paths, so that they find each other."""
     interpreter, stdlib = Path(sys.base_prefix, "bin", PYTHON), Path(sysconfig.get_path("stdlib"))
     extensions = [path for path in stdlib.glob("lib-dynload/*.so") if not _left_out(path)]
     needed = _libraries([interpreter, *SHELL, *extensions])

@@ -1,7 +1,7 @@
-"""A Docker engine for the length of a block: one of our own, on a machine where none runs, undone afterwards.
+"""A Docker engine that runs while a block of code runs, for machines where no engine is running.
 
-It keeps everything in a scratch directory and leaves firewall and IP forwarding alone: the containers only ever talk to
-this machine, over the bridge, and that needs neither.
+It keeps its files in a scratch directory and removes its bridge afterwards. It does not change the firewall or IP
+forwarding: the containers only talk to this machine, over the bridge, and that needs neither.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 from local.account.background import background
 
 BRIDGE = "docker0"
-PROGRAMS = {"dockerd": "docker.io", "ip": "iproute2"}  # and the Debian packages that bring them
+PROGRAMS = {"dockerd": "docker.io", "ip": "iproute2"}  # with the Debian packages that have them
 PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
@@ -24,7 +24,7 @@ def runs(env: Mapping[str, str]) -> bool:
 
 
 def missing() -> list[str]:
-    """Return what this machine lacks to run an engine of our own, in words for the person at the keyboard."""
+    """Return what this machine lacks to run an engine of our own, in words for the user."""
     lacks = [
         f"`{program}` (Debian: apt-get install {package})"
         for program, package in PROGRAMS.items()
@@ -35,7 +35,7 @@ def missing() -> list[str]:
 
 @contextmanager
 def own_engine(scratch: Path, env: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Run an engine with its files under `scratch` (absolute); yields `env` with the address clients find it at."""
+    """Run an engine with its files under `scratch`, an absolute path. Yields `env` with its address for clients."""
     socket = f"unix://{scratch}/docker.sock"
     places = {"host": socket, "data-root": scratch / "data", "exec-root": scratch / "exec", "pidfile": scratch / "pid"}
     flags = [f"--{option}={place}" for option, place in places.items()]
@@ -56,9 +56,9 @@ def own_engine(scratch: Path, env: Mapping[str, str]) -> Iterator[dict[str, str]
 
 
 def bridge_address() -> str | None:
-    """Return this machine's address on the engine's bridge, at which containers reach its servers.
+    """Return this machine's address on the engine's bridge: containers reach its servers there.
 
-    None where there is no bridge: Docker Desktop leads `host.docker.internal` to loopback.
+    None where there is no bridge: on Docker Desktop, `host.docker.internal` leads to loopback.
     """
     shown = _ip("-4", "-oneline", "address", "show", BRIDGE)
     return shown.split()[3].partition("/")[0] if shown else None

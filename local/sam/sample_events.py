@@ -1,10 +1,9 @@
-"""The sample events under events/, read the same way by tests, by `make sam` and by a developer who tries a handler by
-hand.
+"""The sample events under events/. Tests, `make sam` and a developer who tries a handler by hand read them here.
 
-A file is `events/<module>/<function>.<case>.json` and holds what AWS hands that handler; `{{now}}` in it stands for the
-moment of loading, because payments must be fresh, and `{"{{base64}}": ...}` for its content in base64, as Kinesis
-carries it. The case says how an HTTP door must answer: `bad_*` with 400, `forbidden_*` with 403, `missing_*` with 404,
-`conflict_*` with 409, any other with success; of a batch every record must be done with.
+A file is `events/<module>/<function>.<case>.json` and holds the event that AWS hands to that handler. In it, `{{now}}`
+stands for the time of loading, because payments must be fresh, and `{"{{base64}}": ...}` for its content in base64, as
+Kinesis has it. The case announces the response of an HTTP door: `bad_*` is 400, `forbidden_*` 403, `missing_*` 404,
+`conflict_*` 409, and any other case success. A batch succeeds if no record of it failed.
 """
 
 import base64
@@ -24,9 +23,10 @@ REFUSALS = {
 
 
 def of_handler(handler: str) -> list[Path]:
-    """Return the event files of `handler`, named as in the template (`decision_api.handler`), in sending order.
+    """Return the event files of `handler`, named as in the template (`decision_api.handler`), in the sequence to send.
 
-    Successes come first, then by name: what a case reads or contradicts must be written by one that sorts before it.
+    Cases of success come first; otherwise files are sorted by name. A case that reads or contradicts data must
+    therefore sort after the case that writes the data.
     """
     module, function = handler.split(".")
     found = (EVENTS / module).glob(f"{function}.*.json")
@@ -34,14 +34,14 @@ def of_handler(handler: str) -> list[Path]:
 
 
 def load(path: Path, now: datetime) -> dict[str, Any]:
-    """Return the event in `path` as it would arrive at `now`, which must be aware."""
+    """Return the event in `path` as it would arrive at `now`, which must have a time zone."""
     text = path.read_text(encoding="utf-8").replace("{{now}}", now.isoformat(timespec="milliseconds"))
     event: dict[str, Any] = json.loads(text, object_hook=_encoded)
     return event
 
 
 def _encoded(found: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
-    """An object of a sample event; a string in base64 where it stands for one."""
+    """Return an object of a sample event, or the base64 string for which it stands."""
     if found.keys() != {"{{base64}}"}:
         return found
     content = found["{{base64}}"]
@@ -49,7 +49,7 @@ def _encoded(found: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
 
 
 def announced_refusal(path: Path) -> HTTPStatus | None:
-    """Return the status of the refusal that a case's name announces, None when it announces success.
+    """Return the status of the refusal that a case's name announces; None when it announces success.
 
     >>> announced_refusal(Path("handler.bad_amount.json"))
     <HTTPStatus.BAD_REQUEST: 400>

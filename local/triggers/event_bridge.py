@@ -1,4 +1,4 @@
-"""EventBridge in the box: rules of a bus, fed by the emulator's own, and schedules on the box's clock."""
+"""EventBridge in the box: the rules of a bus, which the emulator's bus feeds, and schedules on the box's clock."""
 
 import json
 import re
@@ -17,7 +17,7 @@ SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
 
 
 class Bus:
-    """The rules of one event bus, fed by a queue that the emulator's own bus fills with every event."""
+    """The rules of one event bus. The emulator's bus puts every event into a queue, which `poll` reads."""
 
     def __init__(self, name: str, rules: Sequence[Rule], station: Station) -> None:
         self.name = f"bus {name}"
@@ -31,7 +31,10 @@ class Bus:
         events.put_targets(Rule="box", EventBusName=name, Targets=[{"Id": "box", "Arn": arn}])
 
     def poll(self) -> bool:
-        """Hand events to the functions whose rules match them, one invocation each, without waiting for results."""
+        """Invoke the functions whose rules match the next events, once for each event; results are ignored.
+
+        Returns whether there were events.
+        """
         answer = self._client.receive_message(QueueUrl=self._url, MaxNumberOfMessages=MESSAGES_PER_CALL)
         messages = answer.get("Messages", [])
         for message in messages:
@@ -44,7 +47,10 @@ class Bus:
 
 
 class Schedule:
-    """A schedule at a rate. Time that is moved over several of its instants at once starts it once, at the last."""
+    """A schedule with a rate. When the clock jumps over several of its times, it starts only once, for the last one.
+
+    The constructor raises UnsupportedError for a schedule without a rate.
+    """
 
     def __init__(self, rule: Rule, station: Station) -> None:
         said = RATE.fullmatch(rule.schedule or "")
@@ -56,13 +62,13 @@ class Schedule:
         self._turn: int | None = None
 
     def due(self, instant: datetime) -> bool:
-        """Whether this is the first that the schedule hears of its current period."""
+        """Tell whether `instant` is in another period than the last call's, so that the schedule must start."""
         turn = int(instant.timestamp()) // self.period
         news, self._turn = turn != self._turn, turn
         return news
 
     def start(self, instant: datetime) -> None:
-        """Invoke its functions as EventBridge does."""
+        """Invoke the schedule's functions with EventBridge's event for it."""
         event = {
             "version": "0",
             "id": str(uuid.uuid4()),

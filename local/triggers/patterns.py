@@ -1,7 +1,7 @@
 """Event patterns: the language in which EventBridge rules and Lambda's filter criteria say which events they want.
 
 A pattern is the shape of an event with a list of alternatives at each leaf: values, or operators such as
-`{"prefix": "a"}`. Every field of the pattern must match; fields the pattern does not name do not matter.
+`{"prefix": "a"}`. Every field of the pattern must match; fields that the pattern does not name are ignored.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 def matches(pattern: Pattern, event: Any) -> bool:  # noqa: ANN401 - JSON
-    """Whether an event has the pattern's shape. Raises UnsupportedError for an operator that is not played.
+    """Tell whether an event matches a pattern. Raises UnsupportedError for an operator that the box does not know.
 
     >>> matches({"eventName": ["INSERT"], "n": [{"numeric": [">", 3]}]}, {"eventName": "INSERT", "n": 4, "more": 1})
     True

@@ -1,8 +1,9 @@
-"""The pump moves events between the account's services: mappings of streams and queues, rules of buses, schedules.
+"""The pump: it moves events by the mappings of streams and queues, by the rules of buses, and by schedules.
 
-Lambda's event source mapping is played by its documented rules, with the template's own settings. Each shard and queue
-has one poller and one batch in flight, so a shard's records are handled in order. `settle` waits until nothing is left
-to hand on. A clock that is moved past a schedule's next time stands still until what that started is done.
+It follows the documented rules of Lambda's event source mappings, with the template's own settings. Each shard and each
+queue has one poller and one batch in flight, so a shard's records are handled in sequence. `settle` waits until no
+event is left to hand on. When the clock moves past a schedule's next time, it stands still until the work that this
+starts is done.
 """
 
 import json
@@ -25,33 +26,35 @@ from local.triggers.station import Invoke, Station
 from local.triggers.streams import STREAMS, MakeClient, Record, Stream, parsed
 
 IDLE_S = 0.25
-"""Pause after an empty poll: Lambda asks each shard of a stream four times a second."""
+"""Seconds of pause after an empty poll: Lambda polls each shard of a stream four times a second."""
 
 BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 2.0
-"""Pause before the first retry, doubled by each; Lambda's own is not documented."""
+"""Seconds before the first retry, doubled for each further one, and their limit. Lambda's own are not documented."""
 
 PATIENCE_S = 120.0
+"""Seconds that `settle` waits unless told otherwise."""
+
 MESSAGES_PER_CALL = 10
 
 
 class Attempt(NamedTuple):
-    """Records to be handed over together, and how often the function has failed on the first of them."""
+    """Records for one invocation, and how often the function has failed on the first of them."""
 
     records: Sequence[Record]
     failures: int = 0
 
 
 class Source(Protocol):
-    """Something to be asked for events, over and over."""
+    """A source of events, which a poller asks again and again."""
 
     name: str
 
     def poll(self) -> bool:
-        """Hand on what is there; whether anything was."""
+        """Hand on the events that are there. Return whether there were any."""
 
 
 class Shard:
-    """One shard of a stream on its way to a function."""
+    """The way from one shard of a stream to a function, by an event source mapping."""
 
     def __init__(self, stream: Stream, shard: str, mapping: EventMapping, station: Station) -> None:
         self.name = f"{mapping.source} {shard}"
@@ -64,7 +67,7 @@ class Shard:
         self._window_ends = 0.0
 
     def poll(self) -> bool:
-        """Read on, and hand over a batch once it is full or its window has ended."""
+        """Read the next records, and hand over a batch once it is full or its window has ended."""
         mapping = self._mapping
         raws, self._iterator = self._stream.read(self._iterator, mapping.batch_size - len(self._gathered))
         if raws and not self._gathered:
@@ -84,12 +87,12 @@ class Shard:
         return not patterns or any(matches(pattern, self._stream.filtered(record)) for pattern in patterns)
 
     def _deliver(self, batch: Sequence[Record]) -> None:
-        """Have the function handle a batch, in parts and again as the mapping says, until nothing of it is left."""
+        """Have the function handle a batch until no record of it is left; split and retry as the mapping says."""
         waiting = deque([Attempt(batch)])
         while waiting and not self._station.closing:
             attempt = waiting.popleft()
             fresh = [record for record in attempt.records if not self._too_old(record)]
-            if len(fresh) < len(attempt.records):  # they are the first
+            if len(fresh) < len(attempt.records):  # the expired records are the first
                 expired = attempt.records[: len(attempt.records) - len(fresh)]
                 self._give_up("RecordAgeExceeded", Attempt(expired, attempt.failures))
                 waiting.appendleft(Attempt(fresh))
@@ -97,7 +100,7 @@ class Shard:
                 waiting.extendleft(reversed(self._attempted(attempt)))
 
     def _attempted(self, attempt: Attempt) -> list[Attempt]:
-        """Invoke the function; what of the attempt is still to be done, in order."""
+        """Invoke the function with an attempt's records. Return the attempts that are still to be made, in sequence."""
         mapping, records = self._mapping, attempt.records
         try:
             answer = self._station.invoke(mapping.function, {"Records": [record.event for record in records]})
@@ -110,7 +113,7 @@ class Shard:
         if raised and mapping.bisects and len(records) > 1:  # a split does not count as a retry
             middle = len(records) // 2
             return [Attempt(records[:middle], attempt.failures), Attempt(records[middle:], attempt.failures)]
-        failures = 1 if first else attempt.failures + 1  # what came before the first failed is done: a new beginning
+        failures = 1 if first else attempt.failures + 1  # with another first record, count anew
         left = Attempt(records[first:], failures)
         if 0 <= mapping.retries < failures:
             self._give_up("RetryAttemptsExhausted", left)
@@ -122,7 +125,10 @@ class Shard:
         return 0 <= self._mapping.maximum_age < time.time() - record.arrived
 
     def _give_up(self, condition: str, attempt: Attempt) -> None:
-        """Send the invocation's record to the on-failure destination, if there is one; then the shard goes on."""
+        """Send the record of the failed invocation to the on-failure destination, if there is one.
+
+        Afterwards the shard goes on with the next records.
+        """
         records, mapping = attempt.records, self._mapping
         if mapping.on_failure is None or not records:
             return
@@ -154,7 +160,7 @@ class Shard:
 
 
 class Queue:
-    """An SQS queue on its way to a function. What failed comes again after the queue's own visibility timeout."""
+    """The way from an SQS queue to a function. Failed messages come again after the queue's own visibility timeout."""
 
     def __init__(self, mapping: EventMapping, station: Station) -> None:
         self.name = mapping.source
@@ -164,7 +170,7 @@ class Queue:
         self._url = self._client.get_queue_url(QueueName=mapping.source.split(":")[-1])["QueueUrl"]
 
     def poll(self) -> bool:
-        """Receive a batch, hand it over, delete what was handled."""
+        """Receive a batch, hand it over, and delete the messages that were handled. Return whether there were any."""
         mapping = self._mapping
         window_ends = time.monotonic() + mapping.window
         messages = self._received(mapping.batch_size)
@@ -192,12 +198,12 @@ class Queue:
         return messages
 
     def _wanted(self, message: dict[str, Any]) -> bool:
-        """A message that no filter wants is deleted without a word."""
+        """Tell whether a filter wants the message. An unwanted message is deleted and never handed over."""
         event = {"body": parsed(message["Body"].encode())}
         return not self._mapping.patterns or any(matches(pattern, event) for pattern in self._mapping.patterns)
 
     def _failed(self, messages: Sequence[dict[str, Any]]) -> set[str]:
-        """Ids of the messages that must come again."""
+        """Hand messages over. Return the ids of those that must come again."""
         ids = [message["MessageId"] for message in messages]
         try:
             answer = self._station.invoke(self._mapping.function, {"Records": [self._event(one) for one in messages]})
@@ -221,7 +227,7 @@ class Queue:
 
 
 class Poller(threading.Thread):
-    """Asks one source for events until told to stop, at once while there are some and soon when there are none."""
+    """A thread that polls one source until it is told to stop. It pauses only after an empty poll."""
 
     def __init__(self, source: Source, station: Station) -> None:
         super().__init__(name=source.name, daemon=True)
@@ -233,7 +239,7 @@ class Poller(threading.Thread):
         self._broken: BaseException | None = None
 
     def run(self) -> None:
-        """Poll; an error of the pump itself ends it, and is raised by `await_empty`."""
+        """Poll until the station closes. An error of the pump itself ends the thread, and `await_empty` raises it."""
         try:
             while not self._station.closing:
                 asked = self._asked
@@ -250,7 +256,7 @@ class Poller(threading.Thread):
                 self._state.notify_all()
 
     def await_empty(self, deadline: float) -> None:
-        """Return when a poll that began after this call found nothing. Raises TimeoutError."""
+        """Wait until a poll that began after this call finds nothing. Raises TimeoutError, or the pump's own error."""
         with self._state:
             self._asked += 1
             wanted = self._asked
@@ -262,7 +268,7 @@ class Poller(threading.Thread):
             raise TimeoutError(f"{self.name} still has events to hand on")
 
     def wake(self) -> None:
-        """End a pause."""
+        """End the pause after an empty poll."""
         with self._state:
             self._state.notify_all()
 
@@ -293,14 +299,14 @@ class Pump:
             thread.join()
 
     def settle(self, seconds: float = PATIENCE_S) -> None:
-        """Return when every stream, queue and bus has been found empty with nothing handed on in between.
+        """Wait until every stream, queue and bus is empty and no event was handed on while they were checked.
 
-        A message that waits for its visibility timeout is not waited for. Raises TimeoutError.
+        Messages that are hidden until their visibility timeout are not waited for. Raises TimeoutError.
         """
         _settle(self._pollers, seconds)
 
     def _moved(self, instant: datetime) -> None:
-        """Start the schedules that are due, and wait for what they put into queues."""
+        """Start the schedules that are due, and wait until the queues that they fill are empty."""
         due = [schedule for schedule in self._schedules if schedule.due(instant)]
         for schedule in due:
             schedule.start(instant)
@@ -308,7 +314,7 @@ class Pump:
             _settle([poller for poller in self._pollers if isinstance(poller.source, Queue)], PATIENCE_S)
 
     def _in_real_time(self) -> None:
-        """Run schedules while no event moves the clock: the first comes one period after the start, as on AWS."""
+        """Start schedules in real time until the clock is set. The first start is after one period, as on AWS."""
         next_at = {schedule: time.monotonic() + schedule.period for schedule in self._schedules}
         while next_at and not self._station.closing:
             self._station.pause(min(next_at.values()) - time.monotonic())
@@ -343,7 +349,10 @@ def _sources(stack: Stack, station: Station) -> Iterator[Source]:
 
 
 def _first_failed(answer: Any, sequences: Sequence[str]) -> int | None:  # noqa: ANN401 - JSON
-    """Index of the lowest failed record; None for complete success, 0 when an answer names what is not in the batch."""
+    """Return the index of the first failed record of a batch; None when all succeeded.
+
+    0 when all failed: the answer is malformed or names a record that is not in the batch.
+    """
     named = _named(answer)
     if named is None or not set(named) <= set(sequences):
         return 0
@@ -351,7 +360,10 @@ def _first_failed(answer: Any, sequences: Sequence[str]) -> int | None:  # noqa:
 
 
 def _named(answer: Any) -> list[str] | None:  # noqa: ANN401
-    """The identifiers of a batch response: empty for success, None for one that Lambda takes for complete failure."""
+    """Return the identifiers that a batch response names as failed: none of them for success.
+
+    None for a response that Lambda takes for complete failure.
+    """
     if answer is None or answer == {}:
         return []
     failures = answer.get("batchItemFailures", []) if isinstance(answer, dict) else [{}]

@@ -1,6 +1,4 @@
-"""The station that the box's pollers share: the account's clients, the functions on the box's clock, and the order to
-close.
-"""
+"""The station that all pollers of the box share: AWS clients, functions on the box's clock, and the signal to stop."""
 
 import contextlib
 import json
@@ -19,7 +17,7 @@ Invoke = Callable[[str, Any, datetime | None], Any]
 
 
 class Station:
-    """One for all pollers of a pump."""
+    """The station of a pump's pollers."""
 
     def __init__(self, client: MakeClient, invoke: Invoke, clock: EventClock) -> None:
         self.client = client
@@ -29,29 +27,33 @@ class Station:
 
     @property
     def closing(self) -> bool:
-        """Whether it is time to stop."""
+        """Tell whether pollers must stop."""
         return self._closing.is_set()
 
     def close(self) -> None:
-        """End every pause, now and from now on."""
+        """Tell pollers to stop. Ends every pause; later pauses return at once."""
         self._closing.set()
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless it is time to stop."""
+        """Wait for `seconds`, or until pollers must stop."""
         self._closing.wait(seconds)
 
     def invoke(self, function: str, event: Any) -> Any:  # noqa: ANN401 - JSON
-        """Have a function handle an event. Raises FunctionError."""
+        """Have a function handle an event on the box's clock, and return its result. Raises FunctionError."""
         return self._invoke(function, event, self._clock.instant)
 
     def invoke_each(self, functions: Sequence[str], event: Any) -> None:  # noqa: ANN401
-        """Invoke functions with an event without waiting for results: what they raise is in their logs."""
+        """Invoke functions with an event, one after the other, and ignore their results. Errors are in their logs."""
         for function in functions:
             with contextlib.suppress(FunctionError):
                 self.invoke(function, event)
 
     def give_up(self, destination: str, shard: str, told: dict[str, Any], payload: str) -> None:
-        """Tell an on-failure destination: a bucket is given the events too, a queue or topic where they stood."""
+        """Send the record of a failed invocation, `told`, to its on-failure destination.
+
+        A bucket also gets the events, in `payload`; a queue or topic gets only their place in the shard. Raises
+        UnsupportedError for any other destination.
+        """
         service, name = destination.split(":")[2], destination.rsplit(":", maxsplit=1)[-1]
         match service:
             case "s3":

@@ -1,4 +1,4 @@
-"""The two kinds of streams that Lambda reads, Kinesis and a DynamoDB table's, behind one face: shards and records."""
+"""The two kinds of streams that Lambda reads, Kinesis streams and those of DynamoDB tables, behind one interface."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ MakeClient = Callable[[str], Any]
 
 
 class Record(NamedTuple):
-    """A stream's record: its place in the shard, when it arrived (epoch seconds), and how a function sees it."""
+    """A stream's record: its sequence number, its arrival in epoch seconds, and the event that a function gets."""
 
     sequence: str
     arrived: float
@@ -20,22 +20,22 @@ class Record(NamedTuple):
 
 
 class Stream(Protocol):
-    """A stream's shards, and its records as a function sees them."""
+    """A stream: its shards, and its records as functions get them."""
 
     batch_info: str
-    """The name that an invocation record has for the place of a batch."""
+    """The field with the place of a batch in the record of a failed invocation."""
 
     def shards(self) -> list[str]:
-        """Ids of its shards."""
+        """Return the ids of the stream's shards."""
 
     def iterator(self, shard: str, start: str) -> str:
-        """Where to begin reading a shard."""
+        """Return the iterator that begins to read a shard at `start`: TRIM_HORIZON or LATEST."""
 
     def read(self, iterator: str, limit: int) -> tuple[list[dict[str, Any]], str]:
-        """Records as the service has them, and where to read on."""
+        """Return at most `limit` records in the service's format, and the iterator that reads on."""
 
     def record(self, shard: str, raw: dict[str, Any]) -> Record:
-        """One of them as a function sees it."""
+        """Return a record of `read` as a function gets it."""
 
     def filtered(self, record: Record) -> Any:  # noqa: ANN401 - JSON
         """Return the part of a record that filter patterns are matched against."""
@@ -125,7 +125,11 @@ STREAMS: Mapping[str, Callable[[MakeClient, str], Stream]] = {"kinesis": Kinesis
 
 
 def parsed(data: bytes) -> Any:  # noqa: ANN401
-    """Data as filters see it: JSON if it is, else the text; bytes that are no text match nothing."""
+    """Return data as filters see it: parsed if it is JSON, else as text. Bytes that are no text match nothing.
+
+    >>> parsed(b'{"kind": "wanted"}'), parsed(b"no JSON")
+    ({'kind': 'wanted'}, 'no JSON')
+    """
     try:
         return json.loads(data)
     except ValueError:
@@ -133,7 +137,7 @@ def parsed(data: bytes) -> Any:  # noqa: ANN401
 
 
 def _in_json(value: Any) -> Any:  # noqa: ANN401
-    """DynamoDB's values with binary as base64."""
+    """Return a DynamoDB value with its binary values as base64."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`dynamodb.Transport` on boto3 in threads: the second opinion that the wire is held to."""
+"""`aws.transport.Transport` on boto3 in threads: contract tests compare AwsClient with it."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ PARALLEL = 8
 
 
 class BotoTransport:
-    """boto3's client, one thread for each request of a step, with time limits of its own, whatever `until` says."""
+    """boto3's client, with one thread for each request of a step. It has its own time limits and ignores `until`."""
 
     def __init__(self) -> None:
         config = Config(

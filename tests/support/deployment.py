@@ -1,4 +1,4 @@
-"""The store and the fold on one table in memory, for tests that need no AWS: time and the queue are the test's."""
+"""The store and the fold in memory, for tests that need no AWS. The test controls the clock and the queue."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,16 +19,16 @@ TABLES = Tables("counters", "profiles", "decisions")
 
 
 def endless() -> int:
-    """Milliseconds that a worker has left."""
+    """Return the milliseconds that a worker has left: always enough."""
     return 10 * RESERVE_MS
 
 
 class Deployment:
-    """Its clock stands still until it is moved, its queue holds what `send` was given.
+    """A store and two fold workers on the same tables. `now` is their clock, `messages` their queue.
 
-    meanwhile  is told of requests before they are sent: what happens to the table at that moment, or to the worker
-    another    is a worker that meets no other
-    few        items are folded by a tick itself
+    meanwhile  called with requests before they are sent; a test changes the table or stops the worker in it
+    another    a second worker, whose requests go to the table without a call of `meanwhile`
+    few        the most items that a tick folds by itself
     """
 
     def __init__(self, page: int = 1000, few: int = FEW) -> None:
@@ -61,7 +61,7 @@ class Deployment:
         return self.folding.work(message, remaining_ms)
 
     def fold_all(self) -> None:
-        """Tick, and work off the queue."""
+        """Run a tick, and then the worker until the queue is empty."""
         self.folding.tick()
         self.work()
 

@@ -1,4 +1,4 @@
-"""Fakes that obey the Protocols of `fraud.decisions.evaluation`, and small policies, for tests that need no AWS."""
+"""Fakes of the Protocols of `fraud.decisions.evaluation`, and small policies, for tests that need no AWS."""
 
 import copy
 import json
@@ -19,12 +19,13 @@ from fraud.transaction import Transaction
 
 
 class Trouble(NamedTuple):
-    """The faults of one payment, each time until they are taken away.
+    """The faults of one payment. They happen at every call until the test removes them.
 
-    lost     kinds of counters whose update is not acknowledged
-    applied  it happened nevertheless, and the commit too
-    unread   profiles and decision cannot be read
-    uncommitted  its decision cannot be stored
+    lost         kinds of counters whose update is not acknowledged
+    applied      lost updates and an uncommitted decision are nevertheless in the store
+    unread       profiles and decision cannot be read
+    uncommitted  the commit of the decision is not acknowledged
+    error        the error of these calls
     """
 
     lost: Collection[str] = ()
@@ -35,9 +36,11 @@ class Trouble(NamedTuple):
 
 
 class InMemoryStore:
-    """`evaluation.Store` in dictionaries, with the conditions of the real one; a call is atomic, its answer a copy.
+    """`evaluation.Store` in dictionaries, with the conditions of the real one. Calls are atomic and return copies.
 
-    `stale` as if the fold were behind; `trouble` by transaction id; `asked` is every call's step, ids and `until`.
+    stale    whether states are marked as stale, as when the fold is behind
+    trouble  faults by transaction id
+    asked    step, transaction ids and `until` of every call
     """
 
     def __init__(self) -> None:
@@ -107,7 +110,7 @@ class InMemoryStore:
 
 
 def counted(store: Store, transaction: Transaction) -> StateRead:
-    """One attempt counted. Raises what failed."""
+    """Count one attempt and return the state that was read. Raises the failure if there was one."""
     (state_read,) = store.count([transaction])
     if state_read.failure is not None:
         raise state_read.failure
@@ -115,7 +118,7 @@ def counted(store: Store, transaction: Transaction) -> StateRead:
 
 
 def committed(store: Store, record: DecisionRecord) -> StoredDecision | None:
-    """One decision stored, or the one that was there. Raises what failed."""
+    """Store one decision. Return the decision that was there before, or None. Raises the failure if there was one."""
     (kept,) = store.commit([record])
     if isinstance(kept, ServiceError):
         raise kept
@@ -123,10 +126,10 @@ def committed(store: Store, record: DecisionRecord) -> StoredDecision | None:
 
 
 class FixedScorer:
-    """`evaluation.Scorer` with one opinion of everything.
+    """`evaluation.Scorer` that gives every payment the same score and reasons.
 
-    asked  how often it was needed
-    until  when it was to be ready, the last time
+    asked  number of calls
+    until  deadline of the last call
     """
 
     def __init__(
@@ -148,12 +151,16 @@ class FixedScorer:
 
 
 def rule(expression: str, **fields: Any) -> dict[str, Any]:
-    """One rule of a policy file."""
+    """Return one rule of a policy file. `fields` are added to it or replace its own.
+
+    >>> rule("score > 0.9", outcome="decline")["outcome"]
+    'decline'
+    """
     return {"id": "tested", "version": 3, "expression": expression, "outcome": "review", "code": "VELOCITY"} | fields
 
 
 def rule_book(*rules: Mapping[str, Any], **changes: Any) -> RuleBook:
-    """A policy of these rules, with no segments and the words of the packaged one unless `changes` say otherwise."""
+    """Return a policy with these rules and no segments; the rest is the packaged policy's. `changes` replace fields."""
     packaged = json.loads(POLICY.read_bytes())
     segments = changes.get("segments", [])
     outage = {name: {"policy": "rules_only"} for name in ("standard", *(segment["id"] for segment in segments))}

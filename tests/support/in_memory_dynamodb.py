@@ -1,7 +1,7 @@
-"""DynamoDB in dictionaries, as far as the hot tables and the fold use it: a `dynamodb.Transport` without a network.
+"""DynamoDB in dictionaries, as far as the hot tables and the fold use it: an `aws.transport.Transport` without network.
 
-It knows the forms of expression that `store` and `folding` send and refuses any other. tests/contract holds it to the
-emulator, request by request; so a test of many simulated days may run on it in seconds.
+It knows the forms of expression that `decisions.store` and `counters.worker` send, and refuses any other. Contract
+tests compare it with the emulator, request by request. So a test of many simulated days can run on it in seconds.
 """
 
 import re
@@ -24,7 +24,7 @@ FOLD = "fold"
 
 
 class InMemoryDynamoDB:
-    """Tables come into being when first written to; `page` is how many rows a query returns at most."""
+    """The tables of DynamoDB in memory. A table exists from its first use; `page` is the most rows of a query."""
 
     def __init__(self, page: int = 1000) -> None:
         self.tables: dict[str, dict[tuple[str, ...], Item]] = defaultdict(dict)
@@ -128,7 +128,7 @@ CLAUSES: Mapping[str, re.Pattern[str]] = {
 
 
 class Clause(NamedTuple):
-    """One change: `kept` is the attribute that an if_not_exists asks for, `value` a placeholder."""
+    """One change of an update: `kept` is the attribute of an if_not_exists, `value` the placeholder of the value."""
 
     verb: str
     name: str
@@ -152,7 +152,13 @@ def clauses(update: str) -> tuple[Clause, ...]:
 
 
 def changed(item: Item, update: str, values: Item, names: Mapping[str, str]) -> Item:
-    """The item after an update; every clause sees it as it was before. A name may have been given under another."""
+    """Return the item after an update. Every clause sees the item as it was before.
+
+    names  ExpressionAttributeNames: the names of attributes by placeholder
+
+    >>> changed({"n": {"N": "1"}}, "ADD n :one SET m = :one", {":one": {"N": "1"}}, {})
+    {'n': {'N': '2'}, 'm': {'N': '1'}}
+    """
     after = dict(item)
     for verb, given, given_kept, value in clauses(update):
         name, kept = names.get(given, given), names.get(given_kept or "", given_kept or "")
@@ -175,7 +181,11 @@ def added(old: Value, new: Value) -> Value:
 
 
 def lacks(item: Item, values: Item, name: str, placeholder: str) -> bool:
-    """NOT contains(): a set contains scalars of its own type, never a set."""
+    """Tell whether NOT contains(name, placeholder) holds. A set contains scalars of its own type, never a set.
+
+    >>> lacks({"tokens": {"BS": [b"a"]}}, {":token": {"B": b"b"}}, "tokens", ":token")
+    True
+    """
     ((type_, value),) = values[placeholder].items()
     return value not in item.get(name, {}).get(f"{type_}S", ())
 
@@ -189,7 +199,7 @@ TESTS: tuple[tuple[re.Pattern[str], Callable[..., bool]], ...] = (
 
 @lru_cache(maxsize=10_000)
 def tests(condition: str) -> tuple[tuple[Callable[..., bool], tuple[str, ...]], ...]:
-    """Each term of a condition as a test and its arguments."""
+    """Return each term of a condition as a test with its arguments."""
     found = []
     for term in condition.split(" AND ") if condition else ():
         ((match, test),) = ((match, test) for form, test in TESTS if (match := form.fullmatch(term)))
@@ -198,6 +208,11 @@ def tests(condition: str) -> tuple[tuple[Callable[..., bool], tuple[str, ...]], 
 
 
 def holds(condition: str, item: Item, values: Item, names: Mapping[str, str]) -> bool:
+    """Tell whether an item meets a condition; an empty condition always holds.
+
+    >>> holds("attribute_not_exists(pk)", {"pk": {"S": "a"}}, {}, {})
+    False
+    """
     return all(
         test(item, values, *(names.get(each, each) for each in arguments)) for test, arguments in tests(condition)
     )

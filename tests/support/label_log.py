@@ -1,7 +1,7 @@
-"""The label log, replayed the slow way: what the fraud buckets must hold, straight from the words of the definition.
+"""An oracle for the fraud buckets: it replays the label log in the slow way, straight from the definition.
 
-For every transaction every prefix of its log is looked at anew, so nothing here depends on an order of moves, on a row
-or on what a label changed when it came. An entry's parties are the decision's, where a label has come after it.
+It evaluates every prefix of a transaction's log anew. So its result depends on no stored row and on no change that an
+earlier label made. An entry's payer and payee are the decision's, if a label came after the decision.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Entry(NamedTuple):
-    """One label as it arrived; the same one may arrive again. `payee` is None where the type has none."""
+    """One label as it arrived; the same label may arrive again. `payee` is None where the type has no payee."""
 
     transaction_id: str
     payer: str
@@ -25,13 +25,16 @@ class Entry(NamedTuple):
 
 
 def holding(entries: Sequence[Entry], ranking: Sequence[str]) -> Entry:
-    """The latest by time of report, then by rank, then by arrival."""
+    """Return the label that holds: the latest by time of report, then by rank of its source, then by arrival.
+
+    ranking  sources, the lowest first
+    """
     ordered = sorted(range(len(entries)), key=lambda n: (entries[n].reported_at, ranking.index(entries[n].source), n))
     return entries[ordered[-1]]
 
 
 def first_known_as_fraud(entries: Sequence[Entry], ranking: Sequence[str]) -> datetime | None:
-    """Since when the transaction has been held for fraud without interruption; None if it is not now."""
+    """Return the time since which the transaction is known as fraud without interruption; None if it is not fraud now."""
     since = None
     for end in range(1, len(entries) + 1):
         if holding(entries[:end], ranking).label != "fraud":
@@ -42,7 +45,7 @@ def first_known_as_fraud(entries: Sequence[Entry], ranking: Sequence[str]) -> da
 
 
 def buckets(log: Iterable[Entry], ranking: Sequence[str]) -> dict[tuple[str, str], int]:
-    """(account, attribute) of every bucket that is not zero."""
+    """Return the number of frauds in every bucket that is not zero, by account and attribute."""
     said: dict[str, dict[tuple[str, datetime, str], Entry]] = {}
     for entry in log:
         first = said.setdefault(entry.transaction_id, {})

@@ -1,9 +1,8 @@
-"""The oracle: the meaning of every counter, by brute force over the list of all attempts: no items, no updates, no
-order of arrival.
+"""The oracle: it computes every counter by brute force over all attempts, without items, updates or arrival sequence.
 
-Written from the definition alone (docs/architecture.md), sharing nothing with the library but the names of counters, so
-that the two check each other. `python -m tests.support.oracle` prints what the definition costs: how far windows of
-whole buckets are from exact windows, and estimated numbers of counterparties from true ones.
+It is written from the definition alone (docs/architecture.md). It shares only the names of counters with the library,
+so that the two check each other. `python -m tests.support.oracle` prints the price of the definition: how far windows
+of whole buckets are from exact windows, and estimated numbers of counterparties from true ones.
 """
 
 import functools
@@ -21,22 +20,23 @@ DAY, HOUR = 86_400, 3600
 MONTH = 30 * DAY
 
 BUCKETS = {"1m": (10, 6), "1h": (300, 12), "2h": (HOUR, 2), "24h": (HOUR, 24)}
-"""Windows of whole buckets: their width in seconds, and how many, the present one included."""
+"""Windows of whole buckets: a bucket's width in seconds, and the number of buckets, the current one included."""
 
 DAYS = {"2d": 2, "7d": 7, "30d": 30}
-"""Windows of whole days before today; of today the hours so far, but for pairs all of it."""
+"""Windows in days, today included. Of today they have the hours so far; for pairs they have the whole day."""
 
 SECONDS = {"1m": 60, "1h": HOUR, "2h": 2 * HOUR, "24h": DAY, "2d": 2 * DAY, "7d": 7 * DAY, "30d": MONTH}
-"""The exact windows that the bucketed ones stand for."""
+"""The exact windows, in seconds, that the windows of buckets stand for."""
 
 LIVE = dict.fromkeys(("payer", "device", "payee", "instrument"), (DAY, 2)) | {"merchant": (HOUR, 16)}
-"""Of each kind the seconds that one item spans, and how many of them are read, the payment's own included; what is
-older comes from the profiles.
+"""By kind: the seconds that one item spans, and the number of items that are read, the payment's own included.
+
+Older values come from the profiles.
 """
 
 
 def parties(attempt: Transaction) -> dict[str, tuple[str, str]]:
-    """Return (entity, the counterparty that is counted distinctly) by kind."""
+    """Return the entity of each kind, with the counterparty that its distinct counters count."""
     instrument = attempt.type in ("cash_out", "top_up")
     other = attempt.instrument_id if instrument else attempt.payee_id
     assert other is not None
@@ -53,18 +53,28 @@ def parties(attempt: Transaction) -> dict[str, tuple[str, str]]:
 
 @functools.cache
 def slot(name: str) -> int:
+    """Return the slot of a name, from 0 to 126.
+
+    >>> slot("payer-1")
+    107
+    """
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 127
 
 
 def estimate(names: Iterable[str]) -> float:
-    """How many distinct names there are, as far as 127 slots tell, to a hundredth."""
+    """Return the number of distinct names to a hundredth, as estimated from the filled ones of 127 slots.
+
+    >>> estimate(["a", "a", "b"])
+    2.02
+    """
     filled = len({slot(name) for name in names})
     return 615.0 if filled == 127 else round(min(-127 * math.log(1 - filled / 127), 615.0), 2)
 
 
 class Attempts:
-    """All attempts, each distinct body once, and what became known of them; `folded` as if profiles held all that items
-    no longer do.
+    """All attempts, each distinct body once, and the frauds that became known.
+
+    folded  whether attempts older than the live items count, too, as when the profiles hold them
     """
 
     def __init__(self, *, folded: bool = False) -> None:
@@ -74,7 +84,7 @@ class Attempts:
         self._frauds: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
 
     def accept(self, attempt: Transaction) -> bool:
-        """Add one attempt; False when it is there already."""
+        """Add one attempt. Return False when it is there already."""
         if attempt.identity in self._identities:
             return False
         self._identities.add(attempt.identity)
@@ -83,11 +93,11 @@ class Attempts:
         return True
 
     def learn(self, role: str, account: str, known_at: datetime, change: int = 1) -> None:
-        """From `known_at` on the account was held to have paid, or to have been paid, one fraud more or less."""
+        """Change the number of frauds of an account, as payer or as payee (`role`), from `known_at` on."""
         self._frauds[role, account].append((math.floor(known_at.timestamp()), change))
 
     def measure(self, attempt: Transaction) -> dict[str, float]:
-        """Every counter, as the definition has it."""
+        """Return every counter of an attempt by name, as the definition says."""
         now = math.floor(attempt.occurred_at.timestamp())
         values: dict[str, float] = {}
         for kind in LIVE:
@@ -102,7 +112,7 @@ class Attempts:
         return values
 
     def exact(self, attempt: Transaction, kind: str, window: str) -> tuple[int, int, int]:
-        """(count, sum, distinct) over the exact seconds before the attempt, itself included."""
+        """Return count, sum and distinct over the exact seconds before the attempt, the attempt itself included."""
         now = attempt.occurred_at - timedelta(seconds=SECONDS[window])
         entity, _ = parties(attempt)[kind]
         rows = [row for row in self._by_entity[kind, entity] if now < row[1].occurred_at <= attempt.occurred_at]
@@ -150,7 +160,7 @@ def _entity(kind: str, rows: Sequence[tuple[int, Transaction, str]], now: int) -
 
     own = now // 10
     period, _ = LIVE[kind]
-    # The payment's own item in buckets of ten seconds, what came before it in hours.
+    # In the payment's own item times are known to ten seconds, in older items to the hour.
     before = [
         second - second % (10 if second // period == now // period else HOUR)
         for second, _, _ in rows
@@ -173,7 +183,7 @@ def _pair(rows: Sequence[tuple[int, Transaction, str]], now: int) -> dict[str, f
 
 
 def _frauds(role: str, known: Iterable[tuple[int, int]], now: int) -> dict[str, float]:
-    """By the day on which it became known, today's included; nothing of the payment's future."""
+    """Return the fraud counters, by the day on which a fraud became known: today counts, later days do not."""
     ages = [(now // DAY - second // DAY, change) for second, change in known]
     return {
         f"{role}_frauds_{window}": sum(change for age, change in ages if 0 <= age < days)
@@ -182,9 +192,10 @@ def _frauds(role: str, known: Iterable[tuple[int, int]], now: int) -> dict[str, 
 
 
 def errors(payments: int, days: int = 33, people: int = 800) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """(defined, exact) values by aggregation and window, of every payment of the last day of a random crowd's month.
+    """Return pairs of (defined, exact) values by aggregation and window, for a random crowd's payments of a month.
 
-    In event order, as the counters meet them; payer, device, payee and merchant together.
+    The pairs are of every payment of the last day; payer, device, payee and merchant are taken together. Payments come
+    in event order, as the counters meet them.
     """
     rng = random.Random(7)
     attempts = Attempts(folded=True)
@@ -205,7 +216,11 @@ def errors(payments: int, days: int = 33, people: int = 800) -> dict[tuple[str, 
 
 
 def relative(pairs: Iterable[tuple[float, float]]) -> float:
-    """Sum of absolute differences over the sum of exact values."""
+    """Return the sum of absolute differences over the sum of exact values.
+
+    >>> relative([(9.0, 10.0), (31.0, 30.0)])
+    0.05
+    """
     differences, total = zip(*((abs(defined - exact), exact) for defined, exact in pairs), strict=True)
     return math.fsum(differences) / math.fsum(total)
 

@@ -1,4 +1,4 @@
-"""Payments for tests: a valid body with whatever a test cares about put over it, and crowds of random ones."""
+"""Payments for tests: a valid body in which a test replaces the fields that it is about, and random crowds of payments."""
 
 import json
 import random
@@ -16,11 +16,15 @@ SIDES_OF_TYPE: dict[str, dict[str, str | None]] = {
     "cash_out": {"type": "cash_out", "payee_id": None, "instrument_id": "instrument-1"},
     "top_up": {"type": "top_up", "payee_id": None, "instrument_id": "instrument-1"},
 }
-"""The fields that each type needs over `body`."""
+"""The fields of `body` to replace for each type of payment."""
 
 
 def body(**fields: Any) -> dict[str, Any]:
-    """The JSON of POST /decisions as a dictionary; a field given as None is left out."""
+    """Return the body of POST /decisions as a dictionary. A field that is given as None is left out.
+
+    >>> body(amount=7)["amount"], "device_id" in body(device_id=None)
+    (7, False)
+    """
     payment = {
         "transaction_id": "t-1",
         "type": "p2p",
@@ -35,12 +39,12 @@ def body(**fields: Any) -> dict[str, Any]:
 
 
 def payment(**fields: Any) -> Transaction:
-    """A parsed payment; `occurred_at` may be a datetime."""
+    """Return a parsed payment; `occurred_at` may be a datetime."""
     return Transaction.model_validate_json(json.dumps(body(**fields), default=utc))
 
 
 def crowd_payment(rng: random.Random, moment: datetime, number: int, people: int = 40) -> Transaction:
-    """Draw one payment among `people`; the first pay and are paid most, so some items are busy, many nearly empty."""
+    """Draw one payment among `people`. Low numbers occur most, so a few items are busy and many are nearly empty."""
 
     def one_of(name: str, count: int) -> str:
         return f"{name}-{int(count * rng.random() ** 2)}"
@@ -64,10 +68,10 @@ def crowd_payment(rng: random.Random, moment: datetime, number: int, people: int
 
 
 def arrivals(rng: random.Random, rounds: int, size: int, start: datetime = NOON) -> list[list[Transaction]]:
-    """Payments as they may arrive, in rounds five hours apart: within a round from 12 hours late to 5 minutes ahead.
+    """Draw payments in the sequence in which they arrive: `rounds` of `size` payments, five hours apart.
 
-    A third lie seconds from another one, some on the very limits, and every tenth repeats one that is still young
-    enough to be counted.
+    In a round they are from 12 hours late to 5 minutes ahead. A third of them are seconds from another payment, some
+    are exactly on these limits, and every tenth repeats a payment that is still young enough to be counted.
     """
     known: list[Transaction] = []
     arriving = []
@@ -79,14 +83,14 @@ def arrivals(rng: random.Random, rounds: int, size: int, start: datetime = NOON)
             if young and rng.random() < 0.1:
                 this_round.append(rng.choice(young))
                 continue
-            moment = now + MAX_AHEAD - rng.random() * (MAX_AGE + MAX_AHEAD)
+            at = now + MAX_AHEAD - rng.random() * (MAX_AGE + MAX_AHEAD)
             if young and rng.random() < 1 / 3:
                 near = rng.choice(young).occurred_at + timedelta(seconds=rng.uniform(-20, 20))
-                moment = min(max(near, now - MAX_AGE), now + MAX_AHEAD)
+                at = min(max(near, now - MAX_AGE), now + MAX_AHEAD)
             elif rng.random() < 0.02:
-                moment = rng.choice((now - MAX_AGE, now + MAX_AHEAD, now.replace(hour=0)))
-                moment = max(moment, now - MAX_AGE)
-            this_round.append(crowd_payment(rng, moment, number))
+                at = rng.choice((now - MAX_AGE, now + MAX_AHEAD, now.replace(hour=0)))
+                at = max(at, now - MAX_AGE)
+            this_round.append(crowd_payment(rng, at, number))
             young.append(this_round[-1])
         known += this_round
         arriving.append(this_round)

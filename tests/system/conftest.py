@@ -1,4 +1,4 @@
-"""One account in a box for all system tests: it takes seconds to come up, and tests keep apart by their identifiers."""
+"""One account in a box for all system tests. It takes seconds to start, so tests share it and use their own ids."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""`make acceptance` in small: 300 payments of each world by API, through one shard with crashes, and out of order."""
+"""`make acceptance` in small: 300 payments of each scenario by API, through one shard with crashes, and shuffled."""
 
 import random
 from collections import Counter
@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the handbook's columns, 40 customers at 30 terminals; its own data is not part of this project."""
     rng, days = random.Random(4), (HANDBOOK_DAY - handbook.EPOCH.date()).days
     times = [rng.randrange(days * DAY) for _ in range(3_000)]
-    times += [days * DAY + rng.randrange(16 * 3600) for _ in range(PAYMENTS)]  # the day before is folded meanwhile
+    times += [days * DAY + rng.randrange(16 * 3600) for _ in range(PAYMENTS)]  # the day before is folded by then
     columns = {
         "tx_id": list(range(len(times))),
         "t": times,
@@ -44,13 +44,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def started(data: Path) -> Iterator[dict[str, doors.Started]]:
-    """Both worlds on their way, two boxes at a time."""
+    """Both scenarios started, two boxes at a time."""
     with doors.pool() as boxes:
-        worlds = simulated(PAYMENTS), from_handbook(data, PAYMENTS)
-        yield {world.name: doors.start(world, boxes) for world in worlds}
+        scenarios = simulated(PAYMENTS), from_handbook(data, PAYMENTS)
+        yield {scenario.name: doors.start(scenario, boxes) for scenario in scenarios}
 
 
-def test_simulated_payments_are_decided_alike_by_every_way(started, capsys: pytest.CaptureFixture[str]):
+def test_simulated_payments_get_the_same_decisions_by_every_way(started, capsys: pytest.CaptureFixture[str]):
     assert doors.judge(started["simulator"])
     printed = capsys.readouterr().out
     assert f"{PAYMENTS} payments decided by API, 0 errors, 0 lost, 0 decided twice, 0 degraded; 0 feature" in printed
@@ -58,10 +58,10 @@ def test_simulated_payments_are_decided_alike_by_every_way(started, capsys: pyte
     assert f"{PAYMENTS} payments shuffled within 10 minutes, 5% delivered twice; 0 decided twice, 0 of" in printed
 
 
-def test_imported_payments_go_on_from_their_history(started, capsys: pytest.CaptureFixture[str]):
-    world = started["handbook"].world
-    assert len(world.history) > 2_000
-    assert len(world.confirmed) > 3
+def test_imported_payments_continue_from_their_history(started, capsys: pytest.CaptureFixture[str]):
+    scenario = started["handbook"].world
+    assert len(scenario.history) > 2_000
+    assert len(scenario.confirmed) > 3
     assert doors.judge(started["handbook"])
     assert "0 feature vectors differ from offline" in capsys.readouterr().out
 
@@ -74,7 +74,7 @@ def test_labels_of_the_handbook_never_reach_a_payment(data: Path):
     assert all(row.reported_at.isoformat() > row.transaction["occurred_at"] for row in imported)
 
 
-# ---- the claims themselves: none of them overlooks what it is there to find ----------------------------------------
+# ---- the checks themselves: each of them finds the faults that it is there to find ---------------------------------
 
 WORLD = simulated(3)
 IDS = [payment["transaction_id"] for payment in WORLD.payments]
@@ -101,7 +101,7 @@ def test_parity_fails_for_features_errors_degraded_and_missing_decisions():
     assert not doors.parity(WORLD, TOLD, without(LEFT, IDS[0]), EXPECTED)
 
 
-def test_only_a_payment_in_flight_at_a_crash_may_be_decided_otherwise(capsys: pytest.CaptureFixture[str]):
+def test_only_a_payment_in_flight_at_a_crash_may_be_decided_differently(capsys: pytest.CaptureFixture[str]):
     in_flight = [frozenset({id_}) for id_ in IDS]
     assert len(in_flight) == doors.CRASHES
     differs = replace(LEFT, outcomes=LEFT.outcomes | {IDS[0]: OTHER})
@@ -124,25 +124,25 @@ def test_one_counter_that_differs_or_is_missing_fails():
 
 
 def without(left: Left, id_: str) -> Left:
-    """Return the traces of a run without one decision."""
+    """Return the result of a run without one decision."""
     return replace(left, outcomes={other: outcome for other, outcome in left.outcomes.items() if other != id_})
 
 
-# ---- worlds --------------------------------------------------------------------------------------------------------
+# ---- scenarios -----------------------------------------------------------------------------------------------------
 
 
-def test_frauds_are_told_between_the_payments_before_and_after_they_become_known(data: Path):
-    world = from_handbook(data, PAYMENTS)
-    steps = world.steps()
-    assert [step for step in steps if not isinstance(step, Confirmed)] == world.payments
+def test_frauds_are_reported_between_the_payments_before_and_after_they_become_known(data: Path):
+    scenario = from_handbook(data, PAYMENTS)
+    steps = scenario.steps()
+    assert [step for step in steps if not isinstance(step, Confirmed)] == scenario.payments
     times = [step.at if isinstance(step, Confirmed) else occurred_at(step) for step in steps]
     assert times == sorted(times)
-    assert all("payer_id" in step.order for step in world.confirmed)
+    assert all("payer_id" in step.order for step in scenario.confirmed)
 
 
-def test_history_holds_every_earlier_payment_of_those_who_occur(data: Path):
-    world = from_handbook(data, 20)
-    accounts = {payment[side] for payment in world.payments for side in ("payer_id", "payee_id")}
+def test_history_holds_every_earlier_payment_of_the_accounts_that_occur(data: Path):
+    scenario = from_handbook(data, 20)
+    accounts = {payment[side] for payment in scenario.payments for side in ("payer_id", "payee_id")}
     midnight = datetime.combine(HANDBOOK_DAY, time(), UTC)
     earlier = list(handbook.read(data, handbook.EPOCH.date(), None, midnight))
     assert max(occurred_at(each.transaction) for each in earlier) < midnight
@@ -151,5 +151,5 @@ def test_history_holds_every_earlier_payment_of_those_who_occur(data: Path):
         for each in earlier
         if not accounts.isdisjoint((each.transaction["payer_id"], each.transaction["payee_id"]))
     ]
-    assert list(world.history) == own
+    assert list(scenario.history) == own
     assert len(own) < len(earlier)

@@ -1,4 +1,4 @@
-"""The account in a box is what template.yaml says: its tables, its routes, its functions, one process tree."""
+"""The account in a box has the tables, routes and functions of template.yaml, and ends with all its processes."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_tables_are_those_of_the_template(box: Box) -> None:
     assert index["IndexName"] == "fold"
 
 
-def test_functions_are_given_what_the_template_gives_them(box: Box) -> None:
+def test_functions_get_the_variables_and_the_code_of_the_template(box: Box) -> None:
     for function in box.stack.functions:
         assert function.environment["COUNTERS_TABLE"] == "CountersTable"
         assert function.environment["AWS_ENDPOINT_URL"] == box.endpoint_url
@@ -86,7 +86,7 @@ def test_payment_is_decided_repeated_and_found(box: Box) -> None:
     assert box.client("dynamodb").get_item(TableName="DecisionsTable", Key={"pk": {"S": "box-1"}})["Item"]
 
 
-def test_no_log_names_a_person_an_address_or_what_the_caller_attached(box: Box) -> None:
+def test_no_log_has_a_name_an_address_or_metadata(box: Box) -> None:
     now = box.clock.instant or START
     secrets = {
         "payer_name": "Nomura-Secret",
@@ -118,7 +118,7 @@ def test_value_is_put_on_the_deny_list_and_taken_off(box: Box) -> None:
 
 def test_function_may_do_what_its_role_allows_and_nothing_else(box: Box) -> None:
     function = boto3.Session("DecisionApi", "any", region_name=REGION).client("dynamodb", endpoint_url=box.endpoint_url)
-    key = {"pk": {"S": "nobody"}}
+    key = {"pk": {"S": "absent"}}
     assert "Item" not in function.get_item(TableName="DecisionsTable", Key=key)
     writes: list[dict[str, Any]] = [{"Put": {"TableName": "AuditTable", "Item": key | {"sk": {"S": "x"}}}}]
     for forbidden in (
@@ -134,23 +134,23 @@ def test_function_may_do_what_its_role_allows_and_nothing_else(box: Box) -> None
     assert "DecisionApi is not authorized to perform: dynamodb:Scan" in (box.logs / "emulator.log").read_text()
 
 
-def test_no_update_is_lost_when_many_meet_in_one_item(box: Box) -> None:
+def test_no_update_is_lost_when_many_threads_update_one_item(box: Box) -> None:
     def add(number: int) -> None:
         dynamodb.update_item(
             TableName="CountersTable",
             Key={"pk": {"S": "meeting"}, "sk": {"S": "point"}},
-            UpdateExpression="ADD payments :one, marks :mark",
-            ExpressionAttributeValues={":one": {"N": "1"}, ":mark": {"BS": [number.to_bytes(2)]}},
+            UpdateExpression="ADD payments :one, tokens :token",
+            ExpressionAttributeValues={":one": {"N": "1"}, ":token": {"BS": [number.to_bytes(2)]}},
         )
 
     dynamodb = box.client("dynamodb")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(add, range(200)))
     item = dynamodb.get_item(TableName="CountersTable", Key={"pk": {"S": "meeting"}, "sk": {"S": "point"}})["Item"]
-    assert (item["payments"]["N"], len(item["marks"]["BS"])) == ("200", 200)
+    assert (item["payments"]["N"], len(item["tokens"]["BS"])) == ("200", 200)
 
 
-def test_every_type_of_value_comes_back_as_it_went(box: Box) -> None:
+def test_every_type_of_value_is_read_as_it_was_written(box: Box) -> None:
     scalars: dict[str, Any] = {
         "s": {"S": ""},
         "n": {"N": "1.5"},
@@ -171,7 +171,7 @@ def test_every_type_of_value_comes_back_as_it_went(box: Box) -> None:
     assert dynamodb.delete_item(TableName="ProfilesTable", Key=key, ReturnValues="ALL_OLD")["Attributes"] == item
 
 
-def test_resource_that_the_emulator_cannot_make_is_named(tmp_path: Path) -> None:
+def test_error_names_a_resource_that_the_emulator_cannot_create(tmp_path: Path) -> None:
     template = tmp_path / "template.yaml"
     template.write_text(UNKNOWN_RESOURCE)
     with (
@@ -183,7 +183,7 @@ def test_resource_that_the_emulator_cannot_make_is_named(tmp_path: Path) -> None
 
 @contextmanager
 def running(scratch: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
-    variables = os.environ | {"TMPDIR": str(scratch)}  # who is killed cannot tidy up
+    variables = os.environ | {"TMPDIR": str(scratch)}  # a killed process leaves its files
     with subprocess.Popen(
         [sys.executable, "-m", *command], env=variables, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -195,7 +195,7 @@ def running(scratch: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_every_process_ends_however_its_parent_does(end: signal.Signals, tmp_path: Path) -> None:
+def test_all_processes_end_when_the_box_is_stopped_or_killed(end: signal.Signals, tmp_path: Path) -> None:
     with running(tmp_path, "local", "--port", "0") as up:
         assert up.stdout is not None
         printed = "".join(iter(up.stdout.readline, "up: end it with Ctrl-C\n"))

@@ -1,4 +1,4 @@
-"""Execution environments behave as Lambda's: own process, own variables, one event at a time, reused while alive."""
+"""Execution environments behave as Lambda's do: own process, own variables, one event at a time, reused while alive."""
 
 import os
 import sys
@@ -73,7 +73,7 @@ def environments(function: Function, log: Path) -> Iterator[Environments]:
         yield running
 
 
-def test_handler_sees_the_templates_variables_and_lambdas_and_none_of_ours(
+def test_handler_sees_the_variables_of_the_template_and_of_lambda_and_no_others(
     environments: Environments, function: Function, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "ours")
@@ -110,17 +110,17 @@ def test_answer_that_is_no_json_is_a_function_error(environments: Environments) 
         environments.invoke("Doors", {"do": "unserialisable"})
 
 
-def test_protocol_is_out_of_the_handlers_reach(environments: Environments) -> None:
+def test_handler_cannot_read_the_events_of_the_protocol(environments: Environments) -> None:
     assert environments.invoke("Doors", {"do": "read"}) == ""
 
 
-def test_events_at_the_same_time_meet_in_different_environments(environments: Environments, tmp_path: Path) -> None:
+def test_events_at_the_same_time_go_to_different_environments(environments: Environments, tmp_path: Path) -> None:
     fifos = [tmp_path / str(number) for number in range(3)]
     for fifo in fifos:
         os.mkfifo(fifo)
     with ThreadPoolExecutor(len(fifos)) as threads:
         waiting = [threads.submit(environments.invoke, "Doors", {"do": "meet", "fifo": str(fifo)}) for fifo in fifos]
-        for fifo in fifos:  # opening a pipe waits for its reader, so each handler is in the middle of its event by now
+        for fifo in fifos:  # opening a pipe waits for its reader, so by now each handler is in the middle of its event
             fifo.write_text(fifo.name)
         answers = [one.result() for one in waiting]
     assert [word for _, word in answers] == ["0", "1", "2"]
@@ -128,7 +128,7 @@ def test_events_at_the_same_time_meet_in_different_environments(environments: En
     assert len(fifos) <= CAP
 
 
-def test_context_is_lambdas(environments: Environments) -> None:
+def test_context_has_the_name_memory_and_remaining_time_of_the_function(environments: Environments) -> None:
     assert environments.invoke("Doors", {"do": "identify"}) == ["Doors", "512", True]
 
 
@@ -158,7 +158,7 @@ def test_environments_end_with_the_block(function: Function, tmp_path: Path) -> 
 
 
 def test_host_needs_nothing_but_the_standard_library() -> None:
-    from local.lambdas import host  # noqa: PLC0415 - the process's own module, looked into
+    from local.lambdas import host  # noqa: PLC0415 - the module of the process, inspected here
 
     names = {name.partition(".")[0] for name in vars(host) if not name.startswith("_")}
     modules = {vars(host)[name].__name__ for name in names if type(vars(host)[name]) is type(sys)}

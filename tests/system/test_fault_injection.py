@@ -1,6 +1,4 @@
-"""Everything fails, at the size that every commit can afford; `python -m tests.acceptance.fault_injection` runs it
-large.
-"""
+"""Fault injection at a size for every commit; `python -m tests.acceptance.fault_injection` runs the large one."""
 
 import pytest
 
@@ -27,7 +25,7 @@ def test_no_payment_is_decided_twice(figures):
     assert figures.ambiguous == 0
 
 
-def test_no_error_reaches_a_caller_but_the_one_that_says_try_again(figures):
+def test_the_only_error_that_reaches_a_caller_says_try_again(figures):
     assert figures.unhandled == 0, figures.happened
     assert figures.undecided > PAYMENTS / 10
 
@@ -43,15 +41,15 @@ def test_a_decision_names_exactly_the_parts_that_were_missing(figures):
     assert figures.degraded["profile"] > 0
 
 
-def test_everything_that_may_fail_did(figures):
+def test_every_kind_of_fault_happened(figures):
     faults = [*SHARES, *(f"endpoint asked while {phase}" for phase in PHASES), "table went away"]
     assert [name for name in faults if figures.happened[name] < 3] == []
     killed = [f"killed {when} {step}" for when in ("before", "after") for step in STEPS]
-    assert [moment for moment in killed if not figures.happened[moment]] == []
+    assert [kill for kill in killed if not figures.happened[kill]] == []
     assert figures.happened["batches that began again"] > 10
 
 
-def test_a_seed_is_a_history():
+def test_the_same_seed_gives_the_same_run():
     first, again, other = run(100, 1), run(100, 1), run(100, 2)
     assert first == again != other
     assert (other.wrong_items, other.wrong_values, other.ambiguous, other.unhandled, other.overdue, other.lies) == (

@@ -1,6 +1,4 @@
-"""Forty-five days at the size that every commit can afford; `python -m tests.acceptance.forty_five_days` runs them
-large.
-"""
+"""Forty-five days at a size for every commit; `python -m tests.acceptance.forty_five_days` runs the large ones."""
 
 from datetime import timedelta
 
@@ -24,14 +22,14 @@ def test_online_offline_and_oracle_are_equal_whatever_happens_to_the_fold(figure
     assert all(number > 5 for number in figures.happened.values()), figures.happened
 
 
-def test_they_are_equal_where_ticks_move_idle_slices_on_without_a_worker(figures):
+def test_online_offline_and_oracle_are_equal_when_ticks_advance_idle_slices_without_a_worker(figures):
     quiet = run(PAYERS, every=5)
     assert quiet.differences == {}
     assert quiet.payments > DAYS * PAYERS / 5
     assert quiet.happened["periods of a slice folded"] < figures.happened["periods of a slice folded"] / 2
 
 
-def test_fold_that_is_stopped_degrades_instead_of_lying(figures):
+def test_wrong_values_are_marked_as_degraded_while_the_fold_is_stopped(figures):
     assert figures.wrong > 20
     assert figures.stale >= figures.wrong
     assert figures.astray < figures.stale / 20

@@ -180,7 +180,7 @@ def signed(
     return request
 
 
-def test_signed_request_tells_who_signed(gateway: Gateway) -> None:
+def test_event_of_a_signed_request_names_the_key_that_signed(gateway: Gateway) -> None:
     with Client(gateway.url, KEY) as client:
         answers = [client.request("POST", path, b"{}") for path in ("/signed/a", "/signed/a%20b?x=2&a=1")]
     for answer in answers:
@@ -227,7 +227,7 @@ def test_signature_is_good_for_five_minutes(gateway: Gateway, monkeypatch: pytes
         assert ask(gateway, "POST", "/signed/a", b"", dict(request.headers.items()))[0] == status
 
 
-def test_curl_signs_for_itself(gateway: Gateway) -> None:
+def test_request_that_curl_has_signed_is_accepted(gateway: Gateway) -> None:
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("no curl here")
@@ -243,7 +243,7 @@ def token(issuer: Issuer = ISSUER, **claims: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {issuer.token(given)}"}
 
 
-def test_token_tells_its_claims_as_strings(gateway: Gateway) -> None:
+def test_claims_of_a_token_reach_the_function_as_strings(gateway: Gateway) -> None:
     headers = token(groups=["a", "b"], email_verified=True, scope="cases.read other")
     claims = event(ask(gateway, "GET", "/scoped", headers=headers))["requestContext"]["authorizer"]["jwt"]
     assert claims["claims"].items() >= {"sub": "ann", "groups": "[a b]", "email_verified": "true"}.items()
@@ -282,12 +282,12 @@ def test_token_without_any_scope_of_the_route_is_forbidden(gateway: Gateway) -> 
     assert 'error="insufficient_scope"' in headers["www-authenticate"]
 
 
-def test_authoriser_that_cannot_be_enforced_is_refused() -> None:
+def test_authoriser_that_the_box_cannot_enforce_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="GET /x"):
         Authorisers(KEY, ISSUER).of(Route("GET", "/x", "echo", {"type": "http"}))
 
 
-def test_event_clock_moves_forward_only_and_leaves_no_trace(gateway: Gateway, clock: EventClock) -> None:
+def test_event_clock_only_moves_forward_and_its_header_is_not_in_the_event(gateway: Gateway, clock: EventClock) -> None:
     assert clock.instant is None
     assert json.loads(ask(gateway, "POST", "/open")[1])["instant"] is None
     seen = []
@@ -300,5 +300,5 @@ def test_event_clock_moves_forward_only_and_leaves_no_trace(gateway: Gateway, cl
 
 
 @pytest.mark.parametrize("said", ["yesterday", "2018-04-25T10:00:00"])
-def test_event_clock_wants_a_time_with_an_offset(gateway: Gateway, said: str) -> None:
+def test_event_clock_needs_a_time_with_an_offset(gateway: Gateway, said: str) -> None:
     assert ask(gateway, "POST", "/open", headers={CLOCK_HEADER: said})[0] == 400

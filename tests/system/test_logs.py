@@ -1,4 +1,4 @@
-"""Personal data stays where it is kept: all that functions, bus and queue say is searched for it."""
+"""Personal data stays in the tables: the logs of functions, the events of the bus and the queue are searched for it."""
 
 import base64
 import json
@@ -14,15 +14,15 @@ from local.box import Box
 PERSON = {"payer_name": "Secret 花子", "ip": "203.0.113.98", "metadata": {"secret-name": "secret-value"}}
 IDS = {"payer_id": "secret-payer", "payee_id": "secret-payee", "device_id": "secret-device"}
 NEVER = ("secret", "花子", "\\u82b1", PERSON["ip"])
-"""In no log line and no reason; `secret` in any spelling."""
+"""Words that no log line and no reason may have; `secret` in upper or lower case."""
 
 ON_THE_BUS = ("secret-name", "secret-value", "secret-device", "花子", "\\u82b1", PERSON["ip"])
-"""In no event: those concern the two accounts, so they name them, and nothing else of them."""
+"""Words that no event may have. Events are about the two accounts, so they have their ids and nothing else of them."""
 
 
 @pytest.fixture
 def box(box: Box) -> Iterator[Box]:
-    """The box with a queue behind its bus that keeps every event."""
+    """The box, with a queue that gets every event of its bus."""
     environment, sqs, bus = box.stack.functions[0].environment, box.client("sqs"), box.client("events")
     url = sqs.create_queue(QueueName="log-scan")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

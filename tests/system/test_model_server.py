@@ -1,4 +1,4 @@
-"""The endpoint scorer against the box's model server: the same decisions as with the embedded model, or by it."""
+"""The endpoint scorer with the box's model server: its scores equal the embedded model's, which also replaces it."""
 
 import json
 import time
@@ -19,7 +19,7 @@ from local.sagemaker.endpoint import EndpointError, ModelServer
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VECTORS = list(features.probed())
 WAIT_S = 30.0
-"""For what is not about time: a machine may be busy."""
+"""The scoring budget of tests that are not about time, because the machine may be busy."""
 
 
 def endpoint(server: ModelServer) -> scorer.Endpoint:
@@ -32,11 +32,11 @@ def causes(printed: str) -> list[str]:
 
 
 @pytest.fixture
-def patient(monkeypatch) -> None:
+def long_budget(monkeypatch) -> None:
     monkeypatch.setattr(scorer, "BUDGET_S", WAIT_S)
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_budget")
 def test_an_endpoint_scores_as_the_embedded_model_does(tmp_path):
     with ModelServer(tmp_path / "log") as server:
         answered = endpoint(server).score(VECTORS)
@@ -47,7 +47,7 @@ def test_an_endpoint_scores_as_the_embedded_model_does(tmp_path):
         assert dict(found) == pytest.approx(dict(expected), abs=1e-5)
 
 
-def test_it_is_healthy_and_answers_where_the_container_does(tmp_path):
+def test_the_server_has_the_health_check_and_the_paths_of_the_container(tmp_path):
     with ModelServer(tmp_path / "log") as server:
         with urllib.request.urlopen(f"{server.url}/ping") as ping:  # noqa: S310 - our own server
             assert (ping.status, ping.read()) == (200, b"")
@@ -59,7 +59,7 @@ def test_it_is_healthy_and_answers_where_the_container_does(tmp_path):
             urllib.request.urlopen(f"{server.url}/endpoints/x", b"[]")  # noqa: S310
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("long_budget")
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [("garbled", "garbled"), ("foreign", "foreign"), ("failing", "ModelError"), ("dead", "ConnectionAbortedError")],
@@ -90,13 +90,13 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
 
 @pytest.fixture(scope="module")
 def asking() -> Iterator[Box]:
-    """A second box, whose functions ask the endpoint."""
+    """A second box, whose functions score with the endpoint."""
     with Box(parameters={"Scorer": "endpoint"}) as running:
         yield running
 
 
 def decide(client: Client, now: datetime, number: int) -> dict[str, Any]:
-    """One payment that the model objects to: a high amount, to a stranger, at night."""
+    """Decide a payment with a high score: a high amount, to a new payee, at night."""
     body = {
         "transaction_id": f"model-{number}",
         "type": "p2p",
@@ -114,7 +114,7 @@ def decide(client: Client, now: datetime, number: int) -> dict[str, Any]:
 
 
 def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
-    """Whether two decisions agree in all but what a clock or the last bits of a sum decide."""
+    """Tell whether two decisions agree, apart from times and the last bits of sums."""
     assert found["score"] == pytest.approx(expected["score"], abs=1e-6)
     for one, other in zip(found["reasons"], expected["reasons"], strict=True):
         assert one["contribution"] == pytest.approx(other["contribution"], abs=2e-4)
@@ -123,7 +123,7 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
     return found | apart == expected | apart
 
 
-def test_a_payment_is_decided_alike_by_the_endpoint_and_without_it(box, asking):
+def test_a_payment_gets_the_same_decision_with_and_without_the_endpoint(box, asking):
     now = box.clock.instant or START
     with box.connect() as embedded:
         expected = [decide(embedded, now, number) for number in range(6)]

@@ -1,4 +1,4 @@
-"""The pump does with events what Lambda's guide says of event source mappings, and EventBridge's of rules."""
+"""The pump handles events as Lambda's guide says of event source mappings, and EventBridge's guide of rules."""
 
 import json
 import threading
@@ -57,7 +57,7 @@ number = count()
 
 
 class Handler:
-    """A function in this process: `answer` is what it does with an event."""
+    """A function in this process: `answer` handles an event and returns the result."""
 
     def __init__(self, answer: Callable[[Any], Any] = lambda _: None) -> None:
         self.answer = answer
@@ -75,7 +75,7 @@ class Handler:
 
 
 def texts(event: Any) -> list[str]:
-    """Return the texts of a batch's records, of whatever source."""
+    """Return the texts of a batch's records, from a stream or a queue."""
     return [record["kinesis"]["partitionKey"] if "kinesis" in record else record["body"] for record in event["Records"]]
 
 
@@ -86,7 +86,7 @@ def sequences(event: Any) -> dict[str, str]:
 
 
 def refusing(*poison: str) -> Callable[[Any], Any]:
-    """Raises when a batch holds one of these."""
+    """Return a handler that raises when a batch holds one of these texts."""
 
     def answer(event: Any) -> None:
         if set(poison) & set(texts(event)):
@@ -96,7 +96,7 @@ def refusing(*poison: str) -> Callable[[Any], Any]:
 
 
 def reporting(*failing: str) -> Callable[[Any], Any]:
-    """Reports these as failed."""
+    """Return a handler that reports the records with these texts as failed."""
 
     def answer(event: Any) -> Any:
         found = sequences(event)
@@ -175,7 +175,7 @@ def test_settings_are_those_of_the_template(account: Emulator) -> None:
     ]
 
 
-def test_setting_that_is_not_played_is_refused(tmp_path: Path) -> None:
+def test_setting_that_the_box_cannot_play_is_refused(tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text(TEMPLATE.replace("BatchSize: 7", "TumblingWindowInSeconds: 7"))
     with (
         pytest.raises(UnsupportedError, match="TumblingWindowInSeconds"),
@@ -184,7 +184,7 @@ def test_setting_that_is_not_played_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_shard_is_handed_over_in_order_in_batches_no_larger_than_asked_for(account: Emulator, stream: str) -> None:
+def test_shard_is_handed_over_in_order_in_batches_of_the_asked_size_at_most(account: Emulator, stream: str) -> None:
     put(account, stream, *"abcdefg")
     handler = pumped(account, Handler(), EventMapping("f", stream, batch_size=3))
     assert handler.batches == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
@@ -221,7 +221,7 @@ def test_only_new_records_are_read_when_the_mapping_starts_at_the_latest(account
     assert handler.batches == [["after"]]
 
 
-def test_records_that_no_filter_wants_pass_by(account: Emulator, stream: str) -> None:
+def test_records_that_no_filter_wants_are_skipped(account: Emulator, stream: str) -> None:
     put(account, stream, "a", data=b'{"kind": "wanted"}')
     put(account, stream, "b", data=b'{"kind": "other"}')
     put(account, stream, "c", data=b"no JSON")
@@ -247,7 +247,7 @@ def test_answer_that_names_no_record_of_the_batch_is_complete_failure(
     assert pumped(account, handler, EventMapping("f", stream, reports=True, retries=1)).batches == [["a", "b"]] * 2
 
 
-def test_answer_means_nothing_unless_the_mapping_asks_for_it(account: Emulator, stream: str) -> None:
+def test_answer_is_ignored_unless_the_mapping_asks_for_it(account: Emulator, stream: str) -> None:
     put(account, stream, "a", "b")
     assert pumped(account, Handler(reporting("a")), EventMapping("f", stream)).batches == [["a", "b"]]
 
@@ -259,7 +259,7 @@ def test_batch_restarts_from_the_lowest_failed_record(account: Emulator, stream:
     assert handler.batches == [["a", "b", "c", "d", "e"], ["c", "d", "e"]]
 
 
-def test_what_was_done_before_the_failed_record_does_not_use_up_its_retries(account: Emulator, stream: str) -> None:
+def test_retries_are_counted_anew_when_another_record_is_the_first_to_fail(account: Emulator, stream: str) -> None:
     put(account, stream, *"abc")
     failing = {3: reporting("b"), 2: reporting("c"), 1: reporting()}
     handler = Handler(lambda event: failing[len(event["Records"])](event))
@@ -289,7 +289,7 @@ def test_without_a_split_the_whole_batch_is_given_up(account: Emulator, stream: 
     assert handler.batches == [["a", "b", "c", "d"]] * 2
 
 
-def test_queue_is_told_where_the_given_up_records_stood(account: Emulator, stream: str) -> None:
+def test_queue_gets_the_place_of_the_records_that_were_given_up(account: Emulator, stream: str) -> None:
     url, arn = queue(account)
     put(account, stream, *"abc")
     pumped(account, Handler(refusing("b")), EventMapping("f", stream, retries=1, on_failure=arn))
@@ -304,7 +304,7 @@ def test_queue_is_told_where_the_given_up_records_stood(account: Emulator, strea
     assert "payload" not in told
 
 
-def test_bucket_is_given_the_whole_invocation(account: Emulator, stream: str) -> None:
+def test_bucket_gets_the_whole_invocation(account: Emulator, stream: str) -> None:
     bucket = f"bucket-{next(number)}"
     account.client("s3").create_bucket(Bucket=bucket)
     put(account, stream, *"abcd", data=b"content")
@@ -318,7 +318,7 @@ def test_bucket_is_given_the_whole_invocation(account: Emulator, stream: str) ->
     assert told["KinesisBatchInfo"]["batchSize"] == 1
 
 
-def test_record_past_its_age_is_given_up_unseen(account: Emulator, stream: str) -> None:
+def test_record_that_is_too_old_is_given_up_without_an_invocation(account: Emulator, stream: str) -> None:
     url, arn = queue(account)
     put(account, stream, "a")
     assert not pumped(account, Handler(), EventMapping("f", stream, maximum_age=0, on_failure=arn)).events
@@ -359,7 +359,7 @@ def test_poison_blocks_no_other_shard(account: Emulator) -> None:
             pump.settle(0.2)
 
 
-def test_table_stream_tells_of_changes_in_order_with_their_images(account: Emulator) -> None:
+def test_table_stream_hands_over_changes_in_order_with_their_images(account: Emulator) -> None:
     name = f"table-{next(number)}"
     key = [{"AttributeName": "pk", "KeyType": "HASH"}]
     dynamodb = account.client("dynamodb")
@@ -425,7 +425,7 @@ def test_message_that_no_filter_wants_is_deleted(account: Emulator) -> None:
     assert not bodies(account, url)
 
 
-def test_settled_means_that_what_follows_has_followed_too(account: Emulator, stream: str) -> None:
+def test_settle_waits_for_the_events_that_follow_from_an_event(account: Emulator, stream: str) -> None:
     url, arn = queue(account)
 
     def answer(event: Any) -> None:
@@ -474,7 +474,7 @@ def test_schedule_other_than_a_rate_is_refused(account: Emulator) -> None:
         pumped(account, Handler(), Rule(("f",), schedule="cron(0 0 * * ? *)"))
 
 
-def test_rule_of_a_bus_picks_its_events(account: Emulator) -> None:
+def test_rule_of_a_bus_gets_only_the_events_that_match(account: Emulator) -> None:
     bus = f"bus-{next(number)}"
     account.client("events").create_event_bus(Name=bus)
     handler = Handler()
@@ -498,7 +498,7 @@ def test_error_of_the_pump_itself_is_raised_where_a_caller_waits(account: Emulat
         pump.settle(30)
 
 
-def test_source_that_is_not_played_is_refused(account: Emulator, stream: str) -> None:
+def test_source_that_the_box_cannot_play_is_refused(account: Emulator, stream: str) -> None:
     with pytest.raises(UnsupportedError, match="kafka"):
         pumped(account, Handler(), replace(EventMapping("f", stream), source=ARN.format("kafka", "cluster")))
 
@@ -522,17 +522,17 @@ def test_source_that_is_not_played_is_refused(account: Emulator, stream: str) ->
         ({"exists": False}, 0, False),
     ],
 )
-def test_leaf_of_a_pattern(leaf: Any, value: Any, expected: object) -> None:
+def test_leaf_of_a_pattern_matches_by_value_or_operator(leaf: Any, value: Any, expected: object) -> None:
     assert matches({"x": {"y": [leaf]}}, {"x": {"y": value}}) is expected
     assert matches({"x": {"y": [leaf]}}, {"x": [{"y": [value]}]}) is expected
 
 
-def test_field_that_an_event_lacks_matches_only_its_absence() -> None:
+def test_missing_field_matches_only_a_pattern_that_wants_it_missing() -> None:
     assert matches({"x": [{"exists": False}]}, {})
     assert not matches({"x": ["a"]}, {})
     assert matches({"$or": [{"x": ["a"]}, {"y": ["b"]}]}, {"y": "b"})
 
 
-def test_operator_that_is_not_played_is_refused() -> None:
+def test_operator_that_the_box_does_not_know_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="cidr"):
         matches({"x": [{"cidr": "10.0.0.0/8"}]}, {"x": "10.0.0.1"})

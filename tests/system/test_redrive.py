@@ -1,4 +1,4 @@
-"""Undecidable records are read into lines to mend, and sent again; reading takes nothing out of the queue."""
+"""Undecidable records are read as lines, mended and sent again; reading removes no message from the queue."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ NUMBERS = count(1)
 
 
 class Account:
-    """A queue, a bucket and a stream of the box, apart from those of its stack."""
+    """A queue, a bucket and a stream in the box, separate from those of its stack."""
 
     def __init__(self, box: Box, name: str) -> None:
         self.sqs, self.s3, self.kinesis = box.client("sqs"), box.client("s3"), box.client("kinesis")
@@ -76,7 +76,7 @@ class Account:
 
 
 class Sparse:
-    """An SQS that asks a few of its servers only, those without a message, unless it is told to wait."""
+    """An SQS client whose calls without a wait ask only a few of the queue's servers, and those have no message."""
 
     def __init__(self, sqs: Any) -> None:
         self._sqs = sqs
@@ -117,7 +117,7 @@ def test_payment_is_read_to_be_mended_and_stays_until_it_is_sent(account: Accoun
     assert (account.streamed, account.kept, account.archived) == ([GOOD], 0, [])
 
 
-def test_what_is_no_payment_is_sent_only_once_it_is_made_one(account: Account) -> None:
+def test_record_that_is_no_payment_is_left_until_a_person_drops_it(account: Account) -> None:
     account.set_aside(b"\xffnonsense", archived=True)
     (line,) = account.read()
     assert account.send([line]) == redrive.Sent(0, 0, 1)
@@ -170,7 +170,7 @@ def test_record_gone_from_the_archive_is_a_line_that_says_so(account: Account) -
     assert account.send([gone | {"payment": None}]) == redrive.Sent(0, 1, 0)
 
 
-def test_record_told_of_twice_is_one_line_and_both_messages_share_its_fate(account: Account) -> None:
+def test_record_with_two_messages_is_one_line_and_both_are_kept_or_deleted(account: Account) -> None:
     for _ in range(2):
         account.set_aside(json.dumps(GOOD).encode(), archived=True)
     (line,) = account.read()
@@ -180,7 +180,7 @@ def test_record_told_of_twice_is_one_line_and_both_messages_share_its_fate(accou
     assert (account.streamed, account.kept) == ([GOOD], 0)
 
 
-def test_queue_is_empty_only_when_an_answer_that_was_waited_for_is(account: Account) -> None:
+def test_queue_is_empty_only_when_a_call_that_waits_gets_no_message(account: Account) -> None:
     account.set_aside(json.dumps(GOOD).encode())
     assert len([*redrive.read(Sparse(account.sqs), account.s3, account.queue, account.archive)]) == 1
 
@@ -218,7 +218,7 @@ def test_any_payer_id_makes_a_partition_key(account: Account, payer: object, key
     assert account.records == [(key, payment)]
 
 
-def test_batches_given_up_go_back_as_they_were_and_leave_the_archive(account: Account) -> None:
+def test_batches_that_were_given_up_are_sent_unchanged_and_deleted_from_the_archive(account: Account) -> None:
     data = [b'{"n": 1}', b"\xff", b"[" * 30000]
     records = [{"kinesis": {"partitionKey": f"p{n}", "data": base64.b64encode(one).decode()}} for n, one in
                enumerate(data)]  # fmt: skip
@@ -250,7 +250,7 @@ def test_commands_read_send_and_send_archived(box: Box, account: Account, tmp_pa
     assert account.streamed == [mended, {}]
 
 
-def test_nothing_is_received_that_the_file_cannot_take(box: Box, account: Account, tmp_path: Path) -> None:
+def test_no_message_is_received_when_the_file_cannot_take_it(box: Box, account: Account, tmp_path: Path) -> None:
     broken = tmp_path / "lines.jsonl"
     broken.write_text("{half\n")
     account.set_aside(json.dumps(GOOD).encode())

@@ -1,4 +1,4 @@
-"""A replay sends everything once and in order, retries what passes, and notices what was lost or decided twice."""
+"""A replay sends every payment once, in event order, retries passing failures, and notices lost and double decisions."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def payments(count: int, prefix: str = "r") -> list[dict[str, Any]]:
 
 
 class FakeApi:
-    """An API with one fault at a time, as a connection of itself."""
+    """A fake API with one fault. It is its own connection: calling it returns itself."""
 
     def __init__(self, fault: str = "") -> None:
         self.fault = fault
@@ -82,7 +82,7 @@ def run(api: FakeApi, **options: Any) -> Report:
     return replay(payments(4), api, **options)  # type: ignore[arg-type]
 
 
-def test_payments_go_in_event_order_each_at_its_own_time() -> None:
+def test_payments_are_sent_in_event_order_each_at_its_own_time() -> None:
     api = FakeApi()
     report = replay(reversed(payments(4)), api, repeats=0)  # type: ignore[arg-type]
     assert api.seen == [(f"r-{n}", START + timedelta(minutes=n)) for n in range(4)]
@@ -90,7 +90,7 @@ def test_payments_go_in_event_order_each_at_its_own_time() -> None:
 
 
 @pytest.mark.parametrize("fault", ["tired", "hangs up"])
-def test_payment_is_sent_again_when_the_api_is_out_of_breath_or_reach(fault: str) -> None:
+def test_payment_is_sent_again_when_the_api_is_unavailable_or_hangs_up(fault: str) -> None:
     report = run(FakeApi(fault))
     assert (report.decided, report.failed, report.sound) == (4, 0, True)
 
@@ -99,7 +99,9 @@ def test_payment_is_sent_again_when_the_api_is_out_of_breath_or_reach(fault: str
     ("fault", "failed", "lost", "twice"),
     [("breaks", 4, 0, 0), ("loses", 0, 4, 4), ("forgets", 0, 4, 4), ("overwrites", 0, 0, 4)],
 )
-def test_fault_of_the_api_is_counted_and_unsound(fault: str, failed: int, lost: int, twice: int) -> None:
+def test_fault_of_the_api_is_counted_and_makes_the_report_unsound(
+    fault: str, failed: int, lost: int, twice: int
+) -> None:
     report = run(FakeApi(fault))
     assert (report.failed, report.lost, report.twice, report.sound) == (failed, lost, twice, False)
 
@@ -109,7 +111,7 @@ def test_refusal_is_an_answer_but_no_decision() -> None:
     assert (report.refused, report.decided, report.sound) == ({400: 4}, 0, True)
 
 
-def test_labels_tell_caught_from_missed() -> None:
+def test_labels_separate_caught_frauds_from_missed_ones() -> None:
     crowd = [one | {"amount": amount} for one, amount in zip(payments(4), (2000, 1000, 2000, 1000), strict=True)]
     labels = {"r-0": "fraud", "r-1": "fraud", "r-2": "legitimate", "r-3": "legitimate", "elsewhere": "fraud"}
     table = replay(crowd, FakeApi(), labels).table()  # type: ignore[arg-type]
@@ -145,7 +147,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def test_every_format_says_the_same(file: Path) -> None:
+def test_every_file_format_gives_the_same_payments(file: Path) -> None:
     expected = [one | {"metadata": {"order": "7"}} for one in payments(3, f"file-{file.suffix[1:]}")]
     assert [payment_of(row) for row in rows(file)] == expected
 

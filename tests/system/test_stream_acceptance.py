@@ -1,4 +1,4 @@
-"""Broken records on the stream, few of them: `make acceptance` puts 300 there."""
+"""A few broken records on the stream; `make acceptance` puts 300 there."""
 
 import pytest
 
