@@ -135,7 +135,7 @@ def events() -> dict[str, Any]:
     """Return the events of the bus as plain data: the JSON Schema of the details by detail-type."""
     return {
         "source": SOURCE,
-        "delivery": "At least once: ignore an event_id that was seen before. No event has a name, address or metadata.",
+        "delivery": "At least once; drop an event_id that was seen. No name, address or metadata is in any event.",
         "events": {"DecisionMade": DecisionMade.model_json_schema(mode="serialization")},
     }
 

@@ -91,7 +91,7 @@ class Iam:
         self._signer = _Recorded(credentials, SERVICE, REGION)
 
     def identify(self, request: Request, scopes: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002 - IAM knows none
-        """Return the caller. Raises RefusedError (403) unless the box's key signed this request in the last five minutes."""
+        """Return the caller. Raises RefusedError (403) unless the box's key signed this request at most VALID ago."""
         if not self._signed(request):
             raise RefusedError(message(HTTPStatus.FORBIDDEN, "Forbidden"))
         user = f"arn:aws:iam::{ACCOUNT_ID}:user/{self._key_id}"

@@ -31,10 +31,9 @@ from local.account.stack import REGION, Function
 from local.sam import base_image, container_engine, sample_events
 
 ROOT = TEMPLATE.parent
-SAM, SAM_PYTHON = (
-    str(ROOT / ".sam-venv" / "bin" / name) for name in ("sam", "python")
-)  # a venv of its own: sam pins boto3
-PATIENCE_S = 120  # for one response, the start of its container included
+# A virtual environment of its own, because sam pins boto3.
+SAM, SAM_PYTHON = (str(ROOT / ".sam-venv" / "bin" / name) for name in ("sam", "python"))
+PATIENCE_S = 120  # seconds for one response, the start of its container included
 HOST = "host.docker.internal"  # the name of this machine in containers
 
 

@@ -38,7 +38,7 @@ class Trouble(NamedTuple):
 class InMemoryStore:
     """`evaluation.Store` in dictionaries, with the conditions of the real one. Calls are atomic and return copies.
 
-    stale    whether states are marked as stale, as when the fold is behind
+    stale    whether states are stale, as when the fold is behind
     trouble  faults by transaction id
     asked    step, transaction ids and `until` of every call
     """

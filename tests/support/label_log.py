@@ -34,7 +34,7 @@ def holding(entries: Sequence[Entry], ranking: Sequence[str]) -> Entry:
 
 
 def first_known_as_fraud(entries: Sequence[Entry], ranking: Sequence[str]) -> datetime | None:
-    """Return the time since which the transaction is known as fraud without interruption; None if it is not fraud now."""
+    """Return the time since which the transaction is known as fraud without interruption; None if it is not now."""
     since = None
     for end in range(1, len(entries) + 1):
         if holding(entries[:end], ranking).label != "fraud":

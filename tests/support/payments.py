@@ -1,4 +1,4 @@
-"""Payments for tests: a valid body in which a test replaces the fields that it is about, and random crowds of payments."""
+"""Payments for tests: a valid body in which a test replaces the fields it is about, and crowds of random payments."""
 
 import json
 import random

@@ -29,7 +29,7 @@ def test_online_offline_and_oracle_are_equal_when_ticks_advance_idle_slices_with
     assert quiet.happened["periods of a slice folded"] < figures.happened["periods of a slice folded"] / 2
 
 
-def test_wrong_values_are_marked_as_degraded_while_the_fold_is_stopped(figures):
+def test_decisions_with_wrong_values_are_degraded_while_the_fold_is_stopped(figures):
     assert figures.wrong > 20
     assert figures.stale >= figures.wrong
     assert figures.astray < figures.stale / 20

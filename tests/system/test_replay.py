@@ -1,4 +1,4 @@
-"""A replay sends every payment once, in event order, retries passing failures, and notices lost and double decisions."""
+"""A replay sends every payment once in event order, retries passing failures, and finds lost and double decisions."""
 
 import csv
 import json
