@@ -21,8 +21,8 @@ from fraud import assembly
 from fraud.aws.transport import Request, Result, Transport
 from fraud.counters.layout import DEVICE, PAYEE, PAYER
 from fraud.decisions.evaluation import Evaluator
-from fraud.decisions.store import DynamoStore
 from fraud.scoring import scorer
+from tests.support.deployment import declared_store
 
 PER_DAY = 20
 YEAR = 365
@@ -93,7 +93,7 @@ def decision(history: Lived) -> Decision:
     """Write the history, count today's payments, and decide the last one of the day."""
     meter = Metered()
     meter.on = False
-    counting = DynamoStore(meter, TABLES, 400, lambda: TODAY)
+    counting = declared_store(meter, TABLES, 400, lambda: TODAY)
     for kind, entity in ((PAYER, PAYER_ID), (DEVICE, DEVICE_ID), (PAYEE, PAYEE_ID)):
         if history.payments:
             lives.folded_past(meter, TABLES, kind, entity, history.payments // YEAR)
@@ -112,7 +112,7 @@ def decision(history: Lived) -> Decision:
         counting.count([payment])
     now = last.occurred_at
     recorder = Recorder(meter)
-    store = DynamoStore(recorder, TABLES, 400, lambda: now)
+    store = declared_store(recorder, TABLES, 400, lambda: now)
     evaluator = Evaluator(store, scorer.embedded(), assembly.rule_book(), lambda: now, 10)
     evaluator.evaluate(before[-1])  # reads the fold's watermarks, as every environment does once a minute
     meter.on, meter.terms = True, []

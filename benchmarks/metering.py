@@ -15,8 +15,8 @@ from fraud.aws.transport import Request, Result
 from fraud.counters.store import Tables
 from fraud.counters.worker import FoldWorker, Message
 from fraud.decisions.evaluation import Evaluator
-from fraud.decisions.store import DynamoStore
 from fraud.scoring import scorer
+from tests.support.deployment import declared_store
 from tests.support.in_memory_dynamodb import FOLD, InMemoryDynamoDB, key_of
 
 WRITE_UNIT = 1024
@@ -157,7 +157,7 @@ class MeteredStack:
     def __init__(self, now: datetime) -> None:
         self.now = now
         self.meter = Metered()
-        self.store = DynamoStore(self.meter, TABLES, 400, self.clock)
+        self.store = declared_store(self.meter, TABLES, 400, self.clock)
         self.evaluator = Evaluator(self.store, scorer.embedded(), assembly.rule_book(), self.clock, 10)
         self.folding = FoldWorker(self.meter, TABLES, self, self.clock)
 

@@ -16,10 +16,10 @@ from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters.store import Tables
 from fraud.decisions.evaluation import Evaluator, Scorer
 from fraud.decisions.metrics import log_evaluation
-from fraud.decisions.store import DynamoStore
 from fraud.scoring import scorer
 from fraud.settings import Settings
 from fraud.transaction import Transaction, TransactionContext
+from tests.support.deployment import declared_store
 
 Handler = Callable[[Event], Response]
 
@@ -123,7 +123,7 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
     """Return a handler that decides a payment as functions/decision_api.py does."""
     configuration = Settings.from_environment()
     tables = Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
-    store = DynamoStore(transport, tables, configuration.decision_retention_days, clock.now)
+    store = declared_store(transport, tables, configuration.decision_retention_days, clock.now)
     model: Scorer = scorer.embedded()
     if configuration.scorer == "endpoint":
         model = scorer.Endpoint(transport, configuration.model_endpoint, scorer.embedded())

@@ -32,8 +32,8 @@ from fraud.aws.connection import header
 from fraud.counters import fold
 from fraud.counters.codec import watermark_attribute
 from fraud.counters.layout import DEVICE, PAYEE, PAYER
-from fraud.decisions import store
 from fraud.scoring.scorer import PACKAGED
+from tests.support.deployment import declared_store
 
 PER_DAY = 20
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: %d\r\n\r\n"
@@ -225,7 +225,7 @@ def lived() -> Mapping[str, Mapping[tuple[str, ...], Mapping[str, Any]]]:
     """
     meter = Metered()
     meter.on = False
-    counting = store.DynamoStore(meter, TABLES, 400, lambda: NOON)
+    counting = declared_store(meter, TABLES, 400, lambda: NOON)
     for kind, entity in (
         (PAYER, PAYEE_ID),
         (PAYEE, PAYEE_ID),

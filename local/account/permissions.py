@@ -1,7 +1,8 @@
 """Permissions of a function's role on DynamoDB. The emulator refuses other requests, so a too narrow policy shows up.
 
 Pure functions tell why the statements of a role do not cover a request. Of IAM they know what this template uses:
-statements that allow, by action and resource. A statement with a condition is taken to allow nothing.
+statements that allow, by action and resource, and the condition on the partition key of an item that is put. A statement with any
+other condition is taken to allow nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,9 @@ def refusal(operation: str, request: Mapping[str, Any], granted: Sequence[Statem
     >>> refusal("Query", {"TableName": "mine", "IndexName": "fold"}, granted, "arn:table/")
     'not authorized to perform: dynamodb:Query on resource: arn:table/mine/index/fold'
     """
+    key = request.get("Item", {}).get("pk", {}).get("S", "")
     for action, table in _needs(operation, request):
-        if not any(_grants(statement, f"dynamodb:{action}", tables + table) for statement in granted):
+        if not any(_grants(statement, f"dynamodb:{action}", tables + table, key) for statement in granted):
             return f"not authorized to perform: dynamodb:{action} on resource: {tables}{table}"
     return None
 
@@ -45,8 +47,9 @@ def _needs(operation: str, request: Mapping[str, Any]) -> Iterator[tuple[str, st
             yield operation, request.get("TableName", "*") + index
 
 
-def _grants(statement: Statement, action: str, resource: str) -> bool:
-    allows = statement["Effect"] == "Allow" and "Condition" not in statement
+def _grants(statement: Statement, action: str, resource: str, key: str) -> bool:
+    keys = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [key]}}
+    allows = statement["Effect"] == "Allow" and statement.get("Condition", keys) == keys
     return allows and _names(statement["Action"], action) and _names(statement["Resource"], resource)
 
 

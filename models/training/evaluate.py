@@ -2,7 +2,8 @@
 
 Money is the yardstick: thresholds are set where the expected cost of all decisions is least, not at 0.5. The costs are
 data below; a user with other costs changes them and trains again. `python -m models.training.evaluate` measures the
-packaged model and the policy's pre-filter on simulated payments that the model was not trained on.
+packaged model, the loss while counters are missing, and the policy's pre-filter, all on simulated payments that the
+model was not trained on.
 """
 
 import argparse
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from fraud.outcome import Outcome
 from fraud.rules import rule_book as rules
 from fraud.rules.rule_book import RuleBook
+from fraud.scoring import features
 from fraud.scoring.trees import OUTCOMES, Trees
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
+from models.training.away import AWAY
 from models.training.dataset import Row, replay
 
 LIBRARY = Path(rules.__file__).parents[1]
@@ -50,6 +53,9 @@ COSTS: dict[Outcome, Cost] = {
     Outcome.DECLINE: Cost(handling=0, friction=4_000, escape=0.0),
 }
 COMPLAINT = 2_000  # cost of a missed fraud beside its amount: handling of the complaint, fees
+
+MISSING: dict[str, tuple[str, ...]] = {"nothing": ()} | AWAY
+"""Kinds whose counters are missing in an evaluation, by what the table calls them. The first row misses nothing."""
 
 GRID: tuple[float, ...] = tuple(round(1 / (1 + math.exp(-step / 8)), 4) for step in range(-48, 33))
 """Scores that a threshold may take, 1/8 apart in log odds: no threshold then depends on a single payment."""
@@ -234,6 +240,33 @@ def prefilter_cost(scored: Scored, thresholds: Mapping[str, float], skipped: Seq
     return found
 
 
+# ---- cost of missing counters --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The quality of a model while the counters of some kinds are missing.
+
+    `loss` is average precision that is lost against nothing missing. `cost` is minor units per 1,000 payments.
+    """
+
+    missing: str
+    average_precision: float
+    loss: float
+    cost: float
+
+
+def losses(scored: Mapping[str, Scored], thresholds: Mapping[str, float]) -> list[Loss]:
+    """Return a row for each of MISSING from the same payments, scored without the counters of these kinds."""
+    found: list[Loss] = []
+    for name in MISSING:
+        precision = average_precision(scored[name].score, scored[name].fraud)
+        whole = found[0].average_precision if found else precision
+        cost = _per_thousand(total_cost(scored[name], thresholds), scored[name])
+        found.append(Loss(name, precision, round(whole - precision, 4), cost))
+    return found
+
+
 # ---- text ----------------------------------------------------------------------------------------------------------
 
 
@@ -270,24 +303,31 @@ def describe(measured: Report) -> str:
 
 def score(
     payments: Iterable[Labelled], trees: Trees, skips: Callable[[Row], bool] = lambda _: False
-) -> tuple[Scored, list[bool]]:
-    """Replay and score every payment, in order of arrival.
+) -> tuple[dict[str, Scored], list[bool]]:
+    """Replay and score every payment, in order of arrival, once for each of MISSING.
 
-    Return the scored payments, and for each of them whether `skips` would have kept it from the model.
+    Return the scored payments by what was missing, and for each payment whether `skips` would have kept it from the
+    model.
     """
-    scores, amounts, frauds, tactics, skipped = array("d"), array("q"), [], [], []
+    scores = {name: array("d") for name in MISSING}
+    amounts, frauds, tactics, skipped = array("q"), [], [], []
     for payment, row in replay(payments):
-        scores.append(trees.score(row.vector))
+        for name, kinds in MISSING.items():
+            counters = features.without(row.counters, kinds)
+            scores[name].append(trees.score(features.vector(row.transaction, counters)))
         amounts.append(row.transaction.amount)
         frauds.append(payment.label == "fraud")
         tactics.append(payment.tactic or "")
         skipped.append(skips(row))
-    columns = np.array(scores), np.array(amounts, np.int64), np.array(frauds, np.bool_), np.array(tactics, np.str_)
-    return Scored(*columns), skipped
+    columns = np.array(amounts, np.int64), np.array(frauds, np.bool_), np.array(tactics, np.str_)
+    return {name: Scored(np.array(each), *columns) for name, each in scores.items()}, skipped
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure a packaged model and the policy's pre-filter on simulated payments of other people at another time."""
+    """Measure a packaged model on simulated payments of other people at another time.
+
+    The same payments show what missing counters cost, and what the policy's pre-filter costs.
+    """
     parser = argparse.ArgumentParser(prog="python -m models.training.evaluate", description=main.__doc__)
     parser.add_argument("--model", type=Path, default=LIBRARY / "scoring" / "model", metavar="DIRECTORY")
     parser.add_argument("--policy", type=Path, default=LIBRARY / "rules" / "policy.json")
@@ -300,8 +340,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trees = Trees.load((options.model / "trees.json").read_bytes(), (options.model / "manifest.json").read_bytes())
     rule_book = RuleBook.load(options.policy.read_bytes())
     payments = simulate(options.seed, options.start, options.days, options.payers)
-    scored, skipped = score(payments, trees, lambda row: not rule_book.judge(rules.inputs(*row)).segment.model)
+    every, skipped = score(payments, trees, lambda row: not rule_book.judge(rules.inputs(*row)).segment.model)
+    scored = every["nothing"]
     sys.stdout.write(f"{trees.version} on seed {options.seed}: {describe(report(scored, trees.thresholds))}")
+    sys.stdout.write("\nwhat missing counters cost:\n")
+    sys.stdout.write(table(losses(every, trees.thresholds)))
     sys.stdout.write(f"\nwhat the pre-filter of {rule_book.version} costs:\n")
     sys.stdout.write(table(prefilter_cost(scored, trees.thresholds, skipped)))
 

@@ -1,9 +1,10 @@
 """Train the model: XGBoost on replayed payments, exported as the trees that the library walks in plain Python.
 
 Time is never mixed. The tree count and the thresholds come from forward-chained folds inside the fitted days. Labels
-are those known when training "happens". The test period lies after the labels' delay. A SageMaker training job calls
-this file as a script, with SM_* directories and hyperparameters as arguments. Called alone, it simulates its data and
-writes the packaged model.
+are those known when training "happens". The test period lies after the labels' delay. In a share of the rows that are
+fitted, the features of a kind are missing, as they are online when the kind's counters cannot be read. A SageMaker
+training job calls this file as a script, with SM_* directories and hyperparameters as arguments. Called alone, it
+simulates its data and writes the packaged model.
 """
 
 import argparse
@@ -16,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import mean
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,12 +30,15 @@ from fraud.scoring import features
 from fraud.scoring.trees import Forest, Manifest, Trees, version
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import evaluate
+from models.training.away import COLUMNS, dropped
 from models.training.dataset import FILE, Dataset
 from models.training.evaluate import LIBRARY, Report, Scored
 
 PACKAGED = LIBRARY / "scoring" / "model"
 SIMULATED_DAYS, SIMULATED_PAYERS = 45, 800
 FOLDS = 4
+SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)  # values of `away_share` to compare
+TRIALS = 25  # models of each share: equal ones but for the seed differ by .01 of average precision
 PARITY = 1e-6  # most difference in probability between the walked trees and xgboost
 
 Labels = NDArray[np.bool_]
@@ -43,6 +49,7 @@ class Hyperparameters:
     """Hyperparameters of training.
 
     There are no class weights, so that scores stay probabilities. `max_bin` is high: fine bins find odd amounts.
+    `away_share` is the share of fitted rows that lose the features of a kind, for each of `away.AWAY` (D-071).
     """
 
     max_depth: int = 4
@@ -52,6 +59,7 @@ class Hyperparameters:
     subsample: float = 0.7
     colsample_bynode: float = 0.3
     max_bin: int = 4096
+    away_share: float = 0.1
     most_trees: int = 200
     delay_days: int = 7  # between the last fitted payment and training: the time in which labels arrive
     test_days: int = 7
@@ -59,7 +67,7 @@ class Hyperparameters:
 
     def booster(self) -> dict[str, Any]:
         """Return the parameters of xgboost: its own hyperparameters, and the fixed ones."""
-        ours = {"most_trees", "delay_days", "test_days"}
+        ours = {"away_share", "most_trees", "delay_days", "test_days"}
         own = {name: value for name, value in asdict(self).items() if name not in ours}
         # One thread and no GPU: sums are then added in the same order every time.
         return own | {"objective": "binary:logistic", "tree_method": "hist", "device": "cpu", "nthread": 1}
@@ -134,7 +142,7 @@ def train(dataset: Dataset, parameters: Hyperparameters, source: Mapping[str, An
     known = dataset.between(periods.start, periods.fitted)
     labels = known.labels(periods.cutoff)
     count, held_out = tune(known, labels, periods, parameters)
-    booster = xgboost.train(parameters.booster(), _matrix(known, labels), count)
+    booster = xgboost.train(parameters.booster(), _lossy(known, labels, parameters), count)
     trees = export(booster).model_dump_json().encode()
     trained = {
         **source,
@@ -158,7 +166,7 @@ def tune(known: Dataset, labels: Labels, periods: Periods, parameters: Hyperpara
     """Return the tree count with the least log loss over the folds, and the folds' payments scored with that count.
 
     Each fold is scored by a booster that is fitted to all payments before the fold. All labels are those known at the
-    cut-off.
+    cut-off. No features are taken from the folds themselves: count and thresholds are for payments with all counters.
     """
     folds, boosters, losses = [], [], []
     for start, end in periods.folds():
@@ -167,7 +175,7 @@ def tune(known: Dataset, labels: Labels, periods: Periods, parameters: Hyperpara
         history: dict[str, dict[str, list[float]]] = {}
         booster = xgboost.train(
             parameters.booster() | {"eval_metric": "logloss"},
-            _matrix(known.take(before), labels[before]),
+            _lossy(known.take(before), labels[before], parameters),
             parameters.most_trees,
             evals=[(_matrix(known.take(fold), labels[fold]), "fold")],
             evals_result=history,
@@ -240,6 +248,12 @@ def check(booster: xgboost.Booster, trees: Trees, rows: Dataset) -> NDArray[np.f
     return walked
 
 
+def _lossy(rows: Dataset, labels: Labels, parameters: Hyperparameters) -> xgboost.DMatrix:
+    """Return the rows as they are fitted: the features of each kind are missing in a share of them."""
+    kept = dropped(rows.features, parameters.away_share, parameters.seed)
+    return _matrix(replace(rows, features=kept), labels)
+
+
 def _matrix(rows: Dataset, labels: Labels) -> xgboost.DMatrix:
     return xgboost.DMatrix(rows.features, labels, nthread=1)
 
@@ -272,6 +286,42 @@ def compare_labels(parameters: Hyperparameters, days: int, payers: int) -> str:
     return "".join(lines)
 
 
+def compare_shares(parameters: Hyperparameters, dataset: Dataset, unseen: Dataset, trials: int) -> str:
+    """Return two tables as text: average precision and cost by `away_share` (rows) and by what is missing (columns).
+
+    unseen  the payments that the models are measured on
+    trials  number of models of each share, with different seeds. The tables hold their means
+    """
+    precision, cost = [], []
+    for share in SHARES:
+        found = []
+        for seed in range(parameters.seed, parameters.seed + trials):
+            model = train(dataset, replace(parameters, away_share=share, seed=seed), {})
+            thresholds = json.loads(model.manifest)["thresholds"]
+            found.append(evaluate.losses(_without_each(model.booster, unseen), thresholds))
+        means = {
+            name: (mean(loss.average_precision for loss in row), round(mean(loss.cost for loss in row)))
+            for name, row in zip(evaluate.MISSING, zip(*found, strict=True), strict=True)
+        }
+        precision.append(SimpleNamespace(share=share, **{name: each for name, (each, _) in means.items()}))
+        cost.append(SimpleNamespace(share=share, **{name: each for name, (_, each) in means.items()}))
+    return (
+        f"average precision by share and by what is missing:\n{evaluate.table(precision)}"
+        f"\ncost per 1,000 payments:\n{evaluate.table(cost)}"
+    )
+
+
+def _without_each(booster: xgboost.Booster, rows: Dataset) -> dict[str, Scored]:
+    """Return the rows, scored once for each of MISSING."""
+    scored = {}
+    for name in evaluate.MISSING:
+        vectors = rows.features.copy()
+        vectors[:, COLUMNS.get(name, [])] = math.nan
+        scores = booster.inplace_predict(vectors).astype(np.float64)
+        scored[name] = Scored(scores, rows.amount, rows.fraud, rows.tactic)
+    return scored
+
+
 def _directory(variable: str) -> Path | None:
     return Path(os.environ[variable]) if variable in os.environ else None
 
@@ -289,6 +339,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--compare-labels", action="store_true", help="print the precision with and without labels, write nothing"
     )
+    parser.add_argument(
+        "--compare-shares",
+        type=Path,
+        metavar="DIRECTORY",
+        help=f"print the quality by --away_share on the {FILE} of other payments in this directory, write nothing",
+    )
+    parser.add_argument("--trials", type=int, default=TRIALS, help="models of each share, with --compare-shares")
     for parameter in fields(Hyperparameters):
         parser.add_argument(f"--{parameter.name}", type=type(parameter.default), default=parameter.default)
     options = parser.parse_args(arguments)
@@ -299,6 +356,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(compare_labels(parameters, options.days, options.payers))
         return
     dataset, source = _source(options.train, parameters.seed, options.days, options.payers)
+    if options.compare_shares is not None:
+        unseen = Dataset.load(options.compare_shares)
+        sys.stdout.write(compare_shares(parameters, dataset, unseen, options.trials))
+        return
     trained = train(dataset, parameters, source)
     trained.write(options.out)
     text = evaluate.describe(trained.report)

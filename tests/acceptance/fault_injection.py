@@ -24,20 +24,21 @@ from typing import Any, NamedTuple
 from fraud import assembly
 from fraud.aws.transport import Request, Response, Result
 from fraud.counters.codec import item_of
-from fraud.counters.layout import Item, Key, updates
+from fraud.counters.layout import Item, Key
 from fraud.counters.windows import measure
 from fraud.counters.worker import FoldWorker, Message
 from fraud.decisions.evaluation import Evaluation, Evaluator
 from fraud.decisions.repair import repair
-from fraud.decisions.store import DynamoStore, contents_of
+from fraud.decisions.store import contents_of
 from fraud.errors import FraudError, ServiceError, UnavailableError, UndecidedError
 from fraud.scoring import features, scorer
 from fraud.transaction import Transaction
 from models.simulation.simulate import simulate
-from tests.support.deployment import TABLES, endless
+from tests.support.deployment import TABLES, declared_store, endless
 from tests.support.fakes import counted
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB, key_of
 from tests.support.oracle import Attempts
+from tests.support.payments import updates
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DEADLINE_S = 0.25
@@ -318,7 +319,7 @@ class Function:
 
     def start(self) -> None:
         self._faults.truth = Truth(self._clock)
-        store = DynamoStore(self._faults, TABLES, 400, self._clock.now)
+        store = declared_store(self._faults, TABLES, 400, self._clock.now)
         endpoint = scorer.Endpoint(self._faults, "fraud-model", self._embedded, self._clock.monotonic)
         clock = self._clock
         self.evaluator = Evaluator(store, endpoint, self._book, clock.now, DEADLINE_S, clock.monotonic)
@@ -404,7 +405,7 @@ class Repairs:
         self._faults = faults
         self._queue: list[Message] = []
         self._clock = clock
-        self._store = DynamoStore(faults, TABLES, 400, clock.now)
+        self._store = declared_store(faults, TABLES, 400, clock.now)
         self._folding = FoldWorker(faults.table, TABLES, self, clock.now)
         self._done: set[tuple[str, ...]] = set()
         self.repaired = 0
@@ -487,7 +488,7 @@ def wrong_values(table: InMemoryDynamoDB, payments: Sequence[Transaction], clock
 
     They are measured for one further payment by each of the last 200 payers.
     """
-    oracle, store = Attempts(folded=True), DynamoStore(table, TABLES, 400, clock.now)
+    oracle, store = Attempts(folded=True), declared_store(table, TABLES, 400, clock.now)
     for payment in payments:
         assert oracle.accept(payment)
     wrong = 0

@@ -19,16 +19,16 @@ from typing import NamedTuple
 from fraud.aws.transport import Request, Result
 from fraud.counters.fold import TickResult
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import DAY, updates
+from fraud.counters.layout import DAY
 from fraud.counters.windows import FRAUD_SIDES, NAMES, measure
 from fraud.counters.worker import RESERVE_MS, FoldWorker, Message
-from fraud.decisions.store import DynamoStore
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
 from models.simulation.simulate import Labelled, simulate
-from tests.support.deployment import TABLES, endless
+from tests.support.deployment import TABLES, declared_store, endless
 from tests.support.fakes import counted
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB
 from tests.support.oracle import Attempts
+from tests.support.payments import updates
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = 45
@@ -122,7 +122,7 @@ class Online:
         self.messages: list[Message] = []
         self.happened: Counter[str] = Counter()
         self._table = table = InMemoryDynamoDB(page=2)
-        self.store = DynamoStore(table, TABLES, 400, lambda: self.now)
+        self.store = declared_store(table, TABLES, 400, lambda: self.now)
         self.folding = FoldWorker(table, TABLES, self, lambda: self.now, few=0)
         self._mishaps = Mishaps(table, rng, self.happened)
         self._worker = FoldWorker(self._mishaps, TABLES, self, lambda: self.now)

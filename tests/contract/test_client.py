@@ -26,13 +26,12 @@ from fraud.aws.client import AwsClient
 from fraud.aws.sigv4 import Signer
 from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters.codec import attempt_update
-from fraud.counters.layout import updates
 from fraud.errors import ServiceError
 from fraud.settings import AwsIdentity
 from local.account.emulator import Emulator
 from local.account.stack import REGION
 from tests.support.boto_transport import BotoTransport
-from tests.support.payments import NOON, payment
+from tests.support.payments import NOON, payment, updates
 
 LAMBDA = {
     "AWS_REGION": "eu-west-1",
@@ -43,7 +42,7 @@ LAMBDA = {
 KEY = {"pk": {"S": "payer#花子"}, "sk": {"S": "d1"}}
 
 REQUESTS = [
-    Request("update_item", {"TableName": "counters", **attempt_update(updates(payment())[0])}),
+    Request("update_item", {"TableName": "counters", **attempt_update(updates(payment())[0], 0)}),
     Request("batch_get_item", {"RequestItems": {"counters": {"Keys": [KEY], "ProjectionExpression": "pk, sk"}}}),
     Request("put_item", {"TableName": "decisions", "Item": KEY | {"features": {"B": bytes(range(256))}}}),
     Request("get_item", {"TableName": "decisions", "Key": KEY, "ConsistentRead": True}),
@@ -166,7 +165,7 @@ def test_our_client_and_boto3_get_the_same_results_from_an_emulator(tmp_path: Pa
         item = key | {"b": {"B": bytes(range(256))}, "l": {"L": [{"NULL": True}, {"BOOL": False}, {"S": "花"}]}}
         put = {"TableName": counters, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
         writes = [
-            Request("update_item", {"TableName": counters, **attempt_update(update)}),
+            Request("update_item", {"TableName": counters, **attempt_update(update, 0)}),
             Request("put_item", {**put, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}),
         ]
         assert not any(isinstance(result, ServiceError | ConditionFailed) for result in client.gather(writes))

@@ -13,27 +13,13 @@ import pytest
 
 from fraud.aws.client import AwsClient
 from fraud.aws.dynamodb import READ_ATTEMPTS
-from fraud.aws.transport import ConditionFailed, Request, Response, Result, Transport, all_or_raise
-from fraud.counters.codec import attempt_update, item_of, projection
+from fraud.aws.transport import ConditionFailed, Request, Response, Result, Transport, all_or_raise, binary
+from fraud.counters.codec import KEYS, attempt_update, item_of, projection
 from fraud.counters.fold import closable
 from fraud.counters.history import Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import (
-    DAY,
-    KINDS,
-    MERCHANT,
-    PAIR,
-    SCALES,
-    SLOTS,
-    Item,
-    Key,
-    State,
-    packed,
-    pair_of,
-    reads,
-    slot_of,
-    updates,
-)
+from fraud.counters.keys import DECLARED
+from fraud.counters.layout import DAY, KINDS, MERCHANT, PAIR, SCALES, SLOTS, Item, Key, State, packed, pair_of, reads
 from fraud.counters.store import Tables
 from fraud.counters.windows import NAMES, measure
 from fraud.counters.worker import RESERVE_MS, FoldWorker, Message
@@ -46,8 +32,9 @@ from fraud.scoring import features
 from fraud.settings import AwsIdentity
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from local.account.emulator import Emulator
+from tests.support.deployment import declared_store
 from tests.support.fakes import FixedScorer, committed, counted, rule_book
-from tests.support.payments import NOON, SIDES_OF_TYPE, arrivals, payment
+from tests.support.payments import NOON, SIDES_OF_TYPE, arrivals, payment, slot_of, updates
 
 RETENTION_DAYS = 400
 
@@ -109,7 +96,7 @@ def dynamodb(emulator: Emulator) -> Any:
 
 @pytest.fixture(scope="module")
 def store(transport: AwsClient, tables: Tables) -> DynamoStore:
-    return DynamoStore(transport, tables, RETENTION_DAYS, noon)
+    return declared_store(transport, tables, RETENTION_DAYS, noon)
 
 
 def own(name: str, kind: str = "p2p", **fields: Any) -> Transaction:
@@ -120,7 +107,7 @@ def own(name: str, kind: str = "p2p", **fields: Any) -> Transaction:
 
 
 def plain(item: Item) -> tuple[object, ...]:
-    """Return everything of an item but its tokens, which a store does not read."""
+    """Return everything of an item but its tokens and its level, which memory raises at once."""
     return item.buckets, item.slots, item.devices
 
 
@@ -131,15 +118,20 @@ def projected(item: Item, names: frozenset[str]) -> Item:
         return {number: value for number, value in column.items() if f"{letter}{number}" in names}
 
     buckets = {scale: kept(scale, item.buckets[scale]) for scale in SCALES}
-    return Item(buckets, item.slots if "d" in names else {}, kept("e", item.devices))
+    return Item(buckets, item.slots if "d" in names else {}, kept("e", item.devices), level=item.level)
 
 
 def as_stored(transaction: Transaction, state: State) -> State:
     """Return a state from memory as a store would have found it: of earlier items only the projected attributes."""
-    names = frozenset(projection([transaction]).split(", "))
+    names = frozenset(names_read(transaction))
     earlier = set(reads(updates(transaction)))
     items = {key: projected(item, names) if key in earlier else item for key, item in state.items.items()}
-    return State(items, state.profiles, state.recounted)
+    return State(items, state.profiles, state.recounted, device=state.device)
+
+
+def names_read(transaction: Transaction) -> list[str]:
+    """Return the attributes that are read of the earlier items of one payment."""
+    return projection([(transaction, updates(transaction))]).split(", ")
 
 
 # --- counting ---------------------------------------------------------------------------------------------------------
@@ -147,7 +139,7 @@ def as_stored(transaction: Transaction, state: State) -> State:
 
 def folded(account: str, day: int) -> dict[str, Any]:
     """Return a profile with folded histories, a deny entry and an account status."""
-    bitmap = 1 << slot_of("device-0") | 1 << slot_of("person-1")
+    bitmap = 1 << slot_of("device-0", "device") | 1 << slot_of("person-1")
     days = {day - age: Bucket(packed(age, 700), bitmap, bitmap) for age in (2, 3, 8, 29)}
     sides = {side: FoldedHistory((day - 40) * DAY, (day - 2) * DAY, Series.of(days)) for side in "oim"}
     entry = {"reason": f"told by {account}", "expires_at": None, "known": True}
@@ -239,7 +231,7 @@ def same_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Tran
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
 def test_a_repeat_is_refused_by_every_kind_and_gets_its_item(transport, tables, kind):
     recorded = Recorded(transport)
-    store = DynamoStore(recorded, tables, RETENTION_DAYS, noon)
+    store = declared_store(recorded, tables, RETENTION_DAYS, noon)
     transaction = own(f"repeat-{kind}", kind)
     moved = len(updates(transaction))
     first = counted(store, transaction).state
@@ -252,10 +244,21 @@ def test_a_repeat_is_refused_by_every_kind_and_gets_its_item(transport, tables, 
     assert all(isinstance(answer, ConditionFailed) for answer in refused)
     assert not first.recounted
     assert again.recounted
-    for before, answer in zip(written, refused, strict=True):
-        assert before.keys() == answer.item.keys()
-        assert len(answer.item[next(name for name in before if name.startswith("r"))]["BS"]) == 2
+    for update, before, answer in zip(updates(transaction), written, refused, strict=True):
+        assert tokens_of(before) == {update.token}
+        assert len(tokens_of(answer.item)) == 2
+        assert attributes(before) == attributes(answer.item) > {"pk", "sk", "ttl"}
     assert measure(transaction, again)["payer_count_1m"] == 2
+
+
+def tokens_of(row: Mapping[str, Any]) -> set[bytes]:
+    """Return the tokens in all sets of an item."""
+    return {binary(token) for name, value in row.items() if name[0] == "r" for token in value["BS"]}
+
+
+def attributes(row: Mapping[str, Any]) -> set[str]:
+    """Return the names of an item's attributes but those of its sets of tokens."""
+    return {name for name in row if name[0] != "r"}
 
 
 @pytest.mark.parametrize("kind", ["p2p", "merchant"])
@@ -274,9 +277,8 @@ def test_eight_writers_count_every_attempt_once_in_every_item(store, tables, dyn
     for key, item in memory.items.items():
         raw = dynamodb.get_item(TableName=tables.counters, Key={"pk": {"S": key.pk}, "sk": {"S": key.sk}})["Item"]
         assert plain(item_of(raw)) == plain(item)
-        tokens = {bytes(token) for name, value in raw.items() if name[0] == "r" for token in value["BS"]}
-        assert tokens == set().union(*item.tokens.values())
-        assert len(tokens) == 30
+        assert tokens_of(raw) == set().union(*item.tokens.values())
+        assert len(tokens_of(raw)) == 30
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)
@@ -325,20 +327,21 @@ def test_only_identifiers_of_a_payment_reach_the_counters(store, tables, dynamod
 
 def test_the_update_of_a_payer_is_one_expression():
     payer, *_ = updates(payment())
-    day, identity = int(NOON.timestamp()) // DAY, payment().identity
-    assert attempt_update(payer) == {
+    day = int(NOON.timestamp()) // DAY
+    token = DECLARED.mac(payment().identity, day)[:6]
+    assert attempt_update(payer, 0) == {
         "Key": {"pk": {"S": "payer#payer-1"}, "sk": {"S": f"d{day}"}},
         "UpdateExpression": (
             "SET #ttl = if_not_exists(#ttl, :ttl), #fold = if_not_exists(#fold, :fold)"
-            f" ADD s4320 :v, m144 :v, h12 :v, d :slots, e{slot_of('device-1')} :one, r :tokens"
+            f" ADD s4320 :v, m144 :v, h12 :v, d :slots, e{slot_of('device-1', 'device')} :one, r{payer.leave} :tokens"
         ),
-        "ConditionExpression": "NOT contains(r, :token)",
+        "ConditionExpression": f"attribute_not_exists(l) AND NOT contains(r{payer.leave}, :token)",
         "ExpressionAttributeNames": {"#ttl": "ttl", "#fold": "fold"},
         "ExpressionAttributeValues": {
             ":v": {"N": "1200000000001"},
             ":ttl": {"N": str((day + 36) * DAY)},
-            ":tokens": {"BS": [identity[:6]]},
-            ":token": {"B": identity[:6]},
+            ":tokens": {"BS": [token]},
+            ":token": {"B": token},
             ":slots": {"NS": [str(12 * SLOTS + slot_of("payee-1"))]},
             ":one": {"N": "1"},
             ":fold": {"S": payer.fold},
@@ -350,7 +353,7 @@ def test_the_update_of_a_payer_is_one_expression():
 
 def test_the_update_of_a_pair_removes_old_tokens_and_has_no_slots():
     day = int(NOON.timestamp()) // DAY
-    request = attempt_update(updates(payment())[2])
+    request = attempt_update(updates(payment())[2], 0)
     removed = ", ".join(f"r{closed}" for closed in range(day % 32 - 2))
     assert removed.count("r") == 2
     assert request["UpdateExpression"] == (
@@ -363,12 +366,12 @@ def test_a_merchants_item_spans_an_hour():
     hour = int(NOON.timestamp()) // 3600
     at = NOON + timedelta(minutes=59, seconds=59)
     _, merchant, *_ = updates(payment(type="merchant", occurred_at=at))
-    request = attempt_update(merchant)
+    request = attempt_update(merchant, 0)
     assert merchant.key.kind is MERCHANT
     assert request["Key"] == {"pk": {"S": "merchant#payee-1"}, "sk": {"S": f"h{hour}"}}
     assert request["UpdateExpression"] == (
         "SET #ttl = if_not_exists(#ttl, :ttl), #fold = if_not_exists(#fold, :fold)"
-        " ADD s359 :v, m11 :v, h0 :v, d :slots, r :tokens"
+        f" ADD s359 :v, m11 :v, h0 :v, d :slots, r{merchant.leave} :tokens"
     )
     assert request["ExpressionAttributeValues"][":fold"]["S"].startswith(f"h{hour}#")
     assert request["ExpressionAttributeValues"][":ttl"] == {"N": str((hour + 1) * 3600 + 35 * DAY)}
@@ -402,7 +405,7 @@ def test_a_projection_reaches_over_midnight_exactly_as_far_as_the_windows(second
 
 def fine(transaction: Transaction) -> list[str]:
     """Return the attributes of short buckets that are read of earlier items."""
-    return [name for name in projection([transaction]).split(", ") if name[0] in "sm" and name[1:].isdecimal()]
+    return [name for name in names_read(transaction) if name[0] in "sm" and name[1:].isdecimal()]
 
 
 @pytest.mark.parametrize("second", [0, 9, 10, 49, 50, 59, 60, 299, 300, 3299, 3300, 3599])
@@ -420,14 +423,14 @@ def test_a_projection_of_a_merchant_reaches_over_the_hour_as_well(second):
 
 
 def test_a_projection_names_no_tokens_and_only_the_payments_own_device():
-    names = projection([payment()]).split(", ")
+    names = names_read(payment())
     assert len(names) == len(set(names))
-    assert {name for name in names if name[0] in "re"} == {f"e{slot_of('device-1')}"}
-    assert not any(name[0] == "e" for name in projection([payment(device_id=None)]).split(", "))
+    assert {name for name in names if name[0] in "re"} == {f"e{slot_of('device-1', 'device')}"}
+    assert not any(name[0] == "e" for name in names_read(payment(device_id=None)))
 
 
 class Scripted:
-    """A transport that gives prepared responses to reads, empty items to updates, and no watermarks."""
+    """A transport that gives prepared responses to reads, empty items to updates, no watermarks, and takes the keys."""
 
     def __init__(self, reads: Sequence[Mapping[str, Any]]) -> None:
         self._reads = iter(reads)
@@ -440,6 +443,8 @@ class Scripted:
     def _answer(self, request: Request) -> Response:
         if request.operation == "update_item":
             return {"Attributes": request.payload["Key"]}
+        if request.operation == "put_item" and request.payload["Item"]["pk"] == {"S": KEYS}:
+            return {}
         assert request.operation == "batch_get_item"
         wanted = request.payload["RequestItems"]
         if "fold#" in str(wanted):
@@ -458,7 +463,7 @@ def leftover(n: int) -> dict[str, Any]:
 
 def read_with(answers: Sequence[Mapping[str, Any]]) -> tuple[Scripted, DynamoStore]:
     transport = Scripted(answers)
-    return transport, DynamoStore(transport, FAKE, RETENTION_DAYS, noon)
+    return transport, declared_store(transport, FAKE, RETENTION_DAYS, noon)
 
 
 def test_unprocessed_keys_are_requested_again_and_all_responses_are_kept():
@@ -486,7 +491,7 @@ def test_unprocessed_keys_are_requested_again_and_all_responses_are_kept():
         "account#payer-1": {"pk": "account#payer-1", "o5": 7},
         "device#device-1": {"pk": "device#device-1"},
     }
-    assert stored == StoredDecision(bytes(32), b"kept")
+    assert stored == StoredDecision(bytes(32), b"kept", b"{}")
 
 
 def test_keys_that_stay_unprocessed_raise_unavailable_error():
@@ -555,7 +560,7 @@ def test_the_first_decision_stays_and_later_commits_return_it(store):
     transaction, answer = own("first"), '{"text":"花子"}'.encode()
     assert store.find(transaction.transaction_id) is None
     assert committed(store, record(transaction, answer)) is None
-    kept = StoredDecision(transaction.identity, answer)
+    kept = StoredDecision(transaction.identity, answer, transaction.canonical)
     assert committed(store, record(own("first", amount=7), b"another")) == kept
     assert store.find(transaction.transaction_id) == kept
     assert counted(store, transaction).stored == kept
@@ -563,13 +568,15 @@ def test_the_first_decision_stays_and_later_commits_return_it(store):
 
 def test_many_decisions_are_found_in_one_read_and_ids_without_one_are_left_out(transport, tables):
     recorded = Recorded(transport)
-    store = DynamoStore(recorded, tables, RETENTION_DAYS, noon)
+    store = declared_store(recorded, tables, RETENTION_DAYS, noon)
     kept = [own(f"many-{n}") for n in range(60)]
     for n, transaction in enumerate(kept):
         assert committed(store, record(transaction, b"%d" % n)) is None
     ids = {transaction.transaction_id for transaction in kept}
     found = store.find_all(ids | {f"never-{n}" for n in range(40)})
-    assert found == {one.transaction_id: StoredDecision(one.identity, b"%d" % n) for n, one in enumerate(kept)}
+    assert found == {
+        one.transaction_id: StoredDecision(one.identity, b"%d" % n, one.canonical) for n, one in enumerate(kept)
+    }
     (request,) = recorded.requests
     assert request.payload["RequestItems"][tables.decisions]["ConsistentRead"] is True
     assert store.find_all({"never-1"}) == {}
@@ -589,7 +596,7 @@ def test_unprocessed_decisions_are_requested_again():
     }
     left = {"d": {"Keys": [{"pk": {"S": "t-1"}}]}}
     transport, store = read_with([{"UnprocessedKeys": left}, {"Responses": {"d": [row]}}])
-    assert store.find_all({"t-1", "t-2"}) == {"t-1": StoredDecision(bytes(32), b"kept")}
+    assert store.find_all({"t-1", "t-2"}) == {"t-1": StoredDecision(bytes(32), b"kept", b"{}")}
     assert transport.asked[1] == left
     _, store = read_with([{"UnprocessedKeys": left}] * 9)
     with pytest.raises(UnavailableError):
@@ -601,7 +608,7 @@ def test_a_race_of_eight_commits_has_one_winner_whose_bytes_all_others_get(store
     with ThreadPoolExecutor(8) as racers:
         winners = list(racers.map(lambda n: committed(store, record(transaction, b"%d" % n)), range(8)))
     assert winners.count(None) == 1
-    kept = StoredDecision(transaction.identity, b"%d" % winners.index(None))
+    kept = StoredDecision(transaction.identity, b"%d" % winners.index(None), transaction.canonical)
     assert [winner for winner in winners if winner is not None] == [kept] * 7
 
 
@@ -615,14 +622,17 @@ def test_a_race_of_eight_requests_is_decided_once_and_a_conflict_is_refused(stor
     assert evaluator.evaluate(transaction).answer == evaluations[0].answer
     with pytest.raises(ConflictingBodyError):
         evaluator.evaluate(own("asked", amount=7))
-    assert measure(transaction, counted(store, transaction).state)["payer_count_1h"] == 2
+    values = measure(transaction, counted(store, transaction).state)
+    assert (values["payer_count_1h"], values["payer_sum_1h"]) == (1, transaction.amount)  # the conflict is taken back
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_request_that_dynamodb_refuses_is_an_error_that_no_retry_mends(transport):
-    missing = DynamoStore(transport, Tables("no-such", "no-such-profiles", "no-such-decisions"), RETENTION_DAYS, noon)
+    missing = declared_store(
+        transport, Tables("no-such", "no-such-profiles", "no-such-decisions"), RETENTION_DAYS, noon
+    )
     for read in (lambda: missing.find("t-1"), lambda: missing.find_all({"t-1"})):
         with pytest.raises(ServiceError, match="ResourceNotFoundException") as refused:
             read()
@@ -636,4 +646,4 @@ def test_a_dynamodb_that_does_not_answer_raises_unavailable_error(tables, monkey
         unheard.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unheard.getsockname()[1]}")
         with pytest.raises(UnavailableError, match="ConnectionRefusedError"):
-            DynamoStore(AwsClient(AwsIdentity.from_environment()), tables, RETENTION_DAYS, noon).find("t-1")
+            declared_store(AwsClient(AwsIdentity.from_environment()), tables, RETENTION_DAYS, noon).find("t-1")

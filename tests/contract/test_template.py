@@ -1,7 +1,7 @@
 """template.yaml is safe to deploy, and agrees with the code that it deploys."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,23 @@ from botocore.session import get_session
 
 from fraud.aws.transport import Request
 from fraud.counters import fold
-from fraud.counters.layout import MERCHANT
+from fraud.counters.codec import KEYS, upkeep_update
+from fraud.counters.layout import LEVELS, MERCHANT
+from fraud.counters.sampling import Raise
+from fraud.decisions.evaluation import Evaluator
+from fraud.errors import ConflictingBodyError, InvalidRequestError
 from fraud.labels import store
 from fraud.lists import store as tables
 from fraud.settings import Settings
-from fraud.transaction import MAX_AGE
+from fraud.transaction import MAX_AGE, Transaction
 from local.account import stack
 from local.account.permissions import refusal
 from local.account.stack import Function
 from local.lambdas.environments import Environment
+from tests.support.deployment import TABLES as HOT_TABLES
 from tests.support.deployment import Deployment
+from tests.support.fakes import FixedScorer, rule_book
+from tests.support.payments import payment, updates
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STATEFUL = {
@@ -220,8 +227,8 @@ def rights(function: str) -> list[dict[str, Any]]:
         if isinstance(resource, list):
             return [named(each) for each in resource]
         text = resource.get("Fn::Sub") or "${" + ".".join(resource.get("Fn::GetAtt", ["-"])) + "}"
-        for logical, name in (("CountersTable", "counters"), ("ProfilesTable", "profiles")):
-            text = text.replace(f"${{{logical}.Arn}}", f"arn:table/{name}")
+        for name in HOT_TABLES:
+            text = text.replace(f"${{{name.title()}Table.Arn}}", f"arn:table/{name}")
         return text
 
     policies = [policy["PolicyDocument"] for policy in RESOURCES[f"{function}Role"]["Properties"]["Policies"]]
@@ -235,25 +242,114 @@ def refused(function: str, requests: Sequence[Request]) -> set[str]:
     return {reason for reason in reasons if reason}
 
 
-def test_tick_and_worker_may_send_every_request_of_the_fold() -> None:
+def sent(requests: Sequence[Request]) -> set[tuple[str, str]]:
+    """Return the actions that requests need, each with the table or index on which it is needed."""
+    return {
+        (request.operation.title().replace("_", ""), place)
+        for request in requests
+        for place in request.payload.get("RequestItems", [place_of(request.payload)])
+    }
+
+
+def place_of(payload: Any) -> str:
+    return "/index/".join(payload[name] for name in ("TableName", "IndexName") if name in payload)
+
+
+def granted(function: str) -> set[tuple[str, str]]:
+    """Return the actions that a role allows on the hot tables, each with the table or index on which it allows it."""
+
+    def listed(value: Any) -> list[str]:
+        return [value] if isinstance(value, str) else value
+
+    return {
+        (action.removeprefix("dynamodb:"), resource.removeprefix("arn:table/"))
+        for statement in rights(function)
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+        if action.startswith("dynamodb:") and resource.startswith("arn:table/") and "/stream/" not in resource
+    }
+
+
+def test_tick_and_worker_may_send_every_request_of_the_fold_and_no_other() -> None:
     by_tick, by_worker = Deployment(), Deployment(few=0)
     for deployed in (by_tick, by_worker):
         deployed.folding.tick()
         deployed.pay(type="merchant", payee_id="shop")
-        deployed.fold({"split": "merchant#shop", "shards": 2})
         deployed.now += timedelta(hours=38)
     by_tick.requests.clear()
     by_tick.folding.tick()
-    by_tick.now += timedelta(days=60)  # the split has run out
-    by_tick.folding.tick()
-    assert {"scan", "get_item", "batch_get_item", "update_item"} == {one.operation for one in by_tick.requests}
+    assert sent(by_tick.requests) == granted("Tick")
     assert refused("Tick", by_tick.requests) == set()
     by_worker.folding.tick()
     by_worker.requests.clear()
-    by_worker.fold({"split": "merchant#shop", "shards": 4})
     by_worker.work()
-    assert {"query", "get_item", "batch_get_item", "update_item"} == {one.operation for one in by_worker.requests}
+    assert sent(by_worker.requests) == granted("Fold")
     assert refused("Fold", by_worker.requests) == set()
+
+
+def rising(deployed: Deployment) -> Iterator[Transaction]:
+    """Yield payments to one payee, whose item gets a higher level after the first.
+
+    The first payment finds no keys and makes them, the second does not know the level, and the third looks at the item.
+    """
+    for n in range(3):
+        paid = payment(transaction_id=f"t-{n}", payer_id=f"payer-{n}", occurred_at=deployed.now)
+        yield paid
+        change = upkeep_update(Raise(updates(paid)[1].key, 0, LEVELS - 1))
+        deployed.table.update_item({"TableName": HOT_TABLES.counters, **change})
+
+
+@pytest.mark.parametrize("function", ["DecisionApi", "TransactionStream"])
+def test_a_function_that_decides_may_send_every_request_of_a_decision_and_no_other(function: str) -> None:
+    deployed = Deployment()
+    evaluator = Evaluator(deployed.store, FixedScorer(0.1), rule_book(), deployed.clock, 10)
+    for paid in rising(deployed):
+        another_body = payment(
+            transaction_id=paid.transaction_id, payer_id=paid.payer_id, occurred_at=deployed.now, amount=7
+        )
+        if function == "TransactionStream":
+            assert isinstance(evaluator.evaluate_all([paid, another_body])[1], ConflictingBodyError)
+            continue
+        evaluator.evaluate(paid)
+        with pytest.raises(ConflictingBodyError):
+            evaluator.evaluate(another_body)
+    if function == "DecisionApi":
+        with pytest.raises(InvalidRequestError):
+            evaluator.evaluate(payment(transaction_id="t-late", occurred_at=deployed.now - timedelta(hours=13)))
+    assert sent(deployed.requests) == granted(function)
+    assert refused(function, deployed.requests) == set()
+
+
+def test_the_function_that_repairs_may_send_every_request_of_counting_again_and_no_other() -> None:
+    deployed = Deployment()
+    requests: list[Request] = []
+    for paid in rising(deployed):
+        deployed.requests.clear()
+        deployed.store.count_again(paid, ["payer", "payee", "pair"])
+        requests += deployed.requests
+        deployed.store.count([paid])  # learns the level; a repair looks at an item by itself when its update fails
+    assert sent(requests) == granted("DecisionEvents")
+    assert refused("DecisionEvents", requests) == set()
+
+
+COUNTING = ("DecisionApi", "TransactionStream", "DecisionEvents")
+"""The functions that count, by the stack's keys."""
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_only_functions_that_count_may_put_the_keys_of_the_stack_and_no_other_profile(function: str) -> None:
+    def put(pk: str) -> Request:
+        return Request("put_item", {"TableName": HOT_TABLES.profiles, "Item": {"pk": {"S": pk}}})
+
+    denied = {"not authorized to perform: dynamodb:PutItem on resource: arn:table/profiles"}
+    assert refused(function, [put(KEYS)]) == (set() if function in COUNTING else denied)
+    for pk in ("account#keys", "fold#d", f"{KEYS}#", ""):
+        assert refused(function, [put(pk)]) == denied
+    conditions = [
+        one["Condition"] for one in rights(function) if one["Action"] == "dynamodb:PutItem" and "Condition" in one
+    ]
+    only_keys = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [KEYS]}}
+    assert conditions == [only_keys] * (function in COUNTING)
 
 
 def test_only_new_decisions_become_events() -> None:
@@ -290,13 +386,6 @@ def test_alarm_of_fold_lag_is_raised_before_decisions_are_degraded() -> None:
     lags = ALARMS["FoldLags"]
     assert lags["Threshold"] + lags["Period"] * lags["EvaluationPeriods"] < margin
     assert lags["TreatMissingData"] == "breaching"
-
-
-def test_alarm_of_large_items_covers_every_door_that_counts() -> None:
-    metrics = [query["MetricStat"]["Metric"] for query in ALARMS["ItemsTooLarge"]["Metrics"] if "MetricStat" in query]
-    assert {metric["MetricName"] for metric in metrics} == {"LargeItems"}
-    doors = [metric["Dimensions"] for metric in metrics]
-    assert doors == [[{"Name": "Door", "Value": door}] for door in ("decision_api", "transaction_stream")]
 
 
 def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> None:

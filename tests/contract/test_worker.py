@@ -18,23 +18,21 @@ from fraud.aws.client import AwsClient
 from fraud.aws.queue import SqsQueue
 from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters import windows
-from fraud.counters.codec import SHARDS, attempt_update, profile_of, watermark_attribute, watermark_update
+from fraud.counters.codec import attempt_update, profile_of, watermark_attribute, watermark_update
 from fraud.counters.fold import PROFILE_DAYS, WATERMARKS, Progress
-from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import MERCHANT, PAYER, Key, packed, updates
+from fraud.counters.layout import MERCHANT, PAYER, Key, packed
 from fraud.counters.store import Tables, watermark_request
-from fraud.counters.windows import measure
 from fraud.counters.worker import PAGE, RESERVE_MS, FoldWorker, Message
-from fraud.decisions.record import DecisionRecord
-from fraud.decisions.store import DynamoStore
+from fraud.decisions.record import DecisionRecord, StoredDecision
 from fraud.errors import ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.settings import AwsIdentity
 from fraud.transaction import Transaction
 from local.account.emulator import Emulator
+from tests.support.deployment import declared_store
 from tests.support.fakes import committed, counted
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB
-from tests.support.payments import NOON, payment
+from tests.support.payments import NOON, payment, updates
 
 DAY = 86_400
 TODAY = int(NOON.timestamp()) // DAY
@@ -160,14 +158,15 @@ def decided(transaction: Transaction) -> DecisionRecord:
 
 def test_table_in_memory_responds_to_store_and_fold_as_the_emulator_does(emulated: AwsClient, tables: Tables):
     both, inbox, now = Both(emulated, InMemoryDynamoDB()), Inbox(), NOON + timedelta(minutes=15)
-    store = DynamoStore(both, tables, 400, lambda: now)
+    store = declared_store(both, tables, 400, lambda: now)
     folding = FoldWorker(both, tables, inbox, lambda: now, few=0)
     assert folding.tick() == (0, 0, 0)
     payments = some_payments(random.Random(4))
     for transaction in payments:
         counted(store, transaction)
         committed(store, decided(transaction))
-        assert store.find(transaction.transaction_id) == (transaction.identity, b"{}")
+        kept = StoredDecision(transaction.identity, b"{}", transaction.canonical)
+        assert store.find(transaction.transaction_id) == kept
     assert len(store.find_all({transaction.transaction_id for transaction in payments})) == 30
 
     keys = {update.key for transaction in payments for update in updates(transaction)}
@@ -184,43 +183,12 @@ def test_table_in_memory_responds_to_store_and_fold_as_the_emulator_does(emulate
     assert both.asked == {"batch_get_item", "get_item", "put_item", "query", "scan", "update_item"}
 
 
-def test_a_split_entity_is_counted_read_and_folded_by_both_and_changes_no_value(emulated: AwsClient, tables: Tables):
-    both, memory, now = Both(emulated, InMemoryDynamoDB()), InMemoryCounters(), NOON
-    store, inbox = DynamoStore(both, tables, 400, lambda: now), Inbox()
-    folding = FoldWorker(both, tables, inbox, lambda: now)
-    folding.tick()
-    for entity in ("merchant#shop:1", "payer#person.1"):
-        folding.work({"split": entity, "shards": 4}, lambda: RESERVE_MS)
-    folding.work({"split": "payer#person.1", "shards": 8}, lambda: RESERVE_MS)
-    rng = random.Random(6)
-    for n in range(40):
-        now += rng.random() * timedelta(hours=4)
-        folding.tick()
-        one = payment(
-            transaction_id=f"t-{n}",
-            type="merchant",
-            payer_id=rng.choice(["person.1", "person.1", "person-2"]),
-            payee_id="shop:1",
-            occurred_at=now - rng.random() * timedelta(hours=2),
-        )
-        for _ in range(1 + (n % 5 == 0)):
-            found, expected = counted(store, one).state, memory.count(one)
-            assert found.recounted is expected.recounted
-            assert measure(one, found) == measure(one, expected)
-    shards = {pk for pk, _ in both.memory.tables[tables.counters] if pk.count("#") > 1}
-    assert {f"merchant#shop:1#{n}" for n in (1, 2, 3)} < shards
-    assert len([pk for pk in shards if pk.startswith("payer#person.1#")]) >= 4
-    now += timedelta(days=60)
-    folding.tick()  # the table is tidied
-    assert both.memory.tables[tables.profiles][SHARDS,] == {"pk": {"S": SHARDS}}
-
-
 def test_table_in_memory_cuts_pages_as_the_emulator_does(emulated: AwsClient, tables: Tables):
     both = Both(emulated, InMemoryDynamoDB())
     payers = crowd("page", PAGE + 3)
     for payer in payers:
         (update,) = (one for one in updates(payment(payer_id=payer)) if one.key.kind is PAYER)
-        both.gather([Request("update_item", {"TableName": tables.counters, **attempt_update(update)})])
+        both.gather([Request("update_item", {"TableName": tables.counters, **attempt_update(update, 0)})])
     part = update.key.slice
     assert part is not None
     both.gather(
@@ -241,7 +209,7 @@ def test_eight_workers_and_a_writer_of_labels_leave_profiles_that_agree_with_the
     client, payers = emulator.client("dynamodb"), crowd("label", 12)
     for payer in payers:
         (update,) = (one for one in updates(payment(payer_id=payer)) if one.key.kind is PAYER)
-        emulated.gather([Request("update_item", {"TableName": tables.counters, **attempt_update(update)})])
+        emulated.gather([Request("update_item", {"TableName": tables.counters, **attempt_update(update, 0)})])
     part = update.key.slice
     assert part is not None
     emulated.gather(

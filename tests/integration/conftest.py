@@ -12,6 +12,16 @@ from local.account.emulator import KEY_ID, SECRET, Emulator
 from local.account.stack import REGION
 
 
+class Context:
+    """The part of Lambda's context that a handler reads. `remaining_ms`: milliseconds until the function's timeout."""
+
+    def __init__(self, remaining_ms: int = 60_000) -> None:
+        self._remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._remaining_ms
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     with Emulator(tmp_path_factory.mktemp("integration") / "emulator.log") as running:

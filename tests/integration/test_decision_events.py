@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -116,16 +116,28 @@ def test_the_log_says_why_a_batch_restarts(decision_events, decision_api, emulat
 
 
 class Losing:
-    """The store's transport, in which updates of payees and pairs are lost; if `applied`, only their responses."""
+    """The store's transport, in which some requests about the items of payees and pairs are lost.
 
-    def __init__(self, transport: Any, *, applied: bool, error: ServiceError | None = None) -> None:
+    applied     only their responses are lost
+    operations  the operations that are lost: the updates, and the looks at an item after them
+    """
+
+    def __init__(
+        self,
+        transport: Any,
+        *,
+        applied: bool,
+        error: ServiceError | None = None,
+        operations: Collection[str] = ("update_item", "get_item"),
+    ) -> None:
         self._transport = transport
         self._applied = applied
         self._error = error or UnavailableError("DeadlineExceeded")
+        self._operations = operations
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         lost = [
-            request.operation == "update_item" and request.payload["Key"]["pk"]["S"].startswith(("payee#", "pair#"))
+            request.operation in self._operations and request.payload["Key"]["pk"]["S"].startswith(("payee#", "pair#"))
             for request in requests
         ]
         sent = [request for request, away in zip(requests, lost, strict=True) if self._applied or not away]
@@ -158,27 +170,41 @@ def test_unacknowledged_updates_are_sent_until_they_are_acknowledged_and_counted
     assert hours_of(emulator, "payee", payment["payee_id"]) == once
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["CountedAgain"] for line in lines] == [2, 2]
-    assert [told["detail"]["degraded"] for told in published()] == [["state"]] * 2
+    assert [told["detail"]["degraded"] for told in published()] == [["counter:payee", "counter:pair"]] * 2
 
 
-def test_a_full_item_is_given_up_and_blocks_no_other_decision(  # noqa: PLR0913, PLR0917 - fixtures
-    decision_events, decision_api, emulator, published, monkeypatch, capsys
-):
-    payments = [fresh() | {"payee_id": "full"}, fresh()]
-    full = ServiceError("ValidationException")
-    deciding, repairing = decision_api._evaluator.store, decision_events._store
+def test_an_update_whose_response_is_lost_is_acknowledged_by_the_item(decision_api, emulator, monkeypatch):
+    payment = fresh() | {"payee_id": "heard-later"}
+    store = decision_api._evaluator.store
     with monkeypatch.context() as outage:
-        outage.setattr(deciding, "_transport", Losing(deciding._transport, applied=False, error=full))
-        event = batch(decision_api, emulator, *payments)
+        losing = Losing(store._transport, applied=True, operations=["update_item"])
+        outage.setattr(store, "_transport", losing)
+        status, answer = post(decision_api, payment)
+    decision = json.loads(answer)
+    assert (status, decision["degraded"], decision["recounted"]) == (200, [], True)
+    table, key = emulator.stack.functions[0].environment["DECISIONS_TABLE"], payment["transaction_id"]
+    assert "uncounted" not in emulator.client("dynamodb").get_item(TableName=table, Key={"pk": {"S": key}})["Item"]
+    assert hours_of(emulator, "payee", payment["payee_id"]) == [str(packed(1, payment["amount"]))]
+
+
+@pytest.mark.parametrize("error", [UnavailableError("ThrottlingException"), ServiceError("AccessDeniedException")])
+def test_a_batch_restarts_at_a_decision_whose_updates_are_refused_for_whatever_cause(  # noqa: PLR0913, PLR0917 - fixtures and parameters
+    decision_events, decision_api, emulator, published, monkeypatch, capsys, error
+):
+    deciding, repairing = decision_api._evaluator.store, decision_events._store
+    event = batch(decision_api, emulator, fresh())
+    with monkeypatch.context() as outage:
+        outage.setattr(deciding, "_transport", Losing(deciding._transport, applied=False, error=error))
+        event["Records"] += batch(decision_api, emulator, fresh())["Records"]
+    event["Records"][1]["dynamodb"]["SequenceNumber"] = "101"
     published()
     capsys.readouterr()
     with monkeypatch.context() as outage:
-        outage.setattr(repairing, "_transport", Losing(repairing._transport, applied=False, error=full))
-        assert decision_events.handler(event, None) == {"batchItemFailures": []}
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {(line["Error"], line["code"]) for line in lines} == {("ServiceError", "ValidationException")}
-    assert len(lines) == 4  # payee and pair of both payments
-    assert len(published()) == 2
+        outage.setattr(repairing, "_transport", Losing(repairing._transport, applied=False, error=error))
+        assert decision_events.handler(event, None) == {"batchItemFailures": [{"itemIdentifier": "101"}]}
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["Error"], line["code"]) == (type(error).__name__, error.code)
+    assert len(published()) == 1
 
 
 def test_decisions_before_the_first_incomplete_one_are_published_because_they_do_not_come_again(

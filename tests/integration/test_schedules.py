@@ -7,21 +7,13 @@ from typing import Any
 
 import pytest
 
-from fraud.counters.codec import shards_of
-from fraud.counters.layout import Slice, updates
-from fraud.counters.store import watermark_request, watermark_rows
-from fraud.decisions.store import DynamoStore
+from fraud.counters.layout import Slice
 from fraud.errors import ServiceError
 from local.account.emulator import Emulator
+from tests.integration.conftest import Context
+from tests.support.deployment import declared_store
 from tests.support.fakes import counted
-from tests.support.payments import payment
-
-
-class Context:
-    """The part of Lambda's context that the fold reads."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 30_000
+from tests.support.payments import payment, updates
 
 
 @pytest.fixture
@@ -59,7 +51,7 @@ def test_a_tick_queues_the_slices_with_work_and_their_messages_fold_it(schedules
     parts = {update.key.slice for update in updates(paid)} - {None}
     folding = schedules._folding
     monkeypatch.setattr(folding, "_few", 0)
-    counted(DynamoStore(folding._transport, folding._tables, 400, lambda: now), paid)
+    counted(declared_store(folding._transport, folding._tables, 400, lambda: now), paid)
     now += timedelta(hours=38)  # the hour and the day of the payment are closed now
     capsys.readouterr()
     due = schedules.tick({}, None)
@@ -80,7 +72,7 @@ def test_a_tick_folds_a_few_items_itself_and_queues_nothing(schedules, queue, mo
     schedules.tick({}, None)
     folding = schedules._folding
     paid = payment(type="merchant", payee_id="shop-of-a-tick", transaction_id="of-a-tick", occurred_at=now)
-    counted(DynamoStore(folding._transport, folding._tables, 400, lambda: now), paid)
+    counted(declared_store(folding._transport, folding._tables, 400, lambda: now), paid)
     now += timedelta(hours=38)
     due = schedules.tick({}, None)
     assert due["folded"] >= 3
@@ -101,23 +93,6 @@ def test_a_message_that_fails_is_named_and_the_others_are_done(schedules, monkey
     text = capsys.readouterr().out
     assert "ResourceNotFoundException" in text
     assert "a-secret-payer" not in text
-
-
-def test_a_faulty_split_request_fails_alone_and_the_log_says_which_rule_it_broke(schedules, capsys):
-    schedules.tick({}, None)
-    capsys.readouterr()
-    requests = {"1": {"split": "merchant#a-secret", "shards": 3}, "2": {"split": "merchant#of-a-campaign", "shards": 8}}
-    records = [{"messageId": number, "body": json.dumps(request)} for number, request in requests.items()]
-    assert schedules.fold({"Records": records}, Context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
-    refused, done = logged(capsys)
-    assert (refused["Error"], refused["status"], refused["rules"]) == ("InvalidRequestError", 400, ["unknown_number"])
-    assert "a-secret" not in str(refused)
-    assert done["FoldedItems"] == 0
-    folding = schedules._folding
-    (answer,) = folding._transport.gather([watermark_request(folding._tables.profiles)])
-    steps = shards_of(watermark_rows(folding._transport, answer)).steps
-    assert [number for _, number in steps["merchant#of-a-campaign"]] == [8, 1]
-    assert "merchant#a-secret" not in steps
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fraud.aws.transport import Request, Result
 from fraud.counters import layout
 from fraud.decisions.events import INLINE_BYTES
 from fraud.errors import ServiceError, UnavailableError
-from tests.integration.conftest import Taken, hours_of
+from tests.integration.conftest import Context, Taken, hours_of
 from tests.integration.test_decision_api import JUNK, fresh, get, post
 
 SHARD = "shardId-000000000006"
@@ -104,7 +104,7 @@ def test_every_payment_of_a_batch_is_decided_and_its_repeat_by_api_gets_the_same
     transaction_stream, decision_api, undecidable: Taken, capsys
 ):
     payments = [fresh(), fresh(type="merchant", amount=700), fresh(amount=900_000)]
-    assert transaction_stream.handler(batch(*payments), None) == DONE
+    assert transaction_stream.handler(batch(*payments), Context()) == DONE
     lines = logged(capsys)
     assert [(line["Door"], line["transaction_id"]) for line in lines] == [
         ("transaction_stream", payment["transaction_id"]) for payment in payments
@@ -124,11 +124,11 @@ def test_repeats_are_recognised_in_one_read_and_not_counted(
 ):
     by_api, by_stream = fresh(), fresh()
     answers = [post(decision_api, by_api)[1]]
-    assert transaction_stream.handler(batch(by_stream), None) == DONE
+    assert transaction_stream.handler(batch(by_stream), Context()) == DONE
     answers.append(json.dumps(get(decision_api, by_stream["transaction_id"])[1]["decision"]))
     transport.requests.clear()
     capsys.readouterr()
-    assert transaction_stream.handler(batch(by_api, by_stream, by_api), None) == DONE
+    assert transaction_stream.handler(batch(by_api, by_stream, by_api), Context()) == DONE
     (read,) = transport.requests
     assert read.operation == "batch_get_item"
     assert [line["Outcome"] for line in logged(capsys)] == ["repeat"] * 3
@@ -139,7 +139,7 @@ def test_repeats_are_recognised_in_one_read_and_not_counted(
 
 def test_a_payment_twice_in_one_batch_is_decided_and_counted_once(transaction_stream, emulator, capsys):
     payment = fresh()
-    assert transaction_stream.handler(batch(payment, payment), None) == DONE
+    assert transaction_stream.handler(batch(payment, payment), Context()) == DONE
     assert gc.isenabled()
     assert [line["Outcome"] == "repeat" for line in logged(capsys)] == [False, True]
     assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
@@ -147,11 +147,11 @@ def test_a_payment_twice_in_one_batch_is_decided_and_counted_once(transaction_st
 
 def test_a_late_repeat_is_recognised(transaction_stream, monkeypatch, capsys, undecidable: Taken):
     payment = fresh()
-    transaction_stream.handler(batch(payment), None)
+    transaction_stream.handler(batch(payment), Context())
     later = datetime.now(UTC) + timedelta(days=2)
     monkeypatch.setattr("fraud.clock.source", lambda: later)
     capsys.readouterr()
-    assert transaction_stream.handler(batch(payment), None) == DONE
+    assert transaction_stream.handler(batch(payment), Context()) == DONE
     assert [line["Outcome"] for line in logged(capsys)] == ["repeat"]
     assert undecidable() == []
 
@@ -176,19 +176,19 @@ def test_a_record_that_no_retry_can_decide_is_set_aside_with_its_reason_and_the_
         last,
     ]
     capsys.readouterr()
-    assert transaction_stream.handler(batch(*records), None) == DONE
+    assert transaction_stream.handler(batch(*records), Context()) == DONE
     messages = {int(message["sequence"]): message for message in undecidable()}
     told = {
         n: (message["reason"], [(error["field"], error["rule"]) for error in message["errors"]])
         for n, message in messages.items()
     }
     assert told == {
-        0: ("conflict", []),
+        0: ("conflict", [("amount", "differs")]),
         1: ("invalid", [("body", "json_invalid")]),
         2: ("invalid", [("body", "json_invalid")]),
         4: ("invalid", [("amount", "greater_than_equal"), ("currency", "currency_not_supported")]),
         5: ("invalid", [("occurred_at", "occurred_at_too_old")]),
-        6: ("conflict", []),
+        6: ("conflict", [("amount", "differs")]),
     }
     assert {message["shard"] for message in messages.values()} == {SHARD}
     for n, message in messages.items():
@@ -210,7 +210,7 @@ def test_a_record_that_no_retry_can_decide_is_set_aside_with_its_reason_and_the_
 
 def test_a_record_larger_than_a_message_goes_to_the_archive(transaction_stream, emulator, undecidable: Taken):
     data = b'{"transaction_id":"' + b"x" * INLINE_BYTES + b'"}'
-    assert transaction_stream.handler(batch(data), None) == DONE
+    assert transaction_stream.handler(batch(data), Context()) == DONE
     (message,) = undecidable()
     assert (message["reason"], message["errors"]) == ("invalid", [{"field": "body", "rule": "too_large"}])
     bucket = emulator.stack.functions[0].environment["ARCHIVE_BUCKET"]
@@ -235,7 +235,7 @@ def test_300_fuzzed_records_are_each_decided_or_set_aside(transaction_stream, de
     rng = random.Random(7)
     records = [fuzzed(rng, fresh()) for _ in range(300)]
     for start in range(0, 300, 100):
-        assert transaction_stream.handler(batch(*records[start : start + 100]), None) == DONE
+        assert transaction_stream.handler(batch(*records[start : start + 100]), Context()) == DONE
     capsys.readouterr()
     kept = {base64.b64decode(message["data"]): message for message in undecidable()}
     assert all(message["reason"] == "invalid" and message["errors"] for message in kept.values())
@@ -252,7 +252,7 @@ def test_no_name_address_or_metadata_is_in_a_log_line_or_in_the_reason_of_a_mess
     personal = {"payer_name": "SECRET 花子", "ip": "203.0.113.98", "metadata": {"SECRET": "SECRET"}}
     payment = fresh(**personal)
     faulty = [fresh(**personal, amount="SECRET"), fresh(**personal | {"ip": "SECRET", "metadata": {"SECRET": 1}})]
-    assert transaction_stream.handler(batch(payment, payment | {"amount": 8}, *faulty, b'{"SECRET'), None) == DONE
+    assert transaction_stream.handler(batch(payment, payment | {"amount": 8}, *faulty, b'{"SECRET'), Context()) == DONE
     messages = undecidable()
     assert sorted(error["field"] for error in messages[2]["errors"]) == ["ip", "metadata"]
     assert len(messages) == 4
@@ -273,10 +273,10 @@ def test_a_batch_restarts_at_the_record_that_failed_and_nothing_is_lost_or_doubl
 ):
     payments = [fresh() for _ in range(5)]  # all to one payee
     setattr(transport, "after" if committed else "before", of(payments[2], "put_item"))
-    assert transaction_stream.handler(batch(*payments), None) == failed_at(2)
+    assert transaction_stream.handler(batch(*payments), Context()) == failed_at(2)
     assert status_of(decision_api, *payments) == [200, 200, 200 if committed else 404, 404, 404]
     setattr(transport, "after" if committed else "before", lambda _: None)
-    assert transaction_stream.handler(batch(*payments), None) == DONE
+    assert transaction_stream.handler(batch(*payments), Context()) == DONE
     for n, payment in enumerate(payments):
         decision = get(decision_api, payment["transaction_id"])[1]["decision"]
         assert decision["recounted"] is (n > 2 or (n == 2 and not committed))
@@ -288,13 +288,13 @@ def test_a_record_whose_counting_fails_delays_later_records_that_share_a_party_w
 ):
     ahead, failing, behind, other = fresh(), fresh(), fresh(), stranger()
     transport.before = of(failing, "update_item")
-    assert transaction_stream.handler(batch(ahead, failing, behind, other), None) == failed_at(1)
+    assert transaction_stream.handler(batch(ahead, failing, behind, other), Context()) == failed_at(1)
     told = [line.get("transaction_id") or line["code"] for line in logged(capsys)]
     assert told == [ahead["transaction_id"], "ThrottlingException", other["transaction_id"]]
     assert status_of(decision_api, ahead, failing, behind, other) == [200, 404, 404, 200]
     transport.before = lambda _: None
     capsys.readouterr()
-    assert transaction_stream.handler(batch(ahead, failing, behind, other), None) == DONE
+    assert transaction_stream.handler(batch(ahead, failing, behind, other), Context()) == DONE
     again = [line.get("transaction_id", line["Outcome"]) for line in logged(capsys)]
     assert again == ["repeat", failing["transaction_id"], behind["transaction_id"], "repeat"]
     for payment in (ahead, failing, behind, other):
@@ -308,7 +308,7 @@ def test_of_several_failed_records_the_first_is_reported(transaction_stream, tra
     payments = [stranger() for _ in range(5)]
     faults = [of(payments[3], "put_item"), of(payments[1], "put_item"), of(payments[4], "update_item")]
     transport.before = lambda request: next(filter(None, (fault(request) for fault in faults)), None)
-    assert transaction_stream.handler(batch(*payments), None) == failed_at(1)
+    assert transaction_stream.handler(batch(*payments), Context()) == failed_at(1)
 
 
 def test_a_poison_record_is_set_aside_when_the_batch_reaches_it_and_blocks_no_other(
@@ -317,12 +317,12 @@ def test_a_poison_record_is_set_aside_when_the_batch_reaches_it_and_blocks_no_ot
     first, last, other = fresh(), fresh(), stranger()
     records = batch(b"{", first, b"{", last, first | {"amount": 7}, other)
     transport.before = of(first, "put_item")
-    assert transaction_stream.handler(records, None) == failed_at(1)
+    assert transaction_stream.handler(records, Context()) == failed_at(1)
     assert status_of(decision_api, first, last, other) == [404, 404, 200]
     assert [message["sequence"] for message in undecidable()] == ["0"]
     transport.before = lambda _: None
     records["Records"] = records["Records"][1:]
-    assert transaction_stream.handler(records, None) == DONE
+    assert transaction_stream.handler(records, Context()) == DONE
     assert status_of(decision_api, first, last) == [200, 200]
     reasons = {message["sequence"]: message["reason"] for message in undecidable()}
     assert reasons == {"2": "invalid", "4": "conflict"}
@@ -335,7 +335,7 @@ def test_repeated_new_and_invalid_records_of_one_id_are_told_apart(
     _, first = post(decision_api, known)
     capsys.readouterr()
     records = [known | {"amount": 7}, known, new, known | {"amount": 0}, new | {"amount": 7}, new, known]
-    assert transaction_stream.handler(batch(*records), None) == DONE
+    assert transaction_stream.handler(batch(*records), Context()) == DONE
     reasons = {message["sequence"]: message["reason"] for message in undecidable()}
     assert reasons == {"0": "conflict", "3": "invalid", "4": "conflict"}
     told = [line.get("transaction_id") or line.get("Outcome") or line["Error"] for line in logged(capsys)]
@@ -343,8 +343,29 @@ def test_repeated_new_and_invalid_records_of_one_id_are_told_apart(
     assert told == [conflict, "repeat", new["transaction_id"], invalid, conflict, "repeat", "repeat"]
     assert post(decision_api, known) == (200, first)
     assert hours_of(emulator, "payer", known["payer_id"]) == packed(known)
-    # The id was undecided when the batch was read, so the other body was counted as an attempt, as it is in the API.
-    assert hours_of(emulator, "payer", new["payer_id"]) == packed(new, new | {"amount": 7})
+    # The id was undecided when the batch was read, so the other body was counted, and taken back as it is in the API.
+    assert hours_of(emulator, "payer", new["payer_id"]) == packed(new)
+
+
+def test_a_batch_that_runs_out_of_time_decides_what_it_has_counted_and_reports_the_first_that_it_has_not(
+    transaction_stream, decision_api, emulator, capsys
+):
+    payments = [fresh() for _ in range(4)]  # all to one payee: none may overtake another
+    other = stranger()
+    records = batch(*payments, other)
+    assert transaction_stream.handler(records, Context(remaining_ms=0)) == failed_at(1)
+    told = [line.get("transaction_id") or line["code"] for line in logged(capsys)]
+    assert told == [payments[0]["transaction_id"], "OutOfTime", other["transaction_id"]]
+    assert status_of(decision_api, *payments, other) == [200, 404, 404, 404, 200]
+    for payment in payments[1:]:
+        assert hours_of(emulator, "payer", payment["payer_id"]) == []
+    records["Records"] = records["Records"][1:]
+    assert transaction_stream.handler(records, Context(remaining_ms=0)) == failed_at(2)  # each time it gets on
+    assert transaction_stream.handler(records, Context()) == DONE
+    for payment in (*payments, other):
+        decision = get(decision_api, payment["transaction_id"])[1]["decision"]
+        assert (decision["recounted"], decision["degraded"]) == (False, [])
+        assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 
 
 @pytest.mark.parametrize("error", [UnavailableError("InternalServerError"), ServiceError("AccessDeniedException")])
@@ -352,7 +373,7 @@ def test_a_batch_restarts_at_its_first_record_when_stored_decisions_cannot_be_re
     transaction_stream, transport: Interrupted, undecidable: Taken, capsys, error
 ):
     transport.before = lambda _: error
-    assert transaction_stream.handler(batch(b"{", fresh()), None) == failed_at(0)
+    assert transaction_stream.handler(batch(b"{", fresh()), Context()) == failed_at(0)
     (line,) = logged(capsys)
     assert (line["Error"], line["code"], line["Door"]) == (type(error).__name__, error.code, "transaction_stream")
     assert undecidable() == []
@@ -366,7 +387,7 @@ def test_a_batch_restarts_at_the_record_that_could_not_be_set_aside(
     first, last = fresh(), fresh()
     with monkeypatch.context() as gone:
         gone.setattr(outbox, "_settings", away)
-        assert transaction_stream.handler(batch(first, b"{", last), None) == failed_at(1)
-    assert transaction_stream.handler(batch(first, b"{", last), None) == DONE
+        assert transaction_stream.handler(batch(first, b"{", last), Context()) == failed_at(1)
+    assert transaction_stream.handler(batch(first, b"{", last), Context()) == DONE
     assert [message["sequence"] for message in undecidable()] == ["1"]
     assert status_of(decision_api, first, last) == [200, 200]

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fraud.aws.transport import Request, Result
+from fraud.aws.transport import Request, Result, Transport
 from fraud.counters.codec import profile_of, watermark_attribute
 from fraud.counters.fold import WATERMARKS, Progress, WorkResult
+from fraud.counters.keys import DECLARED
 from fraud.counters.layout import Slice
 from fraud.counters.store import Tables
 from fraud.counters.worker import FEW, RESERVE_MS, FoldWorker, Message
@@ -16,6 +17,13 @@ from tests.support.in_memory_dynamodb import InMemoryDynamoDB
 from tests.support.payments import NOON, payment
 
 TABLES = Tables("counters", "profiles", "decisions")
+
+
+def declared_store(
+    transport: Transport, tables: Tables, retention_days: int, clock: Callable[[], Any], **how: Any
+) -> DynamoStore:
+    """Return a store with the declared keys, whose counters are those in memory."""
+    return DynamoStore(transport, tables, retention_days, clock, **{"first_keys": lambda: DECLARED} | how)
 
 
 def endless() -> int:
@@ -37,7 +45,7 @@ class Deployment:
         self.messages: list[Message] = []
         self.meanwhile: Callable[[Sequence[Request]], None] = lambda _: None
         self.table = InMemoryDynamoDB(page)
-        self.store = DynamoStore(self, TABLES, 400, self.clock)
+        self.store = declared_store(self, TABLES, 400, self.clock)
         self.folding = FoldWorker(self, TABLES, self, self.clock, few)
         self.another = FoldWorker(self.table, TABLES, self, self.clock, few)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fraud.assembly import POLICY
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import Item, State, profiles, updates
+from fraud.counters.layout import Item, State, Update, profiles
 from fraud.decisions.evaluation import Store
 from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
 from fraud.errors import ServiceError, UnavailableError
@@ -16,6 +16,7 @@ from fraud.rules.rule_book import RuleBook
 from fraud.scoring.features import Vector
 from fraud.scoring.score import Scoring
 from fraud.transaction import Transaction
+from tests.support.payments import updates
 
 
 class Trouble(NamedTuple):
@@ -41,6 +42,7 @@ class InMemoryStore:
     stale    whether states are stale, as when the fold is behind
     trouble  faults by transaction id
     asked    step, transaction ids and `until` of every call
+    kept     the error of `take_back`
     """
 
     def __init__(self) -> None:
@@ -49,6 +51,7 @@ class InMemoryStore:
         self.stale = False
         self.trouble: dict[str, Trouble] = {}
         self.asked: list[tuple[str, list[str], float | None]] = []
+        self.kept: ServiceError | None = None
         self._turn = threading.Lock()
 
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
@@ -57,25 +60,45 @@ class InMemoryStore:
 
     def _counted(self, transaction: Transaction) -> StateRead:
         trouble = self.trouble.get(transaction.transaction_id, Trouble())
-        lost = [update for update in updates(transaction) if update.key.kind.name in trouble.lost]
+        moved = updates(transaction)
+        lost = [update for update in moved if update.key.kind.name in trouble.lost]
         with self._turn:
+            held = [update for update in moved if (item := self.counters.items.get(update.key)) and item.holds(update)]
             if lost and not trouble.applied:
-                for update in updates(transaction):
+                for update in moved:
                     if update not in lost:
                         self.counters.items.setdefault(update.key, Item()).apply(update)
                 pks = profiles(transaction).values()
-                found = State({}, {pk: self.counters.profiles[pk] for pk in pks if pk in self.counters.profiles})
+                known = {pk: self.counters.profiles[pk] for pk in pks if pk in self.counters.profiles}
+                rest = {update.key: self.counters.items[update.key] for update in moved if update not in lost}
+                found = State(rest, known, device=moved[0].device)
             else:
                 found = self.counters.count(transaction)
             items = {key: copy.deepcopy(item) for key, item in found.items.items()}
-            held = {} if trouble.unread else copy.deepcopy(found.profiles)
+            for update in lost:
+                items.pop(update.key, None)
+            profiled = {} if trouble.unread else copy.deepcopy(found.profiles)
         return StateRead(
-            State(items, held, found.recounted, self.stale),
+            State(items, profiled, found.recounted, self.stale, device=moved[0].device),
             None if trouble.unread else self._stored(transaction.transaction_id),
             uncounted=tuple(update.key for update in lost),
             read=not trouble.unread,
             failure=trouble.error if lost or trouble.unread else None,
+            revocable=tuple((update, 0) for update in moved if update not in lost and update not in held),
         )
+
+    def take_back(self, counted: Sequence[tuple[Update, int]], until: float | None = None) -> None:
+        self.asked.append(("take_back", [update.key.pk for update, _ in counted], until))
+        if self.kept:
+            raise self.kept
+        with self._turn:
+            for update, level in counted:
+                self.counters.items[update.key].take_back(update, level)
+
+    def sampled(self, transaction: Transaction) -> frozenset[str]:
+        moved = updates(transaction)
+        found = {update.key.pk: self.counters.items.get(update.key) for update in moved}
+        return frozenset(pk for pk, item in found.items() if item is not None and item.level)
 
     def find(self, transaction_id: str, until: float | None = None) -> StoredDecision | None:
         self.asked.append(("find", [transaction_id], until))
@@ -86,7 +109,9 @@ class InMemoryStore:
 
     def _stored(self, transaction_id: str) -> StoredDecision | None:
         record = self.decisions.get(transaction_id)
-        return None if record is None else StoredDecision(record.transaction.identity, record.answer)
+        if record is None:
+            return None
+        return StoredDecision(record.transaction.identity, record.answer, record.transaction.canonical)
 
     def find_all(self, transaction_ids: Collection[str]) -> dict[str, StoredDecision]:
         self.asked.append(("find_all", sorted(transaction_ids), None))

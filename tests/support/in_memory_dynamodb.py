@@ -57,8 +57,9 @@ class InMemoryDynamoDB:
         return {}
 
     def update_item(self, payload: Payload) -> Response:
-        table, values = payload["TableName"], payload["ExpressionAttributeValues"]
+        table = payload["TableName"]
         names = payload.get("ExpressionAttributeNames", {})
+        values = payload.get("ExpressionAttributeValues", {})
         update, condition = payload["UpdateExpression"], payload.get("ConditionExpression", "")
         assert max(len(update), len(condition)) <= LONGEST_EXPRESSION
         assert placeholders(":", update) | placeholders(":", condition) == values.keys(), "a value unused or unknown"
@@ -119,11 +120,12 @@ def placeholders(sign: str, expression: str) -> frozenset[str]:
     return frozenset(re.findall(rf"{sign}\w+", expression))
 
 
-VERBS = re.compile(r"\b(SET|ADD|REMOVE)\b")
+VERBS = re.compile(r"\b(SET|ADD|REMOVE|DELETE)\b")
 CLAUSES: Mapping[str, re.Pattern[str]] = {
     "SET": re.compile(r"(?P<name>#?\w+) = (?:if_not_exists\((?P<kept>#?\w+), (?P<default>:\w+)\)|(?P<value>:\w+))"),
     "ADD": re.compile(r"(?P<name>#?\w+) (?P<value>:\w+)"),
     "REMOVE": re.compile(r"(?P<name>#?\w+)"),
+    "DELETE": re.compile(r"(?P<name>#?\w+) (?P<value>:\w+)"),
 }
 
 
@@ -166,6 +168,12 @@ def changed(item: Item, update: str, values: Item, names: Mapping[str, str]) -> 
             after.pop(name, None)
         elif verb == "ADD":
             after[name] = added(item.get(name, {}), values[value])
+        elif verb == "DELETE":
+            ((type_, gone),) = values[value].items()
+            if left := [each for each in item.get(name, {}).get(type_, ()) if each not in gone]:
+                after[name] = {type_: left}
+            else:
+                after.pop(name, None)
         else:
             after[name] = item[kept] if kept in item else values[value]
     return after
@@ -190,9 +198,16 @@ def lacks(item: Item, values: Item, name: str, placeholder: str) -> bool:
     return value not in item.get(name, {}).get(f"{type_}S", ())
 
 
+def begins(item: Item, values: Item, key: str, name: str, value: str) -> bool:
+    return key not in item or item.get(name) == values[value]
+
+
 TESTS: tuple[tuple[re.Pattern[str], Callable[..., bool]], ...] = (
     (re.compile(r"NOT contains\((#?\w+), (:\w+)\)"), lacks),
+    (re.compile(r"contains\((#?\w+), (:\w+)\)"), lambda *found: not lacks(*found)),
     (re.compile(r"attribute_not_exists\((#?\w+)\)"), lambda item, _, name: name not in item),
+    (re.compile(r"attribute_exists\((#?\w+)\)"), lambda item, _, name: name in item),
+    (re.compile(r"\(attribute_not_exists\((#?\w+)\) OR (#?\w+) = (:\w+)\)"), begins),
     (re.compile(r"(#?\w+) = (:\w+)"), lambda item, values, name, value: item.get(name) == values[value]),
 )
 

@@ -35,36 +35,49 @@ Older values come from the profiles.
 """
 
 
+COUNT_CAP = 10_000_000
+"""Most yen that one attempt adds to a sum."""
+
+ID_KEY = b"declared, not secret: ids       "
+"""Key of the slots: the one that training, the box and tests declare."""
+
+
+def counted(attempt: Transaction) -> int:
+    """Return the amount that an attempt adds to sums."""
+    return min(attempt.amount, COUNT_CAP)
+
+
 def parties(attempt: Transaction) -> dict[str, tuple[str, str]]:
-    """Return the entity of each kind, with the counterparty that its distinct counters count."""
+    """Return the entity of each kind, with the counterparty that its distinct counters count, as profile and id."""
     instrument = attempt.type in ("cash_out", "top_up")
     other = attempt.instrument_id if instrument else attempt.payee_id
     assert other is not None
     receiving = "instrument" if instrument else "payee" if attempt.type == "p2p" else "merchant"
+    payer = f"account#{attempt.payer_id}"
     found = {
-        "payer": (attempt.payer_id, other),
-        receiving: (other, attempt.payer_id),
+        "payer": (attempt.payer_id, f"{'instrument' if instrument else 'account'}#{other}"),
+        receiving: (other, payer),
         "pair": (f"{attempt.payer_id} pays {'card' if instrument else 'account'} {other}", ""),
     }
     if attempt.device_id is not None:
-        found["device"] = (attempt.device_id, attempt.payer_id)
+        found["device"] = (attempt.device_id, payer)
     return found
 
 
 @functools.cache
 def slot(name: str) -> int:
-    """Return the slot of a name, from 0 to 126.
+    """Return the slot of a party, from 0 to 126.
 
-    >>> slot("payer-1")
-    107
+    >>> 0 <= slot("account#payer-1") <= 126
+    True
     """
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 127
+    return int.from_bytes(hashlib.blake2b(name.encode(), key=ID_KEY, digest_size=16).digest(), "big") % 127
 
 
 def estimate(names: Iterable[str]) -> float:
     """Return the number of distinct names to a hundredth, as estimated from the filled ones of 127 slots.
 
-    >>> estimate(["a", "a", "b"])
+    >>> estimate(["account#a", "account#a", "account#b"])
     2.02
     """
     filled = len({slot(name) for name in names})
@@ -116,7 +129,7 @@ class Attempts:
         now = attempt.occurred_at - timedelta(seconds=SECONDS[window])
         entity, _ = parties(attempt)[kind]
         rows = [row for row in self._by_entity[kind, entity] if now < row[1].occurred_at <= attempt.occurred_at]
-        return len(rows), sum(row[1].amount for row in rows), len({row[2] for row in rows})
+        return len(rows), sum(counted(row[1]) for row in rows), len({row[2] for row in rows})
 
     def _within_reach(self, kind: str, entity: str, now: int) -> Iterator[tuple[int, Transaction, str]]:
         period, live = LIVE[kind]
@@ -131,7 +144,7 @@ class Attempts:
         same = [
             now // DAY - second // DAY
             for second, other, _ in self._within_reach("payer", attempt.payer_id, now)
-            if other.device_id is not None and slot(other.device_id) == slot(attempt.device_id)
+            if other.device_id is not None and slot(f"device#{other.device_id}") == slot(f"device#{attempt.device_id}")
         ]
         return float(same.count(0) == 1 and not any(0 < age < 30 for age in same))
 
@@ -149,12 +162,12 @@ def _entity(kind: str, rows: Sequence[tuple[int, Transaction, str]], now: int) -
     inside = {window: [row for row in rows if _inside(row[0], now, window)] for window in windows}
     for window in ("1m", "1h", "24h", "7d", "30d"):
         values[f"{kind}_count_{window}"] = len(inside[window])
-        values[f"{kind}_sum_{window}"] = sum(row[1].amount for row in inside[window])
+        values[f"{kind}_sum_{window}"] = sum(counted(row[1]) for row in inside[window])
     for window in ("2h", "24h", "7d", "30d"):
         values[f"{kind}_distinct_{window}"] = estimate(row[2] for row in inside[window])
     by_age: dict[int, int] = defaultdict(int)
     for second, attempt, _ in rows:
-        by_age[now // HOUR - second // HOUR] += attempt.amount
+        by_age[now // HOUR - second // HOUR] += counted(attempt)
     decayed = (2.0 ** (-age / 6) * total for age, total in by_age.items() if 0 <= age < 24)
     values[f"{kind}_decayed_sum_6h"] = math.fsum(decayed)
 
@@ -174,7 +187,7 @@ def _entity(kind: str, rows: Sequence[tuple[int, Transaction, str]], now: int) -
 
 
 def _pair(rows: Sequence[tuple[int, Transaction, str]], now: int) -> dict[str, float]:
-    ages = [(now // DAY - second // DAY, attempt.amount) for second, attempt, _ in rows if second // DAY <= now // DAY]
+    ages = [(now // DAY - second // DAY, counted(attempt)) for second, attempt, _ in rows if second // DAY <= now // DAY]
     values: dict[str, float] = {"pair_age_days": max(age for age, _ in ages)}
     for window, days in DAYS.items():
         values[f"pair_count_{window}"] = sum(age < days for age, _ in ages)

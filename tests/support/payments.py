@@ -5,6 +5,9 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fraud.counters import layout
+from fraud.counters.keys import DECLARED
+from fraud.counters.layout import Update
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction, utc
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
@@ -41,6 +44,16 @@ def body(**fields: Any) -> dict[str, Any]:
 def payment(**fields: Any) -> Transaction:
     """Return a parsed payment; `occurred_at` may be a datetime."""
     return Transaction.model_validate_json(json.dumps(body(**fields), default=utc))
+
+
+def updates(transaction: Transaction) -> tuple[Update, ...]:
+    """Return the updates of a payment by the declared keys."""
+    return layout.updates(transaction, DECLARED)
+
+
+def slot_of(value: str, kind: str = "account") -> int:
+    """Return the slot of an id by the declared keys."""
+    return DECLARED.slot(kind, value)
 
 
 def crowd_payment(rng: random.Random, moment: datetime, number: int, people: int = 40) -> Transaction:

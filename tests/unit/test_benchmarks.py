@@ -4,6 +4,7 @@ import json
 from contextlib import closing
 
 import pytest
+from fraud.counters.sharding import LARGE, NUMBERS
 
 from benchmarks import capacity, hot_key, lives, metering, table
 from benchmarks.metering import Metered, read_units, size_of, write_units
@@ -11,8 +12,7 @@ from benchmarks.rivals import Floor
 from benchmarks.servers import Ledger, Servers
 from fraud.counters.codec import history_of
 from fraud.counters.layout import MERCHANT, PAYEE, PAYER, unpacked
-from fraud.counters.sharding import LARGE, NUMBERS
-from fraud.decisions.store import DynamoStore
+from tests.support.deployment import declared_store
 from tests.support.fakes import counted
 
 SHORT = capacity.Life("3 a day", 3)
@@ -44,7 +44,7 @@ def test_a_write_costs_the_larger_item_and_a_read_whole_pages():
 
 def test_only_the_first_write_of_an_item_also_writes_the_index():
     meter = Metered()
-    store = DynamoStore(meter, metering.TABLES, 400, lambda: lives.NOON)
+    store = declared_store(meter, metering.TABLES, 400, lambda: lives.NOON)
     for number in ("1", "2"):
         counted(store, lives.payment(number, lives.NOON))
     names = [term.name for term in meter.terms]

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fraud.errors import ServiceError, UndecidableError
-from fraud.settings import AwsIdentity, Settings
+from fraud.settings import LOCAL, AwsIdentity, Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from fraud.aws.client import AwsClient, Timeouts
     from fraud.counters.store import Tables
     from fraud.counters.worker import FoldWorker
@@ -30,7 +32,7 @@ ATTEMPT_SHARE = 0.25
 INIT_S = 1
 """Seconds for DynamoDB in INIT, for one attempt and in all.
 
-INIT reads the watermarks and the shard table and does the TLS handshake, so the first payment does not have to. After
+INIT reads the watermarks and the stack's keys and does the TLS handshake, so the first payment does not have to. After
 INIT a function has only a fraction of a processor for them.
 """
 
@@ -52,11 +54,12 @@ def evaluator(settings: Settings) -> "Evaluator":
 
     deadline_s = settings.deadline_ms / 1000
     transport = _client(Timeouts(attempt_s=INIT_S, total_s=INIT_S))
-    hot = _store(settings, transport)
+    policy = rule_book()
+    hot = _store(settings, transport, policy.exact)
     with contextlib.suppress(ServiceError):  # the first payment tries again
         hot.prepare()
     transport.timeouts = Timeouts(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=BATCH_STEP_S)
-    return Evaluator(hot, _scorer(settings, transport), rule_book(), clock.now, deadline_s)
+    return Evaluator(hot, _scorer(settings, transport), policy, clock.now, deadline_s)
 
 
 def rule_book() -> "RuleBook":
@@ -115,11 +118,25 @@ def _tables(settings: Settings) -> "Tables":
     return Tables(settings.counters_table, settings.profiles_table, settings.decisions_table)
 
 
-def _store(settings: Settings, transport: "AwsClient") -> "DynamoStore":
+def _store(settings: Settings, transport: "AwsClient", exact: "Collection[str] | None" = None) -> "DynamoStore":
+    """Build the store. `exact`: kinds that are never sampled; None for a door that raises no level.
+
+    The box uses the declared keys, so that its counters are those of training. A deployed stack draws its own.
+    """
     from fraud import clock
+    from fraud.counters.keys import DECLARED, Keys
+    from fraud.counters.sampling import EXACT
     from fraud.decisions.store import DynamoStore
 
-    return DynamoStore(transport, _tables(settings), settings.decision_retention_days, clock.now)
+    first_keys = (lambda: DECLARED) if settings.stage == LOCAL else Keys.drawn
+    return DynamoStore(
+        transport,
+        _tables(settings),
+        settings.decision_retention_days,
+        clock.now,
+        EXACT if exact is None else exact,
+        first_keys,
+    )
 
 
 def _scorer(settings: Settings, transport: "AwsClient") -> "Scorer":

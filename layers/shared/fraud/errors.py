@@ -78,10 +78,17 @@ class NotFoundError(FraudError):
 
 
 class ConflictingBodyError(FraudError):
-    """A different body is already decided under this transaction id. A new attempt needs an id of its own."""
+    """A different body is already decided under this transaction id. A new attempt needs an id of its own.
+
+    faults  one for each field that differs, without values
+    """
 
     status = 409
     title = "Another body is decided under this transaction_id"
+
+    def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
+        super().__init__(", ".join(fault.field for fault in faults))
+        self.faults = faults
 
 
 class ServiceError(FraudError):

@@ -17,6 +17,10 @@ from fraud.transaction import Currency, faults_of
 Table = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
 
 
+LOCAL = "local"
+"""The stage of a stack on an emulator."""
+
+
 class Settings(BaseModel):
     """The stack's parameters as the functions see them; field `x_y` is the variable `X_Y`."""
 
@@ -108,6 +112,6 @@ class AwsIdentity:
 def stage() -> str:
     """Return the stage's name. Metrics carry it: without it they would mix with those of another stack in the account.
 
-    It is `local` when the environment names no stage.
+    It is LOCAL when the environment names no stage.
     """
-    return os.environ.get("STAGE", "local")
+    return os.environ.get("STAGE", LOCAL)

@@ -99,6 +99,18 @@ Instant = Annotated[
 Name = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 TransactionType = Literal["p2p", "merchant", "cash_out", "top_up"]
 
+UNITS: dict[str, int] = {"JPY": 1_000, "KRW": 10_000, "CLP": 10_000, "VND": 200_000, "INR": 50_000, "IDR": 10_000_000}
+"""The unit of a currency: roughly ten US dollars, in minor units. Sampling keeps larger amounts longer (D-072)."""
+
+USUAL_UNIT = 1_000
+"""The unit of all other currencies: ten, where the minor unit is a hundredth."""
+
+COUNT_CAP = 10_000
+"""The most units that one payment adds to a counter, so that one absurd attempt cannot drown a month of amounts.
+
+Units and cap are fixed for the life of a stack, like its currency: they are part of the features' fingerprint.
+"""
+
 NEEDS_PAYEE: frozenset[str] = frozenset({"p2p", "merchant"})
 """Types whose counterparty is the payee; the others move money between an account and an instrument."""
 
@@ -192,13 +204,24 @@ class Transaction(BaseModel):
 
     @cached_property
     def identity(self) -> bytes:
-        """SHA-256 of the canonical form, 32 bytes."""
-        return hashlib.sha256(self.canonical).digest()
+        """SHA-256 of the canonical form without `metadata`, 32 bytes. Nothing is decided by metadata."""
+        same = self if self.metadata is None else self.model_copy(update={"metadata": None})
+        return hashlib.sha256(same.canonical).digest()
 
     @cached_property
     def epoch(self) -> int:
         """Whole seconds of `occurred_at` since 1970-01-01 UTC."""
         return math.floor(self.occurred_at.timestamp())
+
+    @property
+    def unit(self) -> int:
+        """The unit of the currency, in minor units."""
+        return UNITS.get(self.currency, USUAL_UNIT)
+
+    @property
+    def counted_amount(self) -> int:
+        """The amount as counters see it, in minor units: at most COUNT_CAP units."""
+        return min(self.amount, COUNT_CAP * self.unit)
 
     @property
     def counterparty(self) -> str:

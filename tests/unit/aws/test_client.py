@@ -4,6 +4,7 @@ The network is pairs of connected sockets, and the test sets the clock. So nothi
 """
 
 import contextlib
+import itertools
 import json
 import select
 import socket
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud.aws.client import BACKOFF_S, CONNECTIONS, AwsClient, SystemPorts, Timeouts
-from fraud.aws.connection import LONGEST_BODY, LONGEST_HEAD
+from fraud.aws.connection import LONGEST_BODY, LONGEST_HEAD, Connection
 from fraud.aws.failures import service_error
 from fraud.aws.transport import ConditionFailed, Request, all_or_raise, binary
 from fraud.errors import ServiceError, UnavailableError
@@ -420,7 +421,10 @@ def test_all_or_raise_raises_the_first_error():
     ("code", "status", "kind"),
     [
         ("ThrottlingException", 400, UnavailableError),
+        ("Throttling", 400, UnavailableError),
+        ("RequestThrottled", 403, UnavailableError),
         ("TransactionConflictException", 400, UnavailableError),
+        ("ReplicatedWriteConflictException", 409, UnavailableError),
         ("Anything", 503, UnavailableError),
         ("Anything", 429, UnavailableError),
         ("AccessDeniedException", 400, ServiceError),
@@ -429,6 +433,196 @@ def test_all_or_raise_raises_the_first_error():
 )
 def test_only_errors_that_pass_are_sent_again(code, status, kind):
     assert type(service_error(code, status)) is kind
+
+
+# --- replies that are not HTTP to the letter -------------------------------------------------------------------------
+
+
+LENGTH, IN_CHUNKS = f"Content-Length: {len(BODY)}", "Transfer-Encoding: chunked"
+
+
+def reply(*lines: str, body: bytes = BODY, status: str = "HTTP/1.1 200 OK") -> bytes:
+    return "\r\n".join([status, *lines, "", ""]).encode("latin-1") + body
+
+
+def in_chunks(rest: bytes) -> bytes:
+    return reply(IN_CHUNKS, body=rest)
+
+
+def sized(size: bytes) -> bytes:
+    return in_chunks(b"%b\r\n%b\r\n0\r\n\r\n" % (size, BODY))
+
+
+SIZE = b"%x" % len(BODY)
+WELL_FORMED = [
+    reply(LENGTH, status="HTTP/1.1 200"),
+    reply(f"CONTENT-LENGTH:\t00{len(BODY)} \t"),
+    reply("Empty:", "Name.of~any_kind!: caf\xe9 \x80 :;,\t", LENGTH),
+    reply("transfer-encoding:Chunked", body=b"%b;name=value; other\r\n%b\r\n000\r\n\r\n" % (SIZE.upper(), BODY)),
+    sized(b"000" + SIZE),
+    in_chunks(b"%b\r\n%b\r\n0;last\r\nA: 1\r\nB:\r\n\r\n" % (SIZE, BODY)),
+]
+LENGTHS = [f"{len(BODY):+}", f"{len(BODY)}, {len(BODY)}", f"{len(BODY)};", f"{len(BODY)}.0", hex(len(BODY)), f"2_{7}"]
+MALFORMED = [
+    # two lengths, or none that counts
+    reply(LENGTH, LENGTH),
+    reply(LENGTH, "X: y", "content-length: 5"),
+    reply(LENGTH, "Content-Length:"),
+    reply(LENGTH, IN_CHUNKS),
+    reply(IN_CHUNKS, LENGTH, body=CHUNKED.partition(b"\r\n\r\n")[2]),
+    reply(IN_CHUNKS, IN_CHUNKS, body=CHUNKED.partition(b"\r\n\r\n")[2]),
+    *(reply(f"Content-Length: {length}") for length in ["", "-0", "1 0", "\xb2", *LENGTHS]),
+    *(
+        reply(f"Transfer-Encoding: {coding}", body=CHUNKED.partition(b"\r\n\r\n")[2])
+        for coding in [
+            "",
+            "identity",
+            "gzip, chunked",
+            "chunked, chunked",
+            "chunked,",
+            "xchunked",
+            "chunked;q=1",
+            '"chunked"',
+        ]
+    ),
+    reply(IN_CHUNKS, body=CHUNKED.partition(b"\r\n\r\n")[2], status="HTTP/1.0 200 OK"),
+    # the status line
+    *(
+        reply(LENGTH, status=line)
+        for line in [
+            "HTTP/1.1 200OK",
+            "HTTP/1.1  200 OK",
+            "HTTP/1.1\t200 OK",
+            "HTTP/1.1 2000 OK",
+            "HTTP/1.1 20 OK",
+            "HTTP/1.1 +20 OK",
+            "HTTP/1.1 \xb200 OK",
+            "HTTP/1.1 200 O\x00K",
+            "HTTP/1.1 200 O\rK",
+            "HTTP/2 200 OK",
+            "HTTP/1.10 200 OK",
+            "HTTP/1. 200 OK",
+            "http/1.1 200 OK",
+            "ICY 200 OK",
+            " HTTP/1.1 200 OK",
+            "\r\nHTTP/1.1 200 OK",
+            *(f"HTTP/1.1 {status} Whatever" for status in (100, 101, 103, 199, 204, 304, "000", 600, 999)),
+        ]
+    ),
+    reply(status="HTTP/1.1 100 Continue", body=OK),
+    # header lines
+    *(
+        reply(line, LENGTH)
+        for line in [
+            "no colon",
+            ": no name",
+            "Name : x",
+            "Na me: x",
+            " folded: x",
+            "X: y\r\n folded",
+            "X: y\r\n\tfolded",
+            "N\xe4me: x",
+            "X(: y",
+            *(f"X: a{chr(control)}b" for control in [*range(9), 10, 11, 12, 13, *range(14, 32), 127]),
+            "X\0: y",
+        ]
+    ),
+    reply(f"Content-Length : {len(BODY)}"),
+    reply(f"X: y\n{LENGTH}"),
+    reply(LENGTH).replace(b"\r\n", b"\n"),
+    # chunks
+    *(
+        sized(size)
+        for size in [
+            b"+" + SIZE,
+            b"-" + SIZE,
+            b"0x" + SIZE,
+            b"0_" + SIZE,
+            b" " + SIZE,
+            SIZE + b" ",
+            SIZE + b"\t;x",
+            SIZE + b"h",
+            SIZE + b";x\ny",
+            SIZE + b";x\0",
+            b"",
+            b";x",
+            b"\r\n" + SIZE,
+        ]
+    ),
+    in_chunks(b"%b\n%b\r\n0\r\n\r\n" % (SIZE, BODY)),
+    in_chunks(b"%b\r\n%bXX0\r\n\r\n" % (SIZE, BODY)),
+    in_chunks(b"%b\r\n%b\n\n0\r\n\r\n" % (SIZE, BODY)),
+    in_chunks(b"%b\r\n%b 0\r\n\r\n" % (SIZE, BODY)),
+    in_chunks(b"%b\r\n%b\r\n-0\r\n\r\n" % (SIZE, BODY)),
+    *(
+        in_chunks(b"%b\r\n%b\r\n0\r\n%b\r\n\r\n" % (SIZE, BODY, trailer))
+        for trailer in [b"no colon", b" folded: x", b"Name : x", b"X: a\0b", b"X: a\nb"]
+    ),
+    # more than was asked for
+    reply(LENGTH) + b"\r\n",
+    in_chunks(b"%b\r\n%b\r\n0\r\n\r\n\r\n" % (SIZE, BODY)),
+    CHUNKED + OK,
+]
+
+
+@pytest.mark.parametrize("good", WELL_FORMED)
+def test_whatever_http_allows_in_a_reply_is_read(serving, good):
+    client, servers = serving([good])
+    assert client.gather([GET]) == [FOUND]
+    assert len(servers.requests) == 1
+
+
+@pytest.mark.parametrize("bad", MALFORMED)
+def test_a_reply_that_is_not_http_to_the_letter_is_no_response(serving, bad):
+    client, _ = serving([bad, CLOSE], timeouts=Timeouts(attempts=1))
+    (result,) = client.gather([GET])
+    assert (type(result), result.code) == (UnavailableError, "UnreadableAnswerError")
+
+
+def test_a_reply_that_comes_before_its_request_is_no_response(serving, monkeypatch):
+    client, servers = serving(timeouts=Timeouts(attempts=1))
+    dial = servers.dial
+
+    def greeted(*arguments):
+        dialled = dial(*arguments)
+        servers._ends[-1].send(OK)
+        return dialled
+
+    monkeypatch.setattr(servers, "dial", greeted)
+    assert codes(client.gather([GET])) == ["UnreadableAnswerError"]
+    assert servers.requests == []
+
+
+@st.composite
+def changed(draw, good: bytes, contents: Sequence[bytes]) -> bytes:
+    """Return a reply with one byte of its framing changed, left out or added. Its contents and its status stay."""
+    framing = set(range(len(good))) - set(range(9, 12))
+    for content in contents:
+        framing -= set(range(good.index(content), good.index(content) + len(content)))
+    at = draw(st.sampled_from(sorted(framing)))
+    added = draw(st.binary(max_size=1) | st.sampled_from([b"\r", b"\n", b" ", b":", b";", b",", b"0", b"1", b"f"]))
+    return good[:at] + added + good[at + draw(st.integers(0, 1)) :]
+
+
+SCORES = b'[0.5]\r\n0\r\n\r\n{"Content-Length: 5"}'
+
+
+@given(st.data(), st.sampled_from(["length", "chunks"]), st.booleans())
+def test_a_byte_changed_in_the_framing_of_a_reply_never_brings_another_body(data, kind, endpoint):
+    body = SCORES if endpoint else BODY
+    contents = [body] if kind == "length" else [body[:5], body[5:]]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(content), content) for content in contents)
+    good = http(200, body, "X: y") if kind == "length" else in_chunks(chunks + b"0\r\nTrailer: x\r\n\r\n")
+    bad = data.draw(changed(good, contents))
+    # A shortened body of an endpoint could not be told from a reply in time and bytes that are late.
+    cut = len(bad) if endpoint else data.draw(st.integers(0, len(bad)))
+    servers = Servers([bad[:cut], 0.01, bad[cut:], 0.01, CLOSE])
+    try:
+        (result,) = AwsClient(IDENTITY, Timeouts(attempts=1), servers).gather([ASKED if endpoint else GET])
+    finally:
+        servers.close()
+    right = isinstance(result, dict) and (result["Body"] == body if endpoint else result == FOUND)
+    assert right or type(result) is UnavailableError
 
 
 # --- trying again ----------------------------------------------------------------------------------------------------
@@ -642,3 +836,109 @@ def test_no_requests_have_no_results(serving):
     client, servers = serving()
     assert client.gather([]) == []
     assert servers.dialled == []
+
+
+# --- servers that never pause ----------------------------------------------------------------------------------------
+
+
+class Endless(socket.socket):
+    """The client's end of a connection whose server answers with bytes that never end and never pause.
+
+    Each receipt takes a millisecond of the servers' clock.
+    """
+
+    def answer(self, servers: Servers, peer: socket.socket, begin: bytes, again: Iterable[bytes]) -> None:
+        self._servers, self._peer, self._begin, self._again = servers, peer, begin, itertools.cycle(again)
+
+    def send(self, message: Any, *_: object) -> int:
+        self._peer.send(b"!")  # so that poll sees bytes from now on
+        return len(message)
+
+    def recv(self, *_: object) -> bytes:
+        self._servers.clock += 0.001
+        assert self._servers.clock < 1005, "the client does not look at the clock"
+        begin, self._begin = self._begin, b""
+        return begin or next(self._again)
+
+
+def endless(begin: bytes, again: Iterable[bytes]) -> type[Servers]:
+    class EndlessServers(Servers):
+        def dial(self, address: tuple[str, int], attempt: int, within_s: float) -> socket.socket:
+            ours = Endless(fileno=super().dial(address, attempt, within_s).detach())
+            ours.settimeout(0)
+            ours.answer(self, self._ends[-1], begin, again)
+            return ours
+
+        def _serve(self) -> None:
+            """Leave the requests unread."""
+
+    return EndlessServers
+
+
+ENDLESS = {
+    "body": (reply(f"Content-Length: {LONGEST_BODY}", body=b""), [b"x"]),
+    "body in chunks": (in_chunks(b""), [b"1\r\nx\r\n"]),
+    "chunk": (in_chunks(b"%x\r\n" % LONGEST_BODY), [b"x"]),
+    "head, byte by byte": (b"", [b"H"]),
+    "headers, byte by byte": (reply(body=b"")[:-2], [b"a", b":", b"\r", b"\n"]),
+    "chunk extension, byte by byte": (in_chunks(b"1;"), [b"x"]),
+    "trailers, byte by byte": (in_chunks(b"0\r\n"), [b"a", b":", b"\r", b"\n"]),
+}
+HELLO_REQUEST = b"\x16\x03\x03\x00\x04\x00\x00\x00\x00"
+"""A record of TLS with the message that clients ignore during a handshake (RFC 5246, 7.4.1.1)."""
+
+
+@pytest.mark.parametrize(("begin", "again"), ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("request_", [GET, ASKED], ids=lambda request: request.operation)
+def test_a_server_that_never_pauses_holds_no_step_beyond_its_deadline(request_, begin, again):
+    servers = endless(begin, again)()
+    client = AwsClient(IDENTITY, Timeouts(attempt_s=0.05), servers)
+    assert codes(client.gather([request_] * 2, until=1000.125)) == ["DeadlineExceeded"] * 2
+    servers.close()
+    assert servers.clock < 1000.13
+
+
+def test_a_handshake_that_never_ends_holds_no_step_beyond_its_deadline():
+    servers = endless(HELLO_REQUEST, [HELLO_REQUEST * 7000])()
+    client = AwsClient(replace(IDENTITY, dynamodb_url="https://dynamodb.test"), None, servers)
+    assert codes(client.gather([GET], until=1000.125)) == ["DeadlineExceeded"]
+    servers.close()
+    assert servers.clock < 1000.13
+
+
+def test_an_attempt_at_a_server_that_never_pauses_is_given_up_in_its_time():
+    servers = endless(*ENDLESS["body"])()
+    client = AwsClient(IDENTITY, Timeouts(attempts=2, attempt_s=0.05), servers)
+    assert codes(client.gather([GET])) == ["TimeoutError"]
+    servers.close()
+    assert len(servers.dialled) == 2
+    assert servers.clock < 1000.13 + BACKOFF_S
+
+
+@pytest.mark.parametrize(
+    ("begin", "again"),
+    [
+        (reply(body=b"")[:-2], b"a:b\r\n"),
+        (b"", b"x"),
+        (b"", reply(status="HTTP/1.1 100 Continue", body=b"")),
+        (in_chunks(b"0\r\n"), b"a:b\r\n"),
+        (in_chunks(b"1;"), b"x"),
+    ],
+)
+def test_a_head_or_a_line_without_end_is_given_up_when_it_is_too_long(begin, again):
+    servers = endless(begin, [again])()
+    client = AwsClient(IDENTITY, Timeouts(attempts=1, attempt_s=1000, total_s=1000), servers)
+    servers.clock -= 1000
+    assert codes(client.gather([GET])) == ["UnreadableAnswerError"]
+    servers.close()
+    assert servers.clock < 0.001 * (LONGEST_HEAD + 10)
+
+
+def test_the_caller_may_look_at_the_clock_between_any_two_chunks():
+    ours, theirs = socket.socketpair()
+    exchange = Connection(ours, None).exchange(b"?")
+    assert next(exchange) == select.POLLOUT
+    assert next(exchange) == select.POLLIN
+    theirs.send(in_chunks(b"1\r\nx\r\n" * 100 + b"0\r\n\r\n"))
+    assert len(list(exchange)) == 100
+    theirs.close()

@@ -28,11 +28,11 @@ from fraud.counters.fold import (
 )
 from fraud.counters.history import NO_HISTORY, Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed, slot_of, updates
+from fraud.counters.layout import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed
 from fraud.counters.windows import FRAUD_WINDOWS, measure
 from tests.support.deployment import TABLES, Deployment
 from tests.support.fakes import counted
-from tests.support.payments import NOON, payment
+from tests.support.payments import NOON, payment, slot_of, updates
 
 HOUR, DAY = 3600, 86_400
 NOW = int(NOON.timestamp())
@@ -100,7 +100,7 @@ def test_a_folded_day_has_the_counts_of_its_items(deployed):
     deployed.fold_all()
     profile = deployed.profile("account#payer-1")
     payees = 1 << slot_of("payee-1") | 1 << slot_of("payee-2")
-    devices = 1 << slot_of("device-1") | 1 << slot_of("device-2")
+    devices = 1 << slot_of("device-1", "device") | 1 << slot_of("device-2", "device")
     day = Series.of({TODAY: Bucket(packed(2, 1000), payees, devices)})
     assert profile == {"pk": "account#payer-1", "o": FoldedHistory(NOW, NOW + 3 * HOUR, day)}
     assert deployed.profile("account#payee-2")["i"].days.buckets()[TODAY].total == packed(1, 700)

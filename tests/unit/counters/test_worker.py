@@ -13,17 +13,16 @@ from fraud.assembly import rule_book
 from fraud.aws.transport import ConditionFailed, Request
 from fraud.counters.codec import watermark_update
 from fraud.counters.fold import SLICES, WATERMARKS, Progress, TickResult, closable
-from fraud.counters.layout import MERCHANT, PAYER, Key, Slice, packed, updates
+from fraud.counters.layout import MERCHANT, PAYER, Key, Slice, packed
 from fraud.counters.windows import measure
 from fraud.counters.worker import ATTEMPTS, LISTED, RESERVE_MS, Message
 from fraud.decisions.evaluation import Evaluator
-from fraud.decisions.store import DynamoStore
 from fraud.errors import UnavailableError
 from fraud.transaction import Transaction
-from tests.support.deployment import TABLES, Deployment
+from tests.support.deployment import TABLES, Deployment, declared_store
 from tests.support.fakes import FixedScorer, counted
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB
-from tests.support.payments import NOON, payment
+from tests.support.payments import NOON, payment, updates
 
 HOUR, DAY = 3600, 86_400
 NOW = int(NOON.timestamp())
@@ -213,7 +212,7 @@ def test_a_worker_gives_up_after_some_attempts(deployed):
     with pytest.raises(UnavailableError, match=f"try {ATTEMPTS}"):
         deployed.fold(TODAYS_ITEM)
 
-    busy = DynamoStore(deployed.table, TABLES, 400, deployed.clock)
+    busy = declared_store(deployed.table, TABLES, 400, deployed.clock)
 
     def overtaken(requests: Sequence[Request]) -> None:
         if writes_profiles(requests):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fraud import assembly
 from fraud.aws.http_api import problem
 from fraud.counters import layout, windows
-from fraud.counters.layout import Item, Key, updates
+from fraud.counters.layout import CLOSED, Item, Key
 from fraud.decisions.evaluation import MODEL_SHARE, REASONS_OF_THE_MODEL, STATE_SHARE, Evaluation, Evaluator
 from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
 from fraud.decisions.waves import Batch
@@ -34,7 +34,7 @@ from fraud.scoring.features import Vector
 from fraud.scoring.score import Scoring
 from fraud.transaction import MAX_AGE, Transaction, utc
 from tests.support.fakes import FixedScorer, InMemoryStore, Trouble, rule, rule_book
-from tests.support.payments import NOON, SIDES_OF_TYPE, payment
+from tests.support.payments import NOON, SIDES_OF_TYPE, payment, updates
 
 QUIET = FixedScorer(0.1)
 
@@ -71,6 +71,7 @@ def test_an_answer_has_every_field_of_the_interface():
         "segment": "standard",
         "model": {"version": "fixed"},
         "degraded": [],
+        "estimated": [],
         "recounted": False,
         "retryable": False,
         "decided_at": "2026-03-04T12:00:00Z",
@@ -86,20 +87,21 @@ def test_the_record_holds_all_that_a_replay_needs():
     assert features.pack(features.vector(record.transaction, record.counters)) == record.features
 
 
-class Grown(InMemoryStore):
-    """A store in which the item of every payer has grown too large."""
-
-    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
-        payers = [updates(transaction)[0].key for transaction in transactions]
-        state_reads = super().count(transactions, until)
-        return [state_read._replace(large=(payer,)) for state_read, payer in zip(state_reads, payers, strict=True)]
-
-
-def test_items_that_have_grown_too_large_are_named_by_their_kind():
-    assert evaluator(store=Grown()).evaluate(payment()).large == ("payer",)
-    (evaluation,) = evaluator(store=Grown()).evaluate_all([payment()])
-    assert isinstance(evaluation, Evaluation)
-    assert evaluation.large == ("payer",)
+@pytest.mark.parametrize(
+    ("kind", "side", "level", "fields"),
+    [("merchant", 1, 3, SIDES_OF_TYPE["merchant"]), ("payee", 1, 1, {}), ("payer", 0, CLOSED, {})],
+)
+def test_kinds_whose_items_count_a_sample_or_no_more_are_named_as_estimated(kind, side, level, fields):
+    store = InMemoryStore()
+    key = updates(payment(**fields))[side].key
+    store.counters.items[key] = Item(level=level)
+    evaluation = evaluator(store=store).evaluate(payment(**fields))
+    answer = answer_of(evaluation)
+    assert (answer["estimated"], answer["degraded"]) == ([kind], [])
+    assert store.decisions["t-1"].counters[f"{kind}_closed"] == (level == CLOSED)
+    store.trouble["t-2"] = Trouble(EVERYTHING)
+    blind = answer_of(evaluator(store=store).evaluate(payment(**fields | {"transaction_id": "t-2"})))
+    assert (blind["estimated"], blind["degraded"]) == ([], ["state"])
 
 
 # --- repeats, conflicts and races -------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def test_a_repeat_gets_the_same_bytes_and_is_decided_and_counted_once():
     assert {key: item.buckets for key, item in store.counters.items.items()} == items
 
 
-def test_another_body_under_a_decided_id_conflicts_and_counts_as_an_attempt():
+def test_another_body_under_a_decided_id_conflicts_and_is_taken_back():
     store = InMemoryStore()
     asked = evaluator(store=store)
     first = asked.evaluate(payment())
@@ -126,7 +128,7 @@ def test_another_body_under_a_decided_id_conflicts_and_counts_as_an_attempt():
         asked.evaluate(payment(amount=1201))
     assert asked.evaluate(payment()).answer == first.answer
     counted = asked.evaluate(payment(transaction_id="t-2")).answer
-    assert store.decisions["t-2"].counters["payer_count_1m"] == 3
+    assert store.decisions["t-2"].counters["payer_count_1m"] == 2
     assert counted != first.answer
 
 
@@ -173,7 +175,7 @@ def test_a_race_of_different_bodies_has_one_winner_and_conflicts():
     with ThreadPoolExecutor(4) as racers:
         outcomes = list(racers.map(outcome, [payment(amount=amount) for amount in (1, 2, 3, 4)]))
     assert sorted(outcomes) == ["conflict"] * 3 + ["decided"]
-    assert counters_of_next(store)["payer_count_1m"] == 5
+    assert counters_of_next(store)["payer_count_1m"] == 2
 
 
 class Overtaken(InMemoryStore):
@@ -181,7 +183,7 @@ class Overtaken(InMemoryStore):
 
     def __init__(self, winner: Transaction, answer: bytes) -> None:
         super().__init__()
-        self.winner = StoredDecision(winner.identity, answer)
+        self.winner = StoredDecision(winner.identity, answer, winner.canonical)
 
     def commit(
         self, records: Sequence[DecisionRecord], until: float | None = None
@@ -190,7 +192,7 @@ class Overtaken(InMemoryStore):
         return [self.winner] * len(records)
 
 
-def test_another_body_that_could_not_be_counted_stays_undecided_until_it_is_counted():
+def test_another_body_that_may_have_been_counted_stays_undecided_until_it_is_known_to_be_taken_back():
     store = InMemoryStore()
     asked = evaluator(store=store)
     asked.evaluate(payment())
@@ -206,7 +208,7 @@ def test_another_body_that_could_not_be_counted_stays_undecided_until_it_is_coun
         with pytest.raises(ConflictingBodyError):
             asked.evaluate(payment(amount=amount))
     asked.evaluate(payment(transaction_id="t-2"))
-    assert store.decisions["t-2"].counters["payee_count_1m"] == 4
+    assert store.decisions["t-2"].counters["payee_count_1m"] == 2
 
 
 class Deaf(InMemoryStore):
@@ -732,9 +734,11 @@ def shares(one: Transaction, other: Transaction) -> bool:
 
 
 def waves_of(transactions: Sequence[Transaction]) -> list[list[int]]:
-    batch = Batch()
+    batch: Batch[Evaluation] = Batch()
     for n, transaction in enumerate(transactions):
         batch.add(n, transaction)
+    while batch.waits:
+        batch.deal(lambda _: ())
     return batch.waves
 
 

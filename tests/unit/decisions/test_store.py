@@ -10,20 +10,21 @@ import pytest
 from fraud.aws import dynamodb
 from fraud.aws.dynamodb import KEYS_PER_READ
 from fraud.aws.transport import ConditionFailed, Request, Result
-from fraud.counters.codec import SHARDS, shard_update, watermark_update
+from fraud.counters.codec import KEYS, keys_row, watermark_update
 from fraud.counters.fold import SLICES, Progress
-from fraud.counters.layout import DAY, Slice, State, updates
+from fraud.counters.keys import DECLARED
+from fraud.counters.layout import Slice, State
+from fraud.counters.store import KEYS_LAST
 from fraud.counters.windows import ABSENT, measure
-from fraud.decisions.record import PACKED, DecisionRecord, StateRead
-from fraud.decisions.store import SHARDS_LAST, DynamoStore
+from fraud.decisions.record import PACKED, DecisionRecord, StateRead, StoredDecision
+from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.transaction import Transaction
-from tests.support.deployment import TABLES
+from tests.support.deployment import TABLES, declared_store
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB
-from tests.support.payments import NOON, payment
+from tests.support.payments import NOON, payment, updates
 
-TODAY = int(NOON.timestamp()) // DAY
 THROTTLED = UnavailableError("ThrottlingException")
 
 
@@ -40,6 +41,7 @@ class RecordingTransport:
         self.fails: Callable[[Request], bool] = lambda _: False
         self.answers: Callable[[Request], Result | None] = lambda _: None
         self.table = InMemoryDynamoDB()
+        self.table.tables[TABLES.profiles][(KEYS,)] = keys_row(DECLARED)
         for part in SLICES:
             self.fold_through(part)
 
@@ -65,8 +67,8 @@ def transport() -> RecordingTransport:
 
 @pytest.fixture
 def store(transport: RecordingTransport) -> DynamoStore:
-    """Return a store that has read the watermarks and the shard table."""
-    store = DynamoStore(transport, TABLES, 400, lambda: transport.now)
+    """Return a store that has read the watermarks and the keys."""
+    store = declared_store(transport, TABLES, 400, lambda: transport.now)
     store.count([])
     transport.calls.clear()
     return store
@@ -121,20 +123,11 @@ def test_a_read_takes_as_many_keys_as_dynamodb_does(transport, store):
     assert [len(keys_of(request)) for request in reads(requests)] == [KEYS_PER_READ]
 
 
-def split(transport: RecordingTransport, **shards: int) -> None:
-    """Split parties of `strangers` in the shard table: `payee_3=8`."""
-    for side, number in shards.items():
-        kind, _, n = side.partition("_")
-        steps = shard_update(f"{kind}#{SIDES[kind]}-{n}", (), ((TODAY - 1, number),))
-        transport.table.gather([Request("update_item", {"TableName": TABLES.profiles, **steps})])
-
-
 def test_payments_counted_together_find_the_state_that_each_would_find_alone():
     state_reads = []
     for together in (True, False):
         transport = RecordingTransport()
-        split(transport, payer_1=2, payee_1=4, payee_2=64, device_4=8, payer_5=64, payee_5=64)
-        store = DynamoStore(transport, TABLES, 400, lambda: NOON)
+        store = declared_store(transport, TABLES, 400, lambda: NOON)
         for n in range(8):
             store.count(strangers(7, f"known-{n}"))
         crowd = strangers(7)
@@ -159,34 +152,15 @@ def plain(state_read: StateRead) -> tuple[Any, ...]:
     )
 
 
-def test_a_step_uses_the_shard_table_that_it_began_with(transport, store):
-    (first, last), (one,) = strangers(1, "first") + strangers(1, "last"), strangers(1)
-    store.count([first])
-    split(transport, payer_0=64)
-    transport.now += timedelta(minutes=1)
-    counted_in = []
-    for transaction in (one, last):
-        transport.calls.clear()
-        (state_read,) = store.count([transaction])
-        assert state_read.failure is None
-        counted_in.append(
-            {request.payload["Key"]["pk"]["S"] for request in transport.calls[0][0] if "Key" in request.payload}
-        )
-        assert measure(transaction, state_read.state)["payer_count_1h"] == len(counted_in) + 1
-    assert ["payer#a-0" in pks for pks in counted_in] == [True, False]
-    wanted = [request.payload["RequestItems"][TABLES.counters] for request in reads(transport.calls[0][0])]
-    assert [len(each["Keys"]) for each in wanted if each.get("ConsistentRead")] == [63]  # as the update is
-
-
 def alone(transaction: Transaction) -> list[Request]:
     """Return the requests that one payment takes."""
     transport = RecordingTransport()
-    DynamoStore(transport, TABLES, 400, lambda: NOON).count([transaction])
+    declared_store(transport, TABLES, 400, lambda: NOON).count([transaction])
     return transport.calls[-1][0]
 
 
 def test_no_payments_take_no_request_but_for_the_watermarks(transport):
-    store = DynamoStore(transport, TABLES, 400, lambda: NOON)
+    store = declared_store(transport, TABLES, 400, lambda: NOON)
     assert store.count([]) == []
     assert store.count([]) == []
     assert [len(requests) for requests, _ in transport.calls] == [1, 0, 0]
@@ -247,8 +221,8 @@ def test_watermarks_that_cannot_be_read_make_a_state_stale_but_not_incomplete(tr
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize(("age", "rounds"), [(SHARDS_LAST - timedelta(seconds=1), 1), (SHARDS_LAST, 2)])
-def test_no_payment_is_counted_by_a_shard_table_that_is_hours_old(transport, store, age, rounds, sign):
+@pytest.mark.parametrize(("age", "rounds"), [(KEYS_LAST - timedelta(seconds=1), 1), (KEYS_LAST, 2)])
+def test_no_payment_is_counted_by_keys_that_are_hours_old(transport, store, age, rounds, sign):
     transport.now += sign * age
     store.count(strangers(1), 7.5)
     assert [until for _, until in transport.calls] == [7.5] * rounds
@@ -256,7 +230,7 @@ def test_no_payment_is_counted_by_a_shard_table_that_is_hours_old(transport, sto
 
 
 def test_a_prepared_store_counts_the_first_payment_in_one_step(transport):
-    store = DynamoStore(transport, TABLES, 400, lambda: transport.now)
+    store = declared_store(transport, TABLES, 400, lambda: transport.now)
     transport.fails = is_watermark_read
     with pytest.raises(UnavailableError):
         store.prepare(7.5)
@@ -271,7 +245,7 @@ def test_a_prepared_store_counts_the_first_payment_in_one_step(transport):
 
 def test_watermarks_are_read_again_until_all_exist(transport):
     transport.table.tables[TABLES.profiles].clear()
-    store = DynamoStore(transport, TABLES, 400, lambda: transport.now)
+    store = declared_store(transport, TABLES, 400, lambda: transport.now)
     for part in SLICES:
         store.count([])
         transport.fold_through(part)
@@ -281,8 +255,8 @@ def test_watermarks_are_read_again_until_all_exist(transport):
     assert [len(requests) for requests, _ in transport.calls] == [1, 0, 0]
 
 
-def test_a_store_without_a_shard_table_counts_nothing_and_returns_the_failure(transport):
-    store = DynamoStore(transport, TABLES, 400, lambda: NOON)
+def test_a_store_without_keys_counts_nothing_and_returns_the_failure(transport):
+    store = declared_store(transport, TABLES, 400, lambda: NOON)
     transport.fails = is_watermark_read
     crowd = strangers(2)
     for state_read in store.count(crowd, 7.5):
@@ -306,10 +280,12 @@ def test_each_commit_returns_its_error_the_earlier_decision_or_none_in_its_place
     transport.calls.clear()
     transport.fails = lambda request: request.payload.get("Item", {}).get("pk") == {"S": failing.transaction_id}
     kept = store.commit([record(new), record(known), record(failing)], 7.5)
-    assert kept == [None, (known.identity, b"theirs"), THROTTLED]
+    theirs = StoredDecision(known.identity, b"theirs", known.canonical)
+    assert kept == [None, theirs, THROTTLED]
     ((requests, until),) = transport.calls
     assert (len(requests), until) == (3, 7.5)
-    assert store.find_all({"t-0", "t-1", "t-2"}) == {"t-0": (new.identity, b"{}"), "t-1": (known.identity, b"theirs")}
+    ours = StoredDecision(new.identity, b"{}", new.canonical)
+    assert store.find_all({"t-0", "t-1", "t-2"}) == {"t-0": ours, "t-1": theirs}
 
 
 def test_a_look_up_is_given_the_deadline_and_raises_its_error(transport, store):
@@ -330,80 +306,104 @@ def test_only_the_kinds_named_are_counted_again_and_an_error_is_raised(transport
         store.count_again(transaction, ["pair", "payer"])
 
 
-MALFORMED: dict[str, tuple[str, Any]] = {
-    "no attributes": ("update_item", {}),
-    "an empty item": ("update_item", {"Attributes": {}}),
-    "a list for an item": ("update_item", {"Attributes": ["s1"]}),
-    "a value without a type": ("update_item", {"Attributes": {"s1": "7"}}),
-    "a number that is none": ("update_item", {"Attributes": {"s1": {"N": "x"}}}),
-    "a refusal without the item": ("update_item", ConditionFailed({})),
-    "no responses": ("batch_get_item", {}),
-    "a refused read": ("batch_get_item", ConditionFailed({})),
-    "a refused read with the stored item": ("batch_get_item", ConditionFailed({"pk": {"S": "t-0"}})),
-    "a list for tables": ("batch_get_item", {"Responses": []}),
-    "null for rows": ("batch_get_item", {"Responses": {"counters": None}}),
-    "null for a row": ("batch_get_item", {"Responses": {"profiles": [None]}}),
-    "a map for rows": ("batch_get_item", {"Responses": {"profiles": {"pk": {"S": "account#a-0"}}}}),
-    "no pk": ("batch_get_item", {"Responses": {"profiles": [{"o": {"B": ""}}]}}),
-    "no sk": ("batch_get_item", {"Responses": {"counters": [{"pk": {"S": "payer#a-0"}}]}}),
-    "no folded history": (
-        "batch_get_item",
-        {"Responses": {"profiles": [{"pk": {"S": "account#a-0"}, "o": {"B": "AAAA"}}]}},
-    ),
-    "no decision": ("batch_get_item", {"Responses": {"decisions": [{"pk": {"S": "t-0"}, PACKED: {"B": "AAAA"}}]}}),
+MALFORMED: dict[str, Any] = {
+    "no responses": {},
+    "a refused read": ConditionFailed({}),
+    "a refused read with the stored item": ConditionFailed({"pk": {"S": "t-0"}}),
+    "a list for tables": {"Responses": []},
+    "null for rows": {"Responses": {"counters": None}},
+    "null for a row": {"Responses": {"profiles": [None]}},
+    "a map for rows": {"Responses": {"profiles": {"pk": {"S": "account#a-0"}}}},
+    "no pk": {"Responses": {"profiles": [{"o": {"B": ""}}]}},
+    "no sk": {"Responses": {"counters": [{"pk": {"S": "payer#a-0"}}]}},
+    "no folded history": {"Responses": {"profiles": [{"pk": {"S": "account#a-0"}, "o": {"B": "AAAA"}}]}},
+    "no decision": {"Responses": {"decisions": [{"pk": {"S": "t-0"}, PACKED: {"B": "AAAA"}}]}},
 }
+"""Malformed responses to reads."""
 
 
 @pytest.mark.parametrize("of", MALFORMED)
 def test_a_malformed_response_leaves_its_payment_unread_and_every_other_complete(transport, store, of):
-    operation, answer = MALFORMED[of]
-    transport.answers = lambda request: answer if request.operation == operation and "a-0" in str(request) else None
+    transport.answers = lambda request: (
+        MALFORMED[of] if request.operation == "batch_get_item" and "a-0" in str(request) else None
+    )
     one, other = strangers(2)
     ((state_read,), (sound,)) = store.count([one]), store.count([other])
     assert isinstance(state_read.failure, UnavailableError)
     assert (state_read.stored, state_read.read) == (None, False)
     assert (sound.failure, sound.uncounted, sound.read) == (None, (), True)
-    if operation == "update_item":
-        assert [key.kind.name for key in state_read.uncounted] == ["payer", "payee", "pair", "device"]
     transport.answers = lambda _: None
     (again,) = store.count([one])
     assert (again.failure, len(again.state.items)) == (None, 4)
 
 
+MALFORMED_UPDATES: dict[str, tuple[Any, Any]] = {
+    "no attributes": ({}, {"Item": 7}),
+    "an empty item": ({"Attributes": {}}, {"Item": {"h1": None}}),
+    "a list for an item": ({"Attributes": ["s1"]}, {"Item": ["s1"]}),
+    "a value without a type": ({"Attributes": {"s1": "7"}}, {"Item": {"s1": "7"}}),
+    "a number that is none": ({"Attributes": {"s1": {"N": "x"}}}, {"Item": {"s1": {"N": "x"}}}),
+    "a refusal without the item": (ConditionFailed({}), ConditionFailed({})),
+}
+"""Malformed responses to updates, and to reads of one item."""
+
+
+def of_payer(request: Request) -> bool:
+    return request.payload.get("Key", {}).get("pk") == {"S": "payer#a-0"}
+
+
+@pytest.mark.parametrize("of", MALFORMED_UPDATES)
+def test_an_item_whose_update_has_a_malformed_response_is_looked_up(transport, store, of):
+    transport.answers = lambda request: (
+        MALFORMED_UPDATES[of][0] if of_payer(request) and request.operation == "update_item" else None
+    )
+    one, other = strangers(2)
+    state_read, sound = store.count([one, other])
+    assert (state_read.failure, state_read.uncounted, state_read.state.recounted) == (None, (), True)
+    assert measure(one, state_read.state) == measure(other, sound.state)
+    assert [[request.operation for request in requests] for requests, _ in transport.calls[1:]] == [["get_item"]]
+
+
+@pytest.mark.parametrize("of", MALFORMED_UPDATES)
+def test_an_item_whose_every_response_is_malformed_is_unseen_and_every_other_complete(transport, store, of):
+    update, item = MALFORMED_UPDATES[of]
+    transport.answers = lambda request: (
+        (update if request.operation == "update_item" else item) if of_payer(request) else None
+    )
+    one, other = strangers(2)
+    state_read, sound = store.count([one, other])
+    assert isinstance(state_read.failure, UnavailableError)
+    assert [key.kind.name for key in state_read.uncounted] == ["payer"]
+    assert state_read.unseen == {"payer"}
+    assert state_read.read
+    assert {key.kind.name for key in state_read.state.items} == {"payee", "pair", "device"}
+    assert (sound.failure, sound.uncounted, sound.read) == (None, (), True)
+    transport.answers = lambda _: None
+    (again,) = store.count([one])
+    assert (again.failure, len(again.state.items)) == (None, 4)
+
+
+def test_an_item_whose_update_fails_while_it_can_be_read_is_seen_with_the_payment_once(transport, store):
+    (before,), (one,) = strangers(1, "before"), strangers(1)
+    store.count([before])
+    transport.fails = lambda request: of_payer(request) and request.operation == "update_item"
+    for _ in range(2):
+        (state_read,) = store.count([one])
+        assert state_read.failure is THROTTLED
+        assert [key.kind.name for key in state_read.uncounted] == ["payer"]
+        assert state_read.unseen == frozenset()
+        values = measure(one, state_read.state)
+        assert [values[f"{kind}_count_1h"] for kind in ("payer", "payee", "device")] == [2, 2, 2]
+
+
 @pytest.mark.parametrize("of", ["no responses", "null for a row", "no pk"])
 def test_malformed_watermarks_are_not_taken_over(transport, store, of):
-    transport.answers = lambda request: MALFORMED[of][1] if is_watermark_read(request) else None
+    transport.answers = lambda request: MALFORMED[of] if is_watermark_read(request) else None
     transport.now += timedelta(minutes=1)
     (state_read,) = store.count(strangers(1))
     assert state_read.failure is None
-    transport.now += SHARDS_LAST
+    transport.now += KEYS_LAST
     (state_read,) = store.count(strangers(1))
-    assert isinstance(state_read.failure, UnavailableError)
-
-
-def step_of(day: dict[str, str], number: dict[str, str]) -> dict[str, Any]:
-    return {"L": [{"L": [day, number]}]}
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        {"N": "8"},
-        step_of({"N": "20516"}, {"S": "8"}),
-        step_of({"N": "20516"}, {"N": "0"}),
-        step_of({"N": "20516"}, {"N": "3"}),
-        step_of({"S": "20516"}, {"N": "8"}),
-        {"L": [{"L": [{"N": "20516"}]}]},
-        {"B": 10**13},
-    ],
-)
-def test_a_malformed_shard_table_is_not_taken_over(transport, store, steps):
-    transport.table.tables[TABLES.profiles][(SHARDS,)] = {"pk": {"S": SHARDS}, "payee#b-0": steps}
-    transport.now += timedelta(minutes=1)
-    (state_read,) = store.count(strangers(1))
-    assert state_read.failure is None
-    fresh = DynamoStore(transport, TABLES, 400, lambda: transport.now)
-    (state_read,) = fresh.count(strangers(1))
     assert isinstance(state_read.failure, UnavailableError)
 
 

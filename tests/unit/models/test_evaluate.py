@@ -1,6 +1,7 @@
 """Figures follow their definitions, and no other thresholds cost less than the chosen ones."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud.outcome import Outcome, by_score
+from fraud.scoring.features import Vector
+from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import evaluate
 from models.training.evaluate import COMPLAINT, COSTS, GRID, Scored, average_precision, cheapest, prefilter_cost, report
 
@@ -94,9 +97,44 @@ def test_a_prefilter_that_hides_only_payments_without_an_alert_costs_nothing():
     assert [row.loss for row in prefilter_cost(HANDFUL, THRESHOLDS, [False] * 4 + [True] * 2)] == [0, 0, 0]
 
 
-def test_the_command_prints_both_tables(capsys):
+def test_missing_counters_cost_the_precision_that_is_lost_without_them():
+    blind = replace(HANDFUL, score=np.full(6, 0.1))  # every payment is approved
+    every = {"nothing": HANDFUL, "receiver": blind, "pair": HANDFUL, "device": HANDFUL}
+    nothing, receiver, pair, device = evaluate.losses(every, THRESHOLDS)
+    whole = report(HANDFUL, THRESHOLDS)
+    assert (nothing.average_precision, nothing.loss, nothing.cost) == (whole.average_precision, 0, whole.cost)
+    assert receiver == evaluate.Loss("receiver", 0.5, round(whole.average_precision - 0.5, 4), 1_750_000)
+    assert receiver.cost == whole.cost_of_approving_all
+    assert (pair.missing, device.missing) == ("pair", "device")
+    assert pair.loss == device.loss == 0
+
+
+class CountsMissing:
+    """A model whose score is the number of missing features."""
+
+    def score(self, vector: Vector) -> float:
+        return sum(map(math.isnan, vector))
+
+
+def test_every_payment_is_scored_again_without_the_counters_of_each_kind():
+    payments = list(simulate(3, DEFAULT_START, 1, 60))
+    every, skipped = evaluate.score(payments, CountsMissing(), lambda row: row.transaction.device_id is None)
+    assert list(every) == ["nothing", "receiver", "pair", "device"]
+    more = {name: scored.score - every["nothing"].score for name, scored in every.items()}
+    assert set(more["pair"]) == {2}
+    assert set(more["device"][~np.array(skipped)]) == {2}
+    assert set(more["device"][skipped]) <= {0}
+    assert set(more["receiver"]) == {7, 8}  # a receiver without other payments has no usual amount anyway
+    assert all(scored.fraud.tolist() == [p.label == "fraud" for p in payments] for scored in every.values())
+
+
+def test_the_command_prints_all_tables(capsys):
     evaluate.main(["--days", "3", "--payers", "300"])
     printed = capsys.readouterr().out
     assert "average precision" in printed
     assert "account_takeover" in printed
     assert "recall with prefilter" in printed
+    start = printed.index("what missing counters cost")
+    rows = [line.split() for line in printed[start:].splitlines()[2:6]]
+    assert [row[0] for row in rows] == ["nothing", "receiver", "pair", "device"]
+    assert f"average precision {rows[0][1]};" in printed

@@ -11,9 +11,11 @@ import xgboost
 from fraud.counters.layout import DAY
 from fraud.scoring.trees import Trees
 from models.simulation.simulate import DEFAULT_START, simulate
+from models.training import evaluate
 from models.training import train as training
+from models.training.away import COLUMNS, dropped
 from models.training.dataset import Dataset
-from models.training.train import FOLDS, Hyperparameters, Periods, check, train
+from models.training.train import FOLDS, Hyperparameters, Periods, check, train, tune
 
 SMALL = Hyperparameters(most_trees=25, delay_days=2, test_days=2, max_bin=256)
 
@@ -40,6 +42,26 @@ def test_the_same_dataset_gives_the_same_bytes(dataset, trained):
 
 def test_another_seed_gives_another_model(dataset, trained):
     assert train(dataset, replace(SMALL, seed=2), {}).trees != trained.trees
+
+
+def test_fitted_rows_lose_the_features_of_each_kind(dataset, trained):
+    assert train(dataset, replace(SMALL, away_share=0), {}).trees != trained.trees
+    never_seen = train(dataset, replace(SMALL, away_share=1), {})
+    used = set(json.loads(never_seen.trees)["feature"]) - {0}  # 0 also stands for a leaf
+    assert used
+    assert not used & {column for columns in COLUMNS.values() for column in columns.tolist()}
+
+
+def test_thresholds_come_from_payments_with_all_counters(dataset, periods):
+    lossy = replace(SMALL, away_share=0.5)
+    known = dataset.between(periods.start, periods.fitted)
+    labels = known.labels(periods.cutoff)
+    count, held_out = tune(known, labels, periods, lossy)
+    *_, (start, end) = periods.folds()
+    before, fold = known.occurred_at < start, known.between(start, end)
+    rows = xgboost.DMatrix(dropped(known.features[before], 0.5, SMALL.seed), labels[before], nthread=1)
+    scores = xgboost.train(lossy.booster(), rows, count).inplace_predict(fold.features)
+    np.testing.assert_array_equal(held_out.score[-len(fold) :], scores.astype(np.float64))
 
 
 def test_nothing_that_happens_or_is_reported_later_changes_the_model(dataset, trained, periods):
@@ -141,3 +163,28 @@ def test_comparing_labels_prints_the_precision_of_both_models_and_writes_nothing
     assert capsys.readouterr().out.splitlines() == told
     assert len({line.rpartition(" ")[2] for line in told}) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_comparing_shares_prints_the_means_over_models_and_writes_nothing(dataset, periods, tmp_path, capsys):
+    dataset.save(tmp_path / "train")
+    unseen = dataset.between(periods.cutoff, periods.end)
+    unseen.save(tmp_path / "unseen")
+    arguments = [f"--{name}={getattr(SMALL, name)}" for name in ("most_trees", "delay_days", "test_days", "max_bin")]
+    directories = [f"--train={tmp_path / 'train'}", f"--compare-shares={tmp_path / 'unseen'}", f"--out={tmp_path}"]
+    training.main([*directories, *arguments, "--trials=2"])
+    precision, cost = (part.splitlines() for part in capsys.readouterr().out.split("\n\n"))
+    models = [train(dataset, replace(SMALL, away_share=0.1, seed=seed), {}) for seed in (1, 2)]
+    expected = [0.1, sum(model.report.average_precision for model in models) / 2]
+    for columns in COLUMNS.values():
+        vectors = unseen.features.copy()
+        vectors[:, columns] = np.nan
+        scores = [model.booster.inplace_predict(vectors) for model in models]
+        expected.append(sum(evaluate.average_precision(each, unseen.fraud) for each in scores) / 2)
+    assert precision[1].split() == cost[1].split() == ["share", "nothing", "receiver", "pair", "device"]
+    assert [float(line.split()[0]) for line in precision[2:]] == list(training.SHARES)
+    row = precision[2 + training.SHARES.index(0.1)]
+    assert list(map(float, row.split())) == pytest.approx(expected, abs=6e-4)
+    assert int(cost[2 + training.SHARES.index(0.1)].split()[1].replace(",", "")) == pytest.approx(
+        sum(model.report.cost for model in models) / 2, abs=1
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "unseen"]

@@ -12,7 +12,8 @@ from fraud.counters.layout import State
 from fraud.counters.windows import ABSENT
 from fraud.errors import UndecidableError
 from fraud.outcome import Outcome
-from fraud.rules.policy import MAX_LENGTH, MAX_NESTING, MEMBERS, OUTAGE, Outage
+from fraud.rules.expression import MAX_LENGTH, MAX_NESTING, MEMBERS
+from fraud.rules.policy import MAX_WORDS, OUTAGE, Outage
 from fraud.rules.rule_book import PolicyResult, RuleBook, inputs
 from fraud.rules.standing import STANDING, silenceable, standing
 from fraud.scoring import features
@@ -95,6 +96,11 @@ EXAMPLES: dict[str, list[Example]] = {
         yes({"instrument_count_24h": 21}, **TOP_UP),
         no({"instrument_sum_24h": 1_000_000, "instrument_count_24h": 20}, **TOP_UP),
     ],
+    "limit_attempts": [
+        yes({"payer_closed": 1}),
+        no({"device_closed": 1, "payee_closed": 1, "merchant_closed": 1}),
+    ],
+    "limit_attempts_instrument": [yes({"instrument_closed": 1}, **CASH_OUT), no({"payer_closed": 0}, **CASH_OUT)],
     "velocity_minute": [yes({"payer_count_1m": 7}), no({"payer_count_1m": 6})],
     "velocity_hour": [
         yes({"payer_count_1h": 21}),
@@ -259,6 +265,14 @@ REFUSED = {
     "true" + " " * (MAX_LENGTH - 3): "longer than 500",
     "(" * (MAX_NESTING + 1) + "true" + ")" * (MAX_NESTING + 1): "nested deeper than 12",
     "[" * 13 + "]" * 13 + " == []": "nested deeper than 12",
+    "[1] == [1]": "a list stands directly after `in`",
+    "1 in [1] + [1]": "a list stands directly after `in`",
+    "1 in ([1] + [1])": "a list stands directly after `in`",
+    "1 in [1, [1] == [2] ? 1 : 2]": "a list stands directly after `in`",
+    "1 in [1][0]": "unknown: _[_]",
+    "transaction.type == 'in [' || [1] == [1]": "a list stands directly after `in`",
+    "transaction.type[0] == 'p'": "unknown: _[_]",
+    "'p2p' in {'p2p': 1}": "there are no maps",
 }
 
 
@@ -281,7 +295,8 @@ ACCEPTED = (
     "(" * MAX_NESTING + "true" + ")" * MAX_NESTING,
     "counters . payer_count_1m\n>= 1",
     "transaction.amount > 1.5 && counters.payer_distinct_2h > 1 && counters.payer_count_1h >= 1.0",
-    "transaction.country in ['JP', 'KR'] || transaction.payer_id in(['x'])",
+    "transaction.country in ['JP', 'KR'] || transaction.payer_id in(['x']) || transaction.amount in[1, 2]",
+    "transaction.payer_name != '[{1}]' && !(transaction.type in ['[', ']'])",
     "transaction.payer_id.matches('^x[0-9]*$') && transaction.payer_name.contains('counters.nope > 1 // \"')",
     "transaction.occurred_at.getHours() < 6 || transaction.occurred_at.getDayOfWeek() == 0",
     "transaction.device_id == null || size(transaction.device_id) > 3",
@@ -310,6 +325,7 @@ WRONG_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"rulez": []}, "rulez: "),
     "missing words": ({"rules": [FINE | {"code": "NO_WORDS"}]}, "codes without words: NO_WORDS"),
     "empty words": ({"reasons": PACKAGED["reasons"] | {"VELOCITY": ""}}, "reasons.VELOCITY: "),
+    "long words": ({"reasons": PACKAGED["reasons"] | {"VELOCITY": "x" * (MAX_WORDS + 1)}}, "reasons.VELOCITY: "),
     "words of a bad code": ({"reasons": PACKAGED["reasons"] | {"velocity": "x"}}, "reasons.velocity"),
     "unknown feature": (
         {"feature_reasons": PACKAGED["feature_reasons"] | {"nope": "VELOCITY"}},
@@ -461,7 +477,9 @@ ROOTS = {
 
 
 def blind(book: RuleBook, state: State | None = None, **fields: Any) -> list[str]:
-    return [hit.reasons[0].source for hit in book.judge_blind(payment(**fields), state).hits]
+    policy_result = book.judge_blind(payment(**fields), state)
+    assert policy_result.failed == ()
+    return [hit.reasons[0].source for hit in policy_result.hits]
 
 
 def test_only_rules_that_read_no_counters_are_judged_without_them():
@@ -472,8 +490,11 @@ def test_only_rules_that_read_no_counters_are_judged_without_them():
 
 
 def test_an_open_policy_judges_by_protected_rules_only():
-    protected = [each | {"id": f"{each['id']}_too", "protected": True} for each in ROOTS.values()]
-    book = rule_book(*ROOTS.values(), *protected, outage={"standard": {"policy": "open"}})
+    protected = [
+        each | {"id": f"{each['id']}_too", "protected": True} for name, each in ROOTS.items() if name != "features"
+    ]
+    closed = rule("counters.payer_closed == 1", id="closed", protected=True)
+    book = rule_book(*ROOTS.values(), *protected, closed, outage={"standard": {"policy": "open"}})
     assert blind(book) == ["by_payment_too@3", "by_nothing_too@3", "by_words_too@3", "outage:open"]
     assert "by_standing_too@3" in blind(book, State({}, {}))
 

@@ -9,7 +9,7 @@ import pytest
 from fraud.assembly import POLICY
 from fraud.counters.layout import State, profiles
 from fraud.lists.entry import LISTED
-from fraud.rules.policy import members
+from fraud.rules.expression import members
 from fraud.rules.standing import ROLES, denies, silenced, standing
 from fraud.transaction import utc
 from tests.support.payments import NOON, payment

@@ -9,12 +9,26 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fraud
+from fraud.counters import windows
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import DAY
+from fraud.counters.layout import DAY, KINDS
 from fraud.counters.windows import ABSENT, measure
-from fraud.scoring.features import FEATURES, NAMES, Payment, Table, fingerprint, pack, probed, unpack, vector
+from fraud.scoring.features import (
+    FEATURES,
+    NAMES,
+    Payment,
+    Table,
+    fingerprint,
+    pack,
+    probed,
+    unpack,
+    vector,
+    without,
+)
 from tests.support.payments import SIDES_OF_TYPE, payment
 
 COUNTERS = ABSENT | {
@@ -157,6 +171,72 @@ def test_a_snapshot_of_another_length_is_refused():
 def test_names_are_unique_and_a_few_dozen():
     assert len(set(NAMES)) == len(NAMES)
     assert 25 <= len(NAMES) <= 45
+
+
+# --- missing counters -------------------------------------------------------------------------------------------------
+
+
+class Reads(dict):
+    """Counters that remember which values were read."""
+
+    def __init__(self, counters):
+        super().__init__(counters)
+        self.seen: list[float] = []
+
+    def __getitem__(self, name: str) -> float:
+        self.seen.append(super().__getitem__(name))
+        return self.seen[-1]
+
+
+def bits(value: float) -> bytes:
+    return struct.pack("<f", value)
+
+
+def check(transaction, counters, known) -> None:
+    """Check that the features which read a missing counter are missing, and that all others are as with `known`."""
+    values, whole = vector(transaction, counters), vector(transaction, known)
+    for place, (name, function) in enumerate(FEATURES):
+        reads = Reads(counters)
+        function(Payment(transaction, reads, RECEIVER[transaction.type]))
+        expected = math.nan if any(map(math.isnan, reads.seen)) else whole[place]
+        assert bits(values[place]) == bits(expected), name
+
+
+RECEIVER = {"p2p": "payee", "merchant": "merchant", "cash_out": "instrument", "top_up": "instrument"}
+PAYMENTS = [
+    payment(**sides, amount=amount, device_id=device)
+    for sides in SIDES_OF_TYPE.values()
+    for amount in (1, 10**9)
+    for device in ("device-1", None)
+]
+COUNTS = st.fixed_dictionaries({name: st.sampled_from((0, 1, 2, 7.25, 10**6)) for name in windows.NAMES})
+
+
+@given(st.sampled_from(PAYMENTS), COUNTS, st.sets(st.sampled_from(sorted(KINDS))))
+def test_a_feature_is_missing_when_a_kind_that_it_reads_is_away_and_unchanged_otherwise(transaction, counters, kinds):
+    check(transaction, without(counters, kinds), counters)
+
+
+@given(st.sampled_from(PAYMENTS), COUNTS, st.sets(st.sampled_from(windows.NAMES)))
+def test_a_feature_is_missing_when_a_single_counter_that_it_reads_is_missing(transaction, counters, away):
+    check(transaction, counters | dict.fromkeys(away, math.nan), counters)
+
+
+def test_each_counter_goes_with_its_kind_and_fraud_counters_with_none():
+    gone = {kind: {name for name, value in without(ABSENT, [kind]).items() if math.isnan(value)} for kind in KINDS}
+    frauds = {name for name in windows.NAMES if "_frauds_" in name}
+    gone["payer"].remove("device_new")  # it is in the payer's item
+    for kind, names in gone.items():
+        assert names == {n for n in windows.NAMES if n.startswith(f"{kind}_")} - frauds - {"device_new"}
+    assert sum(map(len, gone.values())) + len({"device_new"}) == len(windows.NAMES) - len(frauds)
+    assert list(without(ABSENT, KINDS)) == list(windows.NAMES)
+    assert without(COUNTERS, []) == COUNTERS
+
+
+def test_a_payment_without_the_receivers_counters_keeps_all_other_features():
+    values = vector(PAYMENT, without(COUNTERS, ["payee"]))
+    assert missing(values) == {name for name in NAMES if "counterparty" in name}
+    assert missing(vector(PAYMENT, without(COUNTERS, ["merchant", "instrument"]))) == set()
 
 
 # --- fingerprint ------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from fraud.aws.connection import Connection, Exchange, Reply, Tls, UnreadableAnswerError, header
+from fraud.aws.connection import Connection, Exchange, Reply, Tls, UnreadableAnswerError, header, tls_context
 from fraud.aws.failures import service_error
 from fraud.aws.resolver import Resolver
 from fraud.aws.sigv4 import Signer
@@ -109,7 +109,7 @@ class AwsClient:
         self._system = system or SystemPorts()
         # Reading the file of every certificate authority takes some 30 ms: once, while the function starts.
         secure = any(url.startswith("https:") for url in (identity.dynamodb_url, identity.sagemaker_url))
-        context = ssl.create_default_context(cafile=identity.ca_bundle) if secure else None
+        context = tls_context(identity.ca_bundle) if secure else None
         self._dynamodb = _Service(identity, identity.dynamodb_url, "dynamodb", context)
         self._sagemaker = _Service(identity, identity.sagemaker_url, "sagemaker", context)
 

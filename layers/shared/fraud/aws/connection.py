@@ -2,23 +2,42 @@
 
 `client` runs many of these exchanges together. They are written by hand, because http.client takes more than twice the
 CPU (figures in D-027). A reply has a stated length or comes in chunks, as DynamoDB, SageMaker and their
-emulators send it. Anything else is an error.
+emulators send it. Anything else is an error (D-068).
 """
 
+import re
 import select
 import socket
 import ssl
-from collections.abc import Callable, Generator
-from typing import NamedTuple, TypeVar, cast
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 CHUNK = 65_536
+"""Most bytes to receive before the caller may look at the clock."""
 LONGEST_HEAD = 65_536
 LONGEST_BODY = 1 << 25
 """Bytes; more than DynamoDB or SageMaker send. A reply without an end must neither hold up a payment nor fill memory.
 """
-LONGEST_NUMBER = 9  # a length with so many digits is more than LONGEST_BODY
-
-T = TypeVar("T")
+_NAME, _TEXT = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++", rb"[\t\x20-\x7e\x80-\xff]*+"
+HEAD = re.compile(
+    rb"""
+    http/1\.(?P<minor>[01])\ (?!204|304)(?P<status>[2-5][0-9]{2})(?:\ TEXT)?\r\n
+    (?:
+        (?: content-length:[\t ]*+(?P<length>[0-9]{1,8})[\t ]*+
+          | transfer-encoding:[\t ]*+chunked[\t ]*+
+          | (?P<close>connection:[\t ]*+close[\t ]*+)
+          | (?!content-length:|transfer-encoding:)NAME:TEXT
+        )\r\n
+    )*
+    \r\n
+    """.replace(b"NAME", _NAME).replace(b"TEXT", _TEXT),
+    re.VERBOSE,
+)
+"""A head in lower case. Status 1xx, 204 and 304 have no body, whatever their length says, and neither service sends them.
+"""
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]++)(?:;%b)?\r\n" % _TEXT)
+TRAILERS = re.compile(rb"\r\n(?:%b:%b\r\n)*\r\n" % (_NAME, _TEXT))
 
 
 class Reply(NamedTuple):
@@ -32,31 +51,87 @@ class Reply(NamedTuple):
 
 Exchange = Generator[int, None, Reply]
 """A request and its reply, without blocking. It yields the poll event that it waits for; its caller resumes it when the
-event has come.
+event has come. It yields before it receives up to CHUNK bytes and after each chunk of a body, so a server that never
+pauses does not hold its caller.
 """
 
 
 class UnreadableAnswerError(OSError):
-    """The reply is not HTTP, or is longer than it announced."""
+    """The reply is not HTTP to the letter, or has more bytes than it announced."""
 
 
+@dataclass
 class Tls:
     """TLS to one server. It keeps the last session, which spares the next handshake most of its work."""
 
-    def __init__(self, context: ssl.SSLContext, name: str) -> None:
-        self._context = context
-        self._name = name
-        self._session: ssl.SSLSession | None = None
+    context: ssl.SSLContext
+    name: str
+    session: ssl.SSLSession | None = None
 
-    def wrapped(self, plain: socket.socket) -> ssl.SSLSocket:
-        """Wrap a socket in TLS; the handshake is still to come."""
-        return self._context.wrap_socket(
-            plain, server_hostname=self._name, do_handshake_on_connect=False, session=self._session
+
+def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """Make a client's context. It reads the file of every certificate authority, which takes some 30 ms."""
+    context = ssl.create_default_context(cafile=ca_bundle)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # nothing is sent between a request and its reply
+    context.hostname_checks_common_name = False  # RFC 9525: only subjectAltName names a server
+    return context
+
+
+class TlsStream:
+    """The TLS of one connection, between bytes in memory.
+
+    On a socket, OpenSSL would read for as long as bytes come that are no content: a handshake's messages, for example.
+    """
+
+    def __init__(self, server: Tls) -> None:
+        self.complete = True
+        """Whether the bytes received last end with content: no part of a record and no message of TLS comes after it.
+        """
+        self._server = server
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = server.context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=server.name, session=server.session
         )
 
-    def keep(self, connected: socket.socket) -> None:
-        """Keep this connection's session for the next connection to resume."""
-        self._session = cast("ssl.SSLSocket", connected).session
+    def shake_hands(self, received: bytes) -> bytes | None:
+        """Go on with the handshake. Return what to send before more is received, or None when it is done."""
+        self._incoming.write(received)
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return self._outgoing.read()
+        return None
+
+    def encrypt(self, content: bytes) -> bytes:
+        """Return the bytes to send for a content. The first ones end the handshake."""
+        unsent = memoryview(content)
+        while unsent:
+            unsent = unsent[self._tls.write(unsent) :]
+        return self._outgoing.read()
+
+    def decrypt(self, received: bytes) -> bytes:
+        """Return the content that is complete. Raises ConnectionAbortedError when the server has ended TLS instead."""
+        self._incoming.write(received)
+        self.complete = False
+        parts: list[bytes] = []
+        try:
+            while self._incoming.pending:
+                part = self._tls.read(CHUNK)
+                if not part and not parts:
+                    raise ConnectionAbortedError
+                if not part:
+                    break
+                parts.append(part)
+            else:
+                self.complete = True
+        except ssl.SSLWantReadError:
+            pass
+        return b"".join(parts)
+
+    def keep_session(self) -> None:
+        """Keep the session for the next connection to resume."""
+        self._server.session = self._tls.session
 
 
 class Connection:
@@ -68,7 +143,7 @@ class Connection:
         """Whether it has brought a reply before."""
         self.heard = False
         """Whether anything has come since the last request."""
-        self._tls = tls
+        self._tls = None if tls is None else TlsStream(tls)
 
     def __del__(self) -> None:
         self.socket.close()
@@ -80,20 +155,17 @@ class Connection:
         """
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(poll.poll(0)) or not (self._tls is None or self._tls.complete)
 
     def exchange(self, message: bytes) -> Exchange:
         """Send a request and receive its reply. Raises OSError."""
         self.heard = False
         if not self.used:
             yield from self._open()
-        unsent = memoryview(message)
-        while unsent:
-            unsent = unsent[(yield from _done(select.POLLOUT, self.socket.send, unsent)) :]
-        yield select.POLLIN  # the reply cannot be there yet
+        yield from self._send(message if self._tls is None else self._tls.encrypt(message))
         reply = yield from self._reply()
         if self._tls is not None and not self.used:
-            self._tls.keep(self.socket)  # only now: the server sends the session after the handshake
+            self._tls.keep_session()  # only now: the server sends the session after the handshake
         self.used = True
         return reply
 
@@ -101,98 +173,113 @@ class Connection:
         yield select.POLLOUT
         if error := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(error, "not connected")  # Python makes it the subclass for this number
-        if self._tls is not None:
-            self.socket = encrypted = self._tls.wrapped(self.socket)
-            yield from _done(select.POLLIN, encrypted.do_handshake)
+        if self._tls is None:
+            early = self.spoke()
+        else:
+            received = b""
+            while (unsent := self._tls.shake_hands(received)) is not None:
+                yield from self._send(unsent)
+                received = yield from self._receive()
+            early = self._tls.decrypt(b"") != b""
+        if early:
+            raise UnreadableAnswerError
+
+    def _send(self, message: bytes) -> Generator[int, None, None]:
+        unsent = memoryview(message)
+        while unsent:
+            try:
+                unsent = unsent[self.socket.send(unsent) :]
+            except BlockingIOError:
+                yield select.POLLOUT
 
     def _reply(self) -> Exchange:
-        received = b""
-        while (end := received.find(b"\r\n\r\n")) < 0:
-            received += yield from self._bounded_more(received)
-        head, body = received[: end + 2], received[end + 4 :]
-        if not (head.startswith(b"HTTP/1.") and head[9:12].isdigit()):
-            raise UnreadableAnswerError
-        length = header(head, b"content-length")
-        last = head.startswith(b"HTTP/1.0") or header(head, b"connection").lower() == b"close"
-        if length.isdigit() and len(length) < LONGEST_NUMBER:
-            body = yield from self._rest(body, int(length))
-        elif header(head, b"transfer-encoding").lower() == b"chunked":
-            body = yield from self._chunks(body)
+        received = bytearray()
+        head = yield from self._through(received, b"\r\n\r\n")
+        low = head.lower()
+        lengths = low.count(b"\r\ncontent-length:") + low.count(b"\r\ntransfer-encoding:")
+        parsed = HEAD.fullmatch(low) if lengths == 1 and head.startswith(b"HTTP/") else None
+        if not parsed:
+            raise UnreadableAnswerError  # without a length, a broken connection could not be told from the end
+        minor, status, length, close = parsed.groups()
+        if length:
+            body = yield from self._first(received, int(length))
+        elif minor == b"1":
+            body = yield from self._chunks(received)
         else:
-            raise UnreadableAnswerError  # a body without a length: a broken connection could not be told from its end
-        return Reply(int(head[9:12]), head, body, last)
-
-    def _rest(self, body: bytes, length: int) -> Generator[int, None, bytes]:
-        if length > LONGEST_BODY:
             raise UnreadableAnswerError
-        if len(body) < length:
-            parts = [body]
-            missing = length - len(body)
-            while missing > 0:
-                parts.append((yield from self._more()))
-                missing -= len(parts[-1])
-            body = b"".join(parts)
-        if len(body) > length:
+        if received:
             raise UnreadableAnswerError
-        return body
+        return Reply(int(status), head, body, close is not None or minor == b"0")
 
-    def _chunks(self, begun: bytes) -> Generator[int, None, bytes]:
+    def _chunks(self, received: bytearray) -> Generator[int, None, bytes]:
         """Receive a chunked body.
 
         Each chunk is its size in hexadecimal, a line's end, its bytes, a line's end. A chunk of size 0 and trailers end
         it.
         """
-        received, body = bytearray(begun), bytearray()
+        body = bytearray()
         while True:
-            while (end := received.find(b"\r\n")) < 0:
-                received += yield from self._bounded_more(received)
-            try:
-                size = int(received[:end].partition(b";")[0], 16)
-            except ValueError:
-                size = -1
-            if not 0 <= size <= LONGEST_BODY - len(body):
+            line = CHUNK_SIZE.fullmatch((yield from self._through(received, b"\r\n")))
+            if not line:
                 raise UnreadableAnswerError
-            del received[: end + 2]
-            while len(received) < size + 2:
-                received += yield from self._more()
+            size = int(line[1], 16)
             if not size:
-                while not received.startswith(b"\r\n") and b"\r\n\r\n" not in received:
-                    received += yield from self._bounded_more(received)
-                return bytes(body)
-            body += received[:size]
-            del received[: size + 2]
-
-    def _bounded_more(self, line: bytes | bytearray) -> Generator[int, None, bytes]:
-        """Receive more of a part that must be short: a head, a chunk's size, the trailers.
-
-        Raises UnreadableAnswerError when it is longer than LONGEST_HEAD.
-        """
-        if len(line) > LONGEST_HEAD:
+                break
+            body += yield from self._first(received, size, LONGEST_BODY - len(body))
+            if (yield from self._first(received, 2)) != b"\r\n":
+                raise UnreadableAnswerError
+            yield select.POLLOUT  # comes at once
+        received[:0] = b"\r\n"  # so that no trailers end as some do
+        if not TRAILERS.fullmatch((yield from self._through(received, b"\r\n\r\n"))):
             raise UnreadableAnswerError
-        return (yield from self._more())
+        return bytes(body)
+
+    def _through(self, received: bytearray, mark: bytes) -> Generator[int, None, bytes]:
+        """Receive until `mark` has come; remove it and the bytes before it from `received` and return them.
+
+        Raises UnreadableAnswerError when they are more than LONGEST_HEAD: a head, a chunk's size, trailers are short.
+        """
+        start = 0
+        while (found := received.find(mark, start, LONGEST_HEAD)) < 0:
+            start = max(len(received) - len(mark) + 1, 0)
+            if len(received) > LONGEST_HEAD:
+                raise UnreadableAnswerError
+            received += yield from self._more()
+        return _removed(received, found + len(mark))
+
+    def _first(self, received: bytearray, size: int, most: int = LONGEST_BODY) -> Generator[int, None, bytes]:
+        """Receive until there are `size` bytes; remove them from `received` and return them."""
+        if size > most:
+            raise UnreadableAnswerError
+        while len(received) < size:
+            received += yield from self._more()
+        return _removed(received, size)
 
     def _more(self) -> Generator[int, None, bytes]:
-        chunk = yield from _done(select.POLLIN, self.socket.recv, CHUNK)
-        if not chunk:
-            raise ConnectionAbortedError
+        """Receive some content."""
+        content = b""
+        while not content:
+            received = yield from self._receive()
+            content = received if self._tls is None else self._tls.decrypt(received)
         self.heard = True
-        return chunk
+        return content
 
-
-def _done(event: int, attempt: Callable[..., T], *arguments: object) -> Generator[int, None, T]:
-    """Call a socket's method until it need not block, and return its result.
-
-    event  the poll event to wait for, unless TLS asks for another one
-    """
-    while True:
-        try:
-            return attempt(*arguments)
-        except BlockingIOError:
-            yield event
-        except ssl.SSLWantReadError:
+    def _receive(self) -> Generator[int, None, bytes]:
+        while True:
             yield select.POLLIN
-        except ssl.SSLWantWriteError:
-            yield select.POLLOUT
+            try:
+                received = self.socket.recv(CHUNK)
+            except BlockingIOError:
+                continue
+            if not received:
+                raise ConnectionAbortedError
+            return received
+
+
+def _removed(received: bytearray, size: int) -> bytes:
+    removed = bytes(memoryview(received)[:size])  # copied once
+    del received[:size]
+    return removed
 
 
 def header(head: bytes, name: bytes) -> bytes:

@@ -17,15 +17,30 @@ the function time to report it.
 
 PASSING = frozenset(
     {
+        # of DynamoDB and SageMaker's runtime
+        "InternalDependencyException",
         "InternalFailure",
         "InternalServerError",
-        "LimitExceededException",
         "ModelNotReadyException",
+        "ReplicatedWriteConflictException",
+        "ServiceUnavailable",
+        "TransactionConflictException",
+        # of any service, as botocore's "standard" retries know them
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
-        "ServiceUnavailable",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
         "ThrottlingException",
-        "TransactionConflictException",
+        "TooManyRequestsException",
         "TransactionInProgressException",
     }
 )

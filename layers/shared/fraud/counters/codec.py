@@ -5,80 +5,79 @@ change of the stored layout changes this module and `layout`, and no other.
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fraud.aws.dynamodb import typed_key
 from fraud.aws.transport import binary
-from fraud.counters import fold, layout, sharding, windows
+from fraud.counters import fold, windows
 from fraud.counters.fold import Progress
 from fraud.counters.history import NO_HISTORY, SIDES, FoldedHistory
-from fraud.counters.layout import (
-    DAY,
-    PAIR,
-    SCALES,
-    SLOTS,
-    Item,
-    Key,
-    Profile,
-    Shards,
-    ShardSchedule,
-    Slice,
-    Update,
-)
+from fraud.counters.keys import KEY_BYTES, Keys
+from fraud.counters.layout import CLOSED, DAY, PAIR, SCALES, SLOTS, TOKENS, Item, Key, Profile, Slice, Update
+from fraud.counters.sampling import NewSlot, Upkeep
 from fraud.transaction import Transaction
 
 EARLIER = (
     "pk",
     "sk",
+    "l",
     "d",
     *(f"h{hour}" for hour in range(24)),
     *(f"b{day}" for day in range(PAIR.period // DAY)),
 )
-"""Attributes that are read of every earlier item: its keys, its hours, its slots, and a pair's days."""
+"""Attributes that are read of every earlier item: its keys, its level, its hours, its slots, and a pair's days."""
 
-SHARDS = "shards"
-"""Key of the shard table: one item of the profiles table. It has an attribute for each entity that is split or was
-split recently.
-"""
-
-BESIDE_S = 3600 // SCALES["s"]
-"""Number of 10 second buckets that are read of the other shards of a payment's period, up to the payment's own bucket.
-
-They span one hour: a merchant's whole item, or the last hour of a daily item.
-"""
+KEYS = "keys"
+"""Key of the item of the profiles table that holds the stack's secret keys."""
 
 
-def attempt_update(update: Update) -> dict[str, Any]:
+def attempt_update(update: Update, level: int) -> dict[str, Any]:
     """Build the UpdateItem that counts an attempt in one item: buckets, slots and token change together or not at all.
 
-    DynamoDB refuses the update when the item already holds the attempt's token, so a duplicate is not counted again.
-    The response has the item: after the update, or as it is when the update was refused.
+    level  the level that the item is taken to have. A new item gets it
+
+    DynamoDB refuses the update when the item has another level, or already holds the attempt's token: a duplicate is
+    not counted again. The response has the item: after the update, or as it is when the update was refused.
     """
+    value = update.value * update.weight(level)
     adds = [f"{scale}{index} :v" for scale, index in update.buckets]
     values: dict[str, Any] = {
-        ":v": {"N": str(update.value)},
-        ":ttl": {"N": str(update.ttl)},
+        ":v": {"N": str(value)},
         # ADD needs a set. contains() needs a scalar: with a set it would never match, and duplicates would be counted.
         ":tokens": {"BS": [update.token]},
         ":token": {"B": update.token},
     }
-    sets, names = ["#ttl = if_not_exists(#ttl, :ttl)"], {"#ttl": "ttl"}
     if update.slot is not None:
         adds.append("d :slots")
         values[":slots"] = {"NS": [str(update.hour * SLOTS + update.slot)]}
     if update.device is not None:
         adds.append(f"e{update.device} :one")
         values[":one"] = {"N": "1"}
-    if update.fold is not None:
-        sets.append("#fold = if_not_exists(#fold, :fold)")
-        names["#fold"] = "fold"
-        values[":fold"] = {"S": update.fold}
+    sets, names, beginning = _beginning(update, level)
+    same = "(attribute_not_exists(pk) OR l = :l)" if level else "attribute_not_exists(l)"
     return {
-        "Key": {"pk": {"S": update.key.pk}, "sk": {"S": update.key.sk}},
-        "UpdateExpression": f"SET {', '.join(sets)} ADD {', '.join(adds)}, {update.tokens} :tokens"
+        "Key": typed_key(update.key.pk, update.key.sk),
+        "UpdateExpression": f"SET {sets} ADD {', '.join(adds)}, {update.tokens} :tokens"
         + (f" REMOVE {', '.join(update.closed)}" if update.closed else ""),
-        "ConditionExpression": f"NOT contains({update.tokens}, :token)",
+        "ConditionExpression": f"{same} AND NOT contains({update.tokens}, :token)",
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values | beginning,
+        "ReturnValues": "ALL_NEW",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def beginning_update(update: Update, level: int) -> dict[str, Any]:
+    """Build the UpdateItem that begins an item without counting anything, refused when the item exists.
+
+    Otherwise an item would begin at its first attempt that is in the sample, and the attempts before it would be lost.
+    """
+    sets, names, values = _beginning(update, level)
+    return {
+        "Key": typed_key(update.key.pk, update.key.sk),
+        "UpdateExpression": f"SET {sets}",
+        "ConditionExpression": "attribute_not_exists(pk)",
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,
         "ReturnValues": "ALL_NEW",
@@ -86,17 +85,75 @@ def attempt_update(update: Update) -> dict[str, Any]:
     }
 
 
-def projection(transactions: Iterable[Transaction]) -> str:
+def _beginning(update: Update, level: int) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """Return what begins an item: the terms of SET, their names and their values. They change no existing item."""
+    values: dict[str, Any] = {"ttl": {"N": str(update.ttl)}}
+    if update.fold is not None:
+        values["fold"] = {"S": update.fold}
+    names = {f"#{name}": name for name in values}
+    if level:
+        values["l"] = {"N": str(level)}
+    sets = [f"{name} = if_not_exists({name}, :{name.lstrip('#')})" for name in (*names, *(["l"] if level else []))]
+    return ", ".join(sets), names, {f":{name}": value for name, value in values.items()}
+
+
+def taking_back(update: Update, level: int) -> dict[str, Any]:
+    """Build the UpdateItem that takes a counted attempt back, refused when its token is not in the item.
+
+    level  the level at which it was counted
+
+    Buckets, devices and tokens are then as if the attempt had never come; slots stay.
+    """
+    adds = [f"{scale}{index} :v" for scale, index in update.buckets]
+    values: dict[str, Any] = {
+        ":v": {"N": str(-update.value * update.weight(level))},
+        ":tokens": {"BS": [update.token]},
+        ":token": {"B": update.token},
+    }
+    if update.device is not None:
+        adds.append(f"e{update.device} :one")
+        values[":one"] = {"N": "-1"}
+    return {
+        "Key": typed_key(update.key.pk, update.key.sk),
+        "UpdateExpression": f"ADD {', '.join(adds)} DELETE {update.tokens} :tokens",
+        "ConditionExpression": f"contains({update.tokens}, :token)",
+        "ExpressionAttributeValues": values,
+    }
+
+
+def upkeep_update(change: Upkeep) -> dict[str, Any]:
+    """Build the UpdateItem of a raise, refused when the item has another level, or of a missing slot."""
+    key = {"Key": typed_key(change.key.pk, change.key.sk)}
+    if isinstance(change, NewSlot):
+        return key | {
+            "UpdateExpression": "ADD d :slots",
+            "ConditionExpression": "attribute_exists(pk)",
+            "ExpressionAttributeValues": {":slots": {"NS": [str(change.slot)]}},
+        }
+    left = TOKENS[change.level : change.to] if change.to < CLOSED else ()
+    removed = (*left, *change.removed)
+    values = {":to": {"N": str(change.to)}}
+    if change.level:
+        values[":l"] = {"N": str(change.level)}
+    return key | {
+        "UpdateExpression": "SET l = :to" + (f" REMOVE {', '.join(removed)}" if removed else ""),
+        "ConditionExpression": "l = :l" if change.level else "attribute_exists(pk) AND attribute_not_exists(l)",
+        "ExpressionAttributeValues": values,
+    }
+
+
+def projection(payments: Iterable[tuple[Transaction, Sequence[Update]]]) -> str:
     """Return the projection expression for earlier items: the attributes that `windows.measure` may read of them.
 
-    These are hours, slots, a pair's days and the payments' devices. A short window that begins before the start of a
-    payment's own period also needs the last fine buckets of the period before.
+    payments  transactions with their updates
+
+    The attributes are level, hours, slots, a pair's days and the payments' devices. A short window that begins before
+    the start of a payment's own period also needs the last fine buckets of the period before.
     """
     names = dict.fromkeys(EARLIER)
-    for transaction in transactions:
-        if transaction.device_id is not None:
-            names[f"e{layout.slot_of(transaction.device_id)}"] = None
-        for period in {kind.period for kind, _, _ in layout.sides(transaction) if kind is not PAIR}:
+    for transaction, moved in payments:
+        names |= {f"e{update.device}": None for update in moved if update.device is not None}
+        for period in {update.key.kind.period for update in moved if update.key.kind is not PAIR}:
             for scale, length in windows.WINDOWS.values():
                 per_item = period // SCALES[scale]
                 reach_back = length - 1 - transaction.epoch % period // SCALES[scale]
@@ -104,44 +161,10 @@ def projection(transactions: Iterable[Transaction]) -> str:
     return ", ".join(names)
 
 
-def projection_beside(update: Update) -> str:
-    """Return the projection expression for the other shards of a payment's own period.
-
-    It names what `windows.measure` may read of them: hours, slots, the device, and fine buckets up to the payment's
-    own. Fine buckets before `first_fine_bucket` are left out; `windows.needs_older_buckets` tells when they must be
-    read after all.
-    """
-    names = dict.fromkeys(("pk", "sk", "d", *(f"h{hour}" for hour in range(24))))
-    if update.device is not None:
-        names[f"e{update.device}"] = None
-    own = dict(update.buckets)
-    names |= dict.fromkeys(f"s{index}" for index in range(first_fine_bucket(update), own["s"] + 1))
-    length = dict(windows.WINDOWS.values())["m"]
-    names |= dict.fromkeys(f"m{index}" for index in range(max(own["m"] - length + 1, 0), own["m"] + 1))
-    return ", ".join(names)
-
-
-def first_fine_bucket(update: Update) -> int:
-    """Return the number of the first 10 second bucket that is read of the period's other shards.
-
-    It is at most BESIDE_S - 1 buckets before the payment's own, and never before the item's start.
-    """
-    return max(dict(update.buckets)["s"] - BESIDE_S + 1, 0)
-
-
-def size_of(update: Update, attributes: Mapping[str, Any]) -> float:
-    """Estimate the size in bytes of the item that an update's response holds.
-
-    attributes  the item, each value with its DynamoDB type
-    """
-    tokens, slots = attributes.get(update.tokens, {}).get("BS", ()), attributes.get("d", {}).get("NS", ())
-    return sharding.size(len(tokens), len(attributes), len(slots))
-
-
 def item_of(attributes: Mapping[str, Any]) -> Item:
-    """Read a counters item from its DynamoDB attributes. Tokens are left out: only the update's condition needs them.
+    """Read a counters item from its DynamoDB attributes. Buckets and devices that were taken back to 0 are left out.
 
-    >>> item_of({"pk": {"S": "payer#a"}, "h9": {"N": "5000000001"}, "r": {"BS": ["AAAA"]}}).buckets["h"]
+    >>> item_of({"pk": {"S": "payer#a"}, "h9": {"N": "5000000001"}, "h10": {"N": "0"}}).buckets["h"]
     {9: 5000000001}
     """
     item = Item()
@@ -149,7 +172,12 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
     for name, value in attributes.items():
         if place := _place(name):
             letter, number = place
-            numbered[letter][number] = int(value["N"])
+            if letter == "r":
+                item.tokens[name] = set(value["BS"])
+            elif (total := int(value["N"])) != 0:
+                numbered[letter][number] = total
+        elif name == "l":
+            item.level = int(value["N"])
         elif name == "d":
             for slot_of_hour in value["NS"]:
                 hour, slot = divmod(int(slot_of_hour), SLOTS)
@@ -159,15 +187,15 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
 
 @functools.cache
 def _place(name: str) -> tuple[str, int] | None:
-    """Split the name of a bucket or a device into letter and number. Return None for any other attribute.
+    """Split the name of a bucket, a device or a set of tokens into letter and number. Return None for any other name.
 
-    The other attributes are pk, sk, ttl, fold, d and the tokens.
+    The other attributes are pk, sk, ttl, fold, l and d.
 
     >>> _place("h23"), _place("r23"), _place("sk")
-    (('h', 23), None, None)
+    (('h', 23), ('r', 23), None)
     """
     letter, number = name[0], name[1:]
-    return (letter, int(number)) if (letter in SCALES or letter == "e") and number.isdecimal() else None
+    return (letter, int(number)) if (letter in SCALES or letter in "er") and number.isdecimal() else None
 
 
 def profile_of(attributes: Mapping[str, Any]) -> Profile:
@@ -222,27 +250,32 @@ def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:
     return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
 
 
-def shards_of(rows: Mapping[str, Profile]) -> Shards:
-    """Read the shard table. It is empty when `rows` does not have it.
+def keys_of(row: Profile) -> Keys:
+    """Read the stack's keys from their item. Raises KeyError, TypeError or ValueError for a malformed one."""
+    keys = Keys(row["ids"], tuple((start, key) for start, key in row["tokens"]), row["ids_since"])
+    days = [start for start, _ in keys.tokens]
+    secrets = {(type(key), len(key)) for key in (keys.ids, *(key for _, key in keys.tokens))}
+    if not days or days != sorted(set(days)) or {type(day) for day in (*days, keys.ids_since)} != {int}:
+        raise ValueError("days of keys")
+    if secrets != {(bytes, KEY_BYTES)}:
+        raise ValueError("keys")
+    return keys
 
-    Raises ValueError for a malformed schedule.
 
-    >>> shards_of({"shards": {"pk": "shards", "merchant#shop": [[20516, 8], [20530, 1]]}}).steps
-    {'merchant#shop': ((20516, 8), (20530, 1))}
+def keys_row(keys: Keys) -> dict[str, Any]:
+    """Return the item that holds the keys.
+
+    >>> from fraud.counters.keys import DECLARED
+    >>> keys_of(profile_of(keys_row(DECLARED))) == DECLARED
+    True
     """
-    # The name of an entity's attribute always has a `#`; `pk` has none.
-    steps = rows.get(SHARDS, {}).items()
-    return Shards({name: tuple(_shards_step(*step) for step in value) for name, value in steps if "#" in name})
-
-
-def _shards_step(day: int, number: int) -> tuple[int, int]:
-    """Check one step of a schedule and return it.
-
-    Raises ValueError for a malformed step, because all writers would then count in a wrong item.
-    """
-    if type(day) is not int or number not in sharding.NUMBERS:
-        raise ValueError(f"{number} shards from {day}")
-    return day, number
+    tokens = [{"L": [{"N": str(start)}, {"B": key}]} for start, key in keys.tokens]
+    return {
+        "pk": {"S": KEYS},
+        "ids": {"B": keys.ids},
+        "tokens": {"L": tokens},
+        "ids_since": {"N": str(keys.ids_since)},
+    }
 
 
 def watermark_attribute(part: Slice) -> str:
@@ -313,40 +346,10 @@ def watermark_update(before: Mapping[Slice, Progress | None], after: Progress) -
     }
 
 
-def shard_update(name: str, before: ShardSchedule, after: ShardSchedule) -> dict[str, Any]:
-    """Build the UpdateItem that changes the schedule of one entity in the shard table.
-
-    name    `Kind.key` of the entity
-    before  the schedule as it was read
-    after   the new schedule; an empty one removes the attribute
-
-    DynamoDB refuses the update when the stored schedule is not `before`.
-
-    >>> shard_update("merchant#shop", (), ((20516, 8), (20530, 1)))["ConditionExpression"]
-    'attribute_not_exists(#entity)'
-    >>> shard_update("merchant#shop", ((20516, 8), (20530, 1)), ())["UpdateExpression"]
-    'REMOVE #entity'
-    """
-    values = {f":{when}": _typed(steps) for when, steps in (("before", before), ("after", after)) if steps}
-    return {
-        "Key": typed_key(SHARDS),
-        "UpdateExpression": "SET #entity = :after" if after else "REMOVE #entity",
-        "ConditionExpression": "#entity = :before" if before else "attribute_not_exists(#entity)",
-        "ExpressionAttributeNames": {"#entity": name},
-        "ExpressionAttributeValues": values,
-    }
-
-
-def _typed(value: int | Progress | ShardSchedule) -> Attribute:
-    """Return a value with its DynamoDB type.
+def _typed(progress: Progress) -> Attribute:
+    """Return a watermark with its DynamoDB type.
 
     >>> _typed(Progress(5, "payer#a"))
     {'L': [{'N': '5'}, {'S': 'payer#a'}]}
     """
-    match value:
-        case int():
-            return {"N": str(value)}
-        case Progress(through, reached):
-            return {"L": [{"N": str(through)}, {"S": reached}]}
-        case _:
-            return {"L": [{"L": [_typed(day), _typed(number)]} for day, number in value]}
+    return {"L": [{"N": str(progress.through)}, {"S": progress.reached}]}

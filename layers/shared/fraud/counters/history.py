@@ -88,6 +88,11 @@ class Series(NamedTuple):
         """
         return sum(self.totals[self._slice(window)])
 
+    def window(self, window: range) -> Iterator[tuple[int, int, int]]:
+        """Yield number, packed total and slots of each bucket in the window."""
+        part = self._slice(window)
+        return zip(self.numbers[part], self.totals[part], self.slot_bitmaps[part], strict=True)
+
     def slots(self, window: range) -> int:
         """Return the union of the counterparties' slots in the window, as a bitmap."""
         return union(self.slot_bitmaps[self._slice(window)])

@@ -1,11 +1,15 @@
 """The counters in dictionaries. Training, backtests and tests replay payments through them, in order of arrival."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
+from fraud.counters import sampling
 from fraud.counters.fold import folded, sources
 from fraud.counters.history import NO_HISTORY
-from fraud.counters.layout import DAY, Item, Key, Kind, State, profiles, reads, updates
+from fraud.counters.keys import DECLARED, Keys
+from fraud.counters.layout import DAY, Item, Key, Kind, Profile, State, Update, profiles, reads, updates
+from fraud.counters.sampling import EXACT, Raise
 from fraud.transaction import Transaction
 
 FORGET_DAYS = 3
@@ -31,27 +35,27 @@ class InMemoryCounters:
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys = DECLARED, exact: Collection[str] = EXACT) -> None:
         self.items: dict[Key, Item] = {}
         self.profiles: dict[str, dict[str, Any]] = defaultdict(dict)
+        self.keys = keys
+        self.exact = exact
         self._unfolded: dict[tuple[Kind, str], set[int]] = defaultdict(set)
         self._kept: dict[tuple[Kind, str], set[int]] = defaultdict(set)
 
     def count(self, transaction: Transaction) -> State:
         """Count an attempt once, and return all items and profiles that `windows.measure` needs for it.
 
-        The items are the stored ones, not copies: later payments change them.
+        The items are the stored ones, not copies: later payments change them. Only a sampled item of the payment itself
+        is a copy, as `sampling.seen` returns it.
         """
-        moved = updates(transaction)
+        moved = updates(transaction, self.keys)
         found: dict[Key, Item] = {}
         recounted = False
         for update in moved:
             key = update.key
-            item = self.items.get(key)
-            if item is None:
-                item = self.items[key] = Item()
-            recounted |= not item.apply(update)
-            found[key] = item
+            found[key], held = self._apply(update)
+            recounted |= held
             if key.kind.profile is not None:
                 unfolded = self._unfolded[key.kind, key.entity]
                 unfolded.add(key.period)
@@ -60,8 +64,31 @@ class InMemoryCounters:
         for key in reads(moved):
             if (item := self.items.get(key)) is not None:
                 found[key] = item
+        for change in sampling.compactions(found, transaction):
+            sampling.raised(self.items[change.key], change)
         pks = profiles(transaction).values()
-        return State(found, {pk: self.profiles[pk] for pk in pks if pk in self.profiles}, recounted)
+        known: dict[str, Profile] = {pk: self.profiles[pk] for pk in pks if pk in self.profiles}
+        return State(found, known, recounted, device=moved[0].device)
+
+    def _apply(self, update: Update) -> tuple[Item, bool]:
+        """Count an attempt in one item. Return the item as the payment sees it, and whether it had been counted before.
+
+        The item is then changed as `sampling.upkeep` asks, at once.
+        """
+        key, exact = update.key, update.key.kind.name in self.exact
+        item, before = self.items.get(key), self.items.get(Key(key.kind, key.entity, key.period - 1))
+        if item is None:
+            level = 0 if exact or before is None else sampling.start_level(key.kind, before.level)
+            item = self.items[key] = Item(level=level)
+        counted = item.apply(update)
+        held = not counted and item.holds(update)
+        own = sampling.seen(update, item, counted=counted, recounted=held)
+        for change in sampling.upkeep(update, item, before, exact=exact):
+            if isinstance(change, Raise):
+                sampling.raised(item, change)
+            else:
+                item.slots[update.hour] = own.slots[update.hour]
+        return own, held
 
     def learn(self, account: str, prefix: str, day: int, change: int) -> None:
         """Change a fraud bucket of an account, because a label became known or changed.
@@ -78,7 +105,7 @@ class InMemoryCounters:
 
         Then drop items that were folded and are more than FORGET_DAYS older than `key`.
         """
-        kind, entity, now, _ = key
+        kind, entity, now = key
         unfolded, kept = self._unfolded[kind, entity], self._kept[kind, entity]
         profile = self.profiles[kind.profile_key(entity)]
         history = profile.get(kind.side, NO_HISTORY)

@@ -6,10 +6,11 @@ finds its own token. `updates` and `reads` define what is written and read; `win
 docs/architecture.md draws the layout. A bucket packs count and sum into one integer, so that one ADD changes both.
 """
 
+import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fraud.transaction import NEEDS_PAYEE, Transaction
 
@@ -22,7 +23,16 @@ number has few significant digits (D-034). DynamoDB stores two digits in a byte,
 """
 
 TOKEN_BYTES = 6
-"""Length of a token in bytes: the part of the identity that tells one attempt from the others in an item."""
+"""Length of a token in bytes: the part of the keyed hash that tells one attempt from the others in an item."""
+
+LEVELS = 32
+"""Number of levels of a sample, from 0 on."""
+
+CLOSED = LEVELS
+"""The level of a closed item: every attempt has left, so none is counted. All lower levels are levels of sampling."""
+
+MOST_GRADES = 8
+"""Most levels that an amount alone keeps an attempt in a sample: from 256 units on, all amounts are kept alike."""
 
 SLOTS = 127
 """Number of bits of the linear-counting bitmap: a prime that fits 16 bytes."""
@@ -86,6 +96,9 @@ DEVICE = Kind("device", profile="device", side="u")
 INSTRUMENT = Kind("instrument", profile="instrument", side="u")
 PAIR = Kind("pair", period=32 * DAY, sk="b", scales=("b",))
 
+TOKENS: tuple[str, ...] = tuple(f"r{leave}" for leave in range(LEVELS))
+"""Attributes of an item's tokens: a set for each level at which attempts leave. A raise removes whole sets, unread."""
+
 PAIR_TOKENS: tuple[str, ...] = tuple(f"r{day}" for day in range(PAIR.period // DAY))
 """Attributes of a pair's tokens: one set for each day, because a pair's item is kept longer than tokens are needed."""
 
@@ -123,74 +136,24 @@ class Slice(NamedTuple):
         return f"{self.sk}{period}#{self.number}"
 
 
-ShardSchedule = Sequence[tuple[int, int]]
-"""Steps (from epoch day, number of shards) in ascending order. A step holds until the next one; before the first step
-the number is 1.
-"""
-
-
-class Shards(NamedTuple):
-    """The shard table: into how many items the periods of the hottest entities are split.
-
-    steps  schedule by `Kind.key` of the entity. An entity that is not in it is not split
-
-    The number depends on the day that a period lies in, and never changes for today or tomorrow. Therefore every
-    writer, reader, duplicate and repair of an item uses the same number. `sharding` defines how a schedule changes.
-    """
-
-    steps: Mapping[str, ShardSchedule]
-
-    def of(self, kind: Kind, entity: str, day: int) -> int:
-        """Return the number of shards of an entity's periods on an epoch day. Pairs are never split.
-
-        >>> shards = Shards({"merchant#shop": ((20516, 8),)})
-        >>> shards.of(MERCHANT, "shop", 20516), shards.of(MERCHANT, "corner", 20516)
-        (8, 1)
-        """
-        if not self.steps or kind.profile is None:
-            return 1
-        return number_on(self.steps.get(kind.key(entity), ()), day)
-
-
-def number_on(steps: ShardSchedule, day: int) -> int:
-    """Return the number of shards that a schedule gives for an epoch day.
-
-    >>> [number_on([(20516, 8), (20530, 1)], day) for day in (20515, 20516, 20529, 20530)]
-    [1, 8, 8, 1]
-    """
-    number = 1
-    for start, then in steps:
-        if start <= day:
-            number = then
-    return number
-
-
-UNSPLIT = Shards({})
-"""The empty shard table: no entity is split."""
-
-
 class Key(NamedTuple):
-    """The key of one item of the counters table: the period of an entity, or one shard of it.
+    """The key of one item of the counters table: one period of an entity.
 
     period  number of the period since the epoch, in units of `kind.period`
-    shard   0 for a period that is not split
-
-    Shard 0 has the same key as the period itself. The item that is merged from all shards also has this key.
     """
 
     kind: Kind
     entity: str
     period: int
-    shard: int = 0
 
     @property
     def pk(self) -> str:
-        """Return the partition key. Its parts are separated by `#`, which no identifier has.
+        """Return the partition key.
 
-        >>> Key(MERCHANT, "shop", 492324).pk, Key(MERCHANT, "shop", 492324, shard=3).pk
-        ('merchant#shop', 'merchant#shop#3')
+        >>> Key(MERCHANT, "shop", 492324).pk
+        'merchant#shop'
         """
-        return self.kind.key(self.entity) + (f"#{self.shard}" if self.shard else "")
+        return self.kind.key(self.entity)
 
     @property
     def day(self) -> int:
@@ -202,38 +165,29 @@ class Key(NamedTuple):
         return self.period * self.kind.period // DAY
 
     @property
-    def whole(self) -> "Key":
-        """Return the key of the period that a shard belongs to."""
-        return self._replace(shard=0) if self.shard else self
-
-    def split(self, shards: Shards) -> "tuple[Key, ...]":
-        """Return the keys of all items of this period."""
-        number = shards.of(self.kind, self.entity, self.day)
-        return tuple(self._replace(shard=n) for n in range(number)) if number > 1 else (self,)
-
-    @property
     def sk(self) -> str:
         """Return the sort key: a letter for the length of the period, and the period's number since the epoch."""
         return f"{self.kind.sk}{self.period}"
 
     @property
     def slice(self) -> Slice | None:
-        """Return the slice that folds the item, the same for all shards; None for pairs, which are not folded."""
-        whole = self.kind.key(self.entity)
-        return None if self.kind.profile is None else Slice(self.kind.sk, _hash(whole) % FOLD_SLICES)
+        """Return the slice that folds the item; None for pairs, which are not folded."""
+        return None if self.kind.profile is None else Slice(self.kind.sk, _hash(self.pk) % FOLD_SLICES)
 
 
 class Update(NamedTuple):
     """The change of one item by one attempt. It is refused as a whole when the item holds the attempt's token.
 
     buckets  (scale letter, number) of the buckets that it adds to
-    amount   minor units
+    amount   minor units, as counters see them
     hour     hour within the item, to which `slot` belongs
     slot     slot of the counterparty; None: the kind counts no distinct counterparties
     device   slot of the device; None: the kind counts no devices, or the payment names none
     tokens   name of the attribute that the token is added to
-    token    the first TOKEN_BYTES bytes of the transaction's identity
+    token    the attempt's token: the first TOKEN_BYTES bytes of its keyed hash
     closed   names of token attributes that are no longer needed and are removed
+    leave    level of the item from which on the attempt is not in its sample
+    grade    number of levels that the amount alone keeps it in the sample
     """
 
     key: Key
@@ -245,11 +199,21 @@ class Update(NamedTuple):
     tokens: str
     token: bytes
     closed: tuple[str, ...]
+    leave: int
+    grade: int
 
     @property
     def value(self) -> int:
-        """Return the number that is added to every bucket: one payment and its minor units, packed."""
+        """Return the number that one payment adds to every bucket: itself and its minor units, packed."""
         return packed(1, self.amount)
+
+    def weight(self, level: int) -> int:
+        """Return how many payments the attempt stands for in a sample of this level, if it is in it.
+
+        It is the inverse of the probability to be in it: the amount keeps it for `grade` levels, and each further
+        level halves the probability.
+        """
+        return 1 << max(level - self.grade, 0)
 
     @property
     def ttl(self) -> int:
@@ -270,54 +234,84 @@ class Item:
     buckets  packed count and sum, by scale letter and number. In DynamoDB the attribute's name is letter and number
     slots    bitmap of the counterparties' slots, by hour. In DynamoDB it is one set `d` of hour * SLOTS + slot
     devices  number of payments, by the device's slot. In DynamoDB the attribute's name is `e` and the slot
-    tokens   tokens of counted attempts, by attribute: `r`; in a pair `r` and the number of the day within the item
+    tokens   tokens of counted attempts, by attribute: `r` and the attempt's `leave`; in a pair the day within the item.
+             In base64 where the transport does not decode
+    level    level of its sample (`sampling`). In DynamoDB the attribute `l`; 0 is its absence
+
+    A bucket or a device that is taken back to 0 is absent.
     """
 
     buckets: dict[str, dict[int, int]] = field(default_factory=lambda: {scale: {} for scale in SCALES})
     slots: dict[int, int] = field(default_factory=dict)
     devices: dict[int, int] = field(default_factory=dict)
-    tokens: dict[str, set[bytes]] = field(default_factory=dict)
+    tokens: dict[str, set[bytes | str]] = field(default_factory=dict)
+    level: int = 0
+
+    def holds(self, update: Update) -> bool:
+        """Tell whether the attempt was counted and its token is still here."""
+        tokens = self.tokens.get(update.tokens)
+        return tokens is not None and (update.token in tokens or base64.b64encode(update.token).decode() in tokens)
 
     def apply(self, update: Update) -> bool:
-        """Count one attempt, unless the item has its token already. Return whether it was counted.
+        """Count one attempt by the item's level, unless its token is here or it has left the sample. Tell whether.
 
         The condition is the same as in DynamoDB (`codec.attempt_update`).
         """
-        tokens = self.tokens.setdefault(update.tokens, set())
-        if update.token in tokens:
+        if update.leave < self.level or self.holds(update):
             return False
-        tokens.add(update.token)
-        value = update.value
-        for scale, index in update.buckets:
-            bucket = self.buckets[scale]
-            bucket[index] = bucket.get(index, 0) + value
-        if update.slot is not None:
-            self.slots[update.hour] = self.slots.get(update.hour, 0) | 1 << update.slot
+        self.tokens.setdefault(update.tokens, set()).add(update.token)
+        self.add(update, update.value * update.weight(self.level))
         if update.device is not None:
-            self.devices[update.device] = self.devices.get(update.device, 0) + 1
+            _add(self.devices, update.device, 1)
         for closed in update.closed:
             self.tokens.pop(closed, None)
         return True
 
-    def add(self, other: "Item") -> None:
-        """Add the counts of another shard of the same period. Its tokens are left out."""
-        for scale, buckets in other.buckets.items():
-            _add(self.buckets[scale], buckets)
-        _add(self.devices, other.devices)
-        for hour, slots in other.slots.items():
-            self.slots[hour] = self.slots.get(hour, 0) | slots
+    def take_back(self, update: Update, level: int) -> bool:
+        """Take a counted attempt back, unless its token is gone. Tell whether. Its slot stays.
 
+        level  the level at which it was counted
+        """
+        if not self.holds(update):
+            return False
+        self.tokens[update.tokens].discard(update.token)
+        self.add(update, -update.value * update.weight(level))
+        if update.device is not None:
+            _add(self.devices, update.device, -1)
+        return True
 
-def merged(items: Iterable[tuple[Key, Item]]) -> dict[Key, Item]:
-    """Merge the shards of each period. Return one item for each period, by the period's key.
+    def copy(self) -> "Item":
+        """Return an item that can be changed without changing this one; both share their tokens."""
+        buckets = {scale: dict(numbers) for scale, numbers in self.buckets.items()}
+        return Item(buckets, dict(self.slots), dict(self.devices), self.tokens, self.level)
 
-    The first item of a period is changed in place, and returned.
-    """
-    whole: dict[Key, Item] = {}
-    for key, item in items:
-        if (first := whole.setdefault(key.whole if key.shard else key, item)) is not item:
-            first.add(item)
-    return whole
+    def add(self, update: Update, value: int) -> None:
+        """Add a packed number to the buckets of an attempt, which may be negative, and the attempt's slot."""
+        for scale, index in update.buckets:
+            bucket = self.buckets[scale]
+            if total := bucket.get(index, 0) + value:
+                bucket[index] = total
+            else:
+                bucket.pop(index, None)
+        if update.slot is not None:
+            self.slots[update.hour] = self.slots.get(update.hour, 0) | 1 << update.slot
+
+    def token_count(self) -> int:
+        """Return the number of tokens."""
+        return sum(map(len, self.tokens.values()))
+
+    def level_for(self, most: int) -> int:
+        """Return the least level, from the item's own on, at which at most `most` of its tokens are in the sample.
+
+        >>> Item(tokens={"r0": [b"a", b"b"], "r3": [b"c"]}).level_for(1)
+        1
+        """
+        left = self.token_count()
+        for level in range(self.level, LEVELS):
+            if left <= most:
+                return level
+            left -= len(self.tokens.get(f"r{level}", ()))
+        return LEVELS
 
 
 Profile = Mapping[str, Any]
@@ -332,12 +326,22 @@ class State:
     profiles   profiles by partition key, `<kind>#<value>`
     recounted  the attempt had been counted before
     stale      the fold is behind: a window reads periods that are not yet folded into the profile
+    distorted  distinct counts mix slots of two id keys (`keys.Keys.distorts`)
+    device     slot of the payment's device
     """
 
     items: dict[Key, Item]
     profiles: dict[str, Profile]
     recounted: bool = False
     stale: bool = False
+    distorted: bool = False
+    device: int | None = None
+
+    @property
+    def estimated(self) -> list[str]:
+        """The kinds of counters that are estimates, because an item of theirs is sampled or closed."""
+        kinds = {key.kind.name for key, item in self.items.items() if item.level}
+        return [name for name in KINDS if name in kinds] if kinds else []
 
 
 def packed(count: int, amount: int) -> int:
@@ -359,10 +363,12 @@ def unpacked(total: int) -> tuple[int, int]:
     return count, amount
 
 
-def _add(total: dict[int, int], part: Mapping[int, int]) -> None:
-    """Add the numbers of `part` to those of `total` with the same key, in place."""
-    for number, value in part.items():
-        total[number] = total.get(number, 0) + value
+def _add(numbers: dict[int, int], index: int, value: int) -> None:
+    """Add a number in place. What becomes 0 is removed."""
+    if total := numbers.get(index, 0) + value:
+        numbers[index] = total
+    else:
+        numbers.pop(index, None)
 
 
 def _hash(value: str) -> int:
@@ -370,13 +376,14 @@ def _hash(value: str) -> int:
     return int.from_bytes(hashlib.sha256(value.encode()).digest()[:8])
 
 
-def slot_of(value: str) -> int:
-    """Return the slot of a counterparty or a device: a hash in [0, SLOTS).
+class Keyed(Protocol):
+    """The keys that tokens and slots are made with: `keys.Keys`."""
 
-    >>> 0 <= slot_of("alice") < SLOTS
-    True
-    """
-    return _hash(value) % SLOTS
+    def mac(self, identity: bytes, day: int) -> bytes:
+        """Return the keyed hash of an attempt."""
+
+    def slot(self, kind: str, value: str) -> int:
+        """Return the slot of an id of a kind of profile."""
 
 
 def pair_of(transaction: Transaction) -> str:
@@ -389,16 +396,18 @@ def pair_of(transaction: Transaction) -> str:
     return f"{transaction.payer_id}|{other}"
 
 
-def sides(transaction: Transaction) -> Iterator[tuple[Kind, str, str | None]]:
-    """Yield (kind, entity, value to be counted distinctly) for each item that a payment updates.
+def sides(transaction: Transaction) -> Iterator[tuple[Kind, str, tuple[str, str] | None]]:
+    """Yield (kind, entity, id to be counted distinctly) for each item that a payment updates.
 
-    The value is the party on the other side; None: the kind counts no distinct values.
+    The id is that of the party on the other side, with its kind of profile; None: the kind counts no distinct ids.
     """
-    yield PAYER, transaction.payer_id, transaction.counterparty
-    yield RECEIVING[transaction.type], transaction.counterparty, transaction.payer_id
+    other = "account" if transaction.type in NEEDS_PAYEE else "instrument"
+    payer = ("account", transaction.payer_id)
+    yield PAYER, transaction.payer_id, (other, transaction.counterparty)
+    yield RECEIVING[transaction.type], transaction.counterparty, payer
     yield PAIR, pair_of(transaction), None
     if transaction.device_id is not None:
-        yield DEVICE, transaction.device_id, transaction.payer_id
+        yield DEVICE, transaction.device_id, payer
 
 
 def shared_names(transaction: Transaction) -> frozenset[str]:
@@ -409,49 +418,73 @@ def shared_names(transaction: Transaction) -> frozenset[str]:
     return frozenset((transaction.transaction_id, *(kind.key(entity) for kind, entity, _ in sides(transaction))))
 
 
-def _update(transaction: Transaction, shards: Shards, kind: Kind, entity: str, counterparty: str | None) -> Update:
-    period, second = divmod(transaction.epoch, kind.period)
-    number = shards.of(kind, entity, transaction.epoch // DAY)
-    day = second // DAY
-    device = transaction.device_id if kind is PAYER else None
-    return Update(
-        # The shard comes from a byte that is not in the token. Otherwise the tokens of one shard would share some bits.
-        key=Key(kind, entity, period, transaction.identity[TOKEN_BYTES] % number),
-        buckets=tuple([(scale, second // SCALES[scale]) for scale in kind.scales]),
-        amount=transaction.amount,
-        hour=second // 3600,
-        slot=None if counterparty is None else slot_of(counterparty),
-        device=None if device is None else slot_of(device),
-        tokens=PAIR_TOKENS[day] if kind is PAIR else "r",
-        token=transaction.identity[:TOKEN_BYTES],
-        closed=PAIR_TOKENS[: max(day - TOKEN_DAYS + 1, 0)] if kind is PAIR else (),
-    )
+def grade_of(amount: int, unit: int) -> int:
+    """Return the number of levels that an amount stays in a sample whatever its hash says.
 
+    amount, unit  minor units
 
-def updates(transaction: Transaction, shards: Shards = UNSPLIT) -> tuple[Update, ...]:
-    """Return all updates of one attempt: payer, counterparty, pair and, if the payment has one, device.
-
-    shards  the shard table; it decides which shard of a split period the attempt is counted in
+    >>> [grade_of(amount, 1_000) for amount in (1, 1_999, 2_000, 900_000)]
+    [0, 0, 1, 8]
     """
-    return tuple([_update(transaction, shards, *side) for side in sides(transaction)])
+    return min((amount // unit).bit_length() - 1, MOST_GRADES) if amount >= unit else 0
 
 
-def reads(moved: Sequence[Update], shards: Shards = UNSPLIT) -> tuple[Key, ...]:
-    """Return the keys of the earlier live items of each entity, all shards included.
+def leave_of(mac: bytes, grade: int) -> int:
+    """Return the level at which an attempt leaves a sample: a geometric number beyond its grade.
+
+    mac  keyed hash of the attempt; the bytes after the token draw the number, as their trailing zero bits
+
+    >>> [leave_of(bytes(6) + bytes(drawn), grade=1) for drawn in ([0, 0, 0, 1], [0, 0, 0, 8], [0, 0, 0, 0])]
+    [1, 4, 31]
+    """
+    drawn = int.from_bytes(mac[TOKEN_BYTES:]) | 1 << LEVELS
+    return min((drawn & -drawn).bit_length() - 1 + grade, LEVELS - 1)
+
+
+def updates(transaction: Transaction, keys: Keyed) -> tuple[Update, ...]:
+    """Return all updates of one attempt: payer, counterparty, pair and, if the payment has one, device."""
+    epoch, amount = transaction.epoch, transaction.counted_amount
+    mac = keys.mac(transaction.identity, epoch // DAY)
+    grade = grade_of(amount, transaction.unit)
+    leave = leave_of(mac, grade)
+    slots: dict[tuple[str, str] | None, int | None] = {None: None}
+    found = []
+    for kind, entity, other in sides(transaction):
+        period, second = divmod(epoch, kind.period)
+        day = second // DAY
+        device = transaction.device_id if kind is PAYER else None
+        if other is not None and other not in slots:
+            slots[other] = keys.slot(*other)
+        found.append(
+            Update(
+                Key(kind, entity, period),
+                tuple([(scale, second // SCALES[scale]) for scale in kind.scales]),
+                amount,
+                second // 3600,
+                slots[other],
+                None if device is None else keys.slot("device", device),
+                PAIR_TOKENS[day] if kind is PAIR else TOKENS[leave],
+                mac[:TOKEN_BYTES],
+                PAIR_TOKENS[: max(day - TOKEN_DAYS + 1, 0)] if kind is PAIR else (),
+                leave,
+                grade,
+            )
+        )
+    return tuple(found)
+
+
+def reads(moved: Sequence[Update]) -> tuple[Key, ...]:
+    """Return the keys of the earlier live items of each entity.
 
     moved  the payment's updates, whose own items are not returned
     """
-    earlier = [
-        Key(kind, entity, before)
-        for kind, entity, period, _ in [update.key for update in moved]
-        for before in range(period - 1, period - kind.live, -1)
-    ]
-    return tuple([item for key in earlier for item in key.split(shards)] if shards.steps else earlier)
-
-
-def siblings(moved: Update, shards: Shards) -> tuple[Key, ...]:
-    """Return the keys of the other shards of the period that an update changes."""
-    return tuple(key for key in moved.key.split(shards) if key != moved.key) if shards.steps else ()
+    return tuple(
+        [
+            Key(kind, entity, before)
+            for kind, entity, period in [update.key for update in moved]
+            for before in range(period - 1, period - kind.live, -1)
+        ]
+    )
 
 
 def profiles(transaction: Transaction) -> dict[str, str]:

@@ -1,18 +1,44 @@
-"""Names of the hot tables, and the read of the watermarks and the shard table that all readers share."""
+"""Counting on DynamoDB: what an environment knows of its stack, and the steps in which an attempt is counted.
 
-from datetime import timedelta
+`Attempt` is one update on its way through at most STEPS steps, `settle` takes many attempts through them together.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from fraud.aws.dynamodb import batch_read, malformed_as_unavailable, read_all, typed_key
-from fraud.aws.transport import Request, Response, Transport
-from fraud.counters import fold
-from fraud.counters.codec import SHARDS, profile_of
-from fraud.counters.layout import Profile
+from fraud.aws.dynamodb import batch_read, malformed_as_unavailable, optional_field, read_all, required_field, typed_key
+from fraud.aws.transport import ConditionFailed, Request, Response, Result, Transport, all_or_raise
+from fraud.counters import fold, sampling
+from fraud.counters.codec import (
+    KEYS,
+    StoredRow,
+    attempt_update,
+    beginning_update,
+    item_of,
+    keys_of,
+    keys_row,
+    profile_of,
+    watermarks_of,
+)
+from fraud.counters.keys import DECLARED, Keys
+from fraud.counters.layout import Item, Key, Kind, Profile, Slice, Update
+from fraud.errors import ServiceError, UnavailableError
 
 WATERMARKS_LAST = timedelta(minutes=1)
-"""Time for which watermarks and shard table are used before they are read again. Watermarks only ever rise, so an old
+"""Time for which watermarks and keys are used before they are read again. Watermarks only ever rise, so an old
 watermark errs on the safe side.
 """
+
+KEYS_LAST = timedelta(hours=6)
+"""How long keys that cannot be read again are still used. A rotation is written a day ahead."""
+
+STEPS = 3
+"""Most steps in which an attempt is counted: more than one only when an item has another level than was presumed."""
+
+MOST_LEVELS = 1_000
+"""Most levels of items that an environment remembers."""
 
 
 class Tables(NamedTuple):
@@ -24,17 +50,17 @@ class Tables(NamedTuple):
 
 
 def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
-    """Build the request that reads all watermarks and the shard table.
+    """Build the request that reads all watermarks and the stack's keys.
 
-    The watermarks are one item for each letter, with one attribute for each slice. The shard table is one item.
+    The watermarks are one item for each letter, with one attribute for each slice. The keys are one item.
 
     profiles  name of the profiles table
 
     >>> keys = watermark_request("profiles").payload["RequestItems"]["profiles"]["Keys"]
     >>> [key["pk"]["S"] for key in keys]
-    ['fold#d', 'fold#h', 'shards']
+    ['fold#d', 'fold#h', 'keys']
     """
-    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), SHARDS)]
+    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), KEYS)]
     return batch_read({profiles: {"Keys": keys, "ConsistentRead": consistent}})
 
 
@@ -48,3 +74,207 @@ def watermark_rows(transport: Transport, response: Response, until: float | None
     tables = read_all(transport, response, until)
     with malformed_as_unavailable():
         return {row["pk"]["S"]: profile_of(row) for table in tables.values() for row in table}
+
+
+class StackState:
+    """What an environment knows of its stack: the keys, and how far each slice is folded.
+
+    first_keys  draws the keys of a stack that has none. DECLARED keys are accepted only where it returns them
+    """
+
+    def __init__(self, transport: Transport, profiles: str, first_keys: Callable[[], Keys]) -> None:
+        self.keys = DECLARED
+        self.folded_through: dict[Slice, int] = {}
+        self._transport = transport
+        self._profiles = profiles
+        self._first_keys = first_keys
+        self._read_at = datetime.min.replace(tzinfo=UTC)
+
+    def prepare(self, now: datetime, until: float | None = None) -> None:
+        """Load keys and watermarks if they are missing or older than KEYS_LAST. Raises ServiceError.
+
+        Counting with other keys than the rest of the stack could count an attempt twice.
+        """
+        if abs(now - self._read_at) >= KEYS_LAST:
+            (result,) = self._transport.gather([watermark_request(self._profiles)], until)
+            self.renew(result, now, until)
+
+    def renewal(self, now: datetime) -> list[Request]:
+        """Return the request that reads all again, if it is due. A new stack lacks watermarks until its first tick."""
+        complete = len(self.folded_through) == len(fold.SLICES)
+        fresh = complete and self._read_at <= now < self._read_at + WATERMARKS_LAST
+        return [] if fresh else [watermark_request(self._profiles)]
+
+    def renew(self, result: Result, now: datetime, until: float | None) -> None:
+        """Take over what was read. Raises ServiceError when it could not be read, `DeclaredKeys` for keys of a test."""
+        (answer,) = all_or_raise([result])
+        rows = watermark_rows(self._transport, answer, until)
+        with malformed_as_unavailable():
+            keys = keys_of(rows[KEYS]) if KEYS in rows else self._made(until)
+            watermarks = watermarks_of(rows)
+        if keys.ids == DECLARED.ids and self._first_keys().ids != DECLARED.ids:
+            raise ServiceError("DeclaredKeys")
+        self.keys = keys
+        self.folded_through = {part: at.through for part, at in watermarks.items()}
+        self._read_at = now
+
+    def _made(self, until: float | None) -> Keys:
+        """Store the first keys of the stack, and return them, or those of the environment that was faster."""
+        keys = self._first_keys()
+        payload = {
+            "TableName": self._profiles,
+            "Item": keys_row(keys),
+            "ConditionExpression": "attribute_not_exists(pk)",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        (response,) = all_or_raise(self._transport.gather([Request("put_item", payload)], until))
+        return keys_of(profile_of(response.item)) if isinstance(response, ConditionFailed) else keys
+
+
+class Levels:
+    """The levels of sampled items that an environment has met lately, from which it presumes the level of an item.
+
+    An answer about the item always counts more: an item may have been restored from a backup.
+    """
+
+    def __init__(self) -> None:
+        self._met: OrderedDict[tuple[Kind, str], tuple[int, int]] = OrderedDict()
+
+    def presumed(self, key: Key) -> int:
+        """Return the level that an item is presumed to have, 0 when nothing is known of it."""
+        period, level = self._met.get(key[:2], (key.period, 0))
+        if period == key.period:
+            return level
+        return sampling.start_level(key.kind, level) if period == key.period - 1 else 0
+
+    def learn(self, key: Key, level: int) -> None:
+        """Remember the level of an item, unless a later period of its entity is known. Level 0 needs no memory."""
+        entity = key[:2]
+        if entity in self._met and self._met[entity][0] <= key.period:
+            del self._met[entity]
+        if level and entity not in self._met:
+            self._met[entity] = key.period, level
+        if len(self._met) > MOST_LEVELS:
+            self._met.popitem(last=False)
+
+
+class Attempt:
+    """One update on its way: it is sent, and perhaps sent again, until it is known whether it was counted.
+
+    item       the item as the last response showed it; None: it was never seen
+    level      level at which it is sent
+    counted    this attempt was counted by this request
+    recounted  it had been counted before
+    error      why it is not known whether it was counted
+    settled    nothing is left to be sent
+
+    An attempt that is neither counted nor recounted and has no error is outside the item's sample.
+    """
+
+    def __init__(self, update: Update, level: int) -> None:
+        self.update = update
+        self.level = level
+        self.item: Item | None = None
+        self.counted = self.recounted = self.settled = False
+        self.error: ServiceError | None = None
+        self._send = self._look if update.leave < level else self._count
+
+    def request(self, table: str) -> Request:
+        """Return the next request. `table`: name of the counters table."""
+        operation, payload = self._send()
+        return Request(operation, {"TableName": table, **payload})
+
+    def take(self, result: Result) -> None:
+        """Take the response to the last request."""
+        try:
+            if isinstance(result, ServiceError):
+                raise result
+            with malformed_as_unavailable():
+                self._take(result)
+        except ServiceError as error:
+            # The write may pass while the item can still be read: the payment is then decided with its counters.
+            self.settled = self.error is not None or self._send == self._look
+            self.error, self._send = self.error or error, self._look
+
+    def give_up(self) -> None:
+        """End the attempt after the last step. The item's level rose again and again; a repair will count it."""
+        self.settled, self.error = True, self.error or UnavailableError("LevelRising")
+
+    @property
+    def revocable(self) -> tuple[Update, int] | None:
+        """The update and the level at which it can be taken back; None when there is nothing to take back.
+
+        An attempt that was counted earlier can be taken back at level 0 only: at any other, its weight is not known.
+        """
+        if self.counted:
+            return self.update, self.level
+        return (self.update, 0) if self.recounted and self.item is not None and not self.item.level else None
+
+    def seen(self) -> Item | None:
+        """Return the item as the payment sees it (`sampling.seen`), or None when it could not be read."""
+        if self.item is None:
+            return None
+        return sampling.seen(self.update, self.item, counted=self.counted, recounted=self.recounted)
+
+    def _count(self) -> tuple[str, StoredRow]:
+        return "update_item", attempt_update(self.update, self.level)
+
+    def _begin(self) -> tuple[str, StoredRow]:
+        return "update_item", beginning_update(self.update, self.level)
+
+    def _look(self) -> tuple[str, StoredRow]:
+        return "get_item", {"Key": typed_key(self.update.key.pk, self.update.key.sk)}
+
+    def _take(self, response: Response) -> None:
+        if isinstance(response, ConditionFailed):
+            self._compare(response.item)
+        elif self._send == self._look:
+            row = optional_field(response, "Item")
+            if row:
+                self._compare(row)
+            elif self.error is None:
+                self._send = self._begin
+            else:
+                self.item, self.settled = Item(), True
+        else:
+            self.item = item_of(_filled(required_field(response, "Attributes")))
+            self.counted, self.settled = self._send == self._count, True
+
+    def _compare(self, row: StoredRow) -> None:
+        """Compare the attempt with an item in which it was not counted now: before, outside, or to be sent again."""
+        self.item = item_of(_filled(row))
+        self.recounted = self.item.holds(self.update)
+        if self.recounted or self.update.leave < self.item.level:
+            self.settled, self.error = True, None
+        elif self.error is not None:
+            self.settled = True
+        self.level, self._send = self.item.level, self._count
+
+
+def settle(
+    attempts: Sequence[Attempt], table: str, beside: Sequence[Request], send: Callable[[list[Request]], list[Result]]
+) -> list[Result]:
+    """Take attempts through their steps, the first step together with the requests in `beside`. Return their results.
+
+    table  name of the counters table
+    send   sends requests together and returns their results
+    """
+    results = send([*(attempt.request(table) for attempt in attempts), *beside])
+    for attempt, result in zip(attempts, results, strict=False):
+        attempt.take(result)
+    for _ in range(STEPS - 1):
+        if not (unsettled := [attempt for attempt in attempts if not attempt.settled]):
+            break
+        for attempt, result in zip(unsettled, send([each.request(table) for each in unsettled]), strict=True):
+            attempt.take(result)
+    for attempt in attempts:
+        if not attempt.settled:
+            attempt.give_up()
+    return results[len(attempts) :]
+
+
+def _filled(row: StoredRow) -> StoredRow:
+    """Return a row. Raises ValueError when it is empty: an item that was updated has attributes."""
+    if not row:
+        raise ValueError("Attributes")
+    return row

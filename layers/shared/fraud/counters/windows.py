@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from fraud.counters.history import NO_HISTORY, FoldedHistory
 from fraud.counters.layout import (
+    CLOSED,
     DAY,
     ENTITIES,
     HORIZON_DAYS,
@@ -19,13 +20,11 @@ from fraud.counters.layout import (
     SCALES,
     SLOTS,
     Item,
-    Key,
     Kind,
     Profile,
     State,
     profiles,
     sides,
-    slot_of,
     unpacked,
 )
 from fraud.transaction import Transaction
@@ -76,6 +75,7 @@ def _names() -> Iterator[str]:
     for aggregation in ("count", "sum"):
         yield from (f"pair_{aggregation}_{window}" for window in PAIR_WINDOWS)
     yield from ("pair_age_days", "device_new")
+    yield from (f"{kind.name}_closed" for kind in ENTITIES)
     yield from (f"{role}_frauds_{window}" for role in FRAUD_SIDES for window in FRAUD_WINDOWS)
 
 
@@ -87,6 +87,18 @@ IDLE_CAP = HORIZON_DAYS * DAY
 
 ABSENT: dict[str, float] = {name: IDLE_CAP if name.endswith("_idle") else 0 for name in NAMES}
 """Every counter as it is for an entity that takes no part in the payment."""
+
+
+def kind_of(counter: str) -> str | None:
+    """Return the name of the kind whose items hold a counter; None for a fraud counter, which a profile holds.
+
+    >>> kind_of("pair_count_30d"), kind_of("device_new"), kind_of("payee_frauds_2d")
+    ('pair', 'payer', None)
+    """
+    if counter == "device_new":
+        return PAYER.name
+    kind, _, measured = counter.partition("_")
+    return None if measured.startswith("frauds_") else kind
 
 
 class _Names(NamedTuple):
@@ -101,13 +113,14 @@ class _Names(NamedTuple):
     decayed: str
     age: str
     idle: str
+    closed: str
 
 
 OF_KIND: dict[Kind, _Names] = {
     kind: _Names(
         tuple((f"{kind.name}_count_{w}", f"{kind.name}_sum_{w}") for w in (*WINDOWS, "24h", *DAY_WINDOWS)),
         tuple(f"{kind.name}_distinct_{window}" for window in (*HOUR_WINDOWS, *DAY_WINDOWS)),
-        *(f"{kind.name}_{what}" for what in ("decayed_sum_6h", "age", "idle")),
+        *(f"{kind.name}_{what}" for what in ("decayed_sum_6h", "age", "idle", "closed")),
     )
     for kind in ENTITIES
 }
@@ -124,7 +137,7 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
     values = ABSENT.copy()
     epoch, roles = transaction.epoch, profiles(transaction)
     items: dict[Kind, dict[int, Item]] = {kind: {} for kind, _, _ in sides(transaction)}
-    for (kind, _, period, _), item in state.items.items():
+    for (kind, _, period), item in state.items.items():
         items[kind][period] = item
     for kind, found in items.items():
         if kind is PAIR:
@@ -133,8 +146,8 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
         profile = state.profiles.get(roles[kind.name if kind.name in roles else "payee"], {})
         history = profile.get(kind.side, NO_HISTORY)
         _measure_entity(values, kind, found, history, epoch)
-        if kind is PAYER and transaction.device_id is not None:
-            values["device_new"] = _device_new(found, history, slot_of(transaction.device_id), epoch // DAY)
+        if kind is PAYER and state.device is not None:
+            values["device_new"] = _device_new(found, history, state.device, epoch // DAY)
     for role, prefix in FRAUD_SIDES.items():
         _measure_frauds(values, role, prefix, state.profiles.get(roles.get(role, ""), {}), epoch // DAY)
     return values
@@ -186,6 +199,8 @@ def _measure_entity(
     first, last = _seen(items, kind, history, epoch)
     values[names.age] = epoch - first
     values[names.idle] = IDLE_CAP if last is None else min(epoch - last, IDLE_CAP)
+    own = items.get(epoch // kind.period)
+    values[names.closed] = int(own is not None and own.level == CLOSED)
 
 
 def _measure_pair(values: dict[str, float], items: Mapping[int, Item], today: int) -> None:
@@ -218,17 +233,13 @@ def _hours(kind: Kind, items: Mapping[int, Item], history: FoldedHistory, hour: 
         for index, total in item.buckets["h"].items():
             if index <= now:
                 hours.append((now - index, total, item.slots.get(index, 0)))
-    for number, total, slots, _ in zip(*history.hours, strict=True):
-        if yesterday <= number <= hour - kind.live:
-            hours.append((hour - number, total, slots))
+    folded = history.hours.window(range(yesterday, hour - kind.live + 1)) if history.hours.numbers else ()
+    hours += [(hour - number, total, slots) for number, total, slots in folded]
     return hours
 
 
 def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length: int) -> int:
-    """Return the sum of the last `length` packed buckets of a fine scale, the payment's own included.
-
-    Each bucket is looked up by its number, because a busy item has thousands of them.
-    """
+    """Return the sum of the last `length` packed buckets of a fine scale, the payment's own included."""
     period, second = divmod(epoch, kind.period)
     end = second // SCALES[scale] + 1
     total = _sum(items, period, scale, range(max(end - length, 0), end))
@@ -239,8 +250,16 @@ def _total(items: Mapping[int, Item], kind: Kind, scale: str, epoch: int, length
 
 
 def _sum(items: Mapping[int, Item], period: int, scale: str, indexes: range) -> int:
-    """Return the sum of a period's buckets with these numbers; 0 for a period without an item."""
-    return sum(filter(None, map(items[period].buckets[scale].get, indexes))) if period in items else 0
+    """Return the sum of a period's buckets with these numbers; 0 for a period without an item.
+
+    The shorter of buckets and numbers is walked through: most items have few buckets, a busy one has thousands.
+    """
+    if period not in items:
+        return 0
+    buckets = items[period].buckets[scale]
+    if len(buckets) < len(indexes):
+        return sum([total for index, total in buckets.items() if index in indexes])
+    return sum(filter(None, map(buckets.get, indexes)))
 
 
 def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: int) -> tuple[int, int | None]:
@@ -248,7 +267,8 @@ def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: 
 
     The last one skips the payment's own bucket when the payment is alone in it, and is None when no other is left. The
     payment's own item is read by 10 second buckets. Earlier items are read by the hour, because their fine buckets are
-    not fetched (D-001). A first or last hour later than the payment is ignored (D-052).
+    not fetched (D-001). So are hours of a sampled item whose fine buckets were removed. A first or last hour later than
+    the payment is ignored (D-052).
     """
     period, second = divmod(epoch, kind.period)
     own, width = second // SCALES["s"], SCALES["s"]
@@ -257,35 +277,15 @@ def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: 
     latest = own if unpacked(fine.get(own, 0))[0] > 1 else own - 1
     before = [index for index in fine if index <= latest]
     starts = [start + index * width for index in (min(before), max(before))] if before else []
+    if period in items and items[period].level:
+        known = {index * width // 3600 for index in fine}
+        hours = [hour for hour in items[period].buckets["h"] if hour < second // 3600 and hour not in known]
+        starts += [start + hour * 3600 for hour in hours]
     for earlier, item in items.items():
         if earlier < period:
             starts += [earlier * kind.period + hour * 3600 for hour in item.buckets["h"]]
     starts += [folded for folded in (history.first, history.last) if 0 < folded <= epoch]
     return min([*starts, start + own * width]), max(starts, default=None)
-
-
-def needs_older_buckets(key: Key, items: Mapping[Key, Item], history: FoldedHistory, epoch: int, since: int) -> bool:
-    """Tell whether the age or the idle time of an entity may depend on fine buckets that were not read.
-
-    key      the payment's own item
-    items    live items by key, merged from their shards; of the payment's own period, fine buckets of the other shards
-             before `since` are missing
-    history  folded history of the entity's side
-    epoch    the payment's time in epoch seconds
-    since    number of the first fine bucket that was read of the other shards
-
-    They do not depend on them in two cases: when the item's hours show that no earlier fine bucket exists, or when both
-    a newer bucket in this item and an older one in another item or the folded history are known.
-    """
-    item, width = items[key], SCALES["s"]
-    if all(hour * 3600 // width >= since for hour in item.buckets["h"]):
-        return False
-    own = epoch % key.kind.period // width
-    latest = own if unpacked(item.buckets["s"].get(own, 0))[0] > 1 else own - 1
-    older = 0 < history.first <= epoch or any(
-        found.buckets["h"] for other, found in items.items() if other[:2] == key[:2] and other.period < key.period
-    )
-    return not (older and any(since <= index <= latest for index in item.buckets["s"]))
 
 
 def _device_new(items: Mapping[int, Item], history: FoldedHistory, slot: int, day: int) -> int:

@@ -6,40 +6,32 @@ slices that have something to fold. `work` folds the slice that one message name
 A slice's progress is stored in its watermark, never in a message, and each step is conditioned on the step before.
 Therefore messages may come late, twice or not at all, and a worker may end at any point. If two workers are on one
 slice, the slower one stops.
-
-The fold reads every closed item, so it also writes the shard table: an entity whose items grew large is split, from
-the day after tomorrow on.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from typing import Any, Protocol
 
 from fraud.aws.dynamodb import batch_read, optional_field, read_all, split_by_call, typed_key
 from fraud.aws.failures import pause_s
-from fraud.aws.metrics import log_refusal
 from fraud.aws.transport import ConditionFailed, Request, Response, Transport, all_or_raise
-from fraud.counters import fold, layout, sharding
+from fraud.counters import fold
 from fraud.counters.codec import (
-    SHARDS,
     StoredRow,
     fold_update,
     history_of,
     item_of,
     profile_of,
-    shard_update,
-    shards_of,
     watermark_attribute,
     watermark_update,
     watermarks_of,
 )
 from fraud.counters.fold import Progress, TickResult, WorkResult
-from fraud.counters.layout import DAY, KINDS, UNSPLIT, Item, Key, Slice
-from fraud.counters.metrics import DOOR
-from fraud.counters.store import WATERMARKS_LAST, Tables, watermark_request, watermark_rows
-from fraud.errors import ServiceError, UnavailableError
+from fraud.counters.layout import KINDS, Item, Key, Slice
+from fraud.counters.store import Tables, watermark_request, watermark_rows
+from fraud.errors import UnavailableError
 
 INDEX = "fold"
 """Name of the index of the counters table that lists items by period and slice."""
@@ -74,8 +66,7 @@ READ_OF_ITEM = ", ".join(("pk", "sk", *fold.READ))
 Message = Mapping[str, Any]
 """A message of the fold queue.
 
-`{"letter": ..., "slice": ...}` folds a slice, `{"pk": ..., "sk": ...}` folds one item again, and `{"split": ...,
-"shards": ...}` splits an entity.
+`{"letter": ..., "slice": ...}` folds a slice, `{"pk": ..., "sk": ...}` folds one item again.
 """
 
 
@@ -105,8 +96,6 @@ class FoldWorker:
         self._queue = queue
         self._clock = clock
         self._few = few
-        self._shards = UNSPLIT
-        self._shards_read_at = datetime.min.replace(tzinfo=UTC)
 
     def tick(self) -> TickResult:
         """Fold closed items if they are few, or queue their slices; move the watermarks of all other slices on.
@@ -124,27 +113,14 @@ class FoldWorker:
         behind = {part: at for part, at in watermarks.items() if at.through < fold.closable(part.sk, now)}
         left, folded = self._fold_few(behind, now)
         self._queue.send([_message(part) for part in sorted(left)])
-        # One shard asks for no split: it only removes schedules that have run out. It is last: nothing waits for it.
-        self._split(dict.fromkeys(self._shards.steps, 1))
         lags = (fold.waiting(part.sk, at.through, now) for part, at in behind.items() if part in left)
         return TickResult(max(lags, default=0), len(left), folded)
 
     def work(self, message: Message, remaining_ms: Callable[[], int]) -> WorkResult:
-        """Process one message of the queue.
-
-        The message asks for one of three things: to fold a slice, as far as it is closed and time allows; to fold one
-        item again; or to split an entity that an operator expects to grow.
+        """Process one message of the queue: fold a slice, as far as it is closed and time allows, or one item again.
 
         remaining_ms  milliseconds until the function is stopped, asked before each page
-
-        Raises InvalidRequestError for a malformed request to split.
         """
-        if not self._shards_read_at <= self._clock() < self._shards_read_at + WATERMARKS_LAST:
-            self._read_shards(consistent=False)
-        if "split" in message:
-            name, number = sharding.parse_split_request(message)
-            self._split({name: number})
-            return WorkResult(0, 0)
         if "pk" in message:
             self._fold([_key(message["pk"], message["sk"])])
             return WorkResult(1, 0)
@@ -164,46 +140,8 @@ class FoldWorker:
         return int(self._clock().timestamp())
 
     def _read_watermarks(self) -> dict[Slice, Progress]:
-        """Read the watermarks and the shard table. Keep the shard table and return the watermarks."""
-        now = self._clock()
         response = self._send(watermark_request(self._tables.profiles, consistent=True))
-        rows = watermark_rows(self._transport, response)
-        self._shards, self._shards_read_at = shards_of(rows), now
-        return watermarks_of(rows)
-
-    def _read_shards(self, *, consistent: bool) -> None:
-        """Read and keep the shard table, without the watermarks."""
-        now = self._clock()
-        payload = {"TableName": self._tables.profiles, "Key": typed_key(SHARDS), "ConsistentRead": consistent}
-        item = profile_of(optional_field(self._send(Request("get_item", payload)), "Item"))
-        self._shards, self._shards_read_at = shards_of({SHARDS: item}), now
-
-    def _split(self, wanted: Mapping[str, int]) -> None:
-        """Split entities into at least the wanted number of shards, from the day after tomorrow on.
-
-        wanted  number of shards, by `Kind.key` of the entity
-
-        When another worker changed a schedule meanwhile, the table is read again and the change is repeated. Raises
-        UnavailableError `ShardsOvertaken` when that fails ATTEMPTS times. Raises ServiceError `ShardsFull` when the
-        table has no room for an entity; all others are split then.
-        """
-        for _ in range(ATTEMPTS):
-            known, today = self._shards.steps, self._now() // DAY
-            room = max(sharding.MOST_ENTITIES - len(known), 0)
-            listed = [name for name in wanted if name in known] + [name for name in wanted if name not in known][:room]
-            after = {name: sharding.extended(known.get(name, ()), today, wanted[name]) for name in listed}
-            changes = {name: steps for name, steps in after.items() if steps != known.get(name, ())}
-            if not changes:
-                break
-            requests = [self._update(shard_update(name, known.get(name, ()), steps)) for name, steps in changes.items()]
-            responses = all_or_raise(self._transport.gather(requests))
-            self._read_shards(consistent=True)
-            if not any(isinstance(response, ConditionFailed) for response in responses):
-                break
-        else:
-            raise UnavailableError("ShardsOvertaken")
-        if len(listed) < len(wanted):
-            raise ServiceError("ShardsFull")
+        return watermarks_of(watermark_rows(self._transport, response))
 
     def _begin_slices(self, missing: Sequence[Slice], now: int) -> None:
         """Write the first watermark of slices that have none.
@@ -243,12 +181,12 @@ class FoldWorker:
         return left, len(keys)
 
     def _index_items(self) -> list[Key] | None:
-        """Return the period of every item in the fold's index, or None when it has more than LISTED items."""
+        """Return every item in the fold's index, or None when it has more than LISTED items."""
         payload = {"TableName": self._tables.counters, "IndexName": INDEX, "Limit": LISTED}
         scan = self._send(Request("scan", payload))
         if optional_field(scan, "LastEvaluatedKey"):
             return None
-        return _periods(optional_field(scan, "Items"))
+        return _keys(optional_field(scan, "Items"))
 
     def _fold_slice(self, part: Slice, remaining_ms: Callable[[], int]) -> WorkResult:
         """Fold a slice page by page, up to the latest closed period.
@@ -300,7 +238,7 @@ class FoldWorker:
         }
         response = self._send(Request("query", payload | ({"ExclusiveStartKey": start} if progress.reached else {})))
         last = optional_field(response, "LastEvaluatedKey")
-        return _periods(optional_field(response, "Items")), last["pk"]["S"] if last else ""
+        return _keys(optional_field(response, "Items")), last["pk"]["S"] if last else ""
 
     def _fold(self, keys: Sequence[Key]) -> None:
         """Fold items into their profiles.
@@ -334,20 +272,12 @@ class FoldWorker:
         }
         items = self._items([source for sources in wanted.values() for source in sources])
         changes: dict[Key, Request] = {}
-        grown: dict[str, int] = {}
         for key, history in histories.items():
             found = {source.period: items[source] for source in wanted[key] if source in items}
             after = fold.folded(key.kind, key.period, found, history)
             if after != history:
                 changes[key] = self._update(fold_update(key, profiles[key], after))
-            if key in items and (number := sharding.shards_wanted(items[key])) > 1:
-                name = key.kind.key(key.entity)
-                grown[name] = max(number, grown.get(name, 1))
         responses = all_or_raise(self._transport.gather(list(changes.values())))
-        try:
-            self._split(grown)
-        except ServiceError as error:  # the fold goes on: tomorrow's item will be large too, and asks for a split again
-            log_refusal(error, DOOR)
         return [key for key, response in zip(changes, responses, strict=True) if isinstance(response, ConditionFailed)]
 
     def _profiles(self, keys: Sequence[Key], *, consistent: bool) -> dict[Key, StoredRow]:
@@ -358,11 +288,10 @@ class FoldWorker:
         return {key: found.get(key.kind.profile_key(key.entity), {}) for key in keys}
 
     def _items(self, keys: Sequence[Key]) -> dict[Key, Item]:
-        """Return the periods that exist, each merged from all its shards."""
-        by_key = {(key.pk, key.sk): key for period in keys for key in period.split(self._shards)}
-        wanted = [typed_key(*each) for each in by_key]
+        """Return the items that exist, by key."""
+        wanted = [typed_key(key.pk, key.sk) for key in keys]
         rows = self._read(self._tables.counters, wanted, ConsistentRead=True, ProjectionExpression=READ_OF_ITEM)
-        return layout.merged((by_key[row["pk"]["S"], row["sk"]["S"]], item_of(row)) for row in rows)
+        return {_key(row["pk"]["S"], row["sk"]["S"]): item_of(row) for row in rows}
 
     def _read(self, table: str, keys: Sequence[Mapping[str, Any]], **how: str | bool) -> list[Mapping[str, Any]]:
         """Return the rows of a table that exist among `keys`, in as many calls as the keys need.
@@ -382,18 +311,17 @@ class FoldWorker:
 
 
 def _key(pk: str, sk: str) -> Key:
-    """Return the period that an item belongs to, from the stored key of any of its shards.
+    """Return the key of an item from its stored key.
 
-    >>> _key("merchant#shop#3", "h492324").pk
-    'merchant#shop'
+    >>> _key("merchant#shop", "h492324").period
+    492324
     """
-    kind, entity, *_ = pk.split("#")
+    kind, _, entity = pk.partition("#")
     return Key(KINDS[kind], entity, int(sk[1:]))
 
 
-def _periods(rows: Sequence[Mapping[str, Any]]) -> list[Key]:
-    """Return the periods of items that the index lists. A period with several shards is returned once."""
-    return list(dict.fromkeys(_key(row["pk"]["S"], row["sk"]["S"]) for row in rows))
+def _keys(rows: Sequence[Mapping[str, Any]]) -> list[Key]:
+    return [_key(row["pk"]["S"], row["sk"]["S"]) for row in rows]
 
 
 def _message(part: Slice) -> Message:

@@ -42,8 +42,13 @@ class Decision(BaseModel):
     model: ModelUsed
     degraded: list[str] = Field(
         description="The parts that were missing: `state` when counters could not be had in time and the outage policy"
-        " decided, `profile` when the windows of 7 and 30 days are behind, `model` when the embedded one stood in for"
-        " the endpoint, `rule:<id>` for a rule or segment that failed."
+        " decided, `counter:<kind>` for a counter that does not have this payment yet, `profile` when the windows of 7"
+        " and 30 days are behind, `slots` when distinct counts are distorted because the id key was replaced, `model`"
+        " when the embedded one stood in for the endpoint, `rule:<id>` for a rule or segment that failed."
+    )
+    estimated: list[str] = Field(
+        description="Kinds of counters that are unbiased estimates: an item of theirs is so busy that it counts a"
+        " sample of its payments. A payer, instrument or pair is listed when it has more attempts than are counted."
     )
     recounted: bool = Field(
         description="An earlier or concurrent try had counted the attempt before this decision was made."

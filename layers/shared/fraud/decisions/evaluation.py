@@ -7,6 +7,7 @@ A payment takes at most three sequential network steps: state (count and read), 
 payments share the steps, and it first looks up which of them are decided already.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -15,6 +16,7 @@ from functools import partial
 from typing import NamedTuple, Protocol, Self
 
 from fraud.counters import windows
+from fraud.counters.layout import Update
 from fraud.decisions.decision import Decision, ModelUsed, StepTimes
 from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
 from fraud.decisions.waves import Batch
@@ -25,6 +27,7 @@ from fraud.errors import (
     FraudError,
     InvalidRequestError,
     ServiceError,
+    UnavailableError,
     UndecidedError,
 )
 from fraud.outcome import ADVICE, Hit, Outcome, Reason, by_score, retryable, worst
@@ -48,8 +51,15 @@ class Store(Protocol):
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         """Count each attempt once and read all that its decision needs, in one round trip.
 
-        No two transactions may share an item or an id. Never raises: each StateRead says what failed.
+        No two transactions may have one id; of several that share an item, each may see the others or not. Never
+        raises: each StateRead says what failed.
         """
+
+    def take_back(self, counted: Sequence[tuple[Update, int]], until: float | None = None) -> None:
+        """Take back counted updates, each with the level at which it was counted. Raises ServiceError."""
+
+    def sampled(self, transaction: Transaction) -> AbstractSet[str]:
+        """Return the keys of the payment's entities whose items are known to be sampled or closed, without a call."""
 
     def find(self, transaction_id: str, until: float | None = None) -> StoredDecision | None:
         """Return the decision of this id, or None, by a consistent read; count nothing. Raises ServiceError."""
@@ -80,41 +90,38 @@ class Evaluation(NamedTuple):
     """The bytes of an answer, and the decision behind them.
 
     decision  None when an earlier answer is repeated
-    cause     the service's code, when the decision had to do without its counters
-    large     kinds of counters whose item has grown too large
+    cause     the service's code, when the decision had to do without counters
     """
 
     answer: bytes
     decision: Decision | None
     cause: str | None = None
-    large: tuple[str, ...] = ()
 
     @classmethod
-    def repeated(cls, transaction: Transaction, stored: StoredDecision, uncounted: ServiceError | None = None) -> Self:
-        """Repeat the stored answer.
-
-        Raises ConflictingBodyError when the stored decision is that of another body. When the attempt with this body
-        could not be counted, raises the reason (`uncounted`) instead: no row tells of the attempt, so only its caller
-        can send it again.
-        """
+    def repeated(cls, transaction: Transaction, stored: StoredDecision) -> Self:
+        """Repeat the stored answer. Raises ConflictingBodyError when the stored decision is that of another body."""
         if stored.identity != transaction.identity:
-            raise uncounted or ConflictingBodyError
+            raise ConflictingBodyError(_differences(transaction, stored))
         return cls(stored.answer, None)
 
 
 class Assessed(NamedTuple):
-    """A payment between its state and its decision: counters, features, segment and rule hits."""
+    """A payment between its state and its decision: counters, features, segment and rule hits.
+
+    blind  the decision has to do without its counters; the outage policy decides
+    """
 
     transaction: Transaction
     state_read: StateRead
     values: dict[str, float]
     vector: features.Vector
     policy_result: PolicyResult
+    blind: bool
 
     @property
     def asks_model(self) -> bool:
-        """Whether the model is asked: the segment wants it, and the counters are complete."""
-        return self.policy_result.segment.model and self.state_read.failure is None
+        """Whether the model is asked: the segment wants it, and the decision is not blind."""
+        return self.policy_result.segment.model and not self.blind
 
 
 class ModelResult(NamedTuple):
@@ -129,15 +136,13 @@ class ModelResult(NamedTuple):
 class UncommittedDecision(NamedTuple):
     """A decision before its commit.
 
-    record   all that the commit stores
-    failure  the error for which the decision had to do without its counters; None when it had them
-    large    kinds of counters whose item has grown too large
+    record      all that the commit stores
+    state_read  the state that the decision was made on
     """
 
     decision: Decision
     record: DecisionRecord
-    failure: ServiceError | None
-    large: tuple[str, ...]
+    state_read: StateRead
 
 
 class Evaluator:
@@ -174,22 +179,25 @@ class Evaluator:
                 return _recall(transaction, self.store.find(transaction.transaction_id, started + self.deadline_s))
             (state_read,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
             if state_read.stored is not None:
-                return Evaluation.repeated(
-                    transaction, state_read.stored, state_read.failure if state_read.uncounted else None
-                )
+                return self._repeat(transaction, state_read.stored, state_read, started + self.deadline_s)
             counted = self.monotonic()
             assessed = [self._assess(transaction, state_read)]
             (uncommitted,) = self._decide(assessed, now, (started, counted), started + self.deadline_s * MODEL_SHARE)
             (kept,) = self.store.commit([uncommitted.record], started + self.deadline_s)
-            return _finish(uncommitted, kept)
+            return self._finish(uncommitted, kept, started + self.deadline_s)
         except ServiceError as error:
             raise UndecidedError(error.code, self.fallback(transaction)) from error
 
-    def evaluate_all(self, payments: Sequence[Transaction | InvalidRequestError]) -> list[Evaluation | FraudError]:
+    def evaluate_all(
+        self, payments: Sequence[Transaction | InvalidRequestError], until: float | None = None
+    ) -> list[Evaluation | FraudError]:
         """Decide at most 100 payments in their order, or repeat their decisions.
 
+        until  reading of `monotonic` after which no further payment is counted. Those that were counted are decided,
+               the others fail. The first wave is always counted, so a batch that comes again gets on
+
         Return for each the evaluation, or the error in its place; a payment that could not be parsed is its error
-        already. Nothing is counted under an id that is decided already; when the decisions cannot be looked up, all
+        already. A body that is decided already is not counted again; when the decisions cannot be looked up, all
         payments fail. Payments that share nothing take each step together, and one call scores all of them. When a
         service fails a payment, every later payment that shares something with it fails too. Otherwise the later one
         would overtake the failed one.
@@ -199,23 +207,32 @@ class Evaluator:
         except ServiceError as error:
             return [error] * len(payments)
         started, now = self.monotonic(), self.clock()
-        batch = _begin_batch(payments, known, now - MAX_AGE)
+        batch = self._begin_batch(payments, known, now - MAX_AGE)
         assessed: dict[int, Assessed] = {}
-        for wave in batch.waves:
-            free = batch.free(wave)
-            for n, state_read in zip(free, self.store.count([batch.transactions[n] for n in free]), strict=True):
-                if state_read.failure is not None:
+        while batch.waits:
+            if batch.waves and until is not None and self.monotonic() >= until:
+                batch.stop(UnavailableError("OutOfTime"))
+                break
+            free = batch.deal(self.store.sampled)
+            within = until if len(batch.waves) > 1 else None
+            for n, state_read in zip(
+                free, self.store.count([batch.transactions[n] for n in free], within) if free else (), strict=True
+            ):
+                if state_read.stored is not None:
+                    batch.settle(n, partial(self._repeat, batch.transactions[n], state_read.stored, state_read, None))
+                    continue
+                each = self._assess(batch.transactions[n], state_read)
+                if each.blind and state_read.failure is not None:
                     batch.fail(n, state_read.failure)
-                elif state_read.stored is not None:
-                    batch.settle(n, partial(Evaluation.repeated, batch.transactions[n], state_read.stored))
                 else:
-                    assessed[n] = self._assess(batch.transactions[n], state_read)
+                    assessed[n] = each
         made = self._decide(list(assessed.values()), now, (started, self.monotonic()), None)
         uncommitted = dict(zip(assessed, made, strict=True))
         for wave in batch.waves:
             free = batch.free(wave)
-            for n, kept in zip(free, self.store.commit([uncommitted[n].record for n in free]), strict=True):
-                batch.settle(n, partial(_finish, uncommitted[n], kept))
+            records = [uncommitted[n].record for n in free]
+            for n, kept in zip(free, self.store.commit(records) if free else (), strict=True):
+                batch.settle(n, partial(self._finish, uncommitted[n], kept, None))
         return [batch.results[n] for n in range(len(payments))]
 
     def fallback(self, transaction: Transaction) -> Fallback:
@@ -225,17 +242,79 @@ class Evaluator:
             outcome=worst([hit.outcome for hit in policy_result.hits]), policy_version=self.rule_book.version
         )
 
+    def _begin_batch(
+        self,
+        payments: Sequence[Transaction | InvalidRequestError],
+        known: Mapping[str, StoredDecision],
+        oldest: datetime,
+    ) -> Batch[Evaluation]:
+        """Let the payments that are to be counted wait for their wave, and settle the others at once.
+
+        Another body of a decided id is counted, to be taken back: an earlier try may have counted it and died.
+        """
+        batch: Batch[Evaluation] = Batch(self.rule_book.dispensable)
+        for n, payment in enumerate(payments):
+            if isinstance(payment, InvalidRequestError):
+                batch.results[n] = payment
+            elif payment.occurred_at < oldest or _is_decided(payment, known):
+                batch.settle(n, partial(_recall, payment, known.get(payment.transaction_id)))
+            else:
+                batch.add(n, payment)
+        return batch
+
     def _assess(self, transaction: Transaction, state_read: StateRead) -> Assessed:
-        """Find segment and rule hits by the counters or, when those are incomplete, by the outage policy."""
-        if state_read.failure is not None:
-            values = dict(windows.ABSENT)
-            vector = features.vector(transaction, values)
-            policy_result = self.rule_book.judge_blind(transaction, state_read.state if state_read.read else None)
-        else:
+        """Find segment and rule hits by the counters, or by the outage policy when it does not let it do without some.
+
+        A counter that was not acknowledged may still have been read. One that was not read is NaN.
+        """
+        if state_read.read:
             values = windows.measure(transaction, state_read.state)
+            judge: Callable[[rules.Inputs], PolicyResult | None] = self.rule_book.judge
+            if away := {key.kind.name for key in state_read.uncounted}:
+                unread = state_read.unread
+                values = features.without(values, unread)
+                judge = partial(self.rule_book.judge_without, away=away, unread=unread)
             vector = features.vector(transaction, values)
-            policy_result = self.rule_book.judge(rules.inputs(transaction, values, vector, state_read.state))
-        return Assessed(transaction, state_read, values, vector, policy_result)
+            policy_result = judge(rules.inputs(transaction, values, vector, state_read.state))
+            if policy_result is not None:
+                return Assessed(transaction, state_read, values, vector, policy_result, blind=False)
+        values = dict(windows.ABSENT)
+        vector = features.vector(transaction, values)
+        policy_result = self.rule_book.judge_blind(transaction, state_read.state if state_read.read else None)
+        return Assessed(transaction, state_read, values, vector, policy_result, blind=True)
+
+    def _repeat(
+        self, transaction: Transaction, stored: StoredDecision, state_read: StateRead, until: float | None
+    ) -> Evaluation:
+        """Repeat the stored answer.
+
+        Raises ConflictingBodyError when another body was decided. What this request counted of its body is taken back
+        before. Raises ServiceError when it is not known whether all is taken back: no row tells of the attempt, so only
+        its caller can send it again.
+        """
+        try:
+            return Evaluation.repeated(transaction, stored)
+        except ConflictingBodyError:
+            self.store.take_back(state_read.revocable, until)
+            if state_read.uncounted and state_read.failure is not None:
+                raise state_read.failure from None
+            raise
+
+    def _finish(
+        self, uncommitted: UncommittedDecision, kept: StoredDecision | ServiceError | None, until: float | None
+    ) -> Evaluation:
+        """Answer with the decision that was stored, or with the one that was there first.
+
+        Raises the error of the commit, and the errors of `_repeat`.
+        """
+        if isinstance(kept, ServiceError):
+            raise kept
+        record, state_read = uncommitted.record, uncommitted.state_read
+        own = StoredDecision(record.transaction.identity, record.answer, record.transaction.canonical)
+        if kept in (None, own):  # its own row: the response to the first commit was lost
+            cause = None if state_read.failure is None else state_read.failure.code
+            return Evaluation(record.answer, uncommitted.decision, cause)
+        return self._repeat(record.transaction, kept, state_read, until)
 
     def _decide(
         self, assessed: Sequence[Assessed], now: datetime, state: tuple[float, float], until: float | None
@@ -268,14 +347,17 @@ class Evaluator:
         self, assessed: Assessed, model_result: ModelResult | None, now: datetime, steps: StepTimes
     ) -> UncommittedDecision:
         """Combine the hits of rules and model into one decision and its record."""
-        transaction, state_read, values, vector, policy_result = assessed
+        transaction, state_read, values, vector, policy_result, blind = assessed
         every_hit = policy_result.hits if model_result is None else (*policy_result.hits, *model_result.hits)
         allowed = silenced(transaction, state_read.state)
         hits = [hit for hit in every_hit if not hit.silenced_by(allowed)]
         outcome = worst([hit.outcome for hit in hits])
+        lost = [key.kind.name for key in state_read.uncounted]
         missing = {
-            "state": state_read.failure is not None,
+            "state": blind,
+            **{f"counter:{kind}": not blind for kind in lost},
             "profile": state_read.state.stale,
+            "slots": state_read.state.distorted,
             "model": model_result is not None and model_result.degraded,
         }
         decision = Decision(
@@ -289,6 +371,7 @@ class Evaluator:
             model=ModelUsed(version=model_result and model_result.version),
             degraded=[*(part for part, is_missing in missing.items() if is_missing)]
             + [f"rule:{name}" for name in policy_result.failed],
+            estimated=[] if blind else state_read.state.estimated,
             recounted=state_read.state.recounted,
             policy_version=self.rule_book.version,
             retryable=retryable(outcome, hits),
@@ -303,26 +386,16 @@ class Evaluator:
             values,
             features.pack(vector),
             features.fingerprint(),
-            tuple(key.kind.name for key in state_read.uncounted),
+            tuple(lost),
+            state_read.upkeep,
         )
-        return UncommittedDecision(
-            decision, record, state_read.failure, tuple(key.kind.name for key in state_read.large)
-        )
+        return UncommittedDecision(decision, record, state_read)
 
 
-def _begin_batch(
-    payments: Sequence[Transaction | InvalidRequestError], known: Mapping[str, StoredDecision], oldest: datetime
-) -> Batch[Evaluation]:
-    """Deal the payments that are to be counted into waves, and settle the others at once."""
-    batch: Batch[Evaluation] = Batch()
-    for n, payment in enumerate(payments):
-        if isinstance(payment, InvalidRequestError):
-            batch.results[n] = payment
-        elif payment.transaction_id in known or payment.occurred_at < oldest:
-            batch.settle(n, partial(_recall, payment, known.get(payment.transaction_id)))
-        else:
-            batch.add(n, payment)
-    return batch
+def _is_decided(transaction: Transaction, known: Mapping[str, StoredDecision]) -> bool:
+    """Tell whether exactly this body has one of the known decisions."""
+    stored = known.get(transaction.transaction_id)
+    return stored is not None and stored.identity == transaction.identity
 
 
 def _recall(transaction: Transaction, stored: StoredDecision | None) -> Evaluation:
@@ -336,19 +409,11 @@ def _recall(transaction: Transaction, stored: StoredDecision | None) -> Evaluati
     return Evaluation.repeated(transaction, stored)
 
 
-def _finish(uncommitted: UncommittedDecision, kept: StoredDecision | ServiceError | None) -> Evaluation:
-    """Answer with the decision that was stored, or with the one that was there first.
-
-    Raises the error of the commit, and the errors of `Evaluation.repeated`.
-    """
-    if isinstance(kept, ServiceError):
-        raise kept
-    own = StoredDecision(uncommitted.record.transaction.identity, uncommitted.record.answer)
-    if kept in (None, own):  # its own row: the response to the first commit was lost
-        cause = None if uncommitted.failure is None else uncommitted.failure.code
-        return Evaluation(own.answer, uncommitted.decision, cause, uncommitted.large)
-    uncounted = uncommitted.failure if uncommitted.record.uncounted else None
-    return Evaluation.repeated(uncommitted.record.transaction, kept, uncounted)
+def _differences(transaction: Transaction, stored: StoredDecision) -> tuple[Fault, ...]:
+    """Name the fields in which a body differs from the decided one, never their values."""
+    mine, decided = json.loads(transaction.canonical), json.loads(stored.transaction)
+    names = sorted(name for name in mine.keys() | decided.keys() if mine.get(name) != decided.get(name))
+    return tuple(Fault(name, "differs", "differs from the decided body") for name in names if name != "metadata")
 
 
 def _reasons(hits: Sequence[Hit]) -> list[Reason]:

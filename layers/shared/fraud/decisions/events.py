@@ -48,6 +48,7 @@ class DecisionMade(BaseModel):
     codes: list[str]
     segment: str
     degraded: list[str]
+    estimated: list[str]
     recounted: bool
     model_version: str | None
     policy_version: str

@@ -15,7 +15,7 @@ def log_evaluation(evaluation: "Evaluation", door: str) -> None:
         log_line({"Outcome": "repeat", "Door": door}, {"Decisions": 1}, {})
         return
     if evaluation.cause is not None:
-        log_degraded("state", evaluation.cause)
+        log_degraded("state" if "state" in decision.degraded else "counter", evaluation.cause)
     steps = decision.steps_ms
     log_line(
         {"Outcome": decision.outcome.value, "Door": door},
@@ -25,19 +25,18 @@ def log_evaluation(evaluation: "Evaluation", door: str) -> None:
             "StateMs": steps.state,
             "ModelMs": steps.model,
             "RulesMs": steps.rules,
-        }
-        | ({"LargeItems": len(evaluation.large)} if evaluation.large else {}),
+        },
         {
             "transaction_id": decision.transaction_id,
             "score": decision.score,
             "codes": [reason.code for reason in decision.reasons],
             "segment": decision.segment,
             "degraded": decision.degraded,
+            "estimated": decision.estimated,
             "recounted": decision.recounted,
             "model": decision.model.version,
             "policy": decision.policy_version,
-        }
-        | ({"large": evaluation.large} if evaluation.large else {}),
+        },
         rollups=[["Door"]],
     )
 

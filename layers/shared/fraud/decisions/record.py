@@ -11,10 +11,9 @@ from datetime import datetime
 from typing import NamedTuple, Self
 
 from fraud.counters import windows
-from fraud.counters.layout import Key, State
-from fraud.errors import (
-    ServiceError,
-)
+from fraud.counters.layout import Key, State, Update
+from fraud.counters.sampling import Upkeep
+from fraud.errors import ServiceError
 from fraud.outcome import Outcome
 from fraud.transaction import Transaction
 
@@ -31,6 +30,8 @@ class DecisionRecord(NamedTuple):
     fingerprint: str
     uncounted: tuple[str, ...] = ()
     """Kinds of counters whose update was not acknowledged. `repair` sends these updates again."""
+    upkeep: tuple[Upkeep, ...] = ()
+    """Changes of sampled items that are sent beside the commit. They are not stored."""
 
 
 PACKED = "z1"
@@ -61,7 +62,7 @@ class Contents(NamedTuple):
     """The packed part of a decision's row, each field as its exact bytes.
 
     transaction  canonical JSON
-    counters     JSON list in the order of windows.NAMES
+    counters     JSON list in the order of windows.NAMES; null for a counter that could not be read
     answer       the body that the caller got
 
     >>> contents = Contents(b'{"type":"p2p"}', b"[1.0]", b'{"outcome":"approve"}')
@@ -76,7 +77,7 @@ class Contents(NamedTuple):
     @classmethod
     def of(cls, record: DecisionRecord) -> Self:
         """Take the packed part of a record."""
-        counters = json.dumps([record.counters[name] for name in windows.NAMES], separators=(",", ":"))
+        counters = json.dumps([_number(record.counters[name]) for name in windows.NAMES], separators=(",", ":"))
         return cls(record.transaction.canonical, counters.encode(), record.answer)
 
     def packed(self) -> bytes:
@@ -97,11 +98,19 @@ class Contents(NamedTuple):
         return cls._make((inflate.decompress(packed) + inflate.flush()).split(b"\n", 2))
 
 
+def _number(value: float) -> float | None:
+    return None if value != value else value  # noqa: PLR0124 - NaN, which JSON does not have
+
+
 class StoredDecision(NamedTuple):
-    """A decision as the table holds it: the identity of the body that it answered, and the answer's bytes."""
+    """A decision as the table holds it: the identity of the body that it answered, the answer's bytes, the body itself.
+
+    transaction  canonical JSON
+    """
 
     identity: bytes
     answer: bytes
+    transaction: bytes
 
 
 class StateRead(NamedTuple):
@@ -112,7 +121,8 @@ class StateRead(NamedTuple):
     uncounted  items whose update was not acknowledged; it may have happened nevertheless
     read       whether profiles and decision could be read
     failure    the first error, if something is missing from the state
-    large      items of the payment that have grown too large
+    revocable  updates that can be taken back, with the level at which each was counted
+    upkeep     changes of sampled items, for the commit
     """
 
     state: State
@@ -120,4 +130,10 @@ class StateRead(NamedTuple):
     uncounted: tuple[Key, ...] = ()
     read: bool = True
     failure: ServiceError | None = None
-    large: tuple[Key, ...] = ()
+    revocable: tuple[tuple[Update, int], ...] = ()
+    upkeep: tuple[Upkeep, ...] = ()
+
+    @property
+    def unread(self) -> frozenset[str]:
+        """The kinds of counters whose item could neither be updated nor read."""
+        return frozenset(key.kind.name for key in self.uncounted if key not in self.state.items)

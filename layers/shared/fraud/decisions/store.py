@@ -6,10 +6,10 @@ PutItem, refused when its id has a decision. So every call may be repeated.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from fraud.aws.dynamodb import (
     KEYS_PER_READ,
@@ -17,26 +17,16 @@ from fraud.aws.dynamodb import (
     malformed_as_unavailable,
     optional_field,
     read_all,
-    required_field,
     split_by_call,
     typed_key,
 )
-from fraud.aws.transport import ConditionFailed, Request, Response, Result, Transport, all_or_raise, binary
-from fraud.counters import fold, layout, sharding, windows
-from fraud.counters.codec import (
-    attempt_update,
-    first_fine_bucket,
-    item_of,
-    profile_of,
-    projection,
-    projection_beside,
-    shards_of,
-    size_of,
-    watermarks_of,
-)
-from fraud.counters.history import NO_HISTORY
-from fraud.counters.layout import DAY, UNSPLIT, Key, Profile, Shards, Slice, State, Update
-from fraud.counters.store import WATERMARKS_LAST, Tables, watermark_request, watermark_rows
+from fraud.aws.transport import ConditionFailed, Request, Result, Transport, all_or_raise, binary
+from fraud.counters import fold, layout, sampling
+from fraud.counters.codec import item_of, profile_of, projection, taking_back, upkeep_update
+from fraud.counters.keys import Keys
+from fraud.counters.layout import DAY, Key, Profile, State, Update, sides
+from fraud.counters.sampling import EXACT, Upkeep
+from fraud.counters.store import Attempt, Levels, StackState, Tables, settle
 from fraud.decisions.record import PACKED, Contents, DecisionRecord, StateRead, StoredDecision
 from fraud.errors import ServiceError
 from fraud.transaction import Transaction, utc
@@ -47,111 +37,108 @@ Place = tuple[str, ...]
 Found = Mapping[Place, Mapping[str, Any]]
 """Rows by their place."""
 
-SHARDS_LAST = timedelta(hours=6)
-"""How long a shard table that cannot be read again is still used. Its steps are written a day ahead."""
-
 
 class _Plan(NamedTuple):
-    """All items that one payment updates and reads, named by one state of the shard table.
+    """All items that one payment updates and reads.
 
     earlier   items of its entities' earlier periods
     profiles  partition keys of its profiles
-    siblings  the other shards of each updated item, by that item's key, in the order of the updates; items without
-              other shards are left out
     """
 
     transaction: Transaction
-    updates: Sequence[Update]
+    attempts: Sequence[Attempt]
     earlier: Sequence[Key]
     profiles: Sequence[str]
-    siblings: Mapping[Key, Sequence[Key]]
-
-    @classmethod
-    def of(cls, transaction: Transaction, table: Shards) -> Self:
-        """Name all items of a payment."""
-        updates = layout.updates(transaction, table)
-        siblings = {update.key: keys for update in updates if (keys := layout.siblings(update, table))}
-        profiles = tuple(layout.profiles(transaction).values())
-        return cls(transaction, updates, layout.reads(updates, table), profiles, siblings)
-
-    @property
-    def split(self) -> list[Update]:
-        """The updates of items that have other shards."""
-        return [update for update in self.updates if update.key in self.siblings]
 
 
 class DynamoStore:
     """`evaluation.Store` on DynamoDB."""
 
-    def __init__(
-        self, transport: Transport, tables: Tables, retention_days: int, clock: Callable[[], datetime]
+    def __init__(  # noqa: PLR0913, PLR0917 - all that counting and committing take
+        self,
+        transport: Transport,
+        tables: Tables,
+        retention_days: int,
+        clock: Callable[[], datetime],
+        exact: Collection[str] = EXACT,
+        first_keys: Callable[[], Keys] = Keys.drawn,
     ) -> None:
+        """Build the store.
+
+        exact       names of the kinds that are never sampled
+        first_keys  draws the keys of a stack that has none
+        """
         self._transport = transport
         self._tables = tables
         self._retention = retention_days * DAY
         self._clock = clock
-        self._watermarks: dict[Slice, int] = {}
-        self._shards = UNSPLIT
-        self._read_at = datetime.min.replace(tzinfo=UTC)
+        self._exact = exact
+        self._stack = StackState(transport, tables.profiles, first_keys)
+        self._levels = Levels()
 
     def prepare(self, until: float | None = None) -> None:
-        """Load the watermarks and the shard table if they are missing or older than SHARDS_LAST.
-
-        Counting without the shard table could count an attempt twice. Raises ServiceError.
-        """
-        now = self._clock()
-        if abs(now - self._read_at) >= SHARDS_LAST:
-            (result,) = self._transport.gather([watermark_request(self._tables.profiles)], until)
-            self._renew(result, now, until)
+        """Load the stack's keys and watermarks if they are missing or hours old. Raises ServiceError."""
+        self._stack.prepare(self._clock(), until)
 
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         """Send every update and all reads together, the reads in as few BatchGetItem calls as hold their keys.
 
-        Once in WATERMARKS_LAST the fold's watermarks and the shard table are read beside them. Watermarks that cannot
-        be read count as old.
+        Once a minute the watermarks and the keys are read beside them. Watermarks that cannot be read count as old.
+        More steps follow only for items whose level was not as presumed.
         """
         try:
             self.prepare(until)
         except ServiceError as error:
             return [self._unseen(one, error) for one in transactions]
-        plans = [_Plan.of(transaction, self._shards) for transaction in transactions]
-        names = projection(transactions)
+        plans = [self._plan(transaction) for transaction in transactions]
+        names = projection((plan.transaction, [each.update for each in plan.attempts]) for plan in plans)
         chunks, of_plans = _chunks([self._places(plan) for plan in plans])
-        updates = [self._update_request(update) for plan in plans for update in plan.updates]
-        reads = [self._read_request(chunk, names) for chunk in chunks]
-        beside = [self._beside_request(plan, update) for plan in plans for update in plan.split]
         now = self._clock()
-        renewal = [watermark_request(self._tables.profiles)] if self._outdated(now) else []
-        results = iter(self._transport.gather([*updates, *reads, *beside, *renewal], until))
-        counted = [list(islice(results, len(plan.updates))) for plan in plans]
-        found = [self._found(result, until) for result in islice(results, len(reads))]
-        others = [
-            {
-                key: self._found(result, until)
-                for key, result in zip(plan.siblings, islice(results, len(plan.siblings)), strict=True)
-            }
-            for plan in plans
-        ]
+        beside = [*(self._read_request(chunk, names) for chunk in chunks), *self._stack.renewal(now)]
+        attempts = [attempt for plan in plans for attempt in plan.attempts]
+        results = iter(
+            settle(attempts, self._tables.counters, beside, lambda requests: self._transport.gather(requests, until))
+        )
+        found = [self._found(result, until) for result in islice(results, len(chunks))]
         for result in results:
             with contextlib.suppress(ServiceError):
-                self._renew(result, now, until)
+                self._stack.renew(result, now, until)
         state_reads = []
-        for plan, mine, numbers, siblings in zip(plans, counted, of_plans, others, strict=True):
+        for plan, numbers in zip(plans, of_plans, strict=True):
             try:
                 with malformed_as_unavailable():
-                    state_reads.append(
-                        self._state_read(plan, mine, _joined([found[n] for n in numbers]), siblings, until)
-                    )
+                    state_reads.append(self._state_read(plan, _joined([found[n] for n in numbers])))
             except ServiceError as error:  # the other responses of this payment cannot be trusted then
                 state_reads.append(self._unseen(plan.transaction, error))
         return state_reads
 
     def count_again(self, transaction: Transaction, kinds: Collection[str]) -> list[Key]:
         """Send the updates of these kinds again; return their items. Raises ServiceError unless all succeed."""
+        if not kinds:
+            return []
         self.prepare()
-        moved = [update for update in layout.updates(transaction, self._shards) if update.key.kind.name in kinds]
-        all_or_raise(self._transport.gather([self._update_request(update) for update in moved]))
-        return [update.key for update in moved]
+        attempts = [each for each in self._plan(transaction).attempts if each.update.key.kind.name in kinds]
+        settle(attempts, self._tables.counters, (), self._transport.gather)
+        for attempt in attempts:
+            if attempt.error is not None:
+                raise attempt.error
+        return [attempt.update.key for attempt in attempts]
+
+    def take_back(self, counted: Sequence[tuple[Update, int]], until: float | None = None) -> None:
+        """Take back what was counted of an attempt whose id has another body's decision.
+
+        counted  updates, each with the level at which it was counted
+
+        A token that is gone is as good: another request took the attempt back. Raises ServiceError when it is not known
+        whether all is taken back.
+        """
+        requests = [self._update(taking_back(*each)) for each in counted]
+        all_or_raise(self._transport.gather(requests, until) if requests else ())
+
+    def sampled(self, transaction: Transaction) -> frozenset[str]:
+        """Return the keys of the payment's entities whose items are presumed to be sampled or closed."""
+        keys = [Key(kind, entity, transaction.epoch // kind.period) for kind, entity, _ in sides(transaction)]
+        return frozenset(key.pk for key in keys if self._levels.presumed(key))
 
     def find(self, transaction_id: str, until: float | None = None) -> StoredDecision | None:
         """Read the decision of an id consistently: a stale read would hide a new one. Raises ServiceError."""
@@ -185,12 +172,23 @@ class DynamoStore:
     def commit(
         self, records: Sequence[DecisionRecord], until: float | None = None
     ) -> list[StoredDecision | ServiceError | None]:
-        """Send one PutItem for each record, together."""
-        results = self._transport.gather([self._put_request(record) for record in records], until)
-        return [_kept(result) for result in results]
+        """Send one PutItem for each record, together, and beside them the upkeep of sampled items.
 
-    def _update_request(self, update: Update) -> Request:
-        return Request("update_item", {"TableName": self._tables.counters, **attempt_update(update)})
+        Upkeep may fail: the next payment that meets the item asks for it again.
+        """
+        puts = [self._put_request(record) for record in records]
+        changes = dict.fromkeys(change for record in records for change in record.upkeep)
+        results = self._transport.gather([*puts, *(self._update(upkeep_update(change)) for change in changes)], until)
+        return [_kept(result) for result in results[: len(puts)]]
+
+    def _update(self, payload: Mapping[str, Any]) -> Request:
+        return Request("update_item", {"TableName": self._tables.counters, **payload})
+
+    def _plan(self, transaction: Transaction) -> _Plan:
+        """Name all items of a payment."""
+        moved = layout.updates(transaction, self._stack.keys)
+        attempts = [Attempt(update, self._levels.presumed(update.key)) for update in moved]
+        return _Plan(transaction, attempts, layout.reads(moved), tuple(layout.profiles(transaction).values()))
 
     def _put_request(self, record: DecisionRecord) -> Request:
         transaction = record.transaction
@@ -233,15 +231,6 @@ class DynamoStore:
             keys.setdefault(table, []).append(typed_key(*key))
         return batch_read({table: {"Keys": listed, **how.get(table, {})} for table, listed in keys.items()})
 
-    def _beside_request(self, plan: _Plan, update: Update, *, whole: bool = False) -> Request:
-        """Build the consistent read of an updated item's other shards, as consistent as the update's own response.
-
-        whole  read all attributes instead of those that `projection_beside` names
-        """
-        keys = [typed_key(key.pk, key.sk) for key in plan.siblings[update.key]]
-        how = {} if whole else {"ProjectionExpression": projection_beside(update)}
-        return batch_read({self._tables.counters: {"Keys": keys, "ConsistentRead": True, **how}})
-
     def _found(self, result: Result, until: float | None) -> Found | ServiceError:
         """Return the rows of one BatchGetItem by table and key, or the error."""
         try:
@@ -260,126 +249,58 @@ class DynamoStore:
         """Return the names of a table's key attributes."""
         return ("pk", "sk") if table == self._tables.counters else ("pk",)
 
-    def _outdated(self, now: datetime) -> bool:
-        """Tell whether the watermarks are old or incomplete. A new stack lacks some until its first tick."""
-        complete = len(self._watermarks) == len(fold.SLICES)
-        return not (complete and self._read_at <= now < self._read_at + WATERMARKS_LAST)
-
-    def _renew(self, result: Result, now: datetime, until: float | None) -> None:
-        """Take over the watermarks and the shard table. Raises ServiceError when they could not be read."""
-        (answer,) = all_or_raise([result])
-        rows = watermark_rows(self._transport, answer, until)
-        with malformed_as_unavailable():
-            watermarks, table = watermarks_of(rows), shards_of(rows)
-        self._watermarks = {part: at.through for part, at in watermarks.items()}
-        self._shards = table
-        self._read_at = now
-
     def _unseen(self, transaction: Transaction, error: ServiceError) -> StateRead:
         """Return the state of a payment without any response.
 
         All its updates are named as uncounted, even those that may have happened: tokens make it safe to repeat them.
         """
-        uncounted = tuple(update.key for update in layout.updates(transaction))
-        state = State({}, {}, stale=fold.stale(uncounted, self._watermarks))
+        uncounted = tuple(Key(kind, entity, transaction.epoch // kind.period) for kind, entity, _ in sides(transaction))
+        state = State({}, {}, stale=fold.stale(uncounted, self._stack.folded_through))
         return StateRead(state, None, uncounted, read=False, failure=error)
 
-    def _state_read(
-        self,
-        plan: _Plan,
-        counted: Sequence[Result],
-        found: Found | ServiceError,
-        beside: Mapping[Key, Found | ServiceError],
-        until: float | None,
-    ) -> StateRead:
-        """Put the responses of one payment together.
-
-        counted  results of its updates
-        found    rows of its reads
-        beside   rows of the other shards, by the key of the updated item
-        """
-        results = list(zip(plan.updates, counted, strict=True))
-        failures = [result for result in counted if isinstance(result, ServiceError)]
-        moved = [(update, _moved(result)) for update, result in results if not isinstance(result, ServiceError)]
-        items = [(update.key, item_of(attributes)) for update, attributes in moved]
+    def _state_read(self, plan: _Plan, found: Found | ServiceError) -> StateRead:
+        """Put the responses of one payment together. `found`: the rows of its reads."""
+        day = plan.transaction.epoch // DAY
+        failures = [attempt.error for attempt in plan.attempts if attempt.error is not None]
+        items = {attempt.update.key: item for attempt in plan.attempts if (item := attempt.seen()) is not None}
         profiles: dict[str, Profile] = {}
         decision = None
         if isinstance(found, ServiceError):
             failures.append(found)
         else:
             rows = ((key, found.get((self._tables.counters, key.pk, key.sk))) for key in plan.earlier)
-            items += [(key, item_of(row)) for key, row in rows if row]
+            items |= {key: item_of(row) for key, row in rows if row}
             for pk in plan.profiles:
                 if row := found.get((self._tables.profiles, pk)):
                     profiles[pk] = profile_of(row)
             decision = found.get((self._tables.decisions, plan.transaction.transaction_id))
         state = State(
-            layout.merged(items),
+            items,
             profiles,
-            any(isinstance(result, ConditionFailed) for result in counted),
-            fold.stale((update.key for update in plan.updates), self._watermarks),
+            any(attempt.recounted for attempt in plan.attempts),
+            fold.stale((attempt.update.key for attempt in plan.attempts), self._stack.folded_through),
+            self._stack.keys.distorts(day),
+            plan.attempts[0].update.device,
         )
-        if beside:
-            failures += self._complete(plan, moved, state, beside, until)
         return StateRead(
             state,
             stored_of(decision) if decision else None,
-            uncounted=tuple(update.key for update, result in results if isinstance(result, ServiceError)),
+            uncounted=tuple(attempt.update.key for attempt in plan.attempts if attempt.error is not None),
             read=not isinstance(found, ServiceError),
             failure=failures[0] if failures else None,
-            large=tuple(update.key for update, attributes in moved if size_of(update, attributes) > sharding.LARGE),
+            revocable=tuple(each for attempt in plan.attempts if (each := attempt.revocable)),
+            upkeep=tuple(self._upkeep(plan, state)),
         )
 
-    def _complete(
-        self,
-        plan: _Plan,
-        moved: Sequence[tuple[Update, Mapping[str, Any]]],
-        state: State,
-        beside: Mapping[Key, Found | ServiceError],
-        until: float | None,
-    ) -> list[ServiceError]:
-        """Add the other shards to the updated items in `state`, and return the errors of shards that are missing.
-
-        Where the fine buckets of the last hour do not suffice, all items that need more are read whole, in one more
-        step. That is rare.
-        """
-
-        def put(update: Update, attributes: Mapping[str, Any], others: Found) -> None:
-            key = update.key.whole
-            state.items.update(layout.merged((key, item_of(row)) for row in (attributes, *others.values())))
-
-        def hidden(update: Update) -> bool:
-            key = update.key.whole
-            history = state.profiles.get(key.kind.profile_key(key.entity), {}).get(key.kind.side, NO_HISTORY)
-            return windows.needs_older_buckets(
-                key, state.items, history, plan.transaction.epoch, first_fine_bucket(update)
-            )
-
-        split = [(update, attributes, beside[update.key]) for update, attributes in moved if update.key in beside]
-        failures = [others for _, _, others in split if isinstance(others, ServiceError)]
-        known = [(update, attributes, others) for update, attributes, others in split if isinstance(others, Mapping)]
-        for each in known:
-            put(*each)
-        wanted = [(update, attributes) for update, attributes, others in known if others and hidden(update)]
-        requests = [self._beside_request(plan, update, whole=True) for update, _ in wanted]
-        results = self._transport.gather(requests, until) if requests else ()
-        for (update, attributes), result in zip(wanted, results, strict=True):
-            others = self._found(result, until)
-            if isinstance(others, ServiceError):
-                failures.append(others)
-            else:
-                put(update, attributes, others)
-        return failures
-
-
-def _moved(result: Response) -> Mapping[str, Any]:
-    """Return the item in an update's response. Raises ValueError when it is empty: the payment itself must be in it."""
-    attributes: Mapping[str, Any] = (
-        result.item if isinstance(result, ConditionFailed) else required_field(result, "Attributes")
-    )
-    if not attributes:
-        raise ValueError("Attributes")
-    return attributes
+    def _upkeep(self, plan: _Plan, state: State) -> Iterator[Upkeep]:
+        """Yield what the payment's items need, and remember their levels."""
+        for attempt in plan.attempts:
+            update, item = attempt.update, attempt.item
+            if item is not None:
+                self._levels.learn(update.key, item.level)
+                before = state.items.get(update.key._replace(period=update.key.period - 1))
+                yield from sampling.upkeep(update, item, before, exact=update.key.kind.name in self._exact)
+        yield from sampling.compactions(state.items, plan.transaction)
 
 
 def _kept(result: Result) -> StoredDecision | ServiceError | None:
@@ -433,9 +354,10 @@ def stored_of(attributes: Mapping[str, Any]) -> StoredDecision:
 
     >>> packed = Contents(b"{}", b"[]", b'{"outcome":"approve"}').packed()
     >>> stored_of({"body_identity": {"B": b"same"}, PACKED: {"B": packed}})
-    StoredDecision(identity=b'same', answer=b'{"outcome":"approve"}')
+    StoredDecision(identity=b'same', answer=b'{"outcome":"approve"}', transaction=b'{}')
     """
-    return StoredDecision(binary(attributes["body_identity"]["B"]), contents_of(attributes).answer)
+    contents = contents_of(attributes)
+    return StoredDecision(binary(attributes["body_identity"]["B"]), contents.answer, contents.transaction)
 
 
 def contents_of(row: Mapping[str, Any]) -> Contents:

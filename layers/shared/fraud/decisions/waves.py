@@ -1,6 +1,7 @@
 """Waves: which payments of a batch may take a step together, and which must wait for others or fail with them. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
 from fraud.counters import layout
@@ -9,35 +10,65 @@ from fraud.transaction import Transaction
 
 T = TypeVar("T")
 
+CROWD = 10
+"""Most payments of a batch that wait for each other because of an item of a kind that a decision may do without."""
+
 
 class Batch(Generic[T]):
     """Payments of a batch by their place in it, dealt into waves.
 
-    Payments of one wave share no item and no id; a payment comes in a later wave than every earlier payment that it
-    shares something with.
+    Payments of one wave share no id, and no item but those that need no order; a payment comes in a later wave than
+    every earlier payment that it shares anything else with.
 
+    loose         kinds that a decision may do without: an item of theirs needs no order when a CROWD shares it
     results       the result of each payment so far: its evaluation, or the error in its place
     transactions  the payments that take the steps
-    waves         places of the payments, wave after wave
+    waves         places of the payments, wave after wave, as far as they are dealt
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loose: Collection[str] = ()) -> None:
         self.results: dict[int, T | FraudError] = {}
         self.transactions: dict[int, Transaction] = {}
         self.waves: list[list[int]] = []
-        self._things: dict[int, frozenset[str]] = {}
-        self._last: dict[str, int] = {}  # the latest wave that touches a thing
-        self._stuck: dict[str, int] = {}  # the latest failed payment that touches a thing
+        self._loose = frozenset(loose)
+        self._waiting: list[int] = []
+        self._names: dict[int, frozenset[str]] = {}
+        self._stuck: dict[str, int] = {}  # the latest failed payment that has a name
 
     def add(self, n: int, transaction: Transaction) -> None:
-        """Put a payment into the first wave after all the earlier payments that it shares something with."""
-        things = layout.shared_names(transaction)
-        self.transactions[n], self._things[n] = transaction, things
-        wave = max((self._last.get(thing, -1) for thing in things), default=-1) + 1
-        self._last |= dict.fromkeys(things, wave)
-        if wave == len(self.waves):
-            self.waves.append([])
-        self.waves[wave].append(n)
+        """Add the payment at a place of the batch, to be dealt."""
+        self.transactions[n] = transaction
+        self._waiting.append(n)
+
+    def deal(self, sampled: Callable[[Transaction], Collection[str]]) -> list[int]:
+        """Deal the next wave: every waiting payment that shares nothing with an earlier waiting one.
+
+        sampled  returns those names of a payment's entities whose items are sampled: they need no order
+        """
+        shared = {n: layout.shared_names(self.transactions[n]) for n in self._waiting}
+        sizes = Counter(name for names in shared.values() for name in names)
+        wave: list[int] = []
+        waiting: list[int] = []
+        held: set[str] = set()
+        for n, names in shared.items():
+            unordered = {name for name in names if sizes[name] > CROWD and name.partition("#")[0] in self._loose}
+            self._names[n] = names - unordered - set(sampled(self.transactions[n]))
+            (waiting if held & self._names[n] else wave).append(n)
+            held |= self._names[n]
+        self._waiting = waiting
+        self.waves.append(wave)
+        return self.free(wave)
+
+    def stop(self, error: FraudError) -> None:
+        """Let all waiting payments fail: the time of the batch is over."""
+        for n in self._waiting:
+            self.results[n] = error
+        self._waiting = []
+
+    @property
+    def waits(self) -> bool:
+        """Whether a payment is still to be dealt."""
+        return bool(self._waiting)
 
     def free(self, wave: Sequence[int]) -> list[int]:
         """Return the payments of a wave that may go on.
@@ -45,7 +76,7 @@ class Batch(Generic[T]):
         A payment behind a failed one that it shares something with fails too. A settled payment does not go on.
         """
         for n in wave:
-            ahead = min(self._stuck.get(thing, n) for thing in self._things[n])
+            ahead = min(self._stuck.get(name, n) for name in self._names[n])
             if n not in self.results and ahead < n:
                 self.results[n] = self.results[ahead]
                 self._stick(n)
@@ -67,4 +98,4 @@ class Batch(Generic[T]):
 
     def _stick(self, n: int) -> None:
         """Hold up later payments that share something. Earlier ones go on: they were counted without this one."""
-        self._stuck |= dict.fromkeys(self._things[n], n)
+        self._stuck |= dict.fromkeys(self._names[n], n)

@@ -1,64 +1,28 @@
-"""The policy as data: segments, rules and reason words. Analysts write it in CEL; it is checked when it is loaded.
+"""The policy as data: segments, rules, reason words, and what happens while counters are away. Analysts write it.
 
-An expression reads `transaction`, `counters`, `features` and `standing` (account status and deny entries of all
-parties). Loading refuses every expression that could fail or stall later: unknown names, functions that are not listed
-here, results that are not true or false, and loops. `rule_book` judges payments by the policy.
+It is checked when it is loaded, and its size is bounded, so that loading it and judging a payment by it take bounded
+time. `expression` is the language of its expressions; `rule_book` judges payments by it.
 """
 
-import itertools
-import random
-import re
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Collection, Sequence
+from typing import Annotated, Literal, Self
 
-import cel
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from fraud.counters import windows
-from fraud.errors import UndecidableError
-from fraud.outcome import Outcome
-from fraud.rules.standing import STANDING
+from fraud.counters.layout import ENTITIES, KINDS, PAYER
+from fraud.counters.windows import kind_of
+from fraud.outcome import Outcome, worst
+from fraud.rules.expression import members
 from fraud.scoring import features
-from fraud.transaction import Transaction
 
-MEMBERS: dict[str, frozenset[str]] = {
-    "transaction": frozenset(Transaction.model_fields) - {"metadata"},
-    "counters": frozenset(windows.NAMES),
-    "features": frozenset(features.NAMES),
-    "standing": frozenset(STANDING),
-}
-"""The names that an expression may read, by their root: `counters.payer_count_1m`."""
-
-MAX_LENGTH = 500
-MAX_NESTING = 12
-OPERATORS = {
-    "_==_",
-    "_!=_",
-    "_<_",
-    "_<=_",
-    "_>_",
-    "_>=_",
-    "_&&_",
-    "_||_",
-    "!_",
-    "-_",
-    "_+_",
-    "_-_",
-    "_*_",
-    "_/_",
-    "_%_",
-}
-FUNCTIONS = OPERATORS | {"_?_:_", "@in", "size", "startsWith", "endsWith", "contains", "matches"}
-FUNCTIONS |= {"int", "double", "string", "getHours", "getDayOfWeek"}
-"""Operators and functions that an expression may call. Loops (exists, map, ...) are not among them.
-
-The engine expands loops before it lists the functions of an expression, so calls are also looked up in the text.
+MAX_BYTES = 262_144
+MAX_ENTRIES = 200
+MAX_EXPRESSIONS = 20_000
+MAX_WORDS = 300
+MAX_STEPS = 20
+"""Limits of a policy: bytes of its file, segments and rules together, characters of all expressions together,
+characters of one reason's words, amount steps of one list (D-069).
 """
-
-_LITERAL = re.compile(r""""[^"]*"|'[^']*'""")
-_CALL = re.compile(r"(\w+)\s*\(")
-_MEMBER = re.compile(rf"(?<![\w.])({'|'.join(MEMBERS)})\b(?:\s*\.\s*(\w+))?")
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
@@ -102,7 +66,10 @@ STANDARD = Segment(id="standard", expression="true", model=True)
 """The segment of a payment that belongs to no segment of the policy."""
 
 OUTAGE = "COUNTERS_UNAVAILABLE"
-"""Reason code of the outage policy's own hit."""
+"""Reason code of the outage policy's own hit when a payment is decided without any counters."""
+
+AWAY = "COUNTER_AWAY"
+"""Reason code of the outage policy's own hit when a payment is decided without the counters of some kinds."""
 
 
 class AmountStep(_Strict):
@@ -110,6 +77,9 @@ class AmountStep(_Strict):
 
     amount: int = Field(ge=0)
     outcome: Annotated[Outcome, Field(strict=False)]
+
+
+AmountSteps = Annotated[tuple[AmountStep, ...], Field(strict=False, max_length=MAX_STEPS)]
 
 
 class Outage(_Strict):
@@ -120,18 +90,32 @@ class Outage(_Strict):
     challenge   challenge everything
     decline     decline everything
     by_amount   the outcome of the last of `steps` that the amount reaches
+
+    These hold when the payment is decided without any counters. `without` names the kinds of counters that a decision
+    may do without one by one, each with its steps; no steps: approve. Without any other kind the payment is decided
+    without any counters.
     """
 
     policy: Literal["open", "rules_only", "challenge", "decline", "by_amount"]
-    steps: tuple[AmountStep, ...] = Field((), strict=False)
+    steps: AmountSteps = ()
+    without: dict[str, AmountSteps] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _steps_belong_to_amounts(self) -> Self:
-        amounts = [step.amount for step in self.steps]
-        if bool(amounts) != (self.policy == "by_amount"):
+        if bool(self.steps) != (self.policy == "by_amount"):
             raise ValueError("steps belong to by_amount, which needs some")
-        if amounts != sorted(set(amounts)):
-            raise ValueError("steps must rise in amount")
+        for steps in (self.steps, *self.without.values()):
+            amounts = [step.amount for step in steps]
+            if amounts != sorted(set(amounts)):
+                raise ValueError("steps must rise in amount")
+        return self
+
+    @model_validator(mode="after")
+    def _may_do_without_the_kinds(self) -> Self:
+        if PAYER.name in self.without:
+            raise ValueError("no decision may do without the payer's counters")
+        if unknown := self.without.keys() - KINDS.keys():
+            raise ValueError(f"without kinds that are not counted: {', '.join(sorted(unknown))}")
         return self
 
     def outcome(self, amount: int) -> Outcome:
@@ -141,34 +125,61 @@ class Outage(_Strict):
         >>> Outage(policy="by_amount", steps=steps).outcome(50_000)
         <Outcome.CHALLENGE: 'challenge'>
         """
-        if self.policy in ("challenge", "decline"):
-            return Outcome(self.policy)
-        return max(
-            (step for step in self.steps if step.amount <= amount), key=lambda step: step.amount, default=APPROVED
-        ).outcome
+        return Outcome(self.policy) if self.policy in ("challenge", "decline") else _reached(self.steps, amount)
+
+    def floor(self, away: Collection[str], amount: int) -> Outcome | None:
+        """Return the least outcome of an amount while the counters of these kinds are away.
+
+        Return None when a decision may not do without one of them.
+
+        >>> outage = Outage(policy="open", without={"pair": [], "device": [{"amount": 10, "outcome": "review"}]})
+        >>> outage.floor(["pair"], 10), outage.floor(["pair", "device"], 10), outage.floor(["pair", "payee"], 10)
+        (<Outcome.APPROVE: 'approve'>, <Outcome.REVIEW: 'review'>, None)
+        """
+        if not self.without.keys() >= set(away):
+            return None
+        return worst([_reached(self.without[kind], amount) for kind in away])
 
 
-APPROVED = AmountStep(amount=0, outcome=Outcome.APPROVE)
-"""The step that holds when the amount reaches no step of the policy."""
+def _reached(steps: Sequence[AmountStep], amount: int) -> Outcome:
+    """Return the outcome of the last step that the amount reaches; approve when it reaches none."""
+    reached = [step.outcome for step in steps if step.amount <= amount]
+    return reached[-1] if reached else Outcome.APPROVE
 
 
 class Policy(_Strict):
     """One policy file. Every code in `rules` and `feature_reasons` must have its words in `reasons`."""
 
     name: str
-    reasons: dict[Code, Annotated[str, StringConstraints(min_length=1)]]
+    reasons: dict[Code, Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORDS)]]
     feature_reasons: dict[str, Code]
     outage: dict[Slug, Outage]
-    segments: tuple[Segment, ...] = Field(strict=False)
-    rules: tuple[Rule, ...] = Field(strict=False)
+    segments: tuple[Segment, ...] = Field(strict=False, max_length=MAX_ENTRIES)
+    rules: tuple[Rule, ...] = Field(strict=False, max_length=MAX_ENTRIES)
 
     def entries(self) -> tuple[Segment | Rule, ...]:
         """Return all segments and rules: everything that has an expression."""
         return (*self.segments, *self.rules)
 
+    def protected_kinds(self) -> frozenset[str]:
+        """Return the names of the kinds whose counters a protected rule reads."""
+        kinds = {kind_of(name) for root, name in self._read_by_protected() if root == "counters"}
+        return frozenset(kind for kind in kinds if kind is not None)
+
+    def _read_by_protected(self) -> set[tuple[str, str]]:
+        return set().union(*(members(rule.expression) for rule in self.rules if rule.protected))
+
+    @model_validator(mode="after")
+    def _is_not_too_large(self) -> Self:
+        if len(self.entries()) > MAX_ENTRIES:
+            raise ValueError(f"more than {MAX_ENTRIES} segments and rules")
+        if sum(len(entry.expression) for entry in self.entries()) > MAX_EXPRESSIONS:
+            raise ValueError(f"expressions of more than {MAX_EXPRESSIONS} characters together")
+        return self
+
     @model_validator(mode="after")
     def _refers_to_what_exists(self) -> Self:
-        codes = {*(rule.code for rule in self.rules), *self.feature_reasons.values(), OUTAGE}
+        codes = {*(rule.code for rule in self.rules), *self.feature_reasons.values(), OUTAGE, AWAY}
         ids = [entry.id for entry in self.entries()]
         for wrong, words in (
             (codes - self.reasons.keys(), "codes without words"),
@@ -186,81 +197,19 @@ class Policy(_Strict):
                 raise ValueError(f"{words}: {', '.join(sorted(wrong))}")
         return self
 
-
-def compiled(entry: Expression) -> cel.Program:
-    """Parse and check an expression. Raises UndecidableError with its id and with what is wrong.
-
-    >>> compiled(Expression(id="large", expression="transaction.amonut > 1000"))
-    Traceback (most recent call last):
-    fraud.errors.UndecidableError: large: unknown: transaction.amonut
-    """
-    try:
-        _check_bounds(entry.expression)
-        program = cel.compile(entry.expression)
-        read = members(entry.expression)
-        _check_names(read, {*program.functions(), *_CALL.findall(_bare(entry.expression))}, program.variables())
-        for sample in _samples(read):
-            if not isinstance(program.execute(cel.Context(sample)), bool):
-                raise ValueError("the result is not true or false")  # noqa: TRY004 - one kind of error for the author
-    except Exception as error:  # noqa: BLE001 - the engine raises many kinds; the author needs one
-        raise UndecidableError(f"{entry.id}: {error}") from None
-    return program
-
-
-def members(expression: str) -> set[tuple[str, str]]:
-    """Return (root, member) for every name that an expression reads. The member of a root that stands alone is empty.
-
-    >>> sorted(members("counters.payer_count_1m > 3 && transaction.payer_id != 'counters.other'"))
-    [('counters', 'payer_count_1m'), ('transaction', 'payer_id')]
-    """
-    return set(_MEMBER.findall(_bare(expression)))
-
-
-def _bare(expression: str) -> str:
-    """Return the expression with every string literal emptied, so that only code is left."""
-    return _LITERAL.sub("''", expression)
-
-
-def _check_bounds(expression: str) -> None:
-    depths = itertools.accumulate((char in "([") - (char in ")]") for char in _bare(expression))
-    if len(expression) > MAX_LENGTH:
-        raise ValueError(f"longer than {MAX_LENGTH} characters")
-    if any(sign in expression for sign in ("\\", "'''", '"""')) or "//" in _bare(expression):
-        raise ValueError("backslashes, triple quotes and comments would hide names from the checks")
-    if max(depths, default=0) > MAX_NESTING:
-        raise ValueError(f"nested deeper than {MAX_NESTING}")
-
-
-def _check_names(read: set[tuple[str, str]], calls: set[str], variables: Iterable[str]) -> None:
-    unknown = {f"{root}.{name}" for root, name in read if name not in MEMBERS[root]}
-    unknown |= {name for name in variables if name not in MEMBERS}
-    unknown |= calls - FUNCTIONS - {"has", "in"}
-    if unknown:
-        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
-
-
-def _samples(read: Iterable[tuple[str, str]]) -> Iterable[dict[str, dict[str, Any]]]:
-    """Yield sample inputs for an expression: for every transaction type, numbers that are low, high and mixed.
-
-    The expression must be true or false for each sample.
-    """
-    rng = random.Random(0)  # noqa: S311 - examples, not secrets
-    for kind, busy in itertools.product(("p2p", "merchant", "cash_out", "top_up"), (0, 1, 10**9, None, None, None)):
-        sample: dict[str, dict[str, Any]] = {root: {} for root in MEMBERS}
-        for root, name in sorted(read):
-            number = rng.choice((0, 1, 10**9)) if busy is None else busy
-            sample[root][name] = _example(root, name, kind, number)
-        yield sample
-
-
-def _example(root: str, name: str, kind: str, number: int) -> Any:  # noqa: ANN401 - as many types as members
-    if root == "transaction":
-        known = {"type": kind, "amount": number, "currency": "JPY", "occurred_at": datetime(2026, 1, 1, tzinfo=UTC)}
-        return known.get(name, "x")
-    if root == "standing":
-        return "active" if name.endswith("_status") else bool(number)
-    return float(number) if root == "features" or _is_real(name) else number
-
-
-def _is_real(counter: str) -> bool:
-    return "_distinct_" in counter or "_decayed_" in counter
+    @model_validator(mode="after")
+    def _protected_rules_hold_on_closed_items(self) -> Self:
+        """Refuse a limit that a closed item would undo, or that reads estimates (D-070)."""
+        read = self._read_by_protected()
+        estimated = sorted(f"features.{name}" for root, name in read if root == "features")
+        if estimated:
+            raise ValueError(f"a protected rule must not read features, which may be estimated: {', '.join(estimated)}")
+        for kind in ENTITIES:
+            closed = f"{kind.name}_closed"
+            counted = [name for root, name in read if root == "counters" and kind_of(name) == kind.name]
+            if counted and closed not in counted:
+                raise ValueError(
+                    f"a protected rule reads counters.{min(counted)}, which stands still once the item is closed: "
+                    f"add a protected rule that reads counters.{closed}"
+                )
+        return self

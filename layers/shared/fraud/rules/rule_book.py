@@ -5,16 +5,19 @@ expression has no influence on the outcome.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import cel
 from pydantic import ValidationError
 
-from fraud.counters.layout import State
+from fraud.counters.layout import KINDS, State
+from fraud.counters.sampling import EXACT
+from fraud.counters.windows import kind_of
 from fraud.errors import UndecidableError
 from fraud.outcome import Hit, Outcome, Reason
-from fraud.rules.policy import MEMBERS, OUTAGE, STANDARD, Expression, Policy, Rule, Segment, compiled, members
+from fraud.rules.expression import MEMBERS, Patterns, compiled, members
+from fraud.rules.policy import AWAY, MAX_BYTES, OUTAGE, STANDARD, Policy, Rule, Segment
 from fraud.rules.standing import standing
 from fraud.scoring import features
 from fraud.transaction import Transaction, faults_of
@@ -35,14 +38,34 @@ class PolicyResult(NamedTuple):
     failed: tuple[str, ...]
 
 
+R = TypeVar("R", Rule, Segment)
+
+
+class _Compiled(NamedTuple, Generic[R]):
+    """A rule or segment with its program, and the roots and the kinds of counters that it reads."""
+
+    entry: R
+    program: cel.Program
+    roots: frozenset[str]
+    kinds: frozenset[str | None]
+
+
 class RuleBook:
-    """A loaded policy. Every expression is compiled and reads only known names."""
+    """A loaded policy. Every expression is compiled and reads only known names.
+
+    exact        names of the kinds that are never sampled: those of `sampling.EXACT`, and those whose counters a
+                 protected rule reads
+    dispensable  names of the other kinds that every decision may do without
+    """
 
     def __init__(self, policy: Policy, version: str) -> None:
         self.policy = policy
         self.version = version
-        self._segments = [(segment, compiled(segment)) for segment in policy.segments]
-        self._rules = [(rule, compiled(rule)) for rule in policy.rules]
+        self.exact = EXACT | policy.protected_kinds()
+        self._patterns = Patterns()
+        self._segments = [_compiled(segment, self._patterns) for segment in policy.segments]
+        self._rules = [_compiled(rule, self._patterns) for rule in policy.rules]
+        self.dispensable = frozenset(kind for kind in KINDS.keys() - self.exact if self._may_do_without(kind))
         # A CEL context converts every value that it is given, so it is given only values that some expression reads.
         read = set().union(*(members(entry.expression) for entry in policy.entries()))
         self._reads = {root: sorted(name for r, name in read if r == root) for root in MEMBERS}
@@ -53,6 +76,8 @@ class RuleBook:
 
         Raises UndecidableError, which says what is wrong: a policy that is only partly valid is never used.
         """
+        if len(text) > MAX_BYTES:
+            raise UndecidableError(f"policy: larger than {MAX_BYTES} bytes")
         try:
             policy = Policy.model_validate_json(text)
         except ValidationError as error:
@@ -60,9 +85,30 @@ class RuleBook:
             raise UndecidableError(f"policy: {faults}") from None
         return cls(policy, f"{policy.name}-{hashlib.sha256(text).hexdigest()[:8]}")
 
+    def _may_do_without(self, kind: str) -> bool:
+        """Tell whether every segment that can be found without a kind's counters may do without them."""
+        found = [STANDARD, *(each.entry for each in self._segments if kind not in each.kinds)]
+        return all(kind in self.policy.outage[segment.id].without for segment in found)
+
     def judge(self, inputs: Inputs) -> PolicyResult:
         """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
-        return self._judge(inputs, self._segments, self._rules)
+        return self._judge(inputs, lambda _: True)
+
+    def judge_without(self, inputs: Inputs, away: Collection[str], unread: Collection[str]) -> PolicyResult | None:
+        """Judge a payment that some counters do not have. The outage policy's own hit says the least outcome.
+
+        Return None when the segment may not do without one of the kinds; the payment is then judged blind.
+
+        inputs  as for `judge`
+        away    names of the kinds whose counters do not have the payment, at least one
+        unread  names of those that could not be read either: expressions that read counters of theirs are left out
+        """
+        policy_result = self._judge(inputs, lambda each: each.kinds.isdisjoint(unread))
+        outage = self.policy.outage[policy_result.segment.id]
+        floor = outage.floor(away, inputs["transaction"]["amount"])
+        if floor is None:
+            return None
+        return policy_result._replace(hits=(*policy_result.hits, self._outage_hit(floor, AWAY, "without")))
 
     def judge_blind(self, transaction: Transaction, state: State | None) -> PolicyResult:
         """Judge a payment without its counters: by the expressions that read none, and by the outage policy's own hit.
@@ -72,41 +118,38 @@ class RuleBook:
         known: dict[str, Mapping[str, Any]] = {"transaction": transaction.__dict__}
         if state is not None:
             known["standing"] = standing(transaction, state)
-        segments = [each for each in self._segments if _reads_only(each[0], known)]
-        rules = [each for each in self._rules if _reads_only(each[0], known)]
-        policy_result = self._judge(known, segments, rules)
+        policy_result = self._judge(known, lambda each: each.roots <= known.keys())
         outage = self.policy.outage[policy_result.segment.id]
         hits = [hit for hit in policy_result.hits if hit.protected or outage.policy != "open"]
-        reason = Reason(code=OUTAGE, text=self.policy.reasons[OUTAGE], source=f"outage:{outage.policy}")
-        hits.append(Hit(outage.outcome(transaction.amount), "outage", (reason,), retryable=True, protected=True))
+        hits.append(self._outage_hit(outage.outcome(transaction.amount), OUTAGE, outage.policy))
         return policy_result._replace(hits=tuple(hits))
 
-    def _judge(
-        self,
-        inputs: Inputs,
-        segments: Iterable[tuple[Segment, cel.Program]],
-        rules: Iterable[tuple[Rule, cel.Program]],
-    ) -> PolicyResult:
+    def _judge(self, inputs: Inputs, is_judged: Callable[[_Compiled[Any]], bool]) -> PolicyResult:
+        """Judge by the segments and rules for which `is_judged` holds."""
         read = {root: _pick(inputs[root], names) for root, names in self._reads.items() if root in inputs}
-        context = cel.Context(read)
+        context = cel.Context(read, self._patterns.functions())
         failed: list[str] = []
 
-        def holds(entry: Rule | Segment, program: cel.Program) -> bool:
+        def holds(each: _Compiled[Any]) -> bool:
             try:
-                held = program.execute(context)
+                held = each.program.execute(context)
             except Exception:  # noqa: BLE001 - the payment is decided without an expression that fails, for any cause
                 held = None
             if not isinstance(held, bool):
-                failed.append(entry.id)
+                failed.append(each.entry.id)
             return held is True
 
-        segment = next((segment for segment, program in segments if holds(segment, program)), STANDARD)
-        hits = tuple(self._hit(rule) for rule, program in rules if holds(rule, program))
+        segment = next((each.entry for each in self._segments if is_judged(each) and holds(each)), STANDARD)
+        hits = tuple([self._hit(each.entry) for each in self._rules if is_judged(each) and holds(each)])
         return PolicyResult(segment, hits, tuple(failed))
 
     def _hit(self, rule: Rule) -> Hit:
         reason = Reason(code=rule.code, text=self.policy.reasons[rule.code], source=f"{rule.id}@{rule.version}")
         return Hit(rule.outcome, "rule", (reason,), rule.retryable, rule.protected)
+
+    def _outage_hit(self, outcome: Outcome, code: str, source: str) -> Hit:
+        reason = Reason(code=code, text=self.policy.reasons[code], source=f"outage:{source}")
+        return Hit(outcome, "outage", (reason,), retryable=True, protected=True)
 
     def explain(self, outcome: Outcome, contributions: Iterable[tuple[str, float]]) -> Hit:
         """Return the model's hit, with one reason for each reason code of the contributing features.
@@ -141,5 +184,11 @@ def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 
-def _reads_only(entry: Expression, roots: Collection[str]) -> bool:
-    return all(root in roots for root, _ in members(entry.expression))
+def _compiled(entry: R, patterns: Patterns) -> _Compiled[R]:
+    read = members(entry.expression)
+    return _Compiled(
+        entry,
+        compiled(entry.id, entry.expression, patterns),
+        frozenset(root for root, _ in read),
+        frozenset(kind_of(name) for root, name in read if root == "counters"),
+    )

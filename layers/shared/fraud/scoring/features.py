@@ -10,15 +10,15 @@ import hashlib
 import itertools
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import DAY, RECEIVING
-from fraud.counters.windows import measure
-from fraud.transaction import NEEDS_PAYEE, Transaction
+from fraud.counters.windows import kind_of, measure
+from fraud.transaction import COUNT_CAP, NEEDS_PAYEE, UNITS, Transaction
 
 NAN = math.nan
 Counts = Mapping[str, float]
@@ -57,7 +57,8 @@ def _against_others(payment: Payment, read: Callable[[str], float], window: str)
     """Return the amount over the mean of the same entity's other payments in the window; NaN when there are none."""
     amount = payment.transaction.amount
     others = read(f"count_{window}") - 1
-    return _ratio(amount * others, max(read(f"sum_{window}") - amount, 0)) if others > 0 else NAN
+    sum_of_others = read(f"sum_{window}") - payment.transaction.counted_amount
+    return _ratio(amount * others, max(sum_of_others, 0)) if others > 0 else NAN
 
 
 def _day_angle(payment: Payment) -> float:
@@ -128,6 +129,17 @@ def vector(transaction: Transaction, counters: Counts, table: Table = FEATURES) 
     return _FLOATS.unpack(_FLOATS.pack(*[feature(payment) for _, feature in table]))
 
 
+def without(counters: Counts, kinds: Collection[str]) -> dict[str, float]:
+    """Return the counters with NaN for each counter of these kinds: the items of the kinds could not be read.
+
+    `device_new` goes with the payer, because the payer's item holds it. Fraud counters are read from profiles and stay.
+
+    >>> without({"payer_age": 60, "device_new": 1, "payer_frauds_2d": 0, "pair_age_days": 2}, ["payer"])
+    {'payer_age': nan, 'device_new': nan, 'payer_frauds_2d': 0, 'pair_age_days': 2}
+    """
+    return {name: NAN if kind_of(name) in kinds else value for name, value in counters.items()}
+
+
 def pack(values: Vector) -> bytes:
     """Return the snapshot that a decision stores: little-endian float32 in the order of NAMES.
 
@@ -155,6 +167,7 @@ def fingerprint(table: Table = FEATURES) -> str:
     False
     """
     digest = hashlib.sha256(" ".join(name for name, _ in table).encode())
+    digest.update(f"{UNITS['JPY']} {COUNT_CAP}".encode())
     for values in probed(table):
         digest.update(pack(values))
     return digest.hexdigest()[:16]
@@ -215,6 +228,7 @@ def _probes() -> list[Transaction]:
     story += [(kind, "payer", "payee", None, -2) for kind in ("merchant", "p2p", "merchant")]
     story += [(kind, "stranger", "card", None, -2) for kind in ("cash_out", "top_up", "cash_out")]
     story += [("merchant", "payer", "shop", None, -2), ("p2p", "payer", "shop", None, -2)]
+    story += [("p2p", "rich", "host", None, -2)] * 2  # amounts beyond what counters count
     return [
         Transaction.model_validate(
             {
@@ -222,7 +236,7 @@ def _probes() -> list[Transaction]:
                 "type": kind,
                 "payer_id": payer,
                 "payee_id" if kind in NEEDS_PAYEE else "instrument_id": counterparty,
-                "amount": 100 + 7_919 * n % 5_000,
+                "amount": 10**11 if payer == "rich" else 100 + 7_919 * n % 5_000,
                 "currency": "JPY",
                 "occurred_at": PRESENT - timedelta(seconds=age),
                 "device_id": device,
