@@ -16,7 +16,7 @@ from benchmarks import lives, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
 from benchmarks.metering import TABLES, MeteredStack, Term
 from fraud.counters import fold
-from fraud.counters.codec import SHARDS
+from fraud.counters.codec import KEYS
 from fraud.counters.layout import DAY, DEVICE, MERCHANT, PAYEE, PAYER, Kind
 from fraud.transaction import Transaction
 
@@ -242,18 +242,18 @@ def usd(wru: float, rru: float) -> dict[str, float]:
 
 
 def _asides() -> list[table.Row]:
-    """Return costs that the sums leave out: watermarks and shard table, the stream instead of the API, storage."""
+    """Return costs that the sums leave out: watermarks and keys, the stream instead of the API, storage."""
     stack = MeteredStack(TODAY)
     stack.folding.tick()
     stack.meter.terms = []
     stack.evaluator.evaluate(lives.payment("watermarks", TODAY))
-    standing = sum(term.rru for term in stack.meter.terms if term.pk in {*fold.WATERMARKS.values(), SHARDS})
+    standing = sum(term.rru for term in stack.meter.terms if term.pk in {*fold.WATERMARKS.values(), KEYS})
     stored = max(term.size for term in stack.meter.terms if term.name == "write decision")
     price = {name: amount for name, (amount, _, _) in PRICES.items()}
     kinesis = 1e6 * 1024 * (price["Kinesis in"] + price["Kinesis out"])
     kept = 1e6 * (stored + ITEM_OVERHEAD) * price["storage"]
     return [
-        {"name": "aside: rru for watermarks and the table of shards, a minute and environment", "value": standing},
+        {"name": "aside: rru for watermarks and keys, a minute and environment", "value": standing},
         {"name": "aside: usd per million records by Kinesis, instead of the HTTP API", "value": kinesis},
         {"name": f"aside: usd per million decisions of {stored:,} bytes and month that they are kept", "value": kept},
     ]

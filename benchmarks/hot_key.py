@@ -1,14 +1,15 @@
-"""One hot receiver at any rate: size of its items, request units and dollars of a payment, and errors of its counts.
+"""One hot receiver at any rate: size of its items, units and dollars of a payment, and errors of its counts.
 
-Payments come as a Poisson process from ENVIRONMENTS environments. The product's own attempts, requests and upkeep run on
-a metered table in memory, each one round trip after its cause. So concurrent payments still see the old level, and their
-refused writes are charged. Most payments to a hot receiver are outside its sample, and only read: these are not played
-but integrated, unless something is changing. `first day` is a receiver without a past, `steady` the time after that.
+Payments come as a Poisson process to ENVIRONMENTS environments. The product's own attempts, requests and upkeep run on
+a metered table in memory, each one round trip after its cause. So concurrent payments still see the old level, and what
+that refuses is charged. Most payments to a hot receiver are outside its sample and only read. These are not played but
+integrated, unless something is changing. A first day has no past; `steady` is the time after it.
 
 `wru` and `rru` are the units of a payment for all items of the receiver: its own, and the earlier ones that are read.
-`count_off` is the error of the count of a period (merchant: hour, payee: day), `1h_off` of the count of the last hour:
-root mean squares over the run. `1h_se` is the standard error that the weights of the counted payments imply.
-Dollars are list prices of on-demand capacity, as in `capacity`.
+`refused` and `slots` are parts of `wru`: refused updates, and slots alone. `count_off` is the error of the count of a
+period (merchant: hour, payee: day), `1h_off` of the last hour's: root mean squares over the run. `count_se` and `1h_se`
+are the standard errors that the weights of the counted payments imply. Dollars are on-demand prices, as in `capacity`.
+`worst` is the dearest rate: at or a little above the cap of the tokens, where most payments are still counted.
 """
 
 import heapq
@@ -64,16 +65,21 @@ SIGMA = 1.0
 
 START = int(TODAY.timestamp())
 HOUR, MINUTES_5 = 3600, SCALES["m"]
-STEADY: Mapping[Kind, float] = {PAYEE: DAY, MERCHANT: 6 * HOUR}
+STEADY_S: Mapping[Kind, float] = {PAYEE: DAY, MERCHANT: 4 * HOUR}
 """Seconds of steady state that are measured."""
+
+NEAR_CAP: Mapping[Kind, Sequence[float]] = {PAYEE: (0.95, 1.1, 1.3, 1.6), MERCHANT: (0.85, 0.92, 1, 1.1)}
+"""Payments in a period, in caps, among which the dearest rate is searched."""
 
 UNAWARE = 5
 """Payments to each environment after which all of them are taken to know a level: e ** -5 of them do not."""
 
-KEY_LIMIT = 1_000
-"""Write units a second that a key may have."""
+KEY_LIMIT, MUCH = 1_000, 400
+"""Write units a second that a key may have, and those that only its first seconds may need."""
 
 NEVER = math.inf
+MANY = 100
+"""Mean from which on a Poisson number is drawn as a normal one."""
 
 
 class Crowd:
@@ -86,7 +92,9 @@ class Crowd:
             amount = max(1, round(rng.lognormvariate(math.log(MEAN_AMOUNT) - SIGMA**2 / 2, SIGMA)))
             self._pools[grade_of(amount, UNITS["JPY"])].append(amount)
         self._grades = sorted(self._pools)
-        at = [[len(self._pools[grade]) / 2 ** max(level - grade, 0) for grade in self._grades] for level in range(LEVELS)]
+        at = [
+            [len(self._pools[grade]) / 2 ** max(level - grade, 0) for grade in self._grades] for level in range(LEVELS)
+        ]
         self._shares = [list(accumulate(weights)) for weights in at]
         self.within = [weights[-1] / size for weights in self._shares]
         """Share of the payments that are in a sample, by its level."""
@@ -162,36 +170,54 @@ class Row:
 
 
 class Bill:
-    """Units of a span of time, by what they were spent for.
+    """Units of the payments of a span of time.
 
-    written  write units: count, refused, begin, raise, compaction, slot, index
-    read     read units: own, earlier
+    written  write units by cause: count, begin, raise, compaction, slot, index, and refused for any of them
+    read     read units of the own item and of the earlier ones
+    largest  bytes of the largest item
     """
 
     def __init__(self) -> None:
         self.payments = 0.0
         self.written: Counter[str] = Counter()
-        self.read: dict[str, float] = defaultdict(float)
+        self.read = 0.0
         self.largest = 0
-        self.level = 0
+
+    @property
+    def wru(self) -> float:
+        """Write units of a payment."""
+        return self.written.total() / self.payments
+
+    @property
+    def rru(self) -> float:
+        """Read units of a payment."""
+        return self.read / self.payments
+
+
+class Counted(NamedTuple):
+    """The count of a span of time: as it was, as it was counted, and the variance that its weights imply."""
+
+    true: float
+    counted: float
+    variance: float
 
 
 class Errors:
-    """Counts of the last hours and of whole periods, each true, as counted, and the variance of its weights."""
+    """Counts of whole periods, and of the last hour at each end of five minutes."""
 
     def __init__(self) -> None:
-        self.periods: list[tuple[float, float, float]] = []
-        self.hours: list[tuple[float, float, float]] = []
+        self.periods: list[Counted] = []
+        self.hours: list[Counted] = []
 
-    @staticmethod
-    def off(found: Sequence[tuple[float, float, float]]) -> float | None:
-        """Return the root mean square of the relative errors."""
-        return _mean_root([((counted - true) / true) ** 2 for true, counted, _ in found if true])
 
-    @staticmethod
-    def expected(found: Sequence[tuple[float, float, float]]) -> float | None:
-        """Return the root mean square of the relative standard errors."""
-        return _mean_root([variance / true**2 for true, _, variance in found if true])
+def off(found: Iterable[Counted]) -> float | None:
+    """Return the root mean square of the relative errors."""
+    return _mean_root([((each.counted - each.true) / each.true) ** 2 for each in found if each.true])
+
+
+def standard_error(found: Iterable[Counted]) -> float | None:
+    """Return the root mean square of the relative standard errors."""
+    return _mean_root([each.variance / each.true**2 for each in found if each.true])
 
 
 def _mean_root(squares: Sequence[float]) -> float | None:
@@ -218,7 +244,7 @@ class Receiver:
         self.kind, self.rate, self.limited = kind, rate, limited
         self.now = 0.0
         self.bill, self.errors = Bill(), Errors()
-        self.uncounted = 0
+        self.uncounted = self.throttled = 0
         self.spent: Counter[int] = Counter()
         """Write units by second."""
         self._rng = random.Random(f"{kind.name} {rate} {seed}")
@@ -257,6 +283,21 @@ class Receiver:
                 self._arrive()
             if then == edge:
                 self._edge()
+
+    def begin_span(self) -> None:
+        """Forget what was measured so far."""
+        self.bill, self.errors = Bill(), Errors()
+
+    @property
+    def level(self) -> int:
+        """The level of the current item."""
+        return self._history[-1].level
+
+    @property
+    def steady_rru(self) -> float:
+        """Read units of a payment for the earlier items, when there are all: the last period's, and older ones."""
+        newest, *older = self._of_earlier
+        return newest + (sum(older[:1]) * len(older))
 
     def forget(self, environments: Iterable[int]) -> None:
         """Replace environments by new ones, which know no levels."""
@@ -301,31 +342,29 @@ class Receiver:
         """Charge the reads of payments that are not played. They change nothing."""
         if rate > 0:
             self.bill.payments += rate * seconds
-            self.bill.read["own"] += rate * seconds * self._look_units
-            self.bill.read["earlier"] += rate * seconds * self._earlier_units
+            self.bill.read += rate * seconds * (self._look_units + self._earlier_units)
             self._integrated[int(self.now // MINUTES_5)] += rate * seconds
 
     def _edge(self) -> None:
         """Finish a bucket of five minutes: compare counts with the truth."""
         bucket = round(self.now / MINUTES_5) - 1
         self._true[bucket] += _poisson(self._rng, self._integrated.pop(bucket, 0.0))
-        per_hour = HOUR // MINUTES_5
-        if bucket >= per_hour - 1:
-            last = range(bucket - per_hour + 1, bucket + 1)
-            true, variance = (sum(of[n] for n in last) for of in (self._true, self._variance))
-            paid = self._payment(self.now - 1)
-            key = self._key(self.now - 1)
-            both = [key._replace(period=period) for period in (key.period - 1, key.period)]
-            items = {each: item_of(self._rows[place].attributes) for each in both if (place := _place(each)) in self._rows}
-            self.errors.hours.append((true, measure(paid, State(items, {}))[f"{self.kind.name}_count_1h"], variance))
+        key = self._key(self.now - 1)
+        if self.now >= HOUR:
+            both = [(each := key._replace(period=period), _place(each)) for period in (key.period - 1, key.period)]
+            items = {each: item_of(self._rows[place].attributes) for each, place in both if place in self._rows}
+            counted = measure(self._payment(self.now - 1), State(items, {}))[f"{self.kind.name}_count_1h"]
+            self.errors.hours.append(self._counted(bucket, HOUR, counted))
         if self.now % self.kind.period == 0:
-            last = range(bucket + 1 - self.kind.period // MINUTES_5, bucket + 1)
-            true, variance = (sum(of[n] for n in last) for of in (self._true, self._variance))
-            row = self._rows.get(_place(self._key(self.now - 1)))
-            counted = 0 if row is None else unpacked(sum(item_of(row.attributes).buckets["h"].values()))[0]
-            self.errors.periods.append((true, counted, variance))
+            hours = item_of(self._rows[place].attributes).buckets["h"] if (place := _place(key)) in self._rows else {}
+            self.errors.periods.append(self._counted(bucket, self.kind.period, unpacked(sum(hours.values()))[0]))
         if self.now % HOUR == 0:
             self._turn()
+
+    def _counted(self, bucket: int, seconds: int, counted: float) -> Counted:
+        """Return a count beside the truth: that of `seconds` up to a bucket of five minutes."""
+        last = range(bucket + 1 - seconds // MINUTES_5, bucket + 1)
+        return Counted(sum(self._true[n] for n in last), counted, sum(self._variance[n] for n in last))
 
     def _turn(self) -> None:
         """Begin an hour."""
@@ -354,7 +393,7 @@ class Receiver:
         drawn = self._crowd.outside(self._least) if missing else self._crowd.inside(self._least)
         slot = self._rng.choice(self._slots_left) if missing else self._rng.randrange(SLOTS)
         self.bill.payments += 1
-        self.bill.read["earlier"] += self._earlier_units
+        self.bill.read += self._earlier_units
         self._true[int(self.now // MINUTES_5)] += 1
         update = self._update(slot, *drawn)
         self._step(Attempt(update, levels.presumed(update.key)), levels, 1)
@@ -365,7 +404,9 @@ class Receiver:
         leave = leave_of(mac, grade)
         buckets = tuple([(scale, second // SCALES[scale]) for scale in self.kind.scales])
         token = mac[:TOKEN_BYTES]
-        return Update(self._own_key, buckets, amount, second // HOUR, slot, None, TOKENS[leave], token, (), leave, grade)
+        return Update(
+            self._own_key, buckets, amount, second // HOUR, slot, None, TOKENS[leave], token, (), leave, grade
+        )
 
     def _step(self, attempt: Attempt, levels: Levels, number: int) -> None:
         """Take an attempt through one of its steps."""
@@ -420,9 +461,10 @@ class Receiver:
         """Carry a request out and charge it. A throttled one is sent again after a pause, as `aws.client` does."""
         if request.operation == "get_item":
             row = self._rows.get(key_of(request.payload["Key"]))
-            self.bill.read["own"] += read_units(0 if row is None else row.size, consistent=False)
+            self.bill.read += read_units(0 if row is None else row.size, consistent=False)
             take({} if row is None else {"Item": row.attributes})
-        elif self._throttled():
+        elif self._is_throttled():
+            self.throttled += 1
             if tries < Timeouts().attempts:
                 pause = self._rng.uniform(0, BACKOFF_S * 2 ** (tries - 1))
                 self._after(pause, lambda: self._send(request, name, take, tries + 1))
@@ -431,7 +473,7 @@ class Receiver:
         else:
             take(self._write(request.payload, name))
 
-    def _throttled(self) -> bool:
+    def _is_throttled(self) -> bool:
         """Tell whether the key's units are used up. Those of one second can be saved."""
         self._allowed = min(self._allowed + (self.now - self._allowed_at) * KEY_LIMIT, KEY_LIMIT)
         self._allowed_at = self.now
@@ -459,7 +501,6 @@ class Receiver:
         last, period = self._history[-1], self._own_key.period
         if place == self._own and (last.period, last.level) != (period, row.level):
             self._history.append(Settled(self.now, period, row.level))
-            self.bill.level = row.level
         return {"Attributes": row.attributes}
 
     def _charge(self, name: str, units: int) -> None:
@@ -468,10 +509,10 @@ class Receiver:
         self._allowed -= units
 
     def _price(self) -> None:
-        """Remember the read units of a payment, for a look at the own item and for the earlier ones, and missing slots."""
+        """Remember the read units of a payment, own item and earlier ones, and the slots that the hour lacks."""
         sizes = [self._rows[place].size if place in self._rows else 0 for place in (self._own, *self._earlier.values())]
-        self._look_units, *earlier = [read_units(size, consistent=False) for size in sizes]
-        self._earlier_units = sum(earlier)
+        self._look_units, *self._of_earlier = [read_units(size, consistent=False) for size in sizes]
+        self._earlier_units = sum(self._of_earlier)
         held = self._rows[self._own].attributes.get("d", {"NS": ()})["NS"] if self._own in self._rows else ()
         first = self._epoch() % self.kind.period // HOUR * SLOTS
         self._slots_left = [slot for slot in range(SLOTS) if str(first + slot) not in held]
@@ -495,10 +536,111 @@ def _place(key: Key) -> tuple[str, ...]:
 
 def _poisson(rng: random.Random, mean: float) -> int:
     """Draw a Poisson number: by its gaps, or as a normal number when it is large."""
-    if mean > 100:
+    if mean > MANY:
         return max(0, round(rng.gauss(mean, math.sqrt(mean))))
     drawn, left = -1, mean
     while left >= 0:
         left -= rng.expovariate(1)
         drawn += 1
     return drawn
+
+
+def curve(kind: Kind, rate: float, name: str) -> Iterator[table.Row]:
+    """Yield the rows of a rate: the first day, and the steady state after it."""
+    receiver = Receiver(kind, rate)
+    for span, seconds in (("first day", DAY), ("steady", STEADY_S[kind])):
+        receiver.begin_span()
+        receiver.run(seconds)
+        bill, errors = receiver.bill, receiver.errors
+        yield {
+            "name": f"{kind.name}, {name}, {span}",
+            "largest_bytes": bill.largest,
+            "level": receiver.level,
+            "wru": bill.wru,
+            "refused": bill.written["refused"] / bill.payments,
+            "slots": bill.written["slot"] / bill.payments,
+            "rru": bill.rru,
+            "count_off": off(errors.periods),
+            "count_se": standard_error(errors.periods),
+            "1h_off": off(errors.hours),
+            "1h_se": standard_error(errors.hours),
+            "usd_per_million": dollars(bill.wru, bill.rru),
+        }
+
+
+def dollars(wru: float, rru: float) -> float:
+    """Return the dollars of a million payments."""
+    return 1e6 * (wru * PRICES["WRU"][0] + rru * PRICES["RRU"][0])
+
+
+def dearest(kind: Kind) -> float:
+    """Return the dearest rate near the cap, by short runs."""
+
+    def cost(rate: float) -> float:
+        receiver = Receiver(kind, rate)
+        receiver.run(DAY if kind.period == DAY else 3 * kind.period + MINUTES_5)
+        return dollars(receiver.bill.wru, receiver.steady_rru)
+
+    cap = sampling.CAPS[kind.sk]
+    return max((share * cap / kind.period for share in NEAR_CAP[kind]), key=cost)
+
+
+def first_minute(kind: Kind, rate: float = 1_000, seconds: float = 60) -> table.Row:
+    """Return the row of the first minute of a first day, while the key's limit is enforced."""
+    receiver = Receiver(kind, rate, limited=True)
+    receiver.run(seconds)
+    return {
+        "name": f"{kind.name}: first minute of a first day at {rate:,} a second",
+        f"s_above_{MUCH}_wru": sum(units > MUCH for units in receiver.spent.values()),
+        "most_wru_in_a_s": max(receiver.spent.values()),
+        "throttled": receiver.throttled,
+        "uncounted": receiver.uncounted,
+        "level": receiver.level,
+    }
+
+
+def turn(kind: Kind, rate: float = 1_000) -> table.Row:
+    """Return the row of an hour that begins with half of the environments new, which know no level."""
+    receiver = Receiver(kind, rate)
+    receiver.run(HOUR)
+    receiver.forget(range(0, ENVIRONMENTS, 2))
+    receiver.begin_span()
+    receiver.run(HOUR)
+    written = receiver.bill.written
+    return {
+        "name": f"{kind.name}: an hour at {rate:,} a second, half of {ENVIRONMENTS} environments new",
+        "wru": written.total(),
+        "refused_wru": written["refused"],
+        "refused_share": written["refused"] / written.total(),
+    }
+
+
+def rows() -> list[table.Row]:
+    """Return the rows of each rate, of the first minute and the turn of an hour, and the targets."""
+    found = [row for kind in TYPES for rate in RATES for row in curve(kind, rate, f"{rate:,} a second")]
+    for kind in TYPES:
+        rate = dearest(kind)
+        found += curve(kind, rate, f"worst: {rate:.4f} a second")
+    minutes = [first_minute(kind) for kind in TYPES]
+    turned = turn(MERCHANT)
+    return [*found, *minutes, turned, *targets(found, minutes, turned)]
+
+
+def targets(curves: Sequence[table.Row], minutes: Sequence[table.Row], turned: table.Row) -> list[table.Row]:
+    """Return the rows of the targets."""
+    busy = [row for row in curves if any(f", {rate:,} a second" in row["name"] for rate in RATES if rate >= 1)]
+    wanted = (
+        ("largest item, bytes", max(row["largest_bytes"] for row in curves), 32 * 1024),
+        ("wru at the worst rate", max(row["wru"] for row in curves), 14),
+        ("rru at the worst rate", max(row["rru"] for row in curves), 36),
+        ("wru from 1 a second on", max(row["wru"] for row in busy), 8),
+        ("rru from 1 a second on", max(row["rru"] for row in busy), 15),
+        (f"first minute: s above {MUCH} wru", max(row[f"s_above_{MUCH}_wru"] for row in minutes), 2),
+        ("first minute: uncounted", max(row["uncounted"] for row in minutes), 0),
+        ("turn of an hour: share of refused wru", turned["refused_share"], 0.05),
+    )
+    return [table.target(name, value, at_most=most) for name, value, most in wanted]
+
+
+if __name__ == "__main__":
+    table.run(rows, __doc__)

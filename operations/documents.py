@@ -33,7 +33,10 @@ _LISTED = [
 ROUTES: dict[str, dict[str, Any]] = {
     "POST /decisions": {
         "summary": "Decide a payment, or repeat its decision",
-        "description": "The same body under the same id gets the stored bytes again, and nothing is counted twice. The"
+        "description": "The same body under the same id gets the stored bytes again, and nothing is counted twice;"
+        " `metadata` may differ. Another body under a decided id gets a 409 that names the fields that differ, and is"
+        " not counted. A payer or an instrument with more than 3,000 attempts in a day (UTC) is counted no more: its"
+        " payments are declined with LIMIT_ATTEMPTS until the day ends. The"
         " response comes within the stack's deadline; its `degraded` names the parts that were missing. If no decision"
         " could be stored, the response is a 503 with a `fallback` that may be followed; the same request may be sent"
         " again.",
@@ -77,7 +80,7 @@ WORDS = {
     400: "The request is invalid; every faulty field is named with the rule that it breaks",
     403: "The caller's role may not do this",
     404: "Nothing is stored under this name",
-    409: "Another body was decided under this transaction_id",
+    409: "Another body was decided under this transaction_id; the fields that differ are named, without values",
     429: "Throttled before the function ran: try again after a pause from 100 ms, doubling, with full jitter",
     503: "Send the same request again after Retry-After seconds; without that header, as after a 429",
 }

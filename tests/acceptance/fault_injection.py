@@ -3,8 +3,14 @@
 The real evaluator, store, scorer and repairs run on a table in memory. The transport before it throttles, fails, cuts
 connections, responds late, delivers requests long after they were given up, and kills the process between any two
 steps. The endpoint is dead, slow, garbled and foreign by turns. No request is retried below the evaluator, as if the
-client had no attempts left. Time and chance belong to this module, so a seed gives the same run every time.
-`python -m tests.acceptance.fault_injection` runs it at full size.
+client had no attempts left. Some payments are sent again with a fresh time, two bodies have one token, batches run out
+of time, and some receivers are so busy that their items are sampled. Time and chance belong to this module, so a seed
+gives the same run every time.
+
+Beside this run, `flood` throttles one key and compares each outcome with that of the same world without the throttle,
+`timeout_amid_batch` has a batch that takes longer than its function may, and `collide` shows what two bodies with one
+token would do. `python -m tests.acceptance.fault_injection` runs everything at full size; with `--random-keys` only the
+store has the keys.
 """
 
 import argparse
@@ -16,29 +22,35 @@ import math
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
+from benchmarks.metering import size_of, write_units
 from fraud import assembly
-from fraud.aws.transport import Request, Response, Result
-from fraud.counters.codec import item_of
-from fraud.counters.layout import Item, Key
-from fraud.counters.windows import measure
+from fraud.aws.transport import ConditionFailed, Request, Response, Result
+from fraud.counters import layout
+from fraud.counters.codec import KEYS, item_of, keys_row
+from fraud.counters.keys import DECLARED, Keys
+from fraud.counters.layout import Item, Update
+from fraud.counters.windows import NAMES, kind_of, measure
 from fraud.counters.worker import FoldWorker, Message
 from fraud.decisions.evaluation import Evaluation, Evaluator
 from fraud.decisions.repair import repair
 from fraud.decisions.store import contents_of
-from fraud.errors import FraudError, ServiceError, UnavailableError, UndecidedError
+from fraud.errors import ConflictingBodyError, FraudError, ServiceError, UnavailableError, UndecidedError
+from fraud.outcome import Outcome
 from fraud.scoring import features, scorer
 from fraud.transaction import Transaction
 from models.simulation.simulate import simulate
+from tests.acceptance.forty_five_days import KEYED
+from tests.acceptance.sampling import drawn_keys
 from tests.support.deployment import TABLES, declared_store, endless
 from tests.support.fakes import counted
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB, key_of
 from tests.support.oracle import Attempts
-from tests.support.payments import updates
+from tests.support.payments import payment
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DEADLINE_S = 0.25
@@ -61,15 +73,31 @@ PHASE_S = 3600
 """The states of the endpoint by turns, and the seconds of each."""
 
 REDELIVERED = 3
+RESTAMPED = 0.15
+"""Share of payments that their customer sends once more with a fresh time."""
+
 IN_BATCHES, LARGEST_BATCH = 0.3, 60
 BATCH_WAITS = timedelta(hours=1)
 """The longest wait of a batch: no first delivery may wait until its payment is too old to be decided."""
 
+HURRIED, HURRY_S = 0.15, 0.3
+"""Share of batches that may count for no longer than a random part of HURRY_S."""
+
 TOO_LATE = timedelta(hours=13)
 """Some payments are delivered again so late that a new payment of this age would be refused."""
 
+BUSY = 700
+"""Payments of a kiosk at a shop, half of them in ten seconds of one hour and half in the next ten."""
+
 WRITES = frozenset({"update_item", "put_item"})
 MODEL = "endpoint-1"
+
+OUTAGE = [frozenset(each["without"]) for each in json.loads(assembly.POLICY.read_bytes())["outage"].values()]
+EVERYWHERE, SOMEWHERE = frozenset.intersection(*OUTAGE), frozenset.union(*OUTAGE)
+"""Kinds of counters that a decision may do without in every segment of the packaged policy, and in some segment."""
+
+Place = tuple[str, ...]
+"""Partition and sort key of an item of the counters table."""
 
 
 class KilledError(Exception):
@@ -83,12 +111,17 @@ class Figures(NamedTuple):
     undecided    tries that ended with UndecidedError, which a door answers with 503
     degraded     stored decisions, by the part that they say was missing
     repaired     decisions whose updates were sent again afterwards
-    wrong_items  items that should not be there, or differ from those of every payment counted once
+    conflicts    bodies that were refused because another body was decided under their id
+    left_over    those of them that are still counted in an item, by the cause
+    sampled      items with a level above 0, by kind
+    collided     items that did not count a body because another one with its token was there
+    compared     counters of later payments that were compared with the oracle's
+    wrong_items  items that should not be there, or differ from those of every decided body counted once
     wrong_values counters of later payments that differ from the oracle's
     ambiguous    payments with more than one answer, or none
     unhandled    errors that callers are not told to expect
     overdue      calls of `evaluate` that took longer than the deadline
-    lies         decisions with a false `degraded` or `uncounted`, and fallbacks that are not the policy's
+    lies         decisions with a false `degraded`, `estimated` or `uncounted`, and fallbacks that are not the policy's
     longest_s    seconds of the longest call of `evaluate`
     happened     how often each fault happened
     """
@@ -98,6 +131,11 @@ class Figures(NamedTuple):
     undecided: int
     degraded: Mapping[str, int]
     repaired: int
+    conflicts: int
+    left_over: Mapping[str, int]
+    sampled: Mapping[str, int]
+    collided: int
+    compared: int
     wrong_items: int
     wrong_values: int
     ambiguous: int
@@ -106,6 +144,11 @@ class Figures(NamedTuple):
     lies: int
     longest_s: float
     happened: Mapping[str, int]
+
+    @property
+    def wrong(self) -> tuple[int, ...]:
+        """The figures that must be 0."""
+        return self.wrong_items, self.wrong_values, self.ambiguous, self.unhandled, self.overdue, self.lies
 
 
 class Clock:
@@ -124,27 +167,81 @@ class Clock:
         self.seconds = max(self.seconds, (at - START).total_seconds())
 
 
+class Ledger(InMemoryDynamoDB):
+    """The tables, and a ledger of what each attempt adds to each item.
+
+    net    how often an attempt is counted in an item now, by place and token
+    added  the packed numbers that it added
+    twice  attempts that were counted in an item while they were counted there
+    raised raises of an item's level
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        super().__init__()
+        self.net: Counter[tuple[Place, bytes]] = Counter()
+        self.added: Counter[tuple[Place, bytes]] = Counter()
+        self.twice = self.raised = 0
+        self.tables[TABLES.profiles][KEYS,] = keys_row(keys)
+
+    def update_item(self, payload: Mapping[str, Any]) -> Response:
+        response = super().update_item(payload)
+        values = payload.get("ExpressionAttributeValues", {})
+        if isinstance(response, ConditionFailed):
+            return response
+        self.raised += ":to" in values
+        if ":token" in values:
+            at, value = (key_of(payload["Key"]), values[":token"]["B"]), int(values[":v"]["N"])
+            self.net[at] += 1 if value > 0 else -1
+            self.added[at] += value
+            self.twice += self.net[at] > 1
+        return response
+
+
+class Count(NamedTuple):
+    """What the transport answered to one call of `Store.count`.
+
+    answered        whether the reads of a payment were answered, by its id
+    watermarks_age  seconds since the process read the watermarks
+    asked           number of attempts in an item
+    shown           rows of an item, as responses showed it
+    """
+
+    answered: Mapping[str, bool]
+    watermarks_age: float
+    asked: Counter[Place]
+    shown: dict[Place, list[Mapping[str, Any]]]
+
+    def lost(self, update: Update) -> bool | None:
+        """Tell whether no response showed the attempt counted or outside. None: it may be another attempt's response.
+
+        Payments that need no order share an item; a response to a read does not tell whose it is.
+        """
+        place = update.key.pk, update.key.sk
+        rows = self.shown.get(place, ())
+        shows = any(
+            update.token in row.get(update.tokens, {}).get("BS", ()) or level_of(row) > update.leave for row in rows
+        )
+        return None if self.asked[place] > 1 else not shows
+
+
+def level_of(row: Mapping[str, Any]) -> int:
+    return int(row["l"]["N"]) if "l" in row else 0
+
+
 class Truth:
-    """The truth about one call of a process: its acknowledged updates and answered reads, for any copy of a payment.
+    """The truth about one call of a process: the responses to each count of it, for any copy of a payment.
 
     watermarks_read  when the process last read the watermarks; it may rely on them for hours
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self.counted: set[tuple[str, str, bytes]] = set()
-        self.read: set[str] = set()
-        self.watermarks_ages: dict[str, list[float]] = defaultdict(list)
+    def __init__(self, clock: Clock, keys: Keys) -> None:
+        self.counts: list[Count] = []
         self.watermarks_read = -math.inf
         self._clock = clock
-
-    def begin(self) -> None:
-        """Begin a call: forget the updates and reads of earlier calls."""
-        self.counted.clear()
-        self.read.clear()
-        self.watermarks_ages.clear()
+        self._keys = keys
 
     def note(self, requests: Sequence[Request], results: Sequence[Result]) -> None:
-        """Note the results of requests that were sent together."""
+        """Note the results of requests that were sent together. The first step of a count has its reads, too."""
         reads = [
             (request.payload["RequestItems"], not isinstance(result, ServiceError))
             for request, result in zip(requests, results, strict=True)
@@ -152,46 +249,85 @@ class Truth:
         ]
         if any(answered for tables, answered in reads if tables.keys() == {TABLES.profiles}):
             self.watermarks_read = self._clock.seconds
-        for tables, answered in reads:
-            ids = {key["pk"]["S"] for key in tables[TABLES.decisions]["Keys"]} if TABLES.counters in tables else set()
-            for transaction_id in ids:
-                self.watermarks_ages[transaction_id].append(self._clock.seconds - self.watermarks_read)
-            self.read |= ids if answered else set()
+        ids = {
+            key["pk"]["S"]: answered
+            for tables, answered in reads
+            if TABLES.counters in tables
+            for key in tables[TABLES.decisions]["Keys"]
+        }
+        if ids:
+            age = self._clock.seconds - self.watermarks_read
+            self.counts.append(Count(ids, age, Counter(), defaultdict(list)))
         for (operation, payload), result in zip(requests, results, strict=True):
-            if operation == "update_item" and not isinstance(result, ServiceError):
-                pk, sk = key_of(payload["Key"])
-                self.counted.add((pk, sk, payload["ExpressionAttributeValues"][":token"]["B"]))
+            if self.counts and operation in ("update_item", "get_item") and payload["TableName"] == TABLES.counters:
+                place, count = key_of(payload["Key"]), self.counts[-1]
+                count.asked[place] += bool(ids)
+                if row := row_of(result):
+                    count.shown[place].append(row)
 
     def lies(self, row: Mapping[str, Any]) -> list[str]:
-        """Return the names of the false statements in a decision's row."""
+        """Return the names of the false statements in a decision's row, by the count that it agrees with best."""
         contents = contents_of(row)
         payment, answer = Transaction.model_validate_json(contents.transaction), json.loads(contents.answer)
-        lost = [u.key.kind.name for u in updates(payment) if (u.key.pk, u.key.sk, u.token) not in self.counted]
-        # A payment is not sent when the shard table cannot be read. The age of its watermarks is then that of now.
-        ages = self.watermarks_ages[payment.transaction_id] or [self._clock.seconds - self.watermarks_read]
-        without = {
-            "state": bool(lost) or payment.transaction_id not in self.read,
-            "profile": min(ages) == math.inf,
-            "model": answer["model"]["version"] not in (MODEL, None),
-        }
-        if min(ages) < math.inf and max(ages) > WATERMARKS_SUFFICE_S:
-            del without["profile"]  # whether they suffice depends on the hour and on the copy of the payment
-        found = [name for name, missing in without.items() if missing is not (name in answer["degraded"])]
         said = row["uncounted"]["S"].split() if "uncounted" in row else []
-        scored_blindly = without["state"] and answer["score"] is not None
-        return found + ["uncounted"] * (sorted(said) != sorted(lost)) + ["score"] * scored_blindly
+        # A payment is not sent when the keys cannot be read. The age of its watermarks is then that of now.
+        unsent = Count({}, self._clock.seconds - self.watermarks_read, Counter(), {})
+        counts = [count for count in self.counts if payment.transaction_id in count.answered] or [unsent]
+        return min((list(self._lies(payment, answer, said, count)) for count in counts), key=len)
+
+    def _lies(self, payment: Transaction, answer: Mapping[str, Any], said: list[str], count: Count) -> Iterator[str]:
+        updates = layout.updates(payment, self._keys)
+        fates = {update.key.kind.name: count.lost(update) for update in updates}
+        lost = {kind for kind, fate in fates.items() if fate or (fate is None and kind in said)}
+        degraded, blind = set(answer["degraded"]), "state" in answer["degraded"]
+        if sorted(said) != sorted(lost):
+            yield "uncounted"
+        must_be_blind = not count.answered.get(payment.transaction_id, False) or not lost <= SOMEWHERE
+        if must_be_blind > blind or blind > (must_be_blind or not lost <= EVERYWHERE):
+            yield "state"
+        if {each for each in degraded if each.startswith("counter:")} != {
+            f"counter:{kind}" for kind in lost if not blind
+        }:
+            yield "counter"
+        unread = count.watermarks_age == math.inf
+        # In between, the hour and the copy of the payment say whether they suffice.
+        if (unread or count.watermarks_age <= WATERMARKS_SUFFICE_S) and unread is not ("profile" in degraded):
+            yield "profile"
+        if (answer["model"]["version"] not in (MODEL, None)) is not ("model" in degraded):
+            yield "model"
+        if blind and answer["score"] is not None:
+            yield "score"
+        rows = {
+            u.key.kind.name: count.shown.get((u.key.pk, u.key.sk), ()) for u in updates if count.lost(u) is not None
+        }
+        sampled = {kind for kind, seen in rows.items() if seen and level_of(seen[-1])}
+        if not blind and not sampled <= set(answer["estimated"]):
+            yield "estimated"
+
+
+def row_of(result: Result) -> Mapping[str, Any]:
+    """Return the item that a response shows; an empty one if it shows none."""
+    if isinstance(result, ServiceError):
+        return {}
+    if isinstance(result, ConditionFailed):
+        return result.item
+    return result.get("Attributes") or result.get("Item") or {}
 
 
 class Faults:
-    """A `fraud.aws.transport.Transport` to the table and the endpoint, on a network that fails at random."""
+    """A `fraud.aws.transport.Transport` to the table and the endpoint, on a network that fails at random.
 
-    def __init__(self, table: InMemoryDynamoDB, clock: Clock, rng: random.Random, happened: Counter[str]) -> None:
+    landed  tokens of attempts that were counted long after their caller had given them up
+    """
+
+    def __init__(self, table: Ledger, clock: Clock, rng: random.Random, happened: Counter[str], keys: Keys) -> None:
         self.table = table
         self.clock = clock
         self.rng = rng
         self.happened = happened
-        self.truth = Truth(clock)
+        self.truth = Truth(clock, keys)
         self.lies = 0
+        self.landed: set[bytes] = set()
         self._strays: list[Request] = []
         self._away_until = 0.0
         self._stand_in = scorer.embedded()
@@ -219,7 +355,11 @@ class Faults:
         """Let late requests, which the caller has given up, reach the table now, in random order."""
         self.rng.shuffle(self._strays)
         while self._strays:
-            self.table.gather([self._strays.pop()])
+            request = self._strays.pop()
+            values, before = request.payload.get("ExpressionAttributeValues", {}), self.table.net.total()
+            self.table.gather([request])
+            if self.table.net.total() > before:
+                self.landed.add(values[":token"]["B"])
 
     def _may_die(self, when: str) -> None:
         if self.rng.random() < KILLED / 2:
@@ -229,7 +369,7 @@ class Faults:
     def _result(self, request: Request, *, in_time: bool) -> Result:
         if request.operation == "invoke_endpoint":
             return self._of_endpoint(request, in_time=in_time)
-        if request.operation == "put_item":
+        if request.operation == "put_item" and request.payload["TableName"] == TABLES.decisions:
             self._check(request.payload["Item"])
         fate = self._fate() if in_time else "late"
         if fate is None:
@@ -305,91 +445,130 @@ ERRORS: dict[str, ServiceError] = {
 class Function:
     """The processes that decide, one after another. A new process has nothing in memory from the one before."""
 
-    def __init__(self, faults: Faults, clock: Clock) -> None:
+    def __init__(self, faults: Faults, clock: Clock, keys: Keys) -> None:
         self._faults = faults
         self._clock = clock
+        self._keys = keys
         self._book = assembly.rule_book()
         self._embedded = scorer.embedded()
         self.start()
 
     def call(self) -> Evaluator:
         """Return the evaluator, for one call."""
-        self._faults.truth.begin()
+        self._faults.truth.counts.clear()
         return self.evaluator
 
     def start(self) -> None:
-        self._faults.truth = Truth(self._clock)
-        store = declared_store(self._faults, TABLES, 400, self._clock.now)
+        self._faults.truth = Truth(self._clock, self._keys)
+        store = declared_store(self._faults, TABLES, 400, self._clock.now, exact=self._book.exact)
         endpoint = scorer.Endpoint(self._faults, "fraud-model", self._embedded, self._clock.monotonic)
         clock = self._clock
         self.evaluator = Evaluator(store, endpoint, self._book, clock.now, DEADLINE_S, clock.monotonic)
 
 
 class Delivery(NamedTuple):
-    """A delivery of a payment to a door. Deliveries sort by time, then by number."""
+    """A delivery of a payment to a door. Deliveries sort by time, then by number.
+
+    restamped  the customer sends it with a fresh time: another body under the same id
+    """
 
     at: datetime
     number: int
     payment: Transaction
     in_batch: bool
+    restamped: bool = False
 
 
 class App:
-    """The payment app: it retries every payment that was not decided, for any reason, and remembers every answer."""
+    """The payment app: it retries every payment that was not decided, for any reason, and remembers every answer.
 
-    def __init__(self, function: Function, clock: Clock, happened: Counter[str]) -> None:
+    bodies    every body that was sent, by its id and its identity
+    forsaken  bodies that came no more after their process was killed
+    """
+
+    def __init__(self, function: Function, clock: Clock, rng: random.Random, happened: Counter[str]) -> None:
         self._function = function
         self._clock = clock
+        self._rng = rng
         self._happened = happened
         self.answers: dict[str, set[bytes]] = defaultdict(set)
+        self.refused: dict[str, set[bytes]] = defaultdict(set)
+        self.bodies: dict[str, dict[bytes, Transaction]] = defaultdict(dict)
+        self.forsaken: list[Transaction] = []
         self.tries = self.undecided = self.unhandled = self.overdue = self.lies = 0
         self.longest_s = 0.0
 
-    def pay(self, payment: Transaction) -> None:
-        """Send a payment to the API until there is an answer."""
-        while (evaluation := self._try(payment)) is None:
+    def pay(self, delivery: Delivery) -> None:
+        """Send a payment to the API until there is an answer. A restamped one gets another time after a crash."""
+        body = self.body_of(delivery)
+        while (answer := self._try(body)) is not True:
             self._clock.seconds += 1
-        self.answers[payment.transaction_id].add(evaluation.answer)
+            if delivery.restamped and answer is None:
+                self.forsaken.append(body)
+                body = self.body_of(delivery)
 
-    def _try(self, payment: Transaction) -> Evaluation | None:
+    def body_of(self, delivery: Delivery) -> Transaction:
+        """Return the body that is sent now."""
+        body = delivery.payment
+        if delivery.restamped:
+            body = Transaction(**body.model_dump() | {"occurred_at": self._clock.now()})
+        self.bodies[body.transaction_id][body.identity] = body
+        return body
+
+    def _try(self, body: Transaction) -> bool | None:
+        """Send a payment once. Tell whether there is an answer; None if the process was killed."""
         self.tries += 1
         started = self._clock.seconds
         try:
-            return self._function.call().evaluate(payment)
+            self._told(body, self._function.call().evaluate(body))
         except KilledError:
             self._function.start()
+            return None
+        except ConflictingBodyError as error:
+            self._told(body, error)
         except UndecidedError as error:
             self.undecided += 1
-            self.lies += error.fallback != self._function.evaluator.fallback(payment)
+            self.lies += error.fallback != self._function.evaluator.fallback(body)
+            return False
         except Exception as error:  # noqa: BLE001 - any other error is a finding
             self._unexpected(error)
+            return False
         finally:
             took = self._clock.seconds - started
             self.longest_s = max(self.longest_s, took)
             self.overdue += took > DEADLINE_S + 1e-9
-        return None
+        return True
 
     def stream(self, payments: Sequence[Transaction]) -> None:
         """Send a batch as the stream does: again from the first failed payment on, until all are decided."""
         while payments:
             self.tries += 1
+            until = self._clock.seconds + self._rng.uniform(0, HURRY_S) if self._rng.random() < HURRIED else None
             try:
-                results = self._function.call().evaluate_all(payments)
+                results = self._function.call().evaluate_all(payments, until)
             except KilledError:
                 self._function.start()
                 continue
             except Exception as error:  # noqa: BLE001 - any other error is a finding
                 self._unexpected(error)
                 continue
-            failed = [n for n, result in enumerate(results) if isinstance(result, FraudError)]
-            for payment, result in zip(payments, results, strict=True):
-                if isinstance(result, Evaluation):
-                    self.answers[payment.transaction_id].add(result.answer)
-                elif not isinstance(result, ServiceError):
-                    self._unexpected(result)
+            failed = [n for n, result in enumerate(results) if isinstance(result, ServiceError)]
+            for body, result in zip(payments, results, strict=True):
+                if not isinstance(result, ServiceError):
+                    self._told(body, result)
             self._happened["batches that began again"] += bool(failed)
+            self._happened["batches that ran out of time"] += any(str(results[n]) == "OutOfTime" for n in failed)
             payments = payments[failed[0] :] if failed else ()
             self._clock.seconds += 1
+
+    def _told(self, body: Transaction, result: Evaluation | FraudError) -> None:
+        """Keep what the app is told of a body: its decision, or that another body was decided under its id."""
+        if isinstance(result, Evaluation):
+            self.answers[body.transaction_id].add(result.answer)
+        elif isinstance(result, ConflictingBodyError) and [fault.field for fault in result.faults] == ["occurred_at"]:
+            self.refused[body.transaction_id].add(body.identity)
+        else:
+            self._unexpected(result)
 
     def _unexpected(self, error: Exception) -> None:
         self.unhandled += 1
@@ -450,116 +629,245 @@ class Repairs:
 def deliveries(payments: Sequence[Transaction], rng: random.Random) -> list[Delivery]:
     """Return the deliveries, sorted: each payment to one of the doors, and again REDELIVERED times.
 
-    A redelivery comes at once, up to two hours later, or when the payment is too old to be counted.
+    A redelivery comes at once, up to two hours later, or when the payment is too old to be counted. It comes by either
+    door: the app tries again, or another producer sends a record. A restamped one comes up to two hours later.
     """
     found: list[Delivery] = []
-    for payment in payments:
-        in_batch = rng.random() < IN_BATCHES
-        at = payment.occurred_at + timedelta(seconds=rng.uniform(0, 2))
-        found.append(Delivery(at, len(found), payment, in_batch))
+    for body in payments:
+        at = body.occurred_at + timedelta(seconds=rng.uniform(0, 2))
+        found.append(Delivery(at, len(found), body, rng.random() < IN_BATCHES))
         for _ in range(REDELIVERED):
             delay = rng.choice((timedelta(), timedelta(seconds=rng.uniform(0, 7200))))
             if rng.random() < 0.1:
                 delay = TOO_LATE + timedelta(seconds=rng.uniform(0, 3600))
-            # By either door, independent of the first: the app tries again, or another producer sends a record.
-            found.append(Delivery(at + delay, len(found), payment, rng.random() < IN_BATCHES))
+            found.append(Delivery(at + delay, len(found), body, rng.random() < IN_BATCHES))
+        if rng.random() < RESTAMPED:
+            delay = timedelta(seconds=rng.choice((0, rng.uniform(0, 7200))))
+            found.append(Delivery(at + delay, len(found), body, rng.random() < IN_BATCHES, restamped=True))
     heapq.heapify(found)
     return [heapq.heappop(found) for _ in range(len(found))]
 
 
-def wrong_items(table: InMemoryDynamoDB, payments: Sequence[Transaction]) -> int:
-    """Return the number of items that differ from those of every payment counted once."""
-    expected: dict[Key, Item] = defaultdict(Item)
-    for payment in payments:
-        for update in updates(payment):
-            assert expected[update.key].apply(update)
-    found = {key: _plain(item_of(item)) for key, item in table.tables[TABLES.counters].items()}
-    wanted: dict[tuple[str, ...], object] = {(key.pk, key.sk): _plain(item) for key, item in expected.items()}
-    return sum(found.get(key) != wanted.get(key) for key in found.keys() | wanted.keys())
+class World:
+    """A table with everything around it: payments, faults, doors, repairs. All chance comes from `seed`."""
 
+    def __init__(self, payments: Sequence[Transaction], seed: int, keys: Keys) -> None:
+        self.keys = keys
+        self.rng, self.clock, self.happened = random.Random(seed), Clock(), Counter[str]()
+        self.table = Ledger(keys)
+        self.faults, self.mending = (Faults(self.table, self.clock, self.rng, self.happened, keys) for _ in range(2))
+        self.app = App(Function(self.faults, self.clock, keys), self.clock, self.rng, self.happened)
+        self.repairs = Repairs(self.mending, self.clock)
+        self._payments = payments
 
-def _plain(item: Item) -> tuple[object, ...]:
-    """Return an item without its tokens, which a store does not read."""
-    return item.buckets, item.slots, item.devices
-
-
-def wrong_values(table: InMemoryDynamoDB, payments: Sequence[Transaction], clock: Clock) -> int:
-    """Return the number of counters that differ from the oracle's.
-
-    They are measured for one further payment by each of the last 200 payers.
-    """
-    oracle, store = Attempts(folded=True), declared_store(table, TABLES, 400, clock.now)
-    for payment in payments:
-        assert oracle.accept(payment)
-    wrong = 0
-    for n, payment in enumerate(payments[-200:]):
-        probe = Transaction(**payment.model_dump() | {"transaction_id": f"probe-{n}", "occurred_at": clock.now()})
-        assert oracle.accept(probe)
-        values, expected = measure(probe, counted(store, probe).state), oracle.measure(probe)
-        wrong += sum(values[name] != expected[name] for name in expected)
-    return wrong
-
-
-def play(due: Sequence[Delivery], app: App, repairs: Repairs, clock: Clock, rng: random.Random) -> None:
-    """Deliver all payments in order. The fold ticks every quarter of an hour; repairs run at random times."""
-    batch: list[Transaction] = []
-    next_fold, sent_at = START, START
-    for delivery in due:
-        clock.reach(delivery.at)
-        if clock.now() - sent_at > BATCH_WAITS:
-            app.stream(batch)
-            batch, sent_at = [], clock.now()
-        if clock.now() >= next_fold:
-            repairs.fold()
-            next_fold = clock.now() + timedelta(minutes=15)
-        if not delivery.in_batch:
-            app.pay(delivery.payment)
-        else:
-            batch.append(delivery.payment)
-            # A batch waits while payments overtake it by API, and holds some of them twice.
-            if len(batch) >= rng.randrange(1, LARGEST_BATCH):
+    def play(self) -> None:
+        """Deliver all payments in order. The fold ticks every quarter of an hour; repairs run at random times."""
+        rng, clock, app = self.rng, self.clock, self.app
+        batch: list[Transaction] = []
+        next_fold, sent_at = START, START
+        for delivery in deliveries(self._payments, rng):
+            clock.reach(delivery.at)
+            if clock.now() - sent_at > BATCH_WAITS:
                 app.stream(batch)
                 batch, sent_at = [], clock.now()
-        if rng.random() < 0.05:
-            repairs.read()
-    app.stream(batch)
+            if clock.now() >= next_fold:
+                self.repairs.fold()
+                next_fold = clock.now() + timedelta(minutes=15)
+            if not delivery.in_batch:
+                app.pay(delivery)
+            else:
+                batch.append(app.body_of(delivery))
+                # A batch waits while payments overtake it by API, and holds some of them twice.
+                if len(batch) >= rng.randrange(1, LARGEST_BATCH):
+                    app.stream(batch)
+                    batch, sent_at = [], clock.now()
+            if rng.random() < 0.05:
+                self.repairs.read()
+        app.stream(batch)
+        self.faults.land()
+        self.repairs.drain()
+        self.mending.land()
 
 
-def run(payments: int, seed: int = 1) -> Figures:
-    """Play `payments` payments of the simulator and return the figures. All chance comes from `seed`."""
-    rng, clock, happened = random.Random(seed), Clock(), Counter[str]()
-    paid = list(_payments(payments, seed))
-    table = InMemoryDynamoDB()
-    faults = Faults(table, clock, rng, happened)
-    mending = Faults(table, clock, rng, happened)
-    app, repairs = App(Function(faults, clock), clock, happened), Repairs(mending, clock)
+class Items:
+    """The comparison of all items with the decided bodies, each counted once.
+
+    left_over  refused bodies that are still counted somewhere, by the cause
+    sampled    items with a level above 0, by kind
+    collided   items that did not count a body because another one with its token was there
+    uncertain  entities with a sampled item or with a body that is left over
+    wrong      items that are not as they must be
+    """
+
+    def __init__(self, world: World, decided: Sequence[Transaction], refused: Sequence[Transaction]) -> None:
+        self.left_over: Counter[str] = Counter()
+        self.sampled: Counter[str] = Counter()
+        self.uncertain: set[tuple[str, str]] = set()
+        self.collided = self.wrong = 0
+        self._ledger = world.table
+        self._forsaken = {update.token for body in world.app.forsaken for update in layout.updates(body, world.keys)}
+        self._landed = world.faults.landed | world.mending.landed
+        self._left: set[bytes] = set()
+        self._decided, self._refused = by_place(decided, world.keys), by_place(refused, world.keys)
+        rows = self._ledger.tables[TABLES.counters]
+        for place in sorted(rows.keys() | self._decided.keys()):
+            item = item_of(rows.get(place, {}))
+            self.wrong += not (self._is_sampled(place, item) if item.level else self._is_exact(place, item))
+
+    def _is_exact(self, place: Place, item: Item) -> bool:
+        """Tell whether an item of level 0 has counted each of its attempts once, and nothing else."""
+        wanted, seen = Item(), Item()
+        for update in self._decided[place]:
+            self.collided += not wanted.apply(update)
+        for update in self._refused[place]:
+            seen.add(update, 0)
+            if self._ledger.net[place, update.token] and self._excused(update, item):
+                wanted.apply(update)
+        slots = {hour: wanted.slots.get(hour, 0) | bits for hour, bits in seen.slots.items()}
+        return (
+            (item.buckets, item.devices) == (wanted.buckets, wanted.devices)
+            and within(wanted.slots, item.slots)
+            and within(item.slots, wanted.slots | slots)
+        )
+
+    def _is_sampled(self, place: Place, item: Item) -> bool:
+        """Tell whether each attempt is counted with one weight or has left the sample, and the item is their sum."""
+        updates = [*self._decided[place], *self._refused[place]]
+        ledger, kind = self._ledger, updates[0].key.kind
+        self.sampled[kind.name] += 1
+        self.uncertain.add((kind.name, updates[0].key.entity))
+        sound = sum(item.buckets["h"].values()) == sum(ledger.added[place, update.token] for update in updates)
+        for update in self._decided[place]:
+            weights = {update.value * update.weight(level) for level in range(item.level + 1)}
+            is_counted, added = ledger.net[place, update.token], ledger.added[place, update.token]
+            sound &= added in weights if is_counted else not added and update.leave < item.level
+        for update in self._refused[place]:
+            sound &= not ledger.net[place, update.token] or self._excused(update, item)
+        return sound
+
+    def _excused(self, update: Update, item: Item) -> bool:
+        """Tell whether there is a cause for which a refused attempt is left over; count each body once."""
+        if update.token in self._forsaken:
+            cause = "killed, and never sent again"
+        elif update.token in self._landed:
+            cause = "counted again by a late request"
+        elif update.leave < item.level:
+            cause = "token removed by a raise"
+        elif item.level:
+            cause = "weight of an earlier try not known"
+        else:
+            return False
+        self.left_over[cause] += update.token not in self._left
+        self._left.add(update.token)
+        self.uncertain.add((update.key.kind.name, update.key.entity))
+        return True
+
+
+def by_place(bodies: Iterable[Transaction], keys: Keys) -> dict[Place, list[Update]]:
+    """Return the updates of bodies by the item that they change."""
+    found: dict[Place, list[Update]] = defaultdict(list)
+    for body in bodies:
+        for update in layout.updates(body, keys):
+            found[update.key.pk, update.key.sk].append(update)
+    return found
+
+
+def within(some: Mapping[int, int], others: Mapping[int, int]) -> bool:
+    """Tell whether bitmaps by hour have no slot that others lack.
+
+    >>> within({9: 0b001}, {9: 0b011}), within({9: 0b100}, {9: 0b011})
+    (True, False)
+    """
+    return not any(bits & ~others.get(hour, 0) for hour, bits in some.items())
+
+
+def entities(body: Transaction) -> dict[str, tuple[str, str]]:
+    """Return the name of each kind that a payment counts in, with the entity, by the kind's name."""
+    return {kind.name: (kind.name, entity) for kind, entity, _ in layout.sides(body)}
+
+
+def compare(
+    world: World, decided: Sequence[Transaction], refused: Iterable[Transaction], items: Items
+) -> tuple[int, int]:
+    """Return how many counters were compared with the oracle's, and how many of them differ.
+
+    They are measured for one further payment by each of the last 200 payers. Counters of sampled items are estimates.
+    Slots of refused bodies stay, and slots of other keys than the declared ones differ.
+    """
+    oracle, store = Attempts(folded=True), declared_store(world.table, TABLES, 400, world.clock.now)
+    slotted = {entity for body in refused for entity in entities(body).values()}
+    for body in decided:
+        assert oracle.accept(body)
+    compared = wrong = 0
+    for n, body in enumerate(decided[-200:]):
+        probe = Transaction(**body.model_dump() | {"transaction_id": f"probe-{n}", "occurred_at": world.clock.now()})
+        assert oracle.accept(probe)
+        values, expected = measure(probe, counted(store, probe).state), oracle.measure(probe)
+        taking_part = entities(probe)
+        for name in expected:
+            entity = taking_part.get(kind_of(name) or "")
+            by_slots = name in KEYED and (world.keys != DECLARED or entity in slotted)
+            if entity not in items.uncertain and not by_slots:
+                compared += 1
+                wrong += values[name] != expected[name]
+    return compared, wrong
+
+
+def run(payments: int, seed: int = 1, keys: Keys = DECLARED) -> Figures:
+    """Play `payments` payments of the simulator, and those of busy receivers. Return the figures."""
+    paid = sorted([*_payments(payments, seed), *busy(seed), *TWINS], key=lambda each: each.occurred_at)
+    world = World(paid, seed, keys)
     with contextlib.redirect_stdout(io.StringIO()):  # drop the log: it has a line for each failure of the endpoint
-        play(deliveries(paid, rng), app, repairs, clock, rng)
-    faults.land()
-    repairs.drain()
-    mending.land()
-    rows = table.tables[TABLES.decisions]
-    degraded: Counter[str] = Counter()
+        world.play()
+    app, rows = world.app, world.table.tables[TABLES.decisions]
+    decided, degraded = [], Counter[str]()
     for (transaction_id,), row in rows.items():
-        answer = contents_of(row).answer
-        app.answers[transaction_id].add(answer)
-        degraded.update(json.loads(answer)["degraded"])
+        contents = contents_of(row)
+        app.answers[transaction_id].add(contents.answer)
+        degraded.update(json.loads(contents.answer)["degraded"])
+        decided.append(Transaction.model_validate_json(contents.transaction))
     assert len(rows) == len(paid)
+    stored = {body.identity for body in decided}
+    refused = [body for of_id in app.bodies.values() for identity, body in of_id.items() if identity not in stored]
+    falsely = sum(len(stored & told) for told in app.refused.values())
+    items = Items(world, decided, refused)
+    compared, wrong = compare(world, [body for body in decided if body != TWINS[1]], refused, items)
     return Figures(
         payments=len(paid),
         tries=app.tries,
         undecided=app.undecided,
         degraded=degraded,
-        repaired=repairs.repaired,
-        wrong_items=wrong_items(table, paid),
-        wrong_values=wrong_values(table, paid, clock),
-        ambiguous=sum(len(answers) != 1 for answers in app.answers.values()),
+        repaired=world.repairs.repaired,
+        conflicts=sum(map(len, app.refused.values())),
+        left_over=items.left_over,
+        sampled=items.sampled,
+        collided=items.collided,
+        compared=compared,
+        wrong_items=items.wrong + world.table.twice,
+        wrong_values=wrong,
+        ambiguous=sum(len(answers) != 1 for answers in app.answers.values()) + falsely,
         unhandled=app.unhandled,
         overdue=app.overdue,
-        lies=app.lies + faults.lies,
+        lies=app.lies + world.faults.lies,
         longest_s=app.longest_s,
-        happened=happened,
+        happened=world.happened | {"raises": world.table.raised},
     )
+
+
+def busy(seed: int) -> Iterator[Transaction]:
+    """Yield the payments of receivers and of a device that are so busy that their items are sampled."""
+    rng = random.Random(f"busy {seed}")
+    for n in range(BUSY):
+        at = START + timedelta(hours=4, seconds=20 * n / BUSY - 10)
+        yield _crowd(rng, f"kiosk-{n}", at, type="merchant", payee_id="busy-shop", device_id="kiosk")
+    for n in range(BUSY // 2):
+        at = START + timedelta(hours=5, seconds=600 * 2 * n / BUSY)
+        yield _crowd(rng, f"fan-{n}", at, payee_id="busy-payee", device_id=f"phone-{n % 150}")
+
+
+def _crowd(rng: random.Random, number: str, at: datetime, **fields: str) -> Transaction:
+    payer, amount = f"crowd-{rng.randrange(150)}", int(rng.lognormvariate(8, 2)) + 1
+    return payment(transaction_id=number, payer_id=payer, amount=amount, occurred_at=at, **fields)
 
 
 def _payments(number: int, seed: int) -> Iterator[Transaction]:
@@ -568,35 +876,333 @@ def _payments(number: int, seed: int) -> Iterator[Transaction]:
     return (Transaction.model_validate(each.transaction) for each in islice(simulated, number))
 
 
+# --- one key throttled, and one batch out of time ---------------------------------------------------------------------
+
+FLOODED = ("payee", "device", "merchant", "instrument")
+"""Kinds of the flooded key. A payer's own key is no other's to flood, and nothing is decided without its counters."""
+
+FLOOD_A_SECOND, UNITS_A_SECOND, STEPS_A_SECOND = 120, 30, 4
+"""Payments of the flood, and units that the key may write: DynamoDB's limit is 1,000, and floods are larger, too."""
+
+KNOWN = 40
+"""Payers who have paid by the flooded key before."""
+
+FLOODED_PAYMENTS = 1_000
+FLOOD = START + timedelta(days=4, hours=9)
+FLOOD_S = 20
+
+
+class Throttled:
+    """A `fraud.aws.transport.Transport` to a table in memory. It refuses writes of one partition key above a limit.
+
+    limit  units a second; reads pass always
+    """
+
+    def __init__(self, pk: str, limit: float) -> None:
+        self.table = Ledger(DECLARED)
+        self.now = START
+        self.limit = limit
+        self.refused = 0
+        self._pk = pk
+        self._second, self._units = START, 0.0
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        del until  # nothing here takes time
+        return [self._result(request) for request in requests]
+
+    def _result(self, request: Request) -> Result:
+        place = key_of(request.payload.get("Key", {}))
+        if request.operation != "update_item" or place[0] != self._pk:
+            return self.table.gather([request])[0]
+        if (second := self.now.replace(microsecond=0)) != self._second:
+            self._second, self._units = second, 0.0
+        if self._units >= self.limit:
+            self.refused += 1
+            return ERRORS["throttled"]
+        rows = self.table.tables[request.payload["TableName"]]
+        before = size_of(rows.get(place, {}))
+        (result,) = self.table.gather([request])
+        self._units += write_units(before, size_of(rows.get(place, {})))
+        return result
+
+
+class Side:
+    """One of two worlds with the same payments: one whose key is throttled, and one whose key is not."""
+
+    def __init__(self, pk: str, limit: float) -> None:
+        self.transport = Throttled(pk, limit)
+        book = assembly.rule_book()
+        self._store = declared_store(self.transport, TABLES, 400, self.clock, exact=book.exact)
+        self._evaluator = Evaluator(self._store, scorer.embedded(), book, self.clock, 60)
+        self._folding = FoldWorker(self.transport.table, TABLES, self, self.clock)
+        self._repaired = 0
+
+    def clock(self) -> datetime:
+        return self.transport.now
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Drop messages (`fraud.counters.worker.Queue`): no period of the flood is folded."""
+
+    def decide(self, body: Transaction) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._evaluator.evaluate(body).answer)
+        return answer
+
+    def take_in(self, flood: Sequence[Transaction]) -> None:
+        """Decide a batch of the flood, and repair as far as the key lets it: the stream stops at the first failure."""
+        results = self._evaluator.evaluate_all(flood)
+        assert all(isinstance(result, Evaluation) for result in results), results
+        for row in islice([*self.transport.table.tables[TABLES.decisions].values()], self._repaired, None):
+            body = Transaction.model_validate_json(contents_of(row).transaction)
+            kinds = row["uncounted"]["S"].split() if "uncounted" in row else []
+            try:
+                repair(self._store, self._folding, body, kinds, self.clock())
+            except ServiceError:
+                break
+            self._repaired += 1
+
+
+class Flooded(NamedTuple):
+    """The outcomes of payments by a throttled key, compared with those of the same world without the throttle.
+
+    refused  writes that the key refused
+    away     payments that were decided without the counter of the throttled key
+    blind    payments that were decided without any counters
+    milder   (outcome without the throttle, outcome with it) of the payments that the throttle made milder
+    """
+
+    payments: int
+    refused: int
+    away: int
+    blind: int
+    equal: int
+    severer: int
+    milder: Counter[tuple[str, str]]
+
+
+def flood(kind: str, payments: int, seed: int = 1) -> Flooded:
+    """Flood the key of one kind, and decide `payments` payments by it in both worlds."""
+    rng = random.Random(f"{seed} {kind}")
+    sides = [Side(f"{kind}#flooded", limit) for limit in (UNITS_A_SECOND, math.inf)]
+    for n in range(4 * KNOWN):
+        at = FLOOD - timedelta(days=3 - n // KNOWN, minutes=n % KNOWN)
+        for side in sides:
+            side.transport.now = at
+            side.decide(_by_flooded(kind, f"known-{n}", f"known-{n % KNOWN}", at, rng.randrange(500, 3_000)))
+    steps, found = FLOOD_S * STEPS_A_SECOND, []
+    for step in range(steps):
+        at = FLOOD + timedelta(seconds=step / STEPS_A_SECOND)
+        size = FLOOD_A_SECOND // STEPS_A_SECOND
+        # Large attempts stay longest in a sample; they need not succeed to take the key's units.
+        names = [f"flood-{step}-{n}" for n in range(size)]
+        batch = [_by_flooded(kind, name, name, at, rng.choice((1, 300_000))) for name in names]
+        asked = [
+            _by_flooded(kind, f"asked-{n}", rng.choice((f"known-{n % KNOWN}", f"new-{n}")), at, _amount(rng))
+            for n in range(payments * step // steps, payments * (step + 1) // steps)
+        ]
+        for side in sides:
+            side.transport.now = at
+            side.take_in(batch)
+        found += [[side.decide(body) for side in sides] for body in asked]
+    outcomes = [tuple(Outcome(answer["outcome"]) for answer in both) for both in found]
+    worse = Counter((free, throttled) for throttled, free in outcomes if throttled.severity() < free.severity())
+    return Flooded(
+        payments=len(found),
+        refused=sides[0].transport.refused,
+        away=sum(f"counter:{kind}" in throttled["degraded"] for throttled, _ in found),
+        blind=sum("state" in throttled["degraded"] for throttled, _ in found),
+        equal=sum(throttled is free for throttled, free in outcomes),
+        severer=sum(throttled.severity() > free.severity() for throttled, free in outcomes),
+        milder=Counter({(free.value, throttled.value): n for (free, throttled), n in worse.items()}),
+    )
+
+
+def _amount(rng: random.Random) -> int:
+    return min(int(rng.lognormvariate(9, 2)) + 1, 2_000_000)
+
+
+def _by_flooded(kind: str, number: str, payer: str, at: datetime, amount: int) -> Transaction:
+    """Return a payment by the flooded key of a kind."""
+    sides: dict[str, dict[str, Any]] = {
+        "payee": {"type": "p2p", "payee_id": "flooded"},
+        "merchant": {"type": "merchant", "payee_id": "flooded"},
+        "device": {"type": "p2p", "payee_id": f"friend-of-{payer}", "device_id": "flooded"},
+        "instrument": {"type": "top_up", "payee_id": None, "instrument_id": "flooded"},
+    }
+    fields = {"device_id": f"device-of-{payer}"} | sides[kind]
+    return payment(transaction_id=f"{kind}-{number}", payer_id=payer, amount=amount, occurred_at=at, **fields)
+
+
+CALL_S, FUNCTION_S, COUNTING_SHARE = 0.6, 60, 0.4
+"""Seconds of a slow call, and the time of the stream's function with the share of it for counting, as it has them."""
+
+
+class Slow:
+    """A `fraud.aws.transport.Transport` to a table in memory. Every call takes CALL_S."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.table = Ledger(DECLARED)
+        self._clock = clock
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        self._clock.seconds += CALL_S
+        if until is not None and self._clock.seconds > until:
+            return [UnavailableError("DeadlineExceeded")] * len(requests)
+        return self.table.gather(requests)
+
+
+class Late(NamedTuple):
+    """The deliveries of a batch that takes longer than its function may.
+
+    calls       number of payments that each call decided
+    longest_s   seconds of the longest call
+    misreported calls whose first reported payment was not the first that had no decision
+    wrong       attempts that an item did not count once
+    """
+
+    calls: Sequence[int]
+    longest_s: float
+    misreported: int
+    wrong: int
+
+
+def timeout_amid_batch(payments: int = 100) -> Late:
+    """Deliver payments of one payer in one batch, again from the first reported one on, until all are decided."""
+    clock = Clock()
+    slow = Slow(clock)
+    evaluator = Evaluator(
+        declared_store(slow, TABLES, 400, clock.now),
+        scorer.embedded(),
+        assembly.rule_book(),
+        clock.now,
+        60,
+        clock.monotonic,
+    )
+    batch = [
+        payment(transaction_id=f"t-{n}", payee_id=f"friend-{n}", occurred_at=START + timedelta(seconds=n))
+        for n in range(payments)
+    ]
+    rows, left = slow.table.tables[TABLES.decisions], batch
+    calls: list[int] = []
+    longest_s = misreported = 0
+    while left:
+        began, before = clock.seconds, len(rows)
+        results = evaluator.evaluate_all(left, began + FUNCTION_S * COUNTING_SHARE)
+        longest_s = max(longest_s, clock.seconds - began)
+        calls.append(len(rows) - before)
+        reported = next((n for n, result in enumerate(results) if not isinstance(result, Evaluation)), len(left))
+        undecided = next((n for n, body in enumerate(left) if (body.transaction_id,) not in rows), len(left))
+        misreported += reported != undecided
+        left = left[reported:]
+    counts = slow.table.net
+    wrong = sum(
+        counts[place, update.token] != 1 for place, updates in by_place(batch, DECLARED).items() for update in updates
+    )
+    return Late(calls, longest_s, misreported, slow.table.twice + wrong)
+
+
+# --- two bodies with one token ----------------------------------------------------------------------------------------
+
+
+def _forged(number: int) -> Transaction:
+    return payment(
+        transaction_id=f"chosen-{number}",
+        type="merchant",
+        payer_id="forger",
+        payee_id="forged-shop",
+        device_id="forged-device",
+        occurred_at=START + timedelta(hours=12),
+    )
+
+
+TWINS = (_forged(0), _forged(1))
+"""Two bodies that have one token under the declared keys. Whoever knows the keys finds such ids in two minutes."""
+
+
+class Collision(NamedTuple):
+    """The decisions of TWINS, one after the other.
+
+    recounted  whether each of them says that its attempt had been counted before
+    counts     payments of the payer that each of them saw
+    kept       number of decisions that are stored
+    """
+
+    recounted: tuple[bool, ...]
+    counts: tuple[float, ...]
+    kept: int
+
+
+def collide(keys: Keys) -> Collision:
+    """Decide TWINS under these keys."""
+    table, book, now = Ledger(keys), assembly.rule_book(), TWINS[0].occurred_at
+    store = declared_store(table, TABLES, 400, lambda: now, exact=book.exact)
+    evaluator = Evaluator(store, scorer.embedded(), book, lambda: now, 60)
+    answers = [json.loads(evaluator.evaluate(body).answer) for body in TWINS]
+    rows = table.tables[TABLES.decisions]
+    seen = [dict(zip(NAMES, json.loads(contents_of(row).counters), strict=True)) for row in rows.values()]
+    return Collision(
+        recounted=tuple(answer["recounted"] for answer in answers),
+        counts=tuple(values["payer_count_24h"] for values in seen),
+        kept=len(rows),
+    )
+
+
 def main() -> None:
     """Run at full size and print the figures. The exit status is 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.fault_injection", description=main.__doc__)
     parser.add_argument("--payments", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--random-keys", action="store_true", help="keys that only the store has")
     parser.add_argument("--details", action="store_true", help="how often each fault happened")
     options = parser.parse_args()
-    figures = run(options.payments, options.seed)
-    wrong = (
-        figures.wrong_items,
-        figures.wrong_values,
-        figures.ambiguous,
-        figures.unhandled,
-        figures.overdue,
-        figures.lies,
-    )
+    keys = drawn_keys(f"{options.seed}") if options.random_keys else DECLARED
+    figures = run(options.payments, options.seed, keys)
     shares = ", ".join(f"{share:.1%} {fate}" for fate, share in SHARES.items())
-    lines = [f"requests to DynamoDB: {shares}; each step killed {KILLED:.0%}, the endpoint slow {SLOW:.0%}"]
-    if options.details:
-        lines += [f"{number:>9,} {name}" for name, number in sorted(figures.happened.items())]
-    degraded = ", ".join(f"{number} {part}" for part, number in sorted(figures.degraded.items()))
-    lines.append(
+    print(f"requests to DynamoDB: {shares}; each step killed {KILLED:.0%}, the endpoint slow {SLOW:.0%}")
+    for number, name in sorted((number, name) for name, number in figures.happened.items()) if options.details else ():
+        print(f"{number:>9,} {name}")
+    print(
         f"{figures.payments:,} payments x {1 + REDELIVERED} deliveries in {figures.tries:,} tries, "
-        f"{figures.undecided:,} answered 503; degraded: {degraded}; {figures.repaired} repaired: "
-        "{} items and {} counters wrong, {} payments decided twice, {} errors unhandled, {} answers overdue "
-        "(longest {:.3f} s of {}), {} false flags".format(*wrong[:5], figures.longest_s, DEADLINE_S, wrong[5])
+        f"{figures.undecided:,} answered 503; degraded: {listed(figures.degraded)}; {figures.repaired} repaired: "
+        "{} items and {} of {:,} counters wrong, {} payments decided twice, {} errors unhandled, {} answers overdue "
+        "(longest {:.3f} s of {}), {} false flags".format(
+            *figures.wrong[:2], figures.compared, *figures.wrong[2:5], figures.longest_s, DEADLINE_S, figures.wrong[5]
+        )
     )
-    print("\n".join(lines))
-    sys.exit(any(wrong))
+    print(
+        f"{figures.conflicts:,} other bodies under a decided id refused; left over: {listed(figures.left_over)};"
+        f" sampled items: {listed(figures.sampled)}, {figures.happened['raises']} raises;"
+        f" {figures.collided} items without the second of two bodies with one token;"
+        f" {figures.happened['batches that ran out of time']} batches ran out of time",
+        flush=True,
+    )
+    late = timeout_amid_batch()
+    print(
+        f"{sum(late.calls)} payments of one payer at {CALL_S} s a call: decided {' + '.join(map(str, late.calls))},"
+        f" the longest call took {late.longest_s:.1f} s of {FUNCTION_S}; {late.misreported} calls reported another"
+        f" payment than the first undecided, {late.wrong} attempts not counted once",
+        flush=True,
+    )
+    milder = 0
+    for kind in FLOODED:
+        flooded = flood(kind, FLOODED_PAYMENTS // len(FLOODED), options.seed)
+        changes = {f"{free} to {throttled}": number for (free, throttled), number in flooded.milder.items()}
+        milder += flooded.milder.total()
+        print(
+            f"{kind} flooded, {flooded.refused:,} writes refused: {flooded.payments} payments, {flooded.away} without"
+            f" its counter, {flooded.blind} blind; {flooded.equal} equal, {flooded.severer} more severe,"
+            f" {flooded.milder.total()} milder ({listed(changes)})",
+            flush=True,
+        )
+    sys.exit(any((*figures.wrong, late.misreported, late.wrong, milder)))
+
+
+def listed(numbers: Mapping[str, int]) -> str:
+    """Return numbers with their names.
+
+    >>> listed({"late": 2, "killed": 1}), listed({})
+    ('1 killed, 2 late', 'none')
+    """
+    return ", ".join(f"{number} {name}" for name, number in sorted(numbers.items())) or "none"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Counters that nobody can forge, and whose estimates are unbiased: interleavings of single requests, and hot receivers.
+"""Counters that nobody can forge, and estimates without bias: forgeries, interleavings and hot receivers.
 
 Three parts. *Forgeries* that worked on unkeyed hashes are tried again. *Interleavings* play deliveries of payments,
 duplicates, crashes, repairs and raises against a table in memory. Every request and every response is an event of its
@@ -15,17 +15,16 @@ import statistics
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from functools import cache, partial
+from datetime import timedelta
+from functools import cache
 from itertools import count, islice
 from typing import Any, NamedTuple
 
-from fraud.aws.dynamodb import typed_key
 from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters import layout, sampling
 from fraud.counters.codec import item_of, taking_back, upkeep_update
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.keys import DECLARED, MAC_BYTES, Keys
+from fraud.counters.keys import MAC_BYTES, Keys
 from fraud.counters.layout import (
     CLOSED,
     DAY,
@@ -46,7 +45,7 @@ from fraud.counters.layout import (
     leave_of,
     unpacked,
 )
-from fraud.counters.sampling import FINE_OF_HOUR, NewSlot, Raise, Upkeep
+from fraud.counters.sampling import FINE_OF_HOUR, Raise, Upkeep
 from fraud.counters.store import STEPS, Attempt, Levels
 from fraud.counters.windows import measure
 from fraud.errors import ServiceError, UnavailableError
@@ -77,9 +76,9 @@ class Forgeries(NamedTuple):
     sketch_range    the least and the largest of these
     twins_before    payments counted of two whose tokens are equal
     twins           payments counted of the same two by another key
-    shared_prefix   pairs of bodies with equal first 3 bytes of their tokens under one key; and how many of them have
-                    that under another key
-    unkeyed         tokens, of 1,000 bodies, that share 2 bytes with the unkeyed hash
+    shared_prefix   pairs of bodies whose tokens have the same first 3 bytes under one key, and those of the pairs that
+                    have it under another key
+    unkeyed         tokens, of 1,000 bodies, whose first 3 bytes an unkeyed hash or a similar body has
     over_midnight   payments counted of those that come before, at and after a rotation, and again afterwards
     """
 
@@ -134,14 +133,12 @@ def counted_by(keys: layout.Keyed, payments: Iterable[Transaction]) -> dict[str,
     return values
 
 
-def forgeries() -> Forgeries:
-    """Try the forgeries again."""
+def forgeries(keys_tried: int = KEYS_TRIED) -> Forgeries:
+    """Try the forgeries again, the sketch by so many keys."""
     ids = islice((f"p-{n}" for n in count() if unkeyed_slot(f"p-{n}") < SLOTS_SHARED), FORGED_IDS)
     forged = [payment(transaction_id=f"t-{n}", payer_id=payer) for n, payer in enumerate(ids)]
-    shown = [
-        counted_by(drawn_keys(f"sketch {seed}"), forged)["payee_distinct_24h"] for seed in range(KEYS_TRIED)
-    ]
-    twins = [payment(transaction_id="t-1"), payment(transaction_id="t-2", amount=900_000)]
+    shown = [counted_by(drawn_keys(f"sketch {seed}"), forged)["payee_distinct_24h"] for seed in range(keys_tried)]
+    twins = [payment(transaction_id="t-1"), payment(transaction_id="t-2", amount=1_300)]
     return Forgeries(
         sketch_before=counted_by(Unkeyed(), forged)["payee_distinct_24h"],
         sketch=statistics.fmean(shown),
@@ -155,7 +152,7 @@ def forgeries() -> Forgeries:
 
 
 def _shared_prefixes(keys: Keys, others: Keys, bodies: int = 20_000, length: int = 3) -> tuple[int, int]:
-    """Find bodies whose tokens begin alike under `keys`; return their pairs, and how many begin alike under `others`."""
+    """Find pairs of bodies whose tokens begin alike under `keys`; return their number, and that under `others`."""
     met: dict[bytes, bytes] = {}
     pairs = []
     for n in range(bodies):
@@ -167,7 +164,7 @@ def _shared_prefixes(keys: Keys, others: Keys, bodies: int = 20_000, length: int
     return len(pairs), sum(others.mac(one, 0)[:length] == others.mac(two, 0)[:length] for one, two in pairs)
 
 
-def _alike_unkeyed(keys: Keys, bodies: int = 1_000, length: int = 2) -> int:
+def _alike_unkeyed(keys: Keys, bodies: int = 1_000, length: int = 3) -> int:
     """Count tokens that begin as the body's identity, its unkeyed BLAKE2b, or the token of a body one byte away."""
     alike = 0
     for n in range(bodies):
@@ -210,7 +207,7 @@ def _over_midnight() -> tuple[int, int]:
 
 LOST, UNACKNOWLEDGED, LATE, KILLED = 0.03, 0.03, 0.03, 0.03
 """Shares of requests: not carried out; carried out, but without a response; carried out when the caller has given up;
-and those during which the process is killed, so that another environment gets the same body again.
+and those during which the process is killed, so that a new environment starts and the same body comes again.
 """
 
 STALE = 0.3
@@ -219,11 +216,11 @@ STALE = 0.3
 DUPLICATES, CONFLICTS = 0.25, 0.1
 """Shares of bodies that are delivered twice, and of bodies whose id turns out to be decided with another body."""
 
+CAPS = 6, 24
+"""Range of the number of tokens above which an item's level rises, or above which it closes."""
+
 RISING, MOST_RISEN = 0.02, 2
 """Probability that a payment raises an item without need, and the level that such raises do not pass."""
-
-PAYMENTS = 16
-"""Payments of each of the two periods of an interleaving."""
 
 PAYERS = 12
 
@@ -237,42 +234,48 @@ def presumed(levels: Levels, update: Update) -> Attempt:
     return Attempt(update, levels.presumed(update.key))
 
 
-class Kinds(NamedTuple):
-    """What an interleaving is about.
+class Case(NamedTuple):
+    """What an interleaving plays.
 
+    payments  bodies of each of its two periods
+    hints     the highest level that environments presume of new items
     exact     the kind is never sampled: its items close
-    restored  environments remember higher levels than the items have, as after the table was restored from a backup
+    restored  environments remember levels that the items do not have, as after the table was restored from a backup
     """
 
     kind: Kind
+    payments: int = 16
+    hints: int = 2
     exact: bool = False
     restored: bool = False
-    payments: int = PAYMENTS
 
     @property
     def estimates(self) -> bool:
-        """Whether its counters are estimates without bias. A closed item counts no more.
+        """Whether its counts have no bias. A closed item counts no more.
 
-        A restored item is begun at a level that only some environments remember, so its first attempts may count twice
-        as likely.
+        A restored item begins at a level that only some environments remember, after a look.
         """
         return not (self.exact or self.restored)
 
 
-INTERLEAVED = (
-    Kinds(PAYEE),
-    Kinds(MERCHANT),
-    Kinds(MERCHANT),
-    Kinds(DEVICE),
-    Kinds(PAYER, exact=True),
-    Kinds(PAIR, exact=True),
-    Kinds(MERCHANT, restored=True),
+GROWN = (Case(PAYEE), Case(MERCHANT), Case(DEVICE))
+"""Interleavings of one seed in which levels rise as items grow."""
+
+YOUNG = (Case(MERCHANT, payments=2, hints=3),) * 4
+"""Interleavings about the first payments of items, while environments disagree about the level to begin with."""
+
+OTHERS = (
+    Case(PAYER, exact=True),
+    Case(PAIR, exact=True),
+    Case(MERCHANT, payments=8, hints=4, restored=True),
 )
-"""The interleavings of one seed."""
+"""Interleavings of items that close, and of a restored table: at most once, but estimates are out of the question."""
 
 
 class Copy(NamedTuple):
-    """A body that is delivered. `conflicting`: its id is decided with another body, which is found out after counting.
+    """A body that is delivered.
+
+    conflicting  its id is decided with another body, which is found out after counting
     """
 
     update: Update
@@ -299,11 +302,11 @@ class Flight:
 class Ledger:
     """What the updates of each attempt added to an item, as the table carried them out.
 
-    counts  payments counted under each token, by weight, less what was taken back. 0: taken back
-    sums    minor units, in the same way
-    present  those that are counted now
-    twice   updates that counted an attempt which was counted already
-    mixed   updates that took back another weight than that which was counted
+    counts   payments counted under each token, by weight, less what was taken back
+    sums     minor units, in the same way
+    present  tokens that are counted and not taken back
+    twice    number of updates that counted an attempt which was counted already
+    mixed    number of updates that took back another weight than that which was counted
     """
 
     def __init__(self) -> None:
@@ -331,14 +334,13 @@ class Ledger:
 class Interleaving:
     """Deliveries to a few environments, in one order of all their requests and responses.
 
-    about  the kind, and what its environments presume
-    begin  begins an attempt; a planted fault has another than `presumed`
+    begin     begins an attempt: `presumed`, or a planted fault
     happened  how often each thing happened
     """
 
-    def __init__(self, rng: random.Random, about: Kinds, begin: Begin, happened: Counter[str]) -> None:
+    def __init__(self, rng: random.Random, case: Case, begin: Begin, happened: Counter[str]) -> None:
         self.rng = rng
-        self.about = about
+        self.case = case
         self.begin = begin
         self.happened = happened
         self.table = InMemoryDynamoDB()
@@ -347,14 +349,14 @@ class Interleaving:
         self.copies = self._copies()
         self.environments = [self._environment() for _ in range(rng.randint(2, 4))]
         self.keys = {(key.pk, key.sk): key for key in (copy.update.key for copy in self.copies)}
-        self.cap = rng.randint(6, 24)
+        self.cap = rng.randint(*CAPS)
         self.width = rng.randint(2, 8)
         self.waiting: list[Copy] = []
         self.flights: list[Flight] = []
         self.faults = True
 
     def run(self) -> None:
-        """Deliver everything, then every body that is not conflicting once more, without faults."""
+        """Deliver everything, then many of the bodies that are not conflicting once more, without faults."""
         rng = self.rng
         self.waiting = list(self.copies)
         for copy in self.copies:
@@ -362,16 +364,20 @@ class Interleaving:
                 self._again(copy)
         self._drain()
         self.faults = False
-        self.waiting = [copy for copy in self.copies if not copy.conflicting]
+        self.waiting = [copy for copy in self.copies if not copy.conflicting and self._comes_last(copy)]
         self._drain()
+
+    def _comes_last(self, copy: Copy) -> bool:
+        """Tell whether a body comes again at the end: a third of those that are counted, and all others."""
+        return self.rng.random() < 1 / 3 or (copy.update.key, copy.update.token) not in self.ledger.present
 
     def _copies(self) -> list[Copy]:
         """Draw bodies of two periods: those of the first arrive first, but some are late."""
-        rng, kind = self.rng, self.about.kind
+        rng, kind = self.rng, self.case.kind
         keys = Keys(rng.randbytes(32), ((0, rng.randbytes(32)),))
         drawn = []
         for period in (0, 1):
-            for paid in rng.sample(pool(kind, period), self.about.payments):
+            for paid in rng.sample(pool(kind, period), self.case.payments):
                 update = next(update for update in layout.updates(paid, keys) if update.key.kind is kind)
                 arrives = period + rng.random() + (rng.random() < 0.1)
                 drawn.append((arrives, Copy(update, rng.random() < CONFLICTS)))
@@ -380,13 +386,13 @@ class Interleaving:
     def _environment(self) -> Levels:
         """Start an environment, which may have met items of the entity before: right, stale or no hints."""
         levels, key = Levels(), self.copies[0].update.key
-        if self.about.exact or self.rng.random() < 0.4:
+        if self.case.exact or self.rng.random() < 0.4:
             return levels
-        if self.about.restored:
+        if self.case.restored:
             for number in (0, 1):
-                levels.learn(key._replace(period=key.period + number), self.rng.randint(1, MOST_RISEN))
+                levels.learn(key._replace(period=key.period + number), self.rng.randint(1, self.case.hints))
         else:
-            wanted = self.rng.randint(1, MOST_RISEN)
+            wanted = self.rng.randint(1, self.case.hints)
             before = next(level for level in range(LEVELS) if sampling.start_level(key.kind, level) == wanted)
             levels.learn(key._replace(period=key.period - 1), before)
         return levels
@@ -422,27 +428,28 @@ class Interleaving:
         if fate == "killed":
             if self.rng.random() < 0.5:
                 self._carry_out(flight.request)
+            self.environments[self.rng.randrange(len(self.environments))] = Levels()
             self._again(flight.copy)
-        elif fate is None:
+            return
+        if fate is None:
             flight.result = self._carry_out(flight.request)
-            if flight.process is not None:
-                self.flights.append(flight)
         else:
             if fate == "late":
                 self.flights.append(Flight(flight.request))
             elif fate == "unacknowledged":
                 self._carry_out(flight.request)
             flight.result = UnavailableError("DeadlineExceeded")
-            if flight.process is not None:
-                self.flights.append(flight)
+        if flight.process is not None:
+            self.flights.append(flight)
 
     def _fate(self, flight: Flight) -> str | None:
-        if not self.faults or (flight.process is None and self.rng.random() < 0.5):
-            return None
-        drawn = self.rng.random()
+        """Draw what goes wrong with a request, if anything. One that nobody waits for can only be lost."""
+        drawn = self.rng.random() if self.faults else 1.0
+        if flight.process is None:
+            return "lost" if drawn < LOST else None
         for fate, share in FATES.items():
             drawn -= share
-            if drawn < 0 and (flight.process is not None or fate == "lost"):
+            if drawn < 0:
                 return fate
         return None
 
@@ -508,9 +515,9 @@ class Interleaving:
         key = update.key._replace(period=update.key.period - 1)
         row = self._read((key.pk, key.sk)).get("Item")
         before = None if row is None else item_of(row)
-        changes = list(sampling.upkeep(update, item, before, exact=self.about.exact))
+        changes = list(sampling.upkeep(update, item, before, exact=self.case.exact))
         crowded = item.token_count() > self.cap
-        if self.about.exact:
+        if self.case.exact:
             if crowded and item.level < CLOSED:
                 changes.append(Raise(update.key, item.level, CLOSED))
         elif crowded:
@@ -561,7 +568,6 @@ def amount_of(rng: random.Random, sigma: float) -> int:
     return max(round(rng.lognormvariate(math.log(MEAN) - sigma**2 / 2, sigma)), 1)
 
 
-
 def broken(played: Interleaving) -> Counter[str]:
     """Check what must hold after an interleaving. Return how often each guarantee was broken."""
     ledger = played.ledger
@@ -596,9 +602,9 @@ def _broken_for(copy: Copy, ledger: Ledger, level: int) -> Iterator[str]:
     at = update.key, update.token
     number, amount = ledger.counts.get(at, 0), ledger.sums.get(at, 0)
     weights = {update.weight(each) for each in range(level + 1)} if level < CLOSED else {1}
-    if amount != number * update.amount or not (number in weights or 0 <= number < max(weights)):
-        yield "not one weight"
-    elif not conflicting and number and number not in weights:
+    one_weight = number in weights or number == 0
+    part_of_one = conflicting and 0 < number < max(weights)  # another delivery of it took back another weight
+    if amount != number * update.amount or not (one_weight or part_of_one):
         yield "not one weight"
     elif not conflicting and not number and update.leave >= level:
         yield "neither counted nor outside"
@@ -613,7 +619,7 @@ class Errors(NamedTuple):
 
     @classmethod
     def of(cls, errors: Sequence[float]) -> "Errors":
-        return cls(statistics.fmean(errors), statistics.stdev(errors), len(errors))
+        return cls(statistics.fmean(errors), statistics.stdev(errors), len(errors)) if len(errors) > 1 else cls(0, 0, 0)
 
     @property
     def standard_error(self) -> float:
@@ -632,10 +638,11 @@ class Errors(NamedTuple):
 class Interleaved(NamedTuple):
     """The result of the interleavings of many seeds; all of `broken` must be 0.
 
-    happened  how often each thing happened
+    counts, sums  errors of each seed's interleavings together
+    happened      how often each thing happened
     """
 
-    interleavings: int
+    played: int
     broken: Counter[str]
     counts: Errors
     sums: Errors
@@ -647,31 +654,28 @@ class Interleaved(NamedTuple):
         return max(abs(self.counts.score), abs(self.sums.score)) > ERRORS_ALLOWED
 
 
-def interleave(seeds: Iterable[int], begin: Begin = presumed, about: Sequence[Kinds] = INTERLEAVED) -> Interleaved:
-    """Play the interleavings of these seeds. All chance comes from them."""
-    happened, faults, played = Counter[str](), Counter[str](), 0
-    counts, sums = [], []
+def interleave(seeds: Iterable[int], cases: Sequence[Case], begin: Begin = presumed) -> Interleaved:
+    """Play these cases for each seed. All chance comes from the seed."""
+    happened, faults = Counter[str](), Counter[str]()
+    counts, sums, played = [], [], 0
     for seed in seeds:
         estimate, truth = [0, 0], [0, 0]
-        for number, each in enumerate(about):
-            one = Interleaving(random.Random(f"{seed} {number}"), each, begin, happened)
+        for number, case in enumerate(cases):
+            one = Interleaving(random.Random(f"{seed} {number} {case.kind.name} {case[1:]}"), case, begin, happened)
             one.run()
-            played += 1
             faults += broken(one)
-            ledger = one.ledger
-            happened["taken back at another weight"] += ledger.mixed
             for update, conflicting in one.copies:
-                at = update.key, update.token
-                happened["bodies"] += 1
-                if conflicting:
-                    happened["conflicting bodies left over"] += ledger.counts.get(at, 0) > 0
-                elif each.estimates:
-                    estimate[0] += ledger.counts.get(at, 0)
-                    estimate[1] += ledger.sums.get(at, 0)
-                    truth[0] += 1
-                    truth[1] += update.amount
-        counts.append(estimate[0] / truth[0] - 1)
-        sums.append(estimate[1] / truth[1] - 1)
+                counted = one.ledger.counts.get((update.key, update.token), 0)
+                happened["conflicting bodies left over"] += conflicting and counted > 0
+                if not conflicting and case.estimates:
+                    estimate = [estimate[0] + counted, estimate[1] + counted * update.amount]
+                    truth = [truth[0] + 1, truth[1] + update.amount]
+            happened["bodies"] += len(one.copies)
+            happened["taken back with another weight"] += one.ledger.mixed
+        played += len(cases)
+        if truth[0]:
+            counts.append(estimate[0] / truth[0] - 1)
+            sums.append(estimate[1] / truth[1] - 1)
     return Interleaved(played, faults, Errors.of(counts), Errors.of(sums), happened)
 
 
@@ -695,7 +699,7 @@ def heavier(levels: Levels, update: Update) -> Attempt:
 
 def own_level(levels: Levels, update: Update) -> Attempt:
     """A planted fault: where no level is known, an attempt begins the item at the level of its own hash."""
-    return Attempt(update, levels.presumed(update.key) or update.leave)
+    return Attempt(update, levels.presumed(update.key) or min(update.leave, 3))
 
 
 # --- hot receivers ---------------------------------------------------------------------------------------------------
@@ -708,24 +712,26 @@ LARGE_AMOUNT = 900_000
 SIGMAS = (0, 1, 2)
 """Spreads of lognormal amounts: all alike, as in a shop, as between anybody."""
 
-PACES = {"steady": 3_000, "burst": 12}
-"""Seconds within which the small payments come."""
+STEADY, BURST = 3_000, 12
+PLACES = (("steady", PAYEE, STEADY), ("burst", PAYEE, BURST), ("steady", MERCHANT, STEADY))
+"""Hot receivers, with the seconds within which the small payments come."""
 
 
 @cache
 def hot(kind: Kind, seconds: int) -> list[Update]:
     """Return the updates of a hot receiver: small payments, evenly spread over so many seconds, then large ones."""
-    found = []
-    for n in range(SMALL + LARGE):
-        paid = payment(
-            transaction_id=f"t-{n}",
-            type="merchant" if kind is MERCHANT else "p2p",
-            payer_id=f"payer-{n}",
-            amount=1 if n < SMALL else LARGE_AMOUNT,
-            occurred_at=NOON + timedelta(seconds=n * seconds / SMALL),
-        )
-        found.append(next(update for update in updates(paid) if update.key.kind is kind))
-    return found
+    return [_of_bucket(kind, int(n * seconds / SMALL) // 10, n >= SMALL) for n in range(SMALL + LARGE)]
+
+
+@cache
+def _of_bucket(kind: Kind, bucket: int, large: bool) -> Update:  # noqa: FBT001 - of no public function
+    """Return the update of a payment in one of the buckets of 10 s after noon. Its token is not used."""
+    paid = payment(
+        type="merchant" if kind is MERCHANT else "p2p",
+        amount=LARGE_AMOUNT if large else 1,
+        occurred_at=NOON + timedelta(seconds=10 * bucket),
+    )
+    return next(update for update in updates(paid) if update.key.kind is kind)
 
 
 def draws(keys: Keys, day: int = 0) -> list[tuple[bytes, int]]:
@@ -741,11 +747,10 @@ def draws(keys: Keys, day: int = 0) -> list[tuple[bytes, int]]:
 
 
 def count_in(item: Item, moved: Iterable[Update], drawn: Iterable[tuple[bytes, int]]) -> None:
-    """Count attempts in an item one after another, as `in_memory.InMemoryCounters` does; an item outside costs nothing.
-    """
+    """Count attempts in an item one after another, as `in_memory.InMemoryCounters` does."""
     for update, (token, number) in zip(moved, drawn, strict=True):
-        leave = min(number + update.grade, LEVELS - 1)
-        if leave >= item.level:
+        if number + update.grade >= item.level:
+            leave = min(number + update.grade, LEVELS - 1)
             attempt = update._replace(tokens=TOKENS[leave], token=token, leave=leave)
             item.apply(attempt)
             for change in sampling.upkeep(attempt, item, None, exact=False):
@@ -758,29 +763,158 @@ def totals(item: Item) -> tuple[int, int]:
     return unpacked(sum(item.buckets["h"].values()))
 
 
-class Mule(NamedTuple):
-    """The result of hiding large payments behind small ones, under many keys.
+class Hot(NamedTuple):
+    """The result of hot receivers under many keys.
 
-    hidden  keys under which not all large payments are counted exactly
-    counts  errors of the count of all payments
-    levels  number of keys by the level that the item had at the end
+    hidden  keys under which not all large payments are counted exactly, by pace and kind
+    levels  number of keys by the item's level at the end, by pace and kind
+    small   errors of the count of the small payments, by pace and kind
+    spread  errors of count and of sum, by kind and sigma
     """
 
-    hidden: int
-    counts: Errors
-    levels: Counter[int]
+    hidden: Mapping[tuple[str, str], int]
+    levels: Mapping[tuple[str, str], Counter[int]]
+    small: Mapping[tuple[str, str], Errors]
+    spread: Mapping[tuple[str, int], tuple[Errors, Errors]]
+
+    @property
+    def scores(self) -> list[float]:
+        """The mean errors in standard errors."""
+        both = [errors for pair in self.spread.values() for errors in pair]
+        return [errors.score for errors in (*self.small.values(), *both)]
 
 
-def hide(kind: Kind, pace: str, seeds: Iterable[int]) -> Mule:
-    """Hide large payments behind small ones."""
-    moved = hot(kind, PACES[pace])
-    hidden, errors, levels = 0, [], Counter[int]()
+def heat(seeds: Iterable[int], spread_every: int = 8) -> Hot:
+    """Send payments to hot receivers, under one key for each seed.
+
+    spread_every  amounts of all sigmas are tried under one key in so many
+    """
+    hidden, levels = Counter[tuple[str, str]](), defaultdict[tuple[str, str], Counter[int]](Counter)
+    small, spread = defaultdict[Any, list[float]](list), defaultdict[Any, list[tuple[float, float]]](list)
     for seed in seeds:
-        item, drawn = Item(), draws(drawn_keys(f"mule {seed}"))
-        count_in(item, moved[:SMALL], drawn[:SMALL])
-        count, amount = totals(item)
-        errors.append(count / SMALL - 1)
-        count_in(item, moved[SMALL:], drawn[SMALL:])
-        hidden += totals(item) != (count + LARGE, amount + LARGE * LARGE_AMOUNT)
-        levels[item.level] += 1
-    return Mule(hidden, Errors.of(errors), levels)
+        drawn = draws(drawn_keys(f"hot {seed}"))
+        for pace, kind, seconds in PLACES:
+            item, moved, place = Item(), hot(kind, seconds), (pace, kind.name)
+            count_in(item, moved[:SMALL], drawn[:SMALL])
+            number, amount = totals(item)
+            count_in(item, moved[SMALL:], drawn[SMALL:])
+            hidden[place] += totals(item) != (number + LARGE, amount + LARGE * LARGE_AMOUNT)
+            levels[place][item.level] += 1
+            small[place].append(number / SMALL - 1)
+        for kind in (PAYEE, MERCHANT) if seed % spread_every == 0 else ():
+            for sigma in SIGMAS:
+                item, moved = Item(), of_sigma(kind, sigma)
+                count_in(item, moved, drawn[:SMALL])
+                number, amount = totals(item)
+                truth = sum(update.amount for update in moved)
+                spread[kind.name, sigma].append((number / SMALL - 1, amount / truth - 1))
+    return Hot(
+        hidden,
+        levels,
+        {place: Errors.of(errors) for place, errors in small.items()},
+        {place: tuple(map(Errors.of, zip(*errors, strict=True))) for place, errors in spread.items()},
+    )
+
+
+@cache
+def of_sigma(kind: Kind, sigma: int) -> list[Update]:
+    """Return the updates of a steady hot receiver, with lognormal amounts in the place of the small ones."""
+    rng = random.Random(sigma)
+    drawn = [amount_of(rng, sigma) for _ in range(SMALL)]
+    moved = hot(kind, STEADY)[:SMALL]
+    return [
+        update._replace(amount=amount, grade=grade_of(amount, UNITS["JPY"]))
+        for update, amount in zip(moved, drawn, strict=True)
+    ]
+
+
+# --- the lines -------------------------------------------------------------------------------------------------------
+
+SEVERAL = 4.0
+"""Most standard errors of a mean error that is one of a score of them."""
+
+CRUDE = 10
+"""Planted faults that are crude are looked for in one seed of so many."""
+
+Line = tuple[bool, str]
+"""Whether a requirement is met, and the figures."""
+
+
+def forged(found: Forgeries) -> Iterator[Line]:
+    """Yield the lines about forgeries."""
+    text = (
+        f"{FORGED_IDS} payers chosen to share slots showed as {found.sketch_before}; by other keys they show "
+        f"as {found.sketch:.1f} on average ({found.sketch_range[0]} to {found.sketch_range[1]})"
+    )
+    yield found.sketch_before < SLOTS_SHARED + 0.1 and abs(found.sketch - FORGED_IDS) < 1, text
+    yield (
+        (found.twins_before, found.twins) == (1, 2),
+        f"two bodies with one token were counted {found.twins_before:.0f} time, with keyed tokens {found.twins:.0f}",
+    )
+    pairs, again = found.shared_prefix
+    text = (
+        f"{pairs} pairs of tokens that begin alike by one key, {again} of them by another; "
+        f"{found.unkeyed} tokens begin as an unkeyed hash, or as the token of a body one bit away"
+    )
+    yield pairs > 0 == again == found.unkeyed, text
+    counted, sent = found.over_midnight
+    yield counted == sent, f"{counted} of {sent} payments counted over the midnight of a rotation, then all repeated"
+
+
+def kept(grown: Interleaved, young: Interleaved, others: Interleaved) -> Iterator[Line]:
+    """Yield the lines about interleavings."""
+    found, happened = grown.broken + young.broken + others.broken, grown.happened + young.happened + others.happened
+    played = grown.played + young.played + others.played
+    told = ", ".join(f"{number:,} {name}" for name, number in sorted(happened.items()))
+    yield not found, f"{played:,} interleavings, guarantees broken: {dict(found)}; {told}"
+    yield not grown.biased, f"growing items: counts {grown.counts}, sums {grown.sums}, {grown.counts.seeds} seeds"
+    yield not young.biased, f"beginning items: counts {young.counts}, sums {young.sums}, {young.counts.seeds} seeds"
+
+
+def planted(name: str, found: Interleaved) -> Line:
+    """Return the line about a planted fault, which must be found."""
+    return found.biased, f"planted: {name}: counts {found.counts}, sums {found.sums}, {found.counts.seeds} seeds"
+
+
+def heated(hot_receivers: Hot) -> Iterator[Line]:
+    """Yield the lines about hot receivers."""
+    for place, hidden in hot_receivers.hidden.items():
+        levels = dict(sorted(hot_receivers.levels[place].items()))
+        small = hot_receivers.small[place]
+        text = (
+            f"{' '.join(place)}: {LARGE} large payments behind {SMALL:,} small ones are hidden under {hidden} of "
+            f"{small.seeds} keys; levels {levels}; error of the count {small.deviation:.1%}, mean {small}"
+        )
+        yield not hidden, text
+    for (kind, sigma), (counts, sums) in hot_receivers.spread.items():
+        text = (
+            f"{kind} sigma {sigma}: error of the count {counts.deviation:.1%}, mean {counts}; "
+            f"error of the sum {sums.deviation:.1%}, mean {sums}; {counts.seeds} keys"
+        )
+        yield max(abs(counts.score), abs(sums.score)) <= SEVERAL, text
+
+
+def lines(seeds: range) -> Iterator[Line]:
+    """Yield all lines."""
+    yield from forged(forgeries())
+    yield from kept(interleave(seeds, GROWN), interleave(seeds, YOUNG), interleave(seeds[::2], OTHERS))
+    yield planted("one attempt in 100 counts twice its weight", interleave(seeds, GROWN, heavier))
+    yield planted("an item begins at its first attempt's level", interleave(seeds[::CRUDE], YOUNG, own_level))
+    yield from heated(heat(seeds))
+
+
+def main() -> None:
+    """Run at full size and print the figures. The exit status is 0 if every line is met."""
+    parser = argparse.ArgumentParser(prog="python -m tests.acceptance.sampling", description=main.__doc__)
+    parser.add_argument("--seeds", type=int, default=2_000)
+    parser.add_argument("--first", type=int, default=1)
+    options = parser.parse_args()
+    all_met = True
+    for met, text in lines(range(options.first, options.first + options.seeds)):
+        print("met " if met else "MISSED", text, flush=True)
+        all_met &= met
+    sys.exit(not all_met)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,10 @@
 
 The history of a scenario is not sent: it is replayed in memory with its labels, as in training. The resulting items,
 profiles and watermarks are written into a box, which continues as if it had decided the history itself. The same replay
-continues in memory and gives the features that every payment of the scenario must have.
+continues in memory and gives the counters and features that every payment of the scenario must have.
+
+A box may have keys that only it has, as a deployed stack does. Its history is then replayed with these keys too. All
+counters but those of slots must still be those of training, which has the declared keys.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +15,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fraud.counters.codec import watermark_attribute
+from fraud.counters.codec import keys_row, watermark_attribute
 from fraud.counters.fold import SLICES, WATERMARKS, closable
 from fraud.counters.history import FoldedHistory
 from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.keys import DECLARED, Keys
 from fraud.counters.layout import DAY, KEEP_DAYS, PAIR, SLOTS, Item, Key, profiles, sides
+from fraud.counters.windows import NAMES
 from fraud.scoring import features
 from fraud.transaction import Transaction, utc
 from local.box import Box
@@ -70,8 +75,15 @@ class Scenario:
         return [step for _, _, step in sorted(placed, key=lambda each: each[:2])]
 
 
+class Measured(NamedTuple):
+    """The values that training computes for a payment: the counters in the order of NAMES, and the feature snapshot."""
+
+    counters: tuple[float, ...]
+    features: bytes
+
+
 class Opening(NamedTuple):
-    """The rows that a history leaves, by table, as DynamoDB stores them."""
+    """The rows that are in a box before its first payment, by table, as DynamoDB stores them: a history, and keys."""
 
     counters: Sequence[Row]
     profiles: Sequence[Row]
@@ -113,14 +125,25 @@ def occurred_at(payment: Row) -> datetime:
     return datetime.fromisoformat(payment["occurred_at"])
 
 
-def offline(scenario: Scenario) -> tuple[Opening, dict[str, bytes]]:
-    """Return the rows that the history leaves, and the feature snapshot that training computes for later payments."""
+def offline(scenario: Scenario, keys: Keys = DECLARED) -> tuple[Opening, dict[str, Measured]]:
+    """Return the rows that the history leaves in a box with these keys, and training's values for later payments."""
     counters = InMemoryCounters()
     rows = replay(chain(scenario.history, scenario.labelled), counters)
     for _ in islice(rows, len(scenario.history)):
         pass
-    opening = _opening(counters, scenario) if scenario.history else Opening((), ())
-    return opening, {row.transaction.transaction_id: features.pack(row.vector) for _, row in rows}
+    kept = counters
+    if keys != DECLARED:
+        kept = InMemoryCounters(keys)
+        for _ in replay(scenario.history, kept):
+            pass
+    opening = _opening(kept, scenario) if scenario.history else Opening((), ())
+    if keys != DECLARED:
+        opening = opening._replace(profiles=(*opening.profiles, keys_row(keys)))
+    expected = {
+        row.transaction.transaction_id: Measured(tuple(row.counters[name] for name in NAMES), features.pack(row.vector))
+        for _, row in rows
+    }
+    return opening, expected
 
 
 def _accounts(payment: Row) -> tuple[str, str]:
@@ -165,6 +188,8 @@ def _item(key: Key, item: Item) -> Row:
         columns["d"] = places
     columns |= {f"e{slot}": payments for slot, payments in item.devices.items()}
     columns |= item.tokens
+    if item.level:
+        columns["l"] = item.level
     columns["ttl"] = (key.period + 1) * key.kind.period + KEEP_DAYS * DAY
     if key.slice is not None:
         columns["fold"] = key.slice.key(key.period)

@@ -3,11 +3,12 @@
 import base64
 import ipaddress
 import json
+import select
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -17,16 +18,19 @@ import botocore.auth
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
+from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fraud.aws.client import AwsClient
+from fraud.aws.client import AwsClient, SystemPorts, Timeouts
+from fraud.aws.connection import tls_context
+from fraud.aws.failures import PASSING, service_error
 from fraud.aws.sigv4 import Signer
 from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters.codec import attempt_update
-from fraud.errors import ServiceError
+from fraud.errors import ServiceError, UnavailableError
 from fraud.settings import AwsIdentity
 from local.account.emulator import Emulator
 from local.account.stack import REGION
@@ -187,27 +191,32 @@ def test_our_client_and_boto3_get_the_same_results_from_an_emulator(tmp_path: Pa
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return the paths of a self-signed certificate of 127.0.0.1 and of its key."""
+def signed(folder: Path, common_name: str, *names: x509.GeneralName) -> tuple[Path, Path]:
+    """Return the paths of a new self-signed certificate and of its key. `names`: its subjectAltName."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
     )
-    folder = tmp_path_factory.mktemp("certificate")
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    if names:
+        made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     plain = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     (folder / "key.pem").write_bytes(plain)
     return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return the paths of a self-signed certificate of 127.0.0.1 and dynamodb.test, and of its key."""
+    names = x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("dynamodb.test")
+    return signed(tmp_path_factory.mktemp("certificate"), "local", *names)
 
 
 class TlsServer:
@@ -264,3 +273,143 @@ def test_a_server_without_a_trusted_certificate_gets_no_request(certificate: tup
         (result,) = AwsClient(AwsIdentity.from_environment(LAMBDA | {"AWS_ENDPOINT_URL": server.url})).gather([GET])
     assert str(result) == "SSLCertVerificationError"
     assert server.resumed == []
+
+
+Flight = Callable[[ssl.SSLObject, ssl.MemoryBIO], bytes]
+
+
+class TlsPairs(SystemPorts):
+    """A TLS server at the other ends of socket pairs; no time passes but in `wait`.
+
+    It answers each request with the next of `flights`. A flight gets the server's TLS and what that has to send, and
+    returns the bytes to send at once.
+    """
+
+    def __init__(self, certificate: tuple[Path, Path], *flights: Flight) -> None:
+        self.clock = 0.0
+        self.dialled: list[tuple[socket.socket, ssl.MemoryBIO, ssl.MemoryBIO, ssl.SSLObject]] = []
+        self._flights = list(flights)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(*certificate)
+
+    def close(self) -> None:
+        for end, *_ in self.dialled:
+            end.close()
+
+    def now(self) -> float:
+        return self.clock
+
+    def dial(self, *_: object) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        theirs.settimeout(0)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self._context.wrap_bio(incoming, outgoing, server_side=True)
+        self.dialled.append((theirs, incoming, outgoing, tls))
+        return ours
+
+    def wait(self, poll: select.poll, *_: object) -> Iterable[tuple[int, int]]:
+        self.clock += 0.01
+        for end, incoming, outgoing, tls in self.dialled:
+            with suppress(BlockingIOError):
+                incoming.write(end.recv(100_000))
+            with suppress(ssl.SSLWantReadError):
+                tls.do_handshake()
+                if tls.read(100_000):
+                    end.sendall(self._flights.pop(0)(tls, outgoing))
+            with suppress(BrokenPipeError):
+                end.sendall(outgoing.read())
+        return poll.poll(0)
+
+
+HTTP_OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b"
+
+
+def reply(name: str) -> Flight:
+    """Return the flight of a reply with an item of this name."""
+
+    def flight(tls: ssl.SSLObject, outgoing: ssl.MemoryBIO) -> bytes:
+        body = b'{"Item":"%b"}' % name.encode()
+        tls.write(HTTP_OK % (len(body), body))
+        return outgoing.read()
+
+    return flight
+
+
+def ended(tls: ssl.SSLObject, outgoing: ssl.MemoryBIO) -> bytes:
+    with suppress(ssl.SSLWantReadError):
+        tls.unwrap()
+    return outgoing.read()
+
+
+def then(*flights: Flight, without: int = 0) -> Flight:
+    """Return several flights in one, `without` its last bytes."""
+    return lambda tls, outgoing: b"".join(flight(tls, outgoing) for flight in flights)[: -without or None]
+
+
+@pytest.fixture
+def over_tls():
+    with ExitStack() as stack:
+
+        def made(certificate: tuple[Path, Path], *flights: Flight) -> tuple[AwsClient, TlsPairs]:
+            server = TlsPairs(certificate, *flights)
+            stack.callback(server.close)
+            at = {"AWS_ENDPOINT_URL": "https://dynamodb.test", "AWS_CA_BUNDLE": str(certificate[0])}
+            return AwsClient(AwsIdentity.from_environment(LAMBDA | at), Timeouts(attempts=1), server), server
+
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("first", "connections"),
+    [
+        (reply("a"), 1),
+        (then(reply("a"), ended), 2),
+        (then(reply("a"), reply("unasked"), without=1), 2),
+        (then(reply("a"), reply("unasked"), without=76), 2),
+    ],
+)
+def test_a_tls_connection_is_used_again_only_if_nothing_came_after_the_reply(certificate, over_tls, first, connections):
+    client, server = over_tls(certificate, first, reply("b"))
+    assert client.gather([GET]) == [{"Item": "a"}]
+    assert client.gather([GET]) == [{"Item": "b"}]
+    assert len(server.dialled) == connections
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"), [(then(reply("a"), reply("unasked")), "UnreadableAnswerError"), (ended, "ConnectionAbortedError")]
+)
+def test_over_tls_too_a_reply_has_neither_more_bytes_nor_fewer(certificate, over_tls, bad, code):
+    client, _ = over_tls(certificate, bad)
+    assert [str(result) for result in client.gather([GET])] == [code]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["dynamodb.test"], "{'Item': 'a'}"),
+        (["other.test"], "SSLCertVerificationError"),
+        ([], "SSLCertVerificationError"),
+    ],
+)
+def test_a_server_is_known_by_its_alternative_names_and_not_by_its_common_name(tmp_path, over_tls, names, expected):
+    client, _ = over_tls(signed(tmp_path, "dynamodb.test", *map(x509.DNSName, names)), reply("a"))
+    assert [str(result) for result in client.gather([GET])] == [expected]
+
+
+def test_no_tls_before_1_2_and_no_second_handshake_is_accepted():
+    context = tls_context(None)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+# --- the same errors pass --------------------------------------------------------------------------------------------
+
+
+def test_what_botocore_sends_again_passes():
+    theirs = ThrottledRetryableChecker._THROTTLED_ERROR_CODES + TransientRetryableChecker._TRANSIENT_ERROR_CODES
+    assert set(theirs) <= PASSING
+    assert all(
+        isinstance(service_error("Anything", status), UnavailableError)
+        for status in TransientRetryableChecker._TRANSIENT_STATUS_CODES
+    )

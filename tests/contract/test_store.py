@@ -1,30 +1,57 @@
 """DynamoStore on a DynamoDB emulator finds what InMemoryCounters finds, and raises its errors when DynamoDB fails."""
 
+import itertools
 import json
 import random
 import socket
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import pytest
 
-from fraud.aws.client import AwsClient
+from fraud.aws.client import AwsClient, Timeouts
 from fraud.aws.dynamodb import READ_ATTEMPTS
 from fraud.aws.transport import ConditionFailed, Request, Response, Result, Transport, all_or_raise, binary
-from fraud.counters.codec import KEYS, attempt_update, item_of, projection
+from fraud.counters.codec import (
+    KEYS,
+    attempt_update,
+    beginning_update,
+    item_of,
+    keys_row,
+    projection,
+    taking_back,
+    upkeep_update,
+)
 from fraud.counters.fold import closable
 from fraud.counters.history import Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.keys import DECLARED
-from fraud.counters.layout import DAY, KINDS, MERCHANT, PAIR, SCALES, SLOTS, Item, Key, State, packed, pair_of, reads
+from fraud.counters.layout import (
+    CLOSED,
+    DAY,
+    KINDS,
+    MERCHANT,
+    PAIR,
+    SCALES,
+    SLOTS,
+    Item,
+    Key,
+    State,
+    Update,
+    packed,
+    pair_of,
+    reads,
+)
+from fraud.counters.sampling import CLOSE, NewSlot, Raise, raised
 from fraud.counters.store import Tables
 from fraud.counters.windows import NAMES, measure
 from fraud.counters.worker import RESERVE_MS, FoldWorker, Message
 from fraud.decisions.evaluation import Evaluator
-from fraud.decisions.record import PACKED, Contents, DecisionRecord, StoredDecision
+from fraud.decisions.record import PACKED, Contents, DecisionRecord, StateRead, StoredDecision
 from fraud.decisions.store import DynamoStore, contents_of
 from fraud.errors import ConflictingBodyError, ServiceError, UnavailableError
 from fraud.outcome import Outcome
@@ -32,11 +59,16 @@ from fraud.scoring import features
 from fraud.settings import AwsIdentity
 from fraud.transaction import NEEDS_PAYEE, Transaction
 from local.account.emulator import Emulator
+from tests.contract.test_worker import Both
 from tests.support.deployment import declared_store
 from tests.support.fakes import FixedScorer, committed, counted, rule_book
+from tests.support.in_memory_dynamodb import InMemoryDynamoDB
 from tests.support.payments import NOON, SIDES_OF_TYPE, arrivals, payment, slot_of, updates
 
 RETENTION_DAYS = 400
+
+PATIENT = Timeouts(attempt_s=30, total_s=60)
+"""Of the emulator, which a busy machine holds up. An update that is sent again would be counted before."""
 
 EVE = datetime(2026, 3, 31, 12, tzinfo=UTC)
 """Noon before a midnight at which pairs, too, begin a new item."""
@@ -86,7 +118,7 @@ def environment(emulator: Emulator) -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture(scope="module")
 def transport(environment: pytest.MonkeyPatch) -> AwsClient:
     del environment
-    return AwsClient(AwsIdentity.from_environment())
+    return AwsClient(AwsIdentity.from_environment(), PATIENT)
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +207,10 @@ class FoldOnTime(list[Message]):
     def send(self, messages: Sequence[Message]) -> None:
         self += messages
 
+    def tick(self) -> None:
+        """Write the first watermarks, as the first tick of a stack does."""
+        self._folding.tick()
+
     def at(self, now: datetime, keys: Iterable[Key]) -> None:
         self.now = now
         closed = {key for key in keys if key.slice and key.period <= closable(key.slice.sk, int(now.timestamp()))}
@@ -210,7 +246,13 @@ def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, transp
 def same_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Transaction) -> bool:
     """Count one payment in both, and compare all that they find. Return whether it had been counted before."""
     found, stored, *_ = counted(store, transaction)
-    kept = memory.count(transaction)
+    assert stored is None
+    compare(transaction, found, memory.count(transaction))
+    return found.recounted
+
+
+def compare(transaction: Transaction, found: State, kept: State) -> None:
+    """Compare all that a store has found with all that memory has kept."""
     expected = as_stored(transaction, kept)
     assert {key: plain(item) for key, item in found.items.items()} == {
         key: plain(item) for key, item in expected.items.items()
@@ -220,12 +262,336 @@ def same_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Tran
     assert {pk: profile for pk, profile in found.profiles.items() if "shop" not in pk} == {
         pk: {**profile, "pk": pk} for pk, profile in expected.profiles.items() if "shop" not in pk
     }
-    assert (found.recounted, stored) == (expected.recounted, None)
+    assert found.recounted is expected.recounted
     values, online = measure(transaction, kept), measure(transaction, found)
     assert online == values
     assert list(map(type, online.values())) == list(map(type, values.values()))
     assert features.pack(features.vector(transaction, online)) == features.pack(features.vector(transaction, values))
-    return found.recounted
+
+
+def rush(rng: random.Random, number: int, seconds: float) -> list[Transaction]:
+    """Return payments to a merchant, and half as many to a payee: `number` in some seconds, then others for days.
+
+    They are of all amounts. Some are late, but not before the rush, and some come twice.
+    """
+    start = NOON.replace(hour=20, minute=10)
+    first = [start + timedelta(seconds=seconds * rng.random()) for _ in range(number)]
+    later = [start + timedelta(minutes=20 + 300 * rng.random()) for _ in range(number // 2)]
+    days = [start + timedelta(days=2 + n % 2, hours=-10, minutes=rng.random()) for n in range(20)]
+    made: list[Transaction] = []
+    for n, at in enumerate([*sorted(first), *sorted(later), *sorted(days)]):
+        if n % 16 == 1 and at not in days:
+            made.append(rng.choice(made[-200:]))
+        receiver = {"type": "merchant", "payee_id": "hot-shop"} if n % 3 else {"payee_id": "hot-payee"}
+        made.append(
+            payment(
+                **receiver,
+                transaction_id=f"rush-{n}",
+                payer_id=f"fan-{int(90 * rng.random() ** 2)}",
+                device_id=f"fan-device-{int(90 * rng.random() ** 2)}",
+                amount=int(rng.lognormvariate(7, 2)) + 1,
+                occurred_at=max(at - timedelta(minutes=40 * rng.random() ** 8), start),
+            )
+        )
+    return made
+
+
+def decided_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Transaction) -> StateRead:
+    """Count one payment in both, compare all that they find, and commit it with its upkeep. Return what was read."""
+    state_read = counted(store, transaction)
+    compare(transaction, state_read.state, memory.count(transaction))
+    values = dict.fromkeys(NAMES, 0)
+    store.commit([DecisionRecord(transaction, b"{}", Outcome.APPROVE, NOON, values, b"", "", upkeep=state_read.upkeep)])
+    return state_read
+
+
+def of_the_rush(transaction: Transaction) -> Key:
+    """Return the key of the item in which the receiver counts a payment."""
+    return updates(transaction)[1].key
+
+
+@pytest.mark.parametrize(("number", "seconds", "sampled"), [(930, 25, {"merchant", "payee"}), (500, 9, {"merchant"})])
+def test_both_counters_find_the_same_for_a_hot_merchant_and_a_hot_payee_whose_items_are_sampled(
+    tables, number, seconds, sampled
+):
+    table, memory = InMemoryDynamoDB(), InMemoryCounters()
+    store, fold = declared_store(table, tables, RETENTION_DAYS, noon), FoldOnTime(table, tables)
+    fold.tick()
+    estimated: Counter[str] = Counter()
+    repeats, changes = set(), set()
+    for transaction in rush(random.Random(10), number, seconds):
+        if transaction.epoch // 3600 != fold.now.timestamp() // 3600:
+            fold.at(transaction.occurred_at, memory.items)
+        state_read = decided_in_both(store, memory, transaction)
+        estimated.update(state_read.state.estimated)
+        own_key = of_the_rush(transaction)
+        if state_read.state.recounted:
+            repeats.add(state_read.state.items[own_key].level > 0)
+        for change in state_read.upkeep:
+            past = "compacted" if change.key.period < own_key.period else "raised"
+            changes.add("slot" if isinstance(change, NewSlot) else past if change.to > change.level else "trimmed")
+    assert estimated.keys() == sampled
+    assert min(estimated.values()) > 100
+    assert repeats == {False, True}
+    assert changes >= {"raised", "slot"} | ({"trimmed", "compacted"} if "payee" in sampled else set())
+    for key, item in memory.items.items():
+        assert whole(item_of(table.tables[tables.counters][key.pk, key.sk])) == whole(item)
+    assert sum(item.level > 0 for key, item in memory.items.items() if key.kind is MERCHANT) > 1
+    assert fold == []
+
+
+def row_of(key: Key, item: Item) -> dict[str, Any]:
+    """Return an item as DynamoDB stores it."""
+    numbered = {**item.buckets, "e": item.devices}
+    numbers = {f"{letter}{number}": total for letter, column in numbered.items() for number, total in column.items()}
+    slots = [hour * SLOTS + slot for hour, bits in item.slots.items() for slot in range(SLOTS) if bits >> slot & 1]
+    return {
+        **{name: {"S": text} for name, text in (("pk", key.pk), ("sk", key.sk))},
+        **{name: {"N": str(total)} for name, total in numbers.items()},
+        **{name: {"BS": list(tokens)} for name, tokens in item.tokens.items() if tokens},
+        **({"d": {"NS": list(map(str, slots))}} if slots else {}),
+        **({"l": {"N": str(item.level)}} if item.level else {}),
+    }
+
+
+def test_an_environment_on_dynamodb_goes_on_as_memory_does_amid_a_rush(store, tables, dynamodb):
+    memory = InMemoryCounters()
+    payments = rush(random.Random(11), 900, 9)
+    begin = next(n for n, _ in enumerate(payments) if memory_is_about_to_sample(memory, payments[n]))
+    for key, item in memory.items.items():
+        dynamodb.put_item(TableName=tables.counters, Item=row_of(key, item))
+    levels = set()
+    for transaction in [*payments[begin + 1 : begin + 30], *payments[1_000:1_400:16]]:
+        state = decided_in_both(store, memory, transaction).state
+        levels.add(state.items[of_the_rush(transaction)].level)
+    assert len(levels) > 2
+
+
+def memory_is_about_to_sample(memory: InMemoryCounters, transaction: Transaction) -> bool:
+    """Count a payment in memory only. Tell whether one of its items has nearly as many tokens as it may have."""
+    state = memory.count(transaction)
+    return any(item.token_count() > 295 for key, item in state.items.items() if key.kind is not PAIR)
+
+
+@pytest.mark.parametrize("kind", ["payer", "pair", "instrument"])
+def test_both_counters_close_an_item_that_is_never_sampled_after_the_same_payment(tables, kind):
+    table, memory = InMemoryDynamoDB(), InMemoryCounters()
+    store = declared_store(table, tables, RETENTION_DAYS, noon)
+    payments = [own("closing", TYPE_OF_KIND[kind], transaction_id=f"closing-{n}") for n in range(4)]
+    (update,) = (each for each in updates(payments[0]) if each.key.kind.name == kind)
+    tokens = {n.to_bytes(6) for n in range(CLOSE - 1)}
+    memory.items[update.key] = item = Item(tokens={update.tokens: tokens})
+    item.add(update, 0)
+    item.add(update, packed(CLOSE - 1, CLOSE - 1))
+    table.tables[tables.counters][update.key.pk, update.key.sk] = row_of(update.key, item)
+    closed = []
+    for transaction in (*payments, payments[0], payments[3]):
+        state = decided_in_both(store, memory, transaction).state
+        closed.append((state.items[update.key].level, state.recounted))
+    # The first fills the item, the second closes it for those that come after it; they are not counted.
+    assert closed == [(0, False), (0, False), (CLOSED, False), (CLOSED, False), (CLOSED, True), (CLOSED, True)]
+    row = table.tables[tables.counters][update.key.pk, update.key.sk]
+    assert len(tokens_of(row)) == CLOSE + 1
+
+
+# --- expressions ------------------------------------------------------------------------------------------------------
+
+TYPE_OF_KIND = dict.fromkeys(KINDS, "p2p") | {"merchant": "merchant", "instrument": "cash_out"}
+"""The type of a payment that has an update of a kind."""
+
+AT = (0, 1, 5)
+"""Levels that the tests try."""
+
+
+@pytest.fixture
+def both(transport: AwsClient, tables: Tables, dynamodb: Any) -> Both:
+    """Return a transport to the emulator and to a table in memory, which asserts that their responses are equal."""
+    memory = InMemoryDynamoDB()
+    memory.tables[tables.profiles][KEYS,] = keys_row(DECLARED)
+    dynamodb.put_item(TableName=tables.profiles, Item=keys_row(DECLARED))
+    return Both(transport, memory)
+
+
+def attempts(name: str, kind: str, level: int = 0) -> Iterator[Update]:
+    """Yield the updates by which attempts count in one item, of all attempts that are in its sample at a level."""
+    for n in itertools.count():
+        transaction = own(name, TYPE_OF_KIND[kind], transaction_id=f"{name}-{n}", amount=2_500 + n)
+        for update in updates(transaction):
+            if update.key.kind.name == kind and update.leave >= level:
+                yield update
+
+
+def written(both: Both, tables: Tables, payload: Mapping[str, Any]) -> Result:
+    (result,) = both.gather([Request("update_item", {"TableName": tables.counters, **payload})])
+    return result
+
+
+def row_in(both: Both, tables: Tables, key: Key) -> Mapping[str, Any]:
+    """Return an item as both have it; empty when there is none."""
+    payload = {"TableName": tables.counters, "Key": {"pk": {"S": key.pk}, "sk": {"S": key.sk}}}
+    (answer,) = all_or_raise(both.gather([Request("get_item", payload)]))
+    found: Mapping[str, Any] = answer.get("Item", {})
+    return found
+
+
+def whole(item: Item) -> tuple[object, ...]:
+    """Return everything of an item."""
+    tokens = {name: {binary(token) for token in found} for name, found in item.tokens.items() if found}
+    return *plain(item), tokens, item.level
+
+
+def totals(item: Item) -> set[int]:
+    """Return the packed totals of all buckets of an item."""
+    return {total for column in item.buckets.values() for total in column.values()}
+
+
+@pytest.mark.parametrize("level", AT)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_attempt_counts_with_its_weight_in_an_item_of_its_level_and_in_no_other(both, tables, kind, level):
+    first, second = islice(attempts(f"form-{kind}-{level}", kind, level), 2)
+    answer = written(both, tables, attempt_update(first, level))
+    assert isinstance(answer, Mapping)
+    begun = item_of(answer["Attributes"])
+    assert (begun.level, begun.tokens) == (level, {first.tokens: {first.token}})
+    assert totals(begun) == {first.value * first.weight(level)}
+    assert first.weight(level) == max(2**level // 2, 1)  # its amount, of two units, keeps it for one level
+    for other in {*AT} - {level}:
+        refused = written(both, tables, attempt_update(second, other))
+        assert isinstance(refused, ConditionFailed)
+        assert whole(item_of(refused.item)) == whole(begun)
+    answer = written(both, tables, attempt_update(second, level))
+    assert isinstance(answer, Mapping)
+    assert totals(item_of(answer["Attributes"])) == {(first.value + second.value) * first.weight(level)}
+
+
+@pytest.mark.parametrize("level", AT)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_duplicate_is_refused_by_its_token_at_each_level(both, tables, kind, level):
+    first, once = islice(attempts(f"twice-{kind}-{level}", kind, level), 2)
+    written(both, tables, attempt_update(first, level))
+    assert isinstance(written(both, tables, attempt_update(once, level)), Mapping)
+    kept = row_in(both, tables, once.key)
+    refused = written(both, tables, attempt_update(once, level))
+    assert isinstance(refused, ConditionFailed)
+    assert item_of(refused.item).holds(once)
+    assert row_in(both, tables, once.key) == kept
+
+
+def test_with_the_set_as_operand_a_duplicate_would_pass_silently(both, tables):
+    once = next(attempts("operand", "payer"))
+    right = attempt_update(once, 0)
+    values = {name: value for name, value in right["ExpressionAttributeValues"].items() if name != ":token"}
+    condition = right["ConditionExpression"].replace(":token)", ":tokens)")
+    wrong = right | {"ConditionExpression": condition, "ExpressionAttributeValues": values}
+    for _ in range(2):
+        assert isinstance(written(both, tables, wrong), Mapping)
+    assert totals(item_of(row_in(both, tables, once.key))) == {2 * once.value}
+    assert isinstance(written(both, tables, right), ConditionFailed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_item_is_begun_at_its_level_only_where_there_is_none_and_without_an_attempt(both, tables, kind):
+    update = next(attempts(f"begun-{kind}", kind, 3))
+    answer = written(both, tables, beginning_update(update, 3))
+    assert isinstance(answer, Mapping)
+    listed = set() if kind == "pair" else {"fold"}
+    assert answer["Attributes"].keys() == {"pk", "sk", "ttl", "l"} | listed
+    assert int(answer["Attributes"]["ttl"]["N"]) == update.ttl
+    for level in (3, 2):
+        refused = written(both, tables, beginning_update(update, level))
+        assert isinstance(refused, ConditionFailed)
+        assert refused.item == answer["Attributes"]
+    assert isinstance(written(both, tables, attempt_update(update, 3)), Mapping)
+
+
+@pytest.mark.parametrize("level", AT)
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_update_takes_an_attempt_back_once_and_leaves_its_slot_only(both, tables, kind, level):
+    first, second = islice(attempts(f"back-{kind}-{level}", kind, level), 2)
+    written(both, tables, attempt_update(first, level))
+    kept = item_of(row_in(both, tables, first.key))
+    written(both, tables, attempt_update(second, level))
+    assert " ADD " in f" {taking_back(second, level)['UpdateExpression']}"
+    assert " DELETE " in taking_back(second, level)["UpdateExpression"]
+    assert written(both, tables, taking_back(second, level)) == {}
+    left = row_in(both, tables, first.key)
+    assert whole(item_of(left)) == whole(kept)  # both have the same counterparty, so not even the slots differ
+    assert isinstance(written(both, tables, taking_back(second, level)), ConditionFailed)
+    assert row_in(both, tables, first.key) == left
+    assert isinstance(written(both, tables, attempt_update(second, level)), Mapping)
+    assert isinstance(written(both, tables, taking_back(first, level)), Mapping)
+    assert isinstance(written(both, tables, taking_back(second, level)), Mapping)
+    item = item_of(row_in(both, tables, first.key))
+    assert (totals(item), item.devices, item.tokens, item.slots) == (set(), {}, {}, kept.slots)
+
+
+def test_a_payer_whose_only_attempt_was_taken_back_is_as_new(both, tables):
+    store = declared_store(both, tables, RETENTION_DAYS, noon)
+    refused = own("as-new")
+    store.take_back(counted(store, refused).revocable)
+    row = row_in(both, tables, updates(refused)[0].key)
+    assert row["h12"] == row[f"e{slot_of('as-new-device_id', 'device')}"] == {"N": "0"}
+    later = own("as-new", transaction_id="as-new-later", occurred_at=NOON + timedelta(minutes=3))
+    found, fresh = counted(store, later).state, InMemoryCounters().count(later)
+    assert measure(later, found) == measure(later, fresh)
+    assert (found.items[updates(later)[0].key].buckets, found.recounted) == (
+        fresh.items[updates(later)[0].key].buckets,
+        False,
+    )
+
+
+@pytest.mark.parametrize(("level", "to"), [(0, 1), (0, 4), (1, 3), (2, CLOSED - 1)])
+@pytest.mark.parametrize("kind", ["payee", "merchant", "device"])
+def test_one_update_raises_the_level_and_drops_sets_of_tokens_unread(both, tables, kind, level, to):
+    sample = list(islice(attempts(f"raised-{kind}-{level}-{to}", kind, level), 12))
+    for update in sample:
+        written(both, tables, attempt_update(update, level))
+    key = sample[0].key
+    expected = item_of(row_in(both, tables, key))
+    seconds = tuple(f"s{number}" for number in expected.buckets["s"])
+    change = Raise(key, level, to, seconds)
+    raised(expected, change)
+    for other in {*AT} - {level}:
+        assert isinstance(written(both, tables, upkeep_update(change._replace(level=other))), ConditionFailed)
+    assert written(both, tables, upkeep_update(change)) == {}
+    row = row_in(both, tables, key)
+    assert whole(item_of(row)) == whole(expected)
+    assert {name for name in row if name[0] == "r"} == {update.tokens for update in sample if update.leave >= to}
+    assert not row.keys() & set(seconds)
+    assert isinstance(written(both, tables, upkeep_update(change)), ConditionFailed)
+    for update in sample:
+        if update.leave >= to:
+            refused = written(both, tables, attempt_update(update, to))
+            assert isinstance(refused, ConditionFailed)
+            assert item_of(refused.item).holds(update)
+    assert row_in(both, tables, key) == row
+
+
+@pytest.mark.parametrize("kind", ["payer", "pair", "instrument"])
+def test_an_item_that_closes_keeps_its_tokens(both, tables, kind):
+    first, second = islice(attempts(f"closes-{kind}", kind), 2)
+    written(both, tables, attempt_update(first, 0))
+    tokens = tokens_of(row_in(both, tables, first.key))
+    assert written(both, tables, upkeep_update(Raise(first.key, 0, CLOSED))) == {}
+    item = item_of(row_in(both, tables, first.key))
+    assert (item.level, item.holds(first), tokens) == (CLOSED, True, {first.token})
+    assert isinstance(written(both, tables, attempt_update(second, 0)), ConditionFailed)
+
+
+@pytest.mark.parametrize("kind", ["payer", "payee", "merchant", "instrument", "device"])
+def test_a_slot_is_added_alone_and_neither_slot_nor_level_begins_an_item(both, tables, kind):
+    update = next(attempts(f"slot-{kind}", kind, 1))
+    assert update.slot is not None
+    added = NewSlot(update.key, update.hour * SLOTS + (update.slot + 1) % SLOTS)
+    for change in (added, Raise(update.key, 0, 2), Raise(update.key, 1, 2)):
+        assert isinstance(written(both, tables, upkeep_update(change)), ConditionFailed)
+    assert row_in(both, tables, update.key) == {}
+    written(both, tables, attempt_update(update, 1))
+    before = row_in(both, tables, update.key)
+    assert written(both, tables, upkeep_update(added)) == {}
+    after = row_in(both, tables, update.key)
+    assert {name for name in after if after[name] != before[name]} == {"d"}
+    assert set(after["d"]["NS"]) == {*before["d"]["NS"], str(added.slot)}
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)

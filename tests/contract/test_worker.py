@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from fraud.aws.client import AwsClient
+from fraud.aws.client import AwsClient, Timeouts
 from fraud.aws.queue import SqsQueue
 from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters import windows
@@ -117,7 +117,7 @@ def copied(dynamodb: Any, name: str, copy: str) -> str:
 @pytest.fixture
 def emulated(tables: Tables) -> AwsClient:
     assert tables  # the emulator's, so it runs and the environment points to it
-    return AwsClient(AwsIdentity.from_environment())
+    return AwsClient(AwsIdentity.from_environment(), Timeouts(attempt_s=30, total_s=60))  # a busy machine is slow
 
 
 def crowd(name: str, size: int) -> list[str]:

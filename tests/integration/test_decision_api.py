@@ -20,6 +20,7 @@ from fraud.counters.layout import packed
 from fraud.errors import ServiceError, UnavailableError, UndecidedError
 from fraud.transaction import Transaction
 from local.account.emulator import Emulator
+from tests.integration.conftest import hours_of
 from tests.support.payments import body
 
 NUMBERS = itertools.count()
@@ -59,12 +60,50 @@ def test_a_payment_is_decided_and_its_repeat_gets_the_same_bytes(decision_api):
     assert post(decision_api, base64.b64encode(spelled.encode()).decode(), isBase64Encoded=True) == (200, first)
 
 
-def test_another_body_under_a_stored_id_is_a_conflict(decision_api):
+def test_another_body_under_a_stored_id_is_a_conflict_that_names_the_fields_and_no_value(
+    decision_api, emulator: Emulator, capsys
+):
+    payment = fresh(amount=3_572_468, payer_name=NAME, metadata={NOTE: NOTE}, channel="app")
+    _, first = post(decision_api, payment)
+    capsys.readouterr()
+    other = payment | {"amount": 4_681_357, "payer_name": f"{NAME} II", "ip": IP, "metadata": {NOTE: "other"}}
+    del other["channel"]
+    for _ in range(2):
+        status, answer = post(decision_api, other)
+        problem = json.loads(answer)
+        assert (status, problem["status"]) == (409, 409)
+        assert [(fault["field"], fault["rule"]) for fault in problem["errors"]] == [
+            (field, "differs") for field in ("amount", "channel", "ip", "payer_name")
+        ]
+        printed = answer + "".join(capsys.readouterr())
+        assert "ConflictingBodyError" in printed
+        for secret in (NAME, IP, NOTE, payment["payer_id"], str(payment["amount"]), str(other["amount"])):
+            assert secret not in printed
+    # What was counted of the other body is taken back, and the decided payment stays as it is.
+    assert hours_of(emulator, "payer", payment["payer_id"]) == [str(packed(1, payment["amount"]))]
+    assert post(decision_api, payment) == (200, first)
+
+
+def test_the_same_body_with_other_metadata_gets_the_stored_answer(decision_api, emulator: Emulator):
+    payment = fresh(metadata={NOTE: NOTE})
+    _, first = post(decision_api, payment)
+    for metadata in ({NOTE: "other"}, {}, None):
+        other = {name: value for name, value in (payment | {"metadata": metadata}).items() if value is not None}
+        assert post(decision_api, other) == (200, first)
+    assert hours_of(emulator, "payer", payment["payer_id"]) == [str(packed(1, payment["amount"]))]
+
+
+def test_a_conflict_that_cannot_be_taken_back_gets_503_and_then_409(
+    decision_api, emulator: Emulator, faulty, monkeypatch
+):
     payment = fresh()
     assert post(decision_api, payment)[0] == 200
-    status, answer = post(decision_api, payment | {"amount": 7})
-    assert status == 409
-    assert json.loads(answer)["status"] == 409
+    faulty(THROTTLED, taking_back=True)
+    assert post(decision_api, payment | {"amount": 7})[0] == 503
+    assert hours_of(emulator, "payer", payment["payer_id"]) == [str(packed(2, payment["amount"] + 7))]
+    monkeypatch.undo()
+    assert post(decision_api, payment | {"amount": 7})[0] == 409
+    assert hours_of(emulator, "payer", payment["payer_id"]) == [str(packed(1, payment["amount"]))]
 
 
 def test_eight_equal_requests_at_once_get_one_decision(decision_api, emulator: Emulator):
@@ -155,18 +194,27 @@ def test_no_log_line_names_a_person(decision_api, capsys, caplog):
 class Faulty:
     """The store's transport, in which requests of some operations get an error.
 
-    operations  all operations when none is named
-    applied     the requests are carried out all the same
+    operations   all operations when none is named
+    applied      the requests are carried out all the same
+    taking_back  only requests that take an attempt back get it
     """
 
-    def __init__(self, transport: Any, error: ServiceError, *operations: str, applied: bool = False) -> None:
+    def __init__(
+        self, transport: Any, error: ServiceError, *operations: str, applied: bool = False, taking_back: bool = False
+    ) -> None:
         self._transport = transport
         self._error = error
         self._operations = operations
         self._applied = applied
+        self._taking_back = taking_back
+
+    def _fails(self, request: Request) -> bool:
+        if self._taking_back:
+            return "DELETE" in request.payload.get("UpdateExpression", "")
+        return not self._operations or request.operation in self._operations
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        fails = [not self._operations or request.operation in self._operations for request in requests]
+        fails = list(map(self._fails, requests))
         sent = [request for request, failing in zip(requests, fails, strict=True) if self._applied or not failing]
         results = iter(self._transport.gather(sent, until))
         answers = [next(results) if self._applied or not failing else self._error for failing in fails]

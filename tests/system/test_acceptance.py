@@ -1,5 +1,6 @@
 """`make acceptance` in small: 300 payments of each scenario by API, through one shard with crashes, and shuffled."""
 
+import json
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from fraud.counters.windows import NAMES
 from local.replay import Report
 from models.datasets import handbook
 from tests.acceptance import doors
+from tests.acceptance.forty_five_days import KEYED
+from tests.acceptance.sampling import drawn_keys
 from tests.acceptance.stream import Left, Outcome
-from tests.acceptance.worlds import HANDBOOK_DAY, Confirmed, from_handbook, occurred_at, simulated
+from tests.acceptance.worlds import HANDBOOK_DAY, Confirmed, Measured, from_handbook, occurred_at, simulated
 
 pytestmark = pytest.mark.slow
 
@@ -44,10 +48,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def started(data: Path) -> Iterator[dict[str, doors.Started]]:
-    """Both scenarios started, two boxes at a time."""
+    """Both scenarios started, two boxes at a time. Those of the second one have keys that training does not have."""
     with doors.pool() as boxes:
-        scenarios = simulated(PAYMENTS), from_handbook(data, PAYMENTS)
-        yield {scenario.name: doors.start(scenario, boxes) for scenario in scenarios}
+        yield {
+            "simulator": doors.start(simulated(PAYMENTS), boxes),
+            "handbook": doors.start(from_handbook(data, PAYMENTS), boxes, drawn_keys("boxes")),
+        }
 
 
 def test_simulated_payments_get_the_same_decisions_by_every_way(started, capsys: pytest.CaptureFixture[str]):
@@ -58,12 +64,14 @@ def test_simulated_payments_get_the_same_decisions_by_every_way(started, capsys:
     assert f"{PAYMENTS} payments shuffled within 10 minutes, 5% delivered twice; 0 decided twice, 0 of" in printed
 
 
-def test_imported_payments_continue_from_their_history(started, capsys: pytest.CaptureFixture[str]):
+def test_imported_payments_continue_from_their_history_under_the_keys_of_their_box(
+    started, capsys: pytest.CaptureFixture[str]
+):
     scenario = started["handbook"].world
     assert len(scenario.history) > 2_000
     assert len(scenario.confirmed) > 3
     assert doors.judge(started["handbook"])
-    assert "0 feature vectors differ from offline" in capsys.readouterr().out
+    assert f"0 vectors of {len(NAMES) - len(KEYED)} counters differ from offline" in capsys.readouterr().out
 
 
 def test_labels_of_the_handbook_never_reach_a_payment(data: Path):
@@ -78,10 +86,10 @@ def test_labels_of_the_handbook_never_reach_a_payment(data: Path):
 
 WORLD = simulated(3)
 IDS = [payment["transaction_id"] for payment in WORLD.payments]
-EXPECTED = {id_: id_.encode() for id_ in IDS}
+EXPECTED = {id_: Measured((0.0,) * len(NAMES), id_.encode()) for id_ in IDS}
 TOLD = Report(sent=3, outcomes=Counter(approve=3))
 LEFT = Left(
-    outcomes={id_: Outcome("{}", "[]", id_.encode(), "print") for id_ in IDS},
+    outcomes={id_: Outcome("{}", json.dumps([0] * len(NAMES)), id_.encode(), "print") for id_ in IDS},
     recounted=frozenset(),
     degraded=0,
     counters={("payer#a", "d1"): "{}"},
@@ -92,13 +100,19 @@ OTHER = Outcome('{"outcome": "decline"}', "[]", b"", "print")
 
 def test_parity_fails_for_features_errors_degraded_and_missing_decisions():
     assert doors.parity(WORLD, TOLD, LEFT, EXPECTED)
-    assert not doors.parity(WORLD, TOLD, LEFT, EXPECTED | {IDS[1]: b"else"})
+    assert not doors.parity(WORLD, TOLD, LEFT, EXPECTED | {IDS[1]: EXPECTED[IDS[1]]._replace(features=b"else")})
     assert not doors.parity(WORLD, replace(TOLD, failed=1), LEFT, EXPECTED)
     assert not doors.parity(WORLD, replace(TOLD, lost=1), LEFT, EXPECTED)
     assert not doors.parity(WORLD, replace(TOLD, twice=1), LEFT, EXPECTED)
     assert not doors.parity(WORLD, TOLD, replace(LEFT, degraded=1), EXPECTED)
     assert not doors.parity(WORLD, TOLD, replace(LEFT, overwritten=1), EXPECTED)
     assert not doors.parity(WORLD, TOLD, without(LEFT, IDS[0]), EXPECTED)
+
+
+@pytest.mark.parametrize(("name", "same"), [("payer_distinct_2h", True), ("device_new", True), ("payer_age", False)])
+def test_parity_with_other_keys_compares_every_counter_but_those_of_slots(name: str, same: object):
+    values = tuple(float(each == name) for each in NAMES)
+    assert doors.parity(WORLD, TOLD, LEFT, EXPECTED | {IDS[1]: Measured(values, b"")}, KEYED) is same
 
 
 def test_only_a_payment_in_flight_at_a_crash_may_be_decided_differently(capsys: pytest.CaptureFixture[str]):
@@ -109,7 +123,7 @@ def test_only_a_payment_in_flight_at_a_crash_may_be_decided_differently(capsys: 
     assert doors.same_decisions(WORLD, LEFT, LEFT, in_flight)
     assert not doors.same_decisions(WORLD, LEFT, differs, in_flight)
     assert doors.same_decisions(WORLD, LEFT, recounted, in_flight)
-    assert f"0 differ from the API's, 0 counters differ; recounted: {IDS[0]}" in capsys.readouterr().out
+    assert f"0 differ from the API's, 0 counters differ; 1 recounted: {IDS[0]}" in capsys.readouterr().out
     assert not doors.same_decisions(WORLD, LEFT, LEFT, in_flight[1:])
     assert not doors.same_decisions(WORLD, LEFT, recounted, [in_flight[1]] * doors.CRASHES)
     assert not doors.same_decisions(WORLD, LEFT, without(LEFT, IDS[0]), in_flight)

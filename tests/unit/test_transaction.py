@@ -398,3 +398,9 @@ def test_metadata_is_stored_and_is_no_part_of_the_identity():
     assert one.identity == other.identity == parse().identity
     assert b'"metadata":{"a":"1","b":"2"}' in one.canonical
     assert one.canonical == parse(metadata={"b": "2", "a": "1"}).canonical
+
+
+def test_the_identity_does_not_depend_on_what_was_asked_of_the_transaction_before():
+    transaction = parse(metadata={"a": "1"})
+    assert b"metadata" in transaction.canonical
+    assert transaction.identity == parse().identity

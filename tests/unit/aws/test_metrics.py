@@ -9,6 +9,7 @@ from fraud import settings
 from fraud.assembly import POLICY
 from fraud.aws.metrics import log_refusal
 from fraud.counters.fold import TickResult, WorkResult
+from fraud.counters.layout import LEVELS, Item
 from fraud.counters.metrics import log_fold, log_tick
 from fraud.decisions.evaluation import Evaluation, Evaluator
 from fraud.decisions.metrics import log_evaluation
@@ -16,8 +17,8 @@ from fraud.errors import Fault, InvalidRequestError, UnavailableError
 from fraud.labels.label import LabelResult
 from fraud.labels.metrics import log_labels
 from fraud.rules.rule_book import RuleBook
-from tests.support.fakes import FixedScorer, InMemoryStore
-from tests.support.payments import NOON, payment
+from tests.support.fakes import FixedScorer, InMemoryStore, Trouble
+from tests.support.payments import NOON, payment, updates
 
 PERSONAL = {
     "payer_id": "SECRET-payer",
@@ -68,14 +69,31 @@ def test_a_decision_is_one_line_without_personal_data(capsys):
     assert (parsed["score"], parsed["codes"], parsed["model"]) == (0.6, ["AMOUNT_UNUSUAL"], "fixed")
 
 
-def test_a_decision_on_a_large_item_names_its_kind_and_counts_it(capsys):
-    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.1), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
-    evaluation = evaluator.evaluate(payment(**PERSONAL))
-    log_evaluation(evaluation._replace(large=("payee", "device")), "stream")
+def test_a_decision_on_a_sampled_item_names_its_kind_and_is_not_degraded(capsys):
+    store, paid = InMemoryStore(), payment(**PERSONAL)
+    store.counters.items[updates(paid)[1].key] = Item(level=LEVELS - 1)
+    evaluator = Evaluator(store, FixedScorer(0.1), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
+    log_evaluation(evaluator.evaluate(paid), "stream")
     parsed = line(capsys)
-    assert metrics(parsed)["LargeItems"] == ("Count", 2)
-    assert parsed["large"] == ["payee", "device"]
-    assert ["Door"] in parsed["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
+    assert metrics(parsed)["DegradedDecisions"] == ("Count", 0)
+    assert (parsed["estimated"], parsed["degraded"]) == (["payee"], [])
+
+
+@pytest.mark.parametrize(
+    ("lost", "part", "degraded"),
+    [(["payee", "device"], "counter", ["counter:payee", "counter:device"]), (["payer"], "state", ["state"])],
+)
+def test_a_decision_without_counters_says_which_and_a_line_before_it_has_the_cause(capsys, lost, part, degraded):
+    store, paid = InMemoryStore(), payment(**PERSONAL)
+    store.trouble[paid.transaction_id] = Trouble(lost=lost, error=UnavailableError("DeadlineExceeded"))
+    evaluator = Evaluator(store, FixedScorer(0.1), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
+    log_evaluation(evaluator.evaluate(paid), "stream")
+    written = capsys.readouterr().out
+    assert "SECRET" not in written
+    cause, decision = map(json.loads, written.splitlines())
+    assert (cause["Part"], cause["cause"]) == (part, "DeadlineExceeded")
+    assert metrics(decision)["DegradedDecisions"] == ("Count", 1)
+    assert decision["degraded"] == degraded
 
 
 def test_a_repeat_is_counted_as_a_repeat(capsys):

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from fraud import assembly
 from fraud.aws.http_api import problem
+from fraud.aws.transport import Request, Result
 from fraud.counters import layout, windows
 from fraud.counters.layout import CLOSED, Item, Key
 from fraud.decisions.evaluation import MODEL_SHARE, REASONS_OF_THE_MODEL, STATE_SHARE, Evaluation, Evaluator
 from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
+from fraud.decisions.store import contents_of
 from fraud.decisions.waves import Batch
 from fraud.errors import (
     ConflictingBodyError,
@@ -29,10 +31,12 @@ from fraud.errors import (
     UndecidedError,
 )
 from fraud.outcome import Outcome
+from fraud.rules.policy import kind_of
 from fraud.scoring import features
 from fraud.scoring.features import Vector
 from fraud.scoring.score import Scoring
 from fraud.transaction import MAX_AGE, Transaction, utc
+from tests.support.deployment import TABLES, Deployment, declared_store
 from tests.support.fakes import FixedScorer, InMemoryStore, Trouble, rule, rule_book
 from tests.support.payments import NOON, SIDES_OF_TYPE, payment, updates
 
@@ -636,6 +640,114 @@ def test_a_commit_that_happened_although_it_failed_is_found_by_the_next_try():
     assert asked.evaluate(payment()) == Evaluation(store.decisions["t-1"].answer, None)
 
 
+# --- while single counters are away -----------------------------------------------------------------------------------
+
+WITHOUT = {"payee": [], "pair": [], "device": [{"amount": 1000, "outcome": "review"}]}
+"""Kinds that a decision may do without: a device's counters only with a review from 1,000 on."""
+
+
+def without(lost: Collection[str], *rules: dict[str, Any], score: float = 0.1) -> tuple[Evaluator, InMemoryStore]:
+    """Return an evaluator and its store, which loses these counters of payment t-1."""
+    store = InMemoryStore()
+    store.trouble["t-1"] = Trouble(lost)
+    outage = {"standard": {"policy": "decline", "without": WITHOUT}}
+    return evaluator(*rules, store=store, scorer=FixedScorer(score), outage=outage), store
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome"),
+    [({"payee"}, "approve"), ({"pair", "payee"}, "approve"), ({"device"}, "review"), ({"payee", "device"}, "review")],
+)
+def test_a_payment_is_decided_without_single_counters_by_model_and_rules(lost, outcome):
+    asked, store = without(lost)
+    evaluation = asked.evaluate(payment())
+    answer, record = answer_of(evaluation), store.decisions["t-1"]
+    assert (answer["outcome"], answer["score"]) == (outcome, 0.1)
+    assert sorted(answer["degraded"]) == sorted(f"counter:{kind}" for kind in lost)
+    assert [reason["code"] for reason in answer["reasons"]] == ["COUNTER_AWAY"]
+    assert evaluation.cause == "ThrottlingException"
+    assert set(record.uncounted) == lost
+    missing = {name for name, value in record.counters.items() if math.isnan(value)}
+    assert missing == {name for name in windows.NAMES if kind_of(name) in lost}
+    assert record.counters["payer_count_1m"] == 1
+    assert features.pack(features.vector(record.transaction, record.counters)) == record.features
+
+
+@pytest.mark.parametrize("lost", [{"payer"}, {"payer", "payee"}])
+def test_without_a_counter_that_a_decision_needs_the_payment_is_decided_blind(lost):
+    asked, store = without(lost)
+    answer = answer_of(asked.evaluate(payment()))
+    assert (answer["outcome"], answer["degraded"], answer["score"]) == ("decline", ["state"], None)
+    assert store.decisions["t-1"].counters == windows.ABSENT
+
+
+def test_rules_that_read_no_missing_counter_and_the_model_still_decide():
+    known = rule("counters.payer_count_1m == 1", id="known", outcome="challenge")
+    unknown = rule("counters.payee_count_1m >= 0", id="unknown", outcome="decline")
+    asked, _ = without({"payee"}, known, unknown)
+    assert answer_of(asked.evaluate(payment()))["outcome"] == "challenge"
+    asked, _ = without({"payee"}, known, score=0.95)
+    answer = answer_of(asked.evaluate(payment()))
+    assert (answer["outcome"], answer["degraded"]) == ("decline", ["counter:payee"])
+
+
+def test_an_allow_entry_does_not_silence_the_least_outcome_while_a_counter_is_away():
+    asked, store = without({"device"}, rule("true", outcome="challenge"))
+    store.counters.profiles["account#payer-1"] = allowed("VELOCITY", "COUNTER_AWAY", "model")
+    answer = answer_of(asked.evaluate(payment()))
+    assert (answer["outcome"], sources(answer["suppressed"])) == ("review", ["tested@3"])
+
+
+def test_an_item_that_could_be_read_although_it_could_not_be_updated_is_no_missing_value():
+    deployed = Deployment()
+    deployed.folding.tick()
+    deployed.pay(transaction_id="before")
+
+    def throttled(requests: Sequence[Request]) -> list[Result]:
+        return [
+            UnavailableError("ThrottlingException")
+            if request.operation == "update_item" and request.payload["Key"]["pk"]["S"] == "payee#payee-1"
+            else deployed.gather([request])[0]
+            for request in requests
+        ]
+
+    outage = {"standard": {"policy": "decline", "without": WITHOUT}}
+    store = declared_store(Sending(throttled), TABLES, 400, deployed.clock)
+    second = rule("counters.payee_count_1m == 2", outcome="challenge")
+    asked = Evaluator(store, QUIET, rule_book(second, outage=outage), deployed.clock, 10)
+    decision = asked.evaluate(payment()).decision
+    assert decision is not None
+    assert (decision.outcome, decision.degraded) == ("challenge", ["counter:payee"])
+    row = deployed.table.tables[TABLES.decisions]["t-1",]
+    values = dict(zip(windows.NAMES, json.loads(contents_of(row).counters), strict=True))
+    assert (values["payee_count_1m"], values["payer_count_1m"]) == (2, 2)
+    assert row["uncounted"] == {"S": "payee"}
+
+
+class Sending:
+    """A transport that sends requests by a function."""
+
+    def __init__(self, send: Callable[[Sequence[Request]], list[Result]]) -> None:
+        self._send = send
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        del until
+        return self._send(requests)
+
+
+def test_in_a_batch_a_payment_without_a_dispensable_counter_is_decided_and_holds_up_no_other():
+    asked, store = without({"payee"})
+    results = asked.evaluate_all([payment(), payment(transaction_id="t-2")])
+    assert [answer_of(each)["degraded"] for each in results if isinstance(each, Evaluation)] == [["counter:payee"], []]
+    assert store.decisions["t-1"].uncounted == ("payee",)
+    asked, store = without({"payer"})
+    results = asked.evaluate_all([payment(), payment(transaction_id="t-2")])
+    assert [isinstance(each, UnavailableError) for each in results] == [True, True]
+    assert store.decisions == {}
+
+
+# --- fallbacks and deadlines ------------------------------------------------------------------------------------------
+
 FIELDS = st.fixed_dictionaries(
     {
         "type": st.sampled_from(sorted(SIDES_OF_TYPE)),
@@ -770,22 +882,43 @@ def comparable(result: Evaluation | FraudError) -> Any:
     return {**answer_of(result), "steps_ms": None}, result.decision is None
 
 
+def is_known(transaction: Transaction, known: Mapping[str, StoredDecision]) -> bool:
+    """Tell whether this body is decided, and not only another one of its id."""
+    stored = known.get(transaction.transaction_id)
+    return stored is not None and stored.identity == transaction.identity
+
+
 def one_by_one(
     asked: Evaluator, batch: Sequence[Transaction], known: Mapping[str, StoredDecision]
 ) -> list[Evaluation | FraudError]:
     """Return the results of `evaluate` for one payment after another; repeat the decisions in `known`."""
     results: list[Evaluation | FraudError] = []
     for transaction in batch:
-        stored = known.get(transaction.transaction_id)
         try:
-            results.append(Evaluation.repeated(transaction, stored) if stored else asked.evaluate(transaction))
+            if is_known(transaction, known):
+                results.append(Evaluation.repeated(transaction, known[transaction.transaction_id]))
+            else:
+                results.append(asked.evaluate(transaction))
         except FraudError as error:
             results.append(error)
     return results
 
 
 def contents(store: InMemoryStore) -> dict[Key, Any]:
-    return {key: (i.buckets, i.slots, i.devices, i.tokens) for key, i in store.counters.items.items()}
+    """Return what was counted, by item. Slots are left out: those of an attempt that was taken back stay."""
+    items = {
+        key: (item.buckets, item.devices, {name: tokens for name, tokens in item.tokens.items() if tokens})
+        for key, item in store.counters.items.items()
+    }
+    return {key: counted for key, counted in items.items() if counted[0] != Item().buckets}
+
+
+def one_body_an_id(batch: Sequence[Transaction], known: Mapping[str, StoredDecision]) -> list[Transaction]:
+    """Leave out payments whose id has another body earlier in the batch, unless the id is decided already."""
+    bodies: dict[str, bytes] = {}
+    for each in batch:
+        bodies.setdefault(each.transaction_id, each.identity)
+    return [each for each in batch if each.transaction_id in known or bodies[each.transaction_id] == each.identity]
 
 
 @given(BATCHES, st.lists(st.integers(0, 20)))
@@ -801,6 +934,7 @@ def test_a_batch_has_the_results_of_its_payments_one_after_another(batch, before
             one_by_one(asked, [batch[n]], {})
             one_by_one(reference, [batch[n]], {})
     known = single.find_all({transaction.transaction_id for transaction in batch})
+    batch = one_body_an_id(batch, known)
     scorer.asked, together.asked = 0, []
     results = asked.evaluate_all(batch)
     assert list(map(comparable, results)) == list(map(comparable, one_by_one(reference, batch, known)))
@@ -810,7 +944,7 @@ def test_a_batch_has_the_results_of_its_payments_one_after_another(batch, before
         expected = single.decisions[transaction_id]
         assert record._replace(answer=b"") == expected._replace(answer=b"")
     assert scorer.asked <= 1
-    new = [each for each in batch if each.transaction_id not in known and each.occurred_at >= NOON - MAX_AGE]
+    new = [each for each in batch if not is_known(each, known) and each.occurred_at >= NOON - MAX_AGE]
     assert sum(step == "count" for step, _, _ in together.asked) == len(waves_of(new))
 
 
@@ -834,7 +968,7 @@ def test_an_id_twice_in_a_batch_has_one_decision_and_another_body_conflicts():
     assert again == Evaluation(first.answer, None)
     assert isinstance(other, ConflictingBodyError)
     assert list(store.decisions) == ["t-1"]
-    assert counters_of_next(store)["payer_count_1m"] == 3
+    assert counters_of_next(store)["payer_count_1m"] == 2
 
 
 class Outrun(InMemoryStore):
@@ -851,7 +985,8 @@ def test_a_payment_decided_while_a_batch_begins_is_repeated_or_conflicts():
     repeat, other = evaluator(store=store).evaluate_all([payment(), payment(amount=1201)])
     assert repeat == Evaluation(first.answer, None)
     assert isinstance(other, ConflictingBodyError)
-    assert [ids for step, ids, _ in store.asked if step == "commit"] == [["t-1"], [], []]  # the batch commits none
+    assert [ids for step, ids, _ in store.asked if step == "commit"] == [["t-1"]]  # the batch commits none
+    assert counters_of_next(store)["payer_count_1m"] == 2
 
 
 def test_payments_decided_before_are_found_in_one_read_and_neither_counted_nor_waited_for():
@@ -868,7 +1003,7 @@ def test_payments_decided_before_are_found_in_one_read_and_neither_counted_nor_w
     assert store.asked == [("find_all", ["t-1", "t-2"], None)]
     assert contents(store) == items
     store.asked.clear()
-    evaluator(store=store).evaluate_all(batch)  # while it is young
+    evaluator(store=store).evaluate_all([payment(), payment(transaction_id="t-2"), payment()])  # while it is young
     assert [(step, ids) for step, ids, _ in store.asked[1:]] == [("count", ["t-2"]), ("commit", ["t-2"])]
 
 
@@ -918,18 +1053,29 @@ def fails_with(trouble: Trouble | None, transaction: Transaction) -> bool:
     return lost or trouble.unread or trouble.uncommitted
 
 
-def counted_once(store: InMemoryStore, batch: Sequence[Transaction]) -> None:
-    """Assert that the counters hold every attempt of the batch that is not too old, and no other."""
+def counted_once(store: InMemoryStore) -> None:
+    """Assert that the counters hold every decided attempt once, and no other."""
     expected = InMemoryStore()
-    for transaction in batch:
-        if transaction.occurred_at >= NOON - MAX_AGE:
-            expected.counters.count(transaction)
+    for record in store.decisions.values():
+        expected.counters.count(record.transaction)
     assert contents(store) == contents(expected)
+
+
+class Mindful(InMemoryStore):
+    """A store that also takes back what an earlier try counted, as the real one does unless the item is sampled."""
+
+    def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
+        return [
+            state_read._replace(
+                revocable=tuple((each, 0) for each in updates(transaction) if each.key not in state_read.uncounted)
+            )
+            for transaction, state_read in zip(transactions, super().count(transactions, until), strict=True)
+        ]
 
 
 @given(BATCHES, st.dictionaries(st.integers(0, 13), HAPPENING, max_size=3))
 def test_a_failed_payment_fails_later_ones_that_share_with_it_and_no_others(batch, places):
-    store = InMemoryStore()
+    store = Mindful()
     troubles = {batch[n].transaction_id: trouble for n, trouble in places.items() if n < len(batch)}
     store.trouble.update(troubles)
     asked = evaluator(store=store, scorer=Weighing(0))
@@ -950,18 +1096,13 @@ def test_a_failed_payment_fails_later_ones_that_share_with_it_and_no_others(batc
         if update.key in store.counters.items
         and update.token in store.counters.items[update.key].tokens.get(update.tokens, ())
     }
-    known = store.find_all({transaction.transaction_id for transaction in rest})
     again = asked.evaluate_all(rest)
     assert not any(isinstance(result, ServiceError) for result in again)
-    for transaction in rest:
-        stored = known.get(transaction.transaction_id)
-        if stored is not None and stored.identity != transaction.identity:
-            store.counters.count(transaction)  # another body of a known id: it may be counted, in part or not at all
     for transaction, result in zip(rest, again, strict=True):
         if isinstance(result, Evaluation) and result.decision is not None:
-            assert result.decision.recounted is (transaction.identity[:6] in tokened)
+            assert result.decision.recounted is (updates(transaction)[0].token in tokened)
             assert result.decision.degraded == []
-    counted_once(store, batch)
+    counted_once(store)
 
 
 def test_a_failed_payment_does_not_hold_up_earlier_ones():

@@ -1,5 +1,6 @@
 """Several payments in one call of the store: the requests sent together, and the effect of an error on each."""
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -10,10 +11,12 @@ import pytest
 from fraud.aws import dynamodb
 from fraud.aws.dynamodb import KEYS_PER_READ
 from fraud.aws.transport import ConditionFailed, Request, Result
-from fraud.counters.codec import KEYS, keys_row, watermark_update
+from fraud.counters.codec import KEYS, item_of, keys_row, watermark_update
 from fraud.counters.fold import SLICES, Progress
+from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.keys import DECLARED
-from fraud.counters.layout import Slice, State
+from fraud.counters.layout import Item, Key, Slice, State, packed
+from fraud.counters.sampling import CAPS
 from fraud.counters.store import KEYS_LAST
 from fraud.counters.windows import ABSENT, measure
 from fraud.decisions.record import PACKED, DecisionRecord, StateRead, StoredDecision
@@ -21,7 +24,7 @@ from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.transaction import Transaction
-from tests.support.deployment import TABLES, declared_store
+from tests.support.deployment import TABLES, Deployment, declared_store
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB
 from tests.support.payments import NOON, payment, updates
 
@@ -374,7 +377,7 @@ def test_an_item_whose_every_response_is_malformed_is_unseen_and_every_other_com
     state_read, sound = store.count([one, other])
     assert isinstance(state_read.failure, UnavailableError)
     assert [key.kind.name for key in state_read.uncounted] == ["payer"]
-    assert state_read.unseen == {"payer"}
+    assert state_read.unread == {"payer"}
     assert state_read.read
     assert {key.kind.name for key in state_read.state.items} == {"payee", "pair", "device"}
     assert (sound.failure, sound.uncounted, sound.read) == (None, (), True)
@@ -391,7 +394,7 @@ def test_an_item_whose_update_fails_while_it_can_be_read_is_seen_with_the_paymen
         (state_read,) = store.count([one])
         assert state_read.failure is THROTTLED
         assert [key.kind.name for key in state_read.uncounted] == ["payer"]
-        assert state_read.unseen == frozenset()
+        assert state_read.unread == frozenset()
         values = measure(one, state_read.state)
         assert [values[f"{kind}_count_1h"] for kind in ("payer", "payee", "device")] == [2, 2, 2]
 
@@ -461,3 +464,136 @@ def test_decisions_are_looked_up_consistently_because_a_stale_read_would_hide_a_
     (one,), (several,) = (requests for requests, _ in transport.calls)
     assert one.payload["ConsistentRead"] is True
     assert several.payload["RequestItems"][TABLES.decisions]["ConsistentRead"] is True
+
+
+# --- sampled items ----------------------------------------------------------------------------------------------------
+
+
+def to_shop(name: str, **fields: Any) -> Transaction:
+    return payment(
+        **{"transaction_id": name, "type": "merchant", "payee_id": "shop", "payer_id": name, "device_id": None} | fields
+    )
+
+
+def crowd_at_shop(transport: RecordingTransport, tokens: int) -> Key:
+    """Put the shop's item of this hour with as many tokens. Return its key."""
+    key = updates(to_shop("t-0"))[1].key
+    row = {"h0": {"N": str(packed(tokens, tokens))}, "r0": {"BS": [n.to_bytes(6) for n in range(tokens)]}}
+    transport.table.tables[TABLES.counters][(key.pk, key.sk)] = {"pk": {"S": key.pk}, "sk": {"S": key.sk}} | row
+    return key
+
+
+def level_of(transport: RecordingTransport, key: Key) -> int:
+    return item_of(transport.table.tables[TABLES.counters][(key.pk, key.sk)]).level
+
+
+@pytest.mark.parametrize("kind", ["merchant", "p2p"])
+def test_counters_in_memory_are_those_of_the_tables_also_when_items_are_sampled(kind):
+    deployed, memory = Deployment(), InMemoryCounters()
+    deployed.folding.tick()
+    rng = random.Random(10)
+    moments = [NOON + timedelta(seconds=n / 50) for n in range(301)]  # the last of them raises the level
+    moments += [NOON + timedelta(hours=1, seconds=20 * n) for n in range(30)]
+    for n, deployed.now in enumerate(moments):
+        amount = int(rng.lognormvariate(7, 2)) + 1
+        one = to_shop(f"t-{n}", type=kind, amount=amount, device_id=f"d-{n % 90}", occurred_at=deployed.now)
+        (state_read,) = deployed.store.count([one])
+        assert measure(one, state_read.state) == measure(one, memory.count(one))
+        deployed.store.commit([record(one)._replace(upkeep=state_read.upkeep)])
+    stored = {place: item_of(row) for place, row in deployed.table.tables[TABLES.counters].items() if "l" in row}
+    kept = {(key.pk, key.sk): item for key, item in memory.items.items() if item.level}
+    assert len(kept) == (2 if kind == "merchant" else 1)
+    assert {place: plain_item(item) for place, item in stored.items()} == {
+        place: plain_item(item) for place, item in kept.items()
+    }
+
+
+def plain_item(item: Item) -> tuple[Any, ...]:
+    """Return an item as values that compare."""
+    return item.level, item.buckets, item.slots, {name: tokens for name, tokens in item.tokens.items() if tokens}
+
+
+def test_a_raise_is_sent_beside_the_commit_once_and_is_not_stored(transport, store):
+    key = crowd_at_shop(transport, CAPS["h"] + 1)
+    crowd = [to_shop(f"t-{n}") for n in range(3)]
+    state_reads = store.count(crowd)
+    assert {change.key for each in state_reads for change in each.upkeep} == {key}
+    assert all(each.state.estimated == [] for each in state_reads)
+    transport.calls.clear()
+    raises = state_reads[-1].upkeep
+    assert store.commit([record(each)._replace(upkeep=raises) for each in crowd]) == [None] * 3
+    ((requests, _),) = transport.calls
+    assert [request.operation for request in requests] == ["put_item"] * 3 + ["update_item"]
+    assert not any("upkeep" in request.payload.get("Item", {}) for request in requests)
+    assert level_of(transport, key) > 0
+    (state_read,) = store.count([to_shop("t-3")])
+    assert state_read.state.estimated == ["merchant"]
+
+
+def test_a_raise_that_fails_fails_no_commit_and_comes_again_with_the_next_payment(transport, store):
+    key = crowd_at_shop(transport, CAPS["h"] + 1)
+    transport.fails = lambda request: request.payload.get("UpdateExpression", "").startswith("SET l")
+    levels = []
+    for name in ("t-1", "t-2"):
+        (state_read,) = store.count([to_shop(name)])
+        assert state_read.failure is None
+        assert store.commit([record(to_shop(name))._replace(upkeep=state_read.upkeep)]) == [None]
+        levels.append(level_of(transport, key))
+        transport.fails = lambda _: False
+    assert [level > 0 for level in levels] == [False, True]
+
+
+def test_items_known_to_be_sampled_or_closed_are_named_without_a_call(transport, store):
+    key = crowd_at_shop(transport, 1)
+    other = to_shop("t-2", occurred_at=NOON + timedelta(hours=1))
+    one = to_shop("t-1")
+    assert store.sampled(one) == frozenset()
+    transport.table.tables[TABLES.counters][(key.pk, key.sk)]["l"] = {"N": "5"}
+    store.count([one])
+    transport.calls.clear()
+    assert store.sampled(to_shop("t-3")) == store.sampled(other) == {"merchant#shop"}
+    assert store.sampled(to_shop("t-4", payee_id="stall")) == frozenset()
+    assert store.sampled(to_shop("t-5", type="p2p")) == frozenset()
+    assert transport.calls == []
+
+
+def test_a_level_once_known_is_presumed_so_that_an_attempt_takes_one_step(transport, store):
+    key = crowd_at_shop(transport, 1)
+    transport.table.tables[TABLES.counters][(key.pk, key.sk)]["l"] = {"N": "2"}
+    crowd = [to_shop(f"t-{n}", amount=10**6) for n in range(3)]
+    steps = []
+    for transaction in crowd:
+        transport.calls.clear()
+        (state_read,) = store.count([transaction])
+        assert (state_read.failure, state_read.uncounted) == (None, ())
+        steps.append(len(transport.calls))
+    assert steps == [2, 1, 1]
+
+
+# --- what is taken back -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_counted_is_taken_back_together_and_a_token_that_is_gone_is_as_good(transport, store):
+    (one,) = strangers(1)
+    (state_read,) = store.count([one])
+    assert [update.key.kind.name for update, _ in state_read.revocable] == ["payer", "payee", "pair", "device"]
+    transport.calls.clear()
+    for _ in range(2):
+        store.take_back(state_read.revocable, 7.5)
+    assert [(len(requests), until) for requests, until in transport.calls] == [(4, 7.5)] * 2
+    (again,) = store.count([one])
+    assert not again.state.recounted
+    assert measure(one, again.state) == measure(one, state_read.state)
+
+
+def test_a_take_back_without_a_response_is_an_error(transport, store):
+    (one,) = strangers(1)
+    (state_read,) = store.count([one])
+    transport.fails = of_payer
+    with pytest.raises(UnavailableError):
+        store.take_back(state_read.revocable)
+
+
+def test_nothing_to_take_back_takes_no_request(transport, store):
+    store.take_back(())
+    assert transport.calls == []

@@ -12,9 +12,16 @@ GRANTED = [
     {"Effect": "Allow", "Action": ["dynamodb:BatchGetItem", "dynamodb:Up*"], "Resource": [f"{TABLES}a", f"{TABLES}b"]},
     {"Effect": "Allow", "Action": "dynamodb:Query", "Resource": f"{TABLES}a/index/*"},
     {"Effect": "Allow", "Action": "dynamodb:Scan", "Resource": f"{TABLES}a", "Condition": {"Bool": {"x": "y"}}},
+    {
+        "Effect": "Allow",
+        "Action": ["dynamodb:PutItem", "dynamodb:DeleteItem"],
+        "Resource": f"{TABLES}b",
+        "Condition": {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["keys"]}},
+    },
     {"Effect": "Deny", "Action": "dynamodb:DeleteItem", "Resource": f"{TABLES}a"},
 ]
 A, B, C = ({"TableName": name} for name in "abc")
+KEYS, OTHER = ({"Item": {"pk": {"S": pk}}} for pk in ("keys", "account#keys"))
 
 
 @pytest.mark.parametrize(
@@ -23,6 +30,7 @@ A, B, C = ({"TableName": name} for name in "abc")
         ("GetItem", A),
         ("UpdateItem", B),
         ("BatchGetItem", {"RequestItems": {"a": {}, "b": {}}}),
+        ("PutItem", B | KEYS),
         ("Query", A | {"IndexName": "fold"}),
         ("TransactGetItems", {"TransactItems": [{"Get": A}]}),
         ("TransactWriteItems", {"TransactItems": [{"Update": A}, {"Update": B}]}),
@@ -37,6 +45,9 @@ def test_request_that_the_statements_cover_is_not_refused(operation: str, reques
     [
         ("GetItem", B, "GetItem on resource: {}b"),
         ("PutItem", A, "PutItem on resource: {}a"),
+        ("PutItem", A | KEYS, "PutItem on resource: {}a"),
+        ("PutItem", B | OTHER, "PutItem on resource: {}b"),
+        ("DeleteItem", B | {"Key": KEYS["Item"]}, "DeleteItem on resource: {}b"),
         ("BatchGetItem", {"RequestItems": {"a": {}, "c": {}}}, "BatchGetItem on resource: {}c"),
         ("Query", A, "Query on resource: {}a"),
         ("Scan", A, "Scan on resource: {}a"),

@@ -34,8 +34,7 @@ HEAD = re.compile(
     """.replace(b"NAME", _NAME).replace(b"TEXT", _TEXT),
     re.VERBOSE,
 )
-"""A head in lower case. Status 1xx, 204 and 304 have no body, whatever their length says, and neither service sends them.
-"""
+"""A head in lower case. Status 1xx, 204 and 304 have no body, whatever the length says; neither service sends them."""
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]++)(?:;%b)?\r\n" % _TEXT)
 TRAILERS = re.compile(rb"\r\n(?:%b:%b\r\n)*\r\n" % (_NAME, _TEXT))
 
@@ -173,15 +172,12 @@ class Connection:
         yield select.POLLOUT
         if error := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(error, "not connected")  # Python makes it the subclass for this number
-        if self._tls is None:
-            early = self.spoke()
-        else:
+        if self._tls is not None:
             received = b""
             while (unsent := self._tls.shake_hands(received)) is not None:
                 yield from self._send(unsent)
                 received = yield from self._receive()
-            early = self._tls.decrypt(b"") != b""
-        if early:
+        elif self.spoke():
             raise UnreadableAnswerError
 
     def _send(self, message: bytes) -> Generator[int, None, None]:
@@ -234,18 +230,18 @@ class Connection:
             raise UnreadableAnswerError
         return bytes(body)
 
-    def _through(self, received: bytearray, mark: bytes) -> Generator[int, None, bytes]:
-        """Receive until `mark` has come; remove it and the bytes before it from `received` and return them.
+    def _through(self, received: bytearray, end: bytes) -> Generator[int, None, bytes]:
+        """Receive until `end` has come; remove it and the bytes before it from `received` and return them.
 
         Raises UnreadableAnswerError when they are more than LONGEST_HEAD: a head, a chunk's size, trailers are short.
         """
         start = 0
-        while (found := received.find(mark, start, LONGEST_HEAD)) < 0:
-            start = max(len(received) - len(mark) + 1, 0)
+        while (found := received.find(end, start, LONGEST_HEAD)) < 0:
+            start = max(len(received) - len(end) + 1, 0)
             if len(received) > LONGEST_HEAD:
                 raise UnreadableAnswerError
             received += yield from self._more()
-        return _removed(received, found + len(mark))
+        return _removed(received, found + len(end))
 
     def _first(self, received: bytearray, size: int, most: int = LONGEST_BODY) -> Generator[int, None, bytes]:
         """Receive until there are `size` bytes; remove them from `received` and return them."""

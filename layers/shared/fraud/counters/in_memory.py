@@ -46,8 +46,8 @@ class InMemoryCounters:
     def count(self, transaction: Transaction) -> State:
         """Count an attempt once, and return all items and profiles that `windows.measure` needs for it.
 
-        The items are the stored ones, not copies: later payments change them. Only a sampled item of the payment itself
-        is a copy, as `sampling.seen` returns it.
+        The items are the stored ones, not copies: later payments change them. Only an item of the payment itself that
+        is sampled, or changes by `sampling.upkeep`, is a copy: as it was counted in, without the change.
         """
         moved = updates(transaction, self.keys)
         found: dict[Key, Item] = {}
@@ -84,6 +84,8 @@ class InMemoryCounters:
         held = not counted and item.holds(update)
         own = sampling.seen(update, item, counted=counted, recounted=held)
         for change in sampling.upkeep(update, item, before, exact=exact):
+            if own is item:  # the payment sees the item as it was before the change, as online
+                own = item.copy()
             if isinstance(change, Raise):
                 sampling.raised(item, change)
             else:

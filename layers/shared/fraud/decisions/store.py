@@ -293,13 +293,16 @@ class DynamoStore:
         )
 
     def _upkeep(self, plan: _Plan, state: State) -> Iterator[Upkeep]:
-        """Yield what the payment's items need, and remember their levels."""
+        """Yield what the payment's items need, and remember the levels that they have or are about to have."""
         for attempt in plan.attempts:
             update, item = attempt.update, attempt.item
             if item is not None:
                 self._levels.learn(update.key, item.level)
                 before = state.items.get(update.key._replace(period=update.key.period - 1))
-                yield from sampling.upkeep(update, item, before, exact=update.key.kind.name in self._exact)
+                for change in sampling.upkeep(update, item, before, exact=update.key.kind.name in self._exact):
+                    if isinstance(change, sampling.Raise):
+                        self._levels.learn(update.key, change.to)
+                    yield change
         yield from sampling.compactions(state.items, plan.transaction)
 
 
