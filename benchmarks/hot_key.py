@@ -50,7 +50,7 @@ from fraud.counters.layout import (
 )
 from fraud.counters.store import STEPS, Attempt, Levels
 from fraud.counters.windows import measure
-from fraud.errors import UnavailableError
+from fraud.errors import ServiceError, UnavailableError
 from fraud.transaction import UNITS, Transaction
 from tests.support.in_memory_dynamodb import FOLD, clauses, holds, key_of
 
@@ -96,7 +96,7 @@ class Crowd:
             [len(self._pools[grade]) / 2 ** max(level - grade, 0) for grade in self._grades] for level in range(LEVELS)
         ]
         self._shares = [list(accumulate(weights)) for weights in at]
-        self.within = [weights[-1] / size for weights in self._shares]
+        self.within: list[float] = [weights[-1] / size for weights in self._shares]
         """Share of the payments that are in a sample, by its level."""
 
     def inside(self, level: int) -> tuple[int, int, bytes]:
@@ -115,58 +115,75 @@ class Crowd:
 
 
 class Row:
-    """A stored item: its attributes, with sets as Python's, and its size in bytes."""
+    """A stored item: its attributes, with sets as Python's, its size in bytes, and the item as `item_of` reads it.
+
+    Size and item are kept in step, attribute by attribute: an item has thousands of parts, and an update changes five.
+    """
 
     def __init__(self, key: Mapping[str, Any]) -> None:
         self.attributes: dict[str, Any] = dict(key)
         self.size = size_of(key)
-        self._earlier: Item | None = None
-
-    @property
-    def level(self) -> int:
-        """The level of its sample."""
-        return int(self.attributes.get("l", {"N": "0"})["N"])
+        self.item = Item()
 
     @property
     def earlier(self) -> Item:
         """The item as a payment of a later period reads it."""
-        if self._earlier is None:
-            self._earlier = item_of({name: self.attributes[name] for name in EARLIER if name in self.attributes})
-        return self._earlier
+        return item_of({name: self.attributes[name] for name in EARLIER if name in self.attributes})
+
+    def narrowed(self, result: Result, attempt: Attempt) -> Result:
+        """Return a result with the attributes that an attempt looks at: its level, and the set of its token."""
+        names = ("pk", "l", attempt.update.tokens)
+        seen = {name: self.attributes[name] for name in names if name in self.attributes}
+        if isinstance(result, ConditionFailed):
+            return ConditionFailed(seen)
+        return result if isinstance(result, ServiceError) else dict.fromkeys(result, seen)
 
     def change(self, payload: Mapping[str, Any]) -> None:
         """Carry out an update whose condition holds."""
         names, values = payload.get("ExpressionAttributeNames", {}), payload.get("ExpressionAttributeValues", {})
-        self._earlier = None
         for verb, given, kept, value in clauses(payload["UpdateExpression"]):
             name = names.get(given, given)
             if verb == "REMOVE":
-                self._set(name, None)
+                self._remove(name)
             elif verb == "SET":
                 if not (kept and name in self.attributes):
                     self._set(name, values[value])
             else:
                 assert verb == "ADD"
-                ((type_, operand),) = values[value].items()
-                if type_ == "N":
-                    self._set(name, {"N": str(int(self.attributes.get(name, {"N": "0"})["N"]) + int(operand))})
-                else:
-                    self._add(name, type_, operand)
+                self._add(name, *values[value].items())
 
-    def _set(self, name: str, value: Any) -> None:  # noqa: ANN401 - an attribute of any type
+    def _remove(self, name: str) -> None:
         if (old := self.attributes.pop(name, None)) is not None:
             self.size -= size_of({name: old})
-        if value is not None:
-            self.attributes[name] = value
-            self.size += size_of({name: value})
+            self.item.tokens.pop(name, None)
+            if name[0] in SCALES:
+                self.item.buckets[name[0]].pop(int(name[1:]), None)
 
-    def _add(self, name: str, type_: str, operand: Iterable[Any]) -> None:
-        held = self.attributes.setdefault(name, {type_: set()})[type_]
-        if not held:
+    def _set(self, name: str, value: Any) -> None:  # noqa: ANN401 - an attribute of any type
+        old = self.attributes.get(name)
+        self.size += size_of({name: value}) - (0 if old is None else size_of({name: old}))
+        self.attributes[name] = value
+        part = item_of({name: value})
+        self.item.level = part.level or self.item.level
+        for scale, numbers in part.buckets.items():
+            self.item.buckets[scale].update(numbers)
+
+    def _add(self, name: str, operand: tuple[str, Any]) -> None:
+        type_, added = operand
+        if type_ == "N":
+            self._set(name, {"N": str(int(self.attributes.get(name, {"N": "0"})["N"]) + int(added))})
+            return
+        if name not in self.attributes:
             self.size += size_of({name: {type_: ()}})
-        new = set(operand) - held
+        held = self.attributes.setdefault(name, {type_: set()})[type_]
+        new = set(added) - held
         held |= new
         self.size += size_of({"": {type_: new}}) - size_of({"": {type_: ()}})
+        part = item_of({name: {type_: new}})
+        for hour, slots in part.slots.items():
+            self.item.slots[hour] = self.item.slots.get(hour, 0) | slots
+        if part.tokens:
+            self.item.tokens[name] = held
 
 
 class Bill:
@@ -254,6 +271,8 @@ class Receiver:
         self._heard = [0.0] * environments
         self._lag = UNAWARE * environments / rate
         self._unaware_until = 0.0
+        self._within = self._missing = 0.0
+        self._least = self._held = 0
         self._history = [Settled(-NEVER, self._key().period, 0)]
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
@@ -296,7 +315,7 @@ class Receiver:
     @property
     def steady_rru(self) -> float:
         """Read units of a payment for the earlier items, when there are all: the last period's, and older ones."""
-        newest, *older = self._of_earlier
+        newest, *older = self._of_earlier.values()
         return newest + (sum(older[:1]) * len(older))
 
     def forget(self, environments: Iterable[int]) -> None:
@@ -318,9 +337,10 @@ class Receiver:
         if own is None or not self._calm or self.now < self._unaware_until:
             self._least, self._missing = 0, 0.0
             return self.rate
-        self._least = min(self._presumable(own.level))
+        self._least = min(self._presumable(own.item.level))
         within = self._crowd.within[self._least]
-        self._missing = (1 - within) * len(self._slots_left) / SLOTS
+        self._held = own.item.slots.get(self._epoch() % self.kind.period // HOUR, 0)
+        self._missing = (1 - within) * (1 - self._held.bit_count() / SLOTS)
         self._within = within
         return self.rate * (within + self._missing)
 
@@ -352,11 +372,11 @@ class Receiver:
         key = self._key(self.now - 1)
         if self.now >= HOUR:
             both = [(each := key._replace(period=period), _place(each)) for period in (key.period - 1, key.period)]
-            items = {each: item_of(self._rows[place].attributes) for each, place in both if place in self._rows}
+            items = {each: self._rows[place].item for each, place in both if place in self._rows}
             counted = measure(self._payment(self.now - 1), State(items, {}))[f"{self.kind.name}_count_1h"]
             self.errors.hours.append(self._counted(bucket, HOUR, counted))
         if self.now % self.kind.period == 0:
-            hours = item_of(self._rows[place].attributes).buckets["h"] if (place := _place(key)) in self._rows else {}
+            hours = self._rows[place].item.buckets["h"] if (place := _place(key)) in self._rows else {}
             self.errors.periods.append(self._counted(bucket, self.kind.period, unpacked(sum(hours.values()))[0]))
         if self.now % HOUR == 0:
             self._turn()
@@ -373,8 +393,11 @@ class Receiver:
         self._own_key = self._key()
         self._own = _place(self._own_key)
         earlier = [self._own_key._replace(period=self._own_key.period - age) for age in range(1, self.kind.live)]
-        self._earlier = {key: _place(key) for key in earlier}
-        self._price()
+        self._earlier = {_place(key): key for key in earlier}
+        self._earlier_items: dict[Key, Item] = {}
+        self._of_earlier: dict[tuple[str, ...], float] = {}
+        for place in (*self._earlier, self._own):
+            self._look_up(place)
 
     # --- payments
 
@@ -391,7 +414,9 @@ class Receiver:
         self._heard[environment] = self.now
         missing = self._missing and self._rng.random() * (self._within + self._missing) >= self._within
         drawn = self._crowd.outside(self._least) if missing else self._crowd.inside(self._least)
-        slot = self._rng.choice(self._slots_left) if missing else self._rng.randrange(SLOTS)
+        slot = self._rng.randrange(SLOTS)
+        while missing and self._held >> slot & 1:
+            slot = self._rng.randrange(SLOTS)
         self.bill.payments += 1
         self.bill.read += self._earlier_units
         self._true[int(self.now // MINUTES_5)] += 1
@@ -412,7 +437,10 @@ class Receiver:
         """Take an attempt through one of its steps."""
 
         def take(result: Result) -> None:
-            attempt.take(result)
+            row = self._rows.get(_place(attempt.update.key))
+            attempt.take(result if row is None else row.narrowed(result, attempt))
+            if row is not None and attempt.item is not None:
+                attempt.item = row.item
             if not attempt.settled and number < STEPS:
                 self._after(ROUND_TRIP_S, lambda: self._step(attempt, levels, number + 1))
                 return
@@ -434,14 +462,11 @@ class Receiver:
             weight = attempt.update.weight(attempt.level)
             self._variance[int(self.now // MINUTES_5)] += weight * (weight - 1)
         levels.learn(key, item.level)
-        earlier = {each: self._rows[place].earlier for each, place in self._earlier.items() if place in self._rows}
-        before = earlier.get(key._replace(period=key.period - 1))
-        upkeep = list(sampling.upkeep(attempt.update, item, before, exact=False))
-        for change in upkeep:
+        before = self._earlier_items.get(key._replace(period=key.period - 1))
+        for change in list(sampling.upkeep(attempt.update, item, before, exact=False)):
             raises = isinstance(change, sampling.Raise)
             self._change(change, "raise" if raises else "slot", changing=raises)
-        compactions = list(sampling.compactions(earlier, self._of_hour))
-        for change in compactions:
+        for change in list(sampling.compactions(self._earlier_items, self._of_hour)):
             self._change(change, "compaction", changing=True)
         self._calm = not self._changing
 
@@ -486,7 +511,7 @@ class Receiver:
         names, values = payload.get("ExpressionAttributeNames", {}), payload.get("ExpressionAttributeValues", {})
         if not holds(payload.get("ConditionExpression", ""), before, values, names):
             self._charge("refused", write_units(0, 0 if row is None else row.size))
-            return ConditionFailed(dict(before) if "ReturnValuesOnConditionCheckFailure" in payload else {})
+            return ConditionFailed(before)
         if row is None:
             row = self._rows[place] = Row(payload["Key"])
             row.change(payload)
@@ -497,10 +522,11 @@ class Receiver:
             row.change(payload)
             self._charge(name, write_units(size, row.size))
         self.bill.largest = max(self.bill.largest, row.size)
-        self._price()
+        if place == self._own or place in self._earlier:
+            self._look_up(place)
         last, period = self._history[-1], self._own_key.period
-        if place == self._own and (last.period, last.level) != (period, row.level):
-            self._history.append(Settled(self.now, period, row.level))
+        if place == self._own and (last.period, last.level) != (period, row.item.level):
+            self._history.append(Settled(self.now, period, row.item.level))
         return {"Attributes": row.attributes}
 
     def _charge(self, name: str, units: int) -> None:
@@ -508,14 +534,17 @@ class Receiver:
         self.spent[int(self.now)] += units
         self._allowed -= units
 
-    def _price(self) -> None:
-        """Remember the read units of a payment, own item and earlier ones, and the slots that the hour lacks."""
-        sizes = [self._rows[place].size if place in self._rows else 0 for place in (self._own, *self._earlier.values())]
-        self._look_units, *self._of_earlier = [read_units(size, consistent=False) for size in sizes]
-        self._earlier_units = sum(self._of_earlier)
-        held = self._rows[self._own].attributes.get("d", {"NS": ()})["NS"] if self._own in self._rows else ()
-        first = self._epoch() % self.kind.period // HOUR * SLOTS
-        self._slots_left = [slot for slot in range(SLOTS) if str(first + slot) not in held]
+    def _look_up(self, place: tuple[str, ...]) -> None:
+        """Remember what a payment reads of a changed item, and what that costs."""
+        row = self._rows.get(place)
+        units = read_units(0 if row is None else row.size, consistent=False)
+        if place == self._own:
+            self._look_units = units
+            return
+        self._of_earlier[place] = units
+        self._earlier_units = sum(self._of_earlier.values())
+        if row is not None and place in self._earlier:
+            self._earlier_items[self._earlier[place]] = row.earlier
 
     # --- names
 

@@ -23,10 +23,10 @@ from models.training.dataset import replay
 from models.training.evaluate import average_precision
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
-SEED, DAYS, PAYERS = 77, 14, 240
-WARM_UP = timedelta(days=3)
+SEED, DAYS, PAYERS = 77, 6, 500
+WARM_UP = timedelta(days=2)
 SHOP = "the-hot-shop"
-TIMES_CAP = 3
+TIMES_CAP = 2
 """Payments of the crowd in an hour, in multiples of the tokens above which an hour is sampled."""
 
 

@@ -1,8 +1,8 @@
 """Permissions of a function's role on DynamoDB. The emulator refuses other requests, so a too narrow policy shows up.
 
 Pure functions tell why the statements of a role do not cover a request. Of IAM they know what this template uses:
-statements that allow, by action and resource, and the condition on the partition key of an item that is put. A statement with any
-other condition is taken to allow nothing.
+statements that allow, by action and resource, and the condition on the partition key of an item that is put. A
+statement with any other condition is taken to allow nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

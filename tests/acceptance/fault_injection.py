@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import heapq
 import io
+import itertools
 import json
 import math
 import random
@@ -80,14 +81,14 @@ IN_BATCHES, LARGEST_BATCH = 0.3, 60
 BATCH_WAITS = timedelta(hours=1)
 """The longest wait of a batch: no first delivery may wait until its payment is too old to be decided."""
 
-HURRIED, HURRY_S = 0.15, 0.3
+HURRIED, HURRY_S = 0.15, 0.1
 """Share of batches that may count for no longer than a random part of HURRY_S."""
 
 TOO_LATE = timedelta(hours=13)
 """Some payments are delivered again so late that a new payment of this age would be refused."""
 
 BUSY = 700
-"""Payments of a kiosk at a shop, half of them in ten seconds of one hour and half in the next ten."""
+"""Payments of a kiosk at a shop: half of them in the last ten seconds of an hour, half in the first ten of the next."""
 
 WRITES = frozenset({"update_item", "put_item"})
 MODEL = "endpoint-1"
@@ -813,9 +814,9 @@ def compare(
     return compared, wrong
 
 
-def run(payments: int, seed: int = 1, keys: Keys = DECLARED) -> Figures:
-    """Play `payments` payments of the simulator, and those of busy receivers. Return the figures."""
-    paid = sorted([*_payments(payments, seed), *busy(seed), *TWINS], key=lambda each: each.occurred_at)
+def run(payments: int, seed: int = 1, keys: Keys = DECLARED, busy: int = BUSY) -> Figures:
+    """Play `payments` payments of the simulator, those of busy receivers, and TWINS. Return the figures."""
+    paid = sorted([*_payments(payments, seed), *_busy(busy, seed), *TWINS], key=lambda each: each.occurred_at)
     world = World(paid, seed, keys)
     with contextlib.redirect_stdout(io.StringIO()):  # drop the log: it has a line for each failure of the endpoint
         world.play()
@@ -854,14 +855,14 @@ def run(payments: int, seed: int = 1, keys: Keys = DECLARED) -> Figures:
     )
 
 
-def busy(seed: int) -> Iterator[Transaction]:
-    """Yield the payments of receivers and of a device that are so busy that their items are sampled."""
+def _busy(number: int, seed: int) -> Iterator[Transaction]:
+    """Yield payments of a kiosk at a shop, over the turn of an hour, and half as many to one payee."""
     rng = random.Random(f"busy {seed}")
-    for n in range(BUSY):
-        at = START + timedelta(hours=4, seconds=20 * n / BUSY - 10)
+    for n in range(number):
+        at = START + timedelta(hours=4, seconds=20 * n / number - 10)
         yield _crowd(rng, f"kiosk-{n}", at, type="merchant", payee_id="busy-shop", device_id="kiosk")
-    for n in range(BUSY // 2):
-        at = START + timedelta(hours=5, seconds=600 * 2 * n / BUSY)
+    for n in range(number // 2):
+        at = START + timedelta(hours=5, seconds=20 * n / number)
         yield _crowd(rng, f"fan-{n}", at, payee_id="busy-payee", device_id=f"phone-{n % 150}")
 
 
@@ -889,7 +890,9 @@ KNOWN = 40
 
 FLOODED_PAYMENTS = 1_000
 FLOOD = START + timedelta(days=4, hours=9)
-FLOOD_S = 20
+FLOOD_S = 10
+FLOODS = ("new", "repeated")
+"""The flood's payments: each a new attempt, which counts, or one of them again and again, which only takes units."""
 
 
 class Throttled:
@@ -948,9 +951,16 @@ class Side:
         return answer
 
     def take_in(self, flood: Sequence[Transaction]) -> None:
-        """Decide a batch of the flood, and repair as far as the key lets it: the stream stops at the first failure."""
-        results = self._evaluator.evaluate_all(flood)
-        assert all(isinstance(result, Evaluation) for result in results), results
+        """Decide a part of the flood: new payments by the stream, repeats by the API, which counts before it knows."""
+        if len(set(flood)) == len(flood):
+            results = self._evaluator.evaluate_all(flood)
+            assert all(isinstance(result, Evaluation) for result in results), results
+        else:
+            for body in flood:
+                self._evaluator.evaluate(body)
+
+    def repair(self) -> None:
+        """Repair decisions as far as the key lets it: the stream stops at the first failure."""
         for row in islice([*self.transport.table.tables[TABLES.decisions].values()], self._repaired, None):
             body = Transaction.model_validate_json(contents_of(row).transaction)
             kinds = row["uncounted"]["S"].split() if "uncounted" in row else []
@@ -979,30 +989,35 @@ class Flooded(NamedTuple):
     milder: Counter[tuple[str, str]]
 
 
-def flood(kind: str, payments: int, seed: int = 1) -> Flooded:
-    """Flood the key of one kind, and decide `payments` payments by it in both worlds."""
-    rng = random.Random(f"{seed} {kind}")
+def flood(kind: str, style: str, payments: int, seed: int = 1, seconds: int = FLOOD_S) -> Flooded:
+    """Flood the key of one kind, and decide `payments` payments by it in both worlds. `style`: one of FLOODS."""
+    rng, found = random.Random(f"{seed} {kind} {style}"), []
     sides = [Side(f"{kind}#flooded", limit) for limit in (UNITS_A_SECOND, math.inf)]
     for n in range(4 * KNOWN):
-        at = FLOOD - timedelta(days=3 - n // KNOWN, minutes=n % KNOWN)
+        at = FLOOD - timedelta(days=4 - n // KNOWN, minutes=n % KNOWN)
         for side in sides:
             side.transport.now = at
             side.decide(_by_flooded(kind, f"known-{n}", f"known-{n % KNOWN}", at, rng.randrange(500, 3_000)))
-    steps, found = FLOOD_S * STEPS_A_SECOND, []
+    steps, size = seconds * STEPS_A_SECOND, FLOOD_A_SECOND // STEPS_A_SECOND
     for step in range(steps):
         at = FLOOD + timedelta(seconds=step / STEPS_A_SECOND)
-        size = FLOOD_A_SECOND // STEPS_A_SECOND
         # Large attempts stay longest in a sample; they need not succeed to take the key's units.
         names = [f"flood-{step}-{n}" for n in range(size)]
         batch = [_by_flooded(kind, name, name, at, rng.choice((1, 300_000))) for name in names]
+        if style == "repeated":
+            batch = [_by_flooded(kind, "again", "again", FLOOD, 300_000)] * size
         asked = [
             _by_flooded(kind, f"asked-{n}", rng.choice((f"known-{n % KNOWN}", f"new-{n}")), at, _amount(rng))
             for n in range(payments * step // steps, payments * (step + 1) // steps)
         ]
+        before = rng.randrange(size)
         for side in sides:
             side.transport.now = at
-            side.take_in(batch)
+            side.take_in(batch[:before])
+            side.repair()
         found += [[side.decide(body) for side in sides] for body in asked]
+        for side in sides:
+            side.take_in(batch[before:])
     outcomes = [tuple(Outcome(answer["outcome"]) for answer in both) for both in found]
     worse = Counter((free, throttled) for throttled, free in outcomes if throttled.severity() < free.severity())
     return Flooded(
@@ -1183,14 +1198,14 @@ def main() -> None:
         flush=True,
     )
     milder = 0
-    for kind in FLOODED:
-        flooded = flood(kind, FLOODED_PAYMENTS // len(FLOODED), options.seed)
+    for style, kind in itertools.product(FLOODS, FLOODED):
+        flooded = flood(kind, style, FLOODED_PAYMENTS // len(FLOODED) // len(FLOODS), options.seed)
         changes = {f"{free} to {throttled}": number for (free, throttled), number in flooded.milder.items()}
         milder += flooded.milder.total()
         print(
-            f"{kind} flooded, {flooded.refused:,} writes refused: {flooded.payments} payments, {flooded.away} without"
-            f" its counter, {flooded.blind} blind; {flooded.equal} equal, {flooded.severer} more severe,"
-            f" {flooded.milder.total()} milder ({listed(changes)})",
+            f"{kind} flooded by {style} payments, {flooded.refused:,} writes refused: {flooded.payments} payments,"
+            f" {flooded.away} without its counter, {flooded.blind} blind; {flooded.equal} equal,"
+            f" {flooded.severer} more severe, {flooded.milder.total()} milder ({listed(changes)})",
             flush=True,
         )
     sys.exit(any((*figures.wrong, late.misreported, late.wrong, milder)))

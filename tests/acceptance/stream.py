@@ -132,7 +132,7 @@ def nothing_lost(scenario: Scenario, count: int, seed: int = 4) -> bool:
         ]
         unexplained = sum(not (line["reason"] == "conflict" or line["errors"]) for line in aside.values())
         mended, waiting = _mended(box, payments[0])
-        given_up = box.client("s3").list_objects_v2(Bucket=_variable(box, "ARCHIVE_BUCKET"), Prefix="aws/")["KeyCount"]
+        given_up = box.client("s3").list_objects_v2(Bucket=variable(box, "ARCHIVE_BUCKET"), Prefix="aws/")["KeyCount"]
     reasons = Counter(line["reason"] for line in aside.values())
     print(
         f"{scenario.name}: {len(records)} fuzzed records, {len(records) - len(aside)} decided or repeated,"
@@ -156,15 +156,15 @@ def _opened(scenario: Scenario, opening: Opening) -> Iterator[Box]:
 
 def _left(box: Box) -> Left:
     box.settle()
-    rows = {row["pk"]["S"]: row for row in _rows(box, "DECISIONS_TABLE")}
-    answers = {id_: json.loads(contents_of(row).answer) for id_, row in rows.items()}
-    counters = (*_rows(box, "COUNTERS_TABLE"), *_rows(box, "PROFILES_TABLE"))
+    decided = {row["pk"]["S"]: row for row in rows(box, "DECISIONS_TABLE")}
+    answers = {id_: json.loads(contents_of(row).answer) for id_, row in decided.items()}
+    counters = (*rows(box, "COUNTERS_TABLE"), *rows(box, "PROFILES_TABLE"))
     return Left(
-        outcomes={id_: _outcome(row) for id_, row in rows.items()},
+        outcomes={id_: _outcome(row) for id_, row in decided.items()},
         recounted=frozenset(id_ for id_, answer in answers.items() if answer["recounted"]),
         degraded=sum(bool(answer["degraded"]) for answer in answers.values()),
         counters={(row["pk"]["S"], row.get("sk", {"S": ""})["S"]): _content(row) for row in counters},
-        overwritten=_overwritten(box),
+        overwritten=overwritten(box),
     )
 
 
@@ -284,33 +284,35 @@ def _mended(box: Box, example: Row) -> tuple[int, int]:
 
     Return the number of mended payments decided, and the number of records still set aside.
     """
-    sqs, queue = box.client("sqs"), _variable(box, "UNDECIDABLE_QUEUE_URL")
-    lines = list(redrive.read(sqs, box.client("s3"), queue, _variable(box, "ARCHIVE_BUCKET"), wait_s=0))
+    sqs, queue = box.client("sqs"), variable(box, "UNDECIDABLE_QUEUE_URL")
+    lines = list(redrive.read(sqs, box.client("s3"), queue, variable(box, "ARCHIVE_BUCKET"), wait_s=0))
     mended = [line | {"payment": example | {"transaction_id": f"mended-{number}"}} for number, line in enumerate(lines)]
     redrive.send(sqs, box.client("kinesis"), queue, STREAM, mended, box.client("s3"))
     box.settle()
     return sum(id_.startswith("mended-") for id_ in decisions(box)), len(set_aside(box))
 
 
-def _variable(box: Box, name: str) -> str:
+def variable(box: Box, name: str) -> str:
+    """Return a variable that all functions of the box have."""
     return box.stack.functions[0].environment[name]
 
 
-def _rows(box: Box, table: str) -> Iterator[dict[str, Any]]:
-    for page in box.client("dynamodb").get_paginator("scan").paginate(TableName=_variable(box, table)):
+def rows(box: Box, table: str) -> Iterator[dict[str, Any]]:
+    """Yield every row of the table that a variable names."""
+    for page in box.client("dynamodb").get_paginator("scan").paginate(TableName=variable(box, table)):
         yield from page["Items"]
 
 
 def _count(box: Box) -> int:
-    table = box.client("dynamodb").describe_table(TableName=_variable(box, "DECISIONS_TABLE"))["Table"]
+    table = box.client("dynamodb").describe_table(TableName=variable(box, "DECISIONS_TABLE"))["Table"]
     count: int = table["ItemCount"]
     return count
 
 
-def _overwritten(box: Box) -> int:
+def overwritten(box: Box) -> int:
     """Return the number of changes of stored decisions, which the table's own stream tells."""
     streams, dynamodb = box.client("dynamodbstreams"), box.client("dynamodb")
-    arn = dynamodb.describe_table(TableName=_variable(box, "DECISIONS_TABLE"))["Table"]["LatestStreamArn"]
+    arn = dynamodb.describe_table(TableName=variable(box, "DECISIONS_TABLE"))["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
     iterator = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
     answer = streams.get_records(ShardIterator=iterator["ShardIterator"])

@@ -38,6 +38,7 @@ from fraud.counters.layout import (
     PAIR,
     SCALES,
     SLOTS,
+    TOKENS,
     Item,
     Key,
     State,
@@ -46,7 +47,7 @@ from fraud.counters.layout import (
     pair_of,
     reads,
 )
-from fraud.counters.sampling import CLOSE, NewSlot, Raise, raised
+from fraud.counters.sampling import BURST, CAPS, CLOSE, NewSlot, Raise, raised
 from fraud.counters.store import Tables
 from fraud.counters.windows import NAMES, measure
 from fraud.counters.worker import RESERVE_MS, FoldWorker, Message
@@ -269,17 +270,21 @@ def compare(transaction: Transaction, found: State, kept: State) -> None:
     assert features.pack(features.vector(transaction, online)) == features.pack(features.vector(transaction, values))
 
 
-def rush(rng: random.Random, number: int, seconds: float) -> list[Transaction]:
-    """Return payments to a merchant, and half as many to a payee: `number` in some seconds, then others for days.
+RUSH = NOON.replace(hour=20, minute=10)
+"""The time at which a rush begins."""
 
-    They are of all amounts. Some are late, but not before the rush, and some come twice.
+
+def rush(rng: random.Random, number: int, later: int, minutes: float = 300) -> list[Transaction]:
+    """Return payments to a merchant, and half as many to a payee.
+
+    They are `number` in nine seconds, `later` in the following minutes, and 20 on the days after. They are of all
+    amounts. Some are late, but not before the rush, and some come twice.
     """
-    start = NOON.replace(hour=20, minute=10)
-    first = [start + timedelta(seconds=seconds * rng.random()) for _ in range(number)]
-    later = [start + timedelta(minutes=20 + 300 * rng.random()) for _ in range(number // 2)]
-    days = [start + timedelta(days=2 + n % 2, hours=-10, minutes=rng.random()) for n in range(20)]
+    first = [RUSH + timedelta(seconds=9 * rng.random()) for _ in range(number)]
+    hours = [RUSH + timedelta(minutes=20 + minutes * rng.random()) for _ in range(later)]
+    days = [RUSH + timedelta(days=2 + n % 2, hours=-10, minutes=rng.random()) for n in range(20)]
     made: list[Transaction] = []
-    for n, at in enumerate([*sorted(first), *sorted(later), *sorted(days)]):
+    for n, at in enumerate([*sorted(first), *sorted(hours), *sorted(days)]):
         if n % 16 == 1 and at not in days:
             made.append(rng.choice(made[-200:]))
         receiver = {"type": "merchant", "payee_id": "hot-shop"} if n % 3 else {"payee_id": "hot-payee"}
@@ -290,10 +295,35 @@ def rush(rng: random.Random, number: int, seconds: float) -> list[Transaction]:
                 payer_id=f"fan-{int(90 * rng.random() ** 2)}",
                 device_id=f"fan-device-{int(90 * rng.random() ** 2)}",
                 amount=int(rng.lognormvariate(7, 2)) + 1,
-                occurred_at=max(at - timedelta(minutes=40 * rng.random() ** 8), start),
+                occurred_at=max(at - timedelta(minutes=40 * rng.random() ** 8), RUSH),
             )
         )
     return made
+
+
+def crowds(level: int) -> Iterator[tuple[Key, Item]]:
+    """Yield the items of the rush's merchant and payee just before it, each with nearly as many tokens as it may have.
+
+    level  the level of both
+    """
+    for receiver in ({"type": "merchant", "payee_id": "hot-shop"}, {"payee_id": "hot-payee"}):
+        key = of_the_rush(payment(**receiver, occurred_at=RUSH))
+        item, second = Item(level=level), int(RUSH.timestamp()) % key.kind.period
+        for n in range(1, CAPS[key.kind.sk] - 1):
+            leave = (
+                level + (n & -n).bit_length() - 1
+            )  # half of them leave at the next level, a quarter at the one after
+            item.tokens.setdefault(TOKENS[leave], set()).add(n.to_bytes(6))
+            for scale in key.kind.scales:
+                column, number = item.buckets[scale], (second - 10 - 10 * (n % 55)) // SCALES[scale]
+                column[number] = column.get(number, 0) + packed(1 << level, 2_500 << level)
+            item.slots[(second - 10) // 3600] = (1 << 40) - 1
+        yield key, item
+
+
+def of_the_rush(transaction: Transaction) -> Key:
+    """Return the key of the item in which the receiver counts a payment."""
+    return updates(transaction)[1].key
 
 
 def decided_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Transaction) -> StateRead:
@@ -305,38 +335,58 @@ def decided_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: T
     return state_read
 
 
-def of_the_rush(transaction: Transaction) -> Key:
-    """Return the key of the item in which the receiver counts a payment."""
-    return updates(transaction)[1].key
+def turns_of(state_read: StateRead, transaction: Transaction) -> Iterator[str]:
+    """Yield what a payment of the rush met or caused."""
+    own_key = of_the_rush(transaction)
+    level = state_read.state.items[own_key].level
+    if state_read.state.recounted:
+        yield "repeat in a sample" if level else "repeat"
+    if level and own_key.period > int(RUSH.timestamp()) // own_key.kind.period:
+        yield f"{own_key.kind.name} begun in a sample"
+    for change in state_read.upkeep:
+        if isinstance(change, NewSlot):
+            yield "slot"
+        elif change.to == change.level:
+            yield "fine buckets removed"
+        else:
+            yield f"{change.key.kind.name} {'raised' if change.key.period == own_key.period else 'compacted'}"
 
 
-@pytest.mark.parametrize(("number", "seconds", "sampled"), [(930, 25, {"merchant", "payee"}), (500, 9, {"merchant"})])
+@pytest.mark.parametrize(
+    ("crowd", "number", "expected"),
+    [
+        (
+            5,
+            90,
+            {
+                "repeat in a sample",
+                "merchant compacted",
+                "payee raised",
+                "payee begun in a sample",
+                "fine buckets removed",
+            },
+        ),
+        (None, 2 * BURST, {"repeat", "repeat in a sample"}),
+    ],
+    ids=["crowd", "burst"],
+)
 def test_both_counters_find_the_same_for_a_hot_merchant_and_a_hot_payee_whose_items_are_sampled(
-    tables, number, seconds, sampled
+    tables, crowd, number, expected
 ):
     table, memory = InMemoryDynamoDB(), InMemoryCounters()
     store, fold = declared_store(table, tables, RETENTION_DAYS, noon), FoldOnTime(table, tables)
     fold.tick()
-    estimated: Counter[str] = Counter()
-    repeats, changes = set(), set()
-    for transaction in rush(random.Random(10), number, seconds):
+    for key, item in crowds(crowd) if crowd else ():
+        memory.items[key] = item
+        table.tables[tables.counters][key.pk, key.sk] = row_of(key, item)
+    turns: Counter[str] = Counter()
+    for transaction in rush(random.Random(10), number, 240):
         if transaction.epoch // 3600 != fold.now.timestamp() // 3600:
             fold.at(transaction.occurred_at, memory.items)
-        state_read = decided_in_both(store, memory, transaction)
-        estimated.update(state_read.state.estimated)
-        own_key = of_the_rush(transaction)
-        if state_read.state.recounted:
-            repeats.add(state_read.state.items[own_key].level > 0)
-        for change in state_read.upkeep:
-            past = "compacted" if change.key.period < own_key.period else "raised"
-            changes.add("slot" if isinstance(change, NewSlot) else past if change.to > change.level else "trimmed")
-    assert estimated.keys() == sampled
-    assert min(estimated.values()) > 100
-    assert repeats == {False, True}
-    assert changes >= {"raised", "slot"} | ({"trimmed", "compacted"} if "payee" in sampled else set())
+        turns.update(turns_of(decided_in_both(store, memory, transaction), transaction))
+    assert turns.keys() >= expected | {"merchant raised", "merchant begun in a sample", "slot"}
     for key, item in memory.items.items():
         assert whole(item_of(table.tables[tables.counters][key.pk, key.sk])) == whole(item)
-    assert sum(item.level > 0 for key, item in memory.items.items() if key.kind is MERCHANT) > 1
     assert fold == []
 
 
@@ -356,21 +406,19 @@ def row_of(key: Key, item: Item) -> dict[str, Any]:
 
 def test_an_environment_on_dynamodb_goes_on_as_memory_does_amid_a_rush(store, tables, dynamodb):
     memory = InMemoryCounters()
-    payments = rush(random.Random(11), 900, 9)
-    begin = next(n for n, _ in enumerate(payments) if memory_is_about_to_sample(memory, payments[n]))
-    for key, item in memory.items.items():
+    for key, item in crowds(3):
+        memory.items[key] = item
         dynamodb.put_item(TableName=tables.counters, Item=row_of(key, item))
-    levels = set()
-    for transaction in [*payments[begin + 1 : begin + 30], *payments[1_000:1_400:16]]:
-        state = decided_in_both(store, memory, transaction).state
-        levels.add(state.items[of_the_rush(transaction)].level)
-    assert len(levels) > 2
-
-
-def memory_is_about_to_sample(memory: InMemoryCounters, transaction: Transaction) -> bool:
-    """Count a payment in memory only. Tell whether one of its items has nearly as many tokens as it may have."""
-    state = memory.count(transaction)
-    return any(item.token_count() > 295 for key, item in state.items.items() if key.kind is not PAIR)
+    turns: Counter[str] = Counter()
+    # Without the days after, because nothing is folded here, and without the hour in which items of the rush would be
+    # compacted: the emulator's own recursion is too deep for an expression of so many terms.
+    for transaction in rush(random.Random(11), 30, 20, minutes=85)[:-20]:
+        turns.update(turns_of(decided_in_both(store, memory, transaction), transaction))
+    assert turns.keys() >= {"repeat in a sample", "merchant raised", "merchant begun in a sample", "slot"}
+    for key, item in memory.items.items():
+        if key.entity.startswith("hot"):
+            raw = dynamodb.get_item(TableName=tables.counters, Key={"pk": {"S": key.pk}, "sk": {"S": key.sk}})["Item"]
+            assert whole(item_of(raw)) == whole(item)
 
 
 @pytest.mark.parametrize("kind", ["payer", "pair", "instrument"])
@@ -540,10 +588,10 @@ def test_a_payer_whose_only_attempt_was_taken_back_is_as_new(both, tables):
     )
 
 
-@pytest.mark.parametrize(("level", "to"), [(0, 1), (0, 4), (1, 3), (2, CLOSED - 1)])
+@pytest.mark.parametrize(("level", "to"), [(0, 1), (1, 4), (2, CLOSED - 1)])
 @pytest.mark.parametrize("kind", ["payee", "merchant", "device"])
 def test_one_update_raises_the_level_and_drops_sets_of_tokens_unread(both, tables, kind, level, to):
-    sample = list(islice(attempts(f"raised-{kind}-{level}-{to}", kind, level), 12))
+    sample = list(islice(attempts(f"raised-{kind}-{level}-{to}", kind, level), 8))
     for update in sample:
         written(both, tables, attempt_update(update, level))
     key = sample[0].key

@@ -187,7 +187,9 @@ def _entity(kind: str, rows: Sequence[tuple[int, Transaction, str]], now: int) -
 
 
 def _pair(rows: Sequence[tuple[int, Transaction, str]], now: int) -> dict[str, float]:
-    ages = [(now // DAY - second // DAY, counted(attempt)) for second, attempt, _ in rows if second // DAY <= now // DAY]
+    ages = [
+        (now // DAY - second // DAY, counted(attempt)) for second, attempt, _ in rows if second // DAY <= now // DAY
+    ]
     values: dict[str, float] = {"pair_age_days": max(age for age, _ in ages)}
     for window, days in DAYS.items():
         values[f"pair_count_{window}"] = sum(age < days for age, _ in ages)

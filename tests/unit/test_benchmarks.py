@@ -4,14 +4,13 @@ import json
 from contextlib import closing
 
 import pytest
-from fraud.counters.sharding import LARGE, NUMBERS
 
-from benchmarks import capacity, hot_key, lives, metering, table
+from benchmarks import capacity, lives, metering, table
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
 from benchmarks.servers import Ledger, Servers
 from fraud.counters.codec import history_of
-from fraud.counters.layout import MERCHANT, PAYEE, PAYER, unpacked
+from fraud.counters.layout import MERCHANT, PAYER, unpacked
 from tests.support.deployment import declared_store
 from tests.support.fakes import counted
 
@@ -75,30 +74,6 @@ def test_a_bill_has_every_term_of_a_payment():
     assert made.wru["write counter payer"] == made.wru["write counter pair"] == 1
     assert made.wru["index counter payer"] == pytest.approx(1 / 3)
     assert {"read decision (none)", "read profile account", "fold payer: read profile account"} <= made.rru.keys()
-
-
-def test_a_plan_keeps_every_split_key_below_the_most_that_it_may_write():
-    made = [
-        row
-        for kind in (PAYEE, MERCHANT)
-        for name, rate in hot_key.RATES.items()
-        for row in hot_key.plan(kind, name, rate)
-    ]
-    split = [row for row in made if row["name"].endswith(", split")]
-    assert max(row["key_wu_per_s"] for row in split) <= hot_key.MOST_WU
-    assert {row["name"] for row in split if row["met"] == "no"} == {"plan: payee, 100 a second, split"}
-    for row in split:
-        assert row["n"] == NUMBERS[-1] or row["item_bytes"] <= LARGE
-    alone = {row["name"]: row for row in made}["plan: payee, 10 a second, unsplit, day one"]
-    assert 0 < alone["s_to_64_kb"] < alone["s_to_800_wu"] < alone["s_to_400_kb"] < 86_400
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_an_hour_is_counted_exactly_and_its_item_as_large_as_planned(number):
-    row, of_fold = hot_key.hour("p2p", number, 200)
-    assert (row["counted"], row["as_in_memory"], of_fold) == (200, "yes", number)
-    planned = hot_key.item_bytes(PAYEE, 200 / number / 3600, 3600)
-    assert planned == pytest.approx(row["largest_bytes"], rel=0.15)
 
 
 def test_requests_that_overlap_are_one_round_trip():

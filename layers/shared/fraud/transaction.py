@@ -10,6 +10,7 @@ import ipaddress
 import json
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
@@ -199,14 +200,14 @@ class Transaction(BaseModel):
     @cached_property
     def canonical(self) -> bytes:
         """The canonical JSON: sorted keys, UTC, unset fields left out."""
-        fields = self.model_dump(exclude_none=True)
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+        return _canonical(self.model_dump(exclude_none=True))
 
     @cached_property
     def identity(self) -> bytes:
-        """SHA-256 of the canonical form without `metadata`, 32 bytes. Nothing is decided by metadata."""
-        same = self if self.metadata is None else self.model_copy(update={"metadata": None})
-        return hashlib.sha256(same.canonical).digest()
+        """SHA-256 of the canonical form without `metadata`, by which nothing is decided; 32 bytes."""
+        if self.metadata is None:
+            return hashlib.sha256(self.canonical).digest()
+        return hashlib.sha256(_canonical(self.model_dump(exclude_none=True, exclude={"metadata"}))).digest()
 
     @cached_property
     def epoch(self) -> int:
@@ -229,6 +230,10 @@ class Transaction(BaseModel):
         other = self.payee_id if self.type in NEEDS_PAYEE else self.instrument_id
         assert other is not None  # noqa: S101 - the validators above guarantee it
         return other
+
+
+def _canonical(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
 
 
 def utc(value: datetime) -> str:

@@ -938,11 +938,27 @@ def test_a_head_or_a_line_without_end_is_given_up_when_it_is_too_long(begin, aga
     assert servers.clock < 0.001 * (LONGEST_HEAD + 10)
 
 
-def test_the_caller_may_look_at_the_clock_between_any_two_chunks():
+@pytest.fixture
+def asked():
+    """Return an exchange whose request is sent, and the server's end of its connection."""
     ours, theirs = socket.socketpair()
+    ours.settimeout(0)
     exchange = Connection(ours, None).exchange(b"?")
-    assert next(exchange) == select.POLLOUT
-    assert next(exchange) == select.POLLIN
+    assert [next(exchange), next(exchange)] == [select.POLLOUT, select.POLLIN]
+    with theirs:
+        yield exchange, theirs
+
+
+def test_the_caller_may_look_at_the_clock_between_any_two_chunks(asked):
+    exchange, theirs = asked
     theirs.send(in_chunks(b"1\r\nx\r\n" * 100 + b"0\r\n\r\n"))
     assert len(list(exchange)) == 100
-    theirs.close()
+
+
+def test_an_exchange_that_is_resumed_too_early_waits_on(asked):
+    exchange, theirs = asked
+    assert next(exchange) == select.POLLIN
+    theirs.send(OK)
+    with pytest.raises(StopIteration) as done:
+        next(exchange)
+    assert done.value.value.body == BODY

@@ -274,13 +274,16 @@ class Unread:
         return self._deployed.gather([request], until)[0]
 
 
-@pytest.mark.parametrize(("age", "is_counted"), [(KEYS_LAST - timedelta(seconds=1), True), (KEYS_LAST, False)])
+SIX_HOURS = timedelta(hours=6)
+
+
+@pytest.mark.parametrize(("age", "is_counted"), [(SIX_HOURS - timedelta(seconds=1), True), (SIX_HOURS, False)])
 def test_keys_that_cannot_be_read_again_are_used_for_six_hours(age, is_counted):
     deployed = Deployment()
     put(deployed.table, OWN.rotated(TODAY - AHEAD_DAYS + 1, secret("second")))
     transport = Unread(deployed)
     store = DynamoStore(transport, TABLES, 400, deployed.clock, first_keys=Keys.drawn)
-    deployed.now = MIDNIGHT + timedelta(days=1) - KEYS_LAST / 2  # the second key begins at midnight
+    deployed.now = MIDNIGHT + timedelta(days=1) - SIX_HOURS / 2  # the second key begins at midnight
     store.prepare()
     transport.away = True
     deployed.now += age

@@ -343,8 +343,9 @@ class Runner:
             self.result = error
         except Killed:
             pass
-        self.ended = True
-        self._theirs.release()
+        finally:
+            self.ended = True
+            self._theirs.release()
 
 
 def evaluator_on(transport: Turns) -> Evaluator:

@@ -16,7 +16,7 @@ from fraud.counters.fold import SLICES, Progress
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.keys import DECLARED
 from fraud.counters.layout import Item, Key, Slice, State, packed
-from fraud.counters.sampling import CAPS
+from fraud.counters.sampling import BURST, CAPS
 from fraud.counters.store import KEYS_LAST
 from fraud.counters.windows import ABSENT, measure
 from fraud.decisions.record import PACKED, DecisionRecord, StateRead, StoredDecision
@@ -492,10 +492,10 @@ def test_counters_in_memory_are_those_of_the_tables_also_when_items_are_sampled(
     deployed, memory = Deployment(), InMemoryCounters()
     deployed.folding.tick()
     rng = random.Random(10)
-    moments = [NOON + timedelta(seconds=n / 50) for n in range(301)]  # the last of them raises the level
+    moments = [NOON + timedelta(seconds=n / 50) for n in range(BURST + 1)]  # the last of them raises the level
     moments += [NOON + timedelta(hours=1, seconds=20 * n) for n in range(30)]
     for n, deployed.now in enumerate(moments):
-        amount = int(rng.lognormvariate(7, 2)) + 1
+        amount = int(rng.lognormvariate(7, 2)) + 1 if n <= BURST else 7
         one = to_shop(f"t-{n}", type=kind, amount=amount, device_id=f"d-{n % 90}", occurred_at=deployed.now)
         (state_read,) = deployed.store.count([one])
         assert measure(one, state_read.state) == measure(one, memory.count(one))

@@ -182,7 +182,7 @@ def dealt(batch: Batch[Any], sampled: Collection[str]) -> Iterator[list[int]]:
 def test_a_payment_waits_for_exactly_the_earlier_ones_that_share_an_item_whose_order_matters(payments, sampled, loose):
     batch: Batch[None] = Batch(loose)
     for n, transaction in enumerate(payments):
-        batch.add(n, transaction)
+        batch.add(n, transaction, is_known=True)
     waiting = list(range(len(payments)))
     for wave in dealt(batch, sampled):
         sizes = {name: sum(name in shared_names(payments[n]) for n in waiting) for name in NAMES}

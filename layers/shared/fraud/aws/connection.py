@@ -69,7 +69,10 @@ class Tls:
 
 
 def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Make a client's context. It reads the file of every certificate authority, which takes some 30 ms."""
+    """Make a client's context.
+
+    ca_bundle  file of the authorities to trust; None: the system's, which takes some 30 ms to read
+    """
     context = ssl.create_default_context(cafile=ca_bundle)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # nothing is sent between a request and its reply
@@ -80,13 +83,12 @@ def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
 class TlsStream:
     """The TLS of one connection, between bytes in memory.
 
-    On a socket, OpenSSL would read for as long as bytes come that are no content: a handshake's messages, for example.
+    On a socket, OpenSSL would read for as long as bytes come that are no content, such as messages of the handshake.
     """
 
     def __init__(self, server: Tls) -> None:
         self.complete = True
-        """Whether the bytes received last end with content: no part of a record and no message of TLS comes after it.
-        """
+        """Whether the bytes received last end with content: no part of a record and no message of TLS follows."""
         self._server = server
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = server.context.wrap_bio(
@@ -125,7 +127,7 @@ class TlsStream:
             else:
                 self.complete = True
         except ssl.SSLWantReadError:
-            pass
+            pass  # in the middle of a record, or after a message of TLS
         return b"".join(parts)
 
     def keep_session(self) -> None:
@@ -176,7 +178,8 @@ class Connection:
             received = b""
             while (unsent := self._tls.shake_hands(received)) is not None:
                 yield from self._send(unsent)
-                received = yield from self._receive()
+                yield select.POLLIN
+                received = self._receive()
         elif self.spoke():
             raise UnreadableAnswerError
 
@@ -255,26 +258,31 @@ class Connection:
         """Receive some content."""
         content = b""
         while not content:
-            received = yield from self._receive()
+            yield select.POLLIN
+            received = self._receive()
             content = received if self._tls is None else self._tls.decrypt(received)
         self.heard = True
         return content
 
-    def _receive(self) -> Generator[int, None, bytes]:
-        while True:
-            yield select.POLLIN
-            try:
-                received = self.socket.recv(CHUNK)
-            except BlockingIOError:
-                continue
-            if not received:
-                raise ConnectionAbortedError
-            return received
+    def _receive(self) -> bytes:
+        """Return up to CHUNK bytes that have come, or none if poll was wrong."""
+        try:
+            received = self.socket.recv(CHUNK)
+        except BlockingIOError:
+            return b""
+        if not received:
+            raise ConnectionAbortedError
+        return received
 
 
 def _removed(received: bytearray, size: int) -> bytes:
-    removed = bytes(memoryview(received)[:size])  # copied once
-    del received[:size]
+    """Remove the first `size` bytes and return them."""
+    if size == len(received):  # a reply's body as a rule, so it is copied once
+        removed = bytes(received)
+        received.clear()
+    else:
+        removed = bytes(received[:size])
+        del received[:size]
     return removed
 
 

@@ -41,6 +41,11 @@ class Keys(NamedTuple):
         """Draw the first keys of a stack."""
         return cls(secrets.token_bytes(KEY_BYTES), ((0, secrets.token_bytes(KEY_BYTES)),))
 
+    @property
+    def secrets(self) -> frozenset[bytes]:
+        """All keys, without their roles."""
+        return frozenset((self.ids, *(key for _, key in self.tokens)))
+
     def mac(self, identity: bytes, day: int) -> bytes:
         """Return the keyed hash of an attempt: MAC_BYTES bytes of keyed BLAKE2b (RFC 7693) of its identity.
 

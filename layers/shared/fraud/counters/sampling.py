@@ -18,25 +18,33 @@ from fraud.transaction import Transaction
 CLOSE = 3_000
 """Most tokens of an item that is not sampled. With more it is closed."""
 
-CAPS: Mapping[str, int] = {"h": 600, "d": 300}
+CAPS: Mapping[str, int] = {"h": 1_500, "d": 900}
 """Most tokens of a sampled item, by its kind's letter. With more its level is raised until at most half of them stay.
 
-A day's item also keeps slots of 24 hours, and is written all day, so it may have fewer.
+Errors fall with the root of the cap. Just below it, a merchant's payment reads 15 full items, of four pages each. A
+day's item also keeps fine buckets of the whole day and slots of 24 hours, and each of its payments writes all that.
+`python -m benchmarks.hot_key` prints both.
 """
 
 BURST, AFTER_BURST = 300, 30
 """Most attempts counted in one bucket of 10 s, and how many a raise leaves of as many more: at 1,000 payments a second
-an item would take all of its key's write units before it is full.
+an item would take all of its key's write units before it is full. With 600 attempts it does.
 """
 
 QUIET = min(BURST, *CAPS.values())
 """Tokens up to which an item at level 0 needs nothing."""
 
-START: Mapping[str, int] = {"h": 1, "d": 3}
-"""Levels by which a new item starts below the one of the period before, by the kind's letter."""
+START: Mapping[str, int] = {"h": 2, "d": 3}
+"""Levels by which a new item starts below the one of the period before, by the kind's letter.
 
-COMPACT = 100
-"""Tokens that are left in an hour's item after that hour: no writer needs more, and every reader pays for them."""
+With more, the first part of a period is counted better, and a receiver recovers faster from a minute of flood, but
+more updates meet a level that they did not presume.
+"""
+
+COMPACT = 300
+"""Tokens that are left in an hour's item after that hour: with its slots and other buckets they fill less than a page.
+Fewer would cost a reader as much, and would count late attempts by larger weights.
+"""
 
 
 MOST_REMOVED = 400
@@ -79,7 +87,7 @@ def start_level(kind: Kind, before: int) -> int:
 
     >>> from fraud.counters.layout import MERCHANT
     >>> [start_level(MERCHANT, level) for level in (0, 1, 5, CLOSED)]
-    [0, 0, 4, 0]
+    [0, 0, 3, 0]
     """
     return 0 if before == CLOSED else max(before - START.get(kind.sk, CLOSED), 0)
 

@@ -112,15 +112,18 @@ class StackState:
         with malformed_as_unavailable():
             keys = keys_of(rows[KEYS]) if KEYS in rows else self._made(until)
             watermarks = watermarks_of(rows)
-        if keys.ids == DECLARED.ids and self._first_keys().ids != DECLARED.ids:
+        if not DECLARED.secrets.isdisjoint(keys.secrets) and self._first_keys() != DECLARED:
             raise ServiceError("DeclaredKeys")
         self.keys = keys
         self.folded_through = {part: at.through for part, at in watermarks.items()}
         self._read_at = now
 
     def _made(self, until: float | None) -> Keys:
-        """Store the first keys of the stack, and return them, or those of the environment that was faster."""
-        keys = self._first_keys()
+        """Store the stack's keys, and return them, or those of the environment that was faster.
+
+        They are first keys, or the keys in use when the item was lost, for example in a table that was restored.
+        """
+        keys = self.keys if self._read_at.year > 1 else self._first_keys()
         payload = {
             "TableName": self._profiles,
             "Item": keys_row(keys),

@@ -233,7 +233,23 @@ class Evaluator:
             records = [uncommitted[n].record for n in free]
             for n, kept in zip(free, self.store.commit(records) if free else (), strict=True):
                 batch.settle(n, partial(self._finish, uncommitted[n], kept, None))
+        self._settle_aside(batch, until)
         return [batch.results[n] for n in range(len(payments))]
+
+    def _settle_aside(self, batch: Batch[Evaluation], until: float | None) -> None:
+        """Settle the other bodies of ids of the batch, now that the first body of each is settled.
+
+        So no later payment of the batch saw an attempt that conflicts. If a service failed the first, they fail too.
+        """
+        aside = []
+        for n, first in batch.aside.items():
+            if isinstance(result := batch.results[first], ServiceError):
+                batch.results[n] = result
+            else:
+                aside.append(n)
+        if aside:
+            results = self.evaluate_all([batch.transactions[n] for n in aside], until)
+            batch.results |= dict(zip(aside, results, strict=True))
 
     def fallback(self, transaction: Transaction) -> Fallback:
         """Return the outcome to follow while no decision can be stored: a pure function of payment and policy."""
@@ -259,7 +275,7 @@ class Evaluator:
             elif payment.occurred_at < oldest or _is_decided(payment, known):
                 batch.settle(n, partial(_recall, payment, known.get(payment.transaction_id)))
             else:
-                batch.add(n, payment)
+                batch.add(n, payment, is_known=payment.transaction_id in known)
         return batch
 
     def _assess(self, transaction: Transaction, state_read: StateRead) -> Assessed:

@@ -24,6 +24,7 @@ class Batch(Generic[T]):
     results       the result of each payment so far: its evaluation, or the error in its place
     transactions  the payments that take the steps
     waves         places of the payments, wave after wave, as far as they are dealt
+    aside         places of payments that are not dealt, because another body has their id: that of the first body
     """
 
     def __init__(self, loose: Collection[str] = ()) -> None:
@@ -31,14 +32,23 @@ class Batch(Generic[T]):
         self.transactions: dict[int, Transaction] = {}
         self.waves: list[list[int]] = []
         self._loose = frozenset(loose)
+        self.aside: dict[int, int] = {}
+        self._first: dict[str, int] = {}
         self._waiting: list[int] = []
         self._names: dict[int, frozenset[str]] = {}
         self._stuck: dict[str, int] = {}  # the latest failed payment that has a name
 
-    def add(self, n: int, transaction: Transaction) -> None:
-        """Add the payment at a place of the batch, to be dealt."""
+    def add(self, n: int, transaction: Transaction, *, is_known: bool = False) -> None:
+        """Add the payment at a place of the batch, to be dealt, or to be put aside behind another body of its id.
+
+        is_known  the id is decided, so none of its bodies waits for another
+        """
         self.transactions[n] = transaction
-        self._waiting.append(n)
+        first = self._first.setdefault(transaction.transaction_id, n)
+        if is_known or self.transactions[first].identity == transaction.identity:
+            self._waiting.append(n)
+        else:
+            self.aside[n] = first
 
     def deal(self, sampled: Callable[[Transaction], Collection[str]]) -> list[int]:
         """Deal the next wave: every waiting payment that shares nothing with an earlier waiting one.
