@@ -1,15 +1,17 @@
 """One hot receiver at any rate: size of its items, units and dollars of a payment, and errors of its counts.
 
-Payments come as a Poisson process to ENVIRONMENTS environments. The product's own attempts, requests and upkeep run on
-a metered table in memory, each one round trip after its cause. So concurrent payments still see the old level, and what
-that refuses is charged. Most payments to a hot receiver are outside its sample and only read. These are not played but
-integrated, unless something is changing. A first day has no past; `steady` is the time after it.
+Payments come as a Poisson process to ENVIRONMENTS environments. The product's own attempts, requests and upkeep run
+on a metered table in memory, each one round trip after its cause. So concurrent payments still see the old level, and
+what that refuses is charged. Most payments to a hot receiver are outside its sample and only read. These are not
+played but integrated, unless something is changing. A first day has no past; `steady` is the time after it.
 
 `wru` and `rru` are the units of a payment for all items of the receiver: its own, and the earlier ones that are read.
-`refused` and `slots` are parts of `wru`: refused updates, and slots alone. `count_off` is the error of the count of a
-period (merchant: hour, payee: day), `1h_off` of the last hour's: root mean squares over the run. `count_se` and `1h_se`
-are the standard errors that the weights of the counted payments imply. Dollars are on-demand prices, as in `capacity`.
-`worst` is the dearest rate: at or a little above the cap of the tokens, where most payments are still counted.
+`refused` and `slots` are parts of `wru`: refused updates, and slots alone. `rru_per_s` are all reads of the
+receiver's items, of which DynamoDB serves 3,000 a second before it splits them, and of one item for good. `count_off`
+is the error of the count of a period (merchant: hour, payee: day), `1h_off` of the last hour's: root mean squares
+over the run. `count_se` and `1h_se` are the standard errors that the weights of the counted payments imply. Dollars
+are on-demand prices, as in `capacity`. `worst` is the dearest rate: at or a little above the cap of the tokens, where
+most payments are still counted.
 """
 
 import heapq
@@ -186,12 +188,22 @@ class Row:
             self.item.tokens[name] = held
 
 
-class Bill:
-    """Units of the payments of a span of time.
+class Counted(NamedTuple):
+    """The count of a span of time: as it was, as it was counted, and the variance that its weights imply."""
+
+    true: float
+    counted: float
+    variance: float
+
+
+class Span:
+    """What was measured in a span of time.
 
     written  write units by cause: count, begin, raise, compaction, slot, index, and refused for any of them
     read     read units of the own item and of the earlier ones
     largest  bytes of the largest item
+    periods  counts of whole periods
+    hours    counts of the last hour, at each end of five minutes
     """
 
     def __init__(self) -> None:
@@ -199,6 +211,8 @@ class Bill:
         self.written: Counter[str] = Counter()
         self.read = 0.0
         self.largest = 0
+        self.periods: list[Counted] = []
+        self.hours: list[Counted] = []
 
     @property
     def wru(self) -> float:
@@ -209,22 +223,6 @@ class Bill:
     def rru(self) -> float:
         """Read units of a payment."""
         return self.read / self.payments
-
-
-class Counted(NamedTuple):
-    """The count of a span of time: as it was, as it was counted, and the variance that its weights imply."""
-
-    true: float
-    counted: float
-    variance: float
-
-
-class Errors:
-    """Counts of whole periods, and of the last hour at each end of five minutes."""
-
-    def __init__(self) -> None:
-        self.periods: list[Counted] = []
-        self.hours: list[Counted] = []
 
 
 def off(found: Iterable[Counted]) -> float | None:
@@ -260,7 +258,7 @@ class Receiver:
     ) -> None:
         self.kind, self.rate, self.limited = kind, rate, limited
         self.now = 0.0
-        self.bill, self.errors = Bill(), Errors()
+        self.span = Span()
         self.uncounted = self.throttled = 0
         self.spent: Counter[int] = Counter()
         """Write units by second."""
@@ -302,10 +300,6 @@ class Receiver:
                 self._arrive()
             if then == edge:
                 self._edge()
-
-    def begin_span(self) -> None:
-        """Forget what was measured so far."""
-        self.bill, self.errors = Bill(), Errors()
 
     @property
     def level(self) -> int:
@@ -361,8 +355,8 @@ class Receiver:
     def _integrate(self, seconds: float, rate: float) -> None:
         """Charge the reads of payments that are not played. They change nothing."""
         if rate > 0:
-            self.bill.payments += rate * seconds
-            self.bill.read += rate * seconds * (self._look_units + self._earlier_units)
+            self.span.payments += rate * seconds
+            self.span.read += rate * seconds * (self._look_units + self._earlier_units)
             self._integrated[int(self.now // MINUTES_5)] += rate * seconds
 
     def _edge(self) -> None:
@@ -374,10 +368,10 @@ class Receiver:
             both = [(each := key._replace(period=period), _place(each)) for period in (key.period - 1, key.period)]
             items = {each: self._rows[place].item for each, place in both if place in self._rows}
             counted = measure(self._payment(self.now - 1), State(items, {}))[f"{self.kind.name}_count_1h"]
-            self.errors.hours.append(self._counted(bucket, HOUR, counted))
+            self.span.hours.append(self._counted(bucket, HOUR, counted))
         if self.now % self.kind.period == 0:
             hours = self._rows[place].item.buckets["h"] if (place := _place(key)) in self._rows else {}
-            self.errors.periods.append(self._counted(bucket, self.kind.period, unpacked(sum(hours.values()))[0]))
+            self.span.periods.append(self._counted(bucket, self.kind.period, unpacked(sum(hours.values()))[0]))
         if self.now % HOUR == 0:
             self._turn()
 
@@ -417,8 +411,8 @@ class Receiver:
         slot = self._rng.randrange(SLOTS)
         while missing and self._held >> slot & 1:
             slot = self._rng.randrange(SLOTS)
-        self.bill.payments += 1
-        self.bill.read += self._earlier_units
+        self.span.payments += 1
+        self.span.read += self._earlier_units
         self._true[int(self.now // MINUTES_5)] += 1
         update = self._update(slot, *drawn)
         self._step(Attempt(update, levels.presumed(update.key)), levels, 1)
@@ -486,7 +480,7 @@ class Receiver:
         """Carry a request out and charge it. A throttled one is sent again after a pause, as `aws.client` does."""
         if request.operation == "get_item":
             row = self._rows.get(key_of(request.payload["Key"]))
-            self.bill.read += read_units(0 if row is None else row.size, consistent=False)
+            self.span.read += read_units(0 if row is None else row.size, consistent=False)
             take({} if row is None else {"Item": row.attributes})
         elif self._is_throttled():
             self.throttled += 1
@@ -516,12 +510,12 @@ class Receiver:
             row = self._rows[place] = Row(payload["Key"])
             row.change(payload)
             self._charge(name, write_units(0, row.size))
-            self.bill.written["index"] += FOLD in row.attributes
+            self.span.written["index"] += FOLD in row.attributes
         else:
             size = row.size
             row.change(payload)
             self._charge(name, write_units(size, row.size))
-        self.bill.largest = max(self.bill.largest, row.size)
+        self.span.largest = max(self.span.largest, row.size)
         if place == self._own or place in self._earlier:
             self._look_up(place)
         last, period = self._history[-1], self._own_key.period
@@ -530,7 +524,7 @@ class Receiver:
         return {"Attributes": row.attributes}
 
     def _charge(self, name: str, units: int) -> None:
-        self.bill.written[name] += units
+        self.span.written[name] += units
         self.spent[int(self.now)] += units
         self._allowed -= units
 
@@ -578,22 +572,22 @@ def curve(kind: Kind, rate: float, name: str) -> Iterator[table.Row]:
     """Yield the rows of a rate: the first day, and the steady state after it."""
     receiver = Receiver(kind, rate)
     for span, seconds in (("first day", DAY), ("steady", STEADY_S[kind])):
-        receiver.begin_span()
+        measured = receiver.span = Span()
         receiver.run(seconds)
-        bill, errors = receiver.bill, receiver.errors
         yield {
             "name": f"{kind.name}, {name}, {span}",
-            "largest_bytes": bill.largest,
+            "largest_bytes": measured.largest,
             "level": receiver.level,
-            "wru": bill.wru,
-            "refused": bill.written["refused"] / bill.payments,
-            "slots": bill.written["slot"] / bill.payments,
-            "rru": bill.rru,
-            "count_off": off(errors.periods),
-            "count_se": standard_error(errors.periods),
-            "1h_off": off(errors.hours),
-            "1h_se": standard_error(errors.hours),
-            "usd_per_million": dollars(bill.wru, bill.rru),
+            "wru": measured.wru,
+            "refused": measured.written["refused"] / measured.payments,
+            "slots": measured.written["slot"] / measured.payments,
+            "rru": measured.rru,
+            "rru_per_s": measured.rru * rate,
+            "count_off": off(measured.periods),
+            "count_se": standard_error(measured.periods),
+            "1h_off": off(measured.hours),
+            "1h_se": standard_error(measured.hours),
+            "usd_per_million": dollars(measured.wru, measured.rru),
         }
 
 
@@ -608,7 +602,7 @@ def dearest(kind: Kind) -> float:
     def cost(rate: float) -> float:
         receiver = Receiver(kind, rate)
         receiver.run(DAY if kind.period == DAY else 3 * kind.period + MINUTES_5)
-        return dollars(receiver.bill.wru, receiver.steady_rru)
+        return dollars(receiver.span.wru, receiver.steady_rru)
 
     cap = sampling.CAPS[kind.sk]
     return max((share * cap / kind.period for share in NEAR_CAP[kind]), key=cost)
@@ -633,9 +627,9 @@ def turn(kind: Kind, rate: float = 1_000) -> table.Row:
     receiver = Receiver(kind, rate)
     receiver.run(HOUR)
     receiver.forget(range(0, ENVIRONMENTS, 2))
-    receiver.begin_span()
+    receiver.span = Span()
     receiver.run(HOUR)
-    written = receiver.bill.written
+    written = receiver.span.written
     return {
         "name": f"{kind.name}: an hour at {rate:,} a second, half of {ENVIRONMENTS} environments new",
         "wru": written.total(),

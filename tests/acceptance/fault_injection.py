@@ -1129,7 +1129,7 @@ def _forged(number: int) -> Transaction:
     )
 
 
-TWINS = (_forged(0), _forged(1))
+TWINS = (_forged(4_788_101), _forged(9_322_281))
 """Two bodies that have one token under the declared keys. Whoever knows the keys finds such ids in two minutes."""
 
 
