@@ -1,7 +1,7 @@
 """The fold's schedule: every 15 minutes a tick compares the watermarks with the clock, and queues the work that is due.
 
-A message of the queue names a slice to fold or an item to fold again, or it is an operator's request to split an
-entity. A failed message comes again, from the queue or with the next tick. Nothing is lost or counted twice by that.
+A message of the queue names a slice to fold or an item to fold again. A failed message comes again, from the queue or
+with the next tick. Nothing is lost or counted twice by that.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ def tick(_event: object, _context: object) -> dict[str, int]:
 
 
 def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
-    """Handle messages of the SQS queue, with ReportBatchItemFailures: fold slices or items, or split an entity.
+    """Handle messages of the SQS queue, with ReportBatchItemFailures: fold slices or items.
 
     Returns the messages that failed.
     """

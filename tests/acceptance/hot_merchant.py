@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from fraud.counters import layout
@@ -56,16 +56,18 @@ REPEATS = 50
 class Throttle:
     """The write units of one partition key: a bucket that is filled as time goes by, and holds one second's units.
 
-    box   its clock is that of the key
-    over  nothing is refused any more
+    box    its clock is that of the key
+    units  units of a second of event time
+    over   nothing is refused any more
     """
 
-    def __init__(self, pk: str, box: Box) -> None:
+    def __init__(self, pk: str, box: Box, units: float = UNITS_A_SECOND) -> None:
         self.box = box
+        self.units = units
         self.over = False
         self.refused = self.passed = 0
         self._pk = pk.encode()
-        self._units = float(UNITS_A_SECOND)
+        self._left = units
         self._at = 0.0
         self._turn = threading.Lock()
 
@@ -76,11 +78,11 @@ class Throttle:
     def refuses(self) -> bool:
         """Tell whether the key has no unit left now."""
         instant = self.box.clock.instant
-        now = time.monotonic() * TRICKLE + (instant.timestamp() * UNITS_A_SECOND if instant else 0)
+        now = time.monotonic() * TRICKLE + (instant.timestamp() * self.units if instant else 0)
         with self._turn:
-            self._units = min(self._units + max(now - self._at, 0), UNITS_A_SECOND)
+            self._left = min(self._left + max(now - self._at, 0), self.units)
             self._at = max(now, self._at)
-            refused = self._units <= 0 and not self.over
+            refused = self._left <= 0 and not self.over
             self.refused += refused
             self.passed += not refused
             return refused
@@ -88,7 +90,7 @@ class Throttle:
     def take(self, answer: bytes) -> None:
         """Take a write's units: one for each kilobyte of the item that came back."""
         with self._turn:
-            self._units -= 1 + len(answer) // 1024
+            self._left -= 1 + len(answer) // 1024
 
 
 class Proxy(ThreadingHTTPServer):
@@ -220,11 +222,14 @@ def payments_of(number: int, seed: int = 1) -> list[Row]:
     ]
 
 
-def run(number: int) -> Figures:
-    """Decide `number` payments to the merchant in a box, and return the figures."""
+def run(number: int, units: float = UNITS_A_SECOND) -> Figures:
+    """Decide `number` payments to the merchant in a box, and return the figures.
+
+    units  write units that the merchant's key gets in a second
+    """
     payments, started = payments_of(number), time.monotonic()
     with Proxy() as proxy, Box(parameters={"Currency": "JPY", "EndpointUrl": proxy.url}) as box:
-        throttle = proxy.throttle = Throttle(MERCHANT.key(HOT), box)
+        throttle = proxy.throttle = Throttle(MERCHANT.key(HOT), box, units)
         answers = _decided(box, payments, throttle)
         return _figures(box, payments, answers, throttle, time.monotonic() - started)
 
@@ -302,14 +307,13 @@ def _compared(items: dict[tuple[str, str], Item], payments: Sequence[Row]) -> tu
 
 def told(figures: Figures) -> str:
     """Return the figures as lines to quote."""
-    error: Any = f"{figures.counted / figures.payments - 1:+.1%}"
     return (
         f"{figures.payments:,} payments to one merchant, {A_SECOND} a second, {figures.by_api:,} by API and"
         f" {figures.payments - figures.by_api:,} by stream: {figures.lost} lost, {figures.twice} decided twice,"
         f" {figures.blind} blind; {figures.seconds:.0f} s\n"
         f"{figures.refused:,} of {figures.refused + figures.passed:,} writes of its key throttled: {figures.away:,}"
         f" decisions without its counter, repaired; {figures.estimated:,} by estimates, up to level {figures.level}."
-        f" It counts {figures.counted:,} ({error}); {figures.missing} missing from the sample, {figures.inexact} other"
+        f" It counts {figures.counted:,} ({figures.counted / figures.payments - 1:+.1%}); {figures.missing} missing from the sample, {figures.inexact} other"
         " items not exact"
     )
 

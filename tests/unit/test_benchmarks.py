@@ -5,14 +5,16 @@ from contextlib import closing
 
 import pytest
 
-from benchmarks import capacity, lives, metering, table
+from benchmarks import capacity, hot_key, lives, metering, table
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
 from benchmarks.servers import Ledger, Servers
-from fraud.counters.codec import history_of
-from fraud.counters.layout import MERCHANT, PAYER, unpacked
+from fraud.aws.transport import ConditionFailed, Request
+from fraud.counters.codec import history_of, item_of
+from fraud.counters.layout import MERCHANT, PAYEE, PAYER, Key, unpacked
 from tests.support.deployment import declared_store
 from tests.support.fakes import counted
+from tests.support.in_memory_dynamodb import InMemoryDynamoDB
 
 SHORT = capacity.Life("3 a day", 3)
 
@@ -74,6 +76,90 @@ def test_a_bill_has_every_term_of_a_payment():
     assert made.wru["write counter payer"] == made.wru["write counter pair"] == 1
     assert made.wru["index counter payer"] == pytest.approx(1 / 3)
     assert {"read decision (none)", "read profile account", "fold payer: read profile account"} <= made.rru.keys()
+
+
+class Checked(hot_key.Receiver):
+    """A receiver whose updates are also carried out by the table in memory."""
+
+    def __init__(self, *args, **how):
+        self.table = InMemoryDynamoDB()
+        self.raised = 0
+        super().__init__(*args, **how)
+
+    def _write(self, payload, name):
+        (there,) = self.table.gather([Request("update_item", {"TableName": "counters", **payload})])
+        here = super()._write(payload, name)
+        assert isinstance(here, ConditionFailed) == isinstance(there, ConditionFailed)
+        self.raised += name == "raise"
+        return here
+
+
+class Played(hot_key.Receiver):
+    """A receiver whose payments are all played."""
+
+    def _played(self):
+        super()._played()
+        self._least, self._missing = 0, 0.0
+        return self.rate
+
+
+def parts(item):
+    return item.level, item.slots, item.buckets, {name: set(tokens) for name, tokens in item.tokens.items()}
+
+
+def test_a_simulated_item_is_the_one_that_the_table_in_memory_has():
+    receiver = Checked(MERCHANT, 60, environments=5)
+    receiver.run(25)
+    assert receiver.raised
+    for place, row in receiver._rows.items():
+        there = receiver.table.tables["counters"][place]
+        assert row.size == size_of(there)
+        assert parts(row.item) == parts(item_of(there))
+
+
+def test_payments_that_are_integrated_cost_what_played_ones_cost():
+    both = [receiver(PAYEE, 60, environments=5) for receiver in (hot_key.Receiver, Played)]
+    for receiver in both:
+        receiver.run(30)
+        receiver.span = hot_key.Span()
+        receiver.run(30)
+    integrated, played = [receiver.span for receiver in both]
+    assert integrated.payments == pytest.approx(played.payments, rel=0.1)
+    assert integrated.rru == pytest.approx(played.rru, rel=0.1)
+    assert integrated.wru == pytest.approx(played.wru, rel=0.5)
+
+
+def test_a_receiver_below_the_cap_is_counted_exactly():
+    first, steady = hot_key.curve(MERCHANT, 0.001, "rare")
+    assert first["level"] == first["count_off"] == first["count_se"] == steady["1h_off"] == 0
+    assert (first["rru"], first["refused"], first["slots"]) == (7.5, 0, 0)
+
+
+def test_a_receiver_above_the_cap_is_off_as_its_weights_imply():
+    receiver = hot_key.Receiver(MERCHANT, 30, environments=5)
+    receiver.run(3600)
+    (hour,) = receiver.span.periods
+    assert hour.true == pytest.approx(30 * 3600, rel=0.02)
+    assert hot_key.standard_error([hour]) == pytest.approx(0.03, abs=0.02)
+    assert abs(hour.counted - hour.true) <= 4 * hour.variance**0.5
+    assert Key(MERCHANT, lives.PAYEE_ID, receiver._own_key.period - 1) in receiver._earlier_items
+
+
+def test_the_burst_rule_keeps_a_key_within_its_limit():
+    row = hot_key.first_minute(MERCHANT, seconds=2)
+    assert (row["throttled"], row["uncounted"]) == (0, 0)
+    assert row["s_above_400_wru"] <= 2
+    flood = hot_key.Receiver(MERCHANT, 20_000, limited=True)
+    flood.run(0.1)
+    assert flood.throttled
+
+
+def test_a_figure_beyond_its_limit_misses_the_target():
+    curve = {"name": "payee, 1 a second, steady", "largest_bytes": 40_000, "wru": 10.0, "rru": 10.0}
+    minute = {"s_above_400_wru": 1, "uncounted": 0}
+    made = hot_key.targets([curve], [minute], {"refused_share": 0.06})
+    missed = {row["name"].removeprefix("target: ") for row in made if row["met"] == "no"}
+    assert missed == {"largest item, bytes", "wru from 1 a second on", "turn of an hour: share of refused wru"}
 
 
 def test_requests_that_overlap_are_one_round_trip():
