@@ -49,6 +49,9 @@ UNITS_A_SECOND, TRICKLE = 80, 1
 the clock stands still. After the last payment it gets all that it wants.
 """
 
+SETTLED_S = 1800
+"""Seconds in which all repairs must be done: the stream of decisions makes them one after another."""
+
 REPEATS = 50
 """About as many payments are sent again by API at the end."""
 
@@ -250,7 +253,7 @@ def _decided(box: Box, payments: Sequence[Row], throttle: Throttle) -> list[Deli
             put(box, chunk[1::2])
             answers += threads.map(call, chunk[::2])
         throttle.over = True
-        box.settle()
+        box.settle(SETTLED_S)
         answers += threads.map(call, payments[:: max(1, len(payments) // REPEATS)])
     return answers
 
@@ -307,14 +310,15 @@ def _compared(items: dict[tuple[str, str], Item], payments: Sequence[Row]) -> tu
 
 def told(figures: Figures) -> str:
     """Return the figures as lines to quote."""
+    off = figures.counted / figures.payments - 1
     return (
         f"{figures.payments:,} payments to one merchant, {A_SECOND} a second, {figures.by_api:,} by API and"
         f" {figures.payments - figures.by_api:,} by stream: {figures.lost} lost, {figures.twice} decided twice,"
         f" {figures.blind} blind; {figures.seconds:.0f} s\n"
         f"{figures.refused:,} of {figures.refused + figures.passed:,} writes of its key throttled: {figures.away:,}"
         f" decisions without its counter, repaired; {figures.estimated:,} by estimates, up to level {figures.level}."
-        f" It counts {figures.counted:,} ({figures.counted / figures.payments - 1:+.1%}); {figures.missing} missing from the sample, {figures.inexact} other"
-        " items not exact"
+        f" It counts {figures.counted:,} ({off:+.1%}); {figures.missing} missing from the sample,"
+        f" {figures.inexact} other items not exact"
     )
 
 

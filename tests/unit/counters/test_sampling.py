@@ -43,6 +43,8 @@ from tests.support.payments import NOON, payment, updates
 
 TABLE = "counters"
 LEVEL = st.integers(0, LEVELS - 1)
+HARDLY_SAMPLED = Item(level=1)
+"""An item of the day before, after which an item starts at level 0."""
 
 
 def update_of(kind: Kind, **fields: object) -> Update:
@@ -227,7 +229,8 @@ def test_a_counterparty_outside_the_sample_is_still_counted_as_distinct():
     assert list(sampling.upkeep(update, item, None, exact=False)) == [NewSlot(update.key, 12 * SLOTS + update.slot)]
     item.slots[12] = 1 << update.slot
     assert list(sampling.upkeep(update, item, None, exact=False)) == []
-    assert list(sampling.upkeep(update, Item(), None, exact=False)) == [], "at level 0 its own update adds the slot"
+    for before in (None, HARDLY_SAMPLED):
+        assert list(sampling.upkeep(update, Item(), before, exact=False)) == [], "at level 0 its update adds the slot"
 
 
 def test_a_day_of_a_sampled_item_keeps_fine_buckets_of_the_last_full_hour_and_later():
@@ -241,7 +244,8 @@ def test_a_day_of_a_sampled_item_keeps_fine_buckets_of_the_last_full_hour_and_la
     assert change == Raise(update.key, 1, 1, tuple(f"s{number}" for number in range(first - 5, first)))
     sampling.raised(sampled, change)
     assert sorted(sampled.buckets["s"]) == list(range(first, first + 5))
-    assert raises(update, whole) == [], "at level 0 nothing is dropped"
+    for before in (None, HARDLY_SAMPLED):
+        assert raises(update, whole, before) == [], "at level 0 nothing is dropped"
     sampled.buckets["s"] |= dict.fromkeys(range(first), packed(1, 1))
     assert [len(change.removed) for change in raises(update, sampled)] == [MOST_REMOVED]
 
