@@ -23,7 +23,7 @@ STATUS = {
     InvalidRequestError((Fault("amount", "missing", "is required"),)): 400,
     ForbiddenError("secret"): 403,
     NotFoundError("account#secret"): 404,
-    ConflictingBodyError("secret"): 409,
+    ConflictingBodyError((Fault("amount", "differs", "differs from the decided body"),)): 409,
     errors.UndecidableError("secret"): 500,
     FraudError("secret"): 500,
     ServiceError("AccessDeniedException"): 500,
@@ -39,7 +39,7 @@ def test_every_error_is_a_problem_with_its_own_status(error, status):
     assert answer["statusCode"] == body["status"] == status
     assert answer["headers"]["content-type"] == "application/problem+json"
     assert (body["type"], body["title"]) == ("about:blank", error.title)
-    assert bool(body["errors"]) is (status == 400)
+    assert bool(body["errors"]) is (status in {400, 409})
     assert "secret" not in answer["body"]
     assert body.get("fallback") == (error.fallback and error.fallback.model_dump())
     assert ("retry-after" in answer["headers"]) is (status == 503)

@@ -79,7 +79,7 @@ class DecisionView(BaseModel):
 def view(stored: StoredDecision) -> bytes:
     """Return the response to GET /decisions/{transaction_id}: the stored bytes unchanged, and status and history.
 
-    >>> seen = view(StoredDecision(b"", b'{"outcome":"review", "decided_at":"2026-03-04T12:00:00Z"}'))
+    >>> seen = view(StoredDecision(b"", b'{"outcome":"review", "decided_at":"2026-03-04T12:00:00Z"}', b"{}"))
     >>> b'{"outcome":"review", "decided_at":"2026-03-04T12:00:00Z"}' in seen, json.loads(seen)["status"]
     (True, 'pending')
     """
