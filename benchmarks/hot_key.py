@@ -415,7 +415,7 @@ class Receiver:
         self.span.read += self._earlier_units
         self._true[int(self.now // MINUTES_5)] += 1
         update = self._update(slot, *drawn)
-        self._step(Attempt(update, levels.presumed(update.key)), levels, 1)
+        self._step(levels.attempt(update), levels, 1)
 
     def _update(self, slot: int, amount: int, grade: int, mac: bytes) -> Update:
         """Return the update of the receiver's item, as `layout.updates` makes it."""

@@ -231,7 +231,7 @@ Begin = Callable[[Levels, Update], Attempt]
 
 def presumed(levels: Levels, update: Update) -> Attempt:
     """Begin an attempt as `decisions.store` does."""
-    return Attempt(update, levels.presumed(update.key))
+    return levels.attempt(update)
 
 
 class Case(NamedTuple):
@@ -697,6 +697,11 @@ def heavier(levels: Levels, update: Update) -> Attempt:
     return Heavier(update, levels.presumed(update.key))
 
 
+def looking(levels: Levels, update: Update) -> Attempt:
+    """A planted fault: an environment looks first, and another may begin the item meanwhile at a lower level."""
+    return Attempt(update, levels.presumed(update.key))
+
+
 def own_level(levels: Levels, update: Update) -> Attempt:
     """A planted fault: where no level is known, an attempt begins the item at the level of its own hash."""
     return Attempt(update, levels.presumed(update.key) or min(update.leave, 3))
@@ -899,6 +904,7 @@ def lines(seeds: range) -> Iterator[Line]:
     yield from forged(forgeries())
     yield from kept(interleave(seeds, GROWN), interleave(seeds, YOUNG), interleave(seeds[::2], OTHERS))
     yield planted("one attempt in 100 counts twice its weight", interleave(seeds, GROWN, heavier))
+    yield planted("an environment looks before it begins an item", interleave(seeds, YOUNG, looking))
     yield planted("an item begins at its first attempt's level", interleave(seeds[::CRUDE], YOUNG, own_level))
     yield from heated(heat(seeds))
 

@@ -12,7 +12,20 @@ Kinds whose counters a protected limit reads are never sampled. Their items clos
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from fraud.counters.layout import CLOSED, LEVELS, PACK, SCALES, SLOTS, TOKENS, Item, Key, Kind, Update, unpacked
+from fraud.counters.layout import (
+    CLOSED,
+    LEVELS,
+    MOST_GRADES,
+    PACK,
+    SCALES,
+    SLOTS,
+    TOKENS,
+    Item,
+    Key,
+    Kind,
+    Update,
+    unpacked,
+)
 from fraud.transaction import Transaction
 
 CLOSE = 3_000
@@ -159,7 +172,8 @@ def _wanted(update: Update, item: Item) -> int:
     bucket, total = item.buckets["s"].get(dict(update.buckets)["s"], 0), sum(item.buckets["h"].values())
     in_bucket = tokens * (bucket % PACK) / max(total % PACK, 1)
     if in_bucket > BURST:
-        to = max(to, item.level_for(int(tokens * AFTER_BURST / in_bucket)))
+        # Never beyond the grades: a flood of small payments must not hide large ones.
+        to = max(to, min(item.level_for(int(tokens * AFTER_BURST / in_bucket)), MOST_GRADES))
     return min(to, CLOSED - 1)
 
 

@@ -23,7 +23,7 @@ from fraud.counters.codec import (
     watermarks_of,
 )
 from fraud.counters.keys import DECLARED, Keys
-from fraud.counters.layout import Item, Key, Kind, Profile, Slice, Update
+from fraud.counters.layout import CLOSED, Item, Key, Kind, Profile, Slice, Update
 from fraud.errors import ServiceError, UnavailableError
 
 WATERMARKS_LAST = timedelta(minutes=1)
@@ -150,6 +150,11 @@ class Levels:
             return level
         return sampling.start_level(key.kind, level) if period == key.period - 1 else 0
 
+    def attempt(self, update: Update) -> "Attempt":
+        """Begin an attempt at the level that its item is presumed to have."""
+        period, _ = self._met.get(update.key[:2], (update.key.period, 0))
+        return Attempt(update, self.presumed(update.key), met=period == update.key.period)
+
     def learn(self, key: Key, level: int) -> None:
         """Remember the level of an item, unless a later period of its entity is known. Level 0 needs no memory."""
         entity = key[:2]
@@ -174,13 +179,20 @@ class Attempt:
     An attempt that is neither counted nor recounted and has no error is outside the item's sample.
     """
 
-    def __init__(self, update: Update, level: int) -> None:
+    def __init__(self, update: Update, level: int, *, met: bool = True) -> None:
+        """Begin an attempt.
+
+        met  the level is that of this very item. An item that was not met is begun by the first request, even if the
+             attempt is outside. If it looked first, another environment could begin the item at a lower level
+             meanwhile, and the attempt would be counted there: a bias
+        """
         self.update = update
         self.level = level
         self.item: Item | None = None
         self.counted = self.recounted = self.settled = False
         self.error: ServiceError | None = None
-        self._send = self._look if update.leave < level else self._count
+        outside = self._look if met else self._begin
+        self._send = outside if update.leave < level else self._count
 
     def request(self, table: str) -> Request:
         """Return the next request. `table`: name of the counters table."""
@@ -235,8 +247,10 @@ class Attempt:
             row = optional_field(response, "Item")
             if row:
                 self._compare(row)
-            elif self.error is None:
+            elif self.error is None and self.level < CLOSED:
                 self._send = self._begin
+            elif self.error is None:  # it was closed before its table was restored; an item never begins closed
+                self.level, self._send = 0, self._count
             else:
                 self.item, self.settled = Item(), True
         else:

@@ -129,8 +129,8 @@ class DynamoStore:
 
         counted  updates, each with the level at which it was counted
 
-        A token that is gone is as good: another request took the attempt back. Raises ServiceError when it is not known
-        whether all is taken back.
+        A token that is gone cannot be taken back: another request did so, or a raise removed it, and then its weight
+        stays in a sampled item. Raises ServiceError when it is not known whether all is taken back.
         """
         requests = [self._update(taking_back(*each)) for each in counted]
         all_or_raise(self._transport.gather(requests, until) if requests else ())
@@ -187,7 +187,7 @@ class DynamoStore:
     def _plan(self, transaction: Transaction) -> _Plan:
         """Name all items of a payment."""
         moved = layout.updates(transaction, self._stack.keys)
-        attempts = [Attempt(update, self._levels.presumed(update.key)) for update in moved]
+        attempts = [self._levels.attempt(update) for update in moved]
         return _Plan(transaction, attempts, layout.reads(moved), tuple(layout.profiles(transaction).values()))
 
     def _put_request(self, record: DecisionRecord) -> Request:
