@@ -44,7 +44,7 @@ CHUNK = 60
 """Payments that are under way together: half of them on the stream, half of them in CALLERS calls at a time."""
 
 CALLERS = 2
-UNITS_A_SECOND, TRICKLE = 80, 1
+UNITS_A_SECOND, TRICKLE = 150, 1
 """Write units that the merchant's key gets in a second of event time, and in a second of real time: repairs go on while
 the clock stands still. After the last payment it gets all that it wants.
 """
