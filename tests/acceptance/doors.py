@@ -131,15 +131,23 @@ def same_decisions(scenario: Scenario, api: Left, stream: Left, in_flight: InFli
     lost = len(ids - stream.outcomes.keys())
     different = {id_ for id_ in ids if stream.outcomes.get(id_) != api.outcomes.get(id_)}
     unexplained = different - (stream.recounted & frozenset().union(*in_flight))
-    counters, recounted = differing(api, stream), sorted(stream.recounted)
+    counters, recounted, shown = differing(api, stream), sorted(stream.recounted), sorted(unexplained)[:SHOWN]
     say(
         scenario,
         f"{len(stream.outcomes)} of {len(ids)} payments decided by one shard, {REDELIVERED:.0%} delivered twice,"
         f" {len(in_flight)} crashes; {lost} lost, {stream.overwritten} decided twice, {len(unexplained)} differ from"
         f" the API's, {len(counters)} counters differ; {len(recounted)} recounted: {', '.join(recounted[:SHOWN])}",
-        *map(str, [*sorted(unexplained), *counters][:SHOWN]),
+        *[f"{id_}: without {_missing(api, id_)} by API, {_missing(stream, id_)} by stream" for id_ in shown],
+        *map(str, counters[:SHOWN]),
     )
     return len(in_flight) == CRASHES and not (lost or stream.overwritten or unexplained or counters)
+
+
+def _missing(left: Left, id_: str) -> str:
+    """Return the parts that a decision says were missing."""
+    outcome = left.outcomes.get(id_)
+    parts = ["a decision"] if outcome is None else json.loads(outcome.decision).get("degraded", [])
+    return ", ".join(parts) or "nothing"
 
 
 def same_counters(scenario: Scenario, straight: Left, out_of_order: Left) -> bool:
