@@ -66,6 +66,8 @@ build: $(READY) $(SAM_READY) ## sam build, for sam deploy
 
 acceptance: $(READY) slow ## the acceptance runs at full size; CI runs them small
 	$(BIN)/python -m tests.acceptance.forty_five_days
+	$(BIN)/python -m tests.acceptance.fault_injection
+	$(BIN)/python -m tests.acceptance.floods
 	$(BIN)/python -m tests.acceptance.sampling
 	$(BIN)/python -m tests.acceptance.doors $(if $(HANDBOOK),--handbook $(HANDBOOK))
 	$(BIN)/python -m tests.acceptance.hot_merchant

@@ -7,15 +7,12 @@ them. Evaluation takes them from every row, which shows what their absence costs
 
 import math
 from collections.abc import Collection
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fraud.counters.layout import DEVICE, PAIR, RECEIVING
-from fraud.counters.windows import NAMES
 from fraud.scoring import features
-from fraud.transaction import Transaction
 
 AWAY: dict[str, tuple[str, ...]] = {
     "receiver": tuple(sorted({kind.name for kind in RECEIVING.values()})),
@@ -27,19 +24,6 @@ AWAY: dict[str, tuple[str, ...]] = {
 The payer is not among them: the packaged policy does not decide without the payer's counters (D-070).
 """
 
-PROBE = Transaction(
-    transaction_id="probe",
-    type="p2p",
-    payer_id="payer",
-    payee_id="payee",
-    device_id="device",
-    amount=1,
-    currency="JPY",
-    occurred_at=datetime(2026, 1, 5, tzinfo=UTC),
-)
-KNOWN: dict[str, float] = dict.fromkeys(NAMES, 2.0)
-"""Counters of the probe with which every feature has a value."""
-
 
 def columns(kinds: Collection[str]) -> NDArray[np.intp]:
     """Return the places of the features that are missing when these kinds are away.
@@ -47,7 +31,7 @@ def columns(kinds: Collection[str]) -> NDArray[np.intp]:
     >>> [features.NAMES[column] for column in columns(["pair"])]
     ['pair_count_30d', 'pair_age_days']
     """
-    return np.flatnonzero(np.isnan(features.vector(PROBE, features.without(KNOWN, kinds))))
+    return np.flatnonzero([not features.kinds_of(name).isdisjoint(kinds) for name in features.NAMES])
 
 
 COLUMNS: dict[str, NDArray[np.intp]] = {name: columns(kinds) for name, kinds in AWAY.items()}

@@ -11,7 +11,7 @@ from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import Item, State, Update, profiles
 from fraud.decisions.evaluation import Store
 from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
-from fraud.errors import ServiceError, UnavailableError
+from fraud.errors import HotKeyError, ServiceError, UnavailableError
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring.features import Vector
 from fraud.scoring.score import Scoring
@@ -84,6 +84,7 @@ class InMemoryStore:
             uncounted=tuple(update.key for update in lost),
             read=not trouble.unread,
             failure=trouble.error if lost or trouble.unread else None,
+            flooded=frozenset(each.key.kind.name for each in lost if isinstance(trouble.error, HotKeyError)),
             revocable=tuple((update, 0) for update in moved if update not in lost and update not in held),
         )
 

@@ -5,14 +5,12 @@ import pytest
 from fraud.counters.keys import DECLARED
 from tests.acceptance.fault_injection import (
     DEADLINE_S,
-    FLOODED,
     FUNCTION_S,
     PHASES,
     SHARES,
     TWINS,
     Figures,
     collide,
-    flood,
     run,
     timeout_amid_batch,
 )
@@ -113,10 +111,3 @@ def test_a_batch_that_takes_too_long_reports_its_first_undecided_payment_and_goe
     late = timeout_amid_batch()
     assert (sum(late.calls), late.misreported, late.wrong) == (100, 0, 0)
     assert late.longest_s < FUNCTION_S < 100 * 2 * 0.6
-
-
-@pytest.mark.parametrize("kind", FLOODED)
-def test_a_flood_of_new_payments_buys_no_milder_outcome(kind):
-    flooded = flood(kind, "new", payments=24, seconds=2)
-    assert (flooded.milder.total(), flooded.blind) == (0, 0)
-    assert (flooded.payments, flooded.away > 12) == (24, True)

@@ -112,6 +112,10 @@ class UnavailableError(ServiceError):
     title = "Temporarily unavailable; send the same request again"
 
 
+class HotKeyError(UnavailableError):
+    """A table refuses requests for this key, because the key gets more of them than DynamoDB takes for one."""
+
+
 class UndecidedError(UnavailableError):
     """No decision could be stored in time. `fallback` is the outage policy's outcome, from the payment alone."""
 

@@ -21,7 +21,7 @@ from fraud.aws.client import BACKOFF_S, CONNECTIONS, AwsClient, SystemPorts, Tim
 from fraud.aws.connection import LONGEST_BODY, LONGEST_HEAD, Connection
 from fraud.aws.failures import service_error
 from fraud.aws.transport import ConditionFailed, Request, all_or_raise, binary
-from fraud.errors import ServiceError, UnavailableError
+from fraud.errors import HotKeyError, ServiceError, UnavailableError
 from fraud.settings import AwsIdentity
 
 IDENTITY = AwsIdentity(
@@ -437,6 +437,29 @@ def test_only_errors_that_pass_are_sent_again(code, status, kind):
     assert type(service_error(code, status)) is kind
 
 
+OF_KEY, OF_TABLE = "TableWriteKeyRangeThroughputExceeded", "TableWriteMaxOnDemandThroughputExceeded"
+
+
+@pytest.mark.parametrize(
+    ("code", "reasons", "kind"),
+    [
+        ("ProvisionedThroughputExceededException", [{"reason": OF_KEY, "resource": "SECRET"}], HotKeyError),
+        ("ThrottlingException", [{"reason": OF_TABLE}, {"reason": OF_KEY}], HotKeyError),
+        ("ProvisionedThroughputExceededException", [], HotKeyError),
+        ("ProvisionedThroughputExceededException", None, HotKeyError),
+        ("ProvisionedThroughputExceededException", [{"reason": OF_TABLE}], UnavailableError),
+        ("ThrottlingException", [{"reason": OF_TABLE}], UnavailableError),
+        ("ThrottlingException", [], UnavailableError),
+        ("ThrottlingException", [None, 1, {}, {"reason": None}, {"reason": {}}], UnavailableError),
+        ("ThrottlingException", {"reason": OF_KEY}, UnavailableError),
+    ],
+)
+def test_a_throttled_key_is_told_from_a_throttled_table(serving, code, reasons, kind):
+    client, _ = serving(*[[error(code, ThrottlingReasons=reasons)]] * 3)
+    (failed,) = client.gather([GET])
+    assert (type(failed), failed.code) == (kind, code)
+
+
 # --- replies that are not HTTP to the letter -------------------------------------------------------------------------
 
 
@@ -686,7 +709,7 @@ def test_only_a_request_with_a_passing_error_is_sent_again_after_a_pause(serving
 def test_after_three_attempts_with_growing_pauses_the_last_error_is_the_result(serving, bad, code):
     client, servers = serving(bad, bad, bad)
     (result,) = client.gather([GET])
-    assert (type(result), result.code) == (UnavailableError, code)
+    assert (isinstance(result, UnavailableError), result.code) == (True, code)
     assert len(servers.requests) == 3
     assert servers.pauses[:2] == [BACKOFF_S, 2 * BACKOFF_S]
 

@@ -25,6 +25,7 @@ from fraud.decisions.waves import Batch
 from fraud.errors import (
     ConflictingBodyError,
     FraudError,
+    HotKeyError,
     InvalidRequestError,
     ServiceError,
     UnavailableError,
@@ -722,6 +723,33 @@ def test_an_item_that_could_be_read_although_it_could_not_be_updated_is_no_missi
     values = dict(zip(windows.NAMES, json.loads(contents_of(row).counters), strict=True))
     assert (values["payee_count_1m"], values["payer_count_1m"]) == (2, 2)
     assert row["uncounted"] == {"S": "payee"}
+
+
+def test_a_flooded_key_costs_the_outcome_of_the_rules_that_read_it_also_when_the_decision_is_blind():
+    hidden = rule("counters.payee_count_1m > 8", id="hidden", outcome="challenge")
+    of_payer = rule("counters.payer_count_1m > 8", id="of_payer", outcome="review")
+    for lost, code, outcome in (
+        ({"payee"}, HotKeyError, "challenge"),
+        ({"payee"}, UnavailableError, "approve"),
+        ({"payer"}, HotKeyError, "review"),
+        ({"payer"}, UnavailableError, "approve"),
+    ):
+        store = InMemoryStore()
+        store.trouble["t-1"] = Trouble(lost, error=code("ThrottlingException"))
+        outages = {"standard": {"policy": "open", "without": {"payee": []}}}
+        asked = Evaluator(store, QUIET, rule_book(hidden, of_payer, outage=outages), lambda: NOON, 10)
+        assert answer_of(asked.evaluate(payment()))["outcome"] == outcome
+
+
+@pytest.mark.parametrize(
+    ("score", "outcome"), [(0.39, "challenge"), (0.41, "review"), (0.142, "approve"), (0.144, "challenge")]
+)
+def test_the_models_odds_count_half_as_much_again_while_a_key_is_flooded(score, outcome):
+    store = InMemoryStore()
+    store.trouble["t-1"] = Trouble({"payee"}, error=HotKeyError("ThrottlingException"))
+    outages = {"standard": {"policy": "open", "without": {"payee": []}}}
+    answer = answer_of(evaluator(store=store, scorer=FixedScorer(score), outage=outages).evaluate(payment()))
+    assert (answer["outcome"], answer["score"]) == (outcome, score)
 
 
 class Sending:

@@ -11,7 +11,7 @@ from fraud.counters.layout import ENTITIES, KINDS, State
 from fraud.counters.windows import ABSENT, NAMES, kind_of
 from fraud.errors import UndecidableError
 from fraud.outcome import Outcome, worst
-from fraud.rules.policy import AWAY
+from fraud.rules.policy import AWAY, FLOODED
 from fraud.rules.rule_book import PolicyResult, RuleBook, inputs
 from fraud.rules.standing import silenceable
 from fraud.scoring import features
@@ -179,6 +179,70 @@ def test_the_words_for_a_counter_away_are_required_and_no_allow_entry_may_name_t
     with pytest.raises(UndecidableError, match=f"codes without words: {AWAY}"):
         rule_book(reasons={code: words for code, words in BOOK.policy.reasons.items() if code != AWAY})
     assert AWAY not in silenceable([each.model_dump() for each in BOOK.policy.rules])
+
+
+# --- flooded keys -----------------------------------------------------------------------------------------------------
+
+
+def of_flood(policy_result: PolicyResult | None) -> list[tuple[str, str]]:
+    assert policy_result is not None
+    return [(hit.outcome, hit.reasons[0].code) for hit in policy_result.hits if hit.reasons[0].code != AWAY]
+
+
+@pytest.mark.parametrize(
+    ("flooded", "outcomes"),
+    [
+        (["device"], ["review"]),
+        (["payee"], ["decline"]),
+        (["pair"], []),
+        (["pair", "device"], ["review"]),
+        (["device", "payee"], ["decline"]),
+        ([], []),
+    ],
+)
+def test_a_flooded_key_costs_the_worst_outcome_of_the_rules_that_read_its_counters(flooded, outcomes):
+    rules = [
+        rule("counters.device_count_1m > 8", id="first", outcome="challenge"),
+        rule("counters.device_count_1h > 8 && counters.payer_count_1m > 99", id="second", outcome="review"),
+        rule("has(features.counterparty_age_log) && features.counterparty_age_log < 0.0", id="third"),
+        rule("transaction.amount < 0 || counters.payee_frauds_30d > 3", id="fourth", outcome="decline"),
+    ]
+    rules[2]["outcome"] = "decline"
+    book = rule_book(*rules, outage=outage(**ALL))
+    transaction, none = payment(), State({}, {})
+    given = inputs(transaction, ABSENT, features.vector(transaction, ABSENT), none)
+    seen = [(outcome, FLOODED) for outcome in outcomes]
+    assert of_flood(book.judge_without(given, flooded or ["pair"], (), flooded)) == seen
+    assert of_flood(book.judge_blind(transaction, none, flooded))[1:] == seen
+    assert of_flood(book.judge_blind(transaction, None, flooded))[1:] == seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcomes"),
+    [
+        ("payer", ["decline"]),
+        ("device", ["decline"]),
+        ("instrument", ["decline"]),
+        ("payee", ["review"]),
+        ("pair", ["challenge"]),
+        ("merchant", []),
+    ],
+)
+def test_what_a_flooded_key_costs_by_the_packaged_policy(kind, outcomes):
+    hits = [hit for hit in BOOK.judge_blind(payment(amount=1), None, [kind]).hits if hit.outcome != "approve"]
+    assert [hit.outcome for hit in hits] == outcomes
+    assert all(hit.protected and hit.retryable and hit.source == "outage" for hit in hits)
+
+
+def test_the_kinds_behind_each_feature_are_those_without_which_it_is_missing():
+    assert {name for name in features.NAMES if features.kinds_of(name) == {"payer"}} == {
+        *(name for name in features.NAMES if name.startswith("payer_") and "frauds" not in name),
+        "amount_to_payer_normal_30d",
+        "amount_share_of_payer_24h",
+        "device_new",
+    }
+    assert features.kinds_of("amount_to_counterparty_normal_30d") == {"payee", "merchant", "instrument"}
+    assert features.kinds_of("payee_frauds_2d") == frozenset()
 
 
 # --- the packaged policy ----------------------------------------------------------------------------------------------

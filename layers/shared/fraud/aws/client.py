@@ -17,7 +17,7 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -317,7 +317,14 @@ def _result(operation: str, reply: Reply) -> Result:
     code = word.partition(":")[0].rpartition("#")[2]
     if code == "ConditionalCheckFailedException":
         return ConditionFailed(fault.get("Item", {}))
-    return service_error(code, reply.status)
+    return service_error(code, reply.status, _throttling_reasons(fault))
+
+
+def _throttling_reasons(fault: Mapping[str, Any]) -> list[str]:
+    """Return why DynamoDB throttled a request, if it says so in a form that we know."""
+    listed = fault.get("ThrottlingReasons")
+    named = [each.get("reason") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    return [reason for reason in named if isinstance(reason, str)]
 
 
 @lru_cache(maxsize=32)

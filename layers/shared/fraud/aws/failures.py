@@ -6,9 +6,10 @@ The slow path's time limits and every pause of the library are here too.
 
 import math
 import random
+from collections.abc import Collection
 from http import HTTPStatus
 
-from fraud.errors import ServiceError, UnavailableError
+from fraud.errors import HotKeyError, ServiceError, UnavailableError
 
 CONNECT_S, READ_S, ATTEMPTS = 1, 3, 2
 """Time limits of a slow-path call: seconds to connect, seconds to read, attempts in all. A call that hangs must leave
@@ -50,15 +51,26 @@ PASSING_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_RE
 """HTTP statuses that pass. Some servers send the first one on an idle connection before they close it."""
 
 
-def service_error(code: str, status: int) -> ServiceError:
+HOT_KEY, OF_A_KEY = "ProvisionedThroughputExceededException", "KeyRangeThroughputExceeded"
+"""The code of a throttled key, and the end of DynamoDB's `ThrottlingReasons` that are about a key and not about the
+whole table or account (DynamoDB API Reference, ThrottlingReason). Emulators give no reasons.
+"""
+
+
+def service_error(code: str, status: int, reasons: Collection[str] = ()) -> ServiceError:
     """Translate a service's error: UnavailableError when the same request may be sent again, else ServiceError.
 
-    code    the service's own code of the error
-    status  of the HTTP reply; 0 when it is not known
+    code     the service's own code of the error
+    status   of the HTTP reply; 0 when it is not known
+    reasons  why DynamoDB throttled the request, if it did and says so
 
     >>> type(service_error("ThrottlingException", 400)).__name__, type(service_error("AccessDenied", 403)).__name__
     ('UnavailableError', 'ServiceError')
+    >>> type(service_error("ThrottlingException", 400, ["TableWriteKeyRangeThroughputExceeded"])).__name__
+    'HotKeyError'
     """
+    if any(reason.endswith(OF_A_KEY) for reason in reasons) or (code == HOT_KEY and not reasons):
+        return HotKeyError(code)
     passes = code in PASSING or status in PASSING_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     return UnavailableError(code) if passes else ServiceError(code)
 

@@ -41,6 +41,9 @@ from fraud.transaction import MAX_AGE, Transaction
 REASONS_OF_THE_MODEL = 4
 """Most reason codes that the model may give: an analyst reads the strongest few, not thirty."""
 
+FLOOD_FACTOR = 1.5
+"""Factor of the odds by which a payment with a flooded key is judged: the key's counters lack attempts (D-029)."""
+
 STATE_SHARE, MODEL_SHARE = 0.5, 0.75
 """Shares of the deadline after which the state, then the model, must have answered. The rest is left to the commit."""
 
@@ -289,14 +292,15 @@ class Evaluator:
             if away := {key.kind.name for key in state_read.uncounted}:
                 unread = state_read.unread
                 values = features.without(values, unread)
-                judge = partial(self.rule_book.judge_without, away=away, unread=unread)
+                judge = partial(self.rule_book.judge_without, away=away, unread=unread, flooded=state_read.flooded)
             vector = features.vector(transaction, values)
             policy_result = judge(rules.inputs(transaction, values, vector, state_read.state))
             if policy_result is not None:
                 return Assessed(transaction, state_read, values, vector, policy_result, blind=False)
         values = dict(windows.ABSENT)
         vector = features.vector(transaction, values)
-        policy_result = self.rule_book.judge_blind(transaction, state_read.state if state_read.read else None)
+        known = state_read.state if state_read.read else None
+        policy_result = self.rule_book.judge_blind(transaction, known, state_read.flooded)
         return Assessed(transaction, state_read, values, vector, policy_result, blind=True)
 
     def _repeat(
@@ -345,19 +349,21 @@ class Evaluator:
         steps = StepTimes(state=_ms(*state), rules=_ms(state[1], asked), model=_ms(asked, self.monotonic()))
         places = iter(range(len(vectors)))
         model_results = [
-            self._model_result(scoring, next(places)) if scoring and each.asks_model else None for each in assessed
+            self._model_result(scoring, next(places), each.state_read.flooded) if scoring and each.asks_model else None
+            for each in assessed
         ]
         return [
             self._combine(each, model_result, now, steps)
             for each, model_result in zip(assessed, model_results, strict=True)
         ]
 
-    def _model_result(self, scoring: Scoring, place: int) -> ModelResult:
+    def _model_result(self, scoring: Scoring, place: int, flooded: AbstractSet[str]) -> ModelResult:
         """Return the model's result for the payment at `place`, by the thresholds that came with the scores."""
-        outcome = by_score(scoring.scores[place], scoring.thresholds)
+        score = scoring.scores[place]
+        outcome = by_score(_with_odds(score, FLOOD_FACTOR) if flooded else score, scoring.thresholds)
         is_hit = outcome is not Outcome.APPROVE
         hits = (self.rule_book.explain(outcome, scoring.contributions[place]),) if is_hit else ()
-        return ModelResult(scoring.scores[place], hits, scoring.version, scoring.degraded)
+        return ModelResult(score, hits, scoring.version, scoring.degraded)
 
     def _combine(
         self, assessed: Assessed, model_result: ModelResult | None, now: datetime, steps: StepTimes
@@ -436,6 +442,15 @@ def _reasons(hits: Sequence[Hit]) -> list[Reason]:
     """Return the reasons, those of the most severe hits first, and of the model only the strongest few."""
     ordered = sorted(hits, key=lambda hit: -hit.outcome.severity())
     return [reason for hit in ordered for reason in hit.reasons[:REASONS_OF_THE_MODEL]]
+
+
+def _with_odds(probability: float, factor: float) -> float:
+    """Return the probability whose odds are `factor` times those of the given one.
+
+    >>> _with_odds(0.5, 3), _with_odds(0.0, 3), _with_odds(1.0, 3)
+    (0.75, 0.0, 1.0)
+    """
+    return probability * factor / (1 - probability + probability * factor)
 
 
 def _ms(start: float, end: float) -> float:

@@ -121,6 +121,7 @@ class StateRead(NamedTuple):
     uncounted  items whose update was not acknowledged; it may have happened nevertheless
     read       whether profiles and decision could be read
     failure    the first error, if something is missing from the state
+    flooded    names of the kinds whose update was refused because its key gets more requests than DynamoDB takes
     revocable  updates that can be taken back, with the level at which each was counted
     upkeep     changes of sampled items, for the commit
     """
@@ -130,6 +131,7 @@ class StateRead(NamedTuple):
     uncounted: tuple[Key, ...] = ()
     read: bool = True
     failure: ServiceError | None = None
+    flooded: frozenset[str] = frozenset()
     revocable: tuple[tuple[Update, int], ...] = ()
     upkeep: tuple[Upkeep, ...] = ()
 

@@ -28,7 +28,7 @@ from fraud.counters.layout import DAY, Key, Profile, State, Update, sides
 from fraud.counters.sampling import EXACT, Upkeep
 from fraud.counters.store import Attempt, Levels, StackState, Tables, settle
 from fraud.decisions.record import PACKED, Contents, DecisionRecord, StateRead, StoredDecision
-from fraud.errors import ServiceError
+from fraud.errors import HotKeyError, ServiceError
 from fraud.transaction import Transaction, utc
 
 Place = tuple[str, ...]
@@ -262,6 +262,7 @@ class DynamoStore:
         """Put the responses of one payment together. `found`: the rows of its reads."""
         day = plan.transaction.epoch // DAY
         failures = [attempt.error for attempt in plan.attempts if attempt.error is not None]
+        flooded = frozenset(each.update.key.kind.name for each in plan.attempts if isinstance(each.error, HotKeyError))
         items = {attempt.update.key: item for attempt in plan.attempts if (item := attempt.seen()) is not None}
         profiles: dict[str, Profile] = {}
         decision = None
@@ -288,6 +289,7 @@ class DynamoStore:
             uncounted=tuple(attempt.update.key for attempt in plan.attempts if attempt.error is not None),
             read=not isinstance(found, ServiceError),
             failure=failures[0] if failures else None,
+            flooded=flooded,
             revocable=tuple(each for attempt in plan.attempts if (each := attempt.revocable)),
             upkeep=tuple(self._upkeep(plan, state)),
         )

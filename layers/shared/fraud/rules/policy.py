@@ -71,6 +71,9 @@ OUTAGE = "COUNTERS_UNAVAILABLE"
 AWAY = "COUNTER_AWAY"
 """Reason code of the outage policy's own hit when a payment is decided without the counters of some kinds."""
 
+FLOODED = "KEY_FLOODED"
+"""Reason code of the hits that stand for the rules that read the counters of a flooded key."""
+
 
 class AmountStep(_Strict):
     """The outcome of amounts from `amount` on, in minor units."""
@@ -179,7 +182,7 @@ class Policy(_Strict):
 
     @model_validator(mode="after")
     def _refers_to_what_exists(self) -> Self:
-        codes = {*(rule.code for rule in self.rules), *self.feature_reasons.values(), OUTAGE, AWAY}
+        codes = {*(rule.code for rule in self.rules), *self.feature_reasons.values(), OUTAGE, AWAY, FLOODED}
         ids = [entry.id for entry in self.entries()]
         for wrong, words in (
             (codes - self.reasons.keys(), "codes without words"),

@@ -15,9 +15,9 @@ from fraud.counters.layout import KINDS, State
 from fraud.counters.sampling import EXACT
 from fraud.counters.windows import kind_of
 from fraud.errors import UndecidableError
-from fraud.outcome import Hit, Outcome, Reason
+from fraud.outcome import Hit, Outcome, Reason, worst
 from fraud.rules.expression import MEMBERS, Patterns, compiled, members
-from fraud.rules.policy import AWAY, MAX_BYTES, OUTAGE, STANDARD, Policy, Rule, Segment
+from fraud.rules.policy import AWAY, FLOODED, MAX_BYTES, OUTAGE, STANDARD, Policy, Rule, Segment
 from fraud.rules.standing import standing
 from fraud.scoring import features
 from fraud.transaction import Transaction, faults_of
@@ -42,12 +42,17 @@ R = TypeVar("R", Rule, Segment)
 
 
 class _Compiled(NamedTuple, Generic[R]):
-    """A rule or segment with its program, and the roots and the kinds of counters that it reads."""
+    """A rule or segment with its program, and the roots and the kinds of counters that it reads.
+
+    kinds     of the counters that it reads itself
+    of_flood  those, and the kinds of the counters that its features read
+    """
 
     entry: R
     program: cel.Program
     roots: frozenset[str]
     kinds: frozenset[str | None]
+    of_flood: frozenset[str | None]
 
 
 class RuleBook:
@@ -94,7 +99,9 @@ class RuleBook:
         """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
         return self._judge(inputs, lambda _: True)
 
-    def judge_without(self, inputs: Inputs, away: Collection[str], unread: Collection[str]) -> PolicyResult | None:
+    def judge_without(
+        self, inputs: Inputs, away: Collection[str], unread: Collection[str], flooded: Collection[str] = ()
+    ) -> PolicyResult | None:
         """Judge a payment that some counters do not have. The outage policy's own hit says the least outcome.
 
         Return None when the segment may not do without one of the kinds; the payment is then judged blind.
@@ -102,18 +109,21 @@ class RuleBook:
         inputs  as for `judge`
         away    names of the kinds whose counters do not have the payment, at least one
         unread  names of those that could not be read either: expressions that read counters of theirs are left out
+        flooded names of those whose key gets more requests than DynamoDB takes
         """
         policy_result = self._judge(inputs, lambda each: each.kinds.isdisjoint(unread))
         outage = self.policy.outage[policy_result.segment.id]
         floor = outage.floor(away, inputs["transaction"]["amount"])
         if floor is None:
             return None
-        return policy_result._replace(hits=(*policy_result.hits, self._outage_hit(floor, AWAY, "without")))
+        hits = (*policy_result.hits, self._outage_hit(floor, AWAY, "without"), *self._of_flood(flooded))
+        return policy_result._replace(hits=hits)
 
-    def judge_blind(self, transaction: Transaction, state: State | None) -> PolicyResult:
+    def judge_blind(self, transaction: Transaction, state: State | None, flooded: Collection[str] = ()) -> PolicyResult:
         """Judge a payment without its counters: by the expressions that read none, and by the outage policy's own hit.
 
-        state  the profiles, if they are known; with None the result depends on the payment and the policy only
+        state    the profiles, if they are known; with None the result depends on the payment and the policy only
+        flooded  as for `judge_without`
         """
         known: dict[str, Mapping[str, Any]] = {"transaction": transaction.__dict__}
         if state is not None:
@@ -122,7 +132,15 @@ class RuleBook:
         outage = self.policy.outage[policy_result.segment.id]
         hits = [hit for hit in policy_result.hits if hit.protected or outage.policy != "open"]
         hits.append(self._outage_hit(outage.outcome(transaction.amount), OUTAGE, outage.policy))
-        return policy_result._replace(hits=tuple(hits))
+        return policy_result._replace(hits=(*hits, *self._of_flood(flooded)))
+
+    def _of_flood(self, flooded: Collection[str]) -> tuple[Hit, ...]:
+        """Return a hit with the worst outcome of all rules that read the counters of flooded keys; none without a rule.
+
+        The counters lack attempts, so each of the rules might hold if it saw them: a flood must not buy that.
+        """
+        outcomes = [each.entry.outcome for each in self._rules if not each.of_flood.isdisjoint(flooded)]
+        return (self._outage_hit(worst(outcomes), FLOODED, "flooded"),) if outcomes else ()
 
     def _judge(self, inputs: Inputs, is_judged: Callable[[_Compiled[Any]], bool]) -> PolicyResult:
         """Judge by the segments and rules for which `is_judged` holds."""
@@ -186,9 +204,7 @@ def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def _compiled(entry: R, patterns: Patterns) -> _Compiled[R]:
     read = members(entry.expression)
-    return _Compiled(
-        entry,
-        compiled(entry.id, entry.expression, patterns),
-        frozenset(root for root, _ in read),
-        frozenset(kind_of(name) for root, name in read if root == "counters"),
-    )
+    program = compiled(entry.id, entry.expression, patterns)
+    kinds = frozenset(kind_of(name) for root, name in read if root == "counters")
+    by_features = [features.kinds_of(name) for root, name in read if root == "features"]
+    return _Compiled(entry, program, frozenset(root for root, _ in read), kinds, kinds.union(*by_features))

@@ -16,7 +16,8 @@ from functools import cache
 from typing import NamedTuple
 
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import DAY, RECEIVING
+from fraud.counters.layout import DAY, KINDS, RECEIVING
+from fraud.counters.windows import NAMES as COUNTERS
 from fraud.counters.windows import kind_of, measure
 from fraud.transaction import COUNT_CAP, NEEDS_PAYEE, UNITS, Transaction
 
@@ -140,6 +141,20 @@ def without(counters: Counts, kinds: Collection[str]) -> dict[str, float]:
     return {name: NAN if kind_of(name) in kinds else value for name, value in counters.items()}
 
 
+@cache
+def kinds_of(feature: str) -> frozenset[str]:
+    """Return the names of the kinds of counters without which a feature is missing.
+
+    >>> sorted(kinds_of("pair_age_days")), sorted(kinds_of("counterparty_age_log")), sorted(kinds_of("amount_log"))
+    (['pair'], ['instrument', 'merchant', 'payee'], [])
+    """
+    place, counters = NAMES.index(feature), dict.fromkeys(COUNTERS, 1e6)
+    payments = [_probe(0, kind, "payer", "payee", "device", 0) for kind in RECEIVING]
+    return frozenset(
+        kind for kind in KINDS if any(math.isnan(vector(each, without(counters, [kind]))[place]) for each in payments)
+    )
+
+
 def pack(values: Vector) -> bytes:
     """Return the snapshot that a decision stores: little-endian float32 in the order of NAMES.
 
@@ -229,19 +244,21 @@ def _probes() -> list[Transaction]:
     story += [(kind, "stranger", "card", None, -2) for kind in ("cash_out", "top_up", "cash_out")]
     story += [("merchant", "payer", "shop", None, -2), ("p2p", "payer", "shop", None, -2)]
     story += [("p2p", "rich", "host", None, -2)] * 2  # amounts beyond what counters count
-    return [
-        Transaction.model_validate(
-            {
-                "transaction_id": f"probe-{n}",
-                "type": kind,
-                "payer_id": payer,
-                "payee_id" if kind in NEEDS_PAYEE else "instrument_id": counterparty,
-                "amount": 10**11 if payer == "rich" else 100 + 7_919 * n % 5_000,
-                "currency": "JPY",
-                "occurred_at": PRESENT - timedelta(seconds=age),
-                "device_id": device,
-                "attempt_of": f"probe-{n - 1}" if n % 9 == 1 else None,
-            }
-        )
-        for n, (kind, payer, counterparty, device, age) in enumerate(story)
-    ]
+    return [_probe(n, *each) for n, each in enumerate(story)]
+
+
+def _probe(n: int, kind: str, payer: str, counterparty: str, device: str | None, age: int) -> Transaction:  # noqa: PLR0913, PLR0917 - a payment
+    """Return payment `n` of the probe history from its short form."""
+    return Transaction.model_validate(
+        {
+            "transaction_id": f"probe-{n}",
+            "type": kind,
+            "payer_id": payer,
+            "payee_id" if kind in NEEDS_PAYEE else "instrument_id": counterparty,
+            "amount": 10**11 if payer == "rich" else 100 + 7_919 * n % 5_000,
+            "currency": "JPY",
+            "occurred_at": PRESENT - timedelta(seconds=age),
+            "device_id": device,
+            "attempt_of": f"probe-{n - 1}" if n % 9 == 1 else None,
+        }
+    )
