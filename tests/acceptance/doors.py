@@ -10,14 +10,19 @@ import json
 import multiprocessing
 import signal
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from fraud import assembly
+from fraud.counters import layout
 from fraud.counters.keys import DECLARED, Keys
 from fraud.counters.windows import NAMES
-from local.replay import Report
+from fraud.decisions.waves import CROWD
+from fraud.transaction import Transaction
+from local.replay import Report, Row
 from tests.acceptance.forty_five_days import KEYED
 from tests.acceptance.sampling import drawn_keys
 from tests.acceptance.stream import (
@@ -124,23 +129,42 @@ def as_offline(outcome: Outcome, own: Measured, incomparable: frozenset[str]) ->
 def same_decisions(scenario: Scenario, api: Left, stream: Left, in_flight: InFlight) -> bool:
     """Tell whether the stream decided as the API did, in spite of redeliveries and crashes.
 
-    Only decisions of payments in flight at a crash may differ, and only if they say that they were counted before. (On
-    a busy machine a response may come too late. The request is sent again then, and finds itself counted.)
+    Decisions of payments in flight at a crash may differ, if they say that they were counted before. (On a busy machine
+    a response may come too late. The request is sent again then, and finds itself counted.) Those of a crowd may
+    differ, because the payments of a crowd are counted together: each sees as many others, but not the same ones.
     """
     ids = {payment["transaction_id"] for payment in scenario.payments}
     lost = len(ids - stream.outcomes.keys())
     different = {id_ for id_ in ids if stream.outcomes.get(id_) != api.outcomes.get(id_)}
-    unexplained = different - (stream.recounted & frozenset().union(*in_flight))
+    crowded = crowds(scenario.payments)
+    unexplained = different - (stream.recounted & frozenset().union(*in_flight)) - crowded
     counters, recounted, shown = differing(api, stream), sorted(stream.recounted), sorted(unexplained)[:SHOWN]
     say(
         scenario,
         f"{len(stream.outcomes)} of {len(ids)} payments decided by one shard, {REDELIVERED:.0%} delivered twice,"
         f" {len(in_flight)} crashes; {lost} lost, {stream.overwritten} decided twice, {len(unexplained)} differ from"
-        f" the API's, {len(counters)} counters differ; {len(recounted)} recounted: {', '.join(recounted[:SHOWN])}",
+        f" the API's ({len(different & crowded)} of {len(crowded)} in crowds do), {len(counters)} counters differ;"
+        f" {len(recounted)} recounted: {', '.join(recounted[:SHOWN])}",
         *[f"{id_}: without {_missing(api, id_)} by API, {_missing(stream, id_)} by stream" for id_ in shown],
         *map(str, counters[:SHOWN]),
     )
     return len(in_flight) == CRASHES and not (lost or stream.overwritten or unexplained or counters)
+
+
+def crowds(payments: Sequence[Row], batch: int = 100) -> frozenset[str]:
+    """Return the ids of payments that a batch may have as part of a crowd (`waves.CROWD`). Payments are in event order.
+
+    batch  most payments of a batch
+    """
+    loose, found = assembly.rule_book().dispensable, set[str]()
+    names = [layout.shared_names(Transaction.model_validate(payment)) for payment in payments]
+    names = [frozenset(name for name in each if name.partition("#")[0] in loose) for each in names]
+    for start in range(len(payments)):
+        sizes = Counter(name for each in names[start : start + batch] for name in each)
+        crowd = {name for name, size in sizes.items() if size > CROWD}
+        together = zip(payments[start : start + batch], names[start : start + batch], strict=True)
+        found |= {payment["transaction_id"] for payment, each in together if each & crowd} if crowd else set()
+    return frozenset(found)
 
 
 def _missing(left: Left, id_: str) -> str:
