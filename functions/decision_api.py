@@ -1,13 +1,14 @@
-"""POST /decisions and GET /decisions/{transaction_id}, called by the payment app while its user waits for a payment.
+"""POST /decisions, and GET /decisions?id= or /decisions/{transaction_id}: the payment app's door.
 
-The door has no router and no logger library: on this path they would cost more time than the decision's rules.
+The app calls it while its user waits for a payment. The door has no router and no logger library: on this path they
+would cost more time than the decision's rules.
 """
 
 from fraud import assembly, clock
 from fraud.aws.http_api import Event, Response, body_of, respond
 from fraud.decisions import decision
 from fraud.decisions.metrics import log_evaluation
-from fraud.errors import NotFoundError
+from fraud.errors import Fault, InvalidRequestError, NotFoundError
 from fraud.settings import Settings
 from fraud.transaction import Transaction, TransactionContext, is_id
 
@@ -24,19 +25,32 @@ def handler(event: Event, _context: object) -> Response:
 
 def decide(event: Event) -> bytes:
     """Decide the payment in the body, or repeat its decision."""
-    transaction = Transaction.parse(body_of(event), TransactionContext(_settings.currency, clock.now()))
+    context = TransactionContext(_settings.currency, clock.now(), _evaluator.rule_book.meaning_none)
+    transaction = Transaction.parse(body_of(event), context)
     evaluation = _evaluator.evaluate(transaction)
     log_evaluation(evaluation, DOOR)
     return evaluation.answer
 
 
 def show(event: Event) -> bytes:
-    """Return the stored decision of a transaction, with its present outcome and history. Raises NotFoundError."""
-    transaction_id = event["pathParameters"]["transaction_id"]
+    """Return the decision of the transaction that the path names, with its present outcome and history."""
+    return _shown(event["pathParameters"]["transaction_id"])
+
+
+def find(event: Event) -> bytes:
+    """Return the same for the transaction that the query names: `?id=`, for ids that are awkward in a path."""
+    asked = event.get("queryStringParameters", {}).get("id")
+    if asked is None:
+        raise InvalidRequestError((Fault("id", "missing", "is required"),))
+    return _shown(asked.replace(" ", "+"))  # a query's plus sign means a space, which no id has
+
+
+def _shown(transaction_id: str) -> bytes:
+    """Return the view of a stored decision. Raises NotFoundError."""
     stored = _evaluator.store.find(transaction_id) if is_id(transaction_id) else None
     if stored is None:
         raise NotFoundError
     return decision.view(stored)
 
 
-ROUTES = {"POST /decisions": decide, "GET /decisions/{transaction_id}": show}
+ROUTES = {"POST /decisions": decide, "GET /decisions": find, "GET /decisions/{transaction_id}": show}

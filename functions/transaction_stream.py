@@ -59,7 +59,8 @@ def _failed(records: Sequence[dict[str, Any]], until: float) -> list[dict[str, s
 
 def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
     try:
-        return Transaction.parse(_data(record), TransactionContext(_settings.currency, clock.now()))
+        context = TransactionContext(_settings.currency, clock.now(), _evaluator.rule_book.meaning_none)
+        return Transaction.parse(_data(record), context)
     except InvalidRequestError as error:
         return error
 

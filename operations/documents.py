@@ -24,7 +24,7 @@ from fraud.transaction import Id, Transaction
 
 DOCS = Path(__file__).parent.parent / "docs"
 _REF = "#/components/schemas/"
-_ID = TypeAdapter(Id).json_schema()
+_ID = TypeAdapter(Id).json_schema() | {"description": "Upper and lower case differ."}
 _LISTED = [
     {"name": "kind", "in": "path", "required": True, "schema": {"enum": list(LISTED)}},
     {"name": "value", "in": "path", "required": True, "schema": {"type": "string"}},
@@ -47,6 +47,11 @@ ROUTES: dict[str, dict[str, Any]] = {
         "summary": "Get a decision as it was given, and its status now",
         "parameters": [{"name": "transaction_id", "in": "path", "required": True, "schema": _ID}],
         "answers": {200: DecisionView, 404: Problem, 429: None, 503: Problem},
+    },
+    "GET /decisions": {
+        "summary": "Get the same by query, for ids that are awkward in a path",
+        "parameters": [{"name": "id", "in": "query", "required": True, "schema": _ID}],
+        "answers": {200: DecisionView, 400: Problem, 404: Problem, 429: None, 503: Problem},
     },
     "POST /labels": {
         "summary": "Say which payments were fraud and which were not",

@@ -463,7 +463,7 @@ def operations() -> dict[str, dict[str, Any]]:
 
 
 def test_every_route_has_an_authoriser() -> None:
-    assert len(operations()) == 9
+    assert len(operations()) == 10
     assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations().values())
 
 

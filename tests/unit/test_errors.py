@@ -12,6 +12,7 @@ from fraud.errors import (
     Fault,
     ForbiddenError,
     FraudError,
+    HotKeyError,
     InvalidRequestError,
     NotFoundError,
     ServiceError,
@@ -28,6 +29,7 @@ STATUS = {
     FraudError("secret"): 500,
     ServiceError("AccessDeniedException"): 500,
     UnavailableError("InternalServerError"): 503,
+    HotKeyError("ThrottlingException"): 503,
     UndecidedError("TimeoutError", Fallback(outcome="challenge", policy_version="p-1")): 503,
 }
 
@@ -54,6 +56,7 @@ def test_every_error_of_the_library_is_known_here():
 def test_only_errors_that_may_pass_say_when_to_try_again():
     assert [type(error) for error in STATUS if "retry-after" in problem(error)["headers"]] == [
         UnavailableError,
+        HotKeyError,
         UndecidedError,
     ]
 

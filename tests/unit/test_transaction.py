@@ -12,7 +12,15 @@ from pydantic import ValidationError
 
 from fraud.aws.http_api import problem
 from fraud.errors import Fault, InvalidRequestError
-from fraud.transaction import MAX_AHEAD, MAX_BODY_BYTES, NEEDS_PAYEE, Transaction, TransactionContext, instant
+from fraud.transaction import (
+    MAX_AHEAD,
+    MAX_AMOUNT,
+    MAX_BODY_BYTES,
+    NEEDS_PAYEE,
+    Transaction,
+    TransactionContext,
+    instant,
+)
 from tests.support.payments import NOON, SIDES_OF_TYPE, body, payment
 
 CONTEXT = TransactionContext("JPY", NOON)
@@ -76,12 +84,12 @@ def test_a_payee_of_a_cash_out_is_stored_and_may_be_the_payer():
     assert (transaction.payee_id, transaction.counterparty) == ("payer-1", "instrument-1")
 
 
-@pytest.mark.parametrize("amount", [1, 10**11])
+@pytest.mark.parametrize("amount", [1, MAX_AMOUNT])
 def test_amounts_at_the_limits_are_accepted(amount):
     assert parse(amount=amount).amount == amount
 
 
-@pytest.mark.parametrize("name", ["x", "X" * 64, "aZ09._:-"])
+@pytest.mark.parametrize("name", ["x", "X" * 64, "aZ09._:-", "@+=~!$", "...", "asha@okbank", "+919876543210"])
 def test_identifiers_at_the_limits_are_accepted(name):
     assert parse(transaction_id=name, payer_id=name, device_id=name).payer_id == name
 
@@ -125,15 +133,51 @@ def test_a_foreign_currency_is_named_as_such():
 
 @pytest.mark.parametrize(
     ("spelling", "canonical"),
-    [("2001:DB8::0:1", "2001:db8::1"), ("::ffff:192.0.2.1", "192.0.2.1"), ("::FFFF:c000:0201", "192.0.2.1")],
+    [
+        ("2001:DB8::0:1", "2001:db8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:0201", "192.0.2.1"),
+        ("::ffff:0:192.0.2.1", "192.0.2.1"),
+        ("64:ff9b::192.0.2.1", "192.0.2.1"),
+        ("[::ffff:192.0.2.1]:443", "192.0.2.1"),
+        (" 192.0.2.1\n", "192.0.2.1"),
+        ("192.0.2.1:65535", "192.0.2.1"),
+        ('"192.0.2.1:80"', "192.0.2.1"),
+        ("for=192.0.2.43", "192.0.2.43"),
+        ('For="[2001:db8:cafe::17]:4711"', "2001:db8:cafe::17"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("::1", "::1"),
+    ],
 )
 def test_one_address_has_one_spelling(spelling, canonical):
     assert parse(ip=spelling).ip == canonical
 
 
-def test_the_last_of_equal_names_counts():
-    raw = json.dumps(body())[:-1] + ', "amount": 7}'
-    assert Transaction.parse(raw, CONTEXT).amount == 7
+def test_a_name_that_stands_twice_is_refused():
+    whole = json.dumps(body(metadata={"key": ""}))
+    assert faulty(whole[:-1] + ', "amount": 7}') == {("amount", "repeated")}
+    assert faulty(whole.replace('"key": ""', '"key": "", "key": ""')) == {("key", "repeated")}
+
+
+@pytest.mark.parametrize("field", sorted(Transaction.model_fields.keys() - {"metadata"}))
+def test_an_optional_field_without_content_is_absent(field):
+    required = Transaction.model_fields[field].is_required() or field == "payee_id"
+    for empty in ("", "  ", "\t\n"):
+        if required:
+            assert {name for name, _ in faulty(json.dumps(body(**{field: empty})))} == {field}
+        else:
+            assert getattr(parse(**{field: empty}), field) is None
+            assert parse(**{field: empty}).identity == parse().model_copy(update={field: None}).identity
+
+
+def test_a_placeholder_of_the_policy_is_absent_however_it_is_spelled():
+    context = CONTEXT._replace(placeholders={"device_id": frozenset({"unknown", "n/a"})})
+    for spelled in ("unknown", "UNKNOWN", " N/A "):
+        assert Transaction.parse(json.dumps(body(device_id=spelled)), context).device_id is None
+    assert Transaction.parse(json.dumps(body(device_id="unknown-1")), context).device_id == "unknown-1"
+    assert Transaction.parse(json.dumps(body(campaign_id="unknown")), context).campaign_id == "unknown"
+    assert Transaction.parse(json.dumps(body(payer_id="unknown")), context).payer_id == "unknown"
 
 
 def test_epoch_is_rounded_down_to_the_second():
@@ -143,41 +187,37 @@ def test_epoch_is_rounded_down_to_the_second():
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 NOT_STRINGS: tuple[Any, ...] = (5, 31_337 * 10**20, -1.5, True, [], [SECRET], {}, {SECRET: SECRET})
-BROKEN_ID = ("", SECRET * 11, f"{SECRET} ", f"{SECRET}\n", f"{SECRET}é", f"{SECRET}#", f"{SECRET}|", f"{SECRET}\x00")
+BROKEN_OPTIONAL = (SECRET * 11, f"{SECRET} ", f"{SECRET}\n", f"{SECRET}é", f"{SECRET}#", f"{SECRET}|", f"{SECRET}\x00")
+BROKEN_OPTIONAL += (f"{SECRET}/", f"{SECRET}%", f"{SECRET}?", f"{SECRET}\u200b", ".", "..")
+BROKEN_ID = ("", *BROKEN_OPTIONAL)
 BROKEN: dict[str, tuple[Any, ...]] = {
     "transaction_id": (*NOT_STRINGS, *BROKEN_ID, None),
     "type": (*NOT_STRINGS, "", SECRET, "P2P", "p2p ", "p2p\x00", None),
     "payer_id": (*NOT_STRINGS, *BROKEN_ID, None),
     "payee_id": (*NOT_STRINGS, *BROKEN_ID, None, "payer-1"),
-    "instrument_id": (*NOT_STRINGS, *BROKEN_ID),
-    "amount": ("", SECRET, "1200", 0, -31_337_000, 10**11 + 31_337, 10**30 + 31_337, 1.5, 1200.0, True, [], {}, None),
-    "currency": (*NOT_STRINGS, "", SECRET, "jpy", "JPYX", "USD", "JP¥", None),
+    "instrument_id": (*NOT_STRINGS, *BROKEN_OPTIONAL),
+    "amount": ("", SECRET, "1200", 0, -31_337_000, 10**15 + 31_337, 10**30 + 31_337, 1.5, 1200.0, True, [], {}, None),
+    "currency": (*NOT_STRINGS, "", SECRET, "jpy", "JPYX", "USD", "XXX", "JP¥", None),
     "occurred_at": (
         *NOT_STRINGS,
         *("", SECRET, 1_772_625_600, "1772625600", "2026-03-04", "2026-03-04T12:00:00", "2026-03-04 12:00:00Z"),
-        *("2026-02-30T12:00:00Z", "2026-03-04T25:00:00Z", "2026-03-04T12:00:60Z", "2026-03-04T12:00Z"),
+        *("2026-02-30T12:00:00Z", "2026-03-04T25:00:00Z", "2026-03-04T12:00:61Z", "2026-03-04T12:00Z"),
         *("2026-03-04T12:00:00+24:00", "2026-03-04T12:00:00+05:60", "2026-03-04T12:00:00+0900", "0000-01-01T00:00:00Z"),
         *("0001-01-01T00:00:00+09:00", "9999-12-31T23:00:00-09:00", "2027-01-01T00:00:00Z", "٢٠٢٦-03-04T12:00:00Z"),
         None,
     ),
-    "device_id": (*NOT_STRINGS, *BROKEN_ID),
+    "device_id": (*NOT_STRINGS, *BROKEN_OPTIONAL),
     "ip": (
         *NOT_STRINGS,
-        "",
-        SECRET,
-        "192.0.2.256",
-        "192.0.2.01",
-        "192.0.2.1/24",
-        "fe80::1%eth0",
-        "192.0.2.1\n",
-        "1" * 999,
+        *(SECRET, "192.0.2.256", "192.0.2.01", "192.0.2.1/24", "192.0.2.1, 192.0.2.2", "1" * 999),
+        *("[192.0.2.1", "192.0.2.1:123456", ":443", "for=", "[]"),
     ),
-    "channel": (*NOT_STRINGS, "", SECRET, "APP", "pos"),
-    "campaign_id": (*NOT_STRINGS, *BROKEN_ID),
-    "payer_name": (*NOT_STRINGS, "", SECRET * 24),
-    "payee_name": (*NOT_STRINGS, "", SECRET * 24),
-    "country": (*NOT_STRINGS, "", SECRET, "jp", "JPN", "J1"),
-    "attempt_of": (*NOT_STRINGS, *BROKEN_ID, "t-1"),
+    "channel": (*NOT_STRINGS, SECRET, "APP", "pos"),
+    "campaign_id": (*NOT_STRINGS, *BROKEN_OPTIONAL),
+    "payer_name": (*NOT_STRINGS, SECRET * 24),
+    "payee_name": (*NOT_STRINGS, SECRET * 24),
+    "country": (*NOT_STRINGS, SECRET, "jp", "JPN", "J1", "XX", "UK"),
+    "attempt_of": (*NOT_STRINGS, *BROKEN_OPTIONAL, "t-1"),
     "metadata": (
         *(5, True, SECRET, [SECRET], {"key": 5}, {"key": None}, {"key": [SECRET]}, {"key": {"deep": SECRET}}),
         *({"": SECRET}, {"k" * 65: SECRET}, {"key": SECRET * 50}, {f"key-{n}": SECRET for n in range(21)}),

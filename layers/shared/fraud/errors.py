@@ -115,6 +115,8 @@ class UnavailableError(ServiceError):
 class HotKeyError(UnavailableError):
     """A table refuses requests for this key, because the key gets more of them than DynamoDB takes for one."""
 
+    title = "Too many requests for one of its keys; send the same request again"
+
 
 class UndecidedError(UnavailableError):
     """No decision could be stored in time. `fallback` is the outage policy's outcome, from the payment alone."""

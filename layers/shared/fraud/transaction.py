@@ -5,6 +5,7 @@ out) is its identity. Idempotency rests on it: equal identity means the same att
 differently.
 """
 
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -30,6 +31,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fraud import iso
 from fraud.errors import Fault, InvalidRequestError
 
 MAX_AHEAD = timedelta(minutes=5)
@@ -43,13 +45,35 @@ MAX_BODY_BYTES = 65_536
 """
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:[0-5]\d)", re.ASCII)
+_LEAP_SECOND = re.compile(r"(:\d\d):60(\.\d+)?(?=[Z+-])")
+
+
+NOTHING: Mapping[str, frozenset[str]] = {}
 
 
 class TransactionContext(NamedTuple):
-    """The context that a transaction is validated against: the stack's one currency, and the present (aware, UTC)."""
+    """The context that a transaction is validated against.
+
+    currency      of the stack
+    now           the present (aware, UTC)
+    placeholders  values that mean "none", in lower case, by field; the policy has them
+    """
 
     currency: str
     now: datetime
+    placeholders: Mapping[str, frozenset[str]] = NOTHING
+
+
+def absent(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever JSON has in place of an optional field
+    """Return None for text that means that an optional field is absent: spaces only, or a placeholder of the policy."""
+    if isinstance(value, str):
+        meant = value.strip().lower()
+        context = info.context
+        if not meant:
+            return None
+        if isinstance(context, TransactionContext) and meant in context.placeholders.get(info.field_name or "", ()):
+            return None
+    return value
 
 
 def instant(value: object) -> datetime:
@@ -58,11 +82,16 @@ def instant(value: object) -> datetime:
     >>> instant("2026-01-02T03:04:05+09:00").isoformat()
     '2026-01-01T18:04:05+00:00'
 
+    A leap second is the last microsecond of the second before it, because no calendar of ours has it.
+
+    >>> instant("2016-12-31T23:59:60Z").isoformat()
+    '2016-12-31T23:59:59.999999+00:00'
+
     Raises PydanticCustomError `rfc3339` for anything else, a number included: an epoch has no agreed unit.
     """
     if isinstance(value, str) and _RFC3339.fullmatch(value.upper()):
         try:
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+            return datetime.fromisoformat(_LEAP_SECOND.sub(r"\1:59.999999", value.upper())).astimezone(UTC)
         except (ValueError, OverflowError):
             pass  # no such date, or its UTC time is outside the calendar: the same fault as for a malformed time
     elif isinstance(value, datetime) and value.tzinfo is not None:
@@ -70,30 +99,68 @@ def instant(value: object) -> datetime:
     raise PydanticCustomError("rfc3339", "must be an RFC 3339 time with an offset, such as 2026-01-02T03:04:05Z")
 
 
+_DECORATED = re.compile(r'(?:for=)?"?(?:\[([^\]]*)\](?::\d{1,5})?|([^:\[\]]*):\d{1,5}|([^\[\]]*))"?', re.IGNORECASE)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
+
+
 def address(value: str) -> str:
-    """Return an IP address in its canonical spelling, and an IPv4-mapped IPv6 address as IPv4.
+    """Return an IP address in its canonical spelling, without what may surround it; an IPv4 address in IPv6 as IPv4.
 
-    So a deny entry for an address applies to every spelling of it.
+    So a deny entry for an address applies to every spelling of it. Around an address may stand spaces, quotes,
+    brackets, a port, a zone, and the `for=` of RFC 7239. Inside IPv6 an IPv4 address is mapped (RFC 4291), translated
+    (RFC 7915) or behind the well-known prefix of NAT64 (RFC 6052).
 
-    >>> address("2001:DB8:0::1"), address("::ffff:192.0.2.1")
-    ('2001:db8::1', '192.0.2.1')
+    >>> address("2001:DB8:0::1"), address("::ffff:192.0.2.1"), address("64:ff9b::c000:201"), address(" 192.0.2.1:443")
+    ('2001:db8::1', '192.0.2.1', '192.0.2.1', '192.0.2.1')
+    >>> address('for="[2001:db8::1]:4711"'), address("fe80::1%eth0")
+    ('2001:db8::1', 'fe80::1')
 
-    Raises PydanticCustomError `ip_address` for anything that is not an IPv4 or IPv6 address.
+    Raises PydanticCustomError `ip_address` for anything else, a list of addresses included.
     """
-    try:
-        if "%" in value:  # a zone index has a meaning on one host only
-            raise ValueError
-        parsed = ipaddress.ip_address(value)
-        return str(getattr(parsed, "ipv4_mapped", None) or parsed)
-    except ValueError:
-        raise PydanticCustomError("ip_address", "must be an IPv4 or IPv6 address") from None
+    decorated = _DECORATED.fullmatch(value.strip())
+    bare = next((part for part in decorated.groups() if part is not None), "") if decorated else ""
+    with contextlib.suppress(ValueError):
+        return str(_unwrapped(ipaddress.ip_address(bare.strip().partition("%")[0])))
+    raise PydanticCustomError("ip_address", "must be one IPv4 or IPv6 address")
+
+
+def _unwrapped(parsed: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 address stands for, or the address itself."""
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return parsed
+    if parsed in _NAT64 or parsed in _TRANSLATED:
+        return ipaddress.IPv4Address(parsed.packed[-4:])
+    return parsed.ipv4_mapped or parsed
 
 
 M = TypeVar("M", bound=BaseModel)
 
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-Id = Annotated[str, StringConstraints(pattern=rf"^{_ID.pattern}$")]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+ID_PATTERN = r"^(?!\.\.?$)[A-Za-z0-9._:@+=~!$-]{1,64}$"
+_ID = re.compile(ID_PATTERN, re.ASCII)
+
+
+def identifier(value: str) -> str:
+    """Return an identifier unchanged. Upper and lower case differ.
+
+    Raises PydanticCustomError `identifier` for other characters: `/ # | % ?` would break routes and keys.
+    """
+    if _ID.fullmatch(value) is None:
+        raise PydanticCustomError(
+            "identifier",
+            "must have 1 to 64 of the characters A-Z a-z 0-9 . _ : @ + = ~ ! $ - and not be . or ..; "
+            "write other text as base64url, or each other character as ~ and the hex digits of its bytes",
+        )
+    return value
+
+
+Id = Annotated[str, AfterValidator(identifier), WithJsonSchema({"type": "string", "pattern": ID_PATTERN})]
+Currency = Annotated[
+    str, AfterValidator(iso.currency), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$", "example": "JPY"})
+]
+Country = Annotated[
+    str, AfterValidator(iso.country), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{2}$", "example": "JP"})
+]
 Instant = Annotated[
     datetime, BeforeValidator(instant), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
 ]
@@ -116,6 +183,14 @@ NEEDS_PAYEE: frozenset[str] = frozenset({"p2p", "merchant"})
 """Types whose counterparty is the payee; the others move money between an account and an instrument."""
 
 
+MAX_AMOUNT = 10**15
+"""The largest amount, in minor units. JSON's readers keep it exact, and it is a billion dollars in IRR and IDR."""
+
+V = TypeVar("V")
+OrNone = Annotated[V | None, BeforeValidator(absent)]
+"""A field that may be absent: empty text and placeholders of the policy count as absent, too."""
+
+
 class Transaction(BaseModel):
     """One attempt to pay. `amount` is in integer minor units of `currency`; `occurred_at` is the payment's own time."""
 
@@ -124,19 +199,21 @@ class Transaction(BaseModel):
     transaction_id: Id = Field(description="The idempotency key.")
     type: TransactionType
     payer_id: Id
-    instrument_id: Id | None = Field(None, validate_default=True, description="Required for cash_out and top_up.")
-    payee_id: Id | None = Field(None, validate_default=True, description="Required for p2p and merchant.")
-    amount: int = Field(ge=1, le=10**11, description="Minor units of the currency.")
+    instrument_id: OrNone[Id] = Field(None, validate_default=True, description="Required for cash_out and top_up.")
+    payee_id: OrNone[Id] = Field(None, validate_default=True, description="Required for p2p and merchant.")
+    amount: int = Field(ge=1, le=MAX_AMOUNT, description="Minor units of the currency.")
     currency: Currency = Field(description="ISO 4217; must be the stack's.")
     occurred_at: Instant = Field(description="At most 5 minutes ahead and 12 hours back.")
-    device_id: Id | None = None
-    ip: Annotated[str, AfterValidator(address)] | None = None
-    channel: Literal["app", "web", "qr", "api"] | None = None
-    campaign_id: Id | None = None
-    payer_name: Name | None = None
-    payee_name: Name | None = None
-    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] | None = Field(None, description="ISO 3166-1.")
-    attempt_of: Id | None = Field(None, description="The transaction_id of the first try of the same intent.")
+    device_id: OrNone[Id] = Field(None, description="Placeholders that mean no device count as absent.")
+    ip: OrNone[Annotated[str, AfterValidator(address)]] = Field(
+        None, description="One address; spaces, quotes, brackets, a port and a zone around it are cut off."
+    )
+    channel: OrNone[Literal["app", "web", "qr", "api"]] = None
+    campaign_id: OrNone[Id] = None
+    payer_name: OrNone[Name] = None
+    payee_name: OrNone[Name] = None
+    country: OrNone[Country] = Field(None, description="ISO 3166-1 alpha-2, in upper case; XK for Kosovo.")
+    attempt_of: OrNone[Id] = Field(None, description="The transaction_id of the first try of the same intent.")
     metadata: (
         Annotated[
             dict[
@@ -266,10 +343,39 @@ def parse_body(model: type[M], body: str | bytes, context: object) -> M:
     size = len(body.encode(errors="surrogatepass")) if isinstance(body, str) else len(body)
     if size > MAX_BODY_BYTES:
         raise InvalidRequestError((Fault("body", "too_large", f"must be at most {MAX_BODY_BYTES} bytes"),))
+    if repeated := _repeated_name(body):
+        raise InvalidRequestError((Fault(repeated[:64], "repeated", "stands twice in one object"),))
     try:
         return model.model_validate_json(body, context=context)
     except ValidationError as error:
         raise InvalidRequestError(faults_of(error)) from None
+
+
+class _RepeatedError(Exception):
+    """An object of a JSON text has two equal names."""
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _RepeatedError(next(name for name in names if names.count(name) > 1))
+    return named
+
+
+def _repeated_name(body: str | bytes) -> str | None:
+    """Return a name that stands twice in one object of a JSON text. Readers disagree on which of its values counts.
+
+    >>> _repeated_name('{"amount": 1, "metadata": {"a": "", "a": ""}}'), _repeated_name("no JSON")
+    ('a', None)
+    """
+    try:
+        json.loads(body, object_pairs_hook=_named_once)
+    except _RepeatedError as error:
+        return str(error)
+    except (ValueError, RecursionError):
+        pass  # no JSON: the model says so
+    return None
 
 
 def faults_of(error: ValidationError) -> tuple[Fault, ...]:

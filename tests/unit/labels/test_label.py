@@ -365,7 +365,7 @@ def test_a_faulty_label_is_rejected_on_its_own():
     assert [[(fault.field, fault.rule) for fault in other.errors] for other in others] == [
         [("label", "literal_error"), ("reported_at", "reported_at_ahead"), ("source", "unknown_field")],
         [
-            ("transaction_id", "string_pattern_mismatch"),
+            ("transaction_id", "identifier"),
             ("reported_at", "rfc3339"),
             ("occurred_at", "occurred_at_ahead"),
         ],

@@ -150,6 +150,17 @@ def _reached(steps: Sequence[AmountStep], amount: int) -> Outcome:
     return reached[-1] if reached else Outcome.APPROVE
 
 
+class Placeholder(_Strict):
+    """A value that means "none" in a field of a payment: the field counts as absent.
+
+    source  where the value is documented
+    """
+
+    field: Literal["device_id", "ip"]
+    value: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORDS)]
+
+
 class Policy(_Strict):
     """One policy file. Every code in `rules` and `feature_reasons` must have its words in `reasons`."""
 
@@ -157,12 +168,20 @@ class Policy(_Strict):
     reasons: dict[Code, Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORDS)]]
     feature_reasons: dict[str, Code]
     outage: dict[Slug, Outage]
+    placeholders: tuple[Placeholder, ...] = Field((), strict=False, max_length=MAX_ENTRIES)
     segments: tuple[Segment, ...] = Field(strict=False, max_length=MAX_ENTRIES)
     rules: tuple[Rule, ...] = Field(strict=False, max_length=MAX_ENTRIES)
 
     def entries(self) -> tuple[Segment | Rule, ...]:
         """Return all segments and rules: everything that has an expression."""
         return (*self.segments, *self.rules)
+
+    def meaning_none(self) -> dict[str, frozenset[str]]:
+        """Return the values that mean "none", in lower case, by field."""
+        fields = {each.field for each in self.placeholders}
+        return {
+            name: frozenset(each.value.lower() for each in self.placeholders if each.field == name) for name in fields
+        }
 
     def protected_kinds(self) -> frozenset[str]:
         """Return the names of the kinds whose counters a protected rule reads."""

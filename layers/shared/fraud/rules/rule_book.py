@@ -61,12 +61,14 @@ class RuleBook:
     exact        names of the kinds that are never sampled: those of `sampling.EXACT`, and those whose counters a
                  protected rule reads
     dispensable  names of the other kinds that every decision may do without
+    meaning_none values that mean "none", by field
     """
 
     def __init__(self, policy: Policy, version: str) -> None:
         self.policy = policy
         self.version = version
         self.exact = EXACT | policy.protected_kinds()
+        self.meaning_none = policy.meaning_none()
         self._patterns = Patterns()
         self._segments = [_compiled(segment, self._patterns) for segment in policy.segments]
         self._rules = [_compiled(rule, self._patterns) for rule in policy.rules]

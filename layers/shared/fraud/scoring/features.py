@@ -24,6 +24,10 @@ from fraud.transaction import COUNT_CAP, NEEDS_PAYEE, UNITS, Transaction
 NAN = math.nan
 Counts = Mapping[str, float]
 
+MOST_ACCOUNTS = 50
+"""The most accounts that may share a device within 30 days. A device of more accounts tells nothing about one of them.
+"""
+
 
 class Payment(NamedTuple):
     """The inputs of a feature: the transaction, its counters, and the kind under which its counterparty is counted."""
@@ -37,8 +41,12 @@ class Payment(NamedTuple):
         return self.counters[f"payer_{counter}"]
 
     def device(self, counter: str) -> float:
-        """Return a counter of the device; NaN when the payment names no device."""
-        return self.counters[f"device_{counter}"] if self.transaction.device_id is not None else NAN
+        """Return a counter of the device, by its name without the prefix; NaN when no device tells anything.
+
+        The payment names none, or one that so many accounts share that it is no device: a placeholder, or a proxy.
+        """
+        tells_nothing = self.transaction.device_id is None or self.counters["device_distinct_30d"] > MOST_ACCOUNTS
+        return NAN if tells_nothing else self.counters[f"device_{counter}"]
 
     def counterparty(self, counter: str) -> float:
         """Return a counter of the receiver: the payee, the merchant or the instrument."""
@@ -94,7 +102,7 @@ FEATURES: Table = (
     # Novelty of the relation and of the device.
     ("pair_count_30d", lambda p: p.counters["pair_count_30d"]),
     ("pair_age_days", lambda p: p.counters["pair_age_days"]),
-    ("device_new", lambda p: p.counters["device_new"] if p.transaction.device_id is not None else NAN),
+    ("device_new", lambda p: p.device("new")),
     ("device_count_1h", lambda p: p.device("count_1h")),
     ("device_distinct_24h", lambda p: p.device("distinct_24h")),
     # The receiver's risk: fan-in, speed, freshness, and the amounts it usually sees.
@@ -148,7 +156,7 @@ def kinds_of(feature: str) -> frozenset[str]:
     >>> sorted(kinds_of("pair_age_days")), sorted(kinds_of("counterparty_age_log")), sorted(kinds_of("amount_log"))
     (['pair'], ['instrument', 'merchant', 'payee'], [])
     """
-    place, counters = NAMES.index(feature), dict.fromkeys(COUNTERS, 1e6)
+    place, counters = NAMES.index(feature), dict.fromkeys(COUNTERS, 1e6) | {"device_distinct_30d": 1.0}
     payments = [_probe(0, kind, "payer", "payee", "device", 0) for kind in RECEIVING]
     return frozenset(
         kind for kind in KINDS if any(math.isnan(vector(each, without(counters, [kind]))[place]) for each in payments)
@@ -182,7 +190,7 @@ def fingerprint(table: Table = FEATURES) -> str:
     False
     """
     digest = hashlib.sha256(" ".join(name for name, _ in table).encode())
-    digest.update(f"{UNITS['JPY']} {COUNT_CAP}".encode())
+    digest.update(f"{UNITS['JPY']} {COUNT_CAP} {MOST_ACCOUNTS}".encode())
     for values in probed(table):
         digest.update(pack(values))
     return digest.hexdigest()[:16]
