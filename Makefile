@@ -82,9 +82,9 @@ model: $(READY) ## train the packaged model again, bit for bit
 	$(BIN)/python -m models.training.train
 
 generated: $(READY) ## write every generated file again
+	$(BIN)/python -m models.training.train
 	$(BIN)/python -m operations.documents
 	$(BIN)/python -m tests.contract.test_doors
-	$(BIN)/python -m models.training.train
 
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate
 lock: $(READY) ## pin all requirements anew; no file may name a registry's host

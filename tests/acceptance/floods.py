@@ -34,7 +34,7 @@ from tests.support.deployment import TABLES, declared_store
 from tests.support.in_memory_dynamodb import key_of
 from tests.support.payments import payment
 
-KINDS = ("payee", "device", "merchant", "instrument", "payer")
+KINDS = ("payee", "device", "merchant", "instrument", "pair", "payer")
 """Kinds of the flooded key."""
 
 FLOOD_A_SECOND, UNITS_A_SECOND, STEPS_A_SECOND = 120, 30, 4
@@ -148,7 +148,8 @@ class Flooded(NamedTuple):
 def flood(kind: str, style: str, payments: int, seed: int = 1, seconds: int = FLOOD_S) -> Flooded:
     """Flood the key of one kind, and decide `payments` payments by it in both worlds. `style`: one of STYLES."""
     rng, found = random.Random(f"{seed} {kind} {style}"), []
-    sides = [Side(f"{kind}#flooded", limit) for limit in (UNITS_A_SECOND, math.inf)]
+    key = "pair#flooder|flooded" if kind == "pair" else f"{kind}#flooded"
+    sides = [Side(key, limit) for limit in (UNITS_A_SECOND, math.inf)]
     for n in range(4 * KNOWN):
         at = FLOOD - timedelta(days=4 - n // KNOWN, minutes=n % KNOWN)
         for side in sides:
@@ -204,6 +205,7 @@ def _by_flooded(kind: str, number: str, payer: str, at: datetime, amount: int) -
         "merchant": {"type": "merchant", "payee_id": "flooded"},
         "device": {"type": "p2p", "payee_id": f"friend-of-{payer}", "device_id": "flooded"},
         "instrument": {"type": "top_up", "payee_id": None, "instrument_id": "flooded"},
+        "pair": {"type": "p2p", "payer_id": "flooder", "payee_id": "flooded"},
         "payer": {"type": "p2p", "payer_id": "flooded", "payee_id": f"friend-of-{payer}"},
     }
     fields = {"payer_id": payer, "device_id": f"device-of-{payer}"} | sides[kind]

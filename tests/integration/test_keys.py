@@ -48,7 +48,7 @@ def test_a_replaced_id_key_distorts_distinct_counts_for_thirty_days(dynamodb):
     assert keys == stored(dynamodb)
     assert keys.ids != first.ids
     assert keys.tokens == first.tokens
-    assert [keys.distorts(day) for day in (TODAY - 1, TODAY, TODAY + 29, TODAY + 30)] == [False, True, True, False]
+    assert [keys.distorts(day) for day in (TODAY - 2, TODAY - 1, TODAY + 29, TODAY + 30)] == [False, True, True, False]
 
 
 def test_a_change_of_another_person_meanwhile_is_not_overwritten(dynamodb):

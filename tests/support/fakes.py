@@ -82,6 +82,7 @@ class InMemoryStore:
             State(items, profiled, found.recounted, self.stale, device=moved[0].device),
             None if trouble.unread else self._stored(transaction.transaction_id),
             uncounted=tuple(update.key for update in lost),
+            unread=frozenset(update.key.kind.name for update in lost),
             read=not trouble.unread,
             failure=trouble.error if lost or trouble.unread else None,
             flooded=frozenset(each.key.kind.name for each in lost if isinstance(trouble.error, HotKeyError)),

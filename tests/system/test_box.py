@@ -57,6 +57,7 @@ def test_functions_get_the_variables_and_the_code_of_the_template(box: Box) -> N
 def test_routes_are_those_of_the_template(box: Box) -> None:
     assert {route.key for route in box.stack.routes} == {
         "POST /decisions",
+        "GET /decisions",
         "GET /decisions/{transaction_id}",
         "POST /labels",
         *(

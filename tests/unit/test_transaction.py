@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fraud import iso
 from fraud.aws.http_api import problem
 from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import (
@@ -17,6 +18,7 @@ from fraud.transaction import (
     MAX_AMOUNT,
     MAX_BODY_BYTES,
     NEEDS_PAYEE,
+    UNITS,
     Transaction,
     TransactionContext,
     instant,
@@ -178,6 +180,14 @@ def test_a_placeholder_of_the_policy_is_absent_however_it_is_spelled():
     assert Transaction.parse(json.dumps(body(device_id="unknown-1")), context).device_id == "unknown-1"
     assert Transaction.parse(json.dumps(body(campaign_id="unknown")), context).campaign_id == "unknown"
     assert Transaction.parse(json.dumps(body(payer_id="unknown")), context).payer_id == "unknown"
+
+
+def test_every_currency_has_a_unit_and_an_ordinary_payment_is_counted_whole():
+    assert UNITS.keys() == iso.DIGITS.keys()
+    for currency, dollar in {"COP": 400_000, "NGN": 150_000, "HUF": 34_000, "INR": 8_800, "KRW": 1_430}.items():
+        large = payment(currency=currency, amount=50_000 * dollar)
+        assert large.counted_amount == large.amount
+        assert 2 <= large.unit / dollar <= 20
 
 
 def test_epoch_is_rounded_down_to_the_second():

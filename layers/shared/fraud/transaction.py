@@ -167,11 +167,29 @@ Instant = Annotated[
 Name = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 TransactionType = Literal["p2p", "merchant", "cash_out", "top_up"]
 
-UNITS: dict[str, int] = {"JPY": 1_000, "KRW": 10_000, "CLP": 10_000, "VND": 200_000, "INR": 50_000, "IDR": 10_000_000}
-"""The unit of a currency: roughly ten US dollars, in minor units. Sampling keeps larger amounts longer (D-072)."""
+_OF_UNIT: dict[int, str] = {
+    1_000: "BMD BND BSD CAD CHF EUR FKP GBP GIP ISK JPY KYD PAB SGD SHP USD VUV XPF",
+    2_000: "AUD AWG AZN BAM BBD BZD DJF FJD GEL KWD NZD TOP WST XCD XCG",
+    5_000: "AED BHD BOB BRL BYN DKK ILS KMF MYR OMR PEN PGK PLN QAR RON SAR TMT TTD XAF XOF",
+    10_000: "BWP CLP CNY GHS GTQ HKD JOD KRW MAD MOP NOK SBD SCR SEK SVC TJS",
+    20_000: "BIF CUP CZK ERN HNL LSL MDL MVR MXN NAD RWF SLE STN SZL TND TWD ZAR ZMW ZWG",
+    50_000: "AFN DOP EGP INR LYD MKD MRU MUR MZN NIO PHP SRD THB TRY UAH UGX UYU",
+    100_000: "ALL BDT BTN CVE DZD GMD GNF HTG KES KGS NPR PYG RSD RUB",
+    200_000: "ETB GYD JMD LKR LRD PKR VED VES VND YER",
+    500_000: "AMD CRC HUF KZT SDG SOS",
+    1_000_000: "AOA ARS KPW",
+    2_000_000: "CDF MMK MWK NGN TZS",
+    5_000_000: "COP KHR MGA MNT SSP",
+    10_000_000: "IDR IQD SYP UZS",
+    20_000_000: "LAK",
+    100_000_000: "LBP",
+    1_000_000_000: "IRR",
+}
+UNITS: dict[str, int] = {currency: unit for unit, currencies in _OF_UNIT.items() for currency in currencies.split()}
+"""The unit of each currency: roughly ten US dollars of 2026, in minor units, rounded to 1, 2 or 5 times a power of ten.
 
-USUAL_UNIT = 1_000
-"""The unit of all other currencies: ten, where the minor unit is a hundredth."""
+Sampling keeps larger amounts longer (D-072), and COUNT_CAP is in units. So a currency without a unit cannot be counted.
+"""
 
 COUNT_CAP = 10_000
 """The most units that one payment adds to a counter, so that one absurd attempt cannot drown a month of amounts.
@@ -294,7 +312,7 @@ class Transaction(BaseModel):
     @property
     def unit(self) -> int:
         """The unit of the currency, in minor units."""
-        return UNITS.get(self.currency, USUAL_UNIT)
+        return UNITS[self.currency]
 
     @property
     def counted_amount(self) -> int:

@@ -805,6 +805,14 @@ def test_an_attempt_that_ends_at_the_deadline_is_reported_as_the_deadline(servin
     assert codes(client.gather([GET], until=1000.5)) == ["DeadlineExceeded"]
 
 
+def test_a_deadline_does_not_hide_that_a_key_is_hot(serving):
+    client, _ = serving([0.02, THROTTLED])
+    (result,) = client.gather([GET], until=1000.025)
+    assert (type(result), result.code) == (HotKeyError, "ProvisionedThroughputExceededException")
+    client, _ = serving([THROTTLED], [], [], timeouts=Timeouts(attempt_s=0.1))
+    assert [type(each) for each in client.gather([GET])] == [HotKeyError]
+
+
 def test_a_late_response_is_no_response_to_a_later_request(serving):
     client, _ = serving([0.05, said({"late": True})])
     client.gather([GET], until=1000.01)

@@ -81,7 +81,7 @@ def test_a_decision_on_a_sampled_item_names_its_kind_and_is_not_degraded(capsys)
 
 @pytest.mark.parametrize(
     ("lost", "part", "degraded"),
-    [(["payee", "device"], "counter", ["counter:payee", "counter:device"]), (["payer"], "state", ["state"])],
+    [(["payee", "device"], "counter", ["counter:device", "counter:payee"]), (["payer"], "state", ["state"])],
 )
 def test_a_decision_without_counters_says_which_and_a_line_before_it_has_the_cause(capsys, lost, part, degraded):
     store, paid = InMemoryStore(), payment(**PERSONAL)

@@ -123,7 +123,7 @@ def test_a_token_key_is_kept_for_forty_days_after_its_last_one(days, kept):
 
 
 @pytest.mark.parametrize(
-    ("days", "distorted"), [(-1, False), (0, True), (HORIZON_DAYS - 1, True), (HORIZON_DAYS, False)]
+    ("days", "distorted"), [(-2, False), (-1, True), (0, True), (HORIZON_DAYS - 1, True), (HORIZON_DAYS, False)]
 )
 def test_a_replaced_id_key_distorts_distinct_counts_for_thirty_days_and_changes_no_token(days, distorted):
     deployed = Deployment()

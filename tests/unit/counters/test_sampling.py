@@ -216,6 +216,8 @@ def test_an_item_is_raised_to_the_level_at_which_the_period_before_lets_it_start
     assert raises(update, item_with([update]), Item(level=before)) == [Raise(update.key, 0, 2)]
     assert raises(update, Item(level=2), Item(level=before)) == []
     assert raises(update, item_with([update]), Item(level=CLOSED)) == []
+    grown = item_with(attempts(MERCHANT, sampling.YOUNG + 1))  # the period before was compacted since
+    assert raises(update, grown, Item(level=before)) == []
 
 
 @given(LEVEL, st.sampled_from(sorted(KINDS)))

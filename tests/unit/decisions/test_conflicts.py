@@ -140,6 +140,21 @@ def test_a_conflict_costs_one_step_and_four_units_more_than_a_repeat():
     assert calls == [repeat, ["update_item"] * 4]
 
 
+def test_the_conflicts_of_a_wave_are_taken_back_in_one_step():
+    deployed = Deployment()
+    deployed.folding.tick()
+    asked = evaluator(deployed)
+    known = [payment(transaction_id=f"t-{n}", payer_id=f"a-{n}", payee_id=f"b-{n}", device_id=None) for n in range(20)]
+    asked.evaluate_all(known)
+    items = contents(deployed.table)
+    calls: list[int] = []
+    deployed.meanwhile = lambda requests: calls.append(len(requests))
+    results = asked.evaluate_all([Transaction(**each.model_dump() | {"amount": 7}) for each in known])
+    assert all(isinstance(result, ConflictingBodyError) for result in results)
+    assert calls[2:] == [3 * len(known)]  # after the look-up and the count
+    assert contents(deployed.table) == items
+
+
 def three_days(*, has_conflicts: bool) -> tuple[list[dict[str, float]], dict[str, float]]:
     """Return the counters of payments over three days, folded day by day, with or without conflicting bodies.
 

@@ -21,7 +21,7 @@ from fraud.counters.store import KEYS_LAST
 from fraud.counters.windows import ABSENT, measure
 from fraud.decisions.record import PACKED, DecisionRecord, StateRead, StoredDecision
 from fraud.decisions.store import DynamoStore
-from fraud.errors import ServiceError, UnavailableError
+from fraud.errors import HotKeyError, ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.transaction import Transaction
 from tests.support.deployment import TABLES, Deployment, declared_store
@@ -449,6 +449,39 @@ def test_no_pause_lasts_beyond_the_deadline(transport, store, monkeypatch):
     transport.calls.clear()
     store.count(strangers(1), time.monotonic() + 1.9 * PAUSE_S)
     assert len(transport.calls) == 2
+
+
+def left_unread(stored: InMemoryDynamoDB, table: str, pk: str) -> Callable[[Request], Result | None]:
+    """Return answers that leave all keys of one partition unprocessed, and give the other rows."""
+
+    def answer(request: Request) -> Result | None:
+        if request.operation != "batch_get_item":
+            return None
+        asked = request.payload["RequestItems"]
+        hot = [key for key in asked[table]["Keys"] if key["pk"] == {"S": pk}]
+        cool = {name: {**each, "Keys": [key for key in each["Keys"] if key not in hot]} for name, each in asked.items()}
+        rest = {name: each for name, each in cool.items() if each["Keys"]}
+        (found,) = stored.gather([Request("batch_get_item", {"RequestItems": rest})])
+        return {**found, "UnprocessedKeys": {table: {**asked[table], "Keys": hot}} if hot else {}}
+
+    return answer
+
+
+def test_items_that_a_hot_partition_leaves_unread_take_only_their_kind_away(transport, store, monkeypatch):
+    monkeypatch.setattr(dynamodb, "PAUSE_S", 0)
+    shop = [payment(transaction_id=f"t-{n}", type="merchant", payee_id="shop") for n in range(3)]
+    store.count(shop[:1])
+    store.commit([record(shop[0])])
+    transport.answers = left_unread(transport.table, TABLES.counters, "merchant#shop")
+    first, second = store.count([shop[0], shop[1]])
+    assert (first.stored is not None, second.stored) == (True, None)
+    for state_read in (first, second):
+        assert (state_read.read, state_read.uncounted, state_read.away) == (True, (), ["merchant"])
+        assert (state_read.unread, state_read.flooded) == ({"merchant"}, {"merchant"})
+        assert isinstance(state_read.failure, HotKeyError)
+    transport.answers = left_unread(transport.table, TABLES.profiles, "account#payer-1")
+    (blind,) = store.count([shop[2]])
+    assert (blind.read, str(blind.failure)) == (False, "UnprocessedKeys")
 
 
 def test_the_row_names_the_kinds_that_are_uncounted(transport, store):

@@ -409,7 +409,7 @@ def test_expressions_may_read_everything_but_metadata():
 FAILING = {
     "null": "transaction.device_id.startsWith('x')",
     "missing feature": "features.device_new == 1.0",
-    "overflow": "transaction.amount * transaction.amount > 0",
+    "overflow": "transaction.amount == 100000000000 ? transaction.amount + 9223372036854775807 > 0 : true",
     "division": "1 / (transaction.amount - 100000000000) == 0",
     "no truth value": "transaction.amount == 100000000000 ? 1 : true",
     "type": "transaction.amount == 100000000000 ? transaction.amount > 'x' : true",

@@ -321,7 +321,7 @@ DAYS, PAIRS, FRAUDS = (
 CHANGES: dict[str, dict[str, tuple[str, str]]] = {
     "transaction": {
         "lower cap of amounts": ("COUNT_CAP = 10_000", "COUNT_CAP = 9_999"),
-        "other unit": ('"JPY": 1_000', '"JPY": 2_000'),
+        "other unit": ("PHP SRD THB", "PHP THB"),
     },
     "counters.keys": {
         "other id key": ("declared, not secret: ids ", "another secret of all ids "),

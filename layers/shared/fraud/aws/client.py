@@ -28,7 +28,7 @@ from fraud.aws.failures import service_error
 from fraud.aws.resolver import Resolver
 from fraud.aws.sigv4 import Signer
 from fraud.aws.transport import ConditionFailed, Request, Result
-from fraud.errors import UnavailableError
+from fraud.errors import HotKeyError, UnavailableError
 from fraud.settings import AwsIdentity
 
 CONNECTIONS = 32
@@ -180,6 +180,7 @@ class _Call:
         self.attempt = 0
         self.gives_up = 0.0
         self.result: Result | None = None
+        self.hot: HotKeyError | None = None  # what an earlier attempt was told, which a later deadline must not hide
         self.connection: Connection
         self.exchange: Exchange
 
@@ -214,7 +215,8 @@ class _Gathering:
         finally:
             for descriptor in list(self._flying):
                 self._drop(descriptor)
-        return [UnavailableError("DeadlineExceeded") if call.result is None else call.result for call in self._calls]
+        late = UnavailableError("DeadlineExceeded")
+        return [call.hot or late if call.result is None else call.result for call in self._calls]
 
     def _next_due(self) -> float:
         """Return the next time at which something is due even if no event comes."""
@@ -272,12 +274,14 @@ class _Gathering:
 
     def _failed(self, call: _Call, error: UnavailableError) -> None:
         """Queue the call for another attempt after a pause, if attempts and time are left."""
+        if isinstance(error, HotKeyError):
+            call.hot = error
         due = self._system.now() + self._system.jitter(BACKOFF_S * 2**call.attempt)
         call.attempt += 1
         if call.attempt < self._timeouts.attempts and due < self._until:
             heapq.heappush(self._waiting, (due, next(self._numbers), call))
         else:
-            call.result = error
+            call.result = call.hot or error
 
     def _expire(self) -> None:
         """Give up every attempt whose time is over."""

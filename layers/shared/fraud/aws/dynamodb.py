@@ -57,29 +57,40 @@ def batch_read(tables: Mapping[str, Mapping[str, Any]]) -> Request:
     return Request("batch_get_item", {"RequestItems": tables})
 
 
-def read_all(transport: Transport, answer: Response, until: float | None = None) -> dict[str, list[Mapping[str, Any]]]:
-    """Return all items of a BatchGetItem by table. Request unprocessed keys again, with growing random pauses.
+Rows = dict[str, list[Mapping[str, Any]]]
+"""Items by table."""
 
-    until  reading of `time.monotonic` beyond which no pause may last
 
-    Raises UnavailableError when keys stay unprocessed, when a pause could last beyond `until`, and for a malformed
-    response.
+def read_all(transport: Transport, answer: Response, until: float | None = None) -> Rows:
+    """Return all items of a BatchGetItem. Raises what `read_some` raises, and UnavailableError when a key is left."""
+    found, left = read_some(transport, answer, until)
+    if left:
+        raise UnavailableError("UnprocessedKeys")
+    return found
+
+
+def read_some(transport: Transport, answer: Response, until: float | None = None) -> tuple[Rows, Mapping[str, Any]]:
+    """Return the items of a BatchGetItem, and the keys that stay unprocessed: those of a partition that is too hot.
+
+    Unprocessed keys are requested again, with growing random pauses, and no longer when a pause could last beyond
+    `until`, a reading of `time.monotonic`. They are returned as DynamoDB does, by table.
+
+    Raises UnavailableError for a malformed response, and the error of a request.
     """
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    found: Rows = {}
     for attempt in range(READ_ATTEMPTS + 1):
         with malformed_as_unavailable():
             left = optional_field(answer, "UnprocessedKeys")
             tables = optional_field(answer, "Responses") if left else required_field(answer, "Responses")
             for table, rows in tables.items():
                 found.setdefault(table, []).extend(rows)
-        if not left:
-            return found
         longest = longest_pause_s(attempt, PAUSE_S)
-        if attempt == READ_ATTEMPTS or (until is not None and time.monotonic() + longest >= until):
+        out_of_time = until is not None and time.monotonic() + longest >= until
+        if not left or attempt == READ_ATTEMPTS or out_of_time:
             break
         time.sleep(pause_s(attempt, PAUSE_S))
         (answer,) = all_or_raise(transport.gather([batch_read(left)], until))
-    raise UnavailableError("UnprocessedKeys")
+    return found, left
 
 
 @contextlib.contextmanager

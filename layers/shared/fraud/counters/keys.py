@@ -77,7 +77,7 @@ class Keys(NamedTuple):
 
     def distorts(self, day: int) -> bool:
         """Tell whether distinct counts of this epoch day mix slots of two id keys."""
-        return 0 <= day - self.ids_since < HORIZON_DAYS
+        return -1 <= day - self.ids_since < HORIZON_DAYS  # a payment of the day before may come after the replacement
 
     def rotated(self, today: int, key: bytes) -> Self:
         """Return the keys with a new token key from the day after tomorrow on, and without outlived ones.

@@ -2,7 +2,7 @@
 
 Every name derives from the payment's own time and identity. Therefore updates commute, and an update that comes twice
 finds its own token. `updates` and `reads` define what is written and read; `windows.measure` defines what it means.
-`decisions.store` carries the definitions out on DynamoDB, and `in_memory.InMemoryCounters` in dictionaries.
+`counters.store` carries the definitions out on DynamoDB, and `in_memory.InMemoryCounters` in dictionaries.
 docs/architecture.md draws the layout. A bucket packs count and sum into one integer, so that one ADD changes both.
 """
 
@@ -185,7 +185,7 @@ class Update(NamedTuple):
     device   slot of the device; None: the kind counts no devices, or the payment names none
     tokens   name of the attribute that the token is added to
     token    the attempt's token: the first TOKEN_BYTES bytes of its keyed hash
-    closed   names of token attributes that are no longer needed and are removed
+    outlived names of token attributes that are no longer needed and are removed
     leave    level of the item from which on the attempt is not in its sample
     grade    number of levels that the amount alone keeps it in the sample
     """
@@ -198,7 +198,7 @@ class Update(NamedTuple):
     device: int | None
     tokens: str
     token: bytes
-    closed: tuple[str, ...]
+    outlived: tuple[str, ...]
     leave: int
     grade: int
 
@@ -263,8 +263,8 @@ class Item:
         self.add(update, update.value * update.weight(self.level))
         if update.device is not None:
             _add(self.devices, update.device, 1)
-        for closed in update.closed:
-            self.tokens.pop(closed, None)
+        for outlived in update.outlived:
+            self.tokens.pop(outlived, None)
         return True
 
     def take_back(self, update: Update, level: int) -> bool:

@@ -40,8 +40,9 @@ day's item also keeps fine buckets of the whole day and slots of 24 hours, and e
 """
 
 BURST, AFTER_BURST = 300, 30
-"""Most attempts counted in one bucket of 10 s, and how many a raise leaves of as many more: at 1,000 payments a second
-an item would take all of its key's write units before it is full. With 600 attempts it does.
+"""Most attempts that are counted in one bucket of 10 s, and how many of them a raise leaves.
+
+At 1,000 payments a second an item would take all write units of its key before it is as full as CAPS lets it be.
 """
 
 QUIET = min(BURST, *CAPS.values())
@@ -82,6 +83,10 @@ class Raise(NamedTuple):
     level: int
     to: int
     removed: tuple[str, ...] = ()
+
+
+YOUNG = 100
+"""Most tokens of an item that has just begun."""
 
 
 class NewSlot(NamedTuple):
@@ -132,7 +137,9 @@ def upkeep(update: Update, item: Item, before: Item | None, *, exact: bool) -> I
         if level != CLOSED and tokens > CLOSE:
             yield Raise(key, level, CLOSED)
         return
-    to = max(_wanted(update, item), 0 if before is None else start_level(key.kind, before.level))
+    # Only an item that has just begun starts by the one before: later that one may be compacted, to a higher level.
+    is_young = before is not None and tokens <= YOUNG
+    to = max(_wanted(update, item), start_level(key.kind, before.level) if before is not None and is_young else 0)
     removed = _outlived(update, item) if to else ()
     if to > level or removed:
         yield Raise(key, level, max(to, level), removed)

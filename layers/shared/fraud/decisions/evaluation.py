@@ -54,8 +54,8 @@ class Store(Protocol):
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         """Count each attempt once and read all that its decision needs, in one round trip.
 
-        No two transactions may have one id; of several that share an item, each may see the others or not. Never
-        raises: each StateRead says what failed.
+        Of several transactions that share an item, each may see the others or not. Never raises: each StateRead says
+        what failed.
         """
 
     def take_back(self, counted: Sequence[tuple[Update, int]], until: float | None = None) -> None:
@@ -147,6 +147,12 @@ class UncommittedDecision(NamedTuple):
     record: DecisionRecord
     state_read: StateRead
 
+    @property
+    def own(self) -> StoredDecision:
+        """The decision as the table holds it once it is stored."""
+        transaction = self.record.transaction
+        return StoredDecision(transaction.identity, self.record.answer, transaction.canonical)
+
 
 class Evaluator:
     """Decides payments. One instance serves every request of its process. `deadline_s`: seconds for `evaluate`."""
@@ -201,9 +207,9 @@ class Evaluator:
 
         Return for each the evaluation, or the error in its place; a payment that could not be parsed is its error
         already. A body that is decided already is not counted again; when the decisions cannot be looked up, all
-        payments fail. Payments that share nothing take each step together, and one call scores all of them. When a
-        service fails a payment, every later payment that shares something with it fails too. Otherwise the later one
-        would overtake the failed one.
+        payments fail. Payments that share nothing take each step together, and one call scores all of them; a sampled
+        item, and one that a crowd shares, count as nothing (`waves.Batch`). When a service fails a payment, every
+        later payment that shares something with it fails too. Otherwise the later one would overtake the failed one.
         """
         try:
             known = self.store.find_all({each.transaction_id for each in payments if isinstance(each, Transaction)})
@@ -218,26 +224,47 @@ class Evaluator:
                 break
             free = batch.deal(self.store.sampled)
             within = until if len(batch.waves) > 1 else None
+            repeats: dict[int, tuple[StoredDecision, StateRead]] = {}
             for n, state_read in zip(
                 free, self.store.count([batch.transactions[n] for n in free], within) if free else (), strict=True
             ):
                 if state_read.stored is not None:
-                    batch.settle(n, partial(self._repeat, batch.transactions[n], state_read.stored, state_read, None))
+                    repeats[n] = state_read.stored, state_read
                     continue
                 each = self._assess(batch.transactions[n], state_read)
                 if each.blind and state_read.failure is not None:
                     batch.fail(n, state_read.failure)
                 else:
                     assessed[n] = each
+            self._repeat_all(batch, repeats, within)
         made = self._decide(list(assessed.values()), now, (started, self.monotonic()), None)
         uncommitted = dict(zip(assessed, made, strict=True))
         for wave in batch.waves:
             free = batch.free(wave)
             records = [uncommitted[n].record for n in free]
+            repeats = {}
             for n, kept in zip(free, self.store.commit(records) if free else (), strict=True):
-                batch.settle(n, partial(self._finish, uncommitted[n], kept, None))
+                if isinstance(kept, StoredDecision) and kept != uncommitted[n].own:
+                    repeats[n] = kept, uncommitted[n].state_read
+                else:
+                    batch.settle(n, partial(self._finish, uncommitted[n], kept, None))
+            self._repeat_all(batch, repeats, None)
         self._settle_aside(batch, until)
         return [batch.results[n] for n in range(len(payments))]
+
+    def _repeat_all(
+        self, batch: Batch[Evaluation], repeats: Mapping[int, tuple[StoredDecision, StateRead]], until: float | None
+    ) -> None:
+        """Settle payments of a wave whose id has a decision. What their conflicts counted is taken back together."""
+        conflicts = [
+            update
+            for n, (stored, state_read) in repeats.items()
+            if stored.identity != batch.transactions[n].identity
+            for update in state_read.revocable
+        ]
+        failure = self._taken_back(conflicts, until)
+        for n, (stored, state_read) in repeats.items():
+            batch.settle(n, partial(_repeated, batch.transactions[n], stored, state_read, failure))
 
     def _settle_aside(self, batch: Batch[Evaluation], until: float | None) -> None:
         """Settle the other bodies of ids of the batch, now that the first body of each is settled.
@@ -289,10 +316,10 @@ class Evaluator:
         if state_read.read:
             values = windows.measure(transaction, state_read.state)
             judge: Callable[[rules.Inputs], PolicyResult | None] = self.rule_book.judge
-            if away := {key.kind.name for key in state_read.uncounted}:
-                unread = state_read.unread
+            if away := state_read.away:
+                unread, flooded = state_read.unread, state_read.flooded
                 values = features.without(values, unread)
-                judge = partial(self.rule_book.judge_without, away=away, unread=unread, flooded=state_read.flooded)
+                judge = partial(self.rule_book.judge_without, away=away, unread=unread, flooded=flooded)
             vector = features.vector(transaction, values)
             policy_result = judge(rules.inputs(transaction, values, vector, state_read.state))
             if policy_result is not None:
@@ -306,19 +333,18 @@ class Evaluator:
     def _repeat(
         self, transaction: Transaction, stored: StoredDecision, state_read: StateRead, until: float | None
     ) -> Evaluation:
-        """Repeat the stored answer.
+        """Repeat the stored answer, or take back what this request counted of another body. Raises as `_repeated`."""
+        conflicts = state_read.revocable if stored.identity != transaction.identity else ()
+        return _repeated(transaction, stored, state_read, self._taken_back(conflicts, until))
 
-        Raises ConflictingBodyError when another body was decided. What this request counted of its body is taken back
-        before. Raises ServiceError when it is not known whether all is taken back: no row tells of the attempt, so only
-        its caller can send it again.
-        """
+    def _taken_back(self, conflicts: Sequence[tuple[Update, int]], until: float | None) -> ServiceError | None:
+        """Take updates back. Return why it is not known whether all of them are, or None."""
         try:
-            return Evaluation.repeated(transaction, stored)
-        except ConflictingBodyError:
-            self.store.take_back(state_read.revocable, until)
-            if state_read.uncounted and state_read.failure is not None:
-                raise state_read.failure from None
-            raise
+            if conflicts:
+                self.store.take_back(conflicts, until)
+        except ServiceError as error:
+            return error
+        return None
 
     def _finish(
         self, uncommitted: UncommittedDecision, kept: StoredDecision | ServiceError | None, until: float | None
@@ -330,8 +356,7 @@ class Evaluator:
         if isinstance(kept, ServiceError):
             raise kept
         record, state_read = uncommitted.record, uncommitted.state_read
-        own = StoredDecision(record.transaction.identity, record.answer, record.transaction.canonical)
-        if kept in (None, own):  # its own row: the response to the first commit was lost
+        if kept in (None, uncommitted.own):  # its own row: the response to the first commit was lost
             cause = None if state_read.failure is None else state_read.failure.code
             return Evaluation(record.answer, uncommitted.decision, cause)
         return self._repeat(record.transaction, kept, state_read, until)
@@ -374,10 +399,9 @@ class Evaluator:
         allowed = silenced(transaction, state_read.state)
         hits = [hit for hit in every_hit if not hit.silenced_by(allowed)]
         outcome = worst([hit.outcome for hit in hits])
-        lost = [key.kind.name for key in state_read.uncounted]
         missing = {
             "state": blind,
-            **{f"counter:{kind}": not blind for kind in lost},
+            **{f"counter:{kind}": not blind for kind in state_read.away},
             "profile": state_read.state.stale,
             "slots": state_read.state.distorted,
             "model": model_result is not None and model_result.degraded,
@@ -408,7 +432,7 @@ class Evaluator:
             values,
             features.pack(vector),
             features.fingerprint(),
-            tuple(lost),
+            tuple(key.kind.name for key in state_read.uncounted),
             state_read.upkeep,
         )
         return UncommittedDecision(decision, record, state_read)
@@ -428,6 +452,23 @@ def _recall(transaction: Transaction, stored: StoredDecision | None) -> Evaluati
     """
     if stored is None:
         raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
+    return Evaluation.repeated(transaction, stored)
+
+
+def _repeated(
+    transaction: Transaction, stored: StoredDecision, state_read: StateRead, failure: ServiceError | None
+) -> Evaluation:
+    """Repeat the stored answer.
+
+    failure  why it is not known whether what this request counted of another body is taken back
+
+    Raises ConflictingBodyError when another body was decided. Raises ServiceError when it is not known whether all of
+    it is taken back: no row tells of the attempt, so only its caller can send it again.
+    """
+    if stored.identity != transaction.identity:
+        failure = failure or (state_read.failure if state_read.uncounted else None)
+        if failure is not None:
+            raise failure
     return Evaluation.repeated(transaction, stored)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple, Self
 
 from fraud.counters import windows
-from fraud.counters.layout import Key, State, Update
+from fraud.counters.layout import KINDS, Key, State, Update
 from fraud.counters.sampling import Upkeep
 from fraud.errors import ServiceError
 from fraud.outcome import Outcome
@@ -119,9 +119,10 @@ class StateRead(NamedTuple):
     state      counters and profiles
     stored     the decision, if this transaction id has one
     uncounted  items whose update was not acknowledged; it may have happened nevertheless
+    unread     names of the kinds of counters that could not be read
     read       whether profiles and decision could be read
     failure    the first error, if something is missing from the state
-    flooded    names of the kinds whose update was refused because its key gets more requests than DynamoDB takes
+    flooded    names of the kinds whose key gets more requests than DynamoDB takes
     revocable  updates that can be taken back, with the level at which each was counted
     upkeep     changes of sampled items, for the commit
     """
@@ -129,6 +130,7 @@ class StateRead(NamedTuple):
     state: State
     stored: StoredDecision | None
     uncounted: tuple[Key, ...] = ()
+    unread: frozenset[str] = frozenset()
     read: bool = True
     failure: ServiceError | None = None
     flooded: frozenset[str] = frozenset()
@@ -136,6 +138,7 @@ class StateRead(NamedTuple):
     upkeep: tuple[Upkeep, ...] = ()
 
     @property
-    def unread(self) -> frozenset[str]:
-        """The kinds of counters whose item could neither be updated nor read."""
-        return frozenset(key.kind.name for key in self.uncounted if key not in self.state.items)
+    def away(self) -> list[str]:
+        """The names of the kinds of counters that do not have the payment, or could not be read."""
+        missing = self.unread | {key.kind.name for key in self.uncounted}
+        return [name for name in KINDS if name in missing]

@@ -17,6 +17,7 @@ from fraud.aws.dynamodb import (
     malformed_as_unavailable,
     optional_field,
     read_all,
+    read_some,
     split_by_call,
     typed_key,
 )
@@ -28,14 +29,18 @@ from fraud.counters.layout import DAY, Key, Profile, State, Update, sides
 from fraud.counters.sampling import EXACT, Upkeep
 from fraud.counters.store import Attempt, Levels, StackState, Tables, settle
 from fraud.decisions.record import PACKED, Contents, DecisionRecord, StateRead, StoredDecision
-from fraud.errors import HotKeyError, ServiceError
+from fraud.errors import HotKeyError, ServiceError, UnavailableError
 from fraud.transaction import Transaction, utc
 
 Place = tuple[str, ...]
 """A table's name and the key of an item in it."""
 
-Found = Mapping[Place, Mapping[str, Any]]
-"""Rows by their place."""
+
+class Found(NamedTuple):
+    """The rows that were read, by their place, and the places that DynamoDB left unread."""
+
+    rows: Mapping[Place, Mapping[str, Any]]
+    unread: frozenset[Place] = frozenset()
 
 
 class _Plan(NamedTuple):
@@ -235,19 +240,17 @@ class DynamoStore:
         """Return the rows of one BatchGetItem by table and key, or the error."""
         try:
             (answer,) = all_or_raise([result])
-            tables = read_all(self._transport, answer, until)
+            tables, left = read_some(self._transport, answer, until)
             with malformed_as_unavailable():
-                return {
-                    (table, *(row[name]["S"] for name in self._key(table))): row
-                    for table, rows in tables.items()
-                    for row in rows
-                }
+                unread = frozenset(self._place(table, key) for table, asked in left.items() for key in asked["Keys"])
+                return Found({self._place(table, row): row for table, rows in tables.items() for row in rows}, unread)
         except ServiceError as error:
             return error
 
-    def _key(self, table: str) -> tuple[str, ...]:
-        """Return the names of a table's key attributes."""
-        return ("pk", "sk") if table == self._tables.counters else ("pk",)
+    def _place(self, table: str, row: Mapping[str, Any]) -> Place:
+        """Return the place of a row, or of the key of one."""
+        names = ("pk", "sk") if table == self._tables.counters else ("pk",)
+        return (table, *(row[name]["S"] for name in names))
 
     def _unseen(self, transaction: Transaction, error: ServiceError) -> StateRead:
         """Return the state of a payment without any response.
@@ -262,19 +265,24 @@ class DynamoStore:
         """Put the responses of one payment together. `found`: the rows of its reads."""
         day = plan.transaction.epoch // DAY
         failures = [attempt.error for attempt in plan.attempts if attempt.error is not None]
-        flooded = frozenset(each.update.key.kind.name for each in plan.attempts if isinstance(each.error, HotKeyError))
+        flooded = {each.update.key.kind.name for each in plan.attempts if isinstance(each.error, HotKeyError)}
         items = {attempt.update.key: item for attempt in plan.attempts if (item := attempt.seen()) is not None}
+        unread = {each.update.key.kind.name for each in plan.attempts if each.update.key not in items}
         profiles: dict[str, Profile] = {}
         decision = None
+        if isinstance(found, Found) and any(table != self._tables.counters for table, *_ in found.unread):
+            found = UnavailableError("UnprocessedKeys")
         if isinstance(found, ServiceError):
             failures.append(found)
         else:
-            rows = ((key, found.get((self._tables.counters, key.pk, key.sk))) for key in plan.earlier)
-            items |= {key: item_of(row) for key, row in rows if row}
-            for pk in plan.profiles:
-                if row := found.get((self._tables.profiles, pk)):
-                    profiles[pk] = profile_of(row)
-            decision = found.get((self._tables.decisions, plan.transaction.transaction_id))
+            rows, counters = found.rows, self._tables.counters
+            items |= {key: item_of(row) for key in plan.earlier if (row := rows.get((counters, key.pk, key.sk)))}
+            # Only a partition with too many requests leaves keys unread that DynamoDB was asked for again and again.
+            if hot := {key.kind.name for key in plan.earlier if (counters, key.pk, key.sk) in found.unread}:
+                failures.append(HotKeyError("UnprocessedKeys"))
+                unread, flooded = unread | hot, flooded | hot
+            profiles = {pk: profile_of(row) for pk in plan.profiles if (row := rows.get((self._tables.profiles, pk)))}
+            decision = rows.get((self._tables.decisions, plan.transaction.transaction_id))
         state = State(
             items,
             profiles,
@@ -287,9 +295,10 @@ class DynamoStore:
             state,
             stored_of(decision) if decision else None,
             uncounted=tuple(attempt.update.key for attempt in plan.attempts if attempt.error is not None),
+            unread=frozenset(unread),
             read=not isinstance(found, ServiceError),
             failure=failures[0] if failures else None,
-            flooded=flooded,
+            flooded=frozenset(flooded),
             revocable=tuple(each for attempt in plan.attempts if (each := attempt.revocable)),
             upkeep=tuple(self._upkeep(plan, state)),
         )
@@ -339,15 +348,17 @@ def _chunks(payments: Iterable[Sequence[Place]]) -> tuple[list[dict[Place, None]
 
 
 def _joined(found: Sequence[Found | ServiceError]) -> Found | ServiceError:
-    """Return all rows of one payment, or the first error among its reads."""
+    """Return what was found for one payment, or the first error among its reads."""
     if len(found) == 1:
         return found[0]
     rows: dict[Place, Mapping[str, Any]] = {}
+    unread: frozenset[Place] = frozenset()
     for each in found:
         if isinstance(each, ServiceError):
             return each
-        rows |= each
-    return rows
+        rows |= each.rows
+        unread |= each.unread
+    return Found(rows, unread)
 
 
 READ_DECISION = f"body_identity, {PACKED}"

@@ -61,7 +61,8 @@ class Batch(Generic[T]):
         waiting: list[int] = []
         held: set[str] = set()
         for n, names in shared.items():
-            unordered = {name for name in names if sizes[name] > CROWD and name.partition("#")[0] in self._loose}
+            crowded = (name.partition("#") for name in names if sizes[name] > CROWD)
+            unordered = {"".join(parts) for parts in crowded if parts[1] and parts[0] in self._loose}  # an id has no #
             self._names[n] = names - unordered - set(sampled(self.transactions[n]))
             (waiting if held & self._names[n] else wave).append(n)
             held |= self._names[n]

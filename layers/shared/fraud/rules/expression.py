@@ -8,7 +8,7 @@ that are not true or false, loops, and lists anywhere but after `in`. `matches` 
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from fraud.counters import windows
 from fraud.errors import UndecidableError
 from fraud.rules.standing import STANDING
 from fraud.scoring import features
-from fraud.transaction import Transaction
+from fraud.transaction import MAX_AMOUNT, Transaction
 
 MEMBERS: dict[str, frozenset[str]] = {
     "transaction": frozenset(Transaction.model_fields) - {"metadata"},
@@ -139,7 +139,7 @@ def compiled(name: str, expression: str, patterns: Patterns) -> cel.Program:
         _check_lists(expression)
         if "matches" in program.functions():
             program = _on_re2(expression, patterns)
-        for sample in _samples(read):
+        for sample in examples(read, (0, 1, MAX_AMOUNT, None, None, None)):
             if not isinstance(program.execute(cel.Context(sample, patterns.functions())), bool):
                 raise ValueError("the result is not true or false")  # noqa: TRY004 - one kind of error for the author
     except Exception as error:  # noqa: BLE001 - the engine raises many kinds; the author needs one
@@ -208,16 +208,16 @@ def _on_re2(expression: str, patterns: Patterns) -> cel.Program:
     return program
 
 
-def _samples(read: Iterable[tuple[str, str]]) -> Iterable[dict[str, dict[str, Any]]]:
-    """Yield sample inputs for an expression: for every transaction type, numbers that are low, high and mixed.
+def examples(read: Iterable[tuple[str, str]], numbers: Iterable[int | None]) -> Iterator[dict[str, dict[str, Any]]]:
+    """Yield example inputs for an expression that reads these names: for every transaction type and every number.
 
-    The expression must be true or false for each sample.
+    numbers  what each number of an example is; None: low, high and mixed ones
     """
     rng = random.Random(0)  # noqa: S311 - examples, not secrets
-    for kind, busy in itertools.product(("p2p", "merchant", "cash_out", "top_up"), (0, 1, 10**9, None, None, None)):
+    for kind, busy in itertools.product(("p2p", "merchant", "cash_out", "top_up"), numbers):
         sample: dict[str, dict[str, Any]] = {root: {} for root in MEMBERS}
         for root, name in sorted(read):
-            number = rng.choice((0, 1, 10**9)) if busy is None else busy
+            number = rng.choice((0, 1, MAX_AMOUNT)) if busy is None else busy
             sample[root][name] = _example(root, name, kind, number)
         yield sample
 

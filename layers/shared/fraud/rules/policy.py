@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from fraud.counters.layout import ENTITIES, KINDS, PAYER
+from fraud.counters.layout import KINDS, PAIR, PAYER
 from fraud.counters.windows import kind_of
 from fraud.outcome import Outcome, worst
 from fraud.rules.expression import members
@@ -220,18 +220,12 @@ class Policy(_Strict):
         return self
 
     @model_validator(mode="after")
-    def _protected_rules_hold_on_closed_items(self) -> Self:
-        """Refuse a limit that a closed item would undo, or that reads estimates (D-070)."""
+    def _protected_rules_read_what_is_exact(self) -> Self:
+        """Refuse a limit that reads estimates, or a kind of whose closed items no rule can tell (D-070)."""
         read = self._read_by_protected()
         estimated = sorted(f"features.{name}" for root, name in read if root == "features")
         if estimated:
             raise ValueError(f"a protected rule must not read features, which may be estimated: {', '.join(estimated)}")
-        for kind in ENTITIES:
-            closed = f"{kind.name}_closed"
-            counted = [name for root, name in read if root == "counters" and kind_of(name) == kind.name]
-            if counted and closed not in counted:
-                raise ValueError(
-                    f"a protected rule reads counters.{min(counted)}, which stands still once the item is closed: "
-                    f"add a protected rule that reads counters.{closed}"
-                )
+        if PAIR.name in self.protected_kinds():
+            raise ValueError("a protected rule must not read counters of pairs: no rule can tell that a pair is closed")
         return self

@@ -11,12 +11,12 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 import cel
 from pydantic import ValidationError
 
-from fraud.counters.layout import KINDS, State
+from fraud.counters.layout import State
 from fraud.counters.sampling import EXACT
 from fraud.counters.windows import kind_of
 from fraud.errors import UndecidableError
 from fraud.outcome import Hit, Outcome, Reason, worst
-from fraud.rules.expression import MEMBERS, Patterns, compiled, members
+from fraud.rules.expression import MEMBERS, Patterns, compiled, examples, members
 from fraud.rules.policy import AWAY, FLOODED, MAX_BYTES, OUTAGE, STANDARD, Policy, Rule, Segment
 from fraud.rules.standing import standing
 from fraud.scoring import features
@@ -72,7 +72,8 @@ class RuleBook:
         self._patterns = Patterns()
         self._segments = [_compiled(segment, self._patterns) for segment in policy.segments]
         self._rules = [_compiled(rule, self._patterns) for rule in policy.rules]
-        self.dispensable = frozenset(kind for kind in KINDS.keys() - self.exact if self._may_do_without(kind))
+        self.dispensable = frozenset(policy.outage[STANDARD.id].without) - self.exact
+        self._check_closed()
         # A CEL context converts every value that it is given, so it is given only values that some expression reads.
         read = set().union(*(members(entry.expression) for entry in policy.entries()))
         self._reads = {root: sorted(name for r, name in read if r == root) for root in MEMBERS}
@@ -92,10 +93,27 @@ class RuleBook:
             raise UndecidableError(f"policy: {faults}") from None
         return cls(policy, f"{policy.name}-{hashlib.sha256(text).hexdigest()[:8]}")
 
-    def _may_do_without(self, kind: str) -> bool:
-        """Tell whether every segment that can be found without a kind's counters may do without them."""
-        found = [STANDARD, *(each.entry for each in self._segments if kind not in each.kinds)]
-        return all(kind in self.policy.outage[segment.id].without for segment in found)
+    def _check_closed(self) -> None:
+        """Check that on a closed item, whose counters stand still, protected rules have the outcome of its limits.
+
+        Raises UndecidableError otherwise: whoever makes too many attempts would undo a limit on them.
+        """
+        for kind in sorted(self.policy.protected_kinds()):
+            limits = [each for each in self._rules if each.entry.protected and kind in each.kinds]
+            hits = [each.entry.outcome for each in limits if self._holds_on_closed(each, f"{kind}_closed")]
+            if worst(hits).severity() < worst([each.entry.outcome for each in limits]).severity():
+                raise UndecidableError(
+                    f"policy: {limits[0].entry.id} limits counters that stand still once the {kind}'s item is closed: a"
+                    f" protected rule must have the same outcome when counters.{kind}_closed == 1 and all others are 0"
+                )
+
+    def _holds_on_closed(self, each: _Compiled[Rule], closed: str) -> bool:
+        """Tell whether a rule holds for some type of payment when its only counter above 0 is that of a closed item."""
+        for example in examples(members(each.entry.expression), (0,)):
+            example["counters"] |= {closed: 1} if closed in example["counters"] else {}
+            if each.program.execute(cel.Context(example, self._patterns.functions())):
+                return True
+        return False
 
     def judge(self, inputs: Inputs) -> PolicyResult:
         """Find the segment and every rule that holds. Never raises: an expression that fails is named in `failed`."""
@@ -106,16 +124,21 @@ class RuleBook:
     ) -> PolicyResult | None:
         """Judge a payment that some counters do not have. The outage policy's own hit says the least outcome.
 
-        Return None when the segment may not do without one of the kinds; the payment is then judged blind.
+        A segment that may not do without one of the kinds is passed over, as one that cannot be judged. Return None
+        when the standard segment may not either; the payment is then judged blind.
 
         inputs  as for `judge`
         away    names of the kinds whose counters do not have the payment, at least one
         unread  names of those that could not be read either: expressions that read counters of theirs are left out
         flooded names of those whose key gets more requests than DynamoDB takes
         """
-        policy_result = self._judge(inputs, lambda each: each.kinds.isdisjoint(unread))
-        outage = self.policy.outage[policy_result.segment.id]
-        floor = outage.floor(away, inputs["transaction"]["amount"])
+
+        def is_judged(each: _Compiled[Any]) -> bool:
+            outage = self.policy.outage.get(each.entry.id)  # of a segment; a rule has none
+            return (outage is None or outage.without.keys() >= set(away)) and each.kinds.isdisjoint(unread)
+
+        policy_result = self._judge(inputs, is_judged)
+        floor = self.policy.outage[policy_result.segment.id].floor(away, inputs["transaction"]["amount"])
         if floor is None:
             return None
         hits = (*policy_result.hits, self._outage_hit(floor, AWAY, "without"), *self._of_flood(flooded))

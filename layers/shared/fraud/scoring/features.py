@@ -190,7 +190,7 @@ def fingerprint(table: Table = FEATURES) -> str:
     False
     """
     digest = hashlib.sha256(" ".join(name for name, _ in table).encode())
-    digest.update(f"{UNITS['JPY']} {COUNT_CAP} {MOST_ACCOUNTS}".encode())
+    digest.update(f"{sorted(UNITS.items())} {COUNT_CAP} {MOST_ACCOUNTS}".encode())
     for values in probed(table):
         digest.update(pack(values))
     return digest.hexdigest()[:16]
