@@ -5,24 +5,36 @@
 # The Lambda runtime is python3.13: used where it is there (pyenv's shim wants to be told), any python3 >= 3.11 otherwise.
 PYTHON ?= $(shell PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
 BIN := .venv/bin
-READY := .venv/ready
+# An environment belongs to its place: in a checkout that was moved or copied it is made anew.
+HERE := $(shell pwd | cksum | cut -d ' ' -f 1)
+READY := .venv/ready-$(HERE)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 setup: $(READY)
 
+# Always from nothing: whatever an interrupted or older set-up left behind is removed.
+define environment
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "python3 >= 3.11 is needed, not $(PYTHON): make PYTHON=/path/to/python3.13"; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) lacks venv: apt-get install python3-venv"; exit 1; }
+	rm -rf $(1)
+	"$(PYTHON)" -m venv $(1)
+endef
+
 $(READY): requirements/dev.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(call environment,.venv)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 # sam-cli pins boto3 and friends, so it lives apart.
-SAM_READY := .sam-venv/ready
+SAM_READY := .sam-venv/ready-$(HERE)
 $(SAM_READY): requirements/sam.txt | $(READY)
-	test -x .sam-venv/bin/python || $(PYTHON) -m venv .sam-venv
+	$(call environment,.sam-venv)
 	$(BIN)/uv pip install --quiet --python .sam-venv/bin/python --require-hashes -r requirements/sam.txt
 	@touch $@
 
@@ -30,7 +42,7 @@ demo: $(READY) ## 1,000 simulated payments through the whole system, on the embe
 	$(BIN)/python -m local.demo
 
 up: $(READY) ## the AWS account in a box, until Ctrl-C
-	$(BIN)/python -m local
+	$(BIN)/python -m local $(if $(PORT),--port $(PORT))
 
 # Two processes, a file's tests in one of them: they share servers. `slow` are the long simulations; CI runs them too.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --doctest-modules

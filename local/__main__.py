@@ -1,10 +1,11 @@
 """Run the account in a box until Ctrl-C or SIGTERM (`make up`)."""
 
 import argparse
+import socket
 import sys
 
+from local.account.boto import REGION
 from local.account.emulator import told_to_end
-from local.account.stack import REGION
 from local.box import Box
 
 PORT = 8080
@@ -15,6 +16,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     parser.add_argument("--port", type=int, default=PORT, help="port of the API")
     arguments = parser.parse_args()
+    if taken := _fault_of(arguments.port):
+        print(taken, file=sys.stderr)
+        return 2
     ended = told_to_end()
     with Box(port=arguments.port) as box:
         box.environments.invoke("Tick", {}, None)  # else decisions are degraded until the first tick, as on AWS
@@ -30,6 +34,15 @@ def main() -> int:
         )
         ended.wait()
     return 0
+
+
+def _fault_of(port: int) -> str:
+    """Return why no API can be served on a port, with the way out; empty if one can."""
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return ""
+    except (OSError, OverflowError) as error:
+        return f"port {port}: {error}; another one: make up PORT=8090"
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import Self
 
 from botocore.credentials import Credentials
 
+from local.account.boto import KEY_ID, SECRET
 from local.account.clock import EventClock
-from local.account.emulator import DEFAULTS, KEY_ID, SECRET, TEMPLATE, Emulator
+from local.account.emulator import DEFAULTS, TEMPLATE, Emulator
 from local.account.stack import Function
 from local.api.authorisers import Authorisers, Issuer
 from local.api.client import Client

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from fraud.decisions.record import PACKED
 from fraud.decisions.store import contents_of
-from local.account.stack import REGION
+from local.account.boto import REGION
 from local.api.client import Client, Response
 from local.box import Box
 from operations.redrive import Line, read

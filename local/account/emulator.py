@@ -20,16 +20,18 @@ from subprocess import PIPE, Popen
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-import boto3
-
-from local.account.stack import REGION, Stack, Template, created, described, expand
+from local.account import boto
+from local.account.boto import KEY_ID
+from local.account.stack import Stack, Template, created, described, expand
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STACK = "fraud"
-KEY_ID, SECRET = "local", "local"
 DEFAULTS: Mapping[str, str] = MappingProxyType({})
 ROLES = f"user_report=payment-app,user_report={KEY_ID},analyst=fraud-analyst,chargeback=chargeback-importer"
 """Label sources of the box and their roles: those of the template's default, and the box's one key for user reports."""
+
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
+"""The user's variables that moto's process gets: none of them changes what it does."""
 
 DEADLINE_MS = "9000"
 """The stack's deadline in the box: the emulator takes a hundred times as long as DynamoDB."""
@@ -82,9 +84,7 @@ class Emulator:
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 has no static types
         """Return a boto3 client of the emulated account."""
-        return boto3.client(
-            service, REGION, endpoint_url=self.url, aws_access_key_id=KEY_ID, aws_secret_access_key=SECRET
-        )
+        return boto.client(service, self.url)
 
     def _server(self) -> Popen[bytes]:
         """Start moto in a process that ends when its input pipe closes.
@@ -92,7 +92,8 @@ class Emulator:
         It gets a session of its own, because its parent handles Ctrl-C.
         """
         host, port = self._address
-        variables = os.environ | {"VALIDATE_LAMBDA_S3": "false"}  # there is no bucket with the functions' code
+        variables = {name: os.environ[name] for name in KEPT if name in os.environ}
+        variables |= {"VALIDATE_LAMBDA_S3": "false"}  # there is no bucket with the functions' code
         with self._log.open("wb") as errors:
             return Popen(
                 [sys.executable, "-m", "local.account.moto_server", host, str(port)],

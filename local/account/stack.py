@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-Template = dict[str, Any]
+from local.account import boto
 
-REGION = "us-east-1"
+Template = dict[str, Any]
 
 CODE = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
 """The property in which a type of resource names its code directory, relative to the template.
@@ -146,7 +145,7 @@ def expand(template: Path, parameters: Mapping[str, str]) -> Template:
     for section in (*declared["Resources"].values(), *_globals(declared)):
         if (name := CODE.get(section["Type"])) and name in section["Properties"]:
             section["Properties"][name] = BUCKET + section["Properties"][name]
-    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
+    translator = Translator({}, Parser(), boto_session=boto.session())
     expanded: Template = json.loads(json.dumps(translator.translate(declared, dict(parameters))))
     return expanded
 

@@ -23,7 +23,8 @@ from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from local.account.stack import REGION, Route, UnsupportedError
+from local.account.boto import REGION
+from local.account.stack import Route, UnsupportedError
 from local.api.http_event import ACCOUNT_ID, Request, Response, message
 
 SERVICE = "execute-api"

@@ -11,7 +11,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from local.account.stack import REGION
+from local.account.boto import REGION
 from local.api.authorisers import SERVICE
 from local.api.gateway import CLOCK_HEADER
 

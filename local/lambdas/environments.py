@@ -20,7 +20,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from local.account.stack import REGION, Function
+from local.account.boto import REGION
+from local.account.stack import Function
 
 CAP = 8
 """The most environments of one function. A ninth event waits; Lambda with this reserved concurrency would refuse it."""

@@ -26,8 +26,9 @@ from urllib.parse import urlsplit
 from samtranslator.yaml_helper import yaml_parse
 
 from local.account.background import background
-from local.account.emulator import KEY_ID, SECRET, TEMPLATE, Emulator
-from local.account.stack import REGION, Function
+from local.account.boto import KEY_ID, REGION, SECRET
+from local.account.emulator import TEMPLATE, Emulator
+from local.account.stack import Function
 from local.sam import base_image, container_engine, sample_events
 
 ROOT = TEMPLATE.parent

@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from local.account.stack import REGION, Rule, UnsupportedError
+from local.account.boto import REGION
+from local.account.stack import Rule, UnsupportedError
 from local.api.http_event import ACCOUNT_ID
 from local.triggers.patterns import matches
 from local.triggers.station import Station

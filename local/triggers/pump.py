@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
+from local.account.boto import REGION
 from local.account.clock import EventClock
-from local.account.stack import REGION, EventMapping, Stack, UnsupportedError
+from local.account.stack import EventMapping, Stack, UnsupportedError
 from local.api.http_event import ACCOUNT_ID
 from local.lambdas.environments import FunctionError
 from local.triggers.event_bridge import Bus, Schedule

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from local.account.stack import REGION
+from local.account.boto import REGION
 from local.api.http_event import ACCOUNT_ID
 
 MakeClient = Callable[[str], Any]

@@ -32,8 +32,8 @@ from fraud.aws.transport import ConditionFailed, Request, Result
 from fraud.counters.codec import attempt_update
 from fraud.errors import ServiceError, UnavailableError
 from fraud.settings import AwsIdentity
+from local.account.boto import REGION
 from local.account.emulator import Emulator
-from local.account.stack import REGION
 from tests.support.boto_transport import BotoTransport
 from tests.support.payments import NOON, payment, updates
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from local.account.emulator import KEY_ID, SECRET, Emulator
-from local.account.stack import REGION
+from local.account.boto import KEY_ID, REGION, SECRET
+from local.account.emulator import Emulator
 
 
 class Context:

@@ -19,8 +19,8 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from local.account.boto import REGION
 from local.account.emulator import Emulator, EmulatorError
-from local.account.stack import REGION
 from local.api.client import Client
 from local.box import Box
 

@@ -16,8 +16,9 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from local.account.boto import REGION
 from local.account.clock import EventClock
-from local.account.stack import REGION, Route, UnsupportedError
+from local.account.stack import Route, UnsupportedError
 from local.api.authorisers import Authorisers, Issuer
 from local.api.client import Client
 from local.api.gateway import CLOCK_HEADER, Gateway

@@ -4,6 +4,8 @@ It is checked when it is loaded, and its size is bounded, so that loading it and
 time. `expression` is the language of its expressions; `rule_book` judges payments by it.
 """
 
+import hashlib
+import json
 from collections.abc import Collection, Sequence
 from typing import Annotated, Literal, Self
 
@@ -175,6 +177,11 @@ class Policy(_Strict):
     def entries(self) -> tuple[Segment | Rule, ...]:
         """Return all segments and rules: everything that has an expression."""
         return (*self.segments, *self.rules)
+
+    def digest(self) -> str:
+        """Return 8 hex digits: a hash of what the policy says, however its file is spelled."""
+        said = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:8]
 
     def meaning_none(self) -> dict[str, frozenset[str]]:
         """Return the values that mean "none", in lower case, by field."""

@@ -4,7 +4,6 @@ An expression can fail on a payment, for example by a missing optional value. Th
 expression has no influence on the outcome.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
@@ -91,7 +90,7 @@ class RuleBook:
         except ValidationError as error:
             faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
             raise UndecidableError(f"policy: {faults}") from None
-        return cls(policy, f"{policy.name}-{hashlib.sha256(text).hexdigest()[:8]}")
+        return cls(policy, f"{policy.name}-{policy.digest()}")
 
     def _check_closed(self) -> None:
         """Check that on a closed item, whose counters stand still, protected rules have the outcome of its limits.
