@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response, content_types
 
-from fraud.aws.http_api import problem
+from fraud.aws.http_api import problem, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.errors import FraudError
 
@@ -19,8 +19,9 @@ def resolver(door: str) -> APIGatewayHttpResolver:
 
     @app.exception_handler(FraudError)
     def refuse(error: FraudError) -> Response[str]:
-        log_refusal(error, door)
-        refused = problem(error)
+        id_ = request_id(app.current_event.raw_event)
+        log_refusal(error, door, id_)
+        refused = problem(error, id_)
         return Response(refused["statusCode"], body=refused["body"], headers=refused["headers"])
 
     return app
