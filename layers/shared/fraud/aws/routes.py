@@ -10,20 +10,24 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from fraud.aws.http_api import problem, request_id
 from fraud.aws.metrics import log_refusal
-from fraud.errors import FraudError
+from fraud.errors import FraudError, NotFoundError
 
 
 def resolver(door: str) -> APIGatewayHttpResolver:
-    """Make a door's resolver. A FraudError of a route is logged under the door's name and answered as RFC 9457 says."""
+    """Make a door's resolver. A FraudError of a route is logged under the door's name and answered as RFC 9457 says.
+
+    So is a path that API Gateway sends to the door and no route of the door takes.
+    """
     app = APIGatewayHttpResolver()
 
-    @app.exception_handler(FraudError)
     def refuse(error: FraudError) -> Response[str]:
         id_ = request_id(app.current_event.raw_event)
         log_refusal(error, door, id_)
         refused = problem(error, id_)
         return Response(refused["statusCode"], body=refused["body"], headers=refused["headers"])
 
+    app.exception_handler(FraudError)(refuse)
+    app.not_found(lambda _: refuse(NotFoundError()))
     return app
 
 
