@@ -227,7 +227,8 @@ class Transaction(BaseModel):
     amount: int = Field(
         ge=1,
         le=MAX_AMOUNT,
-        description="Minor units of the currency, as ISO 4217 has them: 100 is 1.00 USD or 100 JPY.",
+        description="Minor units of the currency, as ISO 4217 has them: 100 is 1.00 USD or 100 JPY. Written without a"
+        " point or an exponent: 1200.0 is refused, because it may mean major units.",
     )
     currency: Currency = Field(description="ISO 4217; must be the stack's.")
     occurred_at: Instant = Field(
