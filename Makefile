@@ -83,6 +83,8 @@ acceptance: $(READY) slow ## the acceptance runs at full size; CI runs them smal
 	$(BIN)/python -m tests.acceptance.sampling
 	$(BIN)/python -m tests.acceptance.doors $(if $(HANDBOOK),--handbook $(HANDBOOK))
 	$(BIN)/python -m tests.acceptance.hot_merchant
+	$(BIN)/python -m tests.acceptance.contract
+	$(BIN)/python -m tests.acceptance.clients
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts

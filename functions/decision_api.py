@@ -5,7 +5,7 @@ would cost more time than the decision's rules.
 """
 
 from fraud import assembly, clock
-from fraud.aws.http_api import Event, Response, body_of, respond
+from fraud.aws.http_api import Event, Response, body_of, request_id, respond
 from fraud.decisions import decision
 from fraud.decisions.metrics import log_evaluation
 from fraud.errors import Fault, InvalidRequestError, NotFoundError
@@ -20,7 +20,7 @@ _evaluator = assembly.evaluator(_settings)
 
 def handler(event: Event, _context: object) -> Response:
     """Handle a request of an API Gateway HTTP API, payload format 2.0."""
-    return respond(DOOR, lambda: ROUTES[event["routeKey"]](event).decode())
+    return respond(DOOR, lambda: ROUTES[event["routeKey"]](event).decode(), request_id(event))
 
 
 def decide(event: Event) -> bytes:

@@ -29,7 +29,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
     return app.resolve(event, context)
 
 
-@app.put("/lists/<name>/.+")
+@app.put("/lists/<name>/(?s:.+)")
 def put(name: str) -> Response[str]:
     """Put a value on the list, or change its entry. A repeated request changes nothing."""
     key, event = _key(name), app.current_event.raw_event
@@ -39,7 +39,7 @@ def put(name: str) -> Response[str]:
     return _shown(key)
 
 
-@app.delete("/lists/<name>/.+")
+@app.delete("/lists/<name>/(?s:.+)")
 def delete(name: str) -> Response[str]:
     """Take a value off the list."""
     key = _key(name)
@@ -48,7 +48,7 @@ def delete(name: str) -> Response[str]:
     return empty_response()
 
 
-@app.get("/lists/<name>/.+")
+@app.get("/lists/<name>/(?s:.+)")
 def get(name: str) -> Response[str]:
     """Show the entry and its history."""
     return _shown(_key(name))

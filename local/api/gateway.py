@@ -4,6 +4,8 @@ One header is the box's own: `x-event-clock: <RFC 3339>` moves the event clock f
 is removed from the event. Everything else works as in an HTTP API.
 """
 
+import base64
+import os
 import re
 import sys
 import threading
@@ -22,6 +24,9 @@ from local.api.http_event import Request, Response, event, message, response
 from local.lambdas.environments import FunctionError
 
 CLOCK_HEADER = "x-event-clock"
+REQUEST_ID = "apigw-requestid"
+"""The header by which an HTTP API names a request in every response, its own included."""
+
 LARGEST_BODY = 10 * 2**20
 """The largest body, in bytes: HTTP APIs accept 10 MB."""
 
@@ -125,6 +130,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def exchange(self) -> None:
         """Read one request and send its response. A request that cannot be read ends the connection."""
+        self.request_id = base64.b64encode(os.urandom(11)).decode()
         length = self.headers.get("content-length", "0")
         if not length.isdecimal() or self.headers.get("transfer-encoding"):
             self.close_connection = True
@@ -132,7 +138,8 @@ class Exchange(BaseHTTPRequestHandler):
         if int(length) > LARGEST_BODY:
             self.close_connection = True
             return self.send(message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request Entity Too Large"))
-        request = Request(self.command, self.path, self.headers, self.rfile.read(int(length)), self.client_address[0])
+        body = self.rfile.read(int(length))
+        request = Request(self.command, self.path, self.headers, body, self.client_address[0], self.request_id)
         return self.send(cast("Gateway", self.server).answer(request))
 
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = exchange  # noqa: N815 - http.server's names
@@ -140,7 +147,8 @@ class Exchange(BaseHTTPRequestHandler):
     def send(self, answer: Response) -> None:
         """Write a response."""
         self.send_response_only(answer.status)
-        for name, value in (*answer.headers, ("content-length", str(len(answer.body)))):
+        own = ("content-length", str(len(answer.body))), (REQUEST_ID, self.request_id)
+        for name, value in (*answer.headers, *own):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(answer.body if self.command != "HEAD" else b"")

@@ -7,7 +7,6 @@ things that are seen on AWS: the path arrives decoded, and a body is text only w
 import base64
 import json
 import re
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,13 +25,17 @@ TEXT = re.compile(r"text/.*|application/(json|javascript|xml|([\w.-]+\+)?(json|x
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request as it was received. `target` is the path, still percent-encoded, and the query."""
+    """An HTTP request as it was received. `target` is the path, still percent-encoded, and the query.
+
+    id  the gateway's, which is in the event and, as a header, in the response
+    """
 
     method: str
     target: str
     headers: Message
     body: bytes
     source_ip: str
+    id: str
 
     @property
     def path(self) -> str:
@@ -128,7 +131,7 @@ def _context(request: Request, route_key: str, headers: Mapping[str, str], now: 
             "sourceIp": request.source_ip,
             "userAgent": headers.get("user-agent", ""),
         },
-        "requestId": uuid.uuid4().hex[:16],
+        "requestId": request.id,
         "routeKey": route_key,
         "stage": "$default",
         "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),

@@ -66,7 +66,7 @@ def named(cell: str) -> set[str]:
 def document(name: str) -> dict[str, set[str]]:
     """Return the names of the properties of each schema in a generated document, by the schema's name."""
     content = yaml.safe_load((ROOT / "docs" / name).read_text(encoding="utf-8"))
-    schemas = dict(content["components"]["schemas"] if name == "openapi.yaml" else content["events"])
+    schemas = dict(content["components"]["schemas"])
     for schema in list(schemas.values()):
         schemas |= schema.get("$defs", {})
     return {schema: set(properties(content)) for schema, content in schemas.items()}

@@ -186,7 +186,7 @@ def test_a_record_that_no_retry_can_decide_is_set_aside_with_its_reason_and_the_
         0: ("conflict", [("amount", "differs")]),
         1: ("invalid", [("body", "json_invalid")]),
         2: ("invalid", [("body", "json_invalid")]),
-        4: ("invalid", [("amount", "greater_than_equal"), ("currency", "currency_not_supported")]),
+        4: ("invalid", [("amount", "too_small"), ("currency", "currency_not_supported")]),
         5: ("invalid", [("occurred_at", "occurred_at_too_old")]),
         6: ("conflict", [("amount", "differs")]),
     }

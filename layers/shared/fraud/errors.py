@@ -4,19 +4,112 @@ A fault names a field and the rule that it broke, never the value: people who mu
 and logs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
+
+RULES: dict[str, str] = {
+    "missing": "a required field is absent",
+    "unknown_field": "the object has no such field",
+    "repeated": "a name stands twice in one object",
+    "wrong_type": "the value has another JSON type",
+    "unknown_value": "the value is not one of those that are listed",
+    "too_small": "the number is below the least",
+    "too_large": "the number is above the largest, or the body has too many bytes",
+    "too_short": "the text or list is too short",
+    "too_long": "the text or list is too long",
+    "json_invalid": "the body is not JSON",
+    "identifier": "the text is not an identifier",
+    "ip_address": "the text is not one IP address",
+    "rfc3339": "the text is not a time with an offset",
+    "country": "the text is not a code of ISO 3166-1 alpha-2",
+    "currency": "the text is not a code of ISO 4217",
+    "currency_not_supported": "the stack has another currency",
+    "occurred_at_ahead": "the payment's time is more than 5 minutes ahead",
+    "occurred_at_too_old": "the payment's time is more than 12 hours back",
+    "same_as_payer": "the payee is the payer",
+    "same_as_transaction_id": "a payment is called another attempt of itself",
+    "differs": "another body is decided under this transaction_id, and this field differs",
+    "reported_at_ahead": "the label's time is more than 5 minutes ahead",
+    "unknown_transaction": "nothing is stored under this transaction_id, so the label must name this party",
+    "contradiction": "something else is stored under this transaction_id",
+    "too_many_labels": "the payment keeps as many labels of this source as it can",
+    "expires_at_past": "the time does not lie ahead",
+    "not_silenceable": "no allow entry silences this code",
+    "invalid": "any other rule",
+}
+"""The names of all rules that a fault can name, with their meaning. A name never changes its meaning (D-077)."""
+
+_OBJECT, _ARRAY = ("wrong_type", "must be an object"), ("wrong_type", "must be an array")
+_SHORT, _LONG = (
+    ("too_short", "must have a length of at least {min_length}"),
+    ("too_long", "must have a length of at most {max_length}"),
+)
+_INTEGER, _NUMBER = ("wrong_type", "must be an integer"), ("wrong_type", "must be a number")
+_TEXT, _LISTED = ("wrong_type", "must be a string"), ("unknown_value", "must be {expected}")
+
+VALIDATED: dict[str, tuple[str, str]] = {
+    "missing": ("missing", "is required"),
+    "extra_forbidden": ("unknown_field", "is not a field of this object"),
+    "json_invalid": ("json_invalid", "must be JSON: {error}"),
+    "recursion_loop": ("json_invalid", "must not be nested so deeply"),
+    "model_type": _OBJECT,
+    "dict_type": _OBJECT,
+    "list_type": _ARRAY,
+    "string_type": _TEXT,
+    "string_unicode": ("json_invalid", "must be UTF-8"),
+    "string_too_short": _SHORT,
+    "string_too_long": _LONG,
+    "too_short": _SHORT,
+    "too_long": _LONG,
+    "int_type": _INTEGER,
+    "int_from_float": _INTEGER,
+    "int_parsing": _INTEGER,
+    "int_parsing_size": ("too_large", "has too many digits"),
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "bool_type": ("wrong_type", "must be true or false"),
+    "greater_than": ("too_small", "must be more than {gt}"),
+    "greater_than_equal": ("too_small", "must be at least {ge}"),
+    "less_than": ("too_large", "must be less than {lt}"),
+    "less_than_equal": ("too_large", "must be at most {le}"),
+    "literal_error": _LISTED,
+    "enum": _LISTED,
+}
+"""The rule and the message for each kind of error of the library that validates bodies, pydantic."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One broken rule: `field` is a dotted path (`body` for the whole), `rule` a stable name, `message` for people."""
+    """One broken rule, without the value that broke it."""
 
-    field: str
-    rule: str
-    message: str
+    field: Annotated[str, Field(description="Dotted path; `body` for the whole body.", examples=["amount"])]
+    rule: Annotated[
+        str,
+        Field(
+            description=" ".join(("A name that keeps its meaning:", "; ".join(f"`{n}`: {m}" for n, m in RULES.items())))
+            + ".",
+            json_schema_extra={"enum": list(RULES)},
+        ),
+    ]
+    message: Annotated[str, Field(description="For developers; its words may change.", examples=["must be at least 1"])]
+
+    @classmethod
+    def validated(cls, field: str, kind: str, context: Mapping[str, Any]) -> "Fault":
+        """Return the fault of an error of pydantic. A kind that VALIDATED does not have breaks the rule `invalid`.
+
+        context  the values that fill in the message: bounds and allowed values, never the value itself
+
+        >>> Fault.validated("amount", "greater_than_equal", {"ge": 1})
+        Fault(field='amount', rule='too_small', message='must be at least 1')
+        >>> Fault.validated("amount", "decimal_max_digits", {})
+        Fault(field='amount', rule='invalid', message='is not valid')
+        """
+        rule, message = VALIDATED.get(kind, ("invalid", "is not valid"))
+        return cls(field, rule, message.format_map(context))
 
 
 class Fallback(BaseModel):
@@ -25,18 +118,27 @@ class Fallback(BaseModel):
     The decision may be stored all the same. Then the same request, sent again, is answered with the stored decision.
     """
 
-    outcome: str
+    outcome: Annotated[str, Field(json_schema_extra={"enum": ["approve", "challenge", "review", "decline"]})]
     policy_version: str
+
+
+def _unsaid(value: object) -> bool:
+    return value is None
 
 
 class Problem(BaseModel):
     """The response to a request that failed (RFC 9457): every faulty field and rule at once, never a value."""
 
     type: str = "about:blank"
-    title: str
-    status: int
-    errors: list[Fault] = []
-    fallback: Fallback | None = None
+    title: str = Field(description="For people; its words may change.")
+    status: int = Field(description="The HTTP status.")
+    errors: list[Fault] = Field([], description="One for each rule that a field breaks.")
+    request_id: str | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="The request's id: the same as in the header Apigw-Requestid."
+    )
+    fallback: Fallback | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="Only in a 503 of POST /decisions."
+    )
 
 
 class FraudError(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Outcome(StrEnum):
@@ -70,18 +70,19 @@ class Hit(NamedTuple):
 
 
 class Reason(BaseModel):
-    """A reason of an outcome, for analysts.
-
-    source        `model`, the id and version of a rule (`<id>@<version>`), or the outage policy (`outage:<policy>`)
-    contribution  the feature's contribution to the score, in log odds; None unless the source is the model
-    """
+    """A reason of an outcome, for analysts."""
 
     model_config = ConfigDict(frozen=True)
 
-    code: str
-    text: str
-    source: str
-    contribution: float | None = None
+    code: str = Field(description="A code of the policy.", examples=["VELOCITY"])
+    text: str = Field(description="The policy's words for the code; they may change.")
+    source: str = Field(
+        description="`model`, the id and version of a rule (`<id>@<version>`), or `outage:<policy>`.",
+        examples=["velocity@2"],
+    )
+    contribution: float | None = Field(
+        None, description="The feature's contribution to the score, in log odds; null unless the source is the model."
+    )
 
 
 def by_score(score: float, thresholds: Thresholds) -> Outcome:

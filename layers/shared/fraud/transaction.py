@@ -136,8 +136,16 @@ def _unwrapped(parsed: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddre
 
 M = TypeVar("M", bound=BaseModel)
 
-ID_PATTERN = r"^(?!\.\.?$)[A-Za-z0-9._:@+=~!$-]{1,64}$"
-_ID = re.compile(ID_PATTERN, re.ASCII)
+ID_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9._:@+=~!$-]{1,64}$",
+    "not": {"enum": [".", ".."]},
+    "description": "Upper and lower case differ.",
+    "examples": ["payer-1"],
+}
+"""JSON Schema of an identifier. Its pattern has no lookahead, because readers of schemas in Go and Rust know none."""
+
+_ID = re.compile(r"(?!\.\.?$)[A-Za-z0-9._:@+=~!$-]{1,64}", re.ASCII)
 
 
 def identifier(value: str) -> str:
@@ -154,16 +162,19 @@ def identifier(value: str) -> str:
     return value
 
 
-Id = Annotated[str, AfterValidator(identifier), WithJsonSchema({"type": "string", "pattern": ID_PATTERN})]
+Id = Annotated[str, AfterValidator(identifier), WithJsonSchema(ID_SCHEMA)]
 Currency = Annotated[
-    str, AfterValidator(iso.currency), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$", "example": "JPY"})
+    str, AfterValidator(iso.currency), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$", "examples": ["JPY"]})
 ]
 Country = Annotated[
-    str, AfterValidator(iso.country), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{2}$", "example": "JP"})
+    str, AfterValidator(iso.country), WithJsonSchema({"type": "string", "pattern": "^[A-Z]{2}$", "examples": ["JP"]})
 ]
 Instant = Annotated[
     datetime, BeforeValidator(instant), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
 ]
+Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+"""A time of ours in a response or event: text that `utc` wrote."""
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 TransactionType = Literal["p2p", "merchant", "cash_out", "top_up"]
 
@@ -204,6 +215,14 @@ NEEDS_PAYEE: frozenset[str] = frozenset({"p2p", "merchant"})
 MAX_AMOUNT = 10**15
 """The largest amount, in minor units. JSON's readers keep it exact, and it is a billion dollars in IRR and IDR."""
 
+_OPEN = {"additionalProperties": True}  # JSON Schema's default, but some linters' default is False
+_COUNTERPARTY: dict[str, Any] = {
+    "if": {"properties": {"type": {"enum": sorted(NEEDS_PAYEE)}}, "required": ["type"], **_OPEN},
+    "then": {"properties": {"payee_id": {"type": "string"}}, "required": ["payee_id"], **_OPEN},
+    "else": {"properties": {"instrument_id": {"type": "string"}}, "required": ["instrument_id"], **_OPEN},
+}
+"""The rule of `Transaction.counterparty` in JSON Schema."""
+
 V = TypeVar("V")
 OrNone = Annotated[V | None, BeforeValidator(absent)]
 """A field that may be absent: empty text and placeholders of the policy count as absent, too."""
@@ -212,17 +231,30 @@ OrNone = Annotated[V | None, BeforeValidator(absent)]
 class Transaction(BaseModel):
     """One attempt to pay. `amount` is in integer minor units of `currency`; `occurred_at` is the payment's own time."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, json_schema_extra=_COUNTERPARTY
+    )
 
-    transaction_id: Id = Field(description="The idempotency key.")
-    type: TransactionType
+    transaction_id: Id = Field(description="The idempotency key. Upper and lower case differ.")
+    type: TransactionType = Field(description="p2p and merchant pay a payee; cash_out and top_up use an instrument.")
     payer_id: Id
     instrument_id: OrNone[Id] = Field(None, validate_default=True, description="Required for cash_out and top_up.")
-    payee_id: OrNone[Id] = Field(None, validate_default=True, description="Required for p2p and merchant.")
-    amount: int = Field(ge=1, le=MAX_AMOUNT, description="Minor units of the currency.")
+    payee_id: OrNone[Id] = Field(
+        None, validate_default=True, description="Required for p2p and merchant, and then not the payer_id."
+    )
+    amount: int = Field(
+        ge=1,
+        le=MAX_AMOUNT,
+        description="Minor units of the currency, as ISO 4217 has them: 100 is 1.00 USD or 100 JPY. Written without a"
+        " point or an exponent: 1200.0 is refused, because it may mean major units.",
+    )
     currency: Currency = Field(description="ISO 4217; must be the stack's.")
-    occurred_at: Instant = Field(description="At most 5 minutes ahead and 12 hours back.")
-    device_id: OrNone[Id] = Field(None, description="Placeholders that mean no device count as absent.")
+    occurred_at: Instant = Field(
+        description="RFC 3339 with an offset; at most 5 minutes ahead, and for a new payment at most 12 hours back."
+    )
+    device_id: OrNone[Id] = Field(
+        None, description="Empty text, and placeholders that mean no device, count as absent."
+    )
     ip: OrNone[Annotated[str, AfterValidator(address)]] = Field(
         None, description="One address; spaces, quotes, brackets, a port and a zone around it are cut off."
     )
@@ -231,7 +263,9 @@ class Transaction(BaseModel):
     payer_name: OrNone[Name] = None
     payee_name: OrNone[Name] = None
     country: OrNone[Country] = Field(None, description="ISO 3166-1 alpha-2, in upper case; XK for Kosovo.")
-    attempt_of: OrNone[Id] = Field(None, description="The transaction_id of the first try of the same intent.")
+    attempt_of: OrNone[Id] = Field(
+        None, description="The transaction_id of the first try of the same intent; not this payment's own."
+    )
     metadata: (
         Annotated[
             dict[
@@ -250,7 +284,7 @@ class Transaction(BaseModel):
         >>> body = {"transaction_id": "t-1", "type": "p2p", "payer_id": "a", "payee_id": "b", "amount": 0}
         >>> Transaction.parse(json.dumps(body), TransactionContext("JPY", datetime(2026, 3, 4, tzinfo=UTC)))
         Traceback (most recent call last):
-        fraud.errors.InvalidRequestError: amount: greater_than_equal, currency: missing, occurred_at: missing
+        fraud.errors.InvalidRequestError: amount: too_small, currency: missing, occurred_at: missing
         """
         return parse_body(cls, body, context)
 
@@ -356,7 +390,7 @@ def parse_body(model: type[M], body: str | bytes, context: object) -> M:
 
     >>> parse_body(Transaction, "[]", None)
     Traceback (most recent call last):
-    fraud.errors.InvalidRequestError: body: model_type
+    fraud.errors.InvalidRequestError: body: wrong_type
     """
     size = len(body.encode(errors="surrogatepass")) if isinstance(body, str) else len(body)
     if size > MAX_BODY_BYTES:
@@ -401,7 +435,8 @@ def faults_of(error: ValidationError) -> tuple[Fault, ...]:
 
     def fault(detail: Any) -> Fault:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict
         field = ".".join(str(part)[:64] for part in detail["loc"]) or "body"
-        rule = "unknown_field" if detail["type"] == "extra_forbidden" else detail["type"]
-        return Fault(field, rule, detail["msg"])
+        if "url" not in detail:  # an error that a validator of ours raised: only pydantic's own have an address
+            return Fault(field, detail["type"], detail["msg"])
+        return Fault.validated(field, detail["type"], detail.get("ctx", {}))
 
-    return tuple(map(fault, error.errors(include_url=False, include_context=False, include_input=False)))
+    return tuple(map(fault, error.errors(include_input=False)))

@@ -363,14 +363,14 @@ def test_a_faulty_label_is_rejected_on_its_own():
     assert all(isinstance(other, LabelResult) and other.status == "rejected" for other in others)
     assert [other.transaction_id for other in others] == ["t-2", None, "t-3", None]
     assert [[(fault.field, fault.rule) for fault in other.errors] for other in others] == [
-        [("label", "literal_error"), ("reported_at", "reported_at_ahead"), ("source", "unknown_field")],
+        [("label", "unknown_value"), ("reported_at", "reported_at_ahead"), ("source", "unknown_field")],
         [
             ("transaction_id", "identifier"),
             ("reported_at", "rfc3339"),
             ("occurred_at", "occurred_at_ahead"),
         ],
         [("label", "missing"), ("reported_at", "missing"), ("status", "unknown_field")],
-        [("body", "model_type")],
+        [("body", "wrong_type")],
     ]
 
 
@@ -379,9 +379,9 @@ def test_a_faulty_label_is_rejected_on_its_own():
     [
         ("", "body", "json_invalid"),
         (b"\xff", "body", "json_invalid"),
-        ("[]", "body", "model_type"),
+        ("[]", "body", "wrong_type"),
         ("{}", "labels", "missing"),
-        ('{"labels": {}}', "labels", "list_type"),
+        ('{"labels": {}}', "labels", "wrong_type"),
         ('{"labels": []}', "labels", "too_short"),
         (json.dumps({"labels": [{}] * 101}), "labels", "too_long"),
         ('{"labels": [{}], "source": "analyst"}', "source", "unknown_field"),

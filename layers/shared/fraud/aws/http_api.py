@@ -31,29 +31,42 @@ def caller_arn(event: Event) -> str:
     return arn
 
 
-def respond(door: str, ask: Callable[[], str | None]) -> Response:
+def request_id(event: Event) -> str | None:
+    """Return the id of the request: API Gateway sends it with each response, as the header Apigw-Requestid.
+
+    >>> request_id({"requestContext": {"requestId": "JKJaXmPLvHcESHA="}})
+    'JKJaXmPLvHcESHA='
+    """
+    id_: str | None = event.get("requestContext", {}).get("requestId")
+    return id_
+
+
+def respond(door: str, ask: Callable[[], str | None], id_: str | None = None) -> Response:
     """Respond with the JSON that `ask` returns, or 204 for None. A FraudError is logged and responded to as a problem.
 
     door  name of the door in the log
+    id_   of the request; log line and problem name it
     """
     try:
         body = ask()
     except FraudError as error:
-        log_refusal(error, door)
-        return problem(error)
+        log_refusal(error, door, id_)
+        return problem(error, id_)
     if body is None:
         return {"statusCode": 204}
     return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": body}
 
 
-def problem(error: FraudError) -> Response:
-    """Return the response to an error (RFC 9457, application/problem+json).
+def problem(error: FraudError, id_: str | None = None) -> Response:
+    """Return the response to an error (RFC 9457, application/problem+json). `id_` is the request's.
 
     >>> problem(FraudError())["statusCode"]
     500
     """
-    body = Problem(title=error.title, status=error.status, errors=list(error.faults), fallback=error.fallback)
+    body = Problem(
+        title=error.title, status=error.status, errors=list(error.faults), request_id=id_, fallback=error.fallback
+    )
     headers = {"content-type": "application/problem+json"}
     if isinstance(error, UnavailableError):
         headers["retry-after"] = "1"
-    return {"statusCode": error.status, "headers": headers, "body": body.model_dump_json(exclude_none=True)}
+    return {"statusCode": error.status, "headers": headers, "body": body.model_dump_json()}

@@ -40,17 +40,21 @@ def log_line(
     print(json.dumps({**stamp, **dimensions, **metrics, **fields}, separators=(",", ":")), flush=True)  # noqa: T201 - stdout is the log
 
 
-def log_refusal(error: Exception, door: str) -> None:
+def log_refusal(error: Exception, door: str, request_id: str | None = None) -> None:
     """Log a request that was answered with an error: its class, its code, and the rules that the request broke.
 
     The error's text could quote the request, so it is left out. An error that is not the library's counts as an
     internal one.
+
+    request_id  API Gateway's, by which the caller can name the request; None for a door without one
     """
     status = error.status if isinstance(error, FraudError) else FraudError.status
     cause = {"code": error.code} if isinstance(error, ServiceError) else {}
     faults = error.faults if isinstance(error, FraudError) else ()
     broken = {"rules": sorted({fault.rule for fault in faults})} if faults else {}
-    log_line({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, {"status": status} | cause | broken)
+    named = {"request_id": request_id} if request_id else {}
+    fields = {"status": status} | cause | broken | named
+    log_line({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, fields)
 
 
 def log_degraded(part: str, cause: str) -> None:

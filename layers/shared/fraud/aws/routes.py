@@ -8,21 +8,26 @@ from http import HTTPStatus
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response, content_types
 
-from fraud.aws.http_api import problem
+from fraud.aws.http_api import problem, request_id
 from fraud.aws.metrics import log_refusal
-from fraud.errors import FraudError
+from fraud.errors import FraudError, NotFoundError
 
 
 def resolver(door: str) -> APIGatewayHttpResolver:
-    """Make a door's resolver. A FraudError of a route is logged under the door's name and answered as RFC 9457 says."""
+    """Make a door's resolver. A FraudError of a route is logged under the door's name and answered as RFC 9457 says.
+
+    So is a path that API Gateway sends to the door and no route of the door takes.
+    """
     app = APIGatewayHttpResolver()
 
-    @app.exception_handler(FraudError)
     def refuse(error: FraudError) -> Response[str]:
-        log_refusal(error, door)
-        refused = problem(error)
+        id_ = request_id(app.current_event.raw_event)
+        log_refusal(error, door, id_)
+        refused = problem(error, id_)
         return Response(refused["statusCode"], body=refused["body"], headers=refused["headers"])
 
+    app.exception_handler(FraudError)(refuse)
+    app.not_found(lambda _: refuse(NotFoundError()))
     return app
 
 

@@ -6,19 +6,19 @@ fraudster.
 """
 
 import json
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from fraud.decisions.record import StoredDecision
 from fraud.outcome import PENDING, Advice, Outcome, Reason
-from fraud.transaction import Id, Instant
+from fraud.transaction import Id, Instant, Timestamp
 
 
 class ModelUsed(BaseModel):
     """The model whose score and thresholds decided. Null: the segment asks no model, or the counters failed."""
 
-    version: str | None
+    version: str | None = Field(examples=["embedded-3f2a9c01"])
 
 
 class StepTimes(BaseModel):
@@ -38,7 +38,7 @@ class Decision(BaseModel):
     reasons: list[Reason] = Field(description="Internal: never shown to the payer.")
     suppressed: list[Reason] = Field(description="Reasons that an allow entry silenced: they did not decide.")
     advice: Advice = Field(description="The only field meant for the payer.")
-    segment: str
+    segment: str = Field(description="The policy's name for payments of this kind.", examples=["standard"])
     model: ModelUsed
     degraded: list[str] = Field(
         description="The parts that were missing: `state` when counters could not be had in time and the outage policy"
@@ -53,7 +53,7 @@ class Decision(BaseModel):
     recounted: bool = Field(
         description="An earlier or concurrent try had counted the attempt before this decision was made."
     )
-    policy_version: str
+    policy_version: str = Field(description="Name and hash of the policy.", examples=["packaged-1-5d41402a"])
     retryable: bool = Field(description="False: another attempt under a new id will not help.")
     decided_at: Instant
     steps_ms: StepTimes
@@ -62,9 +62,9 @@ class Decision(BaseModel):
 class StatusChange(BaseModel):
     """One change of a decision's status."""
 
-    at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    at: Timestamp
     outcome: Outcome
-    by: str
+    by: str = Field(description="`decision` for the first.", examples=["decision"])
 
 
 class DecisionView(BaseModel):

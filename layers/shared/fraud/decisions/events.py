@@ -10,16 +10,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from fraud.aws.boto import client, translate_errors
 from fraud.decisions.record import Contents
 from fraud.errors import Fault
 from fraud.outcome import Outcome
 from fraud.settings import Settings
-from fraud.transaction import Id, Transaction
+from fraud.transaction import Id, Timestamp, Transaction, TransactionType
 
 SOURCE = "fraud"
 EVENTS_PER_CALL = 10
@@ -34,18 +34,18 @@ class DecisionMade(BaseModel):
     """The event of a decision on the bus. `event_id` stays the same however often the event is published."""
 
     version: Literal["1"] = "1"
-    event_id: str
+    event_id: str = Field(examples=["0f343b0931126a20f133d67c2b018a3b"])
     transaction_id: Id
-    type: str
+    type: TransactionType
     payer_id: Id
     payee_id: Id | None
-    amount: int
-    currency: str
-    occurred_at: str
-    decided_at: str
+    amount: int = Field(description="Minor units of the currency.")
+    currency: Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$", "examples": ["JPY"]})]
+    occurred_at: Timestamp
+    decided_at: Timestamp
     outcome: Outcome
-    score: float | None
-    codes: list[str]
+    score: float | None = Field(description="Probability of fraud; null where no model was asked.")
+    codes: list[str] = Field(description="Codes of the reasons.")
     segment: str
     degraded: list[str]
     estimated: list[str]

@@ -1,24 +1,23 @@
 """Entries of the deny and allow lists: the requests that write them, their keys, and the views that show them. Pure."""
 
 from datetime import datetime
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from fraud.errors import Fault, InvalidRequestError
-from fraud.transaction import Id, Instant, address, parse_body
+from fraud.transaction import Instant, Timestamp, address, identifier, parse_body
 
-LISTED = ("account", "device", "instrument", "ip")
+ListKind = Literal["account", "device", "instrument", "ip"]
+LISTED: tuple[ListKind, ...] = get_args(ListKind)
 """The kinds of value that a list can hold. They are the kinds of profile."""
 
 
@@ -80,10 +79,10 @@ class ListEntry(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     reason: str
-    expires_at: str | None
+    expires_at: Timestamp | None
     silences: list[str] | None = Field(None, description="Allow list only.")
     set_by: str
-    set_at: str
+    set_at: Timestamp
 
 
 class ListChange(BaseModel):
@@ -94,7 +93,7 @@ class ListChange(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    at: str
+    at: Timestamp
     by: str
     before: ListEntry | None
     after: ListEntry | None
@@ -106,7 +105,7 @@ class ListView(BaseModel):
     `active` is false once the entry has expired or has been taken off.
     """
 
-    kind: str
+    kind: ListKind
     value: str
     active: bool
     entry: ListEntry | None
@@ -123,13 +122,11 @@ class ListKey:
 
     def __init__(self, name: str, kind: str, value: str) -> None:
         if kind not in LISTED:
-            raise InvalidRequestError((Fault("kind", "enum", f"must be one of {', '.join(LISTED)}"),))
+            raise InvalidRequestError((Fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}"),))
         try:
-            self.value = address(value) if kind == "ip" else TypeAdapter(Id).validate_python(value)
-        except (ValidationError, PydanticCustomError):
-            raise InvalidRequestError(
-                (Fault("value", "format", f"must be an identifier of this kind: {kind}"),)
-            ) from None
+            self.value = address(value) if kind == "ip" else identifier(value)
+        except PydanticCustomError as error:
+            raise InvalidRequestError((Fault("value", error.type, error.message()),)) from None
         self.list_name = name
         self.kind = kind
         self.profile = f"{kind}#{self.value}"

@@ -1,0 +1,128 @@
+"""Examples of bodies in the documents. tests/field/test_contract.py holds each to its schema."""
+
+from typing import Any
+
+Example = dict[str, Any]
+
+REQUEST_ID = "JKJaXmPLvHcESHA="
+P2P: Example = {
+    "transaction_id": "t-20260304-1",
+    "type": "p2p",
+    "payer_id": "payer-1",
+    "payee_id": "payee-1",
+    "amount": 4200,
+    "currency": "JPY",
+    "occurred_at": "2026-03-04T12:00:00Z",
+}
+"""The least that a payment between two people needs."""
+
+CASH_OUT: Example = {
+    "transaction_id": "t-20260304-2",
+    "type": "cash_out",
+    "payer_id": "payer-1",
+    "instrument_id": "card-1",
+    "amount": 20000,
+    "currency": "JPY",
+    "occurred_at": "2026-03-04T21:00:00+09:00",
+    "device_id": "device-1",
+    "ip": "203.0.113.7",
+    "channel": "app",
+    "country": "JP",
+    "metadata": {"terminal": "17"},
+}
+REASON: Example = {
+    "code": "VELOCITY",
+    "text": "Many payments in a short time",
+    "source": "velocity@2",
+    "contribution": None,
+}
+DECISION: Example = {
+    "transaction_id": "t-20260304-1",
+    "outcome": "challenge",
+    "score": 0.0421,
+    "reasons": [REASON],
+    "suppressed": [],
+    "advice": "verify_identity",
+    "segment": "standard",
+    "model": {"version": "embedded-3f2a9c01"},
+    "degraded": [],
+    "estimated": [],
+    "recounted": False,
+    "policy_version": "packaged-1-5d41402a",
+    "retryable": True,
+    "decided_at": "2026-03-04T12:00:00.120000Z",
+    "steps_ms": {"state": 4.1, "model": 0.1, "rules": 0.5},
+}
+VIEW: Example = {
+    "decision": DECISION,
+    "status": "pending",
+    "outcome_now": "challenge",
+    "history": [{"at": "2026-03-04T12:00:00.120000Z", "outcome": "challenge", "by": "decision"}],
+}
+LABELS: Example = {
+    "labels": [
+        {"transaction_id": "t-20260304-1", "label": "fraud", "reported_at": "2026-03-09T08:30:00Z"},
+        {
+            "transaction_id": "elsewhere-1",
+            "label": "legitimate",
+            "reported_at": "2026-03-09T08:30:00Z",
+            "payer_id": "payer-1",
+            "payee_id": None,
+            "occurred_at": "2026-03-01T10:00:00Z",
+        },
+    ]
+}
+LABEL_RESULTS: Example = {
+    "results": [
+        {"transaction_id": "t-20260304-1", "status": "accepted", "errors": []},
+        {
+            "transaction_id": "elsewhere-1",
+            "status": "rejected",
+            "errors": [
+                {
+                    "field": "payer_id",
+                    "rule": "contradiction",
+                    "message": "must be what is stored under this transaction_id, or left out",
+                }
+            ],
+        },
+    ]
+}
+DENY: Example = {"reason": "card testing, case 17", "expires_at": "2026-12-31T00:00:00Z"}
+ALLOW: Example = {"reason": "verified by phone", "expires_at": "2026-03-11T00:00:00Z", "silences": ["VELOCITY"]}
+_BY = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/ann"
+
+
+def list_view(entry: Example) -> Example:
+    """Return the view of one device after one change."""
+    shown = {"silences": None} | entry | {"set_by": _BY, "set_at": "2026-03-04T12:00:00.000000Z"}
+    change = {"at": "2026-03-04T12:00:00.000000Z", "by": _BY, "before": None, "after": shown}
+    return {"kind": "device", "value": "device-1", "active": True, "entry": shown, "history": [change]}
+
+
+def problem(status: int, title: str, **more: Any) -> Example:  # noqa: ANN401 - JSON
+    """Return a problem of this system."""
+    return {"type": "about:blank", "title": title, "status": status, "errors": [], "request_id": REQUEST_ID} | more
+
+
+EVENT: Example = {
+    "version": "1",
+    "event_id": "0f343b0931126a20f133d67c2b018a3b",
+    "transaction_id": "t-20260304-1",
+    "type": "p2p",
+    "payer_id": "payer-1",
+    "payee_id": "payee-1",
+    "amount": 4200,
+    "currency": "JPY",
+    "occurred_at": "2026-03-04T12:00:00.000000Z",
+    "decided_at": "2026-03-04T12:00:00.120000Z",
+    "outcome": "challenge",
+    "score": 0.0421,
+    "codes": ["VELOCITY"],
+    "segment": "standard",
+    "degraded": [],
+    "estimated": [],
+    "recounted": False,
+    "model_version": "embedded-3f2a9c01",
+    "policy_version": "packaged-1-5d41402a",
+}

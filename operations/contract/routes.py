@@ -1,0 +1,184 @@
+"""The routes of the API, one row each: what a route is for, what it takes, and what it can answer.
+
+A new route is a new row, and an example of each body that is new. Which statuses API Gateway itself can answer follows
+from the row: `openapi` adds them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter
+
+from fraud.decisions.decision import Decision, DecisionView
+from fraud.errors import (
+    ConflictingBodyError,
+    ForbiddenError,
+    FraudError,
+    InvalidRequestError,
+    NotFoundError,
+    ServiceError,
+    UnavailableError,
+    UndecidedError,
+)
+from fraud.labels.label import LabelBatch, LabelResults
+from fraud.lists.entry import LISTED, AllowRequest, DenyRequest, ListView
+from fraud.transaction import Id, Transaction
+from operations.contract import examples
+from operations.contract.examples import Example
+
+Refusals = Mapping[type[FraudError], Example]
+_ID = TypeAdapter(Id).json_schema()
+
+
+class Body(NamedTuple):
+    """A body: its model, and examples by name. Without a model there is none."""
+
+    model: type[BaseModel] | None
+    examples: Mapping[str, Example] = {}
+
+
+class Operation(NamedTuple):
+    """A route.
+
+    id       operationId: the name of the function that generators of clients make
+    tag      a key of TAGS
+    answer   the body of success
+    refused  the errors of this system that the route can answer, each with an example's further fields
+    """
+
+    id: str
+    tag: str
+    summary: str
+    answer: Body
+    refused: Refusals
+    description: str = ""
+    parameters: Sequence[Mapping[str, Any]] = ()
+    request: Body | None = None
+
+
+TAGS = {
+    "Decisions": "Decide payments, and look decisions up.",
+    "Labels": "Say which payments were fraud.",
+    "Lists": "Deny values, or let them pass rules for a time.",
+}
+
+
+def _fault(field: str, rule: str, message: str) -> Example:
+    return {"errors": [{"field": field, "rule": rule, "message": message}]}
+
+
+def _parameter(place: str, name: str, schema: Mapping[str, Any], description: str, example: str) -> Mapping[str, Any]:
+    return {
+        "name": name,
+        "in": place,
+        "required": True,
+        "description": description,
+        "schema": {key: value for key, value in schema.items() if key not in {"description", "examples"}},
+        "example": example,
+    }
+
+
+def _refuses(own: Refusals) -> Refusals:
+    """Return a route's own errors, and those that every route can answer."""
+    return {**own, ServiceError: {}, UnavailableError: {}}
+
+
+_IN_PATH = [
+    _parameter("path", "kind", {"type": "string", "enum": list(LISTED)}, "What the value is.", "device"),
+    _parameter(
+        "path",
+        "value",
+        {"type": "string", "minLength": 1},
+        "For the kind `ip` one address, else an identifier as in a payment; percent-encoded.",
+        "device-1",
+    ),
+]
+
+ROUTES: dict[str, Operation] = {
+    "POST /decisions": Operation(
+        "decide",
+        "Decisions",
+        "Decide a payment, or repeat its decision",
+        Body(Decision, {"challenge": examples.DECISION}),
+        _refuses(
+            {
+                InvalidRequestError: _fault("amount", "too_small", "must be at least 1"),
+                ConflictingBodyError: _fault("amount", "differs", "differs from the decided body"),
+                UndecidedError: {"fallback": {"outcome": "challenge", "policy_version": "packaged-1-5d41402a"}},
+            }
+        ),
+        "The same body under the same id gets the stored bytes again, and nothing is counted twice;"
+        " `metadata` may differ. Another body under a decided id gets a 409 that names the fields that differ, and is"
+        " not counted. A payer or an instrument with more than 3,000 attempts in a day (UTC) is counted no more: its"
+        " payments are declined with LIMIT_ATTEMPTS until the day ends. The"
+        " response comes within the stack's deadline; its `degraded` names the parts that were missing. If no decision"
+        " could be stored, the response is a 503 with a `fallback` that may be followed; the same request may be sent"
+        " again.",
+        request=Body(Transaction, {"p2p": examples.P2P, "cash_out": examples.CASH_OUT}),
+    ),
+    "GET /decisions/{transaction_id}": Operation(
+        "getDecision",
+        "Decisions",
+        "Get a decision as it was given, and its status now",
+        Body(DecisionView, {"pending": examples.VIEW}),
+        _refuses({NotFoundError: {}}),
+        "Text that is no identifier names no decision: the response is a 404.",
+        [_parameter("path", "transaction_id", _ID, "Upper and lower case differ.", "t-20260304-1")],
+    ),
+    "GET /decisions": Operation(
+        "findDecision",
+        "Decisions",
+        "Get the same by query, for ids that are awkward in a path",
+        Body(DecisionView, {"pending": examples.VIEW}),
+        _refuses({InvalidRequestError: _fault("id", "missing", "is required"), NotFoundError: {}}),
+        "Text that is no identifier names no decision: the response is a 404.",
+        [_parameter("query", "id", _ID, "The transaction_id; upper and lower case differ.", "t-20260304-1")],
+    ),
+    "POST /labels": Operation(
+        "label",
+        "Labels",
+        "Say which payments were fraud and which were not",
+        Body(LabelResults, {"one of two": examples.LABEL_RESULTS}),
+        _refuses(
+            {
+                InvalidRequestError: _fault("labels", "too_long", "must have a length of at most 100"),
+                ForbiddenError: {},
+            }
+        ),
+        "The caller's role determines the source of the labels. Each label is accepted or refused on its"
+        " own, in the order given. After a 503 send the same request again: labels that were accepted stay unchanged.",
+        request=Body(LabelBatch, {"two": examples.LABELS}),
+    ),
+}
+for _list, _request, _example in (("deny", DenyRequest, examples.DENY), ("allow", AllowRequest, examples.ALLOW)):
+    _path, _view = f"/lists/{_list}/{{kind}}/{{value}}", Body(ListView, {"device": examples.list_view(_example)})
+    _name, _past = _list.capitalize(), _fault("expires_at", "expires_at_past", "must lie ahead")
+    _kind = _fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}")
+    ROUTES[f"PUT {_path}"] = Operation(
+        f"put{_name}Entry",
+        "Lists",
+        f"Put a value on the {_list} list, or change its entry",
+        _view,
+        _refuses({InvalidRequestError: _past}),
+        "A repeated request changes nothing.",
+        _IN_PATH,
+        Body(_request, {"device": _example}),
+    )
+    ROUTES[f"DELETE {_path}"] = Operation(
+        f"delete{_name}Entry",
+        "Lists",
+        f"Take a value off the {_list} list",
+        Body(None),
+        _refuses({InvalidRequestError: _kind}),
+        "A value that is not on the list may be taken off, too.",
+        _IN_PATH,
+    )
+    ROUTES[f"GET {_path}"] = Operation(
+        f"get{_name}Entry",
+        "Lists",
+        f"Get the entry of a value on the {_list} list, and all its changes",
+        _view,
+        _refuses({InvalidRequestError: _kind, NotFoundError: {}}),
+        "",
+        _IN_PATH,
+    )
