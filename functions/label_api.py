@@ -2,7 +2,7 @@
 
 A caller cannot choose the source of a label: the source is bound to the caller's role. Every label has a result of its
 own. When a service fails on the way, the whole request is refused. It may be sent again, because labels that were
-already accepted stay unchanged.
+already accepted stay unchanged. The source `backfill` loads labels of the time before the stack's first decision.
 """
 
 from typing import Any
@@ -36,6 +36,7 @@ def label() -> Response[str]:
     now, event = clock.now(), app.current_event.raw_event
     by = caller_arn(event)
     source = _sources.of(by)
-    answer = _labels.accept(LabelBatch.parse(body_of(event), now), source, by, now)
+    batch = LabelBatch.parse(body_of(event), now)
+    answer = _labels.accept(batch, source, by, now, _sources.dates_back_to(source))
     log_labels(answer.results, source, DOOR)
     return json_response(answer.model_dump_json())

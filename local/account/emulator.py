@@ -27,7 +27,10 @@ from local.account.stack import Stack, Template, created, described, expand
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STACK = "fraud"
 DEFAULTS: Mapping[str, str] = MappingProxyType({})
-ROLES = f"user_report=payment-app,user_report={KEY_ID},analyst=fraud-analyst,chargeback=chargeback-importer"
+ROLES = (
+    f"backfill=label-backfill,user_report=payment-app,user_report={KEY_ID},analyst=fraud-analyst,"
+    "chargeback=chargeback-importer"
+)
 """Label sources of the box and their roles: those of the template's default, and the box's one key for user reports."""
 
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")

@@ -1,8 +1,8 @@
 """Permissions of a function's role on DynamoDB. The emulator refuses other requests, so a too narrow policy shows up.
 
 Pure functions tell why the statements of a role do not cover a request. Of IAM they know what this template uses:
-statements that allow, by action and resource, and the condition on the partition key of an item that is put. A
-statement with any other condition is taken to allow nothing.
+statements that allow, by action and resource, and the conditions on the partition key of an item that is put, and on
+the operation that encloses a write. A statement with any other condition is taken to allow nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,11 @@ def refusal(operation: str, request: Mapping[str, Any], granted: Sequence[Statem
     """
     key = request.get("Item", {}).get("pk", {}).get("S", "")
     for action, table in _needs(operation, request):
-        if not any(_grants(statement, f"dynamodb:{action}", tables + table, key) for statement in granted):
+        met = [
+            {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [key]}},
+            {"ForAnyValue:StringEquals": {"dynamodb:EnclosingOperation": [operation if action != operation else ""]}},
+        ]
+        if not any(_grants(statement, f"dynamodb:{action}", tables + table, met) for statement in granted):
             return f"not authorized to perform: dynamodb:{action} on resource: {tables}{table}"
     return None
 
@@ -47,9 +51,9 @@ def _needs(operation: str, request: Mapping[str, Any]) -> Iterator[tuple[str, st
             yield operation, request.get("TableName", "*") + index
 
 
-def _grants(statement: Statement, action: str, resource: str, key: str) -> bool:
-    keys = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [key]}}
-    allows = statement["Effect"] == "Allow" and statement.get("Condition", keys) == keys
+def _grants(statement: Statement, action: str, resource: str, met: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a statement allows an action on a table. `met`: the conditions that the request meets."""
+    allows = statement["Effect"] == "Allow" and statement.get("Condition", met[0]) in met
     return allows and _names(statement["Action"], action) and _names(statement["Resource"], resource)
 
 

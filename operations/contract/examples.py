@@ -90,14 +90,17 @@ LABEL_RESULTS: Example = {
 }
 DENY: Example = {"reason": "card testing, case 17", "expires_at": "2026-12-31T00:00:00Z"}
 ALLOW: Example = {"reason": "verified by phone", "expires_at": "2026-03-11T00:00:00Z", "silences": ["VELOCITY"]}
+CONFIRM: Example = {"set_at": "2026-03-04T12:00:00.000000Z"}
 _BY = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/ann"
 
 
 def list_view(entry: Example) -> Example:
     """Return the view of one device after one change."""
     shown = {"silences": None} | entry | {"set_by": _BY, "set_at": "2026-03-04T12:00:00.000000Z"}
+    shown |= {"confirmed_by": None, "confirmed_at": None}
     change = {"at": "2026-03-04T12:00:00.000000Z", "by": _BY, "before": None, "after": shown}
-    return {"kind": "device", "value": "device-1", "active": True, "entry": shown, "history": [change]}
+    view = {"kind": "device", "value": "device-1", "active": True, "pending": False, "entry": shown}
+    return view | {"history": [change], "earlier": None}
 
 
 def problem(status: int, title: str, **more: Any) -> Example:  # noqa: ANN401 - JSON

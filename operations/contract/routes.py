@@ -21,7 +21,7 @@ from fraud.errors import (
     UndecidedError,
 )
 from fraud.labels.label import LabelBatch, LabelResults
-from fraud.lists.entry import LISTED, AllowRequest, DenyRequest, ListView
+from fraud.lists.entry import LISTED, AllowRequest, ConfirmRequest, DenyRequest, ListView
 from fraud.transaction import Id, Transaction
 from operations.contract import examples
 from operations.contract.examples import Example
@@ -83,16 +83,30 @@ def _refuses(own: Refusals) -> Refusals:
     return {**own, ServiceError: {}, UnavailableError: {}}
 
 
-_IN_PATH = [
-    _parameter("path", "kind", {"type": "string", "enum": list(LISTED)}, "What the value is.", "device"),
-    _parameter(
-        "path",
-        "value",
-        {"type": "string", "minLength": 1},
-        "For the kind `ip` one address, else an identifier as in a payment; percent-encoded.",
-        "device-1",
+_VALUE = (
+    "An identifier as in a payment, or for the kind `ip` one address in any spelling; percent-encoded. On the deny list"
+    " also a network, such as 203.0.113.0/24 or 2001:db8:1:2::/64: all its addresses are denied within a minute."
+)
+
+
+def _listed(place: str) -> list[Mapping[str, Any]]:
+    """Return the parameters that name a value on a list, in the path or in the query."""
+    return [
+        _parameter(place, "kind", {"type": "string", "enum": list(LISTED)}, "What the value is.", "device"),
+        _parameter(place, "value", {"type": "string", "minLength": 1}, _VALUE, "device-1"),
+    ]
+
+
+_BEFORE: Mapping[str, Any] = {
+    **_parameter(
+        "query",
+        "before",
+        {"type": "string", "format": "date-time"},
+        "The `earlier` of the last response, to get the changes before those.",
+        "2026-03-04T12:00:00.000000Z",
     ),
-]
+    "required": False,
+}
 
 ROUTES: dict[str, Operation] = {
     "POST /decisions": Operation(
@@ -146,39 +160,55 @@ ROUTES: dict[str, Operation] = {
             }
         ),
         "The caller's role determines the source of the labels. Each label is accepted or refused on its"
-        " own, in the order given. After a 503 send the same request again: labels that were accepted stay unchanged.",
+        " own, in the order given. The source `backfill` is for labels of the time before the stack's first decision:"
+        " they count from when they were reported; outside of such a load it gets a 403. After a 503 send the same"
+        " request again: labels that were accepted stay unchanged.",
         request=Body(LabelBatch, {"two": examples.LABELS}),
     ),
 }
+_kind = _fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}")
+_past = _fault("expires_at", "expires_at_past", "must lie ahead")
 for _list, _request, _example in (("deny", DenyRequest, examples.DENY), ("allow", AllowRequest, examples.ALLOW)):
-    _path, _view = f"/lists/{_list}/{{kind}}/{{value}}", Body(ListView, {"device": examples.list_view(_example)})
-    _name, _past = _list.capitalize(), _fault("expires_at", "expires_at_past", "must lie ahead")
-    _kind = _fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}")
-    ROUTES[f"PUT {_path}"] = Operation(
-        f"put{_name}Entry",
+    _name, _view = _list.capitalize(), Body(ListView, {"device": examples.list_view(_example)})
+    for _place, _path in (("path", f"/lists/{_list}/{{kind}}/{{value}}"), ("query", f"/lists/{_list}")):
+        _id, _how = ("", "") if _place == "path" else ("ByQuery", ", by query")
+        ROUTES[f"PUT {_path}"] = Operation(
+            f"put{_name}Entry{_id}",
+            "Lists",
+            f"Put a value on the {_list} list, or change its entry{_how}",
+            _view,
+            _refuses({InvalidRequestError: _past}),
+            "A repeated request changes nothing.",
+            _listed(_place),
+            Body(_request, {"device": _example}),
+        )
+        ROUTES[f"DELETE {_path}"] = Operation(
+            f"delete{_name}Entry{_id}",
+            "Lists",
+            f"Take a value off the {_list} list{_how}",
+            Body(None),
+            _refuses({InvalidRequestError: _kind}),
+            "A value that is not on the list may be taken off, too.",
+            _listed(_place),
+        )
+        ROUTES[f"GET {_path}"] = Operation(
+            f"get{_name}Entry{_id}",
+            "Lists",
+            f"Get the entry of a value on the {_list} list, and a page of its changes{_how}",
+            _view,
+            _refuses({InvalidRequestError: _kind, NotFoundError: {}}),
+            "",
+            [*_listed(_place), _BEFORE],
+        )
+for _place, _path in (("path", "/lists/allow/{kind}/{value}/confirm"), ("query", "/lists/allow/confirm")):
+    ROUTES[f"POST {_path}"] = Operation(
+        "confirmAllowEntry" if _place == "path" else "confirmAllowEntryByQuery",
         "Lists",
-        f"Put a value on the {_list} list, or change its entry",
-        _view,
-        _refuses({InvalidRequestError: _past}),
-        "A repeated request changes nothing.",
-        _IN_PATH,
-        Body(_request, {"device": _example}),
-    )
-    ROUTES[f"DELETE {_path}"] = Operation(
-        f"delete{_name}Entry",
-        "Lists",
-        f"Take a value off the {_list} list",
-        Body(None),
-        _refuses({InvalidRequestError: _kind}),
-        "A value that is not on the list may be taken off, too.",
-        _IN_PATH,
-    )
-    ROUTES[f"GET {_path}"] = Operation(
-        f"get{_name}Entry",
-        "Lists",
-        f"Get the entry of a value on the {_list} list, and all its changes",
-        _view,
-        _refuses({InvalidRequestError: _kind, NotFoundError: {}}),
-        "",
-        _IN_PATH,
+        "Confirm an allow entry that silences the model" + ("" if _place == "path" else ", by query"),
+        Body(ListView, {"device": examples.list_view(examples.ALLOW)}),
+        _refuses({InvalidRequestError: _kind, ForbiddenError: {}, NotFoundError: {}}),
+        "Only another caller than the one who set the entry may confirm it: until then it is pending and silences"
+        " nothing. Whoever changes a confirmed entry makes it pending again.",
+        _listed(_place),
+        Body(ConfirmRequest, {"as it was shown": examples.CONFIRM}),
     )

@@ -346,10 +346,35 @@ def test_only_functions_that_count_may_put_the_keys_of_the_stack_and_no_other_pr
     for pk in ("account#keys", "fold#d", f"{KEYS}#", ""):
         assert refused(function, [put(pk)]) == denied
     conditions = [
-        one["Condition"] for one in rights(function) if one["Action"] == "dynamodb:PutItem" and "Condition" in one
+        one["Condition"]
+        for one in rights(function)
+        if (one["Action"], one["Resource"]) == ("dynamodb:PutItem", "arn:table/profiles") and "Condition" in one
     ]
     only_keys = {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [KEYS]}}
     assert conditions == [only_keys] * (function in COUNTING)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_audit_rows_are_put_by_one_function_in_transactions_only_and_never_changed_or_deleted(function: str) -> None:
+    on_audit = [one for one in rights(function) if "${AuditTable" in json.dumps(one["Resource"])]
+    assert all(one["Effect"] == "Allow" and isinstance(one["Action"], str) for one in on_audit)
+    together = {"ForAnyValue:StringEquals": {"dynamodb:EnclosingOperation": ["TransactWriteItems"]}}
+    allowed = {one["Action"]: one.get("Condition") for one in on_audit}
+    assert allowed == ({"dynamodb:Query": None, "dynamodb:PutItem": together} if function == "ListApi" else {})
+    granted = [one | {"Resource": "arn:table/audit"} for one in on_audit]
+    row = {"TableName": "audit", "Item": {"pk": {"S": "deny#ip#192.0.2.1"}, "sk": {"S": "2026-03-04T12:00:00Z"}}}
+    key = {"TableName": "audit", "Key": row["Item"]}
+    writes = {
+        "PutItem": row,
+        "UpdateItem": key,
+        "DeleteItem": key,
+        "BatchWriteItem": {"RequestItems": {"audit": [{"DeleteRequest": {"Key": row["Item"]}}]}},
+        "TransactWriteItems": {"TransactItems": [{"Delete": key}]},
+        "ExecuteStatement": {"Statement": 'DELETE FROM "audit"'},
+    }
+    assert all(refusal(operation, request, granted, "arn:table/") for operation, request in writes.items())
+    put = refusal("TransactWriteItems", {"TransactItems": [{"Put": row}]}, granted, "arn:table/")
+    assert (put is None) == (function == "ListApi")
 
 
 def test_only_new_decisions_become_events() -> None:
@@ -463,7 +488,7 @@ def operations() -> dict[str, dict[str, Any]]:
 
 
 def test_every_route_has_an_authoriser() -> None:
-    assert len(operations()) == 10
+    assert len(operations()) == 18
     assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations().values())
 
 

@@ -27,11 +27,11 @@ from fraud.decisions.record import PACKED, Contents
 from fraud.labels.label import MAX_LABELS_OF_SOURCE
 from fraud.labels.sources import MAX_SOURCES
 from fraud.labels.store import AccountProfile, DecidedRow, LabelAttribute, LabelRow
-from fraud.transaction import Transaction, utc
+from fraud.transaction import MAX_AMOUNT, Transaction, utc
 from local.account.moto_server import TakingTurns
 from local.sam import sample_events
-from tests.support import label_log
-from tests.support.payments import NOON, payment
+from tests.support import label_log, payments
+from tests.support.payments import NOON
 
 LABELS = bound(LabelRow, "labels")
 ROLES = {"user_report": "payment-app", "analyst": "fraud-analyst", "chargeback": "chargeback-importer"}
@@ -43,12 +43,14 @@ ENVIRONMENT = {
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
     "LABELS_TABLE": "labels",
+    "BACKFILL_BEFORE": "",
     "LABEL_SOURCES": ",".join(f"{source}={role}" for source, role in ROLES.items()),
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
 }
 AN_HOUR, A_DAY = timedelta(hours=1), timedelta(days=1)
+LONG_AGO = NOON - 9 * A_DAY
 DAY = (NOON - datetime(1970, 1, 1, tzinfo=UTC)).days
 NUMBERS = itertools.count()
 
@@ -141,7 +143,12 @@ def said(transaction_id: str, label: str = "fraud", reported_at: datetime = NOON
 
 
 def elsewhere(payer: str, payee: str | None) -> dict[str, Any]:
-    return {"payer_id": payer, "payee_id": payee, "occurred_at": NOON - A_DAY}
+    return {"payer_id": payer, "payee_id": payee, "occurred_at": NOON - 10 * A_DAY}
+
+
+def payment(**fields: Any) -> Transaction:
+    """Return a payment that occurred before all reports, and at another time than one decided elsewhere."""
+    return payments.payment(**{"occurred_at": LONG_AGO} | fields)
 
 
 def written(*transaction_ids: str) -> list[label_log.Entry]:
@@ -257,7 +264,7 @@ def overtaken(service):
 
 def test_later_labels_must_agree_with_the_decision_and_the_fraud_leaves_the_wrong_accounts(service, overtaken):
     transaction, wrong, (payer, payee) = overtaken
-    label = said(transaction, "fraud", NOON + A_DAY, payer_id=payer, payee_id=payee, occurred_at=NOON)
+    label = said(transaction, "fraud", NOON + A_DAY, payer_id=payer, payee_id=payee, occurred_at=LONG_AGO)
     assert service.statuses(label, source="chargeback") == ["accepted"]
     assert service.buckets(*wrong, payer, payee) == {(payer, f"fo{DAY}"): 1, (payee, f"fi{DAY}"): 1}
     assert service.statuses(said(transaction, "fraud", NOON, payer_id=wrong[0]), source="analyst") == ["rejected"]
@@ -340,6 +347,7 @@ def test_the_largest_row_there_can_be_is_an_item_that_dynamodb_takes():
     longest = f"arn:aws-us-gov:iam::123456789012:user/{'p' * 511}/{'u' * 64}"
     parties = {"payer_id": "a" * 64, "payee_id": "b" * 64, "occurred_at": NOON, "type": "merchant"}
     label = {"label": "legitimate", "reported_at": NOON, "source": "s" * 32, "known_at": NOON, "by": longest}
+    label |= {"reason_code": "r" * 32, "amount": MAX_AMOUNT - 1}
     row = LABELS(unique("t" * 58), **parties, fraud_day=DAY)
     row.history = [LabelAttribute(**label) for _ in range(MAX_SOURCES * MAX_LABELS_OF_SOURCE)]
     row.save()  # the emulator refuses an item larger than 400 kB, as DynamoDB does
@@ -355,11 +363,10 @@ def test_a_redelivered_batch_is_unchanged(service):
     assert service.profile(payee) == {f"fi{DAY}": 3}
 
 
-def test_an_account_that_pays_itself_is_one_item_updated_once(service):
+def test_an_account_that_pays_itself_is_refused(service):
     transaction, account = unique("t"), unique("account")
-    assert service.statuses(said(transaction, **elsewhere(account, account))) == ["accepted"]
-    assert service.profile(account) == {f"fo{DAY}": 1, f"fi{DAY}": 1}
-    assert service.statuses(said(transaction, "legitimate")) == ["accepted"]
+    (result,) = service.post(said(transaction, **elsewhere(account, account)))["body"]["results"]
+    assert [(fault["field"], fault["rule"]) for fault in result["errors"]] == [("payee_id", "same_as_payer")]
     assert service.profile(account) == {}
 
 
@@ -489,7 +496,7 @@ def test_row_and_buckets_agree_with_a_replay_of_the_log_after_any_sequence(servi
     service.now, log, decided = NOON, [], {}
     a, b = unique("a"), unique("b")
     transactions = [unique("t") for _ in range(3)]
-    claimed = dict(zip(transactions, [(a, b), (b, a), (b, b)], strict=True))
+    claimed = dict(zip(transactions, [(a, b), (b, a), (b, None)], strict=True))
     counted = dict(zip(transactions, [(b, a), (b, None), (b, a)], strict=True))
     for number, label, hours, source, wait, decides, names in arrivals:
         transaction, reported_at = transactions[number], NOON - hours * AN_HOUR

@@ -13,15 +13,17 @@ import pytest
 from tests.integration.test_decision_api import fresh, get, post
 
 ARN = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana"
+SECOND = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/jun"
 
 
 def call(  # noqa: PLR0913 - the parts of a request
-    door: Any, method: str, kind: str, value: str, content: Any = None, *, name: str = "deny"
+    door: Any, method: str, kind: str, value: str, content: Any = None, *, name: str = "deny", arn: str = ARN
 ) -> tuple[int, Any]:
+    end = "/confirm" if method == "POST" else ""
     event = {
         "version": "2.0",
-        "routeKey": f"{method} /lists/{name}/{{kind}}/{{value}}",
-        "rawPath": f"/lists/{name}/{kind}/{value}",
+        "routeKey": f"{method} /lists/{name}/{{kind}}/{{value}}{end}",
+        "rawPath": f"/lists/{name}/{kind}/{value}{end}",
         "rawQueryString": "",
         "headers": {"content-type": "application/json"},
         "pathParameters": {"kind": kind, "value": value},
@@ -29,7 +31,7 @@ def call(  # noqa: PLR0913 - the parts of a request
             "requestId": "request-1",
             "http": {"method": method, "path": f"/lists/{name}/{kind}/{value}"},
             "stage": "$default",
-            "authorizer": {"iam": {"userArn": ARN}},
+            "authorizer": {"iam": {"userArn": arn}},
         },
         "body": content if isinstance(content, str) else json.dumps(content),
         "isBase64Encoded": False,
@@ -100,9 +102,16 @@ def test_analysts_who_write_at_once_lose_no_change(list_api):
 # --- allow ------------------------------------------------------------------------------------------------------------
 
 
+IN_A_MONTH = (datetime.now(UTC) + timedelta(days=30)).isoformat()
+
+
 def allow(door: Any, kind: str, value: str, *silences: str, **content: Any) -> tuple[int, Any]:
-    said = {"reason": "known", "silences": silences, "expires_at": "2099-01-01T00:00:00Z"} | content
-    return call(door, "PUT", kind, value, said, name="allow")
+    """Put a value on the allow list; a second person confirms the entry if it silences the model."""
+    said = {"reason": "known", "silences": silences, "expires_at": IN_A_MONTH} | content
+    status, view = call(door, "PUT", kind, value, said, name="allow")
+    if status == 200 and view["pending"]:
+        return call(door, "POST", kind, value, {"set_at": view["entry"]["set_at"]}, name="allow", arn=SECOND)
+    return status, view
 
 
 def pay(door: Any, **fields: Any) -> Any:
@@ -129,7 +138,8 @@ def test_an_allow_entry_is_set_changed_shown_and_taken_off_with_its_trail(list_a
     status, view = call(list_api, "GET", "account", "corporate", name="allow")
     assert (status, view["active"], view["entry"]) == (200, False, None)
     said = [row["after"] and row["after"]["silences"] for row in view["history"]]
-    assert said == [["NEW_DEVICE", "VELOCITY"], ["model"], None]
+    assert said == [["NEW_DEVICE", "VELOCITY"], ["model"], ["model"], None]
+    assert [row["by"] for row in view["history"]] == [ARN, ARN, SECOND, ARN]
 
 
 @pytest.mark.parametrize(
@@ -197,12 +207,13 @@ def test_an_allow_entry_ends_by_the_payments_own_time(list_api, decision_api, mo
         ({"silences": [7]}, ["wrong_type"]),
         ({}, ["missing"]),
         ({"silences": ["VELOCITY"], "expires_at": "2020-01-01T00:00:00Z"}, ["expires_at_past"]),
+        ({"silences": ["VELOCITY"], "expires_at": "2099-01-01T00:00:00Z"}, ["expires_at_too_late"]),
         ({"silences": ["VELOCITY"], "expires_at": None}, ["rfc3339"]),
         ({"silences": ["VELOCITY"], "colour": "red", "reason": ""}, ["unknown_field", "too_short"]),
     ],
 )
 def test_a_faulty_allow_request_is_refused_and_changes_nothing(list_api, content, rules):
-    said = {"reason": "x", "expires_at": "2099-01-01T00:00:00Z"} | content
+    said = {"reason": "x", "expires_at": IN_A_MONTH} | content
     status, answer = call(list_api, "PUT", "account", "faulty", said, name="allow")
     assert status == 400
     assert sorted(rules_of(answer)) == sorted(rules)

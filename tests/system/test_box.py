@@ -60,10 +60,13 @@ def test_routes_are_those_of_the_template(box: Box) -> None:
         "GET /decisions",
         "GET /decisions/{transaction_id}",
         "POST /labels",
+        "POST /lists/allow/confirm",
+        "POST /lists/allow/{kind}/{value}/confirm",
         *(
-            f"{method} /lists/{name}/{{kind}}/{{value}}"
+            f"{method} /lists/{name}{value}"
             for method in ("PUT", "DELETE", "GET")
             for name in ("deny", "allow")
+            for value in ("", "/{kind}/{value}")
         ),
     }
 

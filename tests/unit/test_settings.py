@@ -1,5 +1,7 @@
 """The environment is parsed once, and every fault in it is named."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from fraud.errors import UndecidableError
@@ -16,6 +18,8 @@ ENVIRONMENT = {
     "AUDIT_TABLE": "audit",
     "LABELS_TABLE": "labels",
     "LABEL_SOURCES": "user_report=payment-app,analyst=fraud-analyst,analyst=head-of-fraud",
+    "BACKFILL_BEFORE": "",
+    "ALLOW_MAX_DAYS": "90",
     "ARCHIVE_BUCKET": "archive",
     "UNDECIDABLE_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/undecidable",
     "FOLD_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/fold",
@@ -27,7 +31,9 @@ ENVIRONMENT = {
 
 def test_the_environment_is_parsed_into_types():
     parsed = Settings.from_environment(ENVIRONMENT | {"PATH": "/bin"})
-    assert (parsed.currency, parsed.decision_retention_days) == ("JPY", 400)
+    assert (parsed.currency, parsed.decision_retention_days, parsed.backfill_before) == ("JPY", 400, None)
+    opened = Settings.from_environment(ENVIRONMENT | {"BACKFILL_BEFORE": "2026-03-04T00:00:00+09:00"})
+    assert opened.backfill_before == datetime(2026, 3, 3, 15, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", ENVIRONMENT)
@@ -47,6 +53,9 @@ def test_every_missing_variable_is_named(name):
         ("AUDIT_TABLE", "x"),
         ("LABELS_TABLE", ""),
         ("LABEL_SOURCES", ""),
+        ("BACKFILL_BEFORE", "SECRET"),
+        ("BACKFILL_BEFORE", "2026-03-04"),
+        ("ALLOW_MAX_DAYS", "0"),
         ("DECISION_RETENTION_DAYS", "0"),
         ("DECISION_RETENTION_DAYS", "SECRET"),
     ],

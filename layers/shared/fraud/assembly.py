@@ -101,7 +101,7 @@ def label_sources(settings: Settings) -> "Sources":
     from fraud.labels.sources import Sources
 
     try:
-        return Sources.parse(settings.label_sources)
+        return Sources.parse(settings.label_sources)._replace(backfill_before=settings.backfill_before)
     except ValueError as error:
         raise UndecidableError(f"environment: LABEL_SOURCES: {error}") from None
 

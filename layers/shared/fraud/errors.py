@@ -38,7 +38,16 @@ RULES: dict[str, str] = {
     "contradiction": "something else is stored under this transaction_id",
     "too_many_labels": "the payment keeps as many labels of this source as it can",
     "expires_at_past": "the time does not lie ahead",
+    "expires_at_too_late": "the time lies further ahead than an allow entry may last",
     "not_silenceable": "no allow entry silences this code",
+    "not_pending": "the entry waits for no second person",
+    "changed": "the entry is not the one that was shown",
+    "network": "the text is not a network of addresses, or the list takes none",
+    "host_bits_set": "the text is an address inside a network",
+    "too_wide": "the network holds more addresses than an entry may",
+    "too_many_networks": "as many networks are denied as the list holds",
+    "before_payment": "the label's time lies before its payment",
+    "form": "the text has another form",
     "invalid": "any other rule",
 }
 """The names of all rules that a fault can name, with their meaning. A name never changes its meaning (D-077)."""
@@ -76,6 +85,7 @@ VALIDATED: dict[str, tuple[str, str]] = {
     "greater_than_equal": ("too_small", "must be at least {ge}"),
     "less_than": ("too_large", "must be less than {lt}"),
     "less_than_equal": ("too_large", "must be at most {le}"),
+    "string_pattern_mismatch": ("form", "must have the form {pattern}"),
     "literal_error": _LISTED,
     "enum": _LISTED,
 }

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from fraud.errors import UndecidableError
-from fraud.transaction import Currency, faults_of
+from fraud.transaction import Currency, Instant, OrNone, faults_of
 
 Table = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
 
@@ -36,6 +36,8 @@ class Settings(BaseModel):
     audit_table: Table
     labels_table: Table
     label_sources: Annotated[str, StringConstraints(min_length=1)]
+    backfill_before: OrNone[Instant]
+    allow_max_days: int = Field(ge=1)
     archive_bucket: str
     undecidable_queue_url: str
     fold_queue_url: str

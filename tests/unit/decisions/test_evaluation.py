@@ -415,7 +415,8 @@ def test_rules_see_the_state_that_was_counted():
 
 def allowed(*codes: str, **entry: Any) -> dict[str, Any]:
     """Return a profile with an allow entry."""
-    return {"allow": {"reason": "known", "silences": list(codes), "expires_at": utc(NOON + timedelta(days=1))} | entry}
+    said = {"reason": "known", "silences": list(codes), "expires_at": utc(NOON + timedelta(days=1))}
+    return {"allow": said | {"confirmed_by": "arn:aws:iam::1:user/second"} | entry}
 
 
 def decide_allowed(

@@ -334,8 +334,8 @@ def test_an_unknown_transaction_needs_all_its_parties():
         ("payee_id", "unknown_transaction"),
         ("occurred_at", "unknown_transaction"),
     ]
-    said = label_request(payer_id="a", payee_id="a", occurred_at="2026-03-04T21:00:00+09:00").parties(None)
-    assert said == Parties("a", "a", NOON)
+    said = label_request(payer_id="a", payee_id="b", occurred_at="2026-03-04T21:00:00+09:00").parties(None)
+    assert said == Parties("a", "b", NOON)
 
 
 def test_a_null_payee_means_no_payee_and_contradicts_no_stored_payment():

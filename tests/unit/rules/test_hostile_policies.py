@@ -78,15 +78,15 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "rules": (policy(["true"] * (MAX_ENTRIES + 1)), "policy: rules: "),
     "rules and segments": (
         policy(["true"] * MAX_ENTRIES, segments=[{"id": "s", "expression": "true", "model": True}]),
-        f"policy: body: Value error, more than {MAX_ENTRIES} segments and rules",
+        f"policy: body: more than {MAX_ENTRIES} segments and rules",
     ),
     "text": (
         policy(["true" + " " * 200] * 100),
-        f"policy: body: Value error, expressions of more than {MAX_EXPRESSIONS}",
+        f"policy: body: expressions of more than {MAX_EXPRESSIONS}",
     ),
     "unclosed quotes": (
         policy(["'\"" * 40_000]),
-        f"policy: body: Value error, expressions of more than {MAX_EXPRESSIONS}",
+        f"policy: body: expressions of more than {MAX_EXPRESSIONS}",
     ),
     "steps": (
         policy([], outage={"standard": {"policy": "by_amount", "steps": [{"amount": 1, "outcome": "review"}] * 21}}),

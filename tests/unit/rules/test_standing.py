@@ -51,7 +51,8 @@ def test_a_profile_on_no_deny_list_is_not_denied():
 
 @pytest.mark.parametrize(("end", "silenced_at_noon"), [case for case in AT_NOON if case[0].get("expires_at")])
 def test_an_allow_entry_ends_by_the_payments_own_time(end, silenced_at_noon):
-    state = State({}, {"account#payer-1": {"allow": {"reason": "known", "silences": ["VELOCITY", "model"]} | end}})
+    entry = {"reason": "known", "silences": ["VELOCITY", "model"], "confirmed_by": "arn:aws:iam::1:user/second"}
+    state = State({}, {"account#payer-1": {"allow": entry | end}})
     assert silenced(payment(), state) == ({"VELOCITY", "model"} if silenced_at_noon else set())
     assert silenced(payment(occurred_at=NOON - timedelta(hours=11)), state) == {"VELOCITY", "model"}
 

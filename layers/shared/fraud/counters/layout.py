@@ -48,6 +48,9 @@ HORIZON_DAYS = 30
 KEEP_DAYS = 35
 """Days that an item is kept after its period. Reads reach back 30 days, repairs a little further."""
 
+NETWORKS = "networks"
+"""Key of the item of the profiles table that holds the denied networks: the end of each by its name (D-079)."""
+
 FOLD_SLICES = 64
 """Number of slices into which the entities of a letter are divided. Each slice is folded by itself."""
 

@@ -23,12 +23,12 @@ from fraud.counters.codec import (
     watermarks_of,
 )
 from fraud.counters.keys import DECLARED, Keys
-from fraud.counters.layout import CLOSED, Item, Key, Kind, Profile, Slice, Update
+from fraud.counters.layout import CLOSED, NETWORKS, Item, Key, Kind, Profile, Slice, Update
 from fraud.errors import ServiceError, UnavailableError
 
 WATERMARKS_LAST = timedelta(minutes=1)
-"""Time for which watermarks and keys are used before they are read again. Watermarks only ever rise, so an old
-watermark errs on the safe side.
+"""Time for which watermarks, keys and denied networks are used before they are read again. Watermarks only ever rise,
+so an old watermark errs on the safe side.
 """
 
 KEYS_LAST = timedelta(hours=6)
@@ -50,17 +50,18 @@ class Tables(NamedTuple):
 
 
 def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
-    """Build the request that reads all watermarks and the stack's keys.
+    """Build the request that reads all watermarks, the stack's keys and the denied networks.
 
-    The watermarks are one item for each letter, with one attribute for each slice. The keys are one item.
+    The watermarks are one item for each letter, with one attribute for each slice. The keys are one item, and the
+    networks are another.
 
     profiles  name of the profiles table
 
     >>> keys = watermark_request("profiles").payload["RequestItems"]["profiles"]["Keys"]
     >>> [key["pk"]["S"] for key in keys]
-    ['fold#d', 'fold#h', 'keys']
+    ['fold#d', 'fold#h', 'keys', 'networks']
     """
-    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), KEYS)]
+    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), KEYS, NETWORKS)]
     return batch_read({profiles: {"Keys": keys, "ConsistentRead": consistent}})
 
 
@@ -77,21 +78,23 @@ def watermark_rows(transport: Transport, response: Response, until: float | None
 
 
 class StackState:
-    """What an environment knows of its stack: the keys, and how far each slice is folded.
+    """What an environment knows of its stack: the keys, how far each slice is folded, and the denied networks.
 
+    networks    the end of each denied network by its name: the item as it was read
     first_keys  draws the keys of a stack that has none. DECLARED keys are accepted only where it returns them
     """
 
     def __init__(self, transport: Transport, profiles: str, first_keys: Callable[[], Keys]) -> None:
         self.keys = DECLARED
         self.folded_through: dict[Slice, int] = {}
+        self.networks: Profile = {}
         self._transport = transport
         self._profiles = profiles
         self._first_keys = first_keys
         self._read_at = datetime.min.replace(tzinfo=UTC)
 
     def prepare(self, now: datetime, until: float | None = None) -> None:
-        """Load keys and watermarks if they are missing or older than KEYS_LAST. Raises ServiceError.
+        """Load keys, watermarks and denied networks if they are missing or older than KEYS_LAST. Raises ServiceError.
 
         Counting with other keys than the rest of the stack could count an attempt twice.
         """
@@ -115,6 +118,7 @@ class StackState:
         if not DECLARED.secrets.isdisjoint(keys.secrets) and self._first_keys() != DECLARED:
             raise ServiceError("DeclaredKeys")
         self.keys = keys
+        self.networks = rows.get(NETWORKS, {})
         self.folded_through = {part: at.through for part, at in watermarks.items()}
         self._read_at = now
 

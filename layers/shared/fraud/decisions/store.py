@@ -30,6 +30,8 @@ from fraud.counters.sampling import EXACT, Upkeep
 from fraud.counters.store import Attempt, Levels, StackState, Tables, settle
 from fraud.decisions.record import PACKED, Contents, DecisionRecord, StateRead, StoredDecision
 from fraud.errors import HotKeyError, ServiceError, UnavailableError
+from fraud.rules.networks import Networks
+from fraud.rules.standing import denies
 from fraud.transaction import Transaction, utc
 
 Place = tuple[str, ...]
@@ -79,6 +81,7 @@ class DynamoStore:
         self._clock = clock
         self._exact = exact
         self._stack = StackState(transport, tables.profiles, first_keys)
+        self._networks = Networks(self._stack.networks)
         self._levels = Levels()
 
     def prepare(self, until: float | None = None) -> None:
@@ -88,7 +91,8 @@ class DynamoStore:
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         """Send every update and all reads together, the reads in as few BatchGetItem calls as hold their keys.
 
-        Once a minute the watermarks and the keys are read beside them. Watermarks that cannot be read count as old.
+        Once a minute the watermarks, the keys and the denied networks are read beside them. Watermarks that cannot be
+        read count as old.
         More steps follow only for items whose level was not as presumed.
         """
         try:
@@ -282,6 +286,7 @@ class DynamoStore:
                 failures.append(HotKeyError("UnprocessedKeys"))
                 unread, flooded = unread | hot, flooded | hot
             profiles = {pk: profile_of(row) for pk in plan.profiles if (row := rows.get((self._tables.profiles, pk)))}
+            profiles |= self._denied_by_network(plan.transaction, profiles)
             decision = rows.get((self._tables.decisions, plan.transaction.transaction_id))
         state = State(
             items,
@@ -302,6 +307,19 @@ class DynamoStore:
             revocable=tuple(each for attempt in plan.attempts if (each := attempt.revocable)),
             upkeep=tuple(self._upkeep(plan, state)),
         )
+
+    def _denied_by_network(self, transaction: Transaction, held: Mapping[str, Profile]) -> dict[str, Profile]:
+        """Return the profile of the payment's address with the denial of its network, if that alone denies it.
+
+        held  the payment's profiles, by partition key
+        """
+        pk = layout.profiles(transaction).get("ip")
+        if pk is None or transaction.ip is None or denies(held.get(pk, {}), transaction.occurred_at):
+            return {}
+        if self._networks.row is not self._stack.networks:
+            self._networks = Networks(self._stack.networks)
+        denial = self._networks.denial(transaction.ip, transaction.occurred_at)
+        return {} if denial is None else {pk: {**held.get(pk, {}), "deny": denial}}
 
     def _upkeep(self, plan: _Plan, state: State) -> Iterator[Upkeep]:
         """Yield what the payment's items need, and remember the levels that they have or are about to have."""

@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetPydanticSchema,
+    StringConstraints,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -28,7 +29,18 @@ from pydantic_core import PydanticCustomError
 from fraud.counters.layout import DAY
 from fraud.counters.windows import FRAUD_SIDES
 from fraud.errors import Fault, InvalidRequestError
-from fraud.transaction import MAX_AHEAD, NEEDS_PAYEE, Id, Instant, Transaction, TransactionType, faults_of, parse_body
+from fraud.transaction import (
+    MAX_AHEAD,
+    MAX_AMOUNT,
+    NEEDS_PAYEE,
+    Id,
+    Instant,
+    OrNone,
+    Transaction,
+    TransactionType,
+    faults_of,
+    parse_body,
+)
 
 MAX_LABELS = 100
 """Most labels of one request."""
@@ -43,13 +55,18 @@ item.
 LabelValue = Literal["fraud", "legitimate"]
 """The two values of a label. A dispute without deceit is legitimate."""
 
+ReasonCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:/+-]{0,31}$")]
+"""A network's or a bank's own code, such as 10.4 (Visa), 4837 (Mastercard) or R10 (ACH). It is no free text."""
+
 
 class Label(NamedTuple):
     """One source's finding on a payment.
 
     reported_at  when the source found so
-    known_at     when the label was accepted here
+    known_at     when the label was accepted here; of a label that was dated back (`Parties.known_at`), `reported_at`
     by           ARN of the caller
+    reason_code  a chargeback's
+    amount       a chargeback's, in minor units; it may differ from the payment's
     """
 
     label: LabelValue
@@ -57,6 +74,13 @@ class Label(NamedTuple):
     source: str
     known_at: datetime
     by: str
+    reason_code: str | None = None
+    amount: int | None = None
+
+    @property
+    def content(self) -> tuple[LabelValue, datetime, str, str | None, int | None]:
+        """What tells one label from another, whoever brought it and when."""
+        return self.label, self.reported_at, self.source, self.reason_code, self.amount
 
 
 class Move(NamedTuple):
@@ -84,6 +108,23 @@ class Parties(NamedTuple):
     def of(cls, transaction: Transaction) -> Self:
         """Return the parties of a payment that was decided here."""
         return cls(transaction.payer_id, transaction.payee_id, transaction.occurred_at, transaction.type)
+
+    def known_at(self, reported_at: datetime, now: datetime, backfill_before: datetime | None) -> datetime:
+        """Return the time since which a label counts as known: now, or `reported_at` of a label that is dated back.
+
+        backfill_before  the stack's first decision, for a label of the past that is loaded; None for any other label
+
+        A label is dated back only if the payment and the report lie before the stack's first decision, and the payment
+        was not decided here. So no decision can have been made without a label that training takes for known then.
+
+        >>> first, noon = datetime(2026, 3, 1), datetime(2026, 3, 4, 12)
+        >>> old = Parties("payer-1", "payee-1", datetime(2025, 8, 1))
+        >>> [old.known_at(datetime(*said), noon, first).date().isoformat() for said in ((2025, 9, 1), (2026, 3, 2))]
+        ['2025-09-01', '2026-03-04']
+        """
+        if backfill_before is None or self.type is not None or max(self.occurred_at, reported_at) >= backfill_before:
+            return now
+        return min(reported_at, now)
 
     def moves(self, day: int, change: int) -> Iterator[Move]:
         """Yield the changes of one epoch day, one for each party that counts.
@@ -141,7 +182,7 @@ class LabelHistory:
 
         ranking  the sources from least to most trusted
         """
-        if any(known[:3] == label[:3] for known in self.labels):
+        if any(known.content == label.content for known in self.labels):
             return self, ()
         if sum(known.source == label.source for known in self.labels) >= MAX_LABELS_OF_SOURCE:
             full = f"keeps {MAX_LABELS_OF_SOURCE} labels of this source already"
@@ -174,13 +215,22 @@ class LabelRequest(BaseModel):
 
     The parties are needed for a payment that is not decided here. Once it is decided, the decision's parties count:
     the next label moves all earlier labels to them, too.
+
+    >>> said = {"transaction_id": "t-1", "label": "fraud", "reported_at": "2026-03-04T23:59:59+09:00"}
+    >>> LabelRequest(**said).reported_at.isoformat()
+    '2026-03-04T14:59:59+00:00'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     transaction_id: Id
     label: LabelValue
-    reported_at: Instant = Field(description="When the source found so; at most 5 minutes ahead.")
+    reported_at: Instant = Field(
+        description="When the source found so; not before the payment, and at most 5 minutes ahead. A source that knows"
+        " only a date sends the last second of that day in its own time zone, such as 2026-03-04T23:59:59+09:00, and"
+        " while the day lasts the present. The first second would lie before the payments of that day. Send the same"
+        " time again when you send the same label again."
+    )
     payer_id: Id | None = None
     payee_id: Id | None = Field(
         None,
@@ -188,6 +238,14 @@ class LabelRequest(BaseModel):
         " says that the payment has no payee (cash_out, top_up): then it counts for its payer only.",
     )
     occurred_at: Instant | None = None
+    reason_code: OrNone[ReasonCode] = Field(
+        None, description="The chargeback's reason code as its network writes it; it is kept, and nothing reads it."
+    )
+    amount: Annotated[int, Field(ge=1, le=MAX_AMOUNT)] | None = Field(
+        None,
+        description="The amount charged back, in minor units of the stack's currency; it may differ from the payment's."
+        " It is kept, and nothing reads it.",
+    )
 
     @field_validator("reported_at", "occurred_at")
     @classmethod
@@ -199,9 +257,9 @@ class LabelRequest(BaseModel):
     def parties(self, stored: Parties | None) -> Parties:
         """Return the parties of the label: those that are stored, or those of the request when none are stored.
 
-        Raises InvalidRequestError when the request contradicts the stored parties, or when none are stored and a party
-        is missing. A request for a payment without a payee must have an explicit null: a payee that was forgotten would
-        never be counted.
+        Raises InvalidRequestError when the request contradicts the stored parties, when none are stored and a party is
+        missing or the payee is the payer, or when the report lies before the payment. A request for a payment without
+        a payee must have an explicit null: a payee that was forgotten would never be counted.
 
         >>> label = LabelRequest(transaction_id="t-1", label="fraud", reported_at="2026-03-04T12:00:00Z", payer_id="a")
         >>> label.parties(None)
@@ -216,12 +274,17 @@ class LabelRequest(BaseModel):
                 for field, value in said.items()
                 if value is None and not (field == "payee_id" and field in self.model_fields_set)
             ]
+            if self.payee_id is not None and self.payee_id == self.payer_id:
+                faults.append(Fault("payee_id", "same_as_payer", "must differ from payer_id"))
         else:
             faults = [
                 Fault(field, "contradiction", "must be what is stored under this transaction_id, or left out")
                 for field, value in said.items()
                 if value is not None and value != getattr(stored, field)
             ]
+        occurred_at = self.occurred_at if stored is None else stored.occurred_at
+        if occurred_at is not None and self.reported_at < occurred_at:
+            faults.append(Fault("reported_at", "before_payment", "must not lie before the payment's occurred_at"))
         if faults:
             raise InvalidRequestError(tuple(faults))
         return stored or Parties(**said)

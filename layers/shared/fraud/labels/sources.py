@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import NamedTuple, Self
 
 from fraud.errors import ForbiddenError
@@ -9,12 +10,21 @@ from fraud.errors import ForbiddenError
 MAX_SOURCES = 10
 """Most sources that a stack may have."""
 
+BACKFILL = "backfill"
+"""The source that loads labels of the time before the stack's first decision (D-080). It is closed unless a parameter
+opens it.
+"""
+
 
 class Sources(NamedTuple):
-    """The source of each role, and the ranking: the sources from least to most trusted."""
+    """The source of each role, and the ranking: the sources from least to most trusted.
+
+    backfill_before  the stack's first decision, before which the source BACKFILL dates labels back; None: it is closed
+    """
 
     by_role: Mapping[str, str]
     ranking: tuple[str, ...]
+    backfill_before: datetime | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -38,16 +48,27 @@ class Sources(NamedTuple):
     def of(self, arn: str) -> str:
         """Return the source of a caller, by the role (or user) in its ARN.
 
-        Raises ForbiddenError for a caller whose role has no source.
+        Raises ForbiddenError for a caller whose role has no source, or BACKFILL while that is closed.
 
         >>> Sources.parse("analyst=fraud-analyst").of("arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana")
         'analyst'
         """
         caller = _CALLER.fullmatch(arn)
         role = "" if caller is None else caller["role"] or caller["user"]
-        if role not in self.by_role:
+        source = self.by_role.get(role)
+        if source is None or (source == BACKFILL and self.backfill_before is None):
             raise ForbiddenError
-        return self.by_role[role]
+        return source
+
+    def dates_back_to(self, source: str) -> datetime | None:
+        """Return the time before which a source's labels are dated back; None: it dates none back.
+
+        >>> first = datetime(2026, 3, 4)
+        >>> opened = Sources.parse("backfill=loader,analyst=fraud-analyst")._replace(backfill_before=first)
+        >>> opened.dates_back_to("backfill") == first, opened.dates_back_to("analyst")
+        (True, None)
+        """
+        return self.backfill_before if source == BACKFILL else None
 
 
 _PAIR = re.compile(r"(?P<source>[a-z][a-z0-9_]{0,31})=(?P<role>[\w+=.@-]{1,64})", re.ASCII)

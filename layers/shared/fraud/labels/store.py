@@ -7,7 +7,7 @@ attributes of their own in the profiles, and they are only added to: folded hist
 status live in the same item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -42,6 +42,8 @@ class LabelAttribute(MapAttribute[str, Any]):
     source = UnicodeAttribute()
     known_at = tables.InstantAttribute()
     by = UnicodeAttribute()
+    reason_code = UnicodeAttribute(null=True, attr_name="code")
+    amount = NumberAttribute(null=True)
 
 
 class LabelRow(tables.Row):
@@ -84,31 +86,35 @@ class LabelStore:
         self._ranking = ranking
         self._connection = tables.connection()
 
-    def accept(self, batch: LabelBatch, source: str, by: str, now: datetime) -> LabelResults:
+    def accept(
+        self, batch: LabelBatch, source: str, by: str, now: datetime, backfill_before: datetime | None = None
+    ) -> LabelResults:
         """Accept or reject each label, in order, and return their results.
 
-        source  the caller's source
-        by      ARN of the caller
-        now     becomes `known_at`
+        source           the caller's source
+        by               ARN of the caller
+        now              becomes `known_at`, unless the label is dated back
+        backfill_before  the stack's first decision, if the source dates labels back to before it (`Parties.known_at`)
 
         Raises ServiceError when a table fails. Labels that were accepted before the failure stay accepted.
         """
         results = []
         for item in batch.labels:
             if isinstance(item, LabelRequest):
-                results.append(self._result(item, Label(item.label, item.reported_at, source, now, by)))
+                label = Label(item.label, item.reported_at, source, now, by, item.reason_code, item.amount)
+                results.append(self._result(item, label, backfill_before))
             else:
                 results.append(item)  # rejected when it was parsed
         return LabelResults(results=results)
 
-    def _result(self, request: LabelRequest, label: Label) -> LabelResult:
+    def _result(self, request: LabelRequest, label: Label, backfill_before: datetime | None) -> LabelResult:
         try:
-            is_new = retry_conflicts(lambda _: self._accept(request, label), PynamoDBException)
+            is_new = retry_conflicts(lambda _: self._accept(request, label, backfill_before), PynamoDBException)
         except InvalidRequestError as error:
             return LabelResult(transaction_id=request.transaction_id, status="rejected", errors=list(error.faults))
         return LabelResult(transaction_id=request.transaction_id, status="accepted" if is_new else "unchanged")
 
-    def _accept(self, request: LabelRequest, label: Label) -> bool:
+    def _accept(self, request: LabelRequest, label: Label, backfill_before: datetime | None) -> bool:
         """Accept one label and tell whether it is new. If it is new, row and buckets have been written.
 
         Raises InvalidRequestError when the label is rejected. The decision's parties are written first and separately:
@@ -123,7 +129,8 @@ class LabelStore:
             self._write(row, kept, moves)
         parties = request.parties(stored)
         before = kept or LabelHistory(parties)
-        after, moves = before.accept(label, self._ranking)
+        known_at = parties.known_at(label.reported_at, label.known_at, backfill_before)
+        after, moves = before.accept(label._replace(known_at=known_at), self._ranking)
         if after is before:
             return False
         self._write(row, after, moves)
@@ -150,7 +157,7 @@ class LabelStore:
         except DoesNotExist:
             return self._rows(transaction_id), None
         parties = Parties._make(row.attribute_values.get(field) for field in Parties._fields)
-        labels = tuple(Label(**said.attribute_values) for said in row.history)
+        labels = tuple(_label(said.attribute_values) for said in row.history)
         return row, LabelHistory(parties, labels, None if row.fraud_day is None else int(row.fraud_day))
 
     def _decided(self, transaction_id: str) -> Parties | None:
@@ -160,6 +167,12 @@ class LabelStore:
         except DoesNotExist:
             return None
         return Parties.of(Transaction.model_validate_json(Contents.unpacked(row.packed).transaction))
+
+
+def _label(values: Mapping[str, Any]) -> Label:
+    """Read a label from the values of its attribute; PynamoDB may read a whole number as a float."""
+    amount = values.get("amount")
+    return Label(**{**values, "amount": None if amount is None else int(amount)})
 
 
 def _addition(move: Move) -> Action:

@@ -1,6 +1,6 @@
 """Entries of the deny and allow lists: the requests that write them, their keys, and the views that show them. Pure."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
@@ -14,11 +14,15 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fraud.errors import Fault, InvalidRequestError
-from fraud.transaction import Instant, Timestamp, address, identifier, parse_body
+from fraud.rules.networks import network
+from fraud.transaction import Instant, Timestamp, address, identifier, instant, parse_body, utc
 
 ListKind = Literal["account", "device", "instrument", "ip"]
 LISTED: tuple[ListKind, ...] = get_args(ListKind)
 """The kinds of value that a list can hold. They are the kinds of profile."""
+
+CHANGES_PER_PAGE = 100
+"""Most changes of one response: half a megabyte when every text has its full length. A response of Lambda takes six."""
 
 
 class DenyRequest(BaseModel):
@@ -46,11 +50,24 @@ class AllowRequest(DenyRequest):
     """The body of PUT /lists/allow/{kind}/{value}: the reason codes to silence, and until when.
 
     They are silenced for every payment in which the value takes part, as payer, payee, device, instrument or ip. The
-    end is compared with the payment's own time (`occurred_at`).
+    end is compared with the payment's own time (`occurred_at`). An entry that silences `model` is pending, and silences
+    nothing at all, until another caller has confirmed it.
     """
 
-    expires_at: Instant = Field(description="Must lie ahead; a payment that occurs then or later is not silenced.")
+    expires_at: Instant = Field(
+        description="Must lie ahead, by at most the stack's parameter AllowMaxDays; a payment that occurs then or later"
+        " is not silenced."
+    )
     silences: Annotated[list[str], Field(min_length=1, max_length=20, description="Reason codes of rules, or `model`.")]
+
+    @field_validator("expires_at")
+    @classmethod
+    def _is_soon(cls, value: datetime, info: ValidationInfo) -> datetime:
+        if isinstance(info.context, ListContext) and value > info.context.now + info.context.longest:
+            raise PydanticCustomError(
+                "expires_at_too_late", "must be at most {days} days ahead", {"days": info.context.longest.days}
+            )
+        return value
 
     @field_validator("silences")
     @classmethod
@@ -63,10 +80,31 @@ class AllowRequest(DenyRequest):
 
 
 class ListContext(NamedTuple):
-    """The context that a request is validated against: the present, and the codes that an allow entry may name."""
+    """The context that a request is validated against.
+
+    now          the present
+    silenceable  the codes that an allow entry may name
+    longest      how long an allow entry may last
+    """
 
     now: datetime
     silenceable: frozenset[str]
+    longest: timedelta
+
+
+class ConfirmRequest(BaseModel):
+    """The body of POST /lists/allow/{kind}/{value}/confirm: which entry the second person has looked at."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    set_at: Instant = Field(
+        description="`set_at` of the entry as it was shown. An entry that changed since is refused."
+    )
+
+    @classmethod
+    def parse(cls, body: str | bytes) -> Self:
+        """Parse a request body. Raises InvalidRequestError with every fault at once."""
+        return parse_body(cls, body, None)
 
 
 REQUESTS: dict[str, type[DenyRequest]] = {"deny": DenyRequest, "allow": AllowRequest}
@@ -83,6 +121,8 @@ class ListEntry(BaseModel):
     silences: list[str] | None = Field(None, description="Allow list only.")
     set_by: str
     set_at: Timestamp
+    confirmed_by: str | None = Field(None, description="Allow list only: the second person, if one has confirmed it.")
+    confirmed_at: Timestamp | None = None
 
 
 class ListChange(BaseModel):
@@ -102,14 +142,19 @@ class ListChange(BaseModel):
 class ListView(BaseModel):
     """The response of GET /lists/{deny,allow}/{kind}/{value}.
 
-    `active` is false once the entry has expired or has been taken off.
+    `active` is false while the entry is pending, and once it has expired or has been taken off. `history` has the
+    latest changes, at most 100, the oldest of them first.
     """
 
     kind: ListKind
     value: str
     active: bool
+    pending: bool = Field(description="The entry silences the model, and nobody has confirmed it yet.")
     entry: ListEntry | None
     history: list[ListChange]
+    earlier: Timestamp | None = Field(
+        description="Send it as `before` to get the changes before these; null: there are none."
+    )
 
 
 class ListKey:
@@ -118,16 +163,40 @@ class ListKey:
     >>> key = ListKey("deny", "ip", "2001:DB8::1")
     >>> key.profile, key.trail
     ('ip#2001:db8::1', 'deny#ip#2001:db8::1')
+    >>> ListKey("deny", "ip", "::ffff:203.0.113.0/120").network
+    '203.0.113.0/24'
+
+    network  the value if it is a network of addresses, else None
     """
 
     def __init__(self, name: str, kind: str, value: str) -> None:
         if kind not in LISTED:
             raise InvalidRequestError((Fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}"),))
-        try:
-            self.value = address(value) if kind == "ip" else identifier(value)
-        except PydanticCustomError as error:
-            raise InvalidRequestError((Fault("value", error.type, error.message()),)) from None
+        self.value = _spelled(kind, value)
+        self.network = self.value if "/" in self.value else None
+        if self.network is not None and name != "deny":
+            raise InvalidRequestError(
+                (Fault("value", "network", "must be one address: only a deny list has networks"),)
+            )
         self.list_name = name
         self.kind = kind
         self.profile = f"{kind}#{self.value}"
         self.trail = f"{name}#{self.profile}"
+
+
+def page_before(text: str) -> str:
+    """Return the time before which a page of changes ends, as the trail has it. Raises InvalidRequestError."""
+    try:
+        return utc(instant(text))
+    except PydanticCustomError as error:
+        raise InvalidRequestError((Fault("before", error.type, error.message()),)) from None
+
+
+def _spelled(kind: str, value: str) -> str:
+    """Return a value in its one spelling. Raises InvalidRequestError when no payment can have it."""
+    try:
+        if kind == "ip":
+            return network(value) if "/" in value else address(value)
+        return identifier(value)
+    except PydanticCustomError as error:
+        raise InvalidRequestError((Fault("value", error.type, error.message()),)) from None

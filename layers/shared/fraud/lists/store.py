@@ -2,27 +2,37 @@
 
 A change and its audit row are written in one DynamoDB transaction, conditioned on the entry that was read. So two
 people who write at once lose no change. A request that changes nothing leaves no audit row. Every writer of a profile
-writes only its own top-level attributes, because folds, labels and accounts write to the same item.
+writes only its own top-level attributes, because folds, labels and accounts write to the same item. A denied network is
+an entry like any other, and in the same transaction an attribute of the item NETWORKS, which the hot path reads.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 from pynamodb.attributes import ListAttribute, MapAttribute, UnicodeAttribute
 from pynamodb.exceptions import DoesNotExist, PynamoDBException
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.operand import Path
+from pynamodb.expressions.update import Action
 from pynamodb.transactions import TransactWrite
 
 from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts, translate_errors
-from fraud.errors import NotFoundError
-from fraud.lists.entry import DenyRequest, ListChange, ListEntry, ListKey, ListView
-from fraud.rules.standing import in_force
+from fraud.counters.layout import NETWORKS
+from fraud.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundError
+from fraud.lists.entry import CHANGES_PER_PAGE, ConfirmRequest, DenyRequest, ListChange, ListEntry, ListKey, ListView
+from fraud.rules.networks import MOST
+from fraud.rules.standing import denies, in_force, pending
 from fraud.settings import Settings
-from fraud.transaction import utc
+from fraud.transaction import MAX_AGE, utc
 
 Clock = Callable[[], datetime]
+
+PRUNED = 20
+"""Most networks that have ended and are removed in one change."""
 
 
 class ListEntryAttribute(MapAttribute[str, Any]):
@@ -33,6 +43,8 @@ class ListEntryAttribute(MapAttribute[str, Any]):
     silences: ListAttribute[str] = ListAttribute(null=True)
     set_by = UnicodeAttribute()
     set_at = UnicodeAttribute()
+    confirmed_by = UnicodeAttribute(null=True)
+    confirmed_at = UnicodeAttribute(null=True)
 
 
 class Profile(tables.Row):
@@ -60,6 +72,7 @@ class Lists:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._profiles_table = settings.profiles_table
         self._profiles = tables.bound(Profile, settings.profiles_table)
         self._trail = tables.bound(AuditRow, settings.audit_table)
         self._connection = tables.connection()
@@ -81,25 +94,110 @@ class Lists:
         """
         self._change(key, None, by, clock)
 
-    def view(self, key: ListKey, now: datetime) -> ListView:
-        """Return the entry and every change of it. Raises NotFoundError when the value was never on the list."""
+    def confirm(self, key: ListKey, request: ConfirmRequest, by: str, clock: Clock) -> None:
+        """Confirm a pending entry. An entry that was confirmed before stays as it is.
+
+        by     ARN of the caller
+        clock  as for `put`
+
+        Raises NotFoundError without an entry, InvalidRequestError when it was changed since the caller looked at it or
+        needs no second person, and ForbiddenError for the caller who wrote it.
+        """
+
+        def change(attempt: int) -> None:
+            before = self._read(key)
+            if before is None:
+                raise NotFoundError
+            if before.set_at != utc(request.set_at):
+                raise InvalidRequestError((Fault("set_at", "changed", "must be that of the present entry"),))
+            if not pending(before.silences or (), None):
+                raise InvalidRequestError(
+                    (Fault("value", "not_pending", "must have an entry that silences the model"),)
+                )
+            if before.confirmed_by is None:
+                if before.set_by == by:
+                    raise ForbiddenError
+                at = _instant(clock(), before, attempt)
+                after = ListEntryAttribute(**before.attribute_values | {"confirmed_by": by, "confirmed_at": at})
+                self._write(key, before, after, self._trail(key.trail, at, by=by, before=before, after=after))
+
+        retry_conflicts(change, PynamoDBException)
+
+    def view(self, key: ListKey, now: datetime, before: str | None = None) -> ListView:
+        """Return the entry and its latest changes.
+
+        before  time of a change, to get the changes before it; None: up to the last one
+
+        Raises NotFoundError when there are no such changes, as for a value that was never on the list.
+        """
+        earlier = None if before is None else AuditRow.at < before
         with translate_errors(PynamoDBException):
             entry = self._read(key)
-            rows = [ListChange.model_validate(row) for row in self._trail.query(key.trail, consistent_read=True)]
+            found = self._trail.query(
+                key.trail, earlier, consistent_read=True, scan_index_forward=False, limit=CHANGES_PER_PAGE + 1
+            )
+            rows = [ListChange.model_validate(row) for row in found]
         if not rows:
             raise NotFoundError
+        page = rows[:CHANGES_PER_PAGE][::-1]
         view = ListEntry.model_validate(entry) if entry is not None else None
-        return ListView(kind=key.kind, value=key.value, active=_is_active(entry, now), entry=view, history=rows)
+        waits = view is not None and pending(view.silences or (), view.confirmed_by)
+        return ListView(
+            kind=key.kind,
+            value=key.value,
+            active=_is_active(entry, now) and not waits,
+            pending=waits,
+            entry=view,
+            history=page,
+            earlier=page[0].at if len(rows) > len(page) else None,
+        )
 
     def _change(self, key: ListKey, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
         def change(attempt: int) -> None:
             before = self._read(key)
             if _content(before) != said:
-                at = _instant(clock(), before, attempt)
+                now = clock()
+                at = _instant(now, before, attempt)
                 after = None if said is None else ListEntryAttribute(**said, set_by=by, set_at=at)
-                self._write(key, before, after, self._trail(key.trail, at, by=by, before=before, after=after))
+                row = self._trail(key.trail, at, by=by, before=before, after=after)
+                self._write(key, before, after, row, self._networks(key.network, after, now))
 
         retry_conflicts(change, PynamoDBException)
+
+    def _networks(
+        self, name: str | None, after: ListEntryAttribute | None, now: datetime
+    ) -> tuple[list[Action], Condition | None]:
+        """Return the change of the item of all denied networks, and its condition: nothing for another value.
+
+        name   the network in its one spelling; None for another value
+        after  its entry after the change
+
+        A full item first loses networks that have ended so long ago that no payment of then is decided any more. Their
+        entries stay. Raises InvalidRequestError when it is still full.
+        """
+        if name is None:
+            return [], None
+        network = Path([name])
+        if after is None:
+            return [network.remove()], None
+        row = self._denied_networks()
+        condition: Condition | None = None
+        actions: list[Action] = [network.set(after.expires_at or "")]
+        if name not in row and len(row) >= MOST:
+            ended = list(islice(_ended(row, now - MAX_AGE), PRUNED))
+            if not ended:
+                raise InvalidRequestError((Fault("value", "too_many_networks", f"{MOST} networks are denied already"),))
+            actions += [Path([each]).remove() for each in ended]
+            for each in ended:
+                unchanged = Path([each]) == row[each]
+                condition = unchanged if condition is None else condition & unchanged
+        return actions, condition
+
+    def _denied_networks(self) -> dict[str, str]:
+        """Return the end of each denied network by its name."""
+        key = {"pk": {"S": NETWORKS}}
+        found = self._connection.client.get_item(TableName=self._profiles_table, Key=key, ConsistentRead=True)
+        return {name: end["S"] for name, end in found.get("Item", {}).items() if name != "pk"}
 
     def _read(self, key: ListKey) -> ListEntryAttribute | None:
         try:
@@ -110,7 +208,12 @@ class Lists:
         return entry
 
     def _write(
-        self, key: ListKey, before: ListEntryAttribute | None, after: ListEntryAttribute | None, row: AuditRow
+        self,
+        key: ListKey,
+        before: ListEntryAttribute | None,
+        after: ListEntryAttribute | None,
+        row: AuditRow,
+        networks: tuple[list[Action], Condition | None] = ([], None),
     ) -> None:
         entry: ListEntryAttribute = getattr(Profile, key.list_name)
         unchanged = entry.does_not_exist() if before is None else entry == before
@@ -118,12 +221,21 @@ class Lists:
         with TransactWrite(connection=self._connection) as transaction:
             transaction.update(self._profiles(key.profile), actions=[action], condition=unchanged)
             transaction.save(row, condition=AuditRow.pk.does_not_exist())
+            if networks[0]:
+                transaction.update(self._profiles(NETWORKS), actions=networks[0], condition=networks[1])
 
 
 def _instant(now: datetime, before: ListEntryAttribute | None, attempt: int) -> str:
     """Return the time of a change: after the entry that it changes, and different from the time of any other row."""
-    earliest = now if before is None else max(now, datetime.fromisoformat(before.set_at) + timedelta(microseconds=1))
-    return utc(earliest + timedelta(microseconds=attempt))
+    if before is None:
+        return utc(now + timedelta(microseconds=attempt))
+    latest = datetime.fromisoformat(before.confirmed_at or before.set_at)
+    return utc(max(now, latest + timedelta(microseconds=1)) + timedelta(microseconds=attempt))
+
+
+def _ended(networks: Mapping[str, str], at: datetime) -> Iterator[str]:
+    """Yield the names of the networks that are not in force at a time."""
+    yield from (name for name, end in networks.items() if not denies({"deny": {"expires_at": end or None}}, at))
 
 
 def _is_active(entry: ListEntryAttribute | None, now: datetime) -> bool:

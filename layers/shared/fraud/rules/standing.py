@@ -20,7 +20,10 @@ STANDING: tuple[str, ...] = (*(f"{role}_denied" for role in ROLES), "payer_statu
 """The names that an expression may read as `standing.<name>`."""
 
 MODEL = "model"
-"""The name by which an allow entry silences the model. Every other name in it is a rule's reason code."""
+"""The name by which an allow entry silences the model. Every other name in it is a rule's reason code.
+
+No one person may silence the model: such an entry is pending until another one has confirmed it (D-081).
+"""
 
 
 def standing(transaction: Transaction, state: State) -> dict[str, Any]:
@@ -37,15 +40,29 @@ def standing(transaction: Transaction, state: State) -> dict[str, Any]:
 def silenced(transaction: Transaction, state: State) -> frozenset[str]:
     """Return the reason codes (and `model`) that allow entries of the parties silence at the payment's own time.
 
-    An entry that cannot be read, or that has no end, silences nothing.
+    An entry that cannot be read, that has no end, or that is pending, silences nothing.
     """
     codes: set[str] = set()
     for pk in profiles(transaction).values():
         entry = state.profiles.get(pk, {}).get("allow")
         with contextlib.suppress(AttributeError, KeyError, TypeError, PydanticCustomError):
             if entry is not None and entry["expires_at"] is not None:
-                codes.update(entry["silences"] if in_force(entry["expires_at"], transaction.occurred_at) else ())
+                said, confirmed_by = entry["silences"], entry.get("confirmed_by")
+                ready = in_force(entry["expires_at"], transaction.occurred_at) and not pending(said, confirmed_by)
+                codes.update(said if ready else ())
     return frozenset(codes)
+
+
+def pending(silences: Collection[str], confirmed_by: str | None) -> bool:
+    """Tell whether an allow entry still needs a second person.
+
+    silences      names that it silences
+    confirmed_by  ARN of the second person; None while nobody has confirmed it
+
+    >>> pending(["VELOCITY"], None), pending(["VELOCITY", "model"], None), pending(["model"], "arn:aws:iam::1:user/b")
+    (False, True, False)
+    """
+    return MODEL in silences and not confirmed_by
 
 
 def silenceable(rules: Collection[Mapping[str, Any]]) -> frozenset[str]:

@@ -1,0 +1,96 @@
+"""One door in this process on moto's tables, with an environment of its own: for tests that need no box."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from fraud.settings import Settings
+
+ENVIRONMENT = {
+    **{name.upper(): "400" for name in Settings.model_fields},  # variables that the door does not use
+    "STAGE": "local",
+    "CURRENCY": "JPY",
+    "SCORER": "embedded",
+    "PROFILES_TABLE": "profiles",
+    "DECISIONS_TABLE": "decisions",
+    "AUDIT_TABLE": "audit",
+    "LABELS_TABLE": "labels",
+    "LABEL_SOURCES": "backfill=loader,user_report=payment-app,analyst=fraud-analyst,chargeback=importer",
+    "BACKFILL_BEFORE": "",
+    "ALLOW_MAX_DAYS": "90",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+}
+KEYS = {"profiles": ("pk",), "decisions": ("pk",), "labels": ("pk",), "audit": ("pk", "sk")}
+
+
+class OwnDoor:
+    """A door and the tables behind it.
+
+    module    the door's module: a copy that no `import` finds, because other tests use the stack's
+    dynamodb  boto3's client of its tables
+    """
+
+    def __init__(self, name: str) -> None:
+        self.dynamodb = boto3.client("dynamodb")
+        for table, keys in KEYS.items():
+            self.dynamodb.create_table(
+                TableName=table,
+                KeySchema=[
+                    {"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)
+                ],
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+                BillingMode="PAY_PER_REQUEST",
+            )
+        spec = importlib.util.find_spec(f"functions.{name}")
+        assert spec is not None
+        assert spec.loader is not None
+        self.module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.module)
+
+    def call(  # noqa: PLR0913 - the parts of a request
+        self,
+        method: str,
+        path: str,
+        arn: str,
+        content: Any = None,
+        *,
+        parameters: dict[str, str] | None = None,
+        query: dict[str, str] | None = None,
+    ) -> tuple[int, Any]:
+        """Send one request, as API Gateway passes it on, and return status and body."""
+        event = {
+            "version": "2.0",
+            "rawPath": path,
+            "rawQueryString": "",
+            "headers": {"content-type": "application/json"},
+            "requestContext": {
+                "requestId": "request-1",
+                "http": {"method": method, "path": path},
+                "stage": "$default",
+                "authorizer": {"iam": {"userArn": arn}},
+            },
+            "isBase64Encoded": False,
+            **({"body": json.dumps(content)} if content is not None else {}),
+            **({"pathParameters": parameters} if parameters else {}),
+            **({"queryStringParameters": query} if query else {}),
+        }
+        answer = self.module.handler(event, None)
+        return answer["statusCode"], json.loads(answer["body"]) if answer.get("body") else None
+
+
+@contextmanager
+def own_door(name: str, **variables: str) -> Iterator[OwnDoor]:
+    """Load a door on empty tables, while the block lasts. `variables`: of its environment, where others are wanted."""
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)  # the stack's doors, in the same process, have set it
+        for variable, value in {**ENVIRONMENT, **variables}.items():
+            patch.setenv(variable, value)
+        yield OwnDoor(name)
