@@ -233,8 +233,8 @@ PYTHON = re.compile(
 CONTEXTS: dict[Any, Any] = {
     Transaction: TransactionContext("JPY", NOW),
     LabelBatch: NOW + timedelta(days=7),
-    DenyRequest: ListContext(NOW, frozenset({"VELOCITY"})),
-    AllowRequest: ListContext(NOW, frozenset({"VELOCITY"})),
+    DenyRequest: ListContext(NOW, frozenset({"VELOCITY"}), timedelta(days=90)),
+    AllowRequest: ListContext(NOW, frozenset({"VELOCITY"}), timedelta(days=90)),
 }
 
 

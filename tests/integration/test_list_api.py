@@ -74,6 +74,18 @@ def test_a_denied_value_declines_until_the_entry_is_gone(list_api, decision_api,
     assert "DENY_LIST" not in codes
 
 
+def test_a_denied_network_declines_within_a_minute_and_no_longer_within_a_minute(list_api, decision_api, monkeypatch):
+    for change, declined in ((("PUT", {"reason": "case 9"}), True), (("DELETE", None), False)):
+        call(list_api, change[0], "ip", "2001:db8:77::/48", change[1])
+        later = datetime.now(UTC) + timedelta(minutes=2 if declined else 4)
+        with monkeypatch.context() as clock:
+            clock.setattr("fraud.clock.source", lambda later=later: later)
+            decision = json.loads(post(decision_api, fresh(ip="2001:DB8:77::5", occurred_at=later.isoformat()))[1])
+            beside = json.loads(post(decision_api, fresh(ip="2001:db8:78::5", occurred_at=later.isoformat()))[1])
+        assert ("DENY_LIST" in codes(decision["reasons"]), decision["degraded"]) == (declined, [])
+        assert "DENY_LIST" not in codes(beside["reasons"])
+
+
 def test_an_expired_entry_denies_nothing(list_api, decision_api, monkeypatch):
     soon = datetime.now(UTC) + timedelta(minutes=1)
     call(list_api, "PUT", "account", "expiring", {"reason": "short", "expires_at": soon.isoformat()})

@@ -313,8 +313,10 @@ class DynamoStore:
 
         held  the payment's profiles, by partition key
         """
-        pk = layout.profiles(transaction).get("ip")
-        if pk is None or transaction.ip is None or denies(held.get(pk, {}), transaction.occurred_at):
+        if transaction.ip is None or not self._stack.networks:
+            return {}
+        pk = layout.profiles(transaction)["ip"]
+        if denies(held.get(pk, {}), transaction.occurred_at):
             return {}
         if self._networks.row is not self._stack.networks:
             self._networks = Networks(self._stack.networks)
