@@ -1,29 +1,34 @@
 """Kinesis batches of payments: the same evaluation as in the API, with the network steps shared by a batch.
 
-A record that no retry can decide is set aside with its reason and reported as done, so it never blocks its shard. Only
-a record whose failure may pass with time, or for which time is over, is reported as failed. The batch restarts at the
-first of those.
+A record holds one payment, or several that are taken apart in their order (D-075). A payment that no retry can decide
+is set aside with its reason, so it never blocks its shard. A record is reported as failed only if the failure of one of
+its payments may pass with time, or if time is over. The batch restarts at the first of those, and what was decided of
+it is then a mere repeat.
 """
 
 import base64
 import gc
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 from fraud import assembly, clock
 from fraud.aws.metrics import log_refusal
+from fraud.decisions import stream_record
 from fraud.decisions.evaluation import Evaluation
 from fraud.decisions.events import Outbox, Undecidable
 from fraud.decisions.metrics import log_evaluation
-from fraud.errors import ConflictingBodyError, FraudError, InvalidRequestError, ServiceError
+from fraud.errors import ConflictingBodyError, FraudError, InvalidRequestError, ServiceError, UnavailableError
 from fraud.settings import Settings
 from fraud.transaction import Transaction, TransactionContext
 
 DOOR = "transaction_stream"
-REASONS: dict[type[FraudError], str] = {InvalidRequestError: "invalid", ConflictingBodyError: "conflict"}
 COUNTING_SHARE = 0.4
 """Part of the function's time after which it counts no further payment. Deciding those it has counted takes as long."""
+
+AT_ONCE = 100
+"""The most payments that are evaluated together."""
 
 _settings = Settings.from_environment()
 _evaluator = assembly.evaluator(_settings)
@@ -42,42 +47,81 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
         gc.enable()
 
 
+class _Payment(NamedTuple):
+    """A payment of a record. `position`: its place in a record of several payments, from 0; None in a record of one."""
+
+    record: dict[str, Any]
+    position: int | None
+    data: bytes
+    parsed: Transaction | InvalidRequestError
+
+    @property
+    def sequence(self) -> str:
+        return str(self.record["kinesis"]["sequenceNumber"])
+
+
 def _failed(records: Sequence[dict[str, Any]], until: float) -> list[dict[str, str]]:
-    """Decide the payments in order, or set their records aside; return the records that must come again."""
-    outcomes = _evaluator.evaluate_all([_parse(record) for record in records], until)
-    failed: list[dict[str, str]] = []
-    for record, outcome in zip(records, outcomes, strict=True):
-        if failed and not isinstance(outcome, Evaluation):
-            continue  # it comes again after the failed record; a decided payment would then be a mere repeat
+    """Decide the payments in order, or set them aside; return the record that must come again, if there is one.
+
+    After a failure no later payment is evaluated: it could overtake one that it shares a party with.
+    """
+    payments = _payments(records)
+    together = list(islice(payments, AT_ONCE))
+    while together:
+        outcomes = _evaluator.evaluate_all([payment.parsed for payment in together], until)
+        failed = _settle(together, outcomes)
+        if failed is not None:
+            return [{"itemIdentifier": failed.sequence}]
+        together = list(islice(payments, AT_ONCE))
+        if together and time.monotonic() >= until:
+            log_refusal(UnavailableError("OutOfTime"), DOOR)
+            return [{"itemIdentifier": together[0].sequence}]
+    return []
+
+
+def _payments(records: Sequence[dict[str, Any]]) -> Iterator[_Payment]:
+    """Yield the payments of all records, taking one record apart at a time, because a record may become large."""
+    context = TransactionContext(_settings.currency, clock.now(), _evaluator.rule_book.meaning_none)
+    for record in records:
+        data = base64.b64decode(record["kinesis"]["data"])
         try:
-            _settle(record, outcome)
-        except ServiceError as error:
-            log_refusal(error, DOOR)
-            failed.append({"itemIdentifier": record["kinesis"]["sequenceNumber"]})
-    return failed
+            parts = stream_record.payments(data)
+        except InvalidRequestError as error:
+            yield _Payment(record, None, data, error)
+            continue
+        for position, part in enumerate(parts):
+            yield _Payment(record, position if len(parts) > 1 else None, part, _parse(part, context))
 
 
-def _parse(record: dict[str, Any]) -> Transaction | InvalidRequestError:
+def _parse(part: bytes, context: TransactionContext) -> Transaction | InvalidRequestError:
     try:
-        context = TransactionContext(_settings.currency, clock.now(), _evaluator.rule_book.meaning_none)
-        return Transaction.parse(_data(record), context)
+        return Transaction.parse(part, context)
     except InvalidRequestError as error:
-        return error
+        return stream_record.refusal(part, error)
 
 
-def _settle(record: dict[str, Any], outcome: Evaluation | FraudError) -> None:
-    """Log the evaluation, or set the record aside. Raises ServiceError when the record must come again."""
-    if isinstance(outcome, Evaluation):
-        log_evaluation(outcome, DOOR)
-        return
-    if isinstance(outcome, ServiceError):
-        raise outcome
-    kinesis = record["kinesis"]
-    shard = record["eventID"].partition(":")[0]
-    reason = REASONS[type(outcome)]
-    _outbox.set_aside(Undecidable(reason, outcome.faults, _data(record), shard, kinesis["sequenceNumber"]))
-    log_refusal(outcome, DOOR)
+def _settle(payments: Sequence[_Payment], outcomes: list[Evaluation | FraudError]) -> _Payment | None:
+    """Log the evaluations and set aside what no retry can decide. Return the first payment that must come again.
+
+    Nothing behind that payment is set aside: it comes again. A decided payment is then a mere repeat.
+    """
+    end = next((n for n, outcome in enumerate(outcomes) if isinstance(outcome, ServiceError)), len(outcomes))
+    aside = {n: outcome for n, outcome in enumerate(outcomes[:end]) if isinstance(outcome, FraudError)}
+    try:
+        _outbox.set_aside(*(_undecidable(payments[n], error) for n, error in aside.items()))
+    except ServiceError as error:
+        end = min(aside)
+        outcomes[end] = error
+    for n, outcome in enumerate(outcomes):
+        if isinstance(outcome, Evaluation):
+            log_evaluation(outcome, DOOR)
+        elif n <= end:
+            log_refusal(outcome, DOOR)
+    return payments[end] if end < len(payments) else None
 
 
-def _data(record: dict[str, Any]) -> bytes:
-    return base64.b64decode(record["kinesis"]["data"])
+def _undecidable(payment: _Payment, error: FraudError) -> Undecidable:
+    forms = (fault.rule for fault in error.faults if fault.rule.startswith(stream_record.FORM))
+    reason = "conflict" if isinstance(error, ConflictingBodyError) else next(forms, "invalid")
+    shard = payment.record["eventID"].partition(":")[0]
+    return Undecidable(reason, error.faults, payment.data, shard, payment.sequence, payment.position)

@@ -1,13 +1,14 @@
 """Replay the payments of a file in event order and report the results: `python -m local.replay FILE --via api|kinesis`.
 
-A row is one payment with the fields of POST /decisions, sent on the box's event clock: by API each payment at its own
-time, by stream in batches of a few hours. Afterwards every decision is read, and a sample of the payments is sent
-again. A payment is lost if it has no stored decision and was neither refused nor set aside. A payment was decided twice
-if its stored decision differs from its response, or if a second delivery changes a byte of either.
+FILE has the fields of POST /decisions as columns (README.md), or is a HISTORY_DIR of models.datasets. Payments are sent
+on the box's event clock: by API each one at its own time, by stream in batches of a few hours. Afterwards every
+decision is read, and a sample of the payments is sent again. A payment is lost if it has no stored decision and was
+neither refused nor set aside. A payment was decided twice if its stored decision differs from its response, or if a
+second delivery changes a byte of either. Another body under a decided id is a conflict. The exit status is 0 if every
+payment was decided once, 1 if not, and 2 if a file cannot be read.
 """
 
 import argparse
-import csv
 import http.client
 import json
 import random
@@ -25,16 +26,18 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, cast
+from urllib.parse import quote
 
 import botocore.session
-import pyarrow.parquet
 from tqdm import tqdm
 
 from fraud.decisions.record import PACKED
 from fraud.decisions.store import contents_of
+from local import payments_file
 from local.account.boto import REGION
 from local.api.client import Client, Response
 from local.box import Box
+from models.datasets.table import SUFFIXES, FileError
 from operations.redrive import Line, read
 
 Row = dict[str, Any]
@@ -67,7 +70,7 @@ class Delivery(NamedTuple):
 class Report:
     """The result of a replay.
 
-    refused  responses other than 200 and below 500 by status, or records that were set aside by reason
+    refused  payments that were refused or set aside, by the fields and rules that they broke
     failed   payments with a response from 500 on, or without any
     lost, twice, repeated  payments without a decision, decided twice, and sent again
     seconds  the seconds of each delivery
@@ -105,7 +108,7 @@ class Report:
         lines = {
             "payments": f"{self.sent:,} sent, {self.decided:,} decided, {refused:,} refused, {self.failed:,} failed",
             "outcomes": ", ".join(f"{outcome} {count:,}" for outcome, count in self.outcomes.most_common()),
-            "refused": ", ".join(f"{why}: {count:,}" for why, count in self.refused.most_common()),
+            "refused": "; ".join(f"{count:,} for {why}" for why, count in self.refused.most_common()),
             "frauds": self._frauds(),
             "latency": self._latency(),
             "lost": f"{self.lost:,}",
@@ -159,8 +162,13 @@ def replay(
 
         first = each("decide", deliver, ordered)
         stored = each("look up", look_up, ordered)
-        sample = ordered[:: max(1, len(ordered) // repeats)] if repeats else []
-        again = {delivery.transaction_id: delivery.answer for delivery in each("repeat", deliver, sample)}
+        places = range(0, len(ordered), max(1, len(ordered) // repeats)) if repeats else ()
+        repeated = each("repeat", deliver, [ordered[place] for place in places])
+        again = {
+            delivery.transaction_id: delivery.answer
+            for place, delivery in zip(places, repeated, strict=True)
+            if (answer := first[place].answer) is not None and answer.status == HTTPStatus.OK
+        }
     return report(first, stored, again, labels or {})
 
 
@@ -185,7 +193,7 @@ def deliver(client: Client, payment: Row) -> Delivery:
 
 def look_up(client: Client, payment: Row) -> Any:  # noqa: ANN401 - JSON
     """Return the stored decision of a payment; None when there is none."""
-    answer = client.request("GET", f"/decisions/{payment['transaction_id']}")
+    answer = client.request("GET", f"/decisions/{quote(payment['transaction_id'], safe='')}")
     return json.loads(answer.body)["decision"] if answer.status == HTTPStatus.OK else None
 
 
@@ -208,7 +216,7 @@ def report(
             result.failed += 1
             continue
         if answer.status != HTTPStatus.OK:
-            result.refused[answer.status] += 1
+            result.refused[_why(answer)] += 1
             continue
         decision = json.loads(answer.body)
         result.outcomes[decision["outcome"]] += 1
@@ -217,6 +225,28 @@ def report(
         if label := labels.get(transaction_id):
             result.verdicts[label, decision["outcome"] != "approve"] += 1
     return result
+
+
+def _why(answer: Response) -> str | int:
+    """Return the fields and rules that a refused payment broke, or the status of an answer that names none.
+
+    >>> _why(Response(HTTPStatus.BAD_REQUEST, b'{"errors": [{"field": "amount", "rule": "missing"}]}'))
+    'amount: missing'
+    """
+    try:
+        return told_of(answer.status == HTTPStatus.CONFLICT, json.loads(answer.body)["errors"]) or answer.status
+    except (KeyError, TypeError, ValueError):
+        return answer.status
+
+
+def told_of(is_conflict: object, errors: Iterable[Mapping[str, str]]) -> str:
+    """Return faults as text, which is the same for the API and the stream.
+
+    >>> told_of(True, [{"field": "amount", "rule": "differs"}])
+    'conflict (amount: differs)'
+    """
+    faults = ", ".join(f"{error['field']}: {error['rule']}" for error in errors)
+    return f"conflict ({faults})" if is_conflict else faults
 
 
 def replay_by_stream(
@@ -235,20 +265,26 @@ def replay_by_stream(
     put(box, sample := ordered[:: max(1, len(ordered) // repeats)] if repeats else [])
     box.settle()
     after = decisions(box)
-    aside = {line["payment"]["transaction_id"]: line["reason"] for line in set_aside(box)}
+    aside = {_body(line["payment"]): told_of(line["reason"] == "conflict", line["errors"]) for line in set_aside(box)}
     result = Report(sent=len(ordered), repeated=len(sample))
-    for transaction_id in (payment["transaction_id"] for payment in ordered):
-        if transaction_id in stored:
+    for payment in ordered:
+        transaction_id = payment["transaction_id"]
+        if why := aside.get(_body(payment)):
+            result.refused[why] += 1
+        elif transaction_id in stored:
             outcome = json.loads(stored[transaction_id])["outcome"]
             result.outcomes[outcome] += 1
             result.twice += stored[transaction_id] != after[transaction_id]
             if label := (labels or {}).get(transaction_id):
                 result.verdicts[label, outcome != "approve"] += 1
-        elif transaction_id in aside:
-            result.refused[aside[transaction_id]] += 1
         else:
             result.lost += 1
     return result
+
+
+def _body(payment: Any) -> str:  # noqa: ANN401 - JSON
+    """Return a payment as text that is the same for equal payments: several bodies may have one transaction id."""
+    return json.dumps(payment, sort_keys=True)
 
 
 def batches(ordered: Sequence[Row]) -> Iterator[list[Row]]:
@@ -274,7 +310,7 @@ def put(box: Box, payments: Sequence[Row]) -> None:
     kinesis = box.client("kinesis")
     for start in range(0, len(payments), BATCH):
         records = [
-            {"Data": json.dumps(payment).encode(), "PartitionKey": payment["payer_id"]}
+            {"Data": json.dumps(payment).encode(), "PartitionKey": payment.get("payer_id") or payment["transaction_id"]}
             for payment in payments[start : start + BATCH]
         ]
         answer = kinesis.put_records(StreamName=STREAM, Records=records)
@@ -308,74 +344,87 @@ def in_event_order(payments: Iterable[Row]) -> list[Row]:
     return sorted(payments, key=lambda payment: datetime.fromisoformat(payment["occurred_at"]))
 
 
-def rows(path: Path) -> list[Row]:
-    """Return the rows of a .parquet, .csv or .jsonl file, without the fields that have no value.
-
-    Raises ValueError for any other file name.
-    """
-    match path.suffix:
-        case ".parquet":
-            read: Iterable[Row] = pyarrow.parquet.read_table(path).to_pylist(maps_as_pydicts="strict")
-        case ".csv":
-            with path.open(newline="", encoding="utf-8") as file:
-                read = list(csv.DictReader(file))
-        case ".jsonl":
-            with path.open(encoding="utf-8") as file:
-                read = [json.loads(line) for line in file]
-        case other:
-            raise ValueError(f"{path}: not .parquet, .csv or .jsonl but {other!r}")
-    return [{name: value for name, value in row.items() if value not in (None, "")} for row in read]
-
-
-def payment_of(row: Row) -> Row:
-    """Return a row as the body of POST /decisions. Converts the numbers, times and maps that a file format lacks.
-
-    >>> payment_of({"occurred_at": "2026-03-01T12:00:00Z", "amount": "1200"})
-    {'occurred_at': '2026-03-01T12:00:00Z', 'amount': 1200}
-    """
-    payment = dict(row)
-    if isinstance(payment["occurred_at"], datetime):
-        payment["occurred_at"] = payment["occurred_at"].isoformat()
-    if isinstance(payment["amount"], str):
-        payment["amount"] = int(payment["amount"])
-    if isinstance(payment.get("metadata"), str):
-        payment["metadata"] = json.loads(payment["metadata"])
-    return payment
-
-
-def labels_of(path: Path) -> dict[str, str]:
-    """Return the labels of a file by transaction id."""
-    return {row["transaction_id"]: row["label"] for row in rows(path)}
-
-
 def main() -> int:
-    """Replay a file against `--url` or a new box. Return 0 if the report is sound, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m local.replay", description=__doc__)
-    parser.add_argument("file", type=Path, metavar="FILE.parquet|.csv|.jsonl")
-    parser.add_argument("--via", choices=("api", "kinesis"), required=True)
-    parser.add_argument("--limit", type=int, help="only the first N payments in event order")
-    parser.add_argument("--labels", type=Path, help="file with transaction_id and label: fraud or legitimate")
-    parser.add_argument("--url", help="a running API; requests are signed with the environment's AWS credentials")
-    parser.add_argument("--concurrency", type=int, default=1, help="API calls in flight; above 1 neighbours may swap")
-    arguments = parser.parse_args()
+    """Replay a file against `--url` or a new box. Return 0 if the report is sound and nothing was refused."""
+    options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
-    payments = in_event_order(map(payment_of, rows(arguments.file)))[: arguments.limit]
-    labels = labels_of(arguments.labels) if arguments.labels else None
-    if arguments.url and arguments.via == "kinesis":
-        parser.error("--via kinesis replays into a box of its own, on whose clock the past is the present")
-    with ExitStack() as undo:
-        if arguments.url:
-            result = replay(payments, caller_of(arguments.url), labels, arguments.concurrency)
-        else:
-            box = undo.enter_context(Box(parameters={"Currency": payments[0]["currency"]}))
-            by_api = arguments.via == "api"
-            result = (
-                replay(payments, box.connect, labels, arguments.concurrency)
-                if by_api
-                else replay_by_stream(payments, box, labels)
+    labels = None
+    try:
+        everything = in_event_order(payments_file.payments(options.file, options.time_zone, options.encoding))
+        if options.labels:
+            labels = payments_file.labels(
+                options.labels, everything, options.label_words, options.time_zone, options.encoding
             )
+        payments, known = everything[: options.limit], labels.known if labels else None
+        with ExitStack() as undo:
+            connect = caller_of(options.url) if options.url else None
+            currency = str(payments[0].get("currency"))
+            if connect is not None:
+                _agree(connect, options.url, currency)
+                result = replay(payments, connect, known, options.concurrency)
+            else:
+                box = undo.enter_context(Box(parameters={"Currency": currency}))
+                by_api = options.via == "api"
+                result = (
+                    replay(payments, box.connect, known, options.concurrency)
+                    if by_api
+                    else replay_by_stream(payments, box, known)
+                )
+    except FileError as error:
+        print(error, file=sys.stderr)
+        return 2
     print(result.table())
-    return int(not result.sound)
+    if labels:
+        print(f"{'labels':<14} {labels}")
+    return int(not result.sound or result.refused.total() > 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local.replay", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE|HISTORY_DIR", help=", ".join(SUFFIXES))
+    parser.add_argument("--via", choices=("api", "kinesis"), required=True)
+    parser.add_argument("--limit", type=_count, help="only the first N payments in event order")
+    parser.add_argument("--labels", type=Path, help="file with transaction_id and label; default: that of HISTORY_DIR")
+    parser.add_argument(
+        "--label-words",
+        type=payments_file.declared_words,
+        metavar="WORD=LABEL,...",
+        help="such as 1=fraud,0=legitimate",
+    )
+    parser.add_argument("--time-zone", type=payments_file.time_zone, help="of times without offset: UTC, Asia/Tokyo")
+    parser.add_argument("--encoding", type=payments_file.encoding_name, help="of text; by default it is found out")
+    parser.add_argument("--url", help="a running API; requests are signed with the environment's AWS credentials")
+    parser.add_argument(
+        "--concurrency", type=_count, default=1, help="API calls in flight; above 1 neighbours may swap"
+    )
+    options = parser.parse_args()
+    if options.url and options.via == "kinesis":
+        parser.error("--via kinesis replays into a box of its own, on whose clock the past is the present")
+    if options.labels is None and (options.file / payments_file.LABELS).exists():
+        options.labels = options.file
+    return options
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
+    return int(text)
+
+
+def _agree(connect: Callable[[], Client], url: str, currency: str) -> None:
+    """Raise FileError if the API decides another currency, or cannot be reached.
+
+    The request lacks all but the currency, so it is refused with every fault, and counts nothing.
+    """
+    try:
+        with connect() as client:
+            answer = client.request("POST", "/decisions", json.dumps({"currency": currency}).encode())
+    except (OSError, http.client.HTTPException) as error:
+        raise FileError(f"{url}: cannot be reached: {error}") from error
+    if b"currency_not_supported" in answer.body:
+        raise FileError(
+            f"{url}: decides another currency than {currency}, which the file has: replay to a stack in {currency}"
+        )
 
 
 def caller_of(url: str) -> Callable[[], Client]:

@@ -1,8 +1,9 @@
 """Redrive: put payments that were not decided back on the stream, mended by a person or as the mapping gave them up.
 
 `read` hides every message of the queue of undecidable records for twelve hours and writes it as a line of a file.
-`send` puts each line's `payment` on the stream and then deletes the line's messages. If the payment is null, it only
-deletes the messages; if the payment is text, it leaves the line. `archived` puts the records of batches that the
+`send` puts each line's `payment` on the stream and then deletes the line's messages. If the payment is a list, each of
+its payments is sent. If the payment is null, it only deletes the messages; if the payment is text or a list with text,
+it leaves the line. `archived` puts the records of batches that the
 mapping gave up back on the stream, unchanged. All three may be run again after a crash: a payment that is sent twice is
 decided once.
 """
@@ -18,6 +19,9 @@ from typing import Any, NamedTuple
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+
+from fraud.decisions import stream_record
+from fraud.errors import InvalidRequestError
 
 HELD_S = 12 * 3600
 """Seconds for which a message is hidden: the longest that SQS allows. Its receipt handle must last until it is sent."""
@@ -40,10 +44,11 @@ FAILURES = (BotoCoreError, ClientError, KeyError, RecursionError, TypeError, Val
 """Errors of one record, line or object that must not stop the others."""
 
 Line = dict[str, Any]
+Place = tuple[str, str, str]
 
 
 class Sent(NamedTuple):
-    """The result of sending: the numbers of lines that were sent, dropped and left.
+    """The result of sending: the numbers of payments that were sent, and of lines that were dropped and left.
 
     Of the archive, the records that were sent and the objects that were left are counted.
     """
@@ -62,15 +67,16 @@ def read(
 ) -> Generator[Line, None, None]:
     """Yield every record of the queue as a line: its reason, its place in the stream, and its payment.
 
-    The payment is text if the record is no JSON object. A batch that was repeated as a whole leaves two messages of one
-    record: they become one line, and `repeats` holds the further receipts. If this generator is closed or fails, the
+    The payment is a list if the record holds several payments, and text if it is no JSON object. A batch that was
+    repeated as a whole leaves two messages of one record: they become one line, and `repeats` holds the further
+    receipts. If this generator is closed or fails, the
     messages whose lines were not taken become visible at once.
 
     wait_s  seconds to wait for the last response, which is empty; 0 is for an emulator, which has one server
     """
     held: set[str] = set()
     try:
-        lines: dict[tuple[str, str], Line] = {}
+        lines: dict[Place, Line] = {}
         for message in _messages(sqs, queue, wait_s, held):
             line = _told(message)
             first = lines.setdefault(_place(line), line)
@@ -104,12 +110,10 @@ def send(  # noqa: PLR0913, PLR0917 - three services and the places in them
             continue
         try:
             line: Line = json.loads(given) if isinstance(given, bytes) else given
-            payment, handles = line["payment"], _handles(line)
-            if isinstance(payment, dict):
+            payments, handles = _to_send(line["payment"]), _handles(line)
+            for payment in payments:
                 key = _key(payment.get("payer_id") or line["sequence"])
                 kinesis.put_record(StreamName=stream, PartitionKey=key, Data=json.dumps(payment).encode())
-            elif payment is not None:
-                raise TypeError("payment is neither an object nor null")
             for handle in handles:
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=handle)
             if "archived" in line:
@@ -118,8 +122,8 @@ def send(  # noqa: PLR0913, PLR0917 - three services and the places in them
             left += 1
             _say(f"line {number}", error)
         else:
-            sent += payment is not None
-            dropped += payment is None
+            sent += len(payments)
+            dropped += not payments
     return Sent(sent, dropped, left)
 
 
@@ -183,25 +187,52 @@ def _with_payment(s3: Any, archive: str, line: Line) -> Line:  # noqa: ANN401
     return told | {"payment": _payment(record)}
 
 
-def _payment(record: bytes) -> Line | str:
-    """Return a record as an object to edit, or as text if it is no object.
+def _to_send(payment: Any) -> list[Line]:  # noqa: ANN401 - any JSON
+    """Return the payments of a line. Raises TypeError when one is text, because no person has mended it.
+
+    >>> _to_send({"amount": 1}), _to_send([{"amount": 1}, {"amount": 2}]), _to_send(None)
+    ([{'amount': 1}], [{'amount': 1}, {'amount': 2}], [])
+    """
+    if payment is None:
+        return []
+    payments = _as_list(payment)
+    if not payments or not all(isinstance(each, dict) for each in payments):
+        raise TypeError("payment is neither an object, nor a list of objects, nor null")
+    return payments
+
+
+def _as_list(payment: Any) -> list[Any]:  # noqa: ANN401
+    return payment if isinstance(payment, list) else [payment]
+
+
+def _payment(record: bytes) -> Line | str | list[Line | str]:
+    r"""Return the payment of a record to edit, or a list of them; text stands for one that is no object.
 
     `null` is text as well: in a line it would mean that a person dropped the payment.
 
-    >>> _payment(b'{"amount": -1}'), _payment(b"null")
-    ({'amount': -1}, 'null')
+    >>> _payment(b'{"amount": -1}'), _payment(b"null"), _payment(b'{"amount": 1}\n{"amount": 2}')
+    ({'amount': -1}, 'null', [{'amount': 1}, {'amount': 2}])
     """
     try:
-        payment = json.loads(record)
-        json.loads(json.dumps([payment]))  # one level deeper, as it will be in a line
+        parts = stream_record.payments(record)
+    except InvalidRequestError:
+        parts = [record]
+    return _object(parts[0]) if len(parts) == 1 else [*map(_object, parts)]
+
+
+def _object(part: bytes) -> Line | str:
+    """Return a part of a record as an object, or as text, in base64 if need be."""
+    try:
+        payment = json.loads(part)
+        json.loads(json.dumps([[payment]]))  # two levels deeper, as it may be in a line
     except (RecursionError, ValueError):
         payment = None
     if isinstance(payment, dict):
         return payment
     try:
-        return record.decode()
+        return part.decode()
     except UnicodeDecodeError:
-        return f"base64,{base64.b64encode(record).decode()}"
+        return f"base64,{base64.b64encode(part).decode()}"
 
 
 def _key(value: Any) -> str:  # noqa: ANN401 - any JSON may be in place of a payer's id
@@ -213,9 +244,9 @@ def _key(value: Any) -> str:  # noqa: ANN401 - any JSON may be in place of a pay
     return str(value)[:KEY_LENGTH].encode(errors="replace").decode()
 
 
-def _place(line: Line) -> tuple[str, str]:
-    """Return the place of a line's record in the stream. Messages with the same place are about one record."""
-    return str(line["shard"]), str(line["sequence"])
+def _place(line: Line) -> Place:
+    """Return the place of a line's payment in the stream. Messages with the same place are about one payment."""
+    return str(line["shard"]), str(line["sequence"]), str(line.get("position", ""))
 
 
 def _handles(line: Line) -> list[str]:
@@ -232,7 +263,7 @@ def _add(file: Path, lines: Iterable[Line]) -> int:
     A record that is already in the file keeps its payment if that was mended. After an error, the lines that came
     before it are written.
     """
-    kept: dict[tuple[str, str], Line] = {}
+    kept: dict[Place, Line] = {}
     if file.exists():
         try:
             with file.open("rb") as old:
@@ -258,7 +289,7 @@ def _again(old: Line, new: Line) -> Line:
 
     The older receipt is kept because its message may still be hidden.
     """
-    mended = not isinstance(old.get("payment", ""), str)
+    mended = not any(isinstance(each, str) for each in _as_list(old.get("payment", "")))
     repeats = [handle for handle in (*_handles(old), *_handles(new)[1:]) if handle != new["receipt_handle"]]
     return new | {"repeats": repeats} | ({"payment": old["payment"]} if mended else {})
 

@@ -248,7 +248,9 @@ def test_a_chargebacks_reason_code_and_amount_are_kept(labels, reason_code, amou
         pytest.param({"reason_code": "Hanako says: not mine!"}, [("reason_code", "form")], id="free text"),
         pytest.param({"amount": 0}, [("amount", "too_small")], id="nothing charged back"),
         pytest.param({"amount": -3_507}, [("amount", "too_small")], id="mollie/api-documentation#729: -35.07"),
-        pytest.param({"amount": "10000"}, [("amount", "wrong_type")], id="juspay/hyperswitch#8830: an amount in quotes"),
+        pytest.param(
+            {"amount": "10000"}, [("amount", "wrong_type")], id="juspay/hyperswitch#8830: an amount in quotes"
+        ),
         pytest.param({"amount": MAX_AMOUNT + 1}, [("amount", "too_large")], id="beyond any payment"),
     ],
 )

@@ -13,9 +13,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from local import payments_file
 from local.api.client import Response
 from local.box import Box
-from local.replay import Report, payment_of, replay, rows
+from local.replay import Report, replay
+from models.datasets.table import FileError
 from tests.support.payments import body
 
 START = datetime(2026, 3, 5, 9, tzinfo=UTC)
@@ -149,17 +151,17 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_every_file_format_gives_the_same_payments(file: Path) -> None:
     expected = [one | {"metadata": {"order": "7"}} for one in payments(3, f"file-{file.suffix[1:]}")]
-    assert [payment_of(row) for row in rows(file)] == expected
+    assert payments_file.payments(file) == expected
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.txt"):
-        rows(tmp_path / "payments.txt")
+    with pytest.raises(FileError, match=r"\.txt"):
+        payments_file.payments(tmp_path / "payments.txt")
 
 
 def test_command_replays_a_file_against_a_running_box(file: Path, box: Box, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
-    labels.write_text(f"transaction_id,label\nfile-{file.suffix[1:]}-0,legitimate\n")
+    labels.write_text(f"transaction_id,label\nfile-{file.suffix[1:]}-0,legitimate\nelsewhere,fraud\n")
     keys = {"AWS_ACCESS_KEY_ID": box.credentials.access_key, "AWS_SECRET_ACCESS_KEY": box.credentials.secret_key}
     command = [sys.executable, "-m", "local.replay", file, "--via", "api", "--limit", "2", "--url", box.api_url]
     done = subprocess.run(
@@ -168,3 +170,4 @@ def test_command_replays_a_file_against_a_running_box(file: Path, box: Box, tmp_
     assert done.returncode == 0, done.stderr
     assert "2 sent, 2 decided, 0 refused, 0 failed" in done.stdout
     assert "0 caught, 0 missed" in done.stdout
+    assert "1, 2 payments without label, 1 labels without payment" in done.stdout

@@ -8,7 +8,7 @@ queue.
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -16,13 +16,16 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from fraud.aws.boto import client, translate_errors
 from fraud.decisions.record import Contents
-from fraud.errors import Fault
+from fraud.errors import Fault, ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.settings import Settings
 from fraud.transaction import Id, Timestamp, Transaction, TransactionType
 
 SOURCE = "fraud"
 EVENTS_PER_CALL = 10
+MESSAGES_PER_CALL, BYTES_PER_CALL = 10, 262_144
+"""The most messages that one call to SQS takes, and their most bytes together."""
+
 MOST_ERRORS = 50
 """Most faults that are listed for one record: a thousand unknown fields must not make its message too large."""
 
@@ -71,13 +74,17 @@ class DecisionMade(BaseModel):
 
 
 class Undecidable(NamedTuple):
-    """A stream record that no retry can decide: the reason, its faults, its bytes, and its place in the stream."""
+    """A payment of the stream that no retry can decide: the reason, its faults, its bytes, and its place.
+
+    position  its place in a record of several payments, from 0; None when it is all of its record
+    """
 
     reason: str
     faults: tuple[Fault, ...]
     data: bytes
     shard: str
     sequence: str
+    position: int | None = None
 
 
 class Outbox:
@@ -89,28 +96,36 @@ class Outbox:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def set_aside(self, record: Undecidable) -> None:
-        """Queue a record for people to mend.
+    def set_aside(self, *records: Undecidable) -> None:
+        """Queue records for people to mend, in few calls. After an error some of them may be in the queue.
 
-        Beside the record itself, the message names fields and rules, never values.
+        Beside the record itself, a message names fields and rules, never values.
         """
+        url = self._settings.undecidable_queue_url
+        for bodies in _batches(self._message(record) for record in records):
+            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
+            answer = _call(self._sqs.send_message_batch, QueueUrl=url, Entries=entries)
+            for refused in answer.get("Failed", ()):
+                raise (ServiceError if refused["SenderFault"] else UnavailableError)(refused["Code"])
+
+    def _message(self, record: Undecidable) -> str:
+        """Return the message about a record. A large record is put into the archive before."""
         message: dict[str, Any] = {
             "reason": record.reason,
             "errors": [{"field": _field(fault), "rule": fault.rule} for fault in record.faults[:MOST_ERRORS]],
             "shard": record.shard,
             "sequence": record.sequence,
         }
+        place = f"{record.shard}/{record.sequence}"
+        if record.position is not None:
+            message["position"] = record.position
+            place += f"-{record.position}"
         if len(record.data) <= INLINE_BYTES:
             message["data"] = base64.b64encode(record.data).decode()
         else:
-            message["archive_key"] = f"undecidable/{record.shard}/{record.sequence}"
-            _call(
-                self._s3.put_object,
-                Bucket=self._settings.archive_bucket,
-                Key=message["archive_key"],
-                Body=record.data,
-            )
-        _call(self._sqs.send_message, QueueUrl=self._settings.undecidable_queue_url, MessageBody=json.dumps(message))
+            key = message["archive_key"] = f"undecidable/{place}"
+            _call(self._s3.put_object, Bucket=self._settings.archive_bucket, Key=key, Body=record.data)
+        return json.dumps(message)
 
     def publish(self, events: Sequence[BaseModel]) -> list[int]:
         """Put events on the bus, each under the name of its class.
@@ -143,6 +158,22 @@ class Outbox:
     @cached_property
     def _events(self) -> Any:  # noqa: ANN401
         return client("events")
+
+
+def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
+    """Yield messages in batches that one call takes.
+
+    >>> [len(batch) for batch in _batches(["a" * 200_000, "b", "c" * 200_000, *"d" * 12])]
+    [2, 10, 3]
+    """
+    batch: list[str] = []
+    for body in bodies:
+        if len(batch) == MESSAGES_PER_CALL or sum(map(len, batch)) + len(body) > BYTES_PER_CALL:
+            yield batch
+            batch = []
+        batch.append(body)
+    if batch:
+        yield batch
 
 
 def _field(fault: Fault) -> str:
