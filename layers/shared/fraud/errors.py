@@ -86,6 +86,7 @@ VALIDATED: dict[str, tuple[str, str]] = {
     "less_than": ("too_large", "must be less than {lt}"),
     "less_than_equal": ("too_large", "must be at most {le}"),
     "string_pattern_mismatch": ("form", "must have the form {pattern}"),
+    "value_error": ("invalid", "{error}"),
     "literal_error": _LISTED,
     "enum": _LISTED,
 }

@@ -437,8 +437,6 @@ def faults_of(error: ValidationError) -> tuple[Fault, ...]:
         field = ".".join(str(part)[:64] for part in detail["loc"]) or "body"
         if "url" not in detail:  # an error that a validator of ours raised: only pydantic's own have an address
             return Fault(field, detail["type"], detail["msg"])
-        if detail["type"] == "value_error":  # a sentence of ours, about a policy or a model
-            return Fault(field, "invalid", str(detail["ctx"]["error"]))
         return Fault.validated(field, detail["type"], detail.get("ctx", {}))
 
     return tuple(map(fault, error.errors(include_input=False)))

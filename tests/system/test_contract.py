@@ -1,0 +1,15 @@
+"""`make acceptance` in small: schemathesis makes requests from openapi.yaml, and the box's answers hold against it."""
+
+import pytest
+
+from local.box import Box
+from tests.acceptance import contract
+
+
+@pytest.mark.slow
+def test_every_answer_of_the_box_is_documented(box: Box):
+    box.environments.invoke("Tick", {}, None)
+    seen = contract.run(box, 100)
+    assert not seen.failures
+    assert {status for _, status in seen.answers} >= {200, 204, 400, 404}
+    assert max(status for _, status in seen.answers) < 500
