@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
+from fraud.iso import DIGITS
 from fraud.labels.label import LabelValue
 from fraud.transaction import Transaction
 from models.datasets import table
+from models.datasets.history import LABELS, TRANSACTIONS
 from models.datasets.table import FileError, Values, is_missing
-
-TRANSACTIONS, LABELS = "transactions.parquet", "labels.parquet"
 
 FIELDS = tuple(Transaction.model_fields)
 REQUIRED = tuple(name for name, field in Transaction.model_fields.items() if field.is_required())
@@ -31,7 +31,6 @@ NAMIBIA = ("country", "NA")
 """The one value that is also a word for none."""
 
 _WHOLE = re.compile(r"\d+\.0", re.ASCII)
-_ROUNDED = re.compile(r"\d(\.\d+)?E\+\d+", re.ASCII | re.IGNORECASE)
 
 
 class Labels(NamedTuple):
@@ -61,6 +60,10 @@ def payments(path: Path, zone: tzinfo | None = None, encoding: str | None = None
     rows = _with_names(path, table.rows(path, encoding), FIELDS, REQUIRED)
     found = [_of(row, zone) for row in _with_ids(rows)]
     currencies = sorted({str(payment["currency"]) for payment in found if "currency" in payment})
+    if unknown := [currency for currency in currencies if currency not in DIGITS] or ([] if currencies else ["none"]):
+        raise FileError(
+            f"{path}: has the currency {unknown[0]!r}; it must be a code of ISO 4217 in upper case, such as JPY"
+        )
     if len(currencies) > 1:
         raise FileError(
             f"{path}: has payments in {', '.join(currencies)}; a stack has one currency: split the file by it"
@@ -165,7 +168,7 @@ def _id(row: table.Row, name: str) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip() if not isinstance(value, str) else value
-    if row.delimiter and _ROUNDED.fullmatch(text):
+    if row.delimiter and table.ROUNDED.fullmatch(text):
         raise row.error(name, "was rounded by a spreadsheet: export the column as text")
     return text
 

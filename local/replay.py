@@ -37,8 +37,9 @@ from local import payments_file
 from local.account.boto import REGION
 from local.api.client import Client, Response
 from local.box import Box
+from models.datasets.history import LABELS
 from models.datasets.table import SUFFIXES, FileError
-from operations.redrive import Line, read
+from operations.redrive import Line, partition_key, read
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -193,7 +194,7 @@ def deliver(client: Client, payment: Row) -> Delivery:
 
 def look_up(client: Client, payment: Row) -> Any:  # noqa: ANN401 - JSON
     """Return the stored decision of a payment; None when there is none."""
-    answer = client.request("GET", f"/decisions/{quote(payment['transaction_id'], safe='')}")
+    answer = client.request("GET", f"/decisions/{quote(payment['transaction_id'], safe='', errors='replace')}")
     return json.loads(answer.body)["decision"] if answer.status == HTTPStatus.OK else None
 
 
@@ -310,7 +311,10 @@ def put(box: Box, payments: Sequence[Row]) -> None:
     kinesis = box.client("kinesis")
     for start in range(0, len(payments), BATCH):
         records = [
-            {"Data": json.dumps(payment).encode(), "PartitionKey": payment.get("payer_id") or payment["transaction_id"]}
+            {
+                "Data": json.dumps(payment).encode(),
+                "PartitionKey": partition_key(payment.get("payer_id") or payment["transaction_id"]),
+            }
             for payment in payments[start : start + BATCH]
         ]
         answer = kinesis.put_records(StreamName=STREAM, Records=records)
@@ -400,7 +404,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.url and options.via == "kinesis":
         parser.error("--via kinesis replays into a box of its own, on whose clock the past is the present")
-    if options.labels is None and (options.file / payments_file.LABELS).exists():
+    if options.labels is None and (options.file / LABELS).exists():
         options.labels = options.file
     return options
 

@@ -112,7 +112,7 @@ def send(  # noqa: PLR0913, PLR0917 - three services and the places in them
             line: Line = json.loads(given) if isinstance(given, bytes) else given
             payments, handles = _to_send(line["payment"]), _handles(line)
             for payment in payments:
-                key = _key(payment.get("payer_id") or line["sequence"])
+                key = partition_key(payment.get("payer_id") or line["sequence"])
                 kinesis.put_record(StreamName=stream, PartitionKey=key, Data=json.dumps(payment).encode())
             for handle in handles:
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=handle)
@@ -235,10 +235,10 @@ def _object(part: bytes) -> Line | str:
         return f"base64,{base64.b64encode(part).decode()}"
 
 
-def _key(value: Any) -> str:  # noqa: ANN401 - any JSON may be in place of a payer's id
+def partition_key(value: Any) -> str:  # noqa: ANN401 - any JSON may be in place of a payer's id
     """Return a partition key that the stream accepts. A valid payer's id is returned unchanged.
 
-    >>> _key("payer-1"), len(_key("p" * 300))
+    >>> partition_key("payer-1"), len(partition_key("p" * 300))
     ('payer-1', 256)
     """
     return str(value)[:KEY_LENGTH].encode(errors="replace").decode()

@@ -1,23 +1,23 @@
-"""Convert payments of the Fraud Detection Handbook's simulation to files that `local.replay` reads.
+"""Convert payments of the Fraud Detection Handbook's simulation to a HISTORY_DIR.
 
-`python -m models.datasets.handbook DATA.parquet --from 2018-04-25 --limit 2000 --out payments.jsonl --labels
-labels.jsonl`
+`python -m models.datasets.handbook FILE OUT_DIR [--label-delay-days 7] [--from 2018-04-25] [--limit 2000]`
 
 The data has a customer, a terminal, seconds since 2018-04-01 and an amount. It has no device, so every payer gets one
-device, which tells nothing about the label. The label of a payment goes to the labels file only, not into the payment.
+device, which tells nothing about the label. The label of a payment goes to the labels only, not into the payment.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from models.datasets import history
 from models.simulation.simulate import Labelled
 
 EPOCH = datetime(2018, 4, 1, tzinfo=UTC)
@@ -26,19 +26,23 @@ EPOCH = datetime(2018, 4, 1, tzinfo=UTC)
 KNOWN_AFTER = timedelta(days=7)
 """Delay that the handbook assumes between a payment and the day on which its label is known."""
 
+COLUMNS = ["tx_id", "t", "customer", "terminal", "amount", "fraud"]
 CURRENCY = "EUR"
 CENTS = 100
 
 
-def read(path: Path, first: date, limit: int | None, end: datetime | None = None) -> Iterator[Labelled]:
+def read(
+    path: Path, first: date, limit: int | None, end: datetime | None = None, known_after: timedelta = KNOWN_AFTER
+) -> Iterator[Labelled]:
     """Yield at most `limit` payments in event order, from midnight UTC of `first` until before `end`."""
     chosen = pc.field("t") >= _seconds(datetime.combine(first, time(), UTC))
     if end is not None:
         chosen &= pc.field("t") < _seconds(end)
-    table = pyarrow.parquet.read_table(path, filters=chosen).sort_by([("t", "ascending")])
-    for row in table.slice(0, limit).to_pylist():
-        known_at = EPOCH + timedelta(seconds=int(row["t"])) + KNOWN_AFTER
-        yield Labelled(_payment(row), "fraud" if row["fraud"] else "legitimate", None, known_at, "chargeback")
+    table = pyarrow.parquet.read_table(path, columns=COLUMNS, filters=chosen).sort_by([("t", "ascending")])
+    for batch in table.slice(0, limit).to_batches(history.AT_ONCE):
+        for row in batch.to_pylist():
+            known_at = EPOCH + timedelta(seconds=int(row["t"])) + known_after
+            yield Labelled(_payment(row), "fraud" if row["fraud"] else "legitimate", None, known_at, "chargeback")
 
 
 def _seconds(instant: datetime) -> int:
@@ -62,20 +66,22 @@ def _payment(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Write payments and labels as JSON lines to two files."""
+    """Write the HISTORY_DIR, and print the number of payments. Return 2 if the file cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m models.datasets.handbook", description=__doc__)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("file", type=Path, metavar="FILE.parquet")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR")
+    parser.add_argument("--label-delay-days", type=float, default=KNOWN_AFTER.days)
     parser.add_argument("--from", dest="first", type=date.fromisoformat, default=EPOCH.date())
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True)
     options = parser.parse_args()
-    with options.out.open("w") as payments, options.labels.open("w") as labels:
-        for each in read(options.data, options.first, options.limit):
-            print(json.dumps(each.transaction), file=payments)
-            transaction_id, reported_at = each.transaction["transaction_id"], each.reported_at.isoformat()
-            known = {"transaction_id": transaction_id, "label": each.label, "reported_at": reported_at}
-            print(json.dumps(known), file=labels)
+    delay = timedelta(days=options.label_delay_days)
+    try:
+        labelled = read(options.file, options.first, options.limit, known_after=delay)
+        counts = history.write(options.out, history.of(labelled))
+    except (OSError, pa.ArrowException) as error:
+        print(f"{options.file}: cannot be read: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(history.told(options.out, counts))
     return 0
 
 

@@ -63,6 +63,9 @@ EPOCH_UNITS = {10: 1, 13: 1_000, 16: 1_000_000, 19: 1_000_000_000}
 """Parts of a second by the digits of a time since 1970: from 2001 to 2286 each unit has a number of digits of its own.
 """
 
+ROUNDED = re.compile(r"\d(\.\d+)?E\+\d+", re.ASCII | re.IGNORECASE)
+"""A number of which a spreadsheet kept only the first digits. As an id it would name several things."""
+
 _EXCEL_HINT = re.compile(r"sep=(.)\s*")
 _UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
 _GROUPED = re.compile(r"[+-]?\d{1,3}([,' \u00a0\u202f\u2019])\d{3}(?:\1\d{3})*(?:\.\d+)?")

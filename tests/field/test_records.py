@@ -3,7 +3,7 @@
 Each case names the public report that it follows.
 """
 
-# ruff: noqa: F811 - fixtures of another module
+# ruff: noqa: E501, F811 - tables of cases, and fixtures of another module
 
 import base64
 import bz2
@@ -96,7 +96,7 @@ NAMED = {
     "zstd": (b"\x28\xb5\x2f\xfd\x04\x00", "zstd", "fluent/fluent-bit#12317"),
     "snappy": (b"\xff\x06\x00\x00sNaPpY..", "snappy", "google/snappy framing_format.txt, section 4.1"),
     "lz4": (b"\x04\x22\x4d\x18..", "lz4", "lz4/lz4 doc/lz4_Frame_format.md"),
-    "bzip2": (bz2.compress(b"{}"), "bzip2", "aws/amazon-kinesis-streams-for-fluent-bit#339"),
+    "bzip2": (bz2.compress(b"{}"), "bzip2", "sourceware.org/bzip2"),
     "avro file": (b"Obj\x01..", "avro", "Apache Avro 1.11, Object Container Files"),
     "avro message": (b"\xc3\x01\x00..", "avro", "Apache Avro 1.11, Single-object encoding"),
     "schema registry": (b"\x00\x00\x00\x00\x07rest", "schema_registry", "docs.confluent.io, Wire format"),
@@ -108,8 +108,12 @@ NAMED = {
     "escaped": (json.dumps('{"a": 1}').encode(), "json_in_text", "awslabs/lambda-streams-to-firehose#5"),
     "half of gzip": (gzip.compress(LINES)[:-9], "gzip_damaged", "RFC 1952, section 2.3"),
     "zlib with a wrong sum": (zlib.compress(LINES)[:-1] + b"x", "zlib_damaged", "RFC 1950, section 2.2"),
-    "KPL with a wrong digest": (kpl(*THREE)[:-1] + b"x", "kpl_damaged", "twitchscience/kinsumer#39"),
-    "KPL of nothing": (kpl(), "kpl_damaged", "awslabs/kinesis-aggregation#81"),
+    "KPL with a wrong digest": (
+        kpl(*THREE)[:-1] + b"x",
+        "kpl_damaged",
+        "awslabs/amazon-kinesis-producer aggregation-format.md",
+    ),
+    "KPL of nothing": (kpl(), "kpl_damaged", "awslabs/amazon-kinesis-producer aggregation-format.md"),
     "eventbridge": (b'{"version":"0","source":"s","detail-type":"t","detail":{}}', "eventbridge", "aws/aws-cdk#8176"),
     "dms": (b'{"data":{"a":1},"metadata":{"record-type":"data"}}', "dms", "awsdocs/aws-dms-user-guide#16"),
     "dms control": (b'{"control":{},"metadata":{"record-type":"control"}}', "dms", "awsdocs/aws-dms-user-guide#16"),
@@ -117,9 +121,13 @@ NAMED = {
     "debezium": (b'{"before":null,"after":{},"op":"c"}', "debezium", "debezium.io, Change event values"),
     "cloudevents": (b'{"specversion":"1.0","source":"s","id":"1","data":{}}', "cloudevents", "cloudevents/spec v1.0"),
     "sns": (b'{"Type":"Notification","Message":"{}"}', "sns", "docs.aws.amazon.com, sns-message-and-json-formats"),
-    "logs": (gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[]}'), "cloudwatch_logs", "aws/aws-cdk#8176"),
-    "fluent bit": (b'{"log":"{}","date":1.5}', "fluent_bit", "aws/aws-for-fluent-bit#40"),
-    "nothing": (b"", "empty", "boto/botocore#385"),
+    "logs": (
+        gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[]}'),
+        "cloudwatch_logs",
+        "docs.aws.amazon.com, SubscriptionFilters",
+    ),
+    "fluent bit": (b'{"log":"{}","date":1.5}', "fluent_bit", "docs.fluentbit.io, kinesis log_key"),
+    "nothing": (b"", "empty", "docs.aws.amazon.com, PutRecord: Data from 0 bytes"),
     "blank lines": (b"\n\n", "empty", "graveyard/heka-clever-plugins#88"),
     "empty array": (b"[]", "empty", "RFC 8259, section 5"),
 }
@@ -242,7 +250,7 @@ def transport(transaction_stream: Any, monkeypatch: pytest.MonkeyPatch) -> Inter
 def test_record_fails_as_one_and_its_decided_payments_are_repeats_when_it_comes_again(
     transaction_stream, decision_api, transport: Interrupted, undecidable: Taken, capsys
 ):
-    """After awslabs/kinesis-aggregation#81: a checkpoint knows the record, not the user records in it."""
+    """After docs.aws.amazon.com, services-kinesis-batchfailurereporting: a sequence number names a record, no part of it."""
     before, first, failing, behind = fresh(), fresh(), fresh(), fresh()
     records = [before, b"\n".join(encoded(first, failing, behind, {"transaction_id": "no payment"}))]
     transport.before = of(failing, "put_item")

@@ -194,17 +194,17 @@ def test_numbers_as_ids_are_text(tmp_path: Path) -> None:
 
 COLUMNS = {
     # column, values, what the payment has, public report
-    "timestamps with a zone": ("occurred_at", pa.array([NOON], pa.timestamp("us", "Europe/Berlin")), NOON.isoformat(), "vaexio/vaex#1513"),
+    "timestamps with a zone": ("occurred_at", pa.array([NOON], pa.timestamp("us", "Europe/Berlin")), NOON.isoformat(), "apache/parquet-format LogicalTypes, TIMESTAMP"),
     "nanoseconds": ("occurred_at", pa.array([1772712000123456789], pa.timestamp("ns", "UTC")), "2026-03-05T12:00:00.123456+00:00", "apache/arrow#34614"),
     "epochs": ("occurred_at", pa.array([1772712000000]), NOON.isoformat(), "ocsf/ocsf-schema#955"),
     "decimals": ("amount", pa.array([Decimal("1200.00")]), 1200, "apache/parquet-format LogicalTypes, DECIMAL"),
     "floats": ("amount", pa.array([1200.0]), 1200, "pandas-dev/pandas#20717"),
-    "a dictionary": ("type", pa.array(["p2p"]).dictionary_encode(), "p2p", "apache/arrow, Dictionary columns"),
+    "a dictionary": ("type", pa.array(["p2p"]).dictionary_encode(), "p2p", "arrow.apache.org, DictionaryArray"),
     "NaN": ("payee_id", pa.array([float("nan")]), None, "pandas-dev/pandas#28335"),
     "null": ("payee_id", pa.nulls(1), None, "apache/parquet-format, Nulls"),
     "numbers as ids": ("payer_id", pa.array([7.0]), "7", "pandas-dev/pandas#20717"),
     "bytes": ("payer_id", pa.array([b"a"], pa.binary()), "a", "apache/parquet-format LogicalTypes, STRING"),
-    "a struct": ("metadata", pa.array([{"order": "7", "none": None}]), {"order": "7"}, "abigailhaddad/usajobs_historical#329"),
+    "a struct": ("metadata", pa.array([{"order": "7", "none": None}]), {"order": "7"}, "apache/parquet-format LogicalTypes, Nested Types"),
     "a map": ("metadata", pa.array([[("order", "7")]], pa.map_(pa.string(), pa.string())), {"order": "7"}, "apache/parquet-format LogicalTypes, MAP"),
 }  # fmt: skip
 
@@ -260,6 +260,8 @@ REFUSED = {
     "an id of a spreadsheet": (with_value("payer_id", "2.29116E+15"), ["payer_id: was rounded by a spreadsheet"], "support.microsoft.com, long numbers"),
     "metadata that is none": (with_value("metadata", "order 7"), ["metadata: is no JSON object"], "zemirco/json2csv#129"),
     "two currencies": (f"{PLAIN}{ROW.replace('JPY', 'EUR')}\n", ["has payments in EUR, JPY", "one currency"], "ISO 4217"),
+    "an unknown currency": (PLAIN.replace("JPY", "yen"), ["has the currency 'yen'", "ISO 4217"], "ISO 4217"),
+    "no currency": (PLAIN.replace("JPY", ""), ["has the currency 'none'", "ISO 4217"], "ISO 4217"),
     "a workbook": (b"PK\x03\x04rest", ["an Excel workbook", "save it as CSV"], "williballenthin/python-evtx#93"),
     "an old workbook": (b"\xd0\xcf\x11\xe0rest", ["an Excel workbook"], "williballenthin/python-evtx#93"),
     "half of gzip": (gzip.compress(PLAIN.encode())[:40], ["cannot be read"], "RFC 1952"),
@@ -424,6 +426,21 @@ def test_conflicts_stand_in_the_table_of_the_stream(box: Box) -> None:
     report = replay.replay_by_stream(crowd("streamed"), box)
     assert report.refused == {"amount: greater_than_equal": 1, "conflict (amount: differs, occurred_at: differs)": 1}
     assert (report.decided, report.lost, report.twice) == (3, 0, 0)
+
+
+def test_rows_that_no_service_takes_as_they_are_are_refused_and_not_lost(box: Box) -> None:
+    """After RFC 8259, section 8.2: text may hold half a character, and be longer than a key."""
+    odd = [
+        crowd("odd")[0] | {"transaction_id": f"odd-{n}", "payer_id": payer}
+        for n, payer in enumerate(["\ud800", "p" * 300, ""])
+    ]
+    missing = {name: value for name, value in crowd("odd")[1].items() if name != "payer_id"}
+    half = crowd("odd")[3] | {"transaction_id": "\ud800"}
+    for report in (
+        replay.replay_by_stream([*odd, missing, half], box),
+        replay.replay([*odd, missing, half], box.connect),
+    ):
+        assert (report.refused.total(), report.decided, report.lost, report.failed) == (5, 0, 0, 0)
 
 
 def test_ids_with_signs_are_looked_up(box: Box) -> None:
