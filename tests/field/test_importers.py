@@ -3,7 +3,7 @@
 The rows are made after the public headers; no row is of the data itself. Each case names where its layout is public.
 """
 
-# ruff: noqa: E501, F811 - rows of files, and fixtures of another module
+# ruff: noqa: E501 - rows of files
 
 import json
 import re
@@ -23,7 +23,6 @@ from local import payments_file, replay
 from local.box import Box
 from models.datasets import amlsim, csv, handbook, history
 from models.datasets.table import FileError
-from tests.system.conftest import box  # noqa: F401
 
 PAYSIM = """step,type,amount,nameOrig,oldbalanceOrg,newbalanceOrig,nameDest,oldbalanceDest,newbalanceDest,isFraud,isFlaggedFraud
 1,PAYMENT,9839.64,C1001,170136.0,160296.36,M2001,0.0,0.0,0,0

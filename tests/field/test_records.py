@@ -3,7 +3,7 @@
 Each case names the public report that it follows.
 """
 
-# ruff: noqa: E501, F811 - tables of cases, and fixtures of another module
+# ruff: noqa: E501 - tables of cases
 
 import base64
 import bz2
@@ -20,17 +20,9 @@ from hypothesis import strategies as st
 from fraud.decisions import stream_record
 from fraud.errors import InvalidRequestError, ServiceError, UnavailableError
 from operations import redrive
-from tests.integration.conftest import (  # noqa: F401
-    Context,
-    Taken,
-    decision_api,
-    doors,
-    emulator,
-    transaction_stream,
-    undecidable,
-)
 from tests.integration.test_decision_api import fresh, get
 from tests.integration.test_transaction_stream import DONE, SHARD, Interrupted, batch, failed_at, of, status_of
+from tests.support.stack_doors import Context, Taken
 
 THREE = [b'{"n": 1}', b'{"n": 2, "metadata": {"a": "} {"}}', b'{"n": 3}']
 LINES = b"\n".join(THREE) + b"\n"

@@ -3,7 +3,7 @@
 Each case names the public report that it follows.
 """
 
-# ruff: noqa: E501, F811 - tables of cases, and fixtures of another module
+# ruff: noqa: E501 - tables of cases
 
 import gzip
 import json
@@ -25,7 +25,6 @@ from local.box import Box
 from models.datasets import table
 from models.datasets.table import FileError
 from tests.support.payments import body
-from tests.system.conftest import box  # noqa: F401
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 HEADER = "transaction_id,type,payer_id,payee_id,amount,currency,occurred_at"

@@ -20,8 +20,8 @@ from fraud.counters.layout import packed
 from fraud.errors import ServiceError, UnavailableError, UndecidedError
 from fraud.transaction import Transaction
 from local.account.emulator import Emulator
-from tests.integration.conftest import hours_of
 from tests.support.payments import body
+from tests.support.stack_doors import hours_of
 
 NUMBERS = itertools.count()
 NAME, IP, NOTE = "Hanako Q Zzyzx", "203.0.113.77", "zebra-metadata"

@@ -13,9 +13,9 @@ from fraud.counters.layout import packed
 from fraud.decisions.store import contents_of
 from fraud.errors import ServiceError, UnavailableError
 from local.account.emulator import Emulator
-from tests.integration.conftest import Taken, hours_of
 from tests.integration.test_decision_api import fresh, post
 from tests.integration.test_outbox import taken
+from tests.support.stack_doors import Taken, hours_of
 
 PERSONAL = {
     "payer_name": "SECRET 花子",

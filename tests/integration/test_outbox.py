@@ -15,7 +15,7 @@ from fraud.decisions.events import EVENTS_PER_CALL, INLINE_BYTES, MOST_ERRORS, O
 from fraud.errors import Fault, ServiceError, UnavailableError
 from fraud.settings import Settings
 from local.account.emulator import Emulator
-from tests.integration.conftest import Taken
+from tests.support.stack_doors import Taken
 
 LONGEST_MESSAGE = 262_144
 FAULTS = (Fault("amount", "missing", "SECRET"), Fault("body", "too_large", "SECRET"))

@@ -10,10 +10,10 @@ import pytest
 from fraud.counters.layout import Slice
 from fraud.errors import ServiceError
 from local.account.emulator import Emulator
-from tests.integration.conftest import Context
 from tests.support.deployment import declared_store
 from tests.support.fakes import counted
 from tests.support.payments import payment, updates
+from tests.support.stack_doors import Context
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from fraud.aws.transport import Request, Result
 from fraud.counters import layout
 from fraud.decisions.events import INLINE_BYTES
 from fraud.errors import ServiceError, UnavailableError
-from tests.integration.conftest import Context, Taken, hours_of
 from tests.integration.test_decision_api import JUNK, fresh, get, post
+from tests.support.stack_doors import Context, Taken, hours_of
 
 SHARD = "shardId-000000000006"
 DONE: dict[str, Any] = {"batchItemFailures": []}

@@ -576,3 +576,16 @@ def test_whole_buckets_stay_close_to_exact_windows():
     assert max(errors["count", window] for window in ("1m", "1h", "24h", "30d")) < 0.05
     assert errors["count", "7d"] < 0.1  # six whole days and today so far: half a day short on average (D-010)
     assert errors["distinct", "30d"] < 0.15
+
+
+def test_a_bucket_that_was_compacted_before_a_payment_was_taken_back_from_it_counts_nothing():
+    transaction = payment()
+    moved = updates(transaction)
+    items = {update.key: Item() for update in moved}
+    for update in moved:
+        assert items[update.key].apply(update)
+    assert measure(transaction, State(items, {}))["payer_count_1m"] == 1
+    for update in moved:
+        items[update.key].buckets["s"] = dict.fromkeys(items[update.key].buckets["s"], -packed(3, 700))
+    values = measure(transaction, State(items, {}))
+    assert (values["payer_count_1m"], values["payer_sum_1m"], values["payer_count_1h"]) == (0, 0, 1)

@@ -164,9 +164,7 @@ def projection(payments: Iterable[tuple[Transaction, Sequence[Update]]]) -> str:
 def item_of(attributes: Mapping[str, Any]) -> Item:
     """Read a counters item from its DynamoDB attributes. Buckets and devices that were taken back to 0 are left out.
 
-    So is what lies below 0: a compaction had removed the bucket before a payment was taken back from it.
-
-    >>> item_of({"pk": {"S": "payer#a"}, "h9": {"N": "5000000001"}, "h10": {"N": "-7"}}).buckets["h"]
+    >>> item_of({"pk": {"S": "payer#a"}, "h9": {"N": "5000000001"}, "h10": {"N": "0"}}).buckets["h"]
     {9: 5000000001}
     """
     item = Item()
@@ -176,7 +174,7 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
             letter, number = place
             if letter == "r":
                 item.tokens[name] = set(value["BS"])
-            elif (total := int(value["N"])) > 0:
+            elif (total := int(value["N"])) != 0:
                 numbered[letter][number] = total
         elif name == "l":
             item.level = int(value["N"])

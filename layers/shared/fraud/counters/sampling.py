@@ -176,7 +176,7 @@ def _wanted(update: Update, item: Item) -> int:
     """Return the level that an item needs by its own tokens."""
     tokens, cap = item.token_count(), CAPS[update.key.kind.sk]
     to = item.level if tokens <= cap else item.level_for(cap // 2)
-    bucket, total = item.buckets["s"].get(dict(update.buckets)["s"], 0), sum(item.buckets["h"].values())
+    bucket, total = max(item.buckets["s"].get(dict(update.buckets)["s"], 0), 0), sum(item.buckets["h"].values())
     in_bucket = tokens * (bucket % PACK) / max(total % PACK, 1)
     if in_bucket > BURST:
         # Never beyond the grades: a flood of small payments must not hide large ones.
