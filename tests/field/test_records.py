@@ -9,8 +9,12 @@ import base64
 import bz2
 import gzip
 import hashlib
+import importlib.util
 import json
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,11 +23,14 @@ from hypothesis import strategies as st
 
 from fraud.decisions import stream_record
 from fraud.errors import InvalidRequestError, ServiceError, UnavailableError
+from local.account.boto import KEY_ID, REGION, SECRET
+from local.account.emulator import Emulator
 from operations import redrive
 from tests.integration.test_decision_api import fresh, get
 from tests.integration.test_transaction_stream import DONE, SHARD, Interrupted, batch, failed_at, of, status_of
-from tests.support.stack_doors import Context, Taken
+from tests.support.stack_doors import Context, Taken, taken_from
 
+FUNCTIONS = Path(__file__).parents[2] / "functions"
 THREE = [b'{"n": 1}', b'{"n": 2, "metadata": {"a": "} {"}}', b'{"n": 3}']
 LINES = b"\n".join(THREE) + b"\n"
 
@@ -132,7 +139,16 @@ def test_form_that_is_not_read_is_named(record: bytes, name: str, report: str) -
 
 
 @pytest.mark.parametrize(
-    "record", [b"{no json", b'{"amount": 1', b"text", b"\xff\x01", *THREE, b'{"log": 1, "transaction_id": 2}']
+    "record",
+    [
+        b"{no json",
+        b'{"amount": 1',
+        b"text",
+        b"this is no payment",
+        b"\xff\x01",
+        *THREE,
+        b'{"log": 1, "transaction_id": 2}',
+    ],
 )
 def test_what_is_no_known_form_stays_for_the_parser(record: bytes) -> None:
     assert (stream_record.payments(record), stream_record.form(record)) == ([record], None)
@@ -170,6 +186,11 @@ def test_small_record_does_not_become_a_large_one(record: bytes) -> None:
         stream_record.payments(record)
 
 
+@given(st.text("eyJhbGci+/= \r\n", max_size=90))
+def test_no_text_like_base64_stops_the_reader(text: str) -> None:
+    stream_record.form(text.encode())
+
+
 @given(st.binary(max_size=200), st.sampled_from([b"", stream_record.KPL, b"\x1f\x8b\x08", b"\x78\x9c", b"[", b"{"]))
 def test_no_bytes_stop_the_reader(data: bytes, start: bytes) -> None:
     parts = stream_record.payments(start + data)
@@ -193,6 +214,50 @@ def test_any_payments_come_back_from_any_packing(payments: list[dict[str, str]],
 # --- through the door -------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with Emulator(tmp_path_factory.mktemp("records") / "emulator.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def doors(emulator: Emulator) -> Iterator[dict[str, ModuleType]]:
+    """Load the doors once more, in the environment of this file's stack: those of tests/integration have another one."""
+    keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": REGION}
+    with pytest.MonkeyPatch.context() as environment:
+        for function in emulator.stack.functions:
+            for name, value in {**function.environment, **keys}.items():
+                environment.setenv(name, value)
+        doors = {name: loaded(name) for name in ("transaction_stream", "decision_api", "schedules")}
+        doors["schedules"].tick({}, None)
+        yield doors
+
+
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"records_{name}", FUNCTIONS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def transaction_stream(doors: dict[str, ModuleType]) -> Any:
+    return doors["transaction_stream"]
+
+
+@pytest.fixture
+def decision_api(doors: dict[str, ModuleType]) -> Any:
+    return doors["decision_api"]
+
+
+@pytest.fixture
+def undecidable(emulator: Emulator) -> Taken:
+    """Take the records that were set aside."""
+    return taken_from(emulator, emulator.stack.functions[0].environment["UNDECIDABLE_QUEUE_URL"])
+
+
 def encoded(*payments: dict[str, Any]) -> list[bytes]:
     return [json.dumps(payment).encode() for payment in payments]
 
@@ -209,7 +274,7 @@ def test_payments_of_a_record_are_decided_and_the_undecidable_one_is_set_aside_w
     place = {"shard": SHARD, "sequence": "0"}
     assert first == place | {
         "reason": "invalid",
-        "errors": [{"field": "amount", "rule": "greater_than_equal"}],
+        "errors": [{"field": "amount", "rule": "too_small"}],
         "position": 1,
         "data": base64.b64encode(json.dumps(faulty).encode()).decode(),
     }

@@ -237,10 +237,11 @@ def test_300_fuzzed_records_are_each_decided_or_set_aside(transaction_stream, de
     for start in range(0, 300, 100):
         assert transaction_stream.handler(batch(*records[start : start + 100]), Context()) == DONE
     capsys.readouterr()
-    kept = {base64.b64decode(message["data"]): message for message in undecidable()}
+    messages = undecidable()
+    kept = {base64.b64decode(message["data"]): message for message in messages}  # two records may be cut to one text
     assert all(message["reason"] == "invalid" and message["errors"] for message in kept.values())
     decided = [data for data in records if data not in kept]
-    assert len(decided) + len(kept) == 300
+    assert len(decided) + len(messages) == 300
     assert min(len(decided), len(kept)) > 75
     assert {get(decision_api, json.loads(data)["transaction_id"])[0] for data in decided} == {200}
     assert {post(decision_api, data.decode(errors="replace"))[0] for data in list(kept)[:40]} == {400}

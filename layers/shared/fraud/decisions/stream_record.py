@@ -80,7 +80,7 @@ _BLANK = b" \t\r\n,\x1e"
 """What may stand between payments: white space, a comma, or the record separator of RFC 7464."""
 
 _SEVERAL = re.compile(rb"[}\n][\s,\x1e]*\{")
-_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]{8,}={0,2}\s*")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]{8,}={0,2}\s*")
 _GAP = re.compile(r"[\s,\x1e]*")
 _DECODER = json.JSONDecoder()
 
@@ -201,7 +201,8 @@ def _is_base64(bare: bytes) -> bool:
     """Tell whether text is a packed or plain payment in base64: encoded once more than Kinesis itself does it."""
     if _BASE64.fullmatch(bare) is None:
         return False
-    start = base64.b64decode(bare[:8])
+    whole = bare.translate(None, b"\r\n=")
+    start = base64.b64decode(whole[: min(len(whole), 64) // 4 * 4])
     return start.lstrip(_BLANK).startswith((b"{", b"[", GZIP, KPL, *ZLIB))
 
 
