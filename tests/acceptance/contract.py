@@ -27,7 +27,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 from schemathesis.core.failures import Failure, FailureGroup
 
-from local.account.stack import REGION
+from local.account.boto import REGION
 from local.api.authorisers import SERVICE
 from local.box import Box
 from operations.contract import schemas

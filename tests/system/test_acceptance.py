@@ -123,7 +123,7 @@ def test_only_a_payment_in_flight_at_a_crash_may_be_decided_differently(capsys: 
     assert doors.same_decisions(WORLD, LEFT, LEFT, in_flight)
     assert not doors.same_decisions(WORLD, LEFT, differs, in_flight)
     assert doors.same_decisions(WORLD, LEFT, recounted, in_flight)
-    assert f"0 differ from the API's, 0 counters differ; 1 recounted: {IDS[0]}" in capsys.readouterr().out
+    assert "0 differ from the API's (0 of 0 in crowds do), 0 counters differ; 1 recounted" in capsys.readouterr().out
     assert not doors.same_decisions(WORLD, LEFT, LEFT, in_flight[1:])
     assert not doors.same_decisions(WORLD, LEFT, recounted, [in_flight[1]] * doors.CRASHES)
     assert not doors.same_decisions(WORLD, LEFT, without(LEFT, IDS[0]), in_flight)

