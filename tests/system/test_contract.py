@@ -9,7 +9,7 @@ from tests.acceptance import contract
 @pytest.mark.slow
 def test_every_answer_of_the_box_is_documented(box: Box):
     box.environments.invoke("Tick", {}, None)
-    seen = contract.run(box, 100)
+    seen = contract.run(box, 400)
     assert not seen.failures
     assert {status for _, status in seen.answers} >= {200, 204, 400, 404}
     assert max(status for _, status in seen.answers) < 500
