@@ -139,7 +139,9 @@ def asked(client: Any, case: Case) -> Any:
     kinds = typing.get_type_hints(module.sync_detailed)
     given = {**case.params["path"], **case.params["query"]}
     arguments: dict[str, Any] = {}
-    for parameter in inspect.signature(module.sync_detailed).parameters:
+    for parameter, declared in inspect.signature(module.sync_detailed).parameters.items():
+        if declared.default is not inspect.Parameter.empty:
+            continue  # it may be left out
         if parameter == "body":
             arguments["body"] = kinds["body"].from_dict(case.body)
         elif parameter != "client":
