@@ -141,7 +141,7 @@ def test_label_keeps_the_time_that_the_file_tells_and_a_row_without_label_has_no
     "text", [PAYSIM.replace("TRANSFER", "transfer"), PAYSIM.replace("\n1,TRANSFER,181.0", "\n1,TRANSFER,-5")]
 )
 def test_row_that_breaks_a_rule_ends_in_one_line(tmp_path: Path, text: str) -> None:
-    with pytest.raises(FileError, match=r"data.csv, row 2 \(line 3\), (type: literal_error|amount: is negative)"):
+    with pytest.raises(FileError, match=r"data.csv, row 2 \(line 3\), (type: unknown_value|amount: is negative)"):
         imported(tmp_path, text, "paysim")
 
 
@@ -224,18 +224,17 @@ def run(monkeypatch: pytest.MonkeyPatch, module: Any, *arguments: object) -> int
     return status
 
 
-def test_command_imports_and_replay_reads_the_history_with_its_labels(
-    box: Box, tmp_path: Path, monkeypatch, capsys
-) -> None:
+def test_command_imports_and_replay_reads_the_history_with_its_labels(tmp_path: Path, monkeypatch, capsys) -> None:
     path = tmp_path / "paysim.csv"
     path.write_text(PAYSIM)
     out = tmp_path / "history"
     assert run(monkeypatch, csv, path, "--map", "paysim", out, "--currency", "JPY") == 0
     assert "5 payments (3 legitimate, 2 fraud)" in capsys.readouterr().out
     assert [payment["amount"] for payment in payments_file.payments(out)][:2] == [9840, 181]
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", box.credentials.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", box.credentials.secret_key)
-    assert run(monkeypatch, replay, out, "--via", "api", "--url", box.api_url) == 0
+    with Box() as box:  # of its own: the clock of the tests' box may have passed the history
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", box.credentials.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", box.credentials.secret_key)
+        assert run(monkeypatch, replay, out, "--via", "api", "--url", box.api_url) == 0
     text = capsys.readouterr().out
     assert "5 sent, 5 decided, 0 refused, 0 failed" in text
     assert "labels         5, 0 payments without label, 0 labels without payment" in text
