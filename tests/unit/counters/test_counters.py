@@ -586,6 +586,7 @@ def test_a_bucket_that_was_compacted_before_a_payment_was_taken_back_from_it_cou
         assert items[update.key].apply(update)
     assert measure(transaction, State(items, {}))["payer_count_1m"] == 1
     for update in moved:
+        items[update.key].level = 1
         items[update.key].buckets["s"] = dict.fromkeys(items[update.key].buckets["s"], -packed(3, 700))
     values = measure(transaction, State(items, {}))
     assert (values["payer_count_1m"], values["payer_sum_1m"], values["payer_count_1h"]) == (0, 0, 1)

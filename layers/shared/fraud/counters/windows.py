@@ -253,14 +253,16 @@ def _sum(items: Mapping[int, Item], period: int, scale: str, indexes: range) -> 
     """Return the sum of a period's buckets with these numbers; 0 for a period without an item.
 
     The shorter of buckets and numbers is walked through: most items have few buckets, a busy one has thousands.
-    A bucket below 0 counts nothing: a compaction had removed it before a payment was taken back from it.
+    In a sampled item a bucket below 0 counts nothing: a compaction had removed it before a payment was taken back.
     """
     if period not in items:
         return 0
     buckets = items[period].buckets[scale]
+    if items[period].level:
+        buckets = {index: total for index, total in buckets.items() if total > 0}
     if len(buckets) < len(indexes):
-        return sum([total for index, total in buckets.items() if total > 0 and index in indexes])
-    return sum([total for total in map(buckets.get, indexes) if total is not None and total > 0])
+        return sum([total for index, total in buckets.items() if index in indexes])
+    return sum(filter(None, map(buckets.get, indexes)))
 
 
 def _seen(items: Mapping[int, Item], kind: Kind, history: FoldedHistory, epoch: int) -> tuple[int, int | None]:
