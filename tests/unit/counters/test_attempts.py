@@ -5,7 +5,9 @@ R3 to R8 are the rules of issue 10 (D-072).
 
 import base64
 import functools
+import gc
 import itertools
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -558,3 +560,16 @@ def test_an_environment_remembers_the_levels_of_a_thousand_items_that_it_met_las
     levels.learn(of_hour(0, "one-more"), 2)
     assert levels.presumed(of_hour(0, "shop-0")) == 4
     assert levels.presumed(of_hour(0, "shop-1")) == 0
+
+
+def test_an_attempt_is_freed_at_once():
+    """In a cycle it would hold its item until the garbage collector runs, and every payment would fill cold memory."""
+    attempt = Attempt(leaving(0), 0)
+    settle([attempt], TABLE, (), Items().send)
+    freed = weakref.ref(attempt)
+    gc.disable()
+    try:
+        del attempt
+        assert freed() is None
+    finally:
+        gc.enable()

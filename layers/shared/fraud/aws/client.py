@@ -23,6 +23,8 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from pydantic_core import from_json
+
 from fraud.aws.connection import Connection, Exchange, Reply, Tls, UnreadableAnswerError, header, tls_context
 from fraud.aws.failures import service_error
 from fraud.aws.resolver import Resolver
@@ -310,8 +312,8 @@ def _result(operation: str, reply: Reply) -> Result:
         return UnavailableError("ChecksumMismatch")
     said: Any = None
     if operation != INVOKE or reply.status != HTTPStatus.OK:
-        with contextlib.suppress(ValueError, RecursionError):
-            said = json.loads(reply.body)
+        with contextlib.suppress(ValueError):
+            said = from_json(reply.body)
     if reply.status == HTTPStatus.OK:
         if operation == INVOKE:
             return {"Body": reply.body, "ContentType": header(reply.head, b"content-type").decode("latin-1")}

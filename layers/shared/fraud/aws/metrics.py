@@ -5,10 +5,11 @@ name, an address, metadata or the id of a person; only the transaction id connec
 line measures stands beside what it measures: `decisions.metrics`, `counters.metrics`, `labels.metrics`.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic_core import to_json
 
 from fraud import settings
 from fraud.errors import FraudError, ServiceError
@@ -37,7 +38,7 @@ def log_line(
         "Metrics": [{"Name": name, "Unit": _unit(name)} for name in metrics],
     }
     stamp = {"_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [definition]}}
-    print(json.dumps({**stamp, **dimensions, **metrics, **fields}, separators=(",", ":")), flush=True)  # noqa: T201 - stdout is the log
+    print(to_json({**stamp, **dimensions, **metrics, **fields}).decode(), flush=True)  # noqa: T201 - stdout is the log
 
 
 def log_refusal(error: Exception, door: str, request_id: str | None = None) -> None:

@@ -195,12 +195,13 @@ class Attempt:
         self.item: Item | None = None
         self.counted = self.recounted = self.settled = False
         self.error: ServiceError | None = None
-        outside = self._look if met else self._begin
-        self._send = outside if update.leave < level else self._count
+        outside = Attempt._look if met else Attempt._begin
+        # The function, not the bound method: in a cycle, the item would stay in memory until garbage is collected.
+        self._send = outside if update.leave < level else Attempt._count
 
     def request(self, table: str) -> Request:
         """Return the next request. `table`: name of the counters table."""
-        operation, payload = self._send()
+        operation, payload = self._send(self)
         return Request(operation, {"TableName": table, **payload})
 
     def take(self, result: Result) -> None:
@@ -212,8 +213,8 @@ class Attempt:
                 self._take(result)
         except ServiceError as error:
             # The write may pass while the item can still be read: the payment is then decided with its counters.
-            self.settled = self.error is not None or self._send == self._look
-            self.error, self._send = self.error or error, self._look
+            self.settled = self.error is not None or self._send is Attempt._look
+            self.error, self._send = self.error or error, Attempt._look
 
     def give_up(self) -> None:
         """End the attempt after the last step. The item's level rose again and again; a repair will count it."""
@@ -247,19 +248,19 @@ class Attempt:
     def _take(self, response: Response) -> None:
         if isinstance(response, ConditionFailed):
             self._compare(response.item)
-        elif self._send == self._look:
+        elif self._send is Attempt._look:
             row = optional_field(response, "Item")
             if row:
                 self._compare(row)
             elif self.error is None and self.level < CLOSED:
-                self._send = self._begin
+                self._send = Attempt._begin
             elif self.error is None:  # it was closed before its table was restored; an item never begins closed
-                self.level, self._send = 0, self._count
+                self.level, self._send = 0, Attempt._count
             else:
                 self.item, self.settled = Item(), True
         else:
             self.item = item_of(_filled(required_field(response, "Attributes")))
-            self.counted, self.settled = self._send == self._count, True
+            self.counted, self.settled = self._send is Attempt._count, True
 
     def _compare(self, row: StoredRow) -> None:
         """Compare the attempt with an item in which it was not counted now: before, outside, or to be sent again."""
@@ -269,7 +270,7 @@ class Attempt:
             self.settled, self.error = True, None
         elif self.error is not None:
             self.settled = True
-        self.level, self._send = self.item.level, self._count
+        self.level, self._send = self.item.level, Attempt._count
 
 
 def settle(

@@ -4,11 +4,12 @@
 a repeat needs, `StateRead` the result of the state step. Pure; `decisions.store` turns them into DynamoDB's rows.
 """
 
-import json
 import zlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple, Self
+
+from pydantic_core import to_json
 
 from fraud.counters import windows
 from fraud.counters.layout import KINDS, Key, State, Update
@@ -77,8 +78,8 @@ class Contents(NamedTuple):
     @classmethod
     def of(cls, record: DecisionRecord) -> Self:
         """Take the packed part of a record."""
-        counters = json.dumps([_number(record.counters[name]) for name in windows.NAMES], separators=(",", ":"))
-        return cls(record.transaction.canonical, counters.encode(), record.answer)
+        counters = to_json([record.counters[name] for name in windows.NAMES], inf_nan_mode="null")
+        return cls(record.transaction.canonical, counters, record.answer)
 
     def packed(self) -> bytes:
         """Return the contents as raw deflate with a preset dictionary.
@@ -96,10 +97,6 @@ class Contents(NamedTuple):
         """
         inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=_DICTIONARY)
         return cls._make((inflate.decompress(packed) + inflate.flush()).split(b"\n", 2))
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else value  # noqa: PLR0124 - NaN, which JSON does not have
 
 
 class StoredDecision(NamedTuple):

@@ -6,13 +6,13 @@ embedded model stands in for it, and the result is marked `degraded`. An endpoin
 a while.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from fraud.aws.metrics import log_degraded
 from fraud.aws.transport import Request, Transport, all_or_raise
@@ -96,8 +96,7 @@ class Endpoint:
 
     def _ask(self, vectors: Sequence[Vector], until: float) -> Scoring:
         """Call the endpoint. Raises ServiceError, whose code names the cause."""
-        rows = [[None if x != x else x for x in vector] for vector in vectors]  # noqa: PLR0124 - only NaN differs from itself
-        body = json.dumps({"fingerprint": features.fingerprint(), "rows": rows}, separators=(",", ":")).encode()
+        body = to_json({"fingerprint": features.fingerprint(), "rows": vectors}, inf_nan_mode="null")
         asked = {"EndpointName": self._name, "Body": body, "ContentType": JSON, "Accept": JSON}
         match all_or_raise(self._transport.gather([Request("invoke_endpoint", asked)], until)):
             case [{"Body": bytes(text)}]:
