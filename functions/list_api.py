@@ -1,8 +1,8 @@
 """PUT, DELETE and GET /lists/{deny,allow}/{kind}/{value}: the deny list, and the allow list that silences rules.
 
-The same with `?kind=&value=` instead of the path, for values that are awkward in one, and POST .../confirm for entries
-that silence the model. Every entry has a reason and may expire. Every change writes an audit row. An allow entry never
-silences a deny entry, an account's status or a legal limit.
+The same with `?kind=&value=` instead of the path, for values that are awkward in one. GET .../{kind} shows all values
+of a kind, and POST .../confirm confirms entries that silence the model. Every entry has a reason and may expire. Every
+change writes an audit row. An allow entry never silences a deny entry, an account's status or a legal limit.
 """
 
 from datetime import timedelta
@@ -15,7 +15,7 @@ from fraud import assembly, clock
 from fraud.aws.http_api import body_of, caller_arn
 from fraud.aws.routes import empty_response, json_response, resolver
 from fraud.errors import Fault, InvalidRequestError
-from fraud.lists.entry import REQUESTS, ConfirmRequest, ListContext, ListKey, page_before
+from fraud.lists.entry import REQUESTS, ConfirmRequest, ListContext, ListKey, kind_of, page_after, page_before
 from fraud.lists.store import Lists
 from fraud.settings import Settings
 
@@ -65,11 +65,19 @@ def delete(name: str) -> Response[str]:
 
 
 @app.get("/lists/<name>")
-@app.get("/lists/<name>/(?s:.+)")
+@app.get("/lists/<name>/[^/]+/(?s:.+)")
 def get(name: str) -> Response[str]:
     """Show the entry and a page of its history: the latest changes, or those before the time in `?before=`."""
     before = app.current_event.query_string_parameters.get("before")
     return _shown(_key(name), None if before is None else page_before(before.replace(" ", "+")))
+
+
+@app.get("/lists/<name>/<kind>")
+def show_list(name: str, kind: str) -> Response[str]:
+    """Show a page of the values of one kind on the list: the first ones, or those after the value in `?after=`."""
+    after = app.current_event.query_string_parameters.get("after", "").replace(" ", "+")
+    known = kind_of(kind)
+    return json_response(_lists.page(name, known, clock.now(), page_after(known, after)).model_dump_json())
 
 
 def _key(name: str) -> ListKey:

@@ -380,6 +380,8 @@ def main() -> int:
     print(result.table())
     if labels:
         print(f"{'labels':<14} {labels}")
+    if options.url:
+        print(f"{'clock':<14} a box takes {payments[-1]['occurred_at']} for now from here on, AWS the real time")
     return int(not result.sound or result.refused.total() > 0)
 
 

@@ -94,13 +94,24 @@ CONFIRM: Example = {"set_at": "2026-03-04T12:00:00.000000Z"}
 _BY = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/ann"
 
 
+def list_page(entry: Example) -> Example:
+    """Return a page with one device, the only one on its list."""
+    listed = {"value": "device-1", "active": True, "pending": False, "entry": _shown(entry)}
+    return {"kind": "device", "entries": [listed], "next": None}
+
+
 def list_view(entry: Example) -> Example:
     """Return the view of one device after one change."""
-    shown = {"silences": None} | entry | {"set_by": _BY, "set_at": "2026-03-04T12:00:00.000000Z"}
-    shown |= {"confirmed_by": None, "confirmed_at": None}
+    shown = _shown(entry)
     change = {"at": "2026-03-04T12:00:00.000000Z", "by": _BY, "before": None, "after": shown}
     view = {"kind": "device", "value": "device-1", "active": True, "pending": False, "entry": shown}
     return view | {"history": [change], "earlier": None}
+
+
+def _shown(entry: Example) -> Example:
+    """Return an entry of one person as it is shown."""
+    by = {"set_by": _BY, "set_at": "2026-03-04T12:00:00.000000Z", "confirmed_by": None, "confirmed_at": None}
+    return {"silences": None} | entry | by
 
 
 def problem(status: int, title: str, **more: Any) -> Example:  # noqa: ANN401 - JSON

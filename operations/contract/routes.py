@@ -21,7 +21,7 @@ from fraud.errors import (
     UndecidedError,
 )
 from fraud.labels.label import LabelBatch, LabelResults
-from fraud.lists.entry import LISTED, AllowRequest, ConfirmRequest, DenyRequest, ListView
+from fraud.lists.entry import LISTED, AllowRequest, ConfirmRequest, DenyRequest, ListPage, ListView
 from fraud.transaction import Id, Transaction
 from operations.contract import examples
 from operations.contract.examples import Example
@@ -89,10 +89,13 @@ _VALUE = (
 )
 
 
+_KIND = _parameter("path", "kind", {"type": "string", "enum": list(LISTED)}, "What the value is.", "device")
+
+
 def _listed(place: str) -> list[Mapping[str, Any]]:
     """Return the parameters that name a value on a list, in the path or in the query."""
     return [
-        _parameter(place, "kind", {"type": "string", "enum": list(LISTED)}, "What the value is.", "device"),
+        {**_KIND, "in": place},
         _parameter(place, "value", {"type": "string", "minLength": 1}, _VALUE, "device-1"),
     ]
 
@@ -104,6 +107,17 @@ _BEFORE: Mapping[str, Any] = {
         {"type": "string", "format": "date-time"},
         "The `earlier` of the last response, to get the changes before those.",
         "2026-03-04T12:00:00.000000Z",
+    ),
+    "required": False,
+}
+
+_AFTER: Mapping[str, Any] = {
+    **_parameter(
+        "query",
+        "after",
+        {"type": "string", "minLength": 1},
+        "The `next` of the last response, to get the entries after those.",
+        "device-1",
     ),
     "required": False,
 }
@@ -200,6 +214,15 @@ for _list, _request, _example in (("deny", DenyRequest, examples.DENY), ("allow"
             "",
             [*_listed(_place), _BEFORE],
         )
+    ROUTES[f"GET /lists/{_list}/{{kind}}"] = Operation(
+        f"list{_name}Entries",
+        "Lists",
+        f"Get the values of a kind on the {_list} list, a page at a time",
+        Body(ListPage, {"one device": examples.list_page(_example)}),
+        _refuses({InvalidRequestError: _kind}),
+        "Expired and pending entries are among them.",
+        [_KIND, _AFTER],
+    )
 for _place, _path in (("path", "/lists/allow/{kind}/{value}/confirm"), ("query", "/lists/allow/confirm")):
     ROUTES[f"POST {_path}"] = Operation(
         "confirmAllowEntry" if _place == "path" else "confirmAllowEntryByQuery",

@@ -14,7 +14,7 @@ from fraud.assembly import rule_book
 from fraud.aws.transport import Request
 from fraud.counters.layout import NETWORKS
 from fraud.decisions.evaluation import Evaluator
-from fraud.lists.entry import CHANGES_PER_PAGE
+from fraud.lists.entry import CHANGES_PER_PAGE, ENTRIES_PER_PAGE
 from fraud.lists.store import PRUNED
 from fraud.rules.networks import MOST
 from fraud.transaction import MAX_AGE, utc
@@ -25,6 +25,9 @@ from tests.support.payments import NOON, payment
 
 FIRST = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana"
 SECOND = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/jun"
+
+
+ENTRY = {"reason": {"S": "case 9"}, "set_by": {"S": FIRST}, "set_at": {"S": utc(NOON)}}
 
 
 class ListDoor:
@@ -327,6 +330,65 @@ def test_a_page_before_no_time_is_refused(lists, before):
     lists.deny("203.0.113.7")
     status, answer = lists.path("GET", "deny", "ip", "203.0.113.7", before=before)
     assert (status, rules_of(answer)) == (400, [("before", "rfc3339")])
+
+
+# --- line 16: what is on a list ---------------------------------------------------------------------------------------
+def listed(lists: ListDoor, name: str, kind: str, after: str = "") -> Any:
+    query = {"after": after.replace("+", " ")} if after else None
+    status, page = lists.door.call("GET", f"/lists/{name}/{kind}", FIRST, parameters={"kind": kind}, query=query)
+    assert status == 200, page
+    return page
+
+
+@pytest.mark.parametrize(
+    ("number", "sizes"),
+    [
+        pytest.param(2, [2], id="fail2ban/fail2ban#1935: what is banned now"),
+        pytest.param(ENTRIES_PER_PAGE, [ENTRIES_PER_PAGE], id="exactly a page"),
+        pytest.param(ENTRIES_PER_PAGE + 1, [ENTRIES_PER_PAGE, 1], id="one more than a page"),
+    ],
+)
+def test_pages_of_a_list_show_every_value_of_the_kind_once_and_no_other(lists, number, sizes):
+    lists.deny("203.0.113.0/24")
+    lists.allow("payer+1@example.com", "VELOCITY")
+    values = [f"payer+{n:04}@example.com" for n in range(number)]
+    for value in values:
+        row = {"pk": {"S": f"account#{value}"}, "deny_kind": {"S": "account"}, "deny": {"M": ENTRY}}
+        lists.dynamodb.put_item(TableName="profiles", Item=row)
+    pages = [listed(lists, "deny", "account")]
+    while pages[-1]["next"] is not None:
+        pages.append(listed(lists, "deny", "account", pages[-1]["next"]))
+    assert [len(page["entries"]) for page in pages] == sizes
+    assert [each["value"] for page in pages for each in page["entries"]] == values
+    assert [each["value"] for each in listed(lists, "deny", "ip")["entries"]] == ["203.0.113.0/24"]
+    assert listed(lists, "deny", "device")["entries"] == []
+
+
+def test_a_list_shows_pending_and_expired_entries_as_such_and_none_that_was_taken_off(lists):
+    lists.allow("waits", "model", days=30)
+    lists.allow("ends", "VELOCITY", days=1)
+    lists.allow("gone", "VELOCITY")
+    lists.path("DELETE", "allow", "account", "gone")
+    lists.now += timedelta(days=2)
+    shown = {each["value"]: (each["active"], each["pending"]) for each in listed(lists, "allow", "account")["entries"]}
+    assert shown == {"waits": (False, True), "ends": (False, False)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "after", "faults"),
+    [
+        ("phone", None, [("kind", "unknown_value")]),
+        ("account", "a/b", [("after", "identifier")]),
+        ("account", "x" * 2000, [("after", "identifier")]),
+        ("ip", "nowhere", [("after", "ip_address")]),
+        ("a/b", None, [("value", "missing")]),
+    ],
+)
+def test_a_list_that_cannot_be_meant_is_refused(lists, kind, after, faults):
+    path = f"/lists/deny/{kind}"
+    query = after and {"after": after}
+    status, answer = lists.door.call("GET", path, FIRST, parameters={"kind": kind}, query=query)
+    assert (status, rules_of(answer)) == (400, faults)
 
 
 # --- line 8: how long, and by how many people -------------------------------------------------------------------------

@@ -4,11 +4,13 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
+from samtranslator.yaml_helper import yaml_parse
 
 from fraud.settings import Settings
 
@@ -28,7 +30,11 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
 }
-KEYS = {"profiles": ("pk",), "decisions": ("pk",), "labels": ("pk",), "audit": ("pk", "sk")}
+RESOURCES = yaml_parse(Path("template.yaml").read_text(encoding="utf-8"))["Resources"]
+TABLES = {
+    name.lower(): RESOURCES[f"{name}Table"]["Properties"] for name in ("Profiles", "Decisions", "Labels", "Audit")
+}
+SHAPE = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
 
 
 class OwnDoor:
@@ -40,15 +46,9 @@ class OwnDoor:
 
     def __init__(self, name: str) -> None:
         self.dynamodb = boto3.client("dynamodb")
-        for table, keys in KEYS.items():
-            self.dynamodb.create_table(
-                TableName=table,
-                KeySchema=[
-                    {"AttributeName": key, "KeyType": kind} for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)
-                ],
-                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
-                BillingMode="PAY_PER_REQUEST",
-            )
+        for name_of_table, table in TABLES.items():
+            shape = {part: table[part] for part in SHAPE if part in table}
+            self.dynamodb.create_table(TableName=name_of_table, **shape)
         spec = importlib.util.find_spec(f"functions.{name}")
         assert spec is not None
         assert spec.loader is not None

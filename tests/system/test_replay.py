@@ -16,7 +16,7 @@ from pyarrow import parquet
 from local import payments_file
 from local.api.client import Response
 from local.box import Box
-from local.replay import Report, replay
+from local.replay import Report, in_event_order, replay
 from models.datasets.table import FileError
 from tests.support.payments import body
 
@@ -170,4 +170,6 @@ def test_command_replays_a_file_against_a_running_box(file: Path, box: Box, tmp_
     assert done.returncode == 0, done.stderr
     assert "2 sent, 2 decided, 0 refused, 0 failed" in done.stdout
     assert "0 caught, 0 missed" in done.stdout
+    latest = in_event_order(payments_file.payments(file))[:2][-1]["occurred_at"]
+    assert f"a box takes {latest} for now" in done.stdout
     assert "1, 2 payments without label, 1 labels without payment" in done.stdout

@@ -22,6 +22,7 @@ from fraud.transaction import (
     Transaction,
     TransactionContext,
     instant,
+    utc,
 )
 from tests.support.payments import NOON, SIDES_OF_TYPE, body, payment
 
@@ -123,6 +124,12 @@ def test_a_payment_may_lie_five_minutes_ahead_and_no_more():
     assert parse(occurred_at=latest.isoformat()).occurred_at == latest
     beyond = (latest + timedelta(microseconds=1)).isoformat()
     assert faulty(json.dumps(body(occurred_at=beyond))) == {("occurred_at", "occurred_at_ahead")}
+
+
+def test_the_refusal_of_a_payment_ahead_says_what_is_taken_for_now():
+    with pytest.raises(InvalidRequestError) as refused:
+        parse(occurred_at=(NOON + timedelta(days=1)).isoformat())
+    assert utc(NOON) in refused.value.faults[0].message
 
 
 def test_an_old_payment_is_parsed_because_it_may_be_a_repeat():

@@ -319,7 +319,9 @@ class Transaction(BaseModel):
     @classmethod
     def _is_not_ahead(cls, value: datetime, info: ValidationInfo) -> datetime:
         if isinstance(info.context, TransactionContext) and value > info.context.now + MAX_AHEAD:
-            raise PydanticCustomError("occurred_at_ahead", "must be at most 5 minutes ahead")
+            raise PydanticCustomError(
+                "occurred_at_ahead", "must be at most 5 minutes ahead of {now}", {"now": utc(info.context.now)}
+            )
         return value
 
     @field_serializer("occurred_at")

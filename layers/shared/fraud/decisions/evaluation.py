@@ -36,7 +36,7 @@ from fraud.rules.rule_book import PolicyResult, RuleBook
 from fraud.rules.standing import silenced
 from fraud.scoring import features
 from fraud.scoring.score import Scoring
-from fraud.transaction import MAX_AGE, Transaction
+from fraud.transaction import MAX_AGE, Transaction, utc
 
 REASONS_OF_THE_MODEL = 4
 """Most reason codes that the model may give: an analyst reads the strongest few, not thirty."""
@@ -185,7 +185,7 @@ class Evaluator:
         started, now = self.monotonic(), self.clock()
         try:
             if transaction.occurred_at < now - MAX_AGE:
-                return _recall(transaction, self.store.find(transaction.transaction_id, started + self.deadline_s))
+                return _recall(transaction, self.store.find(transaction.transaction_id, started + self.deadline_s), now)
             (state_read,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
             if state_read.stored is not None:
                 return self._repeat(transaction, state_read.stored, state_read, started + self.deadline_s)
@@ -216,7 +216,7 @@ class Evaluator:
         except ServiceError as error:
             return [error] * len(payments)
         started, now = self.monotonic(), self.clock()
-        batch = self._begin_batch(payments, known, now - MAX_AGE)
+        batch = self._begin_batch(payments, known, now)
         assessed: dict[int, Assessed] = {}
         while batch.waits:
             if batch.waves and until is not None and self.monotonic() >= until:
@@ -292,7 +292,7 @@ class Evaluator:
         self,
         payments: Sequence[Transaction | InvalidRequestError],
         known: Mapping[str, StoredDecision],
-        oldest: datetime,
+        now: datetime,
     ) -> Batch[Evaluation]:
         """Let the payments that are to be counted wait for their wave, and settle the others at once.
 
@@ -302,8 +302,8 @@ class Evaluator:
         for n, payment in enumerate(payments):
             if isinstance(payment, InvalidRequestError):
                 batch.results[n] = payment
-            elif payment.occurred_at < oldest or _is_decided(payment, known):
-                batch.settle(n, partial(_recall, payment, known.get(payment.transaction_id)))
+            elif payment.occurred_at < now - MAX_AGE or _is_decided(payment, known):
+                batch.settle(n, partial(_recall, payment, known.get(payment.transaction_id), now))
             else:
                 batch.add(n, payment, is_known=payment.transaction_id in known)
         return batch
@@ -444,14 +444,15 @@ def _is_decided(transaction: Transaction, known: Mapping[str, StoredDecision]) -
     return stored is not None and stored.identity == transaction.identity
 
 
-def _recall(transaction: Transaction, stored: StoredDecision | None) -> Evaluation:
+def _recall(transaction: Transaction, stored: StoredDecision | None, now: datetime) -> Evaluation:
     """Answer a payment that is not to be counted with its stored decision, however old that is.
 
     Raises InvalidRequestError when the payment has no stored decision: it is too old then, and a new decision would
     rest on closed counters. Raises ConflictingBodyError when another body was decided.
     """
     if stored is None:
-        raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", "must be at most 12 hours back"),))
+        message = f"must be at most 12 hours before {utc(now)}"
+        raise InvalidRequestError((Fault("occurred_at", "occurred_at_too_old", message),))
     return Evaluation.repeated(transaction, stored)
 
 

@@ -25,6 +25,10 @@ CHANGES_PER_PAGE = 100
 """Most changes of one response: half a megabyte when every text has its full length. A response of Lambda takes six."""
 
 
+ENTRIES_PER_PAGE = 500
+"""Most entries of one response: a megabyte and a half when every text has its full length."""
+
+
 class DenyRequest(BaseModel):
     """The body of PUT /lists/deny/{kind}/{value}."""
 
@@ -157,6 +161,26 @@ class ListView(BaseModel):
     )
 
 
+class ListedEntry(BaseModel):
+    """A value that is on a list. `active` and `pending` as in ListView."""
+
+    value: str
+    active: bool
+    pending: bool
+    entry: ListEntry
+
+
+class ListPage(BaseModel):
+    """The response of GET /lists/{deny,allow}/{kind}: at most 500 entries, in the order of their values.
+
+    An entry that was put on the list or taken off within the last second may be missing, or still be there.
+    """
+
+    kind: ListKind
+    entries: list[ListedEntry]
+    next: str | None = Field(description="Send it as `after` to get the entries after these; null: there are none.")
+
+
 class ListKey:
     """The key of one value on one list. Raises InvalidRequestError for a kind or value that cannot exist.
 
@@ -170,8 +194,7 @@ class ListKey:
     """
 
     def __init__(self, name: str, kind: str, value: str) -> None:
-        if kind not in LISTED:
-            raise InvalidRequestError((Fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}"),))
+        self.kind = kind_of(kind)
         self.value = _spelled(kind, value)
         self.network = self.value if "/" in self.value else None
         if self.network is not None and name != "deny":
@@ -179,9 +202,16 @@ class ListKey:
                 (Fault("value", "network", "must be one address: only a deny list has networks"),)
             )
         self.list_name = name
-        self.kind = kind
         self.profile = f"{kind}#{self.value}"
         self.trail = f"{name}#{self.profile}"
+
+
+def kind_of(text: str) -> ListKind:
+    """Return text as the kind of value that it names. Raises InvalidRequestError for any other text."""
+    for kind in LISTED:
+        if kind == text:
+            return kind
+    raise InvalidRequestError((Fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}"),))
 
 
 def page_before(text: str) -> str:
@@ -192,11 +222,16 @@ def page_before(text: str) -> str:
         raise InvalidRequestError((Fault("before", error.type, error.message()),)) from None
 
 
-def _spelled(kind: str, value: str) -> str:
+def page_after(kind: str, text: str) -> str:
+    """Return the value after which a page of entries begins, in its one spelling. Raises InvalidRequestError."""
+    return _spelled(kind, text, "after") if text else ""
+
+
+def _spelled(kind: str, value: str, field: str = "value") -> str:
     """Return a value in its one spelling. Raises InvalidRequestError when no payment can have it."""
     try:
         if kind == "ip":
             return network(value) if "/" in value else address(value)
         return identifier(value)
     except PydanticCustomError as error:
-        raise InvalidRequestError((Fault("value", error.type, error.message()),)) from None
+        raise InvalidRequestError((Fault(field, error.type, error.message()),)) from None

@@ -17,13 +17,26 @@ from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
 from pynamodb.expressions.update import Action
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 from pynamodb.transactions import TransactWrite
 
 from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.counters.layout import NETWORKS
 from fraud.errors import Fault, ForbiddenError, InvalidRequestError, NotFoundError
-from fraud.lists.entry import CHANGES_PER_PAGE, ConfirmRequest, DenyRequest, ListChange, ListEntry, ListKey, ListView
+from fraud.lists.entry import (
+    CHANGES_PER_PAGE,
+    ENTRIES_PER_PAGE,
+    ConfirmRequest,
+    DenyRequest,
+    ListChange,
+    ListedEntry,
+    ListEntry,
+    ListKey,
+    ListKind,
+    ListPage,
+    ListView,
+)
 from fraud.rules.networks import MOST
 from fraud.rules.standing import denies, in_force, pending
 from fraud.settings import Settings
@@ -47,12 +60,36 @@ class ListEntryAttribute(MapAttribute[str, Any]):
     confirmed_at = UnicodeAttribute(null=True)
 
 
+class DenyIndex(GlobalSecondaryIndex["Profile"]):
+    """The profiles on the deny list, by kind: no other profile has the attribute `deny_kind`."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "deny", IncludeProjection(["deny"])
+
+    deny_kind = UnicodeAttribute(hash_key=True)
+    pk = UnicodeAttribute(range_key=True)
+
+
+class AllowIndex(GlobalSecondaryIndex["Profile"]):
+    """The profiles on the allow list, by kind: no other profile has the attribute `allow_kind`."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "allow", IncludeProjection(["allow"])
+
+    allow_kind = UnicodeAttribute(hash_key=True)
+    pk = UnicodeAttribute(range_key=True)
+
+
 class Profile(tables.Row):
     """The part of a profile that lists own."""
 
     pk = UnicodeAttribute(hash_key=True)
     deny = ListEntryAttribute(null=True)
+    deny_kind = UnicodeAttribute(null=True)
+    denied = DenyIndex()
     allow = ListEntryAttribute(null=True)
+    allow_kind = UnicodeAttribute(null=True)
+    allowed = AllowIndex()
 
 
 class AuditRow(tables.Row):
@@ -140,17 +177,26 @@ class Lists:
         if not rows:
             raise NotFoundError
         page = rows[:CHANGES_PER_PAGE][::-1]
-        view = ListEntry.model_validate(entry) if entry is not None else None
-        waits = view is not None and pending(view.silences or (), view.confirmed_by)
         return ListView(
             kind=key.kind,
             value=key.value,
-            active=_is_active(entry, now) and not waits,
-            pending=waits,
-            entry=view,
+            **_standing(entry, now),
             history=page,
             earlier=page[0].at if len(rows) > len(page) else None,
         )
+
+    def page(self, name: str, kind: ListKind, now: datetime, after: str = "") -> ListPage:
+        """Return the first values of a kind on a list and their entries, in the order of the values.
+
+        name   of the list
+        after  value after which the page begins
+        """
+        beyond = Profile.pk > f"{kind}#{after}"
+        with translate_errors(PynamoDBException):
+            found = self._profiles.query(kind, beyond, index_name=name, limit=ENTRIES_PER_PAGE + 1)
+            rows = [(row.pk.partition("#")[2], getattr(row, name)) for row in found]
+        entries = [ListedEntry(value=value, **_standing(entry, now)) for value, entry in rows[:ENTRIES_PER_PAGE]]
+        return ListPage(kind=kind, entries=entries, next=entries[-1].value if len(rows) > len(entries) else None)
 
     def _change(self, key: ListKey, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
         def change(attempt: int) -> None:
@@ -217,9 +263,12 @@ class Lists:
     ) -> None:
         entry: ListEntryAttribute = getattr(Profile, key.list_name)
         unchanged = entry.does_not_exist() if before is None else entry == before
-        action = entry.remove() if after is None else entry.set(after)
+        kind: UnicodeAttribute = getattr(Profile, f"{key.list_name}_kind")
+        actions: list[Action] = [entry.remove(), kind.remove()]
+        if after is not None:
+            actions = [entry.set(after), kind.set(key.kind)]
         with TransactWrite(connection=self._connection) as transaction:
-            transaction.update(self._profiles(key.profile), actions=[action], condition=unchanged)
+            transaction.update(self._profiles(key.profile), actions=actions, condition=unchanged)
             transaction.save(row, condition=AuditRow.pk.does_not_exist())
             if networks[0]:
                 transaction.update(self._profiles(NETWORKS), actions=networks[0], condition=networks[1])
@@ -238,12 +287,18 @@ def _ended(networks: Mapping[str, str], at: datetime) -> Iterator[str]:
     yield from (name for name, end in networks.items() if not denies({"deny": {"expires_at": end or None}}, at))
 
 
-def _is_active(entry: ListEntryAttribute | None, now: datetime) -> bool:
-    """Tell whether there is an entry that has not expired. An entry whose end cannot be read has not expired."""
+def _standing(entry: ListEntryAttribute | None, now: datetime) -> dict[str, Any]:
+    """Return an entry as views show it, and whether it is active and pending.
+
+    An entry whose end cannot be read has not expired.
+    """
+    view = ListEntry.model_validate(entry) if entry is not None else None
+    waits = view is not None and pending(view.silences or (), view.confirmed_by)
     try:
-        return entry is not None and in_force(entry.expires_at, now)
+        lasts = view is not None and in_force(view.expires_at, now)
     except PydanticCustomError:
-        return True
+        lasts = True
+    return {"active": lasts and not waits, "pending": waits, "entry": view}
 
 
 def _content(entry: ListEntryAttribute | None) -> dict[str, Any] | None:
