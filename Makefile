@@ -38,11 +38,14 @@ $(SAM_READY): requirements/sam.txt | $(READY)
 	$(BIN)/uv pip install --quiet --python .sam-venv/bin/python --require-hashes -r requirements/sam.txt
 	@touch $@
 
-demo: $(READY) ## 1,000 simulated payments through the whole system, on the embedded default
-	$(BIN)/python -m local.demo
+# JPY or INR: the currencies that have a policy, a model and a simulated market.
+CURRENCY ?= JPY
+
+demo: $(READY) ## 1,000 simulated payments through the whole system, on the embedded default; CURRENCY=INR
+	$(BIN)/python -m local.demo --currency $(CURRENCY)
 
 up: $(READY) ## the AWS account in a box, until Ctrl-C
-	$(BIN)/python -m local $(if $(PORT),--port $(PORT))
+	$(BIN)/python -m local --currency $(CURRENCY) $(if $(PORT),--port $(PORT))
 
 # Two processes, a file's tests in one of them: they share servers. `slow` are the long simulations; CI runs them too.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --doctest-modules
@@ -66,8 +69,10 @@ check: $(READY) ## style, types, walls, template, doctests, contracts, generated
 # Bit for bit on x86_64 with the pinned versions; elsewhere the last bits of the compiler's arithmetic differ.
 same-model: $(READY)
 ifeq ($(shell uname -m),x86_64)
-	$(BIN)/python -m models.training.train --out build/model >/dev/null
-	for file in trees.json manifest.json; do cmp build/model/$$file layers/shared/fraud/scoring/model/$$file || exit 1; done
+	$(BIN)/python -m models.training.train --out build/model/JPY >/dev/null & \
+	  $(BIN)/python -m models.training.train --currency INR --out build/model/INR >/dev/null && wait $$!
+	for file in JPY/trees.json JPY/manifest.json INR/trees.json INR/manifest.json; do \
+	  cmp build/model/$$file layers/shared/fraud/scoring/models/$$file || exit 1; done
 endif
 
 sam: $(READY) $(SAM_READY) ## sam validate, build, invoke, start-lambda and start-api on a real Docker engine
@@ -92,11 +97,12 @@ counts: $(READY) ## modules per folder, longest modules, docstrings to say more 
 bench: $(READY) ## speed and cost, measured here and printed as one table
 	$(BIN)/python -m benchmarks
 
-model: $(READY) ## train the packaged model again, bit for bit
-	$(BIN)/python -m models.training.train
+model: $(READY) ## train the packaged model again, bit for bit; CURRENCY=INR
+	$(BIN)/python -m models.training.train --currency $(CURRENCY)
 
 generated: $(READY) ## write every generated file again
 	$(BIN)/python -m models.training.train
+	$(BIN)/python -m models.training.train --currency INR
 	$(BIN)/python -m operations.documents
 	$(BIN)/python -m tests.contract.test_doors
 

@@ -113,7 +113,7 @@ def decision(history: Lived) -> Decision:
     now = last.occurred_at
     recorder = Recorder(meter)
     store = declared_store(recorder, TABLES, 400, lambda: now)
-    evaluator = Evaluator(store, scorer.embedded(), assembly.rule_book(), lambda: now, 10)
+    evaluator = Evaluator(store, scorer.embedded("JPY"), assembly.rule_book("JPY"), lambda: now, 10)
     evaluator.evaluate(before[-1])  # reads the fold's watermarks, as every environment does once a minute
     meter.on, meter.terms = True, []
     evaluator.evaluate(last)

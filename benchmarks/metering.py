@@ -158,7 +158,7 @@ class MeteredStack:
         self.now = now
         self.meter = Metered()
         self.store = declared_store(self.meter, TABLES, 400, self.clock)
-        self.evaluator = Evaluator(self.store, scorer.embedded(), assembly.rule_book(), self.clock, 10)
+        self.evaluator = Evaluator(self.store, scorer.embedded("JPY"), assembly.rule_book("JPY"), self.clock, 10)
         self.folding = FoldWorker(self.meter, TABLES, self, self.clock)
 
     def clock(self) -> datetime:

@@ -124,10 +124,10 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
     configuration = Settings.from_environment()
     tables = Tables(configuration.counters_table, configuration.profiles_table, configuration.decisions_table)
     store = declared_store(transport, tables, configuration.decision_retention_days, clock.now)
-    model: Scorer = scorer.embedded()
+    model: Scorer = scorer.embedded("JPY")
     if configuration.scorer == "endpoint":
-        model = scorer.Endpoint(transport, configuration.model_endpoint, scorer.embedded())
-    evaluator = Evaluator(store, model, assembly.rule_book(), clock.now, 10)
+        model = scorer.Endpoint(transport, configuration.model_endpoint, scorer.embedded("JPY"))
+    evaluator = Evaluator(store, model, assembly.rule_book("JPY"), clock.now, 10)
 
     def decide(event: Event) -> str:
         transaction = Transaction.parse(body_of(event), TransactionContext(configuration.currency, clock.now()))

@@ -75,7 +75,7 @@ def world() -> Iterator[Labelled]:
 
 def rows() -> list[table.Row]:
     """Return AP by both counters, of all payments and of those to the shop, and how many of those were estimated."""
-    model = scorer.embedded()
+    model = scorer.embedded("JPY")
     found: list[table.Row] = []
     for name, exact in (("counted exactly", frozenset(KINDS)), ("sampled", EXACT)):
         fraud: list[bool] = []

@@ -32,7 +32,7 @@ from fraud.aws.connection import header
 from fraud.counters import fold
 from fraud.counters.codec import watermark_attribute
 from fraud.counters.layout import DEVICE, PAYEE, PAYER
-from fraud.scoring.scorer import PACKAGED
+from fraud.packaged import model as packaged_model
 from tests.support.deployment import declared_store
 
 PER_DAY = 20
@@ -183,8 +183,8 @@ class Answers:
                 for part in fold.SLICES[: len(fold.SLICES) // len(fold.PERIODS)]
             }
         )
-        model = json.loads((PACKAGED / "manifest.json").read_bytes())
-        self._model = {name: model[name] for name in ("version", "fingerprint", "thresholds")}
+        model = json.loads((packaged_model("JPY") / "manifest.json").read_bytes())
+        self._model = {name: model[name] for name in ("version", "currency", "fingerprint", "thresholds")}
 
     def __call__(self, operation: str, payload: Mapping[str, Any]) -> bytes:
         """Return the body of the response to a request."""

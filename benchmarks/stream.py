@@ -235,9 +235,9 @@ class Counting:
 
 def state_steps() -> tuple[int, int]:
     """Return the state steps of a batch of payers to a merchant whose item is sampled, and those of a second batch."""
-    transport, book = Counting(), assembly.rule_book()
+    transport, book = Counting(), assembly.rule_book("JPY")
     store = declared_store(transport, TABLES, 400, lambda: NOON, exact=book.exact)
-    evaluator = Evaluator(store, scorer.embedded(), book, lambda: NOON, 60)
+    evaluator = Evaluator(store, scorer.embedded("JPY"), book, lambda: NOON, 60)
     key = Key(MERCHANT, HOT, int(NOON.timestamp()) // MERCHANT.period)
     evaluator.evaluate_all([_payment_to_hot("first")])
     change = {"TableName": TABLES.counters, **upkeep_update(Raise(key, 0, LEVEL))}

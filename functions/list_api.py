@@ -23,7 +23,7 @@ DOOR = "list_api"
 
 _settings = Settings.from_environment()
 _lists = Lists(_settings)
-_silenceable = assembly.silenceable()
+_silenceable = assembly.silenceable(_settings.currency)
 _longest = timedelta(days=_settings.allow_max_days)
 _logger = Logger(service=DOOR)
 app = resolver(DOOR)

@@ -4,6 +4,7 @@ import argparse
 import socket
 import sys
 
+from fraud import packaged
 from local.account.boto import REGION
 from local.account.emulator import told_to_end
 from local.box import Box
@@ -15,12 +16,13 @@ def main() -> int:
     """Start the box, print its addresses and its key, and wait for Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     parser.add_argument("--port", type=int, default=PORT, help="port of the API")
+    parser.add_argument("--currency", choices=packaged.currencies(), default="JPY", help="default: %(default)s")
     arguments = parser.parse_args()
     if taken := _fault_of(arguments.port):
         print(taken, file=sys.stderr)
         return 2
     ended = told_to_end()
-    with Box(port=arguments.port) as box:
+    with Box(parameters={"Currency": arguments.currency}, port=arguments.port) as box:
         box.environments.invoke("Tick", {}, None)  # else decisions are degraded until the first tick, as on AWS
         key_id, secret = box.credentials.access_key, box.credentials.secret_key
         print(

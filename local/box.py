@@ -10,6 +10,7 @@ from typing import Self
 
 from botocore.credentials import Credentials
 
+from fraud import packaged
 from local.account.boto import KEY_ID, SECRET
 from local.account.clock import EventClock
 from local.account.emulator import DEFAULTS, TEMPLATE, Emulator
@@ -24,6 +25,8 @@ from local.triggers.pump import Pump
 
 class Box:
     """The account of a template, running while the block lasts.
+
+    Raises UndecidableError for a currency that has no policy and model.
 
     api_url       address of the API with the template's routes
     endpoint_url  address of every AWS service in the emulator; `client` makes boto3 clients for it
@@ -41,6 +44,8 @@ class Box:
     model: ModelServer
 
     def __init__(self, template: Path = TEMPLATE, parameters: Mapping[str, str] = DEFAULTS, port: int = 0) -> None:
+        if "Currency" in parameters:
+            packaged.require(parameters["Currency"])
         self._template = template
         self._parameters = parameters
         self._port = port
@@ -54,7 +59,8 @@ class Box:
             self.endpoint_url, self.stack, self.client = account.url, account.stack, account.client
             functions = self.stack.functions
             if self._parameters.get("Scorer") == "endpoint":
-                self.model = undo.enter_context(ModelServer(self.logs / "model.log"))
+                currency = functions[0].environment["CURRENCY"]
+                self.model = undo.enter_context(ModelServer(self.logs / "model.log", currency=currency))
                 functions = tuple(_asking(function, self.model.url) for function in functions)
             self.environments = undo.enter_context(Environments(functions, self.logs))
             invoke = self.environments.invoke

@@ -5,6 +5,7 @@ counters and decisions in the emulator's DynamoDB, the packaged model and policy
 known. The exit status is 0 only if every payment is decided once.
 """
 
+import argparse
 import json
 import signal
 import sys
@@ -17,6 +18,7 @@ from local.api.client import Client
 from local.box import Box
 from local.replay import Report, replay, replay_by_stream
 from models.simulation import simulate
+from models.simulation.markets import JAPAN, MARKETS
 from models.training import evaluate
 
 QUARTER = 250
@@ -29,14 +31,20 @@ SHOWN = 3
 LABELS_PER_CALL = 100
 
 
-def main() -> int:
-    """Run the demo. Return 0 if every payment was decided, none was lost and none was decided twice; else 1."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo in the market of `--currency`.
+
+    Return 0 if every payment was decided, none was lost and none was decided twice; else 1.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
-    labelled = simulate.demo()
+    parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
+    parser.add_argument("--currency", choices=MARKETS, default=JAPAN.currency, help="default: %(default)s")
+    currency = parser.parse_args(arguments).currency
+    labelled = simulate.demo(MARKETS[currency])
     payments = [payment.transaction for payment in labelled]
     truth = {payment.transaction["transaction_id"]: payment.label for payment in labelled}
     report = Report()
-    with Box() as box, box.connect() as client:
+    with Box(parameters={"Currency": currency}) as box, box.connect() as client:
         told, due = 0, simulate.labels_of(labelled)
         for start in range(0, len(payments), QUARTER):
             quarter = payments[start : start + QUARTER]
@@ -52,7 +60,7 @@ def main() -> int:
     for tactic, decision in shown:
         print(in_words(tactic, decision))
     print("\nthe packaged model on people it has never seen:")
-    evaluate.main(UNSEEN)
+    evaluate.main([*UNSEEN, "--currency", currency])
     print(f"\n{report.table()}\nlabels         {told} in force when the last quarter began")
     print(f"demo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
     return int(not report.sound or report.decided != len(payments))

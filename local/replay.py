@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from fraud.decisions.record import PACKED
 from fraud.decisions.store import contents_of
+from fraud.errors import UndecidableError
 from local import payments_file
 from local.account.boto import REGION
 from local.api.client import Client, Response
@@ -376,6 +377,9 @@ def main() -> int:
                 )
     except FileError as error:
         print(error, file=sys.stderr)
+        return 2
+    except UndecidableError as error:
+        print(f"{options.file}: {error}, or import the file with --currency", file=sys.stderr)
         return 2
     print(result.table())
     if labels:

@@ -23,21 +23,23 @@ class EndpointError(Exception):
 class ModelServer:
     """The endpoint while the block lasts.
 
-    url    address of SageMaker's runtime
-    log    file for the server's error output
-    fault  the fault of every response
+    url       address of SageMaker's runtime
+    log       file for the server's error output
+    fault     the fault of every response
+    currency  the one whose packaged model is served
 
     Entering raises EndpointError.
     """
 
-    def __init__(self, log: Path, fault: Fault | None = None) -> None:
+    def __init__(self, log: Path, fault: Fault | None = None, currency: str = "JPY") -> None:
+        self._currency = currency
         self._log = log
         self._fault = fault
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as errors:
             self._process = Popen(
-                [sys.executable, "-m", "local.sagemaker.model_server", *filter(None, [self._fault])],
+                [sys.executable, "-m", "local.sagemaker.model_server", self._currency, *filter(None, [self._fault])],
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,

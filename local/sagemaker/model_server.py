@@ -21,11 +21,11 @@ from typing import Any, cast, get_args
 import numpy as np
 import xgboost
 
+from fraud import packaged
 from fraud.scoring import features
 from fraud.scoring.trees import Forest
 from local.sagemaker.endpoint import Fault
 from models.serving import inference
-from models.training.train import PACKAGED
 
 PATHS = re.compile(r"/invocations|/endpoints/[^/]+/invocations")
 """The paths for scores: the container's, and the runtime's (InvokeEndpoint)."""
@@ -98,10 +98,11 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def write(directory: Path) -> None:
-    """Write the packaged model as training writes it for an endpoint: booster and manifest."""
-    forest = Forest.model_validate_json((PACKAGED / "trees.json").read_bytes())
-    manifest = (PACKAGED / "manifest.json").read_bytes()
+def write(directory: Path, currency: str) -> None:
+    """Write the packaged model of a currency as training writes it for an endpoint: booster and manifest."""
+    packaged_model = packaged.model(currency)
+    forest = Forest.model_validate_json((packaged_model / "trees.json").read_bytes())
+    manifest = (packaged_model / "manifest.json").read_bytes()
     booster(forest).save_model(directory / "model.ubj")
     (directory / "manifest.json").write_bytes(manifest)
 
@@ -176,11 +177,12 @@ def _tree(forest: Forest, root: int) -> dict[str, Any]:
 
 def main() -> None:
     """Serve until standard input ends."""
-    fault = cast("Fault | None", next(iter(sys.argv[1:]), None))
+    currency, *faults = sys.argv[1:]
+    fault = cast("Fault | None", next(iter(faults), None))
     if fault not in (None, *get_args(Fault)):
         raise SystemExit(f"{fault}: not one of {', '.join(get_args(Fault))}")
     with tempfile.TemporaryDirectory() as directory:
-        write(Path(directory))
+        write(Path(directory), currency)
         serving = Serving(inference.model_fn(directory), fault)
     threading.Thread(target=serving.serve_forever, daemon=True).start()
     print(serving.url, flush=True)

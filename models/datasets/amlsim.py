@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from fraud.iso import DIGITS
 from models.datasets import history, table
 from models.datasets.csv import minor
 from models.datasets.table import FileError
@@ -24,11 +25,16 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 """Day 0: the data counts days from a time of its own."""
 
 KNOWN_AFTER = timedelta(days=7)
-CURRENCY, DIGITS = "USD", 2
+CURRENCY = "JPY"
+"""The data names no currency. Its hundredths are taken for yen, which are amounts as the packaged policy means them."""
+
+HUNDREDTHS = 2
 DAY_S = 86_400
 
 
-def read(transactions: Path, accounts: Path, known_after: timedelta = KNOWN_AFTER) -> Iterator[Labelled]:
+def read(
+    transactions: Path, accounts: Path, known_after: timedelta = KNOWN_AFTER, currency: str = CURRENCY
+) -> Iterator[Labelled]:
     """Yield the transfers between two accounts of ACCOUNTS' data set, day by day. Raises FileError.
 
     A file of transactions with several data sets has one of which the accounts' file bears the name.
@@ -43,7 +49,7 @@ def read(transactions: Path, accounts: Path, known_after: timedelta = KNOWN_AFTE
         seen[day] += 1
         if sender != receiver:
             fraud = sender in steps and receiver in steps and day in {steps[sender], steps[receiver]}
-            payment = _payment(row, number, sender, receiver, at)
+            payment = _payment(row, number, sender, receiver, at) | {"currency": currency}
             yield Labelled(payment, "fraud" if fraud else "legitimate", None, at + known_after, "verdict")
 
 
@@ -70,7 +76,7 @@ def _whole(row: table.Row, name: str) -> int:
 
 def _payment(row: table.Row, number: int, sender: int, receiver: int, at: datetime) -> dict[str, Any]:
     try:
-        amount = minor(row.values.get("amount"), DIGITS)
+        amount = minor(row.values.get("amount"), HUNDREDTHS)
     except ValueError as error:
         raise row.error("amount", error) from None
     return {
@@ -79,7 +85,6 @@ def _payment(row: table.Row, number: int, sender: int, receiver: int, at: dateti
         "payer_id": f"account-{sender}",
         "payee_id": f"account-{receiver}",
         "amount": amount,
-        "currency": CURRENCY,
         "occurred_at": at.isoformat(),
         "device_id": f"device-{sender}",
         "ip": f"10.{sender >> 16 & 255}.{sender >> 8 & 255}.{sender & 255}",
@@ -94,10 +99,11 @@ def main() -> int:
     parser.add_argument("accounts", type=Path, metavar="ACCOUNTS")
     parser.add_argument("out", type=Path, metavar="OUT_DIR")
     parser.add_argument("--label-delay-days", type=float, default=KNOWN_AFTER.days)
+    parser.add_argument("--currency", choices=sorted(DIGITS), metavar="CODE", default=CURRENCY)
     options = parser.parse_args()
     delay = timedelta(days=options.label_delay_days)
     try:
-        labelled = read(options.transactions, options.accounts, delay)
+        labelled = read(options.transactions, options.accounts, delay, options.currency)
         counts = history.write(options.out, history.of(labelled))
     except (FileError, OSError) as error:
         print(error, file=sys.stderr)

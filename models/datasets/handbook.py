@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from fraud.iso import DIGITS
 from models.datasets import history
 from models.simulation.simulate import Labelled
 
@@ -27,12 +28,19 @@ KNOWN_AFTER = timedelta(days=7)
 """Delay that the handbook assumes between a payment and the day on which its label is known."""
 
 COLUMNS = ["tx_id", "t", "customer", "terminal", "amount", "fraud"]
-CURRENCY = "EUR"
+CURRENCY = "JPY"
+"""The data names no currency. Its hundredths are taken for yen, which are amounts as the packaged policy means them."""
+
 CENTS = 100
 
 
-def read(
-    path: Path, first: date, limit: int | None, end: datetime | None = None, known_after: timedelta = KNOWN_AFTER
+def read(  # noqa: PLR0913, PLR0917 - a file, and what is read of it
+    path: Path,
+    first: date,
+    limit: int | None,
+    end: datetime | None = None,
+    known_after: timedelta = KNOWN_AFTER,
+    currency: str = CURRENCY,
 ) -> Iterator[Labelled]:
     """Yield at most `limit` payments in event order, from midnight UTC of `first` until before `end`."""
     chosen = pc.field("t") >= _seconds(datetime.combine(first, time(), UTC))
@@ -42,14 +50,15 @@ def read(
     for batch in table.slice(0, limit).to_batches(history.AT_ONCE):
         for row in batch.to_pylist():
             known_at = EPOCH + timedelta(seconds=int(row["t"])) + known_after
-            yield Labelled(_payment(row), "fraud" if row["fraud"] else "legitimate", None, known_at, "chargeback")
+            payment = _payment(row, currency)
+            yield Labelled(payment, "fraud" if row["fraud"] else "legitimate", None, known_at, "chargeback")
 
 
 def _seconds(instant: datetime) -> int:
     return int((instant - EPOCH).total_seconds())
 
 
-def _payment(row: dict[str, Any]) -> dict[str, Any]:
+def _payment(row: dict[str, Any], currency: str) -> dict[str, Any]:
     customer = int(row["customer"])
     return {
         "transaction_id": f"handbook-{row['tx_id']}",
@@ -57,7 +66,7 @@ def _payment(row: dict[str, Any]) -> dict[str, Any]:
         "payer_id": f"customer-{customer}",
         "payee_id": f"terminal-{row['terminal']}",
         "amount": max(round(row["amount"] * CENTS), 1),
-        "currency": CURRENCY,
+        "currency": currency,
         "occurred_at": (EPOCH + timedelta(seconds=int(row["t"]))).isoformat(),
         "device_id": f"device-{customer}",
         "ip": f"10.{customer >> 16 & 255}.{customer >> 8 & 255}.{customer & 255}",
@@ -73,10 +82,11 @@ def main() -> int:
     parser.add_argument("--label-delay-days", type=float, default=KNOWN_AFTER.days)
     parser.add_argument("--from", dest="first", type=date.fromisoformat, default=EPOCH.date())
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--currency", choices=sorted(DIGITS), metavar="CODE", default=CURRENCY)
     options = parser.parse_args()
     delay = timedelta(days=options.label_delay_days)
     try:
-        labelled = read(options.file, options.first, options.limit, known_after=delay)
+        labelled = read(options.file, options.first, options.limit, known_after=delay, currency=options.currency)
         counts = history.write(options.out, history.of(labelled))
     except (OSError, pa.ArrowException) as error:
         print(f"{options.file}: cannot be read: {' '.join(str(error).split())}", file=sys.stderr)

@@ -48,7 +48,7 @@ def model_fn(model_dir: str) -> Model:
     manifest = json.loads(Path(model_dir, "manifest.json").read_bytes())
     booster = xgboost.Booster(model_file=Path(model_dir, "model.ubj"))
     booster.set_param({"nthread": 1, "device": "cpu"})  # a few rows: starting threads takes longer than scoring
-    described = {name: manifest[name] for name in ("version", "fingerprint", "thresholds")}
+    described = {name: manifest[name] for name in ("version", "currency", "fingerprint", "thresholds")}
     return Model(booster, described, tuple(manifest["features"]))
 
 

@@ -1,14 +1,14 @@
-"""Chance and time in the simulated app: every random draw, the app's clock, and a calendar of when people pay.
+"""Chance and time in the simulated app: every random draw, the app's clock, and the hours at which people pay.
 
 Draws derive from `random.Random.random()`, the only sequence that Python guarantees across versions. Time is integer
-milliseconds. A day is 24 hours from any instant; hours and dates are those of Japan.
+milliseconds. A day is 24 hours from any instant; hours are local ones.
 """
 
 import math
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
@@ -16,7 +16,6 @@ T = TypeVar("T")
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000  # simulated time is integer milliseconds since EPOCH
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LOCAL_TIME = 9 * HOUR  # habits follow Japan's clock: UTC+9 all year
 
 
 class Around(NamedTuple):
@@ -117,54 +116,13 @@ ANY_TIME = tuple(accumulate((7, 7, 6, 5, 4, 3, 3, 4, 5, 5, 6, 7, 8, 7, 7, 7, 7, 
 NIGHT = tuple(accumulate((9, 7, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 5, 8, 10, 12, 11)))
 SMALL_HOURS = tuple(accumulate((2, 8, 12, 14, 10, 4, *[0] * 17, 1)))
 WEEKDAYS = (0.95, 0.93, 0.95, 0.97, 1.1, 1.12, 0.98)
-PAYDAY, PAYDAY_PACE, FLUSH_DAYS = 25, 1.3, 3  # a day of the month; the pace from it on, for FLUSH_DAYS days
-# Month and day of New Year, Valentine's Day, White Day, midsummer's and Christmas's gifts.
-FESTIVALS = ((1, 1), (2, 14), (3, 14), (7, 15), (12, 24))
 
 
-def moment(draw: Draw, hours: Sequence[int], opening: int, late_hours: int = 0) -> int:
+def moment(draw: Draw, hours: Sequence[int], opening: int, local_time: int, late_hours: int = 0) -> int:
     """Draw a time in the 24 hours from `opening` (milliseconds), at a local hour drawn by `hours`.
 
-    `hours` are the running sums of 24 weights. `late_hours` are added to the drawn hour.
+    `hours` are the running sums of 24 weights. `local_time` is milliseconds ahead of UTC. `late_hours` are added to the
+    drawn hour.
     """
     of_day = (draw.weighted(hours) + late_hours) * HOUR + int(draw.uniform() * HOUR)
-    return opening + (of_day - LOCAL_TIME - opening) % DAY
-
-
-def local_day(opening: int) -> date:
-    """Return the date in Japan in the middle of the 24 hours from `opening` (milliseconds).
-
-    >>> local_day(0), local_day(12 * HOUR)
-    (datetime.date(1970, 1, 1), datetime.date(1970, 1, 2))
-    """
-    return instant(opening + LOCAL_TIME + DAY // 2).date()
-
-
-def is_payday(day: date) -> bool:
-    """Tell whether a day is a payday: the 25th, or the Friday before it when the 25th is on a weekend.
-
-    >>> is_payday(date(2026, 4, 25)), is_payday(date(2026, 4, 24))
-    (False, True)
-    """
-    due = day.replace(day=PAYDAY)
-    return day == due - timedelta(max(due.weekday() - 4, 0))
-
-
-def is_festive(day: date) -> bool:
-    """Tell whether a day is within one day of a festival at which people send each other money.
-
-    >>> [day for day in range(10, 20) if is_festive(date(2026, 3, day))]
-    [13, 14, 15]
-    """
-    around = (day + timedelta(days) for days in (-1, 0, 1))
-    return any((near.month, near.day) in FESTIVALS for near in around)
-
-
-def pace(day: date) -> float:
-    """Return the number of payments of a day in proportion to an average day.
-
-    >>> pace(date(2026, 3, 18)), round(pace(date(2026, 3, 25)), 3)
-    (0.95, 1.235)
-    """
-    flush = any(is_payday(day - timedelta(days)) for days in range(FLUSH_DAYS))
-    return WEEKDAYS[day.weekday()] * (PAYDAY_PACE if flush else 1.0)
+    return opening + (of_day - local_time - opening) % DAY

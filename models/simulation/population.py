@@ -18,12 +18,11 @@ from models.simulation.draws import (
     Around,
     Draw,
     instant,
-    local_day,
     moment,
-    pace,
     rfc3339,
     stepped,
 )
+from models.simulation.markets import Market
 
 T = TypeVar("T")
 
@@ -65,7 +64,7 @@ class Access(NamedTuple):
     device_id: str | None
     ip: str | None
     channel: Literal["app", "web", "qr", "api"]
-    country: str = "JP"
+    country: str
 
 
 Source = Literal["report", "chargeback", "verdict", "no_complaint"]
@@ -95,15 +94,15 @@ class Payment:
     transaction_id: str = ""
     truth: Truth | None = None  # None for an honest payment
 
-    def body(self, currency: str) -> dict[str, Any]:
+    def body(self, market: Market) -> dict[str, Any]:
         """Return the body of POST /decisions as JSON. Unknown fields are left out."""
         fields = {
             "transaction_id": self.transaction_id,
             "type": self.type,
             "payer_id": self.payer.party_id,
             "payee_id": self.payee and self.payee.party_id,
-            "amount": self.amount,
-            "currency": currency,
+            "amount": market.money(self.amount),
+            "currency": market.currency,
             "occurred_at": rfc3339(instant(self.at)),
             "device_id": self.access.device_id,
             "ip": self.access.ip,
@@ -130,7 +129,7 @@ class Habit:
     hours: tuple[int, ...]
 
     def amount(self, draw: Draw, usual: Around) -> int:
-        """Draw an amount in minor units around `usual`, within the steps and the limit of this type."""
+        """Draw an amount in yen around `usual`, within the steps and the limit of this type."""
         return stepped(draw.around(usual), draw.pick(self.steps), self.limit)
 
 
@@ -153,17 +152,12 @@ WEB, SUBSCRIPTION, CLEARED_COOKIES = 0.08, 0.12, 0.10  # shares of all payments,
 TRAVELLING, WITH_MEMO = 0.008, 0.2
 MULE_LIFE = Around(12, 0.6)  # days for which other thieves too use the payee of a fraud
 
-SURNAMES = ("サトウ", "スズキ", "タカハシ", "タナカ", "イトウ", "ワタナベ", "ヤマモト", "ナカムラ")
-GIVEN_NAMES = ("ハルト", "ユイ", "ソウタ", "アオイ", "ミナト", "ヒナ", "レン", "サクラ", "ユウト", "メイ")
-SHOP_NAMES = ("ミドリ商店", "カワベ珈琲", "ホシノ書店", "サンロク薬局", "ハマベ食堂", "アカリ電器")
-MEMOS = ("ランチ", "飲み会", "家賃", "チケット", "割り勘", "ありがとう")
-ABROAD = ("KR", "TW", "US", "TH", "SG")
-
 
 class World:
     """All accounts and shops of a run. One counter mints every id, so that no id tells an honest party from a thief."""
 
-    def __init__(self, draw: Draw, payers: int) -> None:
+    def __init__(self, draw: Draw, payers: int, market: Market) -> None:
+        self.market = market
         self._minted = count(1)
         self.shops = [self.open_shop(draw) for _ in range(max(25, payers // 8))]
         self.online = [shop for shop in self.shops if shop.online] or self.shops
@@ -179,20 +173,23 @@ class World:
     def mint(self, kind: str) -> str:
         """Return a new id that begins with `kind`: d (device), i (instrument), m (merchant) or u (account).
 
-        >>> World(Draw(1), 20).mint("u")[0]
-        'u'
+        >>> from models.simulation.markets import INDIA
+        >>> World(Draw(1), 20, INDIA).mint("u")[-8:]
+        '@okfraud'
         """
-        return f"{kind}{next(self._minted):07d}"
+        return f"{kind}{next(self._minted):07d}{self.market.handles.get(kind, '')}"
 
     def open_shop(self, draw: Draw) -> Shop:
         """Return a new shop, which is in no account's list. Accounts can find it only when it is among `shops`."""
-        return Shop(self.mint("m"), draw.pick(SHOP_NAMES), draw.around(Around(1, 0.5)), online=draw.chance(0.3))
+        return Shop(
+            self.mint("m"), draw.pick(self.market.shop_names), draw.around(Around(1, 0.5)), online=draw.chance(0.3)
+        )
 
     def open_account(self, draw: Draw) -> Account:
         """Return a new account. It makes ordinary payments only when it is among `accounts`."""
         return Account(
             party_id=self.mint("u"),
-            name=f"{draw.pick(SURNAMES)} {draw.pick(GIVEN_NAMES)}",
+            name=f"{draw.pick(self.market.surnames)} {draw.pick(self.market.given_names)}",
             phone=self.mint("d"),
             computer=self.mint("d"),
             ip=_address(draw),
@@ -230,7 +227,11 @@ class World:
 
     def new_device(self, draw: Draw) -> Access:
         """Return the access of a new device at a new address, sometimes abroad."""
-        return Access(self.mint("d"), _address(draw), "app", draw.pick(ABROAD) if draw.chance(0.15) else "JP")
+        return Access(self.mint("d"), _address(draw), "app", self.place(draw, 0.15))
+
+    def place(self, draw: Draw, abroad: float) -> str:
+        """Return the country of a payment: the market's own, or with probability `abroad` another one."""
+        return draw.pick(self.market.abroad) if draw.chance(abroad) else self.market.country
 
     def turn_day(self, draw: Draw, closing: int) -> None:
         """End the day at time `closing`: people join, people replace their phones, and mules end their service."""
@@ -253,11 +254,11 @@ def _address(draw: Draw) -> str:
 
 def ordinary_day(world: World, draw: Draw, opening: int) -> Iterator[Payment]:
     """Yield all payments by habit in the 24 hours from `opening` (milliseconds), not sorted by time."""
-    today = pace(local_day(opening))
+    today = world.market.pace(world.market.local_day(opening))
     for account in world.accounts:
         for _ in range(draw.poisson(account.pace * today)):
             habit = HABITS[draw.weighted(HABIT_SHARES)]
-            at = moment(draw, habit.hours, opening, account.late_hours)
+            at = moment(draw, habit.hours, opening, world.market.local_time, account.late_hours)
             yield from with_retry(draw, _ordinary_payment(world, draw, account, habit, at), TRIED_AGAIN)
 
 
@@ -276,7 +277,7 @@ def _ordinary_payment(world: World, draw: Draw, payer: Account, habit: Habit, at
     if habit.type == "p2p":
         stranger = world.somebody(draw, but=payer) if draw.chance(NEW_FRIEND) or not payer.friends else None
         friend = _met(draw, payer.friends, stranger, MOST_FRIENDS)
-        memo = draw.pick(MEMOS) if draw.chance(WITH_MEMO) else None
+        memo = draw.pick(world.market.memos) if draw.chance(WITH_MEMO) else None
         return Payment(at, "p2p", payer, amount, access, friend, memo=memo)
     if draw.chance(NEW_INSTRUMENT):  # another bank account
         payer.bank = world.mint("i")
@@ -298,17 +299,18 @@ def _met(draw: Draw, known: list[T], stranger: T | None, most: int) -> T:
 def home_access(world: World, draw: Draw, payer: Account) -> Access:
     """Return the access of the payer's own phone or browser. A browser without its cookies is a new device."""
     if draw.chance(WEB):
-        return Access(world.mint("d") if draw.chance(CLEARED_COOKIES) else payer.computer, payer.ip, "web")
+        device = world.mint("d") if draw.chance(CLEARED_COOKIES) else payer.computer
+        return Access(device, payer.ip, "web", world.market.country)
     if draw.chance(TRAVELLING):
-        return Access(payer.phone, _address(draw), "app", draw.pick(ABROAD))
-    return Access(payer.phone, payer.ip, "app")
+        return Access(payer.phone, _address(draw), "app", draw.pick(world.market.abroad))
+    return Access(payer.phone, payer.ip, "app", world.market.country)
 
 
 def _shopping_access(world: World, draw: Draw, payer: Account, shop: Shop) -> Access:
     if not shop.online:
-        return Access(payer.phone, payer.ip, "qr")
+        return Access(payer.phone, payer.ip, "qr", world.market.country)
     if draw.chance(SUBSCRIPTION):
-        return Access(None, None, "api")
+        return Access(None, None, "api", world.market.country)
     return home_access(world, draw, payer)
 
 

@@ -30,11 +30,9 @@ from models.simulation.draws import (
     Around,
     Draw,
     instant,
-    is_festive,
-    is_payday,
-    local_day,
     rfc3339,
 )
+from models.simulation.markets import JAPAN, MARKETS, Market
 from models.simulation.population import Payment, Source, World, ordinary_day
 from models.simulation.stories import COMPLAINT_WINDOW, Burst, Collection, FanOut, Reports, Spree, Story, Takings
 
@@ -98,12 +96,12 @@ STORIES: tuple[Story[Any], ...] = (
         tried_again=0.08,
     ),
     FanOut(
-        name="payday", every=150, season=is_payday, hours=SHOPPING, payees=(4, 18), gap=Around(1.0, 0.8),
+        name="payday", every=150, season=Market.is_payday, hours=SHOPPING, payees=(4, 18), gap=Around(1.0, 0.8),
         amount=Around(55_000, 0.4), spread=0.3, new_device=0.1, filled=0.6, unopened=0.15, cash_out=0.3,
         kept=Around(400, 1.2),
     ),
     FanOut(
-        name="festival_gifts", every=80, season=is_festive, hours=SOCIAL, payees=(3, 12), gap=Around(2.5, 1.0),
+        name="festival_gifts", every=80, season=Market.is_festive, hours=SOCIAL, payees=(3, 12), gap=Around(2.5, 1.0),
         amount=Around(4_000, 0.6), spread=0.3, new_device=0.05, filled=0.2, friends=0.6, unopened=0.15, cash_out=0.05,
         kept=Around(600, 1.0),
     ),
@@ -150,11 +148,11 @@ class Labelled:
 
 
 def simulate(  # noqa: PLR0913 - the parameters of a run
-    seed: int, start: datetime, days: int, payers: int, currency: str = "JPY", *, crime: float = 1.0
+    seed: int, start: datetime, days: int, payers: int, market: Market = JAPAN, *, crime: float = 1.0
 ) -> Iterator[Labelled]:
     """Return an iterator of the payments within `days` of 24 hours from `start`, in event order.
 
-    The payers are `payers` accounts, and those that join later. Amounts are minor units of `currency`, sized for yen.
+    The payers are `payers` accounts, and those that join later. Amounts are minor units of the market's currency.
     Frauds begin `crime` times as often as STORIES say. A longer run begins with exactly the payments of a shorter one.
     Raises ValueError at once for a start without offset, a negative length, less than FEWEST_PAYERS payers, or a
     `crime` that is not positive and finite.
@@ -167,9 +165,15 @@ def simulate(  # noqa: PLR0913 - the parameters of a run
     if not 0 < crime < math.inf:
         raise ValueError(f"crime must be positive and finite, not {crime}")
     opening = (start - EPOCH) // timedelta(milliseconds=1)
-    stories = [replace(story, every=story.every / crime) if story.reports else story for story in STORIES]
-    payments = _in_order(seed, opening, days, World(Draw(seed, "world"), payers), stories)
-    return (_labelled(payment, currency) for payment in _numbered(seed, payments))
+    stories = [_told_in(market, replace(each, every=each.every / crime) if each.reports else each) for each in STORIES]
+    payments = _in_order(seed, opening, days, World(Draw(seed, "world"), payers, market), stories)
+    return (_labelled(payment, market) for payment in _numbered(seed, payments))
+
+
+def _told_in(market: Market, story: Story[Any]) -> Story[Any]:
+    """Return the story with the market's own amounts, if it has any."""
+    median = market.amounts.get(story.name, story.amount.median)
+    return replace(story, amount=story.amount._replace(median=median))
 
 
 def _in_order(seed: int, start: int, days: int, world: World, stories: Sequence[Story[Any]]) -> Iterator[Payment]:
@@ -181,7 +185,7 @@ def _in_order(seed: int, start: int, days: int, world: World, stories: Sequence[
     for opening in range(start, start + days * DAY, DAY):
         ordinary, closing = list(ordinary_day(world, life, opening)), opening + DAY
         for place, (story, draw) in enumerate(plot):
-            due[place] -= len(ordinary) if story.season(local_day(opening)) else 0
+            due[place] -= len(ordinary) if story.season(world.market, world.market.local_day(opening)) else 0
             while due[place] < 0:
                 tales.append(story.tell(world, draw, opening))
                 due[place] += story.every
@@ -205,20 +209,21 @@ def _numbered(seed: int, payments: Iterable[Payment]) -> Iterator[Payment]:
         yield payment
 
 
-def _labelled(payment: Payment, currency: str) -> Labelled:
-    transaction = payment.body(currency)
+def _labelled(payment: Payment, market: Market) -> Labelled:
+    transaction = payment.body(market)
     if payment.truth is None:
         return Labelled(transaction, "legitimate", None, instant(payment.at + COMPLAINT_WINDOW), "no_complaint")
     tactic, reported_at, source = payment.truth
     return Labelled(transaction, "fraud", tactic, instant(reported_at), source)
 
 
-def demo() -> list[Labelled]:
+def demo(market: Market = JAPAN) -> list[Labelled]:
     """Return 1,000 consecutive payments of 50 payers: twelve days with every tactic, gifts, a payday and new phones.
 
-    So few payments show every tactic only with four times the usual crime. The gifts are those of White Day.
+    So few payments show every tactic only with four times the usual crime. The gifts are those of White Day or Holi.
     """
-    return list(islice(simulate(1928, datetime(2026, 3, 14, tzinfo=UTC), 14, 50, crime=4), 1_000))
+    seed, start = market.demo
+    return list(islice(simulate(seed, start, 14, 50, market, crime=4), 1_000))
 
 
 def labels_of(payments: Iterable[Labelled]) -> list[dict[str, str]]:
@@ -249,12 +254,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")
     parser.add_argument("--days", type=int, required=True)
     parser.add_argument("--payers", type=int, required=True)
-    parser.add_argument("--currency", default="JPY")
+    parser.add_argument("--currency", choices=MARKETS, default=JAPAN.currency)
     parser.add_argument("--out", type=Path, required=True, metavar="PAYMENTS.jsonl")
     parser.add_argument("--labels", type=Path, required=True, metavar="LABELS.jsonl")
     options = parser.parse_args(arguments)
     try:
-        run = simulate(options.seed, options.start, options.days, options.payers, options.currency)
+        run = simulate(options.seed, options.start, options.days, options.payers, MARKETS[options.currency])
     except ValueError as error:
         parser.error(str(error))
     tactics: dict[str, str | None] = {}

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from fraud.transaction import TransactionType
 from models.simulation.draws import DAY, HOUR, MINUTE, Around, Draw, moment, stepped
+from models.simulation.markets import Market
 from models.simulation.population import (
     HABIT_OF,
     TRIED_AGAIN,
@@ -61,7 +62,7 @@ class Reports:
         return min(max(int(draw.around(self.hours) * HOUR), HOUR), COMPLAINT_WINDOW)
 
 
-def always(_day: date) -> bool:
+def always(_market: Market, _day: date) -> bool:
     """Return True: the season of a story that happens on every day."""
     return True
 
@@ -75,7 +76,7 @@ class Story(ABC, Generic[Cast]):
 
     name: str
     every: float
-    season: Callable[[date], bool] = always
+    season: Callable[[Market, date], bool] = always
     hours: tuple[int, ...]
     rounds: tuple[int, int] = (1, 1)
     rest: Around = NEXT_DAY  # days from one round to the next
@@ -95,7 +96,7 @@ class Story(ABC, Generic[Cast]):
                 if pause:
                     yield []
                 opening += DAY
-            yield self._round(world, draw, moment(draw, self.hours, opening), cast)
+            yield self._round(world, draw, moment(draw, self.hours, opening, world.market.local_time), cast)
 
     def _round(self, world: World, draw: Draw, at: int, cast: Cast) -> list[Payment]:
         played = self._play(world, draw, at, cast)
@@ -329,4 +330,6 @@ class Takings(Story[Till]):
                 yield Payment(at, "merchant", payer, amount, access, cast.shop, card)
             else:
                 payer = draw.pick(cast.circle)
-                yield Payment(at, "merchant", payer, amount, Access(payer.phone, payer.ip, "qr"), cast.shop)
+                yield Payment(
+                    at, "merchant", payer, amount, Access(payer.phone, payer.ip, "qr", world.market.country), cast.shop
+                )

@@ -9,7 +9,7 @@ import heapq
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -24,6 +24,7 @@ from fraud.labels.label import Label, LabelHistory, Parties
 from fraud.scoring import features
 from fraud.scoring.features import Vector
 from fraud.transaction import Transaction
+from models.simulation.markets import JAPAN, MARKETS
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 
 FILE = "dataset.npz"
@@ -70,7 +71,7 @@ def _learn(counters: InMemoryCounters, payment: Labelled, transaction: Transacti
 
 @dataclass(frozen=True)
 class Dataset:
-    """Columns over n payments in event order; times are epoch seconds, amounts minor units.
+    """Columns over n payments in event order; times are epoch seconds, amounts minor units of `currency`.
 
     `fraud` and `tactic` (empty for an honest payment) are the truth. A model may be fitted only to `labels`.
     """
@@ -81,6 +82,7 @@ class Dataset:
     amount: NDArray[np.int64]
     fraud: NDArray[np.bool_]
     tactic: NDArray[np.str_]
+    currency: str
 
     @classmethod
     def build(cls, payments: Iterable[Labelled], *, labels: bool = True) -> Self:
@@ -93,14 +95,18 @@ class Dataset:
         True
         """
         vectors, numbers, tactics = array("f"), array("q"), []
+        currency = ""
         for payment, (transaction, _, vector, _) in replay(payments, labels=labels):
             vectors.extend(vector)
             known_at = _epoch(payment.reported_at)
             numbers.extend((transaction.epoch, known_at, transaction.amount, payment.label == "fraud"))
             tactics.append(payment.tactic or "")
+            currency = transaction.currency
         table = np.array(vectors, np.float32).reshape(-1, len(features.NAMES))
         occurred_at, reported_at, amount, fraud = np.array(numbers, np.int64).reshape(-1, 4).T.copy()
-        return cls(table, occurred_at, reported_at, amount, fraud.astype(np.bool_), np.array(tactics, np.str_))
+        return cls(
+            table, occurred_at, reported_at, amount, fraud.astype(np.bool_), np.array(tactics, np.str_), currency
+        )
 
     def __len__(self) -> int:
         return len(self.occurred_at)
@@ -118,7 +124,7 @@ class Dataset:
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
         """Return the chosen payments: by a mask over all payments, or by their places."""
-        return type(self)(*(getattr(self, column.name)[chosen] for column in fields(self)))
+        return replace(self, **{name: getattr(self, name)[chosen] for name in COLUMNS})
 
     def save(self, directory: Path) -> None:
         """Write FILE with the columns and the features' fingerprint.
@@ -126,8 +132,9 @@ class Dataset:
         It holds only numbers and text, no pickle, so that reading it executes nothing.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        columns = {column.name: getattr(self, column.name) for column in fields(self)}
-        np.savez(directory / FILE, allow_pickle=False, fingerprint=np.array(features.fingerprint()), **columns)
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        stated = {"fingerprint": np.array(features.fingerprint()), "currency": np.array(self.currency)}
+        np.savez(directory / FILE, allow_pickle=False, **stated, **columns)
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -135,7 +142,10 @@ class Dataset:
         with np.load(directory / FILE, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != features.fingerprint():
                 raise ValueError(f"{directory / FILE} holds other features than this code computes: build it anew")
-            return cls(*(stored[column.name] for column in fields(cls)))
+            return cls(**{name: stored[name] for name in COLUMNS}, currency=str(stored["currency"]))
+
+
+COLUMNS = tuple(column.name for column in fields(Dataset) if column.name != "currency")
 
 
 def _epoch(time: datetime) -> int:
@@ -154,9 +164,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")
     parser.add_argument("--days", type=int, required=True)
     parser.add_argument("--payers", type=int, required=True)
+    parser.add_argument("--currency", choices=MARKETS, default=JAPAN.currency, help="default: %(default)s")
     parser.add_argument("--out", type=Path, required=True, metavar="DIRECTORY")
     options = parser.parse_args(arguments)
-    dataset = Dataset.build(simulate(options.seed, options.start, options.days, options.payers))
+    market = MARKETS[options.currency]
+    dataset = Dataset.build(simulate(options.seed, options.start, options.days, options.payers, market))
     dataset.save(options.out)
     sys.stdout.write(f"{len(dataset):,} payments, {int(dataset.fraud.sum()):,} of them fraud: {options.out / FILE}\n")
 

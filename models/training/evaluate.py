@@ -19,20 +19,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fraud import packaged
 from fraud.outcome import Outcome
 from fraud.rules import rule_book as rules
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring import features
 from fraud.scoring.trees import OUTCOMES, Trees
+from fraud.transaction import UNITS
+from models.simulation.markets import JAPAN, MARKETS
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 from models.training.away import AWAY
 from models.training.dataset import Row, replay
 
-LIBRARY = Path(rules.__file__).parents[1]
-
 
 class Cost(NamedTuple):
-    """The cost of an outcome, in minor units.
+    """The cost of an outcome, in thousandths of the currency's unit (`fraud.transaction.UNITS`): a yen, or 50 paise.
 
     `handling` is paid for every payment, `friction` for an honest one. `escape` is the share of a fraud's loss that the
     outcome does not prevent.
@@ -52,7 +53,7 @@ COSTS: dict[Outcome, Cost] = {
     # The sale is lost, and sometimes the customer.
     Outcome.DECLINE: Cost(handling=0, friction=4_000, escape=0.0),
 }
-COMPLAINT = 2_000  # cost of a missed fraud beside its amount: handling of the complaint, fees
+COMPLAINT = 2_000  # as in Cost, of a missed fraud beside its amount: handling of the complaint, fees
 
 MISSING: dict[str, tuple[str, ...]] = {"nothing": ()} | AWAY
 """Kinds whose counters are missing in an evaluation, by what the table calls them. The first row misses nothing."""
@@ -63,26 +64,35 @@ GRID: tuple[float, ...] = tuple(round(1 / (1 + math.exp(-step / 8)), 4) for step
 
 @dataclass(frozen=True)
 class Scored:
-    """Columns over scored payments: score, amount (minor units), the truth, and its tactic (empty if honest)."""
+    """Columns over scored payments: score, amount (minor units), the truth, and its tactic (empty if honest).
+
+    unit  the currency's, in minor units
+    """
 
     score: NDArray[np.float64]
     amount: NDArray[np.int64]
     fraud: NDArray[np.bool_]
     tactic: NDArray[np.str_]
+    unit: int = UNITS["JPY"]
 
 
 # ---- cost of decisions ---------------------------------------------------------------------------------------------
 
 
-def costs(fraud: NDArray[np.bool_], amount: NDArray[np.int64]) -> NDArray[np.float64]:
+def costs(fraud: NDArray[np.bool_], amount: NDArray[np.int64], unit: int) -> NDArray[np.float64]:
     """Return the cost of each outcome (rows, in the order of Outcome) for each payment (columns), in minor units.
 
-    >>> costs(np.array([True, False]), np.array([1_000, 1_000])).tolist()  # a fraud and an honest payment
+    unit  the currency's, in minor units
+
+    >>> costs(np.array([True, False]), np.array([1_000, 1_000]), 1_000).tolist()  # a fraud and an honest payment
     [[3000.0, 0.0], [910.0, 160.0], [800.0, 800.0], [0.0, 4000.0]]
     """
     in_order = (COSTS[outcome] for outcome in Outcome)
-    lost = amount + COMPLAINT
-    return np.array([cost.handling + np.where(fraud, cost.escape * lost, cost.friction) for cost in in_order])
+    part = unit / 1000
+    lost = amount + COMPLAINT * part
+    return np.array(
+        [cost.handling * part + np.where(fraud, cost.escape * lost, cost.friction * part) for cost in in_order]
+    )
 
 
 def total_cost(scored: Scored, thresholds: Mapping[str, float]) -> float:
@@ -95,7 +105,7 @@ def total_cost(scored: Scored, thresholds: Mapping[str, float]) -> float:
     800.0
     """
     outcomes = np.searchsorted([thresholds[outcome] for outcome in OUTCOMES], scored.score, side="right")
-    return float(costs(scored.fraud, scored.amount)[outcomes, np.arange(len(scored.score))].sum())
+    return float(costs(scored.fraud, scored.amount, scored.unit)[outcomes, np.arange(len(scored.score))].sum())
 
 
 def cheapest(scored: Scored) -> dict[str, float]:
@@ -104,7 +114,7 @@ def cheapest(scored: Scored) -> dict[str, float]:
     The threshold of a milder outcome is never above that of a more severe one.
     """
     order = np.argsort(scored.score, kind="stable")
-    running = np.cumsum(costs(scored.fraud[order], scored.amount[order]), axis=1)
+    running = np.cumsum(costs(scored.fraud[order], scored.amount[order], scored.unit), axis=1)
     below = np.searchsorted(scored.score[order], GRID)  # payments below each score of the grid
     approve, challenge, review, decline = np.pad(running, ((0, 0), (1, 0)))[:, below]
     # The cost is a sum over three cuts: payments below a cut cost the milder outcome, payments above it the more severe
@@ -311,16 +321,18 @@ def score(
     """
     scores = {name: array("d") for name in MISSING}
     amounts, frauds, tactics, skipped = array("q"), [], [], []
+    unit = UNITS[JAPAN.currency]
     for payment, row in replay(payments):
         for name, kinds in MISSING.items():
             counters = features.without(row.counters, kinds)
             scores[name].append(trees.score(features.vector(row.transaction, counters)))
+        unit = row.transaction.unit
         amounts.append(row.transaction.amount)
         frauds.append(payment.label == "fraud")
         tactics.append(payment.tactic or "")
         skipped.append(skips(row))
     columns = np.array(amounts, np.int64), np.array(frauds, np.bool_), np.array(tactics, np.str_)
-    return {name: Scored(np.array(each), *columns) for name, each in scores.items()}, skipped
+    return {name: Scored(np.array(each), *columns, unit) for name, each in scores.items()}, skipped
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -329,17 +341,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The same payments show what missing counters cost, and what the policy's pre-filter costs.
     """
     parser = argparse.ArgumentParser(prog="python -m models.training.evaluate", description=main.__doc__)
-    parser.add_argument("--model", type=Path, default=LIBRARY / "scoring" / "model", metavar="DIRECTORY")
-    parser.add_argument("--policy", type=Path, default=LIBRARY / "rules" / "policy.json")
+    parser.add_argument("--currency", choices=MARKETS, default=JAPAN.currency, help="default: %(default)s")
+    parser.add_argument("--model", type=Path, metavar="DIRECTORY", help="default: the currency's packaged one")
+    parser.add_argument("--policy", type=Path, help="default: the currency's packaged one")
     parser.add_argument("--seed", type=int, default=2)
     start = DEFAULT_START + timedelta(days=91)
     parser.add_argument("--start", type=datetime.fromisoformat, default=start, help="default: %(default)s")
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--payers", type=int, default=2_000)
     options = parser.parse_args(arguments)
-    trees = Trees.load((options.model / "trees.json").read_bytes(), (options.model / "manifest.json").read_bytes())
-    rule_book = RuleBook.load(options.policy.read_bytes())
-    payments = simulate(options.seed, options.start, options.days, options.payers)
+    currency = options.currency
+    model, policy = options.model or packaged.model(currency), options.policy or packaged.policy(currency)
+    trees = Trees.load((model / "trees.json").read_bytes(), (model / "manifest.json").read_bytes())
+    rule_book = RuleBook.load(policy.read_bytes())
+    packaged.agree("model", trees.currency, currency)
+    packaged.agree("policy", rule_book.policy.currency, currency)
+    payments = simulate(options.seed, options.start, options.days, options.payers, MARKETS[currency])
     every, skipped = score(payments, trees, lambda row: not rule_book.judge(rules.inputs(*row)).segment.model)
     scored = every["nothing"]
     sys.stdout.write(f"{trees.version} on seed {options.seed}: {describe(report(scored, trees.thresholds))}")

@@ -25,16 +25,18 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
+from fraud import packaged
 from fraud.counters.layout import DAY
 from fraud.scoring import features
 from fraud.scoring.trees import Forest, Manifest, Trees, version
+from fraud.transaction import UNITS
+from models.simulation.markets import JAPAN, MARKETS, Market
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import evaluate
 from models.training.away import COLUMNS, dropped
 from models.training.dataset import FILE, Dataset
-from models.training.evaluate import LIBRARY, Report, Scored
+from models.training.evaluate import Report, Scored
 
-PACKAGED = LIBRARY / "scoring" / "model"
 SIMULATED_DAYS, SIMULATED_PAYERS = 45, 800
 FOLDS = 4
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)  # values of `away_share` to compare
@@ -128,7 +130,7 @@ class Trained:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "trees.json").write_bytes(self.trees)
         (directory / "manifest.json").write_bytes(self.manifest)
-        if directory.resolve() != PACKAGED.resolve():
+        if directory.resolve().parent != packaged.MODELS.resolve():
             self.booster.save_model(directory / "model.ubj")
 
 
@@ -155,10 +157,12 @@ def train(dataset: Dataset, parameters: Hyperparameters, source: Mapping[str, An
         "labels_known_at": _date(periods.cutoff),
         "xgboost": xgboost.__version__,
     }
-    manifest = describe(trees, evaluate.cheapest(held_out), trained)
+    manifest = describe(trees, evaluate.cheapest(held_out), trained, dataset.currency)
     test = dataset.between(periods.cutoff, periods.end)
     scores = check(booster, Trees.load(trees, _text(manifest)), test)
-    report = evaluate.report(Scored(scores, test.amount, test.fraud, test.tactic), manifest.thresholds)
+    report = evaluate.report(
+        Scored(scores, test.amount, test.fraud, test.tactic, UNITS[dataset.currency]), manifest.thresholds
+    )
     return Trained(booster, trees, _text(manifest.model_copy(update={"metrics": asdict(report)})), report)
 
 
@@ -191,7 +195,13 @@ def tune(known: Dataset, labels: Labels, periods: Periods, parameters: Hyperpara
         for booster, fold in zip(boosters, folds, strict=True)
     ]
     held_out = known.take(places)
-    return count, Scored(np.concatenate(scores).astype(np.float64), held_out.amount, labels[places], held_out.tactic)
+    return count, Scored(
+        np.concatenate(scores).astype(np.float64),
+        held_out.amount,
+        labels[places],
+        held_out.tactic,
+        UNITS[known.currency],
+    )
 
 
 def export(booster: xgboost.Booster) -> Forest:
@@ -222,11 +232,12 @@ def _export(tree: Mapping[str, list[Any]], node: int, columns: dict[str, list[An
         _export(tree, right, columns)
 
 
-def describe(trees: bytes, thresholds: dict[str, float], trained: Mapping[str, Any]) -> Manifest:
+def describe(trees: bytes, thresholds: dict[str, float], trained: Mapping[str, Any], currency: str) -> Manifest:
     """Return the manifest of an export. Its metrics stay empty until the model is measured."""
     sha256 = hashlib.sha256(trees).hexdigest()
     return Manifest(
         version=version(sha256, thresholds),
+        currency=currency,
         fingerprint=features.fingerprint(),
         features=features.NAMES,
         sha256=sha256,
@@ -266,11 +277,11 @@ def _date(epoch: int) -> str:
     return datetime.fromtimestamp(epoch, UTC).date().isoformat()
 
 
-def _source(channel: Path | None, seed: int, days: int, payers: int) -> tuple[Dataset, dict[str, Any]]:
+def _source(channel: Path | None, seed: int, days: int, payers: int, market: Market) -> tuple[Dataset, dict[str, Any]]:
     """Return the training channel's dataset, or a simulated one, and its source for the manifest."""
     if channel is not None:
         return Dataset.load(channel), {"dataset_sha256": hashlib.sha256((channel / FILE).read_bytes()).hexdigest()}
-    dataset = Dataset.build(simulate(seed, DEFAULT_START, days, payers))
+    dataset = Dataset.build(simulate(seed, DEFAULT_START, days, payers, market))
     return dataset, {"simulated": {"seed": seed, "days": days, "payers": payers}}
 
 
@@ -318,7 +329,7 @@ def _without_each(booster: xgboost.Booster, rows: Dataset) -> dict[str, Scored]:
         vectors = rows.features.copy()
         vectors[:, COLUMNS.get(name, [])] = math.nan
         scores = booster.inplace_predict(vectors).astype(np.float64)
-        scored[name] = Scored(scores, rows.amount, rows.fraud, rows.tactic)
+        scored[name] = Scored(scores, rows.amount, rows.fraud, rows.tactic, UNITS[rows.currency])
     return scored
 
 
@@ -330,9 +341,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train on the dataset of the channel, or on a simulated one, and write the model."""
     parser = argparse.ArgumentParser(prog="python -m models.training.train", description=main.__doc__)
     parser.add_argument("--train", type=Path, default=_directory("SM_CHANNEL_TRAIN"), help=f"directory with {FILE}")
-    parser.add_argument("--out", type=Path, default=_directory("SM_MODEL_DIR") or PACKAGED)
+    parser.add_argument("--out", type=Path, default=_directory("SM_MODEL_DIR"), help="default: the packaged one")
     parser.add_argument(
         "--output-data", type=Path, default=_directory("SM_OUTPUT_DATA_DIR"), help="directory for the evaluation"
+    )
+    parser.add_argument(
+        "--currency", choices=MARKETS, default=JAPAN.currency, help="of the simulated payments; default: %(default)s"
     )
     parser.add_argument("--days", type=int, default=SIMULATED_DAYS, help="days to simulate, without --train")
     parser.add_argument("--payers", type=int, default=SIMULATED_PAYERS, help="payers to simulate, without --train")
@@ -355,18 +369,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.compare_labels:
         sys.stdout.write(compare_labels(parameters, options.days, options.payers))
         return
-    dataset, source = _source(options.train, parameters.seed, options.days, options.payers)
+    dataset, source = _source(options.train, parameters.seed, options.days, options.payers, MARKETS[options.currency])
     if options.compare_shares is not None:
         unseen = Dataset.load(options.compare_shares)
         sys.stdout.write(compare_shares(parameters, dataset, unseen, options.trials))
         return
     trained = train(dataset, parameters, source)
-    trained.write(options.out)
+    out = options.out or packaged.MODELS / dataset.currency
+    trained.write(out)
     text = evaluate.describe(trained.report)
     if options.output_data is not None:
         options.output_data.mkdir(parents=True, exist_ok=True)
         (options.output_data / "evaluation.txt").write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{json.loads(trained.manifest)['version']} in {options.out}, tested out of time: {text}")
+    sys.stdout.write(f"{json.loads(trained.manifest)['version']} in {out}, tested out of time: {text}")
 
 
 if __name__ == "__main__":

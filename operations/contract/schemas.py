@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from fraud.assembly import POLICY
+from fraud.packaged import POLICIES
 from fraud.rules import standing
 
 Schema = dict[str, Any]
@@ -54,7 +54,7 @@ def words() -> Words:
     """Read the packaged policies."""
     codes: set[str] = set()
     segments, silenceable = {STANDARD}, set[str]()
-    for path in sorted(POLICY.parent.glob("*.json")):
+    for path in sorted(POLICIES.glob("*.json")):
         policy = json.loads(path.read_bytes())
         codes |= policy["reasons"].keys()
         segments |= {segment["id"] for segment in policy["segments"]}

@@ -156,7 +156,7 @@ def crowds(payments: Sequence[Row], batch: int = 100) -> frozenset[str]:
 
     batch  most payments of a batch
     """
-    loose, found = assembly.rule_book().dispensable, set[str]()
+    loose, found = assembly.rule_book("JPY").dispensable, set[str]()
     names = [layout.shared_names(Transaction.model_validate(payment)) for payment in payments]
     names = [frozenset(name for name in each if name.partition("#")[0] in loose) for each in names]
     for start in range(len(payments)):

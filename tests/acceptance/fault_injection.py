@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
-from fraud import assembly
+from fraud import assembly, packaged
 from fraud.aws.transport import ConditionFailed, Request, Response, Result
 from fraud.counters import layout
 from fraud.counters.codec import KEYS, item_of, keys_row
@@ -89,7 +89,7 @@ BUSY = 700
 WRITES = frozenset({"update_item", "put_item"})
 MODEL = "endpoint-1"
 
-OUTAGE = [frozenset(each["without"]) for each in json.loads(assembly.POLICY.read_bytes())["outage"].values()]
+OUTAGE = [frozenset(each["without"]) for each in json.loads(packaged.policy("JPY").read_bytes())["outage"].values()]
 EVERYWHERE, SOMEWHERE = frozenset.intersection(*OUTAGE), frozenset.union(*OUTAGE)
 """Kinds of counters that a decision may do without in every segment of the packaged policy, and in some segment."""
 
@@ -327,7 +327,7 @@ class Faults:
         self.landed: set[bytes] = set()
         self._strays: list[Request] = []
         self._away_until = 0.0
-        self._stand_in = scorer.embedded()
+        self._stand_in = scorer.embedded("JPY")
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         limit = self.clock.seconds + WAIT_S if until is None else until
@@ -446,8 +446,8 @@ class Function:
         self._faults = faults
         self._clock = clock
         self._keys = keys
-        self._book = assembly.rule_book()
-        self._embedded = scorer.embedded()
+        self._book = assembly.rule_book("JPY")
+        self._embedded = scorer.embedded("JPY")
         self.start()
 
     def call(self) -> Evaluator:
@@ -915,8 +915,8 @@ def timeout_amid_batch(payments: int = 100) -> Late:
     slow = Slow(clock)
     evaluator = Evaluator(
         declared_store(slow, TABLES, 400, clock.now),
-        scorer.embedded(),
-        assembly.rule_book(),
+        scorer.embedded("JPY"),
+        assembly.rule_book("JPY"),
         clock.now,
         60,
         clock.monotonic,
@@ -977,9 +977,9 @@ class Collision(NamedTuple):
 
 def collide(keys: Keys) -> Collision:
     """Decide TWINS under these keys."""
-    table, book, now = Ledger(keys), assembly.rule_book(), TWINS[0].occurred_at
+    table, book, now = Ledger(keys), assembly.rule_book("JPY"), TWINS[0].occurred_at
     store = declared_store(table, TABLES, 400, lambda: now, exact=book.exact)
-    evaluator = Evaluator(store, scorer.embedded(), book, lambda: now, 60)
+    evaluator = Evaluator(store, scorer.embedded("JPY"), book, lambda: now, 60)
     answers = [json.loads(evaluator.evaluate(body).answer) for body in TWINS]
     rows = table.tables[TABLES.decisions]
     seen = [dict(zip(NAMES, json.loads(contents_of(row).counters), strict=True)) for row in rows.values()]

@@ -88,9 +88,9 @@ class Side:
 
     def __init__(self, pk: str, limit: float) -> None:
         self.transport = Throttled(pk, limit)
-        book = assembly.rule_book()
+        book = assembly.rule_book("JPY")
         self._store = declared_store(self.transport, TABLES, 400, self.clock, exact=book.exact)
-        self._evaluator = Evaluator(self._store, scorer.embedded(), book, self.clock, 60)
+        self._evaluator = Evaluator(self._store, scorer.embedded("JPY"), book, self.clock, 60)
         self._folding = FoldWorker(self.transport.table, TABLES, self, self.clock)
         self._repaired = 0
 

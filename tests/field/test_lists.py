@@ -78,7 +78,7 @@ class Payments:
 
     def __init__(self) -> None:
         self.deployed = Deployment()
-        self.evaluator = Evaluator(self.deployed.store, FixedScorer(0.0), rule_book(), self.deployed.clock, 10)
+        self.evaluator = Evaluator(self.deployed.store, FixedScorer(0.0), rule_book("JPY"), self.deployed.clock, 10)
 
     def take_over(self, *rows: dict[str, Any]) -> None:
         for row in rows:

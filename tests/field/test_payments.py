@@ -15,7 +15,7 @@ from fraud.scoring import features
 from fraud.transaction import Transaction, TransactionContext
 from tests.support.payments import NOON, body
 
-BOOK = rule_book()
+BOOK = rule_book("JPY")
 CONTEXT = TransactionContext("JPY", NOON, BOOK.meaning_none)
 
 

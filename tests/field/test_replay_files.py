@@ -463,6 +463,19 @@ def test_file_in_another_currency_than_the_stacks_is_refused(box: Box, run, tmp_
     assert "decides another currency than EUR" in line
 
 
+@pytest.mark.parametrize("via", ["api", "kinesis"])
+@pytest.mark.parametrize("currency", ["EUR", "KRW"])
+def test_a_file_in_a_currency_without_policy_is_refused_with_what_to_do(run, tmp_path, via, currency):
+    """cartalyst/stripe#59, InvoicePlane/InvoicePlane#1677: amounts that are read in another currency's units."""
+    file = written(tmp_path, PLAIN.replace("JPY", currency))
+    status, line = run(file, "--via", via)
+    assert status == 2
+    assert line.startswith(
+        f"{file}: no policy and model for amounts in {currency}, only for INR, JPY: write the policy"
+    )
+    assert line.rstrip().endswith("or import the file with --currency")
+
+
 def test_api_that_is_not_there_ends_in_one_line(run, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")

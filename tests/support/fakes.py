@@ -6,12 +6,12 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fraud.assembly import POLICY
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import Item, State, Update, profiles
 from fraud.decisions.evaluation import Store
 from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
 from fraud.errors import HotKeyError, ServiceError, UnavailableError
+from fraud.packaged import policy
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring.features import Vector
 from fraud.scoring.score import Scoring
@@ -188,7 +188,7 @@ def rule(expression: str, **fields: Any) -> dict[str, Any]:
 
 def rule_book(*rules: Mapping[str, Any], **changes: Any) -> RuleBook:
     """Return a policy with these rules and no segments; the rest is the packaged policy's. `changes` replace fields."""
-    packaged = json.loads(POLICY.read_bytes())
+    packaged = json.loads(policy("JPY").read_bytes())
     segments = changes.get("segments", [])
     outage = {name: {"policy": "rules_only"} for name in ("standard", *(segment["id"] for segment in segments))}
     return RuleBook.load(json.dumps(packaged | {"segments": [], "rules": rules, "outage": outage} | changes).encode())

@@ -60,6 +60,8 @@ def test_routes_are_those_of_the_template(box: Box) -> None:
         "GET /decisions",
         "GET /decisions/{transaction_id}",
         "POST /labels",
+        "GET /lists/deny/{kind}",
+        "GET /lists/allow/{kind}",
         "POST /lists/allow/confirm",
         "POST /lists/allow/{kind}/{value}/confirm",
         *(

@@ -24,7 +24,7 @@ WAIT_S = 30.0
 
 def endpoint(server: ModelServer) -> scorer.Endpoint:
     caller = AwsIdentity("us-east-1", "local", "local", None, server.url, server.url, None)
-    return scorer.Endpoint(AwsClient(caller), "fraud-model", scorer.embedded())
+    return scorer.Endpoint(AwsClient(caller), "fraud-model", scorer.embedded("JPY"))
 
 
 def causes(printed: str) -> list[str]:
@@ -40,7 +40,7 @@ def long_budget(monkeypatch) -> None:
 def test_an_endpoint_scores_as_the_embedded_model_does(tmp_path):
     with ModelServer(tmp_path / "log") as server:
         answered = endpoint(server).score(VECTORS)
-    embedded = scorer.embedded().score(VECTORS)
+    embedded = scorer.embedded("JPY").score(VECTORS)
     assert (answered.degraded, answered.version, answered.thresholds) == (False, embedded.version, embedded.thresholds)
     assert answered.scores == pytest.approx(embedded.scores, abs=1e-6)
     for found, expected in zip(answered.contributions, embedded.contributions, strict=True):
@@ -67,7 +67,7 @@ def test_the_server_has_the_health_check_and_the_paths_of_the_container(tmp_path
 def test_the_embedded_model_stands_in_for_a_faulty_server(fault, cause, tmp_path, capsys):
     with ModelServer(tmp_path / "log", fault) as server:
         scoring = endpoint(server).score(VECTORS[:3])
-    assert scoring == scorer.embedded().score(VECTORS[:3])._replace(degraded=True)
+    assert scoring == scorer.embedded("JPY").score(VECTORS[:3])._replace(degraded=True)
     assert causes(capsys.readouterr().out) == [cause]
 
 

@@ -6,9 +6,9 @@ that it uses and no others. The modules that every door loads are a committed li
 
 import contextlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fraud import packaged
 from fraud.errors import ServiceError, UndecidableError
 from fraud.settings import LOCAL, AwsIdentity, Settings
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from fraud.decisions.store import DynamoStore
     from fraud.labels.sources import Sources
     from fraud.rules.rule_book import RuleBook
-
-POLICY = Path(__file__).parent / "rules" / "policy.json"
-"""The packaged policy."""
 
 ATTEMPT_SHARE = 0.25
 """Part of the deadline that one attempt at a request may take: after a hanging attempt there is time for another."""
@@ -54,7 +51,7 @@ def evaluator(settings: Settings) -> "Evaluator":
 
     deadline_s = settings.deadline_ms / 1000
     transport = _client(Timeouts(attempt_s=INIT_S, total_s=INIT_S))
-    policy = rule_book()
+    policy = rule_book(settings.currency)
     hot = _store(settings, transport, policy.exact)
     with contextlib.suppress(ServiceError):  # the first payment tries again
         hot.prepare()
@@ -62,22 +59,24 @@ def evaluator(settings: Settings) -> "Evaluator":
     return Evaluator(hot, _scorer(settings, transport), policy, clock.now, deadline_s)
 
 
-def rule_book() -> "RuleBook":
-    """Load the packaged policy. Raises UndecidableError when it is wrong."""
+def rule_book(currency: str) -> "RuleBook":
+    """Load the packaged policy of a currency. Raises UndecidableError when there is none, or when it is wrong."""
     from fraud.rules.rule_book import RuleBook
 
-    return RuleBook.load(POLICY.read_bytes())
+    book = RuleBook.load(packaged.policy(currency).read_bytes())
+    packaged.agree("policy", book.policy.currency, currency)
+    return book
 
 
-def silenceable() -> frozenset[str]:
+def silenceable(currency: str) -> frozenset[str]:
     """Return the names that an allow entry may silence, without compiling the policy's expressions.
 
-    >>> "VELOCITY" in silenceable(), "DENY_LIST" in silenceable()
+    >>> "VELOCITY" in silenceable("JPY"), "DENY_LIST" in silenceable("JPY")
     (True, False)
     """
     from fraud.rules import standing
 
-    return standing.silenceable(json.loads(POLICY.read_bytes())["rules"])
+    return standing.silenceable(json.loads(packaged.policy(currency).read_bytes())["rules"])
 
 
 def store(settings: Settings) -> "DynamoStore":
@@ -143,7 +142,7 @@ def _scorer(settings: Settings, transport: "AwsClient") -> "Scorer":
     """Build the scorer that the settings name: the packaged model, or the endpoint for which it stands in."""
     from fraud.scoring import scorer
 
-    embedded = scorer.embedded()
+    embedded = scorer.embedded(settings.currency)
     if settings.scorer == "embedded":
         return embedded
     return scorer.Endpoint(transport, settings.model_endpoint, embedded)

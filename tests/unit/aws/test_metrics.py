@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from fraud import settings
-from fraud.assembly import POLICY
 from fraud.aws.metrics import log_refusal
 from fraud.counters.fold import TickResult, WorkResult
 from fraud.counters.layout import LEVELS, Item
@@ -16,6 +15,7 @@ from fraud.decisions.metrics import log_evaluation
 from fraud.errors import Fault, InvalidRequestError, UnavailableError
 from fraud.labels.label import LabelResult
 from fraud.labels.metrics import log_labels
+from fraud.packaged import policy
 from fraud.rules.rule_book import RuleBook
 from tests.support.fakes import FixedScorer, InMemoryStore, Trouble
 from tests.support.payments import NOON, payment, updates
@@ -54,7 +54,9 @@ def metrics(parsed: dict[str, Any]) -> dict[str, tuple[str, float]]:
 
 
 def test_a_decision_is_one_line_without_personal_data(capsys):
-    evaluator = Evaluator(InMemoryStore(), FixedScorer(0.6), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
+    evaluator = Evaluator(
+        InMemoryStore(), FixedScorer(0.6), RuleBook.load(policy("JPY").read_bytes()), lambda: NOON, 10
+    )
     log_evaluation(evaluator.evaluate(payment(**PERSONAL)), "api")
     parsed = line(capsys)
     assert {name: unit for name, (unit, _) in metrics(parsed).items()} == {
@@ -72,7 +74,7 @@ def test_a_decision_is_one_line_without_personal_data(capsys):
 def test_a_decision_on_a_sampled_item_names_its_kind_and_is_not_degraded(capsys):
     store, paid = InMemoryStore(), payment(**PERSONAL)
     store.counters.items[updates(paid)[1].key] = Item(level=LEVELS - 1)
-    evaluator = Evaluator(store, FixedScorer(0.1), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
+    evaluator = Evaluator(store, FixedScorer(0.1), RuleBook.load(policy("JPY").read_bytes()), lambda: NOON, 10)
     log_evaluation(evaluator.evaluate(paid), "stream")
     parsed = line(capsys)
     assert metrics(parsed)["DegradedDecisions"] == ("Count", 0)
@@ -86,7 +88,7 @@ def test_a_decision_on_a_sampled_item_names_its_kind_and_is_not_degraded(capsys)
 def test_a_decision_without_counters_says_which_and_a_line_before_it_has_the_cause(capsys, lost, part, degraded):
     store, paid = InMemoryStore(), payment(**PERSONAL)
     store.trouble[paid.transaction_id] = Trouble(lost=lost, error=UnavailableError("DeadlineExceeded"))
-    evaluator = Evaluator(store, FixedScorer(0.1), RuleBook.load(POLICY.read_bytes()), lambda: NOON, 10)
+    evaluator = Evaluator(store, FixedScorer(0.1), RuleBook.load(policy("JPY").read_bytes()), lambda: NOON, 10)
     log_evaluation(evaluator.evaluate(paid), "stream")
     written = capsys.readouterr().out
     assert "SECRET" not in written

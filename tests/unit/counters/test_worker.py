@@ -475,7 +475,7 @@ def test_a_decision_on_a_profile_that_is_behind_is_degraded(ticked, degraded):
     deployed = Deployment()
     if ticked:
         deployed.folding.tick()
-    evaluator = Evaluator(deployed.store, FixedScorer(0.1), rule_book(), deployed.clock, 10)
+    evaluator = Evaluator(deployed.store, FixedScorer(0.1), rule_book("JPY"), deployed.clock, 10)
     decision = evaluator.evaluate(payment()).decision
     assert decision is not None
     assert decision.degraded == degraded

@@ -795,7 +795,7 @@ def payment_of(fields: dict[str, Any]) -> Transaction:
 
 @given(FIELDS, st.booleans())
 def test_a_fallback_depends_only_on_the_payment_and_the_policy(fields, counted):
-    book = assembly.rule_book()
+    book = assembly.rule_book("JPY")
     transaction = payment_of(fields)
     banned = {"deny": {"expires_at": None}, "status": {"state": "held"}}
     policy_result = book.judge_blind(transaction, None)

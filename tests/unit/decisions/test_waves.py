@@ -23,7 +23,7 @@ from tests.support.deployment import TABLES, Deployment, declared_store
 from tests.support.fakes import FixedScorer, InMemoryStore, Trouble, rule_book
 from tests.support.payments import NOON, SIDES_OF_TYPE, payment, updates
 
-PACKAGED = assembly.rule_book()
+PACKAGED = assembly.rule_book("JPY")
 HOUR = int(NOON.timestamp()) // 3600
 
 

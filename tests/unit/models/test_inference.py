@@ -17,13 +17,15 @@ import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fraud import packaged
 from fraud.scoring import features, scorer
 from fraud.scoring.trees import Forest, Trees
 from local.sagemaker import model_server
 from models.serving import inference
-from models.training.train import PACKAGED, Trained, describe, export
+from models.training.train import Trained, describe, export
 
 WIDTH = len(features.NAMES)
+PACKAGED = packaged.model("JPY")
 MANIFEST = json.loads((PACKAGED / "manifest.json").read_bytes())
 LOWEST = min(MANIFEST["thresholds"].values())
 ROW = [1.0] * WIDTH
@@ -40,7 +42,7 @@ def table(rows: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> inference.Model:
     directory = tmp_path_factory.mktemp("model")
-    model_server.write(directory)
+    model_server.write(directory, "JPY")
     return inference.model_fn(str(directory))
 
 
@@ -62,7 +64,7 @@ def question(*rows: Any) -> dict[str, Any]:
 def test_500_vectors_get_the_scores_and_contributions_of_the_embedded_model(model):
     vectors = [tuple(row) for row in table(500, seed=5).tolist()]
     answer = asked(model, question(*([None if math.isnan(x) else x for x in vector] for vector in vectors)))
-    embedded = scorer.embedded().score(vectors)
+    embedded = scorer.embedded("JPY").score(vectors)
     assert np.abs(np.array(answer["scores"]) - embedded.scores).max() <= 1e-6
     reached = [score >= LOWEST for score in answer["scores"]]
     assert 50 < sum(reached) < 450
@@ -95,7 +97,7 @@ def test_a_model_that_training_wrote_is_loaded(tmp_path):
         num_boost_round=2,
     )
     trees = export(booster).model_dump_json().encode()
-    manifest = describe(trees, MANIFEST["thresholds"], {}).model_dump_json().encode()
+    manifest = describe(trees, MANIFEST["thresholds"], {}, "JPY").model_dump_json().encode()
     Trained(booster, trees, manifest, report=None).write(tmp_path)  # type: ignore[arg-type] # the report is not written
     model = inference.model_fn(str(tmp_path))
     walked = Trees.load(trees, manifest)

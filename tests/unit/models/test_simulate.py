@@ -18,18 +18,15 @@ from models.simulation.draws import (
     DAY,
     EPOCH,
     HOUR,
-    LOCAL_TIME,
     MINUTE,
     Around,
     Draw,
     instant,
-    is_festive,
-    is_payday,
     moment,
-    pace,
     rfc3339,
     stepped,
 )
+from models.simulation.markets import INDIA, JAPAN, MARKETS
 from models.simulation.population import HABIT_OF, Payment, World
 from models.simulation.simulate import FEWEST_PAYERS, STORIES, TACTICS, Labelled, demo, labels_of, main, simulate
 from models.simulation.stories import COMPLAINT_WINDOW, Reports
@@ -56,7 +53,7 @@ def frauds(month) -> dict[str, list[tuple[datetime, dict, datetime]]]:
 def told(name: str, seed: int = 1) -> list[list[Payment]]:
     """Return the payments of a story by day, in a world of its own."""
     story = next(story for story in STORIES if story.name == name)
-    return list(story.tell(World(Draw(seed, "world"), 300), Draw(seed, "story"), OPENING))
+    return list(story.tell(World(Draw(seed, "world"), 300, JAPAN), Draw(seed, "story"), OPENING))
 
 
 def local_hour(time: datetime) -> int:
@@ -136,8 +133,8 @@ def test_payments_come_in_event_order_with_unique_ids(month):
 
 
 def test_every_payment_is_a_valid_transaction_in_the_asked_currency():
-    for each in simulate(2, START, 20, 200, "USD", crime=5):
-        assert Transaction.model_validate_json(json.dumps(each.transaction)).currency == "USD"
+    for each in simulate(2, START, 20, 200, INDIA, crime=5):
+        assert Transaction.model_validate_json(json.dumps(each.transaction)).currency == "INR"
 
 
 def test_amounts_stay_within_the_limit_of_their_type(month):
@@ -262,7 +259,7 @@ def test_a_story_of_many_rounds_rests_for_days_and_keeps_its_payee():
 
 
 def test_a_mule_serves_for_days_but_not_forever():
-    world, draw = World(Draw("world"), 50), Draw("thief")
+    world, draw = World(Draw("world"), 50, JAPAN), Draw("thief")
     mule = world.hire(draw, world.accounts[0], OPENING)
     assert world.mules(OPENING + MINUTE) == [mule]
     assert not world.mules(OPENING + 365 * DAY)
@@ -283,14 +280,35 @@ def test_gifts_peak_around_white_day_and_wages_on_payday(month):
 
 def test_paydays_and_festivals_follow_the_calendar():
     year = [date(2026, 1, 1) + timedelta(days) for days in range(365)]
-    paydays = [day for day in year if is_payday(day)]
+    paydays = [day for day in year if JAPAN.is_payday(day)]
     assert len(paydays) == 12
     assert {(day.month, day.day) for day in paydays} >= {(3, 25), (4, 24), (7, 24), (10, 23)}
     assert max(day.weekday() for day in paydays) == 4
-    assert [day.day for day in year if is_festive(day) and day.month == 3] == [13, 14, 15]
-    assert is_festive(date(2025, 12, 31))
-    assert pace(date(2026, 3, 25)) > 1.2 * pace(date(2026, 3, 18))
-    assert pace(date(2026, 3, 28)) == pace(date(2026, 3, 21))
+    assert [day.day for day in year if JAPAN.is_festive(day) and day.month == 3] == [13, 14, 15]
+    assert JAPAN.is_festive(date(2025, 12, 31))
+    assert JAPAN.pace(date(2026, 3, 25)) > 1.2 * JAPAN.pace(date(2026, 3, 18))
+    assert JAPAN.pace(date(2026, 3, 28)) == JAPAN.pace(date(2026, 3, 21))
+
+
+def test_the_world_of_yen_is_byte_for_byte_that_of_the_packaged_model():
+    digest = hashlib.sha256()
+    for each in simulate(7, START, 20, 120, crime=4):
+        body = json.dumps(each.transaction, ensure_ascii=False)
+        digest.update(repr((body, each.label, each.tactic, each.reported_at.isoformat(), each.source)).encode())
+    assert digest.hexdigest() == "cb390280ef8229a3d7e71025735b36681f94e597bcf4298ff0a4d7adf483aa4d"
+
+
+def test_a_world_of_rupees_is_that_of_upi():
+    run = list(simulate(3, START, 30, 200, INDIA))
+    assert {each.transaction["amount"] % 100 for each in run} == {0}  # whole rupees
+    assert {each.transaction["payer_id"].partition("@")[2] for each in run} == {"okfraud"}
+    people = [each.transaction for each in run if each.transaction["type"] == "p2p"]
+    assert max(paid["amount"] for paid in people) <= 10_000_000  # a lakh
+    hours = Counter((time + timedelta(hours=5, minutes=30)).hour for time in times(run))
+    assert hours[13] > 4 * hours[4]
+    days = Counter((time + timedelta(hours=5, minutes=30)).date() for time in times(run))
+    assert days[date(2026, 3, 2)] > days[date(2026, 3, 9)]  # two Mondays, one of them after payday
+    assert Counter(each.transaction["country"] for each in run).most_common(1)[0][0] == "IN"
 
 
 def test_labels_are_sorted_by_the_time_they_become_known_and_name_their_source(month):
@@ -303,12 +321,13 @@ def test_labels_are_sorted_by_the_time_they_become_known_and_name_their_source(m
     }  # fmt: skip
 
 
-def test_the_demonstration_has_every_tactic_and_labels_in_time():
-    run = demo()
+@pytest.mark.parametrize("currency", MARKETS)
+def test_the_demonstration_has_every_tactic_and_labels_in_time(currency):
+    run = demo(MARKETS[currency])
     assert len(run) == 1_000
     counts = Counter(each.tactic for each in run if each.tactic)
     assert counts.keys() == set(TACTICS)
-    assert min(counts.values()) >= 4
+    assert min(counts.values()) >= 3
     assert sum(each.label == "fraud" and each.reported_at < times(run)[-1] for each in run) > counts.total() / 3
 
 
@@ -373,11 +392,18 @@ def test_the_text_of_a_time_keeps_its_milliseconds(time):
     assert len(rfc3339(instant(at))) == len("2026-03-01T00:00:00.000Z")
 
 
-@given(st.integers(0, 4_000_000_000_000), st.integers(0, 23), st.integers(-3, 3), st.integers())
-def test_a_drawn_time_is_within_the_day_and_at_the_local_hour_asked_for(opening, hour, late, seed):
-    at = moment(Draw(seed), tuple(accumulate(int(each == hour) for each in range(24))), opening, late)
+@given(
+    st.integers(0, 4_000_000_000_000),
+    st.integers(0, 23),
+    st.integers(-3, 3),
+    st.integers(),
+    st.sampled_from([*MARKETS]),
+)
+def test_a_drawn_time_is_within_the_day_and_at_the_local_hour_asked_for(opening, hour, late, seed, currency):
+    ahead = MARKETS[currency].local_time
+    at = moment(Draw(seed), tuple(accumulate(int(each == hour) for each in range(24))), opening, ahead, late)
     assert opening <= at < opening + DAY
-    assert (at + LOCAL_TIME) // HOUR % 24 == (hour + late) % 24
+    assert (at + ahead) // HOUR % 24 == (hour + late) % 24
 
 
 @given(st.floats(0.1, 2_000), st.floats(0, 3), st.floats(0, 1), st.integers())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xgboost
 
+from fraud import packaged
 from fraud.counters.layout import DAY
 from fraud.scoring.trees import Trees
 from models.simulation.simulate import DEFAULT_START, simulate
@@ -138,8 +139,9 @@ def test_a_sagemaker_job_reads_and_writes_the_directories_it_is_given(dataset, t
     assert "average precision" in (tmp_path / "output" / "evaluation.txt").read_text()
 
 
-def test_the_layer_holds_the_two_files_of_the_model_and_no_booster():
-    assert sorted(path.name for path in training.PACKAGED.iterdir()) == ["manifest.json", "trees.json"]
+@pytest.mark.parametrize("currency", packaged.currencies())
+def test_the_layer_holds_the_two_files_of_the_model_and_no_booster(currency):
+    assert sorted(path.name for path in packaged.model(currency).iterdir()) == ["manifest.json", "trees.json"]
 
 
 def test_without_a_channel_training_simulates_its_dataset(tmp_path, monkeypatch):

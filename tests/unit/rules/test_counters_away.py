@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from fraud.assembly import POLICY
 from fraud.counters.layout import ENTITIES, KINDS, State
 from fraud.counters.windows import ABSENT, NAMES, kind_of
 from fraud.errors import UndecidableError
 from fraud.outcome import Outcome, worst
+from fraud.packaged import policy
 from fraud.rules.policy import AWAY, FLOODED
 from fraud.rules.rule_book import PolicyResult, RuleBook, inputs
 from fraud.rules.standing import silenceable
@@ -18,7 +18,7 @@ from fraud.scoring import features
 from tests.support.fakes import rule, rule_book
 from tests.support.payments import SIDES_OF_TYPE, payment
 
-BOOK = RuleBook.load(POLICY.read_bytes())
+BOOK = RuleBook.load(policy("JPY").read_bytes())
 
 
 def judge_without(

@@ -13,10 +13,10 @@ import cel
 import pytest
 import re2
 
-from fraud.assembly import POLICY
 from fraud.counters.layout import State
 from fraud.counters.windows import ABSENT
 from fraud.errors import UndecidableError
+from fraud.packaged import policy as packaged_policy
 from fraud.rules.expression import MAX_LENGTH, PATTERN_SIZE
 from fraud.rules.policy import MAX_BYTES, MAX_ENTRIES, MAX_EXPRESSIONS, MAX_STEPS
 from fraud.rules.rule_book import RuleBook, inputs
@@ -24,7 +24,7 @@ from fraud.scoring.features import vector
 from tests.support.fakes import rule
 from tests.support.payments import payment
 
-PACKAGED: dict[str, Any] = json.loads(POLICY.read_bytes())
+PACKAGED: dict[str, Any] = json.loads(packaged_policy("JPY").read_bytes())
 MOST = MAX_EXPRESSIONS // MAX_LENGTH
 """Number of expressions of the greatest length in one policy."""
 
@@ -131,7 +131,8 @@ def judged(book: RuleBook) -> float:
 @pytest.fixture(scope="module")
 def packaged() -> tuple[float, float]:
     """Return the CPU seconds in which the packaged policy is loaded, and PAYMENTS are judged by it."""
-    return cpu(lambda: RuleBook.load(POLICY.read_bytes()), 5), judged(RuleBook.load(POLICY.read_bytes()))
+    text = packaged_policy("JPY").read_bytes()
+    return cpu(lambda: RuleBook.load(text), 5), judged(RuleBook.load(text))
 
 
 @pytest.mark.parametrize("name", COSTLY)

@@ -6,7 +6,6 @@ import sys
 import cel
 import pytest
 
-from fraud.assembly import POLICY
 from fraud.counters.layout import State
 from fraud.counters.windows import ABSENT
 from fraud.errors import UndecidableError
@@ -180,8 +179,8 @@ def test_all_calls_of_a_policy_share_one_limit():
 
 def test_re2_is_loaded_by_policies_with_patterns_only():
     program = (
-        "import sys, pathlib; from fraud.rules.rule_book import RuleBook;"
-        f"text = pathlib.Path({str(POLICY)!r}).read_bytes(); RuleBook.load(text); assert 're2' not in sys.modules;"
+        "import sys; from fraud.packaged import policy; from fraud.rules.rule_book import RuleBook;"
+        "text = policy('JPY').read_bytes(); RuleBook.load(text); assert 're2' not in sys.modules;"
         "RuleBook.load(text.replace(b'counters.payer_count_1m > 6', b\"transaction.payer_name.matches('x')\"));"
         "assert 're2' in sys.modules"
     )

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fraud.assembly import POLICY
 from fraud.counters.layout import State
 from fraud.counters.windows import ABSENT
 from fraud.errors import UndecidableError
 from fraud.outcome import Outcome
+from fraud.packaged import policy
 from fraud.rules.expression import MAX_LENGTH, MAX_NESTING, MEMBERS
 from fraud.rules.policy import MAX_WORDS, OUTAGE, Outage
 from fraud.rules.rule_book import PolicyResult, RuleBook, inputs
@@ -22,7 +22,7 @@ from fraud.transaction import Transaction
 from tests.support.fakes import rule, rule_book
 from tests.support.payments import SIDES_OF_TYPE, payment
 
-TEXT = POLICY.read_bytes()
+TEXT = policy("JPY").read_bytes()
 PACKAGED: dict[str, Any] = json.loads(TEXT)
 BOOK = RuleBook.load(TEXT)
 RULES = {rule["id"]: rule for rule in PACKAGED["rules"]}

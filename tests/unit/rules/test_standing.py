@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fraud.assembly import POLICY
 from fraud.counters.layout import State, profiles
 from fraud.lists.entry import LISTED
+from fraud.packaged import policy
 from fraud.rules.expression import members
 from fraud.rules.standing import ROLES, denies, silenced, standing
 from fraud.transaction import utc
@@ -121,5 +121,5 @@ def test_every_kind_of_a_list_has_a_role_whose_denial_the_packaged_policy_reads(
     kinds = {role: pk.partition("#")[0] for role, pk in profiles(payment(**everything)).items()}
     assert set(kinds) == set(ROLES)
     assert set(kinds.values()) == set(LISTED)
-    deny_list = next(rule for rule in json.loads(POLICY.read_bytes())["rules"] if rule["id"] == "deny_list")
+    deny_list = next(rule for rule in json.loads(policy("JPY").read_bytes())["rules"] if rule["id"] == "deny_list")
     assert {name for root, name in members(deny_list["expression"])} == {f"{role}_denied" for role in ROLES}

@@ -19,10 +19,11 @@ from fraud.scoring.scorer import BUDGET_PER_VECTOR_S, BUDGET_S, LEAST_S, Breaker
 from fraud.settings import Settings
 from models.serving import inference
 
-EMBEDDED = scorer.embedded()
+EMBEDDED = scorer.embedded("JPY")
 VECTORS = list(features.probed())
 RIGHT: dict[str, Any] = {
     "version": "trained-7",
+    "currency": "JPY",
     "fingerprint": features.fingerprint(),
     "thresholds": {"decline": 0.9, "challenge": 0.2, "review": 0.5},
     "scores": [0.1, 0.6],
@@ -77,7 +78,7 @@ def test_the_embedded_model_explains_only_scores_that_reach_its_lowest_threshold
 @pytest.mark.parametrize(("chosen", "kind"), [("embedded", Embedded), ("endpoint", Endpoint)])
 def test_the_settings_choose_the_scorer(chosen, kind):
     transport = FakeTransport(body(RIGHT))
-    configuration = Settings.model_construct(scorer=chosen, model_endpoint="fraud-model")
+    configuration = Settings.model_construct(currency="JPY", scorer=chosen, model_endpoint="fraud-model")
     asked = assembly._scorer(configuration, transport)
     assert type(asked) is kind
     asked.score(VECTORS[:2])
@@ -128,8 +129,12 @@ WRONG: dict[str, tuple[object, str]] = {
     "late": (UnavailableError("DeadlineExceeded"), "DeadlineExceeded"),
     "forbidden": (ServiceError("AccessDeniedException"), "AccessDeniedException"),
     "foreign": (body(RIGHT | {"fingerprint": "0" * 16}), "foreign"),
+    "of another currency": (body(RIGHT | {"currency": "INR"}), "foreign"),
     "refusing": (body({**RIGHT, "refused": "fingerprint", "fingerprint": "0" * 16, "scores": []}), "foreign"),
-    "refusing rows": (body({key: RIGHT[key] for key in ("version", "fingerprint", "thresholds")}), "garbled"),
+    "refusing rows": (
+        body({key: RIGHT[key] for key in ("version", "currency", "fingerprint", "thresholds")}),
+        "garbled",
+    ),
     "cut": ({"Body": json.dumps(RIGHT).encode()[:-7]}, "garbled"),
     "empty": ({"Body": b""}, "garbled"),
     "no text": ({"Body": b"\xff\xfe\x00"}, "garbled"),

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fraud
+from fraud import packaged
 from fraud.errors import UndecidableError
 from fraud.scoring import features
 from fraud.scoring.trees import Forest, Trees, version
@@ -20,13 +19,13 @@ from models.training.train import describe, export
 
 WIDTH = len(features.NAMES)
 THRESHOLDS = {"challenge": 0.1, "review": 0.2, "decline": 0.7}
-PACKAGED = Path(fraud.__file__).parent / "scoring" / "model"
+PACKAGED = packaged.model("JPY")
 
 
 def load(forest: Forest, **changes) -> Trees:
     """Load the forest with a manifest of its own, in which some fields are changed."""
     text = forest.model_dump_json().encode()
-    manifest = json.loads(describe(text, THRESHOLDS, {}).model_dump_json()) | changes
+    manifest = json.loads(describe(text, THRESHOLDS, {}, "JPY").model_dump_json()) | changes
     return Trees.load(text, json.dumps(manifest).encode())
 
 
@@ -157,7 +156,7 @@ def test_a_foreign_manifest_is_refused(forest, changes, words):
 def test_trees_that_cannot_be_walked_are_refused(changes, words):
     text = json.dumps(STUMP | changes).encode()
     sha256 = hashlib.sha256(text).hexdigest()
-    manifest = json.loads(describe(text, THRESHOLDS, {}).model_dump_json())
+    manifest = json.loads(describe(text, THRESHOLDS, {}, "JPY").model_dump_json())
     assert manifest["sha256"] == sha256
     if words is None:
         assert Trees.load(text, json.dumps(manifest).encode()).margin(vector()) == pytest.approx(0.1)
@@ -169,8 +168,12 @@ def test_trees_that_cannot_be_walked_are_refused(changes, words):
 @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"null", b"\xff"])
 def test_files_that_are_no_model_are_refused(forest, damaged):
     text = forest.model_dump_json().encode()
-    manifest = describe(text, THRESHOLDS, {}).model_dump_json().encode()
-    for pair in ((damaged, manifest), (text, damaged), (damaged, describe(damaged, THRESHOLDS, {}).model_dump_json())):
+    manifest = describe(text, THRESHOLDS, {}, "JPY").model_dump_json().encode()
+    for pair in (
+        (damaged, manifest),
+        (text, damaged),
+        (damaged, describe(damaged, THRESHOLDS, {}, "JPY").model_dump_json()),
+    ):
         with pytest.raises(UndecidableError):
             Trees.load(*pair)
 

@@ -16,6 +16,7 @@ from fraud.counters.windows import kind_of
 from fraud.outcome import Outcome, worst
 from fraud.rules.expression import members
 from fraud.scoring import features
+from fraud.transaction import Currency
 
 MAX_BYTES = 262_144
 MAX_ENTRIES = 200
@@ -164,9 +165,13 @@ class Placeholder(_Strict):
 
 
 class Policy(_Strict):
-    """One policy file. Every code in `rules` and `feature_reasons` must have its words in `reasons`."""
+    """One policy file. Every code in `rules` and `feature_reasons` must have its words in `reasons`.
+
+    currency  ISO 4217; all amounts are its minor units. A stack of another currency refuses the policy
+    """
 
     name: str
+    currency: Currency
     reasons: dict[Code, Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORDS)]]
     feature_reasons: dict[str, Code]
     outage: dict[Slug, Outage]

@@ -8,12 +8,12 @@ a while.
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
+from fraud import packaged
 from fraud.aws.metrics import log_degraded
 from fraud.aws.transport import Request, Transport, all_or_raise
 from fraud.errors import ServiceError
@@ -22,7 +22,6 @@ from fraud.scoring.features import Vector
 from fraud.scoring.score import Scoring
 from fraud.scoring.trees import OUTCOMES, Trees
 
-PACKAGED = Path(__file__).parent / "model"
 JSON = "application/json"
 
 BUDGET_S = 0.08
@@ -36,15 +35,22 @@ LEAST_S = 0.01
 """Seconds. With less time left the endpoint is not called: its response could only be late."""
 
 
-def embedded() -> "Embedded":
-    """Load the packaged model. Raises UndecidableError if it is damaged or was trained on other features."""
-    return Embedded(Trees.load((PACKAGED / "trees.json").read_bytes(), (PACKAGED / "manifest.json").read_bytes()))
+def embedded(currency: str) -> "Embedded":
+    """Load the packaged model of a currency.
+
+    Raises UndecidableError if there is none, or if it is damaged, of another currency or trained on other features.
+    """
+    directory = packaged.model(currency)
+    trees = Trees.load((directory / "trees.json").read_bytes(), (directory / "manifest.json").read_bytes())
+    packaged.agree("model", trees.currency, currency)
+    return Embedded(trees)
 
 
 class Embedded:
     """The embedded model, a `decisions.evaluation.Scorer` in this process: no network, about 0.1 ms a payment."""
 
     def __init__(self, trees: Trees) -> None:
+        self.currency = trees.currency
         self._trees = trees
         self._lowest = min(trees.thresholds.values())
 
@@ -100,7 +106,7 @@ class Endpoint:
         asked = {"EndpointName": self._name, "Body": body, "ContentType": JSON, "Accept": JSON}
         match all_or_raise(self._transport.gather([Request("invoke_endpoint", asked)], until)):
             case [{"Body": bytes(text)}]:
-                return _scoring(text, len(vectors))
+                return _scoring(text, len(vectors), self._stand_in.currency)
         raise ServiceError("garbled")
 
 
@@ -110,22 +116,24 @@ class _EndpointResponse(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     version: Annotated[str, Field(max_length=256, pattern=r"\A[!-~]+\z")]
+    currency: str
     fingerprint: str
     thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]]
     scores: list[Annotated[float, Field(ge=0, le=1)]] = []
     contributions: list[list[tuple[str, Annotated[float, Field(gt=0)]]]] = []
 
 
-def _scoring(text: bytes, vectors: int) -> Scoring:
+def _scoring(text: bytes, vectors: int, currency: str) -> Scoring:
     """Check an endpoint's response and return its scoring.
 
-    Raises ServiceError `foreign` when the model was trained on other features, and `garbled` for a malformed response.
+    Raises ServiceError `foreign` when the model was trained on other features or in another currency, and `garbled` for
+    a malformed response.
     """
     try:
         answer = _EndpointResponse.model_validate_json(text)
     except ValidationError:
         raise ServiceError("garbled") from None
-    if answer.fingerprint != features.fingerprint():
+    if (answer.fingerprint, answer.currency) != (features.fingerprint(), currency):
         raise ServiceError("foreign")
     thresholds = [answer.thresholds.get(outcome) for outcome in OUTCOMES]
     if not (

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fraud.errors import UndecidableError
 from fraud.scoring import features
 from fraud.scoring.features import Vector
-from fraud.transaction import faults_of
+from fraud.transaction import Currency, faults_of
 
 OUTCOMES = ("challenge", "review", "decline")
 """Outcomes that a score can lead to, from mild to severe. A manifest has a threshold for each."""
@@ -38,11 +38,13 @@ class _Packaged(BaseModel):
 class Manifest(_Packaged):
     """The description of a model: its features, the hash of its trees, and the least score of each outcome.
 
+    currency  ISO 4217; the model was trained on amounts in its minor units. A stack of another currency refuses it
     `trained` and `metrics` are for people: how the model was made, and its quality on payments that were not used for
     training.
     """
 
     version: str
+    currency: Currency
     fingerprint: str
     features: Annotated[tuple[str, ...], Field(strict=False)]
     sha256: str
@@ -145,6 +147,7 @@ class Trees:
 
     def __init__(self, forest: Forest, manifest: Manifest) -> None:
         self.version: str = manifest.version
+        self.currency: str = manifest.currency
         self.thresholds: Mapping[str, float] = manifest.thresholds
         self.manifest = manifest
         self._base = forest.base

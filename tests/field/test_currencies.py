@@ -1,0 +1,132 @@
+"""Amounts mean nothing without their currency: stacks, boxes, models and files of another one, and a policy in rupees.
+
+Each case follows the public report or rule that it names.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse
+
+from fraud import packaged
+from fraud.assembly import rule_book
+from fraud.counters.layout import State
+from fraud.counters.windows import ABSENT
+from fraud.errors import UndecidableError
+from fraud.outcome import Outcome, worst
+from fraud.rules.rule_book import inputs
+from fraud.scoring import features, scorer
+from fraud.transaction import Transaction, TransactionContext
+from local.box import Box
+from models.simulation.markets import MARKETS
+from tests.support.own_door import own_door
+from tests.support.payments import NOON, body
+
+RUPEE, LAKH = 100, 10_000_000  # in paise
+RUPEES = rule_book("INR")
+
+
+def judged(amount: int, type_: str = "p2p", **counters: float) -> tuple[Outcome, set[str]]:
+    """Return the outcome and the codes of the rules for a payment in rupees of a known payer, without a score."""
+    fields: dict[str, Any] = {"currency": "INR", "amount": amount, "type": type_}
+    if type_ in {"cash_out", "top_up"}:
+        fields |= {"payee_id": None, "instrument_id": "bank-1"}
+    transaction = Transaction.model_validate(body(**fields), context=TransactionContext("INR", NOON))
+    values = dict(ABSENT) | {"payer_age": 10**7, "pair_count_30d": 4, "payer_sum_24h": amount, "payer_count_24h": 1}
+    values |= counters
+    result = RUPEES.judge(inputs(transaction, values, features.vector(transaction, values), State({}, {})))
+    return worst([hit.outcome for hit in result.hits]), {hit.reasons[0].code for hit in result.hits}
+
+
+# --- another currency is refused --------------------------------------------------------------------------------------
+
+OTHERS = {
+    "EUR": "cartalyst/stripe#59",
+    "KRW": "InvoicePlane/InvoicePlane#1677",
+    "VND": "calcom/cal.diy#30038",
+    "KWD": "ISO 4217: three digits",
+    "USD": "alexmorrisnz/moodle-paygw_stripe#2",
+}
+
+
+@pytest.mark.parametrize("currency", OTHERS)
+def test_a_stack_of_a_currency_without_policy_does_not_start_and_says_what_to_do(currency):
+    with (
+        pytest.raises(UndecidableError, match=f"policies/{currency}.json, train its model"),
+        own_door("list_api", CURRENCY=currency),
+    ):
+        pass
+    for load in (rule_book, scorer.embedded):
+        with pytest.raises(UndecidableError, match=f"no policy and model for amounts in {currency}, only for INR, JPY"):
+            load(currency)
+
+
+@pytest.mark.parametrize("currency", OTHERS)
+def test_a_box_of_a_currency_without_policy_is_refused_before_it_starts(currency):
+    with pytest.raises(UndecidableError, match=f"amounts in {currency}"):
+        Box(parameters={"Currency": currency})
+
+
+@pytest.mark.parametrize("currency", packaged.currencies())
+def test_what_is_packaged_declares_its_currency(currency):
+    assert rule_book(currency).policy.currency == currency
+    assert scorer.embedded(currency).currency == currency
+    assert MARKETS[currency].currency == currency
+
+
+def test_a_part_that_declares_another_currency_is_refused():
+    with pytest.raises(UndecidableError, match="policy: its amounts are in EUR, and this stack decides in JPY"):
+        packaged.agree("policy", "EUR", "JPY")
+
+
+def test_cloudformation_takes_exactly_the_packaged_currencies():
+    template = yaml_parse(Path("template.yaml").read_text(encoding="utf-8"))
+    assert sorted(template["Parameters"]["Currency"]["AllowedValues"]) == packaged.currencies()
+
+
+# --- rupees -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type_", ["p2p", "merchant", "cash_out", "top_up"])
+@pytest.mark.parametrize("amount", [120 * RUPEE, 5_000 * RUPEE + 1, 5_000 * RUPEE, 999_900])
+def test_everyday_payments_in_rupees_are_approved(amount, type_):
+    assert judged(amount, type_) == (Outcome.APPROVE, set())
+
+
+@pytest.mark.parametrize(
+    ("report", "type_", "amount", "counters", "code"),
+    [
+        ("NPCI: 1 lakh for one payment to a person", "p2p", LAKH + 1, {}, "LIMIT_AMOUNT"),
+        ("NPCI: 2 lakh for one payment to a merchant", "merchant", 2 * LAKH + 1, {}, "LIMIT_AMOUNT"),
+        ("NPCI: 1 lakh in 24 hours to people", "p2p", RUPEE, {"payer_sum_24h": LAKH + 1}, "LIMIT_PAYER_DAY"),
+        ("NPCI: 20 payments in 24 hours to people", "p2p", RUPEE, {"payer_count_24h": 21}, "LIMIT_PAYER_DAY"),
+        ("NPCI: 2 lakh in 24 hours", "merchant", RUPEE, {"payer_sum_24h": 2 * LAKH + 1}, "LIMIT_PAYER_DAY"),
+    ],
+)
+def test_limits_of_upi_decline(report, type_, amount, counters, code):
+    outcome, codes = judged(amount, type_, **counters)
+    assert outcome is Outcome.DECLINE, report
+    assert code in codes
+
+
+@pytest.mark.parametrize(
+    ("type_", "amount", "counters"),
+    [
+        ("p2p", LAKH, {"pair_count_30d": 4}),
+        ("merchant", RUPEE, {"payer_sum_24h": LAKH + 1}),
+        ("merchant", RUPEE, {"payer_count_24h": 21}),
+        ("p2p", RUPEE, {"payer_count_24h": 20}),
+    ],
+)
+def test_what_is_within_the_limits_of_upi_is_not_declined(type_, amount, counters):
+    assert judged(amount, type_, **counters) == (Outcome.APPROVE, set())
+
+
+@pytest.mark.parametrize(
+    ("spent", "age", "codes"),
+    [(5_000, 3_600, set()), (5_001, 3_600, {"NEW_USER_AMOUNT"}), (5_001, 86_400, set())],
+)
+def test_a_new_user_is_challenged_above_five_thousand_rupees_in_the_first_day(spent, age, codes):
+    """NPCI: 5,000 rupees in the first 24 hours. Not declined: to a new stack everybody is new."""
+    assert judged(RUPEE, payer_age=age, payer_sum_24h=spent * RUPEE)[1] == codes
