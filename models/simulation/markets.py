@@ -1,7 +1,7 @@
 """The markets of the simulated app: what differs between countries, as data. Everything else is the same people.
 
-Amounts are drawn as in Japan and turned into a market's money by its unit (`fraud.transaction.UNITS`). A habit or story
-whose amounts differ for another reason is named in `amounts`.
+Amounts are drawn as in Japan and turned into a market's money by its unit (`fraud.transaction.UNITS`). A story whose
+amounts differ for another reason is named in `amounts`.
 """
 
 from collections.abc import Mapping

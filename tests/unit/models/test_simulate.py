@@ -298,6 +298,11 @@ def test_the_world_of_yen_is_byte_for_byte_that_of_the_packaged_model():
     assert digest.hexdigest() == "cb390280ef8229a3d7e71025735b36681f94e597bcf4298ff0a4d7adf483aa4d"
 
 
+@pytest.mark.parametrize("currency", MARKETS)
+def test_a_market_names_only_stories_that_are_told(currency):
+    assert set(MARKETS[currency].amounts) <= {story.name for story in STORIES}
+
+
 def test_a_world_of_rupees_is_that_of_upi():
     run = list(simulate(3, START, 30, 200, INDIA))
     assert {each.transaction["amount"] % 100 for each in run} == {0}  # whole rupees
