@@ -72,12 +72,13 @@ def get(name: str) -> Response[str]:
     return _shown(_key(name), None if before is None else page_before(before.replace(" ", "+")))
 
 
-@app.get("/lists/<name>/<kind>")
-def show_list(name: str, kind: str) -> Response[str]:
+@app.get("/lists/<name>/[^/]+")
+def show_list(name: str) -> Response[str]:
     """Show a page of the values of one kind on the list: the first ones, or those after the value in `?after=`."""
-    after = app.current_event.query_string_parameters.get("after", "").replace(" ", "+")
-    known = kind_of(kind)
-    return json_response(_lists.page(name, known, clock.now(), page_after(known, after)).model_dump_json())
+    event = app.current_event
+    kind = kind_of((event.path_parameters or {})["kind"])
+    after = page_after(kind, event.query_string_parameters.get("after", "").replace(" ", "+"))
+    return json_response(_lists.page(name, kind, clock.now(), after).model_dump_json())
 
 
 def _key(name: str) -> ListKey:

@@ -378,6 +378,8 @@ def test_a_list_shows_pending_and_expired_entries_as_such_and_none_that_was_take
     ("kind", "after", "faults"),
     [
         ("phone", None, [("kind", "unknown_value")]),
+        ("7q\\\U000f5f41", None, [("kind", "unknown_value")]),
+        ("a\nb", "device-1", [("kind", "unknown_value")]),
         ("account", "a/b", [("after", "identifier")]),
         ("account", "x" * 2000, [("after", "identifier")]),
         ("ip", "nowhere", [("after", "ip_address")]),
