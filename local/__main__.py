@@ -5,6 +5,7 @@ import socket
 import sys
 
 from fraud import packaged
+from fraud.errors import UndecidableError
 from local.account.boto import REGION
 from local.account.emulator import told_to_end
 from local.box import Box
@@ -16,10 +17,10 @@ def main() -> int:
     """Start the box, print its addresses and its key, and wait for Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     parser.add_argument("--port", type=int, default=PORT, help="port of the API")
-    parser.add_argument("--currency", choices=packaged.currencies(), default="JPY", help="default: %(default)s")
+    parser.add_argument("--currency", default="JPY", help="the one that the box decides in; default: %(default)s")
     arguments = parser.parse_args()
-    if taken := _fault_of(arguments.port):
-        print(taken, file=sys.stderr)
+    if fault := _fault_of(arguments.port) or _fault_in(arguments.currency):
+        print(fault, file=sys.stderr)
         return 2
     ended = told_to_end()
     with Box(parameters={"Currency": arguments.currency}, port=arguments.port) as box:
@@ -36,6 +37,15 @@ def main() -> int:
         )
         ended.wait()
     return 0
+
+
+def _fault_in(currency: str) -> str:
+    """Return why no box decides in a currency, with the way out; empty if one does."""
+    try:
+        packaged.require(currency)
+    except UndecidableError as error:
+        return str(error)
+    return ""
 
 
 def _fault_of(port: int) -> str:

@@ -18,7 +18,7 @@ from local.api.client import Client
 from local.box import Box
 from local.replay import Report, replay, replay_by_stream
 from models.simulation import simulate
-from models.simulation.markets import JAPAN, MARKETS
+from models.simulation.markets import JAPAN, Market, market_of
 from models.training import evaluate
 
 QUARTER = 250
@@ -38,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
-    parser.add_argument("--currency", choices=MARKETS, default=JAPAN.currency, help="default: %(default)s")
-    currency = parser.parse_args(arguments).currency
-    labelled = simulate.demo(MARKETS[currency])
+    parser.add_argument("--currency", dest="market", type=market_of, default=JAPAN, help="default: JPY")
+    market: Market = parser.parse_args(arguments).market
+    currency = market.currency
+    labelled = simulate.demo(market)
     payments = [payment.transaction for payment in labelled]
     truth = {payment.transaction["transaction_id"]: payment.label for payment in labelled}
     report = Report()

@@ -379,7 +379,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     except UndecidableError as error:
-        print(f"{options.file}: {error}, or import the file with --currency", file=sys.stderr)
+        print(f"{options.file}: {error}, or import the file with --currency JPY", file=sys.stderr)
         return 2
     print(result.table())
     if labels:

@@ -4,6 +4,7 @@ Amounts are drawn as in Japan and turned into a market's money by its unit (`fra
 amounts differ for another reason is named in `amounts`.
 """
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -136,3 +137,13 @@ INDIA = Market(
 )
 MARKETS = {market.currency: market for market in (JAPAN, INDIA)}
 """The markets by currency."""
+
+
+def market_of(currency: str) -> Market:
+    """Return the market of a command's `--currency`. Raises ArgumentTypeError, which says what to do."""
+    if currency not in MARKETS:
+        raise argparse.ArgumentTypeError(
+            f"no simulated market in {currency}, only in {', '.join(MARKETS)}: add a row to MARKETS in"
+            " models/simulation/markets.py, or train on payments of your own"
+        )
+    return MARKETS[currency]

@@ -32,7 +32,7 @@ from models.simulation.draws import (
     instant,
     rfc3339,
 )
-from models.simulation.markets import JAPAN, MARKETS, Market
+from models.simulation.markets import JAPAN, Market, market_of
 from models.simulation.population import Payment, Source, World, ordinary_day
 from models.simulation.stories import COMPLAINT_WINDOW, Burst, Collection, FanOut, Reports, Spree, Story, Takings
 
@@ -254,12 +254,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")
     parser.add_argument("--days", type=int, required=True)
     parser.add_argument("--payers", type=int, required=True)
-    parser.add_argument("--currency", choices=MARKETS, default=JAPAN.currency)
+    parser.add_argument("--currency", dest="market", type=market_of, default=JAPAN, help="default: JPY")
     parser.add_argument("--out", type=Path, required=True, metavar="PAYMENTS.jsonl")
     parser.add_argument("--labels", type=Path, required=True, metavar="LABELS.jsonl")
     options = parser.parse_args(arguments)
     try:
-        run = simulate(options.seed, options.start, options.days, options.payers, MARKETS[options.currency])
+        run = simulate(options.seed, options.start, options.days, options.payers, options.market)
     except ValueError as error:
         parser.error(str(error))
     tactics: dict[str, str | None] = {}

@@ -24,7 +24,7 @@ from fraud.labels.label import Label, LabelHistory, Parties
 from fraud.scoring import features
 from fraud.scoring.features import Vector
 from fraud.transaction import Transaction
-from models.simulation.markets import JAPAN, MARKETS
+from models.simulation.markets import JAPAN, market_of
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 
 FILE = "dataset.npz"
@@ -164,11 +164,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")
     parser.add_argument("--days", type=int, required=True)
     parser.add_argument("--payers", type=int, required=True)
-    parser.add_argument("--currency", choices=MARKETS, default=JAPAN.currency, help="default: %(default)s")
+    parser.add_argument("--currency", dest="market", type=market_of, default=JAPAN, help="default: JPY")
     parser.add_argument("--out", type=Path, required=True, metavar="DIRECTORY")
     options = parser.parse_args(arguments)
-    market = MARKETS[options.currency]
-    dataset = Dataset.build(simulate(options.seed, options.start, options.days, options.payers, market))
+    dataset = Dataset.build(simulate(options.seed, options.start, options.days, options.payers, options.market))
     dataset.save(options.out)
     sys.stdout.write(f"{len(dataset):,} payments, {int(dataset.fraud.sum()):,} of them fraud: {options.out / FILE}\n")
 

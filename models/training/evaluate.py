@@ -26,7 +26,7 @@ from fraud.rules.rule_book import RuleBook
 from fraud.scoring import features
 from fraud.scoring.trees import OUTCOMES, Trees
 from fraud.transaction import UNITS
-from models.simulation.markets import JAPAN, MARKETS
+from models.simulation.markets import JAPAN, market_of
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 from models.training.away import AWAY
 from models.training.dataset import Row, replay
@@ -341,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The same payments show what missing counters cost, and what the policy's pre-filter costs.
     """
     parser = argparse.ArgumentParser(prog="python -m models.training.evaluate", description=main.__doc__)
-    parser.add_argument("--currency", choices=MARKETS, default=JAPAN.currency, help="default: %(default)s")
+    parser.add_argument("--currency", dest="market", type=market_of, default=JAPAN, help="default: JPY")
     parser.add_argument("--model", type=Path, metavar="DIRECTORY", help="default: the currency's packaged one")
     parser.add_argument("--policy", type=Path, help="default: the currency's packaged one")
     parser.add_argument("--seed", type=int, default=2)
@@ -350,13 +350,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--payers", type=int, default=2_000)
     options = parser.parse_args(arguments)
-    currency = options.currency
+    currency = options.market.currency
     model, policy = options.model or packaged.model(currency), options.policy or packaged.policy(currency)
     trees = Trees.load((model / "trees.json").read_bytes(), (model / "manifest.json").read_bytes())
     rule_book = RuleBook.load(policy.read_bytes())
     packaged.agree("model", trees.currency, currency)
     packaged.agree("policy", rule_book.policy.currency, currency)
-    payments = simulate(options.seed, options.start, options.days, options.payers, MARKETS[currency])
+    payments = simulate(options.seed, options.start, options.days, options.payers, options.market)
     every, skipped = score(payments, trees, lambda row: not rule_book.judge(rules.inputs(*row)).segment.model)
     scored = every["nothing"]
     sys.stdout.write(f"{trees.version} on seed {options.seed}: {describe(report(scored, trees.thresholds))}")

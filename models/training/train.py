@@ -30,7 +30,7 @@ from fraud.counters.layout import DAY
 from fraud.scoring import features
 from fraud.scoring.trees import Forest, Manifest, Trees, version
 from fraud.transaction import UNITS
-from models.simulation.markets import JAPAN, MARKETS, Market
+from models.simulation.markets import JAPAN, Market, market_of
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import evaluate
 from models.training.away import COLUMNS, dropped
@@ -345,9 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output-data", type=Path, default=_directory("SM_OUTPUT_DATA_DIR"), help="directory for the evaluation"
     )
-    parser.add_argument(
-        "--currency", choices=MARKETS, default=JAPAN.currency, help="of the simulated payments; default: %(default)s"
-    )
+    parser.add_argument("--currency", dest="market", type=market_of, default=JAPAN, help="default: JPY")
     parser.add_argument("--days", type=int, default=SIMULATED_DAYS, help="days to simulate, without --train")
     parser.add_argument("--payers", type=int, default=SIMULATED_PAYERS, help="payers to simulate, without --train")
     parser.add_argument(
@@ -369,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.compare_labels:
         sys.stdout.write(compare_labels(parameters, options.days, options.payers))
         return
-    dataset, source = _source(options.train, parameters.seed, options.days, options.payers, MARKETS[options.currency])
+    dataset, source = _source(options.train, parameters.seed, options.days, options.payers, options.market)
     if options.compare_shares is not None:
         unseen = Dataset.load(options.compare_shares)
         sys.stdout.write(compare_shares(parameters, dataset, unseen, options.trials))

@@ -3,9 +3,13 @@
 Each case follows the public report or rule that it names.
 """
 
+import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
@@ -18,8 +22,12 @@ from fraud.outcome import Outcome, worst
 from fraud.rules.rule_book import inputs
 from fraud.scoring import features, scorer
 from fraud.transaction import Transaction, TransactionContext
+from local import __main__ as up
 from local.box import Box
 from models.simulation.markets import MARKETS
+from models.training import dataset as datasets
+from models.training import evaluate
+from models.training import train as training
 from tests.support.own_door import own_door
 from tests.support.payments import NOON, body
 
@@ -45,8 +53,9 @@ OTHERS = {
     "EUR": "cartalyst/stripe#59",
     "KRW": "InvoicePlane/InvoicePlane#1677",
     "VND": "calcom/cal.diy#30038",
-    "KWD": "ISO 4217: three digits",
-    "USD": "alexmorrisnz/moodle-paygw_stripe#2",
+    "BHD": "SolidInvoice/SolidInvoice#2598",
+    "USD": "Simplero/Roadmap#227",
+    "CLP": "Charitable/Charitable#761",
 }
 
 
@@ -75,9 +84,51 @@ def test_what_is_packaged_declares_its_currency(currency):
     assert MARKETS[currency].currency == currency
 
 
-def test_a_part_that_declares_another_currency_is_refused():
-    with pytest.raises(UndecidableError, match="policy: its amounts are in EUR, and this stack decides in JPY"):
-        packaged.agree("policy", "EUR", "JPY")
+@pytest.mark.parametrize(("part", "load"), [("policy", rule_book), ("model", scorer.embedded)])
+def test_a_policy_or_model_under_the_name_of_another_currency_is_refused(part, load, tmp_path, monkeypatch):
+    """mtotschnig/MyExpenses#1700, cknow/laravel-money#2: amounts that kept their number and changed their currency."""
+    shutil.copyfile(packaged.POLICIES / "JPY.json", tmp_path / "INR.json")
+    shutil.copytree(packaged.MODELS / "JPY", tmp_path / "INR")
+    monkeypatch.setattr(packaged, "POLICIES", tmp_path)
+    monkeypatch.setattr(packaged, "MODELS", tmp_path)
+    with pytest.raises(UndecidableError, match=f"^{part}: its amounts are in JPY, and this stack decides in INR$"):
+        load("INR")
+
+
+@pytest.mark.parametrize("currency", OTHERS)
+def test_make_up_refuses_in_one_line(currency, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["local", "--port", "0", "--currency", currency])
+    assert up.main() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"models.training.train --currency {currency}" in said
+
+
+@pytest.mark.parametrize("currency", OTHERS)
+def test_training_on_a_market_that_is_not_simulated_says_what_to_do(currency, capsys):
+    with pytest.raises(SystemExit):
+        training.main(["--currency", currency])
+    assert "add a row to MARKETS in models/simulation/markets.py" in capsys.readouterr().err
+
+
+def test_a_model_names_the_currency_of_the_dataset_it_was_trained_on(tmp_path):
+    datasets.main(["--days=9", "--payers=60", "--currency=INR", "--out", str(tmp_path)])
+    small = ["--most_trees=3", "--delay_days=1", "--test_days=1"]
+    training.main(["--train", str(tmp_path), "--out", str(tmp_path), *small])
+    assert json.loads((tmp_path / "manifest.json").read_bytes())["currency"] == "INR"
+
+
+def test_costs_are_of_the_size_of_the_currency():
+    fraud, amount = np.array([True, False]), np.array([1_000, 1_000])
+    assert (evaluate.costs(fraud, amount * 50, 50_000) == evaluate.costs(fraud, amount, 1_000) * 50).all()
+
+
+def test_limits_of_law_are_protected_in_each_policy():
+    protected = {
+        currency: {rule.id for rule in rule_book(currency).policy.rules if rule.protected}
+        for currency in packaged.currencies()
+    }
+    assert protected["INR"] == protected["JPY"]
 
 
 def test_cloudformation_takes_exactly_the_packaged_currencies():
@@ -98,10 +149,10 @@ def test_everyday_payments_in_rupees_are_approved(amount, type_):
     ("report", "type_", "amount", "counters", "code"),
     [
         ("NPCI: 1 lakh for one payment to a person", "p2p", LAKH + 1, {}, "LIMIT_AMOUNT"),
-        ("NPCI: 2 lakh for one payment to a merchant", "merchant", 2 * LAKH + 1, {}, "LIMIT_AMOUNT"),
+        ("NPCI, September 2025: 5 lakh to a verified merchant", "merchant", 5 * LAKH + 1, {}, "LIMIT_AMOUNT"),
         ("NPCI: 1 lakh in 24 hours to people", "p2p", RUPEE, {"payer_sum_24h": LAKH + 1}, "LIMIT_PAYER_DAY"),
         ("NPCI: 20 payments in 24 hours to people", "p2p", RUPEE, {"payer_count_24h": 21}, "LIMIT_PAYER_DAY"),
-        ("NPCI: 2 lakh in 24 hours", "merchant", RUPEE, {"payer_sum_24h": 2 * LAKH + 1}, "LIMIT_PAYER_DAY"),
+        ("NPCI: 10 lakh in 24 hours", "merchant", RUPEE, {"payer_sum_24h": 10 * LAKH + 1}, "LIMIT_PAYER_DAY"),
     ],
 )
 def test_limits_of_upi_decline(report, type_, amount, counters, code):

@@ -75,8 +75,8 @@ def rows(directory: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 LAYOUTS = {
     # map: rows, number of payments and frauds, fields of the second payment, public header
     "paysim": (PAYSIM, 5, 2, {
-        "transaction_id": "paysim-2", "type": "p2p", "payer_id": "C1002", "payee_id": "C2002", "amount": 18100,
-        "currency": "USD", "occurred_at": datetime(2026, 1, 1, tzinfo=UTC), "device_id": "device-C1002", "channel": "app",
+        "transaction_id": "paysim-2", "type": "p2p", "payer_id": "C1002", "payee_id": "C2002", "amount": 181,
+        "currency": "JPY", "occurred_at": datetime(2026, 1, 1, tzinfo=UTC), "device_id": "device-C1002", "channel": "app",
     }, "kaggle.com/datasets/ealaxi/paysim1"),
     "ieee-cis": (IEEE, 2, 1, {
         "transaction_id": "2990002", "type": "merchant", "payer_id": "card-4001-500.0-150.0-117.0-", "payee_id": "product-C",
@@ -168,7 +168,7 @@ def test_spreadsheet_copy_and_json_and_parquet_are_read_too(tmp_path: Path) -> N
     assert payments[1]["occurred_at"] == datetime(2020, 6, 21, 12, 14, tzinfo=UTC)
     row = {"step": 1, "type": "TRANSFER", "amount": 181.5, "nameOrig": "C1", "nameDest": "C2", "isFraud": 0}
     (payment,), _ = imported(tmp_path, json.dumps(row), "paysim", "jsonl")
-    assert payment["amount"] == 18150
+    assert payment["amount"] == 182
     parquet.write_table(pa.Table.from_pylist([row]), tmp_path / "data.parquet")
     history.write(tmp_path / "again", csv.read(tmp_path / "data.parquet", csv.load("paysim")))
     assert rows(tmp_path / "again")[0] == [payment]
@@ -228,7 +228,7 @@ def test_command_imports_and_replay_reads_the_history_with_its_labels(tmp_path: 
     path = tmp_path / "paysim.csv"
     path.write_text(PAYSIM)
     out = tmp_path / "history"
-    assert run(monkeypatch, csv, path, "--map", "paysim", out, "--currency", "JPY") == 0
+    assert run(monkeypatch, csv, path, "--map", "paysim", out) == 0
     assert "5 payments (3 legitimate, 2 fraud)" in capsys.readouterr().out
     assert [payment["amount"] for payment in payments_file.payments(out)][:2] == [9840, 181]
     with Box() as box:  # of its own: the clock of the tests' box may have passed the history

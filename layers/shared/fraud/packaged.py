@@ -22,8 +22,8 @@ def require(currency: str) -> None:
     if currency not in currencies():
         raise UndecidableError(
             f"no policy and model for amounts in {currency}, only for {', '.join(currencies())}: write the policy"
-            f" layers/shared/fraud/rules/policies/{currency}.json, train its model and add {currency} to template.yaml"
-            " (README.md, Another currency)"
+            f" layers/shared/fraud/rules/policies/{currency}.json, train its model (python -m models.training.train"
+            f" --currency {currency}), and add {currency} to template.yaml: README.md, Another currency"
         )
 
 

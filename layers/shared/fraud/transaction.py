@@ -248,7 +248,7 @@ class Transaction(BaseModel):
         description="Minor units of the currency, as ISO 4217 has them: 100 is 1.00 USD or 100 JPY. Written without a"
         " point or an exponent: 1200.0 is refused, because it may mean major units.",
     )
-    currency: Currency = Field(description="ISO 4217; must be the stack's.")
+    currency: Currency = Field(description="ISO 4217; must be the stack's, whose limits and model are amounts of it.")
     occurred_at: Instant = Field(
         description="RFC 3339 with an offset; at most 5 minutes ahead, and for a new payment at most 12 hours back."
     )
