@@ -1,6 +1,7 @@
 """Compare the doors with each other and with training: `make acceptance`.
 
-It runs the checks of CI with thousands of payments instead of hundreds. Every printed line is a figure to quote.
+It runs the checks of CI with thousands of payments instead of hundreds, in each market. Every printed line is a figure
+to quote.
 `HANDBOOK=path/to/handbook.parquet make acceptance` adds the payments of the Fraud Detection Handbook's simulation,
 which are not part of this project. With `--random-keys` the boxes have keys that training does not have.
 """
@@ -23,6 +24,7 @@ from fraud.counters.windows import NAMES
 from fraud.decisions.waves import CROWD
 from fraud.transaction import Transaction
 from local.replay import Report, Row
+from models.simulation.markets import MARKETS
 from tests.acceptance.forty_five_days import KEYED
 from tests.acceptance.sampling import drawn_keys
 from tests.acceptance.stream import (
@@ -156,7 +158,7 @@ def crowds(payments: Sequence[Row], batch: int = 100) -> frozenset[str]:
 
     batch  most payments of a batch
     """
-    loose, found = assembly.rule_book("JPY").dispensable, set[str]()
+    loose, found = assembly.rule_book(payments[0]["currency"]).dispensable, set[str]()
     names = [layout.shared_names(Transaction.model_validate(payment)) for payment in payments]
     names = [frozenset(name for name in each if name.partition("#")[0] in loose) for each in names]
     for start in range(len(payments)):
@@ -208,7 +210,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
     keys = drawn_keys("doors") if options.random_keys else DECLARED
-    scenarios = [simulated(options.payments)]
+    scenarios = [simulated(options.payments, market) for market in MARKETS.values()]
     if options.handbook is not None:
         scenarios.append(from_handbook(options.handbook, options.payments))
     with pool() as boxes:

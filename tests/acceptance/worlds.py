@@ -27,6 +27,7 @@ from fraud.transaction import Transaction, utc
 from local.box import Box
 from local.replay import Row
 from models.datasets import handbook
+from models.simulation.markets import JAPAN, Market
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 from models.training.dataset import replay
 
@@ -99,9 +100,9 @@ class Opening(NamedTuple):
                 assert not answer["UnprocessedItems"], answer
 
 
-def simulated(limit: int) -> Scenario:
-    """Return a scenario of at most `limit` payments of the simulator, without a history."""
-    return Scenario("simulator", list(islice(simulate(3, DEFAULT_START, 14, 300), limit)))
+def simulated(limit: int, market: Market = JAPAN) -> Scenario:
+    """Return a scenario of at most `limit` payments of a simulated market, without a history."""
+    return Scenario(f"simulator, {market.currency}", list(islice(simulate(3, DEFAULT_START, 14, 300, market), limit)))
 
 
 def from_handbook(path: Path, limit: int) -> Scenario:
