@@ -77,7 +77,10 @@ def show_list(name: str) -> Response[str]:
     """Show a page of the values of one kind on the list: the first ones, or those after the value in `?after=`."""
     event = app.current_event
     kind = kind_of((event.path_parameters or {})["kind"])
-    after = page_after(kind, event.query_string_parameters.get("after", "").replace(" ", "+"))
+    query = event.query_string_parameters
+    if unknown := sorted(query.keys() - {"after"}):
+        raise InvalidRequestError(tuple(Fault(name[:64], "unknown_field", "is no parameter") for name in unknown))
+    after = page_after(kind, query.get("after", "").replace(" ", "+"))
     return json_response(_lists.page(name, kind, clock.now(), after).model_dump_json())
 
 

@@ -9,15 +9,20 @@ import ast
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
+import pyarrow.parquet
+from pydantic_core import PydanticCustomError
+
 from fraud.iso import DIGITS
 from fraud.labels.label import LabelValue
-from fraud.transaction import Transaction
+from fraud.transaction import Transaction, instant
 from models.datasets import table
 from models.datasets.history import LABELS, TRANSACTIONS
 from models.datasets.table import FileError, Values, is_missing
@@ -71,6 +76,12 @@ def payments(path: Path, zone: tzinfo | None = None, encoding: str | None = None
     return found
 
 
+def has_labels(directory: Path) -> bool:
+    """Tell whether a HISTORY_DIR has labels: data without any has an empty file of them."""
+    path = directory / LABELS
+    return path.exists() and pyarrow.parquet.read_metadata(path).num_rows > 0
+
+
 def labels(
     path: Path,
     payments: Iterable[Values],
@@ -99,6 +110,8 @@ def labels(
     known = {id_: label for id_, (_, label) in latest.items()}
     ids = [payment["transaction_id"] for payment in payments]
     found = Labels(known, sum(id_ not in known for id_ in ids), len(known.keys() - set(ids)))
+    if not known:
+        raise FileError(f"{path}: has no label")
     if found.unmatched == len(known):
         raise FileError(
             f"{path}: none of its {len(known)} labels belongs to a payment; compare transaction_id in both files"
@@ -133,7 +146,7 @@ def _of(row: table.Row, zone: tzinfo | None) -> Values:
             raise row.error(name, error) from None
     if metadata:
         payment[METADATA] = {
-            name: each if isinstance(each, str) else json.dumps(each) for name, each in metadata.items()
+            name: each if isinstance(each, str) else json.dumps(each, default=str) for name, each in metadata.items()
         }
     for name in ("transaction_id", "occurred_at"):
         if name not in payment:
@@ -146,17 +159,19 @@ def _value(row: table.Row, name: str, value: Any, zone: tzinfo | None) -> Any:  
         return _time(value, zone)
     if name == "amount":
         return table.whole(value, row.delimiter)
-    return _id(row, name) if name in IDS else value
+    if name in IDS:
+        return _id(row, name)
+    return value if isinstance(value, str | int | float | dict | list) else str(value)
 
 
 def _time(value: Any, zone: tzinfo | None) -> str:  # noqa: ANN401
     """Return a time as RFC 3339 text. Text that is already such a time is returned as it is."""
     at = table.moment(value, zone)
     try:
-        if isinstance(value, str) and value[10:11] == "T" and datetime.fromisoformat(value) == at:
+        if isinstance(value, str) and datetime.fromisoformat(value) == instant(value) == at:
             return value
-    except (TypeError, ValueError):
-        pass  # naive, an epoch or a leap second
+    except (TypeError, ValueError, PydanticCustomError):
+        pass  # naive, an epoch, a leap second, or in a spelling that the API does not take
     return at.isoformat()
 
 
@@ -166,11 +181,19 @@ def _id(row: table.Row, name: str) -> str | None:
     if is_missing(value):
         return None
     if isinstance(value, float) and value.is_integer():
+        if abs(value) > LARGEST_EXACT:
+            raise row.error(name, "is a number of which only the first digits are kept: export the column as text")
         value = int(value)
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
     text = str(value).strip() if not isinstance(value, str) else value
     if row.delimiter and table.ROUNDED.fullmatch(text):
         raise row.error(name, "was rounded by a spreadsheet: export the column as text")
     return text
+
+
+LARGEST_EXACT = 2**53
+"""Up to here a float keeps every whole number."""
 
 
 def _metadata(value: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -191,7 +214,10 @@ def _metadata(value: Any) -> dict[str, Any]:  # noqa: ANN401
 def _label(row: table.Row, words: Mapping[str, str]) -> str:
     """Return the label of a row. Raises FileError with the allowed words for any other."""
     value = row.values["label"]
-    word = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    whole = isinstance(value, float | Decimal) and value == int(value)
+    word = str(int(value) if whole else value).strip()
+    if isinstance(value, bool) and word.lower() not in words:
+        word = str(int(value))  # 1 and 0 of a column that a reader took for yes and no
     word = word[:-2] if _WHOLE.fullmatch(word) else word
     allowed = get_args(LabelValue)
     meant = words.get(word, words.get(word.lower(), word.lower()))
@@ -220,6 +246,10 @@ def _with_names(
     allowed. JSON lines are objects of their own, which the API judges.
     """
     own = {name.casefold(): name for name in (*allowed, *required)}
+    if rows := list(rows):
+        folded = Counter(name.strip().casefold() for name in rows[0].values)
+        if repeated := [name for name, times in folded.items() if times > 1 and name in own]:
+            raise FileError(f"{path}: has the column {own[repeated[0]]!r} twice")
     found = [
         row._replace(values={own.get(name.strip().casefold(), name): value for name, value in row.values.items()})
         for row in rows
@@ -264,6 +294,8 @@ def declared_words(text: str) -> dict[str, str]:
     pairs = [pair.split("=", 1) for pair in text.split(",")]
     if not all(len(pair) == 2 and pair[1] in get_args(LabelValue) for pair in pairs):  # noqa: PLR2004 - word and label
         raise argparse.ArgumentTypeError("must be like 1=fraud,0=legitimate")
+    if len({word.strip() for word, _ in pairs}) < len(pairs):
+        raise argparse.ArgumentTypeError("declares a word twice")
     return {word.strip(): label for word, label in pairs}
 
 

@@ -26,9 +26,10 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import botocore.session
+from botocore.exceptions import BotoCoreError
 from tqdm import tqdm
 
 from fraud.decisions.record import PACKED
@@ -38,7 +39,6 @@ from local import payments_file
 from local.account.boto import REGION
 from local.api.client import Client, Response
 from local.box import Box
-from models.datasets.history import LABELS
 from models.datasets.table import SUFFIXES, FileError
 from operations.redrive import Line, partition_key, read
 
@@ -73,7 +73,7 @@ class Report:
     """The result of a replay.
 
     refused  payments that were refused or set aside, by the fields and rules that they broke
-    failed   payments with a response from 500 on, or without any
+    failed   payments, first or sent again, with a response from 500 on, or without any
     lost, twice, repeated  payments without a decision, decided twice, and sent again
     seconds  the seconds of each delivery
     """
@@ -223,7 +223,11 @@ def report(
         decision = json.loads(answer.body)
         result.outcomes[decision["outcome"]] += 1
         result.lost += kept is None
-        result.twice += kept not in (None, decision) or again.get(transaction_id, answer) != answer
+        second = again.get(transaction_id, answer)
+        if second is None or second.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            result.failed += 1
+            second = answer
+        result.twice += kept not in (None, decision) or second != answer
         if label := labels.get(transaction_id):
             result.verdicts[label, decision["outcome"] != "approve"] += 1
     return result
@@ -363,7 +367,7 @@ def main() -> int:
         payments, known = everything[: options.limit], labels.known if labels else None
         with ExitStack() as undo:
             connect = caller_of(options.url) if options.url else None
-            currency = str(payments[0].get("currency"))
+            currency = next(str(payment["currency"]) for payment in everything if "currency" in payment)
             if connect is not None:
                 _agree(connect, options.url, currency)
                 result = replay(payments, connect, known, options.concurrency)
@@ -385,7 +389,8 @@ def main() -> int:
     if labels:
         print(f"{'labels':<14} {labels}")
     if options.url:
-        print(f"{'clock':<14} a box takes {payments[-1]['occurred_at']} for now from here on, AWS the real time")
+        latest = payments[-1]["occurred_at"]
+        print(f"{'clock':<14} from here on a box takes {latest}, or a later time that it had, for now")
     return int(not result.sound or result.refused.total() > 0)
 
 
@@ -410,7 +415,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.url and options.via == "kinesis":
         parser.error("--via kinesis replays into a box of its own, on whose clock the past is the present")
-    if options.labels is None and (options.file / LABELS).exists():
+    if options.labels is None and payments_file.has_labels(options.file):
         options.labels = options.file
     return options
 
@@ -438,9 +443,24 @@ def _agree(connect: Callable[[], Client], url: str, currency: str) -> None:
 
 
 def caller_of(url: str) -> Callable[[], Client]:
-    """Return a function that connects to `url` with the credentials and the region that boto3 would use."""
-    session = botocore.session.get_session()
-    credentials, region = session.get_credentials(), session.get_config_variable("region") or REGION
+    """Return a function that connects to `url` with the credentials and the region that boto3 would use.
+
+    Raises FileError for a URL that cannot be one, and without credentials.
+    """
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise FileError(f"{url}: is no address such as http://127.0.0.1:8080")
+    try:
+        session = botocore.session.get_session()
+        credentials, region = session.get_credentials(), session.get_config_variable("region") or REGION
+    except BotoCoreError as error:
+        raise FileError(f"{url}: no AWS credentials: {error}") from error
+    if credentials is None:
+        raise FileError(f"{url}: no AWS credentials: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     return lambda: Client(url, credentials, region)
 
 

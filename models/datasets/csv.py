@@ -143,13 +143,15 @@ def escaped(text: str) -> str:
     return safe if is_id(safe) else safe.replace(".", "~2e")
 
 
-def minor(value: Any, digits: int) -> int:  # noqa: ANN401
+def minor(value: Any, digits: int, delimiter: str = "") -> int:  # noqa: ANN401
     """Return major units as whole minor units, at least 1, because no payment is of nothing. Raises ValueError.
+
+    delimiter  of its file, as for `table.number`
 
     >>> minor("9839.64", 2), minor("0", 2), minor(68.5, 0)
     (983964, 1, 69)
     """
-    amount = table.number(value)
+    amount = table.number(value, delimiter)
     if amount < 0:
         raise ValueError("is negative: leave refunds out of the file")
     return max(int((amount * 10**digits).quantize(Decimal(1), ROUND_HALF_UP)), 1)
@@ -160,7 +162,10 @@ def _imported(row: table.Row, number: int, mapping: Map) -> history.Imported:
     try:
         body: dict[str, Any] = {field: _time(_filled(mapping.payment[field], row, number), mapping.times)}
         field = "amount"
-        body |= {field: minor(_filled(mapping.amount, row, number), mapping.digits), "currency": mapping.currency}
+        body |= {
+            field: minor(_filled(mapping.amount, row, number), mapping.digits, row.delimiter),
+            "currency": mapping.currency,
+        }
         body |= _fields(row, number, mapping)
         payment = Transaction.model_validate(body)
         field = "label"

@@ -69,6 +69,7 @@ ROUNDED = re.compile(r"\d(\.\d+)?E\+\d+", re.ASCII | re.IGNORECASE)
 _EXCEL_HINT = re.compile(r"sep=(.)\s*")
 _UNNAMED = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
 _GROUPED = re.compile(r"[+-]?\d{1,3}([,' \u00a0\u202f\u2019])\d{3}(?:\1\d{3})*(?:\.\d+)?")
+_LAKHS = re.compile(r"[+-]?\d{1,2}(,)(?:\d{2},)*\d{3}(?:\.\d+)?")
 _EPOCH = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _UTC = re.compile(r"\s*(UTC|GMT|Z)$")
 
@@ -132,19 +133,19 @@ def is_missing(value: Any) -> bool:  # noqa: ANN401 - any value of any format
 
 
 def number(value: Any, delimiter: str = "") -> Decimal:  # noqa: ANN401
-    """Return a number, also of text with groups of three digits. Raises ValueError with the rule that it breaks.
+    """Return a number, also of text with groups of digits. Raises ValueError with the rule that it breaks.
 
     delimiter  of its file: beside `;` a comma may be a decimal one, so it groups no digits
 
-    >>> number("1,200"), number("1200.0"), number(1200.5), number("1.2e3")
-    (Decimal('1200'), Decimal('1200.0'), Decimal('1200.5'), Decimal('1.2E+3'))
+    >>> number("1,200"), number("12,00,000"), number(1200.5), number("1.2e3")
+    (Decimal('1200'), Decimal('1200000'), Decimal('1200.5'), Decimal('1.2E+3'))
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError("is no number")  # noqa: TRY004 - one kind of error for every value
     text = str(value).strip()
     if delimiter == ";" and "," in text:
         raise ValueError("has a comma, which may be a decimal one: write numbers without commas")
-    grouped = _GROUPED.fullmatch(text)
+    grouped = _GROUPED.fullmatch(text) or _LAKHS.fullmatch(text)
     try:
         parsed = Decimal(text.replace(grouped[1], "") if grouped else text)
     except InvalidOperation:
@@ -239,6 +240,10 @@ def _plain(column: pa.Array) -> pa.Array:
     """Return a column with types that Python has."""
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.timestamp("us", column.type.tz and "UTC"), safe=False)
+    if pa.types.is_dictionary(column.type):
+        return _plain(column.dictionary_decode())
+    if pa.types.is_fixed_size_binary(column.type):
+        column = column.cast(pa.binary())
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         return column.cast(pa.string())
     return column

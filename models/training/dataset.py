@@ -88,7 +88,8 @@ class Dataset:
     def build(cls, payments: Iterable[Labelled], *, labels: bool = True) -> Self:
         """Replay payments, which are in order of arrival, and collect their columns.
 
-        Without `labels` the fraud counters stay empty, as if no fraud had ever been confirmed.
+        Without `labels` the fraud counters stay empty, as if no fraud had ever been confirmed. Raises ValueError for
+        payments in several currencies.
 
         >>> built = Dataset.build(simulate(1, DEFAULT_START, days=1, payers=20))
         >>> built.features.shape == (len(built), len(features.NAMES))
@@ -101,6 +102,8 @@ class Dataset:
             known_at = _epoch(payment.reported_at)
             numbers.extend((transaction.epoch, known_at, transaction.amount, payment.label == "fraud"))
             tactics.append(payment.tactic or "")
+            if currency not in {"", transaction.currency}:
+                raise ValueError(f"amounts in {currency} and {transaction.currency}: a dataset has one currency")
             currency = transaction.currency
         table = np.array(vectors, np.float32).reshape(-1, len(features.NAMES))
         occurred_at, reported_at, amount, fraud = np.array(numbers, np.int64).reshape(-1, 4).T.copy()

@@ -280,19 +280,22 @@ def _date(epoch: int) -> str:
 def _source(channel: Path | None, seed: int, days: int, payers: int, market: Market) -> tuple[Dataset, dict[str, Any]]:
     """Return the training channel's dataset, or a simulated one, and its source for the manifest."""
     if channel is not None:
-        return Dataset.load(channel), {"dataset_sha256": hashlib.sha256((channel / FILE).read_bytes()).hexdigest()}
-    dataset = Dataset.build(simulate(seed, DEFAULT_START, days, payers, market))
+        dataset = Dataset.load(channel)
+        if market is not None and market.currency != dataset.currency:
+            raise ValueError(f"{channel / FILE} holds amounts in {dataset.currency}, not in {market.currency}")
+        return dataset, {"dataset_sha256": hashlib.sha256((channel / FILE).read_bytes()).hexdigest()}
+    dataset = Dataset.build(simulate(seed, DEFAULT_START, days, payers, market or JAPAN))
     return dataset, {"simulated": {"seed": seed, "days": days, "payers": payers}}
 
 
-def compare_labels(parameters: Hyperparameters, days: int, payers: int) -> str:
+def compare_labels(parameters: Hyperparameters, days: int, payers: int, market: Market | None) -> str:
     """Return two lines of text: the average precision of a model with fraud labels in its counters, and of one without.
 
     Both are measured out of time, in the test period.
     """
     lines = []
     for words, labels in (("with labels", True), ("without labels", False)):
-        dataset = Dataset.build(simulate(parameters.seed, DEFAULT_START, days, payers), labels=labels)
+        dataset = Dataset.build(simulate(parameters.seed, DEFAULT_START, days, payers, market or JAPAN), labels=labels)
         lines.append(f"average precision {words}: {train(dataset, parameters, {}).report.average_precision:.3f}\n")
     return "".join(lines)
 
@@ -345,7 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output-data", type=Path, default=_directory("SM_OUTPUT_DATA_DIR"), help="directory for the evaluation"
     )
-    parser.add_argument("--currency", dest="market", type=market_of, default=JAPAN, help="default: JPY")
+    parser.add_argument("--currency", dest="market", type=market_of, help="of simulated payments; default: JPY")
     parser.add_argument("--days", type=int, default=SIMULATED_DAYS, help="days to simulate, without --train")
     parser.add_argument("--payers", type=int, default=SIMULATED_PAYERS, help="payers to simulate, without --train")
     parser.add_argument(
@@ -365,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Hyperparameters(), **{field.name: getattr(options, field.name) for field in fields(Hyperparameters)}
     )
     if options.compare_labels:
-        sys.stdout.write(compare_labels(parameters, options.days, options.payers))
+        sys.stdout.write(compare_labels(parameters, options.days, options.payers, options.market))
         return
     dataset, source = _source(options.train, parameters.seed, options.days, options.payers, options.market)
     if options.compare_shares is not None:

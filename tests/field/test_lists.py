@@ -374,6 +374,13 @@ def test_a_list_shows_pending_and_expired_entries_as_such_and_none_that_was_take
     assert shown == {"waits": (False, True), "ends": (False, False)}
 
 
+@pytest.mark.parametrize("name", ["value", "kind", "limit", "before"])
+def test_a_parameter_that_a_list_does_not_have_is_refused(lists, name):
+    query = {name: "account"}
+    status, answer = lists.door.call("GET", "/lists/deny/account", FIRST, parameters={"kind": "account"}, query=query)
+    assert (status, rules_of(answer)) == (400, [(name, "unknown_field")])
+
+
 @pytest.mark.parametrize(
     ("kind", "after", "faults"),
     [

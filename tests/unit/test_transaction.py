@@ -126,6 +126,13 @@ def test_a_payment_may_lie_five_minutes_ahead_and_no_more():
     assert faulty(json.dumps(body(occurred_at=beyond))) == {("occurred_at", "occurred_at_ahead")}
 
 
+@pytest.mark.parametrize("end", [datetime.max.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)])
+def test_times_at_the_ends_of_the_calendar_are_compared_without_a_sum(end):
+    """Exports write 9999-12-31 for no end, and 0001-01-01 for no start."""
+    context = TransactionContext("JPY", end)
+    assert Transaction.parse(json.dumps(body(occurred_at=end.isoformat())), context).occurred_at == end
+
+
 def test_the_refusal_of_a_payment_ahead_says_what_is_taken_for_now():
     with pytest.raises(InvalidRequestError) as refused:
         parse(occurred_at=(NOON + timedelta(days=1)).isoformat())

@@ -11,8 +11,8 @@ POLICIES, MODELS = LIBRARY / "rules" / "policies", LIBRARY / "scoring" / "models
 def currencies() -> list[str]:
     """Return the currencies that have a policy and a model.
 
-    >>> currencies()
-    ['INR', 'JPY']
+    >>> "JPY" in currencies()
+    True
     """
     return sorted({path.stem for path in POLICIES.glob("*.json")} & {path.name for path in MODELS.iterdir()})
 

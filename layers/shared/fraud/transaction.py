@@ -318,7 +318,7 @@ class Transaction(BaseModel):
     @field_validator("occurred_at")
     @classmethod
     def _is_not_ahead(cls, value: datetime, info: ValidationInfo) -> datetime:
-        if isinstance(info.context, TransactionContext) and value > info.context.now + MAX_AHEAD:
+        if isinstance(info.context, TransactionContext) and value - info.context.now > MAX_AHEAD:
             raise PydanticCustomError(
                 "occurred_at_ahead", "must be at most 5 minutes ahead of {now}", {"now": utc(info.context.now)}
             )

@@ -129,6 +129,7 @@ WRONG: dict[str, tuple[object, str]] = {
     "late": (UnavailableError("DeadlineExceeded"), "DeadlineExceeded"),
     "forbidden": (ServiceError("AccessDeniedException"), "AccessDeniedException"),
     "foreign": (body(RIGHT | {"fingerprint": "0" * 16}), "foreign"),
+    "of no currency": (body({name: RIGHT[name] for name in RIGHT if name != "currency"}), "foreign"),
     "of another currency": (body(RIGHT | {"currency": "INR"}), "foreign"),
     "refusing": (body({**RIGHT, "refused": "fingerprint", "fingerprint": "0" * 16, "scores": []}), "foreign"),
     "refusing rows": (

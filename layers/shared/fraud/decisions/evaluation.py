@@ -184,7 +184,7 @@ class Evaluator:
         """
         started, now = self.monotonic(), self.clock()
         try:
-            if transaction.occurred_at < now - MAX_AGE:
+            if now - transaction.occurred_at > MAX_AGE:
                 return _recall(transaction, self.store.find(transaction.transaction_id, started + self.deadline_s), now)
             (state_read,) = self.store.count([transaction], started + self.deadline_s * STATE_SHARE)
             if state_read.stored is not None:
@@ -302,7 +302,7 @@ class Evaluator:
         for n, payment in enumerate(payments):
             if isinstance(payment, InvalidRequestError):
                 batch.results[n] = payment
-            elif payment.occurred_at < now - MAX_AGE or _is_decided(payment, known):
+            elif now - payment.occurred_at > MAX_AGE or _is_decided(payment, known):
                 batch.settle(n, partial(_recall, payment, known.get(payment.transaction_id), now))
             else:
                 batch.add(n, payment, is_known=payment.transaction_id in known)

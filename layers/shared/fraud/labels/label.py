@@ -40,6 +40,7 @@ from fraud.transaction import (
     TransactionType,
     faults_of,
     parse_body,
+    utc,
 )
 
 MAX_LABELS = 100
@@ -250,8 +251,10 @@ class LabelRequest(BaseModel):
     @field_validator("reported_at", "occurred_at")
     @classmethod
     def _is_not_ahead(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
-        if value is not None and isinstance(info.context, datetime) and value > info.context + MAX_AHEAD:
-            raise PydanticCustomError(f"{info.field_name}_ahead", "must be at most 5 minutes ahead")
+        if value is not None and isinstance(info.context, datetime) and value - info.context > MAX_AHEAD:
+            raise PydanticCustomError(
+                f"{info.field_name}_ahead", "must be at most 5 minutes ahead of {now}", {"now": utc(info.context)}
+            )
         return value
 
     def parties(self, stored: Parties | None) -> Parties:

@@ -41,7 +41,7 @@ class DenyRequest(BaseModel):
     @classmethod
     def _is_ahead(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
         if value is not None and isinstance(info.context, ListContext) and value <= info.context.now:
-            raise PydanticCustomError("expires_at_past", "must lie ahead")
+            raise PydanticCustomError("expires_at_past", "must lie ahead of {now}", {"now": utc(info.context.now)})
         return value
 
     @classmethod
@@ -67,9 +67,11 @@ class AllowRequest(DenyRequest):
     @field_validator("expires_at")
     @classmethod
     def _is_soon(cls, value: datetime, info: ValidationInfo) -> datetime:
-        if isinstance(info.context, ListContext) and value > info.context.now + info.context.longest:
+        if isinstance(info.context, ListContext) and value - info.context.now > info.context.longest:
             raise PydanticCustomError(
-                "expires_at_too_late", "must be at most {days} days ahead", {"days": info.context.longest.days}
+                "expires_at_too_late",
+                "must be at most {days} days ahead of {now}",
+                {"days": info.context.longest.days, "now": utc(info.context.now)},
             )
         return value
 

@@ -116,7 +116,7 @@ class _EndpointResponse(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     version: Annotated[str, Field(max_length=256, pattern=r"\A[!-~]+\z")]
-    currency: str
+    currency: str = ""  # of a model from before it was named: foreign
     fingerprint: str
     thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]]
     scores: list[Annotated[float, Field(ge=0, le=1)]] = []
