@@ -11,6 +11,7 @@ from local.account.emulator import told_to_end
 from local.box import Box
 
 PORT = 8080
+LAST_PORT = 65_000
 
 
 def main() -> int:
@@ -54,7 +55,7 @@ def _fault_of(port: int) -> str:
         with socket.create_server(("127.0.0.1", port)):
             return ""
     except (OSError, OverflowError) as error:
-        return f"port {port}: {error}; another one: make up PORT=8090"
+        return f"port {port}: {error}; another one: make up PORT={port + 10 if 0 < port < LAST_PORT else PORT + 10}"
 
 
 if __name__ == "__main__":

@@ -383,14 +383,15 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     except UndecidableError as error:
-        print(f"{options.file}: {error}, or import the file with --currency JPY", file=sys.stderr)
+        print(f"{options.file}: {error}, or import the data again with --currency JPY", file=sys.stderr)
         return 2
     print(result.table())
     if labels:
         print(f"{'labels':<14} {labels}")
     if options.url:
         latest = payments[-1]["occurred_at"]
-        print(f"{'clock':<14} from here on a box takes {latest}, or a later time that it had, for now")
+        told = f"a box takes {latest}, or a later time that it had, for now until it is started again"
+        print(f"{'clock':<14} {told}")
     return int(not result.sound or result.refused.total() > 0)
 
 

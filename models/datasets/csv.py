@@ -265,7 +265,7 @@ def main() -> int:
     except (FileError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(history.told(options.out, counts))
+    print(history.told(options.out, counts, mapping.currency))
     return 0
 
 

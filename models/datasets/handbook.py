@@ -91,7 +91,7 @@ def main() -> int:
     except (OSError, pa.ArrowException) as error:
         print(f"{options.file}: cannot be read: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(history.told(options.out, counts))
+    print(history.told(options.out, counts, options.currency))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Write a HISTORY_DIR: transactions.parquet and labels.parquet, which replay and training read.
+"""Write a HISTORY_DIR: transactions.parquet and labels.parquet, which `local.replay` reads.
 
 transactions.parquet has the fields of POST /decisions, in event order; labels.parquet has transaction_id, payer_id,
 payee_id, occurred_at, label, source, reported_at and known_at. No label stands in a transaction. A label is known when
@@ -69,10 +69,10 @@ def of(labelled: Iterable[Labelled]) -> Iterator[Imported]:
         yield Transaction.model_validate(each.transaction), Known(each.label, each.source, each.reported_at)
 
 
-def told(directory: Path, counts: Counter[str]) -> str:
+def told(directory: Path, counts: Counter[str], currency: str) -> str:
     """Return what was written, for people."""
     parts = ", ".join(f"{count:,} {label}" for label, count in counts.most_common())
-    return f"{directory}: {counts.total():,} payments ({parts})"
+    return f"{directory}: {counts.total():,} payments in {currency} ({parts})"
 
 
 def _row(payment: Transaction) -> dict[str, Any]:

@@ -229,7 +229,7 @@ def test_command_imports_and_replay_reads_the_history_with_its_labels(tmp_path: 
     path.write_text(PAYSIM)
     out = tmp_path / "history"
     assert run(monkeypatch, csv, path, "--map", "paysim", out) == 0
-    assert "5 payments (3 legitimate, 2 fraud)" in capsys.readouterr().out
+    assert "5 payments in JPY (3 legitimate, 2 fraud)" in capsys.readouterr().out
     assert [payment["amount"] for payment in payments_file.payments(out)][:2] == [9840, 181]
     with Box() as box:  # of its own: the clock of the tests' box may have passed the history
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", box.credentials.access_key)

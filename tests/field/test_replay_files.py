@@ -472,7 +472,7 @@ def test_a_file_in_a_currency_without_policy_is_refused_with_what_to_do(run, tmp
     status, line = run(file, "--via", via)
     assert status == 2
     assert line.startswith(f"{file}: no policy and model for amounts in {currency}, only for ")
-    assert line.rstrip().endswith("or import the file with --currency JPY")
+    assert line.rstrip().endswith("or import the data again with --currency JPY")
 
 
 def test_api_that_is_not_there_ends_in_one_line(run, tmp_path: Path, monkeypatch) -> None:

@@ -312,7 +312,9 @@ class Transaction(BaseModel):
     @classmethod
     def _is_the_stacks(cls, value: str, info: ValidationInfo) -> str:
         if isinstance(info.context, TransactionContext) and value != info.context.currency:
-            raise PydanticCustomError("currency_not_supported", "must be the currency of this system")
+            raise PydanticCustomError(
+                "currency_not_supported", "must be {own}, the currency of this system", {"own": info.context.currency}
+            )
         return value
 
     @field_validator("occurred_at")
