@@ -79,6 +79,8 @@ TAKEN_APART = {
     "record separators": (b"".join(b"\x1e" + each + b"\n" for each in THREE), "RFC 7464, section 2.2"),
     "byte order mark": (b"\xef\xbb\xbf" + LINES, "C2FO/fast-csv#131"),
     "UTF-16 with its mark": (LINES.decode().encode("utf-16"), "jamesmishra/mysqldump-to-csv#23"),
+    "files joined with their marks": (b"\xef\xbb\xbf" + b"\n\xef\xbb\xbf".join(THREE), "C2FO/fast-csv#131"),
+    "zero bytes between": (b"\0".join(THREE) + b"\0", "docs.graylog.org, GELF via TCP: frames end with a null byte"),
     "pretty": (b"\n".join(json.dumps(json.loads(each), indent=1).encode() for each in THREE), "RFC 8259, section 2"),
 }
 
@@ -126,6 +128,20 @@ NAMED = {
         "docs.aws.amazon.com, SubscriptionFilters",
     ),
     "fluent bit": (b'{"log":"{}","date":1.5}', "fluent_bit", "docs.fluentbit.io, kinesis log_key"),
+    "logstash": (b'{"@timestamp":"t","message":"{}"}', "log_line", "elastic.co, Logstash: the json codec"),
+    "sqs": (b'{"messageId":"m","body":"{}"}', "sqs", "docs.aws.amazon.com, Lambda with SQS: example event"),
+    "pipes": (
+        b'[{"kinesisSchemaVersion":"1.0","data":"e30="}]',
+        "pipes",
+        "docs.aws.amazon.com, EventBridge Pipes: Kinesis",
+    ),
+    "maxwell": (
+        b'{"database":"d","table":"t","type":"insert","data":{}}',
+        "maxwell",
+        "maxwells-daemon.io, Data format",
+    ),
+    "kafka": (b'{"key":"k","value":{}}', "kafka", "docs.confluent.io, REST Proxy: records"),
+    "a batch": (b'{"payments":[{}]}', "batch", "RFC 8259, section 4"),
     "nothing": (b"", "empty", "docs.aws.amazon.com, PutRecord: Data from 0 bytes"),
     "blank lines": (b"\n\n", "empty", "graveyard/heka-clever-plugins#88"),
     "empty array": (b"[]", "empty", "RFC 8259, section 5"),

@@ -69,19 +69,31 @@ ENVELOPES: dict[str, tuple[frozenset[str], ...]] = {
     "sns": (frozenset({"Type", "Message"}), frozenset({"Sns"})),
     "cloudwatch_logs": (frozenset({"messageType", "logEvents"}),),
     "fluent_bit": (frozenset({"log"}),),
+    "log_line": (frozenset({"message"}),),
+    "sqs": (frozenset({"messageId", "body"}),),
+    "pipes": (frozenset({"kinesisSchemaVersion", "data"}),),
+    "maxwell": (frozenset({"database", "table", "data"}),),
+    "kafka": (frozenset({"key", "value"}), frozenset({"topic", "value"})),
+    "batch": (frozenset({"payments"}), frozenset({"transactions"})),
     "lambda_event": (frozenset({"Records"}), frozenset({"records"})),
 }
-"""Names in JSON objects that carry a payment inside, by the product that writes them. No payment has all of a set."""
+"""Names in JSON objects that carry a payment inside, by the product that writes them. No payment has all of a set.
+
+log_line  Logstash, Vector and others that ship lines of a log
+"""
 
 FORM = "form_"
 """How the rules begin that a record breaks by its form: `form_zstd`, `form_dms`."""
 
 _BLANK = b" \t\r\n,\x1e"
-"""What may stand between payments: white space, a comma, or the record separator of RFC 7464."""
+"""What may stand between payments: white space, a comma, or the record separator of RFC 7464.
 
-_SEVERAL = re.compile(rb"[}\n][\s,\x1e]*\{")
+So may a zero byte, and the byte order mark of a file that was joined to another.
+"""
+
+_SEVERAL = re.compile(rb"[}\n](?:[\s,\x1e\x00]|\xef\xbb\xbf)*\{")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]{8,}={0,2}\s*")
-_GAP = re.compile(r"[\s,\x1e]*")
+_GAP = re.compile(r"[\s,\x1e\x00\ufeff]*")
 _DECODER = json.JSONDecoder()
 
 
@@ -153,7 +165,7 @@ def _parts(data: bytes, depth: int) -> Iterator[bytes]:
 
 def _texts(data: bytes) -> Iterator[bytes]:
     """Yield the JSON objects of a text: of a sequence, of an array, or of lines of which some may be broken."""
-    bare = _utf8(data).strip(_BLANK)
+    bare = _utf8(data).strip(_BLANK).rstrip(_BLANK + b"\x00")
     whole = bare if bare.endswith(b"}") else data  # of what is cut or broken, keep every byte
     if not bare.startswith(b"[") and not _SEVERAL.search(bare):
         yield whole
