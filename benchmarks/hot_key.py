@@ -197,7 +197,7 @@ class Counted(NamedTuple):
 
 
 class Span:
-    """What was measured in a span of time.
+    """Costs and errors of a span of time.
 
     written  write units by cause: count, begin, raise, compaction, slot, index, and refused for any of them
     read     read units of the own item and of the earlier ones

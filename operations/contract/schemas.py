@@ -43,7 +43,7 @@ class _Generator(GenerateJsonSchema):
 
 
 class Words(NamedTuple):
-    """What the packaged policies name: codes of reasons, segments, and names that an allow entry may silence."""
+    """The words of the packaged policies: codes of reasons, segments, and names that an allow entry may silence."""
 
     codes: Sequence[str]
     segments: Sequence[str]

@@ -9,12 +9,9 @@ import base64
 import bz2
 import gzip
 import hashlib
-import importlib.util
 import json
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,12 +20,10 @@ from hypothesis import strategies as st
 
 from fraud.decisions import stream_record
 from fraud.errors import InvalidRequestError, ServiceError, UnavailableError
-from local.account.boto import KEY_ID, REGION, SECRET
-from local.account.emulator import Emulator
 from operations import redrive
 from tests.integration.test_decision_api import fresh, get
 from tests.integration.test_transaction_stream import DONE, SHARD, Interrupted, batch, failed_at, of, status_of
-from tests.support.stack_doors import Context, Taken, taken_from
+from tests.support.stack_doors import Context, Taken
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 THREE = [b'{"n": 1}', b'{"n": 2, "metadata": {"a": "} {"}}', b'{"n": 3}']
@@ -228,50 +223,6 @@ def test_any_payments_come_back_from_any_packing(payments: list[dict[str, str]],
 
 
 # --- through the door -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(tmp_path_factory.mktemp("records") / "emulator.log") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def doors(emulator: Emulator) -> Iterator[dict[str, ModuleType]]:
-    """Load the doors once more, in the environment of this file's stack: those of tests/integration have another one."""
-    keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": REGION}
-    with pytest.MonkeyPatch.context() as environment:
-        for function in emulator.stack.functions:
-            for name, value in {**function.environment, **keys}.items():
-                environment.setenv(name, value)
-        doors = {name: loaded(name) for name in ("transaction_stream", "decision_api", "schedules")}
-        doors["schedules"].tick({}, None)
-        yield doors
-
-
-def loaded(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"records_{name}", FUNCTIONS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def transaction_stream(doors: dict[str, ModuleType]) -> Any:
-    return doors["transaction_stream"]
-
-
-@pytest.fixture
-def decision_api(doors: dict[str, ModuleType]) -> Any:
-    return doors["decision_api"]
-
-
-@pytest.fixture
-def undecidable(emulator: Emulator) -> Taken:
-    """Take the records that were set aside."""
-    return taken_from(emulator, emulator.stack.functions[0].environment["UNDECIDABLE_QUEUE_URL"])
 
 
 def encoded(*payments: dict[str, Any]) -> list[bytes]:

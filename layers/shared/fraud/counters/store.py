@@ -78,7 +78,7 @@ def watermark_rows(transport: Transport, response: Response, until: float | None
 
 
 class StackState:
-    """What an environment knows of its stack: the keys, how far each slice is folded, and the denied networks.
+    """The stack as an environment knows it: the keys, how far each slice is folded, and the denied networks.
 
     networks    the end of each denied network by its name: the item as it was read
     first_keys  draws the keys of a stack that has none. DECLARED keys are accepted only where it returns them

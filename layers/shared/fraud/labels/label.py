@@ -80,7 +80,7 @@ class Label(NamedTuple):
 
     @property
     def content(self) -> tuple[LabelValue, datetime, str, str | None, int | None]:
-        """What tells one label from another, whoever brought it and when."""
+        """The parts by which two labels differ. Its bearer and the time of its acceptance are none of them."""
         return self.label, self.reported_at, self.source, self.reason_code, self.amount
 
 
