@@ -19,8 +19,8 @@ from fraud.counters.sampling import CAPS, EXACT
 from fraud.scoring import scorer
 from fraud.transaction import Transaction
 from models.simulation.simulate import Labelled, simulate
-from models.training.dataset import replay
-from models.training.evaluate import average_precision
+from models.training.replay import replay
+from models.training.metrics import average_precision
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 SEED, DAYS, PAYERS = 77, 6, 500

@@ -19,7 +19,7 @@ from local.box import Box
 from local.replay import Report, replay, replay_by_stream
 from models.simulation import simulate
 from models.simulation.markets import JAPAN, Market, market_of
-from models.training import evaluate
+from models.training import unseen
 
 QUARTER = 250
 """Labels are delivered before each quarter of the payments; the first two go by API, the others by Kinesis."""
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for tactic, decision in shown:
         print(in_words(tactic, decision))
     print("\nthe packaged model on people it has never seen:")
-    evaluate.main([*UNSEEN, "--currency", currency])
+    unseen.main([*UNSEEN, "--currency", currency])
     print(f"\n{report.table()}\nlabels         {told} in force when the last quarter began")
     print(f"demo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
     return int(not report.sound or report.decided != len(payments))

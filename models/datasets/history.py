@@ -1,26 +1,30 @@
-"""Write a HISTORY_DIR: transactions.parquet and labels.parquet, which `local.replay` reads.
+"""A HISTORY_DIR: transactions.parquet and labels.parquet, which `local.replay` and `models.training.dataset` read.
 
 transactions.parquet has the fields of POST /decisions, in event order; labels.parquet has transaction_id, payer_id,
 payee_id, occurred_at, label, source, reported_at and known_at. No label stands in a transaction. A label is known when
-it is reported: no file says when a stack accepted it. Times are UTC, in microseconds.
+it is reported, unless the file says when a stack accepted it. Times are UTC, in microseconds. A column `tactic` in
+labels.parquet may name the kind of a fraud: evaluation reports by it, and nothing else reads it.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
+from pydantic import ValidationError
 
-from fraud.labels.label import LabelValue
-from fraud.transaction import Transaction
+from fraud.errors import FraudError
+from fraud.labels.label import Label, LabelValue, Parties
+from fraud.transaction import Transaction, faults_of
 from models.simulation.simulate import Labelled
 
 TRANSACTIONS, LABELS = "transactions.parquet", "labels.parquet"
-AT_ONCE = 50_000
+AT_ONCE = 20_000
 """Rows that are held as Python objects at one time."""
 
 _TIME = pa.timestamp("us", "UTC")
@@ -29,19 +33,36 @@ _PAYMENT = pa.schema([(name, _TYPES.get(name, pa.string())) for name in Transact
 _LABEL = pa.schema([
     ("transaction_id", pa.string()), ("payer_id", pa.string()), ("payee_id", pa.string()), ("occurred_at", _TIME),
     ("label", pa.string()), ("source", pa.string()), ("reported_at", _TIME), ("known_at", _TIME),
+    ("tactic", pa.string()),
 ])  # fmt: skip
 
 
+class HistoryError(ValueError):
+    """A HISTORY_DIR cannot be read. The message is one line: the file, the row if it is one, and what is wrong."""
+
+
 class Known(NamedTuple):
-    """A label of a payment, with its source and the time at which it was reported."""
+    """A label of a payment, with its source and the time at which it was reported.
+
+    tactic  the kind of the fraud, if the data names it
+    """
 
     label: LabelValue
     source: str
     reported_at: datetime
+    tactic: str | None = None
 
 
 Imported = tuple[Transaction, Known | None]
 """A payment, and its label if it has one."""
+
+
+class Finding(NamedTuple):
+    """All labels of a payment of which one says fraud, in the order in which they became known."""
+
+    parties: Parties
+    labels: tuple[Label, ...]
+    tactic: str = ""
 
 
 def write(directory: Path, imported: Iterable[Imported]) -> Counter[str]:
@@ -63,16 +84,116 @@ def write(directory: Path, imported: Iterable[Imported]) -> Counter[str]:
     return counts
 
 
+def payments(directory: Path, first: datetime | None = None, end: datetime | None = None) -> Iterator[Transaction]:
+    """Yield the payments with first <= occurred_at < end, in event order; AT_ONCE of them are in memory.
+
+    Raises HistoryError for a file that cannot be read, a row that is no payment, or rows that are out of order.
+    """
+    path = directory / TRANSACTIONS
+    number, latest = 0, datetime.min.replace(tzinfo=UTC)
+    for batch in _batches(path):
+        if first is not None and _is_before(batch, latest, first):
+            number, latest = number + len(batch), batch.column("occurred_at")[-1].as_py()
+            continue
+        for row in batch.to_pylist():
+            number += 1
+            at = row.get("occurred_at")
+            if isinstance(at, datetime) and at.tzinfo is not None:
+                if at < latest:
+                    raise HistoryError(
+                        f"{path}: row {number:,}: occurred_at is before that of the row above: sort by it"
+                    )
+                latest = at
+                if end is not None and at >= end:
+                    return
+                if first is not None and at < first:
+                    continue
+            yield _transaction(path, number, row)
+
+
+def _is_before(batch: pa.RecordBatch, latest: datetime, first: datetime) -> bool:
+    """Tell whether all rows are in order, none before `latest`, and all before `first`."""
+    times = batch.column("occurred_at")
+    if times.null_count or not pa.types.is_timestamp(times.type) or times.type.tz is None:
+        return False
+    in_order = pc.all(pc.greater_equal(times[1:], times[:-1])).as_py() is not False
+    return in_order and latest <= times[0].as_py() and times[-1].as_py() < first
+
+
+def span(directory: Path) -> tuple[datetime, datetime, int]:
+    """Return the times of the first and of the last payment, and the number of payments. Raises HistoryError."""
+    path = directory / TRANSACTIONS
+    least, most, number = None, None, 0
+    for batch in _batches(path, ["occurred_at"]):
+        bounds = pc.min_max(batch.column("occurred_at")).as_py()
+        number += len(batch)
+        if bounds["min"] is not None:
+            least = bounds["min"] if least is None else min(least, bounds["min"])
+            most = bounds["max"] if most is None else max(most, bounds["max"])
+    if least is None or most is None:
+        raise HistoryError(f"{path}: has no payments")
+    return least, most, number
+
+
+def findings(directory: Path) -> dict[str, Finding]:
+    """Return all labels of each payment of which one says fraud, by transaction id.
+
+    A payment that was never called fraud changes no counter, so its labels are left out. Raises HistoryError.
+    """
+    path = directory / LABELS
+    try:
+        table = pyarrow.parquet.read_table(path)
+        frauds = pc.unique(table.filter(pc.field("label") == "fraud")["transaction_id"])
+        table = table.filter(pc.is_in(table["transaction_id"], frauds)).sort_by([("known_at", "ascending")])
+        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in table.to_pylist():
+            rows[row["transaction_id"]].append(row)
+        return {name: _finding(labels) for name, labels in rows.items()}
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise HistoryError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+
 def of(labelled: Iterable[Labelled]) -> Iterator[Imported]:
     """Yield labelled payments as `write` takes them."""
     for each in labelled:
-        yield Transaction.model_validate(each.transaction), Known(each.label, each.source, each.reported_at)
+        yield (
+            Transaction.model_validate(each.transaction),
+            Known(each.label, each.source, each.reported_at, each.tactic),
+        )
 
 
 def told(directory: Path, counts: Counter[str], currency: str) -> str:
     """Return what was written, for people."""
     parts = ", ".join(f"{count:,} {label}" for label, count in counts.most_common())
     return f"{directory}: {counts.total():,} payments in {currency} ({parts})"
+
+
+def _batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from pyarrow.parquet.ParquetFile(path).iter_batches(AT_ONCE, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise HistoryError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _transaction(path: Path, number: int, row: Mapping[str, Any]) -> Transaction:
+    fields = {name: value for name, value in row.items() if value is not None}
+    if isinstance(fields.get("metadata"), list):
+        fields["metadata"] = dict(fields["metadata"])
+    try:
+        return Transaction.model_validate(fields)
+    except ValidationError as error:
+        faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
+        raise HistoryError(f"{path}: row {number:,}: {faults}") from None
+    except FraudError as error:
+        raise HistoryError(f"{path}: row {number:,}: {error}") from None
+
+
+def _finding(rows: list[dict[str, Any]]) -> Finding:
+    first = rows[0]
+    labels = [Label(row["label"], row["reported_at"], row["source"], row["known_at"], row["source"]) for row in rows]
+    tactics = [row.get("tactic") for row in rows if row["label"] == "fraud"]
+    parties = Parties(first["payer_id"], first["payee_id"], first["occurred_at"])
+    return Finding(parties, tuple(labels), next(filter(None, tactics), ""))
 
 
 def _row(payment: Transaction) -> dict[str, Any]:
@@ -90,4 +211,5 @@ def _label(payment: Transaction, known: Known) -> dict[str, Any]:
         "source": known.source,
         "reported_at": known.reported_at,
         "known_at": known.reported_at,
+        "tactic": known.tactic,
     }

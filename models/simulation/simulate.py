@@ -18,6 +18,7 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
+from fraud.labels.label import Label
 from models.simulation.draws import (
     ANY_TIME,
     DAY,
@@ -145,6 +146,11 @@ class Labelled:
     tactic: str | None
     reported_at: datetime
     source: Source
+
+    @property
+    def labels(self) -> tuple[Label]:
+        """The label as it is known; it is known as soon as it is reported."""
+        return (Label(self.label, self.reported_at, self.source, self.reported_at, self.source),)
 
 
 def simulate(  # noqa: PLR0913 - the parameters of a run

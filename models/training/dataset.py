@@ -1,179 +1,204 @@
-"""Training data: payments replayed through the counters and features that decide online, joined with their labels.
+"""Make the dataset of a HISTORY_DIR: payments replayed as they are decided online, with their labels.
 
-One pass in order of arrival, one payment in memory at a time; only its vector and a few numbers are kept. A label
-exists only from the time at which it was reported: the caller says when "now" is.
+One pass in event order, day by day. A history of any length needs the memory of one day and of the counters, and a run
+that was interrupted goes on at the day that is missing.
+
+`python -m models.training.dataset HISTORY_DIR OUT [--from DATE --to DATE --warmup-days N]`
 """
 
 import argparse
-import heapq
+import hashlib
+import json
+import resource
 import sys
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import datetime
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from tqdm import tqdm
 
-from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import State
-from fraud.counters.windows import measure
-from fraud.labels.label import Label, LabelHistory, Parties
+from fraud import packaged
+from fraud.counters.layout import DAY
+from fraud.errors import FraudError
+from fraud.labels.label import Label
+from fraud.rules.rule_book import RuleBook
 from fraud.scoring import features
-from fraud.scoring.features import Vector
 from fraud.transaction import Transaction
-from models.simulation.markets import JAPAN, market_of
-from models.simulation.simulate import DEFAULT_START, Labelled, simulate
+from models.datasets import history
+from models.datasets.history import Finding, HistoryError
+from models.training.columns import COLUMNS, DAYS, STATED, Columns, path_of, write_day, write_state
+from models.training.replay import Replay
 
-FILE = "dataset.npz"
 
-
-class Row(NamedTuple):
-    """A payment as the decision sees it. Its fields are the arguments of `fraud.rules.rule_book.inputs`."""
+class Recorded(NamedTuple):
+    """A payment of a HISTORY_DIR with its labels: a `LabelledPayment`."""
 
     transaction: Transaction
-    counters: Mapping[str, float]
-    vector: Vector
-    state: State
+    labels: Sequence[Label]
+    tactic: str | None
 
 
-def replay(
-    payments: Iterable[Labelled], counters: InMemoryCounters | None = None, *, labels: bool = True
-) -> Iterator[tuple[Labelled, Row]]:
-    """Count each payment, then measure it, as the decision does. `payments` are in order of arrival.
+class Span(NamedTuple):
+    """Epoch seconds: payments in [warmup, first) only fill the counters; payments in [first, end) become rows."""
 
-    A label changes the fraud counters when it becomes known, never before. Without `labels` no label changes them: this
-    shows the worth of a model that is never told of its mistakes. `counters` may hold earlier payments; by default they
-    are empty.
-    """
-    counters = InMemoryCounters() if counters is None else counters
-    waiting: list[tuple[datetime, int, Labelled, Transaction]] = []
-    for n, payment in enumerate(payments):
-        transaction = Transaction.model_validate(payment.transaction)
-        while waiting and waiting[0][0] <= transaction.occurred_at:
-            _learn(counters, *heapq.heappop(waiting)[2:])
-        state = counters.count(transaction)
-        values = measure(transaction, state)
-        yield payment, Row(transaction, values, features.vector(transaction, values), state)
-        if labels:
-            heapq.heappush(waiting, (payment.reported_at, n, payment, transaction))
-
-
-def _learn(counters: InMemoryCounters, payment: Labelled, transaction: Transaction) -> None:
-    """Do what POST /labels does with the same label at the same time."""
-    known = Label(payment.label, payment.reported_at, payment.source, payment.reported_at, payment.source)
-    _, moves = LabelHistory(Parties.of(transaction)).accept(known, (payment.source,))
-    for move in moves:
-        counters.learn(*move)
+    warmup: int
+    first: int
+    end: int
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Columns over n payments in event order; times are epoch seconds, amounts minor units of `currency`.
+class Built:
+    """The result of a run: rows of the dataset, payments that were replayed, seconds of CPU and MiB of memory."""
 
-    `fraud` and `tactic` (empty for an honest payment) are the truth. A model may be fitted only to `labels`.
+    rows: int
+    replayed: int
+    seconds: float
+    peak_mib: float
+
+
+def build(  # noqa: PLR0913 - a run
+    directory: Path, out: Path, span: Span, rule_book: RuleBook, *, labels: bool = True, quiet: bool = False
+) -> Built:
+    """Replay a HISTORY_DIR and write the dataset of `span` to `out`, day by day; go on with an interrupted run.
+
+    Days that are there are counted again and not measured. Raises HistoryError for a history that cannot be read, or
+    for an `out` that holds another dataset.
     """
-
-    features: NDArray[np.float32]  # n x len(features.NAMES), NaN where missing
-    occurred_at: NDArray[np.int64]
-    reported_at: NDArray[np.int64]
-    amount: NDArray[np.int64]
-    fraud: NDArray[np.bool_]
-    tactic: NDArray[np.str_]
-    currency: str
-
-    @classmethod
-    def build(cls, payments: Iterable[Labelled], *, labels: bool = True) -> Self:
-        """Replay payments, which are in order of arrival, and collect their columns.
-
-        Without `labels` the fraud counters stay empty, as if no fraud had ever been confirmed. Raises ValueError for
-        payments in several currencies.
-
-        >>> built = Dataset.build(simulate(1, DEFAULT_START, days=1, payers=20))
-        >>> built.features.shape == (len(built), len(features.NAMES))
-        True
-        """
-        vectors, numbers, tactics = array("f"), array("q"), []
-        currency = ""
-        for payment, (transaction, _, vector, _) in replay(payments, labels=labels):
-            vectors.extend(vector)
-            known_at = _epoch(payment.reported_at)
-            numbers.extend((transaction.epoch, known_at, transaction.amount, payment.label == "fraud"))
-            tactics.append(payment.tactic or "")
-            if currency not in {"", transaction.currency}:
-                raise ValueError(f"amounts in {currency} and {transaction.currency}: a dataset has one currency")
-            currency = transaction.currency
-        table = np.array(vectors, np.float32).reshape(-1, len(features.NAMES))
-        occurred_at, reported_at, amount, fraud = np.array(numbers, np.int64).reshape(-1, 4).T.copy()
-        return cls(
-            table, occurred_at, reported_at, amount, fraud.astype(np.bool_), np.array(tactics, np.str_), currency
-        )
-
-    def __len__(self) -> int:
-        return len(self.occurred_at)
-
-    def labels(self, cutoff: int) -> NDArray[np.bool_]:
-        """Return the labels known at `cutoff` (epoch seconds): True for fraud reported by then.
-
-        Every other payment counts as honest.
-        """
-        return self.fraud & (self.reported_at <= cutoff)
-
-    def between(self, start: int, end: int) -> Self:
-        """Return the payments with start <= occurred_at < end (epoch seconds)."""
-        return self.take((self.occurred_at >= start) & (self.occurred_at < end))
-
-    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
-        """Return the chosen payments: by a mask over all payments, or by their places."""
-        return replace(self, **{name: getattr(self, name)[chosen] for name in COLUMNS})
-
-    def save(self, directory: Path) -> None:
-        """Write FILE with the columns and the features' fingerprint.
-
-        It holds only numbers and text, no pickle, so that reading it executes nothing.
-        """
-        directory.mkdir(parents=True, exist_ok=True)
-        columns = {name: getattr(self, name) for name in COLUMNS}
-        stated = {"fingerprint": np.array(features.fingerprint()), "currency": np.array(self.currency)}
-        np.savez(directory / FILE, allow_pickle=False, **stated, **columns)
-
-    @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Read FILE. Raises ValueError when its fingerprint differs from that of the current features."""
-        with np.load(directory / FILE, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) != features.fingerprint():
-                raise ValueError(f"{directory / FILE} holds other features than this code computes: build it anew")
-            return cls(**{name: stored[name] for name in COLUMNS}, currency=str(stored["currency"]))
+    started = time.process_time()
+    stated = _begin(directory, out, span, rule_book, labels=labels)
+    findings = history.findings(directory)
+    run = Replay(labels=labels)
+    known = iter(_recorded(directory, findings, run, span))
+    rows = replayed = 0
+    currency = ""
+    with tqdm(total=history.span(directory)[2], unit=" payments", disable=quiet or None, mininterval=1) as bar:
+        for day, payments in groupby(known, lambda payment: payment.transaction.epoch // DAY):
+            done = not span.first <= day * DAY < span.end or path_of(out, day).exists()
+            columns = Columns(rule_book)
+            number = 0
+            for payment in payments:
+                number += 1
+                currency = currency or payment.transaction.currency
+                if done:
+                    run.count(payment)
+                else:
+                    columns.add(payment, run.row(payment))
+            rows += number if span.first <= day * DAY < span.end else 0
+            replayed += number
+            bar.update(number)
+            if not done:
+                _write_day(out, day, columns)
+    if not rows:
+        raise HistoryError(f"{directory}: has no payments between --from and --to")
+    packaged.agree("policy", rule_book.policy.currency, currency)
+    write_state(out, stated | {"currency": currency})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Built(rows, replayed, time.process_time() - started, peak)
 
 
-COLUMNS = tuple(column.name for column in fields(Dataset) if column.name != "currency")
+def _begin(directory: Path, out: Path, span: Span, rule_book: RuleBook, *, labels: bool) -> dict[str, Any]:
+    """Prepare the directory, and return what its dataset.json has to say. Refuse one that says something else."""
+    digests = {}
+    for name in (history.TRANSACTIONS, history.LABELS):
+        try:
+            with (directory / name).open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise HistoryError(f"{directory / name}: cannot be read: {error.strerror}") from None
+    stated = {"policy": rule_book.version, "labels": labels, "span": list(span), "sha256": digests}
+    before = out / STATED
+    if before.exists():
+        known = json.loads(before.read_bytes())
+        if {name: known.get(name) for name in stated} != stated or known["fingerprint"] != features.fingerprint():
+            raise HistoryError(f"{out} holds a dataset of another history, span, policy or code: remove it first")
+    elif out.exists() and any(out.iterdir()):
+        raise HistoryError(f"{out} holds other files: name an empty directory")
+    (out / DAYS).mkdir(parents=True, exist_ok=True)
+    write_state(out, {"finished": False, **stated})
+    return stated
 
 
-def _epoch(time: datetime) -> int:
-    """Return the time in epoch seconds, rounded up to a whole second, so that no label is known too early.
+def _recorded(directory: Path, findings: Mapping[str, Finding], run: Replay, span: Span) -> Iterator[Recorded]:
+    """Yield the payments of the span with their labels; labels of earlier payments wait from the beginning."""
+    first, end = (datetime.fromtimestamp(at, UTC) for at in (span.warmup, span.end))
+    for finding in findings.values():
+        if finding.parties.occurred_at < first:
+            run.expect(finding.parties, finding.labels)
+    for transaction in history.payments(directory, first, end):
+        known = findings.get(transaction.transaction_id)
+        yield Recorded(transaction, known.labels, known.tactic) if known else Recorded(transaction, (), None)
 
-    >>> _epoch(datetime.fromisoformat("1970-01-01T00:00:01.001Z"))
-    2
-    """
-    return -int(-time.timestamp() // 1)
+
+def _write_day(out: Path, day: int, columns: Columns) -> None:
+    arrays = columns.arrays()
+    write_day(
+        out,
+        day,
+        {name: arrays[name] for name in COLUMNS}
+        | {
+            "counters": columns.counters(),
+            "rule_reasons": np.array(columns.rule_reasons, np.dtypes.StringDType()),
+        },
+    )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Simulate payments, replay them, and write the dataset that a training job reads as its `train` channel."""
+def whole_days(directory: Path, first: date | None, end: date | None, warmup_days: int | None) -> Span:
+    """Return the span of a run in whole days; by default all of a history. Raises HistoryError."""
+    least, most, _ = history.span(directory)
+    begins, ends = int(least.timestamp()) // DAY, int(most.timestamp()) // DAY + 1
+    start = begins if first is None else _ordinal(first)
+    stop = ends if end is None else _ordinal(end)
+    warmup = begins if warmup_days is None else max(start - warmup_days, begins)
+    if not start < stop:
+        raise HistoryError("--from must be before --to")
+    return Span(min(warmup, start) * DAY, start * DAY, stop * DAY)
+
+
+def _ordinal(day: date) -> int:
+    return day.toordinal() - date(1970, 1, 1).toordinal()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Replay a HISTORY_DIR, and write the dataset that a training job reads as its `train` channel."""
     parser = argparse.ArgumentParser(prog="python -m models.training.dataset", description=main.__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--start", type=datetime.fromisoformat, default=DEFAULT_START, help="default: %(default)s")
-    parser.add_argument("--days", type=int, required=True)
-    parser.add_argument("--payers", type=int, required=True)
-    parser.add_argument("--currency", dest="market", type=market_of, default=JAPAN, help="default: JPY")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIRECTORY")
+    parser.add_argument("history", type=Path, metavar="HISTORY_DIR")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--from", dest="first", type=date.fromisoformat, metavar="DATE", help="first day (UTC)")
+    parser.add_argument("--to", dest="end", type=date.fromisoformat, metavar="DATE", help="the day after the last one")
+    parser.add_argument(
+        "--warmup-days", type=int, metavar="N", help="days before --from that fill the counters; default: all there are"
+    )
+    parser.add_argument("--policy", type=Path, help="default: the packaged one of the history's currency")
     options = parser.parse_args(arguments)
-    dataset = Dataset.build(simulate(options.seed, options.start, options.days, options.payers, options.market))
-    dataset.save(options.out)
-    sys.stdout.write(f"{len(dataset):,} payments, {int(dataset.fraud.sum()):,} of them fraud: {options.out / FILE}\n")
+    try:
+        rule_book = _rule_book(options.history, options.policy)
+        span = whole_days(options.history, options.first, options.end, options.warmup_days)
+        built = build(options.history, options.out, span, rule_book)
+    except (ValueError, FraudError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    sys.stdout.write(
+        f"{options.out}: {built.rows:,} rows; {(span.first - span.warmup) // DAY} days of warm-up;"
+        f" {built.replayed / max(built.seconds, 1e-9):,.0f} payments per CPU second;"
+        f" {built.peak_mib:,.0f} MiB at most\n"
+    )
+    return 0
+
+
+def _rule_book(directory: Path, policy: Path | None) -> RuleBook:
+    """Load a policy: that file, or the packaged one of the history's currency."""
+    if policy is None:
+        first = next(history.payments(directory), None)
+        if first is None:
+            raise HistoryError(f"{directory / history.TRANSACTIONS}: has no payments")
+        policy = packaged.policy(first.currency)
+    return RuleBook.load(policy.read_bytes())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

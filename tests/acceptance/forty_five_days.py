@@ -23,8 +23,9 @@ from fraud.counters.fold import TickResult
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.keys import DECLARED, Keys
 from fraud.counters.layout import DAY, ENTITIES
-from fraud.counters.windows import FRAUD_SIDES, NAMES, measure
+from fraud.counters.windows import NAMES, measure
 from fraud.counters.worker import RESERVE_MS, FoldWorker, Message
+from fraud.labels.label import Parties
 from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
 from models.simulation.simulate import Labelled, simulate
 from tests.acceptance.sampling import drawn_keys
@@ -266,12 +267,10 @@ class Comparison:
 
     def learn(self, payment: Transaction) -> None:
         """Count a fraud that becomes known, on both of its accounts."""
-        for role, account in (("payer", payment.payer_id), ("payee", payment.payee_id)):
-            if account is not None:
-                day = int(self.online.now.timestamp()) // DAY
-                self.oracle.learn(role, account, self.online.now)
-                self.offline.learn(account, FRAUD_SIDES[role], day, 1)
-                self.online.learn(account, f"{FRAUD_SIDES[role]}{day}")
+        self.oracle.learn(payment, self.online.now)
+        for move in Parties.of(payment).moves(int(self.online.now.timestamp()) // DAY, 1):
+            self.offline.learn(*move)
+            self.online.learn(move.account, f"{move.prefix}{move.day}")
 
     def repair(self, payment: Transaction) -> None:
         self.oracle.accept(payment)

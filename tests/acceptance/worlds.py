@@ -29,7 +29,7 @@ from local.replay import Row
 from models.datasets import handbook
 from models.simulation.markets import JAPAN, Market
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
-from models.training.dataset import replay
+from models.training.replay import replay
 
 HANDBOOK_DAY = date(2018, 4, 25)
 

@@ -25,9 +25,9 @@ from fraud.transaction import Transaction, TransactionContext
 from local import __main__ as up
 from local.box import Box
 from models.simulation.markets import MARKETS
-from models.training import dataset as datasets
-from models.training import evaluate
 from models.training import train as training
+from models.training.columns import Dataset
+from models.training.costs import costs
 from tests.support.own_door import own_door
 from tests.support.payments import NOON, body
 
@@ -116,15 +116,15 @@ def test_training_on_a_market_that_is_not_simulated_says_what_to_do(currency, ca
 
 
 def test_a_model_names_the_currency_of_the_dataset_it_was_trained_on(tmp_path):
-    datasets.main(["--days=9", "--payers=60", "--currency=INR", "--out", str(tmp_path)])
+    Dataset.build(simulate(1, DEFAULT_START, 9, 60, INDIA)).save(tmp_path / "train")
     small = ["--most_trees=3", "--delay_days=1", "--test_days=1"]
-    training.main(["--train", str(tmp_path), "--out", str(tmp_path), *small])
+    training.main(["--train", str(tmp_path / "train"), "--out", str(tmp_path), *small])
     assert json.loads((tmp_path / "manifest.json").read_bytes())["currency"] == "INR"
 
 
 def test_costs_are_of_the_size_of_the_currency():
     fraud, amount = np.array([True, False]), np.array([1_000, 1_000])
-    assert (evaluate.costs(fraud, amount * 50, 50_000) == evaluate.costs(fraud, amount, 1_000) * 50).all()
+    assert (costs(fraud, amount * 50, 50_000) == costs(fraud, amount, 1_000) * 50).all()
 
 
 def test_limits_of_law_are_protected_in_each_policy():

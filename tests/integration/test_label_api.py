@@ -162,10 +162,20 @@ def written(*transaction_ids: str) -> list[label_log.Entry]:
             label.reported_at,
             label.source,
             label.known_at,
+            label_log.paid_bucket(row.type, row.occurred_at),
         )
         for row in map(LABELS.get, transaction_ids)
         for label in row.history
     ]
+
+
+PAID = label_log.paid_bucket("p2p", LONG_AGO)
+"""The payee's bucket for the day of a decided payment."""
+
+
+def counted_once(payer: str, payee: str) -> dict[tuple[str, str], int]:
+    """Return the buckets after one fraud of a payment that is decided."""
+    return {(payer, f"fo{DAY}"): 1, (payee, f"fi{DAY}"): 1, (payee, PAID): 1}
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +211,7 @@ def test_a_decided_payment_needs_no_parties_and_moves_both_accounts(service):
     decided = service.decide(payment(transaction_id=unique("t"), payer_id=payer, payee_id=payee))
     assert service.statuses(said(decided)) == ["accepted"]
     assert service.profile(payer) == {f"fo{DAY}": 1}
-    assert service.profile(payee) == {f"fi{DAY}": 1}
+    assert service.profile(payee) == {f"fi{DAY}": 1, PAID: 1}
 
 
 def test_a_decided_cash_out_moves_the_payer_only(service):
@@ -266,7 +276,7 @@ def test_later_labels_must_agree_with_the_decision_and_the_fraud_leaves_the_wron
     transaction, wrong, (payer, payee) = overtaken
     label = said(transaction, "fraud", NOON + A_DAY, payer_id=payer, payee_id=payee, occurred_at=LONG_AGO)
     assert service.statuses(label, source="chargeback") == ["accepted"]
-    assert service.buckets(*wrong, payer, payee) == {(payer, f"fo{DAY}"): 1, (payee, f"fi{DAY}"): 1}
+    assert service.buckets(*wrong, payer, payee) == counted_once(payer, payee)
     assert service.statuses(said(transaction, "fraud", NOON, payer_id=wrong[0]), source="analyst") == ["rejected"]
 
 
@@ -275,7 +285,7 @@ def test_a_label_that_is_not_new_also_takes_the_fraud_off_the_wrong_accounts(ser
     transaction, wrong, right = overtaken
     parties = elsewhere(*wrong) if other_wrong else {}
     assert service.statuses(said(transaction, **parties)) == [status]
-    assert service.buckets(*wrong, *right) == {(right[0], f"fo{DAY}"): 1, (right[1], f"fi{DAY}"): 1}
+    assert service.buckets(*wrong, *right) == counted_once(*right)
     assert len(LABELS.get(transaction).history) == 1
 
 
@@ -292,7 +302,7 @@ def test_a_failure_while_the_fraud_is_moved_neither_loses_nor_doubles_it(service
     label = said(transaction, "fraud", NOON + A_DAY)
     assert service.statuses(label)[0] in {"accepted", "unchanged"}
     assert service.statuses(label) == ["unchanged"]
-    assert service.buckets(*wrong, *right) == {(right[0], f"fo{DAY}"): 1, (right[1], f"fi{DAY}"): 1}
+    assert service.buckets(*wrong, *right) == counted_once(*right)
     assert len(LABELS.get(transaction).history) == 2
 
 
@@ -501,7 +511,8 @@ def test_row_and_buckets_agree_with_a_replay_of_the_log_after_any_sequence(servi
     for number, label, hours, source, wait, decides, names in arrivals:
         transaction, reported_at = transactions[number], NOON - hours * AN_HOUR
         if decides and transaction not in decided:
-            payer, payee = decided[transaction] = counted[transaction]
+            payer, payee = counted[transaction]
+            decided[transaction] = payer, payee, label_log.paid_bucket("p2p" if payee else None, LONG_AGO)
             kind = {"type": "p2p", "payee_id": payee} if payee else {"type": "cash_out", "instrument_id": "bank-1"}
             service.decide(payment(transaction_id=transaction, payer_id=payer, **{"payee_id": a} | kind))
         parties = elsewhere(*claimed[transaction]) if names or transaction not in decided else {}
@@ -513,9 +524,9 @@ def test_row_and_buckets_agree_with_a_replay_of_the_log_after_any_sequence(servi
             assert status == ("unchanged" if entry[:6] in [old[:6] for old in log] else "accepted")
             log += [entry] if status == "accepted" else []
         true = [
-            entry._replace(payer=payer, payee=payee)
+            entry._replace(payer=payer, payee=payee, paid=paid)
             for entry in log
-            for payer, payee in [decided.get(entry.transaction_id, (entry.payer, entry.payee))]
+            for payer, payee, paid in [decided.get(entry.transaction_id, (entry.payer, entry.payee, None))]
         ]
         assert service.buckets(a, b) == label_log.buckets(true, RANKING)
         service.now += wait * AN_HOUR

@@ -13,7 +13,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Entry(NamedTuple):
-    """One label as it arrived; the same label may arrive again. `payee` is None where the type has no payee."""
+    """One label as it arrived; the same label may arrive again. `payee` is None where the type has no payee.
+
+    paid  attribute of the payee's bucket for the day of the payment; None while the payment is not decided
+    """
 
     transaction_id: str
     payer: str
@@ -22,6 +25,7 @@ class Entry(NamedTuple):
     reported_at: datetime
     source: str
     known_at: datetime
+    paid: str | None = None
 
 
 def holding(entries: Sequence[Entry], ranking: Sequence[str]) -> Entry:
@@ -31,6 +35,12 @@ def holding(entries: Sequence[Entry], ranking: Sequence[str]) -> Entry:
     """
     ordered = sorted(range(len(entries)), key=lambda n: (entries[n].reported_at, ranking.index(entries[n].source), n))
     return entries[ordered[-1]]
+
+
+def paid_bucket(kind: str | None, occurred_at: datetime) -> str | None:
+    """Return the attribute of the payee's bucket for the day of the payment; None for a type without payee, or none."""
+    side = {"p2p": "i", "merchant": "m"}.get(kind or "")
+    return None if side is None else f"k{side}{(occurred_at - EPOCH).days}"
 
 
 def first_known_as_fraud(entries: Sequence[Entry], ranking: Sequence[str]) -> datetime | None:
@@ -59,4 +69,6 @@ def buckets(log: Iterable[Entry], ranking: Sequence[str]) -> dict[tuple[str, str
             found[entries[0].payer, f"fo{day}"] += 1
             if entries[0].payee is not None:
                 found[entries[0].payee, f"fi{day}"] += 1
+                if entries[0].paid is not None:
+                    found[entries[0].payee, entries[0].paid] += 1
     return dict(found)

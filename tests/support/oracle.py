@@ -12,6 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from fractions import Fraction
 
 from fraud.transaction import Transaction
 from tests.support.payments import NOON, crowd_payment
@@ -34,6 +35,9 @@ LIVE = dict.fromkeys(("payer", "device", "payee", "instrument"), (DAY, 2)) | {"m
 Older values come from the profiles.
 """
 
+
+MATURE_KINDS = ("payee", "merchant")
+"""Kinds of receivers whose known frauds are counted by the day of the payment, too."""
 
 COUNT_CAP = 10_000_000
 """Most yen that one attempt adds to a sum."""
@@ -95,6 +99,7 @@ class Attempts:
         self._identities: set[bytes] = set()
         self._by_entity: dict[tuple[str, str], list[tuple[int, Transaction, str]]] = defaultdict(list)
         self._frauds: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+        self._paid: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
 
     def accept(self, attempt: Transaction) -> bool:
         """Add one attempt. Return False when it is there already."""
@@ -105,9 +110,14 @@ class Attempts:
             self._by_entity[kind, entity].append((math.floor(attempt.occurred_at.timestamp()), attempt, other))
         return True
 
-    def learn(self, role: str, account: str, known_at: datetime, change: int = 1) -> None:
-        """Change the number of frauds of an account, as payer or as payee (`role`), from `known_at` on."""
-        self._frauds[role, account].append((math.floor(known_at.timestamp()), change))
+    def learn(self, payment: Transaction, known_at: datetime, change: int = 1) -> None:
+        """Change the number of frauds of the payment's accounts from `known_at` on, which is not in the future."""
+        self._frauds["payer", payment.payer_id].append((math.floor(known_at.timestamp()), change))
+        if payment.type in ("p2p", "merchant"):
+            assert payment.payee_id is not None
+            self._frauds["payee", payment.payee_id].append((math.floor(known_at.timestamp()), change))
+            kind = "payee" if payment.type == "p2p" else "merchant"
+            self._paid[kind, payment.payee_id].append((math.floor(payment.occurred_at.timestamp()), change))
 
     def measure(self, attempt: Transaction) -> dict[str, float]:
         """Return every counter of an attempt by name, as the definition says."""
@@ -122,7 +132,10 @@ class Attempts:
         values["device_new"] = self._device_new(attempt, now)
         for role, account in (("payer", attempt.payer_id), ("payee", attempt.payee_id)):
             values |= _frauds(role, [] if account is None else self._frauds[role, account], now)
-        return values
+        values |= _sizes([row[:2] for row in self._within_reach("payer", attempt.payer_id, now)], attempt, now)
+        receiver = next(((kind, parties(attempt)[kind][0]) for kind in MATURE_KINDS if kind in parties(attempt)), None)
+        paid = [] if receiver is None else [row[0] for row in self._within_reach(*receiver, now)]
+        return values | _mature(paid, [] if receiver is None else self._paid[receiver], now)
 
     def exact(self, attempt: Transaction, kind: str, window: str) -> tuple[int, int, int]:
         """Return count, sum and distinct over the exact seconds before the attempt, the attempt itself included."""
@@ -147,6 +160,41 @@ class Attempts:
             if other.device_id is not None and slot(f"device#{other.device_id}") == slot(f"device#{attempt.device_id}")
         ]
         return float(same.count(0) == 1 and not any(0 < age < 30 for age in same))
+
+
+def size_class(amount: int) -> int:
+    """Return the half octave of an amount in yen, of which number 10 begins at 1,000.
+
+    >>> size_class(999), size_class(1_000), size_class(10**9)
+    (9, 10, 31)
+    """
+    steps = next(step for step in range(64) if amount**2 < 10**6 * Fraction(2) ** (step - 9))
+    return min(steps, 31)
+
+
+def _sizes(rows: Sequence[tuple[int, Transaction]], attempt: Transaction, now: int) -> dict[str, float]:
+    """Return the counters of the sizes of 30 days. Sums end with the hour, size classes with the day."""
+    sizes = [round(16 * math.log(counted(other))) for second, other in rows if _inside(second, now, "30d")]
+    days = [(now // DAY - second // DAY, size_class(counted(other))) for second, other in rows]
+    classes = [number for age, number in days if 0 <= age < 30]
+    classes.remove(size_class(counted(attempt)))
+    least = max(classes, default=None)
+    return {
+        "payer_log_sum_30d": sum(sizes),
+        "payer_log_squares_30d": sum(size**2 for size in sizes),
+        "payer_largest_30d": 0 if least is None else math.isqrt(math.floor(10**6 * Fraction(2) ** (least - 10))),
+    }
+
+
+def _mature(paid: Iterable[int], frauds: Iterable[tuple[int, int]], now: int) -> dict[str, float]:
+    """Return how many payments the receiver got on days that are a week old and older, and how many were frauds."""
+    values: dict[str, float] = {}
+    ages = [now // DAY - second // DAY for second in paid]
+    changes = [(now // DAY - second // DAY, change) for second, change in frauds]
+    for days in (1, 7, 23):
+        values[f"payee_mature_count_{days}d"] = sum(7 <= age < 7 + days for age in ages)
+        values[f"payee_mature_frauds_{days}d"] = sum(change for age, change in changes if 7 <= age < 7 + days)
+    return values
 
 
 def _inside(second: int, now: int, window: str) -> bool:

@@ -28,7 +28,19 @@ from fraud.counters.fold import (
 )
 from fraud.counters.history import NO_HISTORY, Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import DEVICE, INSTRUMENT, MERCHANT, PAIR, PAYEE, PAYER, Key, packed
+from fraud.counters.layout import (
+    DEVICE,
+    INSTRUMENT,
+    MERCHANT,
+    PAIR,
+    PAYEE,
+    PAYER,
+    SQUARES,
+    Key,
+    packed,
+    size_class,
+    spread_of,
+)
 from fraud.counters.windows import FRAUD_WINDOWS, measure
 from tests.support.deployment import TABLES, Deployment
 from tests.support.fakes import counted
@@ -101,7 +113,8 @@ def test_a_folded_day_has_the_counts_of_its_items(deployed):
     profile = deployed.profile("account#payer-1")
     payees = 1 << slot_of("payee-1") | 1 << slot_of("payee-2")
     devices = 1 << slot_of("device-1", "device") | 1 << slot_of("device-2", "device")
-    day = Series.of({TODAY: Bucket(packed(2, 1000), payees, devices)})
+    sizes = 1 << size_class(700, 1000) | 1 << size_class(300, 1000)
+    day = Series.of({TODAY: Bucket(packed(2, 1000), payees, devices, spread_of(700) + spread_of(300), sizes)})
     assert profile == {"pk": "account#payer-1", "o": FoldedHistory(NOW, NOW + 3 * HOUR, day)}
     assert deployed.profile("account#payee-2")["i"].days.buckets()[TODAY].total == packed(1, 700)
     assert deployed.profile("device#device-2")["u"].days.buckets()[TODAY].total == packed(1, 300)
@@ -256,13 +269,24 @@ BUCKETS = st.dictionaries(
         st.builds(packed, st.integers(0, 10**6), st.integers(0, 10**17)),
         st.integers(0, 2**127 - 1),
         st.integers(0, 2**127 - 1),
+        st.builds(lambda log, squares: squares * SQUARES + log, st.integers(0, 10**12 - 1), st.integers(0, 10**15)),
+        st.integers(0, 2**32 - 1),
     ),
     max_size=40,
 )
 SERIES = st.builds(Series.of, BUCKETS)
+UNSIZED = BUCKETS.map(lambda buckets: {n: bucket._replace(spread=0, sizes=0) for n, bucket in buckets.items()})
 
 
-@given(st.builds(FoldedHistory, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), SERIES, SERIES))
+@given(
+    st.builds(
+        FoldedHistory,
+        st.integers(0, 2**32 - 1),
+        st.integers(0, 2**32 - 1),
+        st.one_of(SERIES, UNSIZED.map(Series.of)),
+        UNSIZED.map(Series.of),
+    )
+)
 def test_folded_history_is_unpacked_as_it_was_packed(history):
     assert FoldedHistory.unpacked(history.packed()) == history
 
@@ -275,7 +299,10 @@ def test_a_window_of_a_series_is_the_sum_of_its_buckets(buckets, start, stop):
     assert series.buckets() == buckets
     assert series.total(window) == sum(bucket.total for bucket in inside)
     assert series.slots(window) == functools.reduce(operator.or_, (bucket.slots for bucket in inside), 0)
-    assert series.bucket(window) == (series.total(window), series.slots(window), series.devices(window))
+    assert series.spread(window) == sum(bucket.spread for bucket in inside)
+    assert series.sizes(window) == functools.reduce(operator.or_, (bucket.sizes for bucket in inside), 0)
+    of_window = (series.total, series.slots, series.devices, series.spread, series.sizes)
+    assert series.bucket(window) == tuple(column(window) for column in of_window)
     assert series.devices(window) == functools.reduce(operator.or_, (bucket.devices for bucket in inside), 0)
 
 
@@ -295,13 +322,15 @@ def test_put_changes_a_series_as_it_would_change_a_dictionary_of_buckets(buckets
 
 def test_folded_history_of_another_layout_is_an_error():
     content = zlib.decompress(FoldedHistory().packed(), wbits=-zlib.MAX_WBITS)
-    with pytest.raises(ValueError, match="layout 2"):
-        FoldedHistory.unpacked(zlib.compress(b"\2" + content[1:], wbits=-zlib.MAX_WBITS))
+    with pytest.raises(ValueError, match="layout 3"):
+        FoldedHistory.unpacked(zlib.compress(b"\3" + content[1:], wbits=-zlib.MAX_WBITS))
 
 
-@pytest.mark.parametrize("size", [-52, 52])
-def test_folded_history_with_a_bucket_too_few_or_too_many_is_an_error(size):
-    content = zlib.decompress(FoldedHistory(days=Series.of({1: Bucket(), 2: Bucket()})).packed(), wbits=-zlib.MAX_WBITS)
+@pytest.mark.parametrize("size", [-52, -20, 20, 52])
+@pytest.mark.parametrize("spread", [0, spread_of(700)], ids=["without sizes", "with sizes"])
+def test_folded_history_with_a_bucket_too_few_or_too_many_is_an_error(size, spread):
+    days = Series.of({1: Bucket(), 2: Bucket(spread=spread)})
+    content = zlib.decompress(FoldedHistory(days=days).packed(), wbits=-zlib.MAX_WBITS)
     with pytest.raises(struct.error):
         FoldedHistory.unpacked(zlib.compress((content + bytes(52))[: len(content) + size], wbits=-zlib.MAX_WBITS))
 

@@ -46,8 +46,13 @@ def replayed(*labels: Label, parties: Parties = PARTIES) -> tuple[LabelHistory, 
     return history, moved
 
 
-def both(day: int, change: int) -> tuple[Move, Move]:
-    return Move("payer-1", "fo", day, change), Move("payee-1", "fi", day, change)
+def both(day: int, change: int) -> tuple[Move, ...]:
+    return Move("payer-1", "fo", day, change), Move("payee-1", "fi", day, change), paid(change)
+
+
+def paid(change: int) -> Move:
+    """Return the change of the payee's bucket for the day of the payment."""
+    return Move("payee-1", "ki", TODAY, change)
 
 
 # --- the label that holds, and the buckets that it changes ------------------------------------------------------------
@@ -160,8 +165,8 @@ def test_a_decision_moves_nothing_when_the_payment_does_not_count_as_fraud():
 @pytest.mark.parametrize(
     ("claimed", "moves"),
     [
-        (PARTIES._replace(type=None), ()),
-        (PARTIES._replace(type=None, payee_id=None), (Move("payee-1", "fi", TODAY, 1),)),
+        (PARTIES._replace(type=None), (paid(1),)),
+        (PARTIES._replace(type=None, payee_id=None), (Move("payee-1", "fi", TODAY, 1), paid(1))),
         (
             PARTIES._replace(type=None, payer_id="payee-1", payee_id="payer-1"),
             (Move("payee-1", "fo", TODAY, -1), Move("payer-1", "fi", TODAY, -1), *both(TODAY, +1)),
@@ -209,16 +214,17 @@ ARRIVALS = st.lists(
 def log_of(arrivals) -> list[label_log.Entry]:
     known_at, log = NOON, []
     for name, value, hour, source, wait in arrivals:
-        payer, payee, _, kind = PAYMENTS[name]
-        counted = None if kind == "cash_out" else payee
-        log.append(label_log.Entry(name, payer, counted, value, NOON + hour * AN_HOUR, source, known_at))
+        payer, payee, at, kind = PAYMENTS[name]
+        counted, bucket = None if kind == "cash_out" else payee, label_log.paid_bucket(kind, at)
+        log.append(label_log.Entry(name, payer, counted, value, NOON + hour * AN_HOUR, source, known_at, bucket))
         known_at += wait * AN_HOUR
     return log
 
 
 def as_decided(entry: label_log.Entry) -> label_log.Entry:
-    payer, payee, _, kind = DECIDED[entry.transaction_id]
-    return entry._replace(payer=payer, payee=None if kind == "cash_out" else payee)
+    payer, payee, at, kind = DECIDED[entry.transaction_id]
+    payee = None if kind == "cash_out" else payee
+    return entry._replace(payer=payer, payee=payee, paid=label_log.paid_bucket(kind, at))
 
 
 @given(ARRIVALS)

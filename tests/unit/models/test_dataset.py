@@ -1,22 +1,36 @@
 """Training data equal the inputs of decisions at the same time, and no label is known before its report."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fraud import packaged
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.layout import DAY
+from fraud.counters.windows import NAMES as COUNTERS
 from fraud.counters.windows import measure
+from fraud.labels.label import Label, Parties
+from fraud.outcome import worst
+from fraud.rules import rule_book as rules
+from fraud.rules.rule_book import RuleBook
 from fraud.scoring import features
-from fraud.transaction import NEEDS_PAYEE, Transaction
+from fraud.transaction import Transaction
+from models.datasets import history
+from models.datasets.history import HistoryError
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 from models.training import dataset
-from models.training.dataset import Dataset, replay
+from models.training.columns import COLUMNS, NEVER, STATED, Dataset, known_as_fraud
+from models.training.replay import replay
+from tests.support import payments as made
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +61,8 @@ def decided(payments: Sequence[Labelled], *, labels: bool) -> Iterator[bytes]:
         for report in [one for one in reports if one.reported_at <= transaction.occurred_at]:
             fraud = Transaction.model_validate(report.transaction)
             if fraud.transaction_id in arrived:
-                day = int(report.reported_at.timestamp()) // DAY
-                counters.learn(fraud.payer_id, "fo", day, 1)
-                if fraud.type in NEEDS_PAYEE and fraud.payee_id is not None:
-                    counters.learn(fraud.payee_id, "fi", day, 1)
+                for move in Parties.of(fraud).moves(int(report.reported_at.timestamp()) // DAY, 1):
+                    counters.learn(*move)
                 reports.remove(report)
         arrived.add(transaction.transaction_id)
         yield features.pack(features.vector(transaction, measure(transaction, counters.count(transaction))))
@@ -82,8 +94,8 @@ def test_columns_hold_the_values_of_the_payments(payments, built):
 def test_a_label_is_known_from_its_report_on_and_not_before(built, seconds):
     cutoff = int(DEFAULT_START.timestamp()) + seconds
     labels = built.labels(cutoff)
-    assert not labels[built.reported_at > cutoff].any()
-    assert (labels == built.fraud)[built.reported_at <= cutoff].all()
+    assert not labels[built.known_from > cutoff].any()
+    assert (labels == built.fraud)[built.known_from <= cutoff].all()
 
 
 def test_a_report_within_a_second_is_known_from_the_next_whole_second(payments):
@@ -101,22 +113,208 @@ def test_a_period_includes_its_start_and_excludes_its_end(built):
     assert len(part) + len(built.between(0, start)) + len(built.between(end, 2**40)) == len(built)
 
 
+def test_the_rules_judge_each_payment_as_a_decision_does(payments, built):
+    rule_book = RuleBook.load(packaged.policy("JPY").read_bytes())
+    judged = [rule_book.judge(rules.inputs(*row)) for _, row in replay(payments)]
+    assert built.rules.tolist() == [worst([hit.outcome for hit in one.hits]).severity() for one in judged]
+    assert built.asked.tolist() == [one.segment.model for one in judged]
+    assert built.segment.tolist() == [one.segment.id for one in judged]
+    assert len({*built.rules.tolist()}) > 1
+    assert built.policy == rule_book.version
+
+
+def test_payers_are_told_apart_and_not_named(payments, built):
+    names = [payment.transaction["payer_id"] for payment in payments]
+    assert len({*zip(names, built.payer.tolist(), strict=True)}) == len({*names}) == len({*built.payer.tolist()})
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
 def test_a_stored_dataset_is_read_back_unchanged(built, tmp_path):
     built.save(tmp_path / "train")
     read = Dataset.load(tmp_path / "train")
     for column in fields(Dataset):
-        np.testing.assert_array_equal(getattr(read, column.name), getattr(built, column.name))
+        ours, theirs = (getattr(one, column.name) for one in (read, by_day(built)))
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def by_day(built: Dataset) -> Dataset:
+    """Return the rows sorted by day: late arrivals stand in the file of their own day."""
+    return built.take(np.argsort(built.occurred_at // DAY, kind="stable"))
 
 
 def test_a_dataset_of_other_features_is_refused(built, tmp_path):
-    built.save(tmp_path)
-    with np.load(tmp_path / dataset.FILE) as stored:
-        np.savez(tmp_path / dataset.FILE, **{**stored, "fingerprint": np.array("0" * 16)})
-    with pytest.raises(ValueError, match="other features"):
-        Dataset.load(tmp_path)
+    built.save(tmp_path / "train")
+    stated = tmp_path / "train" / STATED
+    stated.write_text(stated.read_text().replace(features.fingerprint(), "0" * 16))
+    with pytest.raises(HistoryError, match="other features"):
+        Dataset.load(tmp_path / "train")
 
 
-def test_the_command_writes_a_training_channel(tmp_path, capsys):
-    dataset.main(["--seed", "3", "--days", "1", "--payers", "60", "--out", str(tmp_path)])
-    assert len(Dataset.load(tmp_path)) == len(list(simulate(3, DEFAULT_START, 1, 60)))
-    assert "payments" in capsys.readouterr().out
+@pytest.mark.parametrize("damage", ["nothing there", "not json", "half a day", "unfinished"])
+def test_a_damaged_dataset_is_one_line_that_names_the_place(built, tmp_path, damage):
+    place = tmp_path / "train"
+    if damage != "nothing there":
+        built.save(place)
+    if damage == "not json":
+        (place / STATED).write_text("{")
+    if damage == "half a day":
+        day = next((place / "days").iterdir())
+        day.write_bytes(day.read_bytes()[:100])
+    if damage == "unfinished":
+        (place / STATED).write_text((place / STATED).read_text().replace("true", "false", 1))
+    with pytest.raises(HistoryError) as error:
+        Dataset.load(place)
+    assert str(place) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# --- labels over time -------------------------------------------------------------------------------------------------
+def label(value: str, hours: int, source: str = "analyst") -> Label:
+    at = DEFAULT_START + timedelta(hours=hours)
+    return Label(value, at, source, at, source)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["fraud", "legitimate"]), st.integers(0, 50)), max_size=6, unique=True))
+def test_a_payment_counts_as_fraud_between_the_first_report_and_the_last_correction(said):
+    labels = [label(value, hours) for value, hours in sorted(said, key=lambda one: one[1])]
+    since, until = known_as_fraud(labels)
+    first = min((one.known_at for one in labels if one.label == "fraud"), default=None)
+    start = int(DEFAULT_START.timestamp())
+    assert since == (NEVER if first is None else int(first.timestamp()))
+    assert (until == NEVER) == (not labels or first is None or latest(labels).label == "fraud")
+    assert until == NEVER or since <= until <= start + 50 * 3600
+
+
+def latest(labels: Sequence[Label]) -> Label:
+    return max(reversed(labels), key=lambda one: one.reported_at)
+
+
+# --- a HISTORY_DIR ----------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    """A HISTORY_DIR of seven days with many frauds."""
+    directory = tmp_path_factory.mktemp("recorded")
+    history.write(directory, history.of(simulate(3, DEFAULT_START, 7, 60, crime=10)))
+    return directory
+
+
+def test_the_dataset_of_a_history_is_that_of_its_payments_in_memory(recorded, tmp_path, capsys):
+    assert dataset.main([str(recorded), str(tmp_path / "out")]) == 0
+    read, expected = Dataset.load(tmp_path / "out"), Dataset.build(simulate(3, DEFAULT_START, 7, 60, crime=10))
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(read, name), getattr(expected, name))
+    assert (read.currency, read.policy) == (expected.currency, expected.policy)
+    assert f"{len(read):,} rows; 0 days of warm-up" in capsys.readouterr().out
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "days" / "2026-03-02.parquet")
+    every = replay(simulate(3, DEFAULT_START, 7, 60, crime=10))
+    rows = [row for payment, row in every if payment.transaction["occurred_at"].startswith("2026-03-02")]
+    assert table["counters"].to_pylist() == [[row.counters[name] for name in COUNTERS] for row in rows]
+
+
+def test_days_before_the_first_only_fill_the_counters(recorded, tmp_path):
+    days = ["--from", "2026-03-04", "--to", "2026-03-06"]
+    assert dataset.main([str(recorded), str(tmp_path / "all"), *days]) == 0
+    assert dataset.main([str(recorded), str(tmp_path / "one"), *days, "--warmup-days", "1"]) == 0
+    whole, cold = Dataset.load(tmp_path / "all"), Dataset.load(tmp_path / "one")
+    start = int(DEFAULT_START.timestamp())
+    expected = Dataset.build(simulate(3, DEFAULT_START, 7, 60, crime=10)).between(start + 3 * DAY, start + 5 * DAY)
+    np.testing.assert_array_equal(whole.features, expected.features)
+    assert cold.transaction_id.tolist() == whole.transaction_id.tolist()
+    age = features.NAMES.index("payer_age_log")
+    assert (cold.features[:, age] <= whole.features[:, age]).all()
+    assert (cold.features[:, age] < whole.features[:, age]).any()
+
+
+def test_an_interrupted_run_goes_on_at_the_missing_day(recorded, tmp_path):
+    whole, rest = tmp_path / "whole", tmp_path / "rest"
+    dataset.main([str(recorded), str(whole)])
+    dataset.main([str(recorded), str(rest)])
+    for day in sorted((rest / "days").iterdir())[3:]:
+        day.unlink()
+    kept = sorted((rest / "days").iterdir())
+    times = [day.stat().st_mtime_ns for day in kept]
+    with pytest.raises(HistoryError, match="2026-03-04"):
+        Dataset.load(rest)
+    assert dataset.main([str(recorded), str(rest)]) == 0
+    assert [day.stat().st_mtime_ns for day in kept] == times
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(Dataset.load(rest), name), getattr(Dataset.load(whole), name))
+
+
+def test_a_directory_of_another_dataset_is_left_alone(recorded, tmp_path, capsys):
+    assert dataset.main([str(recorded), str(tmp_path / "out"), "--to", "2026-03-03"]) == 0
+    assert dataset.main([str(recorded), str(tmp_path / "out")]) == 2
+    assert "another history, span, policy or code" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    assert dataset.main([str(recorded), str(tmp_path / "other")]) == 2
+    assert "other files" in capsys.readouterr().err
+
+
+def rewritten(recorded: Path, to: Path, change) -> Path:
+    """Return a copy of the history with its payments changed, as rows of a table."""
+    to.mkdir()
+    shutil.copy(recorded / history.LABELS, to)
+    table = pyarrow.parquet.read_table(recorded / history.TRANSACTIONS)
+    pyarrow.parquet.write_table(change(table), to / history.TRANSACTIONS)
+    return to
+
+
+def with_amount(table: pa.Table, amount: int) -> pa.Table:
+    amounts = table["amount"].to_pylist()
+    amounts[4] = amount
+    return table.set_column(table.schema.get_field_index("amount"), "amount", pa.array(amounts))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.take(pa.array([5, *range(5)])), "row 2: occurred_at is before that of the row above"),
+        (lambda table: with_amount(table, 0), "row 5: amount:"),
+        (lambda table: table.drop_columns("payer_id"), "row 1: payer_id:"),
+        (lambda table: table.slice(0, 0), "has no payments"),
+        (lambda table: table.rename_columns([f"{n}s" for n in table.column_names]), "occurred_at"),
+    ],
+)
+def test_a_history_that_cannot_be_read_is_one_line_and_exit_2(recorded, tmp_path, capsys, change, said):
+    broken = rewritten(recorded, tmp_path / "broken", change)
+    assert dataset.main([str(broken), str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert history.TRANSACTIONS in line
+
+
+def test_missing_files_and_empty_spans_are_one_line_and_exit_2(recorded, tmp_path, capsys):
+    nowhere = [str(tmp_path / "nowhere"), str(tmp_path / "out")]
+    assert dataset.main(nowhere) == 2
+    assert dataset.main([str(recorded), str(tmp_path / "out"), "--from", "2026-03-05", "--to", "2026-03-05"]) == 2
+    assert dataset.main([str(recorded), str(tmp_path / "late"), "--from", "2027-03-05", "--to", "2027-03-09"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    assert "--from must be before --to" in errors[1]
+    assert "no payments between" in errors[2]
+
+
+def test_counters_that_are_forgotten_day_by_day_measure_the_same(payments):
+    rows = {p.transaction["transaction_id"]: row.counters for p, row in replay(payments)}
+    counters, forgetful = InMemoryCounters(), InMemoryCounters()
+    for n, payment in enumerate(payments):
+        transaction = Transaction.model_validate(payment.transaction)
+        if n % 50 == 0:
+            forgetful.forget(transaction.epoch // DAY)
+        kept, forgot = (measure(transaction, each.count(transaction)) for each in (counters, forgetful))
+        assert kept == forgot
+    assert len(rows) == len(payments)
+
+
+def test_memory_grows_with_entities_and_not_with_payments():
+    counters = InMemoryCounters()
+    for day in range(80):
+        for n in range(4):
+            at = made.NOON + timedelta(days=day)
+            paid = made.payment(transaction_id=f"t-{day}-{n}", payer_id=f"payer-{n}", occurred_at=at)
+            counters.count(paid)
+        counters.forget(paid.epoch // DAY)
+        if day == 75:
+            most = len(counters.items)
+    assert len(counters.items) <= most + 4

@@ -1,24 +1,29 @@
 """Training is repeatable, uses nothing from the future, and never writes an export that differs from its booster."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import xgboost
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fraud import packaged
 from fraud.counters.layout import DAY
 from fraud.scoring.trees import Trees
 from models.simulation.simulate import DEFAULT_START, simulate
-from models.training import evaluate
 from models.training import train as training
 from models.training.away import COLUMNS, dropped
-from models.training.dataset import Dataset
-from models.training.train import FOLDS, Hyperparameters, Periods, check, train, tune
+from models.training.columns import NEVER, Dataset
+from models.training.costs import Budget
+from models.training.export import check
+from models.training.fitting import FOLDS, Calibration, Hyperparameters, Periods, calibrated, margins, search, tune
+from models.training.train import train
 
 SMALL = Hyperparameters(most_trees=25, delay_days=2, test_days=2, max_bin=256)
+LINE = Calibration(0.8, -2.5)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +32,13 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def trained(dataset):
+def measured(dataset):
     return train(dataset, SMALL, {"simulated": {"seed": 5}})
+
+
+@pytest.fixture(scope="module")
+def trained(measured):
+    return measured[0]
 
 
 @pytest.fixture(scope="module")
@@ -37,48 +47,95 @@ def periods(dataset) -> Periods:
 
 
 def test_the_same_dataset_gives_the_same_bytes(dataset, trained):
-    again = train(dataset, SMALL, {"simulated": {"seed": 5}})
+    again, _ = train(dataset, SMALL, {"simulated": {"seed": 5}})
     assert (again.trees, again.manifest) == (trained.trees, trained.manifest)
 
 
 def test_another_seed_gives_another_model(dataset, trained):
-    assert train(dataset, replace(SMALL, seed=2), {}).trees != trained.trees
+    assert train(dataset, replace(SMALL, seed=2), {})[0].trees != trained.trees
 
 
 def test_fitted_rows_lose_the_features_of_each_kind(dataset, trained):
-    assert train(dataset, replace(SMALL, away_share=0), {}).trees != trained.trees
-    never_seen = train(dataset, replace(SMALL, away_share=1), {})
+    assert train(dataset, replace(SMALL, away_share=0), {})[0].trees != trained.trees
+    never_seen, _ = train(dataset, replace(SMALL, away_share=1), {})
     used = set(json.loads(never_seen.trees)["feature"]) - {0}  # 0 also stands for a leaf
     assert used
     assert not used & {column for columns in COLUMNS.values() for column in columns.tolist()}
 
 
-def test_thresholds_come_from_payments_with_all_counters(dataset, periods):
+def test_margins_of_the_folds_come_from_payments_with_all_counters(dataset, periods):
     lossy = replace(SMALL, away_share=0.5)
     known = dataset.between(periods.start, periods.fitted)
     labels = known.labels(periods.cutoff)
-    count, held_out = tune(known, labels, periods, lossy)
+    tuned = tune(known, labels, periods, lossy)
     *_, (start, end) = periods.folds()
     before, fold = known.occurred_at < start, known.between(start, end)
     rows = xgboost.DMatrix(dropped(known.features[before], 0.5, SMALL.seed), labels[before], nthread=1)
-    scores = xgboost.train(lossy.booster(), rows, count).inplace_predict(fold.features)
-    np.testing.assert_array_equal(held_out.score[-len(fold) :], scores.astype(np.float64))
+    of_fold = margins(xgboost.train(lossy.booster(), rows, tuned.trees), fold.features)
+    np.testing.assert_array_equal(tuned.margins[-len(fold) :], of_fold)
+    np.testing.assert_array_equal(tuned.places[-len(fold) :], np.flatnonzero(known.occurred_at >= start))
 
 
 def test_nothing_that_happens_or_is_reported_later_changes_the_model(dataset, trained, periods):
     later = dataset.occurred_at >= periods.fitted
-    unknown = dataset.fraud & (dataset.reported_at > periods.cutoff)
+    unknown = dataset.fraud & (dataset.known_from > periods.cutoff)
     assert later.any()
     assert unknown[~later].any()
     changed = replace(
         dataset,
         features=np.where(later[:, None], np.float32(7), dataset.features),
         amount=np.where(later, 1, dataset.amount),
-        fraud=dataset.fraud & ~unknown & ~later,
+        known_from=np.where(unknown & ~later, NEVER, dataset.known_from),
+        known_until=np.where(later, dataset.known_from, dataset.known_until),
     )
-    other = train(changed, SMALL, {})
+    other, _ = train(changed, SMALL, {})
     assert other.trees == trained.trees
     assert json.loads(other.manifest)["thresholds"] == json.loads(trained.manifest)["thresholds"]
+
+
+def test_a_search_keeps_what_is_best_on_the_folds_and_says_how_many_it_tried(dataset, periods):
+    known = dataset.between(periods.start, periods.fitted)
+    labels = known.labels(periods.cutoff)
+    small = replace(SMALL, most_trees=8, max_bin=64)
+    found = search(known, labels, periods, replace(small, trials=3))
+    assert found.tried == 4
+    assert found.loss <= tune(known, labels, periods, small).loss
+    assert found.loss == tune(known, labels, periods, found.parameters).loss
+    again = search(known, labels, periods, replace(small, trials=3))
+    assert (again.parameters, again.loss) == (found.parameters, found.loss)
+    assert search(known, labels, periods, replace(small, trials=3, search_seconds=0)).tried == 1
+
+
+def test_a_calibrated_booster_has_the_margins_of_the_line(dataset, trained):
+    moved = calibrated(trained.booster, LINE)
+    before, after = (margins(booster, dataset.features) for booster in (trained.booster, moved))
+    np.testing.assert_allclose(after, LINE.slope * before + LINE.intercept, atol=1e-5)
+
+
+@given(st.integers(0, 10**6), st.floats(0.5, 2), st.floats(-1, 1), st.sampled_from([0, 0.001, 0.05]))
+@settings(deadline=None, max_examples=25)
+def test_calibration_finds_the_line_by_which_payments_were_drawn(seed, slope, intercept, base_rate):
+    rng = np.random.default_rng(seed)
+    drawn = rng.normal(-3, 2, 40_000)
+    fraud = rng.random(len(drawn)) < 1 / (1 + np.exp(-slope * drawn - intercept))
+    line = Calibration.of(drawn, fraud, base_rate)
+    share = fraud.mean()
+    target = base_rate or share
+    shift = np.log(target / (1 - target)) - np.log(share / (1 - share))
+    assert line.slope == pytest.approx(slope, rel=0.25)
+    assert line.intercept == pytest.approx(intercept + shift, abs=0.6)
+
+
+def test_without_frauds_only_the_prior_moves_and_a_line_never_turns_the_ranking_around():
+    assert Calibration.of(np.array([-3.0, 1.0]), np.array([False, False]), 0.001) == (1, 0)
+    backwards = Calibration.of(np.array([5.0, 4, -4, -5] * 50), np.array([False, False, True, True] * 50), 0.001)
+    assert backwards.slope > 0
+
+
+def test_without_a_known_fraud_there_is_nothing_to_learn(dataset):
+    honest = replace(dataset, known_from=np.full(len(dataset), NEVER))
+    with pytest.raises(ValueError, match="nothing to learn"):
+        train(honest, SMALL, {})
 
 
 def test_the_delay_and_the_test_follow_the_fitted_days(periods):
@@ -102,27 +159,32 @@ def test_too_few_days_are_refused(dataset):
 
 def test_an_export_that_differs_from_the_booster_is_refused(dataset, trained):
     trees = Trees.load(trained.trees, trained.manifest)
-    check(trained.booster, trees, dataset)
+    check(trained.booster, trees, dataset.features)
     with pytest.raises(ValueError, match="differ from xgboost"):
-        check(trained.booster[: trained.booster.num_boosted_rounds() - 1], trees, dataset)
+        check(trained.booster[: trained.booster.num_boosted_rounds() - 1], trees, dataset.features)
 
 
-def test_the_manifest_describes_the_fitted_payments_and_the_test_results(dataset, trained, periods):
+def test_the_manifest_describes_the_fitted_payments_and_the_test_results(dataset, measured, periods):
+    trained, report = measured
     manifest = json.loads(trained.manifest)
     fitted = dataset.between(periods.start, periods.fitted)
-    assert manifest["trained"] | {"hyperparameters": None} == {
+    computed = {"hyperparameters", "calibration", "expected"}
+    assert {name: value for name, value in manifest["trained"].items() if name not in computed} == {
         "simulated": {"seed": 5},
-        "hyperparameters": None,
+        "tried": 1,
+        "policy": dataset.policy,
+        "budget": asdict(Budget()),
         "trees": trained.booster.num_boosted_rounds(),
         "payments": len(fitted),
-        "frauds_known": int((fitted.fraud & (fitted.reported_at <= periods.cutoff)).sum()),
+        "frauds_known": int((fitted.fraud & (fitted.known_from <= periods.cutoff)).sum()),
         "from": "2026-03-01",
         "before": "2026-03-09",
         "labels_known_at": "2026-03-11",
         "xgboost": xgboost.__version__,
     }
     assert manifest["metrics"]["payments"] == len(dataset.between(periods.cutoff, periods.end))
-    assert manifest["metrics"]["average_precision"] == trained.report.average_precision
+    assert manifest["metrics"]["average_precision"] == report.average_precision
+    assert manifest["trained"]["expected"]["friction_bound"] <= Budget().friction
 
 
 def test_a_sagemaker_job_reads_and_writes_the_directories_it_is_given(dataset, trained, tmp_path, monkeypatch, capsys):
@@ -134,7 +196,7 @@ def test_a_sagemaker_job_reads_and_writes_the_directories_it_is_given(dataset, t
     model = tmp_path / "model"
     assert (model / "trees.json").read_bytes() == trained.trees
     trees = Trees.load((model / "trees.json").read_bytes(), (model / "manifest.json").read_bytes())
-    check(xgboost.Booster(model_file=model / "model.ubj"), trees, dataset)
+    check(xgboost.Booster(model_file=model / "model.ubj"), trees, dataset.features)
     assert trees.version in capsys.readouterr().out
     assert "average precision" in (tmp_path / "output" / "evaluation.txt").read_text()
 
@@ -150,43 +212,3 @@ def test_without_a_channel_training_simulates_its_dataset(tmp_path, monkeypatch)
     training.main(["--out", str(tmp_path), *small])
     manifest = json.loads((tmp_path / "manifest.json").read_bytes())
     assert manifest["trained"]["simulated"] == {"seed": 1, "days": 9, "payers": 60}
-
-
-def test_comparing_labels_prints_the_precision_of_both_models_and_writes_nothing(tmp_path, capsys):
-    parameters = replace(SMALL, test_days=6, min_child_weight=0.3, learning_rate=0.3)  # few frauds move the trees
-    changed = ("most_trees", "delay_days", "test_days", "max_bin", "min_child_weight", "learning_rate")
-    arguments = [f"--{name}={getattr(parameters, name)}" for name in changed]
-    training.main(["--compare-labels", "--out", str(tmp_path), "--days=26", "--payers=60", *arguments])
-    models = {
-        words: train(Dataset.build(simulate(1, DEFAULT_START, 26, 60), labels=labels), parameters, {})
-        for words, labels in (("with labels", True), ("without labels", False))
-    }
-    told = [f"average precision {words}: {model.report.average_precision:.3f}" for words, model in models.items()]
-    assert capsys.readouterr().out.splitlines() == told
-    assert len({line.rpartition(" ")[2] for line in told}) == 2
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_comparing_shares_prints_the_means_over_models_and_writes_nothing(dataset, periods, tmp_path, capsys):
-    dataset.save(tmp_path / "train")
-    unseen = dataset.between(periods.cutoff, periods.end)
-    unseen.save(tmp_path / "unseen")
-    arguments = [f"--{name}={getattr(SMALL, name)}" for name in ("most_trees", "delay_days", "test_days", "max_bin")]
-    directories = [f"--train={tmp_path / 'train'}", f"--compare-shares={tmp_path / 'unseen'}", f"--out={tmp_path}"]
-    training.main([*directories, *arguments, "--trials=2"])
-    precision, cost = (part.splitlines() for part in capsys.readouterr().out.split("\n\n"))
-    models = [train(dataset, replace(SMALL, away_share=0.1, seed=seed), {}) for seed in (1, 2)]
-    expected = [0.1, sum(model.report.average_precision for model in models) / 2]
-    for columns in COLUMNS.values():
-        vectors = unseen.features.copy()
-        vectors[:, columns] = np.nan
-        scores = [model.booster.inplace_predict(vectors) for model in models]
-        expected.append(sum(evaluate.average_precision(each, unseen.fraud) for each in scores) / 2)
-    assert precision[1].split() == cost[1].split() == ["share", "nothing", "receiver", "pair", "device"]
-    assert [float(line.split()[0]) for line in precision[2:]] == list(training.SHARES)
-    row = precision[2 + training.SHARES.index(0.1)]
-    assert list(map(float, row.split())) == pytest.approx(expected, abs=6e-4)
-    assert int(cost[2 + training.SHARES.index(0.1)].split()[1].replace(",", "")) == pytest.approx(
-        sum(model.report.cost for model in models) / 2, abs=1
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "unseen"]

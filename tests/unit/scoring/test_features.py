@@ -63,6 +63,15 @@ COUNTERS = ABSENT | {
     "payer_frauds_2d": 7,
     "payer_frauds_7d": 8,
     "payer_frauds_30d": 9,
+    "payer_log_sum_30d": 113 + 10 * 120,  # 1200 yen and ten payments more
+    "payer_log_squares_30d": 113**2 + 10 * 120**2 + 1600,
+    "payer_largest_30d": 8000,
+    "payee_mature_count_1d": 4,
+    "payee_mature_count_7d": 40,
+    "payee_mature_count_23d": 50,
+    "payee_mature_frauds_1d": 1,
+    "payee_mature_frauds_7d": 2,
+    "payee_mature_frauds_23d": 3,
 }
 PAYMENT = payment(occurred_at="2026-03-04T06:00:00Z")  # 1200 of payer-1 to payee-1, a quarter of the day gone
 
@@ -70,6 +79,8 @@ EXPECTED = {
     "amount_log": math.log(1201),
     "amount_to_payer_normal_30d": 1200 / ((41_200 - 1200) / 10),
     "amount_to_counterparty_normal_30d": 1200 / ((601_200 - 1200) / 100),
+    "amount_deviation_of_payer_30d": (113 - 120) / math.sqrt((1600 + 64) / 11),
+    "amount_to_payer_largest_30d": 1200 / 8000,
     "amount_share_of_payer_24h": 1200 / 6000,
     "is_merchant": 0,
     "is_cash_out": 0,
@@ -101,9 +112,20 @@ EXPECTED = {
     "payee_frauds_2d": 1,
     "payee_frauds_7d": 3,
     "payee_frauds_30d": 6,
+    "counterparty_fraud_share_1d": 1 / 4,
+    "counterparty_fraud_share_7d": 2 / 40,
+    "counterparty_fraud_share_23d": 3 / 50,
     "payer_frauds_30d": 9,
 }
 MISSING_WITHOUT_DEVICE = {"device_new", "device_count_1h", "device_distinct_24h"}
+COMPARISONS = {
+    "amount_to_payer_normal_30d",
+    "amount_to_counterparty_normal_30d",
+    "amount_deviation_of_payer_30d",
+    "amount_to_payer_largest_30d",
+    *(f"counterparty_fraud_share_{window}" for window in windows.MATURE_WINDOWS),
+}
+"""Features that compare with earlier payments: they are missing without any."""
 
 
 def float32(value: float) -> float:
@@ -142,7 +164,7 @@ def test_a_payment_that_names_its_first_attempt_is_a_retry():
 def test_a_first_payment_has_nothing_to_compare_its_amount_with():
     first = payment()
     values = vector(first, measure(first, InMemoryCounters().count(first)))
-    assert missing(values) == {"amount_to_payer_normal_30d", "amount_to_counterparty_normal_30d"}
+    assert missing(values) == COMPARISONS
     assert named(values)["amount_share_of_payer_24h"] == 1
 
 
@@ -229,7 +251,7 @@ def test_a_feature_is_missing_when_a_single_counter_that_it_reads_is_missing(tra
 
 def test_each_counter_goes_with_its_kind_and_fraud_counters_with_none():
     gone = {kind: {name for name, value in without(ABSENT, [kind]).items() if math.isnan(value)} for kind in KINDS}
-    frauds = {name for name in windows.NAMES if "_frauds_" in name}
+    frauds = {name for name in windows.NAMES if "_frauds_" in name or "_mature_" in name}
     gone["payer"].remove("device_new")  # it is in the payer's item
     for kind, names in gone.items():
         assert names == {n for n in windows.NAMES if n.startswith(f"{kind}_")} - frauds - {"device_new"}
@@ -240,7 +262,7 @@ def test_each_counter_goes_with_its_kind_and_fraud_counters_with_none():
 
 def test_a_payment_without_the_receivers_counters_keeps_all_other_features():
     values = vector(PAYMENT, without(COUNTERS, ["payee"]))
-    assert missing(values) == {name for name in NAMES if "counterparty" in name}
+    assert missing(values) == {n for n in NAMES if "counterparty" in n and "fraud" not in n}
     assert missing(vector(PAYMENT, without(COUNTERS, ["merchant", "instrument"]))) == set()
 
 
@@ -292,7 +314,7 @@ def test_the_probes_give_every_feature_several_values_and_missing_ones_where_pos
     columns = dict(zip(NAMES, zip(*PROBED, strict=True), strict=True))
     assert {name for name, column in columns.items() if len({*column}) < 2} == set()
     gaps = {name for name, column in columns.items() if any(map(math.isnan, column))}
-    assert gaps == MISSING_WITHOUT_DEVICE | {"amount_to_payer_normal_30d", "amount_to_counterparty_normal_30d"}
+    assert gaps == MISSING_WITHOUT_DEVICE | COMPARISONS
 
 
 SOURCE = Path(fraud.__path__[0])
@@ -309,12 +331,13 @@ MODULES = (
 )
 """The modules that define a feature's value. Each follows the modules that it imports."""
 
-DAYS, PAIRS, FRAUDS = (
+DAYS, PAIRS, FRAUDS, MATURE = (
     f"{name}: dict[str, int] = {{{windows}"
     for name, windows in (
         ("DAY_WINDOWS", '"7d": 7, "30d": '),
         ("PAIR_WINDOWS", '"2d": 2, "7d": 7, "30d": '),
         ("FRAUD_WINDOWS", '"2d": '),
+        ("MATURE_WINDOWS", '"1d": '),
     )
 )
 
@@ -346,6 +369,12 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
         "merchants' history among payees'": ('profile="account", side="m"', 'profile="account", side="i"'),
         "instruments' history elsewhere": ('profile="instrument", side="u"', 'profile="device", side="u"'),
         "shorter live days": ("live: int = 2", "live: int = 1"),
+        "coarser log sizes": ("LOG_STEPS = 16", "LOG_STEPS = 15"),
+        "squares less": ("return size * size * SQUARES + size", "return size * SQUARES + size"),
+        "wider size classes": ("(amount * amount << CLASS_OF_UNIT)", "(amount << CLASS_OF_UNIT)"),
+        "sizes of a class's end": ("(unit * unit << number)", "(unit * unit << number + 1)"),
+        "the class of the unit": ("CLASS_OF_UNIT = 10", "CLASS_OF_UNIT = 9"),
+        "no sizes": (', side="o", sizes=True)', ', side="o")'),
     },
     "counters.windows": {
         "shorter minute": ('"1m": ("s", 6)', '"1m": ("s", 5)'),
@@ -395,11 +424,27 @@ CHANGES: dict[str, dict[str, tuple[str, str]]] = {
         "frauds of tomorrow": ("if 0 <= age < days", "if -1 <= age < days"),
         "frauds of the other side": ('"payer": "fo", "payee": "fi"', '"payer": "fi", "payee": "fo"'),
         "frauds of a payee on its payer": ('"payee": "fi"', '"payee": "fo"'),
+        "younger mature days": ("MATURITY_DAYS = 7", "MATURITY_DAYS = 6"),
+        "older mature days": ("MATURITY_DAYS = 7", "MATURITY_DAYS = 8"),
+        "two mature days": (f"{MATURE}1", f"{MATURE}2"),
+        "shorter mature week": (f'{MATURE}1, "7d": 7', f'{MATURE}1, "7d": 6'),
+        "longer mature week": (f'{MATURE}1, "7d": 7', f'{MATURE}1, "7d": 8'),
+        "shorter mature month": (f'{MATURE}1, "7d": 7, "23d": 23', f'{MATURE}1, "7d": 7, "23d": 22'),
+        "longer mature month": (f'{MATURE}1, "7d": 7, "23d": 23', f'{MATURE}1, "7d": 7, "23d": 24'),
+        "mature frauds of the other kind": ('f"k{kind.side}"', '"ki"'),
+        "sizes of 29 days": ("HORIZON_DAYS + 1, today - 1", "HORIZON_DAYS + 2, today - 1"),
+        "sizes of 31 days": ("HORIZON_DAYS + 1, today - 1", "HORIZON_DAYS, today - 1"),
+        "sizes of later hours": ("if period * 24 + index <= hour", "if True"),
+        "the own size": ("if number > (period == today and size == own)", "if number"),
+        "folded sizes forgotten": ("others = history.days.sizes(older)", "others = 0"),
+        "folded spreads forgotten": ("spread = history.days.spread(older) + sum(", "spread = sum("),
         "frauds of a payer on its payee": ('"payer": "fo"', '"payer": "fi"'),
     },
     "counters.fold": {
         "last hour instead of the day": ("if of_day[0] > forgotten", "if of_day[0] < forgotten"),
         "no devices": ("union([1 << slot for item in items for slot in item.devices])", "0"),
+        "no folded sizes": ("union([1 << size for item in items for size in item.sizes])", "0"),
+        "no folded spreads": ("sum([spread for item in items for spread in item.spreads.values()])", "0"),
         "later first": ("first=min(", "first=max("),
         "earlier last": ("last=max(", "last=min("),
         "days thrown away": ("PROFILE_DAYS = 33", "PROFILE_DAYS = 20"),

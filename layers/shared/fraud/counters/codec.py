@@ -14,7 +14,7 @@ from fraud.counters import fold, windows
 from fraud.counters.fold import Progress
 from fraud.counters.history import NO_HISTORY, SIDES, FoldedHistory
 from fraud.counters.keys import KEY_BYTES, Keys
-from fraud.counters.layout import CLOSED, DAY, PAIR, SCALES, SLOTS, TOKENS, Item, Key, Profile, Slice, Update
+from fraud.counters.layout import CLASSES, CLOSED, DAY, PAIR, SCALES, SLOTS, TOKENS, Item, Key, Profile, Slice, Update
 from fraud.counters.sampling import NewSlot, Upkeep
 from fraud.transaction import Transaction
 
@@ -25,8 +25,10 @@ EARLIER = (
     "d",
     *(f"h{hour}" for hour in range(24)),
     *(f"b{day}" for day in range(PAIR.period // DAY)),
+    *(f"q{hour}" for hour in range(24)),
+    *(f"c{size}" for size in range(CLASSES)),
 )
-"""Attributes that are read of every earlier item: its keys, its level, its hours, its slots, and a pair's days."""
+"""Attributes that are read of every earlier item: its keys, level, hours, slots, a pair's days, spreads and sizes."""
 
 KEYS = "keys"
 """Key of the item of the profiles table that holds the stack's secret keys."""
@@ -40,10 +42,9 @@ def attempt_update(update: Update, level: int) -> dict[str, Any]:
     DynamoDB refuses the update when the item has another level, or already holds the attempt's token: a duplicate is
     not counted again. The response has the item: after the update, or as it is when the update was refused.
     """
-    value = update.value * update.weight(level)
-    adds = [f"{scale}{index} :v" for scale, index in update.buckets]
+    adds, counted = _additions(update, update.weight(level), 1)
     values: dict[str, Any] = {
-        ":v": {"N": str(value)},
+        **counted,
         # ADD needs a set. contains() needs a scalar: with a set it would never match, and duplicates would be counted.
         ":tokens": {"BS": [update.token]},
         ":token": {"B": update.token},
@@ -51,9 +52,6 @@ def attempt_update(update: Update, level: int) -> dict[str, Any]:
     if update.slot is not None:
         adds.append("d :slots")
         values[":slots"] = {"NS": [str(update.hour * SLOTS + update.slot)]}
-    if update.device is not None:
-        adds.append(f"e{update.device} :one")
-        values[":one"] = {"N": "1"}
     sets, names, beginning = _beginning(update, level)
     same = "(attribute_not_exists(pk) OR l = :l)" if level else "attribute_not_exists(l)"
     return {
@@ -66,6 +64,27 @@ def attempt_update(update: Update, level: int) -> dict[str, Any]:
         "ReturnValues": "ALL_NEW",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
+
+
+def _additions(update: Update, weight: int, one: int) -> tuple[list[str], dict[str, Any]]:
+    """Return the terms of ADD that count an attempt, or that take it back, and their values.
+
+    weight  what buckets and spread get; negative to take back
+    one     what device and size class get: 1, or -1 to take back
+    """
+    adds = [f"{scale}{index} :v" for scale, index in update.buckets]
+    values = {":v": {"N": str(update.value * weight)}}
+    named = [
+        *([f"e{update.device}"] if update.device is not None else []),
+        *([f"c{update.size}"] if update.size is not None else []),
+    ]
+    if named:
+        adds += [f"{name} :one" for name in named]
+        values[":one"] = {"N": str(one)}
+    if update.size is not None:
+        adds.append(f"q{update.hour} :q")
+        values[":q"] = {"N": str(update.spread * weight)}
+    return adds, values
 
 
 def beginning_update(update: Update, level: int) -> dict[str, Any]:
@@ -102,17 +121,10 @@ def taking_back(update: Update, level: int) -> dict[str, Any]:
 
     level  the level at which it was counted
 
-    Buckets, devices and tokens are then as if the attempt had never come; slots stay.
+    Everything but the slots is then as if the attempt had never come.
     """
-    adds = [f"{scale}{index} :v" for scale, index in update.buckets]
-    values: dict[str, Any] = {
-        ":v": {"N": str(-update.value * update.weight(level))},
-        ":tokens": {"BS": [update.token]},
-        ":token": {"B": update.token},
-    }
-    if update.device is not None:
-        adds.append(f"e{update.device} :one")
-        values[":one"] = {"N": "-1"}
+    adds, counted = _additions(update, -update.weight(level), -1)
+    values: dict[str, Any] = {**counted, ":tokens": {"BS": [update.token]}, ":token": {"B": update.token}}
     return {
         "Key": typed_key(update.key.pk, update.key.sk),
         "UpdateExpression": f"ADD {', '.join(adds)} DELETE {update.tokens} :tokens",
@@ -147,7 +159,7 @@ def projection(payments: Iterable[tuple[Transaction, Sequence[Update]]]) -> str:
 
     payments  transactions with their updates
 
-    The attributes are level, hours, slots, a pair's days and the payments' devices. A short window that begins before
+    The attributes are those of EARLIER and the payments' devices. A short window that begins before
     the start of a payment's own period also needs the last fine buckets of the period before.
     """
     names = dict.fromkeys(EARLIER)
@@ -162,13 +174,13 @@ def projection(payments: Iterable[tuple[Transaction, Sequence[Update]]]) -> str:
 
 
 def item_of(attributes: Mapping[str, Any]) -> Item:
-    """Read a counters item from its DynamoDB attributes. Buckets and devices that were taken back to 0 are left out.
+    """Read a counters item from its DynamoDB attributes. Numbers that were taken back to 0 are left out.
 
     >>> item_of({"pk": {"S": "payer#a"}, "h9": {"N": "5000000001"}, "h10": {"N": "0"}}).buckets["h"]
     {9: 5000000001}
     """
     item = Item()
-    numbered = {**item.buckets, "e": item.devices}
+    numbered = {**item.buckets, "e": item.devices, "q": item.spreads, "c": item.sizes}
     for name, value in attributes.items():
         if place := _place(name):
             letter, number = place
@@ -185,9 +197,13 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
     return item
 
 
+_NUMBERED = frozenset((*SCALES, *"eqcr"))
+"""First letters of the attributes whose names end in a number."""
+
+
 @functools.cache
 def _place(name: str) -> tuple[str, int] | None:
-    """Split the name of a bucket, a device or a set of tokens into letter and number. Return None for any other name.
+    """Split the name of a number or of a set of tokens into letter and number. Return None for any other name.
 
     The other attributes are pk, sk, ttl, fold, l and d.
 
@@ -195,7 +211,7 @@ def _place(name: str) -> tuple[str, int] | None:
     (('h', 23), ('r', 23), None)
     """
     letter, number = name[0], name[1:]
-    return (letter, int(number)) if (letter in SCALES or letter in "er") and number.isdecimal() else None
+    return (letter, int(number)) if letter in _NUMBERED and number.isdecimal() else None
 
 
 def profile_of(attributes: Mapping[str, Any]) -> Profile:

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from fraud.counters.history import Bucket, FoldedHistory, union
-from fraud.counters.layout import DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, SLOTS, Item, Key, Kind, Slice
-from fraud.counters.windows import FRAUD_SIDES
+from fraud.counters.layout import CLASSES, DAY, ENTITIES, FOLD_SLICES, HORIZON_DAYS, SLOTS, Item, Key, Kind, Slice
+from fraud.counters.windows import FRAUD_SIDES, MATURE_SIDES
 
 PERIODS: dict[str, int] = {kind.sk: kind.period for kind in ENTITIES}
 """Length of a period in seconds, by the sort key letter of the kinds that are folded."""
@@ -41,7 +41,13 @@ come, and a little more.
 FORGOTTEN_AT_ONCE = 100
 """Most fraud buckets that one fold removes from a profile. Their names take a kilobyte of the update expression."""
 
-READ: tuple[str, ...] = ("d", *(f"h{hour}" for hour in range(24)), *(f"e{slot}" for slot in range(SLOTS)))
+READ: tuple[str, ...] = (
+    "d",
+    *(f"h{hour}" for hour in range(24)),
+    *(f"e{slot}" for slot in range(SLOTS)),
+    *(f"q{hour}" for hour in range(24)),
+    *(f"c{size}" for size in range(CLASSES)),
+)
 """Names of the attributes that a fold reads of an item."""
 
 
@@ -207,7 +213,7 @@ def outlived(profile: Iterable[str], day: int) -> list[str]:
     >>> outlived(["pk", "o", "fo20483", "fi20500"], 20516)
     ['fo20483']
     """
-    sides = tuple(FRAUD_SIDES.values())
+    sides = (*FRAUD_SIDES.values(), *MATURE_SIDES.values())
     buckets = ((name, name[len(side) :]) for name in profile for side in sides if name.startswith(side))
     old = (name for name, number in buckets if number.isdecimal() and int(number) <= day - PROFILE_DAYS)
     return list(islice(old, FORGOTTEN_AT_ONCE))
@@ -219,6 +225,8 @@ def _bucket(items: Collection[Item]) -> Bucket:
         sum([total for item in items for total in item.buckets["h"].values()]),
         union([slots for item in items for slots in item.slots.values()]),
         union([1 << slot for item in items for slot in item.devices]),
+        sum([spread for item in items for spread in item.spreads.values()]),
+        union([1 << size for item in items for size in item.sizes]),
     )
 
 

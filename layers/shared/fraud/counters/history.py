@@ -13,14 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple, Self
 
-from fraud.counters.layout import ENTITIES, packed, unpacked
+from fraud.counters.layout import ENTITIES, SQUARES, packed, unpacked, unpacked_spread
 
 SIDES: frozenset[str] = frozenset(kind.side for kind in ENTITIES)
 """Names of the attributes that hold a FoldedHistory."""
 
 _HALF = 64
 _LOW = (1 << _HALF) - 1
-_LAYOUT = 1
+_PLAIN, _SIZED = 1, 2
+"""Layouts: with and without the spreads and size classes of the days, which only a side whose kind counts them has."""
 _HEAD = struct.Struct(">BIIHH")
 """Layout, first, last, number of days, number of hours."""
 
@@ -31,11 +32,15 @@ class Bucket(NamedTuple):
     total    count and sum, packed as by `layout.packed`
     slots    bitmap of the counterparties' slots
     devices  bitmap of the devices' slots
+    spread   sums of log sizes and of their squares, as of `layout.spread_of`
+    sizes    bitmap of the size classes
     """
 
     total: int = 0
     slots: int = 0
     devices: int = 0
+    spread: int = 0
+    sizes: int = 0
 
 
 class Series(NamedTuple):
@@ -50,6 +55,8 @@ class Series(NamedTuple):
     totals: tuple[int, ...] = ()
     slot_bitmaps: tuple[int, ...] = ()
     device_bitmaps: tuple[int, ...] = ()
+    spreads: tuple[int, ...] = ()
+    size_bitmaps: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, buckets: Mapping[int, Bucket]) -> Self:
@@ -70,7 +77,7 @@ class Series(NamedTuple):
         kept  buckets with a number of `number - kept` or less are dropped
 
         >>> Series.of({4: Bucket(10), 7: Bucket(1)}).put(7, Bucket(2), kept=3).buckets()
-        {7: Bucket(total=2, slots=0, devices=0)}
+        {7: Bucket(total=2, slots=0, devices=0, spread=0, sizes=0)}
         """
         first, place = bisect_left(self.numbers, number - kept + 1), self._slice(range(number, number + 1))
         columns = zip(self, (number, *bucket), strict=True)
@@ -78,7 +85,9 @@ class Series(NamedTuple):
 
     def bucket(self, window: range) -> Bucket:
         """Return the sum of the buckets in the window as one bucket."""
-        return Bucket(self.total(window), self.slots(window), self.devices(window))
+        return Bucket(
+            self.total(window), self.slots(window), self.devices(window), self.spread(window), self.sizes(window)
+        )
 
     def total(self, window: range) -> int:
         """Return the packed count and sum of the buckets in the window.
@@ -100,6 +109,14 @@ class Series(NamedTuple):
     def devices(self, window: range) -> int:
         """Return the union of the devices' slots in the window, as a bitmap."""
         return union(self.device_bitmaps[self._slice(window)])
+
+    def spread(self, window: range) -> int:
+        """Return the sum of the spreads in the window."""
+        return sum(self.spreads[self._slice(window)])
+
+    def sizes(self, window: range) -> int:
+        """Return the union of the size classes in the window, as a bitmap."""
+        return union(self.size_bitmaps[self._slice(window)])
 
     def _slice(self, window: range) -> slice:
         """Return where the window's buckets are in the columns."""
@@ -126,8 +143,11 @@ class FoldedHistory(NamedTuple):
         >>> FoldedHistory.unpacked(history.packed()) == history
         True
         """
-        parts = [_HEAD.pack(_LAYOUT, self.first, self.last, len(self.days.numbers), len(self.hours.numbers))]
+        layout = _SIZED if any(self.days.spreads) else _PLAIN
+        parts = [_HEAD.pack(layout, self.first, self.last, len(self.days.numbers), len(self.hours.numbers))]
         parts += [_layout(len(one.numbers)).pack(*_columns(one)) for one in (self.days, self.hours)]
+        if layout == _SIZED:
+            parts.append(_sized_layout(len(self.days.numbers)).pack(*_size_columns(self.days)))
         return zlib.compress(b"".join(parts), wbits=-zlib.MAX_WBITS)
 
     @classmethod
@@ -139,10 +159,13 @@ class FoldedHistory(NamedTuple):
         """
         content = zlib.decompress(value, wbits=-zlib.MAX_WBITS)
         layout, first, last, days, hours = _HEAD.unpack_from(content)
-        if layout != _LAYOUT:
+        if layout not in {_PLAIN, _SIZED}:
             raise ValueError(f"a folded history of layout {layout}")
         beyond = _HEAD.size + _layout(days).size
-        return cls(first, last, _series(days, content[_HEAD.size : beyond]), _series(hours, content[beyond:]))
+        end = beyond + _layout(hours).size
+        sizes = content[end:] if layout == _SIZED else None
+        series = _series(days, content[_HEAD.size : beyond], sizes)
+        return cls(first, last, series, _series(hours, content[beyond : end if layout == _SIZED else None]))
 
 
 NO_HISTORY = FoldedHistory()
@@ -167,9 +190,21 @@ def _layout(length: int) -> struct.Struct:
     return struct.Struct(f">{length}I{6 * length}Q")
 
 
+@functools.lru_cache(128)
+def _sized_layout(length: int) -> struct.Struct:
+    """Return the binary layout of the sizes of `length` buckets: sums of log sizes, of their squares, and classes."""
+    return struct.Struct(f">{2 * length}Q{length}I")
+
+
+def _size_columns(series: Series) -> Iterator[int]:
+    """Return the sizes of a series in the order of `_sized_layout`."""
+    sums = [unpacked_spread(spread) for spread in series.spreads]
+    return chain((sizes for sizes, _ in sums), (squares for _, squares in sums), series.size_bitmaps)
+
+
 def _columns(series: Series) -> Iterator[int]:
     """Return the numbers of a series in the order of `_layout`."""
-    return chain(*zip(*map(_split, *series), strict=True))
+    return chain(*zip(*map(_split, *series[:4]), strict=True))
 
 
 def _split(number: int, total: int, slots: int, devices: int) -> tuple[int, ...]:
@@ -177,11 +212,17 @@ def _split(number: int, total: int, slots: int, devices: int) -> tuple[int, ...]
     return number, *unpacked(total), slots >> _HALF, slots & _LOW, devices >> _HALF, devices & _LOW
 
 
-def _series(length: int, content: bytes) -> Series:
-    """Read a series of `length` buckets. Raises struct.error when the bytes are too few or too many."""
+def _series(length: int, content: bytes, sized: bytes | None = None) -> Series:
+    """Read a series of `length` buckets. Raises struct.error when the bytes are too few or too many.
+
+    sized  the part that holds the buckets' sizes; None: it is not there, and they are 0
+    """
     flat = _layout(length).unpack(content)
     numbers, counts, sums, *halves = (flat[column * length : (column + 1) * length] for column in range(7))
     slots, devices = (
         tuple([high << _HALF | low for high, low in zip(*bitmaps, strict=True)]) for bitmaps in (halves[:2], halves[2:])
     )
-    return Series(numbers, tuple(map(packed, counts, sums)), slots, devices)
+    columns = (0,) * 3 * length if sized is None else _sized_layout(length).unpack(sized)
+    logs, squares, sizes = (columns[start * length : (start + 1) * length] for start in range(3))
+    spreads = tuple([each * SQUARES + log for log, each in zip(logs, squares, strict=True)])
+    return Series(numbers, tuple(map(packed, counts, sums)), slots, devices, spreads, sizes)

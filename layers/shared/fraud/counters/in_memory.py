@@ -5,10 +5,10 @@ from collections.abc import Collection
 from typing import Any
 
 from fraud.counters import sampling
-from fraud.counters.fold import folded, sources
+from fraud.counters.fold import folded, outlived, sources
 from fraud.counters.history import NO_HISTORY
 from fraud.counters.keys import DECLARED, Keys
-from fraud.counters.layout import DAY, Item, Key, Kind, Profile, State, Update, profiles, reads, updates
+from fraud.counters.layout import DAY, PAIR, Item, Key, Kind, Profile, State, Update, profiles, reads, updates
 from fraud.counters.sampling import EXACT, Raise
 from fraud.transaction import Transaction
 
@@ -95,12 +95,31 @@ class InMemoryCounters:
     def learn(self, account: str, prefix: str, day: int, change: int) -> None:
         """Change a fraud bucket of an account, because a label became known or changed.
 
-        prefix  of the bucket's name, from `windows.FRAUD_SIDES`
-        day     epoch day on which the label became known
+        prefix  of the bucket's name, from `windows.FRAUD_SIDES` or `windows.MATURE_SIDES`
+        day     epoch day on which the label became known, or of the payment
         change  number added to the bucket; negative when a fraud is taken back
         """
         profile = self.profiles[f"account#{account}"]
         profile[f"{prefix}{day}"] = profile.get(f"{prefix}{day}", 0) + change
+
+    def forget(self, day: int) -> None:
+        """Fold and drop all that no payment of `day` (an epoch day) or later reads as an item.
+
+        Memory then grows with the entities, and not with their payments. Values stay the same: a fold may come at any
+        time.
+        """
+        for (kind, entity), periods in [*self._unfolded.items(), *self._kept.items()]:
+            if periods and min(periods) * kind.period < (day - FORGET_DAYS) * DAY:
+                self.fold(Key(kind, entity, day * DAY // kind.period))
+        for known in (self._unfolded, self._kept):
+            for name in [name for name, periods in known.items() if not periods]:
+                del known[name]
+        oldest = (day - FORGET_DAYS) * DAY // PAIR.period - 1
+        for key in [key for key in self.items if key.kind is PAIR and key.period < oldest]:
+            del self.items[key]
+        for account, profile in self.profiles.items():
+            for name in outlived(profile, day - FORGET_DAYS):
+                del self.profiles[account][name]
 
     def fold(self, key: Key) -> None:
         """Fold every period of an entity that a payment in `key` reads from the profile.

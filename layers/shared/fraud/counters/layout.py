@@ -8,6 +8,7 @@ docs/architecture.md draws the layout. A bucket packs count and sum into one int
 
 import base64
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +22,23 @@ PACK = 10**9
 A window must have fewer than PACK payments. The count is the lower part because it is nearly always small, so the
 number has few significant digits (D-034). DynamoDB stores two digits in a byte, and 38 at most.
 """
+
+LOG_STEPS = 16
+"""Steps of a log size by which an amount grows to e times itself: one step is 6 %."""
+
+SQUARES = 10**12
+"""Factor of the sum of squares in a spread, which is the sum of log sizes squared * SQUARES + the sum of log sizes.
+
+No log size reaches 1,000, so both sums hold PACK payments: 27 digits at most, of the 38 that DynamoDB stores.
+"""
+
+CLASSES = 32
+"""Number of size classes, each half an octave wide. The first one also has every smaller amount, the last one every
+larger amount.
+"""
+
+CLASS_OF_UNIT = 10
+"""The size class that begins at one unit of the currency (`fraud.transaction.UNITS`)."""
 
 TOKEN_BYTES = 6
 """Length of a token in bytes: the part of the keyed hash that tells one attempt from the others in an item."""
@@ -65,6 +83,7 @@ class Kind:
     scales   letters of the kind's buckets
     profile  kind of the profile that the items are folded into; None: they are never folded
     side     name of the profile's attribute that holds the kind's `history.FoldedHistory`
+    sizes    the spread and the size classes of its amounts are counted, too
     """
 
     name: str
@@ -74,6 +93,7 @@ class Kind:
     scales: tuple[str, ...] = ("s", "m", "h")
     profile: str | None = None
     side: str = ""
+    sizes: bool = False
 
     def key(self, entity: str) -> str:
         """Return the partition key of an entity in the counters table.
@@ -92,7 +112,7 @@ class Kind:
         return f"{self.profile}#{entity}"
 
 
-PAYER = Kind("payer", profile="account", side="o")
+PAYER = Kind("payer", profile="account", side="o", sizes=True)
 PAYEE = Kind("payee", profile="account", side="i")
 MERCHANT = Kind("merchant", period=3600, live=16, sk="h", profile="account", side="m")
 DEVICE = Kind("device", profile="device", side="u")
@@ -186,6 +206,7 @@ class Update(NamedTuple):
     hour     hour within the item, to which `slot` belongs
     slot     slot of the counterparty; None: the kind counts no distinct counterparties
     device   slot of the device; None: the kind counts no devices, or the payment names none
+    size     size class of the amount; None: the kind counts no sizes
     tokens   name of the attribute that the token is added to
     token    the attempt's token: the first TOKEN_BYTES bytes of its keyed hash
     outlived names of token attributes that are no longer needed and are removed
@@ -199,6 +220,7 @@ class Update(NamedTuple):
     hour: int
     slot: int | None
     device: int | None
+    size: int | None
     tokens: str
     token: bytes
     outlived: tuple[str, ...]
@@ -209,6 +231,11 @@ class Update(NamedTuple):
     def value(self) -> int:
         """Return the number that one payment adds to every bucket: itself and its minor units, packed."""
         return packed(1, self.amount)
+
+    @property
+    def spread(self) -> int:
+        """Return the number that one payment adds to the spread of its hour."""
+        return spread_of(self.amount)
 
     def weight(self, level: int) -> int:
         """Return how many payments the attempt stands for in a sample of this level, if it is in it.
@@ -237,16 +264,21 @@ class Item:
     buckets  packed count and sum, by scale letter and number. In DynamoDB the attribute's name is letter and number
     slots    bitmap of the counterparties' slots, by hour. In DynamoDB it is one set `d` of hour * SLOTS + slot
     devices  number of payments, by the device's slot. In DynamoDB the attribute's name is `e` and the slot
+    spreads  sums of log sizes and of their squares (`spread_of`), by hour. In DynamoDB the attribute's name is `q` and
+             the hour
+    sizes    number of payments, by size class. In DynamoDB the attribute's name is `c` and the class
     tokens   tokens of counted attempts, by attribute: `r` and the attempt's `leave`; in a pair the day within the item.
              In base64 where the transport does not decode
     level    level of its sample (`sampling`). In DynamoDB the attribute `l`; 0 is its absence
 
-    A bucket or a device that is taken back to 0 is absent.
+    A bucket, a device, a spread or a size that is taken back to 0 is absent.
     """
 
     buckets: dict[str, dict[int, int]] = field(default_factory=lambda: {scale: {} for scale in SCALES})
     slots: dict[int, int] = field(default_factory=dict)
     devices: dict[int, int] = field(default_factory=dict)
+    spreads: dict[int, int] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
     tokens: dict[str, set[bytes | str]] = field(default_factory=dict)
     level: int = 0
 
@@ -263,9 +295,8 @@ class Item:
         if update.leave < self.level or self.holds(update):
             return False
         self.tokens.setdefault(update.tokens, set()).add(update.token)
-        self.add(update, update.value * update.weight(self.level))
-        if update.device is not None:
-            _add(self.devices, update.device, 1)
+        self.add(update, update.weight(self.level))
+        self._add_names(update, 1)
         for outlived in update.outlived:
             self.tokens.pop(outlived, None)
         return True
@@ -278,26 +309,31 @@ class Item:
         if not self.holds(update):
             return False
         self.tokens[update.tokens].discard(update.token)
-        self.add(update, -update.value * update.weight(level))
-        if update.device is not None:
-            _add(self.devices, update.device, -1)
+        self.add(update, -update.weight(level))
+        self._add_names(update, -1)
         return True
 
     def copy(self) -> "Item":
         """Return an item that can be changed without changing this one; both share their tokens."""
         buckets = {scale: dict(numbers) for scale, numbers in self.buckets.items()}
-        return Item(buckets, dict(self.slots), dict(self.devices), self.tokens, self.level)
+        slots, devices, spreads, sizes = map(dict, (self.slots, self.devices, self.spreads, self.sizes))
+        return Item(buckets, slots, devices, spreads, sizes, self.tokens, self.level)
 
-    def add(self, update: Update, value: int) -> None:
-        """Add a packed number to the buckets of an attempt, which may be negative, and the attempt's slot."""
+    def add(self, update: Update, weight: int) -> None:
+        """Add an attempt, `weight` times (which may be negative), to its buckets and its spread; and add its slot."""
         for scale, index in update.buckets:
-            bucket = self.buckets[scale]
-            if total := bucket.get(index, 0) + value:
-                bucket[index] = total
-            else:
-                bucket.pop(index, None)
+            _add(self.buckets[scale], index, update.value * weight)
+        if update.size is not None:
+            _add(self.spreads, update.hour, update.spread * weight)
         if update.slot is not None:
             self.slots[update.hour] = self.slots.get(update.hour, 0) | 1 << update.slot
+
+    def _add_names(self, update: Update, change: int) -> None:
+        """Add to the number of payments of the attempt's device and size class."""
+        if update.device is not None:
+            _add(self.devices, update.device, change)
+        if update.size is not None:
+            _add(self.sizes, update.size, change)
 
     def token_count(self) -> int:
         """Return the number of tokens."""
@@ -364,6 +400,51 @@ def unpacked(total: int) -> tuple[int, int]:
     """
     amount, count = divmod(total, PACK)
     return count, amount
+
+
+def log_size(amount: int) -> int:
+    """Return the log size of an amount in minor units: round(LOG_STEPS * ln(amount)).
+
+    >>> log_size(1), log_size(1000), log_size(1065)
+    (0, 111, 112)
+    """
+    return round(LOG_STEPS * math.log(amount))
+
+
+def spread_of(amount: int) -> int:
+    """Return the spread of one payment, so that a sum of spreads sums log sizes and their squares.
+
+    >>> unpacked_spread(spread_of(1000) + spread_of(1065))
+    (223, 24865)
+    """
+    size = log_size(amount)
+    return size * size * SQUARES + size
+
+
+def unpacked_spread(total: int) -> tuple[int, int]:
+    """Return the sum of log sizes and the sum of their squares."""
+    squares, sizes = divmod(total, SQUARES)
+    return sizes, squares
+
+
+def size_class(amount: int, unit: int) -> int:
+    """Return the size class of an amount: floor(2 * log2(amount / unit)) + CLASS_OF_UNIT, within [0, CLASSES).
+
+    amount, unit  minor units
+
+    >>> [size_class(amount, 1_000) for amount in (1, 999, 1_000, 1_414, 1_415, 10**9)]
+    [0, 9, 10, 10, 11, 31]
+    """
+    return min(max(((amount * amount << CLASS_OF_UNIT) // (unit * unit)).bit_length() - 1, 0), CLASSES - 1)
+
+
+def least_of_class(number: int, unit: int) -> int:
+    """Return the amount at which a size class begins, in whole minor units, rounded down.
+
+    >>> [least_of_class(number, 1_000) for number in (0, 10, 11, 12)]
+    [31, 1000, 1414, 2000]
+    """
+    return math.isqrt((unit * unit << number) >> CLASS_OF_UNIT)
 
 
 def _add(numbers: dict[int, int], index: int, value: int) -> None:
@@ -466,6 +547,7 @@ def updates(transaction: Transaction, keys: Keyed) -> tuple[Update, ...]:
                 second // 3600,
                 slots[other],
                 None if device is None else keys.slot("device", device),
+                size_class(amount, transaction.unit) if kind.sizes else None,
                 PAIR_TOKENS[day] if kind is PAIR else TOKENS[leave],
                 mac[:TOKEN_BYTES],
                 PAIR_TOKENS[: max(day - TOKEN_DAYS + 1, 0)] if kind is PAIR else (),

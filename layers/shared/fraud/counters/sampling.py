@@ -118,9 +118,8 @@ def seen(update: Update, item: Item, *, counted: bool, recounted: bool) -> Item:
     """
     if recounted or (counted and update.weight(item.level) == 1):
         return item
-    value = update.value * (1 - (update.weight(item.level) if counted else 0))
     alone = item.copy()
-    alone.add(update, value)
+    alone.add(update, 1 - (update.weight(item.level) if counted else 0))
     return alone
 
 

@@ -14,8 +14,10 @@ from fraud.counters.layout import (
     DAY,
     ENTITIES,
     HORIZON_DAYS,
+    MERCHANT,
     PACK,
     PAIR,
+    PAYEE,
     PAYER,
     SCALES,
     SLOTS,
@@ -23,9 +25,12 @@ from fraud.counters.layout import (
     Kind,
     Profile,
     State,
+    least_of_class,
     profiles,
     sides,
+    size_class,
     unpacked,
+    unpacked_spread,
 )
 from fraud.transaction import Transaction
 
@@ -65,6 +70,19 @@ FRAUD_SIDES: dict[str, str] = {"payer": "fo", "payee": "fi"}
 """Prefix of the fraud buckets in an account's profile, by the account's role in the confirmed fraud."""
 
 
+MATURITY_DAYS = 7
+"""Age in days from which most labels of a day's payments are known."""
+
+MATURE_WINDOWS: dict[str, int] = {"1d": 1, "7d": 7, "23d": 23}
+"""Windows of a receiver's mature days, in days; the latest is MATURITY_DAYS before today. Both the payments of such a
+day are counted, and how many of them are known as fraud by now, however late that became known. The longest one ends
+with the days that a profile has for the windows of 30 days (D-086).
+"""
+
+MATURE_SIDES: dict[Kind, str] = {kind: f"k{kind.side}" for kind in (PAYEE, MERCHANT)}
+"""Prefix of the fraud buckets by the day of the payment in an account's profile, by the kind of the receiver."""
+
+
 def _names() -> Iterator[str]:
     """Yield the name of every counter, in the order of NAMES."""
     for kind in ENTITIES:
@@ -77,6 +95,8 @@ def _names() -> Iterator[str]:
     yield from ("pair_age_days", "device_new")
     yield from (f"{kind.name}_closed" for kind in ENTITIES)
     yield from (f"{role}_frauds_{window}" for role in FRAUD_SIDES for window in FRAUD_WINDOWS)
+    yield from (f"{PAYER.name}_{measured}_30d" for measured in ("log_sum", "log_squares", "largest"))
+    yield from (f"payee_mature_{measured}_{window}" for measured in ("count", "frauds") for window in MATURE_WINDOWS)
 
 
 NAMES: tuple[str, ...] = tuple(_names())
@@ -90,15 +110,15 @@ ABSENT: dict[str, float] = {name: IDLE_CAP if name.endswith("_idle") else 0 for 
 
 
 def kind_of(counter: str) -> str | None:
-    """Return the name of the kind whose items hold a counter; None for a fraud counter, which a profile holds.
+    """Return the name of the kind whose items hold a counter; None for one that only a profile holds.
 
-    >>> kind_of("pair_count_30d"), kind_of("device_new"), kind_of("payee_frauds_2d")
-    ('pair', 'payer', None)
+    >>> kind_of("pair_count_30d"), kind_of("device_new"), kind_of("payee_frauds_2d"), kind_of("payee_mature_count_7d")
+    ('pair', 'payer', None, None)
     """
     if counter == "device_new":
         return PAYER.name
     kind, _, measured = counter.partition("_")
-    return None if measured.startswith("frauds_") else kind
+    return None if measured.startswith(("frauds_", "mature_")) else kind
 
 
 class _Names(NamedTuple):
@@ -132,7 +152,9 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
     state  the items and profiles of exactly this payment, after it was counted
 
     Counts are exact integers, sums are exact integers in minor units, distinct counts are estimates. Ages and idle
-    times are seconds, but a pair's age is days.
+    times are seconds, but a pair's age is days. `log_sum` and `log_squares` are sums of log sizes (`layout.log_size`)
+    and of their squares. `payer_largest_30d` is the least amount of the largest size class among the payer's other
+    payments, in minor units; 0 when there is none.
     """
     values = ABSENT.copy()
     epoch, roles = transaction.epoch, profiles(transaction)
@@ -146,8 +168,12 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
         profile = state.profiles.get(roles[kind.name if kind.name in roles else "payee"], {})
         history = profile.get(kind.side, NO_HISTORY)
         _measure_entity(values, kind, found, history, epoch)
-        if kind is PAYER and state.device is not None:
-            values["device_new"] = _device_new(found, history, state.device, epoch // DAY)
+        if kind is PAYER:
+            _measure_sizes(values, transaction, found, history)
+            if state.device is not None:
+                values["device_new"] = _device_new(found, history, state.device, epoch // DAY)
+        elif kind in MATURE_SIDES:
+            _measure_mature(values, kind, profile, epoch // DAY)
     for role, prefix in FRAUD_SIDES.items():
         _measure_frauds(values, role, prefix, state.profiles.get(roles.get(role, ""), {}), epoch // DAY)
     return values
@@ -158,13 +184,58 @@ def _measure_frauds(values: dict[str, float], role: str, prefix: str, profile: P
 
     An attribute that begins with `prefix` but does not end in a day number is not a fraud bucket, and is ignored.
     """
-    known = [
+    known = _by_age(profile, prefix, today)
+    for window, days in FRAUD_WINDOWS.items() if known else ():
+        values[f"{role}_frauds_{window}"] = sum([number for age, number in known if 0 <= age < days])
+
+
+def _by_age(profile: Profile, prefix: str, today: int) -> list[tuple[int, int]]:
+    """Return (age in days, number) of each bucket of a profile whose name is the prefix and a day number."""
+    return [
         (today - int(day), number)
         for name, number in profile.items()
         if name.startswith(prefix) and (day := name[len(prefix) :]).isdecimal()
     ]
-    for window, days in FRAUD_WINDOWS.items() if known else ():
-        values[f"{role}_frauds_{window}"] = sum([number for age, number in known if 0 <= age < days])
+
+
+def _measure_mature(values: dict[str, float], kind: Kind, profile: Profile, today: int) -> None:
+    """Set the counters of the receiver's mature days: its payments, and how many of them are known as fraud by now."""
+    history: FoldedHistory = profile.get(kind.side, NO_HISTORY)
+    frauds = _by_age(profile, MATURE_SIDES[kind], today)
+    for window, length in MATURE_WINDOWS.items():
+        ages = range(MATURITY_DAYS, MATURITY_DAYS + length)
+        days = range(today - ages[-1], today - ages[0] + 1)
+        values[f"payee_mature_count_{window}"], _ = unpacked(history.days.total(days))
+        values[f"payee_mature_frauds_{window}"] = sum([number for age, number in frauds if age in ages])
+
+
+def _measure_sizes(
+    values: dict[str, float], transaction: Transaction, items: Mapping[int, Item], history: FoldedHistory
+) -> None:
+    """Set the counters of the sizes of the payer's amounts in 30 days.
+
+    A size class counts with its whole day, hours later than the payment included.
+    """
+    today = transaction.epoch // DAY
+    older = range(today - HORIZON_DAYS + 1, today - 1)
+    hour = transaction.epoch // 3600
+    spread = history.days.spread(older) + sum(
+        [
+            total
+            for period, item in items.items()
+            for index, total in item.spreads.items()
+            if period * 24 + index <= hour
+        ]
+    )
+    values["payer_log_sum_30d"], values["payer_log_squares_30d"] = unpacked_spread(spread)
+    own = size_class(transaction.counted_amount, transaction.unit)
+    others = history.days.sizes(older)
+    for period, item in items.items():
+        for size, number in item.sizes.items():
+            if number > (period == today and size == own):
+                others |= 1 << size
+    largest = others.bit_length() - 1
+    values["payer_largest_30d"] = least_of_class(largest, transaction.unit) if others else 0
 
 
 def _measure_entity(

@@ -26,8 +26,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fraud.counters.layout import DAY
-from fraud.counters.windows import FRAUD_SIDES
+from fraud.counters.layout import DAY, RECEIVING
+from fraud.counters.windows import FRAUD_SIDES, MATURE_SIDES
 from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import (
     MAX_AHEAD,
@@ -87,7 +87,7 @@ class Label(NamedTuple):
 class Move(NamedTuple):
     """One change of a fraud bucket: the arguments of `InMemoryCounters.learn`.
 
-    prefix  the side of the account, a value of FRAUD_SIDES
+    prefix  the side of the account, a value of FRAUD_SIDES or of MATURE_SIDES
     day     epoch day of the bucket
     """
 
@@ -128,19 +128,23 @@ class Parties(NamedTuple):
         return min(reported_at, now)
 
     def moves(self, day: int, change: int) -> Iterator[Move]:
-        """Yield the changes of one epoch day, one for each party that counts.
+        """Yield the changes of a fraud that became known on `day`, an epoch day: one for each party that counts.
 
-        Cash-out and top-up have no payee as counterparty: a payee that they name is stored, but not counted.
+        Cash-out and top-up have no payee as counterparty: a payee that they name is stored, but not counted. The payee
+        of a payment that was decided here also counts it on the day of the payment, on which the payment counts, too.
 
         >>> parties = Parties("payer-1", "payee-1", datetime(2026, 3, 4), "p2p")
-        >>> [move.account for move in parties.moves(20_516, +1)]
-        ['payer-1', 'payee-1']
+        >>> [(move.account, move.prefix, move.day) for move in parties.moves(20_520, +1)]
+        [('payer-1', 'fo', 20520), ('payee-1', 'fi', 20520), ('payee-1', 'ki', 20516)]
         >>> [move.account for move in parties._replace(type="cash_out").moves(20_516, +1)]
         ['payer-1']
         """
         yield Move(self.payer_id, FRAUD_SIDES["payer"], day, change)
         if self.payee_id is not None and (self.type is None or self.type in NEEDS_PAYEE):
             yield Move(self.payee_id, FRAUD_SIDES["payee"], day, change)
+            if self.type is not None:
+                paid_on = int(self.occurred_at.timestamp()) // DAY
+                yield Move(self.payee_id, MATURE_SIDES[RECEIVING[self.type]], paid_on, change)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import math
 import struct
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import DAY, KINDS, RECEIVING
+from fraud.counters.layout import DAY, KINDS, LOG_STEPS, RECEIVING, log_size
+from fraud.counters.windows import MATURE_WINDOWS, kind_of, measure
 from fraud.counters.windows import NAMES as COUNTERS
-from fraud.counters.windows import kind_of, measure
 from fraud.transaction import COUNT_CAP, NEEDS_PAYEE, UNITS, Transaction
 
 NAN = math.nan
@@ -70,6 +70,32 @@ def _against_others(payment: Payment, read: Callable[[str], float], window: str)
     return _ratio(amount * others, max(sum_of_others, 0)) if others > 0 else NAN
 
 
+USUAL_SPREAD = LOG_STEPS / 2
+"""Standard deviation of log sizes that counts like one more payment, so that two equal amounts do not make a third one
+look impossible: a factor of 1.6.
+"""
+
+
+def _deviation(payment: Payment) -> float:
+    """Return how many standard deviations the amount's log size lies above the payer's other payments of 30 days.
+
+    NaN when there are none. The variance is that of the other payments and one more that lies USUAL_SPREAD off.
+    """
+    size, others = log_size(payment.transaction.counted_amount), payment.payer("count_30d") - 1
+    if not others > 0:
+        return NAN
+    total = payment.payer("log_sum_30d") - size
+    squares = payment.payer("log_squares_30d") - size * size - total * total / others
+    return (size - total / others) / math.sqrt((max(squares, 0) + USUAL_SPREAD**2) / (others + 1))
+
+
+def _fraud_share(payment: Payment, window: str) -> float:
+    """Return the share of known fraud among the receiver's payments of mature days; NaN when it had none."""
+    return min(
+        _ratio(payment.counters[f"payee_mature_frauds_{window}"], payment.counters[f"payee_mature_count_{window}"]), 1
+    )
+
+
 def _day_angle(payment: Payment) -> float:
     """Return the time of day in UTC as an angle in radians. By its sine and cosine midnight stays next to 23:59."""
     return payment.transaction.epoch % DAY * (2 * math.pi / DAY)
@@ -82,6 +108,8 @@ FEATURES: Table = (
     ("amount_log", lambda p: math.log1p(p.transaction.amount)),
     ("amount_to_payer_normal_30d", lambda p: _against_others(p, p.payer, "30d")),
     ("amount_to_counterparty_normal_30d", lambda p: _against_others(p, p.counterparty, "30d")),
+    ("amount_deviation_of_payer_30d", _deviation),
+    ("amount_to_payer_largest_30d", lambda p: _ratio(p.transaction.amount, p.payer("largest_30d"))),
     ("amount_share_of_payer_24h", lambda p: _ratio(p.transaction.amount, p.payer("sum_24h"))),
     ("is_merchant", lambda p: float(p.transaction.type == "merchant")),
     ("is_cash_out", lambda p: float(p.transaction.type == "cash_out")),
@@ -117,6 +145,7 @@ FEATURES: Table = (
     ("payee_frauds_2d", lambda p: p.counters["payee_frauds_2d"]),
     ("payee_frauds_7d", lambda p: p.counters["payee_frauds_7d"]),
     ("payee_frauds_30d", lambda p: p.counters["payee_frauds_30d"]),
+    *[(f"counterparty_fraud_share_{window}", partial(_fraud_share, window=window)) for window in MATURE_WINDOWS],
     ("payer_frauds_30d", lambda p: p.counters["payer_frauds_30d"]),
 )
 
@@ -214,6 +243,9 @@ DAYS_AGO = (43, 30, 29, 2)
 HOURS_AGO = (47, 46, 45, 33, 20, 16, 15, 2)
 """Ages for a merchant: the day before yesterday, yesterday's first hour, and both sides of the live hours' limit."""
 
+MATURE_DAYS_AGO = (31, 30, 29, 14, 13, 8, 7, 6)
+"""Ages on both sides of the limits of a receiver's mature days."""
+
 SECONDS_AGO = (DAY, DAY - 3600, 7200, 3600, 3300, 60, 50, 0)
 """Ages on both sides of the limit of every short window."""
 
@@ -226,6 +258,8 @@ def _frauds() -> Iterator[tuple[str, str, int, int]]:
     for n, (account, prefix) in enumerate(itertools.product(("payer", "payee"), ("fo", "fi")), start=1):
         for age in (-1, 1, 2, 6, 7, 29, 30):
             yield from ((account, prefix, age, n), (account, prefix, age, age + 2))
+    for account, prefix, most in (("payee", "ki", 3), ("payee", "km", 2), ("shop", "km", 3), ("shop", "ki", 2)):
+        yield from ((account, prefix, age, change) for age in MATURE_DAYS_AGO for change in (most, age % 3 - 2))
 
 
 def _probes() -> list[Transaction]:
@@ -238,6 +272,9 @@ def _probes() -> list[Transaction]:
             ("top_up", "friend-1", "card", None, days * DAY),
             ("p2p", "friend-1", "friend-2", None, days * DAY),
         ]
+    for days in MATURE_DAYS_AGO:
+        story += [("p2p", f"friend-{n}", "payee", None, days * DAY) for n in range(2 + days % 4)]
+        story += [("merchant", f"friend-{n}", "shop", None, days * DAY) for n in range(3 + days % 3)]
     for hours in HOURS_AGO:
         story += [("merchant", f"client-{hours}", "shop", None, hours * 3600)]
     for age in SECONDS_AGO:
@@ -251,6 +288,7 @@ def _probes() -> list[Transaction]:
     story += [(kind, "payer", "payee", None, -2) for kind in ("merchant", "p2p", "merchant")]
     story += [(kind, "stranger", "card", None, -2) for kind in ("cash_out", "top_up", "cash_out")]
     story += [("merchant", "payer", "shop", None, -2), ("p2p", "payer", "shop", None, -2)]
+    story += [("p2p", "payer", "stranger", None, 7200)]  # it comes late
     story += [("p2p", "rich", "host", None, -2)] * 2  # amounts beyond what counters count
     return [_probe(n, *each) for n, each in enumerate(story)]
 

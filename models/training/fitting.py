@@ -1,0 +1,259 @@
+"""Fitting: folds in order of time, a small search over hyperparameters, the tree count, and calibration.
+
+Time is never mixed. Everything that is chosen is chosen on forward-chained folds inside the fitted days: each fold is
+scored by a booster that was fitted to the payments before it. Labels are those known when training "happens".
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from fraud.counters.layout import DAY
+from models.training.away import dropped
+from models.training.columns import Dataset
+from models.training.costs import weights
+from models.training.metrics import Flags, Floats
+
+FOLDS = 4
+PRIOR_FRAUDS = 10
+"""Frauds that count for margins as they are, beside those that calibration is fitted to."""
+
+STEPS = 50
+"""Most steps of Newton's method: calibration needs about ten."""
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Hyperparameters of training.
+
+    There are no class weights: class weighting costs precision and calibration. `max_bin` is high: fine bins find odd
+    amounts. `away_share` is the share of fitted rows that lose the features of a kind, for each of `away.AWAY` (D-071).
+    """
+
+    max_depth: int = 4
+    learning_rate: float = 0.08
+    min_child_weight: float = 5.0
+    reg_lambda: float = 5.0
+    subsample: float = 0.7
+    colsample_bynode: float = 0.3
+    max_bin: int = 4096
+    away_share: float = 0.1
+    most_trees: int = 200
+    delay_days: int = 7  # between the last fitted payment and training: the time in which labels arrive
+    test_days: int = 7
+    trials: int = 0  # hyperparameters that are drawn and tried, beside the given ones
+    search_seconds: float = 600.0  # no further trial begins after this time
+    seed: int = 1
+
+    def booster(self) -> dict[str, Any]:
+        """Return the parameters of xgboost: its own hyperparameters, and the fixed ones."""
+        ours = {"away_share", "most_trees", "delay_days", "test_days", "trials", "search_seconds"}
+        own = {name: value for name, value in asdict(self).items() if name not in ours}
+        # One thread and no GPU: sums are then added in the same order every time.
+        return own | {"objective": "binary:logistic", "tree_method": "hist", "device": "cpu", "nthread": 1}
+
+    def drawn(self, rng: np.random.Generator) -> "Hyperparameters":
+        """Return hyperparameters drawn from the search space; all others stay."""
+        return replace(
+            self,
+            max_depth=int(rng.integers(3, 5)),
+            learning_rate=round(float(np.exp(rng.uniform(np.log(0.03), np.log(0.15)))), 4),
+            min_child_weight=round(float(np.exp(rng.uniform(np.log(1), np.log(20)))), 2),
+            reg_lambda=round(float(np.exp(rng.uniform(np.log(1), np.log(20)))), 2),
+            subsample=round(float(rng.uniform(0.5, 1.0)), 2),
+            colsample_bynode=round(float(rng.uniform(0.15, 0.8)), 2),
+        )
+
+
+@dataclass(frozen=True)
+class Periods:
+    """The periods of training, in epoch seconds.
+
+    Payments in [start, fitted) are fitted to the labels known at `cutoff`. Payments in [cutoff, end) are the test.
+    """
+
+    start: int
+    fitted: int
+    cutoff: int
+    end: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, parameters: Hyperparameters) -> "Periods":
+        """Return the periods of a dataset in whole days: the fitted days, then the delay, then the test.
+
+        Raises ValueError when too few days are left to fit for FOLDS folds.
+        """
+        start = int(dataset.occurred_at.min()) // DAY * DAY
+        end = (int(dataset.occurred_at.max()) // DAY + 1) * DAY
+        cutoff = end - parameters.test_days * DAY
+        periods = cls(start, cutoff - parameters.delay_days * DAY, cutoff, end)
+        if periods.fitted - start <= FOLDS * DAY:
+            raise ValueError(f"{(end - start) // DAY} days leave no more than {FOLDS} to fit")
+        return periods
+
+    def folds(self) -> Iterator[tuple[int, int]]:
+        """Yield start and end of each validation period: equal runs of whole days, the last ends with the fitted days.
+
+        >>> periods = Periods(0, 14 * DAY, 21 * DAY, 28 * DAY)
+        >>> [(start // DAY, end // DAY) for start, end in periods.folds()]
+        [(6, 8), (8, 10), (10, 12), (12, 14)]
+        """
+        length = max((self.fitted - self.start) // DAY // (FOLDS + 3), 1) * DAY
+        for behind in range(FOLDS, 0, -1):
+            yield self.fitted - behind * length, self.fitted - (behind - 1) * length
+
+
+class Tuned(NamedTuple):
+    """Hyperparameters and their result on the folds.
+
+    trees     the tree count with the least log loss
+    loss      log loss per payment with that count
+    places    places of the folds' payments in the fitted payments
+    margins   their log odds, by a booster that did not see them
+    tried     the number of hyperparameters that were tried
+    """
+
+    parameters: Hyperparameters
+    trees: int
+    loss: float
+    places: NDArray[np.intp]
+    margins: Floats
+    tried: int = 1
+
+
+def search(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparameters) -> Tuned:
+    """Return the best of the given hyperparameters and of `trials` drawn ones: the least log loss on the folds.
+
+    Equal arguments give equal results unless the time runs out; `tried` says how many were tried.
+    """
+    deadline = time.monotonic() + parameters.search_seconds
+    rng = np.random.default_rng(parameters.seed)
+    best = tune(known, labels, periods, parameters)
+    tried = 1
+    for _ in range(parameters.trials):
+        if time.monotonic() >= deadline:
+            break
+        drawn = tune(known, labels, periods, parameters.drawn(rng))
+        tried += 1
+        best = min(best, drawn, key=lambda tuned: tuned.loss)
+    return best._replace(tried=tried)
+
+
+def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparameters) -> Tuned:
+    """Return the tree count with the least log loss over the folds, and the folds' margins with that count.
+
+    Each fold is scored by a booster that is fitted to all payments before the fold. All labels are those known at the
+    cut-off. No features are taken from the folds themselves: what is chosen is for payments with all counters.
+    """
+    folds, boosters, losses = [], [], []
+    for start, end in periods.folds():
+        before = known.occurred_at < start
+        fold = np.flatnonzero((known.occurred_at >= start) & (known.occurred_at < end))
+        if not before.any() or not len(fold):
+            raise ValueError("a fold has no payments, or none before it")
+        history: dict[str, dict[str, list[float]]] = {}
+        booster = xgboost.train(
+            parameters.booster() | {"eval_metric": "logloss"},
+            lossy(known.take(before), labels[before], parameters),
+            parameters.most_trees,
+            evals=[(matrix(known.features[fold], labels[fold]), "fold")],
+            evals_result=history,
+            verbose_eval=False,
+        )
+        folds.append(fold)
+        boosters.append(booster)
+        losses.append(np.array(history["fold"]["logloss"]) * len(fold))
+    total = np.sum(losses, axis=0)
+    count = int(np.argmin(total)) + 1
+    places = np.concatenate(folds)
+    margins = [
+        booster.predict(matrix(known.features[fold], labels[fold]), iteration_range=(0, count), output_margin=True)
+        for booster, fold in zip(boosters, folds, strict=True)
+    ]
+    return Tuned(
+        parameters, count, float(total[count - 1]) / len(places), places, np.concatenate(margins).astype(np.float64)
+    )
+
+
+def fit(known: Dataset, labels: Flags, tuned: Tuned) -> xgboost.Booster:
+    """Fit a booster to all payments with the tuned hyperparameters and tree count."""
+    return xgboost.train(tuned.parameters.booster(), lossy(known, labels, tuned.parameters), tuned.trees)
+
+
+class Calibration(NamedTuple):
+    """A line in log odds (Platt 1999): slope * margin + intercept is the log odds of fraud at the base rate."""
+
+    slope: float
+    intercept: float
+
+    @classmethod
+    def of(cls, margins: Floats, fraud: Flags, base_rate: float) -> "Calibration":
+        """Fit the line to payments that the boosters did not see; frauds are weighted to the base rate.
+
+        With fewer than two frauds or honest payments only the prior is moved. The slope has a penalty for its distance
+        from 1 that counts like PRIOR_FRAUDS more, so that a handful of frauds cannot turn the scores around.
+        """
+        weight = weights(fraud, base_rate)
+        share = float(weight[fraud].sum() / max(weight.sum(), 1e-300)) if len(fraud) else 0.0
+        seen = float(fraud.mean()) if len(fraud) else 0.0
+        shift = float(np.log(share / (1 - share)) - np.log(seen / (1 - seen))) if 0 < seen < 1 else 0.0
+        line = np.array([1.0, shift])
+        if min(fraud.sum(), (~fraud).sum()) < 2:  # noqa: PLR2004 - a line needs two points
+            return cls(*map(float, line))
+        rows = np.column_stack([margins, np.ones(len(margins))])
+        weight *= fraud.sum() / weight[fraud].sum()  # a fraud tells as much as it does in the data
+        spread = float((weight * (margins - (weight * margins).sum() / weight.sum()) ** 2)[fraud].mean())
+        ridge = np.array([PRIOR_FRAUDS * max(spread, 1e-3), 0.0])
+        for _ in range(STEPS):
+            odds = rows @ line
+            chance = 0.5 + 0.5 * np.tanh(odds / 2)
+            gradient = rows.T @ (weight * (chance - fraud)) + ridge * (line - [1.0, shift])
+            hessian = (rows.T * (weight * chance * (1 - chance))) @ rows + np.diag(ridge)
+            step = np.linalg.solve(hessian + 1e-12 * np.eye(2), gradient)
+            line -= step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
+            if np.abs(step).max() < 1e-10:  # noqa: PLR2004 - no further digit changes
+                break
+        return cls(*map(float, np.maximum(line, [0.05, -np.inf])))
+
+    def scores(self, margins: Floats) -> Floats:
+        """Return the probabilities of fraud of margins."""
+        calibrated: Floats = 0.5 + 0.5 * np.tanh((self.slope * margins + self.intercept) / 2)
+        return calibrated
+
+
+def calibrated(booster: xgboost.Booster, line: Calibration) -> xgboost.Booster:
+    """Return a booster whose margin is the line of the given one's. Leaves and base score change, splits do not."""
+    stored = json.loads(booster.save_raw("json"))
+    learner = stored["learner"]
+    (prior,) = json.loads(learner["learner_model_param"]["base_score"])
+    odds = line.slope * np.log(prior / (1 - prior)) + line.intercept
+    learner["learner_model_param"]["base_score"] = f"[{float(np.float32(1 / (1 + np.exp(-odds))))!r}]"
+    for tree in learner["gradient_booster"]["model"]["trees"]:
+        tree["split_conditions"] = [
+            float(np.float32(value * line.slope)) if left == -1 else value
+            for value, left in zip(tree["split_conditions"], tree["left_children"], strict=True)
+        ]
+        tree["base_weights"] = [float(np.float32(value * line.slope)) for value in tree["base_weights"]]
+    return xgboost.Booster(model_file=bytearray(json.dumps(stored).encode()))
+
+
+def lossy(rows: Dataset, labels: Flags, parameters: Hyperparameters) -> xgboost.DMatrix:
+    """Return the rows as they are fitted: the features of each kind are missing in a share of them."""
+    return matrix(dropped(rows.features, parameters.away_share, parameters.seed), labels)
+
+
+def matrix(features: NDArray[np.float32], labels: Flags) -> xgboost.DMatrix:
+    """Return rows and labels as xgboost takes them."""
+    return xgboost.DMatrix(features, labels, nthread=1)
+
+
+def margins(booster: xgboost.Booster, rows: Sequence[Any] | NDArray[np.float32]) -> Floats:
+    """Return the log odds of rows."""
+    found: Floats = booster.inplace_predict(rows, predict_type="margin").astype(np.float64)
+    return found
