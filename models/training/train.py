@@ -3,11 +3,10 @@
 Time is never mixed. The tree count and the thresholds come from forward-chained folds inside the fitted days. Labels
 are those known when training "happens". The test period lies after the labels' delay. In a share of the rows that are
 fitted, the features of a kind are missing, as they are online when the kind's counters cannot be read. A SageMaker
-training job calls this file as a script, with SM_* directories and hyperparameters as arguments. Called alone, it
-simulates its data and writes the packaged model.
+training job runs this file, alone or through its toolkit (`container`). Called elsewhere, it simulates its data and
+writes the packaged model.
 """
 
-import argparse
 import hashlib
 import json
 import math
@@ -32,7 +31,7 @@ from fraud.scoring.trees import Forest, Manifest, Trees, version
 from fraud.transaction import UNITS
 from models.simulation.markets import JAPAN, Market, market_of
 from models.simulation.simulate import DEFAULT_START, simulate
-from models.training import evaluate
+from models.training import container, evaluate
 from models.training.away import COLUMNS, dropped
 from models.training.dataset import FILE, Dataset
 from models.training.evaluate import Report, Scored
@@ -280,7 +279,7 @@ def _date(epoch: int) -> str:
 def _source(channel: Path | None, seed: int, days: int, payers: int, market: Market) -> tuple[Dataset, dict[str, Any]]:
     """Return the training channel's dataset, or a simulated one, and its source for the manifest."""
     if channel is not None:
-        dataset = Dataset.load(channel)
+        dataset = container.load(channel)
         if market is not None and market.currency != dataset.currency:
             raise ValueError(f"{channel / FILE} holds amounts in {dataset.currency}, not in {market.currency}")
         return dataset, {"dataset_sha256": hashlib.sha256((channel / FILE).read_bytes()).hexdigest()}
@@ -342,7 +341,7 @@ def _directory(variable: str) -> Path | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train on the dataset of the channel, or on a simulated one, and write the model."""
-    parser = argparse.ArgumentParser(prog="python -m models.training.train", description=main.__doc__)
+    parser = container.Parser(prog="python -m models.training.train", description=main.__doc__)
     parser.add_argument("--train", type=Path, default=_directory("SM_CHANNEL_TRAIN"), help=f"directory with {FILE}")
     parser.add_argument("--out", type=Path, default=_directory("SM_MODEL_DIR"), help="default: the packaged one")
     parser.add_argument(
@@ -362,7 +361,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--trials", type=int, default=TRIALS, help="models of each share, with --compare-shares")
     for parameter in fields(Hyperparameters):
-        parser.add_argument(f"--{parameter.name}", type=type(parameter.default), default=parameter.default)
+        kind = container.hyperparameter(parameter.name, type(parameter.default))
+        parser.add_argument(f"--{parameter.name}", type=kind, default=parameter.default)
     options = parser.parse_args(arguments)
     parameters = replace(
         Hyperparameters(), **{field.name: getattr(options, field.name) for field in fields(Hyperparameters)}
@@ -376,14 +376,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(compare_shares(parameters, dataset, unseen, options.trials))
         return
     trained = train(dataset, parameters, source)
-    out = options.out or packaged.MODELS / dataset.currency
-    trained.write(out)
     text = evaluate.describe(trained.report)
     if options.output_data is not None:
         options.output_data.mkdir(parents=True, exist_ok=True)
         (options.output_data / "evaluation.txt").write_text(text, encoding="utf-8")
+    out = options.out or packaged.MODELS / dataset.currency
+    if options.out is None:
+        trained.write(out)
+    else:
+        container.publish(trained.write, out)
     sys.stdout.write(f"{json.loads(trained.manifest)['version']} in {out}, tested out of time: {text}")
 
 
 if __name__ == "__main__":
-    main()
+    known = {"currency", *(field.name for field in fields(Hyperparameters))}
+    sys.exit(container.run(main, known, sys.argv[1:], os.environ))
