@@ -208,6 +208,12 @@ def load(channel: Path) -> Dataset:
         if _is_ours(error):
             raise
         raise ValueError(f"{FILE} cannot be read: {type(error).__name__}") from error
+    _check(dataset)
+    return dataset
+
+
+def _check(dataset: Dataset) -> None:
+    """Raise ValueError, which quotes no value, when no model can be fitted to the dataset."""
     columns = {name: getattr(dataset, name) for name in COLUMNS}
     for name, column in columns.items():
         if column.dtype.kind not in KINDS.get(name, "biufU") or column.ndim != 1 + (name == "features"):
@@ -220,7 +226,6 @@ def load(channel: Path) -> Dataset:
         raise ValueError(f"{FILE}: its currency is unknown")
     if len(set(dataset.fraud.tolist())) < 2:  # noqa: PLR2004 - honest and fraud
         raise ValueError(f"{FILE}: its payments are all honest, or all fraud")
-    return dataset
 
 
 def publish(write: Callable[[Path], None], directory: Path) -> None:
