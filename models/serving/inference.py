@@ -8,6 +8,7 @@ refused in the body of a normal response. A row that cannot be scored gets the s
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
@@ -108,7 +109,7 @@ def predict_fn(data: Question | Refusal, model: Model) -> dict[str, Any]:
         reached = found >= min(model.described["thresholds"].values())
         explained = iter(_explained(rows[reached], model))
         for place, score, is_reached in zip(good, found.tolist(), reached.tolist(), strict=True):
-            scores[place] = score
+            scores[place] = score if math.isfinite(score) else None
             if is_reached:
                 contributions[place] = next(explained)
     return {**model.described, "scores": scores, "contributions": contributions}

@@ -202,7 +202,7 @@ def load(channel: Path) -> Dataset:
         raise ValueError(f"the channel {channel.name} has no {FILE}")
     try:
         if not zipfile.is_zipfile(path):
-            raise ValueError(f"{FILE} cannot be read: it is cut, or no such file")
+            raise ValueError(f"{FILE} cannot be read: it is cut, or not such a file")
         dataset = Dataset.load(channel)
     except Exception as error:
         if _is_ours(error):

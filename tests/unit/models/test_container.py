@@ -141,6 +141,8 @@ def test_the_toolkit_names_directories_and_hyperparameters_itself(base, monkeypa
     assert (base / "said" / "data" / "evaluation.txt").exists()
     assert run(base, "--max_bin", "many", **toolkit) == 1
     assert (base / "said" / "failure").read_text() == "argument --max_bin: invalid int value: 'many'"
+    assert run(base, "--most_tree", "4", **toolkit) == 1
+    assert (base / "said" / "failure").read_text() == "unrecognized arguments: --most_tree 4"
 
 
 # --- a job that fails -------------------------------------------------------------------------------------------------
@@ -281,6 +283,25 @@ def test_a_stopped_job_leaves_no_half_of_a_model_and_says_so(base):
     assert run(base, main=lambda _: container.publish(write, base / "model")) == 143
     assert "SIGTERM" in failure(base)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_stop_that_comes_while_the_model_is_moved_in_comes_too_late(base):
+    moves: list[str] = []
+
+    def stop_at_the_first_move(event: str, _: object) -> None:  # a hook stays for ever, and does nothing afterwards
+        if event == "os.rename" and not moves:
+            moves.append(event)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def write(directory: Path) -> None:
+        for name in FILES:
+            (directory / name).write_bytes(name.encode())
+
+    sys.addaudithook(stop_at_the_first_move)
+    assert run(base, main=lambda _: container.publish(write, base / "model")) == 0
+    assert moves
+    assert sorted(path.name for path in (base / "model").iterdir()) == FILES
+    assert not (base / "output").exists()
 
 
 def test_a_model_is_published_whole_with_its_manifest_last(tmp_path, dataset):

@@ -16,12 +16,15 @@ import pytest
 import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
 from fraud import packaged
 from fraud.scoring import features, scorer
 from fraud.scoring.trees import Forest, Trees
 from local.sagemaker import model_server
 from models.serving import inference
+from models.simulation.simulate import DEFAULT_START, simulate
+from models.training.dataset import Dataset
 from models.training.train import Trained, describe, export
 
 WIDTH = len(features.NAMES)
@@ -80,6 +83,47 @@ def test_500_vectors_get_the_scores_and_contributions_of_the_embedded_model(mode
         found, wanted = dict(raised), dict(expected)
         for name in found | wanted:  # either may leave out a contribution close to 0
             assert found.get(name, 0) == pytest.approx(wanted.get(name, 0), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> np.ndarray:
+    """Return 10,000 vectors of simulated payments, of which a tenth of the values is taken away.
+
+    Half have one value that is a threshold of its feature, or the float32 below or above it.
+    """
+    rng = np.random.default_rng(11)
+    made = Dataset.build(simulate(3, DEFAULT_START, 6, 120)).features
+    rows = made[rng.integers(0, len(made), 10_000)]
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    forest = Forest.model_validate_json((PACKAGED / "trees.json").read_bytes())
+    splits = [node for node, right in enumerate(forest.right) if right]
+    for row, node, side in zip(
+        rows[::2], rng.choice(splits, 5_000), rng.choice([-np.inf, 0, np.inf], 5_000), strict=True
+    ):
+        threshold = np.float32(forest.value[node])
+        row[forest.feature[node]] = np.nextafter(threshold, np.float32(side)) if side else threshold
+    return rows
+
+
+def test_10_000_payments_get_the_same_score_from_the_endpoint_and_the_embedded_model(model, simulated):
+    body = to_json({"fingerprint": MANIFEST["fingerprint"], "rows": simulated.tolist()}, inf_nan_mode="null")
+    scores = np.array(asked(model, body)["scores"])
+    embedded = Trees.load(*((PACKAGED / name).read_bytes() for name in ("trees.json", "manifest.json")))
+    assert np.abs(scores - [embedded.score(tuple(row)) for row in simulated.tolist()]).max() <= 1e-6
+    assert np.ptp(scores) > 0.3
+
+
+def test_contributions_of_10_000_payments_sum_to_the_margin(model, simulated):
+    rows = xgboost.DMatrix(simulated, nthread=1)
+    whole = model.booster.predict(rows, pred_contribs=True)  # the last column is what is expected of any payment
+    assert np.abs(whole.sum(axis=1) - model.booster.predict(rows, output_margin=True)).max() <= 1e-4
+    booster = model.booster[:10]  # contributions are sums over trees: few trees take a tenth of the time
+    trees = export(booster).model_dump_json().encode()
+    walked = Trees.load(trees, describe(trees, MANIFEST["thresholds"], {}, "JPY").model_dump_json().encode())
+    found = np.array([walked.contributions(tuple(row)) for row in simulated.tolist()])
+    margin = booster.predict(rows, output_margin=True)
+    assert np.abs(found.sum(axis=1) + walked.expected - margin).max() <= 1e-4
+    assert np.abs(found - booster.predict(rows, pred_contribs=True)[:, :-1]).max() <= 1e-4
 
 
 def test_a_booster_made_of_the_packaged_trees_is_exported_as_the_same_trees():
@@ -171,6 +215,15 @@ def test_a_row_that_cannot_be_scored_is_null_and_the_others_keep_their_scores(ca
     assert answer["contributions"] == [kept["contributions"][0], [], kept["contributions"][1]]
     alone = asked(model, question(UNSCORED[case]))
     assert (alone["scores"], alone["contributions"]) == ([None], [[]])
+
+
+def test_a_model_that_scores_a_row_as_nan_answers_null(model):
+    class Damaged:
+        def inplace_predict(self, rows: np.ndarray) -> np.ndarray:
+            return np.where(np.arange(len(rows)) == 1, np.nan, 0.001).astype(np.float32)
+
+    damaged = model._replace(booster=Damaged())
+    assert asked(damaged, question(ROW, ROW, ROW))["scores"] == [pytest.approx(0.001), None, pytest.approx(0.001)]
 
 
 @pytest.mark.parametrize("content_type", ["text/csv", "", None, "application/x-npy"])
