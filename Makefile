@@ -1,6 +1,6 @@
 # Every target sets up what it needs by itself: Debian, python3 >= 3.11, make and the package registries are enough.
 .DEFAULT_GOAL := demo
-.PHONY: help setup demo up test slow check same-model sam build acceptance bench counts model generated lock
+.PHONY: help setup demo up test slow check same-model sam build sagemaker acceptance bench counts model generated lock
 
 # The Lambda runtime is python3.13: used where it is there (pyenv's shim wants to be told), any python3 >= 3.11 otherwise.
 PYTHON ?= $(shell PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
@@ -36,6 +36,13 @@ SAM_READY := .sam-venv/ready-$(HERE)
 $(SAM_READY): requirements/sam.txt | $(READY)
 	$(call environment,.sam-venv)
 	$(BIN)/uv pip install --quiet --python .sam-venv/bin/python --require-hashes -r requirements/sam.txt
+	@touch $@
+
+# The toolkits of SageMaker's containers, beside what a training job needs of the project.
+SAGEMAKER_READY := .sagemaker-venv/ready-$(HERE)
+$(SAGEMAKER_READY): requirements/sagemaker.txt | $(READY)
+	$(call environment,.sagemaker-venv)
+	$(BIN)/uv pip install --quiet --python .sagemaker-venv/bin/python --require-hashes -r requirements/sagemaker.txt
 	@touch $@
 
 # JPY or INR: the currencies that have a policy, a model and a simulated market.
@@ -81,7 +88,10 @@ sam: $(READY) $(SAM_READY) ## sam validate, build, invoke, start-lambda and star
 build: $(READY) $(SAM_READY) ## sam build, for sam deploy
 	PYTHON=$(PYTHON) .sam-venv/bin/sam build --parallel
 
-acceptance: $(READY) slow ## the acceptance runs at full size; CI runs them small
+sagemaker: $(SAGEMAKER_READY) ## train and serve a model as SageMaker's containers do, with their toolkits
+	$(BIN)/python -m tests.acceptance.sagemaker_container
+
+acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size; CI runs them small
 	$(BIN)/python -m tests.acceptance.forty_five_days
 	$(BIN)/python -m tests.acceptance.fault_injection
 	$(BIN)/python -m tests.acceptance.floods
@@ -90,6 +100,7 @@ acceptance: $(READY) slow ## the acceptance runs at full size; CI runs them smal
 	$(BIN)/python -m tests.acceptance.hot_merchant
 	$(BIN)/python -m tests.acceptance.contract
 	$(BIN)/python -m tests.acceptance.clients
+	$(BIN)/python -m tests.acceptance.sagemaker_container
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts
@@ -110,6 +121,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-anno
 lock: $(READY) ## pin all requirements anew; no file may name a registry's host
 	$(COMPILE) --upgrade --universal --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
 	$(COMPILE) --upgrade --universal --python-version 3.11 requirements/sam.in -o requirements/sam.txt
+	$(COMPILE) --upgrade --universal --python-version 3.11 -c requirements/dev.txt --extra train \
+	  pyproject.toml requirements/sagemaker.in -o requirements/sagemaker.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt \
 	  requirements/runtime.in -o requirements/runtime.txt
 	$(MAKE) -C layers/dependencies lock UV=$(CURDIR)/$(BIN)/uv

@@ -424,7 +424,7 @@ class Receiver:
         buckets = tuple([(scale, second // SCALES[scale]) for scale in self.kind.scales])
         token = mac[:TOKEN_BYTES]
         return Update(
-            self._own_key, buckets, amount, second // HOUR, slot, None, TOKENS[leave], token, (), leave, grade
+            self._own_key, buckets, amount, second // HOUR, slot, None, None, TOKENS[leave], token, (), leave, grade
         )
 
     def _step(self, attempt: Attempt, levels: Levels, number: int) -> None:

@@ -19,8 +19,8 @@ from fraud.counters.sampling import CAPS, EXACT
 from fraud.scoring import scorer
 from fraud.transaction import Transaction
 from models.simulation.simulate import Labelled, simulate
-from models.training.replay import replay
 from models.training.metrics import average_precision
+from models.training.replay import replay
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 SEED, DAYS, PAYERS = 77, 6, 500

@@ -108,7 +108,7 @@ def write(directory: Path, currency: str) -> None:
 
 
 def booster(forest: Forest) -> xgboost.Booster:
-    """Return the booster from which `models.training.train.export` makes this forest.
+    """Return the booster from which `models.training.export.export` makes this forest.
 
     Fields that only training reads are zero.
     """

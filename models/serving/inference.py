@@ -4,12 +4,14 @@ models/training/train.py writes the files of `model_dir`: model.ubj and manifest
 project. So it is all that its `source_dir` needs, and no second definition of the features can come along: names,
 fingerprint and thresholds come from the manifest. No request makes a function here raise. The container would turn the
 exception into an HTTP error, and an alarm on such errors may roll a good model back. A request that cannot be scored is
-refused in the body of a normal response.
+refused in the body of a normal response. A row that cannot be scored gets the score null, and the others their scores.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,8 @@ import xgboost
 from numpy.typing import NDArray
 
 JSON = "application/json"
+NUMBERS = {float, NoneType}
+"""Types of a row's values, as `input_fn` parses them. Text is no number, and neither is true or false."""
 
 
 class Model(NamedTuple):
@@ -28,10 +32,13 @@ class Model(NamedTuple):
 
 
 class Question(NamedTuple):
-    """Rows to score (float32, NaN where a value is missing) and the fingerprint of the features that they hold."""
+    """Rows to score, and the fingerprint of the features that they hold.
+
+    rows  float32, NaN where a value is missing. None stands for a row that cannot be scored
+    """
 
     fingerprint: str
-    rows: NDArray[np.float32]
+    rows: Sequence[NDArray[np.float32] | None]
 
 
 class Refusal(NamedTuple):
@@ -55,8 +62,8 @@ def model_fn(model_dir: str) -> Model:
 def input_fn(body: bytes | str, content_type: str) -> Question | Refusal:
     """Parse {"fingerprint": text, "rows": [[number or null, ...], ...]}: one row or more, null where missing.
 
-    >>> input_fn('{"fingerprint": "1f", "rows": [[1.5, null]]}', "application/json")
-    Question(fingerprint='1f', rows=array([[1.5, nan]], dtype=float32))
+    >>> input_fn('{"fingerprint": "1f", "rows": [[1.5, null], ["1.5", 2]]}', "application/json")
+    Question(fingerprint='1f', rows=[array([1.5, nan], dtype=float32), None])
     >>> input_fn("1.5,2", "text/csv")
     Refusal(reason='content_type')
     """
@@ -64,27 +71,27 @@ def input_fn(body: bytes | str, content_type: str) -> Question | Refusal:
         return Refusal("content_type")
     try:
         asked = json.loads(body, parse_int=float)  # an integer with too many digits is then infinite, not an error
-    except (ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return Refusal("json")
     match asked:
-        case {"fingerprint": str(fingerprint), "rows": [[*_], *_] as rows} if _are_numbers(rows):
-            with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite and is refused below
-                values = np.array(rows, np.float32)  # None is NaN
-            return Refusal("rows") if np.isinf(values).any() else Question(fingerprint, values)
+        case {"fingerprint": str(fingerprint), "rows": [_, *_] as rows}:
+            with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite
+                return Question(fingerprint, [_row(values) for values in rows])
     return Refusal("rows")
 
 
-def _are_numbers(rows: list[Any]) -> bool:
-    """Tell whether all rows are lists of one length that hold only numbers and None."""
-    return all(
-        isinstance(row, list) and len(row) == len(rows[0]) and all(x is None or type(x) is float for x in row)
-        for row in rows
-    )
+def _row(values: object) -> NDArray[np.float32] | None:
+    """Return the numbers of a row. Return None for a row with anything else in it, or with a number beyond float32."""
+    if not isinstance(values, list) or not NUMBERS.issuperset(map(type, values)):
+        return None
+    row = np.array(values, np.float32)  # None is NaN
+    return None if np.isinf(row).any() else row
 
 
 def predict_fn(data: Question | Refusal, model: Model) -> dict[str, Any]:
     """Score the rows: return a probability of fraud for each row, and its contributions.
 
+    The score of a row that cannot be scored, or is too short or too long, is None; the other rows are scored (D-090).
     Contributions are the features that raised the score of a row, in log odds, largest first. They are exact TreeSHAP
     values and the larger part of the cost. So only rows that reach the lowest threshold get them; for other rows the
     list is empty.
@@ -93,17 +100,28 @@ def predict_fn(data: Question | Refusal, model: Model) -> dict[str, Any]:
         return {**model.described, "refused": data.reason}
     if data.fingerprint != model.described["fingerprint"]:
         return {**model.described, "refused": "fingerprint"}
-    if data.rows.shape[1] != len(model.features):
-        return {**model.described, "refused": "rows"}
-    scores = model.booster.inplace_predict(data.rows).astype(np.float64)
-    contributions: list[list[tuple[str, float]]] = [[] for _ in scores]
-    (reached,) = np.nonzero(scores >= min(model.described["thresholds"].values()))
-    if len(reached):
-        explained = model.booster.predict(xgboost.DMatrix(data.rows[reached], nthread=1), pred_contribs=True)
-        for place, row in zip(reached, explained[:, :-1].tolist(), strict=True):  # the last column is the bias
+    good = {place: row for place, row in enumerate(data.rows) if row is not None and len(row) == len(model.features)}
+    scores: list[float | None] = [None] * len(data.rows)
+    contributions: list[list[tuple[str, float]]] = [[] for _ in data.rows]
+    if good:
+        rows = np.stack(list(good.values()))
+        found = model.booster.inplace_predict(rows)
+        reached = found >= min(model.described["thresholds"].values())
+        explained = iter(_explained(rows[reached], model))
+        for place, score, is_reached in zip(good, found.tolist(), reached.tolist(), strict=True):
+            scores[place] = score if math.isfinite(score) else None
+            if is_reached:
+                contributions[place] = next(explained)
+    return {**model.described, "scores": scores, "contributions": contributions}
+
+
+def _explained(rows: NDArray[np.float32], model: Model) -> Iterator[list[tuple[str, float]]]:
+    """Yield the contributions of each row."""
+    if len(rows):
+        explained = model.booster.predict(xgboost.DMatrix(rows, nthread=1), pred_contribs=True)
+        for row in explained[:, :-1].tolist():  # the last column is the bias
             raised = [(name, by) for name, by in zip(model.features, row, strict=True) if by > 0]
-            contributions[place] = sorted(raised, key=lambda item: -item[1])
-    return {**model.described, "scores": scores.tolist(), "contributions": contributions}
+            yield sorted(raised, key=lambda item: -item[1])
 
 
 def output_fn(prediction: Mapping[str, Any], accept: str) -> tuple[str, str]:
@@ -113,4 +131,4 @@ def output_fn(prediction: Mapping[str, Any], accept: str) -> tuple[str, str]:
     ('{"refused":"json"}', 'application/json')
     """
     del accept
-    return json.dumps(prediction, separators=(",", ":")), JSON
+    return json.dumps(prediction, allow_nan=False, separators=(",", ":")), JSON

@@ -119,7 +119,7 @@ class Dataset:
 
     def save(self, directory: Path) -> None:
         """Write the dataset to a new directory, one file for each day."""
-        (directory / DAYS).mkdir(parents=True)
+        (directory / DAYS).mkdir(parents=True, exist_ok=True)
         for day in np.unique(self.occurred_at // DAY).tolist():
             part = self.between(day * DAY, (day + 1) * DAY)
             write_day(directory, day, {name: getattr(part, name) for name in COLUMNS})
@@ -141,7 +141,7 @@ class Dataset:
             table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=list(COLUMNS)) for path in chosen])
             columns = {name: _array(name, table[name].combine_chunks()) for name in COLUMNS}
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise HistoryError(f"{directory}: cannot be read: {' '.join(str(error).split())}") from error
+            raise HistoryError(f"{directory}: cannot be read: {type(error).__name__}") from error
         return cls(**columns, currency=stated["currency"], policy=stated["policy"])
 
 

@@ -197,10 +197,7 @@ def choose(scored: Scored, budget: Budget, *, hindsight: bool = False) -> Thresh
     order = np.argsort(scored.score, kind="stable")
     ordered, weight = scored.take(order), weight[order]
     below = np.searchsorted(ordered.score, GRID)  # payments below each score of the grid
-    levels = np.arange(len(Outcome))[:, None]
-    severities = np.where(ordered.asked, np.maximum(ordered.rules, levels), ordered.rules).astype(np.intp)
-    each = costs(ordered.fraud, ordered.amount, ordered.unit)[severities, np.arange(len(ordered))]
-    running = _running(each * weight)[:, below]
+    running = _running(_by_level(ordered) * weight)[:, below]
     rate, bound = _friction(ordered)
     reviewed, raised = _reviews(ordered, weight, below)
     precise = _precise(ordered, weight, below, budget, hindsight=hindsight)
@@ -213,7 +210,7 @@ def choose(scored: Scored, budget: Budget, *, hindsight: bool = False) -> Thresh
     pairs = (milder + challenge - review)[:, None] + np.where(precise, review - decline, np.inf)[None, :]
     few = reviewed[None, :] + raised[:, None] <= most_reviews + 1e-12
     ordered_cuts = np.arange(len(GRID))[:, None] <= np.arange(len(GRID))[None, :]
-    middle, severest = np.unravel_index(np.argmin(np.where(few & ordered_cuts, pairs, np.inf)), pairs.shape)
+    middle, severest = divmod(int(np.argmin(np.where(few & ordered_cuts, pairs, np.inf))), len(GRID))
     mildest = int(first[: middle + 1].argmin())
     chosen = {name: float(GRID[cut]) for name, cut in zip(OUTCOMES, (mildest, middle, severest), strict=True)}
     reviews = float(reviewed[severest] + raised[middle])
@@ -223,6 +220,13 @@ def choose(scored: Scored, budget: Budget, *, hindsight: bool = False) -> Thresh
     return Thresholds(
         chosen, float(rate[mildest]), float(bound[mildest]), float(rate[-1]), reviews, within, effective(weight)
     )
+
+
+def _by_level(scored: Scored) -> Floats:
+    """Return the cost of each payment (columns) for each outcome that the model may ask for (rows)."""
+    each, places = costs(scored.fraud, scored.amount, scored.unit), np.arange(len(scored))
+    levels = [np.where(scored.asked, np.maximum(scored.rules, level), scored.rules) for level in range(len(Outcome))]
+    return np.array([each[level.astype(np.intp), places] for level in levels])
 
 
 def _running(values: Floats) -> Floats:

@@ -3,11 +3,10 @@
 Time is never mixed. Hyperparameters, tree count, calibration and thresholds come from forward-chained folds inside the
 fitted days. Labels are those known when training "happens". The test period lies after the labels' delay. In a share of
 the rows that are fitted, the features of a kind are missing, as they are online when the kind's counters cannot be
-read. A SageMaker training job calls this file as a script, with SM_* directories and hyperparameters as arguments.
-Called alone, it simulates its data and writes the packaged model.
+read. A SageMaker training job runs this file, alone or through its toolkit (`container`). Called elsewhere, it
+simulates its data and writes the packaged model.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from fraud import packaged
 from fraud.scoring.trees import Trees
 from models.simulation.markets import JAPAN, Market, market_of
 from models.simulation.simulate import DEFAULT_START, simulate
-from models.training import costs, figures, fitting
+from models.training import container, costs, figures, fitting
 from models.training.columns import STATED, Dataset
 from models.training.costs import Budget, Scored, Thresholds
 from models.training.export import check, describe, export, text_of
@@ -135,7 +134,7 @@ def _source(
 ) -> tuple[Dataset, dict[str, Any]]:
     """Return the training channel's dataset, or a simulated one, and its source for the manifest."""
     if channel is not None:
-        dataset = Dataset.load(channel)
+        dataset = container.load(channel)
         if market is not None and market.currency != dataset.currency:
             raise ValueError(f"{channel} holds amounts in {dataset.currency}, not in {market.currency}")
         return dataset, {"dataset_sha256": hashlib.sha256((channel / STATED).read_bytes()).hexdigest()}
@@ -149,7 +148,7 @@ def _directory(variable: str) -> Path | None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train on the dataset of the channel, or on a simulated one, and write the model."""
-    parser = argparse.ArgumentParser(prog="python -m models.training.train", description=main.__doc__)
+    parser = container.Parser(prog="python -m models.training.train", description=main.__doc__)
     parser.add_argument("--train", type=Path, default=_directory("SM_CHANNEL_TRAIN"), help=f"directory with {STATED}")
     parser.add_argument("--out", type=Path, default=_directory("SM_MODEL_DIR"), help="default: the packaged one")
     parser.add_argument(
@@ -158,10 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--currency", dest="market", type=market_of, help="of simulated payments; default: JPY")
     parser.add_argument("--days", type=int, default=SIMULATED_DAYS, help="days to simulate, without --train")
     parser.add_argument("--payers", type=int, default=SIMULATED_PAYERS, help="payers to simulate, without --train")
-    for limit in fields(Budget):
-        parser.add_argument(f"--{limit.name}", type=type(limit.default), default=limit.default)
-    for parameter in fields(Hyperparameters):
-        parser.add_argument(f"--{parameter.name}", type=type(parameter.default), default=parameter.default)
+    for parameter in (*fields(Hyperparameters), *fields(Budget)):
+        kind = container.hyperparameter(parameter.name, type(parameter.default))
+        parser.add_argument(f"--{parameter.name}", type=kind, default=parameter.default)
     options = parser.parse_args(arguments)
     parameters = replace(
         Hyperparameters(), **{field.name: getattr(options, field.name) for field in fields(Hyperparameters)}
@@ -169,14 +167,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     budget = Budget(**{limit.name: getattr(options, limit.name) for limit in fields(Budget)})
     dataset, source = _source(options.train, parameters.seed, options.days, options.payers, options.market)
     model, measured = train(dataset, parameters, source, budget)
-    out = options.out or packaged.MODELS / dataset.currency
-    model.write(out)
     text = figures.describe(measured)
     if options.output_data is not None:
         options.output_data.mkdir(parents=True, exist_ok=True)
         (options.output_data / "evaluation.txt").write_text(text, encoding="utf-8")
+    out = options.out or packaged.MODELS / dataset.currency
+    if options.out is None:
+        model.write(out)
+    else:
+        container.publish(model.write, out)
     sys.stdout.write(f"{json.loads(model.manifest)['version']} in {out}, tested out of time: {text}")
 
 
 if __name__ == "__main__":
-    main()
+    known = {"currency", *(field.name for kind in (Hyperparameters, Budget) for field in fields(kind))}
+    sys.exit(container.run(main, known, sys.argv[1:], os.environ))

@@ -24,7 +24,8 @@ from fraud.scoring import features, scorer
 from fraud.transaction import Transaction, TransactionContext
 from local import __main__ as up
 from local.box import Box
-from models.simulation.markets import MARKETS
+from models.simulation.markets import INDIA, MARKETS
+from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import train as training
 from models.training.columns import Dataset
 from models.training.costs import costs

@@ -5,13 +5,16 @@ from contextlib import closing
 
 import pytest
 
-from benchmarks import capacity, hot_key, lives, metering, table
+from benchmarks import capacity, hot_key, inference, lives, metering, table
+from benchmarks.flask_container import Gunicorn
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
 from benchmarks.servers import Ledger, Servers
 from fraud.aws.transport import ConditionFailed, Request
 from fraud.counters.codec import history_of, item_of
 from fraud.counters.layout import MERCHANT, PAYEE, PAYER, Key, unpacked
+from local.sagemaker import model_server
+from local.sagemaker.endpoint import ModelServer
 from tests.support.deployment import declared_store
 from tests.support.fakes import counted
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB
@@ -201,3 +204,19 @@ def test_rows_with_other_keys_are_another_table():
         "name  x\na     1",
         "name  y\nb     -",
     ]
+
+
+def test_the_model_server_and_its_rival_give_equal_answers_with_reasons_and_both_are_timed(tmp_path):
+    model_server.write(tmp_path, "JPY")
+    with ModelServer(tmp_path / "log") as ours, Gunicorn(tmp_path) as rival:
+        urls = {inference.OURS: ours.url, inference.RIVAL: rival.url}
+        clients = {name: inference.Client(url) for name, url in urls.items()}
+        rows = inference.measured(clients, {1: 2, 3: 1}, 1)
+        for client in clients.values():
+            client.close()
+    *timed, one, many = rows
+    assert [row["name"] for row in timed] == [
+        f"{name}, {size} a request" for size in ("1 row", "3 rows") for name in (inference.OURS, inference.RIVAL)
+    ]
+    assert all(row["rows_per_s"] > 0 < row["p50_ms"] for row in timed)
+    assert [one["value"], many["value"]] == [timed[n]["rows_per_s"] / timed[n + 1]["rows_per_s"] for n in (0, 2)]

@@ -324,6 +324,22 @@ def test_the_score_decides_by_the_models_own_thresholds(score, outcome, advice):
     assert answer["retryable"] is False
 
 
+class HalfBlind(FixedScorer):
+    """A model that cannot score the first of several vectors: another one scores that with its own thresholds."""
+
+    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+        other = Scoring("other", {"challenge": 0.5, "review": 0.8, "decline": 0.9}, [0.6], [[]], degraded=True)
+        return super().score(vectors, until)._replace(apart={0: other})
+
+
+def test_a_payment_that_another_model_scored_is_decided_by_that_models_thresholds_and_alone_is_degraded():
+    results = evaluator(scorer=HalfBlind(0.6)).evaluate_all([payment(), payment(transaction_id="t-2")])
+    answers = [answer_of(result) for result in results if isinstance(result, Evaluation)]
+    assert [answer["outcome"] for answer in answers] == ["challenge", "review"]
+    assert [answer["model"]["version"] for answer in answers] == ["other", "fixed"]
+    assert [answer["degraded"] for answer in answers] == [["model"], []]
+
+
 @pytest.mark.parametrize(
     ("by_rule", "score", "outcome"),
     [

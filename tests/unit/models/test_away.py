@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fraud.scoring import features
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training.away import AWAY, COLUMNS, dropped
-from models.training.dataset import replay
+from models.training.replay import replay
 
 WIDTH = len(features.NAMES)
 TABLE = np.arange(4_000 * WIDTH, dtype=np.float32).reshape(-1, WIDTH)

@@ -1,6 +1,6 @@
 """The model of the container equals the embedded one: same scores, same contributions.
 
-A request that it cannot score is refused in the response.
+A request that it cannot score is refused in the response. A row that it cannot score is null there.
 """
 
 import json
@@ -16,13 +16,17 @@ import pytest
 import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
 from fraud import packaged
 from fraud.scoring import features, scorer
 from fraud.scoring.trees import Forest, Trees
 from local.sagemaker import model_server
 from models.serving import inference
-from models.training.train import Trained, describe, export
+from models.simulation.simulate import DEFAULT_START, simulate
+from models.training.columns import Dataset
+from models.training.export import describe, export
+from models.training.train import Model
 
 WIDTH = len(features.NAMES)
 PACKAGED = packaged.model("JPY")
@@ -46,13 +50,19 @@ def model(tmp_path_factory) -> inference.Model:
     return inference.model_fn(str(directory))
 
 
-def asked(model: inference.Model, body: Any, content_type: str = inference.JSON) -> dict[str, Any]:
-    """Return the response to a request, made by the four functions that the container calls."""
-    text = body if isinstance(body, str | bytes | bytearray) else json.dumps(body)
+def strict(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def asked(
+    model: inference.Model, body: Any, content_type: str = inference.JSON, accept: str | None = "text/csv"
+) -> dict[str, Any]:
+    """Return the response to a request, made by the four functions that the container calls. It is strict JSON."""
+    text = body if isinstance(body, str | bytes | bytearray | None) else json.dumps(body)
     prediction = inference.predict_fn(inference.input_fn(text, content_type), model)
-    answer, answered_type = inference.output_fn(prediction, "text/csv")
+    answer, answered_type = inference.output_fn(prediction, accept)
     assert answered_type == "application/json"
-    parsed: dict[str, Any] = json.loads(answer)
+    parsed: dict[str, Any] = json.loads(answer, parse_constant=strict)
     assert parsed.items() >= {key: MANIFEST[key] for key in ("version", "fingerprint", "thresholds")}.items()
     return parsed
 
@@ -74,6 +84,47 @@ def test_500_vectors_get_the_scores_and_contributions_of_the_embedded_model(mode
         found, wanted = dict(raised), dict(expected)
         for name in found | wanted:  # either may leave out a contribution close to 0
             assert found.get(name, 0) == pytest.approx(wanted.get(name, 0), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> np.ndarray:
+    """Return 10,000 vectors of simulated payments, of which a tenth of the values is taken away.
+
+    Half have one value that is a threshold of its feature, or the float32 below or above it.
+    """
+    rng = np.random.default_rng(11)
+    made = Dataset.build(simulate(3, DEFAULT_START, 6, 120)).features
+    rows = made[rng.integers(0, len(made), 10_000)]
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    forest = Forest.model_validate_json((PACKAGED / "trees.json").read_bytes())
+    splits = [node for node, right in enumerate(forest.right) if right]
+    for row, node, side in zip(
+        rows[::2], rng.choice(splits, 5_000), rng.choice([-np.inf, 0, np.inf], 5_000), strict=True
+    ):
+        threshold = np.float32(forest.value[node])
+        row[forest.feature[node]] = np.nextafter(threshold, np.float32(side)) if side else threshold
+    return rows
+
+
+def test_10_000_payments_get_the_same_score_from_the_endpoint_and_the_embedded_model(model, simulated):
+    body = to_json({"fingerprint": MANIFEST["fingerprint"], "rows": simulated.tolist()}, inf_nan_mode="null")
+    scores = np.array(asked(model, body)["scores"])
+    embedded = Trees.load(*((PACKAGED / name).read_bytes() for name in ("trees.json", "manifest.json")))
+    assert np.abs(scores - [embedded.score(tuple(row)) for row in simulated.tolist()]).max() <= 1e-6
+    assert np.ptp(scores) > 0.3
+
+
+def test_contributions_of_10_000_payments_sum_to_the_margin(model, simulated):
+    rows = xgboost.DMatrix(simulated, nthread=1)
+    whole = model.booster.predict(rows, pred_contribs=True)  # the last column is what is expected of any payment
+    assert np.abs(whole.sum(axis=1) - model.booster.predict(rows, output_margin=True)).max() <= 1e-4
+    booster = model.booster[:10]  # contributions are sums over trees: few trees take a tenth of the time
+    trees = export(booster).model_dump_json().encode()
+    walked = Trees.load(trees, describe(trees, MANIFEST["thresholds"], {}, "JPY").model_dump_json().encode())
+    found = np.array([walked.contributions(tuple(row)) for row in simulated.tolist()])
+    margin = booster.predict(rows, output_margin=True)
+    assert np.abs(found.sum(axis=1) + walked.expected - margin).max() <= 1e-4
+    assert np.abs(found - booster.predict(rows, pred_contribs=True)[:, :-1]).max() <= 1e-4
 
 
 def test_a_booster_made_of_the_packaged_trees_is_exported_as_the_same_trees():
@@ -98,7 +149,7 @@ def test_a_model_that_training_wrote_is_loaded(tmp_path):
     )
     trees = export(booster).model_dump_json().encode()
     manifest = describe(trees, MANIFEST["thresholds"], {}, "JPY").model_dump_json().encode()
-    Trained(booster, trees, manifest, report=None).write(tmp_path)  # type: ignore[arg-type] # the report is not written
+    Model(booster, trees, manifest, None, None, None).write(tmp_path)  # type: ignore[arg-type] # only files are written
     model = inference.model_fn(str(tmp_path))
     walked = Trees.load(trees, manifest)
     prediction = inference.predict_fn(inference.Question(walked.manifest.fingerprint, table(3, seed=9)), model)
@@ -120,21 +171,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "no fingerprint": ({"rows": [ROW]}, "rows"),
     "no text as fingerprint": ({"fingerprint": 7, "rows": [ROW]}, "rows"),
     "no rows": (question(), "rows"),
-    "a row too short": (question(ROW[1:]), "rows"),
-    "a row too long": (question([*ROW, 1.0]), "rows"),
-    "an empty row": (question([]), "rows"),
-    "rows of two lengths": (question(ROW, ROW[1:]), "rows"),
-    "a row that is none": (question(ROW, 7), "rows"),
-    "a row that is text": (question("1" * WIDTH), "rows"),
-    "text for a number": (question(["1.5", *ROW[1:]]), "rows"),
-    "truth for a number": (question([True, *ROW[1:]]), "rows"),
-    "a list for a number": (question([[1.0], *ROW[1:]]), "rows"),
-    "infinity": (question([math.inf, *ROW[1:]]), "rows"),
-    "beyond float32": (question([1e39, *ROW[1:]]), "rows"),
-    "beyond float64": (question([10**400, *ROW[1:]]), "rows"),
+    "an object of rows": (question() | {"rows": {"0": ROW}}, "rows"),
     "a list": ([ROW], "rows"),
     "half an object": ('{"fingerprint": ', "json"),
     "nothing": ("", "json"),
+    "no body": (None, "json"),
     "no text": (b"\xff\xfe\x00", "json"),
     "too deep": ("[" * 100_000, "json"),
 }
@@ -148,6 +189,44 @@ def test_a_request_that_cannot_be_scored_is_refused_in_the_response(case, model)
     assert not answer.keys() & {"scores", "contributions"}
 
 
+UNSCORED: dict[str, Any] = {
+    "a row too short": ROW[1:],
+    "a row too long": [*ROW, 1.0],
+    "an empty row": [],
+    "a row that is a number": 7,
+    "a row that is none": None,
+    "a row that is text": "1" * WIDTH,
+    "an object": dict.fromkeys(map(str, range(WIDTH)), 1.0),
+    "text for a number": ["1.5", *ROW[1:]],
+    "text in the last place": [*ROW[1:], "nan"],
+    "truth for a number": [True, *ROW[1:]],
+    "a list for a number": [[1.0], *ROW[1:]],
+    "infinity": [math.inf, *ROW[1:]],
+    "beyond float32": [*ROW[1:], -1e39],
+    "beyond float64": [10**400, *ROW[1:]],
+}
+
+
+@pytest.mark.parametrize("case", UNSCORED)
+def test_a_row_that_cannot_be_scored_is_null_and_the_others_keep_their_scores(case, model):
+    others = [[None if x != x else x for x in row] for row in table(2, seed=3).tolist()]  # noqa: PLR0124 - NaN
+    kept = asked(model, question(*others))
+    answer = asked(model, question(others[0], UNSCORED[case], others[1]))
+    assert answer["scores"] == [kept["scores"][0], None, kept["scores"][1]]
+    assert answer["contributions"] == [kept["contributions"][0], [], kept["contributions"][1]]
+    alone = asked(model, question(UNSCORED[case]))
+    assert (alone["scores"], alone["contributions"]) == ([None], [[]])
+
+
+def test_a_model_that_scores_a_row_as_nan_answers_null(model):
+    class Damaged:
+        def inplace_predict(self, rows: np.ndarray) -> np.ndarray:
+            return np.where(np.arange(len(rows)) == 1, np.nan, 0.001).astype(np.float32)
+
+    damaged = model._replace(booster=Damaged())
+    assert asked(damaged, question(ROW, ROW, ROW))["scores"] == [pytest.approx(0.001), None, pytest.approx(0.001)]
+
+
 @pytest.mark.parametrize("content_type", ["text/csv", "", None, "application/x-npy"])
 def test_another_content_type_is_refused(content_type, model):
     assert asked(model, question(ROW), content_type)["refused"] == "content_type"
@@ -157,15 +236,30 @@ ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["rows", "fingerprint"]), inner),
 )
+NUMBER = st.none() | st.floats() | st.integers() | st.just(10**400)
+ROWS = st.lists(st.lists(NUMBER, min_size=WIDTH, max_size=WIDTH) | ANYTHING, max_size=4)
+BODIES = (
+    st.binary(max_size=40)
+    | st.text(max_size=40)
+    | ANYTHING.map(json.dumps)
+    | ROWS.map(lambda rows: json.dumps(question(*rows)))
+    | st.tuples(ROWS, st.integers(0, 400)).map(lambda drawn: json.dumps(question(*drawn[0])).encode()[: -drawn[1]])
+)
+TYPES = st.just(inference.JSON) | st.none() | st.text(max_size=30)
 
 
-@given(st.binary(max_size=40) | ANYTHING.map(json.dumps) | st.lists(ANYTHING).map(lambda rows: question(*rows)))
+@given(BODIES, TYPES, TYPES)
 @settings(deadline=None)
-def test_no_request_makes_the_container_raise(body):
-    kept = inference.Model(
-        None, {key: MANIFEST[key] for key in ("version", "fingerprint", "thresholds")}, ("x",) * 1_000
-    )
-    assert "refused" in asked(kept, body)
+def test_no_request_makes_the_container_raise_or_answer_anything_but_strict_json(model, body, content_type, accept):
+    answer = asked(model, body, content_type, accept)
+    scores = answer.get("scores")
+    assert ("refused" in answer) == (scores is None)
+    if scores is not None:
+        rows = json.loads(body)["rows"]
+        assert len(scores) == len(answer["contributions"]) == len(rows)
+        assert all(score is None or 0 <= score <= 1 for score in scores)
+        usual = [type(row) is list and len(row) == WIDTH for row in rows]
+        assert not any(score is not None and not whole for score, whole in zip(scores, usual, strict=True))
 
 
 def test_the_container_needs_only_the_one_file(tmp_path: Path):

@@ -112,9 +112,9 @@ EXPECTED = {
     "payee_frauds_2d": 1,
     "payee_frauds_7d": 3,
     "payee_frauds_30d": 6,
-    "counterparty_fraud_share_1d": 1 / 4,
-    "counterparty_fraud_share_7d": 2 / 40,
-    "counterparty_fraud_share_23d": 3 / 50,
+    "payee_fraud_share_1d": 1 / 4,
+    "payee_fraud_share_7d": 2 / 40,
+    "payee_fraud_share_23d": 3 / 50,
     "payer_frauds_30d": 9,
 }
 MISSING_WITHOUT_DEVICE = {"device_new", "device_count_1h", "device_distinct_24h"}
@@ -123,7 +123,7 @@ COMPARISONS = {
     "amount_to_counterparty_normal_30d",
     "amount_deviation_of_payer_30d",
     "amount_to_payer_largest_30d",
-    *(f"counterparty_fraud_share_{window}" for window in windows.MATURE_WINDOWS),
+    *(f"payee_fraud_share_{window}" for window in windows.MATURE_WINDOWS),
 }
 """Features that compare with earlier payments: they are missing without any."""
 
@@ -262,7 +262,7 @@ def test_each_counter_goes_with_its_kind_and_fraud_counters_with_none():
 
 def test_a_payment_without_the_receivers_counters_keeps_all_other_features():
     values = vector(PAYMENT, without(COUNTERS, ["payee"]))
-    assert missing(values) == {n for n in NAMES if "counterparty" in n and "fraud" not in n}
+    assert missing(values) == {name for name in NAMES if "counterparty" in name}
     assert missing(vector(PAYMENT, without(COUNTERS, ["merchant", "instrument"]))) == set()
 
 

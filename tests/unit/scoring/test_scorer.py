@@ -91,7 +91,7 @@ def test_the_settings_choose_the_scorer(chosen, kind):
 def test_all_vectors_are_scored_with_one_call_by_one_model_with_its_own_thresholds(capsys):
     transport = FakeTransport(body(RIGHT))
     scoring = transport.endpoint().score(VECTORS[:2])
-    assert scoring == ("trained-7", RIGHT["thresholds"], [0.1, 0.6], scoring.contributions, False)
+    assert scoring == Scoring("trained-7", RIGHT["thresholds"], [0.1, 0.6], scoring.contributions, degraded=False)
     assert scoring.contributions == [[], [(features.NAMES[0], 1.5), (features.NAMES[1], 0.25)]]
     (request, _), *others = transport.asked
     assert not others
@@ -147,7 +147,8 @@ WRONG: dict[str, tuple[object, str]] = {
     "above one": (body(RIGHT | {"scores": [0.1, 1.0001]}), "garbled"),
     "below zero": (body(RIGHT | {"scores": [-1e-9, 0.6]}), "garbled"),
     "NaN": (body(RIGHT | {"scores": [math.nan, 0.6]}), "garbled"),
-    "null": (body(RIGHT | {"scores": [None, 0.6]}), "garbled"),
+    "null with reasons": (body(RIGHT | {"scores": [0.1, None]}), "garbled"),
+    "null for all scores": (body(RIGHT | {"scores": None}), "garbled"),
     "text": (body(RIGHT | {"scores": ["0.1", 0.6]}), "garbled"),
     "threshold missing": (body(RIGHT | {"thresholds": {"review": 0.5, "decline": 0.9}}), "garbled"),
     "threshold unknown": (body(RIGHT | {"thresholds": RIGHT["thresholds"] | {"freeze": 0.99}}), "garbled"),
@@ -176,6 +177,26 @@ def test_the_embedded_model_stands_in_for_a_wrong_response_and_the_log_says_why(
     assert stood_in(scoring, VECTORS[:2])
     (line,) = capsys.readouterr().out.splitlines()
     assert (json.loads(line)["Part"], json.loads(line)["cause"]) == ("model", cause)
+
+
+# --- rows that the endpoint cannot score ------------------------------------------------------------------------------
+
+
+def test_the_embedded_model_scores_only_the_rows_that_the_endpoint_could_not(capsys):
+    found = FakeTransport(body(RIGHT | {"scores": [None, 0.6]})).endpoint().score(VECTORS[:2])
+    assert found.of(0) == EMBEDDED.score(VECTORS[:1])._replace(degraded=True)
+    assert found.of(1) == Scoring("trained-7", RIGHT["thresholds"], [0.6], found.contributions[1:])
+    assert (found.degraded, list(found.scores)) == (False, [*EMBEDDED.score(VECTORS[:1]).scores, 0.6])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (json.loads(line)["Part"], json.loads(line)["cause"]) == ("model", "unscored")
+
+
+def test_a_row_that_the_endpoint_cannot_score_is_no_failure_of_the_endpoint():
+    transport = FakeTransport(body(RIGHT | {"scores": [None], "contributions": [[]]}))
+    endpoint = transport.endpoint()
+    for _ in range(Breaker.FAILURES + 3):
+        assert endpoint.score(VECTORS[:1]).of(0) == EMBEDDED.score(VECTORS[:1])._replace(degraded=True)
+    assert len(transport.asked) == Breaker.FAILURES + 3
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

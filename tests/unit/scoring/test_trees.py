@@ -15,7 +15,7 @@ from fraud import packaged
 from fraud.errors import UndecidableError
 from fraud.scoring import features
 from fraud.scoring.trees import Forest, Trees, version
-from models.training.train import describe, export
+from models.training.export import describe, export
 
 WIDTH = len(features.NAMES)
 THRESHOLDS = {"challenge": 0.1, "review": 0.2, "decline": 0.7}

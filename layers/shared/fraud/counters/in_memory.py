@@ -117,9 +117,9 @@ class InMemoryCounters:
         oldest = (day - FORGET_DAYS) * DAY // PAIR.period - 1
         for key in [key for key in self.items if key.kind is PAIR and key.period < oldest]:
             del self.items[key]
-        for account, profile in self.profiles.items():
-            for name in outlived(profile, day - FORGET_DAYS):
-                del self.profiles[account][name]
+        for profile in self.profiles.values():
+            for bucket in outlived(profile, day - FORGET_DAYS):
+                del profile[bucket]
 
     def fold(self, key: Key) -> None:
         """Fold every period of an entity that a payment in `key` reads from the profile.

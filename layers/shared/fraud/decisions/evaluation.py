@@ -383,12 +383,13 @@ class Evaluator:
         ]
 
     def _model_result(self, scoring: Scoring, place: int, flooded: AbstractSet[str]) -> ModelResult:
-        """Return the model's result for the payment at `place`, by the thresholds that came with the scores."""
-        score = scoring.scores[place]
-        outcome = by_score(_with_odds(score, FLOOD_FACTOR) if flooded else score, scoring.thresholds)
+        """Return the model's result for the payment at `place`, by the thresholds that came with the score."""
+        own = scoring.of(place)
+        (score,), (contributions,) = own.scores, own.contributions
+        outcome = by_score(_with_odds(score, FLOOD_FACTOR) if flooded else score, own.thresholds)
         is_hit = outcome is not Outcome.APPROVE
-        hits = (self.rule_book.explain(outcome, scoring.contributions[place]),) if is_hit else ()
-        return ModelResult(score, hits, scoring.version, scoring.degraded)
+        hits = (self.rule_book.explain(outcome, contributions),) if is_hit else ()
+        return ModelResult(score, hits, own.version, own.degraded)
 
     def _combine(
         self, assessed: Assessed, model_result: ModelResult | None, now: datetime, steps: StepTimes

@@ -145,7 +145,7 @@ FEATURES: Table = (
     ("payee_frauds_2d", lambda p: p.counters["payee_frauds_2d"]),
     ("payee_frauds_7d", lambda p: p.counters["payee_frauds_7d"]),
     ("payee_frauds_30d", lambda p: p.counters["payee_frauds_30d"]),
-    *[(f"counterparty_fraud_share_{window}", partial(_fraud_share, window=window)) for window in MATURE_WINDOWS],
+    *[(f"payee_fraud_share_{window}", partial(_fraud_share, window=window)) for window in MATURE_WINDOWS],
     ("payer_frauds_30d", lambda p: p.counters["payer_frauds_30d"]),
 )
 

@@ -98,7 +98,7 @@ class Endpoint:
             else:
                 self._breaker.succeeded()
                 return scoring
-        return self._stand_in.score(vectors)._replace(degraded=True)
+        return self._stands_in(vectors)
 
     def _ask(self, vectors: Sequence[Vector], until: float) -> Scoring:
         """Call the endpoint. Raises ServiceError, whose code names the cause."""
@@ -106,12 +106,24 @@ class Endpoint:
         asked = {"EndpointName": self._name, "Body": body, "ContentType": JSON, "Accept": JSON}
         match all_or_raise(self._transport.gather([Request("invoke_endpoint", asked)], until)):
             case [{"Body": bytes(text)}]:
-                return _scoring(text, len(vectors), self._stand_in.currency)
+                return self._complete(_answer(text, len(vectors), self._stand_in.currency), vectors)
         raise ServiceError("garbled")
+
+    def _complete(self, answer: "_EndpointResponse", vectors: Sequence[Vector]) -> Scoring:
+        """Return the response as a scoring, in which the embedded model scores what the endpoint could not (D-090)."""
+        apart = {n: self._stands_in([vectors[n]]) for n, score in enumerate(answer.scores) if score is None}
+        if apart:
+            log_degraded("model", "unscored")
+        scores = [apart[n].scores[0] if score is None else score for n, score in enumerate(answer.scores)]
+        contributions = [apart[n].contributions[0] if n in apart else own for n, own in enumerate(answer.contributions)]
+        return Scoring(answer.version, answer.thresholds, scores, contributions, apart=apart)
+
+    def _stands_in(self, vectors: Sequence[Vector]) -> Scoring:
+        return self._stand_in.score(vectors)._replace(degraded=True)
 
 
 class _EndpointResponse(BaseModel):
-    """The response of models/serving/inference.py. A refusal has no scores."""
+    """The response of models/serving/inference.py. A refusal has no scores. A row that it cannot score has None."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -119,12 +131,12 @@ class _EndpointResponse(BaseModel):
     currency: str = ""  # of a model from before it was named: foreign
     fingerprint: str
     thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]]
-    scores: list[Annotated[float, Field(ge=0, le=1)]] = []
+    scores: list[Annotated[float, Field(ge=0, le=1)] | None] = []
     contributions: list[list[tuple[str, Annotated[float, Field(gt=0)]]]] = []
 
 
-def _scoring(text: bytes, vectors: int, currency: str) -> Scoring:
-    """Check an endpoint's response and return its scoring.
+def _answer(text: bytes, vectors: int, currency: str) -> _EndpointResponse:
+    """Parse and check an endpoint's response.
 
     Raises ServiceError `foreign` when the model was trained on other features or in another currency, and `garbled` for
     a malformed response.
@@ -140,9 +152,10 @@ def _scoring(text: bytes, vectors: int, currency: str) -> Scoring:
         len(answer.scores) == len(answer.contributions) == vectors
         and thresholds == sorted(answer.thresholds.values())
         and all(map(_ranked, answer.contributions))
+        and not any(raised for score, raised in zip(answer.scores, answer.contributions, strict=True) if score is None)
     ):
         raise ServiceError("garbled")
-    return Scoring(answer.version, answer.thresholds, answer.scores, answer.contributions)
+    return answer
 
 
 def _ranked(contributions: Sequence[tuple[str, float]]) -> bool:
