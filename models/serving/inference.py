@@ -85,9 +85,9 @@ def _are_numbers(rows: list[Any]) -> bool:
 def predict_fn(data: Question | Refusal, model: Model) -> dict[str, Any]:
     """Score the rows: return a probability of fraud for each row, and its contributions.
 
-    Contributions are the features that raised the score of a row, in log odds, largest first. They are exact TreeSHAP
-    values and the larger part of the cost. So only rows that reach the lowest threshold get them; for other rows the
-    list is empty.
+    Contributions are the features that raised or lowered the score of a row, in log odds, largest first. They are exact
+    TreeSHAP values and the larger part of the cost. So only rows that reach the lowest threshold get them; for other
+    rows the list is empty.
     """
     if isinstance(data, Refusal):
         return {**model.described, "refused": data.reason}
@@ -101,8 +101,8 @@ def predict_fn(data: Question | Refusal, model: Model) -> dict[str, Any]:
     if len(reached):
         explained = model.booster.predict(xgboost.DMatrix(data.rows[reached], nthread=1), pred_contribs=True)
         for place, row in zip(reached, explained[:, :-1].tolist(), strict=True):  # the last column is the bias
-            raised = [(name, by) for name, by in zip(model.features, row, strict=True) if by > 0]
-            contributions[place] = sorted(raised, key=lambda item: -item[1])
+            changed = [(name, by) for name, by in zip(model.features, row, strict=True) if by]
+            contributions[place] = sorted(changed, key=lambda item: -item[1])
     return {**model.described, "scores": scores.tolist(), "contributions": contributions}
 
 

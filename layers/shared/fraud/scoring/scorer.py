@@ -120,7 +120,7 @@ class _EndpointResponse(BaseModel):
     fingerprint: str
     thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]]
     scores: list[Annotated[float, Field(ge=0, le=1)]] = []
-    contributions: list[list[tuple[str, Annotated[float, Field(gt=0)]]]] = []
+    contributions: list[list[tuple[str, float]]] = []
 
 
 def _scoring(text: bytes, vectors: int, currency: str) -> Scoring:
@@ -136,10 +136,12 @@ def _scoring(text: bytes, vectors: int, currency: str) -> Scoring:
     if (answer.fingerprint, answer.currency) != (features.fingerprint(), currency):
         raise ServiceError("foreign")
     thresholds = [answer.thresholds.get(outcome) for outcome in OUTCOMES]
+    lowest = min(answer.thresholds.values(), default=0.0)
     if not (
         len(answer.scores) == len(answer.contributions) == vectors
         and thresholds == sorted(answer.thresholds.values())
         and all(map(_ranked, answer.contributions))
+        and all(reasons or score < lowest for score, reasons in zip(answer.scores, answer.contributions, strict=True))
     ):
         raise ServiceError("garbled")
     return Scoring(answer.version, answer.thresholds, answer.scores, answer.contributions)
