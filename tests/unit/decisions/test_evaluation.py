@@ -757,6 +757,8 @@ def test_an_item_that_could_be_read_although_it_could_not_be_updated_is_no_missi
     decision = asked.evaluate(payment()).decision
     assert decision is not None
     assert (decision.outcome, decision.degraded) == ("challenge", ["counter:payee"])
+    (by_rule,) = (reason for reason in decision.reasons if reason.source == "tested@3")
+    assert [fact.name for fact in by_rule.facts] == ["transaction.amount"]  # its counter may lack this payment
     row = deployed.table.tables[TABLES.decisions]["t-1",]
     values = dict(zip(windows.NAMES, json.loads(contents_of(row).counters), strict=True))
     assert (values["payee_count_1m"], values["payer_count_1m"]) == (2, 2)

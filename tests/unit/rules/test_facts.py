@@ -261,10 +261,15 @@ def test_a_value_is_the_one_that_was_judged_by():
 def test_counters_of_a_sampled_item_are_said_with_about():
     transaction = payment()
     state = State({updates(transaction)[1].key: Item(level=3)}, {})
-    values = ABSENT | FIRST | {"payee_count_24h": 80, "payee_sum_24h": 9_000, "payee_distinct_2h": 3, "payee_age": 400}
+    values = (
+        ABSENT
+        | FIRST
+        | {"payee_count_1h": 1, "payee_count_24h": 80, "payee_sum_24h": 9_000, "payee_distinct_2h": 3, "payee_age": 400}
+    )
     about = Subject(transaction, values, features.vector(transaction, values), state)
-    names = ("count_24h", "sum_24h", "distinct_2h", "age")
+    names = ("count_1h", "count_24h", "sum_24h", "distinct_2h", "age")
     assert [fact.text for name in names if (fact := told(f"counters.payee_{name}", about))] == [
+        "about 1 payment to this receiver within 1 hour",
         "about 80 payments to this receiver within 24 hours",
         "payments to this receiver within 24 hours come to about 9,000 JPY",
         "about 3 payers of this receiver within 2 hours",
