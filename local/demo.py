@@ -1,22 +1,24 @@
-"""The demo (`make demo`): a thousand simulated payments through the whole system, and three decisions with reasons.
+"""The demo (`make demo`): a thousand simulated payments through the whole system, and a few decisions with reasons.
 
 Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own,
 counters and decisions in the emulator's DynamoDB, the packaged model and policy. Labels are sent when they become
-known. The exit status is 0 only if every payment is decided once.
+known. The exit status is 0 only if every payment is decided once, and every decision that is no approval says why in
+words and numbers.
 """
 
 import argparse
 import json
+import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from local.api.client import Client
 from local.box import Box
-from local.replay import Report, replay, replay_by_stream
+from local.replay import Report, decisions, replay, replay_by_stream
 from models.simulation import simulate
 from models.simulation.markets import JAPAN, Market, market_of
 from models.training import unseen
@@ -27,14 +29,15 @@ QUARTER = 250
 UNSEEN = ["--days", "3", "--payers", "600"]
 """Options of the simulated world on which model and pre-filter are measured: other people, another time."""
 
-SHOWN = 3
+SHOWN = 5
 LABELS_PER_CALL = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo in the market of `--currency`.
 
-    Return 0 if every payment was decided, none was lost and none was decided twice; else 1.
+    Return 0 if every payment was decided, none was lost and none was decided twice, and every decision that is no
+    approval is explained; else 1.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
@@ -57,14 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if by_api
                 else replay_by_stream(quarter, box, truth, repeats=50)
             )
-        shown = list(islice(telling(client, labelled), SHOWN))
-    for tactic, decision in shown:
+        decided = {name: json.loads(text) for name, text in decisions(box).items()}
+    for tactic, decision in islice(telling(decided, labelled), SHOWN):
         print(in_words(tactic, decision))
     print("\nthe packaged model on people it has never seen:")
     unseen.main([*UNSEEN, "--currency", currency])
     print(f"\n{report.table()}\nlabels         {told} in force when the last quarter began")
+    not_approved = [decision for decision in decided.values() if decision["outcome"] != "approve"]
+    unexplained = [decision["transaction_id"] for decision in not_approved if not is_explained(decision)]
+    said = f"without words and numbers: {', '.join(unexplained)}" if unexplained else "each in words and numbers"
+    print(f"reasons        of {len(not_approved)} decisions that are no approval, {said}")
     print(f"demo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
-    return int(not report.sound or report.decided != len(payments))
+    return int(not report.sound or report.decided != len(payments) or bool(unexplained))
 
 
 def tell(client: Client, labels: Sequence[dict[str, str]], now: datetime) -> int:
@@ -80,29 +87,52 @@ def tell(client: Client, labels: Sequence[dict[str, str]], now: datetime) -> int
     return accepted
 
 
-def telling(client: Client, labelled: Sequence[simulate.Labelled]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each tactic with the first of its decisions that is not an approval: an analyst would look at these."""
+def telling(
+    decided: Mapping[str, dict[str, Any]], labelled: Sequence[simulate.Labelled]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each tactic with the first of its decisions that is not an approval: an analyst would look at these.
+
+    decided  decisions by transaction id
+    """
     seen = set()
     for payment in labelled:
         if payment.tactic is None or payment.tactic in seen:
             continue
-        answer = client.request("GET", f"/decisions/{payment.transaction['transaction_id']}")
-        decision = json.loads(answer.body)["decision"]
-        if decision["outcome"] != "approve":
+        decision = decided.get(payment.transaction["transaction_id"])
+        if decision is not None and decision["outcome"] != "approve":
             seen.add(payment.tactic)
             yield payment.tactic, decision
 
 
-def in_words(tactic: str, decision: dict[str, Any]) -> str:
-    """Return a decision with its reasons as text.
+def is_explained(decision: Mapping[str, Any]) -> bool:
+    """Tell whether a decision has reasons, and each has its words and at least one number.
 
-    >>> decision = {"transaction_id": "t-1", "outcome": "review", "score": 0.7, "segment": "standard", "reasons": []}
-    >>> in_words("mule", decision).strip()
-    't-1 (mule): review, score 0.700, standard'
+    >>> reason = {"text": "Fast.", "facts": [{"text": "7 payments of this payer within 1 minute"}]}
+    >>> is_explained({"reasons": [reason]}), is_explained({"reasons": []})
+    (True, False)
+    >>> is_explained({"reasons": [reason, reason | {"facts": [{"text": "the payer is on the deny list"}]}]})
+    False
+    """
+    return bool(decision["reasons"]) and all(
+        reason["text"] and any(re.search(r"\d", fact["text"]) for fact in reason["facts"])
+        for reason in decision["reasons"]
+    )
+
+
+def in_words(tactic: str, decision: dict[str, Any]) -> str:
+    """Return a decision as text, with a line for each of its reasons.
+
+    >>> reason = {"code": "VELOCITY", "source": "model", "facts": [{"text": "7 payments"}, {"text": "amount 9 JPY"}]}
+    >>> decision = {"transaction_id": "t-1", "outcome": "review", "score": 0.7, "segment": "standard"}
+    >>> print(in_words("mule", decision | {"reasons": [reason]}).strip())
+    t-1 (mule): review, score 0.700, standard
+      VELOCITY: 7 payments; amount 9 JPY [model]
     """
     score = "not asked" if decision["score"] is None else f"{decision['score']:.3f}"
     lines = [f"\n{decision['transaction_id']} ({tactic}): {decision['outcome']}, score {score}, {decision['segment']}"]
-    lines += [f"  {reason['code']}: {reason['text']} [{reason['source']}]" for reason in decision["reasons"]]
+    for reason in decision["reasons"]:
+        told = "; ".join(fact["text"] for fact in reason["facts"])
+        lines.append(f"  {reason['code']}: {told} [{reason['source']}]")
     return "\n".join(lines)
 
 

@@ -92,9 +92,9 @@ def predict_fn(data: Question | Refusal, model: Model) -> dict[str, Any]:
     """Score the rows: return a probability of fraud for each row, and its contributions.
 
     The score of a row that cannot be scored, or is too short or too long, is None; the other rows are scored (D-090).
-    Contributions are the features that raised the score of a row, in log odds, largest first. They are exact TreeSHAP
-    values and the larger part of the cost. So only rows that reach the lowest threshold get them; for other rows the
-    list is empty.
+    Contributions are the features that raised or lowered the score of a row, in log odds, largest first. They are exact
+    TreeSHAP values and the larger part of the cost. So only rows that reach the lowest threshold get them; for other
+    rows the list is empty.
     """
     if isinstance(data, Refusal):
         return {**model.described, "refused": data.reason}
@@ -120,8 +120,8 @@ def _explained(rows: NDArray[np.float32], model: Model) -> Iterator[list[tuple[s
     if len(rows):
         explained = model.booster.predict(xgboost.DMatrix(rows, nthread=1), pred_contribs=True)
         for row in explained[:, :-1].tolist():  # the last column is the bias
-            raised = [(name, by) for name, by in zip(model.features, row, strict=True) if by > 0]
-            yield sorted(raised, key=lambda item: -item[1])
+            changed = [(name, by) for name, by in zip(model.features, row, strict=True) if by]
+            yield sorted(changed, key=lambda item: -item[1])
 
 
 def output_fn(prediction: Mapping[str, Any], accept: str) -> tuple[str, str]:

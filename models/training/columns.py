@@ -43,6 +43,7 @@ class Dataset:
 
     features     n x len(features.NAMES), float32, NaN where missing
     payer        a number for each payer: the dataset names no account
+    payee        a number for each receiver: payee or instrument
     known_from   when the payment became known as fraud; NEVER if it did not
     known_until  when a later label took that back; NEVER if none did
     tactic       the kind of the fraud, empty for an honest payment or where nobody names it
@@ -57,6 +58,7 @@ class Dataset:
     features: NDArray[np.float32]
     transaction_id: Texts
     payer: NDArray[np.int64]
+    payee: NDArray[np.int64]
     occurred_at: NDArray[np.int64]
     known_from: NDArray[np.int64]
     known_until: NDArray[np.int64]
@@ -157,7 +159,6 @@ class Columns:
         self.currency = ""
         self._vectors, self._counters, self._numbers = array("f"), array("d"), array("q")
         self._texts: list[tuple[str, str, str]] = []
-        self.rule_reasons: list[str] = []
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -175,17 +176,15 @@ class Columns:
         since, until = known_as_fraud(payment.labels)
         self._vectors.extend(vector)
         self._counters.extend([counters[name] for name in COUNTERS])
-        payer = _number(transaction.payer_id)
+        payer, payee = _number(transaction.payer_id), _number(transaction.counterparty)
         asked = judged.segment.model
-        self._numbers.extend((payer, transaction.epoch, since, until, transaction.amount, asked, severity))
+        self._numbers.extend((payer, payee, transaction.epoch, since, until, transaction.amount, asked, severity))
         self._texts.append((transaction.transaction_id, payment.tactic or "", judged.segment.id))
-        reasons = [reason.model_dump(mode="json") for hit in judged.hits for reason in hit.reasons]
-        self.rule_reasons.append(json.dumps(reasons) if reasons else "")
 
     def arrays(self) -> dict[str, Any]:
         """Return the arguments of Dataset."""
-        payer, occurred_at, known_from, known_until, amount, asked, severity = (
-            np.array(self._numbers, np.int64).reshape(-1, 7).T.copy()
+        payer, payee, occurred_at, known_from, known_until, amount, asked, severity = (
+            np.array(self._numbers, np.int64).reshape(-1, 8).T.copy()
         )
         transaction_id, tactic, segment = (
             np.array(texts, np.dtypes.StringDType()) for texts in zip(*self._texts, strict=True)
@@ -194,6 +193,7 @@ class Columns:
             "features": np.array(self._vectors, np.float32).reshape(-1, len(features.NAMES)),
             "transaction_id": transaction_id,
             "payer": payer,
+            "payee": payee,
             "occurred_at": occurred_at,
             "known_from": known_from,
             "known_until": known_until,
@@ -237,9 +237,9 @@ def known_as_fraud(labels: Sequence[Label]) -> tuple[int, int]:
     return since, until
 
 
-def _number(payer: str) -> int:
-    """Return a number for a payer that does not name it."""
-    return int.from_bytes(hashlib.blake2b(payer.encode(), digest_size=7).digest())
+def _number(account: str) -> int:
+    """Return a number for an account that does not name it."""
+    return int.from_bytes(hashlib.blake2b(account.encode(), digest_size=7).digest())
 
 
 def _epoch(time: datetime) -> int:

@@ -66,7 +66,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
 """Least and most value of a hyperparameter. Any other is finite and not below 0."""
 
 KINDS: Mapping[str, str] = {"features": "f", "asked": "b", "rules": "i"} | dict.fromkeys(
-    ("payer", "occurred_at", "known_from", "known_until", "amount"), "i"
+    ("payer", "payee", "occurred_at", "known_from", "known_until", "amount"), "i"
 )
 """numpy's kinds of a dataset's columns. Any other column holds text."""
 

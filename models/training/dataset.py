@@ -19,7 +19,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 from fraud import packaged
@@ -135,16 +134,9 @@ def _recorded(directory: Path, findings: Mapping[str, Finding], run: Replay, spa
 
 
 def _write_day(out: Path, day: int, columns: Columns) -> None:
+    """Write the rows of a day with their counters, which reasons are told of."""
     arrays = columns.arrays()
-    write_day(
-        out,
-        day,
-        {name: arrays[name] for name in COLUMNS}
-        | {
-            "counters": columns.counters(),
-            "rule_reasons": np.array(columns.rule_reasons, np.dtypes.StringDType()),
-        },
-    )
+    write_day(out, day, {name: arrays[name] for name in COLUMNS} | {"counters": columns.counters()})
 
 
 def whole_days(directory: Path, first: date | None, end: date | None, warmup_days: int | None) -> Span:
@@ -176,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--policy", type=Path, help="default: the packaged one of the history's currency")
     options = parser.parse_args(arguments)
     try:
-        rule_book = _rule_book(options.history, options.policy)
+        rule_book = rule_book_of(options.history, options.policy)
         span = whole_days(options.history, options.first, options.end, options.warmup_days)
         built = build(options.history, options.out, span, rule_book)
     except (ValueError, FraudError) as error:
@@ -190,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _rule_book(directory: Path, policy: Path | None) -> RuleBook:
+def rule_book_of(directory: Path, policy: Path | None) -> RuleBook:
     """Load a policy: that file, or the packaged one of the history's currency."""
     if policy is None:
         first = next(history.payments(directory), None)

@@ -32,9 +32,12 @@ CASH_OUT: Example = {
 }
 REASON: Example = {
     "code": "VELOCITY",
-    "text": "Many payments in a short time",
-    "source": "velocity@2",
+    "text": "The payer makes more payments, or pays more, in a short time than is normal.",
+    "source": "velocity_minute@1",
     "contribution": None,
+    "facts": [
+        {"name": "counters.payer_count_1m", "value": 7.0, "text": "7 payments of this payer within 1 minute"},
+    ],
 }
 DECISION: Example = {
     "transaction_id": "t-20260304-1",

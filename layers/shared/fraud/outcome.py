@@ -25,8 +25,10 @@ class Outcome(StrEnum):
 
     def severity(self) -> int:
         """Return the rank of the outcome: 0 for the mildest, 3 for the most severe."""
-        return list(Outcome).index(self)
+        return _RANKS[self]
 
+
+_RANKS: dict[Outcome, int] = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 Advice = Literal["none", "verify_identity", "contact_support"]
 ADVICE: dict[Outcome, Advice] = {
@@ -44,12 +46,17 @@ Thresholds = Mapping[str, float]
 """The least score, a probability of fraud in [0, 1], by outcome name: challenge, review, decline."""
 
 
+NOTHING: Mapping[str, Sequence[str]] = {}
+
+
 class Hit(NamedTuple):
     """A rule that holds, or the model above a threshold: the outcome that it asks for, with its reasons.
 
     source     `rule`, `model` or `outage`
+    reasons    one for each reason code, still without facts
     retryable  a later attempt may fare better
     protected  no allow entry silences it
+    about      names of what each reason rests on, by its code: `fraud.rules.facts` says them in words
     """
 
     outcome: Outcome
@@ -57,6 +64,7 @@ class Hit(NamedTuple):
     reasons: tuple["Reason", ...]
     retryable: bool
     protected: bool = False
+    about: Mapping[str, Sequence[str]] = NOTHING
 
     def silenced_by(self, codes: AbstractSet[str]) -> bool:
         """Tell whether an allow entry that names these codes (`model` for the model) silences this hit.
@@ -67,6 +75,27 @@ class Hit(NamedTuple):
         """
         names = {"model"} if self.source == "model" else {reason.code for reason in self.reasons}
         return not self.protected and bool(names & codes)
+
+
+class Fact(BaseModel):
+    """One value that a reason rests on, for a machine and in words. It names no person and has no id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(
+        description="What the value is, as in expressions of the policy: `features.<name>`, `counters.<name>`,"
+        " `transaction.<field>`, `standing.<name>`. Or a part that was missing, as in `degraded`, or `flooded:<kind>`.",
+        examples=["features.amount_to_payer_normal_30d"],
+    )
+    value: float | None = Field(
+        description="The value by which the payment was judged. Amounts are minor units, ages and idle times seconds;"
+        " true is 1. Null where it is missing or no number.",
+        examples=[14.2],
+    )
+    text: str = Field(
+        description="The value in words; they may change.",
+        examples=["amount 120,000 JPY, 14 x this payer's usual of 30 days (8,450 JPY)"],
+    )
 
 
 class Reason(BaseModel):
@@ -81,7 +110,15 @@ class Reason(BaseModel):
         examples=["velocity@2"],
     )
     contribution: float | None = Field(
-        None, description="The feature's contribution to the score, in log odds; null unless the source is the model."
+        None,
+        description="What the features of the code together added to the score, in log odds: the sum of their exact"
+        " contributions; null unless the source is the model.",
+        examples=[0.9767],
+    )
+    facts: list[Fact] = Field(
+        default_factory=list,
+        description="What the reason rests on, in numbers of this payment; of the model's features those that raised"
+        " the score most.",
     )
 
 

@@ -18,7 +18,7 @@ from fraud.aws.http_api import problem
 from fraud.aws.transport import Request, Result
 from fraud.counters import layout, windows
 from fraud.counters.layout import CLOSED, Item, Key
-from fraud.decisions.evaluation import MODEL_SHARE, REASONS_OF_THE_MODEL, STATE_SHARE, Evaluation, Evaluator
+from fraud.decisions.evaluation import MODEL_SHARE, STATE_SHARE, Evaluation, Evaluator
 from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
 from fraud.decisions.store import contents_of
 from fraud.decisions.waves import Batch
@@ -33,6 +33,7 @@ from fraud.errors import (
 )
 from fraud.outcome import Outcome
 from fraud.rules.policy import kind_of
+from fraud.rules.rule_book import REASONS_OF_THE_MODEL
 from fraud.scoring import features
 from fraud.scoring.features import Vector
 from fraud.scoring.score import Scoring
@@ -367,8 +368,8 @@ def test_reasons_stand_in_order_of_severity_and_the_model_gives_its_strongest_fo
     assert sources == ["severe@3", "second@3", *["model"] * REASONS_OF_THE_MODEL, "mild@3"]
     codes = [reason["code"] for reason in answer["reasons"] if reason["source"] == "model"]
     assert len(set(codes)) == REASONS_OF_THE_MODEL
-    assert codes[0] == "AMOUNT_UNUSUAL"
-    assert all(reason["text"] for reason in answer["reasons"])
+    assert codes[0] == "VELOCITY"  # seven features of about 0.85 each
+    assert all(reason["text"] and reason["facts"] for reason in answer["reasons"])
 
 
 @pytest.mark.parametrize(
@@ -701,6 +702,40 @@ def test_without_a_counter_that_a_decision_needs_the_payment_is_decided_blind(lo
     assert store.decisions["t-1"].counters == windows.ABSENT
 
 
+FLOOD = HotKeyError("ThrottlingException")
+MISSING = {
+    "away": (
+        Trouble({"payee", "pair"}),
+        {"COUNTER_AWAY": ["payee could not be written or read", "pair could not be written or read"]},
+    ),
+    "too much is away": (
+        Trouble({"payer", "pair"}),
+        {"COUNTERS_UNAVAILABLE": ["payer could not be written or read", "pair could not be written or read"]},
+    ),
+    "nothing was read": (Trouble(unread=True), {"COUNTERS_UNAVAILABLE": ["no counters could be read"]}),
+    "a flood": (
+        Trouble({"payee"}, error=FLOOD),
+        {"COUNTER_AWAY": ["payee could not be written or read"], "KEY_FLOODED": ["more attempts name this payee"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_a_reason_of_an_outage_says_which_counters_are_missing_and_the_amount(case):
+    trouble, expected = MISSING[case]
+    reading = rule("counters.payee_count_1m > 8", outcome="challenge")
+    asked, _, _ = troubled(trouble, reading, outage={"standard": {"policy": "decline", "without": WITHOUT}})
+    reasons = answer_of(asked.evaluate(payment()))["reasons"]
+    told = {
+        reason["code"]: [fact["text"] for fact in reason["facts"]] for reason in reasons if reason["source"] != "model"
+    }
+    assert told.keys() == expected.keys()
+    for code, parts in expected.items():
+        assert [part in text for part, text in zip([*parts, "amount 1,200 JPY"], told[code], strict=True)] == [True] * (
+            len(parts) + 1
+        )
+
+
 def test_rules_that_read_no_missing_counter_and_the_model_still_decide():
     known = rule("counters.payer_count_1m == 1", id="known", outcome="challenge")
     unknown = rule("counters.payee_count_1m >= 0", id="unknown", outcome="decline")
@@ -738,6 +773,8 @@ def test_an_item_that_could_be_read_although_it_could_not_be_updated_is_no_missi
     decision = asked.evaluate(payment()).decision
     assert decision is not None
     assert (decision.outcome, decision.degraded) == ("challenge", ["counter:payee"])
+    (by_rule,) = (reason for reason in decision.reasons if reason.source == "tested@3")
+    assert [fact.name for fact in by_rule.facts] == ["transaction.amount"]  # its counter may lack this payment
     row = deployed.table.tables[TABLES.decisions]["t-1",]
     values = dict(zip(windows.NAMES, json.loads(contents_of(row).counters), strict=True))
     assert (values["payee_count_1m"], values["payer_count_1m"]) == (2, 2)

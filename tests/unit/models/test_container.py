@@ -309,7 +309,9 @@ def test_a_stop_that_comes_while_the_model_is_moved_in_comes_too_late(base):
 
 
 def test_a_model_is_published_whole_with_its_manifest_last(tmp_path, dataset):
-    model = training.train(dataset, training.Hyperparameters(most_trees=2, delay_days=1, test_days=1, max_bin=16), {})
+    model, _ = training.train(
+        dataset, training.Hyperparameters(most_trees=2, delay_days=1, test_days=1, max_bin=16), {}
+    )
     container.publish(model.write, tmp_path / "model")
     container.publish(model.write, tmp_path / "model")
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == FILES

@@ -2,19 +2,24 @@
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fraud.counters.layout import State
 from fraud.counters.windows import ABSENT
 from fraud.errors import UndecidableError
 from fraud.outcome import Outcome
 from fraud.packaged import policy
+from fraud.rules.conclusion import conclude
 from fraud.rules.expression import MAX_LENGTH, MAX_NESTING, MEMBERS
+from fraud.rules.facts import Subject
 from fraud.rules.policy import MAX_WORDS, OUTAGE, Outage
-from fraud.rules.rule_book import PolicyResult, RuleBook, inputs
+from fraud.rules.rule_book import REASONS_OF_THE_MODEL, PolicyResult, RuleBook, inputs
 from fraud.rules.standing import STANDING, silenceable, standing
 from fraud.scoring import features
 from fraud.scoring.features import vector
@@ -153,6 +158,51 @@ def test_a_packaged_rule_fires_on_one_side_of_its_limit_only(name, example):
         assert hits[source].outcome == RULES[name]["outcome"]
         assert hits[source].retryable is RULES[name].get("retryable", False)
         assert hits[source].protected is (name in PROTECTED)
+
+
+TOLD = {
+    "account_not_active": ["the payer's account is not active", "amount 1,200 JPY"],
+    "deny_list": ["the payer is on the deny list", "amount 1,200 JPY"],
+    "limit_p2p": ["amount 500,001 JPY"],
+    "limit_merchant": ["amount 1,000,001 JPY"],
+    "limit_cash_out": ["amount 500,001 JPY"],
+    "limit_top_up": ["amount 500,001 JPY"],
+    "limit_payer_day": ["payments of this payer within 24 hours come to 2,000,001 JPY"],
+    "limit_instrument_day": ["payments with this instrument within 24 hours come to 1,000,001 JPY"],
+    "limit_attempts": ["more than 3,000 payments of this payer in a day (UTC)"],
+    "limit_attempts_instrument": ["more than 3,000 payments with this instrument in a day (UTC)"],
+    "velocity_minute": ["7 payments of this payer within 1 minute"],
+    "velocity_hour": [
+        "21 payments of this payer within 1 hour",
+        "1 receiver of this payer within 2 hours",
+    ],
+    "new_payee_high_amount": ["amount 100,000 JPY", "this payer's first payment to this receiver in 30 days"],
+    "new_payee_new_device": [
+        "amount 30,000 JPY",
+        "this payer's first payment to this receiver in 30 days",
+        "this payer's first payment with this device in 30 days",
+        "first known payment of this payer 24 hours ago",
+    ],
+    "fan_in_burst": [
+        "8 payers of this receiver within 2 hours",
+        "first known payment to this receiver 2 days ago",
+    ],
+    "payee_confirmed_fraud": ["2 payments to this receiver became known as fraud within 30 days"],
+    "device_shared": ["5 accounts on this device within 2 hours"],
+    "device_burst": ["9 payments with this device within 1 minute"],
+}
+"""The facts of each packaged rule, on the first of its EXAMPLES."""
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_packaged_rule_tells_the_numbers_that_its_expression_reads(name):
+    example = EXAMPLES[name][0]
+    transaction, values = payment(**example.fields), ABSENT | FIRST | example.counters
+    features_of, state = vector(transaction, values), State({}, dict(example.profiles))
+    hits = {hit.reasons[0].source: hit for hit in judge(BOOK, transaction, example.counters, example.profiles).hits}
+    hit = hits[f"{name}@{RULES[name]['version']}"]
+    (reason,) = conclude([hit], Subject(transaction, values, features_of, state)).reasons
+    assert [fact.text for fact in reason.facts] == TOLD[name]
 
 
 def test_deny_entries_account_status_and_limits_are_protected_and_the_rest_may_be_silenced():
@@ -455,16 +505,49 @@ def test_an_expression_reads_the_payment_its_counters_features_and_standing():
     assert len(judge(rule_book(rule(sees)), payment(), {}, {}).hits) == 1
 
 
-def test_a_model_gives_one_reason_for_each_code_with_its_strongest_feature():
+def test_a_model_gives_one_reason_for_each_code_with_the_sum_of_its_features():
     hit = BOOK.explain(
-        Outcome.REVIEW, [("amount_log", 1.23456), ("payer_count_1m", 0.9), ("amount_share_of_payer_24h", 0.5)]
+        Outcome.REVIEW,
+        [
+            ("amount_log", 1.23456),
+            ("payer_count_1m", 0.9),
+            ("payer_idle_log", 0.8),
+            ("payer_count_1h", 0.5),
+            ("amount_share_of_payer_24h", 0.05),
+            ("payer_age_log", -0.8),
+            ("amount_to_payer_normal_30d", -1.0),
+        ],
     )
     assert (hit.outcome, hit.source, hit.retryable) == ("review", "model", False)
     assert [(reason.code, reason.source, reason.contribution) for reason in hit.reasons] == [
-        ("AMOUNT_UNUSUAL", "model", 1.2346),
-        ("VELOCITY", "model", 0.9),
+        ("VELOCITY", "model", 1.4),
+        ("AMOUNT_UNUSUAL", "model", 0.2846),
     ]
     assert {reason.text for reason in hit.reasons} <= set(PACKAGED["reasons"].values())
+    assert hit.about == {
+        "VELOCITY": ["features.payer_count_1m", "features.payer_count_1h"],
+        "AMOUNT_UNUSUAL": ["features.amount_log"],
+    }
+
+
+@given(
+    st.dictionaries(st.sampled_from(features.NAMES), st.floats(-3, 3, allow_subnormal=False).filter(bool), min_size=1)
+)
+def test_the_sums_of_a_models_reasons_are_those_of_their_codes_and_no_hit_is_without_a_reason(by_feature):
+    ordered = sorted(by_feature.items(), key=lambda item: -item[1])
+    hit = BOOK.explain(Outcome.REVIEW, ordered)
+    sums: dict[str, float] = defaultdict(float)
+    for name, by in ordered:
+        sums[PACKAGED["feature_reasons"][name]] += by
+    given_ = {reason.code: reason.contribution or 0.0 for reason in hit.reasons}
+    assert 1 <= len(given_) <= REASONS_OF_THE_MODEL
+    assert list(given_.values()) == sorted(given_.values(), reverse=True)
+    for code, contribution in given_.items():
+        assert contribution == pytest.approx(sums[code], abs=6e-5)
+        assert contribution > 0 or len(given_) == 1
+    left_out = [total for code, total in sums.items() if code not in given_]
+    assert all(total <= min(given_.values()) + 1e-4 for total in left_out)
+    assert len(given_) == REASONS_OF_THE_MODEL or all(total < 1e-4 for total in left_out)
 
 
 def test_every_feature_has_a_reason():

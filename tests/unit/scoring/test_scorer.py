@@ -27,7 +27,7 @@ RIGHT: dict[str, Any] = {
     "fingerprint": features.fingerprint(),
     "thresholds": {"decline": 0.9, "challenge": 0.2, "review": 0.5},
     "scores": [0.1, 0.6],
-    "contributions": [[], [[features.NAMES[0], 1.5], [features.NAMES[1], 0.25]]],
+    "contributions": [[], [[features.NAMES[0], 1.5], [features.NAMES[1], -0.25]]],
 }
 
 
@@ -92,7 +92,7 @@ def test_all_vectors_are_scored_with_one_call_by_one_model_with_its_own_threshol
     transport = FakeTransport(body(RIGHT))
     scoring = transport.endpoint().score(VECTORS[:2])
     assert scoring == Scoring("trained-7", RIGHT["thresholds"], [0.1, 0.6], scoring.contributions, degraded=False)
-    assert scoring.contributions == [[], [(features.NAMES[0], 1.5), (features.NAMES[1], 0.25)]]
+    assert scoring.contributions == [[], [(features.NAMES[0], 1.5), (features.NAMES[1], -0.25)]]
     (request, _), *others = transport.asked
     assert not others
     assert request.operation == "invoke_endpoint"
@@ -143,6 +143,7 @@ WRONG: dict[str, tuple[object, str]] = {
     "no body": ({}, "garbled"),
     "short scores": (body(RIGHT | {"scores": [0.1]}), "garbled"),
     "long scores": (body(RIGHT | {"scores": [0.1, 0.6, 0.1]}), "garbled"),
+    "an objection without reasons": (body(RIGHT | {"contributions": [[], []]}), "garbled"),
     "short contributions": (body(RIGHT | {"contributions": [[]]}), "garbled"),
     "above one": (body(RIGHT | {"scores": [0.1, 1.0001]}), "garbled"),
     "below zero": (body(RIGHT | {"scores": [-1e-9, 0.6]}), "garbled"),

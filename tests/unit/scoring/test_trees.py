@@ -106,12 +106,14 @@ def test_contributions_are_the_shapley_values_of_the_game_in_which_unknown_featu
     assert trees.expected + sum(contributions) == pytest.approx(trees.margin(x), abs=1e-9)
 
 
-def test_an_explanation_names_the_features_that_raised_the_score_largest_first(trees, rows):
-    x = tuple(rows[0].tolist())
-    explained = trees.explain(x)
-    by_name = dict(zip(features.NAMES, trees.contributions(x), strict=True))
-    assert explained == sorted(((n, c) for n, c in by_name.items() if c > 0), key=lambda item: item[1], reverse=True)
-    assert explained
+def test_an_explanation_names_every_feature_that_changed_the_score_largest_first_and_sums_to_the_margin(trees, rows):
+    for row in rows[:50].tolist():
+        x = tuple(row)
+        explained = trees.explain(x)
+        by_name = dict(zip(features.NAMES, trees.contributions(x), strict=True))
+        assert explained == sorted(((n, c) for n, c in by_name.items() if c), key=lambda item: item[1], reverse=True)
+        assert trees.expected + math.fsum(by for _, by in explained) == pytest.approx(trees.margin(x), abs=1e-9)
+        assert {by > 0 for _, by in explained} == {True, False}
 
 
 def test_the_packaged_model_loads_and_is_small():

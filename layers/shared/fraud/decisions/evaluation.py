@@ -30,16 +30,14 @@ from fraud.errors import (
     UnavailableError,
     UndecidedError,
 )
-from fraud.outcome import ADVICE, Hit, Outcome, Reason, by_score, retryable, worst
+from fraud.outcome import ADVICE, Hit, Outcome, by_score, worst
 from fraud.rules import rule_book as rules
+from fraud.rules.conclusion import conclude
+from fraud.rules.facts import Subject
 from fraud.rules.rule_book import PolicyResult, RuleBook
-from fraud.rules.standing import silenced
 from fraud.scoring import features
 from fraud.scoring.score import Scoring
 from fraud.transaction import MAX_AGE, Transaction, utc
-
-REASONS_OF_THE_MODEL = 4
-"""Most reason codes that the model may give: an analyst reads the strongest few, not thirty."""
 
 FLOOD_FACTOR = 1.5
 """Factor of the odds by which a payment with a flooded key is judged: the key's counters lack attempts (D-029)."""
@@ -80,7 +78,7 @@ class Store(Protocol):
 
 
 class Scorer(Protocol):
-    """A model: the probability of fraud, and the features that raised it."""
+    """A model: the probability of fraud, and the features that raised or lowered it."""
 
     def score(self, vectors: Sequence[features.Vector], until: float | None = None) -> Scoring:
         """Score one or more vectors by one model with one call. Never raises.
@@ -327,7 +325,8 @@ class Evaluator:
         values = dict(windows.ABSENT)
         vector = features.vector(transaction, values)
         known = state_read.state if state_read.read else None
-        policy_result = self.rule_book.judge_blind(transaction, known, state_read.flooded)
+        away = state_read.away if state_read.read else []
+        policy_result = self.rule_book.judge_blind(transaction, known, state_read.flooded, away)
         return Assessed(transaction, state_read, values, vector, policy_result, blind=True)
 
     def _repeat(
@@ -397,9 +396,7 @@ class Evaluator:
         """Combine the hits of rules and model into one decision and its record."""
         transaction, state_read, values, vector, policy_result, blind = assessed
         every_hit = policy_result.hits if model_result is None else (*policy_result.hits, *model_result.hits)
-        allowed = silenced(transaction, state_read.state)
-        hits = [hit for hit in every_hit if not hit.silenced_by(allowed)]
-        outcome = worst([hit.outcome for hit in hits])
+        concluded = conclude(every_hit, Subject(transaction, values, vector, state_read.state, state_read.away))
         missing = {
             "state": blind,
             **{f"counter:{kind}": not blind for kind in state_read.away},
@@ -409,11 +406,11 @@ class Evaluator:
         }
         decision = Decision(
             transaction_id=transaction.transaction_id,
-            outcome=outcome,
+            outcome=concluded.outcome,
             score=model_result and model_result.score,
-            reasons=_reasons(hits),
-            suppressed=_reasons([hit for hit in every_hit if hit.silenced_by(allowed)]),
-            advice=ADVICE[outcome],
+            reasons=concluded.reasons,
+            suppressed=concluded.suppressed,
+            advice=ADVICE[concluded.outcome],
             segment=policy_result.segment.id,
             model=ModelUsed(version=model_result and model_result.version),
             degraded=[*(part for part, is_missing in missing.items() if is_missing)]
@@ -421,14 +418,14 @@ class Evaluator:
             estimated=[] if blind else state_read.state.estimated,
             recounted=state_read.state.recounted,
             policy_version=self.rule_book.version,
-            retryable=retryable(outcome, hits),
+            retryable=concluded.retryable,
             decided_at=now,
             steps_ms=steps,
         )
         record = DecisionRecord(
             transaction,
             decision.model_dump_json().encode(),
-            outcome,
+            concluded.outcome,
             now,
             values,
             features.pack(vector),
@@ -479,12 +476,6 @@ def _differences(transaction: Transaction, stored: StoredDecision) -> tuple[Faul
     mine, decided = json.loads(transaction.canonical), json.loads(stored.transaction)
     names = sorted(name for name in mine.keys() | decided.keys() if mine.get(name) != decided.get(name))
     return tuple(Fault(name, "differs", "differs from the decided body") for name in names if name != "metadata")
-
-
-def _reasons(hits: Sequence[Hit]) -> list[Reason]:
-    """Return the reasons, those of the most severe hits first, and of the model only the strongest few."""
-    ordered = sorted(hits, key=lambda hit: -hit.outcome.severity())
-    return [reason for hit in ordered for reason in hit.reasons[:REASONS_OF_THE_MODEL]]
 
 
 def _with_odds(probability: float, factor: float) -> float:

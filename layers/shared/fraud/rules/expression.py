@@ -156,6 +156,15 @@ def members(expression: str) -> set[tuple[str, str]]:
     return set(_MEMBER.findall(_bare(expression)))
 
 
+def in_order(expression: str) -> tuple[str, ...]:
+    """Return the names that an expression reads as they stand in it, each once.
+
+    >>> in_order("transaction.amount > 3 && counters.payer_count_1m > 3 && transaction.amount < 9")
+    ('transaction.amount', 'counters.payer_count_1m')
+    """
+    return tuple(dict.fromkeys(f"{root}.{name}" for root, name in _MEMBER.findall(_bare(expression))))
+
+
 def _bare(expression: str) -> str:
     """Return the expression with every string literal emptied, so that only code is left."""
     return _LITERAL.sub("''", expression)

@@ -4,6 +4,7 @@ An expression can fail on a payment, for example by a missing optional value. Th
 expression has no influence on the outcome.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
@@ -15,13 +16,19 @@ from fraud.counters.sampling import EXACT
 from fraud.counters.windows import kind_of
 from fraud.errors import UndecidableError
 from fraud.outcome import Hit, Outcome, Reason, worst
-from fraud.rules.expression import MEMBERS, Patterns, compiled, examples, members
+from fraud.rules.expression import MEMBERS, Patterns, compiled, examples, in_order, members
 from fraud.rules.policy import AWAY, FLOODED, MAX_BYTES, OUTAGE, STANDARD, Policy, Rule, Segment
 from fraud.rules.standing import standing
 from fraud.scoring import features
 from fraud.transaction import Transaction, faults_of
 
 Inputs = Mapping[str, Mapping[str, Any]]
+
+REASONS_OF_THE_MODEL = 4
+"""Most reason codes that the model may give: an analyst reads the strongest few, not thirty."""
+
+LEAST_SHARE = 0.1
+"""Least contribution of a feature that its reason tells of, as a share of the largest one of the same reason."""
 
 
 class PolicyResult(NamedTuple):
@@ -43,6 +50,7 @@ R = TypeVar("R", Rule, Segment)
 class _Compiled(NamedTuple, Generic[R]):
     """A rule or segment with its program, and the roots and the kinds of counters that it reads.
 
+    about     all names that it reads, in their order
     kinds     of the counters that it reads itself
     of_flood  those, and the kinds of the counters that its features read
     """
@@ -50,6 +58,7 @@ class _Compiled(NamedTuple, Generic[R]):
     entry: R
     program: cel.Program
     roots: frozenset[str]
+    about: tuple[str, ...]
     kinds: frozenset[str | None]
     of_flood: frozenset[str | None]
 
@@ -140,14 +149,18 @@ class RuleBook:
         floor = self.policy.outage[policy_result.segment.id].floor(away, inputs["transaction"]["amount"])
         if floor is None:
             return None
-        hits = (*policy_result.hits, self._outage_hit(floor, AWAY, "without"), *self._of_flood(flooded))
+        away_hit = self._outage_hit(floor, AWAY, "without", [f"counter:{kind}" for kind in away])
+        hits = (*policy_result.hits, away_hit, *self._of_flood(flooded))
         return policy_result._replace(hits=hits)
 
-    def judge_blind(self, transaction: Transaction, state: State | None, flooded: Collection[str] = ()) -> PolicyResult:
+    def judge_blind(
+        self, transaction: Transaction, state: State | None, flooded: Collection[str] = (), away: Collection[str] = ()
+    ) -> PolicyResult:
         """Judge a payment without its counters: by the expressions that read none, and by the outage policy's own hit.
 
         state    the profiles, if they are known; with None the result depends on the payment and the policy only
         flooded  as for `judge_without`
+        away     as for `judge_without`; empty when nothing could be read
         """
         known: dict[str, Mapping[str, Any]] = {"transaction": transaction.__dict__}
         if state is not None:
@@ -155,7 +168,8 @@ class RuleBook:
         policy_result = self._judge(known, lambda each: each.roots <= known.keys())
         outage = self.policy.outage[policy_result.segment.id]
         hits = [hit for hit in policy_result.hits if hit.protected or outage.policy != "open"]
-        hits.append(self._outage_hit(outage.outcome(transaction.amount), OUTAGE, outage.policy))
+        missing = [f"counter:{kind}" for kind in away] or ["state"]
+        hits.append(self._outage_hit(outage.outcome(transaction.amount), OUTAGE, outage.policy, missing))
         return policy_result._replace(hits=(*hits, *self._of_flood(flooded)))
 
     def _of_flood(self, flooded: Collection[str]) -> tuple[Hit, ...]:
@@ -164,7 +178,8 @@ class RuleBook:
         The counters lack attempts, so each of the rules might hold if it saw them: a flood must not buy that.
         """
         outcomes = [each.entry.outcome for each in self._rules if not each.of_flood.isdisjoint(flooded)]
-        return (self._outage_hit(worst(outcomes), FLOODED, "flooded"),) if outcomes else ()
+        about = [f"flooded:{kind}" for kind in sorted(flooded)]
+        return (self._outage_hit(worst(outcomes), FLOODED, "flooded", about),) if outcomes else ()
 
     def _judge(self, inputs: Inputs, is_judged: Callable[[_Compiled[Any]], bool]) -> PolicyResult:
         """Judge by the segments and rules for which `is_judged` holds."""
@@ -182,28 +197,38 @@ class RuleBook:
             return held is True
 
         segment = next((each.entry for each in self._segments if is_judged(each) and holds(each)), STANDARD)
-        hits = tuple([self._hit(each.entry) for each in self._rules if is_judged(each) and holds(each)])
+        hits = tuple([self._hit(each) for each in self._rules if is_judged(each) and holds(each)])
         return PolicyResult(segment, hits, tuple(failed))
 
-    def _hit(self, rule: Rule) -> Hit:
+    def _hit(self, each: _Compiled[Rule]) -> Hit:
+        rule = each.entry
         reason = Reason(code=rule.code, text=self.policy.reasons[rule.code], source=f"{rule.id}@{rule.version}")
-        return Hit(rule.outcome, "rule", (reason,), rule.retryable, rule.protected)
+        return Hit(rule.outcome, "rule", (reason,), rule.retryable, rule.protected, {rule.code: each.about})
 
-    def _outage_hit(self, outcome: Outcome, code: str, source: str) -> Hit:
+    def _outage_hit(self, outcome: Outcome, code: str, source: str, about: Sequence[str]) -> Hit:
         reason = Reason(code=code, text=self.policy.reasons[code], source=f"outage:{source}")
-        return Hit(outcome, "outage", (reason,), retryable=True, protected=True)
+        return Hit(outcome, "outage", (reason,), retryable=True, protected=True, about={code: about})
 
     def explain(self, outcome: Outcome, contributions: Iterable[tuple[str, float]]) -> Hit:
-        """Return the model's hit, with one reason for each reason code of the contributing features.
+        """Return the model's hit: the strongest codes whose features together raised the score, largest first.
 
-        contributions  (feature, log odds), largest first; the first feature of a code gives its contribution
+        contributions  (feature, log odds) of every feature that raised or lowered the score, largest first
+
+        A code's contribution is the sum over its features: the score's margin stays the sum of all codes (D-092). If no
+        sum is positive, the largest one is the only reason: no hit is without one.
         """
-        reasons: dict[str, Reason] = {}
-        for feature, contribution in contributions:
-            code = self.policy.feature_reasons[feature]
-            words = self.policy.reasons[code]
-            reasons.setdefault(code, Reason(code=code, text=words, source="model", contribution=round(contribution, 4)))
-        return Hit(outcome, "model", tuple(reasons.values()), retryable=False)
+        groups: dict[str, list[tuple[str, float]]] = {}
+        for feature, by in contributions:
+            groups.setdefault(self.policy.feature_reasons[feature], []).append((feature, by))
+        sums = {code: round(math.fsum([by for _, by in group]), 4) for code, group in groups.items()}
+        ordered = sorted(sums, key=lambda code: (-sums[code], code))
+        codes = [code for code in ordered[:REASONS_OF_THE_MODEL] if sums[code] > 0] or ordered[:1]
+        reasons = tuple([self._by_model(code, sums[code]) for code in codes])
+        about = {code: _telling(groups[code]) for code in codes}
+        return Hit(outcome, "model", reasons, retryable=False, about=about)
+
+    def _by_model(self, code: str, contribution: float) -> Reason:
+        return Reason(code=code, text=self.policy.reasons[code], source="model", contribution=contribution)
 
 
 def inputs(
@@ -222,6 +247,16 @@ def inputs(
     }
 
 
+def _telling(group: Sequence[tuple[str, float]]) -> list[str]:
+    """Return the names of a code's features that raised the score, without those of little weight beside the first.
+
+    >>> _telling([("amount_log", 1.0), ("is_retry", 0.09), ("is_top_up", -0.5)]), _telling([("is_retry", -0.1)])
+    (['features.amount_log'], ['features.is_retry'])
+    """
+    least = group[0][1] * LEAST_SHARE
+    return [f"features.{name}" for n, (name, by) in enumerate(group) if n == 0 or by > max(least, 0)]
+
+
 def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
@@ -231,4 +266,5 @@ def _compiled(entry: R, patterns: Patterns) -> _Compiled[R]:
     program = compiled(entry.id, entry.expression, patterns)
     kinds = frozenset(kind_of(name) for root, name in read if root == "counters")
     by_features = [features.kinds_of(name) for root, name in read if root == "features"]
-    return _Compiled(entry, program, frozenset(root for root, _ in read), kinds, kinds.union(*by_features))
+    roots = frozenset(root for root, _ in read)
+    return _Compiled(entry, program, roots, in_order(entry.expression), kinds, kinds.union(*by_features))

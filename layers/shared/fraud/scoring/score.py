@@ -13,8 +13,8 @@ class Scoring(NamedTuple):
     version        name of the model
     thresholds     the model's own least scores, by outcome
     scores         probability of fraud, in [0, 1], one for each vector
-    contributions  (feature, log odds) of the features that raised the score, largest first, one list for each vector;
-                   empty below the lowest threshold, because exact contributions cost more than the score
+    contributions  (feature, log odds) of the features that raised or lowered the score, largest first, one list for
+                   each vector; empty below the lowest threshold, because exact contributions cost more than the score
     degraded       the embedded model stood in for the endpoint that should have scored
     apart          by place, the embedded model's scoring of each vector that the endpoint could not score
     """

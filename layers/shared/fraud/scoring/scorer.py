@@ -132,7 +132,7 @@ class _EndpointResponse(BaseModel):
     fingerprint: str
     thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]]
     scores: list[Annotated[float, Field(ge=0, le=1)] | None] = []
-    contributions: list[list[tuple[str, Annotated[float, Field(gt=0)]]]] = []
+    contributions: list[list[tuple[str, float]]] = []
 
 
 def _answer(text: bytes, vectors: int, currency: str) -> _EndpointResponse:
@@ -148,11 +148,15 @@ def _answer(text: bytes, vectors: int, currency: str) -> _EndpointResponse:
     if (answer.fingerprint, answer.currency) != (features.fingerprint(), currency):
         raise ServiceError("foreign")
     thresholds = [answer.thresholds.get(outcome) for outcome in OUTCOMES]
+    lowest = min(answer.thresholds.values(), default=0.0)
     if not (
         len(answer.scores) == len(answer.contributions) == vectors
         and thresholds == sorted(answer.thresholds.values())
         and all(map(_ranked, answer.contributions))
-        and not any(raised for score, raised in zip(answer.scores, answer.contributions, strict=True) if score is None)
+        and all(
+            not reasons if score is None else reasons or score < lowest
+            for score, reasons in zip(answer.scores, answer.contributions, strict=True)
+        )
     ):
         raise ServiceError("garbled")
     return answer

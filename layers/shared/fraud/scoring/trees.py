@@ -226,9 +226,9 @@ class Trees:
         return tuple(totals)
 
     def explain(self, vector: Vector) -> list[tuple[str, float]]:
-        """Return the features that raised the score, with their contribution in log odds, largest first."""
-        raised = [(name, by) for name, by in zip(features.NAMES, self.contributions(vector), strict=True) if by > 0]
-        return sorted(raised, key=lambda item: -item[1])
+        """Return the features that changed the score, with their contribution in log odds, largest first."""
+        changed = [(name, by) for name, by in zip(features.NAMES, self.contributions(vector), strict=True) if by]
+        return sorted(changed, key=lambda item: -item[1])
 
 
 def _logistic(margin: float) -> float:
