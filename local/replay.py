@@ -112,6 +112,7 @@ class Report:
             "outcomes": ", ".join(f"{outcome} {count:,}" for outcome, count in self.outcomes.most_common()),
             "refused": "; ".join(f"{count:,} for {why}" for why, count in self.refused.most_common()),
             "frauds": self._frauds(),
+            "friction": self._friction(),
             "latency": self._latency(),
             "lost": f"{self.lost:,}",
             "decided twice": f"{self.twice:,} (all compared with what is stored, {self.repeated:,} delivered again)",
@@ -128,6 +129,12 @@ class Report:
         return (
             f"{caught:,} caught, {missed:,} missed (recall {recall}), {alarms:,} false alarms (precision {precision})"
         )
+
+    def _friction(self) -> str:
+        """Say how many honest payments were challenged, reviewed or declined, by rule or model."""
+        disturbed, let_through = (self.verdicts["legitimate", objected] for objected in (True, False))
+        honest = disturbed + let_through
+        return f"{disturbed:,} of {honest:,} honest payments not approved ({disturbed / honest:.2%})" if honest else ""
 
     def _latency(self) -> str:
         if len(self.seconds) < 2:  # noqa: PLR2004 - quantiles need two

@@ -1,8 +1,8 @@
 """Real time against a daily batch: what the same model prevents when it scores each payment, and when once a day.
 
-In real time an alert stops its payment. In a batch the payments of a day are scored at midnight UTC: the alerts come too
-late for their own payments, and the receivers of the alerts are held from then on. What the model would have asked for
-stops a payment here, whether the outcome is a challenge, a review or a decline. Rules take no part. Pure.
+In real time an alert stops its payment. In a batch the payments of a day are scored at midnight UTC: alerts come too
+late for their own payments, and the receivers of the alerts are held from then on. An alert is a score that reaches the
+lowest threshold, whatever its outcome. Rules take no part. Pure.
 """
 
 from collections.abc import Mapping
@@ -54,11 +54,12 @@ def daily(
 def _prevented(way: str, scored: Scored, stopped: Flags) -> Prevented:
     caught, honest = scored.fraud & stopped, ~scored.fraud
     lost, value = int(scored.amount[scored.fraud].sum()), int(scored.amount[caught].sum())
+    frauds, others = int(scored.fraud.sum()), int(honest.sum())
     return Prevented(
         way=way,
         frauds=int(caught.sum()),
-        share_of_frauds=round(float(caught.sum() / max(scored.fraud.sum(), 1)), 4),
+        share_of_frauds=round(int(caught.sum()) / max(frauds, 1), 4),
         value=value,
         share_of_value=round(value / lost, 4) if lost else 0.0,
-        honest_stopped=round(float((stopped & honest).sum() / max(honest.sum(), 1)), 4),
+        honest_stopped=round(int((stopped & honest).sum()) / max(others, 1), 4),
     )

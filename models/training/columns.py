@@ -164,22 +164,22 @@ class Columns:
         return len(self._texts)
 
     def add(self, payment: LabelledPayment, row: Row) -> None:
-        """Add one row, judged by the rules."""
+        """Add one row, by_rules by the rules."""
         transaction, counters, vector, _ = row
         if self.currency not in {"", transaction.currency}:
             raise HistoryError(
                 f"amounts in {self.currency} and {transaction.currency}: a dataset has one currency",
             )
         self.currency = transaction.currency
-        judged = self.rule_book.judge(rules.inputs(*row))
-        severity = worst([hit.outcome for hit in judged.hits]).severity()
+        by_rules = self.rule_book.judge(rules.inputs(*row))
+        severity = worst([hit.outcome for hit in by_rules.hits]).severity()
         since, until = known_as_fraud(payment.labels)
         self._vectors.extend(vector)
         self._counters.extend([counters[name] for name in COUNTERS])
         payer, payee = _number(transaction.payer_id), _number(transaction.counterparty)
-        asked = judged.segment.model
+        asked = by_rules.segment.model
         self._numbers.extend((payer, payee, transaction.epoch, since, until, transaction.amount, asked, severity))
-        self._texts.append((transaction.transaction_id, payment.tactic or "", judged.segment.id))
+        self._texts.append((transaction.transaction_id, payment.tactic or "", by_rules.segment.id))
 
     def arrays(self) -> dict[str, Any]:
         """Return the arguments of Dataset."""

@@ -284,4 +284,4 @@ def best_f1(scored: Scored, weight: Floats) -> float:
     """Return the score of GRID with the highest F1, the harmonic mean of precision and recall."""
     caught = np.array([weight[scored.fraud & (scored.score >= cut)].sum() for cut in GRID])
     alerts = np.array([weight[scored.score >= cut].sum() for cut in GRID])
-    return float(GRID[np.argmax(2 * caught / (alerts + weight[scored.fraud].sum()))])
+    return float(GRID[np.argmax(2 * caught / np.maximum(alerts + weight[scored.fraud].sum(), 1e-300))])

@@ -722,7 +722,8 @@ class Items:
                 wanted.apply(update)
         slots = {hour: wanted.slots.get(hour, 0) | bits for hour, bits in seen.slots.items()}
         return (
-            (item.buckets, item.devices) == (wanted.buckets, wanted.devices)
+            (item.buckets, item.devices, item.spreads, item.sizes)
+            == (wanted.buckets, wanted.devices, wanted.spreads, wanted.sizes)
             and within(wanted.slots, item.slots)
             and within(item.slots, wanted.slots | slots)
         )

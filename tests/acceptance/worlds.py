@@ -187,7 +187,8 @@ def _item(key: Key, item: Item) -> Row:
     columns: dict[str, Any] = {f"{letter}{n}": v for letter, column in item.buckets.items() for n, v in column.items()}
     if places := {hour * SLOTS + n for hour, bits in item.slots.items() for n in range(SLOTS) if bits >> n & 1}:
         columns["d"] = places
-    columns |= {f"e{slot}": payments for slot, payments in item.devices.items()}
+    numbered = {"e": item.devices, "q": item.spreads, "c": item.sizes}
+    columns |= {f"{letter}{number}": value for letter, column in numbered.items() for number, value in column.items()}
     columns |= item.tokens
     if item.level:
         columns["l"] = item.level

@@ -141,7 +141,7 @@ def own(name: str, kind: str = "p2p", **fields: Any) -> Transaction:
 
 def plain(item: Item) -> tuple[object, ...]:
     """Return everything of an item but its tokens and its level, which memory raises at once."""
-    return item.buckets, item.slots, item.devices
+    return item.buckets, item.slots, item.devices, item.spreads, item.sizes
 
 
 def projected(item: Item, names: frozenset[str]) -> Item:
@@ -151,7 +151,8 @@ def projected(item: Item, names: frozenset[str]) -> Item:
         return {number: value for number, value in column.items() if f"{letter}{number}" in names}
 
     buckets = {scale: kept(scale, item.buckets[scale]) for scale in SCALES}
-    return Item(buckets, item.slots if "d" in names else {}, kept("e", item.devices), level=item.level)
+    columns = (kept(*column) for column in (("e", item.devices), ("q", item.spreads), ("c", item.sizes)))
+    return Item(buckets, item.slots if "d" in names else {}, *columns, level=item.level)
 
 
 def as_stored(transaction: Transaction, state: State) -> State:
@@ -392,7 +393,7 @@ def test_both_counters_find_the_same_for_a_hot_merchant_and_a_hot_payee_whose_it
 
 def row_of(key: Key, item: Item) -> dict[str, Any]:
     """Return an item as DynamoDB stores it."""
-    numbered = {**item.buckets, "e": item.devices}
+    numbered = {**item.buckets, "e": item.devices, "q": item.spreads, "c": item.sizes}
     numbers = {f"{letter}{number}": total for letter, column in numbered.items() for number, total in column.items()}
     slots = [hour * SLOTS + slot for hour, bits in item.slots.items() for slot in range(SLOTS) if bits >> slot & 1]
     return {
@@ -429,8 +430,7 @@ def test_both_counters_close_an_item_that_is_never_sampled_after_the_same_paymen
     (update,) = (each for each in updates(payments[0]) if each.key.kind.name == kind)
     tokens = {n.to_bytes(6) for n in range(CLOSE - 1)}
     memory.items[update.key] = item = Item(tokens={update.tokens: tokens})
-    item.add(update, 0)
-    item.add(update, packed(CLOSE - 1, CLOSE - 1))
+    item.add(update, CLOSE - 1)
     table.tables[tables.counters][update.key.pk, update.key.sk] = row_of(update.key, item)
     closed = []
     for transaction in (*payments, payments[0], payments[3]):
@@ -571,6 +571,7 @@ def test_one_update_takes_an_attempt_back_once_and_leaves_its_slot_only(both, ta
     assert isinstance(written(both, tables, taking_back(second, level)), Mapping)
     item = item_of(row_in(both, tables, first.key))
     assert (totals(item), item.devices, item.tokens, item.slots) == (set(), {}, {}, kept.slots)
+    assert (item.spreads, item.sizes) == ({}, {})
 
 
 def test_a_payer_whose_only_attempt_was_taken_back_is_as_new(both, tables):
@@ -747,7 +748,8 @@ def test_the_update_of_a_payer_is_one_expression():
         "Key": {"pk": {"S": "payer#payer-1"}, "sk": {"S": f"d{day}"}},
         "UpdateExpression": (
             "SET #ttl = if_not_exists(#ttl, :ttl), #fold = if_not_exists(#fold, :fold)"
-            f" ADD s4320 :v, m144 :v, h12 :v, d :slots, e{slot_of('device-1', 'device')} :one, r{payer.leave} :tokens"
+            f" ADD s4320 :v, m144 :v, h12 :v, e{slot_of('device-1', 'device')} :one, c10 :one, q12 :q, d :slots,"
+            f" r{payer.leave} :tokens"
         ),
         "ConditionExpression": f"attribute_not_exists(l) AND NOT contains(r{payer.leave}, :token)",
         "ExpressionAttributeNames": {"#ttl": "ttl", "#fold": "fold"},
@@ -758,6 +760,7 @@ def test_the_update_of_a_payer_is_one_expression():
             ":token": {"B": token},
             ":slots": {"NS": [str(12 * SLOTS + slot_of("payee-1"))]},
             ":one": {"N": "1"},
+            ":q": {"N": "12769000000000113"},  # 113 steps to 1,200 yen, and their square
             ":fold": {"S": payer.fold},
         },
         "ReturnValues": "ALL_NEW",

@@ -122,7 +122,7 @@ def test_labels_stand_beside_the_payments_with_parties_and_times(tmp_path: Path)
     assert "label" not in {name for payment in payments for name in payment}
     assert labels[1] == {
         "transaction_id": "paysim-2", "payer_id": "C1002", "payee_id": "C2002", "occurred_at": datetime(2026, 1, 1, tzinfo=UTC),
-        "label": "fraud", "source": "chargeback", "reported_at": datetime(2026, 1, 8, tzinfo=UTC), "known_at": datetime(2026, 1, 8, tzinfo=UTC),
+        "label": "fraud", "source": "chargeback", "reported_at": datetime(2026, 1, 8, tzinfo=UTC), "known_at": datetime(2026, 1, 8, tzinfo=UTC), "tactic": None,
     }  # fmt: skip
     out, *_ = [payment for payment in payments if payment["type"] == "cash_out"]
     assert (out["instrument_id"], "payee_id" in out, out["amount"]) == ("C2003", False, 1)

@@ -26,13 +26,13 @@ from fraud.transaction import utc
 from local.sagemaker import model_server
 from models.serving import inference
 from models.simulation.simulate import DEFAULT_START, simulate
-from models.training.dataset import Row, replay
+from models.training.replay import Row, replay
 from tests.support.fakes import InMemoryStore, rule, rule_book
 from tests.support.payments import NOON, payment
 
 BOOK = RuleBook.load(packaged.policy("JPY").read_bytes())
 EMBEDDED = scorer.embedded("JPY")
-PAYMENTS = list(simulate(5, DEFAULT_START, days=2, payers=150))
+PAYMENTS = list(simulate(5, DEFAULT_START, days=2, payers=150, crime=25))
 
 
 class Container:

@@ -240,11 +240,13 @@ def test_the_kinds_behind_each_feature_are_those_without_which_it_is_missing():
     assert {name for name in features.NAMES if features.kinds_of(name) == {"payer"}} == {
         *(name for name in features.NAMES if name.startswith("payer_") and "frauds" not in name),
         "amount_to_payer_normal_30d",
+        "amount_deviation_of_payer_30d",
+        "amount_to_payer_largest_30d",
         "amount_share_of_payer_24h",
         "device_new",
     }
     assert features.kinds_of("amount_to_counterparty_normal_30d") == {"payee", "merchant", "instrument"}
-    assert features.kinds_of("payee_frauds_2d") == frozenset()
+    assert features.kinds_of("payee_frauds_2d") == features.kinds_of("payee_fraud_share_7d") == frozenset()
 
 
 # --- the packaged policy ----------------------------------------------------------------------------------------------

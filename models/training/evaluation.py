@@ -1,0 +1,265 @@
+"""Figures of an evaluation: ranking with intervals, decisions, calibration, segments, and comparisons. Pure.
+
+All are about payments that the model has not seen, at thresholds that were chosen before them.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fraud.counters.layout import DAY
+from fraud.scoring.trees import OUTCOMES, Trees
+from models.training import costs, figures
+from models.training.batch import Prevented, daily, immediate
+from models.training.columns import NEVER, Dataset
+from models.training.costs import Budget, Scored, effective, outcomes, weights
+from models.training.metrics import (
+    Band,
+    Flags,
+    Floats,
+    average_precision,
+    bands,
+    interval,
+    precision_at,
+    recall_at,
+    roc_auc,
+)
+from models.training.scores import score_of
+
+PAYERS_A_DAY = 100
+"""Payers that a team looks at in a day: precision is measured among so many."""
+
+BAND_FRAUDS = 30
+"""Least frauds of a band of scores in the calibration table."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95 % interval, with the payer as the unit."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of one evaluation.
+
+    model             version
+    ranking           figures of the ranking, frauds as they are in the data
+    without_known     average precision without the payers that are known as defrauded before the day (the handbook's
+                      rule)
+    report            the decisions at the model's thresholds
+    calibration       bands of scores
+    segments          alerts, frauds and friction by segment of the policy
+    hindsight         the thresholds that would have cost least, and their cost per 1,000 payments
+    alternatives      cost per 1,000 payments of other ways to set a threshold
+    prevented         what the model prevents in real time, and scored once a day
+    effective         effective number of test payments after weighting to the base rate
+    """
+
+    model: str
+    currency: str
+    policy: str
+    days: Mapping[str, Any]
+    ranking: Mapping[str, Figure]
+    without_known: float
+    precision_at_100: float
+    report: figures.Report
+    thresholds: Mapping[str, float]
+    calibration: Sequence[Band]
+    segments: Sequence["Segment"]
+    hindsight: Mapping[str, Any]
+    alternatives: Mapping[str, float]
+    prevented: Sequence[Prevented]
+    effective: float
+    champion: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of the policy: shares are of its payments, friction of its honest ones."""
+
+    segment: str
+    payments: int
+    frauds: int
+    alerts: float
+    friction: float
+    recall: float
+
+
+def evaluate(
+    test: Dataset, score: Floats, thresholds: Mapping[str, float], budget: Budget, *, seed: int
+) -> dict[str, Any]:
+    """Return the figures of scored test payments, as arguments of Evaluation."""
+    scored = Scored.of(test, score)
+    weight = weights(scored.fraud, budget.base_rate)
+    chosen = costs.choose(scored, budget, hindsight=True)
+    per_thousand = 1000 / float(weight.sum())
+    f1 = costs.best_f1(scored, weight)
+    others = {
+        f"{name} at {words}": single(outcome, cut)
+        for words, cut in (("0.5", 0.5), ("best F1", f1))
+        for name, outcome in (("challenge", "challenge"), ("decline", "decline"))
+    }
+    known = known_defrauded(test)
+    ones = np.ones(len(test))
+    ranked: dict[str, Any] = {
+        "average_precision": lambda w: average_precision(score, test.fraud, w),
+        "roc_auc": lambda w: roc_auc(score, test.fraud, w),
+        "recall_at_1_percent": lambda w: recall_at(0.01, score, test.fraud, w),
+        "recall_at_0.1_percent": lambda w: recall_at(0.001, score, test.fraud, w),
+        "recall_by_value": lambda w: _share(
+            w * test.amount * (outcomes(scored, thresholds) > 0), w * test.amount, test.fraud
+        ),
+        "friction": lambda w: _share(w * (outcomes(scored, thresholds) > 0), w, ~test.fraud),
+        "alert_rate": lambda w: float((w * (outcomes(scored, thresholds) > 0)).sum() / max(w.sum(), 1e-300)),
+    }
+    return {
+        "ranking": {
+            name: Figure(figure(ones), *interval(figure, test.payer, ones, seed)) for name, figure in ranked.items()
+        },
+        "without_known": average_precision(score[~known], test.fraud[~known]),
+        "precision_at_100": precision_at(PAYERS_A_DAY, score, test.fraud, test.payer, test.occurred_at // DAY),
+        "report": figures.report(scored, thresholds, budget),
+        "thresholds": dict(thresholds),
+        "calibration": bands(score, test.fraud, weight, BAND_FRAUDS),
+        "segments": list(_segments(test, outcomes(scored, thresholds))),
+        "hindsight": {
+            "thresholds": dict(chosen.by_outcome),
+            "friction": chosen.friction,
+            "cost": costs.total_cost(scored, chosen.by_outcome, weight) * per_thousand,
+        },
+        "alternatives": {name: costs.total_cost(scored, cuts, weight) * per_thousand for name, cuts in others.items()},
+        "prevented": [
+            immediate(scored, thresholds),
+            daily(scored, thresholds, test.occurred_at, test.payee),
+        ],
+        "effective": effective(weight),
+    }
+
+
+def single(outcome: str, cut: float) -> dict[str, float]:
+    """Return thresholds that know one outcome only."""
+    later = OUTCOMES[OUTCOMES.index(outcome) + 1 :]
+    return {name: math.inf if name in later else cut for name in OUTCOMES}
+
+
+def _share(part: Floats, whole: Floats, among: Flags) -> float:
+    total = float(whole[among].sum())
+    return float(part[among].sum()) / total if total else math.nan
+
+
+def known_defrauded(rows: Dataset) -> Flags:
+    """Tell which payments come from a payer of whom an earlier fraud was known before the day began.
+
+    The handbook leaves these payers out of its test: their cards would be blocked.
+    """
+    first: dict[int, int] = {}
+    for payer, since in zip(rows.payer[rows.fraud].tolist(), rows.known_from[rows.fraud].tolist(), strict=True):
+        first[payer] = min(first.get(payer, since), since)
+    since = np.array([first.get(payer, NEVER) for payer in rows.payer.tolist()])
+    known: Flags = since <= rows.occurred_at // DAY * DAY
+    return known
+
+
+def _segments(test: Dataset, made: Any) -> Iterator[Segment]:  # noqa: ANN401 - an array
+    for name in sorted({str(each) for each in test.segment}):
+        mine = test.segment == name
+        frauds = test.fraud & mine
+        yield Segment(
+            name,
+            int(mine.sum()),
+            int(frauds.sum()),
+            figures.part((made[mine] > 0).sum(), mine.sum()),
+            figures.part((made[mine & ~test.fraud] > 0).sum(), (mine & ~test.fraud).sum()),
+            figures.part((made[frauds] > 0).sum(), frauds.sum()),
+        )
+
+
+# ---- champion and challenger ---------------------------------------------------------------------------------------
+
+
+def compared(  # noqa: PLR0913, PLR0917 - two models on the same payments
+    champion: Trees, test: Dataset, score: Floats, budget: Budget, mine: Mapping[str, float], seed: int
+) -> dict[str, Any]:
+    """Return the champion's figures on the same payments, and the challenger's gain with its paired interval."""
+    theirs = score_of(champion, test)
+    ones = np.ones(len(test))
+    ours, other = Scored.of(test, score), Scored.of(test, theirs)
+    weight = weights(test.fraud, budget.base_rate)
+
+    def gain(w: Floats) -> float:
+        return average_precision(score, test.fraud, w) - average_precision(theirs, test.fraud, w)
+
+    def saved(w: Floats) -> float:
+        costs_of = (
+            costs.total_cost(one, cuts, weight * w) for one, cuts in ((other, champion.thresholds), (ours, mine))
+        )
+        before, after = costs_of
+        return 1000 * (before - after) / float((weight * w).sum())
+
+    return {
+        "model": champion.version,
+        "report": asdict(figures.report(other, champion.thresholds, budget)),
+        "gain_in_average_precision": asdict(Figure(gain(ones), *interval(gain, test.payer, ones, seed))),
+        "saved_per_1000_payments": asdict(Figure(saved(ones), *interval(saved, test.payer, ones, seed))),
+    }
+
+
+# ---- text ----------------------------------------------------------------------------------------------------------
+
+
+def describe(evaluation: Evaluation) -> str:
+    """Return the evaluation as text for people."""
+    days = evaluation.days
+    lines = [
+        f"{evaluation.model}: trained on {days['trained_from']} to before {days['trained_before']}",
+        f"{days['warmup_days']} days of warm-up; tested from {days['as_of']} to before {days['tested_before']}",
+        f"frauds weighted to {days['base_rate']:.2%} of payments: worth {evaluation.effective:,.0f} payments"
+        if days["base_rate"]
+        else "frauds as they are in the data",
+        *(
+            f"{name.replace('_', ' '):>22} {figure.value:.4f}  ({figure.low:.4f} to {figure.high:.4f})"
+            for name, figure in evaluation.ranking.items()
+        ),
+        f"{'precision@100 payers':>22} {evaluation.precision_at_100:.4f}",
+        f"{'without known payers':>22} {evaluation.without_known:.4f}  average precision",
+        f"{'best in hindsight':>22} {evaluation.hindsight['cost']:,.0f} per 1,000 payments",
+        *(f"{name:>22} {cost:,.0f} per 1,000 payments" for name, cost in evaluation.alternatives.items()),
+        "",
+        figures.describe(evaluation.report),
+        figures.table(evaluation.segments),
+        figures.table(evaluation.prevented),
+        figures.table([SimpleNamespace(**band._asdict()) for band in evaluation.calibration])
+        if evaluation.calibration
+        else "",
+    ]
+    if evaluation.champion is not None:
+        gain, saved = (evaluation.champion[name] for name in ("gain_in_average_precision", "saved_per_1000_payments"))
+        lines.append(
+            f"against {evaluation.champion['model']}: average precision {gain['value']:+.4f}"
+            f" ({gain['low']:+.4f} to {gain['high']:+.4f}), saves {saved['value']:,.0f}"
+            f" ({saved['low']:,.0f} to {saved['high']:,.0f}) per 1,000 payments"
+        )
+    return "\n".join(lines)
+
+
+def as_json(evaluation: Evaluation) -> str:
+    """Return the evaluation as JSON; a figure that does not exist is null."""
+    found = asdict(evaluation) | {"calibration": [band._asdict() for band in evaluation.calibration]}
+    return json.dumps(_plain(found), indent=1)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
