@@ -102,14 +102,7 @@ def build(  # noqa: PLR0913 - a run
 
 def _begin(directory: Path, out: Path, span: Span, rule_book: RuleBook, *, labels: bool) -> dict[str, Any]:
     """Prepare the directory, and return what its dataset.json has to say. Refuse one that says something else."""
-    digests = {}
-    for name in (history.TRANSACTIONS, history.LABELS):
-        try:
-            with (directory / name).open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise HistoryError(f"{directory / name}: cannot be read: {error.strerror}") from None
-    stated = {"policy": rule_book.version, "labels": labels, "span": list(span), "sha256": digests}
+    stated = _stating(directory, span, rule_book, labels=labels)
     before = out / STATED
     if before.exists():
         known = json.loads(before.read_bytes())
@@ -120,6 +113,35 @@ def _begin(directory: Path, out: Path, span: Span, rule_book: RuleBook, *, label
     (out / DAYS).mkdir(parents=True, exist_ok=True)
     write_state(out, {"finished": False, **stated})
     return stated
+
+
+def _stating(directory: Path, span: Span, rule_book: RuleBook, *, labels: bool) -> dict[str, Any]:
+    """Return what dataset.json says of a run: policy, labels, span, and digests of the history's files."""
+    digests = {}
+    for name in (history.TRANSACTIONS, history.LABELS):
+        try:
+            with (directory / name).open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise HistoryError(f"{directory / name}: cannot be read: {error.strerror}") from None
+    return {"policy": rule_book.version, "labels": labels, "span": list(span), "sha256": digests}
+
+
+def holds(out: Path, directory: Path, span: Span, rule_book: RuleBook, *, labels: bool = True) -> bool:
+    """Tell whether `out` is a finished dataset of this history, policy and code whose days include those of the span.
+
+    Its counters were warmed up from the same day on, or from an earlier one.
+    """
+    try:
+        known = json.loads((out / STATED).read_bytes())
+        wanted = _stating(directory, span, rule_book, labels=labels)
+    except (OSError, ValueError):
+        return False
+    warmup, first, end = known.get("span", (0, 0, 0))
+    same = all(known.get(name) == wanted[name] for name in ("policy", "labels", "sha256"))
+    is_this_codes = known.get("fingerprint") == features.fingerprint()
+    covers = warmup <= span.warmup and first <= span.first and span.end <= end
+    return bool(known.get("finished") and is_this_codes and same and covers)
 
 
 def _recorded(directory: Path, findings: Mapping[str, Finding], run: Replay, span: Span) -> Iterator[Recorded]:

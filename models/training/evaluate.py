@@ -23,9 +23,9 @@ from fraud.scoring.trees import Trees
 from models.datasets import history
 from models.datasets.history import HistoryError
 from models.training import container, train
-from models.training.columns import DAYS, Dataset
+from models.training.columns import Dataset
 from models.training.costs import Budget
-from models.training.dataset import Span, build, rule_book_of
+from models.training.dataset import Span, build, holds, rule_book_of
 from models.training.evaluation import Evaluation, as_json, compared, describe, evaluate
 from models.training.fitting import Hyperparameters, Periods
 from models.training.metrics import Floats
@@ -95,8 +95,9 @@ def run(options: argparse.Namespace, dataset: Path) -> tuple[Evaluation, Dataset
     """Carry an evaluation out; `dataset` is the directory of its dataset. Raises HistoryError or ValueError."""
     plan = Plan.of(options)
     rule_book = rule_book_of(options.history, options.policy)
-    if not (dataset / DAYS).exists() or not options.dataset:
-        build(options.history, dataset, plan.span, rule_book, labels=not options.without_labels, quiet=options.json)
+    labels = not options.without_labels
+    if not holds(dataset, options.history, plan.span, rule_book, labels=labels):
+        build(options.history, dataset, plan.span, rule_book, labels=labels, quiet=options.json)
     periods = plan.periods
     rows = without(Dataset.load(dataset, periods.start // DAY, periods.end // DAY), options.without)
     parameters = Hyperparameters(trials=options.trials, search_seconds=options.search_seconds, seed=options.seed)

@@ -5,6 +5,7 @@ scored by a booster that was fitted to the payments before it. Labels are those 
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 from fraud.counters.layout import DAY
 from models.training.away import dropped
 from models.training.columns import Dataset
-from models.training.costs import weights
 from models.training.metrics import Flags, Floats
 
 FOLDS = 4
 PRIOR_FRAUDS = 10
 """Frauds that count for margins as they are, beside those that calibration is fitted to."""
+
+LEAST_SLOPE, LEAST_TOLD = 0.05, 0.05
+"""A line never turns the ranking around, and no age is taken to know less than one fraud in twenty."""
 
 STEPS = 50
 """Most steps of Newton's method: calibration needs about ten."""
@@ -187,44 +190,88 @@ def fit(known: Dataset, labels: Flags, tuned: Tuned) -> xgboost.Booster:
 
 
 class Calibration(NamedTuple):
-    """A line in log odds (Platt 1999): slope * margin + intercept is the log odds of fraud at the base rate."""
+    """A line in log odds (Platt 1999): slope * margin + intercept is the log odds of fraud where it was fitted."""
 
     slope: float
     intercept: float
 
     @classmethod
-    def of(cls, margins: Floats, fraud: Flags, base_rate: float) -> "Calibration":
-        """Fit the line to payments that the boosters did not see; frauds are weighted to the base rate.
+    def of(cls, margins: Floats, known: Flags, told: Floats) -> "Calibration":
+        """Fit the line to payments that the boosters did not see.
 
-        With fewer than two frauds or honest payments only the prior is moved. The slope has a penalty for its distance
-        from 1 that counts like PRIOR_FRAUDS more, so that a handful of frauds cannot turn the scores around.
+        known  what is known as fraud
+        told   the chance that a fraud of the payment's age is known by now, in (0, 1]
+
+        A fraud is known with that chance, so the likelihood is that of told * chance (Elkan and Noto 2008). The slope
+        has a penalty for its distance from 1 that counts like PRIOR_FRAUDS more frauds, so that a handful of them
+        cannot turn the scores around.
         """
-        weight = weights(fraud, base_rate)
-        share = float(weight[fraud].sum() / max(weight.sum(), 1e-300)) if len(fraud) else 0.0
-        seen = float(fraud.mean()) if len(fraud) else 0.0
-        shift = float(np.log(share / (1 - share)) - np.log(seen / (1 - seen))) if 0 < seen < 1 else 0.0
-        line = np.array([1.0, shift])
-        if min(fraud.sum(), (~fraud).sum()) < 2:  # noqa: PLR2004 - a line needs two points
-            return cls(*map(float, line))
+        spread = float(np.var(margins[known])) if known.any() else 1.0
+        start = np.array([1.0, 0.0])
+        ridge = np.array([PRIOR_FRAUDS * max(spread, 1e-3), 1e-6])
         rows = np.column_stack([margins, np.ones(len(margins))])
-        weight *= fraud.sum() / weight[fraud].sum()  # a fraud tells as much as it does in the data
-        spread = float((weight * (margins - (weight * margins).sum() / weight.sum()) ** 2)[fraud].mean())
-        ridge = np.array([PRIOR_FRAUDS * max(spread, 1e-3), 0.0])
+        line = start.copy()
         for _ in range(STEPS):
-            odds = rows @ line
-            chance = 0.5 + 0.5 * np.tanh(odds / 2)
-            gradient = rows.T @ (weight * (chance - fraud)) + ridge * (line - [1.0, shift])
-            hessian = (rows.T * (weight * chance * (1 - chance))) @ rows + np.diag(ridge)
-            step = np.linalg.solve(hessian + 1e-12 * np.eye(2), gradient)
+            chance = 0.5 + 0.5 * np.tanh(rows @ line / 2)
+            slope = chance * (1 - chance)
+            seen = np.clip(told * chance, 1e-12, 1 - 1e-12)
+            # Fisher scoring: the expected curvature is positive wherever the line is.
+            gradient = rows.T @ ((seen - known) / (seen * (1 - seen)) * told * slope) + ridge * (line - start)
+            curvature = (rows.T * ((told * slope) ** 2 / (seen * (1 - seen)))) @ rows + np.diag(ridge)
+            step = np.linalg.solve(curvature, gradient)
             line -= step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
             if np.abs(step).max() < 1e-10:  # noqa: PLR2004 - no further digit changes
                 break
-        return cls(*map(float, np.maximum(line, [0.05, -np.inf])))
+        return cls(max(float(line[0]), LEAST_SLOPE), float(line[1]))
 
     def scores(self, margins: Floats) -> Floats:
         """Return the probabilities of fraud of margins."""
         calibrated: Floats = 0.5 + 0.5 * np.tanh((self.slope * margins + self.intercept) / 2)
         return calibrated
+
+    def at(self, base_rate: float, share: float) -> "Calibration":
+        """Return the line for payments of which `base_rate` are frauds, while `share` were where it was fitted.
+
+        >>> Calibration(1.0, 0.0).at(0.5, 0.2).intercept == math.log(4)
+        True
+        """
+        if not 0 < base_rate < 1 or not 0 < share < 1:
+            return self
+        moved = math.log(base_rate / (1 - base_rate)) - math.log(share / (1 - share))
+        return self._replace(intercept=self.intercept + moved)
+
+
+def told_by(rows: Dataset, cutoff: int) -> Floats:
+    """Return for each payment the chance that a fraud of its age is known by `cutoff` (epoch seconds), in (0, 1].
+
+    The delays of frauds that are known by then are truncated: a late report is known of an old payment only. Their
+    distribution is the product-limit estimate in reversed time (Lagakos, Barraj and De Gruttola 1988). Beyond the
+    oldest payment nothing can be known of the delays: they are taken to end there.
+    """
+    known = rows.labels(cutoff)
+    ages = cutoff - rows.occurred_at
+    delays, oldest = (rows.known_from - rows.occurred_at)[known], ages[known]
+    times = np.unique(delays)
+    if not len(times):
+        return np.ones(len(rows))
+    at_risk = np.array([((delays <= time) & (oldest >= time)).sum() for time in times.tolist()])
+    events = np.array([(delays == time).sum() for time in times.tolist()])
+    kept = np.where(at_risk > 1, 1 - events / np.maximum(at_risk, 1), 1.0)  # of a single delay nothing follows
+    shares = np.append(np.cumprod(kept[::-1])[::-1][1:], 1.0)  # of delays up to each time
+    places = np.searchsorted(times, ages, side="right") - 1
+    told: Floats = np.where(places < 0, shares[0], shares[np.maximum(places, 0)])
+    return np.maximum(told, LEAST_TOLD)
+
+
+def imputed(scores: Floats, known: Flags, told: Floats, seed: int) -> Flags:
+    """Return what is known as fraud, and a draw of the frauds that are not known yet.
+
+    An unknown payment is a fraud with the chance score * (1 - told) / (1 - score * told), by Bayes' rule. Without the
+    draw, late reports would stand as honest payments with high scores, and weigh a hundred times as much as a fraud.
+    """
+    chance = scores * (1 - told) / np.maximum(1 - scores * told, 1e-12)
+    drawn: Flags = known | (np.random.default_rng(seed).random(len(scores)) < chance)
+    return drawn
 
 
 def calibrated(booster: xgboost.Booster, line: Calibration) -> xgboost.Booster:

@@ -20,17 +20,20 @@ from typing import Any
 import xgboost
 
 from fraud import packaged
+from fraud.counters.layout import DAY
 from fraud.scoring.trees import Trees
 from models.simulation.markets import JAPAN, Market, market_of
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import container, costs, figures, fitting
-from models.training.columns import STATED, Dataset
+from models.training.columns import NEVER, STATED, Dataset
 from models.training.costs import Budget, Scored, Thresholds
 from models.training.export import check, describe, export, text_of
 from models.training.figures import Report, report
 from models.training.fitting import Calibration, Hyperparameters, Periods, Tuned
+from models.training.metrics import Flags
 
-SIMULATED_DAYS, SIMULATED_PAYERS = 45, 800
+SIMULATED_DAYS, SIMULATED_PAYERS, WARMUP_DAYS = 75, 600, 30
+"""The simulated world. Its first days only fill the counters: ages and windows are then those of an app in use."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ def fit(
     if not labels.any():
         raise ValueError("no payment of the fitted days is known as fraud: there is nothing to learn")
     tuned = fitting.search(known, labels, periods, parameters)
-    line = Calibration.of(tuned.margins, labels[tuned.places], budget.base_rate)
-    held_out = Scored.of(known.take(tuned.places), line.scores(tuned.margins), labels[tuned.places])
+    line, frauds = _calibrate(known, labels, tuned, periods, budget)
+    held_out = Scored.of(known.take(tuned.places), line.scores(tuned.margins), frauds)
     thresholds = costs.choose(held_out, budget)
     booster = fitting.calibrated(fitting.fit(known, labels, tuned), line)
     trees = export(booster).model_dump_json().encode()
@@ -90,6 +93,7 @@ def fit(
         "calibration": {name: round(value, 4) for name, value in line._asdict().items()},
         "payments": len(known),
         "frauds_known": int(labels.sum()),
+        "frauds_of_folds": int(frauds.sum()),
         "from": _date(periods.start),
         "before": _date(periods.fitted),
         "labels_known_at": _date(periods.cutoff),
@@ -102,6 +106,16 @@ def fit(
     model = Model(booster, trees, text_of(manifest), tuned, thresholds, held_out)
     check(booster, model.loaded(), known.features[:: max(len(known) // 2_000, 1)])
     return model
+
+
+def _calibrate(
+    known: Dataset, labels: Flags, tuned: Tuned, periods: Periods, budget: Budget
+) -> tuple[Calibration, Flags]:
+    """Return the line for the base rate, and the frauds of the folds: the known ones, and a draw of the others."""
+    of_folds, told = labels[tuned.places], fitting.told_by(known, periods.cutoff)[tuned.places]
+    line = Calibration.of(tuned.margins, of_folds, told)
+    frauds = fitting.imputed(line.scores(tuned.margins), of_folds, told, tuned.parameters.seed)
+    return line.at(budget.base_rate, float(frauds.mean())), frauds
 
 
 def train(
@@ -139,7 +153,8 @@ def _source(
             raise ValueError(f"{channel} holds amounts in {dataset.currency}, not in {market.currency}")
         return dataset, {"dataset_sha256": hashlib.sha256((channel / STATED).read_bytes()).hexdigest()}
     dataset = Dataset.build(simulate(seed, DEFAULT_START, days, payers, market or JAPAN))
-    return dataset, {"simulated": {"seed": seed, "days": days, "payers": payers}}
+    known = dataset.between(int(DEFAULT_START.timestamp()) + WARMUP_DAYS * DAY, NEVER)
+    return known, {"simulated": {"seed": seed, "days": days, "warmup_days": WARMUP_DAYS, "payers": payers}}
 
 
 def _directory(variable: str) -> Path | None:

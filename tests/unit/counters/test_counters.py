@@ -17,10 +17,29 @@ from hypothesis import strategies as st
 
 from fraud.counters.history import Bucket, FoldedHistory, Series
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import ENTITIES, KINDS, PAIR, Item, Key, State, packed, pair_of, profiles, reads
+from fraud.counters.layout import (
+    CLASSES,
+    ENTITIES,
+    KINDS,
+    PACK,
+    PAIR,
+    SQUARES,
+    Item,
+    Key,
+    State,
+    least_of_class,
+    log_size,
+    packed,
+    pair_of,
+    profiles,
+    reads,
+    size_class,
+    spread_of,
+    unpacked_spread,
+)
 from fraud.counters.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, measure
 from fraud.labels.label import Parties
-from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction
+from fraud.transaction import MAX_AGE, MAX_AHEAD, UNITS, Transaction
 from tests.support import oracle
 from tests.support.payments import NOON, SIDES_OF_TYPE, arrivals, crowd_payment, payment, slot_of, updates
 
@@ -595,3 +614,65 @@ def test_a_bucket_that_was_compacted_before_a_payment_was_taken_back_from_it_cou
         items[update.key].buckets["s"] = dict.fromkeys(items[update.key].buckets["s"], -packed(3, 700))
     values = measure(transaction, State(items, {}))
     assert (values["payer_count_1m"], values["payer_sum_1m"], values["payer_count_1h"]) == (0, 0, 1)
+
+
+# --- sizes of amounts -------------------------------------------------------------------------------------------------
+@given(st.lists(st.tuples(st.integers(1, 10**15), st.integers(1, PACK)), max_size=8))
+def test_a_sum_of_spreads_gives_both_sums_back_up_to_a_thousand_million_payments(groups):
+    """Groups of (amount, payments): the sums have no carry into each other, and DynamoDB's 38 digits hold them."""
+    total = sum(spread_of(amount) * (payments // max(len(groups), 1)) for amount, payments in groups)
+    sizes = [(log_size(amount), payments // len(groups)) for amount, payments in groups]
+    expected = sum(size * n for size, n in sizes), sum(size * size * n for size, n in sizes)
+    assert unpacked_spread(total) == expected
+    assert len(str(total)) <= 27
+
+
+def test_the_largest_spread_of_a_full_bucket_has_27_digits_and_no_carry():
+    most = log_size(10**15)
+    assert unpacked_spread(spread_of(10**15) * (PACK - 1)) == (most * (PACK - 1), most * most * (PACK - 1))
+    assert most * (PACK - 1) < SQUARES
+    assert len(str(spread_of(10**15) * (PACK - 1))) == 27
+
+
+@given(st.integers(1, 10**15), st.sampled_from(sorted({*UNITS.values()})))
+def test_a_size_class_is_half_an_octave_and_begins_at_its_least_amount(amount, unit):
+    number, least = size_class(amount, unit), least_of_class(size_class(amount, unit), unit)
+    if 0 < number < CLASSES - 1:
+        assert least <= amount < math.sqrt(2) * (least + 1) + 1
+        assert size_class(least + 1, unit) == number or size_class(least, unit) == number
+    assert size_class(max(amount - 1, 1), unit) <= number <= size_class(amount + 1, unit)
+    capped = min(amount, 10**7)
+    assert oracle.size_class(capped) == size_class(capped, 1_000)
+
+
+def test_the_payment_itself_is_not_among_the_amounts_that_it_is_compared_with():
+    counters = InMemoryCounters()
+    for n, (amount, days) in enumerate([(5_000, 12), (900, 3), (40_000, 0), (800, 0), (40_000, 0)]):
+        seen = read(counters, payment(transaction_id=f"t-{n}", amount=amount, occurred_at=NOON - timedelta(days=days)))
+    assert seen["payer_largest_30d"] == least_of_class(size_class(40_000, 1_000), 1_000)
+    logs = [log_size(amount) for amount in (5_000, 900, 40_000, 800, 40_000)]
+    assert seen["payer_log_sum_30d"] == sum(logs)
+    assert seen["payer_log_squares_30d"] == sum(log * log for log in logs)
+    alone = read(InMemoryCounters(), payment(amount=40_000))
+    assert (alone["payer_largest_30d"], alone["payer_log_sum_30d"]) == (0, log_size(40_000))
+
+
+@pytest.mark.parametrize(("kind", "side"), [("p2p", "payee"), ("merchant", "shop")])
+@pytest.mark.parametrize(
+    ("age", "in_1d", "in_7d", "in_23d"),
+    [(6, 0, 0, 0), (7, 2, 2, 2), (8, 0, 2, 2), (13, 0, 2, 2), (14, 0, 0, 2), (29, 0, 0, 2), (30, 0, 0, 0)],
+)
+def test_mature_days_count_the_receivers_payments_and_its_known_frauds_by_the_day_of_the_payment(  # noqa: PLR0913, PLR0917
+    kind, side, age, in_1d, in_7d, in_23d
+):
+    counters = InMemoryCounters()
+    sides = SIDES_OF_TYPE[kind] | {"payee_id": side}
+    for n in range(2):
+        old = payment(transaction_id=f"old-{n}", occurred_at=NOON - timedelta(days=age), **sides)
+        counters.count(old)
+    for move in Parties.of(old).moves(TODAY, 1):
+        counters.learn(*move)
+    values = read(counters, payment(transaction_id="now", payer_id="other", **sides))
+    windows = {"1d": in_1d, "7d": in_7d, "23d": in_23d}
+    assert {window: values[f"payee_mature_count_{window}"] for window in windows} == windows
+    assert {window: 2 * values[f"payee_mature_frauds_{window}"] for window in windows} == windows

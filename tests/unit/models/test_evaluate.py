@@ -48,6 +48,11 @@ def figures(recorded, capsys, *more):
     return json.loads(capsys.readouterr().out)
 
 
+def stated(evaluated):
+    """Return what the manifest of the first run says."""
+    return json.loads((evaluated / "model" / "manifest.json").read_bytes())
+
+
 def test_every_test_payment_has_a_score_an_outcome_and_reasons_unless_it_is_approved(recorded, evaluated):
     table = pyarrow.parquet.read_table(evaluated / "scores.parquet").to_pylist()
     start, end = (np.datetime64(f"2026-03-{day}") for day in (14, 17))
@@ -84,26 +89,33 @@ def test_what_happens_or_becomes_known_after_the_day_changes_no_model(recorded, 
     pyarrow.parquet.write_table(changed, later / history.TRANSACTIONS)
     known = [at.date() < cutoff for at in labels["known_at"].to_pylist()]
     pyarrow.parquet.write_table(labels.filter(known), later / history.LABELS)
-    assert figures(later, capsys)["model"] == figures(recorded, capsys)["model"]
-    stated = json.loads((evaluated / "model" / "manifest.json").read_bytes())
-    assert stated["version"] == figures(recorded, capsys)["model"]
+    assert figures(later, capsys)["model"] == stated(evaluated)["version"]
+
+
+def test_the_same_dataset_is_used_again_and_another_one_is_refused(recorded, evaluated, capsys):
+    kept = ["--dataset", str(evaluated / "data")]
+    before = {path: path.stat().st_mtime_ns for path in (evaluated / "data" / "days").iterdir()}
+    assert figures(recorded, capsys, *kept)["model"] == stated(evaluated)["version"]
+    assert {path: path.stat().st_mtime_ns for path in (evaluated / "data" / "days").iterdir()} == before
+    assert evaluate.main([str(recorded), *SHORT, *kept, "--without-labels"]) == 2
+    assert "another history, span, policy or code" in capsys.readouterr().err
 
 
 def test_without_labels_no_fraud_is_known_in_the_counters(recorded, evaluated, tmp_path, capsys):
-    untold = figures(recorded, capsys, "--without-labels", "--dataset", str(tmp_path / "untold"))
+    figures(recorded, capsys, "--without-labels", "--dataset", str(tmp_path / "untold"))
     known = [name.startswith(("payee_fraud", "payer_frauds")) for name in features.NAMES]
     assert np.nanmax(Dataset.load(evaluated / "data").features[:, known]) > 0
     assert np.nanmax(Dataset.load(tmp_path / "untold").features[:, known]) == 0
-    assert untold["report"]["frauds"] == figures(recorded, capsys)["report"]["frauds"]
 
 
-def test_a_group_of_features_can_be_left_out(recorded, capsys):
-    assert figures(recorded, capsys, "--without", "payer")["model"] != figures(recorded, capsys)["model"]
+def test_a_group_of_features_can_be_left_out(recorded, evaluated, capsys):
+    kept = ["--dataset", str(evaluated / "data"), "--without", "payer"]
+    assert figures(recorded, capsys, *kept)["model"] != stated(evaluated)["version"]
     assert all(names for names in evaluate.GROUPS.values())
 
 
 def test_the_text_and_the_report_say_the_figures_and_the_budget(recorded, evaluated, capsys):
-    assert evaluate.main([str(recorded), *SHORT]) == 0
+    assert evaluate.main([str(recorded), *SHORT, "--dataset", str(evaluated / "data")]) == 0
     told = capsys.readouterr().out
     assert "days of warm-up" in told
     assert re.search(r"friction \d", told)

@@ -19,11 +19,23 @@ from models.training.away import COLUMNS, dropped
 from models.training.columns import NEVER, Dataset
 from models.training.costs import Budget
 from models.training.export import check
-from models.training.fitting import FOLDS, Calibration, Hyperparameters, Periods, calibrated, margins, search, tune
+from models.training.fitting import (
+    FOLDS,
+    Calibration,
+    Hyperparameters,
+    Periods,
+    calibrated,
+    imputed,
+    margins,
+    search,
+    told_by,
+    tune,
+)
 from models.training.train import train
 
 SMALL = Hyperparameters(most_trees=25, delay_days=2, test_days=2, max_bin=256)
 LINE = Calibration(0.8, -2.5)
+BLANK = Dataset.build(simulate(5, DEFAULT_START, 1, 60)).take(np.arange(1))
 
 
 @pytest.fixture(scope="module")
@@ -112,24 +124,53 @@ def test_a_calibrated_booster_has_the_margins_of_the_line(dataset, trained):
     np.testing.assert_allclose(after, LINE.slope * before + LINE.intercept, atol=1e-5)
 
 
-@given(st.integers(0, 10**6), st.floats(0.5, 2), st.floats(-1, 1), st.sampled_from([0, 0.001, 0.05]))
+@given(st.integers(0, 10**6), st.floats(0.5, 2), st.floats(-1, 1), st.sampled_from([1.0, 0.7]))
 @settings(deadline=None, max_examples=25)
-def test_calibration_finds_the_line_by_which_payments_were_drawn(seed, slope, intercept, base_rate):
+def test_calibration_finds_the_line_by_which_payments_were_drawn_also_while_some_frauds_are_not_known(
+    seed, slope, intercept, told
+):
     rng = np.random.default_rng(seed)
     drawn = rng.normal(-3, 2, 40_000)
     fraud = rng.random(len(drawn)) < 1 / (1 + np.exp(-slope * drawn - intercept))
-    line = Calibration.of(drawn, fraud, base_rate)
-    share = fraud.mean()
-    target = base_rate or share
-    shift = np.log(target / (1 - target)) - np.log(share / (1 - share))
+    known = fraud & (rng.random(len(drawn)) < told)
+    line = Calibration.of(drawn, known, np.full(len(drawn), told))
     assert line.slope == pytest.approx(slope, rel=0.25)
-    assert line.intercept == pytest.approx(intercept + shift, abs=0.6)
+    assert line.intercept == pytest.approx(intercept, abs=0.6)
+    guessed = imputed(line.scores(drawn), known, np.full(len(drawn), told), seed)
+    assert known[~guessed].sum() == 0
+    assert guessed.sum() == pytest.approx(fraud.sum(), rel=0.15)
 
 
-def test_without_frauds_only_the_prior_moves_and_a_line_never_turns_the_ranking_around():
-    assert Calibration.of(np.array([-3.0, 1.0]), np.array([False, False]), 0.001) == (1, 0)
-    backwards = Calibration.of(np.array([5.0, 4, -4, -5] * 50), np.array([False, False, True, True] * 50), 0.001)
-    assert backwards.slope > 0
+def test_the_base_rate_moves_the_odds_of_all_scores_alike_and_a_line_never_turns_the_ranking_around():
+    scores = Calibration(1.3, -1).scores(np.array([-2.0, 0.5]))
+    moved = Calibration(1.3, -1).at(0.001, 0.02).scores(np.array([-2.0, 0.5]))
+    odds = (moved / (1 - moved)) / (scores / (1 - scores))
+    np.testing.assert_allclose(odds, (0.001 / 0.999) / (0.02 / 0.98))
+    assert Calibration(1.3, -1).at(0, 0.02) == Calibration(1.3, -1)
+    known = np.array([False, False, True, True] * 50)
+    assert Calibration.of(np.array([5.0, 4, -4, -5] * 50), known, np.ones(200)).slope > 0
+    assert Calibration.of(np.array([-3.0, 1.0]), np.array([False, False]), np.ones(2)).slope > 0
+
+
+@given(st.integers(0, 10**6), st.floats(1, 12))
+@settings(deadline=None, max_examples=25)
+def test_the_share_of_reports_that_have_come_is_found_although_late_ones_are_missing(seed, days):
+    rng = np.random.default_rng(seed)
+    count, cutoff = 8_000, 40 * DAY
+    paid = np.sort(rng.integers(0, 33 * DAY, count))
+    delays = rng.exponential(days * DAY, count).astype(np.int64)
+    rows = replace(
+        BLANK.take(np.zeros(count, np.intp)),
+        occurred_at=paid,
+        known_from=np.where(rng.random(count) < 0.2, paid + delays, NEVER),
+        known_until=np.full(count, NEVER),
+    )
+    told = told_by(rows, cutoff)
+    ages = cutoff - paid
+    # Beyond the oldest payment nothing can be known of the delays: the truth is taken up to there.
+    true = (1 - np.exp(-ages / (days * DAY))) / (1 - np.exp(-ages.max() / (days * DAY)))
+    assert np.abs(told - true).max() < 0.12
+    assert (np.diff(told[np.argsort(ages)]) >= 0).all()
 
 
 def test_without_a_known_fraud_there_is_nothing_to_learn(dataset):
@@ -168,7 +209,7 @@ def test_the_manifest_describes_the_fitted_payments_and_the_test_results(dataset
     trained, report = measured
     manifest = json.loads(trained.manifest)
     fitted = dataset.between(periods.start, periods.fitted)
-    computed = {"hyperparameters", "calibration", "expected"}
+    computed = {"hyperparameters", "calibration", "expected", "frauds_of_folds"}
     assert {name: value for name, value in manifest["trained"].items() if name not in computed} == {
         "simulated": {"seed": 5},
         "tried": 1,
@@ -208,7 +249,7 @@ def test_the_layer_holds_the_two_files_of_the_model_and_no_booster(currency):
 
 def test_without_a_channel_training_simulates_its_dataset(tmp_path, monkeypatch):
     monkeypatch.delenv("SM_CHANNEL_TRAIN", raising=False)
-    small = ["--payers=60", "--days=9", "--most_trees=3", "--delay_days=1", "--test_days=1"]
+    small = ["--payers=60", "--days=39", "--most_trees=3", "--delay_days=1", "--test_days=1"]
     training.main(["--out", str(tmp_path), *small])
     manifest = json.loads((tmp_path / "manifest.json").read_bytes())
-    assert manifest["trained"]["simulated"] == {"seed": 1, "days": 9, "payers": 60}
+    assert manifest["trained"]["simulated"] == {"seed": 1, "days": 39, "warmup_days": 30, "payers": 60}

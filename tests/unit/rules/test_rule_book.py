@@ -131,12 +131,13 @@ EXAMPLES: dict[str, list[Example]] = {
         no({"payee_distinct_2h": 8.01, "payee_age": 259_200}),
     ],
     "payee_confirmed_fraud": [
-        yes({"payee_frauds_30d": 2}),
-        no({"payee_frauds_30d": 1, "payer_frauds_30d": 5}),
-        no({"payee_frauds_30d": 2}, **MERCHANT),
-        no({"payee_frauds_30d": 2}, **CASH_OUT | {"payee_id": "payee-1"}),
+        yes({"payee_frauds_30d": 4, "payee_count_30d": 13}),
+        no({"payee_frauds_30d": 4, "payee_count_30d": 14}),
+        no({"payee_frauds_30d": 3, "payee_count_30d": 3, "payer_frauds_30d": 5}),
+        no({"payee_frauds_30d": 4, "payee_count_30d": 13}, **MERCHANT),
+        no({"payee_frauds_30d": 4, "payee_count_30d": 13}, **CASH_OUT | {"payee_id": "payee-1"}),
     ],
-    "device_shared": [yes({"device_distinct_2h": 5.01}), no({"device_distinct_2h": 5.0}), no(device_id=None)],
+    "device_shared": [yes({"device_distinct_2h": 7.01}), no({"device_distinct_2h": 7.0}), no(device_id=None)],
     "device_burst": [yes({"device_count_1m": 9}), no({"device_count_1m": 8})],
 }
 
@@ -187,8 +188,11 @@ TOLD = {
         "8 payers of this receiver within 2 hours",
         "first known payment to this receiver 2 days ago",
     ],
-    "payee_confirmed_fraud": ["2 payments to this receiver became known as fraud within 30 days"],
-    "device_shared": ["5 accounts on this device within 2 hours"],
+    "payee_confirmed_fraud": [
+        "4 payments to this receiver became known as fraud within 30 days",
+        "13 payments to this receiver within 30 days",
+    ],
+    "device_shared": ["7 accounts on this device within 2 hours"],
     "device_burst": ["9 payments with this device within 1 minute"],
 }
 """The facts of each packaged rule, on the first of its EXAMPLES."""
