@@ -89,7 +89,7 @@ class Dataset:
         columns: Columns | None = None
         for payment, row in replay(payments, labels=labels):
             if columns is None:
-                columns = Columns(rule_book or RuleBook.load(packaged.policy(row.transaction.currency).read_bytes()))
+                columns = Columns(rule_book or packaged_rule_book(row.transaction.currency))
             columns.add(payment, row)
         if columns is None:
             raise ValueError("a dataset needs payments")
@@ -209,6 +209,14 @@ class Columns:
     def counters(self) -> NDArray[np.float64]:
         """Return the counters: one row for each payment, in the order of `windows.NAMES`."""
         return np.array(self._counters, np.float64).reshape(-1, len(COUNTERS))
+
+
+def packaged_rule_book(currency: str) -> RuleBook:
+    """Load the packaged policy of a currency, which need not have a model yet. Raises UndecidableError for none."""
+    path = packaged.POLICIES / f"{currency}.json"
+    if not path.exists():
+        packaged.require(currency)
+    return RuleBook.load(path.read_bytes())
 
 
 def known_as_fraud(labels: Sequence[Label]) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from fraud.scoring import features
 from fraud.transaction import Transaction
 from models.datasets import history
 from models.datasets.history import Finding, HistoryError
-from models.training.columns import COLUMNS, DAYS, STATED, Columns, path_of, write_day, write_state
+from models.training.columns import COLUMNS, DAYS, STATED, Columns, packaged_rule_book, path_of, write_day, write_state
 from models.training.replay import Replay
 
 
@@ -205,13 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def rule_book_of(directory: Path, policy: Path | None) -> RuleBook:
-    """Load a policy: that file, or the packaged one of the history's currency."""
-    if policy is None:
-        first = next(history.payments(directory), None)
-        if first is None:
-            raise HistoryError(f"{directory / history.TRANSACTIONS}: has no payments")
-        policy = packaged.policy(first.currency)
-    return RuleBook.load(policy.read_bytes())
+    """Load a policy: that file, or the packaged one of the history's currency. Raises FraudError or HistoryError."""
+    if policy is not None:
+        return RuleBook.load(policy.read_bytes())
+    first = next(history.payments(directory), None)
+    if first is None:
+        raise HistoryError(f"{directory / history.TRANSACTIONS}: has no payments")
+    return packaged_rule_book(first.currency)
 
 
 if __name__ == "__main__":

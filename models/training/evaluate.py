@@ -26,7 +26,7 @@ from models.training import container, train
 from models.training.columns import Dataset
 from models.training.costs import Budget
 from models.training.dataset import Span, build, holds, rule_book_of
-from models.training.evaluation import Evaluation, as_json, compared, describe, evaluate
+from models.training.evaluation import Evaluation, as_json, compared, describe, evaluate, known_defrauded
 from models.training.fitting import Hyperparameters, Periods
 from models.training.metrics import Floats
 from models.training.scores import score_of, subjects, write
@@ -128,7 +128,8 @@ def run(options: argparse.Namespace, dataset: Path) -> tuple[Evaluation, Dataset
         "expected_friction_bound": model.thresholds.friction_bound,
         "within_budget": model.thresholds.within,
     }
-    found = evaluate(test, score, trees.thresholds, budget, seed=options.seed)
+    is_known = known_defrauded(rows)[rows.occurred_at >= periods.cutoff]
+    found = evaluate(test, score, trees.thresholds, budget, is_known, seed=options.seed)
     evaluation = Evaluation(
         model=trees.version, currency=rows.currency, policy=rows.policy, days=days, champion=champion, **found
     )

@@ -34,8 +34,8 @@ from models.training.scores import score_of
 PAYERS_A_DAY = 100
 """Payers that a team looks at in a day: precision is measured among so many."""
 
-BAND_FRAUDS = 30
-"""Least frauds of a band of scores in the calibration table."""
+BAND_FRAUDS, MOST_BANDS = 30, 8
+"""Least frauds of a band of scores in the calibration table, and most bands."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Evaluation:
     model             version
     ranking           figures of the ranking, frauds as they are in the data
     without_known     average precision without the payers that are known as defrauded before the day (the handbook's
-                      rule)
+                      rule); so is precision_at_100_without_known
     report            the decisions at the model's thresholds
     calibration       bands of scores
     segments          alerts, frauds and friction by segment of the policy
@@ -71,6 +71,7 @@ class Evaluation:
     ranking: Mapping[str, Figure]
     without_known: float
     precision_at_100: float
+    precision_at_100_without_known: float
     report: figures.Report
     thresholds: Mapping[str, float]
     calibration: Sequence[Band]
@@ -94,10 +95,13 @@ class Segment:
     recall: float
 
 
-def evaluate(
-    test: Dataset, score: Floats, thresholds: Mapping[str, float], budget: Budget, *, seed: int
+def evaluate(  # noqa: PLR0913 - what was scored, and by what it is judged
+    test: Dataset, score: Floats, thresholds: Mapping[str, float], budget: Budget, known: Flags, *, seed: int
 ) -> dict[str, Any]:
-    """Return the figures of scored test payments, as arguments of Evaluation."""
+    """Return the figures of scored test payments, as arguments of Evaluation.
+
+    known  the payments of payers that were known as defrauded before the day (`known_defrauded`)
+    """
     scored = Scored.of(test, score)
     weight = weights(scored.fraud, budget.base_rate)
     chosen = costs.choose(scored, budget, hindsight=True)
@@ -108,7 +112,6 @@ def evaluate(
         for words, cut in (("0.5", 0.5), ("best F1", f1))
         for name, outcome in (("challenge", "challenge"), ("decline", "decline"))
     }
-    known = known_defrauded(test)
     ones = np.ones(len(test))
     ranked: dict[str, Any] = {
         "average_precision": lambda w: average_precision(score, test.fraud, w),
@@ -127,9 +130,12 @@ def evaluate(
         },
         "without_known": average_precision(score[~known], test.fraud[~known]),
         "precision_at_100": precision_at(PAYERS_A_DAY, score, test.fraud, test.payer, test.occurred_at // DAY),
+        "precision_at_100_without_known": precision_at(
+            PAYERS_A_DAY, score[~known], test.fraud[~known], test.payer[~known], test.occurred_at[~known] // DAY
+        ),
         "report": figures.report(scored, thresholds, budget),
         "thresholds": dict(thresholds),
-        "calibration": bands(score, test.fraud, weight, BAND_FRAUDS),
+        "calibration": bands(score, test.fraud, weight, max(BAND_FRAUDS, int(test.fraud.sum()) // MOST_BANDS)),
         "segments": list(_segments(test, outcomes(scored, thresholds))),
         "hindsight": {
             "thresholds": dict(chosen.by_outcome),
@@ -231,6 +237,7 @@ def describe(evaluation: Evaluation) -> str:
         ),
         f"{'precision@100 payers':>22} {evaluation.precision_at_100:.4f}",
         f"{'without known payers':>22} {evaluation.without_known:.4f}  average precision",
+        f"{'without known payers':>22} {evaluation.precision_at_100_without_known:.4f}  precision@100",
         f"{'best in hindsight':>22} {evaluation.hindsight['cost']:,.0f} per 1,000 payments",
         *(f"{name:>22} {cost:,.0f} per 1,000 payments" for name, cost in evaluation.alternatives.items()),
         "",

@@ -23,6 +23,7 @@ class Band(NamedTuple):
 
     least, most  the band's scores
     frauds       fraudulent payments in it, each counted once
+    weight       how many payments its payments stand for
     ratio        observed over expected frauds
     """
 
@@ -30,6 +31,7 @@ class Band(NamedTuple):
     most: float
     payments: int
     frauds: int
+    weight: float
     expected: float
     observed: float
     ratio: float
@@ -106,10 +108,11 @@ def bands(score: Floats, fraud: Flags, weight: Floats, least: int) -> list[Band]
     cuts = [int(np.searchsorted(running, least * number)) + 1 for number in range(1, whole)]
     found = []
     for part in np.split(order, cuts) if whole else []:
-        expected, observed = float((score * weight)[part].sum()), float(weight[part][fraud[part]].sum())
+        total, expected = float(weight[part].sum()), float((score * weight)[part].sum())
+        observed = float(weight[part][fraud[part]].sum())
         ratio = observed / expected if expected else math.nan
         lowest, highest = float(score[part].min()), float(score[part].max())
-        found.append(Band(lowest, highest, len(part), int(fraud[part].sum()), expected, observed, ratio))
+        found.append(Band(lowest, highest, len(part), int(fraud[part].sum()), total, expected, observed, ratio))
     return found
 
 

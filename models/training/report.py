@@ -80,15 +80,11 @@ def _precision_recall(axes: Axes, evaluation: Evaluation, test: Dataset, score: 
 def _calibration(axes: Axes, evaluation: Evaluation, test: Dataset, score: Floats) -> None:
     del test, score
     bands = [band for band in evaluation.calibration if band.expected and band.observed]
-    weight = [band.expected for band in bands]
-    # Per payment, weighted: expected and observed frauds differ only by the model's error.
-    expected = [band.expected / band.payments for band in bands]
-    observed = [band.observed / band.payments for band in bands]
-    ends = [min([*expected, *observed, 1e-6]), max([*expected, *observed, 1e-5])]
+    expected = [band.expected / band.weight for band in bands]
+    observed = [band.observed / band.weight for band in bands]
+    ends = [min([*expected, *observed, 1e-4]), max([*expected, *observed, 1e-1])]
     axes.plot(ends, ends, color=MARK, linewidth=0.8, linestyle=":")
-    axes.scatter(expected, observed, s=[20 + 4 * share for share in weight], color=HONEST)
-    for band, x, y in zip(bands, expected, observed, strict=True):
-        axes.annotate(f"{band.frauds} frauds", (x, y), xytext=(7, -3), textcoords="offset points", color=INK)
+    axes.scatter(expected, observed, color=HONEST)
     axes.set(xscale="log", yscale="log", xlabel="share of frauds that the model expects", ylabel="share that was seen")
 
 
