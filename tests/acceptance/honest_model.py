@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,10 @@ from models.training.metrics import average_precision, bands, upper_bound
 from models.training.scores import score_of
 from models.training.train import WARMUP_DAYS, fit
 
-SEEDS, DAYS, PAYERS, BAND = 10, 75, 1_000, 300
+SEEDS, DAYS, PAYERS, BAND = 10, 83, 700, 300
+FIRST_SEED = 11
+APART = timedelta(days=3)
+"""Time between the beginnings of two worlds, so that their held-out weeks are all over the month, paydays included."""
 BUDGET = Budget()
 
 
@@ -44,11 +48,16 @@ class Week(NamedTuple):
     best_f1: float
 
 
+def start_of(seed: int) -> datetime:
+    """Return the beginning of a world."""
+    return DEFAULT_START + (seed - FIRST_SEED) * APART
+
+
 def dataset_of(seed: int, days: int, payers: int, keep: Path | None) -> Dataset:
     """Return the replayed world of a seed, from `keep` if it is there."""
     if keep is not None and (keep / str(seed) / "dataset.json").exists():
         return Dataset.load(keep / str(seed))
-    rows = Dataset.build(simulate(seed, DEFAULT_START, days, payers))
+    rows = Dataset.build(simulate(seed, start_of(seed), days, payers))
     if keep is not None:
         rows.save(keep / str(seed))
     return rows
@@ -57,7 +66,7 @@ def dataset_of(seed: int, days: int, payers: int, keep: Path | None) -> Dataset:
 def week(seed: int, days: int, payers: int, keep: Path | None = None) -> Week:
     """Train on a world, and score its last week."""
     rows = dataset_of(seed, days, payers, keep)
-    rows = rows.between(int(DEFAULT_START.timestamp()) + WARMUP_DAYS * DAY, NEVER)
+    rows = rows.between(int(start_of(seed).timestamp()) + WARMUP_DAYS * DAY, NEVER)
     parameters = Hyperparameters(seed=seed)
     periods = Periods.of(rows, parameters)
     model = fit(rows.between(periods.start, periods.fitted), periods, parameters, BUDGET, {"seed": seed})
@@ -161,7 +170,7 @@ def main() -> int:
     """Run all seeds, print the figures, and return 0 if they are as they must be."""
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.honest_model", description=main.__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--first-seed", type=int, default=11)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--days", type=int, default=DAYS)
     parser.add_argument("--payers", type=int, default=PAYERS)
     parser.add_argument("--band", type=int, default=BAND, help="least frauds of a band")
