@@ -19,7 +19,7 @@ import pyarrow.parquet
 from pydantic import ValidationError
 
 from fraud.errors import FraudError
-from fraud.labels.label import Label, LabelValue, Parties
+from fraud.labels.label import MAX_LABELS_OF_SOURCE, Label, LabelValue, Parties
 from fraud.transaction import Transaction, faults_of
 from models.simulation.simulate import Labelled
 
@@ -125,6 +125,9 @@ def span(directory: Path) -> tuple[datetime, datetime, int]:
     path = directory / TRANSACTIONS
     least, most, number = None, None, 0
     for batch in _batches(path, ["occurred_at"]):
+        kind = batch.schema.field("occurred_at").type if batch.num_columns else None
+        if kind is None or not pa.types.is_timestamp(kind) or kind.tz is None:
+            raise HistoryError(f"{path}: occurred_at must be a time with a time zone, not {kind}")
         bounds = pc.min_max(batch.column("occurred_at")).as_py()
         number += len(batch)
         if bounds["min"] is not None:
@@ -138,19 +141,56 @@ def span(directory: Path) -> tuple[datetime, datetime, int]:
 def findings(directory: Path) -> dict[str, Finding]:
     """Return all labels of each payment of which one says fraud, by transaction id.
 
-    A payment that was never called fraud changes no counter, so its labels are left out. Raises HistoryError.
+    A payment that was never called fraud changes no counter, so its labels are left out. Of labels that became known at
+    the same time the later row counts as the later one. Raises HistoryError for a label that cannot be used.
     """
     path = directory / LABELS
+    table = _labels(path)
+    table = table.append_column("#", pa.array(range(len(table))))
+    frauds = pc.unique(table.filter(pc.field("label") == "fraud")["transaction_id"])
+    table = table.filter(pc.is_in(table["transaction_id"], frauds))
+    table = table.sort_by([("known_at", "ascending"), ("#", "ascending")])
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in table.to_pylist():
+        rows[row["transaction_id"]].append(row)
+    for name, labels in rows.items():
+        if len(labels) > MAX_LABELS_OF_SOURCE:
+            raise HistoryError(f"{path}: transaction_id {name} has more than {MAX_LABELS_OF_SOURCE} labels")
+    return {name: _finding(labels) for name, labels in rows.items()}
+
+
+def _labels(path: Path) -> pa.Table:
+    """Read and check the labels. Without known_at a label is known when it was reported."""
     try:
         table = pyarrow.parquet.read_table(path)
-        frauds = pc.unique(table.filter(pc.field("label") == "fraud")["transaction_id"])
-        table = table.filter(pc.is_in(table["transaction_id"], frauds)).sort_by([("known_at", "ascending")])
-        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in table.to_pylist():
-            rows[row["transaction_id"]].append(row)
-        return {name: _finding(labels) for name, labels in rows.items()}
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise HistoryError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise HistoryError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+    if "known_at" not in table.column_names and "reported_at" in table.column_names:
+        table = table.append_column("known_at", table["reported_at"])
+    needed = [field.name for field in _LABEL if field.name not in {"payee_id", "tactic"}]
+    if missing := [name for name in needed if name not in table.column_names]:
+        raise HistoryError(f"{path}: lacks the columns {', '.join(missing)}")
+    for name in needed:
+        kind = table.schema.field(name).type
+        if _LABEL.field(name).type == _TIME and not (pa.types.is_timestamp(kind) and kind.tz is not None):
+            raise HistoryError(f"{path}: {name} must be a time with a time zone, not {kind}")
+        _refuse(path, table, pc.is_null(table[name]), f"{name} is missing")
+    columns = [name for name in _LABEL.names if name in table.column_names]
+    try:
+        table = table.select(columns).cast(pa.schema([_LABEL.field(name) for name in columns]), safe=False)
+    except pa.ArrowException as error:
+        raise HistoryError(f"{path}: a column is not of its type: {type(error).__name__}") from error
+    words = pa.array(["fraud", "legitimate"])
+    _refuse(path, table, pc.invert(pc.is_in(table["label"], words)), "label must be fraud or legitimate")
+    _refuse(path, table, pc.less(table["known_at"], table["occurred_at"]), "known_at lies before occurred_at")
+    _refuse(path, table, pc.less(table["reported_at"], table["occurred_at"]), "reported_at lies before occurred_at")
+    return table
+
+
+def _refuse(path: Path, table: pa.Table, broken: Any, words: str) -> None:  # noqa: ANN401 - pyarrow has no types
+    """Raise HistoryError that names the first row of which `broken` is true."""
+    if (place := pc.index(pc.fill_null(broken, False), True).as_py()) >= 0:  # noqa: FBT003 - pyarrow's own
+        raise HistoryError(f"{path}: row {place + 1:,} of {len(table):,}: {words}")
 
 
 def of(labelled: Iterable[Labelled]) -> Iterator[Imported]:
@@ -192,7 +232,7 @@ def _finding(rows: list[dict[str, Any]]) -> Finding:
     first = rows[0]
     labels = [Label(row["label"], row["reported_at"], row["source"], row["known_at"], row["source"]) for row in rows]
     tactics = [row.get("tactic") for row in rows if row["label"] == "fraud"]
-    parties = Parties(first["payer_id"], first["payee_id"], first["occurred_at"])
+    parties = Parties(first["payer_id"], first.get("payee_id"), first["occurred_at"])
     return Finding(parties, tuple(labels), next(filter(None, tactics), ""))
 
 

@@ -2,7 +2,8 @@
 
 In real time an alert stops its payment. In a batch the payments of a day are scored at midnight UTC: alerts come too
 late for their own payments, and the receivers of the alerts are held from then on. An alert is a score that reaches the
-lowest threshold, whatever its outcome. Rules take no part. Pure.
+lowest threshold, where the model is asked. Rules take no part. Both count from the second day on: before the first one
+a batch has had no night. Pure.
 """
 
 from collections.abc import Mapping
@@ -28,9 +29,12 @@ class Prevented:
     honest_stopped: float
 
 
-def immediate(scored: Scored, thresholds: Mapping[str, float]) -> Prevented:
-    """Return what is prevented when each payment is scored as it comes."""
-    return _prevented("real time", scored, scored.score >= min(thresholds.values()))
+def immediate(scored: Scored, thresholds: Mapping[str, float], occurred_at: NDArray[np.int64]) -> Prevented:
+    """Return what is prevented when each payment is scored as it comes.
+
+    occurred_at  epoch seconds
+    """
+    return _prevented("real time", scored, _alerts(scored, thresholds), occurred_at)
 
 
 def daily(
@@ -38,20 +42,28 @@ def daily(
 ) -> Prevented:
     """Return what is prevented when the payments of a day are scored at its end.
 
-    occurred_at  epoch seconds, ascending by day
+    occurred_at  epoch seconds
     payee        a number for each receiver
     """
-    alert = scored.score >= min(thresholds.values())
+    alert = _alerts(scored, thresholds)
     held: set[int] = set()
     stopped = np.zeros(len(scored), np.bool_)
     for day in np.unique(occurred_at // DAY).tolist():
         today = np.flatnonzero(occurred_at // DAY == day)
         stopped[today] = [receiver in held for receiver in payee[today].tolist()]
         held.update(payee[today][alert[today]].tolist())
-    return _prevented("once a day", scored, stopped)
+    return _prevented("once a day", scored, stopped, occurred_at)
 
 
-def _prevented(way: str, scored: Scored, stopped: Flags) -> Prevented:
+def _alerts(scored: Scored, thresholds: Mapping[str, float]) -> Flags:
+    alerts: Flags = scored.asked & (scored.score >= min(thresholds.values()))
+    return alerts
+
+
+def _prevented(way: str, every: Scored, stopped: Flags, occurred_at: NDArray[np.int64]) -> Prevented:
+    days = occurred_at // DAY
+    later = days > days.min() if len(days) else days.astype(np.bool_)
+    scored, stopped = every.take(later), stopped[later]
     caught, honest = scored.fraud & stopped, ~scored.fraud
     lost, value = int(scored.amount[scored.fraud].sum()), int(scored.amount[caught].sum())
     frauds, others = int(scored.fraud.sum()), int(honest.sum())

@@ -18,7 +18,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from fraud import packaged
-from fraud.counters.layout import DAY
+from fraud.counters.layout import DAY, State
 from fraud.counters.windows import NAMES as COUNTERS
 from fraud.labels.label import Label, LabelHistory, Parties
 from fraud.outcome import worst
@@ -163,9 +163,9 @@ class Columns:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def add(self, payment: LabelledPayment, row: Row) -> None:
-        """Add one row, by_rules by the rules."""
-        transaction, counters, vector, _ = row
+    def add(self, payment: LabelledPayment, row: Row) -> State:
+        """Add one row with what the rules ask for. Return its state."""
+        transaction, counters, vector, state = row
         if self.currency not in {"", transaction.currency}:
             raise HistoryError(
                 f"amounts in {self.currency} and {transaction.currency}: a dataset has one currency",
@@ -180,6 +180,7 @@ class Columns:
         asked = by_rules.segment.model
         self._numbers.extend((payer, payee, transaction.epoch, since, until, transaction.amount, asked, severity))
         self._texts.append((transaction.transaction_id, payment.tactic or "", by_rules.segment.id))
+        return state
 
     def arrays(self) -> dict[str, Any]:
         """Return the arguments of Dataset."""
@@ -312,8 +313,10 @@ def stated_in(directory: Path) -> dict[str, Any]:
     path = directory / STATED
     try:
         stated: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise HistoryError(f"{path}: cannot be read: {error}") from None
+    except (OSError, ValueError):
+        raise HistoryError(f"{path}: cannot be read: it is missing or no JSON") from None
+    if not isinstance(stated, dict) or not isinstance(stated.get("days", []), list):
+        raise HistoryError(f"{path}: cannot be read: it does not describe a dataset")
     if stated.get("fingerprint") != features.fingerprint():
         raise HistoryError(f"{path} holds other features than this code computes: build it anew")
     if not stated.get("finished"):

@@ -173,7 +173,8 @@ class Thresholds:
     friction        share of honest payments that are not approved, and its upper 95 % bound
     rules_friction  the part of it that is due to the rules alone
     reviews         share of payments that are reviewed
-    within          the budget is kept; otherwise the rules alone exceed it, and the model adds nothing to what exceeds
+    within          the budget is kept; otherwise the rules alone exceed it, or so few payments cannot prove it, and the
+                    model adds no friction
     effective       effective number of payments, after weighting
     """
 
@@ -202,10 +203,11 @@ def choose(scored: Scored, budget: Budget, *, hindsight: bool = False) -> Thresh
     reviewed, raised = _reviews(ordered, weight, below)
     precise = _precise(ordered, weight, below, budget, hindsight=hindsight)
     approve, challenge, review, decline = running
-    most_friction = max(budget.friction, (rate if hindsight else bound)[-1])
+    # What the rules alone do is always allowed, and so is a model that adds nothing to it.
+    kept = ((rate if hindsight else bound) <= budget.friction) | (rate <= rate[-1])
     most_reviews = max(budget.reviews, reviewed[-1] + raised[-1])
     # The cost is a sum over three cuts: payments below a cut cost the milder outcome, those above it the severer one.
-    first = np.where((rate if hindsight else bound) <= most_friction, approve - challenge, np.inf)
+    first = np.where(kept, approve - challenge, np.inf)
     milder = np.minimum.accumulate(first)
     pairs = (milder + challenge - review)[:, None] + np.where(precise, review - decline, np.inf)[None, :]
     few = reviewed[None, :] + raised[:, None] <= most_reviews + 1e-12

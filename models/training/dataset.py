@@ -82,11 +82,13 @@ def build(  # noqa: PLR0913 - a run
             number = 0
             for payment in payments:
                 number += 1
-                currency = currency or payment.transaction.currency
-                if done:
-                    run.count(payment)
-                else:
-                    columns.add(payment, run.row(payment))
+                transaction = payment.transaction
+                currency = currency or transaction.currency
+                if transaction.currency != currency:
+                    raise HistoryError(f"{directory}: amounts in {currency} and {transaction.currency}: one is needed")
+                state = run.count(payment)[1] if done else columns.add(payment, run.row(payment))
+                if state.recounted:
+                    raise HistoryError(f"{directory}: transaction_id {transaction.transaction_id} stands twice")
             rows += number if span.first <= day * DAY < span.end else 0
             replayed += number
             bar.update(number)
@@ -105,10 +107,15 @@ def _begin(directory: Path, out: Path, span: Span, rule_book: RuleBook, *, label
     stated = _stating(directory, span, rule_book, labels=labels)
     before = out / STATED
     if before.exists():
-        known = json.loads(before.read_bytes())
+        try:
+            known = json.loads(before.read_bytes())
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            raise HistoryError(f"{before} is damaged: remove {out} first")
         if {name: known.get(name) for name in stated} != stated or known["fingerprint"] != features.fingerprint():
             raise HistoryError(f"{out} holds a dataset of another history, span, policy or code: remove it first")
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise HistoryError(f"{out} holds other files: name an empty directory")
     (out / DAYS).mkdir(parents=True, exist_ok=True)
     write_state(out, {"finished": False, **stated})
@@ -130,17 +137,19 @@ def _stating(directory: Path, span: Span, rule_book: RuleBook, *, labels: bool) 
 def holds(out: Path, directory: Path, span: Span, rule_book: RuleBook, *, labels: bool = True) -> bool:
     """Tell whether `out` is a finished dataset of this history, policy and code whose days include those of the span.
 
-    Its counters were warmed up from the same day on, or from an earlier one.
+    Its counters were warmed up from the same day on.
     """
     try:
         known = json.loads((out / STATED).read_bytes())
+        if not isinstance(known, dict):
+            return False
         wanted = _stating(directory, span, rule_book, labels=labels)
     except (OSError, ValueError):
         return False
     warmup, first, end = known.get("span", (0, 0, 0))
     same = all(known.get(name) == wanted[name] for name in ("policy", "labels", "sha256"))
     is_this_codes = known.get("fingerprint") == features.fingerprint()
-    covers = warmup <= span.warmup and first <= span.first and span.end <= end
+    covers = warmup == span.warmup and first <= span.first and span.end <= end
     return bool(known.get("finished") and is_this_codes and same and covers)
 
 
@@ -169,8 +178,14 @@ def whole_days(directory: Path, first: date | None, end: date | None, warmup_day
     stop = ends if end is None else _ordinal(end)
     warmup = begins if warmup_days is None else max(start - warmup_days, begins)
     if not start < stop:
-        raise HistoryError("--from must be before --to")
+        raise HistoryError(f"no day is left: --from {_day(start)} must be before --to, which is {_day(stop)}")
+    if warmup_days is not None and warmup_days < 0:
+        raise HistoryError("--warmup-days must not be negative")
     return Span(min(warmup, start) * DAY, start * DAY, stop * DAY)
+
+
+def _day(number: int) -> date:
+    return date.fromordinal(date(1970, 1, 1).toordinal() + number)
 
 
 def _ordinal(day: date) -> int:
@@ -193,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rule_book = rule_book_of(options.history, options.policy)
         span = whole_days(options.history, options.first, options.end, options.warmup_days)
         built = build(options.history, options.out, span, rule_book)
-    except (ValueError, FraudError) as error:
+    except (ValueError, FraudError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     sys.stdout.write(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from fraud import packaged
 from fraud.counters.layout import DAY
 from fraud.errors import FraudError
 from fraud.scoring import features
@@ -63,8 +64,10 @@ class Plan:
         fitted = cutoff - maturity * DAY
         start, end = fitted - train_days * DAY, cutoff + test_days * DAY
         begins, ends = int(least.timestamp()) // DAY * DAY, (int(most.timestamp()) // DAY + 1) * DAY
-        if min(train_days, test_days) < 1 or maturity < 0:
-            raise HistoryError("--train-days and --test-days must be 1 or more, --maturity-days 0 or more")
+        if min(train_days, test_days) < 1 or min(maturity, warmup or 0) < 0:
+            raise HistoryError(
+                "--train-days and --test-days must be 1 or more, --maturity-days and --warmup-days 0 or more"
+            )
         if start < begins or end > ends:
             raise HistoryError(
                 f"{directory} has payments of {_date(begins)} to {_date(ends - DAY)},"
@@ -110,6 +113,7 @@ def run(options: argparse.Namespace, dataset: Path) -> tuple[Evaluation, Dataset
     if options.champion is not None:
         stored = options.champion
         current = Trees.load((stored / "trees.json").read_bytes(), (stored / "manifest.json").read_bytes())
+        packaged.agree("champion", current.currency, rows.currency)
         champion = compared(current, test, score, budget, trees.thresholds, options.seed)
     if options.scores is not None:
         rows_of = subjects(options.history, dataset, test)
@@ -124,6 +128,9 @@ def run(options: argparse.Namespace, dataset: Path) -> tuple[Evaluation, Dataset
         "warmup_days": (periods.start - plan.warmup) // DAY,
         "base_rate": budget.base_rate,
         "friction_budget": budget.friction,
+        "reviews_budget": budget.reviews,
+        "rules_friction": model.thresholds.rules_friction,
+        "expected_reviews": model.thresholds.reviews,
         "expected_friction": model.thresholds.friction,
         "expected_friction_bound": model.thresholds.friction_bound,
         "within_budget": model.thresholds.within,
@@ -172,13 +179,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dataset = options.dataset or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "dataset"
         try:
             evaluation, test, score = run(options, dataset)
-        except (ValueError, FraudError, OSError) as error:
-            print(error, file=sys.stderr)
-            return 2
-        if options.report is not None:
-            from models.training import report  # noqa: PLC0415 - plots take a second to load
+            if options.report is not None:
+                from models.training import report  # noqa: PLC0415 - plots take a second to load
 
-            report.write(options.report, evaluation, test, score)
+                report.write(options.report, evaluation, test, score)
+        except (ValueError, FraudError, OSError) as error:
+            print(" ".join(str(error).split()), file=sys.stderr)
+            return 2
         print(as_json(evaluation) if options.json else describe(evaluation))
     return 0
 

@@ -59,7 +59,8 @@ class Evaluation:
     calibration       bands of scores
     segments          alerts, frauds and friction by segment of the policy
     hindsight         the thresholds that would have cost least, and their cost per 1,000 payments
-    alternatives      cost per 1,000 payments of other ways to set a threshold
+    alternatives      cost per 1,000 payments and friction of other ways to set a threshold, which know no budget; the
+                      best F1 is found on the test payments themselves
     prevented         what the model prevents in real time, and scored once a day
     effective         effective number of test payments after weighting to the base rate
     """
@@ -77,7 +78,7 @@ class Evaluation:
     calibration: Sequence[Band]
     segments: Sequence["Segment"]
     hindsight: Mapping[str, Any]
-    alternatives: Mapping[str, float]
+    alternatives: Mapping[str, Mapping[str, float]]
     prevented: Sequence[Prevented]
     effective: float
     champion: Mapping[str, Any] | None = None
@@ -142,9 +143,15 @@ def evaluate(  # noqa: PLR0913 - what was scored, and by what it is judged
             "friction": chosen.friction,
             "cost": costs.total_cost(scored, chosen.by_outcome, weight) * per_thousand,
         },
-        "alternatives": {name: costs.total_cost(scored, cuts, weight) * per_thousand for name, cuts in others.items()},
+        "alternatives": {
+            name: {
+                "cost": costs.total_cost(scored, cuts, weight) * per_thousand,
+                "friction": costs.friction(scored, cuts),
+            }
+            for name, cuts in others.items()
+        },
         "prevented": [
-            immediate(scored, thresholds),
+            immediate(scored, thresholds, test.occurred_at),
             daily(scored, thresholds, test.occurred_at, test.payee),
         ],
         "effective": effective(weight),
@@ -164,6 +171,8 @@ def _share(part: Floats, whole: Floats, among: Flags) -> float:
 
 def known_defrauded(rows: Dataset) -> Flags:
     """Tell which payments come from a payer of whom an earlier fraud was known before the day began.
+
+    rows  from the first training day on: what was known before counts for nothing
 
     The handbook leaves these payers out of its test: their cards would be blocked.
     """
@@ -224,7 +233,7 @@ def compared(  # noqa: PLR0913, PLR0917 - two models on the same payments
 
 def describe(evaluation: Evaluation) -> str:
     """Return the evaluation as text for people."""
-    days = evaluation.days
+    days, money = evaluation.days, f"{evaluation.currency} per 1,000 payments, in its smallest unit"
     lines = [
         f"{evaluation.model}: trained on {days['trained_from']} to before {days['trained_before']}",
         f"{days['warmup_days']} days of warm-up; tested from {days['as_of']} to before {days['tested_before']}",
@@ -238,8 +247,13 @@ def describe(evaluation: Evaluation) -> str:
         f"{'precision@100 payers':>22} {evaluation.precision_at_100:.4f}",
         f"{'without known payers':>22} {evaluation.without_known:.4f}  average precision",
         f"{'without known payers':>22} {evaluation.precision_at_100_without_known:.4f}  precision@100",
-        f"{'best in hindsight':>22} {evaluation.hindsight['cost']:,.0f} per 1,000 payments",
-        *(f"{name:>22} {cost:,.0f} per 1,000 payments" for name, cost in evaluation.alternatives.items()),
+        f"{'best in hindsight':>22} {evaluation.hindsight['cost']:,.0f} {money}, within the budget",
+        *(
+            f"{name:>22} {other['cost']:,.0f} {money}, friction {other['friction']:.2%}, without a budget"
+            for name, other in evaluation.alternatives.items()
+        ),
+        f"friction expected {days['expected_friction']:.2%}, at most {days['expected_friction_bound']:.2%}",
+        f"budget {days['friction_budget']:.2%}{'' if days['within_budget'] else f', NOT KEPT: {not_kept(evaluation)}'}",
         "",
         figures.describe(evaluation.report),
         figures.table(evaluation.segments),
@@ -256,6 +270,15 @@ def describe(evaluation: Evaluation) -> str:
             f" ({saved['low']:,.0f} to {saved['high']:,.0f}) per 1,000 payments"
         )
     return "\n".join(lines)
+
+
+def not_kept(evaluation: Evaluation) -> str:
+    """Say why the budget is not kept."""
+    if evaluation.days["rules_friction"] > evaluation.days["friction_budget"]:
+        return "the rules alone exceed it"
+    if evaluation.days["expected_reviews"] > evaluation.days["reviews_budget"]:
+        return "the rules alone ask for more reviews"
+    return "so few payments cannot prove that it is"
 
 
 def as_json(evaluation: Evaluation) -> str:

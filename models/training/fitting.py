@@ -105,9 +105,9 @@ class Periods:
 
         >>> periods = Periods(0, 14 * DAY, 21 * DAY, 28 * DAY)
         >>> [(start // DAY, end // DAY) for start, end in periods.folds()]
-        [(6, 8), (8, 10), (10, 12), (12, 14)]
+        [(10, 11), (11, 12), (12, 13), (13, 14)]
         """
-        length = max((self.fitted - self.start) // DAY // (FOLDS + 3), 1) * DAY
+        length = max((self.fitted - self.start) // DAY // (FOLDS + 5), 1) * DAY
         for behind in range(FOLDS, 0, -1):
             yield self.fitted - behind * length, self.fitted - (behind - 1) * length
 
@@ -159,7 +159,10 @@ def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparam
         before = known.occurred_at < start
         fold = np.flatnonzero((known.occurred_at >= start) & (known.occurred_at < end))
         if not before.any() or not len(fold):
-            raise ValueError("a fold has no payments, or none before it")
+            raise ValueError(
+                f"a fold has no payments, or none before it: {(periods.fitted - periods.start) // DAY} training days,"
+                f" of which at least {FOLDS + 1} need payments"
+            )
         history: dict[str, dict[str, list[float]]] = {}
         booster = xgboost.train(
             parameters.booster() | {"eval_metric": "logloss"},
@@ -222,7 +225,9 @@ class Calibration(NamedTuple):
             line -= step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
             if np.abs(step).max() < 1e-10:  # noqa: PLR2004 - no further digit changes
                 break
-        return cls(max(float(line[0]), LEAST_SLOPE), float(line[1]))
+        if line[0] >= LEAST_SLOPE:
+            return cls(float(line[0]), float(line[1]))
+        return cls(LEAST_SLOPE, _intercept(LEAST_SLOPE * margins, float(known.sum()), told))
 
     def scores(self, margins: Floats) -> Floats:
         """Return the probabilities of fraud of margins."""
@@ -239,6 +244,16 @@ class Calibration(NamedTuple):
             return self
         moved = math.log(base_rate / (1 - base_rate)) - math.log(share / (1 - share))
         return self._replace(intercept=self.intercept + moved)
+
+
+def _intercept(odds: Floats, known: float, told: Floats) -> float:
+    """Return what is added to log odds so that as many frauds are expected to be known as are known, by bisection."""
+    low, high = -60.0, 60.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        expected = float((told * (0.5 + 0.5 * np.tanh((odds + middle) / 2))).sum())
+        low, high = (middle, high) if expected < known else (low, middle)
+    return (low + high) / 2
 
 
 def told_by(rows: Dataset, cutoff: int) -> Floats:

@@ -13,7 +13,7 @@ from fraud.iso import DIGITS
 from models.training import costs
 from models.training.columns import Dataset
 from models.training.costs import GRID, Scored, weights
-from models.training.evaluation import Evaluation
+from models.training.evaluation import Evaluation, not_kept
 from models.training.metrics import Floats
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -41,6 +41,7 @@ def write(directory: Path, evaluation: Evaluation, test: Dataset, score: Floats)
     environment.filters |= {"percent": _percent, "number": _number}
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         e=evaluation,
+        why=not_kept(evaluation),
         catches=[catch for catch in evaluation.report.catches if catch.outcome == "challenge"],
     )
     (directory / "index.html").write_text(page, encoding="utf-8")

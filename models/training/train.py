@@ -79,8 +79,9 @@ def fit(
     no fraud is known, or when the export does not score as xgboost does.
     """
     labels = known.labels(periods.cutoff)
-    if not labels.any():
-        raise ValueError("no payment of the fitted days is known as fraud: there is nothing to learn")
+    if not labels.any() or labels.all():
+        which = "no payment" if not labels.any() else "every payment"
+        raise ValueError(f"{which} of the fitted days is known as fraud: there is nothing to learn")
     tuned = fitting.search(known, labels, periods, parameters)
     line, frauds = _calibrate(known, labels, tuned, periods, budget)
     held_out = Scored.of(known.take(tuned.places), line.scores(tuned.margins), frauds)

@@ -4,8 +4,9 @@ Each seed is a world of its own: a model is trained on its first days and decide
 weeks are pooled. Frauds are weighted to the base rate; the effective number of payments is printed. Exits 1 unless:
 
 - the upper 95 % bound of the friction of all held-out days is at most the budget,
-- the cost is within a tenth of that of the best thresholds in hindsight within the same budget, and never above that of
-  a threshold at 0.5 or at the best F1,
+- the cost is within a tenth of that of the best thresholds in hindsight, one set for all weeks within the same budget,
+  and never above that of a threshold at 0.5 or at the best F1 of the folds. The cost of the best thresholds of each
+  week, which fit its own handful of frauds, is printed beside it,
 - observed frauds are between 0.8 and 1.25 times the expected ones in every band of at least BAND frauds.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -94,6 +96,14 @@ def pooled_friction(weeks: Sequence[Week]) -> tuple[float, float]:
     return float(disturbed.sum() / of.sum()), float(upper_bound(disturbed[:, None], of)[0])
 
 
+def pooled(weeks: Sequence[Week]) -> Scored:
+    """Return the payments of all weeks as those of one."""
+    columns = ("score", "amount", "fraud", "tactic", "payer", "rules", "asked")
+    return replace(
+        weeks[0].scored, **{name: np.concatenate([getattr(one.scored, name) for one in weeks]) for name in columns}
+    )
+
+
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the mean over worlds and its 95 % interval (Student's t)."""
     t = {5: 2.571, 9: 2.262}.get(len(values) - 1, 2.262)
@@ -134,6 +144,14 @@ def judge(weeks: Sequence[Week], band: int) -> bool:
     middle, low, high = mean_interval([a - b for a, b in zip(mine, best, strict=True)])
     print(
         f"cost {np.mean(mine):,.0f}, in hindsight {np.mean(best):,.0f}: ratio {ratio:.3f},"
+        f" more by {middle:,.0f} ({low:,.0f} to {high:,.0f})"
+    )
+    shared = dict(choose(pooled(weeks), BUDGET, hindsight=True).by_outcome)
+    together = [cost_of(one, shared) for one in weeks]
+    ratio = float(np.mean(mine) / np.mean(together))
+    middle, low, high = mean_interval([a - b for a, b in zip(mine, together, strict=True)])
+    print(
+        f"one set of thresholds for all weeks, in hindsight {np.mean(together):,.0f}: ratio {ratio:.3f},"
         f" more by {middle:,.0f} ({low:,.0f} to {high:,.0f})"
     )
     sound &= ratio <= 1.1

@@ -16,7 +16,7 @@ from local.api.client import Client
 from local.box import Box
 from local.sagemaker.endpoint import EndpointError, ModelServer
 
-START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+START = datetime(2026, 3, 1, 18, tzinfo=UTC)
 VECTORS = list(features.probed())
 WAIT_S = 30.0
 """The scoring budget of tests that are not about time, because the machine may be busy."""
@@ -96,13 +96,13 @@ def asking() -> Iterator[Box]:
 
 
 def decide(client: Client, now: datetime, number: int) -> dict[str, Any]:
-    """Decide a payment with a high score: a high amount, to a new payee, at night."""
+    """Decide a payment with a high score: a high amount, to a new payee, at three in the morning in Japan."""
     body = {
         "transaction_id": f"model-{number}",
         "type": "p2p",
         "payer_id": f"model-payer-{number}",
         "payee_id": f"model-payee-{number}",
-        "amount": 480_000,
+        "amount": 60_000,
         "currency": "JPY",
         "occurred_at": now.isoformat(),
         "device_id": f"model-device-{number}",

@@ -320,6 +320,11 @@ def test_put_changes_a_series_as_it_would_change_a_dictionary_of_buckets(buckets
     assert series.put(number, Bucket(7), kept) == Series.of({n: b for n, b in changed.items() if n > number - kept})
 
 
+def test_days_of_payments_of_one_minor_unit_keep_their_size_class():
+    history = FoldedHistory(days=Series.of({1: Bucket(packed(1, 1), 1, 0, spread_of(1), 1 << size_class(1, 1000))}))
+    assert FoldedHistory.unpacked(history.packed()) == history
+
+
 def test_folded_history_of_another_layout_is_an_error():
     content = zlib.decompress(FoldedHistory().packed(), wbits=-zlib.MAX_WBITS)
     with pytest.raises(ValueError, match="layout 3"):

@@ -172,6 +172,13 @@ def test_the_bound_and_not_the_rate_keeps_the_friction_budget():
     assert choose(scored(*honest, *frauds), replace(FREE, friction=0.3), hindsight=True).friction > found.friction
 
 
+def test_without_any_budget_the_model_adds_no_friction_and_few_payments_prove_nothing():
+    payments = scored(*[(0.011, 500, "")] * 30, *[(0.9, 90_000, "mule")] * 20, *[(0.001, 500, "")] * 4_000)
+    assert choose(payments, replace(FREE, friction=0)).friction == 0
+    few = choose(scored(*[(0.5, 500, "")] * 100, (0.5, 90_000, "mule")), replace(FREE, friction=0.01))
+    assert (few.friction, few.within) == (0, False)
+
+
 def test_when_the_rules_alone_exceed_the_budget_the_model_adds_no_friction_and_it_is_said():
     payments = scored(*ROWS, rules=(0, 1))
     found = choose(payments, replace(FREE, friction=0.1), hindsight=True)

@@ -284,6 +284,103 @@ def test_a_history_that_cannot_be_read_is_one_line_and_exit_2(recorded, tmp_path
     assert history.TRANSACTIONS in line
 
 
+def relabelled(recorded: Path, to: Path, change) -> Path:
+    """Return a copy of the history with its labels changed, as rows of a table."""
+    to.mkdir()
+    shutil.copy(recorded / history.TRANSACTIONS, to)
+    pyarrow.parquet.write_table(change(pyarrow.parquet.read_table(recorded / history.LABELS)), to / history.LABELS)
+    return to
+
+
+def with_label(table: pa.Table, name: str, value: object) -> pa.Table:
+    """Return the table with another value in the third row of a column."""
+    values = table[name].to_pylist()
+    values[2] = value
+    return table.set_column(table.schema.get_field_index(name), name, pa.array(values, table.schema.field(name).type))
+
+
+NEEDED = ("label", "transaction_id", "known_at", "payer_id", "source", "reported_at")
+"""Columns of labels.parquet of which no value may be missing."""
+
+
+def retyped(table: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, table[name].cast(kind))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: with_label(table, "label", "FRAUD"), "row 3 of 8"),
+        (lambda table: with_label(table, "label", "chargeback"), "label must be fraud or legitimate"),
+        *(
+            (lambda table, n=n: with_label(table, n, None), f"{n} is missing")
+            for n in ("label", "transaction_id", "known_at")
+        ),
+        *(
+            (lambda table, n=n: with_label(table, n, None), f"{n} is missing")
+            for n in ("payer_id", "source", "reported_at")
+        ),
+        (
+            lambda table: with_label(table, "known_at", datetime(2020, 1, 1, tzinfo=UTC)),
+            "known_at lies before occurred_at",
+        ),
+        (lambda table: table.drop_columns("reported_at"), "lacks the columns reported_at"),
+        (lambda table: retyped(table, "known_at", pa.timestamp("us")), "known_at must be a time with a time zone"),
+        (lambda table: retyped(table, "known_at", pa.string()), "known_at must be a time with a time zone"),
+    ],
+)
+def test_a_label_that_cannot_be_used_is_one_line_and_exit_2(recorded, tmp_path, capsys, change, said):
+    broken = relabelled(recorded, tmp_path / "broken", change)
+    assert dataset.main([str(broken), str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop_columns("known_at"),
+        lambda table: table.drop_columns("tactic"),
+        lambda table: retyped(table, "known_at", pa.timestamp("ns", "Asia/Tokyo")),
+        lambda table: table.take(pa.array(range(len(table) - 1, -1, -1))),
+    ],
+    ids=["without known_at", "without tactic", "nanoseconds elsewhere", "backwards"],
+)
+def test_labels_of_other_shapes_say_the_same(recorded, tmp_path, change):
+    assert dataset.main([str(relabelled(recorded, tmp_path / "other", change)), str(tmp_path / "out")]) == 0
+    expected = Dataset.build(simulate(3, DEFAULT_START, 7, 60, crime=10))
+    np.testing.assert_array_equal(Dataset.load(tmp_path / "out").features, expected.features)
+
+
+def twice(table: pa.Table) -> pa.Table:
+    return table.take(pa.array([0, 1, 1, *range(2, len(table))]))
+
+
+def in_rupees_later(table: pa.Table) -> pa.Table:
+    half = len(table) // 2
+    codes = pa.array(["JPY"] * half + ["INR"] * (len(table) - half))
+    return table.set_column(table.schema.get_field_index("currency"), "currency", codes)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [(twice, "stands twice"), (in_rupees_later, "amounts in JPY and INR: one is needed")]
+)
+def test_a_payment_twice_and_a_second_currency_are_refused(recorded, tmp_path, capsys, change, said):
+    assert dataset.main([str(rewritten(recorded, tmp_path / "broken", change)), str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "7"])
+def test_a_damaged_description_of_a_dataset_is_one_line(recorded, tmp_path, capsys, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / STATED).write_text(content)
+    assert dataset.main([str(recorded), str(tmp_path / "out")]) == 2
+    assert "is damaged" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert dataset.main([str(recorded), str(tmp_path / "file")]) == 2
+
+
 def test_missing_files_and_empty_spans_are_one_line_and_exit_2(recorded, tmp_path, capsys):
     nowhere = [str(tmp_path / "nowhere"), str(tmp_path / "out")]
     assert dataset.main(nowhere) == 2
@@ -291,7 +388,7 @@ def test_missing_files_and_empty_spans_are_one_line_and_exit_2(recorded, tmp_pat
     assert dataset.main([str(recorded), str(tmp_path / "late"), "--from", "2027-03-05", "--to", "2027-03-09"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 3
-    assert "--from must be before --to" in errors[1]
+    assert "must be before --to" in errors[1]
     assert "no payments between" in errors[2]
 
 

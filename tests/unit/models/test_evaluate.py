@@ -128,12 +128,27 @@ def test_the_text_and_the_report_say_the_figures_and_the_budget(recorded, evalua
     assert not re.search(r"\bnan\b|\binf\b|{{|}}|None", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
 
 
+def test_a_champion_of_another_currency_is_refused(recorded, evaluated, capsys):
+    kept = ["--dataset", str(evaluated / "data"), "--champion", str(packaged.model("INR"))]
+    assert evaluate.main([str(recorded), *SHORT, *kept]) == 2
+    assert "champion: its amounts are in INR" in capsys.readouterr().err
+
+
+def test_a_budget_that_is_not_kept_is_said_with_its_reason(recorded, evaluated, tmp_path, capsys):
+    kept = ["--dataset", str(evaluated / "data"), "--friction", "0.0001", "--report", str(tmp_path / "report")]
+    assert evaluate.main([str(recorded), *SHORT, *kept]) == 0
+    assert "NOT KEPT: " in capsys.readouterr().out
+    assert "The budget is not kept: " in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_a_history_with_too_few_days_or_none_is_one_line_and_exit_2(recorded, tmp_path, capsys):
     for arguments in (
         [str(recorded), "--as-of", "2026-03-05"],
         [str(recorded), "--as-of", "2026-03-16", "--train-days", "3"],
         [str(recorded), "--as-of", AS_OF, "--train-days", "0"],
         [str(tmp_path / "nowhere"), "--as-of", AS_OF],
+        [str(recorded), "--as-of", AS_OF, "--warmup-days", "-1"],
+        [str(recorded), "--as-of", AS_OF, "--policy", str(tmp_path / "no-policy")],
     ):
         assert evaluate.main(arguments) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -157,9 +172,12 @@ def test_payers_are_left_out_from_the_day_after_their_first_fraud_became_known()
 
 
 def test_a_batch_prevents_only_what_comes_after_midnight_to_the_receivers_of_its_alerts():
-    payments = scored((0.9, 100, "mule"), (0.1, 50, "mule"), (0.1, 30, "mule"), (0.1, 20, ""), (0.9, 10, ""))
-    at, payee = np.array([5, 6, DAY + 1, DAY + 2, DAY + 3]), np.array([1, 1, 1, 1, 2])
-    now, late = immediate(payments, THRESHOLDS), daily(payments, THRESHOLDS, at, payee)
-    assert (now.frauds, now.value, now.honest_stopped) == (1, 100, 0.5)
+    rows = [(0.9, 100, "mule"), (0.1, 50, "mule"), (0.1, 30, "mule"), (0.1, 20, ""), (0.9, 10, ""), (0.9, 90, "mule")]
+    at, payee = np.array([5, 6, DAY + 1, DAY + 2, DAY + 3, DAY + 4]), np.array([1, 1, 1, 1, 2, 3])
+    payments = scored(*rows)
+    now, late = immediate(payments, THRESHOLDS, at), daily(payments, THRESHOLDS, at, payee)
+    assert (now.frauds, now.value, now.honest_stopped) == (1, 90, 0.5)
     assert (late.frauds, late.value, late.honest_stopped) == (1, 30, 0.5)
-    assert now.share_of_value == round(100 / 180, 4)
+    assert now.share_of_value == round(90 / 120, 4)
+    unasked = scored(*rows, skipped=tuple(range(6)))
+    assert immediate(unasked, THRESHOLDS, at).frauds == daily(unasked, THRESHOLDS, at, payee).frauds == 0

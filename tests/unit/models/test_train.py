@@ -147,8 +147,10 @@ def test_the_base_rate_moves_the_odds_of_all_scores_alike_and_a_line_never_turns
     odds = (moved / (1 - moved)) / (scores / (1 - scores))
     np.testing.assert_allclose(odds, (0.001 / 0.999) / (0.02 / 0.98))
     assert Calibration(1.3, -1).at(0, 0.02) == Calibration(1.3, -1)
-    known = np.array([False, False, True, True] * 50)
-    assert Calibration.of(np.array([5.0, 4, -4, -5] * 50), known, np.ones(200)).slope > 0
+    known = np.array([False, False, False, True] * 50)
+    backwards = Calibration.of(np.array([5.0, 4, 4, -5] * 50), known, np.ones(200))
+    assert backwards.slope > 0
+    assert backwards.scores(np.array([5.0, 4, 4, -5] * 50)).mean() == pytest.approx(0.25, rel=1e-6)
     assert Calibration.of(np.array([-3.0, 1.0]), np.array([False, False]), np.ones(2)).slope > 0
 
 
@@ -190,7 +192,7 @@ def test_folds_are_sorted_by_time_without_gaps_and_leave_days_to_fit_before_them
     assert periods.start < folds[0][0]
     assert folds[-1][1] == periods.fitted
     assert all(end == start for (_, end), (start, _) in pairwise(folds))
-    assert next(Periods(0, 14 * DAY, 21 * DAY, 28 * DAY).folds()) == (6 * DAY, 8 * DAY)
+    assert next(Periods(0, 14 * DAY, 21 * DAY, 28 * DAY).folds()) == (10 * DAY, 11 * DAY)
 
 
 def test_too_few_days_are_refused(dataset):

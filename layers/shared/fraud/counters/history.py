@@ -143,7 +143,7 @@ class FoldedHistory(NamedTuple):
         >>> FoldedHistory.unpacked(history.packed()) == history
         True
         """
-        layout = _SIZED if any(self.days.spreads) else _PLAIN
+        layout = _SIZED if any(self.days.size_bitmaps) or any(self.days.spreads) else _PLAIN
         parts = [_HEAD.pack(layout, self.first, self.last, len(self.days.numbers), len(self.hours.numbers))]
         parts += [_layout(len(one.numbers)).pack(*_columns(one)) for one in (self.days, self.hours)]
         if layout == _SIZED:
