@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 from fraud import packaged
 from fraud.counters.layout import DAY
@@ -25,7 +26,7 @@ from models.datasets import history
 from models.datasets.history import HistoryError
 from models.training import container, train
 from models.training.columns import Dataset
-from models.training.costs import Budget
+from models.training.costs import Budget, Thresholds
 from models.training.dataset import Span, build, holds, rule_book_of
 from models.training.evaluation import Evaluation, as_json, compared, describe, evaluate, known_defrauded
 from models.training.fitting import Hyperparameters, Periods
@@ -95,7 +96,10 @@ def without(rows: Dataset, group: str | None) -> Dataset:
 
 
 def run(options: argparse.Namespace, dataset: Path) -> tuple[Evaluation, Dataset, Floats]:
-    """Carry an evaluation out; `dataset` is the directory of its dataset. Raises HistoryError or ValueError."""
+    """Carry an evaluation out; `dataset` is the directory of its dataset.
+
+    Return the evaluation, the test payments and their scores. Raises HistoryError, ValueError, FraudError or OSError.
+    """
     plan = Plan.of(options)
     rule_book = rule_book_of(options.history, options.policy)
     labels = not options.without_labels
@@ -109,38 +113,43 @@ def run(options: argparse.Namespace, dataset: Path) -> tuple[Evaluation, Dataset
     model = train.fit(known, periods, parameters, budget, {"history": options.history.name})
     trees = model.loaded()
     score = score_of(trees, test)
-    champion = None
-    if options.champion is not None:
-        stored = options.champion
-        current = Trees.load((stored / "trees.json").read_bytes(), (stored / "manifest.json").read_bytes())
-        packaged.agree("champion", current.currency, rows.currency)
-        champion = compared(current, test, score, budget, trees.thresholds, options.seed)
     if options.scores is not None:
-        rows_of = subjects(options.history, dataset, test)
-        write(options.scores, rows_of, score, trees, rule_book)
+        write(options.scores, subjects(options.history, dataset, test), score, trees, rule_book)
     if options.model is not None:
         model.write(options.model)
-    days = {
-        "as_of": str(options.as_of),
-        "trained_from": _date(periods.start),
-        "trained_before": _date(periods.fitted),
-        "tested_before": _date(periods.end),
-        "warmup_days": (periods.start - plan.warmup) // DAY,
+    is_known = known_defrauded(rows)[rows.occurred_at >= periods.cutoff]
+    found = evaluate(test, score, trees.thresholds, budget, is_known, seed=options.seed)
+    if options.champion is not None:
+        champion = _champion(options.champion, rows.currency)
+        found["champion"] = compared(champion, test, score, budget, trees.thresholds, options.seed)
+    days = _stated(plan, budget, model.thresholds)
+    return Evaluation(trees.version, rows.currency, rows.policy, days, **found), test, score
+
+
+def _champion(directory: Path, currency: str) -> Trees:
+    """Load a model to compare with. Raises UndecidableError for a damaged one, or one of another currency."""
+    trees = Trees.load((directory / "trees.json").read_bytes(), (directory / "manifest.json").read_bytes())
+    packaged.agree("champion", trees.currency, currency)
+    return trees
+
+
+def _stated(plan: Plan, budget: Budget, thresholds: Thresholds) -> dict[str, Any]:
+    """Return what an evaluation says of its days, its budget, and what was expected of its thresholds."""
+    return {
+        "as_of": _date(plan.periods.cutoff),
+        "trained_from": _date(plan.periods.start),
+        "trained_before": _date(plan.periods.fitted),
+        "tested_before": _date(plan.periods.end),
+        "warmup_days": (plan.periods.start - plan.warmup) // DAY,
         "base_rate": budget.base_rate,
         "friction_budget": budget.friction,
         "reviews_budget": budget.reviews,
-        "rules_friction": model.thresholds.rules_friction,
-        "expected_reviews": model.thresholds.reviews,
-        "expected_friction": model.thresholds.friction,
-        "expected_friction_bound": model.thresholds.friction_bound,
-        "within_budget": model.thresholds.within,
+        "rules_friction": thresholds.rules_friction,
+        "expected_reviews": thresholds.reviews,
+        "expected_friction": thresholds.friction,
+        "expected_friction_bound": thresholds.friction_bound,
+        "within_budget": thresholds.within,
     }
-    is_known = known_defrauded(rows)[rows.occurred_at >= periods.cutoff]
-    found = evaluate(test, score, trees.thresholds, budget, is_known, seed=options.seed)
-    evaluation = Evaluation(
-        model=trees.version, currency=rows.currency, policy=rows.policy, days=days, champion=champion, **found
-    )
-    return evaluation, test, score
 
 
 def _date(epoch: int) -> str:

@@ -5,7 +5,7 @@ All are about payments that the model has not seen, at thresholds that were chos
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -105,30 +105,16 @@ def evaluate(  # noqa: PLR0913 - what was scored, and by what it is judged
     """
     scored = Scored.of(test, score)
     weight = weights(scored.fraud, budget.base_rate)
+    made = outcomes(scored, thresholds)
     chosen = costs.choose(scored, budget, hindsight=True)
     per_thousand = 1000 / float(weight.sum())
-    f1 = costs.best_f1(scored, weight)
     others = {
-        f"{name} at {words}": single(outcome, cut)
-        for words, cut in (("0.5", 0.5), ("best F1", f1))
-        for name, outcome in (("challenge", "challenge"), ("decline", "decline"))
-    }
-    ones = np.ones(len(test))
-    ranked: dict[str, Any] = {
-        "average_precision": lambda w: average_precision(score, test.fraud, w),
-        "roc_auc": lambda w: roc_auc(score, test.fraud, w),
-        "recall_at_1_percent": lambda w: recall_at(0.01, score, test.fraud, w),
-        "recall_at_0.1_percent": lambda w: recall_at(0.001, score, test.fraud, w),
-        "recall_by_value": lambda w: _share(
-            w * test.amount * (outcomes(scored, thresholds) > 0), w * test.amount, test.fraud
-        ),
-        "friction": lambda w: _share(w * (outcomes(scored, thresholds) > 0), w, ~test.fraud),
-        "alert_rate": lambda w: float((w * (outcomes(scored, thresholds) > 0)).sum() / max(w.sum(), 1e-300)),
+        f"{outcome} at {words}": single(outcome, cut)
+        for words, cut in (("0.5", 0.5), ("best F1", costs.best_f1(scored, weight)))
+        for outcome in ("challenge", "decline")
     }
     return {
-        "ranking": {
-            name: Figure(figure(ones), *interval(figure, test.payer, ones, seed)) for name, figure in ranked.items()
-        },
+        "ranking": _ranking(test, score, made > 0, seed),
         "without_known": average_precision(score[~known], test.fraud[~known]),
         "precision_at_100": precision_at(PAYERS_A_DAY, score, test.fraud, test.payer, test.occurred_at // DAY),
         "precision_at_100_without_known": precision_at(
@@ -137,7 +123,7 @@ def evaluate(  # noqa: PLR0913 - what was scored, and by what it is judged
         "report": figures.report(scored, thresholds, budget),
         "thresholds": dict(thresholds),
         "calibration": bands(score, test.fraud, weight, max(BAND_FRAUDS, int(test.fraud.sum()) // MOST_BANDS)),
-        "segments": list(_segments(test, outcomes(scored, thresholds))),
+        "segments": list(_segments(test, made)),
         "hindsight": {
             "thresholds": dict(chosen.by_outcome),
             "friction": chosen.friction,
@@ -156,6 +142,21 @@ def evaluate(  # noqa: PLR0913 - what was scored, and by what it is judged
         ],
         "effective": effective(weight),
     }
+
+
+def _ranking(test: Dataset, score: Floats, alert: Flags, seed: int) -> dict[str, Figure]:
+    """Return the figures that have an interval; `alert` tells which payments are not approved."""
+    fraud, ones = test.fraud, np.ones(len(test))
+    figure_of: dict[str, Callable[[Floats], float]] = {
+        "average_precision": lambda w: average_precision(score, fraud, w),
+        "roc_auc": lambda w: roc_auc(score, fraud, w),
+        "recall_at_1_percent": lambda w: recall_at(0.01, score, fraud, w),
+        "recall_at_0.1_percent": lambda w: recall_at(0.001, score, fraud, w),
+        "recall_by_value": lambda w: _share(w * test.amount * alert, w * test.amount, fraud),
+        "friction": lambda w: _share(w * alert, w, ~fraud),
+        "alert_rate": lambda w: _share(w * alert, w, np.ones(len(test), np.bool_)),
+    }
+    return {name: Figure(figure(ones), *interval(figure, test.payer, ones, seed)) for name, figure in figure_of.items()}
 
 
 def single(outcome: str, cut: float) -> dict[str, float]:

@@ -55,19 +55,19 @@ def start_of(seed: int) -> datetime:
     return DEFAULT_START + (seed - FIRST_SEED) * APART
 
 
-def dataset_of(seed: int, days: int, payers: int, keep: Path | None) -> Dataset:
+def dataset_of(seed: int, days: int, payers: int, keep: Path | None, crime: float = 1.0) -> Dataset:
     """Return the replayed world of a seed, from `keep` if it is there."""
     if keep is not None and (keep / str(seed) / "dataset.json").exists():
         return Dataset.load(keep / str(seed))
-    rows = Dataset.build(simulate(seed, start_of(seed), days, payers))
+    rows = Dataset.build(simulate(seed, start_of(seed), days, payers, crime=crime))
     if keep is not None:
         rows.save(keep / str(seed))
     return rows
 
 
-def week(seed: int, days: int, payers: int, keep: Path | None = None) -> Week:
+def week(seed: int, days: int, payers: int, keep: Path | None = None, crime: float = 1.0) -> Week:
     """Train on a world, and score its last week."""
-    rows = dataset_of(seed, days, payers, keep)
+    rows = dataset_of(seed, days, payers, keep, crime)
     rows = rows.between(int(start_of(seed).timestamp()) + WARMUP_DAYS * DAY, NEVER)
     parameters = Hyperparameters(seed=seed)
     periods = Periods.of(rows, parameters)

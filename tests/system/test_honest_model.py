@@ -12,7 +12,7 @@ from tests.acceptance.honest_model import BUDGET, Week, cost_of, judge, mean_int
 
 @pytest.fixture(scope="module")
 def weeks() -> list[Week]:
-    return [week(seed, 36, 130) for seed in (11, 12)]
+    return [week(seed, 30, 60, crime=6) for seed in (11, 12)]
 
 
 def test_the_printed_figures_are_those_of_the_weeks(weeks, capsys):
