@@ -22,6 +22,7 @@ from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.keys import DECLARED, Keys
 from fraud.counters.layout import DAY, KEEP_DAYS, PAIR, SLOTS, Item, Key, profiles, sides
 from fraud.counters.windows import NAMES
+from fraud.labels.label import Parties
 from fraud.scoring import features
 from fraud.transaction import Transaction, utc
 from local.box import Box
@@ -29,7 +30,8 @@ from local.replay import Row
 from models.datasets import handbook
 from models.simulation.markets import JAPAN, Market
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
-from models.training.replay import replay
+from models.training.dataset import Recorded
+from models.training.replay import Replay
 
 HANDBOOK_DAY = date(2018, 4, 25)
 
@@ -128,23 +130,25 @@ def occurred_at(payment: Row) -> datetime:
 
 def offline(scenario: Scenario, keys: Keys = DECLARED) -> tuple[Opening, dict[str, Measured]]:
     """Return the rows that the history leaves in a box with these keys, and training's values for later payments."""
-    counters = InMemoryCounters()
-    rows = replay(chain(scenario.history, scenario.labelled), counters)
-    for _ in islice(rows, len(scenario.history)):
-        pass
-    kept = counters
-    if keys != DECLARED:
-        kept = InMemoryCounters(keys)
-        for _ in replay(scenario.history, kept):
-            pass
+    run = _after_history(scenario, DECLARED)
+    kept = run.counters if keys == DECLARED else _after_history(scenario, keys).counters
     opening = _opening(kept, scenario) if scenario.history else Opening((), ())
     if keys != DECLARED:
         opening = opening._replace(profiles=(*opening.profiles, keys_row(keys)))
     expected = {
         row.transaction.transaction_id: Measured(tuple(row.counters[name] for name in NAMES), features.pack(row.vector))
-        for _, row in rows
+        for row in map(run.row, scenario.labelled)
     }
     return opening, expected
+
+
+def _after_history(scenario: Scenario, keys: Keys) -> Replay:
+    """Replay the history. The box has no decisions of it, so its labels count for the parties that they name only."""
+    run = Replay(InMemoryCounters(keys))
+    for payment in scenario.history:
+        transaction, _ = run.count(Recorded(Transaction.model_validate(payment.transaction), (), None))
+        run.expect(Parties.of(transaction)._replace(type=None), payment.labels)
+    return run
 
 
 def _accounts(payment: Row) -> tuple[str, str]:

@@ -192,6 +192,13 @@ def test_a_few_alerts_prove_no_precision():
     assert choose(sure, replace(FREE, precision=0.5, alerts=5)).by_outcome["decline"] < 1
 
 
+def test_the_model_declines_only_where_most_are_frauds_however_dear_the_frauds_are():
+    mixed = scored(*[(0.99, 900_000, "mule")] * 30, *[(0.99, 10, "")] * 60, *[(0.01, 10, "")] * 200)
+    assert choose(mixed, FREE).by_outcome["decline"] < 1
+    for hindsight in (True, False):
+        assert choose(mixed, replace(FREE, precision=0.5), hindsight=hindsight).by_outcome["decline"] > 0.99
+
+
 def test_frauds_are_weighted_to_the_base_rate_and_the_effective_number_says_what_is_left():
     fraud = np.arange(1_000) < 100
     weight = weights(fraud, 0.001)

@@ -159,7 +159,7 @@ def test_a_history_with_too_few_days_or_none_is_one_line_and_exit_2(recorded, tm
 def test_payers_are_left_out_from_the_day_after_their_first_fraud_became_known():
     rows = Dataset.build(simulate(3, DEFAULT_START, 2, 60))
     count = 6
-    times = np.array([10, 11, 12, 13, 14, 15]) * DAY + 5
+    times = np.array([10 * DAY, 11 * DAY + 99, 12 * DAY, 13 * DAY, 14 * DAY, 15 * DAY])  # the second on the day itself
     since = np.array([11 * DAY + 50, NEVER, NEVER, NEVER, NEVER, NEVER])
     small = replace(
         rows.take(np.arange(count)),
