@@ -19,7 +19,7 @@ from models.training.metrics import Flags
 
 @dataclass(frozen=True)
 class Prevented:
-    """What one way of scoring prevents: shares are of all frauds, of their value, and of all honest payments."""
+    """Prevented frauds of one way of scoring: shares are of all frauds, of their value, and of all honest payments."""
 
     way: str
     frauds: int

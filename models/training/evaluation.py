@@ -171,7 +171,7 @@ def _share(part: Floats, whole: Floats, among: Flags) -> float:
 
 
 def known_defrauded(rows: Dataset) -> Flags:
-    """Tell which payments come from a payer of whom an earlier fraud was known before the day began.
+    """Return a mask of the payments whose payer was known as defrauded before the day began.
 
     rows  from the first training day on: what was known before counts for nothing
 

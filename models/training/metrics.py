@@ -142,8 +142,8 @@ def upper_bound(events: Floats, payments: Floats) -> Floats:
     events    units x rates: events of each unit, such as the honest payments of a payer that are challenged
     payments  payments of each unit
 
-    The variance is that of a ratio of two totals over independent units (Cochran 1977, 2.11). Without events, or with
-    few, the bound of a Poisson count without events (3 / n) is added in place of the variance that was not seen.
+    The variance is that of a ratio of two totals over independent units (Cochran 1977, 2.11). Without events
+    the bound is that of a Poisson count of none: 3 / n.
     """
     total = payments.sum()
     rate = events.sum(axis=0) / total

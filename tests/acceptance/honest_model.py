@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t as student
 
 from fraud.counters.layout import DAY
 from models.simulation.simulate import DEFAULT_START, simulate
@@ -106,7 +107,7 @@ def pooled(weeks: Sequence[Week]) -> Scored:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the mean over worlds and its 95 % interval (Student's t)."""
-    t = {5: 2.571, 9: 2.262}.get(len(values) - 1, 2.262)
+    t = float(student.ppf(0.975, len(values) - 1)) if len(values) > 1 else 0.0
     half = t * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return float(np.mean(values)), float(np.mean(values)) - half, float(np.mean(values)) + half
 
