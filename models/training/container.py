@@ -208,9 +208,9 @@ def load(channel: Path) -> Dataset:
         raise ValueError(f"the channel {channel.name} has no {STATED}")
     try:
         dataset = Dataset.load(channel)
+    except HistoryError as error:  # of a job the channel's name says more than the container's directories
+        raise ValueError(str(error).replace(str(channel), f"the channel {channel.name}")) from error
     except Exception as error:
-        if _is_ours(error):
-            raise
         raise ValueError(f"the channel {channel.name} cannot be read: {type(error).__name__}") from error
     _check(dataset)
     return dataset
