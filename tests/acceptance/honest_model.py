@@ -23,16 +23,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from fraud.counters.layout import DAY
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import costs, figures
-from models.training.columns import NEVER, Dataset
+from models.training.columns import Dataset
 from models.training.costs import Budget, Scored, choose, effective, friction, outcomes, total_cost, weights
 from models.training.evaluation import single
 from models.training.fitting import Hyperparameters, Periods
 from models.training.metrics import average_precision, bands, upper_bound
 from models.training.scores import score_of
-from models.training.train import WARMUP_DAYS, fit
+from models.training.train import fit
 
 SEEDS, DAYS, PAYERS, BAND = 10, 83, 700, 300
 FIRST_SEED = 11
@@ -69,7 +68,6 @@ def dataset_of(seed: int, days: int, payers: int, keep: Path | None, crime: floa
 def week(seed: int, days: int, payers: int, keep: Path | None = None, crime: float = 1.0) -> Week:
     """Train on a world, and score its last week."""
     rows = dataset_of(seed, days, payers, keep, crime)
-    rows = rows.between(int(start_of(seed).timestamp()) + WARMUP_DAYS * DAY, NEVER)
     parameters = Hyperparameters(seed=seed)
     periods = Periods.of(rows, parameters)
     model = fit(rows.between(periods.start, periods.fitted), periods, parameters, BUDGET, {"seed": seed})

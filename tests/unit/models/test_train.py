@@ -254,4 +254,4 @@ def test_without_a_channel_training_simulates_its_dataset(tmp_path, monkeypatch)
     small = ["--payers=60", "--days=19", "--most_trees=3", "--delay_days=1", "--test_days=1"]
     training.main(["--out", str(tmp_path), *small])
     manifest = json.loads((tmp_path / "manifest.json").read_bytes())
-    assert manifest["trained"]["simulated"] == {"seed": 1, "days": 19, "warmup_days": 10, "payers": 60}
+    assert manifest["trained"]["simulated"] == {"seed": 1, "days": 19, "payers": 60}
