@@ -159,6 +159,16 @@ def findings(directory: Path) -> dict[str, Finding]:
     return {name: _finding(labels) for name, labels in rows.items()}
 
 
+def labels_without_payment(directory: Path) -> int:
+    """Return the number of labels whose transaction_id no payment of the history has. Raises HistoryError."""
+    labels = _labels(directory / LABELS)["transaction_id"]
+    for batch in _batches(directory / TRANSACTIONS, ["transaction_id"]):
+        if not len(labels):
+            break
+        labels = labels.filter(pc.invert(pc.is_in(labels, batch.column("transaction_id").cast(pa.string()))))
+    return len(labels)
+
+
 def _labels(path: Path) -> pa.Table:
     """Read and check the labels. Without known_at a label is known when it was reported."""
     try:

@@ -52,10 +52,18 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Built:
-    """The result of a run: rows of the dataset, payments that were replayed, seconds of CPU and MiB of memory."""
+    """The result of a run.
+
+    rows       rows of the dataset
+    replayed   payments that were replayed
+    strangers  labels of payments that are not in the history: nothing is known of them but the label's own fields
+    seconds    of CPU
+    peak_mib   most memory, in MiB
+    """
 
     rows: int
     replayed: int
+    strangers: int
     seconds: float
     peak_mib: float
 
@@ -99,7 +107,8 @@ def build(  # noqa: PLR0913 - a run
     packaged.agree("policy", rule_book.policy.currency, currency)
     write_state(out, stated | {"currency": currency})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Built(rows, replayed, time.process_time() - started, peak)
+    strangers = history.labels_without_payment(directory)
+    return Built(rows, replayed, strangers, time.process_time() - started, peak)
 
 
 def _begin(directory: Path, out: Path, span: Span, rule_book: RuleBook, *, labels: bool) -> dict[str, Any]:
@@ -215,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{options.out}: {built.rows:,} rows; {(span.first - span.warmup) // DAY} days of warm-up;"
         f" {built.replayed / max(built.seconds, 1e-9):,.0f} payments per CPU second;"
         f" {built.peak_mib:,.0f} MiB at most\n"
+        + (f"{built.strangers:,} labels name no payment of the history\n" if built.strangers else "")
     )
     return 0
 

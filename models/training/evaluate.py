@@ -172,12 +172,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--policy", type=Path, help="default: the packaged one of the history's currency")
     parser.add_argument("--without", choices=sorted(GROUPS), help="leave a group of features out")
     parser.add_argument("--without-labels", action="store_true", help="let no label change a counter")
-    parser.add_argument("--trials", type=int, default=0, help="hyperparameters to try beside the default ones")
-    parser.add_argument("--search-seconds", type=float, default=600.0)
-    parser.add_argument("--seed", type=int, default=1)
-    for limit in fields(Budget):
-        kind = container.hyperparameter(limit.name, type(limit.default))
-        parser.add_argument(f"--{limit.name.replace('_', '-')}", type=kind, default=limit.default)
+    search = [each for each in fields(Hyperparameters) if each.name in {"trials", "search_seconds", "seed"}]
+    for number in (*search, *fields(Budget)):
+        kind = container.hyperparameter(number.name, type(number.default))
+        parser.add_argument(f"--{number.name.replace('_', '-')}", type=kind, default=number.default)
     return parser
 
 

@@ -55,6 +55,7 @@ class Evaluation:
     ranking           figures of the ranking, frauds as they are in the data
     without_known     average precision without the payers that are known as defrauded before the day (the handbook's
                       rule); so is precision_at_100_without_known
+    precision_at_100_possible  what a perfect model would reach; 1 if each day had 100 payers with a fraud
     report            the decisions at the model's thresholds
     calibration       bands of scores
     segments          alerts, frauds and friction by segment of the policy
@@ -72,6 +73,7 @@ class Evaluation:
     ranking: Mapping[str, Figure]
     without_known: float
     precision_at_100: float
+    precision_at_100_possible: float
     precision_at_100_without_known: float
     report: figures.Report
     thresholds: Mapping[str, float]
@@ -117,6 +119,9 @@ def evaluate(  # noqa: PLR0913 - what was scored, and by what it is judged
         "ranking": _ranking(test, score, made > 0, seed),
         "without_known": average_precision(score[~known], test.fraud[~known]),
         "precision_at_100": precision_at(PAYERS_A_DAY, score, test.fraud, test.payer, test.occurred_at // DAY),
+        "precision_at_100_possible": precision_at(
+            PAYERS_A_DAY, test.fraud.astype(float), test.fraud, test.payer, test.occurred_at // DAY
+        ),
         "precision_at_100_without_known": precision_at(
             PAYERS_A_DAY, score[~known], test.fraud[~known], test.payer[~known], test.occurred_at[~known] // DAY
         ),
@@ -245,7 +250,10 @@ def describe(evaluation: Evaluation) -> str:
             f"{name.replace('_', ' '):>22} {figure.value:.4f}  ({figure.low:.4f} to {figure.high:.4f})"
             for name, figure in evaluation.ranking.items()
         ),
-        f"{'precision@100 payers':>22} {evaluation.precision_at_100:.4f}",
+        (
+            f"{'precision@100 payers':>22} {evaluation.precision_at_100:.4f}"
+            f"  (possible: {evaluation.precision_at_100_possible:.4f})"
+        ),
         f"{'without known payers':>22} {evaluation.without_known:.4f}  average precision",
         f"{'without known payers':>22} {evaluation.precision_at_100_without_known:.4f}  precision@100",
         f"{'best in hindsight':>22} {evaluation.hindsight['cost']:,.0f} {money}, within the budget",

@@ -211,6 +211,17 @@ def test_the_dataset_of_a_history_is_that_of_its_payments_in_memory(recorded, tm
     assert table["counters"].to_pylist() == [[row.counters[name] for name in COUNTERS] for row in rows]
 
 
+def test_labels_of_payments_that_are_not_in_the_history_are_told(recorded, tmp_path, capsys):
+    directory = tmp_path / "history"
+    shutil.copytree(recorded, directory)
+    labels = pyarrow.parquet.read_table(directory / history.LABELS)
+    names = [f"gone-{n}" if n < 3 else name for n, name in enumerate(labels["transaction_id"].to_pylist())]
+    labels = labels.set_column(labels.column_names.index("transaction_id"), "transaction_id", pa.array(names))
+    pyarrow.parquet.write_table(labels, directory / history.LABELS)
+    assert dataset.main([str(directory), str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.endswith("\n3 labels name no payment of the history\n")
+
+
 def test_days_before_the_first_only_fill_the_counters(recorded, tmp_path):
     days = ["--from", "2026-03-04", "--to", "2026-03-06"]
     assert dataset.main([str(recorded), str(tmp_path / "all"), *days]) == 0
