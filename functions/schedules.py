@@ -1,7 +1,9 @@
-"""The fold's schedule: every 15 minutes a tick compares the watermarks with the clock, and queues the work that is due.
+"""The schedules: the fold of counters, and the sweep of decisions that are due.
 
-A message of the queue names a slice to fold or an item to fold again. A failed message comes again, from the queue or
-with the next tick. Nothing is lost or counted twice by that.
+Every minute a sweep ends the challenges and reviews that nobody has ended in time. Every 15 minutes a tick compares the
+watermarks of the fold with the clock, and queues the work that is due. A message of the queue names a slice to
+fold or an item to fold again. A failed message comes again, from the queue or with the next tick. Nothing is lost or
+counted twice by that.
 """
 
 from typing import Any
@@ -12,10 +14,13 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from fraud import assembly
 from fraud.aws.metrics import log_refusal
 from fraud.counters.metrics import DOOR, log_fold, log_tick
+from fraud.decisions.metrics import log_sweep
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 
-_folding = assembly.fold_worker(Settings.from_environment())
+_settings = Settings.from_environment()
+_folding = assembly.fold_worker(_settings)
+_resolutions = assembly.resolutions(_settings)
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:
@@ -27,6 +32,17 @@ def tick(_event: object, _context: object) -> dict[str, int]:
         raise
     log_tick(due)
     return due._asdict()
+
+
+def sweep(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lambda's context has no public type
+    """Handle the EventBridge schedule: end the decisions that are due."""
+    try:
+        swept = _resolutions.sweep(context.get_remaining_time_in_millis)
+    except ServiceError as error:
+        log_refusal(error, DOOR)
+        raise
+    log_sweep(swept)
+    return swept._asdict()
 
 
 def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type

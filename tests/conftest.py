@@ -13,6 +13,7 @@ from tests.support.stack_doors import (
     emulator,
     list_api,
     published,
+    resolution_api,
     transaction_stream,
     undecidable,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "emulator",
     "list_api",
     "published",
+    "resolution_api",
     "transaction_stream",
     "undecidable",
 ]

@@ -56,11 +56,49 @@ DECISION: Example = {
     "decided_at": "2026-03-04T12:00:00.120000Z",
     "steps_ms": {"state": 4.1, "model": 0.1, "rules": 0.5},
 }
+_DECIDED: Example = {
+    "at": "2026-03-04T12:00:00.120000Z",
+    "change": "decided",
+    "outcome": "challenge",
+    "by": "decision",
+    "method": None,
+}
+_CHALLENGED: Example = {
+    "at": "2026-03-04T12:01:30.000000Z",
+    "change": "challenge_passed",
+    "outcome": "approve",
+    "by": "challenge",
+    "method": "passkey",
+}
 VIEW: Example = {
     "decision": DECISION,
     "status": "pending",
     "outcome_now": "challenge",
-    "history": [{"at": "2026-03-04T12:00:00.120000Z", "outcome": "challenge", "by": "decision"}],
+    "due": "2026-03-04T12:10:00.120000Z",
+    "result": None,
+    "history": [_DECIDED],
+}
+PASSED: Example = {"passed": True, "method": "passkey", "at": "2026-03-04T12:01:30Z"}
+SETTLED: Example = {"status": "settled", "at": "2026-03-04T12:02:00Z"}
+AFTER_CHALLENGE: Example = VIEW | {
+    "status": "final",
+    "outcome_now": "approve",
+    "due": None,
+    "history": [_DECIDED, _CHALLENGED],
+}
+AFTER_SETTLEMENT: Example = AFTER_CHALLENGE | {
+    "result": "settled",
+    "history": [
+        _DECIDED,
+        _CHALLENGED,
+        {
+            "at": "2026-03-04T12:02:00.000000Z",
+            "change": "settled",
+            "outcome": "approve",
+            "by": "payment",
+            "method": None,
+        },
+    ],
 }
 LABELS: Example = {
     "labels": [

@@ -34,7 +34,7 @@ WORDS = {
     400: "The request is invalid; every faulty field is named with the rule that it breaks",
     403: "The caller may not do this",
     404: "Nothing is stored under this name",
-    409: "Another body was decided under this transaction_id; the fields that differ are named, without values",
+    409: "Another body was decided under this transaction_id, or the decision's state does not allow the change",
     413: "The body is too large",
     429: "Throttled before the function ran: try again after a pause from 100 ms, doubling, with full jitter",
     500: "A fault of this system: a retry may not help",

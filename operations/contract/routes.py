@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 
-from fraud.decisions.decision import Decision, DecisionView
+from fraud.decisions.decision import Decision
+from fraud.decisions.resolution import ChallengeAnswer, DecisionView, ResultReport
 from fraud.errors import (
     ConflictingBodyError,
     ForbiddenError,
     FraudError,
     InvalidRequestError,
     NotFoundError,
+    ResolvedError,
     ServiceError,
     UnavailableError,
     UndecidedError,
@@ -57,7 +59,7 @@ class Operation(NamedTuple):
 
 
 TAGS = {
-    "Decisions": "Decide payments, and look decisions up.",
+    "Decisions": "Decide payments, look decisions up, and say what becomes of them.",
     "Labels": "Say which payments were fraud.",
     "Lists": "Deny values, or let them pass rules for a time.",
 }
@@ -180,6 +182,36 @@ ROUTES: dict[str, Operation] = {
         request=Body(LabelBatch, {"two": examples.LABELS}),
     ),
 }
+_LATE = {"state": {"status": "declined", "outcome_now": "decline"}}
+_AHEAD = _fault("at", "at_ahead", "must not be more than 5 minutes ahead")
+for _place, _path in (("path", "/decisions/{transaction_id}"), ("query", "/decisions")):
+    _id, _how = ("", "") if _place == "path" else ("ByQuery", ", by query")
+    _name = "transaction_id" if _place == "path" else "id"
+    _named = [_parameter(_place, _name, _ID, "The transaction_id; upper and lower case differ.", "t-20260304-1")]
+    _refused = _refuses({InvalidRequestError: _AHEAD, NotFoundError: {}, ResolvedError: _LATE})
+    ROUTES[f"POST {_path}/challenge"] = Operation(
+        f"answerChallenge{_id}",
+        "Decisions",
+        f"Say how the payer's challenge ended{_how}",
+        Body(DecisionView, {"passed": examples.AFTER_CHALLENGE}),
+        _refused,
+        "A passed challenge approves the payment, a failed one declines it. The same answer may be sent again; another"
+        " one, or one for a decision that is `due`, gets a 409 with the state as it is.",
+        _named,
+        Body(ChallengeAnswer, {"passed": examples.PASSED}),
+    )
+    ROUTES[f"POST {_path}/result"] = Operation(
+        f"reportResult{_id}",
+        "Decisions",
+        f"Say what became of the payment{_how}",
+        Body(DecisionView, {"settled": examples.AFTER_SETTLEMENT}),
+        _refused,
+        "An approved payment is settled, fails, or is reversed, and a settled one may be reversed later. A payment that"
+        " fails while its decision is pending is over. The same report may be sent again; one that the state does not"
+        " allow gets a 409 with the state as it is.",
+        _named,
+        Body(ResultReport, {"settled": examples.SETTLED}),
+    )
 _kind = _fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}")
 _past = _fault("expires_at", "expires_at_past", "must lie ahead")
 for _list, _request, _example in (("deny", DenyRequest, examples.DENY), ("allow", AllowRequest, examples.ALLOW)):

@@ -402,8 +402,8 @@ def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alar
         for resource in RESOURCES.values()
         if resource["Type"] == "AWS::Lambda::EventInvokeConfig"
     }
-    assert configs.keys() == scheduled == {"Tick"}
-    assert configs["Tick"]["Destination"] == {"Fn::GetAtt": ["FoldFailures", "Arn"]}
+    assert configs.keys() == scheduled == {"Tick", "Sweep"}
+    assert {each["Destination"]["Fn::GetAtt"][0] for each in configs.values()} == {"FoldFailures"}
 
 
 def test_alarm_of_fold_lag_is_raised_before_decisions_are_degraded() -> None:

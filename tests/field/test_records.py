@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from fraud.decisions import stream_record
 from fraud.errors import InvalidRequestError, ServiceError, UnavailableError
 from operations import redrive
-from tests.integration.test_decision_api import fresh, get
+from tests.integration.test_decision_api import fresh
 from tests.integration.test_transaction_stream import DONE, SHARD, Interrupted, batch, failed_at, of, status_of
-from tests.support.stack_doors import Context, Taken
+from tests.support.stack_doors import Context, Taken, shown
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 THREE = [b'{"n": 1}', b'{"n": 2, "metadata": {"a": "} {"}}', b'{"n": 3}']
@@ -230,13 +230,13 @@ def encoded(*payments: dict[str, Any]) -> list[bytes]:
 
 
 def test_payments_of_a_record_are_decided_and_the_undecidable_one_is_set_aside_with_its_place(
-    transaction_stream, decision_api, undecidable: Taken
+    transaction_stream, undecidable: Taken
 ):
     good, faulty, last, alone = fresh(), fresh(amount=0), fresh(), fresh()
     zstd = b"\x28\xb5\x2f\xfd..."
     record = kpl(*encoded(good, faulty), zstd, gzip.compress(encoded(last)[0]))
     assert transaction_stream.handler(batch(record, alone), Context()) == DONE
-    assert status_of(decision_api, good, faulty, last, alone) == [200, 404, 200, 200]
+    assert status_of(good, faulty, last, alone) == [200, 404, 200, 200]
     first, second = undecidable()
     place = {"shard": SHARD, "sequence": "0"}
     assert first == place | {
@@ -272,14 +272,14 @@ def transport(transaction_stream: Any, monkeypatch: pytest.MonkeyPatch) -> Inter
 
 
 def test_record_fails_as_one_and_its_decided_payments_are_repeats_when_it_comes_again(
-    transaction_stream, decision_api, transport: Interrupted, undecidable: Taken, capsys
+    transaction_stream, transport: Interrupted, undecidable: Taken, capsys
 ):
     """After docs.aws.amazon.com, services-kinesis-batchfailurereporting: a sequence number names a record, no part of it."""
     before, first, failing, behind = fresh(), fresh(), fresh(), fresh()
     records = [before, b"\n".join(encoded(first, failing, behind, {"transaction_id": "no payment"}))]
     transport.before = of(failing, "put_item")
     assert transaction_stream.handler(batch(*records), Context()) == failed_at(1)
-    assert status_of(decision_api, before, first, failing, behind) == [200, 200, 404, 404]
+    assert status_of(before, first, failing, behind) == [200, 200, 404, 404]
     assert undecidable() == []
     transport.before = lambda _: None
     capsys.readouterr()
@@ -292,7 +292,7 @@ def test_record_fails_as_one_and_its_decided_payments_are_repeats_when_it_comes_
 
 
 def test_record_of_more_payments_than_are_evaluated_at_once_is_decided_in_order(
-    transaction_stream, decision_api, undecidable: Taken, capsys
+    transaction_stream, undecidable: Taken, capsys
 ):
     payments = [fresh() for _ in range(130)]
     payments[120] |= {"transaction_id": payments[3]["transaction_id"], "amount": 7}
@@ -302,18 +302,18 @@ def test_record_of_more_payments_than_are_evaluated_at_once_is_decided_in_order(
     assert (message["reason"], message["position"]) == ("conflict", 120)
     told = [json.loads(line).get("transaction_id") for line in capsys.readouterr().out.splitlines()]
     assert told == [None if n == 120 else payment["transaction_id"] for n, payment in enumerate(payments)]
-    assert get(decision_api, payments[129]["transaction_id"])[0] == 200
+    assert shown(payments[129]["transaction_id"])[0] == 200
 
 
-def test_large_record_out_of_time_comes_again_and_gets_on(transaction_stream, decision_api, capsys):
+def test_large_record_out_of_time_comes_again_and_gets_on(transaction_stream, capsys):
     payments = [fresh() for _ in range(101)]
     payments = [each | {name: f"{each['payer_id']}-{name}" for name in ("payee_id", "device_id")} for each in payments]
     record = b"\n".join(encoded(*payments))
     assert transaction_stream.handler(batch(record), Context(remaining_ms=0)) == failed_at(0)
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["code"] == "OutOfTime"
-    assert status_of(decision_api, payments[99], payments[100]) == [200, 404]
+    assert status_of(payments[99], payments[100]) == [200, 404]
     assert transaction_stream.handler(batch(record), Context()) == DONE
-    assert status_of(decision_api, payments[100]) == [200]
+    assert status_of(payments[100]) == [200]
 
 
 def test_undecidable_payments_of_a_record_are_set_aside_ten_at_a_time(transaction_stream, undecidable: Taken):

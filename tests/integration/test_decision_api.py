@@ -21,7 +21,7 @@ from fraud.errors import ServiceError, UnavailableError, UndecidedError
 from fraud.transaction import Transaction
 from local.account.emulator import Emulator
 from tests.support.payments import body
-from tests.support.stack_doors import hours_of
+from tests.support.stack_doors import hours_of, shown
 
 NUMBERS = itertools.count()
 NAME, IP, NOTE = "Hanako Q Zzyzx", "203.0.113.77", "zebra-metadata"
@@ -38,12 +38,6 @@ def post(door: Any, payment: Any, **event: Any) -> tuple[int, Any]:
     text = payment if isinstance(payment, str) else json.dumps(payment)
     answer = door.handler({"routeKey": "POST /decisions", "body": text, "isBase64Encoded": False} | event, None)
     return answer["statusCode"], answer["body"]
-
-
-def get(door: Any, transaction_id: str) -> tuple[int, Any]:
-    event = {"routeKey": "GET /decisions/{transaction_id}", "pathParameters": {"transaction_id": transaction_id}}
-    answer = door.handler(event, None)
-    return answer["statusCode"], json.loads(answer["body"])
 
 
 def test_a_payment_is_decided_and_its_repeat_gets_the_same_bytes(decision_api):
@@ -126,16 +120,17 @@ def test_eight_equal_requests_at_once_get_one_decision(decision_api, emulator: E
 def test_a_decision_is_shown_as_it_was_given(decision_api):
     payment = fresh(amount=900_000)
     _, given = post(decision_api, payment)
-    status, shown = get(decision_api, payment["transaction_id"])
+    status, seen = shown(payment["transaction_id"])
     assert status == 200
-    assert shown["decision"] == json.loads(given)
-    assert shown["outcome_now"] == shown["decision"]["outcome"] == "decline"
-    assert shown["status"] == "final"
-    assert [change["outcome"] for change in shown["history"]] == ["decline"]
+    assert seen["decision"] == json.loads(given)
+    assert seen["outcome_now"] == seen["decision"]["outcome"] == "decline"
+    assert seen["status"] == "final"
+    assert [change["outcome"] for change in seen["history"]] == ["decline"]
 
 
-def test_an_unknown_decision_is_not_found(decision_api):
-    assert get(decision_api, "api-never")[0] == 404
+@pytest.mark.usefixtures("doors")
+def test_an_unknown_decision_is_not_found():
+    assert shown("api-never")[0] == 404
 
 
 def test_a_late_payment_is_refused_but_a_late_repeat_is_answered(decision_api, monkeypatch):
@@ -277,7 +272,7 @@ def test_a_decision_that_cannot_be_stored_gets_503_with_a_fallback_and_the_retry
     line = logged(capsys)[-1]
     assert (line["Error"], line["code"]) == ("UndecidedError", error.code)
     monkeypatch.undo()
-    assert get(decision_api, payment["transaction_id"])[0] == 404
+    assert shown(payment["transaction_id"])[0] == 404
     status, answer = post(decision_api, payment)
     assert (status, json.loads(answer)["degraded"]) == (200, [])
     assert json.loads(answer)["recounted"] is bool(operations)
@@ -290,7 +285,7 @@ def test_a_retry_gets_the_decision_that_was_stored_although_its_commit_failed(de
     monkeypatch.undo()
     status, answer = post(decision_api, payment)
     assert status == 200
-    assert get(decision_api, payment["transaction_id"])[1]["decision"] == json.loads(answer)
+    assert shown(payment["transaction_id"])[1]["decision"] == json.loads(answer)
 
 
 @pytest.mark.parametrize("error", [THROTTLED, FORBIDDEN], ids=["throttled", "forbidden"])
@@ -320,8 +315,8 @@ def test_a_missing_table_gets_503_and_the_log_has_the_cause(decision_api, monkey
 
 
 @pytest.mark.parametrize("transaction_id", ["a b", "x" * 3000, "ünïcode", ""])
-def test_a_value_that_cannot_be_an_id_is_not_found(decision_api, transaction_id):
-    assert get(decision_api, transaction_id)[0] == 404
+def test_a_value_that_cannot_be_an_id_is_not_found(transaction_id):
+    assert shown(transaction_id)[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from fraud.aws.transport import Request, Result
 from fraud.counters import layout
 from fraud.decisions.events import INLINE_BYTES
 from fraud.errors import ServiceError, UnavailableError
-from tests.integration.test_decision_api import JUNK, fresh, get, post
-from tests.support.stack_doors import Context, Taken, hours_of
+from tests.integration.test_decision_api import JUNK, fresh, post
+from tests.support.stack_doors import Context, Taken, hours_of, shown
 
 SHARD = "shardId-000000000006"
 DONE: dict[str, Any] = {"batchItemFailures": []}
@@ -81,8 +81,8 @@ def stranger() -> dict[str, Any]:
     return payment | {"payee_id": f"of-{payment['payer_id']}", "device_id": f"d-{payment['payer_id']}"}
 
 
-def status_of(door: Any, *payments: dict[str, Any]) -> list[int]:
-    return [get(door, payment["transaction_id"])[0] for payment in payments]
+def status_of(*payments: dict[str, Any]) -> list[int]:
+    return [shown(payment["transaction_id"])[0] for payment in payments]
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_every_payment_of_a_batch_is_decided_and_its_repeat_by_api_gets_the_same
         decision = json.loads(answer)
         assert (decision["outcome"], decision["score"]) == (line["Outcome"], line["score"])
         assert decision["recounted"] is False
-        assert get(decision_api, payment["transaction_id"])[1]["decision"] == decision
+        assert shown(payment["transaction_id"])[1]["decision"] == decision
     assert undecidable() == []
 
 
@@ -125,7 +125,7 @@ def test_repeats_are_recognised_in_one_read_and_not_counted(
     by_api, by_stream = fresh(), fresh()
     answers = [post(decision_api, by_api)[1]]
     assert transaction_stream.handler(batch(by_stream), Context()) == DONE
-    answers.append(json.dumps(get(decision_api, by_stream["transaction_id"])[1]["decision"]))
+    answers.append(json.dumps(shown(by_stream["transaction_id"])[1]["decision"]))
     transport.requests.clear()
     capsys.readouterr()
     assert transaction_stream.handler(batch(by_api, by_stream, by_api), Context()) == DONE
@@ -134,7 +134,7 @@ def test_repeats_are_recognised_in_one_read_and_not_counted(
     assert [line["Outcome"] for line in logged(capsys)] == ["repeat"] * 3
     for payment, answer in zip((by_api, by_stream), answers, strict=True):
         assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
-        assert get(decision_api, payment["transaction_id"])[1]["decision"] == json.loads(answer)
+        assert shown(payment["transaction_id"])[1]["decision"] == json.loads(answer)
 
 
 def test_a_payment_twice_in_one_batch_is_decided_and_counted_once(transaction_stream, emulator, capsys):
@@ -243,7 +243,7 @@ def test_300_fuzzed_records_are_each_decided_or_set_aside(transaction_stream, de
     decided = [data for data in records if data not in kept]
     assert len(decided) + len(messages) == 300
     assert min(len(decided), len(kept)) > 75
-    assert {get(decision_api, json.loads(data)["transaction_id"])[0] for data in decided} == {200}
+    assert {shown(json.loads(data)["transaction_id"])[0] for data in decided} == {200}
     assert {post(decision_api, data.decode(errors="replace"))[0] for data in list(kept)[:40]} == {400}
 
 
@@ -270,36 +270,36 @@ def test_no_name_address_or_metadata_is_in_a_log_line_or_in_the_reason_of_a_mess
 
 @pytest.mark.parametrize("committed", [False, True])
 def test_a_batch_restarts_at_the_record_that_failed_and_nothing_is_lost_or_doubled(
-    transaction_stream, decision_api, emulator, transport: Interrupted, committed
+    transaction_stream, emulator, transport: Interrupted, committed
 ):
     payments = [fresh() for _ in range(5)]  # all to one payee
     setattr(transport, "after" if committed else "before", of(payments[2], "put_item"))
     assert transaction_stream.handler(batch(*payments), Context()) == failed_at(2)
-    assert status_of(decision_api, *payments) == [200, 200, 200 if committed else 404, 404, 404]
+    assert status_of(*payments) == [200, 200, 200 if committed else 404, 404, 404]
     setattr(transport, "after" if committed else "before", lambda _: None)
     assert transaction_stream.handler(batch(*payments), Context()) == DONE
     for n, payment in enumerate(payments):
-        decision = get(decision_api, payment["transaction_id"])[1]["decision"]
+        decision = shown(payment["transaction_id"])[1]["decision"]
         assert decision["recounted"] is (n > 2 or (n == 2 and not committed))
         assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 
 
 def test_a_record_whose_counting_fails_delays_later_records_that_share_a_party_with_it(
-    transaction_stream, decision_api, emulator, transport: Interrupted, capsys
+    transaction_stream, emulator, transport: Interrupted, capsys
 ):
     ahead, failing, behind, other = fresh(), fresh(), fresh(), stranger()
     transport.before = of(failing, "update_item")
     assert transaction_stream.handler(batch(ahead, failing, behind, other), Context()) == failed_at(1)
     told = [line.get("transaction_id") or line["code"] for line in logged(capsys)]
     assert told == [ahead["transaction_id"], "ThrottlingException", other["transaction_id"]]
-    assert status_of(decision_api, ahead, failing, behind, other) == [200, 404, 404, 200]
+    assert status_of(ahead, failing, behind, other) == [200, 404, 404, 200]
     transport.before = lambda _: None
     capsys.readouterr()
     assert transaction_stream.handler(batch(ahead, failing, behind, other), Context()) == DONE
     again = [line.get("transaction_id", line["Outcome"]) for line in logged(capsys)]
     assert again == ["repeat", failing["transaction_id"], behind["transaction_id"], "repeat"]
     for payment in (ahead, failing, behind, other):
-        decision = get(decision_api, payment["transaction_id"])[1]["decision"]
+        decision = shown(payment["transaction_id"])[1]["decision"]
         assert decision["recounted"] is (payment is failing)
         assert decision["degraded"] == []
         assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
@@ -313,18 +313,18 @@ def test_of_several_failed_records_the_first_is_reported(transaction_stream, tra
 
 
 def test_a_poison_record_is_set_aside_when_the_batch_reaches_it_and_blocks_no_other(
-    transaction_stream, decision_api, transport: Interrupted, undecidable: Taken
+    transaction_stream, transport: Interrupted, undecidable: Taken
 ):
     first, last, other = fresh(), fresh(), stranger()
     records = batch(b"{", first, b"{", last, first | {"amount": 7}, other)
     transport.before = of(first, "put_item")
     assert transaction_stream.handler(records, Context()) == failed_at(1)
-    assert status_of(decision_api, first, last, other) == [404, 404, 200]
+    assert status_of(first, last, other) == [404, 404, 200]
     assert [message["sequence"] for message in undecidable()] == ["0"]
     transport.before = lambda _: None
     records["Records"] = records["Records"][1:]
     assert transaction_stream.handler(records, Context()) == DONE
-    assert status_of(decision_api, first, last) == [200, 200]
+    assert status_of(first, last) == [200, 200]
     reasons = {message["sequence"]: message["reason"] for message in undecidable()}
     assert reasons == {"2": "invalid", "4": "conflict"}
 
@@ -349,7 +349,7 @@ def test_repeated_new_and_invalid_records_of_one_id_are_told_apart(
 
 
 def test_a_batch_that_runs_out_of_time_decides_what_it_has_counted_and_reports_the_first_that_it_has_not(
-    transaction_stream, decision_api, emulator, capsys
+    transaction_stream, emulator, capsys
 ):
     payments = [fresh() for _ in range(4)]  # all to one payee: none may overtake another
     other = stranger()
@@ -357,14 +357,14 @@ def test_a_batch_that_runs_out_of_time_decides_what_it_has_counted_and_reports_t
     assert transaction_stream.handler(records, Context(remaining_ms=0)) == failed_at(1)
     told = [line.get("transaction_id") or line["code"] for line in logged(capsys)]
     assert told == [payments[0]["transaction_id"], "OutOfTime", other["transaction_id"]]
-    assert status_of(decision_api, *payments, other) == [200, 404, 404, 404, 200]
+    assert status_of(*payments, other) == [200, 404, 404, 404, 200]
     for payment in payments[1:]:
         assert hours_of(emulator, "payer", payment["payer_id"]) == []
     records["Records"] = records["Records"][1:]
     assert transaction_stream.handler(records, Context(remaining_ms=0)) == failed_at(2)  # each time it gets on
     assert transaction_stream.handler(records, Context()) == DONE
     for payment in (*payments, other):
-        decision = get(decision_api, payment["transaction_id"])[1]["decision"]
+        decision = shown(payment["transaction_id"])[1]["decision"]
         assert (decision["recounted"], decision["degraded"]) == (False, [])
         assert hours_of(emulator, "payer", payment["payer_id"]) == packed(payment)
 
@@ -381,7 +381,7 @@ def test_a_batch_restarts_at_its_first_record_when_stored_decisions_cannot_be_re
 
 
 def test_a_batch_restarts_at_the_record_that_could_not_be_set_aside(
-    transaction_stream, decision_api, monkeypatch, undecidable: Taken
+    transaction_stream, monkeypatch, undecidable: Taken
 ):
     outbox = transaction_stream._outbox
     away = outbox._settings.model_copy(update={"undecidable_queue_url": "https://sqs.invalid/gone"})
@@ -391,4 +391,4 @@ def test_a_batch_restarts_at_the_record_that_could_not_be_set_aside(
         assert transaction_stream.handler(batch(first, b"{", last), Context()) == failed_at(1)
     assert transaction_stream.handler(batch(first, b"{", last), Context()) == DONE
     assert [message["sequence"] for message in undecidable()] == ["1"]
-    assert status_of(decision_api, first, last) == [200, 200]
+    assert status_of(first, last) == [200, 200]

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -50,6 +51,11 @@ def decision_api(doors: dict[str, ModuleType]) -> Any:
 
 
 @pytest.fixture
+def resolution_api(doors: dict[str, ModuleType]) -> Any:
+    return doors["ResolutionApi"]
+
+
+@pytest.fixture
 def list_api(doors: dict[str, ModuleType]) -> Any:
     return doors["ListApi"]
 
@@ -62,6 +68,30 @@ def transaction_stream(doors: dict[str, ModuleType]) -> Any:
 @pytest.fixture
 def decision_events(doors: dict[str, ModuleType]) -> Any:
     return doors["DecisionEvents"]
+
+
+def requested(door: Any, route: str, transaction_id: str, body: object = None) -> tuple[int, Any]:
+    """Send a request about a decision to a door with a router; return status and body."""
+    method, path = route.split(" ")
+    event = {
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path.replace("{transaction_id}", quote(transaction_id, safe="")),
+        "rawQueryString": "",
+        "headers": {},
+        "pathParameters": {"transaction_id": transaction_id},
+        "requestContext": {"http": {"method": method, "path": path}, "requestId": "request-1", "stage": "$default"},
+        "body": None if body is None else json.dumps(body),
+        "isBase64Encoded": False,
+    }
+    answer = door.handler(event, None)
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def shown(transaction_id: str) -> tuple[int, Any]:
+    """Return status and body of GET /decisions/{transaction_id}. The fixture `doors` must have imported the doors."""
+    door = importlib.import_module("functions.resolution_api")
+    return requested(door, "GET /decisions/{transaction_id}", transaction_id)
 
 
 def hours_of(emulator: Emulator, kind: str, id_: str) -> list[str]:

@@ -26,6 +26,8 @@ ENVIRONMENT = {
     "EVENT_BUS_NAME": "events",
     "DECISION_RETENTION_DAYS": "400",
     "DEADLINE_MS": "250",
+    "CHALLENGE_SECONDS": "600",
+    "REVIEW_SECONDS": "86400",
 }
 
 
@@ -57,6 +59,8 @@ def test_every_missing_variable_is_named(name):
         ("BACKFILL_BEFORE", "2026-03-04"),
         ("ALLOW_MAX_DAYS", "0"),
         ("DECISION_RETENTION_DAYS", "0"),
+        ("CHALLENGE_SECONDS", "0"),
+        ("REVIEW_SECONDS", "-1"),
         ("DECISION_RETENTION_DAYS", "SECRET"),
     ],
 )

@@ -6,6 +6,7 @@ that it uses and no others. The modules that every door loads are a committed li
 
 import contextlib
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fraud import packaged
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fraud.counters.worker import FoldWorker
     from fraud.decisions.evaluation import Evaluator, Scorer
     from fraud.decisions.store import DynamoStore
+    from fraud.decisions.worker import Resolutions
     from fraud.labels.sources import Sources
     from fraud.rules.rule_book import RuleBook
 
@@ -48,6 +50,7 @@ def evaluator(settings: Settings) -> "Evaluator":
     from fraud import clock
     from fraud.aws.client import Timeouts
     from fraud.decisions.evaluation import Evaluator
+    from fraud.decisions.record import Waits
 
     deadline_s = settings.deadline_ms / 1000
     transport = _client(Timeouts(attempt_s=INIT_S, total_s=INIT_S))
@@ -56,7 +59,8 @@ def evaluator(settings: Settings) -> "Evaluator":
     with contextlib.suppress(ServiceError):  # the first payment tries again
         hot.prepare()
     transport.timeouts = Timeouts(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=BATCH_STEP_S)
-    return Evaluator(hot, _scorer(settings, transport), policy, clock.now, deadline_s)
+    waits = Waits(timedelta(seconds=settings.challenge_seconds), timedelta(seconds=settings.review_seconds))
+    return Evaluator(hot, _scorer(settings, transport), policy, clock.now, deadline_s, waits=waits)
 
 
 def rule_book(currency: str) -> "RuleBook":
@@ -82,6 +86,14 @@ def silenceable(currency: str) -> frozenset[str]:
 def store(settings: Settings) -> "DynamoStore":
     """Build the store of the hot tables for a door that no payment waits for."""
     return _store(settings, _client())
+
+
+def resolutions(settings: Settings) -> "Resolutions":
+    """Build the later history of decisions on their table."""
+    from fraud import clock
+    from fraud.decisions.worker import Resolutions
+
+    return Resolutions(_client(), settings.decisions_table, clock.now)
 
 
 def fold_worker(settings: Settings) -> "FoldWorker":

@@ -42,6 +42,9 @@ RULES: dict[str, str] = {
     "not_silenceable": "no allow entry silences this code",
     "not_pending": "the entry waits for no second person",
     "changed": "the entry is not the one that was shown",
+    "not_allowed_now": "the decision's state, which the response names, does not allow the change",
+    "at_ahead": "the time is more than 5 minutes ahead",
+    "before_decision": "the time lies before the decision",
     "network": "the text is not a network of addresses, or the list takes none",
     "host_bits_set": "the text is an address inside a network",
     "too_wide": "the network holds more addresses than an entry may",
@@ -133,6 +136,17 @@ class Fallback(BaseModel):
     policy_version: str
 
 
+class StateNow(BaseModel):
+    """The state of a decision that a refused change met."""
+
+    status: str = Field(
+        description="`challenged` and `in_review` wait; `approved` and `declined` wait for the payment's result:"
+        " `settled`, `failed` or `reversed`.",
+        examples=["declined"],
+    )
+    outcome_now: Annotated[str, Field(json_schema_extra={"enum": ["approve", "challenge", "review", "decline"]})]
+
+
 def _unsaid(value: object) -> bool:
     return value is None
 
@@ -150,6 +164,9 @@ class Problem(BaseModel):
     fallback: Fallback | SkipJsonSchema[None] = Field(
         None, exclude_if=_unsaid, description="Only in a 503 of POST /decisions."
     )
+    state: StateNow | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="Only in a 409 of a change that the decision's state does not allow."
+    )
 
 
 class FraudError(Exception):
@@ -159,6 +176,7 @@ class FraudError(Exception):
     title: ClassVar[str] = "Internal error"
     faults: tuple[Fault, ...] = ()
     fallback: Fallback | None = None
+    state: StateNow | None = None
 
 
 class InvalidRequestError(FraudError):
@@ -202,6 +220,21 @@ class ConflictingBodyError(FraudError):
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         super().__init__(", ".join(fault.field for fault in faults))
         self.faults = faults
+
+
+class ResolvedError(FraudError):
+    """The decision's state does not allow the change: another answer came first, or the decision had expired.
+
+    status_now, outcome_now  the state as it is
+    """
+
+    status = 409
+    title = "The decision is in a state that does not allow this"
+
+    def __init__(self, status_now: str, outcome_now: str) -> None:
+        super().__init__(status_now)
+        self.faults = (Fault("body", "not_allowed_now", "is not what the decision's state allows"),)
+        self.state = StateNow(status=status_now, outcome_now=outcome_now)
 
 
 class ServiceError(FraudError):

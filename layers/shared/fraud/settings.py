@@ -44,6 +44,8 @@ class Settings(BaseModel):
     event_bus_name: str
     decision_retention_days: int = Field(ge=1)
     deadline_ms: int = Field(ge=50)
+    challenge_seconds: int = Field(ge=1)
+    review_seconds: int = Field(ge=1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

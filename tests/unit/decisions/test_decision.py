@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from fraud.counters.windows import NAMES
 from fraud.decisions import record as packing
-from fraud.decisions.decision import Decision, DecisionView, view
+from fraud.decisions.decision import Decision
 from fraud.decisions.events import DecisionMade
-from fraud.decisions.record import PACKED, Contents, DecisionRecord, StoredDecision
-from fraud.outcome import ADVICE, PENDING, Hit, Outcome, Reason, by_score, retryable, worst
+from fraud.decisions.record import PACKED, Contents, DecisionRecord
+from fraud.outcome import ADVICE, Hit, Outcome, Reason, by_score, retryable, worst
 from fraud.transaction import Transaction
 from tests.support.payments import NOON, SIDES_OF_TYPE, payment
 
@@ -119,23 +119,6 @@ def test_a_new_attempt_helps_only_if_all_of_the_most_severe_hits_say_so(outcomes
 )
 def test_a_hit_is_silenced_by_its_code_or_as_the_models_unless_it_is_protected(silences, hit, silenced):
     assert hit.silenced_by(silences) is silenced
-
-
-@pytest.mark.parametrize("outcome", Outcome)
-def test_a_view_holds_the_stored_bytes_unchanged(outcome):
-    answer = json.dumps(ANSWER | {"outcome": outcome}, indent=3).encode()
-    seen = view(StoredDecision(bytes(32), answer, b"{}"))
-    assert answer in seen
-    shown = json.loads(seen)
-    pending = outcome in {Outcome.CHALLENGE, Outcome.REVIEW}
-    assert pending is (outcome in PENDING)
-    assert shown == {
-        "decision": ANSWER | {"outcome": outcome},
-        "status": "pending" if pending else "final",
-        "outcome_now": outcome,
-        "history": [{"at": ANSWER["decided_at"], "outcome": outcome, "by": "decision"}],
-    }
-    assert DecisionView.model_validate_json(seen).outcome_now is outcome
 
 
 def test_a_decision_keeps_every_field_unchanged():

@@ -64,7 +64,12 @@ def problem(error: FraudError, id_: str | None = None) -> Response:
     500
     """
     body = Problem(
-        title=error.title, status=error.status, errors=list(error.faults), request_id=id_, fallback=error.fallback
+        title=error.title,
+        status=error.status,
+        errors=list(error.faults),
+        request_id=id_,
+        fallback=error.fallback,
+        state=error.state,
     )
     headers = {"content-type": "application/problem+json"}
     if isinstance(error, UnavailableError):

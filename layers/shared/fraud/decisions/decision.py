@@ -1,18 +1,14 @@
-"""The response to POST /decisions, and the view of it with its later history that GET /decisions/{id} returns.
+"""The response to POST /decisions.
 
 The stored body is the response, byte for byte, for as long as the decision is kept. So everything that shaped the
 decision (versions, degradation, step times) is in it. Only `advice` is meant for the payer: reasons would teach a
 fraudster.
 """
 
-import json
-from typing import Literal
-
 from pydantic import BaseModel, Field
 
-from fraud.decisions.record import StoredDecision
-from fraud.outcome import PENDING, Advice, Outcome, Reason
-from fraud.transaction import Id, Instant, Timestamp
+from fraud.outcome import Advice, Outcome, Reason
+from fraud.transaction import Id, Instant
 
 
 class ModelUsed(BaseModel):
@@ -57,37 +53,3 @@ class Decision(BaseModel):
     retryable: bool = Field(description="False: another attempt under a new id will not help.")
     decided_at: Instant
     steps_ms: StepTimes
-
-
-class StatusChange(BaseModel):
-    """One change of a decision's status."""
-
-    at: Timestamp
-    outcome: Outcome
-    by: str = Field(description="`decision` for the first.", examples=["decision"])
-
-
-class DecisionView(BaseModel):
-    """The response to GET /decisions/{transaction_id}: the decision as it was given, and its status now."""
-
-    decision: Decision
-    status: Literal["final", "pending"]
-    outcome_now: Outcome
-    history: list[StatusChange]
-
-
-def view(stored: StoredDecision) -> bytes:
-    """Return the response to GET /decisions/{transaction_id}: the stored bytes unchanged, and status and history.
-
-    >>> seen = view(StoredDecision(b"", b'{"outcome":"review", "decided_at":"2026-03-04T12:00:00Z"}', b"{}"))
-    >>> b'{"outcome":"review", "decided_at":"2026-03-04T12:00:00Z"}' in seen, json.loads(seen)["status"]
-    (True, 'pending')
-    """
-    decision = json.loads(stored.answer)
-    outcome = Outcome(decision["outcome"])
-    around = {
-        "status": "pending" if outcome in PENDING else "final",
-        "outcome_now": outcome,
-        "history": [{"at": decision["decided_at"], "outcome": outcome, "by": "decision"}],
-    }
-    return b'{"decision":' + stored.answer + b"," + json.dumps(around, separators=(",", ":")).encode()[1:]

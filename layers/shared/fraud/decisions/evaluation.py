@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, Self
 from fraud.counters import windows
 from fraud.counters.layout import Update
 from fraud.decisions.decision import Decision, ModelUsed, StepTimes
-from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
+from fraud.decisions.record import WAITS, DecisionRecord, StateRead, StoredDecision, Waits
 from fraud.decisions.waves import Batch
 from fraud.errors import (
     ConflictingBodyError,
@@ -163,7 +163,9 @@ class Evaluator:
         clock: Callable[[], datetime],
         deadline_s: float,
         monotonic: Callable[[], float] = time.monotonic,
+        waits: Waits = WAITS,
     ) -> None:
+        self.waits = waits
         self.store = store
         self.scorer = scorer
         self.rule_book = rule_book
@@ -432,6 +434,7 @@ class Evaluator:
             features.fingerprint(),
             tuple(key.kind.name for key in state_read.uncounted),
             state_read.upkeep,
+            self.waits.deadline(concluded.outcome, now, Outcome(policy_result.segment.review_expires)),
         )
         return UncommittedDecision(decision, record, state_read)
 

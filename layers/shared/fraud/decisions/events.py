@@ -1,4 +1,4 @@
-"""Messages that leave the system: DecisionMade to the event bus, undecidable stream records to their queue.
+"""Messages that leave the system: DecisionMade and DecisionResolved to the bus, undecidable records to their queue.
 
 Each message carries an identity that stays the same when the message is sent again. That happens, so a consumer drops
 the identities that it has seen. Clients are made when they are first needed, because most batches send nothing to the
@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from fraud.aws.boto import client, translate_errors
 from fraud.decisions.record import Contents
+from fraud.decisions.resolution import Change, Resolution, StatusChange
 from fraud.errors import Fault, ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.settings import Settings
@@ -69,6 +70,44 @@ class DecisionMade(BaseModel):
                 "event_id": identity,
                 "codes": [reason["code"] for reason in answer["reasons"]],
                 "model_version": answer["model"]["version"],
+            }
+        )
+
+
+class DecisionResolved(BaseModel):
+    """The event of a change of a decision's status. `event_id` stays the same however often the event is published."""
+
+    version: Literal["1"] = "1"
+    event_id: str = Field(examples=["5f9d1f0c7cf7a1a86b4f5cf0c0d3a1b2"])
+    transaction_id: Id
+    type: TransactionType
+    payer_id: Id
+    payee_id: Id | None
+    amount: int = Field(description="Minor units of the currency.")
+    currency: Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$", "examples": ["JPY"]})]
+    occurred_at: Timestamp
+    decided_at: Timestamp
+    at: Timestamp = Field(description="The time of the change; of an expiry, the time at which it was due.")
+    change: Change
+    outcome: Outcome = Field(description="As decided.")
+    outcome_now: Outcome = Field(description="From the change on.")
+
+    @classmethod
+    def of(cls, contents: Contents, decided: Resolution, made: StatusChange) -> Self:
+        """Build the event from the packed part of a decision's row, the state in that row, and one of its changes."""
+        transaction = json.loads(contents.transaction)
+        copied = {name: transaction.get(name) for name in cls.model_fields}
+        said = f"{transaction['transaction_id']} {decided.decided_at} {made.change}"
+        return cls.model_validate(
+            copied
+            | {
+                "version": "1",
+                "event_id": hashlib.sha256(said.encode()).hexdigest()[:32],
+                "decided_at": decided.decided_at,
+                "at": made.at,
+                "change": made.change,
+                "outcome": decided.outcome,
+                "outcome_now": made.outcome,
             }
         )
 

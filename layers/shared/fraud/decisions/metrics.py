@@ -6,6 +6,7 @@ from fraud.aws.metrics import log_degraded, log_line
 
 if TYPE_CHECKING:
     from fraud.decisions.evaluation import Evaluation  # a door that decides nothing must not load it
+    from fraud.decisions.worker import Swept
 
 
 def log_evaluation(evaluation: "Evaluation", door: str) -> None:
@@ -39,6 +40,16 @@ def log_evaluation(evaluation: "Evaluation", door: str) -> None:
         },
         rollups=[["Door"]],
     )
+
+
+def log_resolution(change: str, door: str) -> None:
+    """Log a change of a decision's status."""
+    log_line({"Change": change, "Door": door}, {"Resolutions": 1}, {})
+
+
+def log_sweep(swept: "Swept") -> None:
+    """Log the result of a sweep. An alarm also fires when these lines stop."""
+    log_line({"Door": "schedules"}, {"DecisionsExpired": swept.expired, "DueLagSeconds": swept.lag_seconds}, {})
 
 
 def log_repair(updates: int) -> None:

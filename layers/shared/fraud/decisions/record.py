@@ -1,12 +1,13 @@
 """The record of a decision, and its packing: one deflated attribute that keeps the answer byte for byte.
 
-`DecisionRecord` is all that one commit stores, `Contents` the part of it that is packed, `StoredDecision` the part that
-a repeat needs, `StateRead` the result of the state step. Pure; `decisions.store` turns them into DynamoDB's rows.
+`DecisionRecord` is all that one commit stores, `Deadline` when a pending decision expires, `Contents` the part of a
+record that is packed, `StoredDecision` the part that a repeat needs, `StateRead` the result of the state step. Pure;
+`decisions.store` turns them into DynamoDB's rows.
 """
 
 import zlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
 from pydantic_core import to_json
@@ -15,8 +16,38 @@ from fraud.counters import windows
 from fraud.counters.layout import KINDS, Key, State, Update
 from fraud.counters.sampling import Upkeep
 from fraud.errors import ServiceError
-from fraud.outcome import Outcome
+from fraud.outcome import PENDING, Outcome
 from fraud.transaction import Transaction
+
+
+class Deadline(NamedTuple):
+    """The end of a pending decision: from `due` on it has the outcome `then`."""
+
+    due: datetime
+    then: Outcome
+
+
+class Waits(NamedTuple):
+    """The time that a decision waits: for the payer in a challenge, for an analyst in a review."""
+
+    challenge: timedelta
+    review: timedelta
+
+    def deadline(self, outcome: Outcome, decided_at: datetime, review_expires: Outcome) -> Deadline | None:
+        """Return the deadline of a decision, None if its outcome is final.
+
+        review_expires  the outcome of a review that nobody has ended, by the policy's segment. A challenge that nobody
+                        has answered is declined.
+        """
+        if outcome not in PENDING:
+            return None
+        if outcome is Outcome.CHALLENGE:
+            return Deadline(decided_at + self.challenge, Outcome.DECLINE)
+        return Deadline(decided_at + self.review, review_expires)
+
+
+WAITS = Waits(timedelta(minutes=10), timedelta(hours=24))
+"""The time that a decision waits in a stack that names no other."""
 
 
 class DecisionRecord(NamedTuple):
@@ -33,7 +64,15 @@ class DecisionRecord(NamedTuple):
     """Kinds of counters whose update was not acknowledged. `repair` sends these updates again."""
     upkeep: tuple[Upkeep, ...] = ()
     """Changes of sampled items that are sent beside the commit. They are not stored."""
+    deadline: Deadline | None = None
+    """When the decision expires, if it is pending."""
 
+
+WAITING = "1"
+"""Value of a row's attribute `pending`: the hash key of the index that holds the pending decisions by their due times.
+
+An index of one key takes a thousand new pending decisions a second, and as many that are resolved.
+"""
 
 PACKED = "z1"
 """Attribute of a decision's row that holds its `Contents`, named with the version of their dictionary."""

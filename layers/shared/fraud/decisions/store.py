@@ -28,7 +28,7 @@ from fraud.counters.keys import Keys
 from fraud.counters.layout import DAY, Key, Profile, State, Update, sides
 from fraud.counters.sampling import EXACT, Upkeep
 from fraud.counters.store import Attempt, Levels, StackState, Tables, settle
-from fraud.decisions.record import PACKED, Contents, DecisionRecord, StateRead, StoredDecision
+from fraud.decisions.record import PACKED, WAITING, Contents, DecisionRecord, StateRead, StoredDecision
 from fraud.errors import HotKeyError, ServiceError, UnavailableError
 from fraud.rules.networks import Networks
 from fraud.rules.standing import denies
@@ -211,6 +211,9 @@ class DynamoStore:
             "fingerprint": {"S": record.fingerprint},
             "ttl": {"N": str(int(record.decided_at.timestamp()) + self._retention)},
         }
+        if record.deadline is not None:
+            due, then = record.deadline
+            item |= {"pending": {"S": WAITING}, "due": {"S": utc(due)}, "expires_to": {"S": then.value}}
         if record.uncounted:
             item["uncounted"] = {"S": " ".join(record.uncounted)}
         payload = {

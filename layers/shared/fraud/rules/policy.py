@@ -59,10 +59,12 @@ class Rule(Expression):
 class Segment(Expression):
     """A class of payments. A payment belongs to the first segment whose expression holds.
 
-    model  whether the model scores the segment's payments
+    model           whether the model scores the segment's payments
+    review_expires  the outcome of a review that nobody has ended in time
     """
 
     model: bool
+    review_expires: Literal["approve", "decline"] = "decline"
 
 
 STANDARD = Segment(id="standard", expression="true", model=True)
