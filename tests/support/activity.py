@@ -5,11 +5,12 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fraud.activity.links import MOST_NEIGHBOURS
-from fraud.activity.store import NEIGHBOURS, TIMELINE, link_of, neighbours_of, timeline_of
-from fraud.activity.timeline import MOST_APPROVED, MOST_STOPPED
+from fraud.activity.store import NEIGHBOURS, link_of, neighbours_of, timeline_of
+from fraud.activity.timeline import APPROVED, MOST, STOPPED
 from fraud.aws.transport import Request, Result
 from fraud.decisions.record import Contents
 from fraud.transaction import Transaction
@@ -54,16 +55,15 @@ def counted(decided: Iterable[Decided], *, approved: bool = True) -> dict[tuple[
         found[pk, NEIGHBOURS] = tuple(sorted(listed, reverse=True)[:MOST_NEIGHBOURS])
     for pk, entries in timelines.items():
         ordered = sorted(set(entries))
-        stopped = [entry for entry in ordered if entry[2] != "approve"][-MOST_STOPPED:]
-        passed = [entry for entry in ordered if entry[2] == "approve"][-MOST_APPROVED:] if approved else []
-        if stopped or passed:
-            found[pk, TIMELINE] = tuple(sorted(stopped + passed))
+        for part, kept, listed in ((STOPPED, 50, True), (APPROVED, 20, approved)):
+            if own := [entry for entry in ordered if listed and (entry[2] == "approve") == (part == APPROVED)]:
+                found[pk, part] = tuple(own[-kept:])
     return found
 
 
 def stored(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Any]:
     """Return all items of the table `links` in the form of `counted`."""
-    readers = {NEIGHBOURS: neighbours_of, TIMELINE: timeline_of}
+    readers = {NEIGHBOURS: neighbours_of, **{part: partial(timeline_of, part) for part in MOST}}
     return {(row["pk"]["S"], row["sk"]["S"]): readers.get(row["sk"]["S"], link_of)(row) for row in rows}
 
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.metering import size_of
 from fraud.activity import store
 from fraud.activity.links import MOST_NEIGHBOURS, Entity
-from fraud.activity.store import NEIGHBOURS, TIMELINE, Activity
-from fraud.activity.timeline import MOST_APPROVED, MOST_STOPPED
+from fraud.activity.store import NEIGHBOURS, Activity
+from fraud.activity.timeline import APPROVED, STOPPED
 from fraud.counters.layout import DAY
 from fraud.errors import ServiceError, UnavailableError
-from fraud.transaction import Transaction
 from tests.support.activity import Decided, KilledError, Wire, contents, counted
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB, key_of
 from tests.support.payments import payment
@@ -122,13 +122,13 @@ def test_a_link_is_written_once_a_day_and_a_known_one_is_not_even_read():
     again = [made(transaction_id=f"t-{n}", amount=n) for n in range(2, 9)]
     remember(mine, [first])
     keys = [key_of(one.payload["Key"])[1] for one in wire.writes]
-    assert sorted(keys[:-2]) == sorted(["payee#payee-1", "device#device-1", *[NEIGHBOURS] * 3, TIMELINE])
+    assert sorted(keys[:-2]) == sorted(["payee#payee-1", "device#device-1", *[NEIGHBOURS] * 3, APPROVED])
     assert sorted(keys[-2:]) == ["account#payer-1", "payer#payer-1"]
     wire.requests.clear()
     remember(mine, again)
     read, write = wire.requests
-    assert read.payload["RequestItems"]["links"]["Keys"] == [{"pk": {"S": "account#payer-1"}, "sk": {"S": TIMELINE}}]
-    assert key_of(write.payload["Key"])[1] == TIMELINE
+    assert read.payload["RequestItems"]["links"]["Keys"] == [{"pk": {"S": "account#payer-1"}, "sk": {"S": APPROVED}}]
+    assert key_of(write.payload["Key"])[1] == APPROVED
     wire.requests.clear()
     remember(another, again)  # another environment reads what is there, and writes nothing
     assert [request.operation for request in wire.requests] == ["batch_get_item"]
@@ -165,7 +165,7 @@ def test_without_approved_payments_only_the_others_are_on_the_timeline_and_cost_
     remember(to, [made(transaction_id="t-2")])
     assert wire.requests == []
     remember(to, [made("decline", "VELOCITY", transaction_id="t-3")])
-    assert [entry[1] for entry in wire.items()["account#payer-1", TIMELINE]] == ["t-3"]
+    assert [entry[1] for entry in wire.items()["account#payer-1", STOPPED]] == ["t-3"]
 
 
 def test_the_error_of_an_item_is_that_of_every_payment_that_needs_it_and_the_rest_is_written():
@@ -196,7 +196,7 @@ def test_a_table_that_cannot_be_read_fails_every_payment():
 def test_a_change_that_meets_another_writer_every_time_is_given_again(monkeypatch):
     class Rivals(Wire):
         def _result(self, request):
-            if request.operation == "update_item" and key_of(request.payload["Key"])[1] == TIMELINE:
+            if request.operation == "update_item" and key_of(request.payload["Key"])[1] == APPROVED:
                 other = made(transaction_id=f"r-{len(self.requests)}")
                 remember(activity(Wire(self.table)), [other])
             return super()._result(request)
@@ -208,10 +208,10 @@ def test_a_change_that_meets_another_writer_every_time_is_given_again(monkeypatc
 
 def test_an_item_that_cannot_be_read_stops_its_own_payments_only():
     wire = Wire()
-    wire.table.tables["links"]["account#p1", TIMELINE] = {
+    wire.table.tables["links"]["account#p1", APPROVED] = {
         "pk": {"S": "account#p1"},
-        "sk": {"S": TIMELINE},
-        TIMELINE: {"B": b"no table"},
+        "sk": {"S": APPROVED},
+        APPROVED: {"B": b"no table"},
         "ttl": {"N": "0"},
     }
     ones = [made(transaction_id=f"t-{n}", payer_id=f"p{n}", device_id=None) for n in range(3)]
@@ -331,13 +331,26 @@ def test_an_account_without_traces_has_an_empty_page():
 def test_a_timeline_has_the_last_fifty_that_were_stopped_and_the_last_twenty_that_were_not():
     wire = Wire()
     ones = [
-        made(("review", "approve")[n % 2], transaction_id=f"t-{n}", occurred_at=START + timedelta(minutes=n))
+        made(("review", "approve")[n % 2], transaction_id=f"t-{n:03}", occurred_at=START + timedelta(minutes=n))
         for n in range(200)
     ]
     for n in range(0, 200, 7):
         remember(activity(wire), ones[n : n + 7])
-    timeline = wire.items()["account#payer-1", TIMELINE]
-    assert [entry.outcome for entry in timeline].count("approve") == MOST_APPROVED
-    assert len(timeline) == MOST_APPROVED + MOST_STOPPED
-    assert [entry.epoch for entry in timeline] == sorted(entry.epoch for entry in timeline)
-    assert Transaction.model_validate(ones[-1][0]).transaction_id == timeline[-1].transaction_id
+    assert [entry[1] for entry in wire.items()["account#payer-1", STOPPED]] == [f"t-{n:03}" for n in range(100, 200, 2)]
+    assert [entry[1] for entry in wire.items()["account#payer-1", APPROVED]] == [
+        f"t-{n:03}" for n in range(161, 200, 2)
+    ]
+    listed = [one.transaction_id for one in activity(wire).page("payer-1", date(2026, 3, 4)).recent]
+    assert listed == sorted(listed, reverse=True)
+    assert len(listed) == 70
+
+
+def test_a_full_part_of_approved_decisions_takes_one_write_unit():
+    wire = Wire()
+    at = datetime(2026, 3, 4, tzinfo=UTC)
+    ids = [f"{random.Random(n).getrandbits(128):032x}" for n in range(40)]
+    ones = [
+        made(transaction_id=id_, payer_id="p" * 36, occurred_at=at + timedelta(hours=n)) for n, id_ in enumerate(ids)
+    ]
+    remember(activity(wire), ones)
+    assert size_of(wire.table.tables["links"][f"account#{'p' * 36}", APPROVED]) <= 1024

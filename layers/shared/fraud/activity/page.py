@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.activity.links import MOST_NEIGHBOURS, Entity, Link, Neighbour
-from fraud.activity.timeline import RecentDecision, Timeline
+from fraud.activity.timeline import RecentDecision
 from fraud.counters.layout import Profile
 from fraud.outcome import Outcome
 from fraud.transaction import Timestamp, utc
@@ -78,7 +78,7 @@ class AccountPage(BaseModel):
     links: list[LinkView] = Field(description="Latest neighbours, the latest first.")
 
     @classmethod
-    def of(cls, account_id: str, profile: Profile, timeline: Timeline, links: list[LinkView]) -> Self:
+    def of(cls, account_id: str, profile: Profile, decisions: Iterable[RecentDecision], links: list[LinkView]) -> Self:
         """Put the page together. `profile`: of the account; empty if it has none."""
         return cls(
             account_id=account_id,
@@ -86,6 +86,6 @@ class AccountPage(BaseModel):
             marked=profile.get("mark"),
             deny=profile.get("deny"),
             allow=profile.get("allow"),
-            recent=[RecentView.of(decision) for decision in reversed(timeline)],
+            recent=[RecentView.of(decision) for decision in sorted(decisions, reverse=True)],
             links=links,
         )

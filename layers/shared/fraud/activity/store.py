@@ -1,23 +1,23 @@
 """The table `links`: links, lists of neighbours and timelines, on the hot path's own client.
 
-pk is an entity (`account#<id>`, device, instrument or ip); sk is the other end of a link (`payee#<id>`), NEIGHBOURS or
-TIMELINE. Every item is joined from single payments, and is written only if it is still as it was read. So redelivery,
-order and kills change nothing (D-099, D-100). A hundred decisions need hundreds of requests, which `gather` sends
-together; so the table has no PynamoDB model.
+pk is an entity (`account#<id>`, device, instrument or ip). sk is the other end of a link (`payee#<id>`), NEIGHBOURS, or
+a part of a timeline. Every item is joined from single payments, and is written only if it is still as it was read. So
+redelivery, order and kills change nothing (D-099, D-100). A hundred decisions need hundreds of requests, which `gather`
+sends together; so the table has no PynamoDB model.
 """
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import reduce
-from itertools import islice
+from functools import partial, reduce
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from fraud.activity.columns import packed, unpacked
 from fraud.activity.links import Edge, Entity, Link, Neighbour, edges, nearest
 from fraud.activity.page import AccountPage, LinkView
-from fraud.activity.timeline import RecentDecision, Timeline, latest
+from fraud.activity.timeline import APPROVED, MOST, RecentDecision, Timeline, latest
 from fraud.aws.dynamodb import batch_read, malformed_as_unavailable, read_all, split_by_call, typed_key
 from fraud.aws.failures import pause_s
 from fraud.aws.transport import ConditionFailed, Request, Result, Transport, all_or_raise, binary
@@ -27,9 +27,9 @@ from fraud.errors import ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.transaction import Transaction
 
-NEIGHBOURS, TIMELINE = "others", "recent"
-"""Sort keys of an entity's list of neighbours and of an account's timeline, and the attributes that hold them. The sort
-key of a link has a `#`.
+NEIGHBOURS = "others"
+"""The sort key of an entity's list of neighbours, and the attribute that holds it. STOPPED and APPROVED, the parts of a
+timeline, are both, too. The sort key of a link has a `#`.
 """
 
 REMEMBERED = 50_000
@@ -60,7 +60,7 @@ class Meeting(NamedTuple):
 
 
 class Traces(NamedTuple):
-    """What one decided payment leaves behind. `timeline`: the place of its payer's; None if it is not listed there."""
+    """What one decided payment leaves behind. `timeline`: the place of its entry; None if it is not listed."""
 
     meetings: Sequence[Meeting]
     entry: RecentDecision
@@ -98,10 +98,19 @@ def neighbours_of(row: Row) -> tuple[Neighbour, ...]:
     return tuple(Neighbour(*line) for line in unpacked(binary(row[NEIGHBOURS]["B"]))) if row else ()
 
 
-def timeline_of(row: Row) -> Timeline:
-    """Read a timeline; it is empty if there is no item."""
-    lines = unpacked(binary(row[TIMELINE]["B"])) if row else ()
+def timeline_of(part: str, row: Row) -> Timeline:
+    """Read a part of a timeline; it is empty if there is no item."""
+    lines = unpacked(binary(row[part]["B"])) if row else ()
     return tuple(RecentDecision(epoch, id_, Outcome(outcome), *rest) for epoch, id_, outcome, *rest in lines)
+
+
+def _timeline_form(part: str) -> Form:
+    return Form(
+        partial(timeline_of, part),
+        lambda before, added: latest(part, [*before, *added]),
+        lambda timeline: {part: {"B": packed(timeline)}},
+        lambda timeline: datetime.fromtimestamp(timeline[-1].epoch, UTC).date(),
+    )
 
 
 LINKS = Form(link_of, _link_joined, _link_row, lambda link: link.last)
@@ -112,12 +121,7 @@ FORMS: Mapping[str, Form] = {
         lambda neighbours: {NEIGHBOURS: {"B": packed(neighbours)}},
         lambda neighbours: neighbours[0].last_day,
     ),
-    TIMELINE: Form(
-        timeline_of,
-        lambda before, added: latest([*before, *added]),
-        lambda timeline: {TIMELINE: {"B": packed(timeline)}},
-        lambda timeline: datetime.fromtimestamp(timeline[-1].epoch, UTC).date(),
-    ),
+    **{part: _timeline_form(part) for part in MOST},
 }
 """The form of an item by its sort key; that of every other sort key is LINKS."""
 
@@ -162,9 +166,9 @@ class Activity:
     def _traces(self, contents: Contents) -> Traces:
         payment = Transaction.model_validate_json(contents.transaction)
         entry = RecentDecision.of(payment, contents.answer)
-        listed = self._approved or entry.outcome is not Outcome.APPROVE
+        listed = self._approved or entry.part is not APPROVED
         met = [Meeting(edge, payment.occurred_at.date()) for edge in edges(payment)]
-        return Traces(met, entry, (Entity("account", payment.payer_id).pk, TIMELINE) if listed else None)
+        return Traces(met, entry, (Entity("account", payment.payer_id).pk, entry.part) if listed else None)
 
     def _write(self, meetings: Iterable[Meeting], entries: Additions) -> dict[Any, ServiceError]:
         """Write what is missing of meetings and timelines. Return the errors by meeting and by place of a timeline.
@@ -247,13 +251,14 @@ class Activity:
         own = Entity("account", account_id)
         asked = {
             self._profiles: {"Keys": [typed_key(own.pk)]},
-            self._table: {"Keys": [typed_key(own.pk, TIMELINE)]},
+            self._table: {"Keys": [typed_key(own.pk, part) for part in MOST]},
         }
         (answer,) = all_or_raise(self._transport.gather([batch_read(asked)]))
         found = read_all(self._transport, answer)
         with malformed_as_unavailable():
-            profile, recent = (next(iter(found.get(table, ())), {}) for table in asked)
-            return AccountPage.of(account_id, profile_of(profile), timeline_of(recent), self.links(own, today))
+            profile = next(iter(found.get(self._profiles, ())), {})
+            parts = [timeline_of(row["sk"]["S"], row) for row in found.get(self._table, ())]
+            return AccountPage.of(account_id, profile_of(profile), chain(*parts), self.links(own, today))
 
     def links(self, own: Entity, today: date) -> list[LinkView]:
         """Return the latest links of an entity and what lies beyond them: two calls, and at most 59 items.

@@ -1,17 +1,23 @@
 """The timeline: the latest decisions of a payer. Pure.
 
-It holds the last MOST_STOPPED decisions that were not approved and the last MOST_APPROVED that were, in the order of
-the payments' own times. A decision has one id and appears once, however often it is delivered.
+It has two parts: the last 50 decisions that were not approved, and the last 20 that were, each in the order of the
+payments' own times. A decision has one id and appears once, however often it is delivered.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Self
 
 from fraud.outcome import Outcome
 from fraud.transaction import Transaction
 
-MOST_STOPPED, MOST_APPROVED = 50, 20
+STOPPED, APPROVED = "recent", "approved"
+"""The names of the two parts: decisions that were not approved, and those that were. They are items of their own: a
+full part of approved decisions takes one write unit, both together would take two (D-100).
+"""
+
+MOST: Mapping[str, int] = {STOPPED: 50, APPROVED: 20}
+"""Decisions that a part keeps."""
 
 
 class RecentDecision(NamedTuple):
@@ -19,7 +25,7 @@ class RecentDecision(NamedTuple):
 
     epoch   seconds since 1970 of the payment's own time
     amount  minor units
-    code    code of the first reason; empty when the payment was approved without one
+    code    code of the first reason; empty when there is none
     """
 
     epoch: int
@@ -28,6 +34,11 @@ class RecentDecision(NamedTuple):
     type: str
     amount: int
     code: str
+
+    @property
+    def part(self) -> str:
+        """The part of the timeline on which the decision is listed."""
+        return APPROVED if self.outcome is Outcome.APPROVE else STOPPED
 
     @classmethod
     def of(cls, transaction: Transaction, answer: bytes) -> Self:
@@ -47,9 +58,6 @@ class RecentDecision(NamedTuple):
 Timeline = tuple[RecentDecision, ...]
 
 
-def latest(decisions: Iterable[RecentDecision]) -> Timeline:
-    """Return the decisions that a timeline keeps, each once, in the order of the payments' times and then of ids."""
-    ordered = sorted(set(decisions))
-    stopped = [one for one in ordered if one.outcome is not Outcome.APPROVE][-MOST_STOPPED:]
-    passed = [one for one in ordered if one.outcome is Outcome.APPROVE][-MOST_APPROVED:]
-    return tuple(sorted(stopped + passed))
+def latest(part: str, decisions: Iterable[RecentDecision]) -> Timeline:
+    """Return what a part keeps of decisions: each once, in the order of the payments' times and then of ids."""
+    return tuple(sorted(set(decisions))[-MOST[part] :])
