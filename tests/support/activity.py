@@ -99,7 +99,7 @@ class Wire:
 
     def _result(self, request: Request) -> Result:
         self.requests.append(request)
-        if request.operation == "batch_get_item":
+        if request.operation in {"batch_get_item", "query"}:
             return (self.stale or self.table).gather([request])[0]
         self.meanwhile, meanwhile = lambda: None, self.meanwhile
         meanwhile()

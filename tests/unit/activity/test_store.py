@@ -354,3 +354,60 @@ def test_a_full_part_of_approved_decisions_takes_one_write_unit():
     ]
     remember(activity(wire), ones)
     assert size_of(wire.table.tables["links"][f"account#{'p' * 36}", APPROVED]) <= 1024
+
+
+# --- erasing ----------------------------------------------------------------------------------------------------------
+
+
+def names_in(wire: Wire) -> str:
+    """Return all keys and neighbours in the table, as text."""
+    lists = [neighbour.name for (_, sk), item in wire.items().items() if sk == NEIGHBOURS for neighbour in item]
+    return " ".join([*(f"{pk} {sk}" for pk, sk in wire.items()), *lists])
+
+
+@pytest.mark.parametrize("own", [Entity("account", "p0"), Entity("account", "shop"), Entity("device", "shared")])
+def test_erasure_leaves_nothing_that_names_the_entity_and_all_else_as_it_was(own):
+    wire = Wire()
+    wire.table.page = 7
+    remember(activity(wire), draw(random.Random(8), 120))
+    before = wire.items()
+    assert own.value in names_in(wire).replace("#", " ").split()
+    activity(wire).erase(own)
+    after = wire.items()
+    assert own.value not in names_in(wire).replace("#", " ").split()
+    others = {place: item for place, item in before.items() if place[1] != NEIGHBOURS and not _about(own, place)}
+    assert {place: item for place, item in after.items() if place[1] != NEIGHBOURS} == others
+    shared = {place for place in before if place[1] == NEIGHBOURS and place[0] != own.pk}
+    kept = {place: tuple(each for each in before[place] if _other(each.name) != own.pk) for place in shared}
+    lists = {place: item for place, item in after.items() if place[1] == NEIGHBOURS}
+    assert lists == {place: item for place, item in kept.items() if item}
+
+
+def _other(name: str) -> str:
+    return Entity.listed_as(name).pk
+
+
+def _about(own: Entity, place: tuple[str, str]) -> bool:
+    return place[0] == own.pk or ("#" in place[1] and _other(place[1]) == own.pk)
+
+
+def test_erasure_goes_on_where_it_was_killed_and_undoes_no_change_of_another_writer():
+    own = Entity("account", "p0")
+    late = made(transaction_id="late", payer_id="late", payee_id="q0", device_id="shared")
+    whole = Wire()
+    remember(activity(whole), draw(random.Random(8), 40))
+    whole.requests.clear()
+    activity(whole).erase(own)
+    writes = [request for request in whole.requests if request.operation in {"update_item", "delete_item"}]
+    assert len(writes) > 10
+    for kill in range(len(writes)):
+        wire = Wire()
+        remember(activity(wire), draw(random.Random(8), 40))
+        wire.kill = kill
+        wire.meanwhile = lambda table=wire.table: remember(activity(Wire(table)), [late])
+        with pytest.raises(KilledError):
+            activity(wire).erase(own)
+        wire.kill = None
+        activity(wire).erase(own)
+        assert own.value not in names_in(wire).replace("#", " ").split()
+        assert "payer#late" in {each.name for each in wire.items()["account#q0", NEIGHBOURS]}

@@ -64,6 +64,17 @@ class Edge(NamedTuple):
         return (self.payer.pk, f"{self.role}#{self.other.value}"), (self.other.pk, there)
 
 
+def other_end(own: Entity, name: str) -> tuple[str, str]:
+    """Return the key (pk, sk) at the other end of a link that an entity has under `<role>#<value>`.
+
+    >>> other_end(Entity("account", "alice"), "payee#bob"), other_end(Entity("ip", "192.0.2.1"), "account#bob")
+    (('account#bob', 'payer#alice'), ('account#bob', 'ip#192.0.2.1'))
+    """
+    role = name.partition("#")[0]
+    there = {"payer": "payee", "account": own.kind}.get(role) or PAYER_AS[role]
+    return Entity.listed_as(name).pk, f"{there}#{own.value}"
+
+
 def edges(transaction: Transaction) -> Iterator[Edge]:
     """Yield the edges of a payment, one for each role beside the payer."""
     held = {role: Entity(*pk.split("#", 1)) for role, pk in profiles(transaction).items()}

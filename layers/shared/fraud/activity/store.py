@@ -15,10 +15,18 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from fraud.activity.columns import packed, unpacked
-from fraud.activity.links import Edge, Entity, Link, Neighbour, edges, nearest
+from fraud.activity.links import Edge, Entity, Link, Neighbour, edges, nearest, other_end
 from fraud.activity.page import AccountPage, LinkView
 from fraud.activity.timeline import APPROVED, MOST, RecentDecision, Timeline, latest
-from fraud.aws.dynamodb import batch_read, malformed_as_unavailable, read_all, split_by_call, typed_key
+from fraud.aws.dynamodb import (
+    batch_read,
+    malformed_as_unavailable,
+    optional_field,
+    read_all,
+    required_field,
+    split_by_call,
+    typed_key,
+)
 from fraud.aws.failures import pause_s
 from fraud.aws.transport import ConditionFailed, Request, Result, Transport, all_or_raise, binary
 from fraud.counters.codec import profile_of
@@ -278,10 +286,72 @@ class Activity:
             ]
         return sorted(views, key=lambda view: view.last, reverse=True)
 
-    def _read(self, places: Collection[Place]) -> dict[Place, Row]:
+    # --- erasing -----------------------------------------------------------------------------------------------------
+
+    def erase(self, own: Entity) -> None:
+        """Delete all that the table holds of an entity, at its own key and at its neighbours'. It may be repeated.
+
+        Its own items go last: they say what is left to do after a failure. Raises UnavailableError when the table does
+        not respond or a neighbour's list changes every time, and ServiceError when it refuses.
+        """
+        names = list(self._names(own))
+        ends = [other_end(own, name) for name in names if "#" in name]
+        for attempt in range(ATTEMPTS):
+            lists = self._read([(pk, NEIGHBOURS) for pk, _ in ends], consistent=True)
+            with malformed_as_unavailable():
+                changes = [self._without(pk, sk, lists.get((pk, NEIGHBOURS), {})) for pk, sk in ends]
+            results = all_or_raise(self._send([change for change in changes if change]))
+            if not any(isinstance(result, ConditionFailed) for result in results):
+                break
+            time.sleep(pause_s(attempt, PAUSE_S, LONGEST_PAUSE_S))
+        else:
+            raise UnavailableError("WriteConflict")
+        for places in (ends, [(own.pk, name) for name in names]):
+            all_or_raise(self._send([self._delete(place) for place in places]))
+
+    def _names(self, own: Entity) -> Iterator[str]:
+        """Yield the sort keys of an entity's items."""
+        start: Row = {}
+        while True:
+            payload = {
+                "TableName": self._table,
+                "KeyConditionExpression": "pk = :pk",
+                "ExpressionAttributeValues": {":pk": {"S": own.pk}},
+                "ConsistentRead": True,
+                **start,
+            }
+            (answer,) = all_or_raise(self._transport.gather([Request("query", payload)]))
+            with malformed_as_unavailable():
+                yield from (row["sk"]["S"] for row in required_field(answer, "Items"))
+                last = optional_field(answer, "LastEvaluatedKey")
+            if not last:
+                return
+            start = {"ExclusiveStartKey": last}
+
+    def _without(self, pk: str, name: str, row: Row) -> Request | None:
+        """Return the write that takes a name off a list of neighbours; None if it is not there."""
+        before = neighbours_of(row)
+        after = tuple(each for each in before if each.name != name)
+        if after == before:
+            return None
+        place = pk, NEIGHBOURS
+        if after:
+            return self._update(place, row, {NEIGHBOURS: {"B": packed(after)}})
+        unchanged = {
+            "ConditionExpression": f"{NEIGHBOURS} = :old",
+            "ExpressionAttributeValues": {":old": row[NEIGHBOURS]},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        return self._delete(place, unchanged)
+
+    def _delete(self, place: Place, condition: Mapping[str, Any] | None = None) -> Request:
+        return Request("delete_item", {"TableName": self._table, "Key": typed_key(*place), **(condition or {})})
+
+    def _read(self, places: Collection[Place], *, consistent: bool = False) -> dict[Place, Row]:
         """Return the items that there are; each place is read once. Raises ServiceError."""
         parts = split_by_call(list(dict.fromkeys(places)))
-        requests = [batch_read({self._table: {"Keys": [typed_key(*place) for place in part]}}) for part in parts]
+        keys = [[typed_key(*place) for place in part] for part in parts]
+        requests = [batch_read({self._table: {"Keys": part, "ConsistentRead": consistent}}) for part in keys]
         rows: dict[Place, Row] = {}
         for answer in all_or_raise(self._transport.gather(requests) if requests else ()):
             for row in read_all(self._transport, answer).get(self._table, ()):
