@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
+from fraud.activity.links import Entity
+from fraud.activity.store import Activity
+from fraud.aws.client import AwsClient, Timeouts
 from fraud.aws.transport import Request, Result
 from fraud.counters.layout import packed
 from fraud.decisions.store import contents_of
 from fraud.errors import ServiceError, UnavailableError
+from fraud.settings import AwsIdentity
 from fraud.transaction import Transaction
+from local.account.boto import KEY_ID, REGION, SECRET
 from local.account.emulator import Emulator
 from tests.integration.test_decision_api import fresh, post
 from tests.integration.test_outbox import taken
@@ -302,3 +307,19 @@ class Refusing:
         sent = [request for request, away in zip(requests, refused, strict=True) if not away]
         results = iter(self._transport.gather(sent, until))
         return [UnavailableError("ThrottlingException") if away else next(results) for away in refused]
+
+
+def test_erasure_on_the_emulator_leaves_nothing_of_an_account(decision_events, decision_api, emulator):
+    fields = {"payee_id": "erased-shop", "device_id": "erased-device"}
+    event = batch(decision_api, emulator, *(fresh(payer_id=f"erased-{n}", **fields) for n in range(2)))
+    decision_events.handler(event, None)
+    owner = {"AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+    client = AwsClient(AwsIdentity.from_environment(owner | {"AWS_ENDPOINT_URL": emulator.url}), Timeouts(attempt_s=30, total_s=60))
+    names = (emulator.stack.functions[0].environment[f"{name}_TABLE"] for name in ("LINKS", "PROFILES"))
+    Activity(client, *names, retention_days=400, approved=True).erase(Entity("account", "erased-0"))
+    left = items_of(emulator)
+    assert "erased-0" not in repr(left)
+    assert ("account#erased-1", "payee#erased-shop") in left
+    assert left["account#erased-shop", "others"] == (
+        left["device#erased-device", "others"][0]._replace(name="payer#erased-1"),
+    )
