@@ -314,7 +314,8 @@ def test_erasure_on_the_emulator_leaves_nothing_of_an_account(decision_events, d
     event = batch(decision_api, emulator, *(fresh(payer_id=f"erased-{n}", **fields) for n in range(2)))
     decision_events.handler(event, None)
     owner = {"AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
-    client = AwsClient(AwsIdentity.from_environment(owner | {"AWS_ENDPOINT_URL": emulator.url}), Timeouts(attempt_s=30, total_s=60))
+    identity = AwsIdentity.from_environment(owner | {"AWS_ENDPOINT_URL": emulator.url})
+    client = AwsClient(identity, Timeouts(attempt_s=30, total_s=60))
     names = (emulator.stack.functions[0].environment[f"{name}_TABLE"] for name in ("LINKS", "PROFILES"))
     Activity(client, *names, retention_days=400, approved=True).erase(Entity("account", "erased-0"))
     left = items_of(emulator)
