@@ -260,7 +260,7 @@ def _asides() -> list[table.Row]:
 
 
 def _activity() -> Iterator[table.Row]:
-    """Yield the rows of links and timelines, with their dollars. They are no part of the sums above."""
+    """Yield the rows of links and timelines, with the dollars of their units. They are no part of the sums above."""
     for row in activity.rows():
         cost = {part: 1e6 * row[part.lower()] * PRICES[part][0] for part in ("WRU", "RRU") if part.lower() in row}
         yield {**row, "usd_per_million": sum(cost.values())} if cost else row
