@@ -98,6 +98,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.sampling
 	$(BIN)/python -m tests.acceptance.doors $(if $(HANDBOOK),--handbook $(HANDBOOK))
 	$(BIN)/python -m tests.acceptance.hot_merchant
+	$(BIN)/python -m tests.acceptance.activity
 	$(BIN)/python -m tests.acceptance.contract
 	$(BIN)/python -m tests.acceptance.clients
 	$(BIN)/python -m tests.acceptance.sagemaker_container

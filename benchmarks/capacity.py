@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from benchmarks import lives, table
+from benchmarks import activity, lives, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
 from benchmarks.metering import TABLES, MeteredStack, Term
 from fraud.counters import fold
@@ -201,7 +201,7 @@ def rows() -> list[table.Row]:
             strict=True,
         )
     ]
-    return [*_terms(bills), *sums, *dollars, *_asides(), *_prices(), *_targets(at)]
+    return [*_terms(bills), *sums, *dollars, *_asides(), *_activity(), *_prices(), *_targets(at)]
 
 
 def _terms(bills: Mapping[Life, Mapping[str, Bill]]) -> Iterator[table.Row]:
@@ -257,6 +257,13 @@ def _asides() -> list[table.Row]:
         {"name": "aside: usd per million records by Kinesis, instead of the HTTP API", "value": kinesis},
         {"name": f"aside: usd per million decisions of {stored:,} bytes and month that they are kept", "value": kept},
     ]
+
+
+def _activity() -> Iterator[table.Row]:
+    """Yield the rows of links and timelines, with the dollars of their units. They are no part of the sums above."""
+    for row in activity.rows():
+        cost = {part: 1e6 * row[part.lower()] * PRICES[part][0] for part in ("WRU", "RRU") if part.lower() in row}
+        yield {**row, "usd_per_million": sum(cost.values())} if cost else row
 
 
 def _prices() -> list[table.Row]:

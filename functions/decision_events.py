@@ -1,8 +1,9 @@
 """The one reader of the decision table's stream: everything that follows from a decision starts here.
 
 So the caller of a decision never waits for what follows from it. The door sends the updates again that were not
-acknowledged when the payment was decided, and publishes DecisionMade for each new decision. Redelivery does both again:
-an update is counted once, and consumers drop an event_id that they already have.
+acknowledged when the payment was decided, writes links and timelines, and publishes DecisionMade for each new decision.
+Redelivery does all again: an update is counted once, a link and a timeline stay as they are, and consumers drop an
+event_id that they already have.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ _settings = Settings.from_environment()
 _outbox = Outbox(_settings)
 _store = assembly.store(_settings)
 _folding = assembly.fold_worker(_settings)
+_activity = assembly.activity(_settings)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
@@ -36,9 +38,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     rows = [record["NewImage"] for record in records]
     contents = list(map(contents_of, rows))
     made = [DecisionMade.of(each, row["decided_at"]["S"]) for each, row in zip(contents, rows, strict=True)]
-    done = _published(made[: _complete(contents, rows)])
-    # A stream restarts at the lowest failed record. The records before it do not come again, so for them both the
-    # updates and the event must be complete.
+    done = _published(made[: _remembered(contents[: _complete(contents, rows)])])
+    # A stream restarts at the lowest failed record. The records before it do not come again, so for them the updates,
+    # the links and timelines, and the event must be complete.
     return {"batchItemFailures": [{"itemIdentifier": one["SequenceNumber"]} for one in records[done : done + 1]]}
 
 
@@ -51,6 +53,15 @@ def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -
             log_refusal(error, DOOR)
             return n
     return len(rows)
+
+
+def _remembered(contents: Sequence[Contents]) -> int:
+    """Write links and timelines; return how many records, from the first on, have all of theirs."""
+    for n, error in enumerate(_activity.remember(contents)):
+        if error is not None:
+            log_refusal(error, DOOR)
+            return n
+    return len(contents)
 
 
 def _published(events: Sequence[DecisionMade]) -> int:

@@ -13,6 +13,7 @@ import moto.server
 import pytest
 from botocore.session import get_session
 
+from fraud.activity.store import Activity
 from fraud.aws.transport import Request
 from fraud.counters import fold
 from fraud.counters.codec import KEYS, upkeep_update
@@ -28,6 +29,7 @@ from local.account import stack
 from local.account.permissions import refusal
 from local.account.stack import Function
 from local.lambdas.environments import Environment
+from tests.support.activity import Wire, contents
 from tests.support.deployment import TABLES as HOT_TABLES
 from tests.support.deployment import Deployment
 from tests.support.fakes import FixedScorer, rule_book
@@ -41,6 +43,7 @@ STATEFUL = {
     "DataKey",
     "DecisionsTable",
     "LabelsTable",
+    "LinksTable",
     "ProfilesTable",
     "Transactions",
     "Undecidable",
@@ -330,6 +333,26 @@ def test_the_function_that_repairs_may_send_every_request_of_counting_again_and_
         deployed.store.count([paid])  # learns the level; a repair looks at an item by itself when its update fails
     assert sent(requests) == granted("DecisionEvents")
     assert refused("DecisionEvents", requests) == set()
+
+
+def test_the_function_that_writes_links_may_read_and_update_them_and_no_other_function_may() -> None:
+    table = {"Fn::GetAtt": ["LinksTable", "Arn"]}
+    wire = Wire()
+    Activity(wire, "links", "profiles", retention_days=400, approved=True).remember([contents(payment(), "decline")])
+    needed = {request.operation.title().replace("_", "") for request in wire.requests}
+    found = {name: [one for one in statements_of(name) if "LinksTable" in json.dumps(one)] for name in FUNCTIONS}
+    (statement,) = found.pop("DecisionEvents")
+    assert statement == {
+        "Effect": "Allow",
+        "Action": [f"dynamodb:{name}" for name in sorted(needed)],
+        "Resource": table,
+    }
+    assert not any(found.values())
+
+
+def statements_of(function: str) -> list[dict[str, Any]]:
+    policies = RESOURCES[f"{function}Role"]["Properties"]["Policies"]
+    return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
 
 
 COUNTING = ("DecisionApi", "TransactionStream", "DecisionEvents")

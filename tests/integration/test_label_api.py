@@ -44,6 +44,7 @@ ENVIRONMENT = {
     "DECISIONS_TABLE": "decisions",
     "LABELS_TABLE": "labels",
     "BACKFILL_BEFORE": "",
+    "TIMELINE_APPROVED": "true",
     "LABEL_SOURCES": ",".join(f"{source}={role}" for source, role in ROLES.items()),
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "test",

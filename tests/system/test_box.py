@@ -39,7 +39,7 @@ PAYMENT = {"type": "p2p", "payer_id": "box-payer", "payee_id": "box-payee", "amo
 def test_tables_are_those_of_the_template(box: Box) -> None:
     dynamodb = box.client("dynamodb")
     names = set(dynamodb.list_tables()["TableNames"])
-    assert names == {"CountersTable", "ProfilesTable", "DecisionsTable", "LabelsTable", "AuditTable"}
+    assert names == {"CountersTable", "ProfilesTable", "DecisionsTable", "LabelsTable", "LinksTable", "AuditTable"}
     stream = dynamodb.describe_table(TableName="DecisionsTable")["Table"]["StreamSpecification"]
     assert stream == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
     (index,) = dynamodb.describe_table(TableName="CountersTable")["Table"]["GlobalSecondaryIndexes"]

@@ -17,6 +17,7 @@ ENVIRONMENT = {
     "DECISIONS_TABLE": "decisions",
     "AUDIT_TABLE": "audit",
     "LABELS_TABLE": "labels",
+    "LINKS_TABLE": "links",
     "LABEL_SOURCES": "user_report=payment-app,analyst=fraud-analyst,analyst=head-of-fraud",
     "BACKFILL_BEFORE": "",
     "ALLOW_MAX_DAYS": "90",
@@ -25,6 +26,8 @@ ENVIRONMENT = {
     "FOLD_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/fold",
     "EVENT_BUS_NAME": "events",
     "DECISION_RETENTION_DAYS": "400",
+    "ACTIVITY_RETENTION_DAYS": "400",
+    "TIMELINE_APPROVED": "true",
     "DEADLINE_MS": "250",
 }
 
@@ -52,12 +55,15 @@ def test_every_missing_variable_is_named(name):
         ("COUNTERS_TABLE", "a b"),
         ("AUDIT_TABLE", "x"),
         ("LABELS_TABLE", ""),
+        ("LINKS_TABLE", ""),
         ("LABEL_SOURCES", ""),
         ("BACKFILL_BEFORE", "SECRET"),
         ("BACKFILL_BEFORE", "2026-03-04"),
         ("ALLOW_MAX_DAYS", "0"),
         ("DECISION_RETENTION_DAYS", "0"),
         ("DECISION_RETENTION_DAYS", "SECRET"),
+        ("ACTIVITY_RETENTION_DAYS", "0"),
+        ("TIMELINE_APPROVED", "SECRET"),
     ],
 )
 def test_every_wrong_variable_is_named_without_its_value(name, value):

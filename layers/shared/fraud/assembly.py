@@ -15,6 +15,7 @@ from fraud.settings import LOCAL, AwsIdentity, Settings
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from fraud.activity.store import Activity
     from fraud.aws.client import AwsClient, Timeouts
     from fraud.counters.store import Tables
     from fraud.counters.worker import FoldWorker
@@ -35,6 +36,9 @@ INIT a function has only a fraction of a processor for them.
 
 BATCH_STEP_S = 10
 """Seconds for one step of a batch from the stream: no caller waits for it."""
+
+ACTIVITY_ATTEMPT_S, ACTIVITY_S = 3, 10
+"""Seconds for a step of links and timelines, for one attempt and in all: a step sends a few hundred writes."""
 
 FOLD_ATTEMPT_S, FOLD_S = 10, 30
 """Seconds for the fold, for one attempt and in all: no payment waits for it, and a page of its index is a megabyte."""
@@ -93,6 +97,20 @@ def fold_worker(settings: Settings) -> "FoldWorker":
 
     transport = _client(Timeouts(attempt_s=FOLD_ATTEMPT_S, total_s=FOLD_S))
     return FoldWorker(transport, _tables(settings), SqsQueue(settings.fold_queue_url), clock.now)
+
+
+def activity(settings: Settings) -> "Activity":
+    """Build the store of links and timelines."""
+    from fraud.activity.store import Activity
+    from fraud.aws.client import Timeouts
+
+    return Activity(
+        _client(Timeouts(attempt_s=ACTIVITY_ATTEMPT_S, total_s=ACTIVITY_S)),
+        settings.links_table,
+        settings.profiles_table,
+        retention_days=settings.activity_retention_days,
+        approved=settings.timeline_approved,
+    )
 
 
 def label_sources(settings: Settings) -> "Sources":

@@ -35,6 +35,7 @@ class Settings(BaseModel):
     decisions_table: Table
     audit_table: Table
     labels_table: Table
+    links_table: Table
     label_sources: Annotated[str, StringConstraints(min_length=1)]
     backfill_before: OrNone[Instant]
     allow_max_days: int = Field(ge=1)
@@ -43,6 +44,8 @@ class Settings(BaseModel):
     fold_queue_url: str
     event_bus_name: str
     decision_retention_days: int = Field(ge=1)
+    activity_retention_days: int = Field(ge=1)
+    timeline_approved: bool
     deadline_ms: int = Field(ge=50)
 
     @classmethod
