@@ -107,8 +107,8 @@ def build(  # noqa: PLR0913 - a run
             if transaction.currency != currency:
                 raise HistoryError(f"{directory}: amounts in {currency} and {transaction.currency}: one is needed")
             settled = (payment.arrived_at - late).timestamp() // DAY
-            for past in [past for past in open_days if past < settled]:
-                _write_day(out, past, open_days.pop(past))
+            for over in [each for each in open_days if each < settled]:
+                _write_day(out, over, open_days.pop(over))
             done = not span.first <= day * DAY < span.end or path_of(out, day).exists()
             if done:
                 _, state = run.count(payment, payment.arrived_at)
