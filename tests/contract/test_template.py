@@ -237,7 +237,7 @@ def rights(function: str) -> list[dict[str, Any]]:
         if isinstance(resource, list):
             return [named(each) for each in resource]
         text = resource.get("Fn::Sub") or "${" + ".".join(resource.get("Fn::GetAtt", ["-"])) + "}"
-        for name in HOT_TABLES:
+        for name in (*HOT_TABLES, "pseudonyms"):
             text = text.replace(f"${{{name.title()}Table.Arn}}", f"arn:table/{name}")
         return text
 
@@ -276,7 +276,8 @@ def granted(function: str) -> set[tuple[str, str]]:
         for statement in rights(function)
         for action in listed(statement["Action"])
         for resource in listed(statement["Resource"])
-        if action.startswith("dynamodb:") and resource.startswith("arn:table/") and "/stream/" not in resource
+        if action.startswith("dynamodb:") and resource.partition("/")[2].partition("/")[0] in HOT_TABLES
+        if "/stream/" not in resource
     }
 
 
@@ -463,6 +464,46 @@ def statements() -> list[dict[str, Any]]:
     for role in of_type("AWS::IAM::Role").values():
         policies += [policy["PolicyDocument"] for policy in role["Properties"]["Policies"]]
     return [statement for policy in policies for statement in policy["Statement"]]
+
+
+KEY_READERS = {"DecisionApi", "TransactionStream", "DecisionEvents", "LabelEvents", "Tick", "Fold"}
+"""The functions whose roles may read the stack's secret keys: those that count or make pseudonyms, and the fold, which
+reads them in one request with its watermarks. A person who joins this list can compute the pseudonym of an id.
+"""
+
+PSEUDONYM_READERS: set[str] = set()
+"""The functions whose roles may read an account's id by its pseudonym. Publishing of marks and the case API will."""
+
+READING = ("GetItem", "BatchGetItem", "TransactGetItems", "Query", "Scan", "UpdateItem", "DeleteItem", "PartiQLSelect")
+"""Operations that may return an item: an update or a deletion can return the item as it was."""
+
+
+def reading(operation: str, table: str, pk: str) -> dict[str, Any]:
+    """Return a request that would read one item."""
+    key = {"pk": {"S": pk}}
+    match operation:
+        case "BatchGetItem":
+            return {"RequestItems": {table: {"Keys": [key]}}}
+        case "TransactGetItems":
+            return {"TransactItems": [{"Get": {"TableName": table, "Key": key}}]}
+        case "Query" | "Scan" | "PartiQLSelect":
+            return {"TableName": table}
+    return {"TableName": table, "Key": key}
+
+
+def test_the_functions_that_may_read_the_keys_and_the_pseudonyms_are_a_committed_list() -> None:
+    def readers(table: str, pk: str) -> set[str]:
+        return {
+            name
+            for name in FUNCTIONS
+            for operation in READING
+            if refusal(operation, reading(operation, table, pk), rights(name), "arn:table/") is None
+        }
+
+    assert readers("profiles", KEYS) == KEY_READERS
+    assert readers("pseudonyms", "a") == PSEUDONYM_READERS
+    policies = json.dumps([policy["Properties"] for policy in of_type("AWS::IAM::ManagedPolicy").values()])
+    assert not {"ProfilesTable", "PseudonymsTable"} & {name for name in TABLES if name in policies}
 
 
 OWN_PARTS = (
