@@ -184,6 +184,7 @@ def _archived(directory: Path) -> Iterator[Archived]:
                     "transaction_id": row["transaction"],
                     "payer_id": row["payer"],
                     "payee_id": row["payee"],
+                    "attempt_of": row["attempt_of"],
                     "device_id": row["device"],
                     "instrument_id": row["instrument"],
                     "occurred_at": time_of(row["occurred_at"]),

@@ -87,7 +87,7 @@ class Figures(NamedTuple):
 
 def run(payments: int = PAYMENTS, at_once: int = AT_ONCE, seed: int = 13) -> Figures:
     """Run a box with simulated payments, and return the figures."""
-    world = simulate(seed, DEFAULT_START, days=3, payers=max(60, payments // 20), crime=20)
+    world = simulate(seed, DEFAULT_START, days=30, payers=max(60, payments // 20), crime=20)
     labelled = [_with_secrets(each) for each in islice(world, payments + at_once)]
     end = _time(labelled[payments - 1]) + timedelta(seconds=1)
     first = [replace(each, reported_at=min(each.reported_at, end)) for each in labelled[:payments]]

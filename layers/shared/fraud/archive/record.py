@@ -60,6 +60,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
         "event_id": pseudonym(keys, "decision", f"{transaction.transaction_id} {decided_at}"),
         "decided_at": microseconds(instant(decided_at)),
         "token": pseudonym(keys, "token", transaction.identity.hex()),
+        "attempt_of": pseudonym(keys, "transaction", transaction.attempt_of),
         "device": pseudonym(keys, "device", transaction.device_id),
         "instrument": pseudonym(keys, "instrument", transaction.instrument_id),
         **{name: getattr(transaction, name) for name in ("type", "amount", "currency", "channel")},

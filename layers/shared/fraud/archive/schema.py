@@ -57,6 +57,9 @@ DECISIONS = ArchiveTable(
         *_KEYS,
         Column("decided_at", WHOLE, "Time of the decision."),
         Column("token", TEXT, "Pseudonym of the attempt; it is not the token in a counter's item."),
+        Column(
+            "attempt_of", TEXT, "Pseudonym of the transaction id that this payment tries again; null if it is no retry."
+        ),
         Column("device", TEXT, "Pseudonym of the device; null without one."),
         Column("instrument", TEXT, "Pseudonym of the instrument; null without one."),
         Column("type", TEXT, "p2p, merchant, cash_out or top_up."),

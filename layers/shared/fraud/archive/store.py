@@ -76,18 +76,18 @@ class Delivery:
         return client("firehose")
 
 
-def packed(lines: Iterable[bytes]) -> list[bytes]:
-    """Join lines to records of at most RECORD_BYTES and RECORD_ROWS, in order. Raises ServiceError for a longer line.
+def packed(lines: Iterable[bytes], most_bytes: int = RECORD_BYTES, most_rows: int = RECORD_ROWS) -> list[bytes]:
+    """Join lines to records of at most so many bytes and rows, in order. Raises ServiceError for a longer line.
 
-    >>> [len(record) for record in packed([b"a" * 600_000, b"b" * 600_000, b"c"])]
-    [600000, 600001]
+    >>> packed([b"aa", b"bb", b"c"], most_bytes=4)
+    [b'aabb', b'c']
     """
     records: list[list[bytes]] = []
     size = 0
     for each in lines:
-        if len(each) > RECORD_BYTES:
+        if len(each) > most_bytes:
             raise ServiceError("RowTooLarge")
-        if not records or len(records[-1]) == RECORD_ROWS or size + len(each) > RECORD_BYTES:
+        if not records or len(records[-1]) == most_rows or size + len(each) > most_bytes:
             records.append([])
             size = 0
         records[-1].append(each)
