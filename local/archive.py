@@ -77,7 +77,8 @@ def database(directory: Path) -> duckdb.DuckDBPyConnection:
     for table in schema.TABLES:
         if any((directory / table.name).glob(f"{PARTITION}=*/*.parquet")):
             files = str(directory / table.name / "*" / "*.parquet").replace("'", "''")
-            source = f"read_parquet('{files}', hive_partitioning = true, hive_types = {{'{PARTITION}': VARCHAR}})"
+            options = f"hive_partitioning = true, union_by_name = true, hive_types = {{'{PARTITION}': VARCHAR}}"
+            source = f"read_parquet('{files}', {options})"
             found.execute(f"CREATE VIEW {table.name} AS SELECT * FROM {source}")  # noqa: S608 - names of the schema
         else:
             empty = arrow_schema(table).append(pa.field(PARTITION, pa.string())).empty_table()

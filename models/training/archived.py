@@ -195,18 +195,18 @@ def _archived(directory: Path) -> Iterator[Archived]:
 
 def _read(directory: Path, table: ArchiveTable) -> pa.Table:
     """Read a table of an archive, one row of each event. Raises HistoryError."""
-    paths = sorted((directory / table.name).glob(f"{schema.PARTITION}=*/*"))
+    paths = (path for path in sorted((directory / table.name).glob(f"{schema.PARTITION}=*/*")) if path.is_file())
     try:
-        parts = [
-            pyarrow.parquet.read_table(path, columns=list(table.names), partitioning=None)
-            for path in paths
-            if path.is_file()
-        ]
+        files = [pyarrow.parquet.ParquetFile(path) for path in paths]
+        parts = [file.read([name for name in table.names if name in file.schema_arrow.names]) for file in files]
     except (OSError, pa.ArrowException) as error:
         raise HistoryError(f"{directory / table.name}: cannot be read: {type(error).__name__}") from error
     if not parts:
         return pa.table({name: pa.array([]) for name in table.names})
     joined = pa.concat_tables(parts, promote_options="permissive")
+    for name in table.names:  # files of before a column was added lack it
+        if name not in joined.column_names:
+            joined = joined.append_column(name, pa.nulls(len(joined)))
     _, first = np.unique(np.array(joined["event_id"].to_pylist(), np.dtypes.StringDType()), return_index=True)
     return joined.take(pa.array(np.sort(first)))
 

@@ -14,6 +14,7 @@ from botocore.stub import Stubber
 from fraud.archive import record, schema
 from fraud.aws.transport import Request, Result
 from fraud.counters.keys import DECLARED
+from fraud.counters.layout import TOKEN_BYTES
 from fraud.decisions.store import contents_of
 from fraud.scoring import features
 from local import archive
@@ -92,11 +93,22 @@ def test_nothing_personal_and_no_hash_without_key_is_archived(decision_events, d
     (content,) = taken_objects(emulator)
     image = event["Records"][0]["dynamodb"]["NewImage"]
     identity = base64.b64decode(image["body_identity"]["B"])
-    token = DECLARED.mac(identity, 0)
+    token = DECLARED.mac(identity, 0)[:TOKEN_BYTES]  # as counters' items have it, beside plain ids
     said = content.decode()
     ids = [payment[name] for name in ("payer_id", "payee_id", "transaction_id")]
     for secret in ("SECRET", PERSONAL["ip"], *ids, identity.hex(), token.hex(), base64.b64encode(identity).decode()):
         assert secret not in said
+
+
+def test_the_event_id_of_the_bus_is_not_that_of_the_archive(
+    decision_events, decision_api, emulator, published: Taken, rows: Rows
+):
+    """The bus's id is a hash that anybody with the transaction id can compute."""
+    event = batch(decision_api, emulator, quiet())
+    published()
+    decision_events.handler(event, None)
+    (row,), (told,) = rows(schema.DECISIONS), published()
+    assert told["detail"]["event_id"] not in json.dumps(row)
 
 
 def test_redelivery_gives_copies_that_have_one_event_id(decision_events, decision_api, emulator, rows: Rows):

@@ -12,7 +12,9 @@ from fraud.archive import record, schema, store, tally
 from fraud.counters.keys import DECLARED
 from fraud.errors import ServiceError
 from fraud.labels.archived import label_rows
+from local import archive
 from models.simulation.simulate import DEFAULT_START, simulate
+from models.training import archived
 from models.training.columns import packaged_rule_book
 from models.training.replay import replay
 from tests.support import archived as made
@@ -109,3 +111,61 @@ def test_every_rule_of_a_reason_is_counted_once_a_decision():
     found = tally.tallied([(contents, "2026-03-04T12:00:59Z"), (contents, "2026-03-04T12:01:00Z")])
     assert len(found) == 2
     assert all(each == {"decisions|p|s|review": 1, "hits|v@1|s|review": 1} for each in found.values())
+
+
+def test_rows_of_before_a_column_was_added_are_read_with_null(rows, tmp_path):
+    old = schema.DECISIONS._replace(columns=schema.DECISIONS.columns[:-1])
+    by_day = [row | {schema.PARTITION: "2026-03-04"} for _, row in rows[:2]]
+    dropped = schema.DECISIONS.names[-1]
+    archive.write(tmp_path, old, [{name: value for name, value in by_day[0].items() if name != dropped}])
+    archive.write(tmp_path, schema.DECISIONS, [by_day[1] | {schema.PARTITION: "2026-03-05"}])
+    with archive.database(tmp_path) as found:
+        read = found.execute(f"SELECT day, {dropped} IS NULL FROM decisions ORDER BY day").fetchall()  # noqa: S608
+    assert read == [("2026-03-04", True), ("2026-03-05", False)]
+    assert archived.check(tmp_path, 10).rows == 2
+
+
+def test_a_row_with_another_column_is_refused(rows, tmp_path):
+    with pytest.raises(ValueError, match="payer_name"):
+        archive.write(tmp_path, schema.DECISIONS, [rows[0][1] | {"payer_name": "SECRET"}])
+
+
+def test_fraud_rates_of_a_day_are_those_of_a_count_whatever_copies_and_corrections_there_are(tmp_path):
+    payments = [
+        (day, number, number % 7 == 0, number % 3 == 0) for day in ("2026-03-04", "2026-03-05") for number in range(20)
+    ]
+    empty = dict.fromkeys(schema.DECISIONS.names)
+    decisions = [
+        empty | {"day": day, "transaction": f"{day} {n}", "event_id": f"{day} {n}", "amount": n, "outcome": "approve"}
+        for day, n, *_ in payments
+    ]
+    archive.write(tmp_path, schema.DECISIONS, decisions * 2)
+    labels = [
+        dict.fromkeys(schema.LABELS.names)
+        | {
+            "day": "2026-04-01",
+            "transaction": f"{day} {n}",
+            "event_id": f"{day} {n} {k}",
+            "number": k,
+            "counts": k == 0,
+        }
+        for day, n, is_fraud, is_cleared in payments
+        if is_fraud
+        for k in range(1 + is_cleared)
+    ]
+    archive.write(tmp_path, schema.LABELS, labels * 3)
+    found = archive.query(tmp_path, "fraud_rate_by_day")
+    frauds = [n for _, n, is_fraud, is_cleared in payments[:20] if is_fraud and not is_cleared]
+    assert [(row["payments"], row["frauds"], row["fraud_amount"]) for row in found] == [
+        (20, len(frauds), sum(frauds))
+    ] * 2
+    assert all(row["fraud_rate"] == len(frauds) / 20 for row in found)
+
+
+def test_friction_of_a_rule_is_the_share_of_its_segments_payments(tmp_path):
+    empty = dict.fromkeys(schema.DECISIONS.names) | {"day": "2026-03-04", "segment": "standard"}
+    decided = [("approve", []), ("review", ["v@1", "model"]), ("decline", ["v@1"]), ("approve", [])]
+    rows = [empty | {"event_id": str(n), "outcome": each, "hits": hits} for n, (each, hits) in enumerate(decided)]
+    archive.write(tmp_path, schema.DECISIONS, rows * 3)
+    found = archive.query(tmp_path, "friction_by_rule_and_day")
+    assert [(row["source"], row["hits"], row["friction"]) for row in found] == [("v@1", 2, 0.5), ("model", 1, 0.25)]
