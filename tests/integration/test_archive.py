@@ -199,15 +199,29 @@ def test_a_batch_restarts_where_firehose_refused_a_record_again_and_again(
         for _ in range(3 if refused else 1):
             firehose.add_response("put_record_batch", answer)
         done = decision_events.handler(event, None)
+        firehose.assert_no_pending_responses()
     assert done == {"batchItemFailures": [{"itemIdentifier": "100"}] * refused}
     assert len(published()) == (0 if refused else 3)  # published only after it is archived
 
 
-def test_a_change_of_status_is_published_and_neither_archived_nor_repaired_nor_counted(
-    decision_events, decision_api, emulator, published: Taken, rows: Rows
+def test_only_the_records_that_firehose_refused_are_put_again(decision_events):
+    delivery = decision_events._archive._decisions
+    refused, taken = {"ErrorCode": "ServiceUnavailableException"}, {"RecordId": "1"}
+    with Stubber(delivery._firehose) as firehose:
+        for lines, answers in ((b"abc", [taken, refused, refused]), (b"bc", [refused, taken]), (b"b", [taken])):
+            asked = {"DeliveryStreamName": delivery._stream, "Records": [{"Data": bytes([one])} for one in lines]}
+            answer = {"FailedPutCount": answers.count(refused), "RequestResponses": answers}
+            firehose.add_response("put_record_batch", answer, asked)
+        assert delivery._put([b"a", b"b", b"c"]) == 3
+        firehose.assert_no_pending_responses()
+
+
+def test_a_change_of_status_is_published_and_neither_archived_nor_repaired_nor_counted(  # noqa: PLR0913, PLR0917 - fixtures
+    decision_events, decision_api, emulator, published: Taken, rows: Rows, capsys
 ):
     event = batch(decision_api, emulator, quiet(amount=900_000), quiet(amount=900_000))
     published()
+    capsys.readouterr()
     for change, status in zip(event["Records"], ("declined", None), strict=True):
         change["eventName"] = "MODIFY"
         change["dynamodb"]["OldImage"] = copy.deepcopy(change["dynamodb"]["NewImage"])
@@ -222,6 +236,7 @@ def test_a_change_of_status_is_published_and_neither_archived_nor_repaired_nor_c
     assert first == again
     assert (first["status"], first["status_before"], first["outcome"]) == ("declined", None, "decline")
     assert rows(schema.DECISIONS) == []
+    assert not capsys.readouterr().out  # no update was counted again
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, ["decline"]), (1.0, ["approve", "decline"])])
