@@ -33,7 +33,7 @@ from models.training.replay import replay
 from operations.erase import erased
 
 PAYMENTS, AT_ONCE = 2_000, 200
-WORKERS, EACH = 8, 4
+WORKERS, EACH = 8, 2
 """Most clients at the same time, and the fewest payments that are worth another one: each needs an environment."""
 
 ATTEMPTS = 10

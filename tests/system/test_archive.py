@@ -4,7 +4,7 @@ from tests.acceptance import archive
 
 
 def test_what_is_decided_is_archived_as_it_is_replayed_and_erasure_takes_the_way_back():
-    figures = archive.run(payments=40, at_once=8)
+    figures = archive.run(payments=20, at_once=4)
     assert figures.failures == [], figures.table()
-    assert (figures.sequential, figures.concurrent[0]) == (40, 8)
+    assert (figures.sequential, figures.concurrent[0]) == (20, 4)
     assert figures.labels > 0
