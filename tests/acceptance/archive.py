@@ -169,6 +169,7 @@ def _post(client: Any, path: str, body: Any, now: datetime) -> None:
         if answer.status != HTTPStatus.SERVICE_UNAVAILABLE:
             break
     assert answer.status == HTTPStatus.OK, answer
+    assert b'"rejected"' not in answer.body, answer
 
 
 def _bucket(box: Box) -> str:
@@ -240,6 +241,9 @@ def _wrong_days(directory: Path, payments: Sequence[Labelled], told: dict[str, s
             day[3] += amount
     names = ("payments", "frauds", "frauds_not_declined", "fraud_amount")
     rows = {row["day"]: row for row in archive.query(directory, "fraud_rate_by_day")}
+    for day, numbers in sorted(counted.items()):
+        if day not in rows or [rows[day][name] for name in names] != numbers:
+            print(f"{day}: counted {numbers}, DuckDB {rows.get(day)}")
     same = sum([rows[day][name] for name in names] == numbers for day, numbers in counted.items() if day in rows)
     rates = sum(rows[day]["fraud_rate"] == frauds / number for day, (number, frauds, _, _) in counted.items())
     return 2 * len(counted.keys() | rows.keys()) - same - rates
