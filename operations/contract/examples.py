@@ -143,3 +143,13 @@ EVENT: Example = {
     "model_version": "embedded-3f2a9c01",
     "policy_version": "packaged-1-5d41402a",
 }
+
+CHANGE: Example = {
+    "version": "1",
+    "event_id": "7b1e43a9c0d2f5886a4c1d90e2b37f15",
+    "transaction_id": "t-20260304-1",
+    "decided_at": "2026-03-04T12:00:00.120000Z",
+    "outcome": "challenge",
+    "status": "declined",
+    "status_before": None,
+}

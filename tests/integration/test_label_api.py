@@ -38,6 +38,7 @@ ROLES = {"user_report": "payment-app", "analyst": "fraud-analyst", "chargeback":
 RANKING = tuple(ROLES)
 ENVIRONMENT = {
     **{name.upper(): "400" for name in settings.Settings.model_fields},  # variables that this door does not use
+    "PUBLISHED_SHARE": "1",
     "CURRENCY": "JPY",
     "SCORER": "embedded",
     "PROFILES_TABLE": "profiles",

@@ -17,6 +17,9 @@ from fraud.transaction import Currency, Instant, OrNone, faults_of
 Table = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
 
 
+Delivery = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+"""The name of a Firehose stream."""
+
 LOCAL = "local"
 """The stage of a stack on an emulator."""
 
@@ -36,6 +39,8 @@ class Settings(BaseModel):
     audit_table: Table
     labels_table: Table
     links_table: Table
+    pseudonyms_table: Table
+    tallies_table: Table
     label_sources: Annotated[str, StringConstraints(min_length=1)]
     backfill_before: OrNone[Instant]
     allow_max_days: int = Field(ge=1)
@@ -43,6 +48,9 @@ class Settings(BaseModel):
     undecidable_queue_url: str
     fold_queue_url: str
     event_bus_name: str
+    decision_delivery: Delivery
+    label_delivery: Delivery
+    published_share: float = Field(ge=0, le=1)
     decision_retention_days: int = Field(ge=1)
     activity_retention_days: int = Field(ge=1)
     timeline_approved: bool

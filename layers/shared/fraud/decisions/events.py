@@ -1,4 +1,4 @@
-"""Messages that leave the system: DecisionMade to the event bus, undecidable stream records to their queue.
+"""Messages that leave the system: events to the bus, undecidable stream records to their queue.
 
 Each message carries an identity that stays the same when the message is sent again. That happens, so a consumer drops
 the identities that it has seen. Clients are made when they are first needed, because most batches send nothing to the
@@ -8,7 +8,7 @@ queue.
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from fraud.aws.boto import client, translate_errors
 from fraud.decisions.record import Contents
+from fraud.decisions.store import contents_of
 from fraud.errors import Fault, ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.settings import Settings
@@ -61,7 +62,7 @@ class DecisionMade(BaseModel):
         """Build the event from the packed part of a decision's row and from the time of the decision in that row."""
         transaction, answer = json.loads(contents.transaction), json.loads(contents.answer)
         copied = {name: (transaction | answer).get(name) for name in cls.model_fields}
-        identity = hashlib.sha256(f"{transaction['transaction_id']} {decided_at}".encode()).hexdigest()[:32]
+        identity = _identity(transaction["transaction_id"], decided_at)
         return cls.model_validate(
             copied
             | {
@@ -71,6 +72,88 @@ class DecisionMade(BaseModel):
                 "model_version": answer["model"]["version"],
             }
         )
+
+
+class DecisionChanged(BaseModel):
+    """The event of a decision whose status changed. `event_id` stays the same however often the event is published."""
+
+    version: Literal["1"] = "1"
+    event_id: str = Field(examples=["7b1e43a9c0d2f5886a4c1d90e2b37f15"])
+    transaction_id: Id
+    decided_at: Timestamp
+    outcome: Outcome = Field(description="The outcome with which the payment was decided.")
+    status: str = Field(description="The status now.", examples=["declined"])
+    status_before: str | None = Field(description="The status before; null for a decision that had none.")
+
+
+class Change(NamedTuple):
+    """A record of the decision table's stream: a new decision, or a decision whose row was changed.
+
+    sequence  the record's sequence number
+    row       the row after the change, values with their DynamoDB types
+    before    the row before the change; None for a new decision
+    """
+
+    sequence: str
+    row: Mapping[str, Any]
+    before: Mapping[str, Any] | None
+    contents: Contents
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """Read a record of the event that Lambda hands on. The stream must have both images."""
+        change = record["dynamodb"]
+        row = change["NewImage"]
+        before = None if record["eventName"] == "INSERT" else change["OldImage"]
+        return cls(change["SequenceNumber"], row, before, contents_of(row))
+
+    @property
+    def is_new(self) -> bool:
+        """Tell whether the decision is new."""
+        return self.before is None
+
+    @property
+    def changes_status(self) -> bool:
+        """Tell whether the row of an earlier decision has another status than before."""
+        return self.before is not None and self._text("status") != self.before.get("status", {}).get("S")
+
+    @property
+    def decided_at(self) -> str:
+        """The time of the decision, RFC 3339."""
+        return str(self.row["decided_at"]["S"])
+
+    @property
+    def uncounted(self) -> list[str]:
+        """Kinds of counters whose update was not acknowledged."""
+        return (self._text("uncounted") or "").split()
+
+    def event(self, published_share: float) -> BaseModel | None:
+        """Return the event that readers of the bus get, if they get one.
+
+        published_share  share of approved payments that is published, in [0, 1]; all other decisions are
+
+        Whether an approved payment is published follows from its event id, so a repeat chooses the same.
+        """
+        if self.before is not None:
+            return self._changed(self.before)
+        made = DecisionMade.of(self.contents, self.decided_at)
+        drawn = int(made.event_id[:8], 16) / 2**32
+        return made if made.outcome is not Outcome.APPROVE or drawn < published_share else None
+
+    def _changed(self, before: Mapping[str, Any]) -> DecisionChanged:
+        name = json.loads(self.contents.transaction)["transaction_id"]
+        return DecisionChanged(
+            event_id=_identity(name, self.decided_at, self.sequence),
+            transaction_id=name,
+            decided_at=self.decided_at,
+            outcome=self.row["outcome"]["S"],
+            status=self.row["status"]["S"],
+            status_before=before.get("status", {}).get("S"),
+        )
+
+    def _text(self, name: str) -> str | None:
+        value: str | None = self.row.get(name, {}).get("S")
+        return value
 
 
 class Undecidable(NamedTuple):
@@ -158,6 +241,11 @@ class Outbox:
     @cached_property
     def _events(self) -> Any:  # noqa: ANN401
         return client("events")
+
+
+def _identity(*parts: str) -> str:
+    """Return an event id: a hash of what makes the event."""
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
 
 
 def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
