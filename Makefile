@@ -1,6 +1,6 @@
 # Every target sets up what it needs by itself: Debian, python3 >= 3.11, make and the package registries are enough.
 .DEFAULT_GOAL := demo
-.PHONY: help setup demo up test slow check same-model sam build sagemaker acceptance bench counts model generated lock
+.PHONY: help setup demo up test slow check same-model sam build sagemaker spark acceptance bench counts model generated lock
 
 # The Lambda runtime is python3.13: used where it is there (pyenv's shim wants to be told), any python3 >= 3.11 otherwise.
 PYTHON ?= $(shell PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
@@ -43,6 +43,13 @@ SAGEMAKER_READY := .sagemaker-venv/ready-$(HERE)
 $(SAGEMAKER_READY): requirements/sagemaker.txt | $(READY)
 	$(call environment,.sagemaker-venv)
 	$(BIN)/uv pip install --quiet --python .sagemaker-venv/bin/python --require-hashes -r requirements/sagemaker.txt
+	@touch $@
+
+SPARK_READY := .spark-venv/ready-$(HERE)
+$(SPARK_READY): requirements/spark.txt | $(READY)
+	$(call environment,.spark-venv)
+	$(BIN)/uv pip install --quiet --python .spark-venv/bin/python --require-hashes -r requirements/spark.txt
+	$(BIN)/uv pip install --quiet --python .spark-venv/bin/python --no-deps --editable .
 	@touch $@
 
 # JPY or INR: the currencies that have a policy, a model and a simulated market.
@@ -91,6 +98,16 @@ build: $(READY) $(SAM_READY) ## sam build, for sam deploy
 sagemaker: $(SAGEMAKER_READY) ## train and serve a model as SageMaker's containers do, with their toolkits
 	$(BIN)/python -m tests.acceptance.sagemaker_container
 
+# Size of the history that both engines count: about 23 payments a payer in 14 days.
+SPARK_PAYERS ?= 4500
+spark: $(SPARK_READY) ## the windows in Spark and in DuckDB: the same dataset, byte for byte; needs a Java runtime
+	@command -v java >/dev/null || { echo "a Java runtime is needed: apt-get install default-jre-headless"; exit 1; }
+	.spark-venv/bin/python -m models.datasets.simulated build/spark/history --days 14 --payers $(SPARK_PAYERS)
+	rm -rf build/spark/spark build/spark/sql
+	.spark-venv/bin/python -m models.training.dataset build/spark/history build/spark/sql --engine sql
+	.spark-venv/bin/python -m models.training.dataset build/spark/history build/spark/spark --engine spark
+	diff -r build/spark/sql build/spark/spark && echo "Spark and DuckDB: the same dataset"
+
 acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size; CI runs them small
 	$(BIN)/python -m tests.acceptance.forty_five_days
 	$(BIN)/python -m tests.acceptance.fault_injection
@@ -98,10 +115,12 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.sampling
 	$(BIN)/python -m tests.acceptance.doors $(if $(HANDBOOK),--handbook $(HANDBOOK))
 	$(BIN)/python -m tests.acceptance.hot_merchant
+	$(BIN)/python -m tests.acceptance.activity
 	$(BIN)/python -m tests.acceptance.contract
 	$(BIN)/python -m tests.acceptance.clients
 	$(BIN)/python -m tests.acceptance.sagemaker_container
 	$(BIN)/python -m tests.acceptance.honest_model
+	$(BIN)/python -m tests.acceptance.archive
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts
@@ -124,6 +143,8 @@ lock: $(READY) ## pin all requirements anew; no file may name a registry's host
 	$(COMPILE) --upgrade --universal --python-version 3.11 requirements/sam.in -o requirements/sam.txt
 	$(COMPILE) --upgrade --universal --python-version 3.11 -c requirements/dev.txt --extra train \
 	  pyproject.toml requirements/sagemaker.in -o requirements/sagemaker.txt
+	$(COMPILE) --upgrade --universal --python-version 3.11 -c requirements/dev.txt --extra spark \
+	  pyproject.toml -o requirements/spark.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt \
 	  requirements/runtime.in -o requirements/runtime.txt
 	$(MAKE) -C layers/dependencies lock UV=$(CURDIR)/$(BIN)/uv

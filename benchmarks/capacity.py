@@ -7,18 +7,29 @@ Both have the rate of the row. The fold's work for one closed period is metered 
 Prices are list prices of us-east-1 in USD.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks import lives, table
+from benchmarks import activity, lives, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
-from benchmarks.metering import TABLES, MeteredStack, Term
+from benchmarks.metering import TABLES, WRITE_UNIT, MeteredStack, Term
+from fraud.archive import schema
+from fraud.archive.record import line
+from fraud.archive.store import packed, row_of
 from fraud.counters import fold
 from fraud.counters.codec import KEYS
+from fraud.counters.keys import DECLARED
 from fraud.counters.layout import DAY, DEVICE, MERCHANT, PAYEE, PAYER, Kind
+from fraud.decisions.events import RowChange
+from fraud.decisions.store import contents_of
 from fraud.transaction import Transaction
+from local import archive
 
 PRICES: Mapping[str, tuple[float, str, str]] = {
     "WRU": (0.625e-6, "write request unit", "DynamoDB on-demand, since 2024-11-01"),
@@ -31,6 +42,16 @@ PRICES: Mapping[str, tuple[float, str, str]] = {
     "Kinesis in": (0.08e-9, "byte written, records rounded up to 1 KB", "Kinesis on-demand, read 2025-11"),
     "Kinesis out": (0.04e-9, "byte read", "Kinesis on-demand, read 2025-11"),
     "storage": (0.25e-9, "byte and month", "DynamoDB standard table class, read 2025-11"),
+    "Firehose in": (
+        0.029e-9,
+        "byte put, records rounded up to 5 KB",
+        "Firehose Direct PUT, first 500 TB, read 2025-11",
+    ),
+    "Firehose Parquet": (0.018e-9, "byte converted", "Firehose format conversion, read 2025-11"),
+    "Firehose by day": (0.020e-9, "byte partitioned", "Firehose dynamic partitioning, without its 0.07 an hour of JQ"),
+    "S3": (0.023e-9, "byte and month", "S3 Standard, read 2025-11"),
+    "S3 cool": (0.004e-9, "byte and month", "S3 Glacier Instant Retrieval, read 2025-11"),
+    "Athena": (5e-12, "byte scanned", "Athena, read 2025-11"),
 }
 """Price in USD, its unit, and its source with the date.
 
@@ -41,7 +62,13 @@ MEMORY_GB = 1769 / 1024
 DECISION_MS = 12
 """Billed duration of a decision with the embedded model: two DynamoDB steps of 4-5 ms, and the CPU. See hot_path."""
 EVENTS_BATCH, EVENTS_MS = 100, 150
-"""Records in a batch of decision_events, and its duration: ten PutEvents calls one after another."""
+"""Records in a batch of decision_events, and its duration: counting, archiving, and a PutEvents call."""
+PUBLISHED = 0.03
+"""Share of decisions that are published: 2 % that are no approval, and PublishedShare (1 %) of the others."""
+PACKED_BYTES = 5 * 1024
+"""Firehose bills a record by whole 5 KB. A batch is one record, so what it rounds up is shared by all of its rows."""
+TALLY_BYTES = 4_000
+"""Bytes of a minute's tallies: some 80 names of policy, rule, segment and outcome."""
 LOG_BYTES = 1_100
 """Log bytes of a decision: our line (about 650), Lambda's START, END and REPORT (300), the API's access log (150)."""
 
@@ -201,7 +228,7 @@ def rows() -> list[table.Row]:
             strict=True,
         )
     ]
-    return [*_terms(bills), *sums, *dollars, *_asides(), *_prices(), *_targets(at)]
+    return [*_terms(bills), *sums, *dollars, *_asides(), *_activity(), *_prices(), *_targets(at)]
 
 
 def _terms(bills: Mapping[Life, Mapping[str, Bill]]) -> Iterator[table.Row]:
@@ -236,13 +263,42 @@ def usd(wru: float, rru: float) -> dict[str, float]:
         "decision stream to Lambda": 0.0,
         "decision_events": (price["Lambda request"] + EVENTS_MS / 1000 * MEMORY_GB * price["Lambda GB-s"])
         / EVENTS_BATCH,
-        "event bus": price["bus"],
+        f"event bus, {PUBLISHED:.0%} published": PUBLISHED * price["bus"],
+        "tallies": math.ceil(TALLY_BYTES / WRITE_UNIT) / EVENTS_BATCH * price["WRU"],
+        f"archive, {archived().row:,.0f} bytes a row": archived().put
+        * (price["Firehose in"] + price["Firehose Parquet"] + price["Firehose by day"]),
     }
     return {part: 1e6 * amount for part, amount in per_decision.items()}
 
 
+class ArchivedBytes(NamedTuple):
+    """Bytes of an archived decision: its line of JSON, its share of a Firehose record, and its part of Parquet."""
+
+    row: float
+    put: float
+    parquet: float
+
+
+@cache
+def archived() -> ArchivedBytes:
+    """Measure the archive's row of a p2p payment at 20 a day: a batch of them, as the product makes and packs it."""
+    stack, side, life = MeteredStack(TODAY), SIDES["payer"], LIVES[RATES.index(20)]
+    for kind, entity in side.kinds.items():
+        lives.folded_past(stack.meter, TABLES, kind, entity, life.payments)
+    for day in range(EVENTS_BATCH // life.payments):
+        live(stack, side, life, TODAY + timedelta(days=day), life.payments)
+    decided = stack.meter.database.tables[TABLES.decisions].values()
+    rows = [row_of(DECLARED, RowChange(str(n), row, None, contents_of(row))) for n, row in enumerate(decided)]
+    records = packed([line(row) for row in rows])
+    put = sum(math.ceil(len(record) / PACKED_BYTES) * PACKED_BYTES for record in records)
+    with TemporaryDirectory() as scratch:
+        archive.write(Path(scratch), schema.DECISIONS, rows)
+        parquet = sum(path.stat().st_size for path in Path(scratch).rglob("*.parquet"))
+    return ArchivedBytes(sum(map(len, records)) / len(rows), put / len(rows), parquet / len(rows))
+
+
 def _asides() -> list[table.Row]:
-    """Return costs that the sums leave out: watermarks and keys, the stream instead of the API, storage."""
+    """Return costs that the sums leave out: watermarks and keys, the stream instead of the API, storage, archive."""
     stack = MeteredStack(TODAY)
     stack.folding.tick()
     stack.meter.terms = []
@@ -256,7 +312,27 @@ def _asides() -> list[table.Row]:
         {"name": "aside: rru for watermarks and keys, a minute and environment", "value": standing},
         {"name": "aside: usd per million records by Kinesis, instead of the HTTP API", "value": kinesis},
         {"name": f"aside: usd per million decisions of {stored:,} bytes and month that they are kept", "value": kept},
+        {"name": "aside: usd per million approved decisions, if all are published", "value": 1e6 * price["bus"]},
+        {"name": "aside: usd per million accounts whose pseudonyms are written", "value": 1e6 * price["WRU"]},
+        *(
+            {
+                "name": f"aside: usd per million archived decisions {name}, {archived().parquet:,.0f} bytes of Parquet",
+                "value": 1e6 * archived().parquet * price[rate],
+            }
+            for name, rate in (
+                ("and month in S3", "S3"),
+                ("and month once they are cool", "S3 cool"),
+                ("that a query reads whole", "Athena"),
+            )
+        ),
     ]
+
+
+def _activity() -> Iterator[table.Row]:
+    """Yield the rows of links and timelines, with the dollars of their units. They are no part of the sums above."""
+    for row in activity.rows():
+        cost = {part: 1e6 * row[part.lower()] * PRICES[part][0] for part in ("WRU", "RRU") if part.lower() in row}
+        yield {**row, "usd_per_million": sum(cost.values())} if cost else row
 
 
 def _prices() -> list[table.Row]:

@@ -22,6 +22,7 @@ from tests.support.in_memory_dynamodb import FOLD, InMemoryDynamoDB, key_of
 WRITE_UNIT = 1024
 READ_UNIT = 4096
 TABLES = Tables("counters", "profiles", "decisions")
+LINKS = "links"
 
 
 class Term(NamedTuple):
@@ -148,6 +149,8 @@ class Metered:
 
 
 def _name(table: str, key: tuple[str, ...]) -> str:
+    if table == LINKS:
+        return "link" if "#" in key[1] else key[1]
     return "decision" if table == TABLES.decisions else f"{table[:-1]} {key[0].partition('#')[0]}"
 
 

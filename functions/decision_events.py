@@ -1,20 +1,20 @@
 """The one reader of the decision table's stream: everything that follows from a decision starts here.
 
 So the caller of a decision never waits for what follows from it. The door sends the updates again that were not
-acknowledged when the payment was decided, and publishes DecisionMade for each new decision. Redelivery does both again:
-an update is counted once, and consumers drop an event_id that they already have.
+acknowledged when the payment was decided, writes links and timelines, archives every new decision, publishes what
+readers of the bus want, and counts all decisions for their denominators. A change of a decision's status is published,
+and nothing else is done for it. Redelivery does everything again: an update is counted once, links and timelines stay
+as they are, readers drop an event_id that they already have, and only the denominators count twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fraud import assembly, clock
 from fraud.aws.metrics import log_refusal
-from fraud.decisions.events import DecisionMade, Outbox
+from fraud.decisions.events import Outbox, RowChange
 from fraud.decisions.metrics import log_repair
-from fraud.decisions.record import Contents
 from fraud.decisions.repair import repair
-from fraud.decisions.store import contents_of
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 from fraud.transaction import Transaction
@@ -25,52 +25,89 @@ _settings = Settings.from_environment()
 _outbox = Outbox(_settings)
 _store = assembly.store(_settings)
 _folding = assembly.fold_worker(_settings)
+_activity = assembly.activity(_settings)
+_archive = assembly.archive(_settings)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Handle a batch of the DynamoDB stream, with ReportBatchItemFailures.
 
-    template.yaml filters the stream to new decisions.
+    template.yaml filters the stream to new decisions and to rows that have a status. A filter cannot compare two
+    images, so a row whose status is as before is dropped here.
     """
-    records = [record["dynamodb"] for record in event["Records"]]
-    rows = [record["NewImage"] for record in records]
-    contents = list(map(contents_of, rows))
-    made = [DecisionMade.of(each, row["decided_at"]["S"]) for each, row in zip(contents, rows, strict=True)]
-    done = _published(made[: _complete(contents, rows)])
-    # A stream restarts at the lowest failed record. The records before it do not come again, so for them both the
-    # updates and the event must be complete.
-    return {"batchItemFailures": [{"itemIdentifier": one["SequenceNumber"]} for one in records[done : done + 1]]}
+    changes = [change for change in map(RowChange.of, event["Records"]) if change.is_new or change.changes_status]
+    # A stream restarts at the lowest failed record. The records before it do not come again, so for them every step
+    # must be complete: a step is given those only for which the steps before it are.
+    done = changes
+    for step in STEPS:
+        done = done[: _completed(step, done)]
+    return {"batchItemFailures": [{"itemIdentifier": one.sequence} for one in changes[len(done) : len(done) + 1]]}
 
 
-def _complete(contents: Sequence[Contents], rows: Sequence[Mapping[str, Any]]) -> int:
-    """Send missing updates; return how many records, from the first on, have all their updates acknowledged."""
-    for n, (each, row) in enumerate(zip(contents, rows, strict=True)):
-        try:
-            _repair(each, row)
-        except ServiceError as error:
-            log_refusal(error, DOOR)
-            return n
-    return len(rows)
+Step = Callable[[Sequence[RowChange]], int]
+"""A step returns for how many changes, from the first on, it is complete."""
 
 
-def _published(events: Sequence[DecisionMade]) -> int:
-    """Publish the events; return how many of them, from the first on, the bus accepted."""
+def _completed(step: Step, changes: Sequence[RowChange]) -> int:
     try:
-        return min(_outbox.publish(events), default=len(events))
+        return step(changes)
     except ServiceError as error:
         log_refusal(error, DOOR)
         return 0
 
 
-def _repair(contents: Contents, row: Mapping[str, Any]) -> None:
+def _repaired(changes: Sequence[RowChange]) -> int:
+    """Send the missing updates of new decisions, up to the first that is not acknowledged."""
+    for n, change in enumerate(changes):
+        try:
+            if change.is_new:
+                _repair(change)
+        except ServiceError as error:
+            log_refusal(error, DOOR)
+            return n
+    return len(changes)
+
+
+def _remembered(changes: Sequence[RowChange]) -> int:
+    """Write the links and timelines of new decisions, up to the first that cannot be written."""
+    new = [(n, change.contents) for n, change in enumerate(changes) if change.is_new]
+    errors = _activity.remember([contents for _, contents in new])
+    for (n, _), error in zip(new, errors, strict=True):
+        if error is not None:
+            log_refusal(error, DOOR)
+            return n
+    return len(changes)
+
+
+def _archived(changes: Sequence[RowChange]) -> int:
+    return _archive.keep(changes, clock.now())
+
+
+def _published(changes: Sequence[RowChange]) -> int:
+    """Publish the events that readers of the bus want."""
+    wanted = [(n, event) for n, change in enumerate(changes) for event in change.events(_settings.published_share)]
+    refused = _outbox.publish([event for _, event in wanted])
+    return min((wanted[place][0] for place in refused), default=len(changes))
+
+
+def _counted(changes: Sequence[RowChange]) -> int:
+    """Count the new decisions: last, so that a batch which fails before is counted only as far as it is done."""
+    _archive.count(changes)
+    return len(changes)
+
+
+STEPS: tuple[Step, ...] = (_repaired, _remembered, _archived, _published, _counted)
+
+
+def _repair(change: RowChange) -> None:
     """Send the updates again that were not acknowledged, as far as they can still be counted.
 
     Raises ServiceError when an update must be sent once more.
     """
-    kinds = row.get("uncounted", {}).get("S", "").split()
+    kinds = change.uncounted
     if not kinds:
         return
-    transaction = Transaction.model_validate_json(contents.transaction)
+    transaction = Transaction.model_validate_json(change.contents.transaction)
     given_up = repair(_store, _folding, transaction, kinds, clock.now())
     for error in given_up:
         log_refusal(error, DOOR)

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from local.account import boto
 from local.account.boto import KEY_ID
-from local.account.stack import Stack, Template, created, described, expand
+from local.account.stack import Stack, Template, created, deliveries, described, expand
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STACK = "fraud"
@@ -32,6 +32,9 @@ ROLES = (
     "chargeback=chargeback-importer"
 )
 """Label sources of the box and their roles: those of the template's default, and the box's one key for user reports."""
+
+DELIVERED = "delivered"
+"""The folder of a bucket in which Firehose puts raw rows in the box; `local.archive` makes Parquet of them."""
 
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
 """The user's variables that moto's process gets: none of them changes what it does."""
@@ -118,11 +121,25 @@ class Emulator:
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
         pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=STACK)
-        there = {resource["LogicalResourceId"] for page in pages for resource in page["StackResourceSummaries"]}
-        if missing := {name: wanted["Resources"][name]["Type"] for name in wanted["Resources"].keys() - there}:
+        listed = [resource for page in pages for resource in page["StackResourceSummaries"]]
+        there = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in listed}
+        if missing := {name: wanted["Resources"][name]["Type"] for name in wanted["Resources"].keys() - there.keys()}:
             raise EmulatorError(f"the emulator cannot create {missing}")
+        for name, (bucket, folder) in deliveries(expanded).items():
+            self._deliver(name, there[bucket], folder)
         (output,) = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
         return described(json.loads(output["OutputValue"]), self._template.parent)
+
+    def _deliver(self, name: str, bucket: str, folder: str) -> None:
+        """Create a Firehose stream. moto's Firehose neither partitions nor converts: it delivers raw JSON."""
+        self.client("firehose").create_delivery_stream(
+            DeliveryStreamName=name,
+            ExtendedS3DestinationConfiguration={
+                "BucketARN": f"arn:aws:s3:::{bucket}",
+                "RoleARN": "arn:aws:iam::123456789012:role/box",
+                "Prefix": f"{DELIVERED}/{folder}/",
+            },
+        )
 
     def _given(self, declared: Template) -> list[dict[str, str]]:
         """Return the stack's parameters: the caller's, and those of the box that the template declares.
@@ -131,7 +148,13 @@ class Emulator:
         """
         if unknown := self._parameters.keys() - declared.keys():
             raise EmulatorError(f"the template has no parameter {', '.join(unknown)}")
-        local = {"Stage": "local", "EndpointUrl": self.url, "LabelSources": ROLES, "DeadlineMs": DEADLINE_MS}
+        local = {
+            "Stage": "local",
+            "EndpointUrl": self.url,
+            "LabelSources": ROLES,
+            "DeadlineMs": DEADLINE_MS,
+            "PublishedShare": "1",  # a reader of the box's bus sees every decision
+        }
         local = {name: value for name, value in local.items() if name in declared}
         return [{"ParameterKey": k, "ParameterValue": v} for k, v in {**local, **self._parameters}.items()]
 

@@ -44,8 +44,24 @@ PLAYED = frozenset(
 rules, and the host runs the only version of each function.
 """
 
-UNPLAYED = frozenset({"AWS::CloudWatch::Alarm", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy"})
-"""Types of resources that the box leaves out: it watches no metric and enforces no policy of a bucket or topic."""
+UNPLAYED = frozenset(
+    {
+        "AWS::Athena::NamedQuery",
+        "AWS::Athena::WorkGroup",
+        "AWS::CloudWatch::Alarm",
+        "AWS::Glue::Database",
+        "AWS::Glue::Table",
+        "AWS::Logs::LogStream",
+        "AWS::S3::BucketPolicy",
+        "AWS::SNS::TopicPolicy",
+    }
+)
+"""Types of resources that the box leaves out: it watches no metric, enforces no policy of a bucket or topic, writes no
+log of a service, and has no Glue and no Athena. `local.archive` and DuckDB stand for these two.
+"""
+
+DELIVERY = "AWS::KinesisFirehose::DeliveryStream"
+"""The type of resources that the emulator makes by themselves: moto's CloudFormation does not know it."""
 
 NAMED = {
     "AWS::DynamoDB::Table": "TableName",
@@ -166,7 +182,7 @@ def created(expanded: Template) -> Template:
     """
     resources, stand_ins = {}, {}
     for name, resource in expanded["Resources"].items():
-        if resource["Type"] in PLAYED | UNPLAYED:
+        if resource["Type"] in PLAYED | UNPLAYED | {DELIVERY}:
             stand_ins[name] = {"Type": "String", "Default": name}  # other resources may name it by `Ref`
         else:
             own = {NAMED[resource["Type"]]: name} if resource["Type"] in NAMED else {}
@@ -182,6 +198,16 @@ def created(expanded: Template) -> Template:
         "Resources": resources,
         "Outputs": {"Serving": {"Value": {"Fn::ToJsonString": serving}}},
     }
+
+
+def deliveries(expanded: Template) -> dict[str, tuple[str, str]]:
+    """Return the Firehose streams by logical id: the logical id of the bucket, and the folder in which its rows go."""
+    found = {}
+    for name, resource in expanded["Resources"].items():
+        if resource["Type"] == DELIVERY:
+            destination = resource["Properties"]["ExtendedS3DestinationConfiguration"]
+            found[name] = destination["BucketARN"]["Fn::GetAtt"][0], destination["Prefix"].partition("/")[0]
+    return found
 
 
 def described(serving: Template, directory: Path) -> Stack:

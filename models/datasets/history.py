@@ -4,11 +4,14 @@ transactions.parquet has the fields of POST /decisions, in event order; labels.p
 payee_id, occurred_at, label, source, reported_at and known_at. No label stands in a transaction. A label is known when
 it is reported, unless the file says when a stack accepted it. Times are UTC, in microseconds. A column `tactic` in
 labels.parquet may name the kind of a fraud: evaluation reports by it, and nothing else reads it.
+
+A column `arrived_at` in transactions.parquet may say when each payment was decided. The file is then in order of
+arrival, and a payment may lie up to MAX_AGE before its arrival (D-094).
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +23,11 @@ from pydantic import ValidationError
 
 from fraud.errors import FraudError
 from fraud.labels.label import MAX_LABELS_OF_SOURCE, Label, LabelValue, Parties
-from fraud.transaction import Transaction, faults_of
+from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction, faults_of
 from models.simulation.simulate import Labelled
 
 TRANSACTIONS, LABELS = "transactions.parquet", "labels.parquet"
+ARRIVED_AT = "arrived_at"
 AT_ONCE = 20_000
 """Rows that are held as Python objects at one time."""
 
@@ -85,30 +89,63 @@ def write(directory: Path, imported: Iterable[Imported]) -> Counter[str]:
 
 
 def payments(directory: Path, first: datetime | None = None, end: datetime | None = None) -> Iterator[Transaction]:
-    """Yield the payments with first <= occurred_at < end, in event order; AT_ONCE of them are in memory.
+    """Yield the payments with first <= occurred_at < end, in order of arrival; AT_ONCE of them are in memory.
 
     Raises HistoryError for a file that cannot be read, a row that is no payment, or rows that are out of order.
     """
+    return (transaction for transaction, _ in arrivals(directory, first, end))
+
+
+def arrivals(
+    directory: Path, first: datetime | None = None, end: datetime | None = None
+) -> Iterator[tuple[Transaction, datetime]]:
+    """Yield the payments of `payments`, each with the time of its arrival; by default that is `occurred_at`."""
     path = directory / TRANSACTIONS
+    late = lateness(directory)
+    by = ARRIVED_AT if late else "occurred_at"
     number, latest = 0, datetime.min.replace(tzinfo=UTC)
     for batch in _batches(path):
-        if first is not None and _is_before(batch, latest, first):
+        if first is not None and not late and _is_before(batch, latest, first):
             number, latest = number + len(batch), batch.column("occurred_at")[-1].as_py()
             continue
         for row in batch.to_pylist():
             number += 1
-            at = row.get("occurred_at")
-            if isinstance(at, datetime) and at.tzinfo is not None:
-                if at < latest:
-                    raise HistoryError(
-                        f"{path}: row {number:,}: occurred_at is before that of the row above: sort by it"
-                    )
-                latest = at
-                if end is not None and at >= end:
-                    return
-                if first is not None and at < first:
-                    continue
-            yield _transaction(path, number, row)
+            at, latest = row.get("occurred_at"), _arrival(f"{path}: row {number:,}", row, by, latest)
+            if end is not None and latest - late >= end:
+                return
+            if _is_time(at) and ((first is not None and at < first) or (end is not None and at >= end)):
+                continue
+            row.pop(ARRIVED_AT, None)
+            yield _transaction(path, number, row), latest
+
+
+def lateness(directory: Path) -> timedelta:
+    """Return how long before its arrival a payment of the history may lie."""
+    try:
+        names = pyarrow.parquet.read_schema(directory / TRANSACTIONS).names
+    except (OSError, pa.ArrowException):
+        return timedelta()  # reading says what is wrong
+    return MAX_AGE if ARRIVED_AT in names else timedelta()
+
+
+def _arrival(place: str, row: Mapping[str, Any], by: str, latest: datetime) -> datetime:
+    """Return the time of a row's arrival. Raises HistoryError when it is out of order, or far from `occurred_at`."""
+    at: Any = row.get("occurred_at")
+    arrived: Any = row.get(by)
+    if not _is_time(arrived):
+        if by == ARRIVED_AT:
+            raise HistoryError(f"{place}: {by} must be a time with a time zone")
+        return latest  # the payment's own check says what is wrong
+    if arrived < latest:
+        raise HistoryError(f"{place}: {by} is before that of the row above: sort by it")
+    if _is_time(at) and not -MAX_AHEAD <= arrived - at <= MAX_AGE:
+        raise HistoryError(f"{place}: {by} must lie at most {MAX_AGE} after occurred_at, and {MAX_AHEAD} before it")
+    found: datetime = arrived
+    return found
+
+
+def _is_time(value: Any) -> bool:  # noqa: ANN401 - whatever a file has
+    return isinstance(value, datetime) and value.tzinfo is not None
 
 
 def _is_before(batch: pa.RecordBatch, latest: datetime, first: datetime) -> bool:

@@ -3,7 +3,7 @@
 One pass in event order, day by day. A history of any length needs the memory of one day and of the counters, and a run
 that was interrupted goes on at the day that is missing.
 
-`python -m models.training.dataset HISTORY_DIR OUT [--from DATE --to DATE --warmup-days N]`
+`python -m models.training.dataset HISTORY_DIR OUT [--from DATE --to DATE --warmup-days N --engine sql]`
 """
 
 import argparse
@@ -12,10 +12,11 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from itertools import groupby
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +25,14 @@ from tqdm import tqdm
 from fraud import packaged
 from fraud.counters.layout import DAY
 from fraud.errors import FraudError
-from fraud.labels.label import Label
+from fraud.labels.label import Label, Parties
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring import features
 from fraud.transaction import Transaction
 from models.datasets import history
 from models.datasets.history import Finding, HistoryError
 from models.training.columns import COLUMNS, DAYS, STATED, Columns, packaged_rule_book, path_of, write_day, write_state
+from models.training.engines import Counted, DuckDb, Engine
 from models.training.replay import Replay
 
 
@@ -40,6 +42,11 @@ class Recorded(NamedTuple):
     transaction: Transaction
     labels: Sequence[Label]
     tactic: str | None
+    arrived_at: datetime
+
+
+UNKNOWN = Finding(Parties("", None, datetime.fromtimestamp(0, UTC)), ())
+"""What is known of a payment that nobody called fraud."""
 
 
 class Span(NamedTuple):
@@ -59,6 +66,7 @@ class Built:
     strangers  labels of payments that are not in the history: nothing is known of them but the label's own fields
     seconds    of CPU
     peak_mib   most memory, in MiB
+    estimated  payments with a counter that online may estimate, and an engine counts
     """
 
     rows: int
@@ -66,12 +74,22 @@ class Built:
     strangers: int
     seconds: float
     peak_mib: float
+    estimated: int = 0
 
 
 def build(  # noqa: PLR0913 - a run
-    directory: Path, out: Path, span: Span, rule_book: RuleBook, *, labels: bool = True, quiet: bool = False
+    directory: Path,
+    out: Path,
+    span: Span,
+    rule_book: RuleBook,
+    *,
+    labels: bool = True,
+    quiet: bool = False,
+    engine: Engine | None = None,
 ) -> Built:
     """Replay a HISTORY_DIR and write the dataset of `span` to `out`, day by day; go on with an interrupted run.
+
+    engine  counts the payments, in place of the replay
 
     Days that are there are counted again and not measured. Raises HistoryError for a history that cannot be read, or
     for an `out` that holds another dataset.
@@ -79,36 +97,45 @@ def build(  # noqa: PLR0913 - a run
     started = time.process_time()
     stated = _begin(directory, out, span, rule_book, labels=labels)
     findings = history.findings(directory)
-    run = Replay(labels=labels)
-    known = iter(_recorded(directory, findings, run, span))
+    run: Replay | Counted = Replay(labels=labels)
+    if engine is not None:
+        run = Counted(engine, directory, span.warmup, span.end, labels=labels, quiet=quiet)
+    known = _recorded(directory, findings, run, span)
     rows = replayed = 0
     currency = ""
+    open_days: dict[int, Columns] = {}
+    late = history.lateness(directory)
     with tqdm(total=history.span(directory)[2], unit=" payments", disable=quiet or None, mininterval=1) as bar:
-        for day, payments in groupby(known, lambda payment: payment.transaction.epoch // DAY):
+        for payment in known:
+            transaction = payment.transaction
+            day = transaction.epoch // DAY
+            currency = currency or transaction.currency
+            if transaction.currency != currency:
+                raise HistoryError(f"{directory}: amounts in {currency} and {transaction.currency}: one is needed")
+            settled = (payment.arrived_at - late).timestamp() // DAY
+            for over in [each for each in open_days if each < settled]:
+                _write_day(out, over, open_days.pop(over))
             done = not span.first <= day * DAY < span.end or path_of(out, day).exists()
-            columns = Columns(rule_book)
-            number = 0
-            for payment in payments:
-                number += 1
-                transaction = payment.transaction
-                currency = currency or transaction.currency
-                if transaction.currency != currency:
-                    raise HistoryError(f"{directory}: amounts in {currency} and {transaction.currency}: one is needed")
-                state = run.count(payment)[1] if done else columns.add(payment, run.row(payment))
-                if state.recounted:
-                    raise HistoryError(f"{directory}: transaction_id {transaction.transaction_id} stands twice")
-            rows += number if span.first <= day * DAY < span.end else 0
-            replayed += number
-            bar.update(number)
-            if not done:
-                _write_day(out, day, columns)
+            if done:
+                _, state = run.count(payment, payment.arrived_at)
+            else:
+                columns = open_days.setdefault(day, Columns(rule_book))
+                state = columns.add(payment, run.row(payment, payment.arrived_at))
+            if state.recounted:
+                raise HistoryError(f"{directory}: transaction_id {transaction.transaction_id} stands twice")
+            rows += span.first <= day * DAY < span.end
+            replayed += 1
+            bar.update()
+    for day, columns in open_days.items():
+        _write_day(out, day, columns)
     if not rows:
         raise HistoryError(f"{directory}: has no payments between --from and --to")
     packaged.agree("policy", rule_book.policy.currency, currency)
     write_state(out, stated | {"currency": currency})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     strangers = history.labels_without_payment(directory)
-    return Built(rows, replayed, strangers, time.process_time() - started, peak)
+    estimated = run.estimated if isinstance(run, Counted) else 0
+    return Built(rows, replayed, strangers, time.process_time() - started, peak, estimated)
 
 
 def _begin(directory: Path, out: Path, span: Span, rule_book: RuleBook, *, labels: bool) -> dict[str, Any]:
@@ -162,21 +189,31 @@ def holds(out: Path, directory: Path, span: Span, rule_book: RuleBook, *, labels
     return bool(known.get("finished") and is_this_codes and same and covers)
 
 
-def _recorded(directory: Path, findings: Mapping[str, Finding], run: Replay, span: Span) -> Iterator[Recorded]:
+def _recorded(
+    directory: Path, findings: Mapping[str, Finding], run: Replay | Counted, span: Span
+) -> Iterator[Recorded]:
     """Yield the payments of the span with their labels; labels of earlier payments wait from the beginning."""
     first, end = (datetime.fromtimestamp(at, UTC) for at in (span.warmup, span.end))
     for finding in findings.values():
         if finding.parties.occurred_at < first:
             run.expect(finding.parties, finding.labels)
-    for transaction in history.payments(directory, first, end):
-        known = findings.get(transaction.transaction_id)
-        yield Recorded(transaction, known.labels, known.tactic) if known else Recorded(transaction, (), None)
+    for transaction, arrived_at in history.arrivals(directory, first, end):
+        known = findings.get(transaction.transaction_id, UNKNOWN)
+        yield Recorded(transaction, known.labels, known.tactic or None, arrived_at)
 
 
 def _write_day(out: Path, day: int, columns: Columns) -> None:
     """Write the rows of a day with their counters, which reasons are told of."""
     arrays = columns.arrays()
     write_day(out, day, {name: arrays[name] for name in COLUMNS} | {"counters": columns.counters()})
+
+
+ENGINES: dict[str, Callable[[], AbstractContextManager[Engine | None]]] = {
+    "replay": nullcontext,
+    "sql": DuckDb,
+    "spark": lambda: import_module("models.training.spark").Spark(),
+}
+"""What counts the payments, by its name in --engine. Spark is an extra of its own, so it is loaded when asked for."""
 
 
 def whole_days(directory: Path, first: date | None, end: date | None, warmup_days: int | None) -> Span:
@@ -211,12 +248,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--warmup-days", type=int, metavar="N", help="days before --from that fill the counters; default: all there are"
     )
+    parser.add_argument(
+        "--engine", choices=sorted(ENGINES), default="replay", help="what counts: replay (default), sql (DuckDB), spark"
+    )
     parser.add_argument("--policy", type=Path, help="default: the packaged one of the history's currency")
     options = parser.parse_args(arguments)
     try:
         rule_book = rule_book_of(options.history, options.policy)
         span = whole_days(options.history, options.first, options.end, options.warmup_days)
-        built = build(options.history, options.out, span, rule_book)
+        with ENGINES[options.engine]() as engine:
+            built = build(options.history, options.out, span, rule_book, engine=engine)
     except (ValueError, FraudError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -226,6 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f" {built.peak_mib:,.0f} MiB at most\n"
         + (f"{built.strangers:,} labels name no payment of the history\n" if built.strangers else "")
     )
+    if built.estimated:
+        sys.stdout.write(f"{built.estimated:,} rows have a counter that online may sample, and that is exact here\n")
     return 0
 
 

@@ -85,10 +85,14 @@ class Replay:
         self._number = 0
         self._day = 0
 
-    def count(self, payment: LabelledPayment) -> tuple[Transaction, State]:
-        """Count a payment, after the labels that are known by then. Payments come in order of arrival."""
+    def count(self, payment: LabelledPayment, arrived_at: datetime | None = None) -> tuple[Transaction, State]:
+        """Count a payment, after the labels that are known by then. Payments come in order of arrival.
+
+        arrived_at  when it arrived; by default when it occurred
+        """
         transaction = Transaction.model_validate(payment.transaction)
-        while self._waiting and self._waiting[0].known_at <= transaction.occurred_at:
+        now = arrived_at or transaction.occurred_at
+        while self._waiting and self._waiting[0].known_at <= now:
             first = self._waiting[0]
             (heapq.heapify if first.learn(self.counters) else heapq.heappop)(self._waiting)
         if (day := transaction.epoch // DAY) > self._day:
@@ -104,9 +108,9 @@ class Replay:
         if labels and self._labels:
             heapq.heappush(self._waiting, _Waiting(labels[0].known_at, self._number, LabelHistory(parties), labels))
 
-    def row(self, payment: LabelledPayment) -> Row:
+    def row(self, payment: LabelledPayment, arrived_at: datetime | None = None) -> Row:
         """Count a payment and measure it, as the decision does."""
-        transaction, state = self.count(payment)
+        transaction, state = self.count(payment, arrived_at)
         values = measure(transaction, state)
         return Row(transaction, values, features.vector(transaction, values), state)
 

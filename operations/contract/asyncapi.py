@@ -2,30 +2,68 @@
 
 from typing import Any
 
-from fraud.decisions.events import SOURCE, DecisionMade
+from pydantic import BaseModel
+
+from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved
 from operations.contract import examples, schemas
 
-_ENVELOPE = {
-    "type": "object",
-    "description": "An event of EventBridge. Its own fields are those that readers use; AWS documents the others.",
-    "properties": {
-        "source": {"type": "string", "const": SOURCE},
-        "detail-type": {"type": "string", "const": "DecisionMade"},
-        "time": {"type": "string", "format": "date-time"},
-        "detail": {"$ref": f"{schemas.REF}DecisionMade"},
-    },
-    "required": ["source", "detail-type", "detail"],
-}
+EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
+    (
+        DecisionMade,
+        "A payment was decided",
+        (
+            "Sent for each new decision that is no approval, by API or by stream, and for the share PublishedShare of"
+            " the approved ones; never for a repeat. The table of tallies counts all decisions."
+        ),
+        "challenge",
+        examples.EVENT,
+    ),
+    (
+        DecisionResolved,
+        "What became of a decision",
+        (
+            "Sent for each change after the decision: a challenge or a review has ended or expired, or the"
+            " payment was settled, failed or was reversed."
+        ),
+        "challenge passed",
+        examples.CHANGE,
+    ),
+)
+"""Each event: its model, a title, when it is sent, and an example with its name."""
+
+
+def _envelope(name: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "An event of EventBridge. Its own fields are those that readers use; AWS documents the others.",
+        "properties": {
+            "source": {"type": "string", "const": SOURCE},
+            "detail-type": {"type": "string", "const": name},
+            "time": {"type": "string", "format": "date-time"},
+            "detail": {"$ref": f"{schemas.REF}{name}"},
+        },
+        "required": ["source", "detail-type", "detail"],
+    }
+
+
+def _message(name: str, title: str, case: str, detail: dict[str, Any]) -> dict[str, Any]:
+    payload = {"source": SOURCE, "detail-type": name, "time": "2026-03-04T12:00:00Z", "detail": detail}
+    return {
+        "name": name,
+        "title": title,
+        "contentType": "application/json",
+        "payload": _envelope(name),
+        "examples": [{"name": case, "payload": payload}],
+    }
 
 
 def asyncapi() -> dict[str, Any]:
     """Return the events of the bus as plain data.
 
     >>> list(asyncapi()["channels"]["bus"]["messages"])
-    ['DecisionMade']
+    ['DecisionMade', 'DecisionResolved']
     """
-    name = "DecisionMade"
-    payload = {"source": SOURCE, "detail-type": name, "time": "2026-03-04T12:00:00Z", "detail": examples.EVENT}
+    names = [model.__name__ for model, *_ in EVENTS]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -49,28 +87,24 @@ def asyncapi() -> dict[str, Any]:
                 "title": "The stack's event bus (Amazon EventBridge)",
                 "description": "At least once, in no order: drop an event_id that was seen. No name, address or"
                 " metadata is in any event. The bus is the resource Events of template.yaml.",
-                "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
             }
         },
         "operations": {
-            "publishDecisionMade": {
+            f"publish{model.__name__}": {
                 "action": "send",
-                "summary": "A payment was decided.",
-                "description": "Sent for each new decision, by API or by stream; never for a repeat.",
+                "summary": f"{title}.",
+                "description": when,
                 "channel": {"$ref": "#/channels/bus"},
-                "messages": [{"$ref": f"#/channels/bus/messages/{name}"}],
+                "messages": [{"$ref": f"#/channels/bus/messages/{model.__name__}"}],
             }
+            for model, title, when, *_ in EVENTS
         },
         "components": {
             "messages": {
-                name: {
-                    "name": name,
-                    "title": "A payment was decided",
-                    "contentType": "application/json",
-                    "payload": _ENVELOPE,
-                    "examples": [{"name": "challenge", "payload": payload}],
-                }
+                model.__name__: _message(model.__name__, title, case, example)
+                for model, title, _, case, example in EVENTS
             },
-            "schemas": schemas.of([], [DecisionMade]),
+            "schemas": schemas.of([], [model for model, *_ in EVENTS]),
         },
     }

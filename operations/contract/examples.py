@@ -181,3 +181,17 @@ EVENT: Example = {
     "model_version": "embedded-3f2a9c01",
     "policy_version": "packaged-1-5d41402a",
 }
+
+CHANGE: Example = {
+    "version": "1",
+    "event_id": "7b1e43a9c0d2f5886a4c1d90e2b37f15",
+    "transaction_id": "t-20260304-1",
+    **{
+        name: EVENT[name]
+        for name in ("type", "payer_id", "payee_id", "amount", "currency", "occurred_at", "decided_at")
+    },
+    "at": "2026-03-04T12:01:30.000000Z",
+    "change": "challenge_passed",
+    "outcome": "challenge",
+    "outcome_now": "approve",
+}

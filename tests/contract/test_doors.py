@@ -45,7 +45,7 @@ def test_the_door_that_decides_loads_no_sdk():
     )
 
 
-@pytest.mark.parametrize("door", ["label_api", "list_api", "resolution_api"])
+@pytest.mark.parametrize("door", ["label_api", "list_api"])
 def test_the_doors_beside_the_scoring_path_load_neither_its_client_nor_its_rules(door):
     assert not {"fraud.aws.client", "fraud.rules.rule_book", "fraud.decisions.evaluation"} & set(loaded_by(door))
 

@@ -8,13 +8,20 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
+from fraud.activity.links import Entity
+from fraud.activity.store import Activity
+from fraud.aws.client import AwsClient, Timeouts
 from fraud.aws.transport import Request, Result
 from fraud.counters.layout import packed
 from fraud.decisions.store import contents_of
 from fraud.errors import ServiceError, UnavailableError
+from fraud.settings import AwsIdentity
+from fraud.transaction import Transaction
+from local.account.boto import KEY_ID, REGION, SECRET
 from local.account.emulator import Emulator
 from tests.integration.test_decision_api import fresh, post
 from tests.integration.test_outbox import taken
+from tests.support.activity import Decided, counted, stored
 from tests.support.stack_doors import Taken, hours_of
 
 PERSONAL = {
@@ -226,3 +233,94 @@ def test_decisions_before_the_first_incomplete_one_are_published_because_they_do
     assert [told["detail"]["transaction_id"] for told in published()] == names[:2]
     assert decision_events.handler({"Records": event["Records"][2:]}, None) == {"batchItemFailures": []}
     assert [told["detail"]["transaction_id"] for told in published()] == names[2:]
+
+
+# --- links and timelines ----------------------------------------------------------------------------------------------
+
+
+def items_of(emulator: Emulator) -> dict[tuple[str, str], Any]:
+    """Return every item of the table `links`."""
+    table = emulator.stack.functions[0].environment["LINKS_TABLE"]
+    pages = emulator.client("dynamodb").get_paginator("scan").paginate(TableName=table)
+    return stored(row for page in pages for row in page["Items"])
+
+
+def decided(event: dict[str, Any]) -> list[Decided]:
+    """Return what an event tells: each payment with its outcome and the code of its first reason."""
+    found = []
+    for record in event["Records"]:
+        contents = contents_of(record["dynamodb"]["NewImage"])
+        answer = json.loads(contents.answer)
+        code = next((reason["code"] for reason in answer["reasons"]), "")
+        found.append((Transaction.model_validate_json(contents.transaction), answer["outcome"], code))
+    return found
+
+
+def test_links_and_timelines_are_those_of_plain_counting_after_every_redelivery(
+    decision_events, decision_api, emulator, capsys
+):
+    people = [
+        {"payer_id": f"linked-{n % 2}", "payee_id": "linked-shop", "device_id": "linked-shared", "ip": "203.0.113.7"}
+        for n in range(5)
+    ]
+    event = batch(decision_api, emulator, *(fresh(**each) for each in people), fresh(**people[0], amount=900_000))
+    for _ in range(3):
+        assert decision_events.handler(event, None) == {"batchItemFailures": []}
+    expected = counted(decided(event))
+    assert expected == {place: item for place, item in items_of(emulator).items() if place in expected}
+    assert "linked-" not in "".join(capsys.readouterr())
+    page = decision_events._activity.page("linked-0", decided(event)[0][0].occurred_at.date())
+    assert (page.recent[0].outcome, page.recent[0].amount) == ("decline", 900_000)
+    assert {("device", "linked-shared"), ("ip", "203.0.113.7")} < {(view.role, view.value) for view in page.links}
+    (shared,) = (view for view in page.links if view.value == "linked-shared")
+    assert shared.beyond == ["account#linked-1"]
+
+
+def test_a_batch_restarts_at_the_first_decision_whose_links_are_refused(  # noqa: PLR0913, PLR0917 - fixtures
+    decision_events, decision_api, emulator, published, monkeypatch, capsys
+):
+    event = batch(
+        decision_api, emulator, *(fresh(payer_id=f"refused-{n}", payee_id="refused", device_id=None) for n in range(3))
+    )
+    published()
+    capsys.readouterr()
+    with monkeypatch.context() as outage:
+        broken = Refusing(decision_events._activity._transport, "account#refused-1")
+        outage.setattr(decision_events._activity, "_transport", broken)
+        assert decision_events.handler(event, None) == {"batchItemFailures": [{"itemIdentifier": "101"}]}
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["Error"], line["code"], line["Door"]) == ("UnavailableError", "ThrottlingException", "decision_events")
+    assert [told["detail"]["payer_id"] for told in published()] == ["refused-0"]
+    assert decision_events.handler({"Records": event["Records"][1:]}, None) == {"batchItemFailures": []}
+    expected = counted(decided(event))
+    assert expected == {place: item for place, item in items_of(emulator).items() if place in expected}
+
+
+class Refusing:
+    """A transport that refuses writes of one partition key."""
+
+    def __init__(self, transport: Any, pk: str) -> None:
+        self._transport, self._pk = transport, pk
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        refused = [request.payload.get("Key", {}).get("pk", {}).get("S") == self._pk for request in requests]
+        sent = [request for request, away in zip(requests, refused, strict=True) if not away]
+        results = iter(self._transport.gather(sent, until))
+        return [UnavailableError("ThrottlingException") if away else next(results) for away in refused]
+
+
+def test_erasure_on_the_emulator_leaves_nothing_of_an_account(decision_events, decision_api, emulator):
+    fields = {"payee_id": "erased-shop", "device_id": "erased-device"}
+    event = batch(decision_api, emulator, *(fresh(payer_id=f"erased-{n}", **fields) for n in range(2)))
+    decision_events.handler(event, None)
+    owner = {"AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
+    identity = AwsIdentity.from_environment(owner | {"AWS_ENDPOINT_URL": emulator.url})
+    client = AwsClient(identity, Timeouts(attempt_s=30, total_s=60))
+    names = (emulator.stack.functions[0].environment[f"{name}_TABLE"] for name in ("LINKS", "PROFILES"))
+    Activity(client, *names, retention_days=400, approved=True).erase(Entity("account", "erased-0"))
+    left = items_of(emulator)
+    assert "erased-0" not in repr(left)
+    assert ("account#erased-1", "payee#erased-shop") in left
+    assert left["account#erased-shop", "others"] == (
+        left["device#erased-device", "others"][0]._replace(name="payer#erased-1"),
+    )

@@ -38,12 +38,14 @@ ROLES = {"user_report": "payment-app", "analyst": "fraud-analyst", "chargeback":
 RANKING = tuple(ROLES)
 ENVIRONMENT = {
     **{name.upper(): "400" for name in settings.Settings.model_fields},  # variables that this door does not use
+    "PUBLISHED_SHARE": "1",
     "CURRENCY": "JPY",
     "SCORER": "embedded",
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
     "LABELS_TABLE": "labels",
     "BACKFILL_BEFORE": "",
+    "TIMELINE_APPROVED": "true",
     "LABEL_SOURCES": ",".join(f"{source}={role}" for source, role in ROLES.items()),
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "test",

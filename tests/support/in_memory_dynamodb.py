@@ -74,7 +74,17 @@ class InMemoryDynamoDB:
             self._index[table, after[FOLD]["S"]].add(key)
         return {"Attributes": dict(after)} if payload.get("ReturnValues") == "ALL_NEW" else {}
 
+    def delete_item(self, payload: Payload) -> Response:
+        table, key = self.tables[payload["TableName"]], key_of(payload["Key"])
+        before, values = table.get(key, {}), payload.get("ExpressionAttributeValues", {})
+        if not holds(payload.get("ConditionExpression", ""), before, values, {}):
+            return refused(payload, before)
+        table.pop(key, None)
+        return {}
+
     def query(self, payload: Payload) -> Response:
+        if "IndexName" not in payload:
+            return self._partition(payload)
         assert (payload["IndexName"], payload["KeyConditionExpression"]) == (FOLD, "#fold = :fold")
         assert payload["ExpressionAttributeNames"] == {"#fold": FOLD}
         fold = payload["ExpressionAttributeValues"][":fold"]
@@ -83,6 +93,14 @@ class InMemoryDynamoDB:
         length = min(payload["Limit"], self.page)
         rows = [{"pk": {"S": pk}, "sk": {"S": sk}, FOLD: fold} for pk, sk in keys[:length]]
         return {"Items": rows, **({"LastEvaluatedKey": rows[-1]} if keys[length:] else {})}
+
+    def _partition(self, payload: Payload) -> Response:
+        assert payload["KeyConditionExpression"] == "pk = :pk"
+        pk, start = payload["ExpressionAttributeValues"][":pk"]["S"], key_of(payload.get("ExclusiveStartKey", {}))
+        keys = sorted(key for key in self.tables[payload["TableName"]] if key[0] == pk and key > start)
+        rows = [self.tables[payload["TableName"]][key] for key in keys[: self.page]]
+        last = {name: rows[-1][name] for name in ("pk", "sk")} if keys[self.page :] else None
+        return {"Items": rows, **({"LastEvaluatedKey": last} if last else {})}
 
     def scan(self, payload: Payload) -> Response:
         assert payload.keys() == {"TableName", "IndexName", "Limit"}

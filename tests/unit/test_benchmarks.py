@@ -2,10 +2,11 @@
 
 import json
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
-from benchmarks import capacity, hot_key, inference, lives, metering, table
+from benchmarks import activity, capacity, hot_key, inference, lives, metering, table
 from benchmarks.flask_container import Gunicorn
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
@@ -79,6 +80,15 @@ def test_a_bill_has_every_term_of_a_payment():
     assert made.wru["write counter payer"] == made.wru["write counter pair"] == 1
     assert made.wru["index counter payer"] == pytest.approx(1 / 3)
     assert {"read decision (none)", "read profile account", "fold payer: read profile account"} <= made.rru.keys()
+
+
+def test_links_cost_two_writes_a_day_and_end_and_a_timeline_one_write_a_payment():
+    payments = [lives.payment(f"{n}", lives.NOON + timedelta(minutes=n), payee_id="friend") for n in range(10)]
+    first = activity.price(payments, lives.NOON)
+    assert {kind: 10 * units for kind, units in first.wru.items()} == {"link": 4, "others": 3, "approved": 10}
+    later = activity.price(payments, lives.NOON + timedelta(minutes=1), shards=3, approved=False)
+    assert later.wru == {}
+    assert later.rru == pytest.approx(2 * 2 * 0.5 / 9)  # two environments look up two links that they have not written
 
 
 class Checked(hot_key.Receiver):

@@ -14,10 +14,13 @@ from fraud.errors import ServiceError, UndecidableError
 from fraud.settings import LOCAL, AwsIdentity, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
+    from fraud.activity.store import Activity
+    from fraud.archive.store import Archive, Delivery
     from fraud.aws.client import AwsClient, Timeouts
-    from fraud.counters.store import Tables
+    from fraud.counters.keys import Keys
+    from fraud.counters.store import StackState, Tables
     from fraud.counters.worker import FoldWorker
     from fraud.decisions.evaluation import Evaluator, Scorer
     from fraud.decisions.store import DynamoStore
@@ -37,6 +40,9 @@ INIT a function has only a fraction of a processor for them.
 
 BATCH_STEP_S = 10
 """Seconds for one step of a batch from the stream: no caller waits for it."""
+
+ACTIVITY_ATTEMPT_S, ACTIVITY_S = 3, 10
+"""Seconds for a step of links and timelines, for one attempt and in all: a step sends a few hundred writes."""
 
 FOLD_ATTEMPT_S, FOLD_S = 10, 30
 """Seconds for the fold, for one attempt and in all: no payment waits for it, and a page of its index is a megabyte."""
@@ -107,6 +113,40 @@ def fold_worker(settings: Settings) -> "FoldWorker":
     return FoldWorker(transport, _tables(settings), SqsQueue(settings.fold_queue_url), clock.now)
 
 
+def activity(settings: Settings) -> "Activity":
+    """Build the store of links and timelines."""
+    from fraud.activity.store import Activity
+    from fraud.aws.client import Timeouts
+
+    return Activity(
+        _client(Timeouts(attempt_s=ACTIVITY_ATTEMPT_S, total_s=ACTIVITY_S)),
+        settings.links_table,
+        settings.profiles_table,
+        retention_days=settings.activity_retention_days,
+        approved=settings.timeline_approved,
+    )
+
+
+def archive(settings: Settings) -> "Archive":
+    """Build the archive of decisions: its stream, the table of pseudonyms and the table of tallies."""
+    from fraud.archive.store import Archive, Delivery, Pseudonyms, Tallies
+
+    transport = _client()
+    return Archive(
+        _stack_state(settings, transport),
+        Pseudonyms(transport, settings.pseudonyms_table),
+        Delivery(settings.decision_delivery),
+        Tallies(transport, settings.tallies_table, settings.decision_retention_days * 86_400),
+    )
+
+
+def label_archive(settings: Settings) -> "tuple[StackState, Delivery]":
+    """Build the archive of labels: the stack with its keys, and the stream."""
+    from fraud.archive.store import Delivery
+
+    return _stack_state(settings, _client()), Delivery(settings.label_delivery)
+
+
 def label_sources(settings: Settings) -> "Sources":
     """Parse the sources of labels. Raises UndecidableError, which names the variable without its value."""
     from fraud.labels.sources import Sources
@@ -130,24 +170,35 @@ def _tables(settings: Settings) -> "Tables":
 
 
 def _store(settings: Settings, transport: "AwsClient", exact: "Collection[str] | None" = None) -> "DynamoStore":
-    """Build the store. `exact`: kinds that are never sampled; None for a door that raises no level.
-
-    The box uses the declared keys, so that its counters are those of training. A deployed stack draws its own.
-    """
+    """Build the store. `exact`: kinds that are never sampled; None for a door that raises no level."""
     from fraud import clock
-    from fraud.counters.keys import DECLARED, Keys
     from fraud.counters.sampling import EXACT
     from fraud.decisions.store import DynamoStore
 
-    first_keys = (lambda: DECLARED) if settings.stage == LOCAL else Keys.drawn
     return DynamoStore(
         transport,
         _tables(settings),
         settings.decision_retention_days,
         clock.now,
         EXACT if exact is None else exact,
-        first_keys,
+        _first_keys(settings),
     )
+
+
+def _stack_state(settings: Settings, transport: "AwsClient") -> "StackState":
+    from fraud.counters.store import StackState
+
+    return StackState(transport, settings.profiles_table, _first_keys(settings))
+
+
+def _first_keys(settings: Settings) -> "Callable[[], Keys]":
+    """Return the function that draws the keys of a stack without any.
+
+    The box uses the declared keys, so that its counters are those of training. A deployed stack draws its own.
+    """
+    from fraud.counters.keys import DECLARED, Keys
+
+    return (lambda: DECLARED) if settings.stage == LOCAL else Keys.drawn
 
 
 def _scorer(settings: Settings, transport: "AwsClient") -> "Scorer":

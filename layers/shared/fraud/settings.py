@@ -17,6 +17,9 @@ from fraud.transaction import Currency, Instant, OrNone, faults_of
 Table = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
 
 
+Delivery = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+"""The name of a Firehose stream."""
+
 LOCAL = "local"
 """The stage of a stack on an emulator."""
 
@@ -35,6 +38,9 @@ class Settings(BaseModel):
     decisions_table: Table
     audit_table: Table
     labels_table: Table
+    links_table: Table
+    pseudonyms_table: Table
+    tallies_table: Table
     label_sources: Annotated[str, StringConstraints(min_length=1)]
     backfill_before: OrNone[Instant]
     allow_max_days: int = Field(ge=1)
@@ -42,7 +48,12 @@ class Settings(BaseModel):
     undecidable_queue_url: str
     fold_queue_url: str
     event_bus_name: str
+    decision_delivery: Delivery
+    label_delivery: Delivery
+    published_share: float = Field(ge=0, le=1)
     decision_retention_days: int = Field(ge=1)
+    activity_retention_days: int = Field(ge=1)
+    timeline_approved: bool
     deadline_ms: int = Field(ge=50)
     challenge_seconds: int = Field(ge=1)
     review_seconds: int = Field(ge=1)

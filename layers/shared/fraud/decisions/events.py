@@ -1,4 +1,4 @@
-"""Messages that leave the system: DecisionMade and DecisionResolved to the bus, undecidable records to their queue.
+"""Messages that leave the system: events to the bus, undecidable stream records to their queue.
 
 Each message carries an identity that stays the same when the message is sent again. That happens, so a consumer drops
 the identities that it has seen. Clients are made when they are first needed, because most batches send nothing to the
@@ -8,7 +8,7 @@ queue.
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 from fraud.aws.boto import client, translate_errors
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Change, Resolution, StatusChange
+from fraud.decisions.store import contents_of
 from fraud.errors import Fault, ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.settings import Settings
@@ -62,7 +63,7 @@ class DecisionMade(BaseModel):
         """Build the event from the packed part of a decision's row and from the time of the decision in that row."""
         transaction, answer = json.loads(contents.transaction), json.loads(contents.answer)
         copied = {name: (transaction | answer).get(name) for name in cls.model_fields}
-        identity = hashlib.sha256(f"{transaction['transaction_id']} {decided_at}".encode()).hexdigest()[:32]
+        identity = _identity(transaction["transaction_id"], decided_at)
         return cls.model_validate(
             copied
             | {
@@ -110,6 +111,66 @@ class DecisionResolved(BaseModel):
                 "outcome_now": made.outcome,
             }
         )
+
+
+class RowChange(NamedTuple):
+    """A record of the decision table's stream: a new decision, or a decision whose row was changed.
+
+    sequence  the record's sequence number
+    row       the row after the change, values with their DynamoDB types
+    before    the row before the change; None for a new decision
+    """
+
+    sequence: str
+    row: Mapping[str, Any]
+    before: Mapping[str, Any] | None
+    contents: Contents
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """Read a record of the event that Lambda hands on. The stream must have both images."""
+        change = record["dynamodb"]
+        row = change["NewImage"]
+        before = None if record["eventName"] == "INSERT" else change["OldImage"]
+        return cls(change["SequenceNumber"], row, before, contents_of(row))
+
+    @property
+    def is_new(self) -> bool:
+        """Tell whether the decision is new."""
+        return self.before is None
+
+    @property
+    def changes_status(self) -> bool:
+        """Tell whether the row of an earlier decision has another status than before."""
+        return self.before is not None and self._text("status") != self.before.get("status", {}).get("S")
+
+    @property
+    def decided_at(self) -> str:
+        """The time of the decision, RFC 3339."""
+        return str(self.row["decided_at"]["S"])
+
+    @property
+    def uncounted(self) -> list[str]:
+        """Kinds of counters whose update was not acknowledged."""
+        return (self._text("uncounted") or "").split()
+
+    def events(self, published_share: float) -> list[BaseModel]:
+        """Return the events that readers of the bus get.
+
+        published_share  share of approved payments that is published, in [0, 1]; all other decisions are
+
+        Whether an approved payment is published follows from its event id, so a repeat chooses the same.
+        """
+        if self.before is not None:
+            decided, known = Resolution.of(self.row), len(Resolution.of(self.before).changes)
+            return [DecisionResolved.of(self.contents, decided, made) for made in decided.changes[known:]]
+        made = DecisionMade.of(self.contents, self.decided_at)
+        drawn = int(made.event_id[:8], 16) / 2**32
+        return [made] if made.outcome is not Outcome.APPROVE or drawn < published_share else []
+
+    def _text(self, name: str) -> str | None:
+        value: str | None = self.row.get(name, {}).get("S")
+        return value
 
 
 class Undecidable(NamedTuple):
@@ -197,6 +258,11 @@ class Outbox:
     @cached_property
     def _events(self) -> Any:  # noqa: ANN401
         return client("events")
+
+
+def _identity(*parts: str) -> str:
+    """Return an event id: a hash of what makes the event."""
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
 
 
 def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:

@@ -6,9 +6,9 @@ declined, and its result follows: settled, failed or reversed. `MOVES` is the wh
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -121,6 +121,21 @@ class Resolution(NamedTuple):
     decided_at: str
     deadline: Deadline | None = None
     changes: tuple[StatusChange, ...] = ()
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Read the state from a decision's row, values with their DynamoDB types, as table, index and stream have it.
+
+        >>> row = {"outcome": {"S": "approve"}, "decided_at": {"S": "2026-03-04T12:00:00.000000Z"}}
+        >>> Resolution.of(row).status.value
+        'approved'
+        """
+        deadline = None
+        if "due" in row:
+            due = datetime.fromisoformat(row["due"]["S"])
+            deadline = Deadline(due.astimezone(UTC), Outcome(row["expires_to"]["S"]))
+        changes = Changes.validate_json(row["changes"]["S"]) if "changes" in row else ()
+        return cls(Outcome(row["outcome"]["S"]), row["decided_at"]["S"], deadline, changes)
 
     @property
     def status(self) -> Status:

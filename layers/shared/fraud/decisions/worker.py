@@ -6,16 +6,15 @@ off it. What follows from a change hangs on the table's stream.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from fraud.aws.dynamodb import malformed_as_unavailable, optional_field, typed_key
 from fraud.aws.transport import ConditionFailed, Request, Transport, all_or_raise
-from fraud.decisions.record import PACKED, WAITING, Deadline
+from fraud.decisions.record import PACKED, WAITING
 from fraud.decisions.resolution import Change, Changes, Resolution
 from fraud.decisions.store import contents_of
 from fraud.errors import NotFoundError, ServiceError, UnavailableError
-from fraud.outcome import Outcome
 from fraud.transaction import utc
 
 INDEX = "pending"
@@ -67,7 +66,7 @@ class Resolutions:
             row = optional_field(answer, "Item")
             if not row:
                 raise NotFoundError
-            return Known(contents_of(row).answer, resolution_of(row))
+            return Known(contents_of(row).answer, Resolution.of(row))
 
     def change(self, transaction_id: str, change: Change, at: datetime, method: str | None = None) -> Known:
         """Carry a change out, and return the decision after it. The same change once more alters nothing.
@@ -92,7 +91,7 @@ class Resolutions:
         now = self._clock()
         expired, lag, failure = 0, 0, None
         for rows in self._due(now):
-            waiting = [(row["pk"]["S"], resolution_of(row)) for row in rows]
+            waiting = [(row["pk"]["S"], Resolution.of(row)) for row in rows]
             requests = [self._update(name, before, before.at(now)) for name, before in waiting]
             for result in self._transport.gather(requests):
                 expired += not isinstance(result, ConditionFailed | ServiceError)
@@ -138,20 +137,3 @@ class Resolutions:
             "ExpressionAttributeValues": values,
         }
         return Request("update_item", payload)
-
-
-def resolution_of(row: Mapping[str, Any]) -> Resolution:
-    """Read the state from a decision's row, as the table, its index or its stream has it.
-
-    >>> resolution_of({"outcome": {"S": "approve"}, "decided_at": {"S": "2026-03-04T12:00:00.000000Z"}}).status.value
-    'approved'
-    """
-    deadline = None
-    if "due" in row:
-        deadline = Deadline(_instant(row["due"]["S"]), Outcome(row["expires_to"]["S"]))
-    changes = Changes.validate_json(row["changes"]["S"]) if "changes" in row else ()
-    return Resolution(Outcome(row["outcome"]["S"]), row["decided_at"]["S"], deadline, changes)
-
-
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)

@@ -1,0 +1,380 @@
+"""The table `links`: links, lists of neighbours and timelines, on the hot path's own client.
+
+pk is an entity (`account#<id>`, device, instrument or ip). sk is the other end of a link (`payee#<id>`), NEIGHBOURS, or
+a part of a timeline. Every item is joined from single payments, and is written only if it is still as it was read. So
+redelivery, order and kills change nothing (D-099, D-100). A hundred decisions need hundreds of requests, which `gather`
+sends together; so the table has no PynamoDB model.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import partial, reduce
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from fraud.activity.columns import packed, unpacked
+from fraud.activity.links import Edge, Entity, Link, Neighbour, edges, nearest, other_end
+from fraud.activity.page import AccountPage, LinkView
+from fraud.activity.timeline import APPROVED, MOST, RecentDecision, Timeline, latest
+from fraud.aws.dynamodb import (
+    batch_read,
+    malformed_as_unavailable,
+    optional_field,
+    read_all,
+    required_field,
+    split_by_call,
+    typed_key,
+)
+from fraud.aws.failures import pause_s
+from fraud.aws.transport import ConditionFailed, Request, Result, Transport, all_or_raise, binary
+from fraud.counters.codec import profile_of
+from fraud.decisions.record import Contents
+from fraud.errors import ServiceError, UnavailableError
+from fraud.outcome import Outcome
+from fraud.transaction import Transaction
+
+NEIGHBOURS = "others"
+"""The sort key of an entity's list of neighbours, and the attribute that holds it. STOPPED and APPROVED, the parts of a
+timeline, are both, too. The sort key of a link has a `#`.
+"""
+
+REMEMBERED = 50_000
+"""Most meetings that an environment remembers: some 20 MB."""
+
+WRITES_PER_STEP = 200
+"""Most writes that are sent together, because each step has the same time limit."""
+
+ATTEMPTS, PAUSE_S, LONGEST_PAUSE_S = 12, 0.02, 0.3
+"""How often a change that met another writer is tried, and the pauses between. Each time at least one writer succeeds.
+"""
+
+Row = Mapping[str, Any]
+"""An item by attribute; each value has its type. It is empty when there is no item."""
+
+Place = tuple[str, str]
+"""pk and sk of an item."""
+
+Additions = Mapping[Place, Collection[Any]]
+"""What is joined to each item: days of a link, neighbours, or decisions, as its sort key says."""
+
+
+class Meeting(NamedTuple):
+    """An edge and a day on which it had a payment: written once, however many payments there are."""
+
+    edge: Edge
+    day: date
+
+
+class Traces(NamedTuple):
+    """What one decided payment leaves behind. `timeline`: the place of its entry; None if it is not listed."""
+
+    meetings: Sequence[Meeting]
+    entry: RecentDecision
+    timeline: Place | None
+
+
+class Form(NamedTuple):
+    """How items of one form are read, joined with additions, and written. `until`: the last day that they tell of."""
+
+    read: Callable[[Row], Any]
+    join: Callable[[Any, Collection[Any]], Any]
+    write: Callable[[Any], Row]
+    until: Callable[[Any], date]
+
+
+def link_of(row: Row) -> Link | None:
+    """Read a link; None if there is no item."""
+    if not row:
+        return None
+    first, last = (date.fromisoformat(row[name]["S"]) for name in ("first", "last"))
+    return Link(first, last, int(row["days"]["N"]))
+
+
+def _link_row(link: Link) -> Row:
+    first, last = link.first.isoformat(), link.last.isoformat()
+    return {"first": {"S": first}, "last": {"S": last}, "days": {"N": str(link.days)}}
+
+
+def _link_joined(link: Link | None, days: Collection[date]) -> Link:
+    return reduce(Link.joined, [*([link] if link else []), *map(Link.on, days)])
+
+
+def neighbours_of(row: Row) -> tuple[Neighbour, ...]:
+    """Read a list of neighbours; it is empty if there is no item."""
+    return tuple(Neighbour(*line) for line in unpacked(binary(row[NEIGHBOURS]["B"]))) if row else ()
+
+
+def timeline_of(part: str, row: Row) -> Timeline:
+    """Read a part of a timeline; it is empty if there is no item."""
+    lines = unpacked(binary(row[part]["B"])) if row else ()
+    return tuple(RecentDecision(epoch, id_, Outcome(outcome), *rest) for epoch, id_, outcome, *rest in lines)
+
+
+def _timeline_form(part: str) -> Form:
+    return Form(
+        partial(timeline_of, part),
+        lambda before, added: latest(part, [*before, *added]),
+        lambda timeline: {part: {"B": packed(timeline)}},
+        lambda timeline: datetime.fromtimestamp(timeline[-1].epoch, UTC).date(),
+    )
+
+
+LINKS = Form(link_of, _link_joined, _link_row, lambda link: link.last)
+FORMS: Mapping[str, Form] = {
+    NEIGHBOURS: Form(
+        neighbours_of,
+        lambda before, added: nearest([*before, *added]),
+        lambda neighbours: {NEIGHBOURS: {"B": packed(neighbours)}},
+        lambda neighbours: neighbours[0].last_day,
+    ),
+    **{part: _timeline_form(part) for part in MOST},
+}
+"""The form of an item by its sort key; that of every other sort key is LINKS."""
+
+
+class Activity:
+    """What accounts leave behind. Every call may be repeated."""
+
+    def __init__(self, transport: Transport, links: str, profiles: str, *, retention_days: int, approved: bool) -> None:
+        """Build the store.
+
+        links, profiles  names of the tables
+        retention_days   days for which an item is kept after the last payment that it tells of
+        approved         whether timelines list approved payments, too
+        """
+        self._transport = transport
+        self._table, self._profiles = links, profiles
+        self._retention = timedelta(days=retention_days)
+        self._approved = approved
+        self._met: dict[Meeting, None] = {}
+
+    # --- remembering -------------------------------------------------------------------------------------------------
+
+    def remember(self, decided: Sequence[Contents]) -> list[ServiceError | None]:
+        """Write the links and the timelines of decided payments.
+
+        Return for each payment None, or the error because of which it must be given again.
+        """
+        traces = list(map(self._traces, decided))
+        meetings = dict.fromkeys(one for each in traces for one in each.meetings if one not in self._met)
+        entries = _grouped((each.timeline, each.entry) for each in traces if each.timeline)
+        try:
+            failed = self._write(meetings, entries)
+        except ServiceError as error:
+            return [error] * len(traces)
+        self._met |= dict.fromkeys(one for one in meetings if one not in failed)
+        for oldest in list(islice(self._met, max(len(self._met) - REMEMBERED, 0))):
+            del self._met[oldest]
+        return [
+            next((failed[one] for one in (*each.meetings, each.timeline) if one in failed), None) for each in traces
+        ]
+
+    def _traces(self, contents: Contents) -> Traces:
+        payment = Transaction.model_validate_json(contents.transaction)
+        entry = RecentDecision.of(payment, contents.answer)
+        listed = self._approved or entry.part is not APPROVED
+        met = [Meeting(edge, payment.occurred_at.date()) for edge in edges(payment)]
+        return Traces(met, entry, (Entity("account", payment.payer_id).pk, entry.part) if listed else None)
+
+    def _write(self, meetings: Iterable[Meeting], entries: Additions) -> dict[Any, ServiceError]:
+        """Write what is missing of meetings and timelines. Return the errors by meeting and by place of a timeline.
+
+        The link at the other end is written last, after the link at the payer and the neighbours of both. So whatever
+        it has, they all have, and a meeting takes one read. Raises ServiceError when the reads fail.
+        """
+        ends = {meeting: meeting.edge.ends for meeting in meetings}
+        known = self._read([*(there for _, there in ends.values()), *entries])
+        with malformed_as_unavailable():
+            links = {meeting: link_of(known.get(there, {})) for meeting, (_, there) in ends.items()}
+        missing = {one: ends[one] for one in ends if links[one] != _link_joined(links[one], [one.day])}
+        near = {one: [*_neighbours(one, links[one])] for one in missing}
+        known |= self._read([place for pairs in near.values() for place, _ in pairs])
+        known |= {here: known[there] for here, there in missing.values() if there in known}  # both ends mostly agree
+        first = {one: [(here, one.day), *near[one]] for one, (here, _) in missing.items()}
+        failed = self._settle({**_grouped(pair for pairs in first.values() for pair in pairs), **entries}, known)
+        errors: dict[Any, ServiceError] = {place: error for place, error in failed.items() if place in entries}
+        errors |= {one: failed[place] for one, pairs in first.items() for place, _ in pairs if place in failed}
+        last = {one: there for one, (_, there) in missing.items() if one not in errors}
+        failed = self._settle(_grouped((there, one.day) for one, there in last.items()), known)
+        return errors | {one: failed[there] for one, there in last.items() if there in failed}
+
+    def _settle(self, added: Additions, known: Mapping[Place, Row]) -> dict[Place, ServiceError]:
+        """Join additions to items; return the errors by place.
+
+        known  items as they were read. A write on an item that has changed is refused, and tried on what it is now
+        """
+        failed: dict[Place, ServiceError] = {}
+        rows: Mapping[Place, Row] = {place: known.get(place, {}) for place in added}
+        for attempt in range(ATTEMPTS):
+            writes: dict[Place, Request] = {}
+            for place, row in rows.items():
+                try:
+                    with malformed_as_unavailable():
+                        if request := self._change(place, row, added[place]):
+                            writes[place] = request
+                except ServiceError as error:
+                    failed[place] = error
+            results = dict(zip(writes, self._send([*writes.values()]), strict=True))
+            failed |= {place: result for place, result in results.items() if isinstance(result, ServiceError)}
+            rows = {place: result.item for place, result in results.items() if isinstance(result, ConditionFailed)}
+            if not rows:
+                return failed
+            time.sleep(pause_s(attempt, PAUSE_S, LONGEST_PAUSE_S))
+        return failed | dict.fromkeys(rows, UnavailableError("WriteConflict"))
+
+    def _change(self, place: Place, row: Row, additions: Collection[Any]) -> Request | None:
+        """Return the write that joins additions to an item; None if the item has them."""
+        form = FORMS.get(place[1], LINKS)
+        before = form.read(row)
+        after = form.join(before, additions)
+        if after == before:
+            return None
+        expires = datetime.combine(form.until(after) + self._retention, datetime.min.time(), UTC)
+        return self._update(place, row, {**form.write(after), "ttl": {"N": str(int(expires.timestamp()))}})
+
+    def _update(self, place: Place, before: Row, after: Row) -> Request:
+        """Return the write of an item's attributes, on condition that they still are as they were read."""
+        unchanged = [f"#{name} = :old_{name}" if before else f"attribute_not_exists(#{name})" for name in after]
+        old = {f":old_{name}": before[name] for name in after} if before else {}
+        payload = {
+            "TableName": self._table,
+            "Key": typed_key(*place),
+            "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in after),
+            "ConditionExpression": " AND ".join(unchanged),
+            "ExpressionAttributeNames": {f"#{name}": name for name in after},
+            "ExpressionAttributeValues": {f":{name}": value for name, value in after.items()} | old,
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        return Request("update_item", payload)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def page(self, account_id: str, today: date) -> AccountPage:
+        """Return an account's page of facts, in three calls. An account without traces has an empty page.
+
+        Raises UnavailableError when a table does not respond, and ServiceError when it refuses.
+        """
+        own = Entity("account", account_id)
+        asked = {
+            self._profiles: {"Keys": [typed_key(own.pk)]},
+            self._table: {"Keys": [typed_key(own.pk, part) for part in MOST]},
+        }
+        (answer,) = all_or_raise(self._transport.gather([batch_read(asked)]))
+        found = read_all(self._transport, answer)
+        with malformed_as_unavailable():
+            profile = next(iter(found.get(self._profiles, ())), {})
+            parts = [timeline_of(row["sk"]["S"], row) for row in found.get(self._table, ())]
+            return AccountPage.of(account_id, profile_of(profile), chain(*parts), self.links(own, today))
+
+    def links(self, own: Entity, today: date) -> list[LinkView]:
+        """Return the latest links of an entity and what lies beyond them: two calls, and at most 59 items.
+
+        However many links the entity or a neighbour has, only its MOST_NEIGHBOURS latest are read. Raises what `page`
+        raises.
+        """
+        with malformed_as_unavailable():
+            near = neighbours_of(self._read([(own.pk, NEIGHBOURS)]).get((own.pk, NEIGHBOURS), {}))
+            beyond = {name: (Entity.listed_as(name).pk, NEIGHBOURS) for _, name in near}
+            rows = self._read([*((own.pk, name) for name in beyond), *beyond.values()])
+            found = {name: link_of(rows.get((own.pk, name), {})) for name in beyond}
+            views = [
+                LinkView.of(own, name, link, neighbours_of(rows.get(beyond[name], {})), today)
+                for name, link in found.items()
+                if link
+            ]
+        return sorted(views, key=lambda view: view.last, reverse=True)
+
+    # --- erasing -----------------------------------------------------------------------------------------------------
+
+    def erase(self, own: Entity) -> None:
+        """Delete all that the table holds of an entity, at its own key and at its neighbours'. It may be repeated.
+
+        Its own items go last: they say what is left to do after a failure. Raises UnavailableError when the table does
+        not respond or a neighbour's list changes every time, and ServiceError when it refuses.
+        """
+        names = list(self._names(own))
+        ends = [other_end(own, name) for name in names if "#" in name]
+        for attempt in range(ATTEMPTS):
+            lists = self._read([(pk, NEIGHBOURS) for pk, _ in ends], consistent=True)
+            with malformed_as_unavailable():
+                changes = [self._without(pk, sk, lists.get((pk, NEIGHBOURS), {})) for pk, sk in ends]
+            results = all_or_raise(self._send([change for change in changes if change]))
+            if not any(isinstance(result, ConditionFailed) for result in results):
+                break
+            time.sleep(pause_s(attempt, PAUSE_S, LONGEST_PAUSE_S))
+        else:
+            raise UnavailableError("WriteConflict")
+        for places in (ends, [(own.pk, name) for name in names]):
+            all_or_raise(self._send([self._delete(place) for place in places]))
+
+    def _names(self, own: Entity) -> Iterator[str]:
+        """Yield the sort keys of an entity's items."""
+        start: Row = {}
+        while True:
+            payload = {
+                "TableName": self._table,
+                "KeyConditionExpression": "pk = :pk",
+                "ExpressionAttributeValues": {":pk": {"S": own.pk}},
+                "ConsistentRead": True,
+                **start,
+            }
+            (answer,) = all_or_raise(self._transport.gather([Request("query", payload)]))
+            with malformed_as_unavailable():
+                yield from (row["sk"]["S"] for row in required_field(answer, "Items"))
+                last = optional_field(answer, "LastEvaluatedKey")
+            if not last:
+                return
+            start = {"ExclusiveStartKey": last}
+
+    def _without(self, pk: str, name: str, row: Row) -> Request | None:
+        """Return the write that takes a name off a list of neighbours; None if it is not there."""
+        before = neighbours_of(row)
+        after = tuple(each for each in before if each.name != name)
+        if after == before:
+            return None
+        place = pk, NEIGHBOURS
+        if after:
+            return self._update(place, row, {NEIGHBOURS: {"B": packed(after)}})
+        unchanged = {
+            "ConditionExpression": f"{NEIGHBOURS} = :old",
+            "ExpressionAttributeValues": {":old": row[NEIGHBOURS]},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        return self._delete(place, unchanged)
+
+    def _delete(self, place: Place, condition: Mapping[str, Any] | None = None) -> Request:
+        return Request("delete_item", {"TableName": self._table, "Key": typed_key(*place), **(condition or {})})
+
+    def _read(self, places: Collection[Place], *, consistent: bool = False) -> dict[Place, Row]:
+        """Return the items that there are; each place is read once. Raises ServiceError."""
+        parts = split_by_call(list(dict.fromkeys(places)))
+        keys = [[typed_key(*place) for place in part] for part in parts]
+        requests = [batch_read({self._table: {"Keys": part, "ConsistentRead": consistent}}) for part in keys]
+        rows: dict[Place, Row] = {}
+        for answer in all_or_raise(self._transport.gather(requests) if requests else ()):
+            for row in read_all(self._transport, answer).get(self._table, ()):
+                rows[row["pk"]["S"], row["sk"]["S"]] = row
+        return rows
+
+    def _send(self, writes: Sequence[Request]) -> Iterator[Result]:
+        for start in range(0, len(writes), WRITES_PER_STEP):
+            yield from self._transport.gather(writes[start : start + WRITES_PER_STEP])
+
+
+def _neighbours(meeting: Meeting, known: Link | None) -> Iterator[tuple[Place, Neighbour]]:
+    """Yield the places of the lists that may lack a meeting, and what they lack: none in a week that is known.
+
+    known  the link as it was before, at the other end
+    """
+    added = [Neighbour.on(meeting.day, name) for _, name in meeting.edge.ends]
+    if known is None or added[0].week > Neighbour.on(known.last, "").week:
+        yield from (((pk, NEIGHBOURS), one) for (pk, _), one in zip(meeting.edge.ends, added, strict=True))
+
+
+def _grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    grouped: dict[Any, list[Any]] = defaultdict(list)
+    for key, value in pairs:
+        grouped[key].append(value)
+    return grouped

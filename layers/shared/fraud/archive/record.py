@@ -1,0 +1,141 @@
+"""Rows of the archive: made from a decision or a label, with keyed pseudonyms in place of every id. Pure.
+
+A row has no name, address, metadata or free text, and no hash that could be computed without the stack's key: neither
+the body's identity nor the event id of the bus, which anybody with the id could compute (D-096). A repeat of the same
+decision gives the same row, `event_id` included.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fraud.archive.schema import COUNTERS_VERSION, PARTITION
+from fraud.counters.keys import Keys
+from fraud.decisions.record import Contents
+from fraud.transaction import Transaction, instant
+
+ArchiveRow = dict[str, Any]
+"""A row as JSON has it: a value for each column of its table, and the partition key."""
+
+_FLOATS = struct.Struct("<f")
+"""A value of a snapshot. A row of an earlier release may have another number of features than this one."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def pseudonym(keys: Keys, kind: str, value: str | None) -> str | None:
+    """Return the pseudonym of an id in hexadecimal digits; None for None.
+
+    kind  account, device or instrument, as in profiles; transaction, token, decision or label
+
+    >>> from fraud.counters.keys import DECLARED
+    >>> pseudonym(DECLARED, "account", "alice") == pseudonym(DECLARED, "device", "alice")
+    False
+    """
+    return None if value is None else keys.pseudonym(kind, value).hex()
+
+
+def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
+    keys: Keys,
+    contents: Contents,
+    decided_at: str,
+    *,
+    snapshot: bytes,
+    fingerprint: str,
+    uncounted: Sequence[str] = (),
+) -> ArchiveRow:
+    """Return the row of a decision. The arguments beside the keys are the attributes of its row in the table.
+
+    decided_at  RFC 3339
+    snapshot    the features, as `features.pack` stored them
+    uncounted   kinds of counters whose update was not acknowledged
+    """
+    transaction = Transaction.model_validate_json(contents.transaction)
+    answer = json.loads(contents.answer)
+    parties = (transaction.payer_id, transaction.payee_id, transaction.occurred_at)
+    row = keyed_row(keys, transaction.transaction_id, *parties) | {
+        "event_id": pseudonym(keys, "decision", f"{transaction.transaction_id} {decided_at}"),
+        "decided_at": microseconds(instant(decided_at)),
+        "token": pseudonym(keys, "token", transaction.identity.hex()),
+        "attempt_of": pseudonym(keys, "transaction", transaction.attempt_of),
+        "device": pseudonym(keys, "device", transaction.device_id),
+        "instrument": pseudonym(keys, "instrument", transaction.instrument_id),
+        **{name: getattr(transaction, name) for name in ("type", "amount", "currency", "channel")},
+        **{name: answer.get(name) for name in ("outcome", "score", "segment", "policy_version", "degraded")},
+        "estimated": answer.get("estimated", []),
+        "recounted": answer["recounted"],
+        "model_version": answer["model"]["version"],
+        "codes": [reason["code"] for reason in answer["reasons"]],
+        "hits": sources(answer["reasons"]),
+        "suppressed": sources(answer["suppressed"]),
+        "uncounted": list(uncounted),
+        "fingerprint": fingerprint,
+        "features": [None if math.isnan(value) else value for (value,) in _FLOATS.iter_unpack(snapshot)],
+        "counters_version": COUNTERS_VERSION,
+        "counters": json.loads(contents.counters),
+    }
+    return dated(row, transaction.occurred_at)
+
+
+def keyed_row(
+    keys: Keys, transaction_id: str, payer_id: str, payee_id: str | None, occurred_at: datetime
+) -> ArchiveRow:
+    """Return the columns that both tables have, without the event id."""
+    return {
+        "transaction": pseudonym(keys, "transaction", transaction_id),
+        "payer": pseudonym(keys, "account", payer_id),
+        "payee": pseudonym(keys, "account", payee_id),
+        "id_key_since": keys.ids_since,
+        "occurred_at": microseconds(occurred_at),
+    }
+
+
+def dated(row: ArchiveRow, time: datetime) -> ArchiveRow:
+    """Return a row with its partition: the UTC day of a time."""
+    return row | {PARTITION: time.astimezone(UTC).date().isoformat()}
+
+
+def accounts(contents: Contents) -> list[str]:
+    """Return the ids of the accounts of a decided payment: payer and, if there is one, payee.
+
+    >>> accounts(Contents(b'{"payer_id":"a","payee_id":"b"}', b"[]", b"{}"))
+    ['a', 'b']
+    """
+    transaction = json.loads(contents.transaction)
+    return [account for account in (transaction["payer_id"], transaction.get("payee_id")) if account is not None]
+
+
+def line(row: ArchiveRow) -> bytes:
+    r"""Return a row as one line of JSON, with its end.
+
+    >>> line({"amount": 5, "payee": None})
+    b'{"amount":5,"payee":null}\n'
+    """
+    return json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def sources(reasons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the sources of reasons, each once: rules as `<id>@<version>`, `model`, or `outage:<policy>`."""
+    return list(dict.fromkeys(reason["source"] for reason in reasons))
+
+
+def microseconds(time: datetime) -> int:
+    """Return a time as whole microseconds since 1970-01-01 UTC.
+
+    >>> microseconds(datetime.fromisoformat("1970-01-02T00:00:00.000001Z"))
+    86400000001
+    """
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def time_of(number: int) -> datetime:
+    """Return the time of a number of microseconds: the inverse of `microseconds`."""
+    return _EPOCH + timedelta(microseconds=number)
+
+
+def unique(rows: Sequence[ArchiveRow]) -> list[ArchiveRow]:
+    """Return one row of each event, the first: a row may have been delivered more than once."""
+    return list({row["event_id"]: row for row in reversed(rows)}.values())[::-1]

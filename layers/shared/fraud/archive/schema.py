@@ -1,0 +1,118 @@
+"""THE schema of the archive: its two tables with their columns, as data (D-096).
+
+Glue's tables in template.yaml, the box's Parquet writer and the tables in docs/archive.md are made from it. Types are
+Hive's, as Glue and Athena name them. Times are whole microseconds since 1970-01-01 UTC: no reader has to parse them,
+and none of their digits is lost. Pure.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fraud.counters import windows
+
+PARTITION = "day"
+"""Name of the partition key, a date as text: the UTC day of a payment, or on which a label became known."""
+
+TEXT, WHOLE, NUMBER, FLAG = "string", "bigint", "double", "boolean"
+TEXTS, NUMBERS, FLOATS = "array<string>", "array<double>", "array<float>"
+TYPES = (TEXT, WHOLE, NUMBER, FLAG, TEXTS, NUMBERS, FLOATS)
+
+
+class Column(NamedTuple):
+    """A column: its name, its Hive type, and its meaning in one sentence."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+class ArchiveTable(NamedTuple):
+    """A table of the archive: its name, the column whose time gives the partition, and its columns."""
+
+    name: str
+    dated_by: str
+    columns: Sequence[Column]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns, in order. The partition key is none of them."""
+        return tuple(column.name for column in self.columns)
+
+
+_KEYS = (
+    Column("event_id", TEXT, "The same for every copy of the row: readers keep one row of each."),
+    Column("transaction", TEXT, "Pseudonym of the transaction id."),
+    Column("payer", TEXT, "Pseudonym of the payer's account."),
+    Column("payee", TEXT, "Pseudonym of the payee's account; null without a payee."),
+    Column("id_key_since", WHOLE, "Epoch day on which the key of the pseudonyms was replaced; 0: never."),
+    Column("occurred_at", WHOLE, "Time of the payment."),
+)
+"""Columns of both tables: joins need them."""
+
+DECISIONS = ArchiveTable(
+    "decisions",
+    "occurred_at",
+    (
+        *_KEYS,
+        Column("decided_at", WHOLE, "Time of the decision."),
+        Column("token", TEXT, "Pseudonym of the attempt; it is not the token in a counter's item."),
+        Column(
+            "attempt_of", TEXT, "Pseudonym of the transaction id that this payment tries again; null if it is no retry."
+        ),
+        Column("device", TEXT, "Pseudonym of the device; null without one."),
+        Column("instrument", TEXT, "Pseudonym of the instrument; null without one."),
+        Column("type", TEXT, "p2p, merchant, cash_out or top_up."),
+        Column("amount", WHOLE, "Minor units of the currency."),
+        Column("currency", TEXT, "ISO 4217 code."),
+        Column("channel", TEXT, "app, web, qr or api; null where the app did not say."),
+        Column("outcome", TEXT, "approve, challenge, review or decline."),
+        Column("score", NUMBER, "Probability of fraud; null where no model was asked."),
+        Column("segment", TEXT, "The policy's segment."),
+        Column("policy_version", TEXT, "Name and hash of the policy."),
+        Column("model_version", TEXT, "The model that scored; null where none was asked."),
+        Column("codes", TEXTS, "Codes of the reasons."),
+        Column("hits", TEXTS, "Sources of the reasons: `<rule>@<version>`, `model` or `outage:<policy>`."),
+        Column("suppressed", TEXTS, "Sources of the reasons that an allow entry silenced."),
+        Column("degraded", TEXTS, "Parts that were missing."),
+        Column("estimated", TEXTS, "Kinds of counters that were estimated from a sample."),
+        Column("uncounted", TEXTS, "Kinds of counters whose update was not acknowledged; a repair counts them later."),
+        Column("recounted", FLAG, "An earlier or concurrent try had counted the attempt before this decision."),
+        Column("fingerprint", TEXT, "Hash of the features' behaviour: it says what `features` holds."),
+        Column(
+            "features", FLOATS, "The features that the model saw, in the order of their definition; null is missing."
+        ),
+        Column("counters_version", TEXT, "Hash of the counters' names and order: it says what `counters` holds."),
+        Column("counters", NUMBERS, "The counters in the order of their definition; null could not be read."),
+    ),
+)
+
+LABELS = ArchiveTable(
+    "labels",
+    "known_at",
+    (
+        *_KEYS,
+        Column("label", TEXT, "fraud or legitimate."),
+        Column("source", TEXT, "Who found so: the source of the caller's role."),
+        Column("reported_at", WHOLE, "Time at which the source found so."),
+        Column("known_at", WHOLE, "Time since which the label counts as known."),
+        Column("number", WHOLE, "Place of the label among those of its payment, in order of acceptance, from 0."),
+        Column("counts", FLAG, "Whether the payment counted as fraud after this label."),
+        Column("reason_code", TEXT, "The chargeback's code as its network writes it; null without one."),
+        Column("amount", WHOLE, "The amount charged back, in minor units; null without one."),
+    ),
+)
+
+TABLES = (DECISIONS, LABELS)
+
+
+def counters_version(names: Sequence[str] = windows.NAMES) -> str:
+    """Return the hash of the counters' names in their order, 12 hexadecimal digits.
+
+    >>> counters_version(["a", "b"]) == counters_version(["b", "a"])
+    False
+    """
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:12]
+
+
+COUNTERS_VERSION = counters_version()

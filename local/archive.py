@@ -1,0 +1,108 @@
+"""The archive in the box: Parquet by day, made of the rows that the emulator's Firehose delivered.
+
+Firehose on AWS converts rows by Glue's table and puts them under `<table>/day=<day>/`. moto's delivers raw JSON, so the
+box converts it by the same schema. DuckDB then reads the directory with the SQL that Athena runs on AWS.
+
+`python -m local.archive DIR "SQL"` prints the result of a query of an archive, in the box or copied from AWS.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet
+
+from fraud.archive import schema
+from fraud.archive.schema import PARTITION, ArchiveTable
+from local.account.emulator import DELIVERED
+
+QUERIES = Path(__file__).parents[1] / "operations" / "queries"
+
+ARROW: Mapping[str, pa.DataType] = {
+    schema.TEXT: pa.string(),
+    schema.WHOLE: pa.int64(),
+    schema.NUMBER: pa.float64(),
+    schema.FLAG: pa.bool_(),
+    schema.TEXTS: pa.list_(pa.string()),
+    schema.NUMBERS: pa.list_(pa.float64()),
+    schema.FLOATS: pa.list_(pa.float32()),
+}
+"""Arrow's type for each type of the schema."""
+
+
+def arrow_schema(table: ArchiveTable) -> pa.Schema:
+    """Return the schema of a table's Parquet files. The partition key is no column of them."""
+    return pa.schema([(column.name, ARROW[column.type]) for column in table.columns])
+
+
+def delivered(s3: Any, bucket: str, table: ArchiveTable) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - boto3
+    """Yield the rows that Firehose delivered for a table, copies included. `s3` is boto3's client."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{DELIVERED}/{table.name}/")
+    for found in (found for page in pages for found in page.get("Contents", ())):
+        for line in s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read().splitlines():
+            yield json.loads(line)
+
+
+def write(directory: Path, table: ArchiveTable, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows of a table as one Parquet file for each day, and return their number. Earlier files are replaced.
+
+    Copies of a row stay, as they do on AWS. Raises ValueError for a row with a column that the schema does not have.
+    """
+    number = 0
+    for day, some in groupby(sorted(rows, key=itemgetter(PARTITION)), key=itemgetter(PARTITION)):
+        of_day = [{name: value for name, value in row.items() if name != PARTITION} for row in some]
+        if unknown := {name for row in of_day for name in row} ^ set(table.names):
+            raise ValueError(f"{table.name}: not the columns of the schema: {', '.join(sorted(unknown))}")
+        place = directory / table.name / f"{PARTITION}={day}"
+        place.mkdir(parents=True, exist_ok=True)
+        pyarrow.parquet.write_table(pa.Table.from_pylist(of_day, arrow_schema(table)), place / "rows.parquet")
+        number += len(of_day)
+    return number
+
+
+def collect(s3: Any, bucket: str, directory: Path) -> dict[str, int]:  # noqa: ANN401 - boto3
+    """Write all that Firehose delivered to a directory, and return the number of rows by table."""
+    return {table.name: write(directory, table, delivered(s3, bucket, table)) for table in schema.TABLES}
+
+
+def database(directory: Path) -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB with the tables of an archive. A table without rows is empty, not missing."""
+    found = duckdb.connect()
+    for table in schema.TABLES:
+        if any((directory / table.name).glob(f"{PARTITION}=*/*.parquet")):
+            files = str(directory / table.name / "*" / "*.parquet").replace("'", "''")
+            options = f"hive_partitioning = true, union_by_name = true, hive_types = {{'{PARTITION}': VARCHAR}}"
+            source = f"read_parquet('{files}', {options})"
+            found.execute(f"CREATE VIEW {table.name} AS SELECT * FROM {source}")  # noqa: S608 - names of the schema
+        else:
+            empty = arrow_schema(table).append(pa.field(PARTITION, pa.string())).empty_table()
+            found.register(table.name, empty)
+    return found
+
+
+def query(directory: Path, name: str) -> list[dict[str, Any]]:
+    """Run a query of operations/queries on an archive, and return its rows."""
+    with database(directory) as found:
+        result = found.execute((QUERIES / f"{name}.sql").read_text(encoding="utf-8"))
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def main() -> None:
+    """Print the result of a query of an archive."""
+    parser = argparse.ArgumentParser(prog="python -m local.archive", description=main.__doc__)
+    parser.add_argument("archive", type=Path, metavar="DIR")
+    parser.add_argument("sql", metavar="SQL")
+    asked = parser.parse_args()
+    with database(asked.archive) as found:
+        print(found.sql(asked.sql))
+
+
+if __name__ == "__main__":
+    main()

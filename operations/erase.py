@@ -1,0 +1,94 @@
+"""Erase: delete an account's links and timeline, and the way back from its pseudonym to its id.
+
+It works with the credentials and region of the shell. The archive keeps the account's rows, under a pseudonym from
+which no table leads back any more. docs/archive.md says what erasure does in each place, and what it cannot do: a
+person with both the stack's id key and the id can still compute the pseudonym. Run it a day after the account's last
+payment: a decision that is made later, or that the stream brings again within a day, writes row and links again. The
+command may be repeated. It prints no id.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+
+from fraud.activity.links import Entity
+from fraud.activity.store import Activity
+from fraud.archive.record import pseudonym
+from fraud.aws.client import AwsClient
+from fraud.counters.codec import KEYS, keys_of, profile_of
+from fraud.settings import AwsIdentity
+
+
+def erased(dynamodb: Any, profiles: str, pseudonyms: str, account: str) -> int:  # noqa: ANN401 - boto3 has no types
+    """Delete the account's rows from the table of pseudonyms, and return how many there were.
+
+    dynamodb    boto3's client
+    profiles    name of the profiles table, which holds the key
+    pseudonyms  name of the table of pseudonyms
+
+    A row that was made with an id key which was replaced since cannot be computed any more: then the table is scanned.
+    Raises KeyError when the stack has no keys.
+    """
+    row = dynamodb.get_item(TableName=profiles, Key={"pk": {"S": KEYS}}, ConsistentRead=True)["Item"]
+    keys = keys_of(profile_of(row))
+    names = {pseudonym(keys, "account", account)}
+    if keys.ids_since:
+        names |= set(_scanned(dynamodb, pseudonyms, account))
+    answers = (
+        dynamodb.delete_item(TableName=pseudonyms, Key={"pk": {"S": name}}, ReturnValues="ALL_OLD") for name in names
+    )
+    return sum("Attributes" in answer for answer in answers)
+
+
+def unlinked(links: str, profiles: str, account: str, session: boto3.Session) -> None:
+    """Delete the links and the timeline of an account, at its own key and at its neighbours'. Raises ServiceError.
+
+    links, profiles  names of the tables
+    """
+    credentials = session.get_credentials()
+    if credentials is None:
+        sys.exit("no credentials for AWS: log in first")
+    own = credentials.get_frozen_credentials()
+    variables = {
+        "AWS_REGION": session.region_name or "",
+        "AWS_ACCESS_KEY_ID": own.access_key,
+        "AWS_SECRET_ACCESS_KEY": own.secret_key,
+        "AWS_SESSION_TOKEN": own.token or "",
+    }
+    transport = AwsClient(AwsIdentity.from_environment(os.environ | variables))
+    Activity(transport, links, profiles, retention_days=1, approved=True).erase(Entity("account", account))
+
+
+def _scanned(dynamodb: Any, pseudonyms: str, account: str) -> Iterator[str]:  # noqa: ANN401 - boto3 has no types
+    """Yield the keys of all rows of an account, whatever key made them."""
+    pages = dynamodb.get_paginator("scan").paginate(
+        TableName=pseudonyms,
+        ConsistentRead=True,
+        FilterExpression="id = :id",
+        ExpressionAttributeValues={":id": {"S": account}},
+    )
+    yield from (row["pk"]["S"] for page in pages for row in page["Items"])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m operations.erase", description=__doc__)
+    parser.add_argument("account", help="id of the account: payer_id or payee_id")
+    parser.add_argument("--profiles", required=True, help="name of the profiles table: the output ProfilesTableName")
+    parser.add_argument("--pseudonyms", required=True, help="name of its table: the output PseudonymsTableName")
+    parser.add_argument("--links", required=True, help="name of the table of links: the output LinksTableName")
+    asked = parser.parse_args(arguments)
+    unlinked(asked.links, asked.profiles, asked.account, boto3.Session())
+    try:
+        number = erased(boto3.client("dynamodb"), asked.profiles, asked.pseudonyms, asked.account)
+    except KeyError:
+        sys.exit("the stack has no keys yet, so it has no pseudonyms")
+    print(f"links and timeline deleted; rows of pseudonyms deleted: {number}")
+
+
+if __name__ == "__main__":
+    main()

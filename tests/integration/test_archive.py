@@ -1,0 +1,353 @@
+"""Decisions and labels reach the archive: under pseudonyms, at least once, and once after their copies are dropped."""
+
+import base64
+import copy
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from fraud.archive import record, schema
+from fraud.aws.transport import Request, Result
+from fraud.counters.keys import DECLARED
+from fraud.counters.layout import TOKEN_BYTES
+from fraud.decisions.resolution import Changes, Resolution
+from fraud.decisions.store import contents_of
+from fraud.scoring import features
+from local import archive
+from local.account.emulator import Emulator
+from local.sam import sample_events
+from operations import erase
+from operations.erase import erased
+from tests.integration.test_decision_api import fresh
+from tests.integration.test_decision_events import PERSONAL, batch
+from tests.support.stack_doors import Taken
+
+LABELLED = sample_events.EVENTS / "label_events" / "handler.batch.json"
+Rows = Callable[[schema.ArchiveTable], list[dict[str, Any]]]
+
+
+def bucket_of(emulator: Emulator) -> str:
+    names = [bucket["Name"] for bucket in emulator.client("s3").list_buckets()["Buckets"]]
+    (name,) = (name for name in names if "decisionarchive" in name)
+    return str(name)
+
+
+def taken_objects(emulator: Emulator) -> Iterator[bytes]:
+    s3, bucket = emulator.client("s3"), bucket_of(emulator)
+    for found in s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
+        yield s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
+
+
+def quiet(**fields: Any) -> dict[str, Any]:
+    """Return a payment whose parties and device no other payment has, so that no velocity shows."""
+    payment = fresh()
+    name = payment["transaction_id"]
+    own = {"payer_id": f"{name}-payer", "payee_id": f"{name}-payee", "device_id": f"{name}-device"}
+    return payment | own | fields
+
+
+@pytest.fixture
+def rows(emulator: Emulator) -> Rows:
+    """Return the rows that were delivered since the test began."""
+    s3, bucket = emulator.client("s3"), bucket_of(emulator)
+    for found in s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
+        s3.delete_object(Bucket=bucket, Key=found["Key"])
+    return lambda table: list(archive.delivered(s3, bucket, table))
+
+
+def named(emulator: Emulator, account: str) -> dict[str, Any]:
+    key = {"pk": {"S": record.pseudonym(DECLARED, "account", account)}}
+    answer = emulator.client("dynamodb").get_item(TableName="PseudonymsTable", Key=key)
+    return dict(answer.get("Item", {}))
+
+
+def linked(emulator: Emulator, pk: str) -> list[dict[str, Any]]:
+    """Return the items of one entity in the table of links."""
+    asked = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": {"S": pk}}}
+    return list(emulator.client("dynamodb").query(TableName="LinksTable", **asked)["Items"])
+
+
+def test_a_decision_is_archived_with_what_it_was_made_of(decision_events, decision_api, emulator, rows: Rows):
+    payment = quiet(amount=900_000, **PERSONAL)
+    event = batch(decision_api, emulator, payment)
+    assert decision_events.handler(event, None) == {"batchItemFailures": []}
+    (row,) = rows(schema.DECISIONS)
+    image = event["Records"][0]["dynamodb"]["NewImage"]
+    contents = contents_of(image)
+    assert row.keys() == {*schema.DECISIONS.names, schema.PARTITION}
+    assert row["features"] == [
+        None if value != value else value  # noqa: PLR0124 - NaN
+        for value in features.unpack(base64.b64decode(image["features"]["B"]))
+    ]
+    assert row["counters"] == json.loads(contents.counters)
+    assert row["payer"] == DECLARED.pseudonym("account", payment["payer_id"]).hex()
+    assert row["device"] == DECLARED.pseudonym("device", payment["device_id"]).hex()
+    assert row["transaction"] == DECLARED.pseudonym("transaction", payment["transaction_id"]).hex()
+    assert (row["outcome"], row["amount"], row["payer"] == row["payee"]) == ("decline", 900_000, False)
+    assert any(hit.startswith("limit_p2p@") for hit in row["hits"])
+    assert record.time_of(row["occurred_at"]).date().isoformat() == row["day"]
+
+
+def test_nothing_personal_and_no_hash_without_key_is_archived(decision_events, decision_api, emulator, rows: Rows):
+    payment = quiet(**PERSONAL)
+    event = batch(decision_api, emulator, payment)
+    decision_events.handler(event, None)
+    assert len(rows(schema.DECISIONS)) == 1
+    (content,) = taken_objects(emulator)
+    image = event["Records"][0]["dynamodb"]["NewImage"]
+    identity = base64.b64decode(image["body_identity"]["B"])
+    token = DECLARED.mac(identity, 0)[:TOKEN_BYTES]  # as counters' items have it, beside plain ids
+    said = content.decode()
+    ids = [payment[name] for name in ("payer_id", "payee_id", "transaction_id")]
+    for secret in ("SECRET", PERSONAL["ip"], *ids, identity.hex(), token.hex(), base64.b64encode(identity).decode()):
+        assert secret not in said
+
+
+def test_the_event_id_of_the_bus_is_not_that_of_the_archive(
+    decision_events, decision_api, emulator, published: Taken, rows: Rows
+):
+    """The bus's id is a hash that anybody with the transaction id can compute."""
+    event = batch(decision_api, emulator, quiet())
+    published()
+    decision_events.handler(event, None)
+    (row,), (told,) = rows(schema.DECISIONS), published()
+    assert told["detail"]["event_id"] not in json.dumps(row)
+
+
+def test_redelivery_gives_copies_that_have_one_event_id(decision_events, decision_api, emulator, rows: Rows):
+    event = batch(decision_api, emulator, *(quiet() for _ in range(4)))
+    for _ in range(3):
+        assert decision_events.handler(event, None) == {"batchItemFailures": []}
+    found = rows(schema.DECISIONS)
+    assert len(found) == 12
+    assert len(record.unique(found)) == len({row["transaction"] for row in found}) == 4
+
+
+class Killed(BaseException):
+    """The environment ends here; nothing catches it."""
+
+
+class Ending:
+    """A transport or client that ends the process at its n-th call, before or after the call is made."""
+
+    def __init__(self, inner: Any, budget: list[int], *, after: bool) -> None:
+        self._inner, self._budget, self._after = inner, budget, after
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        return self._spent(lambda: self._inner.gather(requests, until))
+
+    def put_record_batch(self, **asked: Any) -> Any:
+        return self._spent(lambda: self._inner.put_record_batch(**asked))
+
+    def put_events(self, **asked: Any) -> Any:
+        return self._spent(lambda: self._inner.put_events(**asked))
+
+    def _spent(self, call: Callable[[], Any]) -> Any:
+        self._budget[0] -= 1
+        if self._budget[0] == 0 and not self._after:
+            raise Killed
+        answer = call()
+        if self._budget[0] == 0:
+            raise Killed
+        return answer
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_kill_between_any_two_writes_loses_nothing(  # noqa: PLR0913, PLR0917 - fixtures and a parameter
+    decision_events, decision_api, emulator, published: Taken, rows: Rows, monkeypatch, after
+):
+    """The stream hands the batch on again after each kill, until it is done."""
+    keeper = decision_events._archive
+    payments = [quiet(amount=900_000) for _ in range(3)]
+    event = batch(decision_api, emulator, *payments)
+    published()
+    survived = 0
+    for place in range(1, 10):
+        with monkeypatch.context() as ending:
+            budget = [place]
+            for owner, name in (
+                (keeper._pseudonyms, "_transport"),
+                (keeper._tallies, "_transport"),
+                (keeper._decisions, "_firehose"),
+                (decision_events._outbox, "_events"),
+            ):
+                ending.setattr(owner, name, Ending(getattr(owner, name), budget, after=after))
+            ending.setattr(keeper._pseudonyms, "_written", {})  # an environment that is new has written nothing
+            try:
+                assert decision_events.handler(event, None) == {"batchItemFailures": []}
+                survived += 1
+            except Killed:
+                continue
+    assert survived >= 1
+    names = {payment["transaction_id"] for payment in payments}
+    kept = record.unique(rows(schema.DECISIONS))
+    assert Counter(row["transaction"] for row in kept) == Counter(
+        record.pseudonym(DECLARED, "transaction", name) for name in names
+    )
+    assert {told["detail"]["transaction_id"] for told in published()} == names
+    assert all(named(emulator, payment["payer_id"])["id"]["S"] == payment["payer_id"] for payment in payments)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_batch_restarts_where_firehose_refused_a_record_again_and_again(
+    decision_events, decision_api, emulator, published: Taken, refused
+):
+    event = batch(decision_api, emulator, *(quiet() for _ in range(3)))
+    published()
+    answer = {
+        "FailedPutCount": int(refused),
+        "RequestResponses": [{"ErrorCode": "ServiceUnavailableException"} if refused else {"RecordId": "1"}],
+    }
+    with Stubber(decision_events._archive._decisions._firehose) as firehose:
+        for _ in range(3 if refused else 1):
+            firehose.add_response("put_record_batch", answer)
+        done = decision_events.handler(event, None)
+        firehose.assert_no_pending_responses()
+    assert done == {"batchItemFailures": [{"itemIdentifier": "100"}] * refused}
+    assert len(published()) == (0 if refused else 3)  # published only after it is archived
+
+
+def test_only_the_records_that_firehose_refused_are_put_again(decision_events):
+    delivery = decision_events._archive._decisions
+    refused, taken = {"ErrorCode": "ServiceUnavailableException"}, {"RecordId": "1"}
+    with Stubber(delivery._firehose) as firehose:
+        for lines, answers in ((b"abc", [taken, refused, refused]), (b"bc", [refused, taken]), (b"b", [taken])):
+            asked = {"DeliveryStreamName": delivery._stream, "Records": [{"Data": bytes([one])} for one in lines]}
+            answer = {"FailedPutCount": answers.count(refused), "RequestResponses": answers}
+            firehose.add_response("put_record_batch", answer, asked)
+        assert delivery._put([b"a", b"b", b"c"]) == 3
+        firehose.assert_no_pending_responses()
+
+
+def test_a_change_of_status_is_published_and_neither_archived_nor_repaired_nor_counted(  # noqa: PLR0913, PLR0917 - fixtures
+    decision_events, decision_api, emulator, published: Taken, rows: Rows, capsys
+):
+    event = batch(decision_api, emulator, quiet(amount=900_000), quiet(amount=900_000))
+    published()
+    capsys.readouterr()
+    now = datetime.now(UTC)
+    failed = Resolution.of(event["Records"][0]["dynamodb"]["NewImage"]).after("failed", now, now)
+    for change, status in zip(event["Records"], ("failed", None), strict=True):
+        change["eventName"] = "MODIFY"
+        change["dynamodb"]["OldImage"] = copy.deepcopy(change["dynamodb"]["NewImage"])
+        change["dynamodb"]["NewImage"]["uncounted"] = {"S": "payer"}
+        if status:
+            change["dynamodb"]["NewImage"]["status"] = {"S": status}
+            change["dynamodb"]["NewImage"]["changes"] = {"S": Changes.dump_json(failed.changes).decode()}
+    answers = [decision_events.handler(event, None) for _ in range(2)]
+    assert answers == [{"batchItemFailures": []}] * 2
+    told = published()
+    assert [one["detail-type"] for one in told] == ["DecisionResolved"] * 2
+    (first, again) = (one["detail"] for one in told)
+    assert first == again
+    assert (first["change"], first["outcome"], first["outcome_now"]) == ("failed", "decline", "decline")
+    assert rows(schema.DECISIONS) == []
+    assert not capsys.readouterr().out  # no update was counted again
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, ["decline"]), (1.0, ["approve", "decline"])])
+def test_approved_decisions_are_published_by_their_share_and_all_others_always(  # noqa: PLR0913, PLR0917 - fixtures
+    decision_events, decision_api, emulator, published: Taken, monkeypatch, share, expected
+):
+    event = batch(decision_api, emulator, quiet(), quiet(amount=900_000))
+    published()
+    settings = decision_events._settings.model_copy(update={"published_share": share})
+    monkeypatch.setattr(decision_events, "_settings", settings)
+    assert decision_events.handler(event, None) == {"batchItemFailures": []}
+    assert sorted(one["detail"]["outcome"] for one in published()) == expected
+
+
+def test_all_decisions_are_counted_by_minute_published_or_not(decision_events, decision_api, emulator, monkeypatch):
+    settings = decision_events._settings.model_copy(update={"published_share": 0.0})
+    monkeypatch.setattr(decision_events, "_settings", settings)
+
+    def total() -> Counter[str]:
+        found: Counter[str] = Counter()
+        for item in emulator.client("dynamodb").scan(TableName="TalliesTable")["Items"]:
+            found.update({name: int(value["N"]) for name, value in item.items() if "|" in name})
+        return found
+
+    before = total()
+    event = batch(decision_api, emulator, *(quiet() for _ in range(3)), quiet(amount=900_000))
+    assert decision_events.handler(event, None) == {"batchItemFailures": []}
+    added = total() - before
+    assert sum(number for name, number in added.items() if name.startswith("decisions|")) == 4
+    assert sum(number for name, number in added.items() if name.startswith("hits|limit_p2p@")) == 1
+
+
+def test_an_account_is_written_once_and_remembered(decision_events, decision_api, emulator, monkeypatch):
+    payment = quiet()
+    sent: list[Request] = []
+    names = decision_events._archive._pseudonyms
+
+    class Listening:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+            sent.extend(requests)
+            return list(self.inner.gather(requests, until))
+
+    monkeypatch.setattr(names, "_transport", Listening(names._transport))
+    event = batch(decision_api, emulator, payment)
+    for _ in range(2):
+        decision_events.handler(event, None)
+    assert len(sent) == len({request.payload["Item"]["pk"]["S"] for request in sent}) <= 2
+    assert named(emulator, payment["payer_id"])["id"] == {"S": payment["payer_id"]}
+
+
+def test_the_command_of_erasure_deletes_the_row_the_links_and_the_timeline(
+    decision_events, decision_api, emulator, capsys
+):
+    payment = quiet()
+    decision_events.handler(batch(decision_api, emulator, payment), None)
+    payer, payee = (f"account#{payment[name]}" for name in ("payer_id", "payee_id"))
+    assert linked(emulator, payer)
+    names = ["--profiles=ProfilesTable", "--pseudonyms=PseudonymsTable", "--links=LinksTable"]
+    for deleted in (1, 0):
+        capsys.readouterr()
+        erase.main([payment["payer_id"], *names])
+        assert capsys.readouterr().out == f"links and timeline deleted; rows of pseudonyms deleted: {deleted}\n"
+    assert linked(emulator, payer) == []
+    assert payment["payer_id"] not in json.dumps(linked(emulator, payee))
+    assert named(emulator, payment["payer_id"]) == {}
+
+
+def test_erasure_deletes_the_row_and_repeats_safely(decision_events, decision_api, emulator):
+    payment = quiet()
+    decision_events.handler(batch(decision_api, emulator, payment), None)
+    tables = (emulator.client("dynamodb"), "ProfilesTable", "PseudonymsTable", payment["payer_id"])
+    assert [erased(*tables) for _ in range(2)] == [1, 0]
+    assert named(emulator, payment["payer_id"]) == {}
+    assert named(emulator, payment["payee_id"]) != {}
+
+
+def test_a_label_is_archived_once_for_each_change_with_the_pseudonyms_of_its_payment(doors, rows: Rows):
+    events = sample_events.load(LABELLED, datetime.now(UTC))
+    for _ in range(2):
+        assert doors["LabelEvents"].handler(events, None) == {"batchItemFailures": []}
+    found = rows(schema.LABELS)
+    assert len(found) == 4
+    first, second = record.unique(found)
+    assert first.keys() == {*schema.LABELS.names, schema.PARTITION}
+    assert first["transaction"] == second["transaction"] == DECLARED.pseudonym("transaction", "sample-1").hex()
+    assert [(row["label"], row["number"], row["counts"]) for row in (first, second)] == [
+        ("fraud", 0, True),
+        ("legitimate", 1, False),
+    ]
+    assert "payment-app" not in json.dumps(found)
+    assert (first["day"], second["day"]) == ("2026-01-02", "2026-01-03")
+
+
+def test_a_batch_of_labels_comes_again_when_firehose_refuses(doors, capsys):
+    events = sample_events.load(LABELLED, datetime.now(UTC))
+    with Stubber(doors["LabelEvents"]._delivery._firehose) as firehose:
+        firehose.add_client_error("put_record_batch", "AccessDeniedException")
+        answer = doors["LabelEvents"].handler(events, None)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "111"}]}
+    assert '"label_events"' in capsys.readouterr().out

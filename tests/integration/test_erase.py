@@ -1,0 +1,67 @@
+"""The command that erases: it deletes the way back whatever key made it, and nothing of another account."""
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from fraud.archive.record import pseudonym
+from fraud.counters.codec import keys_row
+from fraud.counters.keys import DECLARED, Keys
+from operations import erase
+
+TABLES = ["--profiles", "profiles", "--pseudonyms", "pseudonyms"]
+
+
+@pytest.fixture
+def dynamodb(monkeypatch):
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        client = boto3.client("dynamodb")
+        for table in ("profiles", "pseudonyms"):
+            client.create_table(
+                TableName=table,
+                KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+                AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+                BillingMode="PAY_PER_REQUEST",
+            )
+        yield client
+
+
+def keep(dynamodb, keys: Keys, *accounts: str) -> None:
+    dynamodb.put_item(TableName="profiles", Item=keys_row(keys))
+    for account in accounts:
+        item = {"pk": {"S": pseudonym(keys, "account", account)}, "id": {"S": account}}
+        dynamodb.put_item(TableName="pseudonyms", Item=item)
+
+
+def left(dynamodb) -> list[str]:
+    return sorted(row["id"]["S"] for row in dynamodb.scan(TableName="pseudonyms")["Items"])
+
+
+def test_the_row_of_one_account_is_deleted_and_no_id_is_printed(dynamodb, capsys):
+    keep(dynamodb, DECLARED, "alice", "alice-2")
+    for rows in (1, 0):
+        erase.main(["alice", *TABLES])
+        said = capsys.readouterr().out
+        assert said == f"rows deleted: {rows}\n"
+    assert left(dynamodb) == ["alice-2"]
+
+
+def test_rows_of_an_id_key_that_was_replaced_are_found_too(dynamodb, capsys):
+    keep(dynamodb, DECLARED, "alice", "bob")
+    keep(dynamodb, DECLARED.replaced(20_600, b"n" * 32), "alice", "bob")
+    erase.main(["alice", *TABLES])
+    assert capsys.readouterr().out == "rows deleted: 2\n"
+    assert left(dynamodb) == ["bob", "bob"]
+
+
+def test_a_stack_without_keys_has_nothing_to_erase(dynamodb):
+    with pytest.raises(SystemExit, match="no keys yet"):
+        erase.main(["alice", *TABLES])
+    assert left(dynamodb) == []

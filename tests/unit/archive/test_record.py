@@ -1,0 +1,171 @@
+"""Rows of the archive: complete, without personal data, and packed into as few records as may be."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud.archive import record, schema, store, tally
+from fraud.counters.keys import DECLARED
+from fraud.errors import ServiceError
+from fraud.labels.archived import label_rows
+from local import archive
+from models.simulation.simulate import DEFAULT_START, simulate
+from models.training import archived
+from models.training.columns import packaged_rule_book
+from models.training.replay import replay
+from tests.support import archived as made
+
+PERSONAL = {"payer_name": "SECRET", "payee_name": "SECRET", "ip": "203.0.113.99", "metadata": {"a": "SECRET"}}
+PERSONAL |= {"campaign_id": "SECRET-campaign"}
+TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+LINES = st.lists(st.binary(min_size=1, max_size=40).map(lambda text: text.replace(b"\n", b"_") + b"\n"), max_size=40)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    book = packaged_rule_book("JPY")
+    payments = simulate(5, DEFAULT_START, 1, 30, crime=20)
+    private = (replace(each, transaction=each.transaction | PERSONAL) for each in payments)
+    return [(each, made.row_of(row, book)) for each, row in replay(private)]
+
+
+def test_a_row_has_every_column_and_no_other(rows):
+    for _, row in rows:
+        assert row.keys() == {*schema.DECISIONS.names, schema.PARTITION}
+
+
+def test_no_row_has_anything_personal_or_a_plain_id(rows):
+    for each, row in rows:
+        text = json.dumps(row)
+        ids = [value for name, value in each.transaction.items() if name.endswith("_id") and value]
+        assert "SECRET" not in text
+        assert not [plain for plain in (PERSONAL["ip"], *ids) if f'"{plain}"' in text]
+
+
+def test_one_account_has_one_pseudonym_as_payer_and_as_payee(rows):
+    accounts = {}
+    for each, row in rows:
+        for role in ("payer", "payee"):
+            if name := each.transaction.get(f"{role}_id"):
+                assert accounts.setdefault(name, row[role]) == row[role]
+    assert len(set(accounts.values())) == len(accounts)
+
+
+def test_pseudonyms_of_another_stack_are_others():
+    other = DECLARED._replace(ids=b"another key of thirty-two bytes.")
+    assert record.pseudonym(other, "account", "a") != record.pseudonym(DECLARED, "account", "a")
+
+
+def test_a_label_says_which_person_gave_it_nowhere_and_repeats_under_one_event_id():
+    image = {
+        "pk": {"S": "t-1"},
+        "payer_id": {"S": "a"},
+        "occurred_at": {"S": "2026-03-04T12:00:00Z"},
+        "history": {"L": []},
+    }
+    said = {name: {"S": "2026-03-05T12:00:00Z"} for name in ("reported_at", "known_at")}
+    said |= {"label": {"S": "fraud"}, "source": {"S": "chargeback"}, "by": {"S": "arn:SECRET"}, "amount": {"N": "7"}}
+    after = image | {"history": {"L": [{"M": said}]}, "fraud_day": {"N": "20517"}}
+    (row,) = label_rows(DECLARED, after, image)
+    assert row.keys() == {*schema.LABELS.names, schema.PARTITION}
+    assert "SECRET" not in json.dumps(row)
+    assert (row["amount"], row["payee"], row["day"]) == (7, None, "2026-03-05")
+    corrected = said | {"label": {"S": "legitimate"}}
+    both = after | {"history": {"L": [{"M": said}, {"M": corrected}]}}
+    assert [again["event_id"] == row["event_id"] for again in label_rows(DECLARED, both, None)] == [True, False]
+
+
+@given(TIMES)
+def test_a_time_keeps_every_microsecond(time):
+    assert record.time_of(record.microseconds(time)) == time
+    assert record.microseconds(time + timedelta(microseconds=1)) == record.microseconds(time) + 1
+
+
+@given(LINES)
+def test_packing_keeps_lines_order_and_bounds(lines):
+    records = store.packed(lines, most_bytes=100, most_rows=5)
+    assert b"".join(records) == b"".join(lines)
+    assert all(len(each) <= 100 and each.count(b"\n") <= 5 for each in records)
+
+
+def test_a_line_that_no_record_holds_is_an_error():
+    with pytest.raises(ServiceError, match="RowTooLarge"):
+        store.packed([b"a" * (store.RECORD_BYTES + 1)])
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"])))
+def test_of_copies_the_first_is_kept(names):
+    rows = [{"event_id": name, "n": n} for n, name in enumerate(names)]
+    kept = record.unique(rows)
+    assert sorted(row["event_id"] for row in kept) == sorted(set(names))
+    assert all(row["n"] == names.index(row["event_id"]) for row in kept)
+
+
+def test_every_rule_of_a_reason_is_counted_once_a_decision():
+    answer = {"policy_version": "p", "segment": "s", "outcome": "review", "reasons": [{"source": "v@1"}] * 2}
+    contents = record.Contents(b"", b"", json.dumps(answer).encode())
+    found = tally.tallied([(contents, "2026-03-04T12:00:59Z"), (contents, "2026-03-04T12:01:00Z")])
+    assert len(found) == 2
+    assert all(each == {"decisions|p|s|review": 1, "hits|v@1|s|review": 1} for each in found.values())
+
+
+def test_rows_of_before_a_column_was_added_are_read_with_null(rows, tmp_path):
+    old = schema.DECISIONS._replace(columns=schema.DECISIONS.columns[:-1])
+    by_day = [row | {schema.PARTITION: "2026-03-04"} for _, row in rows[:2]]
+    dropped = schema.DECISIONS.names[-1]
+    archive.write(tmp_path, old, [{name: value for name, value in by_day[0].items() if name != dropped}])
+    archive.write(tmp_path, schema.DECISIONS, [by_day[1] | {schema.PARTITION: "2026-03-05"}])
+    with archive.database(tmp_path) as found:
+        read = found.execute(f"SELECT day, {dropped} IS NULL FROM decisions ORDER BY day").fetchall()  # noqa: S608
+    assert read == [("2026-03-04", True), ("2026-03-05", False)]
+    assert archived.check(tmp_path, 10).rows == 2
+
+
+def test_a_row_with_another_column_is_refused(rows, tmp_path):
+    with pytest.raises(ValueError, match="payer_name"):
+        archive.write(tmp_path, schema.DECISIONS, [rows[0][1] | {"payer_name": "SECRET"}])
+
+
+def test_fraud_rates_of_a_day_are_those_of_a_count_whatever_copies_and_corrections_there_are(tmp_path):
+    payments = [
+        (day, number, number % 7 == 0, number % 3 == 0) for day in ("2026-03-04", "2026-03-05") for number in range(20)
+    ]
+    empty = dict.fromkeys(schema.DECISIONS.names)
+    decisions = [
+        empty | {"day": day, "transaction": f"{day} {n}", "event_id": f"{day} {n}", "amount": n, "outcome": "approve"}
+        for day, n, *_ in payments
+    ]
+    archive.write(tmp_path, schema.DECISIONS, decisions * 2)
+    labels = [
+        dict.fromkeys(schema.LABELS.names)
+        | {
+            "day": "2026-04-01",
+            "transaction": f"{day} {n}",
+            "event_id": f"{day} {n} {k}",
+            "number": k,
+            "counts": k == 0,
+        }
+        for day, n, is_fraud, is_cleared in payments
+        if is_fraud
+        for k in range(1 + is_cleared)
+    ]
+    archive.write(tmp_path, schema.LABELS, labels * 3)
+    found = archive.query(tmp_path, "fraud_rate_by_day")
+    frauds = [n for _, n, is_fraud, is_cleared in payments[:20] if is_fraud and not is_cleared]
+    assert [(row["payments"], row["frauds"], row["fraud_amount"]) for row in found] == [
+        (20, len(frauds), sum(frauds))
+    ] * 2
+    assert all(row["fraud_rate"] == len(frauds) / 20 for row in found)
+
+
+def test_friction_of_a_rule_is_the_share_of_its_segments_payments(tmp_path):
+    empty = dict.fromkeys(schema.DECISIONS.names) | {"day": "2026-03-04", "segment": "standard"}
+    decided = [("approve", []), ("review", ["v@1", "model"]), ("decline", ["v@1"]), ("approve", [])]
+    rows = [empty | {"event_id": str(n), "outcome": each, "hits": hits} for n, (each, hits) in enumerate(decided)]
+    archive.write(tmp_path, schema.DECISIONS, rows * 3)
+    found = archive.query(tmp_path, "friction_by_rule_and_day")
+    assert [(row["source"], row["hits"], row["friction"]) for row in found] == [("v@1", 2, 0.5), ("model", 1, 0.25)]

@@ -1,0 +1,118 @@
+"""A dataset from the archive is the one of a replay, and a check names what differs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from fraud.archive import schema
+from fraud.scoring import features
+from models.datasets.history import HistoryError
+from models.simulation.simulate import DEFAULT_START, Labelled, simulate
+from models.training import archived
+from models.training.columns import Dataset
+from tests.support import archived as made
+
+SAME = ("features", "occurred_at", "known_from", "known_until", "amount", "segment", "asked", "rules")
+
+
+@pytest.fixture(scope="module")
+def payments() -> list[Labelled]:
+    return list(simulate(3, DEFAULT_START, 3, 60, crime=20))
+
+
+@pytest.fixture(scope="module")
+def whole(payments, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("archive")
+    made.write(directory, payments)
+    return directory
+
+
+@pytest.fixture
+def directory(whole, tmp_path) -> Path:
+    """Return a copy of the archive, for a test that changes it."""
+    return Path(shutil.copytree(whole, tmp_path / "archive"))
+
+
+def changed(directory: Path, change) -> None:
+    """Change the rows of the first day's decisions in place."""
+    path = min((directory / "decisions").rglob("*.parquet"))
+    table = pyarrow.parquet.ParquetFile(path).read()
+    pyarrow.parquet.write_table(pa.Table.from_pylist(change(table.to_pylist()), table.schema), path)
+
+
+def test_the_dataset_of_an_archive_is_that_of_a_replay(payments, whole):
+    expected, found = Dataset.build(payments), archived.dataset(whole)
+    assert found.fraud.any()
+    for name in SAME:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert (found.currency, found.policy) == (expected.currency, expected.policy)
+    for name in ("payer", "payee"):  # other numbers, but the same accounts
+        _, one = np.unique(getattr(found, name), return_inverse=True)
+        _, other = np.unique(getattr(expected, name), return_inverse=True)
+        assert len(set(zip(one.tolist(), other.tolist(), strict=True))) == one.max() + 1 == other.max() + 1
+
+
+def test_copies_of_a_row_change_nothing(payments, directory):
+    changed(directory, lambda rows: rows * 3)
+    assert len(archived.dataset(directory)) == len(payments)
+    assert archived.check(directory, 10_000).rows == len(payments)
+
+
+def test_a_check_of_what_was_decided_one_after_another_finds_no_difference(payments, whole):
+    checked = archived.check(whole, 10_000)
+    assert checked == (len(payments), len(payments), 0, {}, 0.0)
+    assert archived.check(whole, 50).compared == len(payments[:: len(payments) // 50])
+
+
+def test_a_check_names_what_differs(directory):
+    def spoilt(rows):
+        first, second = rows[0]["features"], rows[1]["features"]
+        first[features.NAMES.index("is_merchant")] += 2
+        second[features.NAMES.index("is_merchant")] = None
+        return rows
+
+    changed(directory, spoilt)
+    checked = archived.check(directory, 10_000)
+    assert (checked.differing, checked.features, checked.largest) == (2, {"is_merchant": 2}, float("inf"))
+    assert "is_merchant (2)" in checked.told()
+
+
+def test_features_of_other_code_are_refused_by_name(directory):
+    changed(directory, lambda rows: [row | {"fingerprint": "of-old"} for row in rows])
+    with pytest.raises(HistoryError, match=r"features of other code \(of-old\)"):
+        archived.dataset(directory)
+
+
+def test_amounts_in_two_currencies_are_refused(directory):
+    changed(directory, lambda rows: [rows[0] | {"currency": "INR"}, *rows[1:]])
+    with pytest.raises(HistoryError, match="INR and JPY"):
+        archived.dataset(directory)
+
+
+def test_an_archive_without_decisions_or_with_a_damaged_file_is_refused(directory, tmp_path):
+    with pytest.raises(HistoryError, match="no decisions"):
+        archived.dataset(tmp_path / "nothing")
+    min((directory / "decisions").rglob("*.parquet")).write_bytes(b"PAR1")
+    with pytest.raises(HistoryError, match="cannot be read"):
+        archived.dataset(directory)
+
+
+def test_an_archive_without_labels_knows_no_fraud(directory):
+    shutil.rmtree(directory / schema.LABELS.name)
+    assert not archived.dataset(directory).fraud.any()
+
+
+def test_the_command_writes_a_dataset_that_training_reads(payments, whole, tmp_path, capsys):
+    assert archived.main([str(whole), str(tmp_path / "out"), "--check", "100"]) == 0
+    said = capsys.readouterr().out
+    assert f"{len(payments):,} rows" in said
+    assert "0 of" in said
+    assert len(Dataset.load(tmp_path / "out")) == len(payments)
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["currency"] == "JPY"
+    assert archived.main([str(tmp_path / "none"), str(tmp_path / "out2")]) == 2
+    assert "no decisions" in capsys.readouterr().err

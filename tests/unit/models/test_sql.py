@@ -1,0 +1,161 @@
+"""The SQL program counts what the replay counts: late payments, equal times, labels at any time, crowds."""
+
+import random
+import shutil
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud.counters import sampling, windows
+from fraud.counters.layout import DAY
+from fraud.counters.windows import NAMES
+from fraud.scoring import features
+from fraud.transaction import MAX_AGE, UNITS, Transaction
+from models.datasets import history
+from models.datasets.history import HistoryError, Known
+from models.simulation.simulate import DEFAULT_START, simulate
+from models.training import dataset, sql
+from models.training.dataset import Span
+from models.training.engines import Counted, DuckDb
+from models.training.replay import Replay, Row
+from tests.support import payments as made
+
+EVER = 2**33
+
+
+def arrived(directory: Path, lateness: Sequence[timedelta]) -> Path:
+    """Put the history into order of arrival, each payment so much later than it occurred."""
+    path = directory / history.TRANSACTIONS
+    table = pyarrow.parquet.read_table(path)
+    late = pa.array([int(each.total_seconds() * 1e6) for each in lateness], pa.int64())
+    at = pa.compute.add(table["occurred_at"].cast(pa.int64()), late).cast(pa.timestamp("us", "UTC"))
+    table = table.append_column(history.ARRIVED_AT, at).append_column("#", pa.array(range(len(table))))
+    table = table.sort_by([(history.ARRIVED_AT, "ascending"), ("#", "ascending")]).drop_columns("#")
+    pyarrow.parquet.write_table(table, path)
+    return directory
+
+
+def replayed(directory: Path) -> tuple[list[Row], list[bool]]:
+    """Return the rows, and whether a counter of each was an estimate when it was measured."""
+    run = Replay()
+    known = dataset._recorded(directory, history.findings(directory), run, Span(0, 0, EVER))
+    rows, estimated = [], []
+    for payment in known:
+        rows.append(run.row(payment, payment.arrived_at))
+        estimated.append(bool(rows[-1].state.estimated))
+    return rows, estimated
+
+
+def assert_equal(directory: Path) -> tuple[int, int]:
+    """Compare every counter and feature of payments that online does not sample. Return rows and sampled rows."""
+    rows, estimated = replayed(directory)
+    with DuckDb() as engine:
+        counted = Counted(engine, directory, 0, EVER)
+        (block,) = counted.blocks(UNITS["JPY"])
+        sampled = engine.rows(f"({sql.ESTIMATED})", 1, len(rows))["n"] - 1
+    assert counted.number == len(rows)
+    same = np.setdiff1d(np.arange(len(rows)), sampled)
+    assert not [place for place in same if estimated[place]]
+    values = np.array([[row.counters[name] for name in NAMES] for row in rows])
+    differing = [NAMES[place] for place in np.flatnonzero((values != block.counters.T)[same].any(axis=0))]
+    assert differing == []
+    vectors = np.array([row.vector for row in rows], np.float32)
+    for place, name in enumerate(features.NAMES):
+        np.testing.assert_array_equal(block.vectors[same, place], vectors[same, place], err_msg=name)
+    return len(rows), len(sampled)
+
+
+def crowd(seed: int, number: int, days: int, people: int) -> list[tuple[Transaction, Known | None]]:
+    """Draw payments of few people, many at the same second or bucket, some labelled at any time."""
+    rng = random.Random(seed)
+    moments = sorted(rng.choice((rng.randrange(days * DAY), rng.randrange(days) * DAY + 43_200)) for _ in range(number))
+    drawn = []
+    for n, second in enumerate(moments):
+        payment = made.crowd_payment(rng, made.NOON + timedelta(seconds=second), n, people)
+        known = payment.occurred_at + timedelta(seconds=rng.choice((0, 60, rng.randrange(40 * DAY))))
+        label = Known(rng.choice(("fraud", "fraud", "legitimate")), "analyst", known)
+        drawn.append((payment, label if n % 4 == 0 else None))
+    return drawn
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0, 0.02, 0.3]), st.sampled_from([3, 45]))
+@settings(max_examples=5, deadline=None)
+def test_sql_counts_what_the_replay_counts(tmp_path_factory, seed, share, days):
+    directory = tmp_path_factory.mktemp("crowd")
+    drawn = crowd(seed, 250, days, 6)
+    history.write(directory, drawn)
+    rng = random.Random(seed)
+    lateness = [MAX_AGE * rng.choice((rng.random(), 1)) if rng.random() < share else timedelta() for _ in drawn]
+    assert_equal(arrived(directory, lateness) if share else directory)
+
+
+def test_rows_of_a_crowded_receiver_are_counted_and_all_others_are_equal(tmp_path):
+    burst = [
+        (made.payment(transaction_id=f"b-{n}", payer_id=f"payer-{n % 7}", occurred_at=made.NOON), None)
+        for n in range(sampling.BURST + 20)
+    ]
+    later = [(payment, None) for payment, _ in crowd(1, 40, 2, 6) if payment.occurred_at > made.NOON]
+    history.write(tmp_path, [*burst, *later])
+    rows, sampled = assert_equal(tmp_path)
+    assert 18 <= sampled < rows - sampling.BURST + 1
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("recorded")
+    history.write(directory, history.of(simulate(3, DEFAULT_START, 4, 40, crime=10)))
+    number = len(pyarrow.parquet.read_table(directory / history.TRANSACTIONS))
+    return arrived(directory, [timedelta(hours=12) if n % 7 == 0 else timedelta() for n in range(number)])
+
+
+def test_both_engines_write_the_same_files(recorded, tmp_path):
+    span = ["--from", "2026-03-02", "--to", "2026-03-04"]
+    for engine in ("replay", "sql"):
+        assert dataset.main([str(recorded), str(tmp_path / engine), "--engine", engine, *span]) == 0
+    files = sorted(path.relative_to(tmp_path / "sql") for path in (tmp_path / "sql").rglob("*.*"))
+    assert [file.name for file in files] == ["dataset.json", "2026-03-02.parquet", "2026-03-03.parquet"]
+    assert all((tmp_path / "sql" / file).read_bytes() == (tmp_path / "replay" / file).read_bytes() for file in files)
+
+
+def test_a_payment_too_late_to_be_counted_is_one_line(recorded, tmp_path, capsys):
+    table = pyarrow.parquet.read_table(recorded / history.TRANSACTIONS)
+    late = pa.compute.add(table[history.ARRIVED_AT], pa.scalar(timedelta(hours=1)))
+    place = table.schema.get_field_index(history.ARRIVED_AT)
+    pyarrow.parquet.write_table(table.set_column(place, history.ARRIVED_AT, late), tmp_path / history.TRANSACTIONS)
+    shutil.copy(recorded / history.LABELS, tmp_path)
+    with pytest.raises(HistoryError, match="arrived_at must lie at most 12:00:00 after occurred_at"):
+        list(history.payments(tmp_path))
+    assert dataset.main([str(tmp_path), str(tmp_path / "out"), "--engine", "sql"]) == 2
+    assert "arrived_at must lie" in capsys.readouterr().err
+
+
+def test_a_payment_twice_and_a_broken_row_are_refused_by_both_engines(tmp_path, capsys):
+    for name, change in (("twice", {}), ("broken", {"amount": 0})):
+        (tmp_path / name).mkdir()
+        history.write(tmp_path / name, [(made.payment(), None), (made.payment(transaction_id="t-2"), None)])
+        path = tmp_path / name / history.TRANSACTIONS
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+        schema = pyarrow.parquet.read_schema(path)
+        pyarrow.parquet.write_table(pa.Table.from_pylist([*rows, rows[1] | change], schema), path)
+        said = []
+        for engine in ("replay", "sql"):
+            arguments = [str(tmp_path / name), str(tmp_path / f"{name}-{engine}"), "--engine", engine]
+            assert dataset.main(arguments) == 2
+            said.append(capsys.readouterr().err)
+        assert said[0] == said[1]
+
+
+def test_the_program_has_every_window_of_the_definition():
+    shape = sql.Shape.of(sql.SPARK, late=True, payments=10, amount=10)
+    text = " ".join(query for _, query in sql.Program(sql.SPARK, shape).tables())
+    for window in (*windows.WINDOWS, *windows.DAY_WINDOWS, *windows.PAIR_WINDOWS):
+        assert f"count_{window}" in text
+    for days in (*windows.DAY_WINDOWS.values(), *windows.PAIR_WINDOWS.values()):
+        assert f"RANGE BETWEEN {days - 1} PRECEDING AND 1 PRECEDING" in text
