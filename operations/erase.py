@@ -82,11 +82,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pseudonyms", required=True, help="name of its table: the output PseudonymsTableName")
     parser.add_argument("--links", required=True, help="name of the table of links: the output LinksTableName")
     asked = parser.parse_args(arguments)
-    unlinked(asked.links, asked.profiles, asked.account, boto3.Session())
     try:
         number = erased(boto3.client("dynamodb"), asked.profiles, asked.pseudonyms, asked.account)
     except KeyError:
         sys.exit("the stack has no keys yet, so it has no pseudonyms")
+    unlinked(asked.links, asked.profiles, asked.account, boto3.Session())
     print(f"links and timeline deleted; rows of pseudonyms deleted: {number}")
 
 

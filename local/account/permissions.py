@@ -41,7 +41,7 @@ def _needs(operation: str, request: Mapping[str, Any]) -> Iterator[tuple[str, st
     match operation:
         case "BatchGetItem":
             for table, asked in request["RequestItems"].items():
-                yield operation, table, [key["pk"]["S"] for key in asked["Keys"]]
+                yield operation, table, [key["pk"]["S"] for key in asked.get("Keys", ())]
         case "BatchWriteItem":
             yield from ((operation, table, []) for table in request["RequestItems"])
         case "TransactGetItems":

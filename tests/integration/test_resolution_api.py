@@ -129,7 +129,7 @@ def test_an_answer_that_comes_first_is_not_expired(resolution_api, challenged, t
     name, _ = challenged()
     requested(resolution_api, CHALLENGE, name, answer())
     time(timedelta(days=2))
-    assert doors["Sweep"].sweep({}, Context())["expired"] == 0
+    doors["Sweep"].sweep({}, Context())
     assert shown(name)[1]["outcome_now"] == "approve"
 
 

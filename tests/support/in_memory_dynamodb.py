@@ -77,7 +77,8 @@ class InMemoryDynamoDB:
     def delete_item(self, payload: Payload) -> Response:
         table, key = self.tables[payload["TableName"]], key_of(payload["Key"])
         before, values = table.get(key, {}), payload.get("ExpressionAttributeValues", {})
-        if not holds(payload.get("ConditionExpression", ""), before, values, {}):
+        names = payload.get("ExpressionAttributeNames", {})
+        if not holds(payload.get("ConditionExpression", ""), before, values, names):
             return refused(payload, before)
         table.pop(key, None)
         return {}

@@ -61,6 +61,7 @@ def test_routes_are_those_of_the_template(box: Box) -> None:
         "POST /decisions",
         "GET /decisions",
         "GET /decisions/{transaction_id}",
+        *(f"POST /decisions{name}/{what}" for name in ("", "/{transaction_id}") for what in ("challenge", "result")),
         "POST /labels",
         "GET /lists/deny/{kind}",
         "GET /lists/allow/{kind}",

@@ -338,7 +338,8 @@ class Activity:
         if after:
             return self._update(place, row, {NEIGHBOURS: {"B": packed(after)}})
         unchanged = {
-            "ConditionExpression": f"{NEIGHBOURS} = :old",
+            "ConditionExpression": "#list = :old",
+            "ExpressionAttributeNames": {"#list": NEIGHBOURS},
             "ExpressionAttributeValues": {":old": row[NEIGHBOURS]},
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
