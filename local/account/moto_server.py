@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,7 @@ import moto.cloudformation.parsing  # noqa: F401 - loads all models before the f
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
+from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType, Item
 from moto.dynamodb.models.table import Table
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -34,8 +35,11 @@ SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/")
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-ONE_AT_A_TIME = ("DynamoDB_", "Kinesis_")
+ONE_AT_A_TIME = ("DynamoDB_", "DynamoDBStreams_", "Kinesis_")
 """Prefixes of `x-amz-target`: services whose writes are atomic on AWS, but not in moto, which loses some of them."""
+
+transact = DynamoDBBackend.transact_write_items
+"""moto's own, which `transact_write_items` calls."""
 
 
 class TakingTurns:
@@ -146,6 +150,27 @@ def project(item: Item, paths: list[list[str]]) -> Item:
     return found
 
 
+def transact_write_items(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
+    """Carry a transaction out, or nothing of it. Replaces `DynamoDBBackend.transact_write_items`.
+
+    After a cancelled one moto puts copies in the place of its tables, and with them copies of their streams: a reader
+    of such a stream would never get a record again. So the streams are put back, without the records of that attempt.
+    """
+    streams = {name: (table.stream_shard, len(table.stream_shard.items)) for name, table in _streamed(backend)}
+    try:
+        transact(backend, transact_items)
+    except Exception:
+        for name, table in _streamed(backend):
+            table.stream_shard, before = streams[name]
+            table.stream_shard.table = table
+            del table.stream_shard.items[before:]
+        raise
+
+
+def _streamed(backend: DynamoDBBackend) -> Iterator[tuple[str, Table]]:
+    return ((name, table) for name, table in backend.tables.items() if table.stream_shard is not None)
+
+
 def _base64(content: str | bytes) -> str:
     return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
 
@@ -156,6 +181,7 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
     Table.all_items, Item.project = all_items, project
+    DynamoDBBackend.transact_write_items = transact_write_items
     sys.setrecursionlimit(10_000)  # moto's parser takes some levels for each of the 360 names of a REMOVE
     # To find the service of a host, moto lists a directory at every request: a fifth of its time.
     DomainDispatcherApplication.get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)

@@ -7,8 +7,6 @@ would keep in S3.
 from pathlib import Path
 from typing import Self
 
-from pyspark.sql import SparkSession
-
 from models.training import sql
 from models.training.engines import DuckDb
 
@@ -21,6 +19,8 @@ class Spark(DuckDb):
     dialect = sql.SPARK
 
     def __init__(self, master: str = MASTER, memory: str = "4g", partitions: int = 8) -> None:
+        from pyspark.sql import SparkSession  # noqa: PLC0415 - an extra of its own: doctests collect this module without it
+
         super().__init__()
         self._spark = (
             SparkSession.builder.master(master)

@@ -146,7 +146,8 @@ def _after_history(scenario: Scenario, keys: Keys) -> Replay:
     """Replay the history. The box has no decisions of it, so its labels count for the parties that they name only."""
     run = Replay(InMemoryCounters(keys))
     for payment in scenario.history:
-        transaction, _ = run.count(Recorded(Transaction.model_validate(payment.transaction), (), None))
+        known = Transaction.model_validate(payment.transaction)
+        transaction, _ = run.count(Recorded(known, (), None, known.occurred_at))
         run.expect(Parties.of(transaction)._replace(type=None), payment.labels)
     return run
 

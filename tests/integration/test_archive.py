@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from fraud.archive import record, schema
@@ -70,6 +71,23 @@ def linked(emulator: Emulator, pk: str) -> list[dict[str, Any]]:
     """Return the items of one entity in the table of links."""
     asked = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": {"S": pk}}}
     return list(emulator.client("dynamodb").query(TableName="LinksTable", **asked)["Items"])
+
+
+def test_the_stream_of_labels_goes_on_after_a_cancelled_transaction(emulator: Emulator):
+    dynamodb, streams = emulator.client("dynamodb"), emulator.client("dynamodbstreams")
+    arn = dynamodb.describe_table(TableName="LabelsTable")["Table"]["LatestStreamArn"]
+    (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="LATEST")
+    puts = [
+        {"TableName": "LabelsTable", "Item": {"pk": {"S": f"cancelled-{n}"}}, "ConditionExpression": condition}
+        for n, condition in enumerate(("attribute_not_exists(pk)", "attribute_exists(pk)"))
+    ]
+    with pytest.raises(ClientError, match="TransactionCanceled"):
+        dynamodb.transact_write_items(TransactItems=[{"Put": put} for put in puts])
+    dynamodb.put_item(TableName="LabelsTable", Item={"pk": {"S": "after"}})
+    records = streams.get_records(ShardIterator=iterator["ShardIterator"])["Records"]
+    assert [record["dynamodb"]["Keys"]["pk"]["S"] for record in records] == ["after"]
+    dynamodb.delete_item(TableName="LabelsTable", Key={"pk": {"S": "after"}})
 
 
 def test_a_decision_is_archived_with_what_it_was_made_of(decision_events, decision_api, emulator, rows: Rows):
