@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from fraud.decisions.record import PACKED
 from fraud.decisions.store import contents_of
 from local.api.client import Client
 from local.box import Box
@@ -310,7 +311,7 @@ def _count(box: Box) -> int:
 
 
 def overwritten(box: Box) -> int:
-    """Return the number of changes of stored decisions, which the table's own stream tells."""
+    """Return how often a stored decision was replaced, which the table's own stream tells. A new status replaces none."""
     streams, dynamodb = box.client("dynamodbstreams"), box.client("dynamodb")
     arn = dynamodb.describe_table(TableName=variable(box, "DECISIONS_TABLE"))["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
@@ -318,7 +319,8 @@ def overwritten(box: Box) -> int:
     answer = streams.get_records(ShardIterator=iterator["ShardIterator"])
     changed = 0
     while answer["Records"]:
-        changed += sum(record["eventName"] != "INSERT" for record in answer["Records"])
+        changes = [record["dynamodb"] for record in answer["Records"] if record["eventName"] != "INSERT"]
+        changed += sum(change["OldImage"][PACKED] != change.get("NewImage", {}).get(PACKED) for change in changes)
         answer = streams.get_records(ShardIterator=answer["NextShardIterator"])
     return changed
 
