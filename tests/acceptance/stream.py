@@ -311,7 +311,7 @@ def _count(box: Box) -> int:
 
 
 def overwritten(box: Box) -> int:
-    """Return how often a stored decision was replaced, which the table's own stream tells. A new status replaces none."""
+    """Return how often a stored decision was replaced, by the table's own stream. A new status replaces none."""
     streams, dynamodb = box.client("dynamodbstreams"), box.client("dynamodb")
     arn = dynamodb.describe_table(TableName=variable(box, "DECISIONS_TABLE"))["Table"]["LatestStreamArn"]
     (shard,) = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
