@@ -74,7 +74,7 @@ class Measure(NamedTuple):
 
 @dataclass(frozen=True)
 class Dialect:
-    """What engines spell differently.
+    """The spelling of SQL by one engine.
 
     frames  frames may begin at another distance for each row; otherwise at literal distances in whole buckets
     halves  names of the columns of a bitmap: one of 128 bits, or two halves of 64
@@ -133,7 +133,7 @@ SPARK = Dialect("spark", frames=False, halves=("low", "high"), wide="DECIMAL(38,
 
 
 class Shape(NamedTuple):
-    """What the program depends on in a history.
+    """The properties of a history on which the program depends.
 
     late    any payment is late; without, the program is shorter
     factor  more than its payments: a total is the sum of minor units * factor + the number of payments, as

@@ -110,7 +110,7 @@ FUNCTIONS: tuple[Callable[[features.Payment], Any], ...] = tuple(
 
 
 class Paid(NamedTuple):
-    """What features read of transactions that are alike in type and in the fields that they name."""
+    """The fields that features read, of transactions of one type that name the same fields."""
 
     type: str
     amount: Any

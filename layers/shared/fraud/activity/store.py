@@ -68,7 +68,7 @@ class Meeting(NamedTuple):
 
 
 class Traces(NamedTuple):
-    """What one decided payment leaves behind. `timeline`: the place of its entry; None if it is not listed."""
+    """The links and the timeline entry of one payment. `timeline`: the place of the entry; None if it is not listed."""
 
     meetings: Sequence[Meeting]
     entry: RecentDecision
@@ -135,7 +135,7 @@ FORMS: Mapping[str, Form] = {
 
 
 class Activity:
-    """What accounts leave behind. Every call may be repeated."""
+    """The store of links and timelines. Every call may be repeated."""
 
     def __init__(self, transport: Transport, links: str, profiles: str, *, retention_days: int, approved: bool) -> None:
         """Build the store.

@@ -35,8 +35,8 @@ INLINE_BYTES = 180_000
 """A larger record goes to the archive and its message points there, because a message holds 256 KB."""
 
 
-class DecisionMade(BaseModel):
-    """The event of a decision on the bus. `event_id` stays the same however often the event is published."""
+class _DecisionEvent(BaseModel):
+    """The fields that every event of a decision has."""
 
     version: Literal["1"] = "1"
     event_id: str = Field(examples=["0f343b0931126a20f133d67c2b018a3b"])
@@ -48,6 +48,11 @@ class DecisionMade(BaseModel):
     currency: Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$", "examples": ["JPY"]})]
     occurred_at: Timestamp
     decided_at: Timestamp
+
+
+class DecisionMade(_DecisionEvent):
+    """The event of a decision on the bus. `event_id` stays the same however often the event is published."""
+
     outcome: Outcome
     score: float | None = Field(description="Probability of fraud; null where no model was asked.")
     codes: list[str] = Field(description="Codes of the reasons.")
@@ -75,19 +80,9 @@ class DecisionMade(BaseModel):
         )
 
 
-class DecisionResolved(BaseModel):
+class DecisionResolved(_DecisionEvent):
     """The event of a change of a decision's status. `event_id` stays the same however often the event is published."""
 
-    version: Literal["1"] = "1"
-    event_id: str = Field(examples=["5f9d1f0c7cf7a1a86b4f5cf0c0d3a1b2"])
-    transaction_id: Id
-    type: TransactionType
-    payer_id: Id
-    payee_id: Id | None
-    amount: int = Field(description="Minor units of the currency.")
-    currency: Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Z]{3}$", "examples": ["JPY"]})]
-    occurred_at: Timestamp
-    decided_at: Timestamp
     at: Timestamp = Field(description="The time of the change; of an expiry, the time at which it was due.")
     change: Change
     outcome: Outcome = Field(description="As decided.")
