@@ -97,6 +97,8 @@ def read_units(size: int, *, consistent: bool) -> float:
 class Metered:
     """A transport that carries requests out in memory and, while `on`, keeps a Term for each item it touches.
 
+    calls  requests that were carried out
+
     While it is not `on`, it only writes, and only items whose partition key `follows` accepts. Payments that are not
     measured are then counted quickly.
     """
@@ -104,12 +106,14 @@ class Metered:
     def __init__(self) -> None:
         self.database = InMemoryDynamoDB()
         self.on = True
+        self.calls = 0
         self.terms: list[Term] = []
         self.follows: Callable[[str], bool] = lambda _: True
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         """Carry the requests out, one after another."""
         del until  # nothing here takes time
+        self.calls += len(requests)
         return [self._carry_out(request) if self.on else self._follow(request) for request in requests]
 
     def _follow(self, request: Request) -> Result:

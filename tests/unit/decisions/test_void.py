@@ -8,20 +8,23 @@ from typing import Any
 
 import pytest
 
+from fraud import assembly
 from fraud.aws.transport import Request, Result
 from fraud.counters.codec import profile_of
 from fraud.counters.fold import LAG
 from fraud.counters.layout import CLOSED, PAYER, Key
 from fraud.counters.windows import NAMES, measure
+from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.events import RowChange
 from fraud.decisions.record import WAITS, Contents
 from fraud.decisions.resolution import MOVES, Changes, Resolution, Status
+from fraud.decisions.store import contents_of
 from fraud.decisions.void import NO_MONEY, is_read, void
 from fraud.errors import ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.transaction import MAX_AGE, Transaction, utc
 from tests.support.deployment import TABLES, Deployment, declared_store
-from tests.support.fakes import counted
+from tests.support.fakes import FixedScorer, counted
 from tests.support.payments import NOON, payment
 
 LATER = NOON + timedelta(minutes=1)
@@ -192,3 +195,53 @@ class Away:
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         del until
         return [UnavailableError("DeadlineExceeded") for _ in requests]
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+class Stack:
+    """The packaged policy on a deployment, whose reader takes every decision at once."""
+
+    def __init__(self) -> None:
+        self.deployed = Deployment()
+        book = assembly.rule_book("JPY")
+        self.evaluator = Evaluator(self.deployed.store, FixedScorer(0.0), book, self.deployed.clock, 10)
+
+    def pay(self, name: str, **fields: Any) -> tuple[Outcome, list[str]]:
+        """Decide a payment; return its outcome and its codes."""
+        paid = payment(**{"transaction_id": name, "occurred_at": self.deployed.now} | fields)
+        decision = self.evaluator.evaluate(paid).decision
+        assert decision is not None
+        stored = self.deployed.table.tables[TABLES.decisions][name,]
+        assert void(self.deployed.store, [RowChange("1", stored, None, contents_of(stored))], self.deployed.now) == [
+            None
+        ]
+        return decision.outcome, [reason.code for reason in decision.reasons]
+
+
+def test_a_day_of_declined_attempts_uses_up_no_limit_on_money_and_approved_money_does():
+    stack, shop = Stack(), {"type": "merchant", "payee_id": "shop"}
+    for n in range(24):
+        outcome, _ = stack.pay(f"declined-{n}", payee_id=f"friend-{n}", amount=600_000)
+        assert outcome is Outcome.DECLINE
+        stack.deployed.now += timedelta(minutes=55)
+    assert stack.pay("after", **shop) == (Outcome.APPROVE, [])
+    assert stack.pay("large-1", amount=1_000_000, **shop) == (Outcome.APPROVE, [])
+    outcome, codes = stack.pay("large-2", amount=1_000_000, **shop)
+    assert (outcome, codes) == (Outcome.DECLINE, ["LIMIT_PAYER_DAY"])
+    assert stack.pay("small", amount=1_000, **shop) == (Outcome.APPROVE, [])  # the declined one is void, too
+
+
+def test_declined_attempts_on_one_instrument_reach_its_limit():
+    stack, top_up = Stack(), {"type": "top_up", "payee_id": None, "instrument_id": "card-1", "amount": 100}
+    denied = {"M": {"reason": {"S": "card testing"}, "expires_at": {"NULL": True}}}
+    stack.deployed.table.tables[TABLES.profiles]["ip#203.0.113.9",] = {"pk": {"S": "ip#203.0.113.9"}, "deny": denied}
+    tries = [
+        stack.pay(f"try-{n}", payer_id=f"tester-{n}", device_id=None, ip="203.0.113.9", **top_up) for n in range(21)
+    ]
+    assert {outcome for outcome, _ in tries} == {Outcome.DECLINE}
+    assert ["LIMIT_INSTRUMENT_DAY" in codes for _, codes in tries] == [False] * 20 + [True]
+    assert len(voids(stack.deployed, "tester-20")) == 1
+    outcome, codes = stack.pay("honest", payer_id="honest", device_id=None, **top_up)
+    assert (outcome, codes) == (Outcome.DECLINE, ["LIMIT_INSTRUMENT_DAY"])
