@@ -23,6 +23,8 @@ WRITE_UNIT = 1024
 READ_UNIT = 4096
 TABLES = Tables("counters", "profiles", "decisions")
 LINKS = "links"
+INDEXES = (FOLD, "pending")
+"""Hash keys of the sparse indexes. Only items that have one of these attributes are in its index."""
 
 
 class Term(NamedTuple):
@@ -148,8 +150,10 @@ class Metered:
         after = self.database.tables[table][key]
         sizes = size_of(before), size_of(after)
         self.terms.append(Term(f"write {_name(table, key)}", key[0], write_units(*sizes), 0, sizes[1]))
-        if FOLD in after and FOLD not in before:  # the index holds keys only, and they never change
-            self.terms.append(Term(f"index {_name(table, key)}", key[0], 1, 0, 0))
+        # An index's entry is small and never changes: one unit when an item enters the index, and one when it leaves.
+        for index in INDEXES:
+            if (index in after) != (index in before):
+                self.terms.append(Term(f"index {_name(table, key)}", key[0], 1, 0, 0))
 
 
 def _name(table: str, key: tuple[str, ...]) -> str:
