@@ -116,6 +116,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.doors $(if $(HANDBOOK),--handbook $(HANDBOOK))
 	$(BIN)/python -m tests.acceptance.hot_merchant
 	$(BIN)/python -m tests.acceptance.activity
+	$(BIN)/python -m tests.acceptance.void
 	$(BIN)/python -m tests.acceptance.contract
 	$(BIN)/python -m tests.acceptance.clients
 	$(BIN)/python -m tests.acceptance.sagemaker_container

@@ -9,14 +9,14 @@ Prices are list prices of us-east-1 in USD.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks import activity, lives, table
+from benchmarks import activity, lives, resolutions, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
 from benchmarks.metering import TABLES, WRITE_UNIT, MeteredStack, Term
 from fraud.archive import schema
@@ -228,7 +228,16 @@ def rows() -> list[table.Row]:
             strict=True,
         )
     ]
-    return [*_terms(bills), *sums, *dollars, *_asides(), *_activity(), *_prices(), *_targets(at)]
+    return [
+        *_terms(bills),
+        *sums,
+        *dollars,
+        *_asides(),
+        *_beside(activity.rows()),
+        *_beside(resolutions.rows()),
+        *_prices(),
+        *_targets(at),
+    ]
 
 
 def _terms(bills: Mapping[Life, Mapping[str, Bill]]) -> Iterator[table.Row]:
@@ -328,9 +337,9 @@ def _asides() -> list[table.Row]:
     ]
 
 
-def _activity() -> Iterator[table.Row]:
-    """Yield the rows of links and timelines, with the dollars of their units. They are no part of the sums above."""
-    for row in activity.rows():
+def _beside(rows: Iterable[table.Row]) -> Iterator[table.Row]:
+    """Yield rows with the dollars of their units. They are no part of the sums above."""
+    for row in rows:
         cost = {part: 1e6 * row[part.lower()] * PRICES[part][0] for part in ("WRU", "RRU") if part.lower() in row}
         yield {**row, "usd_per_million": sum(cost.values())} if cost else row
 

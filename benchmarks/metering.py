@@ -23,6 +23,8 @@ WRITE_UNIT = 1024
 READ_UNIT = 4096
 TABLES = Tables("counters", "profiles", "decisions")
 LINKS = "links"
+INDEXES = (FOLD, "pending")
+"""Hash keys of the sparse indexes. Only items that have one of these attributes are in its index."""
 
 
 class Term(NamedTuple):
@@ -97,6 +99,8 @@ def read_units(size: int, *, consistent: bool) -> float:
 class Metered:
     """A transport that carries requests out in memory and, while `on`, keeps a Term for each item it touches.
 
+    calls  requests that were carried out
+
     While it is not `on`, it only writes, and only items whose partition key `follows` accepts. Payments that are not
     measured are then counted quickly.
     """
@@ -104,12 +108,14 @@ class Metered:
     def __init__(self) -> None:
         self.database = InMemoryDynamoDB()
         self.on = True
+        self.calls = 0
         self.terms: list[Term] = []
         self.follows: Callable[[str], bool] = lambda _: True
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         """Carry the requests out, one after another."""
         del until  # nothing here takes time
+        self.calls += len(requests)
         return [self._carry_out(request) if self.on else self._follow(request) for request in requests]
 
     def _follow(self, request: Request) -> Result:
@@ -144,8 +150,10 @@ class Metered:
         after = self.database.tables[table][key]
         sizes = size_of(before), size_of(after)
         self.terms.append(Term(f"write {_name(table, key)}", key[0], write_units(*sizes), 0, sizes[1]))
-        if FOLD in after and FOLD not in before:  # the index holds keys only, and they never change
-            self.terms.append(Term(f"index {_name(table, key)}", key[0], 1, 0, 0))
+        # An index's entry is small and never changes: one unit when an item enters the index, and one when it leaves.
+        for index in INDEXES:
+            if (index in after) != (index in before):
+                self.terms.append(Term(f"index {_name(table, key)}", key[0], 1, 0, 0))
 
 
 def _name(table: str, key: tuple[str, ...]) -> str:

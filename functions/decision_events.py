@@ -1,13 +1,14 @@
 """The one reader of the decision table's stream: everything that follows from a decision starts here.
 
 So the caller of a decision never waits for what follows from it. The door sends the updates again that were not
-acknowledged when the payment was decided, writes links and timelines, archives every new decision, publishes what
-readers of the bus want, and counts all decisions for their denominators. A change of a decision's status is published,
-and nothing else is done for it. Redelivery does everything again: an update is counted once, links and timelines stay
-as they are, readers drop an event_id that they already have, and only the denominators count twice.
+acknowledged when the payment was decided, voids attempts that moved no money, writes links and timelines, archives
+every new decision, publishes what readers of the bus want, and counts all decisions for their denominators. For a
+change of a decision's status it voids and publishes, and nothing else. Redelivery does everything again: an update is
+counted once, an attempt is void once, links and timelines stay as they are, readers drop an event_id that they already
+have, and only the denominators count twice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fraud import assembly, clock
@@ -15,6 +16,7 @@ from fraud.aws.metrics import log_refusal
 from fraud.decisions.events import Outbox, RowChange
 from fraud.decisions.metrics import log_repair
 from fraud.decisions.repair import repair
+from fraud.decisions.void import void
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 from fraud.transaction import Transaction
@@ -56,6 +58,15 @@ def _completed(step: Step, changes: Sequence[RowChange]) -> int:
         return 0
 
 
+def _complete(changes: Sequence[RowChange], errors: Iterable[tuple[int, ServiceError | None]]) -> int:
+    """Return how many changes are complete: those before the first one with an error, which is logged."""
+    for n, error in errors:
+        if error is not None:
+            log_refusal(error, DOOR)
+            return n
+    return len(changes)
+
+
 def _repaired(changes: Sequence[RowChange]) -> int:
     """Send the missing updates of new decisions, up to the first that is not acknowledged."""
     for n, change in enumerate(changes):
@@ -68,15 +79,16 @@ def _repaired(changes: Sequence[RowChange]) -> int:
     return len(changes)
 
 
+def _voided(changes: Sequence[RowChange]) -> int:
+    """Void attempts that moved no money, up to the first that cannot be voided. All of them are counted by now."""
+    return _complete(changes, enumerate(void(_store, changes, clock.now())))
+
+
 def _remembered(changes: Sequence[RowChange]) -> int:
     """Write the links and timelines of new decisions, up to the first that cannot be written."""
     new = [(n, change.contents) for n, change in enumerate(changes) if change.is_new]
     errors = _activity.remember([contents for _, contents in new])
-    for (n, _), error in zip(new, errors, strict=True):
-        if error is not None:
-            log_refusal(error, DOOR)
-            return n
-    return len(changes)
+    return _complete(changes, ((n, error) for (n, _), error in zip(new, errors, strict=True)))
 
 
 def _archived(changes: Sequence[RowChange]) -> int:
@@ -96,7 +108,7 @@ def _counted(changes: Sequence[RowChange]) -> int:
     return len(changes)
 
 
-STEPS: tuple[Step, ...] = (_repaired, _remembered, _archived, _published, _counted)
+STEPS: tuple[Step, ...] = (_repaired, _voided, _remembered, _archived, _published, _counted)
 
 
 def _repair(change: RowChange) -> None:

@@ -141,7 +141,7 @@ def own(name: str, kind: str = "p2p", **fields: Any) -> Transaction:
 
 def plain(item: Item) -> tuple[object, ...]:
     """Return everything of an item but its tokens and its level, which memory raises at once."""
-    return item.buckets, item.slots, item.devices, item.spreads, item.sizes
+    return item.buckets, item.slots, item.devices, item.spreads, item.sizes, item.voids
 
 
 def projected(item: Item, names: frozenset[str]) -> Item:
@@ -152,7 +152,7 @@ def projected(item: Item, names: frozenset[str]) -> Item:
 
     buckets = {scale: kept(scale, item.buckets[scale]) for scale in SCALES}
     columns = (kept(*column) for column in (("e", item.devices), ("q", item.spreads), ("c", item.sizes)))
-    return Item(buckets, item.slots if "d" in names else {}, *columns, level=item.level)
+    return Item(buckets, item.slots if "d" in names else {}, *columns, level=item.level, voids=kept("v", item.voids))
 
 
 def as_stored(transaction: Transaction, state: State) -> State:
@@ -236,6 +236,7 @@ def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, transp
         fold.at(EVE + n * timedelta(hours=5), memory.items)
         for transaction in arriving:
             recounted += same_in_both(store, memory, transaction)
+        void_in_both(store, memory, arriving)
     payments = list(chain.from_iterable(rounds))
     assert recounted > 10
     assert {key.kind.name for key in memory.items} == set(KINDS)
@@ -243,6 +244,15 @@ def test_both_counters_find_the_same_for_every_payment_bit_for_bit(store, transp
     shops = [row["pk"]["S"] for row in dynamodb.scan(TableName=tables.profiles)["Items"] if "m" in row]
     assert len(shops) >= sum("m" in profile for profile in memory.profiles.values()) > 2
     assert fold == []
+
+
+def void_in_both(store: DynamoStore, memory: InMemoryCounters, arriving: Sequence[Transaction]) -> None:
+    """Void every third payment in both, some twice, at once and again."""
+    void = [*arriving[::3], *arriving[:3]]
+    for _ in range(2):
+        assert store.void(void) == [None] * len(void)
+        for transaction in void:
+            memory.void(transaction)
 
 
 def same_in_both(store: DynamoStore, memory: InMemoryCounters, transaction: Transaction) -> bool:

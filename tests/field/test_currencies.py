@@ -184,6 +184,22 @@ def test_what_is_within_the_limits_of_upi_is_not_declined(type_, amount, counter
 
 
 @pytest.mark.parametrize(
+    ("type_", "counters"),
+    [
+        ("merchant", {"payer_sum_24h": 11 * LAKH, "payer_void_24h": 2 * LAKH}),
+        ("p2p", {"payer_sum_24h": 2 * LAKH, "payer_void_24h": LAKH}),
+        ("p2p", {"payer_sum_24h": 9_000 * RUPEE, "payer_void_24h": 4_000 * RUPEE, "payer_age": 3_600}),
+    ],
+)
+def test_payments_that_moved_no_money_use_up_no_limit_on_money(type_, counters):
+    assert judged(RUPEE, type_, **counters) == (Outcome.APPROVE, set())
+
+
+def test_payments_that_moved_no_money_count_as_attempts():
+    assert judged(RUPEE, payer_count_24h=21, payer_void_24h=LAKH)[1] == {"UPI_DAY"}
+
+
+@pytest.mark.parametrize(
     ("spent", "age", "codes"),
     [(5_000, 3_600, set()), (5_001, 3_600, {"NEW_USER_AMOUNT"}), (5_001, 86_400, set())],
 )

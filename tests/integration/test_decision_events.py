@@ -22,7 +22,7 @@ from local.account.emulator import Emulator
 from tests.integration.test_decision_api import fresh, post
 from tests.integration.test_outbox import taken
 from tests.support.activity import Decided, counted, stored
-from tests.support.stack_doors import Taken, hours_of
+from tests.support.stack_doors import Taken, hours_of, requested
 
 PERSONAL = {
     "payer_name": "SECRET 花子",
@@ -123,10 +123,11 @@ def test_the_log_says_why_a_batch_restarts(decision_events, decision_api, emulat
 
 
 class Losing:
-    """The store's transport, in which some requests about the items of payees and pairs are lost.
+    """The store's transport, in which some requests about items are lost.
 
     applied     only their responses are lost
     operations  the operations that are lost: the updates, and the looks at an item after them
+    prefixes    beginnings of their partition keys
     """
 
     def __init__(
@@ -136,15 +137,17 @@ class Losing:
         applied: bool,
         error: ServiceError | None = None,
         operations: Collection[str] = ("update_item", "get_item"),
+        prefixes: tuple[str, ...] = ("payee#", "pair#"),
     ) -> None:
         self._transport = transport
         self._applied = applied
         self._error = error or UnavailableError("DeadlineExceeded")
         self._operations = operations
+        self._prefixes = prefixes
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         lost = [
-            request.operation in self._operations and request.payload["Key"]["pk"]["S"].startswith(("payee#", "pair#"))
+            request.operation in self._operations and request.payload["Key"]["pk"]["S"].startswith(self._prefixes)
             for request in requests
         ]
         sent = [request for request, away in zip(requests, lost, strict=True) if self._applied or not away]
@@ -233,6 +236,87 @@ def test_decisions_before_the_first_incomplete_one_are_published_because_they_do
     assert [told["detail"]["transaction_id"] for told in published()] == names[:2]
     assert decision_events.handler({"Records": event["Records"][2:]}, None) == {"batchItemFailures": []}
     assert [told["detail"]["transaction_id"] for told in published()] == names[2:]
+
+
+# --- void -------------------------------------------------------------------------------------------------------------
+
+
+def voids_of(emulator: Emulator, payer: str) -> dict[str, str]:
+    """Return the money of a payer's void attempts by attribute."""
+    items = emulator.client("dynamodb").query(
+        TableName=emulator.stack.functions[0].environment["COUNTERS_TABLE"],
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": f"payer#{payer}"}},
+    )["Items"]
+    return {name: value["N"] for item in items for name, value in item.items() if name[0] == "v"}
+
+
+def changed(emulator: Emulator, event: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the record with which the stream tells of the last change of a decision."""
+    (old,) = (one for one in event["Records"] if one["dynamodb"]["Keys"]["pk"]["S"] == name)
+    table = emulator.stack.functions[0].environment["DECISIONS_TABLE"]
+    image = emulator.client("dynamodb").get_item(TableName=table, Key={"pk": {"S": name}})["Item"]
+    images = {
+        "OldImage": old["dynamodb"]["NewImage"],
+        "NewImage": json.loads(json.dumps(image, default=lambda data: base64.b64encode(data).decode())),
+    }
+    change = {"Keys": {"pk": {"S": name}}, **images, "SequenceNumber": "200", "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    return {"eventName": "MODIFY", "eventSource": "aws:dynamodb", "dynamodb": change}
+
+
+def test_declined_and_failed_attempts_are_void_once_and_approved_ones_are_not(
+    decision_events, decision_api, resolution_api, emulator
+):
+    declined, failed, approved = fresh(amount=600_000), fresh(), fresh()
+    event = batch(decision_api, emulator, declined, failed, approved)
+    result = {"status": "failed", "at": failed["occurred_at"]}
+    for payment in (declined, failed):
+        path = "POST /decisions/{transaction_id}/result"
+        assert requested(resolution_api, path, payment["transaction_id"], result)[0] == 200
+    records = [*event["Records"], *(changed(emulator, event, one["transaction_id"]) for one in (declined, failed))]
+    for _ in range(3):
+        assert decision_events.handler({"Records": records}, None) == {"batchItemFailures": []}
+    for payment, money in ((declined, ["600000"]), (failed, [str(failed["amount"])]), (approved, [])):
+        assert list(voids_of(emulator, payment["payer_id"]).values()) == money
+        assert hours_of(emulator, "payer", payment["payer_id"]) == [str(packed(1, payment["amount"]))]
+
+
+@pytest.mark.parametrize("error", [UnavailableError("ThrottlingException"), ServiceError("AccessDeniedException")])
+def test_a_batch_restarts_at_an_attempt_that_cannot_be_voided_and_what_is_before_it_is_done(  # noqa: PLR0913, PLR0917 - fixtures and parameters
+    decision_events, decision_api, emulator, published, monkeypatch, capsys, error
+):
+    payments = [fresh(amount=600_000), fresh(), fresh(amount=600_000, payer_id=f"unlucky-{error.code}"), fresh()]
+    event = batch(decision_api, emulator, *payments)
+    published()
+    store = decision_events._store
+    with monkeypatch.context() as outage:
+        losing = Losing(store._transport, applied=False, error=error, prefixes=("payer#unlucky",))
+        outage.setattr(store, "_transport", losing)
+        capsys.readouterr()
+        assert decision_events.handler(event, None) == {"batchItemFailures": [{"itemIdentifier": "102"}]}
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["Error"], line["code"], line["Door"]) == (type(error).__name__, error.code, "decision_events")
+    names = [payment["transaction_id"] for payment in payments]
+    assert [told["detail"]["transaction_id"] for told in published()] == names[:2]
+    assert voids_of(emulator, f"unlucky-{error.code}") == {}
+    assert decision_events.handler({"Records": event["Records"][2:]}, None) == {"batchItemFailures": []}
+    assert list(voids_of(emulator, f"unlucky-{error.code}").values()) == ["600000"]
+
+
+def test_an_attempt_whose_count_was_lost_is_counted_first_and_void_then(
+    decision_events, decision_api, emulator, monkeypatch
+):
+    payment = fresh(amount=600_000)
+    deciding = decision_api._evaluator.store
+    with monkeypatch.context() as outage:
+        losing = Losing(deciding._transport, applied=False, prefixes=("payer#",))
+        outage.setattr(deciding, "_transport", losing)
+        event = batch(decision_api, emulator, payment)
+    assert "payer" in event["Records"][0]["dynamodb"]["NewImage"]["uncounted"]["S"]
+    for _ in range(2):
+        assert decision_events.handler(event, None) == {"batchItemFailures": []}
+    assert hours_of(emulator, "payer", payment["payer_id"]) == [str(packed(1, 600_000))]
+    assert list(voids_of(emulator, payment["payer_id"]).values()) == ["600000"]
 
 
 # --- links and timelines ----------------------------------------------------------------------------------------------

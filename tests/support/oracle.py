@@ -97,6 +97,7 @@ class Attempts:
     def __init__(self, *, folded: bool = False) -> None:
         self.folded = folded
         self._identities: set[bytes] = set()
+        self._void: set[bytes] = set()
         self._by_entity: dict[tuple[str, str], list[tuple[int, Transaction, str]]] = defaultdict(list)
         self._frauds: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
         self._paid: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
@@ -109,6 +110,10 @@ class Attempts:
         for kind, (entity, other) in parties(attempt).items():
             self._by_entity[kind, entity].append((math.floor(attempt.occurred_at.timestamp()), attempt, other))
         return True
+
+    def void(self, attempt: Transaction) -> None:
+        """Say that an attempt moved no money, once or several times."""
+        self._void.add(attempt.identity)
 
     def learn(self, payment: Transaction, known_at: datetime, change: int = 1) -> None:
         """Change the number of frauds of the payment's accounts from `known_at` on, which is not in the future."""
@@ -133,6 +138,8 @@ class Attempts:
         for role, account in (("payer", attempt.payer_id), ("payee", attempt.payee_id)):
             values |= _frauds(role, [] if account is None else self._frauds[role, account], now)
         values |= _sizes([row[:2] for row in self._within_reach("payer", attempt.payer_id, now)], attempt, now)
+        void = (row for row in self._within_reach("payer", attempt.payer_id, now) if row[1].identity in self._void)
+        values["payer_void_24h"] = sum(counted(row[1]) for row in void if _inside(row[0], now, "24h"))
         receiver = next(((kind, parties(attempt)[kind][0]) for kind in MATURE_KINDS if kind in parties(attempt)), None)
         paid = [] if receiver is None else [row[0] for row in self._within_reach(*receiver, now)]
         return values | _mature(paid, [] if receiver is None else self._paid[receiver], now)

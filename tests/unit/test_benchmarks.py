@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from benchmarks import activity, capacity, hot_key, inference, lives, metering, table
+from benchmarks import activity, capacity, hot_key, inference, lives, metering, resolutions, table
 from benchmarks.flask_container import Gunicorn
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
@@ -80,6 +80,18 @@ def test_a_bill_has_every_term_of_a_payment():
     assert made.wru["write counter payer"] == made.wru["write counter pair"] == 1
     assert made.wru["index counter payer"] == pytest.approx(1 / 3)
     assert {"read decision (none)", "read profile account", "fold payer: read profile account"} <= made.rru.keys()
+
+
+def test_a_decision_that_waits_costs_a_unit_for_its_index_when_it_enters_and_when_it_leaves():
+    units = {row["name"]: row["wru"] for row in resolutions.pending()}
+    assert units["decision that waits: its row"] == units["decision that is approved: its row"]
+    assert units["decision that waits: its index"] == 1
+    assert units["decision that waits, first change: its index"] == 1
+    assert units["decision that waits, second change: its index"] == 0
+
+
+def test_a_void_costs_the_units_of_its_payers_item_and_told_of_twice_as_much_again():
+    assert (resolutions.void(3), resolutions.void(3, times=2)) == (1, 2)
 
 
 def test_links_cost_two_writes_a_day_and_end_and_a_timeline_one_write_a_payment():

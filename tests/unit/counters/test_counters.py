@@ -39,6 +39,7 @@ from fraud.counters.layout import (
 )
 from fraud.counters.windows import ABSENT, DISTINCT, FRAUD_SIDES, IDLE_CAP, NAMES, measure
 from fraud.labels.label import Parties
+from fraud.scoring import features
 from fraud.transaction import MAX_AGE, MAX_AHEAD, UNITS, Transaction
 from tests.support import oracle
 from tests.support.payments import NOON, SIDES_OF_TYPE, arrivals, crowd_payment, payment, slot_of, updates
@@ -126,7 +127,7 @@ def test_after_sixteen_concurrent_writers_every_counter_equals_the_oracle():
 def test_every_payment_measures_what_the_oracle_says_about_the_payments_before_it():
     rng = random.Random(3)
     counters, attempts = InMemoryCounters(), oracle.Attempts(folded=True)
-    repeats = frauds = 0
+    repeats = frauds = voids = 0
     for n, arriving in enumerate(arrivals(rng, rounds=24, size=50)):
         now = NOON + timedelta(hours=5 * n)
         for transaction in arriving:
@@ -136,9 +137,15 @@ def test_every_payment_measures_what_the_oracle_says_about_the_payments_before_i
             assert differences(transaction, state, attempts) == {}
             repeats += not new
             frauds += measure(transaction, state)["payee_frauds_2d"] > 0
+            voids += measure(transaction, state)["payer_void_24h"] > 0
             if rng.random() < 0.1:
                 learn_a_label(rng, counters, attempts, transaction, now)
+            if rng.random() < 0.3:
+                attempts.void(transaction)
+                assert counters.void(transaction) or not new
+                assert not counters.void(transaction)
     assert repeats > 75
+    assert voids > 300
     assert frauds > 75
 
 
@@ -151,6 +158,30 @@ def learn_a_label(
         attempts.learn(transaction, known_at, change)
         for move in Parties.of(transaction).moves(int(known_at.timestamp()) // DAY, change):
             counters.learn(*move)
+
+
+@given(st.integers(0, 10**6), st.data())
+@settings(max_examples=30, deadline=None)
+def test_void_changes_one_counter_and_no_feature(seed, data):
+    plain, voiding = InMemoryCounters(), InMemoryCounters()
+    for transaction in chain.from_iterable(arrivals(random.Random(seed), rounds=4, size=8)):
+        found, expected = read(voiding, transaction), read(plain, transaction)
+        assert 0 <= found["payer_void_24h"] <= found["payer_sum_24h"]
+        assert found | {"payer_void_24h": 0} == expected
+        vectors = (features.pack(features.vector(transaction, values)) for values in (found, expected))
+        assert len(set(vectors)) == 1
+        if data.draw(st.booleans()):
+            voiding.void(transaction)
+
+
+def test_an_attempt_that_was_not_counted_or_was_taken_back_cannot_be_void():
+    counters, paid = InMemoryCounters(), payment()
+    assert not counters.void(paid)
+    counters.count(paid)
+    payer, *_ = updates(paid)
+    counters.items[payer.key].take_back(payer, 0)
+    assert not counters.void(paid)
+    assert counters.items[payer.key].voids == {}
 
 
 class Profiles:

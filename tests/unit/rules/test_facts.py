@@ -154,6 +154,14 @@ SAID: dict[str, list[tuple[str | None, dict[str, float], dict[str, Any]]]] = {
             {"amount": 10**15},
         ),
     ],
+    "counters.payer_void_24h": [
+        (
+            "payments of this payer within 24 hours that moved no money come to 900,000 JPY",
+            {"payer_void_24h": 900_000},
+            {},
+        ),
+        (None, {"payer_void_24h": 0}, {}),
+    ],
     "counters.instrument_count_24h": [
         ("21 payments with this instrument within 24 hours", {"instrument_count_24h": 21}, TOP_UP),
         (None, {"instrument_count_24h": 0}, {}),

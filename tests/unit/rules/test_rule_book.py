@@ -95,14 +95,19 @@ EXAMPLES: dict[str, list[Example]] = {
     "limit_merchant": [yes(amount=1_000_001, **MERCHANT), no(amount=1_000_000, **MERCHANT)],
     "limit_cash_out": [yes(amount=500_001, **CASH_OUT), no(amount=500_000, **CASH_OUT)],
     "limit_top_up": [yes(amount=500_001, **TOP_UP), no(amount=500_000, **TOP_UP), no(amount=500_001, **MERCHANT)],
-    "limit_payer_day": [yes({"payer_sum_24h": 2_000_001}), no({"payer_sum_24h": 2_000_000})],
+    "limit_payer_day": [
+        yes({"payer_sum_24h": 2_000_001}),
+        no({"payer_sum_24h": 2_000_000}),
+        yes({"payer_sum_24h": 2_900_001, "payer_void_24h": 900_000}),
+        no({"payer_sum_24h": 2_900_000, "payer_void_24h": 900_000}),
+    ],
     "limit_instrument_day": [
-        yes({"instrument_sum_24h": 1_000_001}, **CASH_OUT),
+        yes({"instrument_sum_24h": 1_000_001, "payer_void_24h": 1_000_001}, **CASH_OUT),
         yes({"instrument_count_24h": 21}, **TOP_UP),
         no({"instrument_sum_24h": 1_000_000, "instrument_count_24h": 20}, **TOP_UP),
     ],
     "limit_attempts": [
-        yes({"payer_closed": 1}),
+        yes({"payer_closed": 1, "payer_void_24h": 10**6}),
         no({"device_closed": 1, "payee_closed": 1, "merchant_closed": 1}),
     ],
     "limit_attempts_instrument": [yes({"instrument_closed": 1}, **CASH_OUT), no({"payer_closed": 0}, **CASH_OUT)],

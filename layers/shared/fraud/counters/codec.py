@@ -14,7 +14,21 @@ from fraud.counters import fold, windows
 from fraud.counters.fold import Progress
 from fraud.counters.history import NO_HISTORY, SIDES, FoldedHistory
 from fraud.counters.keys import KEY_BYTES, Keys
-from fraud.counters.layout import CLASSES, CLOSED, DAY, PAIR, SCALES, SLOTS, TOKENS, Item, Key, Profile, Slice, Update
+from fraud.counters.layout import (
+    CLASSES,
+    CLOSED,
+    DAY,
+    PAIR,
+    SCALES,
+    SLOTS,
+    TOKENS,
+    VOIDED,
+    Item,
+    Key,
+    Profile,
+    Slice,
+    Update,
+)
 from fraud.counters.sampling import NewSlot, Upkeep
 from fraud.transaction import Transaction
 
@@ -27,8 +41,11 @@ EARLIER = (
     *(f"b{day}" for day in range(PAIR.period // DAY)),
     *(f"q{hour}" for hour in range(24)),
     *(f"c{size}" for size in range(CLASSES)),
+    *(f"v{hour}" for hour in range(24)),
 )
-"""Attributes that are read of every earlier item: its keys, level, hours, slots, a pair's days, spreads and sizes."""
+"""Attributes that are read of every earlier item: its keys, level, hours, slots, a pair's days, spreads, sizes and
+voids. One list for all: a projection does not make a read cheaper.
+"""
 
 KEYS = "keys"
 """Key of the item of the profiles table that holds the stack's secret keys."""
@@ -133,6 +150,24 @@ def taking_back(update: Update, level: int) -> dict[str, Any]:
     }
 
 
+def void_update(update: Update) -> dict[str, Any]:
+    """Build the UpdateItem that voids a counted attempt in its payer's item.
+
+    DynamoDB refuses it when the attempt is void already, and when the item does not hold its token: then the attempt's
+    money is not in the item's sum. So voids never exceed the sum, and their tokens are bounded as the item's tokens.
+    """
+    return {
+        "Key": typed_key(update.key.pk, update.key.sk),
+        "UpdateExpression": f"ADD v{update.hour} :v, {VOIDED} :tokens",
+        "ConditionExpression": f"contains({update.tokens}, :token) AND NOT contains({VOIDED}, :token)",
+        "ExpressionAttributeValues": {
+            ":v": {"N": str(update.amount)},
+            ":tokens": {"BS": [update.token]},
+            ":token": {"B": update.token},
+        },
+    }
+
+
 def upkeep_update(change: Upkeep) -> dict[str, Any]:
     """Build the UpdateItem of a raise, refused when the item has another level, or of a missing slot."""
     key = {"Key": typed_key(change.key.pk, change.key.sk)}
@@ -180,7 +215,7 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
     {9: 5000000001}
     """
     item = Item()
-    numbered = {**item.buckets, "e": item.devices, "q": item.spreads, "c": item.sizes}
+    numbered = {**item.buckets, "e": item.devices, "q": item.spreads, "c": item.sizes, "v": item.voids}
     for name, value in attributes.items():
         if place := _place(name):
             letter, number = place
@@ -197,7 +232,7 @@ def item_of(attributes: Mapping[str, Any]) -> Item:
     return item
 
 
-_NUMBERED = frozenset((*SCALES, *"eqcr"))
+_NUMBERED = frozenset((*SCALES, *"eqcrv"))
 """First letters of the attributes whose names end in a number."""
 
 
@@ -205,9 +240,9 @@ _NUMBERED = frozenset((*SCALES, *"eqcr"))
 def _place(name: str) -> tuple[str, int] | None:
     """Split the name of a number or of a set of tokens into letter and number. Return None for any other name.
 
-    The other attributes are pk, sk, ttl, fold, l and d.
+    The other attributes are pk, sk, ttl, fold, l, d and rv.
 
-    >>> _place("h23"), _place("r23"), _place("sk")
+    >>> _place("h23"), _place("r23"), _place("rv")
     (('h', 23), ('r', 23), None)
     """
     letter, number = name[0], name[1:]

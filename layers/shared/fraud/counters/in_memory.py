@@ -92,6 +92,12 @@ class InMemoryCounters:
                 item.slots[update.hour] = own.slots[update.hour]
         return own, held
 
+    def void(self, transaction: Transaction) -> bool:
+        """Void an attempt that moved no money. Tell whether its payer's item changed: it is counted there, and once."""
+        payer = updates(transaction, self.keys)[0]
+        item = self.items.get(payer.key)
+        return item is not None and item.void(payer)
+
     def learn(self, account: str, prefix: str, day: int, change: int) -> None:
         """Change a fraud bucket of an account, because a label became known or changed.
 

@@ -130,6 +130,9 @@ TOKEN_DAYS = 3
 repairs for 24 hours more. All other kinds keep their tokens as long as the item.
 """
 
+VOIDED = "rv"
+"""Attribute of the tokens of attempts that are void (D-109). It holds none that the item's tokens do not hold."""
+
 ENTITIES: tuple[Kind, ...] = (PAYER, DEVICE, PAYEE, MERCHANT, INSTRUMENT)
 """Kinds that are folded into a profile: all but pairs."""
 
@@ -270,6 +273,9 @@ class Item:
     tokens   tokens of counted attempts, by attribute: `r` and the attempt's `leave`; in a pair the day within the item.
              In base64 where the transport does not decode
     level    level of its sample (`sampling`). In DynamoDB the attribute `l`; 0 is its absence
+    voids    minor units of attempts that moved no money, by hour; in a payer's item only. In DynamoDB the attribute's
+             name is `v` and the hour
+    voided   tokens of those attempts; empty in an item that was read, because no reader needs them
 
     A bucket, a device, a spread or a size that is taken back to 0 is absent.
     """
@@ -281,6 +287,8 @@ class Item:
     sizes: dict[int, int] = field(default_factory=dict)
     tokens: dict[str, set[bytes | str]] = field(default_factory=dict)
     level: int = 0
+    voids: dict[int, int] = field(default_factory=dict)
+    voided: set[bytes] = field(default_factory=set)
 
     def holds(self, update: Update) -> bool:
         """Tell whether the attempt was counted and its token is still here."""
@@ -313,11 +321,22 @@ class Item:
         self._add_names(update, -1)
         return True
 
+    def void(self, update: Update) -> bool:
+        """Void a counted attempt, unless it is void already. Tell whether. Nothing but `voids` changes by it.
+
+        The condition is the same as in DynamoDB (`codec.void_update`).
+        """
+        if update.token in self.voided or not self.holds(update):
+            return False
+        self.voided.add(update.token)
+        _add(self.voids, update.hour, update.amount)
+        return True
+
     def copy(self) -> "Item":
         """Return an item that can be changed without changing this one; both share their tokens."""
         buckets = {scale: dict(numbers) for scale, numbers in self.buckets.items()}
         slots, devices, spreads, sizes = map(dict, (self.slots, self.devices, self.spreads, self.sizes))
-        return Item(buckets, slots, devices, spreads, sizes, self.tokens, self.level)
+        return Item(buckets, slots, devices, spreads, sizes, self.tokens, self.level, dict(self.voids), self.voided)
 
     def add(self, update: Update, weight: int) -> None:
         """Add an attempt, `weight` times (which may be negative), to its buckets and its spread; and add its slot."""

@@ -70,6 +70,9 @@ FRAUD_SIDES: dict[str, str] = {"payer": "fo", "payee": "fi"}
 """Prefix of the fraud buckets in an account's profile, by the account's role in the confirmed fraud."""
 
 
+VOID = f"{PAYER.name}_void_24h"
+"""The part of `payer_sum_24h` that moved no money (D-109). Only money limits read it, and no feature does."""
+
 MATURITY_DAYS = 7
 """Age in days from which most labels of a day's payments are known."""
 
@@ -97,6 +100,7 @@ def _names() -> Iterator[str]:
     yield from (f"{role}_frauds_{window}" for role in FRAUD_SIDES for window in FRAUD_WINDOWS)
     yield from (f"{PAYER.name}_{measured}_30d" for measured in ("log_sum", "log_squares", "largest"))
     yield from (f"payee_mature_{measured}_{window}" for measured in ("count", "frauds") for window in MATURE_WINDOWS)
+    yield VOID
 
 
 NAMES: tuple[str, ...] = tuple(_names())
@@ -154,7 +158,8 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
     Counts are exact integers, sums are exact integers in minor units, distinct counts are estimates. Ages and idle
     times are seconds, but a pair's age is days. `log_sum` and `log_squares` are sums of log sizes (`layout.log_size`)
     and of their squares. `payer_largest_30d` is the least amount of the largest size class among the payer's other
-    payments, in minor units; 0 when there is none.
+    payments, in minor units; 0 when there is none. `payer_void_24h` is the money of void attempts, as far as they are
+    known: sums and counts hold them all the same.
     """
     values = ABSENT.copy()
     epoch, roles = transaction.epoch, profiles(transaction)
@@ -170,6 +175,7 @@ def measure(transaction: Transaction, state: State) -> dict[str, float]:
         _measure_entity(values, kind, found, history, epoch)
         if kind is PAYER:
             _measure_sizes(values, transaction, found, history)
+            values[VOID] = _void(found, epoch // 3600)
             if state.device is not None:
                 values["device_new"] = _device_new(found, history, state.device, epoch // DAY)
         elif kind in MATURE_SIDES:
@@ -207,6 +213,18 @@ def _measure_mature(values: dict[str, float], kind: Kind, profile: Profile, toda
         days = range(today - ages[-1], today - ages[0] + 1)
         values[f"payee_mature_count_{window}"], _ = unpacked(history.days.total(days))
         values[f"payee_mature_frauds_{window}"] = sum([number for age, number in frauds if age in ages])
+
+
+def _void(items: Mapping[int, Item], hour: int) -> int:
+    """Return the money of the payer's void attempts in the same hours as its sum of 24 hours, all of them live."""
+    return sum(
+        [
+            amount
+            for period, item in items.items()
+            for index, amount in item.voids.items()
+            if 0 <= hour - period * 24 - index < LAST_DAY
+        ]
+    )
 
 
 def _measure_sizes(

@@ -23,7 +23,7 @@ from fraud.aws.dynamodb import (
 )
 from fraud.aws.transport import ConditionFailed, Request, Result, Transport, all_or_raise, binary
 from fraud.counters import fold, layout, sampling
-from fraud.counters.codec import item_of, profile_of, projection, taking_back, upkeep_update
+from fraud.counters.codec import item_of, profile_of, projection, taking_back, upkeep_update, void_update
 from fraud.counters.keys import Keys
 from fraud.counters.layout import DAY, Key, Profile, State, Update, sides
 from fraud.counters.sampling import EXACT, Upkeep
@@ -143,6 +143,21 @@ class DynamoStore:
         """
         requests = [self._update(taking_back(*each)) for each in counted]
         all_or_raise(self._transport.gather(requests, until) if requests else ())
+
+    def void(self, transactions: Sequence[Transaction]) -> list[ServiceError | None]:
+        """Void attempts in their payers' items, together. Return for each None, or why it is not known to be done.
+
+        A refused update is done: the attempt is void already, or its money is in no sum.
+        """
+        if not transactions:
+            return []
+        try:
+            self.prepare()
+        except ServiceError as error:
+            return [error] * len(transactions)
+        payers = [layout.updates(transaction, self._stack.keys)[0] for transaction in transactions]
+        results = self._transport.gather([self._update(void_update(payer)) for payer in payers])
+        return [result if isinstance(result, ServiceError) else None for result in results]
 
     def sampled(self, transaction: Transaction) -> frozenset[str]:
         """Return the keys of the payment's entities whose items are presumed to be sampled or closed."""

@@ -190,6 +190,14 @@ def _sum(kind: str, window: str, subject: Subject, value: float) -> str | None:
     return f"payments {_payments(kind, subject)} within {span(window)} come to {about}{subject.money(value)}"
 
 
+def _void(kind: str, window: str, subject: Subject, value: float) -> str | None:
+    if value < 1:
+        return None
+    return (
+        f"payments {_payments(kind, subject)} within {span(window)} that moved no money come to {subject.money(value)}"
+    )
+
+
 def _distinct(kind: str, window: str, subject: Subject, value: float) -> str | None:
     one, many, whose = OTHER_SIDE[kind]
     if round(value) < 1:
@@ -294,6 +302,7 @@ AGGREGATIONS: dict[str, Callable[[str, str, Subject, float], str | None]] = {
     "largest": _largest,
     "mature_count": _mature_count,
     "mature_frauds": _mature_frauds,
+    "void": _void,
 }
 """The words of a counter by what it counts. They take the counter's kind and window (may be empty) first."""
 

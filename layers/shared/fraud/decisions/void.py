@@ -1,0 +1,57 @@
+"""Void: an attempt that moved no money is taken out of its payer's money limits, and of nothing else (D-109).
+
+The decision's row is the truth: declined when it was decided or later, failed, or reversed. The reader of the table's
+stream voids the attempt in its payer's item, at least once. Limits on attempts, and the model, go on counting it.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from fraud.counters.fold import LAG
+from fraud.counters.windows import LAST_DAY, NAMES
+from fraud.decisions.events import RowChange
+from fraud.decisions.resolution import Resolution, Status
+from fraud.decisions.store import DynamoStore
+from fraud.errors import ServiceError
+from fraud.transaction import Transaction
+
+NO_MONEY: frozenset[Status] = frozenset({Status.DECLINED, Status.FAILED, Status.REVERSED})
+"""The states in which the payment has moved no money, and will not. No change leads out of them."""
+
+_CLOSED = NAMES.index("payer_closed")
+
+
+def void(store: DynamoStore, changes: Sequence[RowChange], now: datetime) -> list[ServiceError | None]:
+    """Void the attempts of the changes that moved no money. Return for each change None, or why it is not done."""
+    errors: list[ServiceError | None] = [None] * len(changes)
+    found = [(n, attempt) for n, change in enumerate(changes) if (attempt := _attempt(change, now)) is not None]
+    for (n, _), error in zip(found, store.void([attempt for _, attempt in found]), strict=True):
+        errors[n] = error
+    return errors
+
+
+def _attempt(change: RowChange, now: datetime) -> Transaction | None:
+    """Return the attempt that is to be voided; None for a change after which nothing is to be done."""
+    if Resolution.of(change.row).status not in NO_MONEY:
+        return None
+    if json.loads(change.contents.counters)[_CLOSED]:
+        return None  # a closed item did not count it, and even a refused update of so large an item costs many units
+    attempt = Transaction.model_validate_json(change.contents.transaction)
+    return attempt if is_read(attempt, now) else None
+
+
+def is_read(attempt: Transaction, now: datetime) -> bool:
+    """Tell whether a payment that comes from now on may still read the attempt's hour in its window of 24 hours.
+
+    A payment comes up to 12 hours late. After that a void would change nothing, and is left out.
+
+    >>> from datetime import UTC, timedelta
+    >>> paid = Transaction(
+    ...     transaction_id="t-1", type="p2p", payer_id="a", payee_id="b", amount=1200, currency="JPY",
+    ...     occurred_at=datetime(2026, 3, 4, 12, tzinfo=UTC),
+    ... )
+    >>> is_read(paid, paid.occurred_at + timedelta(hours=36)), is_read(paid, paid.occurred_at + timedelta(hours=37))
+    (True, False)
+    """
+    return now.timestamp() < (attempt.epoch // 3600 + LAST_DAY) * 3600 + LAG
