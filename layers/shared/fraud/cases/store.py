@@ -11,12 +11,12 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import StringConstraints, TypeAdapter
 from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
-from pynamodb.exceptions import DoesNotExist, PynamoDBException, UpdateError
+from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException, UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
@@ -50,7 +50,7 @@ from fraud.errors import (
 from fraud.settings import Settings
 from fraud.transaction import Transaction, utc
 
-CASE, EVIDENCE = "case", "evidence"
+CASE = "case"
 CASES_PER_PAGE = 10
 CHANGES_PER_PAGE = 100
 LOOKS_PER_PAGE = 100
@@ -59,10 +59,10 @@ DUE_PER_PAGE = 100
 OFFERED, MOST_OFFERS = 3, 20
 """Cases that are read to give one of them to an analyst, and how often that is done when others are faster."""
 
+ENDED = frozenset({State.CLOSED, State.FAILED})
+
 INLINE_BYTES = 100_000
 """The longest evidence that is kept in the table; longer evidence is an object in S3."""
-
-ENDED = frozenset({State.CLOSED, State.FAILED})
 
 WAITING = "yes"
 """The partition of the index `due`: the cases at which the sweep must look, by time."""
@@ -140,11 +140,11 @@ class ChangeRow(tables.Row):
     ttl = NumberAttribute(null=True)
 
 
-class EvidenceRow(tables.Row):
-    """The evidence of a case, as JSON: in the row, or as an object of the archive bucket whose key is `place`."""
+class SnapshotRow(tables.Row):
+    """The evidence of a case: its document, or the key of the object in S3 that holds it."""
 
     case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
-    sk = UnicodeAttribute(range_key=True, default=EVIDENCE)
+    sk = UnicodeAttribute(range_key=True, default="evidence")
     document = UnicodeAttribute(null=True)
     place = UnicodeAttribute(null=True)
     ttl = NumberAttribute(null=True)
@@ -190,10 +190,8 @@ class Cases:
     def __init__(self, settings: Settings) -> None:
         self._rows = tables.bound(CaseRow, settings.cases_table)
         self._changes = tables.bound(ChangeRow, settings.cases_table)
-        self._evidence = tables.bound(EvidenceRow, settings.cases_table)
         self._looks = tables.bound(LookRow, settings.cases_table)
         self._decisions = tables.bound(Decided, settings.decisions_table)
-        self._bucket = settings.archive_bucket
         self._connection = tables.connection()
         sla, lease = settings.case_sla_seconds, settings.case_lease_seconds
         self._terms = Terms(timedelta(seconds=sla), timedelta(seconds=lease))
@@ -215,7 +213,7 @@ class Cases:
                 return case
             number += 1
 
-    def _open(  # noqa: PLR0913, PLR0917 - all that opening takes
+    def _open(
         self, name: str, event: CaseEvent, alert: Alert, now: datetime, actor: Actor, _attempt: int
     ) -> Case | None:
         """Open or join one case; None when it takes no more alerts and does not know this one."""
@@ -262,7 +260,7 @@ class Cases:
         return retry_conflicts(attempt, PynamoDBException)
 
     def changes(self, name: str, cursor: str | None = None) -> tuple[list[Change], str | None]:
-        """Read the changes of a case in their order, a page at a time. Raises InvalidRequestError for a wrong cursor."""
+        """Read the changes of a case in their order, a page at a time. Raises InvalidRequestError for no cursor."""
         start = None
         if cursor is not None:
             (sk,) = _parts(cursor, 1)
@@ -277,28 +275,6 @@ class Cases:
             return said, _cursor(found.last_evaluated_key, "sk")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
-
-    def keep_evidence(self, name: str, text: str, now: datetime) -> None:
-        """Keep the evidence of a case, JSON. Evidence that was kept before is replaced."""
-        ttl = int(now.timestamp()) + self._kept_s
-        inline = len(text.encode()) <= INLINE_BYTES
-        place = None if inline else f"cases/{name}/evidence.json"
-        with translate_errors(PynamoDBException):
-            if place is not None:
-                client("s3").put_object(Bucket=self._bucket, Key=place, Body=text.encode())
-            self._evidence(name, EVIDENCE, document=text if inline else None, place=place, ttl=ttl).save()
-
-    def evidence(self, name: str) -> str | None:
-        """Return the evidence of a case, JSON; None while there is none."""
-        with translate_errors(PynamoDBException):
-            try:
-                row = self._evidence.get(name, EVIDENCE, consistent_read=True)
-            except DoesNotExist:
-                return None
-            if row.place is None:
-                return str(row.document)
-            found: bytes = client("s3").get_object(Bucket=self._bucket, Key=row.place)["Body"].read()
-            return found.decode()
 
     def look(self, name: str, actor: Actor, now: datetime) -> list[Look]:
         """Record that a person looks at the evidence, and return the latest looks, this one among them."""
@@ -477,6 +453,49 @@ class Cases:
 
 _INDEX_KEYS = {"queue": "due", "assignee": "due", "subject": "opened_at"}
 """Partition key and sort key of each index that lists cases."""
+
+
+class Snapshots:
+    """The evidence of cases, one snapshot a case: in the table, or in the archive's bucket when it is long.
+
+    Every method raises UnavailableError when a service does not respond, and ServiceError when it refuses a request.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._rows = tables.bound(SnapshotRow, settings.cases_table)
+        self._bucket = settings.archive_bucket
+        self._kept_s = settings.case_retention_days * 86_400
+
+    def keep(self, name: str, document: str, now: datetime) -> None:
+        """Keep the evidence of a case, unless the case has some: the first snapshot stays."""
+        place = None
+        if len(document.encode()) > INLINE_BYTES:
+            place = f"cases/{name}/evidence.json"
+            with translate_errors():
+                self._s3.put_object(Bucket=self._bucket, Key=place, Body=document.encode())
+        ttl = int(now.timestamp()) + self._kept_s
+        row = self._rows(name, document=None if place else document, place=place, ttl=ttl)
+        with translate_errors(PynamoDBException):
+            try:
+                row.save(condition=self._rows.case_id.does_not_exist())
+            except PutError as error:
+                if error.cause_response_code != "ConditionalCheckFailedException":
+                    raise
+
+    def read(self, name: str) -> str | None:
+        """Read the evidence of a case; None before it is collected."""
+        with translate_errors(PynamoDBException):
+            try:
+                row = self._rows.get(name, "evidence", consistent_read=True)
+            except DoesNotExist:
+                return None
+            if row.place is None:
+                return str(row.document)
+            return str(self._s3.get_object(Bucket=self._bucket, Key=row.place)["Body"].read().decode())
+
+    @cached_property
+    def _s3(self) -> Any:  # noqa: ANN401 - boto3 has no types
+        return client("s3")
 
 
 def _attributes(case: Case) -> dict[str, Any]:
