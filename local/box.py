@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from botocore.credentials import Credentials
 
@@ -18,10 +18,10 @@ from local.account.stack import Function
 from local.api.authorisers import Authorisers, Issuer
 from local.api.client import Client
 from local.api.gateway import Gateway
-from local.lambdas.environments import Environments
+from local.lambdas.environments import Environments, FunctionError
 from local.sagemaker.endpoint import ModelServer
 from local.triggers.pump import Pump
-from local.workflows.channel import Channel
+from local.workflows.channel import Answer, Channel
 from local.workflows.source import Workflows
 
 
@@ -69,7 +69,7 @@ class Box:
                 functions = tuple(_asking(function, self.model.url) for function in functions)
             self.environments = undo.enter_context(Environments(functions, self.logs))
             invoke = self.environments.invoke
-            channel.invoke = lambda function, event: invoke(function, event, self.clock.instant)
+            channel.invoke = self._execute
             pump = Pump(self.stack, self.client, invoke, self.clock, Workflows(account.url))
             self.settle = undo.enter_context(pump).settle
             authorisers = Authorisers(self.credentials, self.issuer)
@@ -82,6 +82,13 @@ class Box:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._undo.__exit__(kind, error, trace)
+
+    def _execute(self, function: str, event: Any) -> Answer:  # noqa: ANN401 - JSON
+        """Have a function carry out a state of a state machine."""
+        try:
+            return self.environments.invoke(function, event, self.clock.instant), False
+        except FunctionError as error:
+            return error.reported, True
 
     def connect(self) -> Client:
         """Return a client of the API that signs with the box's key."""

@@ -13,9 +13,10 @@ from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
-from local.lambdas.environments import FunctionError
+Answer = tuple[Any, bool]
+"""The result of a function, and whether it is an error: then an object with errorType and errorMessage."""
 
-Invoke = Callable[[str, Any], Any]
+Invoke = Callable[[str, Any], Answer]
 
 ANSWER_S = 120
 """Seconds for one invocation, the start of an environment included."""
@@ -48,42 +49,24 @@ class _Invocation(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Invoke the function that the path names with the event in the body."""
         event = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        try:
-            said: dict[str, Any] = {"answer": cast("Channel", self.server).invoke(self.path[1:], event)}
-        except FunctionError as error:
-            said = {"error": failure(str(error))}
-        body = json.dumps(said).encode()
+        body = json.dumps(cast("Channel", self.server).invoke(self.path[1:], event)).encode()
         self.send_response_only(HTTPStatus.OK)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
 
-def failure(message: str) -> dict[str, str]:
-    """Return a failed invocation as Lambda's runtime reports it.
-
-    >>> failure("UnavailableError: ThrottlingException")
-    {'errorType': 'UnavailableError', 'errorMessage': 'ThrottlingException'}
-    >>> failure("timed out after 10 s")
-    {'errorType': 'Sandbox.Timedout', 'errorMessage': 'timed out after 10 s'}
-    """
-    kind, said, text = message.partition(": ")
-    if said and kind.isidentifier():
-        return {"errorType": kind, "errorMessage": text}
-    return {"errorType": "Sandbox.Timedout" if "timed out" in message else "Runtime.ExitError", "errorMessage": message}
-
-
-def through(url: str) -> Callable[[str, Any], tuple[Any, bool]]:
+def through(url: str) -> Invoke:
     """Return the function by which the interpreter invokes functions at a channel's address."""
     address = urlsplit(url).netloc
 
-    def invoke(function: str, event: Any) -> tuple[Any, bool]:  # noqa: ANN401 - JSON
+    def invoke(function: str, event: Any) -> Answer:  # noqa: ANN401 - JSON
         connection = HTTPConnection(address, timeout=ANSWER_S)
         try:
             connection.request("POST", f"/{function}", json.dumps(event))
-            said = json.loads(connection.getresponse().read())
+            answer, failed = json.loads(connection.getresponse().read())
         finally:
             connection.close()
-        return said.get("error", said.get("answer")), "error" in said
+        return answer, failed
 
     return invoke

@@ -9,7 +9,7 @@ neither over nor waiting for a token, so the box knows when all is quiet.
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import SimpleNamespace
@@ -32,10 +32,7 @@ from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguagePa
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
-Answer = tuple[Any, bool]
-"""The result of a function, and whether it is an error: then an object with errorType and errorMessage."""
-
-Invoke = Callable[[str, Any], Answer]
+from local.workflows.channel import Invoke
 
 STATUS_CHANGE = "Step Functions Execution Status Change"
 
