@@ -45,6 +45,7 @@ class Activity:
         self._resting: set[int] = set()
         self._answered: set[int] = set()
         self.at_work = 0
+        self.ended = 0
 
     def rest(self, seconds: float) -> None:
         """Wait until no execution is at work. Raises TimeoutError."""
@@ -52,10 +53,22 @@ class Activity:
             if not self._turn.wait_for(lambda: self.at_work == 0, seconds):
                 raise TimeoutError(f"{self.at_work} executions are still at work")
 
-    def changes(self, by: int) -> None:
-        """Count an execution that starts or ends."""
+    def over(self, executions: int, seconds: float) -> None:
+        """Wait until so many executions are over. Raises TimeoutError."""
         with self._turn:
-            self._count(by)
+            if not self._turn.wait_for(lambda: self.ended >= executions, seconds):
+                raise TimeoutError(f"{self.ended} of {executions} executions are over")
+
+    def starts(self) -> None:
+        """Count an execution that starts."""
+        with self._turn:
+            self._count(+1)
+
+    def ends(self) -> None:
+        """Count an execution that is over."""
+        with self._turn:
+            self.ended += 1
+            self._count(-1)
 
     def rests(self, endpoint: CallbackEndpoint) -> None:
         """Count an execution that begins to wait for a token, unless the token was sent before."""
@@ -113,13 +126,13 @@ def interpreting(invoke: Invoke, pace: float, activity: Activity) -> Iterator[No
         notify(endpoint, outcome)
 
     def started(execution: Execution) -> None:
-        activity.changes(+1)
+        activity.starts()
         start(execution)
 
     def ended(communication: BaseExecutionWorkerCommunication) -> None:
         end(communication)
         _publish(communication.execution)
-        activity.changes(-1)
+        activity.ends()
 
     def invoked(parameters: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: ANN401 - moto's
         result, failed = invoke(function_in(parameters["FunctionName"]), json.loads(parameters["Payload"]))

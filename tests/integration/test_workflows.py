@@ -68,7 +68,7 @@ class Account:
 
     def ended(self, execution: str) -> str:
         """Return the status of an execution once it is over."""
-        self.activity.rest(9)
+        self.activity.over(1, 9)
         return str(self.client.describe_execution(executionArn=execution)["status"])
 
 
