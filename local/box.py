@@ -21,7 +21,7 @@ from local.api.gateway import Gateway
 from local.lambdas.environments import Environments, FunctionError
 from local.sagemaker.endpoint import ModelServer
 from local.triggers.pump import Pump
-from local.workflows.channel import Answer, Channel
+from local.workflows.channel import Channel, Invoked
 from local.workflows.source import Workflows
 
 
@@ -83,7 +83,7 @@ class Box:
     ) -> None:
         self._undo.__exit__(kind, error, trace)
 
-    def _execute(self, function: str, event: Any) -> Answer:  # noqa: ANN401 - JSON
+    def _execute(self, function: str, event: Any) -> Invoked:  # noqa: ANN401 - JSON
         """Have a function carry out a state of a state machine."""
         try:
             return self.environments.invoke(function, event, self.clock.instant), False

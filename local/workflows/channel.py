@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
-Answer = tuple[Any, bool]
+Invoked = tuple[Any, bool]
 """The result of a function, and whether it is an error: then an object with errorType and errorMessage."""
 
-Invoke = Callable[[str, Any], Answer]
+Invoke = Callable[[str, Any], Invoked]
 
 ANSWER_S = 120
 """Seconds for one invocation, the start of an environment included."""
@@ -60,7 +60,7 @@ def through(url: str) -> Invoke:
     """Return the function by which the interpreter invokes functions at a channel's address."""
     address = urlsplit(url).netloc
 
-    def invoke(function: str, event: Any) -> Answer:  # noqa: ANN401 - JSON
+    def invoke(function: str, event: Any) -> Invoked:  # noqa: ANN401 - JSON
         connection = HTTPConnection(address, timeout=ANSWER_S)
         try:
             connection.request("POST", f"/{function}", json.dumps(event))
