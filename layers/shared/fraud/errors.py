@@ -42,7 +42,7 @@ RULES: dict[str, str] = {
     "not_silenceable": "no allow entry silences this code",
     "not_pending": "the entry waits for no second person",
     "changed": "the entry is not the one that was shown",
-    "not_allowed_now": "the decision's state, which the response names, does not allow the change",
+    "not_allowed_now": "the present state, which the response names, does not allow the change",
     "at_ahead": "the time is more than 5 minutes ahead",
     "before_decision": "the time lies before the decision",
     "network": "the text is not a network of addresses, or the list takes none",
@@ -147,6 +147,16 @@ class StateNow(BaseModel):
     outcome_now: Annotated[str, Field(json_schema_extra={"enum": ["approve", "challenge", "review", "decline"]})]
 
 
+class CaseNow(BaseModel):
+    """The state of a case that a refused change met."""
+
+    state: str = Field(description="As in the case itself.", examples=["concluding"])
+    version: int
+    assignee: str | None = Field(description="Who has the case; null for nobody.")
+    finding: str | None = Field(description="The verdict's finding; null before there is one.")
+    judged_by: str | None = Field(description="Who gave the verdict.")
+
+
 def _unsaid(value: object) -> bool:
     return value is None
 
@@ -167,6 +177,9 @@ class Problem(BaseModel):
     state: StateNow | SkipJsonSchema[None] = Field(
         None, exclude_if=_unsaid, description="Only in a 409 of a change that the decision's state does not allow."
     )
+    case: CaseNow | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="Only in a 409 of a change that the case does not allow."
+    )
 
 
 class FraudError(Exception):
@@ -177,6 +190,7 @@ class FraudError(Exception):
     faults: tuple[Fault, ...] = ()
     fallback: Fallback | None = None
     state: StateNow | None = None
+    case: CaseNow | None = None
 
 
 class InvalidRequestError(FraudError):
@@ -235,6 +249,21 @@ class ResolvedError(FraudError):
         super().__init__(status_now)
         self.faults = (Fault("body", "not_allowed_now", "is not what the decision's state allows"),)
         self.state = StateNow(status=status_now, outcome_now=outcome_now)
+
+
+class CaseConflictError(FraudError):
+    """The case does not allow the change: somebody else has changed it, or has given the verdict.
+
+    now  the case as it is
+    """
+
+    status = 409
+    title = "The case is in a state that does not allow this"
+
+    def __init__(self, now: CaseNow) -> None:
+        super().__init__(now.state)
+        self.faults = (Fault("body", "not_allowed_now", "is not what the case allows now"),)
+        self.case = now
 
 
 class ServiceError(FraudError):

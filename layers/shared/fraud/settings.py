@@ -41,6 +41,7 @@ class Settings(BaseModel):
     links_table: Table
     pseudonyms_table: Table
     tallies_table: Table
+    cases_table: Table
     investigation_machine: Annotated[str, StringConstraints(pattern=r"^arn:.+:stateMachine:[A-Za-z0-9_-]{1,80}$")]
     case_last_resort_seconds: int = Field(ge=1)
     outreach_seconds: int = Field(ge=1)
@@ -60,6 +61,9 @@ class Settings(BaseModel):
     deadline_ms: int = Field(ge=50)
     challenge_seconds: int = Field(ge=1)
     review_seconds: int = Field(ge=1)
+    case_sla_seconds: int = Field(ge=1)
+    case_lease_seconds: int = Field(ge=1)
+    case_retention_days: int = Field(ge=1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

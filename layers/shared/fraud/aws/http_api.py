@@ -70,6 +70,7 @@ def problem(error: FraudError, id_: str | None = None) -> Response:
         request_id=id_,
         fallback=error.fallback,
         state=error.state,
+        case=error.case,
     )
     headers = {"content-type": "application/problem+json"}
     if isinstance(error, UnavailableError):

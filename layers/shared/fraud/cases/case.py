@@ -1,0 +1,510 @@
+"""The case: its states, the events between them, who may cause each, and what follows. Pure.
+
+A case is about one account, its subject, and joins the alerts of one day. An analyst takes it, may have the payer
+asked, and gives a verdict. `MOVES` is the whole machine, and `WHO` says who may cause what. API, handlers and the
+diagram in the documentation use the same two tables.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fraud.errors import CaseConflictError, CaseNow, ForbiddenError
+from fraud.transaction import Id, Instant, utc
+
+Role = Literal["system", "analyst", "lead"]
+Level = Literal["analyst", "lead"]
+Finding = Literal["fraud", "legitimate", "dispute", "inconclusive"]
+OutreachAnswer = Literal["denies", "confirms", "not_reached"]
+SubjectKind = Literal["payee", "payer"]
+
+PAYEE_SIDE = frozenset({"CONFIRMED_FRAUD", "FAN_IN_BURST", "RECEIVER_BEHAVIOUR"})
+"""Reason codes that tell of the payee. A decision whose first reason is one of them makes a case about the payee."""
+
+MOST_ALERTS = 500
+"""Most alerts that one case joins; the next one opens another case."""
+
+MOST_NOTE = 2_000
+"""Most characters of a note or a reason."""
+
+
+class State(StrEnum):
+    """The state of a case."""
+
+    COLLECTING = "collecting"
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    OUTREACH = "outreach"
+    CONCLUDING = "concluding"
+    CLOSED = "closed"
+    FAILED = "failed"
+
+
+EventKind = Literal[
+    "alerted",
+    "routed",
+    "triaged",
+    "taken",
+    "released",
+    "lease_ended",
+    "reassigned",
+    "warned",
+    "raised",
+    "withdrawn",
+    "escalated",
+    "noted",
+    "outreach_asked",
+    "outreach_attempted",
+    "outreach_answered",
+    "judged",
+    "timed_out",
+    "concluded",
+    "failed",
+]
+
+MOVES: Mapping[State, Mapping[EventKind, State]] = {
+    State.COLLECTING: {
+        "alerted": State.COLLECTING,
+        "noted": State.COLLECTING,
+        "routed": State.QUEUED,
+        "triaged": State.CONCLUDING,
+        "timed_out": State.CONCLUDING,
+        "failed": State.FAILED,
+    },
+    State.QUEUED: {
+        "alerted": State.QUEUED,
+        "noted": State.QUEUED,
+        "taken": State.ASSIGNED,
+        "reassigned": State.ASSIGNED,
+        "warned": State.QUEUED,
+        "raised": State.QUEUED,
+        "withdrawn": State.QUEUED,
+        "judged": State.CONCLUDING,
+        "timed_out": State.CONCLUDING,
+        "failed": State.FAILED,
+    },
+    State.ASSIGNED: {
+        "alerted": State.ASSIGNED,
+        "noted": State.ASSIGNED,
+        "released": State.QUEUED,
+        "lease_ended": State.QUEUED,
+        "reassigned": State.ASSIGNED,
+        "warned": State.ASSIGNED,
+        "raised": State.ASSIGNED,
+        "withdrawn": State.QUEUED,
+        "escalated": State.QUEUED,
+        "outreach_asked": State.OUTREACH,
+        "judged": State.CONCLUDING,
+        "timed_out": State.CONCLUDING,
+        "failed": State.FAILED,
+    },
+    State.OUTREACH: {
+        "alerted": State.OUTREACH,
+        "noted": State.OUTREACH,
+        "outreach_attempted": State.OUTREACH,
+        "outreach_answered": State.ASSIGNED,
+        "judged": State.CONCLUDING,
+        "timed_out": State.CONCLUDING,
+        "failed": State.FAILED,
+    },
+    State.CONCLUDING: {"noted": State.CONCLUDING, "concluded": State.CLOSED, "failed": State.FAILED},
+    State.CLOSED: {"noted": State.CLOSED},
+    State.FAILED: {"noted": State.FAILED},
+}
+"""The state that follows each event. An event that a state does not name is refused in it."""
+
+Who = Literal["system", "analyst", "lead", "holder"]
+
+WHO: Mapping[EventKind, frozenset[Who]] = {
+    "alerted": frozenset({"system", "analyst"}),
+    "routed": frozenset({"system"}),
+    "triaged": frozenset({"system"}),
+    "taken": frozenset({"analyst"}),
+    "released": frozenset({"holder", "lead"}),
+    "lease_ended": frozenset({"system"}),
+    "reassigned": frozenset({"holder", "lead"}),
+    "warned": frozenset({"system"}),
+    "raised": frozenset({"system"}),
+    "withdrawn": frozenset({"system"}),
+    "escalated": frozenset({"holder", "lead"}),
+    "noted": frozenset({"analyst"}),
+    "outreach_asked": frozenset({"holder"}),
+    "outreach_attempted": frozenset({"holder", "lead"}),
+    "outreach_answered": frozenset({"holder", "lead", "system"}),
+    "judged": frozenset({"holder", "lead"}),
+    "timed_out": frozenset({"system"}),
+    "concluded": frozenset({"system"}),
+    "failed": frozenset({"system"}),
+}
+"""Who may cause each event. `holder`: the analyst who has the case now. A lead may do what any analyst may."""
+
+DONE: Mapping[EventKind, frozenset[State]] = {
+    "routed": frozenset(State) - {State.COLLECTING},
+    "triaged": frozenset({State.CONCLUDING, State.CLOSED, State.FAILED}),
+    "timed_out": frozenset({State.CONCLUDING, State.CLOSED, State.FAILED}),
+    "concluded": frozenset({State.CLOSED}),
+    "failed": frozenset({State.FAILED, State.CLOSED}),
+    "lease_ended": frozenset(State) - {State.ASSIGNED},
+    "warned": frozenset(State) - {State.QUEUED, State.ASSIGNED},
+    "raised": frozenset(State) - {State.QUEUED, State.ASSIGNED},
+    "withdrawn": frozenset(State) - {State.QUEUED, State.ASSIGNED},
+}
+"""States in which an event of the system has happened already, or came too late: there it alters nothing."""
+
+
+class SlaStep(NamedTuple):
+    """A step of the service level: the event that follows when a share of the time has passed."""
+
+    share: float
+    event: EventKind
+
+
+SLA = (SlaStep(0.5, "warned"), SlaStep(1.0, "raised"), SlaStep(1.5, "withdrawn"))
+"""A case that waits is warned of, then raised to the leads, then taken from its analyst.
+
+The time for which the payer is asked does not count.
+"""
+
+
+class Terms(NamedTuple):
+    """The stack's times: `sla` from the opening to the due time, `lease` for which an analyst has a case."""
+
+    sla: timedelta
+    lease: timedelta
+
+
+class Actor(NamedTuple):
+    """Who causes an event: the `sub` of a person's token, and the role; the system's name is `system`."""
+
+    name: str
+    role: Role
+
+
+SYSTEM = Actor("system", "system")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Alert(_Part):
+    """What opens a case or joins one: a payment to look at, and the account that it tells of."""
+
+    transaction_id: Id
+    subject_kind: SubjectKind
+    subject_id: Id
+    occurred_at: Instant = Field(description="The payment's own time.")
+    reason: str = Field(description="The leading reason code; `REPORT` for a report, `BY_HAND` for a person's alert.")
+    report_id: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The subject as `<kind>#<id>`."""
+        return f"{self.subject_kind}#{self.subject_id}"
+
+
+class CaseEvent(_Part):
+    """An event of a case with what was said."""
+
+    kind: EventKind
+    note: str | None = Field(None, max_length=MOST_NOTE)
+    assignee: str | None = Field(None, max_length=128, description="To whom the case goes.")
+    finding: Finding | None = None
+    transaction_ids: tuple[str, ...] | None = Field(None, description="The payments that a verdict is about.")
+    answer: OutreachAnswer | None = None
+    alert: Alert | None = None
+
+
+class Verdict(_Part):
+    """The finding that somebody has given, and why. `by` is `system` for triage and for a case that timed out."""
+
+    finding: Finding
+    reason: str
+    by: str
+    at: Instant
+    transaction_ids: tuple[str, ...] = Field(description="The payments that the finding holds for.")
+
+
+class Outreach(_Part):
+    """How the payer is asked: since when, how often it was tried, and what the payer said."""
+
+    asked_at: Instant
+    asked_by: str
+    attempts: int = 0
+    answer: OutreachAnswer | None = None
+
+
+class Change(_Part):
+    """One event of a case on record. `version` is that of the case after it."""
+
+    version: int
+    at: Instant
+    by: str
+    role: Role
+    event: CaseEvent
+
+
+class Case(_Part):
+    """A case as it stands. The row in the table is the truth, and the execution follows it."""
+
+    case_id: str
+    subject_kind: SubjectKind
+    subject_id: Id
+    opened_at: Instant
+    state: State = State.COLLECTING
+    level: Level = "analyst"
+    assignee: str | None = None
+    lease_until: Instant | None = None
+    due: Instant
+    sla_from: Instant = Field(description="From then on the time to the due time runs.")
+    sla_step: int = Field(0, description="Steps of the service level that were taken.")
+    alerts: tuple[str, ...] = Field(description="The payments, by transaction_id.")
+    reports: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = Field(description="The leading reason code of each alert, each once.")
+    outreach: Outreach | None = None
+    verdict: Verdict | None = None
+    changed_at: Instant
+    version: int = 1
+
+    @classmethod
+    def opened(cls, case_id: str, alert: Alert, now: datetime, terms: Terms) -> Self:
+        """Open a case for an alert."""
+        return cls(
+            case_id=case_id,
+            subject_kind=alert.subject_kind,
+            subject_id=alert.subject_id,
+            opened_at=now,
+            due=now + terms.sla,
+            sla_from=now,
+            alerts=(alert.transaction_id,),
+            reports=() if alert.report_id is None else (alert.report_id,),
+            reasons=(alert.reason,),
+            changed_at=now,
+        )
+
+    @property
+    def subject(self) -> str:
+        """The subject as `<kind>#<id>`."""
+        return f"{self.subject_kind}#{self.subject_id}"
+
+    @property
+    def now(self) -> CaseNow:
+        """What a refused change is told of the case."""
+        finding, by = (None, None) if self.verdict is None else (self.verdict.finding, self.verdict.by)
+        return CaseNow(state=self.state, version=self.version, assignee=self.assignee, finding=finding, judged_by=by)
+
+    @property
+    def joins(self) -> bool:
+        """Whether another alert may join this case."""
+        return "alerted" in MOVES[self.state] and len(self.alerts) < MOST_ALERTS
+
+    def knows(self, alert: Alert) -> bool:
+        """Whether the alert has joined already."""
+        return alert.transaction_id in self.alerts and (alert.report_id is None or alert.report_id in self.reports)
+
+    def after(self, event: CaseEvent, actor: Actor, now: datetime, terms: Terms) -> Self:
+        """Return the case after an event; the case itself when the event alters nothing.
+
+        Raises ForbiddenError for an actor who may not cause the event, and CaseConflictError, which has the state, for
+        an event that the state does not allow.
+        """
+        self._check(event, actor)
+        if self.state in DONE.get(event.kind, ()) or self._is_early(event, now):
+            return self
+        if event.kind == "alerted" and event.alert is not None and self.knows(event.alert):
+            return self
+        if event.kind not in MOVES[self.state] or (event.kind == "alerted" and not self.joins):
+            raise CaseConflictError(self.now)
+        state = MOVES[self.state][event.kind]
+        said = _EFFECTS[event.kind](self, event, actor, now, terms) if event.kind in _EFFECTS else {}
+        held = said.get("assignee", self.assignee) if state in HELD else None
+        lease = said.get("lease_until", self.lease_until) if state is State.ASSIGNED else None
+        changed = {"state": state, "changed_at": now, "version": self.version + 1}
+        return self.model_copy(update=said | changed | {"assignee": held, "lease_until": lease})
+
+    def _check(self, event: CaseEvent, actor: Actor) -> None:
+        """Raise ForbiddenError for an actor who may not cause the event."""
+        who: set[Who] = {actor.role}
+        if actor.role == "lead":
+            who.add("analyst")
+        if actor.role != "system" and actor.name == self.assignee:
+            who.add("holder")
+        if not who & WHO[event.kind]:
+            # Another analyst got the case in the meantime: the answer says who has it, so it is no question of rights.
+            if "holder" in WHO[event.kind] and "analyst" in who:
+                raise CaseConflictError(self.now)
+            raise ForbiddenError
+        if event.kind == "taken" and self.level == "lead" and actor.role != "lead":
+            raise ForbiddenError
+
+    def _is_early(self, event: CaseEvent, now: datetime) -> bool:
+        """Whether an event of the clock comes before its time: a lease was renewed, or a step was taken."""
+        if event.kind == "lease_ended":
+            return self.lease_until is None or now < self.lease_until
+        steps = [step.event for step in SLA]
+        if event.kind in steps:
+            return steps.index(event.kind) < self.sla_step or now < self.step_at(steps.index(event.kind))
+        return False
+
+    def step_at(self, index: int) -> datetime:
+        """Return the time of a step of SLA."""
+        return self.sla_from + (self.due - self.sla_from) * SLA[index].share
+
+    def clock_events(self, now: datetime) -> tuple[CaseEvent, ...]:
+        """Return the events that the clock causes by now, in their order.
+
+        >>> from datetime import UTC
+        >>> noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
+        >>> alert = Alert(transaction_id="t", subject_kind="payer", subject_id="a", occurred_at=noon, reason="VELOCITY")
+        >>> case = Case.opened("C", alert, noon, Terms(timedelta(hours=4), timedelta(minutes=30)))
+        >>> case = case.model_copy(update={"state": State.QUEUED})
+        >>> [event.kind for event in case.clock_events(noon + timedelta(hours=4))]
+        ['warned', 'raised']
+        """
+        if self.state not in {State.QUEUED, State.ASSIGNED}:
+            return ()
+        due = [CaseEvent(kind=SLA[n].event) for n in range(self.sla_step, len(SLA)) if self.step_at(n) <= now]
+        if self.state is State.ASSIGNED and self.lease_until is not None and self.lease_until <= now:
+            due.append(CaseEvent(kind="lease_ended"))
+        return tuple(due)
+
+    def next_look(self) -> datetime | None:
+        """Return when the sweep must look at the case next; None when only others can move it on.
+
+        A case that has just changed its wait is looked at after a minute, in case its execution was not told.
+        """
+        if self.state in {State.COLLECTING, State.OUTREACH, State.CONCLUDING}:
+            return self.changed_at + UNTOLD
+        if self.state not in {State.QUEUED, State.ASSIGNED}:
+            return None
+        times = [self.step_at(self.sla_step)] if self.sla_step < len(SLA) else []
+        if self.state is State.ASSIGNED and self.lease_until is not None:
+            times.append(self.lease_until)
+        return min(times, default=None)
+
+
+UNTOLD = timedelta(minutes=1)
+"""After this time the sweep looks whether an execution was told of a change."""
+
+HELD = frozenset({State.ASSIGNED, State.OUTREACH, State.CONCLUDING, State.CLOSED})
+"""States in which a case has an analyst."""
+
+WAITS: Mapping[State, Literal["analyst", "payer"]] = {
+    State.QUEUED: "analyst",
+    State.ASSIGNED: "analyst",
+    State.OUTREACH: "payer",
+}
+"""For whom the execution of a case waits in each state; in every other state it waits for nobody."""
+
+
+# ---- what an event does beside the move ------------------------------------------------------------------------------
+
+
+def _alerted(case: Case, event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:
+    if event.alert is None:
+        return {}
+    more = (event.alert.report_id,) if event.alert.report_id is not None else ()
+    return {
+        "alerts": _once(case.alerts, (event.alert.transaction_id,)),
+        "reports": _once(case.reports, more),
+        "reasons": _once(case.reasons, (event.alert.reason,)),
+    }
+
+
+def _taken(_case: Case, _event: CaseEvent, actor: Actor, now: datetime, terms: Terms) -> dict[str, Any]:
+    return {"assignee": actor.name, "lease_until": now + terms.lease}
+
+
+def _reassigned(_case: Case, event: CaseEvent, _actor: Actor, now: datetime, terms: Terms) -> dict[str, Any]:
+    return {"assignee": event.assignee, "lease_until": now + terms.lease}
+
+
+def _sla_step(_case: Case, event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:
+    taken = {"sla_step": [step.event for step in SLA].index(event.kind) + 1}
+    return taken if event.kind == "warned" else taken | {"level": "lead"}
+
+
+def _escalated(_case: Case, _event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:
+    return {"level": "lead"}
+
+
+def _asked(_case: Case, _event: CaseEvent, actor: Actor, now: datetime, _terms: Terms) -> dict[str, Any]:
+    return {"outreach": Outreach(asked_at=now, asked_by=actor.name)}
+
+
+def _attempted(case: Case, _event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:
+    if case.outreach is None:
+        return {}
+    return {"outreach": case.outreach.model_copy(update={"attempts": case.outreach.attempts + 1})}
+
+
+def _answered(case: Case, event: CaseEvent, _actor: Actor, now: datetime, terms: Terms) -> dict[str, Any]:
+    if case.outreach is None:
+        return {}
+    said = {"outreach": case.outreach.model_copy(update={"answer": event.answer}), "lease_until": now + terms.lease}
+    return said | {"sla_from": now, "due": now + terms.sla, "sla_step": 0}
+
+
+def _judged(case: Case, event: CaseEvent, actor: Actor, now: datetime, _terms: Terms) -> dict[str, Any]:
+    return {
+        "verdict": Verdict(
+            finding=event.finding or "inconclusive",
+            reason=event.note or "",
+            by=actor.name,
+            at=now,
+            transaction_ids=case.alerts if event.transaction_ids is None else event.transaction_ids,
+        )
+    }
+
+
+_EFFECTS: Mapping[str, Callable[[Case, CaseEvent, Actor, datetime, Terms], dict[str, Any]]] = {
+    "alerted": _alerted,
+    "taken": _taken,
+    "reassigned": _reassigned,
+    **{step.event: _sla_step for step in SLA},
+    "escalated": _escalated,
+    "outreach_asked": _asked,
+    "outreach_attempted": _attempted,
+    "outreach_answered": _answered,
+    "judged": _judged,
+    "triaged": _judged,
+    "timed_out": _judged,
+}
+
+
+def _once(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*known, *more)))
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+
+def case_id(subject: str, occurred_at: datetime, number: int = 1) -> str:
+    """Return the name of the case of a subject and a day: the same for every alert of that day.
+
+    subject  `<kind>#<id>`
+    number   2 and more: the cases that follow one which takes no more alerts
+
+    >>> from datetime import UTC
+    >>> name = case_id("payer#hanako", datetime(2026, 3, 4, 12, tzinfo=UTC))
+    >>> len(name), case_id("payer#hanako", datetime(2026, 3, 4, 23, tzinfo=UTC), 2) == f"{name}-2"
+    (26, True)
+    """
+    kind, _, value = subject.partition("#")
+    said = "\n".join((kind, value, utc(occurred_at)[:10]))
+    name = base64.b32encode(hashlib.sha256(said.encode()).digest()).decode()[:26]
+    return name if number == 1 else f"{name}-{number}"
+
+
+def subject_kind(payee_id: str | None, codes: Sequence[str]) -> SubjectKind:
+    """Return the side that a decision's case is about, by the first of its reasons.
+
+    >>> subject_kind("shop", ["FAN_IN_BURST", "VELOCITY"]), subject_kind(None, ["FAN_IN_BURST"])
+    ('payee', 'payer')
+    """
+    return "payee" if payee_id is not None and codes and codes[0] in PAYEE_SIDE else "payer"

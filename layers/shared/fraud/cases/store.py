@@ -1,0 +1,394 @@
+"""The table of cases, with PynamoDB: the case, each of its changes, and its evidence.
+
+A change of a case and its record are written in one DynamoDB transaction, conditioned on the version that was read. Of
+two changes at once one reads again and is judged anew, so no verdict is lost. Four sparse indexes answer the questions
+that people and the sweep ask. A case that is taken leaves the queue's index, so the next case costs one read however
+many cases are open. The token of a waiting execution is a secret: it is in the case's row and nowhere else.
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from pydantic import TypeAdapter
+from pynamodb.attributes import NumberAttribute, UnicodeAttribute
+from pynamodb.exceptions import DoesNotExist, PynamoDBException, UpdateError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
+from pynamodb.transactions import TransactWrite
+
+from fraud.aws import tables
+from fraud.aws.boto import CONFLICTS, retry_conflicts, translate_errors
+from fraud.cases.case import (
+    SYSTEM,
+    WAITS,
+    Actor,
+    Alert,
+    Case,
+    CaseEvent,
+    Change,
+    Level,
+    State,
+    Terms,
+    case_id,
+)
+from fraud.errors import CaseConflictError, Fault, InvalidRequestError, NotFoundError, UnavailableError
+from fraud.settings import Settings
+from fraud.transaction import utc
+
+CASE = "case"
+CASES_PER_PAGE = 25
+CHANGES_PER_PAGE = 100
+DUE_PER_PAGE = 100
+
+ENDED = frozenset({State.CLOSED, State.FAILED})
+
+WAITING = "yes"
+"""The partition of the index `due`: the cases at which the sweep must look, by time."""
+
+
+class QueueIndex(GlobalSecondaryIndex["CaseRow"]):
+    """The cases that wait for an analyst, by the level that may take them: no other case has the attribute `queue`."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "queue", AllProjection()
+
+    queue = UnicodeAttribute(hash_key=True)
+    due = UnicodeAttribute(range_key=True)
+
+
+class AssigneeIndex(GlobalSecondaryIndex["CaseRow"]):
+    """The open cases of each analyst."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "assignee", AllProjection()
+
+    assignee = UnicodeAttribute(hash_key=True)
+    due = UnicodeAttribute(range_key=True)
+
+
+class SubjectIndex(GlobalSecondaryIndex["CaseRow"]):
+    """All cases of a subject."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "subject", AllProjection()
+
+    subject = UnicodeAttribute(hash_key=True)
+    opened_at = UnicodeAttribute(range_key=True)
+
+
+class DueIndex(GlobalSecondaryIndex["CaseRow"]):
+    """The cases at which the sweep must look, by time."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "due", KeysOnlyProjection()
+
+    waits = UnicodeAttribute(hash_key=True)
+    act_at = UnicodeAttribute(range_key=True)
+
+
+class CaseRow(tables.Row):
+    """A `Case` as DynamoDB keeps it: its document, and beside it what indexes and conditions need."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True, default=CASE)
+    document = UnicodeAttribute()
+    version = NumberAttribute()
+    subject = UnicodeAttribute()
+    opened_at = UnicodeAttribute()
+    due = UnicodeAttribute()
+    queue = UnicodeAttribute(null=True)
+    assignee = UnicodeAttribute(null=True)
+    waits = UnicodeAttribute(null=True)
+    act_at = UnicodeAttribute(null=True)
+    token = UnicodeAttribute(null=True)
+    waits_for = UnicodeAttribute(null=True)
+    ttl = NumberAttribute(null=True)
+    by_level = QueueIndex()
+    by_assignee = AssigneeIndex()
+    by_subject = SubjectIndex()
+    by_time = DueIndex()
+
+
+class ChangeRow(tables.Row):
+    """A `Change` of a case: sk is `change#<version>`. Rows are only added."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True)
+    document = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class Wait(NamedTuple):
+    """The wait of an execution: its token, and for whom it waits."""
+
+    token: str
+    waits_for: str
+
+
+class Page(NamedTuple):
+    """Some cases of a list, and where the next ones begin; None when there are no more."""
+
+    cases: Sequence[Case]
+    cursor: str | None
+
+
+class Cases:
+    """The store of cases.
+
+    Every method raises UnavailableError when the table does not respond, and ServiceError when it refuses a request.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._rows = tables.bound(CaseRow, settings.cases_table)
+        self._changes = tables.bound(ChangeRow, settings.cases_table)
+        self._connection = tables.connection()
+        sla, lease = settings.case_sla_seconds, settings.case_lease_seconds
+        self._terms = Terms(timedelta(seconds=sla), timedelta(seconds=lease))
+        self._kept_s = settings.case_retention_days * 86_400
+
+    def open(self, alert: Alert, now: datetime, actor: Actor = SYSTEM) -> Case:
+        """Open a case for an alert, or let the alert join the case of its subject and day. Once more alters nothing.
+
+        A case that takes no more alerts, because it has ended or is full, is followed by another one.
+        """
+        number = 1
+        while True:
+            name = case_id(alert.subject, alert.occurred_at, number)
+            case = retry_conflicts(partial(self._open, name, alert, now, actor), PynamoDBException)
+            if case is not None:
+                return case
+            number += 1
+
+    def _open(self, name: str, alert: Alert, now: datetime, actor: Actor, _attempt: int) -> Case | None:
+        """Open or join one case; None when it takes no more alerts and does not know this one."""
+        event = CaseEvent(kind="alerted", alert=alert)
+        try:
+            _, case = self._read(name)
+        except NotFoundError:
+            opened = Case.opened(name, alert, now, self._terms)
+            self._write(None, opened, event, actor)
+            return opened
+        if case.knows(alert):
+            return case
+        if not case.joins:
+            return None
+        after = case.after(event, actor, now, self._terms)
+        self._write(case, after, event, actor)
+        return after
+
+    def get(self, name: str) -> Case:
+        """Read a case consistently. Raises NotFoundError."""
+        with translate_errors(PynamoDBException):
+            return self._read(name)[1]
+
+    def change(self, name: str, event: CaseEvent, actor: Actor, now: datetime, seen: int | None = None) -> Case:
+        """Carry an event out and return the case after it. The same event once more alters nothing.
+
+        seen  the version that a person has seen; None for the system, which means the present one
+
+        Raises NotFoundError, ForbiddenError, InvalidRequestError, and CaseConflictError when the case has changed since
+        or does not allow the event.
+        """
+
+        def attempt(_: int) -> Case:
+            case = self._read(name)[1]
+            if seen is not None and seen != case.version:
+                if self._has_said(name, seen + 1, event, actor):
+                    return case
+                raise CaseConflictError(case.now)
+            _check_payments(case, event)
+            after = case.after(event, actor, now, self._terms)
+            if after is not case:
+                self._write(case, after, event, actor)
+            return after
+
+        return retry_conflicts(attempt, PynamoDBException)
+
+    def changes(self, name: str, cursor: str | None = None) -> tuple[list[Change], str | None]:
+        """Read the changes of a case in their order, a page at a time."""
+        with translate_errors(PynamoDBException):
+            found = self._changes.query(
+                name, self._changes.sk.startswith("change#"), limit=CHANGES_PER_PAGE, last_evaluated_key=_key(cursor)
+            )
+            said = [Change.model_validate_json(row.document) for row in found]
+            return said, _cursor(found.last_evaluated_key)
+
+    # ---- lists ---------------------------------------------------------------------------------------------------
+
+    def queue(self, level: Level, cursor: str | None = None, *, latest_first: bool = False) -> Page:
+        """Read a page of the cases that wait at a level, by their due times."""
+        return self._page(self._rows.by_level, level, cursor, latest_first=latest_first)
+
+    def assigned(self, assignee: str, cursor: str | None = None) -> Page:
+        """Read a page of the open cases that an analyst has, by their due times."""
+        return self._page(self._rows.by_assignee, assignee, cursor)
+
+    def of_subject(self, subject: str, cursor: str | None = None) -> Page:
+        """Read a page of a subject's cases, the latest first. subject: `<kind>#<id>`."""
+        return self._page(self._rows.by_subject, subject, cursor, latest_first=True)
+
+    def take_next(self, actor: Actor, now: datetime) -> Case | None:
+        """Give the actor the case that is due first; None when no case waits. A lead gets the leads' cases first.
+
+        Of two people at once each gets another case.
+        """
+        levels: tuple[Level, ...] = ("lead", "analyst") if actor.role == "lead" else ("analyst",)
+        for level in levels:
+            for case in self.queue(level).cases:
+                try:
+                    return self.change(case.case_id, CaseEvent(kind="taken"), actor, now, seen=case.version)
+                except CaseConflictError:
+                    continue
+        return None
+
+    # ---- the execution -------------------------------------------------------------------------------------------
+
+    def await_token(self, name: str, wait: Wait) -> bool:
+        """Keep the token of an execution that waits, if the case is still in a state of that wait.
+
+        False: the case has moved on, so the caller must tell the execution at once.
+        """
+        actions = [self._rows.token.set(wait.token), self._rows.waits_for.set(wait.waits_for)]
+        for _ in range(CONFLICTS):
+            case = self.get(name)
+            if WAITS.get(case.state) != wait.waits_for:
+                return False
+            if self._update_if(name, self._rows.version == case.version, actions):
+                return True
+        raise UnavailableError("Conflicts")
+
+    def untold(self, name: str) -> Wait | None:
+        """Return the wait that a case has left behind, and whose execution must be told so; None if there is none."""
+        with translate_errors(PynamoDBException):
+            row, case = self._read(name)
+        if row.token is None or row.waits_for is None or WAITS.get(case.state) == row.waits_for:
+            return None
+        return Wait(row.token, row.waits_for)
+
+    def told(self, name: str, wait: Wait) -> None:
+        """Forget a token whose execution was told. A later token stays."""
+        actions = [self._rows.token.remove(), self._rows.waits_for.remove()]
+        self._update_if(name, self._rows.token == wait.token, actions)
+
+    # ---- the sweep -----------------------------------------------------------------------------------------------
+
+    def due(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """Yield the cases at which the sweep must look by now, with the time for it, the earliest first."""
+        with translate_errors(PynamoDBException):
+            found = self._rows.by_time.query(WAITING, DueIndex.act_at <= utc(now), page_size=DUE_PER_PAGE)
+            for row in found:
+                yield row.case_id, datetime.fromisoformat(row.act_at)
+
+    def look_again(self, case: Case, at: datetime | None) -> None:
+        """Let the sweep look at a case later, or not before the case changes again. A changed case stays as it is."""
+        values = {"waits": None, "act_at": None} if at is None else {"waits": WAITING, "act_at": utc(at)}
+        self._update_if(case.case_id, self._rows.version == case.version, self._actions(values))
+
+    # ---- rows ----------------------------------------------------------------------------------------------------
+
+    def _read(self, name: str) -> tuple[CaseRow, Case]:
+        try:
+            row = self._rows.get(name, CASE, consistent_read=True)
+        except DoesNotExist:
+            raise NotFoundError from None
+        return row, Case.model_validate_json(row.document)
+
+    def _has_said(self, name: str, version: int, event: CaseEvent, actor: Actor) -> bool:
+        """Whether the change to a version was this event by this actor: then it is the same request once more."""
+        try:
+            row = self._changes.get(name, _change_key(version), consistent_read=True)
+        except DoesNotExist:
+            return False
+        said = Change.model_validate_json(row.document)
+        return (said.event, said.by) == (event, actor.name)
+
+    def _write(self, before: Case | None, after: Case, event: CaseEvent, actor: Actor) -> None:
+        """Write a case and the record of its change together, or nothing if the case was changed by another.
+
+        The row is updated and not put, so the token of an execution that began to wait in the meantime stays.
+        """
+        condition = self._rows.case_id.does_not_exist() if before is None else self._rows.version == before.version
+        ttl = int(after.changed_at.timestamp()) + self._kept_s
+        values = _attributes(after) | {"ttl": ttl if after.state in ENDED else None}
+        said = Change(version=after.version, at=after.changed_at, by=actor.name, role=actor.role, event=event)
+        record = self._changes(
+            after.case_id,
+            _change_key(after.version),
+            document=said.model_dump_json(exclude_defaults=True),
+            ttl=ttl,
+        )
+        with TransactWrite(connection=self._connection) as transaction:
+            transaction.update(self._rows(after.case_id, CASE), actions=self._actions(values), condition=condition)
+            transaction.save(record, condition=self._changes.case_id.does_not_exist())
+
+    def _actions(self, values: Mapping[str, Any]) -> list[Action]:
+        """Return the actions that set attributes, and remove those whose value is None."""
+        columns = {name: getattr(self._rows, name) for name in values}
+        return [columns[name].remove() if value is None else columns[name].set(value) for name, value in values.items()]
+
+    def _update_if(self, name: str, condition: Condition, actions: Sequence[Action]) -> bool:
+        """Update a row if a condition holds, and tell whether it did."""
+        with translate_errors(PynamoDBException):
+            try:
+                self._rows(name, CASE).update(actions=list(actions), condition=condition)
+            except UpdateError as error:
+                if error.cause_response_code == "ConditionalCheckFailedException":
+                    return False
+                raise
+        return True
+
+    def _page(self, index: Any, value: str, cursor: str | None, *, latest_first: bool = False) -> Page:  # noqa: ANN401
+        with translate_errors(PynamoDBException):
+            found = index.query(
+                value, scan_index_forward=not latest_first, limit=CASES_PER_PAGE, last_evaluated_key=_key(cursor)
+            )
+            cases = [Case.model_validate_json(row.document) for row in found]
+            return Page(cases, _cursor(found.last_evaluated_key))
+
+
+def _attributes(case: Case) -> dict[str, Any]:
+    """Return the attributes of a case's row. The token is none of them: only the execution's own wait changes it."""
+    look = case.next_look()
+    return {
+        "document": case.model_dump_json(),
+        "version": case.version,
+        "subject": case.subject,
+        "opened_at": utc(case.opened_at),
+        "due": utc(case.due),
+        "queue": case.level if case.state is State.QUEUED else None,
+        "assignee": case.assignee if case.state in {State.ASSIGNED, State.OUTREACH} else None,
+        "waits": None if look is None else WAITING,
+        "act_at": None if look is None else utc(look),
+    }
+
+
+def _check_payments(case: Case, event: CaseEvent) -> None:
+    """Raise InvalidRequestError for a verdict on a payment that is not of the case."""
+    if event.transaction_ids is not None and not set(event.transaction_ids) <= set(case.alerts):
+        raise InvalidRequestError((Fault("transaction_ids", "unknown_value", "must be payments of the case"),))
+
+
+def _change_key(version: int) -> str:
+    return f"change#{version:06}"
+
+
+def _cursor(key: dict[str, Any] | None) -> str | None:
+    return None if key is None else base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+
+
+_Key = TypeAdapter(dict[str, dict[Literal["S"], str]])
+
+
+def _key(cursor: str | None) -> dict[str, Any] | None:
+    """Read a cursor. Raises InvalidRequestError for a text that is none."""
+    if cursor is None:
+        return None
+    try:
+        return dict(_Key.validate_json(base64.urlsafe_b64decode(cursor)))
+    except ValueError:
+        raise InvalidRequestError((Fault("cursor", "form", "must be the cursor of an earlier page"),)) from None

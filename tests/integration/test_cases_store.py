@@ -1,0 +1,153 @@
+"""The table of cases: opening and joining, changes at once, the lists, the token, and what the sweep finds."""
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from fraud.cases.case import SYSTEM, Actor, Alert, CaseEvent, State
+from fraud.cases.store import Cases, Wait
+from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError
+from fraud.settings import Settings
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+HANA, JUN, LEAD = Actor("hana", "analyst"), Actor("jun", "analyst"), Actor("mio", "lead")
+VERDICT = CaseEvent(kind="judged", finding="fraud", note="the payer denies it")
+_names = itertools.count()
+
+
+@pytest.fixture
+def cases(doors: Any) -> Iterator[Cases]:
+    yield Cases(Settings.from_environment())
+
+
+def alert(subject: str | None = None, name: str | None = None, **fields: Any) -> Alert:
+    number = next(_names)
+    said = {
+        "transaction_id": name or f"payment-{number}",
+        "subject_kind": "payee",
+        "subject_id": subject or f"shop-{number}",
+        "occurred_at": NOON,
+        "reason": "FAN_IN_BURST",
+    }
+    return Alert(**said | fields)
+
+
+def routed(cases: Cases, **fields: Any) -> str:
+    case = cases.open(alert(**fields), NOON)
+    cases.change(case.case_id, CaseEvent(kind="routed"), SYSTEM, NOON)
+    return case.case_id
+
+
+def test_alerts_of_a_subject_and_day_join_one_case_however_often_they_come(cases):
+    first, second = alert("shop-a"), alert("shop-a", report_id="r-1")
+    opened = cases.open(first, NOON)
+    for one in (first, second, second, first):
+        cases.open(one, NOON)
+    case = cases.get(opened.case_id)
+    assert (case.alerts, case.reports) == ((first.transaction_id, second.transaction_id), ("r-1",))
+    assert case.version == 2
+    assert [change.event.alert for change in cases.changes(case.case_id)[0]] == [first, second]
+    another_day = cases.open(alert("shop-a", occurred_at=NOON + timedelta(days=1)), NOON)
+    assert another_day.case_id != case.case_id
+
+
+def test_an_alert_after_the_end_opens_another_case(cases):
+    name = routed(cases, subject="shop-b")
+    cases.change(name, CaseEvent(kind="timed_out", note="nobody came"), SYSTEM, NOON)
+    cases.change(name, CaseEvent(kind="concluded"), SYSTEM, NOON)
+    late = alert("shop-b")
+    assert cases.open(late, NOON).case_id == f"{name}-2" == cases.open(late, NOON).case_id
+
+
+def test_of_many_at_once_nothing_is_lost_and_one_verdict_wins(cases):
+    alerts = [alert("shop-c") for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        opened = list(pool.map(lambda one: cases.open(one, NOON), alerts))
+    name = opened[0].case_id
+    assert set(cases.get(name).alerts) == {one.transaction_id for one in alerts}
+    cases.change(name, CaseEvent(kind="routed"), SYSTEM, NOON)
+    seen = cases.change(name, CaseEvent(kind="taken"), HANA, NOON).version
+
+    def judge(actor: Actor) -> str:
+        try:
+            return cases.change(name, VERDICT, actor, NOON, seen=seen).verdict.by
+        except CaseConflictError as error:
+            return f"lost to {error.case.judged_by}"
+
+    with ThreadPoolExecutor(2) as pool:
+        said = sorted(pool.map(judge, (HANA, LEAD)))
+    winner = cases.get(name).verdict.by
+    assert said == sorted([winner, f"lost to {winner}"])
+
+
+def test_the_same_request_once_more_is_answered_and_a_different_one_is_refused(cases):
+    name = routed(cases)
+    taken = cases.change(name, CaseEvent(kind="taken"), HANA, NOON, seen=2)
+    assert cases.change(name, CaseEvent(kind="taken"), HANA, NOON, seen=2) == taken
+    note = CaseEvent(kind="noted", note="calls the shop")
+    noted = cases.change(name, note, HANA, NOON, seen=3)
+    assert cases.change(name, note, HANA, NOON, seen=3).version == noted.version == 4
+    with pytest.raises(CaseConflictError):
+        cases.change(name, CaseEvent(kind="noted", note="another"), HANA, NOON, seen=3)
+
+
+def test_a_verdict_is_about_payments_of_the_case(cases):
+    name = routed(cases)
+    cases.change(name, CaseEvent(kind="taken"), HANA, NOON)
+    with pytest.raises(InvalidRequestError):
+        cases.change(name, VERDICT.model_copy(update={"transaction_ids": ("another",)}), HANA, NOON)
+
+
+def test_lists_hold_what_waits_and_two_people_get_two_cases(cases):
+    mine = {routed(cases) for _ in range(3)}
+    taken = [cases.take_next(who, NOON) for who in (HANA, JUN)]
+    assert taken[0].case_id != taken[1].case_id
+    assert taken[0].case_id in {case.case_id for case in cases.assigned("hana").cases}
+    waiting = {case.case_id for case in cases.queue("analyst").cases}
+    assert not waiting & {case.case_id for case in taken}
+    assert mine - {case.case_id for case in taken} <= waiting
+    of_subject = cases.of_subject(taken[0].subject)
+    assert [case.case_id for case in of_subject.cases] == [taken[0].case_id] and of_subject.cursor is None
+    with pytest.raises(InvalidRequestError):
+        cases.queue("analyst", cursor="nonsense")
+
+
+def test_pages_go_on_where_the_last_ended(cases):
+    names = {routed(cases, subject="shop-many", occurred_at=NOON - timedelta(days=n)) for n in range(30)}
+    found, cursor = [], None
+    while True:
+        page = cases.of_subject("payee#shop-many", cursor)
+        found += [case.case_id for case in page.cases]
+        if (cursor := page.cursor) is None:
+            break
+    assert len(found) == 30 and set(found) == names
+
+
+def test_a_token_is_kept_only_while_the_case_waits_for_it(cases):
+    name = routed(cases)
+    wait = Wait("token-1", "analyst")
+    assert cases.await_token(name, wait) and cases.untold(name) is None
+    cases.change(name, CaseEvent(kind="taken"), HANA, NOON)
+    cases.change(name, VERDICT, HANA, NOON)
+    assert cases.untold(name) == wait
+    assert not cases.await_token(name, Wait("token-2", "analyst"))
+    cases.told(name, Wait("token-0", "analyst"))  # an earlier token
+    assert cases.untold(name) == wait
+    cases.told(name, wait)
+    assert cases.untold(name) is None
+
+
+def test_the_sweep_finds_what_is_due(cases):
+    name = routed(cases)
+    half = NOON + timedelta(hours=2)
+    assert name not in dict(cases.due(half - timedelta(seconds=1)))
+    assert dict(cases.due(half))[name] == half
+    cases.look_again(cases.get(name), None)
+    assert name not in dict(cases.due(half + timedelta(days=9)))
+    assert cases.get(name).state is State.QUEUED
+    with pytest.raises(NotFoundError):
+        cases.get("NOTHING")
