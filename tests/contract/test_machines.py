@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fraud.cases.worker import STEPS
 
+from fraud.cases.worker import STEPS
 from local.account.stack import MACHINE, expand
 from operations.machines import DEFINITIONS, definitions, substitutions
 

@@ -1,14 +1,18 @@
 """The events of cases on the bus. `event_id` stays the same however often an event is published.
 
-`decisions.events.Outbox` publishes them, each under the name of its class. No event has a note or a task token.
+`Notices` publishes them, each under the name of its class. No event has a note or a task token.
 """
 
 import hashlib
+from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
-from fraud.transaction import Id, Timestamp
+from fraud.cases.case import Case, State
+from fraud.decisions.events import Outbox
+from fraud.errors import UnavailableError
+from fraud.transaction import Id, Timestamp, utc
 
 
 class _CaseEvent(BaseModel):
@@ -23,10 +27,18 @@ class _CaseEvent(BaseModel):
     at: Timestamp
 
     @classmethod
-    def identified(cls, *parts: object, **fields: object) -> Self:
-        """Build an event whose identity is a hash of its class and of `parts`."""
-        said = " ".join(map(str, (cls.__name__, *parts)))
-        return cls.model_validate(fields | {"event_id": hashlib.sha256(said.encode()).hexdigest()[:32]})
+    def of(cls, case: Case, at: datetime, **fields: object) -> Self:
+        """Build the event of a case. Its identity is a hash of the kind of event, the case and the time."""
+        said = f"{cls.__name__} {case.case_id} {utc(at)}"
+        common = {
+            "event_id": hashlib.sha256(said.encode()).hexdigest()[:32],
+            "case_id": case.case_id,
+            "subject_kind": case.subject_kind,
+            "subject_id": case.subject_id,
+            "transaction_ids": case.alerts,
+            "at": utc(at),
+        }
+        return cls.model_validate(common | fields)
 
 
 class HoldRequested(_CaseEvent):
@@ -43,7 +55,7 @@ class OutreachRequested(_CaseEvent):
 
 
 class CaseClosed(_CaseEvent):
-    """A case has ended with a finding, and what follows from it is done."""
+    """A case has ended with a finding, and what follows from it is done. `at` is the time of the verdict."""
 
     finding: Literal["fraud", "legitimate", "dispute", "inconclusive"]
     report_ids: list[str] = Field(description="The reports of the case.")
@@ -52,3 +64,20 @@ class CaseClosed(_CaseEvent):
 
 class CaseFailed(_CaseEvent):
     """The execution of a case has failed: a lead must open it again."""
+
+
+class Notices:
+    """Tells the bus of cases. Raises UnavailableError when the bus does not take an event."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def publish(self, event: BaseModel) -> None:
+        """Put an event on the bus."""
+        if self._outbox.publish([event]):
+            raise UnavailableError("PutEvents")
+
+    def failed(self, case: Case) -> None:
+        """Tell of a case that has failed; nothing for a case in another state."""
+        if case.state is State.FAILED:
+            self.publish(CaseFailed.of(case, case.changed_at))

@@ -23,9 +23,6 @@ MOST_DECISIONS = 20
 MOST_EARLIER, MOST_REPORTS = 20, 50
 """Most earlier cases, and most reports."""
 
-INLINE_BYTES = 100_000
-"""The longest evidence that is kept in the table; longer evidence is an object in S3."""
-
 
 class Normal(BaseModel):
     """What the payer usually does, by its other payments of 30 days. A value is null where it is not known.

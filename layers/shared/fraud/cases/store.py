@@ -10,19 +10,19 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter
 from pynamodb.attributes import NumberAttribute, UnicodeAttribute
-from pynamodb.exceptions import DoesNotExist, PynamoDBException, UpdateError
+from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException, UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
 from pynamodb.transactions import TransactWrite
 
 from fraud.aws import tables
-from fraud.aws.boto import CONFLICTS, retry_conflicts, translate_errors
+from fraud.aws.boto import CONFLICTS, client, retry_conflicts, translate_errors
 from fraud.cases.case import (
     SYSTEM,
     WAITS,
@@ -46,6 +46,9 @@ CHANGES_PER_PAGE = 100
 DUE_PER_PAGE = 100
 
 ENDED = frozenset({State.CLOSED, State.FAILED})
+
+INLINE_BYTES = 100_000
+"""The longest evidence that is kept in the table; longer evidence is an object in S3."""
 
 WAITING = "yes"
 """The partition of the index `due`: the cases at which the sweep must look, by time."""
@@ -120,6 +123,16 @@ class ChangeRow(tables.Row):
     case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
     sk = UnicodeAttribute(range_key=True)
     document = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class SnapshotRow(tables.Row):
+    """The evidence of a case: its document, or the key of the object in S3 that holds it."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True, default="evidence")
+    document = UnicodeAttribute(null=True)
+    place = UnicodeAttribute(null=True)
     ttl = NumberAttribute(null=True)
 
 
@@ -349,6 +362,49 @@ class Cases:
             )
             cases = [Case.model_validate_json(row.document) for row in found]
             return Page(cases, _cursor(found.last_evaluated_key))
+
+
+class Snapshots:
+    """The evidence of cases, one snapshot a case: in the table, or in the archive's bucket when it is long.
+
+    Every method raises UnavailableError when a service does not respond, and ServiceError when it refuses a request.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._rows = tables.bound(SnapshotRow, settings.cases_table)
+        self._bucket = settings.archive_bucket
+        self._kept_s = settings.case_retention_days * 86_400
+
+    def keep(self, name: str, document: str, now: datetime) -> None:
+        """Keep the evidence of a case, unless the case has some: the first snapshot stays."""
+        place = None
+        if len(document.encode()) > INLINE_BYTES:
+            place = f"cases/{name}/evidence.json"
+            with translate_errors():
+                self._s3.put_object(Bucket=self._bucket, Key=place, Body=document.encode())
+        ttl = int(now.timestamp()) + self._kept_s
+        row = self._rows(name, document=None if place else document, place=place, ttl=ttl)
+        with translate_errors(PynamoDBException):
+            try:
+                row.save(condition=self._rows.case_id.does_not_exist())
+            except PutError as error:
+                if error.cause_response_code != "ConditionalCheckFailedException":
+                    raise
+
+    def read(self, name: str) -> str | None:
+        """Read the evidence of a case; None before it is collected."""
+        with translate_errors(PynamoDBException):
+            try:
+                row = self._rows.get(name, "evidence", consistent_read=True)
+            except DoesNotExist:
+                return None
+            if row.place is None:
+                return str(row.document)
+            return str(self._s3.get_object(Bucket=self._bucket, Key=row.place)["Body"].read().decode())
+
+    @cached_property
+    def _s3(self) -> Any:  # noqa: ANN401 - boto3 has no types
+        return client("s3")
 
 
 def _attributes(case: Case) -> dict[str, Any]:
