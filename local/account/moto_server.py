@@ -197,10 +197,9 @@ def main() -> None:
     sys.setrecursionlimit(10_000)  # moto's parser takes some levels for each of the 360 names of a REMOVE
     # To find the service of a host, moto lists a directory at every request: a fifth of its time.
     DomainDispatcherApplication.get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)
-    workflows = Activity()
+    workflows, until_the_end = Activity(), ExitStack()
     if channel:
-        # It is never undone: the process ends with it.
-        ExitStack().enter_context(interpreting(through(channel), PACE, workflows))
+        until_the_end.enter_context(interpreting(through(channel), PACE, workflows))
     application = TakingTurns(DomainDispatcherApplication(create_backend_app), workflows)
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -362,8 +362,17 @@ def _rules(expanded: Template) -> Iterator[Template]:
                 "queues": queues,
                 "schedule": properties.get("ScheduleExpression"),
                 "bus": properties.get("EventBusName", "default"),
-                "pattern": properties.get("EventPattern"),
+                "pattern": _lists(properties.get("EventPattern"), expanded.get("Parameters", {})),
             }
+
+
+def _lists(pattern: Any, parameters: Template) -> Any:  # noqa: ANN401 - JSON
+    """Return an event pattern whose parameters are lists where their type says so: moto makes a text of them."""
+    if isinstance(pattern, Mapping):
+        if (name := pattern.get("Ref")) in parameters and parameters[name]["Type"] == "CommaDelimitedList":
+            return {"Fn::Split": [",", pattern]}
+        return {key: _lists(value, parameters) for key, value in pattern.items()}
+    return [_lists(each, parameters) for each in pattern] if isinstance(pattern, list) else pattern
 
 
 def _is_queue(reference: Template, resources: Template) -> bool:
@@ -385,7 +394,9 @@ def _defined(properties: Template, directory: Path, resources: Template) -> Temp
         name: {"Ref": _function_of(value["Ref"], resources)} if value.get("Ref") in aliases else value
         for name, value in said.pop("DefinitionSubstitutions", {}).items()
     }
-    return said | {"DefinitionString": {"Fn::Sub": [text, substitutions]}}
+    parts = re.split(r"\$\{(\w+)\}", text)  # moto's Fn::Sub would make one dollar sign of the two in `$$.Task.Token`
+    joined = [substitutions[part] if n % 2 else part for n, part in enumerate(parts)]
+    return said | {"DefinitionString": {"Fn::Join": ["", joined]}}
 
 
 def _function_named(reference: Template, resources: Template) -> str:
