@@ -1,7 +1,6 @@
 """The table of cases: opening and joining, changes at once, the lists, the token, and what the sweep finds."""
 
 import itertools
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,8 +19,8 @@ _names = itertools.count()
 
 
 @pytest.fixture
-def cases(doors: Any) -> Iterator[Cases]:
-    yield Cases(Settings.from_environment())
+def cases(doors: Any) -> Cases:  # noqa: ARG001 - sets the environment
+    return Cases(Settings.from_environment())
 
 
 def alert(subject: str | None = None, name: str | None = None, **fields: Any) -> Alert:
@@ -111,7 +110,8 @@ def test_lists_hold_what_waits_and_two_people_get_two_cases(cases):
     assert not waiting & {case.case_id for case in taken}
     assert mine - {case.case_id for case in taken} <= waiting
     of_subject = cases.of_subject(taken[0].subject)
-    assert [case.case_id for case in of_subject.cases] == [taken[0].case_id] and of_subject.cursor is None
+    assert [case.case_id for case in of_subject.cases] == [taken[0].case_id]
+    assert of_subject.cursor is None
     with pytest.raises(InvalidRequestError):
         cases.queue("analyst", cursor="nonsense")
 
@@ -124,13 +124,15 @@ def test_pages_go_on_where_the_last_ended(cases):
         found += [case.case_id for case in page.cases]
         if (cursor := page.cursor) is None:
             break
-    assert len(found) == 30 and set(found) == names
+    assert len(found) == 30
+    assert set(found) == names
 
 
 def test_a_token_is_kept_only_while_the_case_waits_for_it(cases):
     name = routed(cases)
     wait = Wait("token-1", "analyst")
-    assert cases.await_token(name, wait) and cases.untold(name) is None
+    assert cases.await_token(name, wait)
+    assert cases.untold(name) is None
     cases.change(name, CaseEvent(kind="taken"), HANA, NOON)
     cases.change(name, VERDICT, HANA, NOON)
     assert cases.untold(name) == wait

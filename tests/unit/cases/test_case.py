@@ -120,7 +120,8 @@ def test_the_clock_warns_raises_and_takes_a_case_back():
     for one in case.clock_events(late):
         case = case.after(one, SYSTEM, late, TERMS)
     assert (case.state, case.level, case.assignee, case.sla_step) == (State.QUEUED, "lead", None, 3)
-    assert case.clock_events(late) == () and case.next_look() is None
+    assert case.clock_events(late) == ()
+    assert case.next_look() is None
 
 
 def test_a_lease_ends_unless_it_was_renewed():
@@ -174,7 +175,8 @@ def test_no_sequence_loses_a_verdict_or_an_alert(events):
         except (CaseConflictError, ForbiddenError):
             continue
         verdict = verdict or case.verdict
-        assert case.verdict == verdict and "t-1" in case.alerts
+        assert case.verdict == verdict
+        assert "t-1" in case.alerts
         assert (case.assignee is None) == (case.state not in {State.ASSIGNED, State.OUTREACH}) or verdict
         assert Case.model_validate_json(case.model_dump_json()) == case
 

@@ -249,6 +249,13 @@ class Change(_Part):
     event: CaseEvent
 
 
+class Look(_Part):
+    """That a person has looked at the evidence of a case."""
+
+    by: str
+    at: Instant
+
+
 class Case(_Part):
     """A case as it stands. The row in the table is the truth, and the execution follows it."""
 

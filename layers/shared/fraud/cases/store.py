@@ -7,14 +7,15 @@ many cases are open. The token of a waiting execution is a secret: it is in the 
 """
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import TypeAdapter
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute
+from pydantic import StringConstraints, TypeAdapter
+from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException, UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
@@ -32,18 +33,31 @@ from fraud.cases.case import (
     CaseEvent,
     Change,
     Level,
+    Look,
     State,
     Terms,
     case_id,
 )
-from fraud.errors import CaseConflictError, Fault, InvalidRequestError, NotFoundError, UnavailableError
+from fraud.decisions.record import PACKED, Contents
+from fraud.errors import (
+    CaseConflictError,
+    Fault,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+)
 from fraud.settings import Settings
-from fraud.transaction import utc
+from fraud.transaction import Transaction, utc
 
 CASE = "case"
-CASES_PER_PAGE = 25
+CASES_PER_PAGE = 10
 CHANGES_PER_PAGE = 100
+LOOKS_PER_PAGE = 100
 DUE_PER_PAGE = 100
+
+OFFERED, MOST_OFFERS = 3, 20
+"""Cases that are read to give one of them to an analyst, and how often that is done when others are faster."""
 
 ENDED = frozenset({State.CLOSED, State.FAILED})
 
@@ -136,6 +150,23 @@ class SnapshotRow(tables.Row):
     ttl = NumberAttribute(null=True)
 
 
+class LookRow(tables.Row):
+    """That a person has looked at the evidence: sk is `look#<time>#<person>`. Rows are only added."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True)
+    by = UnicodeAttribute()
+    at = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class Decided(tables.Row):
+    """The part of a decision's row that has the payment."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    packed = BinaryAttribute(legacy_encoding=False, attr_name=PACKED)
+
+
 class Wait(NamedTuple):
     """The wait of an execution: its token, and for whom it waits."""
 
@@ -159,27 +190,33 @@ class Cases:
     def __init__(self, settings: Settings) -> None:
         self._rows = tables.bound(CaseRow, settings.cases_table)
         self._changes = tables.bound(ChangeRow, settings.cases_table)
+        self._looks = tables.bound(LookRow, settings.cases_table)
+        self._decisions = tables.bound(Decided, settings.decisions_table)
         self._connection = tables.connection()
         sla, lease = settings.case_sla_seconds, settings.case_lease_seconds
         self._terms = Terms(timedelta(seconds=sla), timedelta(seconds=lease))
         self._kept_s = settings.case_retention_days * 86_400
 
-    def open(self, alert: Alert, now: datetime, actor: Actor = SYSTEM) -> Case:
+    def open(self, alert: Alert, now: datetime, actor: Actor = SYSTEM, note: str | None = None) -> Case:
         """Open a case for an alert, or let the alert join the case of its subject and day. Once more alters nothing.
 
         A case that takes no more alerts, because it has ended or is full, is followed by another one.
+
+        note  why a person opens it
         """
+        event = CaseEvent(kind="alerted", alert=alert, note=note)
         number = 1
         while True:
             name = case_id(alert.subject, alert.occurred_at, number)
-            case = retry_conflicts(partial(self._open, name, alert, now, actor), PynamoDBException)
+            case = retry_conflicts(partial(self._open, name, event, alert, now, actor), PynamoDBException)
             if case is not None:
                 return case
             number += 1
 
-    def _open(self, name: str, alert: Alert, now: datetime, actor: Actor, _attempt: int) -> Case | None:
+    def _open(
+        self, name: str, event: CaseEvent, alert: Alert, now: datetime, actor: Actor, _attempt: int
+    ) -> Case | None:
         """Open or join one case; None when it takes no more alerts and does not know this one."""
-        event = CaseEvent(kind="alerted", alert=alert)
         try:
             _, case = self._read(name)
         except NotFoundError:
@@ -223,13 +260,44 @@ class Cases:
         return retry_conflicts(attempt, PynamoDBException)
 
     def changes(self, name: str, cursor: str | None = None) -> tuple[list[Change], str | None]:
-        """Read the changes of a case in their order, a page at a time."""
+        """Read the changes of a case in their order, a page at a time. Raises InvalidRequestError for no cursor."""
+        start = None
+        if cursor is not None:
+            (sk,) = _parts(cursor, 1)
+            start = {"pk": {"S": name}, "sk": {"S": sk}}
+            if not sk.startswith("change#"):
+                raise InvalidRequestError((_NO_CURSOR,))
         with translate_errors(PynamoDBException):
             found = self._changes.query(
-                name, self._changes.sk.startswith("change#"), limit=CHANGES_PER_PAGE, last_evaluated_key=_key(cursor)
+                name, self._changes.sk.startswith("change#"), limit=CHANGES_PER_PAGE, last_evaluated_key=start
             )
             said = [Change.model_validate_json(row.document) for row in found]
-            return said, _cursor(found.last_evaluated_key)
+            return said, _cursor(found.last_evaluated_key, "sk")
+
+    # ---- evidence ------------------------------------------------------------------------------------------------
+
+    def look(self, name: str, actor: Actor, now: datetime) -> list[Look]:
+        """Record that a person looks at the evidence, and return the latest looks, this one among them."""
+        ttl, at = int(now.timestamp()) + self._kept_s, utc(now)
+        with translate_errors(PynamoDBException):
+            self._looks(name, f"look#{at}#{actor.name}", by=actor.name, at=at, ttl=ttl).save()
+            found = self._looks.query(
+                name,
+                self._looks.sk.startswith("look#"),
+                limit=LOOKS_PER_PAGE,
+                scan_index_forward=False,
+                consistent_read=True,
+            )
+            return [Look(by=row.by, at=row.at) for row in found]
+
+    def payment(self, transaction_id: str) -> Transaction:
+        """Read a payment as it was decided. Raises NotFoundError."""
+        with translate_errors(PynamoDBException):
+            try:
+                row = self._decisions.get(transaction_id, consistent_read=True)
+            except DoesNotExist:
+                raise NotFoundError from None
+        return Transaction.model_validate_json(Contents.unpacked(row.packed).transaction)
 
     # ---- lists ---------------------------------------------------------------------------------------------------
 
@@ -252,11 +320,17 @@ class Cases:
         """
         levels: tuple[Level, ...] = ("lead", "analyst") if actor.role == "lead" else ("analyst",)
         for level in levels:
-            for case in self.queue(level).cases:
-                try:
-                    return self.change(case.case_id, CaseEvent(kind="taken"), actor, now, seen=case.version)
-                except CaseConflictError:
-                    continue
+            cursor = None
+            for _ in range(MOST_OFFERS):
+                page = self._page(self._rows.by_level, level, cursor, limit=OFFERED)
+                for case in page.cases:
+                    with contextlib.suppress(CaseConflictError, ForbiddenError):  # somebody else was faster
+                        return self.change(case.case_id, CaseEvent(kind="taken"), actor, now, seen=case.version)
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            else:
+                raise UnavailableError("Conflicts")
         return None
 
     # ---- the execution -------------------------------------------------------------------------------------------
@@ -355,13 +429,30 @@ class Cases:
                 raise
         return True
 
-    def _page(self, index: Any, value: str, cursor: str | None, *, latest_first: bool = False) -> Page:  # noqa: ANN401
+    def _page(
+        self,
+        index: Any,  # noqa: ANN401 - one of the indexes above
+        value: str,
+        cursor: str | None,
+        *,
+        latest_first: bool = False,
+        limit: int = CASES_PER_PAGE,
+    ) -> Page:
+        """Read a page of an index. Raises InvalidRequestError for a cursor that is none."""
+        (hash_name,) = (name for name in _INDEX_KEYS if hasattr(type(index), name))
+        start = None
+        if cursor is not None:
+            sort, name = _parts(cursor, 2)
+            key = {hash_name: value, _INDEX_KEYS[hash_name]: sort, "pk": name, "sk": CASE}
+            start = {attribute: {"S": text} for attribute, text in key.items()}
         with translate_errors(PynamoDBException):
-            found = index.query(
-                value, scan_index_forward=not latest_first, limit=CASES_PER_PAGE, last_evaluated_key=_key(cursor)
-            )
+            found = index.query(value, scan_index_forward=not latest_first, limit=limit, last_evaluated_key=start)
             cases = [Case.model_validate_json(row.document) for row in found]
-            return Page(cases, _cursor(found.last_evaluated_key))
+            return Page(cases, _cursor(found.last_evaluated_key, _INDEX_KEYS[hash_name], "pk"))
+
+
+_INDEX_KEYS = {"queue": "due", "assignee": "due", "subject": "opened_at"}
+"""Partition key and sort key of each index that lists cases."""
 
 
 class Snapshots:
@@ -433,18 +524,25 @@ def _change_key(version: int) -> str:
     return f"change#{version:06}"
 
 
-def _cursor(key: dict[str, Any] | None) -> str | None:
-    return None if key is None else base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+_NO_CURSOR = Fault("cursor", "form", "must be the cursor of an earlier page")
 
 
-_Key = TypeAdapter(dict[str, dict[Literal["S"], str]])
-
-
-def _key(cursor: str | None) -> dict[str, Any] | None:
-    """Read a cursor. Raises InvalidRequestError for a text that is none."""
-    if cursor is None:
+def _cursor(key: Mapping[str, Any] | None, *names: str) -> str | None:
+    """Return a cursor of some attributes of the last key that was read; None at the end."""
+    if key is None:
         return None
+    return base64.urlsafe_b64encode(json.dumps([key[name]["S"] for name in names]).encode()).decode()
+
+
+_Parts = TypeAdapter(list[Annotated[str, StringConstraints(min_length=1, max_length=200)]])
+
+
+def _parts(cursor: str, count: int) -> list[str]:
+    """Read a cursor. Raises InvalidRequestError for a text that is none."""
     try:
-        return dict(_Key.validate_json(base64.urlsafe_b64decode(cursor)))
+        parts = _Parts.validate_json(base64.b64decode(cursor, altchars=b"-_", validate=True))
     except ValueError:
-        raise InvalidRequestError((Fault("cursor", "form", "must be the cursor of an earlier page"),)) from None
+        parts = []
+    if len(parts) != count:
+        raise InvalidRequestError((_NO_CURSOR,))
+    return parts
