@@ -70,6 +70,11 @@ class Executions:
         if case.state is State.COLLECTING:
             self._machine.start(case.case_id, {"case_id": case.case_id})
 
+    def follow(self, case: Case) -> None:
+        """Let the execution of a case follow its row: start it if it was not started, or tell it of the change."""
+        self.start(case)
+        self.tell(case)
+
     def tell(self, case: Case) -> None:
         """Send the token of the wait that a case has left behind, if there is one."""
         if (wait := self._cases.untold(case.case_id)) is not None:
@@ -107,8 +112,7 @@ class Executions:
                 case = self._cases.change(name, event, SYSTEM, now)
             except CaseConflictError:  # an earlier event of the clock, or a person, was faster
                 case = self._cases.get(name)
-        self.start(case)
-        self.tell(case)
+        self.follow(case)
         at = case.next_look()
         if at is not None and at <= now:
             self._cases.look_again(case, now + LOOK_AGAIN)
