@@ -21,6 +21,7 @@ from moto.stepfunctions.parser.backend import execution
 
 from fraud.activity.store import Activity
 from fraud.aws.transport import Request
+from fraud.cases import store as case_store
 from fraud.counters import fold
 from fraud.counters.codec import KEYS, upkeep_update
 from fraud.counters.layout import LEVELS, MERCHANT
@@ -46,6 +47,7 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STATEFUL = {
     "Archive",
     "AuditTable",
+    "CasesTable",
     "CountersTable",
     "DataKey",
     "DecisionArchive",
@@ -635,6 +637,8 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
         (store.LabelRow, "LabelsTable"),
         (store.AccountProfile, "ProfilesTable"),
         (store.DecidedRow, "DecisionsTable"),
+        (case_store.CaseRow, "CasesTable"),
+        (case_store.ChangeRow, "CasesTable"),
     ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:
