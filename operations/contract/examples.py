@@ -196,95 +196,36 @@ CHANGE: Example = {
     "outcome_now": "approve",
 }
 
-CASE_NOW: Example = {
-    "state": "concluding",
-    "version": 6,
-    "assignee": "hana",
+_CASE: Example = {
+    "version": "1",
+    "case_id": "VHX3ZP6CVQ6QYJ6CW3XMZ2Q7AA",
+    "subject_kind": "payee",
+    "subject_id": "payee-1",
+    "transaction_ids": ["t-20260304-1"],
+}
+
+HOLD: Example = _CASE | {
+    "event_id": "2f1c0a9b8d7e6f5a4b3c2d1e0f9a8b7c",
+    "at": "2026-03-04T12:00:01.000000Z",
+    "reasons": ["A payment waits in review whose receiver has confirmed fraud by other payers within 30 days."],
+}
+
+OUTREACH: Example = _CASE | {
+    "event_id": "9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d",
+    "at": "2026-03-04T13:10:00.000000Z",
+    "payer_ids": ["payer-1"],
+    "due": "2026-03-06T13:10:00.000000Z",
+}
+
+CLOSED: Example = _CASE | {
+    "event_id": "1d2c3b4a5f6e7d8c9b0a1f2e3d4c5b6a",
+    "at": "2026-03-04T14:00:00.000000Z",
     "finding": "fraud",
-    "judged_by": "hana",
+    "report_ids": [],
+    "opened_at": "2026-03-04T12:00:01.000000Z",
 }
-_ALERT: Example = {
-    "transaction_id": "t-20260304-1",
-    "subject_kind": "payee",
-    "subject_id": "payee-1",
-    "occurred_at": "2026-03-04T12:00:00Z",
-    "reason": "FAN_IN_BURST",
-    "report_id": None,
-}
-NEW_CASE: Example = {
-    "case_id": "KRSXG5CTMVZWS33OGEZDGNBVGY",
-    "subject_kind": "payee",
-    "subject_id": "payee-1",
-    "opened_at": "2026-03-04T12:00:01Z",
-    "state": "collecting",
-    "level": "analyst",
-    "assignee": None,
-    "lease_until": None,
-    "due": "2026-03-04T16:00:01Z",
-    "sla_from": "2026-03-04T12:00:01Z",
-    "sla_step": 0,
-    "alerts": ["t-20260304-1"],
-    "reports": [],
-    "reasons": ["FAN_IN_BURST"],
-    "outreach": None,
-    "verdict": None,
-    "changed_at": "2026-03-04T12:00:01Z",
-    "version": 1,
-}
-CASE: Example = NEW_CASE | {
-    "state": "assigned",
-    "assignee": "hana",
-    "lease_until": "2026-03-04T12:40:00Z",
-    "changed_at": "2026-03-04T12:10:00Z",
-    "version": 3,
-}
-CASE_SUMMARY: Example = {
-    "case_id": "KRSXG5CTMVZWS33OGEZDGNBVGY",
-    "subject_kind": "payee",
-    "subject_id": "payee-1",
-    "state": "assigned",
-    "level": "analyst",
-    "assignee": "hana",
-    "lease_until": "2026-03-04T12:40:00Z",
-    "opened_at": "2026-03-04T12:00:01Z",
-    "due": "2026-03-04T16:00:01Z",
-    "reasons": ["FAN_IN_BURST"],
-    "alerts": 1,
-    "reports": 0,
-    "finding": None,
-    "version": 3,
-}
-CASE_CHANGE: Example = {
-    "version": 1,
-    "at": "2026-03-04T12:00:01Z",
-    "by": "system",
-    "role": "system",
-    "event": {
-        "kind": "alerted",
-        "note": None,
-        "assignee": None,
-        "finding": None,
-        "transaction_ids": None,
-        "answer": None,
-        "alert": _ALERT,
-    },
-}
-OPEN_CASE: Example = {
-    "transaction_id": "t-20260304-1",
-    "subject_kind": "payer",
-    "reason": "The payer called: the phone was stolen.",
-}
-LOOK: Example = {"by": "hana", "at": "2026-03-04T12:11:00Z"}
-EVIDENCE: Example = {
-    "case_id": "KRSXG5CTMVZWS33OGEZDGNBVGY",
-    "kind": "payee",
-    "subject": "payee-1",
-    "by_hand": False,
-    "collected_at": "2026-03-04T12:00:02.000000Z",
-    "alerts": 1,
-    "decisions": [],
-    "accounts": [],
-    "earlier": [],
-    "reports": [],
-    "joined_reports": 0,
+
+CASE_FAILED: Example = _CASE | {
+    "event_id": "6f5e4d3c2b1a0f9e8d7c6b5a4f3e2d1c",
+    "at": "2026-03-04T12:20:00.000000Z",
 }
