@@ -279,7 +279,7 @@ class Case(_Part):
     version: int = 1
 
     @classmethod
-    def opened(cls, case_id: str, alert: Alert, now: datetime, terms: Terms) -> Self:
+    def for_alert(cls, case_id: str, alert: Alert, now: datetime, terms: Terms) -> Self:
         """Open a case for an alert."""
         return cls(
             case_id=case_id,
@@ -368,7 +368,7 @@ class Case(_Part):
         >>> from datetime import UTC
         >>> noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
         >>> alert = Alert(transaction_id="t", subject_kind="payer", subject_id="a", occurred_at=noon, reason="VELOCITY")
-        >>> case = Case.opened("C", alert, noon, Terms(timedelta(hours=4), timedelta(minutes=30)))
+        >>> case = Case.for_alert("C", alert, noon, Terms(timedelta(hours=4), timedelta(minutes=30)))
         >>> case = case.model_copy(update={"state": State.QUEUED})
         >>> [event.kind for event in case.clock_events(noon + timedelta(hours=4))]
         ['warned', 'raised']

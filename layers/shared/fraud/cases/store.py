@@ -220,9 +220,9 @@ class Cases:
         try:
             _, case = self._read(name)
         except NotFoundError:
-            opened = Case.opened(name, alert, now, self._terms)
-            self._write(None, opened, event, actor)
-            return opened
+            begun = Case.for_alert(name, alert, now, self._terms)
+            self._write(None, begun, event, actor)
+            return begun
         if case.knows(alert):
             return case
         if not case.joins:
