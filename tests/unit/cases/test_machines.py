@@ -1,4 +1,4 @@
-"""The machines of cases and decisions, walked a part of the way; `python -m tests.acceptance.machines` walks all of it."""
+"""The machines of cases and decisions, walked in part; `python -m tests.acceptance.machines` walks all the way."""
 
 from collections import Counter
 
