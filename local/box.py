@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from botocore.credentials import Credentials
 
@@ -18,9 +18,11 @@ from local.account.stack import Function
 from local.api.authorisers import Authorisers, Issuer
 from local.api.client import Client
 from local.api.gateway import Gateway
-from local.lambdas.environments import Environments
+from local.lambdas.environments import Environments, FunctionError
 from local.sagemaker.endpoint import ModelServer
 from local.triggers.pump import Pump
+from local.workflows.channel import Channel, Invoked
+from local.workflows.source import Workflows
 
 
 class Box:
@@ -36,7 +38,7 @@ class Box:
     issuer        signs tokens that the API's JWT authorisers accept
     model         the model endpoint, when the parameter Scorer is endpoint
     clock         the event clock; real time until it is set
-    settle        waits until streams, queues and buses are drained
+    settle        waits until streams, queues and buses are drained, and every execution of a state machine is at rest
     logs          directory with one log file per function, and the emulator's
     """
 
@@ -55,7 +57,10 @@ class Box:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             self.logs = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="box-")))
-            account = undo.enter_context(Emulator(self.logs / "emulator.log", self._template, self._parameters))
+            channel = undo.enter_context(Channel())
+            account = undo.enter_context(
+                Emulator(self.logs / "emulator.log", self._template, self._parameters, channel=channel.url)
+            )
             self.endpoint_url, self.stack, self.client = account.url, account.stack, account.client
             functions = self.stack.functions
             if self._parameters.get("Scorer") == "endpoint":
@@ -64,7 +69,9 @@ class Box:
                 functions = tuple(_asking(function, self.model.url) for function in functions)
             self.environments = undo.enter_context(Environments(functions, self.logs))
             invoke = self.environments.invoke
-            self.settle = undo.enter_context(Pump(self.stack, self.client, invoke, self.clock)).settle
+            channel.invoke = self._execute
+            pump = Pump(self.stack, self.client, invoke, self.clock, Workflows(account.url))
+            self.settle = undo.enter_context(pump).settle
             authorisers = Authorisers(self.credentials, self.issuer)
             gateway = Gateway(self.stack.routes, authorisers, invoke, self.clock, self._port)
             self.api_url = undo.enter_context(gateway).url
@@ -75,6 +82,13 @@ class Box:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._undo.__exit__(kind, error, trace)
+
+    def _execute(self, function: str, event: Any) -> Invoked:  # noqa: ANN401 - JSON
+        """Have a function carry out a state of a state machine."""
+        try:
+            return self.environments.invoke(function, event, self.clock.instant), False
+        except FunctionError as error:
+            return error.reported, True
 
     def connect(self) -> Client:
         """Return a client of the API that signs with the box's key."""

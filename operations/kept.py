@@ -55,6 +55,12 @@ KEPT = (
         "ActivityRetentionDays (400 days) from the last payment",
         "**links and timeline are deleted**, on both sides",
     ),
+    Kept(
+        "CasesTable",
+        "cases with their accounts, payments, notes and verdicts, and who looked; the tokens of waiting executions",
+        "CaseRetentionDays (400 days) after the end",
+        "nothing: a case tells who judged an account and why",
+    ),
     Kept("TalliesTable", "numbers of decisions and of rule hits by minute", "DecisionRetentionDays", "has no ids"),
     Kept(
         "DecisionArchive",

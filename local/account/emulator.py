@@ -55,6 +55,7 @@ class Emulator:
     log         file for moto's errors
     parameters  values of the template's parameters
     address     host and port; port 0 is any free one
+    channel     where functions can be invoked (`local.workflows.channel`). Without it no state machine is executed
 
     Entering raises EmulatorError.
     """
@@ -65,11 +66,13 @@ class Emulator:
         template: Path = TEMPLATE,
         parameters: Mapping[str, str] = DEFAULTS,
         address: tuple[str, int] = ("127.0.0.1", 0),
+        channel: str = "",
     ) -> None:
         self._log = log
         self._template = template
         self._parameters = parameters
         self._address = address
+        self._channel = channel
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
@@ -102,7 +105,7 @@ class Emulator:
         variables |= {"VALIDATE_LAMBDA_S3": "false"}  # there is no bucket with the functions' code
         with self._log.open("wb") as errors:
             return Popen(
-                [sys.executable, "-m", "local.account.moto_server", host, str(port)],
+                [sys.executable, "-m", "local.account.moto_server", host, str(port), self._channel],
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
@@ -112,7 +115,7 @@ class Emulator:
 
     def _create(self, expanded: Template) -> Stack:
         """Create the stack with moto's CloudFormation. Raises EmulatorError when a resource was not created."""
-        wanted = created(expanded)
+        wanted = created(expanded, self._template.parent)
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
             StackName=STACK,
