@@ -1,9 +1,9 @@
 """What follows from a decision: the generated parts of docs/cases.md, from the machines that the code runs on."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from fraud.cases.case import MOVES, SLA, WHO, EventKind
+from fraud.cases.case import MOVES, SLA, WHO, EventKind, Finding
 from fraud.cases.worker import LABELS, RELEASES
 from fraud.decisions import resolution
 from operations import machines
@@ -78,7 +78,7 @@ def _service_level() -> str:
 
 def _findings() -> str:
     """Return what follows from each finding for the labels, and for payments that still wait in review."""
-    findings = ("fraud", "legitimate", "dispute", "inconclusive")
+    findings: tuple[Finding, ...] = get_args(Finding)
     rows = (
         (f"`{each}`", f"`{LABELS[each]}`" if each in LABELS else "none", _released(RELEASES.get(each)))
         for each in findings
