@@ -71,7 +71,7 @@ KEPT = (
     ),
     Kept(
         "Archive",
-        "records that are too large for a queue, and events that a mapping gave up, as they came",
+        "records that are too large for a queue, events that a mapping gave up, and the longest evidence of cases",
         "DecisionRetentionDays",
         "nothing: empty it by the runbook before",
     ),
@@ -79,6 +79,8 @@ KEPT = (
     Kept("Undecidable", "payments that no retry can decide", "14 days", "nothing: it passes"),
     Kept("FoldQueue", "keys of counters that are to be folded, with ids", "4 days", "nothing: it passes"),
     Kept("FoldFailures", "keys of counters that could not be folded, with ids", "14 days", "nothing: it passes"),
+    Kept("CaseQueue", "alerts on their way to a case, with ids", "4 days", "nothing: it passes"),
+    Kept("CaseFailures", "alerts that became no case, with ids", "14 days", "nothing: it passes"),
     Kept(
         "Events", "events on their way to readers: ids, no names; a reader keeps them by its own rules", "a day", LEFT
     ),

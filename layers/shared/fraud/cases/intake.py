@@ -36,7 +36,7 @@ class CaseTable(Protocol):
         """Read the latest cases of a subject."""
 
 
-class Decisions(Protocol):
+class DecisionReader(Protocol):
     """The part of `decisions.worker.Resolutions` that the intake needs."""
 
     def read(self, transaction_id: str) -> tuple[Contents, Resolution]:
@@ -50,7 +50,7 @@ class Intake:
     """
 
     def __init__(
-        self, cases: CaseTable, decisions: Decisions, executions: Executions, failed: Callable[[Case], None]
+        self, cases: CaseTable, decisions: DecisionReader, executions: Executions, failed: Callable[[Case], None]
     ) -> None:
         self._cases = cases
         self._decisions = decisions
