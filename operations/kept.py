@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fraud.archive import schema
 from local.account.emulator import TEMPLATE
 from local.account.stack import DELIVERY, deliveries, expand
+from operations import diagrams
 
 READS = re.compile(r"[a-z0-9]+:(Get|BatchGet|Query|Scan|Receive)(?!ShardIterator|QueueAttributes)")
 WRITES = re.compile(r"[a-z]+:(Put|Update|Delete(?!Message)|Send)")
@@ -55,6 +56,12 @@ KEPT = (
         "ActivityRetentionDays (400 days) from the last payment",
         "**links and timeline are deleted**, on both sides",
     ),
+    Kept(
+        "CasesTable",
+        "cases with their accounts, payments, notes and verdicts, and who looked; the tokens of waiting executions",
+        "CaseRetentionDays (400 days) after the end",
+        "nothing: a case tells who judged an account and why",
+    ),
     Kept("TalliesTable", "numbers of decisions and of rule hits by minute", "DecisionRetentionDays", "has no ids"),
     Kept(
         "DecisionArchive",
@@ -64,7 +71,7 @@ KEPT = (
     ),
     Kept(
         "Archive",
-        "records that are too large for a queue, and events that a mapping gave up, as they came",
+        "records that are too large for a queue, events that a mapping gave up, and the longest evidence of cases",
         "DecisionRetentionDays",
         "nothing: empty it by the runbook before",
     ),
@@ -72,6 +79,8 @@ KEPT = (
     Kept("Undecidable", "payments that no retry can decide", "14 days", "nothing: it passes"),
     Kept("FoldQueue", "keys of counters that are to be folded, with ids", "4 days", "nothing: it passes"),
     Kept("FoldFailures", "keys of counters that could not be folded, with ids", "14 days", "nothing: it passes"),
+    Kept("CaseQueue", "alerts on their way to a case, with ids", "4 days", "nothing: it passes"),
+    Kept("CaseFailures", "alerts that became no case, with ids", "14 days", "nothing: it passes"),
     Kept(
         "Events", "events on their way to readers: ids, no names; a reader keeps them by its own rules", "a day", LEFT
     ),
@@ -132,11 +141,12 @@ def columns(table: schema.ArchiveTable) -> str:
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    **diagrams.PARTS,
     "kept": kept,
     "diagram": diagram,
     **{f"columns of {table.name}": partial(columns, table) for table in schema.TABLES},
 }
-"""The generated parts of docs/archive.md by name."""
+"""The generated parts of pages by name: those of docs/archive.md, and those of docs/cases.md."""
 
 
 def filled(page: str) -> str:

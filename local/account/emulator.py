@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from local.account import boto
 from local.account.boto import KEY_ID
-from local.account.stack import Stack, Template, created, deliveries, described, expand
+from local.account.stack import Stack, Template, created, deliveries, described, expand, present
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STACK = "fraud"
@@ -32,6 +32,9 @@ ROLES = (
     "chargeback=chargeback-importer"
 )
 """Label sources of the box and their roles: those of the template's default, and the box's one key for user reports."""
+
+ISSUER, AUDIENCE = "https://issuer.box.example/", "console"
+"""Issuer and audience of the tokens that the box signs for its analyst and its lead."""
 
 DELIVERED = "delivered"
 """The folder of a bucket in which Firehose puts raw rows in the box; `local.archive` makes Parquet of them."""
@@ -55,6 +58,7 @@ class Emulator:
     log         file for moto's errors
     parameters  values of the template's parameters
     address     host and port; port 0 is any free one
+    channel     where functions can be invoked (`local.workflows.channel`). Without it no state machine is executed
 
     Entering raises EmulatorError.
     """
@@ -65,11 +69,13 @@ class Emulator:
         template: Path = TEMPLATE,
         parameters: Mapping[str, str] = DEFAULTS,
         address: tuple[str, int] = ("127.0.0.1", 0),
+        channel: str = "",
     ) -> None:
         self._log = log
         self._template = template
         self._parameters = parameters
         self._address = address
+        self._channel = channel
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
@@ -102,7 +108,7 @@ class Emulator:
         variables |= {"VALIDATE_LAMBDA_S3": "false"}  # there is no bucket with the functions' code
         with self._log.open("wb") as errors:
             return Popen(
-                [sys.executable, "-m", "local.account.moto_server", host, str(port)],
+                [sys.executable, "-m", "local.account.moto_server", host, str(port), self._channel],
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
@@ -112,12 +118,13 @@ class Emulator:
 
     def _create(self, expanded: Template) -> Stack:
         """Create the stack with moto's CloudFormation. Raises EmulatorError when a resource was not created."""
-        wanted = created(expanded)
+        given = self._given(expanded.get("Parameters", {}))
+        wanted = created(present(expanded, given), self._template.parent)
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
             StackName=STACK,
             TemplateBody=json.dumps(wanted),
-            Parameters=self._given(expanded.get("Parameters", {})),
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
         pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=STACK)
@@ -141,7 +148,7 @@ class Emulator:
             },
         )
 
-    def _given(self, declared: Template) -> list[dict[str, str]]:
+    def _given(self, declared: Template) -> dict[str, str]:
         """Return the stack's parameters: the caller's, and those of the box that the template declares.
 
         Raises EmulatorError when the caller gives a parameter that the template does not declare.
@@ -154,9 +161,10 @@ class Emulator:
             "LabelSources": ROLES,
             "DeadlineMs": DEADLINE_MS,
             "PublishedShare": "1",  # a reader of the box's bus sees every decision
+            "JwtIssuer": ISSUER,
+            "JwtAudience": AUDIENCE,
         }
-        local = {name: value for name, value in local.items() if name in declared}
-        return [{"ParameterKey": k, "ParameterValue": v} for k, v in {**local, **self._parameters}.items()]
+        return {name: value for name, value in local.items() if name in declared} | dict(self._parameters)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """moto's server at one address, for `local.account.emulator`.
 
-`python -m local.account.moto_server HOST PORT` prints its URL when it is up. It is a process of its own, because moto
+`python -m local.account.moto_server HOST PORT CHANNEL` prints its URL when it is up. State machines are executed if
+CHANNEL, the address of `local.workflows.channel`, is not empty. It is a process of its own, because moto
 takes seconds to import and would share the gateway's interpreter. It serves while its standard input is open: however
 the parent ends, the pipe closes and the server ends.
 """
@@ -14,6 +15,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from typing import Any
 
@@ -28,6 +30,9 @@ from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_
 from werkzeug.serving import make_server
 
 from local.account.permissions import Statement, refusal
+from local.workflows.channel import through
+from local.workflows.interpreter import Activity, interpreting
+from local.workflows.source import AT_WORK
 
 SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/")
 """The access key that signed a request, and its region; the signature itself is not checked."""
@@ -35,8 +40,11 @@ SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/")
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-ONE_AT_A_TIME = ("DynamoDB_", "DynamoDBStreams_", "Kinesis_")
+ONE_AT_A_TIME = ("DynamoDB_", "DynamoDBStreams_", "Kinesis_", "AWSStepFunctions.")
 """Prefixes of `x-amz-target`: services whose writes are atomic on AWS, but not in moto, which loses some of them."""
+
+PACE = 0.02
+"""The part of the interval of a state machine's retry that passes in the box."""
 
 transact = DynamoDBBackend.transact_write_items
 """moto's own, which `transact_write_items` calls."""
@@ -50,13 +58,17 @@ class TakingTurns:
     name; any other key is the account's owner, who may do everything.
     """
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, workflows: Activity | None = None) -> None:
         self._application = application
+        self._workflows = workflows or Activity()
         self._turn = threading.Lock()
         self._roles: dict[str, list[Statement] | None] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request (the WSGI interface)."""
+        if environ["PATH_INFO"] == AT_WORK:
+            start_response("200 OK", [("content-type", "text/plain")])
+            return [str(self._workflows.at_work).encode()]
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         if not target.startswith(ONE_AT_A_TIME):
             return self._application(environ, start_response)
@@ -177,7 +189,7 @@ def _base64(content: str | bytes) -> str:
 
 def main() -> None:
     """Serve until standard input ends."""
-    host, port = sys.argv[1], int(sys.argv[2])
+    host, port, channel = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
     Table.all_items, Item.project = all_items, project
@@ -185,7 +197,10 @@ def main() -> None:
     sys.setrecursionlimit(10_000)  # moto's parser takes some levels for each of the 360 names of a REMOVE
     # To find the service of a host, moto lists a directory at every request: a fifth of its time.
     DomainDispatcherApplication.get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)
-    application = TakingTurns(DomainDispatcherApplication(create_backend_app))
+    workflows, until_the_end = Activity(), ExitStack()
+    if channel:
+        until_the_end.enter_context(interpreting(through(channel), PACE, workflows))
+    application = TakingTurns(DomainDispatcherApplication(create_backend_app), workflows)
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://{host}:{server.server_port}", flush=True)

@@ -21,10 +21,14 @@ from local.account import boto
 
 Template = dict[str, Any]
 
-CODE = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
-"""The property in which a type of resource names its code directory, relative to the template.
+CODE = {
+    "AWS::Serverless::Function": "CodeUri",
+    "AWS::Serverless::LayerVersion": "ContentUri",
+    "AWS::Serverless::StateMachine": "DefinitionUri",
+}
+"""The property in which a type of resource names its code, a path relative to the template.
 
-`sam package` would upload the directory and put an S3 address in its place.
+`sam package` would upload it and put an S3 address in its place.
 """
 
 BUCKET = "s3://template/"
@@ -54,11 +58,14 @@ UNPLAYED = frozenset(
         "AWS::Logs::LogStream",
         "AWS::S3::BucketPolicy",
         "AWS::SNS::TopicPolicy",
+        "AWS::SQS::QueuePolicy",
     }
 )
-"""Types of resources that the box leaves out: it watches no metric, enforces no policy of a bucket or topic, writes no
-log of a service, and has no Glue and no Athena. `local.archive` and DuckDB stand for these two.
+"""Types of resources that the box leaves out: it watches no metric, enforces no policy of a bucket, queue or topic,
+writes no log of a service, and has no Glue and no Athena. `local.archive` and DuckDB stand for these two.
 """
+
+MACHINE = "AWS::StepFunctions::StateMachine"
 
 DELIVERY = "AWS::KinesisFirehose::DeliveryStream"
 """The type of resources that the emulator makes by themselves: moto's CloudFormation does not know it."""
@@ -68,11 +75,15 @@ NAMED = {
     "AWS::Kinesis::Stream": "Name",
     "AWS::Lambda::Function": "FunctionName",
     "AWS::SQS::Queue": "QueueName",
+    "AWS::StepFunctions::StateMachine": "StateMachineName",
 }
 """The property with a resource's name, by type of resource.
 
 A resource without a name gets its logical id. `sam local` resolves `!Ref` to the logical id, too.
 """
+
+ABSENT = {"Ref": "AWS::NoValue"}
+"""What stands in a template for a property that is left out."""
 
 METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "x-amazon-apigateway-any-method"})
 
@@ -95,13 +106,17 @@ class Function:
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the HTTP API. `authorizer` is its OpenAPI security scheme; None for an open route."""
+    """A route of an HTTP API. `authorizer` is its OpenAPI security scheme; None for an open route.
+
+    api  the logical id of its API
+    """
 
     method: str
     path: str
     function: str
     authorizer: Mapping[str, Any] | None
     scopes: tuple[str, ...] = ()
+    api: str = "Api"
 
     @property
     def key(self) -> str:
@@ -137,9 +152,13 @@ class EventMapping:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of EventBridge: either a schedule's expression, or a bus and the pattern of the wanted events."""
+    """A rule of EventBridge: either a schedule's expression, or a bus and the pattern of the wanted events.
+
+    functions, queues  its targets: names of functions, and ARNs of queues
+    """
 
     functions: tuple[str, ...]
+    queues: tuple[str, ...] = ()
     schedule: str | None = None
     bus: str = "default"
     pattern: Mapping[str, Any] | None = None
@@ -147,12 +166,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class Stack:
-    """The parts of the template that serve requests and events. Intrinsic functions are resolved."""
+    """The parts of the template that serve requests and events. Intrinsic functions are resolved.
+
+    machines  ARNs of the state machines
+    """
 
     functions: tuple[Function, ...]
     routes: tuple[Route, ...]
     mappings: tuple[EventMapping, ...]
     rules: tuple[Rule, ...]
+    machines: tuple[str, ...] = ()
 
 
 def expand(template: Path, parameters: Mapping[str, str]) -> Template:
@@ -175,10 +198,68 @@ def _globals(declared: Template) -> Iterator[Template]:
         yield {"Type": f"AWS::Serverless::{kind}", "Properties": properties}
 
 
-def created(expanded: Template) -> Template:
+def present(expanded: Template, given: Mapping[str, str]) -> Template:
+    """Return the part of the template that exists with these parameters: its conditions are decided.
+
+    given  values of parameters; for any other parameter its default counts
+    """
+    parameters = expanded.get("Parameters", {})
+    values = {name: str(given.get(name, declared.get("Default", ""))) for name, declared in parameters.items()}
+    conditions = _Conditions(values, expanded.get("Conditions", {}))
+    return {key: value for key, value in expanded.items() if key != "Conditions"} | {
+        section: {
+            name: conditions.decided({key: value for key, value in one.items() if key != "Condition"})
+            for name, one in expanded.get(section, {}).items()
+            if "Condition" not in one or conditions.holds(one["Condition"])
+        }
+        for section in ("Resources", "Outputs")
+    }
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """The conditions of a template, with the values of its parameters."""
+
+    values: Mapping[str, str]
+    declared: Mapping[str, Any]
+
+    def holds(self, condition: Any) -> bool:  # noqa: ANN401 - JSON
+        """Tell whether a condition holds. Raises UnsupportedError for a function that the box does not know."""
+        match condition:
+            case str() | {"Condition": str()}:
+                return self.holds(self.declared[condition if isinstance(condition, str) else condition["Condition"]])
+            case {"Fn::Equals": [one, other]}:
+                return self._text(one) == self._text(other)
+            case {"Fn::Not": [inner]}:
+                return not self.holds(inner)
+            case {"Fn::And": [*inner]}:
+                return all(map(self.holds, inner))
+            case {"Fn::Or": [*inner]}:
+                return any(map(self.holds, inner))
+        raise UnsupportedError(f"condition {condition}")
+
+    def decided(self, node: Any) -> Any:  # noqa: ANN401 - JSON
+        """Return a part of the template with the chosen branch of each `Fn::If`."""
+        match node:
+            case {"Fn::If": [name, then, otherwise]}:
+                return self.decided(then if self.holds(name) else otherwise)
+            case dict():
+                parts = ((key, self.decided(value)) for key, value in node.items())
+                return {key: value for key, value in parts if value != ABSENT}
+            case list():
+                return [value for value in map(self.decided, node) if value != ABSENT]
+        return node
+
+    def _text(self, operand: Any) -> str:  # noqa: ANN401 - JSON
+        return self.values[operand["Ref"]] if isinstance(operand, dict) else str(operand)
+
+
+def created(expanded: Template, directory: Path) -> Template:
     """Return the part of the template that the emulator creates.
 
-    Its one output describes the functions, routes, mappings and rules; `described` reads it.
+    directory  the template's; definitions of state machines are read from it
+
+    Its one output describes the functions, routes, mappings, rules and machines; `described` reads it.
     """
     resources, stand_ins = {}, {}
     for name, resource in expanded["Resources"].items():
@@ -186,12 +267,16 @@ def created(expanded: Template) -> Template:
             stand_ins[name] = {"Type": "String", "Default": name}  # other resources may name it by `Ref`
         else:
             own = {NAMED[resource["Type"]]: name} if resource["Type"] in NAMED else {}
-            resources[name] = resource | {"Properties": own | resource.get("Properties", {})}
+            properties = own | resource.get("Properties", {})
+            if resource["Type"] == MACHINE:
+                properties = _defined(properties, directory, expanded["Resources"])
+            resources[name] = resource | {"Properties": properties}
     serving = {
         "functions": list(_functions(expanded)),
         "routes": list(_routes(expanded)),
         "mappings": list(_mappings(expanded)),
         "rules": list(_rules(expanded)),
+        "machines": [{"Ref": name} for name, one in resources.items() if one["Type"] == MACHINE],
     }
     return expanded | {
         "Parameters": expanded.get("Parameters", {}) | stand_ins,
@@ -227,14 +312,24 @@ def described(serving: Template, directory: Path) -> Stack:
         for function in serving["functions"]
     )
     routes = (
-        Route(route["method"], route["path"], route["function"], route.get("authorizer"), tuple(route["scopes"]))
+        Route(
+            route["method"],
+            route["path"],
+            route["function"],
+            route.get("authorizer"),
+            tuple(route["scopes"]),
+            route["api"],
+        )
         for route in serving["routes"]
     )
     return Stack(
         tuple(functions),
         tuple(routes),
         tuple(_mapping(properties) for properties in serving["mappings"]),
-        tuple(Rule(**rule | {"functions": tuple(rule["functions"])}) for rule in serving["rules"]),
+        tuple(
+            Rule(**rule | {part: tuple(rule[part]) for part in ("functions", "queues")}) for rule in serving["rules"]
+        ),
+        tuple(serving["machines"]),
     )
 
 
@@ -283,7 +378,7 @@ def _functions(expanded: Template) -> Iterator[Template]:
 
 
 def _routes(expanded: Template) -> Iterator[Template]:
-    for resource in expanded["Resources"].values():
+    for name, resource in expanded["Resources"].items():
         if resource["Type"] == "AWS::ApiGatewayV2::Api":
             body = resource["Properties"]["Body"]
             schemes = body.get("components", {}).get("securitySchemes", {})
@@ -299,6 +394,7 @@ def _routes(expanded: Template) -> Iterator[Template]:
                         ),
                         "authorizer": None if scheme == "NONE" else schemes[scheme],
                         "scopes": scopes,
+                        "api": name,
                     }
 
 
@@ -330,12 +426,48 @@ def _rules(expanded: Template) -> Iterator[Template]:
     for resource in resources.values():
         if resource["Type"] == "AWS::Events::Rule":
             properties = resource["Properties"]
+            targets = [target["Arn"] for target in properties["Targets"]]
+            queues = [target for target in targets if _is_queue(target, resources)]
             yield {
-                "functions": [_function_named(target["Arn"], resources) for target in properties["Targets"]],
+                "functions": [_function_named(target, resources) for target in targets if target not in queues],
+                "queues": queues,
                 "schedule": properties.get("ScheduleExpression"),
                 "bus": properties.get("EventBusName", "default"),
-                "pattern": properties.get("EventPattern"),
+                "pattern": _lists(properties.get("EventPattern"), expanded.get("Parameters", {})),
             }
+
+
+def _lists(pattern: Any, parameters: Template) -> Any:  # noqa: ANN401 - JSON
+    """Return an event pattern whose parameters are lists where their type says so: moto makes a text of them."""
+    if isinstance(pattern, Mapping):
+        if (name := pattern.get("Ref")) in parameters and parameters[name]["Type"] == "CommaDelimitedList":
+            return {"Fn::Split": [",", pattern]}
+        return {key: _lists(value, parameters) for key, value in pattern.items()}
+    return [_lists(each, parameters) for each in pattern] if isinstance(pattern, list) else pattern
+
+
+def _is_queue(reference: Template, resources: Template) -> bool:
+    match reference:
+        case {"Fn::GetAtt": [name, "Arn"]} if name in resources:
+            return bool(resources[name]["Type"] == "AWS::SQS::Queue")
+    return False
+
+
+def _defined(properties: Template, directory: Path, resources: Template) -> Template:
+    """Return the properties of a state machine with its definition in the template, because moto reads no S3 address.
+
+    The machine invokes functions themselves, because the emulator has no aliases.
+    """
+    said = dict(properties)
+    text = (directory / said.pop("DefinitionS3Location")["Key"]).read_text(encoding="utf-8")
+    aliases = {name for name, resource in resources.items() if resource["Type"] == "AWS::Lambda::Alias"}
+    substitutions = {
+        name: {"Ref": _function_of(value["Ref"], resources)} if value.get("Ref") in aliases else value
+        for name, value in said.pop("DefinitionSubstitutions", {}).items()
+    }
+    parts = re.split(r"\$\{(\w+)\}", text)  # moto's Fn::Sub would make one dollar sign of the two in `$$.Task.Token`
+    joined = [substitutions[part] if n % 2 else part for n, part in enumerate(parts)]
+    return said | {"DefinitionString": {"Fn::Join": ["", joined]}}
 
 
 def _function_named(reference: Template, resources: Template) -> str:

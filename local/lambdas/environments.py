@@ -33,6 +33,22 @@ INIT_S = 60.0
 class FunctionError(Exception):
     """The handler raised, was too slow, or its process ended."""
 
+    @property
+    def reported(self) -> dict[str, str]:
+        """The error as Lambda's runtime reports it.
+
+        >>> FunctionError("UnavailableError: ThrottlingException").reported
+        {'errorType': 'UnavailableError', 'errorMessage': 'ThrottlingException'}
+        >>> FunctionError("timed out after 10 s").reported
+        {'errorType': 'Sandbox.Timedout', 'errorMessage': 'timed out after 10 s'}
+        """
+        message = str(self)
+        kind, said, text = message.partition(": ")
+        if said and kind.isidentifier():
+            return {"errorType": kind, "errorMessage": text}
+        kind = "Sandbox.Timedout" if message.startswith("timed out") else "Runtime.ExitError"
+        return {"errorType": kind, "errorMessage": message}
+
 
 class Environment:
     """An execution environment: one process and its pipes. One thread at a time may use it."""

@@ -32,7 +32,7 @@ class Bus:
         events.put_targets(Rule="box", EventBusName=name, Targets=[{"Id": "box", "Arn": arn}])
 
     def poll(self) -> bool:
-        """Invoke the functions whose rules match the next events, once for each event; results are ignored.
+        """Hand the next events to the targets of the rules that match, once each; results of functions are ignored.
 
         Returns whether there were events.
         """
@@ -43,6 +43,7 @@ class Bus:
             for rule in self._rules:
                 if rule.pattern is not None and matches(rule.pattern, event):
                     self._station.invoke_each(rule.functions, event)
+                    self._station.send_each(rule.queues, message["Body"])
             self._client.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
         return bool(messages)
 

@@ -277,10 +277,14 @@ class Poller(threading.Thread):
 class Pump:
     """Drives every mapping, rule and schedule of a stack while the block lasts."""
 
-    def __init__(self, stack: Stack, client: MakeClient, invoke: Invoke, clock: EventClock) -> None:
+    def __init__(
+        self, stack: Stack, client: MakeClient, invoke: Invoke, clock: EventClock, workflows: Source | None = None
+    ) -> None:
+        """`workflows`: tells whether executions of state machines are at work; None where nothing executes them."""
         self._station = Station(client, invoke, clock)
         self._clock = clock
-        self._pollers = [Poller(source, self._station) for source in _sources(stack, self._station)]
+        sources = [*_sources(stack, self._station), *([workflows] if workflows and stack.machines else [])]
+        self._pollers = [Poller(source, self._station) for source in sources]
         self._schedules = [Schedule(rule, self._station) for rule in stack.rules if rule.schedule is not None]
         self._timer = threading.Thread(target=self._in_real_time, name="schedules", daemon=True)
 

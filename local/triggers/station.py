@@ -48,6 +48,12 @@ class Station:
             with contextlib.suppress(FunctionError):
                 self.invoke(function, event)
 
+    def send_each(self, queues: Sequence[str], body: str) -> None:
+        """Send a message to queues, which are named by their ARNs."""
+        for queue in queues:
+            url = self.client("sqs").get_queue_url(QueueName=queue.rsplit(":", maxsplit=1)[-1])["QueueUrl"]
+            self.client("sqs").send_message(QueueUrl=url, MessageBody=body)
+
     def give_up(self, destination: str, shard: str, told: dict[str, Any], payload: str) -> None:
         """Send the record of a failed invocation, `told`, to its on-failure destination.
 

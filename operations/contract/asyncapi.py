@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fraud.cases.events import CaseClosed, CaseFailed, HoldRequested, OutreachRequested
 from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved
 from operations.contract import examples, schemas
 
@@ -27,6 +28,34 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         ),
         "challenge passed",
         examples.CHANGE,
+    ),
+    (
+        HoldRequested,
+        "An account should be held",
+        "Sent when the rules of the route ask for it, before an analyst has looked at the case.",
+        "receiver known for fraud",
+        examples.HOLD,
+    ),
+    (
+        OutreachRequested,
+        "The payer should be asked",
+        "Sent when an analyst asks for it. An analyst records each attempt and the answer.",
+        "asked",
+        examples.OUTREACH,
+    ),
+    (
+        CaseClosed,
+        "A case has ended",
+        "Sent when all that follows from the finding is done: payments are released or declined, labels are written.",
+        "fraud",
+        examples.CLOSED,
+    ),
+    (
+        CaseFailed,
+        "The execution of a case has failed",
+        "Sent when a step failed for good. A lead opens the case again.",
+        "failed",
+        examples.CASE_FAILED,
     ),
 )
 """Each event: its model, a title, when it is sent, and an example with its name."""
@@ -61,7 +90,7 @@ def asyncapi() -> dict[str, Any]:
     """Return the events of the bus as plain data.
 
     >>> list(asyncapi()["channels"]["bus"]["messages"])
-    ['DecisionMade', 'DecisionResolved']
+    ['DecisionMade', 'DecisionResolved', 'HoldRequested', 'OutreachRequested', 'CaseClosed', 'CaseFailed']
     """
     names = [model.__name__ for model, *_ in EVENTS]
     return {

@@ -195,3 +195,37 @@ CHANGE: Example = {
     "outcome": "challenge",
     "outcome_now": "approve",
 }
+
+_CASE: Example = {
+    "version": "1",
+    "case_id": "VHX3ZP6CVQ6QYJ6CW3XMZ2Q7AA",
+    "subject_kind": "payee",
+    "subject_id": "payee-1",
+    "transaction_ids": ["t-20260304-1"],
+}
+
+HOLD: Example = _CASE | {
+    "event_id": "2f1c0a9b8d7e6f5a4b3c2d1e0f9a8b7c",
+    "at": "2026-03-04T12:00:01.000000Z",
+    "reasons": ["A payment waits in review whose receiver has confirmed fraud by other payers within 30 days."],
+}
+
+OUTREACH: Example = _CASE | {
+    "event_id": "9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d",
+    "at": "2026-03-04T13:10:00.000000Z",
+    "payer_ids": ["payer-1"],
+    "due": "2026-03-06T13:10:00.000000Z",
+}
+
+CLOSED: Example = _CASE | {
+    "event_id": "1d2c3b4a5f6e7d8c9b0a1f2e3d4c5b6a",
+    "at": "2026-03-04T14:00:00.000000Z",
+    "finding": "fraud",
+    "report_ids": [],
+    "opened_at": "2026-03-04T12:00:01.000000Z",
+}
+
+CASE_FAILED: Example = _CASE | {
+    "event_id": "6f5e4d3c2b1a0f9e8d7c6b5a4f3e2d1c",
+    "at": "2026-03-04T12:20:00.000000Z",
+}

@@ -1,6 +1,7 @@
 """template.yaml is safe to deploy, and agrees with the code that it deploys."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -10,11 +11,18 @@ import moto.core.serialize
 import moto.dynamodb.models.dynamo_type
 import moto.dynamodb.models.table
 import moto.server
+import moto.stepfunctions.models
 import pytest
 from botocore.session import get_session
+from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
+from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.eval.callback import callback
+from moto.stepfunctions.parser.asl.parse import asl_parser
+from moto.stepfunctions.parser.backend import execution
 
 from fraud.activity.store import Activity
 from fraud.aws.transport import Request
+from fraud.cases import store as case_store
 from fraud.counters import fold
 from fraud.counters.codec import KEYS, upkeep_update
 from fraud.counters.layout import LEVELS, MERCHANT
@@ -40,6 +48,7 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STATEFUL = {
     "Archive",
     "AuditTable",
+    "CasesTable",
     "CountersTable",
     "DataKey",
     "DecisionArchive",
@@ -54,6 +63,12 @@ STATEFUL = {
 }
 EXPANDED = stack.expand(TEMPLATE, {})
 RESOURCES = EXPANDED["Resources"]
+WITH_PEOPLE = stack.present(EXPANDED, {"JwtIssuer": "https://issuer", "JwtAudience": "console"})["Resources"]
+"""What there is in a stack whose people have tokens."""
+
+
+CASE_QUEUE = {"Fn::GetAtt": ["CaseQueue", "Arn"]}
+"""The queue through which the events of the bus come to the door of cases."""
 
 
 def of_type(kind: str) -> dict[str, dict[str, Any]]:
@@ -71,7 +86,9 @@ def plain(value: Any) -> str:
     if isinstance(value, dict) and "Ref" in value:
         return str(EXPANDED["Parameters"].get(value["Ref"], {"Default": value["Ref"]})["Default"])
     if isinstance(value, dict):
-        return str(value["Fn::GetAtt"][0])
+        return (
+            str(value["Fn::GetAtt"][0]) if "Fn::GetAtt" in value else re.sub(r"\$\{AWS::\w+\}", "x", value["Fn::Sub"])
+        )
     return str(value)
 
 
@@ -130,7 +147,10 @@ def test_every_function_is_called_through_its_published_alias() -> None:
         assert json.dumps(api).count("functions/${") == json.dumps(api).count("Aliaslive}/invocations")
     targets = [mapping["FunctionName"] for mapping in MAPPINGS.values()]
     targets += [
-        target["Arn"] for rule in of_type("AWS::Events::Rule").values() for target in rule["Properties"]["Targets"]
+        target["Arn"]
+        for rule in of_type("AWS::Events::Rule").values()
+        for target in rule["Properties"]["Targets"]
+        if target["Arn"] != CASE_QUEUE
     ]
     assert all(target["Ref"].endswith("Aliaslive") for target in targets)
 
@@ -139,14 +159,16 @@ def test_every_log_group_expires_and_every_function_has_one() -> None:
     groups = of_type("AWS::Logs::LogGroup")
     assert all(group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
     used = [function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for function in FUNCTIONS.values()]
-    assert {*used, "ApiLogs", "ArchiveDeliveryLogs"} == set(groups)
+    assert {*used, "ApiLogs", "PeopleApiLogs", "ArchiveDeliveryLogs", "InvestigationMachineLogs"} == set(groups)
     assert len(used) == len(set(used))
 
 
 def test_access_log_holds_no_field_that_names_a_person() -> None:
-    (api_stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
-    fields = json.loads(api_stage["Properties"]["AccessLogSettings"]["Format"])
-    assert not {"$context.identity.sourceIp", "$context.path", "$context.identity.userAgent"} & set(fields.values())
+    stages = of_type("AWS::ApiGatewayV2::Stage").values()
+    assert len(stages) == 2
+    for each in stages:
+        fields = json.loads(each["Properties"]["AccessLogSettings"]["Format"])
+        assert not {"$context.identity.sourceIp", "$context.path", "$context.identity.userAgent"} & set(fields.values())
 
 
 def test_state_is_counted_retained_and_protected() -> None:
@@ -221,7 +243,13 @@ READS = {
 
 @pytest.mark.parametrize(
     ("function", "service"),
-    [("TransactionStream", "kinesis"), ("DecisionEvents", "dynamodb"), ("LabelEvents", "dynamodb"), ("Fold", "sqs")],
+    [
+        ("TransactionStream", "kinesis"),
+        ("DecisionEvents", "dynamodb"),
+        ("LabelEvents", "dynamodb"),
+        ("Fold", "sqs"),
+        ("CaseEvents", "sqs"),
+    ],
 )
 def test_role_may_read_the_source_of_its_mapping(function: str, service: str) -> None:
     (policy,) = RESOURCES[f"{function}Role"]["Properties"]["Policies"]
@@ -358,6 +386,8 @@ def test_the_function_that_writes_links_may_read_and_update_them_and_no_other_fu
         "Action": [f"dynamodb:{name}" for name in sorted(needed)],
         "Resource": table,
     }
+    (page,) = found.pop("Investigation")  # it reads pages of accounts
+    assert page == {"Effect": "Allow", "Action": "dynamodb:BatchGetItem", "Resource": table}
     assert not any(found.values())
 
 
@@ -441,15 +471,16 @@ def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alar
     scheduled = {
         resource["Properties"]["Targets"][0]["Arn"]["Ref"].removesuffix("Aliaslive")
         for resource in RESOURCES.values()
-        if resource["Type"] == "AWS::Events::Rule"
+        if resource["Type"] == "AWS::Events::Rule" and "ScheduleExpression" in resource["Properties"]
     }
     configs = {
         resource["Properties"]["FunctionName"]["Ref"]: resource["Properties"]["DestinationConfig"]["OnFailure"]
         for resource in RESOURCES.values()
         if resource["Type"] == "AWS::Lambda::EventInvokeConfig"
     }
-    assert configs.keys() == scheduled == {"Tick", "Sweep"}
-    assert {each["Destination"]["Fn::GetAtt"][0] for each in configs.values()} == {"FoldFailures"}
+    assert configs.keys() == scheduled == {"Tick", "Sweep", "CaseSweep"}
+    failures = {name: each["Destination"]["Fn::GetAtt"][0] for name, each in configs.items()}
+    assert failures == {"Tick": "FoldFailures", "Sweep": "FoldFailures", "CaseSweep": "CaseFailures"}
 
 
 def test_alarm_of_fold_lag_is_raised_before_decisions_are_degraded() -> None:
@@ -469,7 +500,7 @@ def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> N
         if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
         for dimension in alarm["Dimensions"]
     ]
-    assert set(dead_ends) == {"Undecidable", "FoldFailures"}
+    assert set(dead_ends) == {"Undecidable", "FoldFailures", "CaseFailures"}
     given_up = [
         alarm for alarm in ALARMS.values() if alarm.get("MetricName") == "OnFailureDestinationDeliveredEventCount"
     ]
@@ -478,8 +509,12 @@ def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> N
     assert all(MAPPINGS[name]["MetricsConfig"] == {"Metrics": ["EventCount"]} for name in streams)
 
 
+FAILING = ("FunctionsFail", "PeopleFunctionsFail")
+
+
 def test_alarm_of_failing_functions_knows_every_function() -> None:
-    metrics = [query["MetricStat"]["Metric"] for query in ALARMS["FunctionsFail"]["Metrics"] if "MetricStat" in query]
+    queries = [query for name in FAILING for query in ALARMS[name]["Metrics"]]
+    metrics = [query["MetricStat"]["Metric"] for query in queries if "MetricStat" in query]
     assert {metric["Dimensions"][0]["Value"]["Ref"] for metric in metrics} == set(FUNCTIONS)
 
 
@@ -548,7 +583,8 @@ def test_no_policy_reaches_beyond_named_resources() -> None:
         assert not [action for action in actions if action == "*" or action.endswith(":*")]
         for resource in map(json.dumps, resources):  # a wildcard may stand for objects, streams and parts of a route
             ours = any(place in resource for place in OWN_PARTS)
-            assert "*" not in resource or ours or actions == ["execute-api:Invoke"]
+            logs = all(action.startswith("logs:") for action in actions)  # delivery of logs knows no resource
+            assert "*" not in resource or ours or logs or actions == ["execute-api:Invoke"]
 
 
 def test_only_functions_that_decide_may_invoke_the_models_endpoint() -> None:
@@ -570,11 +606,14 @@ def test_no_function_has_a_managed_policy_but_the_one_for_logs() -> None:
 
 
 def operations() -> dict[str, dict[str, Any]]:
-    """Return the operations of the API by route key."""
+    """Return the operations of the API for systems by route key."""
+    return operations_of("Api")
+
+
+def operations_of(api: str) -> dict[str, dict[str, Any]]:
     return {
         f"{method.upper()} {path}": operation
-        for api in of_type("AWS::ApiGatewayV2::Api").values()
-        for path, methods in api["Properties"]["Body"]["paths"].items()
+        for path, methods in WITH_PEOPLE[api]["Properties"]["Body"]["paths"].items()
         for method, operation in methods.items()
     }
 
@@ -582,6 +621,34 @@ def operations() -> dict[str, dict[str, Any]]:
 def test_every_route_has_an_authoriser() -> None:
     assert len(operations()) == 24
     assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations().values())
+
+
+def test_every_route_for_people_needs_a_token_and_without_an_issuer_there_is_none() -> None:
+    assert {name for name, one in RESOURCES.items() if one["Type"] == "AWS::ApiGatewayV2::Api"} == {"Api", "PeopleApi"}
+    assert len(operations_of("PeopleApi")) == 14
+    assert all(one["security"] == [{"People": []}] for one in operations_of("PeopleApi").values())
+    (scheme,) = WITH_PEOPLE["PeopleApi"]["Properties"]["Body"]["components"]["securitySchemes"].values()
+    declared = scheme["x-amazon-apigateway-authorizer"]
+    assert declared["type"] == "jwt"
+    assert declared["identitySource"] == "$request.header.Authorization"
+    assert declared["jwtConfiguration"] == {"issuer": {"Ref": "JwtIssuer"}, "audience": {"Ref": "JwtAudience"}}
+    absent = RESOURCES.keys() - stack.present(EXPANDED, {})["Resources"].keys()
+    assert {"PeopleApi", "CaseApi", "CaseApiRole", "PeopleApiFails", "PeopleFunctionsFail"} <= absent
+    assert {name for name, one in RESOURCES.items() if one.get("Condition")} == absent
+    assert EXPANDED["Parameters"]["JwtIssuer"]["Default"] == ""
+    assert EXPANDED["Conditions"]["HasIssuer"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "JwtIssuer"}, ""]}]}
+
+
+def test_no_resource_without_a_condition_refers_to_one_with_it() -> None:
+    there = stack.present(EXPANDED, {})
+    absent = RESOURCES.keys() - there["Resources"].keys()
+    said = json.dumps([there["Resources"], there["Outputs"]])
+    assert not [name for name in absent if re.search(rf'"{name}"|\$\{{{name}[.}}]', said)]
+
+
+def test_an_issuer_needs_an_audience() -> None:
+    rule = EXPANDED["Rules"]["AnIssuerHasAnAudience"]
+    assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "JwtIssuer"}, ""]}]}
 
 
 COVERED = {"POST/decisions/challenge", "POST/decisions/result"}
@@ -612,6 +679,8 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
         (store.LabelRow, "LabelsTable"),
         (store.AccountProfile, "ProfilesTable"),
         (store.DecidedRow, "DecisionsTable"),
+        (case_store.CaseRow, "CasesTable"),
+        (case_store.ChangeRow, "CasesTable"),
     ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:
@@ -642,6 +711,13 @@ def test_moto_still_has_every_private_symbol_that_the_box_uses() -> None:
     assert moto.server.DomainDispatcherApplication
     assert moto.server.MotoRequestHandler
     assert moto.server.create_backend_app
+    assert lambda_eval_utils._invoke_lambda_function
+    assert retrier_decl.time.sleep
+    assert callback.CallbackEndpoint.wait
+    assert callback.CallbackPoolManager.notify
+    assert execution.BaseExecutionWorkerCommunication.terminated
+    assert asl_parser.AmazonStateLanguageParser.parse
+    assert moto.stepfunctions.models.stepfunctions_backends is not None
 
 
 def test_dynamodbs_ten_types_are_the_ten_that_the_emulator_writes() -> None:

@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "DECISIONS_TABLE": "decisions",
     "AUDIT_TABLE": "audit",
     "LABELS_TABLE": "labels",
+    "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
     "LABEL_SOURCES": "backfill=loader,user_report=payment-app,analyst=fraud-analyst,chargeback=importer",
     "BACKFILL_BEFORE": "",
     "ALLOW_MAX_DAYS": "90",

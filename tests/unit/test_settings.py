@@ -20,6 +20,9 @@ ENVIRONMENT = {
     "LINKS_TABLE": "links",
     "PSEUDONYMS_TABLE": "pseudonyms",
     "TALLIES_TABLE": "tallies",
+    "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
+    "CASE_LAST_RESORT_SECONDS": "1209600",
+    "OUTREACH_SECONDS": "172800",
     "LABEL_SOURCES": "user_report=payment-app,analyst=fraud-analyst,analyst=head-of-fraud",
     "BACKFILL_BEFORE": "",
     "ALLOW_MAX_DAYS": "90",
@@ -39,6 +42,7 @@ ENVIRONMENT = {
     "CASE_SLA_SECONDS": "14400",
     "CASE_LEASE_SECONDS": "1800",
     "CASE_RETENTION_DAYS": "400",
+    "JWT_GROUPS_CLAIM": "cognito:groups",
     "REVIEW_SECONDS": "86400",
 }
 
@@ -67,6 +71,10 @@ def test_every_missing_variable_is_named(name):
         ("AUDIT_TABLE", "x"),
         ("LABELS_TABLE", ""),
         ("LINKS_TABLE", ""),
+        ("INVESTIGATION_MACHINE", "investigation"),
+        ("INVESTIGATION_MACHINE", "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation:live"),
+        ("CASE_LAST_RESORT_SECONDS", "0"),
+        ("OUTREACH_SECONDS", "SECRET"),
         ("LABEL_SOURCES", ""),
         ("BACKFILL_BEFORE", "SECRET"),
         ("BACKFILL_BEFORE", "2026-03-04"),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fraud.activity.store import Activity
     from fraud.archive.store import Archive, Delivery
     from fraud.aws.client import AwsClient, Timeouts
+    from fraud.cases.executions import Executions
+    from fraud.cases.intake import Intake
+    from fraud.cases.worker import Investigation
     from fraud.counters.keys import Keys
     from fraud.counters.store import StackState, Tables
     from fraud.counters.worker import FoldWorker
@@ -155,6 +158,53 @@ def label_sources(settings: Settings) -> "Sources":
         return Sources.parse(settings.label_sources)._replace(backfill_before=settings.backfill_before)
     except ValueError as error:
         raise UndecidableError(f"environment: LABEL_SOURCES: {error}") from None
+
+
+def case_executions(settings: Settings) -> "Executions":
+    """Build the executions of cases on their table and their machine."""
+    from fraud.aws.state_machine import StateMachine
+    from fraud.cases.executions import Executions
+    from fraud.cases.store import Cases
+
+    return Executions(Cases(settings), StateMachine(settings.investigation_machine))
+
+
+def case_intake(settings: Settings) -> "Intake":
+    """Build the intake of cases."""
+    from fraud.cases.events import Notices
+    from fraud.cases.intake import Intake
+    from fraud.cases.store import Cases
+    from fraud.decisions.events import Outbox
+
+    notices = Notices(Outbox(settings))
+    return Intake(Cases(settings), resolutions(settings), case_executions(settings), notices.failed)
+
+
+def investigation(settings: Settings) -> "Investigation":
+    """Build the states of the investigation. Raises UndecidableError when the packaged routing is broken."""
+    from fraud import clock
+    from fraud.cases.events import Notices
+    from fraud.cases.routing import Routing
+    from fraud.cases.store import Cases, Snapshots
+    from fraud.cases.worker import Investigation, Parts, Times
+    from fraud.decisions.events import Outbox
+    from fraud.labels.store import LabelStore
+
+    seconds = settings.case_last_resort_seconds, settings.outreach_seconds
+    return Investigation(
+        Parts(
+            cases=Cases(settings),
+            snapshots=Snapshots(settings),
+            executions=case_executions(settings),
+            decisions=resolutions(settings),
+            activity=activity(settings),
+            labels=LabelStore(settings, label_sources(settings).ranking),
+            notices=Notices(Outbox(settings)),
+            routing=Routing.load(packaged.ROUTING.read_bytes()),
+            times=Times(*(timedelta(seconds=each) for each in seconds)),
+            clock=clock.now,
+        )
+    )
 
 
 def _client(timeouts: "Timeouts | None" = None) -> "AwsClient":

@@ -6,6 +6,7 @@ from fraud.errors import UndecidableError
 
 LIBRARY = Path(__file__).parent
 POLICIES, MODELS = LIBRARY / "rules" / "policies", LIBRARY / "scoring" / "models"
+ROUTING = LIBRARY / "cases" / "routing.json"
 
 
 def currencies() -> list[str]:

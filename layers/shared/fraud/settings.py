@@ -42,6 +42,9 @@ class Settings(BaseModel):
     pseudonyms_table: Table
     tallies_table: Table
     cases_table: Table
+    investigation_machine: Annotated[str, StringConstraints(pattern=r"^arn:.+:stateMachine:[A-Za-z0-9_-]{1,80}$")]
+    case_last_resort_seconds: int = Field(ge=1)
+    outreach_seconds: int = Field(ge=1)
     label_sources: Annotated[str, StringConstraints(min_length=1)]
     backfill_before: OrNone[Instant]
     allow_max_days: int = Field(ge=1)
@@ -61,6 +64,7 @@ class Settings(BaseModel):
     case_sla_seconds: int = Field(ge=1)
     case_lease_seconds: int = Field(ge=1)
     case_retention_days: int = Field(ge=1)
+    jwt_groups_claim: str = Field(min_length=1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -53,7 +53,7 @@ def event(kind: EventKind, name: str = "t-2") -> CaseEvent:
 
 
 def opened() -> Case:
-    return Case.opened(case_id(alert().subject, NOON), alert(), NOON, TERMS)
+    return Case.for_alert(case_id(alert().subject, NOON), alert(), NOON, TERMS)
 
 
 def after(case: Case, *events: tuple[EventKind, Actor], at: datetime = NOON) -> Case:

@@ -7,6 +7,7 @@ diagram in the documentation use the same two tables.
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -189,7 +190,7 @@ SYSTEM = Actor("system", "system")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class Alert(_Part):
@@ -249,6 +250,13 @@ class Change(_Part):
     event: CaseEvent
 
 
+class Look(_Part):
+    """That a person has looked at the evidence of a case."""
+
+    by: str
+    at: Instant
+
+
 class Case(_Part):
     """A case as it stands. The row in the table is the truth, and the execution follows it."""
 
@@ -272,7 +280,7 @@ class Case(_Part):
     version: int = 1
 
     @classmethod
-    def opened(cls, case_id: str, alert: Alert, now: datetime, terms: Terms) -> Self:
+    def for_alert(cls, case_id: str, alert: Alert, now: datetime, terms: Terms) -> Self:
         """Open a case for an alert."""
         return cls(
             case_id=case_id,
@@ -361,7 +369,7 @@ class Case(_Part):
         >>> from datetime import UTC
         >>> noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
         >>> alert = Alert(transaction_id="t", subject_kind="payer", subject_id="a", occurred_at=noon, reason="VELOCITY")
-        >>> case = Case.opened("C", alert, noon, Terms(timedelta(hours=4), timedelta(minutes=30)))
+        >>> case = Case.for_alert("C", alert, noon, Terms(timedelta(hours=4), timedelta(minutes=30)))
         >>> case = case.model_copy(update={"state": State.QUEUED})
         >>> [event.kind for event in case.clock_events(noon + timedelta(hours=4))]
         ['warned', 'raised']
@@ -481,6 +489,9 @@ def _once(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*known, *more)))
 
 
+_CASE_ID = re.compile(r"[A-Z2-7]{26}(-[1-9][0-9]{0,4})?")
+
+
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
@@ -499,6 +510,15 @@ def case_id(subject: str, occurred_at: datetime, number: int = 1) -> str:
     said = "\n".join((kind, value, utc(occurred_at)[:10]))
     name = base64.b32encode(hashlib.sha256(said.encode()).digest()).decode()[:26]
     return name if number == 1 else f"{name}-{number}"
+
+
+def is_case_id(text: str) -> bool:
+    """Tell whether a text can be the id of a case.
+
+    >>> is_case_id("A" * 26), is_case_id("A" * 26 + "-2"), is_case_id("next")
+    (True, True, False)
+    """
+    return _CASE_ID.fullmatch(text) is not None
 
 
 def subject_kind(payee_id: str | None, codes: Sequence[str]) -> SubjectKind:

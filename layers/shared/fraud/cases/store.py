@@ -7,22 +7,23 @@ many cases are open. The token of a waiting execution is a secret: it is in the 
 """
 
 import base64
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from functools import cached_property, partial
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import TypeAdapter
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute
-from pynamodb.exceptions import DoesNotExist, PynamoDBException, UpdateError
+from pydantic import StringConstraints, TypeAdapter
+from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException, UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
 from pynamodb.transactions import TransactWrite
 
 from fraud.aws import tables
-from fraud.aws.boto import CONFLICTS, retry_conflicts, translate_errors
+from fraud.aws.boto import CONFLICTS, client, retry_conflicts, translate_errors
 from fraud.cases.case import (
     SYSTEM,
     WAITS,
@@ -32,20 +33,39 @@ from fraud.cases.case import (
     CaseEvent,
     Change,
     Level,
+    Look,
     State,
     Terms,
     case_id,
 )
-from fraud.errors import CaseConflictError, Fault, InvalidRequestError, NotFoundError, UnavailableError
+from fraud.decisions.record import PACKED, Contents
+from fraud.errors import (
+    CaseConflictError,
+    Fault,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+)
 from fraud.settings import Settings
-from fraud.transaction import utc
+from fraud.transaction import Transaction, utc
 
 CASE = "case"
-CASES_PER_PAGE = 25
+CASES_PER_PAGE = 10
 CHANGES_PER_PAGE = 100
+LOOKS_PER_PAGE = 100
 DUE_PER_PAGE = 100
 
+OFFERED, MOST_OFFERS = 3, 20
+"""Cases that are read to give one of them to an analyst, and how often that is done when others are faster."""
+
+GIVEN_S = 86_400
+"""Seconds for which a request for the next case may be sent again."""
+
 ENDED = frozenset({State.CLOSED, State.FAILED})
+
+INLINE_BYTES = 100_000
+"""The longest evidence that is kept in the table; longer evidence is an object in S3."""
 
 WAITING = "yes"
 """The partition of the index `due`: the cases at which the sweep must look, by time."""
@@ -123,6 +143,42 @@ class ChangeRow(tables.Row):
     ttl = NumberAttribute(null=True)
 
 
+class SnapshotRow(tables.Row):
+    """The evidence of a case: its document, or the key of the object in S3 that holds it."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True, default="evidence")
+    document = UnicodeAttribute(null=True)
+    place = UnicodeAttribute(null=True)
+    ttl = NumberAttribute(null=True)
+
+
+class LookRow(tables.Row):
+    """That a person has looked at the evidence: sk is `look#<time>#<person>`. Rows are only added."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True)
+    by = UnicodeAttribute()
+    at = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class GivenRow(tables.Row):
+    """The case that a request for the next case has got: pk is `next#<person>#<request_id>`, document the case's id."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    document = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class PaymentRow(tables.Row):
+    """The part of a decision's row that has the payment."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    packed = BinaryAttribute(legacy_encoding=False, attr_name=PACKED)
+
+
 class Wait(NamedTuple):
     """The wait of an execution: its token, and for whom it waits."""
 
@@ -146,35 +202,42 @@ class Cases:
     def __init__(self, settings: Settings) -> None:
         self._rows = tables.bound(CaseRow, settings.cases_table)
         self._changes = tables.bound(ChangeRow, settings.cases_table)
+        self._looks = tables.bound(LookRow, settings.cases_table)
+        self._given = tables.bound(GivenRow, settings.cases_table)
+        self._decisions = tables.bound(PaymentRow, settings.decisions_table)
         self._connection = tables.connection()
         sla, lease = settings.case_sla_seconds, settings.case_lease_seconds
         self._terms = Terms(timedelta(seconds=sla), timedelta(seconds=lease))
         self._kept_s = settings.case_retention_days * 86_400
 
-    def open(self, alert: Alert, now: datetime, actor: Actor = SYSTEM) -> Case:
+    def open(self, alert: Alert, now: datetime, actor: Actor = SYSTEM, note: str | None = None) -> Case:
         """Open a case for an alert, or let the alert join the case of its subject and day. Once more alters nothing.
 
         A case that takes no more alerts, because it has ended or is full, is followed by another one.
+
+        note  why a person opens it
         """
+        event = CaseEvent(kind="alerted", alert=alert, note=note)
         number = 1
         while True:
             name = case_id(alert.subject, alert.occurred_at, number)
-            case = retry_conflicts(partial(self._open, name, alert, now, actor), PynamoDBException)
+            case = retry_conflicts(partial(self._open, name, event, alert, now, actor), PynamoDBException)
             if case is not None:
                 return case
             number += 1
 
-    def _open(self, name: str, alert: Alert, now: datetime, actor: Actor, _attempt: int) -> Case | None:
+    def _open(
+        self, name: str, event: CaseEvent, alert: Alert, now: datetime, actor: Actor, _attempt: int
+    ) -> Case | None:
         """Open or join one case; None when it takes no more alerts and does not know this one."""
-        event = CaseEvent(kind="alerted", alert=alert)
         try:
             _, case = self._read(name)
         except NotFoundError:
-            opened = Case.opened(name, alert, now, self._terms)
-            self._write(None, opened, event, actor)
-            return opened
-        if case.knows(alert):
-            return case
+            begun = Case.for_alert(name, alert, now, self._terms)
+            self._write(None, begun, event, actor)
+            return begun
+        if case.knows(alert) and (actor == SYSTEM or case.state not in ENDED):
+            return case  # a person opens a case again that has ended
         if not case.joins:
             return None
         after = case.after(event, actor, now, self._terms)
@@ -210,13 +273,47 @@ class Cases:
         return retry_conflicts(attempt, PynamoDBException)
 
     def changes(self, name: str, cursor: str | None = None) -> tuple[list[Change], str | None]:
-        """Read the changes of a case in their order, a page at a time."""
+        """Read the changes of a case in their order, a page at a time. Raises InvalidRequestError for no cursor."""
+        start = None
+        if cursor is not None:
+            (sk,) = _parts(cursor, 1)
+            start = {"pk": {"S": name}, "sk": {"S": sk}}
+            if not sk.startswith("change#"):
+                raise InvalidRequestError((_NO_CURSOR,))
         with translate_errors(PynamoDBException):
             found = self._changes.query(
-                name, self._changes.sk.startswith("change#"), limit=CHANGES_PER_PAGE, last_evaluated_key=_key(cursor)
+                name, self._changes.sk.startswith("change#"), limit=CHANGES_PER_PAGE, last_evaluated_key=start
             )
             said = [Change.model_validate_json(row.document) for row in found]
-            return said, _cursor(found.last_evaluated_key)
+            return said, _cursor(found.last_evaluated_key, "sk")
+
+    # ---- evidence ------------------------------------------------------------------------------------------------
+
+    def look(self, name: str, actor: Actor, now: datetime) -> list[Look]:
+        """Record that a person looks at the evidence, and return the latest looks, this one among them.
+
+        Looks of one person within a minute are one.
+        """
+        ttl, at = int(now.timestamp()) + self._kept_s, utc(now.replace(second=0, microsecond=0))
+        with translate_errors(PynamoDBException):
+            self._looks(name, f"look#{at}#{actor.name}", by=actor.name, at=at, ttl=ttl).save()
+            found = self._looks.query(
+                name,
+                self._looks.sk.startswith("look#"),
+                limit=LOOKS_PER_PAGE,
+                scan_index_forward=False,
+                consistent_read=True,
+            )
+            return [Look(by=row.by, at=row.at) for row in found]
+
+    def payment(self, transaction_id: str) -> Transaction:
+        """Read a payment as it was decided. Raises NotFoundError."""
+        with translate_errors(PynamoDBException):
+            try:
+                row = self._decisions.get(transaction_id, consistent_read=True)
+            except DoesNotExist:
+                raise NotFoundError from None
+        return Transaction.model_validate_json(Contents.unpacked(row.packed).transaction)
 
     # ---- lists ---------------------------------------------------------------------------------------------------
 
@@ -224,27 +321,56 @@ class Cases:
         """Read a page of the cases that wait at a level, by their due times."""
         return self._page(self._rows.by_level, level, cursor, latest_first=latest_first)
 
-    def assigned(self, assignee: str, cursor: str | None = None) -> Page:
+    def assigned(self, assignee: str, cursor: str | None = None, *, latest_first: bool = False) -> Page:
         """Read a page of the open cases that an analyst has, by their due times."""
-        return self._page(self._rows.by_assignee, assignee, cursor)
+        return self._page(self._rows.by_assignee, assignee, cursor, latest_first=latest_first)
 
-    def of_subject(self, subject: str, cursor: str | None = None) -> Page:
-        """Read a page of a subject's cases, the latest first. subject: `<kind>#<id>`."""
-        return self._page(self._rows.by_subject, subject, cursor, latest_first=True)
+    def of_subject(self, subject: str, cursor: str | None = None, *, latest_first: bool = True) -> Page:
+        """Read a page of a subject's cases, by the times at which they were opened. subject: `<kind>#<id>`."""
+        return self._page(self._rows.by_subject, subject, cursor, latest_first=latest_first)
 
-    def take_next(self, actor: Actor, now: datetime) -> Case | None:
+    def take_next(self, actor: Actor, now: datetime, request_id: str | None = None) -> Case | None:
         """Give the actor the case that is due first; None when no case waits. A lead gets the leads' cases first.
+
+        request_id  the same id of the same actor gets the same case again
 
         Of two people at once each gets another case.
         """
+        given = None if request_id is None else self._given(f"next#{actor.name}#{request_id}", "next")
+        if given is not None:
+            with translate_errors(PynamoDBException), contextlib.suppress(DoesNotExist):
+                given.refresh(consistent_read=True)
+                return self._read(given.document)[1]
         levels: tuple[Level, ...] = ("lead", "analyst") if actor.role == "lead" else ("analyst",)
         for level in levels:
-            for case in self.queue(level).cases:
-                try:
-                    return self.change(case.case_id, CaseEvent(kind="taken"), actor, now, seen=case.version)
-                except CaseConflictError:
-                    continue
+            cursor = None
+            for _ in range(MOST_OFFERS):
+                page = self._page(self._rows.by_level, level, cursor, limit=OFFERED)
+                for case in page.cases:
+                    with contextlib.suppress(CaseConflictError, ForbiddenError):  # somebody else was faster
+                        return self._take(case, actor, now, given)
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            else:
+                raise UnavailableError("Conflicts")
         return None
+
+    def _take(self, offered: Case, actor: Actor, now: datetime, given: "GivenRow | None") -> Case:
+        """Give an offered case to the actor, and record for which request. Raises as `change` does."""
+        event = CaseEvent(kind="taken")
+
+        def attempt(_: int) -> Case:
+            case = self._read(offered.case_id)[1]
+            if case.version != offered.version:
+                raise CaseConflictError(case.now)
+            after = case.after(event, actor, now, self._terms)
+            if given is not None:
+                given.document, given.ttl = after.case_id, int(now.timestamp()) + GIVEN_S
+            self._write(case, after, event, actor, given)
+            return after
+
+        return retry_conflicts(attempt, PynamoDBException)
 
     # ---- the execution -------------------------------------------------------------------------------------------
 
@@ -307,8 +433,12 @@ class Cases:
         said = Change.model_validate_json(row.document)
         return (said.event, said.by) == (event, actor.name)
 
-    def _write(self, before: Case | None, after: Case, event: CaseEvent, actor: Actor) -> None:
+    def _write(
+        self, before: Case | None, after: Case, event: CaseEvent, actor: Actor, given: "GivenRow | None" = None
+    ) -> None:
         """Write a case and the record of its change together, or nothing if the case was changed by another.
+
+        given  written with them, if no request has got it before
 
         The row is updated and not put, so the token of an execution that began to wait in the meantime stays.
         """
@@ -325,6 +455,8 @@ class Cases:
         with TransactWrite(connection=self._connection) as transaction:
             transaction.update(self._rows(after.case_id, CASE), actions=self._actions(values), condition=condition)
             transaction.save(record, condition=self._changes.case_id.does_not_exist())
+            if given is not None:
+                transaction.save(given, condition=self._given.pk.does_not_exist())
 
     def _actions(self, values: Mapping[str, Any]) -> list[Action]:
         """Return the actions that set attributes, and remove those whose value is None."""
@@ -342,13 +474,73 @@ class Cases:
                 raise
         return True
 
-    def _page(self, index: Any, value: str, cursor: str | None, *, latest_first: bool = False) -> Page:  # noqa: ANN401
+    def _page(
+        self,
+        index: Any,  # noqa: ANN401 - one of the indexes above
+        value: str,
+        cursor: str | None,
+        *,
+        latest_first: bool = False,
+        limit: int = CASES_PER_PAGE,
+    ) -> Page:
+        """Read a page of an index. Raises InvalidRequestError for a cursor that is none."""
+        (hash_name,) = (name for name in _INDEX_KEYS if hasattr(type(index), name))
+        start = None
+        if cursor is not None:
+            sort, name = _parts(cursor, 2)
+            key = {hash_name: value, _INDEX_KEYS[hash_name]: sort, "pk": name, "sk": CASE}
+            start = {attribute: {"S": text} for attribute, text in key.items()}
         with translate_errors(PynamoDBException):
-            found = index.query(
-                value, scan_index_forward=not latest_first, limit=CASES_PER_PAGE, last_evaluated_key=_key(cursor)
-            )
+            found = index.query(value, scan_index_forward=not latest_first, limit=limit, last_evaluated_key=start)
             cases = [Case.model_validate_json(row.document) for row in found]
-            return Page(cases, _cursor(found.last_evaluated_key))
+            return Page(cases, _cursor(found.last_evaluated_key, _INDEX_KEYS[hash_name], "pk"))
+
+
+_INDEX_KEYS = {"queue": "due", "assignee": "due", "subject": "opened_at"}
+"""Partition key and sort key of each index that lists cases."""
+
+
+class Snapshots:
+    """The evidence of cases, one snapshot a case: in the table, or in the archive's bucket when it is long.
+
+    Every method raises UnavailableError when a service does not respond, and ServiceError when it refuses a request.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._rows = tables.bound(SnapshotRow, settings.cases_table)
+        self._bucket = settings.archive_bucket
+        self._kept_s = settings.case_retention_days * 86_400
+
+    def keep(self, name: str, document: str, now: datetime) -> None:
+        """Keep the evidence of a case, unless the case has some: the first snapshot stays."""
+        place = None
+        if len(document.encode()) > INLINE_BYTES:
+            place = f"cases/{name}/evidence.json"
+            with translate_errors():
+                self._s3.put_object(Bucket=self._bucket, Key=place, Body=document.encode())
+        ttl = int(now.timestamp()) + self._kept_s
+        row = self._rows(name, document=None if place else document, place=place, ttl=ttl)
+        with translate_errors(PynamoDBException):
+            try:
+                row.save(condition=self._rows.case_id.does_not_exist())
+            except PutError as error:
+                if error.cause_response_code != "ConditionalCheckFailedException":
+                    raise
+
+    def read(self, name: str) -> str | None:
+        """Read the evidence of a case; None before it is collected."""
+        with translate_errors(PynamoDBException):
+            try:
+                row = self._rows.get(name, "evidence", consistent_read=True)
+            except DoesNotExist:
+                return None
+            if row.place is None:
+                return str(row.document)
+            return str(self._s3.get_object(Bucket=self._bucket, Key=row.place)["Body"].read().decode())
+
+    @cached_property
+    def _s3(self) -> Any:  # noqa: ANN401 - boto3 has no types
+        return client("s3")
 
 
 def _attributes(case: Case) -> dict[str, Any]:
@@ -377,18 +569,25 @@ def _change_key(version: int) -> str:
     return f"change#{version:06}"
 
 
-def _cursor(key: dict[str, Any] | None) -> str | None:
-    return None if key is None else base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+_NO_CURSOR = Fault("cursor", "form", "must be the cursor of an earlier page")
 
 
-_Key = TypeAdapter(dict[str, dict[Literal["S"], str]])
-
-
-def _key(cursor: str | None) -> dict[str, Any] | None:
-    """Read a cursor. Raises InvalidRequestError for a text that is none."""
-    if cursor is None:
+def _cursor(key: Mapping[str, Any] | None, *names: str) -> str | None:
+    """Return a cursor of some attributes of the last key that was read; None at the end."""
+    if key is None:
         return None
+    return base64.urlsafe_b64encode(json.dumps([key[name]["S"] for name in names]).encode()).decode()
+
+
+_Parts = TypeAdapter(list[Annotated[str, StringConstraints(min_length=1, max_length=200)]])
+
+
+def _parts(cursor: str, count: int) -> list[str]:
+    """Read a cursor. Raises InvalidRequestError for a text that is none."""
     try:
-        return dict(_Key.validate_json(base64.urlsafe_b64decode(cursor)))
+        parts = _Parts.validate_json(base64.b64decode(cursor, altchars=b"-_", validate=True))
     except ValueError:
-        raise InvalidRequestError((Fault("cursor", "form", "must be the cursor of an earlier page"),)) from None
+        parts = []
+    if len(parts) != count:
+        raise InvalidRequestError((_NO_CURSOR,))
+    return parts

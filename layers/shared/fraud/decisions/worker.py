@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fraud.aws.dynamodb import malformed_as_unavailable, optional_field, typed_key
 from fraud.aws.transport import ConditionFailed, Request, Transport, all_or_raise
-from fraud.decisions.record import PACKED, WAITING
+from fraud.decisions.record import PACKED, WAITING, Contents
 from fraud.decisions.resolution import Change, Changes, Resolution
 from fraud.decisions.store import contents_of
 from fraud.errors import NotFoundError, ServiceError, UnavailableError
@@ -55,6 +55,11 @@ class Resolutions:
 
     def find(self, transaction_id: str) -> Known:
         """Read a decision consistently. Raises NotFoundError or ServiceError."""
+        contents, resolution = self.read(transaction_id)
+        return Known(contents.answer, resolution)
+
+    def read(self, transaction_id: str) -> tuple[Contents, Resolution]:
+        """Read all that a decision was made of, and its state, consistently. Raises NotFoundError or ServiceError."""
         payload = {
             "TableName": self._table,
             "Key": typed_key(transaction_id),
@@ -66,7 +71,7 @@ class Resolutions:
             row = optional_field(answer, "Item")
             if not row:
                 raise NotFoundError
-            return Known(contents_of(row).answer, Resolution.of(row))
+            return contents_of(row), Resolution.of(row)
 
     def change(self, transaction_id: str, change: Change, at: datetime, method: str | None = None) -> Known:
         """Carry a change out, and return the decision after it. The same change once more alters nothing.

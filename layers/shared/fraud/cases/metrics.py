@@ -1,0 +1,28 @@
+"""Metrics of cases: events that were taken, states that were carried out, and sweeps. No line has a note or a token."""
+
+from typing import TYPE_CHECKING
+
+from fraud.aws.metrics import log_line
+
+if TYPE_CHECKING:
+    from fraud.cases.executions import CasesSwept
+
+
+def log_taken(kind: str, case_id: str | None, door: str) -> None:
+    """Log an event of the bus that opened a case, joined one, or ended its execution."""
+    log_line({"Event": kind, "Door": door}, {"CaseEvents": 1}, {"case_id": case_id})
+
+
+def log_state(state: str, case_id: str, door: str) -> None:
+    """Log a state that was carried out for a case."""
+    log_line({"State": state, "Door": door}, {"CaseStates": 1}, {"case_id": case_id})
+
+
+def log_case_request(action: str, role: str, case_id: str | None, door: str) -> None:
+    """Log what a person did with a case. Who it was is in the case's changes, never in the log."""
+    log_line({"Action": action, "Door": door}, {"CaseRequests": 1}, {"case_id": case_id, "role": role})
+
+
+def log_case_sweep(swept: "CasesSwept") -> None:
+    """Log the result of a sweep of cases. An alarm also fires when these lines stop."""
+    log_line({"Door": "schedules"}, {"CasesSwept": swept.cases, "CaseLagSeconds": swept.lag_seconds}, {})

@@ -1,0 +1,1 @@
+"""Step Functions in the box: moto's interpreter of state machines, which invokes the box's functions."""
