@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fraud.cases.report_events import ReportReceived
 from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved
 from operations.contract import examples, schemas
 
@@ -27,6 +28,16 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         ),
         "challenge passed",
         examples.CHANGE,
+    ),
+    (
+        ReportReceived,
+        "A user reported a payment",
+        (
+            "Sent for each stored report, without its text; never for a repeat. A report that triage takes for a"
+            " dispute is sent, too: its verdict says so."
+        ),
+        "impersonation",
+        examples.REPORTED,
     ),
 )
 """Each event: its model, a title, when it is sent, and an example with its name."""
@@ -61,7 +72,7 @@ def asyncapi() -> dict[str, Any]:
     """Return the events of the bus as plain data.
 
     >>> list(asyncapi()["channels"]["bus"]["messages"])
-    ['DecisionMade', 'DecisionResolved']
+    ['DecisionMade', 'DecisionResolved', 'ReportReceived']
     """
     names = [model.__name__ for model, *_ in EVENTS]
     return {
@@ -70,7 +81,7 @@ def asyncapi() -> dict[str, Any]:
             "title": "Serverless fraud: events",
             "version": "1.0.0",
             "description": "The events that the system publishes. A reader ignores fields that it does not know.",
-            "tags": [{"name": "Decisions", "description": "What was decided."}],
+            "tags": [{"name": "Decisions", "description": "What was decided, and what users reported."}],
         },
         "defaultContentType": "application/json",
         "servers": {

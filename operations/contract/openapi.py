@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from fraud.errors import FraudError, Problem
-from fraud.transaction import MAX_BODY_BYTES
 from operations.contract import examples, schemas
 from operations.contract.routes import ROUTES, TAGS, Body, Operation
 
@@ -131,7 +130,7 @@ def _operation(path: str, says: Operation) -> Document:
     if says.request:
         operation["requestBody"] = {
             "required": True,
-            "description": f"At most {MAX_BODY_BYTES:,} bytes of UTF-8; a name stands once in an object.",
+            "description": f"At most {says.request.most_bytes:,} bytes of UTF-8; a name stands once in an object.",
             "content": {JSON: _content(says.request)},
         }
     success = HTTPStatus.OK if says.answer.model else HTTPStatus.NO_CONTENT

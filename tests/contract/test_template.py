@@ -15,6 +15,7 @@ from botocore.session import get_session
 
 from fraud.activity.store import Activity
 from fraud.aws.transport import Request
+from fraud.cases import report_store
 from fraud.counters import fold
 from fraud.counters.codec import KEYS, upkeep_update
 from fraud.counters.layout import LEVELS, MERCHANT
@@ -48,6 +49,7 @@ STATEFUL = {
     "LinksTable",
     "ProfilesTable",
     "PseudonymsTable",
+    "ReportsTable",
     "TalliesTable",
     "Transactions",
     "Undecidable",
@@ -199,7 +201,7 @@ def test_undecidable_records_are_kept_for_fourteen_days() -> None:
     assert RESOURCES["Undecidable"]["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
 
 
-@pytest.mark.parametrize("name", ["TransactionMapping", "DecisionMapping", "LabelMapping"])
+@pytest.mark.parametrize("name", ["TransactionMapping", "DecisionMapping", "LabelMapping", "ReportMapping"])
 def test_stream_mapping_loses_no_record_and_is_blocked_by_none(name: str) -> None:
     mapping = MAPPINGS[name]
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -221,7 +223,13 @@ READS = {
 
 @pytest.mark.parametrize(
     ("function", "service"),
-    [("TransactionStream", "kinesis"), ("DecisionEvents", "dynamodb"), ("LabelEvents", "dynamodb"), ("Fold", "sqs")],
+    [
+        ("TransactionStream", "kinesis"),
+        ("DecisionEvents", "dynamodb"),
+        ("LabelEvents", "dynamodb"),
+        ("ReportEvents", "dynamodb"),
+        ("Fold", "sqs"),
+    ],
 )
 def test_role_may_read_the_source_of_its_mapping(function: str, service: str) -> None:
     (policy,) = RESOURCES[f"{function}Role"]["Properties"]["Policies"]
@@ -473,14 +481,19 @@ def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> N
     given_up = [
         alarm for alarm in ALARMS.values() if alarm.get("MetricName") == "OnFailureDestinationDeliveredEventCount"
     ]
-    streams = {"TransactionMapping", "DecisionMapping", "LabelMapping"}
+    streams = {"TransactionMapping", "DecisionMapping", "LabelMapping", "ReportMapping"}
     assert {alarm["Dimensions"][0]["Value"]["Ref"] for alarm in given_up} == streams
     assert all(MAPPINGS[name]["MetricsConfig"] == {"Metrics": ["EventCount"]} for name in streams)
 
 
-def test_alarm_of_failing_functions_knows_every_function() -> None:
-    metrics = [query["MetricStat"]["Metric"] for query in ALARMS["FunctionsFail"]["Metrics"] if "MetricStat" in query]
+def test_alarms_of_failing_functions_know_every_function_and_have_no_more_metrics_than_an_alarm_takes() -> None:
+    queries = [[each for each in ALARMS[name]["Metrics"] if "MetricStat" in each] for name in FAILING]
+    metrics = [query["MetricStat"]["Metric"] for each in queries for query in each]
     assert {metric["Dimensions"][0]["Value"]["Ref"] for metric in metrics} == set(FUNCTIONS)
+    assert max(map(len, queries)) <= 10
+
+
+FAILING = ("FunctionsFail", "CaseFunctionsFail")
 
 
 def statements() -> list[dict[str, Any]]:
@@ -536,6 +549,7 @@ OWN_PARTS = (
     "${DecisionArchive.Arn}/",
     "${DecisionsTable.Arn}/stream/",
     "${LabelsTable.Arn}/stream/",
+    "${ReportsTable.Arn}/stream/",
 )
 
 
@@ -580,7 +594,7 @@ def operations() -> dict[str, dict[str, Any]]:
 
 
 def test_every_route_has_an_authoriser() -> None:
-    assert len(operations()) == 24
+    assert len(operations()) == 27
     assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations().values())
 
 
@@ -601,7 +615,7 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
     allowed = [route for routes in callers.values() for route in routes]
     parts = [route.replace(" /", "/").partition("{") for route in operations()]
     assert sorted(allowed) == sorted({before + ("*" if brace else "") for before, brace, _ in parts} - COVERED)
-    assert set(callers) == {"MayDecide", "MayLabel", "MayList"}
+    assert set(callers) == {"MayDecide", "MayLabel", "MayList", "MayReport"}
 
 
 @pytest.mark.parametrize(
@@ -612,6 +626,8 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
         (store.LabelRow, "LabelsTable"),
         (store.AccountProfile, "ProfilesTable"),
         (store.DecidedRow, "DecisionsTable"),
+        (report_store.ReportRow, "ReportsTable"),
+        (report_store.DecisionRow, "DecisionsTable"),
     ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:
@@ -624,6 +640,17 @@ def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) ->
     assert {kind: [name] for kind, name in declared.items()} == {
         kind: names for kind, names in modelled.items() if names
     }
+
+
+def test_indexes_of_reports_hold_what_their_models_say_and_no_text() -> None:
+    declared = {index["IndexName"]: index for index in TABLES["ReportsTable"]["Properties"]["GlobalSecondaryIndexes"]}
+    for model in (report_store.PayeeIndex, report_store.ReporterIndex):
+        index = declared.pop(model.Meta.index_name)
+        held = index["Projection"]["NonKeyAttributes"]
+        assert held == model.Meta.projection.non_key_attributes
+        assert not {"text", "reasons"} & set(held)
+    assert declared == {}
+    assert TABLES["ReportsTable"]["Properties"]["StreamSpecification"] == {"StreamViewType": "KEYS_ONLY"}
 
 
 def test_fold_index_holds_keys_only() -> None:

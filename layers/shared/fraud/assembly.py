@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fraud.activity.store import Activity
     from fraud.archive.store import Archive, Delivery
     from fraud.aws.client import AwsClient, Timeouts
+    from fraud.cases.triage import Triage
     from fraud.counters.keys import Keys
     from fraud.counters.store import StackState, Tables
     from fraud.counters.worker import FoldWorker
@@ -155,6 +156,13 @@ def label_sources(settings: Settings) -> "Sources":
         return Sources.parse(settings.label_sources)._replace(backfill_before=settings.backfill_before)
     except ValueError as error:
         raise UndecidableError(f"environment: LABEL_SOURCES: {error}") from None
+
+
+def triage() -> "Triage":
+    """Load the packaged triage of reports. Raises UndecidableError when a part is broken."""
+    from fraud.cases.triage import Triage
+
+    return Triage.load(packaged.TRIAGE_RULES.read_bytes(), packaged.CLASSIFIER.read_bytes())
 
 
 def _client(timeouts: "Timeouts | None" = None) -> "AwsClient":

@@ -41,6 +41,7 @@ class Settings(BaseModel):
     links_table: Table
     pseudonyms_table: Table
     tallies_table: Table
+    reports_table: Table
     label_sources: Annotated[str, StringConstraints(min_length=1)]
     backfill_before: OrNone[Instant]
     allow_max_days: int = Field(ge=1)
@@ -53,6 +54,7 @@ class Settings(BaseModel):
     published_share: float = Field(ge=0, le=1)
     decision_retention_days: int = Field(ge=1)
     activity_retention_days: int = Field(ge=1)
+    report_retention_days: int = Field(ge=1)
     timeline_approved: bool
     deadline_ms: int = Field(ge=50)
     challenge_seconds: int = Field(ge=1)

@@ -1,0 +1,1 @@
+"""Cases: what users report, whether it is fraud or a dispute, and the investigation that follows."""
