@@ -52,17 +52,18 @@ class FactWeights(_Part):
 
 
 class WordWeights(_Part):
-    """The weights of n-grams, one for each bucket, and the weight of a report without words."""
+    """The weights of n-grams, one for each bucket, all of them times `scale`; and that of a report without words."""
 
     none: float
+    scale: float
     buckets: tuple[float, ...] = Field(min_length=1)
 
     def of(self, text: str | None) -> float:
-        """Return what a text adds to the margin: the mean weight of its n distinct buckets, times the root of n."""
+        """Return what a text adds to the margin: the sum of its n distinct buckets, by the root of n, times `scale`."""
         found = buckets(text or "", len(self.buckets))
         if not found:
             return self.none
-        return math.fsum(self.buckets[each] for each in found) / math.sqrt(len(found))
+        return self.scale * math.fsum(self.buckets[each] for each in found) / math.sqrt(len(found))
 
 
 class Cuts(_Part):

@@ -10,7 +10,7 @@ import re
 import unicodedata
 import zlib
 
-SIZES = (2, 3, 4)
+SIZES = (1, 2, 3, 4)
 """Lengths of the n-grams, in characters."""
 
 _KATAKANA = {code: code - 0x60 for code in range(ord("ァ"), ord("ヶ") + 1)}
