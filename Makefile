@@ -124,6 +124,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.honest_model
 	$(BIN)/python -m tests.acceptance.archive
 	$(BIN)/python -m tests.acceptance.machines
+	$(BIN)/python -m tests.acceptance.triage
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts
@@ -137,6 +138,7 @@ model: $(READY) ## train the packaged model again, bit for bit; CURRENCY=INR
 generated: $(READY) ## write every generated file again
 	$(BIN)/python -m models.training.train
 	$(BIN)/python -m models.training.train --currency INR
+	$(BIN)/python -m models.triage.train
 	$(BIN)/python -m operations.documents
 	$(BIN)/python -m tests.contract.test_doors
 

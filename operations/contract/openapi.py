@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from fraud.errors import FraudError, Problem
-from fraud.transaction import MAX_BODY_BYTES
 from operations.contract import examples, schemas
 from operations.contract.people import PEOPLE, PEOPLE_TAGS
 from operations.contract.routes import ROUTES, TAGS, Body, Operation
@@ -183,7 +182,7 @@ def _operation(path: str, says: Operation, gateway: Mapping[int, tuple[str, str]
     if says.request:
         operation["requestBody"] = {
             "required": True,
-            "description": f"At most {MAX_BODY_BYTES:,} bytes of UTF-8; a name stands once in an object.",
+            "description": f"At most {says.request.most_bytes:,} bytes of UTF-8; a name stands once in an object.",
             "content": {JSON: _content(says.request)},
         }
     success = HTTPStatus.OK if says.answer.model else HTTPStatus.NO_CONTENT

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 
+from fraud.cases.report import MAX_REPORTS_BYTES, ReportBatch, ReportResults, ReportView
 from fraud.decisions.decision import Decision
 from fraud.decisions.resolution import ChallengeAnswer, DecisionView, ResultReport
 from fraud.errors import (
@@ -24,7 +25,7 @@ from fraud.errors import (
 )
 from fraud.labels.label import LabelBatch, LabelResults
 from fraud.lists.entry import LISTED, AllowRequest, ConfirmRequest, DenyRequest, ListPage, ListView
-from fraud.transaction import Id, Transaction
+from fraud.transaction import MAX_BODY_BYTES, Id, Transaction
 from operations.contract import examples
 from operations.contract.examples import Example
 
@@ -33,10 +34,11 @@ _ID = TypeAdapter(Id).json_schema()
 
 
 class Body(NamedTuple):
-    """A body: its model, and examples by name. Without a model there is none."""
+    """A body: its model, examples by name, and of a request its most bytes. Without a model there is none."""
 
     model: type[BaseModel] | None
     examples: Mapping[str, Example] = {}
+    most_bytes: int = MAX_BODY_BYTES
 
 
 class Operation(NamedTuple):
@@ -62,6 +64,7 @@ TAGS = {
     "Decisions": "Decide payments, look decisions up, and say what becomes of them.",
     "Labels": "Say which payments were fraud.",
     "Lists": "Deny values, or let them pass rules for a time.",
+    "Reports": "Say what users report about payments, and see what became of it.",
 }
 
 
@@ -182,6 +185,37 @@ ROUTES: dict[str, Operation] = {
         " they count from when they were reported; outside of such a load it gets a 403. After a 503 send the same"
         " request again: labels that were accepted stay unchanged.",
         request=Body(LabelBatch, {"two": examples.LABELS}),
+    ),
+    "POST /reports": Operation(
+        "report",
+        "Reports",
+        "Say what users report about payments",
+        Body(ReportResults, {"one of two": examples.REPORT_RESULTS}),
+        refuses({InvalidRequestError: fault("reports", "too_long", "must have a length of at most 100")}),
+        "Each report is accepted or refused on its own, in the order given, and gets a result of its own. A report that"
+        " is a dispute and no deceit is answered at once by its status; every other one goes to a case. A payment"
+        " that the system never decided may be reported, too: `known` is false then, so that a mistyped"
+        " transaction_id is noticed. Another body under a stored report_id is a `conflict`, and alters nothing. After a"
+        " 503 send the same request again: reports that were accepted stay as they are.",
+        request=Body(ReportBatch, {"two": examples.REPORTS}, MAX_REPORTS_BYTES),
+    ),
+    "GET /reports/{report_id}": Operation(
+        "getReport",
+        "Reports",
+        "Get what became of a report",
+        Body(ReportView, {"dispute": examples.REPORT}),
+        refuses({NotFoundError: {}}),
+        "Without its text. Text that is no identifier names no report: the response is a 404.",
+        [parameter("path", "report_id", _ID, "Upper and lower case differ.", "r-20260309-1")],
+    ),
+    "GET /reports": Operation(
+        "findReport",
+        "Reports",
+        "Get the same by query, for ids that are awkward in a path",
+        Body(ReportView, {"dispute": examples.REPORT}),
+        refuses({InvalidRequestError: fault("id", "missing", "is required"), NotFoundError: {}}),
+        "Without its text. Text that is no identifier names no report: the response is a 404.",
+        [parameter("query", "id", _ID, "The report_id; upper and lower case differ.", "r-20260309-1")],
     ),
 }
 _LATE = {"state": {"status": "declined", "outcome_now": "decline"}}

@@ -14,7 +14,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from fraud.packaged import POLICIES
+from fraud.cases.classifier import PARTS
+from fraud.cases.triage import FAILED
+from fraud.packaged import POLICIES, TRIAGE_RULES
 from fraud.rules import standing
 
 Schema = dict[str, Any]
@@ -43,11 +45,15 @@ class _Generator(GenerateJsonSchema):
 
 
 class Words(NamedTuple):
-    """The words of the packaged policies: codes of reasons, segments, and names that an allow entry may silence."""
+    """The words of the packaged policies: codes of reasons, segments, and names that an allow entry may silence.
+
+    of_triage  codes of the reasons of triage: rules of the packaged file, and the parts that the classifier weighs
+    """
 
     codes: Sequence[str]
     segments: Sequence[str]
     silenceable: Sequence[str]
+    of_triage: Sequence[str]
 
 
 def words() -> Words:
@@ -59,7 +65,9 @@ def words() -> Words:
         codes |= policy["reasons"].keys()
         segments |= {segment["id"] for segment in policy["segments"]}
         silenceable |= standing.silenceable(policy["rules"])
-    return Words(sorted(codes), sorted(segments), sorted(silenceable))
+    rules = [rule["id"] for rule in json.loads(TRIAGE_RULES.read_bytes())["rules"]]
+    of_triage = [*rules, FAILED, *PARTS]
+    return Words(sorted(codes), sorted(segments), sorted(silenceable), of_triage)
 
 
 def of(requests: Sequence[type[BaseModel]], responses: Sequence[type[BaseModel]], ref: str = REF) -> dict[str, Schema]:
@@ -81,6 +89,7 @@ def _named_by_the_policy(schemas: dict[str, Schema], known: Words) -> dict[str, 
         ("Decision", "segment"): known.segments,
         ("DecisionMade", "segment"): known.segments,
         ("DecisionMade", "codes"): known.codes,
+        ("TriageReason", "code"): known.of_triage,
     }
     closed = {("AllowRequest", "silences"): known.silenceable}
     for keyword, lists in (("x-extensible-enum", open_), ("enum", closed)):

@@ -22,6 +22,7 @@ from moto.stepfunctions.parser.backend import execution
 
 from fraud.activity.store import Activity
 from fraud.aws.transport import Request
+from fraud.cases import report_store
 from fraud.cases import store as case_store
 from fraud.counters import fold
 from fraud.counters.codec import KEYS, upkeep_update
@@ -57,6 +58,7 @@ STATEFUL = {
     "LinksTable",
     "ProfilesTable",
     "PseudonymsTable",
+    "ReportsTable",
     "TalliesTable",
     "Transactions",
     "Undecidable",
@@ -221,7 +223,7 @@ def test_undecidable_records_are_kept_for_fourteen_days() -> None:
     assert RESOURCES["Undecidable"]["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
 
 
-@pytest.mark.parametrize("name", ["TransactionMapping", "DecisionMapping", "LabelMapping"])
+@pytest.mark.parametrize("name", ["TransactionMapping", "DecisionMapping", "LabelMapping", "ReportMapping"])
 def test_stream_mapping_loses_no_record_and_is_blocked_by_none(name: str) -> None:
     mapping = MAPPINGS[name]
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -247,6 +249,7 @@ READS = {
         ("TransactionStream", "kinesis"),
         ("DecisionEvents", "dynamodb"),
         ("LabelEvents", "dynamodb"),
+        ("ReportEvents", "dynamodb"),
         ("Fold", "sqs"),
         ("CaseEvents", "sqs"),
     ],
@@ -504,18 +507,19 @@ def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> N
     given_up = [
         alarm for alarm in ALARMS.values() if alarm.get("MetricName") == "OnFailureDestinationDeliveredEventCount"
     ]
-    streams = {"TransactionMapping", "DecisionMapping", "LabelMapping"}
+    streams = {"TransactionMapping", "DecisionMapping", "LabelMapping", "ReportMapping"}
     assert {alarm["Dimensions"][0]["Value"]["Ref"] for alarm in given_up} == streams
     assert all(MAPPINGS[name]["MetricsConfig"] == {"Metrics": ["EventCount"]} for name in streams)
 
 
-FAILING = ("FunctionsFail", "PeopleFunctionsFail")
+FAILING = ("FunctionsFail", "CaseFunctionsFail", "PeopleFunctionsFail")
 
 
-def test_alarm_of_failing_functions_knows_every_function() -> None:
-    queries = [query for name in FAILING for query in ALARMS[name]["Metrics"]]
-    metrics = [query["MetricStat"]["Metric"] for query in queries if "MetricStat" in query]
+def test_alarms_of_failing_functions_know_every_function_and_have_no_more_metrics_than_an_alarm_takes() -> None:
+    queries = [[each for each in ALARMS[name]["Metrics"] if "MetricStat" in each] for name in FAILING]
+    metrics = [query["MetricStat"]["Metric"] for each in queries for query in each]
     assert {metric["Dimensions"][0]["Value"]["Ref"] for metric in metrics} == set(FUNCTIONS)
+    assert max(map(len, queries)) <= 10
 
 
 def statements() -> list[dict[str, Any]]:
@@ -571,6 +575,7 @@ OWN_PARTS = (
     "${DecisionArchive.Arn}/",
     "${DecisionsTable.Arn}/stream/",
     "${LabelsTable.Arn}/stream/",
+    "${ReportsTable.Arn}/stream/",
 )
 
 
@@ -619,7 +624,7 @@ def operations_of(api: str) -> dict[str, dict[str, Any]]:
 
 
 def test_every_route_has_an_authoriser() -> None:
-    assert len(operations()) == 24
+    assert len(operations()) == 27
     assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations().values())
 
 
@@ -668,7 +673,7 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
     allowed = [route for routes in callers.values() for route in routes]
     parts = [route.replace(" /", "/").partition("{") for route in operations()]
     assert sorted(allowed) == sorted({before + ("*" if brace else "") for before, brace, _ in parts} - COVERED)
-    assert set(callers) == {"MayDecide", "MayLabel", "MayList"}
+    assert set(callers) == {"MayDecide", "MayLabel", "MayList", "MayReport"}
 
 
 @pytest.mark.parametrize(
@@ -681,6 +686,8 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
         (store.DecidedRow, "DecisionsTable"),
         (case_store.CaseRow, "CasesTable"),
         (case_store.ChangeRow, "CasesTable"),
+        (report_store.ReportRow, "ReportsTable"),
+        (report_store.DecisionRow, "DecisionsTable"),
     ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:
@@ -693,6 +700,17 @@ def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) ->
     assert {kind: [name] for kind, name in declared.items()} == {
         kind: names for kind, names in modelled.items() if names
     }
+
+
+def test_indexes_of_reports_hold_what_their_models_say_and_no_text() -> None:
+    declared = {index["IndexName"]: index for index in TABLES["ReportsTable"]["Properties"]["GlobalSecondaryIndexes"]}
+    for model in (report_store.PayeeIndex, report_store.ReporterIndex):
+        index = declared.pop(model.Meta.index_name)
+        held = index["Projection"]["NonKeyAttributes"]
+        assert held == model.Meta.projection.non_key_attributes
+        assert not {"text", "reasons"} & set(held)
+    assert declared == {}
+    assert TABLES["ReportsTable"]["Properties"]["StreamSpecification"] == {"StreamViewType": "KEYS_ONLY"}
 
 
 def test_fold_index_holds_keys_only() -> None:

@@ -8,8 +8,9 @@ from fraud.archive.record import pseudonym
 from fraud.counters.codec import keys_row
 from fraud.counters.keys import DECLARED, Keys
 from operations import erase
+from tests.support.own_door import RESOURCES, SHAPE
 
-TABLES = ["--profiles", "profiles", "--pseudonyms", "pseudonyms", "--links", "links"]
+TABLES = ["--profiles", "profiles", "--pseudonyms", "pseudonyms", "--links", "links", "--reports", "reports"]
 
 
 @pytest.fixture
@@ -61,3 +62,13 @@ def test_a_stack_without_keys_has_nothing_to_erase(dynamodb):
     with pytest.raises(SystemExit, match="no keys yet"):
         erase.main(["alice", *TABLES])
     assert left(dynamodb) == []
+
+
+def test_the_reports_of_one_account_are_deleted_and_those_about_it_stay(dynamodb):
+    table = RESOURCES["ReportsTable"]["Properties"]
+    dynamodb.create_table(TableName="reports", **{part: table[part] for part in SHAPE})
+    for name, reporter, payee in (("r-1", "alice", "bob"), ("r-2", "bob", "alice"), ("r-3", "alice", "carol")):
+        row = {"pk": name, "reporter_id": reporter, "payee_id": payee, "reported_at": "2026-03-04T12:00:00.000000Z"}
+        dynamodb.put_item(TableName="reports", Item={key: {"S": value} for key, value in row.items()})
+    assert [erase.unreported(dynamodb, "reports", "alice") for _ in range(2)] == [2, 0]
+    assert [row["pk"]["S"] for row in dynamodb.scan(TableName="reports")["Items"]] == ["r-2"]

@@ -16,7 +16,7 @@ IDS = {"payer_id": "secret-payer", "payee_id": "secret-payee", "device_id": "sec
 NEVER = ("secret", "花子", "\\u82b1", PERSON["ip"])
 """Words that no log line and no reason may have; `secret` in upper or lower case."""
 
-ON_THE_BUS = ("secret-name", "secret-value", "secret-device", "花子", "\\u82b1", PERSON["ip"])
+ON_THE_BUS = ("secret-name", "secret-value", "secret-device", "secret-text", "花子", "\\u82b1", PERSON["ip"])
 """Words that no event may have. Events are about the two accounts, so they have their ids and nothing else of them."""
 
 
@@ -58,11 +58,22 @@ def test_nothing_personal_is_in_any_log_event_or_reason(box: Box) -> None:
         {"transaction_id": sound["transaction_id"], "label": "fraud", "reported_at": now.isoformat()},
         {"transaction_id": "scan-elsewhere", "label": "secret", "reported_at": "secret", "payer_id": "secret-payer"},
     ]
+    report = {
+        "report_id": f"scan-{uuid.uuid4()}",
+        "transaction_id": sound["transaction_id"],
+        "reporter_id": "secret-payer",
+        "category": "fake_shop",
+        "text": "Secret 花子 secret-text",
+        "reported_at": now.isoformat(),
+    }
     requests: list[tuple[str, str, Any]] = [
         *(("POST", "/decisions", body) for body in (sound, sound, sound | {"amount": 9}, *faulty, "secret")),
         ("GET", "/decisions/secret-transaction", None),
         ("POST", "/labels", {"labels": labels}),
         ("POST", "/labels", {"secret": "secret"}),
+        ("POST", "/reports", {"reports": [report, report | {"text": "secret"}, report | {"category": "secret"}]}),
+        ("POST", "/reports", {"secret": "secret"}),
+        ("GET", f"/reports/{report['report_id']}", None),
         ("PUT", "/lists/deny/device/secret-device", lists),
         ("PUT", "/lists/allow/account/secret-payer", lists | {"silences": ["secret"]}),
         ("GET", "/lists/deny/device/secret-device", None),
@@ -94,6 +105,7 @@ def test_nothing_personal_is_in_any_log_event_or_reason(box: Box) -> None:
     events = messages(box, box.client("sqs").get_queue_url(QueueName="log-scan")["QueueUrl"])
     text = json.dumps(events, ensure_ascii=False)
     assert sound["transaction_id"] in text
+    assert [event["detail-type"] for event in events if report["report_id"] in json.dumps(event)] == ["ReportReceived"]
     assert not [word for word in ON_THE_BUS if word in text.lower()]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fraud.aws.client import AwsClient, Timeouts
     from fraud.cases.executions import Executions
     from fraud.cases.intake import Intake
+    from fraud.cases.triage import Triage
     from fraud.cases.worker import Investigation
     from fraud.counters.keys import Keys
     from fraud.counters.store import StackState, Tables
@@ -184,6 +185,7 @@ def investigation(settings: Settings) -> "Investigation":
     """Build the states of the investigation. Raises UndecidableError when the packaged routing is broken."""
     from fraud import clock
     from fraud.cases.events import Notices
+    from fraud.cases.report_store import ReportStore
     from fraud.cases.routing import Routing
     from fraud.cases.store import Cases, Snapshots
     from fraud.cases.worker import Investigation, Parts, Times
@@ -203,8 +205,16 @@ def investigation(settings: Settings) -> "Investigation":
             routing=Routing.load(packaged.ROUTING.read_bytes()),
             times=Times(*(timedelta(seconds=each) for each in seconds)),
             clock=clock.now,
+            reports=ReportStore(settings),
         )
     )
+
+
+def triage() -> "Triage":
+    """Load the packaged triage of reports. Raises UndecidableError when a part is broken."""
+    from fraud.cases.triage import Triage
+
+    return Triage.load(packaged.TRIAGE_RULES.read_bytes(), packaged.CLASSIFIER.read_bytes())
 
 
 def _client(timeouts: "Timeouts | None" = None) -> "AwsClient":

@@ -1,4 +1,4 @@
-"""The packaged policies and models, one of each for a currency: without it their amounts mean nothing."""
+"""The packaged policies and models, one of each for a currency: without it their amounts mean nothing. And triage."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from fraud.errors import UndecidableError
 LIBRARY = Path(__file__).parent
 POLICIES, MODELS = LIBRARY / "rules" / "policies", LIBRARY / "scoring" / "models"
 ROUTING = LIBRARY / "cases" / "routing.json"
+TRIAGE_RULES, CLASSIFIER = LIBRARY / "cases" / "triage.json", LIBRARY / "cases" / "classifier.json"
 
 
 def currencies() -> list[str]:

@@ -45,6 +45,7 @@ class Settings(BaseModel):
     investigation_machine: Annotated[str, StringConstraints(pattern=r"^arn:.+:stateMachine:[A-Za-z0-9_-]{1,80}$")]
     case_last_resort_seconds: int = Field(ge=1)
     outreach_seconds: int = Field(ge=1)
+    reports_table: Table
     label_sources: Annotated[str, StringConstraints(min_length=1)]
     backfill_before: OrNone[Instant]
     allow_max_days: int = Field(ge=1)
@@ -57,6 +58,7 @@ class Settings(BaseModel):
     published_share: float = Field(ge=0, le=1)
     decision_retention_days: int = Field(ge=1)
     activity_retention_days: int = Field(ge=1)
+    report_retention_days: int = Field(ge=1)
     timeline_approved: bool
     deadline_ms: int = Field(ge=50)
     challenge_seconds: int = Field(ge=1)

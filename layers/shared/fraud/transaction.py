@@ -41,7 +41,8 @@ MAX_AGE = timedelta(hours=12)
 """How late a payment may arrive and still be counted: the counters of a day are closed after that."""
 
 MAX_BODY_BYTES = 65_536
-"""Most bytes of a request body: more than any valid body needs. It bounds the work and the response for an invalid one.
+"""Most bytes of a request body that holds no texts of users: more than any valid one needs. It bounds the work and the
+response for an invalid one.
 """
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:[0-5]\d)", re.ASCII)
@@ -387,18 +388,19 @@ def is_id(value: str) -> bool:
     return _ID.fullmatch(value) is not None
 
 
-def parse_body(model: type[M], body: str | bytes, context: object) -> M:
+def parse_body(model: type[M], body: str | bytes, context: object, most_bytes: int = MAX_BODY_BYTES) -> M:
     """Parse a request body as a model, in pydantic's JSON mode. Raises InvalidRequestError with every fault at once.
 
-    context  passed to the model's validators, such as a TransactionContext
+    context     passed to the model's validators, such as a TransactionContext
+    most_bytes  a longer body is refused unread
 
     >>> parse_body(Transaction, "[]", None)
     Traceback (most recent call last):
     fraud.errors.InvalidRequestError: body: wrong_type
     """
     size = len(body.encode(errors="surrogatepass")) if isinstance(body, str) else len(body)
-    if size > MAX_BODY_BYTES:
-        raise InvalidRequestError((Fault("body", "too_large", f"must be at most {MAX_BODY_BYTES} bytes"),))
+    if size > most_bytes:
+        raise InvalidRequestError((Fault("body", "too_large", f"must be at most {most_bytes} bytes"),))
     if repeated := _repeated_name(body):
         raise InvalidRequestError((Fault(repeated[:64], "repeated", "stands twice in one object"),))
     try:
