@@ -133,8 +133,7 @@ def _body() -> str | bytes:
 def _tell(case: Case) -> None:
     """Start a case's execution, or tell it that it waits no longer. If that fails, the sweep does it a minute later."""
     try:
-        _executions.start(case)
-        _executions.tell(case)
+        _executions.follow(case)
     except ServiceError as error:
         log_refusal(error, DOOR, request_id(app.current_event.raw_event))
 

@@ -1,4 +1,4 @@
-"""Generate docs/openapi.yaml, people.yaml and events.yaml, and parts of pages, from models, schemas and template.
+"""Generate docs/openapi.yaml, people.yaml, events.yaml and parts of pages from models, schemas, machines and template.
 
 `python -m operations.documents` writes them; `--check` compares them with the committed ones. Schemas come from
 pydantic, so that the documents cannot differ from the code. Routes, descriptions and examples are written in

@@ -17,7 +17,7 @@ from fraud.cases.console import (
     OpenRequest,
 )
 from fraud.errors import CaseConflictError, ForbiddenError, InvalidRequestError, NotFoundError
-from operations.contract import examples
+from operations.contract import case_examples as examples
 from operations.contract.examples import Example
 from operations.contract.routes import Body, Operation, fault, parameter, refuses
 
