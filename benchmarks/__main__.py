@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from benchmarks import capacity, cold_start, history, hot_key, hot_path, inference, replay, stream, table
+from benchmarks import capacity, cases, cold_start, history, hot_key, hot_path, inference, replay, stream, table
 
-ALL = (hot_path, cold_start, stream, capacity, hot_key, history, replay, inference)
+ALL = (hot_path, cold_start, stream, capacity, hot_key, history, replay, inference, cases)
 
 
 def rows() -> list[table.Row]:

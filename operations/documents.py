@@ -1,4 +1,4 @@
-"""Generate docs/openapi.yaml, docs/events.yaml and parts of docs/archive.md from models, schema and template.
+"""Generate docs/openapi.yaml, docs/events.yaml and parts of pages from models, schema, machines and template.
 
 `python -m operations.documents` writes them; `--check` compares them with the committed ones. Schemas come from
 pydantic, so that the documents cannot differ from the code. Routes, descriptions and examples are written in
@@ -20,7 +20,7 @@ from operations.contract.openapi import openapi
 DOCS = Path(__file__).parent.parent / "docs"
 DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {"openapi.yaml": openapi, "events.yaml": asyncapi}
 
-PAGES = ("archive.md",)
+PAGES = ("archive.md", "cases.md")
 """Pages that people write and that have generated parts."""
 
 

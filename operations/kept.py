@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fraud.archive import schema
 from local.account.emulator import TEMPLATE
 from local.account.stack import DELIVERY, deliveries, expand
+from operations import diagrams
 
 READS = re.compile(r"[a-z0-9]+:(Get|BatchGet|Query|Scan|Receive)(?!ShardIterator|QueueAttributes)")
 WRITES = re.compile(r"[a-z]+:(Put|Update|Delete(?!Message)|Send)")
@@ -140,11 +141,12 @@ def columns(table: schema.ArchiveTable) -> str:
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    **diagrams.PARTS,
     "kept": kept,
     "diagram": diagram,
     **{f"columns of {table.name}": partial(columns, table) for table in schema.TABLES},
 }
-"""The generated parts of docs/archive.md by name."""
+"""The generated parts of pages by name: those of docs/archive.md, and those of docs/cases.md."""
 
 
 def filled(page: str) -> str:

@@ -8,6 +8,7 @@ requests, and the sweep. Cases, executions, labels, decisions and events must be
 """
 
 import argparse
+import io
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -429,7 +430,7 @@ def account(grim: Grim, seed: int, times: int) -> Iterator[World]:
 
 def lived(grim: Grim, seed: int = 0, times: int = TIMES) -> Found:
     """Live through the day once."""
-    with account(grim, seed, times) as world:
+    with redirect_stdout(io.StringIO()), account(grim, seed, times) as world:  # the metrics of the doors
         return world.run()
 
 

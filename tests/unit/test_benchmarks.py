@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from benchmarks import activity, capacity, hot_key, inference, lives, metering, table
+from benchmarks import activity, capacity, cases, hot_key, inference, lives, metering, table
 from benchmarks.flask_container import Gunicorn
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
@@ -230,3 +230,15 @@ def test_the_model_server_and_its_rival_give_equal_answers_with_reasons_and_both
     ]
     assert all(row["rows_per_s"] > 0 < row["p50_ms"] for row in timed)
     assert [one["value"], many["value"]] == [timed[n]["rows_per_s"] / timed[n + 1]["rows_per_s"] for n in (0, 2)]
+
+
+def test_pages_of_cases_cost_as_much_with_few_open_cases_as_with_more():
+    found = {row["name"]: row for row in cases.rows((10, 60))}
+    assert (found["queue page, 60 open"]["calls"], found["queue page, 60 open"]["rru"]) == (1, 1.0)
+    assert found["case page, 60 open"]["rru"] == 1 + 0.5  # the case consistently, and its few changes
+    assert {row["met"] for name, row in found.items() if name.startswith("target")} == {"yes"}
+
+
+def test_a_list_that_is_longer_than_a_page_of_cases_would_show_as_a_difference():
+    found = {row["name"]: row for row in cases.rows((4, 60))}  # four cases do not fill a page
+    assert found["target: queue page: rru at 60 beside 4"]["met"] == "no"

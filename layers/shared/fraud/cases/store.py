@@ -160,7 +160,7 @@ class LookRow(tables.Row):
     ttl = NumberAttribute(null=True)
 
 
-class Decided(tables.Row):
+class PaymentRow(tables.Row):
     """The part of a decision's row that has the payment."""
 
     pk = UnicodeAttribute(hash_key=True)
@@ -191,7 +191,7 @@ class Cases:
         self._rows = tables.bound(CaseRow, settings.cases_table)
         self._changes = tables.bound(ChangeRow, settings.cases_table)
         self._looks = tables.bound(LookRow, settings.cases_table)
-        self._decisions = tables.bound(Decided, settings.decisions_table)
+        self._decisions = tables.bound(PaymentRow, settings.decisions_table)
         self._connection = tables.connection()
         sla, lease = settings.case_sla_seconds, settings.case_lease_seconds
         self._terms = Terms(timedelta(seconds=sla), timedelta(seconds=lease))

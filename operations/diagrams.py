@@ -1,0 +1,101 @@
+"""What follows from a decision: the generated parts of docs/cases.md, from the machines that the code runs on."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_args
+
+from fraud.cases.case import MOVES, SLA, WHO, EventKind, Finding
+from fraud.cases.worker import LABELS, RELEASES
+from fraud.decisions import resolution
+from operations import machines
+
+SAYS: Mapping[EventKind, str] = {
+    "alerted": "Another payment or report joins the case.",
+    "routed": "The evidence is collected, and triage sends the case to an analyst.",
+    "triaged": "The evidence is collected, and triage closes the case by itself.",
+    "taken": "An analyst takes the case, for as long as the lease lasts; a case of the leads only by a lead.",
+    "released": "The case goes back to the queue.",
+    "lease_ended": "The lease has ended, and the case goes back to the queue.",
+    "reassigned": "The case goes to another analyst, with a new lease.",
+    "warned": "The first step of the service level is on record.",
+    "raised": "The case is due and goes to the leads.",
+    "withdrawn": "The case is taken from its analyst and goes to the leads.",
+    "escalated": "The analyst hands the case to the leads.",
+    "noted": "A note is on record.",
+    "outreach_asked": "The payer is to be asked.",
+    "outreach_attempted": "An attempt to reach the payer is on record.",
+    "outreach_answered": "The payer denies or confirms the payments, or is not reached. The service level starts anew.",
+    "judged": "The verdict: a finding and its reason, for all payments of the case or for some.",
+    "timed_out": "Nobody has judged the case for days: it ends as inconclusive.",
+    "concluded": "What follows from the finding is done.",
+    "failed": "The execution of the case has failed. A lead opens it again as a new case.",
+}
+"""What each event of a case means."""
+
+
+def state_diagram(moves: Mapping[Any, Mapping[Any, str]], begin: Iterable[str]) -> str:
+    """Return a machine as a Mermaid state diagram. Events that leave a state as it is are left out.
+
+    >>> moves = {"open": {"noted": "open", "judged": "closed", "failed": "closed"}, "closed": {}}
+    >>> print(state_diagram(moves, ["open"]))
+    ```mermaid
+    stateDiagram-v2
+      [*] --> open
+      open --> closed: judged, failed
+      closed --> [*]
+    ```
+    """
+    lines = [f"  [*] --> {state}" for state in begin]
+    for state, events in moves.items():
+        ways: dict[str, list[str]] = {}
+        for event, then in events.items():
+            ways.setdefault(then, []).append(event)
+        ways.pop(state, None)
+        lines += [f"  {state} --> {then}: {', '.join(said)}" for then, said in ways.items()]
+        lines += [] if ways else [f"  {state} --> [*]"]
+    return "\n".join(("```mermaid", "stateDiagram-v2", *lines, "```"))
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    names = list(head)
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join(f"| {' | '.join(line)} |".replace("| --- ", "|---").replace("--- |", "---|") for line in lines)
+
+
+def _events() -> str:
+    """Return the events of a case: in which states, who may cause them, and what they mean."""
+    rows = []
+    for kind, who in WHO.items():
+        states = [str(state) for state, moves in MOVES.items() if kind in moves]
+        where = "every state" if len(states) == len(MOVES) else ", ".join(states)
+        rows.append((f"`{kind}`", where, ", ".join(sorted(who)), SAYS[kind]))
+    return _table(("event", "in the states", "by", "meaning"), rows)
+
+
+def _service_level() -> str:
+    rows = ((f"{step.share:.0%}", f"`{step.event}`", SAYS[step.event]) for step in SLA)
+    return _table(("of the time to the due time", "event", "meaning"), rows)
+
+
+def _findings() -> str:
+    """Return what follows from each finding for the labels, and for payments that still wait in review."""
+    findings: tuple[Finding, ...] = get_args(Finding)
+    rows = (
+        (f"`{each}`", f"`{LABELS[each]}`" if each in LABELS else "none", _released(RELEASES.get(each)))
+        for each in findings
+    )
+    return _table(("finding", "label", "a payment that still waits in review"), rows)
+
+
+def _released(change: str | None) -> str:
+    return "waits until it is due; then its segment's policy says" if change is None else f"`{change}`"
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "diagram of decisions": lambda: state_diagram(resolution.MOVES, resolution.AS_DECIDED.values()),
+    "diagram of cases": lambda: state_diagram(MOVES, ["collecting"]),
+    "events of cases": _events,
+    "service level": _service_level,
+    "findings": _findings,
+    "diagram of the investigation": lambda: machines.diagram(machines.definitions()["investigation"]),
+}
+"""The generated parts of docs/cases.md by name."""
