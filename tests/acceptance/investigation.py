@@ -198,7 +198,16 @@ class World:
 
     def _decide(self, paid: Paid) -> Iterator[dict[str, Any]]:
         """Store a decision and the change that followed. Yield the records of the stream."""
-        sent = payment(transaction_id=paid.name, payer_id=paid.payer, payee_id=paid.payee, occurred_at=NOON)
+        item = self.store(paid, NOON)
+        yield {"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}}
+        if paid.change:
+            self.decisions.change(paid.name, paid.change, NOON)  # type: ignore[arg-type]
+            images = {"OldImage": item, "NewImage": self._row(paid.name), "SequenceNumber": "2"}
+            yield {"eventName": "MODIFY", "dynamodb": images}
+
+    def store(self, paid: Paid, occurred_at: datetime) -> dict[str, Any]:
+        """Store a decision, and return its row."""
+        sent = payment(transaction_id=paid.name, payer_id=paid.payer, payee_id=paid.payee, occurred_at=occurred_at)
         answer = {
             "outcome": paid.outcome,
             "score": 0.5,
@@ -218,12 +227,7 @@ class World:
         if deadline := WAITS.deadline(Outcome(paid.outcome), NOON, Outcome.DECLINE):
             item |= {"due": {"S": utc(deadline.due)}, "expires_to": {"S": deadline.then}, "pending": {"S": "1"}}
         self.dynamodb.put_item(TableName=self.settings.decisions_table, Item=item)
-        yield {"eventName": "INSERT", "dynamodb": {"NewImage": item, "SequenceNumber": "1"}}
-        if paid.change:
-            self.decisions.change(paid.name, paid.change, NOON)  # type: ignore[arg-type]
-            changed = self._row(paid.name)
-            images = {"OldImage": item, "NewImage": changed, "SequenceNumber": "2"}
-            yield {"eventName": "MODIFY", "dynamodb": images}
+        return item
 
     def _row(self, name: str) -> dict[str, Any]:
         key = {"pk": {"S": name}}
