@@ -24,7 +24,7 @@ from local.api.client import Client
 from local.box import Box
 
 ANALYST = Actor("analyst-1", "analyst")
-CROWD = 11
+CROWD = 10
 """Payers who pay one new payee within minutes: the ninth and later ones are reviewed (FAN_IN_BURST)."""
 
 NUMBERS = itertools.count()
