@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +14,7 @@ from botocore.credentials import Credentials
 from fraud import packaged
 from local.account.boto import KEY_ID, SECRET
 from local.account.clock import EventClock
-from local.account.emulator import DEFAULTS, TEMPLATE, Emulator
+from local.account.emulator import AUDIENCE, DEFAULTS, ISSUER, TEMPLATE, Emulator
 from local.account.stack import Function
 from local.api.authorisers import Authorisers, Issuer
 from local.api.client import Client
@@ -24,18 +25,25 @@ from local.triggers.pump import Pump
 from local.workflows.channel import Channel, Invoked
 from local.workflows.source import Workflows
 
+API, PEOPLE_API = "Api", "PeopleApi"
+"""The logical ids of the two APIs: one for systems, which sign, and one for people, who have tokens."""
+
+GROUPS_CLAIM = "cognito:groups"
+"""The claim with a person's groups: the default of the parameter JwtGroupsClaim."""
+
 
 class Box:
     """The account of a template, running while the block lasts.
 
     Raises UndecidableError for a currency that has no policy and model.
 
-    api_url       address of the API with the template's routes
+    urls          address of each API, by its logical id; `api_url` and `people_url` are two of them
     endpoint_url  address of every AWS service in the emulator; `client` makes boto3 clients for it
     stack         functions, routes, mappings and rules, as the template declares them
     environments  the execution environments of the functions
-    credentials   the one key that the API accepts, and the emulated account's owner; `connect` makes clients with it
-    issuer        signs tokens that the API's JWT authorisers accept
+    credentials   the one key that the API for systems accepts, and the emulated account's owner; `connect` makes
+                  clients with it
+    issuer        signs tokens that JWT authorisers accept; `connect_person` makes clients with them
     model         the model endpoint, when the parameter Scorer is endpoint
     clock         the event clock; real time until it is set
     settle        waits until streams, queues and buses are drained, and every execution of a state machine is at rest
@@ -53,6 +61,7 @@ class Box:
         self._port = port
         self.clock = EventClock()
         self.issuer = Issuer()
+        self.urls: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
@@ -73,8 +82,10 @@ class Box:
             pump = Pump(self.stack, self.client, invoke, self.clock, Workflows(account.url))
             self.settle = undo.enter_context(pump).settle
             authorisers = Authorisers(self.credentials, self.issuer)
-            gateway = Gateway(self.stack.routes, authorisers, invoke, self.clock, self._port)
-            self.api_url = undo.enter_context(gateway).url
+            for name, port in ((API, self._port), (PEOPLE_API, self._port and self._port + 1)):
+                if routes := [route for route in self.stack.routes if route.api == name]:
+                    gateway = Gateway(routes, authorisers, invoke, self.clock, port)
+                    self.urls[name] = undo.enter_context(gateway).url
             self._undo = undo.pop_all()
         return self
 
@@ -90,9 +101,28 @@ class Box:
         except FunctionError as error:
             return error.reported, True
 
+    @property
+    def api_url(self) -> str:
+        """The address of the API for systems."""
+        return self.urls[API]
+
+    @property
+    def people_url(self) -> str:
+        """The address of the API for people. Raises KeyError when the parameters name no issuer."""
+        return self.urls[PEOPLE_API]
+
     def connect(self) -> Client:
-        """Return a client of the API that signs with the box's key."""
+        """Return a client of the API for systems that signs with the box's key."""
         return Client(self.api_url, self.credentials)
+
+    def connect_person(self, name: str, group: str) -> Client:
+        """Return a client of the API for people, with a token of a person in a group."""
+        return Client(self.people_url, self.token(name, group))
+
+    def token(self, name: str, *groups: str, hours: float = 12, **claims: object) -> str:
+        """Return a token of the box's issuer. `claims` stand in place of the usual ones."""
+        usual = {"iss": ISSUER, "aud": AUDIENCE, "sub": name, GROUPS_CLAIM: list(groups)}
+        return self.issuer.token(usual | {"exp": datetime.now(UTC) + timedelta(hours=hours)} | claims)
 
 
 def _asking(function: Function, url: str) -> Function:

@@ -1,4 +1,4 @@
-"""Generate docs/openapi.yaml, docs/events.yaml and parts of pages from models, schema, machines and template.
+"""Generate docs/openapi.yaml, people.yaml, events.yaml and parts of pages from models, schemas, machines and template.
 
 `python -m operations.documents` writes them; `--check` compares them with the committed ones. Schemas come from
 pydantic, so that the documents cannot differ from the code. Routes, descriptions and examples are written in
@@ -15,10 +15,14 @@ import yaml
 
 from operations import kept
 from operations.contract.asyncapi import asyncapi
-from operations.contract.openapi import openapi
+from operations.contract.openapi import openapi, people
 
 DOCS = Path(__file__).parent.parent / "docs"
-DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {"openapi.yaml": openapi, "events.yaml": asyncapi}
+DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "openapi.yaml": openapi,
+    "people.yaml": people,
+    "events.yaml": asyncapi,
+}
 
 PAGES = ("archive.md", "cases.md")
 """Pages that people write and that have generated parts."""

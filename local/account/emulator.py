@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from local.account import boto
 from local.account.boto import KEY_ID
-from local.account.stack import Stack, Template, created, deliveries, described, expand
+from local.account.stack import Stack, Template, created, deliveries, described, expand, present
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STACK = "fraud"
@@ -32,6 +32,9 @@ ROLES = (
     "chargeback=chargeback-importer"
 )
 """Label sources of the box and their roles: those of the template's default, and the box's one key for user reports."""
+
+ISSUER, AUDIENCE = "https://issuer.box.example/", "console"
+"""Issuer and audience of the tokens that the box signs for its analyst and its lead."""
 
 DELIVERED = "delivered"
 """The folder of a bucket in which Firehose puts raw rows in the box; `local.archive` makes Parquet of them."""
@@ -115,12 +118,13 @@ class Emulator:
 
     def _create(self, expanded: Template) -> Stack:
         """Create the stack with moto's CloudFormation. Raises EmulatorError when a resource was not created."""
-        wanted = created(expanded, self._template.parent)
+        given = self._given(expanded.get("Parameters", {}))
+        wanted = created(present(expanded, given), self._template.parent)
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
             StackName=STACK,
             TemplateBody=json.dumps(wanted),
-            Parameters=self._given(expanded.get("Parameters", {})),
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
         pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=STACK)
@@ -144,7 +148,7 @@ class Emulator:
             },
         )
 
-    def _given(self, declared: Template) -> list[dict[str, str]]:
+    def _given(self, declared: Template) -> dict[str, str]:
         """Return the stack's parameters: the caller's, and those of the box that the template declares.
 
         Raises EmulatorError when the caller gives a parameter that the template does not declare.
@@ -157,9 +161,10 @@ class Emulator:
             "LabelSources": ROLES,
             "DeadlineMs": DEADLINE_MS,
             "PublishedShare": "1",  # a reader of the box's bus sees every decision
+            "JwtIssuer": ISSUER,
+            "JwtAudience": AUDIENCE,
         }
-        local = {name: value for name, value in local.items() if name in declared}
-        return [{"ParameterKey": k, "ParameterValue": v} for k, v in {**local, **self._parameters}.items()]
+        return {name: value for name, value in local.items() if name in declared} | dict(self._parameters)
 
 
 def main() -> None:

@@ -82,6 +82,9 @@ NAMED = {
 A resource without a name gets its logical id. `sam local` resolves `!Ref` to the logical id, too.
 """
 
+ABSENT = {"Ref": "AWS::NoValue"}
+"""What stands in a template for a property that is left out."""
+
 METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options", "x-amazon-apigateway-any-method"})
 
 
@@ -103,13 +106,17 @@ class Function:
 
 @dataclass(frozen=True)
 class Route:
-    """A route of the HTTP API. `authorizer` is its OpenAPI security scheme; None for an open route."""
+    """A route of an HTTP API. `authorizer` is its OpenAPI security scheme; None for an open route.
+
+    api  the logical id of its API
+    """
 
     method: str
     path: str
     function: str
     authorizer: Mapping[str, Any] | None
     scopes: tuple[str, ...] = ()
+    api: str = "Api"
 
     @property
     def key(self) -> str:
@@ -191,6 +198,62 @@ def _globals(declared: Template) -> Iterator[Template]:
         yield {"Type": f"AWS::Serverless::{kind}", "Properties": properties}
 
 
+def present(expanded: Template, given: Mapping[str, str]) -> Template:
+    """Return the part of the template that exists with these parameters: its conditions are decided.
+
+    given  values of parameters; for any other parameter its default counts
+    """
+    parameters = expanded.get("Parameters", {})
+    values = {name: str(given.get(name, declared.get("Default", ""))) for name, declared in parameters.items()}
+    conditions = _Conditions(values, expanded.get("Conditions", {}))
+    return {key: value for key, value in expanded.items() if key != "Conditions"} | {
+        section: {
+            name: conditions.decided({key: value for key, value in one.items() if key != "Condition"})
+            for name, one in expanded.get(section, {}).items()
+            if "Condition" not in one or conditions.holds(one["Condition"])
+        }
+        for section in ("Resources", "Outputs")
+    }
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """The conditions of a template, with the values of its parameters."""
+
+    values: Mapping[str, str]
+    declared: Mapping[str, Any]
+
+    def holds(self, condition: Any) -> bool:  # noqa: ANN401 - JSON
+        """Tell whether a condition holds. Raises UnsupportedError for a function that the box does not know."""
+        match condition:
+            case str() | {"Condition": str()}:
+                return self.holds(self.declared[condition if isinstance(condition, str) else condition["Condition"]])
+            case {"Fn::Equals": [one, other]}:
+                return self._text(one) == self._text(other)
+            case {"Fn::Not": [inner]}:
+                return not self.holds(inner)
+            case {"Fn::And": [*inner]}:
+                return all(map(self.holds, inner))
+            case {"Fn::Or": [*inner]}:
+                return any(map(self.holds, inner))
+        raise UnsupportedError(f"condition {condition}")
+
+    def decided(self, node: Any) -> Any:  # noqa: ANN401 - JSON
+        """Return a part of the template with the chosen branch of each `Fn::If`."""
+        match node:
+            case {"Fn::If": [name, then, otherwise]}:
+                return self.decided(then if self.holds(name) else otherwise)
+            case dict():
+                parts = ((key, self.decided(value)) for key, value in node.items())
+                return {key: value for key, value in parts if value != ABSENT}
+            case list():
+                return [value for value in map(self.decided, node) if value != ABSENT]
+        return node
+
+    def _text(self, operand: Any) -> str:  # noqa: ANN401 - JSON
+        return self.values[operand["Ref"]] if isinstance(operand, dict) else str(operand)
+
+
 def created(expanded: Template, directory: Path) -> Template:
     """Return the part of the template that the emulator creates.
 
@@ -249,7 +312,14 @@ def described(serving: Template, directory: Path) -> Stack:
         for function in serving["functions"]
     )
     routes = (
-        Route(route["method"], route["path"], route["function"], route.get("authorizer"), tuple(route["scopes"]))
+        Route(
+            route["method"],
+            route["path"],
+            route["function"],
+            route.get("authorizer"),
+            tuple(route["scopes"]),
+            route["api"],
+        )
         for route in serving["routes"]
     )
     return Stack(
@@ -308,7 +378,7 @@ def _functions(expanded: Template) -> Iterator[Template]:
 
 
 def _routes(expanded: Template) -> Iterator[Template]:
-    for resource in expanded["Resources"].values():
+    for name, resource in expanded["Resources"].items():
         if resource["Type"] == "AWS::ApiGatewayV2::Api":
             body = resource["Properties"]["Body"]
             schemes = body.get("components", {}).get("securitySchemes", {})
@@ -324,6 +394,7 @@ def _routes(expanded: Template) -> Iterator[Template]:
                         ),
                         "authorizer": None if scheme == "NONE" else schemes[scheme],
                         "scopes": scopes,
+                        "api": name,
                     }
 
 

@@ -1,4 +1,4 @@
-"""A client of the API: sends signed requests over one kept-alive connection, to the box or to a deployed stack."""
+"""A client of an API: sends signed requests, or requests with a token, to the box or to a deployed stack."""
 
 import http.client
 from datetime import datetime
@@ -26,11 +26,15 @@ class Response(NamedTuple):
 
 
 class Client:
-    """A client with one connection, opened when needed and closed with the block. One thread at a time may use it."""
+    """A client with one connection, opened when needed and closed with the block. One thread at a time may use it.
 
-    def __init__(self, url: str, credentials: Credentials, region: str = REGION) -> None:
+    credentials  a key that signs requests, or a person's token
+    """
+
+    def __init__(self, url: str, credentials: Credentials | str, region: str = REGION) -> None:
         self._url = url.rstrip("/")
-        self._signer = SigV4Auth(credentials, SERVICE, region)
+        self._credentials = credentials
+        self._region = region
         parts = urlsplit(self._url)
         self._base = parts.path
         connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -45,11 +49,14 @@ class Client:
         self._connection.close()
 
     def request(self, method: str, path: str, body: bytes = b"", at: datetime | None = None) -> Response:
-        """Send one signed request. `at` first moves the box's event clock. Raises OSError or HTTPException."""
+        """Send one request. `at` first moves the box's event clock. Raises OSError or HTTPException."""
         signed = AWSRequest(method, self._url + path, headers={"content-type": "application/json"}, data=body)
         if at is not None:
             signed.headers[CLOCK_HEADER] = at.isoformat()
-        self._signer.add_auth(signed)
+        if isinstance(self._credentials, str):
+            signed.headers["authorization"] = f"Bearer {self._credentials}"
+        else:
+            SigV4Auth(self._credentials, SERVICE, self._region).add_auth(signed)
         try:
             self._connection.request(method, self._base + path, body, dict(signed.headers.items()))
             response = self._connection.getresponse()

@@ -1,40 +1,44 @@
-"""The OpenAPI 3.1 document of the API, from the rows in `routes`.
+"""The OpenAPI 3.1 documents of the two APIs, from the rows in `routes` and `people`.
 
 Two parties answer: the functions of this system with problem details (RFC 9457), and API Gateway with `message`. Where
 both can answer with one status, both media types stand there with the schema of both bodies: some generated clients
 read the schema of the first media type only, whatever was sent (D-078).
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from fraud.errors import FraudError, Problem
 from fraud.transaction import MAX_BODY_BYTES
 from operations.contract import examples, schemas
+from operations.contract.people import PEOPLE, PEOPLE_TAGS
 from operations.contract.routes import ROUTES, TAGS, Body, Operation
 
 Document = dict[str, Any]
 
-GATEWAY = {
+ALWAYS = {
     400: ("Bad Request", "The request cannot be read."),
-    403: ("Forbidden", "The signature or the caller's permission is missing or wrong."),
     404: ("Not Found", "No route has this path."),
     413: ("Request Entity Too Large", "The body has more bytes than API Gateway or Lambda takes."),
     429: ("Too Many Requests", "Throttled: send the same request again after a pause."),
     500: ("Internal Server Error", "The function failed."),
     503: ("Service Unavailable", "The function did not answer in time, or none was free: send the same request again."),
 }
-"""What API Gateway itself answers: the message, and its meaning."""
+GATEWAY = ALWAYS | {403: ("Forbidden", "The signature or the caller's permission is missing or wrong.")}
+PEOPLE_GATEWAY = ALWAYS | {401: ("Unauthorized", "The token is missing, wrong, expired, or made for another audience.")}
+"""What API Gateway itself answers on each API: the message, and its meaning."""
 
 WORDS = {
     200: "Done",
     204: "Done; there is no body",
     400: "The request is invalid; every faulty field is named with the rule that it breaks",
+    401: "No valid token",
     403: "The caller may not do this",
     404: "Nothing is stored under this name",
-    409: "Another body was decided under this transaction_id, or the decision's state does not allow the change",
+    409: "Another body was decided under this transaction_id, or the present state does not allow the change",
     413: "The body is too large",
     429: "Throttled before the function ran: try again after a pause from 100 ms, doubling, with full jitter",
     500: "A fault of this system: a retry may not help",
@@ -63,17 +67,23 @@ _HEADERS = {
         "example": 1,
     },
 }
-_SERVERS = [
-    {
-        "url": "https://{api}.execute-api.{region}.amazonaws.com",
-        "description": "A deployed stack",
-        "variables": {
-            "api": {"default": "a1b2c3d4e5", "description": "Id of the HTTP API"},
-            "region": {"default": "ap-northeast-1", "description": "AWS region"},
+
+
+def _servers(api: str, port: int) -> list[Document]:
+    """Return the addresses of an API: of a deployed stack, and of the box."""
+    return [
+        {
+            "url": "https://{api}.execute-api.{region}.amazonaws.com",
+            "description": "A deployed stack",
+            "variables": {
+                "api": {"default": api, "description": "Id of the HTTP API"},
+                "region": {"default": "ap-northeast-1", "description": "AWS region"},
+            },
         },
-    },
-    {"url": "http://127.0.0.1:8080", "description": "The account in a box (`make up`)"},
-]
+        {"url": f"http://127.0.0.1:{port}", "description": "The account in a box (`make up`)"},
+    ]
+
+
 _SIGV4 = {
     "type": "apiKey",
     "name": "Authorization",
@@ -83,38 +93,80 @@ _SIGV4 = {
 }
 
 
-def openapi() -> Document:
-    """Return the OpenAPI 3.1 document as plain data.
+_JWT = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "A token of the stack's issuer (JwtIssuer, JwtAudience). Its groups must have `analyst` or `lead`.",
+}
+
+
+class Api(NamedTuple):
+    """An API: its routes, who lets callers in, and what API Gateway answers by itself."""
+
+    title: str
+    description: str
+    routes: Mapping[str, Operation]
+    tags: Mapping[str, str]
+    servers: list[Document]
+    scheme: tuple[str, Document]
+    gateway: Mapping[int, tuple[str, str]]
+
+
+SYSTEMS = Api(
+    "Serverless fraud",
+    "Fraud decisions for a payment app. Retries and versions: docs/integration.md.",
+    ROUTES,
+    TAGS,
+    _servers("a1b2c3d4e5", 8080),
+    ("sigv4", _SIGV4),
+    GATEWAY,
+)
+FOR_PEOPLE = Api(
+    "Serverless fraud: cases",
+    "Investigation of cases, for analysts and leads. What follows from a decision: docs/cases.md.",
+    PEOPLE,
+    PEOPLE_TAGS,
+    _servers("f6g7h8i9j0", 8081),
+    ("token", _JWT),
+    PEOPLE_GATEWAY,
+)
+
+
+def openapi(api: Api = SYSTEMS) -> Document:
+    """Return the OpenAPI 3.1 document of an API as plain data.
 
     >>> list(openapi()["paths"])[:2]
     ['/decisions', '/decisions/{transaction_id}']
     """
     paths: dict[str, Document] = {}
-    for route, operation in ROUTES.items():
+    for route, operation in api.routes.items():
         method, path = route.split(" ")
-        paths.setdefault(path, {})[method.lower()] = _operation(path, operation)
+        paths.setdefault(path, {})[method.lower()] = _operation(path, operation, api.gateway)
+    scheme, definition = api.scheme
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "Serverless fraud",
-            "version": "1.0.0",
-            "description": "Fraud decisions for a payment app. Retries and versions: docs/integration.md.",
-        },
-        "servers": _SERVERS,
-        "tags": [{"name": name, "description": said} for name, said in TAGS.items()],
-        "security": [{"sigv4": []}],
+        "info": {"title": api.title, "version": "1.0.0", "description": api.description},
+        "servers": api.servers,
+        "tags": [{"name": name, "description": said} for name, said in api.tags.items()],
+        "security": [{scheme: []}],
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(api.routes),
             "headers": _HEADERS,
-            "securitySchemes": {"sigv4": _SIGV4},
+            "securitySchemes": {scheme: definition},
         },
     }
 
 
-def _schemas() -> dict[str, Document]:
-    requests = {one.request.model for one in ROUTES.values() if one.request and one.request.model}
-    answers = {one.answer.model for one in ROUTES.values() if one.answer.model} | {Problem}
+def people() -> Document:
+    """Return the document of the API for people."""
+    return openapi(FOR_PEOPLE)
+
+
+def _schemas(routes: Mapping[str, Operation]) -> dict[str, Document]:
+    requests = {one.request.model for one in routes.values() if one.request and one.request.model}
+    answers = {one.answer.model for one in routes.values() if one.answer.model} | {Problem}
     generated = schemas.of(_sorted(requests), _sorted(answers))
     return dict(sorted((generated | {"GatewayMessage": _MESSAGE, "ErrorBody": _EITHER}).items()))
 
@@ -123,7 +175,7 @@ def _sorted(models: set[type[BaseModel]]) -> list[type[BaseModel]]:
     return sorted(models, key=lambda model: model.__name__)
 
 
-def _operation(path: str, says: Operation) -> Document:
+def _operation(path: str, says: Operation, gateway: Mapping[int, tuple[str, str]]) -> Document:
     operation: Document = {"operationId": says.id, "tags": [says.tag], "summary": says.summary}
     operation["description"] = says.description or says.summary + "."
     if says.parameters:
@@ -141,28 +193,32 @@ def _operation(path: str, says: Operation) -> Document:
     own: dict[int, dict[type[FraudError], Document]] = {}
     for error, more in says.refused.items():
         own.setdefault(error.status, {})[error] = examples.problem(error.status, error.title, **more)
-    for status in sorted(own.keys() | _of_the_gateway(path, says)):
-        answers[status] = _refusal(status, own.get(status, {}), both=status in _of_the_gateway(path, says))
+    by_gateway = _of_the_gateway(path, says, gateway)
+    for status in sorted(own.keys() | by_gateway.keys()):
+        answers[status] = _refusal(status, own.get(status, {}), by_gateway.get(status))
     operation["responses"] = {str(int(status)): answer for status, answer in answers.items()}
     return operation
 
 
-def _of_the_gateway(path: str, says: Operation) -> set[int]:
-    """Return the statuses that API Gateway itself can answer on this route."""
-    return GATEWAY.keys() - ({413} if says.request is None else set()) - (set() if "{" in path else {404})
+def _of_the_gateway(
+    path: str, says: Operation, gateway: Mapping[int, tuple[str, str]]
+) -> Mapping[int, tuple[str, str]]:
+    """Return what API Gateway itself can answer on this route."""
+    never = ({413} if says.request is None else set()) | (set() if "{" in path else {404})
+    return {status: said for status, said in gateway.items() if status not in never}
 
 
-def _refusal(status: int, own: dict[type[FraudError], Document], *, both: bool) -> Document:
-    """Return the response of a status that this system (`own`), API Gateway or both can answer."""
-    schema = "ErrorBody" if own and both else "Problem" if own else "GatewayMessage"
+def _refusal(status: int, own: dict[type[FraudError], Document], said: tuple[str, str] | None) -> Document:
+    """Return the response of a status that this system (`own`), API Gateway (`said`) or both can answer."""
+    schema = "ErrorBody" if own and said else "Problem" if own else "GatewayMessage"
     content: Document = {}
     if own:
         named = {error.__name__.removesuffix("Error"): {"value": value} for error, value in own.items()}
         content[PROBLEM_JSON] = {"schema": {"$ref": schemas.REF + schema}, "examples": named}
-    if both:
-        message, meaning = GATEWAY[status]
-        said = {"summary": meaning, "value": {"message": message}}
-        content[JSON] = {"schema": {"$ref": schemas.REF + schema}, "examples": {"ApiGateway": said}}
+    if said:
+        message, meaning = said
+        example = {"summary": meaning, "value": {"message": message}}
+        content[JSON] = {"schema": {"$ref": schemas.REF + schema}, "examples": {"ApiGateway": example}}
     return _answer(status, content)
 
 

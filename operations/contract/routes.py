@@ -65,11 +65,13 @@ TAGS = {
 }
 
 
-def _fault(field: str, rule: str, message: str) -> Example:
+def fault(field: str, rule: str, message: str) -> Example:
+    """Return the further fields of a problem with one fault."""
     return {"errors": [{"field": field, "rule": rule, "message": message}]}
 
 
-def _parameter(place: str, name: str, schema: Mapping[str, Any], description: str, example: str) -> Mapping[str, Any]:
+def parameter(place: str, name: str, schema: Mapping[str, Any], description: str, example: str) -> Mapping[str, Any]:
+    """Return a parameter that is required. `place`: path or query."""
     return {
         "name": name,
         "in": place,
@@ -80,7 +82,7 @@ def _parameter(place: str, name: str, schema: Mapping[str, Any], description: st
     }
 
 
-def _refuses(own: Refusals) -> Refusals:
+def refuses(own: Refusals) -> Refusals:
     """Return a route's own errors, and those that every route can answer."""
     return {**own, ServiceError: {}, UnavailableError: {}}
 
@@ -91,19 +93,19 @@ _VALUE = (
 )
 
 
-_KIND = _parameter("path", "kind", {"type": "string", "enum": list(LISTED)}, "What the value is.", "device")
+_KIND = parameter("path", "kind", {"type": "string", "enum": list(LISTED)}, "What the value is.", "device")
 
 
 def _listed(place: str) -> list[Mapping[str, Any]]:
     """Return the parameters that name a value on a list, in the path or in the query."""
     return [
         {**_KIND, "in": place},
-        _parameter(place, "value", {"type": "string", "minLength": 1}, _VALUE, "device-1"),
+        parameter(place, "value", {"type": "string", "minLength": 1}, _VALUE, "device-1"),
     ]
 
 
 _BEFORE: Mapping[str, Any] = {
-    **_parameter(
+    **parameter(
         "query",
         "before",
         {"type": "string", "format": "date-time"},
@@ -114,7 +116,7 @@ _BEFORE: Mapping[str, Any] = {
 }
 
 _AFTER: Mapping[str, Any] = {
-    **_parameter(
+    **parameter(
         "query",
         "after",
         {"type": "string", "minLength": 1},
@@ -130,10 +132,10 @@ ROUTES: dict[str, Operation] = {
         "Decisions",
         "Decide a payment, or repeat its decision",
         Body(Decision, {"challenge": examples.DECISION}),
-        _refuses(
+        refuses(
             {
-                InvalidRequestError: _fault("amount", "too_small", "must be at least 1"),
-                ConflictingBodyError: _fault("amount", "differs", "differs from the decided body"),
+                InvalidRequestError: fault("amount", "too_small", "must be at least 1"),
+                ConflictingBodyError: fault("amount", "differs", "differs from the decided body"),
                 UndecidedError: {"fallback": {"outcome": "challenge", "policy_version": "packaged-1-5d41402a"}},
             }
         ),
@@ -151,27 +153,27 @@ ROUTES: dict[str, Operation] = {
         "Decisions",
         "Get a decision as it was given, and its status now",
         Body(DecisionView, {"pending": examples.VIEW}),
-        _refuses({NotFoundError: {}}),
+        refuses({NotFoundError: {}}),
         "Text that is no identifier names no decision: the response is a 404.",
-        [_parameter("path", "transaction_id", _ID, "Upper and lower case differ.", "t-20260304-1")],
+        [parameter("path", "transaction_id", _ID, "Upper and lower case differ.", "t-20260304-1")],
     ),
     "GET /decisions": Operation(
         "findDecision",
         "Decisions",
         "Get the same by query, for ids that are awkward in a path",
         Body(DecisionView, {"pending": examples.VIEW}),
-        _refuses({InvalidRequestError: _fault("id", "missing", "is required"), NotFoundError: {}}),
+        refuses({InvalidRequestError: fault("id", "missing", "is required"), NotFoundError: {}}),
         "Text that is no identifier names no decision: the response is a 404.",
-        [_parameter("query", "id", _ID, "The transaction_id; upper and lower case differ.", "t-20260304-1")],
+        [parameter("query", "id", _ID, "The transaction_id; upper and lower case differ.", "t-20260304-1")],
     ),
     "POST /labels": Operation(
         "label",
         "Labels",
         "Say which payments were fraud and which were not",
         Body(LabelResults, {"one of two": examples.LABEL_RESULTS}),
-        _refuses(
+        refuses(
             {
-                InvalidRequestError: _fault("labels", "too_long", "must have a length of at most 100"),
+                InvalidRequestError: fault("labels", "too_long", "must have a length of at most 100"),
                 ForbiddenError: {},
             }
         ),
@@ -183,12 +185,12 @@ ROUTES: dict[str, Operation] = {
     ),
 }
 _LATE = {"state": {"status": "declined", "outcome_now": "decline"}}
-_AHEAD = _fault("at", "at_ahead", "must not be more than 5 minutes ahead")
+_AHEAD = fault("at", "at_ahead", "must not be more than 5 minutes ahead")
 for _place, _path in (("path", "/decisions/{transaction_id}"), ("query", "/decisions")):
     _id, _how = ("", "") if _place == "path" else ("ByQuery", ", by query")
     _name = "transaction_id" if _place == "path" else "id"
-    _named = [_parameter(_place, _name, _ID, "The transaction_id; upper and lower case differ.", "t-20260304-1")]
-    _refused = _refuses({InvalidRequestError: _AHEAD, NotFoundError: {}, ResolvedError: _LATE})
+    _named = [parameter(_place, _name, _ID, "The transaction_id; upper and lower case differ.", "t-20260304-1")]
+    _refused = refuses({InvalidRequestError: _AHEAD, NotFoundError: {}, ResolvedError: _LATE})
     ROUTES[f"POST {_path}/challenge"] = Operation(
         f"answerChallenge{_id}",
         "Decisions",
@@ -212,8 +214,8 @@ for _place, _path in (("path", "/decisions/{transaction_id}"), ("query", "/decis
         _named,
         Body(ResultReport, {"settled": examples.SETTLED}),
     )
-_kind = _fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}")
-_past = _fault("expires_at", "expires_at_past", "must lie ahead")
+_kind = fault("kind", "unknown_value", f"must be one of {', '.join(LISTED)}")
+_past = fault("expires_at", "expires_at_past", "must lie ahead")
 for _list, _request, _example in (("deny", DenyRequest, examples.DENY), ("allow", AllowRequest, examples.ALLOW)):
     _name, _view = _list.capitalize(), Body(ListView, {"device": examples.list_view(_example)})
     for _place, _path in (("path", f"/lists/{_list}/{{kind}}/{{value}}"), ("query", f"/lists/{_list}")):
@@ -223,7 +225,7 @@ for _list, _request, _example in (("deny", DenyRequest, examples.DENY), ("allow"
             "Lists",
             f"Put a value on the {_list} list, or change its entry{_how}",
             _view,
-            _refuses({InvalidRequestError: _past}),
+            refuses({InvalidRequestError: _past}),
             "A repeated request changes nothing.",
             _listed(_place),
             Body(_request, {"device": _example}),
@@ -233,7 +235,7 @@ for _list, _request, _example in (("deny", DenyRequest, examples.DENY), ("allow"
             "Lists",
             f"Take a value off the {_list} list{_how}",
             Body(None),
-            _refuses({InvalidRequestError: _kind}),
+            refuses({InvalidRequestError: _kind}),
             "A value that is not on the list may be taken off, too.",
             _listed(_place),
         )
@@ -242,7 +244,7 @@ for _list, _request, _example in (("deny", DenyRequest, examples.DENY), ("allow"
             "Lists",
             f"Get the entry of a value on the {_list} list, and a page of its changes{_how}",
             _view,
-            _refuses({InvalidRequestError: _kind, NotFoundError: {}}),
+            refuses({InvalidRequestError: _kind, NotFoundError: {}}),
             "",
             [*_listed(_place), _BEFORE],
         )
@@ -251,7 +253,7 @@ for _list, _request, _example in (("deny", DenyRequest, examples.DENY), ("allow"
         "Lists",
         f"Get the values of a kind on the {_list} list, a page at a time",
         Body(ListPage, {"one device": examples.list_page(_example)}),
-        _refuses({InvalidRequestError: _kind}),
+        refuses({InvalidRequestError: _kind}),
         "Expired and pending entries are among them.",
         [_KIND, _AFTER],
     )
@@ -261,7 +263,7 @@ for _place, _path in (("path", "/lists/allow/{kind}/{value}/confirm"), ("query",
         "Lists",
         "Confirm an allow entry that silences the model" + ("" if _place == "path" else ", by query"),
         Body(ListView, {"device": examples.list_view(examples.ALLOW)}),
-        _refuses({InvalidRequestError: _kind, ForbiddenError: {}, NotFoundError: {}}),
+        refuses({InvalidRequestError: _kind, ForbiddenError: {}, NotFoundError: {}}),
         "Only another caller than the one who set the entry may confirm it: until then it is pending and silences"
         " nothing. Whoever changes a confirmed entry makes it pending again.",
         _listed(_place),

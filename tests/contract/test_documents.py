@@ -3,9 +3,10 @@
 import pytest
 
 from local.account.emulator import TEMPLATE
-from local.account.stack import expand
+from local.account.stack import expand, present
 from operations import documents, kept
 from operations.contract.asyncapi import asyncapi
+from operations.contract.people import PEOPLE
 from operations.contract.routes import ROUTES
 
 
@@ -14,11 +15,11 @@ def test_the_committed_document_equals_the_generated_one(name: str):
     assert (documents.DOCS / name).read_text() == documents.text(name)
 
 
-def test_the_documented_routes_are_those_of_the_template():
-    expanded = expand(TEMPLATE, {"Stage": "local"})
-    (api,) = (r for r in expanded["Resources"].values() if r["Type"] == "AWS::ApiGatewayV2::Api")
-    served = {f"{method.upper()} {path}" for path, way in api["Properties"]["Body"]["paths"].items() for method in way}
-    assert set(ROUTES) == served
+@pytest.mark.parametrize(("api", "documented"), [("Api", ROUTES), ("PeopleApi", PEOPLE)])
+def test_the_documented_routes_are_those_of_the_template(api, documented):
+    body = present(expand(TEMPLATE, {}), {"JwtIssuer": "https://issuer"})["Resources"][api]["Properties"]["Body"]
+    served = {f"{method.upper()} {path}" for path, way in body["paths"].items() for method in way}
+    assert set(documented) == served
 
 
 def test_no_event_has_a_name_an_address_or_metadata():

@@ -64,6 +64,8 @@ STATEFUL = {
 }
 EXPANDED = stack.expand(TEMPLATE, {})
 RESOURCES = EXPANDED["Resources"]
+WITH_PEOPLE = stack.present(EXPANDED, {"JwtIssuer": "https://issuer", "JwtAudience": "console"})["Resources"]
+"""What there is in a stack whose people have tokens."""
 
 
 CASE_QUEUE = {"Fn::GetAtt": ["CaseQueue", "Arn"]}
@@ -158,14 +160,16 @@ def test_every_log_group_expires_and_every_function_has_one() -> None:
     groups = of_type("AWS::Logs::LogGroup")
     assert all(group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
     used = [function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for function in FUNCTIONS.values()]
-    assert {*used, "ApiLogs", "ArchiveDeliveryLogs", "InvestigationMachineLogs"} == set(groups)
+    assert {*used, "ApiLogs", "PeopleApiLogs", "ArchiveDeliveryLogs", "InvestigationMachineLogs"} == set(groups)
     assert len(used) == len(set(used))
 
 
 def test_access_log_holds_no_field_that_names_a_person() -> None:
-    (api_stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
-    fields = json.loads(api_stage["Properties"]["AccessLogSettings"]["Format"])
-    assert not {"$context.identity.sourceIp", "$context.path", "$context.identity.userAgent"} & set(fields.values())
+    stages = of_type("AWS::ApiGatewayV2::Stage").values()
+    assert len(stages) == 2
+    for each in stages:
+        fields = json.loads(each["Properties"]["AccessLogSettings"]["Format"])
+        assert not {"$context.identity.sourceIp", "$context.path", "$context.identity.userAgent"} & set(fields.values())
 
 
 def test_state_is_counted_retained_and_protected() -> None:
@@ -506,8 +510,12 @@ def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> N
     assert all(MAPPINGS[name]["MetricsConfig"] == {"Metrics": ["EventCount"]} for name in streams)
 
 
+FAILING = ("FunctionsFail", "PeopleFunctionsFail")
+
+
 def test_alarm_of_failing_functions_knows_every_function() -> None:
-    metrics = [query["MetricStat"]["Metric"] for query in ALARMS["FunctionsFail"]["Metrics"] if "MetricStat" in query]
+    queries = [query for name in FAILING for query in ALARMS[name]["Metrics"]]
+    metrics = [query["MetricStat"]["Metric"] for query in queries if "MetricStat" in query]
     assert {metric["Dimensions"][0]["Value"]["Ref"] for metric in metrics} == set(FUNCTIONS)
 
 
@@ -599,11 +607,14 @@ def test_no_function_has_a_managed_policy_but_the_one_for_logs() -> None:
 
 
 def operations() -> dict[str, dict[str, Any]]:
-    """Return the operations of the API by route key."""
+    """Return the operations of the API for systems by route key."""
+    return operations_of("Api")
+
+
+def operations_of(api: str) -> dict[str, dict[str, Any]]:
     return {
         f"{method.upper()} {path}": operation
-        for api in of_type("AWS::ApiGatewayV2::Api").values()
-        for path, methods in api["Properties"]["Body"]["paths"].items()
+        for path, methods in WITH_PEOPLE[api]["Properties"]["Body"]["paths"].items()
         for method, operation in methods.items()
     }
 
@@ -611,6 +622,34 @@ def operations() -> dict[str, dict[str, Any]]:
 def test_every_route_has_an_authoriser() -> None:
     assert len(operations()) == 24
     assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations().values())
+
+
+def test_every_route_for_people_needs_a_token_and_without_an_issuer_there_is_none() -> None:
+    assert {name for name, one in RESOURCES.items() if one["Type"] == "AWS::ApiGatewayV2::Api"} == {"Api", "PeopleApi"}
+    assert len(operations_of("PeopleApi")) == 14
+    assert all(one["security"] == [{"People": []}] for one in operations_of("PeopleApi").values())
+    (scheme,) = WITH_PEOPLE["PeopleApi"]["Properties"]["Body"]["components"]["securitySchemes"].values()
+    declared = scheme["x-amazon-apigateway-authorizer"]
+    assert declared["type"] == "jwt"
+    assert declared["identitySource"] == "$request.header.Authorization"
+    assert declared["jwtConfiguration"] == {"issuer": {"Ref": "JwtIssuer"}, "audience": {"Ref": "JwtAudience"}}
+    absent = RESOURCES.keys() - stack.present(EXPANDED, {})["Resources"].keys()
+    assert {"PeopleApi", "CaseApi", "CaseApiRole", "PeopleApiFails", "PeopleFunctionsFail"} <= absent
+    assert {name for name, one in RESOURCES.items() if one.get("Condition")} == absent
+    assert EXPANDED["Parameters"]["JwtIssuer"]["Default"] == ""
+    assert EXPANDED["Conditions"]["HasIssuer"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "JwtIssuer"}, ""]}]}
+
+
+def test_no_resource_without_a_condition_refers_to_one_with_it() -> None:
+    there = stack.present(EXPANDED, {})
+    absent = RESOURCES.keys() - there["Resources"].keys()
+    said = json.dumps([there["Resources"], there["Outputs"]])
+    assert not [name for name in absent if re.search(rf'"{name}"|\$\{{{name}[.}}]', said)]
+
+
+def test_an_issuer_needs_an_audience() -> None:
+    rule = EXPANDED["Rules"]["AnIssuerHasAnAudience"]
+    assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "JwtIssuer"}, ""]}]}
 
 
 COVERED = {"POST/decisions/challenge", "POST/decisions/result"}

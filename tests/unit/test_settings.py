@@ -42,6 +42,7 @@ ENVIRONMENT = {
     "CASE_SLA_SECONDS": "14400",
     "CASE_LEASE_SECONDS": "1800",
     "CASE_RETENTION_DAYS": "400",
+    "JWT_GROUPS_CLAIM": "cognito:groups",
     "REVIEW_SECONDS": "86400",
 }
 

@@ -64,6 +64,7 @@ class Settings(BaseModel):
     case_sla_seconds: int = Field(ge=1)
     case_lease_seconds: int = Field(ge=1)
     case_retention_days: int = Field(ge=1)
+    jwt_groups_claim: str = Field(min_length=1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

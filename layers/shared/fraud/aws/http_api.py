@@ -31,6 +31,18 @@ def caller_arn(event: Event) -> str:
     return arn
 
 
+def claims_of(event: Event) -> dict[str, str]:
+    """Return the claims of the caller's token, as API Gateway has checked them; none for a route without a token.
+
+    >>> claims_of({"requestContext": {"authorizer": {"jwt": {"claims": {"sub": "hana"}, "scopes": None}}}})
+    {'sub': 'hana'}
+    >>> claims_of({"requestContext": {"authorizer": {"iam": {"userArn": "arn:aws:iam::1:user/a"}}}})
+    {}
+    """
+    claims: dict[str, str] = event["requestContext"].get("authorizer", {}).get("jwt", {}).get("claims", {})
+    return claims
+
+
 def request_id(event: Event) -> str | None:
     """Return the id of the request: API Gateway sends it with each response, as the header Apigw-Requestid.
 

@@ -7,6 +7,7 @@ diagram in the documentation use the same two tables.
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -189,7 +190,7 @@ SYSTEM = Actor("system", "system")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class Alert(_Part):
@@ -488,6 +489,9 @@ def _once(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*known, *more)))
 
 
+_CASE_ID = re.compile(r"[A-Z2-7]{26}(-[1-9][0-9]{0,4})?")
+
+
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
@@ -506,6 +510,15 @@ def case_id(subject: str, occurred_at: datetime, number: int = 1) -> str:
     said = "\n".join((kind, value, utc(occurred_at)[:10]))
     name = base64.b32encode(hashlib.sha256(said.encode()).digest()).decode()[:26]
     return name if number == 1 else f"{name}-{number}"
+
+
+def is_case_id(text: str) -> bool:
+    """Tell whether a text can be the id of a case.
+
+    >>> is_case_id("A" * 26), is_case_id("A" * 26 + "-2"), is_case_id("next")
+    (True, True, False)
+    """
+    return _CASE_ID.fullmatch(text) is not None
 
 
 def subject_kind(payee_id: str | None, codes: Sequence[str]) -> SubjectKind:

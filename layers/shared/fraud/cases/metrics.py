@@ -18,6 +18,11 @@ def log_state(state: str, case_id: str, door: str) -> None:
     log_line({"State": state, "Door": door}, {"CaseStates": 1}, {"case_id": case_id})
 
 
+def log_case_request(action: str, role: str, case_id: str | None, door: str) -> None:
+    """Log what a person did with a case. Who it was is in the case's changes, never in the log."""
+    log_line({"Action": action, "Door": door}, {"CaseRequests": 1}, {"case_id": case_id, "role": role})
+
+
 def log_case_sweep(swept: "CasesSwept") -> None:
     """Log the result of a sweep of cases. An alarm also fires when these lines stop."""
     log_line({"Door": "schedules"}, {"CasesSwept": swept.cases, "CaseLagSeconds": swept.lag_seconds}, {})

@@ -59,6 +59,9 @@ DUE_PER_PAGE = 100
 OFFERED, MOST_OFFERS = 3, 20
 """Cases that are read to give one of them to an analyst, and how often that is done when others are faster."""
 
+GIVEN_S = 86_400
+"""Seconds for which a request for the next case may be sent again."""
+
 ENDED = frozenset({State.CLOSED, State.FAILED})
 
 INLINE_BYTES = 100_000
@@ -160,6 +163,15 @@ class LookRow(tables.Row):
     ttl = NumberAttribute(null=True)
 
 
+class GivenRow(tables.Row):
+    """The case that a request for the next case has got: pk is `next#<person>#<request_id>`, document the case's id."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    document = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
 class PaymentRow(tables.Row):
     """The part of a decision's row that has the payment."""
 
@@ -191,6 +203,7 @@ class Cases:
         self._rows = tables.bound(CaseRow, settings.cases_table)
         self._changes = tables.bound(ChangeRow, settings.cases_table)
         self._looks = tables.bound(LookRow, settings.cases_table)
+        self._given = tables.bound(GivenRow, settings.cases_table)
         self._decisions = tables.bound(PaymentRow, settings.decisions_table)
         self._connection = tables.connection()
         sla, lease = settings.case_sla_seconds, settings.case_lease_seconds
@@ -223,8 +236,8 @@ class Cases:
             begun = Case.for_alert(name, alert, now, self._terms)
             self._write(None, begun, event, actor)
             return begun
-        if case.knows(alert):
-            return case
+        if case.knows(alert) and (actor == SYSTEM or case.state not in ENDED):
+            return case  # a person opens a case again that has ended
         if not case.joins:
             return None
         after = case.after(event, actor, now, self._terms)
@@ -277,8 +290,11 @@ class Cases:
     # ---- evidence ------------------------------------------------------------------------------------------------
 
     def look(self, name: str, actor: Actor, now: datetime) -> list[Look]:
-        """Record that a person looks at the evidence, and return the latest looks, this one among them."""
-        ttl, at = int(now.timestamp()) + self._kept_s, utc(now)
+        """Record that a person looks at the evidence, and return the latest looks, this one among them.
+
+        Looks of one person within a minute are one.
+        """
+        ttl, at = int(now.timestamp()) + self._kept_s, utc(now.replace(second=0, microsecond=0))
         with translate_errors(PynamoDBException):
             self._looks(name, f"look#{at}#{actor.name}", by=actor.name, at=at, ttl=ttl).save()
             found = self._looks.query(
@@ -305,19 +321,26 @@ class Cases:
         """Read a page of the cases that wait at a level, by their due times."""
         return self._page(self._rows.by_level, level, cursor, latest_first=latest_first)
 
-    def assigned(self, assignee: str, cursor: str | None = None) -> Page:
+    def assigned(self, assignee: str, cursor: str | None = None, *, latest_first: bool = False) -> Page:
         """Read a page of the open cases that an analyst has, by their due times."""
-        return self._page(self._rows.by_assignee, assignee, cursor)
+        return self._page(self._rows.by_assignee, assignee, cursor, latest_first=latest_first)
 
-    def of_subject(self, subject: str, cursor: str | None = None) -> Page:
-        """Read a page of a subject's cases, the latest first. subject: `<kind>#<id>`."""
-        return self._page(self._rows.by_subject, subject, cursor, latest_first=True)
+    def of_subject(self, subject: str, cursor: str | None = None, *, latest_first: bool = True) -> Page:
+        """Read a page of a subject's cases, by the times at which they were opened. subject: `<kind>#<id>`."""
+        return self._page(self._rows.by_subject, subject, cursor, latest_first=latest_first)
 
-    def take_next(self, actor: Actor, now: datetime) -> Case | None:
+    def take_next(self, actor: Actor, now: datetime, request_id: str | None = None) -> Case | None:
         """Give the actor the case that is due first; None when no case waits. A lead gets the leads' cases first.
+
+        request_id  the same id of the same actor gets the same case again
 
         Of two people at once each gets another case.
         """
+        given = None if request_id is None else self._given(f"next#{actor.name}#{request_id}", "next")
+        if given is not None:
+            with translate_errors(PynamoDBException), contextlib.suppress(DoesNotExist):
+                given.refresh(consistent_read=True)
+                return self._read(given.document)[1]
         levels: tuple[Level, ...] = ("lead", "analyst") if actor.role == "lead" else ("analyst",)
         for level in levels:
             cursor = None
@@ -325,13 +348,29 @@ class Cases:
                 page = self._page(self._rows.by_level, level, cursor, limit=OFFERED)
                 for case in page.cases:
                     with contextlib.suppress(CaseConflictError, ForbiddenError):  # somebody else was faster
-                        return self.change(case.case_id, CaseEvent(kind="taken"), actor, now, seen=case.version)
+                        return self._take(case, actor, now, given)
                 cursor = page.cursor
                 if cursor is None:
                     break
             else:
                 raise UnavailableError("Conflicts")
         return None
+
+    def _take(self, offered: Case, actor: Actor, now: datetime, given: "GivenRow | None") -> Case:
+        """Give an offered case to the actor, and record for which request. Raises as `change` does."""
+        event = CaseEvent(kind="taken")
+
+        def attempt(_: int) -> Case:
+            case = self._read(offered.case_id)[1]
+            if case.version != offered.version:
+                raise CaseConflictError(case.now)
+            after = case.after(event, actor, now, self._terms)
+            if given is not None:
+                given.document, given.ttl = after.case_id, int(now.timestamp()) + GIVEN_S
+            self._write(case, after, event, actor, given)
+            return after
+
+        return retry_conflicts(attempt, PynamoDBException)
 
     # ---- the execution -------------------------------------------------------------------------------------------
 
@@ -394,8 +433,12 @@ class Cases:
         said = Change.model_validate_json(row.document)
         return (said.event, said.by) == (event, actor.name)
 
-    def _write(self, before: Case | None, after: Case, event: CaseEvent, actor: Actor) -> None:
+    def _write(
+        self, before: Case | None, after: Case, event: CaseEvent, actor: Actor, given: "GivenRow | None" = None
+    ) -> None:
         """Write a case and the record of its change together, or nothing if the case was changed by another.
+
+        given  written with them, if no request has got it before
 
         The row is updated and not put, so the token of an execution that began to wait in the meantime stays.
         """
@@ -412,6 +455,8 @@ class Cases:
         with TransactWrite(connection=self._connection) as transaction:
             transaction.update(self._rows(after.case_id, CASE), actions=self._actions(values), condition=condition)
             transaction.save(record, condition=self._changes.case_id.does_not_exist())
+            if given is not None:
+                transaction.save(given, condition=self._given.pk.does_not_exist())
 
     def _actions(self, values: Mapping[str, Any]) -> list[Action]:
         """Return the actions that set attributes, and remove those whose value is None."""

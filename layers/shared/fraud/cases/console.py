@@ -1,0 +1,320 @@
+"""What people send to the API of cases, and what they see. Pure.
+
+A person is known by the claims of a token. ACTIONS has the body of each change: a body says what happened to which
+version of the case, and becomes an event of the case.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from fraud.cases.case import (
+    MOST_ALERTS,
+    MOST_NOTE,
+    SYSTEM,
+    Actor,
+    Alert,
+    Case,
+    CaseEvent,
+    Change,
+    EventKind,
+    Finding,
+    Level,
+    Look,
+    OutreachAnswer,
+    Role,
+    State,
+    SubjectKind,
+)
+from fraud.errors import Fault, ForbiddenError, InvalidRequestError
+from fraud.transaction import Id, Instant, Transaction, faults_of, parse_body
+
+GROUPS: tuple[Role, ...] = ("lead", "analyst")
+"""The groups that let a person in, each with the role of its name. Of several the first counts."""
+
+MOST_NAME = 128
+"""Most characters of a person's name: the `sub` of a token."""
+
+ME = "me"
+"""The assignee that means the caller."""
+
+BY_HAND = "BY_HAND"
+"""The leading reason of an alert that a person has made."""
+
+Words = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NOTE, strip_whitespace=True)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NAME)]
+
+
+def actor_of(claims: Mapping[str, str], groups_claim: str) -> Actor:
+    """Return who sends a request. Raises ForbiddenError for a token without a usable name, or without a group of ours.
+
+    claims        of the token, which API Gateway has checked; it passes a list as `[a b]`
+    groups_claim  name of the claim with the person's groups
+
+    >>> actor_of({"sub": "hana", "groups": "[staff analyst]"}, "groups")
+    Actor(name='hana', role='analyst')
+    >>> actor_of({"sub": "hana", "groups": "[analysts]"}, "groups")
+    Traceback (most recent call last):
+    fraud.errors.ForbiddenError
+    """
+    name, text = claims.get("sub", ""), claims.get(groups_claim, "")
+    groups = set((text[1:-1] if text.startswith("[") and text.endswith("]") else text).split())
+    role = next((group for group in GROUPS if group in groups), None)
+    if role is None or not 0 < len(name) <= MOST_NAME or not name.isprintable() or name == SYSTEM.name:
+        raise ForbiddenError
+    return Actor(name, role)
+
+
+# ---- requests ------------------------------------------------------------------------------------------------------
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    @classmethod
+    def parse(cls, body: str | bytes) -> Self:
+        """Parse a request body. Raises InvalidRequestError with every fault at once."""
+        return parse_body(cls, body, None)
+
+
+class _CaseRequest(_Body):
+    """A change of a case: the event that it causes, and the version of the case that the person has seen."""
+
+    kind: ClassVar[EventKind]
+
+    version: int = Field(ge=1, description="The version of the case that the person has seen.", examples=[3])
+
+    @property
+    def event(self) -> CaseEvent:
+        """The event that the request asks for."""
+        return CaseEvent.model_validate({"kind": self.kind} | self.said)
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the body says beside the version, by the names of the event's fields."""
+        names = {"reason": "note"}
+        return {names.get(name, name): value for name, value in self if name != "version"}
+
+
+class TakeRequest(_CaseRequest):
+    """The body of POST /cases/{case_id}/take: the caller takes a case that waits."""
+
+    kind = "taken"
+
+
+class ReleaseRequest(_CaseRequest):
+    """The body of POST /cases/{case_id}/release: the case goes back to the queue."""
+
+    kind = "released"
+    reason: Words
+
+
+class ReassignRequest(_CaseRequest):
+    """The body of POST /cases/{case_id}/reassign: the case goes to another analyst."""
+
+    kind = "reassigned"
+    assignee: Name = Field(description="The `sub` of the other analyst's token.", examples=["jun"])
+    reason: Words
+
+
+class EscalateRequest(_CaseRequest):
+    """The body of POST /cases/{case_id}/escalate: a lead should look at the case."""
+
+    kind = "escalated"
+    reason: Words
+
+
+class NoteRequest(_CaseRequest):
+    """The body of POST /cases/{case_id}/notes: something that the next reader of the case should know."""
+
+    kind = "noted"
+    note: Words
+
+
+class OutreachRequest(_CaseRequest):
+    """The body of POST /cases/{case_id}/outreach: the payer should be asked about the payments."""
+
+    kind = "outreach_asked"
+    reason: Words
+
+
+class AttemptRequest(_CaseRequest):
+    """The body of POST /cases/{case_id}/outreach/attempts: the payer was tried to be reached."""
+
+    kind = "outreach_attempted"
+    note: Words = Field(description="How it was tried, and what came of it.", examples=["called, nobody answered"])
+
+
+class AnswerRequest(_CaseRequest):
+    """The body of POST /cases/{case_id}/outreach/answer: what the payer said."""
+
+    kind = "outreach_answered"
+    answer: OutreachAnswer
+    note: Words | None = None
+
+
+class VerdictRequest(_CaseRequest):
+    """The body of POST /cases/{case_id}/verdict: what the case was found to be, and why."""
+
+    kind = "judged"
+    finding: Finding
+    reason: Words
+    transaction_ids: Annotated[tuple[Id, ...], Field(min_length=1, max_length=MOST_ALERTS)] | None = Field(
+        None, description="The payments that the finding holds for; without it, all payments of the case."
+    )
+
+
+ACTIONS: Mapping[str, type[_CaseRequest]] = {
+    "take": TakeRequest,
+    "release": ReleaseRequest,
+    "reassign": ReassignRequest,
+    "escalate": EscalateRequest,
+    "notes": NoteRequest,
+    "outreach": OutreachRequest,
+    "outreach/attempts": AttemptRequest,
+    "outreach/answer": AnswerRequest,
+    "verdict": VerdictRequest,
+}
+"""The body of each change of a case, by the end of its route."""
+
+
+class OpenRequest(_Body):
+    """The body of POST /cases: a case is opened by hand, for a payment that was decided."""
+
+    transaction_id: Id
+    subject_kind: SubjectKind = Field(description="Whom the case is about: the payment's payer or its payee.")
+    reason: Words
+
+    def alert(self, payment: Transaction) -> Alert:
+        """Return the alert for the payment. Raises InvalidRequestError for the payee of a payment without one."""
+        subject = payment.payee_id if self.subject_kind == "payee" else payment.payer_id
+        if subject is None:
+            raise InvalidRequestError((Fault("subject_kind", "contradiction", "is not a party of this payment"),))
+        return Alert(
+            transaction_id=self.transaction_id,
+            subject_kind=self.subject_kind,
+            subject_id=subject,
+            occurred_at=payment.occurred_at,
+            reason=BY_HAND,
+        )
+
+
+class NextRequest(_Body):
+    """The body of POST /cases/next: the caller takes the case that is due first."""
+
+    request_id: Id | None = Field(
+        None,
+        description="An id of the caller's choice. The same id gets the same case again, for a day: so a request whose"
+        " response was lost can be repeated. Without it each request takes another case.",
+        examples=["r-17"],
+    )
+
+
+class CaseQuery(BaseModel):
+    """The query of GET /cases: one list of cases, and what of it to show.
+
+    The list is that of a level (the queue), of an assignee, or of a subject.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    level: Level | None = None
+    assignee: Name | None = None
+    subject_kind: SubjectKind | None = None
+    subject_id: Id | None = None
+    state: State | None = None
+    reason: Annotated[str, StringConstraints(max_length=64)] | None = None
+    sort: Literal["earliest", "latest"] | None = None
+    cursor: Annotated[str, StringConstraints(max_length=1_000)] | None = None
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Self:
+        """Parse a query. Raises InvalidRequestError with every fault at once."""
+        try:
+            asked = cls.model_validate(dict(query))
+        except ValidationError as error:
+            raise InvalidRequestError(faults_of(error)) from None
+        faults = []
+        if (asked.subject_kind is None) != (asked.subject_id is None):
+            missing = "subject_kind" if asked.subject_kind is None else "subject_id"
+            faults.append(Fault(missing, "missing", "is required beside the other part of the subject"))
+        named = [name for name in ("level", "assignee", "subject_id") if getattr(asked, name) is not None]
+        faults += [Fault(name, "invalid", "must not stand beside another list") for name in named[1:]]
+        if faults:
+            raise InvalidRequestError(tuple(faults))
+        return asked
+
+    @property
+    def latest_first(self) -> bool:
+        """The order of the list: by opening for a subject, the latest first, else by due time, the earliest first."""
+        return self.subject_id is not None if self.sort is None else self.sort == "latest"
+
+    def shows(self, case: Case) -> bool:
+        """Tell whether a case of the list is to be shown."""
+        return self.state in {None, case.state} and (self.reason is None or self.reason in case.reasons)
+
+
+# ---- views ---------------------------------------------------------------------------------------------------------
+
+
+class CaseSummary(BaseModel):
+    """A case in a list."""
+
+    case_id: str
+    subject_kind: SubjectKind
+    subject_id: Id
+    state: State
+    level: Level
+    assignee: str | None
+    lease_until: Instant | None
+    opened_at: Instant
+    due: Instant
+    reasons: tuple[str, ...]
+    alerts: int = Field(description="How many payments the case has.")
+    reports: int = Field(description="How many reports the case has.")
+    finding: Finding | None
+    version: int
+
+    @classmethod
+    def of(cls, case: Case) -> Self:
+        """Sum a case up."""
+        own = {name: getattr(case, name) for name in cls.model_fields if name != "finding"}
+        finding = None if case.verdict is None else case.verdict.finding
+        return cls.model_validate(own | {"alerts": len(case.alerts), "reports": len(case.reports), "finding": finding})
+
+
+class CasePage(BaseModel):
+    """A page of a list. A page of a list with filters may be short, or empty, and still have a cursor."""
+
+    cases: list[CaseSummary]
+    cursor: str | None = Field(description="Leads to the next page; null on the last one.")
+
+
+class CaseView(BaseModel):
+    """A case as it stands, and a page of its changes in their order."""
+
+    case: Case
+    changes: list[Change]
+    cursor: str | None = Field(description="Leads to the next changes; null when there are no more.")
+
+
+class NextCase(BaseModel):
+    """The case that the caller has got; null when none waits."""
+
+    case: Case | None
+
+
+class EvidenceView(BaseModel):
+    """The evidence of a case as it was collected, and who has looked at it."""
+
+    evidence: Mapping[str, Any] = Field(
+        description="The decisions and accounts of the case, earlier cases and reports, in the form of the release that"
+        " collected them."
+    )
+    looks: list[Look] = Field(description="The latest looks; those of one person within a minute are one.")
+
+
+def evidence_view(document: str, looks: list[Look]) -> str:
+    """Return an `EvidenceView` as JSON: the stored document byte for byte, and who has looked at it."""
+    return '{"evidence":' + document + ',"looks":[' + ",".join(look.model_dump_json() for look in looks) + "]}"

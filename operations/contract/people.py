@@ -1,0 +1,168 @@
+"""The routes of the API for people, one row each, as `routes` has those of the API for systems."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from fraud.cases.case import Case
+from fraud.cases.console import (
+    ACTIONS,
+    CasePage,
+    CaseQuery,
+    CaseView,
+    EvidenceView,
+    NextCase,
+    NextRequest,
+    OpenRequest,
+)
+from fraud.errors import CaseConflictError, ForbiddenError, InvalidRequestError, NotFoundError
+from operations.contract import case_examples as examples
+from operations.contract.examples import Example
+from operations.contract.routes import Body, Operation, fault, parameter, refuses
+
+PEOPLE_TAGS = {"Cases": "Investigate cases: find them, take one, read its evidence, give a verdict."}
+
+_CASE = parameter(
+    "path",
+    "case_id",
+    {"type": "string", "pattern": "^[A-Z2-7]{26}(-[1-9][0-9]{0,4})?$"},
+    "The id of a case.",
+    examples.CASE["case_id"],
+)
+_CURSOR: Mapping[str, Any] = {
+    **parameter(
+        "query", "cursor", {"type": "string", "maxLength": 1_000}, "The `cursor` of the last page.", "WyJjaGFuZ2UjMSJd"
+    ),
+    "required": False,
+}
+_WORDS = {
+    "level": ("The queue of this level; the analysts' without any list.", "analyst"),
+    "assignee": ("The open cases of this person; `me` means the caller.", "me"),
+    "subject_kind": ("With `subject_id`: all cases of this account.", "payee"),
+    "subject_id": ("The account.", "payee-1"),
+    "state": ("Show only cases in this state.", "assigned"),
+    "reason": ("Show only cases that have this leading reason code.", "FAN_IN_BURST"),
+    "sort": ("By due time, the earliest first; of an account by opening, the latest first.", "earliest"),
+    "cursor": ("The `cursor` of the last page of the same list.", "WyIyMDI2IiwiQSJd"),
+}
+"""What each parameter of the list says, and an example."""
+
+
+def _query() -> list[Mapping[str, Any]]:
+    """Return the parameters of the list, from its model."""
+    found: list[Mapping[str, Any]] = []
+    for name, (words, example) in _WORDS.items():
+        field = CaseQuery.model_fields[name]
+        schema = TypeAdapter(field.annotation).json_schema(ref_template="{model}")
+        (kind,) = (one for one in schema.pop("anyOf", [schema]) if one.get("type") != "null")
+        kind = schema.get("$defs", {}).get(kind.get("$ref"), kind)
+        plain = {key: value for key, value in kind.items() if key not in {"title", "$defs"}}
+        found.append({**parameter("query", name, plain, words, example), "required": False})
+    return found
+
+
+_NO_CURSOR = fault("cursor", "form", "must be the cursor of an earlier page")
+_LATE: Example = {
+    "errors": [{"field": "body", "rule": "not_allowed_now", "message": "is not what the case allows now"}],
+    "case": examples.CASE_NOW,
+}
+_VERSION = fault("version", "too_small", "must be at least 1")
+
+_ACTIONS: Mapping[str, tuple[str, str, str, Example]] = {
+    "take": ("takeCase", "Take a case that waits", "The caller has it until the lease ends.", {}),
+    "release": ("releaseCase", "Give a case back to the queue", "", {"reason": "not enough time today"}),
+    "reassign": ("reassignCase", "Give a case to another analyst", "", {"assignee": "jun", "reason": "knows the shop"}),
+    "escalate": ("escalateCase", "Have a lead look at a case", "", {"reason": "the merchant is a large one"}),
+    "notes": ("addNote", "Add a note to a case", "In any state.", {"note": "the shop was opened yesterday"}),
+    "outreach": ("askPayer", "Have the payer asked", "", {"reason": "only the payer knows"}),
+    "outreach/attempts": ("recordAttempt", "Record that the payer was tried", "", {"note": "called, nobody answered"}),
+    "outreach/answer": ("recordAnswer", "Record what the payer said", "", {"answer": "denies"}),
+    "verdict": (
+        "judgeCase",
+        "Give the verdict",
+        "`fraud` and `legitimate` become labels, the others none. Of two verdicts at once one wins.",
+        {"finding": "fraud", "reason": "the payer denies the payments"},
+    ),
+}
+"""For the end of each route of an action: its operationId, its words, and the example of its body."""
+
+_AGAIN = (
+    "The body names the version of the case that was seen. The same request may be sent again; if the case was changed"
+    " since, the response is a 409 with the case as it is."
+)
+
+PEOPLE: dict[str, Operation] = {
+    "GET /cases": Operation(
+        "listCases",
+        "Cases",
+        "Get a page of the queue, of a person's cases, or of an account's",
+        Body(CasePage, {"one": {"cases": [examples.CASE_SUMMARY], "cursor": None}}),
+        refuses({ForbiddenError: {}, InvalidRequestError: _NO_CURSOR}),
+        "At most one list may be named. `state` and `reason` filter each page, so a page may be short or empty while"
+        " there are more.",
+        _query(),
+    ),
+    "POST /cases": Operation(
+        "openCase",
+        "Cases",
+        "Open a case by hand",
+        Body(Case, {"new": examples.NEW_CASE}),
+        refuses(
+            {
+                ForbiddenError: {},
+                InvalidRequestError: fault("subject_kind", "contradiction", "is not a party of this payment"),
+                NotFoundError: {},
+            }
+        ),
+        "The payment joins the case of its account and day, or opens one. A case that has ended is opened again under"
+        " another id.",
+        request=Body(OpenRequest, {"payer": examples.OPEN_CASE}),
+    ),
+    "POST /cases/next": Operation(
+        "nextCase",
+        "Cases",
+        "Take the case that is due first",
+        Body(NextCase, {"one": {"case": examples.CASE}, "none": {"case": None}}),
+        refuses({ForbiddenError: {}, InvalidRequestError: fault("request_id", "identifier", "must be an identifier")}),
+        "A lead gets the cases that were escalated first. Of two people at once each gets another case.",
+        request=Body(NextRequest, {"repeatable": {"request_id": "r-17"}}),
+    ),
+    "GET /cases/{case_id}": Operation(
+        "getCase",
+        "Cases",
+        "Get a case and a page of its changes",
+        Body(CaseView, {"assigned": {"case": examples.CASE, "changes": [examples.CASE_CHANGE], "cursor": None}}),
+        refuses(
+            {
+                ForbiddenError: {},
+                InvalidRequestError: _NO_CURSOR,
+                NotFoundError: {},
+            }
+        ),
+        "",
+        [_CASE, _CURSOR],
+    ),
+    "GET /cases/{case_id}/evidence": Operation(
+        "getEvidence",
+        "Cases",
+        "Get the evidence of a case",
+        Body(EvidenceView, {"short": {"evidence": examples.EVIDENCE, "looks": [examples.LOOK]}}),
+        refuses({ForbiddenError: {}, NotFoundError: {}}),
+        "A snapshot of the time at which it was collected. Who looks at it is recorded. A 404 before it is collected.",
+        [_CASE],
+    ),
+    **{
+        f"POST /cases/{{case_id}}/{action}": Operation(
+            id_,
+            "Cases",
+            summary,
+            Body(Case, {"after": examples.CASE}),
+            refuses({ForbiddenError: {}, InvalidRequestError: _VERSION, NotFoundError: {}, CaseConflictError: _LATE}),
+            f"{said} {_AGAIN}".strip(),
+            [_CASE],
+            Body(ACTIONS[action], {"seen": {"version": 2} | example}),
+        )
+        for action, (id_, summary, said, example) in _ACTIONS.items()
+    },
+}
