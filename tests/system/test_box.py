@@ -40,7 +40,7 @@ def test_tables_are_those_of_the_template(box: Box) -> None:
     dynamodb = box.client("dynamodb")
     names = set(dynamodb.list_tables()["TableNames"])
     hot = {"CountersTable", "ProfilesTable", "DecisionsTable"}
-    assert names == hot | {"LabelsTable", "LinksTable", "AuditTable", "PseudonymsTable", "TalliesTable"}
+    assert names == hot | {"LabelsTable", "LinksTable", "AuditTable", "PseudonymsTable", "TalliesTable", "CasesTable"}
     for streamed in ("DecisionsTable", "LabelsTable"):
         stream = dynamodb.describe_table(TableName=streamed)["Table"]["StreamSpecification"]
         assert stream == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
