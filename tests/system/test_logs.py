@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from local.api.client import Client
 from local.box import Box
 
 PERSON = {"payer_name": "Secret 花子", "ip": "203.0.113.98", "metadata": {"secret-name": "secret-value"}}
@@ -145,3 +146,55 @@ def test_nothing_personal_is_in_any_log_event_or_reason(box: Box) -> None:
 
 def said(body: dict[str, Any]) -> str:
     return base64.b64decode(body["data"]).decode()
+
+
+def test_no_note_reason_name_or_token_of_a_case_is_in_any_log_event_or_answer(box: Box) -> None:
+    """A person's words are in the case only; the tokens of people and of waiting executions are secrets."""
+    now = box.clock.instant or datetime.now(UTC)
+    payment = IDS | PERSON | {"type": "p2p", "amount": 1200, "currency": "JPY", "occurred_at": now.isoformat()}
+    decided = payment | {"transaction_id": f"scan-{uuid.uuid4()}"}
+    with box.connect() as client:
+        assert client.request("POST", "/decisions", json.dumps(decided).encode(), now).status == 200
+    person = box.token("secret-analyst", "lead")
+    answers: list[str] = []
+
+    with Client(box.people_url, person) as client:
+
+        def sent(path: str, body: Any = None) -> Any:
+            content = b"" if body is None else json.dumps(body).encode()
+            answer = client.request("GET" if body is None else "POST", path, content)
+            answers.append(answer.body.decode())
+            assert answer.status == 200, answer
+            return json.loads(answer.body)
+
+        asked = {"transaction_id": decided["transaction_id"], "subject_kind": "payer", "reason": "secret suspicion"}
+        name = sent("/cases", asked)["case_id"]
+        box.settle()
+        waiting = token_of(box, name)
+        version = sent(f"/cases/{name}")["case"]["version"]
+        version = sent(f"/cases/{name}/take", {"version": version})["version"]
+        sent(f"/cases/{name}/evidence")
+        version = sent(f"/cases/{name}/notes", {"version": version, "note": "secret note"})["version"]
+        refused = client.request("POST", f"/cases/{name}/notes", b'{"version": 1, "note": "secret", "secret": 1}')
+        assert refused.status == 400
+        sent(f"/cases/{name}/verdict", {"version": version, "finding": "dispute", "reason": "secret reason"})
+    box.settle()
+
+    logs = "".join(path.read_text() for path in box.logs.iterdir() if path.name != "emulator.log")
+    assert name in logs
+    assert not [word for word in NEVER if word in logs.lower()]
+    events = messages(box, box.client("sqs").get_queue_url(QueueName="log-scan")["QueueUrl"])
+    of_cases = json.dumps([event for event in events if "case_id" in event["detail"]])
+    assert name in of_cases
+    assert not [words for words in ("secret-analyst", "secret note", "secret reason", "suspicion") if words in of_cases]
+    for said_by_us in (logs, of_cases, *answers):
+        assert waiting not in said_by_us
+        assert person not in said_by_us
+
+
+def token_of(box: Box, case_id: str) -> str:
+    """Return the token of the execution that waits for a case."""
+    table = box.stack.functions[0].environment["CASES_TABLE"]
+    key = {"pk": {"S": case_id}, "sk": {"S": "case"}}
+    token: str = box.client("dynamodb").get_item(TableName=table, Key=key)["Item"]["token"]["S"]
+    return token
