@@ -17,18 +17,7 @@ IDS = {"payer_id": "secret-payer", "payee_id": "secret-payee", "device_id": "sec
 NEVER = ("secret", "花子", "\\u82b1", PERSON["ip"])
 """Words that no log line and no reason may have; `secret` in upper or lower case."""
 
-ON_THE_BUS = (
-    "secret note",
-    "secret suspicion",
-    "secret reason",
-    "secret-person",
-    "secret-name",
-    "secret-value",
-    "secret-device",
-    "花子",
-    "\\u82b1",
-    PERSON["ip"],
-)
+ON_THE_BUS = ("secret-name", "secret-value", "secret-device", "花子", "\\u82b1", PERSON["ip"])
 """Words that no event may have. Events are about the two accounts, so they have their ids and nothing else of them."""
 
 
@@ -54,38 +43,6 @@ def messages(box: Box, url: str) -> list[Any]:
         for message in found:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     return bodies
-
-
-def judge(box: Box, payment: dict[str, Any]) -> list[str]:
-    """Have a person open a case for a payment, look at it, and give a verdict, with words that only a case may have.
-
-    Return the tokens: that of the person, and that of the execution that waited.
-    """
-    opening = {"transaction_id": payment["transaction_id"], "subject_kind": "payer", "reason": "secret suspicion"}
-    with box.connect_person("secret-person", "lead") as lead:
-
-        def send(path: str, method: str = "POST", **body: Any) -> Any:
-            answer = lead.request(method, path, json.dumps(body).encode())
-            return answer.status, json.loads(answer.body)
-
-        status, case = send("/cases", **opening)
-        assert status == 200
-        box.settle()  # the evidence is collected, and the case waits for an analyst
-        key = {"pk": {"S": case["case_id"]}, "sk": {"S": "case"}}
-        row = box.client("dynamodb").get_item(TableName="CasesTable", Key=key, ConsistentRead=True)["Item"]
-        tokens = [row["token"]["S"], box.token("secret-person", "lead").split(".")[0]]
-        path = f"/cases/{case['case_id']}"
-        shown = send(path, "GET")[1]
-        assert not [token for token in tokens if token in json.dumps(shown)]
-        version = shown["case"]["version"]
-        assert send(f"{path}/evidence", "GET")[0] == 200
-        assert send(f"{path}/notes", version=version, note="secret note")[0] == 200
-        assert send(f"{path}/verdict", version=1, finding="fraud", reason="secret")[0] == 409
-        assert send(f"{path}/verdict", version=version + 1, finding="secret", reason="secret")[0] == 400
-        said = {"finding": "inconclusive", "reason": "secret reason"}
-        assert send(f"{path}/verdict", version=version + 1, **said)[0] == 200
-        assert send("/cases?assignee=secret-person&cursor=secret", "GET")[0] == 400
-    return tokens
 
 
 def test_nothing_personal_is_in_any_log_event_or_reason(box: Box) -> None:
@@ -122,14 +79,12 @@ def test_nothing_personal_is_in_any_log_event_or_reason(box: Box) -> None:
     box.client("kinesis").put_records(
         StreamName="Transactions", Records=[{"Data": data, "PartitionKey": "scan"} for data in records]
     )
-    tokens = judge(box, sound)
     box.settle()
 
     assert [answer.status for answer in answers[:3]] == [200, 200, 409]
     logs = "".join(path.read_text() for path in box.logs.iterdir() if path.name != "emulator.log")
     assert sound["transaction_id"] in logs
     assert not [word for word in NEVER if word in logs.lower()]
-    assert not [token for token in tokens if token in logs]
 
     environment = box.stack.functions[0].environment
     aside = [body for body in messages(box, environment["UNDECIDABLE_QUEUE_URL"]) if "secret" in said(body)]
@@ -141,7 +96,6 @@ def test_nothing_personal_is_in_any_log_event_or_reason(box: Box) -> None:
     text = json.dumps(events, ensure_ascii=False)
     assert sound["transaction_id"] in text
     assert not [word for word in ON_THE_BUS if word in text.lower()]
-    assert not [token for token in tokens if token in text]
 
 
 def said(body: dict[str, Any]) -> str:
