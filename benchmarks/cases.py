@@ -31,7 +31,7 @@ class Meter:
     def __init__(self, cases: Cases) -> None:
         self.calls, self.read_units = 0, 0.0
         self._asked: Mapping[str, Any] = {}
-        rows = (cases._rows, cases._changes, cases._looks)  # noqa: SLF001 - a benchmark may look inside
+        rows = (cases._rows, cases._changes, cases._given)  # noqa: SLF001 - a benchmark may look inside
         clients = [row._get_connection().connection.client for row in rows]  # noqa: SLF001
         for client in (*clients, cases._connection.client):  # noqa: SLF001
             client.meta.events.register("before-parameter-build.dynamodb.*", self._before)
@@ -88,7 +88,7 @@ def _copy(row: Mapping[str, Any], name: str, number: int, **place: Any) -> dict[
 PAGES: Mapping[str, Callable[[Cases, str], Any]] = {
     "queue page": lambda cases, _: cases.queue("analyst"),
     "case page": lambda cases, name: (cases.get(name), cases.changes(name)),
-    "next case": lambda cases, _: cases.take_next(HANA, NOON),
+    "next case": lambda cases, _: cases.take_next(HANA, NOON, "request-1"),
 }
 """What people ask for, in the order in which it is measured: the next case takes one out of the queue."""
 
