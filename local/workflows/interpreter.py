@@ -29,6 +29,7 @@ from moto.stepfunctions.parser.asl.eval.callback.callback import (
     CallbackPoolManager,
 )
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.asl.utils import json_path
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
@@ -146,11 +147,16 @@ def interpreting(invoke: Invoke, pace: float, activity: Activity) -> Iterator[No
         patch.object(BaseExecutionWorkerCommunication, "terminated", ended),
         patch.object(tasks, "_invoke_lambda_function", invoked),
         patch.object(retrier, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds * pace))),
-        patch.object(AmazonStateLanguageParser, "parse", cache(AmazonStateLanguageParser.parse)),
+        patch.object(AmazonStateLanguageParser, "parse", _parse_definition),
+        patch.object(json_path, "parse", _parse_path),
         patch.object(simple, "stepfunctions_backends", stepfunctions_parser_backends),
         patch.dict(default_user_config, {"stepfunctions": {"execute_state_machine": True}}),
     ):
         yield
+
+
+_parse_definition, _parse_path = cache(AmazonStateLanguageParser.parse), cache(json_path.parse)
+"""moto parses a definition for each execution, and a path for each use: three quarters of its time."""
 
 
 def _notify(pool: CallbackPoolManager, callback_id: str, outcome: CallbackOutcome) -> bool:

@@ -18,6 +18,7 @@ from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
 from moto.stepfunctions.parser.asl.eval.callback import callback
 from moto.stepfunctions.parser.asl.parse import asl_parser
+from moto.stepfunctions.parser.asl.utils import json_path
 from moto.stepfunctions.parser.backend import execution
 
 from fraud.activity.store import Activity
@@ -717,6 +718,7 @@ def test_moto_still_has_every_private_symbol_that_the_box_uses() -> None:
     assert callback.CallbackPoolManager.notify
     assert execution.BaseExecutionWorkerCommunication.terminated
     assert asl_parser.AmazonStateLanguageParser.parse
+    assert json_path.parse
     assert moto.stepfunctions.models.stepfunctions_backends is not None
 
 

@@ -488,6 +488,18 @@ def test_rule_of_a_bus_gets_only_the_events_that_match(account: Emulator) -> Non
     assert [event["detail"] for event in handler.events] == [{"amount": 15}]
 
 
+def test_rule_of_a_bus_puts_its_events_into_its_queues(account: Emulator) -> None:
+    bus, (url, arn) = f"bus-{next(number)}", queue(account)
+    account.client("events").create_event_bus(Name=bus)
+    with pumping(account, Handler(), Rule((), (arn,), bus=bus, pattern={"detail-type": ["Made"]})) as pump:
+        for kind in ("Made", "Lost"):
+            entry = {"EventBusName": bus, "Source": "test", "DetailType": kind, "Detail": '{"amount": 5}'}
+            account.client("events").put_events(Entries=[entry])
+        pump.settle(30)
+    (event,) = bodies(account, url)
+    assert (event["detail-type"], event["detail"], event["source"]) == ("Made", {"amount": 5}, "test")
+
+
 def test_error_of_the_pump_itself_is_raised_where_a_caller_waits(account: Emulator, stream: str) -> None:
     put(account, stream, "a")
     mapping = EventMapping("f", stream, retries=0, on_failure="arn:aws:firehose:x:y:z")

@@ -1,0 +1,274 @@
+"""`python -m tests.acceptance.investigation` in small: one day with everything three times, and kills before writes."""
+
+import itertools
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+
+from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, State, case_id
+from fraud.cases.events import Notices
+from fraud.cases.evidence import Evidence
+from fraud.cases.store import INLINE_BYTES
+from fraud.cases.worker import Investigation
+from fraud.errors import CaseConflictError, NotFoundError, UnavailableError
+from fraud.transaction import utc
+from tests.acceptance.investigation import ANALYST, FAILED, FRIEND, MULE, NOON, SHOP, Grim, Paid, World, account, lived
+
+
+def test_nothing_is_done_twice_and_nothing_is_lost_by_redelivery_and_kills() -> None:
+    grim = Grim(share=0.2, seed=7)
+    found = lived(grim, 7)
+    assert grim.kills > 5
+    findings = {name: case["verdict"] for name, case in found.cases.items()}
+    named = {subject: case_id(subject, NOON) for subject in (MULE, FRIEND, SHOP, FAILED, "payer#f")}
+    assert findings == {
+        named[MULE]: ("fraud", "analyst-1"),
+        named[FRIEND]: ("legitimate", "analyst-1"),
+        named[SHOP]: ("dispute", "analyst-1"),
+        named[FAILED]: ("inconclusive", "analyst-1"),
+        named["payer#f"]: ("inconclusive", "system"),
+    }
+    assert {case["state"] for case in found.cases.values()} == {State.CLOSED}
+    assert all(times == 1 for case in found.cases.values() for times in case["changes"].values())
+    assert found.executions == dict.fromkeys(found.cases, "SUCCEEDED")
+    assert found.labels == {
+        "t-1": [("fraud", "analyst-1")],
+        "t-2": [("fraud", "analyst-1")],
+        "t-3": [("legitimate", "analyst-1")],
+    }
+    assert [found.decisions[name] for name in ("t-1", "t-2", "t-3")] == [
+        ["review_declined"],
+        ["review_declined"],
+        ["review_approved"],
+    ]
+    assert sum(kind == "CaseClosed" for kind, _ in found.events) == len(found.cases)
+    assert sum(kind == "OutreachRequested" for kind, _ in found.events) == 1
+
+
+# --- single states, on one account
+
+
+class Reports:
+    """Users' reports: which findings they got. `silent`: nobody has reported anything."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str, str]] = []
+        self.silent = False
+
+    def about(self, payee_id: str, since: datetime) -> list[Any]:
+        assert since < NOON
+        return [] if self.silent else [Report(f"r-about-{payee_id}", "fake_shop")]
+
+    def end(self, report_id: str, finding: str, by: str, now: datetime) -> None:
+        assert now == NOON
+        if report_id == "gone":
+            raise NotFoundError
+        self.ended.append((report_id, finding, by))
+
+
+class Report(NamedTuple):
+    report_id: str
+    category: str
+
+
+class Bench:
+    """One state at a time, on the tables of an account. `at` is the clock of the states."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.cases, self.reports, self.at = world, world.cases, Reports(), NOON
+        parts = world.investigation._parts._replace(reports=self.reports, clock=lambda: self.at)
+        self._states = Investigation(parts)
+        self._numbers = itertools.count()
+
+    def opened(self, *events: dict[str, Any], **fields: Any) -> Case:
+        """Open a case about a subject of its own, and cause events of an analyst or the system in it."""
+        subject = f"subject-{next(self._numbers)}"
+        said = {"transaction_id": "t-1", "subject_kind": "payee", "subject_id": subject, "reason": "FAN_IN_BURST"}
+        case = self.cases.open(Alert(**said | {"occurred_at": NOON} | fields), NOON)
+        for event in events:
+            actor = SYSTEM if event["kind"] in {"routed", "alerted"} else ANALYST
+            case = self.cases.change(case.case_id, CaseEvent(**event), actor, NOON)
+        return case
+
+    def run(self, state: str, case: Case, **more: Any) -> dict[str, Any]:
+        return self._states.run({"state": state, "version": 1, "case_id": case.case_id, **more})
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [event["detail"] for event in self.world.published() if event["detail-type"] == kind]
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with account(Grim(), 0, 1) as world:
+        world.build()
+        yield Bench(world)
+
+
+TAKEN = ({"kind": "routed"}, {"kind": "taken"})
+ASKED = (*TAKEN, {"kind": "outreach_asked"})
+JUDGED = {"kind": "judged", "finding": "fraud", "note": "x"}
+
+
+def test_evidence_is_collected_once_and_has_the_reports(bench: Bench) -> None:
+    case = bench.opened()
+    bench.run("CollectEvidence", case)
+    snapshots = bench.world.investigation._parts.snapshots
+    first = snapshots.read(case.case_id)
+    bench.at = NOON + timedelta(hours=1)
+    bench.run("CollectEvidence", case)
+    bench.at = NOON
+    assert snapshots.read(case.case_id) == first
+    evidence = Evidence.model_validate_json(first or "")
+    assert [one.transaction_id for one in evidence.decisions] == ["t-1"]
+    assert evidence.reports == ({"report_id": f"r-about-{case.subject_id}", "category": "fake_shop"},)
+
+
+def test_evidence_of_a_payment_that_was_not_decided_here_is_the_subject_alone(bench: Bench) -> None:
+    case = bench.opened(transaction_id="unknown", reason="BY_HAND")
+    bench.run("CollectEvidence", case)
+    evidence = Evidence.model_validate_json(bench.world.investigation._parts.snapshots.read(case.case_id) or "")
+    assert (evidence.decisions, evidence.by_hand) == ((), True)
+    assert [page.account_id for page in evidence.accounts] == [case.subject_id]
+
+
+def test_long_evidence_is_an_object_of_the_archive(bench: Bench) -> None:
+    snapshots, name = bench.world.investigation._parts.snapshots, bench.opened().case_id
+    snapshots.keep(name, "é" * INLINE_BYTES, NOON)
+    snapshots.keep(name, "another", NOON)
+    assert snapshots.read(name) == "é" * INLINE_BYTES
+
+
+def test_case_that_got_another_alert_since_is_not_closed_by_itself(bench: Bench) -> None:
+    bench.reports.silent = True
+    alone, case = bench.opened(transaction_id="t-6"), bench.opened(transaction_id="t-6")
+    for each in (alone, case):
+        bench.run("CollectEvidence", each)
+    bench.reports.silent = False
+    assert [bench.run("Triage", alone) for _ in range(2)] == [{"route": "close"}] * 2
+    assert bench.cases.get(alone.case_id).state is State.CONCLUDING
+    more = Alert(transaction_id="t-1", subject_kind="payee", subject_id=case.subject_id, occurred_at=NOON, reason="X")
+    bench.cases.open(more, NOON)
+    assert bench.run("Triage", case) == {"route": "analyst"}
+    assert bench.cases.get(case.case_id).state is State.QUEUED
+
+
+def test_hold_is_asked_for_with_reasons_and_the_case_goes_to_an_analyst(bench: Bench) -> None:
+    case = bench.opened()
+    bench.run("CollectEvidence", case)
+    for _ in range(2):
+        bench.run("RequestHold", case)
+    first, second = bench.events("HoldRequested")
+    assert first == second
+    assert (first["subject_id"], first["transaction_ids"]) == (case.subject_id, ["t-1"])
+
+
+def test_follow_says_whom_the_case_waits_for_and_for_how_long(bench: Bench) -> None:
+    assert bench.run("Follow", bench.opened(*TAKEN)) == {"waits_for": "analyst", "timeout_seconds": 14 * 86_400}
+    assert bench.run("Follow", bench.opened(*ASKED)) == {"waits_for": "payer", "timeout_seconds": 2 * 86_400}
+    bench.at = NOON + timedelta(days=3)
+    assert bench.run("Follow", bench.opened(*ASKED)) == {"waits_for": "payer", "timeout_seconds": 1}
+    bench.at = NOON
+    assert bench.run("Follow", bench.opened(*TAKEN, JUDGED))["waits_for"] == "nobody"
+
+
+def test_token_of_a_wait_that_is_over_is_sent_at_once_and_not_kept(bench: Bench) -> None:
+    case = bench.opened(*TAKEN, JUDGED)
+    bench.run("AwaitAnalyst", case, token="nobody waits for it")
+    assert bench.cases.untold(case.case_id) is None
+    waiting = bench.opened(*TAKEN)
+    bench.run("AwaitAnalyst", waiting, token="secret")
+    bench.cases.change(waiting.case_id, CaseEvent(**JUDGED), ANALYST, NOON)
+    wait = bench.cases.untold(waiting.case_id)
+    assert wait is not None
+    assert wait.token == "secret"
+
+
+def test_payer_is_asked_once_for_each_outreach(bench: Bench) -> None:
+    case = bench.opened(*ASKED, subject_kind="payer")
+    for token in ("first", "second"):
+        bench.run("AskPayer", case, token=token)
+    first, second = bench.events("OutreachRequested")
+    assert first == second
+    assert (first["payer_ids"], first["due"]) == ([case.subject_id], utc(NOON + timedelta(days=2)))
+
+
+def test_payer_counts_as_not_reached_only_when_the_time_is_over(bench: Bench) -> None:
+    case = bench.opened(*ASKED)
+    bench.run("NotReached", case)
+    assert bench.cases.get(case.case_id).state is State.OUTREACH
+    bench.at = NOON + timedelta(days=2)
+    for _ in range(2):
+        bench.run("NotReached", case)
+    bench.at = NOON
+    reached = bench.cases.get(case.case_id)
+    assert (reached.state, reached.outreach and reached.outreach.answer) == (State.ASSIGNED, "not_reached")
+
+
+def test_last_resort_closes_a_case_that_waits_for_an_analyst_and_no_other(bench: Bench) -> None:
+    asked, judged, waiting = bench.opened(*ASKED), bench.opened(*TAKEN, JUDGED), bench.opened(*TAKEN)
+    for case in (asked, judged, waiting):
+        bench.run("TimedOut", case)
+    assert bench.cases.get(asked.case_id).state is State.OUTREACH
+    assert bench.cases.get(judged.case_id) == judged
+    verdict = bench.cases.get(waiting.case_id).verdict
+    assert verdict is not None
+    assert (verdict.finding, verdict.by) == ("inconclusive", "system")
+
+
+@pytest.mark.parametrize("state", ["ResolvePayments", "WriteLabels", "CloseCase"])
+def test_nothing_follows_before_there_is_a_verdict(bench: Bench, state: str) -> None:
+    with pytest.raises(CaseConflictError):
+        bench.run(state, bench.opened(*TAKEN))
+
+
+def test_finding_about_payments_that_were_not_decided_here_gives_no_label_and_stops_nothing(bench: Bench) -> None:
+    case = bench.opened(*TAKEN, JUDGED, transaction_id="unknown")
+    for state in ("ResolvePayments", "WriteLabels", "CloseCase"):
+        assert bench.run(state, case) == {}
+    assert bench.cases.get(case.case_id).state is State.CLOSED
+
+
+def test_label_is_never_dated_before_its_payment(bench: Bench) -> None:
+    ahead = NOON + timedelta(minutes=4)
+    bench.world.store(Paid("t-ahead", "a", "b", "review", "X"), ahead)
+    case = bench.opened(*TAKEN, JUDGED, transaction_id="t-ahead")
+    bench.run("WriteLabels", case)
+    row = bench.world.dynamodb.get_item(TableName="labels", Key={"pk": {"S": "t-ahead"}})["Item"]
+    assert [said["M"]["reported_at"]["S"] for said in row["history"]["L"]] == [utc(ahead)]
+
+
+def test_reports_of_a_case_get_its_finding(bench: Bench) -> None:
+    case = bench.opened(*TAKEN, JUDGED, report_id="r-7")
+    gone = bench.opened(*TAKEN, JUDGED, report_id="gone")
+    for each in (case, gone):
+        bench.run("CloseCase", each)
+    assert bench.reports.ended == [("r-7", "fraud", case.case_id)]
+
+
+def test_case_that_cannot_go_on_fails_and_is_told_once(bench: Bench) -> None:
+    case = bench.opened(*TAKEN)
+    for _ in range(2):
+        assert bench.run("MarkFailed", case) == {}
+    first, second = bench.events("CaseFailed")
+    assert first == second
+    closed = bench.opened(*TAKEN, JUDGED)
+    bench.run("CloseCase", closed)
+    bench.run("MarkFailed", closed)
+    bench.run("MarkFailed", closed.model_copy(update={"case_id": "A" * 26}))
+    assert bench.events("CaseFailed") == []
+    assert bench.cases.get(closed.case_id).state is State.CLOSED
+
+
+def test_event_that_the_bus_does_not_take_is_tried_again_by_the_machine() -> None:
+    refusing: Any = SimpleNamespace(publish=lambda _: [0])
+    event: Any = SimpleNamespace()
+    with pytest.raises(UnavailableError, match="PutEvents"):
+        Notices(refusing).publish(event)
+
+
+def test_input_that_no_definition_ever_sent_is_refused(bench: Bench) -> None:
+    with pytest.raises(KeyError):
+        bench.run("Unheard", bench.opened())
