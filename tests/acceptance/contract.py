@@ -1,8 +1,9 @@
-"""The box against its own contract: schemathesis makes requests from openapi.yaml, good and bad, and reads the answers.
+"""The box against its own contract: schemathesis makes requests from both documents and reads the answers.
 
-`python -m tests.acceptance.contract` sends 2,000 signed requests. No answer may be a 500 or have a status, a media
-type or a header that the document does not declare; and each body must hold against its schema with all objects closed,
-so that no field is sent that is not documented. Random bodies alone would never be decided: half of the good ones are
+`python -m tests.acceptance.contract` sends 2,000 signed requests to the API for systems, and 1,000 with the token of a
+lead to the API for people. No answer may be a 500 or have a status, a media type or a header that the document does not
+declare; and each body must hold against its schema with all objects closed, so that no field is sent that is not
+documented. Random bodies alone would never be decided: half of the good ones are
 given what no schema can say (the stack's currency, a time close to now, a payee who is not the payer, and an amount
 that is written without a point: JSON Schema takes 1200.0 for an integer, and the door does not).
 """
@@ -12,7 +13,7 @@ import copy
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from local.account.boto import REGION
 from local.api.authorisers import SERVICE
 from local.box import Box
 from operations.contract import schemas
-from operations.contract.openapi import openapi
+from operations.contract.openapi import FOR_PEOPLE, SYSTEMS, Api, openapi
 
 HELD = (
     "not_a_server_error",
@@ -45,6 +46,12 @@ HELD = (
 Left out are those on which answers to good and bad requests must differ. What a field takes is wider than its schema:
 empty text is absent, and what surrounds an address is cut off. What only the state says is narrower.
 """
+
+KNOWN = ("transaction_id", "case_id")
+"""Fields of an answer whose values later requests may name."""
+
+SEEN = "contract-"
+"""The ids of the payments for which cases are opened begin so."""
 
 SHOWN = 5
 """Most failures that are printed."""
@@ -65,6 +72,25 @@ class Signed(AuthBase):
         return request
 
 
+class WithToken(AuthBase):
+    """Sends a token of the box's issuer with each request: a lead's."""
+
+    def __init__(self, box: Box) -> None:
+        self._token = box.token("mio", "lead")
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the token to a request."""
+        request.headers["authorization"] = f"Bearer {self._token}"
+        return request
+
+
+APIS: Mapping[str, tuple[Api, type[Signed | WithToken]]] = {
+    "Api": (SYSTEMS, Signed),
+    "PeopleApi": (FOR_PEOPLE, WithToken),
+}
+"""The document of each API, and how the run is let in."""
+
+
 class Run(NamedTuple):
     """What the run has seen: answers by operation and status, and failures by operation and words."""
 
@@ -72,38 +98,49 @@ class Run(NamedTuple):
     failures: Counter[tuple[str, str]]
 
 
-def closed() -> dict[str, Any]:
-    """Return openapi.yaml with every object of a response closed: no field may be sent that is not documented."""
-    document = copy.deepcopy(openapi())
+def closed(api: Api) -> dict[str, Any]:
+    """Return a document with every object of a response closed: no field may be sent that is not documented."""
+    document = copy.deepcopy(openapi(api))
     for part in schemas.parts(document["components"]["schemas"]):
         if part.get("type") == "object" and "properties" in part:
             part.setdefault("additionalProperties", False)
     return document
 
 
-def run(box: Box, total: int) -> Run:
-    """Send about `total` requests, as many to each operation, and hold the answers to the document."""
+def run(box: Box, total: int, api: str = "Api") -> Run:
+    """Send about `total` requests to an API, as many to each operation, and hold the answers to the document."""
     seen = Run(Counter(), Counter())
-    schema = schemathesis.openapi.from_dict(closed())
+    document, auth = APIS[api]
+    schema = schemathesis.openapi.from_dict(closed(document))
     operations = [result.ok() for result in schema.get_all_operations()]
     checks = CHECKS.get_by_names(list(HELD))
     known: list[str] = []
     with requests.Session() as session:
         session.trust_env = False
-        session.auth = Signed(box)
+        session.auth = auth(box)
         for operation in sorted(operations, key=lambda one: one.method.upper() != "POST"):
             for mode in GenerationMode:
                 share = total // (len(operations) * len(GenerationMode))
                 for case in _cases(operation, mode, share):
                     if mode is GenerationMode.POSITIVE:
                         _mend(case, known, sum(seen.answers.values()))
-                    response = case.call(base_url=box.api_url, session=session)
+                    response = case.call(base_url=box.urls[api], session=session)
                     seen.answers[operation.label, response.status_code] += 1
-                    if response.status_code == requests.codes.ok and "transaction_id" in response.json():
-                        known.append(response.json()["transaction_id"])
+                    if response.status_code == requests.codes.ok:
+                        known += [response.json()[name] for name in KNOWN if name in response.json()]
                     for words in _failures(case, response, checks):
                         seen.failures[operation.label, words] += 1
     return seen
+
+
+def decide(box: Box, payments: int = 40) -> None:
+    """Have some payments decided, so that cases can be opened for them."""
+    common = {"type": "p2p", "payee_id": "payee-1", "amount": 1200, "currency": "JPY"}
+    with box.connect() as client:
+        for number in range(payments):
+            body = common | {"transaction_id": f"{SEEN}{number}", "payer_id": f"{SEEN}payer-{number}"}
+            body |= {"occurred_at": datetime.now(UTC).isoformat()}
+            client.request("POST", "/decisions", json.dumps(body).encode())
 
 
 def _cases(operation: Any, mode: GenerationMode, count: int) -> Iterator[Any]:
@@ -131,6 +168,8 @@ def _mend(case: Any, known: Sequence[str], number: int) -> None:
     if number % 2 or not isinstance(case.body, dict | schemathesis.core.NotSet):
         return
     now = datetime.now(UTC)
+    if case.operation.label.startswith(("POST /cases", "GET /cases")):
+        _mend_case(case, known, number)
     if case.operation.label == "POST /decisions":
         case.body |= {"currency": "JPY", "occurred_at": now.isoformat(), "payer_id": f"payer-{number}"}
         case.body |= {"payee_id": f"payee-{number}", "instrument_id": f"card-{number}"}
@@ -146,6 +185,16 @@ def _mend(case: Any, known: Sequence[str], number: int) -> None:
     elif known and case.operation.label.startswith("GET /decisions"):
         place = case.path_parameters if "transaction_id" in (case.path_parameters or {}) else case.query
         place["transaction_id" if place is case.path_parameters else "id"] = known[number % len(known)]
+
+
+def _mend_case(case: Any, known: Sequence[str], number: int) -> None:
+    """Name a case or a payment that there is."""
+    if "case_id" in (case.path_parameters or {}) and known:
+        case.path_parameters["case_id"] = known[number % len(known)]
+        if isinstance(case.body, dict):
+            case.body["version"] = 1 + number % 6
+    elif case.operation.label == "POST /cases":
+        case.body |= {"transaction_id": f"{SEEN}{number % 40}", "subject_kind": "payer"}
 
 
 def _failures(case: Any, response: Any, checks: Sequence[Any]) -> list[str]:
@@ -166,7 +215,10 @@ def main() -> int:
     arguments = parser.parse_args()
     with Box() as box:
         box.environments.invoke("Tick", {}, None)
-        seen = run(box, arguments.requests)
+        systems = run(box, arguments.requests)
+        decide(box)
+        people = run(box, arguments.requests // 2, "PeopleApi")
+    seen = Run(systems.answers + people.answers, systems.failures + people.failures)
     for label in dict.fromkeys(label for label, _ in seen.answers):
         statuses = {status: count for (one, status), count in sorted(seen.answers.items()) if one == label}
         print(f"{label:36} {json.dumps(statuses)}")

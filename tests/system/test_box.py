@@ -23,6 +23,7 @@ from local.account.boto import REGION
 from local.account.emulator import Emulator, EmulatorError
 from local.api.client import Client
 from local.box import Box
+from operations.contract.people import PEOPLE
 
 UNKNOWN_RESOURCE = """
 Transform: AWS::Serverless-2016-10-31
@@ -57,7 +58,8 @@ def test_functions_get_the_variables_and_the_code_of_the_template(box: Box) -> N
 
 
 def test_routes_are_those_of_the_template(box: Box) -> None:
-    assert {route.key for route in box.stack.routes} == {
+    assert {route.key for route in box.stack.routes if route.api == "PeopleApi"} == set(PEOPLE)
+    assert {route.key for route in box.stack.routes if route.api == "Api"} == {
         "POST /decisions",
         "GET /decisions",
         "GET /decisions/{transaction_id}",
@@ -77,10 +79,21 @@ def test_routes_are_those_of_the_template(box: Box) -> None:
 
 
 def test_no_route_answers_a_stranger(box: Box) -> None:
-    with Client(box.api_url, Credentials("stranger", "guess")) as stranger:
-        for route in box.stack.routes:
-            answer = stranger.request(route.method, re.sub(r"\{\w+\}", "x", route.path), b"{}")
-            assert (answer.status, answer.body) == (403, b'{"message": "Forbidden"}')
+    refused = {"Api": (403, b'{"message": "Forbidden"}'), "PeopleApi": (401, b'{"message": "Unauthorized"}')}
+    for api, answered in refused.items():
+        with Client(box.urls[api], Credentials("stranger", "guess")) as stranger:
+            for route in (route for route in box.stack.routes if route.api == api):
+                answer = stranger.request(route.method, re.sub(r"\{\w+\}", "x", route.path), b"{}")
+                assert (answer.status, answer.body) == answered
+
+
+def test_each_api_serves_its_own_routes_and_people_come_in_with_tokens(box: Box) -> None:
+    with box.connect_person("hana", "analyst") as hana, box.connect() as system:
+        assert hana.request("GET", "/cases").status == 200
+        assert hana.request("GET", "/decisions/box-1").status == 404
+        assert system.request("GET", "/cases").status == 404
+    with box.connect_person("eve", "support") as eve:
+        assert eve.request("GET", "/cases").status == 403
 
 
 def test_payment_is_decided_repeated_and_found(box: Box) -> None:

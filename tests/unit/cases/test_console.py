@@ -1,0 +1,86 @@
+"""What people send to the API of cases: who they are, and which event each body asks for."""
+
+import json
+
+import pytest
+
+from fraud.cases.case import MOVES, WHO, EventKind
+from fraud.cases.console import ACTIONS, CaseQuery, OpenRequest, actor_of
+from fraud.errors import ForbiddenError, InvalidRequestError
+from tests.support.payments import payment
+
+BODIES = {
+    "take": {},
+    "release": {"reason": "why"},
+    "reassign": {"assignee": "jun", "reason": "why"},
+    "escalate": {"reason": "why"},
+    "notes": {"note": "why"},
+    "outreach": {"reason": "why"},
+    "outreach/attempts": {"note": "why"},
+    "outreach/answer": {"answer": "confirms"},
+    "verdict": {"finding": "fraud", "reason": "why", "transaction_ids": ["t-1"]},
+}
+BY_NOBODY_HERE: set[EventKind] = {"alerted"}
+"""Events of people that have a route of their own: POST /cases."""
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_body_becomes_an_event_with_all_that_it_says(action):
+    event = ACTIONS[action].parse(json.dumps({"version": 3} | BODIES[action])).event
+    said = event.model_dump(exclude_none=True, exclude={"kind"})
+    assert set(map(str, said.values())) == {
+        str(tuple(value)) if isinstance(value, list) else value for value in BODIES[action].values()
+    }
+    assert any(event.kind in moves for moves in MOVES.values())
+
+
+def test_every_event_of_a_person_has_a_route_and_no_event_of_the_system_has_one():
+    kinds = {request.kind for request in ACTIONS.values()}
+    assert kinds | BY_NOBODY_HERE == {kind for kind, who in WHO.items() if who != {"system"}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "role"),
+    [
+        ("[analyst]", "analyst"),
+        ("[lead]", "lead"),
+        ("[analyst lead]", "lead"),
+        ("analyst", "analyst"),
+        ("[staff analyst others]", "analyst"),
+        ("[]", None),
+        ("", None),
+        ("[[lead]]", None),
+        ("[leads]", None),
+        ("LEAD", None),
+        ("analyst,lead", None),
+    ],
+)
+def test_the_role_follows_from_the_groups_and_nothing_else(groups, role):
+    claims = {"sub": "hana", "groups": groups, "cognito:groups": "[lead]", "scope": "lead"}
+    if role is None:
+        with pytest.raises(ForbiddenError):
+            actor_of(claims, "groups")
+    else:
+        assert actor_of(claims, "groups") == ("hana", role)
+
+
+def test_a_case_is_opened_about_a_party_of_the_payment():
+    request = OpenRequest.parse('{"transaction_id": "t-1", "subject_kind": "payee", "reason": "why"}')
+    alert = request.alert(payment(payee_id="shop"))
+    assert (alert.subject, alert.reason) == ("payee#shop", "BY_HAND")
+    with pytest.raises(InvalidRequestError):
+        request.alert(payment(type="cash_out", payee_id=None, instrument_id="card-1"))
+
+
+@pytest.mark.parametrize(
+    ("query", "latest_first"),
+    [
+        ({}, False),
+        ({"assignee": "me"}, False),
+        ({"subject_kind": "payee", "subject_id": "a"}, True),
+        ({"subject_kind": "payee", "subject_id": "a", "sort": "earliest"}, False),
+        ({"sort": "latest"}, True),
+    ],
+)
+def test_a_list_has_its_own_order_unless_another_is_asked_for(query, latest_first):
+    assert CaseQuery.parse(query).latest_first is latest_first
