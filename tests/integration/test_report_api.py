@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fraud import clock
-from fraud.cases.report import MAX_REPORTS, MAX_TEXT
+from fraud.cases.report import MAX_REPORTS, MAX_TEXT, ReportBatch
 from fraud.cases.report_events import ReportReceived
 from fraud.transaction import utc
 from tests.support.own_door import OwnDoor, own_door
@@ -189,3 +189,25 @@ def test_rows_for_events_are_read_without_texts_and_without_those_that_are_gone(
     assert sorted(row.report_id for row in found) == ["r-1", "r-2"]
     assert {row.text for row in found} == {None}
     assert {ReportReceived.of(row).payee_id for row in found} == {"payee-1"}
+
+
+class Meanwhile:
+    """Triage during which another request stores a report."""
+
+    def __init__(self, door: OwnDoor, other: dict[str, Any]) -> None:
+        self.door, self.other = door, other
+        self.version = door.module._triage.version
+
+    def judge(self, report: Any, context: Any) -> Any:
+        if self.other:
+            other, self.other = self.other, {}
+            assert statuses(self.door, other) == ["accepted"]
+        return self.door.module._triage.judge(report, context)
+
+
+@pytest.mark.parametrize(("text", "status"), [("困っています", "duplicate"), ("別の話", "conflict")])
+def test_of_two_requests_at_once_one_stores_the_report_and_the_other_sees_it(door, text, status):
+    batch = ReportBatch.parse(json.dumps({"reports": [said("r-1")]}), LATER)
+    (result,) = door.module._reports.accept(batch, Meanwhile(door, said("r-1", text=text)), LATER).results
+    assert (result.status, result.report.report_id) == (status, "r-1")
+    assert [row["text"]["S"] for row in rows(door)] == [text]
