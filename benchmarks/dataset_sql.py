@@ -29,10 +29,10 @@ from fraud.counters.windows import NAMES
 from fraud.transaction import MAX_AGE, UNITS
 from models.datasets import history
 from models.simulation.simulate import DEFAULT_START, simulate
-from models.training import dataset
-from models.training.dataset import Span
+from models.training.days import Span
 from models.training.engines import Counted, DuckDb
 from models.training.replay import Replay
+from models.training.rows import labelled
 
 SIZES = (10**5, 10**6)
 DAYS = 45
@@ -71,7 +71,7 @@ def measured(directory: Path, beside: int) -> Measured:
                 kept.append(block)
         ready = process_time() - start
     run = Replay()
-    known = dataset._recorded(directory, history.findings(directory), run, Span(0, 0, EVER))  # noqa: SLF001 - the dataset's own rows
+    known = labelled(directory, history.findings(directory), run, Span(0, 0, EVER))
     first = list(islice(known, beside))
     start = process_time()
     rows = [run.row(payment, payment.arrived_at) for payment in first]

@@ -22,9 +22,10 @@ from models.datasets import history
 from models.datasets.history import HistoryError, Known
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import dataset, sql
-from models.training.dataset import Span
+from models.training.days import Span
 from models.training.engines import Counted, DuckDb
 from models.training.replay import Replay, Row
+from models.training.rows import labelled
 from tests.support import payments as made
 
 EVER = 2**33
@@ -45,7 +46,7 @@ def arrived(directory: Path, lateness: Sequence[timedelta]) -> Path:
 def replayed(directory: Path) -> tuple[list[Row], list[bool]]:
     """Return the rows, and whether a counter of each was an estimate when it was measured."""
     run = Replay()
-    known = dataset._recorded(directory, history.findings(directory), run, Span(0, 0, EVER))
+    known = labelled(directory, history.findings(directory), run, Span(0, 0, EVER))
     rows, estimated = [], []
     for payment in known:
         rows.append(run.row(payment, payment.arrived_at))
