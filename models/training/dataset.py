@@ -32,8 +32,8 @@ from models.datasets.history import HistoryError
 from models.training.columns import DAYS, STATED, packaged_rule_book, write_state
 from models.training.days import Days, Span
 from models.training.engines import Counted, DuckDb, Engine
-from models.training.judged import Judge
-from models.training.rows import judged, replayed
+from models.training.judge import Judge
+from models.training.rows import by_engine, by_replay
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def build(  # noqa: PLR0913 - a run
         counted = Counted(engine, directory, span.warmup, span.end, labels=labels, quiet=quiet)
     with_labels = history.findings(directory)
     source = (
-        replayed(directory, with_labels, span, rule_book, days, labels=labels)
+        by_replay(directory, with_labels, span, rule_book, days, labels=labels)
         if counted is None
-        else judged(directory, with_labels, span, counted, Judge(rule_book), days)
+        else by_engine(directory, with_labels, span, counted, Judge(rule_book), days)
     )
     with tqdm(total=history.span(directory)[2], unit=" payments", disable=quiet or None, mininterval=1) as bar:
         for rows in source:

@@ -21,7 +21,7 @@ from models.training import recorded
 from models.training.columns import NEVER, Columns, account_number, known_as_fraud
 from models.training.days import Days, Rows, Span
 from models.training.engines import Counted
-from models.training.judged import Inputs, Judge
+from models.training.judge import Inputs, Judge
 from models.training.recorded import AT_ONCE, SECOND, Coded, Payments
 from models.training.replay import Replay
 
@@ -52,7 +52,7 @@ def labelled(directory: Path, findings: Findings, run: Replay, span: Span) -> It
         yield Recorded(transaction, known.labels, known.tactic or None, arrived_at)
 
 
-def replayed(  # noqa: PLR0913 - a run
+def by_replay(  # noqa: PLR0913 - a run
     directory: Path, findings: Findings, span: Span, rule_book: RuleBook, days: Days, *, labels: bool
 ) -> Iterator[Rows]:
     """Replay the payments, and yield the rows of days that are wanted: at least each time when a day begins.
@@ -93,12 +93,12 @@ def _twice(directory: Path, transaction: Transaction) -> HistoryError:
     return HistoryError(f"{directory}: transaction_id {transaction.transaction_id} stands twice")
 
 
-def judged(  # noqa: PLR0913, PLR0917 - a run
+def by_engine(  # noqa: PLR0913, PLR0917 - a run
     directory: Path, findings: Findings, span: Span, counted: Counted, judge: Judge, days: Days
 ) -> Iterator[Rows]:
-    """Yield the rows of days that are wanted, counted by an engine: those of `replayed`, in columns.
+    """Yield the rows of days that are wanted, counted by an engine: those of `by_replay`, in columns.
 
-    Raises HistoryError as `replayed`.
+    Raises HistoryError as `by_replay`.
     """
     late = int(history.lateness(directory).total_seconds()) * SECOND
     number = 0

@@ -142,11 +142,11 @@ class _Alone(NamedTuple):
             if codes is not None:
                 classes = np.unique(classes, return_inverse=True)[1] * (codes.max() + 2) + codes + 1
         _, rows, each = np.unique(classes, return_index=True, return_inverse=True)
-        judged = [self.book.judge(inputs.row(row, self.reads)) for row in rows.tolist()]
-        return np.array([bool(one.hits) or one.segment is not STANDARD for one in judged], bool)[each]
+        found = [self.book.judge(inputs.row(row, self.reads)) for row in rows.tolist()]
+        return np.array([bool(one.hits) or one.segment is not STANDARD for one in found], bool)[each]
 
 
-class Judged(NamedTuple):
+class Asked(NamedTuple):
     """Columns of a `Dataset`."""
 
     segment: NDArray[Any]
@@ -162,7 +162,7 @@ class Judge:
         self._segments = [(_Alone.of(policy, segment), segment) for segment in policy.segments]
         self._rules = [(_Alone.of(policy, rule), rule.outcome.severity()) for rule in policy.rules]
 
-    def judge(self, inputs: Inputs) -> Judged:
+    def judge(self, inputs: Inputs) -> Asked:
         """Find the segment of each row, and the severity of what the rules ask for."""
         number = len(inputs.transaction)
         segment = np.full(number, STANDARD.id, np.dtypes.StringDType())
@@ -173,4 +173,4 @@ class Judge:
         severity = np.full(number, worst([]).severity(), np.int8)
         for alone, asks in self._rules:
             np.maximum(severity, asks, out=severity, where=alone.holds(inputs))
-        return Judged(segment, asked, severity)
+        return Asked(segment, asked, severity)
