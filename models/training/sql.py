@@ -367,6 +367,7 @@ class Program:
         value, name = self._value(measure), measure.name
         if measure.value == "total":
             window = name.removeprefix("total_")
+            value = f"CAST({value} AS {self.shape.number})"  # DuckDB sums into 128 bits, which are slow to divide
             yield f"CAST({value} % {self.shape.factor} AS BIGINT) AS count_{window}"
             yield f"CAST({value} {self.dialect.divide} {self.shape.factor} AS BIGINT) AS sum_{window}"
         elif measure.aggregate == "bit_or":
