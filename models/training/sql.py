@@ -6,8 +6,9 @@ what DuckDB and Spark spell differently.
 A window is a number of whole buckets, as far as updates had arrived: it ends with the payment itself. Payments of one
 key are ordered by `k`, their own time and then their arrival. In this order a window is one frame, from the start of
 its first bucket to the payment, as long as payments arrive in the order of their times. A payment that does not is
-`late`. Frames leave late payments out, and a join adds those that had arrived. From the day before yesterday back every
-late payment has arrived (`fraud.transaction.MAX_AGE`), so older days are frames over all payments.
+`late`. A join of late payments corrects sums: it takes away what had not arrived, and adds what had. Other aggregates
+leave late payments out of their frames, and the join adds those that had arrived. From the day before yesterday back
+every late payment has arrived (`fraud.transaction.MAX_AGE`), so older days are frames over all payments.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -66,10 +67,20 @@ class Measure(NamedTuple):
     until: str = ""
 
     def condition(self) -> str:
-        """Return the condition under which a payment `r` that is not in the frame, but had arrived, is counted."""
+        """Return the condition under which a payment `r` of the join changes the measure of `p`."""
         since = "" if self.first is None else f" AND r.{self.scale} >= p.{self.scale} - {self.first}"
         until = self.until or ("h" if self.scale == "d" else self.scale)
-        return f"r.{until} <= p.{until}{since}"
+        arrived = "" if self.aggregate == "sum" else " AND r.n < p.n"
+        return f"r.{until} <= p.{until}{since}{arrived}"
+
+    def change(self) -> str:
+        """Return what a payment `r` of the join adds to the measure of `p`.
+
+        A frame of a sum holds what has an earlier time, and should hold what had arrived.
+        """
+        if self.aggregate != "sum":
+            return f"r.{self.value}"
+        return f"(CASE WHEN r.n < p.n THEN 1 ELSE 0 END - CASE WHEN r.k < p.k THEN 1 ELSE 0 END) * r.{self.value}"
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ class Dialect:
         """Return the aggregate of a value over the measure's window."""
         aggregate, scale, first, last = measure.aggregate, measure.scale, measure.first, measure.last
         width = WIDTHS[scale]
-        if first is None and value == "e":  # ascends with k
+        if first is None and value == "e" and not last:  # ascends with k
             return f"{'lag' if measure.others else 'first_value'}(e) OVER (PARTITION BY key ORDER BY k)"
         if first is None and not last:
             until = "1 PRECEDING" if measure.others else "CURRENT ROW"
@@ -104,6 +115,7 @@ class Dialect:
             until = "1 PRECEDING" if measure.others else "CURRENT ROW"
             if last:
                 until = f"((e % {width} + {(last - 1) * width}) * {TIE} + n + 1) PRECEDING"
+                aggregate = "last_value" if value == "e" else aggregate
             return (
                 f"{aggregate}({value}) OVER (PARTITION BY key ORDER BY k RANGE BETWEEN {since} PRECEDING AND {until})"
             )
@@ -352,15 +364,28 @@ class Program:
                 yield each
 
     def _frames(self, part: Part) -> Iterator[str]:
-        """Yield the frames of a part's measures: `f_<name>`, and `g_<name>` of settled late payments."""
+        """Yield the frames of a part's measures, each once.
+
+        With late payments a sum's frame holds some that had not arrived, and the join takes them away again. Nothing
+        can be taken from other aggregates: they have one frame over payments on time, of recent days if older ones are
+        settled, and one over all payments of settled days.
+        """
+        frames = {}
         for each in self._measures(part):
-            if not self.shape.late or each.last >= SETTLED:
-                yield f"{self.dialect.over(each, each.value)} AS f_{each.name}"
+            if not self.shape.late or each.aggregate == "sum":
+                frames[f"f_{each.name}"] = self.dialect.over(each, each.value)
                 continue
-            yield f"{self.dialect.over(each, f'CASE WHEN late = 0 THEN {each.value} END')} AS f_{each.name}"
+            frames[self._recent(each)] = self.dialect.over(_recent(each), f"CASE WHEN late = 0 THEN {each.value} END")
             if _is_settling(each):
-                old = each if each.scale == "p" else each._replace(last=SETTLED, others=False)
-                yield f"{self.dialect.over(old, f'CASE WHEN late = 1 THEN {each.value} END')} AS g_{each.name}"
+                old = each if each.aggregate == "min" else each._replace(last=SETTLED, others=False)
+                frames[f"g_{each.name}"] = self.dialect.over(old, each.value)
+        return (f"{frame} AS {name}" for name, frame in frames.items())
+
+    def _recent(self, measure: Measure) -> str:
+        """Return the name of a measure's frame over payments on time. Windows of days share that of recent days."""
+        if measure.first is None or not _is_settling(measure):
+            return f"f_{measure.name}"
+        return f"f_{measure.aggregate}_{measure.value}"
 
     def _outputs(self, measure: Measure) -> Iterator[str]:
         """Yield the columns that a measure gives: a total gives count and sum, a bitmap the number of its bits."""
@@ -376,35 +401,39 @@ class Program:
             yield f"CAST(coalesce({value}, {NOTHING}) AS BIGINT) AS {name}"
 
     def _value(self, measure: Measure) -> str:
-        """Return the value of a measure: its frame, and what is counted beside it."""
+        """Return the value of a measure: its frames, and what is counted beside them."""
         name = measure.name
-        parts = [f"w.f_{name}"]
-        if self.shape.late and measure.last < SETTLED:
-            parts.append(f"x.f_{name}")
-            if not measure.others:
-                parts.append(f"CASE WHEN w.late = 1 THEN w.{measure.value} END")
-            if measure.scale == "p":  # the first day of all is settled, or it is in the join
-                parts.append(f"CASE WHEN w.g_{name} <= w.d - {SETTLED} THEN w.g_{name} END")
-            elif _is_settling(measure):
-                parts.append(f"w.g_{name}")
+        if not self.shape.late:
+            return joined(measure.aggregate, [f"w.f_{name}"])
+        if measure.aggregate == "sum":
+            return joined("sum", [f"w.f_{name}", f"x.f_{name}"])
+        parts = [f"w.{self._recent(measure)}", f"x.f_{name}"]
+        if not measure.others:
+            parts.append(f"CASE WHEN w.late = 1 THEN w.{measure.value} END")
+        if measure.aggregate == "min":  # the first one of all is settled, or it is in one of the others
+            days = f"w.g_{name}" if measure.value == "d" else f"w.g_{name} {self.dialect.divide} {DAY}"
+            parts.append(f"CASE WHEN {days} <= w.d - {SETTLED} THEN w.g_{name} END")
+        elif _is_settling(measure):
+            parts.append(f"w.g_{name}")
         return joined(measure.aggregate, parts)
 
     def _extra(self, part: Part) -> Iterator[tuple[str, str]]:
-        """Yield the table of what frames leave out and had arrived.
+        """Yield the table of what frames leave out and had arrived, without what sums hold and had not arrived.
 
-        These are late payments. A late payment also finds payments of its own buckets with a later time than its own.
+        It comes from late payments. A late payment also finds payments of its own buckets with a later time than its
+        own.
         """
         side, late = f"{part.name}_side", f"{part.name}_late"
         yield late, " UNION ALL ".join(f"SELECT *, d + {after} AS seen FROM {side} WHERE late = 1" for after in (0, 1))
-        within = [each for each in self._measures(part) if each.last < SETTLED]
-        values = ", ".join(f"CASE WHEN {one.condition()} THEN r.{one.value} END AS f_{one.name}" for one in within)
-        sums = ", ".join(f"{one.aggregate}(f_{one.name}) AS f_{one.name}" for one in within)
+        measures = list(self._measures(part))
+        values = ", ".join(f"CASE WHEN {one.condition()} THEN {one.change()} END AS f_{one.name}" for one in measures)
+        sums = ", ".join(f"{one.aggregate}(f_{one.name}) AS f_{one.name}" for one in measures)
         yield (
             f"{part.name}_extra",
             (
                 f"SELECT n, {sums} FROM ("
                 f"SELECT p.n, {values} FROM {side} AS p JOIN {late} AS r"
-                " ON r.key = p.key AND r.seen = p.d AND r.n < p.n"
+                " ON r.key = p.key AND r.seen = p.d AND r.n <> p.n AND (r.n < p.n OR r.k < p.k)"
                 f" UNION ALL SELECT p.n, {values} FROM {late} AS p JOIN {side} AS r ON r.key = p.key AND r.d = p.d"
                 " AND r.n < p.n AND r.k > p.k WHERE p.seen = p.d AND r.late = 0) AS pairs GROUP BY n"
             ),
@@ -418,6 +447,13 @@ NOTHING = -1
 def _is_settling(measure: Measure) -> bool:
     """Tell whether the window has days of which every late payment has arrived."""
     return measure.scale == "p" or (measure.scale == "d" and (measure.first is None or measure.first >= SETTLED))
+
+
+def _recent(measure: Measure) -> Measure:
+    """Return the measure of the window's days that are not settled."""
+    if measure.scale != "d" or measure.first is None or measure.first < SETTLED:
+        return measure
+    return measure._replace(first=SETTLED - 1)
 
 
 DECAYED = ("whole", "fraction")
