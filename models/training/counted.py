@@ -119,7 +119,7 @@ def _put_mature(columns: Columns, put: Callable[..., None]) -> None:
     """Put the payments of mature days."""
 
     def since(days: int) -> NDArray[np.int64]:
-        return columns[f"since_{days}d" if f"since_{days}d" in columns else f"count_{days}d"]
+        return columns[f"count_{days}d"]
 
     for window, length in MATURE_WINDOWS.items():
         put(f"payee_mature_count_{window}", since(MATURITY_DAYS + length) - since(MATURITY_DAYS))

@@ -52,7 +52,6 @@ class Measure(NamedTuple):
     value      column of the part's payments; 1 counts
     scale      key of WIDTHS
     first      buckets before the payment's own with which the window begins; None: with the first payment of all
-    last       buckets before it with which it ends; 0: with the payment itself
     others     leave the payment itself out
     until      scale of the bucket with which the window ends, if it is another one: hours of today, or the whole day
     """
@@ -62,15 +61,19 @@ class Measure(NamedTuple):
     value: str
     scale: str
     first: int | None
-    last: int = 0
     others: bool = False
     until: str = ""
+
+    @property
+    def is_sum(self) -> bool:
+        """Tell whether a payment can be taken away from the aggregate."""
+        return self.aggregate == "sum"
 
     def condition(self) -> str:
         """Return the condition under which a payment `r` of the join changes the measure of `p`."""
         since = "" if self.first is None else f" AND r.{self.scale} >= p.{self.scale} - {self.first}"
         until = self.until or ("h" if self.scale == "d" else self.scale)
-        arrived = "" if self.aggregate == "sum" else " AND r.n < p.n"
+        arrived = "" if self.is_sum else " AND r.n < p.n"
         return f"r.{until} <= p.{until}{since}{arrived}"
 
     def change(self) -> str:
@@ -78,7 +81,7 @@ class Measure(NamedTuple):
 
         A frame of a sum holds what has an earlier time, and should hold what had arrived.
         """
-        if self.aggregate != "sum":
+        if not self.is_sum:
             return f"r.{self.value}"
         return f"(CASE WHEN r.n < p.n THEN 1 ELSE 0 END - CASE WHEN r.k < p.k THEN 1 ELSE 0 END) * r.{self.value}"
 
@@ -89,6 +92,7 @@ class Dialect:
 
     frames  frames may begin at another distance for each row; otherwise at literal distances in whole buckets
     halves  names of the columns of a bitmap: one of 128 bits, or two halves of 64
+    bitmap  their type
     wide    integer type of at least 120 bits
     divide  operator of integer division
     """
@@ -96,41 +100,31 @@ class Dialect:
     name: str
     frames: bool
     halves: tuple[str, ...]
+    bitmap: str
     wide: str
     divide: str
 
     def over(self, measure: Measure, value: str) -> str:
         """Return the aggregate of a value over the measure's window."""
-        aggregate, scale, first, last = measure.aggregate, measure.scale, measure.first, measure.last
-        width = WIDTHS[scale]
-        if first is None and value == "e" and not last:  # ascends with k
+        aggregate, scale, first = measure.aggregate, measure.scale, measure.first
+        until = "1 PRECEDING" if measure.others else "CURRENT ROW"
+        if first is None and value == "e":  # ascends with k
             return f"{'lag' if measure.others else 'first_value'}(e) OVER (PARTITION BY key ORDER BY k)"
-        if first is None and not last:
-            until = "1 PRECEDING" if measure.others else "CURRENT ROW"
+        if first is None:
             return (
                 f"{aggregate}({value}) OVER (PARTITION BY key ORDER BY k ROWS BETWEEN UNBOUNDED PRECEDING AND {until})"
             )
         if self.frames:
-            since = "UNBOUNDED" if first is None else f"((e % {width} + {first * width}) * {TIE} + n)"
-            until = "1 PRECEDING" if measure.others else "CURRENT ROW"
-            if last:
-                until = f"((e % {width} + {(last - 1) * width}) * {TIE} + n + 1) PRECEDING"
-                aggregate = "last_value" if value == "e" else aggregate
+            since = f"((e % {WIDTHS[scale]} + {first * WIDTHS[scale]}) * {TIE} + n)"
             return (
                 f"{aggregate}({value}) OVER (PARTITION BY key ORDER BY k RANGE BETWEEN {since} PRECEDING AND {until})"
             )
-        since = "UNBOUNDED" if first is None else str(first)
-        rows = "1 PRECEDING" if measure.others else "CURRENT ROW"
-        parts = []
-        if first is None or first >= max(last, 1):
+        rows = f"ORDER BY k ROWS BETWEEN UNBOUNDED PRECEDING AND {until}"
+        parts = [f"{aggregate}({value}) OVER (PARTITION BY key, {scale} {rows})"]
+        if first:
             parts.append(
                 f"{aggregate}({value}) OVER (PARTITION BY key ORDER BY {scale}"
-                f" RANGE BETWEEN {since} PRECEDING AND {max(last, 1)} PRECEDING)"
-            )
-        if not last:
-            parts.append(
-                f"{aggregate}({value}) OVER (PARTITION BY key, {scale} ORDER BY k"
-                f" ROWS BETWEEN UNBOUNDED PRECEDING AND {rows})"
+                f" RANGE BETWEEN {first} PRECEDING AND 1 PRECEDING)"
             )
         return joined(aggregate, parts)
 
@@ -140,8 +134,8 @@ class Dialect:
         return f"[{listed}][{index} + 1]" if self.frames else f"array({listed})[CAST({index} AS INT)]"
 
 
-DUCKDB = Dialect("duckdb", frames=True, halves=("bits",), wide="HUGEINT", divide="//")
-SPARK = Dialect("spark", frames=False, halves=("low", "high"), wide="DECIMAL(38, 0)", divide="div")
+DUCKDB = Dialect("duckdb", frames=True, halves=("bits",), bitmap="HUGEINT", wide="HUGEINT", divide="//")
+SPARK = Dialect("spark", frames=False, halves=("low", "high"), bitmap="BIGINT", wide="DECIMAL(38, 0)", divide="div")
 
 
 class Shape(NamedTuple):
@@ -186,7 +180,7 @@ class Part(NamedTuple):
 
     source    SELECT with n, e, k, late, day and bucket columns, and the values
     measures  columns of the part's table
-    decayed   whether decayed sums are computed, too
+    entity    whether decayed sums are computed, too, and windows of days by way of whole days
     """
 
     name: str
@@ -194,7 +188,7 @@ class Part(NamedTuple):
     where: str
     values: tuple[str, ...]
     measures: tuple[Measure, ...]
-    decayed: bool = False
+    entity: bool = False
 
 
 def _totals(windows: dict[str, tuple[str, int]], until: str = "") -> Iterator[Measure]:
@@ -233,14 +227,14 @@ younger than MATURITY_DAYS are left out.
 """
 
 MATURE: tuple[Measure, ...] = tuple(
-    Measure(f"since_{days}d", "sum", "one", "d", days - 1) for days in MATURE_DAYS if f"{days}d" not in DAY_WINDOWS
+    _totals(_of_scale("d", {f"{days}d": days for days in MATURE_DAYS if f"{days}d" not in DAY_WINDOWS}))
 )
 
 PARTS: tuple[Part, ...] = (
     Part("payer", "payer", "true", ("amount", "other_{}", "log_size", "log_size * log_size AS square", "class"),
-         (*ENTITY, *SIZES), decayed=True),
-    Part("receiver", "receiver", "true", ("amount", "payer_{}"), (*ENTITY, *MATURE), decayed=True),
-    Part("device", "device", "device IS NOT NULL", ("amount", "payer_{}"), ENTITY, decayed=True),
+         (*ENTITY, *SIZES), entity=True),
+    Part("receiver", "receiver", "true", ("amount", "payer_{}"), (*ENTITY, *MATURE), entity=True),
+    Part("device", "device", "device IS NOT NULL", ("amount", "payer_{}"), ENTITY, entity=True),
     Part("pair", "pair", "true", ("amount",), (
         *_totals(_of_scale("d", PAIR_WINDOWS), until="d"), Measure("first_day", "min", "d", "p", 1, until="d"),
     )),
@@ -325,12 +319,13 @@ class Program:
         yield side, self._side(part)
         if late:
             yield from self._extra(part)
-        if part.decayed:
+        kept = ["n", "key", "h", "d", "late", *(each.value for each in self._own(part) if late and not each.is_sum)]
+        tables = f"(SELECT {', '.join([*dict.fromkeys(kept), *self._frames(part)])} FROM {side}) AS w"
+        columns = [column for each in self._measures(part) for column in self._outputs(part, each)]
+        if part.entity:
+            yield from self._settled(part)
+            tables += f" JOIN {name}_settled AS s ON s.key = w.key AND s.d = w.d"
             yield from _decayed(name, self.dialect, late=late)
-        kept = f"{side}.*" if late else "n, key, h"
-        tables = f"(SELECT {kept}, {', '.join(self._frames(part))} FROM {side}) AS w"
-        columns = [column for each in self._measures(part) for column in self._outputs(each)]
-        if part.decayed:
             tables += f" LEFT JOIN {name}_decayed AS y ON y.key = w.key AND y.h = w.h"
             sums = [f"coalesce(y.{column}, 0)" for column in DECAYED]
             if late:
@@ -363,33 +358,61 @@ class Program:
             else:
                 yield each
 
+    def _is_settling(self, part: Part, measure: Measure) -> bool:
+        """Tell whether the window has days of which every late payment has arrived, so that whole days are counted.
+
+        Without late payments the first and the last payment of all are found at once.
+        """
+        settles = self.shape.late if measure.first is None else measure.first >= SETTLED
+        return part.entity and measure.scale == "d" and settles
+
+    def _own(self, part: Part) -> list[Measure]:
+        """Return what is measured payment by payment: all but settled days."""
+        measures = (self._recent(each) if self._is_settling(part, each) else each for each in self._measures(part))
+        return list(dict.fromkeys(measures))
+
+    def _recent(self, measure: Measure) -> Measure:
+        """Return the measure of the days of a window that are not settled: the same one for windows of any length."""
+        if measure.first is None:
+            return measure
+        return measure._replace(name=f"recent_{measure.value}", first=SETTLED - 1)
+
+    def _settled(self, part: Part) -> Iterator[tuple[str, str]]:
+        """Yield the tables of whole days, and of the settled days of each window, by key and day of the payment."""
+        chosen = [each for each in self._measures(part) if self._is_settling(part, each)]
+        types = {"total": self.shape.number} | {f"bitmap_{half}": self.dialect.bitmap for half in self.dialect.halves}
+        of_day = {f"{each.aggregate}_{each.value}": each for each in chosen}
+        values = ", ".join(
+            f"CAST({each.aggregate}({each.value}) AS {types.get(each.value, 'BIGINT')}) AS {name}"
+            for name, each in of_day.items()
+        )
+        yield f"{part.name}_days", f"SELECT key, d, {values} FROM {part.name}_side GROUP BY key, d"
+        frames = ", ".join(
+            f"{each.aggregate}({each.aggregate}_{each.value}) OVER (PARTITION BY key ORDER BY d RANGE BETWEEN"
+            f" {'UNBOUNDED' if each.first is None else each.first} PRECEDING AND {SETTLED} PRECEDING) AS s_{each.name}"
+            for each in chosen
+        )
+        yield f"{part.name}_settled", f"SELECT key, d, {frames} FROM {part.name}_days"
+
     def _frames(self, part: Part) -> Iterator[str]:
-        """Yield the frames of a part's measures, each once.
+        """Yield the frames of a part's measures.
 
         With late payments a sum's frame holds some that had not arrived, and the join takes them away again. Nothing
-        can be taken from other aggregates: they have one frame over payments on time, of recent days if older ones are
-        settled, and one over all payments of settled days.
+        can be taken from other aggregates, so late payments are left out of their frames.
         """
-        frames = {}
-        for each in self._measures(part):
-            if not self.shape.late or each.aggregate == "sum":
-                frames[f"f_{each.name}"] = self.dialect.over(each, each.value)
+        for each in self._own(part):
+            if not self.shape.late or each.is_sum:
+                yield f"{self.dialect.over(each, each.value)} AS f_{each.name}"
                 continue
-            frames[self._recent(each)] = self.dialect.over(_recent(each), f"CASE WHEN late = 0 THEN {each.value} END")
-            if _is_settling(each):
-                old = each if each.aggregate == "min" else each._replace(last=SETTLED, others=False)
-                frames[f"g_{each.name}"] = self.dialect.over(old, each.value)
-        return (f"{frame} AS {name}" for name, frame in frames.items())
+            yield f"{self.dialect.over(each, f'CASE WHEN late = 0 THEN {each.value} END')} AS f_{each.name}"
+            if each.scale == "p":
+                yield f"{self.dialect.over(each, each.value)} AS g_{each.name}"
 
-    def _recent(self, measure: Measure) -> str:
-        """Return the name of a measure's frame over payments on time. Windows of days share that of recent days."""
-        if measure.first is None or not _is_settling(measure):
-            return f"f_{measure.name}"
-        return f"f_{measure.aggregate}_{measure.value}"
-
-    def _outputs(self, measure: Measure) -> Iterator[str]:
+    def _outputs(self, part: Part, measure: Measure) -> Iterator[str]:
         """Yield the columns that a measure gives: a total gives count and sum, a bitmap the number of its bits."""
         value, name = self._value(measure), measure.name
+        if self._is_settling(part, measure):
+            value = joined(measure.aggregate, [self._value(self._recent(measure)), f"s.s_{name}"])
         if measure.value == "total":
             window = name.removeprefix("total_")
             value = f"CAST({value} AS {self.shape.number})"  # DuckDB sums into 128 bits, which are slow to divide
@@ -401,20 +424,15 @@ class Program:
             yield f"CAST(coalesce({value}, {NOTHING}) AS BIGINT) AS {name}"
 
     def _value(self, measure: Measure) -> str:
-        """Return the value of a measure: its frames, and what is counted beside them."""
+        """Return the value of a measure: its frame, and what is counted beside it."""
         name = measure.name
         if not self.shape.late:
             return joined(measure.aggregate, [f"w.f_{name}"])
-        if measure.aggregate == "sum":
-            return joined("sum", [f"w.f_{name}", f"x.f_{name}"])
-        parts = [f"w.{self._recent(measure)}", f"x.f_{name}"]
-        if not measure.others:
+        parts = [f"w.f_{name}", f"x.f_{name}"]
+        if not measure.is_sum and not measure.others:
             parts.append(f"CASE WHEN w.late = 1 THEN w.{measure.value} END")
-        if measure.aggregate == "min":  # the first one of all is settled, or it is in one of the others
-            days = f"w.g_{name}" if measure.value == "d" else f"w.g_{name} {self.dialect.divide} {DAY}"
-            parts.append(f"CASE WHEN {days} <= w.d - {SETTLED} THEN w.g_{name} END")
-        elif _is_settling(measure):
-            parts.append(f"w.g_{name}")
+        if measure.scale == "p":  # the first day of all is settled, or it is one of the others
+            parts.append(f"CASE WHEN w.g_{name} <= w.d - {SETTLED} THEN w.g_{name} END")
         return joined(measure.aggregate, parts)
 
     def _extra(self, part: Part) -> Iterator[tuple[str, str]]:
@@ -425,7 +443,7 @@ class Program:
         """
         side, late = f"{part.name}_side", f"{part.name}_late"
         yield late, " UNION ALL ".join(f"SELECT *, d + {after} AS seen FROM {side} WHERE late = 1" for after in (0, 1))
-        measures = list(self._measures(part))
+        measures = self._own(part)
         values = ", ".join(f"CASE WHEN {one.condition()} THEN {one.change()} END AS f_{one.name}" for one in measures)
         sums = ", ".join(f"{one.aggregate}(f_{one.name}) AS f_{one.name}" for one in measures)
         yield (
@@ -442,18 +460,6 @@ class Program:
 
 NOTHING = -1
 """Value of a maximum over no payment."""
-
-
-def _is_settling(measure: Measure) -> bool:
-    """Tell whether the window has days of which every late payment has arrived."""
-    return measure.scale == "p" or (measure.scale == "d" and (measure.first is None or measure.first >= SETTLED))
-
-
-def _recent(measure: Measure) -> Measure:
-    """Return the measure of the window's days that are not settled."""
-    if measure.scale != "d" or measure.first is None or measure.first < SETTLED:
-        return measure
-    return measure._replace(first=SETTLED - 1)
 
 
 DECAYED = ("whole", "fraction")
@@ -568,7 +574,9 @@ RESULTS: tuple[str, ...] = (*(f"{part.name}_counted" for part in PARTS), *(f"{ac
 ESTIMATED = " UNION ".join(f"SELECT n FROM {part}_estimated" for part in ITEMS)
 """SELECT of the payments of which online may estimate a counter that the program counts."""
 
-STEPS: frozenset[str] = frozenset({"side", "late", "extra", "hours", "decayed", "decayed_late", "held"})
+STEPS: frozenset[str] = frozenset(
+    {"side", "late", "extra", "days", "settled", "hours", "decayed", "decayed_late", "held"}
+)
 """Tables of a part, by their last words, that only lead to its result."""
 
 STAGED: frozenset[str] = frozenset({"raw", "payments", "moves"})

@@ -158,5 +158,7 @@ def test_the_program_has_every_window_of_the_definition():
     text = " ".join(query for _, query in sql.Program(sql.SPARK, shape).tables())
     for window in (*windows.WINDOWS, *windows.DAY_WINDOWS, *windows.PAIR_WINDOWS):
         assert f"count_{window}" in text
-    for days in (*windows.DAY_WINDOWS.values(), *windows.PAIR_WINDOWS.values()):
+    for days in windows.PAIR_WINDOWS.values():
         assert f"RANGE BETWEEN {days - 1} PRECEDING AND 1 PRECEDING" in text
+    for days in windows.DAY_WINDOWS.values():
+        assert f"RANGE BETWEEN {days - 1} PRECEDING AND {sql.SETTLED} PRECEDING" in text
