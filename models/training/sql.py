@@ -92,7 +92,6 @@ class Dialect:
 
     frames  frames may begin at another distance for each row; otherwise at literal distances in whole buckets
     halves  names of the columns of a bitmap: one of 128 bits, or two halves of 64
-    bitmap  their type
     wide    integer type of at least 120 bits
     divide  operator of integer division
     """
@@ -100,7 +99,6 @@ class Dialect:
     name: str
     frames: bool
     halves: tuple[str, ...]
-    bitmap: str
     wide: str
     divide: str
 
@@ -134,8 +132,8 @@ class Dialect:
         return f"[{listed}][{index} + 1]" if self.frames else f"array({listed})[CAST({index} AS INT)]"
 
 
-DUCKDB = Dialect("duckdb", frames=True, halves=("bits",), bitmap="HUGEINT", wide="HUGEINT", divide="//")
-SPARK = Dialect("spark", frames=False, halves=("low", "high"), bitmap="BIGINT", wide="DECIMAL(38, 0)", divide="div")
+DUCKDB = Dialect("duckdb", frames=True, halves=("bits",), wide="HUGEINT", divide="//")
+SPARK = Dialect("spark", frames=False, halves=("low", "high"), wide="DECIMAL(38, 0)", divide="div")
 
 
 class Shape(NamedTuple):
@@ -377,22 +375,28 @@ class Program:
             return measure
         return measure._replace(name=f"recent_{measure.value}", first=SETTLED - 1)
 
+    def _sized(self, measure: Measure, value: str) -> str:
+        """Return a value in as few bits as it needs: DuckDB sums into 128, which are slow to add and to divide."""
+        if not measure.is_sum:
+            return value
+        return f"CAST({value} AS {self.shape.number if measure.value == 'total' else 'BIGINT'})"
+
     def _settled(self, part: Part) -> Iterator[tuple[str, str]]:
         """Yield the tables of whole days, and of the settled days of each window, by key and day of the payment."""
         chosen = [each for each in self._measures(part) if self._is_settling(part, each)]
-        types = {"total": self.shape.number} | {f"bitmap_{half}": self.dialect.bitmap for half in self.dialect.halves}
         of_day = {f"{each.aggregate}_{each.value}": each for each in chosen}
         values = ", ".join(
-            f"CAST({each.aggregate}({each.value}) AS {types.get(each.value, 'BIGINT')}) AS {name}"
-            for name, each in of_day.items()
+            f"{self._sized(each, f'{each.aggregate}({each.value})')} AS {name}" for name, each in of_day.items()
         )
         yield f"{part.name}_days", f"SELECT key, d, {values} FROM {part.name}_side GROUP BY key, d"
-        frames = ", ".join(
-            f"{each.aggregate}({each.aggregate}_{each.value}) OVER (PARTITION BY key ORDER BY d RANGE BETWEEN"
-            f" {'UNBOUNDED' if each.first is None else each.first} PRECEDING AND {SETTLED} PRECEDING) AS s_{each.name}"
-            for each in chosen
-        )
+        frames = ", ".join(f"{self._sized(each, self._of_days(each))} AS s_{each.name}" for each in chosen)
         yield f"{part.name}_settled", f"SELECT key, d, {frames} FROM {part.name}_days"
+
+    def _of_days(self, measure: Measure) -> str:
+        """Return the aggregate of a window's settled days."""
+        since = "UNBOUNDED" if measure.first is None else measure.first
+        days = f"(PARTITION BY key ORDER BY d RANGE BETWEEN {since} PRECEDING AND {SETTLED} PRECEDING)"
+        return f"{measure.aggregate}({measure.aggregate}_{measure.value}) OVER {days}"
 
     def _frames(self, part: Part) -> Iterator[str]:
         """Yield the frames of a part's measures.
@@ -402,7 +406,7 @@ class Program:
         """
         for each in self._own(part):
             if not self.shape.late or each.is_sum:
-                yield f"{self.dialect.over(each, each.value)} AS f_{each.name}"
+                yield f"{self._sized(each, self.dialect.over(each, each.value))} AS f_{each.name}"
                 continue
             yield f"{self.dialect.over(each, f'CASE WHEN late = 0 THEN {each.value} END')} AS f_{each.name}"
             if each.scale == "p":
@@ -410,12 +414,11 @@ class Program:
 
     def _outputs(self, part: Part, measure: Measure) -> Iterator[str]:
         """Yield the columns that a measure gives: a total gives count and sum, a bitmap the number of its bits."""
-        value, name = self._value(measure), measure.name
+        value, name = joined(measure.aggregate, self._values(measure)), measure.name
         if self._is_settling(part, measure):
-            value = joined(measure.aggregate, [self._value(self._recent(measure)), f"s.s_{name}"])
+            value = joined(measure.aggregate, [*self._values(self._recent(measure)), f"s.s_{name}"])
         if measure.value == "total":
             window = name.removeprefix("total_")
-            value = f"CAST({value} AS {self.shape.number})"  # DuckDB sums into 128 bits, which are slow to divide
             yield f"CAST({value} % {self.shape.factor} AS BIGINT) AS count_{window}"
             yield f"CAST({value} {self.dialect.divide} {self.shape.factor} AS BIGINT) AS sum_{window}"
         elif measure.aggregate == "bit_or":
@@ -423,17 +426,17 @@ class Program:
         else:
             yield f"CAST(coalesce({value}, {NOTHING}) AS BIGINT) AS {name}"
 
-    def _value(self, measure: Measure) -> str:
-        """Return the value of a measure: its frame, and what is counted beside it."""
+    def _values(self, measure: Measure) -> list[str]:
+        """Return what makes a measure together: its frame, and what is counted beside it."""
         name = measure.name
         if not self.shape.late:
-            return joined(measure.aggregate, [f"w.f_{name}"])
+            return [f"w.f_{name}"]
         parts = [f"w.f_{name}", f"x.f_{name}"]
         if not measure.is_sum and not measure.others:
             parts.append(f"CASE WHEN w.late = 1 THEN w.{measure.value} END")
         if measure.scale == "p":  # the first day of all is settled, or it is one of the others
             parts.append(f"CASE WHEN w.g_{name} <= w.d - {SETTLED} THEN w.g_{name} END")
-        return joined(measure.aggregate, parts)
+        return parts
 
     def _extra(self, part: Part) -> Iterator[tuple[str, str]]:
         """Yield the table of what frames leave out and had arrived, without what sums hold and had not arrived.
@@ -445,7 +448,7 @@ class Program:
         yield late, " UNION ALL ".join(f"SELECT *, d + {after} AS seen FROM {side} WHERE late = 1" for after in (0, 1))
         measures = self._own(part)
         values = ", ".join(f"CASE WHEN {one.condition()} THEN {one.change()} END AS f_{one.name}" for one in measures)
-        sums = ", ".join(f"{one.aggregate}(f_{one.name}) AS f_{one.name}" for one in measures)
+        sums = ", ".join(f"{self._sized(one, f'{one.aggregate}(f_{one.name})')} AS f_{one.name}" for one in measures)
         yield (
             f"{part.name}_extra",
             (
