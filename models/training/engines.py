@@ -127,12 +127,15 @@ class DuckDb:
             f"nullif(trim({name}), '') AS {name}" if name in names else f"CAST(NULL AS VARCHAR) AS {name}"
             for name in staged.OPTIONAL
         )
+        occurred, arrived = (f"epoch_us(CAST({name} AS TIMESTAMPTZ))" for name in ("occurred_at", arrival))
         self.make("raw", (
             f"SELECT row_number() OVER (ORDER BY file_row_number) AS n, transaction_id, type, payer_id, {optional},"
-            f" amount, currency, epoch_us(occurred_at) // 1000000 AS e, epoch_us({arrival}) AS clock FROM {source}"
-            f" WHERE epoch_us(occurred_at) >= {first * 1_000_000} AND epoch_us(occurred_at) < {end * 1_000_000}"
+            f" amount, currency, {occurred} // 1000000 AS e, {arrived} AS clock FROM {source}"
+            f" WHERE {occurred} >= {first * 1_000_000} AND {occurred} < {end * 1_000_000}"
         ))  # fmt: skip
         currencies = self._column("SELECT currency FROM raw GROUP BY currency ORDER BY min(n)").tolist()
+        if unknown := [each for each in currencies if each not in UNITS]:
+            raise ValueError(f"{directory}: amounts in {unknown[0]}, which has no unit")
         if len(currencies) != 1:
             raise HistoryError(f"{directory}: amounts in {' and '.join(currencies[:2])}: one is needed")
         twice = self._column("SELECT transaction_id FROM raw GROUP BY transaction_id HAVING count(*) > 1")
