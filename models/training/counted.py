@@ -20,7 +20,7 @@ from fraud.counters.windows import (
     OF_KIND,
     PAIR_WINDOWS,
 )
-from models.training import sql
+from models.training import measures, sql
 from models.training.vectors import vectors
 
 Columns = Mapping[str, NDArray[Any]]
@@ -38,7 +38,7 @@ def counters(read: Callable[[str], Columns], payments: Columns, unit: int) -> ND
     """
     values = np.repeat(np.array([[ABSENT[name]] for name in NAMES], float), len(payments["n"]), axis=1)
     places = _Places(int(payments["n"][0]), values)
-    for part, kinds in sql.ITEMS.items():
+    for part, kinds in measures.ITEMS.items():
         columns = read(f"{part}_counted")
         closed = read(f"{part}_closed")
         for place, kind in enumerate(kinds):

@@ -76,15 +76,13 @@ def build(  # noqa: PLR0913 - a run
     started = time.process_time()
     stated = _begin(directory, out, span, rule_book, labels=labels)
     days = Days(out, span)
+    findings = history.findings(directory)
     counted = None
-    if engine is not None:
+    if engine is None:
+        source = by_replay(directory, findings, span, rule_book, days, labels=labels)
+    else:
         counted = Counted(engine, directory, span.warmup, span.end, labels=labels, quiet=quiet)
-    with_labels = history.findings(directory)
-    source = (
-        by_replay(directory, with_labels, span, rule_book, days, labels=labels)
-        if counted is None
-        else by_engine(directory, with_labels, span, counted, Judge(rule_book), days)
-    )
+        source = by_engine(directory, findings, span, counted, Judge(rule_book), days)
     with tqdm(total=history.span(directory)[2], unit=" payments", disable=quiet or None, mininterval=1) as bar:
         for rows in source:
             days.add(rows)
@@ -94,10 +92,10 @@ def build(  # noqa: PLR0913 - a run
         raise HistoryError(f"{directory}: has no payments between --from and --to")
     packaged.agree("policy", rule_book.policy.currency, days.currency)
     write_state(out, stated | {"currency": days.currency})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     strangers = history.labels_without_payment(directory)
-    seconds = time.process_time() - started
-    return Built(days.within, days.payments, strangers, seconds, peak, counted.estimated if counted else 0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    estimated = counted.estimated if counted else 0
+    return Built(days.within, days.payments, strangers, time.process_time() - started, peak, estimated)
 
 
 def _begin(directory: Path, out: Path, span: Span, rule_book: RuleBook, *, labels: bool) -> dict[str, Any]:

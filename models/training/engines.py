@@ -20,7 +20,7 @@ from fraud.counters.windows import FRAUD_SIDES, MATURE_SIDES
 from fraud.transaction import COUNT_CAP, UNITS
 from models.datasets import history
 from models.datasets.history import HistoryError
-from models.training import sql, staged
+from models.training import measures, sql, staged
 from models.training.counted import Block, Columns, block
 from models.training.recorded import AT_ONCE
 from models.training.staged import Moved
@@ -49,7 +49,7 @@ class Engine(Protocol):
 class DuckDb:
     """The engine in one process."""
 
-    dialect = sql.DUCKDB
+    dialect = measures.DUCKDB
 
     def __init__(self, memory: str = "4GB", threads: int = 1) -> None:
         self._spill = TemporaryDirectory(prefix="windows-")
@@ -82,7 +82,7 @@ class DuckDb:
         number, late, amount = self._one(
             "SELECT count(*), coalesce(max(late), 0), coalesce(sum(amount), 0) FROM payments"
         )
-        shape = sql.Shape.of(self.dialect, late=bool(late), payments=number, amount=int(amount))
+        shape = measures.Shape.of(self.dialect, late=bool(late), payments=number, amount=int(amount))
         tables = list(sql.Program(self.dialect, shape).tables())
         for name, query in tqdm(tables, desc="tables", unit="", disable=quiet or None):
             start = process_time()
@@ -177,7 +177,7 @@ class DuckDb:
         self.connection.register("moved", table.append_column("number", pa.array(range(len(moved)), pa.int64())))
         parts = " ".join(f"WHEN '{prefix}' THEN '{role}'" for role, prefix in FRAUD_SIDES.items())
         keys = " ".join(
-            f"WHEN '{prefix}' THEN id * {sql.OF_DIGIT} + {sql.RECEIVERS.index(kind)}"
+            f"WHEN '{prefix}' THEN id * {measures.OF_DIGIT} + {measures.RECEIVERS.index(kind)}"
             for kind, prefix in MATURE_SIDES.items()
         )
         self.make("moves", (

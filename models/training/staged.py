@@ -13,7 +13,7 @@ from fraud.counters.layout import RECEIVING, log_size, size_class
 from fraud.labels.label import LabelHistory, Parties
 from fraud.transaction import NEEDS_PAYEE
 from models.datasets.history import Finding
-from models.training import sql
+from models.training import measures
 from models.training.replay import RANKING
 
 OPTIONAL = ("payee_id", "instrument_id", "device_id", "attempt_of")
@@ -31,14 +31,14 @@ class Moved(NamedTuple):
     since: int
 
 
-def payments_of(dialect: sql.Dialect, capped: str) -> str:
+def payments_of(dialect: measures.Dialect, capped: str) -> str:
     """Return the SELECT of the table `payments`: numbers in place of ids, and every bucket of the payment's time.
 
     capped  expression of the amount as counters see it
     """
     pays = f"type IN ({', '.join(repr(kind) for kind in sorted(NEEDS_PAYEE))})"
-    code = " ".join(f"WHEN '{kind}' THEN {sql.RECEIVERS.index(of)}" for kind, of in RECEIVING.items())
-    buckets = ", ".join(f"r.e // {width} AS {scale}" for scale, width in sql.WIDTHS.items())
+    code = " ".join(f"WHEN '{kind}' THEN {measures.RECEIVERS.index(of)}" for kind, of in RECEIVING.items())
+    buckets = ", ".join(f"r.e // {width} AS {scale}" for scale, width in measures.WIDTHS.items())
     bitmaps = ", ".join(
         f"{_BITMAPS[half].format('p')} AS payer_{half},"
         f" coalesce({_BITMAPS[half].format('b')}, {_BITMAPS[half].format('i')}) AS other_{half}"
@@ -46,11 +46,11 @@ def payments_of(dialect: sql.Dialect, capped: str) -> str:
     )
     other = "coalesce(b.id, i.id)"
     return (
-        f"SELECT r.n, r.e, r.kind, r.e * {sql.TIE} + r.n AS k, CASE WHEN r.e < latest THEN 1 ELSE 0 END AS late,"
+        f"SELECT r.n, r.e, r.kind, r.e * {measures.TIE} + r.n AS k, CASE WHEN r.e < latest THEN 1 ELSE 0 END AS late,"
         f" {buckets}, r.type, r.attempt_of IS NOT NULL AS attempt_of, r.amount AS paid, a.amount, a.log_size, a.class,"
-        f" p.id AS payer, {bitmaps}, c.id AS payee, {other} * {sql.OF_DIGIT} + kind AS receiver,"
-        f" p.id * {sql.TIE} + {other} AS pair, d.id AS device, p.id * {SLOT_TIE} + d.slot AS payer_device,"
-        f" CASE WHEN {pays} THEN b.id * {sql.OF_DIGIT} + kind END AS mature"
+        f" p.id AS payer, {bitmaps}, c.id AS payee, {other} * {measures.OF_DIGIT} + kind AS receiver,"
+        f" p.id * {measures.TIE} + {other} AS pair, d.id AS device, p.id * {SLOT_TIE} + d.slot AS payer_device,"
+        f" CASE WHEN {pays} THEN b.id * {measures.OF_DIGIT} + kind END AS mature"
         " FROM (SELECT *, max(e) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS latest,"
         f" CASE type {code} END AS kind, {capped} AS capped FROM raw) AS r"
         " JOIN amounts AS a ON a.amount = r.capped JOIN account_ids AS p ON p.value = r.payer_id"

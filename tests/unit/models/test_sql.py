@@ -21,7 +21,7 @@ from fraud.transaction import MAX_AGE, UNITS, Transaction
 from models.datasets import history
 from models.datasets.history import HistoryError, Known
 from models.simulation.simulate import DEFAULT_START, simulate
-from models.training import dataset, sql
+from models.training import dataset, measures, sql
 from models.training.days import Span
 from models.training.engines import Counted, DuckDb
 from models.training.replay import Replay, Row
@@ -232,11 +232,11 @@ def test_values_that_mean_the_same_give_the_same_dataset(recorded, tmp_path):
 
 
 def test_the_program_has_every_window_of_the_definition():
-    shape = sql.Shape.of(sql.SPARK, late=True, payments=10, amount=10)
-    text = " ".join(query for _, query in sql.Program(sql.SPARK, shape).tables())
+    shape = measures.Shape.of(measures.SPARK, late=True, payments=10, amount=10)
+    text = " ".join(query for _, query in sql.Program(measures.SPARK, shape).tables())
     for window in (*windows.WINDOWS, *windows.DAY_WINDOWS, *windows.PAIR_WINDOWS):
         assert f"count_{window}" in text
     for days in windows.PAIR_WINDOWS.values():
         assert f"RANGE BETWEEN {days - 1} PRECEDING AND 1 PRECEDING" in text
     for days in windows.DAY_WINDOWS.values():
-        assert f"RANGE BETWEEN {days - 1} PRECEDING AND {sql.SETTLED} PRECEDING" in text
+        assert f"RANGE BETWEEN {days - 1} PRECEDING AND {measures.SETTLED} PRECEDING" in text
