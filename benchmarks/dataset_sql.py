@@ -1,19 +1,18 @@
-"""Count a history by SQL in DuckDB and by the replay in the same run, on one CPU, and compare every value.
+"""Count histories by SQL in DuckDB and by the replay in the same run, on one CPU, and compare every value.
 
-`counted` is the SQL program alone; `ready` adds reading the history, counters and feature vectors. Both worlds are
-measured: simulated histories of growing size, and a HISTORY_DIR of any other world (--history). A share of the payments
-arrives up to 12 hours late. The replay counts the first --beside payments, and differences are those of all their
-counters and features. What the rules ask for takes the same time in both, and is left out.
+Histories are simulated in growing size and of each currency, or a HISTORY_DIR of any other world (--history). Each is
+measured on time, and with a share of its payments up to 12 hours late. What the rules ask for is left out.
 """
 
 import argparse
 import json
 import math
 import resource
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
@@ -28,13 +27,16 @@ from benchmarks import table
 from fraud.counters.windows import NAMES
 from fraud.transaction import MAX_AGE, UNITS
 from models.datasets import history
+from models.simulation.markets import market_of
 from models.simulation.simulate import DEFAULT_START, simulate
-from models.training import dataset
-from models.training.dataset import Span
+from models.training.counted import Block
+from models.training.days import Span
 from models.training.engines import Counted, DuckDb
 from models.training.replay import Replay
+from models.training.rows import labelled
 
 SIZES = (10**5, 10**6)
+CURRENCIES = ("JPY", "INR")
 DAYS = 45
 PER_PAYER = 75
 """Payments of a payer in DAYS."""
@@ -46,14 +48,26 @@ MEMORY = "4GB"
 
 
 class Measured(NamedTuple):
-    """Figures of one history."""
+    """Figures of one history: payments per CPU second of the process with all its threads, unless said otherwise.
+
+    counted      the SQL program alone
+    ready        with reading the history, and the counters and features of all payments
+    replay       the replay
+    compared     payments that the replay counted, too
+    differences  values of their counters and features that differ
+    estimated    payments with a counter that online may estimate
+    memory       limit of DuckDB's memory
+    peak_mib     most memory of the process, before the replay
+    """
 
     payments: int
     counted: float
     ready: float
     replay: float
+    compared: int
     differences: int
     estimated: int
+    memory: str
     peak_mib: float
 
 
@@ -64,66 +78,73 @@ def measured(directory: Path, beside: int) -> Measured:
         counted = Counted(engine, directory, 0, EVER)
         in_sql = process_time() - start - engine.seconds["stage"]
         unit = UNITS[next(history.payments(directory)).currency]
-        blocks = counted.blocks(unit)
-        kept = []
-        for place, block in enumerate(blocks):
-            if place * len(block.vectors) < beside:
-                kept.append(block)
+        for _ in counted.blocks(unit):
+            pass
         ready = process_time() - start
-    run = Replay()
-    known = dataset._recorded(directory, history.findings(directory), run, Span(0, 0, EVER))  # noqa: SLF001 - the dataset's own rows
-    first = list(islice(known, beside))
-    start = process_time()
-    rows = [run.row(payment, payment.arrived_at) for payment in first]
-    replay = process_time() - start
-    values = np.concatenate([block.counters for block in kept], axis=1)[:, : len(rows)]
-    vectors = np.concatenate([block.vectors for block in kept])[: len(rows)]
-    expected = np.array([[row.counters[name] for name in NAMES] for row in rows]).T
-    features = np.array([row.vector for row in rows], np.float32)
-    differences = int((values != expected).sum()) + int(
-        ((vectors != features) & ~(np.isnan(vectors) & np.isnan(features))).sum()
-    )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        compared, differences, replay = compare(directory, counted.blocks(unit), beside)
     return Measured(
         counted.number,
         counted.number / in_sql,
         counted.number / ready,
-        len(rows) / replay,
+        compared / replay,
+        compared,
         differences,
         counted.estimated,
+        MEMORY,
         peak,
     )
 
 
-def simulated(directory: Path, payments: int, late: float) -> Path:
-    """Write a simulated history of about so many payments, of which a share arrives late."""
-    payers = math.ceil(payments / PER_PAYER)
-    history.write(directory, history.of(simulate(1, DEFAULT_START, DAYS, payers)))
-    return arrived(directory, late)
+def compare(directory: Path, blocks: Iterable[Block], beside: int) -> tuple[int, int, float]:
+    """Replay the first payments of a history beside blocks of all.
+
+    Return the number of payments, the number of values that differ, and the CPU seconds of the replay.
+    """
+    run = Replay()
+    known = labelled(directory, history.findings(directory), run, Span(0, 0, EVER))
+    number = differences = 0
+    seconds = 0.0
+    for block in blocks:
+        payments = list(islice(known, min(len(block.vectors), beside - number)))
+        if not payments:
+            break
+        start = process_time()
+        rows = [run.row(payment, payment.arrived_at) for payment in payments]
+        seconds += process_time() - start
+        counters = np.array([[row.counters[name] for name in NAMES] for row in rows])
+        features = np.array([row.vector for row in rows], np.float32)
+        for ours, theirs in ((block.counters.T, counters), (block.vectors, features)):
+            same = (ours[: len(rows)] == theirs) | (np.isnan(ours[: len(rows)]) & np.isnan(theirs))
+            differences += int((~same).sum())
+        number += len(rows)
+    return number, differences, seconds
 
 
-def arrived(directory: Path, late: float) -> Path:
-    """Put a history into order of arrival: a share of it up to MAX_AGE late."""
-    path = directory / history.TRANSACTIONS
-    known = pyarrow.parquet.read_table(path)
+def arrived(directory: Path, late: float, to: Path) -> Path:
+    """Copy a history in order of arrival: a share of it up to MAX_AGE late."""
+    known = pyarrow.parquet.read_table(directory / history.TRANSACTIONS)
     rng = np.random.default_rng(1)
     delay = np.where(rng.random(len(known)) < late, rng.integers(0, int(MAX_AGE.total_seconds()), len(known)), 0)
     at = pc.add(known["occurred_at"].cast(pa.int64()), pa.array(delay.astype(np.int64) * 1_000_000))
     known = known.append_column(history.ARRIVED_AT, at.cast(pa.timestamp("us", "UTC")))
     order = np.argsort(at.to_numpy(), kind="stable")
-    pyarrow.parquet.write_table(known.take(pa.array(order)), path)
-    return directory
+    to.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(known.take(pa.array(order)), to / history.TRANSACTIONS)
+    shutil.copy(directory / history.LABELS, to)
+    return to
 
 
-def rows(sizes: Sequence[int] = SIZES, worlds: Sequence[Path] = (), beside: int = BESIDE) -> list[table.Row]:
-    """Return the figures of each history, and the target of the largest."""
+def rows(
+    sizes: Sequence[int] = SIZES,
+    currencies: Sequence[str] = CURRENCIES,
+    worlds: Sequence[Path] = (),
+    beside: int = BESIDE,
+) -> list[table.Row]:
+    """Return the figures of each history, and their targets."""
     with TemporaryDirectory() as place:
-        found = [
-            *((f"simulated, {size:.0e}{late}", _in_a_process(path, beside))
-              for size in sizes
-              for late, path in _histories(Path(place), size)),
-            *((str(path), _in_a_process(path, beside)) for path in worlds),
-        ]  # fmt: skip
+        histories = _histories(Path(place), sizes, currencies, worlds)
+        found = [(name, _in_a_process(path, beside)) for name, path in histories]
     return [
         *({"name": name, **figures._asdict()} for name, figures in found),
         *(table.target(f"payments per CPU second in SQL: {name}", figures.counted, at_least=TARGET)
@@ -132,14 +153,18 @@ def rows(sizes: Sequence[int] = SIZES, worlds: Sequence[Path] = (), beside: int 
     ]  # fmt: skip
 
 
-def _histories(place: Path, size: int) -> Iterator[tuple[str, Path]]:
-    for name, late in (("", 0.0), (f", {LATE:.0%} late", LATE)):
-        directory = place / f"{size}-{late}"
-        if late:
-            yield name, simulated(directory, size, late)
-        else:
-            history.write(directory, history.of(simulate(1, DEFAULT_START, DAYS, math.ceil(size / PER_PAYER))))
-            yield name, directory
+def _histories(
+    place: Path, sizes: Sequence[int], currencies: Sequence[str], worlds: Sequence[Path]
+) -> Iterator[tuple[str, Path]]:
+    """Yield each history by its name: on time, and then with late payments. A simulated one is made and removed."""
+    for world in worlds:
+        yield str(world), world
+        yield f"{world}, {LATE:.0%} late", arrived(world, LATE, place / "late")
+    for size, currency in product(sizes, currencies):
+        payers = math.ceil(size / PER_PAYER)
+        history.write(place / "on_time", history.of(simulate(1, DEFAULT_START, DAYS, payers, market_of(currency))))
+        yield f"{currency}, {size:.0e}", place / "on_time"
+        yield f"{currency}, {size:.0e}, {LATE:.0%} late", arrived(place / "on_time", LATE, place / "late")
 
 
 def _in_a_process(directory: Path, beside: int) -> Measured:
@@ -152,6 +177,7 @@ def _in_a_process(directory: Path, beside: int) -> Measured:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, add_help=False)
     parser.add_argument("--sizes", type=float, nargs="*", default=SIZES, help="payments of the simulated histories")
+    parser.add_argument("--currency", nargs="*", default=CURRENCIES, help="of the simulated histories")
     parser.add_argument("--history", type=Path, nargs="*", default=(), help="HISTORY_DIRs of other worlds")
     parser.add_argument("--beside", type=float, default=BESIDE, help="payments that the replay counts, too")
     parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
@@ -160,4 +186,4 @@ if __name__ == "__main__":
         print(json.dumps(measured(options.only, int(options.beside))))
     else:
         sizes = [int(size) for size in options.sizes]
-        table.run(lambda: rows(sizes, options.history, int(options.beside)), __doc__, others)
+        table.run(lambda: rows(sizes, options.currency, options.history, int(options.beside)), __doc__, others)

@@ -176,7 +176,7 @@ class Columns:
         since, until = known_as_fraud(payment.labels)
         self._vectors.extend(vector)
         self._counters.extend([counters[name] for name in COUNTERS])
-        payer, payee = _number(transaction.payer_id), _number(transaction.counterparty)
+        payer, payee = account_number(transaction.payer_id), account_number(transaction.counterparty)
         asked = by_rules.segment.model
         self._numbers.extend((payer, payee, transaction.epoch, since, until, transaction.amount, asked, severity))
         self._texts.append((transaction.transaction_id, payment.tactic or "", by_rules.segment.id))
@@ -246,7 +246,7 @@ def known_as_fraud(labels: Sequence[Label]) -> tuple[int, int]:
     return since, until
 
 
-def _number(account: str) -> int:
+def account_number(account: str) -> int:
     """Return a number for an account that does not name it."""
     return int.from_bytes(hashlib.blake2b(account.encode(), digest_size=7).digest())
 

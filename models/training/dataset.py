@@ -12,49 +12,28 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
 from fraud import packaged
 from fraud.counters.layout import DAY
 from fraud.errors import FraudError
-from fraud.labels.label import Label, Parties
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring import features
-from fraud.transaction import Transaction
 from models.datasets import history
-from models.datasets.history import Finding, HistoryError
-from models.training.columns import COLUMNS, DAYS, STATED, Columns, packaged_rule_book, path_of, write_day, write_state
+from models.datasets.history import HistoryError
+from models.training.columns import DAYS, STATED, packaged_rule_book, write_state
+from models.training.days import Days, Span
 from models.training.engines import Counted, DuckDb, Engine
-from models.training.replay import Replay
-
-
-class Recorded(NamedTuple):
-    """A payment of a HISTORY_DIR with its labels: a `LabelledPayment`."""
-
-    transaction: Transaction
-    labels: Sequence[Label]
-    tactic: str | None
-    arrived_at: datetime
-
-
-UNKNOWN = Finding(Parties("", None, datetime.fromtimestamp(0, UTC)), ())
-"""What is known of a payment that nobody called fraud."""
-
-
-class Span(NamedTuple):
-    """Epoch seconds: payments in [warmup, first) only fill the counters; payments in [first, end) become rows."""
-
-    warmup: int
-    first: int
-    end: int
+from models.training.judge import Judge
+from models.training.rows import by_engine, by_replay
 
 
 @dataclass(frozen=True)
@@ -96,46 +75,27 @@ def build(  # noqa: PLR0913 - a run
     """
     started = time.process_time()
     stated = _begin(directory, out, span, rule_book, labels=labels)
+    days = Days(out, span)
     findings = history.findings(directory)
-    run: Replay | Counted = Replay(labels=labels)
-    if engine is not None:
-        run = Counted(engine, directory, span.warmup, span.end, labels=labels, quiet=quiet)
-    known = _recorded(directory, findings, run, span)
-    rows = replayed = 0
-    currency = ""
-    open_days: dict[int, Columns] = {}
-    late = history.lateness(directory)
+    counted = None
+    if engine is None:
+        source = by_replay(directory, findings, span, rule_book, days, labels=labels)
+    else:
+        counted = Counted(engine, directory, span.warmup, span.end, labels=labels, quiet=quiet)
+        source = by_engine(directory, findings, span, counted, Judge(rule_book), days)
     with tqdm(total=history.span(directory)[2], unit=" payments", disable=quiet or None, mininterval=1) as bar:
-        for payment in known:
-            transaction = payment.transaction
-            day = transaction.epoch // DAY
-            currency = currency or transaction.currency
-            if transaction.currency != currency:
-                raise HistoryError(f"{directory}: amounts in {currency} and {transaction.currency}: one is needed")
-            settled = (payment.arrived_at - late).timestamp() // DAY
-            for over in [each for each in open_days if each < settled]:
-                _write_day(out, over, open_days.pop(over))
-            done = not span.first <= day * DAY < span.end or path_of(out, day).exists()
-            if done:
-                _, state = run.count(payment, payment.arrived_at)
-            else:
-                columns = open_days.setdefault(day, Columns(rule_book))
-                state = columns.add(payment, run.row(payment, payment.arrived_at))
-            if state.recounted:
-                raise HistoryError(f"{directory}: transaction_id {transaction.transaction_id} stands twice")
-            rows += span.first <= day * DAY < span.end
-            replayed += 1
-            bar.update()
-    for day, columns in open_days.items():
-        _write_day(out, day, columns)
-    if not rows:
+        for rows in source:
+            days.add(rows)
+            bar.update(rows.payments)
+    days.close()
+    if not days.within:
         raise HistoryError(f"{directory}: has no payments between --from and --to")
-    packaged.agree("policy", rule_book.policy.currency, currency)
-    write_state(out, stated | {"currency": currency})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    packaged.agree("policy", rule_book.policy.currency, days.currency)
+    write_state(out, stated | {"currency": days.currency})
     strangers = history.labels_without_payment(directory)
-    estimated = run.estimated if isinstance(run, Counted) else 0
-    return Built(rows, replayed, strangers, time.process_time() - started, peak, estimated)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    estimated = counted.estimated if counted else 0
+    return Built(days.within, days.payments, strangers, time.process_time() - started, peak, estimated)
 
 
 def _begin(directory: Path, out: Path, span: Span, rule_book: RuleBook, *, labels: bool) -> dict[str, Any]:
@@ -187,25 +147,6 @@ def holds(out: Path, directory: Path, span: Span, rule_book: RuleBook, *, labels
     is_this_codes = known.get("fingerprint") == features.fingerprint()
     covers = warmup == span.warmup and first <= span.first and span.end <= end
     return bool(known.get("finished") and is_this_codes and same and covers)
-
-
-def _recorded(
-    directory: Path, findings: Mapping[str, Finding], run: Replay | Counted, span: Span
-) -> Iterator[Recorded]:
-    """Yield the payments of the span with their labels; labels of earlier payments wait from the beginning."""
-    first, end = (datetime.fromtimestamp(at, UTC) for at in (span.warmup, span.end))
-    for finding in findings.values():
-        if finding.parties.occurred_at < first:
-            run.expect(finding.parties, finding.labels)
-    for transaction, arrived_at in history.arrivals(directory, first, end):
-        known = findings.get(transaction.transaction_id, UNKNOWN)
-        yield Recorded(transaction, known.labels, known.tactic or None, arrived_at)
-
-
-def _write_day(out: Path, day: int, columns: Columns) -> None:
-    """Write the rows of a day with their counters, which reasons are told of."""
-    arrays = columns.arrays()
-    write_day(out, day, {name: arrays[name] for name in COLUMNS} | {"counters": columns.counters()})
 
 
 ENGINES: dict[str, Callable[[], AbstractContextManager[Engine | None]]] = {

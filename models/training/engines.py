@@ -4,14 +4,11 @@ DuckDB reads the history, gives numbers to its ids, and counts in one process: `
 is spilled to a directory. Spark takes the tables from there and runs the same program.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 import duckdb
 import numpy as np
@@ -19,58 +16,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fraud.counters.keys import DECLARED
-from fraud.counters.layout import (
-    CLASSES,
-    DAY,
-    PAIR,
-    PAYER,
-    RECEIVING,
-    SCALES,
-    Kind,
-    State,
-    least_of_class,
-    log_size,
-    size_class,
-)
-from fraud.counters.windows import (
-    ABSENT,
-    DISTINCT,
-    FRAUD_SIDES,
-    IDLE_CAP,
-    MATURE_SIDES,
-    MATURE_WINDOWS,
-    MATURITY_DAYS,
-    NAMES,
-    OF_KIND,
-    PAIR_WINDOWS,
-)
-from fraud.labels.label import Label, LabelHistory, Parties
-from fraud.transaction import COUNT_CAP, NEEDS_PAYEE, UNITS, Transaction
+from fraud.counters.windows import FRAUD_SIDES, MATURE_SIDES
+from fraud.transaction import COUNT_CAP, UNITS
 from models.datasets import history
-from models.datasets.history import Finding, HistoryError
-from models.training import sql
-from models.training.replay import RANKING, LabelledPayment, Row
-from models.training.vectors import vectors
-
-Columns = Mapping[str, NDArray[Any]]
-
-AT_ONCE = 50_000
-"""Payments whose counters are in memory at one time."""
-
-_OPTIONAL = ("payee_id", "instrument_id", "device_id", "attempt_of")
-_BITMAPS = {"bits": "CAST(1 AS HUGEINT) << CAST({0}.slot AS INTEGER)", "low": "{0}.low", "high": "{0}.high"}
-"""A bitmap with the slot of an id, by the column that holds it or its half."""
-
-
-class Moved(NamedTuple):
-    """A change of a fraud bucket. `since` is the number of the first payment that sees it."""
-
-    prefix: str
-    account: str
-    day: int
-    change: int
-    since: int
+from models.datasets.history import HistoryError
+from models.training import measures, sql, staged
+from models.training.counted import Block, Columns, block
+from models.training.recorded import AT_ONCE
+from models.training.staged import Moved
 
 
 class Engine(Protocol):
@@ -96,7 +49,7 @@ class Engine(Protocol):
 class DuckDb:
     """The engine in one process."""
 
-    dialect = sql.DUCKDB
+    dialect = measures.DUCKDB
 
     def __init__(self, memory: str = "4GB", threads: int = 1) -> None:
         self._spill = TemporaryDirectory(prefix="windows-")
@@ -129,7 +82,7 @@ class DuckDb:
         number, late, amount = self._one(
             "SELECT count(*), coalesce(max(late), 0), coalesce(sum(amount), 0) FROM payments"
         )
-        shape = sql.Shape.of(self.dialect, late=bool(late), payments=number, amount=int(amount))
+        shape = measures.Shape.of(self.dialect, late=bool(late), payments=number, amount=int(amount))
         tables = list(sql.Program(self.dialect, shape).tables())
         for name, query in tqdm(tables, desc="tables", unit="", disable=quiet or None):
             start = process_time()
@@ -172,24 +125,29 @@ class DuckDb:
         # Text of spaces only means that an optional field is absent (`fraud.transaction.absent`).
         optional = ", ".join(
             f"nullif(trim({name}), '') AS {name}" if name in names else f"CAST(NULL AS VARCHAR) AS {name}"
-            for name in _OPTIONAL
+            for name in staged.OPTIONAL
         )
+        occurred, arrived = (f"epoch_us(CAST({name} AS TIMESTAMPTZ))" for name in ("occurred_at", arrival))
         self.make("raw", (
             f"SELECT row_number() OVER (ORDER BY file_row_number) AS n, transaction_id, type, payer_id, {optional},"
-            f" amount, currency, epoch_us(occurred_at) // 1000000 AS e, epoch_us({arrival}) AS clock FROM {source}"
-            f" WHERE epoch_us(occurred_at) >= {first * 1_000_000} AND epoch_us(occurred_at) < {end * 1_000_000}"
+            f" amount, currency, {occurred} // 1000000 AS e, {arrived} AS clock FROM {source}"
+            f" WHERE {occurred} >= {first * 1_000_000} AND {occurred} < {end * 1_000_000}"
         ))  # fmt: skip
         currencies = self._column("SELECT currency FROM raw GROUP BY currency ORDER BY min(n)").tolist()
+        if unknown := [each for each in currencies if each not in UNITS]:
+            raise ValueError(f"{directory}: amounts in {unknown[0]}, which has no unit")
         if len(currencies) != 1:
             raise HistoryError(f"{directory}: amounts in {' and '.join(currencies[:2])}: one is needed")
         twice = self._column("SELECT transaction_id FROM raw GROUP BY transaction_id HAVING count(*) > 1")
         self.twice = frozenset(twice.tolist())
         unit = UNITS[currencies[0]]
         capped = f"least(amount, {COUNT_CAP * unit})"
-        self.connection.register("amounts", _sizes(self._column(f"SELECT DISTINCT {capped} FROM raw").tolist(), unit))
+        self.connection.register(
+            "amounts", staged.sizes(self._column(f"SELECT DISTINCT {capped} FROM raw").tolist(), unit)
+        )
         for name, table in self._ids().items():
             self.connection.register(f"{name}_ids", table)
-        self.make("payments", _payments_of(self.dialect, capped))
+        self.make("payments", staged.payments_of(self.dialect, capped))
 
     def _ids(self) -> dict[str, pa.Table]:
         """Return the ids of each kind of profile. Their numbers differ between kinds, too."""
@@ -202,7 +160,7 @@ class DuckDb:
         first = 1
         for kind, query in queries.items():
             values = self._column(query).tolist()
-            tables[kind] = _ids(values, kind, first)
+            tables[kind] = staged.ids(values, kind, first)
             first += len(values)
         return tables
 
@@ -212,14 +170,14 @@ class DuckDb:
         paid = self.connection.execute(
             "SELECT transaction_id, n, type, payer_id, payee_id, e FROM raw JOIN found USING (transaction_id)"
         ).fetchall()
-        moved = list(moves(findings, paid, self._column("SELECT clock FROM raw ORDER BY n"), first))
+        moved = list(staged.moves(findings, paid, self._column("SELECT clock FROM raw ORDER BY n"), first))
         kinds = [pa.string(), pa.string(), pa.int64(), pa.int64(), pa.int64()]
         arrays = [pa.array([move[place] for move in moved], kind) for place, kind in enumerate(kinds)]
         table = pa.table(arrays, names=list(Moved._fields))
         self.connection.register("moved", table.append_column("number", pa.array(range(len(moved)), pa.int64())))
         parts = " ".join(f"WHEN '{prefix}' THEN '{role}'" for role, prefix in FRAUD_SIDES.items())
         keys = " ".join(
-            f"WHEN '{prefix}' THEN id * {sql.OF_DIGIT} + {sql.RECEIVERS.index(kind)}"
+            f"WHEN '{prefix}' THEN id * {measures.OF_DIGIT} + {measures.RECEIVERS.index(kind)}"
             for kind, prefix in MATURE_SIDES.items()
         )
         self.make("moves", (
@@ -229,226 +187,14 @@ class DuckDb:
         self.connection.execute("DROP TABLE raw")
 
 
-def _payments_of(dialect: sql.Dialect, capped: str) -> str:
-    """Return the SELECT of the table `payments`: numbers in place of ids, and every bucket of the payment's time.
-
-    capped  expression of the amount as counters see it
-    """
-    pays = f"type IN ({', '.join(repr(kind) for kind in sorted(NEEDS_PAYEE))})"
-    code = " ".join(f"WHEN '{kind}' THEN {sql.RECEIVERS.index(of)}" for kind, of in RECEIVING.items())
-    buckets = ", ".join(f"r.e // {width} AS {scale}" for scale, width in sql.WIDTHS.items())
-    bitmaps = ", ".join(
-        f"{_BITMAPS[half].format('p')} AS payer_{half},"
-        f" coalesce({_BITMAPS[half].format('b')}, {_BITMAPS[half].format('i')}) AS other_{half}"
-        for half in dialect.halves
-    )
-    other = "coalesce(b.id, i.id)"
-    return (
-        f"SELECT r.n, r.e, r.kind, r.e * {sql.TIE} + r.n AS k, CASE WHEN r.e < latest THEN 1 ELSE 0 END AS late,"
-        f" {buckets}, r.type, r.attempt_of IS NOT NULL AS attempt_of, r.amount AS paid, a.amount, a.log_size, a.class,"
-        f" p.id AS payer, {bitmaps}, c.id AS payee, {other} * {sql.OF_DIGIT} + kind AS receiver,"
-        f" p.id * {sql.TIE} + {other} AS pair, d.id AS device, p.id * {SLOT_TIE} + d.slot AS payer_device,"
-        f" CASE WHEN {pays} THEN b.id * {sql.OF_DIGIT} + kind END AS mature"
-        " FROM (SELECT *, max(e) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS latest,"
-        f" CASE type {code} END AS kind, {capped} AS capped FROM raw) AS r"
-        " JOIN amounts AS a ON a.amount = r.capped JOIN account_ids AS p ON p.value = r.payer_id"
-        " LEFT JOIN account_ids AS c ON c.value = r.payee_id"
-        f" LEFT JOIN account_ids AS b ON b.value = CASE WHEN {pays} THEN r.payee_id END"
-        f" LEFT JOIN instrument_ids AS i ON i.value = CASE WHEN NOT {pays} THEN r.instrument_id END"
-        " LEFT JOIN device_ids AS d ON d.value = r.device_id ORDER BY n"
-    )
-
-
-SLOT_TIE = 128
-"""More than there are slots."""
-
-
-def _ids(values: Sequence[str], kind: str, first: int) -> pa.Table:
-    """Return a table of ids of one kind of profile: value, number from `first` on, slot, and slot as a bitmap."""
-    slots = [DECLARED.slot(kind, value) for value in values]
-    halves = np.array([(1 << slot & (1 << 64) - 1, 1 << slot >> 64) for slot in slots], np.uint64).reshape(-1, 2)
-    return pa.table({
-        "value": pa.array(values, pa.string()),
-        "id": pa.array(range(first, first + len(values)), pa.int64()),
-        "slot": pa.array(slots, pa.int64()),
-        "low": pa.array(halves[:, 0].copy().view(np.int64)),
-        "high": pa.array(halves[:, 1].copy().view(np.int64)),
-    })  # fmt: skip
-
-
-def _sizes(amounts: Sequence[int], unit: int) -> pa.Table:
-    """Return log size and size class of each amount."""
-    return pa.table({
-        "amount": pa.array(amounts, pa.int64()),
-        "log_size": pa.array([log_size(amount) for amount in amounts], pa.int64()),
-        "class": pa.array([size_class(amount, unit) for amount in amounts], pa.int64()),
-    })  # fmt: skip
-
-
-def moves(
-    findings: Mapping[str, Finding], paid: Iterable[tuple[Any, ...]], clock: NDArray[np.int64], first: int
-) -> Iterator[Moved]:
-    """Yield the changes of fraud buckets, in order of each payment's labels.
-
-    paid   transaction id, number, type, payer, payee and epoch seconds of the payments that have findings
-    clock  microseconds since the epoch of each payment's arrival, ascending
-    first  epoch seconds: findings of payments before it wait from the beginning
-    """
-    arrived = {
-        name: (number, Parties(payer, payee, datetime.fromtimestamp(epoch, UTC), kind))
-        for name, number, kind, payer, payee, epoch in paid
-    }
-    for name, finding in findings.items():
-        number, parties = arrived.get(name, (0, finding.parties))
-        if not number and finding.parties.occurred_at >= datetime.fromtimestamp(first, UTC):
-            continue
-        labels = LabelHistory(parties)
-        for label in finding.labels:
-            labels, changes = labels.accept(label, RANKING)
-            known = (label.known_at - EPOCH) // MICROSECOND
-            since = max(number, int(np.searchsorted(clock, known))) + 1
-            for change in changes:
-                yield Moved(change.prefix, change.account, change.day, change.change, since)
-
-
-EPOCH = datetime.fromtimestamp(0, UTC)
-MICROSECOND = datetime.resolution
-
-
-# ---- from columns to counters ---------------------------------------------------------------------------------------
-
-_DISTINCTS = np.array(DISTINCT)
-_PLACES = {name: place for place, name in enumerate(NAMES)}
-
-
-def counters(read: Callable[[str], Columns], payments: Columns, unit: int) -> NDArray[np.float64]:
-    """Return every counter of each payment, as `windows.measure` returns them: len(NAMES) rows, a column a payment.
-
-    read      returns the columns of a table of `sql.RESULTS` for these payments, in any order
-    payments  columns n, e and kind of payments with consecutive numbers, in order
-    unit      of the currency, in minor units
-    """
-    values = np.repeat(np.array([[ABSENT[name]] for name in NAMES], float), len(payments["n"]), axis=1)
-    places = _Places(int(payments["n"][0]), values)
-    for part, kinds in sql.ITEMS.items():
-        columns = read(f"{part}_counted")
-        closed = read(f"{part}_closed")
-        for place, kind in enumerate(kinds):
-            of_kind, closed_of_kind = (_of_kind(each, payments, place, len(kinds)) for each in (columns, closed))
-            epoch = payments["e"][of_kind["n"] - places.first]
-            put = partial(places.put, rows=of_kind["n"])
-            (_put_pair if kind is PAIR else partial(_put_entity, kind))(of_kind, epoch, put)
-            if kind is PAYER:
-                _put_sizes(of_kind, unit, put)
-            if kind in MATURE_SIDES:
-                _put_mature(of_kind, put)
-            if kind in OF_KIND:
-                places.put(OF_KIND[kind].closed, 1, closed_of_kind["n"])
-    columns = read("payer_device_counted")
-    places.put("device_new", columns["uses"] == 1, columns["n"])
-    for part, named in sql.FRAUDS.items():
-        columns = read(f"{part}_known")
-        for name in named:
-            places.put(name, columns[name], columns["n"])
-    return values
-
-
-class _Places(NamedTuple):
-    """Counters of payments with consecutive numbers from `first` on."""
-
-    first: int
-    values: NDArray[np.float64]
-
-    def put(self, name: str, column: NDArray[Any] | float, rows: NDArray[np.int64]) -> None:
-        """Set one counter of the payments with these numbers."""
-        self.values[_PLACES[name], rows - self.first] = column
-
-
-def _of_kind(columns: Columns, payments: Columns, place: int, kinds: int) -> Columns:
-    """Return the rows of one of several kinds of receivers."""
-    if kinds == 1:
-        return columns
-    chosen = payments["kind"][columns["n"] - payments["n"][0]] == place
-    return {name: column[chosen] for name, column in columns.items()}
-
-
-def _put_pair(columns: Columns, epoch: NDArray[np.int64], put: Callable[..., None]) -> None:
-    """Put what `windows._measure_pair` sets."""
-    for window in PAIR_WINDOWS:
-        for what in ("count", "sum"):
-            put(f"pair_{what}_{window}", columns[f"{what}_{window}"])
-    put("pair_age_days", epoch // DAY - columns["first_day"])
-
-
-def _put_entity(kind: Kind, columns: Columns, epoch: NDArray[np.int64], put: Callable[..., None]) -> None:
-    """Put what `windows._measure_entity` sets."""
-    names = OF_KIND[kind]
-    for name in (name for pair in names.totals for name in pair):
-        put(name, columns[name.removeprefix(f"{kind.name}_")])
-    for name in names.distinct:
-        put(name, _DISTINCTS[_filled(columns, name.rpartition("_")[2])])
-    put(names.decayed, _decayed(columns["own_hour"], columns["whole"], columns["fraction"]))
-    start, width = epoch // kind.period * kind.period, SCALES["s"]
-
-    def seen(second: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the start of the bucket as the kind's items tell it: of 10 seconds in the payment's own item."""
-        return np.where(second < start, second // 3600 * 3600, second // width * width)
-
-    put(names.age, epoch - seen(columns["first_seen"]))
-    last = columns["last_seen"]
-    put(names.idle, np.where(last < 0, IDLE_CAP, np.minimum(epoch - seen(last), IDLE_CAP)))
-
-
-def _put_sizes(columns: Columns, unit: int, put: Callable[..., None]) -> None:
-    """Put what `windows._measure_sizes` sets."""
-    for measured in ("log_sum_30d", "log_squares_30d"):
-        put(f"payer_{measured}", columns[measured])
-    least = np.array([0, *(least_of_class(number, unit) for number in range(CLASSES))])
-    put("payer_largest_30d", least[columns["largest_30d"] + 1])
-
-
-def _put_mature(columns: Columns, put: Callable[..., None]) -> None:
-    """Put the payments of mature days."""
-
-    def since(days: int) -> NDArray[np.int64]:
-        return columns[f"since_{days}d" if f"since_{days}d" in columns else f"count_{days}d"]
-
-    for window, length in MATURE_WINDOWS.items():
-        put(f"payee_mature_count_{window}", since(MATURITY_DAYS + length) - since(MATURITY_DAYS))
-
-
-def _filled(columns: Columns, window: str) -> NDArray[np.int64]:
-    """Return the number of bits of a window's bitmap."""
-    parts = [column for name, column in columns.items() if name.startswith(f"filled_{window}_")]
-    return np.sum(parts, axis=0, dtype=np.int64)
-
-
-def _decayed(own: NDArray[np.int64], whole: NDArray[np.int64], fraction: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return own + whole + fraction / FRACTION, rounded once, as `math.fsum` rounds."""
-    sums = (own + whole).astype(float)
-    (rows,) = np.nonzero(fraction)
-    half = 1 << 28
-    parts = ((own + whole)[rows], fraction[rows] // half, fraction[rows] % half)
-    exact = zip(*(part.tolist() for part in parts), strict=True)
-    sums[rows] = [math.fsum((units, large / half, small / sql.FRACTION)) for units, large, small in exact]
-    return sums
-
-
-_REAL = frozenset(name for name in NAMES if "_distinct_" in name or "_decayed_" in name)
-"""Counters that are no integers."""
-
-
-class Block(NamedTuple):
-    """Counters (a row for each of NAMES) and feature vectors of payments with consecutive numbers."""
-
-    counters: NDArray[np.float64]
-    vectors: NDArray[np.float32]
-
-
 class Counted:
-    """Takes the place of a `Replay`: the rows of a HISTORY_DIR's payments, which an engine has counted before.
+    """The payments of a HISTORY_DIR in [first, end), epoch seconds, which an engine has counted.
 
-    Payments come in the order of the file. Raises HistoryError for a history that cannot be read.
+    number     of payments
+    estimated  payments of which online may estimate a counter
+    twice      transaction ids that stand twice
+
+    Raises HistoryError for a history that cannot be read.
     """
 
     def __init__(  # noqa: PLR0913 - a run
@@ -464,56 +210,16 @@ class Counted:
                 pass
             raise
         self.estimated = engine.run(quiet=quiet) if self.number else 0
-        self._twice, self._seen = engine.twice, set[bytes]()
-        self._rows: Iterator[tuple[dict[str, float], tuple[float, ...]]] | None = None
+        self.twice = engine.twice
+
+    def block(self, first: int, last: int, unit: int) -> Block:
+        """Return counters and vectors of the payments with numbers in [first, last], from 1 on.
+
+        unit  of the currency, in minor units
+        """
+        return block(lambda table: self._engine.rows(table, first, last), unit)
 
     def blocks(self, unit: int) -> Iterator[Block]:
         """Yield counters and vectors of all payments, AT_ONCE payments at one time."""
         for first in range(1, self.number + 1, AT_ONCE):
-            yield self._block(first, min(first + AT_ONCE - 1, self.number), unit)
-
-    def _block(self, first: int, last: int, unit: int) -> Block:
-        read = partial(self._engine.rows, first=first, last=last)
-        paid = read("(SELECT n, e, kind, type, paid, amount, device IS NOT NULL AS device, attempt_of FROM payments)")
-        order = np.argsort(paid["n"])
-        paid = {name: column[order] for name, column in paid.items()}
-        values = counters(read, paid, unit)
-        columns = {
-            "type": paid["type"], "amount": paid["paid"], "counted_amount": paid["amount"], "epoch": paid["e"],
-            "device_id": paid["device"].astype(bool), "attempt_of": paid["attempt_of"].astype(bool),
-        }  # fmt: skip
-        return Block(values, vectors(columns, dict(zip(NAMES, values, strict=True))))
-
-    def row(self, payment: LabelledPayment, arrived_at: datetime | None = None) -> Row:
-        """Return the row of the next payment; its state holds no items. `arrived_at` stands in the file."""
-        del arrived_at
-        transaction = Transaction.model_validate(payment.transaction)
-        if self._rows is None:
-            self._rows = self._all_rows(transaction.unit)
-        values, vector = next(self._rows)
-        return Row(transaction, values, vector, self._state(transaction))
-
-    def count(self, payment: LabelledPayment, arrived_at: datetime | None = None) -> tuple[Transaction, State]:
-        """Pass over the next payment, as `Replay.count`."""
-        row = self.row(payment, arrived_at)
-        return row.transaction, row.state
-
-    def expect(self, parties: Parties, labels: Sequence[Label]) -> None:
-        """Do nothing: the engine reads all labels from the history."""
-
-    def _state(self, transaction: Transaction) -> State:
-        """Return a state without items. It tells whether the same attempt came before."""
-        recounted = False
-        if transaction.transaction_id in self._twice:
-            recounted = transaction.identity in self._seen
-            self._seen.add(transaction.identity)
-        return State({}, {}, recounted)
-
-    def _all_rows(self, unit: int) -> Iterator[tuple[dict[str, float], tuple[float, ...]]]:
-        for block in self.blocks(unit):
-            columns = [
-                (column if name in _REAL else column.astype(np.int64)).tolist()
-                for name, column in zip(NAMES, block.counters, strict=True)
-            ]
-            for values, vector in zip(zip(*columns, strict=True), block.vectors.tolist(), strict=True):
-                yield dict(zip(NAMES, values, strict=True)), tuple(vector)
+            yield self.block(first, min(first + AT_ONCE - 1, self.number), unit)

@@ -27,7 +27,8 @@ from models.datasets.history import HistoryError
 from models.training import container, train
 from models.training.columns import Dataset
 from models.training.costs import Budget, Thresholds
-from models.training.dataset import Span, build, holds, rule_book_of
+from models.training.dataset import build, holds, rule_book_of
+from models.training.days import Span
 from models.training.evaluation import Evaluation, as_json, compared, describe, evaluate, known_defrauded
 from models.training.fitting import Hyperparameters, Periods
 from models.training.metrics import Floats

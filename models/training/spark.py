@@ -7,7 +7,7 @@ would keep in S3.
 from pathlib import Path
 from typing import Self
 
-from models.training import sql
+from models.training import measures, sql
 from models.training.engines import DuckDb
 
 MASTER = "local[2]"
@@ -16,7 +16,7 @@ MASTER = "local[2]"
 class Spark(DuckDb):
     """The engine in Spark. `master` and `memory` are Spark's own settings."""
 
-    dialect = sql.SPARK
+    dialect = measures.SPARK
 
     def __init__(self, master: str = MASTER, memory: str = "4g", partitions: int = 8) -> None:
         from pyspark.sql import SparkSession  # noqa: PLC0415 - an extra of its own: doctests collect this module without it

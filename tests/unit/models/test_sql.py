@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fraud.counters import sampling, windows
@@ -21,10 +21,11 @@ from fraud.transaction import MAX_AGE, UNITS, Transaction
 from models.datasets import history
 from models.datasets.history import HistoryError, Known
 from models.simulation.simulate import DEFAULT_START, simulate
-from models.training import dataset, sql
-from models.training.dataset import Span
+from models.training import dataset, measures, sql
+from models.training.days import Span
 from models.training.engines import Counted, DuckDb
 from models.training.replay import Replay, Row
+from models.training.rows import labelled
 from tests.support import payments as made
 
 EVER = 2**33
@@ -45,7 +46,7 @@ def arrived(directory: Path, lateness: Sequence[timedelta]) -> Path:
 def replayed(directory: Path) -> tuple[list[Row], list[bool]]:
     """Return the rows, and whether a counter of each was an estimate when it was measured."""
     run = Replay()
-    known = dataset._recorded(directory, history.findings(directory), run, Span(0, 0, EVER))
+    known = labelled(directory, history.findings(directory), run, Span(0, 0, EVER))
     rows, estimated = [], []
     for payment in known:
         rows.append(run.row(payment, payment.arrived_at))
@@ -64,6 +65,8 @@ def assert_equal(directory: Path) -> tuple[int, int]:
     same = np.setdiff1d(np.arange(len(rows)), sampled)
     assert not [place for place in same if estimated[place]]
     values = np.array([[row.counters[name] for name in NAMES] for row in rows])
+    closed = [name.endswith("_closed") for name in NAMES]
+    np.testing.assert_array_equal(block.counters[closed], values.T[closed])
     differing = [NAMES[place] for place in np.flatnonzero((values != block.counters.T)[same].any(axis=0))]
     assert differing == []
     vectors = np.array([row.vector for row in rows], np.float32)
@@ -86,7 +89,7 @@ def crowd(seed: int, number: int, days: int, people: int) -> list[tuple[Transact
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0, 0.02, 0.3]), st.sampled_from([3, 45]))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 def test_sql_counts_what_the_replay_counts(tmp_path_factory, seed, share, days):
     directory = tmp_path_factory.mktemp("crowd")
     drawn = crowd(seed, 250, days, 6)
@@ -97,14 +100,42 @@ def test_sql_counts_what_the_replay_counts(tmp_path_factory, seed, share, days):
 
 
 def test_rows_of_a_crowded_receiver_are_counted_and_all_others_are_equal(tmp_path):
-    burst = [
-        (made.payment(transaction_id=f"b-{n}", payer_id=f"payer-{n % 7}", occurred_at=made.NOON), None)
-        for n in range(sampling.BURST + 20)
-    ]
-    later = [(payment, None) for payment, _ in crowd(1, 40, 2, 6) if payment.occurred_at > made.NOON]
-    history.write(tmp_path, [*burst, *later])
-    rows, sampled = assert_equal(tmp_path)
+    burst = [made.payment(transaction_id=f"b-{n}", payer_id=f"payer-{n % 7}") for n in range(sampling.BURST + 20)]
+    rows, sampled = assert_equal(beside_others(tmp_path, burst))
     assert 18 <= sampled < rows - sampling.BURST + 1
+
+
+OVER = 5
+"""Payments beyond a cap."""
+
+
+@pytest.mark.parametrize(
+    ("cap", "apart", "fields"),
+    [
+        pytest.param(sampling.CAPS["d"], 60, {"device_id": "one"}, id="a payee's and a device's day"),
+        pytest.param(sampling.CAPS["h"], 2, {"type": "merchant"}, id="a merchant's hour"),
+        pytest.param(sampling.CLOSE, 20, {"type": "cash_out", "payer_id": "one", "instrument_id": "card"}, id="closed"),
+    ],
+)
+def test_rows_above_a_cap_are_counted_and_all_others_are_equal(tmp_path, cap, apart, fields):
+    start = made.NOON.replace(hour=0)
+    crowd_of_one = [
+        made.payment(**{
+            "transaction_id": f"c-{n}", "payer_id": f"payer-{n % 7}", "payee_id": "shop",
+            "occurred_at": start + timedelta(seconds=n * apart), "device_id": None, **fields,
+        })
+        for n in range(cap + 1 + OVER)
+    ]  # fmt: skip
+    rows, sampled = assert_equal(beside_others(tmp_path, crowd_of_one))
+    assert OVER <= sampled < rows - cap + 1
+
+
+def beside_others(directory: Path, payments: Sequence[Transaction]) -> Path:
+    """Write payments and, after them, some of other people."""
+    end = max(payment.occurred_at for payment in payments)
+    later = [payment for payment, _ in crowd(1, 40, 3, 6) if payment.occurred_at > end]
+    history.write(directory, [(payment, None) for payment in [*payments, *later]])
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -136,26 +167,76 @@ def test_a_payment_too_late_to_be_counted_is_one_line(recorded, tmp_path, capsys
     assert "arrived_at must lie" in capsys.readouterr().err
 
 
-def test_a_payment_twice_and_a_broken_row_are_refused_by_both_engines(tmp_path, capsys):
-    for name, change in (("twice", {}), ("broken", {"amount": 0})):
-        (tmp_path / name).mkdir()
-        history.write(tmp_path / name, [(made.payment(), None), (made.payment(transaction_id="t-2"), None)])
-        path = tmp_path / name / history.TRANSACTIONS
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-        schema = pyarrow.parquet.read_schema(path)
-        pyarrow.parquet.write_table(pa.Table.from_pylist([*rows, rows[1] | change], schema), path)
-        said = []
-        for engine in ("replay", "sql"):
-            arguments = [str(tmp_path / name), str(tmp_path / f"{name}-{engine}"), "--engine", engine]
-            assert dataset.main(arguments) == 2
-            said.append(capsys.readouterr().err)
-        assert said[0] == said[1]
+def with_column(table: pa.Table, name: str, value: object, kind: pa.DataType | None = None) -> pa.Table:
+    """Return the table with another value in the second row of a column."""
+    values = table[name].to_pylist() if name in table.column_names else [None] * len(table)
+    values[1] = value
+    column = pa.array(values, kind or (table.schema.field(name).type if name in table.column_names else None))
+    return (table.drop_columns(name) if name in table.column_names else table).append_column(name, column)
+
+
+BROKEN = {
+    "twice": lambda table: table.take(pa.array([0, 1, 1])),
+    "no amount": lambda table: with_column(table, "amount", 0),
+    "an amount that is no integer": lambda table: with_column(table, "amount", 1.5, pa.float64()),
+    "no payer": lambda table: with_column(table, "payer_id", None),
+    "an id of other characters": lambda table: with_column(table, "payer_id", "a/b"),
+    "spaces around an id": lambda table: with_column(table, "device_id", " device "),
+    "no payee": lambda table: with_column(table, "payee_id", " "),
+    "the payer as payee": lambda table: with_column(table, "payee_id", table["payer_id"][1].as_py()),
+    "its own attempt": lambda table: with_column(table, "attempt_of", table["transaction_id"][1].as_py()),
+    "no address": lambda table: with_column(table, "ip", "300.1.1.1"),
+    "another channel": lambda table: with_column(table, "channel", "fax"),
+    "another type": lambda table: with_column(table, "type", "gift"),
+    "another currency": lambda table: with_column(table, "currency", "INR"),
+    "no currency": lambda table: with_column(table, "currency", "YEN"),
+    "another field": lambda table: with_column(table, "colour", "red"),
+    "too much metadata": lambda table: with_column(table, "metadata", [("", "x")]),
+    "no time": lambda table: with_column(table, "occurred_at", None),
+    "an earlier time": lambda table: with_column(table, "occurred_at", made.NOON - timedelta(days=1)),
+    "no time zone": lambda table: with_column(table, "occurred_at", made.NOON.replace(tzinfo=None), pa.timestamp("us")),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_history_that_is_broken_is_refused_by_both_engines_in_the_same_words(tmp_path, capsys, name):
+    history.write(tmp_path, [(made.payment(transaction_id=f"t-{n}"), None) for n in range(2)])
+    path = tmp_path / history.TRANSACTIONS
+    pyarrow.parquet.write_table(BROKEN[name](pyarrow.parquet.read_table(path)), path)
+    said = []
+    for engine in ("replay", "sql"):
+        assert dataset.main([str(tmp_path), str(tmp_path / engine), "--engine", engine]) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert said[0].count("\n") == 1
+
+
+def test_values_that_mean_the_same_give_the_same_dataset(recorded, tmp_path):
+    table = pyarrow.parquet.read_table(recorded / history.TRANSACTIONS)
+    other = table.set_column(0, "transaction_id", table["transaction_id"].cast(pa.large_string()))
+    for name in ("type", "payer_id"):
+        other = other.set_column(other.column_names.index(name), name, other[name].dictionary_encode())
+    place = other.column_names.index("occurred_at")
+    other = other.set_column(place, "occurred_at", other["occurred_at"].cast(pa.timestamp("ns", "Asia/Tokyo")))
+    other = with_column(with_column(other, "ip", "::ffff:192.0.2.1"), "device_id", "  ")
+    other = with_column(other, "metadata", [("app", "1")])
+    shutil.copy(recorded / history.LABELS, tmp_path)
+    pyarrow.parquet.write_table(other, tmp_path / history.TRANSACTIONS)
+    for engine in ("replay", "sql"):
+        assert dataset.main([str(tmp_path), str(tmp_path / engine), "--engine", engine]) == 0
+    days = [path.name for path in (tmp_path / "sql" / "days").iterdir()]
+    assert len(days) == 4
+    assert all(
+        (tmp_path / "sql/days" / day).read_bytes() == (tmp_path / "replay/days" / day).read_bytes() for day in days
+    )
 
 
 def test_the_program_has_every_window_of_the_definition():
-    shape = sql.Shape.of(sql.SPARK, late=True, payments=10, amount=10)
-    text = " ".join(query for _, query in sql.Program(sql.SPARK, shape).tables())
+    shape = measures.Shape.of(measures.SPARK, late=True, payments=10, amount=10)
+    text = " ".join(query for _, query in sql.Program(measures.SPARK, shape).tables())
     for window in (*windows.WINDOWS, *windows.DAY_WINDOWS, *windows.PAIR_WINDOWS):
         assert f"count_{window}" in text
-    for days in (*windows.DAY_WINDOWS.values(), *windows.PAIR_WINDOWS.values()):
+    for days in windows.PAIR_WINDOWS.values():
         assert f"RANGE BETWEEN {days - 1} PRECEDING AND 1 PRECEDING" in text
+    for days in windows.DAY_WINDOWS.values():
+        assert f"RANGE BETWEEN {days - 1} PRECEDING AND {measures.SETTLED} PRECEDING" in text
