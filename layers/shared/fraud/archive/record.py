@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fraud.archive.schema import COUNTERS_VERSION, PARTITION
+from fraud.counters import windows
 from fraud.counters.keys import Keys
 from fraud.decisions.record import Contents
 from fraud.transaction import Transaction, instant
@@ -54,7 +55,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
     uncounted   kinds of counters whose update was not acknowledged
     """
     transaction = Transaction.model_validate_json(contents.transaction)
-    answer = json.loads(contents.answer)
+    answer, counters = json.loads(contents.answer), json.loads(contents.counters)
     parties = (transaction.payer_id, transaction.payee_id, transaction.occurred_at)
     row = keyed_row(keys, transaction.transaction_id, *parties) | {
         "event_id": pseudonym(keys, "decision", f"{transaction.transaction_id} {decided_at}"),
@@ -74,8 +75,8 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
         "uncounted": list(uncounted),
         "fingerprint": fingerprint,
         "features": [None if math.isnan(value) else value for (value,) in _FLOATS.iter_unpack(snapshot)],
-        "counters_version": COUNTERS_VERSION,
-        "counters": json.loads(contents.counters),
+        "counters_version": COUNTERS_VERSION if len(counters) == len(windows.NAMES) else None,
+        "counters": counters,
     }
     return dated(row, transaction.occurred_at)
 

@@ -82,7 +82,11 @@ DECISIONS = ArchiveTable(
         Column(
             "features", FLOATS, "The features that the model saw, in the order of their definition; null is missing."
         ),
-        Column("counters_version", TEXT, "Hash of the counters' names and order: it says what `counters` holds."),
+        Column(
+            "counters_version",
+            TEXT,
+            "Hash of the counters' names and order: it says what `counters` holds; null if another release decided.",
+        ),
         Column("counters", NUMBERS, "The counters in the order of their definition; null could not be read."),
     ),
 )
