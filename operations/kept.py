@@ -12,7 +12,9 @@ from fraud.archive import schema
 from local.account.emulator import TEMPLATE
 from local.account.stack import DELIVERY, deliveries, expand
 
-READS = re.compile(r"[a-z0-9]+:(Get|BatchGet|Query|Scan|Receive)(?!ShardIterator|QueueAttributes)")
+READS = re.compile(
+    r"[a-z0-9]+:(\*|Get|BatchGet|TransactGet|PartiQLSelect|Query|Scan|Receive)(?!ShardIterator|QueueAttributes)"
+)
 WRITES = re.compile(r"[a-z]+:(Put|Update|Delete(?!Message)|Send)")
 
 
