@@ -3,9 +3,10 @@
 So the caller of a decision never waits for what follows from it. The door sends the updates again that were not
 acknowledged when the payment was decided, voids attempts that moved no money, writes links and timelines, archives
 every new decision, publishes what readers of the bus want, and counts all decisions for their denominators. For a
-change of a decision's status it voids and publishes, and nothing else. Redelivery does everything again: an update is
-counted once, an attempt is void once, links and timelines stay as they are, readers drop an event_id that they already
-have, and only the denominators count twice.
+change of a decision's status it voids, archives the change and publishes it, and does nothing else.
+
+Redelivery does everything again: an update is counted once, an attempt is void once, links and timelines stay as they
+are, readers drop an event_id that they already have, and only the denominators count twice.
 """
 
 from collections.abc import Callable, Iterable, Sequence

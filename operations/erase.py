@@ -4,7 +4,7 @@ It works with the credentials and region of the shell. The archive keeps the acc
 which no table leads back any more. docs/archive.md says what erasure does in each place, and what it cannot do: a
 person with both the stack's id key and the id can still compute the pseudonym. Run it a day after the account's last
 payment: a decision that is made later, or that the stream brings again within a day, writes row and links again. The
-command may be repeated. It prints no id.
+command may be repeated, and after an error it must be. It prints no id.
 """
 
 import argparse
@@ -18,9 +18,12 @@ import boto3
 from fraud.activity.links import Entity
 from fraud.activity.store import Activity
 from fraud.archive.record import pseudonym
+from fraud.aws.boto import translate_errors
 from fraud.aws.client import AwsClient
 from fraud.counters.codec import KEYS, keys_of, profile_of
+from fraud.errors import ServiceError
 from fraud.settings import AwsIdentity
+from fraud.transaction import is_id
 
 
 def erased(dynamodb: Any, profiles: str, pseudonyms: str, account: str) -> int:  # noqa: ANN401 - boto3 has no types
@@ -94,6 +97,14 @@ def _scanned(dynamodb: Any, pseudonyms: str, account: str) -> Iterator[str]:  # 
     yield from (row["pk"]["S"] for page in pages for row in page["Items"])
 
 
+def _numbered(asked: argparse.Namespace) -> int:
+    """Return how many rows of pseudonyms were deleted. Exit if the profiles table holds no keys."""
+    try:
+        return erased(boto3.client("dynamodb"), asked.profiles, asked.pseudonyms, asked.account)
+    except KeyError:
+        sys.exit("nothing erased: no keys in this table of profiles, so no pseudonyms were made with them")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m operations.erase", description=__doc__)
@@ -103,13 +114,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--links", required=True, help="name of the table of links: the output LinksTableName")
     parser.add_argument("--reports", required=True, help="name of the table of reports: the output ReportsTableName")
     asked = parser.parse_args(arguments)
-    dynamodb = boto3.client("dynamodb")
+    if not is_id(asked.account):
+        sys.exit("nothing erased: no account can have this id")
     try:
-        number = erased(dynamodb, asked.profiles, asked.pseudonyms, asked.account)
-    except KeyError:
-        sys.exit("the stack has no keys yet, so it has no pseudonyms")
-    unlinked(asked.links, asked.profiles, asked.account, boto3.Session())
-    reports = unreported(dynamodb, asked.reports, asked.account)
+        with translate_errors():
+            number = _numbered(asked)
+            unlinked(asked.links, asked.profiles, asked.account, boto3.Session())
+            reports = unreported(boto3.client("dynamodb"), asked.reports, asked.account)
+    except ServiceError as error:
+        sys.exit(f"not everything is erased: {error}. End the cause, and run the command again")
     print(f"links and timeline deleted; rows of pseudonyms deleted: {number}; reports deleted: {reports}")
 
 

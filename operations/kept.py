@@ -13,7 +13,9 @@ from local.account.emulator import TEMPLATE
 from local.account.stack import DELIVERY, deliveries, expand
 from operations import diagrams
 
-READS = re.compile(r"[a-z0-9]+:(Get|BatchGet|Query|Scan|Receive)(?!ShardIterator|QueueAttributes)")
+READS = re.compile(
+    r"[a-z0-9]+:(\*|Get|BatchGet|TransactGet|PartiQLSelect|Query|Scan|Receive)(?!ShardIterator|QueueAttributes)"
+)
 WRITES = re.compile(r"[a-z]+:(Put|Update|Delete(?!Message)|Send)")
 
 
@@ -71,7 +73,7 @@ KEPT = (
     Kept("TalliesTable", "numbers of decisions and of rule hits by minute", "DecisionRetentionDays", "has no ids"),
     Kept(
         "DecisionArchive",
-        "decisions and labels under pseudonyms (tables below); results of queries",
+        "decisions, their changes and labels under pseudonyms (tables below); results of queries",
         "ArchiveDays (1,096 days), cool after ArchiveCoolDays (90); results 30 days",
         "no row is rewritten: the rows stay, under a pseudonym that leads to no account",
     ),
@@ -91,6 +93,7 @@ KEPT = (
         "Events", "events on their way to readers: ids, no names; a reader keeps them by its own rules", "a day", LEFT
     ),
     Kept("DecisionDelivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive"),
+    Kept("ResolutionDelivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive"),
     Kept("LabelDelivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive"),
     Kept("Logs", "transaction ids, scores, reasons; no account, name or address", "LogRetentionDays (30 days)", LEFT),
 )

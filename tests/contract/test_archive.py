@@ -11,9 +11,10 @@ from local.account.emulator import TEMPLATE
 from local.account.stack import deliveries, expand
 
 RESOURCES = expand(TEMPLATE, {})["Resources"]
-GLUE = {"decisions": "ArchivedDecisions", "labels": "ArchivedLabels"}
-DELIVERIES = {"decisions": "DecisionDelivery", "labels": "LabelDelivery"}
+GLUE = {"decisions": "ArchivedDecisions", "labels": "ArchivedLabels", "resolutions": "ArchivedResolutions"}
+DELIVERIES = {"decisions": "DecisionDelivery", "labels": "LabelDelivery", "resolutions": "ResolutionDelivery"}
 QUERIES = {"fraud_rate_by_day": "FraudRateByDay", "friction_by_rule_and_day": "FrictionByRuleAndDay"}
+QUERIES |= {"outcomes_by_day": "OutcomesByDay"}
 PERSONAL = ("name", "ip", "metadata", "campaign_id", "text", "id")
 
 

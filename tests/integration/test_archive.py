@@ -242,13 +242,14 @@ def test_only_the_records_that_firehose_refused_are_put_again(decision_events):
         firehose.assert_no_pending_responses()
 
 
-def test_a_change_of_status_is_published_and_neither_archived_nor_repaired_nor_counted(  # noqa: PLR0913, PLR0917 - fixtures
+def test_a_change_of_status_is_archived_and_published_and_neither_repaired_nor_counted(  # noqa: PLR0913, PLR0917 - fixtures
     decision_events, decision_api, emulator, published: Taken, rows: Rows, capsys
 ):
     event = batch(decision_api, emulator, quiet(amount=900_000), quiet(amount=900_000))
     published()
     capsys.readouterr()
     now = datetime.now(UTC)
+    contents = contents_of(event["Records"][0]["dynamodb"]["NewImage"])
     failed = Resolution.of(event["Records"][0]["dynamodb"]["NewImage"]).after("failed", now, now)
     for change, status in zip(event["Records"], ("failed", None), strict=True):
         change["eventName"] = "MODIFY"
@@ -265,7 +266,57 @@ def test_a_change_of_status_is_published_and_neither_archived_nor_repaired_nor_c
     assert first == again
     assert (first["change"], first["outcome"], first["outcome_now"]) == ("failed", "decline", "decline")
     assert rows(schema.DECISIONS) == []
+    (row, copy_of_it) = rows(schema.RESOLUTIONS)
+    assert row == copy_of_it
+    assert row.keys() == {*schema.RESOLUTIONS.names, schema.PARTITION}
+    transaction = json.loads(contents.transaction)["transaction_id"]
+    assert row["transaction"] == DECLARED.pseudonym("transaction", transaction).hex()
+    assert (row["change"], row["number"], row["status"], row["outcome_now"]) == ("failed", 0, "failed", "decline")
+    assert record.time_of(row["changed_at"]) == now
+    assert not [plain for plain in json.loads(contents.transaction).values() if f'"{plain}"' in json.dumps(row)]
     assert not capsys.readouterr().out  # no update was counted again
+
+
+def test_a_result_after_an_erasure_is_archived_and_brings_no_way_back(
+    decision_events, decision_api, emulator, rows: Rows, monkeypatch
+):
+    payment = quiet()
+    event = batch(decision_api, emulator, payment)
+    decision_events.handler(event, None)
+    for account in (payment["payer_id"], payment["payee_id"]):
+        erased(emulator.client("dynamodb"), "ProfilesTable", "PseudonymsTable", account)
+    monkeypatch.setattr(decision_events._archive._pseudonyms, "_written", {})  # another environment
+    image = event["Records"][0]["dynamodb"]["NewImage"]
+    now = datetime.now(UTC)
+    settled = Resolution.of(image).after("settled", now, now)
+    said = {"status": {"S": "settled"}, "changes": {"S": Changes.dump_json(settled.changes).decode()}}
+    change = {"OldImage": image, "NewImage": image | said, "SequenceNumber": "1"}
+    answer = decision_events.handler({"Records": [{"eventName": "MODIFY", "dynamodb": change}]}, None)
+    assert answer == {"batchItemFailures": []}
+    assert [row["status"] for row in rows(schema.RESOLUTIONS)] == ["settled"]
+    assert named(emulator, payment["payer_id"]) == named(emulator, payment["payee_id"]) == {}
+
+
+@pytest.mark.parametrize("refused", ["_decisions", "_resolutions"])
+def test_a_batch_restarts_at_the_first_change_of_either_kind_that_is_not_archived(
+    decision_events, decision_api, emulator, published: Taken, refused
+):
+    event = batch(decision_api, emulator, quiet(), quiet(amount=900_000))
+    published()
+    now = datetime.now(UTC)
+    new, resolved = (one["dynamodb"] for one in event["Records"])
+    failed = Resolution.of(resolved["NewImage"]).after("failed", now, now)
+    event["Records"][1]["eventName"] = "MODIFY"
+    resolved["OldImage"] = copy.deepcopy(resolved["NewImage"])
+    resolved["NewImage"] |= {"status": {"S": "failed"}, "changes": {"S": Changes.dump_json(failed.changes).decode()}}
+    answer = {"FailedPutCount": 1, "RequestResponses": [{"ErrorCode": "ServiceUnavailableException"}]}
+    with Stubber(getattr(decision_events._archive, refused)._firehose) as firehose:
+        for _ in range(3):
+            firehose.add_response("put_record_batch", answer)
+        done = decision_events.handler(event, None)
+    first = {"_decisions": new, "_resolutions": resolved}[refused]
+    assert done == {"batchItemFailures": [{"itemIdentifier": first["SequenceNumber"]}]}
+    assert len(published()) == {"_decisions": 0, "_resolutions": 1}[refused]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, ["decline"]), (1.0, ["approve", "decline"])])

@@ -59,7 +59,7 @@ def test_rows_of_an_id_key_that_was_replaced_are_found_too(dynamodb):
 
 
 def test_a_stack_without_keys_has_nothing_to_erase(dynamodb):
-    with pytest.raises(SystemExit, match="no keys yet"):
+    with pytest.raises(SystemExit, match="nothing erased: no keys"):
         erase.main(["alice", *TABLES])
     assert left(dynamodb) == []
 
@@ -72,3 +72,20 @@ def test_the_reports_of_one_account_are_deleted_and_those_about_it_stay(dynamodb
         dynamodb.put_item(TableName="reports", Item={key: {"S": value} for key, value in row.items()})
     assert [erase.unreported(dynamodb, "reports", "alice") for _ in range(2)] == [2, 0]
     assert [row["pk"]["S"] for row in dynamodb.scan(TableName="reports")["Items"]] == ["r-2"]
+
+
+@pytest.mark.parametrize("account", ["", " ", "alice ", "account#alice", "a" * 65, "alice\n", "*"])
+def test_a_text_that_is_no_id_is_refused_before_anything_is_erased(dynamodb, account):
+    keep(dynamodb, DECLARED, "alice")
+    with pytest.raises(SystemExit, match="nothing erased: no account") as refused:
+        erase.main([account, *TABLES])
+    assert left(dynamodb) == ["alice"]
+    assert "alice" not in str(refused.value)
+
+
+@pytest.mark.parametrize("table", ["profiles", "pseudonyms"])
+def test_a_table_that_does_not_exist_ends_the_command_with_a_line_and_no_id(dynamodb, table):
+    keep(dynamodb, DECLARED, "alice")
+    with pytest.raises(SystemExit, match=r"not everything is erased: .*ResourceNotFound") as failed:
+        erase.main(["alice", *[value if value != table else "other" for value in TABLES]])
+    assert "alice" not in str(failed.value)

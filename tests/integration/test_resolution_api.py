@@ -9,6 +9,7 @@ import pytest
 
 from fraud import clock
 from fraud.decisions import worker
+from fraud.errors import UnavailableError
 from local.account.emulator import Emulator
 from tests.integration.test_decision_api import fresh, post
 from tests.support.stack_doors import Context, requested, shown
@@ -123,6 +124,19 @@ def test_a_sweep_that_runs_out_of_time_leaves_the_rest_to_the_next_one_and_ends_
     assert doors["Sweep"].sweep({}, Context()) == {"expired": 1, "lag_seconds": 1}
     assert {shown(name)[1]["outcome_now"] for name in names} == {"decline"}
     assert {len(shown(name)[1]["history"]) for name in names} == {2}
+
+
+def test_a_row_that_cannot_be_read_keeps_no_other_decision_waiting(challenged, time, doors, emulator: Emulator):
+    """The sweep ends all others, and fails so that people hear of it."""
+    table = emulator.stack.functions[0].environment["DECISIONS_TABLE"]
+    broken, (name, _) = challenged()[0], challenged()
+    change = {"UpdateExpression": "SET expires_to = :no", "ExpressionAttributeValues": {":no": {"S": "never"}}}
+    emulator.client("dynamodb").update_item(TableName=table, Key={"pk": {"S": broken}}, **change)
+    time(timedelta(minutes=10, seconds=1))
+    with pytest.raises(UnavailableError):
+        doors["Sweep"].sweep({}, Context())
+    assert "changes" in row_of(emulator, name)
+    emulator.client("dynamodb").delete_item(TableName=table, Key={"pk": {"S": broken}})
 
 
 def test_an_answer_that_comes_first_is_not_expired(resolution_api, challenged, time, doors):

@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "FOLD_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/fold",
     "EVENT_BUS_NAME": "events",
     "DECISION_DELIVERY": "decisions",
+    "RESOLUTION_DELIVERY": "resolutions",
     "LABEL_DELIVERY": "labels",
     "PUBLISHED_SHARE": "0.01",
     "DECISION_RETENTION_DAYS": "400",

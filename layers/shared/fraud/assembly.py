@@ -132,7 +132,7 @@ def activity(settings: Settings) -> "Activity":
 
 
 def archive(settings: Settings) -> "Archive":
-    """Build the archive of decisions: its stream, the table of pseudonyms and the table of tallies."""
+    """Build the archive of decisions: its streams, the table of pseudonyms and the table of tallies."""
     from fraud.archive.store import Archive, Delivery, Pseudonyms, Tallies
 
     transport = _client()
@@ -140,6 +140,7 @@ def archive(settings: Settings) -> "Archive":
         _stack_state(settings, transport),
         Pseudonyms(transport, settings.pseudonyms_table),
         Delivery(settings.decision_delivery),
+        Delivery(settings.resolution_delivery),
         Tallies(transport, settings.tallies_table, settings.decision_retention_days * 86_400),
     )
 

@@ -54,6 +54,7 @@ class Settings(BaseModel):
     fold_queue_url: str
     event_bus_name: str
     decision_delivery: Delivery
+    resolution_delivery: Delivery
     label_delivery: Delivery
     published_share: float = Field(ge=0, le=1)
     decision_retention_days: int = Field(ge=1)

@@ -411,3 +411,33 @@ def test_erasure_goes_on_where_it_was_killed_and_undoes_no_change_of_another_wri
         activity(wire).erase(own)
         assert own.value not in names_in(wire).replace("#", " ").split()
         assert "payer#late" in {each.name for each in wire.items()["account#q0", NEIGHBOURS]}
+
+
+def test_erasure_of_a_hub_goes_in_steps_of_bounded_size():
+    wire = Wire()
+    hub = Entity("account", "hub")
+    for n in range(1_000):
+        name = f"p{n}"
+        link = {"first": {"S": "2026-03-04"}, "last": {"S": "2026-03-04"}, "days": {"N": "8"}}
+        for pk, sk in (("account#hub", f"payer#{name}"), (f"account#{name}", "payee#hub")):
+            wire.table.tables["links"][pk, sk] = {"pk": {"S": pk}, "sk": {"S": sk}, **link}
+    sizes = []
+    whole = wire.gather
+
+    def gather(requests, until=None):
+        sizes.append(len(requests))
+        return whole(requests, until)
+
+    wire.gather = gather
+    activity(wire).erase(hub)
+    assert wire.items() == {}
+    assert max(sizes) <= store.WRITES_PER_STEP
+
+
+def test_erasure_finds_a_link_of_which_nothing_but_the_name_is_left_at_the_entity():
+    """A writer that was killed before the other end, or the end of the link's time, leaves only the list of names."""
+    wire = Wire()
+    remember(activity(wire), [made(payer_id="alice", payee_id="bob")])
+    del wire.table.tables["links"]["account#bob", "payer#alice"]
+    activity(wire).erase(Entity("account", "bob"))
+    assert "bob" not in names_in(wire).replace("#", " ").split()

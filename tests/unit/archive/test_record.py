@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fraud.archive import record, schema, store, tally
 from fraud.counters.keys import DECLARED
+from fraud.decisions.record import Contents
 from fraud.errors import ServiceError
 from fraud.labels.archived import label_rows
 from local import archive
@@ -18,6 +19,7 @@ from models.training import archived
 from models.training.columns import packaged_rule_book
 from models.training.replay import replay
 from tests.support import archived as made
+from tests.support.payments import payment
 
 PERSONAL = {"payer_name": "SECRET", "payee_name": "SECRET", "ip": "203.0.113.99", "metadata": {"a": "SECRET"}}
 PERSONAL |= {"campaign_id": "SECRET-campaign"}
@@ -36,6 +38,16 @@ def rows():
 def test_a_row_has_every_column_and_no_other(rows):
     for _, row in rows:
         assert row.keys() == {*schema.DECISIONS.names, schema.PARTITION}
+
+
+def test_the_version_of_the_counters_is_null_for_a_row_whose_release_had_others(rows):
+    (_, row), *_ = rows
+    paid = payment()
+    reply = {"outcome": "approve", "recounted": False, "reasons": [], "suppressed": [], "model": {"version": None}}
+    for counters, version in ((row["counters"], schema.COUNTERS_VERSION), (row["counters"][1:], None)):
+        contents = Contents(paid.canonical, json.dumps(counters).encode(), json.dumps(reply).encode())
+        made_of = record.decision_row(DECLARED, contents, "2026-03-04T12:00:00Z", snapshot=b"", fingerprint="f")
+        assert made_of["counters_version"] == version
 
 
 def test_no_row_has_anything_personal_or_a_plain_id(rows):

@@ -153,6 +153,17 @@ def test_a_decline_on_a_closed_item_costs_no_request():
     assert voids(deployed) == {"v12": 1200}
 
 
+@pytest.mark.parametrize("counters", [[], [1.0] * (len(NAMES) - 1), [1.0] * (len(NAMES) + 1)])
+def test_a_result_of_a_decision_of_another_release_voids_its_attempt(counters):
+    """Its counters have other names in another order: none of them may be taken for that of the closed item."""
+    deployed = Deployment()
+    paid = deployed.pay()
+    failed = change(paid, Outcome.APPROVE, "failed")
+    earlier = failed._replace(contents=failed.contents._replace(counters=json.dumps(counters).encode()))
+    assert void(deployed.store, [earlier], NOON) == [None]
+    assert voids(deployed) == {"v12": 1200}
+
+
 class Refusing:
     """The deployment's transport, except that updates of some payers fail."""
 

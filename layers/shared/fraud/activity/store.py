@@ -291,11 +291,23 @@ class Activity:
     def erase(self, own: Entity) -> None:
         """Delete all that the table holds of an entity, at its own key and at its neighbours'. It may be repeated.
 
-        Its own items go last: they say what is left to do after a failure. Raises UnavailableError when the table does
-        not respond or a neighbour's list changes every time, and ServiceError when it refuses.
+        It works in steps, so the number of links has no bound. What is at the entity's own key goes after the other
+        end, so it says what is left to do after a failure. The entity's list of neighbours tells of links of which a
+        killed writer, or the end of their time, left nothing at its own key. Raises UnavailableError when the table
+        does not respond or a neighbour's list changes every time, and ServiceError when it refuses.
         """
         names = list(self._names(own))
-        ends = [other_end(own, name) for name in names if "#" in name]
+        place = own.pk, NEIGHBOURS
+        with malformed_as_unavailable():
+            near = neighbours_of(self._read([place], consistent=True).get(place, {}))
+        links = list(dict.fromkeys([*(name for name in names if "#" in name), *(each.name for each in near)]))
+        for start in range(0, len(links), WRITES_PER_STEP):
+            self._unlink(own, links[start : start + WRITES_PER_STEP])
+        all_or_raise(self._send([self._delete((own.pk, name)) for name in names if "#" not in name]))
+
+    def _unlink(self, own: Entity, names: Sequence[str]) -> None:
+        """Delete links of an entity, by their names, at both ends and in the neighbours' lists. Raises ServiceError."""
+        ends = [other_end(own, name) for name in names]
         for attempt in range(ATTEMPTS):
             lists = self._read([(pk, NEIGHBOURS) for pk, _ in ends], consistent=True)
             with malformed_as_unavailable():
@@ -316,6 +328,7 @@ class Activity:
             payload = {
                 "TableName": self._table,
                 "KeyConditionExpression": "pk = :pk",
+                "ProjectionExpression": "sk",
                 "ExpressionAttributeValues": {":pk": {"S": own.pk}},
                 "ConsistentRead": True,
                 **start,

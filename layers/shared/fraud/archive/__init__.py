@@ -1,1 +1,1 @@
-"""The archive in S3: what was known at each decision, and the labels, under pseudonyms, for training and figures."""
+"""The archive in S3: what was known at each decision, what became of it, and the labels, under pseudonyms."""

@@ -1,21 +1,25 @@
-"""Rows of the archive: made from a decision or a label, with keyed pseudonyms in place of every id. Pure.
+"""Rows of the archive: of a decision, its changes or a label, with keyed pseudonyms in place of every id. Pure.
 
 A row has no name, address, metadata or free text, and no hash that could be computed without the stack's key: neither
-the body's identity nor the event id of the bus, which anybody with the id could compute (D-096). A repeat of the same
-decision gives the same row, `event_id` included.
+the body's identity nor the event id of the bus, which anybody with the id could compute (D-096). A repeat gives the
+same row, `event_id` included.
 """
 
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fraud.archive.schema import COUNTERS_VERSION, PARTITION
+from fraud.counters import windows
 from fraud.counters.keys import Keys
 from fraud.decisions.record import Contents
 from fraud.transaction import Transaction, instant
+
+if TYPE_CHECKING:
+    from fraud.decisions.resolution import Resolution  # a door that archives labels must not load it
 
 ArchiveRow = dict[str, Any]
 """A row as JSON has it: a value for each column of its table, and the partition key."""
@@ -29,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def pseudonym(keys: Keys, kind: str, value: str | None) -> str | None:
     """Return the pseudonym of an id in hexadecimal digits; None for None.
 
-    kind  account, device or instrument, as in profiles; transaction, token, decision or label
+    kind  account, device or instrument, as in profiles; transaction, token, decision, resolution or label
 
     >>> from fraud.counters.keys import DECLARED
     >>> pseudonym(DECLARED, "account", "alice") == pseudonym(DECLARED, "device", "alice")
@@ -54,7 +58,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
     uncounted   kinds of counters whose update was not acknowledged
     """
     transaction = Transaction.model_validate_json(contents.transaction)
-    answer = json.loads(contents.answer)
+    answer, counters = json.loads(contents.answer), json.loads(contents.counters)
     parties = (transaction.payer_id, transaction.payee_id, transaction.occurred_at)
     row = keyed_row(keys, transaction.transaction_id, *parties) | {
         "event_id": pseudonym(keys, "decision", f"{transaction.transaction_id} {decided_at}"),
@@ -74,16 +78,39 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
         "uncounted": list(uncounted),
         "fingerprint": fingerprint,
         "features": [None if math.isnan(value) else value for (value,) in _FLOATS.iter_unpack(snapshot)],
-        "counters_version": COUNTERS_VERSION,
-        "counters": json.loads(contents.counters),
+        "counters_version": COUNTERS_VERSION if len(counters) == len(windows.NAMES) else None,
+        "counters": counters,
     }
     return dated(row, transaction.occurred_at)
+
+
+def resolution_rows(keys: Keys, contents: Contents, resolution: "Resolution", known: int) -> Iterator[ArchiveRow]:
+    """Yield a row for each change of a decision's status after the first `known` changes.
+
+    A change has the same `event_id` in every copy: no change comes twice to a decision.
+    """
+    transaction = Transaction.model_validate_json(contents.transaction)
+    name, decided_at = transaction.transaction_id, resolution.decided_at
+    keyed = keyed_row(keys, name, transaction.payer_id, transaction.payee_id, transaction.occurred_at)
+    for number, made in enumerate(resolution.changes[known:], known):
+        row = keyed | {
+            "event_id": pseudonym(keys, "resolution", f"{name} {decided_at} {made.change}"),
+            "decided_at": microseconds(instant(decided_at)),
+            "outcome": resolution.outcome,
+            "number": number,
+            "change": made.change,
+            "changed_at": microseconds(instant(made.at)),
+            "method": made.method,
+            "status": resolution._replace(changes=resolution.changes[: number + 1]).status,
+            "outcome_now": made.outcome,
+        }
+        yield dated(row, instant(made.at))
 
 
 def keyed_row(
     keys: Keys, transaction_id: str, payer_id: str, payee_id: str | None, occurred_at: datetime
 ) -> ArchiveRow:
-    """Return the columns that both tables have, without the event id."""
+    """Return the columns that all tables have, without the event id."""
     return {
         "transaction": pseudonym(keys, "transaction", transaction_id),
         "payer": pseudonym(keys, "account", payer_id),

@@ -1,4 +1,4 @@
-"""THE schema of the archive: its two tables with their columns, as data (D-096).
+"""THE schema of the archive: its tables with their columns, as data (D-096).
 
 Glue's tables in template.yaml, the box's Parquet writer and the tables in docs/archive.md are made from it. Types are
 Hive's, as Glue and Athena name them. Times are whole microseconds since 1970-01-01 UTC: no reader has to parse them,
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fraud.counters import windows
 
 PARTITION = "day"
-"""Name of the partition key, a date as text: the UTC day of a payment, or on which a label became known."""
+"""Name of the partition key, a date as text: the UTC day of a payment, of a label, or of a change of status."""
 
 TEXT, WHOLE, NUMBER, FLAG = "string", "bigint", "double", "boolean"
 TEXTS, NUMBERS, FLOATS = "array<string>", "array<double>", "array<float>"
@@ -48,7 +48,7 @@ _KEYS = (
     Column("id_key_since", WHOLE, "Epoch day on which the key of the pseudonyms was replaced; 0: never."),
     Column("occurred_at", WHOLE, "Time of the payment."),
 )
-"""Columns of both tables: joins need them."""
+"""Columns of every table: joins need them."""
 
 DECISIONS = ArchiveTable(
     "decisions",
@@ -82,7 +82,11 @@ DECISIONS = ArchiveTable(
         Column(
             "features", FLOATS, "The features that the model saw, in the order of their definition; null is missing."
         ),
-        Column("counters_version", TEXT, "Hash of the counters' names and order: it says what `counters` holds."),
+        Column(
+            "counters_version",
+            TEXT,
+            "Hash of the counters' names and order: it says what `counters` holds; null if another release decided.",
+        ),
         Column("counters", NUMBERS, "The counters in the order of their definition; null could not be read."),
     ),
 )
@@ -103,7 +107,25 @@ LABELS = ArchiveTable(
     ),
 )
 
-TABLES = (DECISIONS, LABELS)
+RESOLUTIONS = ArchiveTable(
+    "resolutions",
+    "changed_at",
+    (
+        *_KEYS,
+        Column("decided_at", WHOLE, "Time of the decision."),
+        Column("outcome", TEXT, "As decided: approve, challenge, review or decline."),
+        Column("number", WHOLE, "Place of the change among those of its decision, in order of acceptance, from 0."),
+        Column("change", TEXT, "What happened: challenge_passed, expired_declined, settled and so on."),
+        Column(
+            "changed_at", WHOLE, "Time of the change as the app named it; of an expiry, the time at which it was due."
+        ),
+        Column("method", TEXT, "How the challenge was put to the payer; null for any other change."),
+        Column("status", TEXT, "From then on: approved, declined, settled, failed or reversed."),
+        Column("outcome_now", TEXT, "The outcome from then on: approve or decline."),
+    ),
+)
+
+TABLES = (DECISIONS, LABELS, RESOLUTIONS)
 
 
 def counters_version(names: Sequence[str] = windows.NAMES) -> str:

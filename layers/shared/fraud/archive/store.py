@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fraud.archive.record import ArchiveRow, accounts, decision_row, line, pseudonym
+from fraud.archive.record import ArchiveRow, accounts, decision_row, line, pseudonym, resolution_rows
 from fraud.archive.tally import Tally, tallied
 from fraud.aws.boto import client, translate_errors
 from fraud.aws.transport import Request, Transport, all_or_raise, binary
@@ -111,29 +111,50 @@ def _calls(places: Sequence[int], records: Sequence[bytes]) -> list[list[int]]:
 class Archive:
     """The archive as the reader of the decisions uses it."""
 
-    def __init__(self, stack: StackState, pseudonyms: "Pseudonyms", decisions: Delivery, tallies: "Tallies") -> None:
+    def __init__(
+        self,
+        stack: StackState,
+        pseudonyms: "Pseudonyms",
+        decisions: Delivery,
+        resolutions: Delivery,
+        tallies: "Tallies",
+    ) -> None:
         self._stack = stack
         self._pseudonyms = pseudonyms
         self._decisions = decisions
+        self._resolutions = resolutions
         self._tallies = tallies
 
     def keep(self, changes: "Sequence[RowChange]", now: datetime) -> int:
-        """Archive the new decisions among changes, and write the pseudonyms of their accounts before.
+        """Archive new decisions, and changes of the status of earlier ones.
 
-        Return how many changes, from the first on, are archived. Raises ServiceError.
+        The pseudonyms of the accounts of new decisions are written before. A change of status writes none: what was
+        erased meanwhile stays erased. Return how many changes, from the first on, are archived. Raises ServiceError.
         """
-        new = [(n, change) for n, change in enumerate(changes) if change.is_new]
-        if not new:
-            return len(changes)
+        if not changes:
+            return 0
         self._stack.prepare(now)
         keys = self._stack.keys
+        new = [(n, change) for n, change in enumerate(changes) if change.is_new]
         self._pseudonyms.write(keys, [account for _, change in new for account in accounts(change.contents)])
-        taken = self._decisions.put([row_of(keys, change) for _, change in new])
-        return len(changes) if taken == len(new) else new[taken][0]
+        decided = [(n, row_of(keys, change)) for n, change in new]
+        resolved = [
+            (n, row)
+            for n, change in enumerate(changes)
+            if not change.is_new
+            for row in resolution_rows(keys, change.contents, change.resolution, change.known)
+        ]
+        return min(_archived(self._decisions, decided, changes), _archived(self._resolutions, resolved, changes))
 
     def count(self, changes: "Sequence[RowChange]") -> None:
         """Add the new decisions among changes to the tallies. Raises ServiceError."""
         self._tallies.add(tallied((change.contents, change.decided_at) for change in changes if change.is_new))
+
+
+def _archived(delivery: Delivery, rows: "Sequence[tuple[int, ArchiveRow]]", changes: "Sequence[RowChange]") -> int:
+    """Put rows, each with the place of its change. Return before which change, from the first on, all are taken."""
+    taken = delivery.put([row for _, row in rows])
+    return len(changes) if taken == len(rows) else rows[taken][0]
 
 
 def row_of(keys: Keys, change: "RowChange") -> ArchiveRow:

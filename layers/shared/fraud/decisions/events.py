@@ -140,6 +140,16 @@ class RowChange(NamedTuple):
         return self.before is not None and self._text("status") != self.before.get("status", {}).get("S")
 
     @property
+    def resolution(self) -> Resolution:
+        """The state of the decision after the change."""
+        return Resolution.of(self.row)
+
+    @property
+    def known(self) -> int:
+        """The number of changes of status that the row had before."""
+        return 0 if self.before is None else len(Resolution.of(self.before).changes)
+
+    @property
     def decided_at(self) -> str:
         """The time of the decision, RFC 3339."""
         return str(self.row["decided_at"]["S"])
@@ -157,8 +167,8 @@ class RowChange(NamedTuple):
         Whether an approved payment is published follows from its event id, so a repeat chooses the same.
         """
         if self.before is not None:
-            decided, known = Resolution.of(self.row), len(Resolution.of(self.before).changes)
-            return [DecisionResolved.of(self.contents, decided, made) for made in decided.changes[known:]]
+            now = self.resolution
+            return [DecisionResolved.of(self.contents, now, made) for made in now.changes[self.known :]]
         made = DecisionMade.of(self.contents, self.decided_at)
         drawn = int(made.event_id[:8], 16) / 2**32
         return [made] if made.outcome is not Outcome.APPROVE or drawn < published_share else []

@@ -11,7 +11,7 @@ from datetime import datetime
 from fraud.counters.fold import LAG
 from fraud.counters.windows import LAST_DAY, NAMES
 from fraud.decisions.events import RowChange
-from fraud.decisions.resolution import Resolution, Status
+from fraud.decisions.resolution import Status
 from fraud.decisions.store import DynamoStore
 from fraud.errors import ServiceError
 from fraud.transaction import Transaction
@@ -33,12 +33,20 @@ def void(store: DynamoStore, changes: Sequence[RowChange], now: datetime) -> lis
 
 def _attempt(change: RowChange, now: datetime) -> Transaction | None:
     """Return the attempt that is to be voided; None for a change after which nothing is to be done."""
-    if Resolution.of(change.row).status not in NO_MONEY:
+    if change.resolution.status not in NO_MONEY:
         return None
-    if json.loads(change.contents.counters)[_CLOSED]:
+    if _closed(json.loads(change.contents.counters)):
         return None  # a closed item did not count it, and even a refused update of so large an item costs many units
     attempt = Transaction.model_validate_json(change.contents.transaction)
     return attempt if is_read(attempt, now) else None
+
+
+def _closed(counters: Sequence[float | None]) -> bool:
+    """Tell whether the payer's item was closed. A row of an earlier release has other counters: then it was not.
+
+    A result may come after a release that added a counter; a void that is sent for a closed item is refused.
+    """
+    return len(counters) == len(NAMES) and bool(counters[_CLOSED])
 
 
 def is_read(attempt: Transaction, now: datetime) -> bool:

@@ -96,7 +96,13 @@ class Resolutions:
         now = self._clock()
         expired, lag, failure = 0, 0, None
         for rows in self._due(now):
-            waiting = [(row["pk"]["S"], Resolution.of(row)) for row in rows]
+            waiting = []
+            for row in rows:
+                try:
+                    with malformed_as_unavailable():
+                        waiting.append((row["pk"]["S"], Resolution.of(row)))
+                except ServiceError as error:  # one row that cannot be read must not keep all others waiting
+                    failure = failure or error
             requests = [self._update(name, before, before.at(now)) for name, before in waiting]
             for result in self._transport.gather(requests):
                 expired += not isinstance(result, ConditionFailed | ServiceError)
