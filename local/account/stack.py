@@ -178,7 +178,8 @@ def _globals(declared: Template) -> Iterator[Template]:
 def created(expanded: Template) -> Template:
     """Return the part of the template that the emulator creates.
 
-    Its one output describes the functions, routes, mappings and rules; `described` reads it.
+    Its one output describes the functions, routes, mappings and rules, which `described` reads, and the locks of
+    buckets, which moto's CloudFormation leaves out.
     """
     resources, stand_ins = {}, {}
     for name, resource in expanded["Resources"].items():
@@ -192,6 +193,11 @@ def created(expanded: Template) -> Template:
         "routes": list(_routes(expanded)),
         "mappings": list(_mappings(expanded)),
         "rules": list(_rules(expanded)),
+        "locks": {
+            name: resource["Properties"]["ObjectLockConfiguration"]
+            for name, resource in expanded["Resources"].items()
+            if "ObjectLockConfiguration" in resource.get("Properties", {})
+        },
     }
     return expanded | {
         "Parameters": expanded.get("Parameters", {}) | stand_ins,

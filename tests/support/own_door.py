@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
     "AUDIT_TABLE": "audit",
+    "AUDIT_ROOTS_BUCKET": "audit-roots",
     "LABELS_TABLE": "labels",
     "LABEL_SOURCES": "backfill=loader,user_report=payment-app,analyst=fraud-analyst,chargeback=importer",
     "BACKFILL_BEFORE": "",
