@@ -178,6 +178,7 @@ KINDS = {
     "cut": "cut off the end of the chain; a root names them",
     "gone": "the whole chain is gone; a root names its rows",
     "rewritten": "not the rows that a root names: the chain was written anew from one of them on",
+    "unproved": "a root covers them only through rows that are not as they were: they may have been written anew",
     "unrooted": "older than the last root, by their time, but no root names them: added later, or forged",
     "root_missing": "root is missing",
     "root_changed": "root cannot be read, or is not the one that the next root follows",
@@ -200,18 +201,15 @@ def breaks(chain: str, links: Sequence[Link]) -> list[Finding]:
         elif known and link.previous != previous:
             findings.append(Finding("replaced", chain, max(link.n - 1, 1), max(link.n - 1, 1)))
         wanted, previous, known = link.n + 1, link.hash, link.sound
-    return list(_joined(findings))
+    return joined(findings)
 
 
-def _joined(findings: Iterable[Finding]) -> Iterable[Finding]:
-    """Yield the findings, with those of one kind about adjacent rows as one."""
-    held: Finding | None = None
+def joined(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings, with those of one kind about adjacent rows as one."""
+    done: list[Finding] = []
     for each in findings:
-        if held and (held.kind, held.where, held.last + 1) == (each.kind, each.where, each.first):
-            held = held._replace(last=each.last)
-            continue
-        if held:
-            yield held
-        held = each
-    if held:
-        yield held
+        if done and (done[-1].kind, done[-1].where, done[-1].last + 1) == (each.kind, each.where, each.first):
+            done[-1] = done[-1]._replace(last=each.last)
+        else:
+            done.append(each)
+    return done

@@ -4,10 +4,10 @@ What lies after the last root of its chain is protected by nothing but the chain
 write it anew. The report names it, and it names rows that are older than the chains.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from fraud.audit.chain import Finding, Item, Link, breaks, link_of
+from fraud.audit.chain import Finding, Item, Link, breaks, joined, link_of
 from fraud.audit.roots import Rooted, Stored, checked, id_of
 
 
@@ -50,10 +50,9 @@ def verified(items: Iterable[Item], stored: Mapping[int, Stored], only: str | No
     findings, unprotected = list(rooted.findings), []
     for chain, own in sorted(links.items()):
         own.sort()
-        found, protected = compared(chain, own, rooted)
+        found, bare = compared(chain, own, rooted)
         findings += found
-        bare = [link.n for link in own if link.n > protected]
-        if bare and not found:
+        if bare:
             unprotected.append(Unprotected(chain, len(bare), bare[0]))
     if only is None:
         findings += _gone(rooted, links)
@@ -81,27 +80,48 @@ def _gone(rooted: Rooted, links: Iterable[str]) -> list[Finding]:
     return [Finding("gone", f"chain {id_}", 1, max(each.n for each in rooted.anchors[id_])) for id_ in sorted(left)]
 
 
-class Protection(NamedTuple):
-    """The result for one chain: the findings, and how many of its first rows a root protects."""
+def compared(chain: str, links: Sequence[Link], rooted: Rooted) -> tuple[list[Finding], list[int]]:
+    """Check one chain in itself and against the roots. `links` are in the order of their numbers.
 
-    findings: Sequence[Finding]
-    protected: int
-
-
-def compared(chain: str, links: Sequence[Link], rooted: Rooted) -> Protection:
-    """Check one chain in itself and against the roots. `links` are in the order of their numbers."""
+    Return what was found, and the numbers of the rows after the last root, which nothing protects.
+    """
     findings = breaks(chain, links)
     hashes = {link.n: link.hash.hex() for link in links}
     end = max(hashes, default=0)
-    protected = named = 0
-    for _, n, own in sorted(rooted.anchors.get(id_of(chain), ())):
-        named = max(named, n)
-        if hashes.get(n) == own:
-            protected = n
-        elif n <= end and not any(each.last > protected and each.first <= n for each in findings):
-            findings.append(Finding("rewritten", chain, protected + 1, n))
+    anchors = sorted({each[1:] for each in rooted.anchors.get(id_of(chain), ())})
+    named = max((n for n, _ in anchors), default=0)
+    proved = _proved(links, {n for n, own in anchors if hashes.get(n) == own})
+    for n, own in anchors:
+        first = max((each for each in proved if each < n), default=0) + 1
+        if n <= end and hashes.get(n) != own and not any(each.last >= first and each.first <= n for each in findings):
+            findings.append(Finding("rewritten", chain, first, n))
     if named > end:
         findings.append(Finding("cut" if end else "gone", chain, end + 1, named))
-    if late := [link.n for link in links if link.n > named and link.at <= rooted.complete_until]:
+    findings += _unproved(chain, [n for n in sorted(hashes) if n <= named and n not in proved], findings)
+    after = [link for link in links if link.n > named]
+    if late := [link.n for link in after if link.at <= rooted.complete_until]:
         findings.append(Finding("unrooted", chain, late[0], late[-1]))
-    return Protection(findings, protected)
+    return findings, [link.n for link in after if link.n not in late]
+
+
+def _proved(links: Sequence[Link], anchored: Collection[int]) -> set[int]:
+    """Return the rows that roots prove: those at anchors that hold, and from each one down as far as rows follow."""
+    proved: set[int] = set()
+    follower: Link | None = None  # a sound row that is proved
+    for link in reversed(links):
+        follows = follower is not None and (follower.n, follower.previous) == (link.n + 1, link.hash)
+        if follows or link.n in anchored:
+            proved.add(link.n)
+        follower = link if link.n in proved and link.sound else None
+    return proved
+
+
+def _unproved(chain: str, rows: Sequence[int], findings: Sequence[Finding]) -> list[Finding]:
+    """Return the rows, of those that no root proves, that no finding names. A chain that was rewritten stays so."""
+    rewritten = min((each.first for each in findings if each.kind == "rewritten"), default=None)
+    left = [
+        n
+        for n in rows
+        if not any(each.first <= n <= each.last for each in findings) and (rewritten is None or n < rewritten)
+    ]
+    return joined(Finding("unproved", chain, n, n) for n in left)
