@@ -20,13 +20,13 @@ A, B = "account#a", "account#b"
 HOUR = timedelta(hours=1)
 
 
-def rooted(*moments: Iterable[Chain]) -> dict[int, Stored]:
+def rooted(*moments: Iterable[Chain]) -> dict[str, Stored]:
     """Return roots, an hour apart, each of the chains as they were at a moment."""
-    stored: dict[int, Stored] = {}
+    stored: dict[str, Stored] = {}
     for n, chains in enumerate(moments, 1):
         rows = [(row["pk"]["S"], row["sk"]["S"], row["hash"]["B"]) for chain in chains for row in chain]
-        last = stored[n - 1].content if n > 1 else None
-        stored[n] = Stored(following(last, rows, NOON + (n + 1) * HOUR).content, alone=True)
+        last = stored[key_of(n - 1)].content if n > 1 else None
+        stored[key_of(n)] = Stored(following(last, rows, NOON + (n + 1) * HOUR).content, alone=True)
     return stored
 
 
@@ -127,7 +127,7 @@ def test_the_newest_root_comes_first_in_a_listing(one: int, other: int):
     assert (key_of(one) < key_of(other)) == (one > other)
 
 
-def stored_three() -> dict[int, Stored]:
+def stored_three() -> dict[str, Stored]:
     chain = Rows(A)
     return rooted(*[[chain.add()] for _ in range(3)])
 
@@ -154,9 +154,9 @@ def content(said: Any, **changes: Any) -> bytes:
 def test_a_root_that_is_missing_changed_or_written_again_is_located(n, change, found):
     stored = stored_three()
     if change is None:
-        del stored[n]
+        del stored[key_of(n)]
     else:
-        stored[n] = change(stored[n])
+        stored[key_of(n)] = change(stored[key_of(n)])
     result = checked(stored)
     assert [(each.kind, each.first) for each in result.findings] == found
     assert all(str(each) for each in result.findings)
@@ -165,9 +165,16 @@ def test_a_root_that_is_missing_changed_or_written_again_is_located(n, change, f
 def test_a_root_that_is_gone_takes_no_protection_from_what_later_roots_name():
     chain = Rows(A)
     stored = rooted(*[[chain.add()] for _ in range(3)])
-    del stored[1]
+    del stored[key_of(1)]
     report = verified(chain.rows, stored)
     assert (kinds(report), report.unprotected) == ({"root_missing"}, [])
+
+
+@pytest.mark.parametrize("key", ["roots/000.json", "roots/other.json", "roots/1000000000.json", "roots/999999999.json"])
+def test_an_object_beside_the_roots_is_named(key):
+    stored = stored_three() | {key: Stored(b"", alone=True)}
+    assert checked(stored).findings == [Finding("root_foreign", key, 0, 0)]
+    assert checked(stored).number == 3
 
 
 def test_every_kind_of_finding_has_words():

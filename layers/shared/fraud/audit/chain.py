@@ -182,6 +182,7 @@ KINDS = {
     "unrooted": "older than the last root, by their time, but no root names them: added later, or forged",
     "root_missing": "root is missing",
     "root_changed": "root cannot be read, or is not the one that the next root follows",
+    "root_foreign": "object has the key of no root: it may keep new roots from being written",
     "root_repeated": "root was hidden or written again; the first version counts",
 }
 """What a finding means, by its kind."""

@@ -42,8 +42,11 @@ def key_of(n: int) -> str:
 
 
 def root_number(key: str) -> int:
-    """Return the number of the root with a key. Raises ValueError for another key."""
-    return LAST - int(key.removeprefix(PREFIX).removesuffix(".json"))
+    """Return the number of the root with a key. Raises ValueError for a key that no root has."""
+    n = LAST - int(key.removeprefix(PREFIX).removesuffix(".json"))
+    if n < 1 or key_of(n) != key:
+        raise ValueError(key)
+    return n
 
 
 class Anchor(NamedTuple):
@@ -132,17 +135,17 @@ class Rooted(NamedTuple):
         return "" if self.until is None else utc(instant(self.until) - OVERLAP)
 
 
-def checked(stored: Mapping[int, Stored]) -> Rooted:
-    """Check the roots of a bucket, by number. A root that cannot be read has no anchors."""
+def checked(stored: Mapping[str, Stored]) -> Rooted:
+    """Check the roots of a bucket, by key. A root that cannot be read has no anchors."""
     anchors: dict[str, list[Anchor]] = {}
-    findings: list[Finding] = []
+    roots, findings = _numbered(stored)
     until, before = None, None
-    for n in range(1, max(stored, default=0) + 1):
-        if n not in stored:
+    for n in range(1, max(roots, default=0) + 1):
+        if n not in roots:
             findings.append(Finding("root_missing", key_of(n), n, n))
             before = None
             continue
-        content, alone = stored[n]
+        content, alone = roots[n]
         if not alone:
             findings.append(Finding("root_repeated", key_of(n), n, n))
         root = _readable(content, n)
@@ -155,7 +158,19 @@ def checked(stored: Mapping[int, Stored]) -> Rooted:
             for each in root.anchors:
                 anchors.setdefault(each.chain, []).append(each)
         before = hashlib.sha256(content).hexdigest()
-    return Rooted(anchors, until, list(dict.fromkeys(findings)), len(stored))
+    return Rooted(anchors, until, list(dict.fromkeys(findings)), len(roots))
+
+
+def _numbered(stored: Mapping[str, Stored]) -> tuple[dict[int, Stored], list[Finding]]:
+    """Return the roots by number, and a finding for each object whose key no root has."""
+    roots: dict[int, Stored] = {}
+    findings: list[Finding] = []
+    for key, each in stored.items():
+        try:
+            roots[root_number(key)] = each
+        except ValueError:
+            findings.append(Finding("root_foreign", key, 0, 0))
+    return roots, findings
 
 
 def _readable(content: bytes, n: int) -> Root | None:

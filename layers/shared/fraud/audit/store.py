@@ -10,7 +10,9 @@ the row tells of. So a change and its row are written together or not at all:
         transaction.update(...)
         trail.add(transaction, row)
 
-A writer who was slower than another one gets a cancelled transaction, and reads the head anew (`retry_conflicts`).
+Read the head before what the change depends on, or let the transaction depend on that too: else the row may tell of a
+state that another writer has changed meanwhile. A writer who was slower than another one gets a cancelled transaction,
+and reads both anew (`retry_conflicts`).
 """
 
 from collections.abc import Iterable, Iterator

@@ -36,11 +36,11 @@ class Report(NamedTuple):
     unprotected: Sequence[Unprotected]
 
 
-def verified(items: Iterable[Item], stored: Mapping[int, Stored], only: str | None = None) -> Report:
+def verified(items: Iterable[Item], stored: Mapping[str, Stored], only: str | None = None) -> Report:
     """Verify the rows of a table.
 
     items   its rows, in any order
-    stored  the bucket's roots by their number
+    stored  the objects of the bucket of roots, by their key
     only    a chain's name, if `items` has only this one's rows
     """
     rooted = checked(stored)
