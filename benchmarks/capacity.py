@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks import activity, lives, table
+from benchmarks import activity, audit, lives, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
 from benchmarks.metering import TABLES, WRITE_UNIT, MeteredStack, Term
 from fraud.archive import schema
@@ -228,7 +228,7 @@ def rows() -> list[table.Row]:
             strict=True,
         )
     ]
-    return [*_terms(bills), *sums, *dollars, *_asides(), *_activity(), *_prices(), *_targets(at)]
+    return [*_terms(bills), *sums, *dollars, *_asides(), *_activity(), *audit.rows(), *_prices(), *_targets(at)]
 
 
 def _terms(bills: Mapping[Life, Mapping[str, Bill]]) -> Iterator[table.Row]:

@@ -3,13 +3,13 @@
 `Ledger` stands for any package that has a change and its audit row in one transaction.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import boto3
+import pytest
 from moto import mock_aws
 from pynamodb.attributes import NumberAttribute, UnicodeAttribute
 from pynamodb.exceptions import PynamoDBException
@@ -19,12 +19,18 @@ from fraud.audit.roots import Root
 from fraud.audit.store import ChainedRow, Roots, Trail
 from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts
-from fraud.settings import Settings
+from local.account.boto import KEY_ID, REGION, SECRET
 from operations import audit
 from tests.support.own_door import ENVIRONMENT, SHAPE, TABLES
 
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 BUCKET = ENVIRONMENT["AUDIT_ROOTS_BUCKET"]
-VARIABLES = {**ENVIRONMENT, "AWS_REGION": "eu-west-1"}
+VARIABLES = {
+    **ENVIRONMENT,
+    "AWS_REGION": "eu-west-1",
+    "FOLD_QUEUE_URL": "https://sqs.example/fold",
+}
+"""Variables of a door, with those that Settings checks."""
 
 
 class LedgerRow(ChainedRow):
@@ -66,7 +72,7 @@ class Ledger:
 
 
 class AuditStack:
-    """Table, bucket and ledger, with what tests do to them."""
+    """Table, bucket and ledger, with what tests do to them. `known`: findings that a test expects from now on."""
 
     def __init__(self) -> None:
         self.dynamodb = boto3.client("dynamodb")
@@ -78,6 +84,7 @@ class AuditStack:
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where, ObjectLockEnabledForBucket=True)
         lock = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}}}
         self.s3.put_object_lock_configuration(Bucket=BUCKET, ObjectLockConfiguration=lock)
+        self.known: set[Any] = set()
         self.ledger = Ledger("audit", "profiles")
         self.roots = Roots("audit", BUCKET)
 
@@ -90,29 +97,42 @@ class AuditStack:
     def items(self) -> list[Any]:
         return list(audit._items(self.dynamodb, "audit", None))
 
-    def put_back(self, items: list[Any]) -> None:
-        """Make these the rows of the table, as an administrator of the account could."""
-        for item in self.items():
+    @contextmanager
+    def changed(self, before: list[Any], after: list[Any]) -> Iterator[None]:
+        """Put other rows in place of some, as an administrator of the account could, while the block lasts."""
+        self._put_instead(before, after)
+        yield
+        self._put_instead(after, before)
+
+    def _put_instead(self, before: list[Any], after: list[Any]) -> None:
+        for item in before:
             self.dynamodb.delete_item(TableName="audit", Key={"pk": item["pk"], "sk": item["sk"]})
-        for item in items:
+        for item in after:
             self.dynamodb.put_item(TableName="audit", Item=item)
+
+
+@contextmanager
+def variables(**values: str | None) -> Iterator[None]:
+    """Set variables of the environment, or remove those that are None, while the block lasts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            if value is None:
+                patch.delenv(name, raising=False)
+            else:
+                patch.setenv(name, value)
+        yield
+
+
+@contextmanager
+def emulated(url: str) -> Iterator[None]:
+    """Let PynamoDB and boto3 speak to an emulator, while the block lasts."""
+    keys = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": REGION}
+    with variables(AWS_ENDPOINT_URL=url, **keys):
+        yield
 
 
 @contextmanager
 def audit_stack() -> Iterator[AuditStack]:
     """Make an empty audit trail on moto, while the block lasts."""
-    before = {name: os.environ.get(name) for name in (*VARIABLES, "AWS_ENDPOINT_URL")}
-    os.environ.pop("AWS_ENDPOINT_URL", None)
-    os.environ.update(VARIABLES)
-    try:
-        with mock_aws():
-            assert Settings.from_environment().audit_table == "audit"
-            yield AuditStack()
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+    with variables(AWS_ENDPOINT_URL=None, **VARIABLES), mock_aws():
+        yield AuditStack()

@@ -172,7 +172,7 @@ class Finding(NamedTuple):
 
 
 KINDS = {
-    "changed": "not the row that was written in this place: content, key or hash was changed, or rows changed places",
+    "changed": "not what was written in this place: content or hash was changed, or rows or chains changed places",
     "missing": "deleted",
     "replaced": "not the row that the next row follows: it was replaced together with its hash",
     "cut": "cut off the end of the chain; a root names them",
