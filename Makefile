@@ -121,6 +121,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.sagemaker_container
 	$(BIN)/python -m tests.acceptance.honest_model
 	$(BIN)/python -m tests.acceptance.archive
+	$(BIN)/python -m tests.acceptance.audit
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts

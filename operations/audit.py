@@ -12,9 +12,9 @@ from typing import Any
 
 import boto3
 
-from fraud.audit.chain import Finding, Item
+from fraud.audit.chain import Discrepancy, Item
 from fraud.audit.roots import PREFIX, Stored
-from fraud.audit.verification import Report, Unprotected, verified
+from fraud.audit.verification import Unprotected, Verification, verified
 
 READERS = 8
 """Roots that are read at the same time: there are 8,760 a year."""
@@ -23,7 +23,7 @@ BOX_TABLE, BOX_BUCKET = "AuditTable", "auditroots"
 """The table of the box, and a part of the name of its bucket."""
 
 
-def verify(dynamodb: Any, s3: Any, table: str, bucket: str, chain: str | None = None) -> Report:  # noqa: ANN401 - boto3
+def verify(dynamodb: Any, s3: Any, table: str, bucket: str, chain: str | None = None) -> Verification:  # noqa: ANN401 - boto3
     """Verify the rows of a table, or those of one chain, against the roots of a bucket.
 
     The roots are read first, so that none of them names a row that was written after the rows were read.
@@ -63,31 +63,33 @@ def stored(s3: Any, bucket: str) -> dict[str, Stored]:  # noqa: ANN401 - boto3
         }
 
 
-def told(report: Report) -> str:
-    """Return a report as lines of text."""
-    after = [each for each in report.unprotected if each.first is not None]
-    older = [each for each in report.unprotected if each.first is None]
-    last = "none yet" if report.until is None else f"the last one of {report.until}"
+def told(verification: Verification) -> str:
+    """Return a verification as lines of text."""
+    after = [each for each in verification.unprotected if each.first is not None]
+    older = [each for each in verification.unprotected if each.first is None]
+    last = "none yet" if verification.until is None else f"the last one of {verification.until}"
     return "\n".join(
         (
-            f"{report.rows:,} rows in {report.chains:,} chains; {report.roots:,} roots, {last}",
+            f"{verification.rows:,} rows in {verification.chains:,} chains; {verification.roots:,} roots, {last}",
             "proof: a row by the hash in the next, up to the last root that names its chain; a root by the next",
-            *_section("not as it was written", report.findings),
+            *_section("not as it was written", verification.discrepancies),
             *_section("unprotected, after the last root of their chain", after),
             *_section("unprotected, older than the chains", older),
-            "the trail is as it was written" if not report.findings else f"{len(report.findings)} places are not",
+            "the trail is as it was written"
+            if not verification.discrepancies
+            else f"{len(verification.discrepancies)} places are not",
         )
     )
 
 
-def _section(title: str, lines: Sequence[Finding | Unprotected]) -> Iterator[str]:
+def _section(title: str, lines: Sequence[Discrepancy | Unprotected]) -> Iterator[str]:
     if lines:
         yield f"{title}:"
         yield from (f"  {_line(each)}" for each in lines)
 
 
-def _line(each: Finding | Unprotected) -> str:
-    if isinstance(each, Finding):
+def _line(each: Discrepancy | Unprotected) -> str:
+    if isinstance(each, Discrepancy):
         return str(each)
     return f"{each.chain}: {each.rows} rows" + ("" if each.first is None else f", from {each.first} on")
 
@@ -114,12 +116,12 @@ def _places(options: argparse.Namespace, s3: Any) -> Mapping[str, str]:  # noqa:
 
 
 def main() -> int:
-    """Verify, and print the report. Return 1 if anything is not as it was written, else 0."""
+    """Verify, and print what was found. Return 1 if anything is not as it was written, else 0."""
     options = _options()
     dynamodb, s3 = (boto3.client(service, endpoint_url=options.box) for service in ("dynamodb", "s3"))
-    report = verify(dynamodb, s3, **_places(options, s3), chain=options.chain)
-    print(told(report))
-    return int(bool(report.findings))
+    verification = verify(dynamodb, s3, **_places(options, s3), chain=options.chain)
+    print(told(verification))
+    return int(bool(verification.discrepancies))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from benchmarks import audit as costs
 from benchmarks import table
 from fraud.audit.chain import place_of
 from fraud.audit.roots import id_of
-from fraud.audit.verification import Report
+from fraud.audit.verification import Verification
 from fraud.aws.boto import CONFLICTS
 from fraud.errors import UnavailableError
 from fraud.lists.entry import AllowRequest, ConfirmRequest, DenyRequest, ListKey
@@ -53,7 +53,7 @@ class Figures(NamedTuple):
     """The result of a run.
 
     chains, rows, roots  of the table that is attacked
-    false                findings on the table as it was written
+    false                discrepancies on the table as it was written
     attacks              one line for each
     unnamed              rows rewritten after the last root that verification did not name as unprotected
     lost, forks          of the writers at once, and how often one of them had to try again
@@ -84,7 +84,7 @@ class Figures(NamedTuple):
         ]
         return "\n".join(
             (
-                f"{self.chains} chains, {self.rows} rows, {self.roots} roots; as written: {self.false} findings",
+                f"{self.chains} chains, {self.rows} rows, {self.roots} roots; as written: {self.false} discrepancies",
                 f"{'attack':{width}}  located",
                 *lines,
                 f"rewritten after the last root: not seen; rows not named as unprotected: {self.unnamed}",
@@ -103,7 +103,7 @@ def run(accounts: int = ACCOUNTS, hours: int = HOURS, seeds: int = SEEDS, each: 
         attacks = [_tried(stack, attack, seeds) for attack in ATTACKS] + list(_on_roots(stack))
         unnamed = _after_the_last_root(stack, hours)
     lost, forks, retried = _writers_at_once(each) if each else (0, 0, 0)
-    false = len(written.findings) + len(written.unprotected)
+    false = len(written.discrepancies) + len(written.unprotected)
     return Figures(written.chains, written.rows, written.roots, false, attacks, unnamed, lost, forks, retried)
 
 
@@ -156,14 +156,14 @@ def _tried(stack: AuditStack, attack: Attack, seeds: int) -> Tried:
         with stack.changed([*chains[a], *chains[b]], [*attacked[0], *attacked[1]]):
             report = stack.verify()
         located += _located(attack, report, {a, b, "account#forged", f"chain {id_of(a)}"})
-        where = where or "; ".join(map(str, report.findings[:1]))
+        where = where or "; ".join(map(str, report.discrepancies[:1]))
     return Tried(attack.name, seeds, located, where)
 
 
-def _located(attack: Attack, report: Report, attacked: set[str]) -> bool:
-    """Tell whether the findings name the attacked chains and no other, with a kind that says what was done."""
-    kinds = {each.kind for each in report.findings}
-    named = {each.where for each in report.findings}
+def _located(attack: Attack, report: Verification, attacked: set[str]) -> bool:
+    """Tell whether the discrepancies name the attacked chains and no other, with a kind that says what was done."""
+    kinds = {each.kind for each in report.discrepancies}
+    named = {each.where for each in report.discrepancies}
     return bool(named) and named <= attacked and (kinds >= attack.kinds or kinds >= {"cut", "unproved"})
 
 
@@ -192,12 +192,12 @@ def _on_roots(stack: AuditStack) -> Iterator[Tried]:
             lambda key: stack.s3.put_object(Bucket=BUCKET, Key=key),
         ),
     ):
-        before = set(stack.verify().findings)
+        before = set(stack.verify().discrepancies)
         done(key)
         report = stack.verify()
-        (found,) = set(report.findings) - before
+        (found,) = set(report.discrepancies) - before
         yield Tried(name, 1, int((found.kind, found.where) == (kind, key)), str(found))
-    stack.known = set(stack.verify().findings)
+    stack.known = set(stack.verify().discrepancies)
 
 
 def _after_the_last_root(stack: AuditStack, hours: int) -> int:
@@ -210,7 +210,7 @@ def _after_the_last_root(stack: AuditStack, hours: int) -> int:
     forged = sealed([row | {"by": {"S": "nobody"}} if row["sk"]["S"] >= place_of(first) else row for row in chain])
     with stack.changed(chain, forged):
         report = stack.verify()
-    assert set(report.findings) == stack.known
+    assert set(report.discrepancies) == stack.known
     return 3 - sum(each.rows for each in report.unprotected if (each.chain, each.first) == ("account#0", first))
 
 

@@ -53,7 +53,7 @@ def test_writers_on_one_chain_at_once_lose_no_row_and_never_fork_it(doors, emula
     assert [row["balance"]["N"] for row in rows] == [str(n) for n in range(1, writers * each + 1)]
     assert sorted(row["by"]["S"] for row in rows) == sorted(f"writer-{n}" for n in range(writers) for _ in range(each))
     report = audit.verify(dynamodb, s3, table, bucket_of(emulator), "account#contested")
-    assert report.findings == []
+    assert report.discrepancies == []
     assert retried > 0
 
 
@@ -77,7 +77,7 @@ def test_a_slower_writer_changes_nothing_until_it_has_read_the_head_anew(stack):
     head = trail.head("account#a")
     with TransactWrite(connection=tables.connection()) as transaction:
         trail.add(transaction, trail.row(head, head.next_at(NOON), by="slow", balance=-1))
-    assert stack.verify().findings == []
+    assert stack.verify().discrepancies == []
     assert numbers(stack, "account#a") == [place_of(1), place_of(2)]
 
 
@@ -117,7 +117,7 @@ def test_roots_follow_one_another_and_name_each_changed_chain_once(stack):
     assert [sorted(each.n for each in root.anchors) for root in (first, second, third)] == [[1, 2], [2], []]
     assert [root.n for root in (first, second, third)] == [1, 2, 3]
     report = stack.verify()
-    assert (report.roots, report.findings, report.unprotected) == (3, [], [])
+    assert (report.roots, report.discrepancies, report.unprotected) == (3, [], [])
 
 
 def test_an_event_that_comes_twice_or_late_writes_one_root(stack):
@@ -133,7 +133,7 @@ def test_of_two_calls_that_write_a_root_at_once_one_wins(stack):
     other._newest = lambda: (newest(), stack.write_root(NOON))[0]  # the other one writes between read and write
     assert other.write(NOON + MINUTE) is None
     assert stack.verify().roots == 1
-    assert stack.verify().findings == []
+    assert stack.verify().discrepancies == []
 
 
 @pytest.mark.parametrize("late", [timedelta(), OVERLAP - MINUTE])
@@ -142,14 +142,14 @@ def test_a_row_that_came_late_into_the_index_is_named_by_the_next_root(stack, la
     stack.write_root(midnight + OVERLAP / 2)
     stack.ledger.add("late", 1, midnight + OVERLAP / 2 - late)
     stack.write_root(midnight + HOUR)
-    assert (stack.verify().findings, stack.verify().unprotected) == ([], [])
+    assert (stack.verify().discrepancies, stack.verify().unprotected) == ([], [])
 
 
-def test_a_row_later_than_that_is_named_as_a_finding(stack):
+def test_a_row_later_than_that_is_named_as_a_discrepancy(stack):
     stack.write_root(NOON)
     stack.ledger.add("late", 1, NOON - OVERLAP - MINUTE)
     stack.write_root(NOON + HOUR)
-    assert [each.kind for each in stack.verify().findings] == ["unrooted"]
+    assert [each.kind for each in stack.verify().discrepancies] == ["unrooted"]
 
 
 def test_roots_make_up_for_days_without_one(stack):
@@ -169,10 +169,10 @@ def test_a_root_can_neither_be_deleted_nor_hidden_nor_written_over_without_a_tra
             Bucket=BUCKET, Key=version["Key"], VersionId=version["VersionId"], BypassGovernanceRetention=True
         )
     stack.s3.delete_object(Bucket=BUCKET, Key=version["Key"])
-    assert [each.kind for each in stack.verify().findings] == ["root_repeated"]
+    assert [each.kind for each in stack.verify().discrepancies] == ["root_repeated"]
     assert stack.write_root(NOON + 2 * HOUR).n == 1  # the writer sees no root; the first version still counts
     report = stack.verify()
-    assert ([each.kind for each in report.findings], report.until) == (["root_repeated"], utc(NOON + HOUR))
+    assert ([each.kind for each in report.discrepancies], report.until) == (["root_repeated"], utc(NOON + HOUR))
 
 
 def test_a_root_that_cannot_be_read_stops_the_writer_loudly(stack):
@@ -206,7 +206,7 @@ def test_the_schedule_writes_a_root_of_the_lists_changes_and_says_so(doors, emul
     assert json.loads(capsys.readouterr().out)["RootsWritten"] == 0
     dynamodb, s3 = emulator.client("dynamodb"), emulator.client("s3")
     report = audit.verify(dynamodb, s3, "AuditTable", bucket_of(emulator), "deny#device#rooted-1")
-    assert (report.rows, report.findings, report.unprotected) == (2, [], [])
+    assert (report.rows, report.discrepancies, report.unprotected) == (2, [], [])
     assert report.roots == root
     lock = s3.get_object_lock_configuration(Bucket=bucket_of(emulator))["ObjectLockConfiguration"]
     assert lock["Rule"]["DefaultRetention"].items() >= {"Mode": "GOVERNANCE", "Days": 1096}.items()

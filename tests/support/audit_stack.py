@@ -72,7 +72,7 @@ class Ledger:
 
 
 class AuditStack:
-    """Table, bucket and ledger, with what tests do to them. `known`: findings that a test expects from now on."""
+    """Table, bucket and ledger, with what tests do to them. `known`: discrepancies that a test expects from now on."""
 
     def __init__(self) -> None:
         self.dynamodb = boto3.client("dynamodb")

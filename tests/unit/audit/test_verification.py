@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.audit.chain import KINDS, Finding
+from fraud.audit.chain import KINDS, Discrepancy
 from fraud.audit.roots import OVERLAP, Anchor, Root, Stored, checked, following, id_of, key_of, root_number
-from fraud.audit.verification import Report, verified
+from fraud.audit.verification import Verification, verified
 from fraud.transaction import utc
 from tests.support.chains import ATTACKS, NOON, Attack, Chain, Rows
 
@@ -30,18 +30,18 @@ def rooted(*moments: Iterable[Chain]) -> dict[str, Stored]:
     return stored
 
 
-def kinds(report: Report) -> set[str]:
-    return {each.kind for each in report.findings}
+def kinds(report: Verification) -> set[str]:
+    return {each.kind for each in report.discrepancies}
 
 
-def test_a_trail_as_it_was_written_has_no_finding_and_is_protected_up_to_the_last_root():
+def test_a_trail_as_it_was_written_has_no_discrepancy_and_is_protected_up_to_the_last_root():
     a, b = Rows(A), Rows(B)
     stored = rooted([a.add(3), b.add(2)], [a.add(2)])
     report = verified([*a.rows, *b.rows], stored)
-    assert report == Report(2, 7, 2, utc(NOON + 3 * HOUR), [], [])
+    assert report == Verification(2, 7, 2, utc(NOON + 3 * HOUR), [], [])
     a.add(2, NOON + 4 * HOUR)
     later = verified([*b.rows, *reversed(a.rows)], stored)
-    assert (later.findings, later.unprotected) == ([], [(A, 2, 6)])
+    assert (later.discrepancies, later.unprotected) == ([], [(A, 2, 6)])
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
@@ -61,7 +61,7 @@ def test_every_attack_is_located_whatever_the_roots_between(attack: Attack, data
     report = verified([*attacked[0], *attacked[1]], stored)
     assert kinds(report) >= attack.kinds or kinds(report) >= {"cut", "unproved"}
     assert kinds(report) <= attack.kinds | {"cut", "unproved", "unrooted"}
-    wheres = {each.where for each in report.findings}
+    wheres = {each.where for each in report.discrepancies}
     assert wheres <= {A, B, "account#forged", f"chain {id_of(A)}"}
 
 
@@ -73,7 +73,7 @@ def test_a_rewritten_chain_is_located_between_two_roots(number: int, data: st.Da
     n = data.draw(st.integers(1, number - 1))
     attack = next(each for each in ATTACKS if each.name == "rewrite: from one row on")
     report = verified(attack.done(chain.add(0), [], n)[0], stored)
-    assert report.findings == [Finding("rewritten", A, n, n)]
+    assert report.discrepancies == [Discrepancy("rewritten", A, n, n)]
 
 
 def test_a_chain_that_is_rewritten_after_the_last_root_is_not_seen_but_named():
@@ -82,13 +82,13 @@ def test_a_chain_that_is_rewritten_after_the_last_root_is_not_seen_but_named():
     chain.add(3, NOON + 5 * HOUR)
     attack = next(each for each in ATTACKS if each.name == "rewrite: from one row on")
     report = verified(attack.done(chain.add(0), [], 3)[0], stored)
-    assert (report.findings, report.unprotected) == ([], [(A, 3, 3)])
+    assert (report.discrepancies, report.unprotected) == ([], [(A, 3, 3)])
 
 
 def test_without_a_root_everything_is_unprotected_and_broken_chains_are_still_found():
     rows = Rows(A).add(3)
     report = verified(rows, {})
-    assert (report.findings, report.unprotected, report.until) == ([], [(A, 3, 1)], None)
+    assert (report.discrepancies, report.unprotected, report.until) == ([], [(A, 3, 1)], None)
     assert kinds(verified(rows[1:], {})) == {"missing"}
 
 
@@ -97,15 +97,15 @@ def test_rows_that_are_older_than_the_chain_are_named_as_unprotected():
     old = {"pk": {"S": A}, "sk": {"S": utc(NOON)}, "by": {"S": "someone"}}
     stored = rooted([chain.add(2)])
     report = verified([old, *chain.rows], stored)
-    assert (report.findings, report.unprotected) == ([], [(A, 1, None)])
+    assert (report.discrepancies, report.unprotected) == ([], [(A, 1, None)])
 
 
 def test_one_chain_alone_is_verified_also_when_nothing_of_it_is_left():
     a, b = Rows(A), Rows(B)
     stored = rooted([a.add(2), b.add(2)])
-    assert verified(a.rows, stored, A).findings == []
-    assert verified([], stored, A).findings == [Finding("gone", A, 1, 2)]
-    assert verified([], stored, "account#other").findings == []
+    assert verified(a.rows, stored, A).discrepancies == []
+    assert verified([], stored, A).discrepancies == [Discrepancy("gone", A, 1, 2)]
+    assert verified([], stored, "account#other").discrepancies == []
 
 
 # --- roots ------------------------------------------------------------------------------------------------------------
@@ -158,8 +158,8 @@ def test_a_root_that_is_missing_changed_or_written_again_is_located(n, change, f
     else:
         stored[key_of(n)] = change(stored[key_of(n)])
     result = checked(stored)
-    assert [(each.kind, each.first) for each in result.findings] == found
-    assert all(str(each) for each in result.findings)
+    assert [(each.kind, each.first) for each in result.discrepancies] == found
+    assert all(str(each) for each in result.discrepancies)
 
 
 def test_a_root_that_is_gone_takes_no_protection_from_what_later_roots_name():
@@ -173,14 +173,14 @@ def test_a_root_that_is_gone_takes_no_protection_from_what_later_roots_name():
 @pytest.mark.parametrize("key", ["roots/000.json", "roots/other.json", "roots/1000000000.json", "roots/999999999.json"])
 def test_an_object_beside_the_roots_is_named(key):
     stored = stored_three() | {key: Stored(b"", alone=True)}
-    assert checked(stored).findings == [Finding("root_foreign", key, 0, 0)]
+    assert checked(stored).discrepancies == [Discrepancy("root_foreign", key, 0, 0)]
     assert checked(stored).number == 3
 
 
-def test_every_kind_of_finding_has_words():
-    said: Sequence[str] = [str(Finding(kind, A, 1, 2)) for kind in KINDS]
+def test_every_kind_of_discrepancy_has_words():
+    said: Sequence[str] = [str(Discrepancy(kind, A, 1, 2)) for kind in KINDS]
     assert len(set(said)) == len(KINDS)
-    assert str(Finding("cut", A, 3, 4)) == "account#a 3 to 4: cut off the end of the chain; a root names them"
+    assert str(Discrepancy("cut", A, 3, 4)) == "account#a 3 to 4: cut off the end of the chain; a root names them"
 
 
 def test_a_time_is_one_that_dynamodb_sorts():

@@ -129,7 +129,7 @@ def _number(text: str) -> str:
     return str(number) if number else "0"
 
 
-class Link(NamedTuple):
+class ChainLink(NamedTuple):
     """A row as far as its chain goes: number, time, hashes, and whether its hash is that of its content."""
 
     n: int
@@ -139,7 +139,7 @@ class Link(NamedTuple):
     sound: bool
 
 
-def link_of(item: Item) -> Link | None:
+def link_of(item: Item) -> ChainLink | None:
     """Return the link of a row, or None for a row of no chain. A row that cannot be read is not sound."""
     n = number_of(item["sk"]["S"])
     if n is None:
@@ -149,10 +149,10 @@ def link_of(item: Item) -> Link | None:
         sound = digest(item) == own
     except (TypeError, ValueError):
         sound = False
-    return Link(n, item.get("at", {}).get("S", ""), previous, own, sound)
+    return ChainLink(n, item.get("at", {}).get("S", ""), previous, own, sound)
 
 
-class Finding(NamedTuple):
+class Discrepancy(NamedTuple):
     """A place at which the trail is not as it was written.
 
     kind   a name of KINDS
@@ -166,7 +166,7 @@ class Finding(NamedTuple):
     last: int
 
     def __str__(self) -> str:
-        """Return the finding in words."""
+        """Return the discrepancy in words."""
         rows = f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
         return f"{self.where} {rows}: {KINDS[self.kind]}"
 
@@ -185,30 +185,30 @@ KINDS = {
     "root_foreign": "object has the key of no root: it may keep new roots from being written",
     "root_repeated": "root was hidden or written again; the first version counts",
 }
-"""What a finding means, by its kind."""
+"""What a discrepancy means, by its kind."""
 
 
-def breaks(chain: str, links: Sequence[Link]) -> list[Finding]:
+def breaks(chain: str, links: Sequence[ChainLink]) -> list[Discrepancy]:
     """Return where a chain is broken in itself. `links` are in the order of their numbers."""
-    findings: list[Finding] = []
+    discrepancies: list[Discrepancy] = []
     wanted, previous = 1, START
     known = True  # the link before is there, and sound
     for link in links:
         if link.n > wanted:
-            findings.append(Finding("missing", chain, wanted, link.n - 1))
+            discrepancies.append(Discrepancy("missing", chain, wanted, link.n - 1))
             known = False
         if not link.sound or link.n < wanted:
-            findings.append(Finding("changed", chain, link.n, link.n))
+            discrepancies.append(Discrepancy("changed", chain, link.n, link.n))
         elif known and link.previous != previous:
-            findings.append(Finding("replaced", chain, max(link.n - 1, 1), max(link.n - 1, 1)))
+            discrepancies.append(Discrepancy("replaced", chain, max(link.n - 1, 1), max(link.n - 1, 1)))
         wanted, previous, known = link.n + 1, link.hash, link.sound
-    return joined(findings)
+    return joined(discrepancies)
 
 
-def joined(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings, with those of one kind about adjacent rows as one."""
-    done: list[Finding] = []
-    for each in findings:
+def joined(discrepancies: Iterable[Discrepancy]) -> list[Discrepancy]:
+    """Return the discrepancies, with those of one kind about adjacent rows as one."""
+    done: list[Discrepancy] = []
+    for each in discrepancies:
         if done and (done[-1].kind, done[-1].where, done[-1].last + 1) == (each.kind, each.where, each.first):
             done[-1] = done[-1]._replace(last=each.last)
         else:

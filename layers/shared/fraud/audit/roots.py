@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
-from fraud.audit.chain import Finding, number_of
+from fraud.audit.chain import Discrepancy, number_of
 from fraud.transaction import instant, utc
 
 OVERLAP = timedelta(minutes=10)
@@ -126,7 +126,7 @@ class Rooted(NamedTuple):
 
     anchors: Mapping[str, Sequence[Anchor]]
     until: str | None
-    findings: Sequence[Finding]
+    discrepancies: Sequence[Discrepancy]
     number: int = 0
 
     @property
@@ -138,39 +138,39 @@ class Rooted(NamedTuple):
 def checked(stored: Mapping[str, Stored]) -> Rooted:
     """Check the roots of a bucket, by key. A root that cannot be read has no anchors."""
     anchors: dict[str, list[Anchor]] = {}
-    roots, findings = _numbered(stored)
+    roots, discrepancies = _numbered(stored)
     until, before = None, None
     for n in range(1, max(roots, default=0) + 1):
         if n not in roots:
-            findings.append(Finding("root_missing", key_of(n), n, n))
+            discrepancies.append(Discrepancy("root_missing", key_of(n), n, n))
             before = None
             continue
         content, alone = roots[n]
         if not alone:
-            findings.append(Finding("root_repeated", key_of(n), n, n))
+            discrepancies.append(Discrepancy("root_repeated", key_of(n), n, n))
         root = _readable(content, n)
         if root is None:
-            findings.append(Finding("root_changed", key_of(n), n, n))
+            discrepancies.append(Discrepancy("root_changed", key_of(n), n, n))
         else:
             if (n == 1) != (root.previous is None) or before not in {None, root.previous}:
-                findings.append(Finding("root_changed", key_of(max(n - 1, 1)), max(n - 1, 1), max(n - 1, 1)))
+                discrepancies.append(Discrepancy("root_changed", key_of(max(n - 1, 1)), max(n - 1, 1), max(n - 1, 1)))
             until = max(until or "", root.until)
             for each in root.anchors:
                 anchors.setdefault(each.chain, []).append(each)
         before = hashlib.sha256(content).hexdigest()
-    return Rooted(anchors, until, list(dict.fromkeys(findings)), len(roots))
+    return Rooted(anchors, until, list(dict.fromkeys(discrepancies)), len(roots))
 
 
-def _numbered(stored: Mapping[str, Stored]) -> tuple[dict[int, Stored], list[Finding]]:
-    """Return the roots by number, and a finding for each object whose key no root has."""
+def _numbered(stored: Mapping[str, Stored]) -> tuple[dict[int, Stored], list[Discrepancy]]:
+    """Return the roots by number, and a discrepancy for each object whose key no root has."""
     roots: dict[int, Stored] = {}
-    findings: list[Finding] = []
+    discrepancies: list[Discrepancy] = []
     for key, each in stored.items():
         try:
             roots[root_number(key)] = each
         except ValueError:
-            findings.append(Finding("root_foreign", key, 0, 0))
-    return roots, findings
+            discrepancies.append(Discrepancy("root_foreign", key, 0, 0))
+    return roots, discrepancies
 
 
 def _readable(content: bytes, n: int) -> Root | None:
