@@ -85,6 +85,19 @@ def test_a_chain_that_is_rewritten_after_the_last_root_is_not_seen_but_named():
     assert (report.discrepancies, report.unprotected) == ([], [(A, 3, 3)])
 
 
+def test_rows_below_a_changed_row_are_unproved_unless_an_older_root_names_them():
+    chain = Rows(A)
+    stored = rooted([chain.add(2)], [chain.add(4)])
+    changed = next(each for each in ATTACKS if each.name == "flip: a field of one row").done(chain.add(0), [], 5)[0]
+    found = [each[:1] + each[2:] for each in verified(changed, stored).discrepancies]
+    assert found == [("changed", 5, 5), ("unproved", 3, 4)]
+    gap = [row for row in chain.rows if row["sk"]["S"] != "n0000000005"]
+    assert [each[:1] + each[2:] for each in verified(gap, stored).discrepancies] == [
+        ("missing", 5, 5),
+        ("unproved", 3, 4),
+    ]
+
+
 def test_without_a_root_everything_is_unprotected_and_broken_chains_are_still_found():
     rows = Rows(A).add(3)
     report = verified(rows, {})
