@@ -127,6 +127,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.machines
 	$(BIN)/python -m tests.acceptance.triage
 	$(BIN)/python -m tests.acceptance.authorisation
+	$(BIN)/python -m tests.acceptance.audit
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts

@@ -53,6 +53,12 @@ KEPT = (
     Kept("LabelsTable", "labels of a payment, with the ids of its parties and who gave them", "for good", LEFT),
     Kept("AuditTable", "changes of list entries: value, reason, who", "for good", LEFT),
     Kept(
+        "AuditRoots",
+        "hashes of audit rows; a chain is named by a hash, from which only who knows the name finds it",
+        "for good, under lock for AuditRootDays (1,096 days)",
+        "nothing: nobody can",
+    ),
+    Kept(
         "PseudonymsTable",
         "the id of each account that has a decision, under its pseudonym",
         "until it is erased",

@@ -135,7 +135,20 @@ class Emulator:
         for name, (bucket, folder) in deliveries(expanded).items():
             self._deliver(name, there[bucket], folder)
         (output,) = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
-        return described(json.loads(output["OutputValue"]), self._template.parent)
+        serving = json.loads(output["OutputValue"])
+        for name, lock in serving["locks"].items():
+            self._lock(there[name], lock)
+        return described(serving, self._template.parent)
+
+    def _lock(self, bucket: str, lock: Template) -> None:
+        """Put the objects of a bucket under lock. moto's CloudFormation makes it without."""
+        retention = lock["Rule"]["DefaultRetention"]
+        s3 = self.client("s3")
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        s3.put_object_lock_configuration(
+            Bucket=bucket,
+            ObjectLockConfiguration=lock | {"Rule": {"DefaultRetention": retention | {"Days": int(retention["Days"])}}},
+        )
 
     def _deliver(self, name: str, bucket: str, folder: str) -> None:
         """Create a Firehose stream. moto's Firehose neither partitions nor converts: it delivers raw JSON."""

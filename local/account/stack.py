@@ -259,7 +259,8 @@ def created(expanded: Template, directory: Path) -> Template:
 
     directory  the template's; definitions of state machines are read from it
 
-    Its one output describes the functions, routes, mappings, rules and machines; `described` reads it.
+    Its one output describes the functions, routes, mappings, rules and machines, which `described` reads, and the locks
+    of buckets, which moto's CloudFormation leaves out.
     """
     resources, stand_ins = {}, {}
     for name, resource in expanded["Resources"].items():
@@ -277,6 +278,11 @@ def created(expanded: Template, directory: Path) -> Template:
         "mappings": list(_mappings(expanded)),
         "rules": list(_rules(expanded)),
         "machines": [{"Ref": name} for name, one in resources.items() if one["Type"] == MACHINE],
+        "locks": {
+            name: resource["Properties"]["ObjectLockConfiguration"]
+            for name, resource in expanded["Resources"].items()
+            if "ObjectLockConfiguration" in resource.get("Properties", {})
+        },
     }
     return expanded | {
         "Parameters": expanded.get("Parameters", {}) | stand_ins,

@@ -22,6 +22,7 @@ from moto.stepfunctions.parser.asl.utils import json_path
 from moto.stepfunctions.parser.backend import execution
 
 from fraud.activity.store import Activity
+from fraud.audit.store import DayIndex
 from fraud.aws.transport import Request
 from fraud.cases import report_store
 from fraud.cases import store as case_store
@@ -49,6 +50,7 @@ from tests.support.payments import payment, updates
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STATEFUL = {
     "Archive",
+    "AuditRoots",
     "AuditTable",
     "CasesTable",
     "CountersTable",
@@ -218,6 +220,39 @@ def test_bucket_is_closed_to_the_public_and_to_plain_http_and_its_objects_expire
         "s3:*",
         {"Bool": {"aws:SecureTransport": "false"}},
     )
+
+
+def test_roots_of_the_audit_trail_are_under_a_lock_that_production_cannot_open() -> None:
+    bucket = RESOURCES["AuditRoots"]["Properties"]
+    assert bucket["ObjectLockEnabled"] is True
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    mode = {"Fn::If": ["IsProduction", "COMPLIANCE", "GOVERNANCE"]}
+    rule = {"DefaultRetention": {"Mode": mode, "Days": {"Ref": "AuditRootDays"}}}
+    assert bucket["ObjectLockConfiguration"] == {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    assert EXPANDED["Conditions"]["IsProduction"] == {"Fn::Equals": [{"Ref": "Stage"}, "prod"]}
+    assert "LifecycleConfiguration" not in bucket
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    (statement,) = RESOURCES["AuditRootsPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_one_function_writes_roots_and_none_may_delete_one_or_open_the_lock() -> None:
+    found = {
+        name: sorted(action for one in statements_of(name) if "AuditRoots" in json.dumps(one) for action in listed(one))
+        for name in FUNCTIONS
+    }
+    assert found.pop("WriteRoot") == ["s3:GetObject", "s3:ListBucket", "s3:PutObject"]
+    assert not any(found.values())
+
+
+def listed(statement: dict[str, Any]) -> list[str]:
+    return [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+
+
+def test_a_missing_root_raises_an_alarm_within_three_hours_whatever_the_time_between_roots() -> None:
+    alarm, minutes = ALARMS["RootsMissing"], EXPANDED["Parameters"]["AuditRootMinutes"]
+    assert minutes["MaxValue"] * 60 <= alarm["Period"]
+    assert (alarm["TreatMissingData"], alarm["Period"] * alarm["EvaluationPeriods"]) == ("breaching", 7200)
 
 
 def test_undecidable_records_are_kept_for_fourteen_days() -> None:
@@ -427,6 +462,11 @@ def test_only_functions_that_use_the_keys_may_put_the_keys_of_the_stack_and_no_o
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_audit_rows_are_put_by_one_function_in_transactions_only_and_never_changed_or_deleted(function: str) -> None:
     on_audit = [one for one in rights(function) if "${AuditTable" in json.dumps(one["Resource"])]
+    if function == "WriteRoot":  # it reads the index of all chains, and no row
+        (statement,) = on_audit
+        assert statement["Action"] == ["dynamodb:Query", "dynamodb:Scan"]
+        assert statement["Resource"] == "${AuditTable.Arn}/index/days"
+        return
     assert all(one["Effect"] == "Allow" and isinstance(one["Action"], str) for one in on_audit)
     together = {"ForAnyValue:StringEquals": {"dynamodb:EnclosingOperation": ["TransactWriteItems"]}}
     allowed = {one["Action"]: one.get("Condition") for one in on_audit}
@@ -482,9 +522,10 @@ def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alar
         for resource in RESOURCES.values()
         if resource["Type"] == "AWS::Lambda::EventInvokeConfig"
     }
-    assert configs.keys() == scheduled == {"Tick", "Sweep", "CaseSweep"}
-    failures = {name: each["Destination"]["Fn::GetAtt"][0] for name, each in configs.items()}
-    assert failures == {"Tick": "FoldFailures", "Sweep": "FoldFailures", "CaseSweep": "CaseFailures"}
+    assert configs.keys() == scheduled == {"Tick", "Sweep", "CaseSweep", "WriteRoot"}
+    failures = {name: each["Destination"]["Fn::GetAtt"][0] for name, each in configs.items() if name != "CaseSweep"}
+    assert set(failures.values()) == {"FoldFailures"}
+    assert configs["CaseSweep"]["Destination"]["Fn::GetAtt"][0] == "CaseFailures"
 
 
 def test_alarm_of_fold_lag_is_raised_before_decisions_are_degraded() -> None:
@@ -513,7 +554,7 @@ def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> N
     assert all(MAPPINGS[name]["MetricsConfig"] == {"Metrics": ["EventCount"]} for name in streams)
 
 
-FAILING = ("FunctionsFail", "CaseFunctionsFail", "PeopleFunctionsFail")
+FAILING = ("FunctionsFail", "CaseFunctionsFail", "PeopleFunctionsFail", "AuditFunctionsFail")
 
 
 def test_alarms_of_failing_functions_know_every_function_and_have_no_more_metrics_than_an_alarm_takes() -> None:
@@ -573,6 +614,7 @@ def test_the_functions_that_may_read_the_keys_and_the_pseudonyms_are_a_committed
 
 OWN_PARTS = (
     "${Archive.Arn}/",
+    "${AuditRoots.Arn}/",
     "${DecisionArchive.Arn}/",
     "${DecisionsTable.Arn}/stream/",
     "${LabelsTable.Arn}/stream/",
@@ -712,6 +754,13 @@ def test_indexes_of_reports_hold_what_their_models_say_and_no_text() -> None:
         assert not {"text", "reasons"} & set(held)
     assert declared == {}
     assert TABLES["ReportsTable"]["Properties"]["StreamSpecification"] == {"StreamViewType": "KEYS_ONLY"}
+
+
+def test_index_of_the_audit_trail_is_the_one_of_its_model() -> None:
+    (index,) = TABLES["AuditTable"]["Properties"]["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == DayIndex.Meta.index_name
+    assert [key["AttributeName"] for key in index["KeySchema"]] == ["day", "at"]
+    assert index["Projection"]["NonKeyAttributes"] == DayIndex.Meta.projection.non_key_attributes
 
 
 def test_fold_index_holds_keys_only() -> None:

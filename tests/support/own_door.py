@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
     "AUDIT_TABLE": "audit",
+    "AUDIT_ROOTS_BUCKET": "audit-roots",
     "LABELS_TABLE": "labels",
     "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
     "REPORTS_TABLE": "reports",

@@ -16,6 +16,7 @@ ENVIRONMENT = {
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
     "AUDIT_TABLE": "audit",
+    "AUDIT_ROOTS_BUCKET": "audit-roots",
     "LABELS_TABLE": "labels",
     "LINKS_TABLE": "links",
     "PSEUDONYMS_TABLE": "pseudonyms",

@@ -37,6 +37,7 @@ class Settings(BaseModel):
     profiles_table: Table
     decisions_table: Table
     audit_table: Table
+    audit_roots_bucket: str
     labels_table: Table
     links_table: Table
     pseudonyms_table: Table

@@ -1,13 +1,14 @@
 """The lists' tables, with PynamoDB: deny and allow entries on profiles, and the audit trail of every change.
 
-A change and its audit row are written in one DynamoDB transaction, conditioned on the entry that was read. So two
-people who write at once lose no change. A request that changes nothing leaves no audit row. Every writer of a profile
-writes only its own top-level attributes, because folds, labels and accounts write to the same item. A denied network is
-an entry like any other, and in the same transaction an attribute of the item NETWORKS, which the hot path reads.
+A change and its audit row are written in one DynamoDB transaction, conditioned on the entry that was read and on the
+end of the value's chain of rows (`fraud.audit`). So two people who write at once lose no change. A request that changes
+nothing leaves no audit row. Every writer of a profile writes only its own top-level attributes, because folds, labels
+and accounts write to the same item. A denied network is an entry like any other, and in the same transaction an
+attribute of the item NETWORKS, which the hot path reads.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -20,6 +21,7 @@ from pynamodb.expressions.update import Action
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 from pynamodb.transactions import TransactWrite
 
+from fraud.audit.store import ChainedRow, Trail
 from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.counters.layout import NETWORKS
@@ -92,12 +94,9 @@ class Profile(tables.Row):
     allowed = AllowIndex()
 
 
-class AuditRow(tables.Row):
-    """One change of a list: pk is `<list>#<kind>#<value>`, sk is the time. Rows are only added."""
+class AuditRow(ChainedRow):
+    """One change of a list, in the chain `<list>#<kind>#<value>`."""
 
-    pk = UnicodeAttribute(hash_key=True)
-    at = UnicodeAttribute(range_key=True, attr_name="sk")
-    by = UnicodeAttribute()
     before = ListEntryAttribute(null=True)
     after = ListEntryAttribute(null=True)
 
@@ -111,7 +110,7 @@ class Lists:
     def __init__(self, settings: Settings) -> None:
         self._profiles_table = settings.profiles_table
         self._profiles = tables.bound(Profile, settings.profiles_table)
-        self._trail = tables.bound(AuditRow, settings.audit_table)
+        self._trail = Trail(AuditRow, settings.audit_table)
         self._connection = tables.connection()
 
     def put(self, key: ListKey, request: DenyRequest, by: str, clock: Clock) -> None:
@@ -141,7 +140,7 @@ class Lists:
         needs no second person, and ForbiddenError for the caller who wrote it.
         """
 
-        def change(attempt: int) -> None:
+        def change(_attempt: int) -> None:
             before = self._read(key)
             if before is None:
                 raise NotFoundError
@@ -154,9 +153,10 @@ class Lists:
             if before.confirmed_by is None:
                 if before.set_by == by:
                     raise ForbiddenError
-                at = _instant(clock(), before, attempt)
+                head = self._trail.head(key.trail)
+                at = head.next_at(clock())
                 after = ListEntryAttribute(**before.attribute_values | {"confirmed_by": by, "confirmed_at": at})
-                self._write(key, before, after, self._trail(key.trail, at, by=by, before=before, after=after))
+                self._write(key, before, after, self._trail.row(head, at, by=by, before=before, after=after))
 
         retry_conflicts(change, PynamoDBException)
 
@@ -167,12 +167,9 @@ class Lists:
 
         Raises NotFoundError when there are no such changes, as for a value that was never on the list.
         """
-        earlier = None if before is None else AuditRow.at < before
         with translate_errors(PynamoDBException):
             entry = self._read(key)
-            found = self._trail.query(
-                key.trail, earlier, consistent_read=True, scan_index_forward=False, limit=CHANGES_PER_PAGE + 1
-            )
+            found = self._trail.latest(key.trail, before, CHANGES_PER_PAGE + 1)
             rows = [ListChange.model_validate(row) for row in found]
         if not rows:
             raise NotFoundError
@@ -199,13 +196,14 @@ class Lists:
         return ListPage(kind=kind, entries=entries, next=entries[-1].value if len(rows) > len(entries) else None)
 
     def _change(self, key: ListKey, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
-        def change(attempt: int) -> None:
+        def change(_attempt: int) -> None:
             before = self._read(key)
             if _content(before) != said:
+                head = self._trail.head(key.trail)
                 now = clock()
-                at = _instant(now, before, attempt)
+                at = head.next_at(now)
                 after = None if said is None else ListEntryAttribute(**said, set_by=by, set_at=at)
-                row = self._trail(key.trail, at, by=by, before=before, after=after)
+                row = self._trail.row(head, at, by=by, before=before, after=after)
                 self._write(key, before, after, row, self._networks(key.network, after, now))
 
         retry_conflicts(change, PynamoDBException)
@@ -269,17 +267,9 @@ class Lists:
             actions = [entry.set(after), kind.set(key.kind)]
         with TransactWrite(connection=self._connection) as transaction:
             transaction.update(self._profiles(key.profile), actions=actions, condition=unchanged)
-            transaction.save(row, condition=AuditRow.pk.does_not_exist())
+            self._trail.add(transaction, row)
             if networks[0]:
                 transaction.update(self._profiles(NETWORKS), actions=networks[0], condition=networks[1])
-
-
-def _instant(now: datetime, before: ListEntryAttribute | None, attempt: int) -> str:
-    """Return the time of a change: after the entry that it changes, and different from the time of any other row."""
-    if before is None:
-        return utc(now + timedelta(microseconds=attempt))
-    latest = datetime.fromisoformat(before.confirmed_at or before.set_at)
-    return utc(max(now, latest + timedelta(microseconds=1)) + timedelta(microseconds=attempt))
 
 
 def _ended(networks: Mapping[str, str], at: datetime) -> Iterator[str]:
