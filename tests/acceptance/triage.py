@@ -9,7 +9,7 @@ keeps as many frauds and tells more disputes apart. Then the shipped classifier,
 its own cuts and its rules.
 
 In as many simulated worlds a payment model is trained twice: on reports as they come, and on reports that triage has
-separated (`separated`).
+separated and a person has looked at (`separated`).
 
 Exits 1 unless the shipped classifier tells at least 80 % of disputes apart, or 90 % of the bound, on average; keeps
 95 % of frauds by its own cut on average; and the model on separated labels is better in 8 of 10 worlds.
