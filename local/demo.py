@@ -2,8 +2,8 @@
 
 Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own,
 counters and decisions in the emulator's DynamoDB, the packaged model and policy. Labels are sent when they become
-known. The exit status is 0 only if every payment is decided once, and every decision that is no approval says why in
-words and numbers.
+known, and an analyst works on a case. The exit status is 0 only if every payment is decided once, every decision that
+is no approval says why in words and numbers, and the case is told to its end.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from local import case_told
 from local.api.client import Client
 from local.box import Box
 from local.replay import Report, decisions, replay, replay_by_stream
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo in the market of `--currency`.
 
     Return 0 if every payment was decided, none was lost and none was decided twice, and every decision that is no
-    approval is explained; else 1.
+    approval is explained, and a case was worked on; else 1.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 else replay_by_stream(quarter, box, truth, repeats=50)
             )
         decided = {name: json.loads(text) for name, text in decisions(box).items()}
+        case = list(case_told.tell(box, truth, datetime.fromisoformat(payments[-1]["occurred_at"])))
     for tactic, decision in islice(telling(decided, labelled), SHOWN):
         print(in_words(tactic, decision))
     print("\nthe packaged model on people it has never seen:")
@@ -70,8 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unexplained = [decision["transaction_id"] for decision in not_approved if not is_explained(decision)]
     said = f"without words and numbers: {', '.join(unexplained)}" if unexplained else "each in words and numbers"
     print(f"reasons        of {len(not_approved)} decisions that are no approval, {said}")
-    print(f"demo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
-    return int(not report.sound or report.decided != len(payments) or bool(unexplained))
+    print("\na case, from its alert to its verdict:", *case, sep="\n")
+    print(f"\ndemo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
+    return int(not report.sound or report.decided != len(payments) or bool(unexplained) or not case)
 
 
 def tell(client: Client, labels: Sequence[dict[str, str]], now: datetime) -> int:

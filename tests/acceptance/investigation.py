@@ -426,7 +426,13 @@ def account(grim: Grim, seed: int, times: int) -> Iterator[World]:
         "AWS_DEFAULT_REGION": REGION,
         "STAGE": "local",
     }
-    with patch.dict("os.environ", keys), mock_aws(), patch.object(BaseClient, "_make_api_call", met):
+    # An emulator that other tests have started is not this account.
+    others = {name: value for name, value in os.environ.items() if not name.startswith("AWS_ENDPOINT_URL")}
+    with (
+        patch.dict("os.environ", others | keys, clear=True),
+        mock_aws(),
+        patch.object(BaseClient, "_make_api_call", met),
+    ):
         world = World(grim, random.Random(seed), times)
         with interpreter.interpreting(world.invoke, 0.0, world.activity):
             yield world

@@ -30,8 +30,8 @@ from local.replay import Row
 from models.datasets import handbook
 from models.simulation.markets import JAPAN, Market
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
-from models.training.dataset import Recorded
 from models.training.replay import Replay
+from models.training.rows import Recorded
 
 HANDBOOK_DAY = date(2018, 4, 25)
 

@@ -377,11 +377,12 @@ def test_the_command_of_erasure_deletes_the_row_the_links_and_the_timeline(
     decision_events.handler(batch(decision_api, emulator, payment), None)
     payer, payee = (f"account#{payment[name]}" for name in ("payer_id", "payee_id"))
     assert linked(emulator, payer)
-    names = ["--profiles=ProfilesTable", "--pseudonyms=PseudonymsTable", "--links=LinksTable"]
+    names = ["--profiles=ProfilesTable", "--pseudonyms=PseudonymsTable", "--links=LinksTable", "--reports=ReportsTable"]
     for deleted in (1, 0):
         capsys.readouterr()
         erase.main([payment["payer_id"], *names])
-        assert capsys.readouterr().out == f"links and timeline deleted; rows of pseudonyms deleted: {deleted}\n"
+        said = f"links and timeline deleted; rows of pseudonyms deleted: {deleted}; reports deleted: 0\n"
+        assert capsys.readouterr().out == said
     assert linked(emulator, payer) == []
     assert payment["payer_id"] not in json.dumps(linked(emulator, payee))
     assert named(emulator, payment["payer_id"]) == {}

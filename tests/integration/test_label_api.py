@@ -41,6 +41,7 @@ ENVIRONMENT = {
     "PUBLISHED_SHARE": "1",
     "CURRENCY": "JPY",
     "SCORER": "embedded",
+    "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
     "LABELS_TABLE": "labels",

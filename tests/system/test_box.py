@@ -41,7 +41,8 @@ def test_tables_are_those_of_the_template(box: Box) -> None:
     dynamodb = box.client("dynamodb")
     names = set(dynamodb.list_tables()["TableNames"])
     hot = {"CountersTable", "ProfilesTable", "DecisionsTable"}
-    assert names == hot | {"LabelsTable", "LinksTable", "AuditTable", "PseudonymsTable", "TalliesTable", "CasesTable"}
+    later = {"LabelsTable", "LinksTable", "AuditTable", "PseudonymsTable", "TalliesTable", "CasesTable", "ReportsTable"}
+    assert names == hot | later
     for streamed in ("DecisionsTable", "LabelsTable"):
         stream = dynamodb.describe_table(TableName=streamed)["Table"]["StreamSpecification"]
         assert stream == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
@@ -65,6 +66,9 @@ def test_routes_are_those_of_the_template(box: Box) -> None:
         "GET /decisions/{transaction_id}",
         *(f"POST /decisions{name}/{what}" for name in ("", "/{transaction_id}") for what in ("challenge", "result")),
         "POST /labels",
+        "POST /reports",
+        "GET /reports",
+        "GET /reports/{report_id}",
         "GET /lists/deny/{kind}",
         "GET /lists/allow/{kind}",
         "POST /lists/allow/confirm",
