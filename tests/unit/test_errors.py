@@ -7,6 +7,8 @@ import pytest
 from fraud import errors
 from fraud.aws.http_api import problem
 from fraud.errors import (
+    CaseConflictError,
+    CaseNow,
     ConflictingBodyError,
     Fallback,
     Fault,
@@ -27,6 +29,7 @@ STATUS = {
     NotFoundError("account#secret"): 404,
     ConflictingBodyError((Fault("amount", "differs", "differs from the decided body"),)): 409,
     ResolvedError("declined", "decline"): 409,
+    CaseConflictError(CaseNow(state="closed", version=7, assignee=None, finding="fraud", judged_by="hana")): 409,
     errors.UndecidableError("secret"): 500,
     FraudError("secret"): 500,
     ServiceError("AccessDeniedException"): 500,
