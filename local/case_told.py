@@ -60,13 +60,13 @@ def _worked(box: Box, desk: Desk, case: dict[str, Any], truth: Mapping[str, str]
     for decision in evidence["decisions"][:3]:
         yield f"    {_decided(decision)}"
     yield f"    evidence: {_counted(evidence)}"
-    version = desk.post(f"{path}/take", version=case["version"])["case"]["version"]
+    version = desk.post(f"{path}/take", version=case["version"])["version"]
     yield f"    {LEAD} takes it"
-    version = desk.post(f"{path}/outreach", version=version, reason="ask the payer")["case"]["version"]
+    version = desk.post(f"{path}/outreach", version=version, reason="ask the payer")["version"]
     box.settle()
     is_fraud = bool(_frauds(case, truth))
     answer = "denies" if is_fraud else "confirms"
-    version = desk.post(f"{path}/outreach/answer", version=version, answer=answer)["case"]["version"]
+    version = desk.post(f"{path}/outreach/answer", version=version, answer=answer)["version"]
     box.settle()
     yield f"    the payer is asked, and {answer} the payments"
     finding, reason = ("fraud", "the payer denies them") if is_fraud else ("legitimate", "the payer confirms them")
