@@ -40,7 +40,7 @@ class Desk:
 
 
 def tell(box: Box, truth: Mapping[str, str], now: datetime) -> Iterator[str]:
-    """Yield a case line by line, as a lead works on it. Without an open case there is no line.
+    """Yield a case line by line, as a lead works on it. Without an open case the lead opens one.
 
     truth  the label of each payment, by transaction id
     """
@@ -48,9 +48,17 @@ def tell(box: Box, truth: Mapping[str, str], now: datetime) -> Iterator[str]:
     with box.connect_person(LEAD, "lead") as people:
         desk = Desk(people, now)
         waiting = [one for level in LEVELS for one in desk.get(f"/cases?level={level}&sort=latest")["cases"]]
-        cases = [desk.get(f"/cases/{one['case_id']}")["case"] for one in waiting]
-        if cases:
-            yield from _worked(box, desk, max(cases, key=lambda case: _frauds(case, truth)), truth)
+        cases = [desk.get(f"/cases/{one['case_id']}")["case"] for one in waiting] or [_opened(box, desk, truth)]
+        yield from _worked(box, desk, max(cases, key=lambda case: _frauds(case, truth)), truth)
+
+
+def _opened(box: Box, desk: Desk, truth: Mapping[str, str]) -> dict[str, Any]:
+    """Open a case by hand, about the payer of the last fraud."""
+    name = [name for name, label in truth.items() if label == "fraud"][-1]
+    case = desk.post("/cases", transaction_id=name, subject_kind="payer", reason="a call from the payer's bank")
+    box.settle()
+    found: dict[str, Any] = desk.get(f"/cases/{case['case_id']}")["case"]
+    return found
 
 
 def _worked(box: Box, desk: Desk, case: dict[str, Any], truth: Mapping[str, str]) -> Iterator[str]:
