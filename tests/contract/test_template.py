@@ -730,7 +730,7 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
         (case_rows.CaseRow, "CasesTable"),
         (case_rows.ChangeRow, "CasesTable"),
         (report_store.ReportRow, "ReportsTable"),
-        (report_store.DecisionRow, "DecisionsTable"),
+        (case_rows.PaymentRow, "DecisionsTable"),
     ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:
