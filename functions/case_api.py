@@ -27,8 +27,9 @@ from fraud.cases.console import (
     actor_of,
     evidence_view,
 )
+from fraud.cases.evidence_store import Snapshots
 from fraud.cases.metrics import log_case_request
-from fraud.cases.store import Cases, Snapshots
+from fraud.cases.store import Cases
 from fraud.errors import NotFoundError, ServiceError
 from fraud.settings import Settings
 

@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from fraud.cases.classifier import PARTS
-from fraud.cases.triage import FAILED
+from fraud.cases.rules import FAILED
 from fraud.packaged import POLICIES, TRIAGE_RULES
 from fraud.rules import standing
 

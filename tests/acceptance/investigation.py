@@ -33,10 +33,11 @@ from fraud.activity.store import Activity
 from fraud.aws.state_machine import StateMachine
 from fraud.cases.case import Actor, CaseEvent, State, case_id
 from fraud.cases.events import Notices
+from fraud.cases.evidence_store import Snapshots
 from fraud.cases.executions import Executions
 from fraud.cases.intake import Intake
 from fraud.cases.routing import Routing
-from fraud.cases.store import Cases, Snapshots
+from fraud.cases.store import Cases
 from fraud.cases.worker import Investigation, Parts, Times
 from fraud.counters import windows
 from fraud.decisions.events import Outbox, RowChange

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, get_args
 
 from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, EventKind, State, Terms, case_id
 from fraud.cases.store import Cases
+from fraud.cases.transition import apply_event
 from fraud.decisions.record import WAITS
 from fraud.decisions.resolution import AS_DECIDED, Change, Resolution, Status
 from fraud.errors import CaseConflictError, ForbiddenError, ResolvedError
@@ -175,7 +176,7 @@ def taken(before: Moment, step: Step, faults: Counter[str]) -> Moment:
     case, kind = before.case, step.event.kind
     expected = RULES[kind][0].get(case.state) if _may(case, kind, step.actor) else None
     try:
-        after = case.after(step.event, step.actor, before.now, TERMS)
+        after = apply_event(case, step.event, step.actor, before.now, TERMS)
     except (CaseConflictError, ForbiddenError):
         faults[f"refused: {kind} in {case.state} by {step.actor.role}"] += expected is not None
         return before

@@ -25,7 +25,7 @@ from fraud.activity.store import Activity
 from fraud.audit.store import DayIndex
 from fraud.aws.transport import Request
 from fraud.cases import report_store
-from fraud.cases import store as case_store
+from fraud.cases import rows as case_rows
 from fraud.counters import fold
 from fraud.counters.codec import KEYS, upkeep_update
 from fraud.counters.layout import LEVELS, MERCHANT
@@ -727,10 +727,10 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
         (store.LabelRow, "LabelsTable"),
         (store.AccountProfile, "ProfilesTable"),
         (store.DecidedRow, "DecisionsTable"),
-        (case_store.CaseRow, "CasesTable"),
-        (case_store.ChangeRow, "CasesTable"),
+        (case_rows.CaseRow, "CasesTable"),
+        (case_rows.ChangeRow, "CasesTable"),
         (report_store.ReportRow, "ReportsTable"),
-        (report_store.DecisionRow, "DecisionsTable"),
+        (case_rows.PaymentRow, "DecisionsTable"),
     ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:

@@ -34,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
 
 LAYERS = "The library looks downwards only"
 SDKS = "SDKs and the environment"
-PURE = "In a package only store, worker, events and metrics speak to AWS"
+PURE = "In a package only store, rows, worker, events and metrics speak to AWS"
 WORKSHOP = "The workshop stands on the pure modules"
 
 

@@ -11,7 +11,7 @@ import pytest
 from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, State, case_id
 from fraud.cases.events import Notices
 from fraud.cases.evidence import Evidence
-from fraud.cases.store import INLINE_BYTES
+from fraud.cases.evidence_store import INLINE_BYTES
 from fraud.cases.worker import Investigation
 from fraud.errors import CaseConflictError, NotFoundError, UnavailableError
 from fraud.transaction import utc

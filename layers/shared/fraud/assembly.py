@@ -186,9 +186,10 @@ def investigation(settings: Settings) -> "Investigation":
     """Build the states of the investigation. Raises UndecidableError when the packaged routing is broken."""
     from fraud import clock
     from fraud.cases.events import Notices
+    from fraud.cases.evidence_store import Snapshots
     from fraud.cases.report_store import ReportStore
     from fraud.cases.routing import Routing
-    from fraud.cases.store import Cases, Snapshots
+    from fraud.cases.store import Cases
     from fraud.cases.worker import Investigation, Parts, Times
     from fraud.decisions.events import Outbox
     from fraud.labels.store import LabelStore

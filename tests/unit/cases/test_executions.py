@@ -11,6 +11,7 @@ import pytest
 from fraud.cases.case import Actor, Alert, Case, CaseEvent, State, Terms, case_id
 from fraud.cases.executions import ENOUGH_MS, LOOK_AGAIN, CasesSwept, Executions
 from fraud.cases.intake import NO_REASON, REPORT, WINDOW, Intake
+from fraud.cases.transition import apply_event
 from fraud.decisions.record import Contents
 from fraud.errors import CaseConflictError, NotFoundError, ServiceError, UnavailableError
 from fraud.transaction import utc
@@ -49,7 +50,7 @@ class Table:
 
     def change(self, name: str, event: CaseEvent, actor: Actor, now: datetime, seen: int | None = None) -> Case:
         assert seen is None
-        self.cases[name] = self.get(name).after(event, actor, now, TERMS)
+        self.cases[name] = apply_event(self.get(name), event, actor, now, TERMS)
         return self.cases[name]
 
     def open(self, alert: Alert, now: datetime) -> Case:

@@ -8,14 +8,14 @@ diagram in the documentation use the same two tables.
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.errors import CaseConflictError, CaseNow, ForbiddenError
+from fraud.errors import CaseNow
 from fraud.transaction import Id, Instant, utc
 
 Role = Literal["system", "analyst", "lead"]
@@ -143,19 +143,6 @@ WHO: Mapping[EventKind, frozenset[Who]] = {
     "failed": frozenset({"system"}),
 }
 """Who may cause each event. `holder`: the analyst who has the case now. A lead may do what any analyst may."""
-
-DONE: Mapping[EventKind, frozenset[State]] = {
-    "routed": frozenset(State) - {State.COLLECTING},
-    "triaged": frozenset({State.CONCLUDING, State.CLOSED, State.FAILED}),
-    "timed_out": frozenset({State.CONCLUDING, State.CLOSED, State.FAILED}),
-    "concluded": frozenset({State.CLOSED}),
-    "failed": frozenset({State.FAILED, State.CLOSED}),
-    "lease_ended": frozenset(State) - {State.ASSIGNED},
-    "warned": frozenset(State) - {State.QUEUED, State.ASSIGNED},
-    "raised": frozenset(State) - {State.QUEUED, State.ASSIGNED},
-    "withdrawn": frozenset(State) - {State.QUEUED, State.ASSIGNED},
-}
-"""States in which an event of the system has happened already, or came too late: there it alters nothing."""
 
 
 class SlaStep(NamedTuple):
@@ -315,50 +302,6 @@ class Case(_Part):
         """Whether the alert has joined already."""
         return alert.transaction_id in self.alerts and (alert.report_id is None or alert.report_id in self.reports)
 
-    def after(self, event: CaseEvent, actor: Actor, now: datetime, terms: Terms) -> Self:
-        """Return the case after an event; the case itself when the event alters nothing.
-
-        Raises ForbiddenError for an actor who may not cause the event, and CaseConflictError, which has the state, for
-        an event that the state does not allow.
-        """
-        self._check(event, actor)
-        if self.state in DONE.get(event.kind, ()) or self._is_early(event, now):
-            return self
-        if event.kind == "alerted" and event.alert is not None and self.knows(event.alert):
-            return self
-        if event.kind not in MOVES[self.state] or (event.kind == "alerted" and not self.joins):
-            raise CaseConflictError(self.now)
-        state = MOVES[self.state][event.kind]
-        said = _EFFECTS[event.kind](self, event, actor, now, terms) if event.kind in _EFFECTS else {}
-        held = said.get("assignee", self.assignee) if state in HELD else None
-        lease = said.get("lease_until", self.lease_until) if state is State.ASSIGNED else None
-        changed = {"state": state, "changed_at": now, "version": self.version + 1}
-        return self.model_copy(update=said | changed | {"assignee": held, "lease_until": lease})
-
-    def _check(self, event: CaseEvent, actor: Actor) -> None:
-        """Raise ForbiddenError for an actor who may not cause the event."""
-        who: set[Who] = {actor.role}
-        if actor.role == "lead":
-            who.add("analyst")
-        if actor.role != "system" and actor.name == self.assignee:
-            who.add("holder")
-        if not who & WHO[event.kind]:
-            # Another analyst got the case in the meantime: the answer says who has it, so it is no question of rights.
-            if "holder" in WHO[event.kind] and "analyst" in who:
-                raise CaseConflictError(self.now)
-            raise ForbiddenError
-        if event.kind == "taken" and self.level == "lead" and actor.role != "lead":
-            raise ForbiddenError
-
-    def _is_early(self, event: CaseEvent, now: datetime) -> bool:
-        """Whether an event of the clock comes before its time: a lease was renewed, or a step was taken."""
-        if event.kind == "lease_ended":
-            return self.lease_until is None or now < self.lease_until
-        steps = [step.event for step in SLA]
-        if event.kind in steps:
-            return steps.index(event.kind) < self.sla_step or now < self.step_at(steps.index(event.kind))
-        return False
-
     def step_at(self, index: int) -> datetime:
         """Return the time of a step of SLA."""
         return self.sla_from + (self.due - self.sla_from) * SLA[index].share
@@ -399,94 +342,12 @@ class Case(_Part):
 UNTOLD = timedelta(minutes=1)
 """After this time the sweep looks whether an execution was told of a change."""
 
-HELD = frozenset({State.ASSIGNED, State.OUTREACH, State.CONCLUDING, State.CLOSED})
-"""States in which a case has an analyst."""
-
 WAITS: Mapping[State, Literal["analyst", "payer"]] = {
     State.QUEUED: "analyst",
     State.ASSIGNED: "analyst",
     State.OUTREACH: "payer",
 }
 """For whom the execution of a case waits in each state; in every other state it waits for nobody."""
-
-
-# ---- what an event does beside the move ------------------------------------------------------------------------------
-
-
-def _alerted(case: Case, event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:
-    if event.alert is None:
-        return {}
-    more = (event.alert.report_id,) if event.alert.report_id is not None else ()
-    return {
-        "alerts": _once(case.alerts, (event.alert.transaction_id,)),
-        "reports": _once(case.reports, more),
-        "reasons": _once(case.reasons, (event.alert.reason,)),
-    }
-
-
-def _taken(_case: Case, _event: CaseEvent, actor: Actor, now: datetime, terms: Terms) -> dict[str, Any]:
-    return {"assignee": actor.name, "lease_until": now + terms.lease}
-
-
-def _reassigned(_case: Case, event: CaseEvent, _actor: Actor, now: datetime, terms: Terms) -> dict[str, Any]:
-    return {"assignee": event.assignee, "lease_until": now + terms.lease}
-
-
-def _sla_step(_case: Case, event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:
-    taken = {"sla_step": [step.event for step in SLA].index(event.kind) + 1}
-    return taken if event.kind == "warned" else taken | {"level": "lead"}
-
-
-def _escalated(_case: Case, _event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:
-    return {"level": "lead"}
-
-
-def _asked(_case: Case, _event: CaseEvent, actor: Actor, now: datetime, _terms: Terms) -> dict[str, Any]:
-    return {"outreach": Outreach(asked_at=now, asked_by=actor.name)}
-
-
-def _attempted(case: Case, _event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:
-    if case.outreach is None:
-        return {}
-    return {"outreach": case.outreach.model_copy(update={"attempts": case.outreach.attempts + 1})}
-
-
-def _answered(case: Case, event: CaseEvent, _actor: Actor, now: datetime, terms: Terms) -> dict[str, Any]:
-    if case.outreach is None:
-        return {}
-    said = {"outreach": case.outreach.model_copy(update={"answer": event.answer}), "lease_until": now + terms.lease}
-    return said | {"sla_from": now, "due": now + terms.sla, "sla_step": 0}
-
-
-def _judged(case: Case, event: CaseEvent, actor: Actor, now: datetime, _terms: Terms) -> dict[str, Any]:
-    return {
-        "verdict": Verdict(
-            finding=event.finding or "inconclusive",
-            reason=event.note or "",
-            by=actor.name,
-            at=now,
-            transaction_ids=case.alerts if event.transaction_ids is None else event.transaction_ids,
-        )
-    }
-
-
-_EFFECTS: Mapping[str, Callable[[Case, CaseEvent, Actor, datetime, Terms], dict[str, Any]]] = {
-    "alerted": _alerted,
-    "taken": _taken,
-    "reassigned": _reassigned,
-    **{step.event: _sla_step for step in SLA},
-    "escalated": _escalated,
-    "outreach_asked": _asked,
-    "outreach_attempted": _attempted,
-    "outreach_answered": _answered,
-    "judged": _judged,
-    "triaged": _judged,
-    "timed_out": _judged,
-}
-
-
-def _once(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*known, *more)))
 
 
 _CASE_ID = re.compile(r"[A-Z2-7]{26}(-[1-9][0-9]{0,4})?")

@@ -1,4 +1,4 @@
-"""The table of cases, with PynamoDB: the case, each of its changes, and its evidence.
+"""The table of cases, with PynamoDB: the case, each of its changes, and who has looked at its evidence.
 
 A change of a case and its record are written in one DynamoDB transaction, conditioned on the version that was read. Of
 two changes at once one reads again and is judged anew, so no verdict is lost. Four sparse indexes answer the questions
@@ -6,24 +6,20 @@ that people and the sweep ask. A case that is taken leaves the queue's index, so
 many cases are open. The token of a waiting execution is a secret: it is in the case's row and nowhere else.
 """
 
-import base64
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property, partial
-from typing import Annotated, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
-from pydantic import StringConstraints, TypeAdapter
-from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
-from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException, UpdateError
+from pynamodb.exceptions import DoesNotExist, PynamoDBException, UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
-from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
 from pynamodb.transactions import TransactWrite
 
 from fraud.aws import tables
-from fraud.aws.boto import CONFLICTS, client, retry_conflicts, translate_errors
+from fraud.aws.boto import CONFLICTS, retry_conflicts, translate_errors
+from fraud.aws.cursor import NO_CURSOR, cursor_of, parts_of
 from fraud.cases.case import (
     SYSTEM,
     WAITS,
@@ -38,7 +34,21 @@ from fraud.cases.case import (
     Terms,
     case_id,
 )
-from fraud.decisions.record import PACKED, Contents
+from fraud.cases.rows import (
+    CASE,
+    INDEX_KEYS,
+    WAITING,
+    CaseRow,
+    ChangeRow,
+    DueIndex,
+    GivenRow,
+    LookRow,
+    PaymentRow,
+    attributes_of,
+    change_key,
+)
+from fraud.cases.transition import apply_event
+from fraud.decisions.record import Contents
 from fraud.errors import (
     CaseConflictError,
     Fault,
@@ -50,7 +60,6 @@ from fraud.errors import (
 from fraud.settings import Settings
 from fraud.transaction import Transaction, utc
 
-CASE = "case"
 CASES_PER_PAGE = 10
 CHANGES_PER_PAGE = 100
 LOOKS_PER_PAGE = 100
@@ -63,120 +72,6 @@ GIVEN_S = 86_400
 """Seconds for which a request for the next case may be sent again."""
 
 ENDED = frozenset({State.CLOSED, State.FAILED})
-
-INLINE_BYTES = 100_000
-"""The longest evidence that is kept in the table; longer evidence is an object in S3."""
-
-WAITING = "yes"
-"""The partition of the index `due`: the cases at which the sweep must look, by time."""
-
-
-class QueueIndex(GlobalSecondaryIndex["CaseRow"]):
-    """The cases that wait for an analyst, by the level that may take them: no other case has the attribute `queue`."""
-
-    class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "queue", AllProjection()
-
-    queue = UnicodeAttribute(hash_key=True)
-    due = UnicodeAttribute(range_key=True)
-
-
-class AssigneeIndex(GlobalSecondaryIndex["CaseRow"]):
-    """The open cases of each analyst."""
-
-    class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "assignee", AllProjection()
-
-    assignee = UnicodeAttribute(hash_key=True)
-    due = UnicodeAttribute(range_key=True)
-
-
-class SubjectIndex(GlobalSecondaryIndex["CaseRow"]):
-    """All cases of a subject."""
-
-    class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "subject", AllProjection()
-
-    subject = UnicodeAttribute(hash_key=True)
-    opened_at = UnicodeAttribute(range_key=True)
-
-
-class DueIndex(GlobalSecondaryIndex["CaseRow"]):
-    """The cases at which the sweep must look, by time."""
-
-    class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "due", KeysOnlyProjection()
-
-    waits = UnicodeAttribute(hash_key=True)
-    act_at = UnicodeAttribute(range_key=True)
-
-
-class CaseRow(tables.Row):
-    """A `Case` as DynamoDB keeps it: its document, and beside it what indexes and conditions need."""
-
-    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
-    sk = UnicodeAttribute(range_key=True, default=CASE)
-    document = UnicodeAttribute()
-    version = NumberAttribute()
-    subject = UnicodeAttribute()
-    opened_at = UnicodeAttribute()
-    due = UnicodeAttribute()
-    queue = UnicodeAttribute(null=True)
-    assignee = UnicodeAttribute(null=True)
-    waits = UnicodeAttribute(null=True)
-    act_at = UnicodeAttribute(null=True)
-    token = UnicodeAttribute(null=True)
-    waits_for = UnicodeAttribute(null=True)
-    ttl = NumberAttribute(null=True)
-    by_level = QueueIndex()
-    by_assignee = AssigneeIndex()
-    by_subject = SubjectIndex()
-    by_time = DueIndex()
-
-
-class ChangeRow(tables.Row):
-    """A `Change` of a case: sk is `change#<version>`. Rows are only added."""
-
-    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
-    sk = UnicodeAttribute(range_key=True)
-    document = UnicodeAttribute()
-    ttl = NumberAttribute(null=True)
-
-
-class SnapshotRow(tables.Row):
-    """The evidence of a case: its document, or the key of the object in S3 that holds it."""
-
-    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
-    sk = UnicodeAttribute(range_key=True, default="evidence")
-    document = UnicodeAttribute(null=True)
-    place = UnicodeAttribute(null=True)
-    ttl = NumberAttribute(null=True)
-
-
-class LookRow(tables.Row):
-    """That a person has looked at the evidence: sk is `look#<time>#<person>`. Rows are only added."""
-
-    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
-    sk = UnicodeAttribute(range_key=True)
-    by = UnicodeAttribute()
-    at = UnicodeAttribute()
-    ttl = NumberAttribute(null=True)
-
-
-class GivenRow(tables.Row):
-    """The case that a request for the next case has got: pk is `next#<person>#<request_id>`, document the case's id."""
-
-    pk = UnicodeAttribute(hash_key=True)
-    sk = UnicodeAttribute(range_key=True)
-    document = UnicodeAttribute()
-    ttl = NumberAttribute(null=True)
-
-
-class PaymentRow(tables.Row):
-    """The part of a decision's row that has the payment."""
-
-    pk = UnicodeAttribute(hash_key=True)
-    packed = BinaryAttribute(legacy_encoding=False, attr_name=PACKED)
 
 
 class Wait(NamedTuple):
@@ -240,7 +135,7 @@ class Cases:
             return case  # a person opens a case again that has ended
         if not case.joins:
             return None
-        after = case.after(event, actor, now, self._terms)
+        after = apply_event(case, event, actor, now, self._terms)
         self._write(case, after, event, actor)
         return after
 
@@ -265,7 +160,7 @@ class Cases:
                     return case
                 raise CaseConflictError(case.now)
             _check_payments(case, event)
-            after = case.after(event, actor, now, self._terms)
+            after = apply_event(case, event, actor, now, self._terms)
             if after is not case:
                 self._write(case, after, event, actor)
             return after
@@ -276,16 +171,16 @@ class Cases:
         """Read the changes of a case in their order, a page at a time. Raises InvalidRequestError for no cursor."""
         start = None
         if cursor is not None:
-            (sk,) = _parts(cursor, 1)
+            (sk,) = parts_of(cursor, 1)
             start = {"pk": {"S": name}, "sk": {"S": sk}}
             if not sk.startswith("change#"):
-                raise InvalidRequestError((_NO_CURSOR,))
+                raise InvalidRequestError((NO_CURSOR,))
         with translate_errors(PynamoDBException):
             found = self._changes.query(
                 name, self._changes.sk.startswith("change#"), limit=CHANGES_PER_PAGE, last_evaluated_key=start
             )
             said = [Change.model_validate_json(row.document) for row in found]
-            return said, _cursor(found.last_evaluated_key, "sk")
+            return said, cursor_of(found.last_evaluated_key, "sk")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -364,7 +259,7 @@ class Cases:
             case = self._read(offered.case_id)[1]
             if case.version != offered.version:
                 raise CaseConflictError(case.now)
-            after = case.after(event, actor, now, self._terms)
+            after = apply_event(case, event, actor, now, self._terms)
             if given is not None:
                 given.document, given.ttl = after.case_id, int(now.timestamp()) + GIVEN_S
             self._write(case, after, event, actor, given)
@@ -427,7 +322,7 @@ class Cases:
     def _has_said(self, name: str, version: int, event: CaseEvent, actor: Actor) -> bool:
         """Whether the change to a version was this event by this actor: then it is the same request once more."""
         try:
-            row = self._changes.get(name, _change_key(version), consistent_read=True)
+            row = self._changes.get(name, change_key(version), consistent_read=True)
         except DoesNotExist:
             return False
         said = Change.model_validate_json(row.document)
@@ -444,11 +339,11 @@ class Cases:
         """
         condition = self._rows.case_id.does_not_exist() if before is None else self._rows.version == before.version
         ttl = int(after.changed_at.timestamp()) + self._kept_s
-        values = _attributes(after) | {"ttl": ttl if after.state in ENDED else None}
+        values = attributes_of(after) | {"ttl": ttl if after.state in ENDED else None}
         said = Change(version=after.version, at=after.changed_at, by=actor.name, role=actor.role, event=event)
         record = self._changes(
             after.case_id,
-            _change_key(after.version),
+            change_key(after.version),
             document=said.model_dump_json(exclude_defaults=True),
             ttl=ttl,
         )
@@ -484,110 +379,19 @@ class Cases:
         limit: int = CASES_PER_PAGE,
     ) -> Page:
         """Read a page of an index. Raises InvalidRequestError for a cursor that is none."""
-        (hash_name,) = (name for name in _INDEX_KEYS if hasattr(type(index), name))
+        (hash_name,) = (name for name in INDEX_KEYS if hasattr(type(index), name))
         start = None
         if cursor is not None:
-            sort, name = _parts(cursor, 2)
-            key = {hash_name: value, _INDEX_KEYS[hash_name]: sort, "pk": name, "sk": CASE}
+            sort, name = parts_of(cursor, 2)
+            key = {hash_name: value, INDEX_KEYS[hash_name]: sort, "pk": name, "sk": CASE}
             start = {attribute: {"S": text} for attribute, text in key.items()}
         with translate_errors(PynamoDBException):
             found = index.query(value, scan_index_forward=not latest_first, limit=limit, last_evaluated_key=start)
             cases = [Case.model_validate_json(row.document) for row in found]
-            return Page(cases, _cursor(found.last_evaluated_key, _INDEX_KEYS[hash_name], "pk"))
-
-
-_INDEX_KEYS = {"queue": "due", "assignee": "due", "subject": "opened_at"}
-"""Partition key and sort key of each index that lists cases."""
-
-
-class Snapshots:
-    """The evidence of cases, one snapshot a case: in the table, or in the archive's bucket when it is long.
-
-    Every method raises UnavailableError when a service does not respond, and ServiceError when it refuses a request.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._rows = tables.bound(SnapshotRow, settings.cases_table)
-        self._bucket = settings.archive_bucket
-        self._kept_s = settings.case_retention_days * 86_400
-
-    def keep(self, name: str, document: str, now: datetime) -> None:
-        """Keep the evidence of a case, unless the case has some: the first snapshot stays."""
-        place = None
-        if len(document.encode()) > INLINE_BYTES:
-            place = f"cases/{name}/evidence.json"
-            with translate_errors():
-                self._s3.put_object(Bucket=self._bucket, Key=place, Body=document.encode())
-        ttl = int(now.timestamp()) + self._kept_s
-        row = self._rows(name, document=None if place else document, place=place, ttl=ttl)
-        with translate_errors(PynamoDBException):
-            try:
-                row.save(condition=self._rows.case_id.does_not_exist())
-            except PutError as error:
-                if error.cause_response_code != "ConditionalCheckFailedException":
-                    raise
-
-    def read(self, name: str) -> str | None:
-        """Read the evidence of a case; None before it is collected."""
-        with translate_errors(PynamoDBException):
-            try:
-                row = self._rows.get(name, "evidence", consistent_read=True)
-            except DoesNotExist:
-                return None
-            if row.place is None:
-                return str(row.document)
-            return str(self._s3.get_object(Bucket=self._bucket, Key=row.place)["Body"].read().decode())
-
-    @cached_property
-    def _s3(self) -> Any:  # noqa: ANN401 - boto3 has no types
-        return client("s3")
-
-
-def _attributes(case: Case) -> dict[str, Any]:
-    """Return the attributes of a case's row. The token is none of them: only the execution's own wait changes it."""
-    look = case.next_look()
-    return {
-        "document": case.model_dump_json(),
-        "version": case.version,
-        "subject": case.subject,
-        "opened_at": utc(case.opened_at),
-        "due": utc(case.due),
-        "queue": case.level if case.state is State.QUEUED else None,
-        "assignee": case.assignee if case.state in {State.ASSIGNED, State.OUTREACH} else None,
-        "waits": None if look is None else WAITING,
-        "act_at": None if look is None else utc(look),
-    }
+            return Page(cases, cursor_of(found.last_evaluated_key, INDEX_KEYS[hash_name], "pk"))
 
 
 def _check_payments(case: Case, event: CaseEvent) -> None:
     """Raise InvalidRequestError for a verdict on a payment that is not of the case."""
     if event.transaction_ids is not None and not set(event.transaction_ids) <= set(case.alerts):
         raise InvalidRequestError((Fault("transaction_ids", "unknown_value", "must be payments of the case"),))
-
-
-def _change_key(version: int) -> str:
-    return f"change#{version:06}"
-
-
-_NO_CURSOR = Fault("cursor", "form", "must be the cursor of an earlier page")
-
-
-def _cursor(key: Mapping[str, Any] | None, *names: str) -> str | None:
-    """Return a cursor of some attributes of the last key that was read; None at the end."""
-    if key is None:
-        return None
-    return base64.urlsafe_b64encode(json.dumps([key[name]["S"] for name in names]).encode()).decode()
-
-
-_Parts = TypeAdapter(list[Annotated[str, StringConstraints(min_length=1, max_length=200)]])
-
-
-def _parts(cursor: str, count: int) -> list[str]:
-    """Read a cursor. Raises InvalidRequestError for a text that is none."""
-    try:
-        parts = _Parts.validate_json(base64.b64decode(cursor, altchars=b"-_", validate=True))
-    except ValueError:
-        parts = []
-    if len(parts) != count:
-        raise InvalidRequestError((_NO_CURSOR,))
-    return parts

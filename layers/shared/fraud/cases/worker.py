@@ -25,9 +25,10 @@ from fraud.cases.evidence import (
     latest,
     parties,
 )
+from fraud.cases.evidence_store import Snapshots
 from fraud.cases.executions import Executions
 from fraud.cases.routing import Routing
-from fraud.cases.store import Cases, Snapshots, Wait
+from fraud.cases.store import Cases, Wait
 from fraud.decisions.resolution import Change
 from fraud.decisions.worker import Resolutions
 from fraud.errors import CaseConflictError, NotFoundError, ResolvedError

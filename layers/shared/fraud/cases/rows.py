@@ -1,0 +1,150 @@
+"""The rows of the cases table and its indexes, as PynamoDB describes them, and the attributes of a case's row."""
+
+from typing import Any
+
+from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
+
+from fraud.aws import tables
+from fraud.cases.case import Case, State
+from fraud.decisions.record import PACKED
+from fraud.transaction import utc
+
+CASE = "case"
+"""The sort key of a case's own row."""
+
+WAITING = "yes"
+"""The partition of the index `due`: the cases at which the sweep must look, by time."""
+
+
+class QueueIndex(GlobalSecondaryIndex["CaseRow"]):
+    """The cases that wait for an analyst, by the level that may take them: no other case has the attribute `queue`."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "queue", AllProjection()
+
+    queue = UnicodeAttribute(hash_key=True)
+    due = UnicodeAttribute(range_key=True)
+
+
+class AssigneeIndex(GlobalSecondaryIndex["CaseRow"]):
+    """The open cases of each analyst."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "assignee", AllProjection()
+
+    assignee = UnicodeAttribute(hash_key=True)
+    due = UnicodeAttribute(range_key=True)
+
+
+class SubjectIndex(GlobalSecondaryIndex["CaseRow"]):
+    """All cases of a subject."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "subject", AllProjection()
+
+    subject = UnicodeAttribute(hash_key=True)
+    opened_at = UnicodeAttribute(range_key=True)
+
+
+class DueIndex(GlobalSecondaryIndex["CaseRow"]):
+    """The cases at which the sweep must look, by time."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "due", KeysOnlyProjection()
+
+    waits = UnicodeAttribute(hash_key=True)
+    act_at = UnicodeAttribute(range_key=True)
+
+
+class CaseRow(tables.Row):
+    """A `Case` as DynamoDB keeps it: its document, and beside it what indexes and conditions need."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True, default=CASE)
+    document = UnicodeAttribute()
+    version = NumberAttribute()
+    subject = UnicodeAttribute()
+    opened_at = UnicodeAttribute()
+    due = UnicodeAttribute()
+    queue = UnicodeAttribute(null=True)
+    assignee = UnicodeAttribute(null=True)
+    waits = UnicodeAttribute(null=True)
+    act_at = UnicodeAttribute(null=True)
+    token = UnicodeAttribute(null=True)
+    waits_for = UnicodeAttribute(null=True)
+    ttl = NumberAttribute(null=True)
+    by_level = QueueIndex()
+    by_assignee = AssigneeIndex()
+    by_subject = SubjectIndex()
+    by_time = DueIndex()
+
+
+class ChangeRow(tables.Row):
+    """A `Change` of a case: sk is `change#<version>`. Rows are only added."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True)
+    document = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class SnapshotRow(tables.Row):
+    """The evidence of a case: its document, or the key of the object in S3 that holds it."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True, default="evidence")
+    document = UnicodeAttribute(null=True)
+    place = UnicodeAttribute(null=True)
+    ttl = NumberAttribute(null=True)
+
+
+class LookRow(tables.Row):
+    """That a person has looked at the evidence: sk is `look#<time>#<person>`. Rows are only added."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True)
+    by = UnicodeAttribute()
+    at = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class GivenRow(tables.Row):
+    """The case that a request for the next case has got: pk is `next#<person>#<request_id>`, document the case's id."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    document = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class PaymentRow(tables.Row):
+    """The part of a decision's row that has the payment."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    packed = BinaryAttribute(legacy_encoding=False, attr_name=PACKED)
+
+
+INDEX_KEYS = {"queue": "due", "assignee": "due", "subject": "opened_at"}
+"""Partition key and sort key of each index that lists cases."""
+
+
+def attributes_of(case: Case) -> dict[str, Any]:
+    """Return the attributes of a case's row. The token is none of them: only the execution's own wait changes it."""
+    look = case.next_look()
+    return {
+        "document": case.model_dump_json(),
+        "version": case.version,
+        "subject": case.subject,
+        "opened_at": utc(case.opened_at),
+        "due": utc(case.due),
+        "queue": case.level if case.state is State.QUEUED else None,
+        "assignee": case.assignee if case.state in {State.ASSIGNED, State.OUTREACH} else None,
+        "waits": None if look is None else WAITING,
+        "act_at": None if look is None else utc(look),
+    }
+
+
+def change_key(version: int) -> str:
+    """Return the sort key of the change that led to a version."""
+    return f"change#{version:06}"
