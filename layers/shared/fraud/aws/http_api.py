@@ -83,6 +83,8 @@ def problem(error: FraudError, id_: str | None = None) -> Response:
         fallback=error.fallback,
         state=error.state,
         case=error.case,
+        account=error.account,
+        action=error.action,
     )
     headers = {"content-type": "application/problem+json"}
     if isinstance(error, UnavailableError):
