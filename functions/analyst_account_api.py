@@ -1,0 +1,139 @@
+"""Accounts, for analysts and leads: accounts, the actions against them, and orders, under /analyst.
+
+API Gateway checks the token, and this door the groups in it. An analyst reads; a lead puts holds on accounts and takes
+them off, decides of actions that wait above the cap, reviews appeals, and gives orders. What needs a second person is
+refused to the first one. Each request may be sent again; a second, different one gets 409 with the state. After a change
+the execution of the action is started or told.
+"""
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+
+from fraud import assembly, clock
+from fraud.accounts.action import Action, Actor
+from fraud.accounts.metrics import log_account_request
+from fraud.accounts.requests import ACTIONS, ActionQuery, DecideRequest, HoldRequest, OrderRequest, ReleaseRequest
+from fraud.aws.http_api import body_of, claims_of, request_id
+from fraud.aws.metrics import log_refusal
+from fraud.aws.routes import json_response, resolver
+from fraud.cases.console import actor_of
+from fraud.errors import ForbiddenError, NotFoundError, ServiceError
+from fraud.settings import Settings
+from fraud.transaction import is_id
+
+DOOR = "analyst_account_api"
+
+_settings = Settings.from_environment()
+_accounts = assembly.accounts(_settings)
+_activity = assembly.activity(_settings)
+_executions = assembly.account_executions(_settings)
+app = resolver(DOOR)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
+    """Handle a request of an API Gateway HTTP API, payload format 2.0."""
+    return app.resolve(event, context)
+
+
+@app.get("/analyst/accounts/(?s:.+)")
+def show() -> Response[str]:
+    """Show an account: its status, its open action, its history and its facts."""
+    _person()
+    name, before = _id("account_id"), app.current_event.query_string_parameters.get("before")
+    facts = _activity.page(name, clock.now().date())
+    return json_response(_accounts.view(name, before, facts).model_dump_json())
+
+
+@app.post("/analyst/accounts/(?s:.+)/hold")
+def hold() -> Response[str]:
+    """Put a hold on an account."""
+    lead, name, request = _lead(), _id("account_id"), HoldRequest.parse(_body())
+    return _done("hold", _accounts.hold(name, request.reason, request.until, lead, clock.now()))
+
+
+@app.post("/analyst/accounts/(?s:.+)/release")
+def release() -> Response[str]:
+    """Take a hold off an account."""
+    lead, name, request = _lead(), _id("account_id"), ReleaseRequest.parse(_body())
+    return _done("release", _accounts.release(name, request.reason, lead, clock.now()))
+
+
+@app.get("/analyst/actions")
+def show_waiting() -> Response[str]:
+    """Show a page of the actions that wait for a person: above the cap, or with an appeal."""
+    _person()
+    asked = ActionQuery.parse(app.current_event.query_string_parameters)
+    return json_response(_accounts.waiting(asked.state, asked.cursor).model_dump_json())
+
+
+@app.get("/analyst/actions/[^/]+")
+def show_action() -> Response[str]:
+    """Show an action."""
+    _person()
+    return json_response(_accounts.action(_id("action_id")).model_dump_json())
+
+
+@app.post("/analyst/actions/[^/]+/(?s:.+)")
+def act() -> Response[str]:
+    """Carry out what a lead decides of an action."""
+    lead, name = _lead(), _id("action_id")
+    what = app.current_event.raw_event["routeKey"].rpartition("/")[2]
+    request = ACTIONS[what].parse(_body())
+    action = _accounts.change(name, request.event, lead, clock.now())
+    _follow(action)
+    return _done(what, action)
+
+
+@app.post("/analyst/orders")
+def order() -> Response[str]:
+    """Give the order to deactivate accounts. Above OrderAloneMax accounts it waits for another lead."""
+    lead, request = _lead(), OrderRequest.parse(_body())
+    return _ordered("order", _accounts.order(request, lead, clock.now()))
+
+
+@app.get("/analyst/orders/[^/]+")
+def show_order() -> Response[str]:
+    """Show an order and its actions."""
+    _person()
+    return json_response(_accounts.get_order(_id("order_id")).model_dump_json())
+
+
+@app.post("/analyst/orders/[^/]+/approve")
+def approve() -> Response[str]:
+    """Approve an order, as another lead than the one who gave it."""
+    lead, name, request = _lead(), _id("order_id"), DecideRequest.parse(_body())
+    return _ordered("approve", _accounts.approve(name, request.reason, lead, clock.now()))
+
+
+@app.post("/analyst/orders/[^/]+/cancel")
+def cancel() -> Response[str]:
+    """Cancel an order that waits."""
+    lead, name, request = _lead(), _id("order_id"), DecideRequest.parse(_body())
+    return _ordered("cancel", _accounts.cancel(name, request.reason, lead, clock.now()))
+
+
+def _person() -> Actor:
+    """Return who reads. Raises ForbiddenError for a token without a group of ours."""
+    person = actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
+    return Actor(person.name, "lead")
+
+
+def _lead() -> Actor:
+    """Return the lead who sends a request. Raises ForbiddenError for anybody else."""
+    person = actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
+    if person.role != "lead":
+        raise ForbiddenError
+    return Actor(person.name, "lead")
+
+
+def _body() -> str | bytes:
+    return body_of(app.current_event.raw_event) or "{}"
+
+
+def _id(part: str) -> str:
+    """Return an id in the path. Raises NotFoundError for a text that is no identifier."""
+    name = (app.current_event.path_parameters or {})[part]
+    if not is_id(name):
+        raise NotFoundError
+    return name
