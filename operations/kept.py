@@ -76,6 +76,12 @@ KEPT = (
         "CaseRetentionDays (400 days) after the end",
         "nothing: a case tells who judged an account and why",
     ),
+    Kept(
+        "AccountsTable",
+        "accounts that were held or deactivated; actions with their appeals; orders; the numbers of the cap",
+        "AccountRetentionDays (730 days) after the end; an action that keeps an account deactivated: while it does",
+        "nothing: an action tells who stopped an account and why",
+    ),
     Kept("TalliesTable", "numbers of decisions and of rule hits by minute", "DecisionRetentionDays", "has no ids"),
     Kept(
         "DecisionArchive",

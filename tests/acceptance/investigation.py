@@ -33,7 +33,6 @@ from fraud.activity.store import Activity
 from fraud.aws.state_machine import StateMachine
 from fraud.cases.case import Actor, CaseEvent, State, case_id
 from fraud.cases.events import Notices
-from fraud.cases.executions import Executions
 from fraud.cases.intake import Intake
 from fraud.cases.routing import Routing
 from fraud.cases.store import Cases, Snapshots
@@ -42,6 +41,7 @@ from fraud.counters import windows
 from fraud.decisions.events import Outbox, RowChange
 from fraud.decisions.record import PACKED, WAITS, Contents
 from fraud.decisions.worker import Resolutions
+from fraud.executions import Executions
 from fraud.labels.store import LabelStore
 from fraud.outcome import Outcome
 from fraud.settings import Settings

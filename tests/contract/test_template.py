@@ -49,6 +49,7 @@ from tests.support.payments import payment, updates
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STATEFUL = {
+    "AccountsTable",
     "Archive",
     "AuditRoots",
     "AuditTable",

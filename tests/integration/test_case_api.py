@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from fraud.cases.case import SYSTEM, Alert, CaseEvent
-from fraud.cases.store import Cases, Snapshots, Wait
+from fraud.cases.store import Cases, Snapshots
+from fraud.executions import Wait
 from fraud.settings import Settings
 
 NO_CASE = "A" * 26

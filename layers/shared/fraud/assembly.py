@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fraud.activity.store import Activity
     from fraud.archive.store import Archive, Delivery
     from fraud.aws.client import AwsClient, Timeouts
-    from fraud.cases.executions import Executions
+    from fraud.cases.case import Case
     from fraud.cases.intake import Intake
     from fraud.cases.triage import Triage
     from fraud.cases.worker import Investigation
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fraud.decisions.evaluation import Evaluator, Scorer
     from fraud.decisions.store import DynamoStore
     from fraud.decisions.worker import Resolutions
+    from fraud.executions import Executions
     from fraud.labels.sources import Sources
     from fraud.rules.rule_book import RuleBook
 
@@ -162,11 +163,11 @@ def label_sources(settings: Settings) -> "Sources":
         raise UndecidableError(f"environment: LABEL_SOURCES: {error}") from None
 
 
-def case_executions(settings: Settings) -> "Executions":
+def case_executions(settings: Settings) -> "Executions[Case]":
     """Build the executions of cases on their table and their machine."""
     from fraud.aws.state_machine import StateMachine
-    from fraud.cases.executions import Executions
     from fraud.cases.store import Cases
+    from fraud.executions import Executions
 
     return Executions(Cases(settings), StateMachine(settings.investigation_machine))
 

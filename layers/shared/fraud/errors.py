@@ -175,6 +175,14 @@ class ActionNow(BaseModel):
     reviewed_by: str | None = Field(description="Who has reviewed the appeal; null for nobody.")
 
 
+class OrderNow(BaseModel):
+    """The state of an order that a refused change met."""
+
+    order_id: str
+    state: str = Field(description="`pending`, `approved`, `cancelled` or `done`.", examples=["approved"])
+    decided_by: str | None = Field(description="Who has approved or cancelled it; null for nobody.")
+
+
 def _unsaid(value: object) -> bool:
     return value is None
 
@@ -204,6 +212,9 @@ class Problem(BaseModel):
     action: ActionNow | SkipJsonSchema[None] = Field(
         None, exclude_if=_unsaid, description="Only in a 409 of a change that the action does not allow."
     )
+    order: OrderNow | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="Only in a 409 of a change that the order does not allow."
+    )
 
 
 class FraudError(Exception):
@@ -217,6 +228,7 @@ class FraudError(Exception):
     case: CaseNow | None = None
     account: AccountNow | None = None
     action: ActionNow | None = None
+    order: OrderNow | None = None
 
 
 class InvalidRequestError(FraudError):
@@ -277,13 +289,18 @@ class ResolvedError(FraudError):
         self.state = StateNow(status=status_now, outcome_now=outcome_now)
 
 
-class CaseConflictError(FraudError):
+class ConflictError(FraudError):
+    """The state of a row does not allow the change: somebody else was faster, or it has gone on."""
+
+    status = 409
+
+
+class CaseConflictError(ConflictError):
     """The case does not allow the change: somebody else has changed it, or has given the verdict.
 
     now  the case as it is
     """
 
-    status = 409
     title = "The case is in a state that does not allow this"
 
     def __init__(self, now: CaseNow) -> None:
@@ -292,13 +309,12 @@ class CaseConflictError(FraudError):
         self.case = now
 
 
-class AccountConflictError(FraudError):
+class AccountConflictError(ConflictError):
     """The account does not allow the change: it is in another state, or an action has it.
 
     now  the account as it is
     """
 
-    status = 409
     title = "The account is in a state that does not allow this"
 
     def __init__(self, now: AccountNow) -> None:
@@ -307,19 +323,32 @@ class AccountConflictError(FraudError):
         self.account = now
 
 
-class ActionConflictError(FraudError):
+class ActionConflictError(ConflictError):
     """The action does not allow the change: somebody else was faster, or it has gone on.
 
     now  the action as it is
     """
 
-    status = 409
     title = "The action is in a state that does not allow this"
 
     def __init__(self, now: ActionNow) -> None:
         super().__init__(now.state)
         self.faults = (Fault("body", "not_allowed_now", "is not what the action allows now"),)
         self.action = now
+
+
+class OrderConflictError(ConflictError):
+    """The order does not allow the change: it was decided on, or another order has the same id.
+
+    now  the order as it is
+    """
+
+    title = "The order is in a state that does not allow this"
+
+    def __init__(self, now: OrderNow) -> None:
+        super().__init__(now.state)
+        self.faults = (Fault("body", "not_allowed_now", "is not what the order allows now"),)
+        self.order = now
 
 
 class CapReachedError(FraudError):

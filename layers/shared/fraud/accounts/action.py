@@ -1,194 +1,50 @@
 """An action against an account: from a finding or an order to deactivation, appeal and reinstatement. Pure.
 
-`MOVES` is the whole machine, `WHO` says who may cause what, and `STEPS` names the work that each state waits for. The
-machine `deactivation` carries the steps out one after the other, and reads after each of them what is next. The row of
-the action is the truth, so an execution that died is followed by another one, which goes on where the row stands.
+The machine is data (`fraud.accounts.moves`). The executions of `deactivation` carry the steps out one after the other,
+and read after each of them what is next. The row of the action is the truth, so an execution that died is followed by
+another one, which goes on where the row stands.
 """
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.accounts.status import MOST_REASON
+from fraud.accounts.moves import (
+    ENDED,
+    MOVES,
+    OF_THE_CLOCK,
+    STEPS,
+    UNDO_ENDS,
+    WHO,
+    EventKind,
+    Role,
+    State,
+    Undo,
+    Who,
+    reached,
+)
+from fraud.accounts.status import MOST_REASON, SYSTEM_NAME
 from fraud.errors import ActionConflictError, ActionNow, ForbiddenError
 from fraud.transaction import Id, Instant
 
-Role = Literal["system", "app", "lead"]
-Undo = Literal["compensation", "reinstatement"]
+NOTIFIES = frozenset({State.DEACTIVATED, State.CORRECTED})
+"""States in which the app is told of the account's status."""
+
+UNTOLD = timedelta(minutes=1)
+"""After this time the sweep looks whether an execution was told of a change."""
+
+WORKS, WAITS, REST = timedelta(minutes=5), timedelta(hours=1), timedelta(minutes=5)
+"""Time to the sweep's next look at an action at work and at one that waits, and to the next run after a failed one."""
 
 MOST_NOTICES = 3
 """How often the app is told of a change that it does not acknowledge. After that an alarm tells a person."""
 
 MOST_TEXT = 2_000
 """Most characters of an appeal."""
-
-
-class State(StrEnum):
-    """The state of an action. Each names what is done."""
-
-    OPENED = "opened"
-    QUEUED = "queued"
-    SLOTTED = "slotted"
-    HELD = "held"
-    SETTLED = "settled"
-    LISTED = "listed"
-    DEACTIVATED = "deactivated"
-    APPEALABLE = "appealable"
-    APPEALED = "appealed"
-    CLOSED = "closed"
-    UNDOING = "undoing"
-    UNLISTED = "unlisted"
-    RESTORED = "restored"
-    CORRECTED = "corrected"
-    REINSTATED = "reinstated"
-    COMPENSATED = "compensated"
-    CANCELLED = "cancelled"
-
-
-EventKind = Literal[
-    "slot_taken",
-    "cap_reached",
-    "released",
-    "cancelled",
-    "queue_ended",
-    "held",
-    "settled",
-    "entry_added",
-    "listed",
-    "deactivated",
-    "notice_due",
-    "unacknowledged",
-    "acknowledged",
-    "appealed",
-    "window_ended",
-    "overdue",
-    "upheld",
-    "overturned",
-    "ordered_back",
-    "failed",
-    "resumed",
-    "entry_removed",
-    "unlisted",
-    "restored",
-    "corrected",
-    "compensated",
-]
-
-MOVES: Mapping[State, Mapping[EventKind, State]] = {
-    State.OPENED: {
-        "slot_taken": State.SLOTTED,
-        "cap_reached": State.QUEUED,
-        "cancelled": State.CANCELLED,
-        "failed": State.UNDOING,
-        "resumed": State.OPENED,
-    },
-    State.QUEUED: {
-        "released": State.OPENED,
-        "cancelled": State.CANCELLED,
-        "queue_ended": State.CANCELLED,
-        "resumed": State.QUEUED,
-    },
-    State.SLOTTED: {"held": State.HELD, "failed": State.UNDOING, "resumed": State.SLOTTED},
-    State.HELD: {"settled": State.SETTLED, "failed": State.UNDOING, "resumed": State.HELD},
-    State.SETTLED: {
-        "entry_added": State.SETTLED,
-        "listed": State.LISTED,
-        "failed": State.UNDOING,
-        "resumed": State.SETTLED,
-    },
-    State.LISTED: {"deactivated": State.DEACTIVATED, "failed": State.UNDOING, "resumed": State.LISTED},
-    State.DEACTIVATED: {
-        "notice_due": State.DEACTIVATED,
-        "acknowledged": State.APPEALABLE,
-        "unacknowledged": State.APPEALABLE,
-        "appealed": State.APPEALED,
-        "failed": State.UNDOING,
-        "resumed": State.DEACTIVATED,
-    },
-    State.APPEALABLE: {
-        "acknowledged": State.APPEALABLE,
-        "appealed": State.APPEALED,
-        "window_ended": State.CLOSED,
-        "ordered_back": State.UNDOING,
-        "resumed": State.APPEALABLE,
-    },
-    State.APPEALED: {
-        "acknowledged": State.APPEALED,
-        "overdue": State.APPEALED,
-        "upheld": State.CLOSED,
-        "overturned": State.UNDOING,
-        "resumed": State.APPEALED,
-    },
-    State.CLOSED: {"acknowledged": State.CLOSED, "ordered_back": State.UNDOING},
-    State.UNDOING: {"entry_removed": State.UNDOING, "unlisted": State.UNLISTED, "resumed": State.UNDOING},
-    State.UNLISTED: {"restored": State.RESTORED, "resumed": State.UNLISTED},
-    State.RESTORED: {"corrected": State.CORRECTED, "compensated": State.COMPENSATED, "resumed": State.RESTORED},
-    State.CORRECTED: {
-        "notice_due": State.CORRECTED,
-        "acknowledged": State.REINSTATED,
-        "unacknowledged": State.REINSTATED,
-        "resumed": State.CORRECTED,
-    },
-    State.REINSTATED: {"acknowledged": State.REINSTATED},
-    State.COMPENSATED: {},
-    State.CANCELLED: {},
-}
-"""The state that follows each event. An event that a state does not name is refused in it."""
-
-ENDED = frozenset({State.CLOSED, State.REINSTATED, State.COMPENSATED, State.CANCELLED})
-
-STEPS: Mapping[State, str] = {
-    State.OPENED: "TakeSlot",
-    State.QUEUED: "AwaitRelease",
-    State.SLOTTED: "Hold",
-    State.HELD: "SettlePayments",
-    State.SETTLED: "DenyInstruments",
-    State.LISTED: "Deactivate",
-    State.DEACTIVATED: "Notify",
-    State.APPEALABLE: "AwaitAppeal",
-    State.APPEALED: "AwaitReview",
-    State.UNDOING: "RemoveEntries",
-    State.UNLISTED: "RestoreStatus",
-    State.RESTORED: "CorrectLabels",
-    State.CORRECTED: "Notify",
-}
-"""The state of the machine `deactivation` that comes next. An action in any other state has ended."""
-
-Who = Literal["system", "app", "lead", "other_lead"]
-
-WHO: Mapping[EventKind, frozenset[Who]] = {
-    **dict.fromkeys(EventKind.__args__, frozenset({"system"})),  # type: ignore[attr-defined]
-    "released": frozenset({"lead"}),
-    "cancelled": frozenset({"lead"}),
-    "acknowledged": frozenset({"app"}),
-    "appealed": frozenset({"app"}),
-    "upheld": frozenset({"other_lead"}),
-    "overturned": frozenset({"other_lead"}),
-    "ordered_back": frozenset({"other_lead"}),
-}
-"""Who may cause each event. `other_lead`: a lead who is not the one by whom the action was caused."""
-
-OF_THE_CLOCK = frozenset({"queue_ended", "notice_due", "unacknowledged", "window_ended", "overdue"})
-"""Events that come by themselves when the time of a state is over. In another state they alter nothing."""
-
-
-def reached(kind: EventKind) -> frozenset[State]:
-    """Return the states in which an event of the system has happened: those to which it leads, and all after them.
-
-    >>> State.LISTED in reached("settled"), State.SLOTTED in reached("settled")
-    (True, False)
-    """
-    found: set[State] = set()
-    more = {moves[kind] for moves in MOVES.values() if kind in moves}
-    while more:
-        found |= more
-        more = {state for one in more for state in MOVES[one].values()} - found
-    return frozenset(found)
 
 
 class Terms(NamedTuple):
@@ -223,7 +79,7 @@ class Actor(NamedTuple):
     role: Role
 
 
-SYSTEM = Actor("system", "system")
+SYSTEM = Actor(SYSTEM_NAME, "system")
 
 
 class _Part(BaseModel):
@@ -268,6 +124,15 @@ class Review(_Part):
     at: Instant
 
 
+class Ruling(_Part):
+    """What a lead decides of an action that waits above the cap."""
+
+    decision: Literal["released", "cancelled"]
+    reason: str = Field(max_length=MOST_REASON)
+    by: str
+    at: Instant
+
+
 class ActionEvent(_Part):
     """An event of an action with what was said."""
 
@@ -279,6 +144,7 @@ class ActionEvent(_Part):
     text: str | None = Field(None, max_length=MOST_TEXT)
     status: Literal["active", "deactivated"] | None = Field(None, description="The status that the app acknowledges.")
     step: str | None = Field(None, description="The step that has failed.")
+    run: int | None = Field(None, description="The number of the execution that has failed.")
 
 
 class Action(_Part):
@@ -295,9 +161,11 @@ class Action(_Part):
     acknowledged: tuple[Literal["active", "deactivated"], ...] = ()
     appeal: Appeal | None = None
     review: Review | None = None
+    ruling: Ruling | None = Field(None, description="The last decision on the queue above the cap.")
     failed_step: str | None = None
     run: int = Field(1, description="The number of the execution that follows the row.")
-    due: Instant | None = Field(None, description="When the present state ends, or is looked at.")
+    due: Instant | None = Field(None, description="When the time of the present state is over; null: it has none.")
+    rests_until: Instant | None = Field(None, description="The next execution starts then, after one that has failed.")
     changed_at: Instant
     version: int = 1
 
@@ -319,9 +187,21 @@ class Action(_Part):
         return ActionNow(action_id=self.action_id, state=self.state, version=self.version, reviewed_by=by)
 
     @property
-    def execution(self) -> str:
-        """The name of the execution that follows the row."""
+    def name(self) -> str:
+        """The key of the row."""
+        return self.action_id
+
+    @property
+    def execution(self) -> str | None:
+        """The name of the execution that follows the row; None when the action has ended."""
+        if self.state in ENDED:
+            return None
         return self.action_id if self.run == 1 else f"{self.action_id}-{self.run}"
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The input of the execution."""
+        return {"action_id": self.action_id}
 
     @property
     def step(self) -> str | None:
@@ -330,9 +210,11 @@ class Action(_Part):
 
     @property
     def wait(self) -> str | None:
-        """What the execution waits for; None while it is at work. Each notice is a wait of its own."""
-        if self.state in {State.DEACTIVATED, State.CORRECTED}:
+        """What the execution waits for; None while it is at work. Each thing to be told is a wait of its own."""
+        if self.state in NOTIFIES:
             return f"{self.state}-{self.notices}"
+        if self.state is State.APPEALED and self.due is None:
+            return f"{self.state}-overdue"
         return self.state.value if self.state in {State.QUEUED, State.APPEALABLE, State.APPEALED} else None
 
     @property
@@ -350,15 +232,17 @@ class Action(_Part):
         if self._has_happened(event, actor) or self._is_early(event, now):
             return self
         state = MOVES[self.state].get(event.kind)
-        if state is None or (event.kind == "acknowledged" and event.status != self.told_status):
+        if state is None or not self._allows(event):
             raise ActionConflictError(self.now)
-        said = self._said(event, actor, now)
+        said = _EFFECTS[event.kind](self, event, actor, now) if event.kind in _EFFECTS else {}
         if state is not self.state or event.kind in {"notice_due", "overdue"}:
             limit = terms.of(state)
             said |= {"due": None if limit is None or event.kind == "overdue" else now + limit}
         if state is not self.state:
-            said |= {"notices": 1 if state in {State.DEACTIVATED, State.CORRECTED} else 0}
-        return self.model_copy(update=said | {"state": state, "changed_at": now, "version": self.version + 1})
+            said |= {"notices": 1 if state in NOTIFIES else 0}
+        rests = {"rests_until": now + REST if event.kind == "resumed" else None}
+        changed = {"state": state, "changed_at": now, "version": self.version + 1}
+        return self.model_copy(update=said | rests | changed)
 
     def _check(self, event: ActionEvent, actor: Actor) -> None:
         who: set[Who] = {actor.role}
@@ -369,59 +253,29 @@ class Action(_Part):
 
     def _has_happened(self, event: ActionEvent, actor: Actor) -> bool:
         """Whether an event of the system came before or too late, or the same request came before."""
-        if WHO[event.kind] == {"system"} and event.kind not in MOVES[self.state]:
-            return event.kind in OF_THE_CLOCK | {"failed", "resumed"} or self.state in reached(event.kind)
+        if event.kind in _REPEATS and _REPEATS[event.kind](self, event, actor):
+            return True
+        if WHO[event.kind] != {"system"} or event.kind in MOVES[self.state]:
+            return False
+        return event.kind in OF_THE_CLOCK | {"failed", "resumed"} or self.state in reached(event.kind)
+
+    def _allows(self, event: ActionEvent) -> bool:
         if event.kind == "acknowledged":
-            return event.status in self.acknowledged
-        if event.kind == "appealed" and self.appeal is not None:
-            return (self.appeal.appeal_id, self.appeal.text) == (event.appeal_id, event.text)
-        if event.kind in {"upheld", "overturned", "ordered_back"} and self.review is not None:
-            said = (self.review.decision, self.review.reason, self.review.told, self.review.by)
-            return said == (event.kind, event.reason, event.told, actor.name)
-        return False
+            return event.status == self.told_status
+        return self.undo == UNDO_ENDS.get(event.kind, self.undo)
 
     def _is_early(self, event: ActionEvent, now: datetime) -> bool:
         """Whether an event of the clock comes before its time."""
         return event.kind in OF_THE_CLOCK and (self.due is None or now < self.due)
 
-    def _said(self, event: ActionEvent, actor: Actor, now: datetime) -> dict[str, object]:
-        """Return what an event changes beside the state."""
-        match event.kind:
-            case "entry_added" if event.entry is not None:
-                return {"entries": (*self.entries, event.entry)}
-            case "entry_removed":
-                return {"entries": tuple(one for one in self.entries if one != event.entry)}
-            case "acknowledged":
-                return {"acknowledged": (*self.acknowledged, event.status)}
-            case "notice_due":
-                return {"notices": self.notices + 1}
-            case "appealed":
-                return {"appeal": Appeal(appeal_id=event.appeal_id or "", text=event.text or "", at=now)}
-            case "failed":
-                return {"undo": "compensation", "failed_step": event.step}
-            case "resumed":
-                return {"run": self.run + 1}
-            case "upheld" | "overturned" | "ordered_back":
-                review = Review(decision=event.kind, reason=event.reason or "", told=event.told, by=actor.name, at=now)
-                undone = {} if event.kind == "upheld" else {"undo": "reinstatement"}
-                again = {"run": self.run + 1} if self.state is State.CLOSED else {}
-                return {"review": review} | undone | again
-        return {}
-
-    def clock_event(self, now: datetime) -> ActionEvent | None:
+    def clock_events(self, now: datetime) -> tuple[ActionEvent, ...]:
         """Return the event that the clock causes by now, if there is one."""
-        if self.due is None or now < self.due:
-            return None
-        match self.state:
-            case State.QUEUED:
-                return ActionEvent(kind="queue_ended")
-            case State.DEACTIVATED | State.CORRECTED:
-                return ActionEvent(kind="notice_due" if self.notices < MOST_NOTICES else "unacknowledged")
-            case State.APPEALABLE:
-                return ActionEvent(kind="window_ended")
-            case State.APPEALED:
-                return ActionEvent(kind="overdue")
-        return None
+        if self.due is None or now < self.due or self.state not in _BY_CLOCK:
+            return ()
+        kind = _BY_CLOCK[self.state]
+        if kind == "notice_due" and self.notices >= MOST_NOTICES:
+            kind = "unacknowledged"
+        return (ActionEvent(kind=kind),)
 
     def next_look(self) -> datetime | None:
         """Return when the sweep must look at the action next; None when it has ended.
@@ -430,11 +284,135 @@ class Action(_Part):
         """
         if self.state in ENDED:
             return None
-        return self.changed_at + UNTOLD
+        return self.rests_until or self.changed_at + UNTOLD
+
+    def looks_again(self, now: datetime) -> datetime:
+        """Return when the sweep must look at the action again, after a look by which nothing has changed."""
+        if self.wait is None:
+            return now + WORKS
+        return min(now + WAITS, self.due or now + WAITS)
 
 
-UNTOLD = timedelta(minutes=1)
-"""After this time the sweep looks whether an execution was told of a change."""
+# ---- what an event does beside the move ------------------------------------------------------------------------------
+
+
+def _entry_added(action: Action, event: ActionEvent, _actor: Actor, _now: datetime) -> dict[str, Any]:
+    return {} if event.entry is None else {"entries": (*action.entries, event.entry)}
+
+
+def _entry_removed(action: Action, event: ActionEvent, _actor: Actor, _now: datetime) -> dict[str, Any]:
+    return {"entries": tuple(one for one in action.entries if one != event.entry)}
+
+
+def _acknowledged(action: Action, event: ActionEvent, _actor: Actor, _now: datetime) -> dict[str, Any]:
+    return {"acknowledged": (*action.acknowledged, event.status)}
+
+
+def _notice_due(action: Action, _event: ActionEvent, _actor: Actor, _now: datetime) -> dict[str, Any]:
+    return {"notices": action.notices + 1}
+
+
+def _appealed(_action: Action, event: ActionEvent, _actor: Actor, now: datetime) -> dict[str, Any]:
+    return {"appeal": Appeal(appeal_id=event.appeal_id or "", text=event.text or "", at=now)}
+
+
+def _failed(_action: Action, event: ActionEvent, _actor: Actor, _now: datetime) -> dict[str, Any]:
+    return {"undo": "compensation", "failed_step": event.step}
+
+
+def _resumed(action: Action, _event: ActionEvent, _actor: Actor, _now: datetime) -> dict[str, Any]:
+    return {"run": action.run + 1}
+
+
+def _ruled(_action: Action, event: ActionEvent, actor: Actor, now: datetime) -> dict[str, Any]:
+    return {"ruling": Ruling(decision=_RULINGS[event.kind], reason=event.reason or "", by=actor.name, at=now)}
+
+
+def _reviewed(action: Action, event: ActionEvent, actor: Actor, now: datetime) -> dict[str, Any]:
+    decision = _REVIEWS[event.kind]
+    review = Review(decision=decision, reason=event.reason or "", told=event.told, by=actor.name, at=now)
+    undo = {} if decision == "upheld" else {"undo": "reinstatement"}
+    again = {"run": action.run + 1} if action.state is State.CLOSED else {}
+    return {"review": review, **undo, **again}
+
+
+_RULINGS: Mapping[EventKind, Literal["released", "cancelled"]] = {"released": "released", "cancelled": "cancelled"}
+_REVIEWS: Mapping[EventKind, Literal["upheld", "overturned", "ordered_back"]] = {
+    "upheld": "upheld",
+    "overturned": "overturned",
+    "ordered_back": "ordered_back",
+}
+
+_EFFECTS: Mapping[EventKind, Callable[[Action, ActionEvent, Actor, datetime], dict[str, Any]]] = {
+    "entry_added": _entry_added,
+    "entry_removed": _entry_removed,
+    "acknowledged": _acknowledged,
+    "notice_due": _notice_due,
+    "appealed": _appealed,
+    "failed": _failed,
+    "resumed": _resumed,
+    **dict.fromkeys(_RULINGS, _ruled),
+    **dict.fromkeys(_REVIEWS, _reviewed),
+}
+
+
+# ---- what was said before --------------------------------------------------------------------------------------------
+
+
+def _same_entry(action: Action, event: ActionEvent, _actor: Actor) -> bool:
+    known = {(one.kind, one.value) for one in action.entries}
+    return event.entry is not None and (event.entry.kind, event.entry.value) in known
+
+
+def _no_entry(action: Action, event: ActionEvent, _actor: Actor) -> bool:
+    return event.entry not in action.entries
+
+
+def _same_acknowledgement(action: Action, event: ActionEvent, _actor: Actor) -> bool:
+    return event.status in action.acknowledged
+
+
+def _same_appeal(action: Action, event: ActionEvent, _actor: Actor) -> bool:
+    said = action.appeal
+    return said is not None and (said.appeal_id, said.text) == (event.appeal_id, event.text)
+
+
+def _same_ruling(action: Action, event: ActionEvent, actor: Actor) -> bool:
+    said = action.ruling
+    if said is None or event.kind in MOVES[action.state]:
+        return False
+    return (said.decision, said.reason, said.by) == (event.kind, event.reason or "", actor.name)
+
+
+def _same_review(action: Action, event: ActionEvent, actor: Actor) -> bool:
+    said = action.review
+    asked = event.kind, event.reason or "", event.told, actor.name
+    return said is not None and (said.decision, said.reason, said.told, said.by) == asked
+
+
+def _earlier_run(action: Action, event: ActionEvent, _actor: Actor) -> bool:
+    return event.run is not None and event.run != action.run
+
+
+_REPEATS: Mapping[EventKind, Callable[[Action, ActionEvent, Actor], bool]] = {
+    "entry_added": _same_entry,
+    "entry_removed": _no_entry,
+    "acknowledged": _same_acknowledgement,
+    "appealed": _same_appeal,
+    "resumed": _earlier_run,
+    **dict.fromkeys(_RULINGS, _same_ruling),
+    **dict.fromkeys(_REVIEWS, _same_review),
+}
+"""Whether an event was said before, for those of which the state alone does not tell it."""
+
+_BY_CLOCK: Mapping[State, EventKind] = {
+    State.QUEUED: "queue_ended",
+    State.DEACTIVATED: "notice_due",
+    State.CORRECTED: "notice_due",
+    State.APPEALABLE: "window_ended",
+    State.APPEALED: "overdue",
+}
+"""The event that comes when the time of a state is over."""
 
 
 def action_id(account_id: str, cause: Cause) -> str:
@@ -443,5 +421,5 @@ def action_id(account_id: str, cause: Cause) -> str:
     >>> len(action_id("hanako", Cause(kind="order", id="o-1", by="jun", reason="mule")))
     26
     """
-    said = "\n".join((account_id, cause.kind, cause.id))
+    said = f"{account_id}\n{cause.kind}\n{cause.id}"
     return base64.b32encode(hashlib.sha256(said.encode()).digest()).decode()[:26]

@@ -5,11 +5,14 @@ present clock hour and of the present UTC day, in every scope that it falls unde
 that meet can together take twice the hour's cap; the day's cap holds that.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 from fraud.transaction import utc
+
+_SESSION = re.compile(r"(?<=:assumed-role)(/.+)/[^/]+$")
 
 Period = Literal["hour", "day"]
 LENGTHS: Mapping[Period, int] = {"hour": 13, "day": 10}
@@ -33,10 +36,14 @@ class Caps(NamedTuple):
 def scopes(actor: str, rule: str | None = None, model_version: str | None = None) -> tuple[str, ...]:
     """Return the scopes of an intervention.
 
+    actor  `sub` of a person, `system`, or the ARN of a caller. All sessions of a role are one actor.
+
     >>> scopes("jun", "FAN_IN_BURST")
     ('all', 'actor_jun', 'rule_FAN_IN_BURST')
+    >>> scopes("arn:aws:sts::123456789012:assumed-role/payment-app/session-1")
+    ('all', 'actor_arn:aws:sts::123456789012:assumed-role/payment-app')
     """
-    causes = {"actor": actor, "rule": rule, "model": model_version}
+    causes = {"actor": _SESSION.sub(r"\1", actor), "rule": rule, "model": model_version}
     return (ALL, *(f"{kind}_{value}" for kind, value in causes.items() if value is not None))
 
 
@@ -60,3 +67,13 @@ def full(taken: Mapping[str, int], wanted: Iterable[str], caps: Caps) -> tuple[s
     ('actor_jun',)
     """
     return tuple(scope for scope in wanted if taken.get(scope, 0) >= caps.of(scope))
+
+
+class Slot(NamedTuple):
+    """A slot that an intervention takes: its name, and the scopes that it falls under.
+
+    The same name takes no second slot of a period.
+    """
+
+    name: str
+    scopes: tuple[str, ...]

@@ -5,10 +5,11 @@ action (`fraud.accounts.action`), which first freezes and then deactivates it. T
 that is undone takes back exactly what it did, and a hold that was there before is there again.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +27,8 @@ class State(StrEnum):
     HELD = "held"
     DEACTIVATED = "deactivated"
 
+
+SYSTEM_NAME = "system"
 
 Stop = Literal["held", "deactivated"]
 EventKind = Literal["held", "released", "hold_ended", "opened", "frozen", "deactivated", "restored", "ended"]
@@ -49,7 +52,11 @@ class AccountEvent(_Part):
 
     kind: EventKind
     hold: Hold | None = None
-    reason: str | None = Field(None, max_length=MOST_REASON, description="Why a hold is released.")
+    reason: str | None = Field(
+        None,
+        max_length=MOST_REASON,
+        description="Why a hold is released; of `restored`: the reason of the system's hold that ends with the action.",
+    )
     action_id: str | None = None
 
 
@@ -87,70 +94,99 @@ class Account(_Part):
         until = {"until": utc(self.hold.until)} if ends and self.hold and self.hold.until else {}
         return {"state": self.state.value, "version": self.version} | until
 
+    @property
+    def slot(self) -> str:
+        """The name under which the next hold takes its slot of the cap: the same for a repeat of the same write."""
+        return f"hold#{hashlib.sha256(f'{self.account_id}#{self.version}'.encode()).hexdigest()[:24]}"
+
     def after(self, event: AccountEvent, now: datetime) -> Self:
         """Return the account after an event; the account itself when the event has happened already.
 
         Raises AccountConflictError, which has the state, for an event that the state does not allow.
         """
-        if self._has_happened(event, now):
+        kind = _KINDS[event.kind]
+        if kind.has_happened(self, event, now):
             return self
-        if not self._allows(event):
+        if not kind.allows(self, event):
             raise AccountConflictError(self.now)
-        return self.model_copy(update=self._said(event) | {"changed_at": now, "version": self.version + 1})
-
-    def _has_happened(self, event: AccountEvent, now: datetime) -> bool:
-        match event.kind:
-            case "held":
-                return self.hold is not None and event.hold is not None and _same(self.hold, event.hold)
-            case "released":
-                return self.hold is None and self.released is not None and self.released == event.reason
-            case "hold_ended":
-                return self.hold is None or self.hold.until is None or now < self.hold.until
-            case "opened":
-                return self.action_id == event.action_id
-            case "frozen":
-                return self.action_id == event.action_id and self.stopped is not None
-            case "deactivated":
-                return self.action_id == event.action_id and self.stopped == "deactivated"
-            case "restored":
-                return self.action_id != event.action_id or self.stopped is None
-            case "ended":
-                return self.action_id != event.action_id or self.stopped is not None
-
-    def _allows(self, event: AccountEvent) -> bool:
-        if event.kind in _OF_HOLDS:
-            return self.action_id is None and (self.hold is None) == (event.kind == "held")
-        if event.kind == "opened":
-            return self.action_id is None
-        return event.kind == "hold_ended" or self.action_id == event.action_id
-
-    def _said(self, event: AccountEvent) -> Mapping[str, Any]:
-        match event.kind:
-            case "held":
-                return {"hold": event.hold, "released": None}
-            case "released":
-                return {"hold": None, "released": event.reason}
-            case "hold_ended":
-                return {"hold": None, "released": None}
-            case "opened":
-                return {"action_id": event.action_id}
-            case "frozen":
-                return {"stopped": "held"}
-            case "deactivated":
-                return {"stopped": "deactivated"}
-            case "restored":
-                return {"stopped": None}
-            case "ended":
-                return {"action_id": None}
+        changed = {"changed_at": now, "version": self.version + 1}
+        return self.model_copy(update={**kind.effect(self, event), **changed})
 
     def next_look(self) -> datetime | None:
         """Return when the sweep must end the hold; None for no hold, or one without an end."""
         return None if self.hold is None else self.hold.until
 
 
-_OF_HOLDS = frozenset({"held", "released"})
+# ---- what an event does ----------------------------------------------------------------------------------------------
 
 
-def _same(one: Hold, other: Hold) -> bool:
-    """Whether two holds say the same, whenever they were asked for."""
+class _Kind(NamedTuple):
+    """A kind of event: when it has happened already, when the account allows it, and what it changes."""
+
+    has_happened: Callable[[Account, AccountEvent, datetime], bool]
+    allows: Callable[[Account, AccountEvent], bool]
+    effect: Callable[[Account, AccountEvent], Mapping[str, Any]]
+
+
+def _same_hold(account: Account, event: AccountEvent, _now: datetime) -> bool:
+    """Whether the account has a hold that says the same, whenever it was asked for."""
+    one, other = account.hold, event.hold
+    if one is None or other is None:
+        return False
     return (one.reason, one.until, one.by) == (other.reason, other.until, other.by)
+
+
+def _no_hold_ends(account: Account, _event: AccountEvent, now: datetime) -> bool:
+    return account.hold is None or account.hold.until is None or now < account.hold.until
+
+
+def _of_another(account: Account, event: AccountEvent) -> bool:
+    return account.action_id != event.action_id
+
+
+def _restored(account: Account, event: AccountEvent) -> Mapping[str, Any]:
+    """Undo what the action has done. A hold of the system for the same cause goes with it."""
+    hold = account.hold
+    goes = hold is not None and hold.by == SYSTEM_NAME and hold.reason == event.reason
+    return {"stopped": None} | ({"hold": None} if goes else {})
+
+
+_KINDS: Mapping[EventKind, _Kind] = {
+    "held": _Kind(
+        _same_hold,
+        lambda account, _: account.stopped is None and account.hold is None,
+        lambda _, event: {"hold": event.hold, "released": None},
+    ),
+    "released": _Kind(
+        lambda account, event, _: account.hold is None and account.released == (event.reason or ""),
+        lambda account, _: account.stopped is None and account.hold is not None,
+        lambda _, event: {"hold": None, "released": event.reason or ""},
+    ),
+    "hold_ended": _Kind(_no_hold_ends, lambda *_: True, lambda *_: {"hold": None, "released": None}),
+    "opened": _Kind(
+        lambda account, event, _: not _of_another(account, event),
+        lambda account, _: account.action_id is None,
+        lambda _, event: {"action_id": event.action_id},
+    ),
+    "frozen": _Kind(
+        lambda account, event, _: not _of_another(account, event) and account.stopped is not None,
+        lambda account, event: not _of_another(account, event),
+        lambda *_: {"stopped": "held"},
+    ),
+    "deactivated": _Kind(
+        lambda account, event, _: not _of_another(account, event) and account.stopped == "deactivated",
+        lambda account, event: not _of_another(account, event),
+        lambda *_: {"stopped": "deactivated"},
+    ),
+    "restored": _Kind(
+        lambda account, event, _: _of_another(account, event) or account.stopped is None,
+        lambda *_: True,
+        _restored,
+    ),
+    "ended": _Kind(
+        lambda account, event, _: _of_another(account, event) or account.stopped is not None,
+        lambda *_: True,
+        lambda *_: {"action_id": None},
+    ),
+}
+"""Each kind of event. What has happened already is looked at first."""

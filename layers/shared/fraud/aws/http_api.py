@@ -85,6 +85,7 @@ def problem(error: FraudError, id_: str | None = None) -> Response:
         case=error.case,
         account=error.account,
         action=error.action,
+        order=error.order,
     )
     headers = {"content-type": "application/problem+json"}
     if isinstance(error, UnavailableError):

@@ -47,6 +47,7 @@ from fraud.errors import (
     NotFoundError,
     UnavailableError,
 )
+from fraud.executions import Wait
 from fraud.settings import Settings
 from fraud.transaction import Transaction, utc
 
@@ -179,13 +180,6 @@ class PaymentRow(tables.Row):
     packed = BinaryAttribute(legacy_encoding=False, attr_name=PACKED)
 
 
-class Wait(NamedTuple):
-    """The wait of an execution: its token, and for whom it waits."""
-
-    token: str
-    waits_for: str
-
-
 class Page(NamedTuple):
     """Some cases of a list, and where the next ones begin; None when there are no more."""
 
@@ -271,6 +265,10 @@ class Cases:
             return after
 
         return retry_conflicts(attempt, PynamoDBException)
+
+    def by_clock(self, name: str, event: CaseEvent, now: datetime) -> Case:
+        """Carry an event of the clock out. Raises as `change` does."""
+        return self.change(name, event, SYSTEM, now)
 
     def changes(self, name: str, cursor: str | None = None) -> tuple[list[Change], str | None]:
         """Read the changes of a case in their order, a page at a time. Raises InvalidRequestError for no cursor."""

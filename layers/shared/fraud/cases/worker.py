@@ -25,12 +25,12 @@ from fraud.cases.evidence import (
     latest,
     parties,
 )
-from fraud.cases.executions import Executions
 from fraud.cases.routing import Routing
-from fraud.cases.store import Cases, Snapshots, Wait
+from fraud.cases.store import Cases, Snapshots
 from fraud.decisions.resolution import Change
 from fraud.decisions.worker import Resolutions
 from fraud.errors import CaseConflictError, NotFoundError, ResolvedError
+from fraud.executions import Executions, Wait
 from fraud.labels.label import MAX_LABELS, LabelBatch, LabelResult, LabelValue
 from fraud.labels.metrics import log_labels
 from fraud.labels.store import LabelStore
@@ -80,7 +80,7 @@ class Parts(NamedTuple):
 
     cases: Cases
     snapshots: Snapshots
-    executions: Executions
+    executions: Executions[Case]
     decisions: Resolutions
     activity: Activity
     labels: LabelStore
