@@ -1,4 +1,4 @@
-"""Accounts, for the payment app: GET /accounts/{account_id}, POST .../hold, .../release, .../appeal and .../actions/{action_id}/ack.
+"""Accounts, for the payment app: GET /accounts/{account_id}, POST .../hold, .../release, .../appeal, and .../ack.
 
 The same with `?id=` instead of the path, for ids that are awkward in one. The app puts holds on accounts after its own
 security events, says that it has carried an action out, and brings the appeals of its users. Each request may be sent
@@ -12,8 +12,7 @@ from aws_lambda_powertools.event_handler import Response
 from fraud import assembly, clock
 from fraud.accounts.action import Action, Actor
 from fraud.accounts.metrics import log_account_request
-from fraud.accounts.requests import AckRequest, AppealRequest, HoldRequest, ReleaseRequest
-from fraud.accounts.status import Account
+from fraud.accounts.requests import AckRequest, ActionView, AppealRequest, HoldRequest, ReleaseRequest
 from fraud.aws.http_api import body_of, caller_arn, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
@@ -49,7 +48,8 @@ def show() -> Response[str]:
 def hold() -> Response[str]:
     """Put a hold on an account."""
     name, request = _id("account_id"), HoldRequest.parse(_body())
-    return _changed("hold", _accounts.hold(name, request.reason, request.until, _actor(), clock.now()))
+    _accounts.hold(name, request.reason, request.until, _actor(), clock.now())
+    return _changed("hold", name)
 
 
 @app.post("/accounts/release")
@@ -57,7 +57,8 @@ def hold() -> Response[str]:
 def release() -> Response[str]:
     """Take a hold off an account."""
     name, request = _id("account_id"), ReleaseRequest.parse(_body())
-    return _changed("release", _accounts.release(name, request.reason, _actor(), clock.now()))
+    _accounts.release(name, request.reason, _actor(), clock.now())
+    return _changed("release", name)
 
 
 @app.post("/accounts/ack")
@@ -104,9 +105,9 @@ def _id(part: str) -> str:
     return name
 
 
-def _changed(what: str, account: Account) -> Response[str]:
+def _changed(what: str, account_id: str) -> Response[str]:
     log_account_request(what, "app", None, DOOR)
-    return json_response(account.model_dump_json())
+    return json_response(_accounts.view(account_id, None, None).model_dump_json())
 
 
 def _acted(what: str, action: Action) -> Response[str]:
@@ -116,4 +117,4 @@ def _acted(what: str, action: Action) -> Response[str]:
     except ServiceError as error:
         log_refusal(error, DOOR, request_id(app.current_event.raw_event))
     log_account_request(what, "app", action.action_id, DOOR)
-    return json_response(action.model_dump_json())
+    return json_response(ActionView.of(action).model_dump_json())

@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from fraud import assembly, clock
 from fraud.accounts.action import Action
-from fraud.accounts.metrics import log_account_event
+from fraud.accounts.metrics import log_taken
 from fraud.aws.metrics import log_refusal
 from fraud.settings import Settings
 
@@ -31,7 +31,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 def _take(record: SQSRecord) -> None:
     event = record.json_body
     taken = _intake.take(event, clock.now())
-    log_account_event(event["detail-type"], taken.action_id if isinstance(taken, Action) else None, DOOR)
+    log_taken(event["detail-type"], taken.action_id if isinstance(taken, Action) else None, DOOR)
 
 
 class _Messages(BatchProcessor):

@@ -11,9 +11,19 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 
 from fraud import assembly, clock
-from fraud.accounts.action import Action, Actor
+from fraud.accounts.action import Actor
 from fraud.accounts.metrics import log_account_request
-from fraud.accounts.requests import ACTIONS, ActionQuery, DecideRequest, HoldRequest, OrderRequest, ReleaseRequest
+from fraud.accounts.order import Order
+from fraud.accounts.requests import (
+    DECISIONS,
+    ActionQuery,
+    ActionView,
+    DecideRequest,
+    HoldRequest,
+    OrderRequest,
+    OrderView,
+    ReleaseRequest,
+)
 from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
@@ -49,14 +59,16 @@ def show() -> Response[str]:
 def hold() -> Response[str]:
     """Put a hold on an account."""
     lead, name, request = _lead(), _id("account_id"), HoldRequest.parse(_body())
-    return _done("hold", _accounts.hold(name, request.reason, request.until, lead, clock.now()))
+    _accounts.hold(name, request.reason, request.until, lead, clock.now())
+    return _changed("hold", name)
 
 
 @app.post("/analyst/accounts/(?s:.+)/release")
 def release() -> Response[str]:
     """Take a hold off an account."""
     lead, name, request = _lead(), _id("account_id"), ReleaseRequest.parse(_body())
-    return _done("release", _accounts.release(name, request.reason, lead, clock.now()))
+    _accounts.release(name, request.reason, lead, clock.now())
+    return _changed("release", name)
 
 
 @app.get("/analyst/actions")
@@ -71,7 +83,7 @@ def show_waiting() -> Response[str]:
 def show_action() -> Response[str]:
     """Show an action."""
     _person()
-    return json_response(_accounts.action(_id("action_id")).model_dump_json())
+    return json_response(ActionView.of(_accounts.action(_id("action_id"))).model_dump_json())
 
 
 @app.post("/analyst/actions/[^/]+/(?s:.+)")
@@ -79,24 +91,26 @@ def act() -> Response[str]:
     """Carry out what a lead decides of an action."""
     lead, name = _lead(), _id("action_id")
     what = app.current_event.raw_event["routeKey"].rpartition("/")[2]
-    request = ACTIONS[what].parse(_body())
-    action = _accounts.change(name, request.event, lead, clock.now())
-    _follow(action)
-    return _done(what, action)
+    if what not in DECISIONS:
+        raise NotFoundError
+    action = _accounts.change(name, DECISIONS[what](_body()), lead, clock.now())
+    _follow(action.action_id)
+    log_account_request(what, "lead", action.action_id, DOOR)
+    return json_response(ActionView.of(action).model_dump_json())
 
 
 @app.post("/analyst/orders")
 def order() -> Response[str]:
     """Give the order to deactivate accounts. Above OrderAloneMax accounts it waits for another lead."""
     lead, request = _lead(), OrderRequest.parse(_body())
-    return _ordered("order", _accounts.order(request, lead, clock.now()))
+    return _ordered("order", _accounts.order(request.ordered, lead, clock.now()))
 
 
 @app.get("/analyst/orders/[^/]+")
 def show_order() -> Response[str]:
     """Show an order and its actions."""
     _person()
-    return json_response(_accounts.get_order(_id("order_id")).model_dump_json())
+    return json_response(OrderView.model_validate(_accounts.get_order(_id("order_id"))).model_dump_json())
 
 
 @app.post("/analyst/orders/[^/]+/approve")
@@ -137,3 +151,24 @@ def _id(part: str) -> str:
     if not is_id(name):
         raise NotFoundError
     return name
+
+
+def _changed(what: str, account_id: str) -> Response[str]:
+    log_account_request(what, "lead", None, DOOR)
+    return json_response(_accounts.view(account_id, None, None).model_dump_json())
+
+
+def _ordered(what: str, order: Order) -> Response[str]:
+    """Start the executions of an order's actions."""
+    for action_id in filter(None, order.actions.values()):
+        _follow(action_id)
+    log_account_request(what, "lead", None, DOOR)
+    return json_response(OrderView.model_validate(order).model_dump_json())
+
+
+def _follow(action_id: str) -> None:
+    """Start an action's execution, or tell it of a change. If that fails, the sweep does it a minute later."""
+    try:
+        _executions.follow(_accounts.action(action_id))
+    except ServiceError as error:
+        log_refusal(error, DOOR, request_id(app.current_event.raw_event))

@@ -7,7 +7,7 @@ also has its task token. An error that is raised here is tried again, and at las
 from typing import Any
 
 from fraud import assembly
-from fraud.accounts.metrics import log_action_state
+from fraud.accounts.metrics import log_step
 from fraud.accounts.worker import DOOR
 from fraud.aws.metrics import log_refusal
 from fraud.settings import Settings
@@ -22,5 +22,5 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     except Exception as error:
         log_refusal(error, DOOR)
         raise
-    log_action_state(event["state"], event["action_id"], DOOR)
+    log_step(event["state"], event["action_id"], DOOR)
     return answer

@@ -68,7 +68,9 @@ def test_every_state_and_every_branch_is_visited(
         ("StepFailed", FOR_GOOD, "Failed"),
     ]:
         said.next = ["Hold"]
-        machine.functions.failures.update({state: failures, "Hold": FOR_GOOD} if state == "StepFailed" else {state: failures})
+        machine.functions.failures.update(
+            {state: failures, "Hold": FOR_GOOD} if state == "StepFailed" else {state: failures}
+        )
         assert machine.run(ACTION) == last, (state, failures)
         machine.functions.failures.clear()
     said.next = ["AStepOfALaterRelease"]
