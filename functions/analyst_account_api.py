@@ -1,9 +1,9 @@
 """Accounts, for analysts and leads: accounts, the actions against them, and orders, under /analyst.
 
 API Gateway checks the token, and this door the groups in it. An analyst reads; a lead puts holds on accounts and takes
-them off, decides of actions that wait above the cap, reviews appeals, and gives orders. What needs a second person is
-refused to the first one. Each request may be sent again; a second, different one gets 409 with the state. After a change
-the execution of the action is started or told.
+them off, decides of actions above the cap, reviews appeals, and gives orders. What needs a second person is refused to
+the first one. Each request may be sent again; a second, different one gets 409 with the state. After a change the
+execution of the action is started or told.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 
 from fraud import assembly, clock
-from fraud.accounts.action import Actor
+from fraud.accounts import action as accounts
 from fraud.accounts.metrics import log_account_request
 from fraud.accounts.order import Order
 from fraud.accounts.requests import (
@@ -27,6 +27,7 @@ from fraud.accounts.requests import (
 from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
+from fraud.cases.case import Actor
 from fraud.cases.console import actor_of
 from fraud.errors import ForbiddenError, NotFoundError, ServiceError
 from fraud.settings import Settings
@@ -90,9 +91,7 @@ def show_action() -> Response[str]:
 def act() -> Response[str]:
     """Carry out what a lead decides of an action."""
     lead, name = _lead(), _id("action_id")
-    what = app.current_event.raw_event["routeKey"].rpartition("/")[2]
-    if what not in DECISIONS:
-        raise NotFoundError
+    what = _end()
     action = _accounts.change(name, DECISIONS[what](_body()), lead, clock.now())
     _follow(action.action_id)
     log_account_request(what, "lead", action.action_id, DOOR)
@@ -113,32 +112,31 @@ def show_order() -> Response[str]:
     return json_response(OrderView.model_validate(_accounts.get_order(_id("order_id"))).model_dump_json())
 
 
-@app.post("/analyst/orders/[^/]+/approve")
-def approve() -> Response[str]:
-    """Approve an order, as another lead than the one who gave it."""
+@app.post("/analyst/orders/[^/]+/(?s:.+)")
+def decide() -> Response[str]:
+    """Approve an order, as another lead than the one who gave it, or cancel it."""
     lead, name, request = _lead(), _id("order_id"), DecideRequest.parse(_body())
-    return _ordered("approve", _accounts.approve(name, request.reason, lead, clock.now()))
-
-
-@app.post("/analyst/orders/[^/]+/cancel")
-def cancel() -> Response[str]:
-    """Cancel an order that waits."""
-    lead, name, request = _lead(), _id("order_id"), DecideRequest.parse(_body())
-    return _ordered("cancel", _accounts.cancel(name, request.reason, lead, clock.now()))
+    what = _end()
+    change = _accounts.approve if what == "approve" else _accounts.cancel
+    return _ordered(what, change(name, request.reason, lead, clock.now()))
 
 
 def _person() -> Actor:
-    """Return who reads. Raises ForbiddenError for a token without a group of ours."""
-    person = actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
-    return Actor(person.name, "lead")
+    """Return who sends a request. Raises ForbiddenError for a token without a group of ours."""
+    return actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
 
 
-def _lead() -> Actor:
+def _lead() -> accounts.Actor:
     """Return the lead who sends a request. Raises ForbiddenError for anybody else."""
-    person = actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
-    if person.role != "lead":
+    if (person := _person()).role != "lead":
         raise ForbiddenError
-    return Actor(person.name, "lead")
+    return accounts.Actor(person.name, "lead")
+
+
+def _end() -> str:
+    """Return the last part of the route: what is done."""
+    end: str = app.current_event.raw_event["routeKey"].rpartition("/")[2]
+    return end
 
 
 def _body() -> str | bytes:

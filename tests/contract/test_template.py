@@ -472,7 +472,7 @@ AUDITED = {"ListApi", "CaseApi", "CaseEvents", "Investigation", "CaseSweep", *OF
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_audit_rows_are_put_by_listed_functions_in_transactions_only_and_never_changed_or_deleted(
+def test_audit_rows_are_put_by_listed_functions_in_transactions_and_never_changed_or_deleted(
     function: str,
 ) -> None:
     on_audit = [one for one in rights(function) if "${AuditTable" in json.dumps(one["Resource"])]

@@ -18,7 +18,7 @@ UNDONE = ["AwaitAppeal", "AwaitReview", "RemoveEntries", "RestoreStatus", "Corre
 
 
 class Said:
-    """What the functions answer: the steps in `next`, one a call, then Finish. `failed`: steps that StepFailed heard."""
+    """What the functions answer: the steps in `next`, one a call, then Finish. `failed`: what StepFailed has heard."""
 
     def __init__(self) -> None:
         self.next: list[str] = []
