@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler import Response
 from fraud import assembly, clock
 from fraud.accounts.action import Action, Actor
 from fraud.accounts.metrics import log_account_request
-from fraud.accounts.requests import AckRequest, ActionView, AppealRequest, HoldRequest, ReleaseRequest
+from fraud.accounts.requests import AckRequest, ActionView, AppealRequest, HoldRequest, ReleaseHoldRequest
 from fraud.aws.http_api import body_of, caller_arn, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
@@ -56,7 +56,7 @@ def hold() -> Response[str]:
 @app.post("/accounts/(?s:.+)/release")
 def release() -> Response[str]:
     """Take a hold off an account."""
-    name, request = _id("account_id"), ReleaseRequest.parse(_body())
+    name, request = _id("account_id"), ReleaseHoldRequest.parse(_body())
     _accounts.release(name, request.reason, _actor(), clock.now())
     return _changed("release", name)
 

@@ -22,7 +22,7 @@ from fraud.accounts.requests import (
     HoldRequest,
     OrderRequest,
     OrderView,
-    ReleaseRequest,
+    ReleaseHoldRequest,
 )
 from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
@@ -67,7 +67,7 @@ def hold() -> Response[str]:
 @app.post("/analyst/accounts/(?s:.+)/release")
 def release() -> Response[str]:
     """Take a hold off an account."""
-    lead, name, request = _lead(), _id("account_id"), ReleaseRequest.parse(_body())
+    lead, name, request = _lead(), _id("account_id"), ReleaseHoldRequest.parse(_body())
     _accounts.release(name, request.reason, lead, clock.now())
     return _changed("release", name)
 

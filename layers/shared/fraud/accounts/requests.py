@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from fraud.accounts.action import MOST_TEXT, Action, ActionEvent, Appeal, Cause, ListedValue, Review, Ruling
+from fraud.accounts.action import MOST_TEXT, Action, ActionEvent, Appeal, Cause, ListedValue, Review, QueueDecision
 from fraud.accounts.moves import EventKind, State, Undo
 from fraud.accounts.order import MOST_ACCOUNTS, Ordered, OrderState
 from fraud.accounts.status import MOST_REASON, Account, Hold
@@ -38,7 +38,7 @@ class HoldRequest(_Body):
     until: Instant | None = Field(None, description="Must lie ahead; null: until the hold is released.")
 
 
-class ReleaseRequest(_Body):
+class ReleaseHoldRequest(_Body):
     """The body of POST /accounts/{account_id}/release: the hold is over."""
 
     reason: Words
@@ -168,7 +168,7 @@ class ActionView(BaseModel):
     acknowledged: tuple[Literal["active", "deactivated"], ...]
     appeal: Appeal | None
     review: Review | None
-    ruling: Ruling | None
+    queue_decision: QueueDecision | None
     failed_step: str | None
     due: Instant | None = Field(description="When the time of the present state is over; null: it has none.")
     changed_at: Instant
