@@ -29,7 +29,7 @@ from fraud.accounts.moves import (
 )
 from fraud.accounts.status import MOST_REASON, SYSTEM_NAME
 from fraud.errors import ActionConflictError, ActionNow, ForbiddenError
-from fraud.transaction import Id, Instant
+from fraud.transaction import Id, Instant, Timestamp
 
 NOTIFIES = frozenset({State.DEACTIVATED, State.CORRECTED})
 """States in which the app is told of the account's status."""
@@ -103,7 +103,7 @@ class ListedValue(_Part):
 
     kind: Literal["device", "instrument"]
     value: Id
-    set_at: str
+    set_at: Timestamp
 
 
 class Appeal(_Part):

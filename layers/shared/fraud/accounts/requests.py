@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from fraud.accounts.action import MOST_TEXT, Action, ActionEvent, Appeal, Cause, ListedValue, Review, QueueDecision
+from fraud.accounts.action import MOST_TEXT, Action, ActionEvent, Appeal, Cause, ListedValue, QueueDecision, Review
 from fraud.accounts.moves import EventKind, State, Undo
 from fraud.accounts.order import MOST_ACCOUNTS, Ordered, OrderState
 from fraud.accounts.status import MOST_REASON, Account, Hold
