@@ -174,7 +174,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "diagram": diagram,
     **{f"columns of {table.name}": partial(columns, table) for table in schema.TABLES},
 }
-"""The generated parts of pages by name: those of docs/archive.md, and those of docs/cases.md."""
+"""The generated parts of pages by name: those of docs/archive.md, and those of `diagrams`."""
 
 
 def filled(page: str) -> str:
