@@ -29,7 +29,7 @@ from fraud.accounts.moves import (
 )
 from fraud.accounts.status import MOST_REASON, SYSTEM_NAME
 from fraud.errors import ActionConflictError, ActionNow, ForbiddenError
-from fraud.transaction import Id, Instant
+from fraud.transaction import Id, Instant, Timestamp
 
 NOTIFIES = frozenset({State.DEACTIVATED, State.CORRECTED})
 """States in which the app is told of the account's status."""
@@ -103,7 +103,7 @@ class ListedValue(_Part):
 
     kind: Literal["device", "instrument"]
     value: Id
-    set_at: str
+    set_at: Timestamp
 
 
 class Appeal(_Part):
@@ -124,7 +124,7 @@ class Review(_Part):
     at: Instant
 
 
-class Ruling(_Part):
+class QueueDecision(_Part):
     """What a lead decides of an action that waits above the cap."""
 
     decision: Literal["released", "cancelled"]
@@ -161,7 +161,7 @@ class Action(_Part):
     acknowledged: tuple[Literal["active", "deactivated"], ...] = ()
     appeal: Appeal | None = None
     review: Review | None = None
-    ruling: Ruling | None = Field(None, description="The last decision on the queue above the cap.")
+    queue_decision: QueueDecision | None = Field(None, description="The last decision on the queue above the cap.")
     failed_step: str | None = None
     run: int = Field(1, description="The number of the execution that follows the row.")
     due: Instant | None = Field(None, description="When the time of the present state is over; null: it has none.")
@@ -324,8 +324,12 @@ def _resumed(action: Action, _event: ActionEvent, _actor: Actor, _now: datetime)
     return {"run": action.run + 1}
 
 
-def _ruled(_action: Action, event: ActionEvent, actor: Actor, now: datetime) -> dict[str, Any]:
-    return {"ruling": Ruling(decision=_RULINGS[event.kind], reason=event.reason or "", by=actor.name, at=now)}
+def _queue_decided(_action: Action, event: ActionEvent, actor: Actor, now: datetime) -> dict[str, Any]:
+    return {
+        "queue_decision": QueueDecision(
+            decision=_QUEUE_DECISIONS[event.kind], reason=event.reason or "", by=actor.name, at=now
+        )
+    }
 
 
 def _reviewed(action: Action, event: ActionEvent, actor: Actor, now: datetime) -> dict[str, Any]:
@@ -336,7 +340,10 @@ def _reviewed(action: Action, event: ActionEvent, actor: Actor, now: datetime) -
     return {"review": review, **undo, **again}
 
 
-_RULINGS: Mapping[EventKind, Literal["released", "cancelled"]] = {"released": "released", "cancelled": "cancelled"}
+_QUEUE_DECISIONS: Mapping[EventKind, Literal["released", "cancelled"]] = {
+    "released": "released",
+    "cancelled": "cancelled",
+}
 _REVIEWS: Mapping[EventKind, Literal["upheld", "overturned", "ordered_back"]] = {
     "upheld": "upheld",
     "overturned": "overturned",
@@ -351,7 +358,7 @@ _EFFECTS: Mapping[EventKind, Callable[[Action, ActionEvent, Actor, datetime], di
     "appealed": _appealed,
     "failed": _failed,
     "resumed": _resumed,
-    **dict.fromkeys(_RULINGS, _ruled),
+    **dict.fromkeys(_QUEUE_DECISIONS, _queue_decided),
     **dict.fromkeys(_REVIEWS, _reviewed),
 }
 
@@ -377,8 +384,8 @@ def _same_appeal(action: Action, event: ActionEvent, _actor: Actor) -> bool:
     return said is not None and (said.appeal_id, said.text) == (event.appeal_id, event.text)
 
 
-def _same_ruling(action: Action, event: ActionEvent, actor: Actor) -> bool:
-    said = action.ruling
+def _same_queue_decision(action: Action, event: ActionEvent, actor: Actor) -> bool:
+    said = action.queue_decision
     if said is None or event.kind in MOVES[action.state]:
         return False
     return (said.decision, said.reason, said.by) == (event.kind, event.reason or "", actor.name)
@@ -400,7 +407,7 @@ _REPEATS: Mapping[EventKind, Callable[[Action, ActionEvent, Actor], bool]] = {
     "acknowledged": _same_acknowledgement,
     "appealed": _same_appeal,
     "resumed": _earlier_run,
-    **dict.fromkeys(_RULINGS, _same_ruling),
+    **dict.fromkeys(_QUEUE_DECISIONS, _same_queue_decision),
     **dict.fromkeys(_REVIEWS, _same_review),
 }
 """Whether an event was said before, for those of which the state alone does not tell it."""

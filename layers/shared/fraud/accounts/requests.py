@@ -1,17 +1,18 @@
 """What the payment app and leads send about accounts, and what they see. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from fraud.accounts.action import MOST_TEXT, Action, ActionEvent, Appeal, Cause, ListedValue, Review, Ruling
+from fraud.accounts.action import MOST_TEXT, Action, ActionEvent, Appeal, Cause, ListedValue, QueueDecision, Review
 from fraud.accounts.moves import EventKind, State, Undo
 from fraud.accounts.order import MOST_ACCOUNTS, Ordered, OrderState
 from fraud.accounts.status import MOST_REASON, Account, Hold
 from fraud.accounts.status import State as Status
 from fraud.activity.page import AccountPage
-from fraud.transaction import Id, Instant, parse_body
+from fraud.errors import InvalidRequestError
+from fraud.transaction import Id, Instant, faults_of, parse_body
 
 Words = Annotated[str, StringConstraints(min_length=1, max_length=MOST_REASON, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT, strip_whitespace=True)]
@@ -37,7 +38,7 @@ class HoldRequest(_Body):
     until: Instant | None = Field(None, description="Must lie ahead; null: until the hold is released.")
 
 
-class ReleaseRequest(_Body):
+class ReleaseHoldRequest(_Body):
     """The body of POST /accounts/{account_id}/release: the hold is over."""
 
     reason: Words
@@ -122,6 +123,32 @@ class OrderRequest(_Body):
         return Ordered(self.order_id, self.account_ids, self.reason)
 
 
+DECISIONS: Mapping[str, Callable[[str | bytes], ActionEvent]] = {
+    "release": lambda body: DecideRequest.parse(body).event("released"),
+    "cancel": lambda body: DecideRequest.parse(body).event("cancelled"),
+    "review": lambda body: ReviewRequest.parse(body).event,
+    "reinstate": lambda body: BackRequest.parse(body).event,
+}
+"""What a lead decides of an action, by the end of its route: makes the event of a body. Raises InvalidRequestError."""
+
+
+class ActionQuery(BaseModel):
+    """The query of GET /analyst/actions: the actions that wait for a lead, above the cap or with an appeal."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    state: Literal["queued", "appealed"]
+    cursor: Annotated[str, StringConstraints(max_length=1_000)] | None = None
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Self:
+        """Parse a query. Raises InvalidRequestError with every fault at once."""
+        try:
+            return cls.model_validate(dict(query))
+        except ValidationError as error:
+            raise InvalidRequestError(faults_of(error)) from None
+
+
 # ---- views ---------------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +168,7 @@ class ActionView(BaseModel):
     acknowledged: tuple[Literal["active", "deactivated"], ...]
     appeal: Appeal | None
     review: Review | None
-    ruling: Ruling | None
+    queue_decision: QueueDecision | None
     failed_step: str | None
     due: Instant | None = Field(description="When the time of the present state is over; null: it has none.")
     changed_at: Instant
