@@ -7,9 +7,11 @@ many cases are open. The token of a waiting execution is a secret: it is in the 
 """
 
 import contextlib
+import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property, partial
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
@@ -17,6 +19,7 @@ from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException
 from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
 from pynamodb.transactions import TransactWrite
 
+from fraud.audit.store import DocumentRow, Trail
 from fraud.aws import tables
 from fraud.aws.boto import client, retry_conflicts, translate_errors
 from fraud.aws.followed import FollowedStore, actions_of
@@ -193,6 +196,7 @@ class Cases(FollowedStore[Case]):
         self._looks = tables.bound(LookRow, settings.cases_table)
         self._given = tables.bound(GivenRow, settings.cases_table)
         self._decisions = tables.bound(PaymentRow, settings.decisions_table)
+        self._trail = Trail(DocumentRow, settings.audit_table)
         self._connection = tables.connection()
         sla, lease = settings.case_sla_seconds, settings.case_lease_seconds
         self._terms = Terms(timedelta(seconds=sla), timedelta(seconds=lease))
@@ -385,7 +389,7 @@ class Cases(FollowedStore[Case]):
     def _write(
         self, before: Case | None, after: Case, event: CaseEvent, actor: Actor, given: "GivenRow | None" = None
     ) -> None:
-        """Write a case and the record of its change together, or nothing if the case was changed by another.
+        """Write a case, the record of its change and its audit row together, or nothing if another changed the case.
 
         given  written with them, if no request has got it before
 
@@ -401,7 +405,11 @@ class Cases(FollowedStore[Case]):
             document=said.model_dump_json(exclude_defaults=True),
             ttl=ttl,
         )
+        head = self._trail.head(f"case#{after.case_id}")
+        document = _audited(after, said, record.document)
+        audited = self._trail.row(head, head.next_at(after.changed_at), by=actor.name, document=document)
         with TransactWrite(connection=self._connection) as transaction:
+            self._trail.add(transaction, audited)
             transaction.update(
                 self._rows(after.case_id, CASE), actions=actions_of(self._rows, values), condition=condition
             )
@@ -492,6 +500,13 @@ def _attributes(case: Case) -> dict[str, Any]:
         "waits": None if look is None else WAITING,
         "act_at": None if look is None else utc(look),
     }
+
+
+def _audited(case: Case, said: Change, record: str) -> str:
+    """Return what the audit row of a change says: no note, but the SHA-256 of the record that has it."""
+    finding = None if case.verdict is None else case.verdict.finding
+    row = {"what": said.event.kind, "of": "case", "state": case.state, "version": case.version, "role": said.role}
+    return json.dumps(row | {"finding": finding, "record_sha256": sha256(record.encode()).hexdigest()}, sort_keys=True)
 
 
 def _check_payments(case: Case, event: CaseEvent) -> None:
