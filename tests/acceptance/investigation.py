@@ -53,7 +53,7 @@ from tests.unit.test_settings import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 RESOURCES = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))["Resources"]
-TABLES = ("Cases", "Decisions", "Labels", "Profiles", "Links")
+TABLES = ("Audit", "Cases", "Decisions", "Labels", "Profiles", "Links")
 SHAPE = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
 REGION = "us-east-1"
 MACHINE = f"arn:aws:states:{REGION}:123456789012:stateMachine:fraud-investigation"
