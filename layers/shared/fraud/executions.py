@@ -34,6 +34,10 @@ class Followed(Protocol):
         """The name of the execution; None while none is to be started."""
 
     @property
+    def wait(self) -> str | None:
+        """What the execution waits for; None while it is at work."""
+
+    @property
     def payload(self) -> Mapping[str, Any]:
         """The input of the execution: the key by its name."""
 

@@ -30,6 +30,12 @@ class State(StrEnum):
 
 SYSTEM_NAME = "system"
 
+
+def hold_reason(case_id: str) -> str:
+    """Return the reason of a hold that the system puts on an account for a case. It ends with the case."""
+    return f"case {case_id}"
+
+
 Stop = Literal["held", "deactivated"]
 EventKind = Literal["held", "released", "hold_ended", "opened", "frozen", "deactivated", "restored", "ended"]
 

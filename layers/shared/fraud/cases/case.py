@@ -312,6 +312,11 @@ class Case(_Part):
         return self.case_id if self.state is State.COLLECTING else None
 
     @property
+    def wait(self) -> str | None:
+        """For whom the execution waits; None while it is at work."""
+        return WAITS.get(self.state)
+
+    @property
     def payload(self) -> dict[str, Any]:
         """The input of the execution."""
         return {"case_id": self.case_id}

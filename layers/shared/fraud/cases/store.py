@@ -6,27 +6,23 @@ that people and the sweep ask. A case that is taken leaves the queue's index, so
 many cases are open. The token of a waiting execution is a secret: it is in the case's row and nowhere else.
 """
 
-import base64
 import contextlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import StringConstraints, TypeAdapter
 from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
-from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException, UpdateError
-from pynamodb.expressions.condition import Condition
-from pynamodb.expressions.update import Action
+from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException
 from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
 from pynamodb.transactions import TransactWrite
 
 from fraud.aws import tables
-from fraud.aws.boto import CONFLICTS, client, retry_conflicts, translate_errors
+from fraud.aws.boto import client, retry_conflicts, translate_errors
+from fraud.aws.followed import FollowedStore, actions_of
+from fraud.aws.pages import NO_CURSOR, cursor_of, parts_of
 from fraud.cases.case import (
     SYSTEM,
-    WAITS,
     Actor,
     Alert,
     Case,
@@ -47,7 +43,6 @@ from fraud.errors import (
     NotFoundError,
     UnavailableError,
 )
-from fraud.executions import Wait
 from fraud.settings import Settings
 from fraud.transaction import Transaction, utc
 
@@ -55,7 +50,6 @@ CASE = "case"
 CASES_PER_PAGE = 10
 CHANGES_PER_PAGE = 100
 LOOKS_PER_PAGE = 100
-DUE_PER_PAGE = 100
 
 OFFERED, MOST_OFFERS = 3, 20
 """Cases that are read to give one of them to an analyst, and how often that is done when others are faster."""
@@ -187,14 +181,14 @@ class Page(NamedTuple):
     cursor: str | None
 
 
-class Cases:
+class Cases(FollowedStore[Case]):
     """The store of cases.
 
     Every method raises UnavailableError when the table does not respond, and ServiceError when it refuses a request.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._rows = tables.bound(CaseRow, settings.cases_table)
+        super().__init__(tables.bound(CaseRow, settings.cases_table), CASE, WAITING, "case_id")
         self._changes = tables.bound(ChangeRow, settings.cases_table)
         self._looks = tables.bound(LookRow, settings.cases_table)
         self._given = tables.bound(GivenRow, settings.cases_table)
@@ -225,7 +219,7 @@ class Cases:
     ) -> Case | None:
         """Open or join one case; None when it takes no more alerts and does not know this one."""
         try:
-            _, case = self._read(name)
+            _, case = self.read(name)
         except NotFoundError:
             begun = Case.for_alert(name, alert, now, self._terms)
             self._write(None, begun, event, actor)
@@ -238,11 +232,6 @@ class Cases:
         self._write(case, after, event, actor)
         return after
 
-    def get(self, name: str) -> Case:
-        """Read a case consistently. Raises NotFoundError."""
-        with translate_errors(PynamoDBException):
-            return self._read(name)[1]
-
     def change(self, name: str, event: CaseEvent, actor: Actor, now: datetime, seen: int | None = None) -> Case:
         """Carry an event out and return the case after it. The same event once more alters nothing.
 
@@ -253,7 +242,7 @@ class Cases:
         """
 
         def attempt(_: int) -> Case:
-            case = self._read(name)[1]
+            case = self.read(name)[1]
             if seen is not None and seen != case.version:
                 if self._has_said(name, seen + 1, event, actor):
                     return case
@@ -274,16 +263,16 @@ class Cases:
         """Read the changes of a case in their order, a page at a time. Raises InvalidRequestError for no cursor."""
         start = None
         if cursor is not None:
-            (sk,) = _parts(cursor, 1)
+            (sk,) = parts_of(cursor, 1)
             start = {"pk": {"S": name}, "sk": {"S": sk}}
             if not sk.startswith("change#"):
-                raise InvalidRequestError((_NO_CURSOR,))
+                raise InvalidRequestError((NO_CURSOR,))
         with translate_errors(PynamoDBException):
             found = self._changes.query(
                 name, self._changes.sk.startswith("change#"), limit=CHANGES_PER_PAGE, last_evaluated_key=start
             )
             said = [Change.model_validate_json(row.document) for row in found]
-            return said, _cursor(found.last_evaluated_key, "sk")
+            return said, cursor_of(found.last_evaluated_key, "sk")
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
@@ -338,7 +327,7 @@ class Cases:
         if given is not None:
             with translate_errors(PynamoDBException), contextlib.suppress(DoesNotExist):
                 given.refresh(consistent_read=True)
-                return self._read(given.document)[1]
+                return self.read(given.document)[1]
         levels: tuple[Level, ...] = ("lead", "analyst") if actor.role == "lead" else ("analyst",)
         for level in levels:
             cursor = None
@@ -359,7 +348,7 @@ class Cases:
         event = CaseEvent(kind="taken")
 
         def attempt(_: int) -> Case:
-            case = self._read(offered.case_id)[1]
+            case = self.read(offered.case_id)[1]
             if case.version != offered.version:
                 raise CaseConflictError(case.now)
             after = case.after(event, actor, now, self._terms)
@@ -370,52 +359,10 @@ class Cases:
 
         return retry_conflicts(attempt, PynamoDBException)
 
-    # ---- the execution -------------------------------------------------------------------------------------------
-
-    def await_token(self, name: str, wait: Wait) -> bool:
-        """Keep the token of an execution that waits, if the case is still in a state of that wait.
-
-        False: the case has moved on, so the caller must tell the execution at once.
-        """
-        actions = [self._rows.token.set(wait.token), self._rows.waits_for.set(wait.waits_for)]
-        for _ in range(CONFLICTS):
-            case = self.get(name)
-            if WAITS.get(case.state) != wait.waits_for:
-                return False
-            if self._update_if(name, self._rows.version == case.version, actions):
-                return True
-        raise UnavailableError("Conflicts")
-
-    def untold(self, name: str) -> Wait | None:
-        """Return the wait that a case has left behind, and whose execution must be told so; None if there is none."""
-        with translate_errors(PynamoDBException):
-            row, case = self._read(name)
-        if row.token is None or row.waits_for is None or WAITS.get(case.state) == row.waits_for:
-            return None
-        return Wait(row.token, row.waits_for)
-
-    def told(self, name: str, wait: Wait) -> None:
-        """Forget a token whose execution was told. A later token stays."""
-        actions = [self._rows.token.remove(), self._rows.waits_for.remove()]
-        self._update_if(name, self._rows.token == wait.token, actions)
-
-    # ---- the sweep -----------------------------------------------------------------------------------------------
-
-    def due(self, now: datetime) -> Iterator[tuple[str, datetime]]:
-        """Yield the cases at which the sweep must look by now, with the time for it, the earliest first."""
-        with translate_errors(PynamoDBException):
-            found = self._rows.by_time.query(WAITING, DueIndex.act_at <= utc(now), page_size=DUE_PER_PAGE)
-            for row in found:
-                yield row.case_id, datetime.fromisoformat(row.act_at)
-
-    def look_again(self, case: Case, at: datetime | None) -> None:
-        """Let the sweep look at a case later, or not before the case changes again. A changed case stays as it is."""
-        values = {"waits": None, "act_at": None} if at is None else {"waits": WAITING, "act_at": utc(at)}
-        self._update_if(case.case_id, self._rows.version == case.version, self._actions(values))
-
     # ---- rows ----------------------------------------------------------------------------------------------------
 
-    def _read(self, name: str) -> tuple[CaseRow, Case]:
+    def read(self, name: str) -> tuple[CaseRow, Case]:
+        """Read a case consistently, with its row. Raises NotFoundError and PynamoDB's errors."""
         try:
             row = self._rows.get(name, CASE, consistent_read=True)
         except DoesNotExist:
@@ -451,26 +398,12 @@ class Cases:
             ttl=ttl,
         )
         with TransactWrite(connection=self._connection) as transaction:
-            transaction.update(self._rows(after.case_id, CASE), actions=self._actions(values), condition=condition)
+            transaction.update(
+                self._rows(after.case_id, CASE), actions=actions_of(self._rows, values), condition=condition
+            )
             transaction.save(record, condition=self._changes.case_id.does_not_exist())
             if given is not None:
                 transaction.save(given, condition=self._given.pk.does_not_exist())
-
-    def _actions(self, values: Mapping[str, Any]) -> list[Action]:
-        """Return the actions that set attributes, and remove those whose value is None."""
-        columns = {name: getattr(self._rows, name) for name in values}
-        return [columns[name].remove() if value is None else columns[name].set(value) for name, value in values.items()]
-
-    def _update_if(self, name: str, condition: Condition, actions: Sequence[Action]) -> bool:
-        """Update a row if a condition holds, and tell whether it did."""
-        with translate_errors(PynamoDBException):
-            try:
-                self._rows(name, CASE).update(actions=list(actions), condition=condition)
-            except UpdateError as error:
-                if error.cause_response_code == "ConditionalCheckFailedException":
-                    return False
-                raise
-        return True
 
     def _page(
         self,
@@ -485,13 +418,13 @@ class Cases:
         (hash_name,) = (name for name in _INDEX_KEYS if hasattr(type(index), name))
         start = None
         if cursor is not None:
-            sort, name = _parts(cursor, 2)
+            sort, name = parts_of(cursor, 2)
             key = {hash_name: value, _INDEX_KEYS[hash_name]: sort, "pk": name, "sk": CASE}
             start = {attribute: {"S": text} for attribute, text in key.items()}
         with translate_errors(PynamoDBException):
             found = index.query(value, scan_index_forward=not latest_first, limit=limit, last_evaluated_key=start)
             cases = [Case.model_validate_json(row.document) for row in found]
-            return Page(cases, _cursor(found.last_evaluated_key, _INDEX_KEYS[hash_name], "pk"))
+            return Page(cases, cursor_of(found.last_evaluated_key, _INDEX_KEYS[hash_name], "pk"))
 
 
 _INDEX_KEYS = {"queue": "due", "assignee": "due", "subject": "opened_at"}
@@ -565,27 +498,3 @@ def _check_payments(case: Case, event: CaseEvent) -> None:
 
 def _change_key(version: int) -> str:
     return f"change#{version:06}"
-
-
-_NO_CURSOR = Fault("cursor", "form", "must be the cursor of an earlier page")
-
-
-def _cursor(key: Mapping[str, Any] | None, *names: str) -> str | None:
-    """Return a cursor of some attributes of the last key that was read; None at the end."""
-    if key is None:
-        return None
-    return base64.urlsafe_b64encode(json.dumps([key[name]["S"] for name in names]).encode()).decode()
-
-
-_Parts = TypeAdapter(list[Annotated[str, StringConstraints(min_length=1, max_length=200)]])
-
-
-def _parts(cursor: str, count: int) -> list[str]:
-    """Read a cursor. Raises InvalidRequestError for a text that is none."""
-    try:
-        parts = _Parts.validate_json(base64.b64decode(cursor, altchars=b"-_", validate=True))
-    except ValueError:
-        parts = []
-    if len(parts) != count:
-        raise InvalidRequestError((_NO_CURSOR,))
-    return parts
