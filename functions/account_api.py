@@ -17,6 +17,7 @@ from fraud.aws.http_api import body_of, caller_arn, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
 from fraud.errors import AccountConflictError, Fault, InvalidRequestError, NotFoundError, ServiceError
+from fraud.lists.entry import page_before
 from fraud.settings import Settings
 from fraud.transaction import is_id
 
@@ -38,9 +39,9 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 @app.get("/accounts/(?s:.+)")
 def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts."""
-    name, before = _id("account_id"), app.current_event.query_string_parameters.get("before")
+    name = _id("account_id")
     facts = _activity.page(name, clock.now().date())
-    return json_response(_accounts.view(name, before, facts).model_dump_json())
+    return json_response(_accounts.view(name, facts, _before()).model_dump_json())
 
 
 @app.post("/accounts/hold")
@@ -48,7 +49,7 @@ def show() -> Response[str]:
 def hold() -> Response[str]:
     """Put a hold on an account."""
     name, request = _id("account_id"), HoldRequest.parse(_body())
-    _accounts.hold(name, request.reason, request.until, _actor(), clock.now())
+    _accounts.hold(name, request, _actor(), clock.now())
     return _changed("hold", name)
 
 
@@ -76,7 +77,7 @@ def acknowledge() -> Response[str]:
 def appeal() -> Response[str]:
     """Take the appeal of an account's user against the action that keeps it stopped."""
     name, request = _id("account_id"), AppealRequest.parse(_body())
-    account = _accounts.get(name)
+    account = _accounts.account(name)
     if account.action_id is None:
         raise AccountConflictError(account.now)
     return _acted("appeal", _accounts.change(account.action_id, request.event, _actor(), clock.now()))
@@ -84,6 +85,12 @@ def appeal() -> Response[str]:
 
 def _actor() -> Actor:
     return Actor(caller_arn(app.current_event.raw_event), "app")
+
+
+def _before() -> str | None:
+    """Return the time before which changes are asked for. Raises InvalidRequestError for anything but a time."""
+    before = app.current_event.query_string_parameters.get("before")
+    return None if before is None else page_before(before.replace(" ", "+"))
 
 
 def _body() -> str | bytes:
@@ -107,7 +114,7 @@ def _id(part: str) -> str:
 
 def _changed(what: str, account_id: str) -> Response[str]:
     log_account_request(what, "app", None, DOOR)
-    return json_response(_accounts.view(account_id, None, None).model_dump_json())
+    return json_response(_accounts.view(account_id).model_dump_json())
 
 
 def _acted(what: str, action: Action) -> Response[str]:

@@ -30,6 +30,7 @@ from fraud.aws.routes import json_response, resolver
 from fraud.cases.case import Actor
 from fraud.cases.console import actor_of
 from fraud.errors import ForbiddenError, NotFoundError, ServiceError
+from fraud.lists.entry import page_before
 from fraud.settings import Settings
 from fraud.transaction import is_id
 
@@ -51,16 +52,16 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts."""
     _person()
-    name, before = _id("account_id"), app.current_event.query_string_parameters.get("before")
+    name = _id("account_id")
     facts = _activity.page(name, clock.now().date())
-    return json_response(_accounts.view(name, before, facts).model_dump_json())
+    return json_response(_accounts.view(name, facts, _before()).model_dump_json())
 
 
 @app.post("/analyst/accounts/(?s:.+)/hold")
 def hold() -> Response[str]:
     """Put a hold on an account."""
     lead, name, request = _lead(), _id("account_id"), HoldRequest.parse(_body())
-    _accounts.hold(name, request.reason, request.until, lead, clock.now())
+    _accounts.hold(name, request, lead, clock.now())
     return _changed("hold", name)
 
 
@@ -139,6 +140,12 @@ def _end() -> str:
     return end
 
 
+def _before() -> str | None:
+    """Return the time before which changes are asked for. Raises InvalidRequestError for anything but a time."""
+    before = app.current_event.query_string_parameters.get("before")
+    return None if before is None else page_before(before.replace(" ", "+"))
+
+
 def _body() -> str | bytes:
     return body_of(app.current_event.raw_event) or "{}"
 
@@ -153,7 +160,7 @@ def _id(part: str) -> str:
 
 def _changed(what: str, account_id: str) -> Response[str]:
     log_account_request(what, "lead", None, DOOR)
-    return json_response(_accounts.view(account_id, None, None).model_dump_json())
+    return json_response(_accounts.view(account_id).model_dump_json())
 
 
 def _ordered(what: str, order: Order) -> Response[str]:

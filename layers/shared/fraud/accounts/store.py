@@ -24,7 +24,7 @@ from fraud.accounts.cap import Caps, Slot
 from fraud.accounts.denial import Value
 from fraud.accounts.moves import ENDED, State
 from fraud.accounts.order import Order, Ordered, OrderState
-from fraud.accounts.requests import AccountChange, ActionPage, ActionView, History, HoldRequest
+from fraud.accounts.requests import AccountChange, AccountView, ActionPage, ActionView, History, HoldRequest
 from fraud.accounts.rows import (
     ACCOUNT,
     ACTION,
@@ -39,6 +39,7 @@ from fraud.accounts.rows import (
 )
 from fraud.accounts.status import Account, AccountEvent, Hold, hold_reason
 from fraud.accounts.status import EventKind as AccountKind
+from fraud.activity.page import AccountPage
 from fraud.audit.store import Trail
 from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts, translate_errors
@@ -149,6 +150,12 @@ class Accounts(FollowedStore[Action]):
         ]
         page = changes[:CHANGES_PER_PAGE][::-1]
         return History(changes=page, earlier=page[0].at if len(changes) > len(page) else None)
+
+    def view(self, account_id: str, facts: AccountPage | None = None, before: str | None = None) -> AccountView:
+        """Put together what is shown of an account. `before`: a time, to get the changes before it."""
+        account = self.account(account_id)
+        action = None if account.action_id is None else self.action(account.action_id)
+        return AccountView.of(account, action, self.history(account_id, before), facts)
 
     def _change_account(self, account_id: str, event: AccountEvent, actor: Actor, now: datetime) -> Account:
         before = self._account(account_id)
