@@ -16,6 +16,8 @@ from fraud.settings import LOCAL, AwsIdentity, Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from fraud.accounts.action import Action
+    from fraud.accounts.store import Accounts
     from fraud.activity.store import Activity
     from fraud.archive.store import Archive, Delivery
     from fraud.aws.client import AwsClient, Timeouts
@@ -210,6 +212,21 @@ def investigation(settings: Settings) -> "Investigation":
             reports=ReportStore(settings),
         )
     )
+
+
+def accounts(settings: Settings) -> "Accounts":
+    """Build the store of accounts."""
+    from fraud.accounts.store import Accounts
+
+    return Accounts(settings)
+
+
+def account_executions(settings: Settings) -> "Executions[Action]":
+    """Build the executions of actions on their table and their machine."""
+    from fraud.aws.state_machine import StateMachine
+    from fraud.executions import Executions
+
+    return Executions(accounts(settings), StateMachine(settings.deactivation_machine))
 
 
 def triage() -> "Triage":
