@@ -6,10 +6,9 @@ also has its task token. An error that is raised here is tried again, and at las
 
 from typing import Any
 
-from fraud.accounts.worker import DOOR
-
 from fraud import assembly
 from fraud.accounts.metrics import log_step
+from fraud.accounts.worker import DOOR
 from fraud.aws.metrics import log_refusal
 from fraud.settings import Settings
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from fraud.accounts.action import Action
+    from fraud.accounts.intake import AccountIntake
     from fraud.accounts.store import Accounts
+    from fraud.accounts.sweep import AccountSweep
+    from fraud.accounts.worker import Deactivation
     from fraud.activity.store import Activity
     from fraud.archive.store import Archive, Delivery
     from fraud.aws.client import AwsClient, Timeouts
@@ -227,6 +230,54 @@ def account_executions(settings: Settings) -> "Executions[Action]":
     from fraud.executions import Executions
 
     return Executions(accounts(settings), StateMachine(settings.deactivation_machine))
+
+
+def account_sweep(settings: Settings) -> "AccountSweep":
+    """Build the sweep of accounts."""
+    from fraud.accounts.sweep import AccountSweep
+
+    return AccountSweep(accounts(settings), account_executions(settings))
+
+
+def account_intake(settings: Settings) -> "AccountIntake":
+    """Build the intake of accounts."""
+    from functools import partial
+
+    from fraud.accounts.intake import AccountIntake
+    from fraud.accounts.metrics import log_cap_reached
+    from fraud.cases.store import Cases
+
+    return AccountIntake(
+        accounts(settings),
+        Cases(settings),
+        resolutions(settings),
+        account_executions(settings),
+        partial(log_cap_reached, "hold", "account_events"),
+    )
+
+
+def deactivation(settings: Settings) -> "Deactivation":
+    """Build the steps of an action. Raises UndecidableError when the packaged policy is broken."""
+    from fraud import clock
+    from fraud.accounts.denial import DeactivationPolicy
+    from fraud.accounts.events import AccountNotices
+    from fraud.accounts.worker import Deactivation, Parts
+    from fraud.decisions.events import Outbox
+    from fraud.labels.store import LabelStore
+
+    return Deactivation(
+        Parts(
+            accounts=accounts(settings),
+            executions=account_executions(settings),
+            decisions=resolutions(settings),
+            attempts=store(settings),
+            activity=activity(settings),
+            labels=LabelStore(settings, label_sources(settings).ranking),
+            notices=AccountNotices(Outbox(settings)),
+            policy=DeactivationPolicy.load(packaged.DEACTIVATION.read_bytes()),
+            clock=clock.now,
+        )
+    )
 
 
 def triage() -> "Triage":

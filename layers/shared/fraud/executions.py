@@ -74,7 +74,7 @@ class Wait(NamedTuple):
 class Table(Protocol[R]):
     """The rows, as executions need them."""
 
-    def get(self, name: str) -> R:
+    def followed(self, name: str) -> R:
         """Read a row."""
 
     def by_clock(self, name: str, event: Any, now: datetime) -> R:  # noqa: ANN401 - the row's own kind of event
@@ -140,12 +140,12 @@ class Executions(Generic[R]):
 
     def _look(self, name: str, now: datetime) -> None:
         """Do what the clock causes in a row, and what somebody who died has left undone."""
-        row = self._table.get(name)
+        row = self._table.followed(name)
         for event in row.clock_events(now):
             try:
                 row = self._table.by_clock(name, event, now)
             except ConflictError:  # an earlier event of the clock, or a person, was faster
-                row = self._table.get(name)
+                row = self._table.followed(name)
         self.follow(row)
         at = row.next_look()
         if at is not None and at <= now:

@@ -47,6 +47,8 @@ class Table:
             raise NotFoundError
         return self.cases[name]
 
+    followed = get
+
     def change(self, name: str, event: CaseEvent, actor: Actor, now: datetime, seen: int | None = None) -> Case:
         assert seen is None
         self.cases[name] = self.get(name).after(event, actor, now, TERMS)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal, get_args
 
-Role = Literal["system", "app", "lead"]
+Role = Literal["system", "app", "analyst", "lead"]
 Undo = Literal["compensation", "reinstatement"]
 
 
@@ -144,7 +144,7 @@ STEPS: Mapping[State, str] = {
 }
 """The state of the machine `deactivation` that comes next. An action in any other state has ended."""
 
-Who = Literal["system", "app", "lead", "other_lead"]
+Who = Literal["system", "app", "analyst", "lead", "other_lead"]
 
 WHO: Mapping[EventKind, frozenset[Who]] = {
     **dict.fromkeys(get_args(EventKind), frozenset({"system"})),

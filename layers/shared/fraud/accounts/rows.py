@@ -9,7 +9,6 @@ from typing import Any
 from pynamodb.attributes import MapAttribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
 from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
 
-from fraud.audit.store import ChainedRow
 from fraud.aws import tables
 
 ACCOUNT, ACTION, ORDER, CAP = "account", "action", "order", "cap"
@@ -94,12 +93,3 @@ class StatusProfile(tables.Row):
 
     pk = UnicodeAttribute(hash_key=True)
     status: MapAttribute[str, Any] = MapAttribute(null=True)
-
-
-class TrailRow(ChainedRow):
-    """One change of an account, an action or an order, in the chain `account#<id>` or `order#<id>`.
-
-    document  JSON. The text of an appeal is there as its SHA-256 only, because this table never forgets
-    """
-
-    document = UnicodeAttribute()

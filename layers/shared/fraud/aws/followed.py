@@ -41,7 +41,7 @@ class FollowedStore(Generic[R]):
         """Read a row consistently, as it is kept and as it stands. Raises NotFoundError and PynamoDB's errors."""
         raise NotImplementedError
 
-    def get(self, name: str) -> R:
+    def followed(self, name: str) -> R:
         """Read a row consistently. Raises NotFoundError."""
         with translate_errors(PynamoDBException):
             return self.read(name)[1]
@@ -53,7 +53,7 @@ class FollowedStore(Generic[R]):
         """
         actions = [self._rows.token.set(wait.token), self._rows.waits_for.set(wait.waits_for)]
         for _ in range(CONFLICTS):
-            row = self.get(name)
+            row = self.followed(name)
             if row.wait != wait.waits_for:
                 return False
             if self._update_if(name, self._rows.version == row.version, actions):

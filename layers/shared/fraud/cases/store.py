@@ -232,6 +232,10 @@ class Cases(FollowedStore[Case]):
         self._write(case, after, event, actor)
         return after
 
+    def get(self, name: str) -> Case:
+        """Read a case consistently. Raises NotFoundError."""
+        return self.followed(name)
+
     def change(self, name: str, event: CaseEvent, actor: Actor, now: datetime, seen: int | None = None) -> Case:
         """Carry an event out and return the case after it. The same event once more alters nothing.
 
