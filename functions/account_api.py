@@ -10,13 +10,14 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 
 from fraud import assembly, clock
-from fraud.accounts.action import Action, Actor
+from fraud.accounts.action import Actor
+from fraud.accounts.console import ChangeContext, change_of
 from fraud.accounts.metrics import log_account_request
-from fraud.accounts.requests import AckRequest, ActionView, AppealRequest, HoldRequest, ReleaseHoldRequest
 from fraud.aws.http_api import body_of, caller_arn, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
-from fraud.errors import AccountConflictError, Fault, InvalidRequestError, NotFoundError, ServiceError
+from fraud.errors import Fault, InvalidRequestError, NotFoundError, ServiceError
+from fraud.lists.entry import page_before
 from fraud.settings import Settings
 from fraud.transaction import is_id
 
@@ -38,83 +39,46 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 @app.get("/accounts/(?s:.+)")
 def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts."""
-    name, before = _id("account_id"), app.current_event.query_string_parameters.get("before")
+    name, before = _ids("account_id")["account_id"], app.current_event.query_string_parameters.get("before")
+    time = None if before is None else page_before(before.replace(" ", "+"))
     facts = _activity.page(name, clock.now().date())
-    return json_response(_accounts.view(name, before, facts).model_dump_json())
+    return json_response(_accounts.view(name, facts, time).model_dump_json())
 
 
-@app.post("/accounts/hold")
-@app.post("/accounts/(?s:.+)/hold")
-def hold() -> Response[str]:
-    """Put a hold on an account."""
-    name, request = _id("account_id"), HoldRequest.parse(_body())
-    _accounts.hold(name, request.reason, request.until, _actor(), clock.now())
-    return _changed("hold", name)
+@app.post("/accounts/(?s:.+)")
+def change() -> Response[str]:
+    """Carry out what the app asks for: a hold, a release, an acknowledgement, or an appeal."""
+    event = app.current_event.raw_event
+    what, carry_out = change_of(event["routeKey"])
+    ids = _ids("account_id", "action_id") if what.endswith("ack") else _ids("account_id")
+    asked = ChangeContext(Actor(caller_arn(event), "app"), ids, clock.now())
+    done = carry_out(_accounts, asked, body_of(event) or "{}")
+    for action_id in done.actions:
+        _follow(action_id)
+    log_account_request(what, "app", done.actions[0] if done.actions else None, DOOR)
+    return json_response(done.view.model_dump_json())
 
 
-@app.post("/accounts/release")
-@app.post("/accounts/(?s:.+)/release")
-def release() -> Response[str]:
-    """Take a hold off an account."""
-    name, request = _id("account_id"), ReleaseHoldRequest.parse(_body())
-    _accounts.release(name, request.reason, _actor(), clock.now())
-    return _changed("release", name)
+def _ids(*names: str) -> dict[str, str]:
+    """Return ids in API Gateway's own path parameters, or in the query where the path has none.
 
-
-@app.post("/accounts/ack")
-@app.post("/accounts/(?s:.+)/actions/(?s:.+)/ack")
-def acknowledge() -> Response[str]:
-    """Take the app's word that it has carried an action out."""
-    account_id, action_id, request = _id("account_id"), _id("action_id"), AckRequest.parse(_body())
-    if _accounts.action(action_id).account_id != account_id:
-        raise NotFoundError
-    return _acted("ack", _accounts.change(action_id, request.event, _actor(), clock.now()))
-
-
-@app.post("/accounts/appeal")
-@app.post("/accounts/(?s:.+)/appeal")
-def appeal() -> Response[str]:
-    """Take the appeal of an account's user against the action that keeps it stopped."""
-    name, request = _id("account_id"), AppealRequest.parse(_body())
-    account = _accounts.get(name)
-    if account.action_id is None:
-        raise AccountConflictError(account.now)
-    return _acted("appeal", _accounts.change(account.action_id, request.event, _actor(), clock.now()))
-
-
-def _actor() -> Actor:
-    return Actor(caller_arn(app.current_event.raw_event), "app")
-
-
-def _body() -> str | bytes:
-    return body_of(app.current_event.raw_event) or "{}"
-
-
-def _id(part: str) -> str:
-    """Return an id in API Gateway's own path parameters, or in the query where the path has none.
-
-    Raises InvalidRequestError for a query without it, and NotFoundError for a text that is no identifier.
+    Raises InvalidRequestError for a query without one, and NotFoundError for a text that is no identifier.
     """
-    event, asked = app.current_event, "id" if part == "account_id" else part
-    name = (event.path_parameters or {}).get(part) or event.query_string_parameters.get(asked)
-    if name is None:
-        raise InvalidRequestError((Fault(asked, "missing", "is required"),))
-    name = name.replace(" ", "+")  # a query's plus sign means a space, which no id has
-    if not is_id(name):
-        raise NotFoundError
-    return name
+    event, found = app.current_event, {}
+    for name in names:
+        asked = "id" if name == "account_id" else name
+        text = (event.path_parameters or {}).get(name) or event.query_string_parameters.get(asked)
+        if text is None:
+            raise InvalidRequestError((Fault(asked, "missing", "is required"),))
+        found[name] = text.replace(" ", "+")  # a query's plus sign means a space, which no id has
+        if not is_id(found[name]):
+            raise NotFoundError
+    return found
 
 
-def _changed(what: str, account_id: str) -> Response[str]:
-    log_account_request(what, "app", None, DOOR)
-    return json_response(_accounts.view(account_id, None, None).model_dump_json())
-
-
-def _acted(what: str, action: Action) -> Response[str]:
-    """Tell the execution of an action that was changed. If that fails, the sweep does it a minute later."""
+def _follow(action_id: str) -> None:
+    """Tell an action's execution of a change. If that fails, the sweep does it a minute later."""
     try:
-        _executions.follow(action)
+        _executions.follow(_accounts.action(action_id))
     except ServiceError as error:
         log_refusal(error, DOOR, request_id(app.current_event.raw_event))
-    log_account_request(what, "app", action.action_id, DOOR)
-    return json_response(ActionView.of(action).model_dump_json())

@@ -11,25 +11,16 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 
 from fraud import assembly, clock
-from fraud.accounts import action as accounts
+from fraud.accounts.action import Actor
+from fraud.accounts.console import ChangeContext, change_of
 from fraud.accounts.metrics import log_account_request
-from fraud.accounts.order import Order
-from fraud.accounts.requests import (
-    DECISIONS,
-    ActionQuery,
-    ActionView,
-    DecideRequest,
-    HoldRequest,
-    OrderRequest,
-    OrderView,
-    ReleaseHoldRequest,
-)
+from fraud.accounts.requests import ActionQuery, ActionView, OrderView
 from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
-from fraud.cases.case import Actor
 from fraud.cases.console import actor_of
 from fraud.errors import ForbiddenError, NotFoundError, ServiceError
+from fraud.lists.entry import page_before
 from fraud.settings import Settings
 from fraud.transaction import is_id
 
@@ -51,25 +42,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts."""
     _person()
-    name, before = _id("account_id"), app.current_event.query_string_parameters.get("before")
+    name, before = _ids()["account_id"], app.current_event.query_string_parameters.get("before")
+    time = None if before is None else page_before(before.replace(" ", "+"))
     facts = _activity.page(name, clock.now().date())
-    return json_response(_accounts.view(name, before, facts).model_dump_json())
-
-
-@app.post("/analyst/accounts/(?s:.+)/hold")
-def hold() -> Response[str]:
-    """Put a hold on an account."""
-    lead, name, request = _lead(), _id("account_id"), HoldRequest.parse(_body())
-    _accounts.hold(name, request.reason, request.until, lead, clock.now())
-    return _changed("hold", name)
-
-
-@app.post("/analyst/accounts/(?s:.+)/release")
-def release() -> Response[str]:
-    """Take a hold off an account."""
-    lead, name, request = _lead(), _id("account_id"), ReleaseHoldRequest.parse(_body())
-    _accounts.release(name, request.reason, lead, clock.now())
-    return _changed("release", name)
+    return json_response(_accounts.view(name, facts, time).model_dump_json())
 
 
 @app.get("/analyst/actions")
@@ -84,84 +60,43 @@ def show_waiting() -> Response[str]:
 def show_action() -> Response[str]:
     """Show an action."""
     _person()
-    return json_response(ActionView.of(_accounts.action(_id("action_id"))).model_dump_json())
-
-
-@app.post("/analyst/actions/[^/]+/(?s:.+)")
-def act() -> Response[str]:
-    """Carry out what a lead decides of an action."""
-    lead, name = _lead(), _id("action_id")
-    what = _end()
-    action = _accounts.change(name, DECISIONS[what](_body()), lead, clock.now())
-    _follow(action.action_id)
-    log_account_request(what, "lead", action.action_id, DOOR)
-    return json_response(ActionView.of(action).model_dump_json())
-
-
-@app.post("/analyst/orders")
-def order() -> Response[str]:
-    """Give the order to deactivate accounts. Above OrderAloneMax accounts it waits for another lead."""
-    lead, request = _lead(), OrderRequest.parse(_body())
-    return _ordered("order", _accounts.order(request.ordered, lead, clock.now()))
+    return json_response(ActionView.of(_accounts.action(_ids()["action_id"])).model_dump_json())
 
 
 @app.get("/analyst/orders/[^/]+")
 def show_order() -> Response[str]:
     """Show an order and its actions."""
     _person()
-    return json_response(OrderView.model_validate(_accounts.get_order(_id("order_id"))).model_dump_json())
+    return json_response(OrderView.model_validate(_accounts.get_order(_ids()["order_id"])).model_dump_json())
 
 
-@app.post("/analyst/orders/[^/]+/(?s:.+)")
-def decide() -> Response[str]:
-    """Approve an order, as another lead than the one who gave it, or cancel it."""
-    lead, name, request = _lead(), _id("order_id"), DecideRequest.parse(_body())
-    what = _end()
-    change = _accounts.approve if what == "approve" else _accounts.cancel
-    return _ordered(what, change(name, request.reason, lead, clock.now()))
-
-
-def _person() -> Actor:
-    """Return who sends a request. Raises ForbiddenError for a token without a group of ours."""
-    return actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
-
-
-def _lead() -> accounts.Actor:
-    """Return the lead who sends a request. Raises ForbiddenError for anybody else."""
-    if (person := _person()).role != "lead":
+@app.post("/analyst/(?s:.+)")
+def change() -> Response[str]:
+    """Carry out what a lead asks for."""
+    event, (name, role) = app.current_event.raw_event, _person()
+    if role != "lead":
         raise ForbiddenError
-    return accounts.Actor(person.name, "lead")
-
-
-def _end() -> str:
-    """Return the last part of the route: what is done."""
-    end: str = app.current_event.raw_event["routeKey"].rpartition("/")[2]
-    return end
-
-
-def _body() -> str | bytes:
-    return body_of(app.current_event.raw_event) or "{}"
-
-
-def _id(part: str) -> str:
-    """Return an id in the path. Raises NotFoundError for a text that is no identifier."""
-    name = (app.current_event.path_parameters or {})[part]
-    if not is_id(name):
-        raise NotFoundError
-    return name
-
-
-def _changed(what: str, account_id: str) -> Response[str]:
-    log_account_request(what, "lead", None, DOOR)
-    return json_response(_accounts.view(account_id, None, None).model_dump_json())
-
-
-def _ordered(what: str, order: Order) -> Response[str]:
-    """Start the executions of an order's actions."""
-    for action_id in filter(None, order.actions.values()):
+    what, carry_out = change_of(event["routeKey"])
+    asked = ChangeContext(Actor(name, "lead"), _ids(), clock.now())
+    done = carry_out(_accounts, asked, body_of(event) or "{}")
+    for action_id in done.actions:
         _follow(action_id)
-    log_account_request(what, "lead", None, DOOR)
-    return json_response(OrderView.model_validate(order).model_dump_json())
+    log_account_request(what, "lead", done.actions[0] if done.actions else None, DOOR)
+    return json_response(done.view.model_dump_json())
+
+
+def _person() -> tuple[str, str]:
+    """Return name and role of the person. Raises ForbiddenError for a token without a group of ours."""
+    person = actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
+    return person.name, person.role
+
+
+def _ids() -> dict[str, str]:
+    """Return the ids in the path. Raises NotFoundError for a text that is no identifier."""
+    found = app.current_event.path_parameters or {}
+    if not all(map(is_id, found.values())):
+        raise NotFoundError
+    return found
 
 
 def _follow(action_id: str) -> None:

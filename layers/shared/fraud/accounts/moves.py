@@ -11,7 +11,7 @@ Role = Literal["system", "app", "analyst", "lead"]
 Undo = Literal["compensation", "reinstatement"]
 
 
-class State(StrEnum):
+class ActionState(StrEnum):
     """The state of an action. Each names what is done."""
 
     OPENED = "opened"
@@ -32,6 +32,8 @@ class State(StrEnum):
     COMPENSATED = "compensated"
     CANCELLED = "cancelled"
 
+
+State = ActionState
 
 EventKind = Literal[
     "slot_taken",

@@ -1,6 +1,6 @@
 """What the payment app and leads send about accounts, and what they see. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
@@ -121,15 +121,6 @@ class OrderRequest(_Body):
     def ordered(self) -> Ordered:
         """What is ordered."""
         return Ordered(self.order_id, self.account_ids, self.reason)
-
-
-DECISIONS: Mapping[str, Callable[[str | bytes], ActionEvent]] = {
-    "release": lambda body: DecideRequest.parse(body).event("released"),
-    "cancel": lambda body: DecideRequest.parse(body).event("cancelled"),
-    "review": lambda body: ReviewRequest.parse(body).event,
-    "reinstate": lambda body: BackRequest.parse(body).event,
-}
-"""What a lead decides of an action, by the end of its route: makes the event of a body. Raises InvalidRequestError."""
 
 
 class ActionQuery(BaseModel):

@@ -20,13 +20,15 @@ MOST_REASON = 500
 """Most characters of a reason."""
 
 
-class State(StrEnum):
+class AccountState(StrEnum):
     """The state of an account."""
 
     ACTIVE = "active"
     HELD = "held"
     DEACTIVATED = "deactivated"
 
+
+State = AccountState
 
 SYSTEM_NAME = "system"
 

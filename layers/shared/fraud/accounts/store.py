@@ -290,8 +290,8 @@ class Accounts(FollowedStore[Action]):
     def _carried_out(self, order: Order, now: datetime) -> Order:
         if order.state is not OrderState.APPROVED:
             return order
-        opened = {each: self.open(each, order.cause, now) for each in order.account_ids}
-        actions = {each: None if action is None else action.action_id for each, action in opened.items()}
+        found = {each: self.open(each, order.cause, now) for each in order.account_ids}
+        actions = {each: None if action is None else action.action_id for each, action in found.items()}
         return self._decided(order.order_id, lambda known: known.done(actions, now), SYSTEM, None)
 
     def _decided(self, order_id: str, decide: Callable[[Order], Order], actor: Actor, reason: str | None) -> Order:
