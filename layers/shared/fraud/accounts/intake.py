@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause
+from fraud.accounts.requests import HoldRequest
 from fraud.accounts.status import MOST_REASON, SYSTEM_NAME, Account, hold_reason
 from fraud.cases.case import Case
 from fraud.cases.case import State as CaseState
@@ -26,10 +27,10 @@ NO_REASON = "A case has found fraud."
 class AccountTable(Protocol):
     """The part of `accounts.store.Accounts` that the intake needs."""
 
-    def get(self, account_id: str) -> Account:
+    def account(self, account_id: str) -> Account:
         """Read an account."""
 
-    def hold(self, account_id: str, reason: str, until: datetime | None, actor: Actor, now: datetime) -> Account:
+    def hold(self, account_id: str, request: HoldRequest, actor: Actor, now: datetime) -> Account:
         """Put a hold on an account."""
 
     def release(self, account_id: str, reason: str, actor: Actor, now: datetime) -> Account:
@@ -97,7 +98,7 @@ class AccountIntake:
         return action
 
     def _released(self, case: Case, now: datetime) -> Account | None:
-        hold = self._accounts.get(case.subject_id).hold
+        hold = self._accounts.account(case.subject_id).hold
         if hold is None or (hold.by, hold.reason) != (SYSTEM_NAME, hold_reason(case.case_id)):
             return None
         with suppress(AccountConflictError):  # an action has the account by now
@@ -109,8 +110,9 @@ class AccountIntake:
         case = self._cases.get(detail["case_id"])
         if case.state in {CaseState.CLOSED, CaseState.FAILED}:
             return None
+        request = HoldRequest(reason=hold_reason(case.case_id), until=None)
         try:
-            return self._accounts.hold(case.subject_id, hold_reason(case.case_id), None, SYSTEM, now)
+            return self._accounts.hold(case.subject_id, request, SYSTEM, now)
         except CapReachedError:
             self._cap_reached()
         except AccountConflictError:

@@ -33,22 +33,22 @@ def log_cap_reached(of: str, door: str) -> None:
 
 def log_unacknowledged(action_id: str, door: str) -> None:
     """Log that the app has acknowledged none of the notices of a change. An alarm fires."""
-    log_line({"Door": door}, {"ActionsUnacknowledged": 1}, {"action_id": action_id})
+    log_line({"Door": door}, {"ActionsUnacknowledged": 1}, {"action_id": action_id}, [[]])
 
 
 def log_compensated(action_id: str, step: str, door: str) -> None:
     """Log that a step has failed, and all that the action had done is undone. An alarm fires."""
-    log_line({"Door": door}, {"ActionsCompensated": 1}, {"action_id": action_id, "step": step})
+    log_line({"Door": door}, {"ActionsCompensated": 1}, {"action_id": action_id, "step": step}, [[]])
 
 
 def log_appeal_overdue(action_id: str, door: str) -> None:
     """Log that no lead has reviewed an appeal in time. An alarm fires."""
-    log_line({"Door": door}, {"AppealsOverdue": 1}, {"action_id": action_id})
+    log_line({"Door": door}, {"AppealsOverdue": 1}, {"action_id": action_id}, [[]])
 
 
 def log_not_void(action_id: str, attempts: int, door: str) -> None:
     """Log that attempts which were declined under an action are not void. An alarm fires."""
-    log_line({"Door": door}, {"AttemptsNotVoid": attempts}, {"action_id": action_id})
+    log_line({"Door": door}, {"AttemptsNotVoid": attempts}, {"action_id": action_id}, [[]])
 
 
 def log_account_sweep(swept: "Swept") -> None:

@@ -21,7 +21,7 @@ from fraud.accounts.cap import Slot
 from fraud.accounts.denial import Value
 from fraud.accounts.moves import State
 from fraud.accounts.order import Order, Ordered, OrderState
-from fraud.accounts.requests import AccountView, ActionPage, ActionView
+from fraud.accounts.requests import AccountView, ActionPage, ActionView, HoldRequest
 from fraud.accounts.rows import ACCOUNT, ACTION, ORDER, ActionRow
 from fraud.accounts.status import Account, AccountEvent, Hold, hold_reason
 from fraud.accounts.status import EventKind as AccountEventKind
@@ -71,7 +71,7 @@ class Accounts(FollowedStore[Action]):
 
     # ---- accounts ------------------------------------------------------------------------------------------------
 
-    def get(self, account_id: str) -> Account:
+    def account(self, account_id: str) -> Account:
         """Read the status of an account consistently. An account that was never stopped is active."""
         with translate_errors(PynamoDBException):
             return self._write.account(account_id)
@@ -87,17 +87,15 @@ class Accounts(FollowedStore[Action]):
             action = None if account.action_id is None else self.read(account.action_id)[1]
             return AccountView.of(account, action, self._write.history(account_id, until), facts)
 
-    def hold(self, account_id: str, reason: str, until: datetime | None, actor: Actor, now: datetime) -> Account:
+    def hold(self, account_id: str, request: HoldRequest, actor: Actor, now: datetime) -> Account:
         """Put a hold on an account. The same request once more alters nothing.
-
-        until  from then on the hold is over; None: until it is released
 
         Raises InvalidRequestError for an end that does not lie ahead, AccountConflictError for an account that is
         stopped otherwise, and CapReachedError.
         """
-        if until is not None and until <= now:
+        if request.until is not None and request.until <= now:
             raise InvalidRequestError((Fault("until", "expires_at_past", "must lie ahead"),))
-        hold = Hold(reason=reason, until=until, by=actor.name, at=now)
+        hold = Hold(reason=request.reason, until=request.until, by=actor.name, at=now)
         return self._changed(account_id, AccountEvent(kind="held", hold=hold), actor, now)
 
     def release(self, account_id: str, reason: str, actor: Actor, now: datetime) -> Account:

@@ -226,7 +226,7 @@ class Deactivation:
             self._parts.notices.publish(ActionUnacknowledged.of(action, status, status=status))
 
     def _is_stopped(self, account_id: str) -> bool:
-        return self._parts.accounts.get(account_id).stopped is not None
+        return self._parts.accounts.account(account_id).stopped is not None
 
     def _payments(self, action: Action, now: datetime) -> Iterator[Transaction]:
         """Yield the payments of the cause and those on the account's timeline that were not approved at once."""
