@@ -76,7 +76,7 @@ class Accounts(FollowedStore[Action]):
         with translate_errors(PynamoDBException):
             return self._write.account(account_id)
 
-    def view(self, account_id: str, before: str | None = None, facts: AccountPage | None = None) -> AccountView:
+    def view(self, account_id: str, facts: AccountPage | None = None, before: str | None = None) -> AccountView:
         """Read an account with its action and its latest changes, or those before a time.
 
         Raises InvalidRequestError for a time that is none.
