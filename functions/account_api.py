@@ -12,12 +12,11 @@ from aws_lambda_powertools.event_handler import Response
 from fraud import assembly, clock
 from fraud.accounts.action import Actor
 from fraud.accounts.console import ChangeContext, change_of
-from fraud.accounts.metrics import log_account_request
+from fraud.accounts.metrics import log_account_request, log_cap_reached
 from fraud.aws.http_api import body_of, caller_arn, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
-from fraud.errors import Fault, InvalidRequestError, NotFoundError, ServiceError
-from fraud.lists.entry import page_before
+from fraud.errors import CapReachedError, Fault, InvalidRequestError, NotFoundError, ServiceError
 from fraud.settings import Settings
 from fraud.transaction import is_id
 
@@ -40,9 +39,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts."""
     name, before = _ids("account_id")["account_id"], app.current_event.query_string_parameters.get("before")
-    time = None if before is None else page_before(before.replace(" ", "+"))
     facts = _activity.page(name, clock.now().date())
-    return json_response(_accounts.view(name, facts, time).model_dump_json())
+    return json_response(_accounts.view(name, before and before.replace(" ", "+"), facts).model_dump_json())
 
 
 @app.post("/accounts/(?s:.+)")
@@ -52,7 +50,11 @@ def change() -> Response[str]:
     what, carry_out = change_of(event["routeKey"])
     ids = _ids("account_id", "action_id") if what.endswith("ack") else _ids("account_id")
     asked = ChangeContext(Actor(caller_arn(event), "app"), ids, clock.now())
-    done = carry_out(_accounts, asked, body_of(event) or "{}")
+    try:
+        done = carry_out(_accounts, asked, body_of(event) or "{}")
+    except CapReachedError:
+        log_cap_reached("hold", DOOR)
+        raise
     for action_id in done.actions:
         _follow(action_id)
     log_account_request(what, "app", done.actions[0] if done.actions else None, DOOR)

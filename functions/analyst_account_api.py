@@ -13,14 +13,13 @@ from aws_lambda_powertools.event_handler import Response
 from fraud import assembly, clock
 from fraud.accounts.action import Actor
 from fraud.accounts.console import ChangeContext, change_of
-from fraud.accounts.metrics import log_account_request
+from fraud.accounts.metrics import log_account_request, log_cap_reached
 from fraud.accounts.requests import ActionQuery, ActionView, OrderView
 from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
 from fraud.cases.console import actor_of
-from fraud.errors import ForbiddenError, NotFoundError, ServiceError
-from fraud.lists.entry import page_before
+from fraud.errors import CapReachedError, ForbiddenError, NotFoundError, ServiceError
 from fraud.settings import Settings
 from fraud.transaction import is_id
 
@@ -43,9 +42,8 @@ def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts."""
     _person()
     name, before = _ids()["account_id"], app.current_event.query_string_parameters.get("before")
-    time = None if before is None else page_before(before.replace(" ", "+"))
     facts = _activity.page(name, clock.now().date())
-    return json_response(_accounts.view(name, facts, time).model_dump_json())
+    return json_response(_accounts.view(name, before and before.replace(" ", "+"), facts).model_dump_json())
 
 
 @app.get("/analyst/actions")
@@ -78,7 +76,11 @@ def change() -> Response[str]:
         raise ForbiddenError
     what, carry_out = change_of(event["routeKey"])
     asked = ChangeContext(Actor(name, "lead"), _ids(), clock.now())
-    done = carry_out(_accounts, asked, body_of(event) or "{}")
+    try:
+        done = carry_out(_accounts, asked, body_of(event) or "{}")
+    except CapReachedError:
+        log_cap_reached("hold", DOOR)
+        raise
     for action_id in done.actions:
         _follow(action_id)
     log_account_request(what, "lead", done.actions[0] if done.actions else None, DOOR)

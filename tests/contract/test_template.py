@@ -23,7 +23,7 @@ from moto.stepfunctions.parser.backend import execution
 
 from fraud.accounts import rows as account_rows
 from fraud.activity.store import Activity
-from fraud.audit.store import DayIndex
+from fraud.audit.store import DayIndex, DocumentRow
 from fraud.aws.transport import Request
 from fraud.cases import report_store
 from fraud.cases import store as case_store
@@ -586,9 +586,9 @@ def statements() -> list[dict[str, Any]]:
     return [statement for policy in policies for statement in policy["Statement"]]
 
 
-KEY_READERS = {"DecisionApi", "TransactionStream", "DecisionEvents", "LabelEvents", "Tick", "Fold"}
-"""The functions whose roles may read the stack's secret keys: those that count or make pseudonyms, and the fold, which
-reads them in one request with its watermarks. A person who joins this list can compute the pseudonym of an id.
+KEY_READERS = {"DecisionApi", "TransactionStream", "DecisionEvents", "LabelEvents", "Tick", "Fold", "Deactivation"}
+"""The functions whose roles may read the stack's secret keys: those that count or make pseudonyms, the fold, which
+reads them in one request with its watermarks, and the steps of an action, which look for the tokens of attempts. A person who joins this list can compute the pseudonym of an id.
 """
 
 PSEUDONYM_READERS: set[str] = set()
@@ -761,7 +761,7 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
         (account_rows.OrderRow, "AccountsTable"),
         (account_rows.CapRow, "AccountsTable"),
         (account_rows.StatusProfile, "ProfilesTable"),
-        (account_rows.TrailRow, "AuditTable"),
+        (DocumentRow, "AuditTable"),
     ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:
