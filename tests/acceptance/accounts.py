@@ -779,11 +779,16 @@ class Twins(NamedTuple):
 
     def lines(self) -> Iterator[str]:
         """Yield the figures in words."""
-        yield (
-            f"{self.payments} payments after reinstatement, {self.declined} attempts declined in the freeze: differences"
-            f" in decisions {self.answers}, in counters and features {self.counters}, in items without void {self.items},"
-            f" in list entries in force {self.entries}, in fraud counts by label {self.frauds}"
-        )
+        numbers = {
+            "decisions": self.answers,
+            "counters and features": self.counters,
+            "items without void": self.items,
+            "list entries in force": self.entries,
+            "fraud counts by label": self.frauds,
+        }
+        differences = ", ".join(f"{name} {number}" for name, number in numbers.items())
+        yield f"{self.payments} payments after a reinstatement, {self.declined} attempts declined before it"
+        yield f"differences: {differences}"
         yield "other rows: " + ", ".join(f"{name} {count}" for name, count in sorted(self.others.items()))
 
 
