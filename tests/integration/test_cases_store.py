@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fraud.cases.case import SYSTEM, Actor, Alert, CaseEvent, State
-from fraud.cases.store import Cases, Wait
+from fraud.cases.store import Cases
 from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError
+from fraud.executions import Wait
 from fraud.settings import Settings
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
