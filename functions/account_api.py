@@ -40,7 +40,7 @@ def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts."""
     name, before = _ids("account_id")["account_id"], app.current_event.query_string_parameters.get("before")
     facts = _activity.page(name, clock.now().date())
-    return json_response(_accounts.view(name, before and before.replace(" ", "+"), facts).model_dump_json())
+    return json_response(_accounts.view(name, facts, before and before.replace(" ", "+")).model_dump_json())
 
 
 @app.post("/accounts/(?s:.+)")

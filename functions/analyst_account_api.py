@@ -43,7 +43,7 @@ def show() -> Response[str]:
     _person()
     name, before = _ids()["account_id"], app.current_event.query_string_parameters.get("before")
     facts = _activity.page(name, clock.now().date())
-    return json_response(_accounts.view(name, before and before.replace(" ", "+"), facts).model_dump_json())
+    return json_response(_accounts.view(name, facts, before and before.replace(" ", "+")).model_dump_json())
 
 
 @app.get("/analyst/actions")

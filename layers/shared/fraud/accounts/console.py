@@ -33,13 +33,13 @@ Body = str | bytes
 class AccountTable(Protocol):
     """The part of `accounts.store.Accounts` that the routes need."""
 
-    def get(self, account_id: str) -> Account:
+    def account(self, account_id: str) -> Account:
         """Read an account."""
 
     def view(self, account_id: str) -> AccountView:
         """Show an account."""
 
-    def hold(self, account_id: str, reason: str, until: datetime | None, actor: Actor, now: datetime) -> Account:
+    def hold(self, account_id: str, request: HoldRequest, actor: Actor, now: datetime) -> Account:
         """Put a hold on an account."""
 
     def release(self, account_id: str, reason: str, actor: Actor, now: datetime) -> Account:
@@ -94,8 +94,8 @@ def change_of(route: str) -> tuple[str, Change]:
 
 
 def _hold(accounts: AccountTable, context: ChangeContext, body: Body) -> Done:
-    name, request = context.ids["account_id"], HoldRequest.parse(body)
-    accounts.hold(name, request.reason, request.until, context.actor, context.now)
+    name = context.ids["account_id"]
+    accounts.hold(name, HoldRequest.parse(body), context.actor, context.now)
     return Done(accounts.view(name))
 
 
@@ -113,7 +113,7 @@ def _acknowledge(accounts: AccountTable, context: ChangeContext, body: Body) -> 
 
 
 def _appeal(accounts: AccountTable, context: ChangeContext, body: Body) -> Done:
-    event, account = AppealRequest.parse(body).event, accounts.get(context.ids["account_id"])
+    event, account = AppealRequest.parse(body).event, accounts.account(context.ids["account_id"])
     if account.action_id is None:
         raise AccountConflictError(account.now)
     return _changed(accounts, context, account.action_id, event)
