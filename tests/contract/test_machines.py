@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fraud.accounts.worker import STEPS as ACTION_STEPS
 
+from fraud.accounts.worker import STEPS as ACTION_STEPS
 from fraud.cases.worker import STEPS as CASE_STEPS
 from local.account.stack import MACHINE, expand
 from operations.machines import DEFINITIONS, definitions, substitutions

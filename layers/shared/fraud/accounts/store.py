@@ -235,7 +235,7 @@ class Accounts(FollowedStore[Action]):
         more = _details(event) | {"action_id": before.action_id}
         if after.state is not before.state and after.state in ON_ACCOUNT:
             account = self._write.account(before.account_id)
-            changed = account.after(_of_account(after), now)
+            changed = account.after(of_account(after), now)
             if changed is not account:
                 all_writes.append(self._write.account_write(account, changed))
                 more["status"] = changed.state.value
@@ -348,7 +348,7 @@ def _retried(attempt: Callable[[], T]) -> T:
     return retry_conflicts(lambda _: attempt(), PynamoDBException)
 
 
-def _of_account(action: Action) -> AccountEvent:
+def of_account(action: Action) -> AccountEvent:
     """Return the event of the account that belongs to the state of an action."""
     ends = action.state is State.RESTORED and action.undo == "reinstatement" and action.cause.kind == "finding"
     reason = hold_reason(action.cause.id) if ends else None

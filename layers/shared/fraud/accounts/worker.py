@@ -116,7 +116,7 @@ class Deactivation:
         """Keep the token of the wait for a lead, and tell of the queue."""
         if self._wait(action, event["token"]):
             due = None if action.due is None else utc(action.due)
-            self._parts.notices.publish(ActionQueued.of(action, utc(action.changed_at), due=due))
+            self._parts.notices.publish(ActionQueued.of(action, due or "", due=due))
         return action
 
     def hold(self, action: Action, _event: Mapping[str, Any]) -> Action:
