@@ -2,8 +2,9 @@
 
 Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own,
 counters and decisions in the emulator's DynamoDB, the packaged model and policy. Labels are sent when they become
-known, and an analyst works on a case. The exit status is 0 only if every payment is decided once, every decision that
-is no approval says why in words and numbers, and the case is told to its end.
+known, an analyst works on a case, one account is deactivated and another one reinstated. The exit status is 0 only if
+every payment is decided once, every decision that is no approval says why in words and numbers, and case and accounts
+are told to their end.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from local import case_told
+from local import account_told, case_told
 from local.api.client import Client
 from local.box import Box
 from local.replay import Report, decisions, replay, replay_by_stream
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo in the market of `--currency`.
 
     Return 0 if every payment was decided, none was lost and none was decided twice, and every decision that is no
-    approval is explained, and a case was worked on; else 1.
+    approval is explained, a case was worked on, and one account each was deactivated and reinstated; else 1.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 else replay_by_stream(quarter, box, truth, repeats=50)
             )
         decided = {name: json.loads(text) for name, text in decisions(box).items()}
-        case = list(case_told.tell(box, truth, datetime.fromisoformat(payments[-1]["occurred_at"])))
+        end = datetime.fromisoformat(payments[-1]["occurred_at"])
+        case = list(case_told.tell(box, truth, end))
+        accounts = list(account_told.tell(box, payments, truth, end))
     for tactic, decision in islice(telling(decided, labelled), SHOWN):
         print(in_words(tactic, decision))
     print("\nthe packaged model on people it has never seen:")
@@ -73,8 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said = f"without words and numbers: {', '.join(unexplained)}" if unexplained else "each in words and numbers"
     print(f"reasons        of {len(not_approved)} decisions that are no approval, {said}")
     print("\na case, from its alert to its verdict:", *case, sep="\n")
+    print("\ntwo accounts, one deactivated and one reinstated:", *accounts, sep="\n")
     print(f"\ndemo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
-    return int(not report.sound or report.decided != len(payments) or bool(unexplained) or not case)
+    return int(not report.sound or report.decided != len(payments) or bool(unexplained) or not case or not accounts)
 
 
 def tell(client: Client, labels: Sequence[dict[str, str]], now: datetime) -> int:

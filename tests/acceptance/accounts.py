@@ -396,6 +396,23 @@ def account(**changes: Any) -> Iterator[World]:
         yield worlds[0]
 
 
+def started(world: World, name: str, **said: Any) -> Action:
+    """Open an action, and run its execution until it waits or has ended."""
+    cause = Cause(**{"kind": "finding", "id": f"case-of-{name}", "by": "hana", "reason": "a mule"} | said)
+    action = world.accounts.open(name, cause, world.now)
+    assert action is not None
+    world.executions.start(action)
+    world.machine.run()
+    return world.accounts.action(action.action_id)
+
+
+def changed(world: World, action: Action, event: ActionEvent, actor: Actor) -> Action:
+    """Do what a door does, and let the execution go on."""
+    world.executions.follow(world.accounts.change(action.action_id, event, actor, world.now))
+    world.machine.run()
+    return world.accounts.action(action.action_id)
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 FINDING = Cause(kind="finding", id="case-1", by="hana", reason="a mule", rule="FAN_IN_BURST", transaction_ids=("t-1",))

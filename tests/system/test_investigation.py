@@ -122,7 +122,8 @@ class Desk:
         return [said["M"]["label"]["S"] for said in row.get("Item", {}).get("history", {"L": []})["L"]]
 
     def execution(self, case: dict[str, Any]) -> str:
-        arn = self.box.stack.machines[0].replace("stateMachine", "execution") + f":{case['case_id']}"
+        (machine,) = (arn for arn in self.box.stack.machines if arn.endswith("-investigation"))
+        arn = machine.replace("stateMachine", "execution") + f":{case['case_id']}"
         return str(self.box.client("stepfunctions").describe_execution(executionArn=arn)["status"])
 
 

@@ -2,7 +2,7 @@
 
 No rule, model version or person can stop a crowd, whatever is wrong with it. Each intervention takes a slot of the
 present clock hour and of the present UTC day, in every scope that it falls under. A slot is not given back. Two hours
-that meet can together take twice the hour's cap; the day's cap holds that.
+that meet can together take twice the hour's cap; the day's cap holds that (D-128).
 """
 
 import re

@@ -1,7 +1,7 @@
 """What is denied with an account, and what becomes of its payments that wait in review. The rules are data. Pure.
 
 A device or instrument that an honest account shares is never denied: only one whose other accounts are all stopped by
-an action, or that has no other account. A hub, of which not all accounts are known, counts as shared.
+an action, or that has no other account. A hub, of which not all accounts are known, counts as shared (D-129).
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -2,7 +2,7 @@
 
 Two things stop an account, independently of each other: a hold that the payment app or a lead has put on it, and an
 action (`fraud.accounts.action`), which first freezes and then deactivates it. The state follows from both. So an action
-that is undone takes back exactly what it did, and a hold that was there before is there again.
+that is undone takes back exactly what it did, and a hold that was there before is there again (D-126).
 """
 
 import hashlib
