@@ -14,6 +14,7 @@ from fraud.accounts.denial import Value
 from fraud.accounts.order import Ordered
 from fraud.accounts.requests import HoldRequest
 from fraud.accounts.store import SETTER
+from fraud.audit.chain import place_of
 from fraud.audit.roots import Stored, following, key_of
 from fraud.audit.verification import verified
 from fraud.cases.case import Alert, CaseEvent
@@ -256,14 +257,18 @@ def test_lists_of_actions_go_on_where_a_page_ends(world, name):
 
 
 def test_a_long_history_is_read_in_pages(world, name):
-    for n in range(51):
-        world.accounts.hold(name, STOLEN, APP, NOON + timedelta(minutes=2 * n))
-        world.accounts.release(name, f"found {n}", APP, NOON + timedelta(minutes=2 * n + 1))
+    world.accounts.hold(name, STOLEN, APP, NOON)
+    (first,) = [row for row in world.rows("audit") if row["pk"]["S"] == f"account#{name}"]
+    for n in range(2, 103):
+        at = {"S": utc(NOON + timedelta(minutes=n))}
+        world.dynamodb.put_item(TableName="audit", Item=first | {"sk": {"S": place_of(n)}, "at": at})
     view = world.accounts.view(name)
-    assert (len(view.history), view.history[-1].reason) == (100, "found 50")
+    assert (len(view.history), view.history[-1].at) == (100, NOON + timedelta(minutes=102))
     earlier = world.accounts.view(name, before=utc(view.earlier))
-    assert [one.what for one in earlier.history] == ["held", "released"]
+    assert [one.at for one in earlier.history] == [NOON, NOON + timedelta(minutes=2)]
     assert earlier.earlier is None
+    with pytest.raises(InvalidRequestError, match="before: rfc3339"):
+        world.accounts.view(name, before="yesterday")
 
 
 def test_a_token_is_kept_only_while_the_action_waits_for_it_and_nowhere_else(world, name):

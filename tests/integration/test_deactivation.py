@@ -11,6 +11,7 @@ import pytest
 from fraud.accounts import moves
 from fraud.accounts.action import SYSTEM, ActionEvent, Cause
 from fraud.accounts.intake import AccountIntake
+from fraud.accounts.order import Ordered
 from fraud.accounts.requests import HoldRequest
 from fraud.accounts.status import hold_reason
 from fraud.accounts.worker import FINISH, STEPS
@@ -174,8 +175,21 @@ def test_a_failed_step_is_undone_told_and_may_be_said_again(world, name, capsys)
 def test_the_sweep_starts_what_was_never_started_and_an_order_that_a_dead_call_has_left(world, name):
     cause = Cause(kind="finding", id=f"case-of-{name}", by="hana", reason="a mule")
     action = world.accounts.open(name, cause, NOON)
+    opens, world.accounts.open = world.accounts.open, lambda *_: (_ for _ in ()).throw(KeyError)
+    with pytest.raises(KeyError):
+        world.accounts.order(Ordered(f"o-{name}", (f"{name}-2",), "mules"), LEAD, NOON)
+    world.accounts.open = opens
     world.later(timedelta(minutes=1))
+    states = [world.accounts.account(each).state for each in (name, f"{name}-2")]
+    assert states == ["deactivated", "deactivated"]
     assert world.accounts.action(action.action_id).state == "deactivated"
+
+
+def test_what_two_mules_share_is_denied_with_the_second_one(world, name):
+    for n in (1, 2):
+        world.pay(transaction_id=f"{name}-{n}", payer_id=f"{name}-{n}", device_id=f"farm-{name}", amount=100)
+    first, second = started(world, f"{name}-1"), started(world, f"{name}-2")
+    assert (first.entries, [one.value for one in second.entries]) == ((), [f"farm-{name}"])
 
 
 def test_a_sweep_without_time_leaves_the_rest_and_a_failure_comes_after_the_others(world, name):

@@ -36,6 +36,7 @@ from fraud.accounts.moves import State
 from fraud.accounts.store import Accounts
 from fraud.activity.links import Entity
 from fraud.activity.store import Activity
+from fraud.decisions.resolution import Resolution
 from fraud.decisions.void import NO_MONEY, is_read
 from fraud.decisions.worker import Resolutions
 from fraud.errors import NotFoundError, ResolvedError, ServiceError
@@ -126,7 +127,7 @@ class Deactivation:
     def settle_payments(self, action: Action, _event: Mapping[str, Any]) -> Action:
         """Decline or release the payments of the account that still wait in review, by the policy."""
         now, rule = self._parts.clock(), self._parts.policy.in_review
-        for payment in self._payments(action, now):
+        for payment, _ in self._payments(action, now):
             change: Settlement | None = rule.payer if payment.payer_id == action.account_id else rule.payee
             if change is not None:
                 with suppress(NotFoundError, ResolvedError):  # it does not wait in review
@@ -228,13 +229,13 @@ class Deactivation:
     def _is_stopped(self, account_id: str) -> bool:
         return self._parts.accounts.account(account_id).stopped is not None
 
-    def _payments(self, action: Action, now: datetime) -> Iterator[Transaction]:
-        """Yield the payments of the cause and those on the account's timeline that were not approved at once."""
+    def _payments(self, action: Action, now: datetime) -> Iterator[tuple[Transaction, Resolution]]:
+        """Yield the payments of the cause and those on the account's timeline, each with its state."""
         recent = self._parts.activity.page(action.account_id, now.date()).recent
         for transaction_id in dict.fromkeys((*action.cause.transaction_ids, *(one.transaction_id for one in recent))):
             with suppress(NotFoundError):
-                contents, _ = self._parts.decisions.read(transaction_id)
-                yield Transaction.model_validate_json(contents.transaction)
+                contents, resolution = self._parts.decisions.read(transaction_id)
+                yield Transaction.model_validate_json(contents.transaction), resolution
 
     def _write_labels(self, action: Action) -> None:
         """Label the payments of the cause as legitimate, by the reviewer. The same label once more changes nothing."""
@@ -258,8 +259,7 @@ class Deactivation:
     def _check_voids(self, action: Action) -> None:
         """Log how many of the account's attempts moved no money and are not void. Nothing is voided here."""
         now, attempts = self._parts.clock(), list[Transaction]()
-        for payment in self._payments(action, now):
-            _, resolution = self._parts.decisions.read(payment.transaction_id)
+        for payment, resolution in self._payments(action, now):
             if payment.payer_id == action.account_id and resolution.status in NO_MONEY and is_read(payment, now):
                 attempts.append(payment)
         if left := self._parts.attempts.not_void(attempts):
