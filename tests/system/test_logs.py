@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -158,9 +159,50 @@ def test_no_note_reason_name_or_token_of_a_case_is_in_any_log_event_or_answer(bo
         assert person not in said_by_us
 
 
-def token_of(box: Box, case_id: str) -> str:
-    """Return the token of the execution that waits for a case."""
-    table = box.stack.functions[0].environment["CASES_TABLE"]
-    key = {"pk": {"S": case_id}, "sk": {"S": "case"}}
+def test_no_reason_appeal_name_or_token_of_an_account_is_in_any_log_or_event(box: Box) -> None:
+    """An account's id is on the bus for the app; what people say of it is in its rows and nowhere else."""
+    tokens = box.token("secret-lead", "lead"), box.token("secret-other-lead", "lead")
+    account, order = f"scan-account-{uuid.uuid4()}", f"scan-{uuid.uuid4()}"
+    now = box.clock.instant or datetime.now(UTC)
+
+    def sent(client: Client, path: str, body: Any = None) -> Any:
+        content = b"" if body is None else json.dumps(body).encode()
+        answer = client.request("GET" if body is None else "POST", path, content, now)
+        assert answer.status == 200, answer
+        return json.loads(answer.body)
+
+    with box.connect() as app, Client(box.people_url, tokens[0]) as lead, Client(box.people_url, tokens[1]) as other:
+        sent(app, f"/accounts/{account}/hold", {"reason": "secret suspicion of the app"})
+        sent(app, f"/accounts/{account}/release", {"reason": "secret relief"})
+        said = {"order_id": order, "account_ids": [account], "reason": "secret reason"}
+        name = sent(lead, "/analyst/orders", said)["actions"][account]
+        box.settle()
+        waiting = token_of(box, name, "ACCOUNTS_TABLE", "action")
+        sent(app, f"/accounts/{account}/actions/{name}/ack", {"status": "deactivated"})
+        sent(app, f"/accounts/{account}/appeal", {"appeal_id": "appeal-1", "text": "Secret 花子 secret-text"})
+        box.settle()
+        refused = app.request("POST", f"/accounts/{account}/appeal", b'{"appeal_id": "secret", "secret": 1}', now)
+        assert refused.status == 400
+        review = {"decision": "overturn", "reason": "secret finding", "told": "secret apology"}
+        sent(other, f"/analyst/actions/{name}/review", review)
+        box.settle()
+        assert "secret apology" in json.dumps(sent(app, f"/accounts/{account}"))
+
+    logs = "".join(path.read_text() for path in box.logs.iterdir() if path.name != "emulator.log")
+    assert name in logs
+    assert account not in logs
+    assert not [word for word in NEVER if word in logs.lower()]
+    events = messages(box, box.client("sqs").get_queue_url(QueueName="log-scan")["QueueUrl"])
+    of_actions = json.dumps([one for one in events if name in json.dumps(one)], ensure_ascii=False)
+    assert {"AccountDeactivated", "AppealReceived", "AccountReinstated"} <= set(re.findall(r"\w+", of_actions))
+    assert not re.search("secret|花子", of_actions.lower())
+    for said_by_us in (logs, of_actions):
+        assert not [token for token in (*tokens, waiting) if token in said_by_us]
+
+
+def token_of(box: Box, name: str, table: str = "CASES_TABLE", sk: str = "case") -> str:
+    """Return the token of the execution that waits for a row."""
+    table = box.stack.functions[0].environment[table]
+    key = {"pk": {"S": name}, "sk": {"S": sk}}
     token: str = box.client("dynamodb").get_item(TableName=table, Key=key)["Item"]["token"]["S"]
     return token
