@@ -92,7 +92,7 @@ class _CaseRequest(_Body):
 
     @property
     def said(self) -> dict[str, Any]:
-        """What the body says beside the version, by the names of the event's fields."""
+        """The fields of the body but the version, by the names that the event gives them."""
         names = {"reason": "note"}
         return {names.get(name, name): value for name, value in self if name != "version"}
 

@@ -26,7 +26,7 @@ class Machine(Protocol):
         """Start the execution of this name, unless it was started before."""
 
     def send(self, token: str, payload: Mapping[str, Any]) -> None:
-        """Send a token, unless nobody waits for it any more."""
+        """Send a token, unless its wait has ended."""
 
 
 class CaseTable(Protocol):

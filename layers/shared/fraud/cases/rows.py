@@ -100,7 +100,7 @@ class SnapshotRow(tables.Row):
 
 
 class LookRow(tables.Row):
-    """That a person has looked at the evidence: sk is `look#<time>#<person>`. Rows are only added."""
+    """A person's look at the evidence: sk is `look#<time>#<person>`. Rows are only added."""
 
     case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
     sk = UnicodeAttribute(range_key=True)
