@@ -67,7 +67,7 @@ KEPT = (
     Kept(
         "LinksTable",
         "links of an account, device, instrument or address in both directions; a payer's latest decisions",
-        "ActivityRetentionDays (400 days) from the last payment",
+        "ActivityRetentionDays (400 days) from the last payment; lists of neighbours end before their links",
         "**links and timeline are deleted**, on both sides",
     ),
     Kept(

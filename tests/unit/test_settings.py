@@ -90,7 +90,7 @@ def test_every_missing_variable_is_named(name):
         ("CHALLENGE_SECONDS", "0"),
         ("REVIEW_SECONDS", "-1"),
         ("DECISION_RETENTION_DAYS", "SECRET"),
-        ("ACTIVITY_RETENTION_DAYS", "0"),
+        ("ACTIVITY_RETENTION_DAYS", "34"),
         ("TIMELINE_APPROVED", "SECRET"),
     ],
 )

@@ -59,7 +59,7 @@ class Settings(BaseModel):
     label_delivery: Delivery
     published_share: float = Field(ge=0, le=1)
     decision_retention_days: int = Field(ge=1)
-    activity_retention_days: int = Field(ge=1)
+    activity_retention_days: int = Field(ge=35)
     report_retention_days: int = Field(ge=1)
     timeline_approved: bool
     deadline_ms: int = Field(ge=50)

@@ -27,6 +27,7 @@ from models.training.engines import Counted, DuckDb
 from models.training.replay import Replay, Row
 from models.training.rows import labelled
 from tests.support import payments as made
+from tests.support.folders import NAMES as FOLDERS
 
 EVER = 2**33
 
@@ -97,6 +98,18 @@ def test_sql_counts_what_the_replay_counts(tmp_path_factory, seed, share, days):
     rng = random.Random(seed)
     lateness = [MAX_AGE * rng.choice((rng.random(), 1)) if rng.random() < share else timedelta() for _ in drawn]
     assert_equal(arrived(directory, lateness) if share else directory)
+
+
+@given(FOLDERS)
+@settings(max_examples=40, deadline=None)
+def test_a_history_is_read_whatever_its_folder_is_named(tmp_path_factory, name):
+    directory = tmp_path_factory.mktemp("histories") / name
+    drawn = crowd(1, 20, 3, 6)
+    history.write(directory, drawn)
+    with DuckDb() as engine:
+        assert engine.stage(directory, 0, EVER, labels=True) == len(drawn)
+        staged = engine.rows("payments", 1, len(drawn))
+    assert sorted(staged["amount"].tolist()) == sorted(payment.amount for payment, _ in drawn)
 
 
 def test_rows_of_a_crowded_receiver_are_counted_and_all_others_are_equal(tmp_path):
