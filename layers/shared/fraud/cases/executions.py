@@ -106,7 +106,7 @@ class Executions:
 
     def _look(self, name: str, now: datetime) -> None:
         """Do what the clock causes in a case, and what somebody who died has left undone."""
-        case = self._cases.get(name)
+        case = seen = self._cases.get(name)
         for event in case.clock_events(now):
             try:
                 case = self._cases.change(name, event, SYSTEM, now)
@@ -115,4 +115,7 @@ class Executions:
         self.follow(case)
         at = case.next_look()
         if at is not None and at <= now:
-            self._cases.look_again(case, now + LOOK_AGAIN)
+            at = now + LOOK_AGAIN
+        elif case is not seen:
+            return  # the change itself has said when to look
+        self._cases.look_again(case, at)
