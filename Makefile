@@ -123,6 +123,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.hot_merchant
 	$(BIN)/python -m tests.acceptance.activity
 	$(BIN)/python -m tests.acceptance.void
+	$(BIN)/python -m tests.acceptance.due_at_once
 	$(BIN)/python -m tests.acceptance.contract
 	$(BIN)/python -m tests.acceptance.clients
 	$(BIN)/python -m tests.acceptance.sagemaker_container
