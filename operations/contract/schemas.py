@@ -90,6 +90,7 @@ def _named_by_the_policy(schemas: dict[str, Schema], known: Words) -> dict[str, 
         ("DecisionMade", "segment"): known.segments,
         ("DecisionMade", "codes"): known.codes,
         ("TriageReason", "code"): known.of_triage,
+        ("RecentView", "code"): known.codes,
     }
     closed = {("AllowRequest", "silences"): known.silenceable}
     for keyword, lists in (("x-extensible-enum", open_), ("enum", closed)):

@@ -10,7 +10,8 @@ import pytest
 
 from fraud.cases.case import SYSTEM, Alert, CaseEvent
 from fraud.cases.evidence_store import Snapshots
-from fraud.cases.store import Cases, Wait
+from fraud.cases.store import Cases
+from fraud.executions import Wait
 from fraud.settings import Settings
 
 NO_CASE = "A" * 26

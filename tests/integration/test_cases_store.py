@@ -9,8 +9,9 @@ import pytest
 
 from fraud.cases.case import SYSTEM, Actor, Alert, CaseEvent, State
 from fraud.cases.evidence_store import Snapshots
-from fraud.cases.store import Cases, Wait
+from fraud.cases.store import Cases
 from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError
+from fraud.executions import Wait
 from fraud.settings import Settings
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.metering import size_of
@@ -404,7 +404,7 @@ def lived(decided: Sequence[Decided], retention_days: int, until: datetime) -> W
     return wire
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.randoms(use_true_random=False), st.sampled_from([35, 41, 90, 400]), st.integers(1, 80), st.integers(0, 500))
 def test_after_erasure_no_item_holds_the_id_or_a_payment_of_the_account_whenever_it_is_erased(
     rng, retention_days, count, later
@@ -419,7 +419,7 @@ def test_after_erasure_no_item_holds_the_id_or_a_payment_of_the_account_whenever
     assert not said_in(wire.table) & {account, name, *own}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.randoms(use_true_random=False), st.sampled_from([35, 36, 41, 90, 400]), st.integers(0, 400))
 def test_a_list_names_nobody_whose_link_has_expired(rng, retention_days, later):
     decided = years(rng, 60, 5, 900)

@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.errors import CaseNow
+from fraud.executions import LOOK_AGAIN
 from fraud.transaction import Id, Instant, utc
 
 Role = Literal["system", "analyst", "lead"]
@@ -288,6 +289,26 @@ class Case(_Part):
         return f"{self.subject_kind}#{self.subject_id}"
 
     @property
+    def name(self) -> str:
+        """The key of the row."""
+        return self.case_id
+
+    @property
+    def execution(self) -> str | None:
+        """The name of the execution, while it may be missing: it begins with the evidence."""
+        return self.case_id if self.state is State.COLLECTING else None
+
+    @property
+    def wait(self) -> str | None:
+        """For whom the execution waits; None while it is at work."""
+        return WAITS.get(self.state)
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The input of the execution."""
+        return {"case_id": self.case_id}
+
+    @property
     def now(self) -> CaseNow:
         """The state of the case, as the answer to a refused change has it."""
         finding, by = (None, None) if self.verdict is None else (self.verdict.finding, self.verdict.by)
@@ -337,6 +358,10 @@ class Case(_Part):
         if self.state is State.ASSIGNED and self.lease_until is not None:
             times.append(self.lease_until)
         return min(times, default=None)
+
+    def looks_again(self, now: datetime) -> datetime:
+        """Return when the sweep must look again, after a look by which nothing has changed."""
+        return now + LOOK_AGAIN
 
 
 UNTOLD = timedelta(minutes=1)

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, subject_kind
-from fraud.cases.executions import Executions
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution
 from fraud.errors import CaseConflictError, NotFoundError
+from fraud.executions import Executions
 from fraud.transaction import instant
 
 REPORT, NO_REASON = "REPORT", "NO_REASON"
@@ -50,7 +50,7 @@ class Intake:
     """
 
     def __init__(
-        self, cases: CaseTable, decisions: DecisionReader, executions: Executions, failed: Callable[[Case], None]
+        self, cases: CaseTable, decisions: DecisionReader, executions: Executions[Case], failed: Callable[[Case], None]
     ) -> None:
         self._cases = cases
         self._decisions = decisions

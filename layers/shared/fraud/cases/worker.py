@@ -26,12 +26,12 @@ from fraud.cases.evidence import (
     parties,
 )
 from fraud.cases.evidence_store import Snapshots
-from fraud.cases.executions import Executions
 from fraud.cases.routing import Routing
-from fraud.cases.store import Cases, Wait
+from fraud.cases.store import Cases
 from fraud.decisions.resolution import Change
 from fraud.decisions.worker import Resolutions
 from fraud.errors import CaseConflictError, NotFoundError, ResolvedError
+from fraud.executions import Executions, Wait
 from fraud.labels.label import MAX_LABELS, LabelBatch, LabelResult, LabelValue
 from fraud.labels.metrics import log_labels
 from fraud.labels.store import LabelStore
@@ -81,7 +81,7 @@ class Parts(NamedTuple):
 
     cases: Cases
     snapshots: Snapshots
-    executions: Executions
+    executions: Executions[Case]
     decisions: Resolutions
     activity: Activity
     labels: LabelStore
