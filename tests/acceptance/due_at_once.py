@@ -40,11 +40,12 @@ NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 class Pending(InMemoryDynamoDB):
     """The decisions' table with its index `pending`, which lags. `ended` counts the changes of each row."""
 
-    def __init__(self, number: int, seed: int) -> None:
+    def __init__(self, number: int, seed: int, lost: float, rivals: float) -> None:
         super().__init__()
         self.ended: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.rival: Resolutions | None = None
+        self._lost, self._rivals = lost, rivals
         self._rng = random.Random(seed)
         self._stale: dict[str, Item] = {}  # rows that the index still has as they were, the oldest first
         self._gone: set[str] = set()
@@ -63,7 +64,7 @@ class Pending(InMemoryDynamoDB):
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         updates = any(operation == "update_item" for operation, _ in requests)
-        if updates and self.rival is not None and self._rng.random() < RIVALS:
+        if updates and self.rival is not None and self._rng.random() < self._rivals:
             rival, self.rival = self.rival, None  # one at a time
             try:
                 self.counts["by rivals"] += rival.sweep(self.time_for(RIVAL_PAGES)).expired
@@ -106,7 +107,7 @@ class Pending(InMemoryDynamoDB):
             oldest = next(iter(self._stale))
             del self._stale[oldest]
             self._gone.add(oldest)
-        if self._rng.random() < LOST:
+        if self._rng.random() < self._lost:
             self.counts["lost"] += 1
             return UnavailableError("Lost")
         return answer
@@ -122,9 +123,11 @@ class Run(NamedTuple):
     seconds: float
 
 
-def lived(number: int, seed: int = SEED, pages: int = PAGES_OF_A_SWEEP) -> Run:
+def lived(
+    number: int, seed: int = SEED, pages: int = PAGES_OF_A_SWEEP, lost: float = LOST, rivals: float = RIVALS
+) -> Run:
     """Let sweeps run until one finds nothing to end."""
-    table = Pending(number, seed)
+    table = Pending(number, seed, lost, rivals)
     resolutions, table.rival = (Resolutions(table, TABLE, lambda: NOW) for _ in range(2))
     started = time.monotonic()
     while True:
