@@ -13,6 +13,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -65,11 +66,10 @@ class Pending(InMemoryDynamoDB):
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
         updates = any(operation == "update_item" for operation, _ in requests)
         if updates and self.rival is not None and self._rng.random() < self._rivals:
-            rival, self.rival = self.rival, None  # one at a time
-            try:
-                self.counts["by rivals"] += rival.sweep(self.time_for(RIVAL_PAGES)).expired
-            except UnavailableError:
-                self.counts["rivals that failed"] += 1
+            rival, self.rival, before = self.rival, None, self.counts["changes"]  # one at a time
+            with suppress(UnavailableError):
+                rival.sweep(self.time_for(RIVAL_PAGES))
+            self.counts["by rivals"] += self.counts["changes"] - before
             self.rival = rival
         return super().gather(requests, until)
 
@@ -102,6 +102,7 @@ class Pending(InMemoryDynamoDB):
             self.counts["refused"] += 1
             return answer
         self.ended[name] += 1
+        self.counts["changes"] += 1
         self._stale[name] = before
         if len(self._stale) > LAG:
             oldest = next(iter(self._stale))
@@ -131,13 +132,13 @@ def lived(
     resolutions, table.rival = (Resolutions(table, TABLE, lambda: NOW) for _ in range(2))
     started = time.monotonic()
     while True:
-        before = sum(table.ended.values())
+        before = table.counts["changes"]
         table.counts["sweeps"] += 1
         try:
             resolutions.sweep(table.time_for(pages))
         except UnavailableError:
             table.counts["sweeps that failed"] += 1
-        if sum(table.ended.values()) == before or max(table.ended.values()) > 1:
+        if table.counts["changes"] == before or max(table.ended.values()) > 1:
             break
     rows = table.tables[TABLE].values()
     return Run(
