@@ -70,7 +70,7 @@ def mio(doors: Any) -> Person:
     return Person(doors["CaseApi"], "mio", "[analyst lead]")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cases(doors: Any) -> Cases:  # noqa: ARG001 - sets the environment
     return Cases(Settings.from_environment())
 

@@ -9,7 +9,7 @@ import pytest
 
 from fraud.cases.case import SYSTEM, Actor, Alert, CaseEvent, State
 from fraud.cases.evidence_store import Snapshots
-from fraud.cases.store import Cases
+from fraud.cases.store import CASES_PER_PAGE, Cases
 from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError
 from fraud.executions import Wait
 from fraud.settings import Settings
@@ -20,7 +20,7 @@ VERDICT = CaseEvent(kind="judged", finding="fraud", note="the payer denies it")
 _names = itertools.count()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cases(doors: Any) -> Cases:  # noqa: ARG001 - sets the environment
     return Cases(Settings.from_environment())
 
@@ -119,14 +119,16 @@ def test_lists_hold_what_waits_and_two_people_get_two_cases(cases):
 
 
 def test_pages_go_on_where_the_last_ended(cases):
-    names = {routed(cases, subject="shop-many", occurred_at=NOON - timedelta(days=n)) for n in range(30)}
+    names = {
+        routed(cases, subject="shop-many", occurred_at=NOON - timedelta(days=n)) for n in range(CASES_PER_PAGE + 2)
+    }
     found, cursor = [], None
     while True:
         page = cases.of_subject("payee#shop-many", cursor)
         found += [case.case_id for case in page.cases]
         if (cursor := page.cursor) is None:
             break
-    assert len(found) == 30
+    assert len(found) == len(days)
     assert set(found) == names
 
 
