@@ -119,9 +119,8 @@ def test_lists_hold_what_waits_and_two_people_get_two_cases(cases):
 
 
 def test_pages_go_on_where_the_last_ended(cases):
-    names = {
-        routed(cases, subject="shop-many", occurred_at=NOON - timedelta(days=n)) for n in range(CASES_PER_PAGE + 2)
-    }
+    days = [NOON - timedelta(days=n) for n in range(CASES_PER_PAGE + 2)]
+    names = {routed(cases, subject="shop-many", occurred_at=day) for day in days}
     found, cursor = [], None
     while True:
         page = cases.of_subject("payee#shop-many", cursor)
