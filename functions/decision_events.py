@@ -70,14 +70,7 @@ def _complete(changes: Sequence[RowChange], errors: Iterable[tuple[int, ServiceE
 
 def _repaired(changes: Sequence[RowChange]) -> int:
     """Send the missing updates of new decisions, up to the first that is not acknowledged."""
-    for n, change in enumerate(changes):
-        try:
-            if change.is_new:
-                _repair(change)
-        except ServiceError as error:
-            log_refusal(error, DOOR)
-            return n
-    return len(changes)
+    return _complete(changes, enumerate(map(_repair, changes)))
 
 
 def _voided(changes: Sequence[RowChange]) -> int:
@@ -112,17 +105,20 @@ def _counted(changes: Sequence[RowChange]) -> int:
 STEPS: tuple[Step, ...] = (_repaired, _voided, _remembered, _archived, _published, _counted)
 
 
-def _repair(change: RowChange) -> None:
+def _repair(change: RowChange) -> ServiceError | None:
     """Send the updates again that were not acknowledged, as far as they can still be counted.
 
-    Raises ServiceError when an update must be sent once more.
+    Return the error for which they must be sent once more.
     """
-    kinds = change.uncounted
-    if not kinds:
-        return
-    transaction = Transaction.model_validate_json(change.contents.transaction)
-    given_up = repair(_store, _folding, transaction, kinds, clock.now())
-    for error in given_up:
-        log_refusal(error, DOOR)
+    if not change.is_new or not (kinds := change.uncounted):
+        return None
+    try:
+        transaction = Transaction.model_validate_json(change.contents.transaction)
+        given_up = repair(_store, _folding, transaction, kinds, clock.now())
+    except ServiceError as error:
+        return error
+    for each in given_up:
+        log_refusal(each, DOOR)
     if len(given_up) < len(kinds):
         log_repair(len(kinds) - len(given_up))
+    return None

@@ -177,9 +177,13 @@ PEOPLE: dict[str, Operation] = {
         "getEvidence",
         "Cases",
         "Get the evidence of a case",
-        Body(EvidenceView, {"short": {"evidence": examples.EVIDENCE, "looks": [examples.LOOK]}}),
+        Body(
+            EvidenceView,
+            {"short": {"evidence": examples.EVIDENCE, "joined": examples.JOINED, "looks": [examples.LOOK]}},
+        ),
         refuses({ForbiddenError: {}, NotFoundError: {}}),
-        "A snapshot of the time at which it was collected. Who looks at it is recorded. A 404 before it is collected.",
+        "A snapshot of the time at which it was collected, and beside it what has joined since: that is read anew. Who"
+        " looks at it is recorded. A 404 before it is collected.",
         [_CASE],
     ),
     **{

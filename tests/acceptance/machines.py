@@ -377,8 +377,9 @@ def reassigned_meanwhile(settings: Settings, judges: Sequence[Actor] = ACTORS[1:
     judged = CaseEvent(kind="judged", finding="fraud", note="the payer denies it")
     handed = CaseEvent(kind="reassigned", assignee="jun", note="is on leave")
     ways = itertools.product(("first", "between", "last"), judges, (HANA, MIO), (True, False))
+    others, cases = Cases(settings), Interrupted(settings)
     for place, judge, boss, seen in ways:
-        others, cases = Cases(settings), Interrupted(settings)
+        cases.before = cases.after = None
         subject = f"shop-{place}-{judge.name}-{boss.name}-{seen}"
         name = others.open(_alert("t-1").model_copy(update={"subject_id": subject}), NOON).case_id
         others.change(name, CaseEvent(kind="routed"), SYSTEM, NOON)

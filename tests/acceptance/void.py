@@ -41,6 +41,9 @@ from tests.support.deployment import TABLES, Deployment, declared_store
 from tests.support.fakes import FixedScorer, rule, rule_book
 from tests.support.payments import NOON, arrivals, body
 
+A_DAY = 20
+"""Payments a day of the payer whose hot path is measured."""
+
 DECLINED = 600_000
 """An amount above the limit of one payment between persons: declined at once, and 24 of them are seven limits of a day.
 """
@@ -360,14 +363,17 @@ class Cost(NamedTuple):
     of_voids: int
 
 
-def cost(every: int) -> Cost:
-    """Return the cost of a payment where every so many payments of yesterday and today are void; 0: none is."""
+def cost(every: int, a_day: int = A_DAY) -> Cost:
+    """Return the cost of a payment where every so many payments of yesterday and today are void; 0: none is.
+
+    a_day  payments of the payer, in the past as well
+    """
     stack = MeteredStack(TODAY)
-    lives.folded_past(stack.meter, METERED, PAYER, lives.PAYER_ID, 20)
+    lives.folded_past(stack.meter, METERED, PAYER, lives.PAYER_ID, a_day)
     calls, spent = [], []
     for day in (-1, 0):
         midnight = TODAY + timedelta(days=day)
-        for n, at in enumerate(lives.moments(midnight, timedelta(days=1), 20, f"void {day}")):
+        for n, at in enumerate(lives.moments(midnight, timedelta(days=1), a_day, f"void {day}")):
             stack.now, stack.meter.terms, before = at, [], stack.meter.calls
             paid = lives.payment(f"{day} {n}", at, payee_id=lives.other(n))
             stack.evaluator.evaluate(paid)

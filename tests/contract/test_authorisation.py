@@ -16,6 +16,7 @@ from local.api.gateway import Gateway
 from local.box import Box
 from tests.acceptance import authorisation
 from tests.acceptance.authorisation import PEOPLE, SYSTEMS, Parties, answers, ask, kind_of, policies_allow, printed
+from tests.support.own_door import RESOURCES
 from tests.support.stack_doors import Context
 
 
@@ -38,6 +39,17 @@ def parties(emulator: Emulator, doors: dict[str, ModuleType]) -> Iterator[Partie
         }
         urls = {name: serving.enter_context(gateway).url for name, gateway in gateways.items()}
         yield Parties(urls, Box.credentials, issuer)
+
+
+def test_the_matrix_has_every_route_that_the_template_declares(emulator):
+    declared = {
+        f"{event['Properties']['Method']} {event['Properties']['Path']}"
+        for resource in RESOURCES.values()
+        for event in resource.get("Properties", {}).get("Events", {}).values()
+        if event["Type"] == "HttpApi"
+    }
+    assert "POST /reports" in declared
+    assert {route.key for route in emulator.stack.routes} == declared
 
 
 def test_no_route_is_open_and_each_api_has_one_kind_of_caller(emulator):
@@ -74,3 +86,11 @@ def test_the_payment_app_may_decide_and_act_on_accounts_and_not_see_lists(emulat
     assert policies_allow(routes["POST /decisions"])
     assert policies_allow(routes["POST /decisions/{transaction_id}/result"])
     assert not policies_allow(routes["GET /lists/deny/{kind}/{value}"])
+
+
+def test_the_payment_app_may_report_and_write_no_label(emulator):
+    """A report is a claim, which triage or a person judges. A label counts at once, and training learns from it."""
+    routes = {route.key: route for route in emulator.stack.routes}
+    assert policies_allow(routes["POST /reports"])
+    assert not policies_allow(routes["POST /labels"])
+    assert policies_allow(routes["POST /labels"], ["MayLabel"])

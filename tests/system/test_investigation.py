@@ -145,7 +145,7 @@ def desk(box: Box) -> Iterator[Desk]:
 
 
 def test_takeover_becomes_a_label_and_raises_the_score_of_the_next_payment_to_the_payee(desk: Desk) -> None:
-    payee = f"mule-{next(NUMBERS)}"
+    payee = f"mule-of-a-case-{next(NUMBERS)}"
     reviewed = desk.crowd(payee)
     names = [one["transaction_id"] for one in reviewed]
     case = desk.case("payee", payee)

@@ -152,10 +152,10 @@ def test_a_repeat_of_the_systems_events_alters_nothing():
                     assert kind in {"concluded", "triaged"}  # an end too early, or another route than the first
 
 
-def test_all_sequences_up_to_four_end_where_the_machine_says():
+def test_all_sequences_up_to_three_end_where_the_machine_says():
     people = [(kind, LEAD) for kind in KINDS if "lead" in WHO[kind] or "analyst" in WHO[kind]]
     system = [(kind, SYSTEM) for kind in ("routed", "timed_out", "concluded", "failed")]
-    for sequence in itertools.product([*people, *system], repeat=4):
+    for sequence in itertools.product([*people, *system], repeat=3):
         case = opened()
         for kind, actor in sequence:
             before = case

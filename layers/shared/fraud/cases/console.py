@@ -4,7 +4,7 @@ A person is known by the claims of a token. ACTIONS has the body of each change:
 version of the case, and becomes an event of the case.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -27,6 +27,7 @@ from fraud.cases.case import (
     State,
     SubjectKind,
 )
+from fraud.cases.evidence import Joined
 from fraud.errors import Fault, ForbiddenError, InvalidRequestError
 from fraud.transaction import Id, Instant, Transaction, faults_of, parse_body
 
@@ -92,7 +93,7 @@ class _CaseRequest(_Body):
 
     @property
     def said(self) -> dict[str, Any]:
-        """What the body says beside the version, by the names of the event's fields."""
+        """The fields of the body but the version, by the names that the event gives them."""
         names = {"reason": "note"}
         return {names.get(name, name): value for name, value in self if name != "version"}
 
@@ -290,6 +291,11 @@ class CasePage(BaseModel):
     cases: list[CaseSummary]
     cursor: str | None = Field(description="Leads to the next page; null on the last one.")
 
+    @classmethod
+    def of(cls, cases: Sequence[Case], cursor: str | None, asked: CaseQuery) -> Self:
+        """Sum those cases of a list up that the query wants to see."""
+        return cls(cases=[CaseSummary.of(case) for case in cases if asked.shows(case)], cursor=cursor)
+
 
 class CaseView(BaseModel):
     """A case as it stands, and a page of its changes in their order."""
@@ -306,15 +312,17 @@ class NextCase(BaseModel):
 
 
 class EvidenceView(BaseModel):
-    """The evidence of a case as it was collected, and who has looked at it."""
+    """The evidence of a case as it was collected, what has joined the case since, and who has looked at it."""
 
     evidence: Mapping[str, Any] = Field(
         description="The decisions and accounts of the case, earlier cases and reports, in the form of the release that"
         " collected them."
     )
+    joined: Joined
     looks: list[Look] = Field(description="The latest looks; those of one person within a minute are one.")
 
 
-def evidence_view(document: str, looks: list[Look]) -> str:
-    """Return an `EvidenceView` as JSON: the stored document byte for byte, and who has looked at it."""
-    return '{"evidence":' + document + ',"looks":[' + ",".join(look.model_dump_json() for look in looks) + "]}"
+def evidence_view(document: str, joined: Joined, looks: list[Look]) -> str:
+    """Return an `EvidenceView` as JSON: the stored document byte for byte, what joined later, and who has looked."""
+    said = ",".join(look.model_dump_json() for look in looks)
+    return f'{{"evidence":{document},"joined":{joined.model_dump_json()},"looks":[{said}]}}'

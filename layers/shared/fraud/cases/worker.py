@@ -19,9 +19,9 @@ from fraud.cases.evidence import (
     MOST_DECISIONS,
     MOST_EARLIER,
     MOST_REPORTS,
-    DecisionEvidence,
     EarlierCase,
     Evidence,
+    decided,
     latest,
     parties,
 )
@@ -105,7 +105,7 @@ class Investigation:
         if self._parts.snapshots.read(name) is None:
             case, now = self._parts.cases.get(name), self._parts.clock()
             evidence = self._evidence(case, now)
-            self._parts.snapshots.keep(name, evidence.model_dump_json(), now)
+            self._parts.snapshots.keep(name, evidence.model_dump_json())
         return {}
 
     def triage(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,7 +222,7 @@ class Investigation:
         return STEPS[event["state"], event["version"]](self, event["case_id"], event)
 
     def _evidence(self, case: Case, now: datetime) -> Evidence:
-        decisions = latest(self._decided(case.alerts[-MOST_DECISIONS:], now))
+        decisions = latest(decided(self._parts.decisions.read, case.alerts[-MOST_DECISIONS:], now))
         accounts = parties(decisions, case.subject_id)
         earlier = [each for each in self._parts.cases.of_subject(case.subject).cases if each.case_id != case.case_id]
         payee = case.subject_id if case.subject_kind == "payee" else (accounts[1] if len(accounts) > 1 else None)
@@ -239,13 +239,6 @@ class Investigation:
             reports=tuple(self._reports(payee, now - REPORTS_SINCE)),
             joined_reports=len(case.reports),
         )
-
-    def _decided(self, transaction_ids: Sequence[str], now: datetime) -> Iterator[DecisionEvidence]:
-        """Yield the evidence of payments; that of a payment which was not decided here is left out."""
-        for transaction_id in transaction_ids:
-            with suppress(NotFoundError):
-                contents, resolution = self._parts.decisions.read(transaction_id)
-                yield DecisionEvidence.of(contents, resolution.at(now))
 
     def _reports(self, payee: str | None, since: datetime) -> Iterator[dict[str, Any]]:
         if payee is not None and self._parts.reports is not None:
@@ -272,10 +265,12 @@ class Investigation:
         return asked + self._parts.times.outreach
 
     def _payers(self, case: Case) -> list[str]:
-        """Return the payers of a case's payments, each once."""
+        """Return the payers of a case's payments, each once: in the evidence, and of alerts that joined later."""
         if case.subject_kind == "payer":
             return [case.subject_id]
-        decisions = self._collected(case.case_id).decisions
+        evidence, now = self._collected(case.case_id), self._parts.clock()
+        later = case.alerts[evidence.alerts :][-MOST_DECISIONS:]
+        decisions = [*evidence.decisions, *decided(self._parts.decisions.read, later, now)]
         return list(dict.fromkeys(one.parties[0] for one in decisions))
 
     def _judged(self, name: str) -> Verdict:
