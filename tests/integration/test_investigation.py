@@ -1,19 +1,22 @@
 """`python -m tests.acceptance.investigation` in small: one day with everything three times, and kills before writes."""
 
 import itertools
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 
-from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, State, case_id
+from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, State, case_id
 from fraud.cases.events import Notices
 from fraud.cases.evidence import Evidence
 from fraud.cases.evidence_store import INLINE_BYTES
+from fraud.cases.report import EarlierReport
 from fraud.cases.worker import Investigation
 from fraud.errors import CaseConflictError, NotFoundError, UnavailableError
+from fraud.labels.label import LabelBatch
 from fraud.transaction import utc
 from tests.acceptance.investigation import ANALYST, FAILED, FRIEND, MULE, NOON, SHOP, Grim, Paid, World, account, lived
 
@@ -60,7 +63,13 @@ class Reports:
 
     def about(self, payee_id: str, since: datetime) -> list[Any]:
         assert since < NOON
-        return [] if self.silent else [Report(f"r-about-{payee_id}", "fake_shop")]
+        if self.silent:
+            return []
+        return [EarlierReport(f"r-about-{payee_id}", "t-1", "a", NOON, "open")]
+
+    def without_texts(self, report_ids: Sequence[str]) -> list[Any]:
+        """Return the reports that are there; `r-<transaction_id>` is about that payment."""
+        return [Report(each, each.removeprefix("r-")) for each in report_ids if each != "gone"]
 
     def end(self, report_id: str, finding: str, by: str, now: datetime) -> None:
         assert now == NOON
@@ -71,7 +80,7 @@ class Reports:
 
 class Report(NamedTuple):
     report_id: str
-    category: str
+    transaction_id: str
 
 
 class Bench:
@@ -96,6 +105,10 @@ class Bench:
     def run(self, state: str, case: Case, **more: Any) -> dict[str, Any]:
         return self._states.run({"state": state, "version": 1, "case_id": case.case_id, **more})
 
+    def labels(self, transaction_id: str) -> list[tuple[str, str]]:
+        row = self.world.dynamodb.get_item(TableName="labels", Key={"pk": {"S": transaction_id}}).get("Item", {})
+        return [(said["M"]["label"]["S"], said["M"]["source"]["S"]) for said in row.get("history", {"L": []})["L"]]
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [event["detail"] for event in self.world.published() if event["detail-type"] == kind]
 
@@ -112,6 +125,12 @@ ASKED = (*TAKEN, {"kind": "outreach_asked"})
 JUDGED = {"kind": "judged", "finding": "fraud", "note": "x"}
 
 
+def alert_of(case: Case, transaction_id: str, **fields: Any) -> Alert:
+    """Return another alert of the case's subject and day."""
+    said = {"transaction_id": transaction_id, "subject_kind": case.subject_kind, "subject_id": case.subject_id}
+    return Alert(**said | {"occurred_at": NOON, "reason": "X"} | fields)
+
+
 def test_evidence_is_collected_once_and_has_the_reports(bench: Bench) -> None:
     case = bench.opened()
     bench.run("CollectEvidence", case)
@@ -123,7 +142,7 @@ def test_evidence_is_collected_once_and_has_the_reports(bench: Bench) -> None:
     assert snapshots.read(case.case_id) == first
     evidence = Evidence.model_validate_json(first or "")
     assert [one.transaction_id for one in evidence.decisions] == ["t-1"]
-    assert evidence.reports == ({"report_id": f"r-about-{case.subject_id}", "category": "fake_shop"},)
+    assert [report["report_id"] for report in evidence.reports] == [f"r-about-{case.subject_id}"]
 
 
 def test_evidence_of_a_payment_that_was_not_decided_here_is_the_subject_alone(bench: Bench) -> None:
@@ -149,8 +168,7 @@ def test_case_that_got_another_alert_since_is_not_closed_by_itself(bench: Bench)
     bench.reports.silent = False
     assert [bench.run("Triage", alone) for _ in range(2)] == [{"route": "close"}] * 2
     assert bench.cases.get(alone.case_id).state is State.CONCLUDING
-    more = Alert(transaction_id="t-1", subject_kind="payee", subject_id=case.subject_id, occurred_at=NOON, reason="X")
-    bench.cases.open(more, NOON)
+    bench.cases.open(alert_of(case, "t-1"), NOON)
     assert bench.run("Triage", case) == {"route": "analyst"}
     assert bench.cases.get(case.case_id).state is State.QUEUED
 
@@ -241,11 +259,41 @@ def test_label_is_never_dated_before_its_payment(bench: Bench) -> None:
 
 
 def test_reports_of_a_case_get_its_finding(bench: Bench) -> None:
-    case = bench.opened(*TAKEN, JUDGED, report_id="r-7")
+    bench.reports.ended.clear()
+    case = bench.opened(*TAKEN, JUDGED, report_id="r-t-1")
     gone = bench.opened(*TAKEN, JUDGED, report_id="gone")
     for each in (case, gone):
         bench.run("CloseCase", each)
-    assert bench.reports.ended == [("r-7", "fraud", case.case_id)]
+    assert bench.reports.ended == [("r-t-1", "fraud", case.case_id)]
+
+
+@pytest.mark.parametrize("finding", get_args(Finding))
+def test_report_about_a_payment_that_the_verdict_is_not_about_gets_no_finding(bench: Bench, finding: str) -> None:
+    bench.reports.ended.clear()
+    case = bench.opened({"kind": "routed"}, report_id="r-t-1")
+    bench.cases.open(alert_of(case, "t-4", report_id="r-t-4"), NOON)
+    for said in ({"kind": "taken"}, JUDGED | {"finding": finding, "transaction_ids": ("t-1",)}):
+        bench.cases.change(case.case_id, CaseEvent(**said), ANALYST, NOON)
+    bench.events("CaseClosed")
+    bench.run("CloseCase", case)
+    assert bench.reports.ended == [("r-t-1", finding, case.case_id), ("r-t-4", "inconclusive", case.case_id)]
+    (told,) = bench.events("CaseClosed")
+    assert (told["judged_ids"], told["transaction_ids"]) == (["t-1"], ["t-1", "t-4"])
+
+
+@pytest.mark.parametrize("source", ["analyst", "user_report"])
+def test_dispute_takes_a_label_fraud_back_once_and_gives_none_otherwise(bench: Bench, source: str) -> None:
+    name = f"t-disputed-{source}"
+    bench.world.store(Paid(name, "a", "b", "approve", "X"), NOON - timedelta(hours=1))
+    case = bench.opened(*TAKEN, JUDGED | {"finding": "dispute"}, transaction_id=name)
+    bench.run("WriteLabels", case)
+    assert bench.labels(name) == []
+    said = {"transaction_id": name, "label": "fraud", "reported_at": utc(NOON - timedelta(minutes=1))}
+    batch = LabelBatch.parse(json.dumps({"labels": [said]}), NOON)
+    bench.world.investigation._parts.labels.accept(batch, source, "somebody", NOON)
+    for _ in range(2):
+        bench.run("WriteLabels", case)
+    assert bench.labels(name) == [("fraud", source), ("legitimate", "analyst")]
 
 
 def test_case_that_cannot_go_on_fails_and_is_told_once(bench: Bench) -> None:

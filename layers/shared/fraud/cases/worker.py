@@ -46,7 +46,10 @@ SOURCE = "analyst"
 """The source of the labels that follow from a finding."""
 
 LABELS: Mapping[Finding, LabelValue] = {"fraud": "fraud", "legitimate": "legitimate"}
-"""The label that follows from a finding. A dispute is no deceit and no proof of the contrary: it gives none."""
+"""The label that follows from a finding. A dispute gives none, but it takes a label `fraud` back (D-121)."""
+
+REST: Finding = "inconclusive"
+"""The finding of the reports about those payments of a case that its verdict is not about."""
 
 RELEASES: Mapping[Finding, Change] = {
     "fraud": "review_declined",
@@ -64,6 +67,9 @@ class Reports(Protocol):
 
     def about(self, payee_id: str, since: datetime) -> Sequence[Any]:
         """Return the latest reports about a payee since a time, each a NamedTuple, the latest first."""
+
+    def without_texts(self, report_ids: Sequence[str]) -> Sequence[Any]:
+        """Read reports; one that is gone is left out."""
 
     def end(self, report_id: str, finding: Finding, by: str, now: datetime) -> None:
         """Give a report the finding of its case, `by`. Raises NotFoundError."""
@@ -184,28 +190,27 @@ class Investigation:
 
     def write_labels(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
         """Write the labels that follow from the finding. The same label once more changes nothing."""
-        verdict = self._judged(name)
-        if (label := LABELS.get(verdict.finding)) is None:
-            return {}
-        results: list[LabelResult] = []
-        said = [self._label(each, label, verdict.at) for each in verdict.transaction_ids]
+        verdict, results = self._judged(name), list[LabelResult]()
+        said = [self._label(each, label, verdict.at) for each, label in self._labels(verdict)]
         for start in range(0, len(said), MAX_LABELS):
             now = self._parts.clock()
             batch = LabelBatch.parse(to_json({"labels": said[start : start + MAX_LABELS]}), now)
             results += self._parts.labels.accept(batch, SOURCE, verdict.by, now).results
-        log_labels(results, SOURCE, DOOR)
+        if results:
+            log_labels(results, SOURCE, DOOR)
         return {}
 
     def close_case(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
-        """Close the case, give its reports their finding, and tell the bus."""
+        """Close the case, give the reports about its payments their finding, and tell the bus."""
         verdict, now = self._judged(name), self._parts.clock()
         case = self._parts.cases.change(name, CaseEvent(kind="concluded"), SYSTEM, now)
-        if (reports := self._parts.reports) is not None:
-            for report_id in case.reports:
+        if case.reports and (reports := self._parts.reports) is not None:
+            for report in reports.without_texts(case.reports):
+                finding = verdict.finding if report.transaction_id in verdict.transaction_ids else REST
                 with suppress(NotFoundError):
-                    reports.end(report_id, verdict.finding, name, now)
-        said = {"finding": verdict.finding, "report_ids": case.reports, "opened_at": utc(case.opened_at)}
-        self._parts.notices.publish(CaseClosed.of(case, verdict.at, **said))
+                    reports.end(report.report_id, finding, name, now)
+        said = {"finding": verdict.finding, "judged_ids": verdict.transaction_ids, "report_ids": case.reports}
+        self._parts.notices.publish(CaseClosed.of(case, verdict.at, opened_at=utc(case.opened_at), **said))
         return {}
 
     def mark_failed(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,6 +289,15 @@ class Investigation:
         if case.verdict is None:
             raise CaseConflictError(case.now)
         return case.verdict
+
+    def _labels(self, verdict: Verdict) -> Iterator[tuple[str, LabelValue]]:
+        """Yield the payments that get a label by a verdict, and the label."""
+        label = LABELS.get(verdict.finding)
+        for transaction_id in verdict.transaction_ids:
+            if label is not None:
+                yield transaction_id, label
+            elif verdict.finding == "dispute" and self._parts.labels.holding(transaction_id) == "fraud":
+                yield transaction_id, "legitimate"
 
     def _label(self, transaction_id: str, label: LabelValue, at: datetime) -> dict[str, str]:
         """Return a label as a request. Its time is the verdict's, and never before the payment's own."""
