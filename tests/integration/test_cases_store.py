@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fraud.cases.case import SYSTEM, Actor, Alert, CaseEvent, State
+from fraud.cases.case import MOST_ALERTS, MOST_NOTE, SYSTEM, Actor, Alert, CaseEvent, State, Verdict
 from fraud.cases.store import Cases, Wait
-from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError
+from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError, ServiceError
 from fraud.settings import Settings
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -141,6 +141,75 @@ def test_a_token_is_kept_only_while_the_case_waits_for_it(cases):
     assert cases.untold(name) == wait
     cases.told(name, wait)
     assert cases.untold(name) is None
+
+
+def test_a_token_is_in_the_row_of_its_case_and_in_no_index(cases, emulator):
+    """Who may read a list of cases must not be able to send executions on."""
+    name = routed(cases)
+    assert cases.await_token(name, Wait("secret-token", "analyst"))
+    dynamodb, table = emulator.client("dynamodb"), Settings.from_environment().cases_table
+    indexes = dynamodb.describe_table(TableName=table)["Table"]["GlobalSecondaryIndexes"]
+    assert len(indexes) == 4
+    for index in indexes:
+        rows = dynamodb.scan(TableName=table, IndexName=index["IndexName"])["Items"]
+        assert "secret-token" not in str(rows)
+        assert index["IndexName"] == "assignee" or name in {row["pk"]["S"] for row in rows}
+
+
+def test_a_second_outreach_is_another_wait_than_the_first(cases):
+    """The execution may not have been told of the first answer when the payer is to be asked again."""
+    name = routed(cases)
+    asked = CaseEvent(kind="outreach_asked", note="only the payer knows")
+    answered = CaseEvent(kind="outreach_answered", answer="not_reached")
+    cases.change(name, CaseEvent(kind="taken"), HANA, NOON)
+    cases.change(name, asked, HANA, NOON)
+    assert cases.await_token(name, Wait("token-1", "payer"))
+    assert cases.untold(name) is None
+    cases.change(name, answered, HANA, NOON + timedelta(minutes=1))
+    cases.change(name, asked, HANA, NOON + timedelta(minutes=2))
+    wait = cases.untold(name)
+    assert wait is not None
+    assert wait.token == "token-1"
+    cases.told(name, wait)
+    assert cases.await_token(name, Wait("token-2", "payer"))
+    assert cases.untold(name) is None
+
+
+def test_a_case_takes_no_more_reports_than_its_row_can_hold(cases):
+    """Reports about one payment are alerts of one payment: neither may grow without an end."""
+    first = cases.open(alert("shop-of-many", "paid-once", report_id="r-0"), NOON)
+    full = first.model_copy(update={"reports": tuple(f"r-{n}" for n in range(MOST_ALERTS))})
+    assert not full.joins
+    assert full.knows(alert("shop-of-many", "paid-once", report_id="r-1"))
+    longest = tuple(f"{n:064}" for n in range(MOST_ALERTS))
+    said = {"transaction_ids": longest, "finding": "fraud", "reason": "\u00e9" * MOST_NOTE, "by": "x" * 128, "at": NOON}
+    row = full.model_copy(update={"alerts": longest, "reports": longest, "verdict": Verdict.model_validate(said)})
+    assert len(row.model_dump_json().encode()) < 400_000 / 2
+
+
+def test_a_request_of_one_person_is_never_that_of_another(cases):
+    """A name may hold the sign that parts the key, as an id of a request may not."""
+    for _ in range(2):
+        routed(cases)
+    sharp, plain = Actor("hana#a", "lead"), Actor("hana", "lead")
+    first = cases.take_next(sharp, NOON, "b")
+    second = cases.take_next(plain, NOON, "a#b")
+    assert first is not None
+    assert second is not None
+    assert (first.assignee, second.assignee) == ("hana#a", "hana")
+
+
+def test_a_case_that_another_release_has_written_is_a_fault_of_the_service(cases, emulator):
+    name = routed(cases, subject="shop-of-tomorrow")
+    update = {"UpdateExpression": "SET document = :new", "ExpressionAttributeValues": {":new": {"S": '{"form": 2}'}}}
+    key = {"pk": {"S": name}, "sk": {"S": "case"}}
+    emulator.client("dynamodb").update_item(TableName=Settings.from_environment().cases_table, Key=key, **update)
+    try:
+        for read in (lambda: cases.get(name), lambda: cases.of_subject("payee#shop-of-tomorrow")):
+            with pytest.raises(ServiceError, match="MisshapenAnswer"):
+                read()
+    finally:
+        emulator.client("dynamodb").delete_item(TableName=Settings.from_environment().cases_table, Key=key)
 
 
 def test_the_sweep_finds_what_is_due(cases):

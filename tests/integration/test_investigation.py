@@ -120,6 +120,7 @@ def bench() -> Iterator[Bench]:
         yield Bench(world)
 
 
+ENDED = "Step Functions Execution Status Change"
 TAKEN = ({"kind": "routed"}, {"kind": "taken"})
 ASKED = (*TAKEN, {"kind": "outreach_asked"})
 JUDGED = {"kind": "judged", "finding": "fraud", "note": "x"}
@@ -302,6 +303,9 @@ def test_case_that_cannot_go_on_fails_and_is_told_once(bench: Bench) -> None:
         assert bench.run("MarkFailed", case) == {}
     first, second = bench.events("CaseFailed")
     assert first == second
+    bench.cases.change(case.case_id, CaseEvent(kind="noted", note="why?"), ANALYST, NOON + timedelta(minutes=1))
+    bench.world.intake.take({"detail-type": ENDED, "detail": {"name": case.case_id}}, NOON)
+    assert [event["event_id"] for event in bench.events("CaseFailed")] == [first["event_id"]]
     closed = bench.opened(*TAKEN, JUDGED)
     bench.run("CloseCase", closed)
     bench.run("MarkFailed", closed)

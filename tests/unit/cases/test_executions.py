@@ -164,6 +164,14 @@ def test_sweep_goes_on_after_a_failure_and_raises_it_at_the_end(executions, tabl
     assert machine.started == [other.case_id]
 
 
+def test_sweep_goes_on_after_a_case_that_is_gone(executions, table, machine):
+    """The index may still list a case whose row was deleted."""
+    gone, other = table.add(name="a"), table.add(name="b")
+    del table.cases[gone.case_id]
+    assert executions.sweep(NOON + timedelta(minutes=2), plenty).cases == 1
+    assert machine.started == [other.case_id]
+
+
 def test_sweep_leaves_the_rest_to_the_next_one_when_its_time_is_over(executions, table, machine):
     for name in "abc":
         table.add(name=name)

@@ -7,7 +7,8 @@ version of the case, and becomes an event of the case.
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 from fraud.cases.case import (
     MOST_ALERTS,
@@ -46,10 +47,30 @@ Words = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NOTE, str
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NAME)]
 
 
-def actor_of(claims: Mapping[str, str], groups_claim: str) -> Actor:
+def is_person(name: object) -> bool:
+    """Tell whether a value can be the name of a person: a text as a token may have it, and not the system's name.
+
+    >>> is_person("hana"), is_person("system"), is_person(" hana"), is_person(7)
+    (True, False, False, False)
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MOST_NAME:
+        return False
+    return name.isprintable() and name == name.strip() and name != SYSTEM.name
+
+
+def _person(value: str) -> str:
+    if not is_person(value):
+        raise PydanticCustomError("form", "must be the name of a person, as a token has it")
+    return value
+
+
+Person = Annotated[Name, AfterValidator(_person)]
+
+
+def actor_of(claims: Mapping[str, Any], groups_claim: str) -> Actor:
     """Return who sends a request. Raises ForbiddenError for a token without a usable name, or without a group of ours.
 
-    claims        of the token, which API Gateway has checked; it passes a list as `[a b]`
+    claims        of the token, which API Gateway has checked; it passes a list as `[a b]`, and every claim as text
     groups_claim  name of the claim with the person's groups
 
     >>> actor_of({"sub": "hana", "groups": "[staff analyst]"}, "groups")
@@ -58,10 +79,12 @@ def actor_of(claims: Mapping[str, str], groups_claim: str) -> Actor:
     Traceback (most recent call last):
     fraud.errors.ForbiddenError
     """
-    name, text = claims.get("sub", ""), claims.get(groups_claim, "")
+    name, text = claims.get("sub"), claims.get(groups_claim)
+    if not isinstance(name, str) or not isinstance(text, str):
+        raise ForbiddenError
     groups = set((text[1:-1] if text.startswith("[") and text.endswith("]") else text).split())
     role = next((group for group in GROUPS if group in groups), None)
-    if role is None or not 0 < len(name) <= MOST_NAME or not name.isprintable() or name == SYSTEM.name:
+    if role is None or not is_person(name):
         raise ForbiddenError
     return Actor(name, role)
 
@@ -114,7 +137,7 @@ class ReassignRequest(_CaseRequest):
     """The body of POST /cases/{case_id}/reassign: the case goes to another analyst."""
 
     kind = "reassigned"
-    assignee: Name = Field(description="The `sub` of the other analyst's token.", examples=["jun"])
+    assignee: Person = Field(description="The `sub` of the other analyst's token.", examples=["jun"])
     reason: Words
 
 

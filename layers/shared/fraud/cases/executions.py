@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from fraud.cases.case import SYSTEM, Actor, Case, CaseEvent, State
-from fraud.errors import CaseConflictError, ServiceError
+from fraud.errors import CaseConflictError, NotFoundError, ServiceError
 
 ENOUGH_MS = 5_000
 """Milliseconds that a case may take: with less left, a sweep leaves the rest to the next one."""
@@ -98,6 +98,8 @@ class Executions:
             try:
                 self._look(name, now)
                 cases += 1
+            except NotFoundError:  # its row is gone, and the index is late
+                continue
             except ServiceError as error:
                 failure = failure or error
         if failure is not None:

@@ -20,6 +20,7 @@ from pynamodb.transactions import TransactWrite
 from fraud.aws import tables
 from fraud.aws.boto import CONFLICTS, retry_conflicts, translate_errors
 from fraud.aws.cursor import NO_CURSOR, cursor_of, parts_of
+from fraud.aws.dynamodb import malformed_as_unavailable
 from fraud.cases.case import (
     SYSTEM,
     WAITS,
@@ -75,7 +76,7 @@ ENDED = frozenset({State.CLOSED, State.FAILED})
 
 
 class Wait(NamedTuple):
-    """The wait of an execution: its token, and for whom it waits."""
+    """The wait of an execution: its token, and what it waits for: `analyst` or `payer`, in a row as `Case.wait`."""
 
     token: str
     waits_for: str
@@ -231,7 +232,7 @@ class Cases:
 
         Of two people at once each gets another case.
         """
-        given = None if request_id is None else self._given(f"next#{actor.name}#{request_id}", "next")
+        given = None if request_id is None else self._given(f"next#{request_id}#{actor.name}", "next")
         if given is not None:
             with translate_errors(PynamoDBException), contextlib.suppress(DoesNotExist):
                 given.refresh(consistent_read=True)
@@ -274,11 +275,11 @@ class Cases:
 
         False: the case has moved on, so the caller must tell the execution at once.
         """
-        actions = [self._rows.token.set(wait.token), self._rows.waits_for.set(wait.waits_for)]
         for _ in range(CONFLICTS):
             case = self.get(name)
             if WAITS.get(case.state) != wait.waits_for:
                 return False
+            actions = [self._rows.token.set(wait.token), self._rows.waits_for.set(case.wait or wait.waits_for)]
             if self._update_if(name, self._rows.version == case.version, actions):
                 return True
         raise UnavailableError("Conflicts")
@@ -287,7 +288,7 @@ class Cases:
         """Return the wait that a case has left behind, and whose execution must be told so; None if there is none."""
         with translate_errors(PynamoDBException):
             row, case = self._read(name)
-        if row.token is None or row.waits_for is None or WAITS.get(case.state) == row.waits_for:
+        if row.token is None or row.waits_for is None or case.wait == row.waits_for:
             return None
         return Wait(row.token, row.waits_for)
 
@@ -317,7 +318,7 @@ class Cases:
             row = self._rows.get(name, CASE, consistent_read=True)
         except DoesNotExist:
             raise NotFoundError from None
-        return row, Case.model_validate_json(row.document)
+        return row, _case_of(row.document)
 
     def _has_said(self, name: str, version: int, event: CaseEvent, actor: Actor) -> bool:
         """Whether the change to a version was this event by this actor: then it is the same request once more."""
@@ -387,8 +388,14 @@ class Cases:
             start = {attribute: {"S": text} for attribute, text in key.items()}
         with translate_errors(PynamoDBException):
             found = index.query(value, scan_index_forward=not latest_first, limit=limit, last_evaluated_key=start)
-            cases = [Case.model_validate_json(row.document) for row in found]
+            cases = [_case_of(row.document) for row in found]
             return Page(cases, cursor_of(found.last_evaluated_key, INDEX_KEYS[hash_name], "pk"))
+
+
+def _case_of(document: str) -> Case:
+    """Read a case. Raises UnavailableError for one in a form of another release that is not known here."""
+    with malformed_as_unavailable():
+        return Case.model_validate_json(document)
 
 
 def _check_payments(case: Case, event: CaseEvent) -> None:
