@@ -25,9 +25,7 @@ from fraud.cases.console import (
     NextRequest,
     OpenRequest,
     actor_of,
-    evidence_view,
 )
-from fraud.cases.evidence_store import Snapshots
 from fraud.cases.metrics import log_case_request
 from fraud.cases.store import Cases
 from fraud.errors import NotFoundError, ServiceError
@@ -36,7 +34,7 @@ from fraud.settings import Settings
 DOOR = "case_api"
 
 _settings = Settings.from_environment()
-_cases, _snapshots = Cases(_settings), Snapshots(_settings)
+_cases, _evidence = Cases(_settings), assembly.evidence_pages(_settings)
 _executions = assembly.case_executions(_settings)
 app = resolver(DOOR)
 
@@ -84,12 +82,9 @@ def take_next() -> Response[str]:
 
 @app.get("/cases/[^/]+/evidence")
 def show_evidence() -> Response[str]:
-    """Show the evidence of a case, and record who has looked at it."""
+    """Show the evidence of a case with its reports, and record who has looked at it."""
     actor, name = _actor(), _name()
-    document = _snapshots.read(name)
-    if document is None:
-        raise NotFoundError
-    return json_response(evidence_view(document, _cases.look(name, actor, clock.now())))
+    return json_response(_evidence.show(name, actor, clock.now()))
 
 
 @app.get("/cases/[^/]+")

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from fraud import assembly
 from fraud.cases.case import SYSTEM, Alert, CaseEvent
 from fraud.cases.evidence_store import Snapshots
+from fraud.cases.report import ReportBatch
+from fraud.cases.report_store import ReportStore
 from fraud.cases.store import Cases, Wait
 from fraud.settings import Settings
 
@@ -281,7 +284,8 @@ def test_evidence_is_shown_with_everybody_who_has_looked_at_it(cases, hana, jun)
     assert len(again) <= 3  # one a minute and person
 
 
-def test_a_case_is_opened_by_hand_for_a_decided_payment_and_again_after_its_end(doors, cases, hana, mio):
+def decide(doors: Any, **fields: Any) -> dict[str, Any]:
+    """Have a payment decided, and return it."""
     payment = {
         "transaction_id": f"by-hand-{next(_names)}",
         "type": "p2p",
@@ -290,9 +294,36 @@ def test_a_case_is_opened_by_hand_for_a_decided_payment_and_again_after_its_end(
         "amount": 1_200,
         "currency": "JPY",
         "occurred_at": now().isoformat(),
-    }
+    } | fields
     event = {"body": json.dumps(payment), "requestContext": {"requestId": "r"}}
     assert doors["DecisionApi"].handler(event, None)["statusCode"] == 200
+    return payment
+
+
+def test_what_joined_a_case_after_its_evidence_is_shown_with_the_users_own_words(doors, cases, hana, capsys):
+    name = waiting(cases)
+    case, payment = cases.get(name), decide(doors)
+    settings = Settings.from_environment()
+    Snapshots(settings).keep(name, json.dumps({"alerts": len(case.alerts)}), now())
+    report = {"report_id": f"of-{name}", "transaction_id": payment["transaction_id"], "reporter_id": "a-user"}
+    report |= {"category": "fake_shop", "text": "secret words", "reported_at": now().isoformat()}
+    batch = ReportBatch.parse(json.dumps({"reports": [report]}), now())
+    ReportStore(settings).accept(batch, assembly.triage(), now())
+    for report_id in (report["report_id"], "gone"):
+        said = {"transaction_id": payment["transaction_id"], "report_id": report_id, "reason": "REPORT"}
+        said |= {"subject_kind": case.subject_kind, "subject_id": case.subject_id, "occurred_at": now()}
+        cases.change(name, CaseEvent(kind="alerted", alert=Alert(**said)), SYSTEM, now())
+    capsys.readouterr()
+    status, view = hana("GET /cases/{case_id}/evidence", case=name)
+    assert status == 200
+    (joined,), (said,) = view["joined"], view["reports"]
+    assert (joined["transaction"]["transaction_id"], joined["outcome_now"]) == (payment["transaction_id"], "approve")
+    assert (said["report_id"], said["text"], said["category"]) == (report["report_id"], "secret words", "fake_shop")
+    assert "secret words" not in capsys.readouterr().out
+
+
+def test_a_case_is_opened_by_hand_for_a_decided_payment_and_again_after_its_end(doors, cases, hana, mio):
+    payment = decide(doors)
     body = {"transaction_id": payment["transaction_id"], "subject_kind": "payer", "reason": "the payer called"}
     status, case = hana("POST /cases", body)
     assert (status, case["state"], case["reasons"], case["subject_id"]) == (

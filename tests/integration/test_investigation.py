@@ -214,6 +214,19 @@ def test_payer_is_asked_once_for_each_outreach(bench: Bench) -> None:
     assert (first["payer_ids"], first["due"]) == ([case.subject_id], utc(NOON + timedelta(days=2)))
 
 
+def test_payers_of_payments_that_joined_late_are_asked_too(bench: Bench) -> None:
+    case = bench.opened()
+    bench.run("CollectEvidence", case)
+    for name in ("t-2", "unknown"):
+        bench.cases.open(alert_of(case, name), NOON)
+    for said in ({"kind": "routed"}, *ASKED[1:]):
+        bench.cases.change(case.case_id, CaseEvent(**said), SYSTEM if said["kind"] == "routed" else ANALYST, NOON)
+    bench.events("OutreachRequested")
+    bench.run("AskPayer", case, token="secret")
+    (asked,) = bench.events("OutreachRequested")
+    assert asked["payer_ids"] == ["b", "a"]
+
+
 def test_payer_counts_as_not_reached_only_when_the_time_is_over(bench: Bench) -> None:
     case = bench.opened(*ASKED)
     bench.run("NotReached", case)

@@ -4,7 +4,7 @@ A person is known by the claims of a token. ACTIONS has the body of each change:
 version of the case, and becomes an event of the case.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -28,6 +28,8 @@ from fraud.cases.case import (
     State,
     SubjectKind,
 )
+from fraud.cases.evidence import DecisionEvidence
+from fraud.cases.report import CaseReport
 from fraud.errors import Fault, ForbiddenError, InvalidRequestError
 from fraud.transaction import Id, Instant, Transaction, faults_of, parse_body
 
@@ -335,9 +337,20 @@ class EvidenceView(BaseModel):
         description="The decisions and accounts of the case, earlier cases and reports, in the form of the release that"
         " collected them."
     )
+    joined: list[Mapping[str, Any]] = Field(
+        description="Payments that joined the case after its evidence was collected, as they are now, the latest first;"
+        " each as one of the evidence's `decisions`."
+    )
+    reports: list[CaseReport] = Field(
+        description="The reports of the case, as they are now, with their users' own words. Personal."
+    )
     looks: list[Look] = Field(description="The latest looks; those of one person within a minute are one.")
 
 
-def evidence_view(document: str, looks: list[Look]) -> str:
-    """Return an `EvidenceView` as JSON: the stored document byte for byte, and who has looked at it."""
-    return '{"evidence":' + document + ',"looks":[' + ",".join(look.model_dump_json() for look in looks) + "]}"
+def evidence_view(
+    document: str, joined: Sequence[DecisionEvidence], reports: Sequence[CaseReport], looks: Sequence[Look]
+) -> str:
+    """Return an `EvidenceView` as JSON: the stored document byte for byte, and what stands beside it now."""
+    beside: Mapping[str, Sequence[BaseModel]] = {"joined": joined, "reports": reports, "looks": looks}
+    said = (f'"{name}":[{",".join(each.model_dump_json() for each in values)}]' for name, values in beside.items())
+    return f'{{"evidence":{document},{",".join(said)}}}'

@@ -5,8 +5,10 @@ the rules of the route read (`routing`).
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +16,7 @@ from fraud.activity.page import AccountPage
 from fraud.counters import windows
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution, Status, StatusChange
+from fraud.errors import NotFoundError
 from fraud.outcome import Outcome
 from fraud.transaction import Timestamp, Transaction
 
@@ -144,6 +147,21 @@ class Evidence(BaseModel):
     def facts(self) -> Mapping[str, float | bool]:
         """The facts that the rules of the route read; FACTS says what each means."""
         return {name: read(self) for name, read in FACTS.items()}
+
+
+class DecisionReader(Protocol):
+    """The part of `decisions.worker.Resolutions` that cases need."""
+
+    def read(self, transaction_id: str) -> tuple[Contents, Resolution]:
+        """Read a decision. Raises NotFoundError."""
+
+
+def decided(decisions: DecisionReader, transaction_ids: Iterable[str], now: datetime) -> Iterator[DecisionEvidence]:
+    """Yield the evidence of payments; that of a payment which was not decided here is left out."""
+    for transaction_id in transaction_ids:
+        with suppress(NotFoundError):
+            contents, resolution = decisions.read(transaction_id)
+            yield DecisionEvidence.of(contents, resolution.at(now))
 
 
 def latest(decisions: Iterable[DecisionEvidence]) -> tuple[DecisionEvidence, ...]:

@@ -175,6 +175,12 @@ class ReportView(BaseModel):
     triage: Triaged
 
 
+class CaseReport(ReportView):
+    """A report as the analyst of its case reads it. Personal: no log line and no event has it."""
+
+    text: str | None = Field(description="The user's own words; null for none.")
+
+
 class ReportResult(BaseModel):
     """The result of one report. `report_id` is null when the report's own `report_id` is faulty."""
 

@@ -19,6 +19,7 @@ from fraud.cases.context import ReportedPayment, context_of
 from fraud.cases.report import (
     PAYEE_WINDOW,
     REPORTER_WINDOW,
+    CaseReport,
     EarlierReport,
     ReportBatch,
     ReportRequest,
@@ -138,6 +139,12 @@ class ReportStore:
         with translate_errors(PynamoDBException):
             found = self._rows.batch_get(list(dict.fromkeys(report_ids)), True, wanted)  # noqa: FBT003 - consistent
             return list(found)
+
+    def with_texts(self, report_ids: Sequence[str]) -> list[CaseReport]:
+        """Read reports with their texts, in this order; one that is gone is left out."""
+        with translate_errors(PynamoDBException):
+            found = {row.report_id: row for row in self._rows.batch_get(list(dict.fromkeys(report_ids)))}
+        return [CaseReport(**dict(_view(row)), text=row.text) for name in report_ids if (row := found.get(name))]
 
     def about(self, payee_id: str, since: datetime) -> list[EarlierReport]:
         """Return the latest reports about a payee since a time, at most LOOKED_AT, latest first."""

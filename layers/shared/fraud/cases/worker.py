@@ -19,9 +19,9 @@ from fraud.cases.evidence import (
     MOST_DECISIONS,
     MOST_EARLIER,
     MOST_REPORTS,
-    DecisionEvidence,
     EarlierCase,
     Evidence,
+    decided,
     latest,
     parties,
 )
@@ -227,7 +227,7 @@ class Investigation:
         return STEPS[event["state"], event["version"]](self, event["case_id"], event)
 
     def _evidence(self, case: Case, now: datetime) -> Evidence:
-        decisions = latest(self._decided(case.alerts[-MOST_DECISIONS:], now))
+        decisions = latest(decided(self._parts.decisions, case.alerts[-MOST_DECISIONS:], now))
         accounts = parties(decisions, case.subject_id)
         earlier = [each for each in self._parts.cases.of_subject(case.subject).cases if each.case_id != case.case_id]
         payee = case.subject_id if case.subject_kind == "payee" else (accounts[1] if len(accounts) > 1 else None)
@@ -244,13 +244,6 @@ class Investigation:
             reports=tuple(self._reports(payee, now - REPORTS_SINCE)),
             joined_reports=len(case.reports),
         )
-
-    def _decided(self, transaction_ids: Sequence[str], now: datetime) -> Iterator[DecisionEvidence]:
-        """Yield the evidence of payments; that of a payment which was not decided here is left out."""
-        for transaction_id in transaction_ids:
-            with suppress(NotFoundError):
-                contents, resolution = self._parts.decisions.read(transaction_id)
-                yield DecisionEvidence.of(contents, resolution.at(now))
 
     def _reports(self, payee: str | None, since: datetime) -> Iterator[dict[str, Any]]:
         if payee is not None and self._parts.reports is not None:
@@ -277,11 +270,11 @@ class Investigation:
         return asked + self._parts.times.outreach
 
     def _payers(self, case: Case) -> list[str]:
-        """Return the payers of a case's payments, each once."""
+        """Return the payers of a case's payments, each once: the latest first, those that joined late too."""
         if case.subject_kind == "payer":
             return [case.subject_id]
-        decisions = self._collected(case.case_id).decisions
-        return list(dict.fromkeys(one.parties[0] for one in decisions))
+        found = decided(self._parts.decisions, reversed(case.alerts), self._parts.clock())
+        return list(dict.fromkeys(one.parties[0] for one in found))
 
     def _judged(self, name: str) -> Verdict:
         """Return the verdict of a case. Raises CaseConflictError for a case without one."""
