@@ -29,6 +29,7 @@ from fraud.cases.report import (
     ReportView,
     Triaged,
     TriageReason,
+    begins,
 )
 from fraud.cases.triage import Triage
 from fraud.decisions.record import PACKED, Contents
@@ -195,7 +196,7 @@ class ReportStore:
     ) -> ReportRow:
         """Return the row of a new report with what triage says of it. Only a dispute is ended at once."""
         payee = None if payment is None else payment.transaction.payee_id
-        since = report.reported_at - PAYEE_WINDOW
+        since = begins(PAYEE_WINDOW, report.reported_at)
         of_payee = [] if payee is None else self._about(payee, since)
         context = context_of(report, payment, self._of_reporter(report), of_payee)
         said = triage.judge(report, context)
@@ -237,7 +238,7 @@ class ReportStore:
         return map(_earlier, found)
 
     def _of_reporter(self, report: ReportRequest) -> Iterator[EarlierReport]:
-        since = report.reported_at - REPORTER_WINDOW
+        since = begins(REPORTER_WINDOW, report.reported_at)
         found = self._rows.by_reporter.query(
             report.reporter_id, ReporterIndex.reported_at >= since, scan_index_forward=False, limit=LOOKED_AT
         )
