@@ -10,13 +10,11 @@ from aws_lambda_powertools.event_handler import Response
 
 from fraud import assembly, clock
 from fraud.aws.http_api import body_of
-from fraud.aws.routes import json_response, resolver
+from fraud.aws.routes import id_asked, json_response, resolver
 from fraud.cases.report import ReportBatch
 from fraud.cases.report_metrics import log_reports
 from fraud.cases.report_store import ReportStore
-from fraud.errors import Fault, InvalidRequestError, NotFoundError
 from fraud.settings import Settings
-from fraud.transaction import is_id
 
 DOOR = "report_api"
 
@@ -44,13 +42,4 @@ def report() -> Response[str]:
 @app.get("/reports/(?s:.+)")
 def show() -> Response[str]:
     """Show the state of a report, without its text."""
-    event = app.current_event
-    name = (event.path_parameters or {}).get("report_id")
-    if name is None:
-        asked = event.query_string_parameters.get("id")
-        if asked is None:
-            raise InvalidRequestError((Fault("id", "missing", "is required"),))
-        name = asked.replace(" ", "+")  # a query's plus sign means a space, which no id has
-    if not is_id(name):
-        raise NotFoundError
-    return json_response(_reports.show(name).model_dump_json())
+    return json_response(_reports.show(id_asked(app, "report_id")).model_dump_json())

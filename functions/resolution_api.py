@@ -10,13 +10,11 @@ from aws_lambda_powertools.event_handler import Response
 
 from fraud import assembly, clock
 from fraud.aws.http_api import body_of
-from fraud.aws.routes import json_response, resolver
+from fraud.aws.routes import id_asked, json_response, resolver
 from fraud.decisions.metrics import log_resolution
 from fraud.decisions.resolution import ChallengeAnswer, ResultReport, view
 from fraud.decisions.worker import Known
-from fraud.errors import Fault, InvalidRequestError, NotFoundError
 from fraud.settings import Settings
-from fraud.transaction import is_id
 
 DOOR = "resolution_api"
 
@@ -33,7 +31,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 @app.get("/decisions/(?s:.+)")
 def show() -> Response[str]:
     """Show a decision as it was given, its status now and its history."""
-    return _shown(_resolutions.find(_transaction_id()))
+    return _shown(_resolutions.find(id_asked(app, "transaction_id")))
 
 
 @app.post("/decisions/challenge")
@@ -51,7 +49,7 @@ def result() -> Response[str]:
 
 
 def _changed(model: type[ChallengeAnswer | ResultReport]) -> Response[str]:
-    name = _transaction_id()
+    name = id_asked(app, "transaction_id")
     request = model.parse(body_of(app.current_event.raw_event), clock.now())
     method = request.method if isinstance(request, ChallengeAnswer) else None
     known = _resolutions.change(name, request.change, request.at, method)
@@ -62,20 +60,3 @@ def _changed(model: type[ChallengeAnswer | ResultReport]) -> Response[str]:
 
 def _shown(known: Known) -> Response[str]:
     return json_response(view(known.answer, known.resolution, clock.now()).decode())
-
-
-def _transaction_id() -> str:
-    """Return the id in API Gateway's own path parameters, or in the query where the path has none.
-
-    Raises InvalidRequestError for a query without it, and NotFoundError for a text that no payment has as its id.
-    """
-    event = app.current_event
-    name = (event.path_parameters or {}).get("transaction_id")
-    if name is None:
-        asked = event.query_string_parameters.get("id")
-        if asked is None:
-            raise InvalidRequestError((Fault("id", "missing", "is required"),))
-        name = asked.replace(" ", "+")  # a query's plus sign means a space, which no id has
-    if not is_id(name):
-        raise NotFoundError
-    return name

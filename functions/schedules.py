@@ -1,10 +1,10 @@
-"""The schedules: the fold of counters, and the sweeps of decisions and cases that are due.
+"""The schedules: the fold of counters, and the sweeps of decisions, cases and accounts that are due.
 
 Every minute a sweep ends the challenges and reviews that nobody has ended in time. Another one looks at the cases whose
-time has come: it warns, escalates, ends leases, and tells executions what they were not told. Every 15 minutes a tick
-compares the watermarks of the fold with the clock, and queues the work that is due. A message of the queue names a
-slice to fold or an item to fold again. A failed message comes again, from the queue or with the next tick. Nothing is
-lost or counted twice by that.
+time has come: it warns, escalates, ends leases, and tells executions what they were not told. A third one ends holds,
+and does the same with actions against accounts. Every 15 minutes a tick compares the watermarks of the fold with the
+clock, and queues the work that is due. A message of the queue names a slice to fold or an item to fold again. A failed
+message comes again, from the queue or with the next tick. Nothing is lost or counted twice by that.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, Exc
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from fraud import assembly, clock
+from fraud.accounts.metrics import log_account_sweep
 from fraud.aws.metrics import log_refusal
 from fraud.cases.metrics import log_case_sweep
 from fraud.counters.metrics import DOOR, log_fold, log_tick
@@ -24,6 +25,7 @@ _settings = Settings.from_environment()
 _folding = assembly.fold_worker(_settings)
 _resolutions = assembly.resolutions(_settings)
 _executions = assembly.case_executions(_settings)
+_accounts = assembly.account_sweep(_settings)
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:
@@ -56,6 +58,17 @@ def sweep_cases(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401
         log_refusal(error, DOOR)
         raise
     log_case_sweep(swept)
+    return swept._asdict()
+
+
+def sweep_accounts(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lambda's context has no public type
+    """Handle the EventBridge schedule: look at the holds, orders and actions that are due."""
+    try:
+        swept = _accounts.sweep(clock.now(), context.get_remaining_time_in_millis)
+    except ServiceError as error:
+        log_refusal(error, DOOR)
+        raise
+    log_account_sweep(swept)
     return swept._asdict()
 
 

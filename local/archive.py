@@ -35,6 +35,9 @@ ARROW: Mapping[str, pa.DataType] = {
 }
 """Arrow's type for each type of the schema."""
 
+_DAY = f"regexp_extract(filename, '{PARTITION}=([^/]*)/[^/]*$', 1)"
+"""The partition of a file, in DuckDB's SQL."""
+
 
 def arrow_schema(table: ArchiveTable) -> pa.Schema:
     """Return the schema of a table's Parquet files. The partition key is no column of them."""
@@ -75,11 +78,11 @@ def database(directory: Path) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB with the tables of an archive. A table without rows is empty, not missing."""
     found = duckdb.connect()
     for table in schema.TABLES:
-        if any((directory / table.name).glob(f"{PARTITION}=*/*.parquet")):
-            files = str(directory / table.name / "*" / "*.parquet").replace("'", "''")
-            options = f"hive_partitioning = true, union_by_name = true, hive_types = {{'{PARTITION}': VARCHAR}}"
-            source = f"read_parquet('{files}', {options})"
-            found.execute(f"CREATE VIEW {table.name} AS SELECT * FROM {source}")  # noqa: S608 - names of the schema
+        if files := [str(file) for file in sorted((directory / table.name).glob(f"{PARTITION}=*/*.parquet"))]:
+            # The files by name, because a directory may be named as a pattern. The day from the last folder, because
+            # DuckDB would take any `x=1` above for a partition. A query of one day reads the files of that day only.
+            rows = found.read_parquet(files, hive_partitioning=False, union_by_name=True, filename=True)
+            rows.project(f"* EXCLUDE (filename), {_DAY} AS {PARTITION}").create_view(table.name)
         else:
             empty = arrow_schema(table).append(pa.field(PARTITION, pa.string())).empty_table()
             found.register(table.name, empty)

@@ -1,8 +1,12 @@
-"""What follows from a decision: the generated parts of docs/cases.md, from the machines that the code runs on."""
+"""What follows from a decision and a finding: the generated parts of docs/cases.md and docs/accounts.md.
+
+They come from the machines that the code runs on.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
+from fraud.accounts import moves as actions
 from fraud.cases.case import MOVES, SLA, WHO, EventKind, Finding
 from fraud.cases.worker import LABELS, RELEASES
 from fraud.decisions import resolution
@@ -30,6 +34,17 @@ SAYS: Mapping[EventKind, str] = {
     "failed": "The execution of the case has failed. A lead opens it again as a new case.",
 }
 """What each event of a case means."""
+
+SAYS_OF_ACTION: Mapping[actions.EventKind, str] = {
+    "released": "An action above the cap tries again to take a slot.",
+    "cancelled": "An action that has not begun ends without effect.",
+    "acknowledged": "The app says that it has carried out the deactivation or the reinstatement.",
+    "appealed": "The app brings the user's appeal.",
+    "upheld": "The appeal is reviewed, and the account stays deactivated.",
+    "overturned": "The appeal is reviewed, and the action is undone.",
+    "ordered_back": "The action is undone without an appeal.",
+}
+"""What each event of an action means that is not the system's."""
 
 
 def state_diagram(moves: Mapping[Any, Mapping[Any, str]], begin: Iterable[str]) -> str:
@@ -90,6 +105,15 @@ def _released(change: str | None) -> str:
     return "waits until it is due; then its segment's policy says" if change is None else f"`{change}`"
 
 
+def _who_acts() -> str:
+    """Return the events of an action that people or the app cause."""
+    rows = []
+    for kind, said in SAYS_OF_ACTION.items():
+        states = ", ".join(state for state, moves in actions.MOVES.items() if kind in moves)
+        rows.append((f"`{kind}`", states, ", ".join(sorted(actions.WHO[kind])).replace("_", " "), said))
+    return _table(("event", "in the states", "by", "meaning"), rows)
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "diagram of decisions": lambda: state_diagram(resolution.MOVES, resolution.AS_DECIDED.values()),
     "diagram of cases": lambda: state_diagram(MOVES, ["collecting"]),
@@ -97,5 +121,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "service level": _service_level,
     "findings": _findings,
     "diagram of the investigation": lambda: machines.diagram(machines.definitions()["investigation"]),
+    "diagram of actions": lambda: state_diagram(actions.MOVES, [actions.State.OPENED]),
+    "who may act on accounts": _who_acts,
+    "diagram of the deactivation": lambda: machines.diagram(machines.definitions()["deactivation"]),
 }
-"""The generated parts of docs/cases.md by name."""
+"""The generated parts of docs/cases.md and docs/accounts.md by name."""

@@ -80,10 +80,12 @@ def unreported(dynamodb: Any, reports: str, account: str) -> int:  # noqa: ANN40
         KeyConditionExpression="reporter_id = :id",
         ExpressionAttributeValues={":id": {"S": account}},
     )
-    keys = [{"pk": row["pk"]} for page in pages for row in page["Items"]]
-    for key in keys:
-        dynamodb.delete_item(TableName=reports, Key=key)
-    return len(keys)
+    number = 0
+    for page in pages:
+        for row in page["Items"]:
+            dynamodb.delete_item(TableName=reports, Key={"pk": row["pk"]})
+        number += len(page["Items"])
+    return number
 
 
 def _scanned(dynamodb: Any, pseudonyms: str, account: str) -> Iterator[str]:  # noqa: ANN401 - boto3 has no types

@@ -51,7 +51,12 @@ KEPT = (
         "**the account's own reports are deleted**",
     ),
     Kept("LabelsTable", "labels of a payment, with the ids of its parties and who gave them", "for good", LEFT),
-    Kept("AuditTable", "changes of list entries: value, reason, who", "for good", LEFT),
+    Kept(
+        "AuditTable",
+        "changes of list entries, cases and accounts: what, who, why; no note, no appeal",
+        "for good",
+        LEFT,
+    ),
     Kept(
         "AuditRoots",
         "hashes of audit rows; a chain is named by a hash, from which only who knows the name finds it",
@@ -67,7 +72,7 @@ KEPT = (
     Kept(
         "LinksTable",
         "links of an account, device, instrument or address in both directions; a payer's latest decisions",
-        "ActivityRetentionDays (400 days) from the last payment",
+        "ActivityRetentionDays (400 days) from the last payment; lists of neighbours end before their links",
         "**links and timeline are deleted**, on both sides",
     ),
     Kept(
@@ -75,6 +80,12 @@ KEPT = (
         "cases with their accounts, payments, notes and verdicts, and who looked; the tokens of waiting executions",
         "CaseRetentionDays (400 days) after the end",
         "nothing: a case tells who judged an account and why",
+    ),
+    Kept(
+        "AccountsTable",
+        "accounts that were held or deactivated; actions with their appeals; orders; the numbers of the cap",
+        "AccountRetentionDays (730 days) after the end; an action that keeps an account deactivated: while it does",
+        "nothing: an action tells who stopped an account and why",
     ),
     Kept("TalliesTable", "numbers of decisions and of rule hits by minute", "DecisionRetentionDays", "has no ids"),
     Kept(
@@ -95,6 +106,8 @@ KEPT = (
     Kept("FoldFailures", "keys of counters that could not be folded, with ids", "14 days", "nothing: it passes"),
     Kept("CaseQueue", "alerts on their way to a case, with ids", "4 days", "nothing: it passes"),
     Kept("CaseFailures", "alerts that became no case, with ids", "14 days", "nothing: it passes"),
+    Kept("AccountQueue", "findings and holds on their way to an account, with ids", "4 days", "nothing: it passes"),
+    Kept("AccountFailures", "findings and holds that led to nothing, with ids", "14 days", "nothing: it passes"),
     Kept(
         "Events", "events on their way to readers: ids, no names; a reader keeps them by its own rules", "a day", LEFT
     ),
@@ -161,7 +174,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "diagram": diagram,
     **{f"columns of {table.name}": partial(columns, table) for table in schema.TABLES},
 }
-"""The generated parts of pages by name: those of docs/archive.md, and those of docs/cases.md."""
+"""The generated parts of pages by name: those of docs/archive.md, and those of `diagrams`."""
 
 
 def filled(page: str) -> str:

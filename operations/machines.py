@@ -68,7 +68,7 @@ def diagram(definition: Mapping[str, Any]) -> str:
 def _ways(state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the states that may follow a state, each with the reason."""
     for choice in state.get("Choices", ()):
-        yield choice["Next"], choice["StringEquals"]
+        yield choice["Next"], "" if choice["StringEquals"] == choice["Next"] else choice["StringEquals"]
     if "Default" in state:
         yield state["Default"], "otherwise"
     for catch in state.get("Catch", ()):

@@ -66,10 +66,14 @@ def _holds(condition: Mapping[str, Any], keys: Sequence[str], enclosing: str) ->
     >>> own = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["account#*"]}}
     >>> [_holds(own, keys, "") for keys in (["account#a"], ["account#a", "keys"], [])]
     [True, False, False]
+    >>> together = own | {"ForAnyValue:StringEquals": {"dynamodb:EnclosingOperation": ["TransactWriteItems"]}}
+    >>> [_holds(together, ["account#a"], enclosing) for enclosing in ("TransactWriteItems", "")]
+    [True, False]
     """
-    if not condition:
-        return True
-    ((operator, operands),) = condition.items()
+    return all(_is_met(operator, operands, keys, enclosing) for operator, operands in condition.items())
+
+
+def _is_met(operator: str, operands: Mapping[str, Any], keys: Sequence[str], enclosing: str) -> bool:
     match operator, operands:
         case "ForAllValues:StringEquals", {"dynamodb:LeadingKeys": wanted}:
             return bool(keys) and set(keys) <= set(wanted)

@@ -8,13 +8,11 @@ import base64
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, NamedTuple, Self, cast
+from http.server import BaseHTTPRequestHandler
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
 
 from local.account.clock import EventClock
@@ -22,6 +20,7 @@ from local.account.stack import Route
 from local.api.authorisers import Authoriser, Authorisers, RefusedError
 from local.api.http_event import Request, Response, event, message, response
 from local.lambdas.environments import FunctionError
+from local.loopback import LoopbackServer
 
 CLOCK_HEADER = "x-event-clock"
 REQUEST_ID = "apigw-requestid"
@@ -51,32 +50,16 @@ class Entrance(NamedTuple):
         return dict(zip(self.variables, map(unquote, found.groups()), strict=True)) if found else {}
 
 
-class Gateway(ThreadingHTTPServer):
+class Gateway(LoopbackServer):
     """An HTTP server that serves `routes` at `url` while the block lasts."""
-
-    daemon_threads = True
-    request_queue_size = 128
 
     def __init__(
         self, routes: Sequence[Route], authorisers: Authorisers, invoke: Invoke, clock: EventClock, port: int = 0
     ) -> None:
-        super().__init__(("127.0.0.1", port), Exchange)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        super().__init__(Exchange, port)
         self._entrances = sorted((_entrance(route, authorisers) for route in routes), key=_greediness)
         self._invoke = invoke
         self._clock = clock
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
 
     def answer(self, request: Request) -> Response:
         """Return the response to a request: find its route, authorise the caller, set the clock, invoke the function.

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -24,6 +24,7 @@ import xgboost
 from fraud import packaged
 from fraud.scoring import features
 from fraud.scoring.trees import Forest
+from local.loopback import LoopbackServer
 from local.sagemaker.endpoint import Fault
 from models.serving import inference
 
@@ -36,15 +37,11 @@ SLOW_S = 5.0
 NO_PARENT = 2**31 - 1
 
 
-class Serving(ThreadingHTTPServer):
+class Serving(LoopbackServer):
     """An HTTP server that scores with `model`. If `fault` is given, every response has this fault."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, model: inference.Model, fault: Fault | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), Exchange)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        super().__init__(Exchange)
         self._model = model
         self._fault = fault
 

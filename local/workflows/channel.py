@@ -4,14 +4,14 @@
 """
 
 import json
-import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self, cast
+from http.server import BaseHTTPRequestHandler
+from typing import Any, cast
 from urllib.parse import urlsplit
+
+from local.loopback import LoopbackServer
 
 Invoked = tuple[Any, bool]
 """The result of a function, and whether it is an error: then an object with errorType and errorMessage."""
@@ -22,27 +22,13 @@ ANSWER_S = 120
 """Seconds for one invocation, the start of an environment included."""
 
 
-class Channel(ThreadingHTTPServer):
+class Channel(LoopbackServer):
     """A server at `url` that invokes functions while the block lasts. `invoke` is set before anything is sent."""
 
-    daemon_threads = True
     invoke: Invoke
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Invocation)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
+        super().__init__(_Invocation)
 
 
 class _Invocation(BaseHTTPRequestHandler):

@@ -4,8 +4,11 @@ Nothing is replayed for it, so it takes no history of payments and no ids. `chec
 their pseudonyms and compares a sample of the stored features with it. It needs no key of the stack: the pseudonym of an
 id already holds the slot of distinct counts.
 
-`python -m models.training.archived ARCHIVE OUT [--check N --policy FILE]`; ARCHIVE is a directory with the bucket's
-`decisions/` and `labels/`, for example from `aws s3 sync`.
+What finally became of each decision is read, too: a payment that moved no money, and of which nobody said whether it
+was fraud, is left out of the dataset (D-119).
+
+`python -m models.training.archived ARCHIVE OUT [--check N --policy FILE --all]`; ARCHIVE is a directory with the
+bucket's `decisions/`, `resolutions/` and `labels/`, for example from `aws s3 sync`.
 """
 
 import argparse
@@ -27,6 +30,7 @@ from fraud.archive.schema import ArchiveTable
 from fraud.counters.in_memory import InMemoryCounters
 from fraud.counters.keys import DECLARED, Keys
 from fraud.counters.layout import SLOTS
+from fraud.decisions.resolution import AS_DECIDED, Status
 from fraud.errors import FraudError
 from fraud.labels.label import Label, Parties
 from fraud.outcome import Outcome, worst
@@ -35,10 +39,13 @@ from fraud.rules.rule_book import RuleBook
 from fraud.scoring import features
 from fraud.transaction import Transaction
 from models.datasets.history import HistoryError
-from models.training.columns import NEVER, Dataset, packaged_rule_book
+from models.training.columns import NEVER, Dataset, Texts, packaged_rule_book
 from models.training.replay import Replay
 
 MICRO = 1_000_000
+
+MOVED = (Status.APPROVED, Status.SETTLED)
+"""The states in which a payment moves money, so that somebody misses it if it was fraud."""
 
 
 class PseudonymKeys(Keys):
@@ -123,6 +130,38 @@ def dataset(directory: Path, rule_book: RuleBook | None = None) -> Dataset:
         currency=currencies[0],
         policy=book.version,
     )
+
+
+def became(directory: Path, built: Dataset) -> Texts:
+    """Return what finally became of the payments of a dataset: a `Status` each. Raises HistoryError.
+
+    Of the changes of a decision the one with the highest number holds. A decision without one is as it was decided.
+    """
+    decided = _read(directory, schema.DECISIONS)
+    found = {
+        name: AS_DECIDED[Outcome(outcome)].value
+        for name, outcome in zip(decided["transaction"].to_pylist(), decided["outcome"].to_pylist(), strict=True)
+    }
+    changes = _read(directory, schema.RESOLUTIONS)
+    rows = (changes[name].to_pylist() for name in ("number", "transaction", "status"))
+    found |= {name: status for _, name, status in sorted(zip(*rows, strict=True))}
+    states: Texts = _texts([found[name] for name in built.transaction_id.tolist()])
+    return states
+
+
+def told(directory: Path, built: Dataset) -> tuple[Dataset, Counter[str]]:
+    """Leave out the payments that moved no money and have no label. Return the others, and the numbers left out.
+
+    Nobody misses money that did not move, so nobody says whether such a payment was fraud: it would stand as honest
+    because an earlier model declined it (D-119). The numbers are by what became of the payments. Raises HistoryError,
+    also when no payment is left.
+    """
+    states, labels = became(directory, built), _labels(directory)
+    known = np.array([name in labels for name in built.transaction_id.tolist()], np.bool_)
+    kept = known | np.isin(states, _texts(MOVED))
+    if not kept.any():
+        raise HistoryError(f"{directory}: no payment has moved money or has a label")
+    return built.take(kept), Counter(states[~kept].tolist())
 
 
 def check(directory: Path, sample: int) -> Checked:
@@ -307,16 +346,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--check", type=int, default=1_000, metavar="N", help="decisions to compare; 0: none")
     parser.add_argument("--policy", type=Path, help="default: the packaged one of the archive's currency")
+    parser.add_argument("--all", action="store_true", help="keep payments that moved no money and have no label, too")
     asked = parser.parse_args(arguments)
     try:
         book = None if asked.policy is None else RuleBook.load(asked.policy.read_bytes())
-        built = dataset(asked.archive, book)
+        built, left = dataset(asked.archive, book), Counter[str]()
+        if not asked.all:
+            built, left = told(asked.archive, built)
         built.save(asked.out)
         checked = check(asked.archive, asked.check) if asked.check else None
     except (ValueError, FraudError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{asked.out}: {len(built):,} rows, {int(built.fraud.sum()):,} of them known as fraud")
+    if left:
+        by_state = ", ".join(f"{number:,} {state}" for state, number in left.most_common())
+        print(f"{left.total():,} rows left out, which moved no money and have no label: {by_state}")
     if checked is not None:
         print(checked.told())
     return 0

@@ -54,10 +54,9 @@ class DuckDb:
     def __init__(self, memory: str = "4GB", threads: int = 1) -> None:
         self._spill = TemporaryDirectory(prefix="windows-")
         self.place = Path(self._spill.name)
-        self.connection = duckdb.connect()
-        self.connection.execute(f"SET memory_limit = '{memory}'")
-        self.connection.execute(f"SET threads = {threads}")
-        self.connection.execute(f"SET temp_directory = '{self.place / 'spill'}'")
+        self.connection = duckdb.connect(
+            config={"memory_limit": memory, "threads": threads, "temp_directory": str(self.place / "spill")}
+        )
         self.seconds: dict[str, float] = {}
         self.twice: frozenset[str] = frozenset()
 
@@ -119,8 +118,12 @@ class DuckDb:
         return np.ma.getdata(values)
 
     def _stage_payments(self, directory: Path, first: int, end: int) -> None:
-        source = f"read_parquet('{directory / history.TRANSACTIONS}', file_row_number = true)"
-        names = {row[0] for row in self.connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+        # A path in the text of a query would have to be quoted, and `x=1` in it would be read as a column.
+        known = self.connection.read_parquet(
+            str(directory / history.TRANSACTIONS), file_row_number=True, hive_partitioning=False
+        )
+        known.create_view("file", replace=True)
+        names = set(known.columns)
         arrival = history.ARRIVED_AT if history.ARRIVED_AT in names else "occurred_at"
         # Text of spaces only means that an optional field is absent (`fraud.transaction.absent`).
         optional = ", ".join(
@@ -130,7 +133,7 @@ class DuckDb:
         occurred, arrived = (f"epoch_us(CAST({name} AS TIMESTAMPTZ))" for name in ("occurred_at", arrival))
         self.make("raw", (
             f"SELECT row_number() OVER (ORDER BY file_row_number) AS n, transaction_id, type, payer_id, {optional},"
-            f" amount, currency, {occurred} // 1000000 AS e, {arrived} AS clock FROM {source}"
+            f" amount, currency, {occurred} // 1000000 AS e, {arrived} AS clock FROM file"
             f" WHERE {occurred} >= {first * 1_000_000} AND {occurred} < {end * 1_000_000}"
         ))  # fmt: skip
         currencies = self._column("SELECT currency FROM raw GROUP BY currency ORDER BY min(n)").tolist()

@@ -46,7 +46,7 @@ class Spark(DuckDb):
         number = super().stage(directory, first, end, labels=labels)
         for name in ("payments", "moves"):
             path = self.place / f"{name}.parquet"
-            self.connection.execute(f"COPY {name} TO '{path}' (FORMAT parquet)")
+            self.connection.table(name).write_parquet(str(path))
             self._spark.read.parquet(str(path)).createOrReplaceTempView(name)
         return number
 
@@ -58,7 +58,8 @@ class Spark(DuckDb):
         path = self.place / name
         self._spark.sql(query).write.mode("overwrite").parquet(str(path))
         self._spark.read.parquet(str(path)).createOrReplaceTempView(name)
-        self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM read_parquet('{path}/*.parquet')")
+        files = [str(file) for file in sorted(path.glob("*.parquet"))]
+        self.connection.read_parquet(files, hive_partitioning=False).create_view(name, replace=True)
 
     def drop(self, name: str) -> None:
         """Keep the table: the files go with the directory."""

@@ -4,10 +4,20 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fraud.accounts.events import (
+    AccountDeactivated,
+    AccountReinstated,
+    ActionFailed,
+    ActionQueued,
+    ActionUnacknowledged,
+    AppealOverdue,
+    AppealReceived,
+    AppealUpheld,
+)
 from fraud.cases.events import CaseClosed, CaseFailed, HoldRequested, OutreachRequested
 from fraud.cases.report_events import ReportReceived
 from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved
-from operations.contract import examples, schemas
+from operations.contract import account_examples, examples, schemas
 
 EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
     (
@@ -67,6 +77,65 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         ),
         "impersonation",
         examples.REPORTED,
+    ),
+    (
+        AccountDeactivated,
+        "An account is deactivated",
+        (
+            "Sent for the app, which closes the account, tells the user and acknowledges it. Until then it comes again,"
+            " with the next `notice`, each NoticeSeconds, three times in all."
+        ),
+        "first notice",
+        account_examples.EVENT_DEACTIVATED,
+    ),
+    (
+        AccountReinstated,
+        "A deactivation is taken back",
+        "As AccountDeactivated: the app opens the account again and acknowledges it.",
+        "first notice",
+        account_examples.EVENT_REINSTATED,
+    ),
+    (
+        ActionQueued,
+        "An action waits above the cap",
+        "Sent when the cap on interventions has stopped an action. A lead releases or cancels it.",
+        "above the cap of the hour",
+        account_examples.EVENT_QUEUED,
+    ),
+    (
+        ActionUnacknowledged,
+        "The app has not acknowledged a change of an account",
+        "Sent after the last notice. An alarm fires, too.",
+        "deactivated",
+        account_examples.EVENT_UNACKNOWLEDGED,
+    ),
+    (
+        ActionFailed,
+        "An action has failed",
+        "Sent when a step failed for good and all that the action had done is undone.",
+        "undone",
+        account_examples.EVENT_FAILED,
+    ),
+    (
+        AppealReceived,
+        "A user has appealed",
+        "Sent without the text of the appeal, which GET /analyst/actions/{action_id} shows.",
+        "received",
+        account_examples.EVENT_APPEAL,
+    ),
+    (
+        AppealOverdue,
+        "An appeal was not reviewed in time",
+        "Sent AppealReviewSeconds after the appeal. The appeal goes on waiting, and an alarm fires.",
+        "overdue",
+        account_examples.EVENT_OVERDUE,
+    ),
+    (
+        AppealUpheld,
+        "A deactivation stands after an appeal",
+        "Sent after the review. GET /accounts/{account_id} shows what the user may be told.",
+        "upheld",
+        account_examples.EVENT_OVERDUE,
     ),
 )
 """Each event: its model, a title, when it is sent, and an example with its name."""

@@ -122,8 +122,8 @@ SYSTEMS = Api(
     GATEWAY,
 )
 FOR_PEOPLE = Api(
-    "Serverless fraud: cases",
-    "Investigation of cases, for analysts and leads. What follows from a decision: docs/cases.md.",
+    "Serverless fraud: cases and accounts",
+    "For analysts and leads. What follows from a decision: docs/cases.md; from a finding of fraud: docs/accounts.md.",
     PEOPLE,
     PEOPLE_TAGS,
     _servers("f6g7h8i9j0", 8081),
@@ -218,7 +218,10 @@ def _refusal(status: int, own: dict[type[FraudError], Document], said: tuple[str
         message, meaning = said
         example = {"summary": meaning, "value": {"message": message}}
         content[JSON] = {"schema": {"$ref": schemas.REF + schema}, "examples": {"ApiGateway": example}}
-    return _answer(status, content)
+    answer = _answer(status, content)
+    if own and status == HTTPStatus.TOO_MANY_REQUESTS:
+        answer["description"] += ". A problem of this system instead: the cap is reached, and no retry helps now"
+    return answer
 
 
 def _answer(status: int, content: Document) -> Document:

@@ -5,6 +5,15 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from fraud.accounts.requests import (
+    ActionPage,
+    ActionView,
+    BackRequest,
+    DecideRequest,
+    OrderRequest,
+    OrderView,
+    ReviewRequest,
+)
 from fraud.cases.case import Case
 from fraud.cases.console import (
     ACTIONS,
@@ -16,12 +25,33 @@ from fraud.cases.console import (
     NextRequest,
     OpenRequest,
 )
-from fraud.errors import CaseConflictError, ForbiddenError, InvalidRequestError, NotFoundError
+from fraud.errors import (
+    ActionConflictError,
+    CaseConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    NotFoundError,
+    OrderConflictError,
+)
+from fraud.transaction import Id
+from operations.contract import account_examples as accounts
 from operations.contract import case_examples as examples
 from operations.contract.examples import Example
-from operations.contract.routes import Body, Operation, fault, parameter, refuses
+from operations.contract.routes import (
+    ACTION_LATE,
+    Body,
+    Operation,
+    account_routes,
+    fault,
+    not_now,
+    parameter,
+    refuses,
+)
 
-PEOPLE_TAGS = {"Cases": "Investigate cases: find them, take one, read its evidence, give a verdict."}
+PEOPLE_TAGS = {
+    "Cases": "Investigate cases: find them, take one, read its evidence, give a verdict.",
+    "Accounts": "Read accounts and actions against them; leads hold, release, review appeals and give orders.",
+}
 
 _CASE = parameter(
     "path",
@@ -167,3 +197,137 @@ PEOPLE: dict[str, Operation] = {
         for action, (id_, summary, said, example) in _ACTIONS.items()
     },
 }
+
+_ACTION = parameter(
+    "path", "action_id", {"type": "string", "pattern": "^[A-Z2-7]{26}$"}, "The id of an action.", accounts.ACTION_ID
+)
+_ORDER = parameter("path", "order_id", TypeAdapter(Id).json_schema(), "The id of an order.", "order-1")
+_NO_REASON = fault("reason", "missing", "is required")
+_REPEATABLE = "By a lead. The same request may be sent again; a second, different one gets a 409 with the state."
+
+PEOPLE |= {
+    f"{method} /analyst/accounts/{{account_id}}{end}": operation
+    for end, (method, operation) in account_routes({ForbiddenError: {}}).items()
+}
+PEOPLE["GET /analyst/actions"] = Operation(
+    "listActions",
+    "Accounts",
+    "Get a page of the actions that wait for a lead",
+    Body(ActionPage, {"one": {"actions": [accounts.QUEUED], "cursor": None}}),
+    refuses({ForbiddenError: {}, InvalidRequestError: fault("state", "missing", "is required")}),
+    "Those above the cap (`queued`), or those with an appeal (`appealed`), the longest waiting first.",
+    [
+        parameter(
+            "query", "state", {"type": "string", "enum": ["queued", "appealed"]}, "What they wait for.", "queued"
+        ),
+        _CURSOR,
+    ],
+)
+PEOPLE["GET /analyst/actions/{action_id}"] = Operation(
+    "getAction",
+    "Accounts",
+    "Get an action",
+    Body(ActionView, {"appealed": accounts.APPEALED}),
+    refuses({ForbiddenError: {}, NotFoundError: {}}),
+    "With the appeal and its review.",
+    [_ACTION],
+)
+for _end, _id, _summary, _said, _after, _request in (
+    (
+        "release",
+        "releaseAction",
+        "Release an action that waits above the cap",
+        "It tries to take a slot again: in this hour or day there must be one.",
+        accounts.RELEASED,
+        Body(DecideRequest, {"looked at": accounts.DECIDE}),
+    ),
+    (
+        "cancel",
+        "cancelAction",
+        "Cancel an action that waits above the cap",
+        "The account stays as it is.",
+        accounts.QUEUED | {"state": "cancelled", "due": None},
+        Body(DecideRequest, {"looked at": accounts.DECIDE}),
+    ),
+    (
+        "review",
+        "reviewAppeal",
+        "Uphold or overturn a deactivation after an appeal",
+        "Only a lead who has not caused the action may review it.",
+        accounts.OVERTURNED,
+        Body(ReviewRequest, {"overturned": accounts.REVIEW}),
+    ),
+    (
+        "reinstate",
+        "reinstateAccount",
+        "Take a deactivation back without an appeal",
+        "Only a lead who has not caused the action may take it back.",
+        accounts.OVERTURNED,
+        Body(BackRequest, {"by mistake": accounts.BACK}),
+    ),
+):
+    PEOPLE[f"POST /analyst/actions/{{action_id}}/{_end}"] = Operation(
+        _id,
+        "Accounts",
+        _summary,
+        Body(ActionView, {"after": _after}),
+        refuses(
+            {
+                ForbiddenError: {},
+                InvalidRequestError: _NO_REASON,
+                NotFoundError: {},
+                ActionConflictError: ACTION_LATE,
+            }
+        ),
+        f"{_said} {_REPEATABLE}",
+        [_ACTION],
+        _request,
+    )
+_ORDER_LATE = not_now("order", accounts.ORDER_NOW)
+PEOPLE["POST /analyst/orders"] = Operation(
+    "orderDeactivation",
+    "Accounts",
+    "Order that accounts be deactivated",
+    Body(OrderView, {"waits": accounts.PENDING}),
+    refuses(
+        {
+            ForbiddenError: {},
+            InvalidRequestError: fault("account_ids", "too_long", "must have a length of at most 100"),
+            OrderConflictError: _ORDER_LATE,
+        }
+    ),
+    "Up to OrderAloneMax accounts: their actions are opened at once. More: the order waits until another lead approves"
+    f" it. Each account takes a slot of the cap. {_REPEATABLE}",
+    request=Body(OrderRequest, {"two": accounts.ORDER}),
+)
+PEOPLE["GET /analyst/orders/{order_id}"] = Operation(
+    "getOrder",
+    "Accounts",
+    "Get an order and its actions",
+    Body(OrderView, {"done": accounts.DONE}),
+    refuses({ForbiddenError: {}, NotFoundError: {}}),
+    "An account that another action had already has none of this order.",
+    [_ORDER],
+)
+for _end, _id, _summary, _said, _after in (
+    ("approve", "approveOrder", "Approve an order that waits", "Another lead than the one who gave it.", accounts.DONE),
+    (
+        "cancel",
+        "cancelOrder",
+        "Cancel an order that waits",
+        "Any lead.",
+        accounts.DONE | {"state": "cancelled", "actions": {}},
+    ),
+):
+    PEOPLE[f"POST /analyst/orders/{{order_id}}/{_end}"] = Operation(
+        _id,
+        "Accounts",
+        _summary,
+        Body(OrderView, {"after": _after}),
+        refuses(
+            {ForbiddenError: {}, InvalidRequestError: _NO_REASON, NotFoundError: {}, OrderConflictError: _ORDER_LATE}
+        ),
+        f"{_said} {_REPEATABLE}",
+        [_ORDER],
+        Body(DecideRequest, {"looked at": accounts.DECIDE}),
+    )

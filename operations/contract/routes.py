@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 
+from fraud.accounts.requests import AccountView, AckRequest, ActionView, AppealRequest, HoldRequest, ReleaseHoldRequest
 from fraud.cases.report import MAX_REPORTS_BYTES, ReportBatch, ReportResults, ReportView
 from fraud.decisions.decision import Decision
 from fraud.decisions.resolution import ChallengeAnswer, DecisionView, ResultReport
 from fraud.errors import (
+    AccountConflictError,
+    ActionConflictError,
+    CapReachedError,
     ConflictingBodyError,
     ForbiddenError,
     FraudError,
@@ -26,7 +30,7 @@ from fraud.errors import (
 from fraud.labels.label import LabelBatch, LabelResults
 from fraud.lists.entry import LISTED, AllowRequest, ConfirmRequest, DenyRequest, ListPage, ListView
 from fraud.transaction import MAX_BODY_BYTES, Id, Transaction
-from operations.contract import examples
+from operations.contract import account_examples, examples
 from operations.contract.examples import Example
 
 Refusals = Mapping[type[FraudError], Example]
@@ -65,6 +69,7 @@ TAGS = {
     "Labels": "Say which payments were fraud.",
     "Lists": "Deny values, or let them pass rules for a time.",
     "Reports": "Say what users report about payments, and see what became of it.",
+    "Accounts": "Read accounts, hold them, acknowledge what was done to them, and bring appeals of users.",
 }
 
 
@@ -302,4 +307,127 @@ for _place, _path in (("path", "/lists/allow/{kind}/{value}/confirm"), ("query",
         " nothing. Whoever changes a confirmed entry makes it pending again.",
         _listed(_place),
         Body(ConfirmRequest, {"as it was shown": examples.CONFIRM}),
+    )
+
+
+def not_now(what: str, now: Example) -> Example:
+    """Return the further fields of a 409 that has the state of an account, an action or an order."""
+    return fault("body", "not_allowed_now", f"is not what the {what} allows now") | {what: now}
+
+
+ACCOUNT_LATE = not_now("account", account_examples.ACCOUNT_NOW)
+ACTION_LATE = not_now("action", account_examples.ACTION_NOW)
+FULL = fault("body", "cap_reached", "would stop more accounts than the cap allows")
+_AGAIN = "The same request may be sent again; another one that the state does not allow gets a 409 with the state."
+
+
+def account_parameter(place: str = "path", name: str = "account_id") -> Mapping[str, Any]:
+    """Return the parameter that names an account."""
+    return parameter(place, name, _ID, "The account; upper and lower case differ.", account_examples.ACCOUNT_ID)
+
+
+def account_routes(own: Refusals) -> dict[str, tuple[str, Operation]]:
+    """Return what both APIs have of one account: its view, hold and release, each with its method, by the path's end.
+
+    own  further errors of the API
+    """
+    asked = {InvalidRequestError: fault("reason", "missing", "is required"), **own}
+    return {
+        "": (
+            "GET",
+            Operation(
+                "getAccount",
+                "Accounts",
+                "Get an account: its status, what stops it, its history and its facts",
+                Body(AccountView, {"deactivated": account_examples.STOPPED, "held": account_examples.HELD}),
+                refuses({InvalidRequestError: fault("before", "form", "must be a time"), NotFoundError: {}, **own}),
+                "An account that was never stopped is `active`. Text that is no identifier names no account: the"
+                " response is a 404.",
+                [account_parameter(), _BEFORE],
+            ),
+        ),
+        "/hold": (
+            "POST",
+            Operation(
+                "holdAccount",
+                "Accounts",
+                "Hold an account",
+                Body(AccountView, {"held": account_examples.HELD}),
+                refuses({**asked, AccountConflictError: ACCOUNT_LATE, CapReachedError: FULL}),
+                f"Its payments are declined until the hold ends or is released. {_AGAIN} Above the cap the response is"
+                " a 429 of this system: no retry helps before the next hour or day, and an alarm tells a lead.",
+                [account_parameter()],
+                Body(HoldRequest, {"for a day": account_examples.HOLD}),
+            ),
+        ),
+        "/release": (
+            "POST",
+            Operation(
+                "releaseAccount",
+                "Accounts",
+                "Release an account from its hold",
+                Body(AccountView, {"active": account_examples.ACTIVE}),
+                refuses({**asked, AccountConflictError: ACCOUNT_LATE}),
+                f"An action against the account is not ended by it. {_AGAIN}",
+                [account_parameter()],
+                Body(ReleaseHoldRequest, {"released": account_examples.RELEASE}),
+            ),
+        ),
+    }
+
+
+_ACCOUNT_ROUTES: Mapping[str, tuple[str, Operation]] = account_routes({}) | {
+    "/actions/{action_id}/ack": (
+        "POST",
+        Operation(
+            "acknowledgeAction",
+            "Accounts",
+            "Say that the app has carried an action out",
+            Body(ActionView, {"acknowledged": account_examples.ACTION}),
+            refuses(
+                {
+                    InvalidRequestError: fault("status", "missing", "is required"),
+                    NotFoundError: {},
+                    ActionConflictError: ACTION_LATE,
+                }
+            ),
+            "Send the `status` of the event AccountDeactivated or AccountReinstated. Until then the event comes again"
+            f" each NoticeSeconds, three times in all; then an alarm tells a person. {_AGAIN}",
+            [
+                account_parameter(),
+                parameter("path", "action_id", _ID, "The `action_id` of the event.", account_examples.ACTION_ID),
+            ],
+            Body(AckRequest, {"deactivated": account_examples.ACK}),
+        ),
+    ),
+    "/appeal": (
+        "POST",
+        Operation(
+            "appeal",
+            "Accounts",
+            "Bring a user's appeal against the deactivation of the account",
+            Body(ActionView, {"appealed": account_examples.APPEALED}),
+            refuses(
+                {
+                    InvalidRequestError: fault("text", "missing", "is required"),
+                    NotFoundError: {},
+                    AccountConflictError: ACCOUNT_LATE,
+                    ActionConflictError: ACTION_LATE,
+                }
+            ),
+            "Within AppealWindowSeconds, once. A lead who has not caused the action reviews it; `review.told` is what"
+            f" the user may be told. {_AGAIN}",
+            [account_parameter()],
+            Body(AppealRequest, {"a club": account_examples.APPEAL}),
+        ),
+    ),
+}
+for _end, (_method, _operation) in _ACCOUNT_ROUTES.items():
+    ROUTES[f"{_method} /accounts/{{account_id}}{_end}"] = _operation
+    _named = [account_parameter("query", "id"), *({**each, "in": "query"} for each in _operation.parameters[1:])]
+    ROUTES[f"{_method} /accounts{_end.replace('/actions/{action_id}', '')}"] = _operation._replace(
+        id=f"{_operation.id}ByQuery" if _end else "findAccount",
+        summary=f"{_operation.summary}, by query",
+        parameters=_named,
+        refused={InvalidRequestError: fault("id", "missing", "is required"), **_operation.refused},
     )

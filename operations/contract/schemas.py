@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from fraud.cases.classifier import PARTS
-from fraud.cases.triage import FAILED
+from fraud.cases.rules import FAILED
 from fraud.packaged import POLICIES, TRIAGE_RULES
 from fraud.rules import standing
 
@@ -90,6 +90,7 @@ def _named_by_the_policy(schemas: dict[str, Schema], known: Words) -> dict[str, 
         ("DecisionMade", "segment"): known.segments,
         ("DecisionMade", "codes"): known.codes,
         ("TriageReason", "code"): known.of_triage,
+        ("RecentView", "code"): known.codes,
     }
     closed = {("AllowRequest", "silences"): known.silenceable}
     for keyword, lists in (("x-extensible-enum", open_), ("enum", closed)):

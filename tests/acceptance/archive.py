@@ -21,16 +21,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fraud.archive import schema
 from fraud.archive.record import pseudonym
 from fraud.counters.keys import DECLARED
-from fraud.decisions.store import contents_of
 from fraud.transaction import Transaction
 from local import archive
 from local.box import Box
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 from models.training import archived
 from models.training.replay import replay
-from operations.erase import erased
+from tests.acceptance.erasure import Erasure, erasure, make_known
 
 PAYMENTS, AT_ONCE = 2_000, 200
 WORKERS, EACH = 8, 2
@@ -50,7 +50,7 @@ class Figures(NamedTuple):
     missing     decisions without exactly one row after copies are dropped
     differing   snapshots that differ from the replay of the raw payments, or of the archive itself
     personal    objects of the archive in which a name, address, metadata or plain id was found
-    leading     places from which erasure left a way from an archived row to the account's id
+    erasure     what an erasure of the busiest account found
     figures     days for which DuckDB's fraud rate is not the one counted in plain Python
     concurrent  decisions made at the same time, and how many of their snapshots differ from the replay
     """
@@ -61,26 +61,29 @@ class Figures(NamedTuple):
     missing: int
     differing: int
     personal: int
-    leading: Sequence[str]
+    erasure: Erasure
     figures: int
     concurrent: tuple[int, int]
 
     @property
     def failures(self) -> list[str]:
         """The expectations that do not hold."""
-        expected = {"missing": 0, "differing": 0, "personal": 0, "leading": [], "figures": 0}
-        return [name for name, value in expected.items() if getattr(self, name) != value]
+        counts = [name for name in ("missing", "differing", "personal", "figures") if getattr(self, name)]
+        return [*counts, *self.erasure.unmet]
 
     def table(self) -> str:
         """Return the figures as lines of text."""
         number, differing = self.concurrent
+        named, kept = (", ".join(sorted(places)) for places in (self.erasure.named, self.erasure.kept))
         return "\n".join(
             (
                 f"sequential decisions     {self.sequential:,}, archived in {self.rows:,} rows, {self.missing} missing",
                 f"labels                   {self.labels:,}",
                 f"snapshots                {self.differing} differ from the replay",
                 f"objects                  {self.personal} with personal data",
-                f"after erasure            {len(self.leading)} ways back {', '.join(self.leading)}".rstrip(),
+                f"before erasure           the account is named in {named}",
+                f"after erasure            {len(self.erasure.leading)} places have a clue of its archived rows",
+                f"kept on purpose          {kept}",
                 f"fraud rate by day        {self.figures} days differ between DuckDB and a count in Python",
                 f"concurrent decisions     {differing} of {number} snapshots differ ({differing / max(number, 1):.1%})",
             )
@@ -98,17 +101,16 @@ def run(payments: int = PAYMENTS, at_once: int = AT_ONCE, seed: int = 13) -> Fig
         directory = Path(scratch)
         labels = _decided(box, first)
         box.settle()
-        objects = _objects(box)
         delivered, rows = _collected(box, directory)
         kept = {row["event_id"] for row in rows}
         replayed = {row.transaction.transaction_id: row.vector for _, row in replay(first)}
         differing = _differing(rows, replayed) + archived.check(directory, payments).differing
         figures = _wrong_days(directory, first, labels, box)
-        account = _busiest(first)
-        leading = _ways_back(box, account, rows)
         _at_once(box, rest)
         box.settle()
         later = [row for row in _collected(box, directory)[1] if row["event_id"] not in kept]
+        erased = _erased(box, directory, labelled)
+        objects = _objects(box)
         everything = {row.transaction.transaction_id: row.vector for _, row in replay([*first, *rest])}
         return Figures(
             sequential=len(first),
@@ -117,10 +119,21 @@ def run(payments: int = PAYMENTS, at_once: int = AT_ONCE, seed: int = 13) -> Fig
             missing=_missing(rows, first),
             differing=differing,
             personal=sum(_is_personal(content, labelled) for content in objects),
-            leading=leading,
+            erasure=erased,
             figures=figures,
             concurrent=(len(later), _differing(later, everything)),
         )
+
+
+def _erased(box: Box, directory: Path, payments: Sequence[Labelled]) -> Erasure:
+    """Erase the busiest account, after all else."""
+    account = Counter(str(each.transaction["payer_id"]) for each in payments).most_common(1)[0][0]
+    own = [each.transaction for each in payments if each.transaction["payer_id"] == account]
+    make_known(box, account, own, _time(payments[-1]) + timedelta(minutes=1))
+    archive.collect(box.client("s3"), _bucket(box), directory)
+    with archive.database(directory) as found:
+        tables = [found.sql(f"FROM {table.name}").arrow().read_all() for table in schema.TABLES]
+    return erasure(box, account, [row for table in tables for row in table.to_pylist()])
 
 
 def _with_secrets(each: Labelled) -> Labelled:
@@ -252,56 +265,6 @@ def _wrong_days(directory: Path, payments: Sequence[Labelled], told: dict[str, s
 def _outcomes(box: Box) -> dict[str, str]:
     pages = box.client("dynamodb").get_paginator("scan").paginate(TableName="DecisionsTable")
     return {row["pk"]["S"]: row["outcome"]["S"] for page in pages for row in page["Items"]}
-
-
-def _busiest(payments: Sequence[Labelled]) -> str:
-    return Counter(str(each.transaction["payer_id"]) for each in payments).most_common(1)[0][0]
-
-
-def _ways_back(box: Box, account: str, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Erase an account, and return the places that still lead from its archived rows to its id.
-
-    Tried are all items of every table, all objects and all logs, by the row's pseudonyms, token and event id.
-    """
-    name = pseudonym(DECLARED, "account", account)
-    own = [row for row in rows if name in {row["payer"], row["payee"]}]
-    assert own, account
-    assert erased(box.client("dynamodb"), "ProfilesTable", "PseudonymsTable", account) == 1
-    clues = {row[part] for row in own for part in ("transaction", "token", "event_id")} | {str(name)}
-    clues |= {base64.b64encode(bytes.fromhex(clue)).decode() for clue in clues}
-    found = [place for place, text in _places(box) if any(clue in text for clue in clues) and account in text]
-    return sorted(set(found))
-
-
-def _places(box: Box) -> Iterator[tuple[str, str]]:
-    """Yield the text of each item, object and log line in the account in a box, with the place where it lies."""
-    dynamodb = box.client("dynamodb")
-    for table in dynamodb.list_tables()["TableNames"]:
-        for page in dynamodb.get_paginator("scan").paginate(TableName=table):
-            for item in page["Items"]:
-                plain = contents_of(item) if "z1" in item else ()
-                yield table, repr(item) + " ".join(part.decode() for part in plain) + " ".join(_bytes_in(item))
-    s3 = box.client("s3")
-    for bucket in s3.list_buckets()["Buckets"]:
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket["Name"]):
-            for each in page.get("Contents", ()):
-                body = s3.get_object(Bucket=bucket["Name"], Key=each["Key"])["Body"].read()
-                yield bucket["Name"], body.decode(errors="replace")
-    for log in box.logs.glob("*.log"):
-        for line in log.read_text(errors="replace").splitlines():
-            yield log.name, line
-
-
-def _bytes_in(value: Any) -> Iterator[str]:
-    """Yield binary values inside an item in hexadecimal digits: a token's bytes must lead nowhere either."""
-    if isinstance(value, bytes):
-        yield value.hex()
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _bytes_in(each)
-    elif isinstance(value, list | set):
-        for each in value:
-            yield from _bytes_in(each)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

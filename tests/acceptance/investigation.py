@@ -34,7 +34,6 @@ from fraud.aws.state_machine import StateMachine
 from fraud.cases.case import Actor, CaseEvent, State, case_id
 from fraud.cases.events import Notices
 from fraud.cases.evidence_store import Snapshots
-from fraud.cases.executions import Executions
 from fraud.cases.intake import Intake
 from fraud.cases.routing import Routing
 from fraud.cases.store import Cases
@@ -43,6 +42,7 @@ from fraud.counters import windows
 from fraud.decisions.events import Outbox, RowChange
 from fraud.decisions.record import PACKED, WAITS, Contents
 from fraud.decisions.worker import Resolutions
+from fraud.executions import Executions
 from fraud.labels.store import LabelStore
 from fraud.outcome import Outcome
 from fraud.settings import Settings
@@ -54,7 +54,7 @@ from tests.unit.test_settings import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 RESOURCES = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))["Resources"]
-TABLES = ("Cases", "Decisions", "Labels", "Profiles", "Links")
+TABLES = ("Audit", "Cases", "Decisions", "Labels", "Profiles", "Links")
 SHAPE = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
 REGION = "us-east-1"
 MACHINE = f"arn:aws:states:{REGION}:123456789012:stateMachine:fraud-investigation"

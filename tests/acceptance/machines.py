@@ -1,6 +1,6 @@
-"""The machines of cases and of decisions: all short sequences of events, and 100,000 random ones.
+"""The machines of cases, decisions and actions: all short sequences of events, and 100,000 random ones.
 
-`python -m tests.acceptance.machines` walks both machines and holds them to LEGAL and FOLLOWS, which say in their own
+`python -m tests.acceptance.machines` walks all machines and holds them to LEGAL and FOLLOWS, which say in their own
 words what may happen. It counts steps that the machine allows and the words do not, steps that it refuses and the words
 allow, and verdicts that were lost. Then a verdict comes between any two writes of a reassignment, on the store itself.
 
@@ -27,9 +27,11 @@ from fraud.errors import CaseConflictError, ForbiddenError, ResolvedError
 from fraud.outcome import Outcome
 from fraud.settings import Settings
 from fraud.transaction import utc
+from tests.acceptance import account_machine
 from tests.support.cases_table import cases_table
 
 LONGEST = 6
+
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 TERMS = Terms(timedelta(hours=4), timedelta(minutes=30))
 HANA, JUN, MIO = Actor("hana", "analyst"), Actor("jun", "analyst"), Actor("mio", "lead")
@@ -90,7 +92,9 @@ class Found(NamedTuple):
     @property
     def line(self) -> str:
         """The figures in words."""
-        illegal = sum(count for fault, count in self.faults.items() if fault.startswith(("illegal", "refused")))
+        illegal = sum(
+            count for fault, count in self.faults.items() if fault.startswith(("illegal", "refused", "half-way"))
+        )
         lost = sum(count for fault, count in self.faults.items() if fault.startswith("lost"))
         return (
             f"{self.sequences:,} sequences, {self.steps:,} steps, {len(self.pairs)} pairs of state and event,"
@@ -254,6 +258,30 @@ def random_cases(count: int, seed: int) -> Found:
     return Found(count, steps, frozenset(pairs), +faults)
 
 
+# ---- actions against accounts ----------------------------------------------------------------------------------------
+
+
+def all_actions(longest: int = LONGEST) -> Found:
+    """Take every sequence of steps of an action with its account up to a length."""
+    faults, pairs = Counter[str](), set[tuple[str, str]]()
+    sequences, steps = account_machine.walk_all(longest, faults, pairs)
+    return Found(sequences, steps, frozenset(pairs), +faults)
+
+
+def every_action() -> Found:
+    """Take every step from every action that can be reached."""
+    faults, pairs = Counter[str](), set[tuple[str, str]]()
+    actions, steps = account_machine.walk_everywhere(faults, pairs)
+    return Found(actions, steps, frozenset(pairs), +faults)
+
+
+def random_actions(count: int, seed: int) -> Found:
+    """Take random sequences of steps of an action with its account."""
+    faults, pairs = Counter[str](), set[tuple[str, str]]()
+    steps = account_machine.walk_random(count, seed, faults, pairs)
+    return Found(count, steps, frozenset(pairs), +faults)
+
+
 # ---- decisions -------------------------------------------------------------------------------------------------------
 
 CHANGES: tuple[Change, ...] = get_args(Change)
@@ -383,7 +411,7 @@ def reassigned_meanwhile(settings: Settings, judges: Sequence[Actor] = ACTORS[1:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Walk both machines and print what was found. Return 0 if nothing is wrong."""
+    """Walk all machines and print what was found. Return 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.machines", description=__doc__)
     parser.add_argument("--sequences", type=int, default=100_000, help="random sequences of each machine")
     parser.add_argument("--seed", type=int, default=14)
@@ -391,6 +419,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     walks: Mapping[str, Callable[[], Found]] = {
         f"cases, all sequences up to {LONGEST}": all_cases,
         f"decisions, all sequences up to {LONGEST}": all_decisions,
+        f"actions, all sequences up to {LONGEST}": all_actions,
+        "actions, every one that can be reached": every_action,
+        "actions, random": lambda: random_actions(options.sequences, options.seed),
         "cases, random": lambda: random_cases(options.sequences, options.seed),
         "decisions, random": lambda: random_decisions(options.sequences, options.seed),
     }

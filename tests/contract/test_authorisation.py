@@ -67,8 +67,10 @@ def test_an_open_route_would_show_as_wrong(emulator, parties):
     assert not all(each.right for each in answers([opened], parties))
 
 
-def test_the_payment_app_may_decide_and_not_see_lists(emulator):
+def test_the_payment_app_may_decide_and_act_on_accounts_and_not_see_lists(emulator):
     routes = {route.key: route for route in emulator.stack.routes}
+    assert policies_allow(routes["POST /accounts/{account_id}/appeal"])
+    assert policies_allow(routes["GET /accounts"])
     assert policies_allow(routes["POST /decisions"])
     assert policies_allow(routes["POST /decisions/{transaction_id}/result"])
     assert not policies_allow(routes["GET /lists/deny/{kind}/{value}"])

@@ -12,15 +12,19 @@ from typing import Any
 
 import pytest
 
-from fraud.cases.worker import STEPS
+from fraud.accounts.worker import STEPS as ACTION_STEPS
+from fraud.cases.worker import STEPS as CASE_STEPS
 from local.account.stack import MACHINE, expand
 from operations.machines import DEFINITIONS, definitions, substitutions
 
 LIST = Path(__file__).with_name("accepted_inputs.json")
 MACHINES = definitions()
 RESOURCES = expand(DEFINITIONS.parent / "template.yaml", {})["Resources"]
-HANDLERS = {"investigation": STEPS}
+HANDLERS = {"investigation": CASE_STEPS, "deactivation": ACTION_STEPS}
 """The functions of each machine, by state and version of the input."""
+
+FOLLOWED = {"investigation": "case_id", "deactivation": "action_id"}
+"""The key of the row that the executions of each machine follow."""
 
 TASKS = [
     pytest.param(machine, name, state, id=f"{machine}.{name}")
@@ -70,7 +74,7 @@ def test_task_has_a_retry_a_catch_of_everything_and_a_timeout(machine: str, name
 def test_function_of_a_state_has_the_name_of_the_state(machine: str, name: str, state: dict[str, Any]) -> None:
     payload = state["Parameters"]["Payload"]
     assert payload["state"] == name
-    assert payload["case_id.$"] == "$.case_id"
+    assert payload[f"{FOLLOWED[machine]}.$"] == f"$.{FOLLOWED[machine]}"
     function = HANDLERS[machine][name, payload["version"]]
     assert function.__name__ == re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
@@ -106,7 +110,7 @@ def test_role_of_a_machine_may_invoke_its_function_and_nothing_else(machine: str
     statements = [one for policy in role["Policies"] for one in policy["PolicyDocument"]["Statement"]]
     calls = [one for one in statements if "logs:" not in json.dumps(one["Action"])]
     assert [(one["Action"], one["Resource"]) for one in calls] == [
-        ("lambda:InvokeFunction", deployed(machine)["DefinitionSubstitutions"]["InvestigationFunction"])
+        ("lambda:InvokeFunction", deployed(machine)["DefinitionSubstitutions"][f"{machine.capitalize()}Function"])
     ]
 
 

@@ -21,8 +21,9 @@ from moto.stepfunctions.parser.asl.parse import asl_parser
 from moto.stepfunctions.parser.asl.utils import json_path
 from moto.stepfunctions.parser.backend import execution
 
+from fraud.accounts import rows as account_rows
 from fraud.activity.store import Activity
-from fraud.audit.store import DayIndex
+from fraud.audit.store import DayIndex, DocumentRow
 from fraud.aws.transport import Request
 from fraud.cases import report_store
 from fraud.cases import rows as case_rows
@@ -49,6 +50,7 @@ from tests.support.payments import payment, updates
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STATEFUL = {
+    "AccountsTable",
     "Archive",
     "AuditRoots",
     "AuditTable",
@@ -72,8 +74,8 @@ WITH_PEOPLE = stack.present(EXPANDED, {"JwtIssuer": "https://issuer", "JwtAudien
 """What there is in a stack whose people have tokens."""
 
 
-CASE_QUEUE = {"Fn::GetAtt": ["CaseQueue", "Arn"]}
-"""The queue through which the events of the bus come to the door of cases."""
+QUEUES = [{"Fn::GetAtt": [name, "Arn"]} for name in ("CaseQueue", "AccountQueue")]
+"""The queues through which the events of the bus come to the doors of cases and accounts."""
 
 
 def of_type(kind: str) -> dict[str, dict[str, Any]]:
@@ -155,16 +157,19 @@ def test_every_function_is_called_through_its_published_alias() -> None:
         target["Arn"]
         for rule in of_type("AWS::Events::Rule").values()
         for target in rule["Properties"]["Targets"]
-        if target["Arn"] != CASE_QUEUE
+        if target["Arn"] not in QUEUES
     ]
     assert all(target["Ref"].endswith("Aliaslive") for target in targets)
+
+
+MACHINE_LOGS = ("InvestigationMachineLogs", "DeactivationMachineLogs")
 
 
 def test_every_log_group_expires_and_every_function_has_one() -> None:
     groups = of_type("AWS::Logs::LogGroup")
     assert all(group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
     used = [function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] for function in FUNCTIONS.values()]
-    assert {*used, "ApiLogs", "PeopleApiLogs", "ArchiveDeliveryLogs", "InvestigationMachineLogs"} == set(groups)
+    assert {*used, "ApiLogs", "PeopleApiLogs", "ArchiveDeliveryLogs", *MACHINE_LOGS} == set(groups)
     assert len(used) == len(set(used))
 
 
@@ -288,6 +293,7 @@ READS = {
         ("ReportEvents", "dynamodb"),
         ("Fold", "sqs"),
         ("CaseEvents", "sqs"),
+        ("AccountEvents", "sqs"),
     ],
 )
 def test_role_may_read_the_source_of_its_mapping(function: str, service: str) -> None:
@@ -425,8 +431,9 @@ def test_the_function_that_writes_links_may_read_and_update_them_and_no_other_fu
         "Action": [f"dynamodb:{name}" for name in sorted(needed)],
         "Resource": table,
     }
-    (page,) = found.pop("Investigation")  # it reads pages of accounts
-    assert page == {"Effect": "Allow", "Action": "dynamodb:BatchGetItem", "Resource": table}
+    reads = {"Effect": "Allow", "Action": "dynamodb:BatchGetItem", "Resource": table}
+    for name in ("Investigation", "Deactivation", "AccountApi", "AnalystAccountApi"):  # they read pages of accounts
+        assert found.pop(name) == [reads], name
     assert not any(found.values())
 
 
@@ -459,8 +466,15 @@ def test_only_functions_that_use_the_keys_may_put_the_keys_of_the_stack_and_no_o
     assert conditions == [only_keys] * (function in COUNTING)
 
 
+OF_ACCOUNTS = ("AccountApi", "AnalystAccountApi", "AccountEvents", "Deactivation", "AccountSweep")
+AUDITED = {"ListApi", "CaseApi", "CaseEvents", "Investigation", "CaseSweep", *OF_ACCOUNTS}
+"""The functions that change what has an audit trail: lists, cases, accounts."""
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_audit_rows_are_put_by_one_function_in_transactions_only_and_never_changed_or_deleted(function: str) -> None:
+def test_audit_rows_are_put_by_listed_functions_in_transactions_and_never_changed_or_deleted(
+    function: str,
+) -> None:
     on_audit = [one for one in rights(function) if "${AuditTable" in json.dumps(one["Resource"])]
     if function == "WriteRoot":  # it reads the index of all chains, and no row
         (statement,) = on_audit
@@ -470,7 +484,7 @@ def test_audit_rows_are_put_by_one_function_in_transactions_only_and_never_chang
     assert all(one["Effect"] == "Allow" and isinstance(one["Action"], str) for one in on_audit)
     together = {"ForAnyValue:StringEquals": {"dynamodb:EnclosingOperation": ["TransactWriteItems"]}}
     allowed = {one["Action"]: one.get("Condition") for one in on_audit}
-    assert allowed == ({"dynamodb:Query": None, "dynamodb:PutItem": together} if function == "ListApi" else {})
+    assert allowed == ({"dynamodb:Query": None, "dynamodb:PutItem": together} if function in AUDITED else {})
     granted = [one | {"Resource": "arn:table/audit"} for one in on_audit]
     row = {"TableName": "audit", "Item": {"pk": {"S": "deny#ip#192.0.2.1"}, "sk": {"S": "2026-03-04T12:00:00Z"}}}
     key = {"TableName": "audit", "Key": row["Item"]}
@@ -484,7 +498,7 @@ def test_audit_rows_are_put_by_one_function_in_transactions_only_and_never_chang
     }
     assert all(refusal(operation, request, granted, "arn:table/") for operation, request in writes.items())
     put = refusal("TransactWriteItems", {"TransactItems": [{"Put": row}]}, granted, "arn:table/")
-    assert (put is None) == (function == "ListApi")
+    assert (put is None) == (function in AUDITED)
 
 
 @pytest.mark.parametrize(
@@ -522,10 +536,10 @@ def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alar
         for resource in RESOURCES.values()
         if resource["Type"] == "AWS::Lambda::EventInvokeConfig"
     }
-    assert configs.keys() == scheduled == {"Tick", "Sweep", "CaseSweep", "WriteRoot"}
-    failures = {name: each["Destination"]["Fn::GetAtt"][0] for name, each in configs.items() if name != "CaseSweep"}
-    assert set(failures.values()) == {"FoldFailures"}
-    assert configs["CaseSweep"]["Destination"]["Fn::GetAtt"][0] == "CaseFailures"
+    failures = {name: each["Destination"]["Fn::GetAtt"][0] for name, each in configs.items()}
+    of_their_own = {"CaseSweep": "CaseFailures", "AccountSweep": "AccountFailures"}
+    assert failures == dict.fromkeys(["Tick", "Sweep", "WriteRoot"], "FoldFailures") | of_their_own
+    assert failures.keys() == scheduled
 
 
 def test_alarm_of_fold_lag_is_raised_before_decisions_are_degraded() -> None:
@@ -545,7 +559,7 @@ def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> N
         if alarm.get("MetricName") == "ApproximateNumberOfMessagesVisible"
         for dimension in alarm["Dimensions"]
     ]
-    assert set(dead_ends) == {"Undecidable", "FoldFailures", "CaseFailures"}
+    assert set(dead_ends) == {"Undecidable", "FoldFailures", "CaseFailures", "AccountFailures"}
     given_up = [
         alarm for alarm in ALARMS.values() if alarm.get("MetricName") == "OnFailureDestinationDeliveredEventCount"
     ]
@@ -554,7 +568,7 @@ def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> N
     assert all(MAPPINGS[name]["MetricsConfig"] == {"Metrics": ["EventCount"]} for name in streams)
 
 
-FAILING = ("FunctionsFail", "CaseFunctionsFail", "PeopleFunctionsFail", "AuditFunctionsFail")
+FAILING = ("FunctionsFail", "CaseFunctionsFail", "AccountFunctionsFail", "PeopleFunctionsFail", "AuditFunctionsFail")
 
 
 def test_alarms_of_failing_functions_know_every_function_and_have_no_more_metrics_than_an_alarm_takes() -> None:
@@ -572,9 +586,9 @@ def statements() -> list[dict[str, Any]]:
     return [statement for policy in policies for statement in policy["Statement"]]
 
 
-KEY_READERS = {"DecisionApi", "TransactionStream", "DecisionEvents", "LabelEvents", "Tick", "Fold"}
-"""The functions whose roles may read the stack's secret keys: those that count or make pseudonyms, and the fold, which
-reads them in one request with its watermarks. A person who joins this list can compute the pseudonym of an id.
+KEY_READERS = {"DecisionApi", "TransactionStream", "DecisionEvents", "LabelEvents", "Tick", "Fold", "Deactivation"}
+"""The functions whose roles may read the stack's secret keys: those that count or make pseudonyms, the fold, which
+reads them in one request with its watermarks, and the steps of an action, which look for the tokens of attempts. A person who joins this list can compute the pseudonym of an id.
 """
 
 PSEUDONYM_READERS: set[str] = set()
@@ -667,13 +681,13 @@ def operations_of(api: str) -> dict[str, dict[str, Any]]:
 
 
 def test_every_route_has_an_authoriser() -> None:
-    assert len(operations()) == 27
+    assert len(operations()) == 37
     assert all(operation["security"] == [{"AWS_IAM": []}] for operation in operations().values())
 
 
 def test_every_route_for_people_needs_a_token_and_without_an_issuer_there_is_none() -> None:
     assert {name for name, one in RESOURCES.items() if one["Type"] == "AWS::ApiGatewayV2::Api"} == {"Api", "PeopleApi"}
-    assert len(operations_of("PeopleApi")) == 14
+    assert len(operations_of("PeopleApi")) == 27
     assert all(one["security"] == [{"People": []}] for one in operations_of("PeopleApi").values())
     (scheme,) = WITH_PEOPLE["PeopleApi"]["Properties"]["Body"]["components"]["securitySchemes"].values()
     declared = scheme["x-amazon-apigateway-authorizer"]
@@ -681,7 +695,14 @@ def test_every_route_for_people_needs_a_token_and_without_an_issuer_there_is_non
     assert declared["identitySource"] == "$request.header.Authorization"
     assert declared["jwtConfiguration"] == {"issuer": {"Ref": "JwtIssuer"}, "audience": {"Ref": "JwtAudience"}}
     absent = RESOURCES.keys() - stack.present(EXPANDED, {})["Resources"].keys()
-    assert {"PeopleApi", "CaseApi", "CaseApiRole", "PeopleApiFails", "PeopleFunctionsFail"} <= absent
+    assert {
+        "PeopleApi",
+        "CaseApi",
+        "AnalystAccountApi",
+        "CaseApiRole",
+        "PeopleApiFails",
+        "PeopleFunctionsFail",
+    } <= absent
     assert {name for name, one in RESOURCES.items() if one.get("Condition")} == absent
     assert EXPANDED["Parameters"]["JwtIssuer"]["Default"] == ""
     assert EXPANDED["Conditions"]["HasIssuer"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "JwtIssuer"}, ""]}]}
@@ -699,8 +720,12 @@ def test_an_issuer_needs_an_audience() -> None:
     assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "JwtIssuer"}, ""]}]}
 
 
-COVERED = {"POST/decisions/challenge", "POST/decisions/result"}
-"""Routes that another one of their caller's allowances covers: POST/decisions/*."""
+COVERED = {
+    "POST/decisions/challenge",
+    "POST/decisions/result",
+    *(f"POST/accounts/{change}" for change in ("hold", "release", "ack", "appeal")),
+}
+"""Routes that another one of their caller's allowances covers: POST/decisions/* and POST/accounts/*."""
 
 
 def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None:
@@ -716,7 +741,7 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
     allowed = [route for routes in callers.values() for route in routes]
     parts = [route.replace(" /", "/").partition("{") for route in operations()]
     assert sorted(allowed) == sorted({before + ("*" if brace else "") for before, brace, _ in parts} - COVERED)
-    assert set(callers) == {"MayDecide", "MayLabel", "MayList", "MayReport"}
+    assert set(callers) == {"MayActOnAccounts", "MayDecide", "MayLabel", "MayList", "MayReport"}
 
 
 @pytest.mark.parametrize(
@@ -730,7 +755,13 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
         (case_rows.CaseRow, "CasesTable"),
         (case_rows.ChangeRow, "CasesTable"),
         (report_store.ReportRow, "ReportsTable"),
-        (report_store.DecisionRow, "DecisionsTable"),
+        (case_rows.PaymentRow, "DecisionsTable"),
+        (account_rows.AccountRow, "AccountsTable"),
+        (account_rows.ActionRow, "AccountsTable"),
+        (account_rows.OrderRow, "AccountsTable"),
+        (account_rows.CapRow, "AccountsTable"),
+        (account_rows.StatusProfile, "ProfilesTable"),
+        (DocumentRow, "AuditTable"),
     ],
 )
 def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) -> None:
@@ -743,6 +774,36 @@ def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) ->
     assert {kind: [name] for kind, name in declared.items()} == {
         kind: names for kind, names in modelled.items() if names
     }
+
+
+def test_indexes_of_accounts_are_those_of_their_models() -> None:
+    declared = {index["IndexName"]: index for index in TABLES["AccountsTable"]["Properties"]["GlobalSecondaryIndexes"]}
+    models = (account_rows.AccountIndex, account_rows.WaitingIndex, account_rows.DueIndex)
+    modelled = {model.Meta.index_name: {name for name, each in vars(model).items() if is_key(each)} for model in models}
+    assert modelled == {name: {key["AttributeName"] for key in one["KeySchema"]} for name, one in declared.items()}
+
+
+def is_key(attribute: Any) -> bool:
+    return getattr(attribute, "is_hash_key", False) or getattr(attribute, "is_range_key", False)
+
+
+STATUS_WRITERS = {"AccountApi", "AnalystAccountApi", "AccountEvents", "AccountSweep"}
+"""The functions that write nothing of a profile but an account's status, and only in the account's own transaction."""
+
+
+@pytest.mark.parametrize("function", sorted(STATUS_WRITERS))
+def test_a_function_of_accounts_writes_a_status_only_together_with_the_account(function: str) -> None:
+    def update(pk: str) -> dict[str, Any]:
+        return {"TableName": HOT_TABLES.profiles, "Key": {"pk": {"S": pk}}}
+
+    def refused_in_transaction(pk: str) -> bool:
+        request = {"TransactItems": [{"Update": update(pk)}]}
+        return refusal("TransactWriteItems", request, rights(function), "arn:table/") is not None
+
+    assert not refused_in_transaction("account#hanako")
+    assert refused_in_transaction(KEYS)
+    assert refused_in_transaction("device#d")
+    assert refusal("UpdateItem", update("account#hanako"), rights(function), "arn:table/") is not None
 
 
 def test_indexes_of_reports_hold_what_their_models_say_and_no_text() -> None:

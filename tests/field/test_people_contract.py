@@ -12,6 +12,7 @@ import pytest
 import re2
 from jsonschema import Draft202012Validator
 
+from fraud.accounts import requests as accounts
 from fraud.cases.console import ACTIONS, NextRequest, OpenRequest
 from operations.contract import schemas
 from operations.contract.openapi import PEOPLE_GATEWAY, people
@@ -67,7 +68,9 @@ def test_every_example_of_a_request_is_accepted(model):
 
 def test_every_request_of_the_door_is_in_the_document():
     """OpenAPI 3.1, 4.8.8: a route that is not in the document is not found by any client."""
-    assert set(BODIES) == {*ACTIONS.values(), NextRequest, OpenRequest}
+    of_accounts = {accounts.HoldRequest, accounts.ReleaseHoldRequest, accounts.OrderRequest}
+    of_actions = {accounts.DecideRequest, accounts.ReviewRequest, accounts.BackRequest}
+    assert set(BODIES) == {*ACTIONS.values(), NextRequest, OpenRequest} | of_accounts | of_actions
 
 
 def test_the_document_stands_by_itself_and_has_nothing_of_python():

@@ -2,11 +2,12 @@
 
 import base64
 import copy
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,7 +16,7 @@ from botocore.stub import Stubber
 from fraud.archive import record, schema
 from fraud.aws.transport import Request, Result
 from fraud.counters.keys import DECLARED
-from fraud.counters.layout import TOKEN_BYTES
+from fraud.counters.layout import TOKEN_BYTES, packed
 from fraud.decisions.resolution import Changes, Resolution
 from fraud.decisions.store import contents_of
 from fraud.scoring import features
@@ -25,8 +26,9 @@ from local.sam import sample_events
 from operations import erase
 from operations.erase import erased
 from tests.integration.test_decision_api import fresh
-from tests.integration.test_decision_events import PERSONAL, batch
-from tests.support.stack_doors import Taken
+from tests.integration.test_decision_events import PERSONAL, Losing, batch, changed, decided, voids_of
+from tests.support.activity import counted, stored
+from tests.support.stack_doors import Taken, hours_of, requested
 
 LABELLED = sample_events.EVENTS / "label_events" / "handler.batch.json"
 Rows = Callable[[schema.ArchiveTable], list[dict[str, Any]]]
@@ -150,65 +152,133 @@ class Killed(BaseException):
     """The environment ends here; nothing catches it."""
 
 
-class Ending:
-    """A transport or client that ends the process at its n-th call, before or after the call is made."""
+class Life:
+    """What an environment writes until it is killed: the kinds of its writes, in order. `most`: None is no kill."""
 
-    def __init__(self, inner: Any, budget: list[int], *, after: bool) -> None:
-        self._inner, self._budget, self._after = inner, budget, after
+    def __init__(self, most: int | None = None) -> None:
+        self.writes: list[str] = []
+        self._most = most
+
+    def write(self, kind: str) -> None:
+        if len(self.writes) == self._most:
+            raise Killed
+        self.writes.append(kind)
+
+
+class Mortal:
+    """A transport or client of an environment. Writes that are sent together are made one after another here."""
+
+    def __init__(self, inner: Any, life: Life) -> None:
+        self._inner, self._life = inner, life
 
     def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
-        return self._spent(lambda: self._inner.gather(requests, until))
+        results: list[Result] = []
+        for request in requests:
+            if request.operation in {"put_item", "update_item", "delete_item"}:
+                self._life.write(request.payload["TableName"])
+            results += self._inner.gather([request], until)
+        return results
 
     def put_record_batch(self, **asked: Any) -> Any:
-        return self._spent(lambda: self._inner.put_record_batch(**asked))
+        self._life.write("firehose")
+        return self._inner.put_record_batch(**asked)
 
     def put_events(self, **asked: Any) -> Any:
-        return self._spent(lambda: self._inner.put_events(**asked))
-
-    def _spent(self, call: Callable[[], Any]) -> Any:
-        self._budget[0] -= 1
-        if self._budget[0] == 0 and not self._after:
-            raise Killed
-        answer = call()
-        if self._budget[0] == 0:
-            raise Killed
-        return answer
+        self._life.write("bus")
+        return self._inner.put_events(**asked)
 
 
-@pytest.mark.parametrize("after", [False, True])
-def test_a_kill_between_any_two_writes_loses_nothing(  # noqa: PLR0913, PLR0917 - fixtures and a parameter
-    decision_events, decision_api, emulator, published: Taken, rows: Rows, monkeypatch, after
+def lived(monkeypatch: pytest.MonkeyPatch, door: Any, event: dict[str, Any], most: int | None = None) -> list[str]:
+    """Hand an event to a new environment, which is killed after so many writes. Return the kinds of its writes."""
+    life = Life(most)
+    archive_ = door._archive
+    with monkeypatch.context() as here:
+        for owner, name in (
+            (door._store, "_transport"),
+            (door._activity, "_transport"),
+            (archive_._pseudonyms, "_transport"),
+            (archive_._tallies, "_transport"),
+            (archive_._decisions, "_firehose"),
+            (archive_._resolutions, "_firehose"),
+            (door._outbox, "_events"),
+        ):
+            here.setattr(owner, name, Mortal(getattr(owner, name), life))
+        here.setattr(archive_._pseudonyms, "_written", {})
+        here.setattr(door._activity, "_met", {})
+        if most is None:
+            assert door.handler(event, None) == {"batchItemFailures": []}
+        else:
+            with pytest.raises(Killed):
+                door.handler(event, None)
+    return life.writes
+
+
+_numbers = itertools.count(1)
+
+
+class World(NamedTuple):
+    """Decisions that need every kind of write: one was declined and its updates were lost, the other failed later."""
+
+    declined: dict[str, Any]
+    failed: dict[str, Any]
+    event: dict[str, Any]
+
+
+@pytest.fixture
+def world(decision_api, resolution_api, emulator: Emulator, monkeypatch) -> Callable[[], World]:
+    deciding = decision_api._evaluator.store
+
+    def made() -> World:
+        number = next(_numbers)
+        declined, failed = quiet(amount=900_000, ip=f"198.51.100.{number}"), quiet()
+        with monkeypatch.context() as outage:
+            outage.setattr(deciding, "_transport", Losing(deciding._transport, applied=False, prefixes=("payee#",)))
+            event = batch(decision_api, emulator, declined, failed)
+        path, result = "POST /decisions/{transaction_id}/result", {"status": "failed", "at": failed["occurred_at"]}
+        assert requested(resolution_api, path, failed["transaction_id"], result)[0] == 200
+        event["Records"].append(changed(emulator, event, failed["transaction_id"]))
+        return World(declined, failed, event)
+
+    return made
+
+
+def test_a_kill_between_any_two_writes_and_three_deliveries_leave_everything_once(  # noqa: PLR0913, PLR0917 - fixtures
+    decision_events, emulator, world, published: Taken, rows: Rows, monkeypatch
 ):
-    """The stream hands the batch on again after each kill, until it is done."""
-    keeper = decision_events._archive
-    payments = [quiet(amount=900_000) for _ in range(3)]
-    event = batch(decision_api, emulator, *payments)
+    """The stream hands the batch on again after a kill, until it is done, and then once more."""
+    writes = lived(monkeypatch, decision_events, world().event)
+    kinds = {"CountersTable", "LinksTable", "PseudonymsTable", "TalliesTable", "firehose", "bus"}
+    assert set(writes) == kinds
+    assert Counter(writes)["firehose"] == 2  # decisions and resolutions
     published()
-    survived = 0
-    for place in range(1, 10):
-        with monkeypatch.context() as ending:
-            budget = [place]
-            for owner, name in (
-                (keeper._pseudonyms, "_transport"),
-                (keeper._tallies, "_transport"),
-                (keeper._decisions, "_firehose"),
-                (decision_events._outbox, "_events"),
-            ):
-                ending.setattr(owner, name, Ending(getattr(owner, name), budget, after=after))
-            ending.setattr(keeper._pseudonyms, "_written", {})  # an environment that is new has written nothing
-            try:
-                assert decision_events.handler(event, None) == {"batchItemFailures": []}
-                survived += 1
-            except Killed:
-                continue
-    assert survived >= 1
-    names = {payment["transaction_id"] for payment in payments}
-    kept = record.unique(rows(schema.DECISIONS))
-    assert Counter(row["transaction"] for row in kept) == Counter(
-        record.pseudonym(DECLARED, "transaction", name) for name in names
-    )
-    assert {told["detail"]["transaction_id"] for told in published()} == names
-    assert all(named(emulator, payment["payer_id"])["id"]["S"] == payment["payer_id"] for payment in payments)
+    decisions, resolutions = Counter[str](), Counter[str]()
+    for most in range(len(writes)):
+        made = world()
+        assert lived(monkeypatch, decision_events, made.event, most) == writes[:most]
+        for _ in range(2):
+            lived(monkeypatch, decision_events, made.event)
+        told = {one["detail"]["event_id"]: one["detail"]["transaction_id"] for one in published()}
+        assert Counter(told.values())[made.declined["transaction_id"]] == 1
+        assert Counter(told.values())[made.failed["transaction_id"]] >= 1
+        assert linked_of(emulator, made) == counted(decided({"Records": made.event["Records"][:2]}))
+        for payment in (made.declined, made.failed):
+            amount = str(payment["amount"])
+            assert hours_of(emulator, "payee", payment["payee_id"]) == [str(packed(1, payment["amount"]))]
+            assert list(voids_of(emulator, payment["payer_id"]).values()) == [amount]
+            assert named(emulator, payment["payer_id"])["id"]["S"] == payment["payer_id"]
+            decisions[DECLARED.pseudonym("transaction", payment["transaction_id"]).hex()] += 1
+        resolutions[DECLARED.pseudonym("transaction", made.failed["transaction_id"]).hex()] += 1
+    for table, expected in ((schema.DECISIONS, decisions), (schema.RESOLUTIONS, resolutions)):
+        kept = Counter(row["transaction"] for row in record.unique(rows(table)))
+        assert {name: kept[name] for name in expected} == expected
+
+
+def linked_of(emulator: Emulator, made: World) -> dict[tuple[str, str], Any]:
+    """Return the items of the table of links that belong to a world: its parties and devices are its own."""
+    names = {f"account#{payment[name]}" for payment in made[:2] for name in ("payer_id", "payee_id")}
+    names |= {f"device#{payment['device_id']}" for payment in made[:2]}
+    found = stored(row for pk in names for row in linked(emulator, pk))
+    return found | stored(linked(emulator, f"ip#{made.declined['ip']}"))
 
 
 @pytest.mark.parametrize("refused", [False, True])

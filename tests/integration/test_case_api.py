@@ -13,7 +13,8 @@ from fraud.cases.case import SYSTEM, Alert, CaseEvent
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.report import ReportBatch
 from fraud.cases.report_store import ReportStore
-from fraud.cases.store import Cases, Wait
+from fraud.cases.store import Cases
+from fraud.executions import Wait
 from fraud.settings import Settings
 
 NO_CASE = "A" * 26

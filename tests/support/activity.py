@@ -33,8 +33,12 @@ def contents(payment: Transaction, outcome: str, code: str = "") -> Contents:
     return Contents(payment.canonical, b"[]", json.dumps(answer).encode())
 
 
+WEEKS = 28
+"""How far back a list of neighbours looks where links are kept for 400 days."""
+
+
 def counted(decided: Iterable[Decided], *, approved: bool = True) -> dict[tuple[str, str], Any]:
-    """Count links, neighbours and timelines over all decided payments, by pk and sk."""
+    """Count links, neighbours and timelines over all decided payments, by pk and sk. Links are kept for 400 days."""
     days: dict[tuple[str, str], set[date]] = defaultdict(set)
     timelines: dict[str, list[Any]] = defaultdict(list)
     for payment, outcome, code in decided:
@@ -52,7 +56,8 @@ def counted(decided: Iterable[Decided], *, approved: bool = True) -> dict[tuple[
         found[pk, name] = (first, last, sum(1 << day - 1 for day in bits))
         lists[pk].append(((last - date(1970, 1, 1)).days // 7, name))
     for pk, listed in lists.items():
-        found[pk, NEIGHBOURS] = tuple(sorted(listed, reverse=True)[:MOST_NEIGHBOURS])
+        near = [one for one in listed if one[0] >= max(listed)[0] - WEEKS]
+        found[pk, NEIGHBOURS] = tuple(sorted(near, reverse=True)[:MOST_NEIGHBOURS])
     for pk, entries in timelines.items():
         ordered = sorted(set(entries))
         for part, kept, listed in ((STOPPED, 50, True), (APPROVED, 20, approved)):

@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "AUDIT_ROOTS_BUCKET": "audit-roots",
     "LABELS_TABLE": "labels",
     "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
+    "DEACTIVATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-deactivation",
     "REPORTS_TABLE": "reports",
     "LABEL_SOURCES": "backfill=loader,user_report=payment-app,analyst=fraud-analyst,chargeback=importer",
     "BACKFILL_BEFORE": "",

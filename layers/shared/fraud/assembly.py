@@ -16,11 +16,16 @@ from fraud.settings import LOCAL, AwsIdentity, Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from fraud.accounts.action import Action
+    from fraud.accounts.intake import AccountIntake
+    from fraud.accounts.store import Accounts
+    from fraud.accounts.sweep import AccountSweep
+    from fraud.accounts.worker import Deactivation
     from fraud.activity.store import Activity
     from fraud.archive.store import Archive, Delivery
     from fraud.aws.client import AwsClient, Timeouts
+    from fraud.cases.case import Case
     from fraud.cases.evidence_page import EvidencePages
-    from fraud.cases.executions import Executions
     from fraud.cases.intake import Intake
     from fraud.cases.triage import Triage
     from fraud.cases.worker import Investigation
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from fraud.decisions.evaluation import Evaluator, Scorer
     from fraud.decisions.store import DynamoStore
     from fraud.decisions.worker import Resolutions
+    from fraud.executions import Executions
     from fraud.labels.sources import Sources
     from fraud.rules.rule_book import RuleBook
 
@@ -163,11 +169,11 @@ def label_sources(settings: Settings) -> "Sources":
         raise UndecidableError(f"environment: LABEL_SOURCES: {error}") from None
 
 
-def case_executions(settings: Settings) -> "Executions":
+def case_executions(settings: Settings) -> "Executions[Case]":
     """Build the executions of cases on their table and their machine."""
     from fraud.aws.state_machine import StateMachine
-    from fraud.cases.executions import Executions
     from fraud.cases.store import Cases
+    from fraud.executions import Executions
 
     return Executions(Cases(settings), StateMachine(settings.investigation_machine))
 
@@ -221,6 +227,69 @@ def evidence_pages(settings: Settings) -> "EvidencePages":
     from fraud.cases.store import Cases
 
     return EvidencePages(Cases(settings), Snapshots(settings), resolutions(settings), ReportStore(settings))
+
+
+def accounts(settings: Settings) -> "Accounts":
+    """Build the store of accounts."""
+    from fraud.accounts.store import Accounts
+
+    return Accounts(settings)
+
+
+def account_executions(settings: Settings) -> "Executions[Action]":
+    """Build the executions of actions on their table and their machine."""
+    from fraud.aws.state_machine import StateMachine
+    from fraud.executions import Executions
+
+    return Executions(accounts(settings), StateMachine(settings.deactivation_machine))
+
+
+def account_sweep(settings: Settings) -> "AccountSweep":
+    """Build the sweep of accounts."""
+    from fraud.accounts.sweep import AccountSweep
+
+    return AccountSweep(accounts(settings), account_executions(settings))
+
+
+def account_intake(settings: Settings) -> "AccountIntake":
+    """Build the intake of accounts."""
+    from functools import partial
+
+    from fraud.accounts.intake import AccountIntake
+    from fraud.accounts.metrics import log_cap_reached
+    from fraud.cases.store import Cases
+
+    return AccountIntake(
+        accounts(settings),
+        Cases(settings),
+        resolutions(settings),
+        account_executions(settings),
+        partial(log_cap_reached, "hold", "account_events"),
+    )
+
+
+def deactivation(settings: Settings) -> "Deactivation":
+    """Build the steps of an action. Raises UndecidableError when the packaged policy is broken."""
+    from fraud import clock
+    from fraud.accounts.denial import DeactivationPolicy
+    from fraud.accounts.events import AccountNotices
+    from fraud.accounts.worker import Deactivation, Parts
+    from fraud.decisions.events import Outbox
+    from fraud.labels.store import LabelStore
+
+    return Deactivation(
+        Parts(
+            accounts=accounts(settings),
+            executions=account_executions(settings),
+            decisions=resolutions(settings),
+            attempts=store(settings),
+            activity=activity(settings),
+            labels=LabelStore(settings, label_sources(settings).ranking),
+            notices=AccountNotices(Outbox(settings)),
+            policy=DeactivationPolicy.load(packaged.DEACTIVATION.read_bytes()),
+            clock=clock.now,
+        )
+    )
 
 
 def triage() -> "Triage":

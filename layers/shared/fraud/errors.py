@@ -42,6 +42,7 @@ RULES: dict[str, str] = {
     "not_silenceable": "no allow entry silences this code",
     "not_pending": "the entry waits for no second person",
     "changed": "the entry is not the one that was shown",
+    "cap_reached": "as many accounts are stopped in this hour or day as the cap allows",
     "not_allowed_now": "the present state, which the response names, does not allow the change",
     "at_ahead": "the time is more than 5 minutes ahead",
     "before_decision": "the time lies before the decision",
@@ -157,6 +158,31 @@ class CaseNow(BaseModel):
     judged_by: str | None = Field(description="Who gave the verdict.")
 
 
+class AccountNow(BaseModel):
+    """The status of an account that a refused change met."""
+
+    status: str = Field(description="`active`, `held` or `deactivated`.", examples=["held"])
+    version: int
+    action_id: str | None = Field(description="The action that holds or keeps the account; null for none.")
+
+
+class ActionNow(BaseModel):
+    """The state of an action that a refused change met."""
+
+    action_id: str
+    state: str = Field(description="As in the action itself.", examples=["appealed"])
+    version: int
+    reviewed_by: str | None = Field(description="Who has reviewed the appeal; null for nobody.")
+
+
+class OrderNow(BaseModel):
+    """The state of an order that a refused change met."""
+
+    order_id: str
+    state: str = Field(description="`pending`, `approved`, `cancelled` or `done`.", examples=["approved"])
+    decided_by: str | None = Field(description="Who has approved or cancelled it; null for nobody.")
+
+
 def _unsaid(value: object) -> bool:
     return value is None
 
@@ -180,6 +206,15 @@ class Problem(BaseModel):
     case: CaseNow | SkipJsonSchema[None] = Field(
         None, exclude_if=_unsaid, description="Only in a 409 of a change that the case does not allow."
     )
+    account: AccountNow | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="Only in a 409 of a change that the account does not allow."
+    )
+    action: ActionNow | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="Only in a 409 of a change that the action does not allow."
+    )
+    order: OrderNow | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="Only in a 409 of a change that the order does not allow."
+    )
 
 
 class FraudError(Exception):
@@ -191,6 +226,9 @@ class FraudError(Exception):
     fallback: Fallback | None = None
     state: StateNow | None = None
     case: CaseNow | None = None
+    account: AccountNow | None = None
+    action: ActionNow | None = None
+    order: OrderNow | None = None
 
 
 class InvalidRequestError(FraudError):
@@ -251,19 +289,80 @@ class ResolvedError(FraudError):
         self.state = StateNow(status=status_now, outcome_now=outcome_now)
 
 
-class CaseConflictError(FraudError):
+class ConflictError(FraudError):
+    """The state of a row does not allow the change: somebody else was faster, or it has gone on."""
+
+    status = 409
+
+
+class CaseConflictError(ConflictError):
     """The case does not allow the change: somebody else has changed it, or has given the verdict.
 
     now  the case as it is
     """
 
-    status = 409
     title = "The case is in a state that does not allow this"
 
     def __init__(self, now: CaseNow) -> None:
         super().__init__(now.state)
         self.faults = (Fault("body", "not_allowed_now", "is not what the case allows now"),)
         self.case = now
+
+
+class AccountConflictError(ConflictError):
+    """The account does not allow the change: it is in another state, or an action has it.
+
+    now  the account as it is
+    """
+
+    title = "The account is in a state that does not allow this"
+
+    def __init__(self, now: AccountNow) -> None:
+        super().__init__(now.status)
+        self.faults = (Fault("body", "not_allowed_now", "is not what the account allows now"),)
+        self.account = now
+
+
+class ActionConflictError(ConflictError):
+    """The action does not allow the change: somebody else was faster, or it has gone on.
+
+    now  the action as it is
+    """
+
+    title = "The action is in a state that does not allow this"
+
+    def __init__(self, now: ActionNow) -> None:
+        super().__init__(now.state)
+        self.faults = (Fault("body", "not_allowed_now", "is not what the action allows now"),)
+        self.action = now
+
+
+class OrderConflictError(ConflictError):
+    """The order does not allow the change: it was decided on, or another order has the same id.
+
+    now  the order as it is
+    """
+
+    title = "The order is in a state that does not allow this"
+
+    def __init__(self, now: OrderNow) -> None:
+        super().__init__(now.state)
+        self.faults = (Fault("body", "not_allowed_now", "is not what the order allows now"),)
+        self.order = now
+
+
+class CapReachedError(FraudError):
+    """The cap on interventions is reached: no further account is stopped before the next hour or day.
+
+    scopes  the scopes of the cap that are full
+    """
+
+    status = 429
+    title = "The cap on interventions is reached"
+
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        super().__init__(", ".join(scopes))
+        self.faults = (Fault("body", "cap_reached", "would stop more accounts than the cap allows"),)
 
 
 class ServiceError(FraudError):

@@ -7,6 +7,7 @@ from fraud.errors import UndecidableError
 LIBRARY = Path(__file__).parent
 POLICIES, MODELS = LIBRARY / "rules" / "policies", LIBRARY / "scoring" / "models"
 ROUTING = LIBRARY / "cases" / "routing.json"
+DEACTIVATION = LIBRARY / "accounts" / "deactivation.json"
 TRIAGE_RULES, CLASSIFIER = LIBRARY / "cases" / "triage.json", LIBRARY / "cases" / "classifier.json"
 
 

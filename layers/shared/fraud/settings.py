@@ -20,6 +20,11 @@ Table = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
 Delivery = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 """The name of a Firehose stream."""
 
+Machine = Annotated[str, StringConstraints(pattern=r"^arn:.+:stateMachine:[A-Za-z0-9_-]{1,80}$")]
+
+MOST_CAP = 5_000
+"""The largest cap on interventions: the names of that many fit into one item, which has at most 400 KB."""
+
 LOCAL = "local"
 """The stage of a stack on an emulator."""
 
@@ -43,7 +48,7 @@ class Settings(BaseModel):
     pseudonyms_table: Table
     tallies_table: Table
     cases_table: Table
-    investigation_machine: Annotated[str, StringConstraints(pattern=r"^arn:.+:stateMachine:[A-Za-z0-9_-]{1,80}$")]
+    investigation_machine: Machine
     case_last_resort_seconds: int = Field(ge=1)
     outreach_seconds: int = Field(ge=1)
     reports_table: Table
@@ -59,7 +64,7 @@ class Settings(BaseModel):
     label_delivery: Delivery
     published_share: float = Field(ge=0, le=1)
     decision_retention_days: int = Field(ge=1)
-    activity_retention_days: int = Field(ge=1)
+    activity_retention_days: int = Field(ge=35)
     report_retention_days: int = Field(ge=1)
     timeline_approved: bool
     deadline_ms: int = Field(ge=50)
@@ -69,6 +74,18 @@ class Settings(BaseModel):
     case_lease_seconds: int = Field(ge=1)
     case_retention_days: int = Field(ge=1)
     jwt_groups_claim: str = Field(min_length=1)
+    accounts_table: Table
+    deactivation_machine: Machine
+    cap_hour_all: int = Field(ge=1, le=MOST_CAP)
+    cap_hour_each: int = Field(ge=1, le=MOST_CAP)
+    cap_day_all: int = Field(ge=1, le=MOST_CAP)
+    cap_day_each: int = Field(ge=1, le=MOST_CAP)
+    order_alone_max: int = Field(ge=1)
+    action_queue_seconds: int = Field(ge=1)
+    notice_seconds: int = Field(ge=1)
+    appeal_window_seconds: int = Field(ge=1)
+    appeal_review_seconds: int = Field(ge=1)
+    account_retention_days: int = Field(ge=1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -3,20 +3,23 @@
 import random
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.metering import size_of
 from fraud.activity import store
-from fraud.activity.links import MOST_NEIGHBOURS, Entity
+from fraud.activity.links import MOST_NEIGHBOURS, Entity, other_end
 from fraud.activity.store import NEIGHBOURS, Activity
 from fraud.activity.timeline import APPROVED, STOPPED
+from fraud.archive.record import pseudonym
+from fraud.counters.keys import DECLARED
 from fraud.counters.layout import DAY
 from fraud.errors import ServiceError, UnavailableError
-from tests.support.activity import Decided, KilledError, Wire, contents, counted
+from tests.support.activity import Decided, KilledError, Wire, contents, counted, stored
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB, key_of
 from tests.support.payments import payment
 
@@ -218,14 +221,14 @@ def test_an_item_that_cannot_be_read_stops_its_own_payments_only():
     assert [error and error.code for error in remember(activity(wire), ones)] == [None, "MisshapenAnswer", None]
 
 
-def test_items_expire_so_many_days_after_the_last_payment_that_they_tell_of():
+def test_links_and_timelines_expire_so_many_days_after_the_last_payment_and_lists_half_as_long():
     wire = Wire()
-    at = datetime(2026, 3, 4, 23, 59, tzinfo=UTC)
+    at = datetime(2026, 3, 4, 23, 59, tzinfo=UTC)  # the last day of a week
     remember(activity(wire), [made(occurred_at=at)])
-    ends = {key[1]: int(row["ttl"]["N"]) for key, row in wire.table.tables["links"].items()}
-    kept = 400 * DAY + int(datetime(2026, 3, 4, tzinfo=UTC).timestamp())
-    assert set(ends.values()) == {kept}  # the week ends on this day, too
-    assert len(ends) == 6
+    start = int(datetime(2026, 3, 4, tzinfo=UTC).timestamp())
+    days = {key: (int(row["ttl"]["N"]) - start) / DAY for key, row in wire.table.tables["links"].items()}
+    assert len(days) == 8
+    assert days == {key: 190 if key[1] == NEIGHBOURS else 400 for key in days}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -357,6 +360,88 @@ def test_a_full_part_of_approved_decisions_takes_one_write_unit():
 
 
 # --- erasing ----------------------------------------------------------------------------------------------------------
+
+
+def said_in(table: InMemoryDynamoDB) -> set[str]:
+    """Return every text in the table `links`: keys, parts of keys, and what is packed."""
+    said: set[str] = set()
+    for (pk, sk), item in stored(table.tables["links"].values()).items():
+        lines = item if sk in {NEIGHBOURS, STOPPED, APPROVED} else ()
+        texts = [pk, sk, *(str(value) for line in lines for value in line)]
+        said |= {part for text in texts for part in (text, *text.split("#"))}
+    return said
+
+
+def years(rng: random.Random, count: int, people: int, days: int) -> list[Decided]:
+    """Draw decided payments of few people over years, each with a device that many have and an address."""
+    found = []
+    for n, day in enumerate(sorted(rng.randrange(days) for _ in range(count))):
+        payer, payee = rng.sample(range(people), 2)
+        others = {"device_id": f"d{rng.randrange(4)}", "ip": f"192.0.2.{rng.randrange(4)}"}
+        at = START + timedelta(days=day, seconds=rng.randrange(DAY))
+        outcome = rng.choice(OUTCOMES)
+        parties = {"payer_id": f"p{payer}", "payee_id": f"p{payee}"}
+        found.append(made(outcome, transaction_id=f"t-{n}", occurred_at=at, **parties, **others))
+    return found
+
+
+def expire(table: InMemoryDynamoDB, now: datetime) -> None:
+    """Delete the items whose time has come."""
+    links = table.tables["links"]
+    for key in [key for key, row in links.items() if int(row["ttl"]["N"]) <= now.timestamp()]:
+        del links[key]
+
+
+def lived(decided: Sequence[Decided], retention_days: int, until: datetime) -> Wire:
+    """Write the links of payments day by day, and delete what expires on the way."""
+    wire = Wire()
+    wire.table.page = 5
+    to = Activity(wire, "links", "profiles", retention_days=retention_days, approved=True)
+    for one in decided:
+        expire(wire.table, one[0].occurred_at)
+        remember(to, [one])
+    expire(wire.table, until)
+    return wire
+
+
+@settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(st.randoms(use_true_random=False), st.sampled_from([35, 41, 90, 400]), st.integers(1, 80), st.integers(0, 500))
+def test_after_erasure_no_item_holds_the_id_or_a_payment_of_the_account_whenever_it_is_erased(
+    rng, retention_days, count, later
+):
+    decided = years(rng, count, rng.choice((2, 5, 40)), 900)
+    until = decided[-1][0].occurred_at + timedelta(days=later)
+    wire = lived(decided, retention_days, until)
+    account = decided[rng.randrange(count)][0].payer_id
+    Activity(wire, "links", "profiles", retention_days=1, approved=True).erase(Entity("account", account))
+    own = {payment.transaction_id for payment, *_ in decided if payment.payer_id == account}
+    name = pseudonym(DECLARED, "account", account)
+    assert not said_in(wire.table) & {account, name, *own}
+
+
+@settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(st.randoms(use_true_random=False), st.sampled_from([35, 36, 41, 90, 400]), st.integers(0, 400))
+def test_a_list_names_nobody_whose_link_has_expired(rng, retention_days, later):
+    decided = years(rng, 60, 5, 900)
+    table = lived(decided, retention_days, decided[-1][0].occurred_at + timedelta(days=later)).table
+    links = stored(table.tables["links"].values())
+    for (pk, sk), item in links.items():
+        for neighbour in item if sk == NEIGHBOURS else ():
+            assert (pk, neighbour.name) in links
+            assert other_end(Entity(*pk.split("#", 1)), neighbour.name) in links
+
+
+def test_erasure_deletes_what_a_page_told_before_it_reads_the_next_one():
+    wire = Wire()
+    remember(activity(wire), [made(transaction_id=f"t-{n}", payee_id=f"q{n}") for n in range(80)])
+    wire.table.page, wire.requests = 10, []
+    activity(wire).erase(Entity("account", "payer-1"))
+    pages = [n for n, request in enumerate(wire.requests) if request.operation == "query"]
+    assert len(pages) >= 4
+    assert all(
+        any(request.operation == "delete_item" for request in wire.requests[one:other])
+        for one, other in pairwise(pages)
+    )
 
 
 def names_in(wire: Wire) -> str:

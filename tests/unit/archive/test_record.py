@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud.archive import record, schema, store, tally
@@ -19,6 +19,7 @@ from models.training import archived
 from models.training.columns import packaged_rule_book
 from models.training.replay import replay
 from tests.support import archived as made
+from tests.support.folders import NAMES as FOLDERS
 from tests.support.payments import payment
 
 PERSONAL = {"payer_name": "SECRET", "payee_name": "SECRET", "ip": "203.0.113.99", "metadata": {"a": "SECRET"}}
@@ -135,6 +136,22 @@ def test_rows_of_before_a_column_was_added_are_read_with_null(rows, tmp_path):
         read = found.execute(f"SELECT day, {dropped} IS NULL FROM decisions ORDER BY day").fetchall()  # noqa: S608
     assert read == [("2026-03-04", True), ("2026-03-05", False)]
     assert archived.check(tmp_path, 10).rows == 2
+
+
+@given(FOLDERS)
+@settings(max_examples=40, deadline=None)
+def test_an_archive_is_read_whatever_its_folder_is_named(tmp_path_factory, name):
+    directory = tmp_path_factory.mktemp("archives") / name
+    empty = dict.fromkeys(schema.DECISIONS.names)
+    days = ["2026-03-04", "2026-03-04", "2026-03-05"]
+    some = [empty | {"event_id": f"e-{n}", "amount": n, schema.PARTITION: day} for n, day in enumerate(days)]
+    archive.write(directory, schema.DECISIONS, some)
+    with archive.database(directory) as found:
+        read = found.execute("SELECT * FROM decisions ORDER BY event_id")
+        names = [column[0] for column in read.description or ()]
+        assert [dict(zip(names, row, strict=True)) for row in read.fetchall()] == some
+        plan = str(found.execute("EXPLAIN ANALYZE SELECT * FROM decisions WHERE day = '2026-03-05'").fetchall())
+    assert "Scanning Files: 1/2" in plan
 
 
 def test_a_row_with_another_column_is_refused(rows, tmp_path):

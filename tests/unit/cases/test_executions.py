@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from fraud.cases.case import Actor, Alert, Case, CaseEvent, State, Terms, case_id
-from fraud.cases.executions import ENOUGH_MS, LOOK_AGAIN, CasesSwept, Executions
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, State, Terms, case_id
 from fraud.cases.intake import NO_REASON, REPORT, WINDOW, Intake
 from fraud.cases.transition import apply_event
 from fraud.decisions.record import Contents
 from fraud.errors import CaseConflictError, NotFoundError, ServiceError, UnavailableError
+from fraud.executions import ENOUGH_MS, LOOK_AGAIN, Executions, Swept
 from fraud.transaction import utc
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -48,10 +48,15 @@ class Table:
             raise NotFoundError
         return self.cases[name]
 
+    followed = get
+
     def change(self, name: str, event: CaseEvent, actor: Actor, now: datetime, seen: int | None = None) -> Case:
         assert seen is None
         self.cases[name] = apply_event(self.get(name), event, actor, now, TERMS)
         return self.cases[name]
+
+    def by_clock(self, name: str, event: CaseEvent, now: datetime) -> Case:
+        return self.change(name, event, SYSTEM, now)
 
     def open(self, alert: Alert, now: datetime) -> Case:
         name = case_id(alert.subject, alert.occurred_at)
@@ -138,14 +143,14 @@ def test_token_stays_when_the_machine_does_not_respond(executions, table, machin
 def test_sweep_does_what_the_clock_causes_and_says_how_late_it_is(executions, table, machine):
     case = table.add(State.QUEUED)
     swept = executions.sweep(NOON + timedelta(hours=4), plenty)
-    assert swept == CasesSwept(1, 4 * 3600)
+    assert swept == Swept(1, 4 * 3600)
     assert (table.get(case.case_id).level, table.get(case.case_id).sla_step) == ("lead", 2)
     assert (machine.started, machine.sent, table.looks) == ([], [], {})
 
 
 def test_sweep_starts_an_execution_that_was_not_started_and_looks_again(executions, table, machine):
     case, now = table.add(), NOON + timedelta(minutes=2)
-    assert executions.sweep(now, plenty) == CasesSwept(1, 120)
+    assert executions.sweep(now, plenty) == Swept(1, 120)
     assert (machine.started, table.looks) == ([case.case_id], {case.case_id: now + LOOK_AGAIN})
 
 
@@ -168,7 +173,7 @@ def test_sweep_goes_on_after_a_case_that_is_gone(executions, table, machine):
     """The index may still list a case whose row was deleted."""
     gone, other = table.add(name="a"), table.add(name="b")
     del table.cases[gone.case_id]
-    assert executions.sweep(NOON + timedelta(minutes=2), plenty).cases == 1
+    assert executions.sweep(NOON + timedelta(minutes=2), plenty).rows == 1
     assert machine.started == [other.case_id]
 
 
@@ -176,7 +181,7 @@ def test_sweep_leaves_the_rest_to_the_next_one_when_its_time_is_over(executions,
     for name in "abc":
         table.add(name=name)
     left = iter([ENOUGH_MS, ENOUGH_MS, ENOUGH_MS - 1])
-    assert executions.sweep(NOON + timedelta(minutes=2), lambda: next(left)).cases == 2
+    assert executions.sweep(NOON + timedelta(minutes=2), lambda: next(left)).rows == 2
     assert len(machine.started) == 2
 
 
@@ -187,8 +192,8 @@ def test_sweep_gives_way_to_a_person_who_was_faster(executions, table):
         table.cases[name] = case.model_copy(update={"state": State.CLOSED})
         raise CaseConflictError(case.now)
 
-    table.change = overtaken
-    assert executions.sweep(NOON + timedelta(hours=2), plenty).cases == 1
+    table.by_clock = overtaken
+    assert executions.sweep(NOON + timedelta(hours=2), plenty).rows == 1
     assert table.get(case.case_id).state is State.CLOSED
 
 

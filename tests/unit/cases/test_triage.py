@@ -9,7 +9,8 @@ import pytest
 from fraud import packaged
 from fraud.cases.context import FACTS, Context, ReportedPayment, context_of
 from fraud.cases.report import CATEGORIES, MAX_REPORTS, MAX_TEXT, EarlierReport, ReportBatch, ReportRequest
-from fraud.cases.triage import FAILED, SEVERITY, Triage
+from fraud.cases.rules import FAILED
+from fraud.cases.triage import SEVERITY, Triage
 from fraud.counters import windows
 from fraud.errors import UndecidableError
 from fraud.outcome import Outcome
@@ -66,7 +67,7 @@ def test_no_rule_makes_a_verdict_milder_than_the_classifier_does():
 def test_a_rule_that_fails_sends_the_report_to_a_person_and_is_named():
     rules = json.dumps({"version": "1", "rules": [rule("report.has_text")]}).encode()
     judged = Triage.load(rules, NUMBERS)
-    judged._rules = [each._replace(program=_Failing()) for each in judged._rules]
+    judged._rules._rules = [(each, _Failing()) for each, _ in judged._rules._rules]
     answer = judged.judge(report(), context())
     assert answer.verdict != "dispute"
     assert answer.reasons[0].code == FAILED

@@ -1,16 +1,27 @@
 """A dataset from the archive is the one of a replay, and a check names what differs."""
 
 import json
+import random
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from fraud.archive import schema
+from fraud.archive.record import pseudonym, resolution_rows
+from fraud.counters.keys import DECLARED
+from fraud.decisions.record import Contents
+from fraud.decisions.resolution import MOVES, Resolution, StatusChange
+from fraud.outcome import Outcome
 from fraud.scoring import features
+from fraud.transaction import Transaction, utc
+from local import archive
 from models.datasets.history import HistoryError
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 from models.training import archived
@@ -43,6 +54,18 @@ def changed(directory: Path, change) -> None:
     path = min((directory / "decisions").rglob("*.parquet"))
     table = pyarrow.parquet.ParquetFile(path).read()
     pyarrow.parquet.write_table(pa.Table.from_pylist(change(table.to_pylist()), table.schema), path)
+
+
+def changed_all(directory: Path, table: str, change) -> None:
+    """Change the rows of a table in place."""
+    for path in (directory / table).rglob("*.parquet"):
+        known = pyarrow.parquet.ParquetFile(path).read()
+        pyarrow.parquet.write_table(pa.Table.from_pylist(change(known.to_pylist()), known.schema), path)
+
+
+def frauds_only(directory: Path) -> None:
+    """Take all labels away that do not say fraud: nobody says of an honest payment that it is one."""
+    changed_all(directory, "labels", lambda rows: [row for row in rows if row["label"] == "fraud"])
 
 
 def test_the_dataset_of_an_archive_is_that_of_a_replay(payments, whole):
@@ -105,6 +128,80 @@ def test_an_archive_without_decisions_or_with_a_damaged_file_is_refused(director
 def test_an_archive_without_labels_knows_no_fraud(directory):
     shutil.rmtree(directory / schema.LABELS.name)
     assert not archived.dataset(directory).fraud.any()
+
+
+def resolved(payments: list[Labelled], outcomes: dict[str, str], rng: random.Random) -> dict[str, Resolution]:
+    """Draw what became of decisions, by the pseudonym of the transaction: any changes that their states allow."""
+    found = {}
+    for each in payments:
+        payment = Transaction.model_validate(each.transaction)
+        name = str(pseudonym(DECLARED, "transaction", payment.transaction_id))
+        state = Resolution(Outcome(outcomes[name]), utc(payment.occurred_at))
+        for _ in range(rng.randrange(4)):
+            if moves := MOVES[state.status]:
+                change = rng.choice([*moves])
+                made_ = StatusChange(at=utc(payment.occurred_at), change=change, outcome=Outcome.APPROVE, by="payment")
+                state = state._replace(changes=(*state.changes, made_))
+        found[name] = state
+    return found
+
+
+@settings(max_examples=10, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(st.randoms(use_true_random=False))
+def test_payments_that_moved_no_money_in_the_end_and_have_no_label_are_left_out(payments, whole, tmp_path_factory, rng):
+    directory = Path(shutil.copytree(whole, tmp_path_factory.mktemp("resolved") / "archive"))
+    frauds_only(directory)
+    with archive.database(directory) as found:
+        outcomes = dict(found.execute("SELECT transaction, outcome FROM decisions").fetchall())
+        labelled = {name for (name,) in found.execute("SELECT transaction FROM labels").fetchall()}
+    states = resolved(payments, outcomes, rng)
+    contents = {
+        pseudonym(DECLARED, "transaction", each.transaction["transaction_id"]): Contents(
+            Transaction.model_validate(each.transaction).canonical, b"[]", b"{}"
+        )
+        for each in payments
+    }
+    changes = [row for name, state in states.items() for row in resolution_rows(DECLARED, contents[name], state, 0)]
+    rows = [*changes, *changes[::2]]
+    rng.shuffle(rows)
+    archive.write(directory, schema.RESOLUTIONS, rows)
+    built = archived.dataset(directory)
+    kept, left = archived.told(directory, built)
+    ends = {name: state.status.value for name, state in states.items()}
+    assert archived.became(directory, built).tolist() == [ends[name] for name in built.transaction_id.tolist()]
+    wanted = {name for name, end in ends.items() if name in labelled or end in {"approved", "settled"}}
+    assert set(kept.transaction_id.tolist()) == wanted
+    assert left == Counter(end for name, end in ends.items() if name not in wanted)
+
+
+def test_a_fraud_that_was_declined_is_kept_and_an_honest_payment_of_which_nobody_told_is_not(directory):
+    frauds_only(directory)
+    changed_all(directory, "decisions", lambda rows: [row | {"outcome": "decline"} for row in rows])
+    built = archived.dataset(directory)
+    kept, left = archived.told(directory, built)
+    assert kept.fraud.all()
+    assert kept.fraud.sum() == built.fraud.sum() > 0
+    assert left == {"declined": len(built) - len(kept)}
+
+
+def test_an_archive_of_which_nothing_is_known_is_refused(directory):
+    changed_all(directory, "decisions", lambda rows: [row | {"outcome": "decline"} for row in rows])
+    shutil.rmtree(directory / schema.LABELS.name)
+    with pytest.raises(HistoryError, match="no payment has moved money"):
+        archived.told(directory, archived.dataset(directory))
+
+
+def test_the_command_leaves_out_what_nobody_told_of_and_says_how_many(payments, directory, tmp_path, capsys):
+    frauds_only(directory)
+    changed(directory, lambda rows: [row | {"outcome": "decline"} for row in rows])
+    assert archived.main([str(directory), str(tmp_path / "out"), "--check", "0"]) == 0
+    said = capsys.readouterr().out
+    left = len(payments) - len(Dataset.load(tmp_path / "out"))
+    assert f"{left:,} rows left out, which moved no money and have no label: " in said
+    assert " declined" in said
+    assert archived.main([str(directory), str(tmp_path / "all"), "--check", "0", "--all"]) == 0
+    assert "left out" not in capsys.readouterr().out
+    assert len(Dataset.load(tmp_path / "all")) == len(payments) > len(payments) - left
 
 
 def test_the_command_writes_a_dataset_that_training_reads(payments, whole, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from models.training.engines import Counted, DuckDb
 from models.training.replay import Replay, Row
 from models.training.rows import labelled
 from tests.support import payments as made
+from tests.support.folders import NAMES as FOLDERS
 
 EVER = 2**33
 
@@ -99,6 +101,18 @@ def test_sql_counts_what_the_replay_counts(tmp_path_factory, seed, share, days):
     assert_equal(arrived(directory, lateness) if share else directory)
 
 
+@given(FOLDERS)
+@settings(max_examples=40, deadline=None)
+def test_a_history_is_read_whatever_its_folder_is_named(tmp_path_factory, name):
+    directory = tmp_path_factory.mktemp("histories") / name
+    drawn = crowd(1, 20, 3, 6)
+    history.write(directory, drawn)
+    with DuckDb() as engine:
+        assert engine.stage(directory, 0, EVER, labels=True) == len(drawn)
+        staged = engine.rows("payments", 1, len(drawn))
+    assert sorted(staged["amount"].tolist()) == sorted(payment.amount for payment, _ in drawn)
+
+
 def test_rows_of_a_crowded_receiver_are_counted_and_all_others_are_equal(tmp_path):
     burst = [made.payment(transaction_id=f"b-{n}", payer_id=f"payer-{n % 7}") for n in range(sampling.BURST + 20)]
     rows, sampled = assert_equal(beside_others(tmp_path, burst))
@@ -128,6 +142,44 @@ def test_rows_above_a_cap_are_counted_and_all_others_are_equal(tmp_path, cap, ap
     ]  # fmt: skip
     rows, sampled = assert_equal(beside_others(tmp_path, crowd_of_one))
     assert OVER <= sampled < rows - cap + 1
+
+
+@pytest.mark.parametrize(
+    ("counter", "fields"),
+    [
+        ("payer_closed", {"payer_id": "one"}),
+        ("instrument_closed", {"type": "cash_out", "payee_id": None, "instrument_id": "card"}),
+    ],
+)
+def test_an_item_is_closed_from_its_cap_on_in_order_of_arrival_and_the_next_day_is_open(tmp_path, counter, fields):
+    """One in eleven payments is twelve hours late, so that some arrive a day later and find their own day closed."""
+    start = made.NOON.replace(hour=0)
+    number = sampling.CLOSE + 40
+    seconds = [n * 20 for n in range(number)] + [DAY + n * 3_600 for n in range(20)]
+    drawn = [
+        made.payment(**{
+            "transaction_id": f"c-{n}", "payer_id": f"payer-{n % 7}", "payee_id": f"payee-{n % 50}", "device_id": None,
+            "occurred_at": start + timedelta(seconds=second), **fields,
+        })
+        for n, second in enumerate(seconds)
+    ]  # fmt: skip
+    history.write(tmp_path, [(payment, None) for payment in drawn])
+    directory = arrived(tmp_path, [MAX_AGE if n % 11 == 0 else timedelta() for n in range(len(drawn))])
+    rows, _ = replayed(directory)
+    with DuckDb() as engine:
+        (block,) = Counted(engine, directory, 0, EVER).blocks(UNITS["JPY"])
+    held: Counter[int] = Counter()
+    expected = []
+    for row in rows:
+        day = row.transaction.epoch // DAY
+        held[day] += 1
+        expected.append(held[day] > sampling.CLOSE + 1)
+    first, last = expected.index(True), len(expected) - expected[::-1].index(True)
+    assert 20 < sum(expected) < last - first  # payments of the open day lie between those of the closed one
+    assert [bool(row.counters[counter]) for row in rows] == expected
+    assert block.counters[NAMES.index(counter)].tolist() == expected
+    others = [place for place, name in enumerate(NAMES) if name.endswith("_closed") and name != counter]
+    assert not block.counters[others].any()
 
 
 def beside_others(directory: Path, payments: Sequence[Transaction]) -> Path:

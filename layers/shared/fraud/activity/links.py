@@ -140,16 +140,44 @@ class Neighbour(NamedTuple):
         return EPOCH + timedelta(days=WEEK * (self.week + 1) - 1)
 
 
-def nearest(neighbours: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
+def nearest(neighbours: Iterable[Neighbour], weeks: int) -> tuple[Neighbour, ...]:
     """Return the latest MOST_NEIGHBOURS neighbours, each name once, the latest week first.
+
+    weeks  how far back the list looks from its latest week
 
     A name only ever moves up. So a name that once fell off the list cannot be missing from it later, and the list is
     the same in whatever order payments arrive.
 
-    >>> nearest([Neighbour(2930, "device#d"), Neighbour(2931, "device#d"), Neighbour(2930, "payee#bob")])
+    >>> nearest([Neighbour(2930, "device#d"), Neighbour(2931, "device#d"), Neighbour(2930, "payee#bob")], weeks=1)
     (Neighbour(week=2931, name='device#d'), Neighbour(week=2930, name='payee#bob'))
+    >>> nearest([Neighbour(2932, "device#d"), Neighbour(2930, "payee#bob")], weeks=1)
+    (Neighbour(week=2932, name='device#d'),)
     """
     latest: dict[str, int] = {}
     for week, name in neighbours:
         latest[name] = max(week, latest.get(name, week))
-    return tuple(sorted((Neighbour(week, name) for name, week in latest.items()), reverse=True)[:MOST_NEIGHBOURS])
+    first = max(latest.values(), default=0) - weeks
+    listed = (Neighbour(week, name) for name, week in latest.items() if week >= first)
+    return tuple(sorted(listed, reverse=True)[:MOST_NEIGHBOURS])
+
+
+def weeks_listed(retention_days: int) -> int:
+    """Return how many weeks a list of neighbours looks back, where a link is kept for so many days (D-118).
+
+    >>> weeks_listed(400)
+    28
+    """
+    return retention_days // (2 * WEEK)
+
+
+def days_unchanged(retention_days: int) -> int:
+    """Return for how many days a list of neighbours is kept after its latest week.
+
+    A name is on a list for `weeks_listed` weeks, and for so many days after them. The link of the name is kept for a
+    week longer at least. So as long as a list names an account, the account's own link leads to the list, and erasure
+    finds it (D-118).
+
+    >>> days_unchanged(400), days_unchanged(35)
+    (190, 7)
+    """
+    return retention_days - WEEK * (weeks_listed(retention_days) + 2)

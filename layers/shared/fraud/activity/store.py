@@ -15,7 +15,17 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from fraud.activity.columns import packed, unpacked
-from fraud.activity.links import Edge, Entity, Link, Neighbour, edges, nearest, other_end
+from fraud.activity.links import (
+    Edge,
+    Entity,
+    Link,
+    Neighbour,
+    days_unchanged,
+    edges,
+    nearest,
+    other_end,
+    weeks_listed,
+)
 from fraud.activity.page import AccountPage, LinkView
 from fraud.activity.timeline import APPROVED, MOST, RecentDecision, Timeline, latest
 from fraud.aws.dynamodb import (
@@ -76,12 +86,12 @@ class Traces(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How items of one form are read, joined with additions, and written. `until`: the last day that they tell of."""
+    """How items of one form are read, joined with additions, and written. `ends`: the day on which an item expires."""
 
     read: Callable[[Row], Any]
     join: Callable[[Any, Collection[Any]], Any]
     write: Callable[[Any], Row]
-    until: Callable[[Any], date]
+    ends: Callable[[Any], date]
 
 
 def link_of(row: Row) -> Link | None:
@@ -112,26 +122,33 @@ def timeline_of(part: str, row: Row) -> Timeline:
     return tuple(RecentDecision(epoch, id_, Outcome(outcome), *rest) for epoch, id_, outcome, *rest in lines)
 
 
-def _timeline_form(part: str) -> Form:
+def _timeline_form(part: str, retention: timedelta) -> Form:
     return Form(
         partial(timeline_of, part),
         lambda before, added: latest(part, [*before, *added]),
         lambda timeline: {part: {"B": packed(timeline)}},
-        lambda timeline: datetime.fromtimestamp(timeline[-1].epoch, UTC).date(),
+        lambda timeline: datetime.fromtimestamp(timeline[-1].epoch, UTC).date() + retention,
     )
 
 
-LINKS = Form(link_of, _link_joined, _link_row, lambda link: link.last)
-FORMS: Mapping[str, Form] = {
-    NEIGHBOURS: Form(
-        neighbours_of,
-        lambda before, added: nearest([*before, *added]),
-        lambda neighbours: {NEIGHBOURS: {"B": packed(neighbours)}},
-        lambda neighbours: neighbours[0].last_day,
-    ),
-    **{part: _timeline_form(part) for part in MOST},
-}
-"""The form of an item by its sort key; that of every other sort key is LINKS."""
+LINKS = "#"
+"""The name of the form of links: every sort key that names no other form has it."""
+
+
+def forms(retention_days: int) -> Mapping[str, Form]:
+    """Return the form of items by their sort key; a link's is LINKS. A link is kept so long after its last payment."""
+    retention, unchanged = timedelta(days=retention_days), timedelta(days=days_unchanged(retention_days))
+    weeks = weeks_listed(retention_days)
+    return {
+        LINKS: Form(link_of, _link_joined, _link_row, lambda link: link.last + retention),
+        NEIGHBOURS: Form(
+            neighbours_of,
+            lambda before, added: nearest([*before, *added], weeks),
+            lambda neighbours: {NEIGHBOURS: {"B": packed(neighbours)}},
+            lambda neighbours: neighbours[0].last_day + unchanged,
+        ),
+        **{part: _timeline_form(part, retention) for part in MOST},
+    }
 
 
 class Activity:
@@ -141,12 +158,12 @@ class Activity:
         """Build the store.
 
         links, profiles  names of the tables
-        retention_days   days for which an item is kept after the last payment that it tells of
+        retention_days   days for which a link is kept after its last payment, and a timeline after its last decision
         approved         whether timelines list approved payments, too
         """
         self._transport = transport
         self._table, self._profiles = links, profiles
-        self._retention = timedelta(days=retention_days)
+        self._forms = forms(retention_days)
         self._approved = approved
         self._met: dict[Meeting, None] = {}
 
@@ -226,12 +243,12 @@ class Activity:
 
     def _change(self, place: Place, row: Row, additions: Collection[Any]) -> Request | None:
         """Return the write that joins additions to an item; None if the item has them."""
-        form = FORMS.get(place[1], LINKS)
+        form = self._forms.get(place[1], self._forms[LINKS])
         before = form.read(row)
         after = form.join(before, additions)
         if after == before:
             return None
-        expires = datetime.combine(form.until(after) + self._retention, datetime.min.time(), UTC)
+        expires = datetime.combine(form.ends(after), datetime.min.time(), UTC)
         return self._update(place, row, {**form.write(after), "ttl": {"N": str(int(expires.timestamp()))}})
 
     def _update(self, place: Place, before: Row, after: Row) -> Request:
@@ -291,19 +308,21 @@ class Activity:
     def erase(self, own: Entity) -> None:
         """Delete all that the table holds of an entity, at its own key and at its neighbours'. It may be repeated.
 
-        It works in steps, so the number of links has no bound. What is at the entity's own key goes after the other
-        end, so it says what is left to do after a failure. The entity's list of neighbours tells of links of which a
-        killed writer, or the end of their time, left nothing at its own key. Raises UnavailableError when the table
-        does not respond or a neighbour's list changes every time, and ServiceError when it refuses.
+        It works page by page, so the number of links has no bound. What is at the entity's own key goes after the other
+        end, so it says what is left to do after a failure: the next run goes on there. The entity's list of neighbours
+        comes first, because it may tell of links of which a killed writer left nothing at the entity's own key. Raises
+        UnavailableError when the table does not respond or a neighbour's list changes every time, and ServiceError when
+        it refuses.
         """
-        names = list(self._names(own))
         place = own.pk, NEIGHBOURS
         with malformed_as_unavailable():
             near = neighbours_of(self._read([place], consistent=True).get(place, {}))
-        links = list(dict.fromkeys([*(name for name in names if "#" in name), *(each.name for each in near)]))
-        for start in range(0, len(links), WRITES_PER_STEP):
-            self._unlink(own, links[start : start + WRITES_PER_STEP])
-        all_or_raise(self._send([self._delete((own.pk, name)) for name in names if "#" not in name]))
+        self._unlink(own, [each.name for each in near])
+        for page in self._pages(own):
+            links = [name for name in page if "#" in name]
+            for start in range(0, len(links), WRITES_PER_STEP):
+                self._unlink(own, links[start : start + WRITES_PER_STEP])
+        all_or_raise(self._send([self._delete((own.pk, name)) for name in (NEIGHBOURS, *MOST)]))
 
     def _unlink(self, own: Entity, names: Sequence[str]) -> None:
         """Delete links of an entity, by their names, at both ends and in the neighbours' lists. Raises ServiceError."""
@@ -321,8 +340,8 @@ class Activity:
         for places in (ends, [(own.pk, name) for name in names]):
             all_or_raise(self._send([self._delete(place) for place in places]))
 
-    def _names(self, own: Entity) -> Iterator[str]:
-        """Yield the sort keys of an entity's items."""
+    def _pages(self, own: Entity) -> Iterator[list[str]]:
+        """Yield the sort keys of an entity's items, page by page: each page is read when it is asked for."""
         start: Row = {}
         while True:
             payload = {
@@ -335,8 +354,9 @@ class Activity:
             }
             (answer,) = all_or_raise(self._transport.gather([Request("query", payload)]))
             with malformed_as_unavailable():
-                yield from (row["sk"]["S"] for row in required_field(answer, "Items"))
+                names = [row["sk"]["S"] for row in required_field(answer, "Items")]
                 last = optional_field(answer, "LastEvaluatedKey")
+            yield names
             if not last:
                 return
             start = {"ExclusiveStartKey": last}

@@ -69,6 +69,12 @@ class ChainedRow(tables.Row):
 R = TypeVar("R", bound=ChainedRow)
 
 
+class DocumentRow(ChainedRow):
+    """A row that says in JSON what was changed. It has no text of a user, because this table never forgets."""
+
+    document = UnicodeAttribute()
+
+
 class Trail(Generic[R]):
     """The chains of one table whose rows have one description. Methods raise PynamoDB's errors."""
 

@@ -83,6 +83,9 @@ def problem(error: FraudError, id_: str | None = None) -> Response:
         fallback=error.fallback,
         state=error.state,
         case=error.case,
+        account=error.account,
+        action=error.action,
+        order=error.order,
     )
     headers = {"content-type": "application/problem+json"}
     if isinstance(error, UnavailableError):

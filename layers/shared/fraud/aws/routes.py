@@ -10,7 +10,8 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from fraud.aws.http_api import problem, request_id
 from fraud.aws.metrics import log_refusal
-from fraud.errors import FraudError, NotFoundError
+from fraud.errors import Fault, FraudError, InvalidRequestError, NotFoundError
+from fraud.transaction import is_id
 
 
 def resolver(door: str) -> APIGatewayHttpResolver:
@@ -29,6 +30,23 @@ def resolver(door: str) -> APIGatewayHttpResolver:
     app.exception_handler(FraudError)(refuse)
     app.not_found(lambda _: refuse(NotFoundError()))
     return app
+
+
+def id_asked(app: APIGatewayHttpResolver, parameter: str) -> str:
+    """Return the id in API Gateway's own path parameters, or in the query `?id=` where the path has none.
+
+    Raises InvalidRequestError for a query without it, and NotFoundError for a text that nothing has as its id.
+    """
+    event = app.current_event
+    name: str | None = (event.path_parameters or {}).get(parameter)
+    if name is None:
+        asked = event.query_string_parameters.get("id")
+        if asked is None:
+            raise InvalidRequestError((Fault("id", "missing", "is required"),))
+        name = asked.replace(" ", "+")  # a query's plus sign means a space, which no id has
+    if not is_id(name):
+        raise NotFoundError
+    return name
 
 
 def json_response(body: str) -> Response[str]:

@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.errors import CaseNow
+from fraud.executions import LOOK_AGAIN
 from fraud.transaction import Id, Instant, utc
 
 Role = Literal["system", "analyst", "lead"]
@@ -288,6 +289,21 @@ class Case(_Part):
         return f"{self.subject_kind}#{self.subject_id}"
 
     @property
+    def name(self) -> str:
+        """The key of the row."""
+        return self.case_id
+
+    @property
+    def execution(self) -> str | None:
+        """The name of the execution, while it may be missing: it begins with the evidence."""
+        return self.case_id if self.state is State.COLLECTING else None
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The input of the execution."""
+        return {"case_id": self.case_id}
+
+    @property
     def now(self) -> CaseNow:
         """What a refused change is told of the case."""
         finding, by = (None, None) if self.verdict is None else (self.verdict.finding, self.verdict.by)
@@ -346,6 +362,10 @@ class Case(_Part):
         if self.state is State.ASSIGNED and self.lease_until is not None:
             times.append(self.lease_until)
         return min(times, default=None)
+
+    def looks_again(self, now: datetime) -> datetime:
+        """Return when the sweep must look again, after a look by which nothing has changed."""
+        return now + LOOK_AGAIN
 
 
 UNTOLD = timedelta(minutes=1)

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, subject_kind
 from fraud.cases.evidence import DecisionReader
-from fraud.cases.executions import Executions
 from fraud.errors import CaseConflictError, NotFoundError
+from fraud.executions import Executions
 from fraud.transaction import instant
 
 REPORT, NO_REASON = "REPORT", "NO_REASON"
@@ -42,7 +42,7 @@ class Intake:
     """
 
     def __init__(
-        self, cases: CaseTable, decisions: DecisionReader, executions: Executions, failed: Callable[[Case], None]
+        self, cases: CaseTable, decisions: DecisionReader, executions: Executions[Case], failed: Callable[[Case], None]
     ) -> None:
         self._cases = cases
         self._decisions = decisions

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from fraud.aws.metrics import log_line
 
 if TYPE_CHECKING:
-    from fraud.cases.executions import CasesSwept
+    from fraud.executions import Swept
 
 
 def log_taken(kind: str, case_id: str | None, door: str) -> None:
@@ -23,6 +23,6 @@ def log_case_request(action: str, role: str, case_id: str | None, door: str) -> 
     log_line({"Action": action, "Door": door}, {"CaseRequests": 1}, {"case_id": case_id, "role": role})
 
 
-def log_case_sweep(swept: "CasesSwept") -> None:
+def log_case_sweep(swept: "Swept") -> None:
     """Log the result of a sweep of cases. An alarm also fires when these lines stop."""
-    log_line({"Door": "schedules"}, {"CasesSwept": swept.cases, "CaseLagSeconds": swept.lag_seconds}, {})
+    log_line({"Door": "schedules"}, {"CasesSwept": swept.rows, "CaseLagSeconds": swept.lag_seconds}, {})

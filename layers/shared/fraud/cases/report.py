@@ -8,26 +8,22 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    GetPydanticSchema,
     StringConstraints,
-    ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
     WithJsonSchema,
-    WrapValidator,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from fraud.errors import Fault, InvalidRequestError
-from fraud.transaction import MAX_AHEAD, Id, Instant, OrNone, Timestamp, faults_of, parse_body, utc
+from fraud.transaction import MAX_AHEAD, Id, Instant, OrNone, Timestamp, parse_body, refused_alone, utc
 
 MAX_REPORTS = 100
 """Most reports of one request."""
@@ -198,16 +194,8 @@ class ReportResults(BaseModel):
     results: list[ReportResult]
 
 
-def _parse_one(value: Any, parse: ValidatorFunctionWrapHandler) -> ReportRequest | ReportResult:  # noqa: ANN401 - JSON
-    """Parse one report, or return its refusal: a faulty report must not keep the others from being heard."""
-    try:
-        request: ReportRequest = parse(value)
-    except ValidationError as error:
-        faults = faults_of(error)
-        known = isinstance(value, dict) and "report_id" not in {fault.field for fault in faults}
-        name = value["report_id"] if known else None
-        return ReportResult(report_id=name, status="refused", errors=list(faults))
-    return request
+def _refused(name: str | None, faults: list[Fault]) -> ReportResult:
+    return ReportResult(report_id=name, status="refused", errors=faults)
 
 
 class ReportBatch(BaseModel):
@@ -219,7 +207,7 @@ class ReportBatch(BaseModel):
         list[
             Annotated[
                 ReportRequest | ReportResult,  # a request holds only the first; the second is a refusal
-                GetPydanticSchema(lambda _, schema_of: schema_of(Annotated[ReportRequest, WrapValidator(_parse_one)])),
+                refused_alone(ReportRequest, "report_id", _refused),
             ]
         ],
         Field(min_length=1, max_length=MAX_REPORTS),

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from pynamodb.attributes import BinaryAttribute, BooleanAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException, UpdateError
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 
@@ -31,6 +31,7 @@ from fraud.cases.report import (
     TriageReason,
     begins,
 )
+from fraud.cases.rows import PaymentRow
 from fraud.cases.triage import Triage
 from fraud.decisions.record import PACKED, Contents
 from fraud.errors import InvalidRequestError, NotFoundError
@@ -93,13 +94,6 @@ class ReportRow(tables.Row):
     by_reporter = ReporterIndex()
 
 
-class DecisionRow(tables.Row):
-    """The part of a decision's row that tells of its payment."""
-
-    pk = UnicodeAttribute(hash_key=True)
-    packed = BinaryAttribute(legacy_encoding=False, attr_name=PACKED)
-
-
 class ReportStore:
     """The store of reports. Repeating a request is safe: a report that is stored stays as it is.
 
@@ -108,7 +102,7 @@ class ReportStore:
 
     def __init__(self, settings: Settings) -> None:
         self._rows = tables.bound(ReportRow, settings.reports_table)
-        self._decisions = tables.bound(DecisionRow, settings.decisions_table)
+        self._decisions = tables.bound(PaymentRow, settings.decisions_table)
         self._retention_s = settings.report_retention_days * 86_400
 
     def accept(self, batch: ReportBatch, triage: Triage, now: datetime) -> ReportResults:

@@ -7,23 +7,24 @@ many cases are open. The token of a waiting execution is a secret: it is in the 
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from typing import Any, NamedTuple
 
-from pynamodb.exceptions import DoesNotExist, PynamoDBException, UpdateError
-from pynamodb.expressions.condition import Condition
-from pynamodb.expressions.update import Action
+from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from pynamodb.transactions import TransactWrite
 
+from fraud.audit.store import DocumentRow, Trail
 from fraud.aws import tables
-from fraud.aws.boto import CONFLICTS, retry_conflicts, translate_errors
+from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.aws.cursor import NO_CURSOR, cursor_of, parts_of
 from fraud.aws.dynamodb import malformed_as_unavailable
+from fraud.aws.followed import FollowedStore, actions_of
 from fraud.cases.case import (
     SYSTEM,
-    WAITS,
     Actor,
     Alert,
     Case,
@@ -41,7 +42,6 @@ from fraud.cases.rows import (
     WAITING,
     CaseRow,
     ChangeRow,
-    DueIndex,
     GivenRow,
     LookRow,
     PaymentRow,
@@ -64,7 +64,6 @@ from fraud.transaction import Transaction, utc
 CASES_PER_PAGE = 10
 CHANGES_PER_PAGE = 100
 LOOKS_PER_PAGE = 100
-DUE_PER_PAGE = 100
 
 OFFERED, MOST_OFFERS = 3, 20
 """Cases that are read to give one of them to an analyst, and how often that is done when others are faster."""
@@ -75,13 +74,6 @@ GIVEN_S = 86_400
 ENDED = frozenset({State.CLOSED, State.FAILED})
 
 
-class Wait(NamedTuple):
-    """The wait of an execution: its token, and what it waits for: `analyst` or `payer`, in a row as `Case.wait`."""
-
-    token: str
-    waits_for: str
-
-
 class Page(NamedTuple):
     """Some cases of a list, and where the next ones begin; None when there are no more."""
 
@@ -89,18 +81,19 @@ class Page(NamedTuple):
     cursor: str | None
 
 
-class Cases:
+class Cases(FollowedStore[Case]):
     """The store of cases.
 
     Every method raises UnavailableError when the table does not respond, and ServiceError when it refuses a request.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._rows = tables.bound(CaseRow, settings.cases_table)
+        super().__init__(tables.bound(CaseRow, settings.cases_table), CASE, WAITING, "case_id")
         self._changes = tables.bound(ChangeRow, settings.cases_table)
         self._looks = tables.bound(LookRow, settings.cases_table)
         self._given = tables.bound(GivenRow, settings.cases_table)
         self._decisions = tables.bound(PaymentRow, settings.decisions_table)
+        self._trail = Trail(DocumentRow, settings.audit_table)
         self._connection = tables.connection()
         sla, lease = settings.case_sla_seconds, settings.case_lease_seconds
         self._terms = Terms(timedelta(seconds=sla), timedelta(seconds=lease))
@@ -127,7 +120,7 @@ class Cases:
     ) -> Case | None:
         """Open or join one case; None when it takes no more alerts and does not know this one."""
         try:
-            _, case = self._read(name)
+            _, case = self.read(name)
         except NotFoundError:
             begun = Case.for_alert(name, alert, now, self._terms)
             self._write(None, begun, event, actor)
@@ -142,8 +135,7 @@ class Cases:
 
     def get(self, name: str) -> Case:
         """Read a case consistently. Raises NotFoundError."""
-        with translate_errors(PynamoDBException):
-            return self._read(name)[1]
+        return self.followed(name)
 
     def change(self, name: str, event: CaseEvent, actor: Actor, now: datetime, seen: int | None = None) -> Case:
         """Carry an event out and return the case after it. The same event once more alters nothing.
@@ -155,7 +147,7 @@ class Cases:
         """
 
         def attempt(_: int) -> Case:
-            case = self._read(name)[1]
+            case = self.read(name)[1]
             if seen is not None and seen != case.version:
                 if self._has_said(name, seen + 1, event, actor):
                     return case
@@ -167,6 +159,10 @@ class Cases:
             return after
 
         return retry_conflicts(attempt, PynamoDBException)
+
+    def by_clock(self, name: str, event: CaseEvent, now: datetime) -> Case:
+        """Carry an event of the clock out. Raises as `change` does."""
+        return self.change(name, event, SYSTEM, now)
 
     def changes(self, name: str, cursor: str | None = None) -> tuple[list[Change], str | None]:
         """Read the changes of a case in their order, a page at a time. Raises InvalidRequestError for no cursor."""
@@ -236,7 +232,7 @@ class Cases:
         if given is not None:
             with translate_errors(PynamoDBException), contextlib.suppress(DoesNotExist):
                 given.refresh(consistent_read=True)
-                return self._read(given.document)[1]
+                return self.read(given.document)[1]
         levels: tuple[Level, ...] = ("lead", "analyst") if actor.role == "lead" else ("analyst",)
         for level in levels:
             cursor = None
@@ -257,7 +253,7 @@ class Cases:
         event = CaseEvent(kind="taken")
 
         def attempt(_: int) -> Case:
-            case = self._read(offered.case_id)[1]
+            case = self.read(offered.case_id)[1]
             if case.version != offered.version:
                 raise CaseConflictError(case.now)
             after = apply_event(case, event, actor, now, self._terms)
@@ -268,52 +264,10 @@ class Cases:
 
         return retry_conflicts(attempt, PynamoDBException)
 
-    # ---- the execution -------------------------------------------------------------------------------------------
-
-    def await_token(self, name: str, wait: Wait) -> bool:
-        """Keep the token of an execution that waits, if the case is still in a state of that wait.
-
-        False: the case has moved on, so the caller must tell the execution at once.
-        """
-        for _ in range(CONFLICTS):
-            case = self.get(name)
-            if WAITS.get(case.state) != wait.waits_for:
-                return False
-            actions = [self._rows.token.set(wait.token), self._rows.waits_for.set(case.wait or wait.waits_for)]
-            if self._update_if(name, self._rows.version == case.version, actions):
-                return True
-        raise UnavailableError("Conflicts")
-
-    def untold(self, name: str) -> Wait | None:
-        """Return the wait that a case has left behind, and whose execution must be told so; None if there is none."""
-        with translate_errors(PynamoDBException):
-            row, case = self._read(name)
-        if row.token is None or row.waits_for is None or case.wait == row.waits_for:
-            return None
-        return Wait(row.token, row.waits_for)
-
-    def told(self, name: str, wait: Wait) -> None:
-        """Forget a token whose execution was told. A later token stays."""
-        actions = [self._rows.token.remove(), self._rows.waits_for.remove()]
-        self._update_if(name, self._rows.token == wait.token, actions)
-
-    # ---- the sweep -----------------------------------------------------------------------------------------------
-
-    def due(self, now: datetime) -> Iterator[tuple[str, datetime]]:
-        """Yield the cases at which the sweep must look by now, with the time for it, the earliest first."""
-        with translate_errors(PynamoDBException):
-            found = self._rows.by_time.query(WAITING, DueIndex.act_at <= utc(now), page_size=DUE_PER_PAGE)
-            for row in found:
-                yield row.case_id, datetime.fromisoformat(row.act_at)
-
-    def look_again(self, case: Case, at: datetime | None) -> None:
-        """Let the sweep look at a case later, or not before the case changes again. A changed case stays as it is."""
-        values = {"waits": None, "act_at": None} if at is None else {"waits": WAITING, "act_at": utc(at)}
-        self._update_if(case.case_id, self._rows.version == case.version, self._actions(values))
-
     # ---- rows ----------------------------------------------------------------------------------------------------
 
-    def _read(self, name: str) -> tuple[CaseRow, Case]:
+    def read(self, name: str) -> tuple[CaseRow, Case]:
+        """Read a case consistently, with its row. Raises NotFoundError and PynamoDB's errors."""
         try:
             row = self._rows.get(name, CASE, consistent_read=True)
         except DoesNotExist:
@@ -332,7 +286,7 @@ class Cases:
     def _write(
         self, before: Case | None, after: Case, event: CaseEvent, actor: Actor, given: "GivenRow | None" = None
     ) -> None:
-        """Write a case and the record of its change together, or nothing if the case was changed by another.
+        """Write a case, the record of its change and its audit row together, or nothing if another changed the case.
 
         given  written with them, if no request has got it before
 
@@ -348,27 +302,17 @@ class Cases:
             document=said.model_dump_json(exclude_defaults=True),
             ttl=ttl,
         )
+        head = self._trail.head(f"case#{after.case_id}")
+        document = _audited(after, said, record.document)
+        audited = self._trail.row(head, head.next_at(after.changed_at), by=actor.name, document=document)
         with TransactWrite(connection=self._connection) as transaction:
-            transaction.update(self._rows(after.case_id, CASE), actions=self._actions(values), condition=condition)
+            self._trail.add(transaction, audited)
+            transaction.update(
+                self._rows(after.case_id, CASE), actions=actions_of(self._rows, values), condition=condition
+            )
             transaction.save(record, condition=self._changes.case_id.does_not_exist())
             if given is not None:
                 transaction.save(given, condition=self._given.pk.does_not_exist())
-
-    def _actions(self, values: Mapping[str, Any]) -> list[Action]:
-        """Return the actions that set attributes, and remove those whose value is None."""
-        columns = {name: getattr(self._rows, name) for name in values}
-        return [columns[name].remove() if value is None else columns[name].set(value) for name, value in values.items()]
-
-    def _update_if(self, name: str, condition: Condition, actions: Sequence[Action]) -> bool:
-        """Update a row if a condition holds, and tell whether it did."""
-        with translate_errors(PynamoDBException):
-            try:
-                self._rows(name, CASE).update(actions=list(actions), condition=condition)
-            except UpdateError as error:
-                if error.cause_response_code == "ConditionalCheckFailedException":
-                    return False
-                raise
-        return True
 
     def _page(
         self,
@@ -396,6 +340,13 @@ def _case_of(document: str) -> Case:
     """Read a case. Raises UnavailableError for one in a form of another release that is not known here."""
     with malformed_as_unavailable():
         return Case.model_validate_json(document)
+
+
+def _audited(case: Case, said: Change, record: str) -> str:
+    """Return what the audit row of a change says: no note, but the SHA-256 of the record that has it."""
+    finding = None if case.verdict is None else case.verdict.finding
+    row = {"what": said.event.kind, "of": "case", "state": case.state, "version": case.version, "role": said.role}
+    return json.dumps(row | {"finding": finding, "record_sha256": sha256(record.encode()).hexdigest()}, sort_keys=True)
 
 
 def _check_payments(case: Case, event: CaseEvent) -> None:

@@ -26,12 +26,12 @@ from fraud.cases.evidence import (
     parties,
 )
 from fraud.cases.evidence_store import Snapshots
-from fraud.cases.executions import Executions
 from fraud.cases.routing import Routing
-from fraud.cases.store import Cases, Wait
+from fraud.cases.store import Cases
 from fraud.decisions.resolution import Change
 from fraud.decisions.worker import Resolutions
 from fraud.errors import CaseConflictError, NotFoundError, ResolvedError
+from fraud.executions import Executions, Wait
 from fraud.labels.label import MAX_LABELS, LabelBatch, LabelResult, LabelValue
 from fraud.labels.metrics import log_labels
 from fraud.labels.store import LabelStore
@@ -87,7 +87,7 @@ class Parts(NamedTuple):
 
     cases: Cases
     snapshots: Snapshots
-    executions: Executions
+    executions: Executions[Case]
     decisions: Resolutions
     activity: Activity
     labels: LabelStore
@@ -257,10 +257,12 @@ class Investigation:
 
     def _wait(self, name: str, token: str, waits_for: str) -> Case | None:
         """Keep a token, and return the case. If the case has moved on, send the token at once and return None."""
-        kept = self._parts.cases.await_token(name, Wait(token, waits_for))
-        case = self._parts.cases.get(name)
-        if kept:
-            return case
+        cases = self._parts.cases
+        case = cases.get(name)
+        if case.wait is not None and WAITS.get(case.state) == waits_for:
+            if cases.await_token(name, Wait(token, case.wait)):
+                return case
+            case = cases.get(name)
         self._parts.executions.send(case, token)
         return None
 

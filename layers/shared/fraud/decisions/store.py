@@ -159,6 +159,34 @@ class DynamoStore:
         results = self._transport.gather([self._update(void_update(payer)) for payer in payers])
         return [result if isinstance(result, ServiceError) else None for result in results]
 
+    def not_void(self, transactions: Sequence[Transaction]) -> list[Transaction]:
+        """Return the attempts that their payers' items count, and that are not void there. Raises ServiceError."""
+        if not transactions:
+            return []
+        self.prepare()
+        payers = [layout.updates(transaction, self._stack.keys)[0] for transaction in transactions]
+        reads = [
+            {
+                "TableName": self._tables.counters,
+                "Key": typed_key(payer.key.pk, payer.key.sk),
+                "ProjectionExpression": f"{payer.tokens}, {layout.VOIDED}",
+                "ConsistentRead": True,
+            }
+            for payer in payers
+        ]
+        answers = all_or_raise(self._transport.gather([Request("get_item", read) for read in reads]))
+        found: list[Transaction] = []
+        for transaction, payer, answer in zip(transactions, payers, answers, strict=True):
+            with malformed_as_unavailable():
+                item = optional_field(answer, "Item") or {}
+                counted, void = (
+                    {binary(token) for token in item.get(name, {}).get("BS", ())}
+                    for name in (payer.tokens, layout.VOIDED)
+                )
+                if payer.token in counted - void:
+                    found.append(transaction)
+        return found
+
     def sampled(self, transaction: Transaction) -> frozenset[str]:
         """Return the keys of the payment's entities whose items are presumed to be sampled or closed."""
         keys = [Key(kind, entity, transaction.epoch // kind.period) for kind, entity, _ in sides(transaction)]

@@ -10,18 +10,14 @@ are those that the caller named. Pure: the store writes the moves, and training 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    GetPydanticSchema,
     StringConstraints,
-    ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -38,8 +34,8 @@ from fraud.transaction import (
     OrNone,
     Transaction,
     TransactionType,
-    faults_of,
     parse_body,
+    refused_alone,
     utc,
 )
 
@@ -311,16 +307,8 @@ class LabelResults(BaseModel):
     results: list[LabelResult]
 
 
-def _parse_one(value: Any, parse: ValidatorFunctionWrapHandler) -> LabelRequest | LabelResult:  # noqa: ANN401 - JSON
-    """Parse one label, or return its rejection: a faulty label must not keep the others from being accepted."""
-    try:
-        request: LabelRequest = parse(value)
-    except ValidationError as error:
-        faults = faults_of(error)
-        known = isinstance(value, dict) and "transaction_id" not in {fault.field for fault in faults}
-        name = value["transaction_id"] if known else None
-        return LabelResult(transaction_id=name, status="rejected", errors=list(faults))
-    return request
+def _rejected(name: str | None, faults: list[Fault]) -> LabelResult:
+    return LabelResult(transaction_id=name, status="rejected", errors=faults)
 
 
 class LabelBatch(BaseModel):
@@ -332,7 +320,7 @@ class LabelBatch(BaseModel):
         list[
             Annotated[
                 LabelRequest | LabelResult,  # a request holds only the first; the second is a rejection
-                GetPydanticSchema(lambda _, schema_of: schema_of(Annotated[LabelRequest, WrapValidator(_parse_one)])),
+                refused_alone(LabelRequest, "transaction_id", _rejected),
             ]
         ],
         Field(min_length=1, max_length=MAX_LABELS),

@@ -7,10 +7,10 @@ and accounts write to the same item. A denied network is an entry like any other
 attribute of the item NETWORKS, which the hot path reads.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import PydanticCustomError
 from pynamodb.attributes import ListAttribute, MapAttribute, UnicodeAttribute
@@ -119,8 +119,7 @@ class Lists:
         by     ARN of the caller
         clock  called after the entry was read, so that a change is never older than the entry that it changes
         """
-        said = request.model_dump() | {"expires_at": None if request.expires_at is None else utc(request.expires_at)}
-        self._change(key, said, by, clock)
+        self._change(key, _said(request), by, clock)
 
     def delete(self, key: ListKey, by: str, clock: Clock) -> None:
         """Take a value off the list. A value that is not on the list is no error.
@@ -129,6 +128,30 @@ class Lists:
         clock  as for `put`
         """
         self._change(key, None, by, clock)
+
+    def prepare(self, key: ListKey, request: DenyRequest | None, by: str, clock: Clock) -> "ListEdit | None":
+        """Prepare a change of an entry that another store writes in a transaction of its own, with `add`.
+
+        request  None: the value is taken off the list
+        by       who changes it
+        clock    as for `put`
+
+        None: nothing is to be changed. Raises PynamoDB's errors.
+        """
+        return self._edit(key, None if request is None else _said(request), by, clock)
+
+    def add(self, transaction: TransactWrite, edit: "ListEdit") -> None:
+        """Add a change and its audit row to a transaction, which fails if the entry was changed meanwhile."""
+        entry: ListEntryAttribute = getattr(Profile, edit.key.list_name)
+        unchanged = entry.does_not_exist() if edit.before is None else entry == edit.before
+        kind: UnicodeAttribute = getattr(Profile, f"{edit.key.list_name}_kind")
+        actions: list[Action] = [entry.remove(), kind.remove()]
+        if edit.after is not None:
+            actions = [entry.set(edit.after), kind.set(edit.key.kind)]
+        transaction.update(self._profiles(edit.key.profile), actions=actions, condition=unchanged)
+        self._trail.add(transaction, edit.row)
+        if edit.networks:
+            transaction.update(self._profiles(NETWORKS), actions=list(edit.networks), condition=edit.unchanged_networks)
 
     def confirm(self, key: ListKey, request: ConfirmRequest, by: str, clock: Clock) -> None:
         """Confirm a pending entry. An entry that was confirmed before stays as it is.
@@ -156,7 +179,8 @@ class Lists:
                 head = self._trail.head(key.trail)
                 at = head.next_at(clock())
                 after = ListEntryAttribute(**before.attribute_values | {"confirmed_by": by, "confirmed_at": at})
-                self._write(key, before, after, self._trail.row(head, at, by=by, before=before, after=after))
+                row = self._trail.row(head, at, by=by, before=before, after=after)
+                self._write(ListEdit(key, before, after, row))
 
         retry_conflicts(change, PynamoDBException)
 
@@ -197,16 +221,21 @@ class Lists:
 
     def _change(self, key: ListKey, said: Mapping[str, Any] | None, by: str, clock: Clock) -> None:
         def change(_attempt: int) -> None:
-            before = self._read(key)
-            if _content(before) != said:
-                head = self._trail.head(key.trail)
-                now = clock()
-                at = head.next_at(now)
-                after = None if said is None else ListEntryAttribute(**said, set_by=by, set_at=at)
-                row = self._trail.row(head, at, by=by, before=before, after=after)
-                self._write(key, before, after, row, self._networks(key.network, after, now))
+            if (edit := self._edit(key, said, by, clock)) is not None:
+                self._write(edit)
 
         retry_conflicts(change, PynamoDBException)
+
+    def _edit(self, key: ListKey, said: Mapping[str, Any] | None, by: str, clock: Clock) -> "ListEdit | None":
+        before = self._read(key)
+        if _content(before) == said:
+            return None
+        head = self._trail.head(key.trail)
+        now = clock()
+        at = head.next_at(now)
+        after = None if said is None else ListEntryAttribute(**said, set_by=by, set_at=at)
+        row = self._trail.row(head, at, by=by, before=before, after=after)
+        return ListEdit(key, before, after, row, *self._networks(key.network, after, now))
 
     def _networks(
         self, name: str | None, after: ListEntryAttribute | None, now: datetime
@@ -251,25 +280,25 @@ class Lists:
         entry: ListEntryAttribute | None = getattr(row, key.list_name)
         return entry
 
-    def _write(
-        self,
-        key: ListKey,
-        before: ListEntryAttribute | None,
-        after: ListEntryAttribute | None,
-        row: AuditRow,
-        networks: tuple[list[Action], Condition | None] = ([], None),
-    ) -> None:
-        entry: ListEntryAttribute = getattr(Profile, key.list_name)
-        unchanged = entry.does_not_exist() if before is None else entry == before
-        kind: UnicodeAttribute = getattr(Profile, f"{key.list_name}_kind")
-        actions: list[Action] = [entry.remove(), kind.remove()]
-        if after is not None:
-            actions = [entry.set(after), kind.set(key.kind)]
+    def _write(self, edit: "ListEdit") -> None:
         with TransactWrite(connection=self._connection) as transaction:
-            transaction.update(self._profiles(key.profile), actions=actions, condition=unchanged)
-            self._trail.add(transaction, row)
-            if networks[0]:
-                transaction.update(self._profiles(NETWORKS), actions=networks[0], condition=networks[1])
+            self.add(transaction, edit)
+
+
+class ListEdit(NamedTuple):
+    """A change of an entry with its audit row, and the change of the item of all denied networks with its condition."""
+
+    key: ListKey
+    before: ListEntryAttribute | None
+    after: ListEntryAttribute | None
+    row: AuditRow
+    networks: Sequence[Action] = ()
+    unchanged_networks: Condition | None = None
+
+
+def _said(request: DenyRequest) -> dict[str, Any]:
+    """Return the content of an entry that a request asks for."""
+    return request.model_dump() | {"expires_at": None if request.expires_at is None else utc(request.expires_at)}
 
 
 def _ended(networks: Mapping[str, str], at: datetime) -> Iterator[str]:

@@ -19,6 +19,9 @@ ROLES = ("payer", "payee", "device", "instrument", "ip")
 STANDING: tuple[str, ...] = (*(f"{role}_denied" for role in ROLES), "payer_status", "payee_status")
 """The names that an expression may read as `standing.<name>`."""
 
+ACTIVE, HELD = "active", "held"
+"""States of an account: one that nobody has stopped, and one that is stopped until a time or until it is released."""
+
 MODEL = "model"
 """The name by which an allow entry silences the model. Every other name in it is a rule's reason code.
 
@@ -33,7 +36,7 @@ def standing(transaction: Transaction, state: State) -> dict[str, Any]:
     """
     held = {role: state.profiles.get(pk, {}) for role, pk in profiles(transaction).items()}
     denied = {f"{role}_denied": denies(held.get(role, {}), transaction.occurred_at) for role in ROLES}
-    status = {f"{role}_status": _status(held.get(role, {})) for role in ("payer", "payee")}
+    status = {f"{role}_status": _status(held.get(role, {}), transaction.occurred_at) for role in ("payer", "payee")}
     return denied | status
 
 
@@ -105,7 +108,21 @@ def denies(profile: Profile, at: datetime) -> bool:
         return True  # an entry that cannot be read was still written to deny
 
 
-def _status(profile: Profile) -> str:
-    """Return an account's state. A status that cannot be read is returned as a state other than `active`."""
-    held = profile.get("status", {"state": "active"})
-    return str(held.get("state")) if isinstance(held, Mapping) else "unreadable"
+def _status(profile: Profile, at: datetime) -> str:
+    """Return an account's state at `at`: a hold that is over counts as active, with or without a sweep.
+
+    A status that cannot be read is returned as a state other than `active`, and a hold whose end cannot be read holds.
+
+    >>> from datetime import UTC
+    >>> noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
+    >>> [_status({"status": {"state": "held", "until": f"2026-03-04T{hour}:00:00Z"}}, noon) for hour in (12, 13, 99)]
+    ['active', 'held', 'held']
+    """
+    status = profile.get("status", {"state": ACTIVE})
+    if not isinstance(status, Mapping):
+        return "unreadable"
+    try:
+        is_over = status.get("state") == HELD and not in_force(status.get("until"), at)
+    except PydanticCustomError:
+        is_over = False
+    return ACTIVE if is_over else str(status.get("state"))

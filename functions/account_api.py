@@ -1,0 +1,86 @@
+"""Accounts, for the payment app: GET /accounts/{account_id}, POST .../hold, .../release, .../appeal, and .../ack.
+
+The same with `?id=` instead of the path, for ids that are awkward in one. The app puts holds on accounts after its own
+security events, says that it has carried an action out, and brings the appeals of its users. Each request may be sent
+again; a second, different one gets 409 with the state. After a change the waiting execution is told.
+"""
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+
+from fraud import assembly, clock
+from fraud.accounts.action import Actor
+from fraud.accounts.console import ChangeContext, change_of
+from fraud.accounts.metrics import log_account_request, log_cap_reached
+from fraud.aws.http_api import body_of, caller_arn, request_id
+from fraud.aws.metrics import log_refusal
+from fraud.aws.routes import json_response, resolver
+from fraud.errors import CapReachedError, Fault, InvalidRequestError, NotFoundError, ServiceError
+from fraud.settings import Settings
+from fraud.transaction import is_id
+
+DOOR = "account_api"
+
+_settings = Settings.from_environment()
+_accounts = assembly.accounts(_settings)
+_activity = assembly.activity(_settings)
+_executions = assembly.account_executions(_settings)
+app = resolver(DOOR)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
+    """Handle a request of an API Gateway HTTP API, payload format 2.0."""
+    return app.resolve(event, context)
+
+
+@app.get("/accounts")
+@app.get("/accounts/(?s:.+)")
+def show() -> Response[str]:
+    """Show an account: its status, its open action, its history and its facts."""
+    name, before = _ids("account_id")["account_id"], app.current_event.query_string_parameters.get("before")
+    facts = _activity.page(name, clock.now().date())
+    return json_response(_accounts.view(name, facts, before and before.replace(" ", "+")).model_dump_json())
+
+
+@app.post("/accounts/(?s:.+)")
+def change() -> Response[str]:
+    """Carry out what the app asks for: a hold, a release, an acknowledgement, or an appeal."""
+    event = app.current_event.raw_event
+    what, carry_out = change_of(event["routeKey"])
+    ids = _ids("account_id", "action_id") if what.endswith("ack") else _ids("account_id")
+    asked = ChangeContext(Actor(caller_arn(event), "app"), ids, clock.now())
+    try:
+        done = carry_out(_accounts, asked, body_of(event) or "{}")
+    except CapReachedError:
+        log_cap_reached("hold", DOOR)
+        raise
+    for action_id in done.actions:
+        _follow(action_id)
+    log_account_request(what, "app", done.actions[0] if done.actions else None, DOOR)
+    return json_response(done.view.model_dump_json())
+
+
+def _ids(*names: str) -> dict[str, str]:
+    """Return ids in API Gateway's own path parameters, or in the query where the path has none.
+
+    Raises InvalidRequestError for a query without one, and NotFoundError for a text that is no identifier.
+    """
+    event, found = app.current_event, {}
+    for name in names:
+        asked = "id" if name == "account_id" else name
+        text = (event.path_parameters or {}).get(name) or event.query_string_parameters.get(asked)
+        if text is None:
+            raise InvalidRequestError((Fault(asked, "missing", "is required"),))
+        found[name] = text.replace(" ", "+")  # a query's plus sign means a space, which no id has
+        if not is_id(found[name]):
+            raise NotFoundError
+    return found
+
+
+def _follow(action_id: str) -> None:
+    """Tell an action's execution of a change. If that fails, the sweep does it a minute later."""
+    try:
+        _executions.follow(_accounts.action(action_id))
+    except ServiceError as error:
+        log_refusal(error, DOOR, request_id(app.current_event.raw_event))

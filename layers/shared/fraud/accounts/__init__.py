@@ -1,0 +1,1 @@
+"""Accounts: hold, deactivation, appeal and reinstatement, under a cap on interventions."""

@@ -1,0 +1,60 @@
+"""The sweep of accounts: holds that end, orders that a dead call has left, and actions that are due. Pure."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, Protocol
+
+from fraud.accounts.action import Action
+from fraud.accounts.order import Order
+from fraud.errors import ServiceError
+from fraud.executions import Executions, Swept, swept
+
+
+class AccountTable(Protocol):
+    """The part of `accounts.store.Accounts` that the sweep needs."""
+
+    def action(self, action_id: str) -> Action:
+        """Read an action."""
+
+    def due_holds(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """Yield the accounts whose hold is over."""
+
+    def end_hold(self, account_id: str, now: datetime) -> Any:  # noqa: ANN401 - it is not looked at
+        """End a hold."""
+
+    def due_orders(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """Yield the orders that are to be carried out."""
+
+    def carry_out(self, order_id: str, now: datetime) -> Order:
+        """Open the actions of an order."""
+
+
+class AccountSweep:
+    """Looks at what is due. Every call may be repeated."""
+
+    def __init__(self, accounts: AccountTable, executions: Executions[Action]) -> None:
+        self._accounts = accounts
+        self._executions = executions
+
+    def sweep(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
+        """Look at all that is due, for as long as there is time. Raises the first ServiceError, after all others."""
+        done, failure = Swept(0, 0), None
+        for part in (self._holds, self._orders, self._executions.sweep):
+            try:
+                done = done.joined(part(now, remaining_ms))
+            except ServiceError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return done
+
+    def _holds(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
+        return swept(self._accounts.due_holds(now), self._accounts.end_hold, now, remaining_ms)
+
+    def _orders(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
+        return swept(self._accounts.due_orders(now), self._carry_out, now, remaining_ms)
+
+    def _carry_out(self, order_id: str, now: datetime) -> None:
+        order = self._accounts.carry_out(order_id, now)
+        for action_id in filter(None, order.actions.values()):
+            self._executions.start(self._accounts.action(action_id))
