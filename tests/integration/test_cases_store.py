@@ -144,6 +144,21 @@ def test_a_token_is_kept_only_while_the_case_waits_for_it(cases):
     assert cases.untold(name) is None
 
 
+def test_the_first_report_of_a_window_names_the_day_for_all_reports_of_it(cases):
+    """Each report is about a payment of another day, and all come at once."""
+    window, number = timedelta(days=7), next(_names)
+    alerts = [alert(f"shop-of-reports-{number}", occurred_at=NOON - timedelta(days=n)) for n in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        days = set(pool.map(lambda one: cases.report_day(one, NOON, window), alerts))
+    assert len(days) == 1
+    names = {cases.open(one, NOON, day=cases.report_day(one, NOON, window)).case_id for one in alerts}
+    assert len(names) == 1
+    assert len(cases.get(names.pop()).alerts) == 6
+    last = NOON + window
+    assert cases.report_day(alerts[0], last - timedelta(seconds=1), window) in days
+    assert cases.report_day(alerts[5], last, window) == alerts[5].occurred_at
+
+
 def test_a_token_is_in_the_row_of_its_case_and_in_no_index(cases, emulator):
     """Who may read a list of cases must not be able to send executions on."""
     name = routed(cases)

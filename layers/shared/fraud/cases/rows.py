@@ -118,6 +118,20 @@ class GivenRow(tables.Row):
     ttl = NumberAttribute(null=True)
 
 
+class ReportDayRow(tables.Row):
+    """The day whose case the reports about a subject open or join: pk is `reports#<subject>`.
+
+    day    the time of the first report's payment
+    since  when that report came
+    """
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    day = UnicodeAttribute()
+    since = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
 class PaymentRow(tables.Row):
     """The part of a decision's row that has the payment."""
 

@@ -14,12 +14,13 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from pynamodb.exceptions import DoesNotExist, PynamoDBException
+from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException
+from pynamodb.expressions.condition import Condition
 from pynamodb.transactions import TransactWrite
 
 from fraud.audit.store import DocumentRow, Trail
 from fraud.aws import tables
-from fraud.aws.boto import retry_conflicts, translate_errors
+from fraud.aws.boto import CONFLICTS, retry_conflicts, translate_errors
 from fraud.aws.cursor import NO_CURSOR, cursor_of, parts_of
 from fraud.aws.dynamodb import malformed_as_unavailable
 from fraud.aws.followed import FollowedStore, actions_of
@@ -45,6 +46,7 @@ from fraud.cases.rows import (
     GivenRow,
     LookRow,
     PaymentRow,
+    ReportDayRow,
     attributes_of,
     change_key,
 )
@@ -91,6 +93,7 @@ class Cases(FollowedStore[Case]):
         super().__init__(tables.bound(CaseRow, settings.cases_table), CASE, WAITING, "case_id")
         self._changes = tables.bound(ChangeRow, settings.cases_table)
         self._looks = tables.bound(LookRow, settings.cases_table)
+        self._days = tables.bound(ReportDayRow, settings.cases_table)
         self._given = tables.bound(GivenRow, settings.cases_table)
         self._decisions = tables.bound(PaymentRow, settings.decisions_table)
         self._trail = Trail(DocumentRow, settings.audit_table)
@@ -99,17 +102,26 @@ class Cases(FollowedStore[Case]):
         self._terms = Terms(timedelta(seconds=sla), timedelta(seconds=lease))
         self._kept_s = settings.case_retention_days * 86_400
 
-    def open(self, alert: Alert, now: datetime, actor: Actor = SYSTEM, note: str | None = None) -> Case:
+    def open(
+        self,
+        alert: Alert,
+        now: datetime,
+        actor: Actor = SYSTEM,
+        note: str | None = None,
+        *,
+        day: datetime | None = None,
+    ) -> Case:
         """Open a case for an alert, or let the alert join the case of its subject and day. Once more alters nothing.
 
         A case that takes no more alerts, because it has ended or is full, is followed by another one.
 
         note  why a person opens it
+        day   of the case, if it is another one than the payment's
         """
         event = CaseEvent(kind="alerted", alert=alert, note=note)
         number = 1
         while True:
-            name = case_id(alert.subject, alert.occurred_at, number)
+            name = case_id(alert.subject, day or alert.occurred_at, number)
             case = retry_conflicts(partial(self._open, name, event, alert, now, actor), PynamoDBException)
             if case is not None:
                 return case
@@ -132,6 +144,30 @@ class Cases(FollowedStore[Case]):
         after = apply_event(case, event, actor, now, self._terms)
         self._write(case, after, event, actor)
         return after
+
+    def report_day(self, alert: Alert, now: datetime, window: timedelta) -> datetime:
+        """Return the day whose case a report opens or joins: that of the first report about its subject in a window.
+
+        Of reports at once one names the day, and the others get it (D-123).
+        """
+        row = self._days(f"reports#{alert.subject}", "day", day=utc(alert.occurred_at), since=utc(now))
+        row.ttl = int((now + window).timestamp())
+        for _ in range(CONFLICTS):
+            with translate_errors(PynamoDBException):
+                condition: Condition = self._days.pk.does_not_exist()
+                with contextlib.suppress(DoesNotExist):
+                    kept = self._days.get(row.pk, row.sk, consistent_read=True)
+                    if now - datetime.fromisoformat(kept.since) < window:
+                        return datetime.fromisoformat(kept.day)
+                    condition = self._days.since == kept.since
+                try:
+                    row.save(condition=condition)
+                except PutError as error:
+                    if error.cause_response_code != "ConditionalCheckFailedException":
+                        raise
+                else:
+                    return alert.occurred_at
+        raise UnavailableError("Conflicts")
 
     def get(self, name: str) -> Case:
         """Read a case consistently. Raises NotFoundError."""
