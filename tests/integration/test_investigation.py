@@ -42,6 +42,7 @@ def test_nothing_is_done_twice_and_nothing_is_lost_by_redelivery_and_kills() -> 
         "t-2": [("fraud", "analyst-1")],
         "t-3": [("legitimate", "analyst-1")],
     }
+    assert found.reports == {"r-1": ("fraud", named[MULE]), "r-2": ("dispute", named[SHOP])}
     assert [found.decisions[name] for name in ("t-1", "t-2", "t-3")] == [
         ["review_declined"],
         ["review_declined"],
@@ -308,6 +309,27 @@ def test_dispute_takes_a_label_fraud_back_once_and_gives_none_otherwise(bench: B
     for _ in range(2):
         bench.run("WriteLabels", case)
     assert bench.labels(name) == [("fraud", source), ("legitimate", "analyst")]
+
+
+def test_a_closed_case_is_measured_by_its_finding_and_an_outreach_by_its_answer(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried, answered = {"kind": "outreach_attempted", "note": "x"}, {"kind": "outreach_answered", "answer": "denies"}
+    case = bench.opened(*ASKED, tried, tried, answered, JUDGED)
+    capsys.readouterr()
+    bench.run("CloseCase", case)
+    closed, asked = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (closed["Finding"], closed["CasesClosed"], closed["VerdictSeconds"]) == ("fraud", 1, 0)
+    assert (asked["Answer"], asked["Outreaches"], asked["OutreachAttempts"]) == ("denies", 1, 2)
+
+
+def test_case_that_waits_already_is_not_closed_by_rules_of_a_later_release(bench: Bench) -> None:
+    bench.reports.silent = True
+    case = bench.opened(transaction_id="t-6")
+    bench.run("CollectEvidence", case)
+    bench.reports.silent = False
+    bench.cases.change(case.case_id, CaseEvent(kind="routed"), SYSTEM, NOON)
+    assert bench.run("Triage", case) == {"route": "analyst"}
 
 
 def test_case_that_cannot_go_on_fails_and_is_told_once(bench: Bench) -> None:

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException
-from pynamodb.expressions.condition import Condition
 from pynamodb.transactions import TransactWrite
 
 from fraud.audit.store import DocumentRow, Trail
@@ -62,6 +61,9 @@ from fraud.errors import (
 )
 from fraud.settings import Settings
 from fraud.transaction import Transaction, utc
+
+if TYPE_CHECKING:
+    from pynamodb.expressions.condition import Condition
 
 CASES_PER_PAGE = 10
 CHANGES_PER_PAGE = 100

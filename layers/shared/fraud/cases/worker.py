@@ -26,6 +26,7 @@ from fraud.cases.evidence import (
     parties,
 )
 from fraud.cases.evidence_store import Snapshots
+from fraud.cases.metrics import log_closed
 from fraud.cases.routing import Routing
 from fraud.cases.store import Cases
 from fraud.decisions.resolution import Change
@@ -121,7 +122,9 @@ class Investigation:
         """
         case, evidence = self._parts.cases.get(name), self._collected(name)
         routed = self._parts.routing.route(evidence.facts)
-        route = "analyst" if routed.route == "close" and len(case.alerts) > evidence.alerts else routed.route
+        # A case that waits already came here before: by rules of an earlier release, or with fewer alerts.
+        is_late = len(case.alerts) > evidence.alerts or case.state in WAITS
+        route = "analyst" if routed.route == "close" and is_late else routed.route
         now = self._parts.clock()
         if route == "close" and case.state is State.COLLECTING:
             closes = CaseEvent(kind="triaged", finding="inconclusive", note=" ".join(routed.reasons))
@@ -211,6 +214,7 @@ class Investigation:
                     reports.end(report.report_id, finding, name, now)
         said = {"finding": verdict.finding, "judged_ids": verdict.transaction_ids, "report_ids": case.reports}
         self._parts.notices.publish(CaseClosed.of(case, verdict.at, opened_at=utc(case.opened_at), **said))
+        log_closed(case, verdict, DOOR)
         return {}
 
     def mark_failed(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
