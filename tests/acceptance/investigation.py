@@ -3,7 +3,7 @@
 A day's decisions, their later changes and a report become five cases, which people and the clock bring to their
 findings. Every record of the decision table's stream and every event of the bus comes three times, in random order, and
 whoever is at work is killed before any of its writes: doors, the states of the machine in moto's interpreter, people's
-requests, and the sweep. Cases, executions, labels, reports, decisions and events must be those of a run without any of this.
+requests, and the sweep. Cases, executions, labels, reports, decisions and events must be those of a run without this.
 `python -m tests.acceptance.investigation [--seeds N]`.
 """
 
