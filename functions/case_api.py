@@ -13,20 +13,12 @@ from fraud import assembly, clock
 from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
+from fraud.cases import console
 from fraud.cases.case import Actor, Case, is_case_id
-from fraud.cases.console import (
-    ACTIONS,
-    ME,
-    CasePage,
-    CaseQuery,
-    CaseSummary,
-    CaseView,
-    NextCase,
-    NextRequest,
-    OpenRequest,
-    actor_of,
-)
+from fraud.cases.evidence import MOST_REPORTS, Joined
+from fraud.cases.evidence_store import Snapshots
 from fraud.cases.metrics import log_case_request
+from fraud.cases.report_store import ReportStore
 from fraud.cases.store import Cases
 from fraud.errors import NotFoundError, ServiceError
 from fraud.settings import Settings
@@ -34,7 +26,8 @@ from fraud.settings import Settings
 DOOR = "case_api"
 
 _settings = Settings.from_environment()
-_cases, _evidence = Cases(_settings), assembly.evidence_pages(_settings)
+_cases, _snapshots = Cases(_settings), Snapshots(_settings)
+_decisions, _reports = assembly.resolutions(_settings), ReportStore(_settings)
 _executions = assembly.case_executions(_settings)
 app = resolver(DOOR)
 
@@ -48,43 +41,39 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 def show_list() -> Response[str]:
     """Show a page of a list: the queue of a level, the cases of an assignee, or those of a subject."""
     actor = _actor()
-    asked = CaseQuery.parse(app.current_event.query_string_parameters)
-    cursor, latest_first = asked.cursor, asked.latest_first
-    if asked.subject_id is not None:
-        page = _cases.of_subject(f"{asked.subject_kind}#{asked.subject_id}", cursor, latest_first=latest_first)
-    elif asked.assignee is not None:
-        assignee = actor.name if asked.assignee == ME else asked.assignee
-        page = _cases.assigned(assignee, cursor, latest_first=latest_first)
-    else:
-        page = _cases.queue(asked.level or "analyst", cursor, latest_first=latest_first)
-    shown = [CaseSummary.of(case) for case in page.cases if asked.shows(case)]
-    return json_response(CasePage(cases=shown, cursor=page.cursor).model_dump_json())
+    asked = console.CaseQuery.parse(app.current_event.query_string_parameters)
+    page = _cases.listed(asked, actor)
+    return json_response(console.CasePage.of(page.cases, page.cursor, asked).model_dump_json())
 
 
 @app.post("/cases")
 def open_by_hand() -> Response[str]:
     """Open a case for a payment, or let the payment join the case of its subject and day."""
-    actor, request = _actor(), OpenRequest.parse(_body())
+    actor, request = _actor(), console.OpenRequest.parse(_body())
     alert = request.alert(_cases.payment(request.transaction_id))
-    case = _cases.open(alert, clock.now(), actor, request.reason)
-    _tell(case)
-    return _changed(case, "opened", actor)
+    return _changed(_cases.open(alert, clock.now(), actor, request.reason), "opened", actor)
 
 
 @app.post("/cases/next")
 def take_next() -> Response[str]:
     """Give the caller the case that is due first, with a lease."""
-    actor, request = _actor(), NextRequest.parse(_body())
+    actor, request = _actor(), console.NextRequest.parse(_body())
     case = _cases.take_next(actor, clock.now(), request.request_id)
     log_case_request("next", actor.role, None if case is None else case.case_id, DOOR)
-    return json_response(NextCase(case=case).model_dump_json())
+    return json_response(console.NextCase(case=case).model_dump_json())
 
 
 @app.get("/cases/[^/]+/evidence")
 def show_evidence() -> Response[str]:
-    """Show the evidence of a case with its reports, and record who has looked at it."""
-    actor, name = _actor(), _name()
-    return json_response(_evidence.show(name, actor, clock.now()))
+    """Show the evidence of a case, what has joined it since, and its reports, and record who has looked at it."""
+    actor, name, now = _actor(), _name(), clock.now()
+    document = _snapshots.read(name)
+    if document is None:
+        raise NotFoundError
+    case, looks = _cases.look(name, actor, now)
+    joined = Joined.of(document, case, _decisions.read, now)
+    reports = _reports.with_texts(case.reports[-MOST_REPORTS:])
+    return json_response(console.evidence_view(document, joined, reports, looks))
 
 
 @app.get("/cases/[^/]+")
@@ -94,7 +83,7 @@ def show() -> Response[str]:
     name = _name()
     case = _cases.get(name)
     changes, cursor = _cases.changes(name, app.current_event.query_string_parameters.get("cursor"))
-    return json_response(CaseView(case=case, changes=changes, cursor=cursor).model_dump_json())
+    return json_response(console.CaseView(case=case, changes=changes, cursor=cursor).model_dump_json())
 
 
 @app.post("/cases/[^/]+/(?s:.+)")
@@ -102,16 +91,14 @@ def act() -> Response[str]:
     """Carry out what a person does with a case."""
     actor, name = _actor(), _name()
     action = app.current_event.raw_event["routeKey"].partition("{case_id}/")[2]
-    if action not in ACTIONS:
+    if action not in console.ACTIONS:
         raise NotFoundError
-    request = ACTIONS[action].parse(_body())
-    case = _cases.change(name, request.event, actor, clock.now(), seen=request.version)
-    _tell(case)
-    return _changed(case, action, actor)
+    request = console.ACTIONS[action].parse(_body())
+    return _changed(_cases.change(name, request.event, actor, clock.now(), seen=request.version), action, actor)
 
 
 def _actor() -> Actor:
-    return actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
+    return console.actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
 
 
 def _name() -> str:
@@ -126,14 +113,14 @@ def _body() -> str | bytes:
     return body_of(app.current_event.raw_event) or "{}"
 
 
-def _tell(case: Case) -> None:
-    """Start a case's execution, or tell it that it waits no longer. If that fails, the sweep does it a minute later."""
+def _changed(case: Case, action: str, actor: Actor) -> Response[str]:
+    """Start the execution of a changed case, or tell it of the change, and show the case.
+
+    If the execution cannot be told, the sweep does it a minute later.
+    """
     try:
         _executions.follow(case)
     except ServiceError as error:
         log_refusal(error, DOOR, request_id(app.current_event.raw_event))
-
-
-def _changed(case: Case, action: str, actor: Actor) -> Response[str]:
     log_case_request(action, actor.role, case.case_id, DOOR)
     return json_response(case.model_dump_json())

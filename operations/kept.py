@@ -97,7 +97,7 @@ KEPT = (
     Kept(
         "Archive",
         "records that are too large for a queue, events that a mapping gave up, and the longest evidence of cases",
-        "DecisionRetentionDays",
+        "DecisionRetentionDays; evidence CaseRetentionDays after the end of its case",
         "nothing: empty it by the runbook before",
     ),
     Kept("Transactions", "payments as they were sent", "StreamRetentionHours (72 hours)", "nothing: it passes"),

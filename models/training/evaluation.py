@@ -108,13 +108,6 @@ def evaluate(  # noqa: PLR0913 - what was scored, and by what it is judged
     scored = Scored.of(test, score)
     weight = weights(scored.fraud, budget.base_rate)
     made = outcomes(scored, thresholds)
-    chosen = costs.choose(scored, budget, hindsight=True)
-    per_thousand = 1000 / float(weight.sum())
-    others = {
-        f"{outcome} at {words}": single(outcome, cut)
-        for words, cut in (("0.5", 0.5), ("best F1", costs.best_f1(scored, weight)))
-        for outcome in ("challenge", "decline")
-    }
     return {
         "ranking": _ranking(test, score, made > 0, seed),
         "without_known": average_precision(score[~known], test.fraud[~known]),
@@ -129,6 +122,25 @@ def evaluate(  # noqa: PLR0913 - what was scored, and by what it is judged
         "thresholds": dict(thresholds),
         "calibration": bands(score, test.fraud, weight, max(BAND_FRAUDS, int(test.fraud.sum()) // MOST_BANDS)),
         "segments": list(_segments(test, made)),
+        **_other_thresholds(scored, weight, budget),
+        "prevented": [
+            immediate(scored, thresholds, test.occurred_at),
+            daily(scored, thresholds, test.occurred_at, test.payee),
+        ],
+        "effective": effective(weight),
+    }
+
+
+def _other_thresholds(scored: Scored, weight: Floats, budget: Budget) -> dict[str, Any]:
+    """Return cost and friction of thresholds that were not taken: the best in hindsight, and the usual cuts."""
+    chosen = costs.choose(scored, budget, hindsight=True)
+    per_thousand = 1000 / float(weight.sum())
+    others = {
+        f"{outcome} at {words}": single(outcome, cut)
+        for words, cut in (("0.5", 0.5), ("best F1", costs.best_f1(scored, weight)))
+        for outcome in ("challenge", "decline")
+    }
+    return {
         "hindsight": {
             "thresholds": dict(chosen.by_outcome),
             "friction": chosen.friction,
@@ -141,11 +153,6 @@ def evaluate(  # noqa: PLR0913 - what was scored, and by what it is judged
             }
             for name, cuts in others.items()
         },
-        "prevented": [
-            immediate(scored, thresholds, test.occurred_at),
-            daily(scored, thresholds, test.occurred_at, test.payee),
-        ],
-        "effective": effective(weight),
     }
 
 

@@ -5,6 +5,7 @@ turns) are one column beside category and facts in a second regression. So the w
 worth in texts that nobody wrote before, not in the sentences of training. Both are linear, so one sum is left.
 
 `python -m models.triage.train` trains on reports of the set of sentences `train`, and writes the packaged classifier.
+`make generated` does so with one kernel of OpenBLAS, and `make check` compares the bytes.
 """
 
 import argparse

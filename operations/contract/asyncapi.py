@@ -166,13 +166,32 @@ def _message(name: str, title: str, case: str, detail: dict[str, Any]) -> dict[s
     }
 
 
+def _bus() -> dict[str, Any]:
+    return {
+        "address": "events",
+        "title": "The stack's event bus (Amazon EventBridge)",
+        "description": "At least once, in no order: drop an event_id that was seen. No name, address or"
+        " metadata is in any event. The bus is the resource Events of template.yaml.",
+        "messages": {model.__name__: {"$ref": f"#/components/messages/{model.__name__}"} for model, *_ in EVENTS},
+    }
+
+
+def _sent(name: str, title: str, when: str) -> dict[str, Any]:
+    return {
+        "action": "send",
+        "summary": f"{title}.",
+        "description": when,
+        "channel": {"$ref": "#/channels/bus"},
+        "messages": [{"$ref": f"#/channels/bus/messages/{name}"}],
+    }
+
+
 def asyncapi() -> dict[str, Any]:
     """Return the events of the bus as plain data.
 
     >>> sorted(asyncapi()["channels"]["bus"]["messages"])[:3]
     ['CaseClosed', 'CaseFailed', 'DecisionMade']
     """
-    names = [model.__name__ for model, *_ in EVENTS]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -190,24 +209,9 @@ def asyncapi() -> dict[str, Any]:
                 "variables": {"region": {"default": "ap-northeast-1", "description": "AWS region"}},
             }
         },
-        "channels": {
-            "bus": {
-                "address": "events",
-                "title": "The stack's event bus (Amazon EventBridge)",
-                "description": "At least once, in no order: drop an event_id that was seen. No name, address or"
-                " metadata is in any event. The bus is the resource Events of template.yaml.",
-                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
-            }
-        },
+        "channels": {"bus": _bus()},
         "operations": {
-            f"publish{model.__name__}": {
-                "action": "send",
-                "summary": f"{title}.",
-                "description": when,
-                "channel": {"$ref": "#/channels/bus"},
-                "messages": [{"$ref": f"#/channels/bus/messages/{model.__name__}"}],
-            }
-            for model, title, when, *_ in EVENTS
+            f"publish{model.__name__}": _sent(model.__name__, title, when) for model, title, when, *_ in EVENTS
         },
         "components": {
             "messages": {

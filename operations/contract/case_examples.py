@@ -81,6 +81,7 @@ OPEN_CASE: Example = {
     "reason": "The payer called: the phone was stolen.",
 }
 LOOK: Example = {"by": "hana", "at": "2026-03-04T12:11:00Z"}
+JOINED: Example = {"transaction_ids": ["t-20260304-2"], "decisions": [], "reports": []}
 EVIDENCE: Example = {
     "case_id": "KRSXG5CTMVZWS33OGEZDGNBVGY",
     "kind": "payee",
@@ -96,7 +97,7 @@ EVIDENCE: Example = {
 }
 EVIDENCE_VIEW: Example = {
     "evidence": EVIDENCE,
-    "joined": [],
+    "joined": JOINED,
     "reports": [
         {
             "report_id": "r-20260304-1",

@@ -177,10 +177,13 @@ PEOPLE: dict[str, Operation] = {
         "getEvidence",
         "Cases",
         "Get the evidence of a case",
-        Body(EvidenceView, {"short": examples.EVIDENCE_VIEW}),
+        Body(
+            EvidenceView,
+            {"short": examples.EVIDENCE_VIEW},
+        ),
         refuses({ForbiddenError: {}, NotFoundError: {}}),
-        "A snapshot of the time at which it was collected; beside it, as they are now, the payments that joined since,"
-        " and the case's reports with their texts. Who looks at it is recorded. A 404 before it is collected.",
+        "A snapshot of the time at which it was collected, and beside it what has joined since and the case's"
+        " reports with their texts: that is read anew. Who looks at it is recorded. A 404 before it is collected.",
         [_CASE],
     ),
     **{

@@ -588,7 +588,8 @@ def statements() -> list[dict[str, Any]]:
 
 KEY_READERS = {"DecisionApi", "TransactionStream", "DecisionEvents", "LabelEvents", "Tick", "Fold", "Deactivation"}
 """The functions whose roles may read the stack's secret keys: those that count or make pseudonyms, the fold, which
-reads them in one request with its watermarks, and the steps of an action, which look for the tokens of attempts. A person who joins this list can compute the pseudonym of an id.
+reads them in one request with its watermarks, and the steps of an action, which look for the tokens of attempts. A
+person who joins this list can compute the pseudonym of an id.
 """
 
 PSEUDONYM_READERS: set[str] = set()

@@ -276,13 +276,42 @@ def test_a_faulty_query_is_told_by_parameter(hana, query, field):
 def test_evidence_is_shown_with_everybody_who_has_looked_at_it(cases, hana, jun):
     name = waiting(cases)
     assert hana("GET /cases/{case_id}/evidence", case=name)[0] == 404
-    Snapshots(Settings.from_environment()).keep(name, '{"case_id": "as it was", "n": 1.50}', now())
+    Snapshots(Settings.from_environment()).keep(name, '{"alerts": 1, "joined_reports": 0, "n": 1.50}')
     hana("GET /cases/{case_id}/evidence", case=name)
     status, view = jun("GET /cases/{case_id}/evidence", case=name)
-    assert (status, view["evidence"]) == (200, {"case_id": "as it was", "n": 1.5})
+    assert (status, view["evidence"]) == (200, {"alerts": 1, "joined_reports": 0, "n": 1.5})
+    assert view["joined"] == {"transaction_ids": [], "decisions": [], "reports": []}
     assert {look["by"] for look in view["looks"]} == {"hana", "jun"}
     again = jun("GET /cases/{case_id}/evidence", case=name)[1]["looks"]
     assert len(again) <= 3  # one a minute and person
+
+
+def test_alerts_that_join_after_the_evidence_are_shown_with_their_decisions_as_they_are(doors, cases, hana):
+    name = waiting(cases)
+    case = cases.get(name)
+    Snapshots(Settings.from_environment()).keep(name, '{"alerts": 1, "joined_reports": 0}')
+    decided, unknown = (f"joined-{next(_names)}" for _ in range(2))
+    payment = {
+        "transaction_id": decided,
+        "type": "p2p",
+        "payer_id": f"joined-payer-{next(_names)}",
+        "payee_id": case.subject_id,
+        "amount": 1_200,
+        "currency": "JPY",
+        "occurred_at": now().isoformat(),
+    }
+    event = {"body": json.dumps(payment), "requestContext": {"requestId": "r"}}
+    assert doors["DecisionApi"].handler(event, None)["statusCode"] == 200
+    for transaction_id, report_id in ((decided, None), (unknown, "r-joined")):
+        said = {"transaction_id": transaction_id, "report_id": report_id, "reason": "FAN_IN_BURST"}
+        of = {"subject_kind": "payee", "subject_id": case.subject_id, "occurred_at": case.opened_at}
+        cases.open(Alert(**said | of), now())
+    status, view = hana("GET /cases/{case_id}/evidence", case=name)
+    assert status == 200
+    assert view["joined"]["transaction_ids"] == [decided, unknown]
+    assert [each["transaction"]["transaction_id"] for each in view["joined"]["decisions"]] == [decided]
+    assert view["joined"]["decisions"][0]["status"] == "approved"
+    assert view["joined"]["reports"] == ["r-joined"]
 
 
 def decide(doors: Any, **fields: Any) -> dict[str, Any]:
@@ -301,11 +330,10 @@ def decide(doors: Any, **fields: Any) -> dict[str, Any]:
     return payment
 
 
-def test_what_joined_a_case_after_its_evidence_is_shown_with_the_users_own_words(doors, cases, hana, capsys):
+def test_the_reports_of_a_case_are_shown_with_the_users_own_words(doors, cases, hana, capsys):
     name = waiting(cases)
-    case, payment = cases.get(name), decide(doors)
-    settings = Settings.from_environment()
-    Snapshots(settings).keep(name, json.dumps({"alerts": len(case.alerts)}), now())
+    case, payment, settings = cases.get(name), decide(doors), Settings.from_environment()
+    Snapshots(settings).keep(name, json.dumps({"alerts": len(case.alerts), "joined_reports": 0}))
     report = {"report_id": f"of-{name}", "transaction_id": payment["transaction_id"], "reporter_id": "a-user"}
     report |= {"category": "fake_shop", "text": "secret words", "reported_at": now().isoformat()}
     batch = ReportBatch.parse(json.dumps({"reports": [report]}), now())
@@ -317,9 +345,8 @@ def test_what_joined_a_case_after_its_evidence_is_shown_with_the_users_own_words
     capsys.readouterr()
     status, view = hana("GET /cases/{case_id}/evidence", case=name)
     assert status == 200
-    (joined,), (said,) = view["joined"], view["reports"]
-    assert (joined["transaction"]["transaction_id"], joined["outcome_now"]) == (payment["transaction_id"], "approve")
-    assert (said["report_id"], said["text"], said["category"]) == (report["report_id"], "secret words", "fake_shop")
+    (shown,) = view["reports"]
+    assert (shown["report_id"], shown["text"], shown["category"]) == (report["report_id"], "secret words", "fake_shop")
     assert "secret words" not in capsys.readouterr().out
 
 

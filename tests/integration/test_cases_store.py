@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fraud.cases.case import MOST_ALERTS, MOST_NOTE, SYSTEM, Actor, Alert, CaseEvent, State, Verdict
+from fraud.cases.evidence_store import Snapshots
 from fraud.cases.store import Cases
 from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError, ServiceError
 from fraud.executions import Wait
@@ -228,6 +229,57 @@ def test_a_case_that_another_release_has_written_is_a_fault_of_the_service(cases
                 read()
     finally:
         emulator.client("dynamodb").delete_item(TableName=Settings.from_environment().cases_table, Key=key)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_sweep_looks_a_minute_after_the_payer_has_answered(cases, waits):
+    """The execution may not have been told: the door tells it after the write, and may die in between."""
+    name = routed(cases)
+    for kind in ("taken", "outreach_asked"):
+        cases.change(name, CaseEvent(kind=kind), HANA, NOON)
+    if waits:
+        assert cases.await_token(name, Wait("token-1", cases.get(name).wait))
+    answered = NOON + timedelta(hours=1)
+    cases.change(name, CaseEvent(kind="outreach_answered", answer="denies"), HANA, answered)
+    assert dict(cases.due(answered + timedelta(minutes=1)))[name] == answered + timedelta(minutes=1)
+    noted = answered + timedelta(seconds=30)
+    cases.change(name, CaseEvent(kind="noted", note="calls again"), HANA, noted)
+    soon = dict(cases.due(noted + timedelta(minutes=1)))
+    assert (name in soon) is waits  # with nothing to tell, the lease is next
+
+
+def test_no_row_of_a_case_expires_before_the_case(cases):
+    name = routed(cases)
+    cases.change(name, CaseEvent(kind="taken"), HANA, NOON)
+    cases.look(name, HANA, NOON)
+    Snapshots(Settings.from_environment()).keep(name, "{}")
+    assert {row.ttl for row in rows(cases, name)} == {None}
+    years = NOON + timedelta(days=900)
+    cases.change(name, VERDICT, HANA, years)
+    cases.change(name, CaseEvent(kind="concluded"), SYSTEM, years)
+    end = int(years.timestamp()) + cases._kept_s
+    assert {row.ttl for row in rows(cases, name)} == {end}
+    later = years + timedelta(days=30)
+    cases.look(name, JUN, later)
+    cases.change(name, CaseEvent(kind="noted", note="asked again"), JUN, later)
+    ends = {row.sk: row.ttl for row in rows(cases, name)}
+    assert ends.pop("case") == end
+    assert min(ends.values()) == end
+    assert max(ends.values()) == end + 30 * 86_400
+
+
+def test_an_end_that_died_before_its_rows_is_made_up_for(cases):
+    name = routed(cases)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cases, "_limit", lambda _: None)
+        cases.change(name, CaseEvent(kind="failed"), SYSTEM, NOON)
+    assert None in {row.ttl for row in rows(cases, name)}
+    cases.change(name, CaseEvent(kind="failed"), SYSTEM, NOON)
+    assert {row.ttl for row in rows(cases, name)} == {int(NOON.timestamp()) + cases._kept_s}
+
+
+def rows(cases: Cases, name: str) -> list[Any]:
+    return list(cases._parts.query(name))
 
 
 def test_the_sweep_finds_what_is_due(cases):

@@ -157,9 +157,32 @@ def test_evidence_of_a_payment_that_was_not_decided_here_is_the_subject_alone(be
 
 def test_long_evidence_is_an_object_of_the_archive(bench: Bench) -> None:
     snapshots, name = bench.world.investigation._parts.snapshots, bench.opened().case_id
-    snapshots.keep(name, "é" * INLINE_BYTES, NOON)
-    snapshots.keep(name, "another", NOON)
+    snapshots.keep(name, "é" * INLINE_BYTES)
+    snapshots.keep(name, "another")
     assert snapshots.read(name) == "é" * INLINE_BYTES
+
+
+def test_long_evidence_has_no_end_before_its_case(bench: Bench) -> None:
+    snapshots, name = bench.world.investigation._parts.snapshots, bench.opened(*TAKEN).case_id
+    snapshots.keep(name, "x" * (INLINE_BYTES + 1))
+    place = {"Bucket": snapshots._bucket, "Key": f"cases/{name}/evidence.json"}
+    assert snapshots._s3.get_object_tagging(**place)["TagSet"] == []
+    bench.cases.change(name, CaseEvent(kind="failed"), SYSTEM, NOON)
+    assert snapshots._s3.get_object_tagging(**place)["TagSet"] == [{"Key": "case", "Value": "ended"}]
+    assert snapshots.read(name) == "x" * (INLINE_BYTES + 1)
+
+
+def test_payers_of_alerts_that_joined_later_are_asked_too(bench: Bench) -> None:
+    case = bench.opened()
+    bench.run("CollectEvidence", case)
+    late = {"transaction_id": "t-3", "subject_kind": "payee", "subject_id": case.subject_id, "reason": "FAN_IN_BURST"}
+    bench.cases.change(case.case_id, CaseEvent(kind="alerted", alert=Alert(**late, occurred_at=NOON)), SYSTEM, NOON)
+    for kind in ("routed", "taken", "outreach_asked"):
+        bench.cases.change(case.case_id, CaseEvent(kind=kind), SYSTEM if kind == "routed" else ANALYST, NOON)
+    bench.run("AskPayer", case, token="token-joined")
+    asked = bench.events("OutreachRequested")[-1]
+    assert asked["case_id"] == case.case_id
+    assert len(asked["payer_ids"]) == 2
 
 
 def test_case_that_got_another_alert_since_is_not_closed_by_itself(bench: Bench) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fraud.archive.store import Archive, Delivery
     from fraud.aws.client import AwsClient, Timeouts
     from fraud.cases.case import Case
-    from fraud.cases.evidence_page import EvidencePages
     from fraud.cases.intake import Intake
     from fraud.cases.triage import Triage
     from fraud.cases.worker import Investigation
@@ -217,16 +216,6 @@ def investigation(settings: Settings) -> "Investigation":
             reports=ReportStore(settings),
         )
     )
-
-
-def evidence_pages(settings: Settings) -> "EvidencePages":
-    """Build the pages of the evidence of cases."""
-    from fraud.cases.evidence_page import EvidencePages
-    from fraud.cases.evidence_store import Snapshots
-    from fraud.cases.report_store import ReportStore
-    from fraud.cases.store import Cases
-
-    return EvidencePages(Cases(settings), Snapshots(settings), resolutions(settings), ReportStore(settings))
 
 
 def accounts(settings: Settings) -> "Accounts":

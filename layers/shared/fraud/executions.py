@@ -140,7 +140,7 @@ class Executions(Generic[R]):
 
     def _look(self, name: str, now: datetime) -> None:
         """Do what the clock causes in a row, and what somebody who died has left undone."""
-        row = self._table.followed(name)
+        row = seen = self._table.followed(name)
         for event in row.clock_events(now):
             try:
                 row = self._table.by_clock(name, event, now)
@@ -149,7 +149,10 @@ class Executions(Generic[R]):
         self.follow(row)
         at = row.next_look()
         if at is not None and at <= now:
-            self._table.look_again(row, row.looks_again(now))
+            at = row.looks_again(now)
+        elif row is not seen:
+            return  # the change itself has said when to look
+        self._table.look_again(row, at)
 
 
 def swept(

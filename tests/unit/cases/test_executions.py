@@ -178,6 +178,14 @@ def test_sweep_tells_an_execution_that_was_not_told(executions, table, machine):
     assert [token for token, _ in machine.sent] == ["secret"]
 
 
+def test_sweep_tells_of_an_answer_of_the_payer_and_then_looks_when_the_lease_ends(executions, table, machine):
+    case = table.add(State.ASSIGNED, assignee="hana", lease_until=NOON + TERMS.lease)
+    table.waits[case.case_id] = SimpleNamespace(token="secret", waits_for="payer")
+    executions.sweep(NOON + timedelta(minutes=1), plenty)
+    assert [token for token, _ in machine.sent] == ["secret"]
+    assert table.looks == {case.case_id: NOON + TERMS.lease}
+
+
 def test_sweep_goes_on_after_a_failure_and_raises_it_at_the_end(executions, table, machine):
     broken, other = table.add(name="a"), table.add(name="b")
     table.broken.add(broken.case_id)

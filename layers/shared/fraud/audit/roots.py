@@ -50,7 +50,7 @@ def root_number(key: str) -> int:
 
 
 class Anchor(NamedTuple):
-    """What a root says of a chain: its id, the number of its rows, and the hash of the last one (hexadecimal)."""
+    """A root's entry for a chain: its id, the number of its rows, and the hash of the last one (hexadecimal)."""
 
     chain: str
     n: int

@@ -30,7 +30,7 @@ class StateMachine:
         _done(lambda: self._client.start_execution(stateMachineArn=self._arn, name=name, input=text), STARTED)
 
     def send(self, token: str, payload: Mapping[str, Any]) -> None:
-        """Send a token, unless nobody waits for it any more. Raises ServiceError or UnavailableError."""
+        """Send a token, unless its wait has ended. Raises ServiceError or UnavailableError."""
         _done(lambda: self._client.send_task_success(taskToken=token, output=json.dumps(payload)), SENT)
 
     @cached_property

@@ -168,7 +168,7 @@ class Terms(NamedTuple):
 
 
 class Actor(NamedTuple):
-    """Who causes an event: the `sub` of a person's token, and the role; the system's name is `system`."""
+    """The cause of an event: the `sub` of a person's token, and the role; the system's name is `system`."""
 
     name: str
     role: Role
@@ -182,7 +182,7 @@ class _Part(BaseModel):
 
 
 class Alert(_Part):
-    """What opens a case or joins one: a payment to look at, and the account that it tells of."""
+    """A payment to look at, and the account that it tells of. It opens a case or joins one."""
 
     transaction_id: Id
     subject_kind: SubjectKind
@@ -210,7 +210,7 @@ class CaseEvent(_Part):
 
 
 class Verdict(_Part):
-    """The finding that somebody has given, and why. `by` is `system` for triage and for a case that timed out."""
+    """A finding with its reason and author. `by` is `system` for triage and for a case that timed out."""
 
     finding: Finding
     reason: str
@@ -220,7 +220,7 @@ class Verdict(_Part):
 
 
 class Outreach(_Part):
-    """How the payer is asked: since when, how often it was tried, and what the payer said."""
+    """The attempt to ask the payer: since when, how often it was tried, and what the payer said."""
 
     asked_at: Instant
     asked_by: str
@@ -239,7 +239,7 @@ class Change(_Part):
 
 
 class Look(_Part):
-    """That a person has looked at the evidence of a case."""
+    """A person's look at the evidence of a case."""
 
     by: str
     at: Instant
@@ -305,7 +305,7 @@ class Case(_Part):
 
     @property
     def now(self) -> CaseNow:
-        """What a refused change is told of the case."""
+        """The state of the case, as the answer to a refused change has it."""
         finding, by = (None, None) if self.verdict is None else (self.verdict.finding, self.verdict.by)
         return CaseNow(state=self.state, version=self.version, assignee=self.assignee, finding=finding, judged_by=by)
 

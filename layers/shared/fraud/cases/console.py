@@ -28,7 +28,7 @@ from fraud.cases.case import (
     State,
     SubjectKind,
 )
-from fraud.cases.evidence import DecisionEvidence
+from fraud.cases.evidence import Joined
 from fraud.cases.report import CaseReport
 from fraud.errors import Fault, ForbiddenError, InvalidRequestError
 from fraud.transaction import Id, Instant, Transaction, faults_of, parse_body
@@ -117,7 +117,7 @@ class _CaseRequest(_Body):
 
     @property
     def said(self) -> dict[str, Any]:
-        """What the body says beside the version, by the names of the event's fields."""
+        """The fields of the body but the version, by the names that the event gives them."""
         names = {"reason": "note"}
         return {names.get(name, name): value for name, value in self if name != "version"}
 
@@ -315,6 +315,11 @@ class CasePage(BaseModel):
     cases: list[CaseSummary]
     cursor: str | None = Field(description="Leads to the next page; null on the last one.")
 
+    @classmethod
+    def of(cls, cases: Sequence[Case], cursor: str | None, asked: CaseQuery) -> Self:
+        """Sum those cases of a list up that the query wants to see."""
+        return cls(cases=[CaseSummary.of(case) for case in cases if asked.shows(case)], cursor=cursor)
+
 
 class CaseView(BaseModel):
     """A case as it stands, and a page of its changes in their order."""
@@ -331,26 +336,21 @@ class NextCase(BaseModel):
 
 
 class EvidenceView(BaseModel):
-    """The evidence of a case as it was collected, and who has looked at it."""
+    """The evidence of a case as it was collected, what has joined the case since, and who has looked at it."""
 
     evidence: Mapping[str, Any] = Field(
         description="The decisions and accounts of the case, earlier cases and reports, in the form of the release that"
         " collected them."
     )
-    joined: list[Mapping[str, Any]] = Field(
-        description="Payments that joined the case after its evidence was collected, as they are now, the latest first;"
-        " each as one of the evidence's `decisions`."
-    )
+    joined: Joined
     reports: list[CaseReport] = Field(
-        description="The reports of the case, as they are now, with their users' own words. Personal."
+        description="The latest reports of the case, as they are now, with their users' own words. Personal."
     )
     looks: list[Look] = Field(description="The latest looks; those of one person within a minute are one.")
 
 
-def evidence_view(
-    document: str, joined: Sequence[DecisionEvidence], reports: Sequence[CaseReport], looks: Sequence[Look]
-) -> str:
+def evidence_view(document: str, joined: Joined, reports: Sequence[CaseReport], looks: Sequence[Look]) -> str:
     """Return an `EvidenceView` as JSON: the stored document byte for byte, and what stands beside it now."""
-    beside: Mapping[str, Sequence[BaseModel]] = {"joined": joined, "reports": reports, "looks": looks}
+    beside: Mapping[str, Sequence[BaseModel]] = {"reports": reports, "looks": looks}
     said = (f'"{name}":[{",".join(each.model_dump_json() for each in values)}]' for name, values in beside.items())
-    return f'{{"evidence":{document},{",".join(said)}}}'
+    return f'{{"evidence":{document},"joined":{joined.model_dump_json()},{",".join(said)}}}'

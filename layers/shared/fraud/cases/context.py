@@ -85,7 +85,7 @@ class ReportedPayment(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What is known when a report comes.
+    """The facts around a report when it comes.
 
     known     whether a decision is stored for the payment
     repeated  whether the reporter reported this payment before

@@ -5,14 +5,15 @@ the rules of the route read (`routing`).
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.activity.page import AccountPage
+from fraud.cases.case import Case
 from fraud.counters import windows
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution, Status, StatusChange
@@ -25,6 +26,9 @@ MOST_DECISIONS = 20
 
 MOST_EARLIER, MOST_REPORTS = 20, 50
 """Most earlier cases, and most reports."""
+
+
+ReadDecision = Callable[[str], tuple[Contents, Resolution]]
 
 
 class Normal(BaseModel):
@@ -149,24 +153,40 @@ class Evidence(BaseModel):
         return {name: read(self) for name, read in FACTS.items()}
 
 
-class DecisionReader(Protocol):
-    """The part of `decisions.worker.Resolutions` that cases need."""
-
-    def read(self, transaction_id: str) -> tuple[Contents, Resolution]:
-        """Read a decision. Raises NotFoundError."""
-
-
-def decided(decisions: DecisionReader, transaction_ids: Iterable[str], now: datetime) -> Iterator[DecisionEvidence]:
-    """Yield the evidence of payments; that of a payment which was not decided here is left out."""
-    for transaction_id in transaction_ids:
-        with suppress(NotFoundError):
-            contents, resolution = decisions.read(transaction_id)
-            yield DecisionEvidence.of(contents, resolution.at(now))
-
-
 def latest(decisions: Iterable[DecisionEvidence]) -> tuple[DecisionEvidence, ...]:
     """Return the decisions that the evidence has: those of the latest payments, the latest first."""
     return tuple(sorted(decisions, key=lambda one: one.transaction["occurred_at"], reverse=True)[:MOST_DECISIONS])
+
+
+def decided(read: ReadDecision, transaction_ids: Iterable[str], now: datetime) -> Iterator[DecisionEvidence]:
+    """Yield the evidence of payments as it is now; that of a payment which was not decided here is left out.
+
+    read  reads what a decision was made of, and its state. Raises NotFoundError
+    """
+    for transaction_id in transaction_ids:
+        with suppress(NotFoundError):
+            contents, resolution = read(transaction_id)
+            yield DecisionEvidence.of(contents, resolution.at(now))
+
+
+class Joined(BaseModel):
+    """The alerts and reports that have joined a case since its evidence was collected."""
+
+    model_config = ConfigDict(frozen=True)
+
+    transaction_ids: tuple[str, ...] = Field(description="Payments that the evidence does not know, the latest last.")
+    decisions: tuple[DecisionEvidence, ...] = Field(
+        description=f"Decisions of the {MOST_DECISIONS} that joined last, as they are now; the latest payment first."
+    )
+    reports: tuple[str, ...] = Field(description="Reports by their ids.")
+
+    @classmethod
+    def of(cls, document: str, case: Case, read: ReadDecision, now: datetime) -> Self:
+        """Read what has joined a case since a snapshot. Alerts and reports only join, so the later ones are new."""
+        known = json.loads(document)
+        alerts = case.alerts[known["alerts"] :]
+        decisions = latest(decided(read, alerts[-MOST_DECISIONS:], now))
+        return cls(transaction_ids=alerts, decisions=decisions, reports=case.reports[known["joined_reports"] :])
 
 
 def parties(decisions: Sequence[DecisionEvidence], subject: str) -> tuple[str, ...]:

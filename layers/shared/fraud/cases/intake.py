@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, subject_kind
-from fraud.cases.evidence import DecisionReader
+from fraud.decisions.record import Contents
+from fraud.decisions.resolution import Resolution
 from fraud.errors import CaseConflictError, NotFoundError
 from fraud.executions import Executions
 from fraud.transaction import instant
@@ -36,6 +37,13 @@ class CaseTable(Protocol):
 
     def of_subject(self, subject: str) -> Any:  # noqa: ANN401 - the store's Page
         """Read the latest cases of a subject."""
+
+
+class DecisionReader(Protocol):
+    """The part of `decisions.worker.Resolutions` that the intake needs."""
+
+    def read(self, transaction_id: str) -> tuple[Contents, Resolution]:
+        """Read a decision."""
 
 
 class Intake:

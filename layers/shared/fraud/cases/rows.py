@@ -6,12 +6,12 @@ from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribu
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
 from fraud.aws import tables
-from fraud.cases.case import Case, State
+from fraud.cases.case import UNTOLD, Case, State
 from fraud.decisions.record import PACKED
 from fraud.transaction import utc
 
-CASE = "case"
-"""The sort key of a case's own row."""
+CASE, EVIDENCE = "case", "evidence"
+"""The sort keys of a case's own row and of its snapshot."""
 
 WAITING = "yes"
 """The partition of the index `due`: the cases at which the sweep must look, by time."""
@@ -80,33 +80,33 @@ class CaseRow(tables.Row):
     by_time = DueIndex()
 
 
-class ChangeRow(tables.Row):
+class PartRow(tables.Row):
+    """Any row of a case, by the case's id. It has no `ttl` while the case is open, and then expires with it."""
+
+    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
+    sk = UnicodeAttribute(range_key=True)
+    ttl = NumberAttribute(null=True)
+
+
+class ChangeRow(PartRow):
     """A `Change` of a case: sk is `change#<version>`. Rows are only added."""
 
-    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
-    sk = UnicodeAttribute(range_key=True)
     document = UnicodeAttribute()
-    ttl = NumberAttribute(null=True)
 
 
-class SnapshotRow(tables.Row):
+class SnapshotRow(PartRow):
     """The evidence of a case: its document, or the key of the object in S3 that holds it."""
 
-    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
-    sk = UnicodeAttribute(range_key=True, default="evidence")
+    sk = UnicodeAttribute(range_key=True, default=EVIDENCE)
     document = UnicodeAttribute(null=True)
     place = UnicodeAttribute(null=True)
-    ttl = NumberAttribute(null=True)
 
 
-class LookRow(tables.Row):
-    """That a person has looked at the evidence: sk is `look#<time>#<person>`. Rows are only added."""
+class LookRow(PartRow):
+    """A person's look at the evidence: sk is `look#<time>#<person>`. Rows are only added."""
 
-    case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
-    sk = UnicodeAttribute(range_key=True)
     by = UnicodeAttribute()
     at = UnicodeAttribute()
-    ttl = NumberAttribute(null=True)
 
 
 class GivenRow(tables.Row):
@@ -143,9 +143,13 @@ INDEX_KEYS = {"queue": "due", "assignee": "due", "subject": "opened_at"}
 """Partition key and sort key of each index that lists cases."""
 
 
-def attributes_of(case: Case) -> dict[str, Any]:
-    """Return the attributes of a case's row. The token is none of them: only the execution's own wait changes it."""
-    look = case.next_look()
+def attributes_of(case: Case, *, untold: bool = False) -> dict[str, Any]:
+    """Return the attributes of a case's row. The token is none of them: only the execution's own wait changes it.
+
+    untold  whether an execution may still have to be told of a change, so that the sweep must look soon
+    """
+    looks = [case.next_look(), case.changed_at + UNTOLD if untold else None]
+    look = min((each for each in looks if each is not None), default=None)
     return {
         "document": case.model_dump_json(),
         "version": case.version,

@@ -36,14 +36,18 @@ from fraud.cases.case import (
     Terms,
     case_id,
 )
+from fraud.cases.console import ME, CaseQuery
+from fraud.cases.evidence_store import Snapshots
 from fraud.cases.rows import (
     CASE,
+    EVIDENCE,
     INDEX_KEYS,
     WAITING,
     CaseRow,
     ChangeRow,
     GivenRow,
     LookRow,
+    PartRow,
     PaymentRow,
     ReportDayRow,
     attributes_of,
@@ -78,6 +82,21 @@ GIVEN_S = 86_400
 ENDED = frozenset({State.CLOSED, State.FAILED})
 
 
+class _Read(NamedTuple):
+    """A case as it was read, and its row."""
+
+    row: CaseRow
+    case: Case
+
+    def leaves_wait(self, after: Case) -> bool:
+        """Whether an execution may have to be told once the case is `after`.
+
+        It must if the case no longer waits for the same person then, or has left a token behind before.
+        """
+        untold = self.row.token is not None and self.row.waits_for != after.wait
+        return untold or self.case.wait not in {None, after.wait}
+
+
 class Page(NamedTuple):
     """Some cases of a list, and where the next ones begin; None when there are no more."""
 
@@ -96,6 +115,8 @@ class Cases(FollowedStore[Case]):
         self._changes = tables.bound(ChangeRow, settings.cases_table)
         self._looks = tables.bound(LookRow, settings.cases_table)
         self._days = tables.bound(ReportDayRow, settings.cases_table)
+        self._parts = tables.bound(PartRow, settings.cases_table)
+        self._snapshots = Snapshots(settings)
         self._given = tables.bound(GivenRow, settings.cases_table)
         self._decisions = tables.bound(PaymentRow, settings.decisions_table)
         self._trail = Trail(DocumentRow, settings.audit_table)
@@ -134,17 +155,18 @@ class Cases(FollowedStore[Case]):
     ) -> Case | None:
         """Open or join one case; None when it takes no more alerts and does not know this one."""
         try:
-            _, case = self.read(name)
+            read = self.read(name)
         except NotFoundError:
             begun = Case.for_alert(name, alert, now, self._terms)
             self._write(None, begun, event, actor)
             return begun
+        case = read.case
         if case.knows(alert) and (actor == SYSTEM or case.state not in ENDED):
             return case  # a person opens a case again that has ended
         if not case.joins:
             return None
         after = apply_event(case, event, actor, now, self._terms)
-        self._write(case, after, event, actor)
+        self._write(read, after, event, actor)
         return after
 
     def report_day(self, alert: Alert, now: datetime, window: timedelta) -> datetime:
@@ -185,7 +207,8 @@ class Cases(FollowedStore[Case]):
         """
 
         def attempt(_: int) -> Case:
-            case = self.read(name)[1]
+            read = self.read(name)
+            case = read.case
             if seen is not None and seen != case.version:
                 if self._has_said(name, seen + 1, event, actor):
                     return case
@@ -193,10 +216,13 @@ class Cases(FollowedStore[Case]):
             _check_payments(case, event)
             after = apply_event(case, event, actor, now, self._terms)
             if after is not case:
-                self._write(case, after, event, actor)
+                self._write(read, after, event, actor)
             return after
 
-        return retry_conflicts(attempt, PynamoDBException)
+        changed = retry_conflicts(attempt, PynamoDBException)
+        if changed.state in ENDED and actor == SYSTEM:
+            self._limit(changed)
+        return changed
 
     def by_clock(self, name: str, event: CaseEvent, now: datetime) -> Case:
         """Carry an event of the clock out. Raises as `change` does."""
@@ -219,14 +245,18 @@ class Cases(FollowedStore[Case]):
 
     # ---- evidence ------------------------------------------------------------------------------------------------
 
-    def look(self, name: str, actor: Actor, now: datetime) -> list[Look]:
-        """Record that a person looks at the evidence, and return the latest looks, this one among them.
+    def look(self, name: str, actor: Actor, now: datetime) -> tuple[Case, list[Look]]:
+        """Record that a person looks at the evidence. Return the case and the latest looks, this one among them.
 
-        Looks of one person within a minute are one.
+        Looks of one person within a minute are one. Raises NotFoundError.
         """
-        ttl, at = int(now.timestamp()) + self._kept_s, utc(now.replace(second=0, microsecond=0))
+        at = utc(now.replace(second=0, microsecond=0))
         with translate_errors(PynamoDBException):
-            self._looks(name, f"look#{at}#{actor.name}", by=actor.name, at=at, ttl=ttl).save()
+            look = self._looks(name, f"look#{at}#{actor.name}", by=actor.name, at=at)
+            look.save()
+            case = self.read(name).case  # afterwards: a case that ends later gives this row its end
+            if case.state in ENDED:
+                look.update(actions=[self._looks.ttl.set(self._end(now))])
             found = self._looks.query(
                 name,
                 self._looks.sk.startswith("look#"),
@@ -234,7 +264,7 @@ class Cases(FollowedStore[Case]):
                 scan_index_forward=False,
                 consistent_read=True,
             )
-            return [Look(by=row.by, at=row.at) for row in found]
+            return case, [Look(by=row.by, at=row.at) for row in found]
 
     def payment(self, transaction_id: str) -> Transaction:
         """Read a payment as it was decided. Raises NotFoundError."""
@@ -246,6 +276,16 @@ class Cases(FollowedStore[Case]):
         return Transaction.model_validate_json(Contents.unpacked(row.packed).transaction)
 
     # ---- lists ---------------------------------------------------------------------------------------------------
+
+    def listed(self, asked: CaseQuery, actor: Actor) -> Page:
+        """Read a page of the list that a query asks for. Raises InvalidRequestError for a cursor that is none."""
+        cursor, latest_first = asked.cursor, asked.latest_first
+        if asked.subject_id is not None:
+            return self.of_subject(f"{asked.subject_kind}#{asked.subject_id}", cursor, latest_first=latest_first)
+        if asked.assignee is not None:
+            assignee = actor.name if asked.assignee == ME else asked.assignee
+            return self.assigned(assignee, cursor, latest_first=latest_first)
+        return self.queue(asked.level or "analyst", cursor, latest_first=latest_first)
 
     def queue(self, level: Level, cursor: str | None = None, *, latest_first: bool = False) -> Page:
         """Read a page of the cases that wait at a level, by their due times."""
@@ -286,31 +326,32 @@ class Cases(FollowedStore[Case]):
                 raise UnavailableError("Conflicts")
         return None
 
-    def _take(self, offered: Case, actor: Actor, now: datetime, given: "GivenRow | None") -> Case:
+    def _take(self, offered: Case, actor: Actor, now: datetime, given: GivenRow | None) -> Case:
         """Give an offered case to the actor, and record for which request. Raises as `change` does."""
         event = CaseEvent(kind="taken")
 
         def attempt(_: int) -> Case:
-            case = self.read(offered.case_id)[1]
+            read = self.read(offered.case_id)
+            case = read.case
             if case.version != offered.version:
                 raise CaseConflictError(case.now)
             after = apply_event(case, event, actor, now, self._terms)
             if given is not None:
                 given.document, given.ttl = after.case_id, int(now.timestamp()) + GIVEN_S
-            self._write(case, after, event, actor, given)
+            self._write(read, after, event, actor, given)
             return after
 
         return retry_conflicts(attempt, PynamoDBException)
 
     # ---- rows ----------------------------------------------------------------------------------------------------
 
-    def read(self, name: str) -> tuple[CaseRow, Case]:
+    def read(self, name: str) -> _Read:
         """Read a case consistently, with its row. Raises NotFoundError and PynamoDB's errors."""
         try:
             row = self._rows.get(name, CASE, consistent_read=True)
         except DoesNotExist:
             raise NotFoundError from None
-        return row, _case_of(row.document)
+        return _Read(row, _case_of(row.document))
 
     def _has_said(self, name: str, version: int, event: CaseEvent, actor: Actor) -> bool:
         """Whether the change to a version was this event by this actor: then it is the same request once more."""
@@ -322,23 +363,25 @@ class Cases(FollowedStore[Case]):
         return (said.event, said.by) == (event, actor.name)
 
     def _write(
-        self, before: Case | None, after: Case, event: CaseEvent, actor: Actor, given: "GivenRow | None" = None
+        self, read: _Read | None, after: Case, event: CaseEvent, actor: Actor, given: GivenRow | None = None
     ) -> None:
         """Write a case, the record of its change and its audit row together, or nothing if another changed the case.
 
+        read   the case as it was read; None for a new one
         given  written with them, if no request has got it before
 
         The row is updated and not put, so the token of an execution that began to wait in the meantime stays.
         """
-        condition = self._rows.case_id.does_not_exist() if before is None else self._rows.version == before.version
-        ttl = int(after.changed_at.timestamp()) + self._kept_s
-        values = attributes_of(after) | {"ttl": ttl if after.state in ENDED else None}
+        condition = self._rows.case_id.does_not_exist() if read is None else self._rows.version == read.case.version
+        values = attributes_of(after, untold=read is not None and read.leaves_wait(after))
+        if after.state in ENDED and (read is None or read.case.state not in ENDED):
+            values["ttl"] = self._end(after.changed_at)
         said = Change(version=after.version, at=after.changed_at, by=actor.name, role=actor.role, event=event)
         record = self._changes(
             after.case_id,
             change_key(after.version),
             document=said.model_dump_json(exclude_defaults=True),
-            ttl=ttl,
+            ttl=self._end(after.changed_at) if after.state in ENDED else None,
         )
         head = self._trail.head(f"case#{after.case_id}")
         document = _audited(after, said, record.document)
@@ -351,6 +394,23 @@ class Cases(FollowedStore[Case]):
             transaction.save(record, condition=self._changes.case_id.does_not_exist())
             if given is not None:
                 transaction.save(given, condition=self._given.pk.does_not_exist())
+
+    def _end(self, at: datetime) -> int:
+        """Return when a row expires whose time runs from `at`, in epoch seconds."""
+        return int(at.timestamp()) + self._kept_s
+
+    def _limit(self, case: Case) -> None:
+        """Let the rows of an ended case expire with it. Until then they have no end, so none expires before its case.
+
+        A call that died is made up for: the event that ended the case comes again, and alters nothing but this.
+        """
+        with translate_errors(PynamoDBException):
+            end = self.read(case.case_id).row.ttl
+            endless = self._parts.ttl.does_not_exist()
+            for part in self._parts.query(case.case_id, filter_condition=endless, consistent_read=True):
+                if part.sk == EVIDENCE:
+                    self._snapshots.limit(case.case_id)
+                part.update(actions=[self._parts.ttl.set(end)])
 
     def _page(
         self,

@@ -112,7 +112,7 @@ class Investigation:
         if self._parts.snapshots.read(name) is None:
             case, now = self._parts.cases.get(name), self._parts.clock()
             evidence = self._evidence(case, now)
-            self._parts.snapshots.keep(name, evidence.model_dump_json(), now)
+            self._parts.snapshots.keep(name, evidence.model_dump_json())
         return {}
 
     def triage(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class Investigation:
         return STEPS[event["state"], event["version"]](self, event["case_id"], event)
 
     def _evidence(self, case: Case, now: datetime) -> Evidence:
-        decisions = latest(decided(self._parts.decisions, case.alerts[-MOST_DECISIONS:], now))
+        decisions = latest(decided(self._parts.decisions.read, case.alerts[-MOST_DECISIONS:], now))
         accounts = parties(decisions, case.subject_id)
         earlier = [each for each in self._parts.cases.of_subject(case.subject).cases if each.case_id != case.case_id]
         payee = case.subject_id if case.subject_kind == "payee" else (accounts[1] if len(accounts) > 1 else None)
@@ -279,7 +279,7 @@ class Investigation:
         """Return the payers of a case's payments, each once: the latest first, those that joined late too."""
         if case.subject_kind == "payer":
             return [case.subject_id]
-        found = decided(self._parts.decisions, reversed(case.alerts), self._parts.clock())
+        found = decided(self._parts.decisions.read, reversed(case.alerts), self._parts.clock())
         return list(dict.fromkeys(one.parties[0] for one in found))
 
     def _judged(self, name: str) -> Verdict:
