@@ -15,9 +15,10 @@ from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
 from fraud.cases import console
 from fraud.cases.case import Actor, Case, is_case_id
-from fraud.cases.evidence import Joined
+from fraud.cases.evidence import MOST_REPORTS, Joined
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.metrics import log_case_request
+from fraud.cases.report_store import ReportStore
 from fraud.cases.store import Cases
 from fraud.errors import NotFoundError, ServiceError
 from fraud.settings import Settings
@@ -26,7 +27,7 @@ DOOR = "case_api"
 
 _settings = Settings.from_environment()
 _cases, _snapshots = Cases(_settings), Snapshots(_settings)
-_decisions = assembly.resolutions(_settings)
+_decisions, _reports = assembly.resolutions(_settings), ReportStore(_settings)
 _executions = assembly.case_executions(_settings)
 app = resolver(DOOR)
 
@@ -64,13 +65,15 @@ def take_next() -> Response[str]:
 
 @app.get("/cases/[^/]+/evidence")
 def show_evidence() -> Response[str]:
-    """Show the evidence of a case and what has joined it since, and record who has looked at it."""
+    """Show the evidence of a case, what has joined it since, and its reports, and record who has looked at it."""
     actor, name, now = _actor(), _name(), clock.now()
     document = _snapshots.read(name)
     if document is None:
         raise NotFoundError
     case, looks = _cases.look(name, actor, now)
-    return json_response(console.evidence_view(document, Joined.of(document, case, _decisions.read, now), looks))
+    joined = Joined.of(document, case, _decisions.read, now)
+    reports = _reports.with_texts(case.reports[-MOST_REPORTS:])
+    return json_response(console.evidence_view(document, joined, reports, looks))
 
 
 @app.get("/cases/[^/]+")

@@ -95,3 +95,24 @@ EVIDENCE: Example = {
     "reports": [],
     "joined_reports": 0,
 }
+EVIDENCE_VIEW: Example = {
+    "evidence": EVIDENCE,
+    "joined": JOINED,
+    "reports": [
+        {
+            "report_id": "r-20260304-1",
+            "transaction_id": "t-20260304-1",
+            "reporter_id": "payer-1",
+            "role": "payer",
+            "category": "fake_shop",
+            "reported_at": "2026-03-05T12:00:00Z",
+            "received_at": "2026-03-05T12:00:01Z",
+            "known": True,
+            "status": "open",
+            "ended_at": None,
+            "triage": {"verdict": "fraud", "probability": 0.91, "reasons": []},
+            "text": "The shop does not answer.",
+        }
+    ],
+    "looks": [LOOK],
+}

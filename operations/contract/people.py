@@ -179,11 +179,11 @@ PEOPLE: dict[str, Operation] = {
         "Get the evidence of a case",
         Body(
             EvidenceView,
-            {"short": {"evidence": examples.EVIDENCE, "joined": examples.JOINED, "looks": [examples.LOOK]}},
+            {"short": examples.EVIDENCE_VIEW},
         ),
         refuses({ForbiddenError: {}, NotFoundError: {}}),
-        "A snapshot of the time at which it was collected, and beside it what has joined since: that is read anew. Who"
-        " looks at it is recorded. A 404 before it is collected.",
+        "A snapshot of the time at which it was collected, and beside it what has joined since and the case's"
+        " reports with their texts: that is read anew. Who looks at it is recorded. A 404 before it is collected.",
         [_CASE],
     ),
     **{

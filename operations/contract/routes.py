@@ -223,7 +223,7 @@ ROUTES: dict[str, Operation] = {
         [parameter("query", "id", _ID, "The report_id; upper and lower case differ.", "r-20260309-1")],
     ),
 }
-_LATE = {"state": {"status": "declined", "outcome_now": "decline"}}
+_LATE = {"state": {"status": "declined", "outcome_now": "decline", "by": "expiry"}}
 _AHEAD = fault("at", "at_ahead", "must not be more than 5 minutes ahead")
 for _place, _path in (("path", "/decisions/{transaction_id}"), ("query", "/decisions")):
     _id, _how = ("", "") if _place == "path" else ("ByQuery", ", by query")

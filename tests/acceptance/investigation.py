@@ -3,7 +3,7 @@
 A day's decisions, their later changes and a report become five cases, which people and the clock bring to their
 findings. Every record of the decision table's stream and every event of the bus comes three times, in random order, and
 whoever is at work is killed before any of its writes: doors, the states of the machine in moto's interpreter, people's
-requests, and the sweep. Cases, executions, labels, decisions and events must be those of a run without any of this.
+requests, and the sweep. Cases, executions, labels, reports, decisions and events must be those of a run without this.
 `python -m tests.acceptance.investigation [--seeds N]`.
 """
 
@@ -28,13 +28,16 @@ from botocore.client import BaseClient
 from moto import mock_aws
 from samtranslator.yaml_helper import yaml_parse
 
-from fraud import packaged
+from fraud import assembly, packaged
 from fraud.activity.store import Activity
 from fraud.aws.state_machine import StateMachine
 from fraud.cases.case import Actor, CaseEvent, State, case_id
 from fraud.cases.events import Notices
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.intake import Intake
+from fraud.cases.report import ReportBatch
+from fraud.cases.report_events import ReportReceived
+from fraud.cases.report_store import ReportStore
 from fraud.cases.routing import Routing
 from fraud.cases.store import Cases
 from fraud.cases.worker import Investigation, Parts, Times
@@ -54,7 +57,7 @@ from tests.unit.test_settings import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 RESOURCES = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))["Resources"]
-TABLES = ("Audit", "Cases", "Decisions", "Labels", "Profiles", "Links")
+TABLES = ("Audit", "Cases", "Decisions", "Labels", "Profiles", "Links", "Reports")
 SHAPE = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
 REGION = "us-east-1"
 MACHINE = f"arn:aws:states:{REGION}:123456789012:stateMachine:fraud-investigation"
@@ -104,6 +107,7 @@ class Found(NamedTuple):
     cases: dict[str, Any]
     executions: dict[str, str]
     labels: dict[str, Any]
+    reports: dict[str, tuple[str, str | None]]
     decisions: dict[str, Any]
     events: dict[tuple[str, str], str]
 
@@ -127,7 +131,7 @@ DAY = (
     Paid("t-5", "e", "other", "challenge", "NEW_DEVICE", "challenge_failed"),
     Paid("t-6", "f", "other", "challenge", "NEW_DEVICE", "challenge_passed"),
 )
-REPORTS = (("r-1", "t-1", "a", "mule"), ("r-2", "t-4", "d", "shop"))
+REPORTS = (("r-1", "t-1", "a"), ("r-2", "t-4", "d"))
 MULE, FRIEND, SHOP, FAILED = "payee#mule", "payer#c", "payee#shop", "payer#e"
 PEOPLE: dict[str, Sequence[dict[str, Any]]] = {
     MULE: (
@@ -155,7 +159,7 @@ class World:
         self.cases = Cases(settings)
         self.executions = Executions(self.cases, StateMachine(MACHINE))
         self.decisions = Resolutions(transport, settings.decisions_table, lambda: NOON)
-        self.outbox = Outbox(settings)
+        self.outbox, self.reports = Outbox(settings), ReportStore(settings)
         self.intake = Intake(self.cases, self.decisions, self.executions, Notices(self.outbox).failed)
         self.investigation = Investigation(
             Parts(
@@ -171,6 +175,7 @@ class World:
                 routing=Routing.load(packaged.ROUTING.read_bytes()),
                 times=Times(timedelta(days=14), timedelta(days=2)),
                 clock=lambda: NOON,
+                reports=self.reports,
             )
         )
         self.dynamodb = transport.client
@@ -196,6 +201,8 @@ class World:
         role = "arn:aws:iam::123456789012:role/machine"
         self._states.create_state_machine(name="fraud-investigation", definition=text, roleArn=role)
         self.records = [record for paid in DAY for record in self._decide(paid)]
+        triage, said = assembly.triage(), [_report(*each) for each in REPORTS]
+        self.reports.accept(ReportBatch.parse(json.dumps({"reports": said}), NOON), triage, NOON)
 
     def _decide(self, paid: Paid) -> Iterator[dict[str, Any]]:
         """Store a decision and the change that followed. Yield the records of the stream."""
@@ -229,6 +236,11 @@ class World:
             item |= {"due": {"S": utc(deadline.due)}, "expires_to": {"S": deadline.then}, "pending": {"S": "1"}}
         self.dynamodb.put_item(TableName=self.settings.decisions_table, Item=item)
         return item
+
+    def _reported(self, report_id: str, *_: str) -> dict[str, Any]:
+        """Return the event of a stored report, as report_events publishes it."""
+        (row,) = self.reports.without_texts([report_id])
+        return {"detail-type": "ReportReceived", "detail": ReportReceived.of(row).model_dump(mode="json")}
 
     def _row(self, name: str) -> dict[str, Any]:
         key = {"pk": {"S": name}}
@@ -271,7 +283,7 @@ class World:
         self.grim.awake = True
         self._seen: dict[tuple[str, str], str] = {}
         work = [self._task(self.publish, record) for record in self.records for _ in range(self.times)]
-        work += [self._task(self.take, _report(*each)) for each in REPORTS for _ in range(self.times)]
+        work += [self._task(self.take, self._reported(*each)) for each in REPORTS for _ in range(self.times)]
         # Each event comes once before people look at its case; its copies come at any time.
         later = self._work_off(work)
         people = {subject: list(steps) for subject, steps in PEOPLE.items()}
@@ -343,7 +355,7 @@ class World:
 
     def _found(self) -> Found:
         scanned = self.dynamodb.scan(TableName=self.settings.cases_table)["Items"]
-        names = sorted({item["pk"]["S"] for item in scanned})
+        names = sorted({item["pk"]["S"] for item in scanned if item["sk"]["S"] == "case"})
         executions = self._states.list_executions(stateMachineArn=MACHINE)["executions"]
         return Found(
             cases={name: self._case(name) for name in names},
@@ -351,6 +363,10 @@ class World:
             labels={
                 item["pk"]["S"]: [(said["M"]["label"]["S"], said["M"]["by"]["S"]) for said in item["history"]["L"]]
                 for item in self.dynamodb.scan(TableName=self.settings.labels_table)["Items"]
+            },
+            reports={
+                row.report_id: (row.status, row.ended_by)
+                for row in self.reports.without_texts([each[0] for each in REPORTS])
             },
             decisions={
                 paid.name: [
@@ -398,10 +414,9 @@ def wanted(event: dict[str, Any]) -> bool:
     return False
 
 
-def _report(report_id: str, transaction_id: str, payer: str, payee: str) -> dict[str, Any]:
-    detail = {"report_id": report_id, "transaction_id": transaction_id, "reporter_id": payer, "verdict": "unsure"}
-    detail |= {"payer_id": payer, "payee_id": payee, "occurred_at": utc(NOON), "reported_at": utc(NOON)}
-    return {"detail-type": "ReportReceived", "detail": detail}
+def _report(report_id: str, transaction_id: str, payer: str) -> dict[str, Any]:
+    said = {"report_id": report_id, "transaction_id": transaction_id, "reporter_id": payer}
+    return said | {"category": "fake_shop", "reported_at": utc(NOON)}
 
 
 @contextmanager

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from fraud import assembly
 from fraud.cases.case import SYSTEM, Alert, CaseEvent
 from fraud.cases.evidence_store import Snapshots
+from fraud.cases.report import ReportBatch
+from fraud.cases.report_store import ReportStore
 from fraud.cases.store import Cases
 from fraud.executions import Wait
 from fraud.settings import Settings
@@ -311,7 +314,8 @@ def test_alerts_that_join_after_the_evidence_are_shown_with_their_decisions_as_t
     assert view["joined"]["reports"] == ["r-joined"]
 
 
-def test_a_case_is_opened_by_hand_for_a_decided_payment_and_again_after_its_end(doors, cases, hana, mio):
+def decide(doors: Any, **fields: Any) -> dict[str, Any]:
+    """Have a payment decided, and return it."""
     payment = {
         "transaction_id": f"by-hand-{next(_names)}",
         "type": "p2p",
@@ -320,9 +324,34 @@ def test_a_case_is_opened_by_hand_for_a_decided_payment_and_again_after_its_end(
         "amount": 1_200,
         "currency": "JPY",
         "occurred_at": now().isoformat(),
-    }
+    } | fields
     event = {"body": json.dumps(payment), "requestContext": {"requestId": "r"}}
     assert doors["DecisionApi"].handler(event, None)["statusCode"] == 200
+    return payment
+
+
+def test_the_reports_of_a_case_are_shown_with_the_users_own_words(doors, cases, hana, capsys):
+    name = waiting(cases)
+    case, payment, settings = cases.get(name), decide(doors), Settings.from_environment()
+    Snapshots(settings).keep(name, json.dumps({"alerts": len(case.alerts), "joined_reports": 0}))
+    report = {"report_id": f"of-{name}", "transaction_id": payment["transaction_id"], "reporter_id": "a-user"}
+    report |= {"category": "fake_shop", "text": "secret words", "reported_at": now().isoformat()}
+    batch = ReportBatch.parse(json.dumps({"reports": [report]}), now())
+    ReportStore(settings).accept(batch, assembly.triage(), now())
+    for report_id in (report["report_id"], "gone"):
+        said = {"transaction_id": payment["transaction_id"], "report_id": report_id, "reason": "REPORT"}
+        said |= {"subject_kind": case.subject_kind, "subject_id": case.subject_id, "occurred_at": now()}
+        cases.change(name, CaseEvent(kind="alerted", alert=Alert(**said)), SYSTEM, now())
+    capsys.readouterr()
+    status, view = hana("GET /cases/{case_id}/evidence", case=name)
+    assert status == 200
+    (shown,) = view["reports"]
+    assert (shown["report_id"], shown["text"], shown["category"]) == (report["report_id"], "secret words", "fake_shop")
+    assert "secret words" not in capsys.readouterr().out
+
+
+def test_a_case_is_opened_by_hand_for_a_decided_payment_and_again_after_its_end(doors, cases, hana, mio):
+    payment = decide(doors)
     body = {"transaction_id": payment["transaction_id"], "subject_kind": "payer", "reason": "the payer called"}
     status, case = hana("POST /cases", body)
     assert (status, case["state"], case["reasons"], case["subject_id"]) == (

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from fraud.cases.case import SYSTEM, Actor, Alert, CaseEvent, State
+from fraud.cases.case import MOST_ALERTS, MOST_NOTE, SYSTEM, Actor, Alert, CaseEvent, State, Verdict
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.store import CASES_PER_PAGE, Cases
-from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError
+from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError, ServiceError
 from fraud.executions import Wait
 from fraud.settings import Settings
 
@@ -146,6 +146,92 @@ def test_a_token_is_kept_only_while_the_case_waits_for_it(cases):
     assert cases.untold(name) is None
 
 
+def test_the_first_report_of_a_window_names_the_day_for_all_reports_of_it(cases):
+    """Each report is about a payment of another day, and all come at once."""
+    window, number = timedelta(days=7), next(_names)
+    alerts = [alert(f"shop-of-reports-{number}", occurred_at=NOON - timedelta(days=n)) for n in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        days = set(pool.map(lambda one: cases.report_day(one, NOON, window), alerts))
+    assert len(days) == 1
+    names = {cases.open(one, NOON, day=cases.report_day(one, NOON, window)).case_id for one in alerts}
+    assert len(names) == 1
+    assert len(cases.get(names.pop()).alerts) == 6
+    last = NOON + window
+    assert cases.report_day(alerts[0], last - timedelta(seconds=1), window) in days
+    assert cases.report_day(alerts[5], last, window) == alerts[5].occurred_at
+
+
+def test_a_token_is_in_the_row_of_its_case_and_in_no_index(cases, emulator):
+    """Who may read a list of cases must not be able to send executions on."""
+    name = routed(cases)
+    assert cases.await_token(name, Wait("secret-token", "analyst"))
+    dynamodb, table = emulator.client("dynamodb"), Settings.from_environment().cases_table
+    indexes = dynamodb.describe_table(TableName=table)["Table"]["GlobalSecondaryIndexes"]
+    assert len(indexes) == 4
+    for index in indexes:
+        rows = dynamodb.scan(TableName=table, IndexName=index["IndexName"])["Items"]
+        assert "secret-token" not in str(rows)
+        assert index["IndexName"] == "assignee" or name in {row["pk"]["S"] for row in rows}
+
+
+def test_a_second_outreach_is_another_wait_than_the_first(cases):
+    """The execution may not have been told of the first answer when the payer is to be asked again."""
+    name = routed(cases)
+    asked = CaseEvent(kind="outreach_asked", note="only the payer knows")
+    answered = CaseEvent(kind="outreach_answered", answer="not_reached")
+    cases.change(name, CaseEvent(kind="taken"), HANA, NOON)
+    cases.change(name, asked, HANA, NOON)
+    first = cases.get(name).wait
+    assert cases.await_token(name, Wait("token-1", first))
+    assert cases.untold(name) is None
+    cases.change(name, answered, HANA, NOON + timedelta(minutes=1))
+    cases.change(name, asked, HANA, NOON + timedelta(minutes=2))
+    wait = cases.untold(name)
+    assert wait is not None
+    assert wait.token == "token-1"
+    cases.told(name, wait)
+    assert not cases.await_token(name, Wait("token-2", first))
+    assert cases.await_token(name, Wait("token-2", cases.get(name).wait))
+    assert cases.untold(name) is None
+
+
+def test_a_case_takes_no_more_reports_than_its_row_can_hold(cases):
+    """Reports about one payment are alerts of one payment: neither may grow without an end."""
+    first = cases.open(alert("shop-of-many", "paid-once", report_id="r-0"), NOON)
+    full = first.model_copy(update={"reports": tuple(f"r-{n}" for n in range(MOST_ALERTS))})
+    assert not full.joins
+    assert full.knows(alert("shop-of-many", "paid-once", report_id="r-1"))
+    longest = tuple(f"{n:064}" for n in range(MOST_ALERTS))
+    said = {"transaction_ids": longest, "finding": "fraud", "reason": "\u00e9" * MOST_NOTE, "by": "x" * 128, "at": NOON}
+    row = full.model_copy(update={"alerts": longest, "reports": longest, "verdict": Verdict.model_validate(said)})
+    assert len(row.model_dump_json().encode()) < 400_000 / 2
+
+
+def test_a_request_of_one_person_is_never_that_of_another(cases):
+    """A name may hold the sign that parts the key, as an id of a request may not."""
+    for _ in range(2):
+        routed(cases)
+    sharp, plain = Actor("hana#a", "lead"), Actor("hana", "lead")
+    first = cases.take_next(sharp, NOON, "b")
+    second = cases.take_next(plain, NOON, "a#b")
+    assert first is not None
+    assert second is not None
+    assert (first.assignee, second.assignee) == ("hana#a", "hana")
+
+
+def test_a_case_that_another_release_has_written_is_a_fault_of_the_service(cases, emulator):
+    name = routed(cases, subject="shop-of-tomorrow")
+    update = {"UpdateExpression": "SET document = :new", "ExpressionAttributeValues": {":new": {"S": '{"form": 2}'}}}
+    key = {"pk": {"S": name}, "sk": {"S": "case"}}
+    emulator.client("dynamodb").update_item(TableName=Settings.from_environment().cases_table, Key=key, **update)
+    try:
+        for read in (lambda: cases.get(name), lambda: cases.of_subject("payee#shop-of-tomorrow")):
+            with pytest.raises(ServiceError, match="MisshapenAnswer"):
+                read()
+    finally:
+        emulator.client("dynamodb").delete_item(TableName=Settings.from_environment().cases_table, Key=key)
+
+
 @pytest.mark.parametrize("waits", [True, False])
 def test_the_sweep_looks_a_minute_after_the_payer_has_answered(cases, waits):
     """The execution may not have been told: the door tells it after the write, and may die in between."""
@@ -153,7 +239,7 @@ def test_the_sweep_looks_a_minute_after_the_payer_has_answered(cases, waits):
     for kind in ("taken", "outreach_asked"):
         cases.change(name, CaseEvent(kind=kind), HANA, NOON)
     if waits:
-        assert cases.await_token(name, Wait("token-1", "payer"))
+        assert cases.await_token(name, Wait("token-1", cases.get(name).wait))
     answered = NOON + timedelta(hours=1)
     cases.change(name, CaseEvent(kind="outreach_answered", answer="denies"), HANA, answered)
     assert dict(cases.due(answered + timedelta(minutes=1)))[name] == answered + timedelta(minutes=1)

@@ -1,19 +1,22 @@
 """`python -m tests.acceptance.investigation` in small: one day with everything three times, and kills before writes."""
 
 import itertools
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 
-from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, State, case_id
+from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, State, case_id
 from fraud.cases.events import Notices
 from fraud.cases.evidence import Evidence
 from fraud.cases.evidence_store import INLINE_BYTES
+from fraud.cases.report import EarlierReport
 from fraud.cases.worker import Investigation
 from fraud.errors import CaseConflictError, NotFoundError, UnavailableError
+from fraud.labels.label import LabelBatch
 from fraud.transaction import utc
 from tests.acceptance.investigation import ANALYST, FAILED, FRIEND, MULE, NOON, SHOP, Grim, Paid, World, account, lived
 
@@ -39,6 +42,7 @@ def test_nothing_is_done_twice_and_nothing_is_lost_by_redelivery_and_kills() -> 
         "t-2": [("fraud", "analyst-1")],
         "t-3": [("legitimate", "analyst-1")],
     }
+    assert found.reports == {"r-1": ("fraud", named[MULE]), "r-2": ("dispute", named[SHOP])}
     assert [found.decisions[name] for name in ("t-1", "t-2", "t-3")] == [
         ["review_declined"],
         ["review_declined"],
@@ -60,7 +64,13 @@ class Reports:
 
     def about(self, payee_id: str, since: datetime) -> list[Any]:
         assert since < NOON
-        return [] if self.silent else [Report(f"r-about-{payee_id}", "fake_shop")]
+        if self.silent:
+            return []
+        return [EarlierReport(f"r-about-{payee_id}", "t-1", "a", NOON, "open")]
+
+    def without_texts(self, report_ids: Sequence[str]) -> list[Any]:
+        """Return the reports that are there; `r-<transaction_id>` is about that payment."""
+        return [Report(each, each.removeprefix("r-")) for each in report_ids if each != "gone"]
 
     def end(self, report_id: str, finding: str, by: str, now: datetime) -> None:
         assert now == NOON
@@ -71,7 +81,7 @@ class Reports:
 
 class Report(NamedTuple):
     report_id: str
-    category: str
+    transaction_id: str
 
 
 class Bench:
@@ -96,6 +106,10 @@ class Bench:
     def run(self, state: str, case: Case, **more: Any) -> dict[str, Any]:
         return self._states.run({"state": state, "version": 1, "case_id": case.case_id, **more})
 
+    def labels(self, transaction_id: str) -> list[tuple[str, str]]:
+        row = self.world.dynamodb.get_item(TableName="labels", Key={"pk": {"S": transaction_id}}).get("Item", {})
+        return [(said["M"]["label"]["S"], said["M"]["source"]["S"]) for said in row.get("history", {"L": []})["L"]]
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [event["detail"] for event in self.world.published() if event["detail-type"] == kind]
 
@@ -107,9 +121,16 @@ def bench() -> Iterator[Bench]:
         yield Bench(world)
 
 
+ENDED = "Step Functions Execution Status Change"
 TAKEN = ({"kind": "routed"}, {"kind": "taken"})
 ASKED = (*TAKEN, {"kind": "outreach_asked"})
 JUDGED = {"kind": "judged", "finding": "fraud", "note": "x"}
+
+
+def alert_of(case: Case, transaction_id: str, **fields: Any) -> Alert:
+    """Return another alert of the case's subject and day."""
+    said = {"transaction_id": transaction_id, "subject_kind": case.subject_kind, "subject_id": case.subject_id}
+    return Alert(**said | {"occurred_at": NOON, "reason": "X"} | fields)
 
 
 def test_evidence_is_collected_once_and_has_the_reports(bench: Bench) -> None:
@@ -123,7 +144,7 @@ def test_evidence_is_collected_once_and_has_the_reports(bench: Bench) -> None:
     assert snapshots.read(case.case_id) == first
     evidence = Evidence.model_validate_json(first or "")
     assert [one.transaction_id for one in evidence.decisions] == ["t-1"]
-    assert evidence.reports == ({"report_id": f"r-about-{case.subject_id}", "category": "fake_shop"},)
+    assert [report["report_id"] for report in evidence.reports] == [f"r-about-{case.subject_id}"]
 
 
 def test_evidence_of_a_payment_that_was_not_decided_here_is_the_subject_alone(bench: Bench) -> None:
@@ -172,8 +193,7 @@ def test_case_that_got_another_alert_since_is_not_closed_by_itself(bench: Bench)
     bench.reports.silent = False
     assert [bench.run("Triage", alone) for _ in range(2)] == [{"route": "close"}] * 2
     assert bench.cases.get(alone.case_id).state is State.CONCLUDING
-    more = Alert(transaction_id="t-1", subject_kind="payee", subject_id=case.subject_id, occurred_at=NOON, reason="X")
-    bench.cases.open(more, NOON)
+    bench.cases.open(alert_of(case, "t-1"), NOON)
     assert bench.run("Triage", case) == {"route": "analyst"}
     assert bench.cases.get(case.case_id).state is State.QUEUED
 
@@ -216,6 +236,19 @@ def test_payer_is_asked_once_for_each_outreach(bench: Bench) -> None:
     first, second = bench.events("OutreachRequested")
     assert first == second
     assert (first["payer_ids"], first["due"]) == ([case.subject_id], utc(NOON + timedelta(days=2)))
+
+
+def test_payers_of_payments_that_joined_late_are_asked_too(bench: Bench) -> None:
+    case = bench.opened()
+    bench.run("CollectEvidence", case)
+    for name in ("t-2", "unknown"):
+        bench.cases.open(alert_of(case, name), NOON)
+    for said in ({"kind": "routed"}, *ASKED[1:]):
+        bench.cases.change(case.case_id, CaseEvent(**said), SYSTEM if said["kind"] == "routed" else ANALYST, NOON)
+    bench.events("OutreachRequested")
+    bench.run("AskPayer", case, token="secret")
+    (asked,) = bench.events("OutreachRequested")
+    assert asked["payer_ids"] == ["b", "a"]
 
 
 def test_payer_counts_as_not_reached_only_when_the_time_is_over(bench: Bench) -> None:
@@ -264,11 +297,62 @@ def test_label_is_never_dated_before_its_payment(bench: Bench) -> None:
 
 
 def test_reports_of_a_case_get_its_finding(bench: Bench) -> None:
-    case = bench.opened(*TAKEN, JUDGED, report_id="r-7")
+    bench.reports.ended.clear()
+    case = bench.opened(*TAKEN, JUDGED, report_id="r-t-1")
     gone = bench.opened(*TAKEN, JUDGED, report_id="gone")
     for each in (case, gone):
         bench.run("CloseCase", each)
-    assert bench.reports.ended == [("r-7", "fraud", case.case_id)]
+    assert bench.reports.ended == [("r-t-1", "fraud", case.case_id)]
+
+
+@pytest.mark.parametrize("finding", get_args(Finding))
+def test_report_about_a_payment_that_the_verdict_is_not_about_gets_no_finding(bench: Bench, finding: str) -> None:
+    bench.reports.ended.clear()
+    case = bench.opened({"kind": "routed"}, report_id="r-t-1")
+    bench.cases.open(alert_of(case, "t-4", report_id="r-t-4"), NOON)
+    for said in ({"kind": "taken"}, JUDGED | {"finding": finding, "transaction_ids": ("t-1",)}):
+        bench.cases.change(case.case_id, CaseEvent(**said), ANALYST, NOON)
+    bench.events("CaseClosed")
+    bench.run("CloseCase", case)
+    assert bench.reports.ended == [("r-t-1", finding, case.case_id), ("r-t-4", "inconclusive", case.case_id)]
+    (told,) = bench.events("CaseClosed")
+    assert (told["judged_ids"], told["transaction_ids"]) == (["t-1"], ["t-1", "t-4"])
+
+
+@pytest.mark.parametrize("source", ["analyst", "user_report"])
+def test_dispute_takes_a_label_fraud_back_once_and_gives_none_otherwise(bench: Bench, source: str) -> None:
+    name = f"t-disputed-{source}"
+    bench.world.store(Paid(name, "a", "b", "approve", "X"), NOON - timedelta(hours=1))
+    case = bench.opened(*TAKEN, JUDGED | {"finding": "dispute"}, transaction_id=name)
+    bench.run("WriteLabels", case)
+    assert bench.labels(name) == []
+    said = {"transaction_id": name, "label": "fraud", "reported_at": utc(NOON - timedelta(minutes=1))}
+    batch = LabelBatch.parse(json.dumps({"labels": [said]}), NOON)
+    bench.world.investigation._parts.labels.accept(batch, source, "somebody", NOON)
+    for _ in range(2):
+        bench.run("WriteLabels", case)
+    assert bench.labels(name) == [("fraud", source), ("legitimate", "analyst")]
+
+
+def test_a_closed_case_is_measured_by_its_finding_and_an_outreach_by_its_answer(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried, answered = {"kind": "outreach_attempted", "note": "x"}, {"kind": "outreach_answered", "answer": "denies"}
+    case = bench.opened(*ASKED, tried, tried, answered, JUDGED)
+    capsys.readouterr()
+    bench.run("CloseCase", case)
+    closed, asked = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (closed["Finding"], closed["CasesClosed"], closed["VerdictSeconds"]) == ("fraud", 1, 0)
+    assert (asked["Answer"], asked["Outreaches"], asked["OutreachAttempts"]) == ("denies", 1, 2)
+
+
+def test_case_that_waits_already_is_not_closed_by_rules_of_a_later_release(bench: Bench) -> None:
+    bench.reports.silent = True
+    case = bench.opened(transaction_id="t-6")
+    bench.run("CollectEvidence", case)
+    bench.reports.silent = False
+    bench.cases.change(case.case_id, CaseEvent(kind="routed"), SYSTEM, NOON)
+    assert bench.run("Triage", case) == {"route": "analyst"}
 
 
 def test_case_that_cannot_go_on_fails_and_is_told_once(bench: Bench) -> None:
@@ -277,6 +361,9 @@ def test_case_that_cannot_go_on_fails_and_is_told_once(bench: Bench) -> None:
         assert bench.run("MarkFailed", case) == {}
     first, second = bench.events("CaseFailed")
     assert first == second
+    bench.cases.change(case.case_id, CaseEvent(kind="noted", note="why?"), ANALYST, NOON + timedelta(minutes=1))
+    bench.world.intake.take({"detail-type": ENDED, "detail": {"name": case.case_id}}, NOON)
+    assert [event["event_id"] for event in bench.events("CaseFailed")] == [first["event_id"]]
     closed = bench.opened(*TAKEN, JUDGED)
     bench.run("CloseCase", closed)
     bench.run("MarkFailed", closed)

@@ -127,6 +127,12 @@ def test_a_hundred_reports_are_one_request_and_one_more_is_too_many(door):
     assert (status, body["errors"][0]["rule"]) == (400, "too_long")
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "0001-06-01T00:00:00Z", "1600-02-29T00:00:00Z"])
+def test_a_report_of_any_time_of_the_calendar_is_heard_and_keeps_no_other_from_it(door, at):
+    """Of a payment that is not known nothing bounds the time: what lies a year before must not leave the calendar."""
+    assert statuses(door, said("r-1", transaction_id="never", reported_at=at), said("r-2")) == ["accepted"] * 2
+
+
 def test_a_payment_that_was_never_decided_is_heard_and_goes_to_a_person(door):
     (result,) = posted(door, said("r-1", transaction_id="t-unheard-of"))
     report = result["report"]

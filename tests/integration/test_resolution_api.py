@@ -79,7 +79,7 @@ def test_another_answer_gets_409_with_the_state_and_alters_nothing(resolution_ap
     name, _ = challenged()
     assert requested(resolution_api, CHALLENGE, name, answer(passed=False))[1]["outcome_now"] == "decline"
     status, problem = requested(resolution_api, CHALLENGE, name, answer())
-    assert (status, problem["state"]) == (409, {"status": "declined", "outcome_now": "decline"})
+    assert (status, problem["state"]) == (409, {"status": "declined", "outcome_now": "decline", "by": "challenge"})
     assert requested(resolution_api, RESULT, name, result("settled"))[0] == 409
     assert shown(name)[1]["outcome_now"] == "decline"
 
@@ -100,7 +100,7 @@ def test_a_challenge_that_is_due_is_declined_before_a_sweep_and_the_sweep_ends_i
     names = [challenged()[0] for _ in range(3)]
     time(timedelta(minutes=10, seconds=1))
     status, problem = requested(resolution_api, CHALLENGE, names[0], answer())
-    assert (status, problem["state"]["status"]) == (409, "declined")
+    assert (status, problem["state"]) == (409, {"status": "declined", "outcome_now": "decline", "by": "expiry"})
     before = shown(names[0])[1]
     assert (before["status"], before["outcome_now"]) == ("final", "decline")
     assert "status" not in row_of(emulator, names[0])

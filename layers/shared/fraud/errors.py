@@ -33,7 +33,7 @@ RULES: dict[str, str] = {
     "same_as_payer": "the payee is the payer",
     "same_as_transaction_id": "a payment is called another attempt of itself",
     "differs": "another body is decided under this transaction_id, and this field differs",
-    "reported_at_ahead": "the label's time is more than 5 minutes ahead",
+    "reported_at_ahead": "the time of the label or report is more than 5 minutes ahead",
     "unknown_transaction": "nothing is stored under this transaction_id, so the label must name this party",
     "contradiction": "something else is stored under this transaction_id",
     "too_many_labels": "the payment keeps as many labels of this source as it can",
@@ -50,7 +50,7 @@ RULES: dict[str, str] = {
     "host_bits_set": "the text is an address inside a network",
     "too_wide": "the network holds more addresses than an entry may",
     "too_many_networks": "as many networks are denied as the list holds",
-    "before_payment": "the label's time lies before its payment",
+    "before_payment": "the time of the label or report lies before its payment",
     "form": "the text has another form",
     "invalid": "any other rule",
 }
@@ -146,6 +146,11 @@ class StateNow(BaseModel):
         examples=["declined"],
     )
     outcome_now: Annotated[str, Field(json_schema_extra={"enum": ["approve", "challenge", "review", "decline"]})]
+    by: str = Field(
+        description="What brought the state about: `decision`, `challenge`, `review`, `expiry` or `payment`. `expiry`:"
+        " the change came when the decision had been due already.",
+        examples=["expiry"],
+    )
 
 
 class CaseNow(BaseModel):
@@ -277,16 +282,16 @@ class ConflictingBodyError(FraudError):
 class ResolvedError(FraudError):
     """The decision's state does not allow the change: another answer came first, or the decision had expired.
 
-    status_now, outcome_now  the state as it is
+    status_now, outcome_now, by  the state as it is, and what brought it about
     """
 
     status = 409
     title = "The decision is in a state that does not allow this"
 
-    def __init__(self, status_now: str, outcome_now: str) -> None:
+    def __init__(self, status_now: str, outcome_now: str, by: str) -> None:
         super().__init__(status_now)
         self.faults = (Fault("body", "not_allowed_now", "is not what the decision's state allows"),)
-        self.state = StateNow(status=status_now, outcome_now=outcome_now)
+        self.state = StateNow(status=status_now, outcome_now=outcome_now, by=by)
 
 
 class ConflictError(FraudError):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
-from fraud.errors import ConflictError, ServiceError
+from fraud.errors import ConflictError, NotFoundError, ServiceError
 
 ENOUGH_MS = 5_000
 """Milliseconds that a row may take: with less left, a sweep leaves the rest to the next one."""
@@ -170,6 +170,8 @@ def swept(
         try:
             look(name, now)
             rows += 1
+        except NotFoundError:  # the row is gone, and the index is late
+            continue
         except ServiceError as error:
             failure = failure or error
     if failure is not None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fraud.cases.case import MOVES, WHO, EventKind
-from fraud.cases.console import ACTIONS, CaseQuery, OpenRequest, actor_of
+from fraud.cases.console import ACTIONS, CaseQuery, OpenRequest, ReassignRequest, actor_of
 from fraud.errors import ForbiddenError, InvalidRequestError
 from tests.support.payments import payment
 
@@ -53,6 +53,10 @@ def test_every_event_of_a_person_has_a_route_and_no_event_of_the_system_has_one(
         ("[leads]", None),
         ("LEAD", None),
         ("analyst,lead", None),
+        (["lead"], None),
+        ({"lead": True}, None),
+        (None, None),
+        (1, None),
     ],
 )
 def test_the_role_follows_from_the_groups_and_nothing_else(groups, role):
@@ -62,6 +66,21 @@ def test_the_role_follows_from_the_groups_and_nothing_else(groups, role):
             actor_of(claims, "groups")
     else:
         assert actor_of(claims, "groups") == ("hana", role)
+
+
+NOBODY = ["", " ", "system", " system", "hana ", "a\nb", "a\u202eb", "x" * 129]
+
+
+@pytest.mark.parametrize("name", [*NOBODY, 7, None, ["hana"]])
+def test_a_token_without_a_usable_name_is_nobodys(name):
+    with pytest.raises(ForbiddenError):
+        actor_of({"sub": name, "groups": "[lead]"}, "groups")
+
+
+@pytest.mark.parametrize("name", NOBODY)
+def test_no_case_is_given_to_a_name_that_no_token_can_have(name):
+    with pytest.raises(InvalidRequestError, match="assignee"):
+        ReassignRequest.parse(json.dumps({"version": 1, "assignee": name, "reason": "knows the shop"}))
 
 
 def test_a_case_is_opened_about_a_party_of_the_payment():

@@ -1,5 +1,6 @@
 """Executions follow the rows of their cases, and the intake finds the case of each event. All on fakes."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ class Table:
 
     waits  tokens that a case has left behind
     looks  when the sweep must look again, by case
+    days   the day of the first report of each subject, and when it came
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,8 @@ class Table:
         self.looks: dict[str, datetime | None] = {}
         self.broken: set[str] = set()
         self.times: dict[str, datetime] = {}
+        self.days: dict[str, tuple[datetime, datetime]] = {}
+        self.is_late = False
 
     def add(self, state: State = State.COLLECTING, name: str = "t-1", at: datetime = NOON, **fields: Any) -> Case:
         said = {"transaction_id": name, "subject_kind": "payee", "subject_id": f"of-{name}", "occurred_at": at}
@@ -58,11 +62,24 @@ class Table:
     def by_clock(self, name: str, event: CaseEvent, now: datetime) -> Case:
         return self.change(name, event, SYSTEM, now)
 
-    def open(self, alert: Alert, now: datetime) -> Case:
-        name = case_id(alert.subject, alert.occurred_at)
-        return self.cases.setdefault(name, Case.for_alert(name, alert, now, TERMS))
+    def open(self, alert: Alert, now: datetime, day: datetime | None = None) -> Case:
+        for number in itertools.count(1):
+            name = case_id(alert.subject, day or alert.occurred_at, number)
+            case = self.cases.setdefault(name, Case.for_alert(name, alert, now, TERMS))
+            if case.joins and not case.knows(alert):
+                case = self.cases[name] = apply_event(case, CaseEvent(kind="alerted", alert=alert), SYSTEM, now, TERMS)
+            if case.knows(alert):
+                break
+        return case
+
+    def report_day(self, alert: Alert, now: datetime, window: timedelta) -> datetime:
+        first, since = self.days.get(alert.subject, (alert.occurred_at, now))
+        self.days[alert.subject] = (first, since) if now - since < window else (alert.occurred_at, now)
+        return self.days[alert.subject][0]
 
     def of_subject(self, subject: str) -> Any:
+        if self.is_late:
+            return SimpleNamespace(cases=[])
         return SimpleNamespace(cases=[case for case in self.cases.values() if case.subject == subject])
 
     def untold(self, name: str) -> Any:
@@ -177,6 +194,14 @@ def test_sweep_goes_on_after_a_failure_and_raises_it_at_the_end(executions, tabl
     assert machine.started == [other.case_id]
 
 
+def test_sweep_goes_on_after_a_case_that_is_gone(executions, table, machine):
+    """The index may still list a case whose row was deleted."""
+    gone, other = table.add(name="a"), table.add(name="b")
+    del table.cases[gone.case_id]
+    assert executions.sweep(NOON + timedelta(minutes=2), plenty).rows == 1
+    assert machine.started == [other.case_id]
+
+
 def test_sweep_leaves_the_rest_to_the_next_one_when_its_time_is_over(executions, table, machine):
     for name in "abc":
         table.add(name=name)
@@ -263,6 +288,17 @@ def test_reports_on_one_payee_within_the_window_join_one_case(intake):
     assert other.case_id != first.case_id
 
 
+def test_reports_at_once_about_payments_of_many_days_join_one_case(intake, table):
+    """The index by subject lags: each report is taken before the case of any other one is in it."""
+    table.is_late = True
+    days = [NOON - timedelta(days=number) for number in range(5)]
+    said = [report(report_id=f"r-{n}", transaction_id=f"t-{n}", occurred_at=utc(day)) for n, day in enumerate(days)]
+    found = {intake.take(each, NOON).case_id for each in (*said, *said)}
+    assert found == {case_id("payee#b", NOON)}
+    assert table.get(found.pop()).reports == tuple(f"r-{n}" for n in range(5))
+    assert len(table.cases) == 1
+
+
 def test_report_that_comes_again_finds_its_case_even_when_that_is_closed(intake, table):
     first = intake.take(report(), NOON)
     table.cases[first.case_id] = first.model_copy(update={"state": State.CLOSED})
@@ -276,6 +312,7 @@ def test_report_whose_case_is_closed_meanwhile_opens_another_one(intake, table):
     first = intake.take(report(), NOON)
 
     def closed(*_: Any) -> Case:
+        table.cases[first.case_id] = first.model_copy(update={"state": State.CLOSED})
         raise CaseConflictError(first.now)
 
     table.change = closed

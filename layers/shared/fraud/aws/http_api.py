@@ -31,7 +31,7 @@ def caller_arn(event: Event) -> str:
     return arn
 
 
-def claims_of(event: Event) -> dict[str, str]:
+def claims_of(event: Event) -> dict[str, Any]:
     """Return the claims of the caller's token, as API Gateway has checked them; none for a route without a token.
 
     >>> claims_of({"requestContext": {"authorizer": {"jwt": {"claims": {"sub": "hana"}, "scopes": None}}}})
@@ -39,7 +39,7 @@ def claims_of(event: Event) -> dict[str, str]:
     >>> claims_of({"requestContext": {"authorizer": {"iam": {"userArn": "arn:aws:iam::1:user/a"}}}})
     {}
     """
-    claims: dict[str, str] = event["requestContext"].get("authorizer", {}).get("jwt", {}).get("claims", {})
+    claims: dict[str, Any] = event["requestContext"].get("authorizer", {}).get("jwt", {}).get("claims", {})
     return claims
 
 

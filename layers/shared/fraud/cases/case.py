@@ -29,7 +29,7 @@ PAYEE_SIDE = frozenset({"CONFIRMED_FRAUD", "FAN_IN_BURST", "RECEIVER_BEHAVIOUR"}
 """Reason codes that tell of the payee. A decision whose first reason is one of them makes a case about the payee."""
 
 MOST_ALERTS = 500
-"""Most alerts that one case joins; the next one opens another case."""
+"""Most payments, and most reports, that one case joins; the next one opens another case."""
 
 MOST_NOTE = 2_000
 """Most characters of a note or a reason."""
@@ -299,11 +299,6 @@ class Case(_Part):
         return self.case_id if self.state is State.COLLECTING else None
 
     @property
-    def wait(self) -> str | None:
-        """For whom the execution waits; None while it is at work."""
-        return WAITS.get(self.state)
-
-    @property
     def payload(self) -> dict[str, Any]:
         """The input of the execution."""
         return {"case_id": self.case_id}
@@ -317,7 +312,16 @@ class Case(_Part):
     @property
     def joins(self) -> bool:
         """Whether another alert may join this case."""
-        return "alerted" in MOVES[self.state] and len(self.alerts) < MOST_ALERTS
+        return "alerted" in MOVES[self.state] and max(len(self.alerts), len(self.reports)) < MOST_ALERTS
+
+    @property
+    def wait(self) -> str | None:
+        """What an execution that follows the case waits for: whom, and of the payer since which outreach.
+
+        A second outreach is another wait than the first, so an execution that was not told of the first answer is told.
+        """
+        whom = WAITS.get(self.state)
+        return f"{whom} {utc(self.outreach.asked_at)}" if whom == "payer" and self.outreach is not None else whom
 
     def knows(self, alert: Alert) -> bool:
         """Whether the alert has joined already."""

@@ -7,7 +7,8 @@ version of the case, and becomes an event of the case.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import PydanticCustomError
 
 from fraud.cases.case import (
     MOST_ALERTS,
@@ -28,6 +29,7 @@ from fraud.cases.case import (
     SubjectKind,
 )
 from fraud.cases.evidence import Joined
+from fraud.cases.report import CaseReport
 from fraud.errors import Fault, ForbiddenError, InvalidRequestError
 from fraud.transaction import Id, Instant, Transaction, faults_of, parse_body
 
@@ -47,10 +49,30 @@ Words = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NOTE, str
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NAME)]
 
 
-def actor_of(claims: Mapping[str, str], groups_claim: str) -> Actor:
+def is_person(name: object) -> bool:
+    """Tell whether a value can be the name of a person: a text as a token may have it, and not the system's name.
+
+    >>> is_person("hana"), is_person("system"), is_person(" hana"), is_person(7)
+    (True, False, False, False)
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MOST_NAME:
+        return False
+    return name.isprintable() and name == name.strip() and name != SYSTEM.name
+
+
+def _person(value: str) -> str:
+    if not is_person(value):
+        raise PydanticCustomError("form", "must be the name of a person, as a token has it")
+    return value
+
+
+Person = Annotated[Name, AfterValidator(_person)]
+
+
+def actor_of(claims: Mapping[str, Any], groups_claim: str) -> Actor:
     """Return who sends a request. Raises ForbiddenError for a token without a usable name, or without a group of ours.
 
-    claims        of the token, which API Gateway has checked; it passes a list as `[a b]`
+    claims        of the token, which API Gateway has checked; it passes a list as `[a b]`, and every claim as text
     groups_claim  name of the claim with the person's groups
 
     >>> actor_of({"sub": "hana", "groups": "[staff analyst]"}, "groups")
@@ -59,10 +81,12 @@ def actor_of(claims: Mapping[str, str], groups_claim: str) -> Actor:
     Traceback (most recent call last):
     fraud.errors.ForbiddenError
     """
-    name, text = claims.get("sub", ""), claims.get(groups_claim, "")
+    name, text = claims.get("sub"), claims.get(groups_claim)
+    if not isinstance(name, str) or not isinstance(text, str):
+        raise ForbiddenError
     groups = set((text[1:-1] if text.startswith("[") and text.endswith("]") else text).split())
     role = next((group for group in GROUPS if group in groups), None)
-    if role is None or not 0 < len(name) <= MOST_NAME or not name.isprintable() or name == SYSTEM.name:
+    if role is None or not is_person(name):
         raise ForbiddenError
     return Actor(name, role)
 
@@ -115,7 +139,7 @@ class ReassignRequest(_CaseRequest):
     """The body of POST /cases/{case_id}/reassign: the case goes to another analyst."""
 
     kind = "reassigned"
-    assignee: Name = Field(description="The `sub` of the other analyst's token.", examples=["jun"])
+    assignee: Person = Field(description="The `sub` of the other analyst's token.", examples=["jun"])
     reason: Words
 
 
@@ -319,10 +343,14 @@ class EvidenceView(BaseModel):
         " collected them."
     )
     joined: Joined
+    reports: list[CaseReport] = Field(
+        description="The latest reports of the case, as they are now, with their users' own words. Personal."
+    )
     looks: list[Look] = Field(description="The latest looks; those of one person within a minute are one.")
 
 
-def evidence_view(document: str, joined: Joined, looks: list[Look]) -> str:
-    """Return an `EvidenceView` as JSON: the stored document byte for byte, what joined later, and who has looked."""
-    said = ",".join(look.model_dump_json() for look in looks)
-    return f'{{"evidence":{document},"joined":{joined.model_dump_json()},"looks":[{said}]}}'
+def evidence_view(document: str, joined: Joined, reports: Sequence[CaseReport], looks: Sequence[Look]) -> str:
+    """Return an `EvidenceView` as JSON: the stored document byte for byte, and what stands beside it now."""
+    beside: Mapping[str, Sequence[BaseModel]] = {"reports": reports, "looks": looks}
+    said = (f'"{name}":[{",".join(each.model_dump_json() for each in values)}]' for name, values in beside.items())
+    return f'{{"evidence":{document},"joined":{joined.model_dump_json()},{",".join(said)}}}'

@@ -5,7 +5,7 @@
 
 import hashlib
 from datetime import datetime
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -16,7 +16,9 @@ from fraud.transaction import Id, Timestamp, utc
 
 
 class _CaseEvent(BaseModel):
-    """The fields that every event of a case has."""
+    """The fields that every event of a case has. `once`: a case has this event at most once."""
+
+    once: ClassVar[bool] = False
 
     version: Literal["1"] = "1"
     event_id: str = Field(examples=["0f343b0931126a20f133d67c2b018a3b"])
@@ -28,8 +30,8 @@ class _CaseEvent(BaseModel):
 
     @classmethod
     def of(cls, case: Case, at: datetime, **fields: object) -> Self:
-        """Build the event of a case. Its identity is a hash of the kind of event, the case and the time."""
-        said = f"{cls.__name__} {case.case_id} {utc(at)}"
+        """Build the event of a case. Its identity is a hash of its kind, the case and, unless `once`, the time."""
+        said = f"{cls.__name__} {case.case_id}" if cls.once else f"{cls.__name__} {case.case_id} {utc(at)}"
         common = {
             "event_id": hashlib.sha256(said.encode()).hexdigest()[:32],
             "case_id": case.case_id,
@@ -58,12 +60,15 @@ class CaseClosed(_CaseEvent):
     """A case has ended with a finding, and what follows from it is done. `at` is the time of the verdict."""
 
     finding: Literal["fraud", "legitimate", "dispute", "inconclusive"]
-    report_ids: list[str] = Field(description="The reports of the case.")
+    judged_ids: list[str] = Field(description="The payments that the finding holds for: all of the case, or some.")
+    report_ids: list[str] = Field(description="The reports of the case, about whichever of its payments.")
     opened_at: Timestamp
 
 
 class CaseFailed(_CaseEvent):
-    """The execution of a case has failed: a lead must open it again."""
+    """The execution of a case has failed: a lead must open it again. `at` is the time of the case's last change."""
+
+    once = True
 
 
 class Notices:

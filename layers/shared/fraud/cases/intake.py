@@ -26,8 +26,11 @@ WINDOW = timedelta(days=7)
 class CaseTable(Protocol):
     """The part of `cases.store.Cases` that the intake needs."""
 
-    def open(self, alert: Alert, now: datetime) -> Case:
+    def open(self, alert: Alert, now: datetime, *, day: datetime | None = None) -> Case:
         """Open a case for an alert, or let it join one."""
+
+    def report_day(self, alert: Alert, now: datetime, window: timedelta) -> datetime:
+        """Return the day whose case a report opens or joins."""
 
     def change(self, name: str, event: CaseEvent, actor: Actor, now: datetime) -> Case:
         """Carry an event out."""
@@ -75,7 +78,10 @@ class Intake:
         return self._open(_of_payment(detail, codes), now)
 
     def _reported(self, detail: Mapping[str, Any], now: datetime) -> Case:
-        """Let a report join a case of its subject that takes alerts and is not old, else open one."""
+        """Let a report join a case of its subject that takes alerts and is not old, else open one.
+
+        The index of subjects may not have the newest cases yet, so all reports of a window ask for the case of one day.
+        """
         alert = _of_report(detail)
         cases = self._cases.of_subject(alert.subject).cases
         for case in cases:
@@ -88,7 +94,8 @@ class Intake:
                 except CaseConflictError:  # it has just been closed
                     continue
                 return self._started(joined)
-        return self._open(alert, now)
+        day = self._cases.report_day(alert, now, WINDOW)
+        return self._started(self._cases.open(alert, now, day=day))
 
     def _ended(self, detail: Mapping[str, Any], now: datetime) -> Case | None:
         """Take the end of an execution that has not closed its case."""

@@ -7,7 +7,7 @@ personal and stands in the report's row and in a case, nowhere else.
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -171,6 +171,12 @@ class ReportView(BaseModel):
     triage: Triaged
 
 
+class CaseReport(ReportView):
+    """A report as the analyst of its case reads it. Personal: no log line and no event has it."""
+
+    text: str | None = Field(description="The user's own words; null for none.")
+
+
 class ReportResult(BaseModel):
     """The result of one report. `report_id` is null when the report's own `report_id` is faulty."""
 
@@ -220,6 +226,16 @@ class ReportBatch(BaseModel):
 
 REPORTER_WINDOW, PAYEE_WINDOW = timedelta(days=365), timedelta(days=30)
 """How far back triage looks at reports of the same reporter, and at reports about the same payee."""
+
+
+def begins(window: timedelta, end: datetime) -> datetime:
+    """Return the begin of a window; that of the calendar for a window that begins before it.
+
+    >>> begins(timedelta(days=30), datetime(1, 1, 2, tzinfo=UTC)).isoformat()
+    '0001-01-01T00:00:00+00:00'
+    """
+    first = datetime.min.replace(tzinfo=UTC)
+    return end - min(window, end - first)
 
 
 class EarlierReport(NamedTuple):

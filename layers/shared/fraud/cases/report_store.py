@@ -19,6 +19,7 @@ from fraud.cases.context import ReportedPayment, context_of
 from fraud.cases.report import (
     PAYEE_WINDOW,
     REPORTER_WINDOW,
+    CaseReport,
     EarlierReport,
     ReportBatch,
     ReportRequest,
@@ -28,6 +29,7 @@ from fraud.cases.report import (
     ReportView,
     Triaged,
     TriageReason,
+    begins,
 )
 from fraud.cases.rows import PaymentRow
 from fraud.cases.triage import Triage
@@ -133,6 +135,12 @@ class ReportStore:
             found = self._rows.batch_get(list(dict.fromkeys(report_ids)), True, wanted)  # noqa: FBT003 - consistent
             return list(found)
 
+    def with_texts(self, report_ids: Sequence[str]) -> list[CaseReport]:
+        """Read reports with their texts, in this order; one that is gone is left out."""
+        with translate_errors(PynamoDBException):
+            found = {row.report_id: row for row in self._rows.batch_get(list(dict.fromkeys(report_ids)))}
+        return [CaseReport(**dict(_view(row)), text=row.text) for name in report_ids if (row := found.get(name))]
+
     def about(self, payee_id: str, since: datetime) -> list[EarlierReport]:
         """Return the latest reports about a payee since a time, at most LOOKED_AT, latest first."""
         with translate_errors(PynamoDBException):
@@ -182,7 +190,7 @@ class ReportStore:
     ) -> ReportRow:
         """Return the row of a new report with what triage says of it. Only a dispute is ended at once."""
         payee = None if payment is None else payment.transaction.payee_id
-        since = report.reported_at - PAYEE_WINDOW
+        since = begins(PAYEE_WINDOW, report.reported_at)
         of_payee = [] if payee is None else self._about(payee, since)
         context = context_of(report, payment, self._of_reporter(report), of_payee)
         said = triage.judge(report, context)
@@ -224,7 +232,7 @@ class ReportStore:
         return map(_earlier, found)
 
     def _of_reporter(self, report: ReportRequest) -> Iterator[EarlierReport]:
-        since = report.reported_at - REPORTER_WINDOW
+        since = begins(REPORTER_WINDOW, report.reported_at)
         found = self._rows.by_reporter.query(
             report.reporter_id, ReporterIndex.reported_at >= since, scan_index_forward=False, limit=LOOKED_AT
         )

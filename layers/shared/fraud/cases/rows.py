@@ -3,7 +3,7 @@
 from typing import Any
 
 from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
-from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
 from fraud.aws import tables
 from fraud.cases.case import UNTOLD, Case, State
@@ -21,7 +21,7 @@ class QueueIndex(GlobalSecondaryIndex["CaseRow"]):
     """The cases that wait for an analyst, by the level that may take them: no other case has the attribute `queue`."""
 
     class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "queue", AllProjection()
+        index_name, projection = "queue", IncludeProjection(["document"])
 
     queue = UnicodeAttribute(hash_key=True)
     due = UnicodeAttribute(range_key=True)
@@ -31,7 +31,7 @@ class AssigneeIndex(GlobalSecondaryIndex["CaseRow"]):
     """The open cases of each analyst."""
 
     class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "assignee", AllProjection()
+        index_name, projection = "assignee", IncludeProjection(["document"])
 
     assignee = UnicodeAttribute(hash_key=True)
     due = UnicodeAttribute(range_key=True)
@@ -41,7 +41,7 @@ class SubjectIndex(GlobalSecondaryIndex["CaseRow"]):
     """All cases of a subject."""
 
     class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "subject", AllProjection()
+        index_name, projection = "subject", IncludeProjection(["document"])
 
     subject = UnicodeAttribute(hash_key=True)
     opened_at = UnicodeAttribute(range_key=True)
@@ -110,11 +110,25 @@ class LookRow(PartRow):
 
 
 class GivenRow(tables.Row):
-    """The case that a request for the next case has got: pk is `next#<person>#<request_id>`, document the case's id."""
+    """The case that a request for the next case has got: pk is `next#<request_id>#<person>`, document the case's id."""
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
     document = UnicodeAttribute()
+    ttl = NumberAttribute(null=True)
+
+
+class ReportDayRow(tables.Row):
+    """The day whose case the reports about a subject open or join: pk is `reports#<subject>`.
+
+    day    the time of the first report's payment
+    since  when that report came
+    """
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    day = UnicodeAttribute()
+    since = UnicodeAttribute()
     ttl = NumberAttribute(null=True)
 
 

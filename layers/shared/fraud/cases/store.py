@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pynamodb.exceptions import DoesNotExist, PynamoDBException
+from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException
 from pynamodb.transactions import TransactWrite
 
 from fraud.audit.store import DocumentRow, Trail
 from fraud.aws import tables
-from fraud.aws.boto import retry_conflicts, translate_errors
+from fraud.aws.boto import CONFLICTS, retry_conflicts, translate_errors
 from fraud.aws.cursor import NO_CURSOR, cursor_of, parts_of
+from fraud.aws.dynamodb import malformed_as_unavailable
 from fraud.aws.followed import FollowedStore, actions_of
 from fraud.cases.case import (
     SYSTEM,
@@ -48,6 +49,7 @@ from fraud.cases.rows import (
     LookRow,
     PartRow,
     PaymentRow,
+    ReportDayRow,
     attributes_of,
     change_key,
 )
@@ -63,6 +65,9 @@ from fraud.errors import (
 )
 from fraud.settings import Settings
 from fraud.transaction import Transaction, utc
+
+if TYPE_CHECKING:
+    from pynamodb.expressions.condition import Condition
 
 CASES_PER_PAGE = 10
 CHANGES_PER_PAGE = 100
@@ -109,6 +114,7 @@ class Cases(FollowedStore[Case]):
         super().__init__(tables.bound(CaseRow, settings.cases_table), CASE, WAITING, "case_id")
         self._changes = tables.bound(ChangeRow, settings.cases_table)
         self._looks = tables.bound(LookRow, settings.cases_table)
+        self._days = tables.bound(ReportDayRow, settings.cases_table)
         self._parts = tables.bound(PartRow, settings.cases_table)
         self._snapshots = Snapshots(settings)
         self._given = tables.bound(GivenRow, settings.cases_table)
@@ -119,17 +125,26 @@ class Cases(FollowedStore[Case]):
         self._terms = Terms(timedelta(seconds=sla), timedelta(seconds=lease))
         self._kept_s = settings.case_retention_days * 86_400
 
-    def open(self, alert: Alert, now: datetime, actor: Actor = SYSTEM, note: str | None = None) -> Case:
+    def open(
+        self,
+        alert: Alert,
+        now: datetime,
+        actor: Actor = SYSTEM,
+        note: str | None = None,
+        *,
+        day: datetime | None = None,
+    ) -> Case:
         """Open a case for an alert, or let the alert join the case of its subject and day. Once more alters nothing.
 
         A case that takes no more alerts, because it has ended or is full, is followed by another one.
 
         note  why a person opens it
+        day   of the case, if it is another one than the payment's
         """
         event = CaseEvent(kind="alerted", alert=alert, note=note)
         number = 1
         while True:
-            name = case_id(alert.subject, alert.occurred_at, number)
+            name = case_id(alert.subject, day or alert.occurred_at, number)
             case = retry_conflicts(partial(self._open, name, event, alert, now, actor), PynamoDBException)
             if case is not None:
                 return case
@@ -153,6 +168,30 @@ class Cases(FollowedStore[Case]):
         after = apply_event(case, event, actor, now, self._terms)
         self._write(read, after, event, actor)
         return after
+
+    def report_day(self, alert: Alert, now: datetime, window: timedelta) -> datetime:
+        """Return the day whose case a report opens or joins: that of the first report about its subject in a window.
+
+        Of reports at once one names the day, and the others get it (D-123).
+        """
+        row = self._days(f"reports#{alert.subject}", "day", day=utc(alert.occurred_at), since=utc(now))
+        row.ttl = int((now + window).timestamp())
+        for _ in range(CONFLICTS):
+            with translate_errors(PynamoDBException):
+                condition: Condition = self._days.pk.does_not_exist()
+                with contextlib.suppress(DoesNotExist):
+                    kept = self._days.get(row.pk, row.sk, consistent_read=True)
+                    if now - datetime.fromisoformat(kept.since) < window:
+                        return datetime.fromisoformat(kept.day)
+                    condition = self._days.since == kept.since
+                try:
+                    row.save(condition=condition)
+                except PutError as error:
+                    if error.cause_response_code != "ConditionalCheckFailedException":
+                        raise
+                else:
+                    return alert.occurred_at
+        raise UnavailableError("Conflicts")
 
     def get(self, name: str) -> Case:
         """Read a case consistently. Raises NotFoundError."""
@@ -267,7 +306,7 @@ class Cases(FollowedStore[Case]):
 
         Of two people at once each gets another case.
         """
-        given = None if request_id is None else self._given(f"next#{actor.name}#{request_id}", "next")
+        given = None if request_id is None else self._given(f"next#{request_id}#{actor.name}", "next")
         if given is not None:
             with translate_errors(PynamoDBException), contextlib.suppress(DoesNotExist):
                 given.refresh(consistent_read=True)
@@ -312,7 +351,7 @@ class Cases(FollowedStore[Case]):
             row = self._rows.get(name, CASE, consistent_read=True)
         except DoesNotExist:
             raise NotFoundError from None
-        return _Read(row, Case.model_validate_json(row.document))
+        return _Read(row, _case_of(row.document))
 
     def _has_said(self, name: str, version: int, event: CaseEvent, actor: Actor) -> bool:
         """Whether the change to a version was this event by this actor: then it is the same request once more."""
@@ -391,8 +430,14 @@ class Cases(FollowedStore[Case]):
             start = {attribute: {"S": text} for attribute, text in key.items()}
         with translate_errors(PynamoDBException):
             found = index.query(value, scan_index_forward=not latest_first, limit=limit, last_evaluated_key=start)
-            cases = [Case.model_validate_json(row.document) for row in found]
+            cases = [_case_of(row.document) for row in found]
             return Page(cases, cursor_of(found.last_evaluated_key, INDEX_KEYS[hash_name], "pk"))
+
+
+def _case_of(document: str) -> Case:
+    """Read a case. Raises UnavailableError for one in a form of another release that is not known here."""
+    with malformed_as_unavailable():
+        return Case.model_validate_json(document)
 
 
 def _audited(case: Case, said: Change, record: str) -> str:

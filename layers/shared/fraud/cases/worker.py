@@ -26,6 +26,7 @@ from fraud.cases.evidence import (
     parties,
 )
 from fraud.cases.evidence_store import Snapshots
+from fraud.cases.metrics import log_closed
 from fraud.cases.routing import Routing
 from fraud.cases.store import Cases
 from fraud.decisions.resolution import Change
@@ -46,7 +47,10 @@ SOURCE = "analyst"
 """The source of the labels that follow from a finding."""
 
 LABELS: Mapping[Finding, LabelValue] = {"fraud": "fraud", "legitimate": "legitimate"}
-"""The label that follows from a finding. A dispute is no deceit and no proof of the contrary: it gives none."""
+"""The label that follows from a finding. A dispute gives none, but it takes a label `fraud` back (D-121)."""
+
+REST: Finding = "inconclusive"
+"""The finding of the reports about those payments of a case that its verdict is not about."""
 
 RELEASES: Mapping[Finding, Change] = {
     "fraud": "review_declined",
@@ -64,6 +68,9 @@ class Reports(Protocol):
 
     def about(self, payee_id: str, since: datetime) -> Sequence[Any]:
         """Return the latest reports about a payee since a time, each a NamedTuple, the latest first."""
+
+    def without_texts(self, report_ids: Sequence[str]) -> Sequence[Any]:
+        """Read reports; one that is gone is left out."""
 
     def end(self, report_id: str, finding: Finding, by: str, now: datetime) -> None:
         """Give a report the finding of its case, `by`. Raises NotFoundError."""
@@ -115,7 +122,9 @@ class Investigation:
         """
         case, evidence = self._parts.cases.get(name), self._collected(name)
         routed = self._parts.routing.route(evidence.facts)
-        route = "analyst" if routed.route == "close" and len(case.alerts) > evidence.alerts else routed.route
+        # A case that waits already came here before: by rules of an earlier release, or with fewer alerts.
+        is_late = len(case.alerts) > evidence.alerts or case.state in WAITS
+        route = "analyst" if routed.route == "close" and is_late else routed.route
         now = self._parts.clock()
         if route == "close" and case.state is State.COLLECTING:
             closes = CaseEvent(kind="triaged", finding="inconclusive", note=" ".join(routed.reasons))
@@ -184,28 +193,28 @@ class Investigation:
 
     def write_labels(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
         """Write the labels that follow from the finding. The same label once more changes nothing."""
-        verdict = self._judged(name)
-        if (label := LABELS.get(verdict.finding)) is None:
-            return {}
-        results: list[LabelResult] = []
-        said = [self._label(each, label, verdict.at) for each in verdict.transaction_ids]
+        verdict, results = self._judged(name), list[LabelResult]()
+        said = [self._label(each, label, verdict.at) for each, label in self._labels(verdict)]
         for start in range(0, len(said), MAX_LABELS):
             now = self._parts.clock()
             batch = LabelBatch.parse(to_json({"labels": said[start : start + MAX_LABELS]}), now)
             results += self._parts.labels.accept(batch, SOURCE, verdict.by, now).results
-        log_labels(results, SOURCE, DOOR)
+        if results:
+            log_labels(results, SOURCE, DOOR)
         return {}
 
     def close_case(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
-        """Close the case, give its reports their finding, and tell the bus."""
+        """Close the case, give the reports about its payments their finding, and tell the bus."""
         verdict, now = self._judged(name), self._parts.clock()
         case = self._parts.cases.change(name, CaseEvent(kind="concluded"), SYSTEM, now)
-        if (reports := self._parts.reports) is not None:
-            for report_id in case.reports:
+        if case.reports and (reports := self._parts.reports) is not None:
+            for report in reports.without_texts(case.reports):
+                finding = verdict.finding if report.transaction_id in verdict.transaction_ids else REST
                 with suppress(NotFoundError):
-                    reports.end(report_id, verdict.finding, name, now)
-        said = {"finding": verdict.finding, "report_ids": case.reports, "opened_at": utc(case.opened_at)}
-        self._parts.notices.publish(CaseClosed.of(case, verdict.at, **said))
+                    reports.end(report.report_id, finding, name, now)
+        said = {"finding": verdict.finding, "judged_ids": verdict.transaction_ids, "report_ids": case.reports}
+        self._parts.notices.publish(CaseClosed.of(case, verdict.at, opened_at=utc(case.opened_at), **said))
+        log_closed(case, verdict, DOOR)
         return {}
 
     def mark_failed(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,10 +261,12 @@ class Investigation:
 
     def _wait(self, name: str, token: str, waits_for: str) -> Case | None:
         """Keep a token, and return the case. If the case has moved on, send the token at once and return None."""
-        kept = self._parts.cases.await_token(name, Wait(token, waits_for))
-        case = self._parts.cases.get(name)
-        if kept:
-            return case
+        cases = self._parts.cases
+        case = cases.get(name)
+        if case.wait is not None and WAITS.get(case.state) == waits_for:
+            if cases.await_token(name, Wait(token, case.wait)):
+                return case
+            case = cases.get(name)
         self._parts.executions.send(case, token)
         return None
 
@@ -265,13 +276,11 @@ class Investigation:
         return asked + self._parts.times.outreach
 
     def _payers(self, case: Case) -> list[str]:
-        """Return the payers of a case's payments, each once: in the evidence, and of alerts that joined later."""
+        """Return the payers of a case's payments, each once: the latest first, those that joined late too."""
         if case.subject_kind == "payer":
             return [case.subject_id]
-        evidence, now = self._collected(case.case_id), self._parts.clock()
-        later = case.alerts[evidence.alerts :][-MOST_DECISIONS:]
-        decisions = [*evidence.decisions, *decided(self._parts.decisions.read, later, now)]
-        return list(dict.fromkeys(one.parties[0] for one in decisions))
+        found = decided(self._parts.decisions.read, reversed(case.alerts), self._parts.clock())
+        return list(dict.fromkeys(one.parties[0] for one in found))
 
     def _judged(self, name: str) -> Verdict:
         """Return the verdict of a case. Raises CaseConflictError for a case without one."""
@@ -279,6 +288,15 @@ class Investigation:
         if case.verdict is None:
             raise CaseConflictError(case.now)
         return case.verdict
+
+    def _labels(self, verdict: Verdict) -> Iterator[tuple[str, LabelValue]]:
+        """Yield the payments that get a label by a verdict, and the label."""
+        label = LABELS.get(verdict.finding)
+        for transaction_id in verdict.transaction_ids:
+            if label is not None:
+                yield transaction_id, label
+            elif verdict.finding == "dispute" and self._parts.labels.holding(transaction_id) == "fraud":
+                yield transaction_id, "legitimate"
 
     def _label(self, transaction_id: str, label: LabelValue, at: datetime) -> dict[str, str]:
         """Return a label as a request. Its time is the verdict's, and never before the payment's own."""

@@ -183,7 +183,8 @@ class Resolution(NamedTuple):
         if any(each.change == change for each in present.changes):
             return self
         if change not in MOVES[present.status]:
-            raise ResolvedError(present.status, present.outcome_now)
+            by = present.changes[-1].by if present.changes else "decision"
+            raise ResolvedError(present.status, present.outcome_now, by)
         return present._with(change, at, method)  # noqa: SLF001 - its own class
 
     def _with(self, change: Change, at: datetime, method: str | None) -> Self:

@@ -26,10 +26,20 @@ from pynamodb.expressions.update import Action
 from pynamodb.transactions import TransactWrite
 
 from fraud.aws import tables
-from fraud.aws.boto import retry_conflicts
+from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.decisions.record import PACKED, Contents
 from fraud.errors import InvalidRequestError
-from fraud.labels.label import Label, LabelBatch, LabelHistory, LabelRequest, LabelResult, LabelResults, Move, Parties
+from fraud.labels.label import (
+    Label,
+    LabelBatch,
+    LabelHistory,
+    LabelRequest,
+    LabelResult,
+    LabelResults,
+    LabelValue,
+    Move,
+    Parties,
+)
 from fraud.settings import Settings
 from fraud.transaction import Transaction
 
@@ -106,6 +116,12 @@ class LabelStore:
             else:
                 results.append(item)  # rejected when it was parsed
         return LabelResults(results=results)
+
+    def holding(self, transaction_id: str) -> LabelValue | None:
+        """Return the label that holds for a payment; None for a payment without labels. Raises ServiceError."""
+        with translate_errors(PynamoDBException):
+            _, history = self._read(transaction_id)
+        return None if history is None else history.effective(self._ranking).label
 
     def _result(self, request: LabelRequest, label: Label, backfill_before: datetime | None) -> LabelResult:
         try:
