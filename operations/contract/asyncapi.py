@@ -190,7 +190,7 @@ def asyncapi() -> dict[str, Any]:
     """Return the events of the bus as plain data.
 
     >>> sorted(asyncapi()["channels"]["bus"]["messages"])[:3]
-    ['CaseClosed', 'CaseFailed', 'DecisionMade']
+    ['AccountDeactivated', 'AccountReinstated', 'ActionFailed']
     """
     return {
         "asyncapi": "3.0.0",

@@ -331,7 +331,7 @@ def account_routes(own: Refusals) -> dict[str, tuple[str, Operation]]:
 
     own  further errors of the API
     """
-    asked = {InvalidRequestError: fault("reason", "missing", "is required"), **own}
+    asked = {InvalidRequestError: fault("reason", "missing", "is required"), NotFoundError: {}, **own}
     return {
         "": (
             "GET",

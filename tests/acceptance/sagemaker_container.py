@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -182,11 +181,7 @@ def ask(url: str, asked: Sequence[Request]) -> list[Answer]:
 def model_server(model: Path) -> Iterator[str]:
     """Serve the model by the box's model server, and yield its address."""
     with Serving(inference.model_fn(str(model))) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
-        thread.start()
         yield serving.url
-        serving.shutdown()
-        thread.join()
 
 
 def by_model_server(model: Path, asked: Sequence[Request]) -> list[Answer]:

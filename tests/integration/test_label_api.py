@@ -42,6 +42,7 @@ ENVIRONMENT = {
     "CURRENCY": "JPY",
     "SCORER": "embedded",
     "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
+    "DEACTIVATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-deactivation",
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
     "LABELS_TABLE": "labels",

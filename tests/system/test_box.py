@@ -66,6 +66,13 @@ def test_routes_are_those_of_the_template(box: Box) -> None:
         "GET /decisions/{transaction_id}",
         *(f"POST /decisions{name}/{what}" for name in ("", "/{transaction_id}") for what in ("challenge", "result")),
         "POST /labels",
+        "GET /accounts",
+        "GET /accounts/{account_id}",
+        *(
+            f"POST /accounts{name}/{what}"
+            for name in ("", "/{account_id}")
+            for what in ("hold", "release", "appeal", "ack" if not name else "actions/{action_id}/ack")
+        ),
         "POST /reports",
         "GET /reports",
         "GET /reports/{report_id}",
