@@ -36,9 +36,6 @@ from tests.acceptance.worlds import Confirmed, Opening, Scenario, occurred_at
 
 FUNCTION = "TransactionStream"
 BATCH = 30
-WITHOUT_CASES = {"CaseOutcomes": "none"}
-"""No case, so no hold on an account: it would come at another moment of each run, and decide payments differently."""
-
 REDELIVERED = 0.05
 SHUFFLED = timedelta(minutes=10)
 REPEATS = 50
@@ -156,7 +153,7 @@ def _random(seed: int) -> random.Random:
 
 @contextmanager
 def _opened(scenario: Scenario, opening: Opening) -> Iterator[Box]:
-    with Box(parameters={"Currency": scenario.payments[0]["currency"]} | WITHOUT_CASES) as box:
+    with Box(parameters={"Currency": scenario.payments[0]["currency"]}) as box:
         opening.write(box)
         yield box
 
