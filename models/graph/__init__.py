@@ -1,0 +1,1 @@
+"""Graphs of accounts: the shapes of their connected components."""

@@ -1,0 +1,302 @@
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import networkx as nx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.graph import shapes
+from models.graph.predicates import GIANT, SHAPES, TYPOLOGIES
+
+Edge = tuple[str, str]
+
+
+def rows(edges: Iterable[Edge], *, directed: bool = True) -> dict[str, dict[str, object]]:
+    """Return the row of OUT of each account."""
+    pairs = list(edges)
+    ends = pa.chunked_array([pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)])
+    graph = shapes.graph(ends)
+    table = shapes.table(graph, shapes.find(graph, directed=directed))
+    return {row["account"]: row for row in table.to_pylist()}
+
+
+# ---- an oracle that knows shapes by isomorphism and counts nothing ---------------------------------------------------
+
+
+def is_like(graph: nx.Graph, other: nx.Graph) -> bool:
+    return nx.faster_could_be_isomorphic(graph, other) and nx.is_isomorphic(graph, other)
+
+
+def edits_from_a_star(graph: nx.Graph) -> int:
+    """Return the least number of edges to add or take away that make a star of the graph."""
+    edges = {frozenset(edge) for edge in graph.edges}
+    return min(
+        len(edges ^ {frozenset((centre, other)) for other in graph if other != centre}) for centre in graph
+    )  # fmt: skip
+
+
+def spiders(n: int) -> Iterator[nx.Graph]:
+    """Yield the trees of n accounts in which three chains leave one account."""
+    for legs in itertools.combinations_with_replacement(range(1, n), 3):
+        if sum(legs) == n - 1:
+            tree = nx.Graph()
+            for number, length in enumerate(legs):
+                nx.add_path(tree, ["centre", *((number, place) for place in range(length))])
+            yield tree
+
+
+def shape_of(graph: nx.Graph) -> str:
+    n = len(graph)
+    families = {
+        "singleton": [nx.empty_graph(1)],
+        "pair": [nx.path_graph(2)],
+        "path": [nx.path_graph(n)],
+        "star": [nx.star_graph(n - 1)],
+        "cycle": [nx.cycle_graph(n)] if n >= 4 else [],
+        "complete": [nx.complete_graph(n)],
+        "complete_bipartite": [nx.complete_bipartite_graph(one, n - one) for one in range(1, n)],
+    }
+    for name, known in families.items():
+        if any(len(other) == n and is_like(graph, other) for other in known):
+            return name
+    hub = max(degree for _, degree in graph.degree)
+    if hub >= 4 and 1 <= edits_from_a_star(graph) <= max(2, (n - 1) * 2 // 10):
+        return "near_star"
+    if any(is_like(graph, spider) for spider in spiders(n)):
+        return "forked_chain"
+    if nx.is_tree(graph):
+        return "tree"
+    if nx.is_bipartite(graph):
+        return "bipartite"
+    return "clustered" if sum(nx.triangles(graph).values()) else "unclustered"
+
+
+def jumbled(graphs: Iterable[nx.Graph], rng: random.Random) -> tuple[list[Edge], dict[str, str]]:
+    """Return the edges of a union of graphs, and the shape of each account.
+
+    Ids are shuffled; some edges are turned round, some stand twice, and three of ten accounts have a loop, or all do
+    that have no edge.
+    """
+    graphs = list(graphs)
+    ids = [f"a{number}" for number in range(sum(map(len, graphs)))]
+    rng.shuffle(ids)
+    edges: list[Edge] = []
+    expected: dict[str, str] = {}
+    free = iter(ids)
+    for graph in graphs:
+        names = {vertex: next(free) for vertex in graph}
+        edges += [(names[one], names[other]) for one, other in graph.edges]
+        edges += [(name, name) for name in names.values() if len(names) == 1 or rng.random() < 0.3]
+        expected |= dict.fromkeys(names.values(), shape_of(graph))
+    edges += [rng.choice(edges) for _ in range(len(edges) // 4)]
+    edges = [edge[::-1] if rng.random() < 0.5 else edge for edge in edges]
+    rng.shuffle(edges)
+    return edges, expected
+
+
+@pytest.fixture(scope="module")
+def atlas() -> list[nx.Graph]:
+    """The connected components of all graphs of up to seven accounts, with their copies."""
+    graphs = nx.graph_atlas_g()[1:]
+    return [graph.subgraph(part).copy() for graph in graphs for part in nx.connected_components(graph)]
+
+
+def test_every_component_of_up_to_seven_accounts_has_the_shape_that_isomorphism_says(atlas):
+    edges, expected = jumbled(atlas, random.Random(1))
+    found = rows(edges)
+    assert {account: row["shape"] for account, row in found.items()} == expected
+    assert len({row["component"] for row in found.values()}) == len(atlas)
+    assert set(expected.values()) == SHAPES.keys() - {"giant"}
+
+
+def test_random_components_of_up_to_fourteen_accounts_have_the_shape_that_isomorphism_says():
+    rng = random.Random(2)
+    graphs = []
+    while len(graphs) < 300:
+        n = rng.randint(8, 14)
+        graph = nx.gnm_random_graph(n, rng.randint(n - 1, 2 * n), seed=rng.randrange(10**6))
+        if nx.is_connected(graph):
+            graphs.append(graph)
+    edges, expected = jumbled(graphs, rng)
+    assert {account: row["shape"] for account, row in rows(edges).items()} == expected
+
+
+def test_attributes_are_those_that_networkx_counts(atlas):
+    names = itertools.count()
+    graphs = [nx.relabel_nodes(graph, {vertex: f"{next(names):05}" for vertex in graph}) for graph in atlas]
+    found = rows(edge for graph in graphs for edge in [*graph.edges, *((each, each) for each in graph)])
+    for graph in graphs:
+        row = found[next(iter(graph))]
+        assert (row["size"], row["edges"]) == (len(graph), graph.number_of_edges())
+        assert row["triangle"] is (sum(nx.triangles(graph).values()) > 0)
+        assert row["density"] == pytest.approx(nx.density(graph))
+        assert row["surplus"] == graph.number_of_edges() - len(graph) + 1
+
+
+# ---- typologies ------------------------------------------------------------------------------------------------------
+
+DIGRAPHS = {
+    "chain": [(1, 2), (2, 3), (3, 4)],
+    "fan_in": [(2, 1), (3, 1), (4, 1)],
+    "fan_out": [(1, 2), (1, 3), (1, 4)],
+    "directed_cycle": [(1, 2), (2, 3), (3, 1)],
+    "scatter_gather": [(1, 2), (1, 3), (1, 4), (2, 5), (3, 5), (4, 5)],
+    "gather_scatter": [(1, 3), (2, 3), (3, 4), (3, 5), (3, 6)],
+    "arborescence": [(1, 2), (1, 3), (2, 4), (2, 5), (5, 6)],
+    "none": [(1, 2), (3, 2), (3, 4)],
+}
+
+
+def typology_of(graph: nx.DiGraph) -> str:
+    """Return the typology of a digraph by isomorphism and by networkx's own words."""
+    n = len(graph)
+    if n < 3:
+        return "none"
+    star, chain = nx.DiGraph((0, leaf) for leaf in range(1, n)), nx.path_graph(n, nx.DiGraph)
+    known = {
+        "chain": [chain],
+        "fan_in": [star.reverse()],
+        "fan_out": [star],
+        "directed_cycle": [nx.cycle_graph(n, nx.DiGraph)],
+        "scatter_gather": [
+            nx.DiGraph([*((0, middle) for middle in range(1, n - 1)), *((middle, n - 1) for middle in range(1, n - 1))])
+        ]
+        if n > 3
+        else [],
+        "gather_scatter": [
+            nx.DiGraph([*((payer, 0) for payer in range(1, cut)), *((0, payee) for payee in range(cut, n))])
+            for cut in range(3, n - 1)
+        ],
+    }
+    for name, graphs in known.items():
+        if any(is_like(graph, other) for other in graphs):
+            return name
+    return "arborescence" if nx.is_arborescence(graph) else "none"
+
+
+@pytest.mark.parametrize("name", TYPOLOGIES)
+def test_a_typology_has_its_name(name: str):
+    arcs = [(str(one), str(other)) for one, other in DIGRAPHS[name]]
+    assert {row["typology"] for row in rows([*arcs, *arcs, ("1", "1")]).values()} == {name}
+    assert typology_of(nx.DiGraph(arcs)) == name
+
+
+def test_every_digraph_of_up_to_four_accounts_has_the_typology_that_isomorphism_says():
+    edges, expected, cyclic, names = [], {}, {}, itertools.count()
+    for n in (2, 3, 4):
+        pairs = list(itertools.permutations(range(n), 2))
+        for chosen in itertools.product((False, True), repeat=len(pairs)):
+            graph = nx.DiGraph(itertools.compress(pairs, chosen))
+            if len(graph) == n and nx.is_weakly_connected(graph):
+                graph = nx.relabel_nodes(graph, {vertex: f"{next(names):05}" for vertex in graph})
+                edges += graph.edges
+                expected |= dict.fromkeys(graph, typology_of(graph))
+                cyclic |= dict.fromkeys(graph, not nx.is_directed_acyclic_graph(graph))
+    found = rows(edges)
+    assert {account: row["typology"] for account, row in found.items()} == expected
+    assert {account: row["cyclic"] for account, row in found.items()} == cyclic
+
+
+def test_random_trees_and_near_typologies_are_told_apart():
+    rng = random.Random(3)
+    edges, expected, names = [], {}, itertools.count()
+    for _ in range(600):
+        base = nx.DiGraph(DIGRAPHS[rng.choice(list(DIGRAPHS))])
+        for _ in range(rng.randint(0, 3)):
+            one, other = rng.sample([*base, max(base) + 1], 2)
+            base.add_edge(one, other)
+        if nx.is_weakly_connected(base):
+            graph = nx.relabel_nodes(base, {vertex: f"{next(names):05}" for vertex in base})
+            edges += graph.edges
+            expected |= dict.fromkeys(graph, typology_of(graph))
+    assert {account: row["typology"] for account, row in rows(edges).items()} == expected
+
+
+# ---- what must make no difference ------------------------------------------------------------------------------------
+
+EDGES = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=30)
+
+
+@settings(max_examples=150, deadline=None)
+@given(EDGES, st.randoms(use_true_random=False))
+def test_order_repeats_directions_and_names_make_no_difference_to_a_shape(edges, rng):
+    names = [f"{number:02}" for number in range(13)]
+    straight = rows(((names[one], names[other]) for one, other in edges), directed=False)
+    others = names[:]
+    rng.shuffle(others)
+    turned = [pair[::-1] if rng.random() < 0.5 else pair for pair in [*edges, rng.choice(edges)]]
+    rng.shuffle(turned)
+    again = rows(((others[one], others[other]) for one, other in turned), directed=False)
+    for number in {end for edge in edges for end in edge}:
+        one, other = straight[names[number]], again[others[number]]
+        assert {key: one[key] for key in one if key not in {"account", "component"}} == {
+            key: other[key] for key in other if key not in {"account", "component"}
+        }
+    together = {(one, other): straight[names[one]]["component"] == straight[names[other]]["component"]
+                for one, other in edges}  # fmt: skip
+    assert all(together.values())
+
+
+def test_a_component_above_the_bound_is_a_giant_and_one_at_the_bound_is_not():
+    chain = [(f"{place:06}", f"{place + 1:06}") for place in range(GIANT)]
+    assert Counter(row["shape"] for row in rows(chain).values()) == {"giant": GIANT + 1}
+    assert Counter(row["shape"] for row in rows(chain[1:]).values()) == {"path": GIANT}
+
+
+def test_a_triangle_is_found_wherever_the_search_is_cut(monkeypatch: pytest.MonkeyPatch):
+    wheel = [("hub", f"{spoke:03}") for spoke in range(200)] + [("198", "199"), ("199", "tail"), ("tail", "198")]
+    for at_once in (1, 7, 1 << 22):
+        monkeypatch.setattr(shapes, "AT_ONCE", at_once)
+        assert {row["triangle"] for row in rows(wheel).values()} == {True}
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_reads_whole_numbers_and_texts_and_says_what_it_found(tmp_path, capsys):
+    for kind in (pa.int64(), pa.string(), pa.dictionary(pa.int32(), pa.string())):
+        text = pa.array(["10", "2", "30"]), pa.array(["2", "30", "4"])
+        columns = [each.cast(pa.int64()) if kind == pa.int64() else each.cast(kind) for each in text]
+        pyarrow.parquet.write_table(pa.table(dict(zip(("source", "target"), columns, strict=True))), tmp_path / "e")
+        assert shapes.main([str(tmp_path / "e"), str(tmp_path / "out"), "--directed"]) == 0
+        out = pyarrow.parquet.read_table(tmp_path / "out")
+        assert set(out["shape"].to_pylist()) == {"path"}
+        assert set(out["typology"].to_pylist()) == {"chain"}
+        assert "4 accounts in 1 components (1 path)" in capsys.readouterr().out
+
+
+def test_no_edges_are_no_components(tmp_path, capsys):
+    empty = pa.table({"source": pa.array([], pa.string()), "target": pa.array([], pa.string())})
+    pyarrow.parquet.write_table(empty, tmp_path / "e")
+    assert shapes.main([str(tmp_path / "e"), str(tmp_path / "out"), "--directed"]) == 0
+    assert pyarrow.parquet.read_table(tmp_path / "out").num_rows == 0
+    assert "0 accounts in 0 components (none)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"source": ["a"]}, "no column target"),
+        ({"source": ["a"], "target": [1]}, "source is string and target is int64"),
+        ({"source": ["a", None], "target": ["b", "c"]}, "an edge without source or target"),
+    ],
+)
+def test_a_file_that_holds_no_edges_is_refused(tmp_path, capsys, columns, says):
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "e")
+    assert shapes.main([str(tmp_path / "e"), str(tmp_path / "out")]) == 2
+    assert says in capsys.readouterr().err
+    (tmp_path / "e").write_text("no parquet")
+    assert shapes.main([str(tmp_path / "e"), str(tmp_path / "out")]) == 2
+    assert shapes.main([str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
+
+
+def test_ids_are_numbered_in_their_order():
+    edges = [("b", "a"), ("d", "c")]
+    assert {account: row["component"] for account, row in rows(edges).items()} == {"a": 0, "b": 0, "c": 1, "d": 1}
+    assert np.array_equal(shapes.graph(pa.chunked_array([["z"], ["y"]])).source, [1])
