@@ -5,7 +5,7 @@ payment, invitation or other edge; further columns are not read. OUT has a row f
 size, edges, shape, typology (null without --directed), triangle, density, surplus (edges beyond those of a tree), and
 cyclic (null without --directed: payments lead back to where they started).
 
-Everything but the search for triangles takes O(accounts + edges) after one sort. Triangles are looked for in components
+Everything but the search for triangles takes O(accounts + edges), beside one sort. Triangles are looked for in components
 with a surplus that are not bipartite, each arc once: O(edges ** 1.5), as Chiba and Nishizeki bound it (1985).
 """
 
@@ -25,6 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from models.graph.predicates import FORK, SHAPES, TYPOLOGIES, Arcs, Columns
 
 Ints = NDArray[np.int64]
+Ends = NDArray[np.int32]
 
 AT_ONCE = 1 << 22
 """Pairs of neighbours that are looked at together in the search for triangles: they bound its memory."""
@@ -33,7 +34,7 @@ AT_ONCE = 1 << 22
 class Graph(NamedTuple):
     """Edges between numbered accounts.
 
-    accounts        their ids, in order: account i has the number i
+    accounts        their ids, in the order in which the edges name them: account i has the number i
     source, target  numbers of the accounts of each edge, as given: with loops and repeats
     """
 
@@ -77,12 +78,9 @@ def graph(ends: pa.ChunkedArray) -> Graph:
     """Return the graph of edges: the sources of all of them, and then their targets."""
     coded = pc.dictionary_encode(ends).combine_chunks()
     coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
-    order = pc.sort_indices(coded.dictionary)
-    place = np.empty(len(order), np.int32)
-    place[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
-    numbers = place[coded.indices.to_numpy()]
+    numbers = coded.indices.to_numpy()
     half = len(numbers) // 2
-    return Graph(coded.dictionary.take(order), numbers[:half], numbers[half:])
+    return Graph(coded.dictionary, numbers[:half], numbers[half:])
 
 
 def find(edges: Graph, *, directed: bool = False) -> Found:
@@ -109,26 +107,28 @@ def _first(table: dict[str, Any], columns: Columns | Arcs) -> NDArray[np.int8]:
     return places
 
 
-def _distinct(one: NDArray[np.int32], other: NDArray[np.int32], number: int) -> tuple[Ints, Ints]:
+def _distinct(one: Ends, other: Ends, number: int) -> tuple[Ends, Ends]:
     """Return pairs of accounts once each, in order, without those of an account with itself."""
     keys = one[one != other].astype(np.int64) * number + other[one != other]
     keys.sort()
     keys = keys[np.diff(keys, prepend=-1) != 0]
-    return keys // max(number, 1), keys % max(number, 1)
+    high = keys % max(number, 1)
+    return (keys // max(number, 1)).astype(np.int32), high.astype(np.int32)
 
 
-def _labels(one: Ints, other: Ints, number: int, connection: str = "weak") -> NDArray[np.int32]:
+def _labels(one: Ends, other: Ends, number: int, connection: str = "weak") -> NDArray[np.int32]:
     """Return the component of each account, numbered by its first account."""
     matrix = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(number, number)).tocsr()
-    _, labels = connected_components(matrix, connection=connection)
-    found, first = np.unique(labels, return_index=True)
-    place = np.empty(len(found), np.int32)
-    place[np.argsort(first)] = np.arange(len(found), dtype=np.int32)
+    components, labels = connected_components(matrix, connection=connection)
+    first = np.empty(components, np.int32)
+    first[labels[::-1]] = np.arange(number - 1, -1, -1, dtype=np.int32)  # the last that is written is the first account
+    place = np.empty(components, np.int32)
+    place[np.argsort(first)] = np.arange(components, dtype=np.int32)
     numbers: NDArray[np.int32] = place[labels]
     return numbers
 
 
-def _columns(low: Ints, high: Ints, of: NDArray[np.int32]) -> Columns:
+def _columns(low: Ends, high: Ends, of: NDArray[np.int32]) -> Columns:
     n = np.bincount(of)
     components = len(n)
     m = np.bincount(of[low], minlength=components)
@@ -143,15 +143,18 @@ def _columns(low: Ints, high: Ints, of: NDArray[np.int32]) -> Columns:
     return Columns(n, m, largest, forks, bipartite.astype(np.int8), one, np.where(one > 0, n - one, 0), triangle)
 
 
-def _sides(low: Ints, high: Ints, of: NDArray[np.int32], trees: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.bool_]]:
+def _sides(low: Ends, high: Ends, of: NDArray[np.int32], trees: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.bool_]]:
     """Return the accounts on one side of each component with a surplus that is bipartite, and which components are.
 
     An account stands twice in the double cover, and an edge leads from either copy to the other copy of its end. The
     cover of a component is two components where its accounts have sides, and one where there is an odd cycle.
     """
-    accounts, number = np.unique(np.concatenate([low, high]), return_inverse=True)
-    one, other = number[: len(low)], number[len(low) :]
+    concerned = np.zeros(len(of), np.bool_)
+    concerned[low] = concerned[high] = True
+    (accounts,) = np.nonzero(concerned)
     half = len(accounts)
+    number = np.cumsum(concerned, dtype=np.int32) - 1
+    one, other = number[low], number[high]
     labels = _labels(np.concatenate([one, one + half]), np.concatenate([other + half, other]), 2 * half)
     first, second = labels[:half], labels[half:]
     component = of[accounts]
@@ -163,7 +166,7 @@ def _sides(low: Ints, high: Ints, of: NDArray[np.int32], trees: NDArray[np.bool_
     return np.bincount(component[side], minlength=len(trees)), bipartite
 
 
-def _triangles(low: Ints, high: Ints, degree: Ints, of: NDArray[np.int32], components: int) -> NDArray[np.int8]:
+def _triangles(low: Ends, high: Ends, degree: Ints, of: NDArray[np.int32], components: int) -> NDArray[np.int8]:
     """Return 1 for each component with a triangle among these edges.
 
     Every edge leads to the end of larger degree. Then no account has more than sqrt(2 m) arcs, and each triangle is a
@@ -174,7 +177,7 @@ def _triangles(low: Ints, high: Ints, degree: Ints, of: NDArray[np.int32], compo
     order = np.lexsort((head, tail))
     tail, head = tail[order], head[order]
     number = len(of)
-    arcs = tail * number + head
+    arcs = tail.astype(np.int64) * number + head
     ends = np.searchsorted(tail, tail, side="right")
     after = ends - np.arange(len(tail)) - 1  # arcs of the same account that follow
     found = np.zeros(components, np.int8)
@@ -185,7 +188,7 @@ def _triangles(low: Ints, high: Ints, degree: Ints, of: NDArray[np.int32], compo
         wanted = np.arange(start, stop)[found[of[tail[start:stop]]] == 0]
         first = np.repeat(wanted, after[wanted])
         step = np.arange(len(first)) - np.repeat(np.cumsum(after[wanted]) - after[wanted], after[wanted])
-        x, y = head[first], head[first + step + 1]
+        x, y = head[first].astype(np.int64), head[first + step + 1].astype(np.int64)
         for key in (x * number + y, y * number + x):
             place = np.minimum(np.searchsorted(arcs, key), len(arcs) - 1)
             found[of[tail[first[arcs[place] == key]]]] = 1
@@ -193,7 +196,7 @@ def _triangles(low: Ints, high: Ints, degree: Ints, of: NDArray[np.int32], compo
     return found
 
 
-def _arcs(payer: Ints, payee: Ints, of: NDArray[np.int32]) -> Arcs:
+def _arcs(payer: Ends, payee: Ends, of: NDArray[np.int32]) -> Arcs:
     n = np.bincount(of)
     components = len(n)
     out, into = np.bincount(payer, minlength=len(of)), np.bincount(payee, minlength=len(of))
@@ -211,7 +214,7 @@ def _arcs(payer: Ints, payee: Ints, of: NDArray[np.int32]) -> Arcs:
 
 
 def table(edges: Graph, found: Found) -> pa.Table:
-    """Return the columns of OUT: a row for each account, in order of the accounts."""
+    """Return the columns of OUT: a row for each account, in the order in which the edges name them."""
     of, columns = found.of, found.columns
 
     def named(names: dict[str, Any], places: NDArray[np.int8] | None) -> pa.Array:

@@ -296,7 +296,7 @@ def test_a_file_that_holds_no_edges_is_refused(tmp_path, capsys, columns, says):
     assert shapes.main([str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
 
 
-def test_ids_are_numbered_in_their_order():
-    edges = [("b", "a"), ("d", "c")]
-    assert {account: row["component"] for account, row in rows(edges).items()} == {"a": 0, "b": 0, "c": 1, "d": 1}
-    assert np.array_equal(shapes.graph(pa.chunked_array([["z"], ["y"]])).source, [1])
+def test_accounts_and_components_stand_in_the_order_in_which_the_edges_name_them():
+    edges = [("d", "c"), ("b", "a")]
+    assert {account: row["component"] for account, row in rows(edges).items()} == {"d": 0, "b": 1, "c": 0, "a": 1}
+    assert np.array_equal(shapes.graph(pa.chunked_array([["z"], ["y"]])).target, [1])
