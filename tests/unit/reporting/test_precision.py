@@ -7,17 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud.reporting.intervals import clopper_pearson
-from fraud.reporting.precision import MEANINGS, TOLERANCE, Plan, Stratum, precision, recall, reviews_needed
+from fraud.reporting.precision import MEANINGS, TOLERANCE, Plan, Reviews, precision, recall, reviews_needed
 
-CAUGHT = Stratum("decline", 10_000, 1_000, frauds=800, honest=200)
-NOTHING = Stratum("approve", 0, 0, 0, 0)
+CAUGHT = Reviews("decline", 10_000, 1_000, frauds=800, honest=200)
+NOTHING = Reviews("approve", 0, 0, 0, 0)
 
 
 @st.composite
 def strata(draw):
     frauds, honest, open_ = (draw(st.integers(0, 40)) for _ in range(3))
     sampled = frauds + honest + open_
-    return Stratum("s", sampled + draw(st.integers(0, 5_000)), sampled, frauds, honest)
+    return Reviews("s", sampled + draw(st.integers(0, 5_000)), sampled, frauds, honest)
 
 
 @settings(max_examples=60, deadline=None)
@@ -39,17 +39,17 @@ def test_without_reviews_nothing_is_determinable():
     unknown = CAUGHT._replace(sampled=0, frauds=0, honest=0)
     assert precision([unknown]).words == precision([]).words == "not determinable"
     assert recall([unknown], [NOTHING]).words == recall([], []).words == "not determinable"
-    assert recall([unknown], [Stratum("approve", 100, 0, 0, 0)]).interval == (0, 1)
+    assert recall([unknown], [Reviews("approve", 100, 0, 0, 0)]).interval == (0, 1)
 
 
 def test_a_stratum_that_nobody_reviews_leaves_recall_open():
-    unseen = Stratum("approve", 1_000_000, 0, 0, 0)
+    unseen = Reviews("approve", 1_000_000, 0, 0, 0)
     found = recall([CAUGHT], [unseen])
     assert (found.value, found.interval.high) == (None, 1.0)
 
 
 def test_unresolved_reviews_widen_the_cautious_interval_only():
-    some = Stratum("decline", 1_000, 100, frauds=72, honest=18)
+    some = Reviews("decline", 1_000, 100, frauds=72, honest=18)
     found = precision([some])
     assert (found.value, found.unresolved) == (0.8, 10)
     assert found.cautious.low < found.interval.low
@@ -82,7 +82,7 @@ def test_no_review_of_approved_payments_makes_up_for_declined_ones_that_nobody_r
 
 def test_a_precision_is_at_most_as_wide_as_that_of_clopper_and_pearson():
     for frauds in range(0, 61, 5):
-        found = precision([Stratum("decline", 600, 60, frauds, 60 - frauds)])
+        found = precision([Reviews("decline", 600, 60, frauds, 60 - frauds)])
         assert found.interval.half_width <= clopper_pearson(frauds, 60).half_width
 
 
@@ -91,4 +91,4 @@ def test_a_dispute_is_honest_and_an_inconclusive_finding_says_nothing():
 
 
 def test_a_plan_after_nothing_was_found_expects_a_little():
-    assert Plan.after(Stratum("approve", 9, 4, 0, 4)).rate == pytest.approx(0.1)
+    assert Plan.after(Reviews("approve", 9, 4, 0, 4)).rate == pytest.approx(0.1)

@@ -25,7 +25,7 @@ MEANINGS: Mapping[str, Literal["fraud", "honest"] | None] = {
 """The meaning of a finding for precision and recall. A dispute is no fraud; `inconclusive` says nothing."""
 
 
-class Stratum(NamedTuple):
+class Reviews(NamedTuple):
     """A stratum of a period: its payments, those that were drawn, and what was found of these.
 
     decided  all its payments, whether drawn or not
@@ -64,7 +64,7 @@ class Stratum(NamedTuple):
     def cautious(self, confidence: float) -> Interval:
         """Return the interval of the frauds, whatever the unresolved payments are: none of them a fraud, or all.
 
-        >>> Stratum("decline", 100, 100, frauds=80, honest=15).cautious(0.95)
+        >>> Reviews("decline", 100, 100, frauds=80, honest=15).cautious(0.95)
         Interval(low=80.0, high=85.0)
         """
         none, every = (self.frauds + more for more in (0, self.unresolved))
@@ -92,9 +92,9 @@ class Estimate(NamedTuple):
     def words(self) -> str:
         """The estimate for people, in per cent.
 
-        >>> precision([Stratum("decline", 1_000, 52, frauds=40, honest=10)]).words
+        >>> precision([Reviews("decline", 1_000, 52, frauds=40, honest=10)]).words
         '80.0 % (66.7 % to 89.7 %)'
-        >>> precision([Stratum("decline", 1_000, 0, 0, 0)]).words
+        >>> precision([Reviews("decline", 1_000, 0, 0, 0)]).words
         'not determinable'
         """
         if self.value is None or self.interval is None:
@@ -102,7 +102,7 @@ class Estimate(NamedTuple):
         return f"{self.value:.1%} ({self.interval.low:.1%} to {self.interval.high:.1%})".replace("%", " %")
 
 
-def precision(declined: Sequence[Stratum], confidence: float = CONFIDENCE) -> Estimate:
+def precision(declined: Sequence[Reviews], confidence: float = CONFIDENCE) -> Estimate:
     """Return the share of frauds among the declined payments; not determinable if one stratum was not reviewed.
 
     declined  one stratum; more if the share that is drawn has changed
@@ -118,13 +118,13 @@ def precision(declined: Sequence[Stratum], confidence: float = CONFIDENCE) -> Es
     return Estimate(expected / decided, interval, cautious, *_counts(strata))
 
 
-def recall(declined: Sequence[Stratum], approved: Sequence[Stratum], confidence: float = CONFIDENCE) -> Estimate:
+def recall(declined: Sequence[Reviews], approved: Sequence[Reviews], confidence: float = CONFIDENCE) -> Estimate:
     """Return the share of declined payments among all frauds that were approved or declined at once.
 
     Its value is None, and the recall not determinable, if the interval reaches further than TOLERANCE to both sides.
 
-    >>> caught = Stratum("decline", 10_000, 1_000, frauds=800, honest=200)
-    >>> missed = Stratum("approve", 1_000_000, 10_000, frauds=20, honest=9_980)
+    >>> caught = Reviews("decline", 10_000, 1_000, frauds=800, honest=200)
+    >>> missed = Reviews("approve", 1_000_000, 10_000, frauds=20, honest=9_980)
     >>> recall([caught], [missed]).words
     '80.0 % (70.4 % to 87.9 %)'
     >>> recall([caught], [missed._replace(sampled=1_000, frauds=2, honest=998)]).words
@@ -143,13 +143,13 @@ def recall(declined: Sequence[Stratum], approved: Sequence[Stratum], confidence:
     return Estimate(value, interval, cautious, *_counts(strata))
 
 
-def _expected(strata: Iterable[Stratum]) -> float | None:
+def _expected(strata: Iterable[Reviews]) -> float | None:
     """Return the frauds of all strata as they are to be expected; None if one of them was not reviewed."""
     estimates = [each.estimate for each in strata if each.decided]
     return None if None in estimates else sum(each for each in estimates if each is not None)
 
 
-def _counts(strata: Iterable[Stratum]) -> tuple[int, int]:
+def _counts(strata: Iterable[Reviews]) -> tuple[int, int]:
     return sum(each.reviewed for each in strata), sum(each.unresolved for each in strata)
 
 
@@ -167,10 +167,10 @@ class Plan(NamedTuple):
     weight: float = 1.0
 
     @classmethod
-    def after(cls, stratum: Stratum, weight: float = 1.0) -> "Plan":
+    def after(cls, stratum: Reviews, weight: float = 1.0) -> "Plan":
         """Return the plan that follows from reviews: nothing found in n reviews is half a fraud in n + 1 (Jeffreys).
 
-        >>> Plan.after(Stratum("approve", 1_000, 99, 0, 99)).rate
+        >>> Plan.after(Reviews("approve", 1_000, 99, 0, 99)).rate
         0.005
         """
         return cls(stratum.decided, (stratum.frauds + 0.5) / (stratum.reviewed + 1), weight)
@@ -179,15 +179,15 @@ class Plan(NamedTuple):
         """Return how many payments are drawn if a stratum of weight 1 gives this share."""
         return min(self.decided, ceil(self.decided * share * self.weight))
 
-    def stratum(self, share: float) -> Stratum:
+    def stratum(self, share: float) -> Reviews:
         """Return the stratum as it is to be expected after the reviews."""
         drawn = self.drawn(share)
         frauds = round(drawn * self.rate)
-        return Stratum("planned", self.decided, drawn, frauds, drawn - frauds)
+        return Reviews("planned", self.decided, drawn, frauds, drawn - frauds)
 
 
 def reviews_needed(
-    declined: Sequence[Stratum],
+    declined: Sequence[Reviews],
     approved: Sequence[Plan],
     tolerance: float = TOLERANCE,
     confidence: float = CONFIDENCE,
@@ -196,7 +196,7 @@ def reviews_needed(
 
     None if no number is enough: too few of the declined payments were reviewed.
 
-    >>> caught = Stratum("decline", 10_000, 1_000, frauds=800, honest=200)
+    >>> caught = Reviews("decline", 10_000, 1_000, frauds=800, honest=200)
     >>> reviews_needed([caught], [Plan(1_000_000, rate=0.002)])
     7565
     """
