@@ -205,7 +205,7 @@ def test_a_hold_that_was_there_before_is_there_after_a_compensation(world, name)
     action = begun(world, name, *TO_LISTED)
     with pytest.raises(AccountConflictError) as refused:
         world.accounts.release(name, "found", APP, NOON)
-    assert refused.value.account.action_id == action.action_id
+    assert refused.value.now["account"].action_id == action.action_id
     for event in (ActionEvent(kind="failed", step="x"), *(ActionEvent(kind=k) for k in ("unlisted", "restored"))):
         world.accounts.change(action.action_id, event, SYSTEM, NOON)
     assert status(world, name) == "held"

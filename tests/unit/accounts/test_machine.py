@@ -104,7 +104,7 @@ def test_of_two_reviews_the_first_stands_and_the_second_is_told_whose():
     assert upheld.after(same, MIO, NOON, TERMS) is upheld
     with pytest.raises(ActionConflictError) as refused:
         upheld.after(ActionEvent(kind="overturned", reason="no"), Actor("rin", "lead"), NOON, TERMS)
-    assert (refused.value.action.state, refused.value.action.reviewed_by) == ("closed", "mio")
+    assert (refused.value.now["action"].state, refused.value.now["action"].reviewed_by) == ("closed", "mio")
 
 
 def test_the_same_appeal_alters_nothing_and_another_one_is_refused():

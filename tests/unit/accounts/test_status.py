@@ -41,7 +41,7 @@ def test_a_different_hold_or_release_is_refused_with_the_state():
     held = after(HANAKO, "held")
     with pytest.raises(AccountConflictError) as refused:
         after(held, "held", hold=HOLD.model_copy(update={"reason": "another"}))
-    assert (refused.value.account.status, refused.value.account.version) == ("held", 1)
+    assert (refused.value.now["account"].status, refused.value.now["account"].version) == ("held", 1)
     with pytest.raises(AccountConflictError):
         after(after(held, "released"), "released", reason="another")
     with pytest.raises(AccountConflictError):

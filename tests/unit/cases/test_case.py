@@ -112,7 +112,7 @@ def test_of_two_verdicts_the_second_is_told_the_winner():
     case = after(opened(), ROUTED, TAKEN, ("judged", LEAD))
     with pytest.raises(CaseConflictError) as refused:
         after(case, ("judged", HANA))
-    assert (refused.value.case.finding, refused.value.case.judged_by) == ("fraud", "mio")
+    assert (refused.value.now["case"].finding, refused.value.now["case"].judged_by) == ("fraud", "mio")
 
 
 def test_the_clock_warns_raises_and_takes_a_case_back():

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from fraud.decisions.decision import Decision
 from fraud.decisions.record import Deadline
-from fraud.errors import Fault, InvalidRequestError, ResolvedError
+from fraud.errors import Fault, InvalidRequestError, ResolvedError, StateNow
 from fraud.outcome import PENDING, Outcome
 from fraud.transaction import Instant, Timestamp, parse_body, utc
 
@@ -184,7 +184,7 @@ class Resolution(NamedTuple):
             return self
         if change not in MOVES[present.status]:
             by = present.changes[-1].by if present.changes else "decision"
-            raise ResolvedError(present.status, present.outcome_now, by)
+            raise ResolvedError(StateNow(status=present.status, outcome_now=present.outcome_now, by=by))
         return present._with(change, at, method)  # noqa: SLF001 - its own class
 
     def _with(self, change: Change, at: datetime, method: str | None) -> Self:
