@@ -48,6 +48,7 @@ ENVIRONMENT = {
     "RESOLUTION_DELIVERY": "resolutions",
     "LABEL_DELIVERY": "labels",
     "PUBLISHED_SHARE": "0.01",
+    "SAMPLE_SHARES": "approve=0,decline=0",
     "DECISION_RETENTION_DAYS": "400",
     "ACTIVITY_RETENTION_DAYS": "400",
     "REPORT_RETENTION_DAYS": "400",

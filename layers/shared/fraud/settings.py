@@ -63,6 +63,7 @@ class Settings(BaseModel):
     resolution_delivery: Delivery
     label_delivery: Delivery
     published_share: float = Field(ge=0, le=1)
+    sample_shares: Annotated[str, StringConstraints(min_length=1)]
     decision_retention_days: int = Field(ge=1)
     activity_retention_days: int = Field(ge=35)
     report_retention_days: int = Field(ge=1)
