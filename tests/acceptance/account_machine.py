@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause, ListedValue, Terms
-from fraud.accounts.moves import EventKind, State
+from fraud.accounts.moves import ActionState, EventKind
 from fraud.accounts.status import Account, AccountEvent
 from fraud.accounts.store import ON_ACCOUNT, of_account
 from fraud.errors import ActionConflictError, ForbiddenError
@@ -218,13 +218,13 @@ def _lost(before: Action, after: Action) -> bool:
 def _check(action: Action, account: Account, faults: Counter[str]) -> None:
     """Count an account that is not stopped as far as its action is."""
     stopped = STOPPED.get(action.state)
-    if action.state in {State.UNDOING, State.UNLISTED}:  # whatever was reached, until it is restored
+    if action.state in {ActionState.UNDOING, ActionState.UNLISTED}:  # whatever was reached, until it is restored
         faults["half-way: deactivated by a step that has failed"] += (
             account.stopped == "deactivated" and action.undo == "compensation" and action.notices > 0
         )
     else:
         faults[f"half-way: {account.stopped} in {action.state}"] += account.stopped != stopped
-    ends = action.state in {State.CANCELLED, State.COMPENSATED, State.REINSTATED}
+    ends = action.state in {ActionState.CANCELLED, ActionState.COMPENSATED, ActionState.REINSTATED}
     faults[f"half-way: action of the account in {action.state}"] += (account.action_id is None) != ends
 
 

@@ -20,9 +20,9 @@ from fraud.accounts.moves import (
     STEPS,
     UNDO_ENDS,
     WHO,
+    ActionState,
     EventKind,
     Role,
-    State,
     Undo,
     Who,
     reached,
@@ -31,7 +31,7 @@ from fraud.accounts.status import MOST_REASON, SYSTEM_NAME
 from fraud.errors import ActionConflictError, ActionNow, ForbiddenError
 from fraud.transaction import Id, Instant, Timestamp
 
-NOTIFIES = frozenset({State.DEACTIVATED, State.CORRECTED})
+NOTIFIES = frozenset({ActionState.DEACTIVATED, ActionState.CORRECTED})
 """States in which the app is told of the account's status."""
 
 UNTOLD = timedelta(minutes=1)
@@ -61,14 +61,14 @@ class Terms(NamedTuple):
     window: timedelta
     review: timedelta
 
-    def of(self, state: State) -> timedelta | None:
+    def of(self, state: ActionState) -> timedelta | None:
         """Return how long an action may stay in a state; None for a state without a time of its own."""
         return {
-            State.QUEUED: self.queue,
-            State.DEACTIVATED: self.notice,
-            State.CORRECTED: self.notice,
-            State.APPEALABLE: self.window,
-            State.APPEALED: self.review,
+            ActionState.QUEUED: self.queue,
+            ActionState.DEACTIVATED: self.notice,
+            ActionState.CORRECTED: self.notice,
+            ActionState.APPEALABLE: self.window,
+            ActionState.APPEALED: self.review,
         }.get(state)
 
 
@@ -154,7 +154,7 @@ class Action(_Part):
     account_id: Id
     cause: Cause
     opened_at: Instant
-    state: State = State.OPENED
+    state: ActionState = ActionState.OPENED
     undo: Undo | None = Field(None, description="Why the action is taken back.")
     entries: tuple[ListedValue, ...] = ()
     notices: int = Field(0, description="How often the app was told of the present status.")
@@ -213,14 +213,18 @@ class Action(_Part):
         """What the execution waits for; None while it is at work. Each thing to be told is a wait of its own."""
         if self.state in NOTIFIES:
             return f"{self.state}-{self.notices}"
-        if self.state is State.APPEALED and self.due is None:
+        if self.state is ActionState.APPEALED and self.due is None:
             return f"{self.state}-overdue"
-        return self.state.value if self.state in {State.QUEUED, State.APPEALABLE, State.APPEALED} else None
+        return (
+            self.state.value
+            if self.state in {ActionState.QUEUED, ActionState.APPEALABLE, ActionState.APPEALED}
+            else None
+        )
 
     @property
     def told_status(self) -> Literal["active", "deactivated"]:
         """The status of which the app is told now."""
-        return "active" if self.state in {State.CORRECTED, State.REINSTATED} else "deactivated"
+        return "active" if self.state in {ActionState.CORRECTED, ActionState.REINSTATED} else "deactivated"
 
     def after(self, event: ActionEvent, actor: Actor, now: datetime, terms: Terms) -> Self:
         """Return the action after an event; the action itself when the event alters nothing.
@@ -336,7 +340,7 @@ def _reviewed(action: Action, event: ActionEvent, actor: Actor, now: datetime) -
     decision = _REVIEWS[event.kind]
     review = Review(decision=decision, reason=event.reason or "", told=event.told, by=actor.name, at=now)
     undo = {} if decision == "upheld" else {"undo": "reinstatement"}
-    again = {"run": action.run + 1} if action.state is State.CLOSED else {}
+    again = {"run": action.run + 1} if action.state is ActionState.CLOSED else {}
     return {"review": review, **undo, **again}
 
 
@@ -412,12 +416,12 @@ _REPEATS: Mapping[EventKind, Callable[[Action, ActionEvent, Actor], bool]] = {
 }
 """Whether an event was said before, for those of which the state alone does not tell it."""
 
-_BY_CLOCK: Mapping[State, EventKind] = {
-    State.QUEUED: "queue_ended",
-    State.DEACTIVATED: "notice_due",
-    State.CORRECTED: "notice_due",
-    State.APPEALABLE: "window_ended",
-    State.APPEALED: "overdue",
+_BY_CLOCK: Mapping[ActionState, EventKind] = {
+    ActionState.QUEUED: "queue_ended",
+    ActionState.DEACTIVATED: "notice_due",
+    ActionState.CORRECTED: "notice_due",
+    ActionState.APPEALABLE: "window_ended",
+    ActionState.APPEALED: "overdue",
 }
 """The event that comes when the time of a state is over."""
 

@@ -28,8 +28,6 @@ class AccountState(StrEnum):
     DEACTIVATED = "deactivated"
 
 
-State = AccountState
-
 SYSTEM_NAME = "system"
 
 
@@ -80,11 +78,11 @@ class Account(_Part):
     version: int = 0
 
     @property
-    def state(self) -> State:
+    def state(self) -> AccountState:
         """The state that follows from the action and the hold."""
         if self.stopped is not None:
-            return State(self.stopped)
-        return State.ACTIVE if self.hold is None else State.HELD
+            return AccountState(self.stopped)
+        return AccountState.ACTIVE if self.hold is None else AccountState.HELD
 
     @property
     def now(self) -> AccountNow:

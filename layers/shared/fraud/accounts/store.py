@@ -19,7 +19,7 @@ from fraud.accounts import cap
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause, ListedValue, Terms
 from fraud.accounts.cap import Slot
 from fraud.accounts.denial import Value
-from fraud.accounts.moves import State
+from fraud.accounts.moves import ActionState
 from fraud.accounts.order import Order, Ordered, OrderState
 from fraud.accounts.requests import AccountView, ActionPage, ActionView, HoldRequest
 from fraud.accounts.rows import ACCOUNT, ACTION, ORDER, ActionRow
@@ -39,13 +39,13 @@ from fraud.transaction import MAX_AGE
 
 ACTIONS_PER_PAGE = 20
 
-ON_ACCOUNT: Mapping[State, AccountEventKind] = {
-    State.HELD: "frozen",
-    State.DEACTIVATED: "deactivated",
-    State.RESTORED: "restored",
-    State.CANCELLED: "ended",
-    State.COMPENSATED: "ended",
-    State.REINSTATED: "ended",
+ON_ACCOUNT: Mapping[ActionState, AccountEventKind] = {
+    ActionState.HELD: "frozen",
+    ActionState.DEACTIVATED: "deactivated",
+    ActionState.RESTORED: "restored",
+    ActionState.CANCELLED: "ended",
+    ActionState.COMPENSATED: "ended",
+    ActionState.REINSTATED: "ended",
 }
 """The event of the account that belongs to the state that an action reaches: both are written together."""
 
@@ -175,7 +175,7 @@ class Accounts(FollowedStore[Action]):
 
         def attempt() -> Action:
             action, event = self.read(action_id)[1], ActionEvent(kind="slot_taken")
-            if action.state is not State.OPENED:
+            if action.state is not ActionState.OPENED:
                 return self._change(action, event, SYSTEM, now)
             slot = Slot(action_id, cap.scopes(action.cause.by, action.cause.rule, action.cause.model_version))
             if self._write.full(slot, now):
@@ -350,7 +350,7 @@ def _retried(attempt: Callable[[], T]) -> T:
 
 def of_account(action: Action) -> AccountEvent:
     """Return the event of the account that belongs to the state of an action."""
-    ends = action.state is State.RESTORED and action.undo == "reinstatement" and action.cause.kind == "finding"
+    ends = action.state is ActionState.RESTORED and action.undo == "reinstatement" and action.cause.kind == "finding"
     reason = hold_reason(action.cause.id) if ends else None
     return AccountEvent(kind=ON_ACCOUNT[action.state], action_id=action.action_id, reason=reason)
 

@@ -17,7 +17,7 @@ from pynamodb.transactions import TransactWrite
 from fraud.accounts import cap
 from fraud.accounts.action import Action, Actor
 from fraud.accounts.cap import Caps, Slot
-from fraud.accounts.moves import ENDED, State
+from fraud.accounts.moves import ENDED, ActionState
 from fraud.accounts.order import Order, OrderState
 from fraud.accounts.requests import AccountChange, History
 from fraud.accounts.rows import ACCOUNT, ACTION, CAP, ORDER, AccountRow, ActionRow, CapRow, OrderRow, StatusProfile
@@ -36,7 +36,7 @@ CHANGES_PER_PAGE = 100
 
 PERIODS: tuple[cap.Period, ...] = ("hour", "day")
 
-WAITING = {State.QUEUED: "queued", State.APPEALED: "appealed"}
+WAITING = {ActionState.QUEUED: "queued", ActionState.APPEALED: "appealed"}
 """The lists of actions that wait for a lead."""
 
 Write = Callable[[TransactWrite], None]
@@ -134,7 +134,7 @@ class Transactions:
 
         An action that keeps an account deactivated is kept, too.
         """
-        ends = after.state in ENDED and after.state is not State.CLOSED
+        ends = after.state in ENDED and after.state is not ActionState.CLOSED
         listed = WAITING.get(after.state)
         values = _document(after, ACTION) | {
             "account_id": after.account_id,

@@ -32,7 +32,7 @@ from fraud.accounts.metrics import (
     log_not_void,
     log_unacknowledged,
 )
-from fraud.accounts.moves import State
+from fraud.accounts.moves import ActionState
 from fraud.accounts.store import Accounts
 from fraud.activity.links import Entity
 from fraud.activity.store import Activity
@@ -100,16 +100,16 @@ class Deactivation:
 
     def follow(self, action: Action, _event: Mapping[str, Any]) -> Action:
         """Tell of the end of an action, if it has ended. Else there is nothing to do but to say what is next."""
-        if action.state is State.CLOSED and action.appeal is not None:
+        if action.state is ActionState.CLOSED and action.appeal is not None:
             self._parts.notices.publish(AppealUpheld.of(action, appeal_id=action.appeal.appeal_id))
-        if action.state is State.REINSTATED:
+        if action.state is ActionState.REINSTATED:
             self._unacknowledged(action)
         return action
 
     def take_slot(self, action: Action, _event: Mapping[str, Any]) -> Action:
         """Take a slot of the cap. Above it the action is queued."""
         after = self._parts.accounts.take_slot(action.action_id, self._parts.clock())
-        if after.state is State.QUEUED:
+        if after.state is ActionState.QUEUED:
             log_cap_reached("action", DOOR)
         return after
 
@@ -152,7 +152,7 @@ class Deactivation:
     def notify(self, action: Action, event: Mapping[str, Any]) -> Action:
         """Keep the token of the wait for the app, and tell the app of the account's status."""
         if self._wait(action, event["token"]):
-            kind = AccountReinstated if action.state is State.CORRECTED else AccountDeactivated
+            kind = AccountReinstated if action.state is ActionState.CORRECTED else AccountDeactivated
             self._parts.notices.publish(kind.of(action, f"{action.notices}", notice=action.notices))
         return action
 
