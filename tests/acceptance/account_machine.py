@@ -146,6 +146,8 @@ def _expected(action: Action, event: ActionEvent, actor: Actor, now: datetime) -
         return then if actor is SYSTEM and action.due is not None and now >= action.due else None
     if _name(actor) not in rule.who or then is None:
         return None
+    if event.kind == "failed" and action.state == "deactivated" and (action.notices > 1 or action.run > 1):
+        return None  # the app may have carried it out
     ways = {"corrected": "reinstatement", "compensated": "compensation"}
     if event.kind in ways and action.undo != ways[event.kind]:
         return None
@@ -236,7 +238,8 @@ def what_counts(moment: Moment) -> tuple[Any, ...]:
     decided = None if action.queue_decision is None else (action.queue_decision.decision, action.queue_decision.by)
     appeal = None if action.appeal is None else action.appeal.appeal_id
     said = action.acknowledged, appeal, review, decided, action.failed_step, action.undo
-    return (action.state, action.notices, len(action.entries), due, account.stopped, account.action_id, *said)
+    stopped = account.stopped, account.action_id
+    return (action.state, action.notices, action.run > 1, len(action.entries), due, *stopped, *said)
 
 
 def likely(moment: Moment) -> list[Step]:

@@ -32,6 +32,7 @@ from moto import mock_aws
 from fraud import assembly, packaged
 from fraud.accounts.action import Action, ActionEvent, Actor, Cause
 from fraud.accounts.denial import DeactivationPolicy
+from fraud.accounts.events import tell_end
 from fraud.accounts.moves import ENDED, STEPS, ActionState
 from fraud.accounts.rows import ACCOUNT, ACTION
 from fraud.accounts.status import Account
@@ -47,7 +48,7 @@ from fraud.decisions.record import PACKED, WAITS, Contents
 from fraud.decisions.store import contents_of
 from fraud.decisions.void import void
 from fraud.decisions.worker import Resolutions
-from fraud.errors import FraudError
+from fraud.errors import FraudError, UnavailableError
 from fraud.executions import Executions
 from fraud.labels.label import LabelBatch
 from fraud.labels.store import LabelStore
@@ -91,14 +92,17 @@ KINDS = ("before", "after", "execution", "refused")
 
 
 class Notices:
-    """The bus: what was published, by event_id."""
+    """The bus: what was published, by event_id. While it is down it takes nothing."""
 
     def __init__(self) -> None:
         self.said: dict[str, Any] = {}
         self.count = 0
+        self.is_down = False
 
     def publish(self, event: Any) -> None:
         """Take an event. The same id says the same again."""
+        if self.is_down:
+            raise UnavailableError("PutEvents")
         self.count += 1
         assert self.said.setdefault(event.event_id, event).model_dump() == event.model_dump()
 
@@ -351,7 +355,7 @@ UNSLOTTED = frozenset({ActionState.OPENED, ActionState.QUEUED, ActionState.CANCE
 
 def assembly_sweep(world: World) -> AccountSweep:
     """Return the sweep of a world's accounts."""
-    return AccountSweep(world.accounts, world.executions)
+    return AccountSweep(world.accounts, world.executions, partial(tell_end, world.notices, door="schedules"))
 
 
 @cache

@@ -163,6 +163,16 @@ def test_a_failed_step_begins_the_way_back_and_a_later_failure_does_not():
     assert later.after(ActionEvent(kind="failed", step="AwaitAppeal"), SYSTEM, NOON, TERMS) is later
 
 
+def test_what_the_app_may_have_carried_out_is_not_compensated():
+    failed = ActionEvent(kind="failed", step="Notify")
+    first = after(*TO_APPEALABLE[:-1])
+    assert first.after(failed, SYSTEM, NOON, TERMS).undo == "compensation"
+    told_again = after("notice_due", action=first, at=NOON + TERMS.notice)
+    another_run = first.after(ActionEvent(kind="resumed", run=1), SYSTEM, NOON, TERMS)
+    for told in (told_again, another_run):
+        assert told.after(failed, SYSTEM, NOON, TERMS) is told
+
+
 def test_an_entry_is_added_once_and_removed_once():
     action = after("slot_taken", "held", "settled")
     added, removed = ActionEvent(kind="entry_added", entry=ENTRY), ActionEvent(kind="entry_removed", entry=ENTRY)
@@ -184,9 +194,22 @@ def test_an_execution_that_has_failed_is_followed_by_another_one_after_a_rest():
 
 def test_an_action_that_is_taken_back_after_its_end_gets_an_execution_of_its_own():
     closed = after(*TO_APPEALABLE, "appealed", "upheld")
-    assert (closed.execution, closed.step, closed.next_look()) == (None, None, None)
+    assert (closed.execution, closed.step) == (None, None)
     back = after("ordered_back", action=closed)
     assert (back.execution, back.step) == (f"{closed.action_id}-2", "RemoveEntries")
+
+
+def test_the_sweep_looks_at_an_end_of_which_the_bus_must_be_told():
+    upheld = after(*TO_APPEALABLE, "appealed", "upheld")
+    assert (upheld.owed, upheld.next_look()) == ("AppealUpheld", NOON + UNTOLD)
+    closed = after("window_ended", action=after(*TO_APPEALABLE), at=NOON + TERMS.window)
+    assert (closed.owed, closed.next_look()) == (None, None)
+    corrected = after(*TO_APPEALABLE, "appealed", "overturned", "unlisted", "restored", "corrected")
+    late = NOON + TERMS.notice
+    unheard = after("unacknowledged", action=corrected, at=late)
+    assert (unheard.owed, unheard.next_look()) == ("ActionUnacknowledged", late + UNTOLD)
+    heard = after("acknowledged", action=unheard, at=late)
+    assert (heard.owed, heard.next_look()) == (None, None)
 
 
 def test_the_sweep_looks_often_at_work_and_rarely_at_a_wait():

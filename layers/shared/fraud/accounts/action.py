@@ -166,6 +166,7 @@ class Action(_Part):
     run: int = Field(1, description="The number of the execution that follows the row.")
     due: Instant | None = Field(None, description="When the time of the present state is over; null: it has none.")
     rests_until: Instant | None = Field(None, description="The next execution starts then, after one that has failed.")
+    since: Instant = Field(description="When it came into its present state.")
     changed_at: Instant
     version: int = 1
 
@@ -177,6 +178,7 @@ class Action(_Part):
             account_id=account_id,
             cause=cause,
             opened_at=now,
+            since=now,
             changed_at=now,
         )
 
@@ -243,7 +245,7 @@ class Action(_Part):
             limit = terms.of(state)
             said |= {"due": None if limit is None or event.kind == "overdue" else now + limit}
         if state is not self.state:
-            said |= {"notices": 1 if state in NOTIFIES else 0}
+            said |= {"notices": 1 if state in NOTIFIES else 0, "since": now}
         rests = {"rests_until": now + REST if event.kind == "resumed" else None}
         changed = {"state": state, "changed_at": now, "version": self.version + 1}
         return self.model_copy(update=said | rests | changed)
@@ -259,9 +261,14 @@ class Action(_Part):
         """Whether an event of the system came before or too late, or the same request came before."""
         if event.kind in _REPEATS and _REPEATS[event.kind](self, event, actor):
             return True
-        if WHO[event.kind] != {"system"} or event.kind in MOVES[self.state]:
+        if WHO[event.kind] != {"system"} or (event.kind in MOVES[self.state] and not self._was_told(event)):
             return False
         return event.kind in OF_THE_CLOCK | {"failed", "resumed"} or self.state in reached(event.kind)
+
+    def _was_told(self, event: ActionEvent) -> bool:
+        """Whether a step fails after the app may have been told: what it may have carried out is not compensated."""
+        is_told = self.state is ActionState.DEACTIVATED and (self.notices > 1 or self.run > 1)
+        return event.kind == "failed" and is_told
 
     def _allows(self, event: ActionEvent) -> bool:
         if event.kind == "acknowledged":
@@ -282,13 +289,22 @@ class Action(_Part):
         return (ActionEvent(kind=kind),)
 
     def next_look(self) -> datetime | None:
-        """Return when the sweep must look at the action next; None when it has ended.
+        """Return when the sweep must look at the action next; None when it has ended, and no event is owed.
 
         An action that has just changed is looked at after a minute, in case its execution was not told.
         """
-        if self.state in ENDED:
+        if self.state in ENDED and self.owed is None:
             return None
         return self.rests_until or self.changed_at + UNTOLD
+
+    @property
+    def owed(self) -> Literal["AppealUpheld", "ActionUnacknowledged"] | None:
+        """The event of the action's end of which the bus must be told; None for an end that no event tells of."""
+        if self.state is ActionState.CLOSED and self.appeal is not None:
+            return "AppealUpheld"
+        if self.state is ActionState.REINSTATED and self.told_status not in self.acknowledged:
+            return "ActionUnacknowledged"
+        return None
 
     def looks_again(self, now: datetime) -> datetime:
         """Return when the sweep must look at the action again, after a look by which nothing has changed."""

@@ -20,7 +20,18 @@ from fraud.accounts.cap import Caps, Slot
 from fraud.accounts.moves import ENDED, ActionState
 from fraud.accounts.order import Order, OrderState
 from fraud.accounts.requests import AccountChange, History
-from fraud.accounts.rows import ACCOUNT, ACTION, CAP, ORDER, AccountRow, ActionRow, CapRow, OrderRow, StatusProfile
+from fraud.accounts.rows import (
+    ACCOUNT,
+    ACTION,
+    CAP,
+    ORDER,
+    OWED,
+    AccountRow,
+    ActionRow,
+    CapRow,
+    OrderRow,
+    StatusProfile,
+)
 from fraud.accounts.status import Account
 from fraud.audit.store import DocumentRow, Trail
 from fraud.aws import tables
@@ -136,13 +147,15 @@ class Transactions:
         """
         ends = after.state in ENDED and after.state is not ActionState.CLOSED
         listed = WAITING.get(after.state)
-        values = _document(after, ACTION) | {
+        values = _document(after, OWED if after.state in ENDED else ACTION) | {
             "account_id": after.account_id,
             "opened_at": utc(after.opened_at),
             "waiting": listed,
-            "since": None if listed is None else utc(after.changed_at),
+            "since": None if listed is None else utc(after.since),
             "ttl": self._ttl(after.changed_at) if ends else None,
         }
+        if after.state in ENDED and before is not None and before.state is after.state:
+            del values["waits"], values["act_at"]  # whether the bus was told of the end stays as it is
         row = self.actions(after.action_id, ACTION)
         condition = _unchanged(self.actions, 0 if before is None else before.version)
         return lambda each: each.update(row, actions=actions_of(self.actions, values), condition=condition)

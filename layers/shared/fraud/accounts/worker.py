@@ -20,17 +20,16 @@ from fraud.accounts.events import (
     AccountReinstated,
     ActionFailed,
     ActionQueued,
-    ActionUnacknowledged,
     AppealOverdue,
     AppealReceived,
-    AppealUpheld,
+    tell_end,
+    tell_unacknowledged,
 )
 from fraud.accounts.metrics import (
     log_appeal_overdue,
     log_cap_reached,
     log_compensated,
     log_not_void,
-    log_unacknowledged,
 )
 from fraud.accounts.moves import ActionState
 from fraud.accounts.store import Accounts
@@ -100,10 +99,9 @@ class Deactivation:
 
     def follow(self, action: Action, _event: Mapping[str, Any]) -> Action:
         """Tell of the end of an action, if it has ended. Else there is nothing to do but to say what is next."""
-        if action.state is ActionState.CLOSED and action.appeal is not None:
-            self._parts.notices.publish(AppealUpheld.of(action, appeal_id=action.appeal.appeal_id))
-        if action.state is ActionState.REINSTATED:
-            self._unacknowledged(action)
+        if action.owed is not None:
+            tell_end(self._parts.notices, action, DOOR)
+            self._parts.accounts.end_told(action)
         return action
 
     def take_slot(self, action: Action, _event: Mapping[str, Any]) -> Action:
@@ -159,7 +157,7 @@ class Deactivation:
     def await_appeal(self, action: Action, event: Mapping[str, Any]) -> Action:
         """Keep the token of the wait for an appeal, and tell if the app has not acknowledged the deactivation."""
         if self._wait(action, event["token"]):
-            self._unacknowledged(action)
+            tell_unacknowledged(self._parts.notices, action, DOOR)
         return action
 
     def await_review(self, action: Action, event: Mapping[str, Any]) -> Action:
@@ -220,11 +218,6 @@ class Deactivation:
             return True
         self._parts.executions.send(accounts.action(action.action_id), token)
         return False
-
-    def _unacknowledged(self, action: Action) -> None:
-        if (status := action.told_status) not in action.acknowledged:
-            log_unacknowledged(action.action_id, DOOR)
-            self._parts.notices.publish(ActionUnacknowledged.of(action, status, status=status))
 
     def _is_stopped(self, account_id: str) -> bool:
         return self._parts.accounts.account(account_id).stopped is not None
