@@ -355,7 +355,7 @@ UNSLOTTED = frozenset({ActionState.OPENED, ActionState.QUEUED, ActionState.CANCE
 
 def assembly_sweep(world: World) -> AccountSweep:
     """Return the sweep of a world's accounts."""
-    return AccountSweep(world.accounts, world.executions, partial(tell_end, world.notices, door="schedules"))
+    return AccountSweep(world.accounts, world.executions, partial(tell_end, world.notices.publish, door="schedules"))
 
 
 @cache

@@ -241,8 +241,8 @@ def account_sweep(settings: Settings) -> "AccountSweep":
     from fraud.accounts.sweep import AccountSweep
     from fraud.decisions.events import Outbox
 
-    told = partial(tell_end, AccountNotices(Outbox(settings)), door="schedules")
-    return AccountSweep(accounts(settings), account_executions(settings), told)
+    tell = partial(tell_end, AccountNotices(Outbox(settings)).publish, door="schedules")
+    return AccountSweep(accounts(settings), account_executions(settings), tell)
 
 
 def account_intake(settings: Settings) -> "AccountIntake":

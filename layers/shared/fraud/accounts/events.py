@@ -4,7 +4,8 @@
 """
 
 import hashlib
-from typing import Literal, Protocol, Self
+from collections.abc import Callable
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -97,26 +98,23 @@ class AppealUpheld(_ActionEvent):
     appeal_id: Id
 
 
-class Notices(Protocol):
-    """The bus; `AccountNotices` is it."""
-
-    def publish(self, event: BaseModel) -> None:
-        """Put an event on the bus."""
+Publish = Callable[[BaseModel], None]
+"""Puts an event on the bus: `AccountNotices.publish`."""
 
 
-def tell_unacknowledged(notices: Notices, action: Action, door: str) -> None:
+def tell_unacknowledged(publish: Publish, action: Action, door: str) -> None:
     """Tell the bus, and raise an alarm, if the app has not acknowledged the status of which it was told."""
     if (status := action.told_status) not in action.acknowledged:
         log_unacknowledged(action.action_id, door)
-        notices.publish(ActionUnacknowledged.of(action, status, status=status))
+        publish(ActionUnacknowledged.of(action, status, status=status))
 
 
-def tell_end(notices: Notices, action: Action, door: str) -> None:
+def tell_end(publish: Publish, action: Action, door: str) -> None:
     """Tell the bus of the end of an action, if an event is owed. Once more is the same event."""
     if action.owed == "AppealUpheld" and action.appeal is not None:
-        notices.publish(AppealUpheld.of(action, appeal_id=action.appeal.appeal_id))
+        publish(AppealUpheld.of(action, appeal_id=action.appeal.appeal_id))
     elif action.owed == "ActionUnacknowledged":
-        tell_unacknowledged(notices, action, door)
+        tell_unacknowledged(publish, action, door)
 
 
 class AccountNotices:

@@ -100,7 +100,7 @@ class Deactivation:
     def follow(self, action: Action, _event: Mapping[str, Any]) -> Action:
         """Tell of the end of an action, if it has ended. Else there is nothing to do but to say what is next."""
         if action.owed is not None:
-            tell_end(self._parts.notices, action, DOOR)
+            tell_end(self._parts.notices.publish, action, DOOR)
             self._parts.accounts.end_told(action)
         return action
 
@@ -157,7 +157,7 @@ class Deactivation:
     def await_appeal(self, action: Action, event: Mapping[str, Any]) -> Action:
         """Keep the token of the wait for an appeal, and tell if the app has not acknowledged the deactivation."""
         if self._wait(action, event["token"]):
-            tell_unacknowledged(self._parts.notices, action, DOOR)
+            tell_unacknowledged(self._parts.notices.publish, action, DOOR)
         return action
 
     def await_review(self, action: Action, event: Mapping[str, Any]) -> Action:
