@@ -177,8 +177,8 @@ def differences(once: Left, other: Left) -> list[str]:
 def main() -> int:
     """Print the figures. Return 1 if something was done twice, or lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--accounts", type=int, default=10, help="accounts of each fate")
-    parser.add_argument("--orders", type=int, default=20, help="random orders")
+    parser.add_argument("--accounts", type=int, default=3, help="accounts of each fate")
+    parser.add_argument("--orders", type=int, default=6, help="random orders")
     options = parser.parse_args()
     begun, once, faults, came = time.process_time(), lived(options.accounts), 0, 0
     for seed in range(options.orders):
