@@ -95,6 +95,7 @@ def test_a_review_that_is_overdue_is_told_and_an_appeal_that_is_upheld_too(world
     assert (upheld.state, upheld.review.told) == ("closed", "we looked")
     kinds = world.notices.kinds()
     assert [kinds[kind] for kind in ("AppealReceived", "AppealOverdue", "AppealUpheld")] == [1, 1, 1]
+    assert action.action_id not in dict(world.accounts.due_ends(world.now + timedelta(minutes=2)))  # no more is owed
     assert all("it was not me" not in event.model_dump_json() for event in world.notices.said.values())
 
 

@@ -247,9 +247,14 @@ def account_executions(settings: Settings) -> "Executions[Action]":
 
 def account_sweep(settings: Settings) -> "AccountSweep":
     """Build the sweep of accounts."""
-    from fraud.accounts.sweep import AccountSweep
+    from functools import partial
 
-    return AccountSweep(accounts(settings), account_executions(settings))
+    from fraud.accounts.events import AccountNotices, tell_end
+    from fraud.accounts.sweep import AccountSweep
+    from fraud.decisions.events import Outbox
+
+    tell = partial(tell_end, AccountNotices(Outbox(settings)).publish, door="schedules")
+    return AccountSweep(accounts(settings), account_executions(settings), tell)
 
 
 def account_intake(settings: Settings) -> "AccountIntake":
