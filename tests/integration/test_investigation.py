@@ -2,12 +2,17 @@
 
 import itertools
 import json
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args
 
 import pytest
+from moto.dynamodb.models import UpdateExpressionExecutor
 
 from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, State, case_id
 from fraud.cases.events import Notices
@@ -50,6 +55,33 @@ def test_nothing_is_done_twice_and_nothing_is_lost_by_redelivery_and_kills() -> 
     ]
     assert sum(kind == "CaseClosed" for kind, _ in found.events) == len(found.cases)
     assert sum(kind == "OutreachRequested" for kind, _ in found.events) == 1
+
+
+def test_token_that_is_forgotten_takes_no_later_one_along(monkeypatch) -> None:
+    """moto checks a condition and updates in two steps: between them an execution stores its next token."""
+    with account(Grim(), 0, 1) as world:
+        world.build()
+        row = {"TableName": world.settings.cases_table, "Key": {"pk": {"S": "a"}, "sk": {"S": "case"}}}
+        world.dynamodb.put_item(TableName=row["TableName"], Item=row["Key"] | {"token": {"S": "first"}})
+        update, forgotten = UpdateExpressionExecutor.execute, threading.Event()
+
+        def slow(executor: Any, *parts: Any) -> None:
+            if not forgotten.is_set():  # the first of the two updates
+                forgotten.set()
+                time.sleep(0.2)
+            update(executor, *parts)
+
+        monkeypatch.setattr(UpdateExpressionExecutor, "execute", slow)
+        names = {"ExpressionAttributeNames": {"#token": "token"}}
+        first = {"ConditionExpression": "#token = :first", "ExpressionAttributeValues": {":first": {"S": "first"}}}
+        forget = partial(world.dynamodb.update_item, **row, **names, **first, UpdateExpression="REMOVE #token")
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(forget)
+            assert forgotten.wait(10)
+            later = {"UpdateExpression": "SET #token = :later", "ExpressionAttributeValues": {":later": {"S": "later"}}}
+            world.dynamodb.update_item(**row, **names, **later)
+            done.result()
+        assert world.dynamodb.get_item(**row)["Item"]["token"] == {"S": "later"}
 
 
 # --- single states, on one account
