@@ -157,10 +157,12 @@ class World:
         self.settings = settings = Settings.from_environment(ENVIRONMENT | VARIABLES)
         transport = BotoTransport()
         self.cases = Cases(settings)
-        self.executions = Executions(self.cases, StateMachine(MACHINE))
+        machine = StateMachine(MACHINE)
+        self.executions = Executions(self.cases, machine)
         self.decisions = Resolutions(transport, settings.decisions_table, lambda: NOON)
         self.outbox, self.reports = Outbox(settings), ReportStore(settings)
         self.intake = Intake(self.cases, self.decisions, self.executions, Notices(self.outbox).failed)
+        self._swept = Executions(self.cases, machine, self.intake.ended)
         self.investigation = Investigation(
             Parts(
                 cases=self.cases,
@@ -295,7 +297,7 @@ class World:
                 self._until_done(later.pop(self.rng.randrange(len(later))))
             later += self._copies()
         for late in (2, 8, 14):
-            self._until_done(lambda late=late: self._sweep(NOON + timedelta(minutes=late)))
+            self._until_done(lambda late=late: self.sweep(NOON + timedelta(minutes=late)))
             for task in self._copies():
                 self._until_done(task)
         self.grim.awake = False
@@ -348,8 +350,9 @@ class World:
 
         return request
 
-    def _sweep(self, now: datetime) -> None:
-        self.executions.sweep(now, lambda: 60_000)
+    def sweep(self, now: datetime) -> None:
+        """Look at the cases that are due."""
+        self._swept.sweep(now, lambda: 60_000)
 
     # --- what is left
 

@@ -11,7 +11,10 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args
 
+import boto3
 import pytest
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import UpdateExpressionExecutor
 
 from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, State, case_id
@@ -23,7 +26,22 @@ from fraud.cases.worker import Investigation
 from fraud.errors import CaseConflictError, NotFoundError, UnavailableError
 from fraud.labels.label import LabelBatch
 from fraud.transaction import utc
-from tests.acceptance.investigation import ANALYST, FAILED, FRIEND, MULE, NOON, SHOP, Grim, Paid, World, account, lived
+from tests.acceptance.investigation import (
+    ANALYST,
+    FAILED,
+    FRIEND,
+    MACHINE,
+    MULE,
+    NOON,
+    QUIET_S,
+    REGION,
+    SHOP,
+    Grim,
+    Paid,
+    World,
+    account,
+    lived,
+)
 
 
 def test_nothing_is_done_twice_and_nothing_is_lost_by_redelivery_and_kills() -> None:
@@ -82,6 +100,52 @@ def test_token_that_is_forgotten_takes_no_later_one_along(monkeypatch) -> None:
             world.dynamodb.update_item(**row, **names, **later)
             done.result()
         assert world.dynamodb.get_item(**row)["Item"]["token"] == {"S": "later"}
+
+
+def waiting_case(world: World, subject: str) -> Case:
+    """Return a case whose execution waits for an analyst, a day's sweeps before it is due."""
+    said = {"transaction_id": "t-1", "subject_kind": "payee", "subject_id": subject, "reason": "VELOCITY"}
+    case = world.cases.open(Alert(**said, occurred_at=NOON), NOON)
+    world.executions.start(case)
+    world.activity.rest(QUIET_S)
+    case = world.cases.get(case.case_id)
+    assert case.state is State.QUEUED
+    return case
+
+
+def test_sweep_finds_cases_whose_execution_is_gone() -> None:
+    with account(Grim(), 0, 1) as world:
+        world.build()
+        stopped_case_fails_and_is_told(world)
+        case_of_a_deleted_execution_goes_on(world)
+
+
+def stopped_case_fails_and_is_told(desk: World) -> None:
+    case = waiting_case(desk, "stopped")
+    states = boto3.client("stepfunctions")
+    states.stop_execution(executionArn=f"{MACHINE.replace(':stateMachine:', ':execution:')}:{case.case_id}")
+    desk.activity.rest(QUIET_S)
+    desk.published()  # the event of its end is lost
+    for minutes in (61, 62):
+        desk.sweep(NOON + timedelta(minutes=minutes))
+    assert desk.cases.get(case.case_id).state is State.FAILED
+    said = [event["detail"]["case_id"] for event in desk.published() if event["detail-type"] == "CaseFailed"]
+    assert said == [case.case_id]
+
+
+def case_of_a_deleted_execution_goes_on(desk: World) -> None:
+    case = waiting_case(desk, "deleted")
+    machine = get_backend("stepfunctions")[DEFAULT_ACCOUNT_ID][REGION].state_machines[0]
+    machine.executions = [each for each in machine.executions if each.name != case.case_id]
+    judged = case
+    for said in ({"kind": "taken"}, JUDGED):
+        judged = desk.cases.change(case.case_id, CaseEvent(**said), ANALYST, NOON, seen=judged.version)
+        desk.executions.follow(judged)
+    assert desk.cases.get(case.case_id).state is State.CONCLUDING
+    for minutes in (61, 62):
+        desk.sweep(NOON + timedelta(minutes=minutes))
+        desk.activity.rest(QUIET_S)
+    assert desk.cases.get(case.case_id).state is State.CLOSED
 
 
 # --- single states, on one account

@@ -177,6 +177,15 @@ def case_executions(settings: Settings) -> "Executions[Case]":
     return Executions(Cases(settings), StateMachine(settings.investigation_machine))
 
 
+def case_sweep(settings: Settings) -> "Executions[Case]":
+    """Build the sweep of cases: their executions, and what follows when one is over before its case."""
+    from fraud.aws.state_machine import StateMachine
+    from fraud.cases.store import Cases
+    from fraud.executions import Executions
+
+    return Executions(Cases(settings), StateMachine(settings.investigation_machine), case_intake(settings).ended)
+
+
 def case_intake(settings: Settings) -> "Intake":
     """Build the intake of cases."""
     from fraud.cases.events import Notices
@@ -236,8 +245,11 @@ def account_executions(settings: Settings) -> "Executions[Action]":
 def account_sweep(settings: Settings) -> "AccountSweep":
     """Build the sweep of accounts."""
     from fraud.accounts.sweep import AccountSweep
+    from fraud.aws.state_machine import StateMachine
+    from fraud.executions import Executions
 
-    return AccountSweep(accounts(settings), account_executions(settings))
+    table, machine = accounts(settings), StateMachine(settings.deactivation_machine)
+    return AccountSweep(table, Executions(table, machine, account_intake(settings).ended))
 
 
 def account_intake(settings: Settings) -> "AccountIntake":
