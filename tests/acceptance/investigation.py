@@ -40,7 +40,7 @@ from fraud.cases.report_events import ReportReceived
 from fraud.cases.report_store import ReportStore
 from fraud.cases.routing import Routing
 from fraud.cases.store import Cases
-from fraud.cases.worker import Investigation, Parts, Times
+from fraud.cases.worker import Investigation, Parts
 from fraud.counters import windows
 from fraud.decisions.events import Outbox, RowChange
 from fraud.decisions.record import PACKED, WAITS, Contents
@@ -175,7 +175,8 @@ class World:
                 labels=LabelStore(settings, ("user_report", "analyst")),
                 notices=Notices(self.outbox),
                 routing=Routing.load(packaged.ROUTING.read_bytes()),
-                times=Times(timedelta(days=14), timedelta(days=2)),
+                last_resort=timedelta(days=14),
+                outreach=assembly.outreach_terms(settings),
                 clock=lambda: NOON,
                 reports=self.reports,
             )

@@ -11,7 +11,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args
 
-import boto3
 import pytest
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -30,7 +29,6 @@ from tests.acceptance.investigation import (
     ANALYST,
     FAILED,
     FRIEND,
-    MACHINE,
     MULE,
     NOON,
     QUIET_S,
@@ -122,10 +120,9 @@ def test_sweep_finds_cases_whose_execution_is_gone() -> None:
 
 def stopped_case_fails_and_is_told(desk: World) -> None:
     case = waiting_case(desk, "stopped")
-    states = boto3.client("stepfunctions")
-    states.stop_execution(executionArn=f"{MACHINE.replace(':stateMachine:', ':execution:')}:{case.case_id}")
-    desk.activity.rest(QUIET_S)
-    desk.published()  # the event of its end is lost
+    machine = get_backend("stepfunctions")[DEFAULT_ACCOUNT_ID][REGION].state_machines[0]
+    (execution,) = (each for each in machine.executions if each.name == case.case_id)
+    execution.exec_status = "ABORTED"  # and nobody tells of its end
     for minutes in (61, 62):
         desk.sweep(NOON + timedelta(minutes=minutes))
     assert desk.cases.get(case.case_id).state is State.FAILED
@@ -332,6 +329,32 @@ def test_payer_is_asked_once_for_each_outreach(bench: Bench) -> None:
     first, second = bench.events("OutreachRequested")
     assert first == second
     assert (first["payer_ids"], first["due"]) == ([case.subject_id], utc(NOON + timedelta(days=2)))
+    assert (first["not_before"], first["attempts"], first["attempts_allowed"]) == (utc(NOON), 0, 3)
+
+
+def test_outreach_of_the_night_waits_for_the_morning_and_its_time_counts_from_there(bench: Bench) -> None:
+    night, morning = NOON + timedelta(hours=10), NOON + timedelta(hours=21)  # 22:00 and 9:00 of the stack's clock
+    case = bench.opened(*TAKEN, subject_kind="payer")
+    for kind, at in (("outreach_asked", NOON), ("outreach_attempted", NOON), ("outreach_attempted", NOON)):
+        bench.cases.change(case.case_id, CaseEvent(kind=kind), ANALYST, at)
+    bench.cases.change(case.case_id, CaseEvent(kind="outreach_answered", answer="not_reached"), ANALYST, night)
+    bench.cases.change(case.case_id, CaseEvent(kind="outreach_asked"), ANALYST, night)
+    bench.events("OutreachRequested")
+    bench.at = night
+    followed = bench.run("Follow", case)
+    bench.run("AskPayer", case, token="secret")
+    bench.at = NOON
+    (asked,) = bench.events("OutreachRequested")
+    assert (asked["not_before"], asked["due"]) == (utc(morning), utc(morning + timedelta(days=2)))
+    assert (asked["attempts"], asked["attempts_allowed"]) == (2, 3)
+    assert followed == {"waits_for": "payer", "timeout_seconds": (11 + 48) * 3600}
+    bench.at = morning + timedelta(days=2, seconds=-2)
+    bench.run("NotReached", case)
+    assert bench.cases.get(case.case_id).state is State.OUTREACH
+    bench.at = morning + timedelta(days=2)
+    bench.run("NotReached", case)
+    bench.at = NOON
+    assert bench.cases.get(case.case_id).state is State.ASSIGNED
 
 
 def test_payers_of_payments_that_joined_late_are_asked_too(bench: Bench) -> None:

@@ -227,6 +227,7 @@ class Outreach(_Part):
     asked_at: Instant
     asked_by: str
     attempts: int = 0
+    earlier_attempts: int = Field(0, description="How often the payer was tried in earlier outreaches of the case.")
     answer: OutreachAnswer | None = None
 
 
