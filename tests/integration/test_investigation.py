@@ -12,9 +12,10 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args
 
 import pytest
-from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import UpdateExpressionExecutor
+from moto.stepfunctions.parser.api import ExecutionStatus
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, State, case_id
 from fraud.cases.events import Notices
@@ -120,9 +121,9 @@ def test_sweep_finds_cases_whose_execution_is_gone() -> None:
 
 def stopped_case_fails_and_is_told(desk: World) -> None:
     case = waiting_case(desk, "stopped")
-    machine = get_backend("stepfunctions")[DEFAULT_ACCOUNT_ID][REGION].state_machines[0]
+    machine = stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID][REGION].state_machines[0]
     (execution,) = (each for each in machine.executions if each.name == case.case_id)
-    execution.exec_status = "ABORTED"  # and nobody tells of its end
+    execution.exec_status = ExecutionStatus.ABORTED  # and nobody tells of its end
     for minutes in (61, 62):
         desk.sweep(NOON + timedelta(minutes=minutes))
     assert desk.cases.get(case.case_id).state is State.FAILED
@@ -132,7 +133,7 @@ def stopped_case_fails_and_is_told(desk: World) -> None:
 
 def case_of_a_deleted_execution_goes_on(desk: World) -> None:
     case = waiting_case(desk, "deleted")
-    machine = get_backend("stepfunctions")[DEFAULT_ACCOUNT_ID][REGION].state_machines[0]
+    machine = stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID][REGION].state_machines[0]
     machine.executions = [each for each in machine.executions if each.name != case.case_id]
     judged = case
     for said in ({"kind": "taken"}, JUDGED):
