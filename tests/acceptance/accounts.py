@@ -49,7 +49,7 @@ from fraud.decisions.store import contents_of
 from fraud.decisions.void import void
 from fraud.decisions.worker import Resolutions
 from fraud.errors import FraudError, UnavailableError
-from fraud.executions import Executions
+from fraud.executions import Executions, Standing
 from fraud.labels.label import LabelBatch
 from fraud.labels.store import LabelStore
 from fraud.rules.rule_book import RuleBook
@@ -115,6 +115,7 @@ class Machine:
     """A state machine that runs a state function after the other, as the definition does, in this thread.
 
     waiting  tokens that executions wait for, with the name of the execution
+    gone     executions that do not run any more, and their standing
     """
 
     def __init__(self, world: "World") -> None:
@@ -122,10 +123,18 @@ class Machine:
         self.started: list[str] = []
         self.waiting: dict[str, str] = {}
         self.ready: list[tuple[str, str]] = []
+        self.gone: dict[str, Standing] = {}
         self._tokens = 0
+
+    def standing(self, name: str) -> Standing:
+        """Tell whether the execution of this name runs."""
+        return self.gone.get(name, "runs")
 
     def start(self, name: str, payload: Mapping[str, Any]) -> None:
         """Start an execution, unless there was one of this name."""
+        if self.gone.get(name) == "missing":
+            self.started.remove(name)
+            del self.gone[name]
         if name not in self.started:
             self.started.append(name)
             self.ready.append((name, payload["action_id"]))

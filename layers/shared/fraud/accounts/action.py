@@ -201,6 +201,11 @@ class Action(_Part):
         return self.action_id if self.run == 1 else f"{self.action_id}-{self.run}"
 
     @property
+    def follower(self) -> str | None:
+        """The same: every look starts an execution that is missing. While one rests there is none yet."""
+        return self.execution
+
+    @property
     def payload(self) -> dict[str, Any]:
         """The input of the execution."""
         return {"action_id": self.action_id}

@@ -87,6 +87,10 @@ class AccountIntake:
         """
         return _TAKEN[event["detail-type"]](self, event["detail"], now)
 
+    def ended(self, action: Action, now: datetime) -> None:
+        """Take that the execution of an open action is over: the event that tells so was lost."""
+        self._accounts.change(action.action_id, ActionEvent(kind="resumed", run=action.run), SYSTEM, now)
+
     def _closed(self, detail: Mapping[str, Any], now: datetime) -> Action | Account | None:
         """Take the end of a case: a finding of fraud opens an action, and any other ends the system's own hold.
 
