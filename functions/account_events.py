@@ -7,13 +7,12 @@ of failures; nothing is done twice by that.
 
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, ExceptionInfo, FailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from fraud import assembly, clock
 from fraud.accounts.action import Action
 from fraud.accounts.metrics import log_taken
-from fraud.aws.metrics import log_refusal
+from fraud.aws.messages import each_message
 from fraud.settings import Settings
 
 DOOR = "account_events"
@@ -23,22 +22,10 @@ _intake = assembly.account_intake(Settings.from_environment())
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type
     """Handle messages of the SQS queue, with ReportBatchItemFailures. Return the messages that failed."""
-    with _Messages(EventType.SQS, raise_on_entire_batch_failure=False)(event["Records"], _take, context) as batch:
-        batch.process()
-    return dict(batch.response())
+    return each_message(event, context, _take, DOOR)
 
 
 def _take(record: SQSRecord) -> None:
     event = record.json_body
     taken = _intake.take(event, clock.now())
     log_taken(event["detail-type"], taken.action_id if isinstance(taken, Action) else None, DOOR)
-
-
-class _Messages(BatchProcessor):
-    """A processor that handles each message on its own: a faulty message must not fail the others."""
-
-    def failure_handler(self, record: SQSRecord, exception: ExceptionInfo) -> FailureResponse:
-        """Log the error by its class and code only, because its text could quote the message."""
-        if isinstance(error := exception[1], Exception):
-            log_refusal(error, DOOR)
-        return super().failure_handler(record, exception)

@@ -10,11 +10,11 @@ twice by that.
 
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, ExceptionInfo, FailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from fraud import assembly, clock
 from fraud.accounts.metrics import log_account_sweep
+from fraud.aws.messages import each_message
 from fraud.aws.metrics import log_refusal
 from fraud.cases.metrics import log_case_sweep
 from fraud.counters.metrics import DOOR, log_fold, log_tick
@@ -78,20 +78,8 @@ def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401
 
     Returns the messages that failed.
     """
-    with _Messages(EventType.SQS, raise_on_entire_batch_failure=False)(event["Records"], _work, context) as batch:
-        batch.process()
-    return dict(batch.response())
+    return each_message(event, context, _work, DOOR)
 
 
 def _work(record: SQSRecord, lambda_context: Any) -> None:  # noqa: ANN401
     log_fold(_folding.work(record.json_body, lambda_context.get_remaining_time_in_millis))
-
-
-class _Messages(BatchProcessor):
-    """A processor that handles each message on its own: a faulty message must not fail the others."""
-
-    def failure_handler(self, record: SQSRecord, exception: ExceptionInfo) -> FailureResponse:
-        """Log the error by its class and code only, because its text could quote the message."""
-        if isinstance(error := exception[1], Exception):
-            log_refusal(error, DOOR)
-        return super().failure_handler(record, exception)

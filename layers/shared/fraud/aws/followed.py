@@ -4,6 +4,7 @@ A row has `version`, `token`, `waits_for`, `waits` and `act_at`. The token of a 
 the row and nowhere else. The index `by_time` is sparse: `waits` is its partition, `act_at` its order.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -22,7 +23,7 @@ DUE_PER_PAGE = 100
 R = TypeVar("R", bound=Followed)
 
 
-class FollowedStore(Generic[R]):
+class FollowedStore(ABC, Generic[R]):
     """The part of a store that executions need.
 
     rows       the row's class, bound to its table
@@ -37,9 +38,9 @@ class FollowedStore(Generic[R]):
         self._partition = partition
         self._key = key
 
+    @abstractmethod
     def read(self, name: str) -> tuple[Any, R]:
         """Read a row consistently, as it is kept and as it stands. Raises NotFoundError and PynamoDB's errors."""
-        raise NotImplementedError
 
     def followed(self, name: str) -> R:
         """Read a row consistently. Raises NotFoundError."""
