@@ -7,8 +7,7 @@ box converts it by the same schema. DuckDB then reads the directory with the SQL
 """
 
 import argparse
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow.parquet
 
 from fraud.archive import schema
 from fraud.archive.schema import PARTITION, ArchiveTable
-from local.account.emulator import DELIVERED
+from local.delivered import delivered
 
 QUERIES = Path(__file__).parents[1] / "operations" / "queries"
 
@@ -44,16 +43,8 @@ def arrow_schema(table: ArchiveTable) -> pa.Schema:
     return pa.schema([(column.name, ARROW[column.type]) for column in table.columns])
 
 
-def delivered(s3: Any, bucket: str, table: ArchiveTable) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - boto3
-    """Yield the rows that Firehose delivered for a table, copies included. `s3` is boto3's client."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{DELIVERED}/{table.name}/")
-    for found in (found for page in pages for found in page.get("Contents", ())):
-        for line in s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read().splitlines():
-            yield json.loads(line)
-
-
-def write(directory: Path, table: ArchiveTable, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows of a table as one Parquet file for each day, and return their number. Earlier files are replaced.
+def write(directory: Path, table: ArchiveTable, rows: Iterable[Mapping[str, Any]], name: str = "rows") -> int:
+    """Write rows of a table as one Parquet file for each day, and return their number. A file of this name is replaced.
 
     Copies of a row stay, as they do on AWS. Raises ValueError for a row with a column that the schema does not have.
     """
@@ -64,7 +55,7 @@ def write(directory: Path, table: ArchiveTable, rows: Iterable[Mapping[str, Any]
             raise ValueError(f"{table.name}: not the columns of the schema: {', '.join(sorted(unknown))}")
         place = directory / table.name / f"{PARTITION}={day}"
         place.mkdir(parents=True, exist_ok=True)
-        pyarrow.parquet.write_table(pa.Table.from_pylist(of_day, arrow_schema(table)), place / "rows.parquet")
+        pyarrow.parquet.write_table(pa.Table.from_pylist(of_day, arrow_schema(table)), place / f"{name}.parquet")
         number += len(of_day)
     return number
 

@@ -15,7 +15,8 @@ from fraud.archive.store import Delivery
 from fraud.aws.boto import client
 from fraud.errors import ServiceError
 from fraud.transaction import utc
-from local.account.emulator import DELIVERED, Emulator
+from local.account.emulator import Emulator
+from local.delivered import DELIVERED
 from local.sam import sample_events
 from operations import redeliver
 from tests.integration.test_archive import LABELLED, Rows, bucket_of, named, quiet, rows
