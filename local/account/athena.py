@@ -82,11 +82,10 @@ class Athena:
                     self._read.add(key)
         unload = UNLOAD.fullmatch(sql)
         with archive.database(self._directory) as found:
-            result = found.execute(sql if unload is None else unload["query"])
-            names = [column[0] for column in result.description or ()]
             if unload is None:
-                return _results(names, result.fetchall())
-            rows = result.to_arrow_table()
+                result = found.execute(sql)
+                return _results([column[0] for column in result.description or ()], result.fetchall())
+            rows = found.sql(unload["query"]).to_arrow_table()
         self._unload(rows, unload["bucket"], unload["prefix"], unload["by"])
         return _results([], [])
 

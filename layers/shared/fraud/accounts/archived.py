@@ -21,7 +21,7 @@ def action_rows(keys: Keys, image: Image, before: Image | None) -> Iterator[Arch
 
     image, before  the action's row after the change and before it; None for a new action
     """
-    if before is not None and before["version"] == image["version"]:
+    if before is not None and before.get("version") == image["version"]:
         return
     action = Action.model_validate_json(image["document"]["S"])
     found, appeal, review = action.cause.transaction_ids, action.appeal, action.review

@@ -19,7 +19,7 @@ def case_rows(keys: Keys, image: Image, before: Image | None) -> Iterator[Archiv
 
     image, before  the case's row after the change and before it; None for a new case
     """
-    if before is not None and before["version"] == image["version"]:
+    if before is not None and before.get("version") == image["version"]:
         return
     case = Case.model_validate_json(image["document"]["S"])
     verdict = case.verdict

@@ -87,8 +87,9 @@ RELATIONS: Mapping[str, Relation] = {
             "reviewed": Measure("payments whose decision was to review", _if("outcome = 'review'")),
             "declined": Measure("payments whose decision was to decline", _if("outcome = 'decline'")),
             "honest": Measure("payments that do not count as fraud", _if("is_fraud = 0")),
-            "honest_challenged": Measure(
-                "payments of these that were challenged", _if("is_fraud = 0 AND outcome = 'challenge'")
+            "honest_disturbed": Measure(
+                "payments of these that were challenged, reviewed or declined",
+                _if("is_fraud = 0 AND outcome <> 'approve'"),
             ),
             "labelled_declines": Measure(
                 "declined payments that have a label", _if("outcome = 'decline' AND is_labelled = 1")
@@ -197,8 +198,8 @@ KPIS: tuple[Kpi, ...] = (
         "Which part of all payments waited for an analyst.", "rate"),
     Kpi("declined_share", "payments", "declined", "payments", PERCENT, 0, "stable",
         "Which part of all payments was declined.", "rate"),
-    Kpi("friction", "payments", "honest_challenged", "honest", PERCENT, LABELS_DAYS, "lower",
-        "Which part of honest payments was challenged. The budget is 1 %.", "rate", 1.0),
+    Kpi("friction", "payments", "honest_disturbed", "honest", PERCENT, LABELS_DAYS, "lower",
+        "Which part of honest payments was challenged, reviewed or declined. The budget is 1 %.", "rate", 1.0),
     Kpi("decline_precision", "payments", "right_declines", "labelled_declines", PERCENT, LABELS_DAYS, "higher",
         "Which part of the declined payments that have a label was fraud. Who complains about a decline is seldom a"
         " fraudster, so it says too little: drawn cases say more.", "rate"),
@@ -319,15 +320,20 @@ Counts = Mapping[str, int]
 def figures(counted: Mapping[str, Mapping[tuple[str, str], Counts]], span: Span) -> list[Figure]:
     """Return the figures of counts, in the order of days, segments and KPIS.
 
-    counted  counts by relation, then by day and segment
+    counted  counts by relation, then by day and segment. A day on which anything was counted has every KPI
     """
+    days = {day for counts in counted.values() for day, _ in counts}
     found = [
         _figure(kpi, day, segment, counts, span)
         for kpi in KPIS
-        for (day, segment), counts in counted[kpi.relation].items()
+        for (day, segment), counts in {**_nothing(kpi.relation, days), **counted[kpi.relation]}.items()
     ]
     order = [kpi.name for kpi in KPIS]
     return sorted(found, key=lambda each: (each.day, each.segment != ALL, each.segment, order.index(each.kpi)))
+
+
+def _nothing(relation: str, days: Iterable[str]) -> dict[tuple[str, str], Counts]:
+    return {(day, ALL): dict.fromkeys(RELATIONS[relation].measures, 0) for day in days}
 
 
 def _figure(kpi: Kpi, day: str, segment: str, counts: Counts, span: Span) -> Figure:
