@@ -14,6 +14,7 @@ from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
 from fraud.cases import console
+from fraud.cases.blindness import mentioned, shown
 from fraud.cases.case import Actor, Case, is_case_id
 from fraud.cases.evidence import MOST_REPORTS, Joined
 from fraud.cases.evidence_store import Snapshots
@@ -73,7 +74,11 @@ def show_evidence() -> Response[str]:
     case, looks = _cases.look(name, actor, now)
     joined = Joined.of(document, case, _decisions.read, now)
     reports = _reports.with_texts(case.reports[-MOST_REPORTS:])
-    return json_response(console.evidence_view(document, joined, reports, looks))
+    told = {*mentioned(document), *joined.transaction_ids, *(each.transaction_id for each in reports)}
+    hidden = _cases.blind(told)
+    seen = shown(document, hidden, is_blind=case.is_blind)
+    reports = [each.without(hidden) for each in reports]
+    return json_response(console.evidence_view(seen, joined.without(hidden), reports, looks))
 
 
 @app.get("/cases/[^/]+")

@@ -85,7 +85,7 @@ class DuckDb:
         tables = list(sql.Program(self.dialect, shape).tables())
         for name, query in tqdm(tables, desc="tables", unit="", disable=quiet or None):
             start = process_time()
-            self.make(name, query)
+            self.make(name, f"{query} ORDER BY n" if name in sql.READ else query)
             self.seconds[name] = process_time() - start
             if name.endswith("_counted"):
                 part = name.removesuffix("_counted")

@@ -231,6 +231,16 @@ EVENT: Example = {
     "policy_version": "packaged-1-5d41402a",
 }
 
+SAMPLED: Example = {
+    "version": "1",
+    "event_id": "c1a9e07f6d2b4835a0f94e6b17d3c852",
+    "transaction_id": "t-20260304-1",
+    **{
+        name: EVENT[name]
+        for name in ("type", "payer_id", "payee_id", "amount", "currency", "occurred_at", "decided_at")
+    },
+}
+
 CHANGE: Example = {
     "version": "1",
     "event_id": "7b1e43a9c0d2f5886a4c1d90e2b37f15",

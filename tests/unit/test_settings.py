@@ -56,6 +56,7 @@ ENVIRONMENT = {
     "KPI_WORKGROUP": "fraud-kpis",
     "KPI_DAYS": "35",
     "PUBLISHED_SHARE": "0.01",
+    "SAMPLE_SHARES": "approve=0,decline=0",
     "DECISION_RETENTION_DAYS": "400",
     "ACTIVITY_RETENTION_DAYS": "400",
     "REPORT_RETENTION_DAYS": "400",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fraud.counters.store import StackState, Tables
     from fraud.counters.worker import FoldWorker
     from fraud.decisions.evaluation import Evaluator, Scorer
+    from fraud.decisions.sampling import Sampling
     from fraud.decisions.store import DynamoStore
     from fraud.decisions.worker import Resolutions
     from fraud.executions import Executions
@@ -149,7 +150,18 @@ def archive(settings: Settings) -> "Archive":
         Delivery(settings.decision_delivery),
         Delivery(settings.resolution_delivery),
         Tallies(transport, settings.tallies_table, settings.decision_retention_days * 86_400),
+        sampling(settings),
     )
+
+
+def sampling(settings: Settings) -> "Sampling":
+    """Parse the strata of which payments are drawn. Raises UndecidableError, which names the variable only."""
+    from fraud.decisions.sampling import Sampling
+
+    try:
+        return Sampling.parse(settings.sample_shares)
+    except ValueError as error:
+        raise UndecidableError(f"environment: SAMPLE_SHARES: {error}") from None
 
 
 def label_archive(settings: Settings) -> "tuple[StackState, Delivery]":

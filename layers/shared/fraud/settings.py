@@ -71,6 +71,7 @@ class Settings(BaseModel):
     kpi_workgroup: str
     kpi_days: int = Field(ge=1, le=400)
     published_share: float = Field(ge=0, le=1)
+    sample_shares: Annotated[str, StringConstraints(min_length=1)]
     decision_retention_days: int = Field(ge=1)
     activity_retention_days: int = Field(ge=35)
     report_retention_days: int = Field(ge=1)

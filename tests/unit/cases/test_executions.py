@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, State, Terms, case_id
-from fraud.cases.intake import NO_REASON, REPORT, WINDOW, Intake
+from fraud.cases.case import PATIENCE, SYSTEM, Actor, Alert, Case, CaseEvent, State, Terms, case_id
+from fraud.cases.intake import NO_REASON, REPORT, SAMPLE, WINDOW, Intake
 from fraud.cases.transition import apply_event
 from fraud.decisions.record import Contents
 from fraud.errors import CaseConflictError, NotFoundError, ServiceError, UnavailableError
@@ -64,7 +64,7 @@ class Table:
 
     def open(self, alert: Alert, now: datetime, day: datetime | None = None) -> Case:
         for number in itertools.count(1):
-            name = case_id(alert.subject, day or alert.occurred_at, number)
+            name = alert.case_id(day, number)
             case = self.cases.setdefault(name, Case.for_alert(name, alert, now, TERMS))
             if case.joins and not case.knows(alert):
                 case = self.cases[name] = apply_event(case, CaseEvent(kind="alerted", alert=alert), SYSTEM, now, TERMS)
@@ -264,6 +264,29 @@ def test_decision_opens_a_case_of_the_side_that_its_first_reason_tells_of_and_st
     assert intake.take(made(codes=["FAN_IN_BURST"], payee_id=None), NOON).subject == "payer#a"
     assert intake.take(made(payer_id="c", codes=[]), NOON).reasons == (NO_REASON,)
     assert len(set(machine.started)) == 3
+
+
+def sampled(**fields: Any) -> dict[str, Any]:
+    said = {name: value for name, value in payment(**fields).items() if name != "codes"}
+    return {"detail-type": "PaymentSampled", "detail": said}
+
+
+def test_payment_that_is_drawn_has_a_case_of_its_own_about_its_payer(intake, table, machine):
+    alerted = intake.take(made(), NOON)
+    drawn = [intake.take(sampled(), NOON) for _ in range(2)]
+    other = intake.take(sampled(transaction_id="t-2"), NOON)
+    assert len({alerted.case_id, drawn[0].case_id, other.case_id}) == len(table.cases) == 3
+    assert drawn[0] == drawn[1]
+    assert (other.kind, other.subject, other.reasons, other.alerts) == ("sample", "payer#a", (SAMPLE,), ("t-2",))
+    assert other.due - NOON == PATIENCE["sample"] * TERMS.sla
+    assert set(machine.started) == set(table.cases)
+
+
+def test_no_alert_and_no_report_joins_the_case_of_a_payment_that_was_drawn(intake, table):
+    drawn = intake.take(sampled(), NOON)
+    assert intake.take(made(), NOON).case_id != drawn.case_id
+    assert intake.take(report(payee_id=None), NOON).case_id != drawn.case_id
+    assert table.get(drawn.case_id) == drawn
 
 
 def test_change_of_a_decision_opens_a_case_by_the_reasons_of_the_decision(intake):

@@ -88,8 +88,13 @@ class AccountIntake:
         return _TAKEN[event["detail-type"]](self, event["detail"], now)
 
     def _closed(self, detail: Mapping[str, Any], now: datetime) -> Action | Account | None:
-        """Take the end of a case: a finding of fraud opens an action, and any other ends the system's own hold."""
+        """Take the end of a case: a finding of fraud opens an action, and any other ends the system's own hold.
+
+        A blind case stops no account: it has not asked which side of the payment is the fraudster (D-137).
+        """
         case = self._cases.get(detail["case_id"])
+        if case.kind == "sample":
+            return None
         if detail["finding"] != FRAUD:
             return self._released(case, now)
         action = self._accounts.open(case.subject_id, self._cause(case), now)

@@ -24,6 +24,8 @@ Level = Literal["analyst", "lead"]
 Finding = Literal["fraud", "legitimate", "dispute", "inconclusive"]
 OutreachAnswer = Literal["denies", "confirms", "not_reached"]
 SubjectKind = Literal["payee", "payer"]
+CaseKind = Literal["alert", "sample"]
+"""`alert`: payments to look at. `sample`: one payment that was drawn for a blind review."""
 
 PAYEE_SIDE = frozenset({"CONFIRMED_FRAUD", "FAN_IN_BURST", "RECEIVER_BEHAVIOUR"})
 """Reason codes that tell of the payee. A decision whose first reason is one of them makes a case about the payee."""
@@ -120,6 +122,16 @@ MOVES: Mapping[State, Mapping[EventKind, State]] = {
 }
 """The state that follows each event. An event that a state does not name is refused in it."""
 
+NEVER: Mapping[CaseKind, frozenset[EventKind]] = {
+    "alert": frozenset(),
+    "sample": frozenset({"alerted", "triaged", "outreach_asked"}),
+}
+"""The events that a kind of case refuses in every state.
+
+A blind review is of one payment, ends with a person's verdict, and asks nobody: a payer who is asked about an approved
+payment would learn that somebody doubts it.
+"""
+
 Who = Literal["system", "analyst", "lead", "holder"]
 
 WHO: Mapping[EventKind, frozenset[Who]] = {
@@ -160,6 +172,10 @@ The time for which the payer is asked does not count.
 """
 
 
+PATIENCE: Mapping[CaseKind, int] = {"alert": 1, "sample": 6}
+"""How many times the service level a case may wait: no payment waits for a blind review."""
+
+
 class Terms(NamedTuple):
     """The stack's times: `sla` from the opening to the due time, `lease` for which an analyst has a case."""
 
@@ -188,13 +204,23 @@ class Alert(_Part):
     subject_kind: SubjectKind
     subject_id: Id
     occurred_at: Instant = Field(description="The payment's own time.")
-    reason: str = Field(description="The leading reason code; `REPORT` for a report, `BY_HAND` for a person's alert.")
+    reason: str = Field(
+        description="The leading reason code; `REPORT` for a report, `BY_HAND` for a person's alert, `SAMPLE` for a"
+        " payment that was drawn."
+    )
     report_id: str | None = None
+    kind: CaseKind = "alert"
 
     @property
     def subject(self) -> str:
         """The subject as `<kind>#<id>`."""
         return f"{self.subject_kind}#{self.subject_id}"
+
+    def case_id(self, day: datetime | None = None, number: int = 1) -> str:
+        """Return the name of the alert's case. `day`: of the case, if it is another one than the payment's."""
+        if self.kind == "sample":
+            return sample_id(self.transaction_id)
+        return case_id(self.subject, day or self.occurred_at, number)
 
 
 class CaseEvent(_Part):
@@ -249,6 +275,7 @@ class Case(_Part):
     """A case as it stands. The row in the table is the truth, and the execution follows it."""
 
     case_id: str
+    kind: CaseKind = "alert"
     subject_kind: SubjectKind
     subject_id: Id
     opened_at: Instant
@@ -272,10 +299,11 @@ class Case(_Part):
         """Open a case for an alert."""
         return cls(
             case_id=case_id,
+            kind=alert.kind,
             subject_kind=alert.subject_kind,
             subject_id=alert.subject_id,
             opened_at=now,
-            due=now + terms.sla,
+            due=now + terms.sla * PATIENCE[alert.kind],
             sla_from=now,
             alerts=(alert.transaction_id,),
             reports=() if alert.report_id is None else (alert.report_id,),
@@ -312,7 +340,16 @@ class Case(_Part):
     @property
     def joins(self) -> bool:
         """Whether another alert may join this case."""
-        return "alerted" in MOVES[self.state] and max(len(self.alerts), len(self.reports)) < MOST_ALERTS
+        return self.allows("alerted") and max(len(self.alerts), len(self.reports)) < MOST_ALERTS
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether nobody may know the decision on the case's payment yet: it was drawn, and has no verdict."""
+        return self.kind == "sample" and self.verdict is None and self.state is not State.FAILED
+
+    def allows(self, kind: EventKind) -> bool:
+        """Whether an event may happen in the state of the case."""
+        return kind in MOVES[self.state] and kind not in NEVER[self.kind]
 
     @property
     def wait(self) -> str | None:
@@ -397,9 +434,21 @@ def case_id(subject: str, occurred_at: datetime, number: int = 1) -> str:
     (26, True)
     """
     kind, _, value = subject.partition("#")
-    said = "\n".join((kind, value, utc(occurred_at)[:10]))
-    name = base64.b32encode(hashlib.sha256(said.encode()).digest()).decode()[:26]
+    name = _name(kind, value, utc(occurred_at)[:10])
     return name if number == 1 else f"{name}-{number}"
+
+
+def sample_id(transaction_id: str) -> str:
+    """Return the name of the case in which a payment that was drawn is judged, beside any case of its alerts.
+
+    >>> len(sample_id("t-1")), sample_id("t-1") == sample_id("t-2")
+    (26, False)
+    """
+    return _name("sample", transaction_id)
+
+
+def _name(*parts: str) -> str:
+    return base64.b32encode(hashlib.sha256("\n".join(parts).encode()).digest()).decode()[:26]
 
 
 def is_case_id(text: str) -> bool:

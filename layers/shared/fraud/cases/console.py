@@ -18,6 +18,7 @@ from fraud.cases.case import (
     Alert,
     Case,
     CaseEvent,
+    CaseKind,
     Change,
     EventKind,
     Finding,
@@ -287,6 +288,7 @@ class CaseSummary(BaseModel):
     """A case in a list."""
 
     case_id: str
+    kind: CaseKind
     subject_kind: SubjectKind
     subject_id: Id
     state: State
@@ -340,7 +342,7 @@ class EvidenceView(BaseModel):
 
     evidence: Mapping[str, Any] = Field(
         description="The decisions and accounts of the case, earlier cases and reports, in the form of the release that"
-        " collected them."
+        " collected them. Of a payment in a blind review it has no decision before the verdict there."
     )
     joined: Joined
     reports: list[CaseReport] = Field(

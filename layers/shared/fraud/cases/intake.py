@@ -16,8 +16,8 @@ from fraud.errors import CaseConflictError, NotFoundError
 from fraud.executions import Executions
 from fraud.transaction import instant
 
-REPORT, NO_REASON = "REPORT", "NO_REASON"
-"""The leading reason of a report, and of a decision that has no reason."""
+REPORT, SAMPLE, NO_REASON = "REPORT", "SAMPLE", "NO_REASON"
+"""The leading reason of a report, of a payment that was drawn, and of a decision that has no reason."""
 
 WINDOW = timedelta(days=7)
 """Reports about one payee within this time join one case, if it still takes alerts."""
@@ -71,6 +71,11 @@ class Intake:
     def _decided(self, detail: Mapping[str, Any], now: datetime) -> Case:
         return self._open(_of_payment(detail, detail["codes"]), now)
 
+    def _sampled(self, detail: Mapping[str, Any], now: datetime) -> Case:
+        """Open a blind case. It is about the payer: which side the reasons tell of would tell the decision."""
+        alert = _of_payment(detail, ())
+        return self._open(alert.model_copy(update={"kind": "sample", "reason": SAMPLE}), now)
+
     def _resolved(self, detail: Mapping[str, Any], now: datetime) -> Case:
         """Take a change of a decision; the reasons of the decision say whom the case is about."""
         contents, _ = self._decisions.read(detail["transaction_id"])
@@ -116,6 +121,7 @@ class Intake:
 
 _TAKEN: Mapping[str, Callable[[Intake, Mapping[str, Any], datetime], Case | None]] = {
     "DecisionMade": Intake._decided,  # noqa: SLF001 - its own class
+    "PaymentSampled": Intake._sampled,  # noqa: SLF001
     "DecisionResolved": Intake._resolved,  # noqa: SLF001
     "ReportReceived": Intake._reported,  # noqa: SLF001
     "Step Functions Execution Status Change": Intake._ended,  # noqa: SLF001

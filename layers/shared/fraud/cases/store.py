@@ -8,7 +8,7 @@ many cases are open. The token of a waiting execution is a secret: it is in the 
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -34,7 +34,7 @@ from fraud.cases.case import (
     Look,
     State,
     Terms,
-    case_id,
+    sample_id,
 )
 from fraud.cases.console import ME, CaseQuery
 from fraud.cases.evidence_store import Snapshots
@@ -144,7 +144,7 @@ class Cases(FollowedStore[Case]):
         event = CaseEvent(kind="alerted", alert=alert, note=note)
         number = 1
         while True:
-            name = case_id(alert.subject, day or alert.occurred_at, number)
+            name = alert.case_id(day, number)
             case = retry_conflicts(partial(self._open, name, event, alert, now, actor), PynamoDBException)
             if case is not None:
                 return case
@@ -274,6 +274,13 @@ class Cases(FollowedStore[Case]):
             except DoesNotExist:
                 raise NotFoundError from None
         return Transaction.model_validate_json(Contents.unpacked(row.packed).transaction)
+
+    def blind(self, transaction_ids: Iterable[str]) -> frozenset[str]:
+        """Return those payments that are in a blind review: nobody may see their decisions yet."""
+        names = {sample_id(each): each for each in transaction_ids}
+        with translate_errors(PynamoDBException):
+            rows = self._rows.batch_get([(name, CASE) for name in names], consistent_read=True)
+            return frozenset(names[row.case_id] for row in rows if _case_of(row.document).is_blind)
 
     # ---- lists ---------------------------------------------------------------------------------------------------
 

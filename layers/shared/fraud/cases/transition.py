@@ -48,7 +48,7 @@ def apply_event(case: Case, event: CaseEvent, actor: Actor, now: datetime, terms
         return case
     if event.kind == "alerted" and event.alert is not None and case.knows(event.alert):
         return case
-    if event.kind not in MOVES[case.state] or (event.kind == "alerted" and not case.joins):
+    if not case.allows(event.kind) or (event.kind == "alerted" and not case.joins):
         raise CaseConflictError(case.now)
     state = MOVES[case.state][event.kind]
     said = _EFFECTS[event.kind](case, event, actor, now, terms) if event.kind in _EFFECTS else {}

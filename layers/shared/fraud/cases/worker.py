@@ -27,7 +27,7 @@ from fraud.cases.evidence import (
 )
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.metrics import log_closed
-from fraud.cases.routing import Routing
+from fraud.cases.routing import Routed, Routing
 from fraud.cases.store import Cases
 from fraud.decisions.resolution import Change
 from fraud.decisions.worker import Resolutions
@@ -118,10 +118,10 @@ class Investigation:
     def triage(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
         """Choose the route of a case by its evidence, and close it by itself if that is the route.
 
-        A case that got another alert after its evidence was collected goes to an analyst.
+        A case that got another alert after its evidence was collected goes to an analyst, and so does a blind one.
         """
         case, evidence = self._parts.cases.get(name), self._collected(name)
-        routed = self._parts.routing.route(evidence.facts)
+        routed = Routed("analyst", ()) if case.kind == "sample" else self._parts.routing.route(evidence.facts)
         # A case that waits already came here before: by rules of an earlier release, or with fewer alerts.
         is_late = len(case.alerts) > evidence.alerts or case.state in WAITS
         route = "analyst" if routed.route == "close" and is_late else routed.route
@@ -183,8 +183,10 @@ class Investigation:
     # ---- what follows from a finding -----------------------------------------------------------------------------
 
     def resolve_payments(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
-        """Release or decline the payments of the verdict that still wait in review."""
+        """Release or decline the payments of the verdict that still wait in review; after a blind review nothing."""
         verdict = self._judged(name)
+        if self._parts.cases.get(name).kind == "sample":
+            return {}
         if (change := RELEASES.get(verdict.finding)) is not None:
             for transaction_id in verdict.transaction_ids:
                 with suppress(NotFoundError, ResolvedError):  # not decided here, or ended in another way
