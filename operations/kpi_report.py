@@ -53,18 +53,18 @@ def write(directory: Path, figures: Sequence[Figure], segment: str = ALL) -> Non
 
 def _draw(axes: Axes, kpi: Kpi, days: Sequence[str], of_day: Mapping[str, Figure]) -> None:
     """Draw a KPI over the days, with its interval and its bound. Days that are preliminary have hollow points."""
-    found = [(n, of_day[day]) for n, day in enumerate(days) if day in of_day and of_day[day].value is not None]
-    places = [n for n, _ in found]
-    axes.plot(places, [each.value for _, each in found], color=LINE, linewidth=1.2)
+    found = [
+        (n, each.value, each) for n, day in enumerate(days) if (each := of_day.get(day)) and each.value is not None
+    ]
+    axes.plot([n for n, _, _ in found], [value for _, value, _ in found], color=LINE, linewidth=1.2)
     for is_mature, filling in ((True, LINE), (False, "white")):
-        some = [(n, each.value) for n, each in found if each.mature == is_mature]
-        axes.plot(*(zip(*some, strict=True) if some else ((), ())), "o", color=LINE, markersize=4, mfc=filling)
-    for n, each in found:
+        some = [(n, value) for n, value, each in found if each.mature == is_mature]
+        axes.plot([n for n, _ in some], [value for _, value in some], "o", color=LINE, markersize=4, mfc=filling)
+    for n, value, each in found:
         if each.low is not None:
-            top = each.high if each.high is not None else each.value
-            axes.plot([n, n], [each.low, top], color=MARK, linewidth=1)
+            axes.plot([n, n], [each.low, value if each.high is None else each.high], color=MARK, linewidth=1)
             if each.high is None:
-                axes.plot([n], [each.value], marker="^", color=MARK, markersize=7, mfc="none")
+                axes.plot([n], [value], marker="^", color=MARK, markersize=7, mfc="none")
     if kpi.bound is not None:
         axes.axhline(kpi.bound, color=BOUND, linewidth=0.8, linestyle=":")
         axes.annotate("bound", (1, kpi.bound), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=BOUND)

@@ -125,20 +125,20 @@ def _labelled(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRo
     yield from label_rows(keys, item, None)
 
 
-def _reported(keys: Keys, item: Item) -> Iterator[ArchiveRow]:
+def _reported(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
     yield report_row(keys, ReportRow.from_raw_data(dict(item)))
 
 
-def _case(keys: Keys, item: Item) -> Iterator[ArchiveRow]:
+def _case(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
     """Yield the row of a case as it is now: what it was before is not in its row."""
     yield from case_rows(keys, item, None) if item["sk"]["S"] == CASE else ()
 
 
-def _action(keys: Keys, item: Item) -> Iterator[ArchiveRow]:
+def _action(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
     yield from action_rows(keys, item, None) if item["sk"]["S"] == ACTION else ()
 
 
-def _intervention(keys: Keys, item: Item) -> Iterator[ArchiveRow]:
+def _intervention(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
     yield from intervention_rows(keys, item, CAP_DAY) if item["sk"]["S"] == CAP else ()
 
 

@@ -219,7 +219,8 @@ CREATE TABLE p AS
   SELECT strftime(make_timestamp(d.occurred_at), '%Y-%m-%d') AS day, d.segment, d.outcome, d.amount, d.type,
     len(d.degraded) > 0 AS deg, len(d.estimated) > 0 AS est,
     coalesce(final.o, d.outcome) = 'approve' AND coalesce(final.s, '') NOT IN ('failed', 'reversed') AS went,
-    coalesce(lab.f, false) AS fraud, lab.f IS NOT NULL AS told, coalesce(rep.c, 0) AS c, coalesce(rep.x, 0) AS x
+    coalesce(lab.f, false) AS fraud, lab.f IS NOT NULL AS told, coalesce(rep.c, 0) AS c, coalesce(rep.x, 0) AS x,
+    names.transaction_id, d.sample IS NOT NULL AS drawn
   FROM d LEFT JOIN final USING (transaction) LEFT JOIN lab USING (transaction)
   LEFT JOIN names ON names.pseudonym = d.transaction LEFT JOIN rep ON rep.transaction_id = names.transaction_id;
 INSERT INTO p SELECT * REPLACE ('all' AS segment) FROM p;
@@ -267,6 +268,9 @@ def _plain(day: str) -> Iterator[tuple[str, str]]:
     yield "time_to_verdict", f"SELECT segment, sum({took}), count(*) FROM c WHERE {of_day} GROUP BY 1"
     stopped = f"SELECT segment, count(*) FILTER (undo = 'reinstatement'), count(*) FROM a WHERE stopped_on = '{day}'"
     yield "reinstatement_rate", f"{stopped} GROUP BY 1"
+    of_day = f"p LEFT JOIN export_samples USING (transaction_id) WHERE day = '{day}' AND outcome = 'decline' AND drawn"
+    known = "count(*) FILTER (finding IN ('fraud', 'legitimate', 'dispute'))"
+    yield "sampled_precision", f"SELECT segment, count(*) FILTER (finding = 'fraud'), {known} FROM {of_day} GROUP BY 1"
     yield "cap_used", f"SELECT 'all', taken, 100 FROM export_caps WHERE day = '{day}'"
 
 
@@ -311,6 +315,11 @@ def _export(box: Box, found: duckdb.DuckDBPyConnection) -> None:
             found.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(rows[0]))})", rows)
 
     said = [(json.loads(row["document"]), row) for row in items("CasesTable") if row["sk"] == "case"]
+    samples = [
+        (case["alerts"][0], (case["verdict"] or {}).get("finding")) for case, _ in said if case["kind"] == "sample"
+    ]
+    table("export_samples", "transaction_id VARCHAR, finding VARCHAR", samples)
+    said = [(case, row) for case, row in said if case["kind"] == "alert"]
     judged = [(case, case["verdict"] or {"at": None, "by": None}) for case, _ in said]
     table(
         "export_cases",

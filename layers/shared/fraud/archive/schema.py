@@ -154,6 +154,7 @@ CASES = ArchiveTable(
     (
         Column("event_id", TEXT, "The same for every copy of the row: readers keep one row of each."),
         Column("case_pseudonym", TEXT, "Pseudonym of the case's id; `case` is a word of SQL."),
+        Column("kind", TEXT, "alert; or sample, for one payment that was drawn for a blind review."),
         Column("transaction", TEXT, "Pseudonym of its first payment."),
         Column("subject", TEXT, "Pseudonym of the account that the case is about."),
         Column("subject_kind", TEXT, "The side of the payments that the case is about: payer or payee."),

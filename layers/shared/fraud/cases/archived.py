@@ -26,6 +26,7 @@ def case_rows(keys: Keys, image: Image, before: Image | None) -> Iterator[Archiv
     row = {
         "event_id": pseudonym(keys, "case", f"{case.case_id} {case.version}"),
         "case_pseudonym": pseudonym(keys, "case", case.case_id),
+        "kind": case.kind,
         "transaction": pseudonym(keys, "transaction", case.alerts[0]),
         "subject": pseudonym(keys, "account", case.subject_id),
         "subject_kind": case.subject_kind,

@@ -102,17 +102,24 @@ RELATIONS: Mapping[str, Relation] = {
             "nano_usd": Measure("list price of the decisions by their type, in nano-dollars", "nano_usd"),
         },
     ),
+    "samples": Relation(
+        "the payment's own time, occurred_at",
+        {
+            "judged_samples": Measure("declined payments that were drawn and judged in a blind review", "is_judged"),
+            "fraud_samples": Measure("payments of these that were found to be fraud", "is_fraud"),
+        },
+    ),
     "verdicts": Relation(
         "the verdict's time",
         {
-            "verdicts": Measure("verdicts that people gave", "1"),
+            "verdicts": Measure("verdicts that people gave, blind reviews apart", "1"),
             "verdict_time": Measure("microseconds from the opening of their cases to the verdicts", "took"),
         },
     ),
     "queue": Relation(
         "the end of the day",
         {
-            "waiting": Measure("cases without a verdict", "1"),
+            "waiting": Measure("cases without a verdict, blind reviews apart", "1"),
             "waited": Measure("microseconds since these were opened", "age"),
             "oldest": Measure("microseconds since the oldest of them was opened", "age", "max"),
         },
@@ -203,6 +210,9 @@ KPIS: tuple[Kpi, ...] = (
     Kpi("decline_precision", "payments", "right_declines", "labelled_declines", PERCENT, LABELS_DAYS, "higher",
         "Which part of the declined payments that have a label was fraud. Who complains about a decline is seldom a"
         " fraudster, so it says too little: drawn cases say more.", "rate"),
+    Kpi("sampled_precision", "samples", "fraud_samples", "judged_samples", PERCENT, LABELS_DAYS, "higher",
+        "Which part of the declined payments that were drawn blind was fraud. So it holds for all declined payments.",
+        "rate"),
     Kpi("reinstatement_rate", "deactivations", "reinstated", "deactivated", PERCENT, LABELS_DAYS, "lower",
         "Which part of the deactivated accounts had to be taken back. About 1 % is good.", "rate", 5.0),
     Kpi("time_to_verdict", "verdicts", "verdict_time", "verdicts", MINUTES, 0, "lower",

@@ -4,7 +4,7 @@ WITH ranked AS (
     row_number() OVER (PARTITION BY days.day, cases.case_pseudonym ORDER BY cases.number DESC) AS place
   FROM cases
   JOIN (VALUES {seen}) AS days (day, seen) ON cases.changed_at < days.seen
-  WHERE cases.day BETWEEN '{reach}' AND '{last}'
+  WHERE cases.day BETWEEN '{reach}' AND '{last}' AND cases.kind = 'alert'
 ),
 segments AS (
   SELECT transaction, min(segment) AS segment

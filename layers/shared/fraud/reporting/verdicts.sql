@@ -2,7 +2,7 @@ WITH judged AS (
   SELECT case_pseudonym, min(transaction) AS transaction, min(opened_at) AS opened_at, min(due) AS due,
     min(judged_at) AS judged_at, min(judged_by) AS judged_by
   FROM cases
-  WHERE day BETWEEN '{first}' AND '{last}' AND state = 'concluding'
+  WHERE day BETWEEN '{first}' AND '{last}' AND state = 'concluding' AND kind = 'alert'
   GROUP BY case_pseudonym
 ),
 segments AS (
