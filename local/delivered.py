@@ -9,9 +9,17 @@ from fraud.archive.schema import ArchiveTable
 DELIVERED = "delivered"
 """The folder of a bucket in which Firehose puts raw rows in the box."""
 
+BUCKET = "decisionarchive"
+"""A part of the name of the archive's bucket in the box."""
 
-def delivered(s3: Any, bucket: str, table: ArchiveTable) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - boto3
-    """Yield the rows that Firehose delivered for a table, copies included. `s3` is boto3's client."""
+
+def bucket_of(s3: Any) -> str:  # noqa: ANN401 - boto3
+    """Return the name of the archive's bucket. `s3` is boto3's client."""
+    return next(str(each["Name"]) for each in s3.list_buckets()["Buckets"] if BUCKET in each["Name"])
+
+
+def delivered(s3: Any, bucket: str, table: ArchiveTable) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+    """Yield the rows that Firehose delivered for a table, copies included."""
     for key in keys(s3, bucket, table.name):
         yield from rows_of(s3, bucket, key)
 

@@ -19,10 +19,7 @@ from moto.athena.models import AthenaBackend, Execution, QueryResults
 
 from fraud.archive import schema
 from local.account import boto
-from local.delivered import keys, rows_of
-
-BUCKET = "decisionarchive"
-"""A part of the name of the archive's bucket."""
+from local.delivered import bucket_of, keys, rows_of
 
 UNLOAD = re.compile(
     r"UNLOAD\s*\((?P<query>.*)\)\s*TO\s*'s3://(?P<bucket>[^/]+)/(?P<prefix>[^']*)'\s*WITH\s*\("
@@ -109,8 +106,7 @@ class Athena:
 
     @cached_property
     def _bucket(self) -> str:
-        names = (str(bucket["Name"]) for bucket in self._s3.list_buckets()["Buckets"])
-        return next(name for name in names if BUCKET in name)
+        return bucket_of(self._s3)
 
     @cached_property
     def _directory(self) -> Path:

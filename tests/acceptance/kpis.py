@@ -26,12 +26,19 @@ from fraud.reporting import kpis
 from fraud.reporting.kpis import Figure, Span
 from local import account_told, archive, case_told
 from local.box import Box
+from local.delivered import bucket_of
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 
 PAYMENTS, SIMULATED = 400, 2_000
 RATE = 1 / 2_500_000
 VOLUMES = (1_000_000, 12_500_000, 50_000_000, 250_000_000)
 """Payments of a simulated day: at RATE they expect .4, 5, 20 and 100 frauds."""
+
+LARGE = 12
+"""One of so many payments has an amount above the limit."""
+
+LEFT = 2
+"""Cases that nobody judges, so that there is a queue."""
 
 SIGMA = 1.0
 """Of the logarithm of amounts."""
@@ -99,9 +106,11 @@ class Result(NamedTuple):
 def run(payments: int = PAYMENTS, days: int = SIMULATED, seed: int = 16, box: Box | None = None) -> Result:
     """Live payments in a box, a new one if none is given, and compare the figures of their days."""
     world = list(islice(simulate(seed, DEFAULT_START, days=30, payers=max(20, payments // 20), crime=20), payments))
+    for each in world[7::LARGE]:
+        each.transaction["amount"] = 900_000  # above the limit, so that some payments are declined
     if box is not None:
         return _lived(box, world, days)
-    with Box() as own:
+    with Box(parameters={"SampleShares": "approve=0.1,decline=1"}) as own:
         return _lived(own, world, days)
 
 
@@ -110,6 +119,7 @@ def _lived(box: Box, world: Sequence[Labelled], days: int) -> Result:
     end = _time(world[-1]) + timedelta(minutes=1)
     _decided(box, world)
     list(case_told.tell(box, truth, end))
+    _judged(box, truth, end)
     list(account_told.tell(box, [each.transaction for each in world], truth, end))
     box.settle()
     now = datetime.combine(end.date() + timedelta(days=1), datetime.min.time(), UTC) + timedelta(hours=1)
@@ -160,21 +170,32 @@ def _decided(box: Box, world: Sequence[Labelled]) -> None:
     box.settle()
 
 
+def _judged(box: Box, truth: Mapping[str, str], now: datetime) -> None:
+    """Have a lead judge the cases that wait, but some: by the truth, and one in four as a dispute or not at all."""
+    box.settle()
+    with box.connect_person(case_told.LEAD, "lead") as people:
+        desk = case_told.Desk(people, now)
+        waiting = [each for level in case_told.LEVELS for each in desk.get(f"/cases?level={level}")["cases"]]
+        for n, each in enumerate(waiting[LEFT:]):
+            path = f"/cases/{each['case_id']}"
+            case = desk.get(path)["case"]
+            version = desk.post(f"{path}/take", version=case["version"])["version"]
+            is_fraud = any(truth.get(name) == "fraud" for name in case["alerts"])
+            finding = "fraud" if is_fraud else ("legitimate", "legitimate", "dispute", "inconclusive")[n % 4]
+            desk.post(f"{path}/verdict", version=version, finding=finding, reason="the truth of the simulation")
+        box.settle()
+
+
 def _post(client: Any, path: str, body: Any, now: datetime) -> Any:
     answer = client.request("POST", path, json.dumps(body).encode(), now)
     assert answer.status == 200, (path, answer)
     return json.loads(answer.body)
 
 
-def _bucket(box: Box) -> str:
-    names = [bucket["Name"] for bucket in box.client("s3").list_buckets()["Buckets"]]
-    (name,) = (name for name in names if "decisionarchive" in name)
-    return str(name)
-
-
 def _objects(box: Box, ending: str) -> Iterator[tuple[str, bytes]]:
     """Yield key and content of the objects of figures that end so."""
-    s3, bucket = box.client("s3"), _bucket(box)
+    s3 = box.client("s3")
+    bucket = bucket_of(s3)
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="kpis/"):
         for key in (found["Key"] for found in page.get("Contents", ())):
             if key.endswith(ending):
@@ -283,7 +304,7 @@ def _compared(
     """Return for each figure of the days its counts as they were written, and by the plain SQL; None: there is none."""
     ours = {key: (row["numerator"], row["denominator"]) for key, row in written.items() if key[0] in days}
     with tempfile.TemporaryDirectory() as scratch, duckdb.connect() as found:
-        archive.collect(box.client("s3"), _bucket(box), Path(scratch))
+        archive.collect(box.client("s3"), bucket_of(box.client("s3")), Path(scratch))
         for table in ("decisions", "resolutions", "labels"):
             found.read_parquet(f"{scratch}/{table}/*/*.parquet").create_view(f"archived_{table}")
         _export(box, found)
