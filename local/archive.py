@@ -43,21 +43,25 @@ def arrow_schema(table: ArchiveTable) -> pa.Schema:
     return pa.schema([(column.name, ARROW[column.type]) for column in table.columns])
 
 
-def write(directory: Path, table: ArchiveTable, rows: Iterable[Mapping[str, Any]], name: str = "rows") -> int:
-    """Write rows of a table as one Parquet file for each day, and return their number. A file of this name is replaced.
+def write(directory: Path, table: ArchiveTable, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows of a table as one Parquet file for each day, and return their number. Earlier files are replaced.
 
     Copies of a row stay, as they do on AWS. Raises ValueError for a row with a column that the schema does not have.
     """
     number = 0
     for day, some in groupby(sorted(rows, key=itemgetter(PARTITION)), key=itemgetter(PARTITION)):
         of_day = [{name: value for name, value in row.items() if name != PARTITION} for row in some]
-        if unknown := {name for row in of_day for name in row} ^ set(table.names):
-            raise ValueError(f"{table.name}: not the columns of the schema: {', '.join(sorted(unknown))}")
+        _check(table, of_day)
         place = directory / table.name / f"{PARTITION}={day}"
         place.mkdir(parents=True, exist_ok=True)
-        pyarrow.parquet.write_table(pa.Table.from_pylist(of_day, arrow_schema(table)), place / f"{name}.parquet")
+        pyarrow.parquet.write_table(pa.Table.from_pylist(of_day, arrow_schema(table)), place / "rows.parquet")
         number += len(of_day)
     return number
+
+
+def _check(table: ArchiveTable, rows: Iterable[Mapping[str, Any]]) -> None:
+    if unknown := {name for row in rows for name in row} ^ set(table.names):
+        raise ValueError(f"{table.name}: not the columns of the schema: {', '.join(sorted(unknown))}")
 
 
 def collect(s3: Any, bucket: str, directory: Path) -> dict[str, int]:  # noqa: ANN401 - boto3
@@ -75,9 +79,27 @@ def database(directory: Path) -> duckdb.DuckDBPyConnection:
             rows = found.read_parquet(files, hive_partitioning=False, union_by_name=True, filename=True)
             rows.project(f"* EXCLUDE (filename), {_DAY} AS {PARTITION}").create_view(table.name)
         else:
-            empty = arrow_schema(table).append(pa.field(PARTITION, pa.string())).empty_table()
-            found.register(table.name, empty)
+            found.register(table.name, _with_day(table).empty_table())
     return found
+
+
+def in_memory() -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB with the tables of an archive, which hold nothing yet."""
+    found = duckdb.connect()
+    for table in schema.TABLES:
+        found.from_arrow(_with_day(table).empty_table()).create(table.name)
+    return found
+
+
+def add(found: duckdb.DuckDBPyConnection, table: ArchiveTable, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows to a table of `in_memory`. Raises ValueError as `write`."""
+    if given := list(rows):
+        _check(table, [{name: value for name, value in row.items() if name != PARTITION} for row in given])
+        found.from_arrow(pa.Table.from_pylist(given, _with_day(table))).insert_into(table.name)
+
+
+def _with_day(table: ArchiveTable) -> pa.Schema:
+    return arrow_schema(table).append(pa.field(PARTITION, pa.string()))
 
 
 def query(directory: Path, name: str) -> list[dict[str, Any]]:

@@ -7,12 +7,10 @@ tables are those of the archive's schema. A query that fails is FAILED, and the 
 import io
 import re
 import sys
-import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from moto.athena.models import AthenaBackend, Execution, QueryResults
@@ -35,6 +33,7 @@ class Athena:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._archive: Any = None  # DuckDB's connection, once there was a query
         self._read: set[str] = set()
         self._turn = threading.Lock()
 
@@ -72,17 +71,16 @@ class Athena:
     def _run(self, sql: str) -> QueryResults:
         from local import archive  # noqa: PLC0415 - DuckDB and Arrow are loaded by the first query, if there is one
 
-        for table in schema.TABLES:
-            for key in keys(self._s3, self._bucket, table.name):
-                if key not in self._read:
-                    archive.write(self._directory, table, rows_of(self._s3, self._bucket, key), f"{len(self._read)}")
-                    self._read.add(key)
-        unload = UNLOAD.fullmatch(sql)
-        with archive.database(self._directory) as found:
-            if unload is None:
-                result = found.execute(sql)
-                return _results([column[0] for column in result.description or ()], result.fetchall())
-            rows = found.sql(unload["query"]).to_arrow_table()
+        there = {table: keys(self._s3, self._bucket, table.name) for table in schema.TABLES}
+        if self._archive is None or self._read - {key for some in there.values() for key in some}:
+            self._archive, self._read = archive.in_memory(), set()  # anew, too, when somebody has deleted objects
+        for table, key in ((table, key) for table, some in there.items() for key in some if key not in self._read):
+            archive.add(self._archive, table, rows_of(self._s3, self._bucket, key))
+            self._read.add(key)
+        if (unload := UNLOAD.fullmatch(sql)) is None:
+            result = self._archive.execute(sql)
+            return _results([column[0] for column in result.description or ()], result.fetchall())
+        rows = self._archive.sql(unload["query"]).to_arrow_table()
         self._unload(rows, unload["bucket"], unload["prefix"], unload["by"])
         return _results([], [])
 
@@ -107,11 +105,6 @@ class Athena:
     @cached_property
     def _bucket(self) -> str:
         return bucket_of(self._s3)
-
-    @cached_property
-    def _directory(self) -> Path:
-        self._scratch = tempfile.TemporaryDirectory(prefix="athena-")
-        return Path(self._scratch.name)
 
 
 def _results(names: Sequence[str], rows: Sequence[Sequence[object]]) -> QueryResults:

@@ -37,7 +37,7 @@ VOLUMES = (1_000_000, 12_500_000, 50_000_000, 250_000_000)
 LARGE = 12
 """One of so many payments has an amount above the limit."""
 
-LEFT = 2
+LEFT = 4
 """Cases that nobody judges, so that there is a queue."""
 
 SIGMA = 1.0

@@ -51,8 +51,9 @@ class Reporting:
         return cls(place, nano_usd, lambda: client("athena"), lambda: client("s3"))
 
     def figures(self, span: Span) -> list[Figure]:
-        """Count the KPIs of a span."""
-        return kpis.figures({name: self._counted(name, span) for name in RELATIONS}, span)
+        """Count the KPIs of a span. The queries of all relations run at the same time."""
+        started = {name: self._start(kpis.query(name, span, self._nano_usd)) for name in RELATIONS}
+        return kpis.figures({name: self._counted(name, query) for name, query in started.items()}, span)
 
     def write(self, figures: Sequence[Figure]) -> None:
         """Write figures to S3, each day as a whole."""
@@ -70,11 +71,12 @@ class Reporting:
         for some_days in _parts(days):
             for day in some_days:
                 self._clear(day)
-            self._run(unload([each for day in some_days for each in days[day]], self._place.bucket))
+            self._await(self._start(unload([each for day in some_days for each in days[day]], self._place.bucket)))
 
-    def _counted(self, relation: str, span: Span) -> dict[tuple[str, str], Counts]:
+    def _counted(self, relation: str, query: str) -> dict[tuple[str, str], Counts]:
+        """Return what the query of a relation has counted."""
         names = ("day", "segment", *RELATIONS[relation].measures)
-        rows = self._rows(kpis.query(relation, span, self._nano_usd))
+        rows = self._rows(query)
         if tuple(next(rows)) != names:
             raise ServiceError("MisshapenAnswer")
         return {
@@ -82,32 +84,36 @@ class Reporting:
             for day, segment, *counts in rows
         }
 
-    def _rows(self, sql: str) -> Iterator[list[str | None]]:
-        """Yield the rows of a query; the first has the names of the columns."""
-        name = self._run(sql)
+    def _rows(self, query: str) -> Iterator[list[str | None]]:
+        """Yield the rows of a query's result; the first has the names of the columns."""
+        self._await(query)
         with translate_errors():
-            for page in self._athena.get_paginator("get_query_results").paginate(QueryExecutionId=name):
+            for page in self._athena.get_paginator("get_query_results").paginate(QueryExecutionId=query):
                 for row in page["ResultSet"]["Rows"]:
                     yield [cell.get("VarCharValue") for cell in row["Data"]]
 
-    def _run(self, sql: str) -> str:
-        """Run a query to its end and return its id. The function's own time limit ends a query that takes too long."""
+    def _start(self, sql: str) -> str:
+        """Start a query and return its id."""
         with translate_errors():
-            name: str = self._athena.start_query_execution(
+            query: str = self._athena.start_query_execution(
                 QueryString=sql,
                 QueryExecutionContext={"Database": self._place.database},
                 WorkGroup=self._place.workgroup,
             )["QueryExecutionId"]
-            attempt = 0
-            while (state := self._state(name)) in {"QUEUED", "RUNNING"}:
+        return query
+
+    def _await(self, query: str) -> None:
+        """Wait for the end of a query. The function's own time limit ends a wait that takes too long."""
+        attempt = 0
+        with translate_errors():
+            while (state := self._state(query)) in {"QUEUED", "RUNNING"}:
                 time.sleep(pause_s(attempt, PAUSE_S, LONGEST_PAUSE_S))
                 attempt += 1
         if state != "SUCCEEDED":
             raise ServiceError("QueryFailed")
-        return name
 
-    def _state(self, name: str) -> str:
-        found: str = self._athena.get_query_execution(QueryExecutionId=name)["QueryExecution"]["Status"]["State"]
+    def _state(self, query: str) -> str:
+        found: str = self._athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]["State"]
         return found
 
     def _clear(self, day: str) -> None:
