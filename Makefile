@@ -132,6 +132,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.investigation
 	$(BIN)/python -m tests.acceptance.machines
 	$(BIN)/python -m tests.acceptance.triage
+	$(BIN)/python -m tests.acceptance.precision
 	$(BIN)/python -m tests.acceptance.authorisation
 	$(BIN)/python -m tests.acceptance.audit
 

@@ -108,9 +108,8 @@ class DuckDb:
         return {name: np.ma.getdata(values) for name, values in found.items()}
 
     def _one(self, query: str) -> tuple[Any, ...]:
-        found = self.connection.execute(query).fetchone()
-        assert found is not None
-        return found
+        (found,) = self.connection.execute(query).fetchall()  # to its end: a result half read blocks relations
+        return tuple(found)
 
     def _column(self, query: str) -> NDArray[Any]:
         """Return the only column of a query."""

@@ -187,4 +187,4 @@ def test_a_verdict_on_an_approved_payment_is_a_label_and_alters_neither_payment_
         body = json.dumps({"detail-type": "CaseClosed", "source": "fraud", "detail": detail})
         doors["AccountEvents"].handler({"Records": [{"messageId": "m", "body": body} | QUEUE]}, None)
         account = reader("GET /analyst/accounts/{account_id}", account_id=one.payment["payer_id"])[1]
-        assert account["status"] == "active"
+        assert (account["status"], account["action"], account["history"]) == ("active", None, [])

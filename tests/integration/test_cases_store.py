@@ -77,7 +77,7 @@ def test_of_many_at_once_nothing_is_lost_and_one_verdict_wins(cases):
         try:
             return cases.change(name, VERDICT, actor, NOON, seen=seen).verdict.by
         except CaseConflictError as error:
-            return f"lost to {error.case.judged_by}"
+            return f"lost to {error.now['case'].judged_by}"
 
     with ThreadPoolExecutor(2) as pool:
         said = sorted(pool.map(judge, (HANA, LEAD)))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 
-from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, State, case_id
+from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, State, case_id, sample_id
 from fraud.cases.events import Notices
 from fraud.cases.evidence import Evidence
 from fraud.cases.evidence_store import INLINE_BYTES
@@ -196,6 +196,24 @@ def test_case_that_got_another_alert_since_is_not_closed_by_itself(bench: Bench)
     bench.cases.open(alert_of(case, "t-1"), NOON)
     assert bench.run("Triage", case) == {"route": "analyst"}
     assert bench.cases.get(case.case_id).state is State.QUEUED
+
+
+def test_blind_case_goes_to_an_analyst_and_its_finding_is_a_label_that_alters_no_payment(bench: Bench) -> None:
+    """Alerts of these payments would be closed by triage, and released or declined by the finding."""
+    bench.reports.silent = True
+    for name in ("t-6", "t-5"):
+        case = bench.opened(transaction_id=name, kind="sample")
+        assert case.case_id == sample_id(name)
+        bench.run("CollectEvidence", case)
+        assert [bench.run("Triage", case) for _ in range(2)] == [{"route": "analyst"}] * 2
+        before = bench.world.decisions.read(name)[1]
+        bench.cases.change(case.case_id, CaseEvent(kind="taken"), ANALYST, NOON)
+        bench.cases.change(case.case_id, CaseEvent(**JUDGED), ANALYST, NOON)
+        for state in ("ResolvePayments", "WriteLabels", "CloseCase"):
+            bench.run(state, case)
+        assert bench.world.decisions.read(name)[1] == before
+        assert bench.labels(name)[-1] == ("fraud", "analyst")
+    bench.reports.silent = False
 
 
 def test_hold_is_asked_for_with_reasons_and_the_case_goes_to_an_analyst(bench: Bench) -> None:

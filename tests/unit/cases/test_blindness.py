@@ -9,6 +9,7 @@ from fraud.activity.page import AccountPage, RecentView
 from fraud.cases.blindness import ACCOUNT, EVIDENCE, PAYMENT, blind, shown, without
 from fraud.cases.case import NEVER, SYSTEM, Actor, Alert, Case, CaseEvent, State, Terms
 from fraud.cases.evidence import BlindPayment, DecisionEvidence, Evidence, Joined
+from fraud.cases.report import CaseReport
 from fraud.cases.transition import apply_event
 from fraud.errors import CaseConflictError
 from fraud.outcome import Outcome
@@ -81,6 +82,17 @@ def test_what_has_joined_a_case_hides_such_a_decision_too():
     assert isinstance(first, BlindPayment)
     assert isinstance(second, DecisionEvidence)
     assert Joined.model_validate_json(joined.without({"t-1"}).model_dump_json()).decisions == (first, second)
+
+
+def test_triage_of_a_report_on_such_a_payment_does_not_say_why():
+    """Its reasons name the payment's score and outcome."""
+    triaged = {"verdict": "fraud", "probability": 0.9, "reasons": [{"code": "score", "text": "the score was 0.970"}]}
+    said = {"report_id": "r-1", "transaction_id": "t-1", "reporter_id": "a", "role": "payer", "category": "other"}
+    said |= {"reported_at": utc(NOON), "received_at": utc(NOON), "known": True, "status": "open", "ended_at": None}
+    report = CaseReport.model_validate(said | {"triage": triaged, "text": "He called me."})
+    assert report.without({"t-1"}).triage.reasons == []
+    assert report.without({"t-1"}).text == report.text
+    assert report.without({"t-2"}) == report
 
 
 TAKEN = (CaseEvent(kind="routed"), CaseEvent(kind="taken"))

@@ -1,8 +1,8 @@
 """THE definition of the KPIs, as data: what is counted, by which clock, and what each figure says. Pure.
 
-A KPI is one entry of KPIS: a quotient of two measures of a relation, for a UTC day and a segment. A relation is a query
+A KPI is one entry of KPIS: a quotient of two quantities of a relation, for a UTC day and a segment. A relation is a query
 of the archive (`*.sql`, in the SQL that Athena and DuckDB share) with a row for each payment, verdict, waiting case and
-so on. `query` sums the measures of a relation; every count is a whole number, so any other way to count them must give
+so on. `query` sums the quantities of a relation; every count is a whole number, so any other way to count them must give
 the same. `figures` makes quotients and intervals of the counts. Queries, metrics, tables, docs/kpis.md and the plots
 follow from these entries.
 """
@@ -34,7 +34,7 @@ REACH = timedelta(days=31)
 HERE = Path(__file__).parent
 
 
-class Measure(NamedTuple):
+class Quantity(NamedTuple):
     """What is counted: in words, and as an expression of SQL over the rows of its relation, a whole number or null."""
 
     words: str
@@ -55,13 +55,13 @@ _SQUARE = "CAST(amount AS decimal(19, 0)) * CAST(amount AS decimal(19, 0))"
 
 
 class Relation(NamedTuple):
-    """A query of the archive with a row for each thing that is counted, and the measures over its rows.
+    """A query of the archive with a row for each thing that is counted, and the quantities over its rows.
 
     segmented  whether its rows have segments; if not, all rows are of the segment `all`
     """
 
     clock: str
-    measures: Mapping[str, Measure]
+    quantities: Mapping[str, Quantity]
     segmented: bool = True
 
 
@@ -70,74 +70,74 @@ RELATIONS: Mapping[str, Relation] = {
     "payments": Relation(
         "the payment's own time, occurred_at",
         {
-            "payments": Measure("decided payments", "1"),
-            "carried_out": Measure(
+            "payments": Quantity("decided payments", "1"),
+            "carried_out": Quantity(
                 "payments that were approved in the end, and neither failed nor reversed", "is_carried_out"
             ),
-            "frauds": Measure("payments of these that count as fraud by their last label", _if(_LET)),
-            "value": Measure("amount of the payments that were carried out", _if("is_carried_out = 1", _AMOUNT)),
-            "fraud_value": Measure("amount of the frauds among them", _if(_LET, _AMOUNT)),
-            "fraud_squares": Measure("squares of the amounts of these frauds", _if(_LET, _SQUARE)),
-            "largest": Measure(
+            "frauds": Quantity("payments of these that count as fraud by their last label", _if(_LET)),
+            "value": Quantity("amount of the payments that were carried out", _if("is_carried_out = 1", _AMOUNT)),
+            "fraud_value": Quantity("amount of the frauds among them", _if(_LET, _AMOUNT)),
+            "fraud_squares": Quantity("squares of the amounts of these frauds", _if(_LET, _SQUARE)),
+            "largest": Quantity(
                 "largest amount of a payment that was carried out", _if("is_carried_out = 1", "amount"), "max"
             ),
-            "complaints": Measure("reports of users about the payments", "complaints"),
-            "disputes": Measure("reports that ended as a dispute", "disputes"),
-            "challenged": Measure("payments whose decision was to challenge", _if("outcome = 'challenge'")),
-            "reviewed": Measure("payments whose decision was to review", _if("outcome = 'review'")),
-            "declined": Measure("payments whose decision was to decline", _if("outcome = 'decline'")),
-            "honest": Measure("payments that do not count as fraud", _if("is_fraud = 0")),
-            "honest_disturbed": Measure(
+            "complaints": Quantity("reports of users about the payments", "complaints"),
+            "disputes": Quantity("reports that ended as a dispute", "disputes"),
+            "challenged": Quantity("payments whose decision was to challenge", _if("outcome = 'challenge'")),
+            "reviewed": Quantity("payments whose decision was to review", _if("outcome = 'review'")),
+            "declined": Quantity("payments whose decision was to decline", _if("outcome = 'decline'")),
+            "honest": Quantity("payments that do not count as fraud", _if("is_fraud = 0")),
+            "honest_disturbed": Quantity(
                 "payments of these that were challenged, reviewed or declined",
                 _if("is_fraud = 0 AND outcome <> 'approve'"),
             ),
-            "labelled_declines": Measure(
+            "labelled_declines": Quantity(
                 "declined payments that have a label", _if("outcome = 'decline' AND is_labelled = 1")
             ),
-            "right_declines": Measure(
+            "right_declines": Quantity(
                 "payments of these that count as fraud", _if("outcome = 'decline' AND is_fraud = 1")
             ),
-            "degraded": Measure("decisions that had to do without a part", "is_degraded"),
-            "estimated": Measure("decisions with a counter that was estimated from a sample", "is_estimated"),
-            "nano_usd": Measure("list price of the decisions by their type, in nano-dollars", "nano_usd"),
+            "degraded": Quantity("decisions that had to do without a part", "is_degraded"),
+            "estimated": Quantity("decisions with a counter that was estimated from a sample", "is_estimated"),
+            "nano_usd": Quantity("list price of the decisions by their type, in nano-dollars", "nano_usd"),
         },
     ),
     "samples": Relation(
         "the payment's own time, occurred_at",
         {
-            "judged_samples": Measure("declined payments that were drawn and judged in a blind review", "is_judged"),
-            "fraud_samples": Measure("payments of these that were found to be fraud", "is_fraud"),
+            "judged_samples": Quantity("declined payments that were drawn and judged in a blind review", "is_judged"),
+            "fraud_samples": Quantity("payments of these that were found to be fraud", "is_fraud"),
         },
     ),
     "verdicts": Relation(
         "the verdict's time",
         {
-            "verdicts": Measure("verdicts that people gave, blind reviews apart", "1"),
-            "verdict_time": Measure("microseconds from the opening of their cases to the verdicts", "took"),
+            "verdicts": Quantity("verdicts that people gave, blind reviews apart", "1"),
+            "verdict_time": Quantity("microseconds from the opening of their cases to the verdicts", "took"),
         },
     ),
     "queue": Relation(
         "the end of the day",
         {
-            "waiting": Measure("cases without a verdict, blind reviews apart", "1"),
-            "waited": Measure("microseconds since these were opened", "age"),
-            "oldest": Measure("microseconds since the oldest of them was opened", "age", "max"),
+            "waiting": Quantity("cases without a verdict, blind reviews apart", "1"),
+            "waited": Quantity("microseconds since these were opened", "age"),
+            "oldest": Quantity("microseconds since the oldest of them was opened", "age", "max"),
         },
     ),
     "deactivations": Relation(
         "the time of the deactivation",
         {
-            "deactivated": Measure("accounts that were deactivated", "1"),
-            "reinstated": Measure("accounts of these that were reinstated since", "is_reinstated"),
+            "deactivated": Quantity("accounts that were deactivated", "1"),
+            "reinstated": Quantity("accounts of these that were reinstated since", "is_reinstated"),
         },
     ),
     "slots": Relation(
         "the time of the intervention",
         {
-            "interventions": Measure(
+            "interventions": Quantity(
                 "accounts that were held or deactivated: slots of the cap", _if("place = 1", "number")
             ),
-            "cap": Measure("most accounts of a day, parameter CapDayAll", _if("place = 1", "cap")),
+            "cap": Quantity("most accounts of a day, parameter CapDayAll", _if("place = 1", "cap")),
         },
         segmented=False,
     ),
@@ -159,7 +159,7 @@ USD_PER_MILLION = Unit("USD per million", 1e-3)
 
 
 class Kpi(NamedTuple):
-    """A KPI: the quotient of two measures of a relation; of one measure alone if there is no denominator.
+    """A KPI: the quotient of two quantities of a relation; of one quantity alone if there is no denominator.
 
     matures_days  days after the day of its clock until the figure hardly changes any more
     better        whether a lower or a higher figure is better; `stable` where a change in either way needs a look
@@ -180,14 +180,14 @@ class Kpi(NamedTuple):
     bound: float | None = None
 
     @property
-    def measures(self) -> tuple[str, ...]:
-        """The measures that it needs."""
+    def quantities(self) -> tuple[str, ...]:
+        """The quantities that it needs."""
         more = ("frauds", "fraud_squares", "largest") if self.interval == "value" else ()
         return tuple(name for name in (self.numerator, self.denominator, *more) if name is not None)
 
-    def words(self, measure: str | None) -> str:
-        """Return a measure in words."""
-        return "" if measure is None else RELATIONS[self.relation].measures[measure].words
+    def words(self, quantity: str | None) -> str:
+        """Return a quantity in words."""
+        return "" if quantity is None else RELATIONS[self.relation].quantities[quantity].words
 
 
 KPIS: tuple[Kpi, ...] = (
@@ -265,14 +265,14 @@ class Span(NamedTuple):
 
 
 def query(relation: str, span: Span, nano_usd: Mapping[str, int]) -> str:
-    """Return the query of a relation: a row for each day and segment of the span, with a column for each measure.
+    """Return the query of a relation: a row for each day and segment of the span, with a column for each quantity.
 
     nano_usd  list price of a decision by type of payment; `other` is for any other type
     """
     text = (HERE / f"{relation}.sql").read_text(encoding="utf-8")
     rows = text.format_map(_parameters(span, nano_usd))
     said = RELATIONS[relation]
-    columns = ",\n  ".join(measure.sql(name) for name, measure in said.measures.items())
+    columns = ",\n  ".join(quantity.sql(name) for name, quantity in said.quantities.items())
     segment, groups = ("segment", "GROUPING SETS ((day, segment), (day))") if said.segmented else ("NULL", "day")
     return (
         f"SELECT day, coalesce({segment}, '{ALL}') AS segment,\n  {columns}\n"
@@ -324,7 +324,7 @@ class Figure(NamedTuple):
 
 
 Counts = Mapping[str, int]
-"""The measures of a relation in a day and a segment, by name."""
+"""The quantities of a relation in a day and a segment, by name."""
 
 
 def figures(counted: Mapping[str, Mapping[tuple[str, str], Counts]], span: Span) -> list[Figure]:
@@ -343,7 +343,7 @@ def figures(counted: Mapping[str, Mapping[tuple[str, str], Counts]], span: Span)
 
 
 def _nothing(relation: str, days: Iterable[str]) -> dict[tuple[str, str], Counts]:
-    return {(day, ALL): dict.fromkeys(RELATIONS[relation].measures, 0) for day in days}
+    return {(day, ALL): dict.fromkeys(RELATIONS[relation].quantities, 0) for day in days}
 
 
 def _figure(kpi: Kpi, day: str, segment: str, counts: Counts, span: Span) -> Figure:

@@ -75,7 +75,7 @@ class Reporting:
 
     def _counted(self, relation: str, query: str) -> dict[tuple[str, str], Counts]:
         """Return what the query of a relation has counted."""
-        names = ("day", "segment", *RELATIONS[relation].measures)
+        names = ("day", "segment", *RELATIONS[relation].quantities)
         rows = self._rows(query)
         if tuple(next(rows)) != names:
             raise ServiceError("MisshapenAnswer")
