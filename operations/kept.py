@@ -191,13 +191,13 @@ def kpi_table() -> str:
     return "\n".join((*head, *rows))
 
 
-def measure_table() -> str:
-    """Return what the measures of the KPIs count in Markdown."""
+def quantity_table() -> str:
+    """Return what the quantities of the KPIs count in Markdown."""
     used = {name for kpi in KPIS for name in (kpi.numerator, kpi.denominator)}
     rows = [
-        f"| `{name}` | {measure.words} |"
+        f"| `{name}` | {quantity.words} |"
         for relation in RELATIONS.values()
-        for name, measure in relation.measures.items()
+        for name, quantity in relation.quantities.items()
         if name in used
     ]
     return "\n".join(("| number | what it counts |", "|---|---|", *rows))
@@ -206,7 +206,7 @@ def measure_table() -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     **diagrams.PARTS,
     "kpis": kpi_table,
-    "measures": measure_table,
+    "quantities": quantity_table,
     "kept": kept,
     "diagram": diagram,
     **{f"columns of {table.name}": partial(columns, table) for table in schema.TABLES},

@@ -414,7 +414,7 @@ def coverage(days: int, seed: int = 16) -> Iterator[Cover]:
 
 def _figures(payments: int, value: int, frauds: np.ndarray, largest: int) -> Iterator[Figure]:
     """Yield the two fraud rates of a day with so many payments and these frauds."""
-    counts = dict.fromkeys(kpis.RELATIONS["payments"].measures, 0) | {
+    counts = dict.fromkeys(kpis.RELATIONS["payments"].quantities, 0) | {
         "payments": payments,
         "carried_out": payments,
         "frauds": len(frauds),

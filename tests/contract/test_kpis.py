@@ -26,11 +26,11 @@ ONLY_IN_DUCKDB = re.compile(
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-def test_a_query_runs_on_an_empty_archive_and_has_a_column_for_each_measure(relation: str, tmp_path: Path):
+def test_a_query_runs_on_an_empty_archive_and_has_a_column_for_each_quantity(relation: str, tmp_path: Path):
     sql = kpis.query(relation, SPAN, PRICES)
     with archive.database(tmp_path) as found:
         result = found.execute(sql)
-        assert [column[0] for column in result.description] == ["day", "segment", *RELATIONS[relation].measures]
+        assert [column[0] for column in result.description] == ["day", "segment", *RELATIONS[relation].quantities]
         assert result.fetchall() == []
     assert not ONLY_IN_DUCKDB.search(sql)
     assert not re.search(r"[{}]", sql)
@@ -43,13 +43,13 @@ def test_a_query_reads_no_table_without_a_bound_on_its_days(relation: str):
     assert 0 < read == len(re.findall(r"WHERE (?:\w+\.)?day (?:BETWEEN|>=) '\d", sql))
 
 
-def test_names_are_unique_and_every_measure_is_used_and_known():
+def test_names_are_unique_and_every_quantity_is_used_and_known():
     assert len({kpi.name for kpi in KPIS}) == len(KPIS)
     for kpi in KPIS:
-        assert set(kpi.measures) <= RELATIONS[kpi.relation].measures.keys()
+        assert set(kpi.quantities) <= RELATIONS[kpi.relation].quantities.keys()
         assert kpi.says.endswith(".")
-    used = {(kpi.relation, name) for kpi in KPIS for name in kpi.measures}
-    assert used == {(name, measure) for name, relation in RELATIONS.items() for measure in relation.measures}
+    used = {(kpi.relation, name) for kpi in KPIS for name in kpi.quantities}
+    assert used == {(name, quantity) for name, relation in RELATIONS.items() for quantity in relation.quantities}
 
 
 def test_every_kpi_has_a_row_in_the_runbook_and_no_other_has_one():

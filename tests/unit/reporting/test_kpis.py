@@ -36,7 +36,7 @@ def figures(directory: Path, span: Span = SPAN) -> dict[tuple[str, str, str], Fi
     with archive.database(directory) as found:
         for name, relation in RELATIONS.items():
             counted[name] = {
-                (day, segment): dict(zip(relation.measures, (int(each or 0) for each in counts), strict=True))
+                (day, segment): dict(zip(relation.quantities, (int(each or 0) for each in counts), strict=True))
                 for day, segment, *counts in found.execute(kpis.query(name, span, PRICES)).fetchall()
             }
     return {(each.day, each.segment, each.kpi): each for each in kpis.figures(counted, span)}
@@ -230,8 +230,8 @@ def test_the_cap_is_used_as_far_as_the_last_slot_of_the_day_says(tmp_path):
 
 
 def of_counts(span: Span = SPAN, **counts: int) -> dict[str, Figure]:
-    measures = dict.fromkeys(RELATIONS["payments"].measures, 0) | counts
-    counted: dict[str, Any] = {name: {} for name in RELATIONS} | {"payments": {(DAYS[2], ALL): measures}}
+    quantities = dict.fromkeys(RELATIONS["payments"].quantities, 0) | counts
+    counted: dict[str, Any] = {name: {} for name in RELATIONS} | {"payments": {(DAYS[2], ALL): quantities}}
     return {each.kpi: each for each in kpis.figures(counted, span)}
 
 

@@ -1,10 +1,10 @@
 """THE definition of the KPIs, as data: what is counted, by which clock, and what each figure says. Pure.
 
-A KPI is one entry of KPIS: a quotient of two quantities of a relation, for a UTC day and a segment. A relation is a query
-of the archive (`*.sql`, in the SQL that Athena and DuckDB share) with a row for each payment, verdict, waiting case and
-so on. `query` sums the quantities of a relation; every count is a whole number, so any other way to count them must give
-the same. `figures` makes quotients and intervals of the counts. Queries, metrics, tables, docs/kpis.md and the plots
-follow from these entries.
+A KPI is one entry of KPIS: a quotient of two quantities of a relation, for a UTC day and a segment. A relation is a
+query of the archive (`*.sql`, in the SQL that Athena and DuckDB share) with a row for each payment, verdict, waiting
+case and so on. `query` sums the quantities of a relation; each is a whole number, so any other way to count them must
+give the same. `figures` makes quotients and intervals of the counts. Queries, metrics, tables, docs/kpis.md and the
+plots follow from these entries.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
