@@ -72,3 +72,4 @@ def _draw(axes: Axes, kpi: Kpi, days: Sequence[str], of_day: Mapping[str, Figure
     axes.set_xticks(range(0, len(days), step), [day[5:] for day in days[::step]])
     axes.set(xlim=(-0.5, len(days) - 0.5), ylabel=kpi.unit.name or "number")
     axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:,g}")
