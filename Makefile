@@ -129,6 +129,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.sagemaker_container
 	$(BIN)/python -m tests.acceptance.honest_model
 	$(BIN)/python -m tests.acceptance.archive
+	$(BIN)/python -m tests.acceptance.kpis
 	$(BIN)/python -m tests.acceptance.investigation
 	$(BIN)/python -m tests.acceptance.machines
 	$(BIN)/python -m tests.acceptance.triage

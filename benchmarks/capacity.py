@@ -241,6 +241,21 @@ def rows() -> list[table.Row]:
     ]
 
 
+def nano_usd() -> dict[str, int]:
+    """Return the list price of a decision at 20 payments a day by type of payment, in nano-dollars.
+
+    `other` is for cash_out and top_up, whose receiving side has the items of p2p.
+    """
+    life = LIVES[RATES.index(20)]
+    bills = {name: bill(side, life) for name, side in SIDES.items()}
+    priced = {}
+    for kind in ("p2p", "merchant"):
+        made = [bills["payer"], bills[kind]]
+        wru, rru = (sum(sum(getattr(one, unit).values()) for one in made) for unit in ("wru", "rru"))
+        priced[kind] = round(1_000 * sum(usd(wru, rru).values()))
+    return priced | {"other": priced["p2p"]}
+
+
 def _terms(bills: Mapping[Life, Mapping[str, Bill]]) -> Iterator[table.Row]:
     """Yield one row for each term: units per payment and bytes of the largest item, for each rate."""
     for unit in ("wru", "rru"):

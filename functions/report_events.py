@@ -1,13 +1,14 @@
-"""The reader of the reports table's stream: it puts an event on the bus for every new report.
+"""The reader of the reports table's stream: it archives every report, and puts an event on the bus for every new one.
 
 So no report is lost between its row and the case that follows from it. The stream carries keys only, and the rows are
-read without their texts. An event that comes again has the same event_id.
+read without their texts. What comes again has the same event_id, in the archive and on the bus.
 """
 
 from typing import Any
 
+from fraud import assembly, clock
 from fraud.aws.metrics import log_refusal
-from fraud.cases.report_events import ReportReceived
+from fraud.cases.report_events import ReportReceived, report_row
 from fraud.cases.report_store import ReportStore
 from fraud.decisions.events import Outbox
 from fraud.errors import ServiceError
@@ -18,14 +19,19 @@ DOOR = "report_events"
 _settings = Settings.from_environment()
 _reports = ReportStore(_settings)
 _outbox = Outbox(_settings)
+_stack, _delivery = assembly.report_archive(_settings)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Handle a batch of the DynamoDB stream, with ReportBatchItemFailures. A failed batch comes again as a whole."""
     changes = [record["dynamodb"] for record in event["Records"]]
+    new = {record["dynamodb"]["Keys"]["pk"]["S"] for record in event["Records"] if record["eventName"] == "INSERT"}
     try:
+        _stack.prepare(clock.now())
         rows = _reports.without_texts([change["Keys"]["pk"]["S"] for change in changes])
-        complete = not _outbox.publish([ReportReceived.of(row) for row in rows])
+        archived = _delivery.put([report_row(_stack.keys, row) for row in rows])
+        refused = _outbox.publish([ReportReceived.of(row) for row in rows if row.report_id in new])
+        complete = archived == len(rows) and not refused
     except ServiceError as error:
         log_refusal(error, DOOR)
         complete = False

@@ -1,11 +1,11 @@
-"""The schedules: the fold of counters, and the sweeps of decisions, cases and accounts that are due.
+"""The schedules: the fold of counters, the sweeps of decisions, cases and accounts that are due, and the KPIs.
 
 Every minute a sweep ends the challenges and reviews that nobody has ended in time. Another one looks at the cases whose
 time has come: it warns, escalates, ends leases, tells executions what they were not told, and looks whether they still
 run. A third one ends holds, and does the same with actions against accounts. Every 15 minutes a tick compares the
 watermarks of the fold with the clock, and queues the work that is due. A message of the queue names a slice to fold or
 an item to fold again. A failed message comes again, from the queue or with the next tick. Nothing is lost or counted
-twice by that.
+twice by that. Once a day the KPIs of the last days are counted anew, because labels have come since.
 """
 
 from typing import Any
@@ -20,6 +20,8 @@ from fraud.cases.metrics import log_case_sweep
 from fraud.counters.metrics import DOOR, log_fold, log_tick
 from fraud.decisions.metrics import log_sweep
 from fraud.errors import ServiceError
+from fraud.reporting.kpis import Span
+from fraud.reporting.metrics import log_kpis
 from fraud.settings import Settings
 
 _settings = Settings.from_environment()
@@ -27,6 +29,7 @@ _folding = assembly.fold_worker(_settings)
 _resolutions = assembly.resolutions(_settings)
 _cases = assembly.case_sweep(_settings)
 _accounts = assembly.account_sweep(_settings)
+_reporting = assembly.reporting(_settings)
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:
@@ -71,6 +74,19 @@ def sweep_accounts(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN
         raise
     log_account_sweep(swept)
     return swept._asdict()
+
+
+def kpis(_event: object, _context: object) -> dict[str, int]:
+    """Handle the EventBridge schedule: count the KPIs of the last days, write them, and publish those of yesterday."""
+    span = Span.ended(_settings.kpi_days, clock.now())
+    try:
+        figures = _reporting.figures(span)
+        _reporting.write(figures)
+    except ServiceError as error:
+        log_refusal(error, DOOR)
+        raise
+    log_kpis(figures, str(span.last))
+    return {"days": len(span.days), "figures": len(figures)}
 
 
 def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type

@@ -7,8 +7,7 @@ box converts it by the same schema. DuckDB then reads the directory with the SQL
 """
 
 import argparse
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow.parquet
 
 from fraud.archive import schema
 from fraud.archive.schema import PARTITION, ArchiveTable
-from local.account.emulator import DELIVERED
+from local.delivered import delivered
 
 QUERIES = Path(__file__).parents[1] / "operations" / "queries"
 
@@ -44,14 +43,6 @@ def arrow_schema(table: ArchiveTable) -> pa.Schema:
     return pa.schema([(column.name, ARROW[column.type]) for column in table.columns])
 
 
-def delivered(s3: Any, bucket: str, table: ArchiveTable) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - boto3
-    """Yield the rows that Firehose delivered for a table, copies included. `s3` is boto3's client."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{DELIVERED}/{table.name}/")
-    for found in (found for page in pages for found in page.get("Contents", ())):
-        for line in s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read().splitlines():
-            yield json.loads(line)
-
-
 def write(directory: Path, table: ArchiveTable, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows of a table as one Parquet file for each day, and return their number. Earlier files are replaced.
 
@@ -60,13 +51,17 @@ def write(directory: Path, table: ArchiveTable, rows: Iterable[Mapping[str, Any]
     number = 0
     for day, some in groupby(sorted(rows, key=itemgetter(PARTITION)), key=itemgetter(PARTITION)):
         of_day = [{name: value for name, value in row.items() if name != PARTITION} for row in some]
-        if unknown := {name for row in of_day for name in row} ^ set(table.names):
-            raise ValueError(f"{table.name}: not the columns of the schema: {', '.join(sorted(unknown))}")
+        _check(table, of_day)
         place = directory / table.name / f"{PARTITION}={day}"
         place.mkdir(parents=True, exist_ok=True)
         pyarrow.parquet.write_table(pa.Table.from_pylist(of_day, arrow_schema(table)), place / "rows.parquet")
         number += len(of_day)
     return number
+
+
+def _check(table: ArchiveTable, rows: Iterable[Mapping[str, Any]]) -> None:
+    if unknown := {name for row in rows for name in row} ^ set(table.names):
+        raise ValueError(f"{table.name}: not the columns of the schema: {', '.join(sorted(unknown))}")
 
 
 def collect(s3: Any, bucket: str, directory: Path) -> dict[str, int]:  # noqa: ANN401 - boto3
@@ -84,9 +79,27 @@ def database(directory: Path) -> duckdb.DuckDBPyConnection:
             rows = found.read_parquet(files, hive_partitioning=False, union_by_name=True, filename=True)
             rows.project(f"* EXCLUDE (filename), {_DAY} AS {PARTITION}").create_view(table.name)
         else:
-            empty = arrow_schema(table).append(pa.field(PARTITION, pa.string())).empty_table()
-            found.register(table.name, empty)
+            found.register(table.name, _with_day(table).empty_table())
     return found
+
+
+def in_memory() -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB with the tables of an archive, which hold nothing yet."""
+    found = duckdb.connect()
+    for table in schema.TABLES:
+        found.from_arrow(_with_day(table).empty_table()).create(table.name)
+    return found
+
+
+def add(found: duckdb.DuckDBPyConnection, table: ArchiveTable, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows to a table of `in_memory`. Raises ValueError as `write`."""
+    if given := list(rows):
+        _check(table, [{name: value for name, value in row.items() if name != PARTITION} for row in given])
+        found.from_arrow(pa.Table.from_pylist(given, _with_day(table))).insert_into(table.name)
+
+
+def _with_day(table: ArchiveTable) -> pa.Schema:
+    return arrow_schema(table).append(pa.field(PARTITION, pa.string()))
 
 
 def query(directory: Path, name: str) -> list[dict[str, Any]]:

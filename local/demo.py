@@ -2,9 +2,9 @@
 
 Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own,
 counters and decisions in the emulator's DynamoDB, the packaged model and policy. Labels are sent when they become
-known, an analyst works on a case, one account is deactivated and another one reinstated. The exit status is 0 only if
-every payment is decided once, every decision that is no approval says why in words and numbers, and case and accounts
-are told to their end.
+known, an analyst works on a case, one account is deactivated and another one reinstated, and the KPIs of the last day
+are counted. The exit status is 0 only if every payment is decided once, every decision that is no approval says why in
+words and numbers, case and accounts are told to their end, and there are KPIs.
 """
 
 import argparse
@@ -13,11 +13,11 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from local import account_told, case_told
+from local import account_told, case_told, kpis_told
 from local.api.client import Client
 from local.box import Box
 from local.replay import Report, decisions, replay, replay_by_stream
@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo in the market of `--currency`.
 
     Return 0 if every payment was decided, none was lost and none was decided twice, and every decision that is no
-    approval is explained, a case was worked on, and one account each was deactivated and reinstated; else 1.
+    approval is explained, a case was worked on, one account each was deactivated and reinstated, and the last day has
+    KPIs; else 1.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         end = datetime.fromisoformat(payments[-1]["occurred_at"])
         case = list(case_told.tell(box, truth, end))
         accounts = list(account_told.tell(box, payments, truth, end))
+        figures = list(kpis_told.tell(box, end))
     for tactic, decision in islice(telling(decided, labelled), SHOWN):
         print(in_words(tactic, decision))
     print("\nthe packaged model on people it has never seen:")
@@ -77,8 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"reasons        of {len(not_approved)} decisions that are no approval, {said}")
     print("\na case, from its alert to its verdict:", *case, sep="\n")
     print("\ntwo accounts, one deactivated and one reinstated:", *accounts, sep="\n")
+    print(f"\nKPIs of {end.astimezone(UTC).date()} (docs/kpis.md):", *figures, sep="\n")
     print(f"\ndemo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
-    return int(not report.sound or report.decided != len(payments) or bool(unexplained) or not case or not accounts)
+    told_to_the_end = case and accounts and figures
+    return int(not report.sound or report.decided != len(payments) or bool(unexplained) or not told_to_the_end)
 
 
 def tell(client: Client, labels: Sequence[dict[str, str]], now: datetime) -> int:

@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 from fraud.archive import schema
+from fraud.reporting.kpis import KPIS, RELATIONS
 from local.account.emulator import TEMPLATE
 from local.account.stack import DELIVERY, deliveries, expand
 from operations import diagrams
@@ -90,7 +91,8 @@ KEPT = (
     Kept("TalliesTable", "numbers of decisions and of rule hits by minute", "DecisionRetentionDays", "has no ids"),
     Kept(
         "DecisionArchive",
-        "decisions, their changes and labels under pseudonyms (tables below); results of queries",
+        "decisions, their changes, labels, reports, cases and actions under pseudonyms (tables below); results of"
+        " queries; the KPIs, which are numbers",
         "ArchiveDays (1,096 days), cool after ArchiveCoolDays (90); results 30 days",
         "no row is rewritten: the rows stay, under a pseudonym that leads to no account",
     ),
@@ -113,7 +115,10 @@ KEPT = (
     ),
     Kept("DecisionDelivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive"),
     Kept("ResolutionDelivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive"),
-    Kept("LabelDelivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive"),
+    *(
+        Kept(f"{kind}Delivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive")
+        for kind in ("Label", "Report", "Case", "Action", "Intervention")
+    ),
     Kept("Logs", "transaction ids, scores, reasons; no account, name or address", "LogRetentionDays (30 days)", LEFT),
 )
 
@@ -158,7 +163,10 @@ def diagram() -> str:
     for name, (bucket, folder) in sorted(deliveries({"Resources": resources()}).items()):
         edges += [f"  {name} -- {folder}, Parquet by day --> {bucket}"]
     edges += [f"  {each['DatabaseName']['Ref']} -. schema .-> {name}" for name, each in _glue()]
-    edges += ["  DecisionArchive --> ArchiveQueries", "  DecisionArchive --> models.training.archived"]
+    edges += [
+        f"  DecisionArchive --> {reader}" for reader in ("ArchiveQueries", "KpiQueries", "models.training.archived")
+    ]
+    edges += ["  KpiQueries --> Kpis", "  Kpis -- kpis --> DecisionArchive"]
     return "\n".join(("```mermaid", "flowchart LR", *dict.fromkeys(edges), "```"))
 
 
@@ -168,8 +176,37 @@ def columns(table: schema.ArchiveTable) -> str:
     return "\n".join(("| column | type | meaning |", "|---|---|---|", *rows))
 
 
+def kpi_table() -> str:
+    """Return the definitions of the KPIs in Markdown."""
+    rows = [
+        f"| `{kpi.name}` | {kpi.says} | {' / '.join(f'`{name}`' for name in (kpi.numerator, kpi.denominator) if name)}"
+        f" | {RELATIONS[kpi.relation].clock} | {f'{kpi.matures_days} days' if kpi.matures_days else 'at once'}"
+        f" | {kpi.unit.name or '-'} | {kpi.better}{'' if kpi.bound is None else f', at most {kpi.bound:g}'} |"
+        for kpi in KPIS
+    ]
+    head = (
+        "| figure | what it says | numerator / denominator | day of | mature after | unit | better |",
+        "|---|---|---|---|---|---|---|",
+    )
+    return "\n".join((*head, *rows))
+
+
+def quantity_table() -> str:
+    """Return what the quantities of the KPIs count in Markdown."""
+    used = {name for kpi in KPIS for name in (kpi.numerator, kpi.denominator)}
+    rows = [
+        f"| `{name}` | {quantity.words} |"
+        for relation in RELATIONS.values()
+        for name, quantity in relation.quantities.items()
+        if name in used
+    ]
+    return "\n".join(("| number | what it counts |", "|---|---|", *rows))
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     **diagrams.PARTS,
+    "kpis": kpi_table,
+    "quantities": quantity_table,
     "kept": kept,
     "diagram": diagram,
     **{f"columns of {table.name}": partial(columns, table) for table in schema.TABLES},

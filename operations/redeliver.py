@@ -18,11 +18,17 @@ from typing import Any, NamedTuple
 
 import boto3
 
+from fraud.accounts.archived import action_rows, intervention_rows
+from fraud.accounts.rows import ACTION, CAP
 from fraud.archive import schema
 from fraud.archive.record import ArchiveRow, microseconds, resolution_rows
 from fraud.archive.schema import PARTITION, ArchiveTable
 from fraud.archive.store import Delivery, row_of
 from fraud.aws.boto import translate_errors
+from fraud.cases.archived import case_rows
+from fraud.cases.report_events import report_row
+from fraud.cases.report_store import ReportRow
+from fraud.cases.rows import CASE
 from fraud.counters.codec import KEYS, keys_of, profile_of
 from fraud.counters.keys import Keys
 from fraud.decisions.events import RowChange
@@ -37,6 +43,9 @@ AT_ONCE = 5_000
 """Rows that are in memory at one time."""
 
 TABLES: Mapping[str, ArchiveTable] = {table.name: table for table in schema.TABLES}
+
+CAP_DAY = 100
+"""The cap of a day that rows of interventions get: the default of the parameter CapDayAll."""
 
 Item = Mapping[str, Any]
 """A row of a table as boto3 gives it: values with their DynamoDB types."""
@@ -116,6 +125,23 @@ def _labelled(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRo
     yield from label_rows(keys, item, None)
 
 
+def _reported(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
+    yield report_row(keys, ReportRow.from_raw_data(dict(item)))
+
+
+def _case(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
+    """Yield the row of a case as it is now: what it was before is not in its row."""
+    yield from case_rows(keys, item, None) if item["sk"]["S"] == CASE else ()
+
+
+def _action(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
+    yield from action_rows(keys, item, None) if item["sk"]["S"] == ACTION else ()
+
+
+def _intervention(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
+    yield from intervention_rows(keys, item, CAP_DAY) if item["sk"]["S"] == CAP else ()
+
+
 class Source(NamedTuple):
     """Where rows of the archive come from: how an item becomes rows, and the column with the time of a row."""
 
@@ -127,6 +153,10 @@ SOURCES: Mapping[str, Source] = {
     schema.DECISIONS.name: Source(_decided, "decided_at"),
     schema.RESOLUTIONS.name: Source(_resolved, "changed_at"),
     schema.LABELS.name: Source(_labelled, "known_at"),
+    schema.REPORTS.name: Source(_reported, "changed_at"),
+    schema.CASES.name: Source(_case, "changed_at"),
+    schema.ACTIONS.name: Source(_action, "changed_at"),
+    schema.INTERVENTIONS.name: Source(_intervention, "since"),
 }
 
 
@@ -170,7 +200,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     errors = verbs.add_parser("failed", help="put the rows under errors/ on the stream again")
     errors.add_argument("--bucket", required=True, help="the stack's output DecisionArchiveBucketName")
     anew = verbs.add_parser("lost", help="make the rows of a span of time anew")
-    anew.add_argument("--source", required=True, help="the stack's output DecisionsTableName or LabelsTableName")
+    anew.add_argument(
+        "--source",
+        required=True,
+        help="name of the table that they came from, such as the stack's output DecisionsTableName",
+    )
     anew.add_argument("--profiles", required=True, help="the stack's output ProfilesTableName")
     anew.add_argument("--from", dest="first", type=instant, required=True, metavar="TIME", help="RFC 3339")
     anew.add_argument("--to", dest="end", type=instant, required=True, metavar="TIME", help="the first one that is not")

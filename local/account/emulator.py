@@ -22,7 +22,8 @@ from typing import Any, Self
 
 from local.account import boto
 from local.account.boto import KEY_ID
-from local.account.stack import Stack, Template, created, deliveries, described, expand, present
+from local.account.stack import Stack, Template, created, deliveries, described, expand, present, workgroups
+from local.delivered import DELIVERED
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 STACK = "fraud"
@@ -35,9 +36,6 @@ ROLES = (
 
 ISSUER, AUDIENCE = "https://issuer.box.example/", "console"
 """Issuer and audience of the tokens that the box signs for its analyst and its lead."""
-
-DELIVERED = "delivered"
-"""The folder of a bucket in which Firehose puts raw rows in the box; `local.archive` makes Parquet of them."""
 
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
 """The user's variables that moto's process gets: none of them changes what it does."""
@@ -134,6 +132,8 @@ class Emulator:
             raise EmulatorError(f"the emulator cannot create {missing}")
         for name, (bucket, folder) in deliveries(expanded).items():
             self._deliver(name, there[bucket], folder)
+        for name in workgroups(expanded):
+            self.client("athena").create_work_group(Name=name, Configuration={})
         (output,) = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
         serving = json.loads(output["OutputValue"])
         for name, lock in serving["locks"].items():

@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any
 
 import moto.cloudformation.parsing  # noqa: F401 - loads all models before the first request needs them
+from moto.athena.models import AthenaBackend
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
@@ -29,6 +30,7 @@ from moto.dynamodb.models.table import Table
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from local.account.athena import Athena
 from local.account.permissions import Statement, refusal
 from local.workflows.channel import through
 from local.workflows.interpreter import Activity, interpreting
@@ -202,6 +204,7 @@ def main() -> None:
         until_the_end.enter_context(interpreting(through(channel), PACE, workflows))
     application = TakingTurns(DomainDispatcherApplication(create_backend_app), workflows)
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
+    AthenaBackend.start_query_execution = Athena(f"http://{host}:{server.server_port}").start()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://{host}:{server.server_port}", flush=True)
     sys.stdin.buffer.read()

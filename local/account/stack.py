@@ -62,7 +62,8 @@ UNPLAYED = frozenset(
     }
 )
 """Types of resources that the box leaves out: it watches no metric, enforces no policy of a bucket, queue or topic,
-writes no log of a service, and has no Glue and no Athena. `local.archive` and DuckDB stand for these two.
+writes no log of a service, and has no Glue. The emulator makes workgroups by itself, and `local.account.athena` runs
+their queries over the tables of the archive's schema.
 """
 
 MACHINE = "AWS::StepFunctions::StateMachine"
@@ -299,6 +300,11 @@ def deliveries(expanded: Template) -> dict[str, tuple[str, str]]:
             destination = resource["Properties"]["ExtendedS3DestinationConfiguration"]
             found[name] = destination["BucketARN"]["Fn::GetAtt"][0], destination["Prefix"].partition("/")[0]
     return found
+
+
+def workgroups(expanded: Template) -> list[str]:
+    """Return the logical ids of Athena's workgroups: moto's CloudFormation does not know them."""
+    return [name for name, resource in expanded["Resources"].items() if resource["Type"] == "AWS::Athena::WorkGroup"]
 
 
 def described(serving: Template, directory: Path) -> Stack:

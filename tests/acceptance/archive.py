@@ -242,29 +242,40 @@ def _tokens(content: bytes) -> Iterator[str]:
 
 def _wrong_days(directory: Path, payments: Sequence[Labelled], told: dict[str, str], box: Box) -> int:
     """Compare DuckDB's fraud rates with a count over the raw run: the payments, the answers and the labels."""
-    counted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    outcomes = _outcomes(box)
+    counted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
+    carried_out = _carried_out(box)
     for each in payments:
         name, amount = each.transaction["transaction_id"], each.transaction["amount"]
         day = counted[Transaction.model_validate(each.transaction).occurred_at.date().isoformat()]
         day[0] += 1
-        if told.get(name) == "fraud":
-            day[1] += 1
-            day[2] += outcomes[name] != "decline"
-            day[3] += amount
-    names = ("payments", "frauds", "frauds_not_declined", "fraud_amount")
+        day[1] += told.get(name) == "fraud"
+        day[2] += name in carried_out
+        if told.get(name) == "fraud" and name in carried_out:
+            day[3] += 1
+            day[4] += amount
+    names = ("payments", "frauds", "carried_out", "frauds_carried_out", "fraud_amount_carried_out")
     rows = {row["day"]: row for row in archive.query(directory, "fraud_rate_by_day")}
     for day, numbers in sorted(counted.items()):
         if day not in rows or [rows[day][name] for name in names] != numbers:
             print(f"{day}: counted {numbers}, DuckDB {rows.get(day)}")
     same = sum([rows[day][name] for name in names] == numbers for day, numbers in counted.items() if day in rows)
-    rates = sum(rows[day]["fraud_rate"] == frauds / number for day, (number, frauds, _, _) in counted.items())
+    rates = sum(
+        rows[day]["fraud_rate"] == (frauds / number if number else None)
+        for day, (_, _, number, frauds, _) in counted.items()
+        if day in rows
+    )
     return 2 * len(counted.keys() | rows.keys()) - same - rates
 
 
-def _outcomes(box: Box) -> dict[str, str]:
+def _carried_out(box: Box) -> set[str]:
+    """Return the payments that are approved now, as decided or by a change since."""
     pages = box.client("dynamodb").get_paginator("scan").paginate(TableName="DecisionsTable")
-    return {row["pk"]["S"]: row["outcome"]["S"] for page in pages for row in page["Items"]}
+    return {
+        row["pk"]["S"]
+        for page in pages
+        for row in page["Items"]
+        if row.get("status", row["outcome"])["S"] in {"approve", "approved", "settled"}
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

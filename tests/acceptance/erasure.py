@@ -31,8 +31,14 @@ CLUES: Mapping[str, str] = {
     "event": "event_id",
     "device": "device",
     "instrument": "instrument",
+    "report": "report",
+    "case": "case_pseudonym",
+    "action": "action",
 }
 """What an archived row has by which something could be looked up: what it is, and its column."""
+
+OF_AN_ACCOUNT = ("payer", "payee", "subject", "account")
+"""The columns with the pseudonym of an account."""
 
 GONE = tuple(each.place for each in KEPT if each.erasure.startswith(("**the row", "**links")))
 """The places of which docs/archive.md says that erasure leaves nothing of the account there."""
@@ -119,7 +125,7 @@ def _erase(box: Box, account: str) -> None:
 def _clues(account: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the clues of the account's rows, each with its kind, as hexadecimal digits and in base64."""
     name = str(pseudonym(DECLARED, "account", account))
-    own = [row for row in rows if name in {row["payer"], row["payee"]}]
+    own = [row for row in rows if name in {row.get(column) for column in OF_AN_ACCOUNT}]
     assert own, account
     found = {name: "pseudonym"}
     found |= {row[column]: kind for row in own for kind, column in CLUES.items() if row.get(column)}

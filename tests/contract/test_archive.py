@@ -11,8 +11,9 @@ from local.account.emulator import TEMPLATE
 from local.account.stack import deliveries, expand
 
 RESOURCES = expand(TEMPLATE, {})["Resources"]
-GLUE = {"decisions": "ArchivedDecisions", "labels": "ArchivedLabels", "resolutions": "ArchivedResolutions"}
-DELIVERIES = {"decisions": "DecisionDelivery", "labels": "LabelDelivery", "resolutions": "ResolutionDelivery"}
+NAMES = [table.name for table in schema.TABLES]
+GLUE = {name: f"Archived{name.capitalize()}" for name in NAMES}
+DELIVERIES = {name: f"{name[:-1].capitalize()}Delivery" for name in NAMES}
 QUERIES = {"fraud_rate_by_day": "FraudRateByDay", "friction_by_rule_and_day": "FrictionByRuleAndDay"}
 QUERIES |= {"outcomes_by_day": "OutcomesByDay"}
 PERSONAL = ("name", "ip", "metadata", "campaign_id", "text", "id")

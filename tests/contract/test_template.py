@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import moto.athena.models
 import moto.core.serialize
 import moto.dynamodb.models.dynamo_type
 import moto.dynamodb.models.table
@@ -264,7 +265,11 @@ def test_undecidable_records_are_kept_for_fourteen_days() -> None:
     assert RESOURCES["Undecidable"]["Properties"]["MessageRetentionPeriod"] == 14 * 24 * 3600
 
 
-@pytest.mark.parametrize("name", ["TransactionMapping", "DecisionMapping", "LabelMapping", "ReportMapping"])
+TABLE_STREAMS = ("DecisionMapping", "LabelMapping", "ReportMapping", "CaseChangeMapping", "AccountChangeMapping")
+"""The mappings of the streams of tables."""
+
+
+@pytest.mark.parametrize("name", ["TransactionMapping", *TABLE_STREAMS])
 def test_stream_mapping_loses_no_record_and_is_blocked_by_none(name: str) -> None:
     mapping = MAPPINGS[name]
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -291,6 +296,8 @@ READS = {
         ("DecisionEvents", "dynamodb"),
         ("LabelEvents", "dynamodb"),
         ("ReportEvents", "dynamodb"),
+        ("CaseChanges", "dynamodb"),
+        ("AccountChanges", "dynamodb"),
         ("Fold", "sqs"),
         ("CaseEvents", "sqs"),
         ("AccountEvents", "sqs"),
@@ -444,7 +451,8 @@ def statements_of(function: str) -> list[dict[str, Any]]:
 
 COUNTING = ("DecisionApi", "TransactionStream", "DecisionEvents")
 """The functions that count, by the stack's keys."""
-COUNTING = ("DecisionApi", "TransactionStream", "DecisionEvents", "LabelEvents")
+ARCHIVING = {"DecisionEvents", "LabelEvents", "ReportEvents", "CaseChanges", "AccountChanges"}
+COUNTING = {"DecisionApi", "TransactionStream"} | ARCHIVING
 """The functions that count or make pseudonyms, by the stack's keys."""
 
 
@@ -538,7 +546,7 @@ def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alar
     }
     failures = {name: each["Destination"]["Fn::GetAtt"][0] for name, each in configs.items()}
     of_their_own = {"CaseSweep": "CaseFailures", "AccountSweep": "AccountFailures"}
-    assert failures == dict.fromkeys(["Tick", "Sweep", "WriteRoot"], "FoldFailures") | of_their_own
+    assert failures == dict.fromkeys(["Tick", "Sweep", "WriteRoot", "Kpis"], "FoldFailures") | of_their_own
     assert failures.keys() == scheduled
 
 
@@ -563,12 +571,19 @@ def test_every_alarm_notifies_and_every_failure_queue_and_mapping_has_one() -> N
     given_up = [
         alarm for alarm in ALARMS.values() if alarm.get("MetricName") == "OnFailureDestinationDeliveredEventCount"
     ]
-    streams = {"TransactionMapping", "DecisionMapping", "LabelMapping", "ReportMapping"}
+    streams = {"TransactionMapping", *TABLE_STREAMS}
     assert {alarm["Dimensions"][0]["Value"]["Ref"] for alarm in given_up} == streams
     assert all(MAPPINGS[name]["MetricsConfig"] == {"Metrics": ["EventCount"]} for name in streams)
 
 
-FAILING = ("FunctionsFail", "CaseFunctionsFail", "AccountFunctionsFail", "PeopleFunctionsFail", "AuditFunctionsFail")
+FAILING = (
+    "FunctionsFail",
+    "CaseFunctionsFail",
+    "AccountFunctionsFail",
+    "PeopleFunctionsFail",
+    "AuditFunctionsFail",
+    "ReportingFunctionsFail",
+)
 
 
 def test_alarms_of_failing_functions_know_every_function_and_have_no_more_metrics_than_an_alarm_takes() -> None:
@@ -586,7 +601,7 @@ def statements() -> list[dict[str, Any]]:
     return [statement for policy in policies for statement in policy["Statement"]]
 
 
-KEY_READERS = {"DecisionApi", "TransactionStream", "DecisionEvents", "LabelEvents", "Tick", "Fold", "Deactivation"}
+KEY_READERS = {"DecisionApi", "TransactionStream", "Tick", "Fold", "Deactivation"} | ARCHIVING
 """The functions whose roles may read the stack's secret keys: those that count or make pseudonyms, the fold, which
 reads them in one request with its watermarks, and the steps of an action, which look for the tokens of attempts. A
 person who joins this list can compute the pseudonym of an id.
@@ -636,6 +651,8 @@ OWN_PARTS = (
     "${ReportsTable.Arn}/stream/",
     ":execution:${InvestigationMachine.Name}:",
     ":execution:${DeactivationMachine.Name}:",
+    "${CasesTable.Arn}/stream/",
+    "${AccountsTable.Arn}/stream/",
 )
 
 
@@ -834,6 +851,8 @@ def test_fold_index_holds_keys_only() -> None:
 
 
 def test_moto_still_has_every_private_symbol_that_the_box_uses() -> None:
+    assert moto.athena.models.AthenaBackend.start_query_execution
+    assert moto.athena.models.Execution("SELECT 1", "", {}, None, None)._transitions
     assert moto.core.serialize.SERVICE_SPECIFIC_SERIALIZERS
     assert moto.core.serialize.JSONSerializer._serialize_type_structure
     assert moto.dynamodb.models.dynamo_type.DynamoType({"S": "x"}).type == "S"

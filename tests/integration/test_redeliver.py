@@ -15,7 +15,8 @@ from fraud.archive.store import Delivery
 from fraud.aws.boto import client
 from fraud.errors import ServiceError
 from fraud.transaction import utc
-from local.account.emulator import DELIVERED, Emulator
+from local.account.emulator import Emulator
+from local.delivered import DELIVERED
 from local.sam import sample_events
 from operations import redeliver
 from tests.integration.test_archive import LABELLED, Rows, bucket_of, named, quiet, rows
@@ -151,7 +152,7 @@ def test_a_stream_that_does_not_exist_ends_the_command_with_one_line(emulator: E
 
 
 def span(emulator: Emulator, table: str, first: datetime, end: datetime, source: str = "Decisions") -> int:
-    stream = {"decisions": "DecisionDelivery", "resolutions": "ResolutionDelivery", "labels": "LabelDelivery"}[table]
+    stream = f"{table[:-1].capitalize()}Delivery"
     asked = [f"--source={source}Table", "--profiles=ProfilesTable", f"--from={utc(first)}", f"--to={utc(end)}"]
     return run(emulator, table, *asked, stream=stream, verb="lost")
 
@@ -190,6 +191,56 @@ def test_labels_made_anew_are_those_of_their_stream(doors, emulator: Emulator, r
     anew = rows(schema.LABELS)[len(delivered) :]
     assert [row["event_id"] for row in anew] == [row["event_id"] for row in delivered]
     emulator.client("dynamodb").delete_item(TableName="LabelsTable", Key={"pk": image["pk"]})
+
+
+@pytest.mark.parametrize(
+    ("door", "handler", "source", "tables"),
+    [
+        ("CaseChanges", "cases", "Cases", (schema.CASES,)),
+        ("AccountChanges", "accounts", "Accounts", (schema.ACTIONS, schema.INTERVENTIONS)),
+    ],
+)
+def test_of_cases_and_accounts_the_present_state_is_made_anew(  # noqa: PLR0913, PLR0917 - fixtures
+    doors, emulator: Emulator, rows: Rows, door, handler, source, tables
+):
+    event = sample_events.load(sample_events.EVENTS / "change_events" / f"{handler}.batch.json", datetime.now(UTC))
+    getattr(doors[door], handler)(event, None)
+    delivered = {table: record.unique(rows(table))[-1:] for table in tables}
+    dynamodb, images = emulator.client("dynamodb"), [one["dynamodb"]["NewImage"] for one in event["Records"]]
+    for image in images:
+        dynamodb.put_item(TableName=f"{source}Table", Item=image)
+    day = datetime(2026, 3, 4, tzinfo=UTC)
+    for table in tables:
+        known = len(rows(table))
+        assert span(emulator, table.name, day, day + timedelta(days=1), source) == 0
+        assert rows(table)[known:] == delivered[table]
+    for image in images:
+        dynamodb.delete_item(TableName=f"{source}Table", Key={name: image[name] for name in ("pk", "sk")})
+
+
+def test_reports_are_made_anew_without_their_text(emulator: Emulator, rows: Rows):
+    said = {
+        "report_id": "lost-report",
+        "identity": "i",
+        "transaction_id": "t-1",
+        "reporter_id": "hanako",
+        "role": "payer",
+    }
+    said |= {"category": "other", "text": "secret words", "verdict": "unsure", "reasons": "[]", "triage_version": "1"}
+    said |= {
+        "status": "open",
+        "reported_at": "2026-03-04T11:00:00.000000Z",
+        "received_at": "2026-03-04T12:00:00.000000Z",
+    }
+    item = {"pk" if name == "report_id" else name: {"S": value} for name, value in said.items()}
+    item |= {"known": {"BOOL": False}, "probability": {"N": "0.5"}, "ttl": {"N": "1800000000"}}
+    emulator.client("dynamodb").put_item(TableName="ReportsTable", Item=item)
+    day = datetime(2026, 3, 4, tzinfo=UTC)
+    assert span(emulator, "reports", day, day + timedelta(days=1), "Reports") == 0
+    (row,) = rows(schema.REPORTS)
+    assert (row["status"], row["occurred_at"], row["payer"], row["day"]) == ("open", None, None, "2026-03-04")
+    assert not [plain for plain in ("secret", "hanako", "lost-report") if plain in record.line(row).decode()]
+    emulator.client("dynamodb").delete_item(TableName="ReportsTable", Key={"pk": item["pk"]})
 
 
 @pytest.mark.usefixtures("doors")

@@ -1,12 +1,16 @@
-"""Every new report becomes one event on the bus, and what the bus did not take comes again."""
+"""Every report is archived, every new one becomes one event on the bus, and what was not taken comes again."""
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from fraud.archive import schema
+from fraud.counters.keys import DECLARED
+from fraud.transaction import instant
 from tests.support.own_door import OwnDoor, load, own_door
 from tests.support.reports import APP, decide, said
 
@@ -33,17 +37,42 @@ def door() -> Iterator[OwnDoor]:
         yield found
 
 
+class Firehose:
+    """The stream of the archive: keeps its rows, and refuses the next calls as `faults` says."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.faults: list[str] = []
+
+    def put_record_batch(self, DeliveryStreamName: str, Records: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: ARG002, N803
+        if self.faults and self.faults.pop(0):
+            raise ClientError({"Error": {"Code": "ServiceUnavailableException"}}, "PutRecordBatch")
+        self.rows += [json.loads(line) for record in Records for line in record["Data"].splitlines()]
+        return {"RequestResponses": [{"RecordId": "1"} for _ in Records]}
+
+
+class Stack:
+    """The stack with the declared keys: in this process the hot path's client has no DynamoDB."""
+
+    keys = DECLARED
+
+    def prepare(self, now: datetime) -> None:
+        assert now.tzinfo is not None
+
+
 @pytest.fixture
 def reader(door: OwnDoor) -> Any:
     assert door.dynamodb
     module = load("report_events")
     module._outbox._events = Bus()
+    module._delivery._firehose = Firehose()
+    module._stack = Stack()
     return module
 
 
-def batch(*names: str) -> dict[str, Any]:
+def batch(*names: str, event: str = "INSERT") -> dict[str, Any]:
     records = [
-        {"eventName": "INSERT", "dynamodb": {"Keys": {"pk": {"S": name}}, "SequenceNumber": str(n)}}
+        {"eventName": event, "dynamodb": {"Keys": {"pk": {"S": name}}, "SequenceNumber": str(n)}}
         for n, name in enumerate(names)
     ]
     return {"Records": records}
@@ -73,3 +102,31 @@ def test_a_batch_that_the_bus_did_not_take_comes_again(door, reader, fault):
     assert reader.handler(batch("r-1", "r-2"), None) == {"batchItemFailures": []}
     entries = reader._outbox._events.entries
     assert {json.loads(entry["Detail"])["report_id"] for entry in entries} == {"r-1", "r-2"}
+
+
+def test_a_report_is_archived_with_each_of_its_states_and_published_once(door, reader):
+    decide(door, "t-1", occurred_at="2026-03-04T12:00:00Z")
+    door.call("POST", "/reports", APP, {"reports": [said("r-3", category="account_taken_over")]})
+    for _ in range(2):
+        reader.handler(batch("r-3"), None)
+    open_, again = reader._delivery._firehose.rows
+    assert open_ == again
+    assert open_.keys() == {*schema.REPORTS.names, schema.PARTITION}
+    reader._reports.end("r-3", "fraud", "case-1", instant("2026-03-06T08:00:00Z"))
+    reader.handler(batch("r-3", event="MODIFY"), None)
+    ended = reader._delivery._firehose.rows[-1]
+    assert (open_["status"], ended["status"], ended["day"]) == ("open", "fraud", "2026-03-06")
+    assert open_["event_id"] != ended["event_id"]
+    assert open_["report"] == ended["report"]
+    assert ended["changed_at"] > open_["changed_at"] or open_["received_at"] == open_["changed_at"]
+    assert len(reader._outbox._events.entries) == 2  # for the new report, twice
+    text = json.dumps(reader._delivery._firehose.rows)
+    assert not [plain for plain in ("r-3", "t-1", "payer-1", "payee-1", "困", "case-1") if f'"{plain}"' in text]
+
+
+def test_a_batch_that_the_archive_did_not_take_comes_again(door, reader):
+    door.call("POST", "/reports", APP, {"reports": [said("r-4", transaction_id="t-9")]})
+    reader._delivery._firehose.faults = ["away"]
+    assert reader.handler(batch("r-4"), None) == {"batchItemFailures": [{"itemIdentifier": "0"}]}
+    assert reader.handler(batch("r-4"), None) == {"batchItemFailures": []}
+    assert len(reader._delivery._firehose.rows) == 1

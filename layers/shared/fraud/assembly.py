@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fraud.decisions.worker import Resolutions
     from fraud.executions import Executions
     from fraud.labels.sources import Sources
+    from fraud.reporting.worker import Reporting
     from fraud.rules.rule_book import RuleBook
 
 ATTEMPT_SHARE = 0.25
@@ -168,6 +169,24 @@ def label_archive(settings: Settings) -> "tuple[StackState, Delivery]":
     from fraud.archive.store import Delivery
 
     return _stack_state(settings, _client()), Delivery(settings.label_delivery)
+
+
+def report_archive(settings: Settings) -> "tuple[StackState, Delivery]":
+    """Build the archive of reports: the stack with its keys, and the stream."""
+    from fraud.archive.store import Delivery
+
+    return _stack_state(settings, _client()), Delivery(settings.report_delivery)
+
+
+def change_archive(settings: Settings) -> "tuple[StackState, dict[str, Delivery]]":
+    """Build the archive of changes of cases and accounts: the stack with its keys, and a stream for each sort key."""
+    from fraud.archive.store import Delivery
+
+    return _stack_state(settings, _client()), {
+        "case": Delivery(settings.case_delivery),
+        "action": Delivery(settings.action_delivery),
+        "cap": Delivery(settings.intervention_delivery),
+    }
 
 
 def label_sources(settings: Settings) -> "Sources":
@@ -322,6 +341,14 @@ def deactivation(settings: Settings) -> "Deactivation":
             clock=clock.now,
         )
     )
+
+
+def reporting(settings: Settings) -> "Reporting":
+    """Build the KPIs of the archive."""
+    from fraud.reporting.worker import Place, Reporting
+
+    place = Place(settings.kpi_workgroup, settings.archive_database, settings.decision_archive_bucket)
+    return Reporting.of(place, json.loads(packaged.PRICES.read_bytes()))
 
 
 def triage() -> "Triage":

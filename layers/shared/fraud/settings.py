@@ -64,6 +64,14 @@ class Settings(BaseModel):
     decision_delivery: Delivery
     resolution_delivery: Delivery
     label_delivery: Delivery
+    report_delivery: Delivery
+    case_delivery: Delivery
+    action_delivery: Delivery
+    intervention_delivery: Delivery
+    decision_archive_bucket: str
+    archive_database: str
+    kpi_workgroup: str
+    kpi_days: int = Field(ge=1, le=400)
     published_share: float = Field(ge=0, le=1)
     sample_shares: Annotated[str, StringConstraints(min_length=1)]
     decision_retention_days: int = Field(ge=1)

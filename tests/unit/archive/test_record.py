@@ -206,10 +206,35 @@ def test_fraud_rates_of_a_day_are_those_of_a_count_whatever_copies_and_correctio
     archive.write(tmp_path, schema.LABELS, labels * 3)
     found = archive.query(tmp_path, "fraud_rate_by_day")
     frauds = [n for _, n, is_fraud, is_cleared in payments[:20] if is_fraud and not is_cleared]
-    assert [(row["payments"], row["frauds"], row["fraud_amount"]) for row in found] == [
-        (20, len(frauds), sum(frauds))
-    ] * 2
+    names = ("payments", "frauds", "frauds_carried_out", "fraud_amount_carried_out")
+    assert [tuple(row[name] for name in names) for row in found] == [(20, len(frauds), len(frauds), sum(frauds))] * 2
     assert all(row["fraud_rate"] == len(frauds) / 20 for row in found)
+
+
+def test_a_fraud_counts_in_the_rate_if_its_payment_was_carried_out_in_the_end(tmp_path):
+    empty = dict.fromkeys(schema.DECISIONS.names) | {"day": "2026-03-04", "amount": 10}
+    ends = {
+        "passed": ("challenge", [("approve", "approved")]),
+        "failed": ("challenge", [("decline", "declined")]),
+        "waits": ("review", []),
+        "came back": ("approve", [("approve", "settled"), ("approve", "reversed")]),
+        "went": ("approve", [("approve", "settled")]),
+    }
+    decided = [empty | {"transaction": name, "event_id": name, "outcome": each} for name, (each, _) in ends.items()]
+    archive.write(tmp_path, schema.DECISIONS, decided)
+    changed = [
+        dict.fromkeys(schema.RESOLUTIONS.names)
+        | {"day": "2026-03-04", "transaction": name, "event_id": f"{name} {n}", "number": n}
+        | {"outcome_now": outcome, "status": status}
+        for name, (_, changes) in ends.items()
+        for n, (outcome, status) in enumerate(changes)
+    ]
+    archive.write(tmp_path, schema.RESOLUTIONS, changed * 2)
+    label = dict.fromkeys(schema.LABELS.names) | {"day": "2026-03-05", "number": 0, "counts": True}
+    archive.write(tmp_path, schema.LABELS, [label | {"transaction": name, "event_id": name} for name in ends])
+    (found,) = archive.query(tmp_path, "fraud_rate_by_day")
+    assert (found["payments"], found["frauds"], found["carried_out"], found["frauds_carried_out"]) == (5, 5, 2, 2)
+    assert found["fraud_amount_carried_out"] == 20
 
 
 def test_friction_of_a_rule_is_the_share_of_its_segments_payments(tmp_path):

@@ -34,7 +34,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def pseudonym(keys: Keys, kind: str, value: str | None) -> str | None:
     """Return the pseudonym of an id in hexadecimal digits; None for None.
 
-    kind  account, device or instrument, as in profiles; transaction, token, decision, resolution or label
+    kind  account, device or instrument, as in profiles; transaction and token; or a kind of row, such as decision
 
     >>> from fraud.counters.keys import DECLARED
     >>> pseudonym(DECLARED, "account", "alice") == pseudonym(DECLARED, "device", "alice")
@@ -115,15 +115,18 @@ def resolution_rows(keys: Keys, contents: Contents, resolution: "Resolution", kn
 
 
 def keyed_row(
-    keys: Keys, transaction_id: str, payer_id: str, payee_id: str | None, occurred_at: datetime
+    keys: Keys, transaction_id: str, payer_id: str | None, payee_id: str | None, occurred_at: datetime | None
 ) -> ArchiveRow:
-    """Return the columns that all tables have, without the event id."""
+    """Return the columns that all tables about payments have, without the event id.
+
+    Of a payment that nobody has decided, neither the parties nor the time are known.
+    """
     return {
         "transaction": pseudonym(keys, "transaction", transaction_id),
         "payer": pseudonym(keys, "account", payer_id),
         "payee": pseudonym(keys, "account", payee_id),
         "id_key_since": keys.ids_since,
-        "occurred_at": microseconds(occurred_at),
+        "occurred_at": None if occurred_at is None else microseconds(occurred_at),
     }
 
 

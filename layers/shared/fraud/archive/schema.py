@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fraud.counters import windows
 
 PARTITION = "day"
-"""Name of the partition key, a date as text: the UTC day of a payment, of a label, or of a change of status."""
+"""Name of the partition key, a date as text: the UTC day of a payment, of a label, or of a change."""
 
 TEXT, WHOLE, NUMBER, FLAG = "string", "bigint", "double", "boolean"
 TEXTS, NUMBERS, FLOATS = "array<string>", "array<double>", "array<float>"
@@ -48,7 +48,7 @@ _KEYS = (
     Column("id_key_since", WHOLE, "Epoch day on which the key of the pseudonyms was replaced; 0: never."),
     Column("occurred_at", WHOLE, "Time of the payment."),
 )
-"""Columns of every table: joins need them."""
+"""Columns of every table about payments: joins need them."""
 
 DECISIONS = ArchiveTable(
     "decisions",
@@ -131,7 +131,81 @@ RESOLUTIONS = ArchiveTable(
     ),
 )
 
-TABLES = (DECISIONS, LABELS, RESOLUTIONS)
+REPORTS = ArchiveTable(
+    "reports",
+    "changed_at",
+    (
+        *_KEYS,
+        Column("report", TEXT, "Pseudonym of the report's id."),
+        Column("role", TEXT, "The reporter's part in the payment: payer, payee or other."),
+        Column("category", TEXT, "What the user chose."),
+        Column("reported_at", WHOLE, "Time at which the user reported."),
+        Column("received_at", WHOLE, "Time at which the report was stored."),
+        Column("verdict", TEXT, "What triage said: fraud, dispute or unsure."),
+        Column("probability", NUMBER, "Probability that the report is about fraud, as triage said."),
+        Column("status", TEXT, "From then on: open, dispute, fraud, legitimate or inconclusive."),
+        Column("changed_at", WHOLE, "Time since which the report has this status; of open, when it was stored."),
+    ),
+)
+
+CASES = ArchiveTable(
+    "cases",
+    "changed_at",
+    (
+        Column("event_id", TEXT, "The same for every copy of the row: readers keep one row of each."),
+        Column("case_pseudonym", TEXT, "Pseudonym of the case's id; `case` is a word of SQL."),
+        Column("kind", TEXT, "alert; or sample, for one payment that was drawn for a blind review."),
+        Column("transaction", TEXT, "Pseudonym of its first payment."),
+        Column("subject", TEXT, "Pseudonym of the account that the case is about."),
+        Column("subject_kind", TEXT, "The side of the payments that the case is about: payer or payee."),
+        Column("id_key_since", WHOLE, "Epoch day on which the key of the pseudonyms was replaced; 0: never."),
+        Column("opened_at", WHOLE, "Time at which the case was opened."),
+        Column("due", WHOLE, "Time until which a verdict is due."),
+        Column("number", WHOLE, "The case's version after the change, from 1."),
+        Column("changed_at", WHOLE, "Time of the change."),
+        Column("state", TEXT, "From then on: collecting, queued, assigned, outreach, concluding, closed or failed."),
+        Column("level", TEXT, "Who may take the case: analyst or lead."),
+        Column("payments", WHOLE, "Payments of the case."),
+        Column("reports", WHOLE, "Reports of the case."),
+        Column("finding", TEXT, "fraud, legitimate, dispute or inconclusive; null without a verdict."),
+        Column("judged_at", WHOLE, "Time of the verdict; null without one."),
+        Column("judged_by", TEXT, "person or system; null without a verdict."),
+    ),
+)
+
+ACTIONS = ArchiveTable(
+    "actions",
+    "changed_at",
+    (
+        Column("event_id", TEXT, "The same for every copy of the row: readers keep one row of each."),
+        Column("action", TEXT, "Pseudonym of the action's id."),
+        Column("account", TEXT, "Pseudonym of the account."),
+        Column("transaction", TEXT, "Pseudonym of the first payment that was found to be fraud; null without one."),
+        Column("id_key_since", WHOLE, "Epoch day on which the key of the pseudonyms was replaced; 0: never."),
+        Column("cause", TEXT, "Why the action was taken: finding or order."),
+        Column("opened_at", WHOLE, "Time at which the action was opened."),
+        Column("number", WHOLE, "The action's version after the change, from 1."),
+        Column("changed_at", WHOLE, "Time of the change."),
+        Column("state", TEXT, "From then on: opened, queued, deactivated, appealed, closed, reinstated and so on."),
+        Column("undo", TEXT, "Why the action is taken back: compensation or reinstatement; null while it is not."),
+        Column("appealed_at", WHOLE, "Time of the user's appeal; null without one."),
+        Column("reviewed_at", WHOLE, "Time of a lead's review; null without one."),
+        Column("review", TEXT, "upheld, overturned or ordered_back; null without a review."),
+    ),
+)
+
+INTERVENTIONS = ArchiveTable(
+    "interventions",
+    "since",
+    (
+        Column("event_id", TEXT, "The same for every copy of the row: readers keep one row of each."),
+        Column("since", WHOLE, "Begin of the UTC day."),
+        Column("number", WHOLE, "Accounts that were held or deactivated on that day so far: slots of the cap."),
+        Column("cap", WHOLE, "Most accounts of a day, as the stack was set when the slot was taken."),
+    ),
+)
+
+TABLES = (DECISIONS, LABELS, RESOLUTIONS, REPORTS, CASES, ACTIONS, INTERVENTIONS)
 
 
 def counters_version(names: Sequence[str] = windows.NAMES) -> str:

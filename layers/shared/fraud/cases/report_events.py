@@ -1,12 +1,14 @@
-"""The event of a stored report on the bus. It has no text: a case reads that in the report's row."""
+"""The event of a stored report on the bus, and its row of the archive. Neither has the text: only a case reads it."""
 
 import hashlib
 from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
+from fraud.archive.record import ArchiveRow, dated, keyed_row, microseconds, pseudonym
 from fraud.cases.report import Role, Verdict
 from fraud.cases.report_store import ReportRow
+from fraud.counters.keys import Keys
 from fraud.transaction import Id, Timestamp, utc
 
 
@@ -46,3 +48,23 @@ class ReportReceived(BaseModel):
             verdict=row.verdict,
             probability=float(row.probability),
         )
+
+
+def report_row(keys: Keys, report: ReportRow) -> ArchiveRow:
+    """Return the row of a report's present status. A status that it had before has a row of its own."""
+    at = report.ended_at or report.received_at
+    said = f"{report.report_id} {report.status} {microseconds(at)}"
+    row = {
+        **keyed_row(keys, report.transaction_id, report.payer_id, report.payee_id, report.occurred_at),
+        "event_id": pseudonym(keys, "report", said),
+        "report": pseudonym(keys, "report", report.report_id),
+        "role": report.role,
+        "category": report.category,
+        "reported_at": microseconds(report.reported_at),
+        "received_at": microseconds(report.received_at),
+        "verdict": report.verdict,
+        "probability": float(report.probability),
+        "status": report.status,
+        "changed_at": microseconds(at),
+    }
+    return dated(row, at)

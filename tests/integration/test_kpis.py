@@ -1,0 +1,144 @@
+"""The schedule's function on the emulated Athena: what it counts, writes and logs, and what a query that fails does."""
+
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+from botocore.exceptions import ClientError
+
+from fraud.archive import record, schema
+from fraud.errors import ServiceError
+from fraud.reporting.kpis import ALL, KPIS
+from local.account.emulator import Emulator
+from local.delivered import DELIVERED
+from operations import kpis as command
+from tests.integration.test_archive import Rows, bucket_of, rows
+
+__all__ = ["rows"]
+
+NOW = datetime(2026, 3, 5, 1, tzinfo=UTC)
+DAY = "2026-03-04"
+
+
+@pytest.fixture
+def archived(emulator: Emulator, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put ten decisions of a day into the archive, of which two are frauds; the clock shows the night after it."""
+    assert rows
+    monkeypatch.setattr("fraud.clock.source", lambda: NOW)
+    some = {
+        schema.DECISIONS: [
+            {"transaction": str(n), "segment": "o'hara" if n % 2 else "standard", "outcome": "approve", "amount": 100}
+            for n in range(10)
+        ],
+        schema.LABELS: [{"transaction": str(n), "number": 0, "counts": True} for n in (1, 2)],
+    }
+    s3, bucket = emulator.client("s3"), bucket_of(emulator)
+    for table, given in some.items():
+        filled = [dict.fromkeys(table.names) | {"day": DAY, "event_id": str(n)} | each for n, each in enumerate(given)]
+        s3.put_object(Bucket=bucket, Key=f"{DELIVERED}/{table.name}/x", Body=b"".join(map(record.line, filled)))
+    yield
+    for found in s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
+        s3.delete_object(Bucket=bucket, Key=found["Key"])
+
+
+def objects(emulator: Emulator) -> dict[str, bytes]:
+    s3, bucket = emulator.client("s3"), bucket_of(emulator)
+    found = s3.list_objects_v2(Bucket=bucket, Prefix="kpis/").get("Contents", ())
+    return {each["Key"]: s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read() for each in found}
+
+
+@pytest.mark.usefixtures("archived")
+def test_a_day_is_written_as_json_and_parquet_once_however_often_it_is_counted(doors, emulator, capsys):
+    for _ in range(2):
+        capsys.readouterr()
+        told = doors["Kpis"].kpis({}, None)
+    assert told == {"days": 35, "figures": 3 * 12 + len(KPIS) - 12}
+    found = objects(emulator)
+    assert sorted(key for key in found if key.endswith(".json")) == [f"kpis/{DAY}.json"]
+    (parquet,) = (content for key, content in found.items() if key.endswith(".parquet"))
+    said = json.loads(found[f"kpis/{DAY}.json"])
+    table = pyarrow.parquet.read_table(io.BytesIO(parquet)).to_pylist()
+    assert [{name: each[name] for name in each if name != "day"} for each in said["kpis"]] == table
+    rate = next(each for each in said["kpis"] if (each["segment"], each["kpi"]) == (ALL, "fraud_rate"))
+    assert (rate["numerator"], rate["denominator"], rate["value"], rate["high"]) == (2, 10, 2e6, None)
+    assert {each["segment"] for each in said["kpis"]} == {ALL, "standard", "o'hara"}
+
+
+@pytest.mark.usefixtures("archived")
+def test_the_metrics_are_those_of_yesterday_and_name_what_is_out_of_bounds(doors, capsys):
+    doors["Kpis"].kpis({}, None)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    values = {line["Kpi"]: line["KpiValue"] for line in lines if "Kpi" in line}
+    assert values["fraud_rate"] == 2e6
+    assert "dispute_share" not in values
+    assert (lines[-1]["KpisCounted"], lines[-1]["KpisOutOfBounds"], lines[-1]["kpis"]) == (len(KPIS), 0, [])
+
+
+@pytest.mark.usefixtures("archived")
+def test_a_query_that_fails_raises_and_writes_nothing(doors, emulator, monkeypatch, capsys):
+    monkeypatch.setattr(doors["Kpis"]._reporting, "_nano_usd", {"p2p": "no number", "other": 1})
+    with pytest.raises(ServiceError, match="QueryFailed"):
+        doors["Kpis"].kpis({}, None)
+    assert objects(emulator) == {}
+    assert '"QueryFailed"' in capsys.readouterr().out
+
+
+def test_a_day_without_anything_leaves_no_object_and_counts_nothing(doors, emulator, rows: Rows, monkeypatch, capsys):
+    assert rows(schema.DECISIONS) == []
+    monkeypatch.setattr("fraud.clock.source", lambda: NOW)
+    assert doors["Kpis"].kpis({}, None) == {"days": 35, "figures": 0}
+    assert objects(emulator) == {}
+    assert json.loads(capsys.readouterr().out)["KpisCounted"] == 0
+
+
+@pytest.mark.usefixtures("archived")
+def test_the_command_prints_a_table_json_and_a_page_with_plots(doors, emulator, capsys, tmp_path):
+    assert doors
+    asked = ["--from", "2026-03-03", "--to", DAY, "--box", emulator.url]
+    assert command.main(asked) == 0
+    assert "2026-03-04, segment all" in (told := capsys.readouterr().out)
+    assert "not determinable" in told
+    assert command.main([*asked, "--json", "--report", str(tmp_path / "page")]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert {each["day"] for each in figures} == {DAY}
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert "o&#39;hara" in page
+    assert (tmp_path / "page" / "fraud_rate.png").stat().st_size > 1_000
+    assert command.main([*asked, "--segment", "nobody"]) == 1
+    assert "o'hara, standard" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (["--from", "yesterday", "--to", DAY], "'yesterday' is no day such as 2026-03-04"),
+        (["--from", "20260304", "--to", DAY], "'20260304' is no day such as 2026-03-04"),
+        (["--from", "2026-02-30", "--to", DAY], "'2026-02-30' is no day such as 2026-03-04"),
+        (["--from", DAY, "--to", "2026-03-03"], "--from 2026-03-04 is after --to 2026-03-03"),
+        (["--from", "2020-01-01", "--to", DAY], "at most 400 days apart"),
+        (["--from", DAY], "required: --to"),
+        (["--from", DAY, "--to", DAY, "--workgroup", "x"], "--workgroup needs --database"),
+        (["--from", DAY, "--to", DAY, "--report", __file__], "is no directory"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_would_be_right(more, fault, capsys):
+    place = [] if "--workgroup" in more else ["--box", "http://127.0.0.1:9"]
+    with pytest.raises(SystemExit) as ended:
+        command.main([*more, *place])
+    assert ended.value.code == 2
+    assert fault in capsys.readouterr().err
+
+
+def test_a_place_that_does_not_answer_is_named_in_one_line(monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+    def refusing(_service: str) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "StartQueryExecution")
+
+    monkeypatch.setattr(command.boto3, "client", lambda service, **_: refusing(service))
+    with pytest.raises(SystemExit, match="no KPIs: Athena refused a query: AccessDeniedException"):
+        command.main(["--from", DAY, "--to", DAY, "--workgroup", "w", "--database", "d"])
