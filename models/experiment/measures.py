@@ -47,11 +47,10 @@ class Measure(NamedTuple):
     """
 
     name: str
-    short: str
-    top: Callable[[Tally], int]
-    bottom: Callable[[Tally], int]
     unit: str
     scale: float
+    top: Callable[[Tally], int]
+    bottom: Callable[[Tally], int]
     published: float | None = None
     is_change: bool = True
     meaning: str = ""
@@ -59,76 +58,38 @@ class Measure(NamedTuple):
 
 MEASURES: tuple[Measure, ...] = (
     Measure(
-        "frauds per million payments",
-        "frauds",
-        lambda one: one.frauds,
-        lambda one: one.payments,
-        "per million",
-        MILLION,
-        -0.40,
+        "frauds", "per million payments", MILLION, lambda one: one.frauds, lambda one: one.payments, -0.40,
         meaning="the fraud rate fell by 40 %; whether by number or by value is not certain",
     ),
     Measure(
-        "fraud per million of value",
-        "fraud by value",
-        lambda one: one.fraud_value,
-        lambda one: one.value,
-        "per million",
-        MILLION,
-        -0.40,
+        "value of frauds", "per million of value", MILLION, lambda one: one.fraud_value, lambda one: one.value, -0.40,
         meaning="the same figure, should it be by value",
     ),
     Measure(
-        "complaints of fraud per million payments",
-        "complaints of fraud",
-        lambda one: one.complaints,
-        lambda one: one.payments,
-        "per million",
-        MILLION,
+        "complaints of fraud", "per million payments", MILLION, lambda one: one.complaints, lambda one: one.payments,
         -0.38,
         meaning="complaints fell by 38 % overall; taken as complaints of fraud",
     ),
     Measure(
-        "complaints, disputes included",
-        "complaints and disputes",
-        lambda one: one.complaints + one.disputes,
-        lambda one: one.payments,
-        "per million",
-        MILLION,
-        -0.38,
+        "complaints and disputes", "per million payments", MILLION, lambda one: one.complaints + one.disputes,
+        lambda one: one.payments, -0.38,
         meaning="the same figure, should it hold disputes, too, which no fraud system prevents",
     ),
     Measure(
-        "complaints of fraud, high value",
-        "complaints, high value",
-        lambda one: one.high_complaints,
-        lambda one: one.high_payments,
-        "per million",
-        MILLION,
-        -0.50,
+        "complaints, high value", "per million such payments", MILLION, lambda one: one.high_complaints,
+        lambda one: one.high_payments, -0.50,
         meaning="complaints in the high-value segment fell by 50 %; where that segment begins is not known",
     ),
     Measure(
-        "reinstated accounts",
-        "reinstated accounts",
-        lambda one: one.reinstated,
-        lambda one: one.deactivated,
-        "% of deactivated",
-        PERCENT,
-        0.01,
-        is_change=False,
+        "reinstated", "% of deactivated accounts", PERCENT, lambda one: one.reinstated, lambda one: one.deactivated,
+        0.01, is_change=False,
         meaning="about 1 % of the deactivated accounts are reinstated",
     ),
     Measure(
-        "friction",
-        "friction",
-        lambda one: one.disturbed,
-        lambda one: one.honest,
-        "% of honest payments",
-        PERCENT,
+        "friction", "% of honest payments", PERCENT, lambda one: one.disturbed, lambda one: one.honest,
         meaning="nothing is published; the project's own budget is 1 %",
     ),
-)
+)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -306,7 +267,7 @@ def text(rows: Sequence[Row], ablated: Sequence[Ablated], lives: Lives) -> str:
             for one in rows
         ),
     ]
-    parts: list[tuple[str, ...]] = [("", *(one.short for one in MEASURES), "frauds against the whole system")]
+    parts: list[tuple[str, ...]] = [("", *(one.name for one in MEASURES), "frauds against the whole system")]
     parts += [
         (
             one.condition,

@@ -14,7 +14,7 @@ from models.experiment.parameters import WITH, WITHOUT, Parameters
 from models.training.report import DPI, FRAUD, HONEST, INK, MARK, SIZE
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-Z_BAND = 0.15
+BAND, MOST_SHOWN = 0.15, 120.0
 
 
 def write(
@@ -116,14 +116,20 @@ def _point(axes: Axes, estimate: Estimate, y: float, colour: str, label: str | N
         axes.plot([100 * estimate.low, 100 * estimate.high], [y, y], color=colour, linewidth=1.6)
 
 
+def _cut(axes: Axes) -> None:
+    """Cut an axis of changes at MOST_SHOWN: an interval of few frauds may end far to the right of all others."""
+    axes.axvline(0, color=MARK, linewidth=0.8, linestyle=":")
+    axes.set_xlim(right=min(axes.get_xlim()[1], MOST_SHOWN))
+
+
 def _changes(axes: Axes, rows: Sequence[Row]) -> None:
     shown = [row for row in rows if row.measure.is_change and row.measure.published is not None]
     for place, row in enumerate(reversed(shown)):
         _point(axes, row.change, place, HONEST, "with the system, 95 % interval" if not place else None)
         label = "published by PhonePe" if not place else None
         axes.plot(100 * (row.measure.published or 0), place + 0.28, "v", color=FRAUD, label=label)
-    axes.axvline(0, color=MARK, linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(shown)), [row.measure.short for row in reversed(shown)])
+    _cut(axes)
+    axes.set_yticks(range(len(shown)), [row.measure.name for row in reversed(shown)])
     axes.set(xlabel="change against the life without the system, %", ylim=(-0.6, len(shown) - 0.2))
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
 
@@ -134,7 +140,7 @@ def _weeks(axes: Axes, lives: Lives) -> None:
         weeks = list(range(1, len(found) + 1))
         axes.plot(weeks, [one.value or 0.0 for one in found], "o-", color=colour, label=name)
         low, high = ([getattr(one, end) or 0.0 for one in found] for end in ("low", "high"))
-        axes.fill_between(weeks, low, high, color=colour, alpha=Z_BAND, linewidth=0)
+        axes.fill_between(weeks, low, high, color=colour, alpha=BAND, linewidth=0)
     axes.set(xlabel="week since the system began", ylabel="frauds per million payments")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
@@ -146,7 +152,7 @@ def _ablation(axes: Axes, ablated: Sequence[Ablated]) -> None:
         label = place == 0
         _point(axes, one.changes[first.name], place + 0.12, FRAUD, "frauds" if label else None)
         _point(axes, one.changes[second.name], place - 0.12, HONEST, "complaints of fraud" if label else None)
-    axes.axvline(0, color=MARK, linewidth=0.8, linestyle=":")
+    _cut(axes)
     axes.set_yticks(range(len(ablated)), [one.condition for one in reversed(ablated)], color=INK)
     axes.set(xlabel="change against the life without the system, %", ylim=(-0.6, len(ablated) - 0.4))
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
