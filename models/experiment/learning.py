@@ -68,15 +68,19 @@ class Memory:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def add(self, transaction: Transaction, values: Mapping[str, float], vector: bytes, judged: PolicyResult) -> None:
+    def add(
+        self, transaction: Transaction, values: Mapping[str, float], vector: bytes, policy_result: PolicyResult
+    ) -> None:
         """Keep the row of a payment. vector: as `features.pack` returns it."""
         self.place[transaction.transaction_id] = len(self._texts)
         self._vectors.frombytes(vector)
         self._counters.extend([values[name] for name in COUNTERS])
-        severity = worst([hit.outcome for hit in judged.hits]).severity()
+        severity = worst([hit.outcome for hit in policy_result.hits]).severity()
         payer, payee = account_number(transaction.payer_id), account_number(transaction.counterparty)
-        self._numbers.extend((payer, payee, transaction.epoch, transaction.amount, int(judged.segment.model), severity))
-        self._texts.append((transaction.transaction_id, judged.segment.id))
+        self._numbers.extend(
+            (payer, payee, transaction.epoch, transaction.amount, int(policy_result.segment.model), severity)
+        )
+        self._texts.append((transaction.transaction_id, policy_result.segment.id))
 
     def counters(self, transaction_id: str) -> dict[str, float | None]:
         """Return the counters with which a payment was decided."""
@@ -138,16 +142,16 @@ def _texts(values: Sequence[str]) -> Any:  # noqa: ANN401 - numpy does not type 
 def kept_history(seed: int, parameters: Parameters) -> Dataset:
     """Return the app's history before the experiment: other people, with all the frauds that an app keeps."""
     start = parameters.begins - timedelta(days=parameters.past_days)
-    past = simulate(
+    payments = simulate(
         seed + PAST_SEED, start, parameters.past_days, parameters.past_payers, MARKET, crime=parameters.past_crime
     )
-    return Dataset.build(past)
+    return Dataset.build(payments)
 
 
-def train(past: Dataset, own: Dataset, now: datetime, seed: int) -> Trees | None:
+def train(history: Dataset, own: Dataset, now: datetime, seed: int) -> Trees | None:
     """Train a model on the history and the life's own rows, with what is known by now; None if that cannot be done."""
-    columns: dict[str, Any] = {name: np.concatenate([getattr(past, name), getattr(own, name)]) for name in COLUMNS}
-    both = replace(past, **columns)
+    columns: dict[str, Any] = {name: np.concatenate([getattr(history, name), getattr(own, name)]) for name in COLUMNS}
+    both = replace(history, **columns)
     rows = both.take(np.argsort(both.occurred_at, kind="stable"))
     parameters, cutoff = Hyperparameters(seed=seed), int(now.timestamp())
     start, fitted = int(rows.occurred_at.min()) // DAY * DAY, cutoff - parameters.delay_days * DAY

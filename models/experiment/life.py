@@ -135,12 +135,12 @@ class Warm(NamedTuple):
     """The state at the system's beginning, from which every life goes on.
 
     snapshot  counters, rows and labels, links, and labels that are not known yet, as bytes
-    past      the kept history
+    history   the kept one
     model     trained on that history and on the days before
     """
 
     snapshot: bytes
-    past: Dataset
+    history: Dataset
     model: Trees
 
 
@@ -163,11 +163,11 @@ def warm_up(plan: Plan, parameters: Parameters) -> Warm:
         links.see(transaction)
         if payment.truth is not None:
             heapq.heappush(pending, Pending(payment.truth.reported_at, len(memory), transaction, payment.truth.source))
-    past = kept_history(plan.seed, parameters)
-    model = train(past, memory.dataset(), parameters.begins, plan.seed)
+    history = kept_history(plan.seed, parameters)
+    model = train(history, memory.dataset(), parameters.begins, plan.seed)
     if model is None:
         raise ValueError("the first model cannot be trained: too few days or no fraud is known")
-    return Warm(_frozen((counters, memory, links, pending)), past, model)
+    return Warm(_frozen((counters, memory, links, pending)), history, model)
 
 
 def _before(plan: Plan, parameters: Parameters) -> list[Planned]:
@@ -204,7 +204,7 @@ def _kind(name: str) -> Kind:
 # ---- a life ----------------------------------------------------------------------------------------------------------
 
 
-class Decided(NamedTuple):
+class DecidedPayment(NamedTuple):
     """A decided payment."""
 
     payment: Payment
@@ -296,7 +296,7 @@ class Life:
 
     def __init__(self, plan: Plan, parameters: Parameters, condition: Condition, warm: Warm) -> None:
         self._plan, self._parameters, self._condition = plan, parameters, condition
-        self._past = warm.past
+        self._history = warm.history
         counters, memory, links, pending = pickle.loads(warm.snapshot)  # noqa: S301 - our own bytes
         self._counters: InMemoryCounters = counters
         self._memory: Memory = memory
@@ -317,8 +317,8 @@ class Life:
         self._evaluator = Evaluator(
             self._store, Embedded(warm.model), self._rules, lambda: instant(self._at), DEADLINE_S, lambda: 0.0
         )
-        self._decided: dict[str, Decided] = {}
-        self._waiting: dict[str, Decided] = {}
+        self._decided: dict[str, DecidedPayment] = {}
+        self._waiting: dict[str, DecidedPayment] = {}
         self._changes: dict[str, str] = {}
         self._thieves: dict[int, Thief] = {}
         self._collected: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
@@ -418,13 +418,13 @@ class Life:
         self._memory.add(transaction, record.counters, record.features, self._rules.last)
         self._links.see(transaction)
         codes = tuple(reason.code for reason in decision.reasons)
-        decided = Decided(payment, tale, decision.outcome, decision.score, codes)
+        decided = DecidedPayment(payment, tale, decision.outcome, decision.score, codes)
         self._decided[transaction.transaction_id] = decided
         tally.outcomes[decision.outcome] += 1
         tally.disturbed += honest and decision.outcome is not Outcome.APPROVE
         _DONE[decision.outcome](self, decided)
 
-    def _moved(self, decided: Decided) -> None:
+    def _moved(self, decided: DecidedPayment) -> None:
         payment, tale = decided.payment, decided.tale
         if tale is not None and payment.type == "p2p" and payment.payee is not None:
             self._collected[tale.number, payment.payee.party_id][1] += payment.amount
@@ -434,17 +434,17 @@ class Life:
         elif follows is not None:
             self._push(self._at + follows, partial(self._report, payment, fraud=False))
 
-    def _challenge(self, decided: Decided) -> None:
+    def _challenge(self, decided: DecidedPayment) -> None:
         payment, tale = decided.payment, decided.tale
         deceived = tale is not None and tale.tactic in DECEIVED and self._thief(tale).is_deceived(payment)
         passed = self._staff.passes(payment.transaction_id, honest=payment.truth is None, deceived=deceived)
         self._push(self._at + int(self._parameters.challenge_minutes * MINUTE), self._answered, decided, passed)
 
-    def _answered(self, decided: Decided, passed: bool) -> None:  # noqa: FBT001 - an answer
+    def _answered(self, decided: DecidedPayment, passed: bool) -> None:  # noqa: FBT001 - an answer
         self._changes[decided.payment.transaction_id] = "challenge_passed" if passed else "challenge_failed"
         (self._moved if passed else self._stopped)(decided)
 
-    def _review(self, decided: Decided) -> None:
+    def _review(self, decided: DecidedPayment) -> None:
         name = decided.payment.transaction_id
         self._waiting[name] = decided
         self._push(self._at + self._parameters.review_hours * HOUR, self._expire, name)
@@ -464,7 +464,7 @@ class Life:
         if (decided := self._waiting.pop(name, None)) is not None:
             self._stopped(decided)
 
-    def _stopped(self, decided: Decided) -> None:
+    def _stopped(self, decided: DecidedPayment) -> None:
         """Void a payment that moved no money. A thief reacts."""
         payment, tale = decided.payment, decided.tale
         self._memory.stopped.add(payment.transaction_id)
@@ -602,8 +602,10 @@ class Life:
         case = self._cases.change(name, CaseEvent(kind="taken"), ANALYST, self._now)
         frauds = [one for one in case.alerts if self._decided[one].payment.truth is not None]
         pays = any(self._decided[one].payment.payer.party_id == case.subject_id for one in frauds)
-        judged = self._staff.judge(case, frauds, to_blame=pays or case.subject_id in self._plan.guilty)
-        event = CaseEvent(kind="judged", finding=judged.finding, transaction_ids=judged.transaction_ids, note="judged")
+        judgement = self._staff.judge(case, frauds, to_blame=pays or case.subject_id in self._plan.guilty)
+        event = CaseEvent(
+            kind="judged", finding=judgement.finding, transaction_ids=judgement.transaction_ids, note="judged"
+        )
         self._conclude(self._cases.change(name, event, ANALYST, self._now))
 
     def _conclude(self, case: Case) -> None:
@@ -620,8 +622,8 @@ class Life:
             for kept in reports.values():
                 for one in case.reports:
                     if one in kept:
-                        judged = kept[one].transaction_id in verdict.transaction_ids
-                        kept[one] = kept[one]._replace(status=verdict.finding if judged else "inconclusive")
+                        is_about = kept[one].transaction_id in verdict.transaction_ids
+                        kept[one] = kept[one]._replace(status=verdict.finding if is_about else "inconclusive")
         if self._condition.deactivates:
             said = {"case_id": case.case_id, "finding": verdict.finding}
             self._account_intake.take({"detail-type": "CaseClosed", "detail": said}, self._now)
@@ -701,7 +703,7 @@ class Life:
 
     def _retrain(self) -> None:
         """Train on what is known by now, and use the new model at once."""
-        model = train(self._past, self._memory.dataset(), self._now, self._plan.seed)
+        model = train(self._history, self._memory.dataset(), self._now, self._plan.seed)
         if model is not None:
             self._evaluator.scorer = Embedded(model)
             self._tally.trained += 1
@@ -716,7 +718,7 @@ class _NoDecisions:
         raise NotFoundError
 
 
-_DONE: Mapping[Outcome, Callable[[Life, Decided], None]] = {
+_DONE: Mapping[Outcome, Callable[[Life, DecidedPayment], None]] = {
     Outcome.APPROVE: Life._moved,  # noqa: SLF001 - its own class
     Outcome.CHALLENGE: Life._challenge,  # noqa: SLF001
     Outcome.REVIEW: Life._review,  # noqa: SLF001

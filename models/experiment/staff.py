@@ -17,7 +17,7 @@ WRITTEN = "test"
 """The sentences of reports: those that triage was not trained on."""
 
 
-class Judged(NamedTuple):
+class Judgement(NamedTuple):
     """A finding, and the payments that it holds for."""
 
     finding: Finding
@@ -36,7 +36,7 @@ class Staff:
         share = ours.honest_passes if honest else ours.deceived_passes if deceived else ours.thief_passes
         return Draw(self._seed, "challenge", transaction_id).chance(share)
 
-    def judge(self, case: Case, frauds: Sequence[str], *, to_blame: bool) -> Judged:
+    def judge(self, case: Case, frauds: Sequence[str], *, to_blame: bool) -> Judgement:
         """Return what the analyst finds.
 
         frauds    the payments of the case that are frauds
@@ -46,14 +46,14 @@ class Staff:
         """
         errs = Draw(self._seed, "analyst", case.case_id)
         if frauds and not to_blame:
-            return Judged("inconclusive", case.alerts)
+            return Judgement("inconclusive", case.alerts)
         if frauds:
             if errs.chance(self._parameters.misses):
-                return Judged("legitimate", case.alerts)
-            return Judged("fraud", tuple(frauds))
+                return Judgement("legitimate", case.alerts)
+            return Judgement("fraud", tuple(frauds))
         if errs.chance(self._parameters.condemns):
-            return Judged("fraud", case.alerts)
-        return Judged("dispute" if case.reports else "legitimate", case.alerts)
+            return Judgement("fraud", case.alerts)
+        return Judgement("dispute" if case.reports else "legitimate", case.alerts)
 
     def appeals(self, action_id: str, *, guilty: bool) -> int | None:
         """Return the milliseconds until the owner of a deactivated account appeals; None if the owner does not."""
