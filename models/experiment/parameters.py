@@ -1,7 +1,7 @@
 """The parameters of the experiment, each with its reason or source. All of them are printed in the report.
 
-They were written before the first run of the table, and nothing is fitted to it. A rate without a source is called an
-assumption.
+They were written before the first run of the table, and nothing is fitted to it. A rate without a source is marked
+as assumed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from fraud.accounts.cap import Caps
 from fraud.cases.case import Terms as CaseTerms
 
 STACK = "the stack's default in template.yaml"
-ASSUMED = "assumption"
+ASSUMED = "Assumed."
 
 
 def _why(reason: str) -> dict[str, str]:
@@ -73,12 +73,18 @@ class Parameters:
     thief_gives_up: float = field(
         default=0.2, metadata=_why("a thief whose payment is stopped ends this tale. " + ASSUMED)
     )
-    thief_smaller: float = field(default=0.3, metadata=_why("or tries a smaller amount at once"))
-    thief_payee: float = field(default=0.2, metadata=_why("or another payee at once"))
-    thief_slower: float = field(default=0.15, metadata=_why("or the same later, and all that follows in a slower pace"))
-    thief_tactic: float = field(default=0.15, metadata=_why("or changes to another tactic"))
+    thief_smaller: float = field(default=0.3, metadata=_why("or tries a smaller amount at once. " + ASSUMED))
+    thief_payee: float = field(default=0.2, metadata=_why("or another payee at once. " + ASSUMED))
+    thief_slower: float = field(
+        default=0.15, metadata=_why("or the same later, and all that follows in a slower pace. " + ASSUMED)
+    )
+    thief_tactic: float = field(
+        default=0.15,
+        metadata=_why("or changes to another tactic: any other story of fraud, each with equal chance. " + ASSUMED),
+    )
     victim_warned: float = field(
-        default=0.5, metadata=_why("a deceived victim whose payment is stopped pays no more; if not, as a thief does")
+        default=0.5,
+        metadata=_why("a deceived victim whose payment is stopped pays no more; if not, as a thief does. " + ASSUMED),
     )
     shrink: float = field(default=0.5, metadata=_why("a smaller amount in proportion to the last. " + ASSUMED))
     slow: float = field(default=4.0, metadata=_why("a slower pace in proportion. " + ASSUMED))
