@@ -19,6 +19,7 @@ from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
 from fraud.cases.console import actor_of
+from fraud.cases.store import Cases
 from fraud.errors import CapReachedError, ForbiddenError, NotFoundError, ServiceError
 from fraud.settings import Settings
 from fraud.transaction import is_id
@@ -27,7 +28,7 @@ DOOR = "analyst_account_api"
 
 _settings = Settings.from_environment()
 _accounts = assembly.accounts(_settings)
-_activity = assembly.activity(_settings)
+_activity, _cases = assembly.activity(_settings), Cases(_settings)
 _executions = assembly.account_executions(_settings)
 app = resolver(DOOR)
 
@@ -39,10 +40,11 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 
 @app.get("/analyst/accounts/(?s:.+)")
 def show() -> Response[str]:
-    """Show an account: its status, its open action, its history and its facts."""
+    """Show an account: its status, its open action, its history and its facts, without payments in a blind review."""
     _person()
     name, before = _ids()["account_id"], app.current_event.query_string_parameters.get("before")
     facts = _activity.page(name, clock.now().date())
+    facts = facts.without(_cases.blind(each.transaction_id for each in facts.recent))
     return json_response(_accounts.view(name, facts, before and before.replace(" ", "+")).model_dump_json())
 
 

@@ -14,6 +14,7 @@ from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
 from fraud.cases import console
+from fraud.cases.blindness import mentioned, shown
 from fraud.cases.case import Actor, Case, is_case_id
 from fraud.cases.evidence import MOST_REPORTS, Joined
 from fraud.cases.evidence_store import Snapshots
@@ -39,10 +40,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 
 @app.get("/cases")
 def show_list() -> Response[str]:
-    """Show a page of a list: the queue of a level, the cases of an assignee, or those of a subject."""
+    """Show a page of a list: the cases of a subject, those of an assignee, or the queue of a level."""
     actor = _actor()
-    asked = console.CaseQuery.parse(app.current_event.query_string_parameters)
-    page = _cases.listed(asked, actor)
+    asked = console.CaseQuery.parse(app.current_event.query_string_parameters, actor.name)
+    page = _cases.listed(asked)
     return json_response(console.CasePage.of(page.cases, page.cursor, asked).model_dump_json())
 
 
@@ -73,7 +74,11 @@ def show_evidence() -> Response[str]:
     case, looks = _cases.look(name, actor, now)
     joined = Joined.of(document, case, _decisions.read, now)
     reports = _reports.with_texts(case.reports[-MOST_REPORTS:])
-    return json_response(console.evidence_view(document, joined, reports, looks))
+    told = {*mentioned(document), *joined.transaction_ids, *(each.transaction_id for each in reports)}
+    hidden = _cases.blind(told)
+    seen = shown(document, hidden, is_blind=case.is_blind)
+    reports = [each.without(hidden) for each in reports]
+    return json_response(console.evidence_view(seen, joined.without(hidden), reports, looks))
 
 
 @app.get("/cases/[^/]+")

@@ -91,7 +91,11 @@ def _archived(changes: Sequence[RowChange]) -> int:
 
 def _published(changes: Sequence[RowChange]) -> int:
     """Publish the events that readers of the bus want."""
-    wanted = [(n, event) for n, change in enumerate(changes) for event in change.events(_settings.published_share)]
+    wanted = [
+        (n, event)
+        for n, change in enumerate(changes)
+        for event in change.events(_settings.published_share, is_sampled=_archive.samples(change))
+    ]
     refused = _outbox.publish([event for _, event in wanted])
     return min((wanted[place][0] for place in refused), default=len(changes))
 

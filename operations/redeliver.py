@@ -27,6 +27,7 @@ from fraud.counters.codec import KEYS, keys_of, profile_of
 from fraud.counters.keys import Keys
 from fraud.decisions.events import RowChange
 from fraud.decisions.resolution import Resolution
+from fraud.decisions.sampling import OFF, Sampling
 from fraud.decisions.store import contents_of
 from fraud.errors import ServiceError
 from fraud.labels.archived import label_rows
@@ -103,22 +104,22 @@ def rows_in(lines: Iterable[bytes], table: ArchiveTable) -> Iterator[ArchiveRow]
             yield row
 
 
-def _decided(keys: Keys, item: Item) -> Iterator[ArchiveRow]:
-    yield row_of(keys, RowChange("", item, None, contents_of(item)))
+def _decided(keys: Keys, item: Item, sampling: Sampling) -> Iterator[ArchiveRow]:
+    yield row_of(keys, RowChange("", item, None, contents_of(item)), sampling)
 
 
-def _resolved(keys: Keys, item: Item) -> Iterator[ArchiveRow]:
+def _resolved(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
     yield from resolution_rows(keys, contents_of(item), Resolution.of(item), 0)
 
 
-def _labelled(keys: Keys, item: Item) -> Iterator[ArchiveRow]:
+def _labelled(keys: Keys, item: Item, _sampling: Sampling) -> Iterator[ArchiveRow]:
     yield from label_rows(keys, item, None)
 
 
 class Source(NamedTuple):
     """Where rows of the archive come from: how an item becomes rows, and the column with the time of a row."""
 
-    rows: Callable[[Keys, Item], Iterator[ArchiveRow]]
+    rows: Callable[[Keys, Item, Sampling], Iterator[ArchiveRow]]
     time: str
 
 
@@ -129,17 +130,25 @@ SOURCES: Mapping[str, Source] = {
 }
 
 
-def lost(
-    keys: Keys, table: ArchiveTable, items: Iterable[Item], first: datetime, end: datetime
+def lost(  # noqa: PLR0913 - the options of the command
+    keys: Keys,
+    table: ArchiveTable,
+    items: Iterable[Item],
+    first: datetime,
+    end: datetime,
+    *,
+    sampling: Sampling = OFF,
 ) -> Iterator[ArchiveRow]:
     """Yield the rows of a table of the archive with first <= time < end, made anew from the items they came from.
+
+    sampling  the strata of that time
 
     No pseudonym is written: what was erased stays erased.
     """
     made, time = SOURCES[table.name]
     least, most = microseconds(first), microseconds(end)
     for item in items:
-        yield from (row for row in made(keys, item) if least <= row[time] < most)
+        yield from (row for row in made(keys, item, sampling) if least <= row[time] < most)
 
 
 def _items(dynamodb: Any, table: str) -> Iterator[Item]:  # noqa: ANN401 - boto3 has no types
@@ -165,6 +174,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     anew.add_argument("--profiles", required=True, help="the stack's output ProfilesTableName")
     anew.add_argument("--from", dest="first", type=instant, required=True, metavar="TIME", help="RFC 3339")
     anew.add_argument("--to", dest="end", type=instant, required=True, metavar="TIME", help="the first one that is not")
+    anew.add_argument(
+        "--sample-shares",
+        dest="sampling",
+        type=Sampling.parse,
+        default=OFF,
+        metavar="SHARES",
+        help="the stack's parameter SampleShares at that time, if payments were drawn",
+    )
     for verb in (errors, anew):
         verb.add_argument("table", choices=sorted(TABLES), help="table of the archive")
         verb.add_argument("--stream", required=True, help="name of the table's Firehose stream")
@@ -182,7 +199,9 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 dynamodb = boto3.client("dynamodb")
                 keys = _keys(dynamodb, asked.profiles)
-                rows = lost(keys, table, _items(dynamodb, asked.source), asked.first, asked.end)
+                rows = lost(
+                    keys, table, _items(dynamodb, asked.source), asked.first, asked.end, sampling=asked.sampling
+                )
                 result = Result(put(delivery, rows), {})
     except ServiceError as error:
         sys.exit(f"not all rows are on the stream: {error}. End the cause, and run the command again")

@@ -164,6 +164,8 @@ class Emulator:
     def _given(self, declared: Template) -> dict[str, str]:
         """Return the stack's parameters: the caller's, and those of the box that the template declares.
 
+        A list is always given, its default too: moto makes a list only of a value that is given.
+
         Raises EmulatorError when the caller gives a parameter that the template does not declare.
         """
         if unknown := self._parameters.keys() - declared.keys():
@@ -177,7 +179,8 @@ class Emulator:
             "JwtIssuer": ISSUER,
             "JwtAudience": AUDIENCE,
         }
-        return {name: value for name, value in local.items() if name in declared} | dict(self._parameters)
+        lists = {name: said["Default"] for name, said in declared.items() if said["Type"] == "CommaDelimitedList"}
+        return lists | {name: value for name, value in local.items() if name in declared} | dict(self._parameters)
 
 
 def main() -> None:

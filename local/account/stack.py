@@ -439,17 +439,8 @@ def _rules(expanded: Template) -> Iterator[Template]:
                 "queues": queues,
                 "schedule": properties.get("ScheduleExpression"),
                 "bus": properties.get("EventBusName", "default"),
-                "pattern": _lists(properties.get("EventPattern"), expanded.get("Parameters", {})),
+                "pattern": properties.get("EventPattern"),
             }
-
-
-def _lists(pattern: Any, parameters: Template) -> Any:  # noqa: ANN401 - JSON
-    """Return an event pattern whose parameters are lists where their type says so: moto makes a text of them."""
-    if isinstance(pattern, Mapping):
-        if (name := pattern.get("Ref")) in parameters and parameters[name]["Type"] == "CommaDelimitedList":
-            return {"Fn::Split": [",", pattern]}
-        return {key: _lists(value, parameters) for key, value in pattern.items()}
-    return [_lists(each, parameters) for each in pattern] if isinstance(pattern, list) else pattern
 
 
 def _is_queue(reference: Template, resources: Template) -> bool:

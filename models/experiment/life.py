@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from fraud import packaged
 from fraud.accounts.action import ActionEvent
 from fraud.accounts.intake import AccountIntake
-from fraud.accounts.moves import State as ActionState
+from fraud.accounts.moves import ActionState
 from fraud.cases.case import SYSTEM, Case, CaseEvent, Finding
 from fraud.cases.context import ReportedPayment, context_of
 from fraud.cases.evidence import FACTS

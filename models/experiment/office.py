@@ -15,10 +15,10 @@ from fraud.accounts import cap
 from fraud.accounts.action import Action, ActionEvent, Cause, ListedValue
 from fraud.accounts.action import Actor as AccountActor
 from fraud.accounts.denial import DeactivationPolicy, denied
-from fraud.accounts.moves import State as ActionState
+from fraud.accounts.moves import ActionState
 from fraud.accounts.requests import HoldRequest
-from fraud.accounts.status import Account, AccountEvent, Hold, hold_reason
-from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Terms, case_id
+from fraud.accounts.status import Account, AccountEvent, Hold
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Terms
 from fraud.cases.case import State as CaseState
 from fraud.cases.transition import apply_event
 from fraud.errors import CapReachedError, NotFoundError
@@ -72,7 +72,7 @@ class Cases:
         """Open a case for an alert, or let it join the one of its subject and day."""
         number = 1
         while True:
-            name = case_id(alert.subject, day or alert.occurred_at, number)
+            name = alert.case_id(day, number)
             case = self.by_id.get(name)
             if case is None:
                 self.by_id[name] = Case.for_alert(name, alert, now, self._terms)
@@ -175,9 +175,9 @@ class Accounts:
             raise CapReachedError(full)
         return self._keep(after)
 
-    def release(self, account_id: str, reason: str, _actor: AccountActor, now: datetime) -> Account:
-        """Release the hold of an account."""
-        return self._keep(self.account(account_id).after(AccountEvent(kind="released", reason=reason), now))
+    def end_hold_of_case(self, account_id: str, case_id: str, now: datetime) -> Account:
+        """End the hold that the system has put on for a case."""
+        return self._keep(self.account(account_id).after(AccountEvent(kind="case_ended", case_id=case_id), now))
 
     def open(self, account_id: str, cause: Cause, now: datetime) -> Action | None:
         """Open an action; None when another one has the account."""
@@ -203,9 +203,9 @@ class Accounts:
         after = self.actions[action_id] = before.after(event, actor, now, self._terms)
         if after.state is not before.state and after.state in ON_ACCOUNT:
             ends = after.state is ActionState.RESTORED and after.undo == "reinstatement"
-            reason = hold_reason(after.cause.id) if ends and after.cause.kind == "finding" else None
+            case_id = after.cause.id if ends and after.cause.kind == "finding" else None
             said = AccountEvent.model_validate(
-                {"kind": ON_ACCOUNT[after.state], "action_id": action_id, "reason": reason}
+                {"kind": ON_ACCOUNT[after.state], "action_id": action_id, "case_id": case_id}
             )
             self._keep(self.account(after.account_id).after(said, now))
         return after

@@ -85,7 +85,7 @@ class DuckDb:
         tables = list(sql.Program(self.dialect, shape).tables())
         for name, query in tqdm(tables, desc="tables", unit="", disable=quiet or None):
             start = process_time()
-            self.make(name, query)
+            self.make(name, f"{query} ORDER BY n" if name in sql.READ else query)
             self.seconds[name] = process_time() - start
             if name.endswith("_counted"):
                 part = name.removesuffix("_counted")
@@ -108,9 +108,8 @@ class DuckDb:
         return {name: np.ma.getdata(values) for name, values in found.items()}
 
     def _one(self, query: str) -> tuple[Any, ...]:
-        found = self.connection.execute(query).fetchone()
-        assert found is not None
-        return found
+        (found,) = self.connection.execute(query).fetchall()  # to its end: a result half read blocks relations
+        return tuple(found)
 
     def _column(self, query: str) -> NDArray[Any]:
         """Return the only column of a query."""

@@ -345,6 +345,9 @@ def _seen(at: str, moves: str, counters: Mapping[str, tuple[int, int]]) -> str:
 RESULTS: tuple[str, ...] = (*(f"{part.name}_counted" for part in PARTS), *(f"{account}_known" for account in FRAUDS))
 """Tables that hold the result. A payment that is missing in one has none of its counters."""
 
+READ: frozenset[str] = frozenset(RESULTS) | {f"{part}_closed" for part in ITEMS}
+"""Tables that are read a block of payments at a time: in the order of n, a block is found without reading all of it."""
+
 ESTIMATED = " UNION ".join(f"SELECT n FROM {part}_estimated" for part in ITEMS)
 """SELECT of the payments of which online may estimate a counter that the program counts."""
 

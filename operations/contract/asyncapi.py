@@ -16,7 +16,7 @@ from fraud.accounts.events import (
 )
 from fraud.cases.events import CaseClosed, CaseFailed, HoldRequested, OutreachRequested
 from fraud.cases.report_events import ReportReceived
-from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved
+from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved, PaymentSampled
 from operations.contract import account_examples, examples, schemas
 
 EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
@@ -29,6 +29,16 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         ),
         "challenge",
         examples.EVENT,
+    ),
+    (
+        PaymentSampled,
+        "A payment is drawn for a blind review",
+        (
+            "Sent for the shares of approved and declined payments that SampleShares names, whatever PublishedShare is."
+            " It does not tell which of the two a payment is."
+        ),
+        "drawn",
+        examples.SAMPLED,
     ),
     (
         DecisionResolved,
@@ -50,7 +60,10 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
     (
         OutreachRequested,
         "The payer should be asked",
-        "Sent when an analyst asks for it. An analyst records each attempt and the answer.",
+        (
+            "Sent when an analyst asks for it. The app contacts no payer before `not_before`, and none more often"
+            " than `attempts_allowed` about one case. An analyst records each attempt and the answer."
+        ),
         "asked",
         examples.OUTREACH,
     ),

@@ -231,6 +231,16 @@ EVENT: Example = {
     "policy_version": "packaged-1-5d41402a",
 }
 
+SAMPLED: Example = {
+    "version": "1",
+    "event_id": "c1a9e07f6d2b4835a0f94e6b17d3c852",
+    "transaction_id": "t-20260304-1",
+    **{
+        name: EVENT[name]
+        for name in ("type", "payer_id", "payee_id", "amount", "currency", "occurred_at", "decided_at")
+    },
+}
+
 CHANGE: Example = {
     "version": "1",
     "event_id": "7b1e43a9c0d2f5886a4c1d90e2b37f15",
@@ -263,7 +273,10 @@ OUTREACH: Example = _CASE | {
     "event_id": "9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d",
     "at": "2026-03-04T13:10:00.000000Z",
     "payer_ids": ["payer-1"],
-    "due": "2026-03-06T13:10:00.000000Z",
+    "not_before": "2026-03-05T00:00:00.000000Z",
+    "due": "2026-03-07T00:00:00.000000Z",
+    "attempts": 0,
+    "attempts_allowed": 3,
 }
 
 CLOSED: Example = _CASE | {

@@ -634,6 +634,8 @@ OWN_PARTS = (
     "${DecisionsTable.Arn}/stream/",
     "${LabelsTable.Arn}/stream/",
     "${ReportsTable.Arn}/stream/",
+    ":execution:${InvestigationMachine.Name}:",
+    ":execution:${DeactivationMachine.Name}:",
 )
 
 

@@ -39,6 +39,7 @@ RANKING = tuple(ROLES)
 ENVIRONMENT = {
     **{name.upper(): "400" for name in settings.Settings.model_fields},  # variables that this door does not use
     "PUBLISHED_SHARE": "1",
+    "SAMPLE_SHARES": "approve=0,decline=0",
     "CURRENCY": "JPY",
     "SCORER": "embedded",
     "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",

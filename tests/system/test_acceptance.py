@@ -64,7 +64,6 @@ def test_simulated_payments_get_the_same_decisions_by_every_way(started, capsys:
     assert f"{PAYMENTS} payments shuffled within 10 minutes, 5% delivered twice; 0 decided twice, 0 of" in printed
 
 
-@pytest.mark.xfail(strict=False, reason="a case may hold an account at another moment of each run")
 def test_imported_payments_continue_from_their_history_under_the_keys_of_their_box(
     started, capsys: pytest.CaptureFixture[str]
 ):

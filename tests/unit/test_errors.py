@@ -28,7 +28,7 @@ STATUS = {
     ForbiddenError("secret"): 403,
     NotFoundError("account#secret"): 404,
     ConflictingBodyError((Fault("amount", "differs", "differs from the decided body"),)): 409,
-    ResolvedError("declined", "decline", "expiry"): 409,
+    ResolvedError(errors.StateNow(status="declined", outcome_now="decline", by="expiry")): 409,
     CaseConflictError(CaseNow(state="closed", version=7, assignee=None, finding="fraud", judged_by="hana")): 409,
     errors.AccountConflictError(errors.AccountNow(status="held", version=3, action_id="A")): 409,
     errors.ActionConflictError(errors.ActionNow(action_id="A", state="closed", version=9, reviewed_by="mio")): 409,

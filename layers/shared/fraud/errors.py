@@ -6,6 +6,7 @@ and logs.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
@@ -22,6 +23,7 @@ RULES: dict[str, str] = {
     "too_short": "the text or list is too short",
     "too_long": "the text or list is too long",
     "json_invalid": "the body is not JSON",
+    "surrogate": "the text has half of a surrogate pair, which stands for no character",
     "identifier": "the text is not an identifier",
     "ip_address": "the text is not one IP address",
     "rfc3339": "the text is not a time with an offset",
@@ -229,11 +231,7 @@ class FraudError(Exception):
     title: ClassVar[str] = "Internal error"
     faults: tuple[Fault, ...] = ()
     fallback: Fallback | None = None
-    state: StateNow | None = None
-    case: CaseNow | None = None
-    account: AccountNow | None = None
-    action: ActionNow | None = None
-    order: OrderNow | None = None
+    now: Mapping[str, Any] = MappingProxyType({})
 
 
 class InvalidRequestError(FraudError):
@@ -279,81 +277,69 @@ class ConflictingBodyError(FraudError):
         self.faults = faults
 
 
-class ResolvedError(FraudError):
-    """The decision's state does not allow the change: another answer came first, or the decision had expired.
+class ConflictError(FraudError):
+    """The state of a row does not allow the change: somebody else was faster, or it has gone on.
 
-    status_now, outcome_now, by  the state as it is, and what brought it about
+    now  the row's state as it is, under the name that it has in the response
     """
 
     status = 409
+    subject: ClassVar[str]
+
+    def __init__(self, state: str, /, **now: BaseModel) -> None:
+        super().__init__(state)
+        self.faults = (Fault("body", "not_allowed_now", f"is not what the {self.subject} allows now"),)
+        self.now = now
+
+
+class ResolvedError(ConflictError):
+    """The decision's state does not allow the change: another answer came first, or the decision had expired."""
+
     title = "The decision is in a state that does not allow this"
+    subject = "decision's state"
 
-    def __init__(self, status_now: str, outcome_now: str, by: str) -> None:
-        super().__init__(status_now)
-        self.faults = (Fault("body", "not_allowed_now", "is not what the decision's state allows"),)
-        self.state = StateNow(status=status_now, outcome_now=outcome_now, by=by)
-
-
-class ConflictError(FraudError):
-    """The state of a row does not allow the change: somebody else was faster, or it has gone on."""
-
-    status = 409
+    def __init__(self, now: StateNow) -> None:
+        super().__init__(now.status, state=now)
 
 
 class CaseConflictError(ConflictError):
-    """The case does not allow the change: somebody else has changed it, or has given the verdict.
-
-    now  the case as it is
-    """
+    """The case does not allow the change: somebody else has changed it, or has given the verdict."""
 
     title = "The case is in a state that does not allow this"
+    subject = "case"
 
     def __init__(self, now: CaseNow) -> None:
-        super().__init__(now.state)
-        self.faults = (Fault("body", "not_allowed_now", "is not what the case allows now"),)
-        self.case = now
+        super().__init__(now.state, case=now)
 
 
 class AccountConflictError(ConflictError):
-    """The account does not allow the change: it is in another state, or an action has it.
-
-    now  the account as it is
-    """
+    """The account does not allow the change: it is in another state, or an action has it."""
 
     title = "The account is in a state that does not allow this"
+    subject = "account"
 
     def __init__(self, now: AccountNow) -> None:
-        super().__init__(now.status)
-        self.faults = (Fault("body", "not_allowed_now", "is not what the account allows now"),)
-        self.account = now
+        super().__init__(now.status, account=now)
 
 
 class ActionConflictError(ConflictError):
-    """The action does not allow the change: somebody else was faster, or it has gone on.
-
-    now  the action as it is
-    """
+    """The action does not allow the change: somebody else was faster, or it has gone on."""
 
     title = "The action is in a state that does not allow this"
+    subject = "action"
 
     def __init__(self, now: ActionNow) -> None:
-        super().__init__(now.state)
-        self.faults = (Fault("body", "not_allowed_now", "is not what the action allows now"),)
-        self.action = now
+        super().__init__(now.state, action=now)
 
 
 class OrderConflictError(ConflictError):
-    """The order does not allow the change: it was decided on, or another order has the same id.
-
-    now  the order as it is
-    """
+    """The order does not allow the change: it was decided on, or another order has the same id."""
 
     title = "The order is in a state that does not allow this"
+    subject = "order"
 
     def __init__(self, now: OrderNow) -> None:
-        super().__init__(now.state)
-        self.faults = (Fault("body", "not_allowed_now", "is not what the order allows now"),)
-        self.order = now
+        super().__init__(now.state, order=now)
 
 
 class CapReachedError(FraudError):

@@ -51,6 +51,8 @@ class Settings(BaseModel):
     investigation_machine: Machine
     case_last_resort_seconds: int = Field(ge=1)
     outreach_seconds: int = Field(ge=1)
+    outreach_hours: Annotated[str, StringConstraints(min_length=1)]
+    outreach_attempts: int = Field(ge=1)
     reports_table: Table
     label_sources: Annotated[str, StringConstraints(min_length=1)]
     backfill_before: OrNone[Instant]
@@ -63,6 +65,7 @@ class Settings(BaseModel):
     resolution_delivery: Delivery
     label_delivery: Delivery
     published_share: float = Field(ge=0, le=1)
+    sample_shares: Annotated[str, StringConstraints(min_length=1)]
     decision_retention_days: int = Field(ge=1)
     activity_retention_days: int = Field(ge=35)
     report_retention_days: int = Field(ge=1)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fraud.archive import record, schema, store, tally
 from fraud.counters.keys import DECLARED
 from fraud.decisions.record import Contents
+from fraud.decisions.sampling import Sampling
 from fraud.errors import ServiceError
 from fraud.labels.archived import label_rows
 from local import archive
@@ -49,6 +50,26 @@ def test_the_version_of_the_counters_is_null_for_a_row_whose_release_had_others(
         contents = Contents(paid.canonical, json.dumps(counters).encode(), json.dumps(reply).encode())
         made_of = record.decision_row(DECLARED, contents, "2026-03-04T12:00:00Z", snapshot=b"", fingerprint="f")
         assert made_of["counters_version"] == version
+
+
+@pytest.mark.parametrize(
+    ("outcome", "shares", "stratum", "sample"),
+    [
+        ("approve", "approve=0,decline=0", "approve@0", None),
+        ("approve", "approve=0.5,approve:0.1=1,decline=0", "approve:0.1-1@1", "approve:0.1-1@1"),
+        ("decline", "approve=0,decline=1", "decline@1", "decline@1"),
+        ("review", "approve=1,decline=1", None, None),
+    ],
+)
+def test_a_row_names_its_stratum_and_whether_the_payment_is_drawn(rows, outcome, shares, stratum, sample):
+    (_, row), *_ = rows
+    reply = {"outcome": outcome, "score": 0.3, "recounted": False, "reasons": [], "suppressed": []}
+    reply |= {"model": {"version": None}}
+    contents = Contents(payment().canonical, json.dumps(row["counters"]).encode(), json.dumps(reply).encode())
+    time = "2026-03-04T12:00:00Z"
+    sampling = Sampling.parse(shares)
+    made_of = record.decision_row(DECLARED, contents, time, snapshot=b"", fingerprint="f", sampling=sampling)
+    assert (made_of["stratum"], made_of["sample"]) == (stratum, sample)
 
 
 def test_no_row_has_anything_personal_or_a_plain_id(rows):
@@ -128,8 +149,8 @@ def test_every_rule_of_a_reason_is_counted_once_a_decision():
 
 def test_rows_of_before_a_column_was_added_are_read_with_null(rows, tmp_path):
     old = schema.DECISIONS._replace(columns=schema.DECISIONS.columns[:-1])
-    by_day = [row | {schema.PARTITION: "2026-03-04"} for _, row in rows[:2]]
     dropped = schema.DECISIONS.names[-1]
+    by_day = [row | {schema.PARTITION: "2026-03-04", dropped: "decline@1"} for _, row in rows[:2]]
     archive.write(tmp_path, old, [{name: value for name, value in by_day[0].items() if name != dropped}])
     archive.write(tmp_path, schema.DECISIONS, [by_day[1] | {schema.PARTITION: "2026-03-05"}])
     with archive.database(tmp_path) as found:

@@ -1,6 +1,6 @@
 """What an analyst reads about an account: its page of facts, and the neighbourhood of an entity. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Self
 
@@ -89,3 +89,8 @@ class AccountPage(BaseModel):
             recent=[RecentView.of(decision) for decision in sorted(decisions, reverse=True)],
             links=links,
         )
+
+    def without(self, hidden: Collection[str]) -> Self:
+        """Return the page without the decisions on these payments."""
+        recent = [each for each in self.recent if each.transaction_id not in hidden]
+        return self.model_copy(update={"recent": recent})

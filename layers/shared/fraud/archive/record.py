@@ -16,6 +16,7 @@ from fraud.archive.schema import COUNTERS_VERSION, PARTITION
 from fraud.counters import windows
 from fraud.counters.keys import Keys
 from fraud.decisions.record import Contents
+from fraud.decisions.sampling import OFF, Sampling
 from fraud.transaction import Transaction, instant
 
 if TYPE_CHECKING:
@@ -50,15 +51,19 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
     snapshot: bytes,
     fingerprint: str,
     uncounted: Sequence[str] = (),
+    sampling: Sampling = OFF,
 ) -> ArchiveRow:
     """Return the row of a decision. The arguments beside the keys are the attributes of its row in the table.
 
     decided_at  RFC 3339
     snapshot    the features, as `features.pack` stored them
     uncounted   kinds of counters whose update was not acknowledged
+    sampling    the strata of the stack
     """
     transaction = Transaction.model_validate_json(contents.transaction)
     answer, counters = json.loads(contents.answer), json.loads(contents.counters)
+    stratum = sampling.stratum_of(contents)
+    drawn = stratum is not None and stratum.draws(keys, transaction.transaction_id)
     parties = (transaction.payer_id, transaction.payee_id, transaction.occurred_at)
     row = keyed_row(keys, transaction.transaction_id, *parties) | {
         "event_id": pseudonym(keys, "decision", f"{transaction.transaction_id} {decided_at}"),
@@ -69,6 +74,8 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
         "instrument": pseudonym(keys, "instrument", transaction.instrument_id),
         **{name: getattr(transaction, name) for name in ("type", "amount", "currency", "channel")},
         **{name: answer.get(name) for name in ("outcome", "score", "segment", "policy_version", "degraded")},
+        "stratum": None if stratum is None else stratum.name,
+        "sample": stratum.name if stratum is not None and drawn else None,
         "estimated": answer.get("estimated", []),
         "recounted": answer["recounted"],
         "model_version": answer["model"]["version"],

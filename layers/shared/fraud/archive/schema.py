@@ -88,6 +88,12 @@ DECISIONS = ArchiveTable(
             "Hash of the counters' names and order: it says what `counters` holds; null if another release decided.",
         ),
         Column("counters", NUMBERS, "The counters in the order of their definition; null could not be read."),
+        Column(
+            "stratum",
+            TEXT,
+            "Stratum of which payments are drawn, `<outcome>:<scores>@<share>`; null after a challenge or a review.",
+        ),
+        Column("sample", TEXT, "The same if the payment is drawn for a blind review, else null."),
     ),
 )
 

@@ -15,6 +15,7 @@ from fraud.aws.boto import client, translate_errors
 from fraud.aws.transport import Request, Transport, all_or_raise, binary
 from fraud.counters.keys import Keys
 from fraud.counters.store import StackState
+from fraud.decisions.sampling import OFF, Sampling
 from fraud.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -111,15 +112,17 @@ def _calls(places: Sequence[int], records: Sequence[bytes]) -> list[list[int]]:
 class Archive:
     """The archive as the reader of the decisions uses it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of the archive
         self,
         stack: StackState,
         pseudonyms: "Pseudonyms",
         decisions: Delivery,
         resolutions: Delivery,
         tallies: "Tallies",
+        sampling: Sampling = OFF,
     ) -> None:
         self._stack = stack
+        self._sampling = sampling
         self._pseudonyms = pseudonyms
         self._decisions = decisions
         self._resolutions = resolutions
@@ -137,7 +140,7 @@ class Archive:
         keys = self._stack.keys
         new = [(n, change) for n, change in enumerate(changes) if change.is_new]
         self._pseudonyms.write(keys, [account for _, change in new for account in accounts(change.contents)])
-        decided = [(n, row_of(keys, change)) for n, change in new]
+        decided = [(n, row_of(keys, change, self._sampling)) for n, change in new]
         resolved = [
             (n, row)
             for n, change in enumerate(changes)
@@ -145,6 +148,10 @@ class Archive:
             for row in resolution_rows(keys, change.contents, change.resolution, change.known)
         ]
         return min(_archived(self._decisions, decided, changes), _archived(self._resolutions, resolved, changes))
+
+    def samples(self, change: "RowChange") -> bool:
+        """Tell whether a new decision's payment is drawn for a blind review. `keep` has loaded the keys before."""
+        return change.is_new and self._sampling.draws(self._stack.keys, change.contents)
 
     def count(self, changes: "Sequence[RowChange]") -> None:
         """Add the new decisions among changes to the tallies. Raises ServiceError."""
@@ -157,7 +164,7 @@ def _archived(delivery: Delivery, rows: "Sequence[tuple[int, ArchiveRow]]", chan
     return len(changes) if taken == len(rows) else rows[taken][0]
 
 
-def row_of(keys: Keys, change: "RowChange") -> ArchiveRow:
+def row_of(keys: Keys, change: "RowChange", sampling: Sampling = OFF) -> ArchiveRow:
     """Return the archive's row of a new decision."""
     row = change.row
     return decision_row(
@@ -167,6 +174,7 @@ def row_of(keys: Keys, change: "RowChange") -> ArchiveRow:
         snapshot=binary(row["features"]["B"]),
         fingerprint=row["fingerprint"]["S"],
         uncounted=change.uncounted,
+        sampling=sampling,
     )
 
 

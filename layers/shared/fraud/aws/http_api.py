@@ -81,11 +81,7 @@ def problem(error: FraudError, id_: str | None = None) -> Response:
         errors=list(error.faults),
         request_id=id_,
         fallback=error.fallback,
-        state=error.state,
-        case=error.case,
-        account=error.account,
-        action=error.action,
-        order=error.order,
+        **error.now,
     )
     headers = {"content-type": "application/problem+json"}
     if isinstance(error, UnavailableError):

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.errors import CaseNow
-from fraud.executions import LOOK_AGAIN
+from fraud.executions import CHECK_AGAIN, LOOK_AGAIN
 from fraud.transaction import Id, Instant, utc
 
 Role = Literal["system", "analyst", "lead"]
@@ -24,6 +24,8 @@ Level = Literal["analyst", "lead"]
 Finding = Literal["fraud", "legitimate", "dispute", "inconclusive"]
 OutreachAnswer = Literal["denies", "confirms", "not_reached"]
 SubjectKind = Literal["payee", "payer"]
+CaseKind = Literal["alert", "sample"]
+"""`alert`: payments to look at. `sample`: one payment that was drawn for a blind review."""
 
 PAYEE_SIDE = frozenset({"CONFIRMED_FRAUD", "FAN_IN_BURST", "RECEIVER_BEHAVIOUR"})
 """Reason codes that tell of the payee. A decision whose first reason is one of them makes a case about the payee."""
@@ -46,6 +48,8 @@ class State(StrEnum):
     CLOSED = "closed"
     FAILED = "failed"
 
+
+ENDED = frozenset({State.CLOSED, State.FAILED})
 
 EventKind = Literal[
     "alerted",
@@ -120,6 +124,16 @@ MOVES: Mapping[State, Mapping[EventKind, State]] = {
 }
 """The state that follows each event. An event that a state does not name is refused in it."""
 
+NEVER: Mapping[CaseKind, frozenset[EventKind]] = {
+    "alert": frozenset(),
+    "sample": frozenset({"alerted", "triaged", "outreach_asked"}),
+}
+"""The events that a kind of case refuses in every state.
+
+A blind review is of one payment, ends with a person's verdict, and asks nobody: a payer who is asked about an approved
+payment would learn that somebody doubts it.
+"""
+
 Who = Literal["system", "analyst", "lead", "holder"]
 
 WHO: Mapping[EventKind, frozenset[Who]] = {
@@ -160,6 +174,10 @@ The time for which the payer is asked does not count.
 """
 
 
+PATIENCE: Mapping[CaseKind, int] = {"alert": 1, "sample": 6}
+"""How many times the service level a case may wait: no payment waits for a blind review."""
+
+
 class Terms(NamedTuple):
     """The stack's times: `sla` from the opening to the due time, `lease` for which an analyst has a case."""
 
@@ -188,13 +206,23 @@ class Alert(_Part):
     subject_kind: SubjectKind
     subject_id: Id
     occurred_at: Instant = Field(description="The payment's own time.")
-    reason: str = Field(description="The leading reason code; `REPORT` for a report, `BY_HAND` for a person's alert.")
+    reason: str = Field(
+        description="The leading reason code; `REPORT` for a report, `BY_HAND` for a person's alert, `SAMPLE` for a"
+        " payment that was drawn."
+    )
     report_id: str | None = None
+    kind: CaseKind = "alert"
 
     @property
     def subject(self) -> str:
         """The subject as `<kind>#<id>`."""
         return f"{self.subject_kind}#{self.subject_id}"
+
+    def case_id(self, day: datetime | None = None, number: int = 1) -> str:
+        """Return the name of the alert's case. `day`: of the case, if it is another one than the payment's."""
+        if self.kind == "sample":
+            return sample_id(self.transaction_id)
+        return case_id(self.subject, day or self.occurred_at, number)
 
 
 class CaseEvent(_Part):
@@ -225,6 +253,7 @@ class Outreach(_Part):
     asked_at: Instant
     asked_by: str
     attempts: int = 0
+    earlier_attempts: int = Field(0, description="How often the payer was tried in earlier outreaches of the case.")
     answer: OutreachAnswer | None = None
 
 
@@ -249,6 +278,7 @@ class Case(_Part):
     """A case as it stands. The row in the table is the truth, and the execution follows it."""
 
     case_id: str
+    kind: CaseKind = "alert"
     subject_kind: SubjectKind
     subject_id: Id
     opened_at: Instant
@@ -272,10 +302,11 @@ class Case(_Part):
         """Open a case for an alert."""
         return cls(
             case_id=case_id,
+            kind=alert.kind,
             subject_kind=alert.subject_kind,
             subject_id=alert.subject_id,
             opened_at=now,
-            due=now + terms.sla,
+            due=now + terms.sla * PATIENCE[alert.kind],
             sla_from=now,
             alerts=(alert.transaction_id,),
             reports=() if alert.report_id is None else (alert.report_id,),
@@ -299,6 +330,11 @@ class Case(_Part):
         return self.case_id if self.state is State.COLLECTING else None
 
     @property
+    def follower(self) -> str | None:
+        """The name of the execution that follows the row; None for a case that has ended."""
+        return None if self.state in ENDED else self.case_id
+
+    @property
     def payload(self) -> dict[str, Any]:
         """The input of the execution."""
         return {"case_id": self.case_id}
@@ -312,7 +348,16 @@ class Case(_Part):
     @property
     def joins(self) -> bool:
         """Whether another alert may join this case."""
-        return "alerted" in MOVES[self.state] and max(len(self.alerts), len(self.reports)) < MOST_ALERTS
+        return self.allows("alerted") and max(len(self.alerts), len(self.reports)) < MOST_ALERTS
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether nobody may know the decision on the case's payment yet: it was drawn, and has no verdict."""
+        return self.kind == "sample" and self.verdict is None and self.state is not State.FAILED
+
+    def allows(self, kind: EventKind) -> bool:
+        """Whether an event may happen in the state of the case."""
+        return kind in MOVES[self.state] and kind not in NEVER[self.kind]
 
     @property
     def wait(self) -> str | None:
@@ -350,22 +395,30 @@ class Case(_Part):
         return tuple(due)
 
     def next_look(self) -> datetime | None:
-        """Return when the sweep must look at the case next; None when only others can move it on.
+        """Return when the sweep must look at the case next; None when the case has ended.
 
         A case that has just changed its wait is looked at after a minute, in case its execution was not told.
         """
+        if self.state in ENDED:
+            return None
         if self.state in {State.COLLECTING, State.OUTREACH, State.CONCLUDING}:
             return self.changed_at + UNTOLD
-        if self.state not in {State.QUEUED, State.ASSIGNED}:
-            return None
-        times = [self.step_at(self.sla_step)] if self.sla_step < len(SLA) else []
-        if self.state is State.ASSIGNED and self.lease_until is not None:
-            times.append(self.lease_until)
-        return min(times, default=None)
+        return min((*self._times, self.changed_at + CHECK_AGAIN))
 
     def looks_again(self, now: datetime) -> datetime:
         """Return when the sweep must look again, after a look by which nothing has changed."""
-        return now + LOOK_AGAIN
+        if self.wait is None:
+            return now + LOOK_AGAIN
+        return min((*(at for at in self._times if at > now), now + CHECK_AGAIN))
+
+    @property
+    def _times(self) -> tuple[datetime, ...]:
+        """The times at which the clock causes something next: a step of the service level, the end of the lease."""
+        if self.state not in {State.QUEUED, State.ASSIGNED}:
+            return ()
+        steps = [self.step_at(self.sla_step)] if self.sla_step < len(SLA) else []
+        leases = [self.lease_until] if self.state is State.ASSIGNED and self.lease_until is not None else []
+        return (*steps, *leases)
 
 
 UNTOLD = timedelta(minutes=1)
@@ -397,9 +450,21 @@ def case_id(subject: str, occurred_at: datetime, number: int = 1) -> str:
     (26, True)
     """
     kind, _, value = subject.partition("#")
-    said = "\n".join((kind, value, utc(occurred_at)[:10]))
-    name = base64.b32encode(hashlib.sha256(said.encode()).digest()).decode()[:26]
+    name = _name(kind, value, utc(occurred_at)[:10])
     return name if number == 1 else f"{name}-{number}"
+
+
+def sample_id(transaction_id: str) -> str:
+    """Return the name of the case in which a payment that was drawn is judged, beside any case of its alerts.
+
+    >>> len(sample_id("t-1")), sample_id("t-1") == sample_id("t-2")
+    (26, False)
+    """
+    return _name("sample", transaction_id)
+
+
+def _name(*parts: str) -> str:
+    return base64.b32encode(hashlib.sha256("\n".join(parts).encode()).digest()).decode()[:26]
 
 
 def is_case_id(text: str) -> bool:

@@ -5,7 +5,7 @@ the rules of the route read (`routing`).
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Self
@@ -13,6 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.activity.page import AccountPage
+from fraud.cases.blindness import PAYMENT
 from fraud.cases.case import Case
 from fraud.counters import windows
 from fraud.decisions.record import Contents
@@ -118,6 +119,21 @@ class DecisionEvidence(BaseModel):
         """Return a counter's value; 0 if it is not known."""
         return self.counters.get(name) or 0.0
 
+    @property
+    def blind(self) -> "BlindPayment":
+        """The payment without its decision."""
+        return BlindPayment.model_validate({name: getattr(self, name) for name in PAYMENT})
+
+
+class BlindPayment(BaseModel):
+    """A payment of the case that is in a blind review: nothing of its decision is shown before the verdict there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    transaction: Mapping[str, Any] = Field(description="The payment as it was sent.")
+    counters: Mapping[str, float | None] = Field(description="As they were when the payment was decided.")
+    normal: Normal
+
 
 class EarlierCase(BaseModel):
     """An earlier case of the same subject."""
@@ -175,7 +191,7 @@ class Joined(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     transaction_ids: tuple[str, ...] = Field(description="Payments that the evidence does not know, the latest last.")
-    decisions: tuple[DecisionEvidence, ...] = Field(
+    decisions: tuple[DecisionEvidence | BlindPayment, ...] = Field(
         description=f"Decisions of the {MOST_DECISIONS} that joined last, as they are now; the latest payment first."
     )
     reports: tuple[str, ...] = Field(description="Reports by their ids.")
@@ -187,6 +203,14 @@ class Joined(BaseModel):
         alerts = case.alerts[known["alerts"] :]
         decisions = latest(decided(read, alerts[-MOST_DECISIONS:], now))
         return cls(transaction_ids=alerts, decisions=decisions, reports=case.reports[known["joined_reports"] :])
+
+    def without(self, hidden: Collection[str]) -> Self:
+        """Return the same without the decisions on hidden payments."""
+        decisions = tuple(
+            each.blind if isinstance(each, DecisionEvidence) and each.transaction_id in hidden else each
+            for each in self.decisions
+        )
+        return self.model_copy(update={"decisions": decisions})
 
 
 def parties(decisions: Sequence[DecisionEvidence], subject: str) -> tuple[str, ...]:

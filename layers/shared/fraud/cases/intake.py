@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, subject_kind
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, State, subject_kind
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution
 from fraud.errors import CaseConflictError, NotFoundError
 from fraud.executions import Executions
 from fraud.transaction import instant
 
-REPORT, NO_REASON = "REPORT", "NO_REASON"
-"""The leading reason of a report, and of a decision that has no reason."""
+REPORT, SAMPLE, NO_REASON = "REPORT", "SAMPLE", "NO_REASON"
+"""The leading reason of a report, of a payment that was drawn, and of a decision that has no reason."""
 
 WINDOW = timedelta(days=7)
 """Reports about one payee within this time join one case, if it still takes alerts."""
@@ -68,8 +68,21 @@ class Intake:
         kind, detail = event["detail-type"], event["detail"]
         return _TAKEN[kind](self, detail, now)
 
+    def ended(self, case: Case, now: datetime) -> None:
+        """Take that the execution of an open case is over: the event that tells so was lost.
+
+        The bus is told first: after the change nobody would look at the case again.
+        """
+        self._failed(case.model_copy(update={"state": State.FAILED, "changed_at": now}))
+        self._cases.change(case.case_id, CaseEvent(kind="failed"), SYSTEM, now)
+
     def _decided(self, detail: Mapping[str, Any], now: datetime) -> Case:
         return self._open(_of_payment(detail, detail["codes"]), now)
+
+    def _sampled(self, detail: Mapping[str, Any], now: datetime) -> Case:
+        """Open a blind case. It is about the payer: which side the reasons tell of would tell the decision."""
+        alert = _of_payment(detail, ())
+        return self._open(alert.model_copy(update={"kind": "sample", "reason": SAMPLE}), now)
 
     def _resolved(self, detail: Mapping[str, Any], now: datetime) -> Case:
         """Take a change of a decision; the reasons of the decision say whom the case is about."""
@@ -116,6 +129,7 @@ class Intake:
 
 _TAKEN: Mapping[str, Callable[[Intake, Mapping[str, Any], datetime], Case | None]] = {
     "DecisionMade": Intake._decided,  # noqa: SLF001 - its own class
+    "PaymentSampled": Intake._sampled,  # noqa: SLF001
     "DecisionResolved": Intake._resolved,  # noqa: SLF001
     "ReportReceived": Intake._reported,  # noqa: SLF001
     "Step Functions Execution Status Change": Intake._ended,  # noqa: SLF001

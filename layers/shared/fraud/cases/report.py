@@ -6,7 +6,7 @@ personal and stands in the report's row and in a case, nowhere else.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -175,6 +175,12 @@ class CaseReport(ReportView):
     """A report as the analyst of its case reads it. Personal: no log line and no event has it."""
 
     text: str | None = Field(description="The user's own words; null for none.")
+
+    def without(self, hidden: Collection[str]) -> Self:
+        """Return the same without the reasons of triage if its payment is hidden: they tell score and outcome."""
+        if self.transaction_id not in hidden:
+            return self
+        return self.model_copy(update={"triage": self.triage.model_copy(update={"reasons": []})})
 
 
 class ReportResult(BaseModel):

@@ -8,7 +8,7 @@ many cases are open. The token of a waiting execution is a secret: it is in the 
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -24,6 +24,7 @@ from fraud.aws.cursor import NO_CURSOR, cursor_of, parts_of
 from fraud.aws.dynamodb import malformed_as_unavailable
 from fraud.aws.followed import FollowedStore, actions_of
 from fraud.cases.case import (
+    ENDED,
     SYSTEM,
     Actor,
     Alert,
@@ -32,11 +33,10 @@ from fraud.cases.case import (
     Change,
     Level,
     Look,
-    State,
     Terms,
-    case_id,
+    sample_id,
 )
-from fraud.cases.console import ME, CaseQuery
+from fraud.cases.console import CaseQuery
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.rows import (
     CASE,
@@ -78,8 +78,6 @@ OFFERED, MOST_OFFERS = 3, 20
 
 GIVEN_S = 86_400
 """Seconds for which a request for the next case may be sent again."""
-
-ENDED = frozenset({State.CLOSED, State.FAILED})
 
 
 class _Read(NamedTuple):
@@ -144,7 +142,7 @@ class Cases(FollowedStore[Case]):
         event = CaseEvent(kind="alerted", alert=alert, note=note)
         number = 1
         while True:
-            name = case_id(alert.subject, day or alert.occurred_at, number)
+            name = alert.case_id(day, number)
             case = retry_conflicts(partial(self._open, name, event, alert, now, actor), PynamoDBException)
             if case is not None:
                 return case
@@ -275,16 +273,22 @@ class Cases(FollowedStore[Case]):
                 raise NotFoundError from None
         return Transaction.model_validate_json(Contents.unpacked(row.packed).transaction)
 
+    def blind(self, transaction_ids: Iterable[str]) -> frozenset[str]:
+        """Return those payments that are in a blind review: nobody may see their decisions yet."""
+        names = {sample_id(each): each for each in transaction_ids}
+        with translate_errors(PynamoDBException):
+            rows = self._rows.batch_get([(name, CASE) for name in names], consistent_read=True)
+            return frozenset(names[row.case_id] for row in rows if _case_of(row.document).is_blind)
+
     # ---- lists ---------------------------------------------------------------------------------------------------
 
-    def listed(self, asked: CaseQuery, actor: Actor) -> Page:
+    def listed(self, asked: CaseQuery) -> Page:
         """Read a page of the list that a query asks for. Raises InvalidRequestError for a cursor that is none."""
         cursor, latest_first = asked.cursor, asked.latest_first
         if asked.subject_id is not None:
             return self.of_subject(f"{asked.subject_kind}#{asked.subject_id}", cursor, latest_first=latest_first)
         if asked.assignee is not None:
-            assignee = actor.name if asked.assignee == ME else asked.assignee
-            return self.assigned(assignee, cursor, latest_first=latest_first)
+            return self.assigned(asked.assignee, cursor, latest_first=latest_first)
         return self.queue(asked.level or "analyst", cursor, latest_first=latest_first)
 
     def queue(self, level: Level, cursor: str | None = None, *, latest_first: bool = False) -> Page:

@@ -48,7 +48,7 @@ def apply_event(case: Case, event: CaseEvent, actor: Actor, now: datetime, terms
         return case
     if event.kind == "alerted" and event.alert is not None and case.knows(event.alert):
         return case
-    if event.kind not in MOVES[case.state] or (event.kind == "alerted" and not case.joins):
+    if not case.allows(event.kind) or (event.kind == "alerted" and not case.joins):
         raise CaseConflictError(case.now)
     state = MOVES[case.state][event.kind]
     said = _EFFECTS[event.kind](case, event, actor, now, terms) if event.kind in _EFFECTS else {}
@@ -115,8 +115,9 @@ def _escalated(_case: Case, _event: CaseEvent, _actor: Actor, _now: datetime, _t
     return {"level": "lead"}
 
 
-def _asked(_case: Case, _event: CaseEvent, actor: Actor, now: datetime, _terms: Terms) -> dict[str, Any]:
-    return {"outreach": Outreach(asked_at=now, asked_by=actor.name)}
+def _asked(case: Case, _event: CaseEvent, actor: Actor, now: datetime, _terms: Terms) -> dict[str, Any]:
+    tried = 0 if case.outreach is None else case.outreach.earlier_attempts + case.outreach.attempts
+    return {"outreach": Outreach(asked_at=now, asked_by=actor.name, earlier_attempts=tried)}
 
 
 def _attempted(case: Case, _event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:

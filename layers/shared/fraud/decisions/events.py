@@ -80,6 +80,21 @@ class DecisionMade(_DecisionEvent):
         )
 
 
+class PaymentSampled(_DecisionEvent):
+    """A payment is drawn for a blind review: an event without outcome, score, reasons or stratum.
+
+    `event_id` stays the same however often the event is published.
+    """
+
+    @classmethod
+    def of(cls, contents: Contents, decided_at: str) -> Self:
+        """Build the event from the packed part of a decision's row and from the time of the decision in that row."""
+        transaction = json.loads(contents.transaction)
+        copied = {name: transaction.get(name) for name in cls.model_fields}
+        identity = _identity("sample", transaction["transaction_id"], decided_at)
+        return cls.model_validate(copied | {"version": "1", "event_id": identity, "decided_at": decided_at})
+
+
 class DecisionResolved(_DecisionEvent):
     """The event of a change of a decision's status. `event_id` stays the same however often the event is published."""
 
@@ -159,10 +174,11 @@ class RowChange(NamedTuple):
         """Kinds of counters whose update was not acknowledged."""
         return (self._text("uncounted") or "").split()
 
-    def events(self, published_share: float) -> list[BaseModel]:
+    def events(self, published_share: float, *, is_sampled: bool = False) -> list[BaseModel]:
         """Return the events that readers of the bus get.
 
         published_share  share of approved payments that is published, in [0, 1]; all other decisions are
+        is_sampled       whether the payment of a new decision is drawn for a blind review
 
         Whether an approved payment is published follows from its event id, so a repeat chooses the same.
         """
@@ -171,7 +187,8 @@ class RowChange(NamedTuple):
             return [DecisionResolved.of(self.contents, now, made) for made in now.changes[self.known :]]
         made = DecisionMade.of(self.contents, self.decided_at)
         drawn = int(made.event_id[:8], 16) / 2**32
-        return [made] if made.outcome is not Outcome.APPROVE or drawn < published_share else []
+        events: list[BaseModel] = [PaymentSampled.of(self.contents, self.decided_at)] if is_sampled else []
+        return [made, *events] if made.outcome is not Outcome.APPROVE or drawn < published_share else events
 
     def _text(self, name: str) -> str | None:
         value: str | None = self.row.get(name, {}).get("S")
