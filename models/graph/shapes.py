@@ -5,8 +5,8 @@ payment, invitation or other edge; further columns are not read. OUT has a row f
 size, edges, shape, typology (null without --directed), triangle, density, surplus (edges beyond those of a tree), and
 cyclic (null without --directed: payments lead back to where they started).
 
-Everything but the search for triangles takes O(accounts + edges), beside one sort. Triangles are looked for in components
-with a surplus that are not bipartite, each arc once: O(edges ** 1.5), as Chiba and Nishizeki bound it (1985).
+Everything but the search for triangles takes O(accounts + edges), beside one sort. Triangles are looked for in
+components with a surplus that are not bipartite, each arc once: O(edges ** 1.5), as Chiba and Nishizeki bound it (1985).
 """
 
 import argparse
