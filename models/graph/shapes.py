@@ -6,7 +6,7 @@ size, edges, shape, typology (null without --directed), triangle, density, surpl
 cyclic (null without --directed: payments lead back to where they started).
 
 Everything but the search for triangles takes O(accounts + edges), beside one sort. Triangles are looked for in
-components with a surplus that are not bipartite, each arc once: O(edges ** 1.5), as Chiba and Nishizeki bound it (1985).
+components with a surplus that are not bipartite, each arc once: O(edges ** 1.5), by Chiba and Nishizeki (1985).
 """
 
 import argparse

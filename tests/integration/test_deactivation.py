@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from fraud.accounts import moves
 from fraud.accounts.action import REST, SYSTEM, ActionEvent, Cause
+from fraud.accounts.events import tell_end
 from fraud.accounts.intake import AccountIntake
 from fraud.accounts.order import Ordered
 from fraud.accounts.requests import HoldRequest
@@ -194,7 +196,8 @@ def test_the_sweep_goes_on_with_an_action_whose_execution_is_gone_and_whose_end_
     world.machine.gone[action.action_id] = standing
     world.machine.waiting.clear()
     intake = AccountIntake(world.accounts, Cases(world.settings), world.decisions, world.executions, lambda: None)
-    sweep = AccountSweep(world.accounts, Executions(world.accounts, world.machine, intake.ended))
+    tell = partial(tell_end, world.notices.publish, door="schedules")
+    sweep = AccountSweep(world.accounts, Executions(world.accounts, world.machine, intake.ended), tell)
     for _ in range(2):
         world.now += REST
         sweep.sweep(world.now, lambda: 600_000)
