@@ -28,10 +28,11 @@ NAME, IP, NOTE = "Hanako Q Zzyzx", "203.0.113.77", "zebra-metadata"
 
 
 def fresh(**fields: Any) -> dict[str, Any]:
-    """Return the body of a payment that occurs now, with an id that no other test uses."""
+    """Return the body of a payment that occurs now, with an id, a payer and a device that no other test uses."""
     number = next(NUMBERS)
+    own = {f"{name}_id": f"api-{name}-{number}" for name in ("payer", "device")}
     now = datetime.now(UTC).isoformat()
-    return body(**{"transaction_id": f"api-{number}", "payer_id": f"api-payer-{number}", "occurred_at": now} | fields)
+    return body(**{"transaction_id": f"api-{number}", "occurred_at": now} | own | fields)
 
 
 def post(door: Any, payment: Any, **event: Any) -> tuple[int, Any]:
