@@ -601,11 +601,8 @@ class Life:
         name = queue[0].case_id
         case = self._cases.change(name, CaseEvent(kind="taken"), ANALYST, self._now)
         frauds = [one for one in case.alerts if self._decided[one].payment.truth is not None]
-        pays = any(self._decided[one].payment.payer.party_id == case.subject_id for one in frauds)
-        judgement = self._staff.judge(case, frauds, to_blame=pays or case.subject_id in self._plan.guilty)
-        event = CaseEvent(
-            kind="judged", finding=judgement.finding, transaction_ids=judgement.transaction_ids, note="judged"
-        )
+        judgement = self._staff.judge(case, frauds, guilty=case.subject_id in self._plan.guilty)
+        event = CaseEvent(kind="judged", note="judged", **judgement._asdict())
         self._conclude(self._cases.change(name, event, ANALYST, self._now))
 
     def _conclude(self, case: Case) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fraud.cases.case import Case, Finding
+from fraud.cases.case import Case, Finding, SubjectIs
 from models.experiment.parameters import Parameters
 from models.simulation.draws import HOUR, Around, Draw
 from models.triage import generate
@@ -18,10 +18,11 @@ WRITTEN = "test"
 
 
 class Judgement(NamedTuple):
-    """A finding, and the payments that it holds for."""
+    """A finding, the payments that it holds for, and of fraud whether the case's subject is the offender."""
 
     finding: Finding
     transaction_ids: tuple[str, ...]
+    subject_is: SubjectIs | None = None
 
 
 class Staff:
@@ -36,23 +37,20 @@ class Staff:
         share = ours.honest_passes if honest else ours.deceived_passes if deceived else ours.thief_passes
         return Draw(self._seed, "challenge", transaction_id).chance(share)
 
-    def judge(self, case: Case, frauds: Sequence[str], *, to_blame: bool) -> Judgement:
+    def judge(self, case: Case, frauds: Sequence[str], *, guilty: bool) -> Judgement:
         """Return what the analyst finds.
 
-        frauds    the payments of the case that are frauds
-        to_blame  whether its subject serves a thief, or pays on a thief's behalf
-
-        Frauds with a subject that is not to blame, such as a shop where stolen cards are tested, end inconclusive.
+        frauds  the payments of the case that are frauds
+        guilty  whether its subject serves a thief: a payer whose account was taken over does not, nor does a shop
+                where stolen cards are tested
         """
         errs = Draw(self._seed, "analyst", case.case_id)
-        if frauds and not to_blame:
-            return Judgement("inconclusive", case.alerts)
         if frauds:
             if errs.chance(self._parameters.misses):
                 return Judgement("legitimate", case.alerts)
-            return Judgement("fraud", tuple(frauds))
+            return Judgement("fraud", tuple(frauds), "offender" if guilty else "victim")
         if errs.chance(self._parameters.condemns):
-            return Judgement("fraud", case.alerts)
+            return Judgement("fraud", case.alerts, "offender")
         return Judgement("dispute" if case.reports else "legitimate", case.alerts)
 
     def appeals(self, action_id: str, *, guilty: bool) -> int | None:

@@ -13,7 +13,7 @@ from fraud.accounts.action import ActionEvent, Cause
 from fraud.accounts.intake import AccountIntake
 from fraud.accounts.status import AccountState
 from fraud.accounts.store import Accounts
-from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, SubjectKind
 from fraud.cases.store import Cases
 from fraud.settings import Settings
 
@@ -41,12 +41,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def opened(cases: Cases, after: Case | None = None) -> Case:
-    """Open a case about a payee and have it wait for an analyst. after: the case that it follows."""
+def opened(cases: Cases, after: Case | None = None, kind: SubjectKind = "payee") -> Case:
+    """Open a case and have it wait for an analyst. after: the case that it follows."""
     number = next(_names)
     alert = Alert(
         transaction_id=f"event-payment-{number}",
-        subject_kind="payee",
+        subject_kind=kind,
         subject_id=f"event-account-{number}" if after is None else after.subject_id,
         occurred_at=now() if after is None else after.opened_at,
         reason="FAN_IN_BURST",
@@ -60,8 +60,8 @@ def closed(cases: Cases, finding: str) -> Case:
     return judged(cases, opened(cases), finding)
 
 
-def judged(cases: Cases, case: Case, finding: str) -> Case:
-    said = CaseEvent(kind="judged", finding=finding, note="secret reason")
+def judged(cases: Cases, case: Case, finding: str, subject_is: str | None = None) -> Case:
+    said = CaseEvent(kind="judged", finding=finding, subject_is=subject_is, note="secret reason")
     cases.change(case.case_id, said, LEAD, now(), seen=case.version)
     return cases.change(case.case_id, CaseEvent(kind="concluded"), SYSTEM, now())
 
@@ -101,6 +101,19 @@ def test_a_finding_of_fraud_opens_one_action_however_often_it_comes(doors, cases
     assert f'"action_id":"{action.action_id}"' in log
     assert "secret" not in log
     assert case.subject_id not in log
+
+
+@pytest.mark.parametrize("said", [("payee", None), ("payee", "victim"), ("payer", None), ("payer", "offender")])
+def test_fraud_stops_the_account_of_an_offender_and_never_that_of_a_victim(doors, cases, accounts, said):
+    kind, subject_is = said
+    stopped = said in {("payee", None), ("payer", "offender")}
+    case = opened(cases, kind=kind)
+    sent(doors, "HoldRequested", {"case_id": case.case_id, "subject_id": case.subject_id})
+    assert accounts.account(case.subject_id).state is AccountState.HELD
+    sent(doors, "CaseClosed", finding_of(judged(cases, case, "fraud", subject_is), "fraud"))
+    account = accounts.account(case.subject_id)
+    assert (account.action_id is not None) is stopped
+    assert stopped or account.state is AccountState.ACTIVE
 
 
 @pytest.mark.parametrize("finding", ["legitimate", "dispute", "inconclusive"])

@@ -247,7 +247,8 @@ class Bench:
         said = {"subject_kind": "payer", "subject_id": name, "occurred_at": NOON, "reason": "VELOCITY"}
         case = self.cases.open(Alert(transaction_id=f"t-{name}", **said), NOON)
         if finding is not None:
-            judged = CaseEvent(kind="triaged", finding=finding, note=reason)
+            said = {"subject_is": "offender"} if finding == "fraud" else {}
+            judged = CaseEvent(kind="triaged", finding=finding, note=reason, **said)
             self.cases.change(case.case_id, judged, SYSTEM, NOON)
             self.cases.change(case.case_id, CaseEvent(kind="concluded"), SYSTEM, NOON)
         return self.cases.get(case.case_id)

@@ -58,7 +58,7 @@ class Office:
         self.box.settle()
         path = f"/cases/{case['case_id']}"
         version = self.judge.get(path)["case"]["version"]
-        self.judge.post(f"{path}/verdict", version=version, finding="fraud", reason="a mule")
+        self.judge.post(f"{path}/verdict", version=version, finding="fraud", subject_is="offender", reason="a mule")
         self.box.settle()
         action: dict[str, Any] = self.seen(account)["action"]
         return action

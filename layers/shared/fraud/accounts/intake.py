@@ -92,14 +92,12 @@ class AccountIntake:
         self._accounts.change(action.action_id, ActionEvent(kind="resumed", run=action.run), SYSTEM, now)
 
     def _closed(self, detail: Mapping[str, Any], now: datetime) -> Action | Account | None:
-        """Take the end of a case: a finding of fraud opens an action, and any other ends the system's own hold.
+        """Take the end of a case: an offender's account gets an action, and of any other the system's own hold ends.
 
-        A blind case stops no account: it has not asked which side of the payment is the fraudster (D-137).
+        A blind case stops no account: it has not asked which side of the payment is the offender (D-137).
         """
         case = self._cases.get(detail["case_id"])
-        if case.kind == "sample":
-            return None
-        if detail["finding"] != FRAUD:
+        if not case.blames_subject:
             return self._released(case, now)
         action = self._accounts.open(case.subject_id, self._cause(case), now)
         if action is not None:
@@ -125,7 +123,7 @@ class AccountIntake:
         try:
             held = self._accounts.hold(case.subject_id, request, SYSTEM, now)
             case = self._cases.get(case.case_id)  # its end may have found no hold
-            is_over = case.state is CaseState.CLOSED and (case.verdict is None or case.verdict.finding != FRAUD)
+            is_over = case.state is CaseState.CLOSED and not case.blames_subject
             return self._released(case, now) if is_over else held
         except CapReachedError:
             self._cap_reached()

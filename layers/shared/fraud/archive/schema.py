@@ -170,6 +170,7 @@ CASES = ArchiveTable(
         Column("finding", TEXT, "fraud, legitimate, dispute or inconclusive; null without a verdict."),
         Column("judged_at", WHOLE, "Time of the verdict; null without one."),
         Column("judged_by", TEXT, "person or system; null without a verdict."),
+        Column("subject_is", TEXT, "Of fraud: whether the subject is the offender or the victim; null otherwise."),
     ),
 )
 

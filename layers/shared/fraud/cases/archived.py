@@ -42,5 +42,6 @@ def case_rows(keys: Keys, image: Image, before: Image | None) -> Iterator[Archiv
         "finding": None if verdict is None else verdict.finding,
         "judged_at": None if verdict is None else microseconds(verdict.at),
         "judged_by": None if verdict is None else "system" if verdict.by == SYSTEM.name else "person",
+        "subject_is": None if verdict is None else verdict.subject_is,
     }
     yield dated(row, case.changed_at)

@@ -24,6 +24,9 @@ Level = Literal["analyst", "lead"]
 Finding = Literal["fraud", "legitimate", "dispute", "inconclusive"]
 OutreachAnswer = Literal["denies", "confirms", "not_reached"]
 SubjectKind = Literal["payee", "payer"]
+SubjectIs = Literal["offender", "victim"]
+USUALLY: Mapping[SubjectKind, SubjectIs] = {"payee": "offender", "payer": "victim"}
+"""What the subject of a fraud is where nobody has said so. A payer's account is stopped only where somebody has."""
 CaseKind = Literal["alert", "sample"]
 """`alert`: payments to look at. `sample`: one payment that was drawn for a blind review."""
 
@@ -232,6 +235,7 @@ class CaseEvent(_Part):
     note: str | None = Field(None, max_length=MOST_NOTE)
     assignee: str | None = Field(None, max_length=128, description="To whom the case goes.")
     finding: Finding | None = None
+    subject_is: SubjectIs | None = None
     transaction_ids: tuple[str, ...] | None = Field(None, description="The payments that a verdict is about.")
     answer: OutreachAnswer | None = None
     alert: Alert | None = None
@@ -241,6 +245,10 @@ class Verdict(_Part):
     """A finding with its reason and author. `by` is `system` for triage and for a case that timed out."""
 
     finding: Finding
+    subject_is: SubjectIs | None = Field(
+        None,
+        description="Of fraud: whether the subject is the offender, whose account is stopped, or the victim.",
+    )
     reason: str
     by: str
     at: Instant
@@ -344,6 +352,13 @@ class Case(_Part):
         """The state of the case, as the answer to a refused change has it."""
         finding, by = (None, None) if self.verdict is None else (self.verdict.finding, self.verdict.by)
         return CaseNow(state=self.state, version=self.version, assignee=self.assignee, finding=finding, judged_by=by)
+
+    @property
+    def blames_subject(self) -> bool:
+        """Whether the verdict is that the subject has deceived somebody: then its account is stopped."""
+        if self.verdict is None or self.verdict.finding != "fraud" or self.kind == "sample":
+            return False
+        return (self.verdict.subject_is or USUALLY[self.subject_kind]) == "offender"
 
     @property
     def joins(self) -> bool:

@@ -7,7 +7,16 @@ version of the case, and becomes an event of the case.
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from fraud.cases.case import (
@@ -27,6 +36,7 @@ from fraud.cases.case import (
     OutreachAnswer,
     Role,
     State,
+    SubjectIs,
     SubjectKind,
 )
 from fraud.cases.evidence import Joined
@@ -185,10 +195,22 @@ class VerdictRequest(_CaseRequest):
 
     kind = "judged"
     finding: Finding
+    subject_is: SubjectIs | None = Field(
+        None,
+        description="Only of `fraud`: whether the case's subject is the `offender`, whose account is stopped, or the"
+        " `victim`. Without it a payee is the offender, and a payer the victim. A blind case ignores it.",
+    )
     reason: Words
     transaction_ids: Annotated[tuple[Id, ...], Field(min_length=1, max_length=MOST_ALERTS)] | None = Field(
         None, description="The payments that the finding holds for; without it, all payments of the case."
     )
+
+    @field_validator("subject_is")
+    @classmethod
+    def _of_fraud(cls, value: SubjectIs | None, info: ValidationInfo) -> SubjectIs | None:
+        if value is not None and info.data.get("finding", "fraud") != "fraud":
+            raise PydanticCustomError("form", "must be left out where the finding is not fraud")
+        return value
 
 
 ACTIONS: Mapping[str, type[_CaseRequest]] = {

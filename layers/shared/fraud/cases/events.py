@@ -65,6 +65,9 @@ class CaseClosed(_CaseEvent):
     """A case has ended with a finding, and what follows from it is done. `at` is the time of the verdict."""
 
     finding: Literal["fraud", "legitimate", "dispute", "inconclusive"]
+    subject_is: Literal["offender", "victim"] | None = Field(
+        None, description="Of fraud: the offender's account is stopped, the victim's is not."
+    )
     judged_ids: list[str] = Field(description="The payments that the finding holds for: all of the case, or some.")
     report_ids: list[str] = Field(description="The reports of the case, about whichever of its payments.")
     opened_at: Timestamp

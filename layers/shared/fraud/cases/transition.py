@@ -7,6 +7,7 @@ from typing import Any
 from fraud.cases.case import (
     MOVES,
     SLA,
+    USUALLY,
     WHO,
     Actor,
     Case,
@@ -134,9 +135,11 @@ def _answered(case: Case, event: CaseEvent, _actor: Actor, now: datetime, terms:
 
 
 def _judged(case: Case, event: CaseEvent, actor: Actor, now: datetime, _terms: Terms) -> dict[str, Any]:
+    subject_is = event.subject_is or USUALLY[case.subject_kind]
     return {
         "verdict": Verdict(
             finding=event.finding or "inconclusive",
+            subject_is=subject_is if event.finding == "fraud" and case.kind != "sample" else None,
             reason=event.note or "",
             by=actor.name,
             at=now,

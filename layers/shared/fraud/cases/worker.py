@@ -229,8 +229,9 @@ class Investigation:
                 finding = verdict.finding if report.transaction_id in verdict.transaction_ids else REST
                 with suppress(NotFoundError):
                     reports.end(report.report_id, finding, name, now)
-        said = {"finding": verdict.finding, "judged_ids": verdict.transaction_ids, "report_ids": case.reports}
-        self._parts.notices.publish(CaseClosed.of(case, verdict.at, opened_at=utc(case.opened_at), **said))
+        found = {"finding": verdict.finding, "subject_is": verdict.subject_is, "judged_ids": verdict.transaction_ids}
+        said = {**found, "report_ids": case.reports, "opened_at": utc(case.opened_at)}
+        self._parts.notices.publish(CaseClosed.of(case, verdict.at, **said))
         log_closed(case, verdict, DOOR)
         return {}
 
