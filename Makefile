@@ -136,6 +136,8 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.precision
 	$(BIN)/python -m tests.acceptance.authorisation
 	$(BIN)/python -m tests.acceptance.audit
+	$(BIN)/python -m tests.acceptance.accounts
+	$(BIN)/python -m tests.acceptance.account_redelivery
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts

@@ -1,9 +1,14 @@
-"""Bytes and request units of an audit row, with and without its chain, and of a root: rows of `benchmarks.capacity`.
+"""Bytes and request units of audit rows, of changes with and without them, and of roots: rows of `benchmarks.capacity`.
 
 The rows are made by the product's own code. A transaction's write costs twice the units of a single one; the index has
 an entry of each row, and DynamoDB bills it as a single write. A writer reads the head before, which is one row.
+
+A step of an action is the transaction that holds an account: the rows of the action and the account, the account's
+profile without counters, and the row of the chain `account#<id>`. The entries of the first rows in their own indexes
+are the same with and without the chain, and are not counted.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,9 +16,14 @@ from typing import Any, NamedTuple
 
 from benchmarks import table
 from benchmarks.metering import READ_UNIT, WRITE_UNIT, size_of
+from fraud.accounts.action import Action, Cause
+from fraud.accounts.moves import ActionState
+from fraud.accounts.rows import ACCOUNT, ACTION, AccountRow, ActionRow, StatusProfile
+from fraud.accounts.status import Account
+from fraud.accounts.transactions import chain_of
 from fraud.audit.chain import Head
 from fraud.audit.roots import following
-from fraud.audit.store import DayIndex, Trail
+from fraud.audit.store import DayIndex, DocumentRow, Trail
 from fraud.lists.store import AuditRow, ListEntryAttribute
 from fraud.transaction import utc
 
@@ -63,8 +73,47 @@ def cost(item: Mapping[str, Any]) -> Cost:
 
 
 def rows() -> list[table.Row]:
-    """Return the rows: a list's change with and without its chain, and roots of ever more chains."""
-    return [*_changes(), *_roots()]
+    """Return the rows: changes of a list and of an action with and without chains, and roots of ever more chains."""
+    return [*_changes(), *_steps(), *_roots()]
+
+
+def step_of(reason: str) -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:
+    """Return the items that the step of an action writes beside the row of its chain, and that row."""
+    account_id = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    cause = Cause(
+        kind="finding", id="A" * 26, by="hana", reason=reason, rule="FAN_IN_BURST", transaction_ids=("t" * 36,)
+    )
+    action = Action.for_cause(account_id, cause, AT).model_copy(update={"state": ActionState.HELD, "version": 3})
+    account = Account(account_id=account_id, action_id=action.action_id, stopped="held", changed_at=AT, version=2)
+    chain = chain_of(account_id)
+    said: dict[str, Any] = {"document": action.model_dump_json(), "version": 3, "waits": ACTION, "act_at": utc(AT)}
+    rows = (
+        ActionRow(action.action_id, ACTION, account_id=account_id, opened_at=utc(AT), **said),
+        AccountRow(chain, ACCOUNT, document=account.model_dump_json(), version=2),
+        StatusProfile(chain, status=account.profile),
+    )
+    what = {"what": "held", "of": "action", "state": "held", "version": 3, "role": "system", "status": "held"}
+    document = json.dumps(what | {"action_id": action.action_id}, sort_keys=True)
+    row = Trail(DocumentRow, "audit").row(Head(chain, 2, at=utc(AT)), utc(AT), by="system", document=document)
+    return [each.serialize() for each in rows], row.serialize()
+
+
+def _steps() -> Iterator[table.Row]:
+    items, chained = step_of(ENTRIES["short reason"])
+    rows, row = [cost(item) for item in items], cost(chained)
+    for what, found in (
+        ("with its chain", [*rows, row]),
+        ("without one", rows),
+        ("the chain alone", [row]),
+    ):
+        total = Cost(*map(sum, zip(*found, strict=True)))
+        yield {
+            "name": f"step of an action, {what}",
+            "bytes": total.size,
+            "wru": total.wru,
+            "index wru": total.index_wru,
+            "head rru": total.rru,
+        }
 
 
 def _changes() -> Iterator[table.Row]:

@@ -30,7 +30,7 @@ def rows() -> Iterator[table.Row]:
     for n in range(CLOSE):
         paid = lives.payment(f"full {n}", TODAY + timedelta(seconds=28 * n), payee_id=lives.other(n))
         stack.store.count([paid])
-        stack.store.void([paid])
+        stack.store.void([(paid, 1)])
     key = PAYER.key(PAYER_ID), f"d{int(TODAY.timestamp()) // DAY}"
     item = stack.meter.database.tables[TABLES.counters][key]
     tokens = {name: value for name, value in item.items() if name[0] in "rv"}
@@ -75,7 +75,7 @@ def void(rate: int, times: int = 1) -> float:
         stack.store.count([paid])
         stack.meter.terms = []
         for _ in range(times):
-            assert stack.store.void([paid]) == [None]
+            assert stack.store.void([(paid, 1)]) == [None]
         units.append(sum(term.wru for term in stack.meter.terms))
     return mean(units)
 

@@ -15,10 +15,9 @@ from fraud.accounts.console import ChangeContext, change_of
 from fraud.accounts.metrics import log_account_request, log_cap_reached
 from fraud.aws.http_api import body_of, caller_arn, request_id
 from fraud.aws.metrics import log_refusal
-from fraud.aws.routes import json_response, resolver
-from fraud.errors import CapReachedError, Fault, InvalidRequestError, NotFoundError, ServiceError
+from fraud.aws.routes import id_asked, json_response, resolver
+from fraud.errors import CapReachedError, ServiceError
 from fraud.settings import Settings
-from fraud.transaction import is_id
 
 DOOR = "account_api"
 
@@ -38,7 +37,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 @app.get("/accounts/(?s:.+)")
 def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts."""
-    name, before = _ids("account_id")["account_id"], app.current_event.query_string_parameters.get("before")
+    name, before = id_asked(app, "account_id"), app.current_event.query_string_parameters.get("before")
     facts = _activity.page(name, clock.now().date())
     return json_response(_accounts.view(name, facts, before and before.replace(" ", "+")).model_dump_json())
 
@@ -48,7 +47,9 @@ def change() -> Response[str]:
     """Carry out what the app asks for: a hold, a release, an acknowledgement, or an appeal."""
     event = app.current_event.raw_event
     what, carry_out = change_of(event["routeKey"])
-    ids = _ids("account_id", "action_id") if what.endswith("ack") else _ids("account_id")
+    ids = {"account_id": id_asked(app, "account_id")}
+    if what.endswith("ack"):
+        ids["action_id"] = id_asked(app, "action_id", "action_id")
     asked = ChangeContext(Actor(caller_arn(event), "app"), ids, clock.now())
     try:
         done = carry_out(_accounts, asked, body_of(event) or "{}")
@@ -59,23 +60,6 @@ def change() -> Response[str]:
         _follow(action_id)
     log_account_request(what, "app", done.actions[0] if done.actions else None, DOOR)
     return json_response(done.view.model_dump_json())
-
-
-def _ids(*names: str) -> dict[str, str]:
-    """Return ids in API Gateway's own path parameters, or in the query where the path has none.
-
-    Raises InvalidRequestError for a query without one, and NotFoundError for a text that is no identifier.
-    """
-    event, found = app.current_event, {}
-    for name in names:
-        asked = "id" if name == "account_id" else name
-        text = (event.path_parameters or {}).get(name) or event.query_string_parameters.get(asked)
-        if text is None:
-            raise InvalidRequestError((Fault(asked, "missing", "is required"),))
-        found[name] = text.replace(" ", "+")  # a query's plus sign means a space, which no id has
-        if not is_id(found[name]):
-            raise NotFoundError
-    return found
 
 
 def _follow(action_id: str) -> None:

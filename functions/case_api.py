@@ -40,10 +40,10 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 
 @app.get("/cases")
 def show_list() -> Response[str]:
-    """Show a page of a list: the queue of a level, the cases of an assignee, or those of a subject."""
+    """Show a page of a list: the cases of a subject, those of an assignee, or the queue of a level."""
     actor = _actor()
-    asked = console.CaseQuery.parse(app.current_event.query_string_parameters)
-    page = _cases.listed(asked, actor)
+    asked = console.CaseQuery.parse(app.current_event.query_string_parameters, actor.name)
+    page = _cases.listed(asked)
     return json_response(console.CasePage.of(page.cases, page.cursor, asked).model_dump_json())
 
 

@@ -1,10 +1,11 @@
 """The schedules: the fold of counters, the sweeps of decisions, cases and accounts that are due, and the KPIs.
 
 Every minute a sweep ends the challenges and reviews that nobody has ended in time. Another one looks at the cases whose
-time has come: it warns, escalates, ends leases, and tells executions what they were not told. A third one ends holds,
-and does the same with actions against accounts. Every 15 minutes a tick compares the watermarks of the fold with the
-clock, and queues the work that is due. A message of the queue names a slice to fold or an item to fold again. A failed
-message comes again, from the queue or with the next tick. Nothing is lost or counted twice by that. Once a day the
+time has come: it warns, escalates, ends leases, tells executions what they were not told, and looks whether they still
+run. A third one ends holds, and does the same with actions against accounts. Every 15 minutes a tick compares the
+watermarks of the fold with the clock, and queues the work that is due. A message of the queue names a slice to fold or
+an item to fold again. A failed message comes again, from the queue or with the next tick. Nothing is lost or counted
+twice by that. Once a day the
 KPIs of the last days are counted anew, because labels have come since.
 """
 
@@ -27,7 +28,7 @@ from fraud.settings import Settings
 _settings = Settings.from_environment()
 _folding = assembly.fold_worker(_settings)
 _resolutions = assembly.resolutions(_settings)
-_executions = assembly.case_executions(_settings)
+_cases = assembly.case_sweep(_settings)
 _accounts = assembly.account_sweep(_settings)
 _reporting = assembly.reporting(_settings)
 
@@ -57,7 +58,7 @@ def sweep(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lam
 def sweep_cases(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lambda's context has no public type
     """Handle the EventBridge schedule: look at the cases that are due."""
     try:
-        swept = _executions.sweep(clock.now(), context.get_remaining_time_in_millis)
+        swept = _cases.sweep(clock.now(), context.get_remaining_time_in_millis)
     except ServiceError as error:
         log_refusal(error, DOOR)
         raise

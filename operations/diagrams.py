@@ -121,7 +121,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "service level": _service_level,
     "findings": _findings,
     "diagram of the investigation": lambda: machines.diagram(machines.definitions()["investigation"]),
-    "diagram of actions": lambda: state_diagram(actions.MOVES, [actions.State.OPENED]),
+    "diagram of actions": lambda: state_diagram(actions.MOVES, [actions.ActionState.OPENED]),
     "who may act on accounts": _who_acts,
     "diagram of the deactivation": lambda: machines.diagram(machines.definitions()["deactivation"]),
 }

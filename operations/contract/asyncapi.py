@@ -60,7 +60,10 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
     (
         OutreachRequested,
         "The payer should be asked",
-        "Sent when an analyst asks for it. An analyst records each attempt and the answer.",
+        (
+            "Sent when an analyst asks for it. The app contacts no payer before `not_before`, and none more often"
+            " than `attempts_allowed` about one case. An analyst records each attempt and the answer."
+        ),
         "asked",
         examples.OUTREACH,
     ),

@@ -273,7 +273,10 @@ OUTREACH: Example = _CASE | {
     "event_id": "9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d",
     "at": "2026-03-04T13:10:00.000000Z",
     "payer_ids": ["payer-1"],
-    "due": "2026-03-06T13:10:00.000000Z",
+    "not_before": "2026-03-05T00:00:00.000000Z",
+    "due": "2026-03-07T00:00:00.000000Z",
+    "attempts": 0,
+    "attempts_allowed": 3,
 }
 
 CLOSED: Example = _CASE | {

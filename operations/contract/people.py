@@ -67,11 +67,20 @@ _CURSOR: Mapping[str, Any] = {
     "required": False,
 }
 _WORDS = {
-    "level": ("The queue of this level; the analysts' without any list.", "analyst"),
-    "assignee": ("The open cases of this person; `me` means the caller.", "me"),
-    "subject_kind": ("With `subject_id`: all cases of this account.", "payee"),
+    "level": (
+        "The queue of this level; the analysts' without any list. In another list: show only this level.",
+        "analyst",
+    ),
+    "assignee": (
+        "The open cases of this person; `me` means the caller. With a subject: show only this person's.",
+        "me",
+    ),
+    "subject_kind": ("With `subject_id`: all cases of this account. Alone: show only cases about this side.", "payee"),
     "subject_id": ("The account.", "payee-1"),
-    "state": ("Show only cases in this state.", "assigned"),
+    "state": (
+        "Show only cases in this state. 400 for one that the list never has: the queue has only `queued`.",
+        "queued",
+    ),
     "reason": ("Show only cases that have this leading reason code.", "FAN_IN_BURST"),
     "sort": ("By due time, the earliest first; of an account by opening, the latest first.", "earliest"),
     "cursor": ("The `cursor` of the last page of the same list.", "WyIyMDI2IiwiQSJd"),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause, ListedValue, Terms
-from fraud.accounts.moves import EventKind, State
+from fraud.accounts.moves import ActionState, EventKind
 from fraud.accounts.status import Account, AccountEvent
 from fraud.accounts.store import ON_ACCOUNT, of_account
 from fraud.errors import ActionConflictError, ForbiddenError
@@ -146,6 +146,8 @@ def _expected(action: Action, event: ActionEvent, actor: Actor, now: datetime) -
         return then if actor is SYSTEM and action.due is not None and now >= action.due else None
     if _name(actor) not in rule.who or then is None:
         return None
+    if event.kind == "failed" and action.state == "deactivated" and (action.notices > 1 or action.run > 1):
+        return None  # the app may have carried it out
     ways = {"corrected": "reinstatement", "compensated": "compensation"}
     if event.kind in ways and action.undo != ways[event.kind]:
         return None
@@ -218,13 +220,13 @@ def _lost(before: Action, after: Action) -> bool:
 def _check(action: Action, account: Account, faults: Counter[str]) -> None:
     """Count an account that is not stopped as far as its action is."""
     stopped = STOPPED.get(action.state)
-    if action.state in {State.UNDOING, State.UNLISTED}:  # whatever was reached, until it is restored
+    if action.state in {ActionState.UNDOING, ActionState.UNLISTED}:  # whatever was reached, until it is restored
         faults["half-way: deactivated by a step that has failed"] += (
             account.stopped == "deactivated" and action.undo == "compensation" and action.notices > 0
         )
     else:
         faults[f"half-way: {account.stopped} in {action.state}"] += account.stopped != stopped
-    ends = action.state in {State.CANCELLED, State.COMPENSATED, State.REINSTATED}
+    ends = action.state in {ActionState.CANCELLED, ActionState.COMPENSATED, ActionState.REINSTATED}
     faults[f"half-way: action of the account in {action.state}"] += (account.action_id is None) != ends
 
 
@@ -236,7 +238,8 @@ def what_counts(moment: Moment) -> tuple[Any, ...]:
     decided = None if action.queue_decision is None else (action.queue_decision.decision, action.queue_decision.by)
     appeal = None if action.appeal is None else action.appeal.appeal_id
     said = action.acknowledged, appeal, review, decided, action.failed_step, action.undo
-    return (action.state, action.notices, len(action.entries), due, account.stopped, account.action_id, *said)
+    stopped = account.stopped, account.action_id
+    return (action.state, action.notices, action.run > 1, len(action.entries), due, *stopped, *said)
 
 
 def likely(moment: Moment) -> list[Step]:

@@ -32,7 +32,8 @@ from moto import mock_aws
 from fraud import assembly, packaged
 from fraud.accounts.action import Action, ActionEvent, Actor, Cause
 from fraud.accounts.denial import DeactivationPolicy
-from fraud.accounts.moves import ENDED, STEPS, State
+from fraud.accounts.events import tell_end
+from fraud.accounts.moves import ENDED, STEPS, ActionState
 from fraud.accounts.rows import ACCOUNT, ACTION
 from fraud.accounts.status import Account
 from fraud.accounts.store import SETTER, Accounts
@@ -47,8 +48,8 @@ from fraud.decisions.record import PACKED, WAITS, Contents
 from fraud.decisions.store import contents_of
 from fraud.decisions.void import void
 from fraud.decisions.worker import Resolutions
-from fraud.errors import FraudError
-from fraud.executions import Executions
+from fraud.errors import FraudError, UnavailableError
+from fraud.executions import Executions, Standing
 from fraud.labels.label import LabelBatch
 from fraud.labels.store import LabelStore
 from fraud.rules.rule_book import RuleBook
@@ -91,14 +92,17 @@ KINDS = ("before", "after", "execution", "refused")
 
 
 class Notices:
-    """The bus: what was published, by event_id."""
+    """The bus: what was published, by event_id. While it is down it takes nothing."""
 
     def __init__(self) -> None:
         self.said: dict[str, Any] = {}
         self.count = 0
+        self.is_down = False
 
     def publish(self, event: Any) -> None:
         """Take an event. The same id says the same again."""
+        if self.is_down:
+            raise UnavailableError("PutEvents")
         self.count += 1
         assert self.said.setdefault(event.event_id, event).model_dump() == event.model_dump()
 
@@ -111,6 +115,7 @@ class Machine:
     """A state machine that runs a state function after the other, as the definition does, in this thread.
 
     waiting  tokens that executions wait for, with the name of the execution
+    gone     executions that do not run any more, and their standing
     """
 
     def __init__(self, world: "World") -> None:
@@ -118,10 +123,18 @@ class Machine:
         self.started: list[str] = []
         self.waiting: dict[str, str] = {}
         self.ready: list[tuple[str, str]] = []
+        self.gone: dict[str, Standing] = {}
         self._tokens = 0
+
+    def standing(self, name: str) -> Standing:
+        """Tell whether the execution of this name runs."""
+        return self.gone.get(name, "runs")
 
     def start(self, name: str, payload: Mapping[str, Any]) -> None:
         """Start an execution, unless there was one of this name."""
+        if self.gone.get(name) == "missing":
+            self.started.remove(name)
+            del self.gone[name]
         if name not in self.started:
             self.started.append(name)
             self.ready.append((name, payload["action_id"]))
@@ -317,9 +330,9 @@ class World:
             if status["state"]["S"] != account.state or int(status["version"]["N"]) != account.version:
                 found.append(f"{account.account_id}: the profile says {status}, the account {account.state}")
             stopped = {STOPS.get(by_id[account.action_id].state) if account.action_id else None}
-            if account.action_id and by_id[account.action_id].state is State.UNDOING:
+            if account.action_id and by_id[account.action_id].state is ActionState.UNDOING:
                 stopped = {None, "held", "deactivated"}
-            if account.action_id and by_id[account.action_id].state is State.UNLISTED:
+            if account.action_id and by_id[account.action_id].state is ActionState.UNLISTED:
                 stopped = {None, "held", "deactivated"}
             if account.stopped not in stopped:
                 found.append(f"{account.account_id}: {account.stopped} by an action that is not so far")
@@ -333,23 +346,25 @@ class World:
             if (action.action_id in names) != (action.state not in UNSLOTTED) and action.undo is None:
                 found.append(f"{action.action_id}: {action.state} and its slot do not agree")
             has = next(one for one in accounts if one.account_id == action.account_id).action_id == action.action_id
-            if has == (action.state in ENDED - {State.CLOSED}):
+            if has == (action.state in ENDED - {ActionState.CLOSED}):
                 found.append(f"{action.action_id}: {action.state}, and the account is of another mind")
         return found
 
 
 STOPS = {
-    **dict.fromkeys((State.HELD, State.SETTLED, State.LISTED), "held"),
-    **dict.fromkeys((State.DEACTIVATED, State.APPEALABLE, State.APPEALED, State.CLOSED), "deactivated"),
+    **dict.fromkeys((ActionState.HELD, ActionState.SETTLED, ActionState.LISTED), "held"),
+    **dict.fromkeys(
+        (ActionState.DEACTIVATED, ActionState.APPEALABLE, ActionState.APPEALED, ActionState.CLOSED), "deactivated"
+    ),
 }
 """How far an action has stopped its account in each state; in any other state it has not."""
 
-UNSLOTTED = frozenset({State.OPENED, State.QUEUED, State.CANCELLED})
+UNSLOTTED = frozenset({ActionState.OPENED, ActionState.QUEUED, ActionState.CANCELLED})
 
 
 def assembly_sweep(world: World) -> AccountSweep:
     """Return the sweep of a world's accounts."""
-    return AccountSweep(world.accounts, world.executions)
+    return AccountSweep(world.accounts, world.executions, partial(tell_end, world.notices.publish, door="schedules"))
 
 
 @cache
@@ -449,10 +464,10 @@ def lived(world: World) -> Ended:
     assert action is not None
     world.awake = True
     people = [
-        (State.DEACTIVATED, ActionEvent(kind="acknowledged", status="deactivated"), APP),
-        (State.APPEALABLE, ActionEvent(kind="appealed", appeal_id="ap-1", text="it was not me"), APP),
-        (State.APPEALED, ActionEvent(kind="overturned", reason="she is right"), OTHER),
-        (State.CORRECTED, ActionEvent(kind="acknowledged", status="active"), APP),
+        (ActionState.DEACTIVATED, ActionEvent(kind="acknowledged", status="deactivated"), APP),
+        (ActionState.APPEALABLE, ActionEvent(kind="appealed", appeal_id="ap-1", text="it was not me"), APP),
+        (ActionState.APPEALED, ActionEvent(kind="overturned", reason="she is right"), OTHER),
+        (ActionState.CORRECTED, ActionEvent(kind="acknowledged", status="active"), APP),
     ]
     world.executions.start(action)
     world.machine.run()

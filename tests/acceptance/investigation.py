@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ from fraud.cases.report_events import ReportReceived
 from fraud.cases.report_store import ReportStore
 from fraud.cases.routing import Routing
 from fraud.cases.store import Cases
-from fraud.cases.worker import Investigation, Parts, Times
+from fraud.cases.worker import Investigation, Parts
 from fraud.counters import windows
 from fraud.decisions.events import Outbox, RowChange
 from fraud.decisions.record import PACKED, WAITS, Contents
@@ -157,10 +157,12 @@ class World:
         self.settings = settings = Settings.from_environment(ENVIRONMENT | VARIABLES)
         transport = BotoTransport()
         self.cases = Cases(settings)
-        self.executions = Executions(self.cases, StateMachine(MACHINE))
+        machine = StateMachine(MACHINE)
+        self.executions = Executions(self.cases, machine)
         self.decisions = Resolutions(transport, settings.decisions_table, lambda: NOON)
         self.outbox, self.reports = Outbox(settings), ReportStore(settings)
         self.intake = Intake(self.cases, self.decisions, self.executions, Notices(self.outbox).failed)
+        self._swept = Executions(self.cases, machine, self.intake.ended)
         self.investigation = Investigation(
             Parts(
                 cases=self.cases,
@@ -173,7 +175,8 @@ class World:
                 labels=LabelStore(settings, ("user_report", "analyst")),
                 notices=Notices(self.outbox),
                 routing=Routing.load(packaged.ROUTING.read_bytes()),
-                times=Times(timedelta(days=14), timedelta(days=2)),
+                last_resort=timedelta(days=14),
+                outreach=assembly.outreach_terms(settings),
                 clock=lambda: NOON,
                 reports=self.reports,
             )
@@ -295,7 +298,7 @@ class World:
                 self._until_done(later.pop(self.rng.randrange(len(later))))
             later += self._copies()
         for late in (2, 8, 14):
-            self._until_done(lambda late=late: self._sweep(NOON + timedelta(minutes=late)))
+            self._until_done(lambda late=late: self.sweep(NOON + timedelta(minutes=late)))
             for task in self._copies():
                 self._until_done(task)
         self.grim.awake = False
@@ -348,8 +351,9 @@ class World:
 
         return request
 
-    def _sweep(self, now: datetime) -> None:
-        self.executions.sweep(now, lambda: 60_000)
+    def sweep(self, now: datetime) -> None:
+        """Look at the cases that are due."""
+        self._swept.sweep(now, lambda: 60_000)
 
     # --- what is left
 
@@ -429,12 +433,17 @@ def without_endpoint() -> Iterator[None]:
 
 @contextmanager
 def account(grim: Grim, seed: int, times: int) -> Iterator[World]:
-    """Yield an account whose writes meet `grim`, with the interpreter of its machine."""
-    call = BaseClient._make_api_call
+    """Yield an account whose writes meet `grim`, with the interpreter of its machine.
+
+    Requests to DynamoDB take turns, as in the box (D-008): executions run in threads of their own, and moto loses an
+    update when two of them change one item at once. A token that is lost so leaves its case waiting for ever.
+    """
+    call, turn = BaseClient._make_api_call, threading.Lock()
 
     def met(client: Any, operation: str, parameters: Any) -> Any:
         grim.meets(operation)
-        return call(client, operation, parameters)
+        with turn if client.meta.service_model.service_name == "dynamodb" else nullcontext():
+            return call(client, operation, parameters)
 
     keys = {
         "AWS_ACCESS_KEY_ID": "test",

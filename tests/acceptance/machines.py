@@ -65,11 +65,12 @@ failed             | {OPEN} concluding -> failed             | system
 """What may happen to a case, said a second time: the event, from which states to which, and by whom."""
 
 FOLLOWS = """
-challenged | challenge_passed approved, challenge_failed declined, expired_declined declined, failed failed
+challenged | challenge_passed approved, challenge_failed declined, expired_declined declined
+challenged | settled settled, failed failed, reversed reversed
 in_review  | review_approved approved, review_declined declined, expired_approved approved, expired_declined declined
-in_review  | failed failed
+in_review  | settled settled, failed failed, reversed reversed
 approved   | settled settled, failed failed, reversed reversed
-declined   | failed failed
+declined   | settled settled, failed failed, reversed reversed
 settled    | reversed reversed
 """
 """What may become of a decision, said a second time: a state, and each change with the state that it leads to."""

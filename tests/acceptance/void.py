@@ -238,6 +238,8 @@ class History:
         self.decided: dict[str, Transaction] = {}
         self.stream: list[tuple[RowChange, int]] = []
         self.found: Counter[str] = Counter()
+        self._moneyless: dict[str, bool] = {}
+        self._void: set[str] = set()
         self._kills = kills
 
     def decide(self, payment: Transaction) -> None:
@@ -300,20 +302,22 @@ class History:
         """Tell whether a payment has moved no money."""
         return Resolution.of(self._row(name)).status in MONEYLESS
 
-    @property
-    def _void(self) -> set[str]:
-        return {name for name in self.decided if self.found[f"void {name}"]}
-
     def _tell(self, name: str, before: Mapping[str, Any] | None) -> None:
         row = self._row(name)
         self.stream.append((RowChange(str(len(self.stream)), row, before, contents_of(row)), TOLD))
-        if Resolution.of(row).status in MONEYLESS and not self.found[f"seen {name}"]:
-            payment = self.decided[name]
-            self.found[f"seen {name}"] = 1
-            self.found["moneyless"] += 1
-            self.oracle.void(payment)
-            in_time = is_read(payment, self.deployed.now)
-            self.found[f"void {name}" if in_time else "late"] += 1
+        moneyless = Resolution.of(row).status in MONEYLESS
+        if moneyless == self._moneyless.get(name, False):
+            return
+        payment = self.decided[name]
+        self._moneyless[name] = moneyless
+        self.found["moneyless" if moneyless else "moved"] += 1
+        (self.oracle.void if moneyless else self.oracle.moved)(payment)
+        if not is_read(payment, self.deployed.now):
+            self.found["late"] += moneyless
+        elif moneyless:
+            self._void.add(name)
+        else:
+            self._void.discard(name)
 
     def _killing(self) -> _Killing:
         return _Killing(self.deployed, self.rng, self._kills)
@@ -381,7 +385,7 @@ def cost(every: int, a_day: int = A_DAY) -> Cost:
                 calls.append(stack.meter.calls - before)
                 spent.append([(term.wru, term.rru) for term in stack.meter.terms])
             if every and n % every == 0:
-                assert stack.store.void([paid]) == [None]
+                assert stack.store.void([(paid, 1)]) == [None]
     key = PAYER.key(lives.PAYER_ID), f"d{int(TODAY.timestamp()) // 86_400}"
     item = stack.meter.database.tables[METERED.counters][key]
     voids = {name: value for name, value in item.items() if name == VOIDED or name[0] == "v"}

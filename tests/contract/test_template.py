@@ -651,6 +651,8 @@ OWN_PARTS = (
     "${ReportsTable.Arn}/stream/",
     "${CasesTable.Arn}/stream/",
     "${AccountsTable.Arn}/stream/",
+    ":execution:${InvestigationMachine.Name}:",
+    ":execution:${DeactivationMachine.Name}:",
 )
 
 

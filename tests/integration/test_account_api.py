@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fraud.accounts.action import SYSTEM, Action, ActionEvent, Cause
+from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause
 from fraud.accounts.store import Accounts
 from fraud.executions import Wait
 from fraud.settings import Settings
@@ -127,6 +127,33 @@ def test_a_hold_is_put_shown_and_released_by_either_api(app, mio, hana):
         assert [change["what"] for change in seen[1]["history"]] == ["held", "released"]
         assert (seen[1]["facts"]["account_id"], seen[1]["facts"]["status"]["version"]) == (name, 2)
     assert seen == hana("GET /analyst/accounts/{account_id}", account_id=name)
+
+
+def test_an_appeal_that_comes_again_after_its_end_is_no_appeal_against_the_next_action(app, accounts):
+    action = deactivated(accounts, "hana")
+    appeal, said = "POST /accounts/{account_id}/appeal", {"appeal_id": "ap-1", "text": "not me"}
+    assert app(appeal, said, account_id=action.account_id)[0] == 200
+    for event, actor in (
+        (ActionEvent(kind="overturned", reason="true"), Actor("mio", "lead")),
+        *((ActionEvent(kind=kind), SYSTEM) for kind in ("unlisted", "restored", "corrected")),
+        (ActionEvent(kind="acknowledged", status="active"), Actor(APP, "app")),
+    ):
+        accounts.change(action.action_id, event, actor, now())
+    assert app(appeal, said | {"appeal_id": "ap-2"}, account_id=action.account_id)[0] == 409
+    following = accounts.open(action.account_id, Cause(kind="order", id="o-2", by="hana", reason="again"), now())
+    for kind in ("slot_taken", "held", "settled", "listed", "deactivated"):
+        accounts.change(following.action_id, ActionEvent(kind=kind), SYSTEM, now())
+    status, again = app(appeal, said, account_id=action.account_id)
+    assert (status, again["action_id"], again["state"]) == (200, action.action_id, "reinstated")
+    assert accounts.action(following.action_id).appeal is None
+    assert app(appeal, said | {"text": "nor my brother"}, account_id=action.account_id)[0] == 409
+    status, other = app(appeal, said | {"appeal_id": "ap-2"}, account_id=action.account_id)
+    assert (status, other["action_id"], other["state"]) == (200, following.action_id, "appealed")
+
+
+def test_a_space_in_a_path_is_no_plus_sign(app):
+    assert app("POST /accounts/{account_id}/hold", REASON, account_id="somebody else")[0] == 404
+    assert app("GET /accounts/{account_id}", account_id="somebody else")[0] == 404
 
 
 def test_an_id_that_is_awkward_in_a_path_stands_in_the_query(app):

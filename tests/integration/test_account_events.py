@@ -3,10 +3,14 @@
 import itertools
 import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fraud.accounts.action import SYSTEM as OF_ACTIONS
+from fraud.accounts.action import ActionEvent, Cause
+from fraud.accounts.intake import AccountIntake
 from fraud.accounts.status import AccountState
 from fraud.accounts.store import Accounts
 from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent
@@ -37,14 +41,14 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def opened(cases: Cases) -> Case:
-    """Open a case about a payee and have it wait for an analyst."""
+def opened(cases: Cases, after: Case | None = None) -> Case:
+    """Open a case about a payee and have it wait for an analyst. after: the case that it follows."""
     number = next(_names)
     alert = Alert(
         transaction_id=f"event-payment-{number}",
         subject_kind="payee",
-        subject_id=f"event-account-{number}",
-        occurred_at=now(),
+        subject_id=f"event-account-{number}" if after is None else after.subject_id,
+        occurred_at=now() if after is None else after.opened_at,
         reason="FAN_IN_BURST",
     )
     case = cases.open(alert, now())
@@ -53,9 +57,12 @@ def opened(cases: Cases) -> Case:
 
 def closed(cases: Cases, finding: str) -> Case:
     """Have a case judged and concluded."""
-    case = opened(cases)
-    judged = CaseEvent(kind="judged", finding=finding, note="secret reason")
-    cases.change(case.case_id, judged, LEAD, now(), seen=case.version)
+    return judged(cases, opened(cases), finding)
+
+
+def judged(cases: Cases, case: Case, finding: str) -> Case:
+    said = CaseEvent(kind="judged", finding=finding, note="secret reason")
+    cases.change(case.case_id, said, LEAD, now(), seen=case.version)
     return cases.change(case.case_id, CaseEvent(kind="concluded"), SYSTEM, now())
 
 
@@ -104,6 +111,51 @@ def test_any_other_finding_opens_none_and_ends_the_hold_that_the_case_has_asked_
     sent(doors, "CaseClosed", finding_of(case, finding))
     account = accounts.account(case.subject_id)
     assert (account.state, account.action_id) == (AccountState.ACTIVE, None)
+
+
+def test_the_hold_of_a_case_ends_with_it_while_an_order_has_stopped_the_account(doors, cases, accounts):
+    case = opened(cases)
+    sent(doors, "HoldRequested", {"case_id": case.case_id})
+    cause = Cause(kind="order", id=case.case_id, by="jun", reason="a mule")
+    action = accounts.open(case.subject_id, cause, now())
+    for kind in ("slot_taken", "held"):
+        accounts.change(action.action_id, ActionEvent(kind=kind), OF_ACTIONS, now())
+    sent(doors, "CaseClosed", finding_of(judged(cases, case, "legitimate"), "legitimate"))
+    account = accounts.account(case.subject_id)
+    assert (account.state, account.hold) == (AccountState.HELD, None)
+    for event in (ActionEvent(kind="failed", step="x"), *(ActionEvent(kind=k) for k in ("unlisted", "restored"))):
+        accounts.change(action.action_id, event, OF_ACTIONS, now())
+    assert accounts.account(case.subject_id).state is AccountState.ACTIVE
+
+
+def test_the_hold_of_a_case_that_has_failed_ends_with_the_case_that_follows_it(doors, cases, accounts):
+    case = opened(cases)
+    sent(doors, "HoldRequested", {"case_id": case.case_id})
+    cases.change(case.case_id, CaseEvent(kind="failed"), SYSTEM, now())
+    following = opened(cases, case)
+    assert following.case_id == f"{case.case_id}-2"
+    judged(cases, following, "legitimate")
+    sent(doors, "CaseClosed", finding_of(following, "legitimate"))
+    assert accounts.account(case.subject_id).state is AccountState.ACTIVE
+
+
+def test_the_hold_of_a_case_that_is_full_stays_when_the_case_that_follows_it_ends(cases, accounts):
+    case = opened(cases)
+    following = case.model_copy(update={"case_id": f"{case.case_id}-2"})
+    read = SimpleNamespace(get={one.case_id: one for one in (case, following)}.__getitem__)
+    intake = AccountIntake(accounts, read, None, None, lambda: None)
+    intake.take({"detail-type": "HoldRequested", "detail": {"case_id": case.case_id}}, now())
+    intake.take({"detail-type": "CaseClosed", "detail": finding_of(following, "legitimate")}, now())
+    assert accounts.account(case.subject_id).state is AccountState.HELD
+
+
+def test_a_hold_that_was_asked_for_while_its_case_ended_does_not_stay(cases, accounts):
+    case = opened(cases)
+    reads = [case, judged(cases, case, "legitimate")]
+    read = SimpleNamespace(get=lambda _: reads.pop(0) if len(reads) > 1 else reads[0])
+    intake = AccountIntake(accounts, read, None, None, lambda: None)
+    intake.take({"detail-type": "HoldRequested", "detail": {"case_id": case.case_id}}, now())
+    assert accounts.account(case.subject_id).state is AccountState.ACTIVE
 
 
 def test_a_hold_that_comes_after_the_end_of_its_case_is_not_put(doors, cases, accounts):

@@ -1,6 +1,6 @@
-"""The cap under executions at once, an action under faults, and a twin that was never frozen: small runs of each.
+"""The cap under executions at once, actions under faults and redelivery, and a twin that was never frozen: small runs.
 
-`python -m tests.acceptance.accounts` does the same at length.
+`python -m tests.acceptance.accounts` and `tests.acceptance.account_redelivery` do the same at length.
 """
 
 from collections import Counter
@@ -12,11 +12,13 @@ import pytest
 from fraud.accounts import cap
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Cause
 from fraud.accounts.requests import HoldRequest
-from fraud.errors import CapReachedError, ForbiddenError
+from fraud.errors import CapReachedError, ForbiddenError, UnavailableError
+from tests.acceptance import account_redelivery
 from tests.acceptance.accounts import (
     APP,
     LEAD,
     NOON,
+    OTHER,
     Fault,
     Faults,
     Turns,
@@ -95,6 +97,35 @@ def test_a_rule_bug_stops_at_the_cap_and_a_lead_releases_the_queue_in_the_next_h
     assert (bug.hours, bug.over, bug.honest, bug.alarms) == ([20, 4], 0, 0, 4)
 
 
+def test_the_sweep_tells_of_an_end_that_the_execution_could_not_tell_of():
+    with account() as world:
+        upheld, unheard = started(world, "a-1"), started(world, "a-2")
+        for action in (upheld, unheard):
+            changed(world, action, ActionEvent(kind="acknowledged", status="deactivated"), APP)
+            changed(world, action, ActionEvent(kind="appealed", appeal_id="ap-1", text="not me"), APP)
+        changed(world, unheard, ActionEvent(kind="overturned", reason="true"), OTHER)
+        for _ in range(2):
+            world.later(timedelta(minutes=16))
+        world.notices.is_down = True
+        changed(world, upheld, ActionEvent(kind="upheld", reason="false"), OTHER)
+        with pytest.raises(UnavailableError):
+            world.later(timedelta(minutes=16))
+        world.machine.run()
+        assert [world.accounts.action(one.action_id).state for one in (upheld, unheard)] == ["closed", "reinstated"]
+        assert len(world.failed) == 2
+        owed = {"AppealUpheld", "ActionUnacknowledged"}
+        assert not owed & world.notices.kinds().keys()
+        world.accounts.change(  # a late word of the app changes nothing of what is owed
+            upheld.action_id, ActionEvent(kind="acknowledged", status="deactivated"), APP, world.now
+        )
+        world.notices.is_down = False
+        world.later(timedelta(minutes=1))
+        assert owed <= world.notices.kinds().keys()
+        count = world.notices.count
+        world.later(timedelta(minutes=10))
+        assert world.notices.count == count
+
+
 @pytest.mark.parametrize(
     ("kind", "call", "end"),
     [("after", 42, "reinstated"), ("refused", 45, "compensated")],
@@ -117,3 +148,9 @@ def test_after_a_reinstatement_all_is_as_for_a_twin_that_was_never_frozen():
         "Profiles account (row)",
         "Profiles device (row)",
     }
+
+
+def test_what_comes_three_times_in_any_order_leaves_what_it_leaves_once():
+    once, thrice = account_redelivery.lived(1), account_redelivery.lived(1, seed=1)
+    assert account_redelivery.differences(once, thrice) == []
+    assert thrice.messages > 3 * once.messages

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause
+from fraud.accounts.cap import key
 from fraud.accounts.denial import Value
 from fraud.accounts.order import Ordered
 from fraud.accounts.requests import HoldRequest
+from fraud.accounts.status import hold_reason
 from fraud.accounts.store import SETTER
 from fraud.audit.chain import place_of
 from fraud.audit.roots import Stored, following, key_of
@@ -150,7 +152,7 @@ def test_of_two_leads_at_once_one_wins(world, name, seed):
             after = world.accounts.change(action.action_id, ActionEvent(kind=kind, reason="x"), actor, NOON)
             said[kind] = after.review.by
         except ActionConflictError as error:
-            said[kind] = f"lost to {error.action.reviewed_by}"
+            said[kind] = f"lost to {error.now['action'].reviewed_by}"
 
     turns = Turns(seed)
     world.pause = turns.pause
@@ -212,6 +214,24 @@ def test_a_hold_that_was_there_before_is_there_after_a_compensation(world, name)
     world.accounts.change(action.action_id, ActionEvent(kind="compensated"), SYSTEM, NOON)
     found = world.accounts.account(name)
     assert (found.state, found.hold.reason, found.action_id) == ("held", "stolen phone", None)
+
+
+@pytest.mark.parametrize(("kind", "actor", "left"), [("cancelled", LEAD, "active"), ("queue_ended", SYSTEM, "held")])
+def test_what_a_lead_cancels_takes_the_hold_of_its_case_with_it(world, name, kind, actor, left):
+    request = HoldRequest(reason=hold_reason(f"of-{name}"), until=None)
+    world.accounts.hold(name, request, SYSTEM, NOON)
+    action = begun(world, name, "cap_reached", id=f"of-{name}")
+    late = NOON + timedelta(days=8)
+    world.accounts.change(action.action_id, ActionEvent(kind=kind, reason="a bug"), actor, late)
+    found = world.accounts.account(name)
+    assert (found.state, found.action_id, status(world, name)) == (left, None, left)
+
+
+def test_a_lead_whose_name_has_brackets_is_bounded_by_the_cap_as_others_are(world, name):
+    for number, who in enumerate(("idp[7]", "idp]", "idp[x")):
+        assert world.accounts.hold(f"{name}-{number}", STOLEN, Actor(who, "lead"), NOON).state == "held"
+    hour = world.dynamodb.get_item(TableName="accounts", Key={"pk": {"S": key("hour", NOON)}, "sk": {"S": "cap"}})
+    assert hour["Item"]["actor_idp(7)"] == {"N": "1"}
 
 
 def test_an_order_of_many_needs_another_lead_and_a_dead_call_is_finished_by_the_sweep(world, name):
@@ -295,6 +315,24 @@ def test_the_text_of_an_appeal_is_not_in_the_audit_trail(world, name):
     assert "Yui" not in "".join(rows)
     assert "text_sha256" in rows[-1]
     assert [one.action_id for one in world.accounts.waiting("appealed").actions if one.account_id == name]
+
+
+def test_an_appeal_keeps_its_place_among_those_that_wait_whatever_comes(world, name):
+    waiting = []
+    for minutes in range(2):
+        action = begun(world, f"{name}-{minutes}", *TO_LISTED, "deactivated")
+        event = ActionEvent(kind="appealed", appeal_id="ap-1", text="not me")
+        at = NOON + timedelta(minutes=minutes)
+        waiting.append(world.accounts.change(action.action_id, event, APP, at).action_id)
+    late = NOON + timedelta(days=4)
+    for event, actor in (
+        (ActionEvent(kind="acknowledged", status="deactivated"), APP),
+        (ActionEvent(kind="resumed", run=1), SYSTEM),
+        (ActionEvent(kind="overdue"), SYSTEM),
+    ):
+        world.accounts.change(waiting[0], event, actor, late)
+        found = [one.action_id for one in world.accounts.waiting("appealed").actions if one.action_id in waiting]
+        assert found == waiting
 
 
 def test_what_has_ended_expires_and_what_keeps_an_account_deactivated_does_not(world, name):

@@ -254,6 +254,30 @@ def test_lists_are_by_level_assignee_or_subject_and_filtered(cases, hana):
     assert [case["due"] for case in latest] == sorted((case["due"] for case in latest), reverse=True)
 
 
+def test_filters_leave_cases_of_a_list_out_and_may_stand_together(cases, hana):
+    name = waiting(cases, reason="RING_OF_FILTERS")
+    case = cases.get(name)
+    subject = {"subject_kind": case.subject_kind, "subject_id": case.subject_id}
+
+    def shows(**query: str) -> bool:
+        found, cursor = [], {}
+        while True:
+            page = hana("GET /cases", **query, **cursor)[1]
+            found += [one["case_id"] for one in page["cases"]]
+            if page["cursor"] is None:
+                return name in found
+            cursor = {"cursor": page["cursor"]}
+
+    queue = [shows(), shows(state="queued"), shows(subject_kind="payee"), shows(subject_kind="payer")]
+    assert queue == [True, True, True, False]
+    assert [shows(**subject, level=level) for level in ("analyst", "lead")] == [True, False]
+    hana("POST /cases/{case_id}/take", {"version": case.version}, case=name)
+    assert not shows()
+    mine = [shows(assignee="me", **more) for more in ({}, {"state": "assigned"}, {"state": "outreach"}, subject)]
+    assert mine == [True, True, False, True]
+    assert [shows(assignee="jun", **subject), shows(assignee="me", level="lead")] == [False, False]
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -262,8 +286,9 @@ def test_lists_are_by_level_assignee_or_subject_and_filtered(cases, hana):
         ({"sort": "due"}, "sort"),
         ({"state": "open"}, "state"),
         ({"subject_id": "a"}, "subject_kind"),
-        ({"subject_kind": "payer"}, "subject_id"),
-        ({"level": "lead", "assignee": "me"}, "assignee"),
+        ({"state": "assigned"}, "state"),
+        ({"level": "lead", "state": "closed"}, "state"),
+        ({"assignee": "me", "state": "queued"}, "state"),
         ({"cursor": "nonsense"}, "cursor"),
         ({"assignee": ""}, "assignee"),
     ],

@@ -11,7 +11,7 @@ from fraud.cases.case import MOST_ALERTS, MOST_NOTE, SYSTEM, Actor, Alert, CaseE
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.store import CASES_PER_PAGE, Cases
 from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError, ServiceError
-from fraud.executions import Wait
+from fraud.executions import CHECK_AGAIN, Wait
 from fraud.settings import Settings
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -285,11 +285,11 @@ def rows(cases: Cases, name: str) -> list[Any]:
 
 def test_the_sweep_finds_what_is_due(cases):
     name = routed(cases)
-    half = NOON + timedelta(hours=2)
-    assert name not in dict(cases.due(half - timedelta(seconds=1)))
-    assert dict(cases.due(half))[name] == half
+    checked = NOON + CHECK_AGAIN
+    assert name not in dict(cases.due(checked - timedelta(seconds=1)))
+    assert dict(cases.due(checked))[name] == checked
     cases.look_again(cases.get(name), None)
-    assert name not in dict(cases.due(half + timedelta(days=9)))
+    assert name not in dict(cases.due(checked + timedelta(days=9)))
     assert cases.get(name).state is State.QUEUED
     with pytest.raises(NotFoundError):
         cases.get("NOTHING")

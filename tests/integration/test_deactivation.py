@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from fraud.accounts import moves
-from fraud.accounts.action import SYSTEM, ActionEvent, Cause
+from fraud.accounts.action import REST, SYSTEM, ActionEvent, Cause
 from fraud.accounts.intake import AccountIntake
 from fraud.accounts.order import Ordered
 from fraud.accounts.requests import HoldRequest
 from fraud.accounts.status import hold_reason
+from fraud.accounts.sweep import AccountSweep
 from fraud.accounts.worker import FINISH, STEPS
 from fraud.cases.case import Alert, Case, CaseEvent
 from fraud.cases.store import Cases
 from fraud.errors import CapReachedError, ServiceError
+from fraud.executions import Executions
 from tests.acceptance.accounts import (
     APP,
     LEAD,
@@ -95,6 +97,7 @@ def test_a_review_that_is_overdue_is_told_and_an_appeal_that_is_upheld_too(world
     assert (upheld.state, upheld.review.told) == ("closed", "we looked")
     kinds = world.notices.kinds()
     assert [kinds[kind] for kind in ("AppealReceived", "AppealOverdue", "AppealUpheld")] == [1, 1, 1]
+    assert action.action_id not in dict(world.accounts.due_ends(world.now + timedelta(minutes=2)))  # no more is owed
     assert all("it was not me" not in event.model_dump_json() for event in world.notices.said.values())
 
 
@@ -183,6 +186,23 @@ def test_the_sweep_starts_what_was_never_started_and_an_order_that_a_dead_call_h
     states = [world.accounts.account(each).state for each in (name, f"{name}-2")]
     assert states == ["deactivated", "deactivated"]
     assert world.accounts.action(action.action_id).state == "deactivated"
+
+
+@pytest.mark.parametrize("standing", ["over", "missing"])
+def test_the_sweep_goes_on_with_an_action_whose_execution_is_gone_and_whose_end_nobody_has_told(world, name, standing):
+    action = changed(world, started(world, name), ACK, APP)
+    world.machine.gone[action.action_id] = standing
+    world.machine.waiting.clear()
+    intake = AccountIntake(world.accounts, Cases(world.settings), world.decisions, world.executions, lambda: None)
+    sweep = AccountSweep(world.accounts, Executions(world.accounts, world.machine, intake.ended))
+    for _ in range(2):
+        world.now += REST
+        sweep.sweep(world.now, lambda: 600_000)
+        world.machine.run()
+    assert world.accounts.action(action.action_id).run == (2 if standing == "over" else 1)
+    assert world.accounts.action(action.action_id).state == "appealable"
+    (waits,) = world.machine.waiting.values()
+    assert waits == (f"{action.action_id}-2" if standing == "over" else action.action_id)
 
 
 def test_what_two_mules_share_is_denied_with_the_second_one(world, name):

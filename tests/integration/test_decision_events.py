@@ -281,6 +281,23 @@ def test_declined_and_failed_attempts_are_void_once_and_approved_ones_are_not(
         assert hours_of(emulator, "payer", payment["payer_id"]) == [str(packed(1, payment["amount"]))]
 
 
+def test_a_declined_attempt_that_was_settled_is_not_void_even_when_its_records_come_in_the_wrong_order(
+    decision_events, decision_api, resolution_api, emulator
+):
+    declined = fresh(amount=600_000)
+    event = batch(decision_api, emulator, declined)
+    assert decision_events.handler(event, None) == {"batchItemFailures": []}
+    assert list(voids_of(emulator, declined["payer_id"]).values()) == ["600000"]
+    for result, money in (("settled", "0"), ("reversed", "600000")):
+        said = {"status": result, "at": declined["occurred_at"]}
+        path = "POST /decisions/{transaction_id}/result"
+        assert requested(resolution_api, path, declined["transaction_id"], said)[0] == 200
+        later = changed(emulator, event, declined["transaction_id"])
+        for _ in range(2):
+            assert decision_events.handler({"Records": [later, *event["Records"]]}, None) == {"batchItemFailures": []}
+        assert list(voids_of(emulator, declined["payer_id"]).values()) == [money]
+
+
 @pytest.mark.parametrize("error", [UnavailableError("ThrottlingException"), ServiceError("AccessDeniedException")])
 def test_a_batch_restarts_at_an_attempt_that_cannot_be_voided_and_what_is_before_it_is_done(  # noqa: PLR0913, PLR0917 - fixtures and parameters
     decision_events, decision_api, emulator, published, monkeypatch, capsys, error

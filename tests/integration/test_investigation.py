@@ -2,12 +2,20 @@
 
 import itertools
 import json
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple, get_args
 
 import pytest
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import UpdateExpressionExecutor
+from moto.stepfunctions.parser.api import ExecutionStatus
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, State, case_id, sample_id
 from fraud.cases.events import Notices
@@ -18,7 +26,21 @@ from fraud.cases.worker import Investigation
 from fraud.errors import CaseConflictError, NotFoundError, UnavailableError
 from fraud.labels.label import LabelBatch
 from fraud.transaction import utc
-from tests.acceptance.investigation import ANALYST, FAILED, FRIEND, MULE, NOON, SHOP, Grim, Paid, World, account, lived
+from tests.acceptance.investigation import (
+    ANALYST,
+    FAILED,
+    FRIEND,
+    MULE,
+    NOON,
+    QUIET_S,
+    REGION,
+    SHOP,
+    Grim,
+    Paid,
+    World,
+    account,
+    lived,
+)
 
 
 def test_nothing_is_done_twice_and_nothing_is_lost_by_redelivery_and_kills() -> None:
@@ -50,6 +72,78 @@ def test_nothing_is_done_twice_and_nothing_is_lost_by_redelivery_and_kills() -> 
     ]
     assert sum(kind == "CaseClosed" for kind, _ in found.events) == len(found.cases)
     assert sum(kind == "OutreachRequested" for kind, _ in found.events) == 1
+
+
+def test_token_that_is_forgotten_takes_no_later_one_along(monkeypatch) -> None:
+    """moto checks a condition and updates in two steps: between them an execution stores its next token."""
+    with account(Grim(), 0, 1) as world:
+        world.build()
+        row = {"TableName": world.settings.cases_table, "Key": {"pk": {"S": "a"}, "sk": {"S": "case"}}}
+        world.dynamodb.put_item(TableName=row["TableName"], Item=row["Key"] | {"token": {"S": "first"}})
+        update, forgotten = UpdateExpressionExecutor.execute, threading.Event()
+
+        def slow(executor: Any, *parts: Any) -> None:
+            if not forgotten.is_set():  # the first of the two updates
+                forgotten.set()
+                time.sleep(0.2)
+            update(executor, *parts)
+
+        monkeypatch.setattr(UpdateExpressionExecutor, "execute", slow)
+        names = {"ExpressionAttributeNames": {"#token": "token"}}
+        first = {"ConditionExpression": "#token = :first", "ExpressionAttributeValues": {":first": {"S": "first"}}}
+        forget = partial(world.dynamodb.update_item, **row, **names, **first, UpdateExpression="REMOVE #token")
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(forget)
+            assert forgotten.wait(10)
+            later = {"UpdateExpression": "SET #token = :later", "ExpressionAttributeValues": {":later": {"S": "later"}}}
+            world.dynamodb.update_item(**row, **names, **later)
+            done.result()
+        assert world.dynamodb.get_item(**row)["Item"]["token"] == {"S": "later"}
+
+
+def waiting_case(world: World, subject: str) -> Case:
+    """Return a case whose execution waits for an analyst, a day's sweeps before it is due."""
+    said = {"transaction_id": "t-1", "subject_kind": "payee", "subject_id": subject, "reason": "VELOCITY"}
+    case = world.cases.open(Alert(**said, occurred_at=NOON), NOON)
+    world.executions.start(case)
+    world.activity.rest(QUIET_S)
+    case = world.cases.get(case.case_id)
+    assert case.state is State.QUEUED
+    return case
+
+
+def test_sweep_finds_cases_whose_execution_is_gone() -> None:
+    with account(Grim(), 0, 1) as world:
+        world.build()
+        stopped_case_fails_and_is_told(world)
+        case_of_a_deleted_execution_goes_on(world)
+
+
+def stopped_case_fails_and_is_told(desk: World) -> None:
+    case = waiting_case(desk, "stopped")
+    machine = stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID][REGION].state_machines[0]
+    (execution,) = (each for each in machine.executions if each.name == case.case_id)
+    execution.exec_status = ExecutionStatus.ABORTED  # and nobody tells of its end
+    for minutes in (61, 62):
+        desk.sweep(NOON + timedelta(minutes=minutes))
+    assert desk.cases.get(case.case_id).state is State.FAILED
+    said = [event["detail"]["case_id"] for event in desk.published() if event["detail-type"] == "CaseFailed"]
+    assert said == [case.case_id]
+
+
+def case_of_a_deleted_execution_goes_on(desk: World) -> None:
+    case = waiting_case(desk, "deleted")
+    machine = stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID][REGION].state_machines[0]
+    machine.executions = [each for each in machine.executions if each.name != case.case_id]
+    judged = case
+    for said in ({"kind": "taken"}, JUDGED):
+        judged = desk.cases.change(case.case_id, CaseEvent(**said), ANALYST, NOON, seen=judged.version)
+        desk.executions.follow(judged)
+    assert desk.cases.get(case.case_id).state is State.CONCLUDING
+    for minutes in (61, 62):
+        desk.sweep(NOON + timedelta(minutes=minutes))
+        desk.activity.rest(QUIET_S)
+    assert desk.cases.get(case.case_id).state is State.CLOSED
 
 
 # --- single states, on one account
@@ -254,6 +348,32 @@ def test_payer_is_asked_once_for_each_outreach(bench: Bench) -> None:
     first, second = bench.events("OutreachRequested")
     assert first == second
     assert (first["payer_ids"], first["due"]) == ([case.subject_id], utc(NOON + timedelta(days=2)))
+    assert (first["not_before"], first["attempts"], first["attempts_allowed"]) == (utc(NOON), 0, 3)
+
+
+def test_outreach_of_the_night_waits_for_the_morning_and_its_time_counts_from_there(bench: Bench) -> None:
+    night, morning = NOON + timedelta(hours=10), NOON + timedelta(hours=21)  # 22:00 and 9:00 of the stack's clock
+    case = bench.opened(*TAKEN, subject_kind="payer")
+    for kind, at in (("outreach_asked", NOON), ("outreach_attempted", NOON), ("outreach_attempted", NOON)):
+        bench.cases.change(case.case_id, CaseEvent(kind=kind), ANALYST, at)
+    bench.cases.change(case.case_id, CaseEvent(kind="outreach_answered", answer="not_reached"), ANALYST, night)
+    bench.cases.change(case.case_id, CaseEvent(kind="outreach_asked"), ANALYST, night)
+    bench.events("OutreachRequested")
+    bench.at = night
+    followed = bench.run("Follow", case)
+    bench.run("AskPayer", case, token="secret")
+    bench.at = NOON
+    (asked,) = bench.events("OutreachRequested")
+    assert (asked["not_before"], asked["due"]) == (utc(morning), utc(morning + timedelta(days=2)))
+    assert (asked["attempts"], asked["attempts_allowed"]) == (2, 3)
+    assert followed == {"waits_for": "payer", "timeout_seconds": (11 + 48) * 3600}
+    bench.at = morning + timedelta(days=2, seconds=-2)
+    bench.run("NotReached", case)
+    assert bench.cases.get(case.case_id).state is State.OUTREACH
+    bench.at = morning + timedelta(days=2)
+    bench.run("NotReached", case)
+    bench.at = NOON
+    assert bench.cases.get(case.case_id).state is State.ASSIGNED
 
 
 def test_payers_of_payments_that_joined_late_are_asked_too(bench: Bench) -> None:

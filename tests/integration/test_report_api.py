@@ -95,6 +95,8 @@ def test_the_same_instant_in_another_zone_is_the_same_report(door):
         ({"category": "unheard_of"}, "category", "unknown_value"),
         ({"category": None}, "category", "missing"),
         ({"text": "字" * (MAX_TEXT + 1)}, "text", "too_long"),
+        ({"text": "half of a face: \ud83d"}, "text", "surrogate"),
+        ({"category": "\ude00"}, "category", "surrogate"),
         ({"reporter_id": "a b"}, "reporter_id", "identifier"),
         ({"reported_at": utc(LATER + timedelta(minutes=6))}, "reported_at", "reported_at_ahead"),
         ({"reported_at": utc(NOON - timedelta(minutes=6))}, "reported_at", "before_payment"),
@@ -111,8 +113,8 @@ def test_a_faulty_report_is_refused_alone_and_the_fault_names_field_and_rule(doo
 
 
 def test_a_report_without_a_readable_id_is_refused_without_one(door):
-    results = posted(door, said("r 1"), "nonsense", {})
-    assert [(one["report_id"], one["status"]) for one in results] == [(None, "refused")] * 3
+    results = posted(door, said("r 1"), "nonsense", {}, said("r\ud83d"), "\ud83d")
+    assert [(one["report_id"], one["status"]) for one in results] == [(None, "refused")] * 5
 
 
 def test_empty_text_counts_as_none(door):

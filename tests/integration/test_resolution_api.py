@@ -80,8 +80,18 @@ def test_another_answer_gets_409_with_the_state_and_alters_nothing(resolution_ap
     assert requested(resolution_api, CHALLENGE, name, answer(passed=False))[1]["outcome_now"] == "decline"
     status, problem = requested(resolution_api, CHALLENGE, name, answer())
     assert (status, problem["state"]) == (409, {"status": "declined", "outcome_now": "decline", "by": "challenge"})
-    assert requested(resolution_api, RESULT, name, result("settled"))[0] == 409
     assert shown(name)[1]["outcome_now"] == "decline"
+
+
+def test_a_declined_payment_that_the_app_has_carried_out_is_settled(resolution_api, challenged):
+    name, _ = challenged()
+    requested(resolution_api, CHALLENGE, name, answer(passed=False))
+    status, seen = requested(resolution_api, RESULT, name, result("settled"))
+    assert (status, seen["status"], seen["outcome_now"], seen["result"]) == (200, "final", "decline", "settled")
+    assert requested(resolution_api, RESULT, name, result("settled")) == (200, seen)
+    assert [one["change"] for one in seen["history"]] == ["decided", "challenge_failed", "settled"]
+    status, problem = requested(resolution_api, RESULT, name, result("failed"))
+    assert (status, problem["state"]["status"]) == (409, "settled")
 
 
 def test_of_many_answers_at_once_one_wins(resolution_api, challenged):

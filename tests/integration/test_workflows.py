@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
+from fraud.aws.state_machine import StateMachine
 from local.workflows.interpreter import Activity, interpreting
 
 ROLE = "arn:aws:iam::123456789012:role/machine"
@@ -120,6 +122,41 @@ def test_token_that_is_never_sent_times_out_and_the_end_is_an_event_of_the_bus(a
         "name": "c-1",
         "status": "FAILED",
     }
+
+
+def test_machine_tells_whether_an_execution_is_over_or_missing(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    execution = account.start()
+    account.send()
+    assert account.ended(execution) == "SUCCEEDED"
+    machine = StateMachine(account.machine)
+    assert (machine.standing("c-1"), machine.standing("c-2")) == ("over", "missing")
+
+
+@pytest.mark.parametrize(
+    ("status", "standing"),
+    [
+        ("RUNNING", "runs"),
+        ("PENDING_REDRIVE", "runs"),
+        ("SUCCEEDED", "over"),
+        ("FAILED", "over"),
+        ("ABORTED", "over"),
+        ("TIMED_OUT", "over"),
+    ],
+)
+def test_execution_runs_or_is_over_in_each_of_its_states(status: str, standing: str) -> None:
+    machine = StateMachine("arn:aws:states:us-east-1:123456789012:stateMachine:m")
+    asked = []
+
+    def describe(executionArn: str) -> dict[str, str]:  # noqa: N803 - AWS's name
+        asked.append(executionArn)
+        return {"status": status}
+
+    machine._client = SimpleNamespace(describe_execution=describe)
+    assert machine.standing("c-1") == standing
+    assert asked == ["arn:aws:states:us-east-1:123456789012:execution:m:c-1"]
 
 
 def test_execution_of_the_same_name_exists_already_once_it_is_over(account: Account) -> None:

@@ -115,6 +115,10 @@ class Attempts:
         """Say that an attempt moved no money, once or several times."""
         self._void.add(attempt.identity)
 
+    def moved(self, attempt: Transaction) -> None:
+        """Say that an attempt moved its money after all."""
+        self._void.discard(attempt.identity)
+
     def learn(self, payment: Transaction, known_at: datetime, change: int = 1) -> None:
         """Change the number of frauds of the payment's accounts from `known_at` on, which is not in the future."""
         self._frauds["payer", payment.payer_id].append((math.floor(known_at.timestamp()), change))

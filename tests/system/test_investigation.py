@@ -34,6 +34,7 @@ class Desk:
         self._app, self._people = app, people
         variables = box.stack.functions[0].environment
         self._labels = variables["LABELS_TABLE"]
+        self._days: dict[str, datetime] = {}
 
     @property
     def time(self) -> datetime:
@@ -42,8 +43,14 @@ class Desk:
 
     # --- the payment app
 
-    def pay(self, payer: str, payee: str, amount: int = 5_000) -> dict[str, Any]:
-        """Have a payment decided, and return the decision."""
+    def pay(self, payer: str, payee: str, amount: int = 5_000, at: datetime | None = None) -> dict[str, Any]:
+        """Have a payment decided, and return the decision. The first payment with an account says the day of its case.
+
+        at  the payment's own time; now without it
+        """
+        at = at or self.time
+        for subject in (f"payer#{payer}", f"payee#{payee}"):
+            self._days.setdefault(subject, at)
         payment = {
             "transaction_id": f"case-{next(NUMBERS)}",
             "type": "p2p",
@@ -51,14 +58,15 @@ class Desk:
             "payee_id": payee,
             "amount": amount,
             "currency": "JPY",
-            "occurred_at": utc(self.time),
+            "occurred_at": utc(at),
             "device_id": f"device-of-{payer}",
         }
         return self._said("POST", "/decisions", payment)
 
     def crowd(self, payee: str) -> list[dict[str, Any]]:
-        """Have a crowd pay one new payee, and return the decisions that were reviewed."""
-        decided = [self.pay(f"payer-{n}-of-{payee}", payee) for n in range(CROWD)]
+        """Have a crowd pay one new payee, all at one time, and return the decisions that were reviewed."""
+        at = self.time
+        decided = [self.pay(f"payer-{n}-of-{payee}", payee, at=at) for n in range(CROWD)]
         reviewed = [one for one in decided if one["outcome"] == "review"]
         assert reviewed
         self.box.settle()
@@ -101,8 +109,8 @@ class Desk:
     # --- the analyst
 
     def case(self, kind: str, subject: str) -> dict[str, Any]:
-        """Return the case of a subject and today."""
-        return self.seen(case_id(f"{kind}#{subject}", self.time))
+        """Return the case of a subject and the day of its first payment, which midnight may have ended by now."""
+        return self.seen(case_id(f"{kind}#{subject}", self._days[f"{kind}#{subject}"]))
 
     def seen(self, name: str) -> dict[str, Any]:
         shown: dict[str, Any] = said(self._people, "GET", f"/cases/{name}")["case"]

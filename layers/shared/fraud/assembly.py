@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fraud.cases.case import Case
     from fraud.cases.intake import Intake
     from fraud.cases.triage import Triage
-    from fraud.cases.worker import Investigation
+    from fraud.cases.worker import Investigation, OutreachTerms
     from fraud.counters.keys import Keys
     from fraud.counters.store import StackState, Tables
     from fraud.counters.worker import FoldWorker
@@ -199,6 +199,18 @@ def label_sources(settings: Settings) -> "Sources":
         raise UndecidableError(f"environment: LABEL_SOURCES: {error}") from None
 
 
+def outreach_terms(settings: Settings) -> "OutreachTerms":
+    """Parse the terms of outreaches. Raises UndecidableError, which names the variable without its value."""
+    from fraud.cases.contact import ContactHours
+    from fraud.cases.worker import OutreachTerms
+
+    try:
+        hours = ContactHours.parse(settings.outreach_hours)
+    except ValueError as error:
+        raise UndecidableError(f"environment: OUTREACH_HOURS: {error}") from None
+    return OutreachTerms(timedelta(seconds=settings.outreach_seconds), hours, settings.outreach_attempts)
+
+
 def case_executions(settings: Settings) -> "Executions[Case]":
     """Build the executions of cases on their table and their machine."""
     from fraud.aws.state_machine import StateMachine
@@ -206,6 +218,15 @@ def case_executions(settings: Settings) -> "Executions[Case]":
     from fraud.executions import Executions
 
     return Executions(Cases(settings), StateMachine(settings.investigation_machine))
+
+
+def case_sweep(settings: Settings) -> "Executions[Case]":
+    """Build the sweep of cases: their executions, and what follows when one is over before its case."""
+    from fraud.aws.state_machine import StateMachine
+    from fraud.cases.store import Cases
+    from fraud.executions import Executions
+
+    return Executions(Cases(settings), StateMachine(settings.investigation_machine), case_intake(settings).ended)
 
 
 def case_intake(settings: Settings) -> "Intake":
@@ -227,11 +248,10 @@ def investigation(settings: Settings) -> "Investigation":
     from fraud.cases.report_store import ReportStore
     from fraud.cases.routing import Routing
     from fraud.cases.store import Cases
-    from fraud.cases.worker import Investigation, Parts, Times
+    from fraud.cases.worker import Investigation, Parts
     from fraud.decisions.events import Outbox
     from fraud.labels.store import LabelStore
 
-    seconds = settings.case_last_resort_seconds, settings.outreach_seconds
     return Investigation(
         Parts(
             cases=Cases(settings),
@@ -242,7 +262,8 @@ def investigation(settings: Settings) -> "Investigation":
             labels=LabelStore(settings, label_sources(settings).ranking),
             notices=Notices(Outbox(settings)),
             routing=Routing.load(packaged.ROUTING.read_bytes()),
-            times=Times(*(timedelta(seconds=each) for each in seconds)),
+            last_resort=timedelta(seconds=settings.case_last_resort_seconds),
+            outreach=outreach_terms(settings),
             clock=clock.now,
             reports=ReportStore(settings),
         )
@@ -266,9 +287,19 @@ def account_executions(settings: Settings) -> "Executions[Action]":
 
 def account_sweep(settings: Settings) -> "AccountSweep":
     """Build the sweep of accounts."""
-    from fraud.accounts.sweep import AccountSweep
+    from functools import partial
 
-    return AccountSweep(accounts(settings), account_executions(settings))
+    from fraud.accounts.events import AccountNotices, tell_end
+    from fraud.accounts.sweep import AccountSweep
+    from fraud.aws.state_machine import StateMachine
+    from fraud.decisions.events import Outbox
+    from fraud.executions import Executions
+
+    table, machine = accounts(settings), StateMachine(settings.deactivation_machine)
+    executions = Executions(table, machine, account_intake(settings).ended)
+    return AccountSweep(
+        table, executions, partial(tell_end, AccountNotices(Outbox(settings)).publish, door="schedules")
+    )
 
 
 def account_intake(settings: Settings) -> "AccountIntake":

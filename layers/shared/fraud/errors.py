@@ -23,6 +23,7 @@ RULES: dict[str, str] = {
     "too_short": "the text or list is too short",
     "too_long": "the text or list is too long",
     "json_invalid": "the body is not JSON",
+    "surrogate": "the text has half of a surrogate pair, which stands for no character",
     "identifier": "the text is not an identifier",
     "ip_address": "the text is not one IP address",
     "rfc3339": "the text is not a time with an offset",

@@ -2,12 +2,12 @@
 
 A change of a row is written first, then its execution is told. Whoever dies in between leaves the row in the index of
 due rows, and the sweep tells the execution. An execution is told only the key and the version of its row; it asks the
-row for everything else.
+row for everything else. The sweep also looks whether the execution of an open row still runs (D-134).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from fraud.errors import ConflictError, NotFoundError, ServiceError
 
@@ -16,6 +16,12 @@ ENOUGH_MS = 5_000
 
 LOOK_AGAIN = timedelta(minutes=5)
 """Time to the next look at a row whose execution is at work: a state tries again for a quarter of an hour."""
+
+CHECK_AGAIN = timedelta(hours=1)
+"""Longest time to the next look at a row whose execution waits: does it still run?"""
+
+Standing = Literal["runs", "over", "missing"]
+"""Whether an execution runs, is over however it ended, or does not exist: it never did, or its machine was replaced."""
 
 
 class Followed(Protocol):
@@ -31,7 +37,11 @@ class Followed(Protocol):
 
     @property
     def execution(self) -> str | None:
-        """The name of the execution; None while none is to be started."""
+        """The name of the execution; None while none is to be started by a change of the row."""
+
+    @property
+    def follower(self) -> str | None:
+        """The name of the execution that follows the row; None for a row that has ended, and needs none."""
 
     @property
     def wait(self) -> str | None:
@@ -62,6 +72,9 @@ class Machine(Protocol):
 
     def send(self, token: str, payload: Mapping[str, Any]) -> None:
         """Send a token, unless nobody waits for it any more."""
+
+    def standing(self, name: str) -> Standing:
+        """Tell whether the execution of this name runs."""
 
 
 class Wait(NamedTuple):
@@ -105,11 +118,16 @@ class Swept(NamedTuple):
 
 
 class Executions(Generic[R]):
-    """The executions of a table's rows on a machine. Every call may be repeated, and raises ServiceError."""
+    """The executions of a table's rows on a machine. Every call may be repeated, and raises ServiceError.
 
-    def __init__(self, table: Table[R], machine: Machine) -> None:
+    ended  called by the sweep with an open row whose execution is over, and the time: it does what the event of the
+           execution's end would have done. Without it the sweep does not look at executions
+    """
+
+    def __init__(self, table: Table[R], machine: Machine, ended: Callable[[R, datetime], object] | None = None) -> None:
         self._table = table
         self._machine = machine
+        self._ended = ended
 
     def start(self, row: R) -> None:
         """Start the execution of a row, unless it was started before."""
@@ -147,12 +165,30 @@ class Executions(Generic[R]):
             except ConflictError:  # an earlier event of the clock, or a person, was faster
                 row = self._table.followed(name)
         self.follow(row)
+        if self._has_ended(row):
+            # A state may have ended the row just before its execution was over.
+            row = self._table.followed(name)
+            if row.follower is not None and self._ended is not None:
+                self._ended(row, now)
+            return  # the change has said when to look; if another one was faster, this row is due again
         at = row.next_look()
         if at is not None and at <= now:
             at = row.looks_again(now)
         elif row is not seen:
             return  # the change itself has said when to look
         self._table.look_again(row, at)
+
+    def _has_ended(self, row: R) -> bool:
+        """Tell whether the execution of an open row is over. One that does not exist is started.
+
+        It is over for good, and its name is used up; a missing one goes on where the row stands.
+        """
+        if self._ended is None or row.follower is None:
+            return False
+        standing = self._machine.standing(row.follower)
+        if standing == "missing":
+            self._machine.start(row.follower, row.payload)
+        return standing == "over"
 
 
 def swept(

@@ -51,6 +51,8 @@ class Settings(BaseModel):
     investigation_machine: Machine
     case_last_resort_seconds: int = Field(ge=1)
     outreach_seconds: int = Field(ge=1)
+    outreach_hours: Annotated[str, StringConstraints(min_length=1)]
+    outreach_attempts: int = Field(ge=1)
     reports_table: Table
     label_sources: Annotated[str, StringConstraints(min_length=1)]
     backfill_before: OrNone[Instant]

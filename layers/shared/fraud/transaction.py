@@ -427,7 +427,45 @@ def parse_body(model: type[M], body: str | bytes, context: object, most_bytes: i
     try:
         return model.model_validate_json(body, context=context)
     except ValidationError as error:
-        raise InvalidRequestError(faults_of(error)) from None
+        faults = faults_of(error)
+    if faults[0].rule == "json_invalid" and (marked := _marked(body)) is not None:
+        try:
+            return model.model_validate_json(marked, context=context)
+        except ValidationError as error:
+            faults = faults_of(error)
+    raise InvalidRequestError(faults)
+
+
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?', re.DOTALL)
+_HALF = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_LITERAL_HALF = re.compile("[\ud800-\udfff]")
+_MARK, _MARKED_NAME = [{"half of a surrogate pair": None}], "half of a surrogate pair " * 3
+
+
+def _marked(body: str | bytes) -> str | None:
+    r"""Return a JSON text with a mark in place of each text that has half of a surrogate pair; None if there is none.
+
+    JSON may spell such a half, but it stands for no character: pydantic refuses all of the body for it. No field allows
+    the mark, so only what has it is refused. A name becomes one that no object has, and too long for one of metadata.
+
+    >>> _marked(r'{"a": "\ud83d", "b": "\ud83d\ude00", "c": "\\ud83d"}')
+    '{"a": [{"half of a surrogate pair": null}], "b": "\\ud83d\\ude00", "c": "\\\\ud83d"}'
+    """
+    try:
+        text = body if isinstance(body, str) else body.decode()
+    except UnicodeDecodeError:
+        return None
+    text = _LITERAL_HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+    def marked(string: re.Match[str]) -> str:
+        if not any(half[1] for half in _HALF.finditer(string[1])):
+            return string[0]
+        return json.dumps(_MARK) if string[2] is None else f"{json.dumps(_MARKED_NAME)}:"
+
+    found = _STRING.sub(marked, text)
+    return None if found == text else found
 
 
 class _RepeatedError(Exception):
@@ -462,8 +500,10 @@ def faults_of(error: ValidationError) -> tuple[Fault, ...]:
 
     def fault(detail: Any) -> Fault:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict
         field = ".".join(str(part)[:64] for part in detail["loc"]) or "body"
+        if detail["input"] == _MARK:
+            return Fault(field, "surrogate", "must be Unicode text: it has half of a surrogate pair")
         if "url" not in detail:  # an error that a validator of ours raised: only pydantic's own have an address
             return Fault(field, detail["type"], detail["msg"])
         return Fault.validated(field, detail["type"], detail.get("ctx", {}))
 
-    return tuple(map(fault, error.errors(include_input=False)))
+    return tuple(map(fault, error.errors()))

@@ -22,7 +22,7 @@ from fraud.accounts.action import (
     ListedValue,
     Terms,
 )
-from fraud.accounts.moves import ENDED, MOVES, STEPS, WHO, EventKind, State, reached
+from fraud.accounts.moves import ENDED, MOVES, STEPS, WHO, ActionState, EventKind, reached
 from fraud.errors import ActionConflictError, ForbiddenError
 from tests.acceptance import account_machine as walk
 from tests.acceptance import machines
@@ -50,19 +50,23 @@ def after(*kinds: str, action: Action | None = None, at: datetime = NOON) -> Act
 
 
 def test_every_state_is_reached_and_every_event_is_used():
-    assert reached("slot_taken") | {State.OPENED, State.QUEUED, State.CANCELLED} == set(State) == set(MOVES)
+    assert (
+        reached("slot_taken") | {ActionState.OPENED, ActionState.QUEUED, ActionState.CANCELLED}
+        == set(ActionState)
+        == set(MOVES)
+    )
     assert {kind for moves in MOVES.values() for kind in moves} == set(get_args(EventKind)) == set(WHO)
 
 
 def test_each_state_ends_or_has_a_step():
-    assert set(STEPS) | ENDED == set(State)
+    assert set(STEPS) | ENDED == set(ActionState)
     assert not set(STEPS) & ENDED
 
 
 def test_every_step_from_every_action_that_can_be_reached_goes_as_the_words_say():
     found = machines.every_action()
     assert found.faults == Counter()
-    assert found.pairs == {(state, kind) for state in State for kind in get_args(EventKind)}
+    assert found.pairs == {(state, kind) for state in ActionState for kind in get_args(EventKind)}
 
 
 def test_every_sequence_of_six_steps_goes_as_the_words_say():
@@ -117,7 +121,7 @@ def test_the_same_appeal_alters_nothing_and_another_one_is_refused():
 
 def test_an_appeal_before_the_app_has_acknowledged_is_heard():
     appealed = after(*TO_APPEALABLE[:-1], "appealed")
-    assert (appealed.state, appealed.due) == (State.APPEALED, NOON + TERMS.review)
+    assert (appealed.state, appealed.due) == (ActionState.APPEALED, NOON + TERMS.review)
 
 
 def test_the_app_acknowledges_the_status_that_it_was_told():
@@ -129,14 +133,14 @@ def test_the_app_acknowledges_the_status_that_it_was_told():
 
 def test_the_app_is_told_three_times_and_then_an_alarm_tells_a_person():
     action, now, waits = after(*TO_APPEALABLE[:-1]), NOON, []
-    while action.state is State.DEACTIVATED:
+    while action.state is ActionState.DEACTIVATED:
         waits.append(action.wait)
         assert action.clock_events(now) == ()
         now += TERMS.notice
         for event in action.clock_events(now):
             action = action.after(event, SYSTEM, now, TERMS)
     assert waits == [f"deactivated-{n}" for n in range(1, MOST_NOTICES + 1)]
-    assert (action.state, action.acknowledged) == (State.APPEALABLE, ())
+    assert (action.state, action.acknowledged) == (ActionState.APPEALABLE, ())
 
 
 def test_an_overdue_review_is_told_once_and_goes_on_waiting():
@@ -144,19 +148,29 @@ def test_an_overdue_review_is_told_once_and_goes_on_waiting():
     late = NOON + TERMS.review
     (event,) = appealed.clock_events(late)
     overdue = appealed.after(event, SYSTEM, late, TERMS)
-    assert (overdue.state, overdue.due, overdue.wait) == (State.APPEALED, None, "appealed-overdue")
+    assert (overdue.state, overdue.due, overdue.wait) == (ActionState.APPEALED, None, "appealed-overdue")
     assert overdue.clock_events(late + TERMS.review) == ()
 
 
 def test_a_failed_step_begins_the_way_back_and_a_later_failure_does_not():
     failed = after("slot_taken", "held", "failed")
-    assert (failed.state, failed.undo, failed.failed_step) == (State.UNDOING, "compensation", "Hold")
+    assert (failed.state, failed.undo, failed.failed_step) == (ActionState.UNDOING, "compensation", "Hold")
     back = after("unlisted", "restored", action=failed)
-    assert after("compensated", action=back).state is State.COMPENSATED
+    assert after("compensated", action=back).state is ActionState.COMPENSATED
     with pytest.raises(ActionConflictError):
         after("corrected", action=back)
     later = after(*TO_APPEALABLE)
     assert later.after(ActionEvent(kind="failed", step="AwaitAppeal"), SYSTEM, NOON, TERMS) is later
+
+
+def test_what_the_app_may_have_carried_out_is_not_compensated():
+    failed = ActionEvent(kind="failed", step="Notify")
+    first = after(*TO_APPEALABLE[:-1])
+    assert first.after(failed, SYSTEM, NOON, TERMS).undo == "compensation"
+    told_again = after("notice_due", action=first, at=NOON + TERMS.notice)
+    another_run = first.after(ActionEvent(kind="resumed", run=1), SYSTEM, NOON, TERMS)
+    for told in (told_again, another_run):
+        assert told.after(failed, SYSTEM, NOON, TERMS) is told
 
 
 def test_an_entry_is_added_once_and_removed_once():
@@ -180,9 +194,22 @@ def test_an_execution_that_has_failed_is_followed_by_another_one_after_a_rest():
 
 def test_an_action_that_is_taken_back_after_its_end_gets_an_execution_of_its_own():
     closed = after(*TO_APPEALABLE, "appealed", "upheld")
-    assert (closed.execution, closed.step, closed.next_look()) == (None, None, None)
+    assert (closed.execution, closed.step) == (None, None)
     back = after("ordered_back", action=closed)
     assert (back.execution, back.step) == (f"{closed.action_id}-2", "RemoveEntries")
+
+
+def test_the_sweep_looks_at_an_end_of_which_the_bus_must_be_told():
+    upheld = after(*TO_APPEALABLE, "appealed", "upheld")
+    assert (upheld.owed, upheld.next_look()) == ("AppealUpheld", NOON + UNTOLD)
+    closed = after("window_ended", action=after(*TO_APPEALABLE), at=NOON + TERMS.window)
+    assert (closed.owed, closed.next_look()) == (None, None)
+    corrected = after(*TO_APPEALABLE, "appealed", "overturned", "unlisted", "restored", "corrected")
+    late = NOON + TERMS.notice
+    unheard = after("unacknowledged", action=corrected, at=late)
+    assert (unheard.owed, unheard.next_look()) == ("ActionUnacknowledged", late + UNTOLD)
+    heard = after("acknowledged", action=unheard, at=late)
+    assert (heard.owed, heard.next_look()) == (None, None)
 
 
 def test_the_sweep_looks_often_at_work_and_rarely_at_a_wait():
@@ -194,10 +221,10 @@ def test_the_sweep_looks_often_at_work_and_rarely_at_a_wait():
 def test_a_lead_releases_what_waits_above_the_cap_as_often_as_needed_or_cancels_it():
     queued = after("cap_reached")
     again = after("released", "cap_reached", "released", action=queued)
-    assert (again.state, again.queue_decision.by) == (State.OPENED, "jun")
+    assert (again.state, again.queue_decision.by) == (ActionState.OPENED, "jun")
     cancelled = after("cancelled", action=queued)
     assert after("cancelled", action=cancelled) is cancelled
     with pytest.raises(ActionConflictError):
         cancelled.after(ActionEvent(kind="released", reason="no"), MIO, NOON, TERMS)
     (event,) = queued.clock_events(NOON + TERMS.queue)
-    assert queued.after(event, SYSTEM, NOON + TERMS.queue, TERMS).state is State.CANCELLED
+    assert queued.after(event, SYSTEM, NOON + TERMS.queue, TERMS).state is ActionState.CANCELLED

@@ -78,12 +78,33 @@ def test_one_action_has_an_account():
 
 
 def test_a_hold_of_the_system_ends_with_the_reinstatement_of_the_same_case_only():
-    system = HOLD.model_copy(update={"by": "system", "reason": hold_reason("case-1")})
+    system = HOLD.model_copy(update={"by": "system", "reason": hold_reason("A")})
     stopped = after(HANAKO, "held", hold=system)
     stopped = after(stopped, "opened", "frozen")
-    assert after(stopped, "restored", reason=hold_reason("case-1")).hold is None
-    assert after(stopped, "restored", reason=hold_reason("case-2")).hold == system
+    assert after(stopped, "restored", case_id="A").hold is None
+    assert after(stopped, "restored", case_id="A-2").hold is None  # it has followed the case
+    assert after(stopped, "restored", case_id="B").hold == system
     assert after(stopped, "restored").hold == system  # a compensation: the case is as it was before
+
+
+def test_a_hold_of_the_system_ends_with_its_case_whatever_stops_the_account():
+    system = HOLD.model_copy(update={"by": "system", "reason": hold_reason("A")})
+    for kinds in (("opened",), ("opened", "frozen"), ("opened", "frozen", "deactivated")):
+        stopped = after(after(HANAKO, "held", hold=system), *kinds)
+        ended = after(stopped, "case_ended", case_id="A")
+        assert (ended.hold, ended.stopped) == (None, stopped.stopped)
+        assert after(ended, "case_ended", case_id="A") is ended
+        assert after(stopped, "case_ended", case_id="B") is stopped
+    of_the_app = after(HANAKO, "held", hold=HOLD.model_copy(update={"reason": hold_reason("A")}))
+    assert after(of_the_app, "case_ended", case_id="A") is of_the_app
+
+
+def test_a_hold_that_is_over_makes_way_for_another_one_before_the_sweep():
+    end = NOON + timedelta(hours=1)
+    over = after(HANAKO, "held", hold=HOLD.model_copy(update={"until": end}))
+    with pytest.raises(AccountConflictError):
+        after(over, "held", at=end - timedelta(microseconds=1))
+    assert after(over, "held", at=end).hold == HOLD
 
 
 def test_a_hold_is_over_at_its_end_with_or_without_a_sweep():
@@ -109,7 +130,7 @@ def test_an_end_of_a_deactivation_counts_for_nothing():
     assert standing(payment(), state)["payer_status"] == "deactivated"
 
 
-KINDS = ("held", "released", "hold_ended", "opened", "frozen", "deactivated", "restored", "ended")
+KINDS = ("held", "released", "hold_ended", "case_ended", "opened", "frozen", "deactivated", "restored", "ended")
 
 
 @settings(max_examples=200)
@@ -118,7 +139,7 @@ def test_whatever_comes_the_state_follows_from_hold_and_action(events):
     account = HANAKO
     for kind, action in events:
         try:
-            changed = after(account, kind, **({"action_id": action} if kind in KINDS[3:] else {}))
+            changed = after(account, kind, **({"action_id": action} if kind in KINDS[4:] else {}))
         except AccountConflictError:
             continue
         assert changed is account or changed.version == account.version + 1

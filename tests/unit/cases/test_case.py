@@ -24,6 +24,7 @@ from fraud.cases.case import (
 )
 from fraud.cases.transition import apply_event
 from fraud.errors import CaseConflictError, ForbiddenError
+from fraud.executions import CHECK_AGAIN
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 TERMS = Terms(timedelta(hours=4), timedelta(minutes=30))
@@ -122,7 +123,7 @@ def test_the_clock_warns_raises_and_takes_a_case_back():
         case = apply_event(case, one, SYSTEM, late, TERMS)
     assert (case.state, case.level, case.assignee, case.sla_step) == (State.QUEUED, "lead", None, 3)
     assert case.clock_events(late) == ()
-    assert case.next_look() is None
+    assert case.next_look() == case.changed_at + CHECK_AGAIN  # does its execution still run?
 
 
 def test_a_lease_ends_unless_it_was_renewed():

@@ -4,10 +4,20 @@ import json
 
 import pytest
 
+from fraud.accounts.requests import AppealRequest, HoldRequest
 from fraud.cases.case import MOVES, WHO, EventKind
-from fraud.cases.console import ACTIONS, CaseQuery, OpenRequest, ReassignRequest, actor_of
+from fraud.cases.console import (
+    ACTIONS,
+    CaseQuery,
+    NoteRequest,
+    OpenRequest,
+    ReassignRequest,
+    VerdictRequest,
+    actor_of,
+)
+from fraud.decisions.resolution import ResultReport
 from fraud.errors import ForbiddenError, InvalidRequestError
-from tests.support.payments import payment
+from tests.support.payments import NOON, payment
 
 BODIES = {
     "take": {},
@@ -102,4 +112,23 @@ def test_a_case_is_opened_about_a_party_of_the_payment():
     ],
 )
 def test_a_list_has_its_own_order_unless_another_is_asked_for(query, latest_first):
-    assert CaseQuery.parse(query).latest_first is latest_first
+    assert CaseQuery.parse(query, "hana").latest_first is latest_first
+
+
+@pytest.mark.parametrize(
+    ("request_of", "field", "rest"),
+    [
+        (NoteRequest, "note", {"version": 1}),
+        (VerdictRequest, "reason", {"version": 1, "finding": "fraud"}),
+        (ReassignRequest, "assignee", {"version": 1, "reason": "x"}),
+        (OpenRequest, "transaction_id", {"subject_kind": "payer", "reason": "x"}),
+        (HoldRequest, "reason", {"until": None}),
+        (AppealRequest, "text", {"appeal_id": "a-1"}),
+        (ResultReport, "status", {"at": "2026-03-04T12:00:00Z"}),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused_with_the_name_of_its_field(request_of, field, rest):
+    body = json.dumps(rest | {field: "half of a face: \ud83d"})
+    with pytest.raises(InvalidRequestError) as refused:
+        request_of.parse(body, NOON) if request_of is ResultReport else request_of.parse(body)
+    assert [(fault.field, fault.rule) for fault in refused.value.faults] == [(field, "surrogate")]

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from fraud.cases.case import PATIENCE, SYSTEM, Actor, Alert, Case, CaseEvent, State, Terms, case_id
+from fraud.cases.case import ENDED, PATIENCE, SYSTEM, Actor, Alert, Case, CaseEvent, State, Terms, case_id
 from fraud.cases.intake import NO_REASON, REPORT, SAMPLE, WINDOW, Intake
 from fraud.cases.transition import apply_event
 from fraud.decisions.record import Contents
 from fraud.errors import CaseConflictError, NotFoundError, ServiceError, UnavailableError
-from fraud.executions import ENOUGH_MS, LOOK_AGAIN, Executions, Swept
+from fraud.executions import CHECK_AGAIN, ENOUGH_MS, LOOK_AGAIN, Executions, Swept
 from fraud.transaction import utc
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 TERMS = Terms(timedelta(hours=4), timedelta(minutes=30))
+FAILS = CaseEvent(kind="failed")
+OPEN = [state for state in State if state not in ENDED]
 
 
 class Table:
@@ -102,6 +104,10 @@ class Machine:
         self.started: list[str] = []
         self.sent: list[tuple[str, Any]] = []
         self.broken = False
+        self.standings: dict[str, str] = {}
+
+    def standing(self, name: str) -> str:
+        return self.standings.get(name, "runs")
 
     def start(self, name: str, payload: Mapping[str, Any]) -> None:
         assert payload == {"case_id": name}
@@ -125,7 +131,7 @@ def machine() -> Machine:
 
 @pytest.fixture
 def executions(table: Table, machine: Machine) -> Executions:
-    return Executions(table, machine)
+    return Executions(table, machine, lambda case, now: table.change(case.case_id, FAILS, SYSTEM, now))
 
 
 def plenty() -> int:
@@ -184,6 +190,65 @@ def test_sweep_tells_of_an_answer_of_the_payer_and_then_looks_when_the_lease_end
     executions.sweep(NOON + timedelta(minutes=1), plenty)
     assert [token for token, _ in machine.sent] == ["secret"]
     assert table.looks == {case.case_id: NOON + TERMS.lease}
+
+
+@pytest.mark.parametrize("state", OPEN)
+def test_sweep_ends_an_open_case_whose_execution_is_over_and_whose_end_nobody_has_told(
+    executions, table, machine, state
+):
+    case = table.add(state)
+    machine.standings[case.case_id] = "over"
+    for _ in range(2):
+        executions.sweep(NOON + timedelta(minutes=2), plenty)
+    assert (table.get(case.case_id).state, table.get(case.case_id).version) == (State.FAILED, 2)
+    assert set(machine.started) <= ({case.case_id} if state is State.COLLECTING else set())
+
+
+@pytest.mark.parametrize("state", OPEN)
+def test_sweep_starts_an_execution_that_does_not_exist_and_the_row_stays_as_it_is(executions, table, machine, state):
+    case = table.add(state)
+    machine.standings[case.case_id] = "missing"
+    executions.sweep(NOON + timedelta(minutes=2), plenty)
+    assert (set(machine.started), table.get(case.case_id)) == ({case.case_id}, case)
+    assert table.looks[case.case_id] is not None
+
+
+@pytest.mark.parametrize("state", sorted(ENDED))
+def test_sweep_asks_nothing_about_the_execution_of_a_case_that_has_ended(executions, table, machine, state):
+    case = table.add(state)
+    machine.standings[case.case_id] = "over"
+    executions.sweep(NOON + timedelta(minutes=2), plenty)
+    assert (machine.started, table.get(case.case_id)) == ([], case)
+
+
+def test_sweep_leaves_a_case_alone_that_its_execution_closed_in_the_meantime(executions, table, machine):
+    """The row was read before its execution closed it, and the machine is asked after that."""
+    case = table.add(State.CONCLUDING)
+
+    def closes(name: str) -> str:
+        table.cases[name] = case.model_copy(update={"state": State.CLOSED})
+        return "over"
+
+    machine.standing = closes
+    executions.sweep(NOON + timedelta(minutes=2), plenty)
+    assert table.get(case.case_id).state is State.CLOSED
+
+
+@pytest.mark.parametrize("state", OPEN)
+def test_open_case_is_looked_at_again_and_again_for_as_long_as_it_is_open(executions, table, state):
+    case, now = table.add(state, sla_step=3), NOON
+    for _ in range(5):
+        executions.sweep(now, plenty)
+        look = table.looks.get(case.case_id) or case.next_look()
+        assert now < look <= now + CHECK_AGAIN
+        now = look
+
+
+def test_executions_without_a_word_about_ends_ask_the_machine_nothing(table, machine):
+    case = table.add(State.QUEUED)
+    machine.standings[case.case_id] = "over"
+    Executions(table, machine).sweep(NOON + timedelta(minutes=2), plenty)
+    assert table.get(case.case_id) == case
 
 
 def test_sweep_goes_on_after_a_failure_and_raises_it_at_the_end(executions, table, machine):
@@ -352,6 +417,22 @@ def test_end_of_an_execution_marks_its_case_as_failed_and_is_told(intake, table,
     case = table.add(State.QUEUED)
     assert intake.take(ended(case.case_id), NOON).state is State.FAILED
     assert failed == [case.case_id]
+
+
+def test_lost_end_of_an_execution_is_told_before_its_case_fails(intake, table, failed):
+    """Whoever dies in between leaves the case open, so the next sweep does both."""
+    case, changes = table.add(State.QUEUED), table.change
+
+    def dies(*_: Any) -> Case:
+        raise UnavailableError("Killed")
+
+    table.change = dies
+    with pytest.raises(UnavailableError):
+        intake.ended(case, NOON)
+    assert (failed, table.get(case.case_id)) == ([case.case_id], case)
+    table.change = changes
+    intake.ended(case, NOON)
+    assert table.get(case.case_id).state is State.FAILED
 
 
 def test_end_of_an_execution_without_a_case_is_nothing(intake, failed):

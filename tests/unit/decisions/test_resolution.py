@@ -63,7 +63,7 @@ def test_all_sequences_of_changes_up_to_six_end_where_the_machine_says(outcome):
                 resolution, status = resolution.after(change, SOON, SOON), MOVES[status][change]
                 assert resolution.status is status
             walked += allowed
-    assert walked == {"approve": 5, "challenge": 9, "review": 9, "decline": 2}[outcome]
+    assert walked == {"approve": 5, "challenge": 15, "review": 15, "decline": 5}[outcome]
 
 
 @given(
@@ -130,6 +130,31 @@ def test_a_challenge_that_is_passed_too_late_is_refused_with_the_state():
 def test_a_result_of_an_expired_review_keeps_the_expiry():
     released = decided(Outcome.REVIEW, Outcome.APPROVE).after("settled", SOON, NOON + timedelta(days=2))
     assert [one.change for one in released.changes] == ["expired_approved", "settled"]
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("result", RESULTS)
+def test_a_result_is_accepted_whatever_was_decided(outcome, result):
+    """The app timed out, and has decided by itself: the result tells what has happened."""
+    known = decided(outcome).after(result, SOON, SOON)
+    assert (known.status, known.pending, known.at(NOON + timedelta(days=2))) == (result, False, known)
+    assert known.outcome_now is (Outcome.APPROVE if outcome is Outcome.APPROVE else Outcome.DECLINE)
+    shown = json.loads(view(b"{}", known, SOON))
+    assert (shown["status"], shown["result"], shown["outcome_now"]) == ("final", result, known.outcome_now)
+    assert [one["change"] for one in shown["history"]] == ["decided", result]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CHALLENGE, Outcome.REVIEW])
+def test_a_settled_payment_is_neither_challenged_nor_reviewed_any_more(outcome):
+    settled = decided(outcome).after("settled", SOON, SOON)
+    for change in set(MOVES[AS_DECIDED[outcome]]) - set(RESULTS):
+        with pytest.raises(ResolvedError) as refused:
+            settled.after(change, SOON, SOON)
+        assert refused.value.now["state"].model_dump() == {
+            "status": "settled",
+            "outcome_now": "decline",
+            "by": "payment",
+        }
 
 
 def test_a_payment_that_fails_while_it_waits_may_not_be_carried_out():

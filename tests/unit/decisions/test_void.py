@@ -19,7 +19,7 @@ from fraud.decisions.events import RowChange
 from fraud.decisions.record import WAITS, Contents
 from fraud.decisions.resolution import MOVES, Changes, Resolution, Status
 from fraud.decisions.store import contents_of
-from fraud.decisions.void import NO_MONEY, is_read, void
+from fraud.decisions.void import NO_MONEY, is_read, void, void_steps
 from fraud.errors import ServiceError, UnavailableError
 from fraud.outcome import Outcome
 from fraud.transaction import MAX_AGE, Transaction, utc
@@ -61,6 +61,10 @@ def voids(deployed: Deployment, payer: str = "payer-1") -> dict[str, int]:
     return {name: value for row in rows for name, value in profile_of(row).items() if name[0] == "v"}
 
 
+def nonzero(found: Mapping[str, int]) -> dict[str, int]:
+    return {name: value for name, value in found.items() if value}
+
+
 @pytest.mark.parametrize(
     ("outcome", "changes", "is_void"),
     [
@@ -81,18 +85,64 @@ def voids(deployed: Deployment, payer: str = "payer-1") -> dict[str, int]:
         (Outcome.REVIEW, ("review_approved", "failed"), True),
         (Outcome.DECLINE, (), True),
         (Outcome.DECLINE, ("failed",), True),
+        (Outcome.DECLINE, ("settled",), False),
+        (Outcome.DECLINE, ("settled", "reversed"), True),
+        (Outcome.DECLINE, ("reversed",), True),
+        (Outcome.CHALLENGE, ("settled",), False),
+        (Outcome.CHALLENGE, ("challenge_failed", "settled"), False),
+        (Outcome.CHALLENGE, ("due", "settled"), False),
+        (Outcome.REVIEW, ("settled", "reversed"), True),
     ],
 )
 def test_a_change_voids_the_attempt_when_its_money_has_not_moved_and_will_not(outcome, changes, is_void):
     deployed = Deployment()
     paid = deployed.pay()
     assert void(deployed.store, [change(paid, outcome, *changes)] * 3, NOON) == [None] * 3
-    assert voids(deployed) == ({"v12": 1200} if is_void else {})
+    assert nonzero(voids(deployed)) == ({"v12": 1200} if is_void else {})
 
 
-def test_every_state_without_money_stays_without():
-    assert {after for status in NO_MONEY for after in MOVES[status].values()} <= NO_MONEY
+def test_of_the_states_without_money_only_a_declined_payment_may_be_settled():
+    left = {(status, change) for status in NO_MONEY for change, to in MOVES[status].items() if to not in NO_MONEY}
+    assert left == {(Status.DECLINED, "settled")}
     assert {Status.APPROVED, Status.SETTLED, Status.CHALLENGED, Status.IN_REVIEW} == set(Status) - NO_MONEY
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changes"),
+    [(Outcome.DECLINE, ("settled", "reversed")), (Outcome.CHALLENGE, ("challenge_failed", "settled", "reversed"))],
+)
+def test_a_void_that_was_taken_back_stays_so_whatever_comes_again_in_whatever_order(outcome, changes):
+    for known in range(len(changes) + 1):
+        told = [change(payment(), outcome, *changes[:n]) for n in range(known + 1)]
+        for order in itertools.product(told, repeat=4):
+            if told[-1] not in order:
+                continue
+            deployed = Deployment()
+            deployed.pay()
+            for each in order:
+                assert void(deployed.store, [each], NOON) == [None]
+            assert nonzero(voids(deployed)) == ({"v12": 1200} if void_steps(told[-1].resolution) % 2 else {})
+
+
+def test_a_payment_of_a_fallback_of_the_app_counts_in_the_money_limits():
+    deployed = Deployment()
+    paid = deployed.pay()
+    reader = payment(transaction_id="reader")
+    found = []
+    for changes in ((), ("settled",), ("settled", "reversed")):
+        void(deployed.store, [change(paid, Outcome.DECLINE, *changes)], NOON)
+        found.append(measure(reader, counted(deployed.store, reader).state)["payer_void_24h"])
+    assert found == [1200, 0, 1200]
+
+
+def test_a_step_that_fails_keeps_the_later_ones_back():
+    deployed = Deployment()
+    paid = deployed.pay()
+    store = declared_store(Refusing(deployed, ["payer-1"]), TABLES, 400, deployed.clock)
+    (error,) = void(store, [change(paid, Outcome.DECLINE, "settled")], NOON)
+    assert isinstance(error, ServiceError)
+    assert void(deployed.store, [change(paid, Outcome.DECLINE, "settled")], NOON) == [None]
+    assert nonzero(voids(deployed)) == {}
 
 
 def test_an_attempt_that_was_declined_and_later_failed_is_void_once_in_any_order():

@@ -363,11 +363,12 @@ def test_a_faulty_label_is_rejected_on_its_own():
         },
         {"transaction_id": "t-3", "status": "accepted"},
         "t-4",
+        {"transaction_id": "t-5", "label": "fr\ud83d", "reported_at": "2026-03-04T12:05:00Z"},
     ]
     first, *others = LabelBatch.parse(json.dumps({"labels": labels}), NOON).labels
     assert isinstance(first, LabelRequest)
     assert all(isinstance(other, LabelResult) and other.status == "rejected" for other in others)
-    assert [other.transaction_id for other in others] == ["t-2", None, "t-3", None]
+    assert [other.transaction_id for other in others] == ["t-2", None, "t-3", None, "t-5"]
     assert [[(fault.field, fault.rule) for fault in other.errors] for other in others] == [
         [("label", "unknown_value"), ("reported_at", "reported_at_ahead"), ("source", "unknown_field")],
         [
@@ -377,6 +378,7 @@ def test_a_faulty_label_is_rejected_on_its_own():
         ],
         [("label", "missing"), ("reported_at", "missing"), ("status", "unknown_field")],
         [("body", "wrong_type")],
+        [("label", "surrogate")],
     ]
 
 

@@ -20,9 +20,9 @@ from fraud.accounts.moves import (
     STEPS,
     UNDO_ENDS,
     WHO,
+    ActionState,
     EventKind,
     Role,
-    State,
     Undo,
     Who,
     reached,
@@ -31,7 +31,7 @@ from fraud.accounts.status import MOST_REASON, SYSTEM_NAME
 from fraud.errors import ActionConflictError, ActionNow, ForbiddenError
 from fraud.transaction import Id, Instant, Timestamp
 
-NOTIFIES = frozenset({State.DEACTIVATED, State.CORRECTED})
+NOTIFIES = frozenset({ActionState.DEACTIVATED, ActionState.CORRECTED})
 """States in which the app is told of the account's status."""
 
 UNTOLD = timedelta(minutes=1)
@@ -61,14 +61,14 @@ class Terms(NamedTuple):
     window: timedelta
     review: timedelta
 
-    def of(self, state: State) -> timedelta | None:
+    def of(self, state: ActionState) -> timedelta | None:
         """Return how long an action may stay in a state; None for a state without a time of its own."""
         return {
-            State.QUEUED: self.queue,
-            State.DEACTIVATED: self.notice,
-            State.CORRECTED: self.notice,
-            State.APPEALABLE: self.window,
-            State.APPEALED: self.review,
+            ActionState.QUEUED: self.queue,
+            ActionState.DEACTIVATED: self.notice,
+            ActionState.CORRECTED: self.notice,
+            ActionState.APPEALABLE: self.window,
+            ActionState.APPEALED: self.review,
         }.get(state)
 
 
@@ -154,7 +154,7 @@ class Action(_Part):
     account_id: Id
     cause: Cause
     opened_at: Instant
-    state: State = State.OPENED
+    state: ActionState = ActionState.OPENED
     undo: Undo | None = Field(None, description="Why the action is taken back.")
     entries: tuple[ListedValue, ...] = ()
     notices: int = Field(0, description="How often the app was told of the present status.")
@@ -166,6 +166,7 @@ class Action(_Part):
     run: int = Field(1, description="The number of the execution that follows the row.")
     due: Instant | None = Field(None, description="When the time of the present state is over; null: it has none.")
     rests_until: Instant | None = Field(None, description="The next execution starts then, after one that has failed.")
+    since: Instant = Field(description="When it came into its present state.")
     changed_at: Instant
     version: int = 1
 
@@ -177,6 +178,7 @@ class Action(_Part):
             account_id=account_id,
             cause=cause,
             opened_at=now,
+            since=now,
             changed_at=now,
         )
 
@@ -199,6 +201,11 @@ class Action(_Part):
         return self.action_id if self.run == 1 else f"{self.action_id}-{self.run}"
 
     @property
+    def follower(self) -> str | None:
+        """The same: every look starts an execution that is missing. While one rests there is none yet."""
+        return self.execution
+
+    @property
     def payload(self) -> dict[str, Any]:
         """The input of the execution."""
         return {"action_id": self.action_id}
@@ -213,14 +220,18 @@ class Action(_Part):
         """What the execution waits for; None while it is at work. Each thing to be told is a wait of its own."""
         if self.state in NOTIFIES:
             return f"{self.state}-{self.notices}"
-        if self.state is State.APPEALED and self.due is None:
+        if self.state is ActionState.APPEALED and self.due is None:
             return f"{self.state}-overdue"
-        return self.state.value if self.state in {State.QUEUED, State.APPEALABLE, State.APPEALED} else None
+        return (
+            self.state.value
+            if self.state in {ActionState.QUEUED, ActionState.APPEALABLE, ActionState.APPEALED}
+            else None
+        )
 
     @property
     def told_status(self) -> Literal["active", "deactivated"]:
         """The status of which the app is told now."""
-        return "active" if self.state in {State.CORRECTED, State.REINSTATED} else "deactivated"
+        return "active" if self.state in {ActionState.CORRECTED, ActionState.REINSTATED} else "deactivated"
 
     def after(self, event: ActionEvent, actor: Actor, now: datetime, terms: Terms) -> Self:
         """Return the action after an event; the action itself when the event alters nothing.
@@ -239,7 +250,7 @@ class Action(_Part):
             limit = terms.of(state)
             said |= {"due": None if limit is None or event.kind == "overdue" else now + limit}
         if state is not self.state:
-            said |= {"notices": 1 if state in NOTIFIES else 0}
+            said |= {"notices": 1 if state in NOTIFIES else 0, "since": now}
         rests = {"rests_until": now + REST if event.kind == "resumed" else None}
         changed = {"state": state, "changed_at": now, "version": self.version + 1}
         return self.model_copy(update=said | rests | changed)
@@ -255,9 +266,14 @@ class Action(_Part):
         """Whether an event of the system came before or too late, or the same request came before."""
         if event.kind in _REPEATS and _REPEATS[event.kind](self, event, actor):
             return True
-        if WHO[event.kind] != {"system"} or event.kind in MOVES[self.state]:
+        if WHO[event.kind] != {"system"} or (event.kind in MOVES[self.state] and not self._was_told(event)):
             return False
         return event.kind in OF_THE_CLOCK | {"failed", "resumed"} or self.state in reached(event.kind)
+
+    def _was_told(self, event: ActionEvent) -> bool:
+        """Whether a step fails after the app may have been told: what it may have carried out is not compensated."""
+        is_told = self.state is ActionState.DEACTIVATED and (self.notices > 1 or self.run > 1)
+        return event.kind == "failed" and is_told
 
     def _allows(self, event: ActionEvent) -> bool:
         if event.kind == "acknowledged":
@@ -278,13 +294,22 @@ class Action(_Part):
         return (ActionEvent(kind=kind),)
 
     def next_look(self) -> datetime | None:
-        """Return when the sweep must look at the action next; None when it has ended.
+        """Return when the sweep must look at the action next; None when it has ended, and no event is owed.
 
         An action that has just changed is looked at after a minute, in case its execution was not told.
         """
-        if self.state in ENDED:
+        if self.state in ENDED and self.owed is None:
             return None
         return self.rests_until or self.changed_at + UNTOLD
+
+    @property
+    def owed(self) -> Literal["AppealUpheld", "ActionUnacknowledged"] | None:
+        """The event of the action's end of which the bus must be told; None for an end that no event tells of."""
+        if self.state is ActionState.CLOSED and self.appeal is not None:
+            return "AppealUpheld"
+        if self.state is ActionState.REINSTATED and self.told_status not in self.acknowledged:
+            return "ActionUnacknowledged"
+        return None
 
     def looks_again(self, now: datetime) -> datetime:
         """Return when the sweep must look at the action again, after a look by which nothing has changed."""
@@ -336,7 +361,7 @@ def _reviewed(action: Action, event: ActionEvent, actor: Actor, now: datetime) -
     decision = _REVIEWS[event.kind]
     review = Review(decision=decision, reason=event.reason or "", told=event.told, by=actor.name, at=now)
     undo = {} if decision == "upheld" else {"undo": "reinstatement"}
-    again = {"run": action.run + 1} if action.state is State.CLOSED else {}
+    again = {"run": action.run + 1} if action.state is ActionState.CLOSED else {}
     return {"review": review, **undo, **again}
 
 
@@ -412,12 +437,12 @@ _REPEATS: Mapping[EventKind, Callable[[Action, ActionEvent, Actor], bool]] = {
 }
 """Whether an event was said before, for those of which the state alone does not tell it."""
 
-_BY_CLOCK: Mapping[State, EventKind] = {
-    State.QUEUED: "queue_ended",
-    State.DEACTIVATED: "notice_due",
-    State.CORRECTED: "notice_due",
-    State.APPEALABLE: "window_ended",
-    State.APPEALED: "overdue",
+_BY_CLOCK: Mapping[ActionState, EventKind] = {
+    ActionState.QUEUED: "queue_ended",
+    ActionState.DEACTIVATED: "notice_due",
+    ActionState.CORRECTED: "notice_due",
+    ActionState.APPEALABLE: "window_ended",
+    ActionState.APPEALED: "overdue",
 }
 """The event that comes when the time of a state is over."""
 

@@ -12,6 +12,9 @@ from typing import Literal, NamedTuple
 
 from fraud.transaction import utc
 
+_BRACKETS = str.maketrans("[]", "()")
+"""Brackets in the name of an attribute would name an element of a list."""
+
 _SESSION = re.compile(r"(?<=:assumed-role)(/.+)/[^/]+$")
 
 Period = Literal["hour", "day"]
@@ -40,11 +43,13 @@ def scopes(actor: str, rule: str | None = None, model_version: str | None = None
 
     >>> scopes("jun", "FAN_IN_BURST")
     ('all', 'actor_jun', 'rule_FAN_IN_BURST')
+    >>> scopes("idp[7]")
+    ('all', 'actor_idp(7)')
     >>> scopes("arn:aws:sts::123456789012:assumed-role/payment-app/session-1")
     ('all', 'actor_arn:aws:sts::123456789012:assumed-role/payment-app')
     """
     causes = {"actor": _SESSION.sub(r"\1", actor), "rule": rule, "model": model_version}
-    return (ALL, *(f"{kind}_{value}" for kind, value in causes.items() if value is not None))
+    return (ALL, *(f"{kind}_{value}".translate(_BRACKETS) for kind, value in causes.items() if value is not None))
 
 
 def key(period: Period, now: datetime) -> str:

@@ -14,6 +14,7 @@ from fraud.accounts.order import Order, Ordered
 from fraud.accounts.requests import (
     AccountView,
     AckRequest,
+    ActionPage,
     ActionView,
     AppealRequest,
     BackRequest,
@@ -47,6 +48,9 @@ class AccountTable(Protocol):
 
     def action(self, action_id: str) -> Action:
         """Read an action."""
+
+    def actions_of(self, account_id: str) -> ActionPage:
+        """Read the latest actions of an account."""
 
     def change(self, action_id: str, event: ActionEvent, actor: Actor, now: datetime) -> Action:
         """Carry an event of an action out."""
@@ -113,10 +117,16 @@ def _acknowledge(accounts: AccountTable, context: ChangeContext, body: Body) -> 
 
 
 def _appeal(accounts: AccountTable, context: ChangeContext, body: Body) -> Done:
+    """Bring an appeal against the action of an account. The same one again is answered after its end, too."""
     event, account = AppealRequest.parse(body).event, accounts.account(context.ids["account_id"])
-    if account.action_id is None:
+    heard = (
+        action.action_id
+        for action in accounts.actions_of(account.account_id).actions
+        if action.appeal is not None and action.appeal.appeal_id == event.appeal_id
+    )
+    if (name := next(heard, account.action_id)) is None:
         raise AccountConflictError(account.now)
-    return _changed(accounts, context, account.action_id, event)
+    return _changed(accounts, context, name, event)
 
 
 def _decide(event_of: Callable[[Body], ActionEvent]) -> Change:

@@ -4,11 +4,13 @@
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
 from fraud.accounts.action import Action
+from fraud.accounts.metrics import log_unacknowledged
 from fraud.accounts.moves import Undo
 from fraud.decisions.events import Outbox
 from fraud.errors import UnavailableError
@@ -24,7 +26,7 @@ class _ActionEvent(BaseModel):
     account_id: Id
     cause: Literal["finding", "order"] = Field(description="Why the action was taken.")
     cause_id: str = Field(description="The case_id, or the order_id.")
-    at: Timestamp = Field(description="The time of the change of which the event tells.")
+    at: Timestamp = Field(description="The time of the change of which the event tells, however often it does.")
 
     @classmethod
     def of(cls, action: Action, of_what: str = "", **fields: object) -> Self:
@@ -39,7 +41,7 @@ class _ActionEvent(BaseModel):
             "account_id": action.account_id,
             "cause": action.cause.kind,
             "cause_id": action.cause.id,
-            "at": utc(action.changed_at),
+            "at": utc(action.since),
         }
         return cls.model_validate(common | fields)
 
@@ -94,6 +96,25 @@ class AppealUpheld(_ActionEvent):
     """An appeal was reviewed, and the account stays deactivated. The action says what the user may be told."""
 
     appeal_id: Id
+
+
+Publish = Callable[[BaseModel], None]
+"""Puts an event on the bus: `AccountNotices.publish`."""
+
+
+def tell_unacknowledged(publish: Publish, action: Action, door: str) -> None:
+    """Tell the bus, and raise an alarm, if the app has not acknowledged the status of which it was told."""
+    if (status := action.told_status) not in action.acknowledged:
+        log_unacknowledged(action.action_id, door)
+        publish(ActionUnacknowledged.of(action, status, status=status))
+
+
+def tell_end(publish: Publish, action: Action, door: str) -> None:
+    """Tell the bus of the end of an action, if an event is owed. Once more is the same event."""
+    if action.owed == "AppealUpheld" and action.appeal is not None:
+        publish(AppealUpheld.of(action, appeal_id=action.appeal.appeal_id))
+    elif action.owed == "ActionUnacknowledged":
+        tell_unacknowledged(publish, action, door)
 
 
 class AccountNotices:

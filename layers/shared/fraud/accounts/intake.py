@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause
 from fraud.accounts.requests import HoldRequest
-from fraud.accounts.status import MOST_REASON, SYSTEM_NAME, Account, hold_reason
+from fraud.accounts.status import MOST_REASON, SYSTEM_NAME, Account, held_case, hold_reason
 from fraud.cases.case import Case
 from fraud.cases.case import State as CaseState
 from fraud.decisions.record import Contents
@@ -33,8 +33,8 @@ class AccountTable(Protocol):
     def hold(self, account_id: str, request: HoldRequest, actor: Actor, now: datetime) -> Account:
         """Put a hold on an account."""
 
-    def release(self, account_id: str, reason: str, actor: Actor, now: datetime) -> Account:
-        """Release a hold."""
+    def end_hold_of_case(self, account_id: str, case_id: str, now: datetime) -> Account:
+        """End the hold that the system has put on for a case."""
 
     def open(self, account_id: str, cause: Cause, now: datetime) -> Action | None:
         """Open an action."""
@@ -87,6 +87,10 @@ class AccountIntake:
         """
         return _TAKEN[event["detail-type"]](self, event["detail"], now)
 
+    def ended(self, action: Action, now: datetime) -> None:
+        """Take that the execution of an open action is over: the event that tells so was lost."""
+        self._accounts.change(action.action_id, ActionEvent(kind="resumed", run=action.run), SYSTEM, now)
+
     def _closed(self, detail: Mapping[str, Any], now: datetime) -> Action | Account | None:
         """Take the end of a case: a finding of fraud opens an action, and any other ends the system's own hold.
 
@@ -103,12 +107,14 @@ class AccountIntake:
         return action
 
     def _released(self, case: Case, now: datetime) -> Account | None:
+        """End the system's hold for a case, or for an earlier one that has failed: this case has followed it."""
         hold = self._accounts.account(case.subject_id).hold
-        if hold is None or (hold.by, hold.reason) != (SYSTEM_NAME, hold_reason(case.case_id)):
+        if hold is None or not hold.is_for(case.case_id):
             return None
-        with suppress(AccountConflictError):  # an action has the account by now
-            return self._accounts.release(case.subject_id, hold_reason(case.case_id), SYSTEM, now)
-        return None
+        held = held_case(hold.reason)
+        if held != case.case_id and self._cases.get(held).state is not CaseState.FAILED:
+            return None
+        return self._accounts.end_hold_of_case(case.subject_id, held, now)
 
     def _hold_requested(self, detail: Mapping[str, Any], now: datetime) -> Account | None:
         """Put a hold on the subject of a case that is still open, unless the account is stopped or the cap reached."""
@@ -117,7 +123,10 @@ class AccountIntake:
             return None
         request = HoldRequest(reason=hold_reason(case.case_id), until=None)
         try:
-            return self._accounts.hold(case.subject_id, request, SYSTEM, now)
+            held = self._accounts.hold(case.subject_id, request, SYSTEM, now)
+            case = self._cases.get(case.case_id)  # its end may have found no hold
+            is_over = case.state is CaseState.CLOSED and (case.verdict is None or case.verdict.finding != FRAUD)
+            return self._released(case, now) if is_over else held
         except CapReachedError:
             self._cap_reached()
         except AccountConflictError:

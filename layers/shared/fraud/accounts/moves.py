@@ -33,8 +33,6 @@ class ActionState(StrEnum):
     CANCELLED = "cancelled"
 
 
-State = ActionState
-
 EventKind = Literal[
     "slot_taken",
     "cap_reached",
@@ -64,83 +62,95 @@ EventKind = Literal[
     "compensated",
 ]
 
-MOVES: Mapping[State, Mapping[EventKind, State]] = {
-    State.OPENED: {
-        "slot_taken": State.SLOTTED,
-        "cap_reached": State.QUEUED,
-        "cancelled": State.CANCELLED,
-        "failed": State.UNDOING,
-        "resumed": State.OPENED,
+MOVES: Mapping[ActionState, Mapping[EventKind, ActionState]] = {
+    ActionState.OPENED: {
+        "slot_taken": ActionState.SLOTTED,
+        "cap_reached": ActionState.QUEUED,
+        "cancelled": ActionState.CANCELLED,
+        "failed": ActionState.UNDOING,
+        "resumed": ActionState.OPENED,
     },
-    State.QUEUED: {
-        "released": State.OPENED,
-        "cancelled": State.CANCELLED,
-        "queue_ended": State.CANCELLED,
-        "resumed": State.QUEUED,
+    ActionState.QUEUED: {
+        "released": ActionState.OPENED,
+        "cancelled": ActionState.CANCELLED,
+        "queue_ended": ActionState.CANCELLED,
+        "resumed": ActionState.QUEUED,
     },
-    State.SLOTTED: {"held": State.HELD, "failed": State.UNDOING, "resumed": State.SLOTTED},
-    State.HELD: {"settled": State.SETTLED, "failed": State.UNDOING, "resumed": State.HELD},
-    State.SETTLED: {
-        "entry_added": State.SETTLED,
-        "listed": State.LISTED,
-        "failed": State.UNDOING,
-        "resumed": State.SETTLED,
+    ActionState.SLOTTED: {"held": ActionState.HELD, "failed": ActionState.UNDOING, "resumed": ActionState.SLOTTED},
+    ActionState.HELD: {"settled": ActionState.SETTLED, "failed": ActionState.UNDOING, "resumed": ActionState.HELD},
+    ActionState.SETTLED: {
+        "entry_added": ActionState.SETTLED,
+        "listed": ActionState.LISTED,
+        "failed": ActionState.UNDOING,
+        "resumed": ActionState.SETTLED,
     },
-    State.LISTED: {"deactivated": State.DEACTIVATED, "failed": State.UNDOING, "resumed": State.LISTED},
-    State.DEACTIVATED: {
-        "notice_due": State.DEACTIVATED,
-        "acknowledged": State.APPEALABLE,
-        "unacknowledged": State.APPEALABLE,
-        "appealed": State.APPEALED,
-        "failed": State.UNDOING,
-        "resumed": State.DEACTIVATED,
+    ActionState.LISTED: {
+        "deactivated": ActionState.DEACTIVATED,
+        "failed": ActionState.UNDOING,
+        "resumed": ActionState.LISTED,
     },
-    State.APPEALABLE: {
-        "acknowledged": State.APPEALABLE,
-        "appealed": State.APPEALED,
-        "window_ended": State.CLOSED,
-        "ordered_back": State.UNDOING,
-        "resumed": State.APPEALABLE,
+    ActionState.DEACTIVATED: {
+        "notice_due": ActionState.DEACTIVATED,
+        "acknowledged": ActionState.APPEALABLE,
+        "unacknowledged": ActionState.APPEALABLE,
+        "appealed": ActionState.APPEALED,
+        "failed": ActionState.UNDOING,
+        "resumed": ActionState.DEACTIVATED,
     },
-    State.APPEALED: {
-        "acknowledged": State.APPEALED,
-        "overdue": State.APPEALED,
-        "upheld": State.CLOSED,
-        "overturned": State.UNDOING,
-        "resumed": State.APPEALED,
+    ActionState.APPEALABLE: {
+        "acknowledged": ActionState.APPEALABLE,
+        "appealed": ActionState.APPEALED,
+        "window_ended": ActionState.CLOSED,
+        "ordered_back": ActionState.UNDOING,
+        "resumed": ActionState.APPEALABLE,
     },
-    State.CLOSED: {"acknowledged": State.CLOSED, "ordered_back": State.UNDOING},
-    State.UNDOING: {"entry_removed": State.UNDOING, "unlisted": State.UNLISTED, "resumed": State.UNDOING},
-    State.UNLISTED: {"restored": State.RESTORED, "resumed": State.UNLISTED},
-    State.RESTORED: {"corrected": State.CORRECTED, "compensated": State.COMPENSATED, "resumed": State.RESTORED},
-    State.CORRECTED: {
-        "notice_due": State.CORRECTED,
-        "acknowledged": State.REINSTATED,
-        "unacknowledged": State.REINSTATED,
-        "resumed": State.CORRECTED,
+    ActionState.APPEALED: {
+        "acknowledged": ActionState.APPEALED,
+        "overdue": ActionState.APPEALED,
+        "upheld": ActionState.CLOSED,
+        "overturned": ActionState.UNDOING,
+        "resumed": ActionState.APPEALED,
     },
-    State.REINSTATED: {"acknowledged": State.REINSTATED},
-    State.COMPENSATED: {},
-    State.CANCELLED: {},
+    ActionState.CLOSED: {"acknowledged": ActionState.CLOSED, "ordered_back": ActionState.UNDOING},
+    ActionState.UNDOING: {
+        "entry_removed": ActionState.UNDOING,
+        "unlisted": ActionState.UNLISTED,
+        "resumed": ActionState.UNDOING,
+    },
+    ActionState.UNLISTED: {"restored": ActionState.RESTORED, "resumed": ActionState.UNLISTED},
+    ActionState.RESTORED: {
+        "corrected": ActionState.CORRECTED,
+        "compensated": ActionState.COMPENSATED,
+        "resumed": ActionState.RESTORED,
+    },
+    ActionState.CORRECTED: {
+        "notice_due": ActionState.CORRECTED,
+        "acknowledged": ActionState.REINSTATED,
+        "unacknowledged": ActionState.REINSTATED,
+        "resumed": ActionState.CORRECTED,
+    },
+    ActionState.REINSTATED: {"acknowledged": ActionState.REINSTATED},
+    ActionState.COMPENSATED: {},
+    ActionState.CANCELLED: {},
 }
 """The state that follows each event. An event that a state does not name is refused in it."""
 
-ENDED = frozenset({State.CLOSED, State.REINSTATED, State.COMPENSATED, State.CANCELLED})
+ENDED = frozenset({ActionState.CLOSED, ActionState.REINSTATED, ActionState.COMPENSATED, ActionState.CANCELLED})
 
-STEPS: Mapping[State, str] = {
-    State.OPENED: "TakeSlot",
-    State.QUEUED: "AwaitRelease",
-    State.SLOTTED: "Hold",
-    State.HELD: "SettlePayments",
-    State.SETTLED: "DenyInstruments",
-    State.LISTED: "Deactivate",
-    State.DEACTIVATED: "Notify",
-    State.APPEALABLE: "AwaitAppeal",
-    State.APPEALED: "AwaitReview",
-    State.UNDOING: "RemoveEntries",
-    State.UNLISTED: "RestoreStatus",
-    State.RESTORED: "CorrectLabels",
-    State.CORRECTED: "Notify",
+STEPS: Mapping[ActionState, str] = {
+    ActionState.OPENED: "TakeSlot",
+    ActionState.QUEUED: "AwaitRelease",
+    ActionState.SLOTTED: "Hold",
+    ActionState.HELD: "SettlePayments",
+    ActionState.SETTLED: "DenyInstruments",
+    ActionState.LISTED: "Deactivate",
+    ActionState.DEACTIVATED: "Notify",
+    ActionState.APPEALABLE: "AwaitAppeal",
+    ActionState.APPEALED: "AwaitReview",
+    ActionState.UNDOING: "RemoveEntries",
+    ActionState.UNLISTED: "RestoreStatus",
+    ActionState.RESTORED: "CorrectLabels",
+    ActionState.CORRECTED: "Notify",
 }
 """The state of the machine `deactivation` that comes next. An action in any other state has ended."""
 
@@ -162,13 +172,13 @@ OF_THE_CLOCK = frozenset({"queue_ended", "notice_due", "unacknowledged", "window
 """Events that come by themselves when the time of a state is over. In another state they alter nothing."""
 
 
-def reached(kind: EventKind) -> frozenset[State]:
+def reached(kind: EventKind) -> frozenset[ActionState]:
     """Return the states in which an event of the system has happened: those to which it leads, and all after them.
 
-    >>> State.LISTED in reached("settled"), State.SLOTTED in reached("settled")
+    >>> ActionState.LISTED in reached("settled"), ActionState.SLOTTED in reached("settled")
     (True, False)
     """
-    found: set[State] = set()
+    found: set[ActionState] = set()
     more = {moves[kind] for moves in MOVES.values() if kind in moves}
     while more:
         found |= more

@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from fraud.accounts.action import MOST_TEXT, Action, ActionEvent, Appeal, Cause, ListedValue, QueueDecision, Review
-from fraud.accounts.moves import EventKind, State, Undo
+from fraud.accounts.moves import ActionState, EventKind, Undo
 from fraud.accounts.order import MOST_ACCOUNTS, Ordered, OrderState
-from fraud.accounts.status import MOST_REASON, Account, Hold
-from fraud.accounts.status import State as Status
+from fraud.accounts.status import MOST_REASON, Account, AccountState, Hold
 from fraud.activity.page import AccountPage
 from fraud.errors import InvalidRequestError
 from fraud.transaction import Id, Instant, faults_of, parse_body
@@ -152,7 +151,7 @@ class ActionView(BaseModel):
     account_id: Id
     cause: Cause
     opened_at: Instant
-    state: State
+    state: ActionState
     undo: Undo | None
     entries: tuple[ListedValue, ...] = Field(description="What the action keeps on the deny list.")
     notices: int
@@ -196,7 +195,7 @@ class AccountView(BaseModel):
     """An account: its status, what stops it, its history, and its facts."""
 
     account_id: Id
-    status: Status
+    status: AccountState
     version: int
     until: Instant | None = Field(description="When the status is active again by itself; null: not by itself.")
     hold: Hold | None

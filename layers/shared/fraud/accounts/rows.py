@@ -14,6 +14,9 @@ from fraud.aws import tables
 ACCOUNT, ACTION, ORDER, CAP = "account", "action", "order", "cap"
 """The sort key of each kind of row, and the partition of the index `due` for those that the sweep looks at."""
 
+OWED = "owed"
+"""The partition of the index `due` for actions that have ended, and of whose end the bus must still be told."""
+
 
 class AccountIndex(GlobalSecondaryIndex["ActionRow"]):
     """All actions against an account."""

@@ -28,8 +28,6 @@ class AccountState(StrEnum):
     DEACTIVATED = "deactivated"
 
 
-State = AccountState
-
 SYSTEM_NAME = "system"
 
 
@@ -38,8 +36,34 @@ def hold_reason(case_id: str) -> str:
     return f"case {case_id}"
 
 
+def held_case(reason: str) -> str:
+    """Return the case for which the system has put a hold on, by the hold's reason.
+
+    >>> held_case(hold_reason("A-2"))
+    'A-2'
+    """
+    return reason.partition(" ")[2]
+
+
+def continues(case_id: str, other: str) -> bool:
+    """Tell whether a case is another one, or has followed it: of the same subject and day, with a later number.
+
+    >>> continues("A", "A"), continues("A-3", "A"), continues("A", "A-2"), continues("B-2", "A")
+    (True, True, False, False)
+    """
+    (name, number), (before, earlier) = (_parts(each) for each in (case_id, other))
+    return name == before and number >= earlier
+
+
+def _parts(case_id: str) -> tuple[str, int]:
+    name, _, number = case_id.partition("-")
+    return name, int(number) if number.isdecimal() else 1
+
+
 Stop = Literal["held", "deactivated"]
-EventKind = Literal["held", "released", "hold_ended", "opened", "frozen", "deactivated", "restored", "ended"]
+EventKind = Literal[
+    "held", "released", "hold_ended", "case_ended", "opened", "frozen", "deactivated", "restored", "ended"
+]
 
 
 class _Part(BaseModel):
@@ -54,17 +78,22 @@ class Hold(_Part):
     by: str
     at: Instant
 
+    def is_for(self, case_id: str | None) -> bool:
+        """Tell whether the system has put the hold on for a case, or for one that it has followed."""
+        return case_id is not None and self.by == SYSTEM_NAME and continues(case_id, held_case(self.reason))
+
+    def is_over(self, now: datetime) -> bool:
+        """Tell whether the hold has ended by itself, with or without a sweep."""
+        return self.until is not None and now >= self.until
+
 
 class AccountEvent(_Part):
     """An event of an account. `opened` and later kinds belong to an action; the others to a hold."""
 
     kind: EventKind
     hold: Hold | None = None
-    reason: str | None = Field(
-        None,
-        max_length=MOST_REASON,
-        description="Why a hold is released; of `restored`: the reason of the system's hold that ends with the action.",
-    )
+    reason: str | None = Field(None, max_length=MOST_REASON, description="Why a hold is released.")
+    case_id: str | None = Field(None, description="The case whose hold by the system ends with this event.")
     action_id: str | None = None
 
 
@@ -80,11 +109,11 @@ class Account(_Part):
     version: int = 0
 
     @property
-    def state(self) -> State:
+    def state(self) -> AccountState:
         """The state that follows from the action and the hold."""
         if self.stopped is not None:
-            return State(self.stopped)
-        return State.ACTIVE if self.hold is None else State.HELD
+            return AccountState(self.stopped)
+        return AccountState.ACTIVE if self.hold is None else AccountState.HELD
 
     @property
     def now(self) -> AccountNow:
@@ -115,7 +144,7 @@ class Account(_Part):
         kind = _KINDS[event.kind]
         if kind.has_happened(self, event, now):
             return self
-        if not kind.allows(self, event):
+        if not kind.allows(self, event, now):
             raise AccountConflictError(self.now)
         changed = {"changed_at": now, "version": self.version + 1}
         return self.model_copy(update={**kind.effect(self, event), **changed})
@@ -132,7 +161,7 @@ class _Kind(NamedTuple):
     """A kind of event: when it has happened already, when the account allows it, and what it changes."""
 
     has_happened: Callable[[Account, AccountEvent, datetime], bool]
-    allows: Callable[[Account, AccountEvent], bool]
+    allows: Callable[[Account, AccountEvent, datetime], bool]
     effect: Callable[[Account, AccountEvent], Mapping[str, Any]]
 
 
@@ -144,57 +173,64 @@ def _same_hold(account: Account, event: AccountEvent, _now: datetime) -> bool:
     return (one.reason, one.until, one.by) == (other.reason, other.until, other.by)
 
 
+def _may_be_held(account: Account, _event: AccountEvent, now: datetime) -> bool:
+    """Whether nothing stops the account. A hold that is over does not wait for the sweep to make way."""
+    return account.stopped is None and (account.hold is None or account.hold.is_over(now))
+
+
 def _no_hold_ends(account: Account, _event: AccountEvent, now: datetime) -> bool:
-    return account.hold is None or account.hold.until is None or now < account.hold.until
+    return account.hold is None or not account.hold.is_over(now)
+
+
+def _no_hold_of_case(account: Account, event: AccountEvent, _now: datetime) -> bool:
+    return account.hold is None or not account.hold.is_for(event.case_id)
 
 
 def _of_another(account: Account, event: AccountEvent) -> bool:
     return account.action_id != event.action_id
 
 
-def _restored(account: Account, event: AccountEvent) -> Mapping[str, Any]:
-    """Undo what the action has done. A hold of the system for the same cause goes with it."""
-    hold = account.hold
-    goes = hold is not None and hold.by == SYSTEM_NAME and hold.reason == event.reason
-    return {"stopped": None} | ({"hold": None} if goes else {})
+def _without_hold_of_case(account: Account, event: AccountEvent) -> Mapping[str, Any]:
+    return {"hold": None} if account.hold is not None and account.hold.is_for(event.case_id) else {}
 
 
 _KINDS: Mapping[EventKind, _Kind] = {
     "held": _Kind(
         _same_hold,
-        lambda account, _: account.stopped is None and account.hold is None,
+        _may_be_held,
         lambda _, event: {"hold": event.hold, "released": None},
     ),
     "released": _Kind(
         lambda account, event, _: account.hold is None and account.released == (event.reason or ""),
-        lambda account, _: account.stopped is None and account.hold is not None,
+        lambda account, *_: account.stopped is None and account.hold is not None,
         lambda _, event: {"hold": None, "released": event.reason or ""},
     ),
     "hold_ended": _Kind(_no_hold_ends, lambda *_: True, lambda *_: {"hold": None, "released": None}),
+    "case_ended": _Kind(_no_hold_of_case, lambda *_: True, lambda *_: {"hold": None, "released": None}),
     "opened": _Kind(
         lambda account, event, _: not _of_another(account, event),
-        lambda account, _: account.action_id is None,
+        lambda account, *_: account.action_id is None,
         lambda _, event: {"action_id": event.action_id},
     ),
     "frozen": _Kind(
         lambda account, event, _: not _of_another(account, event) and account.stopped is not None,
-        lambda account, event: not _of_another(account, event),
+        lambda account, event, _: not _of_another(account, event),
         lambda *_: {"stopped": "held"},
     ),
     "deactivated": _Kind(
         lambda account, event, _: not _of_another(account, event) and account.stopped == "deactivated",
-        lambda account, event: not _of_another(account, event),
+        lambda account, event, _: not _of_another(account, event),
         lambda *_: {"stopped": "deactivated"},
     ),
     "restored": _Kind(
         lambda account, event, _: _of_another(account, event) or account.stopped is None,
         lambda *_: True,
-        _restored,
+        lambda account, event: {"stopped": None, **_without_hold_of_case(account, event)},
     ),
     "ended": _Kind(
         lambda account, event, _: _of_another(account, event) or account.stopped is not None,
         lambda *_: True,
-        lambda *_: {"action_id": None},
+        lambda account, event: {"action_id": None, **_without_hold_of_case(account, event)},
     ),
 }
 """Each kind of event. What has happened already is looked at first."""

@@ -19,11 +19,11 @@ from fraud.accounts import cap
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause, ListedValue, Terms
 from fraud.accounts.cap import Slot
 from fraud.accounts.denial import Value
-from fraud.accounts.moves import State
+from fraud.accounts.moves import ActionState
 from fraud.accounts.order import Order, Ordered, OrderState
 from fraud.accounts.requests import AccountView, ActionPage, ActionView, HoldRequest
-from fraud.accounts.rows import ACCOUNT, ACTION, ORDER, ActionRow
-from fraud.accounts.status import Account, AccountEvent, Hold, hold_reason
+from fraud.accounts.rows import ACCOUNT, ACTION, ORDER, OWED, ActionRow
+from fraud.accounts.status import Account, AccountEvent, Hold
 from fraud.accounts.status import EventKind as AccountEventKind
 from fraud.accounts.transactions import Said, Transactions, Write, chain_of, order_key
 from fraud.activity.page import AccountPage
@@ -39,13 +39,13 @@ from fraud.transaction import MAX_AGE
 
 ACTIONS_PER_PAGE = 20
 
-ON_ACCOUNT: Mapping[State, AccountEventKind] = {
-    State.HELD: "frozen",
-    State.DEACTIVATED: "deactivated",
-    State.RESTORED: "restored",
-    State.CANCELLED: "ended",
-    State.COMPENSATED: "ended",
-    State.REINSTATED: "ended",
+ON_ACCOUNT: Mapping[ActionState, AccountEventKind] = {
+    ActionState.HELD: "frozen",
+    ActionState.DEACTIVATED: "deactivated",
+    ActionState.RESTORED: "restored",
+    ActionState.CANCELLED: "ended",
+    ActionState.COMPENSATED: "ended",
+    ActionState.REINSTATED: "ended",
 }
 """The event of the account that belongs to the state that an action reaches: both are written together."""
 
@@ -106,6 +106,10 @@ class Accounts(FollowedStore[Action]):
         """End the hold of an account whose time is over."""
         return self._changed(account_id, AccountEvent(kind="hold_ended"), SYSTEM, now)
 
+    def end_hold_of_case(self, account_id: str, case_id: str, now: datetime) -> Account:
+        """End the hold that the system has put on for a case, also while an action stops the account."""
+        return self._changed(account_id, AccountEvent(kind="case_ended", case_id=case_id), SYSTEM, now)
+
     def _changed(self, account_id: str, event: AccountEvent, actor: Actor, now: datetime) -> Account:
         def attempt() -> Account:
             before = self._write.account(account_id)
@@ -118,7 +122,7 @@ class Accounts(FollowedStore[Action]):
                 if full := self._write.full(slot, now):
                     raise CapReachedError(full)
                 writes += self._write.slot_writes(slot, now)
-            more = _known(reason=event.hold.reason if event.hold is not None else event.reason)
+            more = _known(reason=event.hold.reason if event.hold is not None else event.reason, case_id=event.case_id)
             said = Said(event.kind, "account", after.state, after.version, actor, more)
             self._write.write(chain_of(account_id), said, now, writes)
             return after
@@ -175,7 +179,7 @@ class Accounts(FollowedStore[Action]):
 
         def attempt() -> Action:
             action, event = self.read(action_id)[1], ActionEvent(kind="slot_taken")
-            if action.state is not State.OPENED:
+            if action.state is not ActionState.OPENED:
                 return self._change(action, event, SYSTEM, now)
             slot = Slot(action_id, cap.scopes(action.cause.by, action.cause.rule, action.cause.model_version))
             if self._write.full(slot, now):
@@ -322,6 +326,14 @@ class Accounts(FollowedStore[Action]):
         """Yield the approved orders that a dead call may have left, by id, and the time to look at them."""
         yield from ((pk.partition("#")[2], at) for pk, at in self.due_in(ORDER, now))
 
+    def due_ends(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """Yield the actions of whose end the bus must still be told, by id, and the time to look at them."""
+        yield from self.due_in(OWED, now)
+
+    def end_told(self, action: Action) -> None:
+        """Note that the bus was told of the end of an action."""
+        self.look_again(action, None)
+
     def _page(
         self,
         index: Any,  # noqa: ANN401 - one of two indexes
@@ -349,10 +361,15 @@ def _retried(attempt: Callable[[], T]) -> T:
 
 
 def of_account(action: Action) -> AccountEvent:
-    """Return the event of the account that belongs to the state of an action."""
-    ends = action.state is State.RESTORED and action.undo == "reinstatement" and action.cause.kind == "finding"
-    reason = hold_reason(action.cause.id) if ends else None
-    return AccountEvent(kind=ON_ACCOUNT[action.state], action_id=action.action_id, reason=reason)
+    """Return the event of the account that belongs to the state of an action.
+
+    With a reinstatement, or an action that a lead has cancelled, the hold of its case by the system ends, too.
+    """
+    back = action.state is ActionState.RESTORED and action.undo == "reinstatement"
+    decided = action.queue_decision is not None and action.queue_decision.decision == "cancelled"
+    ends = action.cause.kind == "finding" and (back or decided)
+    case_id = action.cause.id if ends else None
+    return AccountEvent(kind=ON_ACCOUNT[action.state], action_id=action.action_id, case_id=case_id)
 
 
 def _details(event: ActionEvent) -> dict[str, Any]:

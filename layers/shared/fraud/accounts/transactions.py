@@ -17,10 +17,21 @@ from pynamodb.transactions import TransactWrite
 from fraud.accounts import cap
 from fraud.accounts.action import Action, Actor
 from fraud.accounts.cap import Caps, Slot
-from fraud.accounts.moves import ENDED, State
+from fraud.accounts.moves import ENDED, ActionState
 from fraud.accounts.order import Order, OrderState
 from fraud.accounts.requests import AccountChange, History
-from fraud.accounts.rows import ACCOUNT, ACTION, CAP, ORDER, AccountRow, ActionRow, CapRow, OrderRow, StatusProfile
+from fraud.accounts.rows import (
+    ACCOUNT,
+    ACTION,
+    CAP,
+    ORDER,
+    OWED,
+    AccountRow,
+    ActionRow,
+    CapRow,
+    OrderRow,
+    StatusProfile,
+)
 from fraud.accounts.status import Account
 from fraud.audit.store import DocumentRow, Trail
 from fraud.aws import tables
@@ -36,7 +47,7 @@ CHANGES_PER_PAGE = 100
 
 PERIODS: tuple[cap.Period, ...] = ("hour", "day")
 
-WAITING = {State.QUEUED: "queued", State.APPEALED: "appealed"}
+WAITING = {ActionState.QUEUED: "queued", ActionState.APPEALED: "appealed"}
 """The lists of actions that wait for a lead."""
 
 Write = Callable[[TransactWrite], None]
@@ -134,15 +145,17 @@ class Transactions:
 
         An action that keeps an account deactivated is kept, too.
         """
-        ends = after.state in ENDED and after.state is not State.CLOSED
+        ends = after.state in ENDED and after.state is not ActionState.CLOSED
         listed = WAITING.get(after.state)
-        values = _document(after, ACTION) | {
+        values = _document(after, OWED if after.state in ENDED else ACTION) | {
             "account_id": after.account_id,
             "opened_at": utc(after.opened_at),
             "waiting": listed,
-            "since": None if listed is None else utc(after.changed_at),
+            "since": None if listed is None else utc(after.since),
             "ttl": self._ttl(after.changed_at) if ends else None,
         }
+        if after.state in ENDED and before is not None and before.state is after.state:
+            del values["waits"], values["act_at"]  # whether the bus was told of the end stays as it is
         row = self.actions(after.action_id, ACTION)
         condition = _unchanged(self.actions, 0 if before is None else before.version)
         return lambda each: each.update(row, actions=actions_of(self.actions, values), condition=condition)

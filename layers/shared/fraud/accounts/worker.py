@@ -20,19 +20,18 @@ from fraud.accounts.events import (
     AccountReinstated,
     ActionFailed,
     ActionQueued,
-    ActionUnacknowledged,
     AppealOverdue,
     AppealReceived,
-    AppealUpheld,
+    tell_end,
+    tell_unacknowledged,
 )
 from fraud.accounts.metrics import (
     log_appeal_overdue,
     log_cap_reached,
     log_compensated,
     log_not_void,
-    log_unacknowledged,
 )
-from fraud.accounts.moves import State
+from fraud.accounts.moves import ActionState
 from fraud.accounts.store import Accounts
 from fraud.activity.links import Entity
 from fraud.activity.store import Activity
@@ -100,16 +99,15 @@ class Deactivation:
 
     def follow(self, action: Action, _event: Mapping[str, Any]) -> Action:
         """Tell of the end of an action, if it has ended. Else there is nothing to do but to say what is next."""
-        if action.state is State.CLOSED and action.appeal is not None:
-            self._parts.notices.publish(AppealUpheld.of(action, appeal_id=action.appeal.appeal_id))
-        if action.state is State.REINSTATED:
-            self._unacknowledged(action)
+        if action.owed is not None:
+            tell_end(self._parts.notices.publish, action, DOOR)
+            self._parts.accounts.end_told(action)
         return action
 
     def take_slot(self, action: Action, _event: Mapping[str, Any]) -> Action:
         """Take a slot of the cap. Above it the action is queued."""
         after = self._parts.accounts.take_slot(action.action_id, self._parts.clock())
-        if after.state is State.QUEUED:
+        if after.state is ActionState.QUEUED:
             log_cap_reached("action", DOOR)
         return after
 
@@ -152,14 +150,14 @@ class Deactivation:
     def notify(self, action: Action, event: Mapping[str, Any]) -> Action:
         """Keep the token of the wait for the app, and tell the app of the account's status."""
         if self._wait(action, event["token"]):
-            kind = AccountReinstated if action.state is State.CORRECTED else AccountDeactivated
+            kind = AccountReinstated if action.state is ActionState.CORRECTED else AccountDeactivated
             self._parts.notices.publish(kind.of(action, f"{action.notices}", notice=action.notices))
         return action
 
     def await_appeal(self, action: Action, event: Mapping[str, Any]) -> Action:
         """Keep the token of the wait for an appeal, and tell if the app has not acknowledged the deactivation."""
         if self._wait(action, event["token"]):
-            self._unacknowledged(action)
+            tell_unacknowledged(self._parts.notices.publish, action, DOOR)
         return action
 
     def await_review(self, action: Action, event: Mapping[str, Any]) -> Action:
@@ -220,11 +218,6 @@ class Deactivation:
             return True
         self._parts.executions.send(accounts.action(action.action_id), token)
         return False
-
-    def _unacknowledged(self, action: Action) -> None:
-        if (status := action.told_status) not in action.acknowledged:
-            log_unacknowledged(action.action_id, DOOR)
-            self._parts.notices.publish(ActionUnacknowledged.of(action, status, status=status))
 
     def _is_stopped(self, account_id: str) -> bool:
         return self._parts.accounts.account(account_id).stopped is not None

@@ -32,17 +32,19 @@ def resolver(door: str) -> APIGatewayHttpResolver:
     return app
 
 
-def id_asked(app: APIGatewayHttpResolver, parameter: str) -> str:
-    """Return the id in API Gateway's own path parameters, or in the query `?id=` where the path has none.
+def id_asked(app: APIGatewayHttpResolver, parameter: str, query: str = "id") -> str:
+    """Return the id in API Gateway's own path parameters, or in the query where the path has none.
+
+    query  its name there
 
     Raises InvalidRequestError for a query without it, and NotFoundError for a text that nothing has as its id.
     """
     event = app.current_event
     name: str | None = (event.path_parameters or {}).get(parameter)
     if name is None:
-        asked = event.query_string_parameters.get("id")
+        asked = event.query_string_parameters.get(query)
         if asked is None:
-            raise InvalidRequestError((Fault("id", "missing", "is required"),))
+            raise InvalidRequestError((Fault(query, "missing", "is required"),))
         name = asked.replace(" ", "+")  # a query's plus sign means a space, which no id has
     if not is_id(name):
         raise NotFoundError

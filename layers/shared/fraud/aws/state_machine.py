@@ -1,6 +1,6 @@
-"""A state machine on Step Functions: start an execution, and send the token that one waits for.
+"""A state machine on Step Functions: start an execution, send the token that one waits for, and ask whether one runs.
 
-Both may be repeated: what was done before counts as done.
+All may be repeated: what was done before counts as done.
 """
 
 import json
@@ -10,12 +10,20 @@ from typing import Any
 
 from fraud.aws.boto import client, translate_errors
 from fraud.errors import ServiceError
+from fraud.executions import Standing
 
 STARTED = frozenset({"ExecutionAlreadyExists"})
 """Codes that say that an execution of this name was started before, whether it is over or not."""
 
 SENT = frozenset({"InvalidToken", "TaskDoesNotExist", "TaskTimedOut"})
 """Codes that say that nobody waits for a token any more: it was sent before, or the wait or the execution is over."""
+
+
+RUNS = frozenset({"RUNNING", "PENDING_REDRIVE"})
+"""States of an execution that is not over."""
+
+MISSING = "ExecutionDoesNotExist"
+"""The code that says that there is no execution of this name."""
 
 
 class StateMachine:
@@ -32,6 +40,18 @@ class StateMachine:
     def send(self, token: str, payload: Mapping[str, Any]) -> None:
         """Send a token, unless its wait has ended. Raises ServiceError or UnavailableError."""
         _done(lambda: self._client.send_task_success(taskToken=token, output=json.dumps(payload)), SENT)
+
+    def standing(self, name: str) -> Standing:
+        """Tell whether the execution of this name runs. Raises ServiceError or UnavailableError."""
+        arn = f"{self._arn.replace(':stateMachine:', ':execution:', 1)}:{name}"
+        try:
+            with translate_errors():
+                found = self._client.describe_execution(executionArn=arn)
+        except ServiceError as error:
+            if error.code == MISSING:
+                return "missing"
+            raise
+        return "runs" if found["status"] in RUNS else "over"
 
     @cached_property
     def _client(self) -> Any:  # noqa: ANN401 - boto3 has no types

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.errors import CaseNow
-from fraud.executions import LOOK_AGAIN
+from fraud.executions import CHECK_AGAIN, LOOK_AGAIN
 from fraud.transaction import Id, Instant, utc
 
 Role = Literal["system", "analyst", "lead"]
@@ -48,6 +48,8 @@ class State(StrEnum):
     CLOSED = "closed"
     FAILED = "failed"
 
+
+ENDED = frozenset({State.CLOSED, State.FAILED})
 
 EventKind = Literal[
     "alerted",
@@ -251,6 +253,7 @@ class Outreach(_Part):
     asked_at: Instant
     asked_by: str
     attempts: int = 0
+    earlier_attempts: int = Field(0, description="How often the payer was tried in earlier outreaches of the case.")
     answer: OutreachAnswer | None = None
 
 
@@ -327,6 +330,11 @@ class Case(_Part):
         return self.case_id if self.state is State.COLLECTING else None
 
     @property
+    def follower(self) -> str | None:
+        """The name of the execution that follows the row; None for a case that has ended."""
+        return None if self.state in ENDED else self.case_id
+
+    @property
     def payload(self) -> dict[str, Any]:
         """The input of the execution."""
         return {"case_id": self.case_id}
@@ -387,22 +395,30 @@ class Case(_Part):
         return tuple(due)
 
     def next_look(self) -> datetime | None:
-        """Return when the sweep must look at the case next; None when only others can move it on.
+        """Return when the sweep must look at the case next; None when the case has ended.
 
         A case that has just changed its wait is looked at after a minute, in case its execution was not told.
         """
+        if self.state in ENDED:
+            return None
         if self.state in {State.COLLECTING, State.OUTREACH, State.CONCLUDING}:
             return self.changed_at + UNTOLD
-        if self.state not in {State.QUEUED, State.ASSIGNED}:
-            return None
-        times = [self.step_at(self.sla_step)] if self.sla_step < len(SLA) else []
-        if self.state is State.ASSIGNED and self.lease_until is not None:
-            times.append(self.lease_until)
-        return min(times, default=None)
+        return min((*self._times, self.changed_at + CHECK_AGAIN))
 
     def looks_again(self, now: datetime) -> datetime:
         """Return when the sweep must look again, after a look by which nothing has changed."""
-        return now + LOOK_AGAIN
+        if self.wait is None:
+            return now + LOOK_AGAIN
+        return min((*(at for at in self._times if at > now), now + CHECK_AGAIN))
+
+    @property
+    def _times(self) -> tuple[datetime, ...]:
+        """The times at which the clock causes something next: a step of the service level, the end of the lease."""
+        if self.state not in {State.QUEUED, State.ASSIGNED}:
+            return ()
+        steps = [self.step_at(self.sla_step)] if self.sla_step < len(SLA) else []
+        leases = [self.lease_until] if self.state is State.ASSIGNED and self.lease_until is not None else []
+        return (*steps, *leases)
 
 
 UNTOLD = timedelta(minutes=1)

@@ -240,7 +240,8 @@ class NextRequest(_Body):
 class CaseQuery(BaseModel):
     """The query of GET /cases: one list of cases, and what of it to show.
 
-    The list is that of a level (the queue), of an assignee, or of a subject.
+    The list is that of a subject, else of an assignee, else of a level (the queue). Everything else that is asked for
+    leaves cases of a page out, so a page costs the same with it. A state that the list never has is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -255,21 +256,29 @@ class CaseQuery(BaseModel):
     cursor: Annotated[str, StringConstraints(max_length=1_000)] | None = None
 
     @classmethod
-    def parse(cls, query: Mapping[str, str]) -> Self:
-        """Parse a query. Raises InvalidRequestError with every fault at once."""
+    def parse(cls, query: Mapping[str, str], caller: str) -> Self:
+        """Parse a query of a person. Raises InvalidRequestError with every fault at once."""
         try:
             asked = cls.model_validate(dict(query))
         except ValidationError as error:
             raise InvalidRequestError(faults_of(error)) from None
         faults = []
-        if (asked.subject_kind is None) != (asked.subject_id is None):
-            missing = "subject_kind" if asked.subject_kind is None else "subject_id"
-            faults.append(Fault(missing, "missing", "is required beside the other part of the subject"))
-        named = [name for name in ("level", "assignee", "subject_id") if getattr(asked, name) is not None]
-        faults += [Fault(name, "invalid", "must not stand beside another list") for name in named[1:]]
+        if asked.subject_id is not None and asked.subject_kind is None:
+            faults.append(Fault("subject_kind", "missing", "is required beside subject_id"))
+        if asked.state is not None and asked.state not in asked._states:  # noqa: SLF001 - its own class
+            states = " or ".join(asked._states)  # noqa: SLF001
+            said = f"must be {states} in this list; with a subject any state may be asked for"
+            faults.append(Fault("state", "invalid", said))
         if faults:
             raise InvalidRequestError(tuple(faults))
-        return asked
+        return asked.model_copy(update={"assignee": caller}) if asked.assignee == ME else asked
+
+    @property
+    def _states(self) -> tuple[State, ...]:
+        """The states of the cases in the list."""
+        if self.subject_id is not None:
+            return tuple(State)
+        return (State.QUEUED,) if self.assignee is None else (State.ASSIGNED, State.OUTREACH)
 
     @property
     def latest_first(self) -> bool:
@@ -278,7 +287,10 @@ class CaseQuery(BaseModel):
 
     def shows(self, case: Case) -> bool:
         """Tell whether a case of the list is to be shown."""
-        return self.state in {None, case.state} and (self.reason is None or self.reason in case.reasons)
+        wanted = {name: getattr(self, name) for name in ("state", "level", "assignee", "subject_kind")}
+        if any(value not in {None, getattr(case, name)} for name, value in wanted.items()):
+            return False
+        return self.reason is None or self.reason in case.reasons
 
 
 # ---- views ---------------------------------------------------------------------------------------------------------

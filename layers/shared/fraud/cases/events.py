@@ -53,7 +53,12 @@ class OutreachRequested(_CaseEvent):
     """The payer should be asked whether the payments are the payer's own."""
 
     payer_ids: list[Id] = Field(description="Payers of the payments, the latest first.")
+    not_before: Timestamp = Field(
+        description="The app must not contact the payer before: at night it is the next morning, by the stack's hours."
+    )
     due: Timestamp = Field(description="From then on the payer counts as not reached.")
+    attempts: int = Field(description="How often the payer was tried in earlier outreaches of this case.")
+    attempts_allowed: int = Field(description="How often the payer may be tried about this case in all.")
 
 
 class CaseClosed(_CaseEvent):

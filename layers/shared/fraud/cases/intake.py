@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, subject_kind
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, State, subject_kind
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution
 from fraud.errors import CaseConflictError, NotFoundError
@@ -67,6 +67,14 @@ class Intake:
         """
         kind, detail = event["detail-type"], event["detail"]
         return _TAKEN[kind](self, detail, now)
+
+    def ended(self, case: Case, now: datetime) -> None:
+        """Take that the execution of an open case is over: the event that tells so was lost.
+
+        The bus is told first: after the change nobody would look at the case again.
+        """
+        self._failed(case.model_copy(update={"state": State.FAILED, "changed_at": now}))
+        self._cases.change(case.case_id, CaseEvent(kind="failed"), SYSTEM, now)
 
     def _decided(self, detail: Mapping[str, Any], now: datetime) -> Case:
         return self._open(_of_payment(detail, detail["codes"]), now)

@@ -24,6 +24,7 @@ from fraud.aws.cursor import NO_CURSOR, cursor_of, parts_of
 from fraud.aws.dynamodb import malformed_as_unavailable
 from fraud.aws.followed import FollowedStore, actions_of
 from fraud.cases.case import (
+    ENDED,
     SYSTEM,
     Actor,
     Alert,
@@ -32,11 +33,10 @@ from fraud.cases.case import (
     Change,
     Level,
     Look,
-    State,
     Terms,
     sample_id,
 )
-from fraud.cases.console import ME, CaseQuery
+from fraud.cases.console import CaseQuery
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.rows import (
     CASE,
@@ -78,8 +78,6 @@ OFFERED, MOST_OFFERS = 3, 20
 
 GIVEN_S = 86_400
 """Seconds for which a request for the next case may be sent again."""
-
-ENDED = frozenset({State.CLOSED, State.FAILED})
 
 
 class _Read(NamedTuple):
@@ -284,14 +282,13 @@ class Cases(FollowedStore[Case]):
 
     # ---- lists ---------------------------------------------------------------------------------------------------
 
-    def listed(self, asked: CaseQuery, actor: Actor) -> Page:
+    def listed(self, asked: CaseQuery) -> Page:
         """Read a page of the list that a query asks for. Raises InvalidRequestError for a cursor that is none."""
         cursor, latest_first = asked.cursor, asked.latest_first
         if asked.subject_id is not None:
             return self.of_subject(f"{asked.subject_kind}#{asked.subject_id}", cursor, latest_first=latest_first)
         if asked.assignee is not None:
-            assignee = actor.name if asked.assignee == ME else asked.assignee
-            return self.assigned(assignee, cursor, latest_first=latest_first)
+            return self.assigned(asked.assignee, cursor, latest_first=latest_first)
         return self.queue(asked.level or "analyst", cursor, latest_first=latest_first)
 
     def queue(self, level: Level, cursor: str | None = None, *, latest_first: bool = False) -> Page:

@@ -115,8 +115,9 @@ def _escalated(_case: Case, _event: CaseEvent, _actor: Actor, _now: datetime, _t
     return {"level": "lead"}
 
 
-def _asked(_case: Case, _event: CaseEvent, actor: Actor, now: datetime, _terms: Terms) -> dict[str, Any]:
-    return {"outreach": Outreach(asked_at=now, asked_by=actor.name)}
+def _asked(case: Case, _event: CaseEvent, actor: Actor, now: datetime, _terms: Terms) -> dict[str, Any]:
+    tried = 0 if case.outreach is None else case.outreach.earlier_attempts + case.outreach.attempts
+    return {"outreach": Outreach(asked_at=now, asked_by=actor.name, earlier_attempts=tried)}
 
 
 def _attempted(case: Case, _event: CaseEvent, _actor: Actor, _now: datetime, _terms: Terms) -> dict[str, Any]:

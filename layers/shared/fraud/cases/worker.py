@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from fraud.activity.store import Activity
 from fraud.cases.case import SYSTEM, WAITS, Case, CaseEvent, Finding, State, Verdict
+from fraud.cases.contact import ContactHours
 from fraud.cases.events import CaseClosed, HoldRequested, Notices, OutreachRequested
 from fraud.cases.evidence import (
     MOST_DECISIONS,
@@ -76,15 +77,24 @@ class Reports(Protocol):
         """Give a report the finding of its case, `by`. Raises NotFoundError."""
 
 
-class Times(NamedTuple):
-    """The times that an execution waits: for an analyst as the last resort, and for the payer's answer."""
+class OutreachTerms(NamedTuple):
+    """The stack's terms of an outreach.
 
-    last_resort: timedelta
-    outreach: timedelta
+    time      for the payer's answer, from the first time at which the payer may be contacted
+    hours     in which a payer may be contacted
+    attempts  how often a payer may be tried about one case
+    """
+
+    time: timedelta
+    hours: ContactHours
+    attempts: int
 
 
 class Parts(NamedTuple):
-    """All that the states work with."""
+    """All that the states work with.
+
+    last_resort  the time for which an execution waits for an analyst
+    """
 
     cases: Cases
     snapshots: Snapshots
@@ -94,7 +104,8 @@ class Parts(NamedTuple):
     labels: LabelStore
     notices: Notices
     routing: Routing
-    times: Times
+    last_resort: timedelta
+    outreach: OutreachTerms
     clock: Callable[[], datetime]
     reports: Reports | None = None
 
@@ -146,7 +157,7 @@ class Investigation:
         """Tell the machine whom the case waits for now, and for how many seconds at most."""
         case = self._parts.cases.get(name)
         waits_for = WAITS.get(case.state, "nobody")
-        left = self._parts.times.last_resort
+        left = self._parts.last_resort
         if waits_for == "payer":
             left = self._payer_due(case) - self._parts.clock()
         return {"waits_for": waits_for, "timeout_seconds": max(int(left.total_seconds()), 1)}
@@ -160,10 +171,14 @@ class Investigation:
         """Keep the token of the wait for the payer, and ask that the payer be asked."""
         case = self._wait(name, event["token"], "payer")
         if case is not None and case.outreach is not None:
-            due = utc(self._payer_due(case))
-            self._parts.notices.publish(
-                OutreachRequested.of(case, case.outreach.asked_at, payer_ids=self._payers(case), due=due)
-            )
+            said = {
+                "payer_ids": self._payers(case),
+                "not_before": utc(self._contact_from(case)),
+                "due": utc(self._payer_due(case)),
+                "attempts": case.outreach.earlier_attempts,
+                "attempts_allowed": self._parts.outreach.attempts,
+            }
+            self._parts.notices.publish(OutreachRequested.of(case, case.outreach.asked_at, **said))
         return {}
 
     def not_reached(self, name: str, _event: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,8 +289,12 @@ class Investigation:
 
     def _payer_due(self, case: Case) -> datetime:
         """Return the time from which on the payer counts as not reached."""
+        return self._contact_from(case) + self._parts.outreach.time
+
+    def _contact_from(self, case: Case) -> datetime:
+        """Return the earliest time at which the payer may be contacted: an outreach of the night waits for the day."""
         asked = case.changed_at if case.outreach is None else case.outreach.asked_at
-        return asked + self._parts.times.outreach
+        return self._parts.outreach.hours.first_from(asked)
 
     def _payers(self, case: Case) -> list[str]:
         """Return the payers of a case's payments, each once: the latest first, those that joined late too."""

@@ -18,6 +18,7 @@ from fraud.counters.layout import (
     CLASSES,
     CLOSED,
     DAY,
+    MOVED,
     PAIR,
     SCALES,
     SLOTS,
@@ -150,18 +151,43 @@ def taking_back(update: Update, level: int) -> dict[str, Any]:
     }
 
 
-def void_update(update: Update) -> dict[str, Any]:
-    """Build the UpdateItem that voids a counted attempt in its payer's item.
+VOID_STEPS = ("void", "moved", "void_again")
+"""The steps of a void in their order. Each is taken once, and none after a later one, however often it is sent."""
 
-    DynamoDB refuses it when the attempt is void already, and when the item does not hold its token: then the attempt's
-    money is not in the item's sum. So voids never exceed the sum, and their tokens are bounded as the item's tokens.
+_VOID_EXPRESSIONS: Mapping[str, tuple[str, str]] = {
+    "void": (
+        f"ADD v{{hour}} :v, {VOIDED} :tokens",
+        f"contains({{tokens}}, :token) AND NOT contains({VOIDED}, :token) AND NOT contains({MOVED}, :token)",
+    ),
+    "moved": (
+        f"ADD v{{hour}} :v, {MOVED} :tokens DELETE {VOIDED} :tokens",
+        f"contains({VOIDED}, :token) AND NOT contains({MOVED}, :token)",
+    ),
+    "void_again": (
+        f"ADD v{{hour}} :v, {VOIDED} :tokens",
+        f"contains({MOVED}, :token) AND NOT contains({VOIDED}, :token)",
+    ),
+}
+"""The update and the condition of each step of a void."""
+
+
+def void_update(update: Update, step: str = "void") -> dict[str, Any]:
+    """Build the UpdateItem that takes a step of a counted attempt's void in its payer's item.
+
+    step  of VOID_STEPS: the attempt is void; its money has moved after all; it has moved back
+
+    DynamoDB refuses a step that was taken, one that a later step has followed, and the first one when the item does not
+    hold the attempt's token: then its money is not in the item's sum. So voids never exceed the sum, and their tokens
+    are bounded as the item's tokens.
     """
+    changed, condition = _VOID_EXPRESSIONS[step]
+    amount = -update.amount if step == "moved" else update.amount
     return {
         "Key": typed_key(update.key.pk, update.key.sk),
-        "UpdateExpression": f"ADD v{update.hour} :v, {VOIDED} :tokens",
-        "ConditionExpression": f"contains({update.tokens}, :token) AND NOT contains({VOIDED}, :token)",
+        "UpdateExpression": changed.format(hour=update.hour),
+        "ConditionExpression": condition.format(tokens=update.tokens),
         "ExpressionAttributeValues": {
-            ":v": {"N": str(update.amount)},
+            ":v": {"N": str(amount)},
             ":tokens": {"BS": [update.token]},
             ":token": {"B": update.token},
         },
@@ -240,7 +266,7 @@ _NUMBERED = frozenset((*SCALES, *"eqcrv"))
 def _place(name: str) -> tuple[str, int] | None:
     """Split the name of a number or of a set of tokens into letter and number. Return None for any other name.
 
-    The other attributes are pk, sk, ttl, fold, l, d and rv.
+    The other attributes are pk, sk, ttl, fold, l, d, rv and rm.
 
     >>> _place("h23"), _place("r23"), _place("rv")
     (('h', 23), ('r', 23), None)

@@ -133,6 +133,9 @@ repairs for 24 hours more. All other kinds keep their tokens as long as the item
 VOIDED = "rv"
 """Attribute of the tokens of attempts that are void (D-109). It holds none that the item's tokens do not hold."""
 
+MOVED = "rm"
+"""Attribute of the tokens of attempts whose void was taken back, because their money has moved after all (D-133)."""
+
 ENTITIES: tuple[Kind, ...] = (PAYER, DEVICE, PAYEE, MERCHANT, INSTRUMENT)
 """Kinds that are folded into a profile: all but pairs."""
 

@@ -2,6 +2,7 @@
 
 A challenge waits for the payer and a review for an analyst, each until it is due. Then the payment is approved or
 declined, and its result follows: settled, failed or reversed. `MOVES` is the whole machine. A state never comes again.
+A result is what has happened, so it is accepted whatever was decided (D-133).
 """
 
 import json
@@ -55,22 +56,29 @@ AS_DECIDED: Mapping[Outcome, Status] = {
 }
 """The state in which a decision begins."""
 
+_RESULT_MOVES: Mapping[str, Status] = {
+    "settled": Status.SETTLED,
+    "failed": Status.FAILED,
+    "reversed": Status.REVERSED,
+}
+"""The results of a payment: each state in which none is known accepts them."""
+
 MOVES: Mapping[Status, Mapping[str, Status]] = {
     Status.CHALLENGED: {
         "challenge_passed": Status.APPROVED,
         "challenge_failed": Status.DECLINED,
         "expired_declined": Status.DECLINED,
-        "failed": Status.FAILED,
+        **_RESULT_MOVES,
     },
     Status.IN_REVIEW: {
         "review_approved": Status.APPROVED,
         "review_declined": Status.DECLINED,
         "expired_approved": Status.APPROVED,
         "expired_declined": Status.DECLINED,
-        "failed": Status.FAILED,
+        **_RESULT_MOVES,
     },
-    Status.APPROVED: {"settled": Status.SETTLED, "failed": Status.FAILED, "reversed": Status.REVERSED},
-    Status.DECLINED: {"failed": Status.FAILED},
+    Status.APPROVED: _RESULT_MOVES,
+    Status.DECLINED: _RESULT_MOVES,
     Status.SETTLED: {"reversed": Status.REVERSED},
     Status.FAILED: {},
     Status.REVERSED: {},
@@ -78,6 +86,7 @@ MOVES: Mapping[Status, Mapping[str, Status]] = {
 """The state that follows each change. A change that a state does not name is refused in it.
 
 A payment that fails while it waits is over. An app that reports each payment's result reports a declined one as failed.
+An app that has paid without waiting for this system, or against its decision, reports the payment as settled.
 """
 
 BY: Mapping[str, str] = {
@@ -138,12 +147,17 @@ class Resolution(NamedTuple):
         return cls(Outcome(row["outcome"]["S"]), row["decided_at"]["S"], deadline, changes)
 
     @property
+    def statuses(self) -> list[Status]:
+        """The state in which the decision began, and those to which its changes led."""
+        found = [AS_DECIDED[self.outcome]]
+        for each in self.changes:
+            found.append(MOVES[found[-1]][each.change])
+        return found
+
+    @property
     def status(self) -> Status:
         """The state that the changes lead to."""
-        status = AS_DECIDED[self.outcome]
-        for each in self.changes:
-            status = MOVES[status][each.change]
-        return status
+        return self.statuses[-1]
 
     @property
     def outcome_now(self) -> Outcome:
@@ -190,7 +204,7 @@ class Resolution(NamedTuple):
     def _with(self, change: Change, at: datetime, method: str | None) -> Self:
         status = MOVES[self.status][change]
         outcome = {Status.APPROVED: Outcome.APPROVE, Status.DECLINED: Outcome.DECLINE}.get(status, self.outcome_now)
-        if outcome in PENDING:  # the payment failed while it waited: it may not be carried out any more
+        if outcome in PENDING:  # the payment was over while it waited: nobody has approved it, and nobody will
             outcome = Outcome.DECLINE
         made = StatusChange(at=utc(at), change=change, outcome=outcome, by=BY.get(change, "payment"), method=method)
         return self._replace(changes=(*self.changes, made))
@@ -246,7 +260,10 @@ class DecisionView(BaseModel):
 
     decision: Decision
     status: Literal["final", "pending"]
-    outcome_now: Outcome = Field(description="The outcome to follow now.")
+    outcome_now: Outcome = Field(
+        description="The outcome to follow now. `decline` beside the result `settled`: the payment was carried out, but"
+        " nothing had approved it."
+    )
     due: Timestamp | None = Field(description="When a pending decision expires; null for a final one.")
     result: PaymentResult | None = Field(description="What became of the payment; null until the app has said so.")
     history: list[StatusChange] = Field(description="The decision, and every change since, in order of acceptance.")

@@ -23,7 +23,15 @@ from fraud.aws.dynamodb import (
 )
 from fraud.aws.transport import ConditionFailed, Request, Result, Transport, all_or_raise, binary
 from fraud.counters import fold, layout, sampling
-from fraud.counters.codec import item_of, profile_of, projection, taking_back, upkeep_update, void_update
+from fraud.counters.codec import (
+    VOID_STEPS,
+    item_of,
+    profile_of,
+    projection,
+    taking_back,
+    upkeep_update,
+    void_update,
+)
 from fraud.counters.keys import Keys
 from fraud.counters.layout import DAY, Key, Profile, State, Update, sides
 from fraud.counters.sampling import EXACT, Upkeep
@@ -144,20 +152,28 @@ class DynamoStore:
         requests = [self._update(taking_back(*each)) for each in counted]
         all_or_raise(self._transport.gather(requests, until) if requests else ())
 
-    def void(self, transactions: Sequence[Transaction]) -> list[ServiceError | None]:
-        """Void attempts in their payers' items, together. Return for each None, or why it is not known to be done.
+    def void(self, attempts: Sequence[tuple[Transaction, int]]) -> list[ServiceError | None]:
+        """Take the first steps of the voids of attempts. Return for each None, or why it is not known to be done.
 
-        A refused update is done: the attempt is void already, or its money is in no sum.
+        attempts  each with the number of its steps
+
+        The first steps are taken together, then the second ones, and so on. A refused update is done: the step was
+        taken, or the attempt's money is in no sum.
         """
-        if not transactions:
+        if not attempts:
             return []
         try:
             self.prepare()
         except ServiceError as error:
-            return [error] * len(transactions)
-        payers = [layout.updates(transaction, self._stack.keys)[0] for transaction in transactions]
-        results = self._transport.gather([self._update(void_update(payer)) for payer in payers])
-        return [result if isinstance(result, ServiceError) else None for result in results]
+            return [error] * len(attempts)
+        payers = [layout.updates(transaction, self._stack.keys)[0] for transaction, _ in attempts]
+        errors: list[ServiceError | None] = [None] * len(attempts)
+        for taken, step in enumerate(VOID_STEPS):
+            left = [n for n, (_, steps) in enumerate(attempts) if steps > taken and errors[n] is None]
+            results = self._transport.gather([self._update(void_update(payers[n], step)) for n in left]) if left else []
+            for n, result in zip(left, results, strict=True):
+                errors[n] = result if isinstance(result, ServiceError) else None
+        return errors
 
     def not_void(self, transactions: Sequence[Transaction]) -> list[Transaction]:
         """Return the attempts that their payers' items count, and that are not void there. Raises ServiceError."""
