@@ -5,8 +5,7 @@ time has come: it warns, escalates, ends leases, tells executions what they were
 run. A third one ends holds, and does the same with actions against accounts. Every 15 minutes a tick compares the
 watermarks of the fold with the clock, and queues the work that is due. A message of the queue names a slice to fold or
 an item to fold again. A failed message comes again, from the queue or with the next tick. Nothing is lost or counted
-twice by that. Once a day the
-KPIs of the last days are counted anew, because labels have come since.
+twice by that. Once a day the KPIs of the last days are counted anew, because labels have come since.
 """
 
 from typing import Any

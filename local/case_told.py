@@ -47,7 +47,8 @@ def tell(box: Box, truth: Mapping[str, str], now: datetime) -> Iterator[str]:
     box.settle()
     with box.connect_person(LEAD, "lead") as people:
         desk = Desk(people, now)
-        waiting = [one for level in LEVELS for one in desk.get(f"/cases?level={level}&sort=latest")["cases"]]
+        listed = [one for level in LEVELS for one in desk.get(f"/cases?level={level}&sort=latest")["cases"]]
+        waiting = [one for one in listed if one["kind"] == "alert"]  # the page of a blind review tells no decision
         cases = [desk.get(f"/cases/{one['case_id']}")["case"] for one in waiting] or [_opened(box, desk, truth)]
         yield from _worked(box, desk, max(cases, key=lambda case: _frauds(case, truth)), truth)
 

@@ -48,8 +48,7 @@ def gamma_quantile(shape: float, probability: float) -> float:
     low, high = 0.0, shape + 10
     while gamma_below(shape, high) < probability:
         high *= 2
-    while high - low > PRECISE * high:
-        middle = (low + high) / 2
+    while high - low > PRECISE * high and low < (middle := (low + high) / 2) < high:
         if gamma_below(shape, middle) < probability:
             low = middle
         else:
