@@ -1,6 +1,6 @@
 """The parameters of the experiment, each with its reason or source. All of them are printed in the report.
 
-They were written before the first run of the table, and nothing is fitted to it. A rate without a source is marked
+Their values were set before the first run of the table, and nothing is fitted to it. A rate without a source is marked
 as assumed.
 """
 
