@@ -112,6 +112,34 @@ def test_the_command_prints_a_table_json_and_a_page_with_plots(doors, emulator, 
     assert "o'hara, standard" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("archived")
+def test_the_command_says_what_blind_reviews_tell_and_how_many_more_recall_needs(doors, emulator, capsys):
+    assert doors
+    asked = ["--from", DAY, "--to", DAY, "--box", emulator.url]
+    assert command.main(asked) == 0
+    assert "blind reviews" not in capsys.readouterr().out
+    drawn = [("decline@1", "fraud")] * 6 + [("decline@1", "dispute")] * 2 + [("approve@0.5", "legitimate")] * 4
+    rows = {
+        schema.DECISIONS: [
+            {"transaction": f"s-{n}", "stratum": name, "sample": name} for n, (name, _) in enumerate(drawn)
+        ]
+        + [{"transaction": f"not-{n}", "stratum": "approve@0.5"} for n in range(40)],
+        schema.CASES: [
+            {"transaction": f"s-{n}", "kind": "sample", "finding": finding, "number": 3}
+            for n, (_, finding) in enumerate(drawn)
+        ],
+    }
+    s3, bucket = emulator.client("s3"), bucket_of(emulator)
+    for table, given in rows.items():
+        filled = [dict.fromkeys(table.names) | {"day": DAY, "event_id": f"s{n}"} | each for n, each in enumerate(given)]
+        s3.put_object(Bucket=bucket, Key=f"{DELIVERED}/{table.name}/y", Body=b"".join(map(record.line, filled)) * 2)
+    assert command.main(asked) == 0
+    told = [line.split() for line in capsys.readouterr().out.partition("blind reviews")[2].splitlines()]
+    assert told[1][:7] == ["precision", "of", "declines", "75.0", "%", "(75.0", "%"]
+    assert told[2][:3] == ["recall", "not", "determinable"]
+    assert told[3][-4:] == ["review", "35", "approved", "payments"]
+
+
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
@@ -123,9 +151,12 @@ def test_the_command_prints_a_table_json_and_a_page_with_plots(doors, emulator, 
         (["--from", DAY], "required: --to"),
         (["--from", DAY, "--to", DAY, "--workgroup", "x"], "--workgroup needs --database"),
         (["--from", DAY, "--to", DAY, "--report", __file__], "is no directory"),
+        (["--from", DAY, "--to", DAY, "--report", f"{__file__}/page"], "is no directory"),
+        (["--from", DAY, "--to", "2026-03-06"], "--to 2026-03-06 is after today, 2026-03-05 (UTC)"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_would_be_right(more, fault, capsys):
+def test_a_wrong_argument_is_named_with_what_would_be_right(more, fault, capsys, monkeypatch):
+    monkeypatch.setattr("fraud.clock.source", lambda: NOW)
     place = [] if "--workgroup" in more else ["--box", "http://127.0.0.1:9"]
     with pytest.raises(SystemExit) as ended:
         command.main([*more, *place])

@@ -280,6 +280,13 @@ def query(relation: str, span: Span, nano_usd: Mapping[str, int]) -> str:
     )
 
 
+def strata(span: Span) -> str:
+    """Return the query of the strata of blind reviews: a row for each, with the fields of `precision.Reviews`."""
+    before = span.first - timedelta(days=1)
+    text = (HERE / "strata.sql").read_text(encoding="utf-8")
+    return text.format(first=span.first, last=span.last, before=before)
+
+
 def _parameters(span: Span, nano_usd: Mapping[str, int]) -> Mapping[str, Any]:
     begins = {day: microseconds(datetime.combine(day, time(), UTC)) for day in [*span.days, span.last + timedelta(1)]}
     seen = microseconds(span.seen_at)
@@ -367,7 +374,7 @@ def _bounds(kpi: Kpi, counts: Counts, denominator: int) -> tuple[float | None, f
         return None, None
     else:
         found = clopper_pearson(counts[kpi.numerator], denominator)
-    low, high = found.scaled(kpi.unit.factor)
+    low, high = Interval(found.low, min(found.high, 1.0)).scaled(kpi.unit.factor)  # no more was lost than moved
     is_rare = kpi.interval in {"rare rate", "value"} and counts["frauds"] < ENOUGH
     return low, None if is_rare else high
 
