@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow.parquet
@@ -69,13 +69,19 @@ def test_a_day_is_written_as_json_and_parquet_once_however_often_it_is_counted(d
 
 
 @pytest.mark.usefixtures("archived")
-def test_the_metrics_are_those_of_yesterday_and_name_what_is_out_of_bounds(doors, capsys):
-    doors["Kpis"].kpis({}, None)
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    values = {line["Kpi"]: line["KpiValue"] for line in lines if "Kpi" in line}
+def test_the_metrics_are_those_of_yesterday_or_of_the_day_that_has_just_matured(doors, capsys, monkeypatch):
+    at_once = [kpi.name for kpi in KPIS if kpi.is_early or not kpi.matures_days]
+    for days, published in ((0, at_once), (30, [kpi.name for kpi in KPIS if kpi.name not in at_once])):
+        monkeypatch.setattr("fraud.clock.source", lambda days=days: NOW + timedelta(days=days))
+        capsys.readouterr()
+        doors["Kpis"].kpis({}, None)
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        values = {line["Kpi"]: line["KpiValue"] for line in lines if "Kpi" in line}
+        assert ("fraud_rate" in values) is (days == 30)
+        assert values.keys() <= set(published)
+        assert (lines[-1]["KpisCounted"], lines[-1]["KpisOutOfBounds"], lines[-1]["kpis"]) == (len(published), 0, [])
     assert values["fraud_rate"] == 2e6
     assert "dispute_share" not in values
-    assert (lines[-1]["KpisCounted"], lines[-1]["KpisOutOfBounds"], lines[-1]["kpis"]) == (len(KPIS), 0, [])
 
 
 @pytest.mark.usefixtures("archived")

@@ -14,6 +14,7 @@ from fraud import packaged
 from fraud.archive import schema
 from fraud.reporting import kpis
 from fraud.reporting.kpis import ALL, KPIS, RELATIONS, Figure, Span
+from fraud.reporting.metrics import log_kpis
 from fraud.reporting.precision import MEANINGS, Reviews
 from fraud.reporting.weighted import gamma_below, gamma_quantile, weighted
 from local import archive
@@ -295,6 +296,17 @@ def test_more_complaints_than_payments_have_no_interval():
 def test_a_figure_is_out_of_bounds_only_with_its_whole_interval():
     assert not of_counts(payments=100, honest=100, honest_disturbed=2)["friction"].is_out_of_bounds
     assert of_counts(payments=10_000, honest=10_000, honest_disturbed=200)["friction"].is_out_of_bounds
+
+
+def test_accounts_that_were_reinstated_later_are_out_of_bounds_when_their_day_has_matured(capsys):
+    """On the day after a deactivation no appeal has been reviewed: that day's figure would never be out of bounds."""
+    late, yesterday = date(2026, 3, 1), date(2026, 3, 31)
+    counted = Figure("", ALL, "reinstatement_rate", 9, 20, 45.0, 23.1, 68.5, mature=True)
+    none = counted._replace(day=str(yesterday), numerator=0, value=0.0, low=0.0, high=16.8, mature=False)
+    log_kpis([counted._replace(day=str(late)), none], yesterday)
+    first, last = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["Kpi"], first["KpiValue"], first["day"]) == ("reinstatement_rate", 45.0, str(late))
+    assert (last["KpisOutOfBounds"], last["kpis"]) == (1, ["reinstatement_rate"])
 
 
 def test_a_figure_is_mature_when_its_days_have_passed():

@@ -165,6 +165,7 @@ class Kpi(NamedTuple):
     better        whether a lower or a higher figure is better; `stable` where a change in either way needs a look
     interval      of what the interval is: a rate of things that are counted, or of amounts; None: the figure is a fact
     bound         the worst figure that is still in order, in its unit; None: there is none that holds for every stack
+    is_early      whether yesterday's figure says enough already: what is still to come can hardly make it worse
     says          what a reader learns from it
     """
 
@@ -178,6 +179,17 @@ class Kpi(NamedTuple):
     says: str
     interval: Literal["rate", "rare rate", "value"] | None = None
     bound: float | None = None
+    is_early: bool = False
+
+    def told_of(self, last: date) -> date:
+        """Return the day whose figure is published when `last` has ended: the latest one that says enough.
+
+        >>> BY_NAME["friction"].told_of(date(2026, 3, 31)).isoformat()
+        '2026-03-31'
+        >>> BY_NAME["reinstatement_rate"].told_of(date(2026, 3, 31)).isoformat()
+        '2026-03-01'
+        """
+        return last if self.is_early else last - timedelta(days=self.matures_days)
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -206,7 +218,8 @@ KPIS: tuple[Kpi, ...] = (
     Kpi("declined_share", "payments", "declined", "payments", PERCENT, 0, "stable",
         "Which part of all payments was declined.", "rate"),
     Kpi("friction", "payments", "honest_disturbed", "honest", PERCENT, LABELS_DAYS, "lower",
-        "Which part of honest payments was challenged, reviewed or declined. The budget is 1 %.", "rate", 1.0),
+        "Which part of honest payments was challenged, reviewed or declined. The budget is 1 %.", "rate", 1.0,
+        is_early=True),
     Kpi("decline_precision", "payments", "right_declines", "labelled_declines", PERCENT, LABELS_DAYS, "higher",
         "Which part of the declined payments that have a label was fraud. Who complains about a decline is seldom a"
         " fraudster, so it says too little: drawn cases say more.", "rate"),
