@@ -77,7 +77,7 @@ def sweep_accounts(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN
 
 
 def kpis(_event: object, _context: object) -> dict[str, int]:
-    """Handle the EventBridge schedule: count the KPIs of the last days, write them, and publish those of yesterday."""
+    """Handle the EventBridge schedule: count the KPIs of the last days, write them, and publish the latest."""
     span = Span.ended(_settings.kpi_days, clock.now())
     try:
         figures = _reporting.figures(span)
@@ -85,7 +85,7 @@ def kpis(_event: object, _context: object) -> dict[str, int]:
     except ServiceError as error:
         log_refusal(error, DOOR)
         raise
-    log_kpis(figures, str(span.last))
+    log_kpis(figures, span.last)
     return {"days": len(span.days), "figures": len(figures)}
 
 

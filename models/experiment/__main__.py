@@ -7,6 +7,7 @@ and `lives/`, from which a run that was killed goes on. The same command writes 
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,10 +26,12 @@ LIVES = "lives"
 ROOT = Path(__file__).parents[2]
 LIBRARY = ("accounts", "activity", "cases", "counters", "decisions", "labels", "rules", "scoring")
 READ = (
-    *(f"models/{name}" for name in ("experiment", "simulation", "training", "triage")),
-    *(f"layers/shared/fraud/{name}" for name in LIBRARY),
+    "models/*",
+    *(f"models/{name}/**/*" for name in ("datasets", "experiment", "simulation", "training", "triage")),
+    "layers/shared/fraud/*",
+    *(f"layers/shared/fraud/{name}/**/*" for name in LIBRARY),
 )
-"""Directories whose source a life depends on: one that was lived by other source is lived again."""
+"""The source that a life depends on, as patterns: one that was lived by other source is lived again."""
 
 PRESENTS = frozenset({"__main__.py", "measures.py", "report.py", "figures.py", "evaluation.py", "evaluate.py"})
 """Files in them on which no life depends."""
@@ -36,15 +39,22 @@ PRESENTS = frozenset({"__main__.py", "measures.py", "report.py", "figures.py", "
 SIMPLE = (int, float)
 """Types of parameters that the command line takes."""
 
+TIMES = frozenset({"crime", "past_crime"})
+"""Parameters of at most 1 by default that are no shares: how many times as often as in the simulator."""
+
 
 def state(parameters: Parameters) -> str:
     """Return a digest of the parameters and of all source that a life depends on."""
     digest = hashlib.sha256(json.dumps(parameters.stated(), sort_keys=True).encode())
-    for directory in READ:
-        for path in sorted((ROOT / directory).rglob("*")):
-            if path.suffix in {".py", ".json"} and path.name not in PRESENTS:
-                digest.update(path.read_bytes())
+    for path in sources():
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def sources() -> list[Path]:
+    """Return the files that a life depends on, in the same order everywhere."""
+    found = (path for pattern in READ for path in ROOT.glob(pattern))
+    return sorted(path for path in found if path.suffix in {".py", ".json"} and path.name not in PRESENTS)
 
 
 def lived(seed: int, parameters: Parameters, directory: Path, known: str) -> int:
@@ -100,6 +110,22 @@ def _one(directory: Path, seed: int, condition: str, known: str) -> Iterator[Tal
     yield found
 
 
+def _impossible(name: str, value: float) -> str | None:
+    """Return what a parameter must be if it is not; None for a value that it may have.
+
+    >>> _impossible("days", 0), _impossible("misses", 0.0), _impossible("misses", 2.0)
+    ('must be at least 1', None, 'must be a share from 0 to 1')
+    >>> _impossible("crime", float("nan"))
+    'must be a number above 0'
+    """
+    default = getattr(Parameters(), name)
+    if isinstance(default, int):
+        return None if value >= 1 else "must be at least 1"
+    if default > 1 or name in TIMES:
+        return None if 0 < value < math.inf else "must be a number above 0"
+    return None if 0 <= value <= 1 else "must be a share from 0 to 1"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Live the months, print the tables and write the report."""
     parser = argparse.ArgumentParser(prog="python -m models.experiment", description=__doc__)
@@ -115,6 +141,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.seeds < 1 or options.jobs < 1:
         parser.error("--seeds and --jobs need at least 1")
     changed = {each.name: getattr(options, each.name) for each in fields(Parameters) if type(each.default) in SIMPLE}
+    for name, value in changed.items():
+        if fault := _impossible(name, value):
+            parser.error(f"--{name.replace('_', '-')} {value} {fault}")
+    try:
+        (options.report / LIVES).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--report {options.report} is no directory that can be written: {error.strerror}")
     parameters = replace(Parameters(), **changed)
     packaged.require(MARKET.currency)
     lives = run(range(1, options.seeds + 1), parameters, options.report, options.jobs)

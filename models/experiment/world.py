@@ -32,7 +32,7 @@ Reaction = str
 REACTIONS: tuple[Reaction, ...] = ("gives_up", "smaller", "payee", "slower", "tactic")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)  # an account's repr holds its friends', and so on: it takes minutes
 class Tale:
     """One telling of a tactic: its payments in order, and what the thief has in reserve.
 
@@ -55,7 +55,7 @@ class Planned(NamedTuple):
     tale: Tale | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """All payments of a seed in order of time, and the accounts that serve thieves.
 

@@ -36,9 +36,10 @@ def test_a_query_runs_on_an_empty_archive_and_has_a_column_for_each_quantity(rel
     assert not re.search(r"[{}]", sql)
 
 
-@pytest.mark.parametrize("relation", RELATIONS)
+@pytest.mark.parametrize("relation", [*RELATIONS, "strata"])
 def test_a_query_reads_no_table_without_a_bound_on_its_days(relation: str):
-    sql = kpis.query(relation, SPAN, PRICES)
+    sql = kpis.strata(SPAN) if relation == "strata" else kpis.query(relation, SPAN, PRICES)
+    assert not ONLY_IN_DUCKDB.search(sql)
     read = sum(len(re.findall(rf"FROM {table.name}\b", sql)) for table in schema.TABLES)
     assert 0 < read == len(re.findall(r"WHERE (?:\w+\.)?day (?:BETWEEN|>=) '\d", sql))
 

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow.parquet
@@ -69,13 +69,19 @@ def test_a_day_is_written_as_json_and_parquet_once_however_often_it_is_counted(d
 
 
 @pytest.mark.usefixtures("archived")
-def test_the_metrics_are_those_of_yesterday_and_name_what_is_out_of_bounds(doors, capsys):
-    doors["Kpis"].kpis({}, None)
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    values = {line["Kpi"]: line["KpiValue"] for line in lines if "Kpi" in line}
+def test_the_metrics_are_those_of_yesterday_or_of_the_day_that_has_just_matured(doors, capsys, monkeypatch):
+    at_once = [kpi.name for kpi in KPIS if kpi.is_early or not kpi.matures_days]
+    for days, published in ((0, at_once), (30, [kpi.name for kpi in KPIS if kpi.name not in at_once])):
+        monkeypatch.setattr("fraud.clock.source", lambda days=days: NOW + timedelta(days=days))
+        capsys.readouterr()
+        doors["Kpis"].kpis({}, None)
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        values = {line["Kpi"]: line["KpiValue"] for line in lines if "Kpi" in line}
+        assert ("fraud_rate" in values) is (days == 30)
+        assert values.keys() <= set(published)
+        assert (lines[-1]["KpisCounted"], lines[-1]["KpisOutOfBounds"], lines[-1]["kpis"]) == (len(published), 0, [])
     assert values["fraud_rate"] == 2e6
     assert "dispute_share" not in values
-    assert (lines[-1]["KpisCounted"], lines[-1]["KpisOutOfBounds"], lines[-1]["kpis"]) == (len(KPIS), 0, [])
 
 
 @pytest.mark.usefixtures("archived")
@@ -112,6 +118,34 @@ def test_the_command_prints_a_table_json_and_a_page_with_plots(doors, emulator, 
     assert "o'hara, standard" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("archived")
+def test_the_command_says_what_blind_reviews_tell_and_how_many_more_recall_needs(doors, emulator, capsys):
+    assert doors
+    asked = ["--from", DAY, "--to", DAY, "--box", emulator.url]
+    assert command.main(asked) == 0
+    assert "blind reviews" not in capsys.readouterr().out
+    drawn = [("decline@1", "fraud")] * 6 + [("decline@1", "dispute")] * 2 + [("approve@0.5", "legitimate")] * 4
+    rows = {
+        schema.DECISIONS: [
+            {"transaction": f"s-{n}", "stratum": name, "sample": name} for n, (name, _) in enumerate(drawn)
+        ]
+        + [{"transaction": f"not-{n}", "stratum": "approve@0.5"} for n in range(40)],
+        schema.CASES: [
+            {"transaction": f"s-{n}", "kind": "sample", "finding": finding, "number": 3}
+            for n, (_, finding) in enumerate(drawn)
+        ],
+    }
+    s3, bucket = emulator.client("s3"), bucket_of(emulator)
+    for table, given in rows.items():
+        filled = [dict.fromkeys(table.names) | {"day": DAY, "event_id": f"s{n}"} | each for n, each in enumerate(given)]
+        s3.put_object(Bucket=bucket, Key=f"{DELIVERED}/{table.name}/y", Body=b"".join(map(record.line, filled)) * 2)
+    assert command.main(asked) == 0
+    told = [line.split() for line in capsys.readouterr().out.partition("blind reviews")[2].splitlines()]
+    assert told[1][:7] == ["precision", "of", "declines", "75.0", "%", "(75.0", "%"]
+    assert told[2][:3] == ["recall", "not", "determinable"]
+    assert told[3][-4:] == ["review", "35", "approved", "payments"]
+
+
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
@@ -123,9 +157,12 @@ def test_the_command_prints_a_table_json_and_a_page_with_plots(doors, emulator, 
         (["--from", DAY], "required: --to"),
         (["--from", DAY, "--to", DAY, "--workgroup", "x"], "--workgroup needs --database"),
         (["--from", DAY, "--to", DAY, "--report", __file__], "is no directory"),
+        (["--from", DAY, "--to", DAY, "--report", f"{__file__}/page"], "is no directory"),
+        (["--from", DAY, "--to", "2026-03-06"], "--to 2026-03-06 is after today, 2026-03-05 (UTC)"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_would_be_right(more, fault, capsys):
+def test_a_wrong_argument_is_named_with_what_would_be_right(more, fault, capsys, monkeypatch):
+    monkeypatch.setattr("fraud.clock.source", lambda: NOW)
     place = [] if "--workgroup" in more else ["--box", "http://127.0.0.1:9"]
     with pytest.raises(SystemExit) as ended:
         command.main([*more, *place])

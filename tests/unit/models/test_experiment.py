@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -267,3 +269,36 @@ def test_a_life_of_other_parameters_is_lived_again(tmp_path: Path) -> None:
     assert command._read(tmp_path, 1, WITH, "other") is None
     path.write_text("{")
     assert command._read(tmp_path, 1, WITH, known) is None
+
+
+def test_a_life_depends_on_every_source_that_it_loads() -> None:
+    """Else a change of that source would leave lives of the old one in the table."""
+    told = "import sys, models.experiment.life; print(*(vars(each).get('__file__') for each in sys.modules.values()))"
+    found = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, cwd=command.ROOT)
+    ours = {path for path in map(Path, found.stdout.split()) if path.is_relative_to(command.ROOT)}
+    rooms = (command.ROOT / "models", command.ROOT / "layers")
+    loaded = {path for path in ours if any(map(path.is_relative_to, rooms)) and path.name not in command.PRESENTS}
+    assert len(loaded) > 50
+    assert loaded - set(command.sources()) == set()
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        (["--seeds", "0"], "--seeds and --jobs need at least 1"),
+        (["--seeds", "-1"], "--seeds and --jobs need at least 1"),
+        (["--days", "0"], "--days 0 must be at least 1"),
+        (["--payers", "-3"], "--payers -3 must be at least 1"),
+        (["--crime", "0"], "--crime 0.0 must be a number above 0"),
+        (["--crime", "nan"], "--crime nan must be a number above 0"),
+        (["--honest-passes", "2"], "--honest-passes 2.0 must be a share from 0 to 1"),
+        (["--report", f"{__file__}/page"], "is no directory that can be written"),
+    ],
+)
+def test_an_argument_that_is_impossible_is_named_before_anything_is_lived(
+    more: list[str], fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main([*arguments(tmp_path), *more])
+    assert ended.value.code == 2
+    assert fault in capsys.readouterr().err

@@ -14,6 +14,8 @@ from fraud import packaged
 from fraud.archive import schema
 from fraud.reporting import kpis
 from fraud.reporting.kpis import ALL, KPIS, RELATIONS, Figure, Span
+from fraud.reporting.metrics import log_kpis
+from fraud.reporting.precision import MEANINGS, Reviews
 from fraud.reporting.weighted import gamma_below, gamma_quantile, weighted
 from local import archive
 
@@ -192,6 +194,35 @@ def test_blind_reviews_are_in_no_queue_and_tell_the_precision_of_declines(tmp_pa
     assert found[DAYS[2], ALL, "queue_length"].value == 0
 
 
+def test_a_stratum_has_its_payments_those_drawn_and_the_last_finding_of_each_once(tmp_path):
+    """Of a payment that was archived again under other shares, the stratum in which it was drawn holds."""
+    decided = [("t-1", "approve@0.5", True), ("t-2", "approve@0.5", True), ("t-3", "approve@0.5", False)]
+    decided += [("t-4", "decline@0.1", False), ("t-4", "decline@1", True), ("t-5", "decline@1", True)]
+    some = [
+        row(schema.DECISIONS, DAYS[n % 3], transaction=name, stratum=stratum, sample=stratum if drawn else None)
+        for n, (name, stratum, drawn) in enumerate(decided)
+    ]
+    away = row(schema.DECISIONS, "2026-03-09", transaction="t-9", stratum="decline@1", sample="decline@1")
+    archive.write(tmp_path, schema.DECISIONS, [*some * 2, away, row(schema.DECISIONS, DAYS[0], transaction="t-6")])
+    findings = [("t-1", 1, "fraud"), ("t-1", 2, "dispute"), ("t-2", 1, "inconclusive"), ("t-3", 1, "fraud")]
+    findings += [("t-4", 1, "fraud"), ("t-5", 1, None)]
+    judged = [
+        case(number, DAYS[2], 0, "closed", kind="sample", case_pseudonym=name, transaction=name, finding=finding)
+        for name, number, finding in findings
+    ]
+    archive.write(tmp_path, schema.CASES, judged * 2)
+    with archive.database(tmp_path) as found:
+        strata = [Reviews(*each) for each in found.execute(kpis.strata(SPAN)).fetchall()]
+    assert strata == [Reviews("approve@0.5", 3, 2, 0, 1), Reviews("decline@1", 2, 2, 1, 0)]
+
+
+def test_the_queries_of_blind_reviews_know_the_findings_as_precision_does():
+    for name in ("samples", "strata"):
+        text = (kpis.HERE / f"{name}.sql").read_text(encoding="utf-8")
+        named = {each for each in MEANINGS if f"'{each}'" in text}
+        assert named == {each for each, meaning in MEANINGS.items() if meaning is not None}, name
+
+
 def test_an_account_counts_on_the_day_of_its_deactivation_and_as_reinstated_whenever_it_is(tmp_path):
     def action(name: str, number: int, day: str, state: str, **values: Any) -> dict[str, Any]:
         return row(schema.ACTIONS, day, action=name, number=number, state=state, **values)
@@ -252,6 +283,11 @@ def test_the_upper_end_of_the_fraud_rate_is_shown_from_five_frauds_on_and_the_lo
         assert (found[name].low > 0) == (frauds > 0)
 
 
+def test_no_more_money_was_lost_than_moved():
+    each = of_counts(carried_out=9, frauds=9, value=900, fraud_value=900, fraud_squares=90_000, largest=100)
+    assert (each["fraud_rate_by_value"].value, each["fraud_rate_by_value"].high) == (1e7, 1e7)
+
+
 def test_more_complaints_than_payments_have_no_interval():
     each = of_counts(payments=1, complaints=2)["complaints"]
     assert (each.value, each.low, each.high) == (2e6, None, None)
@@ -260,6 +296,17 @@ def test_more_complaints_than_payments_have_no_interval():
 def test_a_figure_is_out_of_bounds_only_with_its_whole_interval():
     assert not of_counts(payments=100, honest=100, honest_disturbed=2)["friction"].is_out_of_bounds
     assert of_counts(payments=10_000, honest=10_000, honest_disturbed=200)["friction"].is_out_of_bounds
+
+
+def test_accounts_that_were_reinstated_later_are_out_of_bounds_when_their_day_has_matured(capsys):
+    """On the day after a deactivation no appeal has been reviewed: that day's figure would never be out of bounds."""
+    late, yesterday = date(2026, 3, 1), date(2026, 3, 31)
+    counted = Figure("", ALL, "reinstatement_rate", 9, 20, 45.0, 23.1, 68.5, mature=True)
+    none = counted._replace(day=str(yesterday), numerator=0, value=0.0, low=0.0, high=16.8, mature=False)
+    log_kpis([counted._replace(day=str(late)), none], yesterday)
+    first, last = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["Kpi"], first["KpiValue"], first["day"]) == ("reinstatement_rate", 45.0, str(late))
+    assert (last["KpisOutOfBounds"], last["kpis"]) == (1, ["reinstatement_rate"])
 
 
 def test_a_figure_is_mature_when_its_days_have_passed():

@@ -410,6 +410,10 @@ WRONG_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
         {"rules": [FINE], "segments": [{"id": "tested", "expression": "true", "model": True}]},
         "ids used twice: tested",
     ),
+    "segment of a name that figures use": (
+        {"segments": [{"id": "all", "expression": "true", "model": True}]},
+        "segments with a name that figures use: all",
+    ),
     "bad id": ({"rules": [FINE | {"id": "Tested"}]}, "rules.0.id: "),
     "bad outcome": ({"rules": [FINE | {"outcome": "refuse"}]}, "rules.0.outcome: "),
     "bad code": ({"rules": [FINE | {"code": "velocity"}]}, "rules.0.code: "),

@@ -152,9 +152,7 @@ class Triaged(BaseModel):
     reasons: list[TriageReason]
 
 
-class ReportView(BaseModel):
-    """A stored report as it is now, without its text. Internal: who sees what triage says could learn to mislead it."""
-
+class _StoredReport(BaseModel):
     report_id: Id
     transaction_id: Id
     reporter_id: Id
@@ -168,19 +166,25 @@ class ReportView(BaseModel):
         " finding of its case."
     )
     ended_at: Timestamp | None = Field(description="When it got its status; null while it is open.")
+
+
+class ReportView(_StoredReport):
+    """A stored report as it is now, without its text. Internal: who sees what triage says could learn to mislead it."""
+
     triage: Triaged
 
 
-class CaseReport(ReportView):
+class CaseReport(_StoredReport):
     """A report as the analyst of its case reads it. Personal: no log line and no event has it."""
 
+    triage: Triaged | None = Field(description="Null while the payment is in a blind review.")
     text: str | None = Field(description="The user's own words; null for none.")
 
     def without(self, hidden: Collection[str]) -> Self:
-        """Return the same without the reasons of triage if its payment is hidden: they tell score and outcome."""
-        if self.transaction_id not in hidden:
-            return self
-        return self.model_copy(update={"triage": self.triage.model_copy(update={"reasons": []})})
+        """Return the same without what triage says if its payment is hidden: verdict and probability, too, follow from
+        score and outcome.
+        """
+        return self.model_copy(update={"triage": None}) if self.transaction_id in hidden else self
 
 
 class ReportResult(BaseModel):

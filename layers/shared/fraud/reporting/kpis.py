@@ -165,6 +165,7 @@ class Kpi(NamedTuple):
     better        whether a lower or a higher figure is better; `stable` where a change in either way needs a look
     interval      of what the interval is: a rate of things that are counted, or of amounts; None: the figure is a fact
     bound         the worst figure that is still in order, in its unit; None: there is none that holds for every stack
+    is_early      whether yesterday's figure says enough already: what is still to come can hardly make it worse
     says          what a reader learns from it
     """
 
@@ -178,6 +179,17 @@ class Kpi(NamedTuple):
     says: str
     interval: Literal["rate", "rare rate", "value"] | None = None
     bound: float | None = None
+    is_early: bool = False
+
+    def told_of(self, last: date) -> date:
+        """Return the day whose figure is published when `last` has ended: the latest one that says enough.
+
+        >>> BY_NAME["friction"].told_of(date(2026, 3, 31)).isoformat()
+        '2026-03-31'
+        >>> BY_NAME["reinstatement_rate"].told_of(date(2026, 3, 31)).isoformat()
+        '2026-03-01'
+        """
+        return last if self.is_early else last - timedelta(days=self.matures_days)
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -206,7 +218,8 @@ KPIS: tuple[Kpi, ...] = (
     Kpi("declined_share", "payments", "declined", "payments", PERCENT, 0, "stable",
         "Which part of all payments was declined.", "rate"),
     Kpi("friction", "payments", "honest_disturbed", "honest", PERCENT, LABELS_DAYS, "lower",
-        "Which part of honest payments was challenged, reviewed or declined. The budget is 1 %.", "rate", 1.0),
+        "Which part of honest payments was challenged, reviewed or declined. The budget is 1 %.", "rate", 1.0,
+        is_early=True),
     Kpi("decline_precision", "payments", "right_declines", "labelled_declines", PERCENT, LABELS_DAYS, "higher",
         "Which part of the declined payments that have a label was fraud. Who complains about a decline is seldom a"
         " fraudster, so it says too little: drawn cases say more.", "rate"),
@@ -278,6 +291,13 @@ def query(relation: str, span: Span, nano_usd: Mapping[str, int]) -> str:
         f"SELECT day, coalesce({segment}, '{ALL}') AS segment,\n  {columns}\n"
         f"FROM (\n{rows}) AS counted\nGROUP BY {groups}\nORDER BY 1, 2\n"
     )
+
+
+def strata(span: Span) -> str:
+    """Return the query of the strata of blind reviews: a row for each, with the fields of `precision.Reviews`."""
+    before = span.first - timedelta(days=1)
+    text = (HERE / "strata.sql").read_text(encoding="utf-8")
+    return text.format(first=span.first, last=span.last, before=before)
 
 
 def _parameters(span: Span, nano_usd: Mapping[str, int]) -> Mapping[str, Any]:
@@ -367,7 +387,7 @@ def _bounds(kpi: Kpi, counts: Counts, denominator: int) -> tuple[float | None, f
         return None, None
     else:
         found = clopper_pearson(counts[kpi.numerator], denominator)
-    low, high = found.scaled(kpi.unit.factor)
+    low, high = Interval(found.low, min(found.high, 1.0)).scaled(kpi.unit.factor)  # no more was lost than moved
     is_rare = kpi.interval in {"rare rate", "value"} and counts["frauds"] < ENOUGH
     return low, None if is_rare else high
 

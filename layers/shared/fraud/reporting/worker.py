@@ -55,6 +55,12 @@ class Reporting:
         started = {name: self._start(kpis.query(name, span, self._nano_usd)) for name in RELATIONS}
         return kpis.figures({name: self._counted(name, query) for name, query in started.items()}, span)
 
+    def strata(self, span: Span) -> list[tuple[str, list[int]]]:
+        """Count the strata of blind reviews: the name of each, and its counts in the order of `precision.Reviews`."""
+        rows = self._rows(self._start(kpis.strata(span)))
+        next(rows)  # the names of the columns
+        return [(name or "", [int(value or 0) for value in counts]) for name, *counts in rows]
+
     def write(self, figures: Sequence[Figure]) -> None:
         """Write figures to S3, each day as a whole."""
         days: dict[str, list[Figure]] = {}

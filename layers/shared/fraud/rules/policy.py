@@ -70,6 +70,9 @@ class Segment(Expression):
 STANDARD = Segment(id="standard", expression="true", model=True)
 """The segment of a payment that belongs to no segment of the policy."""
 
+RESERVED = frozenset({"all", "none"})
+"""No segment has these names: figures have them for all segments together, and for what belongs to none."""
+
 OUTAGE = "COUNTERS_UNAVAILABLE"
 """Reason code of the outage policy's own hit when a payment is decided without any counters."""
 
@@ -224,6 +227,7 @@ class Policy(_Strict):
                 "features without a reason, or reasons without a feature",
             ),
             ({id_ for id_ in ids if ids.count(id_) > 1}, "ids used twice"),
+            (RESERVED & {segment.id for segment in self.segments}, "segments with a name that figures use"),
             (
                 self.outage.keys() ^ {STANDARD.id, *(segment.id for segment in self.segments)},
                 "segments without an outage policy, or outage policies without a segment",

@@ -1,0 +1,22 @@
+WITH decided AS (
+  SELECT transaction, coalesce(max(sample), min(stratum)) AS stratum,
+    max(CASE WHEN sample IS NULL THEN 0 ELSE 1 END) AS is_drawn
+  FROM decisions
+  WHERE day BETWEEN '{first}' AND '{last}' AND stratum IS NOT NULL
+  GROUP BY transaction
+),
+judged AS (
+  SELECT transaction, finding, row_number() OVER (PARTITION BY transaction ORDER BY number DESC) AS place
+  FROM cases
+  WHERE day >= '{before}' AND kind = 'sample' AND finding IS NOT NULL
+)
+SELECT
+  decided.stratum AS stratum,
+  count(*) AS decided,
+  sum(decided.is_drawn) AS sampled,
+  sum(CASE WHEN decided.is_drawn = 1 AND judged.finding = 'fraud' THEN 1 ELSE 0 END) AS frauds,
+  sum(CASE WHEN decided.is_drawn = 1 AND judged.finding IN ('legitimate', 'dispute') THEN 1 ELSE 0 END) AS honest
+FROM decided
+LEFT JOIN judged ON judged.transaction = decided.transaction AND judged.place = 1
+GROUP BY decided.stratum
+ORDER BY decided.stratum
