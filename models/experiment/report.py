@@ -1,6 +1,7 @@
 """The report of the experiment: index.html beside its plots, for a reader who does not know the code."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def write(
         stopped_by=_totals(lives, "stopped_by"),
         tactics=_by_tactic(lives),
         seeds=len(lives[WITH]),
+        command=command(parameters, len(lives[WITH])),
         source=measures.SOURCE,
         whole=WITH,
         short=[row for row in rows if row.verdict.startswith("not")],
@@ -50,9 +52,25 @@ def write(
     (directory / "index.html").write_text(page, encoding="utf-8")
 
 
+def command(parameters: Parameters, seeds: int) -> str:
+    """Return the command that makes the report again, with every parameter that is not the default.
+
+    >>> command(Parameters(days=20), 3)
+    'python -m models.experiment --seeds 3 --days 20 --report DIR'
+    """
+    default = Parameters()
+    changed = (
+        f" --{each.name.replace('_', '-')} {getattr(parameters, each.name)!r}"
+        for each in fields(parameters)
+        if getattr(parameters, each.name) != getattr(default, each.name)
+    )
+    return f"python -m models.experiment --seeds {seeds}{''.join(changed)} --report DIR"
+
+
 def stated(parameters: Parameters, lives: Lives, rows: Sequence[Row], ablated: Sequence[Ablated]) -> dict[str, Any]:
     """Return the report as JSON."""
     return {
+        "command": command(parameters, len(lives[WITH])),
         "parameters": {name: {"value": value, "why": why} for name, value, why in parameters.rows()},
         "table": [
             {

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -241,6 +242,18 @@ def test_each_parameter_is_printed_with_its_reason(report: Path) -> None:
     assert [name for name, _, _ in rows] == [each.name for each in fields(Parameters)]
     assert all(why and why.split("'")[0] in page for _, _, why in rows)
     assert all(measure.name in page for measure in MEASURES)
+
+
+def test_the_report_names_the_command_that_makes_it_again(report: Path, tmp_path: Path) -> None:
+    said = json.loads((report / "experiment.json").read_bytes())["command"]
+    assert said in (report / "index.html").read_text()
+    asked = said.split()[3:]
+    asked[asked.index("DIR")] = str(tmp_path)
+    shutil.copytree(report / command.LIVES, tmp_path / command.LIVES)
+    lived = {path: path.stat().st_mtime_ns for path in (tmp_path / command.LIVES).iterdir()}
+    command.main([*asked, "--jobs", "1"])
+    assert contents(tmp_path) == contents(report)
+    assert {path: path.stat().st_mtime_ns for path in lived} == lived, "other parameters would be lived again"
 
 
 def test_the_same_command_writes_the_same_bytes_and_goes_on_from_the_lives_it_finds(
