@@ -622,7 +622,7 @@ class Life:
                         is_about = kept[one].transaction_id in verdict.transaction_ids
                         kept[one] = kept[one]._replace(status=verdict.finding if is_about else "inconclusive")
         if self._condition.deactivates:
-            said = {"case_id": case.case_id, "finding": verdict.finding}
+            said = {"case_id": case.case_id, "finding": verdict.finding, "subject_is": verdict.subject_is}
             self._account_intake.take({"detail-type": "CaseClosed", "detail": said}, self._now)
 
     def _label_found(self, name: str, finding: Finding) -> None:

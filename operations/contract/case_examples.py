@@ -70,6 +70,7 @@ CASE_CHANGE: Example = {
         "note": None,
         "assignee": None,
         "finding": None,
+        "subject_is": None,
         "transaction_ids": None,
         "answer": None,
         "alert": _ALERT,

@@ -283,6 +283,7 @@ CLOSED: Example = _CASE | {
     "event_id": "1d2c3b4a5f6e7d8c9b0a1f2e3d4c5b6a",
     "at": "2026-03-04T14:00:00.000000Z",
     "finding": "fraud",
+    "subject_is": "offender",
     "judged_ids": _CASE["transaction_ids"],
     "report_ids": [],
     "opened_at": "2026-03-04T12:00:01.000000Z",

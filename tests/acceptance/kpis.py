@@ -102,15 +102,13 @@ class Result(NamedTuple):
         )
 
 
-def run(payments: int = PAYMENTS, days: int = SIMULATED, seed: int = 16, box: Box | None = None) -> Result:
-    """Live payments in a box, a new one if none is given, and compare the figures of their days."""
+def run(payments: int = PAYMENTS, days: int = SIMULATED, seed: int = 16) -> Result:
+    """Live payments in a box, and compare the figures of their days."""
     lived = list(simulate(seed, DEFAULT_START, days=30, payers=max(20, payments // 20), crime=20))
     first = next(n for n, each in enumerate(lived) if each.label == "fraud")
     world = lived[max(0, first - payments // 2) :][:payments]
     for each in world[7::LARGE]:
         each.transaction["amount"] = 900_000  # above the limit, so that some payments are declined
-    if box is not None:
-        return _lived(box, world, days)
     with Box(parameters={"SampleShares": "approve=0.1,decline=1"}) as own:
         return _lived(own, world, days)
 

@@ -85,7 +85,8 @@ def sent(doors: Any, kind: str, detail: dict[str, Any]) -> dict[str, Any]:
 
 
 def finding_of(case: Case, finding: str) -> dict[str, Any]:
-    return {"case_id": case.case_id, "finding": finding, "subject_id": case.subject_id}
+    subject_is = None if case.verdict is None else case.verdict.subject_is
+    return {"case_id": case.case_id, "finding": finding, "subject_id": case.subject_id, "subject_is": subject_is}
 
 
 def test_a_finding_of_fraud_opens_one_action_however_often_it_comes(doors, cases, accounts, capsys):

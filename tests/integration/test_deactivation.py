@@ -254,6 +254,8 @@ class Bench:
         return self.cases.get(case.case_id)
 
     def take(self, kind: str, case: Case, **detail: Any) -> Any:
+        if case.verdict is not None:
+            detail |= {"subject_is": case.verdict.subject_is}
         return self.intake.take({"detail-type": kind, "detail": {"case_id": case.case_id, **detail}}, NOON)
 
 

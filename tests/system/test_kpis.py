@@ -1,11 +1,10 @@
 """The acceptance of the KPIs at a small size: `python -m tests.acceptance.kpis` runs it at full size."""
 
-from local.box import Box
 from tests.acceptance import kpis
 
 
-def test_figures_of_a_run_are_those_of_a_plain_sql_over_the_archive_and_exports(box: Box):
-    result = kpis.run(payments=14, days=0, box=box)
+def test_figures_of_a_run_are_those_of_a_plain_sql_over_the_archive_and_exports():
+    result = kpis.run(payments=14, days=0)
     assert result.failures == [], result.table()
     assert result.compared > len(kpis.kpis.KPIS)
 

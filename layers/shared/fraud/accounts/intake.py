@@ -13,14 +13,14 @@ from typing import Any, Protocol
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause
 from fraud.accounts.requests import HoldRequest
 from fraud.accounts.status import MOST_REASON, SYSTEM_NAME, Account, held_case, hold_reason
-from fraud.cases.case import Case
+from fraud.cases.case import USUALLY, Case
 from fraud.cases.case import State as CaseState
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution
 from fraud.errors import AccountConflictError, CapReachedError, NotFoundError
 from fraud.executions import Executions
 
-FRAUD = "fraud"
+FRAUD, OFFENDER = "fraud", "offender"
 NO_REASON = "A case has found fraud."
 
 
@@ -97,7 +97,9 @@ class AccountIntake:
         A blind case stops no account: it has not asked which side of the payment is the offender (D-137).
         """
         case = self._cases.get(detail["case_id"])
-        if not case.blames_subject:
+        if case.kind == "sample":
+            return None
+        if detail["finding"] != FRAUD or (detail.get("subject_is") or USUALLY[case.subject_kind]) != OFFENDER:
             return self._released(case, now)
         action = self._accounts.open(case.subject_id, self._cause(case), now)
         if action is not None:
