@@ -11,6 +11,7 @@ CASE_NOW: Example = {
 }
 _ALERT: Example = {
     "transaction_id": "t-20260304-1",
+    "kind": "alert",
     "subject_kind": "payee",
     "subject_id": "payee-1",
     "occurred_at": "2026-03-04T12:00:00Z",
@@ -19,6 +20,7 @@ _ALERT: Example = {
 }
 NEW_CASE: Example = {
     "case_id": "KRSXG5CTMVZWS33OGEZDGNBVGY",
+    "kind": "alert",
     "subject_kind": "payee",
     "subject_id": "payee-1",
     "opened_at": "2026-03-04T12:00:01Z",
@@ -46,6 +48,7 @@ CASE: Example = NEW_CASE | {
 }
 CASE_SUMMARY: Example = {
     "case_id": "KRSXG5CTMVZWS33OGEZDGNBVGY",
+    "kind": "alert",
     "subject_kind": "payee",
     "subject_id": "payee-1",
     "state": "assigned",

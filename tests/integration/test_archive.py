@@ -66,12 +66,13 @@ def rows(emulator: Emulator) -> Rows:
     known: dict[str, list[dict[str, Any]]] = {}
 
     def read(table: schema.ArchiveTable) -> list[dict[str, Any]]:
-        mine = known.setdefault(table.name, [])
-        fresh = list(archive.delivered(s3, bucket, table))
-        for row in mine:
-            fresh.remove(row)
-        mine += fresh
-        return list(mine)
+        there, before = list(archive.delivered(s3, bucket, table)), []
+        for row in known.get(table.name, ()):
+            if row in there:
+                there.remove(row)
+                before.append(row)
+        known[table.name] = before + there
+        return list(known[table.name])
 
     return read
 
