@@ -15,11 +15,9 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from fraud.counters.layout import MODELS
 from fraud.errors import ModelConflictError, ModelsNow, UndecidableError
 from fraud.transaction import faults_of
-
-POINTER = "models"
-"""Key of the item of the profiles table that holds the pointer."""
 
 MOST_BYTES = 200_000
 """Most bytes of trees.json and of manifest.json: four times the packaged ones. Larger trees take a payment's time."""
@@ -118,12 +116,22 @@ class ModelPointer(_Parsed):
     @property
     def row(self) -> dict[str, Any]:
         """The item that holds the pointer, as plain values."""
-        return {"pk": POINTER, "revision": self.revision, "pointer": self.model_dump_json()}
+        return {"pk": MODELS, "revision": self.revision, "pointer": self.model_dump_json()}
 
     @property
     def models(self) -> tuple[ModelVersion, ...]:
         """The models that it names: an environment keeps these loaded, so that a rollback waits for nothing."""
         return tuple(each for each in (self.champion, self.challenger, self.previous) if each is not None)
+
+    @property
+    def now(self) -> ModelsNow:
+        """What a refused change is told."""
+        return ModelsNow(
+            champion=_version(self.champion) or PACKAGED,
+            challenger=_version(self.challenger),
+            canary_share=self.canary_share,
+            revision=self.revision,
+        )
 
     def begin_shadow(self, model: ModelVersion) -> Self:
         """Score every payment by this model too. Raises ModelConflictError beside another one, and for the champion."""
@@ -174,14 +182,7 @@ class ModelPointer(_Parsed):
             raise self._conflict()
 
     def _conflict(self) -> ModelConflictError:
-        return ModelConflictError(
-            ModelsNow(
-                champion=_version(self.champion) or PACKAGED,
-                challenger=_version(self.challenger),
-                canary_share=self.canary_share,
-                revision=self.revision,
-            )
-        )
+        return ModelConflictError(self.now)
 
 
 class Artefact(NamedTuple):
