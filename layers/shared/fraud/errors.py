@@ -190,6 +190,15 @@ class OrderNow(BaseModel):
     decided_by: str | None = Field(description="Who has approved or cancelled it; null for nobody.")
 
 
+class ModelsNow(BaseModel):
+    """The models that a refused change met."""
+
+    champion: str = Field(description="The version of the model that decides; `packaged` for the packaged one.")
+    challenger: str | None = Field(description="The version of the model that is tried beside it; null for none.")
+    canary_share: float = Field(description="The share of the payers whom the challenger decides.")
+    revision: int
+
+
 def _unsaid(value: object) -> bool:
     return value is None
 
@@ -221,6 +230,9 @@ class Problem(BaseModel):
     )
     order: OrderNow | SkipJsonSchema[None] = Field(
         None, exclude_if=_unsaid, description="Only in a 409 of a change that the order does not allow."
+    )
+    models: ModelsNow | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="Only in a 409 of a change that the models in use do not allow."
     )
 
 
@@ -340,6 +352,16 @@ class OrderConflictError(ConflictError):
 
     def __init__(self, now: OrderNow) -> None:
         super().__init__(now.state, order=now)
+
+
+class ModelConflictError(ConflictError):
+    """The pointer does not allow the change: another model is the champion or the challenger."""
+
+    title = "The models in use do not allow this"
+    subject = "pointer"
+
+    def __init__(self, now: ModelsNow) -> None:
+        super().__init__(now.champion, models=now)
 
 
 class CapReachedError(FraudError):

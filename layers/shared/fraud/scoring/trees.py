@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fraud import packaged
 from fraud.errors import UndecidableError
 from fraud.scoring import features
 from fraud.scoring.features import Vector
@@ -183,6 +184,12 @@ class Trees:
         except ValidationError as error:
             faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
             raise UndecidableError(f"model: {faults}") from None
+
+    def require(self, version: str, currency: str) -> None:
+        """Raise UndecidableError unless the model has this version and this currency."""
+        if self.version != version:
+            raise UndecidableError("model: its version is another one")
+        packaged.agree("model", self.currency, currency)
 
     def score(self, vector: Vector) -> float:
         """Return the probability of fraud, in [0, 1]."""
