@@ -2,10 +2,11 @@
 
 Every minute a sweep ends the challenges and reviews that nobody has ended in time. Another one looks at the cases whose
 time has come: it warns, escalates, ends leases, tells executions what they were not told, and looks whether they still
-run. A third one ends holds, and does the same with actions against accounts. Every 15 minutes a tick compares the
-watermarks of the fold with the clock, and queues the work that is due. A message of the queue names a slice to fold or
-an item to fold again. A failed message comes again, from the queue or with the next tick. Nothing is lost or counted
-twice by that. Once a day the KPIs of the last days are counted anew, because labels have come since.
+run. A third one ends holds, and does the same with actions against accounts; a fourth one with retrainings. Every 15
+minutes a tick compares the watermarks of the fold with the clock, and queues the work that is due. A message of the
+queue names a slice to fold or an item to fold again. A failed message comes again, from the queue or with the next
+tick. Nothing is lost or counted twice by that. Once a day the KPIs of the last days are counted anew, because labels
+have come since.
 """
 
 from typing import Any
@@ -22,6 +23,7 @@ from fraud.decisions.metrics import log_sweep
 from fraud.errors import ServiceError
 from fraud.reporting.kpis import Span
 from fraud.reporting.metrics import log_kpis
+from fraud.retraining.metrics import log_model_sweep
 from fraud.settings import Settings
 
 _settings = Settings.from_environment()
@@ -29,6 +31,7 @@ _folding = assembly.fold_worker(_settings)
 _resolutions = assembly.resolutions(_settings)
 _cases = assembly.case_sweep(_settings)
 _accounts = assembly.account_sweep(_settings)
+_models = assembly.retraining_sweep(_settings)
 _reporting = assembly.reporting(_settings)
 
 
@@ -73,6 +76,17 @@ def sweep_accounts(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN
         log_refusal(error, DOOR)
         raise
     log_account_sweep(swept)
+    return swept._asdict()
+
+
+def sweep_models(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lambda's context has no public type
+    """Handle the EventBridge schedule: look at the retrainings that are due."""
+    try:
+        swept = _models.sweep(clock.now(), context.get_remaining_time_in_millis)
+    except ServiceError as error:
+        log_refusal(error, DOOR)
+        raise
+    log_model_sweep(swept)
     return swept._asdict()
 
 

@@ -97,6 +97,17 @@ class Settings(BaseModel):
     appeal_window_seconds: int = Field(ge=1)
     appeal_review_seconds: int = Field(ge=1)
     account_retention_days: int = Field(ge=1)
+    retraining_table: Table
+    retraining_machine: Machine
+    retraining_image: str
+    retraining_plan: Annotated[str, StringConstraints(min_length=2)]
+    models_bucket: str
+    model_package_group: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")]
+    approval_seconds: int = Field(ge=1)
+    shadow_seconds: int = Field(ge=1)
+    canary_seconds: int = Field(ge=1)
+    canary_share: float = Field(gt=0, le=0.5)
+    deployment_poll_seconds: int = Field(ge=1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -61,6 +61,13 @@ class Reporting:
         next(rows)  # the names of the columns
         return [(name or "", [int(value or 0) for value in counts]) for name, *counts in rows]
 
+    def columns(self, sql: str) -> Iterator[dict[str, str]]:
+        """Yield the rows of a query by the names of its columns, without those that are null."""
+        rows = self._rows(self._start(sql))
+        names = next(rows)
+        for row in rows:
+            yield {name or "": value for name, value in zip(names, row, strict=True) if value is not None}
+
     def write(self, figures: Sequence[Figure]) -> None:
         """Write figures to S3, each day as a whole."""
         days: dict[str, list[Figure]] = {}

@@ -125,6 +125,16 @@ class ModelPointer(_Parsed):
         """The models that it names: an environment keeps these loaded, so that a rollback waits for nothing."""
         return tuple(each for each in (self.champion, self.challenger, self.previous) if each is not None)
 
+    @property
+    def now(self) -> ModelsNow:
+        """What a refused change is told."""
+        return ModelsNow(
+            champion=_version(self.champion) or PACKAGED,
+            challenger=_version(self.challenger),
+            canary_share=self.canary_share,
+            revision=self.revision,
+        )
+
     def begin_shadow(self, model: ModelVersion) -> Self:
         """Score every payment by this model too. Raises ModelConflictError beside another one, and for the champion."""
         if self.challenger is not None and self.challenger.version == model.version:
@@ -174,14 +184,7 @@ class ModelPointer(_Parsed):
             raise self._conflict()
 
     def _conflict(self) -> ModelConflictError:
-        return ModelConflictError(
-            ModelsNow(
-                champion=_version(self.champion) or PACKAGED,
-                challenger=_version(self.challenger),
-                canary_share=self.canary_share,
-                revision=self.revision,
-            )
-        )
+        return ModelConflictError(self.now)
 
 
 class Artefact(NamedTuple):
