@@ -126,7 +126,8 @@ def _decide(transport: BotoTransport | PynamoTransport) -> Handler:
     store = declared_store(transport, tables, configuration.decision_retention_days, clock.now)
     model: Scorer = scorer.embedded("JPY")
     if configuration.scorer == "endpoint":
-        model = scorer.Endpoint(transport, configuration.model_endpoint, scorer.embedded("JPY"))
+        models = scorer.Models(scorer.embedded("JPY"), transport, configuration.profiles_table, store.stack)
+        model = scorer.Endpoint(transport, configuration.model_endpoint, models)
     evaluator = Evaluator(store, model, assembly.rule_book("JPY"), clock.now, 10)
 
     def decide(event: Event) -> str:

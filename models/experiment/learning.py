@@ -43,9 +43,9 @@ class Embedded:
         self.trees = trees
         self._lowest = min(trees.thresholds.values())
 
-    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+    def score(self, vectors: Sequence[Vector], until: float | None = None, payers: Sequence[str] = ()) -> Scoring:
         """Score vectors, with contributions from the lowest threshold on."""
-        del until
+        del until, payers
         scores = [self.trees.score(vector) for vector in vectors]
         told = [
             self.trees.explain(vector) if score >= self._lowest else ()

@@ -44,7 +44,7 @@ from models.simulation.simulate import simulate
 from tests.acceptance.forty_five_days import KEYED
 from tests.acceptance.sampling import drawn_keys
 from tests.support.deployment import TABLES, declared_store, endless
-from tests.support.fakes import counted
+from tests.support.fakes import counted, only
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB, key_of
 from tests.support.oracle import Attempts
 from tests.support.payments import payment
@@ -458,7 +458,8 @@ class Function:
     def start(self) -> None:
         self._faults.truth = Truth(self._clock, self._keys)
         store = declared_store(self._faults, TABLES, 400, self._clock.now, exact=self._book.exact)
-        endpoint = scorer.Endpoint(self._faults, "fraud-model", self._embedded, self._clock.monotonic)
+        models = only(self._embedded, self._faults)
+        endpoint = scorer.Endpoint(self._faults, "fraud-model", models, self._clock.monotonic)
         clock = self._clock
         self.evaluator = Evaluator(store, endpoint, self._book, clock.now, DEADLINE_S, clock.monotonic)
 

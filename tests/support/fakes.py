@@ -6,8 +6,11 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fraud.aws.transport import Transport
 from fraud.counters.in_memory import InMemoryCounters
+from fraud.counters.keys import Keys
 from fraud.counters.layout import Item, State, Update, profiles
+from fraud.counters.store import StackState
 from fraud.decisions.evaluation import Store
 from fraud.decisions.record import DecisionRecord, StateRead, StoredDecision
 from fraud.errors import HotKeyError, ServiceError, UnavailableError
@@ -15,6 +18,7 @@ from fraud.packaged import policy
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring.features import Vector
 from fraud.scoring.score import Scoring
+from fraud.scoring.scorer import Embedded, Models
 from fraud.transaction import Transaction
 from tests.support.payments import updates
 
@@ -155,8 +159,9 @@ def committed(store: Store, record: DecisionRecord) -> StoredDecision | None:
 class FixedScorer:
     """`evaluation.Scorer` that gives every payment the same score and reasons.
 
-    asked  number of calls
-    until  deadline of the last call
+    asked   number of calls
+    until   deadline of the last call
+    payers  those of the vectors of the last call
     """
 
     def __init__(
@@ -169,12 +174,19 @@ class FixedScorer:
         self.opinion = Scoring("fixed", {"challenge": 0.2, "review": 0.5, "decline": 0.9}, [score], [reasons], degraded)
         self.asked = 0
         self.until: float | None = None
+        self.payers: Sequence[str] = ()
 
-    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+    def score(self, vectors: Sequence[Vector], until: float | None = None, payers: Sequence[str] = ()) -> Scoring:
         self.asked += 1
         self.until = until
+        self.payers = payers
         (score,), (reasons,) = self.opinion.scores, self.opinion.contributions
         return self.opinion._replace(scores=[score] * len(vectors), contributions=[reasons] * len(vectors))
+
+
+def only(model: Embedded, transport: Transport) -> Models:
+    """Return the models of a stack without a pointer: this one, as if it were the packaged one."""
+    return Models(model, transport, "profiles", StackState(transport, "profiles", Keys.drawn))
 
 
 def rule(expression: str, **fields: Any) -> dict[str, Any]:

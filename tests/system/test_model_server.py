@@ -15,6 +15,7 @@ from fraud.settings import AwsIdentity
 from local.api.client import Client
 from local.box import Box
 from local.sagemaker.endpoint import EndpointError, ModelServer
+from tests.support.fakes import only
 
 START = datetime(2026, 3, 1, 18, tzinfo=UTC)
 VECTORS = list(features.probed())
@@ -24,7 +25,8 @@ WAIT_S = 30.0
 
 def endpoint(server: ModelServer) -> scorer.Endpoint:
     caller = AwsIdentity("us-east-1", "local", "local", None, server.url, server.url, None)
-    return scorer.Endpoint(AwsClient(caller), "fraud-model", scorer.embedded("JPY"))
+    client = AwsClient(caller)
+    return scorer.Endpoint(client, "fraud-model", only(scorer.embedded("JPY"), client))
 
 
 def causes(printed: str) -> list[str]:

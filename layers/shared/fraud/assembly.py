@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fraud.activity.store import Activity
     from fraud.archive.store import Archive, Delivery
     from fraud.aws.client import AwsClient, Timeouts
+    from fraud.aws.transport import Transport
     from fraud.cases.case import Case
     from fraud.cases.intake import Intake
     from fraud.cases.triage import Triage
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from fraud.retraining.sweep import RetrainingSweep
     from fraud.retraining.worker import RetrainingSteps
     from fraud.rules.rule_book import RuleBook
+    from fraud.scoring.scorer import KnownStack
 
 ATTEMPT_SHARE = 0.25
 """Part of the deadline that one attempt at a request may take: after a hanging attempt there is time for another."""
@@ -81,9 +83,10 @@ def evaluator(settings: Settings) -> "Evaluator":
     hot = _store(settings, transport, policy.exact)
     with contextlib.suppress(ServiceError):  # the first payment tries again
         hot.prepare()
+    scorer = _scorer(settings, transport, hot.stack)
     transport.timeouts = Timeouts(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=BATCH_STEP_S)
     waits = Waits(timedelta(seconds=settings.challenge_seconds), timedelta(seconds=settings.review_seconds))
-    return Evaluator(hot, _scorer(settings, transport), policy, clock.now, deadline_s, waits=waits)
+    return Evaluator(hot, scorer, policy, clock.now, deadline_s, waits=waits)
 
 
 def rule_book(currency: str) -> "RuleBook":
@@ -489,11 +492,14 @@ def _first_keys(settings: Settings) -> "Callable[[], Keys]":
     return (lambda: DECLARED) if settings.stage == LOCAL else Keys.drawn
 
 
-def _scorer(settings: Settings, transport: "AwsClient") -> "Scorer":
-    """Build the scorer that the settings name: the packaged model, or the endpoint for which it stands in."""
+def _scorer(settings: Settings, transport: "Transport", stack: "KnownStack") -> "Scorer":
+    """Build the scorer that the settings name: the registry's models, or the endpoint for which they stand in.
+
+    It reads the models that the pointer names, as `stack` knows it. If that fails, the packaged one scores meanwhile.
+    """
     from fraud.scoring import scorer
 
-    embedded = scorer.embedded(settings.currency)
-    if settings.scorer == "embedded":
-        return embedded
-    return scorer.Endpoint(transport, settings.model_endpoint, embedded)
+    models = scorer.Models(scorer.embedded(settings.currency), transport, settings.profiles_table, stack)
+    twin = scorer.Twin(models, transport)
+    twin.refresh()
+    return twin if settings.scorer == "embedded" else scorer.Endpoint(transport, settings.model_endpoint, models)

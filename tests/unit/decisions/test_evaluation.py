@@ -145,9 +145,9 @@ class Rendezvous(FixedScorer):
         super().__init__(0.6)
         self._barrier = threading.Barrier(racers, timeout=30)
 
-    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+    def score(self, vectors: Sequence[Vector], until: float | None = None, payers: Sequence[str] = ()) -> Scoring:
         self._barrier.wait()
-        return super().score(vectors, until)
+        return super().score(vectors, until, payers)
 
 
 def test_a_race_of_equal_requests_has_one_decision_and_one_answer():
@@ -328,9 +328,9 @@ def test_the_score_decides_by_the_models_own_thresholds(score, outcome, advice):
 class HalfBlind(FixedScorer):
     """A model that cannot score the first of several vectors: another one scores that with its own thresholds."""
 
-    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+    def score(self, vectors: Sequence[Vector], until: float | None = None, payers: Sequence[str] = ()) -> Scoring:
         other = Scoring("other", {"challenge": 0.5, "review": 0.8, "decline": 0.9}, [0.6], [[]], degraded=True)
-        return super().score(vectors, until)._replace(apart={0: other})
+        return super().score(vectors, until, payers)._replace(apart={0: other})
 
 
 def test_a_payment_that_another_model_scored_is_decided_by_that_models_thresholds_and_alone_is_degraded():
@@ -954,8 +954,8 @@ def test_payments_of_a_wave_share_nothing_keep_their_order_and_come_as_early_as_
 class Weighing(FixedScorer):
     """A model that gives each vector a score of its own."""
 
-    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
-        scoring = super().score(vectors, until)
+    def score(self, vectors: Sequence[Vector], until: float | None = None, payers: Sequence[str] = ()) -> Scoring:
+        scoring = super().score(vectors, until, payers)
         return scoring._replace(scores=[math.fsum(x for x in vector if x == x) * 0.37 % 1 for vector in vectors])  # noqa: PLR0124
 
 

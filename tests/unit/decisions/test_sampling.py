@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fraud.counters.keys import DECLARED, Keys
 from fraud.decisions.record import Contents
-from fraud.decisions.sampling import OFF, Sampling, draw
+from fraud.decisions.sampling import KIND, OFF, Sampling
 
 BY_SCORE = Sampling.parse("approve=0.1,approve:0.01=0.5,approve:0.2=1,decline=0.25")
 
@@ -85,14 +85,14 @@ def test_without_the_stacks_keys_nobody_can_tell_who_is_drawn():
     """Draws by two keys are independent: they agree on as many payments as chance makes them."""
     other = Keys(b"another stack's key, of 32 bytes", DECLARED.tokens)
     number, half = 20_000, 0.5
-    same = sum((draw(DECLARED, f"t-{n}") < half) == (draw(other, f"t-{n}") < half) for n in range(number))
+    same = sum((DECLARED.draw(KIND, f"t-{n}") < half) == (other.draw(KIND, f"t-{n}") < half) for n in range(number))
     assert abs(same - number / 2) <= 4 * math.sqrt(number / 4)
 
 
 def test_a_draw_tells_nothing_of_the_pseudonym_that_the_archive_has():
     number = 5_000
     below = sum(
-        (draw(DECLARED, f"t-{n}") < 0.5) == (DECLARED.pseudonym("transaction", f"t-{n}")[0] < 128)
+        (DECLARED.draw(KIND, f"t-{n}") < 0.5) == (DECLARED.pseudonym("transaction", f"t-{n}")[0] < 128)
         for n in range(number)
     )
     assert abs(below - number / 2) <= 4 * math.sqrt(number / 4)

@@ -27,7 +27,7 @@ from local.sagemaker import model_server
 from models.serving import inference
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training.replay import Row, replay
-from tests.support.fakes import InMemoryStore, rule, rule_book
+from tests.support.fakes import InMemoryStore, only, rule, rule_book
 from tests.support.payments import NOON, payment
 
 BOOK = RuleBook.load(packaged.policy("JPY").read_bytes())
@@ -57,9 +57,9 @@ class Kept:
         self._asked = asked
         self.said: dict[Vector, Scoring] = {}
 
-    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+    def score(self, vectors: Sequence[Vector], until: float | None = None, payers: Sequence[str] = ()) -> Scoring:
         (vector,) = vectors
-        self.said[vector] = self._asked.score(vectors, until)
+        self.said[vector] = self._asked.score(vectors, until, payers)
         return self.said[vector]
 
 
@@ -84,7 +84,8 @@ def offline(row: Row, kept: Kept) -> tuple[Outcome, Sequence[tuple[str, float]]]
 def scorers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, AnyScorer]:
     directory = tmp_path_factory.mktemp("model")
     model_server.write(directory, "JPY")
-    endpoint = scorer.Endpoint(Container(str(directory)), "fraud-model", EMBEDDED)
+    container = Container(str(directory))
+    endpoint = scorer.Endpoint(container, "fraud-model", only(EMBEDDED, container))
     return {"embedded": EMBEDDED, "endpoint": endpoint}
 
 

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 
 from fraud import assembly
 from fraud.aws.transport import Request, Result
+from fraud.counters.keys import Keys
+from fraud.counters.store import StackState
 from fraud.errors import ServiceError, UnavailableError
 from fraud.scoring import features, scorer
 from fraud.scoring.features import Vector
 from fraud.scoring.score import Scoring
-from fraud.scoring.scorer import BUDGET_PER_VECTOR_S, BUDGET_S, LEAST_S, Breaker, Embedded, Endpoint
+from fraud.scoring.scorer import BUDGET_PER_VECTOR_S, BUDGET_S, LEAST_S, Breaker, Endpoint, Twin
 from fraud.settings import Settings
 from models.serving import inference
+from tests.support.fakes import only
 
 EMBEDDED = scorer.embedded("JPY")
 VECTORS = list(features.probed())
@@ -50,7 +53,7 @@ class FakeTransport:
         return [self.results.pop(0) if len(self.results) > 1 else self.results[0] for _ in requests]
 
     def endpoint(self) -> Endpoint:
-        return Endpoint(self, "fraud-model", EMBEDDED, self.monotonic)
+        return Endpoint(self, "fraud-model", only(EMBEDDED, self), self.monotonic)
 
 
 def body(answer: Any) -> dict[str, Any]:
@@ -75,11 +78,13 @@ def test_the_embedded_model_explains_only_scores_that_reach_its_lowest_threshold
     assert EMBEDDED.score(VECTORS, until=-1) == scoring
 
 
-@pytest.mark.parametrize(("chosen", "kind"), [("embedded", Embedded), ("endpoint", Endpoint)])
+@pytest.mark.parametrize(("chosen", "kind"), [("embedded", Twin), ("endpoint", Endpoint)])
 def test_the_settings_choose_the_scorer(chosen, kind):
     transport = FakeTransport(body(RIGHT))
-    configuration = Settings.model_construct(currency="JPY", scorer=chosen, model_endpoint="fraud-model")
-    asked = assembly._scorer(configuration, transport)
+    configuration = Settings.model_construct(
+        currency="JPY", scorer=chosen, model_endpoint="fraud-model", profiles_table="profiles"
+    )
+    asked = assembly._scorer(configuration, transport, StackState(transport, "profiles", Keys.drawn))
     assert type(asked) is kind
     asked.score(VECTORS[:2])
     assert [request.payload["EndpointName"] for request, _ in transport.asked] == ["fraud-model"] * (kind is Endpoint)

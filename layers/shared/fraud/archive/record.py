@@ -51,6 +51,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
     snapshot: bytes,
     fingerprint: str,
     uncounted: Sequence[str] = (),
+    beside: tuple[str, float] | None = None,
     sampling: Sampling = OFF,
 ) -> ArchiveRow:
     """Return the row of a decision. The arguments beside the keys are the attributes of its row in the table.
@@ -58,6 +59,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
     decided_at  RFC 3339
     snapshot    the features, as `features.pack` stored them
     uncounted   kinds of counters whose update was not acknowledged
+    beside      version and score of a second model
     sampling    the strata of the stack
     """
     transaction = Transaction.model_validate_json(contents.transaction)
@@ -76,6 +78,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
         **{name: answer.get(name) for name in ("outcome", "score", "segment", "policy_version", "degraded")},
         "stratum": None if stratum is None else stratum.name,
         "sample": stratum.name if stratum is not None and drawn else None,
+        **dict(zip(("shadow_version", "shadow_score"), beside or (None, None), strict=True)),
         "estimated": answer.get("estimated", []),
         "recounted": answer["recounted"],
         "model_version": answer["model"]["version"],

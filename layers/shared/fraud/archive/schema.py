@@ -94,6 +94,13 @@ DECISIONS = ArchiveTable(
             "Stratum of which payments are drawn, `<outcome>:<scores>@<share>`; null after a challenge or a review.",
         ),
         Column("sample", TEXT, "The same if the payment is drawn for a blind review, else null."),
+        Column(
+            "shadow_version",
+            TEXT,
+            "The model that scored beside and did not decide: the challenger, or the champion for a payer of the"
+            " challenger's canary; null without one.",
+        ),
+        Column("shadow_score", NUMBER, "Its probability of fraud."),
     ),
 )
 

@@ -15,6 +15,7 @@ from fraud.aws.boto import client, translate_errors
 from fraud.aws.transport import Request, Transport, all_or_raise, binary
 from fraud.counters.keys import Keys
 from fraud.counters.store import StackState
+from fraud.decisions.record import read_beside
 from fraud.decisions.sampling import OFF, Sampling
 from fraud.errors import ServiceError
 
@@ -174,6 +175,7 @@ def row_of(keys: Keys, change: "RowChange", sampling: Sampling = OFF) -> Archive
         snapshot=binary(row["features"]["B"]),
         fingerprint=row["fingerprint"]["S"],
         uncounted=change.uncounted,
+        beside=read_beside(row["beside"]) if "beside" in row else None,
         sampling=sampling,
     )
 

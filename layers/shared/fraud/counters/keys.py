@@ -75,6 +75,16 @@ class Keys(NamedTuple):
         """
         return int.from_bytes(self.pseudonym(kind, value)) % SLOTS
 
+    def draw(self, kind: str, value: str) -> float:
+        """Return the number of an id, in [0, 1), as if drawn evenly: the id is drawn if it is below the share.
+
+        kind  what is drawn for: none that a profile or the archive has
+
+        >>> DECLARED.draw("sample", "t-1") == DECLARED.draw("sample", "t-1") != DECLARED.draw("canary", "t-1")
+        True
+        """
+        return int.from_bytes(self.pseudonym(kind, value)[:6]) / 2**48
+
     def distorts(self, day: int) -> bool:
         """Tell whether distinct counts of this epoch day mix slots of two id keys."""
         return -1 <= day - self.ids_since < HORIZON_DAYS  # a payment of the day before may come after the replacement

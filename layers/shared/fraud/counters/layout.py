@@ -69,6 +69,9 @@ KEEP_DAYS = 35
 NETWORKS = "networks"
 """Key of the item of the profiles table that holds the denied networks: the end of each by its name (D-079)."""
 
+MODELS = "models"
+"""Key of the item of the profiles table that holds the registry's pointer to the models in use (D-153)."""
+
 FOLD_SLICES = 64
 """Number of slices into which the entities of a letter are divided. Each slice is folded by itself."""
 

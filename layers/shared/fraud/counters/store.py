@@ -23,12 +23,12 @@ from fraud.counters.codec import (
     watermarks_of,
 )
 from fraud.counters.keys import DECLARED, Keys
-from fraud.counters.layout import CLOSED, NETWORKS, Item, Key, Kind, Profile, Slice, Update
+from fraud.counters.layout import CLOSED, MODELS, NETWORKS, Item, Key, Kind, Profile, Slice, Update
 from fraud.errors import ServiceError, UnavailableError
 
 WATERMARKS_LAST = timedelta(minutes=1)
-"""Time for which watermarks, keys and denied networks are used before they are read again. Watermarks only ever rise,
-so an old watermark errs on the safe side.
+"""Time for which watermarks, keys, denied networks and the pointer to the models are used before they are read again.
+Watermarks only ever rise, so an old watermark errs on the safe side.
 """
 
 KEYS_LAST = timedelta(hours=6)
@@ -50,18 +50,18 @@ class Tables(NamedTuple):
 
 
 def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
-    """Build the request that reads all watermarks, the stack's keys and the denied networks.
+    """Build the request that reads all watermarks, the stack's keys, the denied networks and the pointer to the models.
 
-    The watermarks are one item for each letter, with one attribute for each slice. The keys are one item, and the
-    networks are another.
+    The watermarks are one item for each letter, with one attribute for each slice. The keys, the networks and the
+    pointer are one item each.
 
     profiles  name of the profiles table
 
     >>> keys = watermark_request("profiles").payload["RequestItems"]["profiles"]["Keys"]
     >>> [key["pk"]["S"] for key in keys]
-    ['fold#d', 'fold#h', 'keys', 'networks']
+    ['fold#d', 'fold#h', 'keys', 'networks', 'models']
     """
-    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), KEYS, NETWORKS)]
+    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), KEYS, NETWORKS, MODELS)]
     return batch_read({profiles: {"Keys": keys, "ConsistentRead": consistent}})
 
 
@@ -78,9 +78,10 @@ def watermark_rows(transport: Transport, response: Response, until: float | None
 
 
 class StackState:
-    """The stack as an environment knows it: the keys, how far each slice is folded, and the denied networks.
+    """The stack as an environment knows it: keys, how far each slice is folded, denied networks, models in use.
 
     networks    the end of each denied network by its name: the item as it was read
+    pointer     the registry's pointer to the models: the item as it was read, a new object after each read
     first_keys  draws the keys of a stack that has none. DECLARED keys are accepted only where it returns them
     """
 
@@ -88,13 +89,14 @@ class StackState:
         self.keys = DECLARED
         self.folded_through: dict[Slice, int] = {}
         self.networks: Profile = {}
+        self.pointer: Profile = {}
         self._transport = transport
         self._profiles = profiles
         self._first_keys = first_keys
         self._read_at = datetime.min.replace(tzinfo=UTC)
 
     def prepare(self, now: datetime, until: float | None = None) -> None:
-        """Load keys, watermarks and denied networks if they are missing or older than KEYS_LAST. Raises ServiceError.
+        """Load the stack's state if it is missing or older than KEYS_LAST. Raises ServiceError.
 
         Counting with other keys than the rest of the stack could count an attempt twice.
         """
@@ -119,6 +121,7 @@ class StackState:
             raise ServiceError("DeclaredKeys")
         self.keys = keys
         self.networks = rows.get(NETWORKS, {})
+        self.pointer = rows.get(MODELS, {})
         self.folded_through = {part: at.through for part, at in watermarks.items()}
         self._read_at = now
 

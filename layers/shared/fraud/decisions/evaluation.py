@@ -36,7 +36,7 @@ from fraud.rules.conclusion import conclude
 from fraud.rules.facts import Subject
 from fraud.rules.rule_book import PolicyResult, RuleBook
 from fraud.scoring import features
-from fraud.scoring.score import Scoring
+from fraud.scoring.score import Beside, Scoring
 from fraud.transaction import MAX_AGE, Transaction, utc
 
 FLOOD_FACTOR = 1.5
@@ -80,10 +80,13 @@ class Store(Protocol):
 class Scorer(Protocol):
     """A model: the probability of fraud, and the features that raised or lowered it."""
 
-    def score(self, vectors: Sequence[features.Vector], until: float | None = None) -> Scoring:
-        """Score one or more vectors by one model with one call. Never raises.
+    def score(
+        self, vectors: Sequence[features.Vector], until: float | None = None, payers: Sequence[str] = ()
+    ) -> Scoring:
+        """Score one or more vectors with one call. Never raises.
 
-        until  reading of `time.monotonic` by which the scores must be there
+        until   reading of `time.monotonic` by which the scores must be there
+        payers  of the vectors: a canary holds payers, so that each meets one model only
         """
 
 
@@ -92,11 +95,13 @@ class Evaluation(NamedTuple):
 
     decision  None when an earlier answer is repeated
     cause     the service's code, when the decision had to do without counters
+    variant   `champion` or `challenger`, the role of the model that decided beside another one; None without one
     """
 
     answer: bytes
     decision: Decision | None
     cause: str | None = None
+    variant: str | None = None
 
     @classmethod
     def repeated(cls, transaction: Transaction, stored: StoredDecision) -> Self:
@@ -126,12 +131,16 @@ class Assessed(NamedTuple):
 
 
 class ModelResult(NamedTuple):
-    """The model's part in one decision: its score, and a hit if the score reaches a threshold."""
+    """The model's part in one decision: its score, and a hit if the score reaches a threshold.
+
+    beside  the score of a second model, which is recorded only
+    """
 
     score: float
     hits: tuple[Hit, ...]
     version: str
     degraded: bool
+    beside: Beside | None = None
 
 
 class UncommittedDecision(NamedTuple):
@@ -359,7 +368,7 @@ class Evaluator:
         record, state_read = uncommitted.record, uncommitted.state_read
         if kept in (None, uncommitted.own):  # its own row: the response to the first commit was lost
             cause = None if state_read.failure is None else state_read.failure.code
-            return Evaluation(record.answer, uncommitted.decision, cause)
+            return Evaluation(record.answer, uncommitted.decision, cause, record.beside and record.beside.variant)
         return self._repeat(record.transaction, kept, state_read, until)
 
     def _decide(
@@ -371,7 +380,8 @@ class Evaluator:
         """
         asked = self.monotonic()
         vectors = [each.vector for each in assessed if each.asks_model]
-        scoring = self.scorer.score(vectors, until) if vectors else None
+        payers = [each.transaction.payer_id for each in assessed if each.asks_model]
+        scoring = self.scorer.score(vectors, until, payers) if vectors else None
         steps = StepTimes(state=_ms(*state), rules=_ms(state[1], asked), model=_ms(asked, self.monotonic()))
         places = iter(range(len(vectors)))
         model_results = [
@@ -390,7 +400,7 @@ class Evaluator:
         outcome = by_score(_with_odds(score, FLOOD_FACTOR) if flooded else score, own.thresholds)
         is_hit = outcome is not Outcome.APPROVE
         hits = (self.rule_book.explain(outcome, contributions),) if is_hit else ()
-        return ModelResult(score, hits, own.version, own.degraded)
+        return ModelResult(score, hits, own.version, own.degraded, next(iter(own.beside), None))
 
     def _combine(
         self, assessed: Assessed, model_result: ModelResult | None, now: datetime, steps: StepTimes
@@ -435,6 +445,7 @@ class Evaluator:
             tuple(key.kind.name for key in state_read.uncounted),
             state_read.upkeep,
             self.waits.deadline(concluded.outcome, now, Outcome(policy_result.segment.review_expires)),
+            model_result and model_result.beside,
         )
         return UncommittedDecision(decision, record, state_read)
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fraud.aws.metrics import log_degraded, log_line
+from fraud.outcome import Outcome
 
 if TYPE_CHECKING:
     from fraud.decisions.evaluation import Evaluation  # a door that decides nothing must not load it
@@ -40,6 +41,9 @@ def log_evaluation(evaluation: "Evaluation", door: str) -> None:
         },
         rollups=[["Door"]],
     )
+    if evaluation.variant is not None:  # an alarm compares champion and challenger
+        stopped = int(decision.outcome is not Outcome.APPROVE)
+        log_line({"Variant": evaluation.variant}, {"Decisions": 1, "Stopped": stopped}, {})
 
 
 def log_resolution(change: str, door: str) -> None:

@@ -8,7 +8,7 @@ record that is packed, `StoredDecision` the part that a repeat needs, `StateRead
 import zlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic_core import to_json
 
@@ -18,6 +18,9 @@ from fraud.counters.sampling import Upkeep
 from fraud.errors import ServiceError
 from fraud.outcome import PENDING, Outcome
 from fraud.transaction import Transaction
+
+if TYPE_CHECKING:
+    from fraud.scoring.score import Beside  # a door that scores nothing must not load it
 
 
 class Deadline(NamedTuple):
@@ -66,6 +69,8 @@ class DecisionRecord(NamedTuple):
     """Changes of sampled items that are sent beside the commit. They are not stored."""
     deadline: Deadline | None = None
     """When the decision expires, if it is pending."""
+    beside: "Beside | None" = None
+    """The score of a second model, if there was one. It is stored beside the answer, and decided nothing."""
 
 
 WAITING = "1"
@@ -136,6 +141,21 @@ class Contents(NamedTuple):
         """
         inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS, zdict=_DICTIONARY)
         return cls._make((inflate.decompress(packed) + inflate.flush()).split(b"\n", 2))
+
+
+def stored_beside(version: str, score: float) -> dict[str, Any]:
+    """Return the attribute of a decision's row that holds the score of a second model.
+
+    >>> read_beside(stored_beside("embedded-1", 1e-05))
+    ('embedded-1', 1e-05)
+    """
+    return {"L": [{"S": version}, {"N": repr(score)}]}
+
+
+def read_beside(value: Mapping[str, Any]) -> tuple[str, float]:
+    """Read the version and the score of a second model from their attribute."""
+    version, score = value["L"]
+    return version["S"], float(score["N"])
 
 
 class StoredDecision(NamedTuple):

@@ -53,7 +53,7 @@ class Stratum(NamedTuple):
 
     def draws(self, keys: Keys, transaction_id: str) -> bool:
         """Tell whether a payment of the stratum is drawn."""
-        return draw(keys, transaction_id) < self.share
+        return keys.draw(KIND, transaction_id) < self.share
 
 
 class Sampling(NamedTuple):
@@ -100,16 +100,6 @@ class Sampling(NamedTuple):
         """Tell whether a decision's payment is drawn."""
         stratum = self.stratum_of(contents)
         return stratum is not None and stratum.draws(keys, json.loads(contents.transaction)["transaction_id"])
-
-
-def draw(keys: Keys, transaction_id: str) -> float:
-    """Return the number of a payment, in [0, 1), as if drawn evenly: it is drawn if this is below the share.
-
-    >>> from fraud.counters.keys import DECLARED
-    >>> draw(DECLARED, "t-1") == draw(DECLARED, "t-1") != draw(DECLARED, "t-2")
-    True
-    """
-    return int.from_bytes(keys.pseudonym(KIND, transaction_id)[:6]) / 2**48
 
 
 OFF = Sampling.parse("approve=0,decline=0")

@@ -36,7 +36,7 @@ from fraud.counters.keys import Keys
 from fraud.counters.layout import DAY, Key, Profile, State, Update, sides
 from fraud.counters.sampling import EXACT, Upkeep
 from fraud.counters.store import Attempt, Levels, StackState, Tables, settle
-from fraud.decisions.record import PACKED, WAITING, Contents, DecisionRecord, StateRead, StoredDecision
+from fraud.decisions.record import PACKED, WAITING, Contents, DecisionRecord, StateRead, StoredDecision, stored_beside
 from fraud.errors import HotKeyError, ServiceError, UnavailableError
 from fraud.rules.networks import Networks
 from fraud.rules.standing import denies
@@ -67,7 +67,7 @@ class _Plan(NamedTuple):
 
 
 class DynamoStore:
-    """`evaluation.Store` on DynamoDB."""
+    """`evaluation.Store` on DynamoDB. `stack`: the stack as it was last read, for a minute."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - all that counting and committing take
         self,
@@ -88,19 +88,19 @@ class DynamoStore:
         self._retention = retention_days * DAY
         self._clock = clock
         self._exact = exact
-        self._stack = StackState(transport, tables.profiles, first_keys)
-        self._networks = Networks(self._stack.networks)
+        self.stack = StackState(transport, tables.profiles, first_keys)
+        self._networks = Networks(self.stack.networks)
         self._levels = Levels()
 
     def prepare(self, until: float | None = None) -> None:
         """Load the stack's keys and watermarks if they are missing or hours old. Raises ServiceError."""
-        self._stack.prepare(self._clock(), until)
+        self.stack.prepare(self._clock(), until)
 
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         """Send every update and all reads together, the reads in as few BatchGetItem calls as hold their keys.
 
-        Once a minute the watermarks, the keys and the denied networks are read beside them. Watermarks that cannot be
-        read count as old.
+        Once a minute the watermarks, the keys, the denied networks and the pointer to the models are read beside them.
+        Watermarks that cannot be read count as old.
         More steps follow only for items whose level was not as presumed.
         """
         try:
@@ -111,7 +111,7 @@ class DynamoStore:
         names = projection((plan.transaction, [each.update for each in plan.attempts]) for plan in plans)
         chunks, of_plans = _chunks([self._places(plan) for plan in plans])
         now = self._clock()
-        beside = [*(self._read_request(chunk, names) for chunk in chunks), *self._stack.renewal(now)]
+        beside = [*(self._read_request(chunk, names) for chunk in chunks), *self.stack.renewal(now)]
         attempts = [attempt for plan in plans for attempt in plan.attempts]
         results = iter(
             settle(attempts, self._tables.counters, beside, lambda requests: self._transport.gather(requests, until))
@@ -119,7 +119,7 @@ class DynamoStore:
         found = [self._found(result, until) for result in islice(results, len(chunks))]
         for result in results:
             with contextlib.suppress(ServiceError):
-                self._stack.renew(result, now, until)
+                self.stack.renew(result, now, until)
         state_reads = []
         for plan, numbers in zip(plans, of_plans, strict=True):
             try:
@@ -166,7 +166,7 @@ class DynamoStore:
             self.prepare()
         except ServiceError as error:
             return [error] * len(attempts)
-        payers = [layout.updates(transaction, self._stack.keys)[0] for transaction, _ in attempts]
+        payers = [layout.updates(transaction, self.stack.keys)[0] for transaction, _ in attempts]
         errors: list[ServiceError | None] = [None] * len(attempts)
         for taken, step in enumerate(VOID_STEPS):
             left = [n for n, (_, steps) in enumerate(attempts) if steps > taken and errors[n] is None]
@@ -180,7 +180,7 @@ class DynamoStore:
         if not transactions:
             return []
         self.prepare()
-        payers = [layout.updates(transaction, self._stack.keys)[0] for transaction in transactions]
+        payers = [layout.updates(transaction, self.stack.keys)[0] for transaction in transactions]
         reads = [
             {
                 "TableName": self._tables.counters,
@@ -254,7 +254,7 @@ class DynamoStore:
 
     def _plan(self, transaction: Transaction) -> _Plan:
         """Name all items of a payment."""
-        moved = layout.updates(transaction, self._stack.keys)
+        moved = layout.updates(transaction, self.stack.keys)
         attempts = [self._levels.attempt(update) for update in moved]
         return _Plan(transaction, attempts, layout.reads(moved), tuple(layout.profiles(transaction).values()))
 
@@ -273,6 +273,8 @@ class DynamoStore:
         if record.deadline is not None:
             due, then = record.deadline
             item |= {"pending": {"S": WAITING}, "due": {"S": utc(due)}, "expires_to": {"S": then.value}}
+        if record.beside is not None:
+            item["beside"] = stored_beside(*record.beside[:2])
         if record.uncounted:
             item["uncounted"] = {"S": " ".join(record.uncounted)}
         payload = {
@@ -324,7 +326,7 @@ class DynamoStore:
         All its updates are named as uncounted, even those that may have happened: tokens make it safe to repeat them.
         """
         uncounted = tuple(Key(kind, entity, transaction.epoch // kind.period) for kind, entity, _ in sides(transaction))
-        state = State({}, {}, stale=fold.stale(uncounted, self._stack.folded_through))
+        state = State({}, {}, stale=fold.stale(uncounted, self.stack.folded_through))
         return StateRead(state, None, uncounted, read=False, failure=error)
 
     def _state_read(self, plan: _Plan, found: Found | ServiceError) -> StateRead:
@@ -354,8 +356,8 @@ class DynamoStore:
             items,
             profiles,
             any(attempt.recounted for attempt in plan.attempts),
-            fold.stale((attempt.update.key for attempt in plan.attempts), self._stack.folded_through),
-            self._stack.keys.distorts(day),
+            fold.stale((attempt.update.key for attempt in plan.attempts), self.stack.folded_through),
+            self.stack.keys.distorts(day),
             plan.attempts[0].update.device,
         )
         return StateRead(
@@ -375,13 +377,13 @@ class DynamoStore:
 
         held  the payment's profiles, by partition key
         """
-        if transaction.ip is None or not self._stack.networks:
+        if transaction.ip is None or not self.stack.networks:
             return {}
         pk = layout.profiles(transaction)["ip"]
         if denies(held.get(pk, {}), transaction.occurred_at):
             return {}
-        if self._networks.row is not self._stack.networks:
-            self._networks = Networks(self._stack.networks)
+        if self._networks.row is not self.stack.networks:
+            self._networks = Networks(self.stack.networks)
         denial = self._networks.denial(transaction.ip, transaction.occurred_at)
         return {} if denial is None else {pk: {**held.get(pk, {}), "deny": denial}}
 

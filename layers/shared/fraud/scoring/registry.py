@@ -15,11 +15,9 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from fraud.counters.layout import MODELS
 from fraud.errors import ModelConflictError, ModelsNow, UndecidableError
 from fraud.transaction import faults_of
-
-POINTER = "models"
-"""Key of the item of the profiles table that holds the pointer."""
 
 MOST_BYTES = 200_000
 """Most bytes of trees.json and of manifest.json: four times the packaged ones. Larger trees take a payment's time."""
@@ -118,7 +116,7 @@ class ModelPointer(_Parsed):
     @property
     def row(self) -> dict[str, Any]:
         """The item that holds the pointer, as plain values."""
-        return {"pk": POINTER, "revision": self.revision, "pointer": self.model_dump_json()}
+        return {"pk": MODELS, "revision": self.revision, "pointer": self.model_dump_json()}
 
     @property
     def models(self) -> tuple[ModelVersion, ...]:

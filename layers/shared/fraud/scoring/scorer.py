@@ -1,4 +1,7 @@
-"""Scorers: the two models behind `decisions.evaluation.Scorer`, the embedded trees and a SageMaker endpoint.
+"""Scorers: the models behind `decisions.evaluation.Scorer`, the embedded trees and a SageMaker endpoint.
+
+`Embedded` is one model in this process. `Models` are those that the registry's pointer names: the champion, and a
+challenger that scores beside it. `Twin` decides by them. `Endpoint` asks SageMaker, and has them to stand in for it.
 
 The endpoint's response carries the version and thresholds of the model that scored, so scores and thresholds always
 belong together. Every payment is scored: when the endpoint is late, dead, garbled or trained on other features, the
@@ -8,18 +11,24 @@ a while.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from fraud import packaged
+from fraud.aws.dynamodb import batch_read, typed_key
 from fraud.aws.metrics import log_degraded
-from fraud.aws.transport import Request, Transport, all_or_raise
-from fraud.errors import ServiceError
+from fraud.aws.transport import Request, Result, Transport, all_or_raise
+from fraud.counters.keys import Keys
+from fraud.counters.layout import Profile
+from fraud.counters.store import watermark_rows
+from fraud.errors import ServiceError, UndecidableError
 from fraud.scoring import features
 from fraud.scoring.features import Vector
-from fraud.scoring.score import Scoring
+from fraud.scoring.metrics import log_challenger_failed, log_refused
+from fraud.scoring.registry import Artefact, ModelPointer, ModelVersion
+from fraud.scoring.score import Beside, Scoring
 from fraud.scoring.trees import OUTCOMES, Trees
 
 JSON = "application/json"
@@ -30,6 +39,17 @@ BUDGET_PER_VECTOR_S = 0.002
 
 The caller may allow less.
 """
+
+READ_S = 1.0
+"""Seconds for the read of a model where no deadline is nearer: a batch waits so long for it once a minute at most."""
+
+LOAD_S = 0.015
+"""Seconds to load a model on a function's part of a processor: 3.5 ms of CPU. A payment with less than two of them left
+lets a later one load.
+"""
+
+CANARY = "canary"
+"""The kind of the draw that puts a payer into a canary: none that a profile, the archive or a review has."""
 
 LEAST_S = 0.01
 """Seconds. With less time left the endpoint is not called: its response could only be late."""
@@ -42,7 +62,7 @@ def embedded(currency: str) -> "Embedded":
     """
     directory = packaged.model(currency)
     trees = Trees.load((directory / "trees.json").read_bytes(), (directory / "manifest.json").read_bytes())
-    packaged.agree("model", trees.currency, currency)
+    trees.require(trees.version, currency)
     return Embedded(trees)
 
 
@@ -51,18 +71,186 @@ class Embedded:
 
     def __init__(self, trees: Trees) -> None:
         self.currency = trees.currency
+        self.version = trees.version
         self._trees = trees
         self._lowest = min(trees.thresholds.values())
 
-    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+    def score(self, vectors: Sequence[Vector], until: float | None = None, payers: Sequence[str] = ()) -> Scoring:
         """Score every vector, even after `until`: no other model is left to score them."""
-        del until
-        scores = [self._trees.score(vector) for vector in vectors]
+        del until, payers
+        return self.explained(vectors, self.scores(vectors))
+
+    def scores(self, vectors: Sequence[Vector]) -> list[float]:
+        """Return the score of every vector, without a word on it."""
+        return [self._trees.score(vector) for vector in vectors]
+
+    def explained(self, vectors: Sequence[Vector], scores: Sequence[float]) -> Scoring:
+        """Return the scoring of vectors whose scores are known."""
         contributions = [
             self._trees.explain(vector) if score >= self._lowest else ()
             for vector, score in zip(vectors, scores, strict=True)
         ]
         return Scoring(self._trees.version, self._trees.thresholds, scores, contributions)
+
+
+class KnownStack(Protocol):
+    """What `counters.store.StackState` knows of the stack: the pointer's item, and the keys."""
+
+    @property
+    def pointer(self) -> Profile:
+        """The item as it was last read: a new object after each read."""
+
+    @property
+    def keys(self) -> Keys:
+        """The stack's secret keys."""
+
+
+class _InUse(NamedTuple):
+    """The models that score now. They change together."""
+
+    champion: Embedded
+    challenger: Embedded | None = None
+    canary_share: float = 0.0
+
+
+class Models:
+    """The models that the registry's pointer names, loaded in this process. The packaged model is the floor.
+
+    A model that is missing, damaged, too large, of another currency or trained on other features changes nothing: the
+    models in use stay, and a metric says so. It is tried again when the pointer was read again, a minute later.
+    """
+
+    def __init__(self, packaged: Embedded, transport: Transport, profiles: str, stack: KnownStack) -> None:
+        """Begin with the packaged model.
+
+        profiles  name of the profiles table, which holds the pointer and the packed models
+        """
+        self.currency = packaged.currency
+        self._packaged = packaged
+        self._transport = transport
+        self._profiles = profiles
+        self._stack = stack
+        self._row: Profile | None = None
+        self._pointer = ModelPointer()
+        self._loaded: dict[ModelVersion, Embedded] = {}
+        self._in_use = _InUse(packaged)
+
+    @property
+    def champion(self) -> Embedded:
+        """The model that decides."""
+        return self._in_use.champion
+
+    def wanted(self, left_s: float) -> list[Request]:
+        """Look at the pointer if it was read again, and return the read of the models that are to be loaded, if any.
+
+        left_s  seconds that are left to read and load them. With too few, another payment asks
+        """
+        row = self._stack.pointer
+        if row is self._row or left_s < 2 * LOAD_S:
+            return []
+        self._row = row
+        try:
+            self._pointer = ModelPointer.parse(row)
+        except UndecidableError as error:
+            log_refused("pointer", str(error))
+            return []
+        if missing := self._missing():
+            keys = [typed_key(model.row) for model in missing]
+            return [batch_read({self._profiles: {"Keys": keys, "ConsistentRead": True}})]
+        self._use()
+        return []
+
+    def take(self, results: Sequence[Result], until: float | None) -> None:
+        """Load the models that were read as `wanted`. Never raises."""
+        for result in results:
+            missing = self._missing()
+            try:
+                (answer,) = all_or_raise([result])
+                rows = watermark_rows(self._transport, answer, until)
+            except ServiceError as error:
+                log_refused(missing[0].version, error.code)
+                return
+            for model in missing:
+                self._load(model, rows.get(model.row, {}))
+            self._use()
+
+    def tried(self, scoring: Scoring, vectors: Sequence[Vector], payers: Sequence[str]) -> Scoring:
+        """Add the challenger's scores: beside those of the deciding model, or in their place for the canary's payers.
+
+        payers  of the vectors; without them the challenger is a shadow
+
+        Never raises: a challenger that fails leaves the scoring as it is, and a metric says so.
+        """
+        _, challenger, share = self._in_use
+        if challenger is None or challenger.version == scoring.version:
+            return scoring
+        try:
+            scores = challenger.scores(vectors)
+            canary = [n for n, payer in enumerate(payers) if share and self._draws(payer, challenger.version, share)]
+            beside = [Beside(challenger.version, score) for score in scores]
+            apart = dict(scoring.apart)
+            for n in canary:
+                champion = scoring.of(n)
+                beside[n] = Beside(champion.version, champion.scores[0], "champion")
+                apart[n] = challenger.explained([vectors[n]], [scores[n]])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the champion has decided
+            log_challenger_failed(challenger.version, type(error).__name__)
+            return scoring
+        return scoring._replace(apart=apart, beside=beside)
+
+    def _draws(self, payer: str, version: str, share: float) -> bool:
+        """Tell whether the canary of a version has a payer: always the same ones, and others for another version."""
+        return self._stack.keys.draw(CANARY, f"{version} {payer}") < share
+
+    def _missing(self) -> list[ModelVersion]:
+        named = (self._pointer.champion, self._pointer.challenger)
+        return [model for model in named if model is not None and model not in self._loaded]
+
+    def _load(self, model: ModelVersion, row: Profile) -> None:
+        try:
+            trees = Trees.load(*Artefact.of_row(row, model))
+            trees.require(model.version, self.currency)
+        except UndecidableError as error:
+            log_refused(model.version, str(error))
+        except Exception as error:  # noqa: BLE001 - no artefact may end an environment: a tree can be too deep, for one
+            log_refused(model.version, type(error).__name__)
+        else:
+            self._loaded[model] = Embedded(trees)
+
+    def _use(self) -> None:
+        """Let the pointer's models score from now on, if its champion is loaded."""
+        pointer, loaded = self._pointer, self._loaded
+        champion = self._packaged if pointer.champion is None else loaded.get(pointer.champion)
+        if champion is None:
+            return
+        challenger = None if pointer.challenger is None else loaded.get(pointer.challenger)
+        self._in_use = _InUse(champion, challenger, pointer.canary_share)
+        self._loaded = {model: loaded[model] for model in pointer.models if model in loaded}
+
+
+class Twin:
+    """The embedded models as the registry has them, a `decisions.evaluation.Scorer` in this process.
+
+    It needs the network only when the pointer names a model that is not loaded: one read, in the place of a model's
+    step, once for each environment and each change.
+    """
+
+    def __init__(self, models: Models, transport: Transport, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._models = models
+        self._transport = transport
+        self._monotonic = monotonic
+
+    def refresh(self, until: float | None = None) -> None:
+        """Load the models that the pointer names, as far as there is time. Never raises."""
+        now = self._monotonic()
+        limit = now + READ_S if until is None else min(until - LOAD_S, now + READ_S)
+        if wanted := self._models.wanted(limit + LOAD_S - now):
+            self._models.take(self._transport.gather(wanted, limit), limit)
+
+    def score(self, vectors: Sequence[Vector], until: float | None = None, payers: Sequence[str] = ()) -> Scoring:
+        """Score every vector, even after `until`: no other model is left to score them."""
+        self.refresh(until)
+        return self._models.tried(self._models.champion.score(vectors), vectors, payers)
 
 
 class Endpoint:
@@ -72,19 +260,22 @@ class Endpoint:
     """
 
     def __init__(
-        self, transport: Transport, name: str, stand_in: Embedded, monotonic: Callable[[], float] = time.monotonic
+        self, transport: Transport, name: str, models: Models, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._transport = transport
         self._name = name
-        self._stand_in = stand_in
+        self._models = models
         self._monotonic = monotonic
         self._breaker = Breaker(monotonic)
 
-    def score(self, vectors: Sequence[Vector], until: float | None = None) -> Scoring:
+    def score(self, vectors: Sequence[Vector], until: float | None = None, payers: Sequence[str] = ()) -> Scoring:
         """Score every vector. Without a valid response in time the embedded model scores, and `degraded` is true.
 
         until  reading of the monotonic clock, in seconds, by which the response must be there
         """
+        return self._models.tried(self._decide(vectors, until), vectors, payers)
+
+    def _decide(self, vectors: Sequence[Vector], until: float | None) -> Scoring:
         now = self._monotonic()
         limit = now + BUDGET_S + BUDGET_PER_VECTOR_S * len(vectors)
         if until is not None:
@@ -104,9 +295,12 @@ class Endpoint:
         """Call the endpoint. Raises ServiceError, whose code names the cause."""
         body = to_json({"fingerprint": features.fingerprint(), "rows": vectors}, inf_nan_mode="null")
         asked = {"EndpointName": self._name, "Body": body, "ContentType": JSON, "Accept": JSON}
-        match all_or_raise(self._transport.gather([Request("invoke_endpoint", asked)], until)):
+        wanted = self._models.wanted(until - self._monotonic())
+        result, *read = self._transport.gather([Request("invoke_endpoint", asked), *wanted], until)
+        self._models.take(read, until)
+        match all_or_raise([result]):
             case [{"Body": bytes(text)}]:
-                return self._complete(_answer(text, len(vectors), self._stand_in.currency), vectors)
+                return self._complete(_answer(text, len(vectors), self._models.currency), vectors)
         raise ServiceError("garbled")
 
     def _complete(self, answer: "_EndpointResponse", vectors: Sequence[Vector]) -> Scoring:
@@ -119,7 +313,7 @@ class Endpoint:
         return Scoring(answer.version, answer.thresholds, scores, contributions, apart=apart)
 
     def _stands_in(self, vectors: Sequence[Vector]) -> Scoring:
-        return self._stand_in.score(vectors)._replace(degraded=True)
+        return self._models.champion.score(vectors)._replace(degraded=True)
 
 
 class _EndpointResponse(BaseModel):

@@ -13,8 +13,9 @@ from pynamodb.transactions import TransactWrite
 
 from fraud.aws import tables
 from fraud.aws.boto import CONFLICTS, translate_errors
+from fraud.counters.layout import MODELS
 from fraud.errors import UnavailableError
-from fraud.scoring.registry import POINTER, Artefact, ModelPointer, ModelVersion
+from fraud.scoring.registry import Artefact, ModelPointer, ModelVersion
 from fraud.scoring.trees import Trees
 from fraud.settings import Settings
 
@@ -48,7 +49,7 @@ class Registry:
         """Read the pointer consistently. Raises UndecidableError when it cannot be read: nobody but this wrote it."""
         with translate_errors(PynamoDBException):
             try:
-                row = self._pointers.get(POINTER, consistent_read=True)
+                row = self._pointers.get(MODELS, consistent_read=True)
             except DoesNotExist:
                 return ModelPointer()
         return ModelPointer.parse({"revision": int(row.revision), "pointer": row.pointer})
