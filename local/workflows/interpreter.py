@@ -19,7 +19,6 @@ from unittest.mock import patch
 import moto.stepfunctions.models as simple
 import moto.stepfunctions.parser.asl.component.common.retry.retrier_decl as retrier
 import moto.stepfunctions.parser.asl.component.state.exec.state_task.lambda_eval_utils as tasks
-import moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_callback as services
 import moto.stepfunctions.parser.asl.component.state.exec.state_task.state_task_factory as factory
 from moto.backends import get_backend
 from moto.core.config import default_user_config
@@ -37,9 +36,6 @@ from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local.workflows.channel import Invoke
 from local.workflows.jobs import Jobs, sync_of
-
-JOB_LOOK_S = 0.05
-"""Seconds between two looks at a job of SageMaker; moto's own are half a second."""
 
 STATUS_CHANGE = "Step Functions Execution Status Change"
 
@@ -152,7 +148,6 @@ def interpreting(invoke: Invoke, pace: float, activity: Activity, jobs: Jobs | N
 
     with (
         patch.object(factory, "state_task_service_for", service),
-        patch.object(services, "_DELAY_SECONDS_SYNC_CONDITION_CHECK", JOB_LOOK_S),
         patch.object(CallbackEndpoint, "wait", waited),
         patch.object(CallbackEndpoint, "notify", notified),
         patch.object(CallbackPoolManager, "notify", _notify),

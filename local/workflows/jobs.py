@@ -6,6 +6,7 @@ SageMaker.AmazonSageMakerException; one that fails or is stopped with States.Tas
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -20,6 +21,9 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
     StateTaskServiceCallback,
 )
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+
+LOOK_S = 0.05
+"""Seconds between two looks at a job."""
 
 REFUSED = "SageMaker.AmazonSageMakerException"
 
@@ -38,12 +42,16 @@ class Jobs(Protocol):
         """Return the description of a job that is over, with its `Status`; None while it runs."""
 
 
-def sync_of(jobs: Jobs) -> type[StateTaskServiceCallback]:
+PATTERNS = {ResourceCondition.WaitForTaskToken, ResourceCondition.Sync}
+"""moto ends a wait for a token after every task, so it wants one to be possible."""
+
+
+def sync_of(jobs: Jobs) -> type[StateTaskServiceCallback]:  # noqa: C901 - a class
     """Return moto's class of SageMaker's tasks, on these jobs."""
 
     class Sync(StateTaskServiceCallback):  # type: ignore[misc] # moto's types are not followed
         def __init__(self) -> None:
-            super().__init__(supported_integration_patterns={ResourceCondition.Sync})
+            super().__init__(supported_integration_patterns=PATTERNS)
 
         def _eval_service_task(
             self,
@@ -74,6 +82,14 @@ def sync_of(jobs: Jobs) -> type[StateTaskServiceCallback]:
 
             return ended
 
+        def _eval_sync(self, env: Any, sync_resolver: Callable[[], Any], **_: Any) -> Any:  # noqa: ANN401
+            """Wait for the end of a job. moto's own would wait for a task token beside it."""
+            while env.is_running():
+                if (found := sync_resolver()) is not None:
+                    return found
+                time.sleep(LOOK_S)
+            return None
+
         def _failure(self, env: Any, error: str, cause: str) -> FailureEventException:  # noqa: ANN401
             details = TaskFailedEventDetails(
                 error=error,
@@ -88,6 +104,9 @@ def sync_of(jobs: Jobs) -> type[StateTaskServiceCallback]:
                 event_details=EventDetails(taskFailedEventDetails=details),
             )
             return FailureEventException(event)
+
+        def _validate_service_integration_is_supported(self) -> None:
+            """Say nothing of the names of parameters: `jobs` reads those that it needs."""
 
         def _normalise_parameters(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - the names are SageMaker's own
             return

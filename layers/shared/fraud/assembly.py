@@ -414,6 +414,7 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
     from fraud.scoring.trees import Trees
 
     place = Place(settings.models_bucket, settings.decision_archive_bucket)
+    plan = Plan.load(packaged.RETRAINING_PLAN.read_bytes(), settings.retraining_plan)
     archive_queries = reporting(settings)
 
     def shadowed(challenger: Trees, champion: Trees, since: datetime, until: datetime) -> ShadowFigures:
@@ -430,8 +431,8 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
             shadow=shadowed,
             deployment=None,
             notices=RetrainingNotices(Outbox(settings)),
-            plan=Plan.load(packaged.RETRAINING_PLAN.read_bytes(), settings.retraining_plan),
-            policy=GatePolicy.load(packaged.GATE.read_bytes()),
+            plan=plan,
+            policy=GatePolicy.load(packaged.GATE.read_bytes(), plan.gate),
             place=place,
             currency=settings.currency,
             canary_share=settings.canary_share,

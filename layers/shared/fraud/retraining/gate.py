@@ -4,8 +4,9 @@ A model passes when every check of the policy passes. The report names each chec
 refusal says what was missing. Nothing here knows how the figures were made.
 """
 
+import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -127,12 +128,14 @@ class GatePolicy(_Part):
     shadow: ShadowLimits
 
     @classmethod
-    def load(cls, content: bytes) -> Self:
-        """Read the policy. Raises UndecidableError."""
+    def load(cls, content: bytes, given: Mapping[str, Mapping[str, Any]] | None = None) -> Self:
+        """Read the policy. `given`: the stack's own limits, by part. Raises UndecidableError."""
         try:
-            return cls.model_validate_json(content)
-        except ValidationError as error:
-            raise UndecidableError(f"gate policy: {error.error_count()} faults") from None
+            policy = json.loads(content)
+            own = {part: policy[part] | limits for part, limits in (given or {}).items()}
+            return cls.model_validate(policy | own)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UndecidableError(f"gate policy: {type(error).__name__}") from None
 
 
 class Check(_Part):

@@ -53,7 +53,7 @@ class RetrainingIntake:
     def _alarmed(self, event: Mapping[str, Any], now: datetime) -> Retraining | None:
         """Take an alarm: while a model is tried it is taken back, else a retraining begins."""
         name, at = event["detail"]["alarmName"], event["detail"]["state"]["timestamp"]
-        if CANARY_ALARM in name:
+        if any(each in name for each in CANARY_ALARMS):
             return self._take_back(name, now)
         return self._open(Cause(kind="alarm", id=f"{name}@{at}", by=SYSTEM.name, reason=f"The alarm {name}."), now)
 
@@ -82,8 +82,8 @@ class RetrainingIntake:
         return row
 
 
-CANARY_ALARM = "CanaryFails"
-"""Part of the name of an alarm that takes a model back which is tried: CloudFormation adds to the logical id."""
+CANARY_ALARMS = ("CanaryDiffers", "ChallengerFails")
+"""The alarms that take a model back which is tried, as parts of their names: CloudFormation adds to the logical id."""
 
 _TAKEN: Mapping[str, Callable[[RetrainingIntake, Mapping[str, Any], datetime], Retraining | None]] = {
     "Scheduled Event": RetrainingIntake._scheduled,  # noqa: SLF001 - its own class

@@ -39,6 +39,7 @@ class Plan(BaseModel):
     check            decisions of the dataset whose stored features are compared with a replay
     seconds          time limit of each job, by the state of the machine that runs it
     hyperparameters  of training, where they differ from the defaults of `models.training`
+    gate             limits of the gate, by part, where they differ from `retraining/gate.json`
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +50,7 @@ class Plan(BaseModel):
     check: int = Field(ge=0)
     seconds: Mapping[str, int]
     hyperparameters: Mapping[str, str]
+    gate: Mapping[str, Mapping[str, Any]] = {}
 
     @classmethod
     def load(cls, content: bytes, given: str = "{}") -> Self:
