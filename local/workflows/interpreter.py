@@ -113,6 +113,7 @@ def interpreting(invoke: Invoke, pace: float, activity: Activity, jobs: Jobs | N
     activity  counts the executions
     jobs      the jobs of SageMaker; None: a state that starts one fails
     """
+    _parse_definition.cache_clear()  # what was parsed knows the jobs of another block
     service_of, sync = factory.state_task_service_for, None if jobs is None else sync_of(jobs)
     wait, notify = CallbackEndpoint.wait, CallbackEndpoint.notify
     start, end = Execution.start, BaseExecutionWorkerCommunication.terminated
