@@ -62,9 +62,11 @@ STATEFUL = {
     "DecisionsTable",
     "LabelsTable",
     "LinksTable",
+    "ModelsBucket",
     "ProfilesTable",
     "PseudonymsTable",
     "ReportsTable",
+    "RetrainingTable",
     "TalliesTable",
     "Transactions",
     "Undecidable",
@@ -75,7 +77,7 @@ WITH_PEOPLE = stack.present(EXPANDED, {"JwtIssuer": "https://issuer", "JwtAudien
 """What there is in a stack whose people have tokens."""
 
 
-QUEUES = [{"Fn::GetAtt": [name, "Arn"]} for name in ("CaseQueue", "AccountQueue")]
+QUEUES = [{"Fn::GetAtt": [name, "Arn"]} for name in ("CaseQueue", "AccountQueue", "RetrainingQueue")]
 """The queues through which the events of the bus come to the doors of cases and accounts."""
 
 

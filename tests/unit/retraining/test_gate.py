@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fraud import packaged
 from fraud.errors import UndecidableError
-from fraud.retraining.gate import Evaluation, GatePolicy, Report, ShadowFigures, judge, judge_shadow
+from fraud.retraining.gate import Evaluation, GatePolicy, GateReport, ShadowFigures, judge, judge_shadow
 
 POLICY = GatePolicy.load(packaged.GATE.read_bytes())
 DIGEST = "0" * 64
@@ -77,7 +77,7 @@ def test_no_interval_that_reaches_below_zero_passes_without_a_reason(value, belo
 
 
 def test_a_report_without_checks_proves_nothing():
-    assert not Report(policy="1", checks=()).passed
+    assert not GateReport(policy="1", checks=()).passed
 
 
 @pytest.mark.parametrize(

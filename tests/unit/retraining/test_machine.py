@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from fraud.errors import ForbiddenError, RetrainingConflictError
 from fraud.retraining.events import END
-from fraud.retraining.gate import Check, Report
+from fraud.retraining.gate import GateCheck, GateReport
 from fraud.retraining.moves import ENDED, JOBS, MOVES, OF_THE_CLOCK, STEPS, EventKind, RetrainingState, reached
 from fraud.retraining.retraining import (
     MOST_RUNS,
     SYSTEM,
     Actor,
-    Cause,
     Retraining,
+    RetrainingCause,
     RetrainingEvent,
     Terms,
     retraining_id,
@@ -27,8 +27,8 @@ NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 MIO, REN = Actor("mio", "lead"), Actor("ren", "lead")
 DAY = timedelta(days=1)
 TERMS = Terms(7 * DAY, 2 * DAY, DAY)
-CAUSE = Cause(kind="lead", id="r-1", by="mio", reason="a new tactic")
-REPORT = Report(policy="1", checks=(Check(check="gain", passed=True, said="+0.1"),))
+CAUSE = RetrainingCause(kind="lead", id="r-1", by="mio", reason="a new tactic")
+REPORT = GateReport(policy="1", checks=(GateCheck(check="gain", passed=True, said="+0.1"),))
 MODEL = ModelVersion.of("embedded-1", "models/1", b"trees", b"manifest")
 
 TO_THE_END = (

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.retraining.retraining import Cause, Reason, Retraining
+from fraud.retraining.retraining import Reason, Retraining, RetrainingCause
 from fraud.scoring.registry import PACKAGED, ModelPointer, Version
 from fraud.transaction import Id, parse_body
 
@@ -37,9 +37,11 @@ class RetrainRequest(_Body):
         description="Why a model may pass the gate that is not better, as long as it is not worse; null: it may not.",
     )
 
-    def cause(self, by: str) -> Cause:
+    def cause(self, by: str) -> RetrainingCause:
         """Return the cause of the retraining."""
-        return Cause(kind="lead", id=self.request_id, by=by, reason=self.reason, not_inferior=self.not_inferior)
+        return RetrainingCause(
+            kind="lead", id=self.request_id, by=by, reason=self.reason, not_inferior=self.not_inferior
+        )
 
 
 class ModelsView(BaseModel):

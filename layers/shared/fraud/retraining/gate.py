@@ -138,7 +138,7 @@ class GatePolicy(_Part):
             raise UndecidableError(f"gate policy: {type(error).__name__}") from None
 
 
-class Check(_Part):
+class GateCheck(_Part):
     """One check: its name, whether it passes, and the figure beside its limit in words."""
 
     check: str
@@ -146,15 +146,15 @@ class Check(_Part):
     said: str
 
 
-class Report(_Part):
+class GateReport(_Part):
     """The gate's report: it passes when every check does.
 
-    >>> Report(policy="1", checks=()).passed
+    >>> GateReport(policy="1", checks=()).passed
     False
     """
 
     policy: str
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
 
     @property
     def passed(self) -> bool:
@@ -167,15 +167,15 @@ class Report(_Part):
         return tuple(each.check for each in self.checks if not each.passed)
 
 
-def judge(found: Evaluation, policy: GatePolicy, not_inferior: str | None = None) -> Report:
+def judge(found: Evaluation, policy: GatePolicy, not_inferior: str | None = None) -> GateReport:
     """Judge an evaluation.
 
     not_inferior  the reason for which a model may pass that is not better, as long as it is not worse; None: it may not
     """
-    return Report(policy=policy.version, checks=tuple(_checks(found, policy.evaluation, not_inferior)))
+    return GateReport(policy=policy.version, checks=tuple(_checks(found, policy.evaluation, not_inferior)))
 
 
-def _checks(found: Evaluation, limits: Limits, not_inferior: str | None) -> Iterator[Check]:
+def _checks(found: Evaluation, limits: Limits, not_inferior: str | None) -> Iterator[GateCheck]:
     gain, saved = found.gain, found.saved
     yield _check("another_model", found.model != found.champion, f"{found.model} against {found.champion}")
     yield _check("frauds", found.frauds >= limits.least_frauds, f"{found.frauds} of at least {limits.least_frauds}")
@@ -196,7 +196,7 @@ def _checks(found: Evaluation, limits: Limits, not_inferior: str | None) -> Iter
     yield _check("drift", len(drifted) <= limits.drifted, said)
 
 
-def judge_shadow(found: ShadowFigures, policy: GatePolicy) -> Report:
+def judge_shadow(found: ShadowFigures, policy: GatePolicy) -> GateReport:
     """Judge a shadow: it has scored enough payments, it misses few, and it does not alert far more often."""
     limits = policy.shadow
     missing = 1 - found.scored / found.asked if found.asked else 1.0
@@ -206,15 +206,15 @@ def judge_shadow(found: ShadowFigures, policy: GatePolicy) -> Report:
         _within("missing", missing, limits.missing),
         _check("alerts", found.alerts <= most, f"{found.alerts} of at most {most:.1f} payments"),
     )
-    return Report(policy=policy.version, checks=checks)
+    return GateReport(policy=policy.version, checks=checks)
 
 
-def _within(name: str, value: float, most: float) -> Check:
+def _within(name: str, value: float, most: float) -> GateCheck:
     return _check(name, value <= most, f"{value:.2%} of at most {most:.2%}")
 
 
-def _check(name: str, passed: bool, said: str) -> Check:  # noqa: FBT001 - the result of the check
-    return Check(check=name, passed=passed, said=said)
+def _check(name: str, passed: bool, said: str) -> GateCheck:  # noqa: FBT001 - the result of the check
+    return GateCheck(check=name, passed=passed, said=said)
 
 
 def _interval(figure: Interval) -> str:

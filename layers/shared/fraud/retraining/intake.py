@@ -11,14 +11,14 @@ from typing import Any, Protocol
 from fraud.errors import NotFoundError, RetrainingConflictError
 from fraud.executions import Executions
 from fraud.retraining.moves import MOVES
-from fraud.retraining.retraining import SYSTEM, Actor, Cause, Retraining, RetrainingEvent
+from fraud.retraining.retraining import SYSTEM, Actor, Retraining, RetrainingCause, RetrainingEvent
 from fraud.transaction import instant
 
 
 class RetrainingTable(Protocol):
     """The part of `retraining.store.Retrainings` that the intake needs."""
 
-    def open(self, cause: Cause, actor: Actor, now: datetime) -> Retraining:
+    def open(self, cause: RetrainingCause, actor: Actor, now: datetime) -> Retraining:
         """Open a retraining."""
 
     def at_work(self) -> Retraining | None:
@@ -48,14 +48,16 @@ class RetrainingIntake:
 
     def _scheduled(self, event: Mapping[str, Any], now: datetime) -> Retraining:
         day = f"{instant(event['time']).date()}"
-        return self._open(Cause(kind="schedule", id=day, by=SYSTEM.name, reason="The schedule."), now)
+        return self._open(RetrainingCause(kind="schedule", id=day, by=SYSTEM.name, reason="The schedule."), now)
 
     def _alarmed(self, event: Mapping[str, Any], now: datetime) -> Retraining | None:
         """Take an alarm: while a model is tried it is taken back, else a retraining begins."""
         name, at = event["detail"]["alarmName"], event["detail"]["state"]["timestamp"]
         if any(each in name for each in CANARY_ALARMS):
             return self._take_back(name, now)
-        return self._open(Cause(kind="alarm", id=f"{name}@{at}", by=SYSTEM.name, reason=f"The alarm {name}."), now)
+        return self._open(
+            RetrainingCause(kind="alarm", id=f"{name}@{at}", by=SYSTEM.name, reason=f"The alarm {name}."), now
+        )
 
     def _take_back(self, alarm: str, now: datetime) -> Retraining | None:
         at_work = self._table.at_work()
@@ -76,7 +78,7 @@ class RetrainingIntake:
             return self._table.change(name, RetrainingEvent(kind="resumed", run=run), SYSTEM, now)
         return None
 
-    def _open(self, cause: Cause, now: datetime) -> Retraining:
+    def _open(self, cause: RetrainingCause, now: datetime) -> Retraining:
         row = self._table.open(cause, SYSTEM, now)
         self._executions.start(row)
         return row

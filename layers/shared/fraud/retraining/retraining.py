@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fraud.errors import ForbiddenError, RetrainingConflictError, RetrainingNow
-from fraud.retraining.gate import Report
+from fraud.retraining.gate import GateReport
 from fraud.retraining.moves import (
     ENDED,
     JOBS,
@@ -81,7 +81,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Cause(_Part):
+class RetrainingCause(_Part):
     """Why a model is trained again.
 
     not_inferior  a lead's reason for which a model may be promoted that is not better, as long as it is not worse
@@ -96,7 +96,7 @@ class Cause(_Part):
     not_inferior: Reason | None = None
 
 
-class Decision(_Part):
+class ModelDecision(_Part):
     """What a lead decides: of a model that waits for approval, or of the champion that is rolled back."""
 
     decision: Literal["approved", "rejected", "rolled_back"]
@@ -115,7 +115,7 @@ class RetrainingEvent(_Part):
     run: int | None = Field(None, description="The number of the execution that has failed.")
     champion: Version | None = Field(None, description="The champion with which the model is compared.")
     champion_sha256: Sha256 | None = None
-    report: Report | None = None
+    report: GateReport | None = None
     model: ModelVersion | None = None
     package: str | None = None
 
@@ -124,20 +124,20 @@ class Retraining(_Part):
     """A retraining as it stands. The row in the table is the truth, and the execution follows it."""
 
     retraining_id: str
-    cause: Cause
+    cause: RetrainingCause
     opened_at: Instant
     state: RetrainingState = RetrainingState.REQUESTED
     champion: Version | None = Field(None, description="The model that decided when it began.")
     champion_sha256: Sha256 | None = Field(None, description="Of that model's manifest.")
     tries: int = Field(1, description="The number of the try of the present job.")
     jobs: Mapping[str, str] = Field({}, description="The name of each job that has ended well, by its event.")
-    gate: Report | None = None
+    gate: GateReport | None = None
     shadow_since: Instant | None = Field(None, description="When the model began to score beside the champion.")
-    shadow_gate: Report | None = None
+    shadow_gate: GateReport | None = None
     model: ModelVersion | None = None
     package: str | None = Field(None, description="The ARN of the model package in SageMaker's registry.")
-    decision: Decision | None = Field(None, description="What a lead has said of the model.")
-    rollback: Decision | None = None
+    decision: ModelDecision | None = Field(None, description="What a lead has said of the model.")
+    rollback: ModelDecision | None = None
     failed_step: str | None = None
     alarm: str | None = Field(None, description="The alarm that has taken the model back.")
     run: int = Field(1, description="The number of the execution that follows the row.")
@@ -148,7 +148,7 @@ class Retraining(_Part):
     version: int = 1
 
     @classmethod
-    def for_cause(cls, cause: Cause, now: datetime) -> Self:
+    def for_cause(cls, cause: RetrainingCause, now: datetime) -> Self:
         """Open a retraining."""
         return cls(retraining_id=retraining_id(cause), cause=cause, opened_at=now, since=now, changed_at=now)
 
@@ -274,7 +274,7 @@ def _shadowed(_row: Retraining, _event: RetrainingEvent, _actor: Actor, now: dat
 def _decided(_row: Retraining, event: RetrainingEvent, actor: Actor, now: datetime) -> dict[str, Any]:
     field = "rollback" if event.kind == "rolled_back" else "decision"
     decision = {"decision": event.kind, "reason": event.reason, "by": actor.name, "at": now}
-    return {field: Decision.model_validate(decision)}
+    return {field: ModelDecision.model_validate(decision)}
 
 
 def _tried(row: Retraining, _event: RetrainingEvent, _actor: Actor, _now: datetime) -> dict[str, Any]:
@@ -334,10 +334,10 @@ _LATE: frozenset[EventKind] = frozenset({*OF_THE_CLOCK.values(), "job_failed", "
 """Events of the system that alter nothing in a state that does not name them."""
 
 
-def retraining_id(cause: Cause) -> str:
+def retraining_id(cause: RetrainingCause) -> str:
     """Return the name of the retraining of a cause: 20 hexadecimal digits, for the names of jobs are short.
 
-    >>> len(retraining_id(Cause(kind="schedule", id="2026-03-04", by="system", reason="the schedule")))
+    >>> len(retraining_id(RetrainingCause(kind="schedule", id="2026-03-04", by="system", reason="the schedule")))
     20
     """
     return hashlib.sha256(f"{cause.kind}\n{cause.id}".encode()).hexdigest()[:20]

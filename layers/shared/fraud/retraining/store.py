@@ -20,7 +20,7 @@ from fraud.aws.cursor import cursor_of, parts_of
 from fraud.aws.followed import FollowedStore, actions_of
 from fraud.errors import ModelConflictError, NotFoundError
 from fraud.retraining.moves import ENDED
-from fraud.retraining.retraining import SYSTEM, Actor, Cause, Retraining, RetrainingEvent, Terms
+from fraud.retraining.retraining import SYSTEM, Actor, Retraining, RetrainingCause, RetrainingEvent, Terms
 from fraud.retraining.rows import MODEL, OWED, RETRAINING, TURN, OwnedRow, RetrainingRow
 from fraud.scoring.registry import ModelPointer
 from fraud.scoring.store import Registry
@@ -99,7 +99,7 @@ class Retrainings(FollowedStore[Retraining]):
             rows = [Retraining.model_validate_json(row.document) for row in found]
             return Page(rows, cursor_of(found.last_evaluated_key, "opened_at", "pk"))
 
-    def open(self, cause: Cause, actor: Actor, now: datetime) -> Retraining:
+    def open(self, cause: RetrainingCause, actor: Actor, now: datetime) -> Retraining:
         """Open the retraining of a cause. Once more alters nothing."""
 
         def attempt() -> Retraining:
