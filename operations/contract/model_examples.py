@@ -5,7 +5,7 @@ from operations.contract.examples import Example
 RETRAINING_ID, VERSION, CHAMPION = "5b0f1c6d2e9a47f08c31", "embedded-2c743b6306d6", "embedded-e6666a2dc5d2"
 _DIGEST = "9cc6b225eba18ea7955d33edba18718d39eb2a009b38cf2ed69f77de9dfdf647"
 
-RETRAIN: Example = {"request_id": "retrain-1", "reason": "a new tactic with gift cards", "not_inferior": None}
+RETRAIN: Example = {"request_id": "retrain-1", "reason": "a new tactic with gift cards"}
 REASON: Example = {"reason": "the gain is on the tactic that we miss"}
 _CHECKS: list[Example] = [
     {"check": "gain", "passed": True, "said": "average precision +0.0212 (+0.0041 to +0.0390), its lower end above 0"},

@@ -276,7 +276,7 @@ def equal(stage: Stage) -> str:
 def training_fails(stage: Stage) -> str:
     """There is nothing to learn: the training job fails, twice."""
     kept = stage.payments
-    stage.archive([replace(each, labels=()) for each in kept])
+    stage.archive([replace(each, label="legitimate") for each in kept])
     name = stage.retrain()
     stage.archive(kept)
     assert stage.shown(name)["failed_step"] == "Train"
@@ -346,10 +346,11 @@ def _mislabelled(seed: int) -> Iterator[Labelled]:
     payments = list(simulate(100 + seed, DEFAULT_START, DAYS, PAYERS, crime=CRIME))
     end = utc(DEFAULT_START + (DAYS - 6) * DAY)
     early = [n for n, each in enumerate(payments) if each.transaction["occurred_at"] < end]
-    labels = [payments[n].labels for n in early]
-    shifted = labels[7:] + labels[:7]
+    said = [(payments[n].label, payments[n].reported_at) for n in early]
+    shifted = said[7:] + said[:7]
     for n, each in enumerate(payments):
-        yield replace(each, labels=shifted[n]) if n < len(early) else each
+        late = each.reported_at if n >= len(early) else max(each.reported_at, shifted[n][1])
+        yield replace(each, label=shifted[n][0], reported_at=late) if n < len(early) else each
 
 
 @contextmanager

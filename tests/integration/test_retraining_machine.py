@@ -49,7 +49,7 @@ class Said:
         if "token" in event:  # the answer of a state that waits reaches nobody; Follow says what is next
             return {}
         step = self.next.pop(0) if self.next else "Finish"
-        job = {"name": step, **JOB} if step in RETRAINING.jobs else None
+        job = {"id": step, "name": step, **JOB} if step in RETRAINING.jobs else None
         return {"next": step, "timeout_seconds": self.seconds if step in RETRAINING.tasks else 0, "job": job}
 
 

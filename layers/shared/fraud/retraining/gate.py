@@ -138,20 +138,24 @@ class GatePolicy(_Part):
             raise UndecidableError(f"gate policy: {type(error).__name__}") from None
 
 
-class GateCheck(_Part):
+class GateCheck(BaseModel):
     """One check: its name, whether it passes, and the figure beside its limit in words."""
+
+    model_config = ConfigDict(frozen=True)
 
     check: str
     passed: bool
     said: str
 
 
-class GateReport(_Part):
+class GateReport(BaseModel):
     """The gate's report: it passes when every check does.
 
     >>> GateReport(policy="1", checks=()).passed
     False
     """
+
+    model_config = ConfigDict(frozen=True)
 
     policy: str
     checks: tuple[GateCheck, ...]

@@ -4,6 +4,7 @@ The definition of the machine has the rest: images, roles and instances. A job k
 directories and arguments, so the box runs the same scripts in the same directories.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
@@ -75,14 +76,23 @@ class Place(NamedTuple):
         return f"s3://{self.models}/{key}"
 
 
+def name_of(job: str, place: Place) -> str:
+    """Return the name of a job in SageMaker: names are one stack's own, because an account may have several stacks.
+
+    >>> len(name_of("5b0f1c6d2e9a47f08c31-evaluated-5-2", Place("models", "archive"))) <= 63
+    True
+    """
+    return f"retraining-{hashlib.sha256(place.models.encode()).hexdigest()[:6]}-{job}"
+
+
 def folder(row: Retraining) -> str:
     """Return the key of a retraining's folder in the bucket of models."""
     return f"retraining/{row.retraining_id}"
 
 
-def output(row: Retraining, kind: str) -> str:
+def output(row: Retraining, kind: str, place: Place) -> str:
     """Return the key of the folder of a job that has ended well."""
-    return f"{folder(row)}/{row.jobs[kind]}"
+    return f"{folder(row)}/{name_of(row.jobs[kind], place)}"
 
 
 def days(now: datetime, plan: Plan) -> tuple[date, date]:
@@ -112,9 +122,14 @@ def manifest(bucket: str, keys: Iterable[str]) -> bytes:
 
 def job_of(row: Retraining, place: Place, plan: Plan) -> dict[str, Any] | None:
     """Return the parts of the request of the job that comes next; None when the next step is no job."""
-    if row.step is None or row.state not in _JOBS:
+    if row.step is None or row.job is None:
         return None
-    return {"name": row.job, "seconds": plan.seconds[row.step], **_JOBS[row.state](row, place, plan)}
+    return {
+        "id": row.job,
+        "name": name_of(row.job, place),
+        "seconds": plan.seconds[row.step],
+        **_JOBS[row.state](row, place, plan),
+    }
 
 
 def _dataset(row: Retraining, place: Place, plan: Plan) -> dict[str, Any]:
@@ -129,7 +144,7 @@ def _dataset(row: Retraining, place: Place, plan: Plan) -> dict[str, Any]:
 def _training(row: Retraining, place: Place, plan: Plan) -> dict[str, Any]:
     source = {
         "S3DataType": "S3Prefix",
-        "S3Uri": place.of(f"{output(row, 'built')}/dataset/"),
+        "S3Uri": place.of(f"{output(row, 'built', place)}/dataset/"),
         "S3DataDistributionType": "FullyReplicated",
     }
     return {
@@ -141,8 +156,8 @@ def _training(row: Retraining, place: Place, plan: Plan) -> dict[str, Any]:
 
 def _evaluation(row: Retraining, place: Place, _plan: Plan) -> dict[str, Any]:
     places = {
-        "dataset": f"{output(row, 'built')}/dataset/",
-        "model": f"{output(row, 'trained')}/output/",
+        "dataset": f"{output(row, 'built', place)}/dataset/",
+        "model": f"{output(row, 'trained', place)}/output/",
         "champion": f"{folder(row)}/champion/",
     }
     return {
@@ -158,7 +173,7 @@ def _input(name: str, **source: str) -> dict[str, Any]:
 
 
 def _output(row: Retraining, place: Place, name: str) -> dict[str, Any]:
-    uri = place.of(f"{folder(row)}/{row.job}/{name}/")
+    uri = place.of(f"{folder(row)}/{name_of(row.job or '', place)}/{name}/")
     return {
         "OutputName": name,
         "S3Output": {"S3Uri": uri, "LocalPath": f"{PROCESSING}/{name}", "S3UploadMode": "EndOfJob"},

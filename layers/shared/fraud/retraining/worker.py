@@ -174,7 +174,7 @@ class RetrainingSteps:
         parts, found = self._parts, self._evaluation(row)
         if found.files.keys() != set(MODEL_FILES):
             raise UndecidableError("evaluation: other files than those of a model")
-        source = f"{output(row, 'evaluated')}/evaluation"
+        source = f"{output(row, 'evaluated', self._parts.place)}/evaluation"
         files = parts.artefacts.checked(f"{source}/model", found.files)
         artefact = Artefact(files["trees.json"], files["manifest.json"])
         key = f"models/{found.files['manifest.json']}"
@@ -184,7 +184,7 @@ class RetrainingSteps:
         parts.registry.publish(model, artefact, parts.currency)
         package = parts.packages.register(
             row.retraining_id,
-            parts.place.of(f"{output(row, 'trained')}/output/model.tar.gz"),
+            parts.place.of(f"{output(row, 'trained', parts.place)}/output/model.tar.gz"),
             parts.place.of(f"{key}/{EVALUATION}"),
             {"version": model.version, "manifest_sha256": model.manifest_sha256, "retraining_id": row.retraining_id},
         )
@@ -286,7 +286,7 @@ class RetrainingSteps:
         return packaged_model(self._parts.currency)
 
     def _evaluation(self, row: Retraining) -> Evaluation:
-        content = self._parts.artefacts.read(f"{output(row, 'evaluated')}/evaluation/{EVALUATION}")
+        content = self._parts.artefacts.read(f"{output(row, 'evaluated', self._parts.place)}/evaluation/{EVALUATION}")
         return Evaluation.parse(content)
 
 

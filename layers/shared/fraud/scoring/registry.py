@@ -28,8 +28,8 @@ MOST_CANARY = 0.5
 PACKAGED = "packaged"
 """The name of the packaged model where a version is named."""
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
-Version = Annotated[str, StringConstraints(pattern=r"\A[!-~]{1,64}\z")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}$")]
 
 
 class _Parsed(BaseModel):
