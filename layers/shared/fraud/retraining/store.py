@@ -103,12 +103,12 @@ class Retrainings(FollowedStore[Retraining]):
         """Open the retraining of a cause. Once more alters nothing."""
 
         def attempt() -> Retraining:
-            opened = Retraining.for_cause(cause, now)
+            new = Retraining.for_cause(cause, now)
             try:
-                return self.read(opened.retraining_id)[1]
+                return self.read(new.retraining_id)[1]
             except NotFoundError:
-                self._write(None, opened, RetrainingEvent(kind="resumed", reason=cause.reason), actor, "opened")
-            return opened
+                self._write(None, new, RetrainingEvent(kind="resumed", reason=cause.reason), actor, "opened")
+            return new
 
         return _retried(attempt)
 

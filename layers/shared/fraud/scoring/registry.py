@@ -45,6 +45,8 @@ class ModelVersion(_Parsed):
     manifest_sha256  of manifest.json, which holds the hash of the trees and the thresholds: it names the whole model
     """
 
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("additionalProperties", None))  # responses
+
     version: Version
     key: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     trees_sha256: Sha256
