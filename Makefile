@@ -89,7 +89,7 @@ same-model: $(READY)
 ifeq ($(shell uname -m),x86_64)
 	$(BIN)/python -m models.training.train --out build/model/JPY >/dev/null & \
 	  $(BIN)/python -m models.training.train --currency INR --out build/model/INR >/dev/null && wait $$!
-	for file in JPY/trees.json JPY/manifest.json INR/trees.json INR/manifest.json; do \
+	for file in $(foreach currency,JPY INR,$(addprefix $(currency)/,trees.json manifest.json baseline.json)); do \
 	  cmp build/model/$$file layers/shared/fraud/scoring/models/$$file || exit 1; done
 	$(TRIAGE) --out build/model/classifier.json >/dev/null
 	cmp build/model/classifier.json layers/shared/fraud/cases/classifier.json

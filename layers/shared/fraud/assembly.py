@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from fraud.counters.store import StackState, Tables
     from fraud.counters.worker import FoldWorker
     from fraud.decisions.evaluation import Evaluator, Scorer
+    from fraud.decisions.hold_out import HoldOut
     from fraud.decisions.sampling import Sampling
     from fraud.decisions.store import DynamoStore
     from fraud.decisions.worker import Resolutions
     from fraud.executions import Executions
     from fraud.labels.sources import Sources
+    from fraud.reporting.drift_watch import DriftWatch
     from fraud.reporting.worker import Reporting
     from fraud.rules.rule_book import RuleBook
 
@@ -78,7 +80,17 @@ def evaluator(settings: Settings) -> "Evaluator":
         hot.prepare()
     transport.timeouts = Timeouts(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=BATCH_STEP_S)
     waits = Waits(timedelta(seconds=settings.challenge_seconds), timedelta(seconds=settings.review_seconds))
-    return Evaluator(hot, _scorer(settings, transport), policy, clock.now, deadline_s, waits=waits)
+    hold_out = _hold_out(settings, hot)
+    return Evaluator(hot, _scorer(settings, transport), policy, clock.now, deadline_s, waits=waits, hold_out=hold_out)
+
+
+def _hold_out(settings: Settings, hot: "DynamoStore") -> "HoldOut | None":
+    """Build the hold-out of small declines, if the stack has one. Raises UndecidableError for too large a cap."""
+    if not settings.hold_out_share:
+        return None
+    from fraud.decisions.hold_out import HoldOut
+
+    return HoldOut.of(settings.hold_out_share, settings.hold_out_most, settings.currency, lambda: hot.keys)
 
 
 def rule_book(currency: str) -> "RuleBook":
@@ -349,6 +361,15 @@ def reporting(settings: Settings) -> "Reporting":
 
     place = Place(settings.kpi_workgroup, settings.archive_database, settings.decision_archive_bucket)
     return Reporting.of(place, json.loads(packaged.PRICES.read_bytes()))
+
+
+def drift_watch(settings: Settings) -> "DriftWatch":
+    """Build the drift of days against the baseline of the packaged model, which is read when it is needed."""
+    from fraud.reporting.drift_watch import DriftWatch
+    from fraud.scoring.drift import BASELINE, Baseline
+
+    path = packaged.model(settings.currency) / BASELINE
+    return DriftWatch(reporting(settings), lambda: Baseline.load(path.read_bytes()))
 
 
 def triage() -> "Triage":

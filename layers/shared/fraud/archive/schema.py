@@ -94,6 +94,12 @@ DECISIONS = ArchiveTable(
             "Stratum of which payments are drawn, `<outcome>:<scores>@<share>`; null after a challenge or a review.",
         ),
         Column("sample", TEXT, "The same if the payment is drawn for a blind review, else null."),
+        Column(
+            "hold_out",
+            NUMBER,
+            "Chance with which a small would-be decline like this went through; null for any other payment."
+            " The outcome says whether it did.",
+        ),
     ),
 )
 
