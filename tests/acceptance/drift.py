@@ -11,8 +11,9 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,20 +129,26 @@ def run(payers: int = PAYERS, seed: int = 1, *, quiet: int = QUIET, later: int =
     )
     start = int(DEFAULT_START.timestamp())
     model, _ = train(one.between(start, start + KNOWN * DAY), Hyperparameters(), {})
+    assert model.baseline is not None
+    watch = partial(seen, baseline=Baseline.load(model.baseline), scored=partial(scores, model))
     tactic = other.between(start + CHANGE * DAY, start + (KNOWN + later) * DAY).tactic == CASH_OUT_SWEEP.name
     return Result(
         payments=len(one) // (KNOWN + quiet),
         frauds=float(tactic.mean()),
-        quiet=list(seen(one, model, KNOWN, KNOWN + quiet)),
-        changed=list(seen(other, model, KNOWN, min(KNOWN + later, CHANGE + 7))),
+        quiet=list(watch(one, first=KNOWN, end=KNOWN + quiet)),
+        changed=list(watch(other, first=KNOWN, end=min(KNOWN + later, CHANGE + 7))),
         caught=list(caught(other, model)) if later >= LATER else [],
     )
 
 
-def seen(world: Dataset, model: Model, first: int, end: int) -> Iterator[Seen]:
-    """Watch days of a world, one after another, as the schedule does."""
-    assert model.baseline is not None
-    baseline, athena = Baseline.load(model.baseline), Athena()
+def seen(
+    world: Dataset, baseline: Baseline, scored: Callable[[Dataset], Floats], first: int, end: int
+) -> Iterator[Seen]:
+    """Watch days of a world, one after another, as the schedule does.
+
+    scored  returns the scores of payments
+    """
+    athena = Athena()
     watching = DriftWatch(Reporting(Place("w", "d", "b"), {}, lambda: athena, lambda: athena), lambda: baseline)
     expanded = expand(TEMPLATE, {})
     watch = Watch([each for each in alarms(expanded) if each.metric == "DriftRatio"])
@@ -150,7 +157,7 @@ def seen(world: Dataset, model: Model, first: int, end: int) -> Iterator[Seen]:
     for number in range(first, end):
         opening = begin + number * DAY
         rows, day = world.between(opening, opening + DAY), datetime.fromtimestamp(opening, UTC).date()
-        athena.add(schema.DECISIONS, decision_rows(rows, scores(model, rows), baseline.model))
+        athena.add(schema.DECISIONS, decision_rows(rows, scored(rows), baseline.model))
         athena.add(schema.LABELS, label_rows(world, opening, opening + DAY))
         log = _logged(watching, day)
         events = watch.period(log, datetime.fromtimestamp(opening + DAY, UTC))
