@@ -24,13 +24,15 @@ from fraud.counters.layout import DAY
 from fraud.reporting.drift_watch import DriftWatch
 from fraud.reporting.metrics import log_drift
 from fraud.reporting.worker import Place, Reporting
-from fraud.scoring.drift import Baseline
+from fraud.scoring import features
+from fraud.scoring.drift import Baseline, Measure, psi
 from local.account.emulator import TEMPLATE
 from local.account.stack import expand
 from local.triggers.alarms import Watch, alarms
 from local.triggers.patterns import matches
 from models.simulation.simulate import CASH_OUT_SWEEP, DEFAULT_START, replaced, simulate
 from models.training import fitting
+from models.training.baseline import BASELINE_DAYS, FALSE_ALARMS, QUIET_DAYS, limit
 from models.training.columns import Dataset
 from models.training.costs import Budget, Scored
 from models.training.figures import report
@@ -45,6 +47,9 @@ CHANGE = KNOWN + 2
 """The first day of the new tactic."""
 
 PAYERS, CRIME = 1_200, 4.0
+
+WORLDS, MEASURES = 200, len(features.NAMES) + 3
+"""Drawn worlds of quiet days, and measures of each."""
 
 RULE = "DriftStartsRetraining"
 
@@ -72,6 +77,9 @@ class Caught(NamedTuple):
 class Result(NamedTuple):
     """The result of a run.
 
+    worlds    drawn worlds of 30 quiet days each, all measures
+    alarmed   of these with any alarm
+
     payments  a day
     frauds    share of the payments that are of the new tactic, from its first day on
     quiet     days without change
@@ -79,6 +87,8 @@ class Result(NamedTuple):
     caught    by the model before and after training with the new tactic, in the last days of that world
     """
 
+    worlds: int
+    alarmed: int
     payments: int
     frauds: float
     quiet: list[Seen]
@@ -89,6 +99,8 @@ class Result(NamedTuple):
     def failures(self) -> list[str]:
         """The expectations that do not hold."""
         failed = [f"started on quiet {each.day}" for each in self.quiet if each.starts]
+        if self.alarmed > FALSE_ALARMS * self.worlds:
+            failed.append("more false alarms than the bound")
         before = self.changed[: CHANGE - KNOWN]
         failed += [f"started before the change, {each.day}" for each in before if each.starts]
         if self.changed[CHANGE - KNOWN].starts != 1:
@@ -105,6 +117,7 @@ class Result(NamedTuple):
         later = " ".join(str(len(each.drifted)) for each in others)
         return "\n".join(
             (
+                f"drawn quiet days         {self.alarmed} of {self.worlds} worlds alarm; bound {FALSE_ALARMS:.0%}",
                 f"payments a day           {self.payments:,}; {self.frauds:.2%} of them of the new tactic",
                 f"quiet days               {sum(each.starts for each in self.quiet)} starts in {len(self.quiet)} days",
                 f"farthest of them         {worst.farthest[0]}, {worst.farthest[1]:.2f} of its limit",
@@ -119,12 +132,12 @@ class Result(NamedTuple):
         )
 
 
-def run(payers: int = PAYERS, seed: int = 1, *, quiet: int = QUIET, later: int = LATER, crime: float = CRIME) -> Result:
+def run(payers: int = PAYERS, seed: int = 1, *, quiet: int = QUIET, later: int = LATER, worlds: int = WORLDS) -> Result:
     """Live both worlds, and watch their days."""
     change = (DEFAULT_START + timedelta(days=CHANGE)).date()
     told = replaced("account_takeover", CASH_OUT_SWEEP, change)
     one, other = (
-        Dataset.build(simulate(seed, DEFAULT_START, KNOWN + days, payers, crime=crime, **more))
+        Dataset.build(simulate(seed, DEFAULT_START, KNOWN + days, payers, crime=CRIME, **more))
         for days, more in ((quiet, {}), (later, {"told": told}))
     )
     start = int(DEFAULT_START.timestamp())
@@ -133,12 +146,40 @@ def run(payers: int = PAYERS, seed: int = 1, *, quiet: int = QUIET, later: int =
     watch = partial(seen, baseline=Baseline.load(model.baseline), scored=partial(scores, model))
     tactic = other.between(start + CHANGE * DAY, start + (KNOWN + later) * DAY).tactic == CASH_OUT_SWEEP.name
     return Result(
+        worlds=worlds,
+        alarmed=alarmed(worlds),
         payments=len(one) // (KNOWN + quiet),
         frauds=float(tactic.mean()),
         quiet=list(watch(one, first=KNOWN, end=KNOWN + quiet)),
         changed=list(watch(other, first=KNOWN, end=min(KNOWN + later, CHANGE + 7))),
         caught=list(caught(other, model)) if later >= LATER else [],
     )
+
+
+def alarmed(worlds: int, seed: int = 17) -> int:
+    """Return how many drawn worlds have any alarm on their quiet days.
+
+    A day's payments are draws, whose shares differ from day to day, and bursts, so that no day is like another.
+    """
+    rng = np.random.default_rng(seed)
+    return sum(any(_has_alarm(rng) for _ in range(MEASURES)) for _ in range(worlds))
+
+
+def _has_alarm(rng: np.random.Generator) -> bool:
+    days = [drawn_day(rng) for _ in range(BASELINE_DAYS + QUIET)]
+    known, whole = days[:BASELINE_DAYS], np.sum(days[:BASELINE_DAYS], axis=0)
+    chance = FALSE_ALARMS / QUIET_DAYS / MEASURES
+    one = Measure(edges=(1, 2, 3, 4), counts=tuple(whole.tolist()), daily=1_000, limit=limit(known, chance))
+    return any(psi(day, one.counts) > one.psi_limit(sum(day)) for day in days[BASELINE_DAYS:])
+
+
+def drawn_day(rng: np.random.Generator, daily: int = 1_000) -> list[int]:
+    """Return the counts of a day by bin: single payments, and three bursts."""
+    shares = np.array([0.5, 0.3, 0.15, 0.045, 0.005]) * rng.lognormal(0, 0.15, 5)
+    counts = rng.multinomial(daily, shares / shares.sum())
+    for place, length in zip(rng.integers(0, 5, 3), rng.geometric(0.1, 3), strict=True):
+        counts[place] += length
+    return [*counts.tolist(), 0]
 
 
 def seen(

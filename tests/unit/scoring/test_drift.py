@@ -12,6 +12,7 @@ from scipy import stats
 from fraud.errors import UndecidableError
 from fraud.scoring.drift import FEWEST, LABEL_VOLUME, PRIOR, SCORE, Baseline, Measure, drift, psi, statistic
 from models.training.baseline import BASELINE_DAYS, FALSE_ALARMS, QUIET_DAYS, edges, histogram, limit
+from tests.acceptance.drift import drawn_day
 
 COUNTS = st.lists(st.integers(0, 500), min_size=3, max_size=8).filter(lambda counts: sum(counts) >= FEWEST)
 MEASURES = 43
@@ -51,15 +52,8 @@ def test_of_independent_draws_the_statistic_has_the_mean_of_chi_square_at_any_si
     assert np.mean(found) == pytest.approx(9, rel=0.08)
 
 
-def bursts(rng: np.random.Generator, days: int, daily: int) -> list[list[int]]:
-    """Return days of payments that come in bursts, with a share that differs from day to day."""
-    found = []
-    for _ in range(days):
-        shares = np.array([0.5, 0.3, 0.15, 0.045, 0.005]) * rng.lognormal(0, 0.15, 5)
-        singles = rng.multinomial(daily, shares / shares.sum())
-        burst = rng.geometric(0.1, 3) * np.eye(5, dtype=int)[rng.integers(0, 5, 3)].T
-        found.append([*(singles + burst.sum(axis=1)).tolist(), 0])
-    return found
+def bursts(rng: np.random.Generator, days: int) -> list[list[int]]:
+    return [drawn_day(rng) for _ in range(days)]
 
 
 def test_thirty_quiet_days_of_all_measures_alarm_more_seldom_than_the_bound():
@@ -68,7 +62,7 @@ def test_thirty_quiet_days_of_all_measures_alarm_more_seldom_than_the_bound():
     for _ in range(worlds):
         beyond = False
         for _ in range(MEASURES // 6):  # a sixth of the measures of a world, so that the run is short
-            days = bursts(rng, BASELINE_DAYS + QUIET_DAYS, 1_000)
+            days = bursts(rng, BASELINE_DAYS + QUIET_DAYS)
             one = measure(days[:BASELINE_DAYS])
             beyond = beyond or any(psi(day, one.counts) > one.psi_limit(sum(day)) for day in days[BASELINE_DAYS:])
         alarms += beyond
@@ -77,7 +71,7 @@ def test_thirty_quiet_days_of_all_measures_alarm_more_seldom_than_the_bound():
 
 def test_the_plain_threshold_of_chi_square_would_alarm_on_many_quiet_days():
     rng = np.random.default_rng(17)
-    days = bursts(rng, BASELINE_DAYS + QUIET_DAYS, 1_000)
+    days = bursts(rng, BASELINE_DAYS + QUIET_DAYS)
     whole = np.sum(days[:BASELINE_DAYS], axis=0).tolist()
     plain = float(stats.chi2.isf(CHANCE, 4))
     assert sum(statistic(day, whole) > plain for day in days[BASELINE_DAYS:]) > QUIET_DAYS / 10
