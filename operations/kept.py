@@ -180,7 +180,8 @@ def diagram() -> str:
     edges += [
         f"  DecisionArchive --> {reader}" for reader in ("ArchiveQueries", "KpiQueries", "models.training.archived")
     ]
-    edges += ["  KpiQueries --> Kpis", "  Kpis -- kpis --> DecisionArchive"]
+    for function, folder in (("Kpis", "kpis"), ("Drift", "drift")):
+        edges += [f"  KpiQueries --> {function}", f"  {function} -- {folder} --> DecisionArchive"]
     return "\n".join(("```mermaid", "flowchart LR", *dict.fromkeys(edges), "```"))
 
 

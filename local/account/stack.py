@@ -448,7 +448,7 @@ def _rules(expanded: Template) -> Iterator[Template]:
     for resource in resources.values():
         if resource["Type"] == "AWS::Events::Rule" and resource["Properties"].get("State") != "DISABLED":
             properties = resource["Properties"]
-            targets = [target["Arn"] for target in properties["Targets"]]
+            targets = [target["Arn"] for target in properties.get("Targets", ())]
             queues = [target for target in targets if _is_queue(target, resources)]
             yield {
                 "functions": [_function_named(target, resources) for target in targets if target not in queues],

@@ -24,6 +24,7 @@ from fraud.counters.layout import DAY
 from fraud.errors import FraudError
 from fraud.outcome import Outcome
 from fraud.scoring import features
+from fraud.scoring.drift import BASELINE, psi
 from fraud.scoring.trees import Trees
 from models.datasets.history import HistoryError
 from models.training import container, figures
@@ -33,11 +34,11 @@ from models.training.evaluation import compared
 from models.training.metrics import Floats
 from models.training.scores import score_of
 
-MODEL_FILES = ("trees.json", "manifest.json", "model.ubj")
+MODEL_FILES = ("trees.json", "manifest.json", "model.ubj", BASELINE)
 ARCHIVE = "model.tar.gz"
 
-BINS, LEAST_SHARE = 10, 1e-4
-"""Quantiles of a feature's values among the fitted payments, and the share that an empty one counts as."""
+BINS = 10
+"""Quantiles of a feature's values among the fitted payments."""
 
 SEED = 1
 
@@ -70,13 +71,15 @@ def loaded(directory: Path) -> Trees:
 def evaluation(dataset: Dataset, challenger: Trees, champion: Trees) -> dict[str, Any]:
     """Return the figures of the challenger beside the champion, in the form of `fraud.retraining.gate.Evaluation`.
 
-    Raises ValueError when no payment is left to test on, and UndecidableError for a model of another currency.
+    Payments of which nobody knows whether they were fraud count for the drift only. Raises ValueError when no payment is
+    left to test on, and UndecidableError for a model of another currency.
     """
     for part, trees in (("challenger", challenger), ("champion", champion)):
         packaged.agree(part, trees.currency, dataset.currency)
     trained = challenger.manifest.trained
     start, before, cutoff = (_epoch(trained[name]) for name in ("from", "before", "labels_known_at"))
-    test = dataset.between(cutoff, int(dataset.occurred_at.max()) + 1)
+    end = int(dataset.occurred_at.max()) + 1
+    test = dataset.weighed().between(cutoff, end)
     if not len(test):
         raise ValueError("no payment is left to test on")
     budget = Budget(**trained["budget"])
@@ -98,7 +101,7 @@ def evaluation(dataset: Dataset, challenger: Trees, champion: Trees) -> dict[str
         "reviews": mine.reviews,
         "reviews_budget": max(budget.reviews, _reviews_of_rules(scored, weight)),
         "calibration": {"expected": float((score * weight).sum()), "found": float(weight[test.fraud].sum())},
-        "drift": drift(dataset.between(start, before).features, test.features),
+        "drift": drift(dataset.between(start, before).features, dataset.between(cutoff, end).features),
     }
 
 
@@ -121,13 +124,12 @@ def stability(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
     """
     known = before[~np.isnan(before)]
     cuts = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.array([])
-    shares = []
-    for values in (before, after):
+    counts = []
+    for values in (after, before):
         there = values[~np.isnan(values)]
-        counts = np.bincount(np.searchsorted(cuts, there, "right"), minlength=len(cuts) + 1)
-        shares.append(np.maximum(np.append(counts, len(values) - len(there)) / max(len(values), 1), LEAST_SHARE))
-    one, other = shares
-    return float(((other - one) * np.log(other / one)).sum())
+        bins = np.bincount(np.searchsorted(cuts, there, "right"), minlength=len(cuts) + 1)
+        counts.append([*bins.tolist(), len(values) - len(there)])
+    return psi(*counts)
 
 
 def _epoch(day: str) -> int:

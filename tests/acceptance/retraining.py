@@ -19,6 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from fraud import packaged
+from fraud.scoring.drift import BASELINE
 from fraud.scoring.registry import Artefact, ModelPointer, ModelVersion
 from fraud.transaction import utc
 from local.box import Box
@@ -80,6 +82,9 @@ class Stage:
         model = named(artefact)
         row = {name: {"B": packed} for name, packed in artefact.row.items()}
         self._dynamodb.put_item(TableName=self._profiles, Item={"pk": {"S": model.row}, **row})
+        baseline = (packaged.model("JPY") / BASELINE).read_bytes()
+        bucket = next(each["Name"] for each in self._s3.list_buckets()["Buckets"] if "modelsbucket" in each["Name"])
+        self._s3.put_object(Bucket=bucket, Key=f"{model.key}/{BASELINE}", Body=baseline)
         pointer = ModelPointer(revision=1, champion=model)
         item = {"pk": {"S": "models"}, "revision": {"N": "1"}, "pointer": {"S": pointer.row["pointer"]}}
         self._dynamodb.put_item(TableName=self._profiles, Item=item)

@@ -21,7 +21,7 @@ from werkzeug.serving import make_server
 
 from fraud import clock, settings
 from fraud.aws.boto import CONFLICTS
-from fraud.aws.tables import bound
+from fraud.aws.tables import Row, bound
 from fraud.counters.codec import profile_of
 from fraud.decisions.record import PACKED, Contents
 from fraud.labels.label import MAX_LABELS_OF_SOURCE
@@ -40,6 +40,8 @@ ENVIRONMENT = {
     **{name.upper(): "400" for name in settings.Settings.model_fields},  # variables that this door does not use
     "PUBLISHED_SHARE": "1",
     "SAMPLE_SHARES": "approve=0,decline=0",
+    "HOLD_OUT_SHARE": "0",
+    "HOLD_OUT_MOST": "0",
     "CURRENCY": "JPY",
     "SCORER": "embedded",
     "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
@@ -195,6 +197,8 @@ def started() -> Iterator[Service]:
         settings.stage.cache_clear()
         service = Service(faults, url)
         patch.setattr(clock, "source", lambda: service.now)
+        # Eight writers wait for one process here. An answer that comes too late would be asked for again: `unchanged`.
+        patch.setattr(Row.Meta, "read_timeout_seconds", 60)
         for model in (LABELS, bound(AccountProfile, "profiles"), bound(DecidedRow, "decisions")):
             model.create_table(billing_mode="PAY_PER_REQUEST")
         yield service

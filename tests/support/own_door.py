@@ -18,6 +18,8 @@ ENVIRONMENT = {
     **{name.upper(): "400" for name in Settings.model_fields},  # variables that the door does not use
     "PUBLISHED_SHARE": "1",
     "SAMPLE_SHARES": "approve=0,decline=0",
+    "HOLD_OUT_SHARE": "0",
+    "HOLD_OUT_MOST": "0",
     "TIMELINE_APPROVED": "true",
     "STAGE": "local",
     "CURRENCY": "JPY",

@@ -70,6 +70,8 @@ ENVIRONMENT = {
     "KPI_DAYS": "35",
     "PUBLISHED_SHARE": "0.01",
     "SAMPLE_SHARES": "approve=0,decline=0",
+    "HOLD_OUT_SHARE": "0",
+    "HOLD_OUT_MOST": "0",
     "DECISION_RETENTION_DAYS": "400",
     "ACTIVITY_RETENTION_DAYS": "400",
     "REPORT_RETENTION_DAYS": "400",

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from fraud.counters.store import StackState, Tables
     from fraud.counters.worker import FoldWorker
     from fraud.decisions.evaluation import Evaluator, Scorer
+    from fraud.decisions.hold_out import HoldOut
     from fraud.decisions.sampling import Sampling
     from fraud.decisions.store import DynamoStore
     from fraud.decisions.worker import Resolutions
     from fraud.executions import Executions
     from fraud.labels.sources import Sources
+    from fraud.reporting.drift_watch import DriftWatch
     from fraud.reporting.worker import Reporting
     from fraud.retraining.intake import RetrainingIntake
     from fraud.retraining.retraining import Retraining
@@ -86,7 +88,17 @@ def evaluator(settings: Settings) -> "Evaluator":
     scorer = _scorer(settings, transport, hot.stack)
     transport.timeouts = Timeouts(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=BATCH_STEP_S)
     waits = Waits(timedelta(seconds=settings.challenge_seconds), timedelta(seconds=settings.review_seconds))
-    return Evaluator(hot, scorer, policy, clock.now, deadline_s, waits=waits)
+    hold_out = _hold_out(settings, hot)
+    return Evaluator(hot, scorer, policy, clock.now, deadline_s, waits=waits, hold_out=hold_out)
+
+
+def _hold_out(settings: Settings, hot: "DynamoStore") -> "HoldOut | None":
+    """Build the hold-out of small declines, if the stack has one. Raises UndecidableError for too large a cap."""
+    if not settings.hold_out_share:
+        return None
+    from fraud.decisions.hold_out import HoldOut
+
+    return HoldOut.of(settings.hold_out_share, settings.hold_out_most, settings.currency, lambda: hot.keys)
 
 
 def rule_book(currency: str) -> "RuleBook":
@@ -440,6 +452,26 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
             clock=clock.now,
         )
     )
+
+
+def drift_watch(settings: Settings) -> "DriftWatch":
+    """Build the drift of days against the baseline of the champion, which is read when it is needed."""
+    from fraud.reporting.drift_watch import DriftWatch
+    from fraud.retraining.artefact_store import Artefacts
+    from fraud.retraining.jobs import Place
+    from fraud.scoring.drift import BASELINE, Baseline
+    from fraud.scoring.store import Registry
+
+    path = packaged.model(settings.currency) / BASELINE
+
+    def baseline() -> Baseline:
+        champion = Registry(settings).read().champion
+        if champion is None:
+            return Baseline.load(path.read_bytes())
+        artefacts = Artefacts(Place(settings.models_bucket, settings.decision_archive_bucket))
+        return Baseline.load(artefacts.read(f"{champion.key}/{BASELINE}"))
+
+    return DriftWatch(reporting(settings), baseline)
 
 
 def triage() -> "Triage":

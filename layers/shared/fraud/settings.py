@@ -74,6 +74,8 @@ class Settings(BaseModel):
     kpi_days: int = Field(ge=1, le=400)
     published_share: float = Field(ge=0, le=1)
     sample_shares: Annotated[str, StringConstraints(min_length=1)]
+    hold_out_share: float = Field(ge=0, le=0.2)
+    hold_out_most: int = Field(ge=0)
     decision_retention_days: int = Field(ge=1)
     activity_retention_days: int = Field(ge=35)
     report_retention_days: int = Field(ge=1)

@@ -16,11 +16,12 @@ from fraud.archive import schema
 from fraud.errors import UndecidableError
 from fraud.retraining.moves import RetrainingState
 from fraud.retraining.retraining import Retraining
+from fraud.scoring.drift import BASELINE
 
 PROCESSING = "/opt/ml/processing"
 """The directory of a processing job in its container."""
 
-MODEL_FILES = ("trees.json", "manifest.json", "model.ubj")
+MODEL_FILES = ("trees.json", "manifest.json", "model.ubj", BASELINE)
 """The files of a model. Nothing else is registered, and none of them is code."""
 
 EVALUATION = "evaluation.json"
