@@ -1,6 +1,6 @@
 # Every target sets up what it needs by itself: Debian, python3 >= 3.11, make and the package registries are enough.
 .DEFAULT_GOAL := demo
-.PHONY: help setup demo up test slow check same-model sam build sagemaker spark acceptance bench counts model generated lock
+.PHONY: help setup demo up test slow check same-model sam build sagemaker launch spark acceptance bench counts model generated lock
 
 # The Lambda runtime is python3.13: used where it is there (pyenv's shim wants to be told), any python3 >= 3.11 otherwise.
 PYTHON ?= $(shell PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v python3)
@@ -43,6 +43,13 @@ SAGEMAKER_READY := .sagemaker-venv/ready-$(HERE)
 $(SAGEMAKER_READY): requirements/sagemaker.txt | $(READY)
 	$(call environment,.sagemaker-venv)
 	$(BIN)/uv pip install --quiet --python .sagemaker-venv/bin/python --require-hashes -r requirements/sagemaker.txt
+	@touch $@
+
+# SageMaker's SDK wants an older rich than CEL pins, so it lives apart from everything of the project.
+LAUNCH_READY := .launch-venv/ready-$(HERE)
+$(LAUNCH_READY): requirements/launch.txt | $(READY)
+	$(call environment,.launch-venv)
+	$(BIN)/uv pip install --quiet --python .launch-venv/bin/python --require-hashes -r requirements/launch.txt
 	@touch $@
 
 SPARK_READY := .spark-venv/ready-$(HERE)
@@ -89,7 +96,7 @@ same-model: $(READY)
 ifeq ($(shell uname -m),x86_64)
 	$(BIN)/python -m models.training.train --out build/model/JPY >/dev/null & \
 	  $(BIN)/python -m models.training.train --currency INR --out build/model/INR >/dev/null && wait $$!
-	for file in JPY/trees.json JPY/manifest.json INR/trees.json INR/manifest.json; do \
+	for file in $(foreach currency,JPY INR,$(addprefix $(currency)/,trees.json manifest.json baseline.json)); do \
 	  cmp build/model/$$file layers/shared/fraud/scoring/models/$$file || exit 1; done
 	$(TRIAGE) --out build/model/classifier.json >/dev/null
 	cmp build/model/classifier.json layers/shared/fraud/cases/classifier.json
@@ -101,8 +108,11 @@ sam: $(READY) $(SAM_READY) ## sam validate, build, invoke, start-lambda and star
 build: $(READY) $(SAM_READY) ## sam build, for sam deploy
 	PYTHON=$(PYTHON) .sam-venv/bin/sam build --parallel
 
-sagemaker: $(SAGEMAKER_READY) ## train and serve a model as SageMaker's containers do, with their toolkits
+sagemaker: $(SAGEMAKER_READY) launch ## train and serve a model as SageMaker's containers do, and from a laptop
 	$(BIN)/python -m tests.acceptance.sagemaker_container
+
+launch: $(LAUNCH_READY) ## SageMaker's SDK for models/launch.py, and what it would send to AWS
+	PYTHONPATH=. PYTHONWARNINGS=ignore .launch-venv/bin/python tests/acceptance/launch.py
 
 # Size of the history that both engines count: about 23 payments a payer in 14 days.
 SPARK_PAYERS ?= 4500
@@ -130,6 +140,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.honest_model
 	$(BIN)/python -m tests.acceptance.archive
 	$(BIN)/python -m tests.acceptance.kpis
+	$(BIN)/python -m tests.acceptance.drift
 	$(BIN)/python -m tests.acceptance.investigation
 	$(BIN)/python -m tests.acceptance.machines
 	$(BIN)/python -m tests.acceptance.triage
@@ -161,6 +172,7 @@ lock: $(READY) ## pin all requirements anew; no file may name a registry's host
 	$(COMPILE) --upgrade --universal --python-version 3.11 requirements/sam.in -o requirements/sam.txt
 	$(COMPILE) --upgrade --universal --python-version 3.11 -c requirements/dev.txt --extra train \
 	  pyproject.toml requirements/sagemaker.in -o requirements/sagemaker.txt
+	$(COMPILE) --upgrade --universal --python-version 3.11 requirements/launch.in -o requirements/launch.txt
 	$(COMPILE) --upgrade --universal --python-version 3.11 -c requirements/dev.txt --extra spark \
 	  pyproject.toml -o requirements/spark.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt \

@@ -1,11 +1,12 @@
-"""The schedules: the fold of counters, the sweeps of decisions, cases and accounts that are due, and the KPIs.
+"""The schedules: the fold of counters, the sweeps of decisions, cases and accounts that are due, the KPIs and drift.
 
 Every minute a sweep ends the challenges and reviews that nobody has ended in time. Another one looks at the cases whose
 time has come: it warns, escalates, ends leases, tells executions what they were not told, and looks whether they still
-run. A third one ends holds, and does the same with actions against accounts. Every 15 minutes a tick compares the
-watermarks of the fold with the clock, and queues the work that is due. A message of the queue names a slice to fold or
-an item to fold again. A failed message comes again, from the queue or with the next tick. Nothing is lost or counted
-twice by that. Once a day the KPIs of the last days are counted anew, because labels have come since.
+run. A third one ends holds, and does the same with actions against accounts; a fourth one with retrainings. Every 15
+minutes a tick compares the watermarks of the fold with the clock, and queues the work that is due. A message of the
+queue names a slice to fold or an item to fold again. A failed message comes again, from the queue or with the next
+tick. Nothing is lost or counted twice by that. Once a day the KPIs of the last days are counted anew, because labels
+have come since, and yesterday is compared with the days that the model has seen.
 """
 
 from typing import Any
@@ -21,7 +22,8 @@ from fraud.counters.metrics import DOOR, log_fold, log_tick
 from fraud.decisions.metrics import log_sweep
 from fraud.errors import ServiceError
 from fraud.reporting.kpis import Span
-from fraud.reporting.metrics import log_kpis
+from fraud.reporting.metrics import log_drift, log_kpis
+from fraud.retraining.metrics import log_model_sweep
 from fraud.settings import Settings
 
 _settings = Settings.from_environment()
@@ -29,7 +31,9 @@ _folding = assembly.fold_worker(_settings)
 _resolutions = assembly.resolutions(_settings)
 _cases = assembly.case_sweep(_settings)
 _accounts = assembly.account_sweep(_settings)
+_models = assembly.retraining_sweep(_settings)
 _reporting = assembly.reporting(_settings)
+_drift = assembly.drift_watch(_settings)
 
 
 def tick(_event: object, _context: object) -> dict[str, int]:
@@ -76,6 +80,17 @@ def sweep_accounts(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN
     return swept._asdict()
 
 
+def sweep_models(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lambda's context has no public type
+    """Handle the EventBridge schedule: look at the retrainings that are due."""
+    try:
+        swept = _models.sweep(clock.now(), context.get_remaining_time_in_millis)
+    except ServiceError as error:
+        log_refusal(error, DOOR)
+        raise
+    log_model_sweep(swept)
+    return swept._asdict()
+
+
 def kpis(_event: object, _context: object) -> dict[str, int]:
     """Handle the EventBridge schedule: count the KPIs of the last days, write them, and publish the latest."""
     span = Span.ended(_settings.kpi_days, clock.now())
@@ -87,6 +102,19 @@ def kpis(_event: object, _context: object) -> dict[str, int]:
         raise
     log_kpis(figures, span.last)
     return {"days": len(span.days), "figures": len(figures)}
+
+
+def drift(_event: object, _context: object) -> dict[str, int]:
+    """Handle the EventBridge schedule: compare yesterday with the model's baseline, write and publish its drift."""
+    day = Span.ended(1, clock.now()).last
+    try:
+        drifts = _drift.of(day)
+        _drift.write(day, drifts)
+    except ServiceError as error:
+        log_refusal(error, DOOR)
+        raise
+    log_drift(drifts, day)
+    return {"measures": len(drifts), "drifted": sum(each.ratio > 1 for each in drifts)}
 
 
 def fold(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no public type

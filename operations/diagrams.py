@@ -1,4 +1,4 @@
-"""What follows from a decision and a finding: the generated parts of docs/cases.md and docs/accounts.md.
+"""What follows from a decision and a finding: the generated parts of docs/cases.md, accounts.md and models.md.
 
 They come from the machines that the code runs on.
 """
@@ -11,6 +11,7 @@ from fraud.cases.case import Finding
 from fraud.cases.moves import MOVES, SLA, WHO, EventKind
 from fraud.cases.worker import LABELS, RELEASES
 from fraud.decisions import resolution
+from fraud.retraining import moves as retrainings
 from operations import machines
 
 SAYS: Mapping[EventKind, str] = {
@@ -124,6 +125,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "diagram of the investigation": lambda: machines.diagram(machines.definitions()["investigation"]),
     "diagram of actions": lambda: state_diagram(actions.MOVES, [actions.ActionState.OPENED]),
     "who may act on accounts": _who_acts,
+    "diagram of retrainings": lambda: state_diagram(retrainings.MOVES, [retrainings.RetrainingState.REQUESTED]),
+    "diagram of the retraining": lambda: machines.diagram(machines.definitions()["retraining"]),
     "diagram of the deactivation": lambda: machines.diagram(machines.definitions()["deactivation"]),
 }
-"""The generated parts of docs/cases.md and docs/accounts.md by name."""
+"""The generated parts of docs/cases.md, docs/accounts.md and docs/models.md by name."""

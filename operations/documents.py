@@ -24,7 +24,7 @@ DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "events.yaml": asyncapi,
 }
 
-PAGES = ("accounts.md", "archive.md", "cases.md", "kpis.md")
+PAGES = ("accounts.md", "archive.md", "cases.md", "kpis.md", "models.md")
 """Pages that people write and that have generated parts."""
 
 

@@ -108,6 +108,20 @@ KEPT = (
     Kept("FoldFailures", "keys of counters that could not be folded, with ids", "14 days", "nothing: it passes"),
     Kept("CaseQueue", "alerts on their way to a case, with ids", "4 days", "nothing: it passes"),
     Kept("CaseFailures", "alerts that became no case, with ids", "14 days", "nothing: it passes"),
+    Kept(
+        "RetrainingTable",
+        "retrainings: why, what the gate has found, what a lead has decided; the tokens of waiting executions",
+        "for good: which model decided when, and who let it",
+        "nothing: there is no account in it",
+    ),
+    Kept(
+        "ModelsBucket",
+        "models with their evaluations; datasets of retrainings, under pseudonyms",
+        "models for good; what a retraining has read and written 90 days",
+        "nothing: nothing leads from a pseudonym to the id any more",
+    ),
+    Kept("RetrainingQueue", "alarms and ends of executions, without ids of accounts", "4 days", "nothing: it passes"),
+    Kept("RetrainingFailures", "those that failed five times", "14 days", "nothing: it passes"),
     Kept("AccountQueue", "findings and holds on their way to an account, with ids", "4 days", "nothing: it passes"),
     Kept("AccountFailures", "findings and holds that led to nothing, with ids", "14 days", "nothing: it passes"),
     Kept(
@@ -166,7 +180,8 @@ def diagram() -> str:
     edges += [
         f"  DecisionArchive --> {reader}" for reader in ("ArchiveQueries", "KpiQueries", "models.training.archived")
     ]
-    edges += ["  KpiQueries --> Kpis", "  Kpis -- kpis --> DecisionArchive"]
+    for function, folder in (("Kpis", "kpis"), ("Drift", "drift")):
+        edges += [f"  KpiQueries --> {function}", f"  {function} -- {folder} --> DecisionArchive"]
     return "\n".join(("```mermaid", "flowchart LR", *dict.fromkeys(edges), "```"))
 
 

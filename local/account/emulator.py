@@ -22,7 +22,17 @@ from typing import Any, Self
 
 from local.account import boto
 from local.account.boto import KEY_ID
-from local.account.stack import Stack, Template, created, deliveries, described, expand, present, workgroups
+from local.account.stack import (
+    Stack,
+    Template,
+    created,
+    deliveries,
+    described,
+    expand,
+    package_groups,
+    present,
+    workgroups,
+)
 from local.delivered import DELIVERED
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
@@ -106,7 +116,15 @@ class Emulator:
         variables |= {"VALIDATE_LAMBDA_S3": "false"}  # there is no bucket with the functions' code
         with self._log.open("wb") as errors:
             return Popen(
-                [sys.executable, "-m", "local.account.moto_server", host, str(port), self._channel],
+                [
+                    sys.executable,
+                    "-m",
+                    "local.account.moto_server",
+                    host,
+                    str(port),
+                    self._channel,
+                    str(self._log.parent),
+                ],
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
@@ -132,6 +150,8 @@ class Emulator:
             raise EmulatorError(f"the emulator cannot create {missing}")
         for name, (bucket, folder) in deliveries(expanded).items():
             self._deliver(name, there[bucket], folder)
+        for name in package_groups(expanded):
+            self.client("sagemaker").create_model_package_group(ModelPackageGroupName=name)
         for name in workgroups(expanded):
             self.client("athena").create_work_group(Name=name, Configuration={})
         (output,) = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]

@@ -1,9 +1,9 @@
 """moto's server at one address, for `local.account.emulator`.
 
-`python -m local.account.moto_server HOST PORT CHANNEL` prints its URL when it is up. State machines are executed if
-CHANNEL, the address of `local.workflows.channel`, is not empty. It is a process of its own, because moto
-takes seconds to import and would share the gateway's interpreter. It serves while its standard input is open: however
-the parent ends, the pipe closes and the server ends.
+`python -m local.account.moto_server HOST PORT CHANNEL FAULTS` prints its URL when it is up. State machines are executed
+if CHANNEL, the address of `local.workflows.channel`, is not empty; FAULTS is for their jobs (`local.sagemaker.jobs`).
+It is a process of its own, because moto takes seconds to import and would share the gateway's interpreter. It serves
+while its standard input is open: however the parent ends, the pipe closes and the server ends.
 """
 
 import base64
@@ -16,7 +16,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import moto.cloudformation.parsing  # noqa: F401 - loads all models before the first request needs them
@@ -30,8 +31,10 @@ from moto.dynamodb.models.table import Table
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from local.account import boto
 from local.account.athena import Athena
 from local.account.permissions import Statement, refusal
+from local.sagemaker.jobs import ProcessJobs
 from local.workflows.channel import through
 from local.workflows.interpreter import Activity, interpreting
 from local.workflows.source import AT_WORK
@@ -199,15 +202,18 @@ def main() -> None:
     sys.setrecursionlimit(10_000)  # moto's parser takes some levels for each of the 360 names of a REMOVE
     # To find the service of a host, moto lists a directory at every request: a fifth of its time.
     DomainDispatcherApplication.get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)
-    workflows, until_the_end = Activity(), ExitStack()
+    workflows, until_the_end, jobs = Activity(), ExitStack(), ProcessJobs(Path(sys.argv[4]))
     if channel:
-        until_the_end.enter_context(interpreting(through(channel), PACE, workflows))
+        until_the_end.enter_context(interpreting(through(channel), PACE, workflows, jobs))
     application = TakingTurns(DomainDispatcherApplication(create_backend_app), workflows)
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
-    AthenaBackend.start_query_execution = Athena(f"http://{host}:{server.server_port}").start()
+    url = f"http://{host}:{server.server_port}"
+    jobs.s3 = partial(boto.client, "s3", url)
+    AthenaBackend.start_query_execution = Athena(url).start()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(f"http://{host}:{server.server_port}", flush=True)
+    print(url, flush=True)
     sys.stdin.buffer.read()
+    jobs.end()
     os._exit(0)  # there is nothing to save, and an orderly exit of moto's modules takes longer than most tests
 
 

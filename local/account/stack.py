@@ -57,13 +57,14 @@ UNPLAYED = frozenset(
         "AWS::Glue::Table",
         "AWS::Logs::LogStream",
         "AWS::S3::BucketPolicy",
+        "AWS::SageMaker::ModelPackageGroup",
         "AWS::SNS::TopicPolicy",
         "AWS::SQS::QueuePolicy",
     }
 )
 """Types of resources that the box leaves out: it watches no metric, enforces no policy of a bucket, queue or topic,
 writes no log of a service, and has no Glue. The emulator makes workgroups by itself, and `local.account.athena` runs
-their queries over the tables of the archive's schema.
+their queries over the tables of the archive's schema. So does it make groups of model packages.
 """
 
 MACHINE = "AWS::StepFunctions::StateMachine"
@@ -307,6 +308,15 @@ def workgroups(expanded: Template) -> list[str]:
     return [name for name, resource in expanded["Resources"].items() if resource["Type"] == "AWS::Athena::WorkGroup"]
 
 
+def package_groups(expanded: Template) -> list[str]:
+    """Return the names of SageMaker's groups of model packages: moto's CloudFormation does not know them."""
+    return [
+        resource["Properties"]["ModelPackageGroupName"]["Fn::Sub"].replace("${AWS::StackName}", "fraud")
+        for resource in expanded["Resources"].values()
+        if resource["Type"] == "AWS::SageMaker::ModelPackageGroup"
+    ]
+
+
 def described(serving: Template, directory: Path) -> Stack:
     """Return the stack that the output of `created` describes.
 
@@ -436,9 +446,9 @@ def _mappings(expanded: Template) -> Iterator[Template]:
 def _rules(expanded: Template) -> Iterator[Template]:
     resources = expanded["Resources"]
     for resource in resources.values():
-        if resource["Type"] == "AWS::Events::Rule":
+        if resource["Type"] == "AWS::Events::Rule" and resource["Properties"].get("State") != "DISABLED":
             properties = resource["Properties"]
-            targets = [target["Arn"] for target in properties["Targets"]]
+            targets = [target["Arn"] for target in properties.get("Targets", ())]
             queues = [target for target in targets if _is_queue(target, resources)]
             yield {
                 "functions": [_function_named(target, resources) for target in targets if target not in queues],

@@ -59,7 +59,7 @@ class Schedule:
         if said is None:
             raise UnsupportedError(f"schedule {rule.schedule!r}")
         self.period = int(said[1]) * SECONDS[said[2]]
-        self._functions = rule.functions
+        self._functions, self._queues = rule.functions, rule.queues
         self._station = station
         self._turn: int | None = None
 
@@ -70,7 +70,7 @@ class Schedule:
         return news
 
     def start(self, instant: datetime) -> None:
-        """Invoke the schedule's functions with EventBridge's event for it."""
+        """Hand EventBridge's event for it to the schedule's functions and queues."""
         event = {
             "version": "0",
             "id": str(uuid.uuid4()),
@@ -83,3 +83,4 @@ class Schedule:
             "detail": {},
         }
         self._station.invoke_each(self._functions, event)
+        self._station.send_each(self._queues, json.dumps(event))

@@ -19,6 +19,7 @@ from unittest.mock import patch
 import moto.stepfunctions.models as simple
 import moto.stepfunctions.parser.asl.component.common.retry.retrier_decl as retrier
 import moto.stepfunctions.parser.asl.component.state.exec.state_task.lambda_eval_utils as tasks
+import moto.stepfunctions.parser.asl.component.state.exec.state_task.state_task_factory as factory
 from moto.backends import get_backend
 from moto.core.config import default_user_config
 from moto.stepfunctions.parser.api import TaskTimedOut
@@ -34,6 +35,7 @@ from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommu
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local.workflows.channel import Invoke
+from local.workflows.jobs import Jobs, sync_of
 
 STATUS_CHANGE = "Step Functions Execution Status Change"
 
@@ -103,13 +105,16 @@ class Activity:
 
 
 @contextmanager
-def interpreting(invoke: Invoke, pace: float, activity: Activity) -> Iterator[None]:
+def interpreting(invoke: Invoke, pace: float, activity: Activity, jobs: Jobs | None = None) -> Iterator[None]:
     """Execute state machines in moto's backends of this process while the block lasts.
 
     invoke    called with the name of a function and its event
     pace      the part of a retry's interval that passes
     activity  counts the executions
+    jobs      the jobs of SageMaker; None: a state that starts one fails
     """
+    _parse_definition.cache_clear()  # what was parsed knows the jobs of another block
+    service_of, sync = factory.state_task_service_for, None if jobs is None else sync_of(jobs)
     wait, notify = CallbackEndpoint.wait, CallbackEndpoint.notify
     start, end = Execution.start, BaseExecutionWorkerCommunication.terminated
 
@@ -139,7 +144,11 @@ def interpreting(invoke: Invoke, pace: float, activity: Activity) -> Iterator[No
         result, failed = invoke(function_in(parameters["FunctionName"]), json.loads(parameters["Payload"]))
         return {"StatusCode": 200, "Payload": result} | ({"FunctionError": "Unhandled"} if failed else {})
 
+    def service(service_name: str) -> Any:  # noqa: ANN401 - moto's
+        return sync() if sync is not None and service_name == "sagemaker" else service_of(service_name)
+
     with (
+        patch.object(factory, "state_task_service_for", service),
         patch.object(CallbackEndpoint, "wait", waited),
         patch.object(CallbackEndpoint, "notify", notified),
         patch.object(CallbackPoolManager, "notify", _notify),

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -128,6 +128,10 @@ STORIES: tuple[Story[Any], ...] = (
         amount=Around(600, 0.6), payers=(4, 14), new_device=0.5, new_card=0.05, tried_again=0.05,
     ),
 )  # fmt: skip
+CASH_OUT_SWEEP = Spree(  # as many takeovers, emptied in small parts to many cards; in no world unless `replaced`
+    name="cash_out_sweep", every=1_535, hours=ANY_TIME, reports=SOON, payments=(8, 16), gap=Around(4, 1.0),
+    amount=Around(6_000, 0.6), outlets=("cash_out",), new_device=0.9, unopened=0.5, tried_again=0.1,
+)  # fmt: skip
 TACTICS = tuple(dict.fromkeys(story.name for story in STORIES if story.reports))
 
 
@@ -154,12 +158,20 @@ class Labelled:
 
 
 def simulate(  # noqa: PLR0913 - the parameters of a run
-    seed: int, start: datetime, days: int, payers: int, market: Market = JAPAN, *, crime: float = 1.0
+    seed: int,
+    start: datetime,
+    days: int,
+    payers: int,
+    market: Market = JAPAN,
+    *,
+    crime: float = 1.0,
+    told: Sequence[Story[Any]] = STORIES,
 ) -> Iterator[Labelled]:
     """Return an iterator of the payments within `days` of 24 hours from `start`, in event order.
 
     The payers are `payers` accounts, and those that join later. Amounts are minor units of the market's currency.
-    Frauds begin `crime` times as often as STORIES say. A longer run begins with exactly the payments of a shorter one.
+    Frauds begin `crime` times as often as the stories `told` say; `replaced` gives others than STORIES. A longer run
+    begins with exactly the payments of a shorter one.
     Raises ValueError at once for a start without offset, a negative length, less than FEWEST_PAYERS payers, or a
     `crime` that is not positive and finite.
 
@@ -171,9 +183,24 @@ def simulate(  # noqa: PLR0913 - the parameters of a run
     if not 0 < crime < math.inf:
         raise ValueError(f"crime must be positive and finite, not {crime}")
     opening = (start - EPOCH) // timedelta(milliseconds=1)
-    stories = [_told_in(market, replace(each, every=each.every / crime) if each.reports else each) for each in STORIES]
+    stories = [_told_in(market, replace(each, every=each.every / crime) if each.reports else each) for each in told]
     payments = _in_order(seed, opening, days, World(Draw(seed, "world"), payers, market), stories)
     return (_labelled(payment, market) for payment in _numbered(seed, payments))
+
+
+def replaced(tactic: str, by: Story[Any], day: date) -> tuple[Story[Any], ...]:
+    """Return STORIES in which a tactic begins no more from a local day on, and another one begins in its place.
+
+    >>> told = replaced("account_takeover", CASH_OUT_SWEEP, date(2026, 4, 1))
+    >>> [story.season(JAPAN, date(2026, 4, 1)) for story in told if story.name[:6] in {"accoun", "cash_o"}]
+    [False, False, True]
+    """
+
+    def before(_market: Market, today: date) -> bool:
+        return today < day
+
+    ended = [replace(story, season=before) if story.name == tactic else story for story in STORIES]
+    return (*ended, replace(by, season=lambda _market, today: today >= day))
 
 
 def _told_in(market: Market, story: Story[Any]) -> Story[Any]:

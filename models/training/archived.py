@@ -5,7 +5,7 @@ their pseudonyms and compares a sample of the stored features with it. It needs 
 id already holds the slot of distinct counts.
 
 What finally became of each decision is read, too: a payment that moved no money, and of which nobody said whether it
-was fraud, is left out of the dataset (D-119).
+was fraud, has no weight in the dataset (D-119): only the baseline of drift counts it.
 
 `python -m models.training.archived ARCHIVE OUT [--check N --policy FILE --all]`; ARCHIVE is a directory with the
 bucket's `decisions/`, `resolutions/` and `labels/`, for example from `aws s3 sync`.
@@ -16,6 +16,7 @@ import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,18 +151,36 @@ def became(directory: Path, built: Dataset) -> Texts:
 
 
 def told(directory: Path, built: Dataset) -> tuple[Dataset, Counter[str]]:
-    """Leave out the payments that moved no money and have no label. Return the others, and the numbers left out.
+    """Weigh the payments of a dataset. Return it, and the numbers of payments that have no weight.
 
     Nobody misses money that did not move, so nobody says whether such a payment was fraud: it would stand as honest
-    because an earlier model declined it (D-119). The numbers are by what became of the payments. Raises HistoryError,
-    also when no payment is left.
+    because an earlier model declined it (D-119). A payment of the hold-out stands for as many as would have been
+    declined like it, and those that were declined have no weight for that (D-159). The numbers are by what became of
+    the payments. Raises HistoryError, also when no payment has a weight.
     """
     states, labels = became(directory, built), _labels(directory)
     known = np.array([name in labels for name in built.transaction_id.tolist()], np.bool_)
-    kept = known | np.isin(states, _texts(MOVED))
-    if not kept.any():
+    weight = np.where(known | np.isin(states, _texts(MOVED)), _stands_for(directory, built), 0.0)
+    if not weight.any():
         raise HistoryError(f"{directory}: no payment has moved money or has a label")
-    return built.take(kept), Counter(states[~kept].tolist())
+    weighed = built if (weight == 1).all() else replace(built, weight=weight)
+    return weighed, Counter(states[weight == 0].tolist())
+
+
+def _stands_for(directory: Path, built: Dataset) -> NDArray[np.float64]:
+    """Return for how many payments each stands: 1 but for those that would have been declined without the hold-out.
+
+    Of these one that was let through stands for 1/probability of them, and one that was declined for none (Horvitz and
+    Thompson 1952).
+    """
+    table = _read(directory, schema.DECISIONS)
+    columns = (table[name].to_pylist() for name in ("transaction", "outcome", "hold_out"))
+    found = {
+        name: 1 / share if outcome == Outcome.APPROVE else 0.0
+        for name, outcome, share in zip(*columns, strict=True)
+        if share is not None
+    }
+    return np.array([found.get(name, 1.0) for name in built.transaction_id.tolist()])
 
 
 def check(directory: Path, sample: int) -> Checked:
@@ -358,7 +377,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FraudError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{asked.out}: {len(built):,} rows, {int(built.fraud.sum()):,} of them known as fraud")
+    rows = built.weighed()
+    print(f"{asked.out}: {len(rows):,} rows, {int(rows.fraud.sum()):,} of them known as fraud")
     if left:
         by_state = ", ".join(f"{number:,} {state}" for state, number in left.most_common())
         print(f"{left.total():,} rows left out, which moved no money and have no label: {by_state}")

@@ -51,6 +51,7 @@ class Dataset:
     asked        whether the segment asks the model
     rules        severity (`Outcome.severity`) of the outcome that the policy's rules ask for without the model
     policy       version of that policy
+    weight       how many payments it stands for; None: one each. 0: nobody knows whether it was fraud (`told`)
 
     A model may be fitted only to `labels`; `fraud` is the truth.
     """
@@ -69,6 +70,7 @@ class Dataset:
     rules: NDArray[np.int8]
     currency: str
     policy: str
+    weight: NDArray[np.float64] | None = None
 
     @classmethod
     def build(
@@ -117,19 +119,33 @@ class Dataset:
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
         """Return the chosen payments: by a mask over all payments, or by their places."""
-        return replace(self, **{name: getattr(self, name)[chosen] for name in COLUMNS})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in self.columns})
+
+    def weighed(self) -> Self:
+        """Return the payments that have a weight: a model is fitted to these, and measured on them."""
+        return self if self.weight is None else self.take(self.weight > 0)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, with the weights if there are any."""
+        return COLUMNS if self.weight is None else (*COLUMNS, WEIGHT)
 
     def save(self, directory: Path) -> None:
         """Write the dataset to a new directory, one file for each day."""
         (directory / DAYS).mkdir(parents=True, exist_ok=True)
         for day in np.unique(self.occurred_at // DAY).tolist():
             part = self.between(day * DAY, (day + 1) * DAY)
-            write_day(directory, day, {name: getattr(part, name) for name in COLUMNS})
-        write_state(directory, {"currency": self.currency, "policy": self.policy})
+            write_day(directory, day, {name: getattr(part, name) for name in self.columns})
+        weighed = {} if self.weight is None else {WEIGHT: True}
+        write_state(directory, {"currency": self.currency, "policy": self.policy, **weighed})
 
     @classmethod
-    def load(cls, directory: Path, first: int | None = None, end: int | None = None) -> Self:
+    def load(
+        cls, directory: Path, first: int | None = None, end: int | None = None, *, unweighed: bool = False
+    ) -> Self:
         """Read a dataset, or its whole days from epoch day `first` until before epoch day `end`.
+
+        Payments without weight are left out, unless `unweighed`.
 
         Reading executes nothing. Raises HistoryError when it is damaged or unfinished, and when its features are not
         those that the code computes.
@@ -140,14 +156,17 @@ class Dataset:
         if not chosen:
             raise HistoryError(f"{directory / DAYS}: holds no day of those that are asked for")
         try:
-            table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=list(COLUMNS)) for path in chosen])
-            columns = {name: _array(name, table[name].combine_chunks()) for name in COLUMNS}
+            names = [*COLUMNS, WEIGHT] if stated.get(WEIGHT) else [*COLUMNS]
+            table = pa.concat_tables([pyarrow.parquet.read_table(path, columns=names) for path in chosen])
+            columns = {name: _array(name, table[name].combine_chunks()) for name in names}
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise HistoryError(f"{directory}: cannot be read: {type(error).__name__}") from error
-        return cls(**columns, currency=stated["currency"], policy=stated["policy"])
+        read = cls(**columns, currency=stated["currency"], policy=stated["policy"])
+        return read if unweighed else read.weighed()
 
 
-COLUMNS = tuple(column.name for column in fields(Dataset) if column.name not in {"currency", "policy"})
+WEIGHT = "weight"
+COLUMNS = tuple(column.name for column in fields(Dataset) if column.name not in {"currency", "policy", WEIGHT})
 _TEXTS = frozenset({"transaction_id", "tactic", "segment"})
 
 

@@ -207,7 +207,7 @@ def load(channel: Path) -> Dataset:
     if not (channel / STATED).exists():
         raise ValueError(f"the channel {channel.name} has no {STATED}")
     try:
-        dataset = Dataset.load(channel)
+        dataset = Dataset.load(channel, unweighed=True)
     except HistoryError as error:  # of a job the channel's name says more than the container's directories
         raise ValueError(str(error).replace(str(channel), f"the channel {channel.name}")) from error
     except Exception as error:

@@ -155,6 +155,7 @@ def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparam
     cut-off. No features are taken from the folds themselves: what is chosen is for payments with all counters.
     """
     folds, boosters, losses = [], [], []
+    weights = np.ones(len(known)) if known.weight is None else known.weight
     for start, end in periods.folds():
         before = known.occurred_at < start
         fold = np.flatnonzero((known.occurred_at >= start) & (known.occurred_at < end))
@@ -168,13 +169,13 @@ def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparam
             parameters.booster() | {"eval_metric": "logloss"},
             lossy(known.take(before), labels[before], parameters),
             parameters.most_trees,
-            evals=[(matrix(known.features[fold], labels[fold]), "fold")],
+            evals=[(matrix(known.features[fold], labels[fold], weights[fold]), "fold")],
             evals_result=history,
             verbose_eval=False,
         )
         folds.append(fold)
         boosters.append(booster)
-        losses.append(np.array(history["fold"]["logloss"]) * len(fold))
+        losses.append(np.array(history["fold"]["logloss"]) * weights[fold].sum())
     total = np.sum(losses, axis=0)
     count = int(np.argmin(total)) + 1
     places = np.concatenate(folds)
@@ -182,9 +183,8 @@ def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparam
         booster.predict(matrix(known.features[fold], labels[fold]), iteration_range=(0, count), output_margin=True)
         for booster, fold in zip(boosters, folds, strict=True)
     ]
-    return Tuned(
-        parameters, count, float(total[count - 1]) / len(places), places, np.concatenate(margins).astype(np.float64)
-    )
+    loss = float(total[count - 1]) / float(weights[places].sum())
+    return Tuned(parameters, count, loss, places, np.concatenate(margins).astype(np.float64))
 
 
 def fit(known: Dataset, labels: Flags, tuned: Tuned) -> xgboost.Booster:
@@ -199,17 +199,19 @@ class Calibration(NamedTuple):
     intercept: float
 
     @classmethod
-    def of(cls, margins: Floats, known: Flags, told: Floats) -> "Calibration":
+    def of(cls, margins: Floats, known: Flags, told: Floats, weight: Floats | None = None) -> "Calibration":
         """Fit the line to payments that the boosters did not see.
 
-        known  what is known as fraud
-        told   the chance that a fraud of the payment's age is known by now, in (0, 1]
+        known   what is known as fraud
+        told    the chance that a fraud of the payment's age is known by now, in (0, 1]
+        weight  how many payments each stands for; None: one
 
         A fraud is known with that chance, so the likelihood is that of told * chance (Elkan and Noto 2008). The slope
         has a penalty for its distance from 1 that counts like PRIOR_FRAUDS more frauds, so that a handful of them
         cannot turn the scores around.
         """
         spread = float(np.var(margins[known])) if known.any() else 1.0
+        stands = np.ones(len(margins)) if weight is None else weight
         start = np.array([1.0, 0.0])
         ridge = np.array([PRIOR_FRAUDS * max(spread, 1e-3), 1e-6])
         rows = np.column_stack([margins, np.ones(len(margins))])
@@ -219,8 +221,8 @@ class Calibration(NamedTuple):
             slope = chance * (1 - chance)
             seen = np.clip(told * chance, 1e-12, 1 - 1e-12)
             # Fisher scoring: the expected curvature is positive wherever the line is.
-            gradient = rows.T @ ((seen - known) / (seen * (1 - seen)) * told * slope) + ridge * (line - start)
-            curvature = (rows.T * ((told * slope) ** 2 / (seen * (1 - seen)))) @ rows + np.diag(ridge)
+            gradient = rows.T @ ((seen - known) / (seen * (1 - seen)) * told * slope * stands) + ridge * (line - start)
+            curvature = (rows.T * ((told * slope) ** 2 / (seen * (1 - seen)) * stands)) @ rows + np.diag(ridge)
             step = np.linalg.solve(curvature, gradient)
             line -= step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
             if np.abs(step).max() < 1e-10:  # noqa: PLR2004 - no further digit changes
@@ -307,12 +309,12 @@ def calibrated(booster: xgboost.Booster, line: Calibration) -> xgboost.Booster:
 
 def lossy(rows: Dataset, labels: Flags, parameters: Hyperparameters) -> xgboost.DMatrix:
     """Return the rows as they are fitted: the features of each kind are missing in a share of them."""
-    return matrix(dropped(rows.features, parameters.away_share, parameters.seed), labels)
+    return matrix(dropped(rows.features, parameters.away_share, parameters.seed), labels, rows.weight)
 
 
-def matrix(features: NDArray[np.float32], labels: Flags) -> xgboost.DMatrix:
+def matrix(features: NDArray[np.float32], labels: Flags, weights: Floats | None = None) -> xgboost.DMatrix:
     """Return rows and labels as xgboost takes them."""
-    return xgboost.DMatrix(features, labels, nthread=1)
+    return xgboost.DMatrix(features, labels, weight=weights, nthread=1)
 
 
 def margins(booster: xgboost.Booster, rows: Sequence[Any] | NDArray[np.float32]) -> Floats:

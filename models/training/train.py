@@ -17,13 +17,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xgboost
 
 from fraud import packaged
+from fraud.scoring.drift import BASELINE
 from fraud.scoring.trees import Trees
 from models.simulation.markets import JAPAN, Market, market_of
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import container, costs, figures, fitting
+from models.training.baseline import baseline
 from models.training.columns import STATED, Dataset
 from models.training.costs import Budget, Scored, Thresholds
 from models.training.export import check, describe, export, text_of
@@ -43,6 +46,7 @@ class Model:
     """A fitted model: a booster whose scores are probabilities at the budget's base rate, and its files.
 
     held_out  the folds' payments with their scores, on which the thresholds were chosen
+    baseline  what the last days of its dataset were like, as baseline.json; None without a dataset of later days
     """
 
     booster: xgboost.Booster
@@ -51,19 +55,22 @@ class Model:
     tuned: Tuned
     thresholds: Thresholds
     held_out: Scored
+    baseline: bytes | None = None
 
     def loaded(self) -> Trees:
         """Return the model as the library loads it."""
         return Trees.load(self.trees, self.manifest)
 
     def write(self, directory: Path) -> None:
-        """Write trees.json and manifest.json, which `Trees.load` reads.
+        """Write trees.json and manifest.json, which `Trees.load` reads, and baseline.json, to which drift is compared.
 
         Outside the layer also write the booster, model.ubj, for an endpoint.
         """
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "trees.json").write_bytes(self.trees)
         (directory / "manifest.json").write_bytes(self.manifest)
+        if self.baseline is not None:
+            (directory / BASELINE).write_bytes(self.baseline)
         if directory.resolve().parent != packaged.MODELS.resolve():
             self.booster.save_model(directory / "model.ubj")
 
@@ -116,7 +123,8 @@ def _calibrate(
 ) -> tuple[Calibration, Flags]:
     """Return the line for the base rate, and the frauds of the folds: the known ones, and a draw of the others."""
     of_folds, told = labels[tuned.places], fitting.told_by(known, periods.cutoff)[tuned.places]
-    line = Calibration.of(tuned.margins, of_folds, told)
+    weight = None if known.weight is None else known.weight[tuned.places]
+    line = Calibration.of(tuned.margins, of_folds, told, weight)
     frauds = fitting.imputed(line.scores(tuned.margins), of_folds, told, tuned.parameters.seed)
     return line.at(budget.base_rate, float(frauds.mean())), frauds
 
@@ -126,16 +134,22 @@ def train(
 ) -> tuple[Model, Report]:
     """Fit a model to a dataset, and measure it on the test period. The manifest has the report.
 
+    Payments without weight are in the baseline only: nobody knows whether they were fraud, but they are scored.
+
     Raises ValueError as `fit`, and when the dataset has too few days.
     """
     budget = budget or Budget()
+    everything, dataset = dataset, dataset.weighed()
     periods = Periods.of(dataset, parameters)
     model = fit(dataset.between(periods.start, periods.fitted), periods, parameters, budget, source)
     test = dataset.between(periods.cutoff, periods.end)
     trees = model.loaded()
     measured = report(Scored.of(test, check(model.booster, trees, test.features)), trees.thresholds, budget)
     manifest = trees.manifest.model_copy(update={"metrics": asdict(measured)})
-    return replace(model, manifest=text_of(manifest)), measured
+    margins = fitting.margins(model.booster, everything.features)
+    scores = np.round(0.5 + 0.5 * np.tanh(margins / 2), 9)  # so that no bit depends on the machine
+    compared = baseline(everything, scores, manifest.version)
+    return replace(model, manifest=text_of(manifest), baseline=compared), measured
 
 
 def _date(epoch: int) -> str:

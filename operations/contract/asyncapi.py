@@ -17,7 +17,8 @@ from fraud.accounts.events import (
 from fraud.cases.events import CaseClosed, CaseFailed, HoldRequested, OutreachRequested
 from fraud.cases.report_events import ReportReceived
 from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved, PaymentSampled
-from operations.contract import account_examples, examples, schemas
+from fraud.retraining.events import ModelAwaitsApproval, ModelPromoted, ModelTakenBack, RetrainingEnded
+from operations.contract import account_examples, examples, model_examples, schemas
 
 EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
     (
@@ -149,6 +150,34 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         "Sent after the review. GET /accounts/{account_id} shows what the user may be told.",
         "upheld",
         account_examples.EVENT_OVERDUE,
+    ),
+    (
+        ModelAwaitsApproval,
+        "A model waits for approval",
+        "Sent when a model has passed the gate. A lead approves or rejects it.",
+        "waits",
+        model_examples.AWAITS,
+    ),
+    (
+        ModelPromoted,
+        "A model is the champion",
+        "Sent when a model was promoted after its shadow and its canary.",
+        "promoted",
+        model_examples.PROMOTED,
+    ),
+    (
+        ModelTakenBack,
+        "A model was taken back",
+        "Sent when a model that was tried, or was the champion, decides no more.",
+        "by an alarm",
+        model_examples.TAKEN_BACK,
+    ),
+    (
+        RetrainingEnded,
+        "A retraining has ended without a model",
+        "Sent when a retraining was skipped or has failed, when gate or lead refused its model, or nobody approved it.",
+        "refused by the gate",
+        model_examples.ENDED,
     ),
 )
 """Each event: its model, a title, when it is sent, and an example with its name."""

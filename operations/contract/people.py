@@ -30,12 +30,18 @@ from fraud.errors import (
     CaseConflictError,
     ForbiddenError,
     InvalidRequestError,
+    ModelConflictError,
     NotFoundError,
     OrderConflictError,
+    RetrainingConflictError,
 )
+from fraud.retraining.console import ModelsView, ReasonRequest, RetrainRequest
+from fraud.retraining.retraining import Retraining
+from fraud.scoring.registry import Version
 from fraud.transaction import Id
 from operations.contract import account_examples as accounts
 from operations.contract import case_examples as examples
+from operations.contract import model_examples as models
 from operations.contract.examples import Example
 from operations.contract.routes import (
     ACTION_LATE,
@@ -51,6 +57,7 @@ from operations.contract.routes import (
 PEOPLE_TAGS = {
     "Cases": "Investigate cases: find them, take one, read its evidence, give a verdict.",
     "Accounts": "Read accounts and actions against them; leads hold, release, review appeals and give orders.",
+    "Models": "Read which models are in use; leads have models trained, approve or reject them, and roll back.",
 }
 
 _CASE = parameter(
@@ -343,3 +350,66 @@ for _end, _id, _summary, _said, _after in (
         [_ORDER],
         Body(DecideRequest, {"looked at": accounts.DECIDE}),
     )
+
+_VERSION_OF = parameter(
+    "path", "version", TypeAdapter(Version).json_schema(), "The version of a model.", models.VERSION
+)
+_RETRAINING_LATE = not_now("retraining", models.RETRAINING_NOW)
+
+PEOPLE["GET /models"] = Operation(
+    "listModels",
+    "Models",
+    "Get the models in use and a page of the retrainings",
+    Body(ModelsView, {"in shadow": models.MODELS}),
+    refuses({ForbiddenError: {}, InvalidRequestError: _NO_CURSOR}),
+    "The latest retraining first, each with the reports of its gates.",
+    [_CURSOR],
+)
+PEOPLE["POST /models"] = Operation(
+    "retrainModel",
+    "Models",
+    "Have a model trained again",
+    Body(Retraining, {"new": models.REQUESTED}),
+    refuses({ForbiddenError: {}, InvalidRequestError: _NO_REASON}),
+    f"While another retraining is at work this one ends as `skipped`. {_REPEATABLE}",
+    request=Body(RetrainRequest, {"a new tactic": models.RETRAIN}),
+)
+for _end, _id, _summary, _said, _after in (
+    ("approve", "approveModel", "Approve a model that waits", "It is tried beside the champion.", models.APPROVED),
+    ("reject", "rejectModel", "Reject a model that waits", "The champion stays.", models.REJECTED),
+):
+    PEOPLE[f"POST /models/{{version}}/{_end}"] = Operation(
+        _id,
+        "Models",
+        _summary,
+        Body(Retraining, {"after": _after}),
+        refuses(
+            {
+                ForbiddenError: {},
+                InvalidRequestError: _NO_REASON,
+                NotFoundError: {},
+                RetrainingConflictError: _RETRAINING_LATE,
+            }
+        ),
+        f"{_said} {_REPEATABLE}",
+        [_VERSION_OF],
+        Body(ReasonRequest, {"looked at": models.REASON}),
+    )
+PEOPLE["POST /models/{version}/rollback"] = Operation(
+    "rollBackModel",
+    "Models",
+    "Bring back the champion before this one",
+    Body(Retraining, {"after": models.ROLLED_BACK}),
+    refuses(
+        {
+            ForbiddenError: {},
+            InvalidRequestError: _NO_REASON,
+            NotFoundError: {},
+            ModelConflictError: not_now("models", models.MODELS_NOW),
+        }
+    ),
+    "In one call: every environment follows within a minute. A model that is tried is withdrawn with it. The version is"
+    f" that of the champion that is left. {_REPEATABLE}",
+    [_VERSION_OF],
+    Body(ReasonRequest, {"looked at": models.REASON}),
+)

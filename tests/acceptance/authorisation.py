@@ -40,7 +40,7 @@ LET_IN: Mapping[str, frozenset[str]] = {
 }
 """The callers that each kind of authoriser lets in; nobody else."""
 
-FOR_LEADS = "POST /analyst/"
+FOR_LEADS = ("POST /analyst/", "POST /models")
 """Routes that begin so are for leads: an analyst gets a 403 of the door."""
 
 

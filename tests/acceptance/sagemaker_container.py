@@ -34,7 +34,7 @@ TIMEOUT_S = 300
 
 DAYS, PAYERS = 12, 200
 HYPERPARAMETERS = {"most_trees": "25", "delay_days": "2", "test_days": "2", "max_bin": "256", "currency": '"JPY"'}
-FILES = ("manifest.json", "trees.json", "model.ubj")
+FILES = ("manifest.json", "trees.json", "baseline.json", "model.ubj")
 PARITY = 1e-6
 
 Train = Callable[[Path], int]

@@ -14,16 +14,17 @@ import pytest
 
 from fraud.accounts.worker import STEPS as ACTION_STEPS
 from fraud.cases.worker import STEPS as CASE_STEPS
+from fraud.retraining.worker import STEPS as RETRAINING_STEPS
 from local.account.stack import MACHINE, expand
 from operations.machines import DEFINITIONS, definitions, substitutions
 
 LIST = Path(__file__).with_name("accepted_inputs.json")
 MACHINES = definitions()
 RESOURCES = expand(DEFINITIONS.parent / "template.yaml", {})["Resources"]
-HANDLERS = {"investigation": CASE_STEPS, "deactivation": ACTION_STEPS}
+HANDLERS = {"investigation": CASE_STEPS, "deactivation": ACTION_STEPS, "retraining": RETRAINING_STEPS}
 """The functions of each machine, by state and version of the input."""
 
-FOLLOWED = {"investigation": "case_id", "deactivation": "action_id"}
+FOLLOWED = {"investigation": "case_id", "deactivation": "action_id", "retraining": "retraining_id"}
 """The key of the row that the executions of each machine follow."""
 
 TASKS = [
@@ -34,11 +35,20 @@ TASKS = [
 ]
 
 
+CALLS = [task for task in TASKS if "Payload" in task.values[2]["Parameters"]]
+"""The tasks that call a function; the others are jobs of SageMaker."""
+
+PASSED = {"Partition", "JobsRole", "Image", "Instance"}
+"""What the template passes to a definition beside functions."""
+
+JOBS = {"sagemaker:CreateProcessingJob", "sagemaker:CreateTrainingJob"}
+
+
 def sent() -> set[tuple[str, str, int]]:
     """Return machine, state and version of every input that the definitions send."""
     return {
         (machine, payload["state"], payload["version"])
-        for machine, _, state in (task.values for task in TASKS)
+        for machine, _, state in (task.values for task in CALLS)
         for payload in [state["Parameters"]["Payload"]]
     }
 
@@ -67,10 +77,10 @@ def test_task_has_a_retry_a_catch_of_everything_and_a_timeout(machine: str, name
     assert ("TimeoutSeconds" in state) != ("TimeoutSecondsPath" in state)
     assert "HeartbeatSeconds" not in state
     waits = state["Resource"].endswith(".waitForTaskToken")
-    assert waits == ("token.$" in state["Parameters"]["Payload"]), name
+    assert waits == ("token.$" in state["Parameters"].get("Payload", {})), name
 
 
-@pytest.mark.parametrize(("machine", "name", "state"), TASKS)
+@pytest.mark.parametrize(("machine", "name", "state"), CALLS)
 def test_function_of_a_state_has_the_name_of_the_state(machine: str, name: str, state: dict[str, Any]) -> None:
     payload = state["Parameters"]["Payload"]
     assert payload["state"] == name
@@ -95,7 +105,9 @@ def test_every_substitution_resolves(machine: str) -> None:
     text = (DEFINITIONS / f"{machine}.asl.json").read_text(encoding="utf-8")
     given = properties["DefinitionSubstitutions"]
     assert substitutions(text) == set(given)
-    assert all(value["Ref"] == "AWS::Partition" or value["Ref"] in RESOURCES for value in given.values())
+    functions = {name: value["Ref"] for name, value in given.items() if name not in PASSED}
+    assert set(functions) == {f"{machine.capitalize()}Function"}
+    assert set(functions.values()) <= RESOURCES.keys()
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -105,10 +117,17 @@ def test_machine_logs_its_errors_without_the_data_of_executions(machine: str) ->
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_role_of_a_machine_may_invoke_its_function_and_nothing_else(machine: str) -> None:
+def test_role_of_a_machine_may_invoke_its_function_run_its_jobs_and_nothing_else(machine: str) -> None:
     role = RESOURCES[deployed(machine)["RoleArn"]["Fn::GetAtt"][0]]["Properties"]
     statements = [one for policy in role["Policies"] for one in policy["PolicyDocument"]["Statement"]]
-    calls = [one for one in statements if "logs:" not in json.dumps(one["Action"])]
+    calls = [
+        one for one in statements if not re.search("logs:|sagemaker:|iam:PassRole|events:", json.dumps(one["Action"]))
+    ]
+    runs = any(
+        state["Resource"].endswith(".sync") for state in MACHINES[machine]["States"].values() if "Resource" in state
+    )
+    assert runs == any(JOBS & {*one["Action"]} for one in statements)
+    assert runs == any(one["Action"] == "iam:PassRole" for one in statements)
     assert [(one["Action"], one["Resource"]) for one in calls] == [
         ("lambda:InvokeFunction", deployed(machine)["DefinitionSubstitutions"][f"{machine.capitalize()}Function"])
     ]

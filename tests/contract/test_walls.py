@@ -61,6 +61,8 @@ WORKSHOP = "The workshop stands on the pure modules"
         ("layers/shared/fraud/cases/triage.py", "import pynamodb", SDKS),
         ("layers/shared/fraud/cases/classifier.py", "import sklearn", SDKS),
         ("layers/shared/fraud/audit/chain.py", "from fraud.lists import entry", LAYERS),
+        ("layers/shared/fraud/reporting/kpis.py", "from fraud.retraining import gate", LAYERS),
+        ("layers/shared/fraud/retraining/gate.py", "from fraud.aws import boto", PURE),
         ("layers/shared/fraud/decisions/decision.py", "from fraud.audit import chain", LAYERS),
         ("layers/shared/fraud/audit/roots.py", "from fraud.aws import boto", PURE),
         ("layers/shared/fraud/audit/verification.py", "import boto3", SDKS),

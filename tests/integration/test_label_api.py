@@ -40,6 +40,8 @@ ENVIRONMENT = {
     **{name.upper(): "400" for name in settings.Settings.model_fields},  # variables that this door does not use
     "PUBLISHED_SHARE": "1",
     "SAMPLE_SHARES": "approve=0,decline=0",
+    "HOLD_OUT_SHARE": "0",
+    "HOLD_OUT_MOST": "0",
     "CURRENCY": "JPY",
     "SCORER": "embedded",
     "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",

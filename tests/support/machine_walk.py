@@ -12,10 +12,13 @@ import pytest
 from moto import mock_aws
 
 from local.workflows.interpreter import Activity, interpreting
+from local.workflows.jobs import JobRefusedError
 
 DEFINITIONS = Path(__file__).parents[2] / "statemachines"
 REGION = "us-east-1"
 FOR_GOOD = 99
+
+TASK_FAILED = "States.TaskFailed"
 
 Branch = tuple[str, str, str]
 """A branch of a state: its name, `retry`, `catch` or `choice`, and which one."""
@@ -30,6 +33,7 @@ class Definition:
         self.states: Mapping[str, Any] = json.loads(self.text)["States"]
         self.tasks = {each: state for each, state in self.states.items() if state["Type"] == "Task"}
         self.tokens = {each for each, state in self.tasks.items() if state["Resource"].endswith(".waitForTaskToken")}
+        self.jobs = {each for each, state in self.tasks.items() if state["Resource"].endswith(".sync")}
 
     def branches(self) -> set[Branch]:
         """Return every branch of the definition."""
@@ -67,12 +71,38 @@ class Functions:
         return self._answers(event), False
 
 
+class StandInJobs:
+    """Stand-ins for the jobs of SageMaker: each is over at once, and its name says which state has started it.
+
+    refusals  how often each state's job is still refused
+    failures  how often each state's job still fails
+    """
+
+    def __init__(self) -> None:
+        self.refusals: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.requests: list[Mapping[str, Any]] = []
+
+    def start(self, api: str, request: Mapping[str, Any]) -> str:
+        name = str(request["TrainingJobName" if api == "createTrainingJob" else "ProcessingJobName"])
+        if self.refusals[name] > 0:
+            self.refusals[name] -= 1
+            raise JobRefusedError("ThrottlingException")
+        self.requests.append(request)
+        return name
+
+    def ended(self, _api: str, name: str) -> Mapping[str, Any]:
+        self.failures[name] -= 1
+        return {"Status": "Failed" if self.failures[name] >= 0 else "Completed"}
+
+
 class Machine:
     """A machine in an account of its own, and what its executions have visited."""
 
-    def __init__(self, definition: Definition, functions: Functions, activity: Activity) -> None:
+    def __init__(self, definition: Definition, functions: Functions, activity: Activity, jobs: StandInJobs) -> None:
         self.definition = definition
         self.functions = functions
+        self.jobs = jobs
         self.visited: set[str] = set()
         self.taken: set[Branch] = set()
         self._activity = activity
@@ -115,8 +145,10 @@ class Machine:
                 self.taken |= set(self._left(state, failed, entered)) if state else set()
                 self.visited.add(entered)
                 state, failed = entered, ""
-            elif event["type"] in {"TaskFailed", "TaskTimedOut"}:
-                failed = "States.Timeout" if event["type"] == "TaskTimedOut" else "States.TaskFailed"
+            elif event["type"] == "TaskTimedOut":
+                failed = "States.Timeout"
+            elif event["type"] == "TaskFailed":
+                failed = event["taskFailedEventDetails"]["error"] if state in self.definition.jobs else TASK_FAILED
             elif event["type"] == "TaskScheduled" and failed:
                 self.taken.add((state, "retry", states[state]["Retry"][0]["ErrorEquals"][0]))
                 failed = ""
@@ -142,5 +174,6 @@ def walking(definition: Definition, answers: Callable[[dict[str, Any]], Any]) ->
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "test")
         functions, activity = Functions(definition, answers), Activity()
-        with mock_aws(), interpreting(functions, 0, activity):
-            yield Machine(definition, functions, activity)
+        jobs = StandInJobs()
+        with mock_aws(), interpreting(functions, 0, activity, jobs):
+            yield Machine(definition, functions, activity, jobs)

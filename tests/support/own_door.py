@@ -18,6 +18,8 @@ ENVIRONMENT = {
     **{name.upper(): "400" for name in Settings.model_fields},  # variables that the door does not use
     "PUBLISHED_SHARE": "1",
     "SAMPLE_SHARES": "approve=0,decline=0",
+    "HOLD_OUT_SHARE": "0",
+    "HOLD_OUT_MOST": "0",
     "TIMELINE_APPROVED": "true",
     "STAGE": "local",
     "CURRENCY": "JPY",
@@ -29,6 +31,9 @@ ENVIRONMENT = {
     "LABELS_TABLE": "labels",
     "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
     "DEACTIVATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-deactivation",
+    "RETRAINING_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-retraining",
+    "RETRAINING_PLAN": "{}",
+    "CANARY_SHARE": "0.05",
     "REPORTS_TABLE": "reports",
     "LABEL_SOURCES": "backfill=loader,user_report=payment-app,analyst=fraud-analyst,chargeback=importer",
     "BACKFILL_BEFORE": "",

@@ -6,7 +6,7 @@ that it uses and no others. The modules that every door loads are a committed li
 
 import contextlib
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fraud import packaged
@@ -33,12 +33,19 @@ if TYPE_CHECKING:
     from fraud.counters.store import StackState, Tables
     from fraud.counters.worker import FoldWorker
     from fraud.decisions.evaluation import Evaluator, Scorer
+    from fraud.decisions.hold_out import HoldOut
     from fraud.decisions.sampling import Sampling
     from fraud.decisions.store import DynamoStore
     from fraud.decisions.worker import Resolutions
     from fraud.executions import Executions
     from fraud.labels.sources import Sources
+    from fraud.reporting.drift_watch import DriftWatch
     from fraud.reporting.worker import Reporting
+    from fraud.retraining.intake import RetrainingIntake
+    from fraud.retraining.retraining import Retraining
+    from fraud.retraining.store import Retrainings
+    from fraud.retraining.sweep import RetrainingSweep
+    from fraud.retraining.worker import RetrainingSteps
     from fraud.rules.rule_book import RuleBook
     from fraud.scoring.scorer import KnownStack
 
@@ -81,7 +88,17 @@ def evaluator(settings: Settings) -> "Evaluator":
     scorer = _scorer(settings, transport, hot.stack)
     transport.timeouts = Timeouts(attempt_s=deadline_s * ATTEMPT_SHARE, total_s=BATCH_STEP_S)
     waits = Waits(timedelta(seconds=settings.challenge_seconds), timedelta(seconds=settings.review_seconds))
-    return Evaluator(hot, scorer, policy, clock.now, deadline_s, waits=waits)
+    hold_out = _hold_out(settings, hot)
+    return Evaluator(hot, scorer, policy, clock.now, deadline_s, waits=waits, hold_out=hold_out)
+
+
+def _hold_out(settings: Settings, hot: "DynamoStore") -> "HoldOut | None":
+    """Build the hold-out of small declines, if the stack has one. Raises UndecidableError for too large a cap."""
+    if not settings.hold_out_share:
+        return None
+    from fraud.decisions.hold_out import HoldOut
+
+    return HoldOut.of(settings.hold_out_share, settings.hold_out_most, settings.currency, lambda: hot.keys)
 
 
 def rule_book(currency: str) -> "RuleBook":
@@ -352,6 +369,109 @@ def reporting(settings: Settings) -> "Reporting":
 
     place = Place(settings.kpi_workgroup, settings.archive_database, settings.decision_archive_bucket)
     return Reporting.of(place, json.loads(packaged.PRICES.read_bytes()))
+
+
+def retrainings(settings: Settings) -> "Retrainings":
+    """Build the store of retrainings."""
+    from fraud.retraining.store import Retrainings
+
+    return Retrainings(settings)
+
+
+def retraining_executions(settings: Settings) -> "Executions[Retraining]":
+    """Build the executions of retrainings on their table and their machine."""
+    from fraud.aws.state_machine import StateMachine
+    from fraud.executions import Executions
+
+    return Executions(retrainings(settings), StateMachine(settings.retraining_machine))
+
+
+def retraining_intake(settings: Settings) -> "RetrainingIntake":
+    """Build the intake of retrainings."""
+    from fraud.retraining.intake import RetrainingIntake
+
+    return RetrainingIntake(retrainings(settings), retraining_executions(settings))
+
+
+def retraining_sweep(settings: Settings) -> "RetrainingSweep":
+    """Build the sweep of retrainings."""
+    from functools import partial
+
+    from fraud.aws.state_machine import StateMachine
+    from fraud.decisions.events import Outbox
+    from fraud.executions import Executions
+    from fraud.retraining.artefact_store import Packages
+    from fraud.retraining.events import RetrainingNotices
+    from fraud.retraining.sweep import RetrainingSweep
+    from fraud.retraining.worker import end
+
+    table, machine = retrainings(settings), StateMachine(settings.retraining_machine)
+    executions = Executions(table, machine, retraining_intake(settings).ended)
+    packages = Packages(settings.model_package_group, settings.retraining_image)
+    told = partial(end, packages=packages, notices=RetrainingNotices(Outbox(settings)), door="schedules")
+    return RetrainingSweep(table, executions, told)
+
+
+def retraining_steps(settings: Settings) -> "RetrainingSteps":
+    """Build the steps of a retraining. Raises UndecidableError when the packaged plan or policy is broken."""
+    from fraud import clock
+    from fraud.decisions.events import Outbox
+    from fraud.retraining import shadow
+    from fraud.retraining.artefact_store import Artefacts, Packages
+    from fraud.retraining.events import RetrainingNotices
+    from fraud.retraining.gate import GatePolicy, ShadowFigures
+    from fraud.retraining.jobs import Place, Plan
+    from fraud.retraining.worker import Parts, RetrainingSteps
+    from fraud.scoring.store import Registry
+    from fraud.scoring.trees import Trees
+
+    place = Place(settings.models_bucket, settings.decision_archive_bucket)
+    plan = Plan.load(packaged.RETRAINING_PLAN.read_bytes(), settings.retraining_plan)
+    archive_queries = reporting(settings)
+
+    def shadowed(challenger: Trees, champion: Trees, since: datetime, until: datetime) -> ShadowFigures:
+        rows = archive_queries.columns(shadow.query(challenger, champion, since, until))
+        return shadow.figures(next(rows, {}))
+
+    return RetrainingSteps(
+        Parts(
+            retrainings=retrainings(settings),
+            executions=retraining_executions(settings),
+            registry=Registry(settings),
+            artefacts=Artefacts(place),
+            packages=Packages(settings.model_package_group, settings.retraining_image),
+            shadow=shadowed,
+            deployment=None,
+            notices=RetrainingNotices(Outbox(settings)),
+            plan=plan,
+            policy=GatePolicy.load(packaged.GATE.read_bytes(), plan.gate),
+            place=place,
+            currency=settings.currency,
+            canary_share=settings.canary_share,
+            poll_seconds=settings.deployment_poll_seconds,
+            clock=clock.now,
+        )
+    )
+
+
+def drift_watch(settings: Settings) -> "DriftWatch":
+    """Build the drift of days against the baseline of the champion, which is read when it is needed."""
+    from fraud.reporting.drift_watch import DriftWatch
+    from fraud.retraining.artefact_store import Artefacts
+    from fraud.retraining.jobs import Place
+    from fraud.scoring.drift import BASELINE, Baseline
+    from fraud.scoring.store import Registry
+
+    path = packaged.model(settings.currency) / BASELINE
+
+    def baseline() -> Baseline:
+        champion = Registry(settings).read().champion
+        if champion is None:
+            return Baseline.load(path.read_bytes())
+        artefacts = Artefacts(Place(settings.models_bucket, settings.decision_archive_bucket))
+        return Baseline.load(artefacts.read(f"{champion.key}/{BASELINE}"))
+
+    return DriftWatch(reporting(settings), baseline)
 
 
 def triage() -> "Triage":

@@ -199,6 +199,15 @@ class ModelsNow(BaseModel):
     revision: int
 
 
+class RetrainingNow(BaseModel):
+    """The state of a retraining that a refused change met."""
+
+    retraining_id: str
+    state: str = Field(description="As in the retraining itself.", examples=["expired"])
+    version: int
+    decided_by: str | None = Field(description="Who has approved or rejected its model; null for nobody.")
+
+
 def _unsaid(value: object) -> bool:
     return value is None
 
@@ -233,6 +242,9 @@ class Problem(BaseModel):
     )
     models: ModelsNow | SkipJsonSchema[None] = Field(
         None, exclude_if=_unsaid, description="Only in a 409 of a change that the models in use do not allow."
+    )
+    retraining: RetrainingNow | SkipJsonSchema[None] = Field(
+        None, exclude_if=_unsaid, description="Only in a 409 of a change that the retraining does not allow."
     )
 
 
@@ -362,6 +374,16 @@ class ModelConflictError(ConflictError):
 
     def __init__(self, now: ModelsNow) -> None:
         super().__init__(now.champion, models=now)
+
+
+class RetrainingConflictError(ConflictError):
+    """The retraining does not allow the change: somebody else was faster, or it has gone on."""
+
+    title = "The retraining is in a state that does not allow this"
+    subject = "retraining"
+
+    def __init__(self, now: RetrainingNow) -> None:
+        super().__init__(now.state, retraining=now)
 
 
 class CapReachedError(FraudError):

@@ -8,6 +8,7 @@ LIBRARY = Path(__file__).parent
 POLICIES, MODELS = LIBRARY / "rules" / "policies", LIBRARY / "scoring" / "models"
 ROUTING = LIBRARY / "cases" / "routing.json"
 DEACTIVATION = LIBRARY / "accounts" / "deactivation.json"
+RETRAINING_PLAN, GATE = LIBRARY / "retraining" / "plan.json", LIBRARY / "retraining" / "gate.json"
 PRICES = LIBRARY / "reporting" / "prices.json"
 TRIAGE_RULES, CLASSIFIER = LIBRARY / "cases" / "triage.json", LIBRARY / "cases" / "classifier.json"
 

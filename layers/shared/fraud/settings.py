@@ -74,6 +74,8 @@ class Settings(BaseModel):
     kpi_days: int = Field(ge=1, le=400)
     published_share: float = Field(ge=0, le=1)
     sample_shares: Annotated[str, StringConstraints(min_length=1)]
+    hold_out_share: float = Field(ge=0, le=0.2)
+    hold_out_most: int = Field(ge=0)
     decision_retention_days: int = Field(ge=1)
     activity_retention_days: int = Field(ge=35)
     report_retention_days: int = Field(ge=1)
@@ -97,6 +99,17 @@ class Settings(BaseModel):
     appeal_window_seconds: int = Field(ge=1)
     appeal_review_seconds: int = Field(ge=1)
     account_retention_days: int = Field(ge=1)
+    retraining_table: Table
+    retraining_machine: Machine
+    retraining_image: str
+    retraining_plan: Annotated[str, StringConstraints(min_length=2)]
+    models_bucket: str
+    model_package_group: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")]
+    approval_seconds: int = Field(ge=1)
+    shadow_seconds: int = Field(ge=1)
+    canary_seconds: int = Field(ge=1)
+    canary_share: float = Field(gt=0, le=0.5)
+    deployment_poll_seconds: int = Field(ge=1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

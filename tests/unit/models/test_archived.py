@@ -166,7 +166,9 @@ def test_payments_that_moved_no_money_in_the_end_and_have_no_label_are_left_out(
     rng.shuffle(rows)
     archive.write(directory, schema.RESOLUTIONS, rows)
     built = archived.dataset(directory)
-    kept, left = archived.told(directory, built)
+    weighed, left = archived.told(directory, built)
+    kept = weighed.weighed()
+    assert len(weighed) == len(built)
     ends = {name: state.status.value for name, state in states.items()}
     assert archived.became(directory, built).tolist() == [ends[name] for name in built.transaction_id.tolist()]
     wanted = {name for name, end in ends.items() if name in labelled or end in {"approved", "settled"}}
@@ -178,7 +180,8 @@ def test_a_fraud_that_was_declined_is_kept_and_an_honest_payment_of_which_nobody
     frauds_only(directory)
     changed_all(directory, "decisions", lambda rows: [row | {"outcome": "decline"} for row in rows])
     built = archived.dataset(directory)
-    kept, left = archived.told(directory, built)
+    weighed, left = archived.told(directory, built)
+    kept = weighed.weighed()
     assert kept.fraud.all()
     assert kept.fraud.sum() == built.fraud.sum() > 0
     assert left == {"declined": len(built) - len(kept)}
@@ -189,6 +192,29 @@ def test_an_archive_of_which_nothing_is_known_is_refused(directory):
     shutil.rmtree(directory / schema.LABELS.name)
     with pytest.raises(HistoryError, match="no payment has moved money"):
         archived.told(directory, archived.dataset(directory))
+
+
+def test_a_payment_of_the_hold_out_stands_for_its_like_and_those_that_were_declined_for_none(directory):
+    held = iter(range(10**9))
+    shares = {0: ("approve", 0.25), 1: ("decline", 0.25)}
+
+    def some(rows):
+        return [row | dict(zip(("outcome", "hold_out"), shares.get(next(held) % 7, ("approve", None)), strict=True))
+                for row in rows]  # fmt: skip
+
+    changed_all(directory, "decisions", some)
+    built = archived.dataset(directory)
+    weighed, _ = archived.told(directory, built)
+    assert sorted(set(weighed.weight.tolist())) == [0.0, 1.0, 4.0]
+    chosen = [float(weight) for weight in weighed.weight]
+    rows = archived._read(directory, schema.DECISIONS).to_pylist()
+    expected = {row["transaction"]: {("approve", 0.25): 4.0, ("decline", 0.25): 0.0}.get(
+        (row["outcome"], row["hold_out"]), 1.0) for row in rows}  # fmt: skip
+    assert chosen == [expected[name] for name in weighed.transaction_id.tolist()]
+    weighed.save(directory / "out")
+    read = Dataset.load(directory / "out")
+    assert len(Dataset.load(directory / "out", unweighed=True)) == len(built) > len(read)
+    assert read.weight.tolist() == [weight for weight in chosen if weight]
 
 
 def test_the_command_leaves_out_what_nobody_told_of_and_says_how_many(payments, directory, tmp_path, capsys):

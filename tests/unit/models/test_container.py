@@ -33,7 +33,7 @@ SCRIPT_MODE = {
     "sagemaker_job_name": '"job-7"',
     "_tuning_objective_metric": "precision",
 }
-FILES = ["manifest.json", "model.ubj", "trees.json"]
+FILES = ["baseline.json", "manifest.json", "model.ubj", "trees.json"]
 SECRET = "payer-alice-7"
 
 

@@ -246,7 +246,11 @@ def test_a_sagemaker_job_reads_and_writes_the_directories_it_is_given(dataset, t
 
 @pytest.mark.parametrize("currency", packaged.currencies())
 def test_the_layer_holds_the_two_files_of_the_model_and_no_booster(currency):
-    assert sorted(path.name for path in packaged.model(currency).iterdir()) == ["manifest.json", "trees.json"]
+    assert sorted(path.name for path in packaged.model(currency).iterdir()) == [
+        "baseline.json",
+        "manifest.json",
+        "trees.json",
+    ]
 
 
 def test_without_a_channel_training_simulates_its_dataset(tmp_path, monkeypatch):

@@ -90,6 +90,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
         "features": [None if math.isnan(value) else value for (value,) in _FLOATS.iter_unpack(snapshot)],
         "counters_version": COUNTERS_VERSION if len(counters) == len(windows.NAMES) else None,
         "counters": counters,
+        "hold_out": answer.get("hold_out"),
     }
     return dated(row, transaction.occurred_at)
 

@@ -101,6 +101,12 @@ DECISIONS = ArchiveTable(
             " challenger's canary; null without one.",
         ),
         Column("shadow_score", NUMBER, "Its probability of fraud."),
+        Column(
+            "hold_out",
+            NUMBER,
+            "Chance with which a small would-be decline like this went through; null for any other payment."
+            " The outcome says whether it did.",
+        ),
     ),
 )
 

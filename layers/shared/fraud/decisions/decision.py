@@ -53,3 +53,11 @@ class Decision(BaseModel):
     retryable: bool = Field(description="False: another attempt under a new id will not help.")
     decided_at: Instant
     steps_ms: StepTimes
+    hold_out: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share is None,
+        description="Only where the stack lets a random share of small declines go through, to learn their truth: the"
+        " chance of a payment like this one. Its outcome is approve if it was drawn, and decline if not.",
+    )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from fraud.counters import windows
 from fraud.counters.layout import Update
@@ -38,6 +38,9 @@ from fraud.rules.rule_book import PolicyResult, RuleBook
 from fraud.scoring import features
 from fraud.scoring.score import Beside, Scoring
 from fraud.transaction import MAX_AGE, Transaction, utc
+
+if TYPE_CHECKING:
+    from fraud.decisions.hold_out import HoldOut  # most stacks have none, and do not load it
 
 FLOOD_FACTOR = 1.5
 """Factor of the odds by which a payment with a flooded key is judged: the key's counters lack attempts (D-029)."""
@@ -173,8 +176,10 @@ class Evaluator:
         deadline_s: float,
         monotonic: Callable[[], float] = time.monotonic,
         waits: Waits = WAITS,
+        hold_out: "HoldOut | None" = None,
     ) -> None:
         self.waits = waits
+        self.hold_out = hold_out
         self.store = store
         self.scorer = scorer
         self.rule_book = rule_book
@@ -416,6 +421,11 @@ class Evaluator:
             "slots": state_read.state.distorted,
             "model": model_result is not None and model_result.degraded,
         }
+        share = None
+        if self.hold_out is not None:
+            concluded, share = self.hold_out.applied(
+                transaction, every_hit, concluded, {**missing, "rule": bool(policy_result.failed)}
+            )
         decision = Decision(
             transaction_id=transaction.transaction_id,
             outcome=concluded.outcome,
@@ -433,6 +443,7 @@ class Evaluator:
             retryable=concluded.retryable,
             decided_at=now,
             steps_ms=steps,
+            hold_out=share,
         )
         record = DecisionRecord(
             transaction,

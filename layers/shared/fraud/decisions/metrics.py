@@ -38,6 +38,7 @@ def log_evaluation(evaluation: "Evaluation", door: str) -> None:
             "recounted": decision.recounted,
             "model": decision.model.version,
             "policy": decision.policy_version,
+            **({} if decision.hold_out is None else {"hold_out": decision.hold_out}),
         },
         rollups=[["Door"]],
     )

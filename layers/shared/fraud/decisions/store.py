@@ -92,6 +92,11 @@ class DynamoStore:
         self._networks = Networks(self.stack.networks)
         self._levels = Levels()
 
+    @property
+    def keys(self) -> Keys:
+        """The stack's secret keys, which the first payment has loaded at the latest."""
+        return self.stack.keys
+
     def prepare(self, until: float | None = None) -> None:
         """Load the stack's keys and watermarks if they are missing or hours old. Raises ServiceError."""
         self.stack.prepare(self._clock(), until)

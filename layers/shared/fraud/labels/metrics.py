@@ -17,4 +17,5 @@ def log_labels(results: Sequence[LabelResult], source: str, door: str) -> None:
         {"Source": source, "Door": door},
         {status.title(): statuses[status] for status in ("accepted", "unchanged", "rejected")},
         {"rules": sorted({fault.rule for result in results for fault in result.errors})},
+        rollups=[["Door"]],
     )

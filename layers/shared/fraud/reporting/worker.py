@@ -61,19 +61,25 @@ class Reporting:
         next(rows)  # the names of the columns
         return [(name or "", [int(value or 0) for value in counts]) for name, *counts in rows]
 
+    def columns(self, sql: str) -> Iterator[dict[str, str]]:
+        """Yield the rows of a query by the names of its columns, without those that are null."""
+        rows = self._rows(self._start(sql))
+        names = next(rows)
+        for row in rows:
+            yield {name or "": value for name, value in zip(names, row, strict=True) if value is not None}
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object of the archive's bucket."""
+        with translate_errors():
+            self._s3.put_object(Bucket=self._place.bucket, Key=key, Body=body, ContentType="application/json")
+
     def write(self, figures: Sequence[Figure]) -> None:
         """Write figures to S3, each day as a whole."""
         days: dict[str, list[Figure]] = {}
         for each in figures:
             days.setdefault(each.day, []).append(each)
         for day, some in days.items():
-            with translate_errors():
-                self._s3.put_object(
-                    Bucket=self._place.bucket,
-                    Key=f"{PREFIX}/{day}.json",
-                    Body=document(day, some),
-                    ContentType="application/json",
-                )
+            self.put(f"{PREFIX}/{day}.json", document(day, some))
         for some_days in _parts(days):
             for day in some_days:
                 self._clear(day)

@@ -28,8 +28,8 @@ MOST_CANARY = 0.5
 PACKAGED = "packaged"
 """The name of the packaged model where a version is named."""
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
-Version = Annotated[str, StringConstraints(pattern=r"\A[!-~]{1,64}\z")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}$")]
 
 
 class _Parsed(BaseModel):
@@ -44,6 +44,8 @@ class ModelVersion(_Parsed):
     trees_sha256     of trees.json
     manifest_sha256  of manifest.json, which holds the hash of the trees and the thresholds: it names the whole model
     """
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("additionalProperties", None))  # responses
 
     version: Version
     key: Annotated[str, StringConstraints(min_length=1, max_length=512)]

@@ -1,0 +1,1 @@
+"""Retraining: from a cause to a model that is promoted, refused or taken back."""

@@ -1,0 +1,59 @@
+"""The rows of retrainings, with PynamoDB. `fraud.retraining.store` reads and writes them.
+
+All lie in one table. Its two indexes are the history of all retrainings, and what the sweep must look at, by time.
+"""
+
+from pynamodb.attributes import NumberAttribute, UnicodeAttribute
+from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
+
+from fraud.aws import tables
+
+RETRAINING, MODEL, TURN = "retraining", "model", "turn"
+"""The sort key of each kind of row, and the partition of both indexes for retrainings."""
+
+OWED = "owed"
+"""The partition of the index `due` for retrainings that have ended, and of whose end the bus must still be told."""
+
+
+class HistoryIndex(GlobalSecondaryIndex["RetrainingRow"]):
+    """All retrainings by the time of their opening."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "history", AllProjection()
+
+    sk = UnicodeAttribute(hash_key=True)
+    opened_at = UnicodeAttribute(range_key=True)
+
+
+class DueIndex(GlobalSecondaryIndex["RetrainingRow"]):
+    """What the sweep must look at, by time."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "due", KeysOnlyProjection()
+
+    waits = UnicodeAttribute(hash_key=True)
+    act_at = UnicodeAttribute(range_key=True)
+
+
+class RetrainingRow(tables.Row):
+    """A `Retraining` as DynamoDB keeps it: pk is its id. The token of the execution is here and nowhere else."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    document = UnicodeAttribute()
+    version = NumberAttribute()
+    opened_at = UnicodeAttribute()
+    waits = UnicodeAttribute(null=True)
+    act_at = UnicodeAttribute(null=True)
+    token = UnicodeAttribute(null=True)
+    waits_for = UnicodeAttribute(null=True)
+    history = HistoryIndex()
+    by_time = DueIndex()
+
+
+class OwnedRow(tables.Row):
+    """A row that names a retraining: pk is `turn` for the one at work, `model#<version>` for that of a model."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    retraining_id = UnicodeAttribute()

@@ -1,0 +1,57 @@
+"""The sweep of retrainings: those that are due, and ends of which the bus must still be told. Pure."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Protocol
+
+from fraud.errors import ServiceError
+from fraud.executions import Executions, Swept, swept
+from fraud.retraining.retraining import Retraining
+
+
+class RetrainingTable(Protocol):
+    """The part of `retraining.store.Retrainings` that the sweep needs."""
+
+    def followed(self, name: str) -> Retraining:
+        """Read a retraining."""
+
+    def due_ends(self, now: datetime) -> Iterator[tuple[str, datetime]]:
+        """Yield the retrainings of whose end the bus must still be told."""
+
+    def end_told(self, row: Retraining) -> None:
+        """Note that the bus was told of the end of a retraining."""
+
+
+class RetrainingSweep:
+    """Looks at what is due. Every call may be repeated.
+
+    tell_end  tells everybody of the end of a retraining. Raises ServiceError.
+    """
+
+    def __init__(
+        self, table: RetrainingTable, executions: Executions[Retraining], tell_end: Callable[[Retraining], None]
+    ) -> None:
+        self._table = table
+        self._executions = executions
+        self._tell_end = tell_end
+
+    def sweep(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
+        """Look at all that is due, for as long as there is time. Raises the first ServiceError, after all others."""
+        done, failure = Swept(0, 0), None
+        for part in (self._executions.sweep, self._ends):
+            try:
+                done = done.joined(part(now, remaining_ms))
+            except ServiceError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return done
+
+    def _ends(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
+        return swept(self._table.due_ends(now), self._end, now, remaining_ms)
+
+    def _end(self, name: str, _now: datetime) -> None:
+        row = self._table.followed(name)
+        self._tell_end(row)
+        self._executions.tell(row)
+        self._table.end_told(row)

@@ -1,0 +1,125 @@
+"""The gate: every check can refuse a model alone, and none can be passed by another one's figure."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud import packaged
+from fraud.errors import UndecidableError
+from fraud.retraining.gate import Evaluation, GatePolicy, GateReport, ShadowFigures, judge, judge_shadow
+
+POLICY = GatePolicy.load(packaged.GATE.read_bytes())
+DIGEST = "0" * 64
+GOOD = {
+    "model": "embedded-2",
+    "champion": "embedded-1",
+    "champion_manifest_sha256": DIGEST,
+    "files": {"trees.json": DIGEST},
+    "currency": "JPY",
+    "payments": 10_000,
+    "frauds": 100,
+    "gain": {"value": 0.02, "low": 0.001, "high": 0.04},
+    "saved": {"value": 10.0, "low": -5.0, "high": 25.0},
+    "friction": 0.009,
+    "friction_of_champion": 0.01,
+    "friction_budget": 0.01,
+    "reviews": 0.001,
+    "reviews_budget": 0.002,
+    "calibration": {"expected": 90.0, "found": 100.0},
+    "drift": {"amount_log": 0.02},
+}
+STATED = "the old model's features are no longer computed"
+
+
+def found(**changes: object) -> Evaluation:
+    return Evaluation.model_validate(GOOD | changes)
+
+
+def test_a_better_model_within_its_limits_passes():
+    report = judge(found(), POLICY)
+    assert (report.passed, report.failed) == (True, ())
+    assert len(report.checks) == 8
+
+
+@pytest.mark.parametrize(
+    ("check", "changes"),
+    [
+        ("another_model", {"champion": "embedded-2"}),
+        ("frauds", {"frauds": 29}),
+        ("gain", {"gain": {"value": 0.02, "low": 0.0, "high": 0.04}}),
+        ("cost", {"saved": {"value": -10.0, "low": -20.0, "high": 0.0}}),
+        ("friction", {"friction": 0.0101}),
+        ("reviews", {"reviews": 0.0021}),
+        ("calibration", {"calibration": {"expected": 49.0, "found": 100.0}}),
+        ("calibration", {"calibration": {"expected": 201.0, "found": 100.0}}),
+        ("calibration", {"calibration": {"expected": 1.0, "found": 0.0}}),
+        ("drift", {"drift": {f"feature-{n}": 0.26 for n in range(6)}}),
+    ],
+)
+def test_each_check_refuses_a_model_alone(check, changes):
+    report = judge(found(**changes), POLICY)
+    assert (report.passed, report.failed) == (False, (check,))
+
+
+def test_a_model_that_is_not_worse_passes_with_a_stated_reason_only():
+    equal = found(gain={"value": 0.0, "low": -0.009, "high": 0.009})
+    assert judge(equal, POLICY).failed == ("gain",)
+    assert judge(equal, POLICY, STATED).passed
+    worse = found(gain={"value": -0.005, "low": -0.01, "high": 0.0})
+    assert judge(worse, POLICY, STATED).failed == ("gain",)
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_no_interval_that_reaches_below_zero_passes_without_a_reason(value, below, above, stated):
+    gain = {"value": value, "low": value - below, "high": value + above}
+    report = judge(found(gain=gain), POLICY, STATED if stated else None)
+    assert report.passed == (gain["low"] > (-POLICY.evaluation.margin if stated else 0))
+
+
+def test_a_report_without_checks_proves_nothing():
+    assert not GateReport(policy="1", checks=()).passed
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"", b"{}", b'{"model": NaN}', b"[]", b'{"model": "x", "extra": 1}'],
+)
+def test_an_evaluation_that_cannot_be_read_is_no_evaluation(broken):
+    with pytest.raises(UndecidableError):
+        Evaluation.parse(broken)
+
+
+@pytest.mark.parametrize("missing", sorted(GOOD))
+def test_an_evaluation_that_lacks_a_field_is_no_evaluation(missing):
+    with pytest.raises(UndecidableError, match=missing):
+        Evaluation.parse(
+            Evaluation.model_construct(**{k: v for k, v in GOOD.items() if k != missing})
+            .model_dump_json(warnings=False)
+            .encode()
+        )
+
+
+SHADOW = {"asked": 1_000, "scored": 1_000, "alerts": 15, "alerts_of_champion": 10}
+
+
+@pytest.mark.parametrize(
+    ("failed", "changes"),
+    [
+        ((), {}),
+        ((), {"alerts": 17}),
+        (("alerts",), {"alerts": 18}),
+        (("scored",), {"asked": 999, "scored": 999}),
+        (("missing",), {"asked": 1_011}),
+        (("scored", "missing"), {"asked": 0, "scored": 0, "alerts": 0, "alerts_of_champion": 0}),
+    ],
+)
+def test_a_shadow_is_judged_by_what_it_has_scored_and_how_often_it_alerts(failed, changes):
+    assert judge_shadow(ShadowFigures.model_validate(SHADOW | changes), POLICY).failed == failed
+
+
+def test_a_stack_may_state_limits_of_its_own_and_no_others():
+    own = GatePolicy.load(packaged.GATE.read_bytes(), {"shadow": {"least_scored": 5}})
+    assert (own.shadow.least_scored, own.evaluation) == (5, POLICY.evaluation)
+    for wrong in ({"shadow": {"least": 5}}, {"other": {}}):
+        with pytest.raises(UndecidableError):
+            GatePolicy.load(packaged.GATE.read_bytes(), wrong)
