@@ -73,6 +73,14 @@ def test_a_decision_without_all_of_its_parts_lets_nothing_through():
     assert (answer["degraded"] != [], "hold_out" in answer) == (True, False)
 
 
+def test_a_model_that_stood_in_for_another_lets_nothing_through():
+    asked = Evaluator(
+        InMemoryStore(), FixedScorer(0.1, degraded=True), rule_book(DECLINE), lambda: NOON, 10, hold_out=ALL
+    )
+    answer = json.loads(asked.evaluate(payment(amount=100)).answer)
+    assert (answer["degraded"], "hold_out" in answer) == (["model"], False)
+
+
 def test_off_means_the_same_bytes():
     found = []
     for more in ({}, {"hold_out": HoldOut.of(0.0, 5_000, "JPY", lambda: DECLARED)}, {"hold_out": None}):
