@@ -11,17 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.graph import shapes
+from models.graph import ids, shapes
 from models.graph.predicates import GIANT, SHAPES, TYPOLOGIES
 
 Edge = tuple[str, str]
 
 
+def edges_of(pairs: Iterable[Edge]) -> pa.Table:
+    source, target = zip(*pairs, strict=True)
+    return pa.table({"source": pa.array(source, pa.string()), "target": pa.array(target, pa.string())})
+
+
 def rows(edges: Iterable[Edge], *, directed: bool = True) -> dict[str, dict[str, object]]:
     """Return the row of OUT of each account."""
     pairs = list(edges)
-    ends = pa.chunked_array([pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)])
-    graph = shapes.graph(ends)
+    graph = shapes.graph(edges_of(pairs))
     table = shapes.table(graph, shapes.find(graph, directed=directed))
     return {row["account"]: row for row in table.to_pylist()}
 
@@ -299,4 +303,39 @@ def test_a_file_that_holds_no_edges_is_refused(tmp_path, capsys, columns, says):
 def test_accounts_and_components_stand_in_the_order_in_which_the_edges_name_them():
     edges = [("d", "c"), ("b", "a")]
     assert {account: row["component"] for account, row in rows(edges).items()} == {"d": 0, "b": 1, "c": 0, "a": 1}
-    assert np.array_equal(shapes.graph(pa.chunked_array([["z"], ["y"]])).target, [1])
+    assert np.array_equal(shapes.graph(edges_of([("z", "y")])).target, [1])
+
+
+def test_ids_of_any_length_have_the_numbers_of_their_first_rows(monkeypatch: pytest.MonkeyPatch):
+    rng = random.Random(5)
+    names = ["", *("".join(rng.choices("ab\0é", k=rng.randint(1, 9))) for _ in range(400))]
+    pairs = [(rng.choice(names), rng.choice(names)) for _ in range(2_000)]
+    for at_once in (7, 1 << 17):
+        monkeypatch.setattr(ids, "AT_ONCE", at_once)
+        graph = shapes.graph(edges_of(pairs))
+        wanted = list(dict.fromkeys([*(one for one, _ in pairs), *(other for _, other in pairs)]))
+        accounts = graph.accounts().to_pylist()
+        assert accounts == wanted
+        assert [
+            (accounts[one], accounts[other]) for one, other in zip(graph.source, graph.target, strict=True)
+        ] == pairs
+
+
+def test_two_ids_with_one_hash_are_refused_and_never_joined(monkeypatch: pytest.MonkeyPatch):
+    mixed = ids._hash
+    monkeypatch.setattr(ids, "_hash", lambda values, seed: mixed(values, seed) * (seed == ids.CHECK))
+    graph = shapes.graph(edges_of([("a", "b")]))
+    with pytest.raises(ValueError, match="the same hash"):
+        graph.accounts()
+
+
+def test_depth_is_the_longest_way_from_the_root_of_a_tree_of_arcs():
+    edges, expected, names, rng = [], {}, itertools.count(), random.Random(4)
+    for _ in range(60):
+        graph = nx.DiGraph([(rng.randrange(place), place) for place in range(1, rng.randint(2, 40))])
+        graph = nx.relabel_nodes(graph, {vertex: f"{next(names):05}" for vertex in graph})
+        expected |= dict.fromkeys(graph, nx.dag_longest_path_length(graph))
+        edges += graph.edges
+    edges += [("x", "z"), ("y", "z"), ("p", "q"), ("q", "p"), ("s", "s")]
+    expected |= dict.fromkeys("xyzpq") | {"s": 0}
+    assert {account: row["depth"] for account, row in rows(edges).items()} == expected
