@@ -150,7 +150,7 @@ def _hash(values: pa.Array, seed: int) -> Words:
 
 
 def _hash_of_rows(rows: NDArray[np.uint8], seed: int) -> Words:
-    """Return a hash of each row of letters. Its length is mixed before its words, so that neither stands for the other."""
+    """Return a hash of each row of letters. The length is mixed before the words: neither stands for the other."""
     count, length = rows.shape
     padded = np.zeros((count, -(-max(length, 1) // 8) * 8), np.uint8)
     padded[:, :length] = rows
