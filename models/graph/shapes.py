@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from models.graph import ids
 from models.graph.predicates import FORK, SHAPES, TYPOLOGIES, Arcs, Columns
@@ -143,13 +143,16 @@ def _distinct(one: Ends, other: Ends, number: int) -> tuple[Ends, Ends]:
     return low, keys.astype(np.int32)
 
 
-def _labels(one: Ends, other: Ends, number: int, connection: str = "weak") -> NDArray[np.int32]:
-    """Return the component of each account, numbered by its first account. The pairs are sorted by their first."""
+def _matrix(one: Ends, other: Ends, number: int) -> csr_array:
+    """Return pairs of accounts, sorted by their first, as scipy's graph routines take them without a copy."""
     starts = np.zeros(number + 1, np.int32)
     np.cumsum(np.bincount(one, minlength=number), out=starts[1:])
-    matrix = csr_array((np.ones(len(other)), other, starts), shape=(number, number))
-    components, labels = connected_components(matrix, connection=connection)
-    del matrix, starts
+    return csr_array((np.ones(len(other)), other, starts), shape=(number, number))
+
+
+def _labels(one: Ends, other: Ends, number: int, connection: str = "weak") -> NDArray[np.int32]:
+    """Return the component of each account, numbered by its first account. The pairs are sorted by their first."""
+    components, labels = connected_components(_matrix(one, other, number), connection=connection)
     first = np.empty(components, np.int32)
     first[labels[::-1]] = np.arange(number - 1, -1, -1, dtype=np.int32)  # the last that is written is the first account
     place = np.empty(components, np.int32)
@@ -162,7 +165,8 @@ def _columns(low: Ends, high: Ends, of: NDArray[np.int32]) -> Columns:
     n = np.bincount(of)
     components = len(n)
     m = np.bincount(of[low], minlength=components)
-    degree = np.bincount(low, minlength=len(of)) + np.bincount(high, minlength=len(of))
+    degree = np.bincount(low, minlength=len(of)).astype(np.int32)
+    degree += np.bincount(high, minlength=len(of)).astype(np.int32)
     largest = np.zeros(components, np.int64)
     np.maximum.at(largest, of, degree)
     forks = np.bincount(of[degree >= FORK], minlength=components)
@@ -176,27 +180,34 @@ def _columns(low: Ends, high: Ends, of: NDArray[np.int32]) -> Columns:
 def _sides(low: Ends, high: Ends, of: NDArray[np.int32], trees: NDArray[np.bool_]) -> tuple[Ints, NDArray[np.bool_]]:
     """Return the accounts on one side of each component with a surplus that is bipartite, and which components are.
 
-    An account stands twice in the double cover, and an edge leads from either copy to the other copy of its end. The
-    cover of a component is two components where its accounts have sides, and one where there is an odd cycle.
+    A search in breadth, from one root before the first account of each component, gives every account the side of its
+    distance. An edge between two accounts of one side closes an odd cycle.
     """
     concerned = np.zeros(len(of), np.bool_)
     concerned[low] = concerned[high] = True
-    (accounts,) = np.nonzero(concerned)
-    half = len(accounts)
-    number = np.cumsum(concerned, dtype=np.int32) - 1
-    one, other = number[low], number[high]
-    labels = _labels(np.concatenate([one, one + half]), np.concatenate([other + half, other]), 2 * half)
-    first, second = labels[:half], labels[half:]
-    component = of[accounts]
+    component = of[concerned]
+    root = len(component)
+    number = np.cumsum(concerned, dtype=np.int32)
+    number -= 1
+    _, first = np.unique(component, return_index=True)
+    one = np.append(number[low], np.full(len(first), root, np.int32))
+    other = np.append(number[high], first.astype(np.int32))
+    del concerned, number
+    _, above = breadth_first_order(_matrix(one, other, root + 1), root, directed=False)
+    one, other = one[: len(low)], other[: len(low)]
+    side = np.ones(root + 1, np.bool_)
+    side[root], above[root] = False, root
+    while (above != root).any():
+        side ^= side[above]
+        above = above[above]
     bipartite = trees.copy()
-    bipartite[component] = first != second
-    least = np.full(len(trees), 2 * half, np.int64)
-    np.minimum.at(least, component, np.minimum(first, second))
-    side = (first == least[component]) & bipartite[component]
-    return np.bincount(component[side], minlength=len(trees)), bipartite
+    bipartite[component] = True
+    bipartite[of[low[side[one] == side[other]]]] = False
+    chosen = side[:root] & bipartite[component]
+    return np.bincount(component[chosen], minlength=len(trees)), bipartite
 
 
-def _triangles(low: Ends, high: Ends, degree: Ints, of: NDArray[np.int32], components: int) -> NDArray[np.int8]:
+def _triangles(low: Ends, high: Ends, degree: Ends, of: NDArray[np.int32], components: int) -> NDArray[np.int8]:
     """Return 1 for each component with a triangle among these edges.
 
     Every edge leads to the end of larger degree. Then no account has more than sqrt(2 m) arcs, and each triangle is a
