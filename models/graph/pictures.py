@@ -41,9 +41,8 @@ def draw(graph: nx.DiGraph, path: Path, *, directed: bool) -> None:
     axes.set_axis_off()
     colours = [OTHER if THING in node else ACCOUNT for node in graph]
     size = float(np.clip(900 / len(graph), 18, 120))
-    nx.draw_networkx_edges(
-        graph if directed else plain, place, ax=axes, edge_color=LINE, node_size=size, arrows=directed, arrowsize=7
-    )
+    arrows = {"arrows": True, "arrowsize": 7, "node_size": size} if directed else {"arrows": False}
+    nx.draw_networkx_edges(graph if directed else plain, place, ax=axes, edge_color=LINE, **arrows)
     nx.draw_networkx_nodes(graph, place, ax=axes, node_color=colours, node_size=size)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100, metadata={"Software": None})
