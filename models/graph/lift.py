@@ -147,7 +147,7 @@ def matured(past: Past, each: Snapshot, horizon: int) -> Units:
 
 
 def lifts(found: Units, rules: Policy, *, directed: bool) -> list[Lift]:
-    """Return the lift of each shape, and of each shape with a typology, the highest bound first."""
+    """Return the lift of each shape, and of each of its typologies if it has several, the highest bound first."""
     if not len(found.kind):
         return []
     shape, typology = np.divmod(found.kind, len(TYPOLOGIES) + 1)
@@ -161,6 +161,8 @@ def lifts(found: Units, rules: Policy, *, directed: bool) -> list[Lift]:
             for second, other in enumerate(TYPOLOGIES)
             if other != "none"
         ]
+        whole = {name: int(chosen.sum()) for name, other, chosen in groups if other is None}
+        groups = [group for group in groups if group[1] is None or group[2].sum() < whole[group[0]]]
     groups = [group for group in groups if group[2].any()]
     tested = sum(int(chosen.sum()) >= rules.components and not chosen.all() for _, _, chosen in groups)
     rows = [_lift(found, name, other, chosen, rules, max(tested, 1)) for name, other, chosen in groups]
@@ -211,14 +213,20 @@ def wilson(frauds: NDArray[np.int64], accounts: NDArray[np.int64], alpha: float)
     spread = float(((frauds - rate * accounts) ** 2).sum()) * number / max(number - 1, 1)
     plain = n * rate * (1 - rate)
     effective = min(n, n * plain / spread) if spread > 0 and plain > 0 else whole
-    z = float(student.ppf(1 - alpha / 2, max(min(effective, number) - 1, 1))) if number < MANY else _z(alpha)
+    told = int(min((frauds > 0).sum(), (frauds < accounts).sum()))  # the variance is known from these
+    z = _quantile(alpha, max(2 * told, 1)) if told < MANY and spread > 0 else _z(alpha)
     middle = (rate + z * z / (2 * effective)) / (1 + z * z / effective)
     half = z * math.sqrt(rate * (1 - rate) / effective + z * z / (4 * effective**2)) / (1 + z * z / effective)
     return rate, max(middle - half, 0.0) if total else 0.0, min(middle + half, 1.0)
 
 
-MANY = 200
-"""From so many components on the quantile is the normal one, and Student's below."""
+MANY = 100
+"""From so many components with and without frauds on the quantile is the normal one, and Student's below."""
+
+
+@cache
+def _quantile(alpha: float, freedom: int) -> float:
+    return float(student.ppf(1 - alpha / 2, freedom))
 
 
 @cache
