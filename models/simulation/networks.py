@@ -59,8 +59,8 @@ def star(_draw: Draw, size: int) -> Parents:
 
 
 def near_star(draw: Draw, size: int) -> Parents:
-    """Return a star of which the last two accounts were invited by others than its centre."""
-    return [0] * (size - 3) + [draw.between(1, size - 3), draw.between(1, size - 3)]
+    """Return a star whose last account was invited by another than its centre."""
+    return [0] * (size - 2) + [draw.between(1, size - 2)]
 
 
 def friends(draw: Draw, size: int) -> Parents:
