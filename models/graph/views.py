@@ -56,7 +56,7 @@ class View(NamedTuple):
     """
 
     kinds: tuple[Kind, ...]
-    days: int | None
+    days: float | None
     hint: str
     directed: bool = False
     hub: int | None = None

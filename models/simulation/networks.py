@@ -100,6 +100,7 @@ class Pattern:
     size    fewest and most accounts
     shared  instruments that all accounts of the group use, and no other; 0: each has its own
     moves   transfers within two days, some time after the group has grown
+    cashes  every account cashes out within a day of joining, with an instrument of the group if there is one
     """
 
     name: str
@@ -109,6 +110,7 @@ class Pattern:
     grows: Callable[[Draw, int], Parents] = alone
     shared: int = 0
     moves: Callable[[Draw, int], Moves] = nothing
+    cashes: bool = False
 
 
 PATTERNS: tuple[Pattern, ...] = (
@@ -132,6 +134,7 @@ SLEEP_DAYS = (4, 30)  # from the last invitation until a ring begins to pay
 TOLD_DAYS = Around(4, 0.7)  # from a fraud until it becomes known
 PACE = 0.12  # payments of an account a day
 TO_FRIENDS = 0.1  # share of them to the account that invited the payer
+CASH_OUT = 0.1  # share of the other ones that take money out
 STOLEN = Around(30_000, 0.6)
 MOVED = Around(20_000, 0.5)
 
@@ -222,6 +225,8 @@ def _group(
             accounts[parents[place - 1]] if parents and place else None,
         )
     ]
+    if pattern.cashes:
+        payments += [_cash_out(world, draw, each, at, instruments) for each, at in zip(accounts, joined, strict=True)]
     begun = max(joined) + draw.between(SLEEP_DAYS[0] * DAY, SLEEP_DAYS[1] * DAY)
     stolen = list(_moved(world, draw, accounts, pattern.moves(draw, size), begun))
     if ring:
@@ -245,10 +250,20 @@ def _ordinary(  # noqa: PLR0913, PLR0917 - what a payment is made of
             amount = HABIT_OF["p2p"].amount(draw, HABIT_OF["p2p"].usual)
             yield Payment(time, "p2p", payer, amount, home_access(world, draw, payer), friend)
             continue
+        if draw.chance(CASH_OUT):
+            yield _cash_out(world, draw, payer, time, shared)
+            continue
         card = draw.pick(shared) if shared else payer.card
         access = Access(payer.phone, payer.ip, "app", world.market.country)
         amount = HABIT_OF["merchant"].amount(draw, HABIT_OF["merchant"].usual)
         yield Payment(time, "merchant", payer, amount, access, world.popular_shop(draw), card)
+
+
+def _cash_out(world: World, draw: Draw, payer: Account, at: int, shared: Sequence[str]) -> Payment:
+    habit = HABIT_OF["cash_out"]
+    amount, time = habit.amount(draw, habit.usual), at + int(draw.uniform() * DAY)
+    bank = draw.pick(shared) if shared else payer.bank
+    return Payment(time, "cash_out", payer, amount, home_access(world, draw, payer), instrument_id=bank)
 
 
 def _moved(world: World, draw: Draw, accounts: Sequence[Account], moves: Moves, at: int) -> Iterator[Payment]:
