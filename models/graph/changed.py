@@ -6,8 +6,9 @@
 An alarm: components of a shape are more frequent in the window than in the baseline, by an exact test of one side for
 each shape (given the sum of both counts, that of the window is binomial) and Bonferroni over the shapes. The baseline
 is cut into windows of equal length, so that components had the same time to grow. A sentence: the conjunction of up to
-three attributes of accounts whose components have multiplied most, found by beam search (Klösgen, 1996), tested in the
-same way with Bonferroni over all conjunctions that there are. The population stability index is for a dashboard only.
+three attributes of which accounts have multiplied most, found by beam search (Klösgen, 1996). Whether it is told, the
+same test decides, on components with such an account, with Bonferroni over all conjunctions that there are. The
+population stability index is for a dashboard only.
 """
 
 import argparse
@@ -122,12 +123,15 @@ class _Search:
         one, other = (len(np.unique(each.cluster[mask])) for each, mask in zip(self._periods, masks, strict=True))
         return one, other
 
-    def gain(self, counts: tuple[int, int]) -> float:
-        """Return the logarithm of the likelihood ratio of a higher rate in the window; 0 for a lower one."""
-        one, other = counts
-        share = self.whole[0] / max(sum(self.whole), 1)
+    def gain(self, masks: tuple[Bools, Bools]) -> float:
+        """Return the logarithm of the likelihood ratio of more accounts in the window; 0 for fewer.
+
+        It ranks conjunctions, and proves nothing: accounts of a component come together.
+        """
+        one, other = (int(mask.sum()) for mask in masks)
+        share = len(masks[0]) / max(len(masks[0]) + len(masks[1]), 1)
         seen = one / max(one + other, 1)
-        if one < LEAST or seen <= share:
+        if seen <= share:
             return 0.0
         rest = other * math.log((1 - seen) / (1 - share)) if other else 0.0
         return one * math.log(seen / share) + rest
@@ -154,17 +158,18 @@ def sentences(window: Period, baseline: Period, alpha: float = ALPHA) -> list[Se
             for name in useful:
                 key = tuple(sorted({*names, name}))
                 if len(key) == len(names) + 1 and key not in level:
-                    level[key] = search.gain(search.counts(search.masks(key)))
+                    level[key] = search.gain(search.masks(key))
         beam = sorted((key for key in level if level[key] > 0), key=lambda key: (-level[key], key))[:BEAM]
         best |= {key: level[key] for key in beam}
     limit = alpha / conjunctions(len(ATTRIBUTES))
     told: list[Sentence] = []
     covered = np.zeros(len(window.accounts), np.bool_)
-    for key in sorted(best, key=lambda key: (-round(best[key], 6), len(key), key)):
+    common = {name: float(window.holds[name].mean()) for name in useful}  # of equal ones the rarer attributes say more
+    for key in sorted(best, key=lambda key: (-round(best[key], 6), len(key), sum(map(common.__getitem__, key)), key)):
         masks = search.masks(key)
         one, other = search.counts(masks)
         p = more(one, search.whole[0], other, search.whole[1])
-        if p > limit or len(told) == SENTENCES:
+        if p > limit or one < LEAST or len(told) == SENTENCES:
             continue
         if (covered & masks[0]).sum() > OVERLAP * masks[0].sum():
             continue

@@ -2,52 +2,25 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 
-from models.datasets import history, networks
+from models.datasets import history
 from models.datasets.history import HistoryError
 from models.graph import __main__ as command
 from models.graph import lift, views
 from models.graph.lift import LEFT_OUT, Mark, Policy, Units
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.views import VIEWS, Past, View
-from models.simulation.networks import Invitation, Network
-from models.simulation.simulate import Labelled
+from tests.support.histories import Histories, day
 
-DAY_0 = datetime(2026, 3, 1, tzinfo=UTC)
 RULES = Policy(
     components=2, horizon=30, snapshots=10, alpha=0.05, marks=(Mark(bound=1.5, days=7, does=("feature",)),)
 )  # fmt: skip
-
-
-def day(number: float) -> datetime:
-    return DAY_0 + timedelta(days=number)
-
-
-class Histories:
-    """Writes small histories, payment by payment."""
-
-    def __init__(self) -> None:
-        self.payments: list[Labelled] = []
-        self.invitations: list[Invitation] = []
-
-    def pay(self, payer: str, payee: str, at: float, *, told: float | None = None, **fields: str) -> None:
-        body = {
-            "transaction_id": f"t{len(self.payments)}", "type": "p2p", "payer_id": payer, "payee_id": payee,
-            "amount": 100, "currency": "JPY", "occurred_at": day(at).isoformat(), "channel": "app",
-        } | fields  # fmt: skip
-        reported = day(at + 60 if told is None else told)
-        self.payments.append(Labelled(body, "legitimate" if told is None else "fraud", None, reported, "verdict"))
-
-    def write(self, directory: Path) -> Path:
-        ordered = sorted(self.payments, key=lambda each: each.transaction["occurred_at"])
-        networks.write(directory, Network(ordered, self.invitations, []))
-        return directory
 
 
 def edges(directory: Path, view: View, at: float) -> set[tuple[str, str]]:
@@ -61,7 +34,7 @@ def test_a_view_sees_its_kinds_in_its_window_and_nothing_later(tmp_path):
     made.pay("b", "c", 5)
     made.pay("b", "m", 5, type="merchant")
     made.pay("c", "d", 9)
-    made.invitations.append(Invitation("a", "z", day(2)))
+    made.invite("a", "z", 2)
     made.write(tmp_path)
     assert edges(tmp_path, VIEWS["p2p_7d"], 7) == {("a", "b"), ("b", "c")}
     assert edges(tmp_path, VIEWS["p2p_7d"], 9) == {("b", "c"), ("c", "d")}
