@@ -164,8 +164,13 @@ def sentences(window: Period, baseline: Period, alpha: float = ALPHA) -> list[Se
     limit = alpha / conjunctions(len(ATTRIBUTES))
     told: list[Sentence] = []
     covered = np.zeros(len(window.accounts), np.bool_)
-    common = {name: float(window.holds[name].mean()) for name in useful}  # of equal ones the rarer attributes say more
-    for key in sorted(best, key=lambda key: (-round(best[key], 6), len(key), sum(map(common.__getitem__, key)), key)):
+    order = {name: (float(window.holds[name].mean()), place) for place, name in enumerate(ATTRIBUTES)}
+
+    def place_of(key: tuple[str, ...]) -> tuple[float, int, list[tuple[float, int]]]:
+        """Return the place of a conjunction: of equal ones the shorter, and then that of rarer attributes."""
+        return -round(best[key], 6), len(key), sorted(order[name] for name in key)
+
+    for key in sorted(best, key=place_of):
         masks = search.masks(key)
         one, other = search.counts(masks)
         p = more(one, search.whole[0], other, search.whole[1])

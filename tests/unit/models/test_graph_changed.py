@@ -69,8 +69,9 @@ def grown(tmp_path_factory):
         relay(made, f"s{week}-{number}", week * 7 + 1 + number, card=False, cashes=True)
     for week, number in itertools.product(range(5), range(4)):  # a couple that shares an account at a bank
         made.invite(f"c{week}-{number}", f"d{week}-{number}", week * 7 + 2)
-        for each in "cd":
-            made.pay(f"{each}{week}-{number}", None, week * 7 + 3, type="cash_out", instrument_id=f"e{week}-{number}")
+        for each in (f"c{week}-{number}", f"d{week}-{number}"):
+            made.pay(each, None, week * 7 + 3, type="cash_out", instrument_id=f"e{week}-{number}")
+            made.pay(each, "m1", week * 7 + 3, type="merchant", instrument_id=f"f{week}-{number}")
     for number in range(20):
         relay(made, f"p{number}", 29 + number / 10, card=True, cashes=True)
     return made.write(tmp_path_factory.mktemp("grown"))

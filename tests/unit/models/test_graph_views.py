@@ -5,14 +5,16 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from models.datasets import history
 from models.datasets.history import HistoryError
 from models.graph import __main__ as command
-from models.graph import lift, views
+from models.graph import lift, pictures, shapes, views
 from models.graph.lift import LEFT_OUT, Mark, Policy, Units
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.views import VIEWS, Past, View
@@ -228,3 +230,21 @@ def test_a_history_that_is_none_is_refused(tmp_path, capsys):
     assert "cannot be read" in capsys.readouterr().err
     with Past(Histories().write(tmp_path)) as past, pytest.raises(HistoryError):
         past.span()
+
+
+def test_each_example_of_a_shape_or_typology_has_its_name(tmp_path):
+    assert pictures.SHAPE_EXAMPLES.keys() == SHAPES.keys() - {"giant"}
+    assert pictures.TYPOLOGY_EXAMPLES.keys() == TYPOLOGIES.keys() - {"none"}
+    for kind, examples in (("shape", pictures.SHAPE_EXAMPLES), ("typology", pictures.TYPOLOGY_EXAMPLES)):
+        for name, graph in examples.items():
+            edges = graph.edges or [(0, 0)]
+            made = shapes.graph(pa.table(dict(zip(("source", "target"), zip(*edges, strict=True), strict=True))))
+            assert {row[kind] for row in shapes.table(made, shapes.find(made, directed=True)).to_pylist()} == {name}
+    pictures.gallery(pictures.TYPOLOGY_EXAMPLES, tmp_path / "all.png")
+    assert (tmp_path / "all.png").stat().st_size > 5_000
+
+
+def test_a_large_component_is_drawn_in_part(tmp_path):
+    graph = nx.DiGraph((f"a{number}", f"a{number // 2 + 1000}") for number in range(300))
+    pictures.draw(graph, tmp_path / "part.png", directed=True)
+    assert (tmp_path / "part.png").exists()
