@@ -116,6 +116,8 @@ launch: $(LAUNCH_READY) ## SageMaker's SDK for models/launch.py, and what it wou
 
 # Size of the history that both engines count: about 23 payments a payer in 14 days.
 SPARK_PAYERS ?= 4500
+# Edges whose shapes Spark names; 1e6 take some ten minutes.
+SPARK_EDGES ?= 1e4
 spark: $(SPARK_READY) ## the windows in Spark and in DuckDB: the same dataset, byte for byte; needs a Java runtime
 	@command -v java >/dev/null || { echo "a Java runtime is needed: apt-get install default-jre-headless"; exit 1; }
 	.spark-venv/bin/python -m models.datasets.simulated build/spark/history --days 14 --payers $(SPARK_PAYERS)
@@ -123,6 +125,7 @@ spark: $(SPARK_READY) ## the windows in Spark and in DuckDB: the same dataset, b
 	.spark-venv/bin/python -m models.training.dataset build/spark/history build/spark/sql --engine sql
 	.spark-venv/bin/python -m models.training.dataset build/spark/history build/spark/spark --engine spark
 	diff -r build/spark/sql build/spark/spark && echo "Spark and DuckDB: the same dataset"
+	.spark-venv/bin/python -m tests.acceptance.graph_sql --engine spark --edges $(SPARK_EDGES)
 
 acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size; CI runs them small
 	$(BIN)/python -m tests.acceptance.forty_five_days
@@ -149,6 +152,9 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.audit
 	$(BIN)/python -m tests.acceptance.accounts
 	$(BIN)/python -m tests.acceptance.account_redelivery
+	$(BIN)/python -m tests.acceptance.graph $(if $(AMLSIM),--amlsim $(AMLSIM))
+	$(BIN)/python -m tests.acceptance.graph_changed
+	$(BIN)/python -m tests.acceptance.graph_sql
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts

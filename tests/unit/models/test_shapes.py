@@ -1,7 +1,7 @@
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import networkx as nx
 import numpy as np
@@ -11,100 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.graph import shapes
+from models.graph import ids, shapes
 from models.graph.predicates import GIANT, SHAPES, TYPOLOGIES
-
-Edge = tuple[str, str]
+from tests.support.graphs import Edge, atlas, edges_of, is_like, jumbled
 
 
 def rows(edges: Iterable[Edge], *, directed: bool = True) -> dict[str, dict[str, object]]:
     """Return the row of OUT of each account."""
     pairs = list(edges)
-    ends = pa.chunked_array([pa.array([pair[side] for pair in pairs], pa.string()) for side in (0, 1)])
-    graph = shapes.graph(ends)
+    graph = shapes.graph(edges_of(pairs))
     table = shapes.table(graph, shapes.find(graph, directed=directed))
     return {row["account"]: row for row in table.to_pylist()}
 
 
-# ---- an oracle that knows shapes by isomorphism and counts nothing ---------------------------------------------------
-
-
-def is_like(graph: nx.Graph, other: nx.Graph) -> bool:
-    return nx.faster_could_be_isomorphic(graph, other) and nx.is_isomorphic(graph, other)
-
-
-def edits_from_a_star(graph: nx.Graph) -> int:
-    """Return the least number of edges to add or take away that make a star of the graph."""
-    edges = {frozenset(edge) for edge in graph.edges}
-    return min(
-        len(edges ^ {frozenset((centre, other)) for other in graph if other != centre}) for centre in graph
-    )  # fmt: skip
-
-
-def spiders(n: int) -> Iterator[nx.Graph]:
-    """Yield the trees of n accounts in which three chains leave one account."""
-    for legs in itertools.combinations_with_replacement(range(1, n), 3):
-        if sum(legs) == n - 1:
-            tree = nx.Graph()
-            for number, length in enumerate(legs):
-                nx.add_path(tree, ["centre", *((number, place) for place in range(length))])
-            yield tree
-
-
-def shape_of(graph: nx.Graph) -> str:
-    n = len(graph)
-    families = {
-        "singleton": [nx.empty_graph(1)],
-        "pair": [nx.path_graph(2)],
-        "path": [nx.path_graph(n)],
-        "star": [nx.star_graph(n - 1)],
-        "cycle": [nx.cycle_graph(n)] if n >= 4 else [],
-        "complete": [nx.complete_graph(n)],
-        "complete_bipartite": [nx.complete_bipartite_graph(one, n - one) for one in range(1, n)],
-    }
-    for name, known in families.items():
-        if any(len(other) == n and is_like(graph, other) for other in known):
-            return name
-    hub = max(degree for _, degree in graph.degree)
-    if hub >= 4 and 1 <= edits_from_a_star(graph) <= max(2, (n - 1) * 2 // 10):
-        return "near_star"
-    if any(is_like(graph, spider) for spider in spiders(n)):
-        return "forked_chain"
-    if nx.is_tree(graph):
-        return "tree"
-    if nx.is_bipartite(graph):
-        return "bipartite"
-    return "clustered" if sum(nx.triangles(graph).values()) else "unclustered"
-
-
-def jumbled(graphs: Iterable[nx.Graph], rng: random.Random) -> tuple[list[Edge], dict[str, str]]:
-    """Return the edges of a union of graphs, and the shape of each account.
-
-    Ids are shuffled; some edges are turned round, some stand twice, and three of ten accounts have a loop, or all do
-    that have no edge.
-    """
-    graphs = list(graphs)
-    ids = [f"a{number}" for number in range(sum(map(len, graphs)))]
-    rng.shuffle(ids)
-    edges: list[Edge] = []
-    expected: dict[str, str] = {}
-    free = iter(ids)
-    for graph in graphs:
-        names = {vertex: next(free) for vertex in graph}
-        edges += [(names[one], names[other]) for one, other in graph.edges]
-        edges += [(name, name) for name in names.values() if len(names) == 1 or rng.random() < 0.3]
-        expected |= dict.fromkeys(names.values(), shape_of(graph))
-    edges += [rng.choice(edges) for _ in range(len(edges) // 4)]
-    edges = [edge[::-1] if rng.random() < 0.5 else edge for edge in edges]
-    rng.shuffle(edges)
-    return edges, expected
-
-
-@pytest.fixture(scope="module")
-def atlas() -> list[nx.Graph]:
-    """The connected components of all graphs of up to seven accounts, with their copies."""
-    graphs = nx.graph_atlas_g()[1:]
-    return [graph.subgraph(part).copy() for graph in graphs for part in nx.connected_components(graph)]
+@pytest.fixture(scope="module", name="atlas")
+def every_small_graph() -> list[nx.Graph]:
+    return atlas()
 
 
 def test_every_component_of_up_to_seven_accounts_has_the_shape_that_isomorphism_says(atlas):
@@ -299,4 +221,39 @@ def test_a_file_that_holds_no_edges_is_refused(tmp_path, capsys, columns, says):
 def test_accounts_and_components_stand_in_the_order_in_which_the_edges_name_them():
     edges = [("d", "c"), ("b", "a")]
     assert {account: row["component"] for account, row in rows(edges).items()} == {"d": 0, "b": 1, "c": 0, "a": 1}
-    assert np.array_equal(shapes.graph(pa.chunked_array([["z"], ["y"]])).target, [1])
+    assert np.array_equal(shapes.graph(edges_of([("z", "y")])).target, [1])
+
+
+def test_ids_of_any_length_have_the_numbers_of_their_first_rows(monkeypatch: pytest.MonkeyPatch):
+    rng = random.Random(5)
+    names = ["", *("".join(rng.choices("ab\0é", k=rng.randint(1, 9))) for _ in range(400))]
+    pairs = [(rng.choice(names), rng.choice(names)) for _ in range(2_000)]
+    for at_once in (7, 1 << 17):
+        monkeypatch.setattr(ids, "AT_ONCE", at_once)
+        graph = shapes.graph(edges_of(pairs))
+        wanted = list(dict.fromkeys([*(one for one, _ in pairs), *(other for _, other in pairs)]))
+        accounts = graph.accounts().to_pylist()
+        assert accounts == wanted
+        assert [
+            (accounts[one], accounts[other]) for one, other in zip(graph.source, graph.target, strict=True)
+        ] == pairs
+
+
+def test_two_ids_with_one_hash_are_refused_and_never_joined(monkeypatch: pytest.MonkeyPatch):
+    mixed = ids._hash
+    monkeypatch.setattr(ids, "_hash", lambda values, seed: mixed(values, seed) * (seed == ids.CHECK))
+    graph = shapes.graph(edges_of([("a", "b")]))
+    with pytest.raises(ValueError, match="the same hash"):
+        graph.accounts()
+
+
+def test_depth_is_the_longest_way_from_the_root_of_a_tree_of_arcs():
+    edges, expected, names, rng = [], {}, itertools.count(), random.Random(4)
+    for _ in range(60):
+        graph = nx.DiGraph([(rng.randrange(place), place) for place in range(1, rng.randint(2, 40))])
+        graph = nx.relabel_nodes(graph, {vertex: f"{next(names):05}" for vertex in graph})
+        expected |= dict.fromkeys(graph, nx.dag_longest_path_length(graph))
+        edges += graph.edges
+    edges += [("x", "z"), ("y", "z"), ("p", "q"), ("q", "p"), ("s", "s")]
+    expected |= dict.fromkeys("xyzpq") | {"s": 0}
+    assert {account: row["depth"] for account, row in rows(edges).items()} == expected

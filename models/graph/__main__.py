@@ -1,0 +1,76 @@
+"""Shapes of a view of a history, how often their accounts turn out to be fraudulent, and whom to mark.
+
+`python -m models.graph HISTORY_DIR --view p2p_7d --as-of DATE --report DIR [--json]`. HISTORY_DIR is as
+`models.datasets` writes it, perhaps with invitations.parquet. The report is DIR/index.html with its pictures, and
+DIR/marks.parquet with the accounts to mark. Nothing that happened or became known after DATE has a say.
+"""
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+from tqdm import tqdm
+
+from models.datasets.history import HistoryError
+from models.graph import lift, report, views
+from models.graph.lift import Marked
+
+TIME = pa.timestamp("us", "UTC")
+MARKS = pa.schema([
+    ("account", pa.string()), ("shape", pa.string()), ("typology", pa.string()), ("lift", pa.float64()),
+    ("bound", pa.float64()), ("as_of", TIME), ("expires_at", TIME),
+])  # fmt: skip
+
+
+def instant(text: str) -> datetime:
+    """Return a time, in UTC when it names no zone.
+
+    >>> instant("2026-06-01").isoformat()
+    '2026-06-01T00:00:00+00:00'
+    """
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the report of a view. Returns the exit status: 2 for a history that cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.graph", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("history", type=Path, metavar="HISTORY_DIR")
+    parser.add_argument("--view", choices=sorted(views.VIEWS), required=True)
+    parser.add_argument("--as-of", type=instant, required=True, metavar="DATE")
+    parser.add_argument("--report", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args(arguments)
+    rules, view = lift.policy(), views.VIEWS[options.view]
+    try:
+        with views.Past(options.history) as past:
+            matured, times = lift.units(
+                past, view, options.as_of, rules, lambda each: tqdm(each, desc="snapshots", file=sys.stderr)
+            )
+            rows = lift.lifts(matured, rules, directed=view.directed)
+            now = views.snapshot(past, view, options.as_of)
+    except HistoryError as error:
+        print(error, file=sys.stderr)
+        return 2
+    marks = lift.marks(now, rows, rules)
+    found = report.figures(options.view, now, rows, marks)
+    report.write(options.report, found, now, len(times), rules)
+    columns = dict(zip(Marked._fields, zip(*marks, strict=True) if marks else [()] * len(MARKS), strict=True))
+    pyarrow.parquet.write_table(pa.table(columns, MARKS), options.report / "marks.parquet")
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    print(f"{options.report}/index.html: {now.graph.number:,} accounts, {len(marks):,} to mark")
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

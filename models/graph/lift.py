@@ -1,0 +1,282 @@
+"""Lift of shapes: how much more often their accounts turn out to be fraudulent than all accounts of the view.
+
+A snapshot is taken; its labels are those that became known strictly after it, within the policy's horizon. Accounts of
+which somebody had told before are left out. Components are the unit: accounts of one component are not independent, and
+an interval that counts them one by one is far too narrow. A rate has a Wilson interval of the number of accounts
+divided by the design effect, that is the variance between components over that of independent accounts (Kish, 1965);
+the two rates of a lift are joined as Donner and Zou (2012) join the limits of a ratio.
+
+`low` and `high` are limits of 95 %. `bound` is the one that earns a mark: a lower limit that holds for all shapes
+tested together, by Bonferroni. Both are given for shapes of at least as many components as the policy asks for.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import t as student
+
+from models.graph.predicates import SHAPES, TYPOLOGIES
+from models.graph.views import Past, Snapshot, View, snapshot
+
+POLICY = Path(__file__).with_name("policy.json")
+Floats = NDArray[np.float64]
+
+
+class Mark(BaseModel):
+    """A grade of marks: what lower bound of lift earns it, for how many days, and what a mark is good for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    bound: float
+    days: int
+    does: tuple[str, ...]
+
+
+class Policy(BaseModel):
+    """What earns a mark.
+
+    components  fewest components of a shape for which a lift is claimed
+    horizon     days after a snapshot in which its labels become known
+    snapshots   most snapshots, one window apart, that are counted together
+    alpha       probability that any bound of a report is above its lift
+    marks       grades, the highest bound first
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    components: int
+    horizon: int
+    snapshots: int
+    alpha: float
+    marks: tuple[Mark, ...]
+
+    def mark(self, bound: float | None) -> Mark | None:
+        """Return the mark that a bound earns."""
+        return next((mark for mark in self.marks if bound is not None and bound >= mark.bound), None)
+
+
+@cache
+def policy() -> Policy:
+    """Return the packaged policy."""
+    return Policy.model_validate_json(POLICY.read_text(encoding="utf-8"))
+
+
+LEFT_OUT = -1
+
+
+class Units(NamedTuple):
+    """Components, with the number of their accounts that count and of those told of later.
+
+    kind  number of (shape, typology); LEFT_OUT for an account that is in no component
+    """
+
+    kind: NDArray[np.int64]
+    accounts: NDArray[np.int64]
+    frauds: NDArray[np.int64]
+
+
+class Lift(NamedTuple):
+    """Lift of one shape, or shape with a typology; limits are None where no lift is claimed."""
+
+    shape: str
+    typology: str | None
+    components: int
+    accounts: int
+    rate: float
+    lift: float
+    low: float | None
+    high: float | None
+    bound: float | None
+
+
+Rate = tuple[float, float, float]
+"""A rate with its lower and upper limit."""
+
+
+Progress = Callable[[list[datetime]], Iterable[datetime]]
+"""Shows how far a walk over snapshots has come."""
+
+
+def units(
+    past: Past, view: View, as_of: datetime, rules: Policy, progress: Progress = iter
+) -> tuple[Units, list[datetime]]:
+    """Return the components of a view's matured snapshots before a time, and when these were.
+
+    The last snapshot lies one horizon before `as_of`, so that nothing known later has a say. Windows do not overlap.
+    """
+    first, _ = past.span()
+    at = as_of - timedelta(days=rules.horizon)
+    step = None if view.days is None else timedelta(days=view.days)
+    times = [at] if step is None else [at - number * step for number in range(rules.snapshots)]
+    times = [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
+    parts = [matured(past, snapshot(past, view, each), rules.horizon) for each in progress(times)]
+    if not parts:
+        return Units(*(np.zeros(0, np.int64) for _ in Units._fields)), []
+    return Units(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), times
+
+
+def matured(past: Past, each: Snapshot, horizon: int) -> Units:
+    """Return the components of a snapshot with what was told of their accounts within the horizon after it."""
+    told = past.told(each.at, each.at + timedelta(days=horizon))
+    known: dict[str, bool] = {}
+    for account, payee, before in zip(*(told[name].to_pylist() for name in told.column_names), strict=True):
+        if payee or not each.view.payees:
+            known[account] = known.get(account, False) or before
+    before = np.array([known.get(account, False) for account in each.accounts], np.bool_)
+    fraud = np.array([not known.get(account, True) for account in each.accounts], np.bool_)
+    components = len(each.found.columns.n)
+    use = each.counted & ~before
+    typology = each.found.typology
+    kind = each.found.shape.astype(np.int64) * (len(TYPOLOGIES) + 1)
+    kind += len(TYPOLOGIES) if typology is None else typology
+    accounts = np.bincount(each.found.of[use], minlength=components)
+    frauds = np.bincount(each.found.of[use & fraud], minlength=components)
+    some = accounts > 0
+    rest = [not known[account] if account in known else False for account in each.left_out if not known.get(account)]
+    return Units(
+        np.append(kind[some], np.full(len(rest), LEFT_OUT)),
+        np.append(accounts[some], np.ones(len(rest), np.int64)),
+        np.append(frauds[some], np.array(rest, np.int64)),
+    )
+
+
+def lifts(found: Units, rules: Policy, *, directed: bool) -> list[Lift]:
+    """Return the lift of each shape, and of each of its typologies if it has several, the highest bound first."""
+    if not len(found.kind):
+        return []
+    shape, typology = np.divmod(found.kind, len(TYPOLOGIES) + 1)
+    groups: list[tuple[str, str | None, NDArray[np.bool_]]] = [
+        (name, None, shape == place) for place, name in enumerate(SHAPES)
+    ]
+    if directed:
+        groups += [
+            (name, other, (shape == place) & (typology == second))
+            for place, name in enumerate(SHAPES)
+            for second, other in enumerate(TYPOLOGIES)
+            if other != "none"
+        ]
+        whole = {name: int(chosen.sum()) for name, other, chosen in groups if other is None}
+        groups = [group for group in groups if group[1] is None or group[2].sum() < whole[group[0]]]
+    groups = [group for group in groups if group[2].any()]
+    tested = sum(int(chosen.sum()) >= rules.components and not chosen.all() for _, _, chosen in groups)
+    rows = [_lift(found, name, other, chosen, rules, max(tested, 1)) for name, other, chosen in groups]
+    return sorted(rows, key=lambda row: (-1 if row.bound is None else row.bound, row.lift), reverse=True)
+
+
+def _lift(  # noqa: PLR0913, PLR0917 - what a row is of
+    found: Units, shape: str, typology: str | None, chosen: NDArray[np.bool_], rules: Policy, tested: int
+) -> Lift:
+    accounts, components = int(found.accounts[chosen].sum()), int(chosen.sum())
+    base = found.frauds.sum() / found.accounts.sum()
+    rate = found.frauds[chosen].sum() / accounts
+    lift = float(rate / base) if base else math.nan
+    low = high = bound = None
+    if components >= rules.components and not chosen.all() and base:
+        low, high = interval(found, chosen, 0.05)
+        bound, _ = interval(found, chosen, 2 * rules.alpha / tested)
+    return Lift(shape, typology, components, accounts, float(rate), lift, low, high, bound)
+
+
+def interval(found: Units, chosen: NDArray[np.bool_], alpha: float) -> tuple[float, float]:
+    """Return the limits of the lift of some components against all: each fails with a probability of alpha / 2."""
+    share = float(found.accounts[chosen].sum() / found.accounts.sum())
+    low, high = ratio(
+        wilson(found.frauds[chosen], found.accounts[chosen], alpha),
+        wilson(found.frauds[~chosen], found.accounts[~chosen], alpha),
+    )
+    return _against_all(low, share), _against_all(high, share)
+
+
+def _against_all(ratio: float, share: float) -> float:
+    """Return the lift against all accounts, of a ratio against the others, for a share of the accounts.
+
+    >>> _against_all(1.0, 0.3), round(_against_all(math.inf, 0.25), 6)
+    (1.0, 4.0)
+    """
+    return 0.0 if ratio == 0 else 1 / (share + (1 - share) / ratio)
+
+
+def wilson(frauds: NDArray[np.int64], accounts: NDArray[np.int64], alpha: float) -> Rate:
+    """Return the rate of fraud among accounts, with limits whose unit is the component.
+
+    Without variance to see, components count as wholes: n is then the number of equal components of the same weight.
+    """
+    n, total = float(accounts.sum()), float(frauds.sum())
+    rate, number = total / n, len(accounts)
+    whole = n * n / float((accounts.astype(np.float64) ** 2).sum())  # components, were they of equal size
+    spread = float(((frauds - rate * accounts) ** 2).sum()) * number / max(number - 1, 1)
+    plain = n * rate * (1 - rate)
+    effective = min(n, n * plain / spread) if spread > 0 and plain > 0 else whole
+    told = int(min((frauds > 0).sum(), (frauds < accounts).sum()))  # the variance is known from these
+    z = _quantile(alpha, max(2 * told, 1)) if told < MANY and spread > 0 else _z(alpha)
+    middle = (rate + z * z / (2 * effective)) / (1 + z * z / effective)
+    half = z * math.sqrt(rate * (1 - rate) / effective + z * z / (4 * effective**2)) / (1 + z * z / effective)
+    return rate, max(middle - half, 0.0) if total else 0.0, min(middle + half, 1.0)
+
+
+MANY = 100
+"""From so many components with and without frauds on the quantile is the normal one, and Student's below."""
+
+
+@cache
+def _quantile(alpha: float, freedom: int) -> float:
+    return float(student.ppf(1 - alpha / 2, freedom))
+
+
+@cache
+def _z(alpha: float) -> float:
+    return NormalDist().inv_cdf(1 - alpha / 2)
+
+
+def ratio(one: Rate, other: Rate) -> tuple[float, float]:
+    """Return the limits of the ratio of two independent rates (Donner and Zou, 2012, eq. 9).
+
+    >>> low, high = ratio((0.2, 0.15, 0.26), (0.1, 0.1, 0.1))
+    >>> round(low, 3), round(high, 3)
+    (1.5, 2.6)
+    """
+    p, l, u = one  # noqa: E741 - as in the source
+    q, m, v = other
+    below = p * q - math.sqrt(max((p * q) ** 2 - l * v * (2 * p - l) * (2 * q - v), 0.0))
+    above = p * q + math.sqrt(max((p * q) ** 2 - u * m * (2 * p - u) * (2 * q - m), 0.0))
+    low = below / (v * (2 * q - v)) if 0 < v < 2 * q else l / v if v else 0.0
+    high = above / (m * (2 * q - m)) if m > 0 else math.inf
+    return max(low, 0.0), high
+
+
+class Marked(NamedTuple):
+    """An account that a snapshot marks."""
+
+    account: str
+    shape: str
+    typology: str | None
+    lift: float
+    bound: float
+    as_of: datetime
+    expires_at: datetime
+
+
+def marks(each: Snapshot, rows: Sequence[Lift], rules: Policy) -> list[Marked]:
+    """Return the accounts of a snapshot whose shape has earned a mark; of two rows the higher bound counts."""
+    names = list(TYPOLOGIES)
+    kinds = each.found.typology
+    earned = {(row.shape, row.typology): row for row in rows if rules.mark(row.bound)}
+    marked = []
+    for account, component in zip(each.accounts[each.counted], each.found.of[each.counted].tolist(), strict=True):
+        shape = list(SHAPES)[each.found.shape[component]]
+        typology = None if kinds is None else names[kinds[component]]
+        row = max(
+            (earned[key] for key in ((shape, None), (shape, typology)) if key in earned),
+            key=lambda row: row.bound or 0,
+            default=None,
+        )
+        if row and row.bound and (mark := rules.mark(row.bound)):
+            expires = each.at + timedelta(days=mark.days)
+            marked.append(Marked(account, shape, row.typology, row.lift, row.bound, each.at, expires))
+    return marked

@@ -1,0 +1,209 @@
+"""Views: which edges of a history make the graph, as data, and the edges of a view at a time.
+
+A shape means something only on a declared view. On the graph of all payments nearly all accounts are one component, and
+that has no shape.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from models.datasets.history import LABELS, TRANSACTIONS, HistoryError
+from models.graph import shapes
+
+INVITATIONS = "invitations.parquet"
+"""Columns inviter_id, invitee_id and occurred_at; a history may lack it."""
+
+GIANT_SHARE = 0.2
+"""Share of a view's accounts in its largest component above which a report warns."""
+
+THING = "\x1f"
+"""Part of the id of a device or instrument, which no account's id contains: these are nodes, and no accounts."""
+
+Kind = Literal["p2p", "merchant", "invitation", "device", "instrument"]
+
+EDGES: Mapping[Kind, str] = {
+    "p2p": "SELECT payer_id AS source, payee_id AS target, occurred_at FROM payments WHERE type = 'p2p'",
+    "merchant": "SELECT payer_id AS source, payee_id AS target, occurred_at FROM payments WHERE type = 'merchant'",
+    "invitation": "SELECT inviter_id AS source, invitee_id AS target, occurred_at FROM invitations",
+    "device": f"""
+        SELECT payer_id AS source, 'device{THING}' || device_id AS target, occurred_at
+        FROM payments WHERE device_id IS NOT NULL""",
+    "instrument": f"""
+        SELECT payer_id AS source, 'instrument{THING}' || instrument_id AS target, occurred_at
+        FROM payments WHERE instrument_id IS NOT NULL""",
+}
+"""Edges of each kind: a payment leads from its payer, an invitation from the account that invites."""
+
+
+class View(NamedTuple):
+    """Edges that belong together.
+
+    kinds     of edges
+    days      only edges of so many days before the snapshot; None: of all time
+    directed  typologies are named, too
+    hub       most others of an account or thing: the edges of one with more are left out
+    least     fewest sources of a target: the edges to one with fewer are left out
+    payees    only targets count in a rate and are marked: the sources are those that a fraud harms
+    hint      what to change when the largest component joins too many accounts
+    """
+
+    kinds: tuple[Kind, ...]
+    days: float | None
+    hint: str
+    directed: bool = False
+    hub: int | None = None
+    least: int = 1
+    payees: bool = False
+
+
+VIEWS: Mapping[str, View] = {
+    "invite": View(("invitation",), None, "give the view a window in days", directed=True),
+    "p2p_7d": View(("p2p",), 7, "take fewer days, or a hub cap below 30", directed=True, hub=30),
+    "market_30d": View(("p2p", "merchant"), 30, "leave merchants out, or take fewer days", hub=50),
+    "shared_instrument": View(("device", "instrument"), 30, "take a hub cap below 20", hub=20, least=2),
+    "burst_2d": View(("p2p",), 2, "ask for more payers of a payee", directed=True, least=4, payees=True),
+}
+"""The views that are shipped, by name. `burst_2d`: payees whom at least four others have paid within two days."""
+
+
+class Past:
+    """A HISTORY_DIR: its payments, invitations and labels, in DuckDB."""
+
+    def __init__(self, directory: Path, threads: int = 2) -> None:
+        """Open a history. Raises HistoryError for one that cannot be read."""
+        self._base = duckdb.connect(config={"threads": threads})
+        invitations = directory / INVITATIONS
+        try:
+            for name, path in (("payments", directory / TRANSACTIONS), ("labels", directory / LABELS)):
+                self._base.read_parquet(str(path)).create_view(name)
+            if invitations.exists():
+                self._base.read_parquet(str(invitations)).create_view("invitations")
+        except duckdb.Error as error:
+            raise HistoryError(f"{directory}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+        if not invitations.exists():
+            self._base.execute("CREATE TABLE invitations (inviter_id TEXT, invitee_id TEXT, occurred_at TIMESTAMPTZ)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the history."""
+        self._base.close()
+
+    def rows(self, query: str, values: Mapping[str, Any] | None = None) -> pa.Table:
+        """Return the rows of a query; values stand in it as $name."""
+        return self._base.sql(query, params=dict(values or {})).to_arrow_table()
+
+    def span(self) -> tuple[datetime, datetime]:
+        """Return the times of the first and last payment or invitation. Raises HistoryError if there are none."""
+        (row,) = self.rows("""
+            SELECT epoch_us(min(moment)) AS first, epoch_us(max(moment)) AS last FROM (
+                SELECT occurred_at AS moment FROM payments
+                UNION ALL SELECT occurred_at FROM invitations)""").to_pylist()
+        if row["first"] is None:
+            raise HistoryError("a history without payments")
+        return _time(row["first"]), _time(row["last"])
+
+    def edges(self, view: View, at: datetime) -> pa.Table:
+        """Return the edges (source, target) of a view that a snapshot at a time sees: later ones are not in it."""
+        query = edges_of(view)
+        first = None if view.days is None else at - timedelta(days=view.days)
+        return self.rows(query, {"at": at} | ({} if first is None else {"first": first}))
+
+    def told(self, after: datetime, until: datetime) -> pa.Table:
+        """Return the accounts of payments that were first called fraud in (after, until], and still are at its end.
+
+        A payment's last label counts. Columns: account, payee (the account was paid), before (told of at `after`).
+        """
+        return self.rows(
+            """
+            WITH last AS (
+                SELECT transaction_id, any_value(payer_id) AS payer, any_value(payee_id) AS payee,
+                       arg_max(label, known_at) AS label, min(known_at) FILTER (label = 'fraud') AS moment
+                FROM labels WHERE known_at <= $until GROUP BY transaction_id),
+            sides AS (
+                SELECT payer AS account, false AS payee, moment FROM last WHERE label = 'fraud'
+                UNION ALL SELECT payee, true, moment FROM last WHERE label = 'fraud' AND payee IS NOT NULL)
+            SELECT account, payee, min(moment) <= $after AS before FROM sides GROUP BY account, payee""",
+            {"after": after, "until": until},
+        )
+
+
+def edges_of(view: View) -> str:
+    """Return the SQL of a view's edges, of the times $first (if it has a window) and $at."""
+    window = "occurred_at <= $at" + ("" if view.days is None else " AND occurred_at > $first")
+    parts = " UNION ALL ".join(f"SELECT source, target FROM ({EDGES[kind]}) WHERE {window}" for kind in view.kinds)
+    query = f"SELECT DISTINCT source, target FROM ({parts}) WHERE source <> target"
+    if view.least > 1:
+        query = f"""
+            SELECT source, target FROM ({query})
+            WHERE target IN (SELECT target FROM ({query}) GROUP BY target HAVING count(*) >= {view.least})"""
+    if view.hub is None:
+        return query
+    return f"""
+        WITH e AS ({query}),
+        hubs AS (SELECT one FROM (SELECT source AS one, target AS other FROM e UNION SELECT target, source FROM e)
+                 GROUP BY one HAVING count(*) > {view.hub})
+        SELECT source, target FROM e
+        WHERE source NOT IN (SELECT one FROM hubs) AND target NOT IN (SELECT one FROM hubs)"""
+
+
+def _time(microseconds: int) -> datetime:
+    return datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(microseconds=microseconds)
+
+
+class Snapshot(NamedTuple):
+    """A view's graph at a time.
+
+    accounts  ids of the nodes, as numpy objects; `counted` are those that count in rates and may be marked
+    left_out  accounts that the view's caps leave out: they count in the rate of all
+    """
+
+    at: datetime
+    view: View
+    edges: pa.Table
+    graph: shapes.Graph
+    found: shapes.Found
+    accounts: NDArray[np.object_]
+    counted: NDArray[np.bool_]
+    left_out: tuple[str, ...]
+
+    @property
+    def giant_share(self) -> float:
+        """Share of the nodes that are in the largest component."""
+        return float(self.found.columns.n.max() / self.graph.number) if self.graph.number else 0.0
+
+
+def snapshot(past: Past, view: View, at: datetime) -> Snapshot:
+    """Return the graph of a view at a time, with the shapes of its components."""
+    edges = past.edges(view, at).sort_by([("source", "ascending"), ("target", "ascending")])
+    graph = shapes.graph(edges)
+    accounts = np.array(graph.accounts().to_pylist(), dtype=object)
+    things = np.array([THING in account for account in accounts], np.bool_)
+    targets = np.zeros(graph.number, np.bool_)
+    targets[graph.target] = True
+    counted = ~things & (targets if view.payees else True)
+    left_out: set[str] = set()
+    if view.hub is not None or view.least > 1:
+        whole = past.edges(view._replace(hub=None, least=1), at)
+        sides = ("target",) if view.payees else ("source", "target")
+        left_out = {end for side in sides for end in pc.unique(whole[side]).to_pylist() if THING not in end}
+        left_out -= set(accounts[counted].tolist())
+    found = shapes.find(graph, directed=view.directed)
+    return Snapshot(at, view, edges, graph, found, accounts, counted, tuple(sorted(left_out)))
+
+
+def warnings(each: Snapshot) -> list[str]:
+    """Return what is wrong with a view at a time, and what to change."""
+    if each.giant_share <= GIANT_SHARE:
+        return []
+    share = f"{each.giant_share:.0%}".replace("%", " %")
+    return [f"{share} of the view's accounts are one component, so shapes say little: {each.view.hint}"]

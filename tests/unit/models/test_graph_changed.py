@@ -1,0 +1,160 @@
+"""What has changed, in words; and links that are missing."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import fisher_exact
+
+from models.graph import changed, links
+from models.graph.attributes import ATTRIBUTES
+from models.graph.predicates import SHAPES, TYPOLOGIES
+from models.graph.views import VIEWS, Past
+from tests.support.histories import Histories, day
+
+
+@pytest.mark.parametrize(("window", "baseline"), [(3, 10), (12, 10), (40, 20), (0, 5)])
+def test_a_shape_is_tested_as_fisher_would_when_shapes_are_rare(window, baseline):
+    exact = fisher_exact([[window, 50_000 - window], [baseline, 200_000 - baseline]], alternative="greater").pvalue
+    assert changed.more(window, 50_000, baseline, 200_000) == pytest.approx(exact, rel=0.01)
+
+
+def test_a_shape_alarms_only_when_it_has_become_more_frequent():
+    usual = np.array([660, 300, 40]) * 20
+    assert changed.alarms(usual // 4, usual) == []
+    assert changed.alarms(usual // 4 * 3, usual) == []  # three times as many of all
+    fewer, more = usual // 4, usual // 4
+    fewer[2] //= 2
+    more = more + np.array([0, 0, 100])
+    assert changed.alarms(fewer, usual) == []
+    assert [place for place, _ in changed.alarms(more, usual)] == [2]
+
+
+def test_quiet_weeks_alarm_as_seldom_as_promised():
+    rng = np.random.default_rng(5)
+    shares = [0.66, 0.21, 0.1, 0.02, 0.01]
+    quiet = sum(
+        bool(changed.alarms(rng.multinomial(5_000, shares), rng.multinomial(20_000, shares))) for _ in range(300)
+    )
+    assert quiet <= 5
+
+
+def test_every_shape_and_typology_has_words():
+    assert {*SHAPES, *TYPOLOGIES} - {"none", "chain"} <= ATTRIBUTES.keys()
+    assert changed.said(["young"]) == "accounts younger than 7 days"
+    assert changed.said(["scatter_gather"]) == "accounts that sit in scatter gathers"
+
+
+def relay(made: Histories, name: str, at: float, *, card: bool, cashes: bool) -> None:
+    """Add a chain of seven that forks in the middle; they may share a card, and may cash out."""
+    ids = [f"{name}-{number}" for number in range(7)]
+    for one, other in ((0, 1), (1, 2), (2, 3), (2, 4), (3, 5), (4, 6)):
+        made.invite(ids[one], ids[other], at + other / 10)
+    for each in ids:
+        own = name if card else each
+        made.pay(each, "m1", at + 1, type="merchant", instrument_id=f"card-{own}")
+        if cashes:
+            made.pay(each, None, at + 1, type="cash_out", instrument_id=f"bank-{own}")
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """Five weeks of pairs and of groups with two of three attributes, and a last one in which some have all three."""
+    made = Histories()
+    for week, number in itertools.product(range(5), range(60)):
+        made.invite(f"a{week}-{number}", f"b{week}-{number}", week * 7 + 1 + number / 20)
+    for week, number in itertools.product(range(5), range(3)):
+        relay(made, f"r{week}-{number}", week * 7 + 1 + number, card=True, cashes=False)
+        relay(made, f"s{week}-{number}", week * 7 + 1 + number, card=False, cashes=True)
+    for week, number in itertools.product(range(5), range(4)):  # a couple that shares an account at a bank
+        made.invite(f"c{week}-{number}", f"d{week}-{number}", week * 7 + 2)
+        for each in (f"c{week}-{number}", f"d{week}-{number}"):
+            made.pay(each, None, week * 7 + 3, type="cash_out", instrument_id=f"e{week}-{number}")
+            made.pay(each, "m1", week * 7 + 3, type="merchant", instrument_id=f"f{week}-{number}")
+    for number in range(20):
+        relay(made, f"p{number}", 29 + number / 10, card=True, cashes=True)
+    return made.write(tmp_path_factory.mktemp("grown"))
+
+
+def test_a_conjunction_that_has_multiplied_is_named_with_its_accounts(grown):
+    with Past(grown) as past:
+        window, baseline = changed.periods(past, VIEWS["invite"], (day(0), day(28)), (day(28), day(35)))
+    found = changed.change(window, baseline)
+    (sentence,) = found.sentences
+    assert sentence.attributes == ("cash_out", "forked_chain", "instrument")
+    assert len(sentence.accounts) == 140
+    assert sentence.words.endswith("sit in relay chains that fork: 140 in the window, 0 expected")
+    (alarm,) = found.alarms
+    assert (alarm.shape, alarm.components) == ("forked_chain", 26)
+    assert alarm.share > 0.2
+    assert alarm.without == pytest.approx(alarm.baseline)  # without these accounts the week is as the others
+    assert found.psi > 0.1
+
+
+def test_quiet_weeks_have_no_sentence(grown):
+    with Past(grown) as past:
+        window, baseline = changed.periods(past, VIEWS["invite"], (day(0), day(21)), (day(21), day(28)))
+    assert changed.change(window, baseline)[:2] == ([], [])
+
+
+def test_the_command_says_what_has_changed(grown, tmp_path, capsys):
+    arguments = [str(grown), "--baseline", "2026-03-01", "2026-03-29", "--window", "2026-03-29", "2026-04-05"]
+    assert changed.main([*arguments, "--report", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["shape"] for row in found["alarms"]] == ["forked_chain"]
+    assert len(found["sentences"][0]["accounts"]) == 140
+    assert found["pictures"] == [f"change-1-{number}.png" for number in (1, 2, 3)]
+    assert all((tmp_path / name).exists() for name in found["pictures"])
+    assert changed.main(arguments) == 0
+    assert "in relay chains that fork: 140 in the window, 0 expected" in capsys.readouterr().out
+    assert (
+        changed.main([str(grown), "--baseline", "2026-03-01", "2026-03-29", "--window", "2026-03-05", "2026-03-12"])
+        == 2
+    )
+    assert "before the window" in capsys.readouterr().err
+
+
+# ---- inferred links --------------------------------------------------------------------------------------------------
+
+
+def test_a_link_is_scored_by_common_neighbours_and_never_by_hubs(tmp_path, monkeypatch):
+    made = Histories()
+    for friend in ("c", "d"):
+        made.pay("a", friend, 1)
+        made.pay("b", friend, 1)
+    made.pay("x", "e", 1)
+    made.pay("y", "e", 1)
+    for number in range(6):
+        made.pay(f"f{number}", "hub", 1)
+    monkeypatch.setattr(links, "HUB", 5)
+    with Past(made.write(tmp_path)) as past:
+        found = links.inferred(past, VIEWS["p2p_7d"], day(2), 10)
+    assert [(link.one, link.other, link.evidence) for link in found] == [
+        ("a", "b", ("c", "d")), ("c", "d", ("a", "b")), ("x", "y", ("e",)),
+    ]  # fmt: skip
+    assert found[0].score == pytest.approx(2 / np.log(2))
+    assert found[2].score == pytest.approx(1 / np.log(2))
+
+
+def test_precision_is_that_of_edges_seen_later(tmp_path, capsys):
+    made = Histories()
+    for pair in range(4):
+        made.pay(f"a{pair}", f"m{pair}", 1)
+        made.pay(f"b{pair}", f"m{pair}", 1)
+    made.pay("b0", "a0", 3)
+    made.pay("a1", "b1", 10)
+    options = ["--view", "p2p_7d", "--as-of", "2026-03-03", "--json"]
+    assert links.main([str(made.write(tmp_path)), *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["precision"] == 0.25
+    assert [row["seen_later"] for row in found["links"]] == [True, False, False, False]
+
+
+def test_accounts_that_share_a_device_are_suggested(tmp_path):
+    made = Histories()
+    for payer in ("a", "b"):
+        made.pay(payer, "m", 1, type="merchant", device_id="d")
+    view = VIEWS["p2p_7d"]._replace(kinds=("device",))
+    with Past(made.write(tmp_path)) as past:
+        assert [link[:2] + link[3:4] for link in links.inferred(past, view, day(2), 5)] == [("a", "b", ("device d",))]

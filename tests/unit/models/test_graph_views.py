@@ -1,0 +1,250 @@
+"""Views, lifts and reports: what a snapshot sees, what its labels are, and what earns a mark."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from models.datasets import history
+from models.datasets.history import HistoryError
+from models.graph import __main__ as command
+from models.graph import lift, pictures, shapes, views
+from models.graph.lift import LEFT_OUT, Mark, Policy, Units
+from models.graph.predicates import SHAPES, TYPOLOGIES
+from models.graph.views import VIEWS, Past, View
+from tests.support.histories import Histories, day
+
+RULES = Policy(
+    components=2, horizon=30, snapshots=10, alpha=0.05, marks=(Mark(bound=1.5, days=7, does=("feature",)),)
+)  # fmt: skip
+
+
+def edges(directory: Path, view: View, at: float) -> set[tuple[str, str]]:
+    with Past(directory) as past:
+        return {(row["source"], row["target"]) for row in past.edges(view, day(at)).to_pylist()}
+
+
+def test_a_view_sees_its_kinds_in_its_window_and_nothing_later(tmp_path):
+    made = Histories()
+    made.pay("a", "b", 1)
+    made.pay("b", "c", 5)
+    made.pay("b", "m", 5, type="merchant")
+    made.pay("c", "d", 9)
+    made.invite("a", "z", 2)
+    made.write(tmp_path)
+    assert edges(tmp_path, VIEWS["p2p_7d"], 7) == {("a", "b"), ("b", "c")}
+    assert edges(tmp_path, VIEWS["p2p_7d"], 9) == {("b", "c"), ("c", "d")}
+    assert edges(tmp_path, VIEWS["market_30d"], 9) == {("a", "b"), ("b", "c"), ("b", "m"), ("c", "d")}
+    assert edges(tmp_path, VIEWS["invite"], 9) == {("a", "z")}
+    assert edges(tmp_path, VIEWS["invite"], 1) == set()
+
+
+def test_accounts_are_joined_by_what_they_share_and_by_nothing_that_one_account_uses(tmp_path):
+    made = Histories()
+    for payer, device in (("a", "shared"), ("b", "shared"), ("c", "own")):
+        made.pay(payer, "m", 1, type="merchant", device_id=device)
+    with Past(made.write(tmp_path)) as past:
+        each = views.snapshot(past, VIEWS["shared_instrument"], day(2))
+    assert sorted(each.accounts[each.counted]) == ["a", "b"]
+    assert each.graph.number == 3  # the device is a node, and no account
+    assert each.left_out == ("c",)
+    assert "bipartite" in VIEWS["shared_instrument"].kinds or each.found.columns.bipartite.all()
+
+
+def test_a_hub_and_its_edges_are_left_out_and_its_neighbours_stay_in_the_rate_of_all(tmp_path):
+    made = Histories()
+    for number in range(4):
+        made.pay(f"f{number}", "hub", 1)
+    made.pay("a", "b", 1)
+    with Past(made.write(tmp_path)) as past:
+        each = views.snapshot(past, VIEWS["p2p_7d"]._replace(hub=3), day(2))
+    assert sorted(each.accounts) == ["a", "b"]
+    assert each.left_out == ("f0", "f1", "f2", "f3", "hub")
+
+
+def test_a_payee_of_a_burst_has_enough_payers_within_the_window(tmp_path):
+    made = Histories()
+    for number in range(4):
+        made.pay(f"f{number}", "burst", 5)
+        made.pay(f"f{number}", "slow", 1 + number * 1.5)
+    with Past(made.write(tmp_path)) as past:
+        each = views.snapshot(past, VIEWS["burst_2d"], day(6))
+    assert list(each.accounts[each.counted]) == ["burst"]
+    assert each.left_out == ("slow",)
+
+
+def test_a_giant_is_told_with_what_to_change(tmp_path):
+    made = Histories()
+    for number in range(10):
+        made.pay(f"a{number}", f"a{number + 1}", 1)
+    with Past(made.write(tmp_path)) as past:
+        each = views.snapshot(past, VIEWS["p2p_7d"], day(2))
+        assert each.giant_share == 1
+        (warning,) = views.warnings(each)
+        assert warning.startswith("100 % of the view's accounts are one component")
+        assert warning.endswith(VIEWS["p2p_7d"].hint)
+        for number in range(50):
+            made.pay(f"b{number}", f"c{number}", 1)
+    with Past(made.write(tmp_path)) as past:
+        assert views.warnings(views.snapshot(past, VIEWS["p2p_7d"], day(2))) == []
+
+
+def test_labels_count_that_became_known_after_the_snapshot_and_within_the_horizon(tmp_path):
+    made = Histories()
+    for name, told in (
+        ("early", 9.5),
+        ("at-once", 10),
+        ("after", 10.1),
+        ("late", 40),
+        ("too-late", 40.1),
+        ("never", None),
+    ):
+        made.pay(f"{name}-payer", f"{name}-payee", 9, told=told)
+    with Past(made.write(tmp_path)) as past:
+        units = lift.matured(past, views.snapshot(past, VIEWS["p2p_7d"], day(10)), 30)
+    # Those told of before the snapshot are in no rate; those told of too late count as honest.
+    assert sorted(zip(units.accounts.tolist(), units.frauds.tolist(), strict=True)) == [(2, 0), (2, 0), (2, 2), (2, 2)]
+
+
+def test_nothing_that_happens_or_becomes_known_later_changes_a_lift_or_a_mark(tmp_path):
+    made = Histories()
+    for number in range(40):
+        told = 20 + number % 7 if number % 3 == 0 else None
+        for leaf in range(3 if number % 3 == 0 else 1):
+            made.pay(f"p{number}", f"q{number}-{leaf}", 6 + number % 3, told=told)
+            made.pay(f"p{number}", f"q{number}-{leaf}", 39 + number % 3)
+    found = []
+    for _ in range(2):
+        with Past(made.write(tmp_path / str(len(found)))) as past:
+            units, times = lift.units(past, VIEWS["p2p_7d"], day(42), RULES)
+            rows = lift.lifts(units, RULES, directed=True)
+            found.append((times, rows, lift.marks(views.snapshot(past, VIEWS["p2p_7d"], day(42)), rows, RULES)))
+        made.pay("p0", "p1", 42.1, told=42.2)
+        made.payments[5] = replace(made.payments[5], label="fraud", reported_at=day(42.1))
+    assert found[0] == found[1]
+    assert {mark.shape for mark in found[0][2]} == {"star"}
+    assert {mark.expires_at - mark.as_of for mark in found[0][2]} == {timedelta(days=7)}
+
+
+def test_a_label_that_was_taken_back_is_no_fraud(tmp_path):
+    made = Histories()
+    made.pay("a", "b", 9, told=11)
+    made.write(tmp_path)
+    labels = pyarrow.parquet.read_table(tmp_path / history.LABELS).to_pylist()
+    labels.append(labels[0] | {"label": "legitimate", "known_at": day(12), "reported_at": day(12)})
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(labels), tmp_path / history.LABELS)
+    with Past(tmp_path) as past:
+        assert past.told(day(10), day(11.5)).num_rows == 2
+        assert past.told(day(10), day(13)).num_rows == 0
+
+
+def of_kind(shape: str, typology: str = "none") -> int:
+    return list(SHAPES).index(shape) * (len(TYPOLOGIES) + 1) + list(TYPOLOGIES).index(typology)
+
+
+def test_no_lift_is_claimed_for_few_components():
+    kinds = np.repeat([of_kind("star"), of_kind("pair"), LEFT_OUT], [1, 50, 10])
+    units = Units(kinds, np.full(61, 4), np.where(kinds == of_kind("star"), 4, 0))
+    rows = {row.shape: row for row in lift.lifts(units, RULES, directed=False)}
+    assert rows["star"].lift > 10
+    assert rows["star"].low is rows["star"].bound is None
+    assert rows["pair"].bound == 0
+
+
+def test_the_bound_that_earns_a_mark_falls_with_the_number_of_shapes_tested():
+    rng = np.random.default_rng(1)
+    kinds = np.repeat([of_kind("star"), of_kind("pair")], [100, 900])
+    accounts = np.full(1_000, 4)
+    frauds = np.where(kinds == of_kind("star"), 4, 1) * rng.binomial(1, 0.3, 1_000)
+    two = lift.lifts(Units(kinds, accounts, frauds), RULES, directed=False)[0]
+    split = np.where(
+        np.arange(1_000) < 500, kinds, [of_kind(name) for name in ("path", "cycle", "tree", "complete")] * 250
+    )
+    more = next(row for row in lift.lifts(Units(split, accounts, frauds), RULES, directed=False) if row.shape == "star")
+    assert two.lift == more.lift
+    assert (two.low, two.high) == (more.low, more.high)
+    assert more.bound < two.bound
+    assert two.low == two.bound  # two tests of one side: half of 5 % each
+
+
+def test_an_interval_is_wider_when_accounts_of_a_component_share_their_fate():
+    kinds = np.repeat([0, 1], [100, 1_000])
+    accounts = np.full(1_100, 6)
+    apart = np.where(kinds == 0, np.random.default_rng(1).binomial(6, 1 / 6, 1_100), 0)
+    apart[100::10] = 1
+    together = np.where(kinds == 0, (np.arange(1_100) % 6 == 0) * 6, apart)
+    chosen = kinds == 0
+    one, other = (lift.interval(Units(kinds, accounts, frauds), chosen, 0.05) for frauds in (apart, together))
+    assert other[1] - other[0] > 1.4 * (one[1] - one[0])
+
+
+@pytest.mark.parametrize(("bound", "days"), [(None, None), (2.99, None), (3, 14), (9.99, 14), (10, 30)])
+def test_the_packaged_policy_says_which_bound_earns_a_mark_and_for_how_long(bound, days):
+    mark = lift.policy().mark(bound)
+    assert (mark and mark.days) == days
+
+
+def test_the_command_writes_figures_pictures_and_marks(tmp_path, capsys):
+    made = Histories()
+    for number in range(90):
+        told = 20 + number % 7 if number % 2 else None
+        for leaf in range(4 if number % 2 else 1):
+            made.pay(f"p{number}", f"q{number}-{leaf}", 6, told=told)
+            made.pay(f"p{number}", f"q{number}-{leaf}", 41)
+    arguments = [
+        str(made.write(tmp_path)),
+        "--view",
+        "p2p_7d",
+        "--as-of",
+        "2026-04-12",
+        "--report",
+        str(tmp_path / "r"),
+    ]
+    assert command.main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["view"] == "p2p_7d"
+    assert found["as_of"] == "2026-04-12T00:00:00+00:00"
+    star = next(row for row in found["shapes"] if row["shape"] == "star")
+    assert star["components"] == 45
+    assert star.keys() >= {"shape", "components", "accounts", "rate", "lift", "low", "high", "marked"}
+    assert (
+        sum(row["marked"] for row in found["shapes"])
+        == pyarrow.parquet.read_table(tmp_path / "r/marks.parquet").num_rows
+    )
+    page = (tmp_path / "r/index.html").read_text()
+    assert "star, fan out: the largest of 45" in page
+    assert (tmp_path / "r/star-fan_out.png").stat().st_size > 1_000
+    assert command.main(arguments) == 0
+    assert "accounts" in capsys.readouterr().out
+
+
+def test_a_history_that_is_none_is_refused(tmp_path, capsys):
+    arguments = ["--view", "invite", "--as-of", "2026-04-12", "--report", str(tmp_path / "r")]
+    assert command.main([str(tmp_path), *arguments]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    with Past(Histories().write(tmp_path)) as past, pytest.raises(HistoryError):
+        past.span()
+
+
+def test_each_example_of_a_shape_or_typology_has_its_name(tmp_path):
+    assert pictures.SHAPE_EXAMPLES.keys() == SHAPES.keys() - {"giant"}
+    assert pictures.TYPOLOGY_EXAMPLES.keys() == TYPOLOGIES.keys() - {"none"}
+    for kind, examples in (("shape", pictures.SHAPE_EXAMPLES), ("typology", pictures.TYPOLOGY_EXAMPLES)):
+        for name, graph in examples.items():
+            edges = graph.edges or [(0, 0)]
+            made = shapes.graph(pa.table(dict(zip(("source", "target"), zip(*edges, strict=True), strict=True))))
+            assert {row[kind] for row in shapes.table(made, shapes.find(made, directed=True)).to_pylist()} == {name}
+    pictures.gallery(pictures.TYPOLOGY_EXAMPLES, tmp_path / "all.png")
+    assert (tmp_path / "all.png").stat().st_size > 5_000
+
+
+def test_a_large_component_is_drawn_in_part(tmp_path):
+    graph = nx.DiGraph((f"a{number}", f"a{number // 2 + 1000}") for number in range(300))
+    pictures.draw(graph, tmp_path / "part.png", directed=True)
+    assert (tmp_path / "part.png").exists()
