@@ -27,6 +27,9 @@ from fraud.transaction import MAX_AGE, MAX_AHEAD, Transaction, faults_of
 from models.simulation.simulate import Labelled
 
 TRANSACTIONS, LABELS = "transactions.parquet", "labels.parquet"
+INVITATIONS = "invitations.parquet"
+"""Columns inviter_id, invitee_id and occurred_at; a history may lack it."""
+
 ARRIVED_AT = "arrived_at"
 AT_ONCE = 20_000
 """Rows that are held as Python objects at one time."""

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from models.datasets import history
-from models.graph.views import INVITATIONS
 from models.simulation.markets import JAPAN, market_of
 from models.simulation.networks import Invitation, Network, simulate_networks
 from models.simulation.simulate import DEFAULT_START
@@ -25,7 +24,7 @@ def write(directory: Path, network: Network) -> str:
     """Write payments, labels and invitations, and return in words what was written."""
     counts = history.write(directory, history.of(network.payments))
     rows = [Invitation._asdict(each) for each in network.invitations]
-    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, SCHEMA), directory / INVITATIONS)
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, SCHEMA), directory / history.INVITATIONS)
     currency = network.payments[0].transaction["currency"] if network.payments else JAPAN.currency
     return f"{history.told(directory, counts, currency)}, {len(rows):,} invitations"
 

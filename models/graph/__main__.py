@@ -49,24 +49,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     rules, view = lift.policy(), views.VIEWS[options.view]
     try:
-        with views.Past(options.history) as past:
+        with views.HistoryTables(options.history) as tables:
             matured, times = lift.units(
-                past, view, options.as_of, rules, lambda each: tqdm(each, desc="snapshots", file=sys.stderr)
+                tables, view, options.as_of, rules, lambda each: tqdm(each, desc="snapshots", file=sys.stderr)
             )
             rows = lift.lifts(matured, rules, directed=view.directed)
-            now = views.snapshot(past, view, options.as_of)
+            now = views.snapshot(tables, view, options.as_of)
     except HistoryError as error:
         print(error, file=sys.stderr)
         return 2
-    marks = lift.marks(now, rows, rules)
-    found = report.figures(options.view, now, rows, marks)
+    chosen = lift.to_mark(now, rows, rules)
+    found = report.figures(options.view, now, rows, chosen)
     report.write(options.report, found, now, len(times), rules)
-    columns = dict(zip(Marked._fields, zip(*marks, strict=True) if marks else [()] * len(MARKS), strict=True))
+    columns = dict(zip(Marked._fields, zip(*chosen, strict=True) if chosen else [()] * len(MARKS), strict=True))
     pyarrow.parquet.write_table(pa.table(columns, MARKS), options.report / "marks.parquet")
     if options.json:
         print(json.dumps(found, indent=1))
         return 0
-    print(f"{options.report}/index.html: {now.graph.number:,} accounts, {len(marks):,} to mark")
+    print(f"{options.report}/index.html: {now.graph.number:,} accounts, {len(chosen):,} to mark")
     for warning in found["warnings"]:
         print(f"warning: {warning}")
     return 0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.graph.predicates import SHAPES, TYPOLOGIES
-from models.graph.views import Past, Snapshot, View, snapshot
+from models.graph.views import HistoryTables, Snapshot, View, snapshot
 
 Bools = NDArray[np.bool_]
 
@@ -116,7 +116,7 @@ class Period(NamedTuple):
     snapshots: tuple[Snapshot, ...]
 
 
-def period(past: Past, view: View, ends: list[datetime], length: timedelta, large: float) -> Period:
+def period(tables: HistoryTables, view: View, ends: list[datetime], length: timedelta, large: float) -> Period:
     """Return the accounts of windows of a length that end at these times.
 
     large  amount above which a payment is large
@@ -126,8 +126,8 @@ def period(past: Past, view: View, ends: list[datetime], length: timedelta, larg
     snapshots = []
     before = 0
     for end in ends:
-        each = snapshot(past, view._replace(days=length / timedelta(days=1)), end)
-        columns = _columns(past, each, end - length, end)
+        each = snapshot(tables, view._replace(days=length / timedelta(days=1)), end)
+        columns = _columns(tables, each, end - length, end)
         columns["large"] = np.full(len(each.accounts), large)[each.counted]
         for name, attribute in ATTRIBUTES.items():
             parts[name].append(attribute.holds(columns))
@@ -142,8 +142,8 @@ def period(past: Past, view: View, ends: list[datetime], length: timedelta, larg
     )  # fmt: skip
 
 
-def _columns(past: Past, each: Snapshot, first: datetime, at: datetime) -> dict[str, NDArray[np.float64]]:
-    table = past.rows(ACCOUNTS, {"first": first, "at": at})
+def _columns(tables: HistoryTables, each: Snapshot, first: datetime, at: datetime) -> dict[str, NDArray[np.float64]]:
+    table = tables.rows(ACCOUNTS, {"first": first, "at": at})
     place = {account: number for number, account in enumerate(table["account"].to_pylist())}
     rows = np.array([place[account] for account in each.accounts[each.counted]], np.int64)
     columns = {

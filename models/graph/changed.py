@@ -239,21 +239,24 @@ def change(window: Period, baseline: Period) -> Change:
 
 
 def periods(
-    past: views.Past, view: views.View, baseline: tuple[datetime, datetime], window: tuple[datetime, datetime]
+    tables: views.HistoryTables,
+    view: views.View,
+    baseline: tuple[datetime, datetime],
+    window: tuple[datetime, datetime],
 ) -> tuple[Period, Period]:
     """Return the window, and the baseline cut into windows of the same length from its end. Raises HistoryError."""
     length = window[1] - window[0]
     ends = [baseline[1] - number * length for number in range((baseline[1] - baseline[0]) // length)]
     if length <= timedelta(0) or not ends or baseline[1] > window[0]:
         raise HistoryError("the baseline must lie before the window, and be at least as long")
-    (row,) = past.rows(
+    (row,) = tables.rows(
         """
         SELECT quantile_disc(amount, $share) AS large FROM payments
         WHERE occurred_at > $first AND occurred_at <= $at""",
         {"first": baseline[0], "at": baseline[1], "share": LARGE},
     ).to_pylist()
     large = float(row["large"] or 0)
-    return period(past, view, [window[1]], length, large), period(past, view, ends, length, large)
+    return period(tables, view, [window[1]], length, large), period(tables, view, ends, length, large)
 
 
 def draw(directory: Path, window: Period, told: Sequence[Sentence]) -> list[str]:
@@ -282,8 +285,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        with views.Past(options.history) as past:
-            window, baseline = periods(past, views.VIEWS[options.view], tuple(options.baseline), tuple(options.window))
+        with views.HistoryTables(options.history) as tables:
+            window, baseline = periods(
+                tables, views.VIEWS[options.view], tuple(options.baseline), tuple(options.window)
+            )
     except HistoryError as error:
         print(error, file=sys.stderr)
         return 2

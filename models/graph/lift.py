@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import t as student
 
 from models.graph.predicates import SHAPES, TYPOLOGIES
-from models.graph.views import Past, Snapshot, View, snapshot
+from models.graph.views import HistoryTables, Snapshot, View, snapshot
 
 POLICY = Path(__file__).with_name("policy.json")
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ class Policy(BaseModel):
     horizon     days after a snapshot in which its labels become known
     snapshots   most snapshots, one window apart, that are counted together
     alpha       probability that any bound of a report is above its lift
-    marks       grades, the highest bound first
+    grades      of marks, the highest bound first
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,11 +54,11 @@ class Policy(BaseModel):
     horizon: int
     snapshots: int
     alpha: float
-    marks: tuple[Mark, ...]
+    grades: tuple[Mark, ...]
 
     def mark(self, bound: float | None) -> Mark | None:
         """Return the mark that a bound earns."""
-        return next((mark for mark in self.marks if bound is not None and bound >= mark.bound), None)
+        return next((mark for mark in self.grades if bound is not None and bound >= mark.bound), None)
 
 
 @cache
@@ -104,26 +104,26 @@ Progress = Callable[[list[datetime]], Iterable[datetime]]
 
 
 def units(
-    past: Past, view: View, as_of: datetime, rules: Policy, progress: Progress = iter
+    tables: HistoryTables, view: View, as_of: datetime, rules: Policy, progress: Progress = iter
 ) -> tuple[Units, list[datetime]]:
     """Return the components of a view's matured snapshots before a time, and when these were.
 
     The last snapshot lies one horizon before `as_of`, so that nothing known later has a say. Windows do not overlap.
     """
-    first, _ = past.span()
+    first, _ = tables.span()
     at = as_of - timedelta(days=rules.horizon)
     step = None if view.days is None else timedelta(days=view.days)
     times = [at] if step is None else [at - number * step for number in range(rules.snapshots)]
     times = [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
-    parts = [matured(past, snapshot(past, view, each), rules.horizon) for each in progress(times)]
+    parts = [matured(tables, snapshot(tables, view, each), rules.horizon) for each in progress(times)]
     if not parts:
         return Units(*(np.zeros(0, np.int64) for _ in Units._fields)), []
     return Units(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), times
 
 
-def matured(past: Past, each: Snapshot, horizon: int) -> Units:
+def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> Units:
     """Return the components of a snapshot with what was told of their accounts within the horizon after it."""
-    told = past.told(each.at, each.at + timedelta(days=horizon))
+    told = tables.told(each.at, each.at + timedelta(days=horizon))
     known: dict[str, bool] = {}
     for account, payee, before in zip(*(told[name].to_pylist() for name in told.column_names), strict=True):
         if payee or not each.view.payees:
@@ -262,7 +262,7 @@ class Marked(NamedTuple):
     expires_at: datetime
 
 
-def marks(each: Snapshot, rows: Sequence[Lift], rules: Policy) -> list[Marked]:
+def to_mark(each: Snapshot, rows: Sequence[Lift], rules: Policy) -> list[Marked]:
     """Return the accounts of a snapshot whose shape has earned a mark; of two rows the higher bound counts."""
     names = list(TYPOLOGIES)
     kinds = each.found.typology

@@ -19,7 +19,7 @@ from scipy.sparse import coo_array, csr_array, triu
 
 from models.datasets.history import HistoryError
 from models.graph.__main__ import instant
-from models.graph.views import THING, VIEWS, Past, View, snapshot
+from models.graph.views import THING, VIEWS, HistoryTables, View, snapshot
 
 HUB = 50
 """Most neighbours of a common neighbour that counts."""
@@ -38,9 +38,9 @@ class Link(NamedTuple):
     seen_later: bool | None = None
 
 
-def inferred(past: Past, view: View, at: datetime, first: int) -> list[Link]:
+def inferred(tables: HistoryTables, view: View, at: datetime, first: int) -> list[Link]:
     """Return the pairs of the highest scores at a time; of equal scores in the order of ids."""
-    each = snapshot(past, view, at)
+    each = snapshot(tables, view, at)
     number = each.graph.number
     ends = (
         np.concatenate([each.graph.source, each.graph.target]),
@@ -76,9 +76,9 @@ def _neighbours(joined: csr_array, node: int) -> Any:  # noqa: ANN401 - scipy ha
     return joined.indices[joined.indptr[node] : joined.indptr[node + 1]]
 
 
-def later(past: Past, view: View, at: datetime, days: float) -> set[tuple[str, str]]:
+def later(tables: HistoryTables, view: View, at: datetime, days: float) -> set[tuple[str, str]]:
     """Return the pairs that an edge of the view joins in the days after a time."""
-    edges = past.edges(view._replace(days=days, hub=None, least=1), at + timedelta(days=days))
+    edges = tables.edges(view._replace(days=days, hub=None, least=1), at + timedelta(days=days))
     return {_pair(*ends) for ends in zip(edges["source"].to_pylist(), edges["target"].to_pylist(), strict=True)}
 
 
@@ -108,9 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
     wide = view._replace(kinds=(*view.kinds, "device", "instrument")) if options.shared else view
     days = view.days or 30
     try:
-        with Past(options.history) as past:
-            links = inferred(past, wide, options.as_of, options.first)
-            links = seen(links, later(past, view, options.as_of, days))
+        with HistoryTables(options.history) as tables:
+            links = inferred(tables, wide, options.as_of, options.first)
+            links = seen(links, later(tables, view, options.as_of, days))
     except HistoryError as error:
         print(error, file=sys.stderr)
         return 2

@@ -26,9 +26,9 @@ class Picture(NamedTuple):
     words: str
 
 
-def figures(name: str, each: Snapshot, rows: Sequence[Lift], marks: Sequence[Marked]) -> dict[str, Any]:
+def figures(name: str, each: Snapshot, rows: Sequence[Lift], chosen: Sequence[Marked]) -> dict[str, Any]:
     """Return the figures that `--json` prints."""
-    marked = Counter((mark.shape, mark.typology) for mark in marks)
+    marked = Counter((mark.shape, mark.typology) for mark in chosen)
     return {
         "view": name,
         "as_of": each.at.isoformat(),

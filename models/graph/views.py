@@ -15,11 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.datasets.history import LABELS, TRANSACTIONS, HistoryError
+from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
 from models.graph import shapes
-
-INVITATIONS = "invitations.parquet"
-"""Columns inviter_id, invitee_id and occurred_at; a history may lack it."""
 
 GIANT_SHARE = 0.2
 """Share of a view's accounts in its largest component above which a report warns."""
@@ -74,7 +71,7 @@ VIEWS: Mapping[str, View] = {
 """The views that are shipped, by name. `burst_2d`: payees whom at least four others have paid within two days."""
 
 
-class Past:
+class HistoryTables:
     """A HISTORY_DIR: its payments, invitations and labels, in DuckDB."""
 
     def __init__(self, directory: Path, threads: int = 2) -> None:
@@ -182,9 +179,9 @@ class Snapshot(NamedTuple):
         return float(self.found.columns.n.max() / self.graph.number) if self.graph.number else 0.0
 
 
-def snapshot(past: Past, view: View, at: datetime) -> Snapshot:
+def snapshot(tables: HistoryTables, view: View, at: datetime) -> Snapshot:
     """Return the graph of a view at a time, with the shapes of its components."""
-    edges = past.edges(view, at).sort_by([("source", "ascending"), ("target", "ascending")])
+    edges = tables.edges(view, at).sort_by([("source", "ascending"), ("target", "ascending")])
     graph = shapes.graph(edges)
     accounts = np.array(graph.accounts().to_pylist(), dtype=object)
     things = np.array([THING in account for account in accounts], np.bool_)
@@ -193,7 +190,7 @@ def snapshot(past: Past, view: View, at: datetime) -> Snapshot:
     counted = ~things & (targets if view.payees else True)
     left_out: set[str] = set()
     if view.hub is not None or view.least > 1:
-        whole = past.edges(view._replace(hub=None, least=1), at)
+        whole = tables.edges(view._replace(hub=None, least=1), at)
         sides = ("target",) if view.payees else ("source", "target")
         left_out = {end for side in sides for end in pc.unique(whole[side]).to_pylist() if THING not in end}
         left_out -= set(accounts[counted].tolist())

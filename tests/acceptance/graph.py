@@ -1,6 +1,6 @@
 """Lift of shapes: its intervals on simulated worlds, on AMLSim's worlds, and on the simulator's networks.
 
-`python -m tests.acceptance.graph [--amlsim DIR] [--worlds 200] [--groups 16000]`. DIR has
+`python -m tests.acceptance.graph [--amlsim DIR] [--worlds 200] [--groups 32000]`. DIR has
 amlsim_20K_transactions.parquet and amlsim_20K_<world>_accounts.parquet. Exits with 1 when a bound is missed, except
 AMLSim's lift of a burst, which is printed beside its target: labels strictly after a snapshot find less than labels of
 all time.
@@ -68,11 +68,11 @@ def on_amlsim(place: Path, name: str, directory: Path) -> bool:
     transactions, accounts = place / "amlsim_20K_transactions.parquet", place / f"amlsim_20K_{name}_accounts.parquet"
     history.write(directory, history.of(amlsim.read(transactions, accounts)))
     rules = lift.policy()
-    with views.Past(directory) as past:
-        as_of = past.span()[1] + timedelta(days=8)
-        giant = views.snapshot(past, views.VIEWS["market_30d"], as_of - timedelta(days=8))
-        static = lift.lifts(lift.units(past, views.VIEWS["market_30d"], as_of, rules)[0], rules, directed=False)
-        found, times = lift.units(past, views.VIEWS["burst_2d"], as_of, rules)
+    with views.HistoryTables(directory) as tables:
+        as_of = tables.span()[1] + timedelta(days=8)
+        giant = views.snapshot(tables, views.VIEWS["market_30d"], as_of - timedelta(days=8))
+        static = lift.lifts(lift.units(tables, views.VIEWS["market_30d"], as_of, rules)[0], rules, directed=False)
+        found, times = lift.units(tables, views.VIEWS["burst_2d"], as_of, rules)
         burst = next(row for row in lift.lifts(found, rules, directed=True) if row.shape == "star")
     claimed = [row.shape for row in static if rules.mark(row.bound)]
     print(
@@ -90,8 +90,8 @@ def on_networks(groups: int, directory: Path, seed: int = 1) -> bool:
     print("declared:", ", ".join(f"{each.name} {each.ring:.1%}" for each in PATTERNS))
     networks.write(directory, simulate_networks(seed, DEFAULT_START, 120, groups))
     rules, as_of = lift.policy(), datetime(2026, 6, 20, tzinfo=UTC)
-    with views.Past(directory) as past:
-        found, _ = lift.units(past, views.VIEWS["invite"], as_of, rules)
+    with views.HistoryTables(directory) as tables:
+        found, _ = lift.units(tables, views.VIEWS["invite"], as_of, rules)
     rows = [row for row in lift.lifts(found, rules, directed=True) if row.bound is not None]
     for row in rows:
         print(
@@ -108,7 +108,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--amlsim", type=Path)
     parser.add_argument("--worlds", type=int, default=200)
-    parser.add_argument("--groups", type=int, default=16_000)
+    parser.add_argument("--groups", type=int, default=32_000)
     options = parser.parse_args()
     fine = True
     for components, rate in ((30, 0.3), (100, 0.3), (300, 0.1), (100, 0.02)):

@@ -57,10 +57,10 @@ def sentences(seed: int, place: Path, days: int, *, planted: bool) -> list[list[
     )  # fmt: skip
     networks.write(place, network)
     told = []
-    with views.Past(place) as past:
+    with views.HistoryTables(place) as tables:
         for day in range(days):
             end = DEFAULT_START + timedelta(days=total - day)
-            window = changed.periods(past, views.VIEWS["invite"], (end - 6 * WEEK, end - WEEK), (end - WEEK, end))
+            window = changed.periods(tables, views.VIEWS["invite"], (end - 6 * WEEK, end - WEEK), (end - WEEK, end))
             told.append(changed.sentences(*window))
     return told
 

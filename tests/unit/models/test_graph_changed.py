@@ -10,7 +10,7 @@ from scipy.stats import fisher_exact
 from models.graph import changed, links
 from models.graph.attributes import ATTRIBUTES
 from models.graph.predicates import SHAPES, TYPOLOGIES
-from models.graph.views import VIEWS, Past
+from models.graph.views import VIEWS, HistoryTables
 from tests.support.histories import Histories, day
 
 
@@ -78,8 +78,8 @@ def grown(tmp_path_factory):
 
 
 def test_a_conjunction_that_has_multiplied_is_named_with_its_accounts(grown):
-    with Past(grown) as past:
-        window, baseline = changed.periods(past, VIEWS["invite"], (day(0), day(28)), (day(28), day(35)))
+    with HistoryTables(grown) as tables:
+        window, baseline = changed.periods(tables, VIEWS["invite"], (day(0), day(28)), (day(28), day(35)))
     found = changed.change(window, baseline)
     (sentence,) = found.sentences
     assert sentence.attributes == ("cash_out", "forked_chain", "instrument")
@@ -93,8 +93,8 @@ def test_a_conjunction_that_has_multiplied_is_named_with_its_accounts(grown):
 
 
 def test_quiet_weeks_have_no_sentence(grown):
-    with Past(grown) as past:
-        window, baseline = changed.periods(past, VIEWS["invite"], (day(0), day(21)), (day(21), day(28)))
+    with HistoryTables(grown) as tables:
+        window, baseline = changed.periods(tables, VIEWS["invite"], (day(0), day(21)), (day(21), day(28)))
     assert changed.change(window, baseline)[:2] == ([], [])
 
 
@@ -128,8 +128,8 @@ def test_a_link_is_scored_by_common_neighbours_and_never_by_hubs(tmp_path, monke
     for number in range(6):
         made.pay(f"f{number}", "hub", 1)
     monkeypatch.setattr(links, "HUB", 5)
-    with Past(made.write(tmp_path)) as past:
-        found = links.inferred(past, VIEWS["p2p_7d"], day(2), 10)
+    with HistoryTables(made.write(tmp_path)) as tables:
+        found = links.inferred(tables, VIEWS["p2p_7d"], day(2), 10)
     assert [(link.one, link.other, link.evidence) for link in found] == [
         ("a", "b", ("c", "d")), ("c", "d", ("a", "b")), ("x", "y", ("e",)),
     ]  # fmt: skip
@@ -156,5 +156,5 @@ def test_accounts_that_share_a_device_are_suggested(tmp_path):
     for payer in ("a", "b"):
         made.pay(payer, "m", 1, type="merchant", device_id="d")
     view = VIEWS["p2p_7d"]._replace(kinds=("device",))
-    with Past(made.write(tmp_path)) as past:
-        assert [link[:2] + link[3:4] for link in links.inferred(past, view, day(2), 5)] == [("a", "b", ("device d",))]
+    with HistoryTables(made.write(tmp_path)) as tables:
+        assert [link[:2] + link[3:4] for link in links.inferred(tables, view, day(2), 5)] == [("a", "b", ("device d",))]

@@ -17,17 +17,17 @@ from models.graph import __main__ as command
 from models.graph import lift, pictures, shapes, views
 from models.graph.lift import LEFT_OUT, Mark, Policy, Units
 from models.graph.predicates import SHAPES, TYPOLOGIES
-from models.graph.views import VIEWS, Past, View
+from models.graph.views import VIEWS, HistoryTables, View
 from tests.support.histories import Histories, day
 
 RULES = Policy(
-    components=2, horizon=30, snapshots=10, alpha=0.05, marks=(Mark(bound=1.5, days=7, does=("feature",)),)
+    components=2, horizon=30, snapshots=10, alpha=0.05, grades=(Mark(bound=1.5, days=7, does=("feature",)),)
 )  # fmt: skip
 
 
 def edges(directory: Path, view: View, at: float) -> set[tuple[str, str]]:
-    with Past(directory) as past:
-        return {(row["source"], row["target"]) for row in past.edges(view, day(at)).to_pylist()}
+    with HistoryTables(directory) as tables:
+        return {(row["source"], row["target"]) for row in tables.edges(view, day(at)).to_pylist()}
 
 
 def test_a_view_sees_its_kinds_in_its_window_and_nothing_later(tmp_path):
@@ -49,8 +49,8 @@ def test_accounts_are_joined_by_what_they_share_and_by_nothing_that_one_account_
     made = Histories()
     for payer, device in (("a", "shared"), ("b", "shared"), ("c", "own")):
         made.pay(payer, "m", 1, type="merchant", device_id=device)
-    with Past(made.write(tmp_path)) as past:
-        each = views.snapshot(past, VIEWS["shared_instrument"], day(2))
+    with HistoryTables(made.write(tmp_path)) as tables:
+        each = views.snapshot(tables, VIEWS["shared_instrument"], day(2))
     assert sorted(each.accounts[each.counted]) == ["a", "b"]
     assert each.graph.number == 3  # the device is a node, and no account
     assert each.left_out == ("c",)
@@ -62,8 +62,8 @@ def test_a_hub_and_its_edges_are_left_out_and_its_neighbours_stay_in_the_rate_of
     for number in range(4):
         made.pay(f"f{number}", "hub", 1)
     made.pay("a", "b", 1)
-    with Past(made.write(tmp_path)) as past:
-        each = views.snapshot(past, VIEWS["p2p_7d"]._replace(hub=3), day(2))
+    with HistoryTables(made.write(tmp_path)) as tables:
+        each = views.snapshot(tables, VIEWS["p2p_7d"]._replace(hub=3), day(2))
     assert sorted(each.accounts) == ["a", "b"]
     assert each.left_out == ("f0", "f1", "f2", "f3", "hub")
 
@@ -73,8 +73,8 @@ def test_a_payee_of_a_burst_has_enough_payers_within_the_window(tmp_path):
     for number in range(4):
         made.pay(f"f{number}", "burst", 5)
         made.pay(f"f{number}", "slow", 1 + number * 1.5)
-    with Past(made.write(tmp_path)) as past:
-        each = views.snapshot(past, VIEWS["burst_2d"], day(6))
+    with HistoryTables(made.write(tmp_path)) as tables:
+        each = views.snapshot(tables, VIEWS["burst_2d"], day(6))
     assert list(each.accounts[each.counted]) == ["burst"]
     assert each.left_out == ("slow",)
 
@@ -83,16 +83,16 @@ def test_a_giant_is_told_with_what_to_change(tmp_path):
     made = Histories()
     for number in range(10):
         made.pay(f"a{number}", f"a{number + 1}", 1)
-    with Past(made.write(tmp_path)) as past:
-        each = views.snapshot(past, VIEWS["p2p_7d"], day(2))
+    with HistoryTables(made.write(tmp_path)) as tables:
+        each = views.snapshot(tables, VIEWS["p2p_7d"], day(2))
         assert each.giant_share == 1
         (warning,) = views.warnings(each)
         assert warning.startswith("100 % of the view's accounts are one component")
         assert warning.endswith(VIEWS["p2p_7d"].hint)
         for number in range(50):
             made.pay(f"b{number}", f"c{number}", 1)
-    with Past(made.write(tmp_path)) as past:
-        assert views.warnings(views.snapshot(past, VIEWS["p2p_7d"], day(2))) == []
+    with HistoryTables(made.write(tmp_path)) as tables:
+        assert views.warnings(views.snapshot(tables, VIEWS["p2p_7d"], day(2))) == []
 
 
 def test_labels_count_that_became_known_after_the_snapshot_and_within_the_horizon(tmp_path):
@@ -106,8 +106,8 @@ def test_labels_count_that_became_known_after_the_snapshot_and_within_the_horizo
         ("never", None),
     ):
         made.pay(f"{name}-payer", f"{name}-payee", 9, told=told)
-    with Past(made.write(tmp_path)) as past:
-        units = lift.matured(past, views.snapshot(past, VIEWS["p2p_7d"], day(10)), 30)
+    with HistoryTables(made.write(tmp_path)) as tables:
+        units = lift.matured(tables, views.snapshot(tables, VIEWS["p2p_7d"], day(10)), 30)
     # Those told of before the snapshot are in no rate; those told of too late count as honest.
     assert sorted(zip(units.accounts.tolist(), units.frauds.tolist(), strict=True)) == [(2, 0), (2, 0), (2, 2), (2, 2)]
 
@@ -121,10 +121,10 @@ def test_nothing_that_happens_or_becomes_known_later_changes_a_lift_or_a_mark(tm
             made.pay(f"p{number}", f"q{number}-{leaf}", 39 + number % 3)
     found = []
     for _ in range(2):
-        with Past(made.write(tmp_path / str(len(found)))) as past:
-            units, times = lift.units(past, VIEWS["p2p_7d"], day(42), RULES)
+        with HistoryTables(made.write(tmp_path / str(len(found)))) as tables:
+            units, times = lift.units(tables, VIEWS["p2p_7d"], day(42), RULES)
             rows = lift.lifts(units, RULES, directed=True)
-            found.append((times, rows, lift.marks(views.snapshot(past, VIEWS["p2p_7d"], day(42)), rows, RULES)))
+            found.append((times, rows, lift.to_mark(views.snapshot(tables, VIEWS["p2p_7d"], day(42)), rows, RULES)))
         made.pay("p0", "p1", 42.1, told=42.2)
         made.payments[5] = replace(made.payments[5], label="fraud", reported_at=day(42.1))
     assert found[0] == found[1]
@@ -139,9 +139,9 @@ def test_a_label_that_was_taken_back_is_no_fraud(tmp_path):
     labels = pyarrow.parquet.read_table(tmp_path / history.LABELS).to_pylist()
     labels.append(labels[0] | {"label": "legitimate", "known_at": day(12), "reported_at": day(12)})
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(labels), tmp_path / history.LABELS)
-    with Past(tmp_path) as past:
-        assert past.told(day(10), day(11.5)).num_rows == 2
-        assert past.told(day(10), day(13)).num_rows == 0
+    with HistoryTables(tmp_path) as tables:
+        assert tables.told(day(10), day(11.5)).num_rows == 2
+        assert tables.told(day(10), day(13)).num_rows == 0
 
 
 def of_kind(shape: str, typology: str = "none") -> int:
@@ -228,8 +228,8 @@ def test_a_history_that_is_none_is_refused(tmp_path, capsys):
     arguments = ["--view", "invite", "--as-of", "2026-04-12", "--report", str(tmp_path / "r")]
     assert command.main([str(tmp_path), *arguments]) == 2
     assert "cannot be read" in capsys.readouterr().err
-    with Past(Histories().write(tmp_path)) as past, pytest.raises(HistoryError):
-        past.span()
+    with HistoryTables(Histories().write(tmp_path)) as tables, pytest.raises(HistoryError):
+        tables.span()
 
 
 def test_each_example_of_a_shape_or_typology_has_its_name(tmp_path):

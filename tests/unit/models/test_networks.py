@@ -7,7 +7,7 @@ import pytest
 
 from models.datasets import networks
 from models.graph import shapes
-from models.graph.views import Past
+from models.graph.views import HistoryTables
 from models.simulation.draws import Draw
 from models.simulation.networks import PATTERNS, chain, hand_down, near_star, relay, simulate_networks, star
 from models.simulation.simulate import DEFAULT_START
@@ -80,5 +80,5 @@ def test_rates_are_declared_and_some_scary_shape_has_none():
 def test_a_network_is_a_history_with_invitations(small, tmp_path):
     words = networks.write(tmp_path, small)
     assert f"{len(small.invitations):,} invitations" in words
-    with Past(tmp_path) as past:
-        assert past.rows("SELECT count(*) AS n FROM invitations")["n"][0].as_py() == len(small.invitations)
+    with HistoryTables(tmp_path) as tables:
+        assert tables.rows("SELECT count(*) AS n FROM invitations")["n"][0].as_py() == len(small.invitations)
