@@ -1,7 +1,8 @@
 """moto's server at one address, for `local.account.emulator`.
 
-`python -m local.account.moto_server HOST PORT CHANNEL` prints its URL when it is up. State machines are executed if
-CHANNEL, the address of `local.workflows.channel`, is not empty. It is a process of its own, because moto
+`python -m local.account.moto_server HOST PORT CHANNEL MODELS` prints its URL when it is up. State machines are executed
+if CHANNEL, the address of `local.workflows.channel`, is not empty. Endpoints are updated if MODELS, the address of
+`local.sagemaker.model_server`, is not empty. It is a process of its own, because moto
 takes seconds to import and would share the gateway's interpreter. It serves while its standard input is open: however
 the parent ends, the pipe closes and the server ends.
 """
@@ -32,6 +33,7 @@ from werkzeug.serving import make_server
 
 from local.account.athena import Athena
 from local.account.permissions import Statement, refusal
+from local.sagemaker import deployments
 from local.workflows.channel import through
 from local.workflows.interpreter import Activity, interpreting
 from local.workflows.source import AT_WORK
@@ -191,7 +193,7 @@ def _base64(content: str | bytes) -> str:
 
 def main() -> None:
     """Serve until standard input ends."""
-    host, port, channel = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    host, port, channel, models = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
     Table.all_items, Item.project = all_items, project
@@ -202,6 +204,8 @@ def main() -> None:
     workflows, until_the_end = Activity(), ExitStack()
     if channel:
         until_the_end.enter_context(interpreting(through(channel), PACE, workflows))
+    if models:
+        deployments.played(models, PACE)
     application = TakingTurns(DomainDispatcherApplication(create_backend_app), workflows)
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
     AthenaBackend.start_query_execution = Athena(f"http://{host}:{server.server_port}").start()
