@@ -29,7 +29,7 @@ SEED, CHECK = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03
 Words = NDArray[np.uint64]
 
 
-def opened(path: Path) -> pyarrow.parquet.ParquetFile:
+def file_of(path: Path) -> pyarrow.parquet.ParquetFile:
     """Return a file of edges. Raises ValueError for one that lacks a column."""
     file = pyarrow.parquet.ParquetFile(path)
     if missing := set(ENDS) - set(file.schema_arrow.names):

@@ -56,9 +56,9 @@ class Policy(BaseModel):
     alpha: float
     grades: tuple[Mark, ...]
 
-    def mark(self, bound: float | None) -> Mark | None:
+    def grade(self, bound: float | None) -> Mark | None:
         """Return the mark that a bound earns."""
-        return next((mark for mark in self.grades if bound is not None and bound >= mark.bound), None)
+        return next((grade for grade in self.grades if bound is not None and bound >= grade.bound), None)
 
 
 @cache
@@ -266,7 +266,7 @@ def to_mark(each: Snapshot, rows: Sequence[Lift], rules: Policy) -> list[Marked]
     """Return the accounts of a snapshot whose shape has earned a mark; of two rows the higher bound counts."""
     names = list(TYPOLOGIES)
     kinds = each.found.typology
-    earned = {(row.shape, row.typology): row for row in rows if rules.mark(row.bound)}
+    earned = {(row.shape, row.typology): row for row in rows if rules.grade(row.bound)}
     marked = []
     for account, component in zip(each.accounts[each.counted], each.found.of[each.counted].tolist(), strict=True):
         shape = list(SHAPES)[each.found.shape[component]]
@@ -276,7 +276,7 @@ def to_mark(each: Snapshot, rows: Sequence[Lift], rules: Policy) -> list[Marked]
             key=lambda row: row.bound or 0,
             default=None,
         )
-        if row and row.bound and (mark := rules.mark(row.bound)):
-            expires = each.at + timedelta(days=mark.days)
+        if row and row.bound and (grade := rules.grade(row.bound)):
+            expires = each.at + timedelta(days=grade.days)
             marked.append(Marked(account, shape, row.typology, row.lift, row.bound, each.at, expires))
     return marked

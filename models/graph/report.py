@@ -28,7 +28,7 @@ class Picture(NamedTuple):
 
 def figures(name: str, each: Snapshot, rows: Sequence[Lift], chosen: Sequence[Marked]) -> dict[str, Any]:
     """Return the figures that `--json` prints."""
-    marked = Counter((mark.shape, mark.typology) for mark in chosen)
+    marked = Counter((account.shape, account.typology) for account in chosen)
     return {
         "view": name,
         "as_of": each.at.isoformat(),

@@ -73,7 +73,7 @@ class Found(NamedTuple):
 
 def read(path: Path) -> Graph:
     """Read edges. Raises ValueError for a file without source and target, or with an edge that lacks one."""
-    return graph(ids.opened(path))
+    return graph(ids.file_of(path))
 
 
 def graph(edges: ids.Edges) -> Graph:

@@ -74,7 +74,7 @@ def on_amlsim(place: Path, name: str, directory: Path) -> bool:
         static = lift.lifts(lift.units(tables, views.VIEWS["market_30d"], as_of, rules)[0], rules, directed=False)
         found, times = lift.units(tables, views.VIEWS["burst_2d"], as_of, rules)
         burst = next(row for row in lift.lifts(found, rules, directed=True) if row.shape == "star")
-    claimed = [row.shape for row in static if rules.mark(row.bound)]
+    claimed = [row.shape for row in static if rules.grade(row.bound)]
     print(
         f"{name}: {giant.giant_share:.0%} of accounts are one component; static shapes with a mark: {claimed or 'none'}"
     )

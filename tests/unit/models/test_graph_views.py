@@ -128,8 +128,8 @@ def test_nothing_that_happens_or_becomes_known_later_changes_a_lift_or_a_mark(tm
         made.pay("p0", "p1", 42.1, told=42.2)
         made.payments[5] = replace(made.payments[5], label="fraud", reported_at=day(42.1))
     assert found[0] == found[1]
-    assert {mark.shape for mark in found[0][2]} == {"star"}
-    assert {mark.expires_at - mark.as_of for mark in found[0][2]} == {timedelta(days=7)}
+    assert {each.shape for each in found[0][2]} == {"star"}
+    assert {each.expires_at - each.as_of for each in found[0][2]} == {timedelta(days=7)}
 
 
 def test_a_label_that_was_taken_back_is_no_fraud(tmp_path):
@@ -186,8 +186,8 @@ def test_an_interval_is_wider_when_accounts_of_a_component_share_their_fate():
 
 @pytest.mark.parametrize(("bound", "days"), [(None, None), (2.99, None), (3, 14), (9.99, 14), (10, 30)])
 def test_the_packaged_policy_says_which_bound_earns_a_mark_and_for_how_long(bound, days):
-    mark = lift.policy().mark(bound)
-    assert (mark and mark.days) == days
+    grade = lift.policy().grade(bound)
+    assert (grade and grade.days) == days
 
 
 def test_the_command_writes_figures_pictures_and_marks(tmp_path, capsys):
