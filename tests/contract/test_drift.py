@@ -69,7 +69,7 @@ def test_an_alarm_changes_with_its_values_and_says_so_once():
     assert states[1:] == [{"ScoresDrifted": "ALARM"}, {}, {"ScoresDrifted": "OK"}, {"ScoresDrifted": "ALARM"}]
 
 
-def test_the_function_may_write_drift_and_results_and_delete_nothing():
+def test_the_function_may_write_drift_and_results_read_the_pointer_and_delete_nothing():
     statements = [
         statement
         for policy in RESOURCES["DriftRole"]["Properties"]["Policies"]
@@ -77,6 +77,7 @@ def test_the_function_may_write_drift_and_results_and_delete_nothing():
     ]
     actions = [statement["Action"] for statement in statements]
     flat = [action for each in actions for action in ([each] if isinstance(each, str) else each)]
-    assert not [action for action in flat if "Delete" in action or action.startswith("dynamodb:")]
+    assert not [action for action in flat if "Delete" in action]
+    assert [action for action in flat if action.startswith("dynamodb:")] == ["dynamodb:GetItem"]
     (written,) = (each["Resource"] for each in statements if "s3:PutObject" in each["Action"])
     assert written == [{"Fn::Sub": f"${{DecisionArchive.Arn}}/{name}/*"} for name in (PREFIX, "results/kpis")]

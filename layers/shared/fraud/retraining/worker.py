@@ -7,7 +7,7 @@ SageMaker, which the machine runs itself: the row says which job, and `JobEnded`
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fraud import packaged
 from fraud.errors import NotFoundError, ServiceError, UndecidableError
@@ -39,6 +39,9 @@ from fraud.scoring.store import Registry
 from fraud.scoring.trees import Trees
 from fraud.transaction import utc
 
+if TYPE_CHECKING:
+    from fraud.scoring.worker import Deployment  # a stack with the embedded model has none, and does not load it
+
 DOOR = "retraining"
 FINISH, PAUSE = "Finish", "Pause"
 
@@ -53,13 +56,6 @@ ShadowReader = Callable[[Trees, Trees, datetime, datetime], ShadowFigures]
 """Counts what a challenger has done beside the champion between two times. Raises ServiceError."""
 
 
-class Deployment(Protocol):
-    """Makes the endpoint serve what the pointer says. With the embedded model there is none."""
-
-    def ensure(self, pointer: ModelPointer) -> bool:
-        """Change the endpoint if it serves something else, and tell whether it serves this now. May be repeated."""
-
-
 class Parts(NamedTuple):
     """All that the steps work with.
 
@@ -72,7 +68,7 @@ class Parts(NamedTuple):
     artefacts: Artefacts
     packages: Packages
     shadow: ShadowReader
-    deployment: Deployment | None
+    deployment: "Deployment | None"
     notices: RetrainingNotices
     plan: Plan
     policy: GatePolicy
