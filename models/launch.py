@@ -2,7 +2,7 @@
 
 No other file imports the SDK. The stack needs none of this: its retraining calls the service itself. Here a person
 tries a dataset or hyperparameters without a stack, and takes everything down again. The SDK lives in an environment of
-its own, `.launch-venv`, which `make launch` makes. Its telemetry is turned off (D-160).
+its own, `.launch-venv`, which `make launch` makes. Its telemetry is turned off (D-159).
 
     .launch-venv/bin/python -m models.launch train build/channel --role ARN --bucket NAME --set max_depth=3
     .launch-venv/bin/python -m models.launch serve s3://NAME/.../model.tar.gz --role ARN --bucket NAME --name try-1

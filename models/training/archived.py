@@ -155,7 +155,7 @@ def told(directory: Path, built: Dataset) -> tuple[Dataset, Counter[str]]:
 
     Nobody misses money that did not move, so nobody says whether such a payment was fraud: it would stand as honest
     because an earlier model declined it (D-119). A payment of the hold-out stands for as many as would have been
-    declined like it, and those that were declined have no weight for that (D-159). The numbers are by what became of
+    declined like it, and those that were declined have no weight for that (D-158). The numbers are by what became of
     the payments. Raises HistoryError, also when no payment has a weight.
     """
     states, labels = became(directory, built), _labels(directory)

@@ -2,7 +2,7 @@
 
 A payment that is declined moves no money, so nobody learns whether it was fraud, and no later model can unlearn the
 decline. Which payments go through follows from a keyed hash of payer and day: every repeat draws the same, nobody
-without the stack's keys can tell before, and another try on the same day, to whomever, does not draw again (D-159).
+without the stack's keys can tell before, and another try on the same day, to whomever, does not draw again (D-158).
 Loaded only where the parameters ask for it. Pure.
 """
 

@@ -34,7 +34,7 @@ from fraud.retraining.metrics import log_end
 from fraud.retraining.moves import ENDED, JOBS
 from fraud.retraining.retraining import MOST_TRIES, SYSTEM, Retraining, RetrainingEvent
 from fraud.retraining.store import Pointing, Retrainings
-from fraud.scoring.registry import Artefact, ModelPointer, ModelVersion
+from fraud.scoring.registry import Artefact, ModelVersion
 from fraud.scoring.store import Registry
 from fraud.scoring.trees import Trees
 from fraud.transaction import utc

@@ -4,7 +4,7 @@ The distance is the population stability index (Siddiqi, Credit Risk Scorecards,
 two histograms. Of two samples of n and m from one population it is not 0: divided by 1/n + 1/m it has about the
 chi-square distribution (Yurdakul and Naranjo, Statistical properties of the population stability index, 2020). Payments
 of a day are no independent draws, though: they come in bursts, and no two weekdays are alike. So the limit of each
-measure comes with the baseline: how far the baseline's own days were from each other (D-157; models.training.baseline).
+measure comes with the baseline: how far the baseline's own days were from each other (D-156; models.training.baseline).
 """
 
 import math
