@@ -29,7 +29,7 @@ def begin(sagemaker: Any, endpoint: str, version: str) -> None:  # noqa: ANN401 
 
     Its model has no archive: the model server has the packaged one already.
     """
-    fleet = Fleet(endpoint, "arn:aws:iam::123456789012:role/models", "image", "ml.m5.large", 2, ())
+    fleet = Fleet(endpoint, (), "arn:aws:iam::123456789012:role/models", "image", "ml.m5.large", 2)
     name = name_of(fleet, version)
     sagemaker.create_model(ModelName=name, ExecutionRoleArn=fleet.role, PrimaryContainer={"Image": fleet.image})
     sagemaker.create_endpoint_config(**create_endpoint_config(fleet, version))

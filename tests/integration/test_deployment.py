@@ -15,7 +15,7 @@ from fraud.errors import ServiceError, UndecidableError
 from fraud.scoring import features
 from fraud.scoring.deployment import DEPLOYED, PRIMARY, Fleet, Stage, name_of, stage_of, update_endpoint
 from fraud.scoring.registry import ModelPointer
-from fraud.scoring.worker import Deployment
+from fraud.scoring.worker import EndpointDeployment
 from local.sagemaker import deployments, model_server
 from local.sagemaker.endpoint import begin
 from models.serving import inference
@@ -24,7 +24,7 @@ from tests.support.registered import moved, named, promoted
 
 PACKAGED = "embedded-packaged"
 ROLE, IMAGE = "arn:aws:iam::123456789012:role/models", "1.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-xgboost:3.2-0"
-FLEET = Fleet("fraud-model", ROLE, IMAGE, "ml.m5.large", 2, ("ModelAway", "CanaryDiffers"))
+FLEET = Fleet("fraud-model", ("ModelAway", "CanaryDiffers"))
 MODEL = moved(0.5, 8)
 POINTER = promoted(MODEL)
 NAME = f"fraud-model-{named(MODEL).version}"
@@ -46,7 +46,7 @@ def described(config: str, status: str = "InService") -> dict[str, Any]:
 @pytest.fixture
 def deployment():
     with variables(AWS_ENDPOINT_URL=None, **VARIABLES):
-        yield Deployment(FLEET, PACKAGED, lambda _: URL)
+        yield EndpointDeployment(FLEET, PACKAGED, lambda _: URL)
 
 
 @pytest.fixture
@@ -56,10 +56,34 @@ def stubber(deployment):
         stubbed.assert_no_pending_responses()
 
 
+CONFIG = {
+    "EndpointConfigName": NAME,
+    "EndpointConfigArn": ARN,
+    "ProductionVariants": [
+        {"VariantName": PRIMARY, "ModelName": "now", "InstanceType": "ml.m5.large", "InitialInstanceCount": 2}
+    ],
+    "CreationTime": 0,
+}
+MODEL_NOW = {
+    "ModelName": "now",
+    "ModelArn": "arn:aws:sagemaker:eu-west-1:1:model/long-enough",
+    "ExecutionRoleArn": ROLE,
+    "PrimaryContainer": {"Image": IMAGE},
+    "CreationTime": 0,
+}
+
+
+def as_it_is(stubber: Stubber) -> None:
+    """Answer what the endpoint serves now: its role, image and instances are those of the next model, too."""
+    stubber.add_response("describe_endpoint_config", CONFIG, {"EndpointConfigName": f"fraud-model-{PACKAGED}"})
+    stubber.add_response("describe_model", MODEL_NOW, {"ModelName": "now"})
+
+
 # --- request shapes ---------------------------------------------------------------------------------------------------
 def test_a_deployment_makes_model_and_configuration_and_begins_with_a_canary_that_alarms_take_back(deployment, stubber):
     stubber.add_response("describe_endpoint", described(f"fraud-model-{PACKAGED}"), {"EndpointName": "fraud-model"})
     stubber.add_response("list_tags", {"Tags": []}, {"ResourceArn": ARN})
+    as_it_is(stubber)
     stubber.add_client_error("describe_endpoint_config", "ValidationException")
     stubber.add_client_error("describe_model", "ValidationException")
     model = {
@@ -112,19 +136,12 @@ def test_a_deployment_that_was_taken_back_is_not_begun_again_and_a_later_one_of_
     assert deployment.ensure(ModelPointer())
     stubber.add_response("describe_endpoint", described(f"fraud-model-{PACKAGED}"))
     stubber.add_response("list_tags", {"Tags": [tag]})
+    as_it_is(stubber)
     stubber.add_response("describe_endpoint_config", CONFIG)
     stubber.add_response("update_endpoint", {"EndpointArn": ARN})
     stubber.add_response("add_tags", {})
     later = POINTER.roll_back(named(MODEL).version).begin_shadow(named(MODEL)).promote(named(MODEL).version)
     assert not deployment.ensure(later)
-
-
-CONFIG = {
-    "EndpointConfigName": NAME,
-    "EndpointConfigArn": ARN,
-    "ProductionVariants": [{"VariantName": PRIMARY, "ModelName": NAME}],
-    "CreationTime": 0,
-}
 
 
 def test_an_endpoint_that_serves_nothing_and_a_refusal_end_the_step(deployment, stubber):
@@ -133,6 +150,7 @@ def test_an_endpoint_that_serves_nothing_and_a_refusal_end_the_step(deployment, 
         deployment.ensure(POINTER)
     stubber.add_response("describe_endpoint", described(f"fraud-model-{PACKAGED}"))
     stubber.add_response("list_tags", {"Tags": []})
+    as_it_is(stubber)
     stubber.add_client_error("describe_endpoint_config", "AccessDeniedException")
     with pytest.raises(ServiceError, match="AccessDenied"):
         deployment.ensure(POINTER)
@@ -162,7 +180,7 @@ class Box:
         s3.create_bucket(Bucket="artefacts", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         s3.put_object(Bucket="artefacts", Key="model.tar.gz", Body=model_server.archive_of(*MODEL))
         begin(boto3.client("sagemaker"), "fraud-model", PACKAGED)
-        self.deployment = Deployment(FLEET, PACKAGED, lambda _: URL)
+        self.deployment = EndpointDeployment(FLEET, PACKAGED, lambda _: URL)
 
     def versions(self, calls: int) -> list[str]:
         """Return the versions that answered so many calls."""

@@ -1,7 +1,7 @@
 """The endpoint's deployments as requests to SageMaker: one variant, and a canary that alarms take back. Pure.
 
 A version has one model and one configuration, both named after it. So each request may be repeated: what exists already
-is what it asks for. `worker.Deployment` sends the requests (D-155).
+is what it asks for. `worker.EndpointDeployment` sends the requests (D-155).
 """
 
 from collections.abc import Mapping
@@ -30,21 +30,21 @@ class Fleet(NamedTuple):
     """What an endpoint is made of.
 
     endpoint   its name
+    alarms     names of the alarms that take a deployment back
     role       ARN of the role that its containers have
     image      of the container
     instance   type of its instances
     instances  their number: a canary needs two, because it is a part of them
-    alarms     names of the alarms that take a deployment back
     canary     share of the instances that serve the new model first
     wait_s     seconds for which they do
     """
 
     endpoint: str
-    role: str
-    image: str
-    instance: str
-    instances: int
-    alarms: tuple[str, ...]
+    alarms: tuple[str, ...] = ()
+    role: str = ""
+    image: str = ""
+    instance: str = ""
+    instances: int = 1
     canary: float = 0.1
     wait_s: int = 600
 
@@ -58,10 +58,21 @@ class Stage(StrEnum):
     BROKEN = "broken"
 
 
+def fleet_like(now: Fleet, described_config: Mapping[str, Any], described_model: Mapping[str, Any]) -> Fleet:
+    """Return the fleet with role, image and instances of what the endpoint serves now, as SageMaker describes it."""
+    (variant,) = described_config["ProductionVariants"]
+    return now._replace(
+        role=described_model["ExecutionRoleArn"],
+        image=described_model["PrimaryContainer"]["Image"],
+        instance=variant["InstanceType"],
+        instances=variant["InitialInstanceCount"],
+    )
+
+
 def name_of(fleet: Fleet, version: str) -> str:
     """Return the name of a version's model, and of its configuration.
 
-    >>> name_of(Fleet("fraud-model", "", "", "", 2, ()), "embedded-3f2a9c01")
+    >>> name_of(Fleet("fraud-model"), "embedded-3f2a9c01")
     'fraud-model-embedded-3f2a9c01'
 
     Raises UndecidableError for a name that SageMaker would not take: the endpoint's is too long.
@@ -129,8 +140,8 @@ CHANGING = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack"})
 def stage_of(described: Mapping[str, Any], fleet: Fleet, version: str) -> Stage:
     """Return how far the endpoint is on its way to a version, by the answer of DescribeEndpoint.
 
-    >>> fleet = Fleet("fraud-model", "", "", "", 2, ())
-    >>> stage_of({"EndpointStatus": "InService", "EndpointConfigName": "fraud-model-v2"}, fleet, "v2").value
+    >>> serving = {"EndpointStatus": "InService", "EndpointConfigName": "fraud-model-v2"}
+    >>> stage_of(serving, Fleet("fraud-model"), "v2").value
     'serving'
     """
     status = described["EndpointStatus"]

@@ -1,6 +1,7 @@
 """The endpoint's deployments, carried out on SageMaker: a step a call, so that a state machine can ask again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fraud.aws.boto import client, translate_errors
 from fraud.errors import ServiceError
@@ -10,6 +11,7 @@ from fraud.scoring.deployment import (
     Stage,
     create_endpoint_config,
     create_model,
+    fleet_like,
     name_of,
     stage_of,
     update_endpoint,
@@ -20,12 +22,13 @@ UNKNOWN = "ValidationException"
 """SageMaker's code for a name that it does not know."""
 
 
-class Deployment:
+class EndpointDeployment:
     """Makes an endpoint serve the champion of a pointer."""
 
     def __init__(self, fleet: Fleet, packaged: str, archive_of: Callable[[ModelVersion], str]) -> None:
         """Build it.
 
+        fleet       endpoint and alarms; the rest is what the endpoint has when a deployment begins
         packaged    version of the packaged model: the endpoint's first configuration is named after it
         archive_of  returns the `s3://` URL of a model's archive
         """
@@ -47,22 +50,30 @@ class Deployment:
             if stage is Stage.BROKEN:
                 raise ServiceError("EndpointBroken")
             if stage is Stage.ELSEWHERE:
-                # The revision tells a new deployment of a version from one that was taken back.
-                self._begin(described["EndpointArn"], version, pointer, f"{version} {pointer.revision}")
+                self._begin(described, version, pointer)
         return stage is Stage.SERVING
 
-    def _begin(self, endpoint: str, version: str, pointer: ModelPointer, deployment: str) -> None:
+    def _begin(self, described: Mapping[str, Any], version: str, pointer: ModelPointer) -> None:
         """Begin a deployment, once. The tag comes after it: a tag alone would say that it was taken back."""
-        tags = self._sagemaker.list_tags(ResourceArn=endpoint)["Tags"]
-        if {"Key": DEPLOYED, "Value": deployment} in tags:
+        endpoint = described["EndpointArn"]
+        # The revision tells a new deployment of a version from one that was taken back.
+        tag = {"Key": DEPLOYED, "Value": f"{version} {pointer.revision}"}
+        if tag in self._sagemaker.list_tags(ResourceArn=endpoint)["Tags"]:
             raise ServiceError("DeploymentTakenBack")
+        fleet = self._fleet_now(described["EndpointConfigName"])
         if pointer.champion is not None and not self._has_config(version):
             url = self._archive_of(pointer.champion)
             if not self._has_model(version):
-                self._sagemaker.create_model(**create_model(self._fleet, version, url))
-            self._sagemaker.create_endpoint_config(**create_endpoint_config(self._fleet, version))
-        self._sagemaker.update_endpoint(**update_endpoint(self._fleet, version))
-        self._sagemaker.add_tags(ResourceArn=endpoint, Tags=[{"Key": DEPLOYED, "Value": deployment}])
+                self._sagemaker.create_model(**create_model(fleet, version, url))
+            self._sagemaker.create_endpoint_config(**create_endpoint_config(fleet, version))
+        self._sagemaker.update_endpoint(**update_endpoint(fleet, version))
+        self._sagemaker.add_tags(ResourceArn=endpoint, Tags=[tag])
+
+    def _fleet_now(self, config: str) -> Fleet:
+        described = self._sagemaker.describe_endpoint_config(EndpointConfigName=config)
+        (variant,) = described["ProductionVariants"]
+        model = self._sagemaker.describe_model(ModelName=variant["ModelName"])
+        return fleet_like(self._fleet, described, model)
 
     def _has_config(self, version: str) -> bool:
         describe = self._sagemaker.describe_endpoint_config
