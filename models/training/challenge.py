@@ -71,8 +71,8 @@ def loaded(directory: Path) -> Trees:
 def evaluation(dataset: Dataset, challenger: Trees, champion: Trees) -> dict[str, Any]:
     """Return the figures of the challenger beside the champion, in the form of `fraud.retraining.gate.Evaluation`.
 
-    Payments of which nobody knows whether they were fraud count for the drift only. Raises ValueError when no payment is
-    left to test on, and UndecidableError for a model of another currency.
+    Payments of which nobody knows whether they were fraud count for the drift only. Raises ValueError when no payment
+    is left to test on, and UndecidableError for a model of another currency.
     """
     for part, trees in (("challenger", challenger), ("champion", champion)):
         packaged.agree(part, trees.currency, dataset.currency)
