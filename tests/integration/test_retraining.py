@@ -43,6 +43,7 @@ DAY = timedelta(days=1)
 MIO = Actor("mio", "lead")
 PLACE = Place("models", "archive")
 GROUP = "fraud-models"
+TABLES = ("Audit", "Profiles", "Retraining")
 BETTER = moved(0.25, few=5)
 NUMBERS = itertools.count()
 
@@ -135,13 +136,15 @@ class Endpoint:
 class World:
     """The library's parts for retrainings on moto. `now` is the clock, `dies` the jobs that fail, by state."""
 
-    def __init__(self, deployment: Endpoint | None = None) -> None:
-        self.now = NOON
-        self.meets: type[Exception] = Exception
-        self.dies: list[str] = []
-        self.evaluated: dict[str, Any] = {}
-        self.tampered = False
-        self.shadow = ShadowFigures(asked=2_000, scored=2_000, alerts=20, alerts_of_champion=20)
+    now: datetime
+    meets: type[Exception]
+    dies: list[str]
+    evaluated: dict[str, Any]
+    tampered: bool
+    shadow: ShadowFigures
+
+    def __init__(self) -> None:
+        self.dynamodb = boto3.client("dynamodb")
         self.settings = Settings.from_environment(ENVIRONMENT)
         self.table, self.registry = Retrainings(self.settings), Registry(self.settings)
         self.machine, self.bus = Machine(self), Bus()
@@ -150,25 +153,36 @@ class World:
         self.intake = RetrainingIntake(self.table, self.executions)
         told = partial(end, packages=self.packages, notices=self.bus, door="schedules")
         self.sweep = RetrainingSweep(self.table, self.executions, told)
-        self.steps = RetrainingSteps(
-            Parts(
-                retrainings=self.table,
-                executions=self.executions,
-                registry=self.registry,
-                artefacts=self.artefacts,
-                packages=self.packages,
-                shadow=lambda *_: self.shadow,
-                deployment=deployment,
-                notices=self.bus,  # type: ignore[arg-type] - the bus in memory
-                plan=Plan.load(packaged.RETRAINING_PLAN.read_bytes()),
-                policy=GatePolicy.load(packaged.GATE.read_bytes()),
-                place=PLACE,
-                currency="JPY",
-                canary_share=0.05,
-                poll_seconds=1,
-                clock=lambda: self.now,
-            )
+        self._parts = Parts(
+            retrainings=self.table,
+            executions=self.executions,
+            registry=self.registry,
+            artefacts=self.artefacts,
+            packages=self.packages,
+            shadow=lambda *_: self.shadow,
+            deployment=None,
+            notices=self.bus,  # type: ignore[arg-type] - the bus in memory
+            plan=Plan.load(packaged.RETRAINING_PLAN.read_bytes()),
+            policy=GatePolicy.load(packaged.GATE.read_bytes()),
+            place=PLACE,
+            currency="JPY",
+            canary_share=0.05,
+            poll_seconds=1,
+            clock=lambda: self.now,
         )
+
+    def reset(self, deployment: Endpoint | None = None) -> None:
+        """Empty the tables, and begin anew at noon."""
+        self.now, self.meets, self.dies, self.evaluated, self.tampered = NOON, Exception, [], {}, False
+        self.shadow = ShadowFigures(asked=2_000, scored=2_000, alerts=20, alerts_of_champion=20)
+        for kept in (self.machine.waiting, self.machine.started, self.machine.ready, self.bus.said):
+            kept.clear()
+        self.bus.is_down = False
+        self.steps = RetrainingSteps(self._parts._replace(deployment=deployment))
+        for name in map(str.lower, TABLES):
+            keys = ("pk",) if name == "profiles" else ("pk", "sk")
+            for item in self.dynamodb.scan(TableName=name)["Items"]:
+                self.dynamodb.delete_item(TableName=name, Key={key: item[key] for key in keys})
 
     def job(self, step: str, name: str) -> bool:
         """Do what a job does, and tell whether it has ended well."""
@@ -223,7 +237,7 @@ class World:
         return self.ran(row)
 
     def trail(self, row: Retraining) -> list[str]:
-        found = boto3.client("dynamodb").query(
+        found = self.dynamodb.query(
             TableName="audit",
             KeyConditionExpression="pk = :chain",
             ExpressionAttributeValues={":chain": {"S": CHAIN}},
@@ -232,41 +246,30 @@ class World:
         return [each["what"] for each in said if each["id"] == row.retraining_id]
 
 
-TABLES = ("Audit", "Profiles", "Retraining")
-
-
 @pytest.fixture(scope="module")
-def account() -> Iterator[type[World]]:
-    """Make an account, and return the class of its worlds."""
+def account() -> Iterator[World]:
+    """Make an account with all that belongs to retrainings."""
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("AWS_ENDPOINT_URL", raising=False)
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "test")
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         with mock_aws():
+            made = World()
             for name in TABLES:
                 table = RESOURCES[f"{name}Table"]["Properties"]
                 shape = {part: table[part] for part in SHAPE if part in table}
-                boto3.client("dynamodb").create_table(TableName=name.lower(), **shape)
+                made.dynamodb.create_table(TableName=name.lower(), **shape)
             for bucket in PLACE:
                 boto3.client("s3").create_bucket(Bucket=bucket)
             boto3.client("sagemaker").create_model_package_group(ModelPackageGroupName=GROUP)
-            yield World
+            yield made
 
 
 @pytest.fixture
-def empty(account: type[World]) -> type[World]:
-    """Empty the tables of the account."""
-    for name in map(str.lower, TABLES):
-        keys = ("pk",) if name == "profiles" else ("pk", "sk")
-        for item in boto3.client("dynamodb").scan(TableName=name)["Items"]:
-            boto3.client("dynamodb").delete_item(TableName=name, Key={key: item[key] for key in keys})
+def world(account: World) -> World:
+    account.reset()
     return account
-
-
-@pytest.fixture
-def world(empty: type[World]) -> World:
-    return empty()
 
 
 def package(row: Retraining) -> str:
@@ -450,9 +453,9 @@ def test_schedule_and_alarms_begin_one_retraining_each(world):
     assert [each.retraining_id for each in world.table.history().retrainings].count(second.retraining_id) == 1
 
 
-def test_an_endpoint_is_changed_before_the_row_says_so_and_one_that_is_stuck_gives_the_model_back(empty):
+def test_an_endpoint_is_changed_before_the_row_says_so_and_one_that_is_stuck_gives_the_model_back(world):
     endpoint = Endpoint()
-    world = empty(endpoint)
+    world.reset(endpoint)
     row = world.decide(world.begin(), "approved")
     assert (row.state, endpoint.serves.challenger) == ("shadow", row.model)
     endpoint.stuck = True
