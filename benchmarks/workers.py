@@ -8,6 +8,7 @@ their log; it is written to the null device.
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -64,6 +65,8 @@ def _resolved(value: Any, parameters: Mapping[str, str]) -> str:  # noqa: ANN401
     ((intrinsic, content),) = value.items()
     if intrinsic == "Fn::If":
         return _resolved(content[2], parameters)
+    if intrinsic == "Fn::Sub":
+        return re.sub(r"\$\{(?:AWS::)?(\w+)[^}]*\}", lambda found: parameters.get(found[1], found[1]), str(content))
     name = content[0] if isinstance(content, list) else str(content).partition(".")[0]
     return parameters.get(name, name)
 

@@ -1,5 +1,6 @@
 """The account in a box: emulator, functions, pump and gateway, all from template.yaml, while a block of code runs."""
 
+import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from local.api.authorisers import Authorisers, Issuer
 from local.api.client import Client
 from local.api.gateway import Gateway
 from local.lambdas.environments import Environments, FunctionError
-from local.sagemaker.endpoint import ModelServer
+from local.sagemaker.endpoint import ModelServer, begin
 from local.triggers.pump import Pump
 from local.workflows.channel import Channel, Invoked
 from local.workflows.source import Workflows
@@ -67,15 +68,20 @@ class Box:
         with ExitStack() as undo:
             self.logs = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="box-")))
             channel = undo.enter_context(Channel())
+            served = ""
+            if self._parameters.get("Scorer") == "endpoint":
+                currency = self._parameters.get("Currency", "JPY")
+                self.model = undo.enter_context(ModelServer(self.logs / "model.log", currency=currency))
+                served = self.model.url
+            log = self.logs / "emulator.log"
             account = undo.enter_context(
-                Emulator(self.logs / "emulator.log", self._template, self._parameters, channel=channel.url)
+                Emulator(log, self._template, self._parameters, channel=channel.url, models=served)
             )
             self.endpoint_url, self.stack, self.client = account.url, account.stack, account.client
             functions = self.stack.functions
-            if self._parameters.get("Scorer") == "endpoint":
-                currency = functions[0].environment["CURRENCY"]
-                self.model = undo.enter_context(ModelServer(self.logs / "model.log", currency=currency))
-                functions = tuple(_asking(function, self.model.url) for function in functions)
+            if served:
+                functions = tuple(_asking(function, served) for function in functions)
+                begin(self.client("sagemaker"), functions[0].environment["MODEL_ENDPOINT"], self._packaged())
             self.environments = undo.enter_context(Environments(functions, self.logs))
             invoke = self.environments.invoke
             channel.invoke = self._execute
@@ -93,6 +99,11 @@ class Box:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._undo.__exit__(kind, error, trace)
+
+    def _packaged(self) -> str:
+        """Return the version of the model that the endpoint serves at first."""
+        manifest = packaged.model(self._parameters.get("Currency", "JPY")) / "manifest.json"
+        return str(json.loads(manifest.read_bytes())["version"])
 
     def _execute(self, function: str, event: Any) -> Invoked:  # noqa: ANN401 - JSON
         """Have a function carry out a state of a state machine."""

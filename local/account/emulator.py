@@ -67,23 +67,26 @@ class Emulator:
     parameters  values of the template's parameters
     address     host and port; port 0 is any free one
     channel     where functions can be invoked (`local.workflows.channel`). Without it no state machine is executed
+    models      where models are served (`local.sagemaker.model_server`). Without it no endpoint can be updated
 
     Entering raises EmulatorError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - an account and what plays beside it
         self,
         log: Path,
         template: Path = TEMPLATE,
         parameters: Mapping[str, str] = DEFAULTS,
         address: tuple[str, int] = ("127.0.0.1", 0),
         channel: str = "",
+        models: str = "",
     ) -> None:
         self._log = log
         self._template = template
         self._parameters = parameters
         self._address = address
         self._channel = channel
+        self._models = models
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
@@ -123,6 +126,7 @@ class Emulator:
                     host,
                     str(port),
                     self._channel,
+                    self._models,
                     str(self._log.parent),
                 ],
                 stdin=PIPE,

@@ -1,7 +1,8 @@
 """moto's server at one address, for `local.account.emulator`.
 
-`python -m local.account.moto_server HOST PORT CHANNEL FAULTS` prints its URL when it is up. State machines are executed
-if CHANNEL, the address of `local.workflows.channel`, is not empty; FAULTS is for their jobs (`local.sagemaker.jobs`).
+`python -m local.account.moto_server HOST PORT CHANNEL MODELS FAULTS` prints its URL when it is up. State machines are
+executed if CHANNEL, the address of `local.workflows.channel`, is not empty; FAULTS is for their jobs
+(`local.sagemaker.jobs`). Endpoints are updated if MODELS, the address of `local.sagemaker.model_server`, is not empty.
 It is a process of its own, because moto takes seconds to import and would share the gateway's interpreter. It serves
 while its standard input is open: however the parent ends, the pipe closes and the server ends.
 """
@@ -34,6 +35,7 @@ from werkzeug.serving import make_server
 from local.account import boto
 from local.account.athena import Athena
 from local.account.permissions import Statement, refusal
+from local.sagemaker import deployments
 from local.sagemaker.jobs import ProcessJobs
 from local.workflows.channel import through
 from local.workflows.interpreter import Activity, interpreting
@@ -194,7 +196,8 @@ def _base64(content: str | bytes) -> str:
 
 def main() -> None:
     """Serve until standard input ends."""
-    host, port, channel = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    host, channel, models, faults = sys.argv[1], *sys.argv[3:]
+    port = int(sys.argv[2])
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
     Table.all_items, Item.project = all_items, project
@@ -202,9 +205,11 @@ def main() -> None:
     sys.setrecursionlimit(10_000)  # moto's parser takes some levels for each of the 360 names of a REMOVE
     # To find the service of a host, moto lists a directory at every request: a fifth of its time.
     DomainDispatcherApplication.get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)
-    workflows, until_the_end, jobs = Activity(), ExitStack(), ProcessJobs(Path(sys.argv[4]))
+    workflows, until_the_end, jobs = Activity(), ExitStack(), ProcessJobs(Path(faults))
     if channel:
         until_the_end.enter_context(interpreting(through(channel), PACE, workflows, jobs))
+    if models:
+        deployments.played(models, PACE)
     application = TakingTurns(DomainDispatcherApplication(create_backend_app), workflows)
     server = make_server(host, port, application, threaded=True, request_handler=MotoRequestHandler)
     url = f"http://{host}:{server.server_port}"

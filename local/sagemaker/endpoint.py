@@ -3,7 +3,15 @@
 import sys
 from pathlib import Path
 from subprocess import PIPE, Popen
-from typing import Literal, Self
+from typing import Any, Literal, Self
+
+from fraud.scoring.deployment import Fleet, create_endpoint_config, name_of
+
+MODELS = "/box/models"
+"""Path of a server to which a deployment goes: `/box/models/<percent>`, or `/box/models/back`."""
+
+PACKAGED = b"packaged"
+"""What a deployment sends in place of an archive: the packaged model, which has none."""
 
 Fault = Literal["slow", "garbled", "foreign", "failing", "dead"]
 """The fault of every response.
@@ -14,6 +22,18 @@ foreign  it comes from a model with other features
 failing  it is the error that follows when the container raises
 dead     there is none: the connection is cut
 """
+
+
+def begin(sagemaker: Any, endpoint: str, version: str) -> None:  # noqa: ANN401 - boto3 has no static types
+    """Make the endpoint that serves the packaged model, as the first deployment of a stack does.
+
+    Its model has no archive: the model server has the packaged one already.
+    """
+    fleet = Fleet(endpoint, "arn:aws:iam::123456789012:role/models", "image", "ml.m5.large", 2, ())
+    name = name_of(fleet, version)
+    sagemaker.create_model(ModelName=name, ExecutionRoleArn=fleet.role, PrimaryContainer={"Image": fleet.image})
+    sagemaker.create_endpoint_config(**create_endpoint_config(fleet, version))
+    sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=name)
 
 
 class EndpointError(Exception):

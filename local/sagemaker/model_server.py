@@ -5,14 +5,18 @@ serves while its standard input is open. It serves the packaged model. It turns 
 from which they were exported: that takes a hundredth of a second, and training would take a minute.
 """
 
+import io
+import itertools
 import json
 import math
 import os
 import re
 import sys
+import tarfile
 import tempfile
 import threading
 import time
+import traceback
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -25,7 +29,7 @@ from fraud import packaged
 from fraud.scoring import features
 from fraud.scoring.trees import Forest
 from local.loopback import LoopbackServer
-from local.sagemaker.endpoint import Fault
+from local.sagemaker.endpoint import MODELS, PACKAGED, Fault
 from models.serving import inference
 
 PATHS = re.compile(r"/invocations|/endpoints/[^/]+/invocations")
@@ -38,17 +42,45 @@ NO_PARENT = 2**31 - 1
 
 
 class Serving(LoopbackServer):
-    """An HTTP server that scores with `model`. If `fault` is given, every response has this fault."""
+    """An HTTP server that scores with `model`. If `fault` is given, every response has this fault.
+
+    A deployment (`local.sagemaker.deployments`) puts another model beside it, which gets a part of the calls.
+    """
 
     def __init__(self, model: inference.Model, fault: Fault | None = None) -> None:
         super().__init__(Exchange)
-        self._model = model
+        self._packaged = self._model = model
         self._fault = fault
+        self._new: inference.Model | None = None
+        self._percent = 0
+        self._calls = itertools.count()
+
+    def deploy(self, what: str, archive: bytes) -> None:
+        """Serve the model of an archive to a part of the calls; without an archive to all of them from now on.
+
+        what     percent of the calls, or `back`: the new model gets none
+        archive  model.tar.gz, or `packaged`
+
+        Raises the errors of tarfile, xgboost and json for an archive that is damaged.
+        """
+        if what == "back":
+            self._new = None
+        elif archive:
+            self._new = self._packaged if archive == PACKAGED else loaded(archive)
+            self._percent = int(what)
+        elif self._new is not None:
+            self._model, self._new = self._new, None
+
+    def _served(self) -> inference.Model:
+        """Return the model of the next call. Every call of the canary's share is the new model's."""
+        new, call = self._new, next(self._calls)
+        is_new = (call + 1) * self._percent // 100 > call * self._percent // 100
+        return self._model if new is None or not is_new else new
 
     def answer(self, body: bytes, content_type: str) -> tuple[HTTPStatus, bytes] | None:
         """Return the runtime's status and body, changed by the fault. None means that the connection must be closed."""
         question = inference.input_fn(body, content_type)
-        text = inference.output_fn(inference.predict_fn(question, self._model), inference.JSON)[0].encode()
+        text = inference.output_fn(inference.predict_fn(question, self._served()), inference.JSON)[0].encode()
         match self._fault:
             case "slow":
                 time.sleep(SLOW_S)
@@ -77,6 +109,8 @@ class Exchange(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer a request for scores."""
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
+        if self.path.startswith(MODELS):
+            return self._deploy(body)
         if PATHS.fullmatch(self.path) is None:
             return self._send(HTTPStatus.NOT_FOUND, b"")
         answer = cast("Serving", self.server).answer(body, self.headers.get("content-type", ""))
@@ -84,6 +118,14 @@ class Exchange(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         return self._send(*answer)
+
+    def _deploy(self, archive: bytes) -> None:
+        try:
+            cast("Serving", self.server).deploy(self.path.removeprefix(f"{MODELS}/"), archive)
+        except Exception as error:  # noqa: BLE001 - a container that does not start, whatever the reason
+            traceback.print_exception(error)
+            return self._send(HTTPStatus.BAD_REQUEST, b"")
+        return self._send(HTTPStatus.OK, b"")
 
     def _send(self, status: HTTPStatus, body: bytes) -> None:
         self.send_response_only(status)
@@ -95,12 +137,33 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def loaded(archive: bytes) -> inference.Model:
+    """Load the model of an archive, as a container does."""
+    with tempfile.TemporaryDirectory() as directory:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+            packed.extractall(directory, filter="data")
+        return inference.model_fn(directory)
+
+
+def archive_of(trees: bytes, manifest: bytes) -> bytes:
+    """Return the archive of a model, as training leaves it for a container."""
+    with tempfile.TemporaryDirectory() as directory:
+        write_files(Path(directory), trees, manifest)
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            archive.add(directory, ".")
+        return packed.getvalue()
+
+
 def write(directory: Path, currency: str) -> None:
     """Write the packaged model of a currency as training writes it for an endpoint: booster and manifest."""
     packaged_model = packaged.model(currency)
-    forest = Forest.model_validate_json((packaged_model / "trees.json").read_bytes())
-    manifest = (packaged_model / "manifest.json").read_bytes()
-    booster(forest).save_model(directory / "model.ubj")
+    write_files(directory, *((packaged_model / name).read_bytes() for name in ("trees.json", "manifest.json")))
+
+
+def write_files(directory: Path, trees: bytes, manifest: bytes) -> None:
+    """Write a model as training writes it for an endpoint."""
+    booster(Forest.model_validate_json(trees)).save_model(directory / "model.ubj")
     (directory / "manifest.json").write_bytes(manifest)
 
 

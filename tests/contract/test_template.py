@@ -11,6 +11,8 @@ import moto.athena.models
 import moto.core.serialize
 import moto.dynamodb.models.dynamo_type
 import moto.dynamodb.models.table
+import moto.sagemaker.models
+import moto.sagemaker.responses
 import moto.server
 import moto.stepfunctions.models
 import pytest
@@ -897,6 +899,9 @@ def test_moto_still_has_every_private_symbol_that_the_box_uses() -> None:
     assert asl_parser.AmazonStateLanguageParser.parse
     assert json_path.parse
     assert moto.stepfunctions.models.stepfunctions_backends is not None
+    assert moto.sagemaker.models.SageMakerModelBackend.describe_endpoint
+    assert moto.sagemaker.responses.SageMakerResponse._get_param
+    assert not hasattr(moto.sagemaker.responses.SageMakerResponse, "update_endpoint")  # the box plays it
 
 
 def test_dynamodbs_ten_types_are_the_ten_that_the_emulator_writes() -> None:

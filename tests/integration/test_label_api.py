@@ -195,10 +195,10 @@ def started() -> Iterator[Service]:
         for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": url}.items():
             patch.setenv(name, value)
         settings.stage.cache_clear()
-        service = Service(faults, url)
-        patch.setattr(clock, "source", lambda: service.now)
         # Eight writers wait for one process here. An answer that comes too late would be asked for again: `unchanged`.
         patch.setattr(Row.Meta, "read_timeout_seconds", 60)
+        service = Service(faults, url)
+        patch.setattr(clock, "source", lambda: service.now)
         for model in (LABELS, bound(AccountProfile, "profiles"), bound(DecidedRow, "decisions")):
             model.create_table(billing_mode="PAY_PER_REQUEST")
         yield service
