@@ -5,12 +5,18 @@ from typing import Any
 
 import pytest
 
+from fraud import assembly
+from fraud.archive.record import decision_row
 from fraud.counters.keys import DECLARED
 from fraud.decisions.evaluation import Evaluator
 from fraud.decisions.hold_out import MOST_UNITS, HoldOut
+from fraud.decisions.record import Contents, DecisionRecord
 from fraud.errors import UndecidableError
-from fraud.transaction import UNITS
+from fraud.settings import Settings
+from fraud.transaction import UNITS, utc
+from tests.support.deployment import Deployment
 from tests.support.fakes import FixedScorer, InMemoryStore, Trouble, rule, rule_book
+from tests.support.own_door import ENVIRONMENT
 from tests.support.payments import NOON, payment
 
 DECLINE = rule("transaction.amount > 0", outcome="decline")
@@ -73,6 +79,14 @@ def test_a_decision_without_all_of_its_parts_lets_nothing_through():
     assert (answer["degraded"] != [], "hold_out" in answer) == (True, False)
 
 
+def test_a_model_that_stood_in_for_another_lets_nothing_through():
+    asked = Evaluator(
+        InMemoryStore(), FixedScorer(0.1, degraded=True), rule_book(DECLINE), lambda: NOON, 10, hold_out=ALL
+    )
+    answer = json.loads(asked.evaluate(payment(amount=100)).answer)
+    assert (answer["degraded"], "hold_out" in answer) == (["model"], False)
+
+
 def test_off_means_the_same_bytes():
     found = []
     for more in ({}, {"hold_out": HoldOut.of(0.0, 5_000, "JPY", lambda: DECLARED)}, {"hold_out": None}):
@@ -88,3 +102,33 @@ def test_the_cap_is_bounded_by_the_currency_and_either_zero_turns_it_off():
     assert HoldOut.of(0.0, most, "JPY", lambda: DECLARED) is HoldOut.of(0.1, 0, "JPY", lambda: DECLARED) is None
     with pytest.raises(UndecidableError, match="HOLD_OUT_MOST"):
         HoldOut.of(0.1, most + 1, "JPY", lambda: DECLARED)
+
+
+def test_the_parameters_of_the_stack_make_it_with_the_keys_of_the_store():
+    deployment, settings = Deployment(), Settings.from_environment(ENVIRONMENT)
+    deployment.fold_all()
+    store = deployment.store
+    assert assembly._hold_out(settings, store) is None
+    held = assembly._hold_out(settings.model_copy(update={"hold_out_share": 0.1, "hold_out_most": 1_500}), store)
+    assert (held.share, held.most, held.keys()) == (0.1, 1_500, DECLARED)
+    always = held._replace(share=1.0)
+    asked = Evaluator(store, FixedScorer(0.1), rule_book(DECLINE), lambda: NOON, 10, hold_out=always)
+    some = [payment(transaction_id=f"t-{n}", amount=amount) for n, amount in enumerate((1_500, 1_501))]
+    answers = [asked.evaluate(one).answer for one in some]
+    assert [json.loads(answer)["outcome"] for answer in answers] == ["approve", "decline"]
+    assert asked.evaluate(some[0]).answer == answers[0]
+
+
+def archived(record: DecisionRecord) -> dict[str, Any]:
+    of = {"snapshot": record.features, "fingerprint": record.fingerprint}
+    return decision_row(DECLARED, Contents.of(record), utc(record.decided_at), **of)
+
+
+def test_the_archive_has_the_chance_of_a_would_be_decline_and_null_of_any_other_payment():
+    store = InMemoryStore()
+    asked = Evaluator(store, FixedScorer(0.1), rule_book(DECLINE), lambda: NOON, 10, hold_out=ALL._replace(share=0.5))
+    for n in range(8):
+        asked.evaluate(payment(transaction_id=f"t-{n}", payer_id=f"p-{n}", amount=4_999 + n % 3))
+    rows = [archived(record) for record in store.decisions.values()]
+    assert {(row["amount"] > 5_000, row["hold_out"]) for row in rows} == {(False, 0.5), (True, None)}
+    assert {row["outcome"] for row in rows if row["hold_out"]} == {"approve", "decline"}

@@ -28,7 +28,18 @@ from models.simulation.draws import (
 )
 from models.simulation.markets import INDIA, JAPAN, MARKETS
 from models.simulation.population import HABIT_OF, Payment, World
-from models.simulation.simulate import FEWEST_PAYERS, STORIES, TACTICS, Labelled, demo, labels_of, main, simulate
+from models.simulation.simulate import (
+    CASH_OUT_SWEEP,
+    FEWEST_PAYERS,
+    STORIES,
+    TACTICS,
+    Labelled,
+    demo,
+    labels_of,
+    main,
+    replaced,
+    simulate,
+)
 from models.simulation.stories import COMPLAINT_WINDOW, Reports
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -431,3 +442,15 @@ def test_draws_have_the_distributions_they_are_named_for():
     assert set(Counter(draw.between(2, 4) for _ in range(number))) == {2, 3, 4}
     assert abs(sum(draw.chance(0.3) for _ in range(number)) / number - 0.3) < 0.02
     assert Counter(draw.favourite("abcd") for _ in range(number)).most_common(1)[0][0] == "a"
+
+
+def test_a_tactic_is_replaced_from_its_day_on_and_nothing_before_that_day_differs():
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    told = replaced("account_takeover", CASH_OUT_SWEEP, date(2026, 3, 4))
+    usual, changed = (list(simulate(3, start, 5, 60, crime=20, **more)) for more in ({}, {"told": told}))
+    at = [datetime.fromisoformat(each.transaction["occurred_at"]) for each in usual]
+    before = sum(time < datetime(2026, 3, 3, 15, tzinfo=UTC) for time in at)  # midnight in Japan
+    assert usual[:before] == changed[:before]
+    tactics = Counter(each.tactic for each in changed)
+    assert tactics["cash_out_sweep"] > 0 == Counter(each.tactic for each in usual)["cash_out_sweep"]
+    assert {each.tactic for each in changed[:before]} >= {"account_takeover"}

@@ -27,6 +27,7 @@ from models.training.fitting import (
     calibrated,
     imputed,
     margins,
+    matrix,
     search,
     told_by,
     tune,
@@ -152,6 +153,21 @@ def test_the_base_rate_moves_the_odds_of_all_scores_alike_and_a_line_never_turns
     assert backwards.slope > 0
     assert backwards.scores(np.array([5.0, 4, 4, -5] * 50)).mean() == pytest.approx(0.25, rel=1e-6)
     assert Calibration.of(np.array([-3.0, 1.0]), np.array([False, False]), np.ones(2)).slope > 0
+
+
+def test_a_payment_of_weight_three_counts_as_three_in_the_calibration_and_in_the_trees():
+    rng = np.random.default_rng(17)
+    margins = rng.normal(-3, 2, 400)
+    known = rng.random(400) < 1 / (1 + np.exp(-margins))
+    weighed = Calibration.of(margins, known, np.full(400, 0.9), np.full(400, 3.0))
+    repeated = Calibration.of(np.tile(margins, 3), np.tile(known, 3), np.full(1_200, 0.9))
+    assert weighed == pytest.approx(repeated, rel=1e-9)
+    rows = rng.normal(size=(400, 3)).astype(np.float32)
+    fitted = [
+        xgboost.train({"objective": "binary:logistic", "nthread": 1}, given, 5).predict(xgboost.DMatrix(rows))
+        for given in (matrix(rows, known, np.full(400, 3.0)), matrix(np.tile(rows, (3, 1)), np.tile(known, 3)))
+    ]
+    np.testing.assert_allclose(*fitted, rtol=1e-5)
 
 
 @given(st.integers(0, 10**6), st.floats(1, 12))

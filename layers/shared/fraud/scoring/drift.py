@@ -132,7 +132,7 @@ class Drift(NamedTuple):
 def psi(day: Counts, base: Counts) -> float:
     """Return the population stability index of two histograms: the sum of (p - q) ln(p / q) over their bins.
 
-    >>> psi([10, 20, 0], [100, 200, 0]) < 0.01 < 0.5 < psi([20, 10, 0], [100, 200, 0])
+    >>> psi([100, 200, 0], [1000, 2000, 0]) < 0.01 < 0.4 < psi([200, 100, 0], [1000, 2000, 0])
     True
     """
     p, q = _shares(day), _shares(base)
