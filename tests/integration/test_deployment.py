@@ -15,7 +15,7 @@ from fraud.errors import ServiceError, UndecidableError
 from fraud.scoring import features
 from fraud.scoring.deployment import DEPLOYED, PRIMARY, Fleet, Stage, name_of, stage_of, update_endpoint
 from fraud.scoring.registry import ModelPointer
-from fraud.scoring.worker import Deployment
+from fraud.scoring.worker import EndpointDeployment
 from local.sagemaker import deployments, model_server
 from local.sagemaker.endpoint import begin
 from models.serving import inference
@@ -46,7 +46,7 @@ def described(config: str, status: str = "InService") -> dict[str, Any]:
 @pytest.fixture
 def deployment():
     with variables(AWS_ENDPOINT_URL=None, **VARIABLES):
-        yield Deployment(FLEET, PACKAGED, lambda _: URL)
+        yield EndpointDeployment(FLEET, PACKAGED, lambda _: URL)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ class Box:
         s3.create_bucket(Bucket="artefacts", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         s3.put_object(Bucket="artefacts", Key="model.tar.gz", Body=model_server.archive_of(*MODEL))
         begin(boto3.client("sagemaker"), "fraud-model", PACKAGED)
-        self.deployment = Deployment(FLEET, PACKAGED, lambda _: URL)
+        self.deployment = EndpointDeployment(FLEET, PACKAGED, lambda _: URL)
 
     def versions(self, calls: int) -> list[str]:
         """Return the versions that answered so many calls."""

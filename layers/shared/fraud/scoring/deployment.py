@@ -1,7 +1,7 @@
 """The endpoint's deployments as requests to SageMaker: one variant, and a canary that alarms take back. Pure.
 
 A version has one model and one configuration, both named after it. So each request may be repeated: what exists already
-is what it asks for. `worker.Deployment` sends the requests (D-155).
+is what it asks for. `worker.EndpointDeployment` sends the requests (D-155).
 """
 
 from collections.abc import Mapping

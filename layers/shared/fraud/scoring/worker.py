@@ -20,7 +20,7 @@ UNKNOWN = "ValidationException"
 """SageMaker's code for a name that it does not know."""
 
 
-class Deployment:
+class EndpointDeployment:
     """Makes an endpoint serve the champion of a pointer."""
 
     def __init__(self, fleet: Fleet, packaged: str, archive_of: Callable[[ModelVersion], str]) -> None:
