@@ -140,7 +140,7 @@ class World:
     meets: type[Exception]
     dies: list[str]
     evaluated: dict[str, Any]
-    tampered: bool
+    tampered: str
     shadow: ShadowFigures
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class World:
 
     def reset(self, deployment: Endpoint | None = None) -> None:
         """Empty the tables, and begin anew at noon."""
-        self.now, self.meets, self.dies, self.evaluated, self.tampered = NOON, Exception, [], {}, False
+        self.now, self.meets, self.dies, self.evaluated, self.tampered = NOON, Exception, [], {}, ""
         self.shadow = ShadowFigures(asked=2_000, scored=2_000, alerts=20, alerts_of_champion=20)
         for kept in (self.machine.waiting, self.machine.started, self.machine.ready, self.bus.said):
             kept.clear()
@@ -212,7 +212,7 @@ class World:
         folder = f"retraining/{name}/{name_of(row.job or '', PLACE)}/evaluation"
         self.artefacts.write(f"{folder}/evaluation.json", json.dumps(said | self.evaluated).encode())
         for each, content in files.items():
-            self.artefacts.write(f"{folder}/model/{each}", content + b" " * self.tampered)
+            self.artefacts.write(f"{folder}/model/{each}", content + b" " * (each == self.tampered))
 
     def begin(self, **said: Any) -> Retraining:
         """Open a retraining and let it run as far as it goes."""
@@ -377,8 +377,9 @@ def test_a_second_one_is_skipped_while_one_is_at_work_and_changes_nothing(world)
     assert world.table.at_work() == world.table.followed(first.retraining_id) == first
 
 
-def test_files_that_were_not_evaluated_are_never_registered(world):
-    world.tampered = True
+@pytest.mark.parametrize("name", MODEL_FILES)
+def test_a_file_that_was_not_evaluated_is_never_registered(world, name):
+    world.tampered = name
     row = world.begin()
     assert (row.state, row.failed_step, row.package) == ("failed", "Register", None)
 
