@@ -196,7 +196,8 @@ def _base64(content: str | bytes) -> str:
 
 def main() -> None:
     """Serve until standard input ends."""
-    host, port, channel, models = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    host, channel, models, faults = sys.argv[1], *sys.argv[3:]
+    port = int(sys.argv[2])
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
     SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeValues}
     Table.all_items, Item.project = all_items, project
@@ -204,7 +205,7 @@ def main() -> None:
     sys.setrecursionlimit(10_000)  # moto's parser takes some levels for each of the 360 names of a REMOVE
     # To find the service of a host, moto lists a directory at every request: a fifth of its time.
     DomainDispatcherApplication.get_backend_for_host = cache(DomainDispatcherApplication.get_backend_for_host)
-    workflows, until_the_end, jobs = Activity(), ExitStack(), ProcessJobs(Path(sys.argv[5]))
+    workflows, until_the_end, jobs = Activity(), ExitStack(), ProcessJobs(Path(faults))
     if channel:
         until_the_end.enter_context(interpreting(through(channel), PACE, workflows, jobs))
     if models:

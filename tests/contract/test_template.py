@@ -18,7 +18,7 @@ import moto.stepfunctions.models
 import pytest
 from botocore.session import get_session
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
-from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils, state_task_factory
 from moto.stepfunctions.parser.asl.eval.callback import callback
 from moto.stepfunctions.parser.asl.parse import asl_parser
 from moto.stepfunctions.parser.asl.utils import json_path
@@ -898,6 +898,8 @@ def test_moto_still_has_every_private_symbol_that_the_box_uses() -> None:
     assert execution.BaseExecutionWorkerCommunication.terminated
     assert asl_parser.AmazonStateLanguageParser.parse
     assert json_path.parse
+    assert state_task_factory.state_task_service_for("sagemaker")._eval_sync
+    assert state_task_factory.state_task_service_for("sagemaker")._build_sync_resolver
     assert moto.stepfunctions.models.stepfunctions_backends is not None
     assert moto.sagemaker.models.SageMakerModelBackend.describe_endpoint
     assert moto.sagemaker.responses.SageMakerResponse._get_param

@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "LABELS_TABLE": "labels",
     "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
     "DEACTIVATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-deactivation",
+    "RETRAINING_TABLE": "retraining",
     "RETRAINING_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-retraining",
     "RETRAINING_PLAN": "{}",
     "CANARY_SHARE": "0.05",
@@ -45,7 +46,7 @@ ENVIRONMENT = {
 RESOURCES = yaml_parse(Path("template.yaml").read_text(encoding="utf-8"))["Resources"]
 TABLES = {
     name.lower(): RESOURCES[f"{name}Table"]["Properties"]
-    for name in ("Profiles", "Decisions", "Labels", "Audit", "Reports")
+    for name in ("Profiles", "Decisions", "Labels", "Audit", "Reports", "Retraining")
 }
 SHAPE = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
 

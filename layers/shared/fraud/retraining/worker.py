@@ -88,7 +88,8 @@ class RetrainingSteps:
     def run(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out the state that the machine names, and return the next one, with its job if it is one.
 
-        Raises KeyError for an input that no definition ever sent.
+        Whichever state finds that the retraining has ended tells of it. Raises KeyError for an input that no definition
+        ever sent.
         """
         state = event["state"]
         step, row = STEPS[state, event["version"]], self._parts.retrainings.followed(event["retraining_id"])
@@ -97,6 +98,9 @@ class RetrainingSteps:
             row = step(self, row, event)
         elif "token" in event:
             self._parts.executions.send(row, event["token"])
+        if row.state in ENDED:
+            end(row, self._parts.packages, self._parts.notices, DOOR)
+            self._parts.retrainings.end_told(row)
         job = job_of(row, self._parts.place, self._parts.plan)
         if state in DEPLOYING and row is before and row.step == state:
             return {"next": PAUSE, "timeout_seconds": self._parts.poll_seconds, "job": None}
@@ -112,10 +116,7 @@ class RetrainingSteps:
     # ---- to the gate ---------------------------------------------------------------------------------------------
 
     def follow(self, row: Retraining, _event: Mapping[str, Any]) -> Retraining:
-        """Tell of the end of a retraining, if it has ended. Else there is nothing to do but to say what is next."""
-        if row.state in ENDED:
-            end(row, self._parts.packages, self._parts.notices, DOOR)
-            self._parts.retrainings.end_told(row)
+        """Do nothing but say what is next."""
         return row
 
     def begin(self, row: Retraining, _event: Mapping[str, Any]) -> Retraining:
