@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 from fraud.accounts import moves as actions
-from fraud.cases.case import MOVES, SLA, WHO, EventKind, Finding
+from fraud.cases.case import Finding
+from fraud.cases.moves import MOVES, SLA, WHO, EventKind
 from fraud.cases.worker import LABELS, RELEASES
 from fraud.decisions import resolution
 from operations import machines

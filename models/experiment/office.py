@@ -19,7 +19,7 @@ from fraud.accounts.moves import ActionState
 from fraud.accounts.requests import HoldRequest
 from fraud.accounts.status import Account, AccountEvent, Hold
 from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Terms
-from fraud.cases.case import State as CaseState
+from fraud.cases.moves import State as CaseState
 from fraud.cases.transition import apply_event
 from fraud.errors import CapReachedError, NotFoundError
 from fraud.transaction import Transaction, utc

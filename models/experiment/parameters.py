@@ -1,7 +1,7 @@
 """The parameters of the experiment, each with its reason or source. All of them are printed in the report.
 
-Their values were set before the first run of the table, and nothing is fitted to it. One was changed since, with the
-next table to come: `crime`, because .08 gave .12 % of frauds. A rate without a source is marked as assumed.
+Their values were set before the first run of the table, and nothing is fitted to it. One was changed after that table:
+`crime`, because .08 gave .12 % of frauds. A rate without a source is marked as assumed.
 """
 
 from collections.abc import Iterator, Mapping

@@ -31,10 +31,11 @@ from samtranslator.yaml_helper import yaml_parse
 from fraud import assembly, packaged
 from fraud.activity.store import Activity
 from fraud.aws.state_machine import StateMachine
-from fraud.cases.case import Actor, CaseEvent, State, case_id
+from fraud.cases.case import Actor, CaseEvent, case_id
 from fraud.cases.events import Notices
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.intake import Intake
+from fraud.cases.moves import State
 from fraud.cases.report import ReportBatch
 from fraud.cases.report_events import ReportReceived
 from fraud.cases.report_store import ReportStore

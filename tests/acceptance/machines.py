@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, get_args
 
-from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, EventKind, State, Terms, case_id
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Terms, case_id
+from fraud.cases.moves import EventKind, State
 from fraud.cases.store import Cases
 from fraud.cases.transition import apply_event
 from fraud.decisions.record import WAITS

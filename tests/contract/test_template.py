@@ -134,6 +134,12 @@ def test_only_the_local_stage_may_be_given_an_endpoint() -> None:
     assert [one["Assert"] for one in rule["Assertions"]] == [{"Fn::Equals": [{"Ref": "EndpointUrl"}, ""]}]
 
 
+def test_the_stack_is_well_below_cloudformations_limits() -> None:
+    """A stack takes 500 resources, 200 parameters and a template of a megabyte. What is added needs room."""
+    body = len(json.dumps(EXPANDED).encode())
+    assert (len(RESOURCES) <= 450, len(EXPANDED["Parameters"]) <= 150, body <= 800_000) == (True, True, True)
+
+
 def test_change_of_a_layer_alone_publishes_a_new_version_of_every_function(tmp_path: Path) -> None:
     changed = tmp_path / "template.yaml"
     changed.write_text(TEMPLATE.read_text().replace("layers/shared", "layers/changed"))

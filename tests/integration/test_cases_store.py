@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fraud.cases.case import MOST_ALERTS, MOST_NOTE, SYSTEM, Actor, Alert, CaseEvent, State, Verdict
+from fraud.cases.case import MOST_ALERTS, MOST_NOTE, SYSTEM, Actor, Alert, CaseEvent, Verdict
 from fraud.cases.evidence_store import Snapshots
+from fraud.cases.moves import State
 from fraud.cases.store import CASES_PER_PAGE, Cases
 from fraud.errors import CaseConflictError, InvalidRequestError, NotFoundError, ServiceError
 from fraud.executions import CHECK_AGAIN, Wait

@@ -17,10 +17,11 @@ from moto.dynamodb.models import UpdateExpressionExecutor
 from moto.stepfunctions.parser.api import ExecutionStatus
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
-from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, State, case_id, sample_id
+from fraud.cases.case import SYSTEM, Alert, Case, CaseEvent, Finding, case_id, sample_id
 from fraud.cases.events import Notices
 from fraud.cases.evidence import Evidence
 from fraud.cases.evidence_store import INLINE_BYTES
+from fraud.cases.moves import State
 from fraud.cases.report import EarlierReport
 from fraud.cases.worker import Investigation
 from fraud.errors import CaseConflictError, NotFoundError, UnavailableError

@@ -21,7 +21,7 @@ from werkzeug.serving import make_server
 
 from fraud import clock, settings
 from fraud.aws.boto import CONFLICTS
-from fraud.aws.tables import bound
+from fraud.aws.tables import Row, bound
 from fraud.counters.codec import profile_of
 from fraud.decisions.record import PACKED, Contents
 from fraud.labels.label import MAX_LABELS_OF_SOURCE
@@ -193,6 +193,8 @@ def started() -> Iterator[Service]:
         for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": url}.items():
             patch.setenv(name, value)
         settings.stage.cache_clear()
+        # Eight writers wait for one process here. An answer that comes too late would be asked for again: `unchanged`.
+        patch.setattr(Row.Meta, "read_timeout_seconds", 60)
         service = Service(faults, url)
         patch.setattr(clock, "source", lambda: service.now)
         for model in (LABELS, bound(AccountProfile, "profiles"), bound(DecidedRow, "decisions")):

@@ -45,7 +45,7 @@ class Followed(Protocol):
 
     @property
     def wait(self) -> str | None:
-        """What the execution waits for; None while it is at work."""
+        """The wait of the execution; None while it is at work."""
 
     @property
     def payload(self) -> Mapping[str, Any]:

@@ -7,8 +7,9 @@ import pytest
 
 from fraud.activity.page import AccountPage, RecentView
 from fraud.cases.blindness import ACCOUNT, EVIDENCE, PAYMENT, blind, shown, without
-from fraud.cases.case import NEVER, SYSTEM, Actor, Alert, Case, CaseEvent, State, Terms
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Terms
 from fraud.cases.evidence import BlindPayment, DecisionEvidence, Evidence, Joined
+from fraud.cases.moves import NEVER, State
 from fraud.cases.report import CaseReport
 from fraud.cases.transition import apply_event
 from fraud.errors import CaseConflictError

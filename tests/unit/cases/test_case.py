@@ -8,20 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud.cases.case import (
-    MOVES,
-    SYSTEM,
-    WHO,
-    Actor,
-    Alert,
-    Case,
-    CaseEvent,
-    EventKind,
-    State,
-    Terms,
-    case_id,
-    subject_kind,
-)
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Terms, case_id, subject_kind
+from fraud.cases.moves import MOVES, WHO, EventKind, State
 from fraud.cases.transition import apply_event
 from fraud.errors import CaseConflictError, ForbiddenError
 from fraud.executions import CHECK_AGAIN

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from fraud.accounts.requests import AppealRequest, HoldRequest
-from fraud.cases.case import MOVES, WHO, EventKind
 from fraud.cases.console import (
     ACTIONS,
     CaseQuery,
@@ -15,6 +14,7 @@ from fraud.cases.console import (
     VerdictRequest,
     actor_of,
 )
+from fraud.cases.moves import MOVES, WHO, EventKind
 from fraud.decisions.resolution import ResultReport
 from fraud.errors import ForbiddenError, InvalidRequestError
 from tests.support.payments import NOON, payment

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from fraud.cases.case import ENDED, PATIENCE, SYSTEM, Actor, Alert, Case, CaseEvent, State, Terms, case_id
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Terms, case_id
 from fraud.cases.intake import NO_REASON, REPORT, SAMPLE, WINDOW, Intake
+from fraud.cases.moves import ENDED, PATIENCE, State
 from fraud.cases.transition import apply_event
 from fraud.decisions.record import Contents
 from fraud.errors import CaseConflictError, NotFoundError, ServiceError, UnavailableError

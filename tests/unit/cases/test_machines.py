@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud.cases.case import MOVES, State
+from fraud.cases.moves import MOVES, State
 from tests.acceptance import machines
 from tests.support.cases_table import cases_table
 

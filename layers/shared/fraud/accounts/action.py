@@ -73,7 +73,7 @@ class Terms(NamedTuple):
 
 
 class Actor(NamedTuple):
-    """Who causes an event: ARN of the app, `sub` of a lead's token, or `system`."""
+    """The cause of an event: ARN of the app, `sub` of a lead's token, or `system`."""
 
     name: str
     role: Role
@@ -107,7 +107,7 @@ class ListedValue(_Part):
 
 
 class Appeal(_Part):
-    """What the user says against the action."""
+    """An appeal of the user against the action."""
 
     appeal_id: Id
     text: str = Field(max_length=MOST_TEXT)
@@ -115,7 +115,7 @@ class Appeal(_Part):
 
 
 class Review(_Part):
-    """What a lead says of an appeal, or why a lead takes the action back."""
+    """A lead's decision of an appeal, or the reason why a lead takes the action back."""
 
     decision: Literal["upheld", "overturned", "ordered_back"]
     reason: str = Field(max_length=MOST_REASON)
@@ -125,7 +125,7 @@ class Review(_Part):
 
 
 class QueueDecision(_Part):
-    """What a lead decides of an action that waits above the cap."""
+    """A lead's decision of an action that waits above the cap."""
 
     decision: Literal["released", "cancelled"]
     reason: str = Field(max_length=MOST_REASON)
@@ -184,7 +184,7 @@ class Action(_Part):
 
     @property
     def now(self) -> ActionNow:
-        """What a refused change is told of the action."""
+        """The state of the action, as the answer to a refused change has it."""
         by = None if self.review is None else self.review.by
         return ActionNow(action_id=self.action_id, state=self.state, version=self.version, reviewed_by=by)
 
@@ -217,7 +217,7 @@ class Action(_Part):
 
     @property
     def wait(self) -> str | None:
-        """What the execution waits for; None while it is at work. Each thing to be told is a wait of its own."""
+        """The wait of the execution; None while it is at work. Each thing to be told is a wait of its own."""
         if self.state in NOTIFIES:
             return f"{self.state}-{self.notices}"
         if self.state is ActionState.APPEALED and self.due is None:

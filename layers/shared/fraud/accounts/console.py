@@ -66,7 +66,7 @@ class AccountTable(Protocol):
 
 
 class ChangeContext(NamedTuple):
-    """Who asks for a change, the ids that the request names, and the time."""
+    """The context of a change: its actor, the ids that the request names, and the time."""
 
     actor: Actor
     ids: Mapping[str, str]

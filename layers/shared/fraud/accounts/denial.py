@@ -29,7 +29,7 @@ class DenyRule(BaseModel):
 
 
 class InReview(BaseModel):
-    """What becomes of a payment in review, by what the account is to it; null: it goes on waiting."""
+    """The settlement of a payment in review, by the account's side of it; null: it goes on waiting."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -14,7 +14,7 @@ from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause
 from fraud.accounts.requests import HoldRequest
 from fraud.accounts.status import MOST_REASON, SYSTEM_NAME, Account, held_case, hold_reason
 from fraud.cases.case import USUALLY, Case
-from fraud.cases.case import State as CaseState
+from fraud.cases.moves import State as CaseState
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution
 from fraud.errors import AccountConflictError, CapReachedError, NotFoundError

@@ -65,7 +65,7 @@ class Order(BaseModel):
 
     @property
     def now(self) -> OrderNow:
-        """What a refused change is told of the order."""
+        """The state of the order, as the answer to a refused change has it."""
         return OrderNow(order_id=self.order_id, state=self.state, decided_by=self.decided_by)
 
     def says(self, other: Self) -> bool:

@@ -118,7 +118,7 @@ class OrderRequest(_Body):
 
     @property
     def ordered(self) -> Ordered:
-        """What is ordered."""
+        """The order as the store takes it."""
         return Ordered(self.order_id, self.account_ids, self.reason)
 
 

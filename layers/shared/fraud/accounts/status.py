@@ -117,7 +117,7 @@ class Account(_Part):
 
     @property
     def now(self) -> AccountNow:
-        """What a refused change is told of the account."""
+        """The state of the account, as the answer to a refused change has it."""
         return AccountNow(status=self.state, version=self.version, action_id=self.action_id)
 
     @property

@@ -27,19 +27,16 @@ from fraud.cases.case import (
     Alert,
     Case,
     CaseEvent,
-    CaseKind,
     Change,
-    EventKind,
     Finding,
     Level,
     Look,
     OutreachAnswer,
-    Role,
-    State,
     SubjectIs,
     SubjectKind,
 )
 from fraud.cases.evidence import Joined
+from fraud.cases.moves import CaseKind, EventKind, Role, State
 from fraud.cases.report import CaseReport
 from fraud.errors import Fault, ForbiddenError, InvalidRequestError
 from fraud.transaction import Id, Instant, Transaction, faults_of, parse_body

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from fraud.cases.case import Case, State
+from fraud.cases.case import Case
+from fraud.cases.moves import State
 from fraud.decisions.events import Outbox
 from fraud.errors import UnavailableError
 from fraud.transaction import Id, Timestamp, utc

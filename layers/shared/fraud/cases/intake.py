@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, State, subject_kind
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, subject_kind
+from fraud.cases.moves import State
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution
 from fraud.errors import CaseConflictError, NotFoundError

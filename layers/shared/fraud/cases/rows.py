@@ -6,7 +6,8 @@ from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribu
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
 from fraud.aws import tables
-from fraud.cases.case import UNTOLD, Case, State
+from fraud.cases.case import UNTOLD, Case
+from fraud.cases.moves import State
 from fraud.decisions.record import PACKED
 from fraud.transaction import utc
 

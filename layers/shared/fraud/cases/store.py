@@ -23,21 +23,10 @@ from fraud.aws.boto import CONFLICTS, retry_conflicts, translate_errors
 from fraud.aws.cursor import NO_CURSOR, cursor_of, parts_of
 from fraud.aws.dynamodb import malformed_as_unavailable
 from fraud.aws.followed import FollowedStore, actions_of
-from fraud.cases.case import (
-    ENDED,
-    SYSTEM,
-    Actor,
-    Alert,
-    Case,
-    CaseEvent,
-    Change,
-    Level,
-    Look,
-    Terms,
-    sample_id,
-)
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Change, Level, Look, Terms, sample_id
 from fraud.cases.console import CaseQuery
 from fraud.cases.evidence_store import Snapshots
+from fraud.cases.moves import ENDED
 from fraud.cases.rows import (
     CASE,
     EVIDENCE,

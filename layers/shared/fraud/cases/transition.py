@@ -4,21 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from fraud.cases.case import (
-    MOVES,
-    SLA,
-    USUALLY,
-    WHO,
-    Actor,
-    Case,
-    CaseEvent,
-    EventKind,
-    Outreach,
-    State,
-    Terms,
-    Verdict,
-    Who,
-)
+from fraud.cases.case import USUALLY, Actor, Case, CaseEvent, Outreach, Terms, Verdict
+from fraud.cases.moves import MOVES, SLA, WHO, EventKind, State, Who
 from fraud.errors import CaseConflictError, ForbiddenError
 
 DONE: Mapping[EventKind, frozenset[State]] = {

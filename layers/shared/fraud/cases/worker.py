@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from pydantic_core import to_json
 
 from fraud.activity.store import Activity
-from fraud.cases.case import SYSTEM, WAITS, Case, CaseEvent, Finding, State, Verdict
+from fraud.cases.case import SYSTEM, Case, CaseEvent, Finding, Verdict
 from fraud.cases.contact import ContactHours
 from fraud.cases.events import CaseClosed, HoldRequested, Notices, OutreachRequested
 from fraud.cases.evidence import (
@@ -28,6 +28,7 @@ from fraud.cases.evidence import (
 )
 from fraud.cases.evidence_store import Snapshots
 from fraud.cases.metrics import log_closed
+from fraud.cases.moves import WAITS, State
 from fraud.cases.routing import Routed, Routing
 from fraud.cases.store import Cases
 from fraud.decisions.resolution import Change

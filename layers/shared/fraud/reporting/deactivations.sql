@@ -10,12 +10,7 @@ deactivated AS (
   GROUP BY action
   HAVING min(day) >= '{first}'
 ),
-segments AS (
-  SELECT transaction, min(segment) AS segment
-  FROM decisions
-  WHERE day BETWEEN '{reach}' AND '{last}'
-  GROUP BY transaction
-)
+{segments}
 SELECT
   deactivated.day AS day,
   coalesce(segments.segment, 'none') AS segment,

@@ -33,6 +33,9 @@ REACH = timedelta(days=31)
 
 HERE = Path(__file__).parent
 
+SHARED = ("segments", "blind_findings")
+"""Files with a named relation that several queries begin with."""
+
 
 class Quantity(NamedTuple):
     """What is counted: in words, and as an expression of SQL over the rows of its relation, a whole number or null."""
@@ -282,8 +285,8 @@ def query(relation: str, span: Span, nano_usd: Mapping[str, int]) -> str:
 
     nano_usd  list price of a decision by type of payment; `other` is for any other type
     """
-    text = (HERE / f"{relation}.sql").read_text(encoding="utf-8")
-    rows = text.format_map(_parameters(span, nano_usd))
+    prices = " ".join(f"WHEN '{name}' THEN {price}" for name, price in nano_usd.items() if name != "other")
+    rows = _rows(relation, _parameters(span) | {"units": f"{prices} ELSE {nano_usd['other']}"})
     said = RELATIONS[relation]
     columns = ",\n  ".join(quantity.sql(name) for name, quantity in said.quantities.items())
     segment, groups = ("segment", "GROUPING SETS ((day, segment), (day))") if said.segmented else ("NULL", "day")
@@ -295,15 +298,22 @@ def query(relation: str, span: Span, nano_usd: Mapping[str, int]) -> str:
 
 def strata(span: Span) -> str:
     """Return the query of the strata of blind reviews: a row for each, with the fields of `precision.Reviews`."""
-    before = span.first - timedelta(days=1)
-    text = (HERE / "strata.sql").read_text(encoding="utf-8")
-    return text.format(first=span.first, last=span.last, before=before)
+    return _rows("strata", _parameters(span))
 
 
-def _parameters(span: Span, nano_usd: Mapping[str, int]) -> Mapping[str, Any]:
+def _rows(relation: str, parameters: dict[str, Any]) -> str:
+    """Return the query in a relation's file, with its parameters and the relations that several files share."""
+    shared = {name: _text(name).strip().format_map(parameters) for name in SHARED}
+    return _text(relation).format_map(parameters | shared)
+
+
+def _text(name: str) -> str:
+    return (HERE / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _parameters(span: Span) -> dict[str, Any]:
     begins = {day: microseconds(datetime.combine(day, time(), UTC)) for day in [*span.days, span.last + timedelta(1)]}
     seen = microseconds(span.seen_at)
-    of_type = " ".join(f"WHEN '{name}' THEN {price}" for name, price in nano_usd.items() if name != "other")
     return {
         "first": span.first,
         "last": span.last,
@@ -311,7 +321,6 @@ def _parameters(span: Span, nano_usd: Mapping[str, int]) -> Mapping[str, Any]:
         "reach": span.first - REACH,
         "days": ", ".join(f"('{day}', {begins[day]}, {begins[day + timedelta(1)]})" for day in span.days),
         "seen": ", ".join(f"('{day}', {min(begins[day + timedelta(1)], seen)})" for day in span.days),
-        "units": f"{of_type} ELSE {nano_usd['other']}",
     }
 
 

@@ -6,12 +6,7 @@ WITH ranked AS (
   JOIN (VALUES {seen}) AS days (day, seen) ON cases.changed_at < days.seen
   WHERE cases.day BETWEEN '{reach}' AND '{last}' AND cases.kind = 'alert'
 ),
-segments AS (
-  SELECT transaction, min(segment) AS segment
-  FROM decisions
-  WHERE day BETWEEN '{reach}' AND '{last}'
-  GROUP BY transaction
-)
+{segments}
 SELECT
   ranked.day AS day,
   coalesce(segments.segment, 'none') AS segment,

@@ -4,15 +4,11 @@ WITH drawn AS (
   WHERE day BETWEEN '{first}' AND '{last}' AND outcome = 'decline' AND sample IS NOT NULL
   GROUP BY transaction
 ),
-judged AS (
-  SELECT transaction, finding, row_number() OVER (PARTITION BY transaction ORDER BY number DESC) AS place
-  FROM cases
-  WHERE day >= '{before}' AND kind = 'sample' AND finding IS NOT NULL
-)
+{blind_findings}
 SELECT
   drawn.day AS day,
   coalesce(drawn.segment, 'none') AS segment,
-  CASE WHEN judged.finding = 'fraud' THEN 1 ELSE 0 END AS is_fraud,
-  CASE WHEN judged.finding IN ('fraud', 'legitimate', 'dispute') THEN 1 ELSE 0 END AS is_judged
+  CASE WHEN blind_findings.finding = 'fraud' THEN 1 ELSE 0 END AS is_fraud,
+  CASE WHEN blind_findings.finding IN ('fraud', 'legitimate', 'dispute') THEN 1 ELSE 0 END AS is_judged
 FROM drawn
-LEFT JOIN judged ON judged.transaction = drawn.transaction AND judged.place = 1
+LEFT JOIN blind_findings ON blind_findings.transaction = drawn.transaction AND blind_findings.place = 1

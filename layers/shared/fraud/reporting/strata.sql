@@ -5,18 +5,14 @@ WITH decided AS (
   WHERE day BETWEEN '{first}' AND '{last}' AND stratum IS NOT NULL
   GROUP BY transaction
 ),
-judged AS (
-  SELECT transaction, finding, row_number() OVER (PARTITION BY transaction ORDER BY number DESC) AS place
-  FROM cases
-  WHERE day >= '{before}' AND kind = 'sample' AND finding IS NOT NULL
-)
+{blind_findings}
 SELECT
   decided.stratum AS stratum,
   count(*) AS decided,
   sum(decided.is_drawn) AS sampled,
-  sum(CASE WHEN decided.is_drawn = 1 AND judged.finding = 'fraud' THEN 1 ELSE 0 END) AS frauds,
-  sum(CASE WHEN decided.is_drawn = 1 AND judged.finding IN ('legitimate', 'dispute') THEN 1 ELSE 0 END) AS honest
+  sum(CASE WHEN decided.is_drawn = 1 AND blind_findings.finding = 'fraud' THEN 1 ELSE 0 END) AS frauds,
+  sum(CASE WHEN decided.is_drawn = 1 AND blind_findings.finding IN ('legitimate', 'dispute') THEN 1 ELSE 0 END) AS honest
 FROM decided
-LEFT JOIN judged ON judged.transaction = decided.transaction AND judged.place = 1
+LEFT JOIN blind_findings ON blind_findings.transaction = decided.transaction AND blind_findings.place = 1
 GROUP BY decided.stratum
 ORDER BY decided.stratum

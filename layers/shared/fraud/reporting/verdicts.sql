@@ -5,12 +5,7 @@ WITH judged AS (
   WHERE day BETWEEN '{first}' AND '{last}' AND state = 'concluding' AND kind = 'alert'
   GROUP BY case_pseudonym
 ),
-segments AS (
-  SELECT transaction, min(segment) AS segment
-  FROM decisions
-  WHERE day BETWEEN '{reach}' AND '{last}'
-  GROUP BY transaction
-)
+{segments}
 SELECT
   days.day AS day,
   coalesce(segments.segment, 'none') AS segment,
