@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import fisher_exact
 
 from models.graph import changed, links
-from models.graph.attributes import ATTRIBUTES
+from models.graph.attributes import ATTRIBUTES, Period
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.views import VIEWS, HistoryTables
 from tests.support.histories import Histories, day
@@ -98,6 +98,17 @@ def test_quiet_weeks_have_no_sentence(grown):
     assert changed.change(window, baseline)[:2] == ([], [])
 
 
+def test_chance_makes_no_sentence():
+    rng = np.random.default_rng(3)
+
+    def drawn(components: int) -> Period:
+        cluster = np.repeat(np.arange(components), 5)
+        holds = {name: rng.random(components)[cluster] < 0.1 for name in ATTRIBUTES}  # a component shares its fate
+        return Period(cluster.astype(str).astype(object), holds, cluster, np.zeros(components, np.int64), ())
+
+    assert [changed.sentences(drawn(300), drawn(1_200)) for _ in range(5)] == [[]] * 5
+
+
 def test_the_command_says_what_has_changed(grown, tmp_path, capsys):
     arguments = [str(grown), "--baseline", "2026-03-01", "2026-03-29", "--window", "2026-03-29", "2026-04-05"]
     assert changed.main([*arguments, "--report", str(tmp_path), "--json"]) == 0
@@ -127,6 +138,8 @@ def test_a_link_is_scored_by_common_neighbours_and_never_by_hubs(tmp_path, monke
     made.pay("y", "e", 1)
     for number in range(6):
         made.pay(f"f{number}", "hub", 1)
+    for one, other in (("p", "q"), ("q", "r"), ("r", "p")):  # joined already
+        made.pay(one, other, 1)
     monkeypatch.setattr(links, "HUB", 5)
     with HistoryTables(made.write(tmp_path)) as tables:
         found = links.inferred(tables, VIEWS["p2p_7d"], day(2), 10)

@@ -64,6 +64,7 @@ def test_a_hub_and_its_edges_are_left_out_and_its_neighbours_stay_in_the_rate_of
     made.pay("a", "b", 1)
     with HistoryTables(made.write(tmp_path)) as tables:
         each = views.snapshot(tables, VIEWS["p2p_7d"]._replace(hub=3), day(2))
+        assert views.snapshot(tables, VIEWS["p2p_7d"]._replace(hub=4), day(2)).left_out == ()
     assert sorted(each.accounts) == ["a", "b"]
     assert each.left_out == ("f0", "f1", "f2", "f3", "hub")
 
