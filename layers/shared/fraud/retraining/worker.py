@@ -40,7 +40,9 @@ from fraud.scoring.trees import Trees
 from fraud.transaction import utc
 
 if TYPE_CHECKING:
-    from fraud.scoring.worker import Deployment  # a stack with the embedded model has none, and does not load it
+    from fraud.scoring.worker import (
+        EndpointDeployment,
+    )  # a stack with the embedded model has none, and does not load it
 
 DOOR = "retraining"
 FINISH, PAUSE = "Finish", "Pause"
@@ -68,7 +70,7 @@ class Parts(NamedTuple):
     artefacts: Artefacts
     packages: Packages
     shadow: ShadowReader
-    deployment: "Deployment | None"
+    deployment: "EndpointDeployment | None"
     notices: RetrainingNotices
     plan: Plan
     policy: GatePolicy
