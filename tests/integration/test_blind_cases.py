@@ -41,8 +41,8 @@ LOOKED_AT = {
     "/cases/{case_id}/evidence",
     "/analyst/accounts/{account_id}",
 }
-NO_PAYMENT = {"/analyst/actions", "/analyst/actions/{action_id}", "/analyst/orders/{order_id}"}
-"""Pages of actions and orders: they have ids of payments, and no decision."""
+NO_PAYMENT = {"/analyst/actions", "/analyst/actions/{action_id}", "/analyst/orders/{order_id}", "/models"}
+"""Pages of actions, orders and models: they may have ids of payments, and no decision."""
 
 PEOPLE = Path(__file__).parents[2] / "docs" / "people.yaml"
 QUEUE = {"receiptHandle": "h", "attributes": {}, "messageAttributes": {}, "md5OfBody": "0", "eventSource": "aws:sqs"}

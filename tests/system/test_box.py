@@ -42,7 +42,7 @@ def test_tables_are_those_of_the_template(box: Box) -> None:
     names = set(dynamodb.list_tables()["TableNames"])
     hot = {"CountersTable", "ProfilesTable", "DecisionsTable"}
     later = {"LabelsTable", "LinksTable", "AuditTable", "PseudonymsTable", "TalliesTable", "CasesTable", "ReportsTable"}
-    assert names == hot | later | {"AccountsTable"}
+    assert names == hot | later | {"AccountsTable", "RetrainingTable"}
     for streamed in ("DecisionsTable", "LabelsTable"):
         stream = dynamodb.describe_table(TableName=streamed)["Table"]["StreamSpecification"]
         assert stream == {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}

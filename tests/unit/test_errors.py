@@ -33,6 +33,9 @@ STATUS = {
     errors.AccountConflictError(errors.AccountNow(status="held", version=3, action_id="A")): 409,
     errors.ActionConflictError(errors.ActionNow(action_id="A", state="closed", version=9, reviewed_by="mio")): 409,
     errors.OrderConflictError(errors.OrderNow(order_id="o-1", state="done", decided_by="mio")): 409,
+    errors.RetrainingConflictError(
+        errors.RetrainingNow(retraining_id="r-1", state="expired", version=9, decided_by=None)
+    ): 409,
     errors.ModelConflictError(
         errors.ModelsNow(champion="packaged", challenger="embedded-1", canary_share=0.05, revision=3)
     ): 409,
