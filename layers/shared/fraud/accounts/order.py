@@ -26,7 +26,7 @@ class OrderState(StrEnum):
 
 
 class Ordered(NamedTuple):
-    """What a lead orders."""
+    """An order of a lead, as the store takes it."""
 
     order_id: str
     account_ids: tuple[str, ...]

@@ -39,7 +39,7 @@ class WaitingIndex(GlobalSecondaryIndex["ActionRow"]):
 
 
 class DueIndex(GlobalSecondaryIndex["ActionRow"]):
-    """What the sweep must look at, by kind and time."""
+    """The index of rows that the sweep must look at, by kind and time."""
 
     class Meta:  # noqa: D106 - PynamoDB's way to say so
         index_name, projection = "due", KeysOnlyProjection()

@@ -55,7 +55,7 @@ Write = Callable[[TransactWrite], None]
 
 
 class Said(NamedTuple):
-    """What the audit row of a change says: the kind of event, what it is about, the state and version after it."""
+    """The words of a change's audit row: the kind of event, what it is about, the state and version after it."""
 
     what: str
     of: str

@@ -242,7 +242,7 @@ class Case(_Part):
 
     @property
     def wait(self) -> str | None:
-        """What an execution that follows the case waits for: whom, and of the payer since which outreach.
+        """The wait of an execution that follows the case: for whom, and for the payer since which outreach.
 
         A second outreach is another wait than the first, so an execution that was not told of the first answer is told.
         """

@@ -154,7 +154,7 @@ class Retraining(_Part):
 
     @property
     def now(self) -> RetrainingNow:
-        """What a refused change is told."""
+        """The state of the retraining, as the answer to a refused change has it."""
         by = None if self.decision is None else self.decision.by
         return RetrainingNow(retraining_id=self.retraining_id, state=self.state, version=self.version, decided_by=by)
 
