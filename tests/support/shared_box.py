@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from local.box import Box
+from tests.support.stack_doors import UNCAPPED
 
 
 @pytest.fixture(scope="session")
 def box() -> Iterator[Box]:
-    with Box() as running:
+    with Box(parameters=UNCAPPED) as running:
         yield running

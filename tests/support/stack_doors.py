@@ -23,9 +23,13 @@ class Context:
         return self._remaining_ms
 
 
+UNCAPPED = {f"Cap{period}{scope}": "5000" for period in ("Hour", "Day") for scope in ("All", "Each")}
+"""Parameters of an account that many tests share: they hold more accounts in an hour than one app may."""
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(tmp_path_factory.mktemp("integration") / "emulator.log") as running:
+    with Emulator(tmp_path_factory.mktemp("integration") / "emulator.log", parameters=UNCAPPED) as running:
         yield running
 
 
