@@ -9,25 +9,23 @@ scores tell whether two models are the same.
 import itertools
 import json
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from fraud import packaged
 from fraud.scoring.drift import BASELINE
 from fraud.scoring.registry import Artefact, ModelPointer, ModelVersion
 from fraud.transaction import utc
+from local import simulated_archive
 from local.box import Box
 from local.case_told import Desk
 from local.delivered import bucket_of
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
-from tests.support import archived as made
 from tests.support.registered import moved, named
 
 DAYS, PAYERS, CRIME, MATURITY = 24, 100, 20, 4
@@ -64,8 +62,8 @@ NUMBERS = itertools.count()
 class Stage:
     """A box with an archive, a weak champion, and a lead."""
 
-    def __init__(self, box: Box, scratch: Path) -> None:
-        self.box, self._scratch = box, scratch
+    def __init__(self, box: Box) -> None:
+        self.box = box
         self.now = DEFAULT_START + (DAYS - 1 + MATURITY) * DAY + timedelta(hours=12)
         self._set_clock()
         box.settle(600)
@@ -101,12 +99,7 @@ class Stage:
             found = self._s3.list_objects_v2(Bucket=bucket, Prefix=f"{table}/").get("Contents", ())
             for each in found:
                 self._s3.delete_object(Bucket=bucket, Key=each["Key"])
-        with tempfile.TemporaryDirectory(dir=self._scratch) as scratch:
-            directory = Path(scratch)
-            made.write(directory, payments)
-            for path in sorted(each for each in directory.rglob("*") if each.is_file()):
-                key = path.relative_to(directory).as_posix()
-                self._s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+        simulated_archive.put(self._s3, payments)
 
     @contextmanager
     def lead(self) -> Iterator[Desk]:
@@ -362,8 +355,8 @@ def _mislabelled(seed: int) -> Iterator[Labelled]:
 def staged(payments: Sequence[Labelled] | None = None) -> Iterator[Stage]:
     """Run a box with an archive while the block lasts."""
     found = payments or list(simulate(5, DEFAULT_START, DAYS, PAYERS, crime=CRIME))
-    with tempfile.TemporaryDirectory() as scratch, Box(parameters=PARAMETERS) as box:
-        stage = Stage(box, Path(scratch))
+    with Box(parameters=PARAMETERS) as box:
+        stage = Stage(box)
         stage.payments = found
         stage.archive(found)
         yield stage
