@@ -726,7 +726,7 @@ def test_models_are_deployed_only_by_a_stack_with_an_endpoint_and_only_to_it() -
     used = ("describe_endpoint", "describe_endpoint_config", "describe_model", "create_model", "create_endpoint_config")
     used += ("update_endpoint", "list_tags", "add_tags")
     operations = {f"sagemaker:{name.title().replace('_', '')}" for name in used}
-    assert asked == operations | {"iam:PassRole", "cloudwatch:DescribeAlarms", "dynamodb:GetItem"}
+    assert asked == operations | {"iam:PassRole", "cloudwatch:DescribeAlarms"}
 
 
 def test_no_function_has_a_managed_policy_but_the_one_for_logs() -> None:
