@@ -81,7 +81,7 @@ class Box:
             self.logs = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="box-")))
             channel = undo.enter_context(Channel())
             served = ""
-            if self._parameters.get("Scorer") == "endpoint":
+            if self.has_endpoint:
                 currency = self._parameters.get("Currency", "JPY")
                 self.model = undo.enter_context(ModelServer(self.logs / "model.log", currency=currency))
                 served = self.model.url
@@ -134,6 +134,11 @@ class Box:
             return self.environments.invoke(function, event, self.clock.instant), False
         except FunctionError as error:
             return error.reported, True
+
+    @property
+    def has_endpoint(self) -> bool:
+        """Tell whether a model endpoint is asked."""
+        return self._parameters.get("Scorer") == "endpoint"
 
     @property
     def api_url(self) -> str:

@@ -18,6 +18,14 @@ from datetime import timedelta
 from typing import Any
 
 from fraud import packaged
+from fraud.scoring.deployment import (
+    ARCHIVE,
+    Fleet,
+    create_endpoint_config,
+    create_model,
+    name_of,
+    update_endpoint,
+)
 from fraud.scoring.drift import BASELINE
 from fraud.scoring.registry import Artefact, ModelPointer, ModelVersion
 from fraud.transaction import utc
@@ -25,6 +33,7 @@ from local import simulated_archive
 from local.box import Box
 from local.case_told import Desk
 from local.delivered import bucket_of
+from local.sagemaker import model_server
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 from tests.support.registered import moved, named
 
@@ -71,6 +80,8 @@ class Stage:
         self._profiles = "ProfilesTable"
         self.weak = moved(0.0, few=2)
         self.champion(self.weak)
+        if box.has_endpoint:
+            self._serve(self.weak)
 
     def _set_clock(self) -> None:
         self.box.clock.advance(self.now)
@@ -86,6 +97,25 @@ class Stage:
         pointer = ModelPointer(revision=1, champion=model)
         item = {"pk": {"S": "models"}, "revision": {"N": "1"}, "pointer": {"S": pointer.row["pointer"]}}
         self._dynamodb.put_item(TableName=self._profiles, Item=item)
+
+    def _serve(self, artefact: Artefact) -> None:
+        """Have the box's endpoint serve a model, as a deployment of the champion would have."""
+        model, sagemaker = named(artefact), self.box.client("sagemaker")
+        (endpoint,) = sagemaker.list_endpoints()["Endpoints"]
+        fleet = Fleet(endpoint["EndpointName"], (), "arn:aws:iam::123456789012:role/models", "image", "ml.m5.large", 2)
+        bucket = next(each["Name"] for each in self._s3.list_buckets()["Buckets"] if "modelsbucket" in each["Name"])
+        key = f"{model.key}/{ARCHIVE}"
+        self._s3.put_object(Bucket=bucket, Key=key, Body=model_server.archive_of(*artefact))
+        sagemaker.create_model(**create_model(fleet, model.version, f"s3://{bucket}/{key}"))
+        sagemaker.create_endpoint_config(**create_endpoint_config(fleet, model.version))
+        sagemaker.update_endpoint(**update_endpoint(fleet, model.version))
+        assert self.served() == name_of(fleet, model.version)
+
+    def served(self) -> str:
+        """Return the name of the configuration that the endpoint serves."""
+        sagemaker = self.box.client("sagemaker")
+        (endpoint,) = sagemaker.list_endpoints()["Endpoints"]
+        return str(sagemaker.describe_endpoint(EndpointName=endpoint["EndpointName"])["EndpointConfigName"])
 
     def pointer(self) -> ModelPointer:
         """Read the pointer."""
@@ -208,6 +238,9 @@ def promoted(stage: Stage) -> str:
     assert stage.scores() != before
     stage.decide(name, "rollback")
     assert stage.pointer().champion == named(stage.weak)
+    if stage.box.has_endpoint:  # a sweep begins its deployment, and a later one tells of its end
+        stage.minutes()
+        stage.minutes()
     assert stage.scores() == before
     assert stage.shown(name)["state"] == "rolled_back"
     return str(ended["state"])
@@ -352,10 +385,10 @@ def _mislabelled(seed: int) -> Iterator[Labelled]:
 
 
 @contextmanager
-def staged(payments: Sequence[Labelled] | None = None) -> Iterator[Stage]:
+def staged(payments: Sequence[Labelled] | None = None, **parameters: str) -> Iterator[Stage]:
     """Run a box with an archive while the block lasts."""
     found = payments or list(simulate(5, DEFAULT_START, DAYS, PAYERS, crime=CRIME))
-    with Box(parameters=PARAMETERS) as box:
+    with Box(parameters=PARAMETERS | parameters) as box:
         stage = Stage(box)
         stage.payments = found
         stage.archive(found)

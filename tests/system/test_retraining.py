@@ -19,6 +19,14 @@ def test_stories_end_as_they_should(stories: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
+def test_a_promotion_and_its_rollback_reach_the_endpoint_of_a_box() -> None:
+    with staged(Scorer="endpoint") as stage:
+        first = stage.served()
+        assert play(stage, "promoted") == STORIES["promoted"]
+        assert stage.served() == first
+
+
+@pytest.mark.slow
 def test_an_alarm_of_drift_starts_the_machine_once_and_nothing_else_does() -> None:
     metric = {"_aws": {"CloudWatchMetrics": [{"Dimensions": [["Drift"]]}]}, "Drift": "features", "DriftRatio": 2.0}
     with Box(watches=True) as box, box.connect_person(LEAD, "lead") as people:
