@@ -16,12 +16,13 @@ from fraud import packaged
 from local.account.boto import KEY_ID, SECRET
 from local.account.clock import EventClock
 from local.account.emulator import AUDIENCE, DEFAULTS, ISSUER, TEMPLATE, Emulator
-from local.account.stack import Function
+from local.account.stack import Function, Template
 from local.api.authorisers import Authorisers, Issuer
 from local.api.client import Client
 from local.api.gateway import Gateway
 from local.lambdas.environments import Environments, FunctionError
 from local.sagemaker.endpoint import ModelServer, begin
+from local.triggers.alarms import LoggedAlarms, alarms
 from local.triggers.pump import Pump
 from local.workflows.channel import Channel, Invoked
 from local.workflows.source import Workflows
@@ -35,6 +36,9 @@ GROUPS_CLAIM = "cognito:groups"
 
 class Box:
     """The account of a template, running while the block lasts.
+
+    With `watches`, metrics in the functions' logs move the template's alarms when the clock moves: an alarm of drift
+    starts a retraining. Without it no test of something else meets a retraining.
 
     Raises UndecidableError for a currency that has no policy and model.
 
@@ -54,12 +58,20 @@ class Box:
     credentials = Credentials(KEY_ID, SECRET)
     model: ModelServer
 
-    def __init__(self, template: Path = TEMPLATE, parameters: Mapping[str, str] = DEFAULTS, port: int = 0) -> None:
+    def __init__(
+        self,
+        template: Path = TEMPLATE,
+        parameters: Mapping[str, str] = DEFAULTS,
+        port: int = 0,
+        *,
+        watches: bool = False,
+    ) -> None:
         if "Currency" in parameters:
             packaged.require(parameters["Currency"])
         self._template = template
         self._parameters = parameters
         self._port = port
+        self._watches = watches
         self.clock = EventClock()
         self.issuer = Issuer()
         self.urls: dict[str, str] = {}
@@ -69,7 +81,7 @@ class Box:
             self.logs = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="box-")))
             channel = undo.enter_context(Channel())
             served = ""
-            if self._parameters.get("Scorer") == "endpoint":
+            if self.has_endpoint:
                 currency = self._parameters.get("Currency", "JPY")
                 self.model = undo.enter_context(ModelServer(self.logs / "model.log", currency=currency))
                 served = self.model.url
@@ -85,7 +97,8 @@ class Box:
             self.environments = undo.enter_context(Environments(functions, self.logs))
             invoke = self.environments.invoke
             channel.invoke = self._execute
-            pump = Pump(self.stack, self.client, invoke, self.clock, Workflows(account.url))
+            watched = self._watched(account.expanded) if self._watches else None
+            pump = Pump(self.stack, self.client, invoke, self.clock, Workflows(account.url), watched)
             self.settle = undo.enter_context(pump).settle
             authorisers = Authorisers(self.credentials, self.issuer)
             for name, port in ((API, self._port), (PEOPLE_API, self._port and self._port + 1)):
@@ -105,12 +118,27 @@ class Box:
         manifest = packaged.model(self._parameters.get("Currency", "JPY")) / "manifest.json"
         return str(json.loads(manifest.read_bytes())["version"])
 
+    def _watched(self, expanded: Template) -> LoggedAlarms:
+        """Return the alarms for which a rule waits. Those of people's topics tell nobody in the box."""
+        wanted = {
+            name
+            for rule in self.stack.rules
+            if rule.pattern is not None and "detail" in rule.pattern
+            for name in rule.pattern["detail"].get("alarmName", ())
+        }
+        return LoggedAlarms([alarm for alarm in alarms(expanded, self._parameters) if alarm.name in wanted], self.logs)
+
     def _execute(self, function: str, event: Any) -> Invoked:  # noqa: ANN401 - JSON
         """Have a function carry out a state of a state machine."""
         try:
             return self.environments.invoke(function, event, self.clock.instant), False
         except FunctionError as error:
             return error.reported, True
+
+    @property
+    def has_endpoint(self) -> bool:
+        """Tell whether a model endpoint is asked."""
+        return self._parameters.get("Scorer") == "endpoint"
 
     @property
     def api_url(self) -> str:

@@ -63,6 +63,7 @@ class Emulator:
 
     url         the endpoint of every AWS service
     stack       the template's functions, routes, mappings and rules, which the box runs in front of the emulator
+    expanded    the template as plain CloudFormation, without what its conditions leave out
     log         file for moto's errors
     parameters  values of the template's parameters
     address     host and port; port 0 is any free one
@@ -96,6 +97,7 @@ class Emulator:
             self.url = server.stdout.readline().decode().strip()
             if not self.url:
                 raise EmulatorError(self._log.read_text(errors="replace")[-3000:])
+            self.expanded = present(expanded, self._given(expanded.get("Parameters", {})))
             self.stack = self._create(expanded)
             self._undo = undo.pop_all()
         return self

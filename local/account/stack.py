@@ -62,9 +62,10 @@ UNPLAYED = frozenset(
         "AWS::SQS::QueuePolicy",
     }
 )
-"""Types of resources that the box leaves out: it watches no metric, enforces no policy of a bucket, queue or topic,
-writes no log of a service, and has no Glue. The emulator makes workgroups by itself, and `local.account.athena` runs
-their queries over the tables of the archive's schema. So does it make groups of model packages.
+"""Types of resources that the box leaves out. It enforces no policy of a bucket, queue or topic, writes no log of a
+service, and has no Glue. `local.triggers.alarms` watches metrics. The emulator makes workgroups by
+itself, and `local.account.athena` runs their queries over the tables of the archive's schema. So does it make groups
+of model packages.
 """
 
 MACHINE = "AWS::StepFunctions::StateMachine"

@@ -5,9 +5,13 @@ Alarms of one metric only, and of one period to evaluate; those of expressions a
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from local.account.boto import REGION
@@ -34,6 +38,7 @@ OPERATORS = {
 class Alarm:
     """An alarm of one metric.
 
+    period    seconds of which it takes all values together
     breaches  whether a period without data is beyond the threshold; None: the alarm stays as it is
     """
 
@@ -43,6 +48,7 @@ class Alarm:
     statistic: str
     operator: str
     threshold: float
+    period: int
     breaches: bool | None
 
     def of(self, lines: Iterable[Mapping[str, Any]]) -> bool | None:
@@ -57,8 +63,12 @@ class Alarm:
         return list(self.dimensions) in sets and all(line[name] == value for name, value in self.dimensions.items())
 
 
-def alarms(expanded: Template) -> list[Alarm]:
-    """Return the alarms of one metric of an expanded template."""
+def alarms(expanded: Template, given: Mapping[str, str] = MappingProxyType({})) -> list[Alarm]:
+    """Return the alarms of one metric of an expanded template.
+
+    given  values of parameters; for any other parameter its default counts
+    """
+    parameters = {name: said.get("Default") for name, said in expanded.get("Parameters", {}).items()} | dict(given)
     return [
         Alarm(
             name,
@@ -66,7 +76,8 @@ def alarms(expanded: Template) -> list[Alarm]:
             {each["Name"]: each["Value"] for each in said.get("Dimensions", ())},
             said["Statistic"],
             OPERATORS[said["ComparisonOperator"]],
-            said["Threshold"],
+            _number(said["Threshold"], parameters),
+            said["Period"],
             {"breaching": True, "notBreaching": False}.get(said.get("TreatMissingData", "missing")),
         )
         for name, resource in expanded["Resources"].items()
@@ -74,6 +85,11 @@ def alarms(expanded: Template) -> list[Alarm]:
         and (said := resource["Properties"]).get("Statistic") in STATISTICS
         and all(isinstance(each["Value"], str) for each in said.get("Dimensions", ()))
     ]
+
+
+def _number(said: float | Mapping[str, str], parameters: Mapping[str, Any]) -> float:
+    """Return a number of a template, or the value of the parameter that stands for it."""
+    return float(parameters[said["Ref"]] if isinstance(said, Mapping) else said)
 
 
 class Watch:
@@ -99,6 +115,53 @@ class Watch:
         return events
 
 
+class LoggedAlarms:
+    """The alarms of a box, on the metrics that its functions write to their logs.
+
+    logs  directory with a file for each function, NAME.log
+    """
+
+    def __init__(self, alarms: Iterable[Alarm], logs: Path) -> None:
+        self._alarms = sorted(alarms, key=attrgetter("period"))
+        self._watches = {period: Watch(list(some)) for period, some in groupby(self._alarms, attrgetter("period"))}
+        self._turns: dict[int, int] = {}
+        self._pending: dict[int, list[str]] = {period: [] for period in self._watches}
+        self._logs = logs
+        self._read: dict[Path, int] = {}
+
+    def moved(self, instant: datetime) -> list[dict[str, Any]]:
+        """Return EventBridge's events of the alarms that change when the clock moves to an instant.
+
+        An alarm looks once the clock is in another period than before, at all that was logged since its last look. That
+        is after the schedules of that instant, so what they find counts at once.
+        """
+        turns = {period: int(instant.timestamp()) // period for period in self._watches}
+        over = [period for period, turn in turns.items() if self._turns.get(period) != turn]
+        if not over:
+            return []
+        self._turns = turns
+        fresh = list(self._fresh())
+        events: list[dict[str, Any]] = []
+        for period, watch in self._watches.items():
+            self._pending[period] += fresh
+            if period in over:
+                events += watch.period(self._pending[period], instant)
+                self._pending[period] = []
+        return events
+
+    def _fresh(self) -> Iterator[str]:
+        """Yield the lines with a metric of an alarm that were written since the last call, once they are whole."""
+        names = {f'"{alarm.metric}"' for alarm in self._alarms}
+        for path in sorted(self._logs.glob("*.log")):
+            with path.open("rb") as log:
+                log.seek(self._read.get(path, 0))
+                whole, ended, _ = log.read().rpartition(b"\n")
+            self._read[path] = self._read.get(path, 0) + len(whole) + len(ended)
+            for line in whole.decode(errors="replace").splitlines():
+                if line.startswith('{"_aws"') and any(name in line for name in names):
+                    yield line
+
+
 def changed(name: str, before: bool | None, *, beyond: bool, at: datetime) -> dict[str, Any]:  # noqa: FBT001
     """Return the event of an alarm's change of state."""
     states = {None: "INSUFFICIENT_DATA", True: "ALARM", False: "OK"}
@@ -113,7 +176,7 @@ def changed(name: str, before: bool | None, *, beyond: bool, at: datetime) -> di
         "resources": [f"arn:aws:cloudwatch:{REGION}:{ACCOUNT_ID}:alarm:{name}"],
         "detail": {
             "alarmName": name,
-            "state": {"value": states[beyond]},
+            "state": {"value": states[beyond], "timestamp": at.astimezone(UTC).isoformat(timespec="seconds")},
             "previousState": {"value": states[before]},
         },
     }

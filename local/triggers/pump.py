@@ -21,6 +21,7 @@ from local.account.clock import EventClock
 from local.account.stack import EventMapping, Stack, UnsupportedError
 from local.api.http_event import ACCOUNT_ID
 from local.lambdas.environments import FunctionError
+from local.triggers.alarms import LoggedAlarms
 from local.triggers.event_bridge import Bus, Schedule
 from local.triggers.patterns import matches
 from local.triggers.station import Invoke, Station
@@ -277,10 +278,21 @@ class Poller(threading.Thread):
 class Pump:
     """Drives every mapping, rule and schedule of a stack while the block lasts."""
 
-    def __init__(
-        self, stack: Stack, client: MakeClient, invoke: Invoke, clock: EventClock, workflows: Source | None = None
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a box
+        self,
+        stack: Stack,
+        client: MakeClient,
+        invoke: Invoke,
+        clock: EventClock,
+        workflows: Source | None = None,
+        alarms: LoggedAlarms | None = None,
     ) -> None:
-        """`workflows`: tells whether executions of state machines are at work; None where nothing executes them."""
+        """Build the pump.
+
+        workflows  tells whether executions of state machines are at work; None where nothing executes them
+        alarms     those that tell the default bus of their changes; None: no metric is watched
+        """
+        self._alarms = alarms
         self._station = Station(client, invoke, clock)
         self._clock = clock
         sources = [*_sources(stack, self._station), *([workflows] if workflows and stack.machines else [])]
@@ -311,10 +323,12 @@ class Pump:
         _settle(self._pollers, seconds)
 
     def _moved(self, instant: datetime) -> None:
-        """Start the schedules that are due, and wait until the queues that they fill are empty."""
+        """Start the schedules that are due, and look at the alarms, and wait until the queues are empty."""
         due = [schedule for schedule in self._schedules if schedule.due(instant)]
         for schedule in due:
             schedule.start(instant)
+        for event in self._alarms.moved(instant) if self._alarms else ():
+            self._station.publish(event)
         if due:
             _settle([poller for poller in self._pollers if isinstance(poller.source, Queue)], PATIENCE_S)
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +53,11 @@ class Station:
         for queue in queues:
             url = self.client("sqs").get_queue_url(QueueName=queue.rsplit(":", maxsplit=1)[-1])["QueueUrl"]
             self.client("sqs").send_message(QueueUrl=url, MessageBody=body)
+
+    def publish(self, event: Mapping[str, Any]) -> None:
+        """Put an event of a service on the account's default bus."""
+        entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(event["detail"])}
+        self.client("events").put_events(Entries=[entry | {"Resources": event["resources"]}])
 
     def give_up(self, destination: str, shard: str, told: dict[str, Any], payload: str) -> None:
         """Send the record of a failed invocation, `told`, to its on-failure destination.

@@ -9,25 +9,32 @@ scores tell whether two models are the same.
 import itertools
 import json
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from fraud import packaged
+from fraud.scoring.deployment import (
+    ARCHIVE,
+    Fleet,
+    create_endpoint_config,
+    create_model,
+    name_of,
+    update_endpoint,
+)
 from fraud.scoring.drift import BASELINE
 from fraud.scoring.registry import Artefact, ModelPointer, ModelVersion
 from fraud.transaction import utc
+from local import simulated_archive
 from local.box import Box
 from local.case_told import Desk
 from local.delivered import bucket_of
+from local.sagemaker import model_server
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
-from tests.support import archived as made
 from tests.support.registered import moved, named
 
 DAYS, PAYERS, CRIME, MATURITY = 24, 100, 20, 4
@@ -64,8 +71,8 @@ NUMBERS = itertools.count()
 class Stage:
     """A box with an archive, a weak champion, and a lead."""
 
-    def __init__(self, box: Box, scratch: Path) -> None:
-        self.box, self._scratch = box, scratch
+    def __init__(self, box: Box) -> None:
+        self.box = box
         self.now = DEFAULT_START + (DAYS - 1 + MATURITY) * DAY + timedelta(hours=12)
         self._set_clock()
         box.settle(600)
@@ -73,6 +80,8 @@ class Stage:
         self._profiles = "ProfilesTable"
         self.weak = moved(0.0, few=2)
         self.champion(self.weak)
+        if box.has_endpoint:
+            self._serve(self.weak)
 
     def _set_clock(self) -> None:
         self.box.clock.advance(self.now)
@@ -89,6 +98,25 @@ class Stage:
         item = {"pk": {"S": "models"}, "revision": {"N": "1"}, "pointer": {"S": pointer.row["pointer"]}}
         self._dynamodb.put_item(TableName=self._profiles, Item=item)
 
+    def _serve(self, artefact: Artefact) -> None:
+        """Have the box's endpoint serve a model, as a deployment of the champion would have."""
+        model, sagemaker = named(artefact), self.box.client("sagemaker")
+        (endpoint,) = sagemaker.list_endpoints()["Endpoints"]
+        fleet = Fleet(endpoint["EndpointName"], (), "arn:aws:iam::123456789012:role/models", "image", "ml.m5.large", 2)
+        bucket = next(each["Name"] for each in self._s3.list_buckets()["Buckets"] if "modelsbucket" in each["Name"])
+        key = f"{model.key}/{ARCHIVE}"
+        self._s3.put_object(Bucket=bucket, Key=key, Body=model_server.archive_of(*artefact))
+        sagemaker.create_model(**create_model(fleet, model.version, f"s3://{bucket}/{key}"))
+        sagemaker.create_endpoint_config(**create_endpoint_config(fleet, model.version))
+        sagemaker.update_endpoint(**update_endpoint(fleet, model.version))
+        assert self.served() == name_of(fleet, model.version)
+
+    def served(self) -> str:
+        """Return the name of the configuration that the endpoint serves."""
+        sagemaker = self.box.client("sagemaker")
+        (endpoint,) = sagemaker.list_endpoints()["Endpoints"]
+        return str(sagemaker.describe_endpoint(EndpointName=endpoint["EndpointName"])["EndpointConfigName"])
+
     def pointer(self) -> ModelPointer:
         """Read the pointer."""
         item = self._dynamodb.get_item(TableName=self._profiles, Key={"pk": {"S": "models"}})["Item"]
@@ -101,12 +129,7 @@ class Stage:
             found = self._s3.list_objects_v2(Bucket=bucket, Prefix=f"{table}/").get("Contents", ())
             for each in found:
                 self._s3.delete_object(Bucket=bucket, Key=each["Key"])
-        with tempfile.TemporaryDirectory(dir=self._scratch) as scratch:
-            directory = Path(scratch)
-            made.write(directory, payments)
-            for path in sorted(each for each in directory.rglob("*") if each.is_file()):
-                key = path.relative_to(directory).as_posix()
-                self._s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+        simulated_archive.put(self._s3, payments)
 
     @contextmanager
     def lead(self) -> Iterator[Desk]:
@@ -215,6 +238,9 @@ def promoted(stage: Stage) -> str:
     assert stage.scores() != before
     stage.decide(name, "rollback")
     assert stage.pointer().champion == named(stage.weak)
+    if stage.box.has_endpoint:  # a sweep begins its deployment, and a later one tells of its end
+        stage.minutes()
+        stage.minutes()
     assert stage.scores() == before
     assert stage.shown(name)["state"] == "rolled_back"
     return str(ended["state"])
@@ -359,11 +385,11 @@ def _mislabelled(seed: int) -> Iterator[Labelled]:
 
 
 @contextmanager
-def staged(payments: Sequence[Labelled] | None = None) -> Iterator[Stage]:
+def staged(payments: Sequence[Labelled] | None = None, **parameters: str) -> Iterator[Stage]:
     """Run a box with an archive while the block lasts."""
     found = payments or list(simulate(5, DEFAULT_START, DAYS, PAYERS, crime=CRIME))
-    with tempfile.TemporaryDirectory() as scratch, Box(parameters=PARAMETERS) as box:
-        stage = Stage(box, Path(scratch))
+    with Box(parameters=PARAMETERS | parameters) as box:
+        stage = Stage(box)
         stage.payments = found
         stage.archive(found)
         yield stage

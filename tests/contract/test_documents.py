@@ -10,7 +10,7 @@ from operations.contract.people import PEOPLE
 from operations.contract.routes import ROUTES
 
 
-@pytest.mark.parametrize("name", [*documents.DOCUMENTS, *documents.PAGES])
+@pytest.mark.parametrize("name", [*documents.DOCUMENTS, *documents.COPIES, *documents.PAGES])
 def test_the_committed_document_equals_the_generated_one(name: str):
     assert (documents.DOCS / name).read_text() == documents.text(name)
 

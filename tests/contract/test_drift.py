@@ -17,10 +17,11 @@ from models.training import baseline
 from models.training.columns import NEVER, Dataset
 from tests.acceptance import drift
 
-RESOURCES = expand(TEMPLATE, {})["Resources"]
+EXPANDED = expand(TEMPLATE, {})
+RESOURCES = EXPANDED["Resources"]
 FIRST, KNOWN, DAILY = int(DEFAULT_START.timestamp()) // DAY, 10, 200
 CASH_OUT = features.NAMES.index("is_cash_out")
-DRIFTED = [each for each in alarms({"Resources": RESOURCES}) if each.metric == "DriftRatio"]
+DRIFTED = [each for each in alarms(EXPANDED) if each.metric == "DriftRatio"]
 
 
 def world(days: int, changed: int) -> Dataset:

@@ -710,6 +710,25 @@ def test_only_functions_that_decide_may_invoke_the_models_endpoint() -> None:
     assert askers == dict.fromkeys(["DecisionApiRole", "TransactionStreamRole"], ("sagemaker:InvokeEndpoint", arn))
 
 
+def test_models_are_deployed_only_by_a_stack_with_an_endpoint_and_only_to_it() -> None:
+    given = RESOURCES["DeployModels"]
+    assert given["Condition"] == "DeploysToEndpoint"
+    chosen = {"Fn::Equals": [{"Ref": "Scorer"}, "endpoint"]}
+    named = {"Fn::Not": [{"Fn::Equals": [{"Ref": "ModelEndpointRole"}, ""]}]}
+    assert EXPANDED["Conditions"]["DeploysToEndpoint"] == {"Fn::And": [chosen, named]}
+    assert EXPANDED["Rules"]["AnEndpointHasARole"]["Assertions"][0]["Assert"] == named
+    assert given["Properties"]["Roles"] == [{"Ref": "RetrainingRole"}, {"Ref": "RetrainingSweepRole"}]
+    asked = set()
+    for statement in given["Properties"]["PolicyDocument"]["Statement"]:
+        actions, places = statement["Action"], json.dumps(statement["Resource"])
+        asked |= {actions} if isinstance(actions, str) else set(actions)
+        assert "sagemaker" not in json.dumps(actions) or places.count("/${ModelEndpoint}") == places.count("arn:")
+    used = ("describe_endpoint", "describe_endpoint_config", "describe_model", "create_model", "create_endpoint_config")
+    used += ("update_endpoint", "list_tags", "add_tags")
+    operations = {f"sagemaker:{name.title().replace('_', '')}" for name in used}
+    assert asked == operations | {"iam:PassRole", "cloudwatch:DescribeAlarms"}
+
+
 def test_no_function_has_a_managed_policy_but_the_one_for_logs() -> None:
     for role in (RESOURCES[f"{name}Role"]["Properties"] for name in FUNCTIONS):
         borrowed = [arn for arn in role["ManagedPolicyArns"] if not isinstance(arn, dict)]

@@ -161,6 +161,14 @@ def test_an_endpoint_on_its_way_is_changing_whatever_its_configuration(status):
     assert stage_of(described(NAME, status), FLEET, named(MODEL).version) is Stage.CHANGING
 
 
+def test_a_deployment_without_alarms_waits_for_nothing_and_its_request_is_one_of_sagemakers(deployment, stubber):
+    asked = update_endpoint(FLEET._replace(instances=2, alarms=()), "v1")
+    routing = asked["DeploymentConfig"]["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    assert routing == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+    stubber.add_response("update_endpoint", {"EndpointArn": ARN}, asked)
+    deployment._sagemaker.update_endpoint(**asked)
+
+
 def test_one_instance_has_no_canary_and_a_name_that_is_too_long_is_refused():
     update = update_endpoint(FLEET._replace(instances=1), "v1")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
     assert update["TrafficRoutingConfiguration"]["Type"] == "ALL_AT_ONCE"

@@ -49,6 +49,7 @@ ENVIRONMENT = {
     "RETRAINING_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-retraining",
     "RETRAINING_PLAN": "{}",
     "CANARY_SHARE": "0.05",
+    "DEPLOYMENT_ALARMS": "ModelAway,CanaryDiffers",
     "PROFILES_TABLE": "profiles",
     "DECISIONS_TABLE": "decisions",
     "LABELS_TABLE": "labels",

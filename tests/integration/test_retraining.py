@@ -32,6 +32,7 @@ from fraud.retraining.sweep import RetrainingSweep
 from fraud.retraining.worker import DEPLOYING, FINISH, PAUSE, STEPS, Parts, RetrainingSteps, end, packaged_model
 from fraud.scoring.registry import Artefact, ModelPointer
 from fraud.scoring.store import Registry
+from fraud.scoring.worker import EndpointDeployment
 from fraud.settings import Settings
 from tests.support.own_door import RESOURCES, SHAPE
 from tests.support.registered import moved, named
@@ -141,6 +142,7 @@ class World:
     dies: list[str]
     evaluated: dict[str, Any]
     tampered: str
+    booster: bytes
     shadow: ShadowFigures
 
     def __init__(self) -> None:
@@ -171,9 +173,10 @@ class World:
             clock=lambda: self.now,
         )
 
-    def reset(self, deployment: Endpoint | None = None) -> None:
+    def reset(self, deployment: Endpoint | EndpointDeployment | None = None) -> None:
         """Empty the tables, and begin anew at noon."""
         self.now, self.meets, self.dies, self.evaluated, self.tampered = NOON, Exception, [], {}, ""
+        self.booster = b"u"
         self.shadow = ShadowFigures(asked=2_000, scored=2_000, alerts=20, alerts_of_champion=20)
         for kept in (self.machine.waiting, self.machine.started, self.machine.ready, self.bus.said):
             kept.clear()
@@ -198,7 +201,7 @@ class World:
         files = {
             "trees.json": BETTER.trees,
             "manifest.json": BETTER.manifest,
-            "model.ubj": b"u",
+            "model.ubj": self.booster,
             "baseline.json": b"{}",
         }
         assert set(files) == set(MODEL_FILES)

@@ -35,6 +35,7 @@ ENVIRONMENT = {
     "RETRAINING_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-retraining",
     "RETRAINING_PLAN": "{}",
     "CANARY_SHARE": "0.05",
+    "DEPLOYMENT_ALARMS": "ModelAway,CanaryDiffers",
     "REPORTS_TABLE": "reports",
     "LABEL_SOURCES": "backfill=loader,user_report=payment-app,analyst=fraud-analyst,chargeback=importer",
     "BACKFILL_BEFORE": "",

@@ -16,6 +16,7 @@ from local.account.clock import EventClock
 from local.account.emulator import Emulator
 from local.account.stack import EventMapping, Rule, Stack, UnsupportedError
 from local.lambdas.environments import FunctionError
+from local.triggers.alarms import Alarm, LoggedAlarms
 from local.triggers.patterns import matches
 from local.triggers.pump import Pump
 
@@ -498,6 +499,29 @@ def test_rule_of_a_bus_puts_its_events_into_its_queues(account: Emulator) -> Non
         pump.settle(30)
     (event,) = bodies(account, url)
     assert (event["detail-type"], event["detail"], event["source"]) == ("Made", {"amount": 5}, "test")
+
+
+def test_alarm_of_a_logged_metric_reaches_the_rule_once_after_the_schedule_that_finds_it(
+    account: Emulator, tmp_path: Path
+) -> None:
+    said = {"_aws": {"CloudWatchMetrics": [{"Dimensions": [["Drift"]]}]}, "Drift": "score", "DriftRatio": 3.0}
+    watched = Alarm("ScoresDrifted", "DriftRatio", {"Drift": "score"}, "Maximum", ">", 1, 86_400, breaches=False)
+    pattern = {"detail-type": ["CloudWatch Alarm State Change"], "detail": {"state": {"value": ["ALARM"]}}}
+
+    def answer(event: Any) -> None:
+        if event["detail-type"] == "Scheduled Event" and len(handler.events) == 2:
+            (tmp_path / "Drift.log").write_text(f"any line\n{json.dumps(said)}\n")
+
+    handler, clock = Handler(answer), EventClock()
+    rules = (Rule(("Drift",), schedule="rate(1 day)"), Rule(("Retraining",), pattern=pattern))
+    stack = Stack((), (), (), rules)
+    with Pump(stack, account.client, handler, clock, alarms=LoggedAlarms([watched], tmp_path)) as pump:
+        for hours in (0, 24, 25, 72):
+            clock.advance(NOON + timedelta(hours=hours))
+            pump.settle(30)
+    found = [event for event in handler.events if event["detail-type"] != "Scheduled Event"]
+    assert [event["detail"]["alarmName"] for event in found] == ["ScoresDrifted"]
+    assert found[0]["detail"]["state"] == {"value": "ALARM", "timestamp": "2026-03-02T12:00:00+00:00"}
 
 
 def test_error_of_the_pump_itself_is_raised_where_a_caller_waits(account: Emulator, stream: str) -> None:

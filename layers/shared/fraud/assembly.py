@@ -14,7 +14,7 @@ from fraud.errors import ServiceError, UndecidableError
 from fraud.settings import LOCAL, AwsIdentity, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from fraud.accounts.action import Action
     from fraud.accounts.intake import AccountIntake
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from fraud.retraining.worker import RetrainingSteps
     from fraud.rules.rule_book import RuleBook
     from fraud.scoring.scorer import KnownStack
+    from fraud.scoring.worker import EndpointDeployment
 
 ATTEMPT_SHARE = 0.25
 """Part of the deadline that one attempt at a request may take: after a hanging attempt there is time for another."""
@@ -404,12 +405,18 @@ def retraining_sweep(settings: Settings) -> "RetrainingSweep":
     from fraud.retraining.events import RetrainingNotices
     from fraud.retraining.sweep import RetrainingSweep
     from fraud.retraining.worker import end
+    from fraud.scoring.store import Registry
 
     table, machine = retrainings(settings), StateMachine(settings.retraining_machine)
     executions = Executions(table, machine, retraining_intake(settings).ended)
     packages = Packages(settings.model_package_group, settings.retraining_image)
     told = partial(end, packages=packages, notices=RetrainingNotices(Outbox(settings)), door="schedules")
-    return RetrainingSweep(table, executions, told)
+
+    def is_served() -> bool:
+        deployment = _deployment(settings)
+        return deployment is None or deployment.ensure(Registry(settings).read())
+
+    return RetrainingSweep(table, executions, told, is_served)
 
 
 def retraining_steps(settings: Settings) -> "RetrainingSteps":
@@ -441,7 +448,7 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
             artefacts=Artefacts(place),
             packages=Packages(settings.model_package_group, settings.retraining_image),
             shadow=shadowed,
-            deployment=None,
+            deployment=_deployment(settings, settings.deployment_alarms.split(",")),
             notices=RetrainingNotices(Outbox(settings)),
             plan=plan,
             policy=GatePolicy.load(packaged.GATE.read_bytes(), plan.gate),
@@ -452,6 +459,21 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
             clock=clock.now,
         )
     )
+
+
+def _deployment(settings: Settings, alarms: "Sequence[str]" = ()) -> "EndpointDeployment | None":
+    """Build the deployments of the endpoint, which these alarms take back; None for a stack without one."""
+    if settings.scorer == "embedded":
+        return None
+    from fraud.retraining.jobs import Place
+    from fraud.retraining.worker import packaged_model
+    from fraud.scoring.deployment import ARCHIVE, Fleet
+    from fraud.scoring.worker import EndpointDeployment
+
+    place = Place(settings.models_bucket, settings.decision_archive_bucket)
+    first, _ = packaged_model(settings.currency)
+    fleet = Fleet(settings.model_endpoint, tuple(alarms))
+    return EndpointDeployment(fleet, first.version, lambda model: place.of(f"{model.key}/{ARCHIVE}"))
 
 
 def drift_watch(settings: Settings) -> "DriftWatch":

@@ -10,6 +10,9 @@ ROUTING = LIBRARY / "cases" / "routing.json"
 DEACTIVATION = LIBRARY / "accounts" / "deactivation.json"
 RETRAINING_PLAN, GATE = LIBRARY / "retraining" / "plan.json", LIBRARY / "retraining" / "gate.json"
 PRICES = LIBRARY / "reporting" / "prices.json"
+INFERENCE = LIBRARY / "scoring" / "inference.txt"
+"""The script of an endpoint's container: models/serving/inference.py, copied by `operations.documents`."""
+
 TRIAGE_RULES, CLASSIFIER = LIBRARY / "cases" / "triage.json", LIBRARY / "cases" / "classifier.json"
 
 

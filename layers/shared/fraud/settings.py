@@ -110,6 +110,7 @@ class Settings(BaseModel):
     canary_seconds: int = Field(ge=1)
     canary_share: float = Field(gt=0, le=0.5)
     deployment_poll_seconds: int = Field(ge=1)
+    deployment_alarms: Annotated[str, StringConstraints(min_length=1)]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

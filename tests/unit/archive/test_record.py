@@ -15,11 +15,11 @@ from fraud.decisions.sampling import Sampling
 from fraud.errors import ServiceError
 from fraud.labels.archived import label_rows
 from local import archive
+from local import simulated_archive as made
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import archived
 from models.training.columns import packaged_rule_book
 from models.training.replay import replay
-from tests.support import archived as made
 from tests.support.folders import NAMES as FOLDERS
 from tests.support.payments import payment
 

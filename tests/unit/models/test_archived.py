@@ -22,11 +22,11 @@ from fraud.outcome import Outcome
 from fraud.scoring import features
 from fraud.transaction import Transaction, utc
 from local import archive
+from local import simulated_archive as made
 from models.datasets.history import HistoryError
 from models.simulation.simulate import DEFAULT_START, Labelled, simulate
 from models.training import archived
 from models.training.columns import Dataset
-from tests.support import archived as made
 
 SAME = ("features", "occurred_at", "known_from", "known_until", "amount", "segment", "asked", "rules")
 

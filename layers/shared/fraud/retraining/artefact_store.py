@@ -1,7 +1,8 @@
 """The objects of retrainings in S3: what jobs read and have written, and the registered models.
 
-A model lies under the SHA-256 of its manifest: `models/<sha256>/trees.json`, `manifest.json`, `model.ubj` and
-`evaluation.json`. Nothing is unpacked or executed here, and an object that is there stays as it is.
+A model lies under the SHA-256 of its manifest: `models/<sha256>/trees.json`, `manifest.json`, `model.ubj`,
+`evaluation.json`, and `model.tar.gz` for a container. Nothing is unpacked or executed here, and an object that is there
+stays as it is.
 """
 
 import hashlib
@@ -70,7 +71,7 @@ class Packages:
         """Register a model that waits for approval, and return the ARN of its package. Once more is the same one.
 
         name      the same for the same model: SageMaker's token
-        data_url  model.tar.gz of the training job
+        data_url  the model's model.tar.gz
         """
         with translate_errors():
             made = self._sagemaker.create_model_package(

@@ -1,4 +1,4 @@
-"""The sweep of retrainings: those that are due, and ends of which the bus must still be told. Pure."""
+"""The sweep of retrainings: those that are due, ends of which the bus must still be told, and rollbacks. Pure."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -6,6 +6,7 @@ from typing import Protocol
 
 from fraud.errors import ServiceError
 from fraud.executions import Executions, Swept, swept
+from fraud.retraining.moves import RetrainingState
 from fraud.retraining.retraining import Retraining
 
 
@@ -25,15 +26,21 @@ class RetrainingTable(Protocol):
 class RetrainingSweep:
     """Looks at what is due. Every call may be repeated.
 
-    tell_end  tells everybody of the end of a retraining. Raises ServiceError.
+    tell_end   tells everybody of the end of a retraining. Raises ServiceError.
+    is_served  has an endpoint serve what the pointer says, and tells whether it does. Raises ServiceError.
     """
 
     def __init__(
-        self, table: RetrainingTable, executions: Executions[Retraining], tell_end: Callable[[Retraining], None]
+        self,
+        table: RetrainingTable,
+        executions: Executions[Retraining],
+        tell_end: Callable[[Retraining], None],
+        is_served: Callable[[], bool] = lambda: True,
     ) -> None:
         self._table = table
         self._executions = executions
         self._tell_end = tell_end
+        self._is_served = is_served
 
     def sweep(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
         """Look at all that is due, for as long as there is time. Raises the first ServiceError, after all others."""
@@ -52,6 +59,8 @@ class RetrainingSweep:
 
     def _end(self, name: str, _now: datetime) -> None:
         row = self._table.followed(name)
+        if row.state is RetrainingState.ROLLED_BACK and not self._is_served():
+            return  # the next sweep asks again
         self._tell_end(row)
         self._executions.tell(row)
         self._table.end_told(row)

@@ -34,6 +34,7 @@ from fraud.retraining.metrics import log_end
 from fraud.retraining.moves import ENDED, JOBS
 from fraud.retraining.retraining import MOST_TRIES, SYSTEM, Retraining, RetrainingEvent
 from fraud.retraining.store import Pointing, Retrainings
+from fraud.scoring.deployment import ARCHIVE, archive_of
 from fraud.scoring.registry import Artefact, ModelVersion
 from fraud.scoring.store import Registry
 from fraud.scoring.trees import Trees
@@ -180,10 +181,12 @@ class RetrainingSteps:
         model = ModelVersion.of(found.model, key, *artefact)
         for name, content in (files | {EVALUATION: parts.artefacts.read(f"{source}/{EVALUATION}")}).items():
             parts.artefacts.write(f"{key}/{name}", content)
+        archive = archive_of(files["manifest.json"], files["model.ubj"], packaged.INFERENCE.read_bytes())
+        parts.artefacts.write(f"{key}/{ARCHIVE}", archive)
         parts.registry.publish(model, artefact, parts.currency)
         package = parts.packages.register(
             row.retraining_id,
-            parts.place.of(f"{output(row, 'trained', parts.place)}/output/model.tar.gz"),
+            parts.place.of(f"{key}/{ARCHIVE}"),
             parts.place.of(f"{key}/{EVALUATION}"),
             {"version": model.version, "manifest_sha256": model.manifest_sha256, "retraining_id": row.retraining_id},
         )

@@ -4,6 +4,9 @@ A version has one model and one configuration, both named after it. So each requ
 is what it asks for. `worker.EndpointDeployment` sends the requests (D-155).
 """
 
+import gzip
+import io
+import tarfile
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -30,7 +33,7 @@ class Fleet(NamedTuple):
     """What an endpoint is made of.
 
     endpoint   its name
-    alarms     names of the alarms that take a deployment back
+    alarms     names of the alarms that take a deployment back; none: it goes on whatever is raised
     role       ARN of the role that its containers have
     image      of the container
     instance   type of its instances
@@ -56,6 +59,17 @@ class Stage(StrEnum):
     SERVING = "serving"
     ELSEWHERE = "elsewhere"
     BROKEN = "broken"
+
+
+def archive_of(manifest: bytes, booster: bytes, script: bytes) -> bytes:
+    """Return the ARCHIVE of a model with the inference script of its container. Equal parts make equal bytes."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in (("manifest.json", manifest), ("model.ubj", booster), ("code/inference.py", script)):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return gzip.compress(packed.getvalue(), mtime=0)
 
 
 def fleet_like(now: Fleet, described_config: Mapping[str, Any], described_model: Mapping[str, Any]) -> Fleet:
@@ -116,21 +130,23 @@ def create_endpoint_config(fleet: Fleet, version: str) -> dict[str, Any]:
 
 
 def update_endpoint(fleet: Fleet, version: str) -> dict[str, Any]:
-    """Return the request that lets the endpoint serve a version: first its canary, and none if an alarm is raised."""
-    routing: dict[str, Any] = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": fleet.wait_s}
-    if fleet.instances > 1:
+    """Return the request that lets the endpoint serve a version: first its canary, and none if an alarm is raised.
+
+    Without alarms nothing is waited for: it goes back to a model that is known.
+    """
+    wait = fleet.wait_s if fleet.alarms else 0
+    routing: dict[str, Any] = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": wait}
+    if fleet.alarms and fleet.instances > 1:
         size = {"Type": "CAPACITY_PERCENT", "Value": round(fleet.canary * 100)}
         routing |= {"Type": "CANARY", "CanarySize": size}
+    policy = {"TrafficRoutingConfiguration": routing, "MaximumExecutionTimeoutInSeconds": SLOWEST + fleet.wait_s}
+    deployment: dict[str, Any] = {"BlueGreenUpdatePolicy": policy}
+    if fleet.alarms:  # SageMaker takes no empty list
+        deployment["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": alarm} for alarm in fleet.alarms]}
     return {
         "EndpointName": fleet.endpoint,
         "EndpointConfigName": name_of(fleet, version),
-        "DeploymentConfig": {
-            "BlueGreenUpdatePolicy": {
-                "TrafficRoutingConfiguration": routing,
-                "MaximumExecutionTimeoutInSeconds": SLOWEST + fleet.wait_s,
-            },
-            "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": alarm} for alarm in fleet.alarms]},
-        },
+        "DeploymentConfig": deployment,
     }
 
 
