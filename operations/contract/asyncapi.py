@@ -190,7 +190,7 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
     (
         MarksKept,
         "A run of the graph has ended without a new snapshot",
-        "Sent when the gate refused the snapshot, a step failed, or another run was at work. The marks before it count.",
+        "Sent when the gate refused the snapshot, a step failed, or another run was at work. The marks before it hold.",
         "refused by the gate",
         graph_examples.KEPT,
     ),

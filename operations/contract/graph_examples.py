@@ -32,5 +32,7 @@ CHANGED: Example = _EVENT | {
     "counterfactual": 0.0005,
     "window_from": "2026-05-25T00:00:00.000000Z",
     "account_id": "acct-81",
+    "transaction_id": "txn-20260530-0007",
+    "occurred_at": "2026-05-30T18:04:11.000000Z",
     "case": True,
 }

@@ -570,6 +570,24 @@ def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alar
     assert failures.keys() == scheduled
 
 
+def test_every_rule_may_send_to_its_queues() -> None:
+    policies = [policy["Properties"]["PolicyDocument"] for policy in of_type("AWS::SQS::QueuePolicy").values()]
+    allowed = {
+        (json.dumps(source), json.dumps(queue))
+        for policy in policies
+        for one in policy["Statement"]
+        if one["Effect"] == "Allow"
+        for sources in [one.get("Condition", {}).get("ArnEquals", {}).get("aws:SourceArn", ())]
+        for source in (sources if isinstance(sources, list) else [sources])
+        for queue in (one["Resource"] if isinstance(one["Resource"], list) else [one["Resource"]])
+    }
+    for name, rule in of_type("AWS::Events::Rule").items():
+        for target in rule["Properties"].get("Targets", ()):
+            for queue in (target["Arn"], target.get("DeadLetterConfig", {}).get("Arn")):
+                if queue is not None and "Fn::GetAtt" in queue:
+                    assert (json.dumps({"Fn::GetAtt": [name, "Arn"]}), json.dumps(queue)) in allowed, (name, queue)
+
+
 def test_alarm_of_fold_lag_is_raised_before_decisions_are_degraded() -> None:
     margin = (MERCHANT.live + 1) * MERCHANT.period - fold.LAG
     lags = ALARMS["FoldLags"]

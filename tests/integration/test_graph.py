@@ -13,6 +13,7 @@ import pytest
 from moto import mock_aws
 
 from fraud import packaged
+from fraud.activity.timeline import RecentDecision
 from fraud.archive.store import Pseudonyms
 from fraud.aws.transport import Request, Result
 from fraud.errors import FraudError, UnavailableError
@@ -21,6 +22,7 @@ from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
 from fraud.graph.publishing import PUBLISHED, Plan, folder
 from fraud.graph.worker import JOBS, STEPS, GraphSteps, Parts
 from fraud.marks.store import Marks
+from fraud.outcome import Outcome
 from fraud.retraining.artefact_store import Artefacts
 from fraud.retraining.jobs import Place
 from fraud.settings import Settings
@@ -34,6 +36,7 @@ MIDNIGHT = NOON.replace(hour=0)
 DAY = timedelta(days=1)
 PLACE = Place("models", "archive")
 PLAN = Plan.load(packaged.GRAPH_PLAN.read_bytes(), '{"spark_edges": 1000, "case_accounts": 3}')
+PAID = RecentDecision(int(NOON.timestamp()), "txn-1", Outcome.APPROVE, "p2p", 100, "")
 ACCOUNTS = [f"account-{number:02}" for number in range(10)]
 
 
@@ -79,12 +82,14 @@ class World:
     """The library's parts for runs on moto.
 
     report  what the job reports; marks: the accounts that it marks; runs: executions that are still at work
+    paid    the latest payment of accounts
     """
 
     now: datetime
     report: dict[str, Any]
     marks: list[str]
     runs: set[str]
+    paid: dict[str, RecentDecision]
 
     def __init__(self) -> None:
         self.dynamodb = boto3.client("dynamodb")
@@ -97,6 +102,7 @@ class World:
                 marks=self.store,
                 objects=self.objects,
                 accounts=Pseudonyms(self.transport, "pseudonyms"),
+                timelines=self,
                 notices=self.bus,
                 standing=self.standing,
                 plan=PLAN,
@@ -105,11 +111,14 @@ class World:
             )
         )
 
+    def latest(self, account_id: str) -> RecentDecision | None:
+        return self.paid.get(account_id)
+
     def standing(self, name: str) -> Standing:
         return "runs" if name in self.runs else "over"
 
     def reset(self) -> None:
-        self.now, self.marks, self.runs = NOON, ACCOUNTS[:5], set()
+        self.now, self.marks, self.runs, self.paid = NOON, ACCOUNTS[:5], set(), {}
         self.report = {"accounts": 1_000, "edges": 10, "views": {"invite": view({"star": 60, "path": 40})}}
         self.bus.said.clear()
         self.transport.left = None
@@ -278,8 +287,28 @@ def test_a_snapshot_that_the_gate_refuses_is_not_published(world: World) -> None
     (check,) = kept.failed_checks
     assert check.startswith("shapes: invite/cycle: 0 components, now 40; invite/star: 60 components, now 10 by more")
     (changed,) = world.bus.of(TacticsChanged)
-    assert (changed.view, changed.accounts, changed.account_id, changed.case) == ("invite", 4, ACCOUNTS[2], True)
+    assert (changed.view, changed.accounts, changed.account_id, changed.case) == ("invite", 4, ACCOUNTS[2], False)
     assert changed.window_from == utc(MIDNIGHT + DAY - timedelta(days=PLAN.window_days))
+
+
+@pytest.mark.parametrize(
+    ("accounts", "payers", "told", "case"),
+    [
+        (ACCOUNTS[:4], ACCOUNTS[2:], ACCOUNTS[2], True),
+        (ACCOUNTS[:4], [], ACCOUNTS[0], False),
+        (ACCOUNTS[:2], ACCOUNTS, ACCOUNTS[0], False),
+        (["erased-1", "erased-2", "erased-3"], [], None, False),
+    ],
+)
+def test_many_accounts_of_a_kind_are_a_case_about_one_that_has_paid(
+    world: World, accounts: list[str], payers: list[str], told: str | None, *, case: bool
+) -> None:
+    world.report["views"] = {"invite": view({"star": 60}, [sentence(accounts)])}
+    world.paid = dict.fromkeys(payers, PAID)
+    world.execute("run-1")
+    (changed,) = world.bus.of(TacticsChanged)
+    assert (changed.account_id, changed.case) == (told, case)
+    assert (changed.transaction_id, changed.occurred_at) == (("txn-1", utc(NOON)) if payers else (None, None))
 
 
 @pytest.mark.parametrize("step", ["Begin", "Export", "Tell", "Gate", "Publish", "Flip"])

@@ -57,7 +57,9 @@ class TacticsChanged(_GraphEvent):
     counterfactual: float = Field(description="That share in the weeks before.")
     window_from: Timestamp
     account_id: Id | None = Field(description="One of them; null when all that were looked up were erased.")
-    case: bool = Field(description="Whether there are so many that a case is opened.")
+    transaction_id: Id | None = Field(description="Its latest payment; null when none of those looked up has paid.")
+    occurred_at: Timestamp | None = Field(description="The payment's own time.")
+    case: bool = Field(description="Whether a case is opened: there are many accounts, and there is a payment.")
 
 
 class GraphNotices:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from fraud.activity.timeline import RecentDecision
 from fraud.errors import ServiceError
 from fraud.executions import Standing
 from fraud.graph import publishing
@@ -67,6 +68,13 @@ class Accounts(Protocol):
         """Return the accounts by pseudonym, without those that were erased. Raises ServiceError."""
 
 
+class Timelines(Protocol):
+    """The part of `activity.store.Activity` that the steps need."""
+
+    def latest(self, account_id: str) -> RecentDecision | None:
+        """Return the latest decision of an account as payer. Raises ServiceError."""
+
+
 class Notices(Protocol):
     """The bus."""
 
@@ -83,6 +91,7 @@ class Parts(NamedTuple):
     marks: MarkStore
     objects: Objects
     accounts: Accounts
+    timelines: Timelines
     notices: Notices
     standing: Callable[[str], Standing]
     plan: Plan
@@ -259,11 +268,16 @@ class GraphSteps:
             raise
 
     def _changed(self, run_id: str, run: Run, view: str, number: int, said: Mapping[str, Any]) -> TacticsChanged:
-        """Return the event of a sentence, with one of its accounts."""
-        parts, as_of = self._parts, _as_of(run)
-        accounts = said["accounts"]
-        looked_up = accounts[:EXAMPLES]
-        known = parts.accounts.read(looked_up)
+        """Return the event of a sentence, with one of its accounts: one that has paid, if there is one.
+
+        A case is about a payment (D-178).
+        """
+        parts, as_of, accounts = self._parts, _as_of(run), said["accounts"]
+        known = list(parts.accounts.read(accounts[:EXAMPLES]).values())
+        paid = ((account, parts.timelines.latest(account)) for account in sorted(known))
+        account, latest = next(
+            ((account, latest) for account, latest in paid if latest is not None), (min(known, default=None), None)
+        )
         return TacticsChanged.of(
             run_id,
             utc(as_of),
@@ -276,8 +290,10 @@ class GraphSteps:
             rate=said["rate"],
             counterfactual=said["counterfactual"],
             window_from=utc(as_of - timedelta(days=parts.plan.window_days)),
-            account_id=next((known[name] for name in looked_up if name in known), None),
-            case=len(accounts) >= parts.plan.case_accounts,
+            account_id=account,
+            transaction_id=None if latest is None else latest.transaction_id,
+            occurred_at=None if latest is None else utc(datetime.fromtimestamp(latest.epoch, UTC)),
+            case=latest is not None and len(accounts) >= parts.plan.case_accounts,
         )
 
 
