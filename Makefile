@@ -143,6 +143,8 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.honest_model
 	$(BIN)/python -m tests.acceptance.archive
 	$(BIN)/python -m tests.acceptance.kpis
+	$(BIN)/python -m tests.acceptance.retraining
+	$(BIN)/python -m tests.acceptance.shadow
 	$(BIN)/python -m tests.acceptance.drift
 	$(BIN)/python -m tests.acceptance.investigation
 	$(BIN)/python -m tests.acceptance.machines

@@ -16,7 +16,7 @@ from fraud.accounts.events import (
 )
 from fraud.cases.events import CaseClosed, CaseFailed, HoldRequested, OutreachRequested
 from fraud.cases.report_events import ReportReceived
-from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved, PaymentSampled
+from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved, MarkedAccountPaid, PaymentSampled
 from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
 from fraud.retraining.events import ModelAwaitsApproval, ModelPromoted, ModelTakenBack, RetrainingEnded
 from operations.contract import account_examples, examples, graph_examples, model_examples, schemas
@@ -41,6 +41,16 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         ),
         "drawn",
         examples.SAMPLED,
+    ),
+    (
+        MarkedAccountPaid,
+        "A marked account pays or is paid",
+        (
+            "Sent when a payment was decided and one of its accounts had a mark in force then: one event for each such"
+            " account, whatever the outcome and PublishedShare are. A mark by itself decides nothing."
+        ),
+        "payee in a forked chain of invitations",
+        examples.MARKED,
     ),
     (
         DecisionResolved,

@@ -177,6 +177,7 @@ def row_of(keys: Keys, change: "RowChange", sampling: Sampling = OFF) -> Archive
         fingerprint=row["fingerprint"]["S"],
         uncounted=change.uncounted,
         beside=read_beside(row["beside"]) if "beside" in row else None,
+        marks=change.marks,
         sampling=sampling,
     )
 
