@@ -116,8 +116,9 @@ KEPT = (
     ),
     Kept(
         "ModelsBucket",
-        "models with their evaluations; datasets of retrainings, under pseudonyms",
-        "models for good; what a retraining has read and written 90 days",
+        "models with their evaluations; datasets of retrainings, and snapshots of the graph with their marks, under"
+        " pseudonyms",
+        "models for good; what a retraining or a run of the graph has read and written 90 days",
         "nothing: nothing leads from a pseudonym to the id any more",
     ),
     Kept("RetrainingQueue", "alarms and ends of executions, without ids of accounts", "4 days", "nothing: it passes"),
@@ -131,7 +132,7 @@ KEPT = (
     Kept("ResolutionDelivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive"),
     *(
         Kept(f"{kind}Delivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive")
-        for kind in ("Label", "Report", "Case", "Action", "Intervention")
+        for kind in ("Label", "Report", "Case", "Action", "Intervention", "Invitation")
     ),
     Kept("Logs", "transaction ids, scores, reasons; no account, name or address", "LogRetentionDays (30 days)", LEFT),
 )
