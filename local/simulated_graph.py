@@ -1,36 +1,27 @@
 """An archive of a simulated network in the box: its payments, labels, invitations, and the way back to its accounts."""
 
-import hashlib
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
-
-from fraud.archive.record import pseudonym
-from fraud.archive.schema import PARTITION
+from fraud.archive import schema
+from fraud.archive.record import ArchiveRow, pseudonym
 from fraud.counters.keys import DECLARED
-from local import simulated_archive
+from fraud.invitations.invitation import Invitation, invitation_row
+from local import archive, simulated_archive
 from local.delivered import bucket_of
-from models.simulation.networks import Invitation, Network
+from models.simulation.networks import Invitation as Invited
+from models.simulation.networks import Network
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ITEMS_PER_CALL = 25
 
 
 def write(directory: Path, network: Network) -> None:
     """Write the archive of a network."""
     simulated_archive.write(directory, network.payments)
-    days: dict[str, list[Invitation]] = {}
-    for each in network.invitations:
-        days.setdefault(f"{each.occurred_at:%Y-%m-%d}", []).append(each)
-    for day, found in days.items():
-        place = directory / "invitations" / f"{PARTITION}={day}"
-        place.mkdir(parents=True)
-        pyarrow.parquet.write_table(pa.Table.from_pylist([_row(each) for each in found]), place / "rows.parquet")
+    rows = [_row(number, each) for number, each in enumerate(network.invitations)]
+    archive.write(directory, schema.INVITATIONS, rows)
 
 
 def put(s3: Any, dynamodb: Any, table: str, network: Network) -> None:  # noqa: ANN401 - boto3
@@ -50,14 +41,8 @@ def accounts(network: Network) -> Sequence[str]:
     return sorted({account for group in network.groups for account in group.accounts})
 
 
-def _row(each: Invitation) -> dict[str, Any]:
-    text = f"{each.inviter_id} {each.invitee_id} {each.occurred_at.isoformat()}"
-    return {
-        "event_id": hashlib.sha256(text.encode()).hexdigest()[:32],
-        "inviter": _name(each.inviter_id),
-        "invitee": _name(each.invitee_id),
-        "occurred_at": (each.occurred_at - EPOCH) // (EPOCH.resolution),
-    }
+def _row(number: int, each: Invited) -> ArchiveRow:
+    return invitation_row(DECLARED, Invitation.model_validate(each._asdict() | {"invitation_id": f"i-{number}"}))
 
 
 def _name(account: str) -> str:

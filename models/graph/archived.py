@@ -60,22 +60,16 @@ LABELS_TOLD = """
     FROM archived_labels ORDER BY known_at"""
 
 INVITED = """
-    SELECT any_value(inviter) AS inviter_id, any_value(invitee) AS invitee_id,
+    SELECT min_by(inviter, occurred_at) AS inviter_id, min_by(invitee, occurred_at) AS invitee_id,
            {time}(min(occurred_at)) AS occurred_at
     FROM archived_invitations GROUP BY event_id ORDER BY occurred_at"""
 
 HISTORY: Mapping[str, str] = {TRANSACTIONS: PAYMENTS, LABELS: LABELS_TOLD, INVITATIONS: INVITED}
 """The files of a history, each with its query. `time`: a function that makes a time of whole microseconds; or none."""
 
-INVITATION_COLUMNS = {"event_id": "VARCHAR", "inviter": "VARCHAR", "invitee": "VARCHAR", "occurred_at": "BIGINT"}
-"""The columns of the archive's invitations that a history is made of."""
 
-
-TABLES: Mapping[str, Mapping[str, str]] = {
-    table.name: {column.name: TYPES[column.type] for column in table.columns}
-    for table in (schema.DECISIONS, schema.RESOLUTIONS)
-} | {"labels": {column.name: TYPES[column.type] for column in schema.LABELS.columns}, "invitations": INVITATION_COLUMNS}
-"""The tables of the archive, with their columns."""
+TABLES = (schema.DECISIONS, schema.RESOLUTIONS, schema.LABELS, schema.INVITATIONS)
+"""The tables of the archive that a history is made of."""
 
 
 def history(archive: Path, directory: Path) -> None:
@@ -91,8 +85,8 @@ def history(archive: Path, directory: Path) -> None:
 
 def read(base: duckdb.DuckDBPyConnection, archive: Path) -> None:
     """Make views of the tables of an archive that a history is made of: `archived_decisions` and so on."""
-    for name, columns in TABLES.items():
-        _read(base, archive, name, columns)
+    for table in TABLES:
+        _read(base, archive, table.name, {column.name: TYPES[column.type] for column in table.columns})
 
 
 def _read(base: duckdb.DuckDBPyConnection, archive: Path, name: str, columns: Mapping[str, str]) -> None:

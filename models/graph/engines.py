@@ -117,7 +117,7 @@ class Spark:
     def view(self, name: str, columns: Mapping[str, str], files: Sequence[str]) -> None:
         """Make a view of Parquet files with these columns, by name and type. One that a file lacks is null in it."""
         declared = ", ".join(f"CAST(NULL AS {kind}) AS {column}" for column, kind in columns.items())
-        found = self._spark.sql(f"SELECT {declared} WHERE false")  # noqa: S608 - names of our own schema
+        found = self._spark.sql(f"SELECT {declared} WHERE false")
         if files:
             read = self._spark.read.option("mergeSchema", "true").parquet(*files)
             found = found.unionByName(read.select(*set(columns) & set(read.columns)), allowMissingColumns=True)

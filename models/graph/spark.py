@@ -8,32 +8,21 @@ Window and baseline are those of `models.graph.archived`, and are not used.
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
-from fraud.archive import schema
-from fraud.archive.schema import ArchiveTable
 from models.graph import distributed, views
 from models.graph.__main__ import instant
-from models.graph.archived import PAGES, REPORT, Asked
+from models.graph.archived import PAGES, REPORT, TABLES, Asked
 from models.graph.engines import Spark
-
-TABLES: Sequence[ArchiveTable] = (schema.DECISIONS, schema.RESOLUTIONS, schema.LABELS)
-INVITATIONS: Mapping[str, str] = {
-    "event_id": schema.TEXT,
-    "inviter": schema.TEXT,
-    "invitee": schema.TEXT,
-    "occurred_at": schema.WHOLE,
-}
 
 
 def read(engine: Spark, manifest: str) -> None:
     """Make views of the tables of the archive that a manifest names."""
     root, *keys = json.loads(engine.text(manifest))
-    tables = {table.name: {column.name: column.type for column in table.columns} for table in TABLES}
-    for name, columns in (tables | {"invitations": INVITATIONS}).items():
-        files = [f"{root['prefix']}{key}" for key in keys if key.startswith(f"{name}/")]
-        engine.view(f"archived_{name}", columns, files)
+    for table in TABLES:
+        files = [f"{root['prefix']}{key}" for key in keys if key.startswith(f"{table.name}/")]
+        engine.view(f"archived_{table.name}", {column.name: column.type for column in table.columns}, files)
 
 
 def run(engine: Spark, manifest: str, out: str, asked: Asked) -> None:

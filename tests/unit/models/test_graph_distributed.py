@@ -17,16 +17,16 @@ DAYS = 64
 OF = {each.name: each for each in PATTERNS}
 GROUPS = (
     replace(OF["couple"], share=100, ring=0.0),
-    replace(OF["relay_chain"], share=8, ring=0.95, size=(7, 8)),
-    replace(OF["instrument_ring"], share=8),
-    replace(OF["split_bill"], share=8),
+    replace(OF["relay_chain"], share=5, ring=0.95, size=(7, 8)),
+    replace(OF["dormitory"], share=4),
+    replace(OF["split_bill"], share=4),
 )
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     directory = tmp_path_factory.mktemp("archive")
-    network = simulate_networks(3, DEFAULT_START, DAYS, 700, patterns=GROUPS)
+    network = simulate_networks(3, DEFAULT_START, DAYS, 1_500, patterns=GROUPS)
     few = [each for place, each in enumerate(network.payments) if each.label == "fraud" or place % 40 == 0]
     simulated_graph.write(directory, network._replace(payments=few))
     return directory
@@ -45,4 +45,5 @@ def test_a_view_has_the_same_figures_and_the_same_marks(directory, tmp_path, nam
     assert found["views"][name].pop("changed") == {}
     figures["views"][name].pop("changed")
     assert figures["views"][name]["shapes"]
+    assert bool(marks) == (name == "invite")
     assert found == figures

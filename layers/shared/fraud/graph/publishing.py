@@ -18,10 +18,7 @@ from fraud.marks.mark import Mark
 from fraud.retraining.jobs import EXTRA_S, PROCESSING, Place, is_read
 from fraud.transaction import Instant, utc
 
-INVITATIONS = "invitations"
-"""The archive's table of invitations: one that was accepted years ago still joins two accounts."""
-
-TABLES = (schema.DECISIONS.name, schema.RESOLUTIONS.name, schema.LABELS.name, INVITATIONS)
+TABLES = (schema.DECISIONS.name, schema.RESOLUTIONS.name, schema.LABELS.name, schema.INVITATIONS.name)
 """The tables of the archive that a snapshot is made of."""
 
 PUBLISHED = "graph/published.json"
@@ -86,13 +83,13 @@ def days(as_of: datetime, plan: Plan) -> tuple[date, date]:
 
 
 def reads(table: str, day: str, first: date, last: date) -> bool:
-    """Whether a snapshot reads a day of a table.
+    """Whether a snapshot reads a day of a table: an invitation of years ago still joins two accounts.
 
     >>> first, last = date(2026, 3, 1), date(2026, 3, 30)
     >>> [reads(table, "2025-01-01", first, last) for table in TABLES]
     [False, False, False, True]
     """
-    return table == INVITATIONS or is_read(table, day, first, last)
+    return table == schema.INVITATIONS.name or is_read(table, day, first, last)
 
 
 def job(run_id: str, as_of: datetime, place: Place, plan: Plan) -> dict[str, Any]:
