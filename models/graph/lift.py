@@ -11,7 +11,7 @@ tested together, by Bonferroni. Both are given for shapes of at least as many co
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -111,14 +111,19 @@ def units(
     The last snapshot lies one horizon before `as_of`, so that nothing known later has a say. Windows do not overlap.
     """
     first, _ = tables.span()
-    at = as_of - timedelta(days=rules.horizon)
-    step = None if view.days is None else timedelta(days=view.days)
-    times = [at] if step is None else [at - number * step for number in range(rules.snapshots)]
-    times = [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
+    times = matured_times(first, view, as_of, rules)
     parts = [matured(tables, snapshot(tables, view, each), rules.horizon) for each in progress(times)]
     if not parts:
         return Units(*(np.zeros(0, np.int64) for _ in Units._fields)), []
     return Units(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), times
+
+
+def matured_times(first: datetime, view: View, as_of: datetime, rules: Policy) -> list[datetime]:
+    """Return the times of a view's matured snapshots before a time, the last one first. `first`: of the history."""
+    at = as_of - timedelta(days=rules.horizon)
+    step = None if view.days is None else timedelta(days=view.days)
+    times = [at] if step is None else [at - number * step for number in range(rules.snapshots)]
+    return [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
 
 
 def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> Units:
@@ -264,19 +269,27 @@ class Marked(NamedTuple):
 
 def to_mark(each: Snapshot, rows: Sequence[Lift], rules: Policy) -> list[Marked]:
     """Return the accounts of a snapshot whose shape has earned a mark; of two rows the higher bound counts."""
-    names = list(TYPOLOGIES)
+    shapes, names = list(SHAPES), list(TYPOLOGIES)
     kinds = each.found.typology
+    components = zip(each.accounts[each.counted], each.found.of[each.counted].tolist(), strict=True)
+    placed = (
+        (account, shapes[each.found.shape[component]], None if kinds is None else names[kinds[component]])
+        for account, component in components
+    )
+    return list(marked(placed, each.at, rows, rules))
+
+
+def marked(
+    placed: Iterable[tuple[str, str, str | None]], at: datetime, rows: Sequence[Lift], rules: Policy
+) -> Iterator[Marked]:
+    """Yield the marks of accounts that sit in a shape with a typology at a time."""
     earned = {(row.shape, row.typology): row for row in rows if rules.grade(row.bound)}
-    marked = []
-    for account, component in zip(each.accounts[each.counted], each.found.of[each.counted].tolist(), strict=True):
-        shape = list(SHAPES)[each.found.shape[component]]
-        typology = None if kinds is None else names[kinds[component]]
+    for account, shape, typology in placed:
         row = max(
             (earned[key] for key in ((shape, None), (shape, typology)) if key in earned),
             key=lambda row: row.bound or 0,
             default=None,
         )
         if row and row.bound and (grade := rules.grade(row.bound)):
-            expires = each.at + timedelta(days=grade.days)
-            marked.append(Marked(account, shape, row.typology, row.lift, row.bound, each.at, expires))
-    return marked
+            expires = at + timedelta(days=grade.days)
+            yield Marked(account, shape, row.typology, row.lift, row.bound, at, expires)
