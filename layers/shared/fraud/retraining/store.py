@@ -204,6 +204,11 @@ class Retrainings(FollowedStore[Retraining]):
         """Yield the retrainings of whose end the bus must still be told, by id, and the time to look at them."""
         yield from self.due_in(OWED, now)
 
+    def end_later(self, row: Retraining, at: datetime) -> None:
+        """Let the sweep look at an end later. A changed row stays as it is."""
+        values = {"waits": OWED, "act_at": utc(at)}
+        self._update_if(row.name, self._rows.version == row.version, actions_of(self._rows, values))
+
     def end_told(self, row: Retraining) -> None:
         """Note that the bus was told of the end of a retraining."""
         self.look_again(row, None)
