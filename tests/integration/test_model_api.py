@@ -70,6 +70,15 @@ def test_a_lead_has_a_model_trained_once_for_a_request_and_everybody_of_ours_see
     assert "token" not in json.dumps(shown)
 
 
+@pytest.mark.parametrize("other", [{"reason": "another one"}, {"not_inferior": "the old features go away"}])
+def test_another_wish_under_the_same_request_id_is_refused(door, other):
+    asked = {"request_id": "r-1", "reason": "a new tactic"}
+    _, row = door.ask("POST /models", asked)
+    status, refused = door.ask("POST /models", asked | other)
+    assert (status, refused["retraining"]["retraining_id"]) == (409, row["retraining_id"])
+    assert door.ask("POST /models", asked) == (200, row)
+
+
 @pytest.mark.parametrize("route", ["POST /models", "POST /models/{version}/approve", "POST /models/{version}/rollback"])
 def test_an_analyst_and_a_stranger_change_nothing(door, route):
     for group in ("analyst", "staff"):

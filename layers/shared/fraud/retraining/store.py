@@ -18,7 +18,7 @@ from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.aws.cursor import cursor_of, parts_of
 from fraud.aws.followed import FollowedStore, actions_of
-from fraud.errors import ModelConflictError, NotFoundError
+from fraud.errors import ModelConflictError, NotFoundError, RetrainingConflictError
 from fraud.retraining.moves import ENDED
 from fraud.retraining.retraining import SYSTEM, Actor, Retraining, RetrainingCause, RetrainingEvent, Terms
 from fraud.retraining.rows import MODEL, OWED, RETRAINING, TURN, OwnedRow, RetrainingRow
@@ -100,15 +100,21 @@ class Retrainings(FollowedStore[Retraining]):
             return Page(rows, cursor_of(found.last_evaluated_key, "opened_at", "pk"))
 
     def open(self, cause: RetrainingCause, actor: Actor, now: datetime) -> Retraining:
-        """Open the retraining of a cause. Once more alters nothing."""
+        """Open the retraining of a cause. Once more alters nothing.
+
+        Raises RetrainingConflictError when the cause of that name was another one, such as another reason of a lead.
+        """
 
         def attempt() -> Retraining:
             new = Retraining.for_cause(cause, now)
             try:
-                return self.read(new.retraining_id)[1]
+                known = self.read(new.retraining_id)[1]
             except NotFoundError:
                 self._write(None, new, RetrainingEvent(kind="resumed", reason=cause.reason), actor, "opened")
-            return new
+                return new
+            if known.cause != cause:
+                raise RetrainingConflictError(known.now)
+            return known
 
         return _retried(attempt)
 
