@@ -105,8 +105,16 @@ def test_the_first_word_about_a_model_counts_and_may_be_repeated(door):
     assert door.ask("POST /models/{version}/approve", REASON, version=version) == (200, approved)
     status, late = door.ask("POST /models/{version}/reject", REASON, version=version)
     assert (status, late["retraining"]["state"], late["retraining"]["decided_by"]) == (409, "approved", "mio")
-    status, none = door.ask("POST /models/{version}/rollback", REASON, version=version)
-    assert (status, none["retraining"]["state"]) == (409, "approved")
+
+
+def test_a_lead_ends_the_trial_of_a_model_that_was_approved_and_no_earlier_one(door):
+    version = door.registered()
+    status, early = door.ask("POST /models/{version}/rollback", REASON, version=version)
+    assert (status, early["retraining"]["state"]) == (409, "registered")
+    door.ask("POST /models/{version}/approve", REASON, version=version)
+    status, ended = door.ask("POST /models/{version}/rollback", REASON, version=version)
+    assert (status, ended["state"], ended["rollback"]["by"]) == (200, "restoring", "mio")
+    assert door.ask("POST /models/{version}/rollback", REASON, version=version) == (200, ended)
 
 
 def test_a_page_of_the_history_leads_to_the_next_one(door):

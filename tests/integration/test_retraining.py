@@ -432,6 +432,22 @@ def test_a_rollback_that_an_endpoint_follows_slowly_is_late_after_an_hour_only(w
     world.sweep._is_served = lambda: True
 
 
+@pytest.mark.parametrize("passes", [(), (2 * DAY,)], ids=["shadow", "canary"])
+def test_a_lead_ends_the_trial_of_a_model_at_once_also_beside_the_packaged_champion(world, passes):
+    row = world.decide(world.begin(), "approved")
+    for each in passes:
+        row = world.later(row, each)
+    assert (row.state, world.registry.read().challenger) == ("canary" if passes else "shadow", row.model)
+    world.executions.follow(world.table.roll_back(row.model.version, "complaints", MIO, world.now))
+    assert (world.registry.read().champion, world.registry.read().challenger) == (None, None)
+    row = world.ran(row)
+    assert (row.state, world.bus.of(row)[-1], world.table.at_work()) == ("restored", "ModelTakenBack", None)
+    (told,) = [each for each in world.bus.said.values() if type(each).__name__ == "ModelTakenBack"]
+    assert told.why == "rolled_back"
+    again = world.table.roll_back(row.model.version, "complaints", MIO, world.now)
+    assert again == row
+
+
 def test_a_model_that_waits_cannot_be_rolled_back(world):
     row = world.begin()
     with pytest.raises(RetrainingConflictError):

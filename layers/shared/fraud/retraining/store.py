@@ -141,19 +141,22 @@ class Retrainings(FollowedStore[Retraining]):
         return self.change(name, event, SYSTEM, now)
 
     def roll_back(self, version: str, reason: str, actor: Actor, now: datetime) -> Retraining:
-        """Bring back the champion before this one, in one call. Once more alters nothing.
+        """Bring back the champion before this one, or end the trial of this model, in one call (D-181).
 
-        Raises NotFoundError for a model of no retraining, ForbiddenError for anybody but a lead,
-        RetrainingConflictError for a model that never was the champion, and ModelConflictError for a former one.
+        Once more alters nothing. Raises NotFoundError for a model of no retraining, ForbiddenError for anybody but a
+        lead, RetrainingConflictError for a model that is not tried and never was the champion, and ModelConflictError
+        for a former champion.
         """
+        row = self.of_model(version)
 
         def pointing(pointer: ModelPointer) -> ModelPointer:
-            if pointer.champion is None or pointer.champion.version != version:
+            if pointer.champion is not None and pointer.champion.version == version:
+                return pointer.roll_back(version)
+            if row.has_ended:
                 raise ModelConflictError(pointer.now)
-            return pointer.roll_back(version)
+            return pointer.withdraw(version)
 
-        event = RetrainingEvent(kind="rolled_back", reason=reason)
-        return self.change(self.of_model(version).retraining_id, event, actor, now, pointing)
+        return self.change(row.retraining_id, RetrainingEvent(kind="rolled_back", reason=reason), actor, now, pointing)
 
     def _write(  # noqa: PLR0913, PLR0917 - what is written and what is said of it
         self,
