@@ -156,6 +156,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.account_redelivery
 	$(BIN)/python -m tests.acceptance.graph $(if $(AMLSIM),--amlsim $(AMLSIM))
 	$(BIN)/python -m tests.acceptance.graph_changed
+	$(BIN)/python -m tests.acceptance.marks
 	$(BIN)/python -m tests.acceptance.graph_sql
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
