@@ -103,10 +103,22 @@ Progress = Callable[[list[datetime]], Iterable[datetime]]
 """Shows how far a walk over snapshots has come."""
 
 
-def units(
-    tables: HistoryTables, view: View, as_of: datetime, rules: Policy, progress: Progress = iter
+Kept = dict[tuple[View, datetime], Units]
+"""Matured snapshots by view and time."""
+
+
+def units(  # noqa: PLR0913 - a walk
+    tables: HistoryTables,
+    view: View,
+    as_of: datetime,
+    rules: Policy,
+    progress: Progress = iter,
+    *,
+    kept: Kept | None = None,
 ) -> tuple[Units, list[datetime]]:
     """Return the components of a view's matured snapshots before a time, and when these were.
+
+    kept  takes the snapshots, and gives those of earlier calls with the same tables and rules
 
     The last snapshot lies one horizon before `as_of`, so that nothing known later has a say. Windows do not overlap.
     """
@@ -115,7 +127,11 @@ def units(
     step = None if view.days is None else timedelta(days=view.days)
     times = [at] if step is None else [at - number * step for number in range(rules.snapshots)]
     times = [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
-    parts = [matured(tables, snapshot(tables, view, each), rules.horizon) for each in progress(times)]
+    kept = {} if kept is None else kept
+    for each in progress(times):
+        if (view, each) not in kept:
+            kept[view, each] = matured(tables, snapshot(tables, view, each), rules.horizon)
+    parts = [kept[view, each] for each in times]
     if not parts:
         return Units(*(np.zeros(0, np.int64) for _ in Units._fields)), []
     return Units(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), times
