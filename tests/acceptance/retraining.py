@@ -1,9 +1,9 @@
 """Retrainings in the box, from their cause to every end: the real jobs, machine, queues, API and sweep on small data.
 
-`python -m tests.acceptance.retraining` plays each of STORIES in one box and prints how each has ended. The archive is
-that of simulated payments. The champion is a model of a few trees, so a real one is better. Time passes by the box's
-clock, in whole days; payments at the same time of day by accounts that nobody knows have the same features, so their
-scores tell whether two models are the same.
+`python -m tests.acceptance.retraining` plays each of STORIES in a box of its own and prints how each has ended. The
+archive is that of simulated payments. The champion is a model of a few trees, so a real one is better. Time passes by
+the box's clock, in whole days; payments at the same time of day by accounts that nobody knows have the same features,
+so their scores tell whether two models are the same.
 """
 
 import itertools
@@ -404,16 +404,15 @@ def play(stage: Stage, story: str) -> str:
 
 def main() -> int:
     """Play all stories, or those that are named."""
-    asked = sys.argv[1:] or ["worse", *STORIES]  # first: the days of the archive pass
-    with staged() as stage:
-        for story in asked:
-            began = time.monotonic()
+    for story in sys.argv[1:] or ["worse", *STORIES]:
+        began = time.monotonic()
+        with staged() as stage:  # a box for each: the days of the archive pass with a story
             if story == "worse":
                 ends = worse(stage, 10)
                 told = f"{ends.total()} worse challengers, {ends['registered'] + ends['champion']} passed: {dict(ends)}"
             else:
                 told = play(stage, story)
-            print(f"{story}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
+        print(f"{story}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fraud.accounts import moves
-from fraud.accounts.action import REST, SYSTEM, ActionEvent, Cause
+from fraud.accounts.action import SYSTEM, ActionEvent, Cause
 from fraud.accounts.events import tell_end
 from fraud.accounts.intake import AccountIntake
 from fraud.accounts.order import Ordered
@@ -22,6 +22,7 @@ from fraud.cases.case import Alert, Case, CaseEvent
 from fraud.cases.store import Cases
 from fraud.errors import CapReachedError, ServiceError
 from fraud.executions import Executions
+from fraud.stepped_row import REST
 from tests.acceptance.accounts import (
     APP,
     LEAD,

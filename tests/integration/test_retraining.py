@@ -128,7 +128,7 @@ class Endpoint:
         self.serves: ModelPointer | None = None
         self.stuck = False
 
-    def ensure(self, pointer: ModelPointer) -> bool:
+    def ensure(self, pointer: ModelPointer, *, known: bool = False) -> bool:  # noqa: ARG002 - the Protocol's
         ready = self.serves is not None and self.serves.models == pointer.models and not self.stuck
         self.serves = pointer
         return ready

@@ -15,6 +15,7 @@ import boto3
 import pytest
 
 from fraud import assembly
+from fraud.retraining.retraining import SYSTEM, RetrainingEvent
 from fraud.retraining.worker import packaged_model
 from fraud.scoring import features
 from fraud.scoring.deployment import ARCHIVE, archive_of
@@ -41,7 +42,8 @@ class Served:
         deployments.played(serving.url, 1.0, itertools.count(0, LOOK_S).__next__)
         self._sagemaker = boto3.client("sagemaker")
         begin(self._sagemaker, SETTINGS.model_endpoint, FIRST)
-        world.reset(assembly.retraining_steps(SETTINGS)._parts.deployment)
+        self.deployment = assembly.retraining_steps(SETTINGS)._parts.deployment
+        world.reset(self.deployment)
         world.sweep._is_served = assembly.retraining_sweep(SETTINGS)._is_served
         world.booster = booster
 
@@ -142,3 +144,17 @@ def test_an_alarm_takes_the_promotion_back_to_exactly_what_was_served(served):
     pointer = served.world.registry.read()
     assert (pointer.champion, pointer.challenger, pointer.canary_share) == (None, None, 0.0)
     assert (served.config(), served.answer()) == (config, before)
+
+
+def test_a_model_that_serves_already_is_taken_back_although_an_alarm_is_raised(served):
+    before, config, world = served.answer(), served.config(), served.world
+    row = tried(served)
+    served.alarm("OK")
+    promoted = world.registry.read().promote(row.model.version)
+    assert [served.deployment.ensure(promoted) for _ in range(6)][-1]
+    assert served.answer()["version"] == row.model.version
+    served.alarm("ALARM")
+    alarmed = RetrainingEvent(kind="alarmed", reason="ModelAway")
+    world.executions.follow(world.table.change(row.retraining_id, alarmed, SYSTEM, world.now))
+    row = world.later(world.ran(row), DAY)
+    assert (row.state, served.config(), served.answer()) == ("restored", config, before)

@@ -14,7 +14,7 @@ from fraud.errors import ServiceError, UndecidableError
 from fraud.settings import LOCAL, AwsIdentity, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
 
     from fraud.accounts.action import Action
     from fraud.accounts.intake import AccountIntake
@@ -414,7 +414,7 @@ def retraining_sweep(settings: Settings) -> "RetrainingSweep":
 
     def is_served() -> bool:
         deployment = _deployment(settings)
-        return deployment is None or deployment.ensure(Registry(settings).read())
+        return deployment is None or deployment.ensure(Registry(settings).read(), known=True)
 
     return RetrainingSweep(table, executions, told, is_served)
 
@@ -448,7 +448,7 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
             artefacts=Artefacts(place),
             packages=Packages(settings.model_package_group, settings.retraining_image),
             shadow=shadowed,
-            deployment=_deployment(settings, settings.deployment_alarms.split(",")),
+            deployment=_deployment(settings),
             notices=RetrainingNotices(Outbox(settings)),
             plan=plan,
             policy=GatePolicy.load(packaged.GATE.read_bytes(), plan.gate),
@@ -461,8 +461,8 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
     )
 
 
-def _deployment(settings: Settings, alarms: "Sequence[str]" = ()) -> "EndpointDeployment | None":
-    """Build the deployments of the endpoint, which these alarms take back; None for a stack without one."""
+def _deployment(settings: Settings) -> "EndpointDeployment | None":
+    """Build the deployments of the endpoint; None for a stack without one."""
     if settings.scorer == "embedded":
         return None
     from fraud.retraining.jobs import Place
@@ -472,7 +472,7 @@ def _deployment(settings: Settings, alarms: "Sequence[str]" = ()) -> "EndpointDe
 
     place = Place(settings.models_bucket, settings.decision_archive_bucket)
     first, _ = packaged_model(settings.currency)
-    fleet = Fleet(settings.model_endpoint, tuple(alarms))
+    fleet = Fleet(settings.model_endpoint, tuple(settings.deployment_alarms.split(",")))
     return EndpointDeployment(fleet, first.version, lambda model: place.of(f"{model.key}/{ARCHIVE}"))
 
 

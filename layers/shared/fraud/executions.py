@@ -20,6 +20,9 @@ LOOK_AGAIN = timedelta(minutes=5)
 CHECK_AGAIN = timedelta(hours=1)
 """Longest time to the next look at a row whose execution waits: does it still run?"""
 
+UNTOLD = timedelta(minutes=1)
+"""After this time the sweep looks whether an execution was told of a change."""
+
 Standing = Literal["runs", "over", "missing"]
 """Whether an execution runs, is over however it ended, or does not exist: it never did, or its machine was replaced."""
 
@@ -213,3 +216,18 @@ def swept(
     if failure is not None:
         raise failure
     return Swept(rows, lag)
+
+
+def swept_all(
+    parts: Iterable[Callable[[datetime, Callable[[], int]], Swept]], now: datetime, remaining_ms: Callable[[], int]
+) -> Swept:
+    """Look at all that is due, one part after another. Raises the first ServiceError, after all others."""
+    done, failure = Swept(0, 0), None
+    for part in parts:
+        try:
+            done = done.joined(part(now, remaining_ms))
+        except ServiceError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return done

@@ -10,11 +10,7 @@ from hypothesis import strategies as st
 
 from fraud.accounts.action import (
     MOST_NOTICES,
-    REST,
     SYSTEM,
-    UNTOLD,
-    WAITS,
-    WORKS,
     Action,
     ActionEvent,
     Actor,
@@ -24,6 +20,8 @@ from fraud.accounts.action import (
 )
 from fraud.accounts.moves import ENDED, MOVES, STEPS, WHO, ActionState, EventKind, reached
 from fraud.errors import ActionConflictError, ForbiddenError
+from fraud.executions import CHECK_AGAIN, LOOK_AGAIN, UNTOLD
+from fraud.stepped_row import REST
 from tests.acceptance import account_machine as walk
 from tests.acceptance import machines
 
@@ -213,8 +211,8 @@ def test_the_sweep_looks_at_an_end_of_which_the_bus_must_be_told():
 
 
 def test_the_sweep_looks_often_at_work_and_rarely_at_a_wait():
-    assert after("slot_taken").looks_again(NOON) == NOON + WORKS
-    assert after(*TO_APPEALABLE).looks_again(NOON) == NOON + WAITS
+    assert after("slot_taken").looks_again(NOON) == NOON + LOOK_AGAIN
+    assert after(*TO_APPEALABLE).looks_again(NOON) == NOON + CHECK_AGAIN
     assert after(*TO_APPEALABLE[:-1]).looks_again(NOON) == NOON + TERMS.notice
 
 

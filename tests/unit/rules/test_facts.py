@@ -220,6 +220,7 @@ SAID: dict[str, list[tuple[str | None, dict[str, float], dict[str, Any]]]] = {
     "transaction.device_id": [(None, {}, {})],
     "transaction.payee_id": [(None, {}, {})],
     "standing.payer_status": [(None, {}, {})],
+    "standing.payer_mark": [(None, {}, {})],
     "state": [("no counters could be read in time", {}, {})],
 }
 

@@ -8,6 +8,7 @@ import pytest
 
 from fraud.counters.layout import State, profiles
 from fraud.lists.entry import LISTED
+from fraud.marks.mark import Mark
 from fraud.packaged import policy
 from fraud.rules.expression import members
 from fraud.rules.standing import ROLES, denies, silenced, standing
@@ -106,7 +107,29 @@ def test_without_profiles_no_party_is_denied_and_both_accounts_are_active():
         **dict.fromkeys(("payer_denied", "payee_denied", "device_denied", "instrument_denied", "ip_denied"), False),
         "payer_status": "active",
         "payee_status": "active",
+        **dict.fromkeys(("payer_mark", "payee_mark"), ""),
+        **dict.fromkeys(("payer_mark_lift", "payee_mark_lift"), 0.0),
     }
+
+
+def test_a_mark_of_the_snapshot_in_force_stands_until_it_expires():
+    day = timedelta(days=1)
+    mark = Mark(7, "invite", "forked_chain", 10.9, NOON - day, NOON + day)
+    held = {"account#payee-1": {"mark_a": mark._replace(snapshot=6).row, "mark_b": mark.row}}
+    found = standing(payment(), State({}, held, snapshot=7))
+    assert (found["payee_mark"], found["payee_mark_lift"], found["payer_mark"]) == ("invite/forked_chain", 10.9, "")
+    for number, at in ((8, NOON), (0, NOON), (7, NOON + day), (7, NOON - 2 * day)):
+        assert standing(payment(occurred_at=at), State({}, held, snapshot=number))["payee_mark"] == ""
+    for unreadable in (
+        "x",
+        {},
+        mark.row | {"lift": "?"},
+        mark.row | {"expires_at": "?"},
+        mark.row | {"snapshot": None},
+    ):
+        assert (
+            standing(payment(), State({}, {"account#payee-1": {"mark_b": unreadable}}, snapshot=7))["payee_mark"] == ""
+        )
 
 
 def test_standing_knows_each_party_by_its_role():

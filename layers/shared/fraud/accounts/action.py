@@ -29,16 +29,12 @@ from fraud.accounts.moves import (
 )
 from fraud.accounts.status import MOST_REASON, SYSTEM_NAME
 from fraud.errors import ActionConflictError, ActionNow, ForbiddenError
+from fraud.executions import UNTOLD
+from fraud.stepped_row import SteppedRow
 from fraud.transaction import Id, Instant, Timestamp
 
 NOTIFIES = frozenset({ActionState.DEACTIVATED, ActionState.CORRECTED})
 """States in which the app is told of the account's status."""
-
-UNTOLD = timedelta(minutes=1)
-"""After this time the sweep looks whether an execution was told of a change."""
-
-WORKS, WAITS, REST = timedelta(minutes=5), timedelta(hours=1), timedelta(minutes=5)
-"""Time to the sweep's next look at an action at work and at one that waits, and to the next run after a failed one."""
 
 MOST_NOTICES = 3
 """How often the app is told of a change that it does not acknowledge. After that an alarm tells a person."""
@@ -147,7 +143,7 @@ class ActionEvent(_Part):
     run: int | None = Field(None, description="The number of the execution that has failed.")
 
 
-class Action(_Part):
+class Action(SteppedRow):
     """An action as it stands. The row in the table is the truth, and the execution follows it."""
 
     action_id: str
@@ -163,12 +159,6 @@ class Action(_Part):
     review: Review | None = None
     queue_decision: QueueDecision | None = Field(None, description="The last decision on the queue above the cap.")
     failed_step: str | None = None
-    run: int = Field(1, description="The number of the execution that follows the row.")
-    due: Instant | None = Field(None, description="When the time of the present state is over; null: it has none.")
-    rests_until: Instant | None = Field(None, description="The next execution starts then, after one that has failed.")
-    since: Instant = Field(description="When it came into its present state.")
-    changed_at: Instant
-    version: int = 1
 
     @classmethod
     def for_cause(cls, account_id: str, cause: Cause, now: datetime) -> Self:
@@ -194,16 +184,9 @@ class Action(_Part):
         return self.action_id
 
     @property
-    def execution(self) -> str | None:
-        """The name of the execution that follows the row; None when the action has ended."""
-        if self.state in ENDED:
-            return None
-        return self.action_id if self.run == 1 else f"{self.action_id}-{self.run}"
-
-    @property
-    def follower(self) -> str | None:
-        """The same: every look starts an execution that is missing. While one rests there is none yet."""
-        return self.execution
+    def has_ended(self) -> bool:
+        """Whether no step is left."""
+        return self.state in ENDED
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -251,9 +234,7 @@ class Action(_Part):
             said |= {"due": None if limit is None or event.kind == "overdue" else now + limit}
         if state is not self.state:
             said |= {"notices": 1 if state in NOTIFIES else 0, "since": now}
-        rests = {"rests_until": now + REST if event.kind == "resumed" else None}
-        changed = {"state": state, "changed_at": now, "version": self.version + 1}
-        return self.model_copy(update=said | rests | changed)
+        return self.changed(now, rests=event.kind == "resumed", state=state, **said)
 
     def _check(self, event: ActionEvent, actor: Actor) -> None:
         who: set[Who] = {actor.role}
@@ -282,11 +263,11 @@ class Action(_Part):
 
     def _is_early(self, event: ActionEvent, now: datetime) -> bool:
         """Whether an event of the clock comes before its time."""
-        return event.kind in OF_THE_CLOCK and (self.due is None or now < self.due)
+        return event.kind in OF_THE_CLOCK and not self.is_due(now)
 
     def clock_events(self, now: datetime) -> tuple[ActionEvent, ...]:
         """Return the event that the clock causes by now, if there is one."""
-        if self.due is None or now < self.due or self.state not in _BY_CLOCK:
+        if not self.is_due(now) or self.state not in _BY_CLOCK:
             return ()
         kind = _BY_CLOCK[self.state]
         if kind == "notice_due" and self.notices >= MOST_NOTICES:
@@ -298,7 +279,7 @@ class Action(_Part):
 
         An action that has just changed is looked at after a minute, in case its execution was not told.
         """
-        if self.state in ENDED and self.owed is None:
+        if self.has_ended and self.owed is None:
             return None
         return self.rests_until or self.changed_at + UNTOLD
 
@@ -310,12 +291,6 @@ class Action(_Part):
         if self.state is ActionState.REINSTATED and self.told_status not in self.acknowledged:
             return "ActionUnacknowledged"
         return None
-
-    def looks_again(self, now: datetime) -> datetime:
-        """Return when the sweep must look at the action again, after a look by which nothing has changed."""
-        if self.wait is None:
-            return now + WORKS
-        return min(now + WAITS, self.due or now + WAITS)
 
 
 # ---- what an event does beside the move ------------------------------------------------------------------------------

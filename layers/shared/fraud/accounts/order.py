@@ -7,9 +7,10 @@ from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fraud.accounts.action import UNTOLD, Actor, Cause
+from fraud.accounts.action import Actor, Cause
 from fraud.accounts.status import MOST_REASON
 from fraud.errors import ForbiddenError, OrderConflictError, OrderNow
+from fraud.executions import UNTOLD
 from fraud.transaction import Id, Instant
 
 MOST_ACCOUNTS = 100

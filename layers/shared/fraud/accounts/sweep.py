@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from fraud.accounts.action import Action
 from fraud.accounts.order import Order
-from fraud.errors import ServiceError
-from fraud.executions import Executions, Swept, swept
+from fraud.executions import Executions, Swept, swept, swept_all
 
 
 class AccountTable(Protocol):
@@ -53,15 +52,7 @@ class AccountSweep:
 
     def sweep(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
         """Look at all that is due, for as long as there is time. Raises the first ServiceError, after all others."""
-        done, failure = Swept(0, 0), None
-        for part in (self._holds, self._orders, self._executions.sweep, self._ends):
-            try:
-                done = done.joined(part(now, remaining_ms))
-            except ServiceError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        return done
+        return swept_all((self._holds, self._orders, self._executions.sweep, self._ends), now, remaining_ms)
 
     def _holds(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
         return swept(self._accounts.due_holds(now), self._accounts.end_hold, now, remaining_ms)

@@ -26,7 +26,7 @@ from fraud.cases.moves import (
     State,
 )
 from fraud.errors import CaseNow
-from fraud.executions import CHECK_AGAIN, LOOK_AGAIN
+from fraud.executions import CHECK_AGAIN, LOOK_AGAIN, UNTOLD
 from fraud.transaction import Id, Instant, utc
 
 Level = Literal["analyst", "lead"]
@@ -300,10 +300,6 @@ class Case(_Part):
         steps = [self.step_at(self.sla_step)] if self.sla_step < len(SLA) else []
         leases = [self.lease_until] if self.state is State.ASSIGNED and self.lease_until is not None else []
         return (*steps, *leases)
-
-
-UNTOLD = timedelta(minutes=1)
-"""After this time the sweep looks whether an execution was told of a change."""
 
 
 _CASE_ID = re.compile(r"[A-Z2-7]{26}(-[1-9][0-9]{0,4})?")

@@ -6,9 +6,10 @@ from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribu
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
 from fraud.aws import tables
-from fraud.cases.case import UNTOLD, Case
+from fraud.cases.case import Case
 from fraud.cases.moves import State
 from fraud.decisions.record import PACKED
+from fraud.executions import UNTOLD
 from fraud.transaction import utc
 
 CASE, EVIDENCE = "case", "evidence"

@@ -40,6 +40,7 @@ class InMemoryCounters:
         self.profiles: dict[str, dict[str, Any]] = defaultdict(dict)
         self.keys = keys
         self.exact = exact
+        self.snapshot = 0
         self._unfolded: dict[tuple[Kind, str], set[int]] = defaultdict(set)
         self._kept: dict[tuple[Kind, str], set[int]] = defaultdict(set)
 
@@ -68,7 +69,7 @@ class InMemoryCounters:
             sampling.raised(self.items[change.key], change)
         pks = profiles(transaction).values()
         known: dict[str, Profile] = {pk: self.profiles[pk] for pk in pks if pk in self.profiles}
-        return State(found, known, recounted, device=moved[0].device)
+        return State(found, known, recounted, device=moved[0].device, snapshot=self.snapshot)
 
     def _apply(self, update: Update) -> tuple[Item, bool]:
         """Count an attempt in one item. Return the item as the payment sees it, and whether it had been counted before.

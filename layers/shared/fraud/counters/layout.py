@@ -72,6 +72,9 @@ NETWORKS = "networks"
 MODELS = "models"
 """Key of the item of the profiles table that holds the registry's pointer to the models in use (D-153)."""
 
+MARKS = "marks"
+"""Key of the item of the profiles table that holds the pointer to the snapshot of marks that is in force (D-168)."""
+
 FOLD_SLICES = 64
 """Number of slices into which the entities of a letter are divided. Each slice is folded by itself."""
 
@@ -392,6 +395,7 @@ class State:
     stale      the fold is behind: a window reads periods that are not yet folded into the profile
     distorted  distinct counts mix slots of two id keys (`keys.Keys.distorts`)
     device     slot of the payment's device
+    snapshot   number of the snapshot of marks that is believed; 0: none
     """
 
     items: dict[Key, Item]
@@ -400,6 +404,7 @@ class State:
     stale: bool = False
     distorted: bool = False
     device: int | None = None
+    snapshot: int = 0
 
     @property
     def estimated(self) -> list[str]:

@@ -23,12 +23,16 @@ from fraud.counters.codec import (
     watermarks_of,
 )
 from fraud.counters.keys import DECLARED, Keys
-from fraud.counters.layout import CLOSED, MODELS, NETWORKS, Item, Key, Kind, Profile, Slice, Update
+from fraud.counters.layout import CLOSED, MARKS, MODELS, NETWORKS, Item, Key, Kind, Profile, Slice, Update
 from fraud.errors import ServiceError, UnavailableError
 
 WATERMARKS_LAST = timedelta(minutes=1)
-"""Time for which watermarks, keys, denied networks and the pointer to the models are used before they are read again.
+"""Time for which watermarks, keys, denied networks and both pointers are used before they are read again.
 Watermarks only ever rise, so an old watermark errs on the safe side.
+"""
+
+MARKS_LAST = 2 * WATERMARKS_LAST
+"""How long the snapshot of marks is believed that was in force at the last read. Later on its side may be overwritten.
 """
 
 KEYS_LAST = timedelta(hours=6)
@@ -50,18 +54,18 @@ class Tables(NamedTuple):
 
 
 def watermark_request(profiles: str, *, consistent: bool = False) -> Request:
-    """Build the request that reads all watermarks, the stack's keys, the denied networks and the pointer to the models.
+    """Build the request that reads all watermarks, the stack's keys, the denied networks and both pointers.
 
-    The watermarks are one item for each letter, with one attribute for each slice. The keys, the networks and the
-    pointer are one item each.
+    The watermarks are one item for each letter, with one attribute for each slice. The keys, the networks, the pointer
+    to the models and that to the marks are one item each.
 
     profiles  name of the profiles table
 
     >>> keys = watermark_request("profiles").payload["RequestItems"]["profiles"]["Keys"]
     >>> [key["pk"]["S"] for key in keys]
-    ['fold#d', 'fold#h', 'keys', 'networks', 'models']
+    ['fold#d', 'fold#h', 'keys', 'networks', 'models', 'marks']
     """
-    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), KEYS, NETWORKS, MODELS)]
+    keys = [typed_key(pk) for pk in (*fold.WATERMARKS.values(), KEYS, NETWORKS, MODELS, MARKS)]
     return batch_read({profiles: {"Keys": keys, "ConsistentRead": consistent}})
 
 
@@ -78,10 +82,11 @@ def watermark_rows(transport: Transport, response: Response, until: float | None
 
 
 class StackState:
-    """The stack as an environment knows it: keys, how far each slice is folded, denied networks, models in use.
+    """The stack as an environment knows it: keys, how far each slice is folded, denied networks, models and marks.
 
     networks    the end of each denied network by its name: the item as it was read
     pointer     the registry's pointer to the models: the item as it was read, a new object after each read
+    snapshot    number of the snapshot of marks that a payment believes; 0: none, or it was read too long ago
     first_keys  draws the keys of a stack that has none. DECLARED keys are accepted only where it returns them
     """
 
@@ -90,6 +95,7 @@ class StackState:
         self.folded_through: dict[Slice, int] = {}
         self.networks: Profile = {}
         self.pointer: Profile = {}
+        self.snapshot = 0
         self._transport = transport
         self._profiles = profiles
         self._first_keys = first_keys
@@ -107,6 +113,8 @@ class StackState:
     def renewal(self, now: datetime) -> list[Request]:
         """Return the request that reads all again, if it is due. A new stack lacks watermarks until its first tick."""
         complete = len(self.folded_through) == len(fold.SLICES)
+        if not self._read_at <= now < self._read_at + MARKS_LAST:
+            self.snapshot = 0
         fresh = complete and self._read_at <= now < self._read_at + WATERMARKS_LAST
         return [] if fresh else [watermark_request(self._profiles)]
 
@@ -122,6 +130,7 @@ class StackState:
         self.keys = keys
         self.networks = rows.get(NETWORKS, {})
         self.pointer = rows.get(MODELS, {})
+        self.snapshot = _snapshot_of(rows.get(MARKS, {}))
         self.folded_through = {part: at.through for part, at in watermarks.items()}
         self._read_at = now
 
@@ -139,6 +148,12 @@ class StackState:
         }
         (response,) = all_or_raise(self._transport.gather([Request("put_item", payload)], until))
         return keys_of(profile_of(response.item)) if isinstance(response, ConditionFailed) else keys
+
+
+def _snapshot_of(pointer: Profile) -> int:
+    """Return the number of the snapshot of marks in force; 0 without one, and for a pointer that cannot be read."""
+    snapshot = pointer.get("snapshot", 0)
+    return snapshot if isinstance(snapshot, int) else 0
 
 
 class Levels:

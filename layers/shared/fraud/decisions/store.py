@@ -364,6 +364,7 @@ class DynamoStore:
             fold.stale((attempt.update.key for attempt in plan.attempts), self.stack.folded_through),
             self.stack.keys.distorts(day),
             plan.attempts[0].update.device,
+            self.stack.snapshot,
         )
         return StateRead(
             state,

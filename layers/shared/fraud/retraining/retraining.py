@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fraud.errors import ForbiddenError, RetrainingConflictError, RetrainingNow
+from fraud.executions import UNTOLD
 from fraud.retraining.gate import GateReport
 from fraud.retraining.moves import (
     ENDED,
@@ -27,13 +28,8 @@ from fraud.retraining.moves import (
     reached,
 )
 from fraud.scoring.registry import ModelVersion, Sha256, Version
+from fraud.stepped_row import SteppedRow
 from fraud.transaction import Instant
-
-UNTOLD = timedelta(minutes=1)
-"""After this time the sweep looks whether an execution was told of a change."""
-
-WORKS, WAITS, REST = timedelta(minutes=5), timedelta(hours=1), timedelta(minutes=5)
-"""Time to the next look at a retraining at work and at one that waits, and to the next run after a failed one."""
 
 MOST_TRIES = 2
 """How often a job is tried. What a job says of its failure goes to the log of the job, and its name into the row."""
@@ -120,7 +116,7 @@ class RetrainingEvent(_Part):
     package: str | None = None
 
 
-class Retraining(_Part):
+class Retraining(SteppedRow):
     """A retraining as it stands. The row in the table is the truth, and the execution follows it."""
 
     retraining_id: str
@@ -140,12 +136,6 @@ class Retraining(_Part):
     rollback: ModelDecision | None = None
     failed_step: str | None = None
     alarm: str | None = Field(None, description="The alarm that has taken the model back.")
-    run: int = Field(1, description="The number of the execution that follows the row.")
-    due: Instant | None = Field(None, description="When the time of the present state is over; null: it has none.")
-    rests_until: Instant | None = Field(None, description="The next execution starts then, after one that has failed.")
-    since: Instant = Field(description="When it came into its present state.")
-    changed_at: Instant
-    version: int = 1
 
     @classmethod
     def for_cause(cls, cause: RetrainingCause, now: datetime) -> Self:
@@ -164,16 +154,9 @@ class Retraining(_Part):
         return self.retraining_id
 
     @property
-    def execution(self) -> str | None:
-        """The name of the execution that follows the row; None when the retraining has ended."""
-        if self.state in ENDED:
-            return None
-        return self.retraining_id if self.run == 1 else f"{self.retraining_id}-{self.run}"
-
-    @property
-    def follower(self) -> str | None:
-        """The same: every look starts an execution that is missing. While one rests there is none yet."""
-        return self.execution
+    def has_ended(self) -> bool:
+        """Whether no step is left."""
+        return self.state in ENDED
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -221,9 +204,7 @@ class Retraining(_Part):
         if state is not self.state:
             limit = terms.of(state)
             said |= {"due": None if limit is None else now + limit, "since": now, "tries": 1}
-        rests = {"rests_until": now + REST if event.kind == "resumed" else None}
-        changed = {"state": state, "changed_at": now, "version": self.version + 1}
-        return self.model_copy(update=said | rests | changed)
+        return self.changed(now, rests=event.kind == "resumed", state=state, **said)
 
     def _has_happened(self, event: RetrainingEvent, actor: Actor) -> bool:
         """Whether an event of the system came before or too late, or the same request came before."""
@@ -235,11 +216,11 @@ class Retraining(_Part):
 
     def _is_early(self, event: RetrainingEvent, now: datetime) -> bool:
         """Whether an event of the clock comes before its time."""
-        return event.kind in OF_THE_CLOCK.values() and (self.due is None or now < self.due)
+        return event.kind in OF_THE_CLOCK.values() and not self.is_due(now)
 
     def clock_events(self, now: datetime) -> tuple[RetrainingEvent, ...]:
         """Return the event that the clock causes by now, if there is one."""
-        if self.due is None or now < self.due or self.state not in OF_THE_CLOCK:
+        if not self.is_due(now) or self.state not in OF_THE_CLOCK:
             return ()
         return (RetrainingEvent(kind=OF_THE_CLOCK[self.state]),)
 
@@ -249,12 +230,6 @@ class Retraining(_Part):
         One that has just changed is looked at after a minute, in case its execution was not told.
         """
         return self.rests_until or self.changed_at + UNTOLD
-
-    def looks_again(self, now: datetime) -> datetime:
-        """Return when the sweep must look again, after a look by which nothing has changed."""
-        if self.wait is None:
-            return now + WORKS
-        return min(now + WAITS, self.due or now + WAITS)
 
 
 # ---- what an event does beside the move ------------------------------------------------------------------------------

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Protocol
 
-from fraud.errors import ServiceError
-from fraud.executions import Executions, Swept, swept
+from fraud.executions import Executions, Swept, swept, swept_all
 from fraud.retraining.moves import RetrainingState
 from fraud.retraining.retraining import Retraining
 
@@ -44,15 +43,7 @@ class RetrainingSweep:
 
     def sweep(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
         """Look at all that is due, for as long as there is time. Raises the first ServiceError, after all others."""
-        done, failure = Swept(0, 0), None
-        for part in (self._executions.sweep, self._ends):
-            try:
-                done = done.joined(part(now, remaining_ms))
-            except ServiceError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        return done
+        return swept_all((self._executions.sweep, self._ends), now, remaining_ms)
 
     def _ends(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
         return swept(self._table.due_ends(now), self._end, now, remaining_ms)

@@ -241,7 +241,7 @@ class RetrainingSteps:
     def restore(self, row: Retraining, _event: Mapping[str, Any]) -> Retraining:
         """Let the champion decide alone, as before."""
         version = _model(row).version
-        return self._pointed(row, "restored", lambda pointer: pointer.withdraw(version))
+        return self._pointed(row, "restored", lambda pointer: pointer.withdraw(version), known=True)
 
     def step_failed(self, row: Retraining, event: Mapping[str, Any]) -> Retraining:
         """Give a retraining up of which a step has failed, and take its model back if it was tried.
@@ -259,13 +259,14 @@ class RetrainingSteps:
         event = RetrainingEvent(kind=kind, **said)
         return self._parts.retrainings.change(row.retraining_id, event, SYSTEM, self._parts.clock())
 
-    def _pointed(self, row: Retraining, kind: Any, pointing: Pointing) -> Retraining:  # noqa: ANN401
+    def _pointed(self, row: Retraining, kind: Any, pointing: Pointing, *, known: bool = False) -> Retraining:  # noqa: ANN401
         """Change the pointer together with the row; before it the endpoint, if there is one, as often as it takes.
 
         Returns the row itself while the endpoint is being changed. Raises ServiceError when it takes too long.
         """
         parts = self._parts
-        if parts.deployment is not None and not parts.deployment.ensure(pointing(parts.registry.read())):
+        pointer = pointing(parts.registry.read())
+        if parts.deployment is not None and not parts.deployment.ensure(pointer, known=known):
             if parts.clock() - row.since > DEPLOYS:
                 raise ServiceError("DeploymentTooSlow")
             return row

@@ -236,8 +236,14 @@ def _example(root: str, name: str, kind: str, number: int) -> Any:  # noqa: ANN4
         known = {"type": kind, "amount": number, "currency": "JPY", "occurred_at": datetime(2026, 1, 1, tzinfo=UTC)}
         return known.get(name, "x")
     if root == "standing":
-        return "active" if name.endswith("_status") else bool(number)
+        return _standing_example(name, number)
     return float(number) if root == "features" or _is_real(name) else number
+
+
+def _standing_example(name: str, number: int) -> str | float | bool:
+    if name.endswith("_lift"):
+        return float(number)
+    return {"status": "active", "mark": "x"}.get(name.rpartition("_")[2], bool(number))
 
 
 def _is_real(counter: str) -> bool:

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from fraud.counters.layout import DAY, HORIZON_DAYS, KINDS, PAIR, RECEIVING, State
 from fraud.counters.sampling import CLOSE
 from fraud.counters.windows import DISTINCT, IDLE_CAP, MATURE_WINDOWS, MATURITY_DAYS, NAMES, kind_of
+from fraud.marks.mark import PARTIES, marks
 from fraud.outcome import Fact
 from fraud.rules.numbers import duration, money, number, share, span, times
 from fraud.rules.standing import ROLES, standing
@@ -472,6 +473,14 @@ def _status(role: str, subject: Subject) -> tuple[float, str | None]:
     return math.nan, None if held == "active" else f"the {role}'s account is not active"
 
 
+def _mark(role: str, subject: Subject) -> tuple[float, str | None]:
+    mark = marks(subject.transaction, subject.state).get(role)
+    if mark is None:
+        return 0.0, None
+    often = f"such accounts turn out fraudulent at least {mark.lift:.1f} times as often as others"
+    return mark.lift, f"the {role}'s account is marked by its place among others ({mark.name}): {often}"
+
+
 def _missing(text: str, subject: Subject) -> tuple[float, str]:
     del subject
     return math.nan, text
@@ -483,7 +492,8 @@ OTHERS: dict[str, Callable[[Subject], tuple[float, str | None]]] = {
     "transaction.attempt_of": _attempt,
     "transaction.device_id": _device,
     **{f"standing.{role}_denied": partial(_denied, role) for role in ROLES},
-    **{f"standing.{role}_status": partial(_status, role) for role in ("payer", "payee")},
+    **{f"standing.{role}_status": partial(_status, role) for role in PARTIES},
+    **{f"standing.{role}_{name}": partial(_mark, role) for name in ("mark", "mark_lift") for role in PARTIES},
     "state": partial(_missing, "no counters could be read in time"),
     **{
         f"counter:{kind}": partial(_missing, f"counters of the {kind} could not be written or read in time")

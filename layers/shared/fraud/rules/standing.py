@@ -1,8 +1,8 @@
-"""Standing: the meaning of a profile's attributes `deny`, `allow` and `status` for a payment.
+"""Standing: the meaning of a profile's attributes `deny`, `allow`, `status` and the marks for a payment.
 
-`fraud.lists` writes the entries, and accounts write the status. Rules read them here, and so does every response that
-shows them. A `deny` entry or a status that cannot be read was still written to stop payments, so it counts against the
-payment. An `allow` entry that cannot be read silences nothing. Pure.
+`fraud.lists` writes the entries, accounts write the status, and the graph writes the marks. Rules read them here, and
+so does every response that shows them. A `deny` entry or a status that cannot be read was still written to stop
+payments, so it counts against the payment. An `allow` entry that cannot be read silences nothing. Pure.
 """
 
 import contextlib
@@ -13,10 +13,14 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from fraud.counters.layout import Profile, State, profiles
+from fraud.marks.mark import PARTIES, marks
 from fraud.transaction import Transaction, instant
 
 ROLES = ("payer", "payee", "device", "instrument", "ip")
-STANDING: tuple[str, ...] = (*(f"{role}_denied" for role in ROLES), "payer_status", "payee_status")
+STANDING: tuple[str, ...] = (
+    *(f"{role}_denied" for role in ROLES),
+    *(f"{role}_{what}" for what in ("status", "mark", "mark_lift") for role in PARTIES),
+)
 """The names that an expression may read as `standing.<name>`."""
 
 ACTIVE, HELD = "active", "held"
@@ -30,14 +34,19 @@ No one person may silence the model: such an entry is pending until another one 
 
 
 def standing(transaction: Transaction, state: State) -> dict[str, Any]:
-    """Return, by the names of STANDING, whether each role is denied and the status of each account.
+    """Return, by the names of STANDING, whether each role is denied, and the status and mark of each account.
 
-    Both hold at the payment's own time (`occurred_at`), and a role that the payment does not name is not denied.
+    All hold at the payment's own time (`occurred_at`), and a role that the payment does not name is not denied. An
+    account without a mark has the name "" and the lift 0.
     """
     held = {role: state.profiles.get(pk, {}) for role, pk in profiles(transaction).items()}
-    denied = {f"{role}_denied": denies(held.get(role, {}), transaction.occurred_at) for role in ROLES}
-    status = {f"{role}_status": _status(held.get(role, {}), transaction.occurred_at) for role in ("payer", "payee")}
-    return denied | status
+    at, marked = transaction.occurred_at, marks(transaction, state)
+    return {
+        **{f"{role}_denied": denies(held.get(role, {}), at) for role in ROLES},
+        **{f"{role}_status": _status(held.get(role, {}), at) for role in PARTIES},
+        **{f"{role}_mark": marked[role].name if role in marked else "" for role in PARTIES},
+        **{f"{role}_mark_lift": marked[role].lift if role in marked else 0.0 for role in PARTIES},
+    }
 
 
 def silenced(transaction: Transaction, state: State) -> frozenset[str]:

@@ -37,8 +37,10 @@ class EndpointDeployment:
         self._archive_of = archive_of
         self._sagemaker = client("sagemaker")
 
-    def ensure(self, pointer: ModelPointer) -> bool:
+    def ensure(self, pointer: ModelPointer, *, known: bool = False) -> bool:
         """Begin the deployment of the champion, if the endpoint serves another model. Tell whether it serves this one.
+
+        known  the endpoint goes back to a model that has served before: an alarm, which may be why, does not stop it
 
         To be called again until it does. Raises ServiceError: `DeploymentTakenBack` when an alarm or a failure has
         brought the endpoint back to what it served before, and `EndpointBroken` when it serves nothing.
@@ -50,10 +52,10 @@ class EndpointDeployment:
             if stage is Stage.BROKEN:
                 raise ServiceError("EndpointBroken")
             if stage is Stage.ELSEWHERE:
-                self._begin(described, version, pointer)
+                self._begin(described, version, pointer, known=known)
         return stage is Stage.SERVING
 
-    def _begin(self, described: Mapping[str, Any], version: str, pointer: ModelPointer) -> None:
+    def _begin(self, described: Mapping[str, Any], version: str, pointer: ModelPointer, *, known: bool) -> None:
         """Begin a deployment, once. The tag comes after it: a tag alone would say that it was taken back."""
         endpoint = described["EndpointArn"]
         # The revision tells a new deployment of a version from one that was taken back.
@@ -61,6 +63,7 @@ class EndpointDeployment:
         if tag in self._sagemaker.list_tags(ResourceArn=endpoint)["Tags"]:
             raise ServiceError("DeploymentTakenBack")
         fleet = self._fleet_now(described["EndpointConfigName"])
+        fleet = fleet._replace(alarms=()) if known else fleet
         if pointer.champion is not None and not self._has_config(version):
             url = self._archive_of(pointer.champion)
             if not self._has_model(version):
