@@ -1,5 +1,8 @@
 """Kinesis batches of payments: the same evaluation as in the API, with the network steps shared by a batch.
 
+A record of the type `invitation` is no payment. It is archived after the payments of its batch, and set aside when the
+archive does not answer, because no payment waits for it.
+
 A record holds one payment, or several that are taken apart in their order (D-075). A payment that no retry can decide
 is set aside with its reason, so it never blocks its shard. A record is reported as failed only if the failure of one of
 its payments may pass with time, or if time is over. The batch restarts at the first of those, and what was decided of
@@ -10,7 +13,7 @@ import base64
 import gc
 import time
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 from fraud import assembly, clock
@@ -20,6 +23,8 @@ from fraud.decisions.evaluation import Evaluation
 from fraud.decisions.events import Outbox, Undecidable
 from fraud.decisions.metrics import log_evaluation
 from fraud.errors import ConflictingBodyError, FraudError, InvalidRequestError, ServiceError, UnavailableError
+from fraud.invitations.invitation import StreamedInvitation
+from fraud.invitations.metrics import log_invitations
 from fraud.settings import Settings
 from fraud.transaction import Transaction, TransactionContext
 
@@ -33,6 +38,7 @@ AT_ONCE = 100
 _settings = Settings.from_environment()
 _evaluator = assembly.evaluator(_settings)
 _outbox = Outbox(_settings)
+_invitations = assembly.invitation_archive(_settings)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context has no type
@@ -53,7 +59,7 @@ class _Payment(NamedTuple):
     record: dict[str, Any]
     position: int | None
     data: bytes
-    parsed: Transaction | InvalidRequestError
+    parsed: Transaction | StreamedInvitation | InvalidRequestError
 
     @property
     def sequence(self) -> str:
@@ -68,8 +74,7 @@ def _failed(records: Sequence[dict[str, Any]], until: float) -> list[dict[str, s
     payments = _payments(records)
     together = list(islice(payments, AT_ONCE))
     while together:
-        outcomes = _evaluator.evaluate_all([payment.parsed for payment in together], until)
-        failed = _settle(together, outcomes)
+        failed = _handle(together, until)
         if failed is not None:
             return [{"itemIdentifier": failed.sequence}]
         together = list(islice(payments, AT_ONCE))
@@ -93,11 +98,43 @@ def _payments(records: Sequence[dict[str, Any]]) -> Iterator[_Payment]:
             yield _Payment(record, position if len(parts) > 1 else None, part, _parse(part, context))
 
 
-def _parse(part: bytes, context: TransactionContext) -> Transaction | InvalidRequestError:
+def _parse(part: bytes, context: TransactionContext) -> Transaction | StreamedInvitation | InvalidRequestError:
     try:
         return Transaction.parse(part, context)
     except InvalidRequestError as error:
-        return stream_record.refusal(part, error)
+        refusal = stream_record.refusal(part, error)
+    try:
+        return StreamedInvitation.parse(part, context.now) or refusal
+    except InvalidRequestError as error:
+        return error
+
+
+def _handle(together: Sequence[_Payment], until: float) -> _Payment | None:
+    """Decide the payments of some records, and archive their invitations. Return the first that must come again."""
+    payments = [each for each in together if not isinstance(each.parsed, StreamedInvitation)]
+    parsed = [each.parsed for each in payments if not isinstance(each.parsed, StreamedInvitation)]
+    failed = _settle(payments, _evaluator.evaluate_all(parsed, until))
+    done = list(takewhile(lambda each: each is not failed, together))
+    return _archive([each for each in done if isinstance(each.parsed, StreamedInvitation)]) or failed
+
+
+def _archive(invited: Sequence[_Payment]) -> _Payment | None:
+    """Archive invitations, or set them aside. Return the first of them when neither is possible."""
+    invitations = [each.parsed for each in invited if isinstance(each.parsed, StreamedInvitation)]
+    if not invitations:
+        return None
+    try:
+        _invitations.keep(invitations, clock.now())
+    except ServiceError as error:
+        log_refusal(error, DOOR)
+        try:
+            _outbox.set_aside(*(_undecidable(each, error) for each in invited))
+        except ServiceError as again:
+            log_refusal(again, DOOR)
+            return invited[0]
+        return None
+    log_invitations(len(invitations), 0, (), DOOR)
+    return None
 
 
 def _settle(payments: Sequence[_Payment], outcomes: list[Evaluation | FraudError]) -> _Payment | None:
@@ -123,5 +160,6 @@ def _settle(payments: Sequence[_Payment], outcomes: list[Evaluation | FraudError
 def _undecidable(payment: _Payment, error: FraudError) -> Undecidable:
     forms = (fault.rule for fault in error.faults if fault.rule.startswith(stream_record.FORM))
     reason = "conflict" if isinstance(error, ConflictingBodyError) else next(forms, "invalid")
+    reason = "archive" if isinstance(error, ServiceError) else reason
     shard = payment.record["eventID"].partition(":")[0]
     return Undecidable(reason, error.faults, payment.data, shard, payment.sequence, payment.position)

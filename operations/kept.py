@@ -131,7 +131,7 @@ KEPT = (
     Kept("ResolutionDelivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive"),
     *(
         Kept(f"{kind}Delivery", "rows on their way to the archive", "15 minutes, a day at most", "as the archive")
-        for kind in ("Label", "Report", "Case", "Action", "Intervention")
+        for kind in ("Label", "Report", "Case", "Action", "Intervention", "Invitation")
     ),
     Kept("Logs", "transaction ids, scores, reasons; no account, name or address", "LogRetentionDays (30 days)", LEFT),
 )

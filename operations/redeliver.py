@@ -216,8 +216,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         metavar="SHARES",
         help="the stack's parameter SampleShares at that time, if payments were drawn",
     )
-    for verb in (errors, anew):
-        verb.add_argument("table", choices=sorted(TABLES), help="table of the archive")
+    for verb, tables in ((errors, TABLES), (anew, SOURCES)):
+        verb.add_argument("table", choices=sorted(tables), help="table of the archive")
         verb.add_argument("--stream", required=True, help="name of the table's Firehose stream")
     return parser.parse_args(arguments)
 

@@ -129,6 +129,32 @@ LABEL_RESULTS: Example = {
         },
     ]
 }
+INVITATIONS: Example = {
+    "invitations": [
+        {
+            "invitation_id": "i-20260304-1",
+            "inviter_id": "account-1",
+            "invitee_id": "account-2",
+            "occurred_at": "2026-03-04T09:15:00Z",
+        },
+        {
+            "invitation_id": "i-20260304-2",
+            "inviter_id": "account-1",
+            "invitee_id": "account-1",
+            "occurred_at": "2026-03-04T09:20:00Z",
+        },
+    ]
+}
+INVITATION_RESULTS: Example = {
+    "results": [
+        {"invitation_id": "i-20260304-1", "status": "accepted", "errors": []},
+        {
+            "invitation_id": "i-20260304-2",
+            "status": "refused",
+            "errors": [{"field": "invitee_id", "rule": "same_as_inviter", "message": "must differ from inviter_id"}],
+        },
+    ]
+}
 REPORTS: Example = {
     "reports": [
         {

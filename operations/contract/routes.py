@@ -27,6 +27,7 @@ from fraud.errors import (
     UnavailableError,
     UndecidedError,
 )
+from fraud.invitations.invitation import InvitationBatch, InvitationResults
 from fraud.labels.label import LabelBatch, LabelResults
 from fraud.lists.entry import LISTED, AllowRequest, ConfirmRequest, DenyRequest, ListPage, ListView
 from fraud.transaction import MAX_BODY_BYTES, Id, Transaction
@@ -69,6 +70,7 @@ TAGS = {
     "Labels": "Say which payments were fraud.",
     "Lists": "Deny values, or let them pass rules for a time.",
     "Reports": "Say what users report about payments, and see what became of it.",
+    "Invitations": "Say who has invited whom into the app.",
     "Accounts": "Read accounts, hold them, acknowledge what was done to them, and bring appeals of users.",
 }
 
@@ -190,6 +192,17 @@ ROUTES: dict[str, Operation] = {
         " they count from when they were reported; outside of such a load it gets a 403. After a 503 send the same"
         " request again: labels that were accepted stay unchanged.",
         request=Body(LabelBatch, {"two": examples.LABELS}),
+    ),
+    "POST /invitations": Operation(
+        "invite",
+        "Invitations",
+        "Say who has invited whom",
+        Body(InvitationResults, {"one of two": examples.INVITATION_RESULTS}),
+        refuses({InvalidRequestError: fault("invitations", "too_long", "must have a length of at most 100")}),
+        "An invitation is no payment: it moves no counter. Each is accepted or refused on its own, in the order given."
+        " One that was sent before is accepted again, and counts once; of two that differ under one invitation_id the"
+        " earlier one counts. After a 503 send the same request again.",
+        request=Body(InvitationBatch, {"two": examples.INVITATIONS}),
     ),
     "POST /reports": Operation(
         "report",

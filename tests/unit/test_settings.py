@@ -60,6 +60,7 @@ ENVIRONMENT = {
     "EVENT_BUS_NAME": "events",
     "DECISION_DELIVERY": "decisions",
     "RESOLUTION_DELIVERY": "resolutions",
+    "INVITATION_DELIVERY": "invitations",
     "LABEL_DELIVERY": "labels",
     "REPORT_DELIVERY": "reports",
     "CASE_DELIVERY": "cases",

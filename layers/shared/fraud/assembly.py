@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fraud.decisions.store import DynamoStore
     from fraud.decisions.worker import Resolutions
     from fraud.executions import Executions
+    from fraud.invitations.worker import InvitationArchive
     from fraud.labels.sources import Sources
     from fraud.reporting.drift_watch import DriftWatch
     from fraud.reporting.worker import Reporting
@@ -197,6 +198,16 @@ def report_archive(settings: Settings) -> "tuple[StackState, Delivery]":
     from fraud.archive.store import Delivery
 
     return _stack_state(settings, _client()), Delivery(settings.report_delivery)
+
+
+def invitation_archive(settings: Settings) -> "InvitationArchive":
+    """Build the archive of invitations."""
+    from fraud.archive.store import Delivery, Pseudonyms
+    from fraud.invitations.worker import InvitationArchive
+
+    transport = _client()
+    pseudonyms = Pseudonyms(transport, settings.pseudonyms_table)
+    return InvitationArchive(_stack_state(settings, transport), pseudonyms, Delivery(settings.invitation_delivery))
 
 
 def change_archive(settings: Settings) -> "tuple[StackState, dict[str, Delivery]]":

@@ -68,6 +68,7 @@ class Settings(BaseModel):
     case_delivery: Delivery
     action_delivery: Delivery
     intervention_delivery: Delivery
+    invitation_delivery: Delivery
     decision_archive_bucket: str
     archive_database: str
     kpi_workgroup: str

@@ -219,7 +219,19 @@ INTERVENTIONS = ArchiveTable(
     ),
 )
 
-TABLES = (DECISIONS, LABELS, RESOLUTIONS, REPORTS, CASES, ACTIONS, INTERVENTIONS)
+INVITATIONS = ArchiveTable(
+    "invitations",
+    "occurred_at",
+    (
+        Column("event_id", TEXT, "Pseudonym of the invitation's id: readers keep the earliest row of each."),
+        Column("inviter", TEXT, "Pseudonym of the account that invites."),
+        Column("invitee", TEXT, "Pseudonym of the account that joined."),
+        Column("id_key_since", WHOLE, "Epoch day on which the key of the pseudonyms was replaced; 0: never."),
+        Column("occurred_at", WHOLE, "Time at which the account joined."),
+    ),
+)
+
+TABLES = (DECISIONS, LABELS, RESOLUTIONS, REPORTS, CASES, ACTIONS, INTERVENTIONS, INVITATIONS)
 
 
 def counters_version(names: Sequence[str] = windows.NAMES) -> str:

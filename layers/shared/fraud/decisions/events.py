@@ -303,6 +303,10 @@ def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
+OURS = frozenset({*Transaction.model_fields, "body", "invitation_id", "inviter_id", "invitee_id"})
+"""Fields of what the stream brings: payments, and invitations."""
+
+
 def _field(fault: Fault) -> str:
     """Return the faulty field if it is one of ours: a name that the sender made up may tell of a person.
 
@@ -310,7 +314,7 @@ def _field(fault: Fault) -> str:
     ('metadata', 'unknown')
     """
     name = fault.field.partition(".")[0]
-    return name if name in Transaction.model_fields or name == "body" else "unknown"
+    return name if name in OURS else "unknown"
 
 
 def _call(operation: Any, **parameters: Any) -> Any:  # noqa: ANN401 - boto3 has no types
