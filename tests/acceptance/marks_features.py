@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from models.datasets import history, networks
 from models.graph import marks
-from models.simulation.networks import simulate_networks
+from models.simulation.networks import PATTERNS, Pattern, simulate_networks
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import dataset, fitting
 from models.training.columns import Dataset
@@ -65,9 +65,11 @@ class Measured(NamedTuple):
         return self.with_marks - self.without
 
 
-def rings(place: Path, seed: int, days: int, groups: int, *, quiet: bool) -> None:
+def rings(  # noqa: PLR0913 - a world
+    place: Path, seed: int, days: int, groups: int, *, quiet: bool, patterns: Sequence[Pattern] = PATTERNS
+) -> None:
     """Write a history with rings."""
-    networks.write(place, simulate_networks(seed, DEFAULT_START, days, groups, quiet=quiet))
+    networks.write(place, simulate_networks(seed, DEFAULT_START, days, groups, quiet=quiet, patterns=patterns))
 
 
 def market(place: Path, seed: int, days: int, payers: int) -> None:
