@@ -15,7 +15,7 @@ from typing import Any
 from fraud import assembly, clock
 from fraud.aws.metrics import log_refusal
 from fraud.decisions.events import Outbox, RowChange
-from fraud.decisions.metrics import log_repair
+from fraud.decisions.metrics import log_marked, log_repair
 from fraud.decisions.repair import repair
 from fraud.decisions.void import void
 from fraud.errors import ServiceError
@@ -103,6 +103,10 @@ def _published(changes: Sequence[RowChange]) -> int:
 def _counted(changes: Sequence[RowChange]) -> int:
     """Count the new decisions: last, so that a batch which fails before is counted only as far as it is done."""
     _archive.count(changes)
+    for change in changes:
+        if change.is_new:
+            for role, mark in change.marks.items():
+                log_marked(role, mark.view)
     return len(changes)
 
 

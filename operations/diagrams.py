@@ -1,4 +1,4 @@
-"""What follows from a decision and a finding: the generated parts of docs/cases.md, accounts.md and models.md.
+"""What follows from a decision and a finding: the generated parts of docs/cases.md, accounts.md, models.md, graph.md.
 
 They come from the machines that the code runs on.
 """
@@ -127,6 +127,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "who may act on accounts": _who_acts,
     "diagram of retrainings": lambda: state_diagram(retrainings.MOVES, [retrainings.RetrainingState.REQUESTED]),
     "diagram of the retraining": lambda: machines.diagram(machines.definitions()["retraining"]),
+    "diagram of the graph": lambda: machines.diagram(machines.definitions()["graph"]),
     "diagram of the deactivation": lambda: machines.diagram(machines.definitions()["deactivation"]),
 }
-"""The generated parts of docs/cases.md, docs/accounts.md and docs/models.md by name."""
+"""The generated parts of docs/cases.md, accounts.md, models.md and graph.md by name."""

@@ -27,7 +27,7 @@ DOCUMENTS: dict[str, Callable[[], dict[str, Any]]] = {
 COPIES = {"../layers/shared/fraud/scoring/inference.txt": DOCS.parent / "models" / "serving" / "inference.py"}
 """Copies of files for packages that do not hold them: a registered model has the script of an endpoint's container."""
 
-PAGES = ("accounts.md", "archive.md", "cases.md", "kpis.md", "models.md")
+PAGES = ("accounts.md", "archive.md", "cases.md", "graph.md", "kpis.md", "models.md")
 """Pages that people write and that have generated parts."""
 
 

@@ -116,8 +116,9 @@ KEPT = (
     ),
     Kept(
         "ModelsBucket",
-        "models with their evaluations; datasets of retrainings, under pseudonyms",
-        "models for good; what a retraining has read and written 90 days",
+        "models with their evaluations; datasets of retrainings, and snapshots of the graph with their marks, under"
+        " pseudonyms",
+        "models for good; what a retraining or a run of the graph has read and written 90 days",
         "nothing: nothing leads from a pseudonym to the id any more",
     ),
     Kept("RetrainingQueue", "alarms and ends of executions, without ids of accounts", "4 days", "nothing: it passes"),

@@ -53,6 +53,7 @@ UNPLAYED = frozenset(
         "AWS::Athena::NamedQuery",
         "AWS::Athena::WorkGroup",
         "AWS::CloudWatch::Alarm",
+        "AWS::EMRServerless::Application",
         "AWS::Glue::Database",
         "AWS::Glue::Table",
         "AWS::Logs::LogStream",
@@ -63,7 +64,7 @@ UNPLAYED = frozenset(
     }
 )
 """Types of resources that the box leaves out. It enforces no policy of a bucket, queue or topic, writes no log of a
-service, and has no Glue. `local.triggers.alarms` watches metrics. The emulator makes workgroups by
+service, and has no Glue and no Spark. `local.triggers.alarms` watches metrics. The emulator makes workgroups by
 itself, and `local.account.athena` runs their queries over the tables of the archive's schema. So does it make groups
 of model packages.
 """
@@ -157,11 +158,12 @@ class EventMapping:
 class Rule:
     """A rule of EventBridge: either a schedule's expression, or a bus and the pattern of the wanted events.
 
-    functions, queues  its targets: names of functions, and ARNs of queues
+    functions, queues, machines  its targets: names of functions, and ARNs of queues and of state machines
     """
 
     functions: tuple[str, ...]
     queues: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
     schedule: str | None = None
     bus: str = "default"
     pattern: Mapping[str, Any] | None = None
@@ -350,7 +352,8 @@ def described(serving: Template, directory: Path) -> Stack:
         tuple(routes),
         tuple(_mapping(properties) for properties in serving["mappings"]),
         tuple(
-            Rule(**rule | {part: tuple(rule[part]) for part in ("functions", "queues")}) for rule in serving["rules"]
+            Rule(**rule | {part: tuple(rule[part]) for part in ("functions", "queues", "machines")})
+            for rule in serving["rules"]
         ),
         tuple(serving["machines"]),
     )
@@ -451,9 +454,12 @@ def _rules(expanded: Template) -> Iterator[Template]:
             properties = resource["Properties"]
             targets = [target["Arn"] for target in properties.get("Targets", ())]
             queues = [target for target in targets if _is_queue(target, resources)]
+            machines = [target for target in targets if _is_machine(target, resources)]
+            others = [target for target in targets if target not in [*queues, *machines]]
             yield {
-                "functions": [_function_named(target, resources) for target in targets if target not in queues],
+                "functions": [_function_named(target, resources) for target in others],
                 "queues": queues,
+                "machines": machines,
                 "schedule": properties.get("ScheduleExpression"),
                 "bus": properties.get("EventBusName", "default"),
                 "pattern": properties.get("EventPattern"),
@@ -464,6 +470,13 @@ def _is_queue(reference: Template, resources: Template) -> bool:
     match reference:
         case {"Fn::GetAtt": [name, "Arn"]} if name in resources:
             return bool(resources[name]["Type"] == "AWS::SQS::Queue")
+    return False
+
+
+def _is_machine(reference: Template, resources: Template) -> bool:
+    match reference:
+        case {"Ref": name} if name in resources:
+            return bool(resources[name]["Type"] == MACHINE)
     return False
 
 

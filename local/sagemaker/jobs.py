@@ -47,6 +47,8 @@ class ProcessJobs:
 
     def start(self, api: str, request: Mapping[str, Any]) -> str:
         """Start a job in the background, and return its name."""
+        if api not in NAMES:
+            raise JobRefusedError(f"the box has no service with {api}")
         name = str(request[NAMES[api]])
         if name in self._found:
             raise JobRefusedError(f"ResourceInUse: {name}")

@@ -44,6 +44,7 @@ class Bus:
                 if rule.pattern is not None and matches(rule.pattern, event):
                     self._station.invoke_each(rule.functions, event)
                     self._station.send_each(rule.queues, message["Body"])
+                    self._station.start_each(rule.machines, message["Body"])
             self._client.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
         return bool(messages)
 
@@ -59,7 +60,7 @@ class Schedule:
         if said is None:
             raise UnsupportedError(f"schedule {rule.schedule!r}")
         self.period = int(said[1]) * SECONDS[said[2]]
-        self._functions, self._queues = rule.functions, rule.queues
+        self._functions, self._queues, self._machines = rule.functions, rule.queues, rule.machines
         self._station = station
         self._turn: int | None = None
 
@@ -70,7 +71,7 @@ class Schedule:
         return news
 
     def start(self, instant: datetime) -> None:
-        """Hand EventBridge's event for it to the schedule's functions and queues."""
+        """Hand EventBridge's event for it to the schedule's functions, queues and state machines."""
         event = {
             "version": "0",
             "id": str(uuid.uuid4()),
@@ -84,3 +85,4 @@ class Schedule:
         }
         self._station.invoke_each(self._functions, event)
         self._station.send_each(self._queues, json.dumps(event))
+        self._station.start_each(self._machines, json.dumps(event))

@@ -54,6 +54,11 @@ class Station:
             url = self.client("sqs").get_queue_url(QueueName=queue.rsplit(":", maxsplit=1)[-1])["QueueUrl"]
             self.client("sqs").send_message(QueueUrl=url, MessageBody=body)
 
+    def start_each(self, machines: Sequence[str], body: str) -> None:
+        """Start an execution of state machines, which are named by their ARNs, with an event as its input."""
+        for machine in machines:
+            self.client("stepfunctions").start_execution(stateMachineArn=machine, input=body)
+
     def publish(self, event: Mapping[str, Any]) -> None:
         """Put an event of a service on the account's default bus."""
         entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(event["detail"])}

@@ -35,7 +35,7 @@ from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommu
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local.workflows.channel import Invoke
-from local.workflows.jobs import Jobs, sync_of
+from local.workflows.jobs import SERVICES, Jobs, sync_of
 
 STATUS_CHANGE = "Step Functions Execution Status Change"
 
@@ -145,7 +145,7 @@ def interpreting(invoke: Invoke, pace: float, activity: Activity, jobs: Jobs | N
         return {"StatusCode": 200, "Payload": result} | ({"FunctionError": "Unhandled"} if failed else {})
 
     def service(service_name: str) -> Any:  # noqa: ANN401 - moto's
-        return sync() if sync is not None and service_name == "sagemaker" else service_of(service_name)
+        return sync() if sync is not None and service_name in SERVICES else service_of(service_name)
 
     with (
         patch.object(factory, "state_task_service_for", service),

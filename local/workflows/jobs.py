@@ -1,8 +1,9 @@
-"""The tasks `sagemaker:create...Job.sync` of moto's interpreter, which moto lacks: start a job, and wait for its end.
+"""Tasks of moto's interpreter that moto lacks: `sagemaker:create...Job.sync` and `emr-serverless:startJobRun.sync`.
 
-`Sync` stands in for moto's class of a service. What a job is, the caller's `Jobs` say: processes in the box
-(`local.sagemaker.jobs`), or stand-ins in tests. A job that cannot be started fails as on AWS, with
-SageMaker.AmazonSageMakerException; one that fails or is stopped with States.TaskFailed.
+`Sync` starts a job, and waits for its end. It stands in for moto's class of a service. What a job is, the caller's
+`Jobs` say: processes in the box (`local.sagemaker.jobs`), or stand-ins in tests. A job that cannot be started fails as
+on AWS, with SageMaker.AmazonSageMakerException, whichever service it is of; one that fails or is stopped with
+States.TaskFailed.
 """
 
 import json
@@ -25,6 +26,9 @@ from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 LOOK_S = 0.05
 """Seconds between two looks at a job."""
 
+SERVICES = frozenset({"sagemaker", "emr-serverless"})
+"""The services of which tasks are jobs, as a definition names them."""
+
 REFUSED = "SageMaker.AmazonSageMakerException"
 
 
@@ -33,7 +37,7 @@ class JobRefusedError(Exception):
 
 
 class Jobs(Protocol):
-    """The jobs of SageMaker."""
+    """The jobs of SageMaker, and those of Spark."""
 
     def start(self, api: str, request: Mapping[str, Any]) -> str:
         """Start a job and return its name. Raises JobRefusedError. api: such as `createTrainingJob`."""

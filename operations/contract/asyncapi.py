@@ -16,9 +16,10 @@ from fraud.accounts.events import (
 )
 from fraud.cases.events import CaseClosed, CaseFailed, HoldRequested, OutreachRequested
 from fraud.cases.report_events import ReportReceived
-from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved, PaymentSampled
+from fraud.decisions.events import SOURCE, DecisionMade, DecisionResolved, MarkedAccountPaid, PaymentSampled
+from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
 from fraud.retraining.events import ModelAwaitsApproval, ModelPromoted, ModelTakenBack, RetrainingEnded
-from operations.contract import account_examples, examples, model_examples, schemas
+from operations.contract import account_examples, examples, graph_examples, model_examples, schemas
 
 EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
     (
@@ -40,6 +41,16 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         ),
         "drawn",
         examples.SAMPLED,
+    ),
+    (
+        MarkedAccountPaid,
+        "A marked account pays or is paid",
+        (
+            "Sent when a payment was decided and one of its accounts had a mark in force then: one event for each such"
+            " account, whatever the outcome and PublishedShare are. A mark by itself decides nothing."
+        ),
+        "payee in a forked chain of invitations",
+        examples.MARKED,
     ),
     (
         DecisionResolved,
@@ -178,6 +189,30 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         "Sent when a retraining was skipped or has failed, when gate or lead refused its model, or nobody approved it.",
         "refused by the gate",
         model_examples.ENDED,
+    ),
+    (
+        MarksPublished,
+        "A snapshot of marks has come into force",
+        "Sent once for each run of the graph that has published its snapshot.",
+        "published",
+        graph_examples.PUBLISHED,
+    ),
+    (
+        MarksKept,
+        "A run of the graph has ended without a new snapshot",
+        "Sent when the gate refused the snapshot, a step failed, or another run was at work. The marks before it hold.",
+        "refused by the gate",
+        graph_examples.KEPT,
+    ),
+    (
+        TacticsChanged,
+        "Accounts of a kind have multiplied",
+        (
+            "Sent for each sentence of a run of the graph, before any label exists, whatever its gate says of marks."
+            " It names one of the accounts; the report of the run has them all, under pseudonyms."
+        ),
+        "relay chains",
+        graph_examples.CHANGED,
     ),
 )
 """Each event: its model, a title, when it is sent, and an example with its name."""

@@ -267,6 +267,17 @@ SAMPLED: Example = {
     },
 }
 
+MARKED: Example = SAMPLED | {
+    "event_id": "5d0c2f9e8b7a41639c58d2e17f604ab3",
+    "outcome": "challenge",
+    "role": "payee",
+    "account_id": EVENT["payee_id"],
+    "view": "invite",
+    "shape": "forked_chain",
+    "lift": 10.9,
+    "snapshot": 7,
+}
+
 CHANGE: Example = {
     "version": "1",
     "event_id": "7b1e43a9c0d2f5886a4c1d90e2b37f15",

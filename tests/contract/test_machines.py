@@ -14,6 +14,7 @@ import pytest
 
 from fraud.accounts.worker import STEPS as ACTION_STEPS
 from fraud.cases.worker import STEPS as CASE_STEPS
+from fraud.graph.worker import STEPS as GRAPH_STEPS
 from fraud.retraining.worker import STEPS as RETRAINING_STEPS
 from local.account.stack import MACHINE, expand
 from operations.machines import DEFINITIONS, definitions, substitutions
@@ -21,11 +22,21 @@ from operations.machines import DEFINITIONS, definitions, substitutions
 LIST = Path(__file__).with_name("accepted_inputs.json")
 MACHINES = definitions()
 RESOURCES = expand(DEFINITIONS.parent / "template.yaml", {})["Resources"]
-HANDLERS = {"investigation": CASE_STEPS, "deactivation": ACTION_STEPS, "retraining": RETRAINING_STEPS}
+HANDLERS = {
+    "investigation": CASE_STEPS,
+    "deactivation": ACTION_STEPS,
+    "retraining": RETRAINING_STEPS,
+    "graph": GRAPH_STEPS,
+}
 """The functions of each machine, by state and version of the input."""
 
-FOLLOWED = {"investigation": "case_id", "deactivation": "action_id", "retraining": "retraining_id"}
-"""The key of the row that the executions of each machine follow."""
+FOLLOWED = {
+    "investigation": ("case_id", "$.case_id"),
+    "deactivation": ("action_id", "$.action_id"),
+    "retraining": ("retraining_id", "$.retraining_id"),
+    "graph": ("run_id", "$$.Execution.Name"),
+}
+"""The key of what the executions of each machine follow, and where it comes from. A run has no row."""
 
 TASKS = [
     pytest.param(machine, name, state, id=f"{machine}.{name}")
@@ -38,7 +49,7 @@ TASKS = [
 CALLS = [task for task in TASKS if "Payload" in task.values[2]["Parameters"]]
 """The tasks that call a function; the others are jobs of SageMaker."""
 
-PASSED = {"Partition", "JobsRole", "Image", "Instance"}
+PASSED = {"Partition", "JobsRole", "Image", "Instance", "SparkApplication"}
 """What the template passes to a definition beside functions."""
 
 JOBS = {"sagemaker:CreateProcessingJob", "sagemaker:CreateTrainingJob"}
@@ -84,7 +95,8 @@ def test_task_has_a_retry_a_catch_of_everything_and_a_timeout(machine: str, name
 def test_function_of_a_state_has_the_name_of_the_state(machine: str, name: str, state: dict[str, Any]) -> None:
     payload = state["Parameters"]["Payload"]
     assert payload["state"] == name
-    assert payload[f"{FOLLOWED[machine]}.$"] == f"$.{FOLLOWED[machine]}"
+    key, source = FOLLOWED[machine]
+    assert payload[f"{key}.$"] == source
     function = HANDLERS[machine][name, payload["version"]]
     assert function.__name__ == re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
@@ -121,7 +133,9 @@ def test_role_of_a_machine_may_invoke_its_function_run_its_jobs_and_nothing_else
     role = RESOURCES[deployed(machine)["RoleArn"]["Fn::GetAtt"][0]]["Properties"]
     statements = [one for policy in role["Policies"] for one in policy["PolicyDocument"]["Statement"]]
     calls = [
-        one for one in statements if not re.search("logs:|sagemaker:|iam:PassRole|events:", json.dumps(one["Action"]))
+        one
+        for one in statements
+        if not re.search("logs:|sagemaker:|emr-serverless:|iam:PassRole|events:", json.dumps(one["Action"]))
     ]
     runs = any(
         state["Resource"].endswith(".sync") for state in MACHINES[machine]["States"].values() if "Resource" in state

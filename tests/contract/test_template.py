@@ -82,6 +82,9 @@ WITH_PEOPLE = stack.present(EXPANDED, {"JwtIssuer": "https://issuer", "JwtAudien
 QUEUES = [{"Fn::GetAtt": [name, "Arn"]} for name in ("CaseQueue", "AccountQueue", "RetrainingQueue")]
 """The queues through which the events of the bus come to the doors of cases and accounts."""
 
+MACHINES = [{"Ref": "GraphMachine"}]
+"""The machines that a schedule starts."""
+
 
 def of_type(kind: str) -> dict[str, dict[str, Any]]:
     return {name: resource for name, resource in RESOURCES.items() if resource["Type"] == kind}
@@ -168,12 +171,12 @@ def test_every_function_is_called_through_its_published_alias() -> None:
         target["Arn"]
         for rule in of_type("AWS::Events::Rule").values()
         for target in rule["Properties"].get("Targets", ())
-        if target["Arn"] not in QUEUES
+        if target["Arn"] not in [*QUEUES, *MACHINES]
     ]
     assert all(target["Ref"].endswith("Aliaslive") for target in targets)
 
 
-MACHINE_LOGS = ("InvestigationMachineLogs", "DeactivationMachineLogs", "RetrainingMachineLogs")
+MACHINE_LOGS = ("InvestigationMachineLogs", "DeactivationMachineLogs", "RetrainingMachineLogs", "GraphMachineLogs")
 
 
 def test_every_log_group_expires_and_every_function_has_one() -> None:
@@ -550,7 +553,7 @@ def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alar
         for resource in RESOURCES.values()
         if resource["Type"] == "AWS::Events::Rule"
         and "ScheduleExpression" in resource["Properties"]
-        and resource["Properties"]["Targets"][0]["Arn"] not in QUEUES
+        and resource["Properties"]["Targets"][0]["Arn"] not in [*QUEUES, *MACHINES]
     }
     configs = {
         resource["Properties"]["FunctionName"]["Ref"]: resource["Properties"]["DestinationConfig"]["OnFailure"]
@@ -565,6 +568,24 @@ def test_every_asynchronous_function_leaves_its_failures_in_a_queue_with_an_alar
     }
     assert failures == dict.fromkeys(["Tick", "Sweep", "WriteRoot", "Kpis", "Drift"], "FoldFailures") | of_their_own
     assert failures.keys() == scheduled
+
+
+def test_every_rule_may_send_to_its_queues() -> None:
+    policies = [policy["Properties"]["PolicyDocument"] for policy in of_type("AWS::SQS::QueuePolicy").values()]
+    allowed = {
+        (json.dumps(source), json.dumps(queue))
+        for policy in policies
+        for one in policy["Statement"]
+        if one["Effect"] == "Allow"
+        for sources in [one.get("Condition", {}).get("ArnEquals", {}).get("aws:SourceArn", ())]
+        for source in (sources if isinstance(sources, list) else [sources])
+        for queue in (one["Resource"] if isinstance(one["Resource"], list) else [one["Resource"]])
+    }
+    for name, rule in of_type("AWS::Events::Rule").items():
+        for target in rule["Properties"].get("Targets", ()):
+            for queue in (target["Arn"], target.get("DeadLetterConfig", {}).get("Arn")):
+                if queue is not None and "Fn::GetAtt" in queue:
+                    assert (json.dumps({"Fn::GetAtt": [name, "Arn"]}), json.dumps(queue)) in allowed, (name, queue)
 
 
 def test_alarm_of_fold_lag_is_raised_before_decisions_are_degraded() -> None:
@@ -601,6 +622,7 @@ FAILING = (
     "AuditFunctionsFail",
     "ReportingFunctionsFail",
     "RetrainingFunctionsFail",
+    "GraphFunctionsFail",
 )
 
 
@@ -625,8 +647,8 @@ reads them in one request with its watermarks, and the steps of an action, which
 person who joins this list can compute the pseudonym of an id.
 """
 
-PSEUDONYM_READERS: set[str] = set()
-"""The functions whose roles may read an account's id by its pseudonym. Publishing of marks and the case API will."""
+PSEUDONYM_READERS = {"Graph"}
+"""The functions whose roles may read an account's id by its pseudonym: the publication of marks. The case API will."""
 
 READING = ("GetItem", "BatchGetItem", "TransactGetItems", "Query", "Scan", "UpdateItem", "DeleteItem", "PartiQLSelect")
 """Operations that may return an item: an update or a deletion can return the item as it was."""
@@ -676,6 +698,9 @@ OWN_PARTS = (
     ":processing-job/retraining-",
     ":training-job/retraining-",
     ":model-package/${AWS::StackName}-models/",
+    ":execution:${AWS::StackName}-graph:",
+    ":processing-job/graph-",
+    "/applications/${GraphSpark}/jobruns/",
     ":repository/",  # the image of the jobs, which may be another account's
     ":log-group:/aws/sagemaker/",
 )

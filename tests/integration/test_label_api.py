@@ -48,6 +48,8 @@ ENVIRONMENT = {
     "DEACTIVATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-deactivation",
     "RETRAINING_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-retraining",
     "RETRAINING_PLAN": "{}",
+    "GRAPH_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-graph",
+    "GRAPH_PLAN": "{}",
     "CANARY_SHARE": "0.05",
     "DEPLOYMENT_ALARMS": "ModelAway,CanaryDiffers",
     "PROFILES_TABLE": "profiles",

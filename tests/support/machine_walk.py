@@ -20,6 +20,9 @@ FOR_GOOD = 99
 
 TASK_FAILED = "States.TaskFailed"
 
+NAMES = {"createProcessingJob": "ProcessingJobName", "createTrainingJob": "TrainingJobName", "startJobRun": "Name"}
+"""Where the request of each job has its name."""
+
 Branch = tuple[str, str, str]
 """A branch of a state: its name, `retry`, `catch` or `choice`, and which one."""
 
@@ -84,7 +87,7 @@ class StandInJobs:
         self.requests: list[Mapping[str, Any]] = []
 
     def start(self, api: str, request: Mapping[str, Any]) -> str:
-        name = str(request["TrainingJobName" if api == "createTrainingJob" else "ProcessingJobName"])
+        name = str(request[NAMES[api]])
         if self.refusals[name] > 0:
             self.refusals[name] -= 1
             raise JobRefusedError("ThrottlingException")

@@ -34,6 +34,8 @@ ENVIRONMENT = {
     "RETRAINING_TABLE": "retraining",
     "RETRAINING_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-retraining",
     "RETRAINING_PLAN": "{}",
+    "GRAPH_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-graph",
+    "GRAPH_PLAN": "{}",
     "CANARY_SHARE": "0.05",
     "DEPLOYMENT_ALARMS": "ModelAway,CanaryDiffers",
     "REPORTS_TABLE": "reports",

@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "RETRAINING_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-retraining",
     "RETRAINING_IMAGE": "",
     "RETRAINING_PLAN": "{}",
+    "GRAPH_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-graph",
+    "GRAPH_PLAN": "{}",
     "MODELS_BUCKET": "models",
     "MODEL_PACKAGE_GROUP": "fraud-models",
     "APPROVAL_SECONDS": "604800",

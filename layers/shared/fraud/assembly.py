@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fraud.decisions.store import DynamoStore
     from fraud.decisions.worker import Resolutions
     from fraud.executions import Executions
+    from fraud.graph.worker import GraphSteps
     from fraud.invitations.worker import InvitationArchive
     from fraud.labels.sources import Sources
     from fraud.reporting.drift_watch import DriftWatch
@@ -467,6 +468,37 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
             currency=settings.currency,
             canary_share=settings.canary_share,
             poll_seconds=settings.deployment_poll_seconds,
+            clock=clock.now,
+        )
+    )
+
+
+def graph_steps(settings: Settings) -> "GraphSteps":
+    """Build the steps of a run of the graph. Raises UndecidableError when the plan is broken."""
+    from fraud import clock
+    from fraud.archive.store import Pseudonyms
+    from fraud.aws.client import Timeouts
+    from fraud.aws.state_machine import StateMachine
+    from fraud.decisions.events import Outbox
+    from fraud.graph.events import GraphNotices
+    from fraud.graph.publishing import Plan
+    from fraud.graph.worker import GraphSteps, Parts
+    from fraud.marks.store import Marks
+    from fraud.retraining.artefact_store import Artefacts
+    from fraud.retraining.jobs import Place
+
+    place = Place(settings.models_bucket, settings.decision_archive_bucket)
+    transport = _client(Timeouts(attempt_s=ACTIVITY_ATTEMPT_S, total_s=ACTIVITY_S))
+    return GraphSteps(
+        Parts(
+            marks=Marks(settings, transport),
+            objects=Artefacts(place),
+            accounts=Pseudonyms(transport, settings.pseudonyms_table),
+            timelines=activity(settings),
+            notices=GraphNotices(Outbox(settings)),
+            standing=StateMachine(settings.graph_machine).standing,
+            plan=Plan.load(packaged.GRAPH_PLAN.read_bytes(), settings.graph_plan),
+            place=place,
             clock=clock.now,
         )
     )

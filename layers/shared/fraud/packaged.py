@@ -9,6 +9,7 @@ POLICIES, MODELS = LIBRARY / "rules" / "policies", LIBRARY / "scoring" / "models
 ROUTING = LIBRARY / "cases" / "routing.json"
 DEACTIVATION = LIBRARY / "accounts" / "deactivation.json"
 RETRAINING_PLAN, GATE = LIBRARY / "retraining" / "plan.json", LIBRARY / "retraining" / "gate.json"
+GRAPH_PLAN = LIBRARY / "graph" / "plan.json"
 PRICES = LIBRARY / "reporting" / "prices.json"
 INFERENCE = LIBRARY / "scoring" / "inference.txt"
 """The script of an endpoint's container: models/serving/inference.py, copied by `operations.documents`."""

@@ -104,6 +104,8 @@ class Settings(BaseModel):
     retraining_machine: Machine
     retraining_image: str
     retraining_plan: Annotated[str, StringConstraints(min_length=2)]
+    graph_machine: Machine
+    graph_plan: Annotated[str, StringConstraints(min_length=2)]
     models_bucket: str
     model_package_group: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")]
     approval_seconds: int = Field(ge=1)

@@ -150,7 +150,7 @@ def test_every_rule_of_a_reason_is_counted_once_a_decision():
 def test_rows_of_before_a_column_was_added_are_read_with_null(rows, tmp_path):
     old = schema.DECISIONS._replace(columns=schema.DECISIONS.columns[:-1])
     dropped = schema.DECISIONS.names[-1]
-    by_day = [row | {schema.PARTITION: "2026-03-04", dropped: 0.05} for _, row in rows[:2]]
+    by_day = [row | {schema.PARTITION: "2026-03-04", dropped: "invite/star"} for _, row in rows[:2]]
     archive.write(tmp_path, old, [{name: value for name, value in by_day[0].items() if name != dropped}])
     archive.write(tmp_path, schema.DECISIONS, [by_day[1] | {schema.PARTITION: "2026-03-05"}])
     with archive.database(tmp_path) as found:

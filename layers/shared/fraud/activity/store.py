@@ -285,6 +285,16 @@ class Activity:
             parts = [timeline_of(row["sk"]["S"], row) for row in found.get(self._table, ())]
             return AccountPage.of(account_id, profile_of(profile), chain(*parts), self.links(own, today))
 
+    def latest(self, account_id: str) -> RecentDecision | None:
+        """Return the latest decision on the timeline of an account as payer; None when there is none.
+
+        Raises UnavailableError when a table does not respond, and ServiceError when it refuses.
+        """
+        own = Entity("account", account_id)
+        rows = self._read([(own.pk, part) for part in MOST])
+        with malformed_as_unavailable():
+            return max(chain(*(timeline_of(sk, row) for (_, sk), row in rows.items())), default=None)
+
     def links(self, own: Entity, today: date) -> list[LinkView]:
         """Return the latest links of an entity and what lies beyond them: two calls, and at most 59 items.
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from fraud.archive.schema import COUNTERS_VERSION, PARTITION
 from fraud.counters import windows
 from fraud.counters.keys import Keys
-from fraud.decisions.record import Contents
+from fraud.decisions.record import NO_MARKS, Contents, MetMark
 from fraud.decisions.sampling import OFF, Sampling
+from fraud.marks.mark import PARTIES
 from fraud.transaction import Transaction, instant
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
     fingerprint: str,
     uncounted: Sequence[str] = (),
     beside: tuple[str, float] | None = None,
+    marks: Mapping[str, MetMark] = NO_MARKS,
     sampling: Sampling = OFF,
 ) -> ArchiveRow:
     """Return the row of a decision. The arguments beside the keys are the attributes of its row in the table.
@@ -60,6 +62,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
     snapshot    the features, as `features.pack` stored them
     uncounted   kinds of counters whose update was not acknowledged
     beside      version and score of a second model
+    marks       the marks that the payment met, by role
     sampling    the strata of the stack
     """
     transaction = Transaction.model_validate_json(contents.transaction)
@@ -91,6 +94,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
         "counters_version": COUNTERS_VERSION if len(counters) == len(windows.NAMES) else None,
         "counters": counters,
         "hold_out": answer.get("hold_out"),
+        **{f"{role}_mark": marks[role].name if role in marks else None for role in PARTIES},
     }
     return dated(row, transaction.occurred_at)
 

@@ -107,6 +107,8 @@ DECISIONS = ArchiveTable(
             "Chance with which a small would-be decline like this went through; null for any other payment."
             " The outcome says whether it did.",
         ),
+        Column("payer_mark", TEXT, "Mark of the payer's account, `<view>/<shape>`; null without one."),
+        Column("payee_mark", TEXT, "Mark of the payee's account; null without one."),
     ),
 )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fraud.archive.record import ArchiveRow, accounts, decision_row, line, pseudonym, resolution_rows
 from fraud.archive.tally import Tally, tallied
 from fraud.aws.boto import client, translate_errors
+from fraud.aws.dynamodb import batch_read, read_all, split_by_call
 from fraud.aws.transport import Request, Transport, all_or_raise, binary
 from fraud.counters.keys import Keys
 from fraud.counters.store import StackState
@@ -176,6 +177,7 @@ def row_of(keys: Keys, change: "RowChange", sampling: Sampling = OFF) -> Archive
         fingerprint=row["fingerprint"]["S"],
         uncounted=change.uncounted,
         beside=read_beside(row["beside"]) if "beside" in row else None,
+        marks=change.marks,
         sampling=sampling,
     )
 
@@ -210,6 +212,17 @@ class Pseudonyms:
         self._written |= dict.fromkeys(name for name in fresh if name)
         for name in list(self._written)[: max(0, len(self._written) - REMEMBERED)]:
             del self._written[name]
+
+    def read(self, pseudonyms: Sequence[str]) -> dict[str, str]:
+        """Return the accounts by pseudonym. One that was erased, or was never written, is not among them.
+
+        Raises ServiceError.
+        """
+        parts = split_by_call([{"pk": {"S": name}} for name in dict.fromkeys(pseudonyms)])
+        requests = [batch_read({self._table: {"Keys": keys, "ConsistentRead": True}}) for keys in parts]
+        answers = all_or_raise(self._transport.gather(requests))
+        rows = [row for answer in answers for row in read_all(self._transport, answer).get(self._table, ())]
+        return {row["pk"]["S"]: row["id"]["S"] for row in rows}
 
 
 class Tallies:

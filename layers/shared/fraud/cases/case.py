@@ -77,7 +77,7 @@ class Alert(_Part):
     occurred_at: Instant = Field(description="The payment's own time.")
     reason: str = Field(
         description="The leading reason code; `REPORT` for a report, `BY_HAND` for a person's alert, `SAMPLE` for a"
-        " payment that was drawn."
+        " payment that was drawn; `TACTICS_CHANGED` for accounts of a kind that have multiplied."
     )
     report_id: str | None = None
     kind: CaseKind = "alert"

@@ -17,8 +17,10 @@ from fraud.errors import CaseConflictError, NotFoundError
 from fraud.executions import Executions
 from fraud.transaction import instant
 
-REPORT, SAMPLE, NO_REASON = "REPORT", "SAMPLE", "NO_REASON"
-"""The leading reason of a report, of a payment that was drawn, and of a decision that has no reason."""
+REPORT, SAMPLE, TACTICS, NO_REASON = "REPORT", "SAMPLE", "TACTICS_CHANGED", "NO_REASON"
+"""The leading reason of a report, of a payment that was drawn, of accounts of a kind that have multiplied, and of a
+decision that has no reason.
+"""
 
 WINDOW = timedelta(days=7)
 """Reports about one payee within this time join one case, if it still takes alerts."""
@@ -111,6 +113,17 @@ class Intake:
         day = self._cases.report_day(alert, now, WINDOW)
         return self._started(self._cases.open(alert, now, day=day))
 
+    def _changed(self, detail: Mapping[str, Any], now: datetime) -> Case:
+        """Open a case about one of the accounts that have multiplied, by its latest payment."""
+        alert = Alert(
+            transaction_id=detail["transaction_id"],
+            subject_kind="payer",
+            subject_id=detail["account_id"],
+            occurred_at=instant(detail["occurred_at"]),
+            reason=TACTICS,
+        )
+        return self._open(alert, now)
+
     def _ended(self, detail: Mapping[str, Any], now: datetime) -> Case | None:
         """Take the end of an execution that has not closed its case."""
         try:
@@ -133,6 +146,7 @@ _TAKEN: Mapping[str, Callable[[Intake, Mapping[str, Any], datetime], Case | None
     "PaymentSampled": Intake._sampled,  # noqa: SLF001
     "DecisionResolved": Intake._resolved,  # noqa: SLF001
     "ReportReceived": Intake._reported,  # noqa: SLF001
+    "TacticsChanged": Intake._changed,  # noqa: SLF001
     "Step Functions Execution Status Change": Intake._ended,  # noqa: SLF001
 }
 """What is done with each event, by its detail-type."""

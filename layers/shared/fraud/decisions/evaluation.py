@@ -30,6 +30,7 @@ from fraud.errors import (
     UnavailableError,
     UndecidedError,
 )
+from fraud.marks.mark import marks
 from fraud.outcome import ADVICE, Hit, Outcome, by_score, worst
 from fraud.rules import rule_book as rules
 from fraud.rules.conclusion import conclude
@@ -457,6 +458,7 @@ class Evaluator:
             state_read.upkeep,
             self.waits.deadline(concluded.outcome, now, Outcome(policy_result.segment.review_expires)),
             model_result and model_result.beside,
+            marks(transaction, state_read.state),
         )
         return UncommittedDecision(decision, record, state_read)
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from fraud.aws.boto import client, translate_errors
-from fraud.decisions.record import Contents
+from fraud.decisions.record import Contents, MetMark, read_marks
 from fraud.decisions.resolution import Change, Resolution, StatusChange
 from fraud.decisions.store import contents_of
 from fraud.errors import Fault, ServiceError, UnavailableError
@@ -95,6 +95,36 @@ class PaymentSampled(_DecisionEvent):
         return cls.model_validate(copied | {"version": "1", "event_id": identity, "decided_at": decided_at})
 
 
+class MarkedAccountPaid(_DecisionEvent):
+    """A marked account pays or is paid. `event_id` stays the same however often the event is published."""
+
+    outcome: Outcome = Field(description="As decided.")
+    role: Literal["payer", "payee"] = Field(description="The account's part in the payment.")
+    account_id: Id
+    view: str = Field(description="The view of the graph whose component earned the mark.")
+    shape: str = Field(description="The shape of that component.")
+    lift: float = Field(description="Such accounts turn out fraudulent at least so many times as often as others.")
+    snapshot: int = Field(description="Number of the snapshot of marks.")
+
+    @classmethod
+    def of(cls, contents: Contents, decided_at: str, role: str, mark: MetMark) -> Self:
+        """Build the event from the packed part of a decision's row, its time, and a mark in that row."""
+        transaction, answer = json.loads(contents.transaction), json.loads(contents.answer)
+        copied = {name: transaction.get(name) for name in cls.model_fields}
+        return cls.model_validate(
+            copied
+            | mark._asdict()
+            | {
+                "version": "1",
+                "event_id": _identity("mark", role, transaction["transaction_id"], decided_at),
+                "decided_at": decided_at,
+                "outcome": answer["outcome"],
+                "role": role,
+                "account_id": transaction[f"{role}_id"],
+            }
+        )
+
+
 class DecisionResolved(_DecisionEvent):
     """The event of a change of a decision's status. `event_id` stays the same however often the event is published."""
 
@@ -170,6 +200,11 @@ class RowChange(NamedTuple):
         return str(self.row["decided_at"]["S"])
 
     @property
+    def marks(self) -> dict[str, MetMark]:
+        """The marks that the payment met when it was decided, by role."""
+        return read_marks(self.row["marks"]) if "marks" in self.row else {}
+
+    @property
     def uncounted(self) -> list[str]:
         """Kinds of counters whose update was not acknowledged."""
         return (self._text("uncounted") or "").split()
@@ -177,7 +212,7 @@ class RowChange(NamedTuple):
     def events(self, published_share: float, *, is_sampled: bool = False) -> list[BaseModel]:
         """Return the events that readers of the bus get.
 
-        published_share  share of approved payments that is published, in [0, 1]; all other decisions are
+        published_share  share of approved payments whose decision is published, in [0, 1]; all other decisions are
         is_sampled       whether the payment of a new decision is drawn for a blind review
 
         Whether an approved payment is published follows from its event id, so a repeat chooses the same.
@@ -188,6 +223,7 @@ class RowChange(NamedTuple):
         made = DecisionMade.of(self.contents, self.decided_at)
         drawn = int(made.event_id[:8], 16) / 2**32
         events: list[BaseModel] = [PaymentSampled.of(self.contents, self.decided_at)] if is_sampled else []
+        events += [MarkedAccountPaid.of(self.contents, self.decided_at, *each) for each in self.marks.items()]
         return [made, *events] if made.outcome is not Outcome.APPROVE or drawn < published_share else events
 
     def _text(self, name: str) -> str | None:

@@ -47,6 +47,11 @@ def log_evaluation(evaluation: "Evaluation", door: str) -> None:
         log_line({"Variant": evaluation.variant}, {"Decisions": 1, "Stopped": stopped}, {})
 
 
+def log_marked(role: str, view: str) -> None:
+    """Log that a marked account pays or is paid."""
+    log_line({"View": view, "Role": role}, {"MarkedPayments": 1}, {})
+
+
 def log_resolution(change: str, door: str) -> None:
     """Log a change of a decision's status."""
     log_line({"Change": change, "Door": door}, {"Resolutions": 1}, {})

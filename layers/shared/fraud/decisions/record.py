@@ -20,6 +20,7 @@ from fraud.outcome import PENDING, Outcome
 from fraud.transaction import Transaction
 
 if TYPE_CHECKING:
+    from fraud.marks.mark import Mark  # a door that decides nothing must not load it
     from fraud.scoring.score import Beside  # a door that scores nothing must not load it
 
 
@@ -53,6 +54,10 @@ WAITS = Waits(timedelta(minutes=10), timedelta(hours=24))
 """The time that a decision waits in a stack that names no other."""
 
 
+NO_MARKS: Mapping[str, Any] = {}
+"""The marks of a payment whose accounts have none."""
+
+
 class DecisionRecord(NamedTuple):
     """All that one commit stores: the answer, and everything that is needed to replay it."""
 
@@ -71,6 +76,8 @@ class DecisionRecord(NamedTuple):
     """When the decision expires, if it is pending."""
     beside: "Beside | None" = None
     """The score of a second model, if there was one. It is stored beside the answer, and decided nothing."""
+    marks: "Mapping[str, Mark]" = NO_MARKS
+    """The marks that the payment met, by the role of the account, as the rules and the model saw them."""
 
 
 WAITING = "1"
@@ -156,6 +163,52 @@ def read_beside(value: Mapping[str, Any]) -> tuple[str, float]:
     """Read the version and the score of a second model from their attribute."""
     version, score = value["L"]
     return version["S"], float(score["N"])
+
+
+class MetMark(NamedTuple):
+    """The part of a mark that stays with a decision: what it was, and the snapshot that says when."""
+
+    snapshot: int
+    view: str
+    shape: str
+    lift: float
+
+    @property
+    def name(self) -> str:
+        """View and shape in one word, as `Mark.name`."""
+        return f"{self.view}/{self.shape}"
+
+
+def stored_marks(marks: "Mapping[str, Mark]") -> dict[str, Any]:
+    """Return the attribute of a decision's row that holds the marks which the payment met, by role.
+
+    >>> from datetime import UTC, datetime
+    >>> from fraud.marks.mark import Mark
+    >>> march, april = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    >>> read_marks(stored_marks({"payee": Mark(7, "invite", "star", 3.1, march, april)}))
+    {'payee': MetMark(snapshot=7, view='invite', shape='star', lift=3.1)}
+    """
+    return {
+        "M": {
+            role: {
+                "M": {
+                    "snapshot": {"N": str(mark.snapshot)},
+                    "view": {"S": mark.view},
+                    "shape": {"S": mark.shape},
+                    "lift": {"N": repr(mark.lift)},
+                }
+            }
+            for role, mark in marks.items()
+        }
+    }
+
+
+def read_marks(value: Mapping[str, Any]) -> dict[str, MetMark]:
+    """Read the marks that a payment met, by role, from their attribute."""
+    return {
+        role: MetMark(int(held["snapshot"]["N"]), held["view"]["S"], held["shape"]["S"], float(held["lift"]["N"]))
+        for role, held in ((role, each["M"]) for role, each in value["M"].items())
+    }
 
 
 class StoredDecision(NamedTuple):

@@ -36,7 +36,16 @@ from fraud.counters.keys import Keys
 from fraud.counters.layout import DAY, Key, Profile, State, Update, sides
 from fraud.counters.sampling import EXACT, Upkeep
 from fraud.counters.store import Attempt, Levels, StackState, Tables, settle
-from fraud.decisions.record import PACKED, WAITING, Contents, DecisionRecord, StateRead, StoredDecision, stored_beside
+from fraud.decisions.record import (
+    PACKED,
+    WAITING,
+    Contents,
+    DecisionRecord,
+    StateRead,
+    StoredDecision,
+    stored_beside,
+    stored_marks,
+)
 from fraud.errors import HotKeyError, ServiceError, UnavailableError
 from fraud.rules.networks import Networks
 from fraud.rules.standing import denies
@@ -104,7 +113,7 @@ class DynamoStore:
     def count(self, transactions: Sequence[Transaction], until: float | None = None) -> list[StateRead]:
         """Send every update and all reads together, the reads in as few BatchGetItem calls as hold their keys.
 
-        Once a minute the watermarks, the keys, the denied networks and the pointer to the models are read beside them.
+        Once a minute the watermarks, the keys, the denied networks and both pointers are read beside them.
         Watermarks that cannot be read count as old.
         More steps follow only for items whose level was not as presumed.
         """
@@ -280,6 +289,8 @@ class DynamoStore:
             item |= {"pending": {"S": WAITING}, "due": {"S": utc(due)}, "expires_to": {"S": then.value}}
         if record.beside is not None:
             item["beside"] = stored_beside(*record.beside[:2])
+        if record.marks:
+            item["marks"] = stored_marks(record.marks)
         if record.uncounted:
             item["uncounted"] = {"S": " ".join(record.uncounted)}
         payload = {

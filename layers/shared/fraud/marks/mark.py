@@ -5,6 +5,7 @@ whole into one of them while the stack's pointer names the other; then the point
 of one snapshot and never a mix of two (D-168).
 """
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self
@@ -61,11 +62,11 @@ class Mark(NamedTuple):
         """
         try:
             as_of, expires_at = instant(held["as_of"]), instant(held["expires_at"])
-            return cls(
-                int(held["snapshot"]), str(held["view"]), str(held["shape"]), float(held["lift"]), as_of, expires_at
-            )
+            mark = cls(int(held["snapshot"]), held["view"], held["shape"], float(held["lift"]), as_of, expires_at)
         except (KeyError, TypeError, ValueError, PydanticCustomError):
             return None
+        texts = isinstance(mark.view, str) and isinstance(mark.shape, str)
+        return mark if texts and math.isfinite(mark.lift) else None
 
 
 def mark_of(profile: Mapping[str, Any], snapshot: int, at: datetime) -> Mark | None:

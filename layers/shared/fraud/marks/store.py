@@ -7,6 +7,7 @@ writes on changes nothing that anybody believes (D-168).
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from pynamodb.attributes import NumberAttribute, UnicodeAttribute
@@ -68,8 +69,14 @@ class Marks:
                 return after.writing or after.snapshot
 
     def write(self, snapshot: int, marks: Mapping[str, Mark]) -> None:
-        """Write marks of a snapshot, by account. Raises UndecidableError for one that has lost its place."""
-        side = SIDES[self.read().side_of(snapshot)]
+        """Write marks of a snapshot, by account. Raises UndecidableError for one that has lost its place.
+
+        A snapshot that is in force was written whole, so a repeat writes nothing: nobody may change what is believed.
+        """
+        pointer = self.read()
+        side = SIDES[pointer.side_of(snapshot)]
+        if snapshot == pointer.snapshot:
+            return
         updates = [self._update(side, *each) for each in marks.items()]
         for start in range(0, len(updates), AT_ONCE):
             all_or_raise(self._transport.gather(updates[start : start + AT_ONCE]))
@@ -103,7 +110,7 @@ class Marks:
             "snapshot": {"N": str(mark.snapshot)},
             "view": {"S": mark.view},
             "shape": {"S": mark.shape},
-            "lift": {"N": repr(mark.lift)},
+            "lift": {"N": f"{Decimal(repr(mark.lift)):f}"},  # DynamoDB returns no exponent
             "as_of": {"S": utc(mark.as_of)},
             "expires_at": {"S": utc(mark.expires_at)},
         }

@@ -1,0 +1,328 @@
+"""The steps of the machine `graph`: what is done in a run, one function for each state.
+
+The name of the execution is the name of the run. What a step says of the run goes with the machine to the next step,
+and the pointer of marks says whose turn it is and which snapshot is in force. Each step may be repeated: the same run
+writes the same objects and marks again. The job itself is a task of the machine.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from fraud.activity.timeline import RecentDecision
+from fraud.errors import ServiceError
+from fraud.executions import Standing
+from fraud.graph import publishing
+from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
+from fraud.graph.gate import Report, judge
+from fraud.graph.metrics import log_kept, log_published
+from fraud.graph.publishing import PUBLISHED, REPORT, Page, Plan
+from fraud.marks.mark import Mark
+from fraud.marks.pointer import MarksPointer
+from fraud.retraining.jobs import Place, manifest
+from fraud.transaction import instant, utc
+
+DOOR = "graph"
+KEEP = "Keep"
+"""The step of a run that has failed, as of one that was refused."""
+
+NO_LIMIT_S = 60
+"""Seconds that the machine is told for a step that is no job; it uses the definition's own."""
+
+
+class MarkStore(Protocol):
+    """The part of `marks.store.Marks` that the steps need. Methods raise ServiceError."""
+
+    def read(self) -> MarksPointer:
+        """Read the pointer."""
+
+    def begin(self, run: str, now: datetime) -> int:
+        """Give a run the number of its snapshot: the same one however often it asks."""
+
+    def write(self, snapshot: int, marks: Mapping[str, Mark]) -> None:
+        """Write marks by account."""
+
+    def flip(self, snapshot: int, as_of: datetime, now: datetime) -> object:
+        """Bring a snapshot into force."""
+
+
+class Objects(Protocol):
+    """The part of `retraining.artefact_store.Artefacts` that the steps need. Methods raise ServiceError."""
+
+    def read(self, key: str) -> bytes:
+        """Read an object of the bucket of models."""
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write an object to the bucket of models."""
+
+    def archived(self, table: str) -> Iterable[tuple[str, str]]:
+        """Yield day and key of each object of a table of the archive."""
+
+
+class Accounts(Protocol):
+    """The way back from pseudonyms to accounts."""
+
+    def read(self, pseudonyms: Sequence[str]) -> Mapping[str, str]:
+        """Return the accounts by pseudonym, without those that were erased. Raises ServiceError."""
+
+
+class Timelines(Protocol):
+    """The part of `activity.store.Activity` that the steps need."""
+
+    def latest(self, account_id: str) -> RecentDecision | None:
+        """Return the latest decision of an account as payer. Raises ServiceError."""
+
+
+class Notices(Protocol):
+    """The bus."""
+
+    def publish(self, events: Sequence[BaseModel]) -> None:
+        """Put events on the bus. Raises UnavailableError."""
+
+
+class Parts(NamedTuple):
+    """All that the steps work with.
+
+    standing  tells whether the execution of a name runs
+    """
+
+    marks: MarkStore
+    objects: Objects
+    accounts: Accounts
+    timelines: Timelines
+    notices: Notices
+    standing: Callable[[str], Standing]
+    plan: Plan
+    place: Place
+    clock: Callable[[], datetime]
+
+
+class Run(BaseModel):
+    """What the machine carries from step to step. A run that has just begun knows nothing.
+
+    as_of    time of the snapshot: the beginning of the UTC day on which the run has begun
+    page     the page that is published next
+    erased   accounts of the pages before it that were erased meanwhile
+    refused  the checks of the gate that did not pass
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    as_of: str | None = None
+    snapshot: int = 0
+    page: int = 0
+    erased: int = 0
+    refused: tuple[str, ...] = ()
+
+    def go(self, step: str, **said: Any) -> tuple[str, "Run"]:  # noqa: ANN401 - its own fields
+        """Return the next step, and the run as the machine carries it there."""
+        return step, self.model_copy(update=said)
+
+
+Step = tuple[str, Run]
+"""What follows a step: the next one, and what the machine carries to it."""
+
+
+class GraphSteps:
+    """The steps of the machine `graph`. Each may be repeated, and raises FraudError."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def run(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry out the state that the machine names, and return the next one, with its job if it is one.
+
+        Raises KeyError for an input that no definition ever sent.
+        """
+        step = STEPS[event["state"], event["version"]]
+        run_id, parts = event["run_id"], self._parts
+        follows, run = step(self, run_id, Run.model_validate(event["run"]), event)
+        is_job = follows in JOBS and run.as_of is not None
+        return {
+            "next": follows,
+            "run": run.model_dump(mode="json"),
+            "job": publishing.job(run_id, instant(run.as_of), parts.place, parts.plan) if is_job else None,
+            "timeout_seconds": publishing.limit_s(parts.plan) if is_job else NO_LIMIT_S,
+        }
+
+    # ---- to the gate ---------------------------------------------------------------------------------------------
+
+    def begin(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+        """Take the turn. While another run is at work, end; one whose execution is over has lost its number.
+
+        A run that is taken for dead and writes on is refused by its number.
+        """
+        parts, now = self._parts, self._parts.clock()
+        pointer = parts.marks.read()
+        as_of = utc(datetime.combine(now.astimezone(UTC).date(), time(), UTC))
+        other = pointer.run if pointer.writing is not None else None
+        if other is not None and other != run_id and parts.standing(other) == "runs":
+            return run.go(KEEP, as_of=as_of)
+        return run.go("Export", as_of=as_of, snapshot=parts.marks.begin(run_id, now))
+
+    def export(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+        """Write down which objects of the archive the snapshot is made of, so that a second try reads the same ones."""
+        parts = self._parts
+        first, last = publishing.days(_as_of(run), parts.plan)
+        keys = [
+            key
+            for table in publishing.TABLES
+            for day, key in parts.objects.archived(table)
+            if publishing.reads(table, day, first, last)
+        ]
+        parts.objects.write(f"{publishing.folder(run_id)}/archive.manifest", manifest(parts.place.archive, keys))
+        before = self._published()
+        large = before is not None and before.edges >= parts.plan.spark_edges
+        return run.go("AnalyseWithSpark" if large else "Analyse")
+
+    def tell(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+        """Tell the bus what has changed, whatever the gate says of the marks."""
+        report = self._report(run_id)
+        found = [(view, each) for view in report.views for each in report.views[view].changed.get("sentences", ())]
+        self._parts.notices.publish(
+            [self._changed(run_id, run, view, number, each) for number, (view, each) in enumerate(found)]
+        )
+        return run.go("Gate")
+
+    def gate(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+        """Judge the snapshot."""
+        checks = judge(self._report(run_id), self._published(), self._parts.plan.gate)
+        refused = tuple(f"{check.check}: {check.said}" for check in checks if not check.passed)
+        return run.go(KEEP if refused else "Publish", refused=refused)
+
+    # ---- to the end ----------------------------------------------------------------------------------------------
+
+    def publish(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+        """Write the marks of a page under the ids of their accounts."""
+        parts = self._parts
+        if run.page >= self._report(run_id).pages:
+            return run.go("Flip")
+        content = parts.objects.read(f"{publishing.folder(run_id)}/{publishing.OUTPUT}/pages/{run.page}.json")
+        page = Page.parse(content).marks
+        known = publishing.known(page, parts.accounts.read([mark.account for mark in page]))
+        marks = {account: each.mark(run.snapshot) for account, each in known.marks.items()}
+        parts.marks.write(run.snapshot, marks)
+        return run.go("Publish", page=run.page + 1, erased=run.erased + known.erased)
+
+    def flip(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+        """Bring the snapshot into force, and keep its report for the next gate."""
+        parts = self._parts
+        parts.marks.flip(run.snapshot, _as_of(run), parts.clock())
+        parts.objects.write(PUBLISHED, self._object(run_id, REPORT))
+        return run.go("Notify")
+
+    def notify(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+        """Tell that the snapshot is in force."""
+        report = self._report(run_id)
+        event = MarksPublished.of(
+            run_id,
+            run.as_of or "",
+            snapshot=run.snapshot,
+            accounts=report.accounts,
+            marked=report.marked - run.erased,
+            erased=run.erased,
+            views={view: each.chosen for view, each in report.views.items()},
+        )
+        self._parts.notices.publish([event])
+        log_published(event, DOOR)
+        return run.go("Published")
+
+    def keep(self, run_id: str, run: Run, event: Mapping[str, Any]) -> Step:
+        """Tell that the marks before the run stay in force: its number is never flipped to, so nobody believes it.
+
+        A run may have failed after its snapshot came into force: what is left is to tell of it.
+        """
+        parts, pointer = self._parts, self._parts.marks.read()
+        if run.snapshot and pointer.snapshot == run.snapshot:
+            return run.go("Notify")
+        failed = event["step"] != KEEP
+        told = MarksKept.of(
+            run_id,
+            run.as_of or utc(parts.clock()),
+            why="failed" if failed else "gate" if run.refused else "at_work",
+            step=event["step"] if failed else None,
+            failed_checks=run.refused,
+            in_force=pointer.snapshot,
+        )
+        parts.notices.publish([told])
+        log_kept(told, DOOR)
+        return run.go("Kept")
+
+    # ---- parts ---------------------------------------------------------------------------------------------------
+
+    def _object(self, run_id: str, name: str) -> bytes:
+        return self._parts.objects.read(f"{publishing.folder(run_id)}/{publishing.OUTPUT}/{name}")
+
+    def _report(self, run_id: str) -> Report:
+        return Report.parse(self._object(run_id, REPORT))
+
+    def _published(self) -> Report | None:
+        """Return the report of the snapshot in force; None before the first one."""
+        try:
+            return Report.parse(self._parts.objects.read(PUBLISHED))
+        except ServiceError as error:
+            if error.code in ABSENT:
+                return None
+            raise
+
+    def _changed(self, run_id: str, run: Run, view: str, number: int, said: Mapping[str, Any]) -> TacticsChanged:
+        """Return the event of a sentence, with one of its accounts: one that has paid, if there is one.
+
+        A case is about a payment (D-178).
+        """
+        parts, as_of, accounts = self._parts, _as_of(run), said["accounts"]
+        known = list(parts.accounts.read(accounts[:EXAMPLES]).values())
+        paid = ((account, parts.timelines.latest(account)) for account in sorted(known))
+        account, latest = next(
+            ((account, latest) for account, latest in paid if latest is not None), (min(known, default=None), None)
+        )
+        return TacticsChanged.of(
+            run_id,
+            utc(as_of),
+            view,
+            number,
+            view=view,
+            sentence=said["words"],
+            accounts=len(accounts),
+            expected=said["expected"],
+            rate=said["rate"],
+            counterfactual=said["counterfactual"],
+            window_from=utc(as_of - timedelta(days=parts.plan.window_days)),
+            account_id=account,
+            transaction_id=None if latest is None else latest.transaction_id,
+            occurred_at=None if latest is None else utc(datetime.fromtimestamp(latest.epoch, UTC)),
+            case=latest is not None and len(accounts) >= parts.plan.case_accounts,
+        )
+
+
+def _as_of(run: Run) -> datetime:
+    return instant(run.as_of or "")
+
+
+ABSENT = frozenset({"NoSuchKey", "404"})
+"""S3's codes for an object that is not there."""
+
+EXAMPLES = 20
+"""Accounts of a sentence that are looked up, to name one that was not erased."""
+
+JOBS = frozenset({"Analyse", "AnalyseWithSpark"})
+"""The states that are jobs."""
+
+StepFunction = Callable[[GraphSteps, str, Run, Mapping[str, Any]], Step]
+
+STEPS: Mapping[tuple[str, int], StepFunction] = {
+    ("Begin", 1): GraphSteps.begin,
+    ("Export", 1): GraphSteps.export,
+    ("Tell", 1): GraphSteps.tell,
+    ("Gate", 1): GraphSteps.gate,
+    ("Publish", 1): GraphSteps.publish,
+    ("Flip", 1): GraphSteps.flip,
+    ("Notify", 1): GraphSteps.notify,
+    ("Keep", 1): GraphSteps.keep,
+}
+"""The function of each state, by the version of its input.
+
+A running execution keeps its definition: an entry leaves only when no execution that may still ask for it is left.
+"""

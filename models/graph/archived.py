@@ -1,0 +1,260 @@
+"""The job of the machine `graph`: an archive becomes a history, and all views of it one snapshot of marks.
+
+`python -m models.graph.archived ARCHIVE OUT --as-of DATE [--view NAME ...] [--window DAYS] [--baseline DAYS]
+[--page N]`. ARCHIVE is a directory with the bucket's `decisions/`, `resolutions/`, `labels/` and `invitations/`.
+Accounts are pseudonyms throughout. OUT receives:
+
+report.json    what the gate judges: accounts, edges, and for each view its figures, the number of components of each
+               shape, and what has changed
+pages/*.json   accounts to mark, the first page 0.json: an account that several views mark keeps the highest bound
+marks.parquet  the same for a data scientist
+<view>/        the report of a view as `models.graph` writes it
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from fraud.archive import schema
+from fraud.archive.schema import PARTITION
+from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
+from models.graph import changed, lift, report, views
+from models.graph.__main__ import MARKS, instant
+from models.graph.lift import Marked, Policy
+from models.graph.predicates import SHAPES
+from models.graph.views import HistoryTables, Snapshot
+
+REPORT, PAGES = "report.json", "pages"
+
+TYPES: Mapping[str, str] = {
+    schema.TEXT: "VARCHAR", schema.WHOLE: "BIGINT", schema.NUMBER: "DOUBLE", schema.FLAG: "BOOLEAN",
+    schema.TEXTS: "VARCHAR[]", schema.NUMBERS: "DOUBLE[]", schema.FLOATS: "FLOAT[]",
+}  # fmt: skip
+
+PAYMENTS = """
+    WITH last AS (
+        SELECT transaction, arg_max(status, number) AS status FROM resolutions GROUP BY transaction)
+    SELECT d.transaction AS transaction_id, d.type, any_value(d.payer) AS payer_id, any_value(d.payee) AS payee_id,
+           any_value(d.device) AS device_id, any_value(d.instrument) AS instrument_id, any_value(d.channel) AS channel,
+           any_value(d.amount) AS amount, make_timestamptz(min(d.occurred_at)) AS occurred_at
+    FROM decisions AS d LEFT JOIN last USING (transaction)
+    WHERE coalesce(last.status, CASE d.outcome WHEN 'approve' THEN 'approved' ELSE d.outcome END)
+          IN ('approved', 'settled')
+    GROUP BY d.transaction, d.type ORDER BY occurred_at"""
+"""The payments that have moved money, once each: others tie nobody to anybody (D-175)."""
+
+LABELS_TOLD = """
+    SELECT transaction AS transaction_id, payer AS payer_id, payee AS payee_id, label,
+           make_timestamptz(known_at) AS known_at
+    FROM labels ORDER BY known_at"""
+
+INVITED = """
+    SELECT arg_min(inviter, occurred_at) AS inviter_id, arg_min(invitee, occurred_at) AS invitee_id,
+           make_timestamptz(min(occurred_at)) AS occurred_at
+    FROM invitations GROUP BY event_id ORDER BY occurred_at"""
+
+HISTORY: Mapping[str, str] = {TRANSACTIONS: PAYMENTS, LABELS: LABELS_TOLD, INVITATIONS: INVITED}
+"""The files of a history, each with its query."""
+
+
+def history(archive: Path, directory: Path) -> None:
+    """Write the history of an archive. Raises HistoryError for one that cannot be read, or that has no payment."""
+    tables = {
+        table.name: {column.name: TYPES[column.type] for column in table.columns}
+        for table in (schema.DECISIONS, schema.RESOLUTIONS, schema.LABELS, schema.INVITATIONS)
+    }
+    with duckdb.connect() as base:
+        try:
+            for name, columns in tables.items():
+                _read(base, archive, name, columns)
+            for file, query in HISTORY.items():
+                base.sql(query).write_parquet(str(directory / file))
+        except duckdb.Error as error:
+            raise HistoryError(f"{archive}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def _read(base: duckdb.DuckDBPyConnection, archive: Path, name: str, columns: Mapping[str, str]) -> None:
+    """Make a view of a table of the archive. Files of before a column was added lack it, and no file is no row."""
+    files = sorted(str(path) for path in (archive / name).glob(f"{PARTITION}=*/*") if path.is_file())
+    empty = f"SELECT {', '.join(f'NULL::{kind} AS {column}' for column, kind in columns.items())} LIMIT 0"
+    found = base.sql(empty)
+    if files:
+        base.read_parquet(files, union_by_name=True, hive_partitioning=False).create_view(f"files_{name}")
+        found = base.sql(f"({empty}) UNION ALL BY NAME SELECT * FROM files_{name}")  # noqa: S608 - names of our schema
+    found.project(", ".join(columns)).create_view(name)
+
+
+class Viewed(NamedTuple):
+    """A view of a history: its part of the report, and the accounts to mark."""
+
+    figures: dict[str, Any]
+    marks: list[Marked]
+
+
+def viewed(tables: HistoryTables, name: str, as_of: datetime, rules: Policy, out: Path) -> Viewed:
+    """Return what a view says of a history at a time, and write its report. Raises HistoryError."""
+    view = views.VIEWS[name]
+    matured, times = lift.units(tables, view, as_of, rules)
+    rows = lift.lifts(matured, rules, directed=view.directed)
+    now = views.snapshot(tables, view, as_of)
+    chosen = lift.to_mark(now, rows, rules)
+    figures = report.figures(name, now, rows, chosen)
+    report.write(out / name, figures, now, len(times), rules)
+    return Viewed(figures | {"edges": len(now.edges), "components": components(now)}, chosen)
+
+
+def components(each: Snapshot) -> dict[str, int]:
+    """Return the number of components of each shape that there is."""
+    counts = np.bincount(each.found.shape, minlength=len(SHAPES)).tolist()
+    return {shape: count for shape, count in zip(SHAPES, counts, strict=True) if count}
+
+
+def changes(tables: HistoryTables, name: str, asked: "Asked", out: Path) -> dict[str, Any]:
+    """Return what has changed in a view, and draw it. Raises HistoryError."""
+    since = asked.as_of - asked.window
+    now, before = changed.periods(tables, views.VIEWS[name], (since - asked.baseline, since), (since, asked.as_of))
+    if not len(now.accounts) or not len(before.accounts):
+        return {"alarms": [], "sentences": [], "psi": 0.0}
+    found = changed.change(now, before)
+    changed.draw(out / name, now, found.sentences)
+    return {
+        "alarms": [each._asdict() for each in found.alarms],
+        "sentences": [
+            {
+                "words": each.words, "attributes": each.attributes, "accounts": each.accounts,
+                "expected": each.expected, "rate": each.rate, "counterfactual": each.counterfactual,
+            }
+            for each in found.sentences
+        ],
+        "psi": found.psi,
+    }  # fmt: skip
+
+
+def strongest(marks: Iterable[tuple[str, Marked]]) -> list[tuple[str, Marked]]:
+    """Return one mark of each account, that of the highest bound, with its view; of equal ones the first.
+
+    >>> june, july = instant("2026-06-01"), instant("2026-07-01")
+    >>> low, high = (Marked("a", "star", None, 4.0, bound, june, july) for bound in (3, 9))
+    >>> [(view, mark.bound) for view, mark in strongest([("invite", low), ("p2p_7d", high), ("burst_2d", high)])]
+    [('p2p_7d', 9)]
+    """
+    best: dict[str, tuple[str, Marked]] = {}
+    for view, mark in marks:
+        if mark.account not in best or best[mark.account][1].bound < mark.bound:
+            best[mark.account] = (view, mark)
+    return [best[account] for account in sorted(best)]
+
+
+def _row(view: str, mark: Marked) -> dict[str, Any]:
+    return {
+        "account": mark.account,
+        "view": view,
+        "shape": mark.shape if mark.typology is None else f"{mark.shape}-{mark.typology}",
+        "lift": mark.bound,
+        "as_of": mark.as_of.isoformat(),
+        "expires_at": mark.expires_at.isoformat(),
+    }
+
+
+def _write(out: Path, chosen: Sequence[tuple[str, Marked]], most: int) -> int:
+    """Write the accounts to mark: pages for the machine, a table for people. Return the number of pages."""
+    rows = [_row(view, mark) for view, mark in chosen]
+    (out / PAGES).mkdir(parents=True, exist_ok=True)
+    pages = [rows[start : start + most] for start in range(0, len(rows), most)]
+    for number, page in enumerate(pages):
+        (out / PAGES / f"{number}.json").write_text(json.dumps({"marks": page}), encoding="utf-8")
+    columns = {"view": [view for view, _ in chosen]} | {
+        name: [getattr(mark, name) for _, mark in chosen] for name in Marked._fields
+    }
+    table = pa.table(columns, pa.schema([("view", pa.string()), *MARKS]))
+    pyarrow.parquet.write_table(table, out / "marks.parquet")
+    return len(pages)
+
+
+class Asked(NamedTuple):
+    """What a job is asked.
+
+    window, baseline  length of the time in which something may have changed, and of that before it
+    page              most accounts of a page
+    """
+
+    as_of: datetime
+    views: Sequence[str]
+    window: timedelta
+    baseline: timedelta
+    page: int = 1_000
+
+
+def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
+    """Write the snapshot of an archive, and return its report. Raises HistoryError."""
+    rules = lift.policy()
+    found: dict[str, Viewed] = {}
+    told: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        history(archive, Path(scratch))
+        with HistoryTables(Path(scratch)) as tables:
+            tables.span()
+            for name in asked.views:
+                found[name] = viewed(tables, name, asked.as_of, rules, out)
+                told[name] = changes(tables, name, asked, out)
+            (row,) = tables.rows(
+                """
+                SELECT count(DISTINCT account) AS accounts FROM (
+                    SELECT payer_id AS account FROM payments UNION ALL SELECT payee_id FROM payments
+                    UNION ALL SELECT inviter_id FROM invitations UNION ALL SELECT invitee_id FROM invitations)"""
+            ).to_pylist()
+    chosen = strongest((name, mark) for name, each in found.items() for mark in each.marks)
+    by_view = Counter(view for view, _ in chosen)
+    figures = {
+        "as_of": asked.as_of.isoformat(),
+        "accounts": row["accounts"],
+        "edges": max((each.figures["edges"] for each in found.values()), default=0),
+        "marked": len(chosen),
+        "pages": _write(out, chosen, asked.page),
+        "views": {
+            name: each.figures | {"chosen": by_view[name], "changed": told[name]} for name, each in found.items()
+        },
+    }
+    (out / REPORT).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    return figures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the snapshot of an archive. Returns the exit status: 2 for an archive that cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.graph.archived",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--as-of", type=instant, required=True, metavar="DATE")
+    parser.add_argument("--view", choices=sorted(views.VIEWS), action="append", help="default: all")
+    parser.add_argument("--window", type=float, default=7, metavar="DAYS", help="in which something may have changed")
+    parser.add_argument("--baseline", type=float, default=28, metavar="DAYS", help="before it, for comparison")
+    parser.add_argument("--page", type=int, default=1_000, metavar="N", help="most accounts of a page")
+    options = parser.parse_args(arguments)
+    window, baseline = timedelta(days=options.window), timedelta(days=options.baseline)
+    try:
+        asked = Asked(options.as_of, options.view or list(views.VIEWS), window, baseline, options.page)
+        found = run(options.archive, options.out, asked)
+    except HistoryError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{options.out}/{REPORT}: {found['accounts']:,} accounts, {found['marked']:,} to mark")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,385 @@
+"""The steps of the machine `graph` on tables and objects in this process. The job is a stand-in that writes its output.
+
+The marks are read as a payment reads them: by the snapshot that the pointer names.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from fraud import packaged
+from fraud.activity.timeline import RecentDecision
+from fraud.archive.store import Pseudonyms
+from fraud.aws.transport import Request, Result
+from fraud.errors import FraudError, UnavailableError
+from fraud.executions import Standing
+from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
+from fraud.graph.publishing import PUBLISHED, Plan, folder
+from fraud.graph.worker import JOBS, STEPS, GraphSteps, Parts
+from fraud.marks.store import Marks
+from fraud.outcome import Outcome
+from fraud.retraining.artefact_store import Artefacts
+from fraud.retraining.jobs import Place
+from fraud.settings import Settings
+from fraud.transaction import utc
+from tests.support.boto_transport import BotoTransport
+from tests.support.own_door import RESOURCES, SHAPE
+from tests.unit.test_settings import ENVIRONMENT
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+MIDNIGHT = NOON.replace(hour=0)
+DAY = timedelta(days=1)
+PLACE = Place("models", "archive")
+PLAN = Plan.load(packaged.GRAPH_PLAN.read_bytes(), '{"spark_edges": 1000, "case_accounts": 3}')
+PAID = RecentDecision(int(NOON.timestamp()), "txn-1", Outcome.APPROVE, "p2p", 100, "")
+ACCOUNTS = [f"account-{number:02}" for number in range(10)]
+
+
+def pseudonym(account: str) -> str:
+    return account.encode().hex()
+
+
+class Bus:
+    """What was published, by event_id."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, Any] = {}
+
+    def publish(self, events: Sequence[Any]) -> None:
+        for event in events:
+            assert self.said.setdefault(event.event_id, event) == event
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [each for each in self.said.values() if isinstance(each, kind)]
+
+
+class Dying:
+    """A transport that dies instead of a write. `left`: writes before it; None: it never does."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self._transport = BotoTransport()
+
+    def gather(self, requests: Sequence[Request], until: float | None = None) -> list[Result]:
+        del until
+        return [self._send(request) for request in requests]
+
+    def _send(self, request: Request) -> Result:
+        if request.operation == "update_item" and self.left is not None:
+            if not self.left:
+                return UnavailableError("Died")
+            self.left -= 1
+        (result,) = self._transport.gather([request])
+        return result
+
+
+class World:
+    """The library's parts for runs on moto.
+
+    report  what the job reports; marks: the accounts that it marks; runs: executions that are still at work
+    paid    the latest payment of accounts
+    """
+
+    now: datetime
+    report: dict[str, Any]
+    marks: list[str]
+    runs: set[str]
+    paid: dict[str, RecentDecision]
+
+    def __init__(self) -> None:
+        self.dynamodb = boto3.client("dynamodb")
+        self.transport = Dying()
+        self.store = Marks(Settings.from_environment(ENVIRONMENT), self.transport)
+        self.objects = Artefacts(PLACE)
+        self.bus = Bus()
+        self.steps = GraphSteps(
+            Parts(
+                marks=self.store,
+                objects=self.objects,
+                accounts=Pseudonyms(self.transport, "pseudonyms"),
+                timelines=self,
+                notices=self.bus,
+                standing=self.standing,
+                plan=PLAN,
+                place=PLACE,
+                clock=lambda: self.now,
+            )
+        )
+
+    def latest(self, account_id: str) -> RecentDecision | None:
+        return self.paid.get(account_id)
+
+    def standing(self, name: str) -> Standing:
+        return "runs" if name in self.runs else "over"
+
+    def reset(self) -> None:
+        self.now, self.marks, self.runs, self.paid = NOON, ACCOUNTS[:5], set(), {}
+        self.report = {"accounts": 1_000, "edges": 10, "views": {"invite": view({"star": 60, "path": 40})}}
+        self.bus.said.clear()
+        self.transport.left = None
+        for name in ("profiles", "pseudonyms"):
+            for item in self.dynamodb.scan(TableName=name)["Items"]:
+                self.dynamodb.delete_item(TableName=name, Key={"pk": item["pk"]})
+        for account in ACCOUNTS:
+            item = {"pk": {"S": pseudonym(account)}, "id": {"S": account}}
+            self.dynamodb.put_item(TableName="pseudonyms", Item=item)
+        found = boto3.client("s3").list_objects_v2(Bucket=PLACE.models).get("Contents", ())
+        for each in found:
+            boto3.client("s3").delete_object(Bucket=PLACE.models, Key=each["Key"])
+
+    def job(self, run_id: str) -> None:
+        """Write what the job of a run would: two marks on a page."""
+        pages = [self.marks[start : start + 2] for start in range(0, len(self.marks), 2)]
+        times = {"as_of": utc(MIDNIGHT), "expires_at": utc(MIDNIGHT + 14 * DAY)}
+        for number, page in enumerate(pages):
+            rows = [
+                {"account": pseudonym(each), "view": "invite", "shape": "forked_chain", "lift": 4.5, **times}
+                for each in page
+            ]
+            self._write(run_id, f"pages/{number}.json", {"marks": rows})
+        said = {"as_of": utc(MIDNIGHT), "marked": len(self.marks), "pages": len(pages)}
+        self._write(run_id, "report.json", self.report | said)
+
+    def _write(self, run_id: str, name: str, content: Any) -> None:
+        self.objects.write(f"{folder(run_id)}/snapshot/{name}", json.dumps(content).encode())
+
+    def state(self, state: str, run_id: str, run: Mapping[str, Any], **more: str) -> dict[str, Any]:
+        return self.steps.run({"state": state, "version": 1, "run_id": run_id, "run": run, **more})
+
+    def execute(self, run_id: str, last: str = "", step: str = "Begin", run: Mapping[str, Any] | None = None) -> Any:
+        """Go from a step to the end, as the definition does, or to before `last`. A step that fails leads to Keep.
+
+        Returns the next step, and what the machine carries to it.
+        """
+        carried = run or {}
+        while step not in {"Published", "Kept", last}:
+            if step in JOBS:
+                self.job(run_id)
+                step = "Tell"
+                continue
+            try:
+                more = {"step": step} if step == "Keep" else {}
+                answer = self.state(step, run_id, carried, **more)
+            except FraudError:
+                answer = self.state("Keep", run_id, carried, step=step)
+            step, carried = answer["next"], answer["run"]
+        return step, carried
+
+    def marked(self) -> dict[str, int]:
+        """Return the snapshots of the marks that are believed, by account."""
+        believed, found = self.store.read().snapshot, {}
+        for account in ACCOUNTS:
+            key = {"pk": {"S": f"account#{account}"}}
+            item = self.dynamodb.get_item(TableName="profiles", Key=key).get("Item", {})
+            for side in ("mark_a", "mark_b"):
+                number = int(item.get(side, {"M": {"snapshot": {"N": "0"}}})["M"]["snapshot"]["N"])
+                if number and number == believed:
+                    found[account] = number
+        return found
+
+
+def view(components: Mapping[str, int], sentences: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    return {"components": components, "chosen": 5, "changed": {"sentences": list(sentences)}}
+
+
+def sentence(accounts: Sequence[str]) -> dict[str, Any]:
+    names = [pseudonym(each) for each in accounts]
+    return {
+        "words": "accounts that invite others",
+        "accounts": names,
+        "expected": 1.5,
+        "rate": 0.2,
+        "counterfactual": 0.1,
+    }
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("AWS_ENDPOINT_URL", raising=False)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        with mock_aws():
+            made = World()
+            for name in ("Profiles", "Pseudonyms"):
+                table = RESOURCES[f"{name}Table"]["Properties"]
+                shape = {part: table[part] for part in SHAPE if part in table}
+                made.dynamodb.create_table(TableName=name.lower(), **shape)
+            for bucket in PLACE:
+                boto3.client("s3").create_bucket(Bucket=bucket)
+            yield made
+
+
+@pytest.fixture
+def world(account: World) -> World:
+    account.reset()
+    return account
+
+
+def test_a_snapshot_is_published_with_its_marks_and_its_report(world: World) -> None:
+    assert world.execute("run-1")[0] == "Published"
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+    assert json.loads(world.objects.read(PUBLISHED))["marked"] == 5
+    (event,) = world.bus.of(MarksPublished)
+    assert (event.snapshot, event.accounts, event.marked, event.erased) == (1, 1_000, 5, 0)
+    assert event.as_of == utc(MIDNIGHT)
+
+
+def test_an_account_that_was_erased_meanwhile_has_no_mark(world: World) -> None:
+    world.dynamodb.delete_item(TableName="pseudonyms", Key={"pk": {"S": pseudonym(ACCOUNTS[0])}})
+    world.execute("run-1")
+    assert world.marked() == dict.fromkeys(ACCOUNTS[1:5], 1)
+    (event,) = world.bus.of(MarksPublished)
+    assert (event.marked, event.erased) == (4, 1)
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_a_run_that_dies_between_two_writes_shows_no_mark_of_its_own_and_goes_on_from_there(
+    world: World, writes: int
+) -> None:
+    world.execute("run-1")
+    world.now, world.marks = NOON + DAY, ACCOUNTS[3:8]
+    step, run = world.execute("run-2", last="Publish")
+    world.transport.left = writes
+    for _ in range(writes // 2):  # pages that are whole
+        run = world.state(step, "run-2", run)["run"]
+    with pytest.raises(UnavailableError):
+        world.state(step, "run-2", run)
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+    world.transport.left = None
+    assert world.execute("run-2", step="Publish", run=run)[0] == "Published"
+    assert world.marked() == dict.fromkeys(ACCOUNTS[3:8], 2)
+
+
+def test_a_run_whose_execution_is_over_leaves_its_turn_to_the_next_one(world: World) -> None:
+    _, dead = world.execute("run-1", last="Flip")
+    world.marks = ACCOUNTS[5:]
+    assert world.execute("run-2")[0] == "Published"
+    assert world.marked() == dict.fromkeys(ACCOUNTS[5:], 2)
+    assert world.execute("run-1", step="Publish", run=dead | {"page": 0})[0] == "Kept"
+    assert world.marked() == dict.fromkeys(ACCOUNTS[5:], 2)
+
+
+def test_one_run_is_at_work_at_a_time(world: World) -> None:
+    _, first = world.execute("run-1", last="Flip")
+    world.runs = {"run-1"}
+    assert world.execute("run-2")[0] == "Kept"
+    (kept,) = world.bus.of(MarksKept)
+    assert (kept.run_id, kept.why, kept.step, kept.in_force) == ("run-2", "at_work", None, 0)
+    assert world.execute("run-1", step="Flip", run=first)[0] == "Published"
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+
+
+def test_a_snapshot_that_the_gate_refuses_is_not_published(world: World) -> None:
+    world.execute("run-1")
+    world.now, world.marks = NOON + DAY, ACCOUNTS
+    world.report["views"] = {"invite": view({"star": 10, "path": 90, "cycle": 40}, [sentence(ACCOUNTS[2:6])])}
+    assert world.execute("run-2")[0] == "Kept"
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+    (kept,) = world.bus.of(MarksKept)
+    assert (kept.why, kept.step, kept.in_force) == ("gate", None, 1)
+    (check,) = kept.failed_checks
+    assert check.startswith("shapes: invite/cycle: 0 components, now 40; invite/star: 60 components, now 10 by more")
+    (changed,) = world.bus.of(TacticsChanged)
+    assert (changed.view, changed.accounts, changed.account_id, changed.case) == ("invite", 4, ACCOUNTS[2], False)
+    assert changed.window_from == utc(MIDNIGHT + DAY - timedelta(days=PLAN.window_days))
+
+
+@pytest.mark.parametrize(
+    ("accounts", "payers", "told", "case"),
+    [
+        (ACCOUNTS[:4], ACCOUNTS[2:], ACCOUNTS[2], True),
+        (ACCOUNTS[:4], [], ACCOUNTS[0], False),
+        (ACCOUNTS[:2], ACCOUNTS, ACCOUNTS[0], False),
+        (["erased-1", "erased-2", "erased-3"], [], None, False),
+    ],
+)
+def test_many_accounts_of_a_kind_are_a_case_about_one_that_has_paid(
+    world: World, accounts: list[str], payers: list[str], told: str | None, *, case: bool
+) -> None:
+    world.report["views"] = {"invite": view({"star": 60}, [sentence(accounts)])}
+    world.paid = dict.fromkeys(payers, PAID)
+    world.execute("run-1")
+    (changed,) = world.bus.of(TacticsChanged)
+    assert (changed.account_id, changed.case) == (told, case)
+    assert (changed.transaction_id, changed.occurred_at) == (("txn-1", utc(NOON)) if payers else (None, None))
+
+
+@pytest.mark.parametrize("step", ["Begin", "Export", "Tell", "Gate", "Publish", "Flip"])
+def test_a_step_that_fails_keeps_the_marks_and_tells_of_it(world: World, step: str) -> None:
+    world.execute("run-1")
+    world.now = NOON + DAY
+    _, run = world.execute("run-2", last=step) if step != "Begin" else ("", {})
+    answer = world.state("Keep", "run-2", run, step=step)
+    assert answer["next"] == "Kept"
+    (kept,) = world.bus.of(MarksKept)
+    assert (kept.why, kept.step, kept.in_force) == ("failed", step, 1)
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+
+
+def test_a_run_that_fails_after_its_flip_tells_that_its_snapshot_is_in_force(world: World) -> None:
+    _, run = world.execute("run-1", last="Notify")
+    assert world.state("Keep", "run-1", run, step="Flip")["next"] == "Notify"
+    assert world.bus.of(MarksKept) == []
+
+
+def test_every_step_may_be_repeated(world: World) -> None:
+    step, run = "Begin", {}
+    while step not in {"Published", "Kept"}:
+        if step in JOBS:
+            world.job("run-1")
+            step = "Tell"
+        answer = world.state(step, "run-1", run)
+        assert world.state(step, "run-1", run) == answer
+        step, run = answer["next"], answer["run"]
+    assert step == "Published"
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+
+
+def test_a_graph_of_many_edges_is_analysed_by_spark(world: World) -> None:
+    world.report["edges"] = 1_000
+    world.execute("run-1")
+    world.now = NOON + DAY
+    step, run = world.execute("run-2", last="AnalyseWithSpark")
+    assert step == "AnalyseWithSpark"
+    job = world.state("Export", "run-2", run)["job"]
+    assert job["spark_arguments"][:2] == [
+        "s3://models/graph/run-2/archive.manifest",
+        "s3://models/graph/run-2/snapshot/",
+    ]
+
+
+def test_the_job_reads_the_days_of_its_history_and_all_invitations(world: World) -> None:
+    keys = [
+        f"{table}/day={day}/rows.parquet"
+        for table in ("decisions", "labels", "resolutions", "invitations", "reports")
+        for day in ("2020-01-01", "2026-05-03", "2026-05-04")
+    ]
+    for key in keys:
+        boto3.client("s3").put_object(Bucket=PLACE.archive, Key=key, Body=b"")
+    world.execute("run-1", last="Analyse")
+    found = json.loads(world.objects.read("graph/run-1/archive.manifest"))
+    assert found[0] == {"prefix": "s3://archive/"}
+    assert set(found[1:]) == {key for key in keys if not key.startswith("reports")} - {
+        "decisions/day=2020-01-01/rows.parquet",
+        "decisions/day=2026-05-04/rows.parquet",
+        "labels/day=2020-01-01/rows.parquet",
+        "resolutions/day=2020-01-01/rows.parquet",
+    }
+
+
+def test_the_snapshot_is_of_the_beginning_of_the_day_whenever_it_is_asked_for(world: World) -> None:
+    for now in (NOON, MIDNIGHT, MIDNIGHT + DAY - timedelta(seconds=1)):
+        world.now = now
+        assert world.state("Begin", "run-1", {})["run"]["as_of"] == utc(MIDNIGHT)
+
+
+def test_each_state_has_a_function_or_is_a_job() -> None:
+    names = {state for state, _ in STEPS}
+    assert names == {"Begin", "Export", "Tell", "Gate", "Publish", "Flip", "Notify", "Keep"}
