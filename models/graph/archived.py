@@ -16,7 +16,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from fraud.archive.schema import PARTITION
 from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
 from models.graph import changed, lift, report, views
 from models.graph.__main__ import MARKS, instant
-from models.graph.lift import Marked, Policy
+from models.graph.lift import Marked, Policy, strongest
 from models.graph.predicates import SHAPES
 from models.graph.views import HistoryTables, Snapshot
 
@@ -44,11 +44,11 @@ TYPES: Mapping[str, str] = {
 
 PAYMENTS = """
     WITH last AS (
-        SELECT transaction, arg_max(status, number) AS status FROM resolutions GROUP BY transaction)
+        SELECT transaction, max_by(status, number) AS status FROM archived_resolutions GROUP BY transaction)
     SELECT d.transaction AS transaction_id, d.type, any_value(d.payer) AS payer_id, any_value(d.payee) AS payee_id,
            any_value(d.device) AS device_id, any_value(d.instrument) AS instrument_id, any_value(d.channel) AS channel,
-           any_value(d.amount) AS amount, make_timestamptz(min(d.occurred_at)) AS occurred_at
-    FROM decisions AS d LEFT JOIN last USING (transaction)
+           any_value(d.amount) AS amount, {time}(min(d.occurred_at)) AS occurred_at
+    FROM archived_decisions AS d LEFT JOIN last USING (transaction)
     WHERE coalesce(last.status, CASE d.outcome WHEN 'approve' THEN 'approved' ELSE d.outcome END)
           IN ('approved', 'settled')
     GROUP BY d.transaction, d.type ORDER BY occurred_at"""
@@ -56,32 +56,37 @@ PAYMENTS = """
 
 LABELS_TOLD = """
     SELECT transaction AS transaction_id, payer AS payer_id, payee AS payee_id, label,
-           make_timestamptz(known_at) AS known_at
-    FROM labels ORDER BY known_at"""
+           {time}(known_at) AS known_at
+    FROM archived_labels ORDER BY known_at"""
 
 INVITED = """
-    SELECT arg_min(inviter, occurred_at) AS inviter_id, arg_min(invitee, occurred_at) AS invitee_id,
-           make_timestamptz(min(occurred_at)) AS occurred_at
-    FROM invitations GROUP BY event_id ORDER BY occurred_at"""
+    SELECT min_by(inviter, occurred_at) AS inviter_id, min_by(invitee, occurred_at) AS invitee_id,
+           {time}(min(occurred_at)) AS occurred_at
+    FROM archived_invitations GROUP BY event_id ORDER BY occurred_at"""
 
 HISTORY: Mapping[str, str] = {TRANSACTIONS: PAYMENTS, LABELS: LABELS_TOLD, INVITATIONS: INVITED}
-"""The files of a history, each with its query."""
+"""The files of a history, each with its query. `time`: a function that makes a time of whole microseconds; or none."""
+
+
+TABLES = (schema.DECISIONS, schema.RESOLUTIONS, schema.LABELS, schema.INVITATIONS)
+"""The tables of the archive that a history is made of."""
 
 
 def history(archive: Path, directory: Path) -> None:
     """Write the history of an archive. Raises HistoryError for one that cannot be read, or that has no payment."""
-    tables = {
-        table.name: {column.name: TYPES[column.type] for column in table.columns}
-        for table in (schema.DECISIONS, schema.RESOLUTIONS, schema.LABELS, schema.INVITATIONS)
-    }
     with duckdb.connect() as base:
         try:
-            for name, columns in tables.items():
-                _read(base, archive, name, columns)
+            read(base, archive)
             for file, query in HISTORY.items():
-                base.sql(query).write_parquet(str(directory / file))
+                base.sql(query.format(time="make_timestamptz")).write_parquet(str(directory / file))
         except duckdb.Error as error:
             raise HistoryError(f"{archive}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def read(base: duckdb.DuckDBPyConnection, archive: Path) -> None:
+    """Make views of the tables of an archive that a history is made of: `archived_decisions` and so on."""
+    for table in TABLES:
+        _read(base, archive, table.name, {column.name: TYPES[column.type] for column in table.columns})
 
 
 def _read(base: duckdb.DuckDBPyConnection, archive: Path, name: str, columns: Mapping[str, str]) -> None:
@@ -92,7 +97,7 @@ def _read(base: duckdb.DuckDBPyConnection, archive: Path, name: str, columns: Ma
     if files:
         base.read_parquet(files, union_by_name=True, hive_partitioning=False).create_view(f"files_{name}")
         found = base.sql(f"({empty}) UNION ALL BY NAME SELECT * FROM files_{name}")  # noqa: S608 - names of our schema
-    found.project(", ".join(columns)).create_view(name)
+    found.project(", ".join(columns)).create_view(f"archived_{name}")
 
 
 class Viewed(NamedTuple):
@@ -141,26 +146,12 @@ def changes(tables: HistoryTables, name: str, asked: "Asked", out: Path) -> dict
     }  # fmt: skip
 
 
-def strongest(marks: Iterable[tuple[str, Marked]]) -> list[tuple[str, Marked]]:
-    """Return one mark of each account, that of the highest bound, with its view; of equal ones the first.
-
-    >>> june, july = instant("2026-06-01"), instant("2026-07-01")
-    >>> low, high = (Marked("a", "star", None, 4.0, bound, june, july) for bound in (3, 9))
-    >>> [(view, mark.bound) for view, mark in strongest([("invite", low), ("p2p_7d", high), ("burst_2d", high)])]
-    [('p2p_7d', 9)]
-    """
-    best: dict[str, tuple[str, Marked]] = {}
-    for view, mark in marks:
-        if mark.account not in best or best[mark.account][1].bound < mark.bound:
-            best[mark.account] = (view, mark)
-    return [best[account] for account in sorted(best)]
-
-
-def _row(view: str, mark: Marked) -> dict[str, Any]:
+def row_of(view: str, mark: Marked) -> dict[str, Any]:
+    """Return a mark as a page has it."""
     return {
         "account": mark.account,
         "view": view,
-        "shape": mark.shape if mark.typology is None else f"{mark.shape}-{mark.typology}",
+        "shape": mark.name,
         "lift": mark.bound,
         "as_of": mark.as_of.isoformat(),
         "expires_at": mark.expires_at.isoformat(),
@@ -169,7 +160,7 @@ def _row(view: str, mark: Marked) -> dict[str, Any]:
 
 def _write(out: Path, chosen: Sequence[tuple[str, Marked]], most: int) -> int:
     """Write the accounts to mark: pages for the machine, a table for people. Return the number of pages."""
-    rows = [_row(view, mark) for view, mark in chosen]
+    rows = [row_of(view, mark) for view, mark in chosen]
     (out / PAGES).mkdir(parents=True, exist_ok=True)
     pages = [rows[start : start + most] for start in range(0, len(rows), most)]
     for number, page in enumerate(pages):
@@ -198,7 +189,7 @@ class Asked(NamedTuple):
 
 def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
     """Write the snapshot of an archive, and return its report. Raises HistoryError."""
-    rules = lift.policy()
+    rules = lift.policy().shared(len(asked.views))
     found: dict[str, Viewed] = {}
     told: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,6 @@
 """The engines of `models.graph.sql`: DuckDB in one process, and Spark, which needs the extra `spark` and Java."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -55,19 +55,28 @@ class Spark:
 
     number = "monotonically_increasing_id()"
 
-    def __init__(self, master: str = "local[2]", memory: str = "4g", partitions: int = 4) -> None:
+    def __init__(
+        self, master: str | None = "local[2]", memory: str = "4g", partitions: int = 4, place: str | None = None
+    ) -> None:
+        """Start Spark.
+
+        master  None: that of the cluster, with its own memory and partitions
+        place   address of a directory that all machines see; None: one of this machine
+        """
         from pyspark.sql import SparkSession  # noqa: PLC0415 - an extra of its own
 
-        self._place = TemporaryDirectory()
-        self._spark = (
-            SparkSession.builder.master(master)
-            .config("spark.driver.memory", memory)
-            .config("spark.sql.shuffle.partitions", partitions)
-            .config("spark.ui.enabled", "false")
-            .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.sql.ansi.enabled", "true")
-            .getOrCreate()
-        )
+        self._own = TemporaryDirectory() if place is None else None
+        self._place = place if self._own is None else self._own.name
+        builder = SparkSession.builder.config("spark.sql.ansi.enabled", "true")
+        if master is not None:
+            builder = (
+                builder.master(master)
+                .config("spark.driver.memory", memory)
+                .config("spark.sql.shuffle.partitions", partitions)
+                .config("spark.ui.enabled", "false")
+                .config("spark.ui.showConsoleProgress", "false")
+            )
+        self._spark = builder.getOrCreate()
         self._spark.sparkContext.setLogLevel("ERROR")
 
     def __enter__(self) -> Self:
@@ -76,13 +85,14 @@ class Spark:
     def __exit__(self, *_: object) -> None:
         """Stop Spark and remove the files."""
         self._spark.stop()
-        self._place.cleanup()
+        if self._own is not None:
+            self._own.cleanup()
 
     def make(self, name: str, query: str) -> None:
         """Make a table, or make it anew."""
-        path = Path(self._place.name) / name
-        self._spark.sql(query).write.mode("overwrite").parquet(str(path))
-        self._spark.read.parquet(str(path)).createOrReplaceTempView(name)
+        path = f"{self._place}/{name}"
+        self._spark.sql(query).write.mode("overwrite").parquet(path)
+        self._spark.read.parquet(path).createOrReplaceTempView(name)
 
     def value(self, query: str) -> int:
         """Return the one value of a query."""
@@ -95,10 +105,34 @@ class Spark:
             yield tuple(row)
 
     def drop(self, name: str) -> None:
-        """Forget a table."""
+        """Forget a table. In a place that is not of this machine its files stay."""
         self._spark.catalog.dropTempView(name)
-        rmtree(Path(self._place.name) / name)
+        if self._own is not None:
+            rmtree(Path(self._own.name) / name)
 
     def read(self, path: Path) -> None:
         """Make the table `edges` of a Parquet file."""
         self._spark.read.parquet(str(path)).select("source", "target").createOrReplaceTempView("edges")
+
+    def view(self, name: str, columns: Mapping[str, str], files: Sequence[str]) -> None:
+        """Make a view of Parquet files with these columns, by name and type. One that a file lacks is null in it."""
+        declared = ", ".join(f"CAST(NULL AS {kind}) AS {column}" for column, kind in columns.items())
+        found = self._spark.sql(f"SELECT {declared} WHERE false")
+        if files:
+            read = self._spark.read.option("mergeSchema", "true").parquet(*files)
+            found = found.unionByName(read.select(*set(columns) & set(read.columns)), allowMissingColumns=True)
+        found.createOrReplaceTempView(name)
+
+    def text(self, address: str) -> str:
+        """Read a file of text."""
+        (found,) = self._spark.read.text(address, wholetext=True).collect()
+        return str(found[0])
+
+    def put(self, address: str, content: bytes) -> None:
+        """Write a file, wherever Spark can write one."""
+        jvm = self._spark._jvm  # noqa: SLF001 - Spark writes no single file otherwise
+        path = jvm.org.apache.hadoop.fs.Path(address)
+        system = path.getFileSystem(self._spark._jsc.hadoopConfiguration())  # noqa: SLF001
+        stream = system.create(path)
+        stream.write(bytearray(content))
+        stream.close()

@@ -11,7 +11,7 @@ tested together, by Bonferroni. Both are given for shapes of at least as many co
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -59,6 +59,10 @@ class Policy(BaseModel):
     def grade(self, bound: float | None) -> Mark | None:
         """Return the mark that a bound earns."""
         return next((grade for grade in self.grades if bound is not None and bound >= grade.bound), None)
+
+    def shared(self, views: int) -> "Policy":
+        """Return the policy of each of several views that are marked by together: `alpha` is that of all of them."""
+        return self.model_copy(update={"alpha": self.alpha / views})
 
 
 @cache
@@ -123,10 +127,7 @@ def units(  # noqa: PLR0913 - a walk
     The last snapshot lies one horizon before `as_of`, so that nothing known later has a say. Windows do not overlap.
     """
     first, _ = tables.span()
-    at = as_of - timedelta(days=rules.horizon)
-    step = None if view.days is None else timedelta(days=view.days)
-    times = [at] if step is None else [at - number * step for number in range(rules.snapshots)]
-    times = [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
+    times = matured_times(first, view, as_of, rules)
     kept = {} if kept is None else kept
     for each in progress(times):
         if (view, each) not in kept:
@@ -135,6 +136,14 @@ def units(  # noqa: PLR0913 - a walk
     if not parts:
         return Units(*(np.zeros(0, np.int64) for _ in Units._fields)), []
     return Units(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), times
+
+
+def matured_times(first: datetime, view: View, as_of: datetime, rules: Policy) -> list[datetime]:
+    """Return the times of a view's matured snapshots before a time, the last one first. `first`: of the history."""
+    at = as_of - timedelta(days=rules.horizon)
+    step = None if view.days is None else timedelta(days=view.days)
+    times = [at] if step is None else [at - number * step for number in range(rules.snapshots)]
+    return [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
 
 
 def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> Units:
@@ -277,22 +286,50 @@ class Marked(NamedTuple):
     as_of: datetime
     expires_at: datetime
 
+    @property
+    def name(self) -> str:
+        """The shape, with the typology that has earned the mark, if one did: `tree-arborescence`."""
+        return self.shape if self.typology is None else f"{self.shape}-{self.typology}"
+
 
 def to_mark(each: Snapshot, rows: Sequence[Lift], rules: Policy) -> list[Marked]:
     """Return the accounts of a snapshot whose shape has earned a mark; of two rows the higher bound counts."""
-    names = list(TYPOLOGIES)
+    shapes, names = list(SHAPES), list(TYPOLOGIES)
     kinds = each.found.typology
+    components = zip(each.accounts[each.counted], each.found.of[each.counted].tolist(), strict=True)
+    placed = (
+        (account, shapes[each.found.shape[component]], None if kinds is None else names[kinds[component]])
+        for account, component in components
+    )
+    return list(marked(placed, each.at, rows, rules))
+
+
+def marked(
+    placed: Iterable[tuple[str, str, str | None]], at: datetime, rows: Sequence[Lift], rules: Policy
+) -> Iterator[Marked]:
+    """Yield the marks of accounts that sit in a shape with a typology at a time."""
     earned = {(row.shape, row.typology): row for row in rows if rules.grade(row.bound)}
-    marked = []
-    for account, component in zip(each.accounts[each.counted], each.found.of[each.counted].tolist(), strict=True):
-        shape = list(SHAPES)[each.found.shape[component]]
-        typology = None if kinds is None else names[kinds[component]]
+    for account, shape, typology in placed:
         row = max(
             (earned[key] for key in ((shape, None), (shape, typology)) if key in earned),
             key=lambda row: row.bound or 0,
             default=None,
         )
         if row and row.bound and (grade := rules.grade(row.bound)):
-            expires = each.at + timedelta(days=grade.days)
-            marked.append(Marked(account, shape, row.typology, row.lift, row.bound, each.at, expires))
-    return marked
+            expires = at + timedelta(days=grade.days)
+            yield Marked(account, shape, row.typology, row.lift, row.bound, at, expires)
+
+
+def strongest(marks: Iterable[tuple[str, Marked]]) -> list[tuple[str, Marked]]:
+    """Return one mark of each account, that of the highest bound, with its view; of equal ones the first.
+
+    >>> june, july = datetime(2026, 6, 1), datetime(2026, 7, 1)
+    >>> low, high = (Marked("a", "star", None, 4.0, bound, june, july) for bound in (3, 9))
+    >>> [(view, mark.bound) for view, mark in strongest([("invite", low), ("p2p_7d", high), ("burst_2d", high)])]
+    [('p2p_7d', 9)]
+    """
+    best: dict[str, tuple[str, Marked]] = {}
+    for view, mark in marks:
+        if mark.account not in best or best[mark.account][1].bound < mark.bound:
+            best[mark.account] = (view, mark)
+    return [best[account] for account in sorted(best)]

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from models.datasets.history import MARKS, HistoryError
 from models.graph import lift
-from models.graph.lift import Kept, Policy
+from models.graph.lift import Kept, Marked, Policy
 from models.graph.views import VIEWS, HistoryTables, View, snapshot
 
 TIME = pa.timestamp("us", "UTC")
@@ -32,11 +32,7 @@ SCHEMA = pa.schema([
 
 
 class AccountMark(NamedTuple):
-    """The mark of an account.
-
-    shape  its name, with the typology that earned the mark, if one did: `tree:arborescence`
-    lift   the lower bound that earned it
-    """
+    """The mark of an account: `shape` as `Marked.name`, `lift` the lower bound that earned it."""
 
     account: str
     view: str
@@ -72,22 +68,20 @@ def marks_at(
     rules  by default the packaged policy. Its `alpha` is that of all views together
     kept   matured snapshots of earlier calls with the same tables and rules
     """
-    rules = rules or lift.policy()
-    shared = rules.model_copy(update={"alpha": rules.alpha / len(views)})
-    found: dict[str, AccountMark] = {}
+    shared = (rules or lift.policy()).shared(len(views))
+    found: list[tuple[str, Marked]] = []
     accounts: set[str] = set()
-    earned = {}
     for name, view in views.items():
         matured, _ = lift.units(tables, view, as_of, shared, kept=kept)
-        rows = lift.lifts(matured, shared, directed=view.directed)
         now = snapshot(tables, view, as_of)
         accounts.update(now.accounts[now.counted].tolist(), now.left_out)
-        for each in lift.to_mark(now, rows, shared):
-            shape = each.shape if each.typology is None else f"{each.shape}:{each.typology}"
-            earned[f"{name}/{shape}"] = each.bound
-            if each.account not in found or each.bound > found[each.account].lift:
-                found[each.account] = AccountMark(each.account, name, shape, each.bound, as_of, each.expires_at)
-    return Marks(as_of, tuple(found[account] for account in sorted(found)), len(accounts), earned)
+        rows = lift.lifts(matured, shared, directed=view.directed)
+        found += [(name, each) for each in lift.to_mark(now, rows, shared)]
+    marks = [
+        AccountMark(each.account, name, each.name, each.bound, as_of, each.expires_at)
+        for name, each in lift.strongest(found)
+    ]
+    return Marks(as_of, tuple(marks), len(accounts), {f"{name}/{each.name}": each.bound for name, each in found})
 
 
 def snapshots(tables: HistoryTables, every: timedelta) -> list[datetime]:

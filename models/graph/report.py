@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from models.graph import pictures
 from models.graph.lift import Lift, Marked, Policy
 from models.graph.predicates import SHAPES, TYPOLOGIES
-from models.graph.views import Snapshot, warnings
+from models.graph.views import Seen, Snapshot, warnings
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 SHOWN = 6
@@ -26,7 +26,7 @@ class Picture(NamedTuple):
     words: str
 
 
-def figures(name: str, each: Snapshot, rows: Sequence[Lift], chosen: Sequence[Marked]) -> dict[str, Any]:
+def figures(name: str, each: Seen, rows: Sequence[Lift], chosen: Sequence[Marked]) -> dict[str, Any]:
     """Return the figures that `--json` prints."""
     marked = Counter((account.shape, account.typology) for account in chosen)
     return {

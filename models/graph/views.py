@@ -7,7 +7,7 @@ that has no shape.
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import duckdb
 import numpy as np
@@ -71,6 +71,18 @@ VIEWS: Mapping[str, View] = {
 """The views that are shipped, by name. `burst_2d`: payees whom at least four others have paid within two days."""
 
 
+TOLD = """
+    WITH latest AS (
+        SELECT transaction_id, any_value(payer_id) AS payer, any_value(payee_id) AS payee,
+               max_by(label, known_at) AS label, min(CASE WHEN label = 'fraud' THEN known_at END) AS moment
+        FROM {labels} WHERE known_at <= $until GROUP BY transaction_id),
+    sides AS (
+        SELECT payer AS account, false AS payee, moment FROM latest WHERE label = 'fraud'
+        UNION ALL SELECT payee, true, moment FROM latest WHERE label = 'fraud' AND payee IS NOT NULL)
+    SELECT account, payee, min(moment) <= $after AS before FROM sides GROUP BY account, payee"""
+"""The accounts of payments that were first called fraud in ($after, $until], as `HistoryTables.told` returns them."""
+
+
 class HistoryTables:
     """A HISTORY_DIR: its payments, invitations and labels, in DuckDB."""
 
@@ -120,18 +132,7 @@ class HistoryTables:
 
         A payment's last label counts. Columns: account, payee (the account was paid), before (told of at `after`).
         """
-        return self.rows(
-            """
-            WITH last AS (
-                SELECT transaction_id, any_value(payer_id) AS payer, any_value(payee_id) AS payee,
-                       arg_max(label, known_at) AS label, min(known_at) FILTER (label = 'fraud') AS moment
-                FROM labels WHERE known_at <= $until GROUP BY transaction_id),
-            sides AS (
-                SELECT payer AS account, false AS payee, moment FROM last WHERE label = 'fraud'
-                UNION ALL SELECT payee, true, moment FROM last WHERE label = 'fraud' AND payee IS NOT NULL)
-            SELECT account, payee, min(moment) <= $after AS before FROM sides GROUP BY account, payee""",
-            {"after": after, "until": until},
-        )
+        return self.rows(TOLD.format(labels="labels"), {"after": after, "until": until})
 
 
 def edges_of(view: View) -> str:
@@ -198,7 +199,23 @@ def snapshot(tables: HistoryTables, view: View, at: datetime) -> Snapshot:
     return Snapshot(at, view, edges, graph, found, accounts, counted, tuple(sorted(left_out)))
 
 
-def warnings(each: Snapshot) -> list[str]:
+class Seen(Protocol):
+    """What a warning needs of a view at a time."""
+
+    @property
+    def at(self) -> datetime:
+        """The time."""
+
+    @property
+    def view(self) -> View:
+        """The view."""
+
+    @property
+    def giant_share(self) -> float:
+        """Share of the nodes that are in the largest component."""
+
+
+def warnings(each: Seen) -> list[str]:
     """Return what is wrong with a view at a time, and what to change."""
     if each.giant_share <= GIANT_SHARE:
         return []

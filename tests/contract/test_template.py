@@ -452,7 +452,13 @@ def test_the_function_that_writes_links_may_read_and_update_them_and_no_other_fu
         "Resource": table,
     }
     reads = {"Effect": "Allow", "Action": "dynamodb:BatchGetItem", "Resource": table}
-    for name in ("Investigation", "Deactivation", "AccountApi", "AnalystAccountApi"):  # they read pages of accounts
+    for name in (
+        "Investigation",
+        "Deactivation",
+        "AccountApi",
+        "AnalystAccountApi",
+        "Graph",
+    ):  # they read pages of accounts
         assert found.pop(name) == [reads], name
     assert not any(found.values())
 

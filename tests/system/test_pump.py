@@ -456,6 +456,21 @@ def test_schedule_starts_once_in_each_period_that_the_clock_enters(account: Emul
     assert handler.events[0]["detail-type"] == "Scheduled Event"
 
 
+def test_schedule_starts_its_state_machine_with_its_event(account: Emulator) -> None:
+    machines, clock = account.client("stepfunctions"), EventClock()
+    definition = json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}})
+    arn = machines.create_state_machine(
+        name=f"machine-{next(number)}", definition=definition, roleArn="arn:aws:iam::123456789012:role/machine"
+    )["stateMachineArn"]
+    with pumping(account, Handler(), Rule((), machines=(arn,), schedule="rate(1 hour)"), clock=clock):
+        for minutes in (0, 59, 61):
+            clock.advance(NOON + timedelta(minutes=minutes))
+    begun = machines.list_executions(stateMachineArn=arn)["executions"]
+    inputs = [machines.describe_execution(executionArn=each["executionArn"])["input"] for each in begun]
+    assert {json.loads(each)["detail-type"] for each in inputs} == {"Scheduled Event"}
+    assert len(inputs) == 2
+
+
 def test_clock_stands_still_until_the_queues_that_a_schedule_fills_are_drained(account: Emulator) -> None:
     url, arn = queue(account)
 

@@ -1,0 +1,148 @@
+"""The job of the machine `graph` beyond one machine: the snapshot of an archive in SQL, on Spark or DuckDB.
+
+Marks and counts are those of `models.graph.archived` to the letter. Accounts stay in the engine: what leaves it are the
+numbers of components, and the accounts to mark. What has changed and the pictures are left out (D-177).
+"""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.graph import lift, report, sql
+from models.graph.archived import HISTORY as ARCHIVED
+from models.graph.archived import Asked, Viewed, row_of
+from models.graph.lift import LEFT_OUT, Marked, Policy, Units
+from models.graph.predicates import SHAPES, TYPOLOGIES
+from models.graph.sql import Engine
+from models.graph.views import THING, TOLD, VIEWS, View, edges_of
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NAMES = dict(zip(ARCHIVED, ("payments", "told", "invitations"), strict=True))
+"""The tables of a history, by the name of its file: `labels` is a table of `models.graph.sql`."""
+
+COUNTED = """
+    SELECT o.account, o.component, o.shape, o.typology, o.size FROM out AS o
+    WHERE o.account NOT LIKE '%{thing}%' AND ({payees} OR o.account IN (SELECT target FROM edges))"""
+KNOWN = """
+    SELECT account, max(CASE WHEN before THEN 1 ELSE 0 END) AS before FROM ({told}) AS t
+    WHERE {payees} GROUP BY account"""
+UNITS = """
+    SELECT shape, typology, accounts, frauds, count(*) AS number FROM (
+        SELECT c.component, c.shape, c.typology, count(*) AS accounts,
+               count(CASE WHEN k.before = 0 THEN 1 END) AS frauds
+        FROM counted AS c LEFT JOIN known AS k ON k.account = c.account
+        WHERE coalesce(k.before, 0) = 0 GROUP BY c.component, c.shape, c.typology) AS u
+    GROUP BY shape, typology, accounts, frauds"""
+WIDE = "SELECT {end} AS account FROM wide WHERE {end} NOT LIKE '%{thing}%'"
+REST = """
+    SELECT count(*) AS accounts, count(CASE WHEN k.before = 0 THEN 1 END) AS frauds
+    FROM (SELECT account FROM ({wide}) AS w WHERE account NOT IN (SELECT account FROM counted)) AS r
+    LEFT JOIN known AS k ON k.account = r.account WHERE coalesce(k.before, 0) = 0"""
+ACCOUNTS = """
+    SELECT count(DISTINCT account) FROM (
+        SELECT payer_id AS account FROM payments UNION ALL SELECT payee_id FROM payments
+        UNION ALL SELECT inviter_id FROM invitations UNION ALL SELECT invitee_id FROM invitations) AS a"""
+FIRST = """
+    SELECT min(moment) FROM (SELECT occurred_at AS moment FROM payments
+                             UNION ALL SELECT occurred_at FROM invitations) AS m"""
+
+
+class Sight(NamedTuple):
+    """A view at a time, as `report.figures` needs it."""
+
+    at: datetime
+    view: View
+    giant_share: float
+
+
+def history(engine: Engine) -> None:
+    """Make the tables of a history, whose times are whole microseconds, from the archive's: decisions and so on."""
+    for file, query in ARCHIVED.items():
+        engine.make(NAMES[file], query.format(time=""))
+
+
+def run(engine: Engine, asked: Asked) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the report and the marks of the archive in an engine, in the order of their pages."""
+    rules = lift.policy().shared(len(asked.views))
+    history(engine)
+    first = EPOCH + timedelta(microseconds=engine.value(FIRST))
+    found = {name: _viewed(engine, name, first, asked.as_of, rules) for name in asked.views}
+    chosen = lift.strongest((name, mark) for name, each in found.items() for mark in each.marks)
+    by_view = Counter(view for view, _ in chosen)
+    figures = {
+        "as_of": asked.as_of.isoformat(),
+        "accounts": engine.value(ACCOUNTS),
+        "edges": max((each.figures["edges"] for each in found.values()), default=0),
+        "marked": len(chosen),
+        "pages": -(-len(chosen) // asked.page),
+        "views": {name: each.figures | {"chosen": by_view[name], "changed": {}} for name, each in found.items()},
+    }
+    return figures, [row_of(view, mark) for view, mark in chosen]
+
+
+def _viewed(engine: Engine, name: str, first: datetime, as_of: datetime, rules: Policy) -> Viewed:
+    view = VIEWS[name]
+    parts = [_matured(engine, view, at, rules.horizon) for at in lift.matured_times(first, view, as_of, rules)]
+    columns = zip(*parts, strict=True) if parts else [[np.zeros(0, np.int64)]] * len(Units._fields)
+    units = Units(*(np.concatenate(list(each)) for each in columns))
+    rows = lift.lifts(units, rules, directed=view.directed)
+    _snapshot(engine, view, as_of)
+    number, giant = engine.value("SELECT count(*) FROM out"), engine.value("SELECT coalesce(max(size), 0) FROM out")
+    placed = (
+        (account, shape, typology if view.directed else None)
+        for account, shape, typology in engine.rows("SELECT account, shape, typology FROM counted ORDER BY account")
+    )
+    chosen: list[Marked] = list(lift.marked(placed, as_of, rows, rules))
+    figures = report.figures(name, Sight(as_of, view, giant / number if number else 0.0), rows, chosen)
+    counts = dict(engine.rows("SELECT shape, count(*) FROM components GROUP BY shape"))
+    components = {shape: counts[shape] for shape in SHAPES if shape in counts}
+    edges = engine.value("SELECT count(*) FROM edges")
+    return Viewed(figures | {"edges": edges, "components": components}, chosen)
+
+
+def _times(query: str, view: View, **times: datetime) -> str:
+    """Return a query with its times as whole microseconds."""
+    if "at" in times and view.days is not None:
+        times["first"] = times["at"] - timedelta(days=view.days)
+    for name, time in times.items():
+        query = query.replace(f"${name}", str((time - EPOCH) // timedelta(microseconds=1)))
+    return query
+
+
+def _snapshot(engine: Engine, view: View, at: datetime) -> None:
+    """Make the tables `edges`, `out`, `components` and `counted` of a view at a time."""
+    engine.make("edges", _times(edges_of(view), view, at=at))
+    sql.run(engine)
+    engine.make("counted", COUNTED.format(thing=THING, payees="false" if view.payees else "true"))
+
+
+def _matured(engine: Engine, view: View, at: datetime, horizon: int) -> Units:
+    """Return the components of a snapshot with what was told of their accounts within the horizon after it."""
+    _snapshot(engine, view, at)
+    until = at + timedelta(days=horizon)
+    told = _times(TOLD.format(labels="told"), view, after=at, until=until)
+    engine.make("known", KNOWN.format(told=told, payees="payee" if view.payees else "true"))
+    units = [_kinds(engine, view)]
+    if view.hub is not None or view.least > 1:
+        engine.make("wide", _times(edges_of(view._replace(hub=None, least=1)), view, at=at))
+        ends = ("target",) if view.payees else ("source", "target")
+        ((rest, frauds),) = engine.rows(
+            REST.format(wide=" UNION ".join(WIDE.format(end=end, thing=THING) for end in ends))
+        )
+        told_of = np.zeros(rest, np.int64)
+        told_of[:frauds] = 1
+        units.append(Units(np.full(rest, LEFT_OUT), np.ones(rest, np.int64), told_of))
+    return Units(*(np.concatenate(columns) for columns in zip(*units, strict=True)))
+
+
+def _kinds(engine: Engine, view: View) -> Units:
+    shapes = {name: place for place, name in enumerate(SHAPES)}
+    typologies = {name: place for place, name in enumerate(TYPOLOGIES)}
+    rows = sorted(engine.rows(UNITS))
+    width = len(TYPOLOGIES) + 1
+    kind = [shapes[each[0]] * width + (typologies[each[1]] if view.directed else len(TYPOLOGIES)) for each in rows]
+    numbers = [each[4] for each in rows]
+    columns = (kind, [each[2] for each in rows], [each[3] for each in rows])
+    return Units(*(np.repeat(np.array(each, np.int64), numbers) for each in columns))

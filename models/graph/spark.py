@@ -1,0 +1,58 @@
+"""The job of the machine `graph` on EMR Serverless: `models.graph.distributed` on Spark, from and to S3.
+
+`spark-submit spark.py MANIFEST OUT --as-of DATE [--view NAME ...] [--window DAYS] [--baseline DAYS] [--page N]`.
+MANIFEST is the address of the list of the archive's objects, and OUT that of the directory for report.json and pages/.
+Window and baseline are those of `models.graph.archived`, and are not used.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+from models.graph import distributed, views
+from models.graph.__main__ import instant
+from models.graph.archived import PAGES, REPORT, TABLES, Asked
+from models.graph.engines import Spark
+
+
+def read(engine: Spark, manifest: str) -> None:
+    """Make views of the tables of the archive that a manifest names."""
+    root, *keys = json.loads(engine.text(manifest))
+    for table in TABLES:
+        files = [f"{root['prefix']}{key}" for key in keys if key.startswith(f"{table.name}/")]
+        engine.view(f"archived_{table.name}", {column.name: column.type for column in table.columns}, files)
+
+
+def run(engine: Spark, manifest: str, out: str, asked: Asked) -> None:
+    """Write the snapshot of an archive."""
+    read(engine, manifest)
+    figures, marks = distributed.run(engine, asked)
+    for number in range(figures["pages"]):
+        page = marks[number * asked.page : (number + 1) * asked.page]
+        engine.put(f"{out}/{PAGES}/{number}.json", json.dumps({"marks": page}).encode())
+    engine.put(f"{out}/{REPORT}", json.dumps(figures, indent=1).encode())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the snapshot of an archive on the cluster that has started the program."""
+    parser = argparse.ArgumentParser(prog="spark-submit spark.py", description=main.__doc__)
+    parser.add_argument("manifest", metavar="MANIFEST")
+    parser.add_argument("out", metavar="OUT")
+    parser.add_argument("--as-of", type=instant, required=True)
+    parser.add_argument("--view", choices=sorted(views.VIEWS), action="append")
+    parser.add_argument("--window", type=float, default=7)
+    parser.add_argument("--baseline", type=float, default=28)
+    parser.add_argument("--page", type=int, default=1_000)
+    options = parser.parse_args(arguments)
+    window, baseline = timedelta(days=options.window), timedelta(days=options.baseline)
+    asked = Asked(options.as_of, options.view or list(views.VIEWS), window, baseline, options.page)
+    out = options.out.rstrip("/")
+    with Spark(None, place=f"{out}/tables") as engine:
+        run(engine, options.manifest, out, asked)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
