@@ -156,6 +156,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.account_redelivery
 	$(BIN)/python -m tests.acceptance.graph $(if $(AMLSIM),--amlsim $(AMLSIM))
 	$(BIN)/python -m tests.acceptance.graph_changed
+	$(BIN)/python -m tests.acceptance.marks
 	$(BIN)/python -m tests.acceptance.graph_sql
 	$(BIN)/python -m tests.acceptance.marks_features
 

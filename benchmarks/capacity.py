@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from benchmarks import activity, audit, lives, resolutions, table
+from benchmarks import activity, audit, lives, marks, resolutions, table
 from benchmarks.lives import DEVICE_ID, PAYEE_ID, PAYER_ID, TODAY
 from benchmarks.metering import TABLES, WRITE_UNIT, MeteredStack, Term
 from fraud.archive import schema
@@ -235,6 +235,7 @@ def rows() -> list[table.Row]:
         *_asides(),
         *_beside(activity.rows()),
         *_beside(resolutions.rows()),
+        *_beside(marks.rows()),
         *audit.rows(),
         *_prices(),
         *_targets(at),

@@ -38,7 +38,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts."""
     name, before = id_asked(app, "account_id"), app.current_event.query_string_parameters.get("before")
-    facts = _activity.page(name, clock.now().date())
+    facts = _activity.page(name, clock.now())
     return json_response(_accounts.view(name, facts, before and before.replace(" ", "+")).model_dump_json())
 
 

@@ -43,7 +43,7 @@ def show() -> Response[str]:
     """Show an account: its status, its open action, its history and its facts, without payments in a blind review."""
     _person()
     name, before = _ids()["account_id"], app.current_event.query_string_parameters.get("before")
-    facts = _activity.page(name, clock.now().date())
+    facts = _activity.page(name, clock.now())
     facts = facts.without(_cases.blind(each.transaction_id for each in facts.recent))
     return json_response(_accounts.view(name, facts, before and before.replace(" ", "+")).model_dump_json())
 

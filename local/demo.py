@@ -3,9 +3,9 @@
 Everything real runs: the template's API with signed requests, its stream, the handlers in processes of their own,
 counters and decisions in the emulator's DynamoDB, the packaged model and policy. Labels are sent when they become
 known, an analyst works on a case, one account is deactivated and another one reinstated, the KPIs of the last day are
-counted, and a model is trained again. The exit status is 0 only if every payment is decided once, every decision that
-is no approval says why in words and numbers, case and accounts are told to their end, there are KPIs, and the gate has
-judged the model.
+counted, a model is trained again, and a marked account pays. The exit status is 0 only if every payment is decided
+once, every decision that is no approval says why in words and numbers, case and accounts are told to their end, there
+are KPIs, the gate has judged the model, and the mark has rung.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from local import account_told, case_told, kpis_told, retraining_told
+from local import account_told, case_told, kpis_told, mark_told, retraining_told
 from local.api.client import Client
 from local.box import Box
 from local.replay import Report, decisions, replay, replay_by_stream
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Return 0 if every payment was decided, none was lost and none was decided twice, and every decision that is no
     approval is explained, a case was worked on, one account each was deactivated and reinstated, the last day has KPIs,
-    and a retraining has come to the gate; else 1.
+    a retraining has come to the gate, and the bus has heard of a marked account's payment; else 1.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the box is taken down
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     payments = [payment.transaction for payment in labelled]
     truth = {payment.transaction["transaction_id"]: payment.label for payment in labelled}
     report = Report()
-    with Box(parameters={"Currency": currency, **retraining_told.PARAMETERS}) as box, box.connect() as client:
+    parameters = {"Currency": currency, **retraining_told.PARAMETERS, **mark_told.PARAMETERS}
+    with Box(parameters=parameters) as box, box.connect() as client:
         told, due = 0, simulate.labels_of(labelled)
         for start in range(0, len(payments), QUARTER):
             quarter = payments[start : start + QUARTER]
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         accounts = list(account_told.tell(box, payments, truth, end))
         figures = list(kpis_told.tell(box, end))
         retraining = list(retraining_told.tell(box, market, end))
+        mark = list(mark_told.tell(box, market, end))
     for tactic, decision in islice(telling(decided, labelled), SHOWN):
         print(in_words(tactic, decision))
     print("\nthe packaged model on people it has never seen:")
@@ -83,8 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\ntwo accounts, one deactivated and one reinstated:", *accounts, sep="\n")
     print(f"\nKPIs of {end.astimezone(UTC).date()} (docs/kpis.md):", *figures, sep="\n")
     print("\na retraining, on the archive of a small simulated world:", *retraining, sep="\n")
+    print("\na mark, on the archive of a small simulated app:", *mark, sep="\n")
     print(f"\ndemo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
-    told_to_the_end = case and accounts and figures and retraining_told.is_judged(retraining)
+    told_to_the_end = case and accounts and figures and retraining_told.is_judged(retraining) and len(mark) > 1
     return int(not report.sound or report.decided != len(payments) or bool(unexplained) or not told_to_the_end)
 
 

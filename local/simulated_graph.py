@@ -17,18 +17,18 @@ from models.simulation.networks import Network
 ITEMS_PER_CALL = 25
 
 
-def write(directory: Path, network: Network) -> None:
+def write(directory: Path, network: Network, currency: str = "JPY") -> None:
     """Write the archive of a network."""
-    simulated_archive.write(directory, network.payments)
+    simulated_archive.write(directory, network.payments, currency)
     rows = [_row(number, each) for number, each in enumerate(network.invitations)]
     archive.write(directory, schema.INVITATIONS, rows)
 
 
-def put(s3: Any, dynamodb: Any, table: str, network: Network) -> None:  # noqa: ANN401 - boto3
+def put(s3: Any, dynamodb: Any, table: str, network: Network, currency: str = "JPY") -> None:  # noqa: ANN401 - boto3
     """Put the archive of a network into the box's bucket, and the pseudonyms of its accounts into their table."""
     bucket = bucket_of(s3)
     with tempfile.TemporaryDirectory() as scratch:
-        write(Path(scratch), network)
+        write(Path(scratch), network, currency)
         for path in sorted(each for each in Path(scratch).rglob("*") if each.is_file()):
             s3.put_object(Bucket=bucket, Key=path.relative_to(scratch).as_posix(), Body=path.read_bytes())
     items = [{"PutRequest": {"Item": {"pk": {"S": _name(each)}, "id": {"S": each}}}} for each in accounts(network)]

@@ -1,4 +1,4 @@
-"""Erase: delete an account's links, timeline and reports, and the way back from its pseudonym to its id.
+"""Erase: delete an account's links, timeline, reports and marks, and the way back from its pseudonym to its id.
 
 It works with the credentials and region of the shell. The archive keeps the account's rows, under a pseudonym from
 which no table leads back any more. docs/archive.md says what erasure does in each place, and what it cannot do: a
@@ -8,6 +8,7 @@ command may be repeated, and after an error it must be. It prints no id.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from fraud.aws.boto import translate_errors
 from fraud.aws.client import AwsClient
 from fraud.counters.codec import KEYS, keys_of, profile_of
 from fraud.errors import ServiceError
+from fraud.marks.mark import SIDES
 from fraud.settings import AwsIdentity
 from fraud.transaction import is_id
 
@@ -88,6 +90,20 @@ def unreported(dynamodb: Any, reports: str, account: str) -> int:  # noqa: ANN40
     return number
 
 
+def unmarked(dynamodb: Any, profiles: str, account: str) -> None:  # noqa: ANN401 - boto3 has no types
+    """Remove the marks of an account from its profile, if it has one. Nothing else of the profile changes.
+
+    No later snapshot marks it: a publish finds an account by the row of its pseudonym only.
+    """
+    with contextlib.suppress(dynamodb.exceptions.ConditionalCheckFailedException):
+        dynamodb.update_item(
+            TableName=profiles,
+            Key={"pk": {"S": f"account#{account}"}},
+            UpdateExpression="REMOVE " + ", ".join(SIDES.values()),
+            ConditionExpression="attribute_exists(pk)",
+        )
+
+
 def _scanned(dynamodb: Any, pseudonyms: str, account: str) -> Iterator[str]:  # noqa: ANN401 - boto3 has no types
     """Yield the keys of all rows of an account, whatever key made them."""
     pages = dynamodb.get_paginator("scan").paginate(
@@ -122,10 +138,11 @@ def main(arguments: list[str] | None = None) -> None:
         with translate_errors():
             number = _numbered(asked)
             unlinked(asked.links, asked.profiles, asked.account, boto3.Session())
+            unmarked(boto3.client("dynamodb"), asked.profiles, asked.account)
             reports = unreported(boto3.client("dynamodb"), asked.reports, asked.account)
     except ServiceError as error:
         sys.exit(f"not everything is erased: {error}. End the cause, and run the command again")
-    print(f"links and timeline deleted; rows of pseudonyms deleted: {number}; reports deleted: {reports}")
+    print(f"links, timeline and marks deleted; rows of pseudonyms deleted: {number}; reports deleted: {reports}")
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ KEPT = (
     Kept("CountersTable", "counts and sums of an account's attempts by day or hour, under its id", PERIODS, LEFT),
     Kept(
         "ProfilesTable",
-        "folded history of an account, device or instrument, list entries, status; the stack's secret keys",
-        "33 days of history; entries until they end",
-        LEFT,
+        "folded history of an account, device or instrument, list entries, status, marks; the stack's secret keys",
+        "33 days of history; entries until they end; marks until the next snapshot but one",
+        "**the account's marks are deleted**, nothing else",
     ),
     Kept(
         "DecisionsTable",

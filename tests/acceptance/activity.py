@@ -93,10 +93,10 @@ def run(payments: int, payers: int, kills: int, seed: int = 11) -> Figures:
         expected, found = counted(map(_told, decided)), stored(rows(box, "LINKS_TABLE"))
         busiest = Counter(pk for pk, sk in found if pk.startswith("account#") and "#" in sk).most_common(1)[0]
         hop, page = Reader(box), Reader(box)
-        today = occurred_at(wanted[-1]).date()
+        now = occurred_at(wanted[-1])
         account = Entity(*busiest[0].split("#", 1))
-        _activity(box, hop).links(account, today)
-        _activity(box, page).page(account.value, today)
+        _activity(box, hop).links(account, now.date())
+        _activity(box, page).page(account.value, now)
     return Figures(
         payments=len(wanted),
         decided=len(decided),

@@ -119,7 +119,7 @@ def _erase(box: Box, account: str) -> None:
     environment = os.environ | owner | {"AWS_DEFAULT_REGION": REGION}
     command = [sys.executable, "-m", "operations.erase", account, *tables]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    assert done.stdout == "links and timeline deleted; rows of pseudonyms deleted: 1; reports deleted: 1\n", done
+    assert done.stdout == "links, timeline and marks deleted; rows of pseudonyms deleted: 1; reports deleted: 1\n", done
 
 
 def _clues(account: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -465,7 +465,7 @@ def test_the_command_of_erasure_deletes_the_row_the_links_and_the_timeline(
     for deleted in (1, 0):
         capsys.readouterr()
         erase.main([payment["payer_id"], *names])
-        said = f"links and timeline deleted; rows of pseudonyms deleted: {deleted}; reports deleted: 0\n"
+        said = f"links, timeline and marks deleted; rows of pseudonyms deleted: {deleted}; reports deleted: 0\n"
         assert capsys.readouterr().out == said
     assert linked(emulator, payer) == []
     assert payment["payer_id"] not in json.dumps(linked(emulator, payee))

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from fraud.activity.store import Activity
 from fraud.aws.client import AwsClient, Timeouts
 from fraud.aws.transport import Request, Result
 from fraud.counters.layout import packed
+from fraud.decisions.record import stored_marks
 from fraud.decisions.store import contents_of
 from fraud.errors import ServiceError, UnavailableError
+from fraud.marks.mark import Mark
 from fraud.settings import AwsIdentity
 from fraud.transaction import Transaction
 from local.account.boto import KEY_ID, REGION, SECRET
@@ -22,6 +25,7 @@ from local.account.emulator import Emulator
 from tests.integration.test_decision_api import fresh, post
 from tests.integration.test_outbox import taken
 from tests.support.activity import Decided, counted, stored
+from tests.support.payments import NOON
 from tests.support.stack_doors import Taken, hours_of, requested
 
 PERSONAL = {
@@ -73,6 +77,27 @@ def test_every_decision_is_published_and_after_redelivery_again_under_the_same_i
         payments[0]["payer_id"],
     )
     assert "LIMIT_AMOUNT" in declined["codes"]
+
+
+def test_a_marked_account_is_told_to_the_bus_and_counted_without_its_id(
+    decision_events, decision_api, emulator, published: Taken, capsys
+):
+    event = batch(decision_api, emulator, fresh(), fresh())
+    image = event["Records"][1]["dynamodb"]["NewImage"]
+    image["marks"] = stored_marks({"payer": Mark(7, "invite", "forked_chain", 10.9, NOON, NOON + timedelta(days=1))})
+    published()
+    capsys.readouterr()
+    answers = [decision_events.handler(event, None) for _ in range(2)]
+    assert answers == [{"batchItemFailures": []}] * 2
+    told = [one["detail"] for one in published() if one["detail-type"] == "MarkedAccountPaid"]
+    payment, _, _ = contents_of(image)
+    paid = json.loads(payment)
+    assert told[0] == told[1]
+    assert (told[0]["account_id"], told[0]["role"], told[0]["shape"]) == (paid["payer_id"], "payer", "forked_chain")
+    out = capsys.readouterr().out
+    lines = [json.loads(line) for line in out.splitlines() if "MarkedPayments" in line]
+    assert [(line["View"], line["Role"], line["MarkedPayments"]) for line in lines] == [("invite", "payer", 1)] * 2
+    assert paid["payer_id"] not in out
 
 
 def test_no_name_address_or_metadata_is_published_or_logged(decision_events, decision_api, emulator, published, capsys):
@@ -370,7 +395,7 @@ def test_links_and_timelines_are_those_of_plain_counting_after_every_redelivery(
     expected = counted(decided(event))
     assert expected == {place: item for place, item in items_of(emulator).items() if place in expected}
     assert "linked-" not in "".join(capsys.readouterr())
-    page = decision_events._activity.page("linked-0", decided(event)[0][0].occurred_at.date())
+    page = decision_events._activity.page("linked-0", decided(event)[0][0].occurred_at)
     assert (page.recent[0].outcome, page.recent[0].amount) == ("decline", 900_000)
     assert {("device", "linked-shared"), ("ip", "203.0.113.7")} < {(view.role, view.value) for view in page.links}
     (shared,) = (view for view in page.links if view.value == "linked-shared")

@@ -74,6 +74,17 @@ def test_the_reports_of_one_account_are_deleted_and_those_about_it_stay(dynamodb
     assert [row["pk"]["S"] for row in dynamodb.scan(TableName="reports")["Items"]] == ["r-2"]
 
 
+def test_the_marks_of_one_account_are_removed_and_nothing_else_of_its_profile(dynamodb):
+    mark = {"M": {"snapshot": {"N": "7"}}}
+    for name in ("alice", "alice-2"):
+        row = {"pk": {"S": f"account#{name}"}, "deny": {"M": {}}, "mark_a": mark, "mark_b": mark}
+        dynamodb.put_item(TableName="profiles", Item=row)
+    for name in ("alice", "alice", "nobody"):
+        erase.unmarked(dynamodb, "profiles", name)
+    kept = {row["pk"]["S"]: set(row) for row in dynamodb.scan(TableName="profiles")["Items"]}
+    assert kept == {"account#alice": {"pk", "deny"}, "account#alice-2": {"pk", "deny", "mark_a", "mark_b"}}
+
+
 @pytest.mark.parametrize("account", ["", " ", "alice ", "account#alice", "a" * 65, "alice\n", "*"])
 def test_a_text_that_is_no_id_is_refused_before_anything_is_erased(dynamodb, account):
     keep(dynamodb, DECLARED, "alice")

@@ -12,11 +12,10 @@ from fraud.marks.store import Marks
 from fraud.settings import Settings
 from tests.support.audit_stack import audit_stack
 from tests.support.boto_transport import BotoTransport
-from tests.support.published_marks import NOON, Publishing, mark, taken_for_dead, taken_up_again
+from tests.support.published_marks import NOON, Publishing, mark, taken_for_dead, taken_up_again, writes_of
 
 ACCOUNTS = 4
-WRITES = range(ACCOUNTS - 1 + 2)
-"""A publish marks all accounts but one, and writes the pointer before and after."""
+WRITES = range(writes_of(ACCOUNTS))
 
 
 @pytest.fixture

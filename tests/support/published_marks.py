@@ -183,6 +183,15 @@ def taken_for_dead(accounts: int, writes: int) -> int:
     return stage.looks
 
 
+def writes_of(accounts: int) -> int:
+    """Return the writes of a publish that these stories kill: its marks, and the pointer before and after them."""
+    return _marked(accounts) + 2
+
+
+def _marked(accounts: int) -> int:
+    return accounts - accounts // 4
+
+
 def _lost(change: Callable[[], object]) -> None:
     try:
         change()
@@ -197,4 +206,4 @@ def _stage(accounts: int, page: int) -> tuple["Publishing", Shapes, Shapes, Shap
     stage, before = Publishing(names, page), dict.fromkeys(names[::2], "star")
     assert stage.publish("run-1", before) == 1
     stage.settle()
-    return stage, before, dict.fromkeys(names[: -accounts // 4], "path"), dict.fromkeys(names[1:], "tree")
+    return stage, before, dict.fromkeys(names[: _marked(accounts)], "path"), dict.fromkeys(names[1:], "tree")

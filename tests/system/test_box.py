@@ -73,6 +73,7 @@ def test_routes_are_those_of_the_template(box: Box) -> None:
             for name in ("", "/{account_id}")
             for what in ("hold", "release", "appeal", "ack" if not name else "actions/{action_id}/ack")
         ),
+        "POST /invitations",
         "POST /reports",
         "GET /reports",
         "GET /reports/{report_id}",

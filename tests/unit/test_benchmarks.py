@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from benchmarks import activity, capacity, cases, hot_key, inference, lives, metering, resolutions, table
+from benchmarks import activity, capacity, cases, hot_key, inference, lives, marks, metering, resolutions, table
 from benchmarks.flask_container import Gunicorn
 from benchmarks.metering import Metered, read_units, size_of, write_units
 from benchmarks.rivals import Floor
@@ -14,6 +14,7 @@ from benchmarks.servers import Ledger, Servers
 from fraud.aws.transport import ConditionFailed, Request
 from fraud.counters.codec import history_of, item_of
 from fraud.counters.layout import MERCHANT, PAYEE, PAYER, Key, unpacked
+from fraud.decisions.record import MetMark, read_marks
 from local.sagemaker import model_server
 from local.sagemaker.endpoint import ModelServer
 from tests.support.deployment import declared_store
@@ -92,6 +93,15 @@ def test_a_decision_that_waits_costs_a_unit_for_its_index_when_it_enters_and_whe
 
 def test_a_void_costs_the_units_of_its_payers_item_and_told_of_twice_as_much_again():
     assert (resolutions.void(3), resolutions.void(3, times=2)) == (1, 2)
+
+
+@pytest.mark.parametrize("kind", marks.RECEIVERS)
+def test_a_payment_between_marked_accounts_makes_the_calls_and_reads_of_any_other(kind):
+    (_, plain), (stack, with_marks) = (marks.paid(kind, 3, is_marked=is_marked) for is_marked in (False, True))
+    assert [with_marks[unit] for unit in ("calls", "rru", "wru")] == [plain[unit] for unit in ("calls", "rru", "wru")]
+    decided = stack.meter.database.tables[metering.TABLES.decisions].values()
+    (met,) = (read_marks(row["marks"]) for row in decided if "marks" in row)
+    assert met == dict.fromkeys(("payer", "payee"), MetMark(*marks.MARK[:4]))
 
 
 def test_links_cost_two_writes_a_day_and_end_and_a_timeline_one_write_a_payment():

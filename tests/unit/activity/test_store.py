@@ -17,8 +17,10 @@ from fraud.activity.store import NEIGHBOURS, Activity
 from fraud.activity.timeline import APPROVED, STOPPED
 from fraud.archive.record import pseudonym
 from fraud.counters.keys import DECLARED
-from fraud.counters.layout import DAY
+from fraud.counters.layout import DAY, MARKS
 from fraud.errors import ServiceError, UnavailableError
+from fraud.marks.mark import Mark
+from fraud.marks.store import stored as stored_mark
 from tests.support.activity import Decided, KilledError, Wire, contents, counted, stored
 from tests.support.in_memory_dynamodb import InMemoryDynamoDB, key_of
 from tests.support.payments import payment
@@ -26,6 +28,7 @@ from tests.support.payments import payment
 START = datetime(2026, 2, 25, 22, tzinfo=UTC)
 """Days before the end of a month; midnight of UTC and the end of a week come soon, too."""
 
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 OUTCOMES = ("approve",) * 3 + ("challenge", "review", "decline")
 
 
@@ -298,11 +301,14 @@ def test_a_hub_is_said_to_be_one_and_the_latest_neighbours_come_first():
 
 def test_page_of_facts_holds_status_recent_links_and_marks_in_three_calls():
     wire = Wire()
+    star = Mark(7, "invite", "star", 10.9, NOON, NOON + timedelta(days=30))
     profile = {
         "pk": {"S": "account#p1"},
         "status": {"M": {"state": {"S": "hold"}}},
-        "mark": {"M": {"of": {"S": "graph"}}},
+        "mark_a": {"M": stored_mark(star)},
+        "mark_b": {"M": stored_mark(star._replace(snapshot=8))},
     }
+    wire.table.tables["profiles"][MARKS,] = {"pk": {"S": MARKS}, "snapshot": {"N": "7"}}
     wire.table.tables["profiles"]["account#p1",] = profile
     remember(
         activity(wire),
@@ -312,9 +318,9 @@ def test_page_of_facts_holds_status_recent_links_and_marks_in_three_calls():
         ],
     )
     wire.requests.clear()
-    page = activity(wire).page("p1", date(2026, 3, 4))
+    page = activity(wire).page("p1", NOON)
     assert len(wire.requests) == 3
-    assert (page.account_id, page.status, page.marked) == ("p1", {"state": "hold"}, {"of": "graph"})
+    assert (page.account_id, page.status, page.marked) == ("p1", {"state": "hold"}, star.row)
     assert (page.deny, page.allow) == (None, None)
     assert [(one.transaction_id, one.outcome, one.code, one.occurred_at) for one in page.recent] == [
         ("t-2", "decline", "DENY_LIST", "2026-03-04T12:00:01.000000Z"),
@@ -327,7 +333,7 @@ def test_page_of_facts_holds_status_recent_links_and_marks_in_three_calls():
 
 
 def test_an_account_without_traces_has_an_empty_page():
-    page = activity(Wire()).page("nobody", date(2026, 3, 4))
+    page = activity(Wire()).page("nobody", NOON)
     assert (page.status, page.recent, page.links) == ({"state": "active"}, [], [])
 
 
@@ -343,7 +349,7 @@ def test_a_timeline_has_the_last_fifty_that_were_stopped_and_the_last_twenty_tha
     assert [entry[1] for entry in wire.items()["account#payer-1", APPROVED]] == [
         f"t-{n:03}" for n in range(161, 200, 2)
     ]
-    listed = [one.transaction_id for one in activity(wire).page("payer-1", date(2026, 3, 4)).recent]
+    listed = [one.transaction_id for one in activity(wire).page("payer-1", NOON).recent]
     assert listed == sorted(listed, reverse=True)
     assert len(listed) == 70
 

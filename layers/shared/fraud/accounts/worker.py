@@ -224,7 +224,7 @@ class Deactivation:
 
     def _payments(self, action: Action, now: datetime) -> Iterator[tuple[Transaction, Resolution]]:
         """Yield the payments of the cause and those on the account's timeline, each with its state."""
-        recent = self._parts.activity.page(action.account_id, now.date()).recent
+        recent = self._parts.activity.page(action.account_id, now).recent
         for transaction_id in dict.fromkeys((*action.cause.transaction_ids, *(one.transaction_id for one in recent))):
             with suppress(NotFoundError):
                 contents, resolution = self._parts.decisions.read(transaction_id)

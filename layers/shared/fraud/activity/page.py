@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fraud.activity.links import MOST_NEIGHBOURS, Entity, Link, Neighbour
 from fraud.activity.timeline import RecentDecision
 from fraud.counters.layout import Profile
+from fraud.marks.mark import Mark
 from fraud.outcome import Outcome
 from fraud.transaction import Timestamp, utc
 
@@ -65,25 +66,32 @@ class RecentView(BaseModel):
 
 
 class AccountPage(BaseModel):
-    """The page of facts of an account. `status`, `marked`, `deny` and `allow` are what its profile holds."""
+    """The page of facts of an account. `status`, `deny` and `allow` are what its profile holds."""
 
     model_config = ConfigDict(frozen=True)
 
     account_id: str
     status: Mapping[str, Any]
-    marked: Mapping[str, Any] | None
+    marked: Mapping[str, Any] | None = Field(description="The mark in force, with view, shape, lift and times.")
     deny: Mapping[str, Any] | None
     allow: Mapping[str, Any] | None
     recent: list[RecentView] = Field(description="Latest decisions of the account as payer, the latest first.")
     links: list[LinkView] = Field(description="Latest neighbours, the latest first.")
 
     @classmethod
-    def of(cls, account_id: str, profile: Profile, decisions: Iterable[RecentDecision], links: list[LinkView]) -> Self:
-        """Put the page together. `profile`: of the account; empty if it has none."""
+    def of(
+        cls,
+        account_id: str,
+        profile: Profile,
+        mark: Mark | None,
+        decisions: Iterable[RecentDecision],
+        links: list[LinkView],
+    ) -> Self:
+        """Put the page together. `profile`: of the account; empty if it has none. `mark`: the one in force."""
         return cls(
             account_id=account_id,
             status=profile.get("status", ACTIVE),
-            marked=profile.get("mark"),
+            marked=None if mark is None else mark.row,
             deny=profile.get("deny"),
             allow=profile.get("allow"),
             recent=[RecentView.of(decision) for decision in sorted(decisions, reverse=True)],

@@ -39,9 +39,11 @@ from fraud.aws.dynamodb import (
 )
 from fraud.aws.failures import pause_s
 from fraud.aws.transport import ConditionFailed, Request, Result, Transport, all_or_raise, binary
-from fraud.counters.codec import profile_of
+from fraud.counters.codec import profile_of, snapshot_of
+from fraud.counters.layout import MARKS
 from fraud.decisions.record import Contents
 from fraud.errors import ServiceError, UnavailableError
+from fraud.marks.mark import mark_of
 from fraud.outcome import Outcome
 from fraud.transaction import Transaction
 
@@ -268,22 +270,24 @@ class Activity:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def page(self, account_id: str, today: date) -> AccountPage:
-        """Return an account's page of facts, in three calls. An account without traces has an empty page.
+    def page(self, account_id: str, now: datetime) -> AccountPage:
+        """Return an account's page of facts at a time, in three calls. An account without traces has an empty page.
 
         Raises UnavailableError when a table does not respond, and ServiceError when it refuses.
         """
         own = Entity("account", account_id)
         asked = {
-            self._profiles: {"Keys": [typed_key(own.pk)]},
+            self._profiles: {"Keys": [typed_key(own.pk), typed_key(MARKS)]},
             self._table: {"Keys": [typed_key(own.pk, part) for part in MOST]},
         }
         (answer,) = all_or_raise(self._transport.gather([batch_read(asked)]))
         found = read_all(self._transport, answer)
         with malformed_as_unavailable():
-            profile = next(iter(found.get(self._profiles, ())), {})
+            rows = {row["pk"]["S"]: profile_of(row) for row in found.get(self._profiles, ())}
+            profile = rows.get(own.pk, {})
+            mark = mark_of(profile, snapshot_of(rows.get(MARKS, {})), now)
             parts = [timeline_of(row["sk"]["S"], row) for row in found.get(self._table, ())]
-            return AccountPage.of(account_id, profile_of(profile), chain(*parts), self.links(own, today))
+            return AccountPage.of(account_id, profile, mark, chain(*parts), self.links(own, now.date()))
 
     def latest(self, account_id: str) -> RecentDecision | None:
         """Return the latest decision on the timeline of an account as payer; None when there is none.

@@ -262,7 +262,7 @@ class Investigation:
             collected_at=utc(now),
             alerts=len(case.alerts),
             decisions=decisions,
-            accounts=tuple(self._parts.activity.page(account, now.date()) for account in accounts),
+            accounts=tuple(self._parts.activity.page(account, now) for account in accounts),
             earlier=tuple(map(_earlier, earlier[:MOST_EARLIER])),
             reports=tuple(self._reports(payee, now - REPORTS_SINCE)),
             joined_reports=len(case.reports),

@@ -327,6 +327,16 @@ def watermarks_of(rows: Mapping[str, Profile]) -> dict[Slice, Progress]:
     return {part: Progress(*progress) for part, progress in found.items() if progress is not None}
 
 
+def snapshot_of(pointer: Profile) -> int:
+    """Return the number of the snapshot of marks that the pointer names; 0 for none, or one that cannot be read.
+
+    >>> snapshot_of({"snapshot": 7}), snapshot_of({"snapshot": "7"}), snapshot_of({})
+    (7, 0, 0)
+    """
+    snapshot = pointer.get("snapshot", 0)
+    return snapshot if isinstance(snapshot, int) else 0
+
+
 def keys_of(row: Profile) -> Keys:
     """Read the stack's keys from their item. Raises KeyError, TypeError or ValueError for a malformed one."""
     keys = Keys(row["ids"], tuple((start, key) for start, key in row["tokens"]), row["ids_since"])

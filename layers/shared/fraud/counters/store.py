@@ -20,6 +20,7 @@ from fraud.counters.codec import (
     keys_of,
     keys_row,
     profile_of,
+    snapshot_of,
     watermarks_of,
 )
 from fraud.counters.keys import DECLARED, Keys
@@ -130,7 +131,7 @@ class StackState:
         self.keys = keys
         self.networks = rows.get(NETWORKS, {})
         self.pointer = rows.get(MODELS, {})
-        self.snapshot = _snapshot_of(rows.get(MARKS, {}))
+        self.snapshot = snapshot_of(rows.get(MARKS, {}))
         self.folded_through = {part: at.through for part, at in watermarks.items()}
         self._read_at = now
 
@@ -148,12 +149,6 @@ class StackState:
         }
         (response,) = all_or_raise(self._transport.gather([Request("put_item", payload)], until))
         return keys_of(profile_of(response.item)) if isinstance(response, ConditionFailed) else keys
-
-
-def _snapshot_of(pointer: Profile) -> int:
-    """Return the number of the snapshot of marks in force; 0 without one, and for a pointer that cannot be read."""
-    snapshot = pointer.get("snapshot", 0)
-    return snapshot if isinstance(snapshot, int) else 0
 
 
 class Levels:

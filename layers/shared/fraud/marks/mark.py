@@ -82,9 +82,10 @@ def mark_of(profile: Mapping[str, Any], snapshot: int, at: datetime) -> Mark | N
     """
     for attribute in SIDES.values():
         held = profile.get(attribute)
-        if held is None or (mark := Mark.parse(held)) is None:
+        if not isinstance(held, Mapping) or held.get("snapshot") != snapshot:
             continue
-        if mark.snapshot == snapshot and mark.as_of <= at < mark.expires_at:
+        mark = Mark.parse(held)
+        if mark is not None and mark.as_of <= at < mark.expires_at:
             return mark
     return None
 

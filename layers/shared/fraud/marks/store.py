@@ -38,6 +38,18 @@ class MarksPointerRow(tables.Row):
     pointer = UnicodeAttribute()
 
 
+def stored(mark: Mark) -> dict[str, Any]:
+    """Return the entries of the attribute that holds a mark, with their DynamoDB types."""
+    return {
+        "snapshot": {"N": str(mark.snapshot)},
+        "view": {"S": mark.view},
+        "shape": {"S": mark.shape},
+        "lift": {"N": f"{Decimal(repr(mark.lift)):f}"},  # DynamoDB returns no exponent
+        "as_of": {"S": utc(mark.as_of)},
+        "expires_at": {"S": utc(mark.expires_at)},
+    }
+
+
 class Marks:
     """The marks of the stack's accounts. Methods may be repeated, and raise ServiceError, UnavailableError among them.
 
@@ -106,14 +118,7 @@ class Marks:
         return True
 
     def _update(self, side: str, account_id: str, mark: Mark) -> Request:
-        held = {
-            "snapshot": {"N": str(mark.snapshot)},
-            "view": {"S": mark.view},
-            "shape": {"S": mark.shape},
-            "lift": {"N": f"{Decimal(repr(mark.lift)):f}"},  # DynamoDB returns no exponent
-            "as_of": {"S": utc(mark.as_of)},
-            "expires_at": {"S": utc(mark.expires_at)},
-        }
+        held = stored(mark)
         payload = {
             "TableName": self._profiles,
             "Key": typed_key(f"account#{account_id}"),
