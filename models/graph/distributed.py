@@ -13,7 +13,7 @@ import numpy as np
 
 from models.graph import lift, report, sql
 from models.graph.archived import HISTORY as ARCHIVED
-from models.graph.archived import Asked, Viewed, row_of, strongest
+from models.graph.archived import Asked, Viewed, row_of
 from models.graph.lift import LEFT_OUT, Marked, Policy, Units
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.sql import Engine
@@ -66,11 +66,11 @@ def history(engine: Engine) -> None:
 
 def run(engine: Engine, asked: Asked) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the report and the marks of the archive in an engine, in the order of their pages."""
-    rules = lift.policy()
+    rules = lift.policy().shared(len(asked.views))
     history(engine)
     first = EPOCH + timedelta(microseconds=engine.value(FIRST))
     found = {name: _viewed(engine, name, first, asked.as_of, rules) for name in asked.views}
-    chosen = strongest((name, mark) for name, each in found.items() for mark in each.marks)
+    chosen = lift.strongest((name, mark) for name, each in found.items() for mark in each.marks)
     by_view = Counter(view for view, _ in chosen)
     figures = {
         "as_of": asked.as_of.isoformat(),
