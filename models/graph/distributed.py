@@ -50,7 +50,7 @@ FIRST = """
                              UNION ALL SELECT occurred_at FROM invitations) AS m"""
 
 
-class Sight(NamedTuple):
+class ViewedAt(NamedTuple):
     """A view at a time, as `report.figures` needs it."""
 
     at: datetime
@@ -96,7 +96,7 @@ def _viewed(engine: Engine, name: str, first: datetime, as_of: datetime, rules: 
         for account, shape, typology in engine.rows("SELECT account, shape, typology FROM counted ORDER BY account")
     )
     chosen: list[Marked] = list(lift.marked(placed, as_of, rows, rules))
-    figures = report.figures(name, Sight(as_of, view, giant / number if number else 0.0), rows, chosen)
+    figures = report.figures(name, ViewedAt(as_of, view, giant / number if number else 0.0), rows, chosen)
     counts = dict(engine.rows("SELECT shape, count(*) FROM components GROUP BY shape"))
     components = {shape: counts[shape] for shape in SHAPES if shape in counts}
     edges = engine.value("SELECT count(*) FROM edges")

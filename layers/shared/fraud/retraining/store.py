@@ -141,7 +141,7 @@ class Retrainings(FollowedStore[Retraining]):
         return self.change(name, event, SYSTEM, now)
 
     def roll_back(self, version: str, reason: str, actor: Actor, now: datetime) -> Retraining:
-        """Bring back the champion before this one, or end the trial of this model, in one call (D-181).
+        """Bring back the champion before this one, or end the trial of this model, in one call (D-173).
 
         Once more alters nothing. Raises NotFoundError for a model of no retraining, ForbiddenError for anybody but a
         lead, RetrainingConflictError for a model that is not tried and never was the champion, and ModelConflictError
