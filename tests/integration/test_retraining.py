@@ -30,6 +30,7 @@ from fraud.retraining.retraining import SYSTEM, Actor, Retraining, RetrainingCau
 from fraud.retraining.store import CHAIN, Retrainings
 from fraud.retraining.sweep import RetrainingSweep
 from fraud.retraining.worker import DEPLOYING, FINISH, PAUSE, STEPS, Parts, RetrainingSteps, end, packaged_model
+from fraud.scoring.drift import BASELINE
 from fraud.scoring.registry import Artefact, ModelPointer
 from fraud.scoring.store import Registry
 from fraud.scoring.worker import EndpointDeployment
@@ -143,6 +144,7 @@ class World:
     evaluated: dict[str, Any]
     tampered: str
     booster: bytes
+    baseline: bytes
     shadow: ShadowFigures
 
     def __init__(self) -> None:
@@ -176,7 +178,7 @@ class World:
     def reset(self, deployment: Endpoint | EndpointDeployment | None = None) -> None:
         """Empty the tables, and begin anew at noon."""
         self.now, self.meets, self.dies, self.evaluated, self.tampered = NOON, Exception, [], {}, ""
-        self.booster = b"u"
+        self.booster, self.baseline = b"u", (packaged.model("JPY") / BASELINE).read_bytes()
         self.shadow = ShadowFigures(asked=2_000, scored=2_000, alerts=20, alerts_of_champion=20)
         for kept in (self.machine.waiting, self.machine.started, self.machine.ready, self.bus.said):
             kept.clear()
@@ -202,7 +204,7 @@ class World:
             "trees.json": BETTER.trees,
             "manifest.json": BETTER.manifest,
             "model.ubj": self.booster,
-            "baseline.json": b"{}",
+            "baseline.json": self.baseline,
         }
         assert set(files) == set(MODEL_FILES)
         champion = json.loads(self.artefacts.read(f"retraining/{name}/champion/manifest.json"))
@@ -383,6 +385,12 @@ def test_a_second_one_is_skipped_while_one_is_at_work_and_changes_nothing(world)
 @pytest.mark.parametrize("name", MODEL_FILES)
 def test_a_file_that_was_not_evaluated_is_never_registered(world, name):
     world.tampered = name
+    row = world.begin()
+    assert (row.state, row.failed_step, row.package) == ("failed", "Register", None)
+
+
+def test_a_model_whose_baseline_cannot_be_read_is_not_registered(world):
+    world.baseline = b"{}"
     row = world.begin()
     assert (row.state, row.failed_step, row.package) == ("failed", "Register", None)
 
