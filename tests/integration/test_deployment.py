@@ -56,9 +56,11 @@ def stubber(deployment):
         stubbed.assert_no_pending_responses()
 
 
+NETWORK = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
 CONFIG = {
     "EndpointConfigName": NAME,
     "EndpointConfigArn": ARN,
+    "KmsKeyId": "key",
     "ProductionVariants": [
         {"VariantName": PRIMARY, "ModelName": "now", "InstanceType": "ml.m5.large", "InitialInstanceCount": 2}
     ],
@@ -69,12 +71,13 @@ MODEL_NOW = {
     "ModelArn": "arn:aws:sagemaker:eu-west-1:1:model/long-enough",
     "ExecutionRoleArn": ROLE,
     "PrimaryContainer": {"Image": IMAGE},
+    "VpcConfig": NETWORK,
     "CreationTime": 0,
 }
 
 
 def as_it_is(stubber: Stubber) -> None:
-    """Answer what the endpoint serves now: its role, image and instances are those of the next model, too."""
+    """Answer what the endpoint serves now: role, image, instances, network and key are those of the next model, too."""
     stubber.add_response("describe_endpoint_config", CONFIG, {"EndpointConfigName": f"fraud-model-{PACKAGED}"})
     stubber.add_response("describe_model", MODEL_NOW, {"ModelName": "now"})
 
@@ -90,6 +93,7 @@ def test_a_deployment_makes_model_and_configuration_and_begins_with_a_canary_tha
         "ModelName": NAME,
         "ExecutionRoleArn": ROLE,
         "EnableNetworkIsolation": True,
+        "VpcConfig": NETWORK,
         "PrimaryContainer": {"Image": IMAGE, "ModelDataUrl": URL, "Environment": ANY},
     }
     stubber.add_response("create_model", {"ModelArn": "arn:aws:sagemaker:eu-west-1:1:model/long-enough"}, model)
@@ -100,7 +104,7 @@ def test_a_deployment_makes_model_and_configuration_and_begins_with_a_canary_tha
         "InitialInstanceCount": 2,
         "InitialVariantWeight": 1.0,
     }
-    config = {"EndpointConfigName": NAME, "ProductionVariants": [variant]}
+    config = {"EndpointConfigName": NAME, "KmsKeyId": "key", "ProductionVariants": [variant]}
     stubber.add_response("create_endpoint_config", {"EndpointConfigArn": ARN}, config)
     routing = {
         "Type": "CANARY",
@@ -110,6 +114,7 @@ def test_a_deployment_makes_model_and_configuration_and_begins_with_a_canary_tha
     update = {
         "EndpointName": "fraud-model",
         "EndpointConfigName": NAME,
+        "RetainAllVariantProperties": True,
         "DeploymentConfig": {
             "BlueGreenUpdatePolicy": {
                 "TrafficRoutingConfiguration": routing,

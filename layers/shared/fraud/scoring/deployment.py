@@ -9,6 +9,7 @@ import io
 import tarfile
 from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fraud.errors import UndecidableError
@@ -25,6 +26,9 @@ LONGEST = 63
 SLOWEST = 3_600
 """Seconds after which SageMaker gives a deployment up: the canary's wait and the start of two fleets fit in."""
 
+OF_MODEL, OF_CONFIG = ("VpcConfig",), ("KmsKeyId", "DataCaptureConfig")
+"""What the next model and configuration take over from those that are served, as SageMaker names it."""
+
 DEPLOYED = "fraud:deployed"
 """The tag of the endpoint that says which deployment was begun last."""
 
@@ -40,6 +44,8 @@ class Fleet(NamedTuple):
     instances  their number: a canary needs two, because it is a part of them
     canary     share of the instances that serve the new model first
     wait_s     seconds for which they do
+    of_model   what its model has beside container and role: its network
+    of_config  what its configuration has beside the variant: its key, the capture of data
     """
 
     endpoint: str
@@ -50,6 +56,8 @@ class Fleet(NamedTuple):
     instances: int = 1
     canary: float = 0.1
     wait_s: int = 600
+    of_model: Mapping[str, Any] = MappingProxyType({})
+    of_config: Mapping[str, Any] = MappingProxyType({})
 
 
 class Stage(StrEnum):
@@ -73,13 +81,15 @@ def archive_of(manifest: bytes, booster: bytes, script: bytes) -> bytes:
 
 
 def fleet_like(now: Fleet, described_config: Mapping[str, Any], described_model: Mapping[str, Any]) -> Fleet:
-    """Return the fleet with role, image and instances of what the endpoint serves now, as SageMaker describes it."""
+    """Return the fleet of what the endpoint serves now, as SageMaker describes it."""
     (variant,) = described_config["ProductionVariants"]
     return now._replace(
         role=described_model["ExecutionRoleArn"],
         image=described_model["PrimaryContainer"]["Image"],
         instance=variant["InstanceType"],
         instances=variant["InitialInstanceCount"],
+        of_model={name: described_model[name] for name in OF_MODEL if name in described_model},
+        of_config={name: described_config[name] for name in OF_CONFIG if name in described_config},
     )
 
 
@@ -103,6 +113,7 @@ def create_model(fleet: Fleet, version: str, archive_url: str) -> dict[str, Any]
     archive_url  `s3://` URL of its ARCHIVE
     """
     return {
+        **fleet.of_model,
         "ModelName": name_of(fleet, version),
         "ExecutionRoleArn": fleet.role,
         "EnableNetworkIsolation": True,
@@ -126,7 +137,7 @@ def create_endpoint_config(fleet: Fleet, version: str) -> dict[str, Any]:
         "InitialInstanceCount": fleet.instances,
         "InitialVariantWeight": 1.0,
     }
-    return {"EndpointConfigName": name_of(fleet, version), "ProductionVariants": [variant]}
+    return {**fleet.of_config, "EndpointConfigName": name_of(fleet, version), "ProductionVariants": [variant]}
 
 
 def update_endpoint(fleet: Fleet, version: str) -> dict[str, Any]:
@@ -146,6 +157,7 @@ def update_endpoint(fleet: Fleet, version: str) -> dict[str, Any]:
     return {
         "EndpointName": fleet.endpoint,
         "EndpointConfigName": name_of(fleet, version),
+        "RetainAllVariantProperties": True,  # the number of instances, which autoscaling may have changed
         "DeploymentConfig": deployment,
     }
 
