@@ -88,8 +88,8 @@ def fleet_like(now: Fleet, described_config: Mapping[str, Any], described_model:
         image=described_model["PrimaryContainer"]["Image"],
         instance=variant["InstanceType"],
         instances=variant["InitialInstanceCount"],
-        of_model={name: described_model[name] for name in OF_MODEL if name in described_model},
-        of_config={name: described_config[name] for name in OF_CONFIG if name in described_config},
+        of_model={name: described_model[name] for name in OF_MODEL if described_model.get(name)},
+        of_config={name: described_config[name] for name in OF_CONFIG if described_config.get(name)},
     )
 
 
