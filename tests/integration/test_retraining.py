@@ -416,6 +416,38 @@ def test_a_rollback_names_the_champion_that_is_left_and_is_a_leads(world):
     assert world.table.followed(row.retraining_id).state == "champion"
 
 
+def test_a_rollback_that_an_endpoint_follows_slowly_is_late_after_an_hour_only(world):
+    row = world.later(world.later(world.decide(world.begin(), "approved"), 2 * DAY), DAY)
+    world.table.roll_back(row.model.version, "complaints", MIO, world.now)
+    served: list[bool] = []
+    world.sweep._is_served = lambda: bool(served)
+    lags = []
+    for _ in range(70):
+        world.now += timedelta(minutes=1)
+        lags.append(world.sweep.sweep(world.now, lambda: 600_000).lag_seconds)
+    assert (max(lags[:60]), lags[-1]) == (0, 600)
+    served.append(True)
+    world.later(row, timedelta(minutes=1))
+    assert world.bus.of(row)[-1] == "ModelTakenBack"
+    world.sweep._is_served = lambda: True
+
+
+@pytest.mark.parametrize("passes", [(), (2 * DAY,)], ids=["shadow", "canary"])
+def test_a_lead_ends_the_trial_of_a_model_at_once_also_beside_the_packaged_champion(world, passes):
+    row = world.decide(world.begin(), "approved")
+    for each in passes:
+        row = world.later(row, each)
+    assert (row.state, world.registry.read().challenger) == ("canary" if passes else "shadow", row.model)
+    world.executions.follow(world.table.roll_back(row.model.version, "complaints", MIO, world.now))
+    assert (world.registry.read().champion, world.registry.read().challenger) == (None, None)
+    row = world.ran(row)
+    assert (row.state, world.bus.of(row)[-1], world.table.at_work()) == ("restored", "ModelTakenBack", None)
+    (told,) = [each for each in world.bus.said.values() if type(each).__name__ == "ModelTakenBack"]
+    assert told.why == "rolled_back"
+    again = world.table.roll_back(row.model.version, "complaints", MIO, world.now)
+    assert again == row
+
+
 def test_a_model_that_waits_cannot_be_rolled_back(world):
     row = world.begin()
     with pytest.raises(RetrainingConflictError):
