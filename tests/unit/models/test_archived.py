@@ -105,6 +105,19 @@ def test_a_check_names_what_differs(directory):
     assert "is_merchant (2)" in checked.told()
 
 
+def test_marks_are_taken_as_they_were_met_because_an_archive_does_not_say_who_was_marked(directory):
+    def met(rows):
+        for row in rows[::5]:
+            row["features"][features.NAMES.index("payer_mark_lift")] = 7.5
+        return rows
+
+    changed(directory, met)
+    checked = archived.check(directory, 10_000)
+    assert checked.differing == 0
+    column = archived.dataset(directory).features[:, features.NAMES.index("payer_mark_lift")]
+    assert set(column.tolist()) == {0.0, 7.5}
+
+
 def test_features_of_other_code_are_refused_by_name(directory):
     changed(directory, lambda rows: [row | {"fingerprint": "of-old"} for row in rows])
     with pytest.raises(HistoryError, match=r"features of other code \(of-old\)"):
