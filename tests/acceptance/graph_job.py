@@ -1,6 +1,6 @@
 """The job of the machine `graph` on Spark against the one on one machine: the same marks and counts.
 
-`python -m tests.acceptance.graph_job [VIEW ...]` makes the archive of a simulated network, runs both, and compares them.
+`python -m tests.acceptance.graph_job [VIEW ...]` runs both on the archive of a simulated network.
 Exits with 1 when a figure differs by more than its last digits. It needs the extra of `make spark` and a Java runtime.
 """
 
