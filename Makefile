@@ -159,6 +159,7 @@ acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size
 	$(BIN)/python -m tests.acceptance.graph_changed
 	$(BIN)/python -m tests.acceptance.marks
 	$(BIN)/python -m tests.acceptance.graph_sql
+	$(BIN)/python -m tests.acceptance.marks_features
 
 counts: $(READY) ## modules per folder, longest modules, docstrings to say more plainly, doctests
 	$(BIN)/python -m operations.counts

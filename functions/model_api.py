@@ -52,7 +52,7 @@ def retrain() -> Response[str]:
 
 @app.post("/models/[^/]+/rollback")
 def roll_back() -> Response[str]:
-    """Bring back the champion before this one."""
+    """Bring back the champion before this one, or end the trial of a challenger."""
     lead, reason = _lead(), ReasonRequest.parse(_body()).reason
     return _changed(_retrainings.roll_back(_version(), reason, lead, clock.now()), "rollback")
 

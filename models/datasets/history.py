@@ -30,6 +30,9 @@ TRANSACTIONS, LABELS = "transactions.parquet", "labels.parquet"
 INVITATIONS = "invitations.parquet"
 """Columns inviter_id, invitee_id and occurred_at; a history may lack it."""
 
+MARKS = "marks.parquet"
+"""The marks of accounts as they stood, which `models.graph.marks` writes; a history may lack it."""
+
 ARRIVED_AT = "arrived_at"
 AT_ONCE = 20_000
 """Rows that are held as Python objects at one time."""

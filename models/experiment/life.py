@@ -157,7 +157,7 @@ def warm_up(plan: Plan, parameters: Parameters) -> Warm:
         day = _forget(counters, transaction, day)
         state = counters.count(transaction)
         values = windows.measure(transaction, state)
-        vector = features.vector(transaction, values)
+        vector = features.vector(transaction, values, features.lifts_of(transaction, state))
         memory.add(
             transaction, values, features.pack(vector), rule_book.judge(inputs(transaction, values, vector, state))
         )

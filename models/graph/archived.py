@@ -16,7 +16,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from fraud.archive.schema import PARTITION
 from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
 from models.graph import changed, lift, report, views
 from models.graph.__main__ import MARKS, instant
-from models.graph.lift import Marked, Policy
+from models.graph.lift import Marked, Policy, strongest
 from models.graph.predicates import SHAPES
 from models.graph.views import HistoryTables, Snapshot
 
@@ -146,27 +146,12 @@ def changes(tables: HistoryTables, name: str, asked: "Asked", out: Path) -> dict
     }  # fmt: skip
 
 
-def strongest(marks: Iterable[tuple[str, Marked]]) -> list[tuple[str, Marked]]:
-    """Return one mark of each account, that of the highest bound, with its view; of equal ones the first.
-
-    >>> june, july = instant("2026-06-01"), instant("2026-07-01")
-    >>> low, high = (Marked("a", "star", None, 4.0, bound, june, july) for bound in (3, 9))
-    >>> [(view, mark.bound) for view, mark in strongest([("invite", low), ("p2p_7d", high), ("burst_2d", high)])]
-    [('p2p_7d', 9)]
-    """
-    best: dict[str, tuple[str, Marked]] = {}
-    for view, mark in marks:
-        if mark.account not in best or best[mark.account][1].bound < mark.bound:
-            best[mark.account] = (view, mark)
-    return [best[account] for account in sorted(best)]
-
-
 def row_of(view: str, mark: Marked) -> dict[str, Any]:
     """Return a mark as a page has it."""
     return {
         "account": mark.account,
         "view": view,
-        "shape": mark.shape if mark.typology is None else f"{mark.shape}-{mark.typology}",
+        "shape": mark.name,
         "lift": mark.bound,
         "as_of": mark.as_of.isoformat(),
         "expires_at": mark.expires_at.isoformat(),
@@ -204,7 +189,7 @@ class Asked(NamedTuple):
 
 def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
     """Write the snapshot of an archive, and return its report. Raises HistoryError."""
-    rules = lift.policy()
+    rules = lift.policy().shared(len(asked.views))
     found: dict[str, Viewed] = {}
     told: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:

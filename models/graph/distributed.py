@@ -13,7 +13,7 @@ import numpy as np
 
 from models.graph import lift, report, sql
 from models.graph.archived import HISTORY as ARCHIVED
-from models.graph.archived import Asked, Viewed, row_of, strongest
+from models.graph.archived import Asked, Viewed, row_of
 from models.graph.lift import LEFT_OUT, Marked, Policy, Units
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.sql import Engine
@@ -50,7 +50,7 @@ FIRST = """
                              UNION ALL SELECT occurred_at FROM invitations) AS m"""
 
 
-class Sight(NamedTuple):
+class ViewedAt(NamedTuple):
     """A view at a time, as `report.figures` needs it."""
 
     at: datetime
@@ -66,11 +66,11 @@ def history(engine: Engine) -> None:
 
 def run(engine: Engine, asked: Asked) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the report and the marks of the archive in an engine, in the order of their pages."""
-    rules = lift.policy()
+    rules = lift.policy().shared(len(asked.views))
     history(engine)
     first = EPOCH + timedelta(microseconds=engine.value(FIRST))
     found = {name: _viewed(engine, name, first, asked.as_of, rules) for name in asked.views}
-    chosen = strongest((name, mark) for name, each in found.items() for mark in each.marks)
+    chosen = lift.strongest((name, mark) for name, each in found.items() for mark in each.marks)
     by_view = Counter(view for view, _ in chosen)
     figures = {
         "as_of": asked.as_of.isoformat(),
@@ -96,7 +96,7 @@ def _viewed(engine: Engine, name: str, first: datetime, as_of: datetime, rules: 
         for account, shape, typology in engine.rows("SELECT account, shape, typology FROM counted ORDER BY account")
     )
     chosen: list[Marked] = list(lift.marked(placed, as_of, rows, rules))
-    figures = report.figures(name, Sight(as_of, view, giant / number if number else 0.0), rows, chosen)
+    figures = report.figures(name, ViewedAt(as_of, view, giant / number if number else 0.0), rows, chosen)
     counts = dict(engine.rows("SELECT shape, count(*) FROM components GROUP BY shape"))
     components = {shape: counts[shape] for shape in SHAPES if shape in counts}
     edges = engine.value("SELECT count(*) FROM edges")

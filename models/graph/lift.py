@@ -60,6 +60,10 @@ class Policy(BaseModel):
         """Return the mark that a bound earns."""
         return next((grade for grade in self.grades if bound is not None and bound >= grade.bound), None)
 
+    def shared(self, views: int) -> "Policy":
+        """Return the policy of each of several views that are marked by together: `alpha` is that of all of them."""
+        return self.model_copy(update={"alpha": self.alpha / views})
+
 
 @cache
 def policy() -> Policy:
@@ -103,16 +107,32 @@ Progress = Callable[[list[datetime]], Iterable[datetime]]
 """Shows how far a walk over snapshots has come."""
 
 
-def units(
-    tables: HistoryTables, view: View, as_of: datetime, rules: Policy, progress: Progress = iter
+Kept = dict[tuple[View, datetime], Units]
+"""Matured snapshots by view and time."""
+
+
+def units(  # noqa: PLR0913 - a walk
+    tables: HistoryTables,
+    view: View,
+    as_of: datetime,
+    rules: Policy,
+    progress: Progress = iter,
+    *,
+    kept: Kept | None = None,
 ) -> tuple[Units, list[datetime]]:
     """Return the components of a view's matured snapshots before a time, and when these were.
+
+    kept  takes the snapshots, and gives those of earlier calls with the same tables and rules
 
     The last snapshot lies one horizon before `as_of`, so that nothing known later has a say. Windows do not overlap.
     """
     first, _ = tables.span()
     times = matured_times(first, view, as_of, rules)
-    parts = [matured(tables, snapshot(tables, view, each), rules.horizon) for each in progress(times)]
+    kept = {} if kept is None else kept
+    for each in progress(times):
+        if (view, each) not in kept:
+            kept[view, each] = matured(tables, snapshot(tables, view, each), rules.horizon)
+    parts = [kept[view, each] for each in times]
     if not parts:
         return Units(*(np.zeros(0, np.int64) for _ in Units._fields)), []
     return Units(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), times
@@ -266,6 +286,11 @@ class Marked(NamedTuple):
     as_of: datetime
     expires_at: datetime
 
+    @property
+    def name(self) -> str:
+        """The shape, with the typology that has earned the mark, if one did: `tree-arborescence`."""
+        return self.shape if self.typology is None else f"{self.shape}-{self.typology}"
+
 
 def to_mark(each: Snapshot, rows: Sequence[Lift], rules: Policy) -> list[Marked]:
     """Return the accounts of a snapshot whose shape has earned a mark; of two rows the higher bound counts."""
@@ -293,3 +318,18 @@ def marked(
         if row and row.bound and (grade := rules.grade(row.bound)):
             expires = at + timedelta(days=grade.days)
             yield Marked(account, shape, row.typology, row.lift, row.bound, at, expires)
+
+
+def strongest(marks: Iterable[tuple[str, Marked]]) -> list[tuple[str, Marked]]:
+    """Return one mark of each account, that of the highest bound, with its view; of equal ones the first.
+
+    >>> june, july = datetime(2026, 6, 1), datetime(2026, 7, 1)
+    >>> low, high = (Marked("a", "star", None, 4.0, bound, june, july) for bound in (3, 9))
+    >>> [(view, mark.bound) for view, mark in strongest([("invite", low), ("p2p_7d", high), ("burst_2d", high)])]
+    [('p2p_7d', 9)]
+    """
+    best: dict[str, tuple[str, Marked]] = {}
+    for view, mark in marks:
+        if mark.account not in best or best[mark.account][1].bound < mark.bound:
+            best[mark.account] = (view, mark)
+    return [best[account] for account in sorted(best)]

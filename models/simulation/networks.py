@@ -173,10 +173,12 @@ def simulate_networks(  # noqa: PLR0913 - the parameters of a run
     *,
     patterns: Sequence[Pattern] = PATTERNS,
     extra: Callable[[int], Sequence[Pattern]] = lambda _day: (),
+    quiet: bool = False,
 ) -> Network:
     """Return the network of a run: `groups` groups that begin at any time of `days` days.
 
-    `extra` adds groups that begin on a day, such as those of a new tactic. The same seed gives the same network.
+    `extra` adds groups that begin on a day, such as those of a new tactic. `quiet` rings buy what everybody buys, so no
+    payment of theirs is strange by itself. The same seed gives the same network.
     """
     opening = (start - EPOCH) // timedelta(milliseconds=1)
     draw = Draw(seed, "networks")
@@ -186,7 +188,8 @@ def simulate_networks(  # noqa: PLR0913 - the parameters of a run
     plans += [(day * DAY + draw.between(0, DAY - 1), each) for day in range(days) for each in extra(day)]
     closing = opening + days * DAY
     found = [
-        _group(world, Draw(seed, place), opening + at, closing, pattern) for place, (at, pattern) in enumerate(plans)
+        _group(world, Draw(seed, place), opening + at, closing, pattern, quiet=quiet)
+        for place, (at, pattern) in enumerate(plans)
     ]
     payments = sorted((each for part, _, _ in found for each in part if each.at < closing), key=attrgetter("at"))
     for number, payment in enumerate(payments, 1):
@@ -200,8 +203,8 @@ def simulate_networks(  # noqa: PLR0913 - the parameters of a run
     )
 
 
-def _group(
-    world: World, draw: Draw, at: int, closing: int, pattern: Pattern
+def _group(  # noqa: PLR0913 - what a group is made of
+    world: World, draw: Draw, at: int, closing: int, pattern: Pattern, *, quiet: bool
 ) -> tuple[list[Payment], list[Invitation], Group]:
     size, ring = draw.between(*pattern.size), draw.chance(pattern.ring)
     accounts = [world.open_account(draw) for _ in range(size)]
@@ -230,7 +233,7 @@ def _group(
     begun = max(joined) + draw.between(SLEEP_DAYS[0] * DAY, SLEEP_DAYS[1] * DAY)
     stolen = list(_moved(world, draw, accounts, pattern.moves(draw, size), begun))
     if ring:
-        stolen += _stolen(world, draw, accounts, instruments, begun)
+        stolen += (_bought if quiet else _stolen)(world, draw, accounts, instruments, begun)
         for payment in stolen:
             told = payment.at + max(int(draw.around(TOLD_DAYS) * DAY), HOUR)
             payment.truth = Truth(pattern.name, told, "verdict")
@@ -284,6 +287,17 @@ def _stolen(world: World, draw: Draw, accounts: Sequence[Account], shared: Seque
             amount = HABIT_OF["merchant"].amount(draw, STOLEN)
             access = Access(account.phone, account.ip, "app", world.market.country)
             yield Payment(time, "merchant", account, amount, access, draw.pick(world.online), card)
+
+
+def _bought(world: World, draw: Draw, accounts: Sequence[Account], shared: Sequence[str], at: int) -> Iterator[Payment]:
+    """Yield as many purchases as `_stolen`, of what everybody buys, when and where everybody does."""
+    for account in accounts:
+        for _ in range(draw.between(1, 2)):
+            time = moment(draw, SOCIAL, at + draw.between(0, 2) * DAY, world.market.local_time)
+            card = draw.pick(shared) if shared else account.card
+            amount = HABIT_OF["merchant"].amount(draw, HABIT_OF["merchant"].usual)
+            access = Access(account.phone, account.ip, "app", world.market.country)
+            yield Payment(time, "merchant", account, amount, access, world.popular_shop(draw), card)
 
 
 def _labelled(payment: Payment, market: Market) -> Labelled:

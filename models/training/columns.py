@@ -26,6 +26,7 @@ from fraud.rules import rule_book as rules
 from fraud.rules.rule_book import RuleBook
 from fraud.scoring import features
 from models.datasets.history import HistoryError
+from models.training.marked import Published
 from models.training.replay import RANKING, LabelledPayment, Row, replay
 
 STATED, DAYS = "dataset.json", "days"
@@ -74,11 +75,17 @@ class Dataset:
 
     @classmethod
     def build(
-        cls, payments: Iterable[LabelledPayment], rule_book: RuleBook | None = None, *, labels: bool = True
+        cls,
+        payments: Iterable[LabelledPayment],
+        rule_book: RuleBook | None = None,
+        *,
+        labels: bool = True,
+        marks: Iterable[Published] = (),
     ) -> Self:
         """Replay payments, which are in order of arrival, and collect their columns.
 
         rule_book  by default the packaged policy of the payments' currency
+        marks      snapshots of marks as they stood
 
         Without `labels` the fraud counters stay empty, as if no fraud had ever been confirmed. Raises ValueError for
         payments in several currencies, or for no payments.
@@ -89,7 +96,7 @@ class Dataset:
         True
         """
         columns: Columns | None = None
-        for payment, row in replay(payments, labels=labels):
+        for payment, row in replay(payments, labels=labels, marks=marks):
             if columns is None:
                 columns = Columns(rule_book or packaged_rule_book(row.transaction.currency))
             columns.add(payment, row)

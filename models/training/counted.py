@@ -149,11 +149,12 @@ class Block(NamedTuple):
     vectors: NDArray[np.float32]
 
 
-def block(read: Callable[[str], Columns], unit: int) -> Block:
+def block(read: Callable[[str], Columns], unit: int, lifts: NDArray[np.float64] | None = None) -> Block:
     """Return counters and vectors of payments with consecutive numbers.
 
-    read  returns the columns of a table for these payments, in any order
-    unit  of the currency, in minor units
+    read   returns the columns of a table for these payments, in any order
+    unit   of the currency, in minor units
+    lifts  of the marks that stood, a row of `features.Lifts` for each payment in order; None: no account is marked
     """
     paid = read("(SELECT n, e, kind, type, paid, amount, device IS NOT NULL AS device, attempt_of FROM payments)")
     order = np.argsort(paid["n"])
@@ -163,4 +164,4 @@ def block(read: Callable[[str], Columns], unit: int) -> Block:
         "type": paid["type"], "amount": paid["paid"], "counted_amount": paid["amount"], "epoch": paid["e"],
         "device_id": paid["device"].astype(bool), "attempt_of": paid["attempt_of"].astype(bool),
     }  # fmt: skip
-    return Block(values, vectors(columns, dict(zip(NAMES, values, strict=True))))
+    return Block(values, vectors(columns, dict(zip(NAMES, values, strict=True)), lifts))

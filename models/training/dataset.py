@@ -29,6 +29,7 @@ from fraud.rules.rule_book import RuleBook
 from fraud.scoring import features
 from models.datasets import history
 from models.datasets.history import HistoryError
+from models.training import marked
 from models.training.columns import DAYS, STATED, packaged_rule_book, write_state
 from models.training.days import Days, Span
 from models.training.engines import Counted, DuckDb, Engine
@@ -76,13 +77,13 @@ def build(  # noqa: PLR0913 - a run
     started = time.process_time()
     stated = _begin(directory, out, span, rule_book, labels=labels)
     days = Days(out, span)
-    findings = history.findings(directory)
+    findings, marks = history.findings(directory), marked.read(directory)
     counted = None
     if engine is None:
-        source = by_replay(directory, findings, span, rule_book, days, labels=labels)
+        source = by_replay(directory, findings, span, rule_book, days, labels=labels, marks=marks)
     else:
         counted = Counted(engine, directory, span.warmup, span.end, labels=labels, quiet=quiet)
-        source = by_engine(directory, findings, span, counted, Judge(rule_book), days)
+        source = by_engine(directory, findings, span, counted, Judge(rule_book), days, marks=marks)
     with tqdm(total=history.span(directory)[2], unit=" payments", disable=quiet or None, mininterval=1) as bar:
         for rows in source:
             days.add(rows)
@@ -121,7 +122,8 @@ def _begin(directory: Path, out: Path, span: Span, rule_book: RuleBook, *, label
 def _stating(directory: Path, span: Span, rule_book: RuleBook, *, labels: bool) -> dict[str, Any]:
     """Return what dataset.json says of a run: policy, labels, span, and digests of the history's files."""
     digests = {}
-    for name in (history.TRANSACTIONS, history.LABELS):
+    marks = (history.MARKS,) if (directory / history.MARKS).exists() else ()
+    for name in (history.TRANSACTIONS, history.LABELS, *marks):
         try:
             with (directory / name).open("rb") as file:
                 digests[name] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -214,12 +214,13 @@ class Counted:
         self.estimated = engine.run(quiet=quiet) if self.number else 0
         self.twice = engine.twice
 
-    def block(self, first: int, last: int, unit: int) -> Block:
+    def block(self, first: int, last: int, unit: int, lifts: NDArray[np.float64] | None = None) -> Block:
         """Return counters and vectors of the payments with numbers in [first, last], from 1 on.
 
-        unit  of the currency, in minor units
+        unit   of the currency, in minor units
+        lifts  of the marks that stood, a row of `features.Lifts` for each payment; None: no account is marked
         """
-        return block(lambda table: self._engine.rows(table, first, last), unit)
+        return block(lambda table: self._engine.rows(table, first, last), unit, lifts)
 
     def blocks(self, unit: int) -> Iterator[Block]:
         """Yield counters and vectors of all payments, AT_ONCE payments at one time."""

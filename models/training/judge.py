@@ -57,7 +57,7 @@ class Inputs(NamedTuple):
 
     counters  by `windows.NAMES`
     features  by `features.NAMES`; NaN where missing
-    standing  that of every row
+    standing  that of every row, or a column of it
     """
 
     transaction: Payments
@@ -71,7 +71,8 @@ class Inputs(NamedTuple):
         known  of `limits`
         """
         if root == "standing":
-            return None
+            held = self.standing[name]
+            return np.unique(held, return_inverse=True)[1] if isinstance(held, np.ndarray) else None
         if root != "transaction":
             return _classes((self.counters if root == "counters" else self.features)[name], known)
         column = self.transaction.field(name)
@@ -91,7 +92,8 @@ class Inputs(NamedTuple):
 
     def _value(self, root: str, name: str, row: int) -> Any:  # noqa: ANN401 - as many types as members
         if root == "standing":
-            return self.standing[name]
+            held = self.standing[name]
+            return held[row : row + 1].tolist()[0] if isinstance(held, np.ndarray) else held
         if root == "features":
             return float(self.features[name][row])
         if root == "counters":

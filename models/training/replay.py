@@ -4,6 +4,7 @@ Training, evaluation, benchmarks and tests take their rows from here.
 """
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from fraud.labels.label import Label, LabelHistory, Parties
 from fraud.scoring import features
 from fraud.scoring.features import Vector
 from fraud.transaction import Transaction
+from models.training.marked import Published
 
 RANKING = ("user_report", "report", "no_complaint", "chargeback", "analyst", "verdict")
 """Sources of labels from least to most trusted, those of the simulator included. It decides between labels of the same
@@ -72,21 +74,24 @@ class _Waiting:
 
 
 class Replay:
-    """The counters of a replay, and the labels that wait to become known.
+    """The counters of a replay, and the labels and snapshots of marks that wait until they are known.
 
     `counters` may hold earlier payments; by default they are empty. Without `labels` no label changes a counter, which
-    shows the worth of a model that is never told of its mistakes.
+    shows the worth of a model that is never told of its mistakes. `marks` are snapshots in the order of their times.
     """
 
-    def __init__(self, counters: InMemoryCounters | None = None, *, labels: bool = True) -> None:
+    def __init__(
+        self, counters: InMemoryCounters | None = None, *, labels: bool = True, marks: Iterable[Published] = ()
+    ) -> None:
         self.counters = InMemoryCounters() if counters is None else counters
         self._labels = labels
         self._waiting: list[_Waiting] = []
+        self._marks = deque(marks)
         self._number = 0
         self._day = 0
 
     def count(self, payment: LabelledPayment, arrived_at: datetime | None = None) -> tuple[Transaction, State]:
-        """Count a payment, after the labels that are known by then. Payments come in order of arrival.
+        """Count a payment, after the labels and marks that are known by then. Payments come in order of arrival.
 
         arrived_at  when it arrived; by default when it occurred
         """
@@ -95,6 +100,8 @@ class Replay:
         while self._waiting and self._waiting[0].known_at <= now:
             first = self._waiting[0]
             (heapq.heapify if first.learn(self.counters) else heapq.heappop)(self._waiting)
+        while self._marks and self._marks[0].as_of < now:  # a payment at this very time is in the snapshot itself
+            self._marks.popleft().put(self.counters)
         if (day := transaction.epoch // DAY) > self._day:
             self.counters.forget(day)
             self._day = day
@@ -112,16 +119,21 @@ class Replay:
         """Count a payment and measure it, as the decision does."""
         transaction, state = self.count(payment, arrived_at)
         values = measure(transaction, state)
-        return Row(transaction, values, features.vector(transaction, values), state)
+        vector = features.vector(transaction, values, features.lifts_of(transaction, state))
+        return Row(transaction, values, vector, state)
 
 
 P = TypeVar("P", bound=LabelledPayment)
 
 
 def replay(
-    payments: Iterable[P], counters: InMemoryCounters | None = None, *, labels: bool = True
+    payments: Iterable[P],
+    counters: InMemoryCounters | None = None,
+    *,
+    labels: bool = True,
+    marks: Iterable[Published] = (),
 ) -> Iterator[tuple[P, Row]]:
     """Yield each payment with its row. The arguments are those of `Replay`; payments come in order of arrival."""
-    run = Replay(counters, labels=labels)
+    run = Replay(counters, labels=labels, marks=marks)
     for payment in payments:
         yield payment, run.row(payment)

@@ -22,6 +22,7 @@ from models.training.columns import NEVER, Columns, account_number, known_as_fra
 from models.training.days import Days, Rows, Span
 from models.training.engines import Counted
 from models.training.judge import Inputs, Judge
+from models.training.marked import Marked, Published, marked
 from models.training.recorded import AT_ONCE, SECOND, Coded, Payments
 from models.training.replay import Replay
 
@@ -53,13 +54,20 @@ def labelled(directory: Path, findings: Findings, run: Replay, span: Span) -> It
 
 
 def by_replay(  # noqa: PLR0913 - a run
-    directory: Path, findings: Findings, span: Span, rule_book: RuleBook, days: Days, *, labels: bool
+    directory: Path,
+    findings: Findings,
+    span: Span,
+    rule_book: RuleBook,
+    days: Days,
+    *,
+    labels: bool,
+    marks: Sequence[Published] = (),
 ) -> Iterator[Rows]:
     """Replay the payments, and yield the rows of days that are wanted: at least each time when a day begins.
 
     Raises HistoryError for payments in several currencies, or a payment that stands twice.
     """
-    run = Replay(labels=labels)
+    run = Replay(labels=labels, marks=marks)
     late = history.lateness(directory)
     columns = Columns(rule_book)
     payments = within = settled = 0
@@ -94,7 +102,14 @@ def _twice(directory: Path, transaction: Transaction) -> HistoryError:
 
 
 def by_engine(  # noqa: PLR0913, PLR0917 - a run
-    directory: Path, findings: Findings, span: Span, counted: Counted, judge: Judge, days: Days
+    directory: Path,
+    findings: Findings,
+    span: Span,
+    counted: Counted,
+    judge: Judge,
+    days: Days,
+    *,
+    marks: Sequence[Published] = (),
 ) -> Iterator[Rows]:
     """Yield the rows of days that are wanted, counted by an engine: those of `by_replay`, in columns.
 
@@ -113,7 +128,7 @@ def by_engine(  # noqa: PLR0913, PLR0917 - a run
         wanted = np.array([days.wants(day) for day in of_day.tolist()])
         arrays = None
         if wanted.any():
-            columns = _columns(payments, findings, counted, judge, number + 1)
+            columns = _columns(payments, findings, counted, judge, number + 1, marked(marks, payments))
             arrays = {name: column[wanted] for name, column in columns.items()}
         within = sum(days.within_span(day) for day in of_day.tolist())
         settled = int((payments.arrived_at[-1] - late) // SECOND // DAY)
@@ -129,18 +144,18 @@ def _rows_of(payments: Payments, names: frozenset[str]) -> list[int]:
     return rows
 
 
-def _columns(
-    payments: Payments, findings: Findings, counted: Counted, judge: Judge, first: int
+def _columns(  # noqa: PLR0913, PLR0917 - what a row is made of
+    payments: Payments, findings: Findings, counted: Counted, judge: Judge, first: int, held: Marked
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of a dataset, and the counters, of payments with numbers from `first` on."""
     fields = payments.fields
     currency = fields["currency"].values[0]
-    found = counted.block(first, first + len(payments) - 1, UNITS[currency])
+    found = counted.block(first, first + len(payments) - 1, UNITS[currency], held.lifts)
     counters, vectors = (dict(zip(names, columns, strict=True)) for names, columns in (
         (COUNTERS, found.counters), (features.NAMES, found.vectors.T),
     ))  # fmt: skip
     standing_of_all = standing(payments.transaction(0), State({}, {}, recounted=False))
-    asked = judge.judge(Inputs(payments, counters, vectors, standing_of_all))
+    asked = judge.judge(Inputs(payments, counters, vectors, {**standing_of_all, **held.standing}))
     known = [findings.get(name, UNKNOWN) for name in fields["transaction_id"].objects().tolist()]
     fraud = np.full((2, len(payments)), NEVER)
     for row, finding in enumerate(known):

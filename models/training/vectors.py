@@ -124,12 +124,19 @@ NUMBERS = ("amount", "counted_amount", "epoch")
 ALIKE = ("type", "device_id", "attempt_of")
 
 
-def vectors(paid: Mapping[str, NDArray[Any]], counters: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float32]:
+def vectors(
+    paid: Mapping[str, NDArray[Any]],
+    counters: Mapping[str, NDArray[np.float64]],
+    lifts: NDArray[np.float64] | None = None,
+) -> NDArray[np.float32]:
     """Return the features of n payments, as `features.vector` returns them one by one: n x len(features.NAMES).
 
     paid      columns of Paid. `device_id` and `attempt_of` are true where the payment has one
     counters  columns of `windows.NAMES`
+    lifts     n rows of `features.Lifts`; None: no account is marked
     """
+    if lifts is None:
+        lifts = np.zeros((len(paid["epoch"]), len(features.UNMARKED)))
     found = np.empty((len(features.NAMES), len(paid["epoch"])), np.float32)
     codes = np.zeros(len(paid["epoch"]), int)
     kinds = list(RECEIVING)
@@ -140,7 +147,7 @@ def vectors(paid: Mapping[str, NDArray[Any]], counters: Mapping[str, NDArray[np.
         (rows,) = np.nonzero(codes == code)
         said = kinds[code // 4], "device" if code & 2 else None, "first" if code & 1 else None
         for place, function in enumerate(FUNCTIONS):
-            _fill(found[place], function, rows, said, paid, counters)
+            _fill(found[place], function, rows, said, paid, counters, lifts)
     return found.T.copy()
 
 
@@ -162,15 +169,17 @@ def _fill(  # noqa: PLR0913, PLR0917 - one call of a feature
     said: tuple[str, str | None, str | None],
     paid: Mapping[str, NDArray[Any]],
     counters: Mapping[str, NDArray[np.float64]],
+    lifts: NDArray[np.float64],
 ) -> None:
     """Set the feature of some rows; of each part of them by itself where a condition divides them."""
     kind, device, first = said
     numbers = {name: Column(paid[name][rows]) for name in NUMBERS}
     transaction: Any = Paid(type=kind, device_id=device, attempt_of=first, **numbers)
     try:
-        value = function(features.Payment(transaction, _Read(counters, rows), RECEIVING[kind].name))  # type: ignore[arg-type]
+        of_rows: Any = features.Lifts(*map(Column, lifts[rows].T))  # type: ignore[arg-type]
+        value = function(features.Payment(transaction, _Read(counters, rows), RECEIVING[kind].name, of_rows))  # type: ignore[arg-type]
     except _SplitError as error:
         for part in (rows[error.holds], rows[~error.holds]):
-            _fill(found, function, part, said, paid, counters)
+            _fill(found, function, part, said, paid, counters, lifts)
         return
     found[rows] = value.values if isinstance(value, Column) else value

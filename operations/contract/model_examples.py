@@ -2,7 +2,7 @@
 
 from operations.contract.examples import Example
 
-RETRAINING_ID, VERSION, CHAMPION = "5b0f1c6d2e9a47f08c31", "embedded-2c743b6306d6", "embedded-e6666a2dc5d2"
+RETRAINING_ID, VERSION, CHAMPION = "5b0f1c6d2e9a47f08c31", "embedded-2c743b6306d6", "embedded-136adff39c13"
 _DIGEST = "9cc6b225eba18ea7955d33edba18718d39eb2a009b38cf2ed69f77de9dfdf647"
 
 RETRAIN: Example = {"request_id": "retrain-1", "reason": "a new tactic with gift cards"}

@@ -370,8 +370,9 @@ PEOPLE["POST /models"] = Operation(
     "Models",
     "Have a model trained again",
     Body(Retraining, {"new": models.REQUESTED}),
-    refuses({ForbiddenError: {}, InvalidRequestError: _NO_REASON}),
-    f"While another retraining is at work this one ends as `skipped`. {_REPEATABLE}",
+    refuses({ForbiddenError: {}, InvalidRequestError: _NO_REASON, RetrainingConflictError: _RETRAINING_LATE}),
+    f"While another retraining is at work this one ends as `skipped`. Another one under the same request_id is"
+    f" refused. {_REPEATABLE}",
     request=Body(RetrainRequest, {"a new tactic": models.RETRAIN}),
 )
 for _end, _id, _summary, _said, _after in (
@@ -398,7 +399,7 @@ for _end, _id, _summary, _said, _after in (
 PEOPLE["POST /models/{version}/rollback"] = Operation(
     "rollBackModel",
     "Models",
-    "Bring back the champion before this one",
+    "Bring back the champion before this one, or end the trial of a challenger",
     Body(Retraining, {"after": models.ROLLED_BACK}),
     refuses(
         {
@@ -406,10 +407,12 @@ PEOPLE["POST /models/{version}/rollback"] = Operation(
             InvalidRequestError: _NO_REASON,
             NotFoundError: {},
             ModelConflictError: not_now("models", models.MODELS_NOW),
+            RetrainingConflictError: _RETRAINING_LATE,
         }
     ),
     "In one call: every environment follows within a minute. A model that is tried is withdrawn with it. The version is"
-    f" that of the champion that is left. {_REPEATABLE}",
+    " that of the champion that is left, or that of an approved model whose trial is to end: then the champion stays."
+    f" {_REPEATABLE}",
     [_VERSION_OF],
     Body(ReasonRequest, {"looked at": models.REASON}),
 )

@@ -25,12 +25,12 @@ DRIFTED = [each for each in alarms(EXPANDED) if each.metric == "DriftRatio"]
 
 
 def world(days: int, changed: int) -> Dataset:
-    """Return days of which those from `changed` on have four times as many payments of one type."""
+    """Return days of which those from `changed` on have eight times as many payments of one type."""
     rng = np.random.default_rng(17)
     number = days * DAILY
     at = np.sort(rng.integers(FIRST * DAY, (FIRST + days) * DAY, number))
     values = rng.normal(size=(number, len(features.NAMES))).astype(np.float32)
-    values[:, CASH_OUT] = rng.random(number) < np.where(at >= (FIRST + changed) * DAY, 0.4, 0.1)
+    values[:, CASH_OUT] = rng.random(number) < np.where(at >= (FIRST + changed) * DAY, 0.8, 0.1)
     known = np.where(rng.random(number) < 0.1, at + 5_000, NEVER)
     texts = np.array([f"t-{n}" for n in range(number)], np.dtypes.StringDType())
     numbers = np.arange(number)

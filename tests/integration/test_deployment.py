@@ -144,6 +144,18 @@ def test_a_deployment_that_was_taken_back_is_not_begun_again_and_a_later_one_of_
     assert not deployment.ensure(later)
 
 
+def test_a_deployment_of_a_known_model_that_has_failed_is_begun_again(deployment, stubber):
+    back = POINTER.roll_back(named(MODEL).version)
+    tag = {"Key": DEPLOYED, "Value": f"{PACKAGED} {back.revision}"}
+    for _ in range(2):  # the first time there were too few instances
+        stubber.add_response("describe_endpoint", described(NAME))
+        stubber.add_response("describe_endpoint_config", CONFIG, {"EndpointConfigName": NAME})
+        stubber.add_response("describe_model", MODEL_NOW)
+        stubber.add_response("update_endpoint", {"EndpointArn": ARN})
+        stubber.add_response("add_tags", {}, {"ResourceArn": ARN, "Tags": [tag]})
+    assert [deployment.ensure(back, known=True) for _ in range(2)] == [False, False]
+
+
 def test_an_endpoint_that_serves_nothing_and_a_refusal_end_the_step(deployment, stubber):
     stubber.add_response("describe_endpoint", described(NAME, "Failed"))
     with pytest.raises(ServiceError, match="EndpointBroken"):

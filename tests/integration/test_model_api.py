@@ -70,6 +70,15 @@ def test_a_lead_has_a_model_trained_once_for_a_request_and_everybody_of_ours_see
     assert "token" not in json.dumps(shown)
 
 
+@pytest.mark.parametrize("other", [{"reason": "another one"}, {"not_inferior": "the old features go away"}])
+def test_another_wish_under_the_same_request_id_is_refused(door, other):
+    asked = {"request_id": "r-1", "reason": "a new tactic"}
+    _, row = door.ask("POST /models", asked)
+    status, refused = door.ask("POST /models", asked | other)
+    assert (status, refused["retraining"]["retraining_id"]) == (409, row["retraining_id"])
+    assert door.ask("POST /models", asked) == (200, row)
+
+
 @pytest.mark.parametrize("route", ["POST /models", "POST /models/{version}/approve", "POST /models/{version}/rollback"])
 def test_an_analyst_and_a_stranger_change_nothing(door, route):
     for group in ("analyst", "staff"):
@@ -96,8 +105,16 @@ def test_the_first_word_about_a_model_counts_and_may_be_repeated(door):
     assert door.ask("POST /models/{version}/approve", REASON, version=version) == (200, approved)
     status, late = door.ask("POST /models/{version}/reject", REASON, version=version)
     assert (status, late["retraining"]["state"], late["retraining"]["decided_by"]) == (409, "approved", "mio")
-    status, none = door.ask("POST /models/{version}/rollback", REASON, version=version)
-    assert (status, none["retraining"]["state"]) == (409, "approved")
+
+
+def test_a_lead_ends_the_trial_of_a_model_that_was_approved_and_no_earlier_one(door):
+    version = door.registered()
+    status, early = door.ask("POST /models/{version}/rollback", REASON, version=version)
+    assert (status, early["retraining"]["state"]) == (409, "registered")
+    door.ask("POST /models/{version}/approve", REASON, version=version)
+    status, ended = door.ask("POST /models/{version}/rollback", REASON, version=version)
+    assert (status, ended["state"], ended["rollback"]["by"]) == (200, "restoring", "mio")
+    assert door.ask("POST /models/{version}/rollback", REASON, version=version) == (200, ended)
 
 
 def test_a_page_of_the_history_leads_to_the_next_one(door):

@@ -30,6 +30,7 @@ from fraud.retraining.retraining import SYSTEM, Actor, Retraining, RetrainingCau
 from fraud.retraining.store import CHAIN, Retrainings
 from fraud.retraining.sweep import RetrainingSweep
 from fraud.retraining.worker import DEPLOYING, FINISH, PAUSE, STEPS, Parts, RetrainingSteps, end, packaged_model
+from fraud.scoring.drift import BASELINE
 from fraud.scoring.registry import Artefact, ModelPointer
 from fraud.scoring.store import Registry
 from fraud.scoring.worker import EndpointDeployment
@@ -143,6 +144,7 @@ class World:
     evaluated: dict[str, Any]
     tampered: str
     booster: bytes
+    baseline: bytes
     shadow: ShadowFigures
 
     def __init__(self) -> None:
@@ -176,7 +178,7 @@ class World:
     def reset(self, deployment: Endpoint | EndpointDeployment | None = None) -> None:
         """Empty the tables, and begin anew at noon."""
         self.now, self.meets, self.dies, self.evaluated, self.tampered = NOON, Exception, [], {}, ""
-        self.booster = b"u"
+        self.booster, self.baseline = b"u", (packaged.model("JPY") / BASELINE).read_bytes()
         self.shadow = ShadowFigures(asked=2_000, scored=2_000, alerts=20, alerts_of_champion=20)
         for kept in (self.machine.waiting, self.machine.started, self.machine.ready, self.bus.said):
             kept.clear()
@@ -202,7 +204,7 @@ class World:
             "trees.json": BETTER.trees,
             "manifest.json": BETTER.manifest,
             "model.ubj": self.booster,
-            "baseline.json": b"{}",
+            "baseline.json": self.baseline,
         }
         assert set(files) == set(MODEL_FILES)
         champion = json.loads(self.artefacts.read(f"retraining/{name}/champion/manifest.json"))
@@ -387,6 +389,12 @@ def test_a_file_that_was_not_evaluated_is_never_registered(world, name):
     assert (row.state, row.failed_step, row.package) == ("failed", "Register", None)
 
 
+def test_a_model_whose_baseline_cannot_be_read_is_not_registered(world):
+    world.baseline = b"{}"
+    row = world.begin()
+    assert (row.state, row.failed_step, row.package) == ("failed", "Register", None)
+
+
 def test_an_evaluation_against_another_champion_fails(world):
     world.evaluated = {"champion": "embedded-0"}
     assert world.begin().failed_step == "Gate"
@@ -414,6 +422,38 @@ def test_a_rollback_names_the_champion_that_is_left_and_is_a_leads(world):
     with pytest.raises(ModelConflictError):
         world.table.roll_back(row.model.version, "x", MIO, world.now)
     assert world.table.followed(row.retraining_id).state == "champion"
+
+
+def test_a_rollback_that_an_endpoint_follows_slowly_is_late_after_an_hour_only(world):
+    row = world.later(world.later(world.decide(world.begin(), "approved"), 2 * DAY), DAY)
+    world.table.roll_back(row.model.version, "complaints", MIO, world.now)
+    served: list[bool] = []
+    world.sweep._is_served = lambda: bool(served)
+    lags = []
+    for _ in range(70):
+        world.now += timedelta(minutes=1)
+        lags.append(world.sweep.sweep(world.now, lambda: 600_000).lag_seconds)
+    assert (max(lags[:60]), lags[-1]) == (0, 600)
+    served.append(True)
+    world.later(row, timedelta(minutes=1))
+    assert world.bus.of(row)[-1] == "ModelTakenBack"
+    world.sweep._is_served = lambda: True
+
+
+@pytest.mark.parametrize("passes", [(), (2 * DAY,)], ids=["shadow", "canary"])
+def test_a_lead_ends_the_trial_of_a_model_at_once_also_beside_the_packaged_champion(world, passes):
+    row = world.decide(world.begin(), "approved")
+    for each in passes:
+        row = world.later(row, each)
+    assert (row.state, world.registry.read().challenger) == ("canary" if passes else "shadow", row.model)
+    world.executions.follow(world.table.roll_back(row.model.version, "complaints", MIO, world.now))
+    assert (world.registry.read().champion, world.registry.read().challenger) == (None, None)
+    row = world.ran(row)
+    assert (row.state, world.bus.of(row)[-1], world.table.at_work()) == ("restored", "ModelTakenBack", None)
+    (told,) = [each for each in world.bus.said.values() if type(each).__name__ == "ModelTakenBack"]
+    assert told.why == "rolled_back"
+    again = world.table.roll_back(row.model.version, "complaints", MIO, world.now)
+    assert again == row
 
 
 def test_a_model_that_waits_cannot_be_rolled_back(world):

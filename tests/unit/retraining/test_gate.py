@@ -47,13 +47,14 @@ def test_a_better_model_within_its_limits_passes():
         ("another_model", {"champion": "embedded-2"}),
         ("frauds", {"frauds": 29}),
         ("gain", {"gain": {"value": 0.02, "low": 0.0, "high": 0.04}}),
-        ("cost", {"saved": {"value": -10.0, "low": -20.0, "high": 0.0}}),
+        ("cost", {"saved": {"value": -10.0, "low": -20.0, "high": -0.1}}),
         ("friction", {"friction": 0.0101}),
         ("reviews", {"reviews": 0.0021}),
         ("calibration", {"calibration": {"expected": 49.0, "found": 100.0}}),
         ("calibration", {"calibration": {"expected": 201.0, "found": 100.0}}),
         ("calibration", {"calibration": {"expected": 1.0, "found": 0.0}}),
         ("drift", {"drift": {f"feature-{n}": 0.26 for n in range(6)}}),
+        ("drift", {"drift": {}}),
     ],
 )
 def test_each_check_refuses_a_model_alone(check, changes):
@@ -65,6 +66,8 @@ def test_a_model_that_is_not_worse_passes_with_a_stated_reason_only():
     equal = found(gain={"value": 0.0, "low": -0.009, "high": 0.009})
     assert judge(equal, POLICY).failed == ("gain",)
     assert judge(equal, POLICY, STATED).passed
+    same = {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert judge(found(gain=same, saved=same), POLICY, STATED).passed, "it decides every tested payment as the champion"
     worse = found(gain={"value": -0.005, "low": -0.01, "high": 0.0})
     assert judge(worse, POLICY, STATED).failed == ("gain",)
 

@@ -20,6 +20,7 @@ from fraud.counters.windows import ABSENT, measure
 from fraud.scoring.features import (
     FEATURES,
     NAMES,
+    Lifts,
     Payment,
     Table,
     fingerprint,
@@ -116,7 +117,10 @@ EXPECTED = {
     "payee_fraud_share_7d": 2 / 40,
     "payee_fraud_share_23d": 3 / 50,
     "payer_frauds_30d": 9,
+    "payer_mark_lift": 12.5,
+    "payee_mark_lift": 0,
 }
+MARKED = Lifts(payer=12.5)
 MISSING_WITHOUT_DEVICE = {"device_new", "device_count_1h", "device_distinct_24h"}
 COMPARISONS = {
     "amount_to_payer_normal_30d",
@@ -143,7 +147,7 @@ def missing(values: tuple[float, ...]) -> set[str]:
 
 def test_every_feature_has_the_value_that_its_name_says_in_the_order_of_names():
     assert list(EXPECTED) == list(NAMES)
-    assert named(vector(PAYMENT, COUNTERS)) == pytest.approx(EXPECTED, rel=1e-6, abs=1e-12)
+    assert named(vector(PAYMENT, COUNTERS, MARKED)) == pytest.approx(EXPECTED, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", SIDES_OF_TYPE)

@@ -335,7 +335,7 @@ class Evaluator:
                 unread, flooded = state_read.unread, state_read.flooded
                 values = features.without(values, unread)
                 judge = partial(self.rule_book.judge_without, away=away, unread=unread, flooded=flooded)
-            vector = features.vector(transaction, values)
+            vector = features.vector(transaction, values, features.lifts_of(transaction, state_read.state))
             policy_result = judge(rules.inputs(transaction, values, vector, state_read.state))
             if policy_result is not None:
                 return Assessed(transaction, state_read, values, vector, policy_result, blind=False)

@@ -30,7 +30,7 @@ class RetrainRequest(_Body):
     not_inferior  the reason for which the model may be promoted that is not better, as long as it is not worse
     """
 
-    request_id: Id = Field(description="The same request once more alters nothing.")
+    request_id: Id = Field(description="The same request once more alters nothing; another one of this id is refused.")
     reason: Reason
     not_inferior: Reason | None = Field(
         None,

@@ -73,7 +73,7 @@ def _ended(row: Retraining) -> BaseModel:
 
 
 def _taken_back(row: Retraining) -> BaseModel:
-    if row.state is RetrainingState.ROLLED_BACK:
+    if row.rollback is not None:
         why = "rolled_back"
     elif row.alarm is not None:
         why = "alarm"

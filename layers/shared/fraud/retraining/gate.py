@@ -187,7 +187,7 @@ def _checks(found: Evaluation, limits: Limits, not_inferior: str | None) -> Iter
     equal = not_inferior is not None and gain.low > -limits.margin
     least = "0" if not_inferior is None else f"-{limits.margin:g}, with a stated reason"
     yield _check("gain", better or equal, f"average precision {_interval(gain)}, its lower end above {least}")
-    yield _check("cost", saved.high > 0, f"saved per 1,000 payments {_interval(saved)}, its upper end above 0")
+    yield _check("cost", saved.high >= 0, f"saved per 1,000 payments {_interval(saved)}, its upper end not below 0")
     yield _within("friction", found.friction, found.friction_budget)
     yield _within("reviews", found.reviews, found.reviews_budget)
     least_ratio, most_ratio = limits.calibration
@@ -197,7 +197,7 @@ def _checks(found: Evaluation, limits: Limits, not_inferior: str | None) -> Iter
     drifted = sorted(name for name, value in found.drift.items() if value > limits.drift)
     named = f" ({', '.join(drifted)})" if drifted else ""
     said = f"{len(drifted)} features above {limits.drift:g}, of at most {limits.drifted}{named}"
-    yield _check("drift", len(drifted) <= limits.drifted, said)
+    yield _check("drift", bool(found.drift) and len(drifted) <= limits.drifted, said)
 
 
 def judge_shadow(found: ShadowFigures, policy: GatePolicy) -> GateReport:

@@ -93,7 +93,7 @@ class RetrainingCause(_Part):
 
 
 class ModelDecision(_Part):
-    """What a lead decides: of a model that waits for approval, or of the champion that is rolled back."""
+    """What a lead decides: of a model that waits for approval, or of one that is rolled back."""
 
     decision: Literal["approved", "rejected", "rolled_back"]
     reason: Reason

@@ -18,7 +18,7 @@ from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.aws.cursor import cursor_of, parts_of
 from fraud.aws.followed import FollowedStore, actions_of
-from fraud.errors import ModelConflictError, NotFoundError
+from fraud.errors import ModelConflictError, NotFoundError, RetrainingConflictError
 from fraud.retraining.moves import ENDED
 from fraud.retraining.retraining import SYSTEM, Actor, Retraining, RetrainingCause, RetrainingEvent, Terms
 from fraud.retraining.rows import MODEL, OWED, RETRAINING, TURN, OwnedRow, RetrainingRow
@@ -100,15 +100,21 @@ class Retrainings(FollowedStore[Retraining]):
             return Page(rows, cursor_of(found.last_evaluated_key, "opened_at", "pk"))
 
     def open(self, cause: RetrainingCause, actor: Actor, now: datetime) -> Retraining:
-        """Open the retraining of a cause. Once more alters nothing."""
+        """Open the retraining of a cause. Once more alters nothing.
+
+        Raises RetrainingConflictError when the cause of that name was another one, such as another reason of a lead.
+        """
 
         def attempt() -> Retraining:
             new = Retraining.for_cause(cause, now)
             try:
-                return self.read(new.retraining_id)[1]
+                known = self.read(new.retraining_id)[1]
             except NotFoundError:
                 self._write(None, new, RetrainingEvent(kind="resumed", reason=cause.reason), actor, "opened")
-            return new
+                return new
+            if known.cause != cause:
+                raise RetrainingConflictError(known.now)
+            return known
 
         return _retried(attempt)
 
@@ -135,19 +141,22 @@ class Retrainings(FollowedStore[Retraining]):
         return self.change(name, event, SYSTEM, now)
 
     def roll_back(self, version: str, reason: str, actor: Actor, now: datetime) -> Retraining:
-        """Bring back the champion before this one, in one call. Once more alters nothing.
+        """Bring back the champion before this one, or end the trial of this model, in one call (D-173).
 
-        Raises NotFoundError for a model of no retraining, ForbiddenError for anybody but a lead,
-        RetrainingConflictError for a model that never was the champion, and ModelConflictError for a former one.
+        Once more alters nothing. Raises NotFoundError for a model of no retraining, ForbiddenError for anybody but a
+        lead, RetrainingConflictError for a model that is not tried and never was the champion, and ModelConflictError
+        for a former champion.
         """
+        row = self.of_model(version)
 
         def pointing(pointer: ModelPointer) -> ModelPointer:
-            if pointer.champion is None or pointer.champion.version != version:
+            if pointer.champion is not None and pointer.champion.version == version:
+                return pointer.roll_back(version)
+            if row.has_ended:
                 raise ModelConflictError(pointer.now)
-            return pointer.roll_back(version)
+            return pointer.withdraw(version)
 
-        event = RetrainingEvent(kind="rolled_back", reason=reason)
-        return self.change(self.of_model(version).retraining_id, event, actor, now, pointing)
+        return self.change(row.retraining_id, RetrainingEvent(kind="rolled_back", reason=reason), actor, now, pointing)
 
     def _write(  # noqa: PLR0913, PLR0917 - what is written and what is said of it
         self,
@@ -203,6 +212,11 @@ class Retrainings(FollowedStore[Retraining]):
     def due_ends(self, now: datetime) -> Iterator[tuple[str, datetime]]:
         """Yield the retrainings of whose end the bus must still be told, by id, and the time to look at them."""
         yield from self.due_in(OWED, now)
+
+    def end_later(self, row: Retraining, at: datetime) -> None:
+        """Let the sweep look at an end later. A changed row stays as it is."""
+        values = {"waits": OWED, "act_at": utc(at)}
+        self._update_if(row.name, self._rows.version == row.version, actions_of(self._rows, values))
 
     def end_told(self, row: Retraining) -> None:
         """Note that the bus was told of the end of a retraining."""

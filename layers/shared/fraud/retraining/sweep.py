@@ -1,12 +1,18 @@
 """The sweep of retrainings: those that are due, ends of which the bus must still be told, and rollbacks. Pure."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from fraud.executions import Executions, Swept, swept, swept_all
 from fraud.retraining.moves import RetrainingState
 from fraud.retraining.retraining import Retraining
+
+AGAIN = timedelta(minutes=1)
+"""Time from one look at an endpoint that goes back to the next one."""
+
+GOES_BACK = timedelta(hours=1)
+"""For so long an endpoint may need to go back. After that its rollback counts as late, and an alarm says so."""
 
 
 class RetrainingTable(Protocol):
@@ -17,6 +23,9 @@ class RetrainingTable(Protocol):
 
     def due_ends(self, now: datetime) -> Iterator[tuple[str, datetime]]:
         """Yield the retrainings of whose end the bus must still be told."""
+
+    def end_later(self, row: Retraining, at: datetime) -> None:
+        """Say when the sweep must look again at an end of which the bus cannot be told yet."""
 
     def end_told(self, row: Retraining) -> None:
         """Note that the bus was told of the end of a retraining."""
@@ -48,10 +57,12 @@ class RetrainingSweep:
     def _ends(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
         return swept(self._table.due_ends(now), self._end, now, remaining_ms)
 
-    def _end(self, name: str, _now: datetime) -> None:
+    def _end(self, name: str, now: datetime) -> None:
         row = self._table.followed(name)
         if row.state is RetrainingState.ROLLED_BACK and not self._is_served():
-            return  # the next sweep asks again
+            if now - row.since < GOES_BACK:
+                self._table.end_later(row, now + AGAIN)
+            return  # a later sweep asks again
         self._tell_end(row)
         self._executions.tell(row)
         self._table.end_told(row)

@@ -35,6 +35,7 @@ from fraud.retraining.moves import ENDED, JOBS
 from fraud.retraining.retraining import MOST_TRIES, SYSTEM, Retraining, RetrainingEvent
 from fraud.retraining.store import Pointing, Retrainings
 from fraud.scoring.deployment import ARCHIVE, archive_of
+from fraud.scoring.drift import BASELINE, Baseline
 from fraud.scoring.registry import Artefact, ModelVersion
 from fraud.scoring.store import Registry
 from fraud.scoring.trees import Trees
@@ -176,6 +177,7 @@ class RetrainingSteps:
             raise UndecidableError("evaluation: other files than those of a model")
         source = f"{output(row, 'evaluated', self._parts.place)}/evaluation"
         files = parts.artefacts.checked(f"{source}/model", found.files)
+        Baseline.load(files[BASELINE])  # the drift of a champion is measured against it
         artefact = Artefact(files["trees.json"], files["manifest.json"])
         key = f"models/{found.files['manifest.json']}"
         model = ModelVersion.of(found.model, key, *artefact)

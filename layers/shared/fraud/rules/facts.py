@@ -435,6 +435,7 @@ FEATURES: dict[str, str | Words] = {
     "payee_frauds_30d": "payee_frauds_30d",
     **{f"payee_fraud_share_{window}": partial(_fraud_share, window) for window in MATURE_WINDOWS},
     "payer_frauds_30d": "payer_frauds_30d",
+    **{f"{role}_mark_lift": f"standing.{role}_mark_lift" for role in PARTIES},
 }
 """The words of every feature: its own, or the name of the counter or of the field that it is told as."""
 

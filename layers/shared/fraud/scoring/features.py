@@ -16,9 +16,10 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from fraud.counters.in_memory import InMemoryCounters
-from fraud.counters.layout import DAY, KINDS, LOG_STEPS, RECEIVING, log_size
+from fraud.counters.layout import DAY, KINDS, LOG_STEPS, RECEIVING, State, log_size
 from fraud.counters.windows import MATURE_WINDOWS, kind_of, measure
 from fraud.counters.windows import NAMES as COUNTERS
+from fraud.marks.mark import marks
 from fraud.transaction import COUNT_CAP, NEEDS_PAYEE, UNITS, Transaction
 
 NAN = math.nan
@@ -29,12 +30,36 @@ MOST_ACCOUNTS = 50
 """
 
 
+class Lifts(NamedTuple):
+    """Lifts of the marks of the payment's accounts; 0 without a mark (D-179).
+
+    A mark's lift is the lower bound that earned it, so it is never 0 by itself.
+    """
+
+    payer: float = 0.0
+    payee: float = 0.0
+
+
+UNMARKED = Lifts()
+
+
+def lifts_of(transaction: Transaction, state: State) -> Lifts:
+    """Return the lifts of the marks that stand at the payment's own time."""
+    if not state.snapshot:
+        return UNMARKED
+    return Lifts(**{role: mark.lift for role, mark in marks(transaction, state).items()})
+
+
 class Payment(NamedTuple):
-    """The inputs of a feature: the transaction, its counters, and the kind under which its counterparty is counted."""
+    """The inputs of a feature: the transaction, its counters, and the kind under which its counterparty is counted.
+
+    lifts  of the marks that stand beside the counters
+    """
 
     transaction: Transaction
     counters: Counts
     receiver: str
+    lifts: Lifts = UNMARKED
 
     def payer(self, counter: str) -> float:
         """Return a counter of the payer, by its name without the prefix: `count_1h`."""
@@ -147,6 +172,9 @@ FEATURES: Table = (
     ("payee_frauds_30d", lambda p: p.counters["payee_frauds_30d"]),
     *[(f"payee_fraud_share_{window}", partial(_fraud_share, window=window)) for window in MATURE_WINDOWS],
     ("payer_frauds_30d", lambda p: p.counters["payer_frauds_30d"]),
+    # Marks: how much more often accounts of the same shape in the graph turned out to be fraudulent.
+    ("payer_mark_lift", lambda p: p.lifts.payer),
+    ("payee_mark_lift", lambda p: p.lifts.payee),
 )
 
 NAMES: tuple[str, ...] = tuple(name for name, _ in FEATURES)
@@ -155,7 +183,7 @@ _FLOATS = struct.Struct(f"<{len(FEATURES)}f")
 Vector = tuple[float, ...]
 
 
-def vector(transaction: Transaction, counters: Counts, table: Table = FEATURES) -> Vector:
+def vector(transaction: Transaction, counters: Counts, lifts: Lifts = UNMARKED, *, table: Table = FEATURES) -> Vector:
     """Return the features of a transaction: one value per name in NAMES, rounded to float32; a missing value is NaN.
 
     >>> from fraud.counters.windows import ABSENT
@@ -163,7 +191,7 @@ def vector(transaction: Transaction, counters: Counts, table: Table = FEATURES) 
     >>> values["is_merchant"], values["amount_to_payer_normal_30d"]
     (0.0, nan)
     """
-    payment = Payment(transaction, counters, RECEIVING[transaction.type].name)
+    payment = Payment(transaction, counters, RECEIVING[transaction.type].name, lifts)
     return _FLOATS.unpack(_FLOATS.pack(*[feature(payment) for _, feature in table]))
 
 
@@ -230,8 +258,9 @@ def probed(table: Table = FEATURES) -> Iterator[Vector]:
     counters = InMemoryCounters()
     for account, prefix, age, change in _frauds():
         counters.learn(account, prefix, int(PRESENT.timestamp()) // DAY - age, change)
-    for probe in _probes():
-        yield vector(probe, measure(probe, counters.count(probe)), table)
+    for number, probe in enumerate(_probes()):
+        lifts = Lifts(number % 3, number % 5) if number % 2 else UNMARKED
+        yield vector(probe, measure(probe, counters.count(probe)), lifts, table=table)
 
 
 PRESENT = datetime(2026, 1, 5, 21, 50, 7, tzinfo=UTC)

@@ -40,10 +40,12 @@ class EndpointDeployment:
     def ensure(self, pointer: ModelPointer, *, known: bool = False) -> bool:
         """Begin the deployment of the champion, if the endpoint serves another model. Tell whether it serves this one.
 
-        known  the endpoint goes back to a model that has served before: an alarm, which may be why, does not stop it
+        known  the endpoint goes back to a model that has served before: an alarm, which may be why, does not stop it,
+               and a deployment of it that has failed is begun again
 
         To be called again until it does. Raises ServiceError: `DeploymentTakenBack` when an alarm or a failure has
-        brought the endpoint back to what it served before, and `EndpointBroken` when it serves nothing.
+        brought the endpoint back to what it served before, unless the model is known, and `EndpointBroken` when it
+        serves nothing.
         """
         version = self._packaged if pointer.champion is None else pointer.champion.version
         with translate_errors():
@@ -58,9 +60,10 @@ class EndpointDeployment:
     def _begin(self, described: Mapping[str, Any], version: str, pointer: ModelPointer, *, known: bool) -> None:
         """Begin a deployment, once. The tag comes after it: a tag alone would say that it was taken back."""
         endpoint = described["EndpointArn"]
-        # The revision tells a new deployment of a version from one that was taken back.
+        # The revision tells a new deployment of a version from one that was taken back. A known model is begun again:
+        # no alarm can have taken it back, so the cause was a lack of instances or the like, and it must serve.
         tag = {"Key": DEPLOYED, "Value": f"{version} {pointer.revision}"}
-        if tag in self._sagemaker.list_tags(ResourceArn=endpoint)["Tags"]:
+        if not known and tag in self._sagemaker.list_tags(ResourceArn=endpoint)["Tags"]:
             raise ServiceError("DeploymentTakenBack")
         fleet = self._fleet_now(described["EndpointConfigName"])
         fleet = fleet._replace(alarms=()) if known else fleet
