@@ -126,6 +126,7 @@ spark: $(SPARK_READY) ## the windows in Spark and in DuckDB: the same dataset, b
 	.spark-venv/bin/python -m models.training.dataset build/spark/history build/spark/spark --engine spark
 	diff -r build/spark/sql build/spark/spark && echo "Spark and DuckDB: the same dataset"
 	.spark-venv/bin/python -m tests.acceptance.graph_sql --engine spark --edges $(SPARK_EDGES)
+	.spark-venv/bin/python -m tests.acceptance.graph_job
 
 acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size; CI runs them small
 	$(BIN)/python -m tests.acceptance.forty_five_days
