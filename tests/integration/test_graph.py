@@ -279,13 +279,13 @@ def test_one_run_is_at_work_at_a_time(world: World) -> None:
 def test_a_snapshot_that_the_gate_refuses_is_not_published(world: World) -> None:
     world.execute("run-1")
     world.now, world.marks = NOON + DAY, ACCOUNTS
-    world.report["views"] = {"invite": view({"star": 10, "path": 90, "cycle": 40}, [sentence(ACCOUNTS[2:6])])}
+    world.report["views"] = {"invite": view({"star": 10, "path": 90, "cycle": 80}, [sentence(ACCOUNTS[2:6])])}
     assert world.execute("run-2")[0] == "Kept"
     assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
     (kept,) = world.bus.of(MarksKept)
     assert (kept.why, kept.step, kept.in_force) == ("gate", None, 1)
     (check,) = kept.failed_checks
-    assert check.startswith("shapes: invite/cycle: 0 components, now 40; invite/star: 60 components, now 10 by more")
+    assert check.startswith("shapes: invite/cycle: 0 components, now 80; invite/star: 60 components, now 10 by more")
     (changed,) = world.bus.of(TacticsChanged)
     assert (changed.view, changed.accounts, changed.account_id, changed.case) == ("invite", 4, ACCOUNTS[2], False)
     assert changed.window_from == utc(MIDNIGHT + DAY - timedelta(days=PLAN.window_days))

@@ -54,8 +54,23 @@ def test_the_first_snapshot_is_compared_with_none():
 
 
 @given(COUNTS, COUNTS)
-def test_two_snapshots_differ_whichever_of_them_came_first(one, other):
-    assert failed(report(**one), report(**other)) == failed(report(**other), report(**one))
+def test_the_shapes_of_two_snapshots_differ_whichever_of_them_came_first(one, other):
+    there, back = failed(report(**one), report(**other)), failed(report(**other), report(**one))
+    assert ("shapes" in there) == ("shapes" in back)
+
+
+@pytest.mark.parametrize(
+    "before", [{"pair": 0}, {"pair": 3}, {"pair": 16, "path": 4, "star": 2}, {"pair": 60, "path": 20}]
+)
+def test_a_view_of_a_young_stack_may_grow_and_show_its_first_shapes(before):
+    grown = report(pair=6_000, path=1_000, star=700, forked_chain=100)
+    assert failed(grown, report(**before)) == []
+
+
+@pytest.mark.parametrize(("components", "passes"), [(400, True), (334, True), (333, False), (0, False)])
+def test_a_view_keeps_a_third_of_its_components(components, passes):
+    assert failed(report(pair=components), report(pair=1_000)) == ([] if passes else ["views"])
+    assert failed(report(pair=0), report(pair=29)) == []
 
 
 @given(COUNTS)

@@ -16,8 +16,9 @@ class GatePolicy(BaseModel):
     """The limits.
 
     marked  least and most share of all accounts that a snapshot may mark
-    factor  by which the share of a shape's components may be larger or smaller than in the published snapshot
-    fewest  components of a shape, in one of the two, from which on it is compared
+    factor  by which the share of a shape's components may be larger or smaller than in the published snapshot, and by
+            which a view may have fewer components
+    fewest  components of a shape from which on it is compared: so many must be expected in the smaller snapshot
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,9 +39,14 @@ class ViewReport(BaseModel):
     chosen: int
     changed: Mapping[str, Any] = {}
 
+    @property
+    def total(self) -> int:
+        """The number of components."""
+        return sum(self.components.values())
+
     def share(self, shape: str) -> float:
         """Return the share of the components that have a shape; a shape without any counts as having one."""
-        return max(self.components.get(shape, 0), 1) / max(sum(self.components.values()), 1)
+        return max(self.components.get(shape, 0), 1) / max(self.total, 1)
 
 
 class Report(BaseModel):
@@ -82,6 +88,8 @@ def judge(found: Report, published: Report | None, policy: GatePolicy) -> list[C
     >>> report = Report.model_validate(figures | {"views": {"invite": view}})
     >>> [check.said for check in judge(report, None, policy)]
     ['1.00 % of 1,000 accounts, at least 0 % and at most 2 %']
+    >>> [check.check for check in judge(report, report, policy)]
+    ['marked', 'views', 'shapes']
     """
     share = found.marked / max(found.accounts, 1)
     least, most = policy.marked
@@ -90,18 +98,37 @@ def judge(found: Report, published: Report | None, policy: GatePolicy) -> list[C
     )
     checks = [Check("marked", least <= share <= most, said)]
     if published is not None:
-        moved = list(_moved(found, published, policy))
-        said = f"{'; '.join(moved) or 'none'} by more than a factor of {policy.factor:g} since the published snapshot"
-        checks.append(Check("shapes", not moved, said))
+        for check, which in (("views", _shrunk), ("shapes", _moved)):
+            out = list(which(found, published, policy))
+            said = f"{'; '.join(out) or 'none'} by more than a factor of {policy.factor:g} since the published snapshot"
+            checks.append(Check(check, not out, said))
     return checks
 
 
+def _shrunk(found: Report, published: Report, policy: GatePolicy) -> Iterator[str]:
+    """Yield the views that have lost too many of their components, in words: a broken export looks like that.
+
+    A view may grow by any factor. That of a young stack does, and its published snapshot says nothing against it.
+    """
+    for name in sorted(found.views.keys() & published.views.keys()):
+        now, before = found.views[name].total, published.views[name].total
+        if before >= policy.fewest and now * policy.factor < before:
+            yield f"{name}: {before:,} components, now {now:,}"
+
+
 def _moved(found: Report, published: Report, policy: GatePolicy) -> Iterator[str]:
-    """Yield the shapes of which a share has moved too far, in words. A view that only one of the two has is new."""
+    """Yield the shapes of which a share has moved too far, in words. A view that only one of the two has is new.
+
+    The smaller snapshot must be large enough to show the larger of both shares: ten components have few shapes.
+    """
     for name in sorted(found.views.keys() & published.views.keys()):
         now, before = found.views[name], published.views[name]
+        smaller = min(now.total, before.total)
         for shape in sorted(now.components.keys() | before.components.keys()):
             numbers = now.components.get(shape, 0), before.components.get(shape, 0)
             ratio = now.share(shape) / before.share(shape)
-            if max(numbers) >= policy.fewest and not 1 / policy.factor <= ratio <= policy.factor:
+            shown = numbers[0] * smaller >= policy.fewest * now.total or (
+                numbers[1] * smaller >= policy.fewest * before.total
+            )
+            if smaller and shown and not 1 / policy.factor <= ratio <= policy.factor:
                 yield f"{name}/{shape}: {numbers[1]:,} components, now {numbers[0]:,}"
