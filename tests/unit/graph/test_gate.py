@@ -1,5 +1,7 @@
 """The gate of marks: which snapshots pass."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from fraud import packaged
 from fraud.errors import UndecidableError
 from fraud.graph.gate import GatePolicy, Report, judge
-from fraud.graph.publishing import Page, Plan
+from fraud.graph.publishing import Page, PagedMark, Plan, known
 
 POLICY = GatePolicy(marked=(0.001, 0.02), factor=3, fewest=30)
 COUNTS = st.dictionaries(st.sampled_from(["star", "path", "cycle", "forked_chain"]), st.integers(0, 5_000))
@@ -88,6 +90,25 @@ def test_an_unreadable_report_or_page_says_so_and_quotes_nothing(content):
     for parse in (Report.parse, Page.parse):
         with pytest.raises(UndecidableError, match=r"^(report of the graph|page of marks): \d+ faults$"):
             parse(content)
+
+
+def paged(account="ab", lift=4.5, until="2026-07-01T00:00:00Z"):
+    said = {"account": account, "view": "invite", "shape": "star", "lift": lift}
+    return said | {"as_of": "2026-06-01T00:00:00Z", "expires_at": until}
+
+
+@pytest.mark.parametrize("wrong", [{"lift": float("inf")}, {"lift": float("nan")}, {"lift": -1.0}, {"account": "a/b"}])
+def test_a_page_with_a_lift_that_is_no_number_or_a_name_that_is_no_pseudonym_is_refused(wrong):
+    assert Page.parse(json.dumps({"marks": [paged()]}).encode()).marks[0].lift == 4.5
+    with pytest.raises(UndecidableError, match=r"^page of marks: 1 faults$"):
+        Page.parse(json.dumps({"marks": [paged(), paged(**wrong)]}).encode())
+
+
+@pytest.mark.parametrize("lifts", [(4.5, 9.0), (9.0, 4.5)])
+def test_an_account_of_two_pseudonyms_keeps_the_mark_of_the_higher_bound(lifts):
+    page = [PagedMark(**paged(name, lift)) for name, lift in zip(("ab", "cd"), lifts, strict=True)]
+    found = known([*page, PagedMark(**paged("ef"))], {"ab": "account-1", "cd": "account-1"})
+    assert (found.marks["account-1"].lift, len(found.marks), found.erased) == (9.0, 1, 1)
 
 
 def test_a_stack_may_state_its_own_values_and_only_those_that_there_are():

@@ -137,7 +137,7 @@ class PagedMark(BaseModel):
     account: str = Field(pattern="^[0-9a-f]+$")
     view: str
     shape: str
-    lift: float = Field(ge=0)
+    lift: float = Field(ge=0, allow_inf_nan=False)
     as_of: Instant
     expires_at: Instant
 
@@ -168,6 +168,10 @@ class Known(NamedTuple):
 
 
 def known(page: Sequence[PagedMark], accounts: Mapping[str, str]) -> Known:
-    """Return the marks of a page by account. A pseudonym without its row leads to nobody: the account was erased."""
-    found = {accounts[mark.account]: mark for mark in page if mark.account in accounts}
+    """Return the marks of a page by account. A pseudonym without its row leads to nobody: the account was erased.
+
+    An account has two pseudonyms after the stack's id key was replaced, and keeps the mark of the higher bound.
+    """
+    weakest_first = sorted(page, key=lambda mark: mark.lift)
+    found = {accounts[mark.account]: mark for mark in weakest_first if mark.account in accounts}
     return Known(found, sum(mark.account not in accounts for mark in page))
