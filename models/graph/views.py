@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
+from models.datasets.history import ARRIVED_AT, INVITATIONS, LABELS, TRANSACTIONS, HistoryError
 from models.graph import shapes
 
 GIANT_SHARE = 0.2
@@ -27,17 +27,20 @@ THING = "\x1f"
 Kind = Literal["p2p", "merchant", "invitation", "device", "instrument"]
 
 EDGES: Mapping[Kind, str] = {
-    "p2p": "SELECT payer_id AS source, payee_id AS target, occurred_at FROM payments WHERE type = 'p2p'",
-    "merchant": "SELECT payer_id AS source, payee_id AS target, occurred_at FROM payments WHERE type = 'merchant'",
+    "p2p": "SELECT payer_id AS source, payee_id AS target, occurred_at FROM {payments} WHERE type = 'p2p'",
+    "merchant": "SELECT payer_id AS source, payee_id AS target, occurred_at FROM {payments} WHERE type = 'merchant'",
     "invitation": "SELECT inviter_id AS source, invitee_id AS target, occurred_at FROM invitations",
     "device": f"""
         SELECT payer_id AS source, 'device{THING}' || device_id AS target, occurred_at
-        FROM payments WHERE device_id IS NOT NULL""",
+        FROM {{payments}} WHERE device_id IS NOT NULL""",
     "instrument": f"""
         SELECT payer_id AS source, 'instrument{THING}' || instrument_id AS target, occurred_at
-        FROM payments WHERE instrument_id IS NOT NULL""",
+        FROM {{payments}} WHERE instrument_id IS NOT NULL""",
 }
-"""Edges of each kind: a payment leads from its payer, an invitation from the account that invites."""
+"""Edges of each kind: a payment leads from its payer, an invitation from the account that invites.
+
+payments  the table of payments, or a query
+"""
 
 
 class View(NamedTuple):
@@ -93,6 +96,7 @@ class HistoryTables:
         try:
             for name, path in (("payments", directory / TRANSACTIONS), ("labels", directory / LABELS)):
                 self._base.read_parquet(str(path)).create_view(name)
+            self._late = ARRIVED_AT in self._base.view("payments").columns
             if invitations.exists():
                 self._base.read_parquet(str(invitations)).create_view("invitations")
         except duckdb.Error as error:
@@ -122,8 +126,11 @@ class HistoryTables:
         return _time(row["first"]), _time(row["last"])
 
     def edges(self, view: View, at: datetime) -> pa.Table:
-        """Return the edges (source, target) of a view that a snapshot at a time sees: later ones are not in it."""
-        query = edges_of(view)
+        """Return the edges (source, target) of a view that a snapshot at a time sees: later ones are not in it.
+
+        A payment that came late is later than its own time says.
+        """
+        query = edges_of(view, f"(SELECT * FROM payments WHERE {ARRIVED_AT} <= $at)" if self._late else "payments")
         first = None if view.days is None else at - timedelta(days=view.days)
         return self.rows(query, {"at": at} | ({} if first is None else {"first": first}))
 
@@ -135,10 +142,11 @@ class HistoryTables:
         return self.rows(TOLD.format(labels="labels"), {"after": after, "until": until})
 
 
-def edges_of(view: View) -> str:
-    """Return the SQL of a view's edges, of the times $first (if it has a window) and $at."""
+def edges_of(view: View, payments: str = "payments") -> str:
+    """Return the SQL of a view's edges, of the times $first (if it has a window) and $at. `payments`: as in EDGES."""
     window = "occurred_at <= $at" + ("" if view.days is None else " AND occurred_at > $first")
-    parts = " UNION ALL ".join(f"SELECT source, target FROM ({EDGES[kind]}) WHERE {window}" for kind in view.kinds)
+    kinds = (EDGES[kind].format(payments=payments) for kind in view.kinds)
+    parts = " UNION ALL ".join(f"SELECT source, target FROM ({kind}) WHERE {window}" for kind in kinds)
     query = f"SELECT DISTINCT source, target FROM ({parts}) WHERE source <> target"
     if view.least > 1:
         query = f"""

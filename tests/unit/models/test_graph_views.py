@@ -45,6 +45,21 @@ def test_a_view_sees_its_kinds_in_its_window_and_nothing_later(tmp_path):
     assert edges(tmp_path, VIEWS["invite"], 1) == set()
 
 
+def test_a_payment_that_came_late_is_in_no_snapshot_before_its_arrival(tmp_path):
+    made = Histories()
+    made.pay("a", "b", 1, device_id="shared")
+    made.pay("c", "b", 2, device_id="shared")
+    made.write(tmp_path)
+    payments = pyarrow.parquet.read_table(tmp_path / history.TRANSACTIONS)
+    arrivals = pa.array([day(1), day(5)], pa.timestamp("us", "UTC"))
+    late = payments.append_column(history.ARRIVED_AT, arrivals)
+    pyarrow.parquet.write_table(late, tmp_path / history.TRANSACTIONS)
+    assert edges(tmp_path, VIEWS["p2p_7d"], 4) == {("a", "b")}
+    assert edges(tmp_path, VIEWS["shared_instrument"], 4) == set()
+    assert edges(tmp_path, VIEWS["p2p_7d"], 5) == {("a", "b"), ("c", "b")}
+    assert len(edges(tmp_path, VIEWS["shared_instrument"], 5)) == 2
+
+
 def test_accounts_are_joined_by_what_they_share_and_by_nothing_that_one_account_uses(tmp_path):
     made = Histories()
     for payer, device in (("a", "shared"), ("b", "shared"), ("c", "own")):
