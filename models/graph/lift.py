@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,15 @@ Floats = NDArray[np.float64]
 
 
 class Mark(BaseModel):
-    """A grade of marks: what lower bound of lift earns it, for how many days, and what a mark is good for."""
+    """A grade of marks: what lower bound of lift earns it, for how many days, and what a mark is good for.
+
+    does  never an outcome. A mark of any grade is both (D-181): a rule that wants the higher one asks for its lift
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     bound: float
     days: int
-    does: tuple[str, ...]
+    does: tuple[Literal["feature", "rule input"], ...]
 
 
 class Policy(BaseModel):

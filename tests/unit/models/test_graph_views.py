@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from pydantic import ValidationError
 
 from models.datasets import history
 from models.datasets.history import HistoryError
@@ -204,6 +205,12 @@ def test_an_interval_is_wider_when_accounts_of_a_component_share_their_fate():
 def test_the_packaged_policy_says_which_bound_earns_a_mark_and_for_how_long(bound, days):
     grade = lift.policy().grade(bound)
     assert (grade and grade.days) == days
+
+
+def test_every_grade_is_what_the_code_makes_of_it_and_none_can_be_an_outcome():
+    assert {grade.does for grade in lift.policy().grades} == {("feature", "rule input")}
+    with pytest.raises(ValidationError, match="does"):
+        Mark.model_validate({"bound": 3, "days": 14, "does": ["decline"]})
 
 
 def test_the_command_writes_figures_pictures_and_marks(tmp_path, capsys):
