@@ -146,7 +146,8 @@ def matured_times(first: datetime, view: View, as_of: datetime, rules: Policy) -
     at = as_of - timedelta(days=rules.horizon)
     step = None if view.days is None else timedelta(days=view.days)
     times = [at] if step is None else [at - number * step for number in range(rules.snapshots)]
-    return [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
+    slack = timedelta(days=1)  # beside the snapshot's time, because an invitation may be of the year 1
+    return [each for each in times if each > first and (step is None or each - step + slack >= first)]
 
 
 def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> Units:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import networkx as nx
@@ -163,6 +163,13 @@ def test_a_label_that_was_taken_back_is_no_fraud(tmp_path):
 
 def of_kind(shape: str, typology: str = "none") -> int:
     return list(SHAPES).index(shape) * (len(TYPOLOGIES) + 1) + list(TYPOLOGIES).index(typology)
+
+
+@pytest.mark.parametrize("first", [datetime.min.replace(tzinfo=UTC), day(-400)])
+def test_an_invitation_of_any_age_leaves_every_view_its_matured_snapshots(first):
+    of_week, of_all_time = (lift.matured_times(first, VIEWS[name], day(100), RULES) for name in ("p2p_7d", "invite"))
+    assert of_week == [day(70 - 7 * number) for number in range(RULES.snapshots)]
+    assert of_all_time == [day(70)]
 
 
 def test_no_lift_is_claimed_for_few_components():
