@@ -329,6 +329,24 @@ def test_a_run_that_fails_after_its_flip_tells_that_its_snapshot_is_in_force(wor
     assert world.bus.of(MarksKept) == []
 
 
+def test_the_report_of_a_run_that_fails_after_its_flip_is_what_the_next_gate_compares_with(world: World) -> None:
+    world.execute("run-1")
+    world.now, world.marks = NOON + DAY, ACCOUNTS[:4]
+    _, run = world.execute("run-2", last="Flip")
+    world.store.flip(run["snapshot"], MIDNIGHT, world.now)  # and the function dies
+    step = world.state("Keep", "run-2", run, step="Flip")["next"]
+    assert world.execute("run-2", step=step, run=run)[0] == "Published"
+    assert json.loads(world.objects.read(PUBLISHED))["marked"] == 4
+
+
+def test_a_run_that_tells_late_leaves_the_report_of_a_younger_snapshot(world: World) -> None:
+    _, first = world.execute("run-1", last="Notify")
+    world.now, world.marks = NOON + DAY, ACCOUNTS[:4]
+    world.execute("run-2")
+    assert world.state("Notify", "run-1", first)["next"] == "Published"
+    assert json.loads(world.objects.read(PUBLISHED))["marked"] == 4
+
+
 def test_every_step_may_be_repeated(world: World) -> None:
     step, run = "Begin", {}
     while step not in {"Published", "Kept"}:

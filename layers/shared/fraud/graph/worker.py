@@ -206,16 +206,16 @@ class GraphSteps:
         parts.marks.write(run.snapshot, marks)
         return run.go("Publish", page=run.page + 1, erased=run.erased + known.erased)
 
-    def flip(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
-        """Bring the snapshot into force, and keep its report for the next gate."""
-        parts = self._parts
-        parts.marks.flip(run.snapshot, _as_of(run), parts.clock())
-        parts.objects.write(PUBLISHED, self._object(run_id, REPORT))
+    def flip(self, _run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+        """Bring the snapshot into force."""
+        self._parts.marks.flip(run.snapshot, _as_of(run), self._parts.clock())
         return run.go("Notify")
 
     def notify(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
-        """Tell that the snapshot is in force."""
+        """Keep the report for the next gate, unless a younger snapshot is in force, and tell that this one has come."""
         report = self._report(run_id)
+        if self._parts.marks.read().snapshot == run.snapshot:
+            self._parts.objects.write(PUBLISHED, self._object(run_id, REPORT))
         event = MarksPublished.of(
             run_id,
             run.as_of or "",
