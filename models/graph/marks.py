@@ -1,6 +1,6 @@
 """Whom all views together mark at a time, and the marks of a history as they stood.
 
-`marks_at` is what a graph job publishes. `python -m models.graph.marks HISTORY_DIR [OUT.parquet] [--every 7]` writes
+`marks_at` says what a graph job publishes, and a test compares both. `python -m models.graph.marks HISTORY_DIR [OUT.parquet] [--every 7]` writes
 what would have been published every so many days, with nothing that happened or became known later. A history with
 this file beside its payments is replayed with the mark that stood at the time of each payment.
 

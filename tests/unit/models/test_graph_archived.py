@@ -17,6 +17,8 @@ from fraud.graph.publishing import Page
 from local import archive, simulated_graph
 from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
 from models.graph.archived import Asked, history, main, run
+from models.graph.marks import marks_at
+from models.graph.views import VIEWS, HistoryTables
 from models.simulation.networks import PATTERNS, simulate_networks
 from models.simulation.simulate import DEFAULT_START
 
@@ -67,6 +69,16 @@ def test_the_accounts_of_a_shape_of_rings_are_marked_and_the_function_reads_what
     table = pyarrow.parquet.read_table(tmp_path / "marks.parquet")
     assert table["account"].to_pylist() == [mark.account for mark in marks]
     assert (tmp_path / "invite" / "index.html").exists()
+
+
+def test_the_job_publishes_the_marks_that_a_replay_of_its_history_believes(directory, tmp_path):
+    views = ("invite", "p2p_7d")
+    run(directory, tmp_path / "job", asked(*views))
+    published = [mark for page in pages(tmp_path / "job") for mark in page]
+    history(directory, tmp_path)
+    with HistoryTables(tmp_path) as tables:
+        stood = marks_at(tables, AS_OF, views={name: VIEWS[name] for name in views}).marks
+    assert [mark.model_dump() for mark in published] == [mark._asdict() for mark in stood] != []
 
 
 def test_what_comes_after_the_time_of_a_snapshot_changes_nothing(directory, tmp_path):
