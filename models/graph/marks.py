@@ -1,8 +1,9 @@
 """Whom all views together mark at a time, and the marks of a history as they stood.
 
-`marks_at` says what a graph job publishes, and a test compares both. `python -m models.graph.marks HISTORY_DIR [OUT.parquet] [--every 7]` writes
-what would have been published every so many days, with nothing that happened or became known later. A history with
-this file beside its payments is replayed with the mark that stood at the time of each payment.
+`marks_at` says what a graph job publishes, and a test compares both. `python -m models.graph.marks HISTORY_DIR
+[OUT.parquet] [--every 7]` writes what would have been published every so many days, with nothing that happened or
+became known later. A history with this file beside its payments is replayed with the mark that stood at the time of
+each payment.
 
 OUT has a row for each mark: account, view, shape, lift (the bound that earned it), as_of, expires_at, and the number of
 its snapshot. A snapshot takes the place of the one before, so one that marks nobody is a row without an account.
