@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import boto3
+import numpy as np
 import pytest
 from botocore.stub import Stubber
 
 from fraud import packaged
 from fraud.graph import publishing
 from fraud.graph.publishing import Plan
+from fraud.marks.pointer import SETTLES
 from fraud.retraining.jobs import Place
 from fraud.transaction import instant
 from tests.support.machine_walk import FOR_GOOD, REGION, Definition, Machine, walking
@@ -121,6 +123,16 @@ def test_a_run_that_failed_after_its_snapshot_came_into_force_tells_of_it(machin
     machine.functions.failures["Flip"] = FOR_GOOD
     assert run(machine, said, [*WHOLE[:-2], "Notify", "Published"]) == "Published"
     assert said.heard[-2:] == ["Keep", "Notify"]
+
+
+def test_a_run_that_begins_at_a_flip_is_tried_again_until_the_side_is_free():
+    (retry,) = json.loads(GRAPH.text)["States"]["Begin"]["Retry"]
+    longest = [
+        min(retry["IntervalSeconds"] * retry["BackoffRate"] ** number, retry["MaxDelaySeconds"])
+        for number in range(retry["MaxAttempts"])
+    ]
+    waits = np.random.default_rng(1).uniform(0, longest, (10_000, len(longest))).sum(axis=1)  # the jitter is full
+    assert np.mean(waits > SETTLES.total_seconds()) > 0.99
 
 
 def test_a_job_runs_in_an_isolated_network_under_a_time_limit(machine: Machine, said: Said) -> None:
