@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from fraud.counters.layout import LEVELS, MERCHANT
 from fraud.counters.sampling import Raise
 from fraud.decisions.evaluation import Evaluator
 from fraud.errors import ConflictingBodyError, InvalidRequestError
+from fraud.graph import publishing
 from fraud.labels import store
 from fraud.lists import store as tables
 from fraud.settings import Settings
@@ -262,6 +264,16 @@ def test_one_function_writes_roots_and_none_may_delete_one_or_open_the_lock() ->
     }
     assert found.pop("WriteRoot") == ["s3:GetObject", "s3:ListBucket", "s3:PutObject"]
     assert not any(found.values())
+
+
+def test_the_job_of_the_graph_may_make_its_own_tables_anew_and_delete_nothing_else() -> None:
+    (policy,) = RESOURCES["GraphJobsRole"]["Properties"]["Policies"]
+    deletes = [one for one in policy["PolicyDocument"]["Statement"] if "s3:DeleteObject" in listed(one)]
+    (place,) = [one["Resource"]["Fn::Sub"].removeprefix("${ModelsBucket.Arn}/") for one in deletes]
+    own = f"{publishing.folder('run-1')}/{publishing.OUTPUT}"
+    assert fnmatch(f"{own}/tables/edges/part-0.parquet", place)
+    assert not any(fnmatch(key, place) for key in (f"{own}/{publishing.REPORT}", f"{own}/pages/0.json"))
+    assert not fnmatch(publishing.PUBLISHED, place)
 
 
 def listed(statement: dict[str, Any]) -> list[str]:
