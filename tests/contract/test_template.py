@@ -266,6 +266,13 @@ def test_one_function_writes_roots_and_none_may_delete_one_or_open_the_lock() ->
     assert not any(found.values())
 
 
+def test_a_week_without_a_snapshot_of_marks_raises_an_alarm_while_the_lower_grade_still_lasts() -> None:
+    alarm, hours = ALARMS["MarksMissing"], EXPANDED["Parameters"]["GraphHours"]
+    waits = timedelta(seconds=alarm["Period"] * alarm["EvaluationPeriods"])
+    assert alarm["TreatMissingData"] == "breaching"
+    assert timedelta(hours=hours["MaxValue"]) < waits < timedelta(days=14)
+
+
 def test_the_job_of_the_graph_may_make_its_own_tables_anew_and_delete_nothing_else() -> None:
     (policy,) = RESOURCES["GraphJobsRole"]["Properties"]["Policies"]
     deletes = [one for one in policy["PolicyDocument"]["Statement"] if "s3:DeleteObject" in listed(one)]
