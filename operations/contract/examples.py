@@ -151,7 +151,7 @@ INVITATION_RESULTS: Example = {
         {
             "invitation_id": "i-20260304-2",
             "status": "refused",
-            "errors": [{"field": "invitee_id", "rule": "same_as_inviter", "message": "must differ from inviter_id"}],
+            "errors": [{"field": "invitee_id", "rule": "invalid", "message": "must differ from inviter_id"}],
         },
     ]
 }

@@ -98,8 +98,8 @@ def test_an_invitation_that_comes_again_has_the_same_row(doors, archived):
 @pytest.mark.parametrize(
     ("change", "field", "rule"),
     [
-        ({"invitee_id": "same", "inviter_id": "same"}, "invitee_id", "same_as_inviter"),
-        ({"occurred_at": utc(datetime.now(UTC) + timedelta(days=1))}, "occurred_at", "occurred_at_ahead"),
+        ({"invitee_id": "same", "inviter_id": "same"}, "invitee_id", "invalid"),
+        ({"occurred_at": utc(datetime.now(UTC) + timedelta(days=1))}, "occurred_at", "at_ahead"),
         ({"occurred_at": "yesterday"}, "occurred_at", "rfc3339"),
         ({"inviter_id": "a b"}, "inviter_id", "identifier"),
         ({"amount": 5}, "amount", "unknown_field"),

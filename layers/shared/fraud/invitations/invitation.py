@@ -43,7 +43,7 @@ class Invitation(BaseModel):
     def _is_not_ahead(cls, value: datetime, info: ValidationInfo) -> datetime:
         if isinstance(info.context, datetime) and value - info.context > MAX_AHEAD:
             raise PydanticCustomError(
-                "occurred_at_ahead", "must be at most 5 minutes ahead of {now}", {"now": utc(info.context)}
+                "at_ahead", "must be at most 5 minutes ahead of {now}", {"now": utc(info.context)}
             )
         return value
 
@@ -51,7 +51,7 @@ class Invitation(BaseModel):
     @classmethod
     def _is_another(cls, value: str, info: ValidationInfo) -> str:
         if value == info.data.get("inviter_id"):
-            raise PydanticCustomError("same_as_inviter", "must differ from inviter_id")
+            raise PydanticCustomError("invalid", "must differ from inviter_id")
         return value
 
     @property
