@@ -164,7 +164,7 @@ def readers(place: str) -> list[str]:
     """Return the functions whose roles may read a place, or that a mapping hands its records.
 
     >>> readers("PseudonymsTable"), "Fold" in readers("ProfilesTable")
-    ([], True)
+    (['Graph'], True)
     """
     return sorted({function for function, action, where in _rights() if where == place and READS.match(action)})
 

@@ -24,7 +24,7 @@ from models.experiment.world import MARKET, plan
 
 LIVES = "lives"
 ROOT = Path(__file__).parents[2]
-LIBRARY = ("accounts", "activity", "cases", "counters", "decisions", "labels", "rules", "scoring")
+LIBRARY = ("accounts", "activity", "cases", "counters", "decisions", "labels", "marks", "rules", "scoring")
 READ = (
     "models/*",
     *(f"models/{name}/**/*" for name in ("datasets", "experiment", "simulation", "training", "triage")),

@@ -123,8 +123,8 @@ def test_a_reinstatement_that_is_never_acknowledged_ends_and_is_told(world, name
 
 
 def test_payments_that_wait_in_review_are_declined_and_void_and_nothing_else_changes(world, name, capsys):
-    waits = world.pay(transaction_id=f"r-{name}", payer_id=name, device_id=f"of-{name}", amount=WAITS_IN_REVIEW)
     world.pay(transaction_id=f"a-{name}", payer_id=name, device_id=f"of-{name}", amount=100)
+    waits = world.pay(transaction_id=f"r-{name}", payer_id=name, device_id=f"of-{name}", amount=WAITS_IN_REVIEW)
     assert waits["outcome"] == "review"
     action = started(world, name)
     ends = [world.decisions.read(f"{each}-{name}")[1].status for each in "ra"]

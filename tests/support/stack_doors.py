@@ -23,7 +23,7 @@ class Context:
         return self._remaining_ms
 
 
-UNCAPPED = {f"Cap{period}{scope}": "5000" for period in ("Hour", "Day") for scope in ("All", "Each")}
+UNCAPPED = dict.fromkeys(("CapHourAll", "CapHourEach", "CapDayEach"), "5000")
 """Parameters of an account that many tests share: they hold more accounts in an hour than one app may."""
 
 
