@@ -1,5 +1,6 @@
 """A row whose steps an execution carries out one after another, and goes on where the row stands. Pure."""
 
+from abc import ABC, abstractmethod
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -12,7 +13,7 @@ REST = timedelta(minutes=5)
 """Time from a run that has failed to the next one."""
 
 
-class SteppedRow(BaseModel):
+class SteppedRow(BaseModel, ABC):
     """What such rows have in common. A subclass says `name`, `has_ended` and `wait`."""
 
     model_config = ConfigDict(frozen=True)
@@ -25,19 +26,19 @@ class SteppedRow(BaseModel):
     version: int = 1
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """The key of the row."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def has_ended(self) -> bool:
         """Whether no step is left."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def wait(self) -> str | None:
         """The wait of the execution; None while it is at work."""
-        raise NotImplementedError
 
     @property
     def execution(self) -> str | None:
