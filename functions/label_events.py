@@ -14,7 +14,8 @@ from fraud.settings import Settings
 
 DOOR = "label_events"
 
-_stack, _delivery = assembly.label_archive(Settings.from_environment())
+_settings = Settings.from_environment()
+_stack, _delivery = assembly.row_archive(_settings, _settings.label_delivery)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

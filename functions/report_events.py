@@ -19,7 +19,7 @@ DOOR = "report_events"
 _settings = Settings.from_environment()
 _reports = ReportStore(_settings)
 _outbox = Outbox(_settings)
-_stack, _delivery = assembly.report_archive(_settings)
+_stack, _delivery = assembly.row_archive(_settings, _settings.report_delivery)
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
