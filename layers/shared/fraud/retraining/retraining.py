@@ -6,7 +6,7 @@ by another one, which goes on where the row stands.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -230,6 +230,28 @@ class Retraining(SteppedRow):
         One that has just changed is looked at after a minute, in case its execution was not told.
         """
         return self.rests_until or self.changed_at + UNTOLD
+
+
+def of_decision(rows: Sequence[Retraining]) -> Retraining:
+    """Return which of the retrainings of one model a lead approves or rejects: the one that was opened last.
+
+    rows  at least one
+    """
+    meant = [row for row in rows if row.decision is not None or "approved" in MOVES[row.state]]
+    return max(meant or rows, key=lambda row: row.opened_at)
+
+
+def of_rollback(rows: Sequence[Retraining], *, decides: bool) -> Retraining:
+    """Return which of the retrainings of one model a rollback ends.
+
+    rows     at least one
+    decides  whether the model is the champion now: then the retraining that was promoted, else the one that is tried
+    """
+    if decides:
+        meant = [row for row in rows if row.state is RetrainingState.CHAMPION]
+    else:
+        meant = [row for row in rows if row.rollback is not None or "rolled_back" in MOVES[row.state]]
+    return max(meant or rows, key=lambda row: row.changed_at)  # a rollback that comes again finds what it has changed
 
 
 # ---- what an event does beside the move ------------------------------------------------------------------------------
