@@ -1,4 +1,4 @@
-"""A retraining: from its cause to a model that is promoted, refused or taken back. Pure.
+"""A retraining: from its cause to a model that is promoted, refused, withdrawn or rolled back. Pure.
 
 The machine is data (`fraud.retraining.moves`). The executions of `retraining` carry the steps out one after the other,
 and read after each of them what is next. The row of the retraining is the truth, so an execution that died is followed
@@ -135,7 +135,7 @@ class Retraining(SteppedRow):
     decision: ModelDecision | None = Field(None, description="What a lead has said of the model.")
     rollback: ModelDecision | None = None
     failed_step: str | None = None
-    alarm: str | None = Field(None, description="The alarm that has taken the model back.")
+    alarm: str | None = Field(None, description="The alarm that has withdrawn the model.")
 
     @classmethod
     def for_cause(cls, cause: RetrainingCause, now: datetime) -> Self:
