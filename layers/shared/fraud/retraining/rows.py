@@ -3,7 +3,7 @@
 All lie in one table. Its two indexes are the history of all retrainings, and what the sweep must look at, by time.
 """
 
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute
+from pynamodb.attributes import NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
 from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
 
 from fraud.aws import tables
@@ -52,8 +52,18 @@ class RetrainingRow(tables.Row):
 
 
 class OwnedRow(tables.Row):
-    """A row that names a retraining: pk is `turn` for the one at work, `model#<version>` for that of a model."""
+    """A row that names retrainings: pk is `turn` for the one at work, `model#<version>` for those of a model.
+
+    retraining_id  of the one at work, or of the first one that has made the model
+    later          of all that have made the same model, byte for byte; none of them is ever removed
+    """
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
     retraining_id = UnicodeAttribute()
+    later = UnicodeSetAttribute(null=True)
+
+    @property
+    def names(self) -> set[str]:
+        """The ids of all retrainings that the row names."""
+        return {self.retraining_id, *(self.later or ())}

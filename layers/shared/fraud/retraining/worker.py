@@ -246,7 +246,7 @@ class RetrainingSteps:
         return self._pointed(row, "restored", lambda pointer: pointer.withdraw(version), known=True)
 
     def step_failed(self, row: Retraining, event: Mapping[str, Any]) -> Retraining:
-        """Give a retraining up of which a step has failed, and take its model back if it was tried.
+        """Give a retraining up of which a step has failed, and withdraw its model if it was tried.
 
         Raises ServiceError for one that goes on all the same: the execution fails, and another one follows.
         """
