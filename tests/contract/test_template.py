@@ -28,6 +28,7 @@ from moto.stepfunctions.parser.backend import execution
 from fraud.accounts import rows as account_rows
 from fraud.activity.store import Activity
 from fraud.audit.store import DayIndex, DocumentRow
+from fraud.aws.tables import DueIndex
 from fraud.aws.transport import Request
 from fraud.cases import report_store
 from fraud.cases import rows as case_rows
@@ -902,7 +903,7 @@ def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) ->
 
 def test_indexes_of_accounts_are_those_of_their_models() -> None:
     declared = {index["IndexName"]: index for index in TABLES["AccountsTable"]["Properties"]["GlobalSecondaryIndexes"]}
-    models = (account_rows.AccountIndex, account_rows.WaitingIndex, account_rows.DueIndex)
+    models = (account_rows.AccountIndex, account_rows.WaitingIndex, DueIndex)
     modelled = {model.Meta.index_name: {name for name, each in vars(model).items() if is_key(each)} for model in models}
     assert modelled == {name: {key["AttributeName"] for key in one["KeySchema"]} for name, one in declared.items()}
 

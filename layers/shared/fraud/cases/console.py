@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fraud.body import RequestBody
 from fraud.cases.case import (
     MOST_ALERTS,
     MOST_NOTE,
@@ -39,7 +40,7 @@ from fraud.cases.evidence import Joined
 from fraud.cases.moves import CaseKind, EventKind, Role, State
 from fraud.cases.report import CaseReport
 from fraud.errors import Fault, ForbiddenError, InvalidRequestError
-from fraud.transaction import Id, Instant, Transaction, faults_of, parse_body
+from fraud.transaction import Id, Instant, Transaction, faults_of
 
 GROUPS: tuple[Role, ...] = ("lead", "analyst")
 """The groups that let a person in, each with the role of its name. Of several the first counts."""
@@ -102,16 +103,7 @@ def actor_of(claims: Mapping[str, Any], groups_claim: str) -> Actor:
 # ---- requests ------------------------------------------------------------------------------------------------------
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    @classmethod
-    def parse(cls, body: str | bytes) -> Self:
-        """Parse a request body. Raises InvalidRequestError with every fault at once."""
-        return parse_body(cls, body, None)
-
-
-class _CaseRequest(_Body):
+class _CaseRequest(RequestBody):
     """A change of a case: the event that it causes, and the version of the case that the person has seen."""
 
     kind: ClassVar[EventKind]
@@ -224,7 +216,7 @@ ACTIONS: Mapping[str, type[_CaseRequest]] = {
 """The body of each change of a case, by the end of its route."""
 
 
-class OpenRequest(_Body):
+class OpenRequest(RequestBody):
     """The body of POST /cases: a case is opened by hand, for a payment that was decided."""
 
     transaction_id: Id
@@ -245,7 +237,7 @@ class OpenRequest(_Body):
         )
 
 
-class NextRequest(_Body):
+class NextRequest(RequestBody):
     """The body of POST /cases/next: the caller takes the case that is due first."""
 
     request_id: Id | None = Field(

@@ -25,10 +25,9 @@ from fraud.retraining.moves import (
     EventKind,
     RetrainingState,
     Role,
-    reached,
 )
 from fraud.scoring.registry import ModelVersion, Sha256, Version
-from fraud.stepped_row import SteppedRow
+from fraud.stepped_row import SteppedRow, reached
 from fraud.transaction import Instant
 
 MOST_TRIES = 2
@@ -212,7 +211,7 @@ class Retraining(SteppedRow):
             return True
         if WHO[event.kind] != {"system"} or event.kind in MOVES[self.state]:
             return False
-        return event.kind in _LATE or self.state in reached(event.kind)
+        return event.kind in _LATE or self.state in reached(MOVES, event.kind)
 
     def _is_early(self, event: RetrainingEvent, now: datetime) -> bool:
         """Whether an event of the clock comes before its time."""
