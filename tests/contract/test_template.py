@@ -863,6 +863,12 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
     assert set(callers) == {"MayActOnAccounts", "MayDecide", "MayInvite", "MayLabel", "MayList", "MayReport"}
 
 
+def test_the_policy_of_each_caller_is_an_output() -> None:
+    callers = [name for name in of_type("AWS::IAM::ManagedPolicy") if name.startswith("May")]
+    found = {name: output["Value"] for name, output in EXPANDED["Outputs"].items() if name.startswith("May")}
+    assert found == {f"{name}PolicyArn": {"Ref": name} for name in callers}
+
+
 @pytest.mark.parametrize(
     ("model", "table"),
     [
