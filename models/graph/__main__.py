@@ -37,7 +37,7 @@ def instant(text: str) -> datetime:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the report of a view. Returns the exit status: 2 for a history that cannot be read."""
+    """Write the report of a view. Returns the exit status: 2 for what cannot be read or written."""
     parser = argparse.ArgumentParser(
         prog="python -m models.graph", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,14 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
             )
             rows = lift.lifts(matured, rules, directed=view.directed)
             now = views.snapshot(tables, view, options.as_of)
-    except HistoryError as error:
+        chosen = lift.to_mark(now, rows, rules)
+        found = report.figures(options.view, now, rows, chosen)
+        report.write(options.report, found, now, len(times), rules)
+        columns = dict(zip(Marked._fields, zip(*chosen, strict=True) if chosen else [()] * len(MARKS), strict=True))
+        pyarrow.parquet.write_table(pa.table(columns, MARKS), options.report / "marks.parquet")
+    except (HistoryError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    chosen = lift.to_mark(now, rows, rules)
-    found = report.figures(options.view, now, rows, chosen)
-    report.write(options.report, found, now, len(times), rules)
-    columns = dict(zip(Marked._fields, zip(*chosen, strict=True) if chosen else [()] * len(MARKS), strict=True))
-    pyarrow.parquet.write_table(pa.table(columns, MARKS), options.report / "marks.parquet")
     if options.json:
         print(json.dumps(found, indent=1))
         return 0

@@ -273,7 +273,7 @@ def draw(directory: Path, window: Period, told: Sequence[Sentence]) -> list[str]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print what has changed. Returns the exit status: 2 for a history that cannot be read."""
+    """Print what has changed. Returns the exit status: 2 for what cannot be read, written or compared."""
     parser = argparse.ArgumentParser(
         prog="python -m models.graph.changed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -289,11 +289,14 @@ def main(arguments: list[str] | None = None) -> int:
             window, baseline = periods(
                 tables, views.VIEWS[options.view], tuple(options.baseline), tuple(options.window)
             )
-    except HistoryError as error:
+        for name, each in (("window", window), ("baseline", baseline)):
+            if not len(each.accounts):
+                raise HistoryError(f"the view {options.view} has no accounts in the {name}")
+        found = change(window, baseline)
+        files = draw(options.report, window, found.sentences) if options.report else []
+    except (HistoryError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    found = change(window, baseline)
-    files = draw(options.report, window, found.sentences) if options.report else []
     figures: dict[str, Any] = {
         "view": options.view,
         "psi": found.psi,

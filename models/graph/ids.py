@@ -4,7 +4,7 @@ An id of whole numbers has a hash of its own. Two texts of 10^7 have the same ha
 3 in a million; `named` looks at a second hash of every id, and refuses the edges rather than join two accounts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,25 +26,39 @@ PARTS = 64
 SEED, CHECK = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03
 """Odd numbers from which the two hashes begin."""
 
+PLAIN: Mapping[pa.DataType, pa.DataType] = {
+    pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary(), pa.null(): pa.string(),
+}  # fmt: skip
+"""Types that pyarrow takes no rows of, each with the one that stands for it."""
+
 Words = NDArray[np.uint64]
 
 
 def file_of(path: Path) -> pyarrow.parquet.ParquetFile:
-    """Return a file of edges. Raises ValueError for one that lacks a column."""
+    """Return a file of edges. Raises ValueError for one that lacks a column, or whose ids are no ids."""
     file = pyarrow.parquet.ParquetFile(path)
     if missing := set(ENDS) - set(file.schema_arrow.names):
         raise ValueError(f"{path}: no column {' and '.join(sorted(missing))}")
     kinds = [file.schema_arrow.field(name).type for name in ENDS]
     if kinds[0] != kinds[1]:
         raise ValueError(f"{path}: source is {kinds[0]} and target is {kinds[1]}")
+    if not is_id(kind_of(file)):
+        raise ValueError(f"{path}: source and target are {kinds[0]}; ids are whole numbers or texts")
     return file
+
+
+def is_id(kind: pa.DataType) -> bool:
+    """Whether values of a type can be ids."""
+    tests = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
+    return any(test(kind) for test in (*tests, pa.types.is_large_binary))
 
 
 def kind_of(edges: Edges) -> pa.DataType:
     """Return the type of the ids."""
     schema = edges.schema if isinstance(edges, pa.Table) else edges.schema_arrow
     kind = schema.field("source").type
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return PLAIN.get(kind, kind)
 
 
 def numbered(edges: Edges) -> tuple[int, NDArray[np.int32]]:

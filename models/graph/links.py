@@ -1,9 +1,10 @@
 """Links that are missing: pairs of accounts that have much in common, though no payment of theirs joins them.
 
 `python -m models.graph.links HISTORY_DIR --as-of DATE [--view p2p_7d] [--first 100] [--shared] [--json]`. The score is
-Adamic's and Adar's (2003): each common neighbour counts as 1 / log(its degree). A neighbour of more than HUB others
-says nothing, and is left out. A device or instrument that two accounts share is a common neighbour, too, when the view
-has such edges or --shared is given. Without --view it is the view of the job `graph`, whose links analysts see.
+Adamic's and Adar's (2003): each common neighbour counts as 1 / log(its degree). A hub, which has more than HUB
+neighbours, says nothing as a common neighbour, and has something in common with everybody: it is left out as both. A
+device or instrument that two accounts share is a common neighbour, too, when the view has such edges or --shared is
+given. Without --view it is the view of the job `graph`, whose links analysts see.
 
 Links are suggested to analysts as `inferred`; they are never an input of shapes. A pair that an edge of any earlier
 time joins is none. The precision is that of the first links by edges seen after DATE, in as many days as the view's
@@ -29,7 +30,7 @@ VIEW = View(("p2p", "device", "instrument"), 30, "common neighbours have a cap o
 """The view of the job: payments from person to person of 30 days, and what accounts share."""
 
 HUB = 50
-"""Most neighbours of a common neighbour that counts."""
+"""Most neighbours of a common neighbour that counts, and of an account that has links."""
 
 EVIDENCE = 5
 """Most common neighbours that a link names."""
@@ -39,40 +40,59 @@ FIRST = 100
 
 THINGS: tuple[Kind, ...] = ("device", "instrument")
 
+NUMBERED = """
+    SELECT DISTINCT least(a.id, b.id) AS low, greatest(a.id, b.id) AS high FROM {0} AS e
+    JOIN nodes AS a ON a.account = e.source JOIN nodes AS b ON b.account = e.target"""
+
 TABLES: Mapping[str, str] = {
-    "ends": "SELECT source AS account, target AS node FROM edges UNION SELECT target, source FROM edges",
+    "nodes": """
+        SELECT account, {number} AS id FROM (
+            SELECT source AS account FROM edges UNION SELECT target AS account FROM edges) AS n""",
+    "between": NUMBERED.format("edges"),
+    "ends": "SELECT low AS account, high AS node FROM between UNION ALL SELECT high, low FROM between",
+    "degrees": "SELECT node, count(*) AS degree FROM ends GROUP BY node HAVING count(*) <= {hub}",
     "spokes": """
-        SELECT e.account, e.node, d.degree FROM ends AS e
-        JOIN (SELECT node, count(*) AS degree FROM ends GROUP BY node HAVING count(*) BETWEEN 2 AND {hub}) AS d
-          ON d.node = e.node
-        WHERE e.account NOT LIKE '%{thing}%'""",
-    "joined": "SELECT DISTINCT least(source, target) AS one, greatest(source, target) AS other FROM earlier",
-    "alike": """
-        SELECT x.account AS one, y.account AS other, round(sum(1 / ln(x.degree)), 9) AS score
+        SELECT e.account, e.node, d.degree FROM ends AS e JOIN degrees AS d ON d.node = e.node
+        JOIN degrees AS o ON o.node = e.account JOIN nodes AS n ON n.id = e.account
+        WHERE d.degree >= 2 AND n.account NOT LIKE '%{thing}%'""",
+    "joined": NUMBERED.format("earlier"),
+    "scored": """
+        SELECT x.account AS low, y.account AS high, round(sum(1 / ln(x.degree)), 9) AS score
         FROM spokes AS x JOIN spokes AS y ON y.node = x.node AND y.account > x.account
         GROUP BY x.account, y.account""",
+    "alike": """
+        SELECT s.low, s.high, s.score FROM scored AS s LEFT JOIN joined AS j ON j.low = s.low AND j.high = s.high
+        WHERE j.low IS NULL""",
+    # Names decide only among the pairs of the last score: all others are numbers.
     "best": """
-        SELECT a.one, a.other, a.score FROM alike AS a
-        LEFT JOIN joined AS j ON j.one = a.one AND j.other = a.other
-        WHERE j.one IS NULL ORDER BY a.score DESC, a.one, a.other LIMIT {first}""",
+        SELECT least(m.account, n.account) AS one, greatest(m.account, n.account) AS other, a.score, a.low, a.high
+        FROM alike AS a JOIN nodes AS m ON m.id = a.low JOIN nodes AS n ON n.id = a.high
+        WHERE a.score >= (SELECT min(score) FROM (SELECT score FROM alike ORDER BY score DESC LIMIT {first}) AS f)
+        ORDER BY score DESC, one, other LIMIT {first}""",
+    # A table of its own, so that no engine joins all spokes with each other first.
+    "halves": """
+        SELECT b.one, b.other, b.score, b.high, x.node, x.degree FROM best AS b
+        JOIN spokes AS x ON x.account = b.low""",
 }
-"""Tables that follow `edges` of a view and `earlier`, which joins accounts that are no news. Later ones need them."""
+"""Tables that follow `edges` of a view and `earlier`, which joins accounts that are no news."""
 
 NAMED = """
     SELECT one, other, score, node FROM (
-        SELECT b.one, b.other, b.score, x.node,
-               row_number() OVER (PARTITION BY b.one, b.other ORDER BY x.degree, x.node) AS place
-        FROM best AS b JOIN spokes AS x ON x.account = b.one JOIN spokes AS y ON y.account = b.other AND y.node = x.node
-    ) AS n WHERE place <= {evidence} ORDER BY score DESC, one, other, place"""
+        SELECT h.one, h.other, h.score, n.account AS node,
+               row_number() OVER (PARTITION BY h.one, h.other ORDER BY h.degree, n.account) AS place
+        FROM halves AS h JOIN spokes AS y ON y.account = h.high AND y.node = h.node JOIN nodes AS n ON n.id = h.node
+    ) AS c WHERE place <= {evidence} ORDER BY score DESC, one, other, place"""
 
-NEWS = """
-    SELECT DISTINCT least(l.source, l.target) AS one, greatest(l.source, l.target) AS other FROM later AS l
-    LEFT JOIN joined AS j ON j.one = least(l.source, l.target) AND j.other = greatest(l.source, l.target)
-    WHERE j.one IS NULL AND l.source IN (SELECT account FROM ends) AND l.target IN (SELECT account FROM ends)"""
-"""The pairs of accounts of the view that are joined later for the first time."""
+SINCE: Mapping[str, str] = {
+    "since": NUMBERED.format("later"),
+    "news": """
+        SELECT s.low, s.high FROM since AS s LEFT JOIN joined AS j ON j.low = s.low AND j.high = s.high
+        WHERE j.low IS NULL""",
+}
+"""Tables that follow `later`: the pairs of the view's accounts that are joined for the first time."""
 
-JOINED_SINCE = "SELECT b.one, b.other FROM best AS b JOIN news AS n ON n.one = b.one AND n.other = b.other"
-ACCOUNTS = f"SELECT count(DISTINCT account) FROM ends WHERE account NOT LIKE '%{THING}%'"  # noqa: S608 - our constant
+JOINED_SINCE = "SELECT b.one, b.other FROM best AS b JOIN news AS n ON n.low = b.low AND n.high = b.high"
+ACCOUNTS = f"SELECT count(*) FROM nodes WHERE account NOT LIKE '%{THING}%'"  # noqa: S608 - our constant
 
 Given = Callable[[str, View, datetime], None]
 """Makes a table, by name, of the edges of a view at a time."""
@@ -118,7 +138,7 @@ def suggested(engine: Engine, given: Given, view: View, at: datetime, first: int
     given("edges", view, at)
     given("earlier", _accounts_only(view)._replace(days=None), at)
     for name, query in TABLES.items():
-        engine.make(name, query.format(hub=HUB, thing=THING, first=first))
+        engine.make(name, query.format(hub=HUB, thing=THING, first=first, number=engine.number))
     found: dict[tuple[str, str, float], list[str]] = {}
     for one, other, score, node in engine.rows(NAMED.format(evidence=EVIDENCE)):
         found.setdefault((one, other, score), []).append(node)
@@ -129,10 +149,9 @@ def precision(engine: Engine, given: Given, view: View, at: datetime, links: lis
     """Return how many links that were just suggested for a time are joined by an edge of the days after it."""
     days = view.days or 30
     given("later", _accounts_only(view)._replace(days=days), at + timedelta(days=days))
-    engine.make("news", NEWS)
-    pairs = set(
-        engine.rows("SELECT b.one, b.other FROM best AS b JOIN news AS n ON n.one = b.one AND n.other = b.other")
-    )
+    for name, query in SINCE.items():
+        engine.make(name, query)
+    pairs = set(engine.rows(JOINED_SINCE))
     seen = [(link.one, link.other) in pairs for link in links]
     accounts = engine.value(ACCOUNTS)
     chance = engine.value("SELECT count(*) FROM news") / max(accounts * (accounts - 1) // 2, 1)

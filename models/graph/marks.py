@@ -123,7 +123,7 @@ def write(directory: Path, out: Path | None = None, every: timedelta = timedelta
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the marks of a history as they stood. Returns the exit status: 2 for a history that cannot be read."""
+    """Write the marks of a history as they stood. Returns the exit status: 2 for what cannot be read or written."""
     parser = argparse.ArgumentParser(
         prog="python -m models.graph.marks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--every must be at least 1")
     try:
         table = write(options.history, options.out, timedelta(days=options.every))
-    except HistoryError as error:
+    except (HistoryError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     marked = table.filter(pa.compute.is_valid(table["account"]))

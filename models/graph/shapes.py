@@ -302,7 +302,7 @@ def write(edges: Graph, found: Found, path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the components of a file of edges. Returns the exit status: 2 for a file that cannot be read."""
+    """Write the components of a file of edges. Returns the exit status: 2 for a file that cannot be read or written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("edges", type=Path)
     parser.add_argument("out", type=Path)
@@ -310,11 +310,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         edges = read(options.edges)
+        found = find(edges, directed=options.directed)
+        write(edges, found, options.out)
     except (OSError, ValueError) as error:
         print(f"{error}", file=sys.stderr)
         return 2
-    found = find(edges, directed=options.directed)
-    write(edges, found, options.out)
     counts = np.bincount(found.shape, minlength=len(SHAPES))
     shapes = ", ".join(f"{count:,} {name}" for name, count in zip(SHAPES, counts.tolist(), strict=True) if count)
     print(f"{options.out}: {edges.number:,} accounts in {len(found.columns.n):,} components ({shapes or 'none'})")

@@ -91,6 +91,7 @@ class HistoryTables:
 
     def __init__(self, directory: Path, threads: int = 2) -> None:
         """Open a history. Raises HistoryError for one that cannot be read."""
+        self._directory = directory
         self._base = duckdb.connect(config={"threads": threads})
         invitations = directory / INVITATIONS
         try:
@@ -100,7 +101,7 @@ class HistoryTables:
             if invitations.exists():
                 self._base.read_parquet(str(invitations)).create_view("invitations")
         except duckdb.Error as error:
-            raise HistoryError(f"{directory}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+            raise self._unreadable(error) from error
         if not invitations.exists():
             self._base.execute("CREATE TABLE invitations (inviter_id TEXT, invitee_id TEXT, occurred_at TIMESTAMPTZ)")
 
@@ -112,8 +113,14 @@ class HistoryTables:
         self._base.close()
 
     def rows(self, query: str, values: Mapping[str, Any] | None = None) -> pa.Table:
-        """Return the rows of a query; values stand in it as $name."""
-        return self._base.sql(query, params=dict(values or {})).to_arrow_table()
+        """Return the rows of a query; values stand in it as $name. Raises HistoryError for a file of other columns."""
+        try:
+            return self._base.sql(query, params=dict(values or {})).to_arrow_table()
+        except duckdb.Error as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: duckdb.Error) -> HistoryError:
+        return HistoryError(f"{self._directory}: cannot be read: {' '.join(str(error).split())[:200]}")
 
     def span(self) -> tuple[datetime, datetime]:
         """Return the times of the first and last payment or invitation. Raises HistoryError if there are none."""

@@ -43,13 +43,12 @@ def engine():
 def expected(edges, earlier, hub):
     """Return the scores by networkx on the graph without the neighbours that do not count."""
     whole = nx.Graph(edges)
-    capped = nx.Graph(whole)
     known = nx.Graph([*edges, *earlier])
     scores = {}
     accounts = sorted(node for node in whole if THING not in node)
     for one, other in itertools.combinations(accounts, 2):
-        common = [node for node in nx.common_neighbors(whole, one, other) if capped.degree(node) <= hub]
-        if not common or known.has_edge(one, other):
+        common = [node for node in nx.common_neighbors(whole, one, other) if whole.degree(node) <= hub]
+        if not common or known.has_edge(one, other) or max(whole.degree(one), whole.degree(other)) > hub:
             continue
         scores[one, other] = sum(1 / np.log(whole.degree(node)) for node in common)
         if len(common) == len(list(nx.common_neighbors(whole, one, other))):

@@ -262,6 +262,28 @@ def test_a_history_that_is_none_is_refused(tmp_path, capsys):
         tables.span()
 
 
+@pytest.mark.parametrize("file", ["transactions.parquet", "labels.parquet", "invitations.parquet"])
+def test_a_history_with_a_file_of_other_columns_is_refused(tmp_path, capsys, file):
+    made = Histories()
+    made.invite("a", "b", 1)
+    made.pay("a", "b", 2)
+    made.write(tmp_path)
+    pyarrow.parquet.write_table(pa.table({"source": ["a"], "target": ["b"]}), tmp_path / file)
+    arguments = ["--view", "invite", "--as-of", "2026-06-12", "--report", str(tmp_path / "r")]
+    assert command.main([str(tmp_path), *arguments]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_refused(tmp_path, capsys):
+    made = Histories()
+    made.invite("a", "b", 1)
+    made.write(tmp_path)
+    (tmp_path / "file").write_text("")
+    arguments = ["--view", "invite", "--as-of", "2026-06-12", "--report", str(tmp_path / "file" / "r")]
+    assert command.main([str(tmp_path), *arguments]) == 2
+    assert "file" in capsys.readouterr().err
+
+
 def test_each_example_of_a_shape_or_typology_has_its_name(tmp_path):
     assert pictures.SHAPE_EXAMPLES.keys() == SHAPES.keys() - {"giant"}
     assert pictures.TYPOLOGY_EXAMPLES.keys() == TYPOLOGIES.keys() - {"none"}

@@ -207,6 +207,9 @@ def test_no_edges_are_no_components(tmp_path, capsys):
         ({"source": ["a"]}, "no column target"),
         ({"source": ["a"], "target": [1]}, "source is string and target is int64"),
         ({"source": ["a", None], "target": ["b", "c"]}, "an edge without source or target"),
+        ({"source": [1.5], "target": [2.0]}, "ids are whole numbers or texts"),
+        ({"source": [["a"]], "target": [["b"]]}, "ids are whole numbers or texts"),
+        ({"source": pa.nulls(1), "target": pa.nulls(1)}, "an edge without source or target"),
     ],
 )
 def test_a_file_that_holds_no_edges_is_refused(tmp_path, capsys, columns, says):
@@ -216,6 +219,23 @@ def test_a_file_that_holds_no_edges_is_refused(tmp_path, capsys, columns, says):
     (tmp_path / "e").write_text("no parquet")
     assert shapes.main([str(tmp_path / "e"), str(tmp_path / "out")]) == 2
     assert shapes.main([str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.binary_view(), pa.uint64(), pa.int8()]
+)
+def test_ids_are_texts_or_whole_numbers_of_any_type(tmp_path, kind):
+    ends = [[b"1", b"2"], [b"2", b"3"]] if "binary" in str(kind) else [["1", "2"], ["2", "3"]]
+    given = pa.table({name: pa.array(each).cast(kind) for name, each in zip(ids.ENDS, ends, strict=True)})
+    pyarrow.parquet.write_table(given, tmp_path / "e")
+    assert shapes.main([str(tmp_path / "e"), str(tmp_path / "out")]) == 0
+    assert pyarrow.parquet.read_table(tmp_path / "out")["shape"].to_pylist() == ["path"] * 3
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, capsys):
+    pyarrow.parquet.write_table(pa.table({"source": ["a"], "target": ["b"]}), tmp_path / "e")
+    assert shapes.main([str(tmp_path / "e"), str(tmp_path / "nowhere" / "out")]) == 2
+    assert "nowhere" in capsys.readouterr().err
 
 
 def test_accounts_and_components_stand_in_the_order_in_which_the_edges_name_them():
