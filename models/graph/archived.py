@@ -57,9 +57,10 @@ PAYMENTS = """
 """The payments that have moved money, once each: others tie nobody to anybody (D-175)."""
 
 LABELS_TOLD = """
-    SELECT transaction AS transaction_id, payer AS payer_id, payee AS payee_id, label,
-           {time}(known_at) AS known_at
-    FROM archived_labels ORDER BY known_at"""
+    SELECT transaction AS transaction_id, payer AS payer_id, payee AS payee_id, number,
+           CASE WHEN counts THEN 'fraud' ELSE 'legitimate' END AS label, {time}(known_at) AS known_at
+    FROM archived_labels ORDER BY known_at, number"""
+"""What each payment counted as after each of its labels, by the ranks of their sources."""
 
 INVITED = """
     SELECT min_by(inviter, occurred_at) AS inviter_id, min_by(invitee, occurred_at) AS invitee_id,

@@ -39,7 +39,7 @@ ACCOUNTS = """
     shares AS (
         SELECT account, bool_or(kind = 'instrument') AS instrument, bool_or(kind = 'device') AS device
         FROM used JOIN shared USING (thing, kind) GROUP BY account)
-    SELECT s.account, date_diff('hour', s.since, $at) / 24.0 AS days, coalesce(p.amount, 0) AS amount,
+    SELECT s.account, (epoch_us($at) - epoch_us(s.since)) / 8.64e10 AS days, coalesce(p.amount, 0) AS amount,
            coalesce(p.p2p, false) AS p2p, coalesce(p.merchant, false) AS merchant,
            coalesce(p.cash_out, false) AS cash_out, coalesce(p.web, false) AS web, coalesce(r.payers, 0) AS payers,
            coalesce(i.invited, 0) AS invited, coalesce(h.instrument, false) AS instrument,

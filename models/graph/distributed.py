@@ -45,9 +45,7 @@ ACCOUNTS = """
     SELECT count(DISTINCT account) FROM (
         SELECT payer_id AS account FROM payments UNION ALL SELECT payee_id FROM payments
         UNION ALL SELECT inviter_id FROM invitations UNION ALL SELECT invitee_id FROM invitations) AS a"""
-FIRST = """
-    SELECT min(moment) FROM (SELECT occurred_at AS moment FROM payments
-                             UNION ALL SELECT occurred_at FROM invitations) AS m"""
+FIRST = "SELECT min(occurred_at) FROM payments"
 
 
 class ViewedAt(NamedTuple):
@@ -143,7 +141,7 @@ def _matured(engine: Engine, view: View, at: datetime, horizon: int) -> Units:
     """Return the components of a snapshot with what was told of their accounts within the horizon after it."""
     _snapshot(engine, view, at)
     until = at + timedelta(days=horizon)
-    told = _times(TOLD.format(labels="told"), view, after=at, until=until)
+    told = _times(TOLD.format(labels="told", last="number"), view, after=at, until=until)
     engine.make("known", KNOWN.format(told=told, payees="payee" if view.payees else "true"))
     units = [_kinds(engine, view)]
     if view.hub is not None or view.least > 1:

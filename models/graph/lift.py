@@ -129,8 +129,7 @@ def units(  # noqa: PLR0913 - a walk
 
     The last snapshot lies one horizon before `as_of`, so that nothing known later has a say. Windows do not overlap.
     """
-    first, _ = tables.span()
-    times = matured_times(first, view, as_of, rules)
+    times = matured_times(tables.first_payment(), view, as_of, rules)
     kept = {} if kept is None else kept
     for each in progress(times):
         if (view, each) not in kept:
@@ -141,13 +140,14 @@ def units(  # noqa: PLR0913 - a walk
     return Units(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), times
 
 
-def matured_times(first: datetime, view: View, as_of: datetime, rules: Policy) -> list[datetime]:
-    """Return the times of a view's matured snapshots before a time, the last one first. `first`: of the history."""
+def matured_times(first: datetime | None, view: View, as_of: datetime, rules: Policy) -> list[datetime]:
+    """Return the times of a view's matured snapshots before a time, the last one first. `first`: of the payments."""
+    if first is None:
+        return []
     at = as_of - timedelta(days=rules.horizon)
     step = None if view.days is None else timedelta(days=view.days)
     times = [at] if step is None else [at - number * step for number in range(rules.snapshots)]
-    slack = timedelta(days=1)  # beside the snapshot's time, because an invitation may be of the year 1
-    return [each for each in times if each > first and (step is None or each - step + slack >= first)]
+    return [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
 
 
 def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> Units:

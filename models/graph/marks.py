@@ -87,7 +87,9 @@ def marks_at(
 
 def snapshots(tables: HistoryTables, every: timedelta) -> list[datetime]:
     """Return the times of snapshots of a history: midnights (UTC) from `every` after its first payment on."""
-    first, last = tables.span()
+    first, (_, last) = tables.first_payment(), tables.span()
+    if first is None:
+        return []
     at = first.replace(hour=0, minute=0, second=0, microsecond=0) + every
     return [at + number * every for number in range(max((last - at) // every + 1, 0))]
 

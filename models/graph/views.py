@@ -77,13 +77,22 @@ VIEWS: Mapping[str, View] = {
 TOLD = """
     WITH latest AS (
         SELECT transaction_id, any_value(payer_id) AS payer, any_value(payee_id) AS payee,
-               max_by(label, known_at) AS label, min(CASE WHEN label = 'fraud' THEN known_at END) AS moment
+               max_by(label, {last}) AS label, min(CASE WHEN label = 'fraud' THEN known_at END) AS moment
         FROM {labels} WHERE known_at <= $until GROUP BY transaction_id),
     sides AS (
         SELECT payer AS account, false AS payee, moment FROM latest WHERE label = 'fraud'
         UNION ALL SELECT payee, true, moment FROM latest WHERE label = 'fraud' AND payee IS NOT NULL)
     SELECT account, payee, min(moment) <= $after AS before FROM sides GROUP BY account, payee"""
-"""The accounts of payments that were first called fraud in ($after, $until], as `HistoryTables.told` returns them."""
+"""The accounts of payments that were first called fraud in ($after, $until], as `HistoryTables.told` returns them.
+
+last  what orders the labels of a payment: the last one counts
+"""
+
+ZONED = "TIMESTAMP WITH TIME ZONE"
+TIMES: Mapping[str, tuple[str, ...]] = {
+    "payments": ("occurred_at", ARRIVED_AT), "labels": ("known_at",), "invitations": ("occurred_at",),
+}  # fmt: skip
+"""The columns of times that are used, by table."""
 
 
 class HistoryTables:
@@ -93,17 +102,25 @@ class HistoryTables:
         """Open a history. Raises HistoryError for one that cannot be read."""
         self._directory = directory
         self._base = duckdb.connect(config={"threads": threads})
-        invitations = directory / INVITATIONS
+        self._read("payments", directory / TRANSACTIONS)
+        self._read("labels", directory / LABELS)
+        if (directory / INVITATIONS).exists():
+            self._read("invitations", directory / INVITATIONS)
+        else:
+            self._base.execute("CREATE TABLE invitations (inviter_id TEXT, invitee_id TEXT, occurred_at TIMESTAMPTZ)")
+        self._late = ARRIVED_AT in self._base.view("payments").columns
+
+    def _read(self, name: str, path: Path) -> None:
+        """Make the view of a file. A time without a zone would be another one on every machine, and is refused."""
         try:
-            for name, path in (("payments", directory / TRANSACTIONS), ("labels", directory / LABELS)):
-                self._base.read_parquet(str(path)).create_view(name)
-            self._late = ARRIVED_AT in self._base.view("payments").columns
-            if invitations.exists():
-                self._base.read_parquet(str(invitations)).create_view("invitations")
+            found = self._base.read_parquet(str(path), file_row_number=True)
+            found.create_view(name)
         except duckdb.Error as error:
             raise self._unreadable(error) from error
-        if not invitations.exists():
-            self._base.execute("CREATE TABLE invitations (inviter_id TEXT, invitee_id TEXT, occurred_at TIMESTAMPTZ)")
+        types = dict(zip(found.columns, map(str, found.types), strict=True))
+        for column in TIMES[name]:
+            if types.get(column, ZONED) != ZONED:
+                raise HistoryError(f"{path}: {column} must be a time with a time zone")
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +149,11 @@ class HistoryTables:
             raise HistoryError("a history without payments")
         return _time(row["first"]), _time(row["last"])
 
+    def first_payment(self) -> datetime | None:
+        """Return the time of the first payment: no label, and so no lift, is of an earlier one."""
+        (row,) = self.rows("SELECT epoch_us(min(occurred_at)) AS first FROM payments").to_pylist()
+        return None if row["first"] is None else _time(row["first"])
+
     def edges(self, view: View, at: datetime) -> pa.Table:
         """Return the edges (source, target) of a view that a snapshot at a time sees: later ones are not in it.
 
@@ -144,9 +166,11 @@ class HistoryTables:
     def told(self, after: datetime, until: datetime) -> pa.Table:
         """Return the accounts of payments that were first called fraud in (after, until], and still are at its end.
 
-        A payment's last label counts. Columns: account, payee (the account was paid), before (told of at `after`).
+        A payment's last label counts; of those that became known at the same time, that of the later row.
+        Columns: account, payee (the account was paid), before (told of at `after`).
         """
-        return self.rows(TOLD.format(labels="labels"), {"after": after, "until": until})
+        query = TOLD.format(labels="labels", last="row(known_at, file_row_number)")
+        return self.rows(query, {"after": after, "until": until})
 
 
 def edges_of(view: View, payments: str = "payments") -> str:

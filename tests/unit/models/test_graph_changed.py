@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import fisher_exact
 
 from models.graph import changed
-from models.graph.attributes import ATTRIBUTES, Period
+from models.graph.attributes import ACCOUNTS, ATTRIBUTES, Period
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.views import VIEWS, HistoryTables
 from tests.support.histories import Histories, day
@@ -129,3 +129,12 @@ def test_the_command_says_what_has_changed(grown, tmp_path, capsys):
     nothing = ["--baseline", "2020-03-01", "2020-03-29", "--window", "2026-03-29", "2026-04-05"]
     assert changed.main([str(grown), *nothing]) == 2
     assert "no accounts in the baseline" in capsys.readouterr().err
+
+
+def test_an_account_is_as_old_as_its_hours_say_and_not_as_the_hours_on_the_clock(tmp_path):
+    made = Histories()
+    made.pay("young", "other", 20 - 7 + 1 / 48)
+    made.pay("old", "other", 20 - 7 - 1 / 48)
+    with HistoryTables(made.write(tmp_path)) as tables:
+        rows = tables.rows(ACCOUNTS, {"first": day(13), "at": day(20)}).to_pylist()
+    assert {row["account"]: row["days"] < 7 for row in rows} == {"young": True, "old": False, "other": False}

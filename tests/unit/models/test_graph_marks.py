@@ -26,6 +26,7 @@ WEEK = timedelta(days=7)
 def grown() -> Histories:
     """Return a history of 56 days in which stars of payments and chains of invitations are frauds more often."""
     made = Histories()
+    made.pay("early", "shop", 1, type="merchant")
     for number in range(40):
         told = 20 + number % 7 if number % 3 == 0 else None
         for leaf in range(3 if number % 3 == 0 else 1):
@@ -114,6 +115,15 @@ def test_the_command_writes_a_row_for_each_mark_and_for_a_snapshot_that_marks_no
     assert empty
     assert not empty & {row["snapshot"] for row in rows if row["account"] is not None}
     assert "10 snapshots" in capsys.readouterr().out
+
+
+def test_an_old_invitation_makes_no_snapshots_of_before_the_first_payment(tmp_path):
+    made = grown()
+    made.invite("old", "older", -20_000)
+    with HistoryTables(made.write(tmp_path)) as tables:
+        times = marks.snapshots(tables, WEEK)
+    assert times
+    assert times[0] > day(0)
 
 
 def test_a_history_that_is_none_is_refused(tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import networkx as nx
@@ -165,9 +165,9 @@ def of_kind(shape: str, typology: str = "none") -> int:
     return list(SHAPES).index(shape) * (len(TYPOLOGIES) + 1) + list(TYPOLOGIES).index(typology)
 
 
-@pytest.mark.parametrize("first", [datetime.min.replace(tzinfo=UTC), day(-400)])
-def test_an_invitation_of_any_age_leaves_every_view_its_matured_snapshots(first):
-    of_week, of_all_time = (lift.matured_times(first, VIEWS[name], day(100), RULES) for name in ("p2p_7d", "invite"))
+def test_an_old_history_gives_every_view_its_matured_snapshots():
+    times = (lift.matured_times(day(-400), VIEWS[name], day(100), RULES) for name in ("p2p_7d", "invite"))
+    of_week, of_all_time = times
     assert of_week == [day(70 - 7 * number) for number in range(RULES.snapshots)]
     assert of_all_time == [day(70)]
 
@@ -272,6 +272,45 @@ def test_a_history_with_a_file_of_other_columns_is_refused(tmp_path, capsys, fil
     arguments = ["--view", "invite", "--as-of", "2026-06-12", "--report", str(tmp_path / "r")]
     assert command.main([str(tmp_path), *arguments]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", [("fraud", "legitimate"), ("legitimate", "fraud")])
+def test_of_labels_that_became_known_at_once_the_later_row_counts(tmp_path, labels):
+    made = Histories()
+    made.pay("a", "b", 9, told=11)
+    made.write(tmp_path)
+    (row,) = pyarrow.parquet.read_table(tmp_path / history.LABELS).to_pylist()
+    rows = [row | {"label": label} for label in labels]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / history.LABELS)
+    with HistoryTables(tmp_path) as tables:
+        told = {row["account"] for row in tables.told(day(10), day(20)).to_pylist()}
+    said = [label.label for label in history.findings(tmp_path)["t0"].labels]
+    assert told == ({"a", "b"} if said[-1] == "fraud" else set())
+
+
+@pytest.mark.parametrize("file", ["transactions.parquet", "labels.parquet", "invitations.parquet"])
+def test_times_without_a_zone_are_refused(tmp_path, file):
+    made = Histories()
+    made.pay("a", "b", 2, told=3)
+    made.invite("a", "b", 1)
+    made.write(tmp_path)
+    table = pyarrow.parquet.read_table(tmp_path / file)
+    column = "known_at" if file == "labels.parquet" else "occurred_at"
+    place = table.column_names.index(column)
+    naive = table.set_column(place, column, table[column].cast(pa.timestamp("us")))
+    pyarrow.parquet.write_table(naive, tmp_path / file)
+    with pytest.raises(HistoryError, match=f"{column} must be a time with a time zone"):
+        HistoryTables(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["p2p_7d", "invite"])
+def test_the_first_snapshot_is_not_before_the_first_payment(tmp_path, name):
+    made = Histories()
+    made.invite("old", "older", -20_000)
+    for number in range(12):
+        made.pay("a", "b", 60 + number)
+    with HistoryTables(made.write(tmp_path)) as tables:
+        assert lift.units(tables, VIEWS[name], day(72), RULES)[1] == []
 
 
 @pytest.mark.parametrize("text", ["yesterday", "0001-01-01", "9999-12-31", "2026-13-01", ""])
