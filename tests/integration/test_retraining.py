@@ -46,10 +46,10 @@ from fraud.scoring.registry import Artefact, ModelPointer
 from fraud.scoring.store import Registry
 from fraud.scoring.worker import EndpointDeployment
 from fraud.settings import Settings
+from tests.support.environment import ENVIRONMENT
 from tests.support.own_door import RESOURCES, SHAPE
 from tests.support.registered import moved, named
 from tests.unit.retraining.test_gate import GOOD
-from tests.unit.test_settings import ENVIRONMENT
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

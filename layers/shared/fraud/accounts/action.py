@@ -26,9 +26,10 @@ from fraud.accounts.moves import (
     Undo,
     Who,
 )
-from fraud.accounts.status import MOST_REASON, SYSTEM_NAME
+from fraud.accounts.status import MOST_REASON
 from fraud.errors import ActionConflictError, ActionNow, ForbiddenError
 from fraud.executions import UNTOLD
+from fraud.person import SYSTEM_NAME
 from fraud.stepped_row import SteppedRow, reached
 from fraud.transaction import Id, Instant, Timestamp
 

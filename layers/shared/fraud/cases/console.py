@@ -1,7 +1,7 @@
 """What people send to the API of cases, and what they see. Pure.
 
-A person is known by the claims of a token. ACTIONS has the body of each change: a body says what happened to which
-version of the case, and becomes an event of the case.
+ACTIONS has the body of each change: a body says what happened to which version of the case, and becomes an event of the
+case.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,6 @@ from fraud.body import RequestBody
 from fraud.cases.case import (
     MOST_ALERTS,
     MOST_NOTE,
-    SYSTEM,
-    Actor,
     Alert,
     Case,
     CaseEvent,
@@ -37,16 +35,11 @@ from fraud.cases.case import (
     SubjectKind,
 )
 from fraud.cases.evidence import Joined
-from fraud.cases.moves import CaseKind, EventKind, Role, State
+from fraud.cases.moves import CaseKind, EventKind, State
 from fraud.cases.report import CaseReport
-from fraud.errors import Fault, ForbiddenError, InvalidRequestError
+from fraud.errors import Fault, InvalidRequestError
+from fraud.person import MOST_NAME, is_person
 from fraud.transaction import Id, Instant, Transaction, faults_of
-
-GROUPS: tuple[Role, ...] = ("lead", "analyst")
-"""The groups that let a person in, each with the role of its name. Of several the first counts."""
-
-MOST_NAME = 128
-"""Most characters of a person's name: the `sub` of a token."""
 
 ME = "me"
 """The assignee that means the caller."""
@@ -58,46 +51,13 @@ Words = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NOTE, str
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NAME)]
 
 
-def is_person(name: object) -> bool:
-    """Tell whether a value can be the name of a person: a text as a token may have it, and not the system's name.
-
-    >>> is_person("hana"), is_person("system"), is_person(" hana"), is_person(7)
-    (True, False, False, False)
-    """
-    if not isinstance(name, str) or not 0 < len(name) <= MOST_NAME:
-        return False
-    return name.isprintable() and name == name.strip() and name != SYSTEM.name
-
-
 def _person(value: str) -> str:
     if not is_person(value):
         raise PydanticCustomError("form", "must be the name of a person, as a token has it")
     return value
 
 
-Person = Annotated[Name, AfterValidator(_person)]
-
-
-def actor_of(claims: Mapping[str, Any], groups_claim: str) -> Actor:
-    """Return who sends a request. Raises ForbiddenError for a token without a usable name, or without a group of ours.
-
-    claims        of the token, which API Gateway has checked; it passes a list as `[a b]`, and every claim as text
-    groups_claim  name of the claim with the person's groups
-
-    >>> actor_of({"sub": "hana", "groups": "[staff analyst]"}, "groups")
-    Actor(name='hana', role='analyst')
-    >>> actor_of({"sub": "hana", "groups": "[analysts]"}, "groups")
-    Traceback (most recent call last):
-    fraud.errors.ForbiddenError
-    """
-    name, text = claims.get("sub"), claims.get(groups_claim)
-    if not isinstance(name, str) or not isinstance(text, str):
-        raise ForbiddenError
-    groups = set((text[1:-1] if text.startswith("[") and text.endswith("]") else text).split())
-    role = next((group for group in GROUPS if group in groups), None)
-    if role is None or not is_person(name):
-        raise ForbiddenError
-    return Actor(name, role)
+PersonName = Annotated[Name, AfterValidator(_person)]
 
 
 # ---- requests ------------------------------------------------------------------------------------------------------
@@ -139,7 +99,7 @@ class ReassignRequest(_CaseRequest):
     """The body of POST /cases/{case_id}/reassign: the case goes to another analyst."""
 
     kind = "reassigned"
-    assignee: Person = Field(description="The `sub` of the other analyst's token.", examples=["jun"])
+    assignee: PersonName = Field(description="The `sub` of the other analyst's token.", examples=["jun"])
     reason: Words
 
 

@@ -3,8 +3,8 @@
 All lie in one table. Its two indexes are the history of all retrainings, and what the sweep must look at, by time.
 """
 
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
-from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
+from pynamodb.attributes import UnicodeAttribute, UnicodeSetAttribute
+from pynamodb.indexes import AllProjection, GlobalSecondaryIndex
 
 from fraud.aws import tables
 
@@ -25,30 +25,13 @@ class HistoryIndex(GlobalSecondaryIndex["RetrainingRow"]):
     opened_at = UnicodeAttribute(range_key=True)
 
 
-class DueIndex(GlobalSecondaryIndex["RetrainingRow"]):
-    """What the sweep must look at, by time."""
-
-    class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "due", KeysOnlyProjection()
-
-    waits = UnicodeAttribute(hash_key=True)
-    act_at = UnicodeAttribute(range_key=True)
-
-
-class RetrainingRow(tables.Row):
-    """A `Retraining` as DynamoDB keeps it: pk is its id. The token of the execution is here and nowhere else."""
+class RetrainingRow(tables.FollowedRow):
+    """A `Retraining` as DynamoDB keeps it: pk is its id."""
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
-    document = UnicodeAttribute()
-    version = NumberAttribute()
     opened_at = UnicodeAttribute()
-    waits = UnicodeAttribute(null=True)
-    act_at = UnicodeAttribute(null=True)
-    token = UnicodeAttribute(null=True)
-    waits_for = UnicodeAttribute(null=True)
     history = HistoryIndex()
-    by_time = DueIndex()
 
 
 class OwnedRow(tables.Row):
