@@ -35,7 +35,7 @@ from fraud.cases import report_store
 from fraud.cases import rows as case_rows
 from fraud.counters import fold
 from fraud.counters.codec import KEYS, upkeep_update
-from fraud.counters.layout import LEVELS, MERCHANT
+from fraud.counters.layout import LEVELS, MERCHANT, MODELS
 from fraud.counters.sampling import Raise
 from fraud.decisions.evaluation import Evaluator
 from fraud.errors import ConflictingBodyError, InvalidRequestError
@@ -713,6 +713,16 @@ def test_the_functions_that_may_read_the_keys_and_the_pseudonyms_are_a_committed
     assert readers("pseudonyms", "a") == PSEUDONYM_READERS
     policies = json.dumps([policy["Properties"] for policy in of_type("AWS::IAM::ManagedPolicy").values()])
     assert not {"ProfilesTable", "PseudonymsTable"} & {name for name in TABLES if name in policies}
+
+
+POINTER_WRITERS = {"ModelApi", "Retraining", "RetrainingSweep"}
+"""The functions whose roles may write which model decides: what leads say, the steps, and the sweep that mends it."""
+
+
+def test_the_functions_that_may_write_the_pointer_to_the_models_in_use_are_a_committed_list() -> None:
+    put = {"TableName": "profiles", "Item": {"pk": {"S": MODELS}}}
+    found = {name for name in FUNCTIONS if refusal("PutItem", put, rights(name), "arn:table/") is None}
+    assert found == POINTER_WRITERS
 
 
 OWN_PARTS = (

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import boto3
 import pytest
 
 from fraud.retraining.retraining import SYSTEM, RetrainingEvent
@@ -18,7 +20,7 @@ class Door:
     """The door, asked as people of a group."""
 
     def __init__(self, door: OwnDoor) -> None:
-        self.table = door.module._retrainings
+        self.table, self.profiles = door.module._retrainings, door.module._settings.profiles_table
         self._door = door.module
 
     def ask(self, route: str, body: Any = None, group: str = "lead", **path: str) -> tuple[int, Any]:
@@ -79,6 +81,18 @@ def test_a_model_of_no_retraining_is_not_found(door):
     for action in ("approve", "reject", "rollback"):
         assert door.ask(f"POST /models/{{version}}/{action}", REASON, version="embedded-0")[0] == 404
     assert door.ask("POST /models/{version}/delete", REASON, version="embedded-0")[0] == 404
+
+
+def test_a_pointer_that_cannot_be_read_is_a_fault_here_until_it_is_written_again(door):
+    version = door.registered()
+    spoilt = {"pk": {"S": "models"}, "revision": {"N": "1"}, "pointer": {"S": "{"}}
+    boto3.client("dynamodb").put_item(TableName=door.profiles, Item=spoilt)
+    assert door.ask("GET /models")[0] == 500
+    assert door.ask("POST /models/{version}/rollback", REASON, version=version)[0] == 500
+    assert door.ask("POST /models/{version}/approve", REASON, version=version)[0] == 200  # it needs no pointer
+    assert door.table.mend_pointer(datetime(2026, 3, 1, tzinfo=UTC))
+    assert door.ask("GET /models")[0] == 200
+    assert door.ask("POST /models/{version}/rollback", REASON, version=version)[0] == 200
 
 
 def test_the_first_word_about_a_model_counts_and_may_be_repeated(door):
