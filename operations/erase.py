@@ -1,4 +1,4 @@
-"""Erase: delete an account's links, timeline, reports and marks, and the way back from its pseudonym to its id.
+"""Erase: delete an account's links, also suggested ones, its timeline, reports and marks, and the way back to its id.
 
 It works with the credentials and region of the shell. The archive keeps the account's rows, under a pseudonym from
 which no table leads back any more. docs/archive.md says what erasure does in each place, and what it cannot do: a
@@ -50,7 +50,7 @@ def erased(dynamodb: Any, profiles: str, pseudonyms: str, account: str) -> int: 
 
 
 def unlinked(links: str, profiles: str, account: str, session: boto3.Session) -> None:
-    """Delete the links and the timeline of an account, at its own key and at its neighbours'. Raises ServiceError.
+    """Delete links, timeline and suggested links of an account, wherever they name it. Raises ServiceError.
 
     links, profiles  names of the tables
     """

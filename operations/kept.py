@@ -72,9 +72,11 @@ KEPT = (
     ),
     Kept(
         "LinksTable",
-        "links of an account, device, instrument or address in both directions; a payer's latest decisions",
-        "ActivityRetentionDays (400 days) from the last payment; lists of neighbours end before their links",
-        "**links and timeline are deleted**, on both sides",
+        "links of an account, device, instrument or address in both directions; a payer's latest decisions; links that"
+        " are suggested for an account",
+        "ActivityRetentionDays (400 days) from the last payment; lists of neighbours end before their links;"
+        " suggestions 14 days",
+        "**links and timeline are deleted**, on both sides, and each suggestion that names the account",
     ),
     Kept(
         "CasesTable",

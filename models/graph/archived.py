@@ -1,12 +1,13 @@
 """The job of the machine `graph`: an archive becomes a history, and all views of it one snapshot of marks.
 
 `python -m models.graph.archived ARCHIVE OUT --as-of DATE [--view NAME ...] [--window DAYS] [--baseline DAYS]
-[--page N]`. ARCHIVE is a directory with the bucket's `decisions/`, `resolutions/`, `labels/` and `invitations/`.
-Accounts are pseudonyms throughout. OUT receives:
+[--page N] [--links N] [--links-page N]`. ARCHIVE is a directory with the bucket's `decisions/`, `resolutions/`,
+`labels/` and `invitations/`. Accounts are pseudonyms throughout. OUT receives:
 
 report.json    what the gate judges: accounts, edges, and for each view its figures, the number of components of each
-               shape, and what has changed
+               shape, and what has changed; how many links are suggested, and how precise they were a window before
 pages/*.json   accounts to mark, the first page 0.json: an account that several views mark keeps the highest bound
+links/*.json   accounts with the links that are suggested for them: no input of any of the above
 marks.parquet  the same for a data scientist
 <view>/        the report of a view as `models.graph` writes it
 """
@@ -29,13 +30,14 @@ import pyarrow.parquet
 from fraud.archive import schema
 from fraud.archive.schema import PARTITION
 from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
-from models.graph import changed, lift, report, views
+from models.graph import changed, lift, links, report, views
 from models.graph.__main__ import MARKS, instant
+from models.graph.engines import DuckDb
 from models.graph.lift import Marked, Policy, strongest
 from models.graph.predicates import SHAPES
 from models.graph.views import HistoryTables, Snapshot
 
-REPORT, PAGES = "report.json", "pages"
+REPORT, PAGES, LINKS = "report.json", "pages", "links"
 
 TYPES: Mapping[str, str] = {
     schema.TEXT: "VARCHAR", schema.WHOLE: "BIGINT", schema.NUMBER: "DOUBLE", schema.FLAG: "BOOLEAN",
@@ -160,16 +162,28 @@ def row_of(view: str, mark: Marked) -> dict[str, Any]:
 
 def _write(out: Path, chosen: Sequence[tuple[str, Marked]], most: int) -> int:
     """Write the accounts to mark: pages for the machine, a table for people. Return the number of pages."""
-    rows = [row_of(view, mark) for view, mark in chosen]
-    (out / PAGES).mkdir(parents=True, exist_ok=True)
-    pages = [rows[start : start + most] for start in range(0, len(rows), most)]
-    for number, page in enumerate(pages):
-        (out / PAGES / f"{number}.json").write_text(json.dumps({"marks": page}), encoding="utf-8")
+    number = _write_pages(out / PAGES, paged("marks", [row_of(view, mark) for view, mark in chosen], most))
     columns = {"view": [view for view, _ in chosen]} | {
         name: [getattr(mark, name) for _, mark in chosen] for name in Marked._fields
     }
     table = pa.table(columns, pa.schema([("view", pa.string()), *MARKS]))
     pyarrow.parquet.write_table(table, out / "marks.parquet")
+    return number
+
+
+def paged(name: str, rows: Sequence[dict[str, Any]], most: int) -> list[bytes]:
+    """Return rows as pages of JSON, under a name.
+
+    >>> paged("marks", [{"n": 1}, {"n": 2}, {"n": 3}], 2)
+    [b'{"marks": [{"n": 1}, {"n": 2}]}', b'{"marks": [{"n": 3}]}']
+    """
+    return [json.dumps({name: rows[start : start + most]}).encode() for start in range(0, len(rows), most)]
+
+
+def _write_pages(directory: Path, pages: Sequence[bytes]) -> int:
+    directory.mkdir(parents=True, exist_ok=True)
+    for number, page in enumerate(pages):
+        (directory / f"{number}.json").write_bytes(page)
     return len(pages)
 
 
@@ -178,6 +192,7 @@ class Asked(NamedTuple):
 
     window, baseline  length of the time in which something may have changed, and of that before it
     page              most accounts of a page
+    links             most links that are suggested; links_page: most accounts of a page of them
     """
 
     as_of: datetime
@@ -185,6 +200,8 @@ class Asked(NamedTuple):
     window: timedelta
     baseline: timedelta
     page: int = 1_000
+    links: int = 10_000
+    links_page: int = 100
 
 
 def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
@@ -199,6 +216,8 @@ def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
             for name in asked.views:
                 found[name] = viewed(tables, name, asked.as_of, rules, out)
                 told[name] = changes(tables, name, asked, out)
+            with DuckDb() as engine:
+                suggested = links.inferred(engine, links.of_history(engine, tables), asked.as_of, asked.links)
             (row,) = tables.rows(
                 """
                 SELECT count(DISTINCT account) AS accounts FROM (
@@ -207,6 +226,8 @@ def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
             ).to_pylist()
     chosen = strongest((name, mark) for name, each in found.items() for mark in each.marks)
     by_view = Counter(view for view, _ in chosen)
+    rows = links.by_account(suggested.links)
+    _write_pages(out / LINKS, paged("accounts", rows, asked.links_page))
     figures = {
         "as_of": asked.as_of.isoformat(),
         "accounts": row["accounts"],
@@ -216,6 +237,7 @@ def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
         "views": {
             name: each.figures | {"chosen": by_view[name], "changed": told[name]} for name, each in found.items()
         },
+        "inferred": links.figures(suggested, rows, asked.links_page),
     }
     (out / REPORT).write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return figures
@@ -235,15 +257,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--window", type=float, default=7, metavar="DAYS", help="in which something may have changed")
     parser.add_argument("--baseline", type=float, default=28, metavar="DAYS", help="before it, for comparison")
     parser.add_argument("--page", type=int, default=1_000, metavar="N", help="most accounts of a page")
+    parser.add_argument("--links", type=int, default=10_000, metavar="N", help="most links that are suggested")
+    parser.add_argument("--links-page", type=int, default=100, metavar="N", help="most accounts of a page of links")
     options = parser.parse_args(arguments)
     window, baseline = timedelta(days=options.window), timedelta(days=options.baseline)
+    shown = options.view or list(views.VIEWS)
     try:
-        asked = Asked(options.as_of, options.view or list(views.VIEWS), window, baseline, options.page)
+        asked = Asked(options.as_of, shown, window, baseline, options.page, options.links, options.links_page)
         found = run(options.archive, options.out, asked)
     except HistoryError as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{options.out}/{REPORT}: {found['accounts']:,} accounts, {found['marked']:,} to mark")
+    print(f"links: {found['inferred']['links']:,} now; a window before {links.told(found['inferred']['precision'])}")
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.graph import lift, report, sql
+from models.graph import lift, links, report, sql
 from models.graph.archived import HISTORY as ARCHIVED
 from models.graph.archived import Asked, Viewed, row_of
 from models.graph.lift import LEFT_OUT, Marked, Policy, Units
@@ -64,14 +64,24 @@ def history(engine: Engine) -> None:
         engine.make(NAMES[file], query.format(time=""))
 
 
-def run(engine: Engine, asked: Asked) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the report and the marks of the archive in an engine, in the order of their pages."""
+class Ran(NamedTuple):
+    """The report, and marks and accounts with links in the order of their pages."""
+
+    figures: dict[str, Any]
+    marks: list[dict[str, Any]]
+    linked: list[dict[str, Any]]
+
+
+def run(engine: Engine, asked: Asked) -> Ran:
+    """Return the snapshot of the archive in an engine."""
     rules = lift.policy().shared(len(asked.views))
     history(engine)
     first = EPOCH + timedelta(microseconds=engine.value(FIRST))
     found = {name: _viewed(engine, name, first, asked.as_of, rules) for name in asked.views}
     chosen = lift.strongest((name, mark) for name, each in found.items() for mark in each.marks)
     by_view = Counter(view for view, _ in chosen)
+    suggested = links.inferred(engine, of_archive(engine), asked.as_of, asked.links)
+    linked = links.by_account(suggested.links)
     figures = {
         "as_of": asked.as_of.isoformat(),
         "accounts": engine.value(ACCOUNTS),
@@ -79,8 +89,18 @@ def run(engine: Engine, asked: Asked) -> tuple[dict[str, Any], list[dict[str, An
         "marked": len(chosen),
         "pages": -(-len(chosen) // asked.page),
         "views": {name: each.figures | {"chosen": by_view[name], "changed": {}} for name, each in found.items()},
+        "inferred": links.figures(suggested, linked, asked.links_page),
     }
-    return figures, [row_of(view, mark) for view, mark in chosen]
+    return Ran(figures, [row_of(view, mark) for view, mark in chosen], linked)
+
+
+def of_archive(engine: Engine) -> links.Given:
+    """Return what makes tables of the edges of a history's tables, as `links.of_history`."""
+
+    def given(name: str, view: View, at: datetime) -> None:
+        engine.make(name, _times(edges_of(view), view, at=at))
+
+    return given
 
 
 def _viewed(engine: Engine, name: str, first: datetime, as_of: datetime, rules: Policy) -> Viewed:

@@ -1,8 +1,9 @@
 """The job of the machine `graph` on EMR Serverless: `models.graph.distributed` on Spark, from and to S3.
 
-`spark-submit spark.py MANIFEST OUT --as-of DATE [--view NAME ...] [--window DAYS] [--baseline DAYS] [--page N]`.
-MANIFEST is the address of the list of the archive's objects, and OUT that of the directory for report.json and pages/.
-Window and baseline are those of `models.graph.archived`, and are not used.
+`spark-submit spark.py MANIFEST OUT --as-of DATE [--view NAME ...] [--window DAYS] [--baseline DAYS] [--page N]
+[--links N] [--links-page N]`.
+MANIFEST is the address of the list of the archive's objects, and OUT that of the directory for report.json, pages/ and
+links/. Window and baseline are those of `models.graph.archived`, and are not used.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from datetime import timedelta
 
 from models.graph import distributed, views
 from models.graph.__main__ import instant
-from models.graph.archived import PAGES, REPORT, TABLES, Asked
+from models.graph.archived import LINKS, PAGES, REPORT, TABLES, Asked, paged
 from models.graph.engines import Spark
 
 
@@ -28,11 +29,12 @@ def read(engine: Spark, manifest: str) -> None:
 def run(engine: Spark, manifest: str, out: str, asked: Asked) -> None:
     """Write the snapshot of an archive."""
     read(engine, manifest)
-    figures, marks = distributed.run(engine, asked)
-    for number in range(figures["pages"]):
-        page = marks[number * asked.page : (number + 1) * asked.page]
-        engine.put(f"{out}/{PAGES}/{number}.json", json.dumps({"marks": page}).encode())
-    engine.put(f"{out}/{REPORT}", json.dumps(figures, indent=1).encode())
+    ran = distributed.run(engine, asked)
+    for number, page in enumerate(paged("marks", ran.marks, asked.page)):
+        engine.put(f"{out}/{PAGES}/{number}.json", page)
+    for number, page in enumerate(paged("accounts", ran.linked, asked.links_page)):
+        engine.put(f"{out}/{LINKS}/{number}.json", page)
+    engine.put(f"{out}/{REPORT}", json.dumps(ran.figures, indent=1).encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,9 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--window", type=float, default=7)
     parser.add_argument("--baseline", type=float, default=28)
     parser.add_argument("--page", type=int, default=1_000)
+    parser.add_argument("--links", type=int, default=10_000)
+    parser.add_argument("--links-page", type=int, default=100)
     options = parser.parse_args(arguments)
     window, baseline = timedelta(days=options.window), timedelta(days=options.baseline)
-    asked = Asked(options.as_of, options.view or list(views.VIEWS), window, baseline, options.page)
+    shown = options.view or list(views.VIEWS)
+    asked = Asked(options.as_of, shown, window, baseline, options.page, options.links, options.links_page)
     out = options.out.rstrip("/")
     with Spark(None, place=f"{out}/tables") as engine:
         run(engine, options.manifest, out, asked)

@@ -130,6 +130,14 @@ STOPPED: Example = HELD | {
         "allow": None,
         "recent": [],
         "links": [],
+        "inferred": [
+            {
+                "account_id": "payee-2",
+                "score": 2.352935,
+                "evidence": [{"kind": "account", "value": "payer-1"}, {"kind": "device", "value": None}],
+                "as_of": "2026-03-04T00:00:00Z",
+            },
+        ],
     },
 }
 PENDING: Example = ORDER | {

@@ -27,6 +27,7 @@ from moto.stepfunctions.parser.backend import execution
 
 from fraud.accounts import rows as account_rows
 from fraud.activity.store import Activity
+from fraud.activity.suggested import SUGGESTED
 from fraud.audit.store import DayIndex, DocumentRow
 from fraud.aws.tables import DueIndex
 from fraud.aws.transport import Request
@@ -472,6 +473,10 @@ def test_the_function_that_writes_links_may_read_and_update_them_and_no_other_fu
         "Resource": table,
     }
     reads = {"Effect": "Allow", "Action": "dynamodb:BatchGetItem", "Resource": table}
+    suggests = reads | {
+        "Action": "dynamodb:UpdateItem",
+        "Condition": {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": [SUGGESTED]}},
+    }
     for name in (
         "Investigation",
         "Deactivation",
@@ -479,7 +484,9 @@ def test_the_function_that_writes_links_may_read_and_update_them_and_no_other_fu
         "AnalystAccountApi",
         "Graph",
     ):  # they read pages of accounts
-        assert found.pop(name) == [reads], name
+        *writes, read = reversed(found.pop(name))
+        assert read == reads, name
+        assert writes == ([suggests] if name == "Graph" else []), name
     assert not any(found.values())
 
 
@@ -861,6 +868,12 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
     parts = [route.replace(" /", "/").partition("{") for route in operations()]
     assert sorted(allowed) == sorted({before + ("*" if brace else "") for before, brace, _ in parts} - COVERED)
     assert set(callers) == {"MayActOnAccounts", "MayDecide", "MayInvite", "MayLabel", "MayList", "MayReport"}
+
+
+def test_the_policy_of_each_caller_is_an_output() -> None:
+    callers = [name for name in of_type("AWS::IAM::ManagedPolicy") if name.startswith("May")]
+    found = {name: output["Value"] for name, output in EXPANDED["Outputs"].items() if name.startswith("May")}
+    assert found == {f"{name}PolicyArn": {"Ref": name} for name in callers}
 
 
 @pytest.mark.parametrize(

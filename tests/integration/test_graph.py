@@ -13,6 +13,8 @@ import pytest
 from moto import mock_aws
 
 from fraud import packaged
+from fraud.activity.store import Activity
+from fraud.activity.suggested import Suggestions
 from fraud.activity.timeline import RecentDecision
 from fraud.archive.store import Pseudonyms
 from fraud.aws.transport import Request, Result
@@ -27,6 +29,8 @@ from fraud.retraining.artefact_store import Artefacts
 from fraud.retraining.jobs import Place
 from fraud.settings import Settings
 from fraud.transaction import utc
+from models.graph.links import Link, by_account
+from models.graph.views import THING
 from tests.support.boto_transport import BotoTransport
 from tests.support.environment import ENVIRONMENT
 from tests.support.own_door import RESOURCES, SHAPE
@@ -37,6 +41,10 @@ DAY = timedelta(days=1)
 PLACE = Place("models", "archive")
 PLAN = Plan.load(packaged.GRAPH_PLAN.read_bytes(), '{"spark_edges": 1000, "case_accounts": 3}')
 PAID = RecentDecision(int(NOON.timestamp()), "txn-1", Outcome.APPROVE, "p2p", 100, "")
+DEVICE = f"device{THING}aa"
+VERSIONS = dict(sorted(STEPS))
+"""The version of each state's input in the definition: the latest."""
+
 ACCOUNTS = [f"account-{number:02}" for number in range(10)]
 
 
@@ -82,12 +90,14 @@ class World:
     """The library's parts for runs on moto.
 
     report  what the job reports; marks: the accounts that it marks; runs: executions that are still at work
+    links   the links that it suggests: both ends, a common neighbour and the score
     paid    the latest payment of accounts
     """
 
     now: datetime
     report: dict[str, Any]
     marks: list[str]
+    links: list[tuple[str, str, str, float]]
     runs: set[str]
     paid: dict[str, RecentDecision]
 
@@ -97,12 +107,13 @@ class World:
         self.store = Marks(Settings.from_environment(ENVIRONMENT), self.transport)
         self.objects = Artefacts(PLACE)
         self.bus = Bus()
+        self.activity = Activity(self.transport, "links", "profiles", retention_days=400, approved=True)
         self.steps = GraphSteps(
             Parts(
                 marks=self.store,
                 objects=self.objects,
                 accounts=Pseudonyms(self.transport, "pseudonyms"),
-                timelines=self,
+                activity=self,
                 notices=self.bus,
                 standing=self.standing,
                 plan=PLAN,
@@ -114,17 +125,28 @@ class World:
     def latest(self, account_id: str) -> RecentDecision | None:
         return self.paid.get(account_id)
 
+    def suggest(self, suggested: Mapping[str, Suggestions]) -> None:
+        self.activity.suggest(suggested)
+
+    def suggested(self, account: str) -> list[tuple[str, list[str | None]]]:
+        """Return the links on the page of an account, each with the ids or kinds of its evidence."""
+        found = self.activity.page(account, self.now).inferred
+        return [(each.account_id, [one.value or one.kind for one in each.evidence]) for each in found]
+
     def standing(self, name: str) -> Standing:
         return "runs" if name in self.runs else "over"
 
     def reset(self) -> None:
         self.now, self.marks, self.runs, self.paid = NOON, ACCOUNTS[:5], set(), {}
+        self.links = [(*ACCOUNTS[:3], 2.5), (ACCOUNTS[3], ACCOUNTS[0], "device", 1.5)]
         self.report = {"accounts": 1_000, "edges": 10, "views": {"invite": view({"star": 60, "path": 40})}}
         self.bus.said.clear()
         self.transport.left = None
         for name in ("profiles", "pseudonyms"):
             for item in self.dynamodb.scan(TableName=name)["Items"]:
                 self.dynamodb.delete_item(TableName=name, Key={"pk": item["pk"]})
+        for item in self.items():
+            self.dynamodb.delete_item(TableName="links", Key={"pk": item["pk"], "sk": item["sk"]})
         for account in ACCOUNTS:
             item = {"pk": {"S": pseudonym(account)}, "id": {"S": account}}
             self.dynamodb.put_item(TableName="pseudonyms", Item=item)
@@ -132,8 +154,11 @@ class World:
         for each in found:
             boto3.client("s3").delete_object(Bucket=PLACE.models, Key=each["Key"])
 
+    def items(self) -> list[dict[str, Any]]:
+        return list(self.dynamodb.scan(TableName="links")["Items"])
+
     def job(self, run_id: str) -> None:
-        """Write what the job of a run would: two marks on a page."""
+        """Write what the job of a run would: two marks on a page, and two accounts with links."""
         pages = [self.marks[start : start + 2] for start in range(0, len(self.marks), 2)]
         times = {"as_of": utc(MIDNIGHT), "expires_at": utc(MIDNIGHT + 14 * DAY)}
         for number, page in enumerate(pages):
@@ -142,14 +167,27 @@ class World:
                 for each in page
             ]
             self._write(run_id, f"pages/{number}.json", {"marks": rows})
+        linked = by_account(
+            Link(
+                pseudonym(one),
+                pseudonym(other),
+                score,
+                (f"{common}{THING}x" if common == "device" else pseudonym(common),),
+            )
+            for one, other, common, score in self.links
+        )
+        links = [linked[start : start + 2] for start in range(0, len(linked), 2)]
+        for number, page in enumerate(links):
+            self._write(run_id, f"links/{number}.json", {"accounts": page})
         said = {"as_of": utc(MIDNIGHT), "marked": len(self.marks), "pages": len(pages)}
+        said |= {"inferred": {"links": len(self.links), "pages": len(links)}}
         self._write(run_id, "report.json", self.report | said)
 
     def _write(self, run_id: str, name: str, content: Any) -> None:
         self.objects.write(f"{folder(run_id)}/snapshot/{name}", json.dumps(content).encode())
 
-    def state(self, state: str, run_id: str, run: Mapping[str, Any], **more: str) -> dict[str, Any]:
-        return self.steps.run({"state": state, "version": 1, "run_id": run_id, "run": run, **more})
+    def state(self, state: str, run_id: str, run: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        return self.steps.run({"state": state, "version": VERSIONS[state], "run_id": run_id, "run": run} | more)
 
     def execute(self, run_id: str, last: str = "", step: str = "Begin", run: Mapping[str, Any] | None = None) -> Any:
         """Go from a step to the end, as the definition does, or to before `last`. A step that fails leads to Keep.
@@ -207,7 +245,7 @@ def account() -> Iterator[World]:
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         with mock_aws():
             made = World()
-            for name in ("Profiles", "Pseudonyms"):
+            for name in ("Profiles", "Pseudonyms", "Links"):
                 table = RESOURCES[f"{name}Table"]["Properties"]
                 shape = {part: table[part] for part in SHAPE if part in table}
                 made.dynamodb.create_table(TableName=name.lower(), **shape)
@@ -325,7 +363,7 @@ def test_a_step_that_fails_keeps_the_marks_and_tells_of_it(world: World, step: s
 
 def test_a_run_that_fails_after_its_flip_tells_that_its_snapshot_is_in_force(world: World) -> None:
     _, run = world.execute("run-1", last="Notify")
-    assert world.state("Keep", "run-1", run, step="Flip")["next"] == "Notify"
+    assert world.state("Keep", "run-1", run, step="Suggest")["next"] == "Notify"
     assert world.bus.of(MarksKept) == []
 
 
@@ -358,6 +396,91 @@ def test_every_step_may_be_repeated(world: World) -> None:
         step, run = answer["next"], answer["run"]
     assert step == "Published"
     assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+
+
+# ---- links ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_each_account_shows_its_links_with_their_evidence(world: World) -> None:
+    assert world.execute("run-1")[0] == "Published"
+    one, other, common, third = ACCOUNTS[:4]
+    assert world.suggested(one) == [(other, [common]), (third, ["device"])]
+    assert world.suggested(other) == [(one, [common])]
+    assert world.suggested(third) == [(one, ["device"])]
+    assert world.suggested(common) == []
+    (shown, _) = world.activity.page(one, world.now).inferred
+    assert (shown.score, shown.as_of) == (2.5, utc(MIDNIGHT))
+
+
+def test_links_are_shown_while_their_snapshot_is_in_force_and_for_two_weeks_at_most(world: World) -> None:
+    world.execute("run-1")
+    world.now = MIDNIGHT + 14 * DAY - timedelta(seconds=1)
+    assert world.suggested(ACCOUNTS[1])
+    world.now += timedelta(seconds=1)
+    assert not world.suggested(ACCOUNTS[1])
+    (ends,) = {int(item["ttl"]["N"]) for item in world.items()}
+    assert ends == (MIDNIGHT + 14 * DAY).timestamp()
+    world.now, world.links = NOON + DAY, [(*ACCOUNTS[3:6], 1.5)]
+    world.execute("run-2")
+    assert (world.suggested(ACCOUNTS[3]), world.suggested(ACCOUNTS[1])) == ([(ACCOUNTS[4], [ACCOUNTS[5]])], [])
+
+
+@pytest.mark.parametrize("writes", range(3))
+def test_links_that_are_killed_between_two_writes_and_written_again_are_the_same(world: World, writes: int) -> None:
+    step, run = world.execute("run-1", last="Suggest")
+    world.execute("run-1", step=step, run=run)
+    whole = world.items()
+    for item in whole:
+        world.dynamodb.delete_item(TableName="links", Key={"pk": item["pk"], "sk": item["sk"]})
+    world.transport.left = writes
+    page = run | {"links": writes // 2}
+    if writes // 2:
+        assert world.state(step, "run-1", run)["run"] == page
+    with pytest.raises(UnavailableError):
+        world.state(step, "run-1", page)
+    world.transport.left = None
+    for begin in (page, run, page):
+        assert world.execute("run-1", step=step, run=begin)[0] == "Published"
+    world.state(step, "run-1", run)
+    by_key = {item["sk"]["S"]: item for item in whole}
+    assert {item["sk"]["S"]: item for item in world.items()} == by_key
+
+
+def test_an_erased_account_is_neither_end_nor_evidence_of_a_link(world: World) -> None:
+    world.links = [(*ACCOUNTS[:3], 2.5), (ACCOUNTS[0], ACCOUNTS[3], ACCOUNTS[1], 1.5), (*ACCOUNTS[4:7], 1.0)]
+    world.dynamodb.delete_item(TableName="pseudonyms", Key={"pk": {"S": pseudonym(ACCOUNTS[1])}})
+    world.execute("run-1")
+    assert {item["sk"]["S"] for item in world.items()} == set(ACCOUNTS[4:6])
+
+
+def test_links_that_cannot_be_written_leave_the_marks_in_force_and_the_run_tells_of_them(world: World) -> None:
+    step, run = world.execute("run-1", last="Suggest")
+    world.transport.left = 1
+    assert world.execute("run-1", step=step, run=run)[0] == "Published"
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+    assert len(world.items()) == 1
+    assert len(world.bus.of(MarksPublished)) == 1
+    assert world.bus.of(MarksKept) == []
+
+
+def test_a_run_whose_flip_failed_after_it_had_happened_still_suggests_its_links(world: World) -> None:
+    _, run = world.execute("run-1", last="Suggest")
+    assert world.state("Keep", "run-1", run, step="Flip")["next"] == "Suggest"
+
+
+def test_a_run_that_was_begun_before_links_were_suggested_ends_as_its_definition_says(world: World) -> None:
+    _, run = world.execute("run-1", last="Flip")
+    del run["links"]
+    assert world.state("Flip", "run-1", run, version=1)["next"] == "Notify"
+    assert world.state("Keep", "run-1", run, step="Flip", version=1)["next"] == "Notify"
+
+
+def test_a_report_of_an_earlier_job_suggests_nothing(world: World) -> None:
+    step, run = world.execute("run-1", last="Suggest")
+    report = json.loads(world.objects.read("graph/run-1/snapshot/report.json"))
+    del report["inferred"]
+    world.objects.write("graph/run-1/snapshot/report.json", json.dumps(report).encode())
+    assert world.state(step, "run-1", run)["next"] == "Notify"
 
 
 def test_a_graph_of_many_edges_is_analysed_by_spark(world: World) -> None:
@@ -400,4 +523,4 @@ def test_the_snapshot_is_of_the_beginning_of_the_day_whenever_it_is_asked_for(wo
 
 def test_each_state_has_a_function_or_is_a_job() -> None:
     names = {state for state, _ in STEPS}
-    assert names == {"Begin", "Export", "Tell", "Gate", "Publish", "Flip", "Notify", "Keep"}
+    assert names == {"Begin", "Export", "Tell", "Gate", "Publish", "Flip", "Suggest", "Notify", "Keep"}

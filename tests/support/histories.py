@@ -1,8 +1,10 @@
 """Small histories with invitations, written payment by payment."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from fraud.transaction import instant
 from models.datasets import networks
 from models.simulation.networks import Invitation, Network
 from models.simulation.simulate import Labelled
@@ -40,3 +42,16 @@ class Histories:
         ordered = sorted(self.payments, key=lambda each: each.transaction["occurred_at"])
         networks.write(directory, Network(ordered, self.invitations, []))
         return directory
+
+
+def to_a_friend(one: str, other: str, friend: str, at: float) -> list[Labelled]:
+    """Return payments of two accounts to a third one, which nothing else joins."""
+    made = Histories()
+    for name, payer in (("one", one), ("other", other)):
+        made.pay(payer, friend, at, transaction_id=f"to-a-friend-{name}")
+    return made.payments
+
+
+def by_time(payments: Sequence[Labelled]) -> list[Labelled]:
+    """Return payments in the order of their time."""
+    return sorted(payments, key=lambda each: instant(each.transaction["occurred_at"]))

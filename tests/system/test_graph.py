@@ -1,4 +1,4 @@
-"""The machine `graph` in a box with the real job: published, a job that dies, refused by its gate, and a case."""
+"""The machine `graph` in a box with the real job: published, a job that dies, refused by its gate, a case, links."""
 
 import itertools
 import json
@@ -9,15 +9,20 @@ from typing import Any
 
 import pytest
 
+from fraud.activity.store import suggestions_of
+from fraud.activity.suggested import SUGGESTED, Suggestions
 from fraud.counters.codec import profile_of
 from fraud.marks.mark import Mark, mark_of
 from fraud.marks.pointer import MarksPointer
 from fraud.transaction import utc
 from local import simulated_graph
+from local.account.boto import session
 from local.box import Box
 from local.case_told import Desk
 from models.simulation.networks import PATTERNS, Network, simulate_networks
 from models.simulation.simulate import DEFAULT_START
+from operations.erase import unlinked
+from tests.support.histories import by_time, to_a_friend
 
 DAYS = 64
 PLAN = {
@@ -65,7 +70,9 @@ class Stage:
             extra=lambda day: [CHAINS] * new_chains if day >= DAYS - 7 else (),
         )
         few = [each for place, each in enumerate(found.payments) if each.label == "fraud" or place % 10 == 0]
-        self.network = found._replace(payments=few)
+        own, other, friend = (each.accounts[0] for each in found.groups[:3])
+        self.friends = (own, other)
+        self.network = found._replace(payments=by_time([*few, *to_a_friend(own, other, friend, at=DAYS - 5)]))
         simulated_graph.put(self._s3, self._dynamodb, "PseudonymsTable", self.network)
 
     def run(self) -> str:
@@ -103,6 +110,17 @@ class Stage:
                 queue.delete_message(QueueUrl=self._bus, ReceiptHandle=each["ReceiptHandle"])
         return [each["detail"] for each in self._told if each["detail-type"] == kind]
 
+    def suggested(self) -> dict[str, Suggestions]:
+        """Return the links that are suggested, by account."""
+        items = self._dynamodb.scan(TableName="LinksTable")["Items"]
+        rows = [each for each in items if each["pk"]["S"] == SUGGESTED]
+        return {each["sk"]["S"]: found for each in rows if (found := suggestions_of(each))}
+
+    def page(self, account: str) -> Any:
+        """Return what an analyst sees of an account."""
+        with self.box.connect_person("hana", "analyst") as people:
+            return Desk(people, self.now).get(f"/analyst/accounts/{account}")["facts"]
+
     def cases(self, account: str) -> list[list[str]]:
         """Return the reasons of the cases about an account."""
         items = self._dynamodb.scan(TableName="CasesTable")["Items"]
@@ -131,6 +149,22 @@ def stage() -> Iterator[Stage]:
         yield Stage(box)
 
 
+def assert_suggested(stage: Stage) -> None:
+    """Two accounts that have paid the same one are on each other's page with their evidence, until one is erased."""
+    own, other = stage.friends
+    found = stage.suggested()[own].links
+    shown = stage.page(own)["inferred"]
+    assert [(each["account_id"], each["score"]) for each in shown] == [(each.other, each.score) for each in found]
+    assert all(each["evidence"] for each in shown)
+    assert other in {each["account_id"] for each in shown}
+    assert own in {each["account_id"] for each in stage.page(other)["inferred"]}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", stage.box.endpoint_url)
+        unlinked("LinksTable", "ProfilesTable", own, session())
+    assert own not in repr(stage.suggested())
+    assert own not in {each["account_id"] for each in stage.page(other)["inferred"]}
+
+
 def in_chains(network: Network) -> set[str]:
     return {account for group in network.groups if group.pattern.name == "relay_chain" for account in group.accounts}
 
@@ -143,6 +177,7 @@ def test_a_snapshot_is_published_and_outlives_what_fails_or_is_refused_after_it(
     assert len(marked) > PLAN["page"]
     assert {mark.name for mark in marked.values()} == {"invite/forked_chain"}
     assert marked.keys() <= in_chains(stage.network)
+    assert_suggested(stage)
     (stage.box.logs / "kill-graph").touch()
     assert stage.run() == "Kept"
     stage.archive(new_chains=25)

@@ -531,7 +531,7 @@ def graph_steps(settings: Settings) -> "GraphSteps":
             marks=Marks(settings, transport),
             objects=Artefacts(place),
             accounts=Pseudonyms(transport, settings.pseudonyms_table),
-            timelines=activity(settings),
+            activity=activity(settings),
             notices=GraphNotices(Outbox(settings)),
             standing=StateMachine(settings.graph_machine).standing,
             plan=Plan.load(packaged.GRAPH_PLAN.read_bytes(), settings.graph_plan),

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from fraud.activity.page import AccountPage, RecentView
+from fraud.activity.page import AccountPage, InferredView, RecentView
 from fraud.cases.blindness import ACCOUNT, EVIDENCE, PAYMENT, blind, shown, without
 from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Terms
 from fraud.cases.evidence import BlindPayment, DecisionEvidence, Evidence, Joined
@@ -42,6 +42,7 @@ def page(*names: str) -> AccountPage:
         allow=None,
         recent=[RecentView(transaction_id=name, **told) for name in names],
         links=[],
+        inferred=[InferredView(account_id="b", score=1.0, evidence=[], as_of=utc(NOON))],
     )
 
 
@@ -63,7 +64,7 @@ def test_a_new_field_of_the_evidence_is_hidden_until_somebody_names_it():
     assert set(Evidence.model_fields) == {*EVIDENCE, "decisions", "accounts"}
     hidden = set(DecisionEvidence.model_fields) - set(PAYMENT)
     assert hidden == {"decision", "status", "outcome_now", "changes"}
-    assert set(AccountPage.model_fields) - set(ACCOUNT) == {"status", "marked", "deny", "allow", "recent"}
+    assert set(AccountPage.model_fields) - set(ACCOUNT) == {"status", "marked", "deny", "allow", "recent", "inferred"}
     assert tuple(BlindPayment.model_fields) == PAYMENT
 
 
@@ -72,9 +73,15 @@ def test_the_page_of_another_case_hides_the_decision_on_a_payment_in_a_blind_rev
     of = {each["transaction"]["transaction_id"]: each for each in seen["decisions"]}
     assert (of["t-1"].keys(), of["t-2"]["decision"]["outcome"]) == (set(PAYMENT), "review")
     assert [each["transaction_id"] for each in seen["accounts"][0]["recent"]] == ["t-2"]
+    assert seen["accounts"][0]["inferred"] == []  # a common neighbour may say that the payment was approved
     assert without(DOCUMENT, {"t-3"}) is DOCUMENT
     assert shown(DOCUMENT, {"t-1"}, is_blind=False) == without(DOCUMENT, {"t-1"})
     assert shown(DOCUMENT, {"t-1"}, is_blind=True) == blind(DOCUMENT)
+
+
+def test_the_page_of_an_account_with_a_payment_in_a_blind_review_suggests_no_link():
+    account = page("t-1", "t-2")
+    assert (account.without({"t-1"}).inferred, account.without(set())) == ([], account)
 
 
 def test_what_has_joined_a_case_hides_such_a_decision_too():

@@ -13,7 +13,7 @@ from fraud.archive.record import pseudonym
 from fraud.archive.schema import PARTITION
 from fraud.counters.keys import DECLARED
 from fraud.graph.gate import Report
-from fraud.graph.publishing import Page
+from fraud.graph.publishing import LinksPage, Page
 from local import archive, simulated_graph
 from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
 from models.graph.archived import Asked, history, main, run
@@ -21,6 +21,7 @@ from models.graph.marks import marks_at
 from models.graph.views import VIEWS, HistoryTables
 from models.simulation.networks import PATTERNS, simulate_networks
 from models.simulation.simulate import DEFAULT_START
+from tests.support.histories import by_time, to_a_friend
 
 DAYS = 64
 OF = {each.name: each for each in PATTERNS}
@@ -34,7 +35,8 @@ NOON = int(datetime.fromisoformat("2026-03-04T12:00:00+00:00").timestamp()) * 1_
 def network():
     found = simulate_networks(3, DEFAULT_START, DAYS, 1_500, patterns=(COUPLES, CHAINS))
     few = [each for place, each in enumerate(found.payments) if each.label == "fraud" or place % 20 == 0]
-    return found._replace(payments=few)
+    friends = (each.accounts[0] for each in found.groups[:3])
+    return found._replace(payments=by_time([*few, *to_a_friend(*friends, at=DAYS - 5)]))
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,17 @@ def test_what_comes_after_the_time_of_a_snapshot_changes_nothing(directory, tmp_
     assert len(list((tmp_path / "cut").glob("*/*"))) < len(list(directory.glob("*/*")))
     run(tmp_path / "cut", tmp_path / "early", early)
     assert pages(tmp_path / "whole") == pages(tmp_path / "early") != []
+
+
+def test_links_are_no_input_of_shapes_marks_or_what_has_changed(directory, tmp_path):
+    views = asked("invite", "shared_instrument")
+    with_links = run(directory, tmp_path / "with", views)
+    without = run(directory, tmp_path / "without", views._replace(links=0))
+    assert with_links["inferred"]["links"] > 0 == without["inferred"]["links"]
+    assert with_links | {"inferred": 0} == without | {"inferred": 0}
+    assert pages(tmp_path / "with") == pages(tmp_path / "without") != []
+    (page,) = (tmp_path / "with" / "links").iterdir()
+    assert len(LinksPage.parse(page.read_bytes()).accounts) >= 2
 
 
 def row(table, **said):

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.activity.links import MOST_NEIGHBOURS, Entity, Link, Neighbour
+from fraud.activity.suggested import InferredLink
 from fraud.activity.timeline import RecentDecision
 from fraud.counters.layout import Profile
 from fraud.marks.mark import Mark
@@ -46,6 +47,32 @@ class LinkView(BaseModel):
         )
 
 
+class CommonView(BaseModel):
+    """A common neighbour of two accounts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str = Field(description="account, device or instrument.")
+    value: str | None = Field(description="Id of an account; null for a device or instrument, which has no way back.")
+
+
+class InferredView(BaseModel):
+    """A link that is only suggested: no payment joins the two accounts, but they have much in common."""
+
+    model_config = ConfigDict(frozen=True)
+
+    account_id: str = Field(description="The other account.")
+    score: float = Field(description="By Adamic and Adar: each common neighbour counts more the fewer it has itself.")
+    evidence: list[CommonView] = Field(description="Common neighbours, the one with the fewest of its own first.")
+    as_of: Timestamp = Field(description="The time of the snapshot that suggests it: nothing later has a say in it.")
+
+    @classmethod
+    def of(cls, link: InferredLink, as_of: datetime) -> Self:
+        """Show a suggested link. `as_of`: the time of its snapshot."""
+        evidence = [CommonView(**each._asdict()) for each in link.evidence]
+        return cls(account_id=link.other, score=link.score, evidence=evidence, as_of=utc(as_of))
+
+
 class RecentView(BaseModel):
     """A decision on the timeline."""
 
@@ -77,15 +104,20 @@ class AccountPage(BaseModel):
     allow: Mapping[str, Any] | None
     recent: list[RecentView] = Field(description="Latest decisions of the account as payer, the latest first.")
     links: list[LinkView] = Field(description="Latest neighbours, the latest first.")
+    inferred: list[InferredView] = Field(
+        default_factory=list,
+        description="Links that are only suggested, the best first: no payment joins these accounts with this one.",
+    )
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913, PLR0917 - the parts of the page
         cls,
         account_id: str,
         profile: Profile,
         mark: Mark | None,
         decisions: Iterable[RecentDecision],
         links: list[LinkView],
+        inferred: list[InferredView],
     ) -> Self:
         """Put the page together. `profile`: of the account; empty if it has none. `mark`: the one in force."""
         return cls(
@@ -96,9 +128,12 @@ class AccountPage(BaseModel):
             allow=profile.get("allow"),
             recent=[RecentView.of(decision) for decision in sorted(decisions, reverse=True)],
             links=links,
+            inferred=inferred,
         )
 
     def without(self, hidden: Collection[str]) -> Self:
-        """Return the page without the decisions on these payments."""
+        """Return the page without the decisions on these payments, and without links that follow from them."""
+        if not hidden:
+            return self
         recent = [each for each in self.recent if each.transaction_id not in hidden]
-        return self.model_copy(update={"recent": recent})
+        return self.model_copy(update={"recent": recent, "inferred": []})

@@ -1,9 +1,10 @@
-"""The table `links`: links, lists of neighbours and timelines, on the hot path's own client.
+"""The table `links`: links, lists of neighbours and timelines, on the hot path's own client; and what is suggested.
 
 pk is an entity (`account#<id>`, device, instrument or ip). sk is the other end of a link (`payee#<id>`), NEIGHBOURS, or
-a part of a timeline. Every item is joined from single payments, and is written only if it is still as it was read. So
-redelivery, order and kills change nothing (D-099, D-100). A hundred decisions need hundreds of requests, which `gather`
-sends together; so the table has no PynamoDB model.
+a part of a timeline. What a snapshot of the graph suggests has SUGGESTED as its pk and an account as its sk. Every item
+is joined from single payments or snapshots, and is written only if it is still as it was read. So redelivery, order and
+kills change nothing (D-099, D-100, D-182). A hundred decisions need hundreds of requests, which `gather` sends
+together; so the table has no PynamoDB model.
 """
 
 import time
@@ -26,7 +27,8 @@ from fraud.activity.links import (
     other_end,
     weeks_listed,
 )
-from fraud.activity.page import AccountPage, LinkView
+from fraud.activity.page import AccountPage, InferredView, LinkView
+from fraud.activity.suggested import LASTS, SUGGESTED, Common, InferredLink, Suggestions
 from fraud.activity.timeline import APPROVED, MOST, RecentDecision, Timeline, latest
 from fraud.aws.dynamodb import (
     batch_read,
@@ -45,7 +47,7 @@ from fraud.decisions.record import Contents
 from fraud.errors import ServiceError, UnavailableError
 from fraud.marks.mark import mark_of
 from fraud.outcome import Outcome
-from fraud.transaction import Transaction
+from fraud.transaction import Transaction, instant, utc
 
 NEIGHBOURS = "others"
 """The sort key of an entity's list of neighbours, and the attribute that holds it. STOPPED and APPROVED, the parts of a
@@ -69,7 +71,7 @@ Place = tuple[str, str]
 """pk and sk of an item."""
 
 Additions = Mapping[Place, Collection[Any]]
-"""What is joined to each item: days of a link, neighbours, or decisions, as its sort key says."""
+"""What is joined to each item: days of a link, neighbours, decisions or suggestions, as its key says."""
 
 
 class Meeting(NamedTuple):
@@ -124,6 +126,27 @@ def timeline_of(part: str, row: Row) -> Timeline:
     return tuple(RecentDecision(epoch, id_, Outcome(outcome), *rest) for epoch, id_, outcome, *rest in lines)
 
 
+def suggestions_of(row: Row) -> Suggestions | None:
+    """Read what is suggested for an account; None if there is no item."""
+    if not row:
+        return None
+    links = tuple(
+        InferredLink(other, score, tuple(Common(*each) for each in evidence))
+        for _, other, score, evidence in unpacked(binary(row[SUGGESTED]["B"]))
+    )
+    return Suggestions(int(row["snapshot"]["N"]), instant(row["as_of"]["S"]), links)
+
+
+def _suggestions_row(given: Suggestions) -> Row:
+    lines = [(place, *link) for place, link in enumerate(given.links)]
+    said = {"snapshot": {"N": str(given.snapshot)}, "as_of": {"S": utc(given.as_of)}}
+    return said | {SUGGESTED: {"B": packed(lines)}}
+
+
+def _suggestions_joined(before: Suggestions | None, added: Collection[Suggestions]) -> Suggestions:
+    return reduce(Suggestions.joined, [*([before] if before else []), *added])
+
+
 def _timeline_form(part: str, retention: timedelta) -> Form:
     return Form(
         partial(timeline_of, part),
@@ -138,7 +161,10 @@ LINKS = "#"
 
 
 def forms(retention_days: int) -> Mapping[str, Form]:
-    """Return the form of items by their sort key; a link's is LINKS. A link is kept so long after its last payment."""
+    """Return the form of items by their sort key; a link's is LINKS. A link is kept so long after its last payment.
+
+    The items of one partition have a form by their partition key: SUGGESTED.
+    """
     retention, unchanged = timedelta(days=retention_days), timedelta(days=days_unchanged(retention_days))
     weeks = weeks_listed(retention_days)
     return {
@@ -148,6 +174,9 @@ def forms(retention_days: int) -> Mapping[str, Form]:
             lambda before, added: nearest([*before, *added], weeks),
             lambda neighbours: {NEIGHBOURS: {"B": packed(neighbours)}},
             lambda neighbours: neighbours[0].last_day + unchanged,
+        ),
+        SUGGESTED: Form(
+            suggestions_of, _suggestions_joined, _suggestions_row, lambda given: given.as_of.date() + LASTS
         ),
         **{part: _timeline_form(part, retention) for part in MOST},
     }
@@ -189,6 +218,12 @@ class Activity:
         return [
             next((failed[one] for one in (*each.meetings, each.timeline) if one in failed), None) for each in traces
         ]
+
+    def suggest(self, suggested: Mapping[str, Suggestions]) -> None:
+        """Write what a snapshot suggests, by account. What a younger one suggests stays. Raises ServiceError."""
+        added = {(SUGGESTED, account): [given] for account, given in suggested.items() if given.links}
+        for error in self._settle(added, self._read(added)).values():
+            raise error
 
     def _traces(self, contents: Contents) -> Traces:
         payment = Transaction.model_validate_json(contents.transaction)
@@ -245,7 +280,7 @@ class Activity:
 
     def _change(self, place: Place, row: Row, additions: Collection[Any]) -> Request | None:
         """Return the write that joins additions to an item; None if the item has them."""
-        form = self._forms.get(place[1], self._forms[LINKS])
+        form = self._forms[SUGGESTED if place[0] == SUGGESTED else place[1] if place[1] in self._forms else LINKS]
         before = form.read(row)
         after = form.join(before, additions)
         if after == before:
@@ -278,16 +313,22 @@ class Activity:
         own = Entity("account", account_id)
         asked = {
             self._profiles: {"Keys": [typed_key(own.pk), typed_key(MARKS)]},
-            self._table: {"Keys": [typed_key(own.pk, part) for part in MOST]},
+            self._table: {"Keys": [*(typed_key(own.pk, part) for part in MOST), typed_key(SUGGESTED, account_id)]},
         }
         (answer,) = all_or_raise(self._transport.gather([batch_read(asked)]))
         found = read_all(self._transport, answer)
         with malformed_as_unavailable():
             rows = {row["pk"]["S"]: profile_of(row) for row in found.get(self._profiles, ())}
             profile = rows.get(own.pk, {})
-            mark = mark_of(profile, snapshot_of(rows.get(MARKS, {})), now)
-            parts = [timeline_of(row["sk"]["S"], row) for row in found.get(self._table, ())]
-            return AccountPage.of(account_id, profile, mark, chain(*parts), self.links(own, now.date()))
+            snapshot = snapshot_of(rows.get(MARKS, {}))
+            own_rows = {(row["pk"]["S"], row["sk"]["S"]): row for row in found.get(self._table, ())}
+            suggested = suggestions_of(own_rows.pop((SUGGESTED, account_id), {}))
+            parts = [timeline_of(sk, row) for (_, sk), row in own_rows.items()]
+        inferred = [InferredView.of(link, suggested.as_of) for link in suggested.at(snapshot, now)] if suggested else []
+        views, known = self._near(own, now.date(), [name for link in inferred for name in _paid(link.account_id)])
+        shown = [link for link in inferred if known.isdisjoint(_paid(link.account_id))]
+        mark = mark_of(profile, snapshot, now)
+        return AccountPage.of(account_id, profile, mark, chain(*parts), views, shown)
 
     def latest(self, account_id: str) -> RecentDecision | None:
         """Return the latest decision on the timeline of an account as payer; None when there is none.
@@ -305,22 +346,27 @@ class Activity:
         However many links the entity or a neighbour has, only its MOST_NEIGHBOURS latest are read. Raises what `page`
         raises.
         """
+        return self._near(own, today)[0]
+
+    def _near(self, own: Entity, today: date, asked: Collection[str] = ()) -> tuple[list[LinkView], set[str]]:
+        """Return the latest links of an entity, and which of the asked ones it has, by their names."""
         with malformed_as_unavailable():
             near = neighbours_of(self._read([(own.pk, NEIGHBOURS)]).get((own.pk, NEIGHBOURS), {}))
             beyond = {name: (Entity.listed_as(name).pk, NEIGHBOURS) for _, name in near}
-            rows = self._read([*((own.pk, name) for name in beyond), *beyond.values()])
+            rows = self._read([*((own.pk, name) for name in (*beyond, *asked)), *beyond.values()])
             found = {name: link_of(rows.get((own.pk, name), {})) for name in beyond}
             views = [
                 LinkView.of(own, name, link, neighbours_of(rows.get(beyond[name], {})), today)
                 for name, link in found.items()
                 if link
             ]
-        return sorted(views, key=lambda view: view.last, reverse=True)
+        known = {name for name in asked if (own.pk, name) in rows}
+        return sorted(views, key=lambda view: view.last, reverse=True), known
 
     # --- erasing -----------------------------------------------------------------------------------------------------
 
     def erase(self, own: Entity) -> None:
-        """Delete all that the table holds of an entity, at its own key and at its neighbours'. It may be repeated.
+        """Delete all that the table holds of an entity: suggested links, and links at both ends. It may be repeated.
 
         It works page by page, so the number of links has no bound. What is at the entity's own key goes after the other
         end, so it says what is left to do after a failure: the next run goes on there. The entity's list of neighbours
@@ -328,12 +374,14 @@ class Activity:
         UnavailableError when the table does not respond or a neighbour's list changes every time, and ServiceError when
         it refuses.
         """
+        if own.kind == "account":
+            self._unsuggest(own.value)
         place = own.pk, NEIGHBOURS
         with malformed_as_unavailable():
             near = neighbours_of(self._read([place], consistent=True).get(place, {}))
         self._unlink(own, [each.name for each in near])
-        for page in self._pages(own):
-            links = [name for name in page if "#" in name]
+        for page in self._pages(own.pk, ProjectionExpression="sk"):
+            links = [row["sk"]["S"] for row in page if "#" in row["sk"]["S"]]
             for start in range(0, len(links), WRITES_PER_STEP):
                 self._unlink(own, links[start : start + WRITES_PER_STEP])
         all_or_raise(self._send([self._delete((own.pk, name)) for name in (NEIGHBOURS, *MOST)]))
@@ -354,23 +402,54 @@ class Activity:
         for places in (ends, [(own.pk, name) for name in names]):
             all_or_raise(self._send([self._delete(place) for place in places]))
 
-    def _pages(self, own: Entity) -> Iterator[list[str]]:
-        """Yield the sort keys of an entity's items, page by page: each page is read when it is asked for."""
+    def _unsuggest(self, account: str) -> None:
+        """Delete what is suggested for an account, and every suggested link that names it. Raises ServiceError.
+
+        Neither the account's own item nor its links need to say where it is named: all items are read.
+        """
+        for page in self._pages(SUGGESTED):
+            rows = {row["sk"]["S"]: row for row in page}
+            for attempt in range(ATTEMPTS):
+                with malformed_as_unavailable():
+                    changes = {sk: self._unnamed(row, sk, account) for sk, row in rows.items()}
+                writes = {sk: change for sk, change in changes.items() if change}
+                results = dict(zip(writes, all_or_raise(self._send([*writes.values()])), strict=True))
+                rows = {
+                    sk: each.item for sk, each in results.items() if isinstance(each, ConditionFailed) and each.item
+                }
+                if not rows:
+                    break
+                time.sleep(pause_s(attempt, PAUSE_S, LONGEST_PAUSE_S))
+            else:
+                raise UnavailableError("WriteConflict")
+
+    def _unnamed(self, row: Row, own: str, account: str) -> Request | None:
+        """Return the write after which an item of suggestions does not name an account; None if it does not now."""
+        given = suggestions_of(row)
+        left = given and given.without(account)
+        if own == account or left is None:
+            return self._delete((SUGGESTED, own))
+        if left == given:
+            return None
+        return self._shrunk((SUGGESTED, own), row, SUGGESTED, _suggestions_row(left) if left.links else {})
+
+    def _pages(self, pk: str, **more: str) -> Iterator[Sequence[Row]]:
+        """Yield the items of a partition, page by page: each page is read when it is asked for."""
         start: Row = {}
         while True:
             payload = {
                 "TableName": self._table,
                 "KeyConditionExpression": "pk = :pk",
-                "ProjectionExpression": "sk",
-                "ExpressionAttributeValues": {":pk": {"S": own.pk}},
+                "ExpressionAttributeValues": {":pk": {"S": pk}},
                 "ConsistentRead": True,
+                **more,
                 **start,
             }
             (answer,) = all_or_raise(self._transport.gather([Request("query", payload)]))
             with malformed_as_unavailable():
-                names = [row["sk"]["S"] for row in required_field(answer, "Items")]
+                rows = required_field(answer, "Items")
                 last = optional_field(answer, "LastEvaluatedKey")
-            yield names
+            yield rows
             if not last:
                 return
             start = {"ExclusiveStartKey": last}
@@ -381,13 +460,17 @@ class Activity:
         after = tuple(each for each in before if each.name != name)
         if after == before:
             return None
-        place = pk, NEIGHBOURS
+        left = {NEIGHBOURS: {"B": packed(after)}} if after else {}
+        return self._shrunk((pk, NEIGHBOURS), row, NEIGHBOURS, left)
+
+    def _shrunk(self, place: Place, before: Row, held: str, after: Row) -> Request:
+        """Return the write of what is left of an item, or its deletion, on condition that it holds what was read."""
         if after:
-            return self._update(place, row, {NEIGHBOURS: {"B": packed(after)}})
+            return self._update(place, before, after)
         unchanged = {
-            "ConditionExpression": "#list = :old",
-            "ExpressionAttributeNames": {"#list": NEIGHBOURS},
-            "ExpressionAttributeValues": {":old": row[NEIGHBOURS]},
+            "ConditionExpression": "#held = :old",
+            "ExpressionAttributeNames": {"#held": held},
+            "ExpressionAttributeValues": {":old": before[held]},
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         return self._delete(place, unchanged)
@@ -419,6 +502,11 @@ def _neighbours(meeting: Meeting, known: Link | None) -> Iterator[tuple[Place, N
     added = [Neighbour.on(meeting.day, name) for _, name in meeting.edge.ends]
     if known is None or added[0].week > Neighbour.on(known.last, "").week:
         yield from (((pk, NEIGHBOURS), one) for (pk, _), one in zip(meeting.edge.ends, added, strict=True))
+
+
+def _paid(other: str) -> tuple[str, str]:
+    """Return the names of the links that payments between an account and another one leave."""
+    return f"payee#{other}", f"payer#{other}"
 
 
 def _grouped(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:

@@ -54,6 +54,7 @@ def without(document: str, hidden: Collection[str]) -> str:
     ]
     for account in evidence["accounts"]:
         account["recent"] = [each for each in account["recent"] if each["transaction_id"] not in hidden]
+        account["inferred"] = []
     return _text(evidence)
 
 

@@ -100,7 +100,13 @@ class Classifier(_Part):
         return loaded
 
     def score(self, category: str, text: str | None, facts: Mapping[str, float | None]) -> Score:
-        """Score a report. `parts` has `category`, `words` and the name of each fact."""
+        """Return the probability that a report tells of a fraud, with the log odds that each part adds to it.
+
+        category  a name of CATEGORIES; raises KeyError for any other
+        facts     a value for each fact, None for one that is not known
+
+        The parts are named `category`, `words` and as the facts.
+        """
         parts = {"category": self.category[category], "words": self.words.of(text)}
         parts |= {name: weights.of(facts[name]) for name, weights in self.facts.items()}
         return Score(_logistic(self.intercept + math.fsum(parts.values())), parts)

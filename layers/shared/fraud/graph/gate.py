@@ -49,10 +49,17 @@ class ViewReport(BaseModel):
         return max(self.components.get(shape, 0), 1) / max(self.total, 1)
 
 
+class Inferred(BaseModel):
+    """What the job says of the links that it suggests. `pages`: of accounts that have some."""
+
+    pages: int = Field(0, ge=0)
+
+
 class Report(BaseModel):
     """The report of a job, `report.json`: what the gate and the notices need of it.
 
-    edges  of the largest view
+    edges     of the largest view
+    inferred  the report of an earlier release has none
     """
 
     as_of: Instant
@@ -61,6 +68,7 @@ class Report(BaseModel):
     marked: int = Field(ge=0)
     pages: int = Field(ge=0)
     views: Mapping[str, ViewReport]
+    inferred: Inferred = Inferred()
 
     @classmethod
     def parse(cls, content: bytes) -> Self:

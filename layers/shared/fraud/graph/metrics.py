@@ -15,6 +15,11 @@ def log_published(event: MarksPublished, door: str) -> None:
     log_line({"Door": door}, {"MarksPublished": 1, "AccountsMarked": event.marked}, fields)
 
 
+def log_suggested(run_id: str, links: int, door: str) -> None:
+    """Log a page of suggested links that was written. `links`: of all its accounts."""
+    log_line({"Door": door}, {"LinksSuggested": links}, {"run_id": run_id})
+
+
 def log_kept(event: MarksKept, door: str) -> None:
     """Log a run without a new snapshot. An alarm fires, except for a run that has found another one at work."""
     fields = {"run_id": event.run_id, "step": event.step, "checks": event.failed_checks}

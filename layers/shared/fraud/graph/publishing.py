@@ -5,12 +5,13 @@ The parts of a job's request that differ from run to run are here; the definitio
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from fraud.activity.suggested import Common, InferredLink, Suggestions, best
 from fraud.archive import schema
 from fraud.errors import UndecidableError
 from fraud.graph.gate import GatePolicy
@@ -36,6 +37,8 @@ class Plan(BaseModel):
     seconds        time limit of the job
     spark_edges    from so many edges in the largest view of the last report on, Spark does the job
     page           most accounts that one call of the function publishes
+    links          most links that are suggested
+    links_page     most accounts whose links one call of the function publishes
     case_accounts  from so many accounts on, what has changed is a case
     """
 
@@ -49,6 +52,8 @@ class Plan(BaseModel):
     seconds: int = Field(ge=60, le=86_400)
     spark_edges: int = Field(ge=0)
     page: int = Field(ge=1, le=5_000)
+    links: int = Field(ge=0, le=100_000)
+    links_page: int = Field(ge=1, le=500)
     case_accounts: int = Field(ge=1)
     gate: GatePolicy
 
@@ -95,7 +100,7 @@ def reads(table: str, day: str, first: date, last: date) -> bool:
 def job(run_id: str, as_of: datetime, place: Place, plan: Plan) -> dict[str, Any]:
     """Return the parts of the job's request that differ from run to run, for SageMaker and for Spark."""
     own = [f"--as-of={utc(as_of)}", f"--window={plan.window_days}", f"--baseline={plan.baseline_days}"]
-    own += [f"--page={plan.page}"]
+    own += [f"--page={plan.page}", f"--links={plan.links}", f"--links-page={plan.links_page}"]
     own += [f"--view={view}" for view in plan.views]
     manifest, output = f"{folder(run_id)}/archive.manifest", place.of(f"{folder(run_id)}/{OUTPUT}/")
     return {
@@ -126,6 +131,9 @@ def limit_s(plan: Plan) -> int:
     return plan.seconds + EXTRA_S
 
 
+Pseudonym = Annotated[str, StringConstraints(pattern="^[0-9a-f]+$")]
+
+
 class PagedMark(BaseModel):
     """A mark as the job has written it: of a pseudonym.
 
@@ -134,7 +142,7 @@ class PagedMark(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    account: str = Field(pattern="^[0-9a-f]+$")
+    account: Pseudonym
     view: str
     shape: str
     lift: float = Field(ge=0, allow_inf_nan=False)
@@ -146,10 +154,8 @@ class PagedMark(BaseModel):
         return Mark(snapshot, self.view, self.shape, self.lift, self.as_of, self.expires_at)
 
 
-class Page(BaseModel):
-    """A page of accounts to mark."""
-
-    marks: tuple[PagedMark, ...]
+class _Page(BaseModel):
+    HOLDS: ClassVar[str]
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
@@ -157,7 +163,14 @@ class Page(BaseModel):
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
-            raise UndecidableError(f"page of marks: {error.error_count()} faults") from None
+            raise UndecidableError(f"page of {cls.HOLDS}: {error.error_count()} faults") from None
+
+
+class Page(_Page):
+    """A page of accounts to mark."""
+
+    HOLDS = "marks"
+    marks: tuple[PagedMark, ...]
 
 
 class Known(NamedTuple):
@@ -175,3 +188,77 @@ def known(page: Sequence[PagedMark], accounts: Mapping[str, str]) -> Known:
     weakest_first = sorted(page, key=lambda mark: mark.lift)
     found = {accounts[mark.account]: mark for mark in weakest_first if mark.account in accounts}
     return Known(found, sum(mark.account not in accounts for mark in page))
+
+
+class PagedCommon(BaseModel):
+    """A common neighbour as the job has written it. `account`: a pseudonym; None for a device or instrument."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["account", "device", "instrument"]
+    account: Pseudonym | None
+
+    def common(self, accounts: Mapping[str, str]) -> Common | None:
+        """Return it with the id of its account; None if that was erased meanwhile."""
+        if self.account is None:
+            return Common(self.kind, None)
+        return Common(self.kind, accounts[self.account]) if self.account in accounts else None
+
+
+class PagedLink(BaseModel):
+    """A suggested link as the job has written it: to a pseudonym."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    other: Pseudonym
+    score: float = Field(gt=0, allow_inf_nan=False)
+    evidence: tuple[PagedCommon, ...]
+
+
+class LinkedAccount(BaseModel):
+    """An account, under its pseudonym, with the links that are suggested for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    account: Pseudonym
+    links: tuple[PagedLink, ...]
+
+
+class LinksPage(_Page):
+    """A page of accounts with links that are suggested."""
+
+    HOLDS = "links"
+    accounts: tuple[LinkedAccount, ...]
+
+    @property
+    def pseudonyms(self) -> list[str]:
+        """All pseudonyms on the page."""
+        links = [link for each in self.accounts for link in each.links]
+        evidence = [common.account for link in links for common in link.evidence if common.account is not None]
+        return list(
+            dict.fromkeys([*(each.account for each in self.accounts), *(link.other for link in links), *evidence])
+        )
+
+
+def suggestions(page: LinksPage, accounts: Mapping[str, str], snapshot: int, as_of: datetime) -> dict[str, Suggestions]:
+    """Return what a page suggests, by account. `accounts`: by pseudonym; one without its row was erased.
+
+    A link to an erased account falls away, and so does one of which all evidence was erased. After the stack's id key
+    was replaced an account has two pseudonyms: no link leads from an account to itself.
+    """
+    found: dict[str, Suggestions] = {}
+    for each in page.accounts:
+        if each.account not in accounts:
+            continue
+        own = accounts[each.account]
+        given = Suggestions(snapshot, as_of, best(_known(own, each.links, accounts)))
+        found[own] = found[own].joined(given) if own in found else given
+    return found
+
+
+def _known(own: str, links: Sequence[PagedLink], accounts: Mapping[str, str]) -> Iterator[InferredLink]:
+    for link in links:
+        other = accounts.get(link.other)
+        evidence = tuple(common for each in link.evidence if (common := each.common(accounts)) is not None)
+        if other is not None and other != own and evidence:
+            yield InferredLink(other, link.score, evidence)

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from fraud.activity.suggested import Suggestions
 from fraud.activity.timeline import RecentDecision
 from fraud.errors import ServiceError
 from fraud.executions import Standing
 from fraud.graph import publishing
 from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
 from fraud.graph.gate import Report, judge
-from fraud.graph.metrics import log_kept, log_published
-from fraud.graph.publishing import PUBLISHED, REPORT, Page, Plan
+from fraud.graph.metrics import log_kept, log_published, log_suggested
+from fraud.graph.publishing import PUBLISHED, REPORT, LinksPage, Page, Plan
 from fraud.marks.mark import Mark
 from fraud.marks.pointer import MarksPointer
 from fraud.retraining.jobs import Place, manifest
@@ -68,11 +69,14 @@ class Accounts(Protocol):
         """Return the accounts by pseudonym, without those that were erased. Raises ServiceError."""
 
 
-class Timelines(Protocol):
-    """The part of `activity.store.Activity` that the steps need."""
+class Activities(Protocol):
+    """The part of `activity.store.Activity` that the steps need. Methods raise ServiceError."""
 
     def latest(self, account_id: str) -> RecentDecision | None:
-        """Return the latest decision of an account as payer. Raises ServiceError."""
+        """Return the latest decision of an account as payer."""
+
+    def suggest(self, suggested: Mapping[str, Suggestions]) -> None:
+        """Write the links that a snapshot suggests, by account."""
 
 
 class Notices(Protocol):
@@ -91,7 +95,7 @@ class Parts(NamedTuple):
     marks: MarkStore
     objects: Objects
     accounts: Accounts
-    timelines: Timelines
+    activity: Activities
     notices: Notices
     standing: Callable[[str], Standing]
     plan: Plan
@@ -103,7 +107,7 @@ class Run(BaseModel):
     """What the machine carries from step to step. A run that has just begun knows nothing.
 
     as_of    time of the snapshot: the beginning of the UTC day on which the run has begun
-    page     the page that is published next
+    page     the page of marks that is published next; links: that of links
     erased   accounts of the pages before it that were erased meanwhile
     refused  the checks of the gate that did not pass
     """
@@ -113,6 +117,7 @@ class Run(BaseModel):
     as_of: str | None = None
     snapshot: int = 0
     page: int = 0
+    links: int = 0
     erased: int = 0
     refused: tuple[str, ...] = ()
 
@@ -199,17 +204,27 @@ class GraphSteps:
         parts = self._parts
         if run.page >= self._report(run_id).pages:
             return run.go("Flip")
-        content = parts.objects.read(f"{publishing.folder(run_id)}/{publishing.OUTPUT}/pages/{run.page}.json")
-        page = Page.parse(content).marks
+        page = Page.parse(self._object(run_id, f"pages/{run.page}.json")).marks
         known = publishing.known(page, parts.accounts.read([mark.account for mark in page]))
         marks = {account: each.mark(run.snapshot) for account, each in known.marks.items()}
         parts.marks.write(run.snapshot, marks)
         return run.go("Publish", page=run.page + 1, erased=run.erased + known.erased)
 
-    def flip(self, _run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+    def flip(self, _run_id: str, run: Run, event: Mapping[str, Any]) -> Step:
         """Bring the snapshot into force."""
         self._parts.marks.flip(run.snapshot, _as_of(run), self._parts.clock())
-        return run.go("Notify")
+        return run.go("Suggest" if event["version"] >= SUGGESTS else "Notify")
+
+    def suggest(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
+        """Write the links of a page under the ids of their accounts. They are shown while the snapshot is in force."""
+        parts = self._parts
+        if run.links >= self._report(run_id).inferred.pages:
+            return run.go("Notify")
+        page = LinksPage.parse(self._object(run_id, f"links/{run.links}.json"))
+        found = publishing.suggestions(page, parts.accounts.read(page.pseudonyms), run.snapshot, _as_of(run))
+        parts.activity.suggest(found)
+        log_suggested(run_id, sum(len(each.links) for each in found.values()), DOOR)
+        return run.go("Suggest", links=run.links + 1)
 
     def notify(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
         """Keep the report for the next gate, unless a younger snapshot is in force, and tell that this one has come."""
@@ -232,11 +247,13 @@ class GraphSteps:
     def keep(self, run_id: str, run: Run, event: Mapping[str, Any]) -> Step:
         """Tell that the marks before the run stay in force: its number is never flipped to, so nobody believes it.
 
-        A run may have failed after its snapshot came into force: what is left is to tell of it.
+        A run may have failed after its snapshot came into force: what is left is to suggest links, unless that is what
+        has failed, and to tell of the snapshot.
         """
         parts, pointer = self._parts, self._parts.marks.read()
         if run.snapshot and pointer.snapshot == run.snapshot:
-            return run.go("Notify")
+            suggests = event["version"] >= SUGGESTS and event["step"] == "Flip"
+            return run.go("Suggest" if suggests else "Notify")
         failed = event["step"] != KEEP
         told = MarksKept.of(
             run_id,
@@ -274,7 +291,7 @@ class GraphSteps:
         """
         parts, as_of, accounts = self._parts, _as_of(run), said["accounts"]
         known = list(parts.accounts.read(accounts[:EXAMPLES]).values())
-        paid = ((account, parts.timelines.latest(account)) for account in sorted(known))
+        paid = ((account, parts.activity.latest(account)) for account in sorted(known))
         account, latest = next(
             ((account, latest) for account, latest in paid if latest is not None), (min(known, default=None), None)
         )
@@ -310,6 +327,9 @@ EXAMPLES = 20
 JOBS = frozenset({"Analyse", "AnalyseWithSpark"})
 """The states that are jobs."""
 
+SUGGESTS = 2
+"""The version of the inputs of Flip and Keep from which on a definition has the state Suggest."""
+
 StepFunction = Callable[[GraphSteps, str, Run, Mapping[str, Any]], Step]
 
 STEPS: Mapping[tuple[str, int], StepFunction] = {
@@ -319,8 +339,11 @@ STEPS: Mapping[tuple[str, int], StepFunction] = {
     ("Gate", 1): GraphSteps.gate,
     ("Publish", 1): GraphSteps.publish,
     ("Flip", 1): GraphSteps.flip,
+    ("Flip", 2): GraphSteps.flip,
+    ("Suggest", 1): GraphSteps.suggest,
     ("Notify", 1): GraphSteps.notify,
     ("Keep", 1): GraphSteps.keep,
+    ("Keep", 2): GraphSteps.keep,
 }
 """The function of each state, by the version of its input.
 

@@ -202,7 +202,7 @@ class GateReport(BaseModel):
 
 
 def judge(found: Evaluation, policy: GatePolicy, not_inferior: str | None = None) -> GateReport:
-    """Judge an evaluation.
+    """Return the gate's report of an evaluation, with one check for each limit. Never raises.
 
     not_inferior  the reason for which a model may pass that is not better, as long as it is not worse; None: it may not
     """
@@ -231,7 +231,7 @@ def _checks(found: Evaluation, limits: Limits, not_inferior: str | None) -> Iter
 
 
 def judge_shadow(found: ShadowFigures, policy: GatePolicy) -> GateReport:
-    """Judge a shadow: it has scored enough payments, it misses few, and it does not alert far more often."""
+    """Return the gate's report of a shadow: enough payments scored, few missed, not far more alerts. Never raises."""
     limits = policy.shadow
     missing = 1 - found.scored / found.asked if found.asked else 1.0
     most = limits.alerts * found.alerts_of_champion + limits.spare * found.scored

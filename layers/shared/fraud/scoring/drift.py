@@ -148,7 +148,10 @@ def statistic(day: Counts, base: Counts) -> float:
 
 
 def drift(baseline: Baseline, counted: Mapping[str, Counts]) -> list[Drift]:
-    """Return the distance of a day in each measure of the baseline of which it has enough values."""
+    """Return how far a day lies from the baseline, a `Drift` for each measure of which it has at least FEWEST values.
+
+    counted  the day's histograms by the names of the measures, with the bins of the baseline
+    """
     found = []
     for name, measure in baseline.measures.items():
         values = sum(counted.get(name, ()))
