@@ -18,7 +18,7 @@ from benchmarks.metering import read_units, size_of
 from fraud.cases.case import SYSTEM, Actor, Alert, CaseEvent
 from fraud.cases.store import CASES_PER_PAGE, Cases
 from fraud.settings import Settings
-from tests.support.cases_table import TABLE, cases_table
+from tests.support.cases_table import cases_table
 
 SIZES = (10, 100_000)
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -59,7 +59,7 @@ def filled(settings: Settings, size: int) -> str:
     alert = Alert.model_validate({"occurred_at": NOON, "reason": "FAN_IN_BURST", **said})
     name = cases.open(alert, NOON).case_id
     cases.change(name, CaseEvent(kind="routed"), SYSTEM, NOON)
-    stored = get_backend("dynamodb")[DEFAULT_ACCOUNT_ID]["eu-west-1"].get_table(TABLE)
+    stored = get_backend("dynamodb")[DEFAULT_ACCOUNT_ID]["eu-west-1"].get_table(settings.cases_table)
     queued = {key: value.to_json() for key, value in stored.get_item(_key(name), _key("case")).attrs.items()}
     for number in range(1, size):
         stored.put_item(_copy(queued, name, number, queue={"S": "analyst"}))

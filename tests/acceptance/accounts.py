@@ -56,11 +56,11 @@ from fraud.rules.rule_book import RuleBook
 from fraud.scoring.scorer import embedded
 from fraud.settings import Settings
 from fraud.transaction import utc
-from tests.acceptance.investigation import RESOURCES, SHAPE
 from tests.support.boto_transport import BotoTransport
 from tests.support.deployment import declared_store
 from tests.support.environment import ENVIRONMENT
 from tests.support.fakes import rule, rule_book
+from tests.support.own_door import create_tables
 from tests.support.payments import payment
 
 TABLES = ("Accounts", "Audit", "Cases", "Counters", "Decisions", "Labels", "Links", "Profiles")
@@ -209,9 +209,7 @@ class World:
         self.settings = settings = Settings.from_environment(ENVIRONMENT | VARIABLES | changes)
         self.transport = BotoTransport()
         self.dynamodb = self.transport.client
-        for name in TABLES:
-            table = RESOURCES[f"{name}Table"]["Properties"]
-            self.dynamodb.create_table(TableName=name.lower(), **{part: table[part] for part in SHAPE if part in table})
+        create_tables(self.dynamodb, *TABLES)
         tables = assembly._tables(settings)
         self.hot = declared_store(self.transport, tables, 400, lambda: self.now)
         self.accounts = Accounts(settings)

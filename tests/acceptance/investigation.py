@@ -26,7 +26,6 @@ from unittest.mock import patch
 import boto3
 from botocore.client import BaseClient
 from moto import mock_aws
-from samtranslator.yaml_helper import yaml_parse
 
 from fraud import assembly, packaged
 from fraud.activity.store import Activity
@@ -54,12 +53,11 @@ from fraud.transaction import utc
 from local.workflows import interpreter
 from tests.support.boto_transport import BotoTransport
 from tests.support.environment import ENVIRONMENT
+from tests.support.own_door import create_tables
 from tests.support.payments import payment
 
 ROOT = Path(__file__).parents[2]
-RESOURCES = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))["Resources"]
 TABLES = ("Audit", "Cases", "Decisions", "Labels", "Profiles", "Links", "Reports")
-SHAPE = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
 REGION = "us-east-1"
 MACHINE = f"arn:aws:states:{REGION}:123456789012:stateMachine:fraud-investigation"
 WRITES = {"DeleteItem", "PutEvents", "PutItem", "PutObject", "SendTaskSuccess", "StartExecution"}
@@ -188,9 +186,7 @@ class World:
 
     def build(self) -> None:
         """Create tables, bus, queue and machine, and store the day's decisions."""
-        for name in TABLES:
-            table = RESOURCES[f"{name}Table"]["Properties"]
-            self.dynamodb.create_table(TableName=name.lower(), **{part: table[part] for part in SHAPE if part in table})
+        create_tables(self.dynamodb, *TABLES)
         boto3.client("s3").create_bucket(Bucket=self.settings.archive_bucket)
         self._sqs, bus = boto3.client("sqs"), boto3.client("events")
         self._queue = self._sqs.create_queue(QueueName="all")["QueueUrl"]

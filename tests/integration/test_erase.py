@@ -8,7 +8,7 @@ from fraud.archive.record import pseudonym
 from fraud.counters.codec import keys_row
 from fraud.counters.keys import DECLARED, Keys
 from operations import erase
-from tests.support.own_door import RESOURCES, SHAPE
+from tests.support.own_door import create_tables
 
 TABLES = ["--profiles", "profiles", "--pseudonyms", "pseudonyms", "--links", "links", "--reports", "reports"]
 
@@ -24,13 +24,7 @@ def dynamodb(monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with mock_aws():
         client = boto3.client("dynamodb")
-        for table in ("profiles", "pseudonyms"):
-            client.create_table(
-                TableName=table,
-                KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-                AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
+        create_tables(client, "Profiles", "Pseudonyms")
         yield client
 
 
@@ -65,8 +59,7 @@ def test_a_stack_without_keys_has_nothing_to_erase(dynamodb):
 
 
 def test_the_reports_of_one_account_are_deleted_and_those_about_it_stay(dynamodb):
-    table = RESOURCES["ReportsTable"]["Properties"]
-    dynamodb.create_table(TableName="reports", **{part: table[part] for part in SHAPE})
+    create_tables(dynamodb, "Reports")
     for name, reporter, payee in (("r-1", "alice", "bob"), ("r-2", "bob", "alice"), ("r-3", "alice", "carol")):
         row = {"pk": name, "reporter_id": reporter, "payee_id": payee, "reported_at": "2026-03-04T12:00:00.000000Z"}
         dynamodb.put_item(TableName="reports", Item={key: {"S": value} for key, value in row.items()})

@@ -33,7 +33,7 @@ from models.graph.links import Link, by_account
 from models.graph.views import THING
 from tests.support.boto_transport import BotoTransport
 from tests.support.environment import ENVIRONMENT
-from tests.support.own_door import RESOURCES, SHAPE
+from tests.support.own_door import create_tables
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 MIDNIGHT = NOON.replace(hour=0)
@@ -245,10 +245,7 @@ def account() -> Iterator[World]:
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         with mock_aws():
             made = World()
-            for name in ("Profiles", "Pseudonyms", "Links"):
-                table = RESOURCES[f"{name}Table"]["Properties"]
-                shape = {part: table[part] for part in SHAPE if part in table}
-                made.dynamodb.create_table(TableName=name.lower(), **shape)
+            create_tables(made.dynamodb, "Profiles", "Pseudonyms", "Links")
             for bucket in PLACE:
                 boto3.client("s3").create_bucket(Bucket=bucket)
             yield made

@@ -47,7 +47,7 @@ from fraud.scoring.store import Registry
 from fraud.scoring.worker import EndpointDeployment
 from fraud.settings import Settings
 from tests.support.environment import ENVIRONMENT
-from tests.support.own_door import RESOURCES, SHAPE
+from tests.support.own_door import create_tables
 from tests.support.registered import moved, named
 from tests.unit.retraining.test_gate import GOOD
 
@@ -272,10 +272,7 @@ def account() -> Iterator[World]:
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         with mock_aws():
             made = World()
-            for name in TABLES:
-                table = RESOURCES[f"{name}Table"]["Properties"]
-                shape = {part: table[part] for part in SHAPE if part in table}
-                made.dynamodb.create_table(TableName=name.lower(), **shape)
+            create_tables(made.dynamodb, *TABLES)
             for bucket in PLACE:
                 boto3.client("s3").create_bucket(Bucket=bucket)
             boto3.client("sagemaker").create_model_package_group(ModelPackageGroupName=GROUP)

@@ -21,7 +21,7 @@ from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts
 from local.account.boto import KEY_ID, REGION, SECRET
 from operations import audit
-from tests.support.own_door import ENVIRONMENT, SHAPE, TABLES
+from tests.support.own_door import ENVIRONMENT, create_tables
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 BUCKET = ENVIRONMENT["AUDIT_ROOTS_BUCKET"]
@@ -77,9 +77,7 @@ class AuditStack:
     def __init__(self) -> None:
         self.dynamodb = boto3.client("dynamodb")
         self.s3 = boto3.client("s3")
-        for name in ("audit", "profiles"):
-            shape = {part: TABLES[name][part] for part in SHAPE if part in TABLES[name]}
-            self.dynamodb.create_table(TableName=name, **shape)
+        create_tables(self.dynamodb, "Audit", "Profiles")
         where = {"LocationConstraint": "eu-west-1"}
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where, ObjectLockEnabledForBucket=True)
         lock = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}}}

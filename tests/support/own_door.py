@@ -20,10 +20,6 @@ ENVIRONMENT = environment.ENVIRONMENT | {
     "AWS_SECRET_ACCESS_KEY": "test",
 }
 RESOURCES = yaml_parse(Path("template.yaml").read_text(encoding="utf-8"))["Resources"]
-TABLES = {
-    name.lower(): RESOURCES[f"{name}Table"]["Properties"]
-    for name in ("Profiles", "Decisions", "Labels", "Audit", "Reports", "Retraining")
-}
 SHAPE = ("KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
 
 
@@ -36,9 +32,7 @@ class OwnDoor:
 
     def __init__(self, name: str) -> None:
         self.dynamodb = boto3.client("dynamodb")
-        for name_of_table, table in TABLES.items():
-            shape = {part: table[part] for part in SHAPE if part in table}
-            self.dynamodb.create_table(TableName=name_of_table, **shape)
+        create_tables(self.dynamodb, "Profiles", "Decisions", "Labels", "Audit", "Reports", "Retraining")
         self.module = load(name)
 
     def call(  # noqa: PLR0913 - the parts of a request
@@ -61,6 +55,13 @@ class OwnDoor:
             parameters=parameters,
             query=query,
         )
+
+
+def create_tables(dynamodb: Any, *names: str) -> None:
+    """Create tables as the template declares them, each under its name in small letters: `Profiles` as `profiles`."""
+    for name in names:
+        table = RESOURCES[f"{name}Table"]["Properties"]
+        dynamodb.create_table(TableName=name.lower(), **{part: table[part] for part in SHAPE if part in table})
 
 
 def load(name: str) -> Any:
