@@ -18,9 +18,9 @@ from fraud.accounts.requests import ActionQuery, ActionView, OrderView
 from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
-from fraud.cases.console import actor_of
 from fraud.cases.store import Cases
 from fraud.errors import CapReachedError, ForbiddenError, NotFoundError, ServiceError
+from fraud.person import Person, person_of
 from fraud.settings import Settings
 from fraud.transaction import is_id
 
@@ -89,10 +89,9 @@ def change() -> Response[str]:
     return json_response(done.view.model_dump_json())
 
 
-def _person() -> tuple[str, str]:
-    """Return name and role of the person. Raises ForbiddenError for a token without a group of ours."""
-    person = actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
-    return person.name, person.role
+def _person() -> Person:
+    """Return who calls. Raises ForbiddenError for a token without a group of ours."""
+    return person_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
 
 
 def _ids() -> dict[str, str]:

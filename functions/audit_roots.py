@@ -8,7 +8,7 @@ from typing import Any
 
 from fraud.audit.metrics import log_root
 from fraud.audit.store import Roots
-from fraud.aws.metrics import log_refusal
+from fraud.aws.metrics import log_raised
 from fraud.errors import ServiceError
 from fraud.settings import Settings
 from fraud.transaction import instant
@@ -21,10 +21,7 @@ _roots = Roots(_settings.audit_table, _settings.audit_roots_bucket)
 
 def write_root(event: Mapping[str, Any], _context: object) -> dict[str, int]:
     """Handle the EventBridge schedule: write the root of the event's time."""
-    try:
+    with log_raised(DOOR, ServiceError):
         root = _roots.write(instant(event["time"]))
-    except ServiceError as error:
-        log_refusal(error, DOOR)
-        raise
     log_root(root, DOOR)
     return {"root": 0 if root is None else root.n}

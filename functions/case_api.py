@@ -22,6 +22,7 @@ from fraud.cases.metrics import log_case_request
 from fraud.cases.report_store import ReportStore
 from fraud.cases.store import Cases
 from fraud.errors import NotFoundError, ServiceError
+from fraud.person import person_of
 from fraud.settings import Settings
 
 DOOR = "case_api"
@@ -103,7 +104,7 @@ def act() -> Response[str]:
 
 
 def _actor() -> Actor:
-    return console.actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
+    return Actor(*person_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim))
 
 
 def _name() -> str:

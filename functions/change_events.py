@@ -5,15 +5,14 @@ comes again has the same event_id in the archive. Each stream has a function of 
 other.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fraud import assembly, clock
 from fraud.accounts.archived import action_rows, intervention_rows
 from fraud.archive.record import ArchiveRow
-from fraud.aws.metrics import log_refusal
+from fraud.aws.changes import Record, all_changes
 from fraud.cases.archived import case_rows
-from fraud.errors import ServiceError
 from fraud.settings import Settings
 
 DOOR = "change_events"
@@ -27,28 +26,22 @@ Change = Mapping[str, Any]
 
 def cases(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Handle a batch of the stream of cases, with ReportBatchItemFailures. A failed batch comes again as a whole."""
-    return _handled(event)
+    return all_changes(event, _archived, DOOR)
 
 
 def accounts(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Handle a batch of the stream of accounts, with ReportBatchItemFailures. A failed batch comes again as a whole."""
-    return _handled(event)
+    return all_changes(event, _archived, DOOR)
 
 
-def _handled(event: dict[str, Any]) -> dict[str, Any]:
-    changes = [record["dynamodb"] for record in event["Records"]]
-    try:
-        _stack.prepare(clock.now())
-        complete = all(_archived(kind, changes) for kind in ROWS)
-    except ServiceError as error:
-        log_refusal(error, DOOR)
-        complete = False
-    failed = [] if complete else changes[:1]
-    return {"batchItemFailures": [{"itemIdentifier": one["SequenceNumber"]} for one in failed]}
+def _archived(records: Sequence[Record]) -> bool:
+    """Archive the changes, each kind of row in its own stream. Return whether all are taken."""
+    _stack.prepare(clock.now())
+    changes = [record["dynamodb"] for record in records]
+    return all(_archived_of(kind, changes) for kind in ROWS)
 
 
-def _archived(kind: str, changes: list[dict[str, Any]]) -> bool:
-    """Archive the changes of one kind of row. Return whether all are taken."""
+def _archived_of(kind: str, changes: Sequence[Change]) -> bool:
     rows = [row for change in changes if change["Keys"]["sk"]["S"] == kind for row in ROWS[kind](change)]
     return not rows or _deliveries[kind].put(rows) == len(rows)
 

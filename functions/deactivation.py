@@ -9,7 +9,7 @@ from typing import Any
 from fraud import assembly
 from fraud.accounts.metrics import log_step
 from fraud.accounts.worker import DOOR
-from fraud.aws.metrics import log_refusal
+from fraud.aws.metrics import log_raised
 from fraud.settings import Settings
 
 _deactivation = assembly.deactivation(Settings.from_environment())
@@ -17,10 +17,7 @@ _deactivation = assembly.deactivation(Settings.from_environment())
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Carry out a state of an action."""
-    try:
+    with log_raised(DOOR):
         answer = _deactivation.run(event)
-    except Exception as error:
-        log_refusal(error, DOOR)
-        raise
     log_step(event["state"], event["action_id"], DOOR)
     return answer

@@ -7,7 +7,7 @@ step has said. An error that is raised here is tried again, and at last the mark
 from typing import Any
 
 from fraud import assembly
-from fraud.aws.metrics import log_refusal
+from fraud.aws.metrics import log_raised
 from fraud.graph.metrics import log_graph_step
 from fraud.graph.worker import DOOR
 from fraud.settings import Settings
@@ -17,10 +17,7 @@ _graph = assembly.graph_steps(Settings.from_environment())
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Carry out a state of a run."""
-    try:
+    with log_raised(DOOR):
         answer = _graph.run(event)
-    except Exception as error:
-        log_refusal(error, DOOR)
-        raise
     log_graph_step(event["state"], event["run_id"], DOOR)
     return answer

@@ -7,7 +7,7 @@ also has its task token. An error that is raised here is tried again, and at las
 from typing import Any
 
 from fraud import assembly
-from fraud.aws.metrics import log_refusal
+from fraud.aws.metrics import log_raised
 from fraud.cases.metrics import log_state
 from fraud.cases.worker import DOOR
 from fraud.settings import Settings
@@ -17,10 +17,7 @@ _investigation = assembly.investigation(Settings.from_environment())
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Carry out a state of a case."""
-    try:
+    with log_raised(DOOR):
         answer = _investigation.run(event)
-    except Exception as error:
-        log_refusal(error, DOOR)
-        raise
     log_state(event["state"], event["case_id"], DOOR)
     return answer

@@ -11,7 +11,7 @@ from aws_lambda_powertools.event_handler import Response
 from fraud import assembly, clock
 from fraud.aws.http_api import body_of
 from fraud.aws.routes import json_response, resolver
-from fraud.invitations.invitation import InvitationBatch
+from fraud.invitations.batch import InvitationBatch
 from fraud.invitations.metrics import log_invitations
 from fraud.settings import Settings
 

@@ -13,8 +13,8 @@ from fraud import assembly, clock
 from fraud.aws.http_api import body_of, claims_of, request_id
 from fraud.aws.metrics import log_refusal
 from fraud.aws.routes import json_response, resolver
-from fraud.cases.console import actor_of
 from fraud.errors import ForbiddenError, NotFoundError, ServiceError
+from fraud.person import Person, person_of
 from fraud.retraining.console import ModelsView, ReasonRequest, RetrainRequest
 from fraud.retraining.metrics import log_model_request
 from fraud.retraining.retraining import Actor, Retraining, RetrainingEvent
@@ -71,10 +71,9 @@ def decide() -> Response[str]:
 _DECISIONS = {"approve": "approved", "reject": "rejected"}
 
 
-def _person() -> tuple[str, str]:
-    """Return name and role of the person. Raises ForbiddenError for a token without a group of ours."""
-    person = actor_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
-    return person.name, person.role
+def _person() -> Person:
+    """Return who calls. Raises ForbiddenError for a token without a group of ours."""
+    return person_of(claims_of(app.current_event.raw_event), _settings.jwt_groups_claim)
 
 
 def _lead() -> Actor:

@@ -7,7 +7,7 @@ waits also has its task token. An error that is raised here is tried again, and 
 from typing import Any
 
 from fraud import assembly
-from fraud.aws.metrics import log_refusal
+from fraud.aws.metrics import log_raised
 from fraud.retraining.metrics import log_retraining_step
 from fraud.retraining.worker import DOOR
 from fraud.settings import Settings
@@ -17,10 +17,7 @@ _retraining = assembly.retraining_steps(Settings.from_environment())
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Carry out a state of a retraining."""
-    try:
+    with log_raised(DOOR):
         answer = _retraining.run(event)
-    except Exception as error:
-        log_refusal(error, DOOR)
-        raise
     log_retraining_step(event["state"], event["retraining_id"], DOOR)
     return answer

@@ -16,7 +16,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from fraud import assembly, clock
 from fraud.accounts.metrics import log_account_sweep
 from fraud.aws.messages import each_message
-from fraud.aws.metrics import log_refusal
+from fraud.aws.metrics import log_raised
 from fraud.cases.metrics import log_case_sweep
 from fraud.counters.metrics import DOOR, log_fold, log_tick
 from fraud.decisions.metrics import log_sweep
@@ -38,55 +38,40 @@ _drift = assembly.drift_watch(_settings)
 
 def tick(_event: object, _context: object) -> dict[str, int]:
     """Handle the EventBridge schedule: fold at once if little is due, else queue the slices that have work."""
-    try:
+    with log_raised(DOOR, ServiceError):
         due = _folding.tick()
-    except ServiceError as error:
-        log_refusal(error, DOOR)
-        raise
     log_tick(due)
     return due._asdict()
 
 
 def sweep(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lambda's context has no public type
     """Handle the EventBridge schedule: end the decisions that are due."""
-    try:
+    with log_raised(DOOR, ServiceError):
         swept = _resolutions.sweep(context.get_remaining_time_in_millis)
-    except ServiceError as error:
-        log_refusal(error, DOOR)
-        raise
     log_sweep(swept)
     return swept._asdict()
 
 
 def sweep_cases(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lambda's context has no public type
     """Handle the EventBridge schedule: look at the cases that are due."""
-    try:
+    with log_raised(DOOR, ServiceError):
         swept = _cases.sweep(clock.now(), context.get_remaining_time_in_millis)
-    except ServiceError as error:
-        log_refusal(error, DOOR)
-        raise
     log_case_sweep(swept)
     return swept._asdict()
 
 
 def sweep_accounts(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lambda's context has no public type
     """Handle the EventBridge schedule: look at the holds, orders and actions that are due."""
-    try:
+    with log_raised(DOOR, ServiceError):
         swept = _accounts.sweep(clock.now(), context.get_remaining_time_in_millis)
-    except ServiceError as error:
-        log_refusal(error, DOOR)
-        raise
     log_account_sweep(swept)
     return swept._asdict()
 
 
 def sweep_models(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN401 - Lambda's context has no public type
     """Handle the EventBridge schedule: look at the retrainings that are due."""
-    try:
+    with log_raised(DOOR, ServiceError):
         swept = _models.sweep(clock.now(), context.get_remaining_time_in_millis)
-    except ServiceError as error:
-        log_refusal(error, DOOR)
-        raise
     log_model_sweep(swept)
     return swept._asdict()
 
@@ -94,12 +79,9 @@ def sweep_models(_event: object, context: Any) -> dict[str, int]:  # noqa: ANN40
 def kpis(_event: object, _context: object) -> dict[str, int]:
     """Handle the EventBridge schedule: count the KPIs of the last days, write them, and publish the latest."""
     span = Span.ended(_settings.kpi_days, clock.now())
-    try:
+    with log_raised(DOOR, ServiceError):
         figures = _reporting.figures(span)
         _reporting.write(figures)
-    except ServiceError as error:
-        log_refusal(error, DOOR)
-        raise
     log_kpis(figures, span.last)
     return {"days": len(span.days), "figures": len(figures)}
 
@@ -107,12 +89,9 @@ def kpis(_event: object, _context: object) -> dict[str, int]:
 def drift(_event: object, _context: object) -> dict[str, int]:
     """Handle the EventBridge schedule: compare yesterday with the model's baseline, write and publish its drift."""
     day = Span.ended(1, clock.now()).last
-    try:
+    with log_raised(DOOR, ServiceError):
         drifts = _drift.of(day)
         _drift.write(day, drifts)
-    except ServiceError as error:
-        log_refusal(error, DOOR)
-        raise
     log_drift(drifts, day)
     return {"measures": len(drifts), "drifted": sum(each.ratio > 1 for each in drifts)}
 

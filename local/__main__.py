@@ -39,7 +39,7 @@ def main() -> int:
             f"people    {box.people_url}",
             f"emulator  {box.endpoint_url}",
             f"logs      {box.logs}",
-            f"export AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret} AWS_REGION={REGION}",
+            f"export AWS_ACCESS_KEY_ID={key_id} AWS_SECRET_ACCESS_KEY={secret} AWS_DEFAULT_REGION={REGION}",
             f"export {tokens}",
             "up: end it with Ctrl-C",
             sep="\n",

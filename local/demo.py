@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from local import account_told, case_told, kpis_told, mark_told, retraining_told
 from local.api.client import Client
@@ -47,48 +47,97 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
     parser.add_argument("--currency", dest="market", type=market_of, default=JAPAN, help="default: JPY")
     market: Market = parser.parse_args(arguments).market
-    currency = market.currency
     labelled = simulate.demo(market)
+    told = play(market, labelled)
+    for tactic, decision in islice(telling(told.decided, labelled), SHOWN):
+        print(in_words(tactic, decision))
+    print("\nthe packaged model on people it has never seen:")
+    unseen.main([*UNSEEN, "--currency", market.currency])
+    show(told)
+    return int(told.report.decided != len(labelled) or not told.is_whole)
+
+
+class Told(NamedTuple):
+    """What the demo has seen in the box.
+
+    report   of the replay of all payments
+    labels   how many were in force when the last quarter of the payments began
+    decided  the decisions by transaction id
+    end      the time of the last payment
+
+    The others are lines for people: of a case, of accounts, of KPIs, of a retraining, and of a mark.
+    """
+
+    report: Report
+    labels: int
+    decided: Mapping[str, dict[str, Any]]
+    end: datetime
+    case: Sequence[str]
+    accounts: Sequence[str]
+    figures: Sequence[str]
+    retraining: Sequence[str]
+    mark: Sequence[str]
+
+    @property
+    def not_approved(self) -> list[dict[str, Any]]:
+        """The decisions that are no approval."""
+        return [decision for decision in self.decided.values() if decision["outcome"] != "approve"]
+
+    @property
+    def unexplained(self) -> list[str]:
+        """The transaction ids of those that do not say why in words and numbers."""
+        return [decision["transaction_id"] for decision in self.not_approved if not is_explained(decision)]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no payment was lost or decided twice, each decision is explained, and each story came to its end."""
+        stories = self.case and self.accounts and self.figures and retraining_told.is_judged(self.retraining)
+        return bool(self.report.sound and not self.unexplained and stories and len(self.mark) > 1)
+
+
+def play(market: Market, labelled: Sequence[simulate.Labelled]) -> Told:
+    """Play the payments in a box, a quarter after the other with the labels that are known by then, and the stories."""
     payments = [payment.transaction for payment in labelled]
     truth = {payment.transaction["transaction_id"]: payment.label for payment in labelled}
-    report = Report()
-    parameters = {"Currency": currency, **retraining_told.PARAMETERS, **mark_told.PARAMETERS}
+    end = datetime.fromisoformat(payments[-1]["occurred_at"])
+    report, labels, due = Report(), 0, simulate.labels_of(labelled)
+    parameters = {"Currency": market.currency, **retraining_told.PARAMETERS, **mark_told.PARAMETERS}
     with Box(parameters=parameters) as box, box.connect() as client:
-        told, due = 0, simulate.labels_of(labelled)
         for start in range(0, len(payments), QUARTER):
             quarter = payments[start : start + QUARTER]
             now = datetime.fromisoformat(quarter[0]["occurred_at"])
-            told += tell(client, [label for label in due if datetime.fromisoformat(label["reported_at"]) <= now], now)
+            labels += tell(client, [label for label in due if datetime.fromisoformat(label["reported_at"]) <= now], now)
             by_api = start < len(payments) // 2
             report += (
                 replay(quarter, box.connect, truth, repeats=50)
                 if by_api
                 else replay_by_stream(quarter, box, truth, repeats=50)
             )
-        decided = {name: json.loads(text) for name, text in decisions(box).items()}
-        end = datetime.fromisoformat(payments[-1]["occurred_at"])
-        case = list(case_told.tell(box, truth, end))
-        accounts = list(account_told.tell(box, payments, truth, end))
-        figures = list(kpis_told.tell(box, end))
-        retraining = list(retraining_told.tell(box, market, end))
-        mark = list(mark_told.tell(box, market, end))
-    for tactic, decision in islice(telling(decided, labelled), SHOWN):
-        print(in_words(tactic, decision))
-    print("\nthe packaged model on people it has never seen:")
-    unseen.main([*UNSEEN, "--currency", currency])
-    print(f"\n{report.table()}\nlabels         {told} in force when the last quarter began")
-    not_approved = [decision for decision in decided.values() if decision["outcome"] != "approve"]
-    unexplained = [decision["transaction_id"] for decision in not_approved if not is_explained(decision)]
+        return Told(
+            report,
+            labels,
+            {name: json.loads(text) for name, text in decisions(box).items()},
+            end,
+            case=list(case_told.tell(box, truth, end)),
+            accounts=list(account_told.tell(box, payments, truth, end)),
+            figures=list(kpis_told.tell(box, end)),
+            retraining=list(retraining_told.tell(box, market, end)),
+            mark=list(mark_told.tell(box, market, end)),
+        )
+
+
+def show(told: Told) -> None:
+    """Print the replay's table and the stories."""
+    report, unexplained = told.report, told.unexplained
+    print(f"\n{report.table()}\nlabels         {told.labels} in force when the last quarter began")
     said = f"without words and numbers: {', '.join(unexplained)}" if unexplained else "each in words and numbers"
-    print(f"reasons        of {len(not_approved)} decisions that are no approval, {said}")
-    print("\na case, from its alert to its verdict:", *case, sep="\n")
-    print("\ntwo accounts, one deactivated and one reinstated:", *accounts, sep="\n")
-    print(f"\nKPIs of {end.astimezone(UTC).date()} (docs/kpis.md):", *figures, sep="\n")
-    print("\na retraining, on the archive of a small simulated world:", *retraining, sep="\n")
-    print("\na mark, on the archive of a small simulated app:", *mark, sep="\n")
+    print(f"reasons        of {len(told.not_approved)} decisions that are no approval, {said}")
+    print("\na case, from its alert to its verdict:", *told.case, sep="\n")
+    print("\ntwo accounts, one deactivated and one reinstated:", *told.accounts, sep="\n")
+    print(f"\nKPIs of {told.end.astimezone(UTC).date()} (docs/kpis.md):", *told.figures, sep="\n")
+    print("\na retraining, on the archive of a small simulated world:", *told.retraining, sep="\n")
+    print("\na mark, on the archive of a small simulated app:", *told.mark, sep="\n")
     print(f"\ndemo: {report.decided} payments decided, {report.lost} lost, {report.twice} decided twice")
-    told_to_the_end = case and accounts and figures and retraining_told.is_judged(retraining) and len(mark) > 1
-    return int(not report.sound or report.decided != len(payments) or bool(unexplained) or not told_to_the_end)
 
 
 def tell(client: Client, labels: Sequence[dict[str, str]], now: datetime) -> int:

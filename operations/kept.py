@@ -66,7 +66,7 @@ KEPT = (
     ),
     Kept(
         "PseudonymsTable",
-        "the id of each account that has a decision, under its pseudonym",
+        "the id of each account that has a decision or an invitation, under its pseudonym",
         "until it is erased",
         "**the row is deleted**: nothing leads from a pseudonym to the id any more",
     ),

@@ -1,9 +1,12 @@
 """CloudWatch's alarms in the box: what the template's alarms make of log lines in EMF, a period at a time.
 
-Alarms of one metric only, and of one period to evaluate; those of expressions are left out.
+Alarms of one metric, or of an expression over several, and of one period to evaluate. Of metric math it knows what such
+an expression of our template needs: arithmetic, and the MAX of a list.
 """
 
+import ast
 import json
+import operator
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from local.account.boto import REGION
-from local.account.stack import Template
+from local.account.stack import Template, UnsupportedError
 from local.api.http_event import ACCOUNT_ID
 from local.triggers.patterns import COMPARISONS
 
@@ -34,37 +37,112 @@ OPERATORS = {
 }
 
 
+OF_NUMBERS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+
+
 @dataclass(frozen=True)
-class Alarm:
-    """An alarm of one metric.
+class Metric:
+    """A metric with its dimensions, and the statistic of it over a period."""
 
-    period    seconds of which it takes all values together
-    breaches  whether a period without data is beyond the threshold; None: the alarm stays as it is
-    """
-
-    name: str
     metric: str
     dimensions: Mapping[str, str]
     statistic: str
-    operator: str
-    threshold: float
-    period: int
-    breaches: bool | None
 
-    def of(self, lines: Iterable[Mapping[str, Any]]) -> bool | None:
-        """Tell whether the values of a period are beyond the threshold; None: they do not say."""
+    def over(self, lines: Iterable[Mapping[str, Any]]) -> float | None:
+        """Return the statistic over the lines of a period; None: they have no value."""
         values = [line[self.metric] for line in lines if self.metric in line and self._is_of(line)]
-        if not values:
-            return self.breaches
-        return COMPARISONS[self.operator](STATISTICS[self.statistic](values), self.threshold)
+        return STATISTICS[self.statistic](values) if values else None
+
+    @property
+    def names(self) -> set[str]:
+        """The name of the metric."""
+        return {self.metric}
 
     def _is_of(self, line: Mapping[str, Any]) -> bool:
         sets = [one for each in line["_aws"]["CloudWatchMetrics"] for one in each["Dimensions"]]
         return list(self.dimensions) in sets and all(line[name] == value for name, value in self.dimensions.items())
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm of one metric, or of an expression.
+
+    period    seconds of which it takes all values together
+    breaches  whether a period without data is beyond the threshold; None: the alarm stays as it is
+    """
+
+    name: str
+    watched: "Metric | Formula"
+    operator: str
+    threshold: float
+    period: int
+    breaches: bool | None
+
+    def of(self, lines: Sequence[Mapping[str, Any]]) -> bool | None:
+        """Tell whether the values of a period are beyond the threshold; None: they do not say."""
+        value = self.watched.over(lines)
+        return self.breaches if value is None else COMPARISONS[self.operator](value, self.threshold)
+
+    @property
+    def metrics(self) -> set[str]:
+        """The names of the metrics that it watches."""
+        return self.watched.names
+
+
+@dataclass(frozen=True)
+class Formula:
+    """An expression of metric math over metrics and other expressions, each under its id.
+
+    shown  the id of the expression that the alarm watches
+    """
+
+    shown: str
+    expressions: Mapping[str, str]
+    metrics: Mapping[str, Metric]
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the metrics in it."""
+        return {each.metric for each in self.metrics.values()}
+
+    def over(self, lines: Sequence[Mapping[str, Any]]) -> float | None:
+        """Return the value over the lines of a period; None: a metric in it has no value, or it divides by zero.
+
+        Raises UnsupportedError for what this class cannot compute.
+        """
+        return self._of(self.shown, lines)
+
+    def _of(self, name: str, lines: Sequence[Mapping[str, Any]]) -> float | None:
+        if name in self.metrics:
+            return self.metrics[name].over(lines)
+        node = ast.parse(self.expressions[name].replace("^", "**"), mode="eval").body
+        return self._value(node, lines)
+
+    def _value(self, node: ast.expr, lines: Sequence[Mapping[str, Any]]) -> float | None:
+        match node:
+            case ast.Constant(value=int() | float() as number):
+                return float(number)
+            case ast.Name(id=name):
+                return self._of(name, lines)
+            case ast.BinOp(left=left, op=sign, right=right) if type(sign) in OF_NUMBERS:
+                first, second = self._value(left, lines), self._value(right, lines)
+                if first is None or second is None or (isinstance(sign, ast.Div) and second == 0):
+                    return None
+                return OF_NUMBERS[type(sign)](first, second)
+            case ast.Call(func=ast.Name(id="MAX"), args=[ast.List(elts=parts)]):
+                known = [value for part in parts if (value := self._value(part, lines)) is not None]
+                return max(known, default=None)
+        raise UnsupportedError(f"metric math: {ast.unparse(node)}")
+
+
 def alarms(expanded: Template, given: Mapping[str, str] = MappingProxyType({})) -> list[Alarm]:
-    """Return the alarms of one metric of an expanded template.
+    """Return the alarms of an expanded template, but those whose dimensions name a resource: no log has such a metric.
 
     given  values of parameters; for any other parameter its default counts
     """
@@ -72,19 +150,40 @@ def alarms(expanded: Template, given: Mapping[str, str] = MappingProxyType({})) 
     return [
         Alarm(
             name,
-            said["MetricName"],
-            {each["Name"]: each["Value"] for each in said.get("Dimensions", ())},
-            said["Statistic"],
+            watched,
             OPERATORS[said["ComparisonOperator"]],
             _number(said["Threshold"], parameters),
-            said["Period"],
+            period,
             {"breaching": True, "notBreaching": False}.get(said.get("TreatMissingData", "missing")),
         )
         for name, resource in expanded["Resources"].items()
         if resource["Type"] == "AWS::CloudWatch::Alarm"
-        and (said := resource["Properties"]).get("Statistic") in STATISTICS
-        and all(isinstance(each["Value"], str) for each in said.get("Dimensions", ()))
+        for said in (resource["Properties"],)
+        for watched, period in _watched(said)
     ]
+
+
+def _watched(said: Mapping[str, Any]) -> Iterator[tuple[Metric | Formula, int]]:
+    """Yield what an alarm watches, with its period; nothing for what no log can have."""
+    parts = said.get("Metrics", ())
+    measured = {part["Id"]: part["MetricStat"] for part in parts if "MetricStat" in part}
+    metrics = {name: _metric(stat["Metric"], stat["Stat"]) for name, stat in measured.items()}
+    alone = _metric(said, said["Statistic"]) if "Statistic" in said else None
+    if alone is not None:
+        yield alone, said["Period"]
+    elif metrics and all(metrics.values()):
+        expressions = {part["Id"]: part["Expression"] for part in parts if "Expression" in part}
+        (shown,) = (part["Id"] for part in parts if part.get("ReturnData", True))
+        (period,) = {stat["Period"] for stat in measured.values()}
+        yield Formula(shown, expressions, {name: each for name, each in metrics.items() if each is not None}), period
+
+
+def _metric(said: Mapping[str, Any], statistic: str) -> Metric | None:
+    """Return a metric of the template; None for one whose statistic or dimensions no log line can have."""
+    dimensions = {each["Name"]: each["Value"] for each in said.get("Dimensions", ())}
+    if statistic not in STATISTICS or not all(isinstance(value, str) for value in dimensions.values()):
+        return None
+    return Metric(said["MetricName"], dimensions, statistic)
 
 
 def _number(said: float | Mapping[str, str], parameters: Mapping[str, Any]) -> float:
@@ -151,7 +250,7 @@ class LoggedAlarms:
 
     def _fresh(self) -> Iterator[str]:
         """Yield the lines with a metric of an alarm that were written since the last call, once they are whole."""
-        names = {f'"{alarm.metric}"' for alarm in self._alarms}
+        names = {f'"{name}"' for alarm in self._alarms for name in alarm.metrics}
         for path in sorted(self._logs.glob("*.log")):
             with path.open("rb") as log:
                 log.seek(self._read.get(path, 0))

@@ -9,9 +9,9 @@ neither over nor waiting for a token, so the box knows when all is quiet.
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -35,7 +35,7 @@ from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommu
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from local.workflows.channel import Invoke
-from local.workflows.jobs import SERVICES, Jobs, sync_of
+from local.workflows.jobs import SERVICES, Jobs, Sync
 
 STATUS_CHANGE = "Step Functions Execution Status Change"
 
@@ -104,19 +104,9 @@ class Activity:
         self._turn.notify_all()
 
 
-@contextmanager
-def interpreting(invoke: Invoke, pace: float, activity: Activity, jobs: Jobs | None = None) -> Iterator[None]:
-    """Execute state machines in moto's backends of this process while the block lasts.
-
-    invoke    called with the name of a function and its event
-    pace      the part of a retry's interval that passes
-    activity  counts the executions
-    jobs      the jobs of SageMaker; None: a state that starts one fails
-    """
-    _parse_definition.cache_clear()  # what was parsed knows the jobs of another block
-    service_of, sync = factory.state_task_service_for, None if jobs is None else sync_of(jobs)
+def _waits(activity: Activity) -> tuple[Callable[..., CallbackOutcome | None], Callable[..., None]]:
+    """Return moto's `wait` and `notify` of a token, told to the activity. A token is taken once, and only in time."""
     wait, notify = CallbackEndpoint.wait, CallbackEndpoint.notify
-    start, end = Execution.start, BaseExecutionWorkerCommunication.terminated
 
     def waited(endpoint: CallbackEndpoint, timeout: float | None = None) -> CallbackOutcome | None:
         activity.rests(endpoint)
@@ -131,6 +121,15 @@ def interpreting(invoke: Invoke, pace: float, activity: Activity, jobs: Jobs | N
             raise TaskTimedOut("Task Timed Out: 'Provided task does not exist anymore'", TaskTimedOut.code, 400)
         notify(endpoint, outcome)
 
+    return waited, notified
+
+
+def _lives(
+    activity: Activity,
+) -> tuple[Callable[[Execution], None], Callable[[BaseExecutionWorkerCommunication], None]]:
+    """Return moto's start and end of an execution, told to the activity; the end is put on the bus as well."""
+    start, end = Execution.start, BaseExecutionWorkerCommunication.terminated
+
     def started(execution: Execution) -> None:
         activity.starts()
         start(execution)
@@ -140,21 +139,40 @@ def interpreting(invoke: Invoke, pace: float, activity: Activity, jobs: Jobs | N
         _publish(communication.execution)
         activity.ends()
 
-    def invoked(parameters: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: ANN401 - moto's
-        result, failed = invoke(function_in(parameters["FunctionName"]), json.loads(parameters["Payload"]))
-        return {"StatusCode": 200, "Payload": result} | ({"FunctionError": "Unhandled"} if failed else {})
+    return started, ended
 
-    def service(service_name: str) -> Any:  # noqa: ANN401 - moto's
-        return sync() if sync is not None and service_name in SERVICES else service_of(service_name)
 
+def _invoked(invoke: Invoke, parameters: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: ANN401 - moto's
+    """Answer a call of Lambda as moto's client would."""
+    result, failed = invoke(function_in(parameters["FunctionName"]), json.loads(parameters["Payload"]))
+    return {"StatusCode": 200, "Payload": result} | ({"FunctionError": "Unhandled"} if failed else {})
+
+
+def _service(service_of: Callable[[str], Any], jobs: Jobs | None, service_name: str) -> Any:  # noqa: ANN401 - moto's
+    """Return the class of a service's tasks: `Sync` for one of which tasks are jobs, else moto's own."""
+    return Sync(jobs) if jobs is not None and service_name in SERVICES else service_of(service_name)
+
+
+@contextmanager
+def interpreting(invoke: Invoke, pace: float, activity: Activity, jobs: Jobs | None = None) -> Iterator[None]:
+    """Execute state machines in moto's backends of this process while the block lasts.
+
+    invoke    called with the name of a function and its event
+    pace      the part of a retry's interval that passes
+    activity  counts the executions
+    jobs      the jobs of SageMaker; None: a state that starts one fails
+    """
+    _parse_definition.cache_clear()  # what was parsed knows the jobs of another block
+    waited, notified = _waits(activity)
+    started, ended = _lives(activity)
     with (
-        patch.object(factory, "state_task_service_for", service),
+        patch.object(factory, "state_task_service_for", partial(_service, factory.state_task_service_for, jobs)),
         patch.object(CallbackEndpoint, "wait", waited),
         patch.object(CallbackEndpoint, "notify", notified),
         patch.object(CallbackPoolManager, "notify", _notify),
         patch.object(Execution, "start", started),
         patch.object(BaseExecutionWorkerCommunication, "terminated", ended),
-        patch.object(tasks, "_invoke_lambda_function", invoked),
+        patch.object(tasks, "_invoke_lambda_function", partial(_invoked, invoke)),
         patch.object(retrier, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds * pace))),
         patch.object(AmazonStateLanguageParser, "parse", _parse_definition),
         patch.object(json_path, "parse", _parse_path),

@@ -50,69 +50,67 @@ PATTERNS = {ResourceCondition.WaitForTaskToken, ResourceCondition.Sync}
 """moto ends a wait for a token after every task, so it wants one to be possible."""
 
 
-def sync_of(jobs: Jobs) -> type[StateTaskServiceCallback]:  # noqa: C901 - a class
-    """Return moto's class of SageMaker's tasks, on these jobs."""
+class Sync(StateTaskServiceCallback):  # type: ignore[misc] # moto's types are not followed
+    """moto's task of SageMaker, on these jobs."""
 
-    class Sync(StateTaskServiceCallback):  # type: ignore[misc] # moto's types are not followed
-        def __init__(self) -> None:
-            super().__init__(supported_integration_patterns=PATTERNS)
+    def __init__(self, jobs: Jobs) -> None:
+        super().__init__(supported_integration_patterns=PATTERNS)
+        self._jobs = jobs
 
-        def _eval_service_task(
-            self,
-            env: Any,  # noqa: ANN401 - moto's
-            resource_runtime_part: Any,  # noqa: ANN401, ARG002
-            normalised_parameters: dict[str, Any],
-            state_credentials: Any,  # noqa: ANN401, ARG002
-        ) -> None:
-            try:
-                env.stack.append(jobs.start(self.resource.api_action, normalised_parameters))
-            except JobRefusedError as error:
-                raise self._failure(env, REFUSED, str(error)) from None
+    def _eval_service_task(
+        self,
+        env: Any,  # noqa: ANN401 - moto's
+        resource_runtime_part: Any,  # noqa: ANN401, ARG002
+        normalised_parameters: dict[str, Any],
+        state_credentials: Any,  # noqa: ANN401, ARG002
+    ) -> None:
+        try:
+            env.stack.append(self._jobs.start(self.resource.api_action, normalised_parameters))
+        except JobRefusedError as error:
+            raise self._failure(env, REFUSED, str(error)) from None
 
-        def _build_sync_resolver(
-            self,
-            env: Any,  # noqa: ANN401
-            resource_runtime_part: Any,  # noqa: ANN401, ARG002
-            normalised_parameters: dict[str, Any],  # noqa: ARG002
-            state_credentials: Any,  # noqa: ANN401, ARG002
-        ) -> Callable[[], Any]:
-            name = env.stack.pop()
+    def _build_sync_resolver(
+        self,
+        env: Any,  # noqa: ANN401
+        resource_runtime_part: Any,  # noqa: ANN401, ARG002
+        normalised_parameters: dict[str, Any],  # noqa: ARG002
+        state_credentials: Any,  # noqa: ANN401, ARG002
+    ) -> Callable[[], Any]:
+        name = env.stack.pop()
 
-            def ended() -> Any:  # noqa: ANN401
-                found = jobs.ended(self.resource.api_action, name)
-                if found is not None and found["Status"] != "Completed":
-                    raise self._failure(env, "States.TaskFailed", json.dumps(found))
+        def ended() -> Any:  # noqa: ANN401
+            found = self._jobs.ended(self.resource.api_action, name)
+            if found is not None and found["Status"] != "Completed":
+                raise self._failure(env, "States.TaskFailed", json.dumps(found))
+            return found
+
+        return ended
+
+    def _eval_sync(self, env: Any, sync_resolver: Callable[[], Any], **_: Any) -> Any:  # noqa: ANN401
+        """Wait for the end of a job. moto's own would wait for a task token beside it."""
+        while env.is_running():
+            if (found := sync_resolver()) is not None:
                 return found
+            time.sleep(LOOK_S)
+        return None
 
-            return ended
+    def _failure(self, env: Any, error: str, cause: str) -> FailureEventException:  # noqa: ANN401
+        details = TaskFailedEventDetails(
+            error=error,
+            cause=cause,
+            resource=self._get_sfn_resource(),
+            resourceType=self._get_sfn_resource_type(),
+        )
+        event = FailureEvent(
+            env=env,
+            error_name=CustomErrorName(error),
+            event_type=HistoryEventType.TaskFailed,
+            event_details=EventDetails(taskFailedEventDetails=details),
+        )
+        return FailureEventException(event)
 
-        def _eval_sync(self, env: Any, sync_resolver: Callable[[], Any], **_: Any) -> Any:  # noqa: ANN401
-            """Wait for the end of a job. moto's own would wait for a task token beside it."""
-            while env.is_running():
-                if (found := sync_resolver()) is not None:
-                    return found
-                time.sleep(LOOK_S)
-            return None
+    def _validate_service_integration_is_supported(self) -> None:
+        """Say nothing of the names of parameters: `jobs` reads those that it needs."""
 
-        def _failure(self, env: Any, error: str, cause: str) -> FailureEventException:  # noqa: ANN401
-            details = TaskFailedEventDetails(
-                error=error,
-                cause=cause,
-                resource=self._get_sfn_resource(),
-                resourceType=self._get_sfn_resource_type(),
-            )
-            event = FailureEvent(
-                env=env,
-                error_name=CustomErrorName(error),
-                event_type=HistoryEventType.TaskFailed,
-                event_details=EventDetails(taskFailedEventDetails=details),
-            )
-            return FailureEventException(event)
-
-        def _validate_service_integration_is_supported(self) -> None:
-            """Say nothing of the names of parameters: `jobs` reads those that it needs."""
-
-        def _normalise_parameters(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - the names are SageMaker's own
-            return
-
-    return Sync
+    def _normalise_parameters(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - the names are SageMaker's own
+        return

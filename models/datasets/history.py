@@ -76,7 +76,10 @@ class Finding(NamedTuple):
 
 
 def write(directory: Path, imported: Iterable[Imported]) -> Counter[str]:
-    """Write payments and labels, and return the number of payments by label. Makes the directory if need be."""
+    """Write payments and labels in order of time. Return the number of payments by label, `without label` among them.
+
+    Makes the directory if need be. Raises OSError.
+    """
     counts: Counter[str] = Counter()
     payments, labels = [_PAYMENT.empty_table()], [_LABEL.empty_table()]
     rest = iter(imported)
@@ -126,7 +129,7 @@ def arrivals(
 
 
 def lateness(directory: Path) -> timedelta:
-    """Return how long before its arrival a payment of the history may lie."""
+    """Return how long before its arrival a payment may lie: MAX_AGE in a history that states arrivals, else nothing."""
     try:
         names = pyarrow.parquet.read_schema(directory / TRANSACTIONS).names
     except (OSError, pa.ArrowException):

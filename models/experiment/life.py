@@ -286,7 +286,10 @@ def live_without(plan: Plan, parameters: Parameters) -> Tally:
 
 
 def live(plan: Plan, parameters: Parameters, condition: Condition, warm: Warm | None) -> Tally:
-    """Live the months under a condition. `warm` is needed for a life with decisions."""
+    """Live the months under a condition, and return what was counted.
+
+    warm  what the days before have left; without it, or under a condition that decides nothing, there is no system
+    """
     if not condition.decides or warm is None:
         return live_without(plan, parameters)
     return Life(plan, parameters, condition, warm).run()

@@ -160,7 +160,7 @@ def _half(residuals: np.ndarray) -> float:
 
 
 def table(lives: Lives) -> list[Row]:
-    """Return the table."""
+    """Return the table of the experiment: a row for each of MEASURES, without the system and with all of it."""
     rows = []
     for measure in MEASURES:
         without, with_ = (ratio(lives[name], measure) for name in (WITHOUT, WITH))
@@ -240,7 +240,7 @@ def _words(estimate: Estimate, say: Callable[[float], str], unit: str = "") -> s
 
 
 def digits(measure: Measure) -> int:
-    """Return the digits after the point with which a measure's values are said."""
+    """Return the number of digits after the point with which a measure's values are said: 2 for percents, else 0."""
     return 2 if measure.scale == PERCENT else 0
 
 
@@ -252,7 +252,7 @@ def published(measure: Measure) -> str:
 
 
 def text(rows: Sequence[Row], ablated: Sequence[Ablated], lives: Lives) -> str:
-    """Return both tables as text."""
+    """Return both tables as text for people: the measures, and the parts of the system."""
     lines = [
         ("figure", "without the system", "with the system", "change", "PhonePe", ""),
         *(

@@ -56,7 +56,7 @@ class Tally:
 
     @classmethod
     def of(cls, stated: Mapping[str, Any]) -> Self:
-        """Read the counts from JSON."""
+        """Read the counts that `stated` has returned. Raises TypeError for others."""
         read: dict[str, Any] = {name: Counter(value) if name in _COUNTERS else value for name, value in stated.items()}
         return cls(**read)
 

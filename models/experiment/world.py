@@ -71,7 +71,7 @@ class Plan:
 
 
 def milliseconds(parameters: Parameters) -> int:
-    """Return the start of the months in simulated time."""
+    """Return the start of the months in simulated time: milliseconds since EPOCH."""
     return (parameters.start - EPOCH) // timedelta(milliseconds=1)
 
 

@@ -26,13 +26,22 @@ MARKS = pa.schema([
 ])  # fmt: skip
 
 
+YEARS = range(1971, 2200)
+"""The years of all times that a command takes: a window begins before them, and a horizon ends after them."""
+
+
 def instant(text: str) -> datetime:
-    """Return a time, in UTC when it names no zone.
+    """Return a time, in UTC when it names no zone. Raises ArgumentTypeError for one with no days before and after it.
 
     >>> instant("2026-06-01").isoformat()
     '2026-06-01T00:00:00+00:00'
     """
-    time = datetime.fromisoformat(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date or time as 2026-06-01 or 2026-06-01T12:00") from None
+    if time.year not in YEARS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not in the years {YEARS[0]} to {YEARS[-1]}")
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 

@@ -246,8 +246,9 @@ def periods(
 ) -> tuple[Period, Period]:
     """Return the window, and the baseline cut into windows of the same length from its end. Raises HistoryError."""
     length = window[1] - window[0]
-    ends = [baseline[1] - number * length for number in range((baseline[1] - baseline[0]) // length)]
-    if length <= timedelta(0) or not ends or baseline[1] > window[0]:
+    number = max((baseline[1] - baseline[0]) // length, 0) if length > timedelta(0) else 0
+    ends = [baseline[1] - each * length for each in range(number)]
+    if not ends or baseline[1] > window[0]:
         raise HistoryError("the baseline must lie before the window, and be at least as long")
     (row,) = tables.rows(
         """

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import duckdb
 
+from models import spark_session
+
 
 class DuckDb:
     """Tables in memory; what exceeds `memory` is spilled to a directory."""
@@ -63,21 +65,9 @@ class Spark:
         master  None: that of the cluster, with its own memory and partitions
         place   address of a directory that all machines see; None: one of this machine
         """
-        from pyspark.sql import SparkSession  # noqa: PLC0415 - an extra of its own
-
         self._own = TemporaryDirectory() if place is None else None
         self._place = place if self._own is None else self._own.name
-        builder = SparkSession.builder.config("spark.sql.ansi.enabled", "true")
-        if master is not None:
-            builder = (
-                builder.master(master)
-                .config("spark.driver.memory", memory)
-                .config("spark.sql.shuffle.partitions", partitions)
-                .config("spark.ui.enabled", "false")
-                .config("spark.ui.showConsoleProgress", "false")
-            )
-        self._spark = builder.getOrCreate()
-        self._spark.sparkContext.setLogLevel("ERROR")
+        self._spark = spark_session.started(master, memory, partitions)
 
     def __enter__(self) -> Self:
         return self

@@ -230,7 +230,7 @@ class World:
         return Access(self.mint("d"), _address(draw), "app", self.place(draw, 0.15))
 
     def place(self, draw: Draw, abroad: float) -> str:
-        """Return the country of a payment: the market's own, or with probability `abroad` another one."""
+        """Return the country of a payment, two letters: the market's own, or with probability `abroad` another one."""
         return draw.pick(self.market.abroad) if draw.chance(abroad) else self.market.country
 
     def turn_day(self, draw: Draw, closing: int) -> None:

@@ -109,7 +109,7 @@ class Dataset:
 
     @property
     def fraud(self) -> NDArray[np.bool_]:
-        """The truth, as far as all labels tell it."""
+        """A mask of the payments that are frauds by all labels, whenever these became known."""
         truth: NDArray[np.bool_] = (self.known_from < NEVER) & (self.known_until == NEVER)
         return truth
 
@@ -190,7 +190,10 @@ class Columns:
         return len(self._texts)
 
     def add(self, payment: LabelledPayment, row: Row) -> State:
-        """Add one row with what the rules ask for. Return its state."""
+        """Add the row of a payment with what the rules ask for, and return the payment's state.
+
+        Raises HistoryError for an amount in another currency than that of the rows before.
+        """
         transaction, counters, vector, state = row
         if self.currency not in {"", transaction.currency}:
             raise HistoryError(
@@ -209,7 +212,7 @@ class Columns:
         return state
 
     def arrays(self) -> dict[str, Any]:
-        """Return the arguments of Dataset."""
+        """Return the columns of all rows that were added, by the names of the arguments of Dataset."""
         payer, payee, occurred_at, known_from, known_until, amount, asked, severity = (
             np.array(self._numbers, np.int64).reshape(-1, 8).T.copy()
         )
@@ -273,7 +276,7 @@ def known_as_fraud(labels: Sequence[Label]) -> tuple[int, int]:
 
 
 def account_number(account: str) -> int:
-    """Return a number for an account that does not name it."""
+    """Return a number below 2**56 by which an account is told apart and not named: a hash of its id."""
     return int.from_bytes(hashlib.blake2b(account.encode(), digest_size=7).digest())
 
 
@@ -308,7 +311,7 @@ def _column(values: NDArray[Any]) -> Any:  # noqa: ANN401 - pyarrow has no types
 
 
 def write_day(directory: Path, day: int, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Write one day: whole, or not at all."""
+    """Write the file of an epoch day: whole, or not at all. Raises OSError."""
     table = pa.table({name: _column(values) for name, values in columns.items()})
     path = path_of(directory, day)
     partial = path.with_suffix(".part")

@@ -64,7 +64,7 @@ class Days:
         return self._wanted[day]
 
     def add(self, rows: Rows) -> None:
-        """Add rows of days that are wanted, and write the days that are settled."""
+        """Add rows of days that are wanted, and write the days of which no further row can come. Raises OSError."""
         self.payments += rows.payments
         self.within += rows.within
         self.currency = rows.currency
@@ -74,7 +74,7 @@ class Days:
             self._write(day)
 
     def close(self) -> None:
-        """Write the days that are left."""
+        """Write the days that are left: no further row comes. Raises OSError."""
         for day in list(self._open):
             self._write(day)
 

@@ -80,7 +80,7 @@ class Plan:
 
     @property
     def span(self) -> Span:
-        """The span of the dataset."""
+        """The span of the dataset in epoch seconds: the warm-up, then the fitted days to the last tested one."""
         return Span(self.warmup, self.periods.start, self.periods.end)
 
 
@@ -88,7 +88,7 @@ class Plan:
 
 
 def without(rows: Dataset, group: str | None) -> Dataset:
-    """Return the rows with a group of features missing everywhere."""
+    """Return the rows with the features of a group of GROUPS missing (NaN) everywhere; as they are for None."""
     if group is None:
         return rows
     vectors = rows.features.copy()

@@ -172,7 +172,7 @@ def _ranking(test: Dataset, score: Floats, alert: Flags, seed: int) -> dict[str,
 
 
 def single(outcome: str, cut: float) -> dict[str, float]:
-    """Return thresholds that know one outcome only."""
+    """Return thresholds by which every score from `cut` on has this outcome, and none a more severe one."""
     later = OUTCOMES[OUTCOMES.index(outcome) + 1 :]
     return {name: math.inf if name in later else cut for name in OUTCOMES}
 
@@ -289,7 +289,7 @@ def describe(evaluation: Evaluation) -> str:
 
 
 def not_kept(evaluation: Evaluation) -> str:
-    """Say why the budget is not kept."""
+    """Return in words why an evaluation does not keep its budget."""
     if evaluation.days["rules_friction"] > evaluation.days["friction_budget"]:
         return "the rules alone exceed it"
     if evaluation.days["expected_reviews"] > evaluation.days["reviews_budget"]:

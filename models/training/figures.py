@@ -67,7 +67,7 @@ class Report:
 
 
 def report(scored: Scored, thresholds: Mapping[str, float], budget: Budget) -> Report:
-    """Return all figures of scored payments at these thresholds."""
+    """Return all figures of scored payments at these thresholds: shares to four digits, costs per 1,000 payments."""
     weight = weights(scored.fraud, budget.base_rate)
     made = outcomes(scored, thresholds)
     unruled = Scored(**{**vars(scored), "rules": np.zeros_like(scored.rules)})
@@ -110,7 +110,7 @@ def _catches(scored: Scored, thresholds: Mapping[str, float], weight: Floats) ->
 
 
 def part(share: Any, whole: Any) -> float:  # noqa: ANN401 - numbers of python and numpy
-    """Return the share to four digits, or NaN if the whole is 0."""
+    """Return `share / whole` to four digits, or NaN if the whole is 0."""
     return _four(float(share / whole)) if whole else math.nan
 
 
@@ -141,7 +141,7 @@ class Prefilter:
 
 
 def prefilter_cost(scored: Scored, thresholds: Mapping[str, float]) -> list[Prefilter]:
-    """Return, for each outcome, the recall lost because the model is not asked about some payments."""
+    """Return for each outcome the recall that is lost because the model is not asked about some payments."""
     every = Scored(**{**vars(scored), "asked": np.ones(len(scored), np.bool_)})
     found = []
     for outcome in OUTCOMES:

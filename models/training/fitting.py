@@ -188,7 +188,7 @@ def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparam
 
 
 def fit(known: Dataset, labels: Flags, tuned: Tuned) -> xgboost.Booster:
-    """Fit a booster to all payments with the tuned hyperparameters and tree count."""
+    """Fit a booster to all payments with the tuned hyperparameters and tree count. `labels`: True for a fraud."""
     return xgboost.train(tuned.parameters.booster(), lossy(known, labels, tuned.parameters), tuned.trees)
 
 
@@ -232,7 +232,7 @@ class Calibration(NamedTuple):
         return cls(LEAST_SLOPE, _intercept(LEAST_SLOPE * margins, float(known.sum()), told))
 
     def scores(self, margins: Floats) -> Floats:
-        """Return the probabilities of fraud of margins."""
+        """Return the probability of fraud, in [0, 1], for each margin (log odds of a booster)."""
         calibrated: Floats = 0.5 + 0.5 * np.tanh((self.slope * margins + self.intercept) / 2)
         return calibrated
 
@@ -313,11 +313,16 @@ def lossy(rows: Dataset, labels: Flags, parameters: Hyperparameters) -> xgboost.
 
 
 def matrix(features: NDArray[np.float32], labels: Flags, weights: Floats | None = None) -> xgboost.DMatrix:
-    """Return rows and labels as xgboost takes them."""
+    """Return rows and labels as xgboost takes them.
+
+    features  rows x features, NaN where missing
+    labels    True for fraud, one for each row
+    weights   one for each row; None: all equal
+    """
     return xgboost.DMatrix(features, labels, weight=weights, nthread=1)
 
 
 def margins(booster: xgboost.Booster, rows: Sequence[Any] | NDArray[np.float32]) -> Floats:
-    """Return the log odds of rows."""
+    """Return the log odds of fraud, one for each row of features."""
     found: Floats = booster.inplace_predict(rows, predict_type="margin").astype(np.float64)
     return found

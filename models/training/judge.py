@@ -165,7 +165,7 @@ class Judge:
         self._rules = [(_Alone.of(policy, rule), rule.outcome.severity()) for rule in policy.rules]
 
     def judge(self, inputs: Inputs) -> Asked:
-        """Find the segment of each row, and the severity of what the rules ask for."""
+        """Return for each row its segment, whether that asks the model, and the severity of what the rules ask for."""
         number = len(inputs.transaction)
         segment = np.full(number, STANDARD.id, np.dtypes.StringDType())
         asked = np.full(number, STANDARD.model)

@@ -80,7 +80,7 @@ class Marked(NamedTuple):
 
 
 def marked(snapshots: Sequence[Published], payments: Payments) -> Marked:
-    """Return the marks that a replay finds for payments."""
+    """Return the marks that a replay finds: lifts, payments x roles, and columns for rules; 0 and `""` for no mark."""
     number = len(payments)
     lifts, names = np.zeros((number, len(PARTIES))), np.full((number, len(PARTIES)), "", object)
     taken = np.array([_micros(each.as_of) for each in snapshots], np.int64)

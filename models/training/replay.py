@@ -116,7 +116,10 @@ class Replay:
             heapq.heappush(self._waiting, _Waiting(labels[0].known_at, self._number, LabelHistory(parties), labels))
 
     def row(self, payment: LabelledPayment, arrived_at: datetime | None = None) -> Row:
-        """Count a payment and measure it, as the decision does."""
+        """Count a payment and measure it, as the decision does. Payments come in order of arrival.
+
+        arrived_at  aware; None: at its `occurred_at`
+        """
         transaction, state = self.count(payment, arrived_at)
         values = measure(transaction, state)
         vector = features.vector(transaction, values, features.lifts_of(transaction, state))

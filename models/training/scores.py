@@ -22,7 +22,7 @@ from models.training.metrics import Floats
 
 
 def score_of(trees: Trees, rows: Dataset) -> Floats:
-    """Return the scores of the walked trees."""
+    """Return the probability of fraud of each row, in [0, 1], by the trees as the functions walk them."""
     return np.array([trees.score(tuple(vector)) for vector in rows.features.tolist()])
 
 

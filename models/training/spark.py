@@ -7,6 +7,7 @@ would keep in S3.
 from pathlib import Path
 from typing import Self
 
+from models import spark_session
 from models.training import measures, sql
 from models.training.engines import DuckDb
 
@@ -19,19 +20,8 @@ class Spark(DuckDb):
     dialect = measures.SPARK
 
     def __init__(self, master: str = MASTER, memory: str = "4g", partitions: int = 8) -> None:
-        from pyspark.sql import SparkSession  # noqa: PLC0415 - an extra of its own: doctests collect this module without it
-
         super().__init__()
-        self._spark = (
-            SparkSession.builder.master(master)
-            .config("spark.driver.memory", memory)
-            .config("spark.sql.shuffle.partitions", partitions)
-            .config("spark.ui.enabled", "false")
-            .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.sql.ansi.enabled", "true")
-            .getOrCreate()
-        )
-        self._spark.sparkContext.setLogLevel("ERROR")
+        self._spark = spark_session.started(master, memory, partitions)
 
     def __enter__(self) -> Self:
         return self

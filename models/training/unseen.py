@@ -26,7 +26,7 @@ from models.training.metrics import Floats
 
 
 def scores(trees: Trees, rows: Dataset, missing: str = "nothing") -> Floats:
-    """Score rows with the walked trees.
+    """Return the probability of fraud of each row, in [0, 1], by the trees as the functions walk them.
 
     missing  the name in `figures.MISSING` of the kinds whose counters are missing
     """

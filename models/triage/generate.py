@@ -47,7 +47,7 @@ class Drawn(NamedTuple):
 
 @cache
 def texts(name: str) -> Texts:
-    """Return the set of sentences `train` or `test`."""
+    """Return a set of sentences, `train` or `test`, by language and theme. Raises OSError for any other name."""
     found: Texts = json.loads((Path(__file__).parent / f"{name}_texts.json").read_text(encoding="utf-8"))
     return found
 
@@ -85,7 +85,7 @@ def drawn(rng: np.random.Generator, chosen: Texts, *, fraud: bool) -> Drawn:
 
 
 def written(rng: np.random.Generator, language: Mapping[str, Any], theme: str) -> str:
-    """Write a text about a theme."""
+    """Return a text about a theme, of sentences that are drawn from those of a language."""
     said = [_one(rng, language[theme]) for _ in range(int(LENGTHS.draw(rng)))]
     if rng.random() < OPENED:
         said.insert(0, _one(rng, language["opening"]))

@@ -34,7 +34,7 @@ class Choice(NamedTuple):
         return drawn
 
     def log(self, value: str | int) -> float:
-        """Return the log probability of a value."""
+        """Return the natural logarithm of a value's probability; NEVER for a value that is not drawn."""
         share = dict(self.of).get(value, 0.0)  # type: ignore[arg-type]
         return math.log(share / sum(self.of.values())) if share else NEVER
 

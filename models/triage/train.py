@@ -107,7 +107,7 @@ def columns(parts: Sequence[str]) -> list[tuple[str, Any]]:
 
 
 def table(found: Sequence[Drawn], margins: Floats, parts: Sequence[str]) -> Floats:
-    """Return the second regression's columns; the first one is the margin of the words, if it reads them."""
+    """Return the input of the second regression, a row for each report: the margin if it reads words, then 0 or 1."""
     places = {column: n for n, column in enumerate(columns(parts))}
     values = np.zeros((len(found), len(places)))
     for row, each in zip(values, found, strict=True):
@@ -140,7 +140,7 @@ def margins_of(words: LogisticRegression, found: Sequence[Drawn], parameters: Pa
 
 
 def truth(found: Sequence[Drawn]) -> NDArray[np.bool_]:
-    """Return which reports are frauds."""
+    """Return a mask of the reports that are frauds, one for each report."""
     return np.array([each.fraud for each in found])
 
 

@@ -178,7 +178,7 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
     ),
     (
         ModelTakenBack,
-        "A model was taken back",
+        "A model was withdrawn or rolled back",
         "Sent when a model that was tried, or was the champion, decides no more.",
         "by an alarm",
         model_examples.TAKEN_BACK,

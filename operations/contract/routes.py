@@ -27,7 +27,7 @@ from fraud.errors import (
     UnavailableError,
     UndecidedError,
 )
-from fraud.invitations.invitation import InvitationBatch, InvitationResults
+from fraud.invitations.batch import InvitationBatch, InvitationResults
 from fraud.labels.label import LabelBatch, LabelResults
 from fraud.lists.entry import LISTED, AllowRequest, ConfirmRequest, DenyRequest, ListPage, ListView
 from fraud.transaction import MAX_BODY_BYTES, Id, Transaction

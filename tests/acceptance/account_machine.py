@@ -5,7 +5,6 @@ happen, and the walk counts steps that the machine allows and the words do not, 
 allow, words of people that were lost, and accounts that are not stopped as far as their action is.
 """
 
-import random
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from fraud.accounts.moves import ActionState, EventKind
 from fraud.accounts.status import Account, AccountEvent
 from fraud.accounts.store import ON_ACCOUNT, of_account
 from fraud.errors import ActionConflictError, ForbiddenError
+from tests.support.walk import Machine
 
 LONGEST = 6
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -248,58 +248,4 @@ def likely(moment: Moment) -> list[Step]:
     return [one for one in STEPS if one.event is None or _expected(action, one.event, one.actor, now) is not None]
 
 
-def walk_all(longest: int, faults: Counter[str], pairs: set[tuple[str, str]]) -> tuple[int, int]:
-    """Take every sequence of steps up to a length. Return how many sequences and steps that are."""
-    level: dict[tuple[Any, ...], tuple[Moment, int]] = {what_counts(BEGINNING): (BEGINNING, 1)}
-    steps = sequences = 0
-    for _ in range(longest):
-        following: dict[tuple[Any, ...], tuple[Moment, int]] = {}
-        for moment, ways in level.values():
-            for step in STEPS:
-                after = taken(moment, step, faults)
-                steps += 1
-                if step.event is not None:
-                    pairs.add((moment.action.state, step.event.kind))
-                key = what_counts(after)
-                following[key] = after, following.get(key, (after, 0))[1] + ways
-        level = following
-        sequences += sum(ways for _, ways in level.values())
-    return sequences, steps
-
-
-def walk_everywhere(faults: Counter[str], pairs: set[tuple[str, str]]) -> tuple[int, int]:
-    """Take every step from every action that can be reached. Return how many actions and steps that are."""
-    known = {what_counts(BEGINNING)}
-    ahead, steps = [BEGINNING], 0
-    while ahead:
-        moment = ahead.pop()
-        for step in STEPS:
-            after = taken(moment, step, faults)
-            steps += 1
-            if step.event is not None:
-                pairs.add((moment.action.state, step.event.kind))
-            if (key := what_counts(after)) not in known:
-                known.add(key)
-                ahead.append(after)
-    return len(known), steps
-
-
-def walk_random(count: int, seed: int, faults: Counter[str], pairs: set[tuple[str, str]]) -> int:
-    """Take random sequences of steps. Most steps are ones that LEGAL allows, else few actions would ever move."""
-    rng, steps = random.Random(seed), 0
-    known: dict[tuple[Any, ...], list[Step]] = {}
-    for _ in range(count):
-        moment = BEGINNING
-        for _ in range(rng.randint(1, 24)):
-            key = what_counts(moment)
-            if key not in known:
-                known[key] = likely(moment)
-            step = rng.choice(known[key] if rng.random() < MOSTLY else STEPS)
-            if step.event is not None:
-                pairs.add((moment.action.state, step.event.kind))
-            moment = taken(moment, step, faults)
-            steps += 1
-    return steps
-
-
-MOSTLY = 0.8
+MACHINE = Machine(BEGINNING, STEPS, taken, lambda moment: moment.action.state, what_counts, likely)

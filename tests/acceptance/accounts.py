@@ -59,9 +59,9 @@ from fraud.transaction import utc
 from tests.acceptance.investigation import RESOURCES, SHAPE
 from tests.support.boto_transport import BotoTransport
 from tests.support.deployment import declared_store
+from tests.support.environment import ENVIRONMENT
 from tests.support.fakes import rule, rule_book
 from tests.support.payments import payment
-from tests.unit.test_settings import ENVIRONMENT
 
 TABLES = ("Accounts", "Audit", "Cases", "Counters", "Decisions", "Labels", "Links", "Profiles")
 WRITES = frozenset({"DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})

@@ -192,7 +192,7 @@ def seen(
     athena = Athena()
     watching = DriftWatch(Reporting(Place("w", "d", "b"), {}, lambda: athena, lambda: athena), lambda: baseline)
     expanded = expand(TEMPLATE, {})
-    watch = Watch([each for each in alarms(expanded) if each.metric == "DriftRatio"])
+    watch = Watch([each for each in alarms(expanded) if each.metrics == {"DriftRatio"}])
     pattern = _resolved(expanded["Resources"][RULE]["Properties"]["EventPattern"])
     begin = int(DEFAULT_START.timestamp())
     for number in range(first, end):

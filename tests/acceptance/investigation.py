@@ -53,8 +53,8 @@ from fraud.settings import Settings
 from fraud.transaction import utc
 from local.workflows import interpreter
 from tests.support.boto_transport import BotoTransport
+from tests.support.environment import ENVIRONMENT
 from tests.support.payments import payment
-from tests.unit.test_settings import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 RESOURCES = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))["Resources"]

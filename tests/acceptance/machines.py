@@ -3,9 +3,6 @@
 `python -m tests.acceptance.machines` walks all machines and holds them to LEGAL and FOLLOWS, which say in their own
 words what may happen. It counts steps that the machine allows and the words do not, steps that it refuses and the words
 allow, and verdicts that were lost. Then a verdict comes between any two writes of a reassignment, on the store itself.
-
-Sequences that lead to equal cases go on equally. So a case is walked on once, and the number of sequences that lead to
-it is kept: every sequence is covered, and few are repeated.
 """
 
 import argparse
@@ -30,6 +27,7 @@ from fraud.settings import Settings
 from fraud.transaction import utc
 from tests.acceptance import account_machine
 from tests.support.cases_table import cases_table
+from tests.support.walk import Found, Machine
 
 LONGEST = 6
 
@@ -75,33 +73,6 @@ declined   | settled settled, failed failed, reversed reversed
 settled    | reversed reversed
 """
 """What may become of a decision, said a second time: a state, and each change with the state that it leads to."""
-
-
-class Found(NamedTuple):
-    """What a walk has found.
-
-    sequences  of events that were covered
-    steps      that were taken
-    pairs      of state and event that were met
-    faults     by words; none is expected
-    """
-
-    sequences: int
-    steps: int
-    pairs: frozenset[tuple[str, str]]
-    faults: Counter[str]
-
-    @property
-    def line(self) -> str:
-        """The figures in words."""
-        illegal = sum(
-            count for fault, count in self.faults.items() if fault.startswith(("illegal", "refused", "half-way"))
-        )
-        lost = sum(count for fault, count in self.faults.items() if fault.startswith("lost"))
-        return (
-            f"{self.sequences:,} sequences, {self.steps:,} steps, {len(self.pairs)} pairs of state and event,"
-            f" {illegal} illegal transitions, {lost} lost verdicts"
-        )
 
 
 def _legal() -> Mapping[str, tuple[Mapping[str, str], frozenset[str]]]:
@@ -216,48 +187,27 @@ def _what_counts(moment: Moment) -> tuple[Any, ...]:
     return (case.state, case.level, case.assignee, case.sla_step, len(case.alerts), asked, judged, *times)
 
 
+def _likely(moment: Moment) -> list[Step]:
+    """Return the steps that LEGAL allows, and the times that may pass."""
+    case = moment.case
+    return [
+        one
+        for one in STEPS
+        if one.event is None or (case.state in RULES[one.event.kind][0] and _may(case, one.event.kind, one.actor))
+    ]
+
+
+MACHINE = Machine(BEGINNING, STEPS, taken, lambda moment: moment.case.state, _what_counts, _likely)
+
+
 def all_cases(longest: int = LONGEST) -> Found:
     """Take every sequence of steps up to a length."""
-    faults, pairs, steps, sequences = Counter[str](), set[tuple[str, str]](), 0, 0
-    level: dict[tuple[Any, ...], tuple[Moment, int]] = {_what_counts(BEGINNING): (BEGINNING, 1)}
-    for _ in range(longest):
-        following: dict[tuple[Any, ...], tuple[Moment, int]] = {}
-        for moment, ways in level.values():
-            for step in STEPS:
-                after = taken(moment, step, faults)
-                steps += 1
-                if step.event is not None:
-                    pairs.add((moment.case.state, step.event.kind))
-                key = _what_counts(after)
-                following[key] = after, following.get(key, (after, 0))[1] + ways
-        level = following
-        sequences += sum(ways for _, ways in level.values())
-    return Found(sequences, steps, frozenset(pairs), +faults)
+    return MACHINE.walk_all(longest)
 
 
 def random_cases(count: int, seed: int) -> Found:
-    """Take random sequences of steps. Most steps are ones that LEGAL allows, else few cases would ever move."""
-    rng, faults, pairs, steps = random.Random(seed), Counter[str](), set[tuple[str, str]](), 0
-    likely: dict[tuple[State, str | None, str], list[Step]] = {}
-    for _ in range(count):
-        moment = BEGINNING
-        for _ in range(rng.randint(1, 14)):
-            case = moment.case
-            key = case.state, case.assignee, case.level
-            if key not in likely:
-                allowed = [
-                    one
-                    for one in STEPS
-                    if one.event is None
-                    or (case.state in RULES[one.event.kind][0] and _may(case, one.event.kind, one.actor))
-                ]
-                likely[key] = allowed
-            step = rng.choice(likely[key] if rng.random() < 0.7 else STEPS)
-            if step.event is not None:
-                pairs.add((case.state, step.event.kind))
-            moment = taken(moment, step, faults)
-            steps += 1
-    return Found(count, steps, frozenset(pairs), +faults)
+    """Take random sequences of steps."""
+    return MACHINE.walk_random(count, seed, longest=14, mostly=0.7)
 
 
 # ---- actions against accounts ----------------------------------------------------------------------------------------
@@ -265,23 +215,17 @@ def random_cases(count: int, seed: int) -> Found:
 
 def all_actions(longest: int = LONGEST) -> Found:
     """Take every sequence of steps of an action with its account up to a length."""
-    faults, pairs = Counter[str](), set[tuple[str, str]]()
-    sequences, steps = account_machine.walk_all(longest, faults, pairs)
-    return Found(sequences, steps, frozenset(pairs), +faults)
+    return account_machine.MACHINE.walk_all(longest)
 
 
 def every_action() -> Found:
     """Take every step from every action that can be reached."""
-    faults, pairs = Counter[str](), set[tuple[str, str]]()
-    actions, steps = account_machine.walk_everywhere(faults, pairs)
-    return Found(actions, steps, frozenset(pairs), +faults)
+    return account_machine.MACHINE.walk_everywhere()
 
 
 def random_actions(count: int, seed: int) -> Found:
     """Take random sequences of steps of an action with its account."""
-    faults, pairs = Counter[str](), set[tuple[str, str]]()
-    steps = account_machine.walk_random(count, seed, faults, pairs)
-    return Found(count, steps, frozenset(pairs), +faults)
+    return account_machine.MACHINE.walk_random(count, seed, longest=24, mostly=0.8)
 
 
 # ---- decisions -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_settings import ENVIRONMENT, LAMBDA
+from tests.support.environment import ENVIRONMENT
+from tests.unit.test_settings import LAMBDA
 
 ROOT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("modules.json")

@@ -21,7 +21,7 @@ EXPANDED = expand(TEMPLATE, {})
 RESOURCES = EXPANDED["Resources"]
 FIRST, KNOWN, DAILY = int(DEFAULT_START.timestamp()) // DAY, 10, 200
 CASH_OUT = features.NAMES.index("is_cash_out")
-DRIFTED = [each for each in alarms(EXPANDED) if each.metric == "DriftRatio"]
+DRIFTED = [each for each in alarms(EXPANDED) if each.metrics == {"DriftRatio"}]
 
 
 def world(days: int, changed: int) -> Dataset:
@@ -50,7 +50,7 @@ def test_a_changed_day_starts_one_retraining_and_a_quiet_day_none_however_long_i
 
 
 def test_each_kind_of_drift_has_an_alarm_which_the_rule_names_and_no_other():
-    assert [each.dimensions["Drift"] for each in DRIFTED] == list(KINDS)
+    assert [each.watched.dimensions["Drift"] for each in DRIFTED] == list(KINDS)
     pattern = RESOURCES[drift.RULE]["Properties"]["EventPattern"]
     assert pattern["detail"]["alarmName"] == [{"Ref": each.name} for each in DRIFTED]
     assert all(each.breaches is False for each in DRIFTED)

@@ -29,6 +29,7 @@ from fraud.accounts import rows as account_rows
 from fraud.activity.store import Activity
 from fraud.activity.suggested import SUGGESTED
 from fraud.audit.store import DayIndex, DocumentRow
+from fraud.aws.tables import DueIndex
 from fraud.aws.transport import Request
 from fraud.cases import report_store
 from fraud.cases import rows as case_rows
@@ -869,6 +870,12 @@ def test_every_route_and_nothing_else_is_allowed_to_exactly_one_caller() -> None
     assert set(callers) == {"MayActOnAccounts", "MayDecide", "MayInvite", "MayLabel", "MayList", "MayReport"}
 
 
+def test_the_policy_of_each_caller_is_an_output() -> None:
+    callers = [name for name in of_type("AWS::IAM::ManagedPolicy") if name.startswith("May")]
+    found = {name: output["Value"] for name, output in EXPANDED["Outputs"].items() if name.startswith("May")}
+    assert found == {f"{name}PolicyArn": {"Ref": name} for name in callers}
+
+
 @pytest.mark.parametrize(
     ("model", "table"),
     [
@@ -903,7 +910,7 @@ def test_pynamodb_models_have_the_keys_of_their_table(model: Any, table: str) ->
 
 def test_indexes_of_accounts_are_those_of_their_models() -> None:
     declared = {index["IndexName"]: index for index in TABLES["AccountsTable"]["Properties"]["GlobalSecondaryIndexes"]}
-    models = (account_rows.AccountIndex, account_rows.WaitingIndex, account_rows.DueIndex)
+    models = (account_rows.AccountIndex, account_rows.WaitingIndex, DueIndex)
     modelled = {model.Meta.index_name: {name for name, each in vars(model).items() if is_key(each)} for model in models}
     assert modelled == {name: {key["AttributeName"] for key in one["KeySchema"]} for name, one in declared.items()}
 

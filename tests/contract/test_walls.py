@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def tree(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
+
+
+def test_the_architecture_names_the_layers_of_the_contract():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = (each["layers"] for each in contracts if each["name"] == LAYERS)
+    (said,) = re.findall(r"`(assembly > [^`]*)`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    assert " ".join(said.split()) == " > ".join(layers)
 
 
 LAYERS = "The library looks downwards only"

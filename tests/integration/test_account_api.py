@@ -1,7 +1,6 @@
 """The doors of accounts with their table, a bus and a machine: who may do what, repeats, conflicts, and the log."""
 
 import itertools
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause
 from fraud.accounts.store import Accounts
 from fraud.executions import Wait
 from fraud.settings import Settings
+from tests.support import gateway
 
 APP = "arn:aws:sts::123456789012:assumed-role/secret-app/backend"
 REASON = {"reason": "secret reason"}
@@ -28,29 +28,10 @@ class Party(NamedTuple):
     groups: str | None = None
 
     def __call__(self, route: str, body: Any = None, query: Any = None, **ids: str) -> tuple[int, Any]:
-        method, path = route.split(" ")
+        _, path = route.split(" ")
+        said = gateway.iam(self.name) if self.groups is None else gateway.jwt(self.name, self.groups)
         concrete = path.format(**ids) if ids else path
-        iam = {"iam": {"userArn": self.name}}
-        jwt = {"jwt": {"claims": {"sub": self.name, "cognito:groups": self.groups}, "scopes": None}}
-        event = {
-            "version": "2.0",
-            "routeKey": route,
-            "rawPath": concrete,
-            "rawQueryString": "",
-            "headers": {"authorization": "Bearer secret-token"},
-            "pathParameters": ids or None,
-            "queryStringParameters": query or {},
-            "requestContext": {
-                "http": {"method": method, "path": concrete},
-                "requestId": "request-1",
-                "stage": "$default",
-                "authorizer": iam if self.groups is None else jwt,
-            },
-            "body": None if body is None else json.dumps(body),
-            "isBase64Encoded": False,
-        }
-        answer = self.door.handler(event, None)
-        return answer["statusCode"], json.loads(answer["body"])
+        return gateway.sent(self.door, route, concrete, body, authorizer=said, parameters=ids, query=query)
 
     def act(self, action: Action, what: str, **said: Any) -> tuple[int, Any]:
         return self(f"POST /analyst/actions/{{action_id}}/{what}", said, action_id=action.action_id)

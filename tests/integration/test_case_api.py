@@ -16,6 +16,7 @@ from fraud.cases.report_store import ReportStore
 from fraud.cases.store import Cases
 from fraud.executions import Wait
 from fraud.settings import Settings
+from tests.support import gateway
 
 NO_CASE = "A" * 26
 REASON = {"reason": "secret reason"}
@@ -30,28 +31,9 @@ class Person(NamedTuple):
     groups: str
 
     def __call__(self, route: str, body: Any = None, case: str | None = None, **query: str) -> tuple[int, Any]:
-        method, path = route.split(" ")
-        concrete = path.replace("{case_id}", case or "")
-        context = {
-            "http": {"method": method, "path": concrete},
-            "requestId": "request-1",
-            "stage": "$default",
-            "authorizer": {"jwt": {"claims": {"sub": self.name, "cognito:groups": self.groups}, "scopes": None}},
-        }
-        event = {
-            "version": "2.0",
-            "routeKey": route,
-            "rawPath": concrete,
-            "rawQueryString": "",
-            "headers": {"authorization": "Bearer secret-token"},
-            "pathParameters": {"case_id": case} if case else None,
-            "queryStringParameters": query,
-            "requestContext": context,
-            "body": None if body is None else json.dumps(body),
-            "isBase64Encoded": False,
-        }
-        answer = self.door.handler(event, None)
-        return answer["statusCode"], json.loads(answer["body"])
+        said, ids = gateway.jwt(self.name, self.groups), {"case_id": case} if case else {}
+        path = route.split(" ")[1].replace("{case_id}", case or "")
+        return gateway.sent(self.door, route, path, body, authorizer=said, parameters=ids, query=query)
 
     def act(self, case: str, action: str, version: int, **said: Any) -> tuple[int, Any]:
         """Do something with a case."""

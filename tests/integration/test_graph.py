@@ -32,8 +32,8 @@ from fraud.transaction import utc
 from models.graph.links import Link, by_account
 from models.graph.views import THING
 from tests.support.boto_transport import BotoTransport
+from tests.support.environment import ENVIRONMENT
 from tests.support.own_door import RESOURCES, SHAPE
-from tests.unit.test_settings import ENVIRONMENT
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 MIDNIGHT = NOON.replace(hour=0)

@@ -18,6 +18,7 @@ from fraud.transaction import utc
 from local.delivered import bucket_of, delivered
 from tests.integration.test_decision_api import fresh
 from tests.integration.test_transaction_stream import DONE, batch, failed_at, logged
+from tests.support import gateway
 from tests.support.stack_doors import Context, Taken, shown
 
 AWAY: Any = {"Error": {"Code": "ServiceUnavailable"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
@@ -35,18 +36,7 @@ def streamed(**fields: Any) -> dict[str, Any]:
 
 
 def post(door: Any, *invitations: Any) -> tuple[int, Any]:
-    event = {
-        "version": "2.0",
-        "routeKey": "POST /invitations",
-        "rawPath": "/invitations",
-        "rawQueryString": "",
-        "headers": {},
-        "requestContext": {"http": {"method": "POST", "path": "/invitations"}, "requestId": "r", "stage": "$default"},
-        "body": json.dumps({"invitations": invitations}),
-        "isBase64Encoded": False,
-    }
-    answer = door.handler(event, None)
-    return answer["statusCode"], json.loads(answer["body"])
+    return gateway.sent(door, "POST /invitations", "/invitations", {"invitations": invitations})
 
 
 @pytest.fixture

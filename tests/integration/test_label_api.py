@@ -30,33 +30,13 @@ from fraud.labels.store import AccountProfile, DecidedRow, LabelAttribute, Label
 from fraud.transaction import MAX_AMOUNT, Transaction, utc
 from local.account.moto_server import TakingTurns
 from local.sam import sample_events
-from tests.support import label_log, payments
+from tests.support import environment, label_log, payments
 from tests.support.payments import NOON
 
 LABELS = bound(LabelRow, "labels")
 ROLES = {"user_report": "payment-app", "analyst": "fraud-analyst", "chargeback": "chargeback-importer"}
 RANKING = tuple(ROLES)
-ENVIRONMENT = {
-    **{name.upper(): "400" for name in settings.Settings.model_fields},  # variables that this door does not use
-    "PUBLISHED_SHARE": "1",
-    "SAMPLE_SHARES": "approve=0,decline=0",
-    "HOLD_OUT_SHARE": "0",
-    "HOLD_OUT_MOST": "0",
-    "CURRENCY": "JPY",
-    "SCORER": "embedded",
-    "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
-    "DEACTIVATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-deactivation",
-    "RETRAINING_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-retraining",
-    "RETRAINING_PLAN": "{}",
-    "GRAPH_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-graph",
-    "GRAPH_PLAN": "{}",
-    "CANARY_SHARE": "0.05",
-    "DEPLOYMENT_ALARMS": "ModelAway,CanaryDiffers",
-    "PROFILES_TABLE": "profiles",
-    "DECISIONS_TABLE": "decisions",
-    "LABELS_TABLE": "labels",
-    "BACKFILL_BEFORE": "",
-    "TIMELINE_APPROVED": "true",
+ENVIRONMENT = environment.ENVIRONMENT | {
     "LABEL_SOURCES": ",".join(f"{source}={role}" for source, role in ROLES.items()),
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "test",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.test_decision_api import fresh, post
+from tests.support import gateway
 from tests.support.stack_doors import shown
 
 ARN = "arn:aws:sts::123456789012:assumed-role/fraud-analyst/hana"
@@ -21,24 +22,9 @@ def call(  # noqa: PLR0913 - the parts of a request
     door: Any, method: str, kind: str, value: str, content: Any = None, *, name: str = "deny", arn: str = ARN
 ) -> tuple[int, Any]:
     end = "/confirm" if method == "POST" else ""
-    event = {
-        "version": "2.0",
-        "routeKey": f"{method} /lists/{name}/{{kind}}/{{value}}{end}",
-        "rawPath": f"/lists/{name}/{kind}/{value}{end}",
-        "rawQueryString": "",
-        "headers": {"content-type": "application/json"},
-        "pathParameters": {"kind": kind, "value": value},
-        "requestContext": {
-            "requestId": "request-1",
-            "http": {"method": method, "path": f"/lists/{name}/{kind}/{value}"},
-            "stage": "$default",
-            "authorizer": {"iam": {"userArn": arn}},
-        },
-        "body": content if isinstance(content, str) else json.dumps(content),
-        "isBase64Encoded": False,
-    }
-    answer = door.handler(event, None)
-    return answer["statusCode"], json.loads(answer["body"]) if answer.get("body") else None
+    text = content if isinstance(content, str) else json.dumps(content)
+    route, path = f"{method} /lists/{name}/{{kind}}/{{value}}{end}", f"/lists/{name}/{kind}/{value}{end}"
+    return gateway.sent(door, route, path, text, authorizer=gateway.iam(arn), parameters={"kind": kind, "value": value})
 
 
 def rules_of(answer: Any) -> list[str]:

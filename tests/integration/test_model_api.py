@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fraud.retraining.retraining import SYSTEM, RetrainingEvent
+from tests.support import gateway
 from tests.support.own_door import OwnDoor, own_door
 from tests.unit.retraining.test_machine import MODEL, REPORT, TO_THE_END
 
@@ -18,30 +19,12 @@ class Door:
 
     def __init__(self, door: OwnDoor) -> None:
         self.table = door.module._retrainings
-        self._handler = door.module.handler
+        self._door = door.module
 
     def ask(self, route: str, body: Any = None, group: str = "lead", **path: str) -> tuple[int, Any]:
-        method, _, template = route.partition(" ")
-        claims = {"sub": "mio", "cognito:groups": f"[{group}]"}
-        raw = template.format(**path)
-        event = {
-            "version": "2.0",
-            "routeKey": route,
-            "rawPath": raw,
-            "rawQueryString": "",
-            "headers": {"content-type": "application/json"},
-            "requestContext": {
-                "requestId": "request-1",
-                "http": {"method": method, "path": raw},
-                "stage": "$default",
-                "authorizer": {"jwt": {"claims": claims}},
-            },
-            "isBase64Encoded": False,
-            **({} if body is None else {"body": json.dumps(body)}),
-            **({"pathParameters": path} if path else {}),
-        }
-        answer = self._handler(event, None)
-        return answer["statusCode"], json.loads(answer["body"])
+        concrete = route.split(" ")[1].format(**path)
+        said = gateway.jwt("mio", f"[{group}]")
+        return gateway.sent(self._door, route, concrete, body, authorizer=said, parameters=path)
 
     def registered(self) -> str:
         """Have a retraining come as far as a model that waits for approval, and return the model's version."""

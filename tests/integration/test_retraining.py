@@ -8,7 +8,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,9 +16,20 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
+from pynamodb.exceptions import TransactWriteError
+from pynamodb.transactions import TransactWrite
 
 from fraud import packaged
-from fraud.errors import ForbiddenError, ModelConflictError, NotFoundError, RetrainingConflictError, UnavailableError
+from fraud.audit.store import DocumentRow, Trail
+from fraud.aws import tables
+from fraud.errors import (
+    ForbiddenError,
+    ModelConflictError,
+    NotFoundError,
+    RetrainingConflictError,
+    UnavailableError,
+    UndecidableError,
+)
 from fraud.executions import Executions
 from fraud.retraining.artefact_store import Artefacts, Packages
 from fraud.retraining.gate import GatePolicy, ShadowFigures
@@ -35,10 +46,10 @@ from fraud.scoring.registry import Artefact, ModelPointer
 from fraud.scoring.store import Registry
 from fraud.scoring.worker import EndpointDeployment
 from fraud.settings import Settings
+from tests.support.environment import ENVIRONMENT
 from tests.support.own_door import RESOURCES, SHAPE
 from tests.support.registered import moved, named
 from tests.unit.retraining.test_gate import GOOD
-from tests.unit.test_settings import ENVIRONMENT
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -454,6 +465,146 @@ def test_a_lead_ends_the_trial_of_a_model_at_once_also_beside_the_packaged_champ
     assert told.why == "rolled_back"
     again = world.table.roll_back(row.model.version, "complaints", MIO, world.now)
     assert again == row
+
+
+UNREADABLE = {
+    "no JSON": {"pointer": {"S": "{"}},
+    "a newer release's field": {"pointer": {"S": ModelPointer().model_dump_json()[:-1] + ', "more": 1}'}},
+    "another revision": {"revision": {"N": "999"}},
+    "half a revision": {"revision": {"N": "0.5"}},
+    "another type": {"pointer": {"B": b"x"}, "revision": {"S": "1"}},
+    "a set": {"revision": {"NS": ["1", "2"]}},
+    "a map": {"pointer": {"M": {"champion": {"S": "embedded-1"}}}},
+    "nothing": {"pointer": None, "revision": None},
+}
+
+
+def spoil(world: World, **changes: Any) -> dict[str, Any]:
+    """Write something else into the pointer's item; return it."""
+    item = {"pk": {"S": "models"}, **world.registry.item(), **changes}
+    item = {name: value for name, value in item.items() if value is not None}
+    world.dynamodb.put_item(TableName="profiles", Item=item)
+    with pytest.raises(UndecidableError, match="pointer"):
+        world.registry.read()
+    return item
+
+
+def pointers() -> list[tuple[str, str]]:
+    """Return what the audit chain says of the pointer: what was done, and by whom."""
+    rows = Trail(DocumentRow, "audit").latest(CHAIN, None, 100)
+    said = [(json.loads(row.document), row.by) for row in rows]
+    return [(document["what"], by) for document, by in said if "pointer" in document]
+
+
+@pytest.mark.parametrize("changes", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_pointer_that_cannot_be_read_is_written_again_by_the_sweep(world, changes):
+    row = world.decide(world.begin(), "approved")
+    before, said = world.registry.read(), pointers()
+    spoil(world, **changes)
+    row = world.later(row, timedelta(minutes=1))
+    after = world.registry.read()
+    assert after == before.model_copy(update={"revision": before.revision + 1})
+    assert pointers() == [("pointer_mended", "system"), *said]
+    assert world.table.mend_pointer(world.now) is False
+    row = world.later(world.later(row, 2 * DAY), DAY)
+    assert (row.state, world.registry.read().champion) == ("champion", row.model)
+    spoil(world, **changes)
+    with pytest.raises(UndecidableError):
+        world.table.roll_back(row.model.version, "complaints", MIO, world.now)
+    world.later(row, timedelta(minutes=1))
+    world.table.roll_back(row.model.version, "complaints", MIO, world.now)
+    assert world.registry.read().champion is None
+
+
+def test_a_pointer_that_a_newer_release_has_written_is_left_to_people(world):
+    row = world.decide(world.begin(), "approved")
+    head = Trail(DocumentRow, "audit").head(CHAIN)
+    newer = json.dumps({"what": "promoted", "id": row.retraining_id, "pointer": {"revision": 9, "more": 1}})
+    trail = Trail(DocumentRow, "audit")
+    with TransactWrite(connection=tables.connection()) as transaction:
+        trail.add(transaction, trail.row(head, head.next_at(world.now), by="system", document=newer))
+    item = spoil(world, pointer={"S": '{"revision": 9, "more": 1}'}, revision={"N": "9"})
+    world.later(row, timedelta(minutes=1))
+    assert world.registry.item() == item
+
+
+@pytest.mark.parametrize("changes", UNREADABLE.values(), ids=UNREADABLE)
+def test_of_two_who_write_an_unreadable_pointer_again_one_is_refused(world, changes):
+    world.decide(world.begin(), "approved")
+    before = world.registry.read()
+    item = spoil(world, **changes)
+    for refused in (False, True):
+        with pytest.raises(TransactWriteError) if refused else nullcontext():  # noqa: SIM117 - it commits at its end
+            with TransactWrite(connection=tables.connection()) as transaction:
+                world.registry.replace(transaction, item, before)
+    assert world.registry.read() == before
+
+
+def test_a_pointer_that_the_chain_never_named_is_that_of_a_new_stack(world):
+    world.dynamodb.put_item(TableName="profiles", Item={"pk": {"S": "models"}, "pointer": {"S": "?"}})
+    assert world.table.mend_pointer(world.now)
+    assert world.registry.read() == ModelPointer(revision=1)
+
+
+def again(world: World) -> Retraining:
+    """Have the better model made once more, beside whatever decides."""
+    row = world.begin()
+    assert row.state == "registered"
+    return row
+
+
+def other_champion(world: World) -> str:
+    """Make another model the champion, and return its version."""
+    other = moved(-0.25, few=5)
+    world.registry.publish(named(other), Artefact(*other), "JPY")
+    world.registry.change(lambda now: now.begin_shadow(named(other)).promote(named(other).version))
+    return named(other).version
+
+
+@pytest.mark.parametrize("ends", ["rejected", "taken back"])
+def test_a_champion_whose_bytes_were_made_again_is_rolled_back_by_its_own_retraining(world, ends):
+    first = world.later(world.later(world.decide(world.begin(), "approved"), 2 * DAY), DAY)
+    version, other = first.model.version, other_champion(world)
+    world.now += timedelta(minutes=1)
+    second = again(world)
+    assert second.model == first.model
+    assert world.table.of_model(version) == second, "a lead's word is for the one that waits"
+    second = world.decide(second, "rejected" if ends == "rejected" else "approved")
+    if ends == "taken back":
+        world.executions.follow(world.table.roll_back(version, "complaints", MIO, world.now))
+        second = world.ran(second)
+    assert second.has_ended
+    world.registry.change(lambda now: now.roll_back(other))
+    assert world.registry.read().champion == first.model
+    world.now += timedelta(minutes=1)
+    for _ in range(2):
+        rolled_back = world.table.roll_back(version, "complaints", MIO, world.now)
+        assert (rolled_back.retraining_id, rolled_back.state) == (first.retraining_id, "rolled_back")
+        assert world.registry.read().champion is None
+    assert world.table.followed(second.retraining_id) == second
+
+
+def test_the_trial_of_bytes_that_were_champion_before_is_ended_at_its_own_retraining(world):
+    first = world.later(world.later(world.decide(world.begin(), "approved"), 2 * DAY), DAY)
+    other_champion(world)
+    world.now += timedelta(minutes=1)
+    second = world.decide(again(world), "approved")
+    for _ in range(2):
+        ended = world.table.roll_back(second.model.version, "complaints", MIO, world.now)
+        assert (ended.retraining_id, ended.state) == (second.retraining_id, "restoring")
+    assert world.registry.read().challenger is None
+    assert world.table.followed(first.retraining_id) == first
+
+
+def test_a_row_of_a_model_that_an_older_release_wrote_keeps_its_retraining(world):
+    first = world.decide(world.begin(), "rejected")
+    key = {"pk": {"S": f"model#{first.model.version}"}, "sk": {"S": "model"}}
+    world.dynamodb.update_item(TableName="retraining", Key=key, UpdateExpression="REMOVE later")
+    assert world.table.of_model(first.model.version) == first
+    world.now += timedelta(minutes=1)
+    second = again(world)
+    item = world.dynamodb.get_item(TableName="retraining", Key=key)["Item"]
+    assert (item["retraining_id"]["S"], item["later"]["SS"]) == (first.retraining_id, [second.retraining_id])
 
 
 def test_a_model_that_waits_cannot_be_rolled_back(world):

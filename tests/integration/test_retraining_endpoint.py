@@ -24,7 +24,7 @@ from local.sagemaker import deployments, model_server
 from local.sagemaker.endpoint import begin
 from models.serving import inference
 from tests.integration.test_retraining import BETTER, DAY, MIO, World, account
-from tests.unit.test_settings import ENVIRONMENT
+from tests.support.environment import ENVIRONMENT
 
 __all__ = ["account"]
 

@@ -1,7 +1,6 @@
 """One door in this process on moto's tables, with an environment of its own: for tests that need no box."""
 
 import importlib.util
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,36 +11,10 @@ import pytest
 from moto import mock_aws
 from samtranslator.yaml_helper import yaml_parse
 
-from fraud.settings import Settings
+from tests.support import environment, gateway
 
-ENVIRONMENT = {
-    **{name.upper(): "400" for name in Settings.model_fields},  # variables that the door does not use
-    "PUBLISHED_SHARE": "1",
-    "SAMPLE_SHARES": "approve=0,decline=0",
-    "HOLD_OUT_SHARE": "0",
-    "HOLD_OUT_MOST": "0",
-    "TIMELINE_APPROVED": "true",
-    "STAGE": "local",
-    "CURRENCY": "JPY",
-    "SCORER": "embedded",
-    "PROFILES_TABLE": "profiles",
-    "DECISIONS_TABLE": "decisions",
-    "AUDIT_TABLE": "audit",
-    "AUDIT_ROOTS_BUCKET": "audit-roots",
-    "LABELS_TABLE": "labels",
-    "INVESTIGATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-investigation",
-    "DEACTIVATION_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-deactivation",
-    "RETRAINING_TABLE": "retraining",
-    "RETRAINING_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-retraining",
-    "RETRAINING_PLAN": "{}",
-    "GRAPH_MACHINE": "arn:aws:states:eu-west-1:123456789012:stateMachine:fraud-graph",
-    "GRAPH_PLAN": "{}",
-    "CANARY_SHARE": "0.05",
-    "DEPLOYMENT_ALARMS": "ModelAway,CanaryDiffers",
-    "REPORTS_TABLE": "reports",
+ENVIRONMENT = environment.ENVIRONMENT | {
     "LABEL_SOURCES": "backfill=loader,user_report=payment-app,analyst=fraud-analyst,chargeback=importer",
-    "BACKFILL_BEFORE": "",
-    "ALLOW_MAX_DAYS": "90",
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -79,24 +52,15 @@ class OwnDoor:
         query: dict[str, str] | None = None,
     ) -> tuple[int, Any]:
         """Send one request, as API Gateway passes it on, and return status and body."""
-        event = {
-            "version": "2.0",
-            "rawPath": path,
-            "rawQueryString": "",
-            "headers": {"content-type": "application/json"},
-            "requestContext": {
-                "requestId": "request-1",
-                "http": {"method": method, "path": path},
-                "stage": "$default",
-                "authorizer": {"iam": {"userArn": arn}},
-            },
-            "isBase64Encoded": False,
-            **({"body": json.dumps(content)} if content is not None else {}),
-            **({"pathParameters": parameters} if parameters else {}),
-            **({"queryStringParameters": query} if query else {}),
-        }
-        answer = self.module.handler(event, None)
-        return answer["statusCode"], json.loads(answer["body"]) if answer.get("body") else None
+        return gateway.sent(
+            self.module,
+            f"{method} {path}",
+            path,
+            content,
+            authorizer=gateway.iam(arn),
+            parameters=parameters,
+            query=query,
+        )
 
 
 def load(name: str) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from local.account.boto import KEY_ID, REGION, SECRET
 from local.account.emulator import Emulator
+from tests.support import gateway
 
 
 class Context:
@@ -76,20 +77,8 @@ def decision_events(doors: dict[str, ModuleType]) -> Any:
 
 def requested(door: Any, route: str, transaction_id: str, body: object = None) -> tuple[int, Any]:
     """Send a request about a decision to a door with a router; return status and body."""
-    method, path = route.split(" ")
-    event = {
-        "version": "2.0",
-        "routeKey": route,
-        "rawPath": path.replace("{transaction_id}", quote(transaction_id, safe="")),
-        "rawQueryString": "",
-        "headers": {},
-        "pathParameters": {"transaction_id": transaction_id},
-        "requestContext": {"http": {"method": method, "path": path}, "requestId": "request-1", "stage": "$default"},
-        "body": None if body is None else json.dumps(body),
-        "isBase64Encoded": False,
-    }
-    answer = door.handler(event, None)
-    return answer["statusCode"], json.loads(answer["body"])
+    path = route.split(" ")[1].replace("{transaction_id}", quote(transaction_id, safe=""))
+    return gateway.sent(door, route, path, body, parameters={"transaction_id": transaction_id})
 
 
 def shown(transaction_id: str) -> tuple[int, Any]:

@@ -16,7 +16,7 @@ from local.account.clock import EventClock
 from local.account.emulator import Emulator
 from local.account.stack import EventMapping, Rule, Stack, UnsupportedError
 from local.lambdas.environments import FunctionError
-from local.triggers.alarms import Alarm, LoggedAlarms
+from local.triggers.alarms import Alarm, LoggedAlarms, Metric
 from local.triggers.patterns import matches
 from local.triggers.pump import Pump
 
@@ -520,7 +520,9 @@ def test_alarm_of_a_logged_metric_reaches_the_rule_once_after_the_schedule_that_
     account: Emulator, tmp_path: Path
 ) -> None:
     said = {"_aws": {"CloudWatchMetrics": [{"Dimensions": [["Drift"]]}]}, "Drift": "score", "DriftRatio": 3.0}
-    watched = Alarm("ScoresDrifted", "DriftRatio", {"Drift": "score"}, "Maximum", ">", 1, 86_400, breaches=False)
+    watched = Alarm(
+        "ScoresDrifted", Metric("DriftRatio", {"Drift": "score"}, "Maximum"), ">", 1, 86_400, breaches=False
+    )
     pattern = {"detail-type": ["CloudWatch Alarm State Change"], "detail": {"state": {"value": ["ALARM"]}}}
 
     def answer(event: Any) -> None:

@@ -1,13 +1,14 @@
 """The composition root: it builds the parts of each door from the settings.
 
 There is one light function for each part. A function imports only the modules of its part, so a door loads the modules
-that it uses and no others. The modules that every door loads are a committed list (tests/contract/modules.json).
+that it uses and no others. The modules that every door loads are a committed list (tests/contract/modules.json). The
+functions stand under headings, in one module (D-184).
 """
 
 import contextlib
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fraud import packaged
 from fraud.errors import ServiceError, UndecidableError
@@ -37,13 +38,14 @@ if TYPE_CHECKING:
     from fraud.decisions.sampling import Sampling
     from fraud.decisions.store import DynamoStore
     from fraud.decisions.worker import Resolutions
-    from fraud.executions import Executions
+    from fraud.executions import Ended, Executions
     from fraud.graph.worker import GraphSteps
     from fraud.invitations.worker import InvitationArchive
     from fraud.labels.sources import Sources
     from fraud.reporting.drift_watch import DriftWatch
     from fraud.reporting.worker import Reporting
     from fraud.retraining.intake import RetrainingIntake
+    from fraud.retraining.jobs import Place
     from fraud.retraining.retraining import Retraining
     from fraud.retraining.store import Retrainings
     from fraud.retraining.sweep import RetrainingSweep
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from fraud.rules.rule_book import RuleBook
     from fraud.scoring.scorer import KnownStack
     from fraud.scoring.worker import EndpointDeployment
+
+T = TypeVar("T")
 
 ATTEMPT_SHARE = 0.25
 """Part of the deadline that one attempt at a request may take: after a hanging attempt there is time for another."""
@@ -70,6 +74,9 @@ ACTIVITY_ATTEMPT_S, ACTIVITY_S = 3, 10
 
 FOLD_ATTEMPT_S, FOLD_S = 10, 30
 """Seconds for the fold, for one attempt and in all: no payment waits for it, and a page of its index is a megabyte."""
+
+
+# ---- payments and their counters -------------------------------------------------------------------------------------
 
 
 def evaluator(settings: Settings) -> "Evaluator":
@@ -93,6 +100,19 @@ def evaluator(settings: Settings) -> "Evaluator":
     waits = Waits(timedelta(seconds=settings.challenge_seconds), timedelta(seconds=settings.review_seconds))
     hold_out = _hold_out(settings, hot)
     return Evaluator(hot, scorer, policy, clock.now, deadline_s, waits=waits, hold_out=hold_out)
+
+
+def _scorer(settings: Settings, transport: "Transport", stack: "KnownStack") -> "Scorer":
+    """Build the scorer that the settings name: the registry's models, or the endpoint for which they stand in.
+
+    It reads the models that the pointer names, as `stack` knows it. If that fails, the packaged one scores meanwhile.
+    """
+    from fraud.scoring import scorer
+
+    models = scorer.Models(scorer.embedded(settings.currency), transport, settings.profiles_table, stack)
+    twin = scorer.Twin(models, transport)
+    twin.refresh()
+    return twin if settings.scorer == "embedded" else scorer.Endpoint(transport, settings.model_endpoint, models)
 
 
 def _hold_out(settings: Settings, hot: "DynamoStore") -> "HoldOut | None":
@@ -129,6 +149,22 @@ def store(settings: Settings) -> "DynamoStore":
     return _store(settings, _client())
 
 
+def _store(settings: Settings, transport: "AwsClient", exact: "Collection[str] | None" = None) -> "DynamoStore":
+    """Build the store. `exact`: kinds that are never sampled; None for a door that raises no level."""
+    from fraud import clock
+    from fraud.counters.sampling import EXACT
+    from fraud.decisions.store import DynamoStore
+
+    return DynamoStore(
+        transport,
+        _tables(settings),
+        settings.decision_retention_days,
+        clock.now,
+        EXACT if exact is None else exact,
+        _first_keys(settings),
+    )
+
+
 def resolutions(settings: Settings) -> "Resolutions":
     """Build the later history of decisions on their table."""
     from fraud import clock
@@ -162,6 +198,9 @@ def activity(settings: Settings) -> "Activity":
     )
 
 
+# ---- the archive -----------------------------------------------------------------------------------------------------
+
+
 def archive(settings: Settings) -> "Archive":
     """Build the archive of decisions: its streams, the table of pseudonyms and the table of tallies."""
     from fraud.archive.store import Archive, Delivery, Pseudonyms, Tallies
@@ -181,24 +220,14 @@ def sampling(settings: Settings) -> "Sampling":
     """Parse the strata of which payments are drawn. Raises UndecidableError, which names the variable only."""
     from fraud.decisions.sampling import Sampling
 
-    try:
-        return Sampling.parse(settings.sample_shares)
-    except ValueError as error:
-        raise UndecidableError(f"environment: SAMPLE_SHARES: {error}") from None
+    return _parsed("SAMPLE_SHARES", Sampling.parse, settings.sample_shares)
 
 
-def label_archive(settings: Settings) -> "tuple[StackState, Delivery]":
-    """Build the archive of labels: the stack with its keys, and the stream."""
+def row_archive(settings: Settings, delivery: str) -> "tuple[StackState, Delivery]":
+    """Build the archive of a table's rows, such as labels: the stack with its keys, and the stream of that name."""
     from fraud.archive.store import Delivery
 
-    return _stack_state(settings, _client()), Delivery(settings.label_delivery)
-
-
-def report_archive(settings: Settings) -> "tuple[StackState, Delivery]":
-    """Build the archive of reports: the stack with its keys, and the stream."""
-    from fraud.archive.store import Delivery
-
-    return _stack_state(settings, _client()), Delivery(settings.report_delivery)
+    return _stack_state(settings, _client()), Delivery(delivery)
 
 
 def invitation_archive(settings: Settings) -> "InvitationArchive":
@@ -222,14 +251,22 @@ def change_archive(settings: Settings) -> "tuple[StackState, dict[str, Delivery]
     }
 
 
+# ---- labels, reports and cases ---------------------------------------------------------------------------------------
+
+
 def label_sources(settings: Settings) -> "Sources":
     """Parse the sources of labels. Raises UndecidableError, which names the variable without its value."""
     from fraud.labels.sources import Sources
 
-    try:
-        return Sources.parse(settings.label_sources)._replace(backfill_before=settings.backfill_before)
-    except ValueError as error:
-        raise UndecidableError(f"environment: LABEL_SOURCES: {error}") from None
+    sources = _parsed("LABEL_SOURCES", Sources.parse, settings.label_sources)
+    return sources._replace(backfill_before=settings.backfill_before)
+
+
+def triage() -> "Triage":
+    """Load the packaged triage of reports. Raises UndecidableError when a part is broken."""
+    from fraud.cases.triage import Triage
+
+    return Triage.load(packaged.TRIAGE_RULES.read_bytes(), packaged.CLASSIFIER.read_bytes())
 
 
 def outreach_terms(settings: Settings) -> "OutreachTerms":
@@ -237,29 +274,22 @@ def outreach_terms(settings: Settings) -> "OutreachTerms":
     from fraud.cases.contact import ContactHours
     from fraud.cases.worker import OutreachTerms
 
-    try:
-        hours = ContactHours.parse(settings.outreach_hours)
-    except ValueError as error:
-        raise UndecidableError(f"environment: OUTREACH_HOURS: {error}") from None
+    hours = _parsed("OUTREACH_HOURS", ContactHours.parse, settings.outreach_hours)
     return OutreachTerms(timedelta(seconds=settings.outreach_seconds), hours, settings.outreach_attempts)
 
 
-def case_executions(settings: Settings) -> "Executions[Case]":
-    """Build the executions of cases on their table and their machine."""
+def case_executions(settings: Settings, ended: "Ended[Case] | None" = None) -> "Executions[Case]":
+    """Build the executions of cases on their table and their machine. `ended` is called by the sweep only."""
     from fraud.aws.state_machine import StateMachine
     from fraud.cases.store import Cases
     from fraud.executions import Executions
 
-    return Executions(Cases(settings), StateMachine(settings.investigation_machine))
+    return Executions(Cases(settings), StateMachine(settings.investigation_machine), ended)
 
 
 def case_sweep(settings: Settings) -> "Executions[Case]":
     """Build the sweep of cases: their executions, and what follows when one is over before its case."""
-    from fraud.aws.state_machine import StateMachine
-    from fraud.cases.store import Cases
-    from fraud.executions import Executions
-
-    return Executions(Cases(settings), StateMachine(settings.investigation_machine), case_intake(settings).ended)
+    return case_executions(settings, case_intake(settings).ended)
 
 
 def case_intake(settings: Settings) -> "Intake":
@@ -303,6 +333,9 @@ def investigation(settings: Settings) -> "Investigation":
     )
 
 
+# ---- accounts --------------------------------------------------------------------------------------------------------
+
+
 def accounts(settings: Settings) -> "Accounts":
     """Build the store of accounts."""
     from fraud.accounts.store import Accounts
@@ -310,12 +343,12 @@ def accounts(settings: Settings) -> "Accounts":
     return Accounts(settings)
 
 
-def account_executions(settings: Settings) -> "Executions[Action]":
-    """Build the executions of actions on their table and their machine."""
+def account_executions(settings: Settings, ended: "Ended[Action] | None" = None) -> "Executions[Action]":
+    """Build the executions of actions on their table and their machine. `ended` is called by the sweep only."""
     from fraud.aws.state_machine import StateMachine
     from fraud.executions import Executions
 
-    return Executions(accounts(settings), StateMachine(settings.deactivation_machine))
+    return Executions(accounts(settings), StateMachine(settings.deactivation_machine), ended)
 
 
 def account_sweep(settings: Settings) -> "AccountSweep":
@@ -324,15 +357,11 @@ def account_sweep(settings: Settings) -> "AccountSweep":
 
     from fraud.accounts.events import AccountNotices, tell_end
     from fraud.accounts.sweep import AccountSweep
-    from fraud.aws.state_machine import StateMachine
     from fraud.decisions.events import Outbox
-    from fraud.executions import Executions
 
-    table, machine = accounts(settings), StateMachine(settings.deactivation_machine)
-    executions = Executions(table, machine, account_intake(settings).ended)
-    return AccountSweep(
-        table, executions, partial(tell_end, AccountNotices(Outbox(settings)).publish, door="schedules")
-    )
+    executions = account_executions(settings, account_intake(settings).ended)
+    told = partial(tell_end, AccountNotices(Outbox(settings)).publish, door="schedules")
+    return AccountSweep(accounts(settings), executions, told)
 
 
 def account_intake(settings: Settings) -> "AccountIntake":
@@ -376,12 +405,7 @@ def deactivation(settings: Settings) -> "Deactivation":
     )
 
 
-def reporting(settings: Settings) -> "Reporting":
-    """Build the KPIs of the archive."""
-    from fraud.reporting.worker import Place, Reporting
-
-    place = Place(settings.kpi_workgroup, settings.archive_database, settings.decision_archive_bucket)
-    return Reporting.of(place, json.loads(packaged.PRICES.read_bytes()))
+# ---- models ----------------------------------------------------------------------------------------------------------
 
 
 def retrainings(settings: Settings) -> "Retrainings":
@@ -391,12 +415,12 @@ def retrainings(settings: Settings) -> "Retrainings":
     return Retrainings(settings)
 
 
-def retraining_executions(settings: Settings) -> "Executions[Retraining]":
-    """Build the executions of retrainings on their table and their machine."""
+def retraining_executions(settings: Settings, ended: "Ended[Retraining] | None" = None) -> "Executions[Retraining]":
+    """Build the executions of retrainings on their table and their machine. `ended` is called by the sweep only."""
     from fraud.aws.state_machine import StateMachine
     from fraud.executions import Executions
 
-    return Executions(retrainings(settings), StateMachine(settings.retraining_machine))
+    return Executions(retrainings(settings), StateMachine(settings.retraining_machine), ended)
 
 
 def retraining_intake(settings: Settings) -> "RetrainingIntake":
@@ -410,17 +434,14 @@ def retraining_sweep(settings: Settings) -> "RetrainingSweep":
     """Build the sweep of retrainings."""
     from functools import partial
 
-    from fraud.aws.state_machine import StateMachine
     from fraud.decisions.events import Outbox
-    from fraud.executions import Executions
     from fraud.retraining.artefact_store import Packages
     from fraud.retraining.events import RetrainingNotices
     from fraud.retraining.sweep import RetrainingSweep
     from fraud.retraining.worker import end
     from fraud.scoring.store import Registry
 
-    table, machine = retrainings(settings), StateMachine(settings.retraining_machine)
-    executions = Executions(table, machine, retraining_intake(settings).ended)
+    executions = retraining_executions(settings, retraining_intake(settings).ended)
     packages = Packages(settings.model_package_group, settings.retraining_image)
     told = partial(end, packages=packages, notices=RetrainingNotices(Outbox(settings)), door="schedules")
 
@@ -428,7 +449,7 @@ def retraining_sweep(settings: Settings) -> "RetrainingSweep":
         deployment = _deployment(settings)
         return deployment is None or deployment.ensure(Registry(settings).read(), known=True)
 
-    return RetrainingSweep(table, executions, told, is_served)
+    return RetrainingSweep(retrainings(settings), executions, told, is_served)
 
 
 def retraining_steps(settings: Settings) -> "RetrainingSteps":
@@ -439,12 +460,12 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
     from fraud.retraining.artefact_store import Artefacts, Packages
     from fraud.retraining.events import RetrainingNotices
     from fraud.retraining.gate import GatePolicy, ShadowFigures
-    from fraud.retraining.jobs import Place, Plan
+    from fraud.retraining.jobs import Plan
     from fraud.retraining.worker import Parts, RetrainingSteps
     from fraud.scoring.store import Registry
     from fraud.scoring.trees import Trees
 
-    place = Place(settings.models_bucket, settings.decision_archive_bucket)
+    place = _place(settings)
     plan = Plan.load(packaged.RETRAINING_PLAN.read_bytes(), settings.retraining_plan)
     archive_queries = reporting(settings)
 
@@ -473,6 +494,23 @@ def retraining_steps(settings: Settings) -> "RetrainingSteps":
     )
 
 
+def _deployment(settings: Settings) -> "EndpointDeployment | None":
+    """Build the deployments of the endpoint; None for a stack without one."""
+    if settings.scorer == "embedded":
+        return None
+    from fraud.retraining.worker import packaged_model
+    from fraud.scoring.deployment import ARCHIVE, Fleet
+    from fraud.scoring.worker import EndpointDeployment
+
+    place = _place(settings)
+    first, _ = packaged_model(settings.currency)
+    fleet = Fleet(settings.model_endpoint, tuple(settings.deployment_alarms.split(",")))
+    return EndpointDeployment(fleet, first.version, lambda model: place.of(f"{model.key}/{ARCHIVE}"))
+
+
+# ---- the graph -------------------------------------------------------------------------------------------------------
+
+
 def graph_steps(settings: Settings) -> "GraphSteps":
     """Build the steps of a run of the graph. Raises UndecidableError when the plan is broken."""
     from fraud import clock
@@ -485,9 +523,8 @@ def graph_steps(settings: Settings) -> "GraphSteps":
     from fraud.graph.worker import GraphSteps, Parts
     from fraud.marks.store import Marks
     from fraud.retraining.artefact_store import Artefacts
-    from fraud.retraining.jobs import Place
 
-    place = Place(settings.models_bucket, settings.decision_archive_bucket)
+    place = _place(settings)
     transport = _client(Timeouts(attempt_s=ACTIVITY_ATTEMPT_S, total_s=ACTIVITY_S))
     return GraphSteps(
         Parts(
@@ -504,26 +541,21 @@ def graph_steps(settings: Settings) -> "GraphSteps":
     )
 
 
-def _deployment(settings: Settings) -> "EndpointDeployment | None":
-    """Build the deployments of the endpoint; None for a stack without one."""
-    if settings.scorer == "embedded":
-        return None
-    from fraud.retraining.jobs import Place
-    from fraud.retraining.worker import packaged_model
-    from fraud.scoring.deployment import ARCHIVE, Fleet
-    from fraud.scoring.worker import EndpointDeployment
+# ---- KPIs and drift --------------------------------------------------------------------------------------------------
 
-    place = Place(settings.models_bucket, settings.decision_archive_bucket)
-    first, _ = packaged_model(settings.currency)
-    fleet = Fleet(settings.model_endpoint, tuple(settings.deployment_alarms.split(",")))
-    return EndpointDeployment(fleet, first.version, lambda model: place.of(f"{model.key}/{ARCHIVE}"))
+
+def reporting(settings: Settings) -> "Reporting":
+    """Build the KPIs of the archive."""
+    from fraud.reporting.worker import Place, Reporting
+
+    place = Place(settings.kpi_workgroup, settings.archive_database, settings.decision_archive_bucket)
+    return Reporting.of(place, json.loads(packaged.PRICES.read_bytes()))
 
 
 def drift_watch(settings: Settings) -> "DriftWatch":
     """Build the drift of days against the baseline of the champion, which is read when it is needed."""
     from fraud.reporting.drift_watch import DriftWatch
     from fraud.retraining.artefact_store import Artefacts
-    from fraud.retraining.jobs import Place
     from fraud.scoring.drift import BASELINE, Baseline
     from fraud.scoring.store import Registry
 
@@ -533,17 +565,13 @@ def drift_watch(settings: Settings) -> "DriftWatch":
         champion = Registry(settings).read().champion
         if champion is None:
             return Baseline.load(path.read_bytes())
-        artefacts = Artefacts(Place(settings.models_bucket, settings.decision_archive_bucket))
+        artefacts = Artefacts(_place(settings))
         return Baseline.load(artefacts.read(f"{champion.key}/{BASELINE}"))
 
     return DriftWatch(reporting(settings), baseline)
 
 
-def triage() -> "Triage":
-    """Load the packaged triage of reports. Raises UndecidableError when a part is broken."""
-    from fraud.cases.triage import Triage
-
-    return Triage.load(packaged.TRIAGE_RULES.read_bytes(), packaged.CLASSIFIER.read_bytes())
+# ---- parts of several ------------------------------------------------------------------------------------------------
 
 
 def _client(timeouts: "Timeouts | None" = None) -> "AwsClient":
@@ -552,26 +580,25 @@ def _client(timeouts: "Timeouts | None" = None) -> "AwsClient":
     return AwsClient(AwsIdentity.from_environment(), timeouts)
 
 
+def _parsed(variable: str, parse: "Callable[[str], T]", text: str) -> T:
+    """Parse a setting. Raises UndecidableError, which names the variable without its value."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UndecidableError(f"environment: {variable}: {error}") from None
+
+
+def _place(settings: Settings) -> "Place":
+    """Name the buckets of models and of the archive."""
+    from fraud.retraining.jobs import Place
+
+    return Place(settings.models_bucket, settings.decision_archive_bucket)
+
+
 def _tables(settings: Settings) -> "Tables":
     from fraud.counters.store import Tables
 
     return Tables(settings.counters_table, settings.profiles_table, settings.decisions_table)
-
-
-def _store(settings: Settings, transport: "AwsClient", exact: "Collection[str] | None" = None) -> "DynamoStore":
-    """Build the store. `exact`: kinds that are never sampled; None for a door that raises no level."""
-    from fraud import clock
-    from fraud.counters.sampling import EXACT
-    from fraud.decisions.store import DynamoStore
-
-    return DynamoStore(
-        transport,
-        _tables(settings),
-        settings.decision_retention_days,
-        clock.now,
-        EXACT if exact is None else exact,
-        _first_keys(settings),
-    )
 
 
 def _stack_state(settings: Settings, transport: "AwsClient") -> "StackState":
@@ -588,16 +615,3 @@ def _first_keys(settings: Settings) -> "Callable[[], Keys]":
     from fraud.counters.keys import DECLARED, Keys
 
     return (lambda: DECLARED) if settings.stage == LOCAL else Keys.drawn
-
-
-def _scorer(settings: Settings, transport: "Transport", stack: "KnownStack") -> "Scorer":
-    """Build the scorer that the settings name: the registry's models, or the endpoint for which they stand in.
-
-    It reads the models that the pointer names, as `stack` knows it. If that fails, the packaged one scores meanwhile.
-    """
-    from fraud.scoring import scorer
-
-    models = scorer.Models(scorer.embedded(settings.currency), transport, settings.profiles_table, stack)
-    twin = scorer.Twin(models, transport)
-    twin.refresh()
-    return twin if settings.scorer == "embedded" else scorer.Endpoint(transport, settings.model_endpoint, models)

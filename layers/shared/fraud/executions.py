@@ -120,14 +120,17 @@ class Swept(NamedTuple):
         return self._replace(rows=self.rows + other.rows, lag_seconds=max(self.lag_seconds, other.lag_seconds))
 
 
+Ended = Callable[[R, datetime], object]
+"""Does what the event of an execution's end would have done. It takes the open row that is left, and the time."""
+
+
 class Executions(Generic[R]):
     """The executions of a table's rows on a machine. Every call may be repeated, and raises ServiceError.
 
-    ended  called by the sweep with an open row whose execution is over, and the time: it does what the event of the
-           execution's end would have done. Without it the sweep does not look at executions
+    ended  called by the sweep. Without it the sweep does not look at executions
     """
 
-    def __init__(self, table: Table[R], machine: Machine, ended: Callable[[R, datetime], object] | None = None) -> None:
+    def __init__(self, table: Table[R], machine: Machine, ended: Ended[R] | None = None) -> None:
         self._table = table
         self._machine = machine
         self._ended = ended

@@ -1,8 +1,9 @@
 """A row whose steps an execution carries out one after another, and goes on where the row stands. Pure."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +12,24 @@ from fraud.transaction import Instant
 
 REST = timedelta(minutes=5)
 """Time from a run that has failed to the next one."""
+
+
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+def reached(moves: Mapping[S, Mapping[E, S]], kind: E) -> frozenset[S]:
+    """Return the states in which an event of the system has happened: those to which it leads, and all after them.
+
+    >>> sorted(reached({"new": {"begun": "at work"}, "at work": {"ended": "over"}, "over": {}}, "begun"))
+    ['at work', 'over']
+    """
+    found: set[S] = set()
+    more = {after[kind] for after in moves.values() if kind in after}
+    while more:
+        found |= more
+        more = {state for one in more for state in moves[one].values()} - found
+    return frozenset(found)
 
 
 class SteppedRow(BaseModel, ABC):

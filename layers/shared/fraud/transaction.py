@@ -11,7 +11,7 @@ import ipaddress
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
@@ -22,20 +22,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetPydanticSchema,
     StringConstraints,
     ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
     WithJsonSchema,
-    WrapValidator,
     field_serializer,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from fraud import iso
-from fraud.errors import Fault, InvalidRequestError
+from fraud.errors import Fault, InvalidRequestError, UndecidableError
 
 MAX_AHEAD = timedelta(minutes=5)
 """How far a payment's own time may lie ahead of our clock: clocks differ."""
@@ -176,6 +173,22 @@ Country = Annotated[
 Instant = Annotated[
     datetime, BeforeValidator(instant), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
 ]
+
+
+def not_ahead(rule: str) -> AfterValidator:
+    """Refuse a time more than MAX_AHEAD after the present, if the present is the context of the validation.
+
+    rule  the rule that such a time breaks
+    """
+
+    def check(value: datetime, info: ValidationInfo) -> datetime:
+        if isinstance(info.context, datetime) and value - info.context > MAX_AHEAD:
+            raise PydanticCustomError(rule, "must be at most 5 minutes ahead of {now}", {"now": utc(info.context)})
+        return value
+
+    return AfterValidator(check)
+
+
 Timestamp = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 """A time of ours in a response or event: text that `utc` wrote."""
 
@@ -391,24 +404,6 @@ def is_id(value: str) -> bool:
     return _ID.fullmatch(value) is not None
 
 
-def refused_alone(request: type[BaseModel], name: str, refusal: Callable[[Any, list[Fault]], Any]) -> GetPydanticSchema:
-    """Let a batch have elements of one model, and parse them one by one: a faulty one becomes its refusal.
-
-    name     the field by which an element is known
-    refusal  makes the refusal from the field's value, or None when that is faulty itself, and from the faults
-    """
-
-    def parse(value: Any, parse_one: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401 - JSON
-        try:
-            return parse_one(value)
-        except ValidationError as error:
-            faults = faults_of(error)
-            known = isinstance(value, dict) and name not in {fault.field for fault in faults}
-            return refusal(value[name] if known else None, list(faults))
-
-    return GetPydanticSchema(lambda _, schema_of: schema_of(Annotated[request, WrapValidator(parse)]))
-
-
 def parse_body(model: type[M], body: str | bytes, context: object, most_bytes: int = MAX_BODY_BYTES) -> M:
     """Parse a request body as a model, in pydantic's JSON mode. Raises InvalidRequestError with every fault at once.
 
@@ -434,6 +429,22 @@ def parse_body(model: type[M], body: str | bytes, context: object, most_bytes: i
         except ValidationError as error:
             faults = faults_of(error)
     raise InvalidRequestError(faults)
+
+
+def load_part(model: type[M], content: str | bytes, part: str) -> M:
+    """Parse a part of the stack, such as a policy, in pydantic's JSON mode.
+
+    part  names it in the UndecidableError that is raised with every fault at once
+
+    >>> load_part(Transaction, "[]", "example")
+    Traceback (most recent call last):
+    fraud.errors.UndecidableError: example: body: must be an object
+    """
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
+        raise UndecidableError(f"{part}: {faults}") from None
 
 
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?', re.DOTALL)

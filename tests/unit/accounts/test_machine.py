@@ -18,10 +18,10 @@ from fraud.accounts.action import (
     ListedValue,
     Terms,
 )
-from fraud.accounts.moves import ENDED, MOVES, STEPS, WHO, ActionState, EventKind, reached
+from fraud.accounts.moves import ENDED, MOVES, STEPS, WHO, ActionState, EventKind
 from fraud.errors import ActionConflictError, ForbiddenError
 from fraud.executions import CHECK_AGAIN, LOOK_AGAIN, UNTOLD
-from fraud.stepped_row import REST
+from fraud.stepped_row import REST, reached
 from tests.acceptance import account_machine as walk
 from tests.acceptance import machines
 
@@ -49,7 +49,7 @@ def after(*kinds: str, action: Action | None = None, at: datetime = NOON) -> Act
 
 def test_every_state_is_reached_and_every_event_is_used():
     assert (
-        reached("slot_taken") | {ActionState.OPENED, ActionState.QUEUED, ActionState.CANCELLED}
+        reached(MOVES, "slot_taken") | {ActionState.OPENED, ActionState.QUEUED, ActionState.CANCELLED}
         == set(ActionState)
         == set(MOVES)
     )

@@ -12,12 +12,12 @@ from fraud.cases.console import (
     OpenRequest,
     ReassignRequest,
     VerdictRequest,
-    actor_of,
 )
 from fraud.cases.moves import MOVES, WHO, EventKind
 from fraud.decisions.resolution import ResultReport
-from fraud.errors import ForbiddenError, InvalidRequestError
+from fraud.errors import InvalidRequestError
 from tests.support.payments import NOON, payment
+from tests.unit.test_person import NOBODY
 
 BODIES = {
     "take": {},
@@ -47,44 +47,6 @@ def test_a_body_becomes_an_event_with_all_that_it_says(action):
 def test_every_event_of_a_person_has_a_route_and_no_event_of_the_system_has_one():
     kinds = {request.kind for request in ACTIONS.values()}
     assert kinds | BY_NOBODY_HERE == {kind for kind, who in WHO.items() if who != {"system"}}
-
-
-@pytest.mark.parametrize(
-    ("groups", "role"),
-    [
-        ("[analyst]", "analyst"),
-        ("[lead]", "lead"),
-        ("[analyst lead]", "lead"),
-        ("analyst", "analyst"),
-        ("[staff analyst others]", "analyst"),
-        ("[]", None),
-        ("", None),
-        ("[[lead]]", None),
-        ("[leads]", None),
-        ("LEAD", None),
-        ("analyst,lead", None),
-        (["lead"], None),
-        ({"lead": True}, None),
-        (None, None),
-        (1, None),
-    ],
-)
-def test_the_role_follows_from_the_groups_and_nothing_else(groups, role):
-    claims = {"sub": "hana", "groups": groups, "cognito:groups": "[lead]", "scope": "lead"}
-    if role is None:
-        with pytest.raises(ForbiddenError):
-            actor_of(claims, "groups")
-    else:
-        assert actor_of(claims, "groups") == ("hana", role)
-
-
-NOBODY = ["", " ", "system", " system", "hana ", "a\nb", "a\u202eb", "x" * 129]
-
-
-@pytest.mark.parametrize("name", [*NOBODY, 7, None, ["hana"]])
-def test_a_token_without_a_usable_name_is_nobodys(name):
-    with pytest.raises(ForbiddenError):
-        actor_of({"sub": name, "groups": "[lead]"}, "groups")
 
 
 @pytest.mark.parametrize("name", NOBODY)

@@ -10,8 +10,8 @@ from fraud import assembly
 from fraud.cases.contact import DAY, ContactHours
 from fraud.errors import UndecidableError
 from fraud.settings import Settings
+from tests.support.environment import ENVIRONMENT
 from tests.support.payments import NOON
-from tests.unit.test_settings import ENVIRONMENT
 
 TEXTS = st.builds(
     lambda begins, length, sign, hours, minutes: f"{begins}-{min(begins + length, 24)}{sign}{hours:02}:{minutes:02}",

@@ -124,6 +124,8 @@ def test_the_command_says_what_has_changed(grown, tmp_path, capsys):
         == 2
     )
     assert "before the window" in capsys.readouterr().err
+    assert changed.main([str(grown), "--baseline", "2026-03-01", "2026-03-29", *["--window", *["2026-04-05"] * 2]]) == 2
+    assert "at least as long" in capsys.readouterr().err
     nothing = ["--baseline", "2020-03-01", "2020-03-29", "--window", "2026-03-29", "2026-04-05"]
     assert changed.main([str(grown), *nothing]) == 2
     assert "no accounts in the baseline" in capsys.readouterr().err

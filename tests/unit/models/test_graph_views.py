@@ -274,6 +274,14 @@ def test_a_history_with_a_file_of_other_columns_is_refused(tmp_path, capsys, fil
     assert "cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["yesterday", "0001-01-01", "9999-12-31", "2026-13-01", ""])
+def test_a_time_that_is_none_is_refused_in_words(tmp_path, capsys, text):
+    with pytest.raises(SystemExit) as ended:
+        command.main([str(tmp_path), "--view", "invite", "--as-of", text, "--report", str(tmp_path / "r")])
+    assert ended.value.code == 2
+    assert f"{text!r} is no" in capsys.readouterr().err
+
+
 def test_a_report_that_cannot_be_written_is_refused(tmp_path, capsys):
     made = Histories()
     made.invite("a", "b", 1)

@@ -1,5 +1,9 @@
 """The gate: every check can refuse a model alone, and none can be passed by another one's figure."""
 
+import json
+import math
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +104,66 @@ def test_an_evaluation_that_lacks_a_field_is_no_evaluation(missing):
             .model_dump_json(warnings=False)
             .encode()
         )
+
+
+INTERVALS, SHARES = ("gain", "saved"), [name for name in GOOD if name.startswith(("friction", "reviews"))]
+COUNTS = ("payments", "frauds")
+SIZES = (("calibration", "expected"), ("calibration", "found"), ("drift", "amount_log"))
+NEGATIVE = st.floats(max_value=-1e-9, allow_nan=False)
+ODD = st.sampled_from((math.nan, math.inf, -math.inf))
+
+
+def text_of(changes: Mapping[str, object]) -> bytes:
+    return json.dumps(GOOD | changes).encode()
+
+
+def in_part(part: str, name: str, value: float) -> dict[str, object]:
+    return {part: {**GOOD[part], name: value}}
+
+
+WRONG_FIGURES = st.one_of(
+    st.builds(lambda name, n: {name: n}, st.sampled_from(COUNTS), st.integers(max_value=-1) | st.booleans()),
+    st.builds(lambda more: {"frauds": GOOD["payments"] + more}, st.integers(1, 10**9)),
+    st.builds(lambda name, n: {name: n}, st.sampled_from(SHARES), NEGATIVE | ODD | st.floats(1.0, exclude_min=True)),
+    st.builds(lambda at, n: in_part(*at, n), st.sampled_from(SIZES), NEGATIVE | ODD),
+    st.builds(in_part, st.sampled_from(INTERVALS), st.sampled_from(("value", "low", "high")), ODD),
+    st.builds(
+        lambda name, low, lies: {name: {"value": 0.0, "low": low, "high": low - lies}},
+        st.sampled_from(INTERVALS),
+        st.floats(-1e6, 1e6),
+        st.floats(1e-6, 1e6),
+    ),
+)
+
+
+@given(WRONG_FIGURES)
+def test_an_evaluation_with_a_figure_that_cannot_be_is_refused_by_the_name_of_the_field(changes):
+    (name,) = changes
+    with pytest.raises(UndecidableError, match=f"^evaluation: .*{name}"):
+        Evaluation.parse(text_of(changes))
+
+
+@given(
+    st.integers(0, 10**9).flatmap(lambda payments: st.tuples(st.just(payments), st.integers(0, payments))),
+    st.fixed_dictionaries({name: st.floats(0, 1) for name in SHARES}),
+    st.lists(st.floats(-1e9, 1e9), min_size=3, max_size=3),
+    st.floats(0, 1e12),
+)
+def test_an_evaluation_of_possible_figures_is_read_and_judged(counts, shares, figures, size):
+    interval = {"value": figures[0], "low": min(figures[1:]), "high": max(figures[1:])}
+    changes = dict(zip(COUNTS, counts, strict=True)) | shares | {"gain": interval, "saved": interval}
+    changes |= {"calibration": {"expected": size, "found": size}, "drift": {"amount_log": size}}
+    assert len(judge(Evaluation.parse(text_of(changes)), POLICY).checks) == 8
+
+
+@given(st.fixed_dictionaries({name: st.integers(-5, 20) for name in ShadowFigures.model_fields}))
+def test_a_shadow_whose_counts_contradict_each_other_is_refused(counts):
+    scored, alerts = counts["scored"], (counts["alerts"], counts["alerts_of_champion"])
+    if counts["asked"] >= scored >= max(alerts) and min(alerts) >= 0:
+        assert ShadowFigures.of(counts).model_dump() == counts
+    else:
+        with pytest.raises(UndecidableError, match=r"^shadow: "):
+            ShadowFigures.of(counts)
 
 
 SHADOW = {"asked": 1_000, "scored": 1_000, "alerts": 15, "alerts_of_champion": 10}

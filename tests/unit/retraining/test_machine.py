@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fraud.errors import ForbiddenError, RetrainingConflictError
 from fraud.retraining.events import END
 from fraud.retraining.gate import GateCheck, GateReport
-from fraud.retraining.moves import ENDED, JOBS, MOVES, OF_THE_CLOCK, STEPS, EventKind, RetrainingState, reached
+from fraud.retraining.moves import ENDED, JOBS, MOVES, OF_THE_CLOCK, STEPS, EventKind, RetrainingState
 from fraud.retraining.retraining import (
     MOST_RUNS,
     SYSTEM,
@@ -22,6 +22,7 @@ from fraud.retraining.retraining import (
     retraining_id,
 )
 from fraud.scoring.registry import ModelVersion
+from fraud.stepped_row import reached
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 MIO, REN = Actor("mio", "lead"), Actor("ren", "lead")
@@ -168,4 +169,4 @@ def test_no_sequence_of_events_leaves_the_machine_or_changes_what_was_decided(ki
         assert then.has_turn == (then.state not in ENDED | {"requested"})
         assert then is row or then.state is row.state or then.state in MOVES[row.state].values()
         row = then
-    assert all(row.state in reached(kind) for kind in ("turn_taken",) if row.has_turn)
+    assert all(row.state in reached(MOVES, kind) for kind in ("turn_taken",) if row.has_turn)

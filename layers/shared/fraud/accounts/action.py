@@ -25,12 +25,12 @@ from fraud.accounts.moves import (
     Role,
     Undo,
     Who,
-    reached,
 )
-from fraud.accounts.status import MOST_REASON, SYSTEM_NAME
+from fraud.accounts.status import MOST_REASON
 from fraud.errors import ActionConflictError, ActionNow, ForbiddenError
 from fraud.executions import UNTOLD
-from fraud.stepped_row import SteppedRow
+from fraud.person import SYSTEM_NAME
+from fraud.stepped_row import SteppedRow, reached
 from fraud.transaction import Id, Instant, Timestamp
 
 NOTIFIES = frozenset({ActionState.DEACTIVATED, ActionState.CORRECTED})
@@ -249,7 +249,7 @@ class Action(SteppedRow):
             return True
         if WHO[event.kind] != {"system"} or (event.kind in MOVES[self.state] and not self._was_told(event)):
             return False
-        return event.kind in OF_THE_CLOCK | {"failed", "resumed"} or self.state in reached(event.kind)
+        return event.kind in OF_THE_CLOCK | {"failed", "resumed"} or self.state in reached(MOVES, event.kind)
 
     def _was_told(self, event: ActionEvent) -> bool:
         """Whether a step fails after the app may have been told: what it may have carried out is not compensated."""

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import date, timedelta
 from typing import Annotated, Literal, NamedTuple, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.activity.links import Entity
-from fraud.errors import UndecidableError
-from fraud.transaction import faults_of
+from fraud.transaction import load_part
 
 Kind = Literal["device", "instrument"]
 Settlement = Literal["review_declined", "review_approved"]
@@ -49,11 +48,7 @@ class DeactivationPolicy(BaseModel):
     @classmethod
     def load(cls, text: bytes) -> Self:
         """Parse a file of rules. Raises UndecidableError, which says what is wrong."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
-            raise UndecidableError(f"deactivation: {faults}") from None
+        return load_part(cls, text, "deactivation")
 
 
 class Linked(Protocol):

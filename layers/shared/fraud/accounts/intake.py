@@ -12,13 +12,14 @@ from typing import Any, Protocol
 
 from fraud.accounts.action import SYSTEM, Action, ActionEvent, Actor, Cause
 from fraud.accounts.requests import HoldRequest
-from fraud.accounts.status import MOST_REASON, SYSTEM_NAME, Account, held_case, hold_reason
+from fraud.accounts.status import MOST_REASON, Account, held_case, hold_reason
 from fraud.cases.case import USUALLY, Case
 from fraud.cases.moves import State as CaseState
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution
 from fraud.errors import AccountConflictError, CapReachedError, NotFoundError
 from fraud.executions import Executions
+from fraud.person import SYSTEM_NAME
 
 FRAUD, OFFENDER = "fraud", "offender"
 NO_REASON = "A case has found fraud."

@@ -172,19 +172,5 @@ OF_THE_CLOCK = frozenset({"queue_ended", "notice_due", "unacknowledged", "window
 """Events that come by themselves when the time of a state is over. In another state they alter nothing."""
 
 
-def reached(kind: EventKind) -> frozenset[ActionState]:
-    """Return the states in which an event of the system has happened: those to which it leads, and all after them.
-
-    >>> ActionState.LISTED in reached("settled"), ActionState.SLOTTED in reached("settled")
-    (True, False)
-    """
-    found: set[ActionState] = set()
-    more = {moves[kind] for moves in MOVES.values() if kind in moves}
-    while more:
-        found |= more
-        more = {state for one in more for state in MOVES[one].values()} - found
-    return frozenset(found)
-
-
 UNDO_ENDS: Mapping[EventKind, Undo] = {"corrected": "reinstatement", "compensated": "compensation"}
 """The event with which each way of undoing goes on from RESTORED. Labels are corrected after a reinstatement only."""

@@ -10,8 +10,9 @@ from fraud.accounts.moves import ActionState, EventKind, Undo
 from fraud.accounts.order import MOST_ACCOUNTS, Ordered, OrderState
 from fraud.accounts.status import MOST_REASON, Account, AccountState, Hold
 from fraud.activity.page import AccountPage
+from fraud.body import RequestBody
 from fraud.errors import InvalidRequestError
-from fraud.transaction import Id, Instant, faults_of, parse_body
+from fraud.transaction import Id, Instant, faults_of
 
 Words = Annotated[str, StringConstraints(min_length=1, max_length=MOST_REASON, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MOST_TEXT, strip_whitespace=True)]
@@ -21,29 +22,20 @@ Told = Annotated[str, StringConstraints(min_length=1, max_length=MOST_REASON, st
 # ---- requests ------------------------------------------------------------------------------------------------------
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    @classmethod
-    def parse(cls, body: str | bytes) -> Self:
-        """Parse a request body. Raises InvalidRequestError with every fault at once."""
-        return parse_body(cls, body, None)
-
-
-class HoldRequest(_Body):
+class HoldRequest(RequestBody):
     """The body of POST /accounts/{account_id}/hold: the account is held, until a time or until it is released."""
 
     reason: Words
     until: Instant | None = Field(None, description="Must lie ahead; null: until the hold is released.")
 
 
-class ReleaseHoldRequest(_Body):
+class ReleaseHoldRequest(RequestBody):
     """The body of POST /accounts/{account_id}/release: the hold is over."""
 
     reason: Words
 
 
-class AckRequest(_Body):
+class AckRequest(RequestBody):
     """The body of POST /accounts/{account_id}/actions/{action_id}/ack: the app has carried the status out."""
 
     status: Literal["active", "deactivated"] = Field(description="The status that the notice named.")
@@ -54,7 +46,7 @@ class AckRequest(_Body):
         return ActionEvent(kind="acknowledged", status=self.status)
 
 
-class AppealRequest(_Body):
+class AppealRequest(RequestBody):
     """The body of POST /accounts/{account_id}/appeal: the user's appeal, brought by the app."""
 
     appeal_id: Id = Field(description="An id of the app's choice; the same id with the same text may be sent again.")
@@ -66,7 +58,7 @@ class AppealRequest(_Body):
         return ActionEvent(kind="appealed", appeal_id=self.appeal_id, text=self.text)
 
 
-class DecideRequest(_Body):
+class DecideRequest(RequestBody):
     """The body of a release or a cancellation: of an action above the cap, or of an order."""
 
     reason: Words
@@ -76,7 +68,7 @@ class DecideRequest(_Body):
         return ActionEvent(kind=kind, reason=self.reason)
 
 
-class ReviewRequest(_Body):
+class ReviewRequest(RequestBody):
     """The body of POST /analyst/actions/{action_id}/review: what a lead says of an appeal."""
 
     decision: Literal["uphold", "overturn"]
@@ -92,7 +84,7 @@ class ReviewRequest(_Body):
 _REVIEWED: Mapping[str, EventKind] = {"uphold": "upheld", "overturn": "overturned"}
 
 
-class BackRequest(_Body):
+class BackRequest(RequestBody):
     """The body of POST /analyst/actions/{action_id}/reinstate: a lead takes the action back without an appeal."""
 
     reason: Words
@@ -104,7 +96,7 @@ class BackRequest(_Body):
         return ActionEvent(kind="ordered_back", reason=self.reason, told=self.told)
 
 
-class OrderRequest(_Body):
+class OrderRequest(RequestBody):
     """The body of POST /analyst/orders: a lead orders that accounts be deactivated."""
 
     order_id: Id = Field(description="An id of the caller's choice; the same order may be sent again.")

@@ -7,7 +7,7 @@ what the sweep must look at, by kind and time.
 from typing import Any
 
 from pynamodb.attributes import MapAttribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
-from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
+from pynamodb.indexes import AllProjection, GlobalSecondaryIndex
 
 from fraud.aws import tables
 
@@ -38,25 +38,11 @@ class WaitingIndex(GlobalSecondaryIndex["ActionRow"]):
     since = UnicodeAttribute(range_key=True)
 
 
-class DueIndex(GlobalSecondaryIndex["ActionRow"]):
-    """The index of rows that the sweep must look at, by kind and time."""
-
-    class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "due", KeysOnlyProjection()
-
-    waits = UnicodeAttribute(hash_key=True)
-    act_at = UnicodeAttribute(range_key=True)
-
-
-class _Document(tables.Row):
+class _Document(tables.DueRow):
     """A row with a document, its version, and when the sweep must look at it."""
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
-    document = UnicodeAttribute()
-    version = NumberAttribute()
-    waits = UnicodeAttribute(null=True)
-    act_at = UnicodeAttribute(null=True)
     ttl = NumberAttribute(null=True)
 
 
@@ -64,18 +50,15 @@ class AccountRow(_Document):
     """An `Account` as DynamoDB keeps it: pk is `account#<id>`. The document is the truth of the account's status."""
 
 
-class ActionRow(_Document):
-    """An `Action` as DynamoDB keeps it: pk is its id. The token of the execution is here and nowhere else."""
+class ActionRow(_Document, tables.FollowedRow):
+    """An `Action` as DynamoDB keeps it: pk is its id."""
 
     account_id = UnicodeAttribute()
     opened_at = UnicodeAttribute()
     waiting = UnicodeAttribute(null=True)
     since = UnicodeAttribute(null=True)
-    token = UnicodeAttribute(null=True)
-    waits_for = UnicodeAttribute(null=True)
     of_account = AccountIndex()
     by_wait = WaitingIndex()
-    by_time = DueIndex()
 
 
 class OrderRow(_Document):

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.errors import AccountConflictError, AccountNow
+from fraud.person import SYSTEM_NAME
 from fraud.transaction import Id, Instant, utc
 
 MOST_REASON = 500
@@ -26,9 +27,6 @@ class AccountState(StrEnum):
     ACTIVE = "active"
     HELD = "held"
     DEACTIVATED = "deactivated"
-
-
-SYSTEM_NAME = "system"
 
 
 def hold_reason(case_id: str) -> str:

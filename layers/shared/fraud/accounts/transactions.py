@@ -95,7 +95,10 @@ class Transactions:
             self._trail.add(transaction, row)
 
     def history(self, account_id: str, before: str | None) -> History:
-        """Read the latest changes of an account from its audit chain, or those before a time."""
+        """Read a page of changes of an account from its audit chain, the latest last.
+
+        before  RFC 3339: only changes before this time; None: the latest ones
+        """
         found = list(self._trail.latest(chain_of(account_id), before, CHANGES_PER_PAGE + 1))
         changes = [
             AccountChange.model_validate(json.loads(row.document) | {"at": row.at, "by": row.by}) for row in found
@@ -122,7 +125,7 @@ class Transactions:
         return row, Action.model_validate_json(row.document)
 
     def order(self, order_id: str) -> Order | None:
-        """Read an order consistently."""
+        """Read an order consistently; None for one that was never taken. Raises PynamoDB's errors."""
         try:
             row = self._orders.get(order_key(order_id), ORDER, consistent_read=True)
         except DoesNotExist:
@@ -171,7 +174,7 @@ class Transactions:
     # ---- the cap -------------------------------------------------------------------------------------------------
 
     def full(self, slot: Slot, now: datetime) -> tuple[str, ...]:
-        """Return the scopes in which no slot is left in this hour or day."""
+        """Return the scopes of a slot in which none is left in the hour or the day of `now`; empty: it may be taken."""
         found: dict[str, None] = {}
         for period in PERIODS:
             key = {"pk": {"S": cap.key(period, now)}, "sk": {"S": CAP}}

@@ -82,12 +82,7 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
         "stratum": None if stratum is None else stratum.name,
         "sample": stratum.name if stratum is not None and drawn else None,
         **dict(zip(("shadow_version", "shadow_score"), beside or (None, None), strict=True)),
-        "estimated": answer.get("estimated", []),
-        "recounted": answer["recounted"],
-        "model_version": answer["model"]["version"],
-        "codes": [reason["code"] for reason in answer["reasons"]],
-        "hits": sources(answer["reasons"]),
-        "suppressed": sources(answer["suppressed"]),
+        **_said(answer),
         "uncounted": list(uncounted),
         "fingerprint": fingerprint,
         "features": [None if math.isnan(value) else value for (value,) in _FLOATS.iter_unpack(snapshot)],
@@ -97,6 +92,18 @@ def decision_row(  # noqa: PLR0913 - the attributes of a decision's row
         **{f"{role}_mark": marks[role].name if role in marks else None for role in PARTIES},
     }
     return dated(row, transaction.occurred_at)
+
+
+def _said(answer: Mapping[str, Any]) -> ArchiveRow:
+    """Return the columns that say in other words what the answer of a decision says."""
+    return {
+        "estimated": answer.get("estimated", []),
+        "recounted": answer["recounted"],
+        "model_version": answer["model"]["version"],
+        "codes": [reason["code"] for reason in answer["reasons"]],
+        "hits": sources(answer["reasons"]),
+        "suppressed": sources(answer["suppressed"]),
+    }
 
 
 def resolution_rows(keys: Keys, contents: Contents, resolution: "Resolution", known: int) -> Iterator[ArchiveRow]:

@@ -167,7 +167,7 @@ def _archived(delivery: Delivery, rows: "Sequence[tuple[int, ArchiveRow]]", chan
 
 
 def row_of(keys: Keys, change: "RowChange", sampling: Sampling = OFF) -> ArchiveRow:
-    """Return the archive's row of a new decision."""
+    """Return the archive's row of a new decision, by its row in the table. Raises KeyError for a missing attribute."""
     row = change.row
     return decision_row(
         keys,

@@ -82,7 +82,7 @@ class Trail(Generic[R]):
         self._rows = tables.bound(row, table_name)
 
     def head(self, chain: str) -> Head:
-        """Read the end of a chain."""
+        """Read the end of a chain consistently: number, hash and time of its last row; number 0 where there is none."""
         for row in self._rows.query(chain, consistent_read=True, scan_index_forward=False, limit=1):
             n = number_of(row.sk)
             return Head(chain, at=row.sk) if n is None else Head(chain, n, row.hash or b"", row.at)

@@ -6,7 +6,8 @@ line measures stands beside what it measures: `decisions.metrics`, `counters.met
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic_core import to_json
@@ -56,6 +57,16 @@ def log_refusal(error: Exception, door: str, request_id: str | None = None) -> N
     named = {"request_id": request_id} if request_id else {}
     fields = {"status": status} | cause | broken | named
     log_line({"Error": type(error).__name__, "Door": door}, {"Refusals": 1}, fields)
+
+
+@contextmanager
+def log_raised(door: str, kind: type[Exception] = Exception) -> Iterator[None]:
+    """Log an error of this kind as `log_refusal` does, and let it pass, so that the caller tries again."""
+    try:
+        yield
+    except kind as error:
+        log_refusal(error, door)
+        raise
 
 
 def log_degraded(part: str, cause: str) -> None:

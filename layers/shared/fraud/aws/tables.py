@@ -6,11 +6,12 @@ stores in one process, a test's and a door's, never write into each other's tabl
 
 import types
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pynamodb.attributes import Attribute
+from pynamodb.attributes import Attribute, NumberAttribute, UnicodeAttribute
 from pynamodb.connection import Connection
 from pynamodb.constants import STRING
+from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
 from pynamodb.models import Model
 
 from fraud.aws.failures import ATTEMPTS, CONNECT_S, READ_S
@@ -27,6 +28,33 @@ class Row(Model):
 
 
 R = TypeVar("R", bound=Row)
+
+
+class DueIndex(GlobalSecondaryIndex[Any]):
+    """The rows at which the sweep must look: `waits` is the partition, and only a row that has it is in the index."""
+
+    class Meta:  # noqa: D106 - PynamoDB's way to say so
+        index_name, projection = "due", KeysOnlyProjection()
+
+    waits = UnicodeAttribute(hash_key=True)
+    act_at = UnicodeAttribute(range_key=True)
+
+
+class DueRow(Row):
+    """A row at which the sweep must look at a time, if it has one: its document, and beside it what conditions need."""
+
+    document = UnicodeAttribute()
+    version = NumberAttribute()
+    waits = UnicodeAttribute(null=True)
+    act_at = UnicodeAttribute(null=True)
+    by_time = DueIndex()
+
+
+class FollowedRow(DueRow):
+    """A row that an execution follows. The token of one that waits is a secret: it is here and nowhere else."""
+
+    token = UnicodeAttribute(null=True)
+    waits_for = UnicodeAttribute(null=True)
 
 
 def bound(row: type[R], table_name: str) -> type[R]:

@@ -9,13 +9,13 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fraud.cases.context import FACTS
 from fraud.cases.report import CATEGORIES
 from fraud.cases.words import buckets
 from fraud.errors import UndecidableError
-from fraud.transaction import faults_of
+from fraud.transaction import load_part
 
 PARTS = ("category", "words", *FACTS)
 """The parts of a report that the classifier weighs."""
@@ -94,17 +94,19 @@ class Classifier(_Part):
     @classmethod
     def load(cls, text: bytes) -> Self:
         """Parse and check a file of numbers. Raises UndecidableError, which says what is wrong."""
-        try:
-            loaded = cls.model_validate_json(text)
-        except ValidationError as error:
-            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
-            raise UndecidableError(f"classifier: {faults}") from None
+        loaded = load_part(cls, text, "classifier")
         if loaded.category.keys() != CATEGORIES.keys() or loaded.facts.keys() != FACTS.keys():
             raise UndecidableError("classifier: trained for other categories or facts; train it again")
         return loaded
 
     def score(self, category: str, text: str | None, facts: Mapping[str, float | None]) -> Score:
-        """Score a report. `parts` has `category`, `words` and the name of each fact."""
+        """Return the probability that a report tells of a fraud, with the log odds that each part adds to it.
+
+        category  a name of CATEGORIES; raises KeyError for any other
+        facts     a value for each fact, None for one that is not known
+
+        The parts are named `category`, `words` and as the facts.
+        """
         parts = {"category": self.category[category], "words": self.words.of(text)}
         parts |= {name: weights.of(facts[name]) for name, weights in self.facts.items()}
         return Score(_logistic(self.intercept + math.fsum(parts.values())), parts)

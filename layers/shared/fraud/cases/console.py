@@ -1,7 +1,7 @@
 """What people send to the API of cases, and what they see. Pure.
 
-A person is known by the claims of a token. ACTIONS has the body of each change: a body says what happened to which
-version of the case, and becomes an event of the case.
+ACTIONS has the body of each change: a body says what happened to which version of the case, and becomes an event of the
+case.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fraud.body import RequestBody
 from fraud.cases.case import (
     MOST_ALERTS,
     MOST_NOTE,
-    SYSTEM,
-    Actor,
     Alert,
     Case,
     CaseEvent,
@@ -36,16 +35,11 @@ from fraud.cases.case import (
     SubjectKind,
 )
 from fraud.cases.evidence import Joined
-from fraud.cases.moves import CaseKind, EventKind, Role, State
+from fraud.cases.moves import CaseKind, EventKind, State
 from fraud.cases.report import CaseReport
-from fraud.errors import Fault, ForbiddenError, InvalidRequestError
-from fraud.transaction import Id, Instant, Transaction, faults_of, parse_body
-
-GROUPS: tuple[Role, ...] = ("lead", "analyst")
-"""The groups that let a person in, each with the role of its name. Of several the first counts."""
-
-MOST_NAME = 128
-"""Most characters of a person's name: the `sub` of a token."""
+from fraud.errors import Fault, InvalidRequestError
+from fraud.person import MOST_NAME, is_person
+from fraud.transaction import Id, Instant, Transaction, faults_of
 
 ME = "me"
 """The assignee that means the caller."""
@@ -57,61 +51,19 @@ Words = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NOTE, str
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MOST_NAME)]
 
 
-def is_person(name: object) -> bool:
-    """Tell whether a value can be the name of a person: a text as a token may have it, and not the system's name.
-
-    >>> is_person("hana"), is_person("system"), is_person(" hana"), is_person(7)
-    (True, False, False, False)
-    """
-    if not isinstance(name, str) or not 0 < len(name) <= MOST_NAME:
-        return False
-    return name.isprintable() and name == name.strip() and name != SYSTEM.name
-
-
 def _person(value: str) -> str:
     if not is_person(value):
         raise PydanticCustomError("form", "must be the name of a person, as a token has it")
     return value
 
 
-Person = Annotated[Name, AfterValidator(_person)]
-
-
-def actor_of(claims: Mapping[str, Any], groups_claim: str) -> Actor:
-    """Return who sends a request. Raises ForbiddenError for a token without a usable name, or without a group of ours.
-
-    claims        of the token, which API Gateway has checked; it passes a list as `[a b]`, and every claim as text
-    groups_claim  name of the claim with the person's groups
-
-    >>> actor_of({"sub": "hana", "groups": "[staff analyst]"}, "groups")
-    Actor(name='hana', role='analyst')
-    >>> actor_of({"sub": "hana", "groups": "[analysts]"}, "groups")
-    Traceback (most recent call last):
-    fraud.errors.ForbiddenError
-    """
-    name, text = claims.get("sub"), claims.get(groups_claim)
-    if not isinstance(name, str) or not isinstance(text, str):
-        raise ForbiddenError
-    groups = set((text[1:-1] if text.startswith("[") and text.endswith("]") else text).split())
-    role = next((group for group in GROUPS if group in groups), None)
-    if role is None or not is_person(name):
-        raise ForbiddenError
-    return Actor(name, role)
+PersonName = Annotated[Name, AfterValidator(_person)]
 
 
 # ---- requests ------------------------------------------------------------------------------------------------------
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    @classmethod
-    def parse(cls, body: str | bytes) -> Self:
-        """Parse a request body. Raises InvalidRequestError with every fault at once."""
-        return parse_body(cls, body, None)
-
-
-class _CaseRequest(_Body):
+class _CaseRequest(RequestBody):
     """A change of a case: the event that it causes, and the version of the case that the person has seen."""
 
     kind: ClassVar[EventKind]
@@ -147,7 +99,7 @@ class ReassignRequest(_CaseRequest):
     """The body of POST /cases/{case_id}/reassign: the case goes to another analyst."""
 
     kind = "reassigned"
-    assignee: Person = Field(description="The `sub` of the other analyst's token.", examples=["jun"])
+    assignee: PersonName = Field(description="The `sub` of the other analyst's token.", examples=["jun"])
     reason: Words
 
 
@@ -224,7 +176,7 @@ ACTIONS: Mapping[str, type[_CaseRequest]] = {
 """The body of each change of a case, by the end of its route."""
 
 
-class OpenRequest(_Body):
+class OpenRequest(RequestBody):
     """The body of POST /cases: a case is opened by hand, for a payment that was decided."""
 
     transaction_id: Id
@@ -245,7 +197,7 @@ class OpenRequest(_Body):
         )
 
 
-class NextRequest(_Body):
+class NextRequest(RequestBody):
     """The body of POST /cases/next: the caller takes the case that is due first."""
 
     request_id: Id | None = Field(

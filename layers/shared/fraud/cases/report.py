@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -16,14 +17,13 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationInfo,
     WithJsonSchema,
-    field_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from fraud.body import RequestBody, refused_alone
 from fraud.errors import Fault, InvalidRequestError
-from fraud.transaction import MAX_AHEAD, Id, Instant, OrNone, Timestamp, parse_body, refused_alone, utc
+from fraud.transaction import MAX_AHEAD, Id, Instant, OrNone, Timestamp, not_ahead, utc
 
 MAX_REPORTS = 100
 """Most reports of one request."""
@@ -100,19 +100,10 @@ class ReportRequest(BaseModel):
     text: OrNone[Text] = Field(
         None, description=f"The user's own words, in any language; at most {MAX_TEXT:,} characters. Personal."
     )
-    reported_at: Instant = Field(
+    reported_at: Annotated[Instant, not_ahead("reported_at_ahead")] = Field(
         description="When the user reported; not before the payment, and at most 5 minutes ahead. Send the same time"
         " again when you send the same report again."
     )
-
-    @field_validator("reported_at")
-    @classmethod
-    def _is_not_ahead(cls, value: datetime, info: ValidationInfo) -> datetime:
-        if isinstance(info.context, datetime) and value - info.context > MAX_AHEAD:
-            raise PydanticCustomError(
-                "reported_at_ahead", "must be at most 5 minutes ahead of {now}", {"now": utc(info.context)}
-            )
-        return value
 
     @property
     def identity(self) -> str:
@@ -204,32 +195,15 @@ class ReportResults(BaseModel):
     results: list[ReportResult]
 
 
-def _refused(name: str | None, faults: list[Fault]) -> ReportResult:
-    return ReportResult(report_id=name, status="refused", errors=faults)
-
-
-class ReportBatch(BaseModel):
+class ReportBatch(RequestBody):
     """The body of POST /reports. A faulty report is refused on its own; the others are accepted all the same."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    most_bytes = MAX_REPORTS_BYTES
 
     reports: Annotated[
-        list[
-            Annotated[
-                ReportRequest | ReportResult,  # a request holds only the first; the second is a refusal
-                refused_alone(ReportRequest, "report_id", _refused),
-            ]
-        ],
-        Field(min_length=1, max_length=MAX_REPORTS),
+        list[ReportRequest | ReportResult],  # a request holds only the first; the second is a refusal
+        refused_alone(ReportRequest, "report_id", partial(ReportResult, status="refused"), MAX_REPORTS),
     ]
-
-    @classmethod
-    def parse(cls, body: str | bytes, now: datetime) -> Self:
-        """Parse a request body. Raises InvalidRequestError when it is not a list of reports at all.
-
-        now  the present: times of reports may lie at most MAX_AHEAD after it
-        """
-        return parse_body(cls, body, now, MAX_REPORTS_BYTES)
 
 
 # ---- earlier reports -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
-from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 
 from fraud.aws import tables
 from fraud.cases.case import Case
@@ -49,37 +49,20 @@ class SubjectIndex(GlobalSecondaryIndex["CaseRow"]):
     opened_at = UnicodeAttribute(range_key=True)
 
 
-class DueIndex(GlobalSecondaryIndex["CaseRow"]):
-    """The cases at which the sweep must look, by time."""
-
-    class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "due", KeysOnlyProjection()
-
-    waits = UnicodeAttribute(hash_key=True)
-    act_at = UnicodeAttribute(range_key=True)
-
-
-class CaseRow(tables.Row):
+class CaseRow(tables.FollowedRow):
     """A `Case` as DynamoDB keeps it: its document, and beside it what indexes and conditions need."""
 
     case_id = UnicodeAttribute(hash_key=True, attr_name="pk")
     sk = UnicodeAttribute(range_key=True, default=CASE)
-    document = UnicodeAttribute()
-    version = NumberAttribute()
     subject = UnicodeAttribute()
     opened_at = UnicodeAttribute()
     due = UnicodeAttribute()
     queue = UnicodeAttribute(null=True)
     assignee = UnicodeAttribute(null=True)
-    waits = UnicodeAttribute(null=True)
-    act_at = UnicodeAttribute(null=True)
-    token = UnicodeAttribute(null=True)
-    waits_for = UnicodeAttribute(null=True)
     ttl = NumberAttribute(null=True)
     by_level = QueueIndex()
     by_assignee = AssigneeIndex()
     by_subject = SubjectIndex()
-    by_time = DueIndex()
 
 
 class PartRow(tables.Row):

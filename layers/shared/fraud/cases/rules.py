@@ -10,10 +10,10 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Generic, Self, TypeVar
 
 import cel
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fraud.errors import UndecidableError
-from fraud.transaction import faults_of
+from fraud.transaction import load_part
 
 FAILED = "rule_failed"
 """The id of a rule that could not be evaluated."""
@@ -49,11 +49,7 @@ class RuleFile(BaseModel, Generic[R]):
     @classmethod
     def parse(cls, text: bytes, kind: str) -> Self:
         """Parse a file. Raises UndecidableError, which says what is wrong. kind: names the file in the error."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
-            raise UndecidableError(f"{kind}: {faults}") from None
+        return load_part(cls, text, kind)
 
 
 class CompiledRules(Generic[R]):

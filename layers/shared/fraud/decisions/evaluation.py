@@ -238,34 +238,48 @@ class Evaluator:
                 batch.stop(UnavailableError("OutOfTime"))
                 break
             free = batch.deal(self.store.sampled)
-            within = until if len(batch.waves) > 1 else None
-            repeats: dict[int, tuple[StoredDecision, StateRead]] = {}
-            for n, state_read in zip(
-                free, self.store.count([batch.transactions[n] for n in free], within) if free else (), strict=True
-            ):
-                if state_read.stored is not None:
-                    repeats[n] = state_read.stored, state_read
-                    continue
-                each = self._assess(batch.transactions[n], state_read)
-                if each.blind and state_read.failure is not None:
-                    batch.fail(n, state_read.failure)
-                else:
-                    assessed[n] = each
-            self._repeat_all(batch, repeats, within)
+            assessed |= self._count_wave(batch, free, until if len(batch.waves) > 1 else None)
         made = self._decide(list(assessed.values()), now, (started, self.monotonic()), None)
         uncommitted = dict(zip(assessed, made, strict=True))
         for wave in batch.waves:
-            free = batch.free(wave)
-            records = [uncommitted[n].record for n in free]
-            repeats = {}
-            for n, kept in zip(free, self.store.commit(records) if free else (), strict=True):
-                if isinstance(kept, StoredDecision) and kept != uncommitted[n].own:
-                    repeats[n] = kept, uncommitted[n].state_read
-                else:
-                    batch.settle(n, partial(self._finish, uncommitted[n], kept, None))
-            self._repeat_all(batch, repeats, None)
+            self._commit_wave(batch, batch.free(wave), uncommitted)
         self._settle_aside(batch, until)
         return [batch.results[n] for n in range(len(payments))]
+
+    def _count_wave(self, batch: Batch[Evaluation], free: Sequence[int], until: float | None) -> dict[int, Assessed]:
+        """Count the payments of a wave that no service has failed, and return those that are to be decided.
+
+        free  their places in the batch
+
+        The others are settled: they have a decision, or a service failed them.
+        """
+        assessed: dict[int, Assessed] = {}
+        repeats: dict[int, tuple[StoredDecision, StateRead]] = {}
+        counted = self.store.count([batch.transactions[n] for n in free], until) if free else ()
+        for n, state_read in zip(free, counted, strict=True):
+            if state_read.stored is not None:
+                repeats[n] = state_read.stored, state_read
+                continue
+            each = self._assess(batch.transactions[n], state_read)
+            if each.blind and state_read.failure is not None:
+                batch.fail(n, state_read.failure)
+            else:
+                assessed[n] = each
+        self._repeat_all(batch, repeats, until)
+        return assessed
+
+    def _commit_wave(
+        self, batch: Batch[Evaluation], free: Sequence[int], uncommitted: Mapping[int, UncommittedDecision]
+    ) -> None:
+        """Store the decisions of a wave, and settle its payments."""
+        repeats: dict[int, tuple[StoredDecision, StateRead]] = {}
+        kept_of = self.store.commit([uncommitted[n].record for n in free]) if free else ()
+        for n, kept in zip(free, kept_of, strict=True):
+            if isinstance(kept, StoredDecision) and kept != uncommitted[n].own:
+                repeats[n] = kept, uncommitted[n].state_read
+            else:
+                batch.settle(n, partial(self._finish, uncommitted[n], kept, None))
+        self._repeat_all(batch, repeats, None)
 
     def _repeat_all(
         self, batch: Batch[Evaluation], repeats: Mapping[int, tuple[StoredDecision, StateRead]], until: float | None
@@ -415,13 +429,7 @@ class Evaluator:
         transaction, state_read, values, vector, policy_result, blind = assessed
         every_hit = policy_result.hits if model_result is None else (*policy_result.hits, *model_result.hits)
         concluded = conclude(every_hit, Subject(transaction, values, vector, state_read.state, state_read.away))
-        missing = {
-            "state": blind,
-            **{f"counter:{kind}": not blind for kind in state_read.away},
-            "profile": state_read.state.stale,
-            "slots": state_read.state.distorted,
-            "model": model_result is not None and model_result.degraded,
-        }
+        missing = _missing(state_read, model_result, blind=blind)
         share = None
         if self.hold_out is not None:
             concluded, share = self.hold_out.applied(
@@ -461,6 +469,17 @@ class Evaluator:
             marks(transaction, state_read.state),
         )
         return UncommittedDecision(decision, record, state_read)
+
+
+def _missing(state_read: StateRead, model_result: ModelResult | None, *, blind: bool) -> dict[str, bool]:
+    """Return for each part of a decision, in the order of `degraded`, whether the decision was made without it."""
+    return {
+        "state": blind,
+        **{f"counter:{kind}": not blind for kind in state_read.away},
+        "profile": state_read.state.stale,
+        "slots": state_read.state.distorted,
+        "model": model_result is not None and model_result.degraded,
+    }
 
 
 def _is_decided(transaction: Transaction, known: Mapping[str, StoredDecision]) -> bool:

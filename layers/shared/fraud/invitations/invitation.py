@@ -1,4 +1,4 @@
-"""An invitation: the request, its answer, its record in the stream, and its row in the archive. Pure.
+"""An invitation: its fields, its record in the stream, and its row in the archive. Pure.
 
 An invitation moves no counter and decides nothing. Its one place is the archive, where the graph reads it. Copies of a
 row have the same `event_id`; of two invitations with one id that differ, readers believe the earlier one (D-172).
@@ -13,11 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from fraud.archive.record import ArchiveRow, dated, microseconds, pseudonym
 from fraud.counters.keys import Keys
-from fraud.errors import Fault
-from fraud.transaction import MAX_AHEAD, Id, Instant, parse_body, refused_alone, utc
-
-MAX_INVITATIONS = 100
-"""Most invitations of one request."""
+from fraud.transaction import Id, Instant, not_ahead, parse_body
 
 KIND = "invitation"
 """The `type` of an invitation in the stream, where payments have theirs."""
@@ -36,16 +32,9 @@ class Invitation(BaseModel):
     invitation_id: Id = Field(description="The idempotency key.", examples=["i-20260304-1"])
     inviter_id: Id = Field(description="The account that invites.", examples=["account-1"])
     invitee_id: Id = Field(description="The account that joined by the invitation.", examples=["account-2"])
-    occurred_at: Instant = Field(description="When the invited account joined; at most 5 minutes ahead.")
-
-    @field_validator("occurred_at")
-    @classmethod
-    def _is_not_ahead(cls, value: datetime, info: ValidationInfo) -> datetime:
-        if isinstance(info.context, datetime) and value - info.context > MAX_AHEAD:
-            raise PydanticCustomError(
-                "at_ahead", "must be at most 5 minutes ahead of {now}", {"now": utc(info.context)}
-            )
-        return value
+    occurred_at: Annotated[Instant, not_ahead("at_ahead")] = Field(
+        description="When the invited account joined; at most 5 minutes ahead."
+    )
 
     @field_validator("invitee_id")
     @classmethod
@@ -85,65 +74,6 @@ def _type(record: bytes) -> object:
     except (ValueError, RecursionError):
         return None
     return found.get("type") if isinstance(found, dict) else None
-
-
-class InvitationResult(BaseModel):
-    """The result of one invitation. `invitation_id` is null when the invitation's own `invitation_id` is faulty."""
-
-    invitation_id: Id | None
-    status: Literal["accepted", "refused"] = Field(description="`accepted`: again, too, if it was sent before.")
-    errors: list[Fault] = Field([], description="Why it was refused.")
-
-
-class InvitationResults(BaseModel):
-    """The response of POST /invitations: one result for each invitation, in the order of the invitations."""
-
-    results: list[InvitationResult]
-
-
-def _refused(name: str | None, faults: list[Fault]) -> InvitationResult:
-    return InvitationResult(invitation_id=name, status="refused", errors=faults)
-
-
-class InvitationBatch(BaseModel):
-    """The body of POST /invitations. A faulty one is refused on its own; the others are accepted all the same."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    invitations: Annotated[
-        list[
-            Annotated[
-                Invitation | InvitationResult,  # a request holds only the first; the second is a refusal
-                refused_alone(Invitation, "invitation_id", _refused),
-            ]
-        ],
-        Field(min_length=1, max_length=MAX_INVITATIONS),
-    ]
-
-    @classmethod
-    def parse(cls, body: str | bytes, now: datetime) -> Self:
-        """Parse a request body. Raises InvalidRequestError when it is not a list of invitations at all.
-
-        now  the present: times of invitations may lie at most MAX_AHEAD after it
-        """
-        return parse_body(cls, body, now)
-
-    @property
-    def accepted(self) -> list[Invitation]:
-        """The invitations that have no fault."""
-        return [each for each in self.invitations if isinstance(each, Invitation)]
-
-    @property
-    def answer(self) -> InvitationResults:
-        """The response, once the accepted ones are archived."""
-        return InvitationResults(
-            results=[
-                InvitationResult(invitation_id=each.invitation_id, status="accepted")
-                if isinstance(each, Invitation)
-                else each
-                for each in self.invitations
-            ]
-        )
 
 
 def invitation_row(keys: Keys, invitation: Invitation) -> ArchiveRow:

@@ -10,6 +10,7 @@ are those that the caller named. Pure: the store writes the moves, and training 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -17,16 +18,13 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationInfo,
-    field_validator,
 )
-from pydantic_core import PydanticCustomError
 
+from fraud.body import RequestBody, refused_alone
 from fraud.counters.layout import DAY, RECEIVING
 from fraud.counters.windows import FRAUD_SIDES, MATURE_SIDES
 from fraud.errors import Fault, InvalidRequestError
 from fraud.transaction import (
-    MAX_AHEAD,
     MAX_AMOUNT,
     NEEDS_PAYEE,
     Id,
@@ -34,9 +32,7 @@ from fraud.transaction import (
     OrNone,
     Transaction,
     TransactionType,
-    parse_body,
-    refused_alone,
-    utc,
+    not_ahead,
 )
 
 MAX_LABELS = 100
@@ -226,7 +222,7 @@ class LabelRequest(BaseModel):
 
     transaction_id: Id
     label: LabelValue
-    reported_at: Instant = Field(
+    reported_at: Annotated[Instant, not_ahead("reported_at_ahead")] = Field(
         description="When the source found so; not before the payment, and at most 5 minutes ahead. A source that knows"
         " only a date sends the last second of that day in its own time zone, such as 2026-03-04T23:59:59+09:00, and"
         " while the day lasts the present. The first second would lie before the payments of that day. Send the same"
@@ -238,7 +234,7 @@ class LabelRequest(BaseModel):
         description="Needed, like payer_id and occurred_at, for a payment that is not decided here. An explicit null"
         " says that the payment has no payee (cash_out, top_up): then it counts for its payer only.",
     )
-    occurred_at: Instant | None = None
+    occurred_at: Annotated[Instant, not_ahead("occurred_at_ahead")] | None = None
     reason_code: OrNone[ReasonCode] = Field(
         None, description="The chargeback's reason code as its network writes it; it is kept, and nothing reads it."
     )
@@ -247,15 +243,6 @@ class LabelRequest(BaseModel):
         description="The amount charged back, in minor units of the stack's currency; it may differ from the payment's."
         " It is kept, and nothing reads it.",
     )
-
-    @field_validator("reported_at", "occurred_at")
-    @classmethod
-    def _is_not_ahead(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
-        if value is not None and isinstance(info.context, datetime) and value - info.context > MAX_AHEAD:
-            raise PydanticCustomError(
-                f"{info.field_name}_ahead", "must be at most 5 minutes ahead of {now}", {"now": utc(info.context)}
-            )
-        return value
 
     def parties(self, stored: Parties | None) -> Parties:
         """Return the parties of the label: those that are stored, or those of the request when none are stored.
@@ -307,29 +294,10 @@ class LabelResults(BaseModel):
     results: list[LabelResult]
 
 
-def _rejected(name: str | None, faults: list[Fault]) -> LabelResult:
-    return LabelResult(transaction_id=name, status="rejected", errors=faults)
-
-
-class LabelBatch(BaseModel):
+class LabelBatch(RequestBody):
     """The body of POST /labels. A faulty label is rejected on its own; the others are accepted all the same."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
     labels: Annotated[
-        list[
-            Annotated[
-                LabelRequest | LabelResult,  # a request holds only the first; the second is a rejection
-                refused_alone(LabelRequest, "transaction_id", _rejected),
-            ]
-        ],
-        Field(min_length=1, max_length=MAX_LABELS),
+        list[LabelRequest | LabelResult],  # a request holds only the first; the second is a rejection
+        refused_alone(LabelRequest, "transaction_id", partial(LabelResult, status="rejected"), MAX_LABELS),
     ]
-
-    @classmethod
-    def parse(cls, body: str | bytes, now: datetime) -> Self:
-        """Parse a request body. Raises InvalidRequestError when it is not a list of labels at all.
-
-        now  the present: times in labels may lie at most MAX_AHEAD after it
-        """
-        return parse_body(cls, body, now)

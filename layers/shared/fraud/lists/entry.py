@@ -1,7 +1,7 @@
 """Entries of the deny and allow lists: the requests that write them, their keys, and the views that show them. Pure."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import (
     BaseModel,
@@ -13,9 +13,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fraud.body import RequestBody
 from fraud.errors import Fault, InvalidRequestError
 from fraud.rules.networks import network
-from fraud.transaction import Instant, Timestamp, address, identifier, instant, parse_body, utc
+from fraud.transaction import Instant, Timestamp, address, identifier, instant, utc
 
 ListKind = Literal["account", "device", "instrument", "ip"]
 LISTED: tuple[ListKind, ...] = get_args(ListKind)
@@ -29,10 +30,8 @@ ENTRIES_PER_PAGE = 500
 """Most entries of one response: a megabyte and a half when every text has its full length."""
 
 
-class DenyRequest(BaseModel):
+class DenyRequest(RequestBody):
     """The body of PUT /lists/deny/{kind}/{value}."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     expires_at: Instant | None = Field(None, description="Null: until it is taken off the list.")
@@ -43,11 +42,6 @@ class DenyRequest(BaseModel):
         if value is not None and isinstance(info.context, ListContext) and value <= info.context.now:
             raise PydanticCustomError("expires_at_past", "must lie ahead of {now}", {"now": utc(info.context.now)})
         return value
-
-    @classmethod
-    def parse(cls, body: str | bytes, context: "ListContext") -> Self:
-        """Parse a request body. Raises InvalidRequestError with every fault at once."""
-        return parse_body(cls, body, context)
 
 
 class AllowRequest(DenyRequest):
@@ -98,19 +92,12 @@ class ListContext(NamedTuple):
     longest: timedelta
 
 
-class ConfirmRequest(BaseModel):
+class ConfirmRequest(RequestBody):
     """The body of POST /lists/allow/{kind}/{value}/confirm: which entry the second person has looked at."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     set_at: Instant = Field(
         description="`set_at` of the entry as it was shown. An entry that changed since is refused."
     )
-
-    @classmethod
-    def parse(cls, body: str | bytes) -> Self:
-        """Parse a request body. Raises InvalidRequestError with every fault at once."""
-        return parse_body(cls, body, None)
 
 
 REQUESTS: dict[str, type[DenyRequest]] = {"deny": DenyRequest, "allow": AllowRequest}

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fraud.counters.layout import MARKS
 from fraud.counters.store import MARKS_LAST
 from fraud.errors import UnavailableError, UndecidableError
 from fraud.marks.mark import Side
-from fraud.transaction import Instant, faults_of, utc
+from fraud.transaction import Instant, load_part, utc
 
 SETTLES = 2 * MARKS_LAST + timedelta(minutes=1)
 """Time after a flip before the next snapshot may be written: no environment then believes the side that it overwrites.
@@ -64,11 +64,7 @@ class MarksPointer(BaseModel):
         """
         if not row:
             return cls()
-        try:
-            pointer = cls.model_validate_json(row.get("pointer", ""))
-        except ValidationError as error:
-            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
-            raise UndecidableError(f"marks: {faults}") from None
+        pointer = load_part(cls, row.get("pointer", ""), "marks")
         if (row.get("revision"), row.get("snapshot")) != (pointer.revision, pointer.snapshot):
             raise UndecidableError("marks: revision or snapshot differs from that of its item")
         return pointer

@@ -1,1 +1,1 @@
-"""Retraining: from a cause to a model that is promoted, refused or taken back."""
+"""Retraining: from a cause to a model that is promoted, refused, withdrawn or rolled back."""

@@ -43,12 +43,12 @@ class Artefacts:
         return found
 
     def write(self, key: str, content: bytes) -> None:
-        """Write an object to the bucket of models."""
+        """Write an object to the bucket of models, in place of any other of that key."""
         with translate_errors():
             self._s3.put_object(Bucket=self._place.models, Key=key, Body=content, ChecksumAlgorithm="SHA256")
 
     def archived(self, table: str) -> Iterator[tuple[str, str]]:
-        """Yield day and key of each object of a table of the archive."""
+        """Yield day (`YYYY-MM-DD`) and key of each object of a table of the archive."""
         prefix = f"{table}/{PARTITION}="
         with translate_errors():
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._place.archive, Prefix=prefix)

@@ -2,29 +2,21 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from fraud.body import RequestBody
 from fraud.retraining.retraining import Reason, Retraining, RetrainingCause
 from fraud.scoring.registry import PACKAGED, ModelPointer, Version
-from fraud.transaction import Id, parse_body
+from fraud.transaction import Id
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-    @classmethod
-    def parse(cls, body: str | bytes) -> Self:
-        """Parse a request body. Raises InvalidRequestError with every fault at once."""
-        return parse_body(cls, body, None)
-
-
-class ReasonRequest(_Body):
+class ReasonRequest(RequestBody):
     """Why a lead approves, rejects or rolls back a model."""
 
     reason: Reason
 
 
-class RetrainRequest(_Body):
+class RetrainRequest(RequestBody):
     """A lead's wish that a model is trained again.
 
     not_inferior  the reason for which the model may be promoted that is not better, as long as it is not worse

@@ -50,7 +50,7 @@ class ModelPromoted(_RetrainingEvent):
 
 
 class ModelTakenBack(_RetrainingEvent):
-    """A model that was tried, or was the champion, decides no more: what was before it stands again."""
+    """A model that was tried was withdrawn, or the champion was rolled back: what was before it stands again."""
 
     why: Literal["shadow_gate", "alarm", "failed", "rolled_back"]
 

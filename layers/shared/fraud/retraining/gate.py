@@ -5,25 +5,47 @@ refusal says what was missing. Nothing here knows how the figures were made.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from fraud.errors import UndecidableError
 from fraud.scoring.registry import Sha256, Version
 from fraud.transaction import faults_of
 
+Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A number that is never negative, such as a weighted count or a distance."""
 
 
 class _Part(BaseModel):
+    """A part of what the gate reads.
+
+    ORDERED  pairs of fields, of which the first is never above the second
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+    ORDERED: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        for least, most in self.ORDERED:
+            if getattr(self, least) > getattr(self, most):
+                raise PydanticCustomError("contradiction", "{least} is above {most}", {"least": least, "most": most})
+        return self
+
+
+P = TypeVar("P", bound=_Part)
 
 
 class Interval(_Part):
-    """A figure with its 95 % interval, with the payer as the unit."""
+    """A figure with its 95 % interval, with the payer as the unit. It is a bootstrap's: the figure may lie outside."""
+
+    ORDERED = (("low", "high"),)
 
     value: Number
     low: Number
@@ -33,8 +55,8 @@ class Interval(_Part):
 class Calibration(_Part):
     """The expected number of frauds among the tested payments over that which there were, both weighted alike."""
 
-    expected: Number = Field(ge=0)
-    found: Number = Field(ge=0)
+    expected: Size
+    found: Size
 
 
 class Evaluation(_Part):
@@ -44,15 +66,20 @@ class Evaluation(_Part):
     gain   in average precision, paired
     saved  minor units per 1,000 payments, paired
     drift  the population stability index of each feature: tested payments against fitted ones
+
+    Figures that no evaluation can find are refused: negative counts, shares beyond 0 to 1, more frauds than payments,
+    an interval whose lower end is above its upper one.
     """
+
+    ORDERED = (("frauds", "payments"),)
 
     model: Version
     champion: Version
     champion_manifest_sha256: Sha256
     files: Mapping[str, Sha256]
     currency: str
-    payments: int
-    frauds: int
+    payments: Count
+    frauds: Count
     gain: Interval
     saved: Interval
     friction: Share
@@ -61,16 +88,12 @@ class Evaluation(_Part):
     reviews: Share
     reviews_budget: Share
     calibration: Calibration
-    drift: Mapping[str, Number]
+    drift: Mapping[str, Size]
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
         """Read an evaluation. Raises UndecidableError, which names the fields that are wrong."""
-        try:
-            return cls.model_validate_json(content)
-        except ValidationError as error:
-            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
-            raise UndecidableError(f"evaluation: {faults}") from None
+        return _read("evaluation", lambda: cls.model_validate_json(content, strict=True))
 
 
 class ShadowFigures(_Part):
@@ -82,10 +105,17 @@ class ShadowFigures(_Part):
     alerts_of_champion the same of the champion
     """
 
-    asked: int = Field(ge=0)
-    scored: int = Field(ge=0)
-    alerts: int = Field(ge=0)
-    alerts_of_champion: int = Field(ge=0)
+    ORDERED = (("scored", "asked"), ("alerts", "scored"), ("alerts_of_champion", "scored"))
+
+    asked: Count
+    scored: Count
+    alerts: Count
+    alerts_of_champion: Count
+
+    @classmethod
+    def of(cls, counted: Mapping[str, int]) -> Self:
+        """Read the counts of a shadow. Raises UndecidableError, which names the counts that cannot be."""
+        return _read("shadow", lambda: cls.model_validate(counted))
 
 
 class Limits(_Part):
@@ -99,10 +129,10 @@ class Limits(_Part):
     """
 
     least_frauds: int = Field(ge=1)
-    margin: float = Field(ge=0)
-    calibration: tuple[float, float]
-    drift: float = Field(gt=0)
-    drifted: int = Field(ge=0)
+    margin: Size
+    calibration: tuple[Size, Size]
+    drift: float = Field(gt=0, allow_inf_nan=False)
+    drifted: Count
 
 
 class ShadowLimits(_Part):
@@ -116,7 +146,7 @@ class ShadowLimits(_Part):
 
     least_scored: int = Field(ge=1)
     missing: Share
-    alerts: float = Field(gt=0)
+    alerts: float = Field(gt=0, allow_inf_nan=False)
     spare: Share
 
 
@@ -172,7 +202,7 @@ class GateReport(BaseModel):
 
 
 def judge(found: Evaluation, policy: GatePolicy, not_inferior: str | None = None) -> GateReport:
-    """Judge an evaluation.
+    """Return the gate's report of an evaluation, with one check for each limit. Never raises.
 
     not_inferior  the reason for which a model may pass that is not better, as long as it is not worse; None: it may not
     """
@@ -201,7 +231,7 @@ def _checks(found: Evaluation, limits: Limits, not_inferior: str | None) -> Iter
 
 
 def judge_shadow(found: ShadowFigures, policy: GatePolicy) -> GateReport:
-    """Judge a shadow: it has scored enough payments, it misses few, and it does not alert far more often."""
+    """Return the gate's report of a shadow: enough payments scored, few missed, not far more alerts. Never raises."""
     limits = policy.shadow
     missing = 1 - found.scored / found.asked if found.asked else 1.0
     most = limits.alerts * found.alerts_of_champion + limits.spare * found.scored
@@ -211,6 +241,15 @@ def judge_shadow(found: ShadowFigures, policy: GatePolicy) -> GateReport:
         _check("alerts", found.alerts <= most, f"{found.alerts} of at most {most:.1f} payments"),
     )
     return GateReport(policy=policy.version, checks=checks)
+
+
+def _read(what: str, parse: Callable[[], P]) -> P:
+    """Return what was parsed. Raises UndecidableError, which names what is read and each field that is wrong."""
+    try:
+        return parse()
+    except ValidationError as error:
+        faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
+        raise UndecidableError(f"{what}: {faults}") from None
 
 
 def _within(name: str, value: float, most: float) -> GateCheck:

@@ -51,15 +51,15 @@ class RetrainingIntake:
         return self._open(RetrainingCause(kind="schedule", id=day, by=SYSTEM.name, reason="The schedule."), now)
 
     def _alarmed(self, event: Mapping[str, Any], now: datetime) -> Retraining | None:
-        """Take an alarm: while a model is tried it is taken back, else a retraining begins."""
+        """Take an alarm: while a model is tried it is withdrawn, else a retraining begins."""
         name, at = event["detail"]["alarmName"], event["detail"]["state"]["timestamp"]
         if any(each in name for each in CANARY_ALARMS):
-            return self._take_back(name, now)
+            return self._withdraw(name, now)
         return self._open(
             RetrainingCause(kind="alarm", id=f"{name}@{at}", by=SYSTEM.name, reason=f"The alarm {name}."), now
         )
 
-    def _take_back(self, alarm: str, now: datetime) -> Retraining | None:
+    def _withdraw(self, alarm: str, now: datetime) -> Retraining | None:
         at_work = self._table.at_work()
         if at_work is None or "alarmed" not in MOVES[at_work.state]:
             return None
@@ -85,7 +85,7 @@ class RetrainingIntake:
 
 
 CANARY_ALARMS = ("CanaryDiffers", "ChallengerFails")
-"""The alarms that take a model back which is tried, as parts of their names: CloudFormation adds to the logical id."""
+"""The alarms that withdraw a model which is tried, as parts of their names: CloudFormation adds to the logical id."""
 
 _TAKEN: Mapping[str, Callable[[RetrainingIntake, Mapping[str, Any], datetime], Retraining | None]] = {
     "Scheduled Event": RetrainingIntake._scheduled,  # noqa: SLF001 - its own class

@@ -92,12 +92,15 @@ def folder(row: Retraining) -> str:
 
 
 def output(row: Retraining, kind: str, place: Place) -> str:
-    """Return the key of the folder of a job that has ended well."""
+    """Return the key of the folder to which a job has written. Raises KeyError if `row.jobs` has no event `kind`."""
     return f"{folder(row)}/{name_of(row.jobs[kind], place)}"
 
 
 def days(now: datetime, plan: Plan) -> tuple[date, date]:
-    """Return the first and the last day of a dataset. The labels of the last one have had time to come."""
+    """Return the first and the last day of a dataset, in UTC and both included.
+
+    The last one lies `maturity_days` before `now`, so the labels of its payments have had time to come.
+    """
     last = now.date() - timedelta(days=plan.maturity_days)
     return last - timedelta(days=plan.history_days - 1), last
 

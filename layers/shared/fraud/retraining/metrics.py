@@ -25,7 +25,7 @@ def log_model_request(action: str, retraining_id: str | None, door: str) -> None
 
 
 def log_end(row: "Retraining", door: str) -> None:
-    """Log the end of a retraining. An alarm fires for one that failed, and for a model that was taken back."""
+    """Log the end of a retraining. An alarm fires for one that failed, and for a model that was withdrawn."""
     properties = {"retraining_id": row.retraining_id, "step": row.failed_step}
     log_line({"Door": door, "End": row.state.value}, {"RetrainingsEnded": 1}, properties)
     if row.state in {"failed", "restored"}:

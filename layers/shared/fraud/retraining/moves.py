@@ -187,17 +187,3 @@ OF_THE_CLOCK: Mapping[RetrainingState, EventKind] = {
     _S.CANARY: "canary_ended",
 }
 """The states that have a time, each with the event that comes by itself when the time is over."""
-
-
-def reached(kind: EventKind) -> frozenset[RetrainingState]:
-    """Return the states in which an event of the system has happened: those to which it leads, and all after them.
-
-    >>> RetrainingState.TRAINED in reached("built"), RetrainingState.BEGUN in reached("built")
-    (True, False)
-    """
-    found: set[RetrainingState] = set()
-    more = {moves[kind] for moves in MOVES.values() if kind in moves}
-    while more:
-        found |= more
-        more = {state for one in more for state in MOVES[one].values()} - found
-    return frozenset(found)

@@ -1,4 +1,4 @@
-"""A retraining: from its cause to a model that is promoted, refused or taken back. Pure.
+"""A retraining: from its cause to a model that is promoted, refused, withdrawn or rolled back. Pure.
 
 The machine is data (`fraud.retraining.moves`). The executions of `retraining` carry the steps out one after the other,
 and read after each of them what is next. The row of the retraining is the truth, so an execution that died is followed
@@ -6,7 +6,7 @@ by another one, which goes on where the row stands.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -25,10 +25,9 @@ from fraud.retraining.moves import (
     EventKind,
     RetrainingState,
     Role,
-    reached,
 )
 from fraud.scoring.registry import ModelVersion, Sha256, Version
-from fraud.stepped_row import SteppedRow
+from fraud.stepped_row import SteppedRow, reached
 from fraud.transaction import Instant
 
 MOST_TRIES = 2
@@ -135,7 +134,7 @@ class Retraining(SteppedRow):
     decision: ModelDecision | None = Field(None, description="What a lead has said of the model.")
     rollback: ModelDecision | None = None
     failed_step: str | None = None
-    alarm: str | None = Field(None, description="The alarm that has taken the model back.")
+    alarm: str | None = Field(None, description="The alarm that has withdrawn the model.")
 
     @classmethod
     def for_cause(cls, cause: RetrainingCause, now: datetime) -> Self:
@@ -212,7 +211,7 @@ class Retraining(SteppedRow):
             return True
         if WHO[event.kind] != {"system"} or event.kind in MOVES[self.state]:
             return False
-        return event.kind in _LATE or self.state in reached(event.kind)
+        return event.kind in _LATE or self.state in reached(MOVES, event.kind)
 
     def _is_early(self, event: RetrainingEvent, now: datetime) -> bool:
         """Whether an event of the clock comes before its time."""
@@ -230,6 +229,28 @@ class Retraining(SteppedRow):
         One that has just changed is looked at after a minute, in case its execution was not told.
         """
         return self.rests_until or self.changed_at + UNTOLD
+
+
+def of_decision(rows: Sequence[Retraining]) -> Retraining:
+    """Return which of the retrainings of one model a lead approves or rejects: the one that was opened last.
+
+    rows  at least one
+    """
+    meant = [row for row in rows if row.decision is not None or "approved" in MOVES[row.state]]
+    return max(meant or rows, key=lambda row: row.opened_at)
+
+
+def of_rollback(rows: Sequence[Retraining], *, decides: bool) -> Retraining:
+    """Return which of the retrainings of one model a rollback ends.
+
+    rows     at least one
+    decides  whether the model is the champion now: then the retraining that was promoted, else the one that is tried
+    """
+    if decides:
+        meant = [row for row in rows if row.state is RetrainingState.CHAMPION]
+    else:
+        meant = [row for row in rows if row.rollback is not None or "rolled_back" in MOVES[row.state]]
+    return max(meant or rows, key=lambda row: row.changed_at)  # a rollback that comes again finds what it has changed
 
 
 # ---- what an event does beside the move ------------------------------------------------------------------------------

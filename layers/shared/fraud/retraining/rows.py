@@ -3,8 +3,8 @@
 All lie in one table. Its two indexes are the history of all retrainings, and what the sweep must look at, by time.
 """
 
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute
-from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
+from pynamodb.attributes import UnicodeAttribute, UnicodeSetAttribute
+from pynamodb.indexes import AllProjection, GlobalSecondaryIndex
 
 from fraud.aws import tables
 
@@ -25,35 +25,28 @@ class HistoryIndex(GlobalSecondaryIndex["RetrainingRow"]):
     opened_at = UnicodeAttribute(range_key=True)
 
 
-class DueIndex(GlobalSecondaryIndex["RetrainingRow"]):
-    """What the sweep must look at, by time."""
-
-    class Meta:  # noqa: D106 - PynamoDB's way to say so
-        index_name, projection = "due", KeysOnlyProjection()
-
-    waits = UnicodeAttribute(hash_key=True)
-    act_at = UnicodeAttribute(range_key=True)
-
-
-class RetrainingRow(tables.Row):
-    """A `Retraining` as DynamoDB keeps it: pk is its id. The token of the execution is here and nowhere else."""
+class RetrainingRow(tables.FollowedRow):
+    """A `Retraining` as DynamoDB keeps it: pk is its id."""
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
-    document = UnicodeAttribute()
-    version = NumberAttribute()
     opened_at = UnicodeAttribute()
-    waits = UnicodeAttribute(null=True)
-    act_at = UnicodeAttribute(null=True)
-    token = UnicodeAttribute(null=True)
-    waits_for = UnicodeAttribute(null=True)
     history = HistoryIndex()
-    by_time = DueIndex()
 
 
 class OwnedRow(tables.Row):
-    """A row that names a retraining: pk is `turn` for the one at work, `model#<version>` for that of a model."""
+    """A row that names retrainings: pk is `turn` for the one at work, `model#<version>` for those of a model.
+
+    retraining_id  of the one at work, or of the first one that has made the model
+    later          of all that have made the same model, byte for byte; none of them is ever removed
+    """
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
     retraining_id = UnicodeAttribute()
+    later = UnicodeSetAttribute(null=True)
+
+    @property
+    def names(self) -> set[str]:
+        """The ids of all retrainings that the row names."""
+        return {self.retraining_id, *(self.later or ())}

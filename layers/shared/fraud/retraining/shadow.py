@@ -33,9 +33,9 @@ def query(challenger: Trees, champion: Trees, since: datetime, until: datetime) 
 
 
 def figures(row: Mapping[str, str]) -> ShadowFigures:
-    """Read the row of the query; a sum over no payment has no value.
+    """Read the row of the query; a sum over no payment has no value. Raises UndecidableError for counts that cannot be.
 
     >>> figures({"asked": "0"}).scored
     0
     """
-    return ShadowFigures.model_validate({name: int(row.get(name, 0)) for name in ShadowFigures.model_fields})
+    return ShadowFigures.of({name: int(row.get(name, 0)) for name in ShadowFigures.model_fields})

@@ -7,6 +7,7 @@ whatever the point of death. Of two writers at once one reads again and is judge
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
@@ -18,9 +19,19 @@ from fraud.aws import tables
 from fraud.aws.boto import retry_conflicts, translate_errors
 from fraud.aws.cursor import cursor_of, parts_of
 from fraud.aws.followed import FollowedStore, actions_of
-from fraud.errors import ModelConflictError, NotFoundError, RetrainingConflictError
+from fraud.counters.layout import MODELS
+from fraud.errors import ModelConflictError, NotFoundError, RetrainingConflictError, UndecidableError
 from fraud.retraining.moves import ENDED
-from fraud.retraining.retraining import SYSTEM, Actor, Retraining, RetrainingCause, RetrainingEvent, Terms
+from fraud.retraining.retraining import (
+    SYSTEM,
+    Actor,
+    Retraining,
+    RetrainingCause,
+    RetrainingEvent,
+    Terms,
+    of_decision,
+    of_rollback,
+)
 from fraud.retraining.rows import MODEL, OWED, RETRAINING, TURN, OwnedRow, RetrainingRow
 from fraud.scoring.registry import ModelPointer
 from fraud.scoring.store import Registry
@@ -31,6 +42,9 @@ CHAIN = "models"
 """The audit chain of all retrainings and of the pointer: few changes, and their order tells."""
 
 PER_PAGE = 20
+
+MOST_READ = 100_000
+"""Most rows of the chain that are read to find its last pointer: some decades of retrainings."""
 
 Pointing = Callable[[ModelPointer], ModelPointer]
 """What a step does to the registry's pointer."""
@@ -69,13 +83,17 @@ class Retrainings(FollowedStore[Retraining]):
         return row, Retraining.model_validate_json(row.document)
 
     def of_model(self, version: str) -> Retraining:
-        """Read the retraining from which a model came; of several the latest. Raises NotFoundError."""
+        """Read the retraining whose model a lead approves or rejects. Raises NotFoundError for a model of none."""
+        return of_decision(self._made(version))
+
+    def _made(self, version: str) -> list[Retraining]:
+        """Read all retrainings that have made a model. Raises NotFoundError for a model of none."""
         with translate_errors(PynamoDBException):
             try:
                 found = self._owned.get(f"{MODEL}#{version}", MODEL, consistent_read=True)
             except DoesNotExist:
                 raise NotFoundError from None
-            return self.read(found.retraining_id)[1]
+            return [self.read(name)[1] for name in found.names]
 
     def at_work(self) -> Retraining | None:
         """Read the retraining that has the turn; None while there is none."""
@@ -147,16 +165,52 @@ class Retrainings(FollowedStore[Retraining]):
         lead, RetrainingConflictError for a model that is not tried and never was the champion, and ModelConflictError
         for a former champion.
         """
-        row = self.of_model(version)
+        row = of_rollback(self._made(version), decides=_is_champion(self._registry.read(), version))
 
         def pointing(pointer: ModelPointer) -> ModelPointer:
-            if pointer.champion is not None and pointer.champion.version == version:
+            if _is_champion(pointer, version):
                 return pointer.roll_back(version)
             if row.has_ended:
                 raise ModelConflictError(pointer.now)
             return pointer.withdraw(version)
 
         return self.change(row.retraining_id, RetrainingEvent(kind="rolled_back", reason=reason), actor, now, pointing)
+
+    def mend_pointer(self, now: datetime) -> bool:
+        """Write the registry's pointer again if it cannot be read, as the audit chain names it last (D-185).
+
+        Returns whether it was written. Once more alters nothing. Raises UndecidableError when the chain's pointer
+        cannot be read either: then a newer release has written both.
+        """
+
+        def attempt() -> bool:
+            item = self._registry.item()
+            with suppress(UndecidableError):
+                self._registry.parsed(item)
+                return False
+            head = self._trail.head(CHAIN)
+            last = self._last_pointer()
+            mended = last.model_copy(update={"revision": last.revision + 1})  # who has read it before is refused
+            document = {"what": "pointer_mended", "of": MODELS, "id": MODELS, "role": SYSTEM.role}
+            text = json.dumps(document | {"pointer": mended.model_dump(mode="json")}, sort_keys=True)
+            row = self._trail.row(head, head.next_at(now), by=SYSTEM.name, document=text)
+            with TransactWrite(connection=self._connection) as transaction:
+                self._registry.replace(transaction, item, mended)
+                self._trail.add(transaction, row)
+            return True
+
+        return _retried(attempt)
+
+    def _last_pointer(self) -> ModelPointer:
+        """Read the pointer that the audit chain names last; without any, the one of a new stack.
+
+        Raises UndecidableError when it cannot be read.
+        """
+        for row in self._trail.latest(CHAIN, None, MOST_READ):
+            pointer = json.loads(row.document).get("pointer")
+            if pointer is not None:
+                return ModelPointer.parse({"pointer": json.dumps(pointer), "revision": pointer.get("revision")})
+        return ModelPointer()
 
     def _write(  # noqa: PLR0913, PLR0917 - what is written and what is said of it
         self,
@@ -207,7 +261,9 @@ class Retrainings(FollowedStore[Retraining]):
         if had and not after.has_turn:
             transaction.delete(owned(TURN, TURN), condition=owned.retraining_id == after.retraining_id)
         if after.model is not None and (before is None or before.model is None):
-            transaction.save(owned(f"{MODEL}#{after.model.version}", MODEL, retraining_id=after.retraining_id))
+            first = owned.retraining_id.set(owned.retraining_id | after.retraining_id)  # the one that is there stays
+            row_of_model = owned(f"{MODEL}#{after.model.version}", MODEL)
+            transaction.update(row_of_model, actions=[first, owned.later.add({after.retraining_id})])
 
     def due_ends(self, now: datetime) -> Iterator[tuple[str, datetime]]:
         """Yield the retrainings of whose end the bus must still be told, by id, and the time to look at them."""
@@ -221,6 +277,10 @@ class Retrainings(FollowedStore[Retraining]):
     def end_told(self, row: Retraining) -> None:
         """Note that the bus was told of the end of a retraining."""
         self.look_again(row, None)
+
+
+def _is_champion(pointer: ModelPointer, version: str) -> bool:
+    return pointer.champion is not None and pointer.champion.version == version
 
 
 def _retried(attempt: Callable[[], T]) -> T:

@@ -1,9 +1,14 @@
-"""The sweep of retrainings: those that are due, ends of which the bus must still be told, and rollbacks. Pure."""
+"""The sweep of retrainings: those that are due, ends of which the bus must still be told, and rollbacks. Pure.
+
+It also writes the registry's pointer again when that cannot be read.
+"""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from fraud.errors import UndecidableError
 from fraud.executions import Executions, Swept, swept, swept_all
 from fraud.retraining.moves import RetrainingState
 from fraud.retraining.retraining import Retraining
@@ -30,6 +35,9 @@ class RetrainingTable(Protocol):
     def end_told(self, row: Retraining) -> None:
         """Note that the bus was told of the end of a retraining."""
 
+    def mend_pointer(self, now: datetime) -> bool:
+        """Write the pointer again if it cannot be read, and tell whether it was."""
+
 
 class RetrainingSweep:
     """Looks at what is due. Every call may be repeated.
@@ -52,7 +60,12 @@ class RetrainingSweep:
 
     def sweep(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
         """Look at all that is due, for as long as there is time. Raises the first ServiceError, after all others."""
-        return swept_all((self._executions.sweep, self._ends), now, remaining_ms)
+        return swept_all((self._pointer, self._executions.sweep, self._ends), now, remaining_ms)
+
+    def _pointer(self, now: datetime, _remaining_ms: Callable[[], int]) -> Swept:
+        with suppress(UndecidableError):  # the alarm ModelsRefused says so
+            return Swept(int(self._table.mend_pointer(now)), 0)
+        return Swept(0, 0)
 
     def _ends(self, now: datetime, remaining_ms: Callable[[], int]) -> Swept:
         return swept(self._table.due_ends(now), self._end, now, remaining_ms)

@@ -151,7 +151,7 @@ class RetrainingSteps:
         return self._change(row, "exported")
 
     def job_ended(self, row: Retraining, event: Mapping[str, Any]) -> Retraining:
-        """Take the end of a job."""
+        """Take the end of a job. In a state without a job it alters nothing: the word came late."""
         return self._change(row, JOBS[row.state], job=event["job"]) if row.state in JOBS else row
 
     def job_failed(self, row: Retraining, event: Mapping[str, Any]) -> Retraining:
@@ -163,7 +163,10 @@ class RetrainingSteps:
         return self._change(row, "failed", step=row.step)
 
     def gate(self, row: Retraining, _event: Mapping[str, Any]) -> Retraining:
-        """Judge the evaluation."""
+        """Judge the evaluation: the retraining is then `gated`, or it ends as `refused`.
+
+        Raises UndecidableError for an evaluation that cannot be read, or that is against another champion.
+        """
         found = self._evaluation(row)
         if (found.champion, found.champion_manifest_sha256) != (row.champion, row.champion_sha256):
             raise UndecidableError("evaluation: against another champion")
@@ -218,7 +221,7 @@ class RetrainingSteps:
         return row
 
     def judge_shadow(self, row: Retraining, _event: Mapping[str, Any]) -> Retraining:
-        """Judge what the shadow has done."""
+        """Judge what the shadow has done: the retraining has then `passed`, or the model is withdrawn."""
         challenger = Trees.load(*self._parts.registry.artefact(_model(row)))
         champion = Trees.load(*self._champion()[1])
         found = self._parts.shadow(challenger, champion, row.shadow_since or row.since, row.since)
@@ -241,12 +244,12 @@ class RetrainingSteps:
         return self._pointed(row, "promoted", lambda pointer: pointer.promote(version))
 
     def restore(self, row: Retraining, _event: Mapping[str, Any]) -> Retraining:
-        """Let the champion decide alone, as before."""
+        """Withdraw the model: the champion decides alone, as before."""
         version = _model(row).version
         return self._pointed(row, "restored", lambda pointer: pointer.withdraw(version), known=True)
 
     def step_failed(self, row: Retraining, event: Mapping[str, Any]) -> Retraining:
-        """Give a retraining up of which a step has failed, and take its model back if it was tried.
+        """Give a retraining up of which a step has failed, and withdraw its model if it was tried.
 
         Raises ServiceError for one that goes on all the same: the execution fails, and another one follows.
         """
@@ -296,7 +299,10 @@ class RetrainingSteps:
 
 
 def packaged_model(currency: str) -> tuple[ModelVersion, Artefact]:
-    """Return the packaged model of a currency as the registry would describe it."""
+    """Return the packaged model of a currency as the registry would describe it, with its files.
+
+    Raises UndecidableError for a currency without a model.
+    """
     directory = packaged.model(currency)
     artefact = Artefact(*((directory / name).read_bytes() for name in ("trees.json", "manifest.json")))
     version = Trees.load(*artefact).version

@@ -25,7 +25,10 @@ class Conclusion(NamedTuple):
 
 
 def conclude(hits: Sequence[Hit], subject: Subject) -> Conclusion:
-    """Return the conclusion from the hits of rules, outage policy and model."""
+    """Return the conclusion from the hits of rules, outage policy and model: the worst outcome that is not silenced.
+
+    Without a hit the payment is approved. The hits that allow entries silence are told as suppressed.
+    """
     if not hits:  # most payments: they have nothing to explain
         return Conclusion(Outcome.APPROVE, [], [], retryable=False)
     allowed = silenced(subject.transaction, subject.state)

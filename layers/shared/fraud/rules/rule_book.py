@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import cel
-from pydantic import ValidationError
 
 from fraud.counters.layout import State
 from fraud.counters.sampling import EXACT
@@ -20,7 +19,7 @@ from fraud.rules.expression import MEMBERS, Patterns, compiled, examples, in_ord
 from fraud.rules.policy import AWAY, FLOODED, MAX_BYTES, OUTAGE, STANDARD, Policy, Rule, Segment
 from fraud.rules.standing import standing
 from fraud.scoring import features
-from fraud.transaction import Transaction, faults_of
+from fraud.transaction import Transaction, load_part
 
 Inputs = Mapping[str, Mapping[str, Any]]
 
@@ -94,11 +93,7 @@ class RuleBook:
         """
         if len(text) > MAX_BYTES:
             raise UndecidableError(f"policy: larger than {MAX_BYTES} bytes")
-        try:
-            policy = Policy.model_validate_json(text)
-        except ValidationError as error:
-            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
-            raise UndecidableError(f"policy: {faults}") from None
+        policy = load_part(Policy, text, "policy")
         return cls(policy, f"{policy.name}-{policy.digest()}")
 
     def _check_closed(self) -> None:

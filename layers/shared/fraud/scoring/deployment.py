@@ -1,4 +1,4 @@
-"""The endpoint's deployments as requests to SageMaker: one variant, and a canary that alarms take back. Pure.
+"""The endpoint's deployments as requests to SageMaker: one variant, and a canary that is reverted for alarms. Pure.
 
 A version has one model and one configuration, both named after it. So each request may be repeated: what exists already
 is what it asks for. `worker.EndpointDeployment` sends the requests (D-155).
@@ -37,7 +37,7 @@ class Fleet(NamedTuple):
     """What an endpoint is made of.
 
     endpoint   its name
-    alarms     names of the alarms that take a deployment back; none: it goes on whatever is raised
+    alarms     names of the alarms for which SageMaker reverts a deployment; none: it goes on whatever is raised
     role       ARN of the role that its containers have
     image      of the container
     instance   type of its instances

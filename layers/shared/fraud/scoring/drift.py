@@ -11,10 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fraud.errors import UndecidableError
-from fraud.transaction import faults_of
+from fraud.transaction import load_part
 
 BASELINE = "baseline.json"
 """The file of a baseline, beside the model's manifest.json. No door that decides reads it."""
@@ -99,11 +98,7 @@ class Baseline(_Packaged):
     @classmethod
     def load(cls, text: bytes) -> Self:
         """Parse baseline.json. Raises UndecidableError, which says what is wrong."""
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
-            raise UndecidableError(f"baseline: {faults}") from None
+        return load_part(cls, text, "baseline")
 
 
 class Drift(NamedTuple):
@@ -153,7 +148,10 @@ def statistic(day: Counts, base: Counts) -> float:
 
 
 def drift(baseline: Baseline, counted: Mapping[str, Counts]) -> list[Drift]:
-    """Return the distance of a day in each measure of the baseline of which it has enough values."""
+    """Return how far a day lies from the baseline, a `Drift` for each measure of which it has at least FEWEST values.
+
+    counted  the day's histograms by the names of the measures, with the bins of the baseline
+    """
     found = []
     for name, measure in baseline.measures.items():
         values = sum(counted.get(name, ()))

@@ -13,11 +13,11 @@ import zlib
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from fraud.counters.layout import MODELS
 from fraud.errors import ModelConflictError, ModelsNow, UndecidableError
-from fraud.transaction import faults_of
+from fraud.transaction import load_part
 
 MOST_BYTES = 200_000
 """Most bytes of trees.json and of manifest.json: four times the packaged ones. Larger trees take a payment's time."""
@@ -106,11 +106,7 @@ class ModelPointer(_Parsed):
         """
         if not row:
             return cls()
-        try:
-            pointer = cls.model_validate_json(row.get("pointer", ""))
-        except ValidationError as error:
-            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
-            raise UndecidableError(f"pointer: {faults}") from None
+        pointer = load_part(cls, row.get("pointer", ""), "pointer")
         if row.get("revision") != pointer.revision:
             raise UndecidableError("pointer: revision: differs from that of its item")
         return pointer

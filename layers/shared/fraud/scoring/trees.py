@@ -12,13 +12,13 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fraud import packaged
 from fraud.errors import UndecidableError
 from fraud.scoring import features
 from fraud.scoring.features import Vector
-from fraud.transaction import Currency, faults_of
+from fraud.transaction import Currency, load_part
 
 OUTCOMES = ("challenge", "review", "decline")
 """Outcomes that a score can lead to, from mild to severe. A manifest has a threshold for each."""
@@ -176,14 +176,10 @@ class Trees:
 
         Raises UndecidableError, which says what is wrong: a model that is only partly valid is never used.
         """
-        try:
-            described = Manifest.model_validate_json(manifest)
-            if hashlib.sha256(trees).hexdigest() != described.sha256:
-                raise UndecidableError("model: trees.json is not the file that manifest.json describes")
-            return cls(Forest.model_validate_json(trees), described)
-        except ValidationError as error:
-            faults = "; ".join(f"{fault.field}: {fault.message}" for fault in faults_of(error))
-            raise UndecidableError(f"model: {faults}") from None
+        described = load_part(Manifest, manifest, "model")
+        if hashlib.sha256(trees).hexdigest() != described.sha256:
+            raise UndecidableError("model: trees.json is not the file that manifest.json describes")
+        return cls(load_part(Forest, trees, "model"), described)
 
     def require(self, version: str, currency: str) -> None:
         """Raise UndecidableError unless the model has this version and this currency."""

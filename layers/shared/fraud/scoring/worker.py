@@ -58,10 +58,10 @@ class EndpointDeployment:
         return stage is Stage.SERVING
 
     def _begin(self, described: Mapping[str, Any], version: str, pointer: ModelPointer, *, known: bool) -> None:
-        """Begin a deployment, once. The tag comes after it: a tag alone would say that it was taken back."""
+        """Begin a deployment, once. The tag comes after it: a tag alone would say that it was reverted."""
         endpoint = described["EndpointArn"]
-        # The revision tells a new deployment of a version from one that was taken back. A known model is begun again:
-        # no alarm can have taken it back, so the cause was a lack of instances or the like, and it must serve.
+        # The revision tells a new deployment of a version from one that was reverted. A known model is begun again:
+        # no alarm can have had it reverted, so the cause was a lack of instances or the like, and it must serve.
         tag = {"Key": DEPLOYED, "Value": f"{version} {pointer.revision}"}
         if not known and tag in self._sagemaker.list_tags(ResourceArn=endpoint)["Tags"]:
             raise ServiceError("DeploymentTakenBack")
