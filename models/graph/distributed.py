@@ -1,7 +1,8 @@
 """The job of the machine `graph` beyond one machine: the snapshot of an archive in SQL, on Spark or DuckDB.
 
-Marks and counts are those of `models.graph.archived`, bounds up to their last digit, because the numbers are added up
-in another order. Accounts stay in the engine: what leaves it are the numbers of components, and the accounts to mark.
+Marks, links and counts are those of `models.graph.archived`, bounds and scores up to their last digit, because the
+numbers are added up in another order. Accounts stay in the engine: what leaves it are the numbers of components, the
+accounts to mark, and the links that are suggested.
 What has changed and the pictures are left out (D-177).
 """
 

@@ -8,7 +8,7 @@ given. Without --view it is the view of the job `graph`, whose links analysts se
 
 Links are suggested to analysts as `inferred`; they are never an input of shapes. A pair that an edge of any earlier
 time joins is none. The precision is that of the first links by edges seen after DATE, in as many days as the view's
-window or 30. It is the same SQL on one machine and on Spark (D-182).
+window or 30. It is the same SQL on one machine and on Spark (D-183).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The job of the machine `graph` on Spark against the one on one machine: the same marks and counts.
+"""The job of the machine `graph` on Spark against the one on one machine: the same marks, links and counts.
 
 `python -m tests.acceptance.graph_job [VIEW ...]` runs both on the archive of a simulated network.
 Exits with 1 when a figure differs by more than its last digits. It needs the extra of `make spark` and a Java runtime.
@@ -19,6 +19,7 @@ from models.graph.archived import Asked
 from models.graph.engines import Spark
 from models.simulation.networks import PATTERNS, Network, simulate_networks
 from models.simulation.simulate import DEFAULT_START
+from tests.support.histories import by_time, to_a_friend
 
 DAYS = 64
 OF = {each.name: each for each in PATTERNS}
@@ -34,7 +35,8 @@ def network() -> Network:
     """Return a network in which chains that fork are rings, with few of its honest payments."""
     found = simulate_networks(3, DEFAULT_START, DAYS, 1_500, patterns=GROUPS)
     few = [each for place, each in enumerate(found.payments) if each.label == "fraud" or place % 40 == 0]
-    return found._replace(payments=few)
+    friends = (each.accounts[0] for each in found.groups[:3])
+    return found._replace(payments=by_time([*few, *to_a_friend(*friends, at=DAYS - 5)]))
 
 
 def rounded(node: Any) -> Any:
@@ -48,7 +50,11 @@ def rounded(node: Any) -> Any:
 
 def said(directory: Path) -> Any:
     """Return what a job has written."""
-    pages = sorted((directory / "pages").glob("*.json"), key=lambda path: int(path.stem))
+    pages = [
+        path
+        for part in ("pages", "links")
+        for path in sorted((directory / part).glob("*.json"), key=lambda path: int(path.stem))
+    ]
     return rounded([json.loads(path.read_text()) for path in (directory / "report.json", *pages)])
 
 
@@ -69,7 +75,10 @@ def main() -> int:
             spark.run(engine, f"file://{place}/manifest.json", f"file://{place}/spark", asked)
         seconds = perf_counter() - start
         one, other = said(place / "one"), said(place / "spark")
-    print(f"{one[0]['marked']:,} marks on {one[0]['pages']} pages, Spark in {seconds:.0f} s: equal {one == other}")
+    print(
+        f"{one[0]['marked']:,} marks on {one[0]['pages']} pages and {one[0]['inferred']['links']:,} links, Spark in"
+        f" {seconds:.0f} s: equal {one == other}"
+    )
     return int(one != other)
 
 

@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fraud.activity import store
 from fraud.activity.links import Entity
 from fraud.activity.store import Activity, suggestions_of
 from fraud.activity.suggested import LASTS, MOST_LINKS, SUGGESTED, Common, InferredLink, Suggestions
+from fraud.aws.transport import Request, Result
 from fraud.counters.layout import MARKS
 from fraud.errors import UnavailableError
 from tests.support.activity import KilledError, Wire, contents
+from tests.support.in_memory_dynamodb import InMemoryDynamoDB
 from tests.support.payments import payment
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -195,6 +198,30 @@ def test_erasure_goes_on_where_it_was_killed_and_undoes_no_younger_snapshot():
         found = held(wire)
         assert "p3" not in repr(found)
         assert (found["p0"].snapshot, [one.other for one in found["p0"].links]) == (8, ["p1"])
+
+
+class Rivals(Wire):
+    """Before each of the first writes a younger snapshot suggests the erased account again."""
+
+    def __init__(self, table: InMemoryDynamoDB, times: int) -> None:
+        super().__init__(table)
+        self.snapshot, self.last = 7, 7 + times
+
+    def _result(self, request: Request) -> Result:
+        if request.operation in {"update_item", "delete_item"} and self.snapshot < self.last:
+            self.snapshot += 1
+            links = (link("p1"), link("p3", 1.0 + self.snapshot))
+            activity(Wire(self.table)).suggest({"p0": given_links(*links, snapshot=self.snapshot)})
+        return super()._result(request)
+
+
+def test_erasure_takes_an_account_out_of_a_snapshot_that_is_written_meanwhile(monkeypatch):
+    monkeypatch.setattr(store, "LONGEST_PAUSE_S", 0)
+    wire = suggested(p0=link("p3"))
+    activity(Rivals(wire.table, 2)).erase(Entity("account", "p3"))
+    assert held(wire) == {"p0": given_links(link("p1"), snapshot=9)}
+    with pytest.raises(UnavailableError):
+        activity(Rivals(suggested(p0=link("p3")).table, 10_000)).erase(Entity("account", "p3"))
 
 
 def test_erasure_of_a_device_reads_no_suggestions():

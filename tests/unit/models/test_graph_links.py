@@ -123,11 +123,11 @@ def test_links_of_the_job_are_those_of_its_time_and_their_precision_is_of_a_wind
         made.pay(f"{pair}-a", f"{pair}-m", at)
         made.pay(f"{pair}-b", f"{pair}-m", at)
     made.pay("old-b", "old-a", 35)
-    made.pay("new-a", "new-b", 61)
+    made.pay("old-a", "old-m", 61)
     with HistoryTables(made.write(tmp_path)) as tables, DuckDb() as engine:
         said = links.inferred(engine, links.of_history(engine, tables), day(60), 10)
     assert [(link.one, link.other) for link in said.links] == [("new-a", "new-b")]
-    assert said.precision[1:6] == (30, 1, 1, 1, 1)
+    assert said.precision[:6] == (day(30).isoformat(), 30, 1, 1, 1, 1)
 
 
 def test_accounts_that_share_a_device_are_suggested_and_the_device_is_named_by_its_kind(tmp_path):
