@@ -49,7 +49,8 @@ PAYMENTS = """
         SELECT transaction, max_by(status, number) AS status FROM archived_resolutions GROUP BY transaction)
     SELECT d.transaction AS transaction_id, d.type, any_value(d.payer) AS payer_id, any_value(d.payee) AS payee_id,
            any_value(d.device) AS device_id, any_value(d.instrument) AS instrument_id, any_value(d.channel) AS channel,
-           any_value(d.amount) AS amount, {time}(min(d.occurred_at)) AS occurred_at
+           any_value(d.amount) AS amount, {time}(min(d.occurred_at)) AS occurred_at,
+           {time}(min(d.decided_at)) AS arrived_at
     FROM archived_decisions AS d LEFT JOIN last USING (transaction)
     WHERE coalesce(last.status, CASE d.outcome WHEN 'approve' THEN 'approved' ELSE d.outcome END)
           IN ('approved', 'settled')
@@ -134,7 +135,7 @@ def changes(tables: HistoryTables, name: str, asked: "Asked", out: Path) -> dict
     now, before = changed.periods(tables, views.VIEWS[name], (since - asked.baseline, since), (since, asked.as_of))
     if not len(now.accounts) or not len(before.accounts):
         return {"alarms": [], "sentences": [], "psi": 0.0}
-    found = changed.change(now, before)
+    found = changed.change(now, before, changed.ALPHA / len(asked.views))
     changed.draw(out / name, now, found.sentences)
     return {
         "alarms": [each._asdict() for each in found.alarms],

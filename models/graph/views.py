@@ -96,7 +96,10 @@ TIMES: Mapping[str, tuple[str, ...]] = {
 
 
 class HistoryTables:
-    """A HISTORY_DIR: its payments, invitations and labels, in DuckDB."""
+    """A HISTORY_DIR: its payments, invitations and labels, in DuckDB.
+
+    arrived  SQL of the payments that had arrived at $at
+    """
 
     def __init__(self, directory: Path, threads: int = 2) -> None:
         """Open a history. Raises HistoryError for one that cannot be read."""
@@ -108,7 +111,8 @@ class HistoryTables:
             self._read("invitations", directory / INVITATIONS)
         else:
             self._base.execute("CREATE TABLE invitations (inviter_id TEXT, invitee_id TEXT, occurred_at TIMESTAMPTZ)")
-        self._late = ARRIVED_AT in self._base.view("payments").columns
+        late = ARRIVED_AT in self._base.view("payments").columns
+        self.arrived = f"(SELECT * FROM payments WHERE {ARRIVED_AT} <= $at)" if late else "payments"
 
     def _read(self, name: str, path: Path) -> None:
         """Make the view of a file. A time without a zone would be another one on every machine, and is refused."""
@@ -159,7 +163,7 @@ class HistoryTables:
 
         A payment that came late is later than its own time says.
         """
-        query = edges_of(view, f"(SELECT * FROM payments WHERE {ARRIVED_AT} <= $at)" if self._late else "payments")
+        query = edges_of(view, self.arrived)
         first = None if view.days is None else at - timedelta(days=view.days)
         return self.rows(query, {"at": at} | ({} if first is None else {"first": first}))
 
