@@ -7,8 +7,8 @@
 report.json    what the gate judges: accounts, edges, and for each view its figures, the number of components of each
                shape, and what has changed; how many links are suggested, and how precise they were a window before
 pages/*.json   accounts to mark, the first page 0.json: an account that several views mark keeps the highest bound
+to_mark.parquet, the same for a data scientist
 links/*.json   accounts with the links that are suggested for them: no input of any of the above
-marks.parquet  the same for a data scientist
 <view>/        the report of a view as `models.graph` writes it
 """
 
@@ -169,7 +169,7 @@ def _write(out: Path, chosen: Sequence[tuple[str, Marked]], most: int) -> int:
         name: [getattr(mark, name) for _, mark in chosen] for name in Marked._fields
     }
     table = pa.table(columns, pa.schema([("view", pa.string()), *MARKS]))
-    pyarrow.parquet.write_table(table, out / "marks.parquet")
+    pyarrow.parquet.write_table(table, out / "to_mark.parquet")
     return number
 
 

@@ -40,6 +40,9 @@ LEAST = 5
 OVERLAP = 0.5
 """Share of a conjunction's accounts in an earlier sentence above which it says nothing new."""
 
+MOST = 400
+"""Most windows of a baseline."""
+
 SLACK = timedelta(days=1)
 """A history may lack so much of its first window."""
 
@@ -253,12 +256,13 @@ def periods(
     short before the first of them: what grows with the history would seem to have changed.
     """
     length = window[1] - window[0]
-    number = max((baseline[1] - baseline[0]) // length, 0) if length > timedelta(0) else 0
-    ends = [baseline[1] - each * length for each in range(number)]
-    if not ends or baseline[1] > window[0]:
+    if length <= timedelta(0) or baseline[1] - baseline[0] < length or baseline[1] > window[0]:
         raise HistoryError("the baseline must lie before the window, and be at least as long")
     begin = (tables.first_payment() or tables.span()[0]) - SLACK
-    ends = [end for end in ends if end - length >= begin]
+    number = max((baseline[1] - max(baseline[0], begin)) // length, 0)
+    if number > MOST:
+        raise HistoryError(f"a baseline of {number:,} windows: at most {MOST} can be compared")
+    ends = [baseline[1] - each * length for each in range(number)]
     names = known(min([*ends, window[1]]) - begin)
     query = f"""
         SELECT quantile_disc(amount, $share) AS large FROM {tables.arrived}

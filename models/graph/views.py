@@ -88,6 +88,12 @@ TOLD = """
 last  what orders the labels of a payment: the last one counts
 """
 
+IDS: Mapping[str, tuple[str, ...]] = {
+    "payments": ("transaction_id", "payer_id", "payee_id", "device_id", "instrument_id"),
+    "labels": ("transaction_id", "payer_id", "payee_id"), "invitations": ("inviter_id", "invitee_id"),
+}  # fmt: skip
+"""The columns of ids, by table: whole numbers are taken for texts."""
+
 ZONED = "TIMESTAMP WITH TIME ZONE"
 TIMES: Mapping[str, tuple[str, ...]] = {
     "payments": ("occurred_at", ARRIVED_AT), "labels": ("known_at",), "invitations": ("occurred_at",),
@@ -118,7 +124,10 @@ class HistoryTables:
         """Make the view of a file. A time without a zone would be another one on every machine, and is refused."""
         try:
             found = self._base.read_parquet(str(path), file_row_number=True)
-            found.create_view(name)
+            texts = [f"{each}::VARCHAR AS {each}" for each in IDS[name] if each in found.columns]
+            found.project(", ".join([each for each in found.columns if each not in IDS[name]] + texts)).create_view(
+                name
+            )
         except duckdb.Error as error:
             raise self._unreadable(error) from error
         types = dict(zip(found.columns, map(str, found.types), strict=True))

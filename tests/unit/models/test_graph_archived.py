@@ -68,7 +68,7 @@ def test_the_accounts_of_a_shape_of_rings_are_marked_and_the_function_reads_what
     assert {mark.account for mark in marks} <= {pseudonym(DECLARED, "account", account) for account in chains}
     assert {mark.as_of for mark in marks} == {AS_OF}
     assert report.views["invite"].components["forked_chain"] > 30
-    table = pyarrow.parquet.read_table(tmp_path / "marks.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "to_mark.parquet")
     assert table["account"].to_pylist() == [mark.account for mark in marks]
     assert (tmp_path / "invite" / "index.html").exists()
 

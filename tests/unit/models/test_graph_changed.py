@@ -180,6 +180,18 @@ def test_attributes_for_which_a_history_is_too_short_are_left_out(tmp_path):
     assert "young" in names[0]
 
 
+@pytest.mark.parametrize(("days", "holds"), [(6.99, {"young"}), (7, set()), (30, set()), (30.01, {"old"})])
+def test_the_ages_of_accounts_are_what_their_words_say(days, holds):
+    columns = {"days": np.array([days])}
+    assert {name for name in ("young", "old") if ATTRIBUTES[name].holds(columns)[0]} == holds
+
+
+def test_a_baseline_of_countless_windows_is_refused(grown, capsys):
+    asked = ["--baseline", "1971-01-01", "2026-03-29", "--window", "2026-03-29", "2026-03-29T00:01"]
+    assert changed.main([str(grown), *asked]) == 2
+    assert "at most" in capsys.readouterr().err
+
+
 def test_a_baseline_of_before_the_history_has_no_windows(tmp_path):
     made = Histories()
     for number in range(40):
