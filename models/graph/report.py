@@ -58,6 +58,7 @@ class Changed(NamedTuple):
     """What has changed in a window of a view, for the page.
 
     days      length of the window, and of each of the `compared` windows before it, from `first` to `last`
+    unknown   words of the attributes for which the history is too short
     missing   what has no accounts, `window` or `baseline`: then nothing was compared
     alarms    as JSON has them, with the words of each shape
     """
@@ -67,6 +68,7 @@ class Changed(NamedTuple):
     first: datetime
     last: datetime
     compared: int
+    unknown: Sequence[str] = ()
     missing: str = ""
     alarms: Sequence[Mapping[str, Any]] = ()
     sentences: Sequence[Told] = ()
