@@ -59,13 +59,13 @@ class Attribute(NamedTuple):
     """A yes or no of an account in a window.
 
     words  after "accounts"; `first` stands directly behind that word, all others behind "that"
-    past   days of history that it needs before the end of a window: in fewer, accounts seem younger than they are
+    needs  days of history before the end of a window: in fewer, accounts seem younger than they are
     """
 
     words: str
     holds: Callable[[Columns], Bools]
     first: bool = False
-    past: int = 0
+    needs: int = 0
 
 
 PLURALS = {"complete_bipartite": "complete bipartite groups", "clustered": "clustered groups", "giant": "the giant",
@@ -83,8 +83,8 @@ def plural(shape: str) -> str:
 
 
 ATTRIBUTES: Mapping[str, Attribute] = {
-    "young": Attribute("younger than 7 days", lambda c: c["days"] < 7, first=True, past=7),  # noqa: PLR2004
-    "old": Attribute("older than 30 days", lambda c: c["days"] > 30, first=True, past=60),  # noqa: PLR2004
+    "young": Attribute("younger than 7 days", lambda c: c["days"] < 7, first=True, needs=7),  # noqa: PLR2004
+    "old": Attribute("older than 30 days", lambda c: c["days"] > 30, first=True, needs=60),  # noqa: PLR2004
     "invites": Attribute("invite others", lambda c: c["invited"] >= 1),
     "invites_many": Attribute("invite five others or more", lambda c: c["invited"] >= 5),  # noqa: PLR2004
     "instrument": Attribute("share an instrument", lambda c: c["instrument"] > 0),
@@ -123,13 +123,13 @@ class Period(NamedTuple):
     snapshots: tuple[Snapshot, ...]
 
 
-def known(past: timedelta) -> tuple[str, ...]:
+def known(length: timedelta) -> tuple[str, ...]:
     """Return the attributes of which a history can tell that began so long before the end of a window.
 
     >>> [name in known(timedelta(days=10)) for name in ("young", "old", "invites")]
     [True, False, True]
     """
-    return tuple(name for name, each in ATTRIBUTES.items() if past >= timedelta(days=each.past))
+    return tuple(name for name, each in ATTRIBUTES.items() if length >= timedelta(days=each.needs))
 
 
 def period(  # noqa: PLR0913, PLR0917 - a period
