@@ -93,6 +93,16 @@ def test_what_comes_after_the_time_of_a_snapshot_changes_nothing(directory, tmp_
     assert len(list((tmp_path / "cut").glob("*/*"))) < len(list(directory.glob("*/*")))
     run(tmp_path / "cut", tmp_path / "early", early)
     assert pages(tmp_path / "whole") == pages(tmp_path / "early") != []
+    whole, cut = (Report.parse((tmp_path / name / "report.json").read_bytes()) for name in ("whole", "early"))
+    assert whole.labels == cut.labels > 0
+
+
+def test_a_job_without_labels_says_that_it_has_read_none(directory, tmp_path):
+    shutil.copytree(directory, tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / schema.LABELS.name)
+    run(tmp_path / "cut", tmp_path / "out", asked("invite"))
+    report = Report.parse((tmp_path / "out" / "report.json").read_bytes())
+    assert (report.labels, report.marked, report.pages) == (0, 0, 0)
 
 
 def test_links_are_no_input_of_shapes_marks_or_what_has_changed(directory, tmp_path):

@@ -7,14 +7,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fraud.activity.suggested import Common, InferredLink, Suggestions, best
 from fraud.archive import schema
 from fraud.errors import UndecidableError
-from fraud.graph.gate import GatePolicy
+from fraud.graph.gate import Asked, GatePolicy, Pseudonym
 from fraud.marks.mark import Mark
 from fraud.retraining.jobs import EXTRA_S, PROCESSING, Place, is_read
 from fraud.transaction import Instant, utc
@@ -126,12 +126,14 @@ def _output(uri: str) -> dict[str, Any]:
     return {"OutputName": OUTPUT, "S3Output": target}
 
 
+def asked(as_of: datetime, plan: Plan) -> Asked:
+    """Return what the gate expects of the report of a job."""
+    return Asked(as_of, plan.views, plan.page)
+
+
 def limit_s(plan: Plan) -> int:
     """Return the seconds for which the machine waits for the job."""
     return plan.seconds + EXTRA_S
-
-
-Pseudonym = Annotated[str, StringConstraints(pattern="^[0-9a-f]+$")]
 
 
 class PagedMark(BaseModel):

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict
 
 from fraud.activity.suggested import Suggestions
 from fraud.activity.timeline import RecentDecision
-from fraud.errors import ServiceError
+from fraud.errors import ServiceError, UndecidableError
 from fraud.executions import Standing
 from fraud.graph import publishing
 from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
-from fraud.graph.gate import Report, judge
+from fraud.graph.gate import Check, Report, Sentence, judge
 from fraud.graph.metrics import log_kept, log_published, log_suggested
 from fraud.graph.publishing import PUBLISHED, REPORT, LinksPage, Page, Plan
 from fraud.marks.mark import Mark
@@ -108,7 +108,8 @@ class Run(BaseModel):
 
     as_of    time of the snapshot: the beginning of the UTC day on which the run has begun
     page     the page of marks that is published next; links: that of links
-    erased   accounts of the pages before it that were erased meanwhile
+    rows     marks on the pages before it; None: the run has begun before they were counted
+    erased   accounts of these pages that were erased meanwhile
     refused  the checks of the gate that did not pass
     """
 
@@ -118,6 +119,7 @@ class Run(BaseModel):
     snapshot: int = 0
     page: int = 0
     links: int = 0
+    rows: int | None = None
     erased: int = 0
     refused: tuple[str, ...] = ()
 
@@ -165,7 +167,7 @@ class GraphSteps:
         other = pointer.run if pointer.writing is not None else None
         if other is not None and other != run_id and parts.standing(other) == "runs":
             return run.go(KEEP, as_of=as_of)
-        return run.go("Export", as_of=as_of, snapshot=parts.marks.begin(run_id, now))
+        return run.go("Export", as_of=as_of, snapshot=parts.marks.begin(run_id, now), rows=0)
 
     def export(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
         """Write down which objects of the archive the snapshot is made of, so that a second try reads the same ones."""
@@ -178,22 +180,29 @@ class GraphSteps:
             if publishing.reads(table, day, first, last)
         ]
         parts.objects.write(f"{publishing.folder(run_id)}/archive.manifest", manifest(parts.place.archive, keys))
-        before = self._published()
+        try:
+            before = self._published()
+        except UndecidableError:  # the gate refuses it by name
+            before = None
         large = before is not None and before.edges >= parts.plan.spark_edges
         return run.go("AnalyseWithSpark" if large else "Analyse")
 
     def tell(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
         """Tell the bus what has changed, whatever the gate says of the marks."""
         report = self._report(run_id)
-        found = [(view, each) for view in report.views for each in report.views[view].changed.get("sentences", ())]
+        found = [(view, each) for view in report.views for each in report.views[view].changed.sentences]
         self._parts.notices.publish(
             [self._changed(run_id, run, view, number, each) for number, (view, each) in enumerate(found)]
         )
         return run.go("Gate")
 
     def gate(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
-        """Judge the snapshot."""
-        checks = judge(self._report(run_id), self._published(), self._parts.plan.gate)
+        """Judge the snapshot. Without a report that can be read nobody knows what it is to be compared with."""
+        plan, report = self._parts.plan, self._report(run_id)
+        try:
+            checks = judge(report, self._published(), plan.gate, publishing.asked(_as_of(run), plan))
+        except UndecidableError:
+            checks = [Check("published", passed=False, said=f"{PUBLISHED} cannot be read")]
         refused = tuple(f"{check.check}: {check.said}" for check in checks if not check.passed)
         return run.go(KEEP if refused else "Publish", refused=refused)
 
@@ -208,10 +217,14 @@ class GraphSteps:
         known = publishing.known(page, parts.accounts.read([mark.account for mark in page]))
         marks = {account: each.mark(run.snapshot) for account, each in known.marks.items()}
         parts.marks.write(run.snapshot, marks)
-        return run.go("Publish", page=run.page + 1, erased=run.erased + known.erased)
+        rows = None if run.rows is None else run.rows + len(page)
+        return run.go("Publish", page=run.page + 1, rows=rows, erased=run.erased + known.erased)
 
-    def flip(self, _run_id: str, run: Run, event: Mapping[str, Any]) -> Step:
-        """Bring the snapshot into force."""
+    def flip(self, run_id: str, run: Run, event: Mapping[str, Any]) -> Step:
+        """Bring the snapshot into force, unless its pages are not what the gate has judged."""
+        marked = self._report(run_id).marked
+        if run.rows not in (None, marked):
+            return run.go(KEEP, refused=(f"pages: {run.rows:,} marks, reported were {marked:,}",))
         self._parts.marks.flip(run.snapshot, _as_of(run), self._parts.clock())
         return run.go("Suggest" if event["version"] >= SUGGESTS else "Notify")
 
@@ -284,12 +297,12 @@ class GraphSteps:
                 return None
             raise
 
-    def _changed(self, run_id: str, run: Run, view: str, number: int, said: Mapping[str, Any]) -> TacticsChanged:
+    def _changed(self, run_id: str, run: Run, view: str, number: int, said: Sentence) -> TacticsChanged:
         """Return the event of a sentence, with one of its accounts: one that has paid, if there is one.
 
         A case is about a payment (D-178).
         """
-        parts, as_of, accounts = self._parts, _as_of(run), said["accounts"]
+        parts, as_of, accounts = self._parts, _as_of(run), said.accounts
         known = list(parts.accounts.read(accounts[:EXAMPLES]).values())
         paid = ((account, parts.activity.latest(account)) for account in sorted(known))
         account, latest = next(
@@ -301,11 +314,11 @@ class GraphSteps:
             view,
             number,
             view=view,
-            sentence=said["words"],
+            sentence=said.words,
             accounts=len(accounts),
-            expected=said["expected"],
-            rate=said["rate"],
-            counterfactual=said["counterfactual"],
+            expected=said.expected,
+            rate=said.rate,
+            counterfactual=said.counterfactual,
             window_from=utc(as_of - timedelta(days=parts.plan.window_days)),
             account_id=account,
             transaction_id=None if latest is None else latest.transaction_id,
