@@ -2,7 +2,7 @@
 
 `python -m models.graph HISTORY_DIR --view p2p_7d --as-of DATE --report DIR [--json]`. HISTORY_DIR is as
 `models.datasets` writes it, perhaps with invitations.parquet. The report is DIR/index.html with its pictures, and
-DIR/marks.parquet with the accounts to mark. Nothing that happened or became known after DATE has a say.
+DIR/to_mark.parquet with the accounts to mark. Nothing that happened or became known after DATE has a say.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = report.figures(options.view, now, rows, chosen)
         report.write(options.report, found, now, len(times), rules)
         columns = dict(zip(Marked._fields, zip(*chosen, strict=True) if chosen else [()] * len(MARKS), strict=True))
-        pyarrow.parquet.write_table(pa.table(columns, MARKS), options.report / "marks.parquet")
+        pyarrow.parquet.write_table(pa.table(columns, MARKS), options.report / "to_mark.parquet")
     except (HistoryError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

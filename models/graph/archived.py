@@ -8,8 +8,8 @@ report.json    what the gate judges: accounts, labels, edges, and for each view 
                of each shape, and what has changed; how many links are suggested, and how precise they were a
                window before
 pages/*.json   accounts to mark, the first page 0.json: an account that several views mark keeps the highest bound
+to_mark.parquet, the same for a data scientist
 links/*.json   accounts with the links that are suggested for them: no input of any of the above
-marks.parquet  the same for a data scientist
 <view>/        the report of a view as `models.graph` writes it
 """
 
@@ -50,7 +50,8 @@ PAYMENTS = """
         SELECT transaction, max_by(status, number) AS status FROM archived_resolutions GROUP BY transaction)
     SELECT d.transaction AS transaction_id, d.type, any_value(d.payer) AS payer_id, any_value(d.payee) AS payee_id,
            any_value(d.device) AS device_id, any_value(d.instrument) AS instrument_id, any_value(d.channel) AS channel,
-           any_value(d.amount) AS amount, {time}(min(d.occurred_at)) AS occurred_at
+           any_value(d.amount) AS amount, {time}(min(d.occurred_at)) AS occurred_at,
+           {time}(min(d.decided_at)) AS arrived_at
     FROM archived_decisions AS d LEFT JOIN last USING (transaction)
     WHERE coalesce(last.status, CASE d.outcome WHEN 'approve' THEN 'approved' ELSE d.outcome END)
           IN ('approved', 'settled')
@@ -135,7 +136,7 @@ def changes(tables: HistoryTables, name: str, asked: "Asked", out: Path) -> dict
     now, before = changed.periods(tables, views.VIEWS[name], (since - asked.baseline, since), (since, asked.as_of))
     if not len(now.accounts) or not len(before.accounts):
         return {"alarms": [], "sentences": [], "psi": 0.0}
-    found = changed.change(now, before)
+    found = changed.change(now, before, changed.ALPHA / len(asked.views))
     changed.draw(out / name, now, found.sentences)
     return {
         "alarms": [each._asdict() for each in found.alarms],
@@ -169,7 +170,7 @@ def _write(out: Path, chosen: Sequence[tuple[str, Marked]], most: int) -> int:
         name: [getattr(mark, name) for _, mark in chosen] for name in Marked._fields
     }
     table = pa.table(columns, pa.schema([("view", pa.string()), *MARKS]))
-    pyarrow.parquet.write_table(table, out / "marks.parquet")
+    pyarrow.parquet.write_table(table, out / "to_mark.parquet")
     return number
 
 

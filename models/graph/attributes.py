@@ -1,6 +1,6 @@
 """What is said of an account in a window, before any label exists: a table of attributes with the words for each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ from models.graph.views import HistoryTables, Snapshot, View, snapshot
 Bools = NDArray[np.bool_]
 
 ACCOUNTS = """
-    WITH pays AS (
-        SELECT * FROM payments WHERE occurred_at > $first AND occurred_at <= $at),
+    WITH arrived AS (SELECT * FROM {payments} WHERE occurred_at <= $at),
+    pays AS (SELECT * FROM arrived WHERE occurred_at > $first),
     seen AS (
         SELECT account, min(moment) AS since FROM (
-            SELECT payer_id AS account, occurred_at AS moment FROM payments WHERE occurred_at <= $at
-            UNION ALL SELECT payee_id, occurred_at FROM payments WHERE occurred_at <= $at AND payee_id IS NOT NULL
+            SELECT payer_id AS account, occurred_at AS moment FROM arrived
+            UNION ALL SELECT payee_id, occurred_at FROM arrived WHERE payee_id IS NOT NULL
             UNION ALL SELECT inviter_id, occurred_at FROM invitations WHERE occurred_at <= $at
             UNION ALL SELECT invitee_id, occurred_at FROM invitations WHERE occurred_at <= $at)
         GROUP BY account),
@@ -32,9 +32,9 @@ ACCOUNTS = """
         SELECT inviter_id AS account, count(*) AS invited FROM invitations
         WHERE occurred_at > $first AND occurred_at <= $at GROUP BY inviter_id),
     used AS (
-        SELECT payer_id AS account, instrument_id AS thing, 'instrument' AS kind FROM payments
-        WHERE occurred_at <= $at AND instrument_id IS NOT NULL
-        UNION SELECT payer_id, device_id, 'device' FROM payments WHERE occurred_at <= $at AND device_id IS NOT NULL),
+        SELECT payer_id AS account, instrument_id AS thing, 'instrument' AS kind FROM pays
+        WHERE instrument_id IS NOT NULL
+        UNION SELECT payer_id, device_id, 'device' FROM pays WHERE device_id IS NOT NULL),
     shared AS (SELECT thing, kind FROM used GROUP BY thing, kind HAVING count(*) > 1),
     shares AS (
         SELECT account, bool_or(kind = 'instrument') AS instrument, bool_or(kind = 'device') AS device
@@ -47,6 +47,11 @@ ACCOUNTS = """
     FROM seen AS s LEFT JOIN paid AS p USING (account) LEFT JOIN received AS r USING (account)
     LEFT JOIN invited AS i USING (account) LEFT JOIN shares AS h USING (account)"""
 
+"""What the payments and invitations of ($first, $at] say of each account, and the days since it was first seen.
+
+payments  those that had arrived
+"""
+
 Columns = Mapping[str, NDArray[np.float64]]
 
 
@@ -54,11 +59,13 @@ class Attribute(NamedTuple):
     """A yes or no of an account in a window.
 
     words  after "accounts"; `first` stands directly behind that word, all others behind "that"
+    past   days of history that it needs before the end of a window: in fewer, accounts seem younger than they are
     """
 
     words: str
     holds: Callable[[Columns], Bools]
     first: bool = False
+    past: int = 0
 
 
 PLURALS = {"complete_bipartite": "complete bipartite groups", "clustered": "clustered groups", "giant": "the giant",
@@ -76,8 +83,8 @@ def plural(shape: str) -> str:
 
 
 ATTRIBUTES: Mapping[str, Attribute] = {
-    "young": Attribute("younger than 7 days", lambda c: c["days"] < 7, first=True),  # noqa: PLR2004
-    "old": Attribute("older than 30 days", lambda c: c["days"] > 30, first=True),  # noqa: PLR2004
+    "young": Attribute("younger than 7 days", lambda c: c["days"] < 7, first=True, past=7),  # noqa: PLR2004
+    "old": Attribute("older than 30 days", lambda c: c["days"] > 30, first=True, past=60),  # noqa: PLR2004
     "invites": Attribute("invite others", lambda c: c["invited"] >= 1),
     "invites_many": Attribute("invite five others or more", lambda c: c["invited"] >= 5),  # noqa: PLR2004
     "instrument": Attribute("share an instrument", lambda c: c["instrument"] > 0),
@@ -116,21 +123,33 @@ class Period(NamedTuple):
     snapshots: tuple[Snapshot, ...]
 
 
-def period(tables: HistoryTables, view: View, ends: list[datetime], length: timedelta, large: float) -> Period:
+def known(past: timedelta) -> tuple[str, ...]:
+    """Return the attributes of which a history can tell that began so long before the end of a window.
+
+    >>> [name in known(timedelta(days=10)) for name in ("young", "old", "invites")]
+    [True, False, True]
+    """
+    return tuple(name for name, each in ATTRIBUTES.items() if past >= timedelta(days=each.past))
+
+
+def period(  # noqa: PLR0913, PLR0917 - a period
+    tables: HistoryTables, view: View, ends: Sequence[datetime], length: timedelta, large: float, names: Sequence[str]
+) -> Period:
     """Return the accounts of windows of a length that end at these times.
 
     large  amount above which a payment is large
+    names  of the attributes
     """
-    accounts, clusters, shapes = [], [], []
-    parts: dict[str, list[Bools]] = {name: [] for name in ATTRIBUTES}
+    accounts, clusters, shapes = [np.zeros(0, object)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    parts: dict[str, list[Bools]] = {name: [np.zeros(0, np.bool_)] for name in names}
     snapshots = []
     before = 0
     for end in ends:
         each = snapshot(tables, view._replace(days=length / timedelta(days=1)), end)
         columns = _columns(tables, each, end - length, end)
         columns["large"] = np.full(len(each.accounts), large)[each.counted]
-        for name, attribute in ATTRIBUTES.items():
-            parts[name].append(attribute.holds(columns))
+        for name in names:
+            parts[name].append(ATTRIBUTES[name].holds(columns))
         accounts.append(each.accounts[each.counted])
         clusters.append(each.found.of[each.counted].astype(np.int64) + before)
         shapes.append(each.found.shape.astype(np.int64))
@@ -143,7 +162,7 @@ def period(tables: HistoryTables, view: View, ends: list[datetime], length: time
 
 
 def _columns(tables: HistoryTables, each: Snapshot, first: datetime, at: datetime) -> dict[str, NDArray[np.float64]]:
-    table = tables.rows(ACCOUNTS, {"first": first, "at": at})
+    table = tables.rows(ACCOUNTS.format(payments=tables.arrived), {"first": first, "at": at})
     place = {account: number for number, account in enumerate(table["account"].to_pylist())}
     rows = np.array([place[account] for account in each.accounts[each.counted]], np.int64)
     columns = {

@@ -27,7 +27,7 @@ from scipy.stats import binom
 from models.datasets.history import HistoryError
 from models.graph import pictures, views
 from models.graph.__main__ import instant
-from models.graph.attributes import ATTRIBUTES, Bools, Period, period
+from models.graph.attributes import ATTRIBUTES, Bools, Period, known, period
 from models.graph.predicates import SHAPES
 
 ALPHA = 0.005
@@ -39,6 +39,12 @@ LEAST = 5
 
 OVERLAP = 0.5
 """Share of a conjunction's accounts in an earlier sentence above which it says nothing new."""
+
+MOST = 400
+"""Most windows of a baseline."""
+
+SLACK = timedelta(days=1)
+"""A history may lack so much of its first window."""
 
 LARGE = 0.95
 """Quantile of the baseline's payments above which an amount is large."""
@@ -149,7 +155,7 @@ def conjunctions(number: int) -> int:
 def sentences(window: Period, baseline: Period, alpha: float = ALPHA) -> list[Sentence]:
     """Return the conjunctions that have multiplied, each of other accounts than those before it."""
     search = _Search(window, baseline)
-    useful = [name for name in ATTRIBUTES if window.holds[name].any()]
+    useful = [name for name in window.holds if window.holds[name].any()]
     best: dict[tuple[str, ...], float] = {}
     beam: list[tuple[str, ...]] = [()]
     for _ in range(DEEPEST):
@@ -164,7 +170,7 @@ def sentences(window: Period, baseline: Period, alpha: float = ALPHA) -> list[Se
     limit = alpha / conjunctions(len(ATTRIBUTES))
     told: list[Sentence] = []
     covered = np.zeros(len(window.accounts), np.bool_)
-    order = {name: (float(window.holds[name].mean()), place) for place, name in enumerate(ATTRIBUTES)}
+    order = {name: (float(window.holds[name].mean()), place) for place, name in enumerate(window.holds)}
 
     def place_of(key: tuple[str, ...]) -> tuple[float, int, list[tuple[float, int]]]:
         """Return the place of a conjunction: of equal ones the shorter, and then that of rarer attributes."""
@@ -221,14 +227,14 @@ class Change(NamedTuple):
     psi: float
 
 
-def change(window: Period, baseline: Period) -> Change:
+def change(window: Period, baseline: Period, alpha: float = ALPHA) -> Change:
     """Return what has changed in a window."""
     now, then = (np.bincount(each.shape, minlength=len(SHAPES)) for each in (window, baseline))
-    told = sentences(window, baseline)
+    told = sentences(window, baseline, alpha)
     gone = np.unique([component for each in told for component in each.components]).astype(np.int64)
     rest = np.bincount(np.delete(window.shape, gone), minlength=len(SHAPES))
     rows = []
-    for place, p in alarms(now, then):
+    for place, p in alarms(now, then, alpha):
         share, usual = now[place] / now.sum(), then[place] / then.sum()
         without = rest[place] / max(rest.sum(), 1)
         expected = float(usual * now.sum())
@@ -244,20 +250,27 @@ def periods(
     baseline: tuple[datetime, datetime],
     window: tuple[datetime, datetime],
 ) -> tuple[Period, Period]:
-    """Return the window, and the baseline cut into windows of the same length from its end. Raises HistoryError."""
+    """Return the window, and the baseline cut into windows of the same length from its end. Raises HistoryError.
+
+    Windows of before the history's first payment are left out, and so is an attribute for which the history is too
+    short before the first of them: what grows with the history would seem to have changed.
+    """
     length = window[1] - window[0]
-    number = max((baseline[1] - baseline[0]) // length, 0) if length > timedelta(0) else 0
-    ends = [baseline[1] - each * length for each in range(number)]
-    if not ends or baseline[1] > window[0]:
+    if length <= timedelta(0) or baseline[1] - baseline[0] < length or baseline[1] > window[0]:
         raise HistoryError("the baseline must lie before the window, and be at least as long")
-    (row,) = tables.rows(
-        """
-        SELECT quantile_disc(amount, $share) AS large FROM payments
-        WHERE occurred_at > $first AND occurred_at <= $at""",
-        {"first": baseline[0], "at": baseline[1], "share": LARGE},
-    ).to_pylist()
+    begin = (tables.first_payment() or tables.span()[0]) - SLACK
+    number = max((baseline[1] - max(baseline[0], begin)) // length, 0)
+    if number > MOST:
+        raise HistoryError(f"a baseline of {number:,} windows: at most {MOST} can be compared")
+    ends = [baseline[1] - each * length for each in range(number)]
+    names = known(min([*ends, window[1]]) - begin)
+    query = f"""
+        SELECT quantile_disc(amount, $share) AS large FROM {tables.arrived}
+        WHERE occurred_at > $first AND occurred_at <= $at"""
+    (row,) = tables.rows(query, {"first": baseline[0], "at": baseline[1], "share": LARGE}).to_pylist()
     large = float(row["large"] or 0)
-    return period(tables, view, [window[1]], length, large), period(tables, view, ends, length, large)
+    one, other = (period(tables, view, each, length, large, names) for each in ([window[1]], ends))
+    return one, other
 
 
 def draw(directory: Path, window: Period, told: Sequence[Sentence]) -> list[str]:

@@ -24,6 +24,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAMES = dict(zip(ARCHIVED, ("payments", "told", "invitations"), strict=True))
 """The tables of a history, by the name of its file: `labels` is a table of `models.graph.sql`."""
 
+ARRIVED = "(SELECT * FROM payments WHERE arrived_at <= $at)"
 COUNTED = """
     SELECT o.account, o.component, o.shape, o.typology, o.size FROM out AS o
     WHERE o.account NOT LIKE '%{thing}%' AND ({payees} OR o.account IN (SELECT target FROM edges))"""
@@ -99,7 +100,7 @@ def of_archive(engine: Engine) -> links.Given:
     """Return what makes tables of the edges of a history's tables, as `links.of_history`."""
 
     def given(name: str, view: View, at: datetime) -> None:
-        engine.make(name, _times(edges_of(view), view, at=at))
+        engine.make(name, _times(edges_of(view, ARRIVED), view, at=at))
 
     return given
 
@@ -135,7 +136,7 @@ def _times(query: str, view: View, **times: datetime) -> str:
 
 def _snapshot(engine: Engine, view: View, at: datetime) -> None:
     """Make the tables `edges`, `out`, `components` and `counted` of a view at a time."""
-    engine.make("edges", _times(edges_of(view), view, at=at))
+    engine.make("edges", _times(edges_of(view, ARRIVED), view, at=at))
     sql.run(engine)
     engine.make("counted", COUNTED.format(thing=THING, payees="false" if view.payees else "true"))
 
@@ -148,7 +149,7 @@ def _matured(engine: Engine, view: View, at: datetime, horizon: int) -> Units:
     engine.make("known", KNOWN.format(told=told, payees="payee" if view.payees else "true"))
     units = [_kinds(engine, view)]
     if view.hub is not None or view.least > 1:
-        engine.make("wide", _times(edges_of(view._replace(hub=None, least=1)), view, at=at))
+        engine.make("wide", _times(edges_of(view._replace(hub=None, least=1), ARRIVED), view, at=at))
         ends = ("target",) if view.payees else ("source", "target")
         ((rest, frauds),) = engine.rows(
             REST.format(wide=" UNION ".join(WIDE.format(end=end, thing=THING) for end in ends))

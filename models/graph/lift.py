@@ -30,7 +30,7 @@ POLICY = Path(__file__).with_name("policy.json")
 Floats = NDArray[np.float64]
 
 
-class Mark(BaseModel):
+class Grade(BaseModel):
     """A grade of marks: what lower bound of lift earns it, for how many days, and what a mark is good for.
 
     does  never an outcome. A mark of any grade is both (D-181): a rule that wants the higher one asks for its lift
@@ -57,9 +57,9 @@ class Policy(BaseModel):
     horizon: int
     snapshots: int
     alpha: float
-    grades: tuple[Mark, ...]
+    grades: tuple[Grade, ...]
 
-    def grade(self, bound: float | None) -> Mark | None:
+    def grade(self, bound: float | None) -> Grade | None:
         """Return the mark that a bound earns."""
         return next((grade for grade in self.grades if bound is not None and bound >= grade.bound), None)
 

@@ -216,8 +216,9 @@ def _common(node: str) -> dict[str, Any]:
 
 
 def _accounts_only(view: View) -> View:
-    """Return a view without devices and instruments, and without caps."""
-    return view._replace(kinds=tuple(kind for kind in view.kinds if kind not in THINGS), hub=None, least=1)
+    """Return a view without devices and instruments, and without caps; payments join accounts if nothing is left."""
+    kinds = tuple(kind for kind in view.kinds if kind not in THINGS)
+    return view._replace(kinds=kinds or ("p2p", "merchant"), hub=None, least=1)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -88,6 +88,12 @@ TOLD = """
 last  what orders the labels of a payment: the last one counts
 """
 
+IDS: Mapping[str, tuple[str, ...]] = {
+    "payments": ("transaction_id", "payer_id", "payee_id", "device_id", "instrument_id"),
+    "labels": ("transaction_id", "payer_id", "payee_id"), "invitations": ("inviter_id", "invitee_id"),
+}  # fmt: skip
+"""The columns of ids, by table: whole numbers are taken for texts."""
+
 ZONED = "TIMESTAMP WITH TIME ZONE"
 TIMES: Mapping[str, tuple[str, ...]] = {
     "payments": ("occurred_at", ARRIVED_AT), "labels": ("known_at",), "invitations": ("occurred_at",),
@@ -96,7 +102,10 @@ TIMES: Mapping[str, tuple[str, ...]] = {
 
 
 class HistoryTables:
-    """A HISTORY_DIR: its payments, invitations and labels, in DuckDB."""
+    """A HISTORY_DIR: its payments, invitations and labels, in DuckDB.
+
+    arrived  SQL of the payments that had arrived at $at
+    """
 
     def __init__(self, directory: Path, threads: int = 2) -> None:
         """Open a history. Raises HistoryError for one that cannot be read."""
@@ -108,13 +117,17 @@ class HistoryTables:
             self._read("invitations", directory / INVITATIONS)
         else:
             self._base.execute("CREATE TABLE invitations (inviter_id TEXT, invitee_id TEXT, occurred_at TIMESTAMPTZ)")
-        self._late = ARRIVED_AT in self._base.view("payments").columns
+        late = ARRIVED_AT in self._base.view("payments").columns
+        self.arrived = f"(SELECT * FROM payments WHERE {ARRIVED_AT} <= $at)" if late else "payments"
 
     def _read(self, name: str, path: Path) -> None:
         """Make the view of a file. A time without a zone would be another one on every machine, and is refused."""
         try:
             found = self._base.read_parquet(str(path), file_row_number=True)
-            found.create_view(name)
+            texts = [f"{each}::VARCHAR AS {each}" for each in IDS[name] if each in found.columns]
+            found.project(", ".join([each for each in found.columns if each not in IDS[name]] + texts)).create_view(
+                name
+            )
         except duckdb.Error as error:
             raise self._unreadable(error) from error
         types = dict(zip(found.columns, map(str, found.types), strict=True))
@@ -159,7 +172,7 @@ class HistoryTables:
 
         A payment that came late is later than its own time says.
         """
-        query = edges_of(view, f"(SELECT * FROM payments WHERE {ARRIVED_AT} <= $at)" if self._late else "payments")
+        query = edges_of(view, self.arrived)
         first = None if view.days is None else at - timedelta(days=view.days)
         return self.rows(query, {"at": at} | ({} if first is None else {"first": first}))
 

@@ -68,7 +68,7 @@ def test_the_accounts_of_a_shape_of_rings_are_marked_and_the_function_reads_what
     assert {mark.account for mark in marks} <= {pseudonym(DECLARED, "account", account) for account in chains}
     assert {mark.as_of for mark in marks} == {AS_OF}
     assert report.views["invite"].components["forked_chain"] > 30
-    table = pyarrow.parquet.read_table(tmp_path / "marks.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "to_mark.parquet")
     assert table["account"].to_pylist() == [mark.account for mark in marks]
     assert (tmp_path / "invite" / "index.html").exists()
 
@@ -155,6 +155,29 @@ def test_only_payments_that_have_moved_money_are_in_the_history_and_each_once(tm
     assert sorted(found["transaction_id"].to_pylist()) == ["approved", "passed", "settled"]
     assert found["occurred_at"].to_pylist()[0] == datetime.fromisoformat("2026-03-04T12:00:00+00:00")
     assert [pyarrow.parquet.read_table(tmp_path / name).num_rows for name in (LABELS, INVITATIONS)] == [0, 0]
+
+
+def test_a_payment_that_was_decided_late_is_in_no_snapshot_of_before(tmp_path):
+    hour = 3_600_000_000
+    rows = [decided(name, "approve") | {"decided_at": NOON + late} for name, late in (("soon", 1), ("late", 2 * hour))]
+    archive.write(tmp_path, schema.DECISIONS, [row | {"payer": row["transaction"]} for row in rows])
+    history(tmp_path, tmp_path)
+    noon = datetime.fromisoformat("2026-03-04T12:00:00+00:00")
+    with HistoryTables(tmp_path) as tables:
+        seen = [tables.edges(VIEWS["p2p_7d"], noon + timedelta(hours=hours))["source"].to_pylist() for hours in (1, 3)]
+    assert [sorted(each) for each in seen] == [["soon"], ["late", "soon"]]
+
+
+def test_a_payment_counts_as_its_labels_did_by_the_ranks_of_their_sources(tmp_path):
+    said = [("fraud", True), ("legitimate", True), ("legitimate", False)]
+    labels = [
+        row(schema.LABELS, transaction="t", event_id=f"t-{number}", label=label, number=number, counts=counts,
+            known_at=NOON + number)
+        for number, (label, counts) in enumerate(said)
+    ]  # fmt: skip
+    archive.write(tmp_path, schema.LABELS, [{name: each[name] for name in each if name != "type"} for each in labels])
+    history(tmp_path, tmp_path)
+    assert pyarrow.parquet.read_table(tmp_path / LABELS)["label"].to_pylist() == ["fraud", "fraud", "legitimate"]
 
 
 def test_an_archive_that_cannot_be_read_says_so(tmp_path, capsys):

@@ -2,13 +2,17 @@
 
 import itertools
 import json
+from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from scipy.stats import fisher_exact
 
+from models.datasets.history import TRANSACTIONS
 from models.graph import changed
-from models.graph.attributes import ACCOUNTS, ATTRIBUTES, Period
+from models.graph.attributes import ACCOUNTS, ATTRIBUTES, Period, known, period
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.views import VIEWS, HistoryTables
 from tests.support.histories import Histories, day
@@ -62,6 +66,7 @@ def relay(made: Histories, name: str, at: float, *, card: bool, cashes: bool) ->
 def grown(tmp_path_factory):
     """Five weeks of pairs and of groups with two of three attributes, and a last one in which some have all three."""
     made = Histories()
+    made.pay("early", "m1", 0.5, type="merchant")
     for week, number in itertools.product(range(5), range(60)):
         made.invite(f"a{week}-{number}", f"b{week}-{number}", week * 7 + 1 + number / 20)
     for week, number in itertools.product(range(5), range(3)):
@@ -136,5 +141,62 @@ def test_an_account_is_as_old_as_its_hours_say_and_not_as_the_hours_on_the_clock
     made.pay("young", "other", 20 - 7 + 1 / 48)
     made.pay("old", "other", 20 - 7 - 1 / 48)
     with HistoryTables(made.write(tmp_path)) as tables:
-        rows = tables.rows(ACCOUNTS, {"first": day(13), "at": day(20)}).to_pylist()
+        rows = tables.rows(ACCOUNTS.format(payments=tables.arrived), {"first": day(13), "at": day(20)}).to_pylist()
     assert {row["account"]: row["days"] < 7 for row in rows} == {"young": True, "old": False, "other": False}
+
+
+def test_a_window_sees_no_payment_before_it_has_arrived(tmp_path):
+    made = Histories()
+    for number in range(8):
+        made.pay(f"a{number}", f"b{number}", 20 + number / 10, device_id="shared" if number > 5 else f"d{number}")
+    found = []
+    for hours in (12, 40 * 24):  # the second time the last payments are not in the file at all
+        made.write(tmp_path)
+        table = pyarrow.parquet.read_table(tmp_path / TRANSACTIONS)
+        late = pa.array([day(21.5) if at > day(20.5) else at for at in table["occurred_at"].to_pylist()])
+        late = late.cast(table.schema.field("occurred_at").type)
+        pyarrow.parquet.write_table(table.append_column("arrived_at", late), tmp_path / TRANSACTIONS)
+        with HistoryTables(tmp_path) as tables:
+            each = period(tables, VIEWS["p2p_7d"], [day(21)], timedelta(days=7), 50, known(timedelta(days=99)))
+        found.append((each.accounts.tolist(), {name: held.tolist() for name, held in each.holds.items()}))
+        made.payments = made.payments[: hours // 12 + 5]
+    assert found[0] == found[1]
+
+
+def test_attributes_for_which_a_history_is_too_short_are_left_out(tmp_path):
+    made = Histories()
+    for number in range(200):
+        made.pay(f"a{number % 40}", f"b{number}", number / 2)
+    with HistoryTables(made.write(tmp_path)) as tables:
+        names = [
+            set(
+                changed.periods(tables, VIEWS["p2p_7d"], (day(end - 35), day(end - 7)), (day(end - 7), day(end)))[
+                    0
+                ].holds
+            )
+            for end in (36, 90)
+        ]
+    assert names[1] - names[0] == {"old"}
+    assert "young" in names[0]
+
+
+@pytest.mark.parametrize(("days", "holds"), [(6.99, {"young"}), (7, set()), (30, set()), (30.01, {"old"})])
+def test_the_ages_of_accounts_are_what_their_words_say(days, holds):
+    columns = {"days": np.array([days])}
+    assert {name for name in ("young", "old") if ATTRIBUTES[name].holds(columns)[0]} == holds
+
+
+def test_a_baseline_of_countless_windows_is_refused(grown, capsys):
+    asked = ["--baseline", "1971-01-01", "2026-03-29", "--window", "2026-03-29", "2026-03-29T00:01"]
+    assert changed.main([str(grown), *asked]) == 2
+    assert "at most" in capsys.readouterr().err
+
+
+def test_a_baseline_of_before_the_history_has_no_windows(tmp_path):
+    made = Histories()
+    for number in range(40):
+        made.pay(f"a{number}", f"b{number}", number / 2)
+    with HistoryTables(made.write(tmp_path)) as tables:
+        window, baseline = changed.periods(tables, VIEWS["p2p_7d"], (day(-24), day(4)), (day(4), day(11)))
+    assert len(window.accounts) > 0
+    assert len(baseline.accounts) == 0

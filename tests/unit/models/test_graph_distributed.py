@@ -50,7 +50,8 @@ def test_links_of_payments_that_share_much_are_the_same_up_to_the_last_digit(tmp
         one = links.inferred(engine, links.of_history(engine, tables), day(60), 300)
     with DuckDb() as engine:
         engine.connection.read_parquet(str(tmp_path / TRANSACTIONS)).create_view("paid")
-        engine.make("payments", "SELECT * REPLACE (epoch_us(occurred_at) AS occurred_at) FROM paid")
+        query = "SELECT * REPLACE (epoch_us(occurred_at) AS occurred_at), epoch_us(occurred_at) AS arrived_at FROM paid"
+        engine.make("payments", query)
         other = links.inferred(engine, distributed.of_archive(engine), day(60), 300)
     assert [link.score for link in one.links] == pytest.approx([link.score for link in other.links])
     assert [link._replace(score=0) for link in one.links] == [link._replace(score=0) for link in other.links]

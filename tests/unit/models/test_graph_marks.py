@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from models.datasets import history
 from models.graph import lift, marks
-from models.graph.lift import Mark, Policy
+from models.graph.lift import Grade, Policy
 from models.graph.views import VIEWS, HistoryTables
 from tests.support.histories import Histories, day
 
 RULES = Policy(
-    components=2, horizon=30, snapshots=10, alpha=1, grades=(Mark(bound=1, days=7, does=("feature",)),)
+    components=2, horizon=30, snapshots=10, alpha=1, grades=(Grade(bound=1, days=7, does=("feature",)),)
 )  # fmt: skip
 WEEK = timedelta(days=7)
 

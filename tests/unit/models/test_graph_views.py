@@ -16,13 +16,13 @@ from models.datasets import history
 from models.datasets.history import HistoryError
 from models.graph import __main__ as command
 from models.graph import lift, pictures, shapes, views
-from models.graph.lift import LEFT_OUT, Mark, Policy, Units
+from models.graph.lift import LEFT_OUT, Grade, Policy, Units
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.views import VIEWS, HistoryTables, View
 from tests.support.histories import Histories, day
 
 RULES = Policy(
-    components=2, horizon=30, snapshots=10, alpha=0.05, grades=(Mark(bound=1.5, days=7, does=("feature",)),)
+    components=2, horizon=30, snapshots=10, alpha=0.05, grades=(Grade(bound=1.5, days=7, does=("feature",)),)
 )  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def test_the_packaged_policy_says_which_bound_earns_a_mark_and_for_how_long(boun
 def test_every_grade_is_what_the_code_makes_of_it_and_none_can_be_an_outcome():
     assert {grade.does for grade in lift.policy().grades} == {("feature", "rule input")}
     with pytest.raises(ValidationError, match="does"):
-        Mark.model_validate({"bound": 3, "days": 14, "does": ["decline"]})
+        Grade.model_validate({"bound": 3, "days": 14, "does": ["decline"]})
 
 
 def test_the_command_writes_figures_pictures_and_marks(tmp_path, capsys):
@@ -245,7 +245,7 @@ def test_the_command_writes_figures_pictures_and_marks(tmp_path, capsys):
     assert star.keys() >= {"shape", "components", "accounts", "rate", "lift", "low", "high", "marked"}
     assert (
         sum(row["marked"] for row in found["shapes"])
-        == pyarrow.parquet.read_table(tmp_path / "r/marks.parquet").num_rows
+        == pyarrow.parquet.read_table(tmp_path / "r/to_mark.parquet").num_rows
     )
     page = (tmp_path / "r/index.html").read_text()
     assert "star, fan out: the largest of 45" in page
@@ -311,6 +311,30 @@ def test_the_first_snapshot_is_not_before_the_first_payment(tmp_path, name):
         made.pay("a", "b", 60 + number)
     with HistoryTables(made.write(tmp_path)) as tables:
         assert lift.units(tables, VIEWS[name], day(72), RULES)[1] == []
+
+
+def test_ids_may_be_whole_numbers(tmp_path):
+    made = Histories()
+    made.pay("1", "2", 2, told=3)
+    made.invite("1", "3", 1)
+    made.write(tmp_path)
+    for file in ("transactions.parquet", "labels.parquet", "invitations.parquet"):
+        table = pyarrow.parquet.read_table(tmp_path / file)
+        for place, name in enumerate(table.column_names):
+            if name in {"payer_id", "payee_id", "inviter_id", "invitee_id"}:
+                table = table.set_column(place, name, table[name].cast(pa.int64()))
+        pyarrow.parquet.write_table(table, tmp_path / file)
+    with HistoryTables(tmp_path) as tables:
+        assert views.snapshot(tables, VIEWS["p2p_7d"], day(5)).accounts.tolist() == ["1", "2"]
+        assert {row["account"] for row in tables.told(day(1), day(5)).to_pylist()} == {"1", "2"}
+
+
+def test_an_edge_of_exactly_one_window_ago_is_in_the_window_before(tmp_path):
+    made = Histories()
+    made.pay("a", "b", 2)
+    with HistoryTables(made.write(tmp_path)) as tables:
+        seen = [tables.edges(VIEWS["p2p_7d"], day(2 + 7 * number)).num_rows for number in (0, 1)]
+    assert seen == [1, 0]
 
 
 @pytest.mark.parametrize("text", ["yesterday", "0001-01-01", "9999-12-31", "2026-13-01", ""])

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from models.graph import lift
-from models.graph.lift import Mark
+from models.graph.lift import Grade
 from models.simulation.networks import PATTERNS
 from tests.acceptance import marks_features
 
 RINGS = {"relay_chain": 8.0, "couple": 60.0, "friends": 20.0}
 POLICY = lift.policy().model_copy(
-    update={"components": 10, "alpha": 1.0, "grades": (Mark(bound=1.5, days=30, does=("feature",)),)}
+    update={"components": 10, "alpha": 1.0, "grades": (Grade(bound=1.5, days=30, does=("feature",)),)}
 )
 
 
