@@ -286,6 +286,24 @@ def test_an_account_that_was_erased_meanwhile_has_no_mark(world: World) -> None:
     assert (event.marked, event.erased) == (4, 1)
 
 
+@pytest.mark.parametrize("order", [(0, 2), (2, 0)])
+def test_an_account_of_two_pseudonyms_has_the_higher_mark_whatever_its_page_and_counts_once(
+    world: World, order: tuple[int, int]
+) -> None:
+    twice = {"pk": {"S": pseudonym(ACCOUNTS[4])}, "id": {"S": ACCOUNTS[0]}}
+    world.dynamodb.put_item(TableName="pseudonyms", Item=twice)
+    step, run = world.execute("run-1", last="Publish")
+    for place, lift in zip(order, (12.0, 3.1), strict=True):
+        key = f"graph/run-1/snapshot/pages/{place}.json"
+        page = json.loads(world.objects.read(key))["marks"]
+        world.objects.write(key, json.dumps({"marks": [each | {"lift": lift} for each in page]}).encode())
+    assert world.execute("run-1", step=step, run=run)[0] == "Published"
+    item = world.dynamodb.get_item(TableName="profiles", Key={"pk": {"S": f"account#{ACCOUNTS[0]}"}})["Item"]
+    assert float(item["mark_a"]["M"]["lift"]["N"]) == 12.0
+    (event,) = world.bus.of(MarksPublished)
+    assert (event.marked, event.erased, len(world.marked())) == (4, 0, 4)
+
+
 @pytest.mark.parametrize("writes", range(5))
 def test_a_run_that_dies_between_two_writes_shows_no_mark_of_its_own_and_goes_on_from_there(
     world: World, writes: int
@@ -371,6 +389,19 @@ def test_pages_that_are_not_what_the_gate_has_judged_do_not_come_into_force(worl
     assert world.execute("run-2", step=step, run=run)[0] == "Kept"
     (kept,) = world.bus.of(MarksKept)
     assert (kept.why, kept.step, kept.failed_checks) == ("gate", None, ("pages: 6 marks, reported were 5",))
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+
+
+@pytest.mark.parametrize("times", [{"expires_at": "9999-12-31T00:00:00Z"}, {"as_of": "2027-06-01T00:00:00Z"}])
+def test_a_page_of_other_times_than_those_of_its_run_is_not_published(world: World, times: dict[str, str]) -> None:
+    world.execute("run-1")
+    world.now = NOON + DAY
+    step, run = world.execute("run-2", last="Publish")
+    one, *others = json.loads(world.objects.read("graph/run-2/snapshot/pages/1.json"))["marks"]
+    world.objects.write("graph/run-2/snapshot/pages/1.json", json.dumps({"marks": [one | times, *others]}).encode())
+    assert world.execute("run-2", step=step, run=run)[0] == "Kept"
+    (kept,) = world.bus.of(MarksKept)
+    assert (kept.why, kept.step) == ("failed", "Publish")
     assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
 
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from fraud import packaged
 from fraud.errors import UndecidableError
 from fraud.graph.gate import Asked, GatePolicy, Report, judge
-from fraud.graph.publishing import Page, PagedMark, Plan, known
+from fraud.graph.publishing import Page, Plan, known
 
 POLICY = GatePolicy(marked=(0.001, 0.02), factor=3, fewest=30)
 LAX = POLICY.model_copy(update={"marked": (0.0, 1.0)})
+PLAN = Plan.load(packaged.GRAPH_PLAN.read_bytes())
 AS_OF = datetime(2026, 6, 1, tzinfo=UTC)
 ASKED = Asked(AS_OF, ("invite",), 1_000)
 COUNTS = st.dictionaries(st.sampled_from(["star", "path", "cycle", "forked_chain"]), st.integers(0, 5_000))
@@ -162,9 +163,13 @@ def test_what_has_changed_may_say_more_than_the_function_reads():
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"accounts": -1}', b"\xff"])
 def test_an_unreadable_report_or_page_says_so_and_quotes_nothing(content):
-    for parse in (Report.parse, Page.parse):
+    for parse in (Report.parse, page_of):
         with pytest.raises(UndecidableError, match=r"^(report of the graph|page of marks): \d+ faults$"):
             parse(content)
+
+
+def page_of(content):
+    return Page.parse(content, AS_OF, PLAN)
 
 
 def paged(account="ab", lift=4.5, until="2026-07-01T00:00:00Z"):
@@ -174,15 +179,37 @@ def paged(account="ab", lift=4.5, until="2026-07-01T00:00:00Z"):
 
 @pytest.mark.parametrize("wrong", [{"lift": float("inf")}, {"lift": float("nan")}, {"lift": -1.0}, {"account": "a/b"}])
 def test_a_page_with_a_lift_that_is_no_number_or_a_name_that_is_no_pseudonym_is_refused(wrong):
-    assert Page.parse(json.dumps({"marks": [paged()]}).encode()).marks[0].lift == 4.5
+    assert page_of(json.dumps({"marks": [paged()]}).encode()).marks[0].lift == 4.5
     with pytest.raises(UndecidableError, match=r"^page of marks: 1 faults$"):
-        Page.parse(json.dumps({"marks": [paged(), paged(**wrong)]}).encode())
+        page_of(json.dumps({"marks": [paged(), paged(**wrong)]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("as_of", "until", "passes"),
+    [
+        ("2026-06-01T00:00:00Z", "2026-06-01T00:00:00.000001Z", True),
+        ("2026-06-01T09:00:00+09:00", "2026-07-01T00:00:00Z", True),
+        ("2026-06-01T00:00:00Z", "2026-06-01T00:00:00Z", False),
+        ("2026-06-01T00:00:00Z", "2026-07-01T00:00:00.000001Z", False),
+        ("2026-06-01T00:00:00Z", "9999-12-31T00:00:00Z", False),
+        ("2026-05-31T00:00:00Z", "2026-06-14T00:00:00Z", False),
+        ("2027-07-06T00:00:00Z", "2027-07-16T00:00:00Z", False),
+    ],
+)
+def test_a_mark_has_the_time_of_its_run_and_lasts_no_longer_than_a_grade(as_of, until, passes):
+    content = json.dumps({"marks": [paged() | {"as_of": as_of, "expires_at": until}]}).encode()
+    if passes:
+        assert len(page_of(content).marks) == 1
+    else:
+        with pytest.raises(UndecidableError, match=r"^page of marks: 1 faults$"):
+            page_of(content)
 
 
 @pytest.mark.parametrize("lifts", [(4.5, 9.0), (9.0, 4.5)])
 def test_an_account_of_two_pseudonyms_keeps_the_mark_of_the_higher_bound(lifts):
-    page = [PagedMark(**paged(name, lift)) for name, lift in zip(("ab", "cd"), lifts, strict=True)]
-    found = known([*page, PagedMark(**paged("ef"))], {"ab": "account-1", "cd": "account-1"})
+    rows = [*(paged(name, lift) for name, lift in zip(("ab", "cd"), lifts, strict=True)), paged("ef")]
+    page = page_of(json.dumps({"marks": rows}).encode()).marks
+    found = known(page, {"ab": "account-1", "cd": "account-1"}, 7)
     assert (found.marks["account-1"].lift, len(found.marks), found.erased) == (9.0, 1, 1)
 
 

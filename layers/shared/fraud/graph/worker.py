@@ -42,8 +42,8 @@ class MarkStore(Protocol):
     def begin(self, run: str, now: datetime) -> int:
         """Give a run the number of its snapshot: the same one however often it asks."""
 
-    def write(self, snapshot: int, marks: Mapping[str, Mark]) -> None:
-        """Write marks by account."""
+    def write(self, snapshot: int, page: int, marks: Mapping[str, Mark]) -> int:
+        """Write the marks of a page by account, and return how many accounts no page before it has marked."""
 
     def flip(self, snapshot: int, as_of: datetime, now: datetime) -> object:
         """Bring a snapshot into force."""
@@ -108,7 +108,8 @@ class Run(BaseModel):
 
     as_of    time of the snapshot: the beginning of the UTC day on which the run has begun
     page     the page of marks that is published next; links: that of links
-    rows     marks on the pages before it; None: the run has begun before they were counted
+    rows     marks on the pages before it; None: the run has begun before marks and accounts were counted
+    marked   accounts that these pages mark, each once: one has two pseudonyms after the id key was replaced
     erased   accounts of these pages that were erased meanwhile
     refused  the checks of the gate that did not pass
     """
@@ -120,6 +121,7 @@ class Run(BaseModel):
     page: int = 0
     links: int = 0
     rows: int | None = None
+    marked: int = 0
     erased: int = 0
     refused: tuple[str, ...] = ()
 
@@ -213,12 +215,13 @@ class GraphSteps:
         parts = self._parts
         if run.page >= self._report(run_id).pages:
             return run.go("Flip")
-        page = Page.parse(self._object(run_id, f"pages/{run.page}.json")).marks
-        known = publishing.known(page, parts.accounts.read([mark.account for mark in page]))
-        marks = {account: each.mark(run.snapshot) for account, each in known.marks.items()}
-        parts.marks.write(run.snapshot, marks)
+        page = Page.parse(self._object(run_id, f"pages/{run.page}.json"), _as_of(run), parts.plan).marks
+        known = publishing.known(page, parts.accounts.read([mark.account for mark in page]), run.snapshot)
+        new = parts.marks.write(run.snapshot, run.page, known.marks)
         rows = None if run.rows is None else run.rows + len(page)
-        return run.go("Publish", page=run.page + 1, rows=rows, erased=run.erased + known.erased)
+        return run.go(
+            "Publish", page=run.page + 1, rows=rows, marked=run.marked + new, erased=run.erased + known.erased
+        )
 
     def flip(self, run_id: str, run: Run, event: Mapping[str, Any]) -> Step:
         """Bring the snapshot into force, unless its pages are not what the gate has judged."""
@@ -249,7 +252,7 @@ class GraphSteps:
             run.as_of or "",
             snapshot=run.snapshot,
             accounts=report.accounts,
-            marked=report.marked - run.erased,
+            marked=report.marked - run.erased if run.rows is None else run.marked,
             erased=run.erased,
             views={view: each.chosen for view, each in report.views.items()},
         )
