@@ -233,8 +233,10 @@ class World:
         return found
 
 
-def view(components: Mapping[str, int], sentences: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    return {"components": components, "changed": {"sentences": list(sentences)}}
+def view(
+    components: Mapping[str, int], sentences: Sequence[Mapping[str, Any]] = (), alarms: Sequence[Any] = ()
+) -> dict[str, Any]:
+    return {"components": components, "changed": {"sentences": list(sentences), "alarms": list(alarms)}}
 
 
 def sentence(accounts: Sequence[str]) -> dict[str, Any]:
@@ -353,6 +355,7 @@ def test_a_snapshot_that_the_gate_refuses_is_not_published(world: World) -> None
     assert check.startswith("shapes: invite/cycle: 0 components, now 80; invite/star: 60 components, now 10 by more")
     (changed,) = world.bus.of(TacticsChanged)
     assert (changed.view, changed.accounts, changed.account_id, changed.case) == ("invite", 4, ACCOUNTS[2], False)
+    assert changed.account_ids == tuple(ACCOUNTS[2:6])
     assert changed.window_from == utc(MIDNIGHT + DAY - timedelta(days=PLAN.window_days))
 
 
@@ -451,6 +454,39 @@ def test_many_accounts_of_a_kind_are_a_case_about_one_that_has_paid(
     (changed,) = world.bus.of(TacticsChanged)
     assert (changed.account_id, changed.case) == (told, case)
     assert (changed.transaction_id, changed.occurred_at) == (("txn-1", utc(NOON)) if payers else (None, None))
+
+
+def test_a_sentence_names_a_hundred_of_its_accounts_that_were_not_erased_and_says_how_many_there_are(
+    world: World,
+) -> None:
+    many = [f"one-of-many-{number:03}" for number in range(250)]
+    for account in many[60:]:
+        item = {"pk": {"S": pseudonym(account)}, "id": {"S": account}}
+        world.dynamodb.put_item(TableName="pseudonyms", Item=item)
+    world.report["views"] = {"invite": view({"star": 60}, [sentence(many), sentence(many[50:62])])}
+    world.paid = {many[61]: PAID}
+    world.execute("run-1")
+    long, short = world.bus.of(TacticsChanged)
+    assert (long.accounts, len(long.account_ids), set(long.account_ids) <= set(many[60:])) == (250, 100, True)
+    assert (short.accounts, short.account_ids) == (12, (many[60], many[61]))
+    assert (long.account_id, short.account_id, short.case) == (many[61], many[61], True)
+
+
+def test_a_shape_that_has_become_more_frequent_is_told_and_counted_and_names_nobody(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alarm = {"shape": "forked_chain", "components": 96, "expected": 40.2, "share": 0.2, "baseline": 0.08, "p": 1e-6}
+    world.report["views"] = {"invite": view({"star": 60}, [sentence(ACCOUNTS[:2])], [alarm])}
+    world.execute("run-1")
+    about, shape = world.bus.of(TacticsChanged)
+    assert (about.kind, shape.kind, shape.view) == ("accounts", "shape", "invite")
+    assert shape.sentence == "components of the shape forked chain: 96 in the window, 40 expected"
+    assert (shape.expected, shape.rate, shape.counterfactual) == (40.2, 0.2, 0.08)
+    assert (shape.accounts, shape.account_ids, shape.account_id, shape.case) == (0, (), None, False)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    counted = [(line["Kind"], line["TacticsChanged"], line["view"]) for line in lines if "TacticsChanged" in line]
+    assert counted == [("accounts", 1, "invite"), ("shape", 1, "invite")]
+    assert not any(account in str(lines) for account in ACCOUNTS)
 
 
 @pytest.mark.parametrize("step", ["Begin", "Export", "Tell", "Gate", "Publish", "Flip"])

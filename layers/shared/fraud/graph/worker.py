@@ -7,6 +7,7 @@ writes the same objects and marks again. The job itself is a task of the machine
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
+from itertools import batched
 from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -16,9 +17,9 @@ from fraud.activity.timeline import RecentDecision
 from fraud.errors import ServiceError, UndecidableError
 from fraud.executions import Standing
 from fraud.graph import publishing
-from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
-from fraud.graph.gate import Check, Report, Sentence, judge
-from fraud.graph.metrics import log_kept, log_published, log_suggested
+from fraud.graph.events import NAMED, MarksKept, MarksPublished, TacticsChanged
+from fraud.graph.gate import Alarm, Check, Report, Sentence, judge
+from fraud.graph.metrics import log_changed, log_kept, log_published, log_suggested
 from fraud.graph.publishing import PUBLISHED, REPORT, LinksPage, Page, Plan
 from fraud.marks.mark import Mark
 from fraud.marks.pointer import MarksPointer
@@ -192,10 +193,13 @@ class GraphSteps:
     def tell(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
         """Tell the bus what has changed, whatever the gate says of the marks."""
         report = self._report(run_id)
-        found = [(view, each) for view in report.views for each in report.views[view].changed.sentences]
-        self._parts.notices.publish(
-            [self._changed(run_id, run, view, number, each) for number, (view, each) in enumerate(found)]
-        )
+        changed = {view: each.changed for view, each in report.views.items()}
+        sentences = [(view, each) for view, said in changed.items() for each in said.sentences]
+        events = [self._sentence(run_id, run, view, number, each) for number, (view, each) in enumerate(sentences)]
+        events += [self._alarm(run_id, run, view, each) for view, said in changed.items() for each in said.alarms]
+        self._parts.notices.publish(events)
+        for event in events:
+            log_changed(event, DOOR)
         return run.go("Gate")
 
     def gate(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
@@ -300,16 +304,15 @@ class GraphSteps:
                 return None
             raise
 
-    def _changed(self, run_id: str, run: Run, view: str, number: int, said: Sentence) -> TacticsChanged:
-        """Return the event of a sentence, with one of its accounts: one that has paid, if there is one.
+    def _sentence(self, run_id: str, run: Run, view: str, number: int, said: Sentence) -> TacticsChanged:
+        """Return the event of a sentence, with its accounts, and one of them that has paid, if there is one.
 
         A case is about a payment (D-178).
         """
-        parts, as_of, accounts = self._parts, _as_of(run), said.accounts
-        known = list(parts.accounts.read(accounts[:EXAMPLES]).values())
-        paid = ((account, parts.activity.latest(account)) for account in sorted(known))
+        parts, as_of, named = self._parts, _as_of(run), self._named(said.accounts)
+        paid = ((account, parts.activity.latest(account)) for account in named[:EXAMPLES])
         account, latest = next(
-            ((account, latest) for account, latest in paid if latest is not None), (min(known, default=None), None)
+            ((account, latest) for account, latest in paid if latest is not None), (min(named, default=None), None)
         )
         return TacticsChanged.of(
             run_id,
@@ -317,16 +320,51 @@ class GraphSteps:
             view,
             number,
             view=view,
+            kind="accounts",
             sentence=said.words,
-            accounts=len(accounts),
+            accounts=len(said.accounts),
             expected=said.expected,
             rate=said.rate,
             counterfactual=said.counterfactual,
             window_from=utc(as_of - timedelta(days=parts.plan.window_days)),
+            account_ids=named,
             account_id=account,
             transaction_id=None if latest is None else latest.transaction_id,
             occurred_at=None if latest is None else utc(datetime.fromtimestamp(latest.epoch, UTC)),
-            case=latest is not None and len(accounts) >= parts.plan.case_accounts,
+            case=latest is not None and len(said.accounts) >= parts.plan.case_accounts,
+        )
+
+    def _named(self, pseudonyms: Sequence[str]) -> tuple[str, ...]:
+        """Return the accounts of a sentence by their ids, up to NAMED, without those that were erased."""
+        named: set[str] = set()
+        for some in batched(pseudonyms, NAMED, strict=False):
+            named |= set(self._parts.accounts.read(some).values())
+            if len(named) >= NAMED:
+                break
+        return tuple(sorted(named)[:NAMED])
+
+    def _alarm(self, run_id: str, run: Run, view: str, said: Alarm) -> TacticsChanged:
+        """Return the event of a shape, which names no accounts and opens no case."""
+        as_of = _as_of(run)
+        return TacticsChanged.of(
+            run_id,
+            utc(as_of),
+            view,
+            "shape",
+            said.shape,
+            view=view,
+            kind="shape",
+            sentence=said.words,
+            accounts=0,
+            expected=said.expected,
+            rate=said.share,
+            counterfactual=said.baseline,
+            window_from=utc(as_of - timedelta(days=self._parts.plan.window_days)),
+            account_ids=(),
+            account_id=None,
+            transaction_id=None,
+            occurred_at=None,
+            case=False,
         )
 
 
@@ -338,7 +376,7 @@ ABSENT = frozenset({"NoSuchKey", "404"})
 """S3's codes for an object that is not there."""
 
 EXAMPLES = 20
-"""Accounts of a sentence that are looked up, to name one that was not erased."""
+"""Accounts of a sentence whose latest payments are looked up, to find one."""
 
 JOBS = frozenset({"Analyse", "AnalyseWithSpark"})
 """The states that are jobs."""
