@@ -8,7 +8,8 @@ DIR/to_mark.parquet with the accounts to mark. Nothing that happened or became k
 import argparse
 import json
 import sys
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,6 +44,47 @@ def instant(text: str) -> datetime:
     if time.year not in YEARS:
         raise argparse.ArgumentTypeError(f"{text!r} is not in the years {YEARS[0]} to {YEARS[-1]}")
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+MOST = 1_000_000_000
+"""Largest whole number that a command takes."""
+
+SHORTEST, LONGEST = 1 / 24, 36_500
+"""Fewest and most days that a command takes: an hour, and so many that what lies before a time of YEARS is a time."""
+
+
+def whole(least: int = 1, most: int = MOST) -> Callable[[str], int]:
+    """Return the argparse type of a whole number from `least` to `most`.
+
+    >>> whole()("12")
+    12
+    """
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least:,} to {most:,}")
+        return value
+
+    return number
+
+
+def days(text: str) -> timedelta:
+    """Return a length of time, of an hour or more. Raises ArgumentTypeError.
+
+    >>> days("0.5")
+    datetime.timedelta(seconds=43200)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not SHORTEST <= value <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days from an hour (1/24) to {LONGEST:,}")
+    return timedelta(days=value)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ report.json    what the gate judges: accounts, labels, edges, and for each view 
 pages/*.json   accounts to mark, the first page 0.json: an account that several views mark keeps the highest bound
 to_mark.parquet, the same for a data scientist
 links/*.json   accounts with the links that are suggested for them: no input of any of the above
-<view>/        the report of a view as `models.graph` writes it
+<view>/        the report of a view as `models.graph` writes it, with what has changed and whose accounts
 """
 
 import argparse
@@ -32,7 +32,7 @@ from fraud.archive import schema
 from fraud.archive.schema import PARTITION
 from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
 from models.graph import changed, lift, links, report, views
-from models.graph.__main__ import MARKS, instant
+from models.graph.__main__ import MARKS, days, instant, whole
 from models.graph.engines import DuckDb
 from models.graph.lift import Marked, Policy, strongest
 from models.graph.predicates import SHAPES
@@ -112,7 +112,9 @@ class Viewed(NamedTuple):
     marks: list[Marked]
 
 
-def viewed(tables: HistoryTables, name: str, as_of: datetime, rules: Policy, out: Path) -> Viewed:
+def viewed(  # noqa: PLR0913, PLR0917 - what a view is of
+    tables: HistoryTables, name: str, as_of: datetime, rules: Policy, out: Path, said: report.Changed
+) -> Viewed:
     """Return what a view says of a history at a time, and write its report. Raises HistoryError."""
     view = views.VIEWS[name]
     matured, times = lift.units(tables, view, as_of, rules)
@@ -120,7 +122,7 @@ def viewed(tables: HistoryTables, name: str, as_of: datetime, rules: Policy, out
     now = views.snapshot(tables, view, as_of)
     chosen = lift.to_mark(now, rows, rules)
     figures = report.figures(name, now, rows, chosen)
-    report.write(out / name, figures, now, len(times), rules)
+    report.write(out / name, figures, now, len(times), rules, said)
     return Viewed(figures | {"edges": len(now.edges), "components": components(now)}, chosen)
 
 
@@ -130,15 +132,14 @@ def components(each: Snapshot) -> dict[str, int]:
     return {shape: count for shape, count in zip(SHAPES, counts, strict=True) if count}
 
 
-def changes(tables: HistoryTables, name: str, asked: "Asked", out: Path) -> dict[str, Any]:
-    """Return what has changed in a view, and draw it. Raises HistoryError."""
+def changes(tables: HistoryTables, name: str, asked: "Asked", out: Path) -> tuple[dict[str, Any], report.Changed]:
+    """Return what has changed in a view, as JSON and for its page, and draw it. Raises HistoryError."""
     since = asked.as_of - asked.window
     now, before = changed.periods(tables, views.VIEWS[name], (since - asked.baseline, since), (since, asked.as_of))
     if not len(now.accounts) or not len(before.accounts):
-        return {"alarms": [], "sentences": [], "psi": 0.0}
+        return {"alarms": [], "sentences": [], "psi": 0.0}, changed.page(out / name, now, before, None)
     found = changed.change(now, before, changed.ALPHA / len(asked.views))
-    changed.draw(out / name, now, found.sentences)
-    return {
+    said = {
         "alarms": [each._asdict() for each in found.alarms],
         "sentences": [
             {
@@ -149,6 +150,7 @@ def changes(tables: HistoryTables, name: str, asked: "Asked", out: Path) -> dict
         ],
         "psi": found.psi,
     }  # fmt: skip
+    return said, changed.page(out / name, now, before, found)
 
 
 def row_of(view: str, mark: Marked) -> dict[str, Any]:
@@ -217,8 +219,8 @@ def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
         with HistoryTables(Path(scratch)) as tables:
             tables.span()
             for name in asked.views:
-                found[name] = viewed(tables, name, asked.as_of, rules, out)
-                told[name] = changes(tables, name, asked, out)
+                told[name], said = changes(tables, name, asked, out)
+                found[name] = viewed(tables, name, asked.as_of, rules, out, said)
             with DuckDb() as engine:
                 suggested = links.inferred(engine, links.of_history(engine, tables), asked.as_of, asked.links)
             (row,) = tables.rows(
@@ -260,16 +262,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--as-of", type=instant, required=True, metavar="DATE")
     parser.add_argument("--view", choices=sorted(views.VIEWS), action="append", help="default: all")
-    parser.add_argument("--window", type=float, default=7, metavar="DAYS", help="in which something may have changed")
-    parser.add_argument("--baseline", type=float, default=28, metavar="DAYS", help="before it, for comparison")
-    parser.add_argument("--page", type=int, default=1_000, metavar="N", help="most accounts of a page")
-    parser.add_argument("--links", type=int, default=10_000, metavar="N", help="most links that are suggested")
-    parser.add_argument("--links-page", type=int, default=100, metavar="N", help="most accounts of a page of links")
+    parser.add_argument("--window", type=days, default="7", metavar="DAYS", help="in which something may have changed")
+    parser.add_argument("--baseline", type=days, default="28", metavar="DAYS", help="before it, for comparison")
+    parser.add_argument("--page", type=whole(), default=1_000, metavar="N", help="most accounts of a page")
+    parser.add_argument("--links", type=whole(0), default=10_000, metavar="N", help="most links that are suggested")
+    parser.add_argument("--links-page", type=whole(), default=100, metavar="N", help="most accounts of a page of links")
     options = parser.parse_args(arguments)
-    window, baseline = timedelta(days=options.window), timedelta(days=options.baseline)
     shown = options.view or list(views.VIEWS)
     try:
-        asked = Asked(options.as_of, shown, window, baseline, options.page, options.links, options.links_page)
+        asked = Asked(
+            options.as_of, shown, options.window, options.baseline, options.page, options.links, options.links_page
+        )
         found = run(options.archive, options.out, asked)
     except HistoryError as error:
         print(error, file=sys.stderr)

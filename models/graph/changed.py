@@ -9,13 +9,16 @@ is cut into windows of equal length, so that components had the same time to gro
 three attributes of which accounts have multiplied most, found by beam search (Klösgen, 1996). Whether it is told, the
 same test decides, on components with such an account, with Bonferroni over all conjunctions that there are. The
 population stability index is for a dashboard only.
+
+DIR receives index.html with three pictures of each sentence, and the accounts of the first sentence as change-1.csv.
 """
 
 import argparse
+import csv
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +28,11 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from models.datasets.history import HistoryError
-from models.graph import pictures, views
+from models.graph import pictures, report, views
 from models.graph.__main__ import instant
-from models.graph.attributes import ATTRIBUTES, Bools, Period, known, period
+from models.graph.attributes import ATTRIBUTES, Bools, Period, known, period, plural
 from models.graph.predicates import SHAPES
+from models.graph.report import Picture, SentenceAccount, Told
 
 ALPHA = 0.005
 """Probability that a quiet window alarms, over all shapes; and that it has a sentence, over all conjunctions."""
@@ -273,17 +277,46 @@ def periods(
     return one, other
 
 
-def draw(directory: Path, window: Period, told: Sequence[Sentence]) -> list[str]:
-    """Draw three components of each sentence, the largest first. Return the names of the files."""
+def page(directory: Path, window: Period, baseline: Period, found: Change | None) -> report.Changed:
+    """Write the pictures and the accounts of what has changed, and return what index.html says of it.
+
+    found  None when one of both has no accounts
+    """
     (each,) = window.snapshots
-    files = []
-    for number, sentence in enumerate(told, 1):
-        largest = sorted(sentence.components, key=lambda component: (-each.found.columns.n[component], component))
-        for example, component in enumerate(largest[:EXAMPLES], 1):
-            files.append(f"change-{number}-{example}.png")
-            graph = pictures.component_of(each, component)
-            pictures.draw(graph, directory / files[-1], directed=each.view.directed)
-    return files
+    length = timedelta(days=each.view.days or 0)
+    ends = [before.at for before in baseline.snapshots]
+    unknown = [attribute.words for name, attribute in ATTRIBUTES.items() if name not in window.holds]
+    first, last = (min(ends) - length, max(ends)) if ends else (each.at, each.at)
+    said = report.Changed(each.at, length / timedelta(days=1), first, last, len(ends), unknown)
+    if found is None:
+        return said._replace(missing="baseline" if len(window.accounts) else "window")
+    directory.mkdir(parents=True, exist_ok=True)
+    of = dict(zip(window.accounts.tolist(), window.cluster.tolist(), strict=True))
+    return said._replace(
+        alarms=[alarm._asdict() | {"words": plural(alarm.shape)} for alarm in found.alarms],
+        sentences=[_told(directory, each, of, number, one) for number, one in enumerate(found.sentences, 1)],
+    )
+
+
+def _told(directory: Path, each: views.Snapshot, of: Mapping[str, int], number: int, sentence: Sentence) -> Told:
+    """Draw three components of a sentence, the largest first, and write its accounts, in the same order."""
+    largest = sorted(sentence.components, key=lambda component: (-each.found.columns.n[component], component))
+    drawn = []
+    for example, component in enumerate(largest[:EXAMPLES], 1):
+        name = f"change-{number}-{example}.png"
+        graph = pictures.component_of(each, component)
+        pictures.draw(graph, directory / name, directed=each.view.directed)
+        drawn.append(Picture(name, f"component {example} of {len(largest):,}: {report.size(each, component)}"))
+    place = {component: rank for rank, component in enumerate(largest, 1)}
+    accounts = sorted(
+        (SentenceAccount(account, place[of[account]]) for account in sentence.accounts), key=lambda one: one[::-1]
+    )
+    with (directory / f"change-{number}.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([SentenceAccount._fields, *accounts])
+    return Told(
+        sentence.words, accounts, sentence.expected, len(largest), sentence.rate, sentence.counterfactual,
+        drawn, f"change-{number}.csv",
+    )  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -295,7 +328,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--baseline", type=instant, nargs=2, required=True, metavar=("FROM", "TO"))
     parser.add_argument("--window", type=instant, nargs=2, required=True, metavar=("FROM", "TO"))
     parser.add_argument("--view", choices=sorted(views.VIEWS), default="invite")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="draw three components of each sentence there")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write index.html there, with pictures")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     try:
@@ -307,7 +340,11 @@ def main(arguments: list[str] | None = None) -> int:
             if not len(each.accounts):
                 raise HistoryError(f"the view {options.view} has no accounts in the {name}")
         found = change(window, baseline)
-        files = draw(options.report, window, found.sentences) if options.report else []
+        files = []
+        if options.report:
+            said = page(options.report, window, baseline, found)
+            report.write_changed(options.report, options.view, said)
+            files = [picture.file for told in said.sentences for picture in told.pictures]
     except (HistoryError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from fraud.activity.suggested import MOST_LINKS
 from models.datasets.history import HistoryError
-from models.graph.__main__ import instant
+from models.graph.__main__ import instant, whole
 from models.graph.engines import DuckDb
 from models.graph.sql import Engine
 from models.graph.views import THING, VIEWS, HistoryTables, Kind, View
@@ -229,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("history", type=Path, metavar="HISTORY_DIR")
     parser.add_argument("--view", choices=sorted(VIEWS), help="default: that of the job, with what accounts share")
     parser.add_argument("--as-of", type=instant, required=True, metavar="DATE")
-    parser.add_argument("--first", type=int, default=100)
+    parser.add_argument("--first", type=whole(), default=100)
     parser.add_argument("--shared", action="store_true", help="let shared devices and instruments count")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from models.datasets.history import MARKS, HistoryError
 from models.graph import lift
+from models.graph.__main__ import LONGEST, whole
 from models.graph.lift import Kept, Marked, Policy
 from models.graph.views import VIEWS, HistoryTables, View, snapshot
 
@@ -131,10 +132,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("history", type=Path, metavar="HISTORY_DIR")
     parser.add_argument("out", type=Path, nargs="?", metavar="OUT.parquet", help=f"default: HISTORY_DIR/{MARKS}")
-    parser.add_argument("--every", type=int, default=7, metavar="DAYS", help="between snapshots; default: %(default)s")
+    parser.add_argument(
+        "--every", type=whole(1, LONGEST), default=7, metavar="DAYS", help="between snapshots; default: %(default)s"
+    )
     options = parser.parse_args(arguments)
-    if options.every < 1:
-        parser.error("--every must be at least 1")
     try:
         table = write(options.history, options.out, timedelta(days=options.every))
     except (HistoryError, OSError) as error:

@@ -1,8 +1,9 @@
-"""The report of a view: figures as JSON, and index.html with pictures of its strangest components."""
+"""The report of a view: figures as JSON, and index.html with what has changed and the strangest components."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,14 @@ from jinja2 import Environment, StrictUndefined
 from models.graph import pictures
 from models.graph.lift import Lift, Marked, Policy
 from models.graph.predicates import SHAPES, TYPOLOGIES
-from models.graph.views import Seen, Snapshot, warnings
+from models.graph.views import THING, Seen, Snapshot, warnings
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 SHOWN = 6
 """Pictures of a report, each of another shape or typology."""
+
+LISTED = 100
+"""Most accounts of a sentence on a page: its file has all of them."""
 
 
 class Picture(NamedTuple):
@@ -24,6 +28,50 @@ class Picture(NamedTuple):
 
     file: str
     words: str
+
+
+class SentenceAccount(NamedTuple):
+    """An account of a sentence. `component`: the place of its component among those of the sentence, the largest 1."""
+
+    account: str
+    component: int
+
+
+class Told(NamedTuple):
+    """A sentence of what has changed.
+
+    rate, counterfactual  share of the components that have such an account, and what it would be without the change
+    file                  of all its accounts
+    """
+
+    words: str
+    accounts: Sequence[SentenceAccount]
+    expected: float
+    components: int
+    rate: float
+    counterfactual: float
+    pictures: Sequence[Picture]
+    file: str
+
+
+class Changed(NamedTuple):
+    """What has changed in a window of a view, for the page.
+
+    days      length of the window, and of each of the `compared` windows before it, from `first` to `last`
+    unknown   words of the attributes for which the history is too short
+    missing   what has no accounts, `window` or `baseline`: then nothing was compared
+    alarms    as JSON has them, with the words of each shape
+    """
+
+    until: datetime
+    days: float
+    first: datetime
+    last: datetime
+    compared: int
+    unknown: Sequence[str] = ()
+    missing: str = ""
+    alarms: Sequence[Mapping[str, Any]] = ()
+    sentences: Sequence[Told] = ()
 
 
 def figures(name: str, each: Seen, rows: Sequence[Lift], chosen: Sequence[Marked]) -> dict[str, Any]:
@@ -46,19 +94,53 @@ def figures(name: str, each: Seen, rows: Sequence[Lift], chosen: Sequence[Marked
     }
 
 
-def write(directory: Path, found: dict[str, Any], each: Snapshot, snapshots: int, rules: Policy) -> None:
+def write(  # noqa: PLR0913, PLR0917 - what a page is of
+    directory: Path, found: dict[str, Any], each: Snapshot, snapshots: int, rules: Policy,
+    changed: Changed | None = None,
+) -> None:  # fmt: skip
     """Write index.html and its pictures. Makes the directory if need be."""
     directory.mkdir(parents=True, exist_ok=True)
+    figures = found | {
+        "accounts": each.graph.number, "components": len(each.found.columns.n), "snapshots": snapshots,
+        "horizon": rules.horizon, "fewest": rules.components, "pictures": drawn(directory, each, found["shapes"]),
+    }  # fmt: skip
+    _write(directory, f"Shapes of {found['view']} at {found['as_of']}", figures, changed)
+
+
+def write_changed(directory: Path, name: str, changed: Changed) -> None:
+    """Write index.html with what has changed in a view, and no more. Makes the directory if need be."""
+    directory.mkdir(parents=True, exist_ok=True)
+    _write(directory, f"The view {name} until {_time(changed.until)}", None, changed)
+
+
+def _write(directory: Path, title: str, figures: dict[str, Any] | None, changed: Changed | None) -> None:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"time": _time, "percent": _percent}
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        r=found | {
-            "accounts": each.graph.number, "components": len(each.found.columns.n), "snapshots": snapshots,
-            "horizon": rules.horizon, "fewest": rules.components,
-        },
-        pictures=list(drawn(directory, each, found["shapes"])),
-        most=pictures.MOST,
-    )  # fmt: skip
+        title=title, r=figures, c=changed, most=pictures.MOST, listed=LISTED
+    )
     (directory / "index.html").write_text(page, encoding="utf-8")
+
+
+def _time(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _percent(share: float) -> str:
+    """Return a share as a percentage.
+
+    >>> _percent(0.0123)
+    '1.2 %'
+    """
+    return f"{share:.1%}".replace("%", " %")
+
+
+def size(each: Snapshot, component: int) -> str:
+    """Return how large a component is, in words."""
+    nodes = each.accounts[each.found.of == component]
+    things = sum(THING in node for node in nodes)
+    shared = f"{things:,} devices and instruments, " if things else ""
+    return f"{len(nodes) - things:,} accounts, {shared}{each.found.columns.m[component]:,} edges"
 
 
 def drawn(directory: Path, each: Snapshot, rows: Sequence[dict[str, Any]]) -> list[Picture]:
@@ -84,6 +166,5 @@ def drawn(directory: Path, each: Snapshot, rows: Sequence[dict[str, Any]]) -> li
         file = f"{shape}-{other or 'any'}.png"
         pictures.draw(pictures.component_of(each, component), directory / file, directed=each.view.directed)
         called = shape.replace("_", " ") + (f", {other.replace('_', ' ')}" if other and other != "none" else "")
-        size = f"{columns.n[component]:,} accounts, {columns.m[component]:,} edges"
-        shown.append(Picture(file, f"{called}: the largest of {count:,}, {size}"))
+        shown.append(Picture(file, f"{called}: the largest of {count:,}, {size(each, component)}"))
     return shown

@@ -10,10 +10,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
 
 from models.graph import distributed, views
-from models.graph.__main__ import instant
+from models.graph.__main__ import days, instant, whole
 from models.graph.archived import LINKS, PAGES, REPORT, TABLES, Asked, paged
 from models.graph.engines import Spark
 
@@ -44,15 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("--as-of", type=instant, required=True)
     parser.add_argument("--view", choices=sorted(views.VIEWS), action="append")
-    parser.add_argument("--window", type=float, default=7)
-    parser.add_argument("--baseline", type=float, default=28)
-    parser.add_argument("--page", type=int, default=1_000)
-    parser.add_argument("--links", type=int, default=10_000)
-    parser.add_argument("--links-page", type=int, default=100)
+    parser.add_argument("--window", type=days, default="7")
+    parser.add_argument("--baseline", type=days, default="28")
+    parser.add_argument("--page", type=whole(), default=1_000)
+    parser.add_argument("--links", type=whole(0), default=10_000)
+    parser.add_argument("--links-page", type=whole(), default=100)
     options = parser.parse_args(arguments)
-    window, baseline = timedelta(days=options.window), timedelta(days=options.baseline)
     shown = options.view or list(views.VIEWS)
-    asked = Asked(options.as_of, shown, window, baseline, options.page, options.links, options.links_page)
+    asked = Asked(
+        options.as_of, shown, options.window, options.baseline, options.page, options.links, options.links_page
+    )
     out = options.out.rstrip("/")
     with Spark(None, place=f"{out}/tables") as engine:
         run(engine, options.manifest, out, asked)

@@ -155,6 +155,7 @@ def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparam
     cut-off. No features are taken from the folds themselves: what is chosen is for payments with all counters.
     """
     folds, boosters, losses = [], [], []
+    columns = varying(known.features)
     weights = np.ones(len(known)) if known.weight is None else known.weight
     for start, end in periods.folds():
         before = known.occurred_at < start
@@ -167,9 +168,9 @@ def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparam
         history: dict[str, dict[str, list[float]]] = {}
         booster = xgboost.train(
             parameters.booster() | {"eval_metric": "logloss"},
-            lossy(known.take(before), labels[before], parameters),
+            lossy(known.take(before), labels[before], parameters, columns),
             parameters.most_trees,
-            evals=[(matrix(known.features[fold], labels[fold], weights[fold]), "fold")],
+            evals=[(matrix(known.features[fold][:, columns], labels[fold], weights[fold]), "fold")],
             evals_result=history,
             verbose_eval=False,
         )
@@ -180,7 +181,9 @@ def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparam
     count = int(np.argmin(total)) + 1
     places = np.concatenate(folds)
     margins = [
-        booster.predict(matrix(known.features[fold], labels[fold]), iteration_range=(0, count), output_margin=True)
+        booster.predict(
+            matrix(known.features[fold][:, columns], labels[fold]), iteration_range=(0, count), output_margin=True
+        )
         for booster, fold in zip(boosters, folds, strict=True)
     ]
     loss = float(total[count - 1]) / float(weights[places].sum())
@@ -189,7 +192,9 @@ def tune(known: Dataset, labels: Flags, periods: Periods, parameters: Hyperparam
 
 def fit(known: Dataset, labels: Flags, tuned: Tuned) -> xgboost.Booster:
     """Fit a booster to all payments with the tuned hyperparameters and tree count. `labels`: True for a fraud."""
-    return xgboost.train(tuned.parameters.booster(), lossy(known, labels, tuned.parameters), tuned.trees)
+    columns = varying(known.features)
+    rows = lossy(known, labels, tuned.parameters, columns)
+    return widened(xgboost.train(tuned.parameters.booster(), rows, tuned.trees), columns, known.features.shape[1])
 
 
 class Calibration(NamedTuple):
@@ -307,9 +312,37 @@ def calibrated(booster: xgboost.Booster, line: Calibration) -> xgboost.Booster:
     return xgboost.Booster(model_file=bytearray(json.dumps(stored).encode()))
 
 
-def lossy(rows: Dataset, labels: Flags, parameters: Hyperparameters) -> xgboost.DMatrix:
-    """Return the rows as they are fitted: the features of each kind are missing in a share of them."""
-    return matrix(dropped(rows.features, parameters.away_share, parameters.seed), labels, rows.weight)
+def varying(features: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the places of the features that are not the same in all rows.
+
+    Each node looks at a share of the features. One that says nothing yet would take the place of another one (D-188).
+
+    >>> varying(np.array([[1, 0, math.nan], [2, 0, math.nan]], np.float32)).tolist()
+    [0]
+    """
+    first = features[:1]
+    same = (features == first) | (np.isnan(features) & np.isnan(first))
+    return np.flatnonzero(~same.all(axis=0))
+
+
+def widened(booster: xgboost.Booster, columns: NDArray[np.intp], width: int) -> xgboost.Booster:
+    """Return a booster of some columns as one of rows of all `width` columns."""
+    stored = json.loads(booster.save_raw("json"))
+    learner = stored["learner"]
+    learner["learner_model_param"]["num_feature"] = str(width)
+    for tree in learner["gradient_booster"]["model"]["trees"]:
+        tree["tree_param"]["num_feature"] = str(width)
+        tree["split_indices"] = [
+            place if left == -1 else int(columns[place])
+            for place, left in zip(tree["split_indices"], tree["left_children"], strict=True)
+        ]
+    return xgboost.Booster(model_file=bytearray(json.dumps(stored).encode()))
+
+
+def lossy(rows: Dataset, labels: Flags, parameters: Hyperparameters, columns: NDArray[np.intp]) -> xgboost.DMatrix:
+    """Return columns of the rows as they are fitted: the features of each kind are missing in a share of them."""
+    features = dropped(rows.features, parameters.away_share, parameters.seed)[:, columns]
+    return matrix(features, labels, rows.weight)
 
 
 def matrix(features: NDArray[np.float32], labels: Flags, weights: Floats | None = None) -> xgboost.DMatrix:

@@ -199,3 +199,7 @@ def test_the_command_writes_all_views_and_says_how_many_are_marked(directory, tm
     assert "accounts, " in capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
     assert list(report["views"]) == ["invite", "p2p_7d", "market_30d", "shared_instrument", "burst_2d"]
+    reports = {name: (tmp_path / name / "index.html").read_text() for name in report["views"]}
+    assert all("<h2>What has changed</h2>" in page for page in reports.values())
+    assert f"The window is the 7 days until {AS_OF:%Y-%m-%d} 00:00 UTC" in reports["invite"]
+    assert "the view has no accounts in the window" in reports["burst_2d"]

@@ -1,7 +1,9 @@
 """What has changed, in words."""
 
+import csv
 import itertools
 import json
+import re
 from datetime import timedelta
 
 import numpy as np
@@ -11,9 +13,10 @@ import pytest
 from scipy.stats import fisher_exact
 
 from models.datasets.history import TRANSACTIONS
-from models.graph import changed
+from models.graph import changed, report
 from models.graph.attributes import ACCOUNTS, ATTRIBUTES, Period, known, period
 from models.graph.predicates import SHAPES, TYPOLOGIES
+from models.graph.report import Changed, Picture, SentenceAccount, Told
 from models.graph.views import VIEWS, HistoryTables
 from tests.support.histories import Histories, day
 
@@ -134,6 +137,74 @@ def test_the_command_says_what_has_changed(grown, tmp_path, capsys):
     nothing = ["--baseline", "2020-03-01", "2020-03-29", "--window", "2026-03-29", "2026-04-05"]
     assert changed.main([str(grown), *nothing]) == 2
     assert "no accounts in the baseline" in capsys.readouterr().err
+
+
+def words_of(page: str) -> str:
+    """Return what a reader sees of a page."""
+    return " ".join(re.sub("<[^>]*>", " ", page).split())
+
+
+def test_the_page_says_what_has_changed_with_pictures_and_the_list_of_accounts(grown, tmp_path, capsys):
+    arguments = [str(grown), "--baseline", "2026-03-01", "2026-03-29", "--window", "2026-03-29", "2026-04-05"]
+    assert changed.main([*arguments, "--report", str(tmp_path / "new"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    page = (tmp_path / "new" / "index.html").read_text()
+    said = words_of(page)
+    assert "the 7 days until 2026-04-05 00:00 UTC. It is compared with 4 earlier windows of the same length" in said
+    assert "from 2026-03-01 00:00 UTC to 2026-03-29 00:00 UTC" in said
+    assert "The history is too short to tell which accounts are older than 30 days." in said
+    assert "relay chains that fork 26 7.7 28.9 % 8.6 % 8.6 %" in said
+    (sentence,) = found["sentences"]
+    assert sentence["words"][1:] in said
+    assert "There are 140 such accounts in the window, where 0.0 were expected." in said
+    assert "They are in 20 components, 22.2 % of all; were the window like those before it, it would be 0.0 %." in said
+    assert re.findall('<img src="([^"]*)"', page) == found["pictures"]
+    assert said.count("of 20: 7 accounts, 6 edges") == 3
+    assert "The first 100 of its 140 accounts" in said
+    assert len(re.findall("<code>", page)) == 100
+    assert '<a href="change-1.csv">' in page
+    with (tmp_path / "new" / "change-1.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["account"] for row in rows) == sentence["accounts"]
+    assert [int(row["component"]) for row in rows] == [1 + place // 7 for place in range(140)]
+    assert re.findall("<code>([^<]*)", page) == [row["account"] for row in rows[:100]]
+
+
+def test_the_page_of_a_quiet_window_says_that_nothing_has_changed(grown, tmp_path):
+    window = ["2026-03-22T09:00+09:00", "2026-03-29T09:00+09:00"]
+    arguments = [str(grown), "--baseline", "2026-03-01", "2026-03-22", "--window", *window]
+    assert changed.main([*arguments, "--report", str(tmp_path)]) == 0
+    said = words_of((tmp_path / "index.html").read_text())
+    assert "until 2026-03-29 00:00 UTC" in said
+    assert "Nothing has changed." in said
+    assert "None" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
+@pytest.mark.parametrize(
+    ("before", "first", "missing"), [(0, 728, "window"), (-60, -7, "baseline"), (-60, 0, "baseline")]
+)
+def test_the_page_of_a_view_without_accounts_says_that_nothing_was_compared(grown, tmp_path, before, first, missing):
+    with HistoryTables(grown) as tables:
+        both = (day(before), day(before + 28)), (day(first), day(first + 14))
+        window, baseline = changed.periods(tables, VIEWS["invite"], *both)
+    report.write_changed(tmp_path, "invite", changed.page(tmp_path, window, baseline, None))
+    said = words_of((tmp_path / "index.html").read_text())
+    assert f"Nothing was compared: the view has no accounts in the {missing}." in said
+    assert "Nothing has changed" not in said
+
+
+def test_ids_of_accounts_are_no_part_of_the_pages_code(tmp_path):
+    id_ = "<script>alert('1')</script>"
+    alarm = {"words": id_, "components": 2, "expected": 1.0, "share": 0.5, "baseline": 0.1, "without": 0.1}
+    told = Told(
+        id_, [SentenceAccount(id_, 1)], 1.0, 1, 0.5, 0.1, [Picture("change-1-1.png", f'">{id_}')], "change-1.csv"
+    )
+    report.write_changed(tmp_path, id_, Changed(day(7), 7.0, day(-7), day(0), 1, (), "", [alarm], [told]))
+    page = (tmp_path / "index.html").read_text()
+    assert "<script" not in page
+    assert 'alt="&#34;&gt;&lt;' in page
+    assert page.count("&lt;script&gt;alert(&#39;1&#39;)") >= 5
 
 
 def test_an_account_is_as_old_as_its_hours_say_and_not_as_the_hours_on_the_clock(tmp_path):

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from models.datasets import history
 from models.datasets.history import HistoryError
 from models.graph import __main__ as command
-from models.graph import lift, pictures, shapes, views
+from models.graph import archived, lift, links, marks, pictures, shapes, spark, views
 from models.graph.lift import LEFT_OUT, Grade, Policy, Units
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.views import VIEWS, HistoryTables, View
@@ -343,6 +343,34 @@ def test_a_time_that_is_none_is_refused_in_words(tmp_path, capsys, text):
         command.main([str(tmp_path), "--view", "invite", "--as-of", text, "--report", str(tmp_path / "r")])
     assert ended.value.code == 2
     assert f"{text!r} is no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("main", "given"),
+    [
+        *((job, given) for job in (archived.main, spark.main) for given in (
+            "--window 0", "--window -7", "--window nan", "--window 1e12", "--window week", "--baseline 0", "--page 0",
+            "--page 1.5", "--links -5", "--links-page 0",
+        )),
+        *((links.main, given) for given in ("--first -1", "--first 0", "--first ten", f"--first {10**30}")),
+        *((marks.main, given) for given in ("--every 0", f"--every {10**9}")),
+    ],
+)  # fmt: skip
+def test_a_number_that_is_none_is_refused_in_words(tmp_path, capsys, main, given):
+    option, text = given.split()
+    places = {links.main: [tmp_path, "--as-of=2026-05-10"], marks.main: [tmp_path]}
+    arguments = map(str, places.get(main, [tmp_path, tmp_path / "out", "--as-of=2026-05-10"]))
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, option, text])
+    assert ended.value.code == 2
+    assert f"argument {option}: {text!r} is no " in capsys.readouterr().err
+
+
+def test_a_job_may_suggest_no_links_and_the_largest_numbers_are_taken():
+    assert command.whole(0)("0") == 0
+    assert command.whole()("1000000000") == command.MOST
+    earliest = command.instant(f"{command.YEARS[0]}-01-01")
+    assert (earliest - 2 * command.days(str(command.LONGEST))).year > 1
 
 
 def test_a_report_that_cannot_be_written_is_refused(tmp_path, capsys):

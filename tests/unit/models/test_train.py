@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fraud import packaged
 from fraud.counters.layout import DAY
+from fraud.scoring import features
 from fraud.scoring.trees import Trees
 from models.simulation.simulate import DEFAULT_START, simulate
 from models.training import train as training
@@ -31,6 +32,7 @@ from models.training.fitting import (
     search,
     told_by,
     tune,
+    varying,
 )
 from models.training.train import train
 
@@ -76,6 +78,17 @@ def test_fitted_rows_lose_the_features_of_each_kind(dataset, trained):
     assert not used & {column for columns in COLUMNS.values() for column in columns.tolist()}
 
 
+def test_a_feature_that_says_nothing_yet_changes_no_tree(dataset, trained):
+    """A model is the same with and without features that are the same in all rows; its trees have all features."""
+    silent = [features.NAMES.index(name) for name in ("payer_mark_lift", "payee_mark_lift")]
+    assert np.isin(silent, varying(dataset.features), invert=True).all()
+    told = dataset.features.copy()
+    told[:, silent] = 7.5
+    again, _ = train(replace(dataset, features=told), SMALL, {"simulated": {"seed": 5}})
+    assert again.trees == trained.trees
+    assert trained.booster.num_features() == len(features.NAMES)
+
+
 def test_margins_of_the_folds_come_from_payments_with_all_counters(dataset, periods):
     lossy = replace(SMALL, away_share=0.5)
     known = dataset.between(periods.start, periods.fitted)
@@ -83,8 +96,9 @@ def test_margins_of_the_folds_come_from_payments_with_all_counters(dataset, peri
     tuned = tune(known, labels, periods, lossy)
     *_, (start, end) = periods.folds()
     before, fold = known.occurred_at < start, known.between(start, end)
-    rows = xgboost.DMatrix(dropped(known.features[before], 0.5, SMALL.seed), labels[before], nthread=1)
-    of_fold = margins(xgboost.train(lossy.booster(), rows, tuned.trees), fold.features)
+    columns = varying(known.features)
+    rows = xgboost.DMatrix(dropped(known.features[before], 0.5, SMALL.seed)[:, columns], labels[before], nthread=1)
+    of_fold = margins(xgboost.train(lossy.booster(), rows, tuned.trees), fold.features[:, columns])
     np.testing.assert_array_equal(tuned.margins[-len(fold) :], of_fold)
     np.testing.assert_array_equal(tuned.places[-len(fold) :], np.flatnonzero(known.occurred_at >= start))
 
