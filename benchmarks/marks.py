@@ -34,7 +34,7 @@ def marked(stack: MeteredStack, account_id: str) -> None:
     """Write two marks to a profile: that of the snapshot in force, and that of the one before."""
     profiles, key = stack.meter.database.tables[TABLES.profiles], (f"account#{account_id}",)
     sides = {SIDES["b"]: MARK, SIDES["a"]: MARK._replace(snapshot=MARK.snapshot - 1)}
-    held = {side: {"M": stored(mark)} for side, mark in sides.items()}
+    held = {side: {"M": stored(mark, 0)} for side, mark in sides.items()}
     profiles[key] = {"pk": {"S": key[0]}, **profiles.get(key, {}), **held}
 
 

@@ -4,8 +4,9 @@
 [--page N] [--links N] [--links-page N]`. ARCHIVE is a directory with the bucket's `decisions/`, `resolutions/`,
 `labels/` and `invitations/`. Accounts are pseudonyms throughout. OUT receives:
 
-report.json    what the gate judges: accounts, edges, and for each view its figures, the number of components of each
-               shape, and what has changed; how many links are suggested, and how precise they were a window before
+report.json    what the gate judges: accounts, labels, edges, and for each view its figures, the number of components
+               of each shape, and what has changed; how many links are suggested, and how precise they were a
+               window before
 pages/*.json   accounts to mark, the first page 0.json: an account that several views mark keeps the highest bound
 to_mark.parquet, the same for a data scientist
 links/*.json   accounts with the links that are suggested for them: no input of any of the above
@@ -224,9 +225,11 @@ def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
                 suggested = links.inferred(engine, links.of_history(engine, tables), asked.as_of, asked.links)
             (row,) = tables.rows(
                 """
-                SELECT count(DISTINCT account) AS accounts FROM (
+                SELECT count(DISTINCT account) AS accounts,
+                       (SELECT count(*) FROM labels WHERE known_at <= $at) AS labels FROM (
                     SELECT payer_id AS account FROM payments UNION ALL SELECT payee_id FROM payments
-                    UNION ALL SELECT inviter_id FROM invitations UNION ALL SELECT invitee_id FROM invitations)"""
+                    UNION ALL SELECT inviter_id FROM invitations UNION ALL SELECT invitee_id FROM invitations)""",
+                {"at": asked.as_of},
             ).to_pylist()
     chosen = strongest((name, mark) for name, each in found.items() for mark in each.marks)
     by_view = Counter(view for view, _ in chosen)
@@ -235,6 +238,7 @@ def run(archive: Path, out: Path, asked: Asked) -> dict[str, Any]:
     figures = {
         "as_of": asked.as_of.isoformat(),
         "accounts": row["accounts"],
+        "labels": row["labels"],
         "edges": max((each.figures["edges"] for each in found.values()), default=0),
         "marked": len(chosen),
         "pages": _write(out, chosen, asked.page),

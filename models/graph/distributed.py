@@ -47,6 +47,7 @@ ACCOUNTS = """
     SELECT count(DISTINCT account) FROM (
         SELECT payer_id AS account FROM payments UNION ALL SELECT payee_id FROM payments
         UNION ALL SELECT inviter_id FROM invitations UNION ALL SELECT invitee_id FROM invitations) AS a"""
+LABELS = "SELECT count(*) FROM told WHERE known_at <= {at}"
 FIRST = "SELECT min(occurred_at) FROM payments"
 
 
@@ -85,6 +86,7 @@ def run(engine: Engine, asked: Asked) -> Ran:
     figures = {
         "as_of": asked.as_of.isoformat(),
         "accounts": engine.value(ACCOUNTS),
+        "labels": engine.value(LABELS.format(at=(asked.as_of - EPOCH) // timedelta(microseconds=1))),
         "edges": max((each.figures["edges"] for each in found.values()), default=0),
         "marked": len(chosen),
         "pages": -(-len(chosen) // asked.page),

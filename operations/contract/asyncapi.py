@@ -208,8 +208,9 @@ EVENTS: tuple[tuple[type[BaseModel], str, str, str, dict[str, Any]], ...] = (
         TacticsChanged,
         "Accounts of a kind have multiplied",
         (
-            "Sent for each sentence of a run of the graph, before any label exists, whatever its gate says of marks."
-            " It names one of the accounts; the report of the run has them all, under pseudonyms."
+            "Sent for each sentence of a run of the graph, and for each shape that has become more frequent, before any"
+            " label exists, whatever the gate of the run says of marks. A sentence names up to 100 of its accounts; the"
+            " report of the run has them all, under pseudonyms. A shape names none."
         ),
         "relay chains",
         graph_examples.CHANGED,

@@ -25,12 +25,14 @@ KEPT: Example = _EVENT | {
 }
 CHANGED: Example = _EVENT | {
     "view": "invite",
+    "kind": "accounts",
     "sentence": "accounts younger than 7 days that sit in relay chains that fork: 96 in the window, 4 expected",
     "accounts": 96,
     "expected": 4.2,
     "rate": 0.012,
     "counterfactual": 0.0005,
     "window_from": "2026-05-25T00:00:00.000000Z",
+    "account_ids": ["acct-81", "acct-82", "acct-97"],
     "account_id": "acct-81",
     "transaction_id": "txn-20260530-0007",
     "occurred_at": "2026-05-30T18:04:11.000000Z",

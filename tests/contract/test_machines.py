@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fraud import packaged
 from fraud.accounts.worker import STEPS as ACTION_STEPS
 from fraud.cases.worker import STEPS as CASE_STEPS
 from fraud.graph.worker import STEPS as GRAPH_STEPS
@@ -19,6 +20,7 @@ from fraud.retraining.worker import STEPS as RETRAINING_STEPS
 from local.account.stack import MACHINE, expand
 from operations.machines import DEFINITIONS, definitions, substitutions
 
+ROOT = DEFINITIONS.parent
 LIST = Path(__file__).with_name("accepted_inputs.json")
 MACHINES = definitions()
 RESOURCES = expand(DEFINITIONS.parent / "template.yaml", {})["Resources"]
@@ -145,6 +147,11 @@ def test_role_of_a_machine_may_invoke_its_function_run_its_jobs_and_nothing_else
     assert [(one["Action"], one["Resource"]) for one in calls] == [
         ("lambda:InvokeFunction", deployed(machine)["DefinitionSubstitutions"][f"{machine.capitalize()}Function"])
     ]
+
+
+def test_no_grade_of_a_mark_lasts_longer_than_the_function_believes() -> None:
+    grades = json.loads((ROOT / "models" / "graph" / "policy.json").read_text(encoding="utf-8"))["grades"]
+    assert max(each["days"] for each in grades) == json.loads(packaged.GRAPH_PLAN.read_bytes())["mark_days"]
 
 
 if __name__ == "__main__":

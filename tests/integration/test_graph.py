@@ -39,7 +39,9 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 MIDNIGHT = NOON.replace(hour=0)
 DAY = timedelta(days=1)
 PLACE = Place("models", "archive")
-PLAN = Plan.load(packaged.GRAPH_PLAN.read_bytes(), '{"spark_edges": 1000, "case_accounts": 3}')
+PLAN = Plan.load(
+    packaged.GRAPH_PLAN.read_bytes(), '{"spark_edges": 1000, "case_accounts": 3, "views": ["invite"], "page": 2}'
+)
 PAID = RecentDecision(int(NOON.timestamp()), "txn-1", Outcome.APPROVE, "p2p", 100, "")
 DEVICE = f"device{THING}aa"
 VERSIONS = dict(sorted(STEPS))
@@ -89,13 +91,15 @@ class Dying:
 class World:
     """The library's parts for runs on moto.
 
-    report  what the job reports; marks: the accounts that it marks; runs: executions that are still at work
+    report  what the job reports; lies: what it says instead; marks: the accounts that it marks
+    runs    executions that are still at work
     links   the links that it suggests: both ends, a common neighbour and the score
     paid    the latest payment of accounts
     """
 
     now: datetime
     report: dict[str, Any]
+    lies: dict[str, Any]
     marks: list[str]
     links: list[tuple[str, str, str, float]]
     runs: set[str]
@@ -139,7 +143,13 @@ class World:
     def reset(self) -> None:
         self.now, self.marks, self.runs, self.paid = NOON, ACCOUNTS[:5], set(), {}
         self.links = [(*ACCOUNTS[:3], 2.5), (ACCOUNTS[3], ACCOUNTS[0], "device", 1.5)]
-        self.report = {"accounts": 1_000, "edges": 10, "views": {"invite": view({"star": 60, "path": 40})}}
+        self.report = {
+            "accounts": 1_000,
+            "labels": 100,
+            "edges": 10,
+            "views": {"invite": view({"star": 60, "path": 40})},
+        }
+        self.lies = {}
         self.bus.said.clear()
         self.transport.left = None
         for name in ("profiles", "pseudonyms"):
@@ -160,7 +170,8 @@ class World:
     def job(self, run_id: str) -> None:
         """Write what the job of a run would: two marks on a page, and two accounts with links."""
         pages = [self.marks[start : start + 2] for start in range(0, len(self.marks), 2)]
-        times = {"as_of": utc(MIDNIGHT), "expires_at": utc(MIDNIGHT + 14 * DAY)}
+        midnight = self.now.replace(hour=0, minute=0, second=0)
+        times = {"as_of": utc(midnight), "expires_at": utc(midnight + 14 * DAY)}
         for number, page in enumerate(pages):
             rows = [
                 {"account": pseudonym(each), "view": "invite", "shape": "forked_chain", "lift": 4.5, **times}
@@ -179,9 +190,10 @@ class World:
         links = [linked[start : start + 2] for start in range(0, len(linked), 2)]
         for number, page in enumerate(links):
             self._write(run_id, f"links/{number}.json", {"accounts": page})
-        said = {"as_of": utc(MIDNIGHT), "marked": len(self.marks), "pages": len(pages)}
+        said = {"as_of": utc(midnight), "marked": len(self.marks), "pages": len(pages)}
         said |= {"inferred": {"links": len(self.links), "pages": len(links)}}
-        self._write(run_id, "report.json", self.report | said)
+        said |= {"views": {name: each | {"chosen": len(self.marks)} for name, each in self.report["views"].items()}}
+        self._write(run_id, "report.json", self.report | said | self.lies)
 
     def _write(self, run_id: str, name: str, content: Any) -> None:
         self.objects.write(f"{folder(run_id)}/snapshot/{name}", json.dumps(content).encode())
@@ -221,8 +233,10 @@ class World:
         return found
 
 
-def view(components: Mapping[str, int], sentences: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    return {"components": components, "chosen": 5, "changed": {"sentences": list(sentences)}}
+def view(
+    components: Mapping[str, int], sentences: Sequence[Mapping[str, Any]] = (), alarms: Sequence[Any] = ()
+) -> dict[str, Any]:
+    return {"components": components, "changed": {"sentences": list(sentences), "alarms": list(alarms)}}
 
 
 def sentence(accounts: Sequence[str]) -> dict[str, Any]:
@@ -274,6 +288,24 @@ def test_an_account_that_was_erased_meanwhile_has_no_mark(world: World) -> None:
     assert (event.marked, event.erased) == (4, 1)
 
 
+@pytest.mark.parametrize("order", [(0, 2), (2, 0)])
+def test_an_account_of_two_pseudonyms_has_the_higher_mark_whatever_its_page_and_counts_once(
+    world: World, order: tuple[int, int]
+) -> None:
+    twice = {"pk": {"S": pseudonym(ACCOUNTS[4])}, "id": {"S": ACCOUNTS[0]}}
+    world.dynamodb.put_item(TableName="pseudonyms", Item=twice)
+    step, run = world.execute("run-1", last="Publish")
+    for place, lift in zip(order, (12.0, 3.1), strict=True):
+        key = f"graph/run-1/snapshot/pages/{place}.json"
+        page = json.loads(world.objects.read(key))["marks"]
+        world.objects.write(key, json.dumps({"marks": [each | {"lift": lift} for each in page]}).encode())
+    assert world.execute("run-1", step=step, run=run)[0] == "Published"
+    item = world.dynamodb.get_item(TableName="profiles", Key={"pk": {"S": f"account#{ACCOUNTS[0]}"}})["Item"]
+    assert float(item["mark_a"]["M"]["lift"]["N"]) == 12.0
+    (event,) = world.bus.of(MarksPublished)
+    assert (event.marked, event.erased, len(world.marked())) == (4, 0, 4)
+
+
 @pytest.mark.parametrize("writes", range(5))
 def test_a_run_that_dies_between_two_writes_shows_no_mark_of_its_own_and_goes_on_from_there(
     world: World, writes: int
@@ -323,7 +355,85 @@ def test_a_snapshot_that_the_gate_refuses_is_not_published(world: World) -> None
     assert check.startswith("shapes: invite/cycle: 0 components, now 80; invite/star: 60 components, now 10 by more")
     (changed,) = world.bus.of(TacticsChanged)
     assert (changed.view, changed.accounts, changed.account_id, changed.case) == ("invite", 4, ACCOUNTS[2], False)
+    assert changed.account_ids == tuple(ACCOUNTS[2:6])
     assert changed.window_from == utc(MIDNIGHT + DAY - timedelta(days=PLAN.window_days))
+
+
+@pytest.mark.parametrize(
+    ("lies", "said"),
+    [
+        ({"views": {}, "marked": 0, "pages": 0}, "whole: without the view invite"),
+        ({"views": {"p2p_7d": {"components": {"star": 100}, "chosen": 5}}}, "whole: without the view invite; with a"),
+        ({"pages": 0}, "whole: 0 pages, for 5 marked 3"),
+        ({"as_of": "2020-01-01T00:00:00Z"}, "whole: a report of 2020-01-01T00:00:00.000000Z, asked for was 2026-05-05"),
+        ({"marked": 1, "pages": 1}, "whole: 1 marked, in its views 5"),
+        ({"labels": 0}, "figures: labels: 100, now 0 by more than a factor of 3"),
+        ({"accounts": 0}, "marked: 500.00 % of 0 accounts"),
+    ],
+)
+def test_a_report_that_is_not_the_whole_snapshot_of_its_run_leaves_all_marks(
+    world: World, lies: dict[str, Any], said: str
+) -> None:
+    world.execute("run-1")
+    world.now, world.lies = NOON + DAY, lies
+    assert world.execute("run-2")[0] == "Kept"
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+    (kept,) = world.bus.of(MarksKept)
+    assert (kept.why, kept.failed_checks[0].startswith(said)) == ("gate", True), kept.failed_checks
+
+
+def test_pages_that_are_not_what_the_gate_has_judged_do_not_come_into_force(world: World) -> None:
+    world.execute("run-1")
+    world.now = NOON + DAY
+    step, run = world.execute("run-2", last="Publish")
+    one, *_ = json.loads(world.objects.read("graph/run-2/snapshot/pages/2.json"))["marks"]
+    other = one | {"account": pseudonym(ACCOUNTS[7])}
+    world.objects.write("graph/run-2/snapshot/pages/2.json", json.dumps({"marks": [one, other]}).encode())
+    assert world.execute("run-2", step=step, run=run)[0] == "Kept"
+    (kept,) = world.bus.of(MarksKept)
+    assert (kept.why, kept.step, kept.failed_checks) == ("gate", None, ("pages: 6 marks, reported were 5",))
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+
+
+@pytest.mark.parametrize("times", [{"expires_at": "9999-12-31T00:00:00Z"}, {"as_of": "2027-06-01T00:00:00Z"}])
+def test_a_page_of_other_times_than_those_of_its_run_is_not_published(world: World, times: dict[str, str]) -> None:
+    world.execute("run-1")
+    world.now = NOON + DAY
+    step, run = world.execute("run-2", last="Publish")
+    one, *others = json.loads(world.objects.read("graph/run-2/snapshot/pages/1.json"))["marks"]
+    world.objects.write("graph/run-2/snapshot/pages/1.json", json.dumps({"marks": [one | times, *others]}).encode())
+    assert world.execute("run-2", step=step, run=run)[0] == "Kept"
+    (kept,) = world.bus.of(MarksKept)
+    assert (kept.why, kept.step) == ("failed", "Publish")
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+
+
+def test_a_run_that_was_begun_before_its_marks_were_counted_comes_into_force(world: World) -> None:
+    step, run = world.execute("run-1", last="Publish")
+    del run["rows"]
+    assert world.execute("run-1", step=step, run=run)[0] == "Published"
+
+
+def test_few_marks_may_go_and_a_young_stack_without_any_is_not_held_up(world: World) -> None:
+    world.report |= {"labels": 0}
+    for number, marks in enumerate([[], ACCOUNTS[:5], [], []]):
+        world.now, world.marks = NOON + number * DAY, marks
+        assert world.execute(f"run-{number}")[0] == "Published"
+        assert world.marked().keys() == set(marks)
+
+
+def test_a_published_report_that_cannot_be_read_holds_a_run_up_by_name_until_it_is_deleted(world: World) -> None:
+    world.execute("run-1")
+    world.objects.write(PUBLISHED, b'{"as_of": "2026-05-04T00:00:00Z"}')
+    world.now, world.marks = NOON + DAY, ACCOUNTS[3:8]
+    assert world.execute("run-2")[0] == "Kept"
+    (kept,) = world.bus.of(MarksKept)
+    assert (kept.why, kept.step) == ("gate", None)
+    assert kept.failed_checks == ("published: graph/published.json cannot be read",)
+    assert world.marked() == dict.fromkeys(ACCOUNTS[:5], 1)
+    boto3.client("s3").delete_object(Bucket=PLACE.models, Key=PUBLISHED)
+    assert world.execute("run-3")[0] == "Published"
+    assert world.marked().keys() == set(ACCOUNTS[3:8])
 
 
 @pytest.mark.parametrize(
@@ -344,6 +454,39 @@ def test_many_accounts_of_a_kind_are_a_case_about_one_that_has_paid(
     (changed,) = world.bus.of(TacticsChanged)
     assert (changed.account_id, changed.case) == (told, case)
     assert (changed.transaction_id, changed.occurred_at) == (("txn-1", utc(NOON)) if payers else (None, None))
+
+
+def test_a_sentence_names_a_hundred_of_its_accounts_that_were_not_erased_and_says_how_many_there_are(
+    world: World,
+) -> None:
+    many = [f"one-of-many-{number:03}" for number in range(250)]
+    for account in many[60:]:
+        item = {"pk": {"S": pseudonym(account)}, "id": {"S": account}}
+        world.dynamodb.put_item(TableName="pseudonyms", Item=item)
+    world.report["views"] = {"invite": view({"star": 60}, [sentence(many), sentence(many[50:62])])}
+    world.paid = {many[61]: PAID}
+    world.execute("run-1")
+    long, short = world.bus.of(TacticsChanged)
+    assert (long.accounts, len(long.account_ids), set(long.account_ids) <= set(many[60:])) == (250, 100, True)
+    assert (short.accounts, short.account_ids) == (12, (many[60], many[61]))
+    assert (long.account_id, short.account_id, short.case) == (many[61], many[61], True)
+
+
+def test_a_shape_that_has_become_more_frequent_is_told_and_counted_and_names_nobody(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alarm = {"shape": "forked_chain", "components": 96, "expected": 40.2, "share": 0.2, "baseline": 0.08, "p": 1e-6}
+    world.report["views"] = {"invite": view({"star": 60}, [sentence(ACCOUNTS[:2])], [alarm])}
+    world.execute("run-1")
+    about, shape = world.bus.of(TacticsChanged)
+    assert (about.kind, shape.kind, shape.view) == ("accounts", "shape", "invite")
+    assert shape.sentence == "components of the shape forked chain: 96 in the window, 40 expected"
+    assert (shape.expected, shape.rate, shape.counterfactual) == (40.2, 0.2, 0.08)
+    assert (shape.accounts, shape.account_ids, shape.account_id, shape.case) == (0, (), None, False)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    counted = [(line["Kind"], line["TacticsChanged"], line["view"]) for line in lines if "TacticsChanged" in line]
+    assert counted == [("accounts", 1, "invite"), ("shape", 1, "invite")]
+    assert not any(account in str(lines) for account in ACCOUNTS)
 
 
 @pytest.mark.parametrize("step", ["Begin", "Export", "Tell", "Gate", "Publish", "Flip"])

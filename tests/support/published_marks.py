@@ -90,8 +90,8 @@ class Publishing:
             with process.one_write():
                 number = self.marks.begin(run, self.now)
             marks = {account: mark(number, shape) for account, shape in wanted.items()}
-            for page in batched(marks.items(), self.page):
-                self.marks.write(number, dict(page))
+            for place, page in enumerate(batched(marks.items(), self.page)):
+                self.marks.write(number, place, dict(page))
             self.published[number] = wanted
             with process.one_write():
                 self.marks.flip(number, self.now, self.now)
@@ -174,7 +174,7 @@ def taken_for_dead(accounts: int, writes: int) -> int:
     assert stage.believed() == number
     if number > 2:  # the dead run had begun
         for refused in (
-            lambda: stage.marks.write(2, {"account-0": mark(2, "path")}),
+            lambda: stage.marks.write(2, 0, {"account-0": mark(2, "path")}),
             lambda: stage.marks.flip(2, stage.now, stage.now),
         ):
             _lost(refused)

@@ -195,3 +195,5 @@ def test_a_snapshot_is_published_and_outlives_what_fails_or_is_refused_after_it(
     }
     assert again["transaction_id"] == "paid-1"
     assert stage.cases(changed["account_id"]) == [["TACTICS_CHANGED"]]
+    assert changed["account_id"] in changed["account_ids"]
+    assert len(changed["account_ids"]) == min(changed["accounts"], 100)

@@ -30,6 +30,7 @@ class Table:
     waits  tokens that a case has left behind
     looks  when the sweep must look again, by case
     days   the day of the first report of each subject, and when it came
+    alerts  those with which a case was to be opened
     """
 
     def __init__(self) -> None:
@@ -39,6 +40,7 @@ class Table:
         self.broken: set[str] = set()
         self.times: dict[str, datetime] = {}
         self.days: dict[str, tuple[datetime, datetime]] = {}
+        self.alerts: list[Alert] = []
         self.is_late = False
 
     def add(self, state: State = State.COLLECTING, name: str = "t-1", at: datetime = NOON, **fields: Any) -> Case:
@@ -66,6 +68,7 @@ class Table:
         return self.change(name, event, SYSTEM, now)
 
     def open(self, alert: Alert, now: datetime, day: datetime | None = None) -> Case:
+        self.alerts.append(alert)
         for number in itertools.count(1):
             name = alert.case_id(day, number)
             case = self.cases.setdefault(name, Case.for_alert(name, alert, now, TERMS))
@@ -444,3 +447,14 @@ def test_end_of_an_execution_without_a_case_is_nothing(intake, failed):
 def test_event_that_no_rule_sends_is_an_error(intake):
     with pytest.raises(KeyError):
         intake.take({"detail-type": "CaseClosed", "detail": {}}, NOON)
+
+
+def test_accounts_that_have_multiplied_are_named_in_the_alert_of_the_case_of_one_of_them(intake, table):
+    said = {"transaction_id": "t-1", "account_id": "a", "occurred_at": utc(NOON)}
+    said |= {"sentence": "accounts that invite others", "accounts": 250}
+    for detail, named in ((said | {"account_ids": ["a", "b"]}, ("a", "b")), (said | {"transaction_id": "t-2"}, ())):
+        case = intake.take({"detail-type": "TacticsChanged", "detail": detail}, NOON)
+        assert (case.subject, case.reasons) == ("payer#a", ("TACTICS_CHANGED",))
+        tactics = table.alerts[-1].tactics
+        assert (tactics.sentence, tactics.accounts) == ("accounts that invite others", 250)
+        assert tactics.account_ids == named

@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 import pyarrow.parquet
 import pytest
 
+from fraud import packaged
 from fraud.archive import schema
 from fraud.archive.record import pseudonym
 from fraud.archive.schema import PARTITION
 from fraud.counters.keys import DECLARED
 from fraud.graph.gate import Report
-from fraud.graph.publishing import LinksPage, Page
+from fraud.graph.publishing import LinksPage, Page, Plan
 from local import archive, simulated_graph
 from models.datasets.history import INVITATIONS, LABELS, TRANSACTIONS, HistoryError
 from models.graph.archived import Asked, history, main, run
@@ -23,6 +24,7 @@ from models.simulation.networks import PATTERNS, simulate_networks
 from models.simulation.simulate import DEFAULT_START
 from tests.support.histories import by_time, to_a_friend
 
+PLAN = Plan.load(packaged.GRAPH_PLAN.read_bytes())
 DAYS = 64
 OF = {each.name: each for each in PATTERNS}
 COUPLES = replace(OF["couple"], share=100, ring=0.0)
@@ -50,8 +52,8 @@ def asked(*views):
     return Asked(AS_OF, views, timedelta(days=7), timedelta(days=28), page=200)
 
 
-def pages(out):
-    return [Page.parse(path.read_bytes()).marks for path in sorted((out / "pages").iterdir())]
+def pages(out, as_of=AS_OF):
+    return [Page.parse(path.read_bytes(), as_of, PLAN).marks for path in sorted((out / "pages").iterdir())]
 
 
 def test_the_accounts_of_a_shape_of_rings_are_marked_and_the_function_reads_what_the_job_writes(
@@ -92,7 +94,17 @@ def test_what_comes_after_the_time_of_a_snapshot_changes_nothing(directory, tmp_
             shutil.rmtree(place)
     assert len(list((tmp_path / "cut").glob("*/*"))) < len(list(directory.glob("*/*")))
     run(tmp_path / "cut", tmp_path / "early", early)
-    assert pages(tmp_path / "whole") == pages(tmp_path / "early") != []
+    assert pages(tmp_path / "whole", early.as_of) == pages(tmp_path / "early", early.as_of) != []
+    whole, cut = (Report.parse((tmp_path / name / "report.json").read_bytes()) for name in ("whole", "early"))
+    assert whole.labels == cut.labels > 0
+
+
+def test_a_job_without_labels_says_that_it_has_read_none(directory, tmp_path):
+    shutil.copytree(directory, tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / schema.LABELS.name)
+    run(tmp_path / "cut", tmp_path / "out", asked("invite"))
+    report = Report.parse((tmp_path / "out" / "report.json").read_bytes())
+    assert (report.labels, report.marked, report.pages) == (0, 0, 0)
 
 
 def test_links_are_no_input_of_shapes_marks_or_what_has_changed(directory, tmp_path):

@@ -68,6 +68,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class Tactics(_Part):
+    """Accounts of a kind that have multiplied: what has opened a case with the reason `TACTICS_CHANGED`."""
+
+    sentence: str = Field(description="What has changed.")
+    accounts: int = Field(description="Accounts of the kind in all.")
+    account_ids: tuple[Id, ...] = Field(description="Those of them that are named: some, without erased ones.")
+
+
 class Alert(_Part):
     """A payment to look at, and the account that it tells of. It opens a case or joins one."""
 
@@ -81,6 +89,7 @@ class Alert(_Part):
     )
     report_id: str | None = None
     kind: CaseKind = "alert"
+    tactics: Tactics | None = Field(None, description="The accounts of `TACTICS_CHANGED`; null for other reasons.")
 
     @property
     def subject(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, subject_kind
+from fraud.cases.case import SYSTEM, Actor, Alert, Case, CaseEvent, Tactics, subject_kind
 from fraud.cases.moves import State
 from fraud.decisions.record import Contents
 from fraud.decisions.resolution import Resolution
@@ -114,13 +114,15 @@ class Intake:
         return self._started(self._cases.open(alert, now, day=day))
 
     def _changed(self, detail: Mapping[str, Any], now: datetime) -> Case:
-        """Open a case about one of the accounts that have multiplied, by its latest payment."""
+        """Open a case about one of the accounts that have multiplied, by its latest payment. The alert names others."""
+        sentence, accounts = detail["sentence"], detail["accounts"]
         alert = Alert(
             transaction_id=detail["transaction_id"],
             subject_kind="payer",
             subject_id=detail["account_id"],
             occurred_at=instant(detail["occurred_at"]),
             reason=TACTICS,
+            tactics=Tactics(sentence=sentence, accounts=accounts, account_ids=detail.get("account_ids", ())),
         )
         return self._open(alert, now)
 

@@ -10,6 +10,9 @@ from fraud.decisions.events import Outbox
 from fraud.errors import UnavailableError
 from fraud.transaction import Id, Timestamp
 
+NAMED = 100
+"""Most accounts that an event names."""
+
 
 class _GraphEvent(BaseModel):
     """The fields that every event of a run has."""
@@ -47,15 +50,23 @@ class MarksKept(_GraphEvent):
 
 
 class TacticsChanged(_GraphEvent):
-    """Accounts of a kind have multiplied, before any label exists."""
+    """Accounts of a kind have multiplied, or a shape has, before any label exists."""
 
     view: str
+    kind: Literal["accounts", "shape"] = Field(
+        description="`accounts`: a sentence about accounts of a kind. `shape`: a shape has become more frequent; it"
+        " names no accounts, and `expected` counts components."
+    )
     sentence: str = Field(description="What has changed, for an analyst.")
-    accounts: int = Field(description="Accounts of the kind in the window.")
+    accounts: int = Field(description="Accounts of the kind in the window; 0 for a shape.")
     expected: float = Field(description="Accounts that the weeks before would let one expect.")
-    rate: float = Field(description="Share of the window's components with such an account.")
+    rate: float = Field(description="Share of the window's components with such an account, or of the shape.")
     counterfactual: float = Field(description="That share in the weeks before.")
     window_from: Timestamp
+    account_ids: tuple[Id, ...] = Field(
+        max_length=NAMED,
+        description=f"Up to {NAMED} of them, in the order of their ids, without those that were erased.",
+    )
     account_id: Id | None = Field(description="One of them; null when all that were looked up were erased.")
     transaction_id: Id | None = Field(description="Its latest payment; null when none of those looked up has paid.")
     occurred_at: Timestamp | None = Field(description="The payment's own time.")

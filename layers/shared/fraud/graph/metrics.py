@@ -1,7 +1,7 @@
 """Metrics of the machine `graph`: steps, and how runs end."""
 
 from fraud.aws.metrics import log_line
-from fraud.graph.events import MarksKept, MarksPublished
+from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
 
 
 def log_graph_step(state: str, run_id: str, door: str) -> None:
@@ -13,6 +13,12 @@ def log_published(event: MarksPublished, door: str) -> None:
     """Log a snapshot that has come into force."""
     fields = {"run_id": event.run_id, "snapshot": event.snapshot, "erased": event.erased}
     log_line({"Door": door}, {"MarksPublished": 1, "AccountsMarked": event.marked}, fields)
+
+
+def log_changed(event: TacticsChanged, door: str) -> None:
+    """Log a sentence, or the alarm of a shape, that the bus was told of."""
+    fields = {"run_id": event.run_id, "view": event.view}
+    log_line({"Door": door, "Kind": event.kind}, {"TacticsChanged": 1}, fields)
 
 
 def log_suggested(run_id: str, links: int, door: str) -> None:

@@ -7,14 +7,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from fraud.activity.suggested import Common, InferredLink, Suggestions, best
 from fraud.archive import schema
 from fraud.errors import UndecidableError
-from fraud.graph.gate import GatePolicy
+from fraud.graph.gate import Asked, GatePolicy, Pseudonym
 from fraud.marks.mark import Mark
 from fraud.retraining.jobs import EXTRA_S, PROCESSING, Place, is_read
 from fraud.transaction import Instant, utc
@@ -37,6 +37,7 @@ class Plan(BaseModel):
     seconds        time limit of the job
     spark_edges    from so many edges in the largest view of the last report on, Spark does the job
     page           most accounts that one call of the function publishes
+    mark_days      days for which a mark lasts at most: the longest grade of the policy of marks
     links          most links that are suggested
     links_page     most accounts whose links one call of the function publishes
     case_accounts  from so many accounts on, what has changed is a case
@@ -52,6 +53,7 @@ class Plan(BaseModel):
     seconds: int = Field(ge=60, le=86_400)
     spark_edges: int = Field(ge=0)
     page: int = Field(ge=1, le=5_000)
+    mark_days: int = Field(ge=1, le=400)
     links: int = Field(ge=0, le=100_000)
     links_page: int = Field(ge=1, le=500)
     case_accounts: int = Field(ge=1)
@@ -126,16 +128,25 @@ def _output(uri: str) -> dict[str, Any]:
     return {"OutputName": OUTPUT, "S3Output": target}
 
 
+def asked(as_of: datetime, plan: Plan) -> Asked:
+    """Return what the gate expects of the report of a job."""
+    return Asked(as_of, plan.views, plan.page)
+
+
 def limit_s(plan: Plan) -> int:
     """Return the seconds for which the machine waits for the job."""
     return plan.seconds + EXTRA_S
 
 
-Pseudonym = Annotated[str, StringConstraints(pattern="^[0-9a-f]+$")]
+class Lasting(NamedTuple):
+    """The times of a run's marks: that of its snapshot, and for how long a mark lasts at most."""
+
+    as_of: datetime
+    longest: timedelta
 
 
 class PagedMark(BaseModel):
-    """A mark as the job has written it: of a pseudonym.
+    """A mark as the job has written it: of a pseudonym. It has the times of its run, which the validation is given.
 
     lift  the lower bound that has earned it
     """
@@ -149,6 +160,15 @@ class PagedMark(BaseModel):
     as_of: Instant
     expires_at: Instant
 
+    @model_validator(mode="after")
+    def _has_the_times_of_its_run(self, info: ValidationInfo) -> Self:
+        lasting = info.context
+        if not isinstance(lasting, Lasting):
+            raise TypeError("a page of marks is read with the times of its run")
+        if self.as_of != lasting.as_of or not self.as_of < self.expires_at <= self.as_of + lasting.longest:
+            raise ValueError("times")
+        return self
+
     def mark(self, snapshot: int) -> Mark:
         """Return the mark of a snapshot."""
         return Mark(snapshot, self.view, self.shape, self.lift, self.as_of, self.expires_at)
@@ -158,10 +178,10 @@ class _Page(BaseModel):
     HOLDS: ClassVar[str]
 
     @classmethod
-    def parse(cls, content: bytes) -> Self:
+    def _read(cls, content: bytes, context: object = None) -> Self:
         """Read a page. Raises UndecidableError, which quotes nothing."""
         try:
-            return cls.model_validate_json(content)
+            return cls.model_validate_json(content, context=context)
         except ValidationError as error:
             raise UndecidableError(f"page of {cls.HOLDS}: {error.error_count()} faults") from None
 
@@ -172,22 +192,26 @@ class Page(_Page):
     HOLDS = "marks"
     marks: tuple[PagedMark, ...]
 
+    @classmethod
+    def parse(cls, content: bytes, as_of: datetime, plan: Plan) -> Self:
+        """Read a page of a run. Raises UndecidableError, which quotes nothing."""
+        return cls._read(content, Lasting(as_of, timedelta(days=plan.mark_days)))
+
 
 class Known(NamedTuple):
     """The marks of a page under the ids of their accounts, and how many accounts were erased meanwhile."""
 
-    marks: Mapping[str, PagedMark]
+    marks: Mapping[str, Mark]
     erased: int
 
 
-def known(page: Sequence[PagedMark], accounts: Mapping[str, str]) -> Known:
+def known(page: Sequence[PagedMark], accounts: Mapping[str, str], snapshot: int) -> Known:
     """Return the marks of a page by account. A pseudonym without its row leads to nobody: the account was erased.
 
     An account has two pseudonyms after the stack's id key was replaced, and keeps the mark of the higher bound.
     """
-    weakest_first = sorted(page, key=lambda mark: mark.lift)
-    found = {accounts[mark.account]: mark for mark in weakest_first if mark.account in accounts}
-    return Known(found, sum(mark.account not in accounts for mark in page))
+    marks = [(accounts[each.account], each.mark(snapshot)) for each in page if each.account in accounts]
+    return Known(dict(sorted(marks, key=lambda each: each[1].rank)), len(page) - len(marks))
 
 
 class PagedCommon(BaseModel):
@@ -229,6 +253,11 @@ class LinksPage(_Page):
 
     HOLDS = "links"
     accounts: tuple[LinkedAccount, ...]
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Read a page. Raises UndecidableError, which quotes nothing."""
+        return cls._read(content)
 
     @property
     def pseudonyms(self) -> list[str]:

@@ -7,18 +7,19 @@ writes the same objects and marks again. The job itself is a task of the machine
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
+from itertools import batched
 from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from fraud.activity.suggested import Suggestions
 from fraud.activity.timeline import RecentDecision
-from fraud.errors import ServiceError
+from fraud.errors import ServiceError, UndecidableError
 from fraud.executions import Standing
 from fraud.graph import publishing
-from fraud.graph.events import MarksKept, MarksPublished, TacticsChanged
-from fraud.graph.gate import Report, judge
-from fraud.graph.metrics import log_kept, log_published, log_suggested
+from fraud.graph.events import NAMED, MarksKept, MarksPublished, TacticsChanged
+from fraud.graph.gate import Alarm, Check, Report, Sentence, judge
+from fraud.graph.metrics import log_changed, log_kept, log_published, log_suggested
 from fraud.graph.publishing import PUBLISHED, REPORT, LinksPage, Page, Plan
 from fraud.marks.mark import Mark
 from fraud.marks.pointer import MarksPointer
@@ -42,8 +43,8 @@ class MarkStore(Protocol):
     def begin(self, run: str, now: datetime) -> int:
         """Give a run the number of its snapshot: the same one however often it asks."""
 
-    def write(self, snapshot: int, marks: Mapping[str, Mark]) -> None:
-        """Write marks by account."""
+    def write(self, snapshot: int, page: int, marks: Mapping[str, Mark]) -> int:
+        """Write the marks of a page by account, and return how many accounts no page before it has marked."""
 
     def flip(self, snapshot: int, as_of: datetime, now: datetime) -> object:
         """Bring a snapshot into force."""
@@ -108,7 +109,9 @@ class Run(BaseModel):
 
     as_of    time of the snapshot: the beginning of the UTC day on which the run has begun
     page     the page of marks that is published next; links: that of links
-    erased   accounts of the pages before it that were erased meanwhile
+    rows     marks on the pages before it; None: the run has begun before marks and accounts were counted
+    marked   accounts that these pages mark, each once: one has two pseudonyms after the id key was replaced
+    erased   accounts of these pages that were erased meanwhile
     refused  the checks of the gate that did not pass
     """
 
@@ -118,6 +121,8 @@ class Run(BaseModel):
     snapshot: int = 0
     page: int = 0
     links: int = 0
+    rows: int | None = None
+    marked: int = 0
     erased: int = 0
     refused: tuple[str, ...] = ()
 
@@ -165,7 +170,7 @@ class GraphSteps:
         other = pointer.run if pointer.writing is not None else None
         if other is not None and other != run_id and parts.standing(other) == "runs":
             return run.go(KEEP, as_of=as_of)
-        return run.go("Export", as_of=as_of, snapshot=parts.marks.begin(run_id, now))
+        return run.go("Export", as_of=as_of, snapshot=parts.marks.begin(run_id, now), rows=0)
 
     def export(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
         """Write down which objects of the archive the snapshot is made of, so that a second try reads the same ones."""
@@ -178,22 +183,32 @@ class GraphSteps:
             if publishing.reads(table, day, first, last)
         ]
         parts.objects.write(f"{publishing.folder(run_id)}/archive.manifest", manifest(parts.place.archive, keys))
-        before = self._published()
+        try:
+            before = self._published()
+        except UndecidableError:  # the gate refuses it by name
+            before = None
         large = before is not None and before.edges >= parts.plan.spark_edges
         return run.go("AnalyseWithSpark" if large else "Analyse")
 
     def tell(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
         """Tell the bus what has changed, whatever the gate says of the marks."""
         report = self._report(run_id)
-        found = [(view, each) for view in report.views for each in report.views[view].changed.get("sentences", ())]
-        self._parts.notices.publish(
-            [self._changed(run_id, run, view, number, each) for number, (view, each) in enumerate(found)]
-        )
+        changed = {view: each.changed for view, each in report.views.items()}
+        sentences = [(view, each) for view, said in changed.items() for each in said.sentences]
+        events = [self._sentence(run_id, run, view, number, each) for number, (view, each) in enumerate(sentences)]
+        events += [self._alarm(run_id, run, view, each) for view, said in changed.items() for each in said.alarms]
+        self._parts.notices.publish(events)
+        for event in events:
+            log_changed(event, DOOR)
         return run.go("Gate")
 
     def gate(self, run_id: str, run: Run, _event: Mapping[str, Any]) -> Step:
-        """Judge the snapshot."""
-        checks = judge(self._report(run_id), self._published(), self._parts.plan.gate)
+        """Judge the snapshot. Without a report that can be read nobody knows what it is to be compared with."""
+        plan, report = self._parts.plan, self._report(run_id)
+        try:
+            checks = judge(report, self._published(), plan.gate, publishing.asked(_as_of(run), plan))
+        except UndecidableError:
+            checks = [Check("published", passed=False, said=f"{PUBLISHED} cannot be read")]
         refused = tuple(f"{check.check}: {check.said}" for check in checks if not check.passed)
         return run.go(KEEP if refused else "Publish", refused=refused)
 
@@ -204,14 +219,19 @@ class GraphSteps:
         parts = self._parts
         if run.page >= self._report(run_id).pages:
             return run.go("Flip")
-        page = Page.parse(self._object(run_id, f"pages/{run.page}.json")).marks
-        known = publishing.known(page, parts.accounts.read([mark.account for mark in page]))
-        marks = {account: each.mark(run.snapshot) for account, each in known.marks.items()}
-        parts.marks.write(run.snapshot, marks)
-        return run.go("Publish", page=run.page + 1, erased=run.erased + known.erased)
+        page = Page.parse(self._object(run_id, f"pages/{run.page}.json"), _as_of(run), parts.plan).marks
+        known = publishing.known(page, parts.accounts.read([mark.account for mark in page]), run.snapshot)
+        new = parts.marks.write(run.snapshot, run.page, known.marks)
+        rows = None if run.rows is None else run.rows + len(page)
+        return run.go(
+            "Publish", page=run.page + 1, rows=rows, marked=run.marked + new, erased=run.erased + known.erased
+        )
 
-    def flip(self, _run_id: str, run: Run, event: Mapping[str, Any]) -> Step:
-        """Bring the snapshot into force."""
+    def flip(self, run_id: str, run: Run, event: Mapping[str, Any]) -> Step:
+        """Bring the snapshot into force, unless its pages are not what the gate has judged."""
+        marked = self._report(run_id).marked
+        if run.rows not in (None, marked):
+            return run.go(KEEP, refused=(f"pages: {run.rows:,} marks, reported were {marked:,}",))
         self._parts.marks.flip(run.snapshot, _as_of(run), self._parts.clock())
         return run.go("Suggest" if event["version"] >= SUGGESTS else "Notify")
 
@@ -236,7 +256,7 @@ class GraphSteps:
             run.as_of or "",
             snapshot=run.snapshot,
             accounts=report.accounts,
-            marked=report.marked - run.erased,
+            marked=report.marked - run.erased if run.rows is None else run.marked,
             erased=run.erased,
             views={view: each.chosen for view, each in report.views.items()},
         )
@@ -284,16 +304,15 @@ class GraphSteps:
                 return None
             raise
 
-    def _changed(self, run_id: str, run: Run, view: str, number: int, said: Mapping[str, Any]) -> TacticsChanged:
-        """Return the event of a sentence, with one of its accounts: one that has paid, if there is one.
+    def _sentence(self, run_id: str, run: Run, view: str, number: int, said: Sentence) -> TacticsChanged:
+        """Return the event of a sentence, with its accounts, and one of them that has paid, if there is one.
 
         A case is about a payment (D-178).
         """
-        parts, as_of, accounts = self._parts, _as_of(run), said["accounts"]
-        known = list(parts.accounts.read(accounts[:EXAMPLES]).values())
-        paid = ((account, parts.activity.latest(account)) for account in sorted(known))
+        parts, as_of, named = self._parts, _as_of(run), self._named(said.accounts)
+        paid = ((account, parts.activity.latest(account)) for account in named[:EXAMPLES])
         account, latest = next(
-            ((account, latest) for account, latest in paid if latest is not None), (min(known, default=None), None)
+            ((account, latest) for account, latest in paid if latest is not None), (min(named, default=None), None)
         )
         return TacticsChanged.of(
             run_id,
@@ -301,16 +320,51 @@ class GraphSteps:
             view,
             number,
             view=view,
-            sentence=said["words"],
-            accounts=len(accounts),
-            expected=said["expected"],
-            rate=said["rate"],
-            counterfactual=said["counterfactual"],
+            kind="accounts",
+            sentence=said.words,
+            accounts=len(said.accounts),
+            expected=said.expected,
+            rate=said.rate,
+            counterfactual=said.counterfactual,
             window_from=utc(as_of - timedelta(days=parts.plan.window_days)),
+            account_ids=named,
             account_id=account,
             transaction_id=None if latest is None else latest.transaction_id,
             occurred_at=None if latest is None else utc(datetime.fromtimestamp(latest.epoch, UTC)),
-            case=latest is not None and len(accounts) >= parts.plan.case_accounts,
+            case=latest is not None and len(said.accounts) >= parts.plan.case_accounts,
+        )
+
+    def _named(self, pseudonyms: Sequence[str]) -> tuple[str, ...]:
+        """Return the accounts of a sentence by their ids, up to NAMED, without those that were erased."""
+        named: set[str] = set()
+        for some in batched(pseudonyms, NAMED, strict=False):
+            named |= set(self._parts.accounts.read(some).values())
+            if len(named) >= NAMED:
+                break
+        return tuple(sorted(named)[:NAMED])
+
+    def _alarm(self, run_id: str, run: Run, view: str, said: Alarm) -> TacticsChanged:
+        """Return the event of a shape, which names no accounts and opens no case."""
+        as_of = _as_of(run)
+        return TacticsChanged.of(
+            run_id,
+            utc(as_of),
+            view,
+            "shape",
+            said.shape,
+            view=view,
+            kind="shape",
+            sentence=said.words,
+            accounts=0,
+            expected=said.expected,
+            rate=said.share,
+            counterfactual=said.baseline,
+            window_from=utc(as_of - timedelta(days=self._parts.plan.window_days)),
+            account_ids=(),
+            account_id=None,
+            transaction_id=None,
+            occurred_at=None,
+            case=False,
         )
 
 
@@ -322,7 +376,7 @@ ABSENT = frozenset({"NoSuchKey", "404"})
 """S3's codes for an object that is not there."""
 
 EXAMPLES = 20
-"""Accounts of a sentence that are looked up, to name one that was not erased."""
+"""Accounts of a sentence whose latest payments are looked up, to find one."""
 
 JOBS = frozenset({"Analyse", "AnalyseWithSpark"})
 """The states that are jobs."""

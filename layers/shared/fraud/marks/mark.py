@@ -46,6 +46,11 @@ class Mark(NamedTuple):
         return f"{self.view}/{self.shape}"
 
     @property
+    def rank(self) -> tuple[float, str, str]:
+        """An account that several pages mark keeps the mark of the highest rank, whatever the order of the pages."""
+        return self.lift, self.view, self.shape
+
+    @property
     def row(self) -> dict[str, Any]:
         """The attribute of a profile, as plain values."""
         return self._asdict() | {"as_of": utc(self.as_of), "expires_at": utc(self.expires_at)}
