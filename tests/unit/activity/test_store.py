@@ -305,8 +305,8 @@ def test_page_of_facts_holds_status_recent_links_and_marks_in_three_calls():
     profile = {
         "pk": {"S": "account#p1"},
         "status": {"M": {"state": {"S": "hold"}}},
-        "mark_a": {"M": stored_mark(star)},
-        "mark_b": {"M": stored_mark(star._replace(snapshot=8))},
+        "mark_a": {"M": stored_mark(star, 0)},
+        "mark_b": {"M": stored_mark(star._replace(snapshot=8), 0)},
     }
     wire.table.tables["profiles"][MARKS,] = {"pk": {"S": MARKS}, "snapshot": {"N": "7"}}
     wire.table.tables["profiles"]["account#p1",] = profile

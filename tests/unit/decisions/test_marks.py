@@ -53,7 +53,7 @@ class Stack(Deployment):
 
 def marked(mark: Mark = TREE, side: str = "mark_a", account: str = "payee-1", book: Any = None) -> Stack:
     stack = Stack(book)
-    stack.put(f"account#{account}", **{side: {"M": stored(mark)}})
+    stack.put(f"account#{account}", **{side: {"M": stored(mark, 0)}})
     stack.point(7)
     return stack
 
@@ -147,7 +147,7 @@ def test_a_rule_decides_by_the_mark_and_its_reason_says_why():
 # --- bus and archive --------------------------------------------------------------------------------------------------
 def test_each_marked_account_of_a_payment_is_told_whatever_the_outcome_and_the_published_share():
     stack = marked()
-    stack.put("account#payer-1", mark_b={"M": stored(TREE._replace(shape="star", lift=3.5))})
+    stack.put("account#payer-1", mark_b={"M": stored(TREE._replace(shape="star", lift=3.5), 0)})
     body, row = stack.decide()
     told = change(row).events(published_share=0.0)
     assert [(type(one), one.role, one.account_id, one.view, one.shape, one.lift, one.snapshot) for one in told] == [
