@@ -17,6 +17,7 @@ _ALERT: Example = {
     "occurred_at": "2026-03-04T12:00:00Z",
     "reason": "FAN_IN_BURST",
     "report_id": None,
+    "tactics": None,
 }
 NEW_CASE: Example = {
     "case_id": "KRSXG5CTMVZWS33OGEZDGNBVGY",
