@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import batched
+from itertools import islice
 from typing import Any, NamedTuple
 
 import boto3
@@ -83,8 +83,8 @@ def failed(s3: Any, bucket: str, table: ArchiveTable, delivery: Delivery) -> Res
 
 def put(delivery: Delivery, rows: Iterable[ArchiveRow]) -> int:
     """Put rows on a stream, AT_ONCE at one time, and return their number. Raises ServiceError if one is refused."""
-    number = 0
-    for some in batched(rows, AT_ONCE, strict=False):
+    number, rest = 0, iter(rows)
+    while some := list(islice(rest, AT_ONCE)):
         if delivery.put(some) < len(some):
             raise ServiceError("PutRecordBatch")
         number += len(some)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import batched
+from itertools import islice
 
 from fraud.aws.transport import Request, Result, Transport
 from fraud.counters.codec import profile_of
@@ -90,8 +90,9 @@ class Publishing:
             with process.one_write():
                 number = self.marks.begin(run, self.now)
             marks = {account: mark(number, shape) for account, shape in wanted.items()}
-            for place, page in enumerate(batched(marks.items(), self.page)):
-                self.marks.write(number, place, dict(page))
+            rest = iter(marks.items())
+            for place, page in enumerate(iter(lambda: dict(islice(rest, self.page)), {})):
+                self.marks.write(number, place, page)
             self.published[number] = wanted
             with process.one_write():
                 self.marks.flip(number, self.now, self.now)

@@ -7,7 +7,6 @@ writes the same objects and marks again. The job itself is a task of the machine
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
-from itertools import batched
 from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -337,8 +336,8 @@ class GraphSteps:
     def _named(self, pseudonyms: Sequence[str]) -> tuple[str, ...]:
         """Return the accounts of a sentence by their ids, up to NAMED, without those that were erased."""
         named: set[str] = set()
-        for some in batched(pseudonyms, NAMED, strict=False):
-            named |= set(self._parts.accounts.read(some).values())
+        for start in range(0, len(pseudonyms), NAMED):
+            named |= set(self._parts.accounts.read(pseudonyms[start : start + NAMED]).values())
             if len(named) >= NAMED:
                 break
         return tuple(sorted(named)[:NAMED])

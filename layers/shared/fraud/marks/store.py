@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from itertools import batched
 from typing import Any, NamedTuple
 
 from pynamodb.attributes import NumberAttribute, UnicodeAttribute
@@ -134,7 +133,9 @@ class Marks:
     def _sent(self, side: str, page: int, marks: Mapping[str, Mark], update: _Update) -> dict[str, Response]:
         """Send an update of each account, some at a time, and return the answers. Raises the first error."""
         found: dict[str, Response] = {}
-        for part in batched(marks.items(), AT_ONCE, strict=False):
+        rows = list(marks.items())
+        for start in range(0, len(rows), AT_ONCE):
+            part = rows[start : start + AT_ONCE]
             requests = [
                 Request("update_item", self._payload(side, stored(mark, page), name, update)) for name, mark in part
             ]
