@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fraud.aws.client import AwsClient, SystemPorts, Timeouts
-from fraud.aws.connection import tls_context
+from fraud.aws.connection import Socket, tls_context
 from fraud.aws.failures import PASSING, service_error
 from fraud.aws.sigv4 import Signer
 from fraud.aws.transport import ConditionFailed, Request, Result
@@ -306,7 +306,7 @@ class TlsPairs(SystemPorts):
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = self._context.wrap_bio(incoming, outgoing, server_side=True)
         self.dialled.append((theirs, incoming, outgoing, tls))
-        return ours
+        return Socket(fileno=ours.detach())
 
     def wait(self, poll: select.poll, *_: object) -> Iterable[tuple[int, int]]:
         self.clock += 0.01

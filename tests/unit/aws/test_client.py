@@ -4,10 +4,12 @@ The network is pairs of connected sockets, and the test sets the clock. So nothi
 """
 
 import contextlib
+import gc
 import itertools
 import json
 import select
 import socket
+import warnings
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud.aws.client import BACKOFF_S, CONNECTIONS, AwsClient, SystemPorts, Timeouts
-from fraud.aws.connection import LONGEST_BODY, LONGEST_HEAD, Connection
+from fraud.aws.connection import LONGEST_BODY, LONGEST_HEAD, Connection, Socket
 from fraud.aws.failures import service_error
 from fraud.aws.transport import ConditionFailed, Request, all_or_raise, binary
 from fraud.errors import HotKeyError, ServiceError, UnavailableError
@@ -108,7 +110,7 @@ class Servers(SystemPorts):
 
     def jitter(self, most: float) -> float:
         self.pauses.append(most)
-        self.open_at_pauses.append(sum(map(self._held, range(len(self._ends)))))
+        self.open_at_pauses.append(self.open_connections())
         return most
 
     def dial(self, address: tuple[str, int], attempt: int, within_s: float) -> socket.socket:
@@ -121,7 +123,7 @@ class Servers(SystemPorts):
         theirs.settimeout(0)
         self._unread[len(self._ends)] = b""
         self._ends.append(theirs)
-        return ours
+        return Socket(fileno=ours.detach())
 
     def pass_by(self, seconds: float) -> None:
         """Let time pass without a request."""
@@ -137,6 +139,9 @@ class Servers(SystemPorts):
             if self.clock >= until:
                 return []
             self.clock = min([until, *(pending.due for pending in self._pending)])
+
+    def open_connections(self) -> int:
+        return sum(map(self._held, range(len(self._ends))))
 
     def _held(self, number: int) -> bool:
         """Tell whether neither end has closed a connection."""
@@ -873,10 +878,24 @@ def test_no_requests_have_no_results(serving):
     assert servers.dialled == []
 
 
+def test_a_client_that_a_cycle_held_closes_its_connections_and_warns_of_nothing(serving):
+    gc.collect()  # what other tests left
+    client, servers = serving()
+    client.gather([Request("get_item", {})])
+    cycle: list[Any] = [client]
+    cycle.append(cycle)
+    del client, cycle
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert warned == []
+    assert servers.open_connections() == 0
+
+
 # --- servers that never pause ----------------------------------------------------------------------------------------
 
 
-class Endless(socket.socket):
+class Endless(Socket):
     """The client's end of a connection whose server answers with bytes that never end and never pause.
 
     Each receipt takes a millisecond of the servers' clock.
@@ -976,7 +995,7 @@ def asked():
     ours.settimeout(0)
     exchange = Connection(ours, None).exchange(b"?")
     assert [next(exchange), next(exchange)] == [select.POLLOUT, select.POLLIN]
-    with theirs:
+    with ours, theirs:
         yield exchange, theirs
 
 

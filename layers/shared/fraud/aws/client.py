@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic_core import from_json
 
-from fraud.aws.connection import Connection, Exchange, Reply, Tls, UnreadableAnswerError, header, tls_context
+from fraud.aws.connection import Connection, Exchange, Reply, Socket, Tls, UnreadableAnswerError, header, tls_context
 from fraud.aws.failures import service_error
 from fraud.aws.resolver import Resolver
 from fraud.aws.sigv4 import Signer
@@ -90,7 +90,7 @@ class SystemPorts:
         """
         found = _RESOLVER.addresses(*address, within_s)
         family, _, _, _, target = found[attempt % len(found)]
-        dialled = socket.socket(family, socket.SOCK_STREAM)
+        dialled = Socket(family, socket.SOCK_STREAM)
         dialled.settimeout(0)
         dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         failed = dialled.connect_ex(target)

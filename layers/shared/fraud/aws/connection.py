@@ -135,6 +135,18 @@ class TlsStream:
         self._server.session = self._tls.session
 
 
+class Socket(socket.socket):
+    """A socket that its last reference closes, without a ResourceWarning.
+
+    The finalizer of the base class warns, and an owner with a finalizer that closes the socket does not prevent that:
+    the objects of a cycle are finalized in any order. An error makes such a cycle, with the frame that keeps it.
+    """
+
+    def __del__(self) -> None:
+        if self.fileno() >= 0:  # not one that could not be made
+            self.close()
+
+
 class Connection:
     """A connection that is opened by its first exchange."""
 
@@ -145,9 +157,6 @@ class Connection:
         self.heard = False
         """Whether anything has come since the last request."""
         self._tls = None if tls is None else TlsStream(tls)
-
-    def __del__(self) -> None:
-        self.socket.close()
 
     def spoke(self) -> bool:
         """Tell whether the server closed the connection or sent bytes without a request.
