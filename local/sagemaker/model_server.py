@@ -27,6 +27,7 @@ import xgboost
 
 from fraud import packaged
 from fraud.scoring import features
+from fraud.scoring.deployment import files_of
 from fraud.scoring.trees import Forest
 from local.loopback import LoopbackServer
 from local.sagemaker.endpoint import MODELS, PACKAGED, Fault
@@ -61,7 +62,7 @@ class Serving(LoopbackServer):
         what     percent of the calls, or `back`: the new model gets none
         archive  model.tar.gz, or `packaged`
 
-        Raises the errors of tarfile, xgboost and json for an archive that is damaged.
+        Raises ValueError, or the errors of xgboost and json, for an archive that is damaged.
         """
         if what == "back":
             self._new = None
@@ -137,11 +138,15 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+OF_CONTAINER = ("manifest.json", "model.ubj")
+"""The files that `inference.model_fn` reads."""
+
+
 def loaded(archive: bytes) -> inference.Model:
     """Load the model of an archive, as a container does."""
     with tempfile.TemporaryDirectory() as directory:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-            packed.extractall(directory, filter="data")
+        for name, content in files_of(archive, OF_CONTAINER).items():
+            Path(directory, name).write_bytes(content)
         return inference.model_fn(directory)
 
 

@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import sys
-import tarfile
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -24,6 +23,7 @@ from fraud.counters.layout import DAY
 from fraud.errors import FraudError
 from fraud.outcome import Outcome
 from fraud.scoring import features
+from fraud.scoring.deployment import ARCHIVE, files_of
 from fraud.scoring.drift import BASELINE, psi
 from fraud.scoring.trees import Trees
 from models.datasets.history import HistoryError
@@ -35,7 +35,6 @@ from models.training.metrics import Floats
 from models.training.scores import score_of
 
 MODEL_FILES = ("trees.json", "manifest.json", "model.ubj", BASELINE)
-ARCHIVE = "model.tar.gz"
 
 BINS = 10
 """Quantiles of a feature's values among the fitted payments."""
@@ -46,20 +45,17 @@ SEED = 1
 def unpacked(source: Path, target: Path) -> Path:
     """Copy the files of a model from a directory, or from the archive in it, and return the new directory.
 
-    Raises ValueError when a file is missing. Other members of the archive are left out.
+    Raises ValueError when the archive is damaged or a file is missing. Other members of the archive are left out.
     """
     target.mkdir(parents=True, exist_ok=True)
     if (source / ARCHIVE).exists():
-        with tarfile.open(source / ARCHIVE, "r:gz") as archive:
-            members = [each for each in archive.getmembers() if each.name.removeprefix("./") in MODEL_FILES]
-            archive.extractall(target, members, filter="data")
+        files = files_of((source / ARCHIVE).read_bytes(), MODEL_FILES)
     else:
-        for name in MODEL_FILES:
-            if (source / name).exists():
-                (target / name).write_bytes((source / name).read_bytes())
+        files = {name: (source / name).read_bytes() for name in MODEL_FILES if (source / name).exists()}
     for name in MODEL_FILES:
-        if not (target / name).is_file():
+        if name not in files:
             raise ValueError(f"the model has no {name}")
+        (target / name).write_bytes(files[name])
     return target
 
 
@@ -157,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(name, type=Path, metavar=name.upper())
     try:
         found = run(parser.parse_args(arguments))
-    except (HistoryError, ValueError, FraudError, OSError, tarfile.TarError) as error:
+    except (HistoryError, ValueError, FraudError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     gain = found["gain"]

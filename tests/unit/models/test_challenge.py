@@ -84,6 +84,14 @@ def test_of_an_archive_only_the_files_of_a_model_are_taken(tmp_path):
     assert not (tmp_path / "outside").exists()
 
 
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-20], lambda whole: whole[:300], lambda whole: b"x" + whole])
+def test_a_damaged_archive_is_refused(tmp_path, damage):
+    source = packed(tmp_path / "model", FILES)
+    (source / ARCHIVE).write_bytes(damage((source / ARCHIVE).read_bytes()))
+    with pytest.raises(ValueError, match="damaged"):
+        unpacked(source, tmp_path / "out")
+
+
 @pytest.mark.parametrize("missing", MODEL_FILES)
 def test_a_model_without_one_of_its_files_is_refused(tmp_path, missing):
     source = packed(tmp_path / "model", {name: each for name, each in FILES.items() if name != missing})

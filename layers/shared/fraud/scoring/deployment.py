@@ -7,7 +7,8 @@ is what it asks for. `worker.EndpointDeployment` sends the requests (D-155).
 import gzip
 import io
 import tarfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -78,6 +79,23 @@ def archive_of(manifest: bytes, booster: bytes, script: bytes) -> bytes:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return gzip.compress(packed.getvalue(), mtime=0)
+
+
+def files_of(archive: bytes, names: Collection[str]) -> dict[str, bytes]:
+    """Return the files of an archive that have these names. Raises ValueError for a damaged archive.
+
+    Nothing is unpacked: `tarfile` can do that safely only from Python 3.11.4 on.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+            for member in packed:
+                name = member.name.removeprefix("./")
+                if name in names and (content := packed.extractfile(member)) is not None:
+                    found[name] = content.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"a damaged archive: {error}") from error
+    return found
 
 
 def fleet_like(now: Fleet, described_config: Mapping[str, Any], described_model: Mapping[str, Any]) -> Fleet:
