@@ -77,10 +77,13 @@ test: $(READY) ## every test but the long simulations, with branch coverage
 slow: $(READY) ## the long simulations: 45 days, injected faults, a world through three boxes
 	$(PYTEST) -m slow
 
+# vermin: nothing of the standard library that is newer than Python 3.11. It takes the decode of bytes for Python 2's.
+CODE := layers/shared functions models local operations benchmarks tests
 check: $(READY) ## style, types, walls, template, doctests, contracts, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.11- --exclude "str.decode(errors)" $(CODE)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/cfn-lint template.yaml
 	$(BIN)/python -m operations.machines

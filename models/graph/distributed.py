@@ -7,6 +7,7 @@ What has changed and the pictures are left out (D-177).
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -31,18 +32,22 @@ COUNTED = """
 KNOWN = """
     SELECT account, max(CASE WHEN before THEN 1 ELSE 0 END) AS before FROM ({told}) AS t
     WHERE {payees} GROUP BY account"""
+COMPONENTS = """
+    SELECT c.shape, c.typology, min(c.account) AS first, count(*) AS accounts,
+           count(CASE WHEN k.before = 0 THEN 1 END) AS frauds
+    FROM counted AS c LEFT JOIN known AS k ON k.account = c.account
+    WHERE coalesce(k.before, 0) = 0 GROUP BY c.component, c.shape, c.typology"""
+WIDE = "SELECT DISTINCT {end} AS account FROM wide WHERE {end} NOT LIKE '%{thing}%'"
+REST = """
+    SELECT '' AS shape, '' AS typology, w.account AS first, 1 AS accounts,
+           CASE WHEN k.before = 0 THEN 1 ELSE 0 END AS frauds
+    FROM ({wide}) AS w LEFT JOIN known AS k ON k.account = w.account
+    WHERE coalesce(k.before, 0) = 0 AND w.account NOT IN (SELECT account FROM counted)"""
 UNITS = """
     SELECT shape, typology, accounts, frauds, count(*) AS number FROM (
-        SELECT c.component, c.shape, c.typology, count(*) AS accounts,
-               count(CASE WHEN k.before = 0 THEN 1 END) AS frauds
-        FROM counted AS c LEFT JOIN known AS k ON k.account = c.account
-        WHERE coalesce(k.before, 0) = 0 GROUP BY c.component, c.shape, c.typology) AS u
+        SELECT shape, typology, sum(accounts) AS accounts, sum(frauds) AS frauds
+        FROM ({parts}) AS p GROUP BY shape, typology, first) AS u
     GROUP BY shape, typology, accounts, frauds"""
-WIDE = "SELECT {end} AS account FROM wide WHERE {end} NOT LIKE '%{thing}%'"
-REST = """
-    SELECT count(*) AS accounts, count(CASE WHEN k.before = 0 THEN 1 END) AS frauds
-    FROM (SELECT account FROM ({wide}) AS w WHERE account NOT IN (SELECT account FROM counted)) AS r
-    LEFT JOIN known AS k ON k.account = r.account WHERE coalesce(k.before, 0) = 0"""
 ACCOUNTS = """
     SELECT count(DISTINCT account) FROM (
         SELECT payer_id AS account FROM payments UNION ALL SELECT payee_id FROM payments
@@ -107,10 +112,8 @@ def of_archive(engine: Engine) -> links.Given:
 
 def _viewed(engine: Engine, name: str, first: datetime, as_of: datetime, rules: Policy) -> Viewed:
     view = VIEWS[name]
-    parts = [_matured(engine, view, at, rules.horizon) for at in lift.matured_times(first, view, as_of, rules)]
-    columns = zip(*parts, strict=True) if parts else [[np.zeros(0, np.int64)]] * len(Units._fields)
-    units = Units(*(np.concatenate(list(each)) for each in columns))
-    rows = lift.lifts(units, rules, directed=view.directed)
+    found = units(engine, view, lift.matured_times(first, view, as_of, rules), rules.horizon)
+    rows = lift.lifts(found, rules, directed=view.directed)
     _snapshot(engine, view, as_of)
     number, giant = engine.value("SELECT count(*) FROM out"), engine.value("SELECT coalesce(max(size), 0) FROM out")
     placed = (
@@ -141,31 +144,37 @@ def _snapshot(engine: Engine, view: View, at: datetime) -> None:
     engine.make("counted", COUNTED.format(thing=THING, payees="false" if view.payees else "true"))
 
 
-def _matured(engine: Engine, view: View, at: datetime, horizon: int) -> Units:
-    """Return the components of a snapshot with what was told of their accounts within the horizon after it."""
-    _snapshot(engine, view, at)
-    until = at + timedelta(days=horizon)
-    told = _times(TOLD.format(labels="told", last="number"), view, after=at, until=until)
-    engine.make("known", KNOWN.format(told=told, payees="payee" if view.payees else "true"))
-    units = [_kinds(engine, view)]
-    if view.hub is not None or view.least > 1:
-        engine.make("wide", _times(edges_of(view._replace(hub=None, least=1), ARRIVED), view, at=at))
-        ends = ("target",) if view.payees else ("source", "target")
-        ((rest, frauds),) = engine.rows(
-            REST.format(wide=" UNION ".join(WIDE.format(end=end, thing=THING) for end in ends))
-        )
-        told_of = np.zeros(rest, np.int64)
-        told_of[:frauds] = 1
-        units.append(Units(np.full(rest, LEFT_OUT), np.ones(rest, np.int64), told_of))
-    return Units(*(np.concatenate(columns) for columns in zip(*units, strict=True)))
+def units(engine: Engine, view: View, times: Sequence[datetime], horizon: int) -> Units:
+    """Return the components of a view's snapshots at these times, as `lift.units` does."""
+    parts = [f"matured_{number}" for number in range(len(times))]
+    for part, at in zip(parts, times, strict=True):
+        _snapshot(engine, view, at)
+        until = at + timedelta(days=horizon)
+        told = _times(TOLD.format(labels="told", last="number"), view, after=at, until=until)
+        engine.make("known", KNOWN.format(told=told, payees="payee" if view.payees else "true"))
+        engine.make(part, _matured(engine, view, at))
+    if not parts:
+        return Units(*(np.zeros(0, np.int64) for _ in Units._fields))
+    joined = " UNION ALL ".join(f"SELECT * FROM {part}" for part in parts)  # noqa: S608 - our own names
+    rows = sorted(engine.rows(UNITS.format(parts=joined)))
+    for part in parts:
+        engine.drop(part)
+    columns = ([_kind(each[0], each[1], view) for each in rows], [each[2] for each in rows], [each[3] for each in rows])
+    return Units(*(np.repeat(np.array(each, np.int64), [row[4] for row in rows]) for each in columns))
 
 
-def _kinds(engine: Engine, view: View) -> Units:
-    shapes = {name: place for place, name in enumerate(SHAPES)}
-    typologies = {name: place for place, name in enumerate(TYPOLOGIES)}
-    rows = sorted(engine.rows(UNITS))
-    width = len(TYPOLOGIES) + 1
-    kind = [shapes[each[0]] * width + (typologies[each[1]] if view.directed else len(TYPOLOGIES)) for each in rows]
-    numbers = [each[4] for each in rows]
-    columns = (kind, [each[2] for each in rows], [each[3] for each in rows])
-    return Units(*(np.repeat(np.array(each, np.int64), numbers) for each in columns))
+def _matured(engine: Engine, view: View, at: datetime) -> str:
+    """Return the query of what `lift.matured` returns, of the snapshot that the tables hold."""
+    if (everyone := view.uncapped()) is None:
+        return COMPONENTS
+    engine.make("wide", _times(edges_of(everyone, ARRIVED), everyone, at=at))
+    ends = ("target",) if view.payees else ("source", "target")
+    wide = " UNION ".join(WIDE.format(end=end, thing=THING) for end in ends)
+    return f"{COMPONENTS} UNION ALL {REST.format(wide=wide)}"
+
+
+def _kind(shape: str, typology: str, view: View) -> int:
+    if not shape:
+        return LEFT_OUT
+    place = list(TYPOLOGIES).index(typology) if view.directed else len(TYPOLOGIES)
+    return list(SHAPES).index(shape) * (len(TYPOLOGIES) + 1) + place

@@ -1,10 +1,10 @@
 """Lift of shapes: how much more often their accounts turn out to be fraudulent than all accounts of the view.
 
 A snapshot is taken; its labels are those that became known strictly after it, within the policy's horizon. Accounts of
-which somebody had told before are left out. Components are the unit: accounts of one component are not independent, and
-an interval that counts them one by one is far too narrow. A rate has a Wilson interval of the number of accounts
-divided by the design effect, that is the variance between components over that of independent accounts (Kish, 1965);
-the two rates of a lift are joined as Donner and Zou (2012) join the limits of a ratio.
+which somebody had told before are left out. Components are the unit: accounts of one component are not independent, nor
+are its snapshots, and an interval that counts them one by one is far too narrow. A rate has a Wilson interval of the
+number of accounts divided by the design effect, that is the variance between components over that of independent
+accounts (Kish, 1965); the two rates of a lift are joined as Donner and Zou (2012) join the limits of a ratio.
 
 `low` and `high` are limits of 95 %. `bound` is the one that earns a mark: a lower limit that holds for all shapes
 tested together, by Bonferroni. Both are given for shapes of at least as many components as the policy asks for.
@@ -19,6 +19,7 @@ from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import t as student
@@ -78,7 +79,7 @@ LEFT_OUT = -1
 
 
 class Units(NamedTuple):
-    """Components, with the number of their accounts that count and of those told of later.
+    """Components, with the number of their accounts that count and of those told of later, over all snapshots.
 
     kind  number of (shape, typology); LEFT_OUT for an account that is in no component
     """
@@ -110,7 +111,7 @@ Progress = Callable[[list[datetime]], Iterable[datetime]]
 """Shows how far a walk over snapshots has come."""
 
 
-Kept = dict[tuple[View, datetime], Units]
+Kept = dict[tuple[View, datetime], pa.Table]
 """Matured snapshots by view and time."""
 
 
@@ -128,16 +129,23 @@ def units(  # noqa: PLR0913 - a walk
     kept  takes the snapshots, and gives those of earlier calls with the same tables and rules
 
     The last snapshot lies one horizon before `as_of`, so that nothing known later has a say. Windows do not overlap.
+    Components of several windows that have the same shape and the same first account are one unit: a payee of a burst
+    in each of seven windows is one account, of which one report tells seven times (D-190).
     """
     times = matured_times(tables.first_payment(), view, as_of, rules)
     kept = {} if kept is None else kept
     for each in progress(times):
         if (view, each) not in kept:
             kept[view, each] = matured(tables, snapshot(tables, view, each), rules.horizon)
-    parts = [kept[view, each] for each in times]
+    return joined([kept[view, each] for each in times]), times
+
+
+def joined(parts: Sequence[pa.Table]) -> Units:
+    """Return the units of matured snapshots."""
     if not parts:
-        return Units(*(np.zeros(0, np.int64) for _ in Units._fields)), []
-    return Units(*(np.concatenate(columns) for columns in zip(*parts, strict=True))), times
+        return Units(*(np.zeros(0, np.int64) for _ in Units._fields))
+    both = pa.concat_tables(parts).group_by(["kind", "first"]).aggregate([("accounts", "sum"), ("frauds", "sum")])
+    return Units(*(both[name].to_numpy().astype(np.int64) for name in ("kind", "accounts_sum", "frauds_sum")))
 
 
 def matured_times(first: datetime | None, view: View, as_of: datetime, rules: Policy) -> list[datetime]:
@@ -150,8 +158,11 @@ def matured_times(first: datetime | None, view: View, as_of: datetime, rules: Po
     return [each for each in times if each > first and (step is None or each - step >= first - timedelta(days=1))]
 
 
-def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> Units:
-    """Return the components of a snapshot with what was told of their accounts within the horizon after it."""
+def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> pa.Table:
+    """Return the components of a snapshot with what was told of their accounts within the horizon after it.
+
+    Columns: kind, accounts and frauds as in `Units`, and first, the first account that counts, in the order of ids.
+    """
     told = tables.told(each.at, each.at + timedelta(days=horizon))
     known: dict[str, bool] = {}
     for account, payee, before in zip(*(told[name].to_pylist() for name in told.column_names), strict=True):
@@ -159,19 +170,21 @@ def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> Units:
             known[account] = known.get(account, False) or before
     before = np.array([known.get(account, False) for account in each.accounts], np.bool_)
     fraud = np.array([not known.get(account, True) for account in each.accounts], np.bool_)
-    components = len(each.found.columns.n)
-    use = each.counted & ~before
+    use = np.flatnonzero(each.counted & ~before)
     typology = each.found.typology
     kind = each.found.shape.astype(np.int64) * (len(TYPOLOGIES) + 1)
     kind += len(TYPOLOGIES) if typology is None else typology
-    accounts = np.bincount(each.found.of[use], minlength=components)
-    frauds = np.bincount(each.found.of[use & fraud], minlength=components)
-    some = accounts > 0
-    rest = [not known[account] if account in known else False for account in each.left_out if not known.get(account)]
-    return Units(
-        np.append(kind[some], np.full(len(rest), LEFT_OUT)),
-        np.append(accounts[some], np.ones(len(rest), np.int64)),
-        np.append(frauds[some], np.array(rest, np.int64)),
+    use = use[np.argsort(each.accounts[use])]  # so that `unique` finds the first account of each component
+    some, firsts, accounts = np.unique(each.found.of[use], return_index=True, return_counts=True)
+    frauds = np.bincount(each.found.of[use], fraud[use], len(kind)).astype(np.int64)[some]
+    rest = [account for account in each.left_out if not known.get(account)]
+    return pa.table(
+        {
+            "kind": np.append(kind[some], np.full(len(rest), LEFT_OUT)),
+            "first": pa.array([*each.accounts[use][firsts], *rest], pa.string()),
+            "accounts": np.append(accounts, np.ones(len(rest), np.int64)),
+            "frauds": np.append(frauds, np.array([account in known for account in rest], np.int64)),
+        }
     )
 
 

@@ -102,7 +102,8 @@ def write(  # noqa: PLR0913, PLR0917 - what a page is of
     directory.mkdir(parents=True, exist_ok=True)
     figures = found | {
         "accounts": each.graph.number, "components": len(each.found.columns.n), "snapshots": snapshots,
-        "horizon": rules.horizon, "fewest": rules.components, "pictures": drawn(directory, each, found["shapes"]),
+        "horizon": rules.horizon, "base": each.view.base, "fewest": rules.components,
+        "pictures": drawn(directory, each, found["shapes"]),
     }  # fmt: skip
     _write(directory, f"Shapes of {found['view']} at {found['as_of']}", figures, changed)
 

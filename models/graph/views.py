@@ -52,6 +52,7 @@ class View(NamedTuple):
     hub       most others of an account or thing: the edges of one with more are left out
     least     fewest sources of a target: the edges to one with fewer are left out
     payees    only targets count in a rate and are marked: the sources are those that a fraud harms
+    base      the rate of all is that of the accounts of so many days before the snapshot; None: of those in `days`
     hint      what to change when the largest component joins too many accounts
     """
 
@@ -62,6 +63,12 @@ class View(NamedTuple):
     hub: int | None = None
     least: int = 1
     payees: bool = False
+    base: float | None = None
+
+    def uncapped(self) -> "View | None":
+        """Return the view of everyone in the rate of all, if that is not this one."""
+        everyone = self._replace(hub=None, least=1, days=self.base or self.days)
+        return None if everyone == self else everyone
 
 
 VIEWS: Mapping[str, View] = {
@@ -69,9 +76,10 @@ VIEWS: Mapping[str, View] = {
     "p2p_7d": View(("p2p",), 7, "take fewer days, or a hub cap below 30", directed=True, hub=30),
     "market_30d": View(("p2p", "merchant"), 30, "leave merchants out, or take fewer days", hub=50),
     "shared_instrument": View(("device", "instrument"), 30, "take a hub cap below 20", hub=20, least=2),
-    "burst_2d": View(("p2p",), 2, "ask for more payers of a payee", directed=True, least=4, payees=True),
+    "burst_2d": View(("p2p",), 2, "ask for more payers of a payee", directed=True, least=4, payees=True, base=30),
 }
-"""The views that are shipped, by name. `burst_2d`: payees whom at least four others have paid within two days."""
+"""The views that are shipped, by name. `burst_2d`: payees whom at least four others have paid within two days,
+beside all payees of a month (D-189)."""
 
 
 TOLD = """
@@ -214,7 +222,7 @@ class Snapshot(NamedTuple):
     """A view's graph at a time.
 
     accounts  ids of the nodes, as numpy objects; `counted` are those that count in rates and may be marked
-    left_out  accounts that the view's caps leave out: they count in the rate of all
+    left_out  accounts that are in no component, and count in the rate of all
     """
 
     at: datetime
@@ -242,8 +250,8 @@ def snapshot(tables: HistoryTables, view: View, at: datetime) -> Snapshot:
     targets[graph.target] = True
     counted = ~things & (targets if view.payees else True)
     left_out: set[str] = set()
-    if view.hub is not None or view.least > 1:
-        whole = tables.edges(view._replace(hub=None, least=1), at)
+    if (everyone := view.uncapped()) is not None:
+        whole = tables.edges(everyone, at)
         sides = ("target",) if view.payees else ("source", "target")
         left_out = {end for side in sides for end in pc.unique(whole[side]).to_pylist() if THING not in end}
         left_out -= set(accounts[counted].tolist())

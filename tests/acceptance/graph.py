@@ -1,9 +1,9 @@
 """Lift of shapes: its intervals on simulated worlds, on AMLSim's worlds, and on the simulator's networks.
 
 `python -m tests.acceptance.graph [--amlsim DIR] [--worlds 200] [--groups 32000]`. DIR has
-amlsim_20K_transactions.parquet and amlsim_20K_<world>_accounts.parquet. Exits with 1 when a bound is missed, except
-AMLSim's lift of a burst: labels strictly after a snapshot find less than labels of all time. Its target and the lift by
-labels of all time are printed beside it.
+amlsim_20K_transactions.parquet and amlsim_20K_<world>_accounts.parquet. Exits with 1 when a bound is missed. Beside
+AMLSim's lift of a burst stands the lift against those alone who were paid in the same two days: it is smaller, because
+to be paid at all says something already.
 """
 
 import argparse
@@ -27,6 +27,7 @@ INTRA = 0.5
 COVERS = (0.92, 0.995)
 AMLSIM = ("fanin200", "cycle200", "fanin200cycle200")
 BURST, MERPAY = 8.0, 10.0
+VIEW = views.VIEWS["burst_2d"]
 
 
 class Cover(NamedTuple):
@@ -63,27 +64,17 @@ def covered(worlds: int, components: int, rate: float, others: int = 2_000, base
     return Cover(inside / worlds, float(np.mean(halves)), 1.96 * float(np.std(errors)))
 
 
-def with_hindsight(tables: views.HistoryTables, view: views.View, times: list[datetime]) -> tuple[float, float]:
-    """Return the lift of a burst's payees if labels of all time counted, also those of before the snapshot.
-
-    The first is against the payees of the same windows, the second against all accounts.
-    """
-    first, last = tables.span()
-    told = tables.told(first - timedelta(days=1), last + timedelta(days=60))
-    fraudulent = {row["account"] for row in told.to_pylist()}
-    seen = [views.snapshot(tables, view, each) for each in times]
-    burst = [account for each in seen for account in each.accounts[each.counted]]
-    payees = burst + [account for each in seen for account in each.left_out]
-    (accounts,) = tables.rows("""
-        SELECT count(DISTINCT account) AS number FROM (
-            SELECT payer_id AS account FROM payments UNION ALL SELECT payee_id FROM payments)""").to_pylist()
-    rate = sum(account in fraudulent for account in burst) / len(burst)
-    of_payees = sum(account in fraudulent for account in payees) / len(payees)
-    return rate / of_payees, rate / (len(fraudulent) / accounts["number"])
+def of_bursts(tables: views.HistoryTables, view: views.View, as_of: datetime) -> lift.Lift:
+    """Return the lift of a burst's payees."""
+    rules = lift.policy()
+    rows = lift.lifts(lift.units(tables, view, as_of, rules)[0], rules, directed=True)
+    return next(row for row in rows if row.shape == "star")
 
 
 def on_amlsim(place: Path, name: str, directory: Path) -> bool:
-    """Print what AMLSim's world shows. Return whether the giant warns, and no static lift is claimed."""
+    """Print what AMLSim's world shows. Return whether the giant warns, no static lift is claimed, and that
+    of a burst is found.
+    """
     transactions, accounts = place / "amlsim_20K_transactions.parquet", place / f"amlsim_20K_{name}_accounts.parquet"
     history.write(directory, history.of(amlsim.read(transactions, accounts)))
     rules = lift.policy()
@@ -91,19 +82,18 @@ def on_amlsim(place: Path, name: str, directory: Path) -> bool:
         as_of = tables.span()[1] + timedelta(days=8)
         giant = views.snapshot(tables, views.VIEWS["market_30d"], as_of - timedelta(days=8))
         static = lift.lifts(lift.units(tables, views.VIEWS["market_30d"], as_of, rules)[0], rules, directed=False)
-        found, times = lift.units(tables, views.VIEWS["burst_2d"], as_of, rules)
-        burst = next(row for row in lift.lifts(found, rules, directed=True) if row.shape == "star")
-        of_payees, of_all = with_hindsight(tables, views.VIEWS["burst_2d"], times)
+        burst, of_window = (of_bursts(tables, VIEW._replace(base=base), as_of) for base in (VIEW.base, None))
     claimed = [row.shape for row in static if rules.grade(row.bound)]
     print(
         f"{name}: {giant.giant_share:.0%} of accounts are one component; static shapes with a mark: {claimed or 'none'}"
     )
+    met = burst.low is not None and burst.lift >= BURST
     print(
-        f"  burst: lift {burst.lift:.1f} ({burst.low:.1f} to {burst.high:.1f}) of {burst.components} payees in"
-        f" {len(times)} snapshots; asked: {BURST:.0f}, {'met' if burst.lift >= BURST else 'missed'}"
+        f"  burst: lift {burst.lift:.1f} ({burst.low:.1f} to {burst.high:.1f}) of {burst.components} payees;"
+        f" asked: {BURST:.0f}, {'met' if met else 'missed'}"
     )
-    print(f"  by labels of all time: {of_payees:.1f} against payees of the windows, {of_all:.1f} against all accounts")
-    return bool(views.warnings(giant)) and not claimed
+    print(f"  against payees of the same days: {of_window.lift:.1f} ({of_window.low:.1f} to {of_window.high:.1f})")
+    return bool(views.warnings(giant)) and not claimed and met
 
 
 def on_networks(groups: int, directory: Path, seed: int = 1) -> bool:

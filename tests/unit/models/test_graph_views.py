@@ -85,15 +85,34 @@ def test_a_hub_and_its_edges_are_left_out_and_its_neighbours_stay_in_the_rate_of
     assert each.left_out == ("f0", "f1", "f2", "f3", "hub")
 
 
-def test_a_payee_of_a_burst_has_enough_payers_within_the_window(tmp_path):
+def test_a_payee_of_a_burst_has_enough_payers_within_the_window_and_is_compared_with_those_of_a_month(tmp_path):
     made = Histories()
+    made.pay("a", "gone", -25)
+    made.pay("a", "quiet", -24 + 0.1)
     for number in range(4):
         made.pay(f"f{number}", "burst", 5)
         made.pay(f"f{number}", "slow", 1 + number * 1.5)
+    made.pay("a", "later", 6.1)
     with HistoryTables(made.write(tmp_path)) as tables:
         each = views.snapshot(tables, VIEWS["burst_2d"], day(6))
+        same_days = views.snapshot(tables, VIEWS["burst_2d"]._replace(base=None), day(6))
     assert list(each.accounts[each.counted]) == ["burst"]
-    assert each.left_out == ("slow",)
+    assert each.left_out == ("quiet", "slow")
+    assert same_days.left_out == ("slow",)
+
+
+def test_a_payee_with_a_burst_in_each_of_several_snapshots_is_one_unit(tmp_path):
+    made = Histories()
+    for at in (5, 7, 9):
+        for number in range(4):
+            made.pay(f"f{number}", "often", at, told=20 if at == 9 else None)
+    for number in range(4):
+        made.pay(f"g{number}", "once", 7)
+    with HistoryTables(made.write(tmp_path)) as tables:
+        units, times = lift.units(tables, VIEWS["burst_2d"], day(40), RULES)
+    assert times[0] == day(10)
+    star = units.kind != LEFT_OUT
+    assert sorted(zip(units.accounts[star].tolist(), units.frauds[star].tolist(), strict=True)) == [(1, 0), (3, 3)]
 
 
 def test_a_giant_is_told_with_what_to_change(tmp_path):
@@ -126,7 +145,10 @@ def test_labels_count_that_became_known_after_the_snapshot_and_within_the_horizo
     with HistoryTables(made.write(tmp_path)) as tables:
         units = lift.matured(tables, views.snapshot(tables, VIEWS["p2p_7d"], day(10)), 30)
     # Those told of before the snapshot are in no rate; those told of too late count as honest.
-    assert sorted(zip(units.accounts.tolist(), units.frauds.tolist(), strict=True)) == [(2, 0), (2, 0), (2, 2), (2, 2)]
+    found = zip(units["first"].to_pylist(), units["accounts"].to_pylist(), units["frauds"].to_pylist(), strict=True)
+    assert sorted(found) == [
+        ("after-payee", 2, 2), ("late-payee", 2, 2), ("never-payee", 2, 0), ("too-late-payee", 2, 0),
+    ]  # fmt: skip
 
 
 def test_nothing_that_happens_or_becomes_known_later_changes_a_lift_or_a_mark(tmp_path):
