@@ -280,6 +280,8 @@ def periods(
 def page(directory: Path, window: Period, baseline: Period, found: Change | None) -> report.Changed:
     """Write the pictures and the accounts of what has changed, and return what index.html says of it.
 
+    Those of an earlier run are removed.
+
     found  None when one of both has no accounts
     """
     (each,) = window.snapshots
@@ -288,9 +290,11 @@ def page(directory: Path, window: Period, baseline: Period, found: Change | None
     unknown = [attribute.words for name, attribute in ATTRIBUTES.items() if name not in window.holds]
     first, last = (min(ends) - length, max(ends)) if ends else (each.at, each.at)
     said = report.Changed(each.at, length / timedelta(days=1), first, last, len(ends), unknown)
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob("change-*"):
+        old.unlink()
     if found is None:
         return said._replace(missing="baseline" if len(window.accounts) else "window")
-    directory.mkdir(parents=True, exist_ok=True)
     of = dict(zip(window.accounts.tolist(), window.cluster.tolist(), strict=True))
     return said._replace(
         alarms=[alarm._asdict() | {"words": plural(alarm.shape)} for alarm in found.alarms],
@@ -360,16 +364,23 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(figures, indent=1))
         return 0
-    for alarm in found.alarms:
-        print(
+    print(*lines(found) or ["nothing has changed"], sep="\n")
+    return 0
+
+
+def lines(found: Change) -> list[str]:
+    """Return what has changed as lines of text, alarms first."""
+    return [
+        *(
             f"{alarm.shape}: {alarm.components:,} components, {alarm.expected:,.0f} expected; {alarm.share:.1%} of all,"
             f" {alarm.without:.1%} without the accounts below"
-        )
-    for sentence in found.sentences:
-        print(f"{sentence.words}; in {sentence.rate:.1%} of components, usually {sentence.counterfactual:.1%}")
-    if not found.alarms and not found.sentences:
-        print("nothing has changed")
-    return 0
+            for alarm in found.alarms
+        ),
+        *(
+            f"{sentence.words}; in {sentence.rate:.1%} of components, usually {sentence.counterfactual:.1%}"
+            for sentence in found.sentences
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -173,6 +173,8 @@ def test_the_page_says_what_has_changed_with_pictures_and_the_list_of_accounts(g
 def test_the_page_of_a_quiet_window_says_that_nothing_has_changed(grown, tmp_path):
     window = ["2026-03-22T09:00+09:00", "2026-03-29T09:00+09:00"]
     arguments = [str(grown), "--baseline", "2026-03-01", "2026-03-22", "--window", *window]
+    for old in ("change-1.csv", "change-1-1.png"):
+        (tmp_path / old).touch()
     assert changed.main([*arguments, "--report", str(tmp_path)]) == 0
     said = words_of((tmp_path / "index.html").read_text())
     assert "until 2026-03-29 00:00 UTC" in said
