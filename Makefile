@@ -31,32 +31,11 @@ $(READY): requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-# sam-cli pins boto3 and friends, so it lives apart.
-SAM_READY := .sam-venv/ready-$(HERE)
-$(SAM_READY): requirements/sam.txt | $(READY)
-	$(call environment,.sam-venv)
-	$(BIN)/uv pip install --quiet --python .sam-venv/bin/python --require-hashes -r requirements/sam.txt
-	@touch $@
-
-# The toolkits of SageMaker's containers, beside what a training job needs of the project.
-SAGEMAKER_READY := .sagemaker-venv/ready-$(HERE)
-$(SAGEMAKER_READY): requirements/sagemaker.txt | $(READY)
-	$(call environment,.sagemaker-venv)
-	$(BIN)/uv pip install --quiet --python .sagemaker-venv/bin/python --require-hashes -r requirements/sagemaker.txt
-	@touch $@
-
-# SageMaker's SDK wants an older rich than CEL pins, so it lives apart from everything of the project.
-LAUNCH_READY := .launch-venv/ready-$(HERE)
-$(LAUNCH_READY): requirements/launch.txt | $(READY)
-	$(call environment,.launch-venv)
-	$(BIN)/uv pip install --quiet --python .launch-venv/bin/python --require-hashes -r requirements/launch.txt
-	@touch $@
-
-SPARK_READY := .spark-venv/ready-$(HERE)
-$(SPARK_READY): requirements/spark.txt | $(READY)
-	$(call environment,.spark-venv)
-	$(BIN)/uv pip install --quiet --python .spark-venv/bin/python --require-hashes -r requirements/spark.txt
-	$(BIN)/uv pip install --quiet --python .spark-venv/bin/python --no-deps --editable .
+# Tools that pin what the project pins otherwise live apart: sam-cli boto3, SageMaker's SDK (launch) rich.
+.%-venv/ready-$(HERE): requirements/%.txt | $(READY)
+	$(call environment,.$*-venv)
+	$(BIN)/uv pip install --quiet --python .$*-venv/bin/python --require-hashes -r $<
+	$(if $(filter spark,$*),$(BIN)/uv pip install --quiet --python .spark-venv/bin/python --no-deps --editable .)
 	@touch $@
 
 # JPY or INR: the currencies that have a policy, a model and a simulated market.
@@ -105,23 +84,23 @@ ifeq ($(shell uname -m),x86_64)
 	cmp build/model/classifier.json layers/shared/fraud/cases/classifier.json
 endif
 
-sam: $(READY) $(SAM_READY) ## sam validate, build, invoke, start-lambda and start-api on a real Docker engine
+sam: $(READY) .sam-venv/ready-$(HERE) ## sam validate, build, invoke, start-lambda and start-api on a real Docker engine
 	$(BIN)/python -m local.sam
 
-build: $(READY) $(SAM_READY) ## sam build, for sam deploy
+build: $(READY) .sam-venv/ready-$(HERE) ## sam build, for sam deploy
 	PYTHON=$(PYTHON) .sam-venv/bin/sam build --parallel
 
-sagemaker: $(SAGEMAKER_READY) launch ## train and serve a model as SageMaker's containers do, and from a laptop
+sagemaker: .sagemaker-venv/ready-$(HERE) launch ## train and serve a model as SageMaker's containers do, and from a laptop
 	$(BIN)/python -m tests.acceptance.sagemaker_container
 
-launch: $(LAUNCH_READY) ## SageMaker's SDK for models/launch.py, and what it would send to AWS
+launch: .launch-venv/ready-$(HERE) ## SageMaker's SDK for models/launch.py, and what it would send to AWS
 	PYTHONPATH=. PYTHONWARNINGS=ignore .launch-venv/bin/python tests/acceptance/launch.py
 
 # Size of the history that both engines count: about 23 payments a payer in 14 days.
 SPARK_PAYERS ?= 4500
 # Edges whose shapes Spark names; 1e6 take some ten minutes.
 SPARK_EDGES ?= 1e4
-spark: $(SPARK_READY) ## the windows in Spark and in DuckDB: the same dataset, byte for byte; needs a Java runtime
+spark: .spark-venv/ready-$(HERE) ## the windows in Spark and in DuckDB: the same dataset, byte for byte; needs a Java runtime
 	@command -v java >/dev/null || { echo "a Java runtime is needed: apt-get install default-jre-headless"; exit 1; }
 	.spark-venv/bin/python -m models.datasets.simulated build/spark/history --days 14 --payers $(SPARK_PAYERS)
 	rm -rf build/spark/spark build/spark/sql
@@ -131,7 +110,7 @@ spark: $(SPARK_READY) ## the windows in Spark and in DuckDB: the same dataset, b
 	.spark-venv/bin/python -m tests.acceptance.graph_sql --engine spark --edges $(SPARK_EDGES)
 	.spark-venv/bin/python -m tests.acceptance.graph_job
 
-acceptance: $(READY) $(SAGEMAKER_READY) slow ## the acceptance runs at full size; CI runs them small
+acceptance: $(READY) .sagemaker-venv/ready-$(HERE) slow ## the acceptance runs at full size; CI runs them small
 	$(BIN)/python -m tests.acceptance.forty_five_days
 	$(BIN)/python -m tests.acceptance.fault_injection
 	$(BIN)/python -m tests.acceptance.floods
