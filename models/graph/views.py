@@ -7,7 +7,7 @@ that has no shape.
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self, get_args
 
 import duckdb
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fraud.labels.label import LabelValue
 from models.datasets.history import ARRIVED_AT, INVITATIONS, LABELS, TRANSACTIONS, HistoryError
 from models.graph import shapes
 
@@ -76,10 +77,10 @@ VIEWS: Mapping[str, View] = {
     "p2p_7d": View(("p2p",), 7, "take fewer days, or a hub cap below 30", directed=True, hub=30),
     "market_30d": View(("p2p", "merchant"), 30, "leave merchants out, or take fewer days", hub=50),
     "shared_instrument": View(("device", "instrument"), 30, "take a hub cap below 20", hub=20, least=2),
-    "burst_2d": View(("p2p",), 2, "ask for more payers of a payee", directed=True, least=4, payees=True, base=30),
+    "burst_2d": View(("p2p",), 2, "ask for more payers of a payee", directed=True, least=4, payees=True, base=90),
 }
 """The views that are shipped, by name. `burst_2d`: payees whom at least four others have paid within two days,
-beside all payees of a month (D-189)."""
+beside all payees of a quarter (D-189)."""
 
 
 TOLD = """
@@ -102,11 +103,17 @@ IDS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The columns of ids, by table: whole numbers are taken for texts."""
 
-ZONED = "TIMESTAMP WITH TIME ZONE"
+ZONED = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
+"""DuckDB's types of times with a zone."""
+
 TIMES: Mapping[str, tuple[str, ...]] = {
     "payments": ("occurred_at", ARRIVED_AT), "labels": ("known_at",), "invitations": ("occurred_at",),
 }  # fmt: skip
 """The columns of times that are used, by table."""
+
+
+ODD = f"SELECT 1 FROM labels WHERE label IS NULL OR label NOT IN {get_args(LabelValue)} LIMIT 1"
+"""Finds out whether there are labels of another value, which would count as honest."""
 
 
 class HistoryTables:
@@ -129,19 +136,25 @@ class HistoryTables:
         self.arrived = f"(SELECT * FROM payments WHERE {ARRIVED_AT} <= $at)" if late else "payments"
 
     def _read(self, name: str, path: Path) -> None:
-        """Make the view of a file. A time without a zone would be another one on every machine, and is refused."""
+        """Make the view of a file. A time without a zone would be another one on every machine, and is refused.
+
+        A label is known when it was reported, unless the file says when it became known.
+        """
         try:
             found = self._base.read_parquet(str(path), file_row_number=True)
-            texts = [f"{each}::VARCHAR AS {each}" for each in IDS[name] if each in found.columns]
-            found.project(", ".join([each for each in found.columns if each not in IDS[name]] + texts)).create_view(
-                name
-            )
+            if name == "labels" and "known_at" not in found.columns and "reported_at" in found.columns:
+                found = found.project("*, reported_at AS known_at")
+            types = dict(zip(found.columns, map(str, found.types), strict=True))
+            for column in TIMES[name]:
+                if types.get(column, ZONED[0]) not in ZONED:
+                    raise HistoryError(f"{path}: {column} must be a time with a time zone")
+            casts = [f"{each}::VARCHAR AS {each}" for each in IDS[name] if each in types]
+            casts += [f"{each}::TIMESTAMPTZ AS {each}" for each in TIMES[name] if each in types]
+            found.project(f"* REPLACE ({', '.join(casts)})" if casts else "*").create_view(name)
+            if name == "labels" and self._base.sql(ODD).fetchall():
+                raise HistoryError(f"{path}: a label must be {' or '.join(get_args(LabelValue))}")
         except duckdb.Error as error:
             raise self._unreadable(error) from error
-        types = dict(zip(found.columns, map(str, found.types), strict=True))
-        for column in TIMES[name]:
-            if types.get(column, ZONED) != ZONED:
-                raise HistoryError(f"{path}: {column} must be a time with a time zone")
 
     def __enter__(self) -> Self:
         return self

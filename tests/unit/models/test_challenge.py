@@ -84,7 +84,10 @@ def test_of_an_archive_only_the_files_of_a_model_are_taken(tmp_path):
     assert not (tmp_path / "outside").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda whole: whole[:-20], lambda whole: whole[:300], lambda whole: b"x" + whole])
+@pytest.mark.parametrize("damage", [
+    lambda whole: whole[:-20], lambda whole: whole[:300], lambda whole: b"x" + whole,
+    lambda whole: whole[:150] + bytes([whole[150] ^ 1]) + whole[151:],
+])  # fmt: skip
 def test_a_damaged_archive_is_refused(tmp_path, damage):
     source = packed(tmp_path / "model", FILES)
     (source / ARCHIVE).write_bytes(damage((source / ARCHIVE).read_bytes()))

@@ -85,10 +85,10 @@ def test_a_hub_and_its_edges_are_left_out_and_its_neighbours_stay_in_the_rate_of
     assert each.left_out == ("f0", "f1", "f2", "f3", "hub")
 
 
-def test_a_payee_of_a_burst_has_enough_payers_within_the_window_and_is_compared_with_those_of_a_month(tmp_path):
+def test_a_payee_of_a_burst_has_enough_payers_within_the_window_and_is_compared_with_those_of_a_quarter(tmp_path):
     made = Histories()
-    made.pay("a", "gone", -25)
-    made.pay("a", "quiet", -24 + 0.1)
+    made.pay("a", "gone", 6 - 90)
+    made.pay("a", "quiet", 6 - 89.9)
     for number in range(4):
         made.pay(f"f{number}", "burst", 5)
         made.pay(f"f{number}", "slow", 1 + number * 1.5)
@@ -308,6 +308,37 @@ def test_of_labels_that_became_known_at_once_the_later_row_counts(tmp_path, labe
         told = {row["account"] for row in tables.told(day(10), day(20)).to_pylist()}
     said = [label.label for label in history.findings(tmp_path)["t0"].labels]
     assert told == ({"a", "b"} if said[-1] == "fraud" else set())
+
+
+def test_times_of_nanoseconds_and_labels_without_a_time_of_arrival_are_read(tmp_path):
+    made = Histories()
+    made.pay("a", "b", 9, told=11)
+    made.write(tmp_path)
+    for name in (history.TRANSACTIONS, history.LABELS):
+        table = pyarrow.parquet.read_table(tmp_path / name)
+        if "known_at" in table.column_names:
+            table = table.drop_columns(["known_at"])
+        fields = [
+            pa.field(each.name, pa.timestamp("ns", "UTC") if pa.types.is_timestamp(each.type) else each.type)
+            for each in table.schema
+        ]
+        pyarrow.parquet.write_table(table.cast(pa.schema(fields)).append_column("a b", [[1]]), tmp_path / name)
+    with HistoryTables(tmp_path) as tables:
+        assert tables.span() == (day(9), day(9))
+        assert tables.edges(VIEWS["p2p_7d"], day(10)).to_pylist() == [{"source": "a", "target": "b"}]
+        assert [tables.told(day(10), day(until)).num_rows for until in (10.9, 11)] == [0, 2]
+
+
+@pytest.mark.parametrize("label", ["FRAUD", None])
+def test_a_label_of_another_value_is_refused(tmp_path, label):
+    made = Histories()
+    made.pay("a", "b", 9, told=11)
+    made.write(tmp_path)
+    rows = pyarrow.parquet.read_table(tmp_path / history.LABELS)
+    place = rows.column_names.index("label")
+    pyarrow.parquet.write_table(rows.set_column(place, "label", [[label]]), tmp_path / history.LABELS)
+    with pytest.raises(HistoryError, match="a label must be fraud or legitimate"):
+        HistoryTables(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["transactions.parquet", "labels.parquet", "invitations.parquet"])

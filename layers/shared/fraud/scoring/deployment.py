@@ -84,14 +84,15 @@ def archive_of(manifest: bytes, booster: bytes, script: bytes) -> bytes:
 def files_of(archive: bytes, names: Collection[str]) -> dict[str, bytes]:
     """Return the files of an archive that have these names. Raises ValueError for a damaged archive.
 
-    Nothing is unpacked: `tarfile` can do that safely only from Python 3.11.4 on.
+    Links are no files. Nothing is unpacked: `tarfile` can do that safely only from Python 3.11.4 on. The whole archive
+    is decompressed first, because its checksum is at its end.
     """
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(archive)), mode="r:") as packed:
             for member in packed:
                 name = member.name.removeprefix("./")
-                if name in names and (content := packed.extractfile(member)) is not None:
+                if name in names and member.isfile() and (content := packed.extractfile(member)) is not None:
                     found[name] = content.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"a damaged archive: {error}") from error
