@@ -39,6 +39,8 @@ def file_of(path: Path) -> pyarrow.parquet.ParquetFile:
     file = pyarrow.parquet.ParquetFile(path)
     if missing := set(ENDS) - set(file.schema_arrow.names):
         raise ValueError(f"{path}: no column {' and '.join(sorted(missing))}")
+    if twice := [name for name in ENDS if file.schema_arrow.names.count(name) > 1]:
+        raise ValueError(f"{path}: several columns {' and '.join(twice)}")
     kinds = [file.schema_arrow.field(name).type for name in ENDS]
     if kinds[0] != kinds[1]:
         raise ValueError(f"{path}: source is {kinds[0]} and target is {kinds[1]}")

@@ -308,9 +308,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--directed", action="store_true", help="name the typologies, too")
     options = parser.parse_args(arguments)
-    if options.out.exists() and options.out.samefile(options.edges):
-        parser.error("OUT is the file of the edges")
     try:
+        if options.out.exists() and options.out.samefile(options.edges):
+            raise ValueError(f"{options.out}: is the file of the edges")
         edges = read(options.edges)
         found = find(edges, directed=options.directed)
         write(edges, found, options.out)

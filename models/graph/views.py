@@ -4,6 +4,7 @@ A shape means something only on a declared view. On the graph of all payments ne
 that has no shape.
 """
 
+import contextlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -103,6 +104,9 @@ IDS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The columns of ids, by table: whole numbers are taken for texts."""
 
+LIVED = range(1900, 2200)
+"""The years of a history: there are days before and after them."""
+
 ZONED = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
 """DuckDB's types of times with a zone."""
 
@@ -111,6 +115,9 @@ TIMES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The columns of times that are used, by table."""
 
+
+WHOLE = {f"{sign}{size}" for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")}
+"""DuckDB's types of whole numbers."""
 
 ODD = f"SELECT 1 FROM labels WHERE label IS NULL OR label NOT IN {get_args(LabelValue)} LIMIT 1"
 """Finds out whether there are labels of another value, which would count as honest."""
@@ -148,6 +155,8 @@ class HistoryTables:
             for column in TIMES[name]:
                 if types.get(column, ZONED[0]) not in ZONED:
                     raise HistoryError(f"{path}: {column} must be a time with a time zone")
+            if types.get("amount", "BIGINT") not in WHOLE:
+                raise HistoryError(f"{path}: amount must be a whole number")
             casts = [f"{each}::VARCHAR AS {each}" for each in IDS[name] if each in types]
             casts += [f"{each}::TIMESTAMPTZ AS {each}" for each in TIMES[name] if each in types]
             found.project(f"* REPLACE ({', '.join(casts)})" if casts else "*").create_view(name)
@@ -228,7 +237,12 @@ def edges_of(view: View, payments: str = "payments") -> str:
 
 
 def _time(microseconds: int) -> datetime:
-    return datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(microseconds=microseconds)
+    """Return a time of the history. Raises HistoryError for one with no days before and after it."""
+    with contextlib.suppress(OverflowError):
+        at = datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(microseconds=microseconds)
+        if at.year in LIVED:
+            return at
+    raise HistoryError(f"a payment or invitation outside of the years {LIVED[0]} to {LIVED[-1]}")
 
 
 class Snapshot(NamedTuple):

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import networkx as nx
@@ -327,6 +327,26 @@ def test_times_of_nanoseconds_and_labels_without_a_time_of_arrival_are_read(tmp_
         assert tables.span() == (day(9), day(9))
         assert tables.edges(VIEWS["p2p_7d"], day(10)).to_pylist() == [{"source": "a", "target": "b"}]
         assert [tables.told(day(10), day(until)).num_rows for until in (10.9, 11)] == [0, 2]
+
+
+@pytest.mark.parametrize("year", [1, 9_999])
+def test_a_payment_of_another_age_is_refused(tmp_path, year):
+    made = Histories()
+    made.pay("a", "b", 9)
+    made.pay("a", "b", 9, occurred_at=datetime(year, 1, 1, tzinfo=UTC).isoformat())
+    with HistoryTables(made.write(tmp_path)) as tables, pytest.raises(HistoryError, match="years 1900 to 2199"):
+        tables.span()
+
+
+def test_amounts_are_whole_numbers(tmp_path):
+    made = Histories()
+    made.pay("a", "b", 9)
+    made.write(tmp_path)
+    payments = pyarrow.parquet.read_table(tmp_path / history.TRANSACTIONS)
+    place = payments.column_names.index("amount")
+    pyarrow.parquet.write_table(payments.set_column(place, "amount", [["100"]]), tmp_path / history.TRANSACTIONS)
+    with pytest.raises(HistoryError, match="amount must be a whole number"):
+        HistoryTables(tmp_path)
 
 
 @pytest.mark.parametrize("label", ["FRAUD", None])

@@ -232,6 +232,23 @@ def test_ids_are_texts_or_whole_numbers_of_any_type(tmp_path, kind):
     assert pyarrow.parquet.read_table(tmp_path / "out")["shape"].to_pylist() == ["path"] * 3
 
 
+def test_a_column_that_stands_twice_is_refused(tmp_path, capsys):
+    twice = pa.Table.from_arrays([pa.array(["a"])] * 3, names=["source", "target", "source"])
+    pyarrow.parquet.write_table(twice, tmp_path / "e")
+    assert shapes.main([str(tmp_path / "e"), str(tmp_path / "out")]) == 2
+    assert "several columns source" in capsys.readouterr().err
+
+
+def test_the_file_of_the_edges_is_never_written_over(tmp_path, capsys):
+    pyarrow.parquet.write_table(pa.table({"source": ["a"], "target": ["b"]}), tmp_path / "e")
+    (tmp_path / "same").symlink_to(tmp_path / "e")
+    before = (tmp_path / "e").read_bytes()
+    for out in ("e", "same"):
+        assert shapes.main([str(tmp_path / "e"), str(tmp_path / out)]) == 2
+        assert "is the file of the edges" in capsys.readouterr().err
+    assert (tmp_path / "e").read_bytes() == before
+
+
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, capsys):
     pyarrow.parquet.write_table(pa.table({"source": ["a"], "target": ["b"]}), tmp_path / "e")
     assert shapes.main([str(tmp_path / "e"), str(tmp_path / "nowhere" / "out")]) == 2
