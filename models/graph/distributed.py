@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from models.datasets.history import HistoryError
 from models.graph import lift, links, report, sql
 from models.graph.archived import HISTORY as ARCHIVED
 from models.graph.archived import Asked, Viewed, row_of
@@ -33,10 +34,12 @@ KNOWN = """
     SELECT account, max(CASE WHEN before THEN 1 ELSE 0 END) AS before FROM ({told}) AS t
     WHERE {payees} GROUP BY account"""
 COMPONENTS = """
-    SELECT c.shape, c.typology, min(c.account) AS first, count(*) AS accounts,
+    SELECT c.shape, {typology} AS typology, min(c.account) AS first, count(*) AS accounts,
            count(CASE WHEN k.before = 0 THEN 1 END) AS frauds
     FROM counted AS c LEFT JOIN known AS k ON k.account = c.account
     WHERE coalesce(k.before, 0) = 0 GROUP BY c.component, c.shape, c.typology"""
+"""Components of a snapshot. `typology`: '' in a view without directions, where the engine's own is of no account."""
+
 WIDE = "SELECT DISTINCT {end} AS account FROM wide WHERE {end} NOT LIKE '%{thing}%'"
 REST = """
     SELECT '' AS shape, '' AS typology, w.account AS first, 1 AS accounts,
@@ -79,10 +82,13 @@ class Ran(NamedTuple):
 
 
 def run(engine: Engine, asked: Asked) -> Ran:
-    """Return the snapshot of the archive in an engine."""
+    """Return the snapshot of the archive in an engine. Raises HistoryError for one without a payment."""
     rules = lift.policy().shared(len(asked.views))
     history(engine)
-    first = EPOCH + timedelta(microseconds=engine.value(FIRST))
+    ((begin,),) = engine.rows(FIRST)
+    if begin is None:
+        raise HistoryError("a history without payments")
+    first = EPOCH + timedelta(microseconds=begin)
     found = {name: _viewed(engine, name, first, asked.as_of, rules) for name in asked.views}
     chosen = lift.strongest((name, mark) for name, each in found.items() for mark in each.marks)
     by_view = Counter(view for view, _ in chosen)
@@ -165,12 +171,13 @@ def units(engine: Engine, view: View, times: Sequence[datetime], horizon: int) -
 
 def _matured(engine: Engine, view: View, at: datetime) -> str:
     """Return the query of what `lift.matured` returns, of the snapshot that the tables hold."""
+    components = COMPONENTS.format(typology="c.typology" if view.directed else "''")
     if (everyone := view.uncapped()) is None:
-        return COMPONENTS
+        return components
     engine.make("wide", _times(edges_of(everyone, ARRIVED), everyone, at=at))
     ends = ("target",) if view.payees else ("source", "target")
     wide = " UNION ".join(WIDE.format(end=end, thing=THING) for end in ends)
-    return f"{COMPONENTS} UNION ALL {REST.format(wide=wide)}"
+    return f"{components} UNION ALL {REST.format(wide=wide)}"
 
 
 def _kind(shape: str, typology: str, view: View) -> int:

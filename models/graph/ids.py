@@ -74,7 +74,7 @@ def numbered(edges: Edges) -> tuple[int, NDArray[np.int32]]:
     for part in _ends(edges):
         if part.null_count:
             raise ValueError("an edge without source or target")
-        hashes[done : done + len(part)] = _hash(part, SEED)
+        hashes[done : done + len(part)] = hashed(part, SEED)
         done += len(part)
     first = np.empty(2 * rows, np.int32)
     parts = hashes >> np.uint64(64 - (PARTS - 1).bit_length())
@@ -112,7 +112,7 @@ def named(edges: Edges, source: NDArray[np.int32], target: NDArray[np.int32]) ->
         ends, start = (source, done) if done < half else (target, done - half)
         numbers = ends[start : start + len(part)]
         done += len(part)
-        hashes = (_hash(part, CHECK) >> np.uint64(32)).astype(np.uint32)
+        hashes = (hashed(part, CHECK) >> np.uint64(32)).astype(np.uint32)
         fresh = numbers >= count
         places = np.flatnonzero(fresh)
         _, firsts = np.unique(numbers[places], return_index=True)
@@ -144,8 +144,8 @@ def _mixed(words: Words) -> Words:
     return words ^ (words >> np.uint64(31))
 
 
-def _hash(values: pa.Array, seed: int) -> Words:
-    """Return a hash of 64 bits of each id."""
+def hashed(values: pa.Array, seed: int = SEED) -> Words:
+    """Return a hash of 64 bits of each id, a whole number or a text."""
     if pa.types.is_integer(values.type):
         return _mixed(values.to_numpy(zero_copy_only=False).astype(np.uint64) ^ np.uint64(seed))
     values = values.cast(pa.large_binary())

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import t as student
 
+from models.graph import ids
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.views import HistoryTables, Snapshot, View, snapshot
 
@@ -89,8 +90,19 @@ class Units(NamedTuple):
     frauds: NDArray[np.int64]
 
 
+MATURED = pa.schema([("kind", pa.int16()), ("first", pa.uint64()), ("accounts", pa.int32()), ("frauds", pa.int32())])
+"""Units of snapshots: `first` is the hash of a component's first account that counts, in the order of ids.
+
+Of ten million accounts two have the same hash with a probability of 3 in a million; their units would be one.
+"""
+
+
 class Lift(NamedTuple):
-    """Lift of one shape, or shape with a typology; limits are None where no lift is claimed."""
+    """Lift of one shape, or shape with a typology; limits are None where no lift is claimed.
+
+    components  of several snapshots counted once, as long as they keep their shape and first account
+    accounts    counted once in each snapshot
+    """
 
     shape: str
     typology: str | None
@@ -133,19 +145,24 @@ def units(  # noqa: PLR0913 - a walk
     in each of seven windows is one account, of which one report tells seven times (D-190).
     """
     times = matured_times(tables.first_payment(), view, as_of, rules)
-    kept = {} if kept is None else kept
-    for each in progress(times):
-        if (view, each) not in kept:
-            kept[view, each] = matured(tables, snapshot(tables, view, each), rules.horizon)
-    return joined([kept[view, each] for each in times]), times
+    both = MATURED.empty_table()
+    for each in progress(times):  # joined one by one: all of a long history would need much memory
+        part = kept.get((view, each)) if kept is not None else None
+        if part is None:
+            part = matured(tables, snapshot(tables, view, each), rules.horizon)
+        if kept is not None:
+            kept[view, each] = part
+        both = joined(both, part)
+    return Units(*(both[name].to_numpy().astype(np.int64) for name in Units._fields)), times
 
 
-def joined(parts: Sequence[pa.Table]) -> Units:
-    """Return the units of matured snapshots."""
-    if not parts:
-        return Units(*(np.zeros(0, np.int64) for _ in Units._fields))
-    both = pa.concat_tables(parts).group_by(["kind", "first"]).aggregate([("accounts", "sum"), ("frauds", "sum")])
-    return Units(*(both[name].to_numpy().astype(np.int64) for name in ("kind", "accounts_sum", "frauds_sum")))
+def joined(one: pa.Table, other: pa.Table) -> pa.Table:
+    """Return the units of both, in an order that does not change from run to run: floats are added up in it."""
+    grouped = pa.concat_tables([one, other]).group_by(["kind", "first"], use_threads=False)
+    both = grouped.aggregate([("accounts", "sum"), ("frauds", "sum")])
+    return pa.table([both[name] for name in ("kind", "first", "accounts_sum", "frauds_sum")], MATURED.names).cast(
+        MATURED
+    )
 
 
 def matured_times(first: datetime | None, view: View, as_of: datetime, rules: Policy) -> list[datetime]:
@@ -161,7 +178,7 @@ def matured_times(first: datetime | None, view: View, as_of: datetime, rules: Po
 def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> pa.Table:
     """Return the components of a snapshot with what was told of their accounts within the horizon after it.
 
-    Columns: kind, accounts and frauds as in `Units`, and first, the first account that counts, in the order of ids.
+    Columns: those of MATURED.
     """
     told = tables.told(each.at, each.at + timedelta(days=horizon))
     known: dict[str, bool] = {}
@@ -178,14 +195,13 @@ def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> pa.Table:
     some, firsts, accounts = np.unique(each.found.of[use], return_index=True, return_counts=True)
     frauds = np.bincount(each.found.of[use], fraud[use], len(kind)).astype(np.int64)[some]
     rest = [account for account in each.left_out if not known.get(account)]
-    return pa.table(
-        {
-            "kind": np.append(kind[some], np.full(len(rest), LEFT_OUT)),
-            "first": pa.array([*each.accounts[use][firsts], *rest], pa.string()),
-            "accounts": np.append(accounts, np.ones(len(rest), np.int64)),
-            "frauds": np.append(frauds, np.array([account in known for account in rest], np.int64)),
-        }
+    columns = (
+        np.append(kind[some], np.full(len(rest), LEFT_OUT)),
+        ids.hashed(pa.array([*each.accounts[use][firsts], *rest], pa.string())),
+        np.append(accounts, np.ones(len(rest), np.int64)),
+        np.append(frauds, np.array([account in known for account in rest], np.int64)),
     )
+    return pa.table(list(columns), MATURED.names).cast(MATURED)
 
 
 def lifts(found: Units, rules: Policy, *, directed: bool) -> list[Lift]:

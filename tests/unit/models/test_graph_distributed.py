@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from local import simulated_graph
-from models.datasets.history import LABELS, TRANSACTIONS
+from models.datasets.history import LABELS, TRANSACTIONS, HistoryError
 from models.graph import archived, distributed, lift, links, views
 from models.graph.archived import Asked
 from models.graph.engines import DuckDb
@@ -49,27 +49,43 @@ def put(engine: DuckDb, table: str, file: Path, time: str, more: str) -> None:
     engine.make(table, f"SELECT * REPLACE (epoch_us({time}) AS {time}), {more} FROM file_{table}")  # noqa: S608
 
 
-@pytest.mark.parametrize("name", ["burst_2d", "p2p_7d", "shared_instrument"])
-def test_snapshots_with_the_same_components_make_the_same_units(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "until"), [("burst_2d", 48), ("p2p_7d", 60), ("market_30d", 122), ("shared_instrument", 122)]
+)
+def test_snapshots_with_the_same_components_make_the_same_units(tmp_path, name, until):
     made, rng = Histories(), random.Random(9)
-    for number in range(2_000):
+    for number in range(3_000):
         payee = rng.choice((rng.randrange(5), rng.randrange(200)))
-        payer, at = rng.randrange(200, 400), rng.uniform(0, 40)
+        payer, at = rng.randrange(200, 400), rng.uniform(0, 100)
         told = at + rng.uniform(1, 60) if payee % 7 == 0 and number % 5 else None
         made.pay(f"a{payer}", f"a{payee}", at, told=told, device_id=f"d{payer // 2}")
+    for group in range(60):  # of three, whose payments turn from snapshot to snapshot
+        for at in range(3, 100, 6):
+            for one, other in (("b", "a"), ("b", "c")):
+                ends = [f"g{group}{one}", f"g{group}{other}"]
+                rng.shuffle(ends)
+                made.pay(*ends, at, told=at + 40 if group % 4 == 0 else None, device_id=f"g{group}")
     made.write(tmp_path)
     rules = lift.policy()
     with HistoryTables(tmp_path) as tables, DuckDb() as engine:
-        one, times = lift.units(tables, views.VIEWS[name], day(60), rules)
+        one, times = lift.units(tables, views.VIEWS[name], day(until), rules)
         put(engine, "payments", tmp_path / TRANSACTIONS, "occurred_at", "epoch_us(occurred_at) AS arrived_at")
         put(engine, "told", tmp_path / LABELS, "known_at", "file_row_number AS number")
         other = distributed.units(engine, views.VIEWS[name], times, rules.horizon)
-    assert len(times) > 2 or name == "shared_instrument"
+    assert len(times) > 2
     assert one.frauds.sum()
-    assert max(one.accounts[one.kind == LEFT_OUT]) > 1 or name == "shared_instrument"
+    assert max(one.accounts[one.kind != LEFT_OUT]) > (2 if name == "burst_2d" else 6)
     assert Counter(zip(*(each.tolist() for each in one), strict=True)) == Counter(
         zip(*(each.tolist() for each in other), strict=True)
     )
+
+
+def test_an_archive_without_payments_is_refused(tmp_path):
+    asked = Asked(day(60), ["invite"], timedelta(days=7), timedelta(days=28), 100)
+    with DuckDb() as engine:
+        archived.read(engine.connection, tmp_path)
+        with pytest.raises(HistoryError, match="without payments"):
+            distributed.run(engine, asked)
 
 
 def test_links_of_payments_that_share_much_are_the_same_up_to_the_last_digit(tmp_path):

@@ -277,8 +277,8 @@ def test_ids_of_any_length_have_the_numbers_of_their_first_rows(monkeypatch: pyt
 
 
 def test_two_ids_with_one_hash_are_refused_and_never_joined(monkeypatch: pytest.MonkeyPatch):
-    mixed = ids._hash
-    monkeypatch.setattr(ids, "_hash", lambda values, seed: mixed(values, seed) * (seed == ids.CHECK))
+    mixed = ids.hashed
+    monkeypatch.setattr(ids, "hashed", lambda values, seed: mixed(values, seed) * (seed == ids.CHECK))
     graph = shapes.graph(edges_of([("a", "b")]))
     with pytest.raises(ValueError, match="the same hash"):
         graph.accounts()

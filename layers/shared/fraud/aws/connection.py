@@ -5,6 +5,7 @@ CPU (figures in D-027). A reply has a stated length or comes in chunks, as Dynam
 emulators send it. Anything else is an error (D-068).
 """
 
+import contextlib
 import re
 import select
 import socket
@@ -144,7 +145,8 @@ class Socket(socket.socket):
 
     def __del__(self) -> None:
         if self.fileno() >= 0:  # not one that could not be made
-            self.close()
+            with contextlib.suppress(OSError):  # of a descriptor that somebody else has closed
+                self.close()
 
 
 class Connection:
