@@ -104,6 +104,12 @@ IDS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The columns of ids, by table: whole numbers are taken for texts."""
 
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "payments": ("payer_id", "payee_id", "type", "occurred_at"), "invitations": (*IDS["invitations"], "occurred_at"),
+    "labels": (*IDS["labels"], "label", "known_at"),
+}  # fmt: skip
+"""The columns without which a file cannot be read, by table."""
+
 LIVED = range(1900, 2200)
 """The years of a history: there are days before and after them."""
 
@@ -152,6 +158,8 @@ class HistoryTables:
             if name == "labels" and "known_at" not in found.columns and "reported_at" in found.columns:
                 found = found.project("*, reported_at AS known_at")
             types = dict(zip(found.columns, map(str, found.types), strict=True))
+            if missing := [each for each in NEEDED[name] if each not in types]:
+                raise HistoryError(f"{path}: no column {' and '.join(missing)}")
             for column in TIMES[name]:
                 if types.get(column, ZONED[0]) not in ZONED:
                     raise HistoryError(f"{path}: {column} must be a time with a time zone")
