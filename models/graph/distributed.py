@@ -20,7 +20,7 @@ from models.graph.archived import Asked, Viewed, row_of
 from models.graph.lift import LEFT_OUT, Marked, Policy, Units
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.sql import Engine
-from models.graph.views import THING, TOLD, VIEWS, View, edges_of
+from models.graph.views import THING, TOLD, VIEWS, View, edges_of, everyone_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAMES = dict(zip(ARCHIVED, ("payments", "told", "invitations"), strict=True))
@@ -40,11 +40,10 @@ COMPONENTS = """
     WHERE coalesce(k.before, 0) = 0 GROUP BY c.component, c.shape, c.typology"""
 """Components of a snapshot. `typology`: '' in a view without directions, where the engine's own is of no account."""
 
-WIDE = "SELECT DISTINCT {end} AS account FROM wide WHERE {end} NOT LIKE '%{thing}%'"
 REST = """
     SELECT '' AS shape, '' AS typology, w.account AS first, 1 AS accounts,
            CASE WHEN k.before = 0 THEN 1 ELSE 0 END AS frauds
-    FROM ({wide}) AS w LEFT JOIN known AS k ON k.account = w.account
+    FROM everyone AS w LEFT JOIN known AS k ON k.account = w.account
     WHERE coalesce(k.before, 0) = 0 AND w.account NOT IN (SELECT account FROM counted)"""
 UNITS = """
     SELECT shape, typology, accounts, frauds, count(*) AS number FROM (
@@ -172,12 +171,10 @@ def units(engine: Engine, view: View, times: Sequence[datetime], horizon: int) -
 def _matured(engine: Engine, view: View, at: datetime) -> str:
     """Return the query of what `lift.matured` returns, of the snapshot that the tables hold."""
     components = COMPONENTS.format(typology="c.typology" if view.directed else "''")
-    if (everyone := view.uncapped()) is None:
+    if not view.leaves_out():
         return components
-    engine.make("wide", _times(edges_of(everyone, ARRIVED), everyone, at=at))
-    ends = ("target",) if view.payees else ("source", "target")
-    wide = " UNION ".join(WIDE.format(end=end, thing=THING) for end in ends)
-    return f"{components} UNION ALL {REST.format(wide=wide)}"
+    engine.make("everyone", _times(everyone_of(view, ARRIVED), view._replace(days=view.base or view.days), at=at))
+    return f"{components} UNION ALL {REST}"
 
 
 def _kind(shape: str, typology: str, view: View) -> int:

@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple, Protocol, Self, get_args
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fraud.labels.label import LabelValue
@@ -67,10 +66,9 @@ class View(NamedTuple):
     payees: bool = False
     base: float | None = None
 
-    def uncapped(self) -> "View | None":
-        """Return the view of everyone in the rate of all, if that is not this one."""
-        everyone = self._replace(hub=None, least=1, days=self.base or self.days)
-        return None if everyone == self else everyone
+    def leaves_out(self) -> bool:
+        """Tell whether accounts without an edge may be in the rate of all."""
+        return self.hub is not None or self.least > 1 or self.base is not None
 
 
 VIEWS: Mapping[str, View] = {
@@ -214,6 +212,11 @@ class HistoryTables:
         first = None if view.days is None else at - timedelta(days=view.days)
         return self.rows(query, {"at": at} | ({} if first is None else {"first": first}))
 
+    def everyone(self, view: View, at: datetime) -> pa.ChunkedArray:
+        """Return the accounts in the rate of all of a view at a time."""
+        query, days = everyone_of(view, self.arrived), view.base or view.days
+        return self.rows(query, {"at": at} | ({} if days is None else {"first": at - timedelta(days=days)}))["account"]
+
     def told(self, after: datetime, until: datetime) -> pa.Table:
         """Return the accounts of payments that were first called fraud in (after, until], and still are at its end.
 
@@ -226,10 +229,7 @@ class HistoryTables:
 
 def edges_of(view: View, payments: str = "payments") -> str:
     """Return the SQL of a view's edges, of the times $first (if it has a window) and $at. `payments`: as in EDGES."""
-    window = "occurred_at <= $at" + ("" if view.days is None else " AND occurred_at > $first")
-    kinds = (EDGES[kind].format(payments=payments) for kind in view.kinds)
-    parts = " UNION ALL ".join(f"SELECT source, target FROM ({kind}) WHERE {window}" for kind in kinds)
-    query = f"SELECT DISTINCT source, target FROM ({parts}) WHERE source <> target"
+    query = f"SELECT DISTINCT source, target FROM ({_rows_of(view, payments)})"
     if view.least > 1:
         query = f"""
             SELECT source, target FROM ({query})
@@ -242,6 +242,21 @@ def edges_of(view: View, payments: str = "payments") -> str:
                  GROUP BY one HAVING count(*) > {view.hub})
         SELECT source, target FROM e
         WHERE source NOT IN (SELECT one FROM hubs) AND target NOT IN (SELECT one FROM hubs)"""
+
+
+def everyone_of(view: View, payments: str = "payments") -> str:
+    """Return the SQL of the accounts in the rate of all of a view, of the times $first (if it has a window) and $at."""
+    rows = _rows_of(view._replace(days=view.base or view.days), payments)
+    ends = ("target",) if view.payees else ("source", "target")
+    return " UNION ".join(
+        f"SELECT DISTINCT {end} AS account FROM ({rows}) AS r WHERE {end} NOT LIKE '%{THING}%'" for end in ends
+    )
+
+
+def _rows_of(view: View, payments: str) -> str:
+    window = "source <> target AND occurred_at <= $at" + ("" if view.days is None else " AND occurred_at > $first")
+    kinds = (EDGES[kind].format(payments=payments) for kind in view.kinds)
+    return " UNION ALL ".join(f"SELECT source, target FROM ({kind}) WHERE {window}" for kind in kinds)
 
 
 def _time(microseconds: int) -> datetime:
@@ -285,11 +300,8 @@ def snapshot(tables: HistoryTables, view: View, at: datetime) -> Snapshot:
     targets[graph.target] = True
     counted = ~things & (targets if view.payees else True)
     left_out: set[str] = set()
-    if (everyone := view.uncapped()) is not None:
-        whole = tables.edges(everyone, at)
-        sides = ("target",) if view.payees else ("source", "target")
-        left_out = {end for side in sides for end in pc.unique(whole[side]).to_pylist() if THING not in end}
-        left_out -= set(accounts[counted].tolist())
+    if view.leaves_out():
+        left_out = set(tables.everyone(view, at).to_pylist()) - set(accounts[counted].tolist())
     found = shapes.find(graph, directed=view.directed)
     return Snapshot(at, view, edges, graph, found, accounts, counted, tuple(sorted(left_out)))
 
