@@ -20,7 +20,7 @@ from models.graph.archived import Asked, Viewed, row_of
 from models.graph.lift import LEFT_OUT, Marked, Policy, Units
 from models.graph.predicates import SHAPES, TYPOLOGIES
 from models.graph.sql import Engine
-from models.graph.views import THING, TOLD, VIEWS, View, edges_of, everyone_of
+from models.graph.views import THING, TOLD, VIEWS, View, accounts_of, edges_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAMES = dict(zip(ARCHIVED, ("payments", "told", "invitations"), strict=True))
@@ -171,9 +171,9 @@ def units(engine: Engine, view: View, times: Sequence[datetime], horizon: int) -
 def _matured(engine: Engine, view: View, at: datetime) -> str:
     """Return the query of what `lift.matured` returns, of the snapshot that the tables hold."""
     components = COMPONENTS.format(typology="c.typology" if view.directed else "''")
-    if not view.leaves_out():
+    if (everyone := view.everyone()) == view:
         return components
-    engine.make("everyone", _times(everyone_of(view, ARRIVED), view._replace(days=view.base or view.days), at=at))
+    engine.make("everyone", _times(accounts_of(everyone, ARRIVED), everyone, at=at))
     return f"{components} UNION ALL {REST}"
 
 

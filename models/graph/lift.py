@@ -147,11 +147,11 @@ def units(  # noqa: PLR0913 - a walk
     times = matured_times(tables.first_payment(), view, as_of, rules)
     both = MATURED.empty_table()
     for each in progress(times):  # joined one by one: all of a long history would need much memory
-        part = kept.get((view, each)) if kept is not None else None
+        part = kept.get((view, each)) if kept else None
         if part is None:
             part = matured(tables, snapshot(tables, view, each), rules.horizon)
-        if kept is not None:
-            kept[view, each] = part
+            if kept is not None:
+                kept[view, each] = part
         both = joined(both, part)
     return Units(*(both[name].to_numpy().astype(np.int64) for name in Units._fields)), times
 
@@ -160,9 +160,8 @@ def joined(one: pa.Table, other: pa.Table) -> pa.Table:
     """Return the units of both, in an order that does not change from run to run: floats are added up in it."""
     grouped = pa.concat_tables([one, other]).group_by(["kind", "first"], use_threads=False)
     both = grouped.aggregate([("accounts", "sum"), ("frauds", "sum")])
-    return pa.table([both[name] for name in ("kind", "first", "accounts_sum", "frauds_sum")], MATURED.names).cast(
-        MATURED
-    )
+    columns = [both[name] for name in ("kind", "first", "accounts_sum", "frauds_sum")]
+    return pa.table(columns, MATURED.names).cast(MATURED)
 
 
 def matured_times(first: datetime | None, view: View, as_of: datetime, rules: Policy) -> list[datetime]:
@@ -176,10 +175,7 @@ def matured_times(first: datetime | None, view: View, as_of: datetime, rules: Po
 
 
 def matured(tables: HistoryTables, each: Snapshot, horizon: int) -> pa.Table:
-    """Return the components of a snapshot with what was told of their accounts within the horizon after it.
-
-    Columns: those of MATURED.
-    """
+    """Return the components of a snapshot, as MATURED, with what was told of them within the horizon after it."""
     told = tables.told(each.at, each.at + timedelta(days=horizon))
     known: dict[str, bool] = {}
     for account, payee, before in zip(*(told[name].to_pylist() for name in told.column_names), strict=True):

@@ -66,9 +66,9 @@ class View(NamedTuple):
     payees: bool = False
     base: float | None = None
 
-    def leaves_out(self) -> bool:
-        """Tell whether accounts without an edge may be in the rate of all."""
-        return self.hub is not None or self.least > 1 or self.base is not None
+    def everyone(self) -> "View":
+        """Return the view whose accounts make the rate of all: without caps, and of the days of the base."""
+        return self._replace(hub=None, least=1, days=self.base or self.days, base=None)
 
 
 VIEWS: Mapping[str, View] = {
@@ -165,7 +165,7 @@ class HistoryTables:
                 raise HistoryError(f"{path}: amount must be a whole number")
             casts = [f"{each}::VARCHAR AS {each}" for each in IDS[name] if each in types]
             casts += [f"{each}::TIMESTAMPTZ AS {each}" for each in TIMES[name] if each in types]
-            found.project(f"* REPLACE ({', '.join(casts)})" if casts else "*").create_view(name)
+            found.project(f"* REPLACE ({', '.join(casts)})").create_view(name)
             if name == "labels" and self._base.sql(ODD).fetchall():
                 raise HistoryError(f"{path}: a label must be {' or '.join(get_args(LabelValue))}")
         except duckdb.Error as error:
@@ -208,14 +208,11 @@ class HistoryTables:
 
         A payment that came late is later than its own time says.
         """
-        query = edges_of(view, self.arrived)
-        first = None if view.days is None else at - timedelta(days=view.days)
-        return self.rows(query, {"at": at} | ({} if first is None else {"first": first}))
+        return self.rows(edges_of(view, self.arrived), _times(view, at))
 
-    def everyone(self, view: View, at: datetime) -> pa.ChunkedArray:
-        """Return the accounts in the rate of all of a view at a time."""
-        query, days = everyone_of(view, self.arrived), view.base or view.days
-        return self.rows(query, {"at": at} | ({} if days is None else {"first": at - timedelta(days=days)}))["account"]
+    def accounts(self, view: View, at: datetime) -> pa.ChunkedArray:
+        """Return the accounts that count of a view without caps at a time."""
+        return self.rows(accounts_of(view, self.arrived), _times(view, at))["account"]
 
     def told(self, after: datetime, until: datetime) -> pa.Table:
         """Return the accounts of payments that were first called fraud in (after, until], and still are at its end.
@@ -244,9 +241,9 @@ def edges_of(view: View, payments: str = "payments") -> str:
         WHERE source NOT IN (SELECT one FROM hubs) AND target NOT IN (SELECT one FROM hubs)"""
 
 
-def everyone_of(view: View, payments: str = "payments") -> str:
-    """Return the SQL of the accounts in the rate of all of a view, of the times $first (if it has a window) and $at."""
-    rows = _rows_of(view._replace(days=view.base or view.days), payments)
+def accounts_of(view: View, payments: str = "payments") -> str:
+    """Return the SQL of the accounts that count of a view without caps; times and `payments` as in `edges_of`."""
+    rows = _rows_of(view, payments)
     ends = ("target",) if view.payees else ("source", "target")
     return " UNION ".join(
         f"SELECT DISTINCT {end} AS account FROM ({rows}) AS r WHERE {end} NOT LIKE '%{THING}%'" for end in ends
@@ -257,6 +254,10 @@ def _rows_of(view: View, payments: str) -> str:
     window = "source <> target AND occurred_at <= $at" + ("" if view.days is None else " AND occurred_at > $first")
     kinds = (EDGES[kind].format(payments=payments) for kind in view.kinds)
     return " UNION ALL ".join(f"SELECT source, target FROM ({kind}) WHERE {window}" for kind in kinds)
+
+
+def _times(view: View, at: datetime) -> dict[str, datetime]:
+    return {"at": at} | ({} if view.days is None else {"first": at - timedelta(days=view.days)})
 
 
 def _time(microseconds: int) -> datetime:
@@ -300,8 +301,8 @@ def snapshot(tables: HistoryTables, view: View, at: datetime) -> Snapshot:
     targets[graph.target] = True
     counted = ~things & (targets if view.payees else True)
     left_out: set[str] = set()
-    if view.leaves_out():
-        left_out = set(tables.everyone(view, at).to_pylist()) - set(accounts[counted].tolist())
+    if (everyone := view.everyone()) != view:
+        left_out = set(tables.accounts(everyone, at).to_pylist()) - set(accounts[counted].tolist())
     found = shapes.find(graph, directed=view.directed)
     return Snapshot(at, view, edges, graph, found, accounts, counted, tuple(sorted(left_out)))
 
